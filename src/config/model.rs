@@ -1,0 +1,330 @@
+//! The checked configuration: what the rest of the program reads.
+//!
+//! # Invariants
+//! 1. Values of these types come from [`super::load`] or from [`Config::default`]; whoever holds one
+//!    need not check it again (lengths are in range, addresses parse, routes have unique names).
+//! 2. "Off" is `None` (or an empty list), never a magic zero: whoever reads a setting has to say what
+//!    happens without it.
+//! 3. A key that only a later feature reads has no field here: until then `load` accepts nothing but
+//!    its default.
+//!
+//! # Not here
+//! YAML, environment and flags ([`super::layers`]); what a file may say ([`super::raw`]).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::secret::Secret;
+
+/// Everything an operator can say, checked and complete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The port clients are pointed at.
+    pub listen: Listen,
+    /// The port of operators and probes.
+    pub admin: Admin,
+    /// What is written to standard output.
+    pub log: Log,
+    /// First part of every metric's name.
+    pub metrics_prefix: String,
+    /// How a stop lets clients go.
+    pub drain: Drain,
+    /// In file order; the first match wins. The last entry is always [`Route::fallback`]: it matches
+    /// everything, so that a look-up cannot fail.
+    pub routes: Vec<Route>,
+}
+
+/// Where clients come in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listen {
+    /// TCP address or Unix socket.
+    pub address: ListenAddress,
+    /// From accept (or the first byte of a further request) to the last header byte.
+    pub handshake_timeout: Duration,
+    /// How long an idle HTTP connection stays open.
+    pub keep_alive: Duration,
+    /// Longest request head, in bytes (8 KiB at least: hyper's smallest buffer).
+    pub max_header_bytes: usize,
+    /// Worker threads, at least 1. `auto` is resolved by then.
+    pub workers: usize,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ListenAddress {
+    /// `listen.address`
+    Tcp(SocketAddr),
+    /// `listen.unix`
+    Unix(PathBuf),
+}
+
+/// The unmodified server, as one route reaches it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// Where it listens.
+    pub target: Target,
+    /// How long a connect may take.
+    pub connect_timeout: Duration,
+    /// From the first byte of a WebSocket handshake to the last header byte of its answer.
+    pub handshake_timeout: Duration,
+    /// How long an idle pooled HTTP connection is kept.
+    pub keep_alive: Duration,
+    /// An upstream that takes not one byte for this long, while there is something for it, is given up.
+    pub stall_timeout: Option<Duration>,
+    /// Dials in progress at once, at least 1.
+    pub max_dials: usize,
+    /// What the upstream sees as `Host`.
+    pub host_header: HostHeader,
+    /// Which forwarding headers the upstream is sent.
+    pub forwarded: Forwarded,
+    /// Pings towards the server, if any.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// Where an upstream listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// `http://host[:port]`: `authority` as it is put into `Host`, and what is resolved and dialled.
+    Tcp {
+        /// Name or address, without brackets.
+        host: String,
+        /// 80 where the URL names none.
+        port: u16,
+    },
+    /// `unix:///path`
+    Unix(PathBuf),
+}
+
+/// `upstream.host_header`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's `Host` is passed on.
+    Preserve,
+    /// The upstream's own authority.
+    Rewrite,
+}
+
+/// `upstream.forwarded`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// `X-Forwarded-For`, `-Proto`, `-Host`, `-Port`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Rfc7239,
+    /// Both of them.
+    Both,
+    /// Neither; what a client sent of them is removed all the same.
+    Off,
+}
+
+/// The operators' side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// Health, metrics, drain. Loopback, or `token` is set.
+    pub address: SocketAddr,
+    /// Only `/healthz`, `/readyz`, `/metrics`.
+    pub probe_address: Option<SocketAddr>,
+    /// Bearer token of operator routes.
+    pub token: Option<Secret>,
+    /// Whether `/readyz` asks the upstream too.
+    pub ready_needs_upstream: bool,
+}
+
+/// `log`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// A level, or directives as `tracing` reads them (`info,outrigger::tunnel=debug`).
+    pub level: String,
+    /// One JSON object a line, or words.
+    pub format: LogFormat,
+    /// Which connections' lifecycle is told.
+    pub connections: LogConnections,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For eyes.
+    Text,
+}
+
+/// `log.connections`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogConnections {
+    /// Connect and disconnect of each.
+    All,
+    /// Only those that did not end in an orderly way.
+    Errors,
+    /// None.
+    Off,
+}
+
+/// `drain`
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drain {
+    /// Not ready, still accepting.
+    pub delay: Duration,
+    /// Closes are spread evenly over this.
+    pub spread: Duration,
+    /// From the signal: then whatever is left is cut.
+    pub timeout: Duration,
+    /// Close code of a drain.
+    pub close_code: u16,
+}
+
+/// A path pattern, its mode and everything that holds for its connections.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// The metric label; unique. `default` for the fallback.
+    pub name: String,
+    /// Which paths.
+    pub path: PathPattern,
+    /// Which hosts, in lower case and without a port; empty is any.
+    pub hosts: Vec<String>,
+    /// Taken off the path before it goes upstream.
+    pub strip_prefix: Option<String>,
+    /// Routes with equal settings share one.
+    pub upstream: Arc<Upstream>,
+    /// Complete: the global policy with this route's overrides merged in.
+    pub policy: Arc<Policy>,
+}
+
+/// A checked path pattern: `/ws/{room}`, `/ws/{*rest}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPattern {
+    /// In order; matched against the path's segments.
+    pub segments: Vec<Segment>,
+    /// As it was written.
+    pub text: String,
+}
+
+/// One piece of a [`PathPattern`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// Exactly this.
+    Literal(String),
+    /// `{name}`: one segment, not empty.
+    One(String),
+    /// `{*name}`: the rest, which may be empty; always last.
+    Rest(String),
+}
+
+/// What holds for every connection of a route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// `None`: off.
+    pub heartbeat: Option<ClientHeartbeat>,
+    /// No sign of life for this long.
+    pub idle_timeout: Option<Duration>,
+    /// What counts as life.
+    pub idle_activity: IdleActivity,
+    /// Oldest a connection may get; closes are jittered.
+    pub max_lifetime: Option<Duration>,
+    /// How long a close handshake may take.
+    pub close_timeout: Duration,
+    /// Longest frame payload, in bytes on the wire.
+    pub max_frame: u64,
+    /// Longest message, in payload bytes on the wire, over all its frames.
+    pub max_message: u64,
+    /// Messages from one client.
+    pub message_rate: Option<Rate>,
+    /// Close codes for what the proxy itself ends.
+    pub close_codes: CloseCodes,
+    /// Plain HTTP on this route.
+    pub http: Http,
+    /// Around each client's feed.
+    pub delivery: Delivery,
+}
+
+/// `policy.heartbeat`
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClientHeartbeat {
+    /// Which form it takes.
+    pub mode: HeartbeatMode,
+    /// When, and how long to wait.
+    pub timing: Heartbeat,
+}
+
+/// `policy.heartbeat.mode`, without `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeartbeatMode {
+    /// RFC 6455 ping frames.
+    Ping,
+    /// `{"type":"heartbeat"}` and `{"type":"pong"}` in text frames.
+    Json,
+}
+
+/// The clocks of one heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Silence (from the peer) before a ping.
+    pub interval: Duration,
+    /// How long a pong may take.
+    pub timeout: Duration,
+    /// Misses in a row that end the connection, at least 1.
+    pub max_missed: u32,
+}
+
+/// `policy.idle_activity`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleActivity {
+    /// Anything from either side, answered heartbeats included.
+    Any,
+    /// Application messages only.
+    Messages,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Tokens a second, above 0.
+    pub per_second: f64,
+    /// Most tokens at once, at least 1.
+    pub burst: u32,
+}
+
+/// `policy.close_codes`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloseCodes {
+    /// The server went away under a living client.
+    pub upstream_lost: u16,
+    /// The client did not read.
+    pub slow_consumer: u16,
+    /// The idle timeout passed.
+    pub idle: u16,
+}
+
+/// `policy.http`
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Http {
+    /// `false`: 404.
+    pub pass: bool,
+    /// From the last request byte to the response's head.
+    pub response_timeout: Option<Duration>,
+    /// Longest request body in bytes.
+    pub max_body: Option<u64>,
+}
+
+/// `policy.delivery`, as far as tunnels read it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Delivery {
+    /// What happens to the upstream while a client does not read.
+    pub on_stall: OnStall,
+    /// With [`OnStall::Isolate`]: bytes kept for one client beyond what its socket takes.
+    pub max_lag_bytes: usize,
+    /// A client that takes not one byte for this long, while there is something for it, is cut.
+    pub stall_timeout: Option<Duration>,
+}
+
+/// `policy.delivery.on_stall`; `auto` is resolved by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStall {
+    /// Stop reading the upstream.
+    Backpressure,
+    /// Keep reading it, up to `max_lag`.
+    Isolate,
+}

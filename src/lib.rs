@@ -1,0 +1,4 @@
+//! Outrigger: a sidecar reverse proxy that makes existing WebSocket servers resilient without
+//! changing a line of them.
+
+pub mod config;
