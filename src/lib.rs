@@ -2,3 +2,4 @@
 //! changing a line of them.
 
 pub mod config;
+pub mod frame;

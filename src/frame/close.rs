@@ -1,0 +1,67 @@
+//! Close codes (RFC 6455 §7.4) and the bounded set of names that metrics give them.
+
+/// A close code as it stood on the wire, or `NONE` for a Close frame without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloseCode(pub u16);
+
+impl CloseCode {
+    /// A Close frame with an empty body (RFC 6455 §7.1.5 calls it 1005; it is never sent).
+    pub const NONE: Self = Self(1005);
+    /// The endpoint is going away.
+    pub const GOING_AWAY: Self = Self(1001);
+    /// The peer broke the protocol.
+    pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// A frame or message above its limit.
+    pub const TOO_LARGE: Self = Self(1009);
+
+    /// What a Close frame's payload says. One byte is no code; the peer will judge it, not we.
+    pub fn from_payload(payload: &[u8]) -> Self {
+        match payload {
+            [high, low, ..] => Self(u16::from_be_bytes([*high, *low])),
+            _ => Self::NONE,
+        }
+    }
+}
+
+/// The label value of a code: clients choose codes, so that the set has to be bounded.
+pub fn code_label(code: CloseCode) -> &'static str {
+    match code.0 {
+        1000 => "1000",
+        1001 => "1001",
+        1002 => "1002",
+        1003 => "1003",
+        1005 => "none",
+        1007 => "1007",
+        1008 => "1008",
+        1009 => "1009",
+        1010 => "1010",
+        1011 => "1011",
+        1012 => "1012",
+        1013 => "1013",
+        1014 => "1014",
+        3000..=3999 => "3xxx",
+        4000..=4999 => "4xxx",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_says_its_code() {
+        let cases: [(&[u8], u16, &str); 6] = [
+            (b"", 1005, "none"),
+            (&[3], 1005, "none"),
+            (&[3, 0xe8], 1000, "1000"),
+            (&[3, 0xf4, b'x'], 1012, "1012"),
+            (&[0x0f, 0xa1], 4001, "4xxx"),
+            (&[0, 7], 7, "other"),
+        ];
+        for (payload, code, label) in cases {
+            let found = CloseCode::from_payload(payload);
+            assert_eq!((found.0, code_label(found)), (code, label), "{payload:?}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! RFC 6455 frames, pure: bytes in, decisions out.
+//!
+//! A tunnel reads frame *headers* and nothing else; [`Scanner`] walks them in place, in the buffer the
+//! bytes were read into, and says how many of these bytes may go on.
+//!
+//! # Not here
+//! Sockets, clocks, buffers that outlive a call ([`crate::tunnel`]); the HTTP handshake
+//! ([`crate::upstream`]).
+
+mod accept;
+mod close;
+mod control;
+mod header;
+mod scanner;
+
+pub use accept::accept_for;
+pub use close::{CloseCode, code_label};
+pub use control::{ControlFrame, MAX_CONTROL_PAYLOAD};
+pub use header::{Fault, Header, Opcode};
+pub use scanner::{Extensions, MAX_HELD, Outcome, Rules, Scanned, Scanner, Sender, Verdict, Whole};

@@ -1,0 +1,270 @@
+//! Walks the frames of one direction of a connection, in place.
+//!
+//! # Invariants
+//! 1. What [`Scanned::forward`] covers ends where a header begins or inside a payload, never inside a
+//!    header: so a fault always finds the receiving side at a frame edge, and it can still be told.
+//! 2. Any way of cutting a stream into calls forwards the same bytes (property test).
+//! 3. Control frames (and, where asked for, short final text frames) are shown whole before any byte of
+//!    them goes on, so that they can be lifted out. Until then they are *held*: at most [`MAX_HELD`]
+//!    bytes, which the caller puts in front of the next bytes.
+//! 4. After a Close frame or a fault nothing is forwarded any more (RFC 6455 §5.5.1).
+//!
+//! # Not here
+//! Payloads of data frames: they are neither unmasked nor inflated nor checked for UTF-8; the peers do.
+
+use std::ops::Range;
+
+use super::control::{MAX_CONTROL_PAYLOAD, apply_mask};
+use super::header::{Fault, Header, Opcode};
+
+/// The longest beginning of a frame that is ever held back: one byte less than a masked control frame.
+pub const MAX_HELD: usize = 2 + 4 + MAX_CONTROL_PAYLOAD - 1;
+
+/// Whose frames these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// They must be masked.
+    Client,
+    /// They must not be.
+    Server,
+}
+
+/// What the handshake negotiated, as far as headers go (RFC 6455 §9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extensions {
+    /// None: reserved bits and opcodes are faults.
+    None,
+    /// permessage-deflate alone: RSV1 on the first frame of a message (RFC 7692 §6).
+    Deflate,
+    /// Something else: it may define any reserved bit and opcode.
+    Unknown,
+}
+
+/// What holds for one direction.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Whose frames.
+    pub sender: Sender,
+    /// What was negotiated.
+    pub extensions: Extensions,
+    /// Most payload bytes in one frame.
+    pub max_frame: u64,
+    /// Most payload bytes in all frames of one message, as they are on the wire.
+    pub max_message: u64,
+    /// Whether final text frames of at most 125 bytes are shown to the caller (JSON heartbeat).
+    pub show_text: bool,
+}
+
+/// A frame that is shown whole.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Whole<'a> {
+    /// What it is: a control opcode, or [`Opcode::Text`] where [`Rules::show_text`] asks for it.
+    pub opcode: Opcode,
+    /// Unmasked.
+    pub payload: &'a [u8],
+}
+
+/// What becomes of a [`Whole`] frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on as it is.
+    Pass,
+    /// It ends here.
+    Drop,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All was read; more may come.
+    Open,
+    /// As many messages as were allowed have ended; the rest is held, however long it is.
+    Enough,
+    /// A Close frame was seen. What came after it is ignored, and so is all that may still come.
+    Closed,
+    /// The sender broke a rule. What came before it may go on, nothing else.
+    Faulty(Fault),
+}
+
+/// What a stretch of bytes came to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// `buf[..forward]` may be written on as it stands.
+    pub forward: usize,
+    /// Where in that stretch the last frame edge lies: its end, unless its last frame is unfinished;
+    /// nowhere, if all of it is from the inside of one frame.
+    pub edge: Option<usize>,
+    /// `buf[held]` comes again in front of the next bytes.
+    pub held: Range<usize>,
+    /// Data messages that ended.
+    pub messages: u32,
+    /// What next.
+    pub outcome: Outcome,
+}
+
+/// The state of one direction: where in a frame and in a message it stands.
+#[derive(Debug)]
+pub struct Scanner {
+    rules: Rules,
+    /// Payload bytes of the present frame that have not come yet.
+    payload_left: u64,
+    /// Whether the present frame ends a message.
+    ends_message: bool,
+    /// Payload bytes so far of a fragmented message that is not finished.
+    open_message: Option<u64>,
+}
+
+impl Scanner {
+    /// At the first byte after the handshake.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, payload_left: 0, ends_message: false, open_message: None }
+    }
+
+    /// Whether a control frame may be put between what was forwarded so far and what comes next.
+    pub fn at_frame_edge(&self) -> bool {
+        self.payload_left == 0
+    }
+
+    /// Whether a whole data message may be put there.
+    pub fn at_message_edge(&self) -> bool {
+        self.payload_left == 0 && self.open_message.is_none()
+    }
+
+    /// Walks `buf`: what was held of the last call, then what came since. Bytes that are lifted out are
+    /// closed up, so that what goes on is one stretch at the front. Stops after `most` messages.
+    pub fn scan(&mut self, buf: &mut [u8], most: u32, mut judge: impl FnMut(Whole<'_>) -> Verdict) -> Scanned {
+        // `buf[..forward]` is settled, `buf[at..]` is unread; between them lies what was lifted out.
+        let (mut forward, mut at, mut messages) = (0, 0, 0);
+        let mut edge = self.at_frame_edge().then_some(0);
+        let outcome = loop {
+            if self.payload_left > 0 {
+                if at == buf.len() {
+                    break Outcome::Open;
+                }
+                let here = usize::try_from(self.payload_left).map_or(buf.len() - at, |left| left.min(buf.len() - at));
+                pass(buf, &mut forward, &mut at, here);
+                self.payload_left -= here as u64;
+                if self.payload_left > 0 {
+                    break Outcome::Open;
+                }
+                messages += u32::from(self.ends_message);
+                edge = Some(forward);
+            }
+            if messages >= most {
+                break Outcome::Enough;
+            }
+            let header = match self.read_header(&buf[at..]) {
+                Ok(Some(header)) => header,
+                Ok(None) => break Outcome::Open,
+                Err(fault) => break Outcome::Faulty(fault),
+            };
+            if self.is_shown(&header) {
+                let end = at + header.size + header.payload as usize;
+                let Some(payload) = buf.get(at + header.size..end) else { break Outcome::Open };
+                let mut plain = [0; MAX_CONTROL_PAYLOAD];
+                let plain = &mut plain[..payload.len()];
+                plain.copy_from_slice(payload);
+                if let Some(mask) = header.mask {
+                    apply_mask(plain, mask);
+                }
+                match judge(Whole { opcode: header.opcode, payload: plain }) {
+                    Verdict::Pass => {
+                        let whole = end - at;
+                        pass(buf, &mut forward, &mut at, whole);
+                        messages += u32::from(header.opcode == Opcode::Text);
+                        edge = Some(forward);
+                    }
+                    Verdict::Drop => at = end,
+                }
+                if header.opcode == Opcode::Close {
+                    at = buf.len();
+                    break Outcome::Closed;
+                }
+            } else {
+                self.enter(&header);
+                pass(buf, &mut forward, &mut at, header.size);
+                if self.payload_left == 0 {
+                    messages += u32::from(self.ends_message);
+                    edge = Some(forward);
+                }
+            }
+        };
+        Scanned { forward, edge, held: at..buf.len(), messages, outcome }
+    }
+
+    /// Reads the next header and holds it against the rules, the earliest byte first.
+    fn read_header(&self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
+        if let Some(second) = bytes.get(1) {
+            match (self.rules.sender, second & 0x80 != 0) {
+                (Sender::Client, false) => return Err(Fault::Unmasked),
+                (Sender::Server, true) => return Err(Fault::Masked),
+                (Sender::Client, true) | (Sender::Server, false) => {}
+            }
+        }
+        let Some(header) = Header::parse(bytes)? else { return Ok(None) };
+        let is_unknown = self.rules.extensions == Extensions::Unknown;
+        if let Opcode::ReservedData(bits) | Opcode::ReservedControl(bits) = header.opcode
+            && !is_unknown
+        {
+            return Err(Fault::ReservedOpcode(bits));
+        }
+        let allowed = match self.rules.extensions {
+            Extensions::None => 0,
+            Extensions::Deflate if matches!(header.opcode, Opcode::Text | Opcode::Binary) => 0b100,
+            Extensions::Deflate => 0,
+            Extensions::Unknown => 0b111,
+        };
+        if header.rsv & !allowed != 0 {
+            return Err(Fault::ReservedBits);
+        }
+        if !header.opcode.is_control() {
+            self.check_data(&header)?;
+        }
+        Ok(Some(header))
+    }
+
+    fn check_data(&self, header: &Header) -> Result<(), Fault> {
+        let before = match (header.opcode, self.open_message) {
+            (Opcode::Continuation, None) => return Err(Fault::UnexpectedContinuation),
+            (Opcode::Continuation, Some(before)) => before,
+            (_, Some(_)) => return Err(Fault::ExpectedContinuation),
+            (_, None) => 0,
+        };
+        if header.payload > self.rules.max_frame {
+            return Err(Fault::FrameTooLarge { limit: self.rules.max_frame });
+        }
+        if before.saturating_add(header.payload) > self.rules.max_message {
+            return Err(Fault::MessageTooLarge { limit: self.rules.max_message });
+        }
+        Ok(())
+    }
+
+    fn is_shown(&self, header: &Header) -> bool {
+        header.opcode.is_control()
+            || self.rules.show_text
+                && header.opcode == Opcode::Text
+                && header.fin
+                && header.payload <= MAX_CONTROL_PAYLOAD as u64
+    }
+
+    /// Takes a data frame's header into the state.
+    fn enter(&mut self, header: &Header) {
+        self.payload_left = header.payload;
+        self.ends_message = header.fin;
+        self.open_message =
+            if header.fin { None } else { Some(self.open_message.unwrap_or(0).saturating_add(header.payload)) };
+    }
+}
+
+/// Moves the next `n` unread bytes to the settled ones. Nothing is copied unless something was lifted
+/// out of this stretch before.
+fn pass(buf: &mut [u8], forward: &mut usize, at: &mut usize, n: usize) {
+    if forward != at {
+        buf.copy_within(*at..*at + n, *forward);
+    }
+    *forward += n;
+    *at += n;
+}
+
+#[cfg(test)]
+mod tests;
