@@ -1,0 +1,196 @@
+//! Is the peer still there?
+//!
+//! A ping every interval; a pong (or any other traffic) must come within the timeout; after a miss the
+//! next ping goes out at once; so many misses in a row mean that the peer is gone. The worst case is
+//! therefore `interval + max_missed × timeout`.
+//!
+//! # Invariants
+//! 1. The pong clock starts when the ping was flushed, not when it was asked for.
+//! 2. Pongs are cumulative (RFC 6455 §5.5.3): the answer to a ping answers every older one.
+//! 3. While a ping of the *other* side is unanswered none is sent, for at most one timeout: a peer may
+//!    answer the newest ping only, and it must not be that one which is skipped.
+//! 4. A clock that was stopped ([`Heartbeat::shift`]) goes on where it stood.
+//!
+//! # Not here
+//! What a ping looks like (a frame or a JSON text): the driver's business. In JSON there is no payload,
+//! and [`Heartbeat::on_pong`] is told the newest.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config;
+
+/// Length of the payload of our pings: a nonce for the connection, and the ping's number.
+pub const PING_PAYLOAD: usize = 12;
+
+/// Unanswered pings whose time is remembered: as many as may be missed by default, and one.
+const REMEMBERED: usize = 4;
+
+/// What a timer asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Send a ping with this payload, then call [`Heartbeat::on_flushed`].
+    SendPing([u8; PING_PAYLOAD]),
+    /// The peer is gone.
+    GiveUp,
+}
+
+/// Whose ping a pong answers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PongKind {
+    /// Ours. The round-trip time is known unless the ping is long forgotten.
+    Ours(Option<Duration>),
+    /// The other side's, or said unasked: it goes on.
+    Foreign,
+}
+
+/// The heartbeat of one link.
+#[derive(Debug)]
+pub struct Heartbeat {
+    timing: config::Heartbeat,
+    nonce: u64,
+    /// Number of the newest ping; 0: none yet.
+    newest: u32,
+    sent: [Option<Instant>; REMEMBERED],
+    phase: Phase,
+    last_life: Instant,
+    missed: u32,
+    foreign_ping_until: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is owed until `ping_at`.
+    Quiet { ping_at: Instant },
+    /// A ping is on its way out, behind what the peer has not taken yet.
+    Queued,
+    /// Flushed; the pong is due.
+    Waiting { since: Instant, due: Instant },
+    /// Terminal.
+    Gone,
+}
+
+impl Heartbeat {
+    /// `nonce` sets this connection's pings apart; it need not be secret.
+    pub fn new(timing: config::Heartbeat, nonce: u64, now: Instant) -> Self {
+        Self {
+            timing,
+            nonce,
+            newest: 0,
+            sent: [None; REMEMBERED],
+            phase: Phase::Quiet { ping_at: now + timing.interval },
+            last_life: now,
+            missed: 0,
+            foreign_ping_until: None,
+        }
+    }
+
+    /// When [`Heartbeat::on_timer`] wants to be called next; never earlier than needed.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Quiet { ping_at } => Some(self.foreign_ping_until.map_or(ping_at, |until| ping_at.max(until))),
+            Phase::Waiting { due, .. } => Some(due),
+            Phase::Queued | Phase::Gone => None,
+        }
+    }
+
+    /// Quiet => Queued + ping. Waiting => Quiet (there was life), Queued + ping, or Gone. An early call
+    /// changes nothing. The second value is whether a pong was missed.
+    pub fn on_timer(&mut self, now: Instant) -> (Option<Act>, bool) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return (None, false);
+        }
+        self.foreign_ping_until = None;
+        match self.phase {
+            Phase::Quiet { .. } => (Some(self.ping()), false),
+            Phase::Waiting { since, .. } if self.last_life >= since => {
+                self.phase = Phase::Quiet { ping_at: (since + self.timing.interval).max(now) };
+                (None, false)
+            }
+            Phase::Waiting { .. } => {
+                self.missed += 1;
+                if self.missed >= self.timing.max_missed {
+                    self.phase = Phase::Gone;
+                    return (Some(Act::GiveUp), true);
+                }
+                (Some(self.ping()), true)
+            }
+            Phase::Queued | Phase::Gone => (None, false),
+        }
+    }
+
+    fn ping(&mut self) -> Act {
+        self.newest = self.newest.wrapping_add(1);
+        self.phase = Phase::Queued;
+        let mut payload = [0; PING_PAYLOAD];
+        payload[..8].copy_from_slice(&self.nonce.to_be_bytes());
+        payload[8..].copy_from_slice(&self.newest.to_be_bytes());
+        Act::SendPing(payload)
+    }
+
+    /// The newest ping has left: the pong clock starts.
+    pub fn on_flushed(&mut self, now: Instant) {
+        if self.phase == Phase::Queued {
+            self.phase = Phase::Waiting { since: now, due: now + self.timing.timeout };
+            self.sent[self.newest as usize % REMEMBERED] = Some(now);
+        }
+    }
+
+    /// Anything came from the peer.
+    pub fn on_life(&mut self, now: Instant) {
+        self.last_life = now;
+        self.missed = 0;
+    }
+
+    /// The other side's ping went to this peer.
+    pub fn on_foreign_ping(&mut self, now: Instant) {
+        self.foreign_ping_until = Some(now + self.timing.timeout);
+    }
+
+    /// A pong came with this payload (RFC 6455 §5.5.3).
+    pub fn on_pong(&mut self, payload: &[u8], now: Instant) -> PongKind {
+        let ours = <[u8; PING_PAYLOAD]>::try_from(payload).ok().and_then(|payload| {
+            let (nonce, number) = payload.split_at(8);
+            let number = u32::from_be_bytes(number.try_into().ok()?);
+            (nonce == self.nonce.to_be_bytes() && number != 0 && number <= self.newest).then_some(number)
+        });
+        match ours {
+            Some(number) => self.on_answer(number, now),
+            None => {
+                self.foreign_ping_until = None;
+                PongKind::Foreign
+            }
+        }
+    }
+
+    /// A pong came that cannot say which ping it answers (JSON): the newest.
+    pub fn on_plain_pong(&mut self, now: Instant) -> PongKind {
+        self.on_answer(self.newest, now)
+    }
+
+    fn on_answer(&mut self, number: u32, now: Instant) -> PongKind {
+        let is_remembered = self.newest - number < REMEMBERED as u32;
+        let sent = if is_remembered { self.sent[number as usize % REMEMBERED].take() } else { None };
+        if number == self.newest
+            && let Phase::Waiting { since, .. } = self.phase
+        {
+            self.phase = Phase::Quiet { ping_at: since + self.timing.interval };
+        }
+        PongKind::Ours(sent.map(|sent| now.saturating_duration_since(sent)))
+    }
+
+    /// The clocks stood still for `pause`: reading from this peer was not possible.
+    pub fn shift(&mut self, pause: Duration) {
+        match &mut self.phase {
+            Phase::Quiet { .. } | Phase::Queued | Phase::Gone => {}
+            Phase::Waiting { due, .. } => *due += pause,
+        }
+        if let Some(until) = &mut self.foreign_ping_until {
+            *until += pause;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
