@@ -3,4 +3,6 @@
 
 pub mod config;
 pub mod frame;
+pub mod net;
 pub mod resilience;
+pub mod telemetry;

@@ -1,0 +1,10 @@
+//! Sockets: one stream type for every kind of hop, and what is set on it.
+//!
+//! # Not here
+//! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
+
+mod socket;
+mod stream;
+
+pub use socket::{listen, raise_descriptor_limit, tune_client, upstream_socket};
+pub use stream::Stream;

@@ -1,0 +1,56 @@
+//! Socket options, each with its reason.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections the kernel may hold that were not accepted yet: a reconnect storm comes in a burst.
+const BACKLOG: u32 = 4096;
+
+/// Unsent bytes the kernel takes for a client before it says that the socket is full. Without a bound it
+/// hides up to 4 MB of a stalled client's feed; with too small a one a fast client waits for us.
+const CLIENT_NOTSENT: u32 = 128 * 1024;
+
+/// Receive buffer towards the upstream; the kernel doubles it for its own book-keeping. This is the side
+/// that is paused while a client does not read: left to itself it would grow to megabytes of unread
+/// flood. The upstream is near (same pod, same host), so that a small window costs no throughput.
+const UPSTREAM_RECEIVE: u32 = 128 * 1024;
+
+/// A listening TCP socket, with `SO_REUSEADDR` so that a restart does not wait for old connections.
+///
+/// # Errors
+/// What the kernel says: address in use, not ours, not allowed.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// An accepted client: small frames leave at once, and the kernel does not hide what it is owed.
+///
+/// # Errors
+/// The connection is already gone.
+pub fn tune_client(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_notsent_lowat(CLIENT_NOTSENT)
+}
+
+/// A socket to dial an upstream with.
+///
+/// # Errors
+/// No descriptors left.
+pub fn upstream_socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    socket.set_recv_buffer_size(UPSTREAM_RECEIVE)?;
+    Ok(socket)
+}
+
+/// Raises the number of descriptors this process may have to its hard limit and answers what it is then.
+/// Each connection needs two.
+pub fn raise_descriptor_limit() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
+}

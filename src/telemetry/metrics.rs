@@ -1,0 +1,278 @@
+//! Every metric, declared once. Label values are resolved here, before the hot path.
+//!
+//! To add one: a field, its line in [`Metrics::new`], a row in `docs/metrics.md` (a test compares them).
+//!
+//! # Not here
+//! What a single connection counts ([`super::registry`]); never a user, a path or an address as a label.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use super::labels::{By, HandshakeOutcome, Label, Reason, StatusClass, UpstreamErrorKind};
+use crate::frame::{CloseCode, code_label};
+
+/// Round trips: from a pod's own host to a phone on a bad line.
+const RTT_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// An upstream handshake is a few local round trips, or something is wrong.
+const HANDSHAKE_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// From a failed page load to days.
+const DURATION_BUCKETS: &[f64] =
+    &[0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0, 259_200.0];
+
+/// A metric could not be declared: only a bad prefix can cause it, and the configuration checks that.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot declare the metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// The metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    clients: IntGaugeVec,
+    connections: IntCounterVec,
+    disconnections: IntCounterVec,
+    closes: IntCounterVec,
+    handshakes: IntCounterVec,
+    http_requests: IntCounterVec,
+    connection_duration: HistogramVec,
+    upstream_errors: Vec<IntCounter>,
+    limit: IntGaugeVec,
+    /// Seconds from the dial to the upstream's answer.
+    pub upstream_handshake: Histogram,
+    /// Messages from clients.
+    pub messages_in: IntCounter,
+    /// Messages to clients.
+    pub messages_out: IntCounter,
+    /// Bytes of frames from clients that were passed on.
+    pub bytes_in: IntCounter,
+    /// Bytes of frames to clients.
+    pub bytes_out: IntCounter,
+    /// Bytes read from either side that nobody could take any more.
+    pub discarded: IntCounter,
+    /// Bytes held because a socket would not take them.
+    pub buffered: IntGauge,
+    /// Seconds from a ping to its pong.
+    pub heartbeat_rtt: Histogram,
+    /// Pongs that did not come in time.
+    pub heartbeat_missed: IntCounter,
+    /// 1 from the moment a drain was asked for.
+    pub draining: IntGauge,
+    /// Accepts that failed.
+    pub accept_errors: IntCounter,
+    /// Dials in progress.
+    pub dials: IntGauge,
+    /// HTTP connections of clients, upgraded ones not among them.
+    pub http_connections: IntGauge,
+    /// Log lines that were dropped because standard output did not take them.
+    pub log_lines_dropped: IntCounter,
+}
+
+impl Metrics {
+    /// Declares every metric under `prefix`.
+    ///
+    /// # Errors
+    /// `prefix` is not the beginning of a Prometheus name.
+    pub fn new(prefix: &str) -> Result<Arc<Self>, MetricsError> {
+        let d = Declare { prefix, registry: Registry::new() };
+        let build = d.gauges("build_info", "Always 1; what is running", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        d.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let upstream_errors =
+            d.counters("upstream_errors_total", "Failures towards an upstream, by kind", &["kind"])?;
+        Ok(Arc::new(Self {
+            clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
+            connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
+            disconnections: d.counters(
+                "disconnections_total",
+                "WebSocket connections ended, by the reason they ended for",
+                &["route", "reason"],
+            )?,
+            closes: d.counters("closes_total", "First Close of a connection, by who said it", &["by", "code"])?,
+            handshakes: d.counters("handshakes_total", "WebSocket handshakes, by outcome", &["route", "outcome"])?,
+            http_requests: d.counters(
+                "http_requests_total",
+                "Plain HTTP requests, by class of answer",
+                &["route", "class"],
+            )?,
+            connection_duration: d.histograms(
+                "connection_duration_seconds",
+                "How long WebSocket connections lasted",
+                DURATION_BUCKETS,
+                &["route"],
+            )?,
+            upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
+            limit: d.gauges("limit", "Bounds in force, by kind", &["kind"])?,
+            upstream_handshake: d.histogram(
+                "upstream_handshake_seconds",
+                "From the dial to the upstream's answer to a WebSocket handshake",
+                HANDSHAKE_BUCKETS,
+            )?,
+            messages_in: d.counter("messages_in_total", "Data messages from clients")?,
+            messages_out: d.counter("messages_out_total", "Data messages to clients")?,
+            bytes_in: d.counter("bytes_in_total", "Bytes of frames from clients that went on")?,
+            bytes_out: d.counter("bytes_out_total", "Bytes of frames that went to clients")?,
+            discarded: d.counter(
+                "discarded_bytes_total",
+                "Bytes of frames that came while a connection was ending and nobody could take them",
+            )?,
+            buffered: d.gauge("buffered_bytes", "Bytes held because a socket would not take them")?,
+            heartbeat_rtt: d.histogram("heartbeat_rtt_seconds", "From a ping to its pong", RTT_BUCKETS)?,
+            heartbeat_missed: d.counter("heartbeat_missed_total", "Pongs that did not come in time")?,
+            draining: d.gauge("draining", "1 from the moment a drain was asked for")?,
+            accept_errors: d.counter("accept_errors_total", "Accepts that failed, mostly for want of descriptors")?,
+            dials: d.gauge("dials_in_progress", "Connects to an upstream in progress")?,
+            http_connections: d.gauge("http_connections", "HTTP connections of clients that are no WebSocket (yet)")?,
+            log_lines_dropped: d.counter(
+                "log_lines_dropped_total",
+                "Log lines dropped because standard output did not take them",
+            )?,
+            registry: d.registry,
+        }))
+    }
+
+    /// What a scrape shows.
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+
+    /// Resolves every label value of one route.
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        Arc::new(RouteMetrics {
+            name: name.into(),
+            clients: self.clients.with_label_values(&[name]),
+            connections: self.connections.with_label_values(&[name]),
+            disconnections: resolve::<Reason>(&self.disconnections, |reason| vec![name, reason]),
+            handshakes: resolve::<HandshakeOutcome>(&self.handshakes, |outcome| vec![name, outcome]),
+            http_requests: resolve::<StatusClass>(&self.http_requests, |class| vec![name, class]),
+            duration: self.connection_duration.with_label_values(&[name]),
+        })
+    }
+
+    /// Counts the first Close of a connection. Looked up by label: once in a connection's life.
+    pub fn on_close(&self, by: By, code: CloseCode) {
+        self.closes.with_label_values(&[by.as_str(), code_label(code)]).inc();
+    }
+
+    /// Counts a failure towards an upstream.
+    pub fn on_upstream_error(&self, kind: UpstreamErrorKind) {
+        self.upstream_errors[kind.index()].inc();
+    }
+
+    /// Tells a bound that is in force.
+    pub fn set_limit(&self, kind: &'static str, value: u64) {
+        self.limit.with_label_values(&[kind]).set(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+}
+
+/// One route's metrics, labels already resolved.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    /// The label.
+    pub name: Box<str>,
+    /// Open connections.
+    pub clients: IntGauge,
+    /// Connections opened.
+    pub connections: IntCounter,
+    /// How long they lasted.
+    pub duration: Histogram,
+    disconnections: Vec<IntCounter>,
+    handshakes: Vec<IntCounter>,
+    http_requests: Vec<IntCounter>,
+}
+
+impl RouteMetrics {
+    /// Counts the end of a connection.
+    pub fn on_disconnect(&self, reason: Reason) {
+        self.disconnections[reason.index()].inc();
+    }
+
+    /// Counts a handshake.
+    pub fn on_handshake(&self, outcome: HandshakeOutcome) {
+        self.handshakes[outcome.index()].inc();
+    }
+
+    /// Counts a plain HTTP request.
+    pub fn on_http(&self, class: StatusClass) {
+        self.http_requests[class.index()].inc();
+    }
+}
+
+/// One counter for each value of `L`, at its index.
+fn resolve<'a, L: Label>(
+    family: &IntCounterVec,
+    values: impl Fn(&'static str) -> Vec<&'a str>,
+) -> Vec<IntCounter> {
+    L::ALL.iter().map(|label| family.with_label_values(&values(label.as_str()))).collect()
+}
+
+/// Makes and registers in one step.
+struct Declare<'a> {
+    prefix: &'a str,
+    registry: Registry,
+}
+
+impl Declare<'_> {
+    fn opts(&self, name: &str, help: &str) -> Opts {
+        Opts::new(format!("{}_{name}", self.prefix), help)
+    }
+
+    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, c: C) -> Result<C, MetricsError> {
+        self.registry.register(Box::new(c.clone()))?;
+        Ok(c)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
+        self.register(IntCounter::with_opts(self.opts(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+        self.register(IntCounterVec::new(self.opts(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
+        self.register(IntGauge::with_opts(self.opts(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
+        self.register(IntGaugeVec::new(self.opts(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, MetricsError> {
+        let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(opts)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        labels: &[&str],
+    ) -> Result<HistogramVec, MetricsError> {
+        let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(opts, labels)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_begins_every_name_of_ours_and_every_label_value_is_there_from_the_start() {
+        let metrics = Metrics::new("edge").unwrap();
+        let _route = metrics.route("chat");
+        let families = metrics.gather();
+        assert!(families.iter().all(|f| f.name().starts_with("edge_") || f.name().starts_with("process_")));
+        let ends = families.iter().find(|f| f.name() == "edge_disconnections_total").unwrap();
+        assert_eq!(ends.get_metric().len(), Reason::ALL.len(), "a rate() needs the zero before the first event");
+    }
+
+    #[test]
+    fn a_bad_prefix_is_an_error() {
+        assert!(Metrics::new("9 lives").is_err());
+    }
+}

@@ -1,0 +1,9 @@
+//! What operators can see: metrics, one line in the log for each event, the connections that live now.
+
+mod labels;
+mod metrics;
+mod registry;
+
+pub use labels::{By, HandshakeOutcome, Label, Reason, StatusClass, UpstreamErrorKind};
+pub use metrics::{Metrics, MetricsError, RouteMetrics};
+pub use registry::{About, Command, Ended, Handle, Live, Registry};
