@@ -6,3 +6,4 @@ pub mod frame;
 pub mod net;
 pub mod resilience;
 pub mod telemetry;
+pub mod tunnel;

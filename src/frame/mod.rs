@@ -17,4 +17,4 @@ pub use accept::accept_for;
 pub use close::{CloseCode, code_label};
 pub use control::{ControlFrame, MAX_CONTROL_PAYLOAD};
 pub use header::{Fault, Header, Opcode};
-pub use scanner::{Extensions, MAX_HELD, Outcome, Rules, Scanned, Scanner, Sender, Verdict, Whole};
+pub use scanner::{Edge, Extensions, MAX_HELD, Outcome, Rules, Scanned, Scanner, Sender, Verdict, Whole};

@@ -73,6 +73,17 @@ pub enum Verdict {
     Drop,
 }
 
+/// Where a stream of frames stands (RFC 6455 §5.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edge {
+    /// Between messages: anything may follow.
+    Message,
+    /// Between the fragments of a message: control frames may follow.
+    Frame,
+    /// Inside a frame: nothing may.
+    Inside,
+}
+
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -120,14 +131,18 @@ impl Scanner {
         Self { rules, payload_left: 0, ends_message: false, open_message: None }
     }
 
-    /// Whether a control frame may be put between what was forwarded so far and what comes next.
-    pub fn at_frame_edge(&self) -> bool {
-        self.payload_left == 0
+    /// What may be put between what was forwarded so far and what comes next.
+    pub fn edge(&self) -> Edge {
+        match (self.payload_left, self.open_message) {
+            (0, None) => Edge::Message,
+            (0, Some(_)) => Edge::Frame,
+            (_, _) => Edge::Inside,
+        }
     }
 
-    /// Whether a whole data message may be put there.
-    pub fn at_message_edge(&self) -> bool {
-        self.payload_left == 0 && self.open_message.is_none()
+    /// Whether a control frame may be put there.
+    pub fn at_frame_edge(&self) -> bool {
+        self.payload_left == 0
     }
 
     /// Walks `buf`: what was held of the last call, then what came since. Bytes that are lifted out are

@@ -95,6 +95,11 @@ impl Heartbeat {
         }
     }
 
+    /// Whether a pong is owed.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { .. })
+    }
+
     /// Quiet => Queued + ping. Waiting => Quiet (there was life), Queued + ping, or Gone. An early call
     /// changes nothing. The second value is whether a pong was missed.
     pub fn on_timer(&mut self, now: Instant) -> (Option<Act>, bool) {

@@ -183,18 +183,16 @@ fn it_stops_after_as_many_messages_as_are_allowed() {
 #[test]
 fn the_edges_are_where_the_rfc_has_them() {
     let mut scanner = Scanner::new(rules(Sender::Server));
-    let edges = |scanner: &Scanner| (scanner.at_frame_edge(), scanner.at_message_edge());
-    // bytes, then whether a control frame, and whether a message may follow
-    let steps: [(&[u8], bool, bool); 5] = [
-        (&[0x02, 2, 0], false, false),
-        (&[0], true, false),
-        (&[0x80, 1], false, false),
-        (&[0], true, true),
-        (&[0x82], true, true), // half a header is held, not forwarded
+    let steps: [(&[u8], Edge); 5] = [
+        (&[0x02, 2, 0], Edge::Inside),
+        (&[0], Edge::Frame),
+        (&[0x80, 1], Edge::Inside),
+        (&[0], Edge::Message),
+        (&[0x82], Edge::Message), // half a header is held, not forwarded
     ];
-    for (bytes, frame_edge, message_edge) in steps {
+    for (bytes, edge) in steps {
         scanner.scan(&mut bytes.to_vec(), u32::MAX, |_| Verdict::Pass);
-        assert_eq!(edges(&scanner), (frame_edge, message_edge), "after {bytes:?}");
+        assert_eq!(scanner.edge(), edge, "after {bytes:?}");
     }
 }
 

@@ -1,0 +1,241 @@
+//! The steps of an ending: what [`super::ending`] says is owed, done at the first moment it can be.
+//!
+//! # Invariants
+//! 1. The first cause stands: whatever follows from it is not told as a cause of its own.
+//! 2. Every ending has a deadline; a second one at most, for a side that is still owed our Close.
+//! 3. Each step happens once, so that settling ends.
+
+use std::task::Context;
+
+use tokio::time::Instant;
+
+use super::ending::{Farewell, Words, farewells};
+use super::link::{Link, Reading, Writing};
+use super::relay::{CloseAt, Relay, Side};
+use crate::frame::{CloseCode, Fault, Verdict};
+use crate::telemetry::{By, Command, Ended, Reason};
+
+/// An ending that has begun.
+#[derive(Debug)]
+pub(super) struct Ending {
+    ended: Ended,
+    pub(super) deadline: Instant,
+    /// The deadline passed once, and a side got our Close only then.
+    is_second: bool,
+}
+
+impl Relay {
+    /// Begins to end, unless that has begun: what either side is owed, and by when.
+    pub(super) fn begin(
+        &mut self,
+        reason: Reason,
+        said: Option<(By, CloseCode)>,
+        fault: Option<Fault>,
+        now: Instant,
+    ) {
+        if self.ending.is_some() {
+            return;
+        }
+        let policy = &self.settings.policy;
+        let code = said.map_or(CloseCode::NONE, |(_, code)| code);
+        let (client, upstream) = farewells(reason, code, &policy.close_codes);
+        let ours = match client {
+            Farewell::Close(words) | Farewell::Reset(Some(words)) => Some((By::Proxy, words.code)),
+            Farewell::Nothing | Farewell::AfterPeer { .. } | Farewell::End | Farewell::Reset(None) => None,
+        };
+        self.client.farewell = client;
+        self.upstream.farewell = upstream;
+        let ended = Ended { reason, close: ours.or(said), fault };
+        self.ending =
+            Some(Box::new(Ending { ended, deadline: now + policy.close_timeout, is_second: false }));
+    }
+
+    /// Something outside asks.
+    pub(super) fn on_command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::CloseAt { at, code } => {
+                self.close_at = Some(CloseAt { at, code, reason: Reason::Drained });
+                if at <= now {
+                    self.begin(Reason::Drained, Some((By::Proxy, code)), None, now);
+                }
+            }
+            Command::Cut => {
+                let reason = if self.close_at.is_some_and(|close| close.reason == Reason::Drained) {
+                    Reason::Drained
+                } else {
+                    Reason::Aborted
+                };
+                self.begin(reason, None, None, now);
+                self.cut_both();
+            }
+        }
+    }
+
+    /// `side` said Close.
+    pub(super) fn on_close(&mut self, side: Side, code: CloseCode, verdict: Verdict, now: Instant) {
+        let (reason, by) = match side {
+            Side::Client => (Reason::ClientClose, By::Client),
+            Side::Upstream => (Reason::UpstreamClose, By::Upstream),
+        };
+        if verdict == Verdict::Drop && side == Side::Upstream && self.ending.is_none() {
+            // Held to the drain's schedule: the server is answered, the client not told yet.
+            self.upstream.farewell = Farewell::Close(Words { code, reason: "" });
+            return;
+        }
+        self.begin(reason, Some((by, code)), None, now);
+    }
+
+    /// `side` broke a rule.
+    pub(super) fn on_fault(&mut self, side: Side, fault: Fault, now: Instant) {
+        let code = fault.close_code();
+        let reason = if code == CloseCode::TOO_LARGE { Reason::TooLarge } else { Reason::ProtocolError };
+        tracing::debug!(connection = self.live.handle().id, ?side, %fault, "fault");
+        self.begin(reason, Some((By::Proxy, code)), Some(fault), now);
+    }
+
+    /// The stream of `side` has ended, in order or by an error.
+    pub(super) fn on_end(&mut self, side: Side, is_error: bool, now: Instant) {
+        let link = self.link(side);
+        link.reading = Reading::Ended;
+        link.held = Vec::new();
+        let lost = if is_error { link.break_off() } else { 0 };
+        let was_closed = link.heard_close.is_some();
+        self.live.handle().on_discarded(lost);
+        match side {
+            _ if was_closed => {}
+            Side::Client => self.begin(Reason::ClientLost, None, None, now),
+            Side::Upstream if self.holds_to_schedule() => {
+                let lost = self.upstream.close();
+                self.live.handle().on_discarded(lost);
+            }
+            Side::Upstream => self.begin(Reason::UpstreamLost, None, None, now),
+        }
+    }
+
+    /// Whether a Close that `side` says now is replaced by ours.
+    pub(super) fn replaces_close(&self, side: Side) -> bool {
+        let to = match side {
+            Side::Client => &self.upstream,
+            Side::Upstream => &self.client,
+        };
+        matches!(to.farewell, Farewell::AfterPeer { instead: true, .. } | Farewell::Close(_))
+    }
+
+    /// Whether a loss of the upstream waits for the Close that a drain has planned.
+    pub(super) fn holds_to_schedule(&self) -> bool {
+        self.ending.is_none() && self.close_at.is_some_and(|close| close.reason == Reason::Drained)
+    }
+
+    /// Does what can be done now of what either side is owed. True when that changed anything.
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let is_held = self.upstream.farewell != Farewell::Nothing;
+        if self.ending.is_none() && !is_held {
+            return false;
+        }
+        // A client that does not read is sent its Close in place of what it did not take the start of.
+        let is_slow = self.ending.as_ref().is_some_and(|ending| ending.ended.reason == Reason::SlowConsumer);
+        let mut lost = 0;
+        let client = step(&mut self.client, &self.upstream, is_slow, true, &mut lost, cx, now);
+        let upstream = step(&mut self.upstream, &self.client, false, false, &mut lost, cx, now);
+        self.live.handle().on_discarded(lost);
+        client || upstream
+    }
+
+    /// The deadline of the ending has passed.
+    pub(super) fn on_ending_deadline(&mut self, now: Instant) {
+        let Some(ending) = &mut self.ending else { return };
+        let is_owed = |link: &Link| link.takes_frames() && matches!(link.farewell, Farewell::AfterPeer { .. });
+        if ending.is_second || !(is_owed(&self.client) || is_owed(&self.upstream)) {
+            self.cut_both();
+            return;
+        }
+        ending.is_second = true;
+        ending.deadline = now + self.settings.policy.close_timeout;
+        let mut lost = 0;
+        for link in [&mut self.client, &mut self.upstream] {
+            match link.farewell {
+                Farewell::AfterPeer { words, .. } if link.takes_frames() => link.farewell = Farewell::Close(words),
+                _ => lost += link.cut(),
+            }
+        }
+        self.live.handle().on_discarded(lost);
+    }
+
+    fn cut_both(&mut self) {
+        let lost = self.client.cut() + self.upstream.cut();
+        self.live.handle().on_discarded(lost);
+    }
+
+    /// Both hops have ended.
+    pub(super) fn finish(&mut self) {
+        let unexplained = Ended { reason: Reason::Aborted, close: None, fault: None };
+        self.live.leave(self.ending.as_ref().map_or(unexplained, |ending| ending.ended));
+    }
+}
+
+/// One step for `link`, whose frames come from `peer`.
+fn step(
+    link: &mut Link,
+    peer: &Link,
+    is_slow: bool,
+    is_client: bool,
+    lost: &mut usize,
+    cx: &mut Context<'_>,
+    now: Instant,
+) -> bool {
+    if !link.is_open() {
+        return false;
+    }
+    let before = (link.farewell, link.writing);
+    match link.farewell {
+        Farewell::Nothing => {}
+        Farewell::AfterPeer { words, .. } => {
+            if !link.takes_frames() {
+                link.farewell = Farewell::Nothing;
+            } else if !peer.says_frames() {
+                link.farewell = Farewell::Close(words);
+            }
+        }
+        Farewell::Close(words) => {
+            let is_at_edge = peer.scanner.at_frame_edge();
+            if !link.takes_frames() {
+                link.farewell = Farewell::Nothing;
+            } else if is_slow && link.egress.cut_to_edge() || is_at_edge {
+                link.say(words, now);
+                link.farewell = Farewell::Nothing;
+            } else if is_slow || !peer.says_frames() {
+                link.farewell = Farewell::End;
+            }
+        }
+        Farewell::End => {
+            let is_said = matches!(link.writing, Writing::EndSaid | Writing::Broken);
+            if is_said || link.egress.is_empty() && link.say_end(cx) {
+                link.farewell = Farewell::Nothing;
+            }
+        }
+        Farewell::Reset(words) => {
+            if let Some(words) = words
+                && link.takes_frames()
+                && link.egress.is_empty()
+                && peer.scanner.at_frame_edge()
+            {
+                link.say(words, now);
+                *lost += link.flush(cx, now);
+            }
+            // Even if all was said: whoever answers no ping will not answer a Close either.
+            *lost += link.cut();
+            return true;
+        }
+    }
+    *lost += link.flush(cx, now);
+    if link.is_done(is_client) {
+        *lost += link.close();
+        return true;
+    }
+    // After a fault the sender is not listened to any more: its stream is ended once it was told why.
+    let is_at_fault = link.reading == Reading::Blind && link.heard_close.is_none();
+    if is_at_fault && link.writing == Writing::CloseSaid && link.egress.is_empty() {
+        link.say_end(cx);
+    }
+    before != (link.farewell, link.writing)
+}

@@ -1,0 +1,176 @@
+//! What a socket did not take yet.
+//!
+//! # Invariants
+//! 1. Empty means no memory: an idle connection owns no buffer.
+//! 2. Bytes leave in the order they came; none is lost unless [`Egress::cut_to_edge`] says so.
+//!
+//! # Not here
+//! The bound: whoever fills an egress stops reading its source, or ends the connection.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
+
+/// A queue of bytes behind a full socket.
+#[derive(Debug, Default)]
+pub(super) struct Egress {
+    bytes: Vec<u8>,
+    /// `bytes[..sent]` were taken.
+    sent: usize,
+    /// The offset in `bytes` of the last place where a control frame may stand, if it is still here.
+    edge: Option<usize>,
+}
+
+impl Egress {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Adds what comes next; `edge` is the offset in `more` of its last frame edge, if it has one.
+    pub(super) fn push(&mut self, more: &[u8], edge: Option<usize>) {
+        if self.sent > 0 && self.sent >= self.bytes.len() / 2 {
+            // At most as many bytes are moved as were sent since the last time.
+            self.bytes.drain(..self.sent);
+            self.edge = self.edge.and_then(|edge| edge.checked_sub(self.sent));
+            self.sent = 0;
+        }
+        if let Some(edge) = edge {
+            self.edge = Some(self.bytes.len() + edge);
+        }
+        self.bytes.extend_from_slice(more);
+    }
+
+    /// Forgets what follows the last frame edge, so that a Close can be said. False if the frame has
+    /// begun to leave: then the wire is inside it for good.
+    pub(super) fn cut_to_edge(&mut self) -> bool {
+        match self.edge {
+            Some(edge) if edge >= self.sent && !self.is_empty() => {
+                self.bytes.truncate(edge);
+                if self.sent == self.bytes.len() {
+                    self.clear();
+                }
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Forgets everything and answers how much that was.
+    pub(super) fn clear(&mut self) -> usize {
+        let len = self.len();
+        *self = Self::default();
+        len
+    }
+
+    /// Writes as much as `socket` takes: ready when nothing is left. `took` is raised by what left.
+    pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut S,
+        took: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        while self.sent < self.bytes.len() {
+            match Pin::new(&mut *socket).poll_write(cx, &self.bytes[self.sent..]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => {
+                    self.sent += n;
+                    *took += n;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        if !self.bytes.is_empty() {
+            self.clear();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `room` bytes and is then full.
+    struct Narrow {
+        room: usize,
+        got: Vec<u8>,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let n = buf.len().min(self.room);
+            if n == 0 {
+                return Poll::Pending;
+            }
+            self.room -= n;
+            self.got.extend_from_slice(&buf[..n]);
+            Poll::Ready(Ok(n))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn flush(egress: &mut Egress, socket: &mut Narrow) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        egress.poll_flush(&mut cx, socket, &mut 0).is_ready()
+    }
+
+    #[test]
+    fn bytes_leave_in_order_and_memory_with_them() {
+        let mut egress = Egress::default();
+        let mut socket = Narrow { room: 3, got: Vec::new() };
+        egress.push(b"hello ", Some(6));
+        assert!(!flush(&mut egress, &mut socket));
+        egress.push(b"world", Some(5));
+        assert_eq!(egress.len(), 8);
+        for _ in 0..10 {
+            socket.room = 2;
+            flush(&mut egress, &mut socket);
+        }
+        assert_eq!(socket.got, b"hello world");
+        assert!(egress.is_empty());
+        assert_eq!(egress.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn it_is_cut_at_the_last_edge_while_that_is_still_here() {
+        let mut egress = Egress::default();
+        let mut socket = Narrow { room: 1, got: Vec::new() };
+        egress.push(b"AAAA", Some(4));
+        egress.push(b"BB", Some(0)); // a frame that goes on ...
+        egress.push(b"BB", None); // ... and on
+        flush(&mut egress, &mut socket);
+        assert!(egress.cut_to_edge());
+        assert_eq!(egress.len(), 3);
+        egress.push(b"CC", Some(0));
+        socket.room = 4;
+        flush(&mut egress, &mut socket);
+        assert_eq!(socket.got, b"AAAAC");
+        assert!(!egress.cut_to_edge(), "half of it is on the wire");
+    }
+
+    #[test]
+    fn an_edge_survives_that_sent_bytes_are_forgotten() {
+        let mut egress = Egress::default();
+        let mut socket = Narrow { room: 5, got: Vec::new() };
+        egress.push(b"AAAABB", Some(4));
+        flush(&mut egress, &mut socket);
+        egress.push(b"BB", None);
+        assert!(!egress.cut_to_edge(), "the frame at the edge has begun to leave");
+        egress.push(b"BCC", Some(1));
+        assert!(egress.cut_to_edge());
+        assert_eq!(egress.len(), 4);
+    }
+}

@@ -1,0 +1,140 @@
+//! How a connection ends: one table, cause by cause.
+//!
+//! | what happened | the client is | the upstream is |
+//! |---|---|---|
+//! | client said Close | answered by the upstream's Close, or by ours if none comes | told so: its Close passes |
+//! | upstream said Close | told so: its Close passes | answered by the client's Close, or by ours |
+//! | client lost | gone | ended without a Close, as it would be without us |
+//! | upstream lost | closed (`close_codes.upstream_lost`) | gone |
+//! | no pong from the client | closed 1001 as a best effort, then reset | closed 1001 |
+//! | no pong from the upstream | closed (`upstream_lost`) | reset |
+//! | idle | closed (`close_codes.idle`) | closed 1001 |
+//! | protocol error, too large | closed 1002, 1009 | closed 1002, 1009 |
+//! | client does not read | closed (`slow_consumer`), reset after `close_timeout` | closed 1001 |
+//! | upstream does not read | closed (`upstream_lost`) | reset |
+//! | lifetime, drain | closed 1012 (`drain.close_code`) | goes on hearing the client until it answers, then closed 1001 |
+//! | cut | reset | reset |
+//!
+//! A Close is said at a frame edge. Inside a frame that still comes it waits for the edge; inside one
+//! whose rest can never come the stream ends without a Close. Whatever has not ended after
+//! `close_timeout` is reset, except that a side which is owed our Close then gets as long again.
+//!
+//! # Not here
+//! When things happen ([`super::relay`]); the names operators see ([`crate::telemetry::Reason`]).
+
+use crate::config::CloseCodes;
+use crate::frame::CloseCode;
+use crate::telemetry::Reason;
+
+/// What one side is owed when a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// Nothing: a Close of the other side has passed to it, or will.
+    Nothing,
+    /// A Close, at the next frame edge.
+    Close(Words),
+    /// A Close once the other side has ended or its time is over. Until then what the other side says
+    /// goes on; its own Close does too, unless `instead` of it ours is said.
+    AfterPeer {
+        /// Our Close.
+        words: Words,
+        /// Whether the other side's Close is replaced by ours.
+        instead: bool,
+    },
+    /// The end of the stream, after what is still to be written.
+    End,
+    /// A reset, now; before it these words if they can be said without waiting.
+    Reset(Option<Words>),
+}
+
+/// A Close frame of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Words {
+    /// The code.
+    pub(super) code: CloseCode,
+    /// For whoever reads a log at the other end.
+    pub(super) reason: &'static str,
+}
+
+/// The table above: what the client and what the upstream is owed. `said` is the code of the Close that
+/// came, of the fault, or of the command, where there was one.
+pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> (Farewell, Farewell) {
+    use Farewell::{AfterPeer, Close, End, Nothing, Reset};
+    let words = |code: u16, reason| Words { code: CloseCode(code), reason };
+    let lost = words(codes.upstream_lost, "upstream lost");
+    let away = |reason| Words { code: CloseCode::GOING_AWAY, reason };
+    let echo = Words { code: if said == CloseCode::NONE { CloseCode(1000) } else { said }, reason: "" };
+    match reason {
+        Reason::ClientClose => (AfterPeer { words: echo, instead: false }, Nothing),
+        Reason::UpstreamClose => (Nothing, AfterPeer { words: echo, instead: false }),
+        Reason::ClientLost => (Reset(None), End),
+        Reason::UpstreamLost => (Close(lost), Reset(None)),
+        Reason::HeartbeatTimeout => {
+            (Reset(Some(away("heartbeat timeout"))), Close(away("client heartbeat timeout")))
+        }
+        Reason::UpstreamHeartbeatTimeout | Reason::SlowUpstream => (Close(lost), Reset(None)),
+        Reason::IdleTimeout => (Close(words(codes.idle, "idle timeout")), Close(away("idle timeout"))),
+        Reason::ProtocolError => {
+            let words = Words { code: said, reason: "protocol error" };
+            (Close(words), Close(words))
+        }
+        Reason::TooLarge => {
+            let words = Words { code: said, reason: "message too large" };
+            (Close(words), Close(words))
+        }
+        Reason::SlowConsumer => {
+            (Close(words(codes.slow_consumer, "slow consumer")), Close(away("slow consumer")))
+        }
+        Reason::Lifetime => {
+            let words = Words { code: said, reason: "maximum lifetime reached" };
+            (Close(words), AfterPeer { words: away("maximum lifetime reached"), instead: true })
+        }
+        Reason::Drained => {
+            let words = Words { code: said, reason: "server is restarting" };
+            (Close(words), AfterPeer { words: away("proxy is draining"), instead: true })
+        }
+        Reason::Aborted => (Reset(None), Reset(None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Label;
+
+    const CODES: CloseCodes = CloseCodes { upstream_lost: 4012, slow_consumer: 4013, idle: 4001 };
+
+    #[test]
+    fn every_cause_settles_both_sides() {
+        use Farewell as F;
+        for &reason in Reason::ALL {
+            let (client, upstream) = farewells(reason, CloseCode(4000), &CODES);
+            assert_ne!((client, upstream), (F::Nothing, F::Nothing), "{reason:?} would never end");
+            // Whoever is not to blame and still there is told, not cut.
+            let innocent_client = matches!(
+                reason,
+                Reason::UpstreamLost | Reason::UpstreamHeartbeatTimeout | Reason::SlowUpstream | Reason::Drained
+            );
+            assert!(!innocent_client || matches!(client, F::Close(_)), "{reason:?}");
+            assert!(
+                !matches!(upstream, F::Reset(_)) || reason == Reason::Aborted || innocent_client,
+                "{reason:?} resets the upstream"
+            );
+        }
+    }
+
+    #[test]
+    fn configured_codes_are_used_and_a_close_without_a_code_is_answered_with_1000() {
+        let code = |farewell| match farewell {
+            Farewell::Close(words) | Farewell::AfterPeer { words, .. } => words.code.0,
+            other => panic!("{other:?}"),
+        };
+        let client = |reason| code(farewells(reason, CloseCode(4000), &CODES).0);
+        assert_eq!(client(Reason::UpstreamLost), 4012);
+        assert_eq!(client(Reason::SlowConsumer), 4013);
+        assert_eq!(client(Reason::IdleTimeout), 4001);
+        assert_eq!(client(Reason::Drained), 4000);
+        assert_eq!(code(farewells(Reason::ClientClose, CloseCode::NONE, &CODES).0), 1000);
+        assert_eq!(code(farewells(Reason::UpstreamClose, CloseCode(4003), &CODES).1), 4003);
+    }
+}

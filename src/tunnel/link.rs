@@ -1,0 +1,260 @@
+//! One hop of a connection: what its peer still says, what it can still be told, what it has not taken.
+//!
+//! # Not here
+//! Which bytes go where and what they mean ([`super::relay`]).
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::time::Instant;
+
+use super::egress::Egress;
+use super::ending::{Farewell, Words};
+use crate::frame::{CloseCode, ControlFrame, Opcode, Scanner};
+use crate::net::Stream;
+
+/// What the peer's bytes are taken for. Only ever moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Frames.
+    Frames,
+    /// Nothing any more: its Close was heard, or it broke the protocol. Read until its end so that it
+    /// can finish in peace (unread bytes would turn our close into a reset).
+    Blind,
+    /// The stream has ended.
+    Ended,
+}
+
+/// What the peer can still be sent. Only ever moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// Frames.
+    Frames,
+    /// The last frame, a Close, is on its way or there (RFC 6455 §5.5.1).
+    CloseSaid,
+    /// The end of the stream was sent.
+    EndSaid,
+    /// Nothing: a write failed. What the peer said before it went may still be read.
+    Broken,
+}
+
+/// One hop.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: Option<Stream>,
+    /// Walks what the peer says.
+    pub(super) scanner: Scanner,
+    /// The beginning of a frame that has to be whole first, or (`has_backlog`) frames not looked at yet.
+    pub(super) held: Vec<u8>,
+    /// Whether `held` is to be scanned before more is read.
+    pub(super) has_backlog: bool,
+    /// What the peer did not take.
+    pub(super) egress: Egress,
+    /// Since when the peer took nothing, while there is something for it.
+    pub(super) stalled_since: Option<Instant>,
+    /// Since when it is not read, because nobody takes what it says.
+    paused_since: Option<Instant>,
+    pub(super) reading: Reading,
+    pub(super) writing: Writing,
+    /// The Close it said.
+    pub(super) heard_close: Option<CloseCode>,
+    /// What it is owed, once the connection ends.
+    pub(super) farewell: Farewell,
+    /// Whether frames of ours must be masked: towards servers (RFC 6455 §5.1).
+    masks: bool,
+}
+
+impl Link {
+    /// `early` came together with the handshake.
+    pub(super) fn new(stream: Stream, early: &[u8], scanner: Scanner, masks: bool) -> Self {
+        Self {
+            stream: Some(stream),
+            scanner,
+            held: early.to_vec(),
+            has_backlog: !early.is_empty(),
+            egress: Egress::default(),
+            stalled_since: None,
+            paused_since: None,
+            reading: Reading::Frames,
+            writing: Writing::Frames,
+            heard_close: None,
+            farewell: Farewell::Nothing,
+            masks,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Whether frames may still be sent to the peer.
+    pub(super) fn takes_frames(&self) -> bool {
+        self.is_open() && self.writing == Writing::Frames
+    }
+
+    /// Whether the peer may still say frames.
+    pub(super) fn says_frames(&self) -> bool {
+        self.is_open() && self.reading == Reading::Frames
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
+        let mut buf = ReadBuf::new(buf);
+        match Pin::new(stream).poll_read(cx, &mut buf) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(buf.filled().len())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Sends `bytes`, at once as far as the socket takes them; `edge` is the offset of the last frame
+    /// edge in them. Answers how many bytes were lost because the peer is gone.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8], edge: Option<usize>, now: Instant) -> usize {
+        let Some(stream) = &mut self.stream else { return bytes.len() };
+        let mut at = 0;
+        if self.egress.is_empty() {
+            while at < bytes.len() {
+                match Pin::new(&mut *stream).poll_write(cx, &bytes[at..]) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(n)) if n > 0 => at += n,
+                    Poll::Ready(_) => return bytes.len() - at + self.break_off(),
+                }
+            }
+        }
+        if at < bytes.len() {
+            self.egress.push(&bytes[at..], edge.and_then(|edge| edge.checked_sub(at)));
+            self.stalled_since.get_or_insert(now);
+        }
+        0
+    }
+
+    /// Sends what is left over. Answers how many bytes were lost because the peer is gone.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
+        if self.egress.is_empty() {
+            return 0;
+        }
+        let Some(stream) = &mut self.stream else { return self.egress.clear() };
+        let mut took = 0;
+        match self.egress.poll_flush(cx, stream, &mut took) {
+            Poll::Ready(Ok(())) => self.stalled_since = None,
+            Poll::Pending if took > 0 => self.stalled_since = Some(now),
+            Poll::Pending => {}
+            Poll::Ready(Err(_)) => return self.break_off(),
+        }
+        0
+    }
+
+    /// Queues a frame of ours; the caller has seen to it that the wire is at an edge.
+    pub(super) fn push(&mut self, opcode: Opcode, payload: &[u8], now: Instant) {
+        let frame = ControlFrame::new(opcode, payload, self.mask());
+        self.push_frame(&frame, now);
+    }
+
+    /// Says the last words.
+    pub(super) fn say(&mut self, words: Words, now: Instant) {
+        let frame = ControlFrame::close(words.code, words.reason, self.mask());
+        self.push_frame(&frame, now);
+        self.writing = Writing::CloseSaid;
+    }
+
+    fn push_frame(&mut self, frame: &ControlFrame, now: Instant) {
+        let bytes = frame.as_bytes();
+        self.egress.push(bytes, Some(bytes.len()));
+        self.stalled_since.get_or_insert(now);
+    }
+
+    /// Any mask will do: these payloads are ours, no attacker chose them (RFC 6455 §10.3).
+    fn mask(&self) -> Option<[u8; 4]> {
+        self.masks.then(|| fastrand::u32(..).to_be_bytes())
+    }
+
+    /// Sends the end of the stream; true once that is done (or can never be).
+    pub(super) fn say_end(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(stream) = &mut self.stream else { return true };
+        match Pin::new(stream).poll_shutdown(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(())) => {
+                self.writing = Writing::EndSaid;
+                true
+            }
+            Poll::Ready(Err(_)) => {
+                self.break_off();
+                true
+            }
+        }
+    }
+
+    /// The peer takes nothing more. Answers how many bytes were lost.
+    pub(super) fn break_off(&mut self) -> usize {
+        self.writing = Writing::Broken;
+        self.stalled_since = None;
+        self.egress.clear()
+    }
+
+    /// Nothing is left to be done on this hop.
+    pub(super) fn is_done(&self, is_client: bool) -> bool {
+        match (self.writing, self.reading) {
+            (Writing::Frames, _) => false,
+            (Writing::Broken | Writing::EndSaid, reading) => reading == Reading::Ended,
+            // A server ends the TCP connection first (RFC 6455 §7.1.1): the upstream's end is waited
+            // for, and the client gets ours.
+            (Writing::CloseSaid, reading) => {
+                self.egress.is_empty()
+                    && (reading == Reading::Ended || is_client && self.heard_close.is_some())
+            }
+        }
+    }
+
+    /// Ends the hop in an orderly way.
+    pub(super) fn close(&mut self) -> usize {
+        self.stream = None;
+        self.reading = Reading::Ended;
+        self.break_off()
+    }
+
+    /// Ends the hop now. A peer that has ended or was told everything gets an orderly end all the same.
+    pub(super) fn cut(&mut self) -> usize {
+        let is_settled = self.writing == Writing::CloseSaid && self.egress.is_empty();
+        if let Some(stream) = &self.stream
+            && self.reading != Reading::Ended
+            && !is_settled
+        {
+            stream.reset_on_drop();
+        }
+        self.close()
+    }
+
+    /// Stops reading the peer.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.paused_since.get_or_insert(now);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused_since.is_some()
+    }
+
+    /// Goes on reading; answers for how long it was not.
+    pub(super) fn resume(&mut self, now: Instant) -> Option<Duration> {
+        self.paused_since.take().map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Whether the peer has ended or reset its side, though what it said before may not be read yet.
+    pub(super) fn is_peer_gone(&self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let ready = match &self.stream {
+            None => return true,
+            Some(Stream::Tcp(tcp)) => {
+                let ready = std::pin::pin!(tcp.ready(Interest::READABLE));
+                ready.poll(&mut cx)
+            }
+            Some(Stream::Unix(unix)) => {
+                let ready = std::pin::pin!(unix.ready(Interest::READABLE));
+                ready.poll(&mut cx)
+            }
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+}

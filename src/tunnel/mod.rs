@@ -1,0 +1,69 @@
+//! Mode `tunnel`: frames stream between a client and its upstream, 1 : 1, nothing kept.
+//!
+//! [`spawn`] takes the two hops after the handshake and runs one future, [`relay::Relay`], until both
+//! have ended:
+//!
+//! * [`relay`]: the future; reads one side, lets the scanner walk, writes the other.
+//! * [`link`]: one hop; [`egress`]: what its socket did not take; [`scratch`]: the buffer of the thread.
+//! * [`pulse`]: heartbeats, put between frames.
+//! * [`timing`]: every clock of a connection behind one timer.
+//! * [`ending`], [`closing`]: how it ends, as a table and as steps.
+//!
+//! # Not here
+//! Handshakes ([`crate::server`], [`crate::upstream`]); the rules of frames ([`crate::frame`]).
+
+mod closing;
+mod egress;
+mod ending;
+mod link;
+mod pulse;
+mod relay;
+mod scratch;
+mod timing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Heartbeat, HeartbeatMode, Policy};
+use crate::frame::{Extensions, MAX_HELD};
+use crate::net::Stream;
+use crate::telemetry::Live;
+
+/// Room in front of what is read for what was held before; see [`crate::frame::MAX_HELD`].
+const HELD_ROOM: usize = MAX_HELD;
+
+/// What holds for every connection of a route, worked out once.
+#[derive(Debug)]
+pub struct Settings {
+    /// The route's policy.
+    pub policy: Arc<Policy>,
+    /// `upstream.stall_timeout`
+    pub upstream_stall: Option<Duration>,
+    /// `upstream.heartbeat`
+    pub upstream_heartbeat: Option<Heartbeat>,
+}
+
+impl Settings {
+    /// Whether clients of this route are asked for their pong in JSON: the handshake must then not offer
+    /// permessage-deflate, since nobody could look into compressed texts.
+    pub fn is_json(&self) -> bool {
+        self.policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json)
+    }
+}
+
+/// One hop, as the handshake leaves it.
+#[derive(Debug)]
+pub struct Hop {
+    /// The socket.
+    pub stream: Stream,
+    /// What came right after the handshake and was read with it.
+    pub early: bytes::Bytes,
+}
+
+/// Relays until both hops have ended. The task owns them; it is reached through its handle only.
+pub fn spawn(client: Hop, upstream: Hop, extensions: Extensions, settings: &Arc<Settings>, live: Live) {
+    tokio::spawn(relay::Relay::new(client, upstream, extensions, settings, live));
+}
+
+#[cfg(test)]
+mod tests;

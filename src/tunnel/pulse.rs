@@ -1,0 +1,165 @@
+//! The heartbeat of one link: which form a ping takes, and when it can go out.
+//!
+//! # Not here
+//! When a ping is due and what a silence means ([`crate::resilience::Heartbeat`]).
+
+use tokio::time::Instant;
+
+use super::link::Link;
+use crate::config::{self, HeartbeatMode};
+use crate::frame::{Edge, Opcode, Verdict};
+use crate::resilience::{Act, Heartbeat, PING_PAYLOAD, PongKind};
+use crate::telemetry::Metrics;
+
+/// What the JSON form says (the client's answer is `{"type":"pong"}`).
+const JSON_PING: &[u8] = br#"{"type":"heartbeat"}"#;
+
+/// One link's heartbeat.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    heartbeat: Heartbeat,
+    mode: HeartbeatMode,
+    way: PingWay,
+}
+
+/// Where the newest ping is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PingWay {
+    /// Answered, awaited or not due.
+    Nowhere,
+    /// Waits for a place between frames.
+    Due([u8; PING_PAYLOAD]),
+    /// Among the bytes that the peer has not taken.
+    InEgress,
+}
+
+impl Pulse {
+    pub(super) fn new(timing: config::Heartbeat, mode: HeartbeatMode, now: Instant) -> Self {
+        Self { heartbeat: Heartbeat::new(timing, fastrand::u64(..), now), mode, way: PingWay::Nowhere }
+    }
+
+    /// When [`Pulse::on_timer`] wants to be called. While the link is not read (`is_paused`) no pong can
+    /// be seen, so that its clock stands still.
+    pub(super) fn deadline(&self, is_paused: bool) -> Option<Instant> {
+        if is_paused && self.heartbeat.is_waiting() { None } else { self.heartbeat.deadline() }
+    }
+
+    /// Asks for a ping where one is due; true when the peer is to be given up.
+    pub(super) fn on_timer(&mut self, is_paused: bool, now: Instant, metrics: &Metrics) -> bool {
+        if self.deadline(is_paused).is_none_or(|deadline| now < deadline) {
+            return false;
+        }
+        let (act, is_missed) = self.heartbeat.on_timer(now);
+        if is_missed {
+            metrics.heartbeat_missed.inc();
+        }
+        match act {
+            Some(Act::SendPing(payload)) => self.way = PingWay::Due(payload),
+            Some(Act::GiveUp) => return true,
+            None => {}
+        }
+        false
+    }
+
+    /// Whether there is something for [`Pulse::beat`] to do.
+    pub(super) fn is_busy(&self) -> bool {
+        self.way != PingWay::Nowhere
+    }
+
+    /// Puts a ping that is due between the frames that go to `link`, if the wire is at an `edge` that
+    /// has room for it.
+    pub(super) fn beat(&mut self, link: &mut Link, edge: Edge, now: Instant) {
+        if let PingWay::Due(payload) = self.way
+            && link.takes_frames()
+        {
+            match self.mode {
+                HeartbeatMode::Ping if edge != Edge::Inside => link.push(Opcode::Ping, &payload, now),
+                HeartbeatMode::Json if edge == Edge::Message => link.push(Opcode::Text, JSON_PING, now),
+                HeartbeatMode::Ping | HeartbeatMode::Json => return,
+            }
+            self.way = PingWay::InEgress;
+        }
+    }
+
+    /// Everything queued for the link has left.
+    pub(super) fn on_flushed(&mut self, now: Instant) {
+        if self.way == PingWay::InEgress {
+            self.way = PingWay::Nowhere;
+            self.heartbeat.on_flushed(now);
+        }
+    }
+
+    /// Anything came from the peer.
+    pub(super) fn on_life(&mut self, now: Instant) {
+        self.heartbeat.on_life(now);
+    }
+
+    /// The other side's ping goes to this peer.
+    pub(super) fn on_foreign_ping(&mut self, now: Instant) {
+        self.heartbeat.on_foreign_ping(now);
+    }
+
+    /// The peer was not read for so long.
+    pub(super) fn shift(&mut self, pause: std::time::Duration) {
+        self.heartbeat.shift(pause);
+    }
+
+    /// Judges a pong frame: ours are lifted out.
+    pub(super) fn judge_pong(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> Verdict {
+        if self.mode == HeartbeatMode::Json {
+            return Verdict::Pass;
+        }
+        let kind = self.heartbeat.on_pong(payload, now);
+        judge(&kind, metrics)
+    }
+
+    /// Judges a short text: with the JSON form, the client's pong is lifted out.
+    pub(super) fn judge_text(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> Verdict {
+        if self.mode == HeartbeatMode::Json && is_json_pong(payload) {
+            let kind = self.heartbeat.on_plain_pong(now);
+            judge(&kind, metrics)
+        } else {
+            Verdict::Pass
+        }
+    }
+}
+
+fn judge(kind: &PongKind, metrics: &Metrics) -> Verdict {
+    match kind {
+        PongKind::Foreign => Verdict::Pass,
+        PongKind::Ours(rtt) => {
+            if let Some(rtt) = rtt {
+                metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
+            }
+            Verdict::Drop
+        }
+    }
+}
+
+/// `{"type":"pong"}` with any white space, and nothing else in it: an application's own message of that
+/// type would have more to say.
+fn is_json_pong(payload: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Pong<'a> {
+        r#type: &'a str,
+    }
+    // Most texts are not even close: spare them the parser.
+    payload.first().is_some_and(|first| matches!(first, b'{' | b' ' | b'\n' | b'\r' | b'\t'))
+        && serde_json::from_slice::<Pong<'_>>(payload).is_ok_and(|pong| pong.r#type == "pong")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_heartbeats_own_answer_is_a_json_pong() {
+        for pong in [r#"{"type":"pong"}"#, r#" { "type" : "pong" } "#, "{\n\"type\":\"pong\"\n}"] {
+            assert!(is_json_pong(pong.as_bytes()), "{pong}");
+        }
+        for other in ["", "pong", r#"{"type":"ping"}"#, r#"{"type":"pong","id":1}"#, r#"["pong"]"#, r#"{"type":1}"#, "{"] {
+            assert!(!is_json_pong(other.as_bytes()), "{other}");
+        }
+    }
+}

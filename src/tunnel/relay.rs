@@ -1,0 +1,384 @@
+//! Moves frames between a client and its upstream until both have ended.
+//!
+//! # Invariants
+//! 1. An idle relay owns no buffer: bytes are read into the thread's scratch, scanned in place and
+//!    written at once; only what a full socket does not take is copied.
+//! 2. A frame of ours goes out at an edge only, and nothing goes past a Close or a fault.
+//! 3. What one side does not take, the other is not read for (`backpressure`), or it is bounded by
+//!    `max_lag` (`isolate`); while a side is not read, its clocks stand still.
+//! 4. One poll moves at most [`POLL_BUDGET`] bytes each way and then wakes itself.
+//! 5. Whenever `poll` answers Pending, each side that is to be read or has an egress has registered the
+//!    task's waker, and the timer stands at the nearest deadline.
+//!
+//! # Why not `tokio::io::copy_bidirectional`?
+//! It cannot see frame edges: it has no safe place for a ping or a Close.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::time::{Instant, Sleep};
+
+use super::closing::Ending;
+use super::link::{Link, Reading, Writing};
+use super::pulse::Pulse;
+use super::{HELD_ROOM, Hop, Settings, scratch};
+use crate::config::{HeartbeatMode, IdleActivity, OnStall};
+use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
+use crate::resilience::Bucket;
+use crate::telemetry::{Live, Reason};
+
+/// Bytes moved each way before other connections get their turn: four full reads, about 50 µs.
+const POLL_BUDGET: usize = 256 * 1024;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) client: Link,
+    pub(super) upstream: Link,
+    pub(super) settings: Arc<Settings>,
+    pub(super) live: Live,
+    pub(super) client_pulse: Option<Box<Pulse>>,
+    pub(super) upstream_pulse: Option<Box<Pulse>>,
+    /// Messages the client may still send.
+    bucket: Option<Box<Bucket>>,
+    /// When it may send the next one, while it may not.
+    pub(super) next_token_at: Option<Instant>,
+    pub(super) last_activity: Instant,
+    /// A Close that is to come: the end of its life, or a drain's schedule.
+    pub(super) close_at: Option<CloseAt>,
+    pub(super) ending: Option<Box<Ending>>,
+    pub(super) sleep: Option<Pin<Box<Sleep>>>,
+    pub(super) armed: Option<Instant>,
+    waker: Option<Waker>,
+}
+
+/// A Close with a date.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CloseAt {
+    pub(super) at: Instant,
+    pub(super) code: CloseCode,
+    pub(super) reason: Reason,
+}
+
+/// A side of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Upstream,
+}
+
+/// Whether there is more to do at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pumped {
+    /// A waker is registered for whatever could go on.
+    Waiting,
+    /// The budget is spent.
+    Busy,
+}
+
+impl Relay {
+    pub(super) fn new(
+        client: Hop,
+        upstream: Hop,
+        extensions: Extensions,
+        settings: &Arc<Settings>,
+        live: Live,
+    ) -> Self {
+        let now = Instant::now();
+        let policy = &settings.policy;
+        let scanner = |sender| {
+            Scanner::new(Rules {
+                sender,
+                extensions,
+                max_frame: policy.max_frame,
+                max_message: policy.max_message,
+                show_text: sender == Sender::Client && settings.is_json(),
+            })
+        };
+        // A lifetime ends anywhere in its last tenth: what came together must not go together.
+        let close_at = policy.max_lifetime.map(|lifetime| CloseAt {
+            at: now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()),
+            code: CloseCode(1012),
+            reason: Reason::Lifetime,
+        });
+        Self {
+            client: Link::new(client.stream, &client.early, scanner(Sender::Client), false),
+            upstream: Link::new(upstream.stream, &upstream.early, scanner(Sender::Server), true),
+            client_pulse: policy.heartbeat.map(|beat| Box::new(Pulse::new(beat.timing, beat.mode, now))),
+            upstream_pulse: settings
+                .upstream_heartbeat
+                .map(|timing| Box::new(Pulse::new(timing, HeartbeatMode::Ping, now))),
+            bucket: policy.message_rate.map(|rate| Box::new(Bucket::new(rate, now))),
+            next_token_at: None,
+            last_activity: now,
+            close_at,
+            ending: None,
+            sleep: None,
+            armed: None,
+            waker: None,
+            settings: Arc::clone(settings),
+            live,
+        }
+    }
+
+    pub(super) fn link(&mut self, side: Side) -> &mut Link {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Upstream => &mut self.upstream,
+        }
+    }
+
+    /// Moves what `side` says to the other one.
+    fn pump(&mut self, cx: &mut Context<'_>, side: Side, scratch: &mut [u8], now: Instant) -> Pumped {
+        let mut budget = POLL_BUDGET;
+        loop {
+            let most = match self.may_read(side, now) {
+                Some(most) => most,
+                None => return Pumped::Waiting,
+            };
+            if budget == 0 {
+                return Pumped::Busy;
+            }
+            let from = self.link(side);
+            if from.has_backlog {
+                from.has_backlog = false;
+                let mut held = std::mem::take(&mut from.held);
+                self.relay(cx, side, &mut held, most, now);
+                budget = budget.saturating_sub(held.len().max(1));
+                continue;
+            }
+            let n = match from.poll_read(cx, &mut scratch[HELD_ROOM..]) {
+                Poll::Pending => return Pumped::Waiting,
+                Poll::Ready(Ok(n)) if n > 0 => n,
+                Poll::Ready(end) => {
+                    self.on_end(side, end.is_err(), now);
+                    return Pumped::Waiting;
+                }
+            };
+            budget = budget.saturating_sub(n);
+            // What was held stands directly in front of what came, as on the wire.
+            let start = HELD_ROOM - from.held.len();
+            scratch[start..HELD_ROOM].copy_from_slice(&from.held);
+            from.held.clear();
+            self.relay(cx, side, &mut scratch[start..HELD_ROOM + n], most, now);
+        }
+    }
+
+    /// Whether `side` is to be read now, and how many messages of it may go on.
+    fn may_read(&mut self, side: Side, now: Instant) -> Option<u32> {
+        let is_isolated = self.settings.policy.delivery.on_stall == OnStall::Isolate;
+        let (from, to) = match side {
+            Side::Client => (&mut self.client, &self.upstream),
+            Side::Upstream => (&mut self.upstream, &self.client),
+        };
+        if !from.is_open() || from.reading == Reading::Ended {
+            return None;
+        }
+        let mut most = u32::MAX;
+        if to.takes_frames() && from.reading == Reading::Frames {
+            if !to.egress.is_empty() && (side == Side::Client || !is_isolated) {
+                from.pause(now);
+                return None;
+            }
+            if let (Side::Client, Some(bucket)) = (side, &mut self.bucket) {
+                most = bucket.available(now);
+                self.next_token_at = (most == 0).then(|| bucket.next_token_at());
+                if most == 0 {
+                    from.pause(now);
+                    return None;
+                }
+            }
+        }
+        if let Some(pause) = from.resume(now) {
+            let pulse = match side {
+                Side::Client => &mut self.client_pulse,
+                Side::Upstream => &mut self.upstream_pulse,
+            };
+            if let Some(pulse) = pulse {
+                pulse.shift(pause);
+            }
+            self.last_activity = (self.last_activity + pause).min(now);
+        }
+        Some(most)
+    }
+
+    /// Scans `buf`, which `side` said, and sends on what may go on.
+    fn relay(&mut self, cx: &mut Context<'_>, side: Side, buf: &mut [u8], most: u32, now: Instant) {
+        self.on_bytes(side, now);
+        if self.link(side).reading != Reading::Frames {
+            self.live.handle().on_discarded(buf.len());
+            return;
+        }
+        let (scanned, heard) = self.scan(side, buf, most, now);
+        let (from, to) = match side {
+            Side::Client => (&mut self.client, &mut self.upstream),
+            Side::Upstream => (&mut self.upstream, &mut self.client),
+        };
+        let handle = self.live.handle();
+        let is_taken = to.takes_frames();
+        if is_taken {
+            let lost = to.send(cx, &buf[..scanned.forward], scanned.edge, now);
+            handle.on_discarded(lost);
+            match side {
+                Side::Client => handle.on_in(scanned.messages, scanned.forward - lost.min(scanned.forward)),
+                Side::Upstream => handle.on_out(scanned.messages, scanned.forward - lost.min(scanned.forward)),
+            }
+        } else {
+            handle.on_discarded(scanned.forward);
+        }
+        if scanned.messages > 0 || !from.scanner.at_frame_edge() {
+            self.last_activity = now;
+        }
+        if side == Side::Client
+            && let Some(bucket) = &mut self.bucket
+        {
+            bucket.take(scanned.messages);
+        }
+        if !scanned.held.is_empty() {
+            from.held.extend_from_slice(&buf[scanned.held.clone()]);
+        }
+        match scanned.outcome {
+            Outcome::Open => {}
+            Outcome::Enough => from.has_backlog = !from.held.is_empty(),
+            Outcome::Closed => {
+                from.reading = Reading::Blind;
+                from.heard_close = heard.map(|(code, _)| code);
+                if let Some((code, verdict)) = heard {
+                    if is_taken && verdict == Verdict::Pass && to.writing == Writing::Frames {
+                        to.writing = Writing::CloseSaid;
+                    }
+                    self.on_close(side, code, verdict, now);
+                }
+            }
+            Outcome::Faulty(fault) => {
+                from.reading = Reading::Blind;
+                self.on_fault(side, fault, now);
+            }
+        }
+        let delivery = &self.settings.policy.delivery;
+        if delivery.on_stall == OnStall::Isolate && self.client.egress.len() > delivery.max_lag_bytes {
+            self.begin(Reason::SlowConsumer, None, None, now);
+        }
+    }
+
+    /// Walks the frames in `buf`; answers also the Close among them and what becomes of it.
+    fn scan(
+        &mut self,
+        side: Side,
+        buf: &mut [u8],
+        most: u32,
+        now: Instant,
+    ) -> (Scanned, Option<(CloseCode, Verdict)>) {
+        let replaces_close = self.replaces_close(side);
+        let holds_close = side == Side::Upstream && self.holds_to_schedule();
+        let (scanner, own, other) = match side {
+            Side::Client => (&mut self.client.scanner, &mut self.client_pulse, &mut self.upstream_pulse),
+            Side::Upstream => (&mut self.upstream.scanner, &mut self.upstream_pulse, &mut self.client_pulse),
+        };
+        let metrics = self.live.metrics();
+        let mut heard = None;
+        let scanned = scanner.scan(buf, most, |whole| match whole.opcode {
+            Opcode::Close => {
+                let code = CloseCode::from_payload(whole.payload);
+                // A server that stops says 1001 or 1012 to everyone at once; a drain's pace stands.
+                let is_held = holds_close && matches!(code.0, 1001 | 1012);
+                let verdict = if replaces_close || is_held { Verdict::Drop } else { Verdict::Pass };
+                heard = Some((code, verdict));
+                verdict
+            }
+            Opcode::Pong => own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_pong(whole.payload, now, metrics)),
+            Opcode::Text => own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_text(whole.payload, now, metrics)),
+            Opcode::Ping => {
+                if let Some(pulse) = other {
+                    pulse.on_foreign_ping(now);
+                }
+                Verdict::Pass
+            }
+            _ => Verdict::Pass,
+        });
+        (scanned, heard)
+    }
+
+    /// Any byte is a sign of life of whoever sent it.
+    fn on_bytes(&mut self, side: Side, now: Instant) {
+        let pulse = match side {
+            Side::Client => &mut self.client_pulse,
+            Side::Upstream => &mut self.upstream_pulse,
+        };
+        if let Some(pulse) = pulse {
+            pulse.on_life(now);
+        }
+        if self.settings.policy.idle_activity == IdleActivity::Any {
+            self.last_activity = now;
+        }
+    }
+
+    /// Puts pings that are due between the frames, and sends what is queued.
+    fn beat(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let (to_client, to_upstream) = (self.upstream.scanner.edge(), self.client.scanner.edge());
+        let sides = [
+            (&mut self.client, to_client, &mut self.client_pulse),
+            (&mut self.upstream, to_upstream, &mut self.upstream_pulse),
+        ];
+        for (link, edge, pulse) in sides {
+            let Some(pulse) = pulse else { continue };
+            if pulse.is_busy() {
+                pulse.beat(link, edge, now);
+                let lost = link.flush(cx, now);
+                self.live.handle().on_discarded(lost);
+                if link.egress.is_empty() {
+                    pulse.on_flushed(now);
+                }
+            }
+        }
+    }
+
+    /// Keeps the task's waker where commands can find it.
+    fn register(&mut self, cx: &Context<'_>) {
+        if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            self.live.handle().waker.register(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Future for Relay {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let now = Instant::now();
+        this.register(cx);
+        if let Some(command) = this.live.handle().take_command() {
+            this.on_command(command, now);
+        }
+        if this.armed.is_some_and(|armed| armed <= now) {
+            this.on_time(now);
+        }
+        let busy = scratch::with(|scratch| {
+            loop {
+                let lost = this.client.flush(cx, now) + this.upstream.flush(cx, now);
+                let up = this.pump(cx, Side::Client, scratch, now);
+                let down = this.pump(cx, Side::Upstream, scratch, now);
+                this.live.handle().on_discarded(lost);
+                this.beat(cx, now);
+                // Each step of an ending happens once, so that this loop ends.
+                if !this.settle(cx, now) {
+                    break up == Pumped::Busy || down == Pumped::Busy;
+                }
+            }
+        });
+        this.live.handle().set_buffered(this.client.egress.len() + this.upstream.egress.len());
+        if !this.client.is_open() && !this.upstream.is_open() {
+            this.finish();
+            return Poll::Ready(());
+        }
+        if busy {
+            cx.waker().wake_by_ref();
+        }
+        this.arm(cx, now);
+        Poll::Pending
+    }
+}

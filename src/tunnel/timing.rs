@@ -1,0 +1,126 @@
+//! Every clock of a connection behind one timer.
+//!
+//! Clocks are checked lazily: activity writes a timestamp, and only when the timer fires is the nearest
+//! deadline worked out anew. A connection that is busy or idle wakes for its heartbeat, nothing else.
+
+use std::future::Future;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ending::Farewell;
+use super::relay::{Relay, Side};
+use crate::telemetry::{By, Reason};
+
+/// How often a client that is not read is looked at, whether it is still there: the only way to see the
+/// end of a stream behind bytes that nobody takes.
+const GONE_CHECK: Duration = Duration::from_secs(1);
+
+impl Relay {
+    /// The nearest deadline.
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let policy = &self.settings.policy;
+        let is_paused = self.client.is_paused();
+        let mut next = None;
+        let mut at = |deadline: Option<Instant>| {
+            if let Some(deadline) = deadline {
+                next = Some(next.map_or(deadline, |next: Instant| next.min(deadline)));
+            }
+        };
+        if let Some(ending) = &self.ending {
+            at(Some(ending.deadline));
+            at(self.next_token_at);
+            return next;
+        }
+        at(self.client_pulse.as_ref().and_then(|pulse| pulse.deadline(is_paused)));
+        at(self.upstream_pulse.as_ref().and_then(|pulse| pulse.deadline(self.upstream.is_paused())));
+        if !is_paused {
+            at(policy.idle_timeout.map(|idle| self.last_activity + idle));
+        }
+        at(self.close_at.map(|close| close.at));
+        at(self.stall_deadline(Side::Client));
+        at(self.stall_deadline(Side::Upstream));
+        at(self.next_token_at);
+        if is_paused && self.upstream.stalled_since.is_some() {
+            at(Some(now + GONE_CHECK.min(policy.close_timeout)));
+        }
+        next
+    }
+
+    /// When `side`, which takes nothing, is given up.
+    fn stall_deadline(&self, side: Side) -> Option<Instant> {
+        let (link, timeout) = match side {
+            Side::Client => (&self.client, self.settings.policy.delivery.stall_timeout),
+            Side::Upstream => (&self.upstream, self.settings.upstream_stall),
+        };
+        Some(link.stalled_since? + timeout?)
+    }
+
+    /// A deadline has passed: which?
+    pub(super) fn on_time(&mut self, now: Instant) {
+        self.armed = None;
+        if let Some(ending) = &self.ending {
+            if ending.deadline <= now {
+                self.on_ending_deadline(now);
+            }
+            return;
+        }
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let policy = &self.settings.policy;
+        if let Some(close) = self.close_at
+            && close.at <= now
+        {
+            return self.begin(close.reason, Some((By::Proxy, close.code)), None, now);
+        }
+        if is_due(self.stall_deadline(Side::Client)) {
+            return self.begin(Reason::SlowConsumer, None, None, now);
+        }
+        if is_due(self.stall_deadline(Side::Upstream)) {
+            return self.begin(Reason::SlowUpstream, None, None, now);
+        }
+        // A client that is gone behind bytes the upstream does not take: that one gets close_timeout.
+        if is_due(self.upstream.stalled_since.map(|since| since + policy.close_timeout))
+            && self.client.is_paused()
+            && self.client.is_peer_gone()
+        {
+            self.begin(Reason::ClientLost, None, None, now);
+            self.upstream.farewell = Farewell::Reset(None);
+            return;
+        }
+        let is_paused = self.client.is_paused();
+        if !is_paused && is_due(policy.idle_timeout.map(|idle| self.last_activity + idle)) {
+            return self.begin(Reason::IdleTimeout, None, None, now);
+        }
+        let metrics = self.live.metrics();
+        if let Some(pulse) = &mut self.client_pulse
+            && pulse.on_timer(is_paused, now, metrics)
+        {
+            return self.begin(Reason::HeartbeatTimeout, None, None, now);
+        }
+        if let Some(pulse) = &mut self.upstream_pulse
+            && pulse.on_timer(self.upstream.is_paused(), now, metrics)
+        {
+            self.begin(Reason::UpstreamHeartbeatTimeout, None, None, now);
+        }
+    }
+
+    /// Sets the timer to the nearest deadline if that is earlier than what it stands at.
+    pub(super) fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(next) = self.next_deadline(now) else { return };
+        if self.armed.is_some_and(|armed| armed <= next) {
+            return;
+        }
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                sleep.as_mut().reset(next);
+                sleep
+            }
+            None => self.sleep.insert(Box::pin(tokio::time::sleep_until(next))),
+        };
+        self.armed = Some(next);
+        if sleep.as_mut().poll(cx) == Poll::Ready(()) {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
