@@ -7,3 +7,4 @@ pub mod net;
 pub mod resilience;
 pub mod telemetry;
 pub mod tunnel;
+pub mod upstream;

@@ -7,4 +7,4 @@ mod socket;
 mod stream;
 
 pub use socket::{listen, raise_descriptor_limit, tune_client, upstream_socket};
-pub use stream::Stream;
+pub use stream::{Hop, Stream};

@@ -17,6 +17,15 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// One hop of a connection, as the handshake leaves it.
+#[derive(Debug)]
+pub struct Hop {
+    /// The socket.
+    pub stream: Stream,
+    /// What came right after the handshake and was read with it.
+    pub early: bytes::Bytes,
+}
+
 impl Stream {
     /// Makes the coming drop send a reset rather than an orderly end, and lets the kernel forget what
     /// the peer did not take. Unix sockets know no reset.

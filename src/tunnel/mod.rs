@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
 use crate::frame::{Extensions, MAX_HELD};
-use crate::net::Stream;
+use crate::net::Hop;
 use crate::telemetry::Live;
 
 /// Room in front of what is read for what was held before; see [`crate::frame::MAX_HELD`].
@@ -49,15 +49,6 @@ impl Settings {
     pub fn is_json(&self) -> bool {
         self.policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json)
     }
-}
-
-/// One hop, as the handshake leaves it.
-#[derive(Debug)]
-pub struct Hop {
-    /// The socket.
-    pub stream: Stream,
-    /// What came right after the handshake and was read with it.
-    pub early: bytes::Bytes,
 }
 
 /// Relays until both hops have ended. The task owns them; it is reached through its handle only.

@@ -23,9 +23,10 @@ use tokio::time::{Instant, Sleep};
 use super::closing::Ending;
 use super::link::{Link, Reading, Writing};
 use super::pulse::Pulse;
-use super::{HELD_ROOM, Hop, Settings, scratch};
+use super::{HELD_ROOM, Settings, scratch};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
+use crate::net::Hop;
 use crate::resilience::Bucket;
 use crate::telemetry::{Live, Reason};
 

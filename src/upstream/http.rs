@@ -1,0 +1,197 @@
+//! Plain HTTP to an upstream, over pooled connections, streaming both ways.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::watch;
+
+use super::dial::{DialError, Dialer};
+use super::{Upstream, UpstreamError};
+use crate::config;
+use crate::net::Stream;
+
+/// Idle connections kept for one upstream.
+const MAX_IDLE: usize = 64;
+
+/// Pooled connections to one upstream.
+#[derive(Debug)]
+pub(super) struct Pool {
+    client: Client<Connector, Requested>,
+}
+
+impl Pool {
+    pub(super) fn new(config: &config::Upstream, dialer: Dialer) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(config.keep_alive)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .http1_preserve_header_case(true)
+            .set_host(false)
+            .build(Connector(dialer));
+        Self { client }
+    }
+}
+
+/// Hands the pool our own connections. There is one destination, whatever the URI says.
+#[derive(Debug, Clone)]
+struct Connector(Dialer);
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let dialer = self.0.clone();
+        Box::pin(async move { dialer.dial().await.map(TokioIo::new) })
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+/// A client's request body on its way: counted, and its end is told.
+#[derive(Debug)]
+pub struct Requested {
+    body: Incoming,
+    left: Option<u64>,
+    is_sent: Arc<watch::Sender<bool>>,
+}
+
+/// The body is longer than allowed.
+#[derive(Debug, thiserror::Error)]
+#[error("the request body is too long")]
+struct TooLong;
+
+impl Body for Requested {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match frame {
+            None => {
+                this.is_sent.send_replace(true);
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            Some(Ok(frame)) => {
+                let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let Some(left) = &mut this.left {
+                    match left.checked_sub(len) {
+                        Some(rest) => *left = rest,
+                        None => return Poll::Ready(Some(Err(TooLong.into()))),
+                    }
+                }
+                if this.body.is_end_stream() {
+                    this.is_sent.send_replace(true);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Upstream {
+    /// Passes a plain request on; its headers are already what the upstream is to see, and `uri` is in
+    /// origin form.
+    ///
+    /// # Errors
+    /// There was no answer, or the body was longer than `http.max_body`.
+    pub async fn request(
+        &self,
+        request: Request<Incoming>,
+        policy: config::Http,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let result = self.try_request(request, policy).await;
+        self.count(result)
+    }
+
+    async fn try_request(
+        &self,
+        request: Request<Incoming>,
+        policy: config::Http,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let too_large = |limit| UpstreamError::BodyTooLarge(limit);
+        let announced = request.body().size_hint().lower();
+        if let Some(limit) = policy.max_body.filter(|limit| announced > *limit) {
+            return Err(too_large(limit));
+        }
+        let is_sent = Arc::new(watch::Sender::new(request.body().is_end_stream()));
+        let sent = is_sent.subscribe();
+        let (mut head, body) = request.into_parts();
+        head.uri = absolute(&head.uri)?;
+        head.version = http::Version::HTTP_11;
+        head.headers.remove(header::TRANSFER_ENCODING);
+        let body = Requested { body, left: policy.max_body, is_sent };
+        let answer = pin!(self.pool.client.request(Request::from_parts(head, body)));
+        let answer = match policy.response_timeout {
+            None => answer.await,
+            Some(after) => tokio::select! {
+                answer = answer => answer,
+                () = overdue(sent, after) => return Err(UpstreamError::Timeout(after)),
+            },
+        };
+        answer.map_err(|error| explain(error, policy.max_body))
+    }
+}
+
+/// The pool wants an authority to know connections by; the socket is ours whatever it says.
+fn absolute(uri: &Uri) -> Result<Uri, UpstreamError> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Uri::builder()
+        .scheme("http")
+        .authority("upstream")
+        .path_and_query(path)
+        .build()
+        .map_err(|error| UpstreamError::Broken(Box::new(error)))
+}
+
+/// Resolves `after` the request's last byte.
+async fn overdue(mut sent: watch::Receiver<bool>, after: Duration) {
+    // An error means that the body was dropped, which is an end too.
+    let _ = sent.wait_for(|is_sent| *is_sent).await;
+    tokio::time::sleep(after).await;
+}
+
+/// Finds what an error of the pool was in truth.
+fn explain(error: ClientError, max_body: Option<u64>) -> UpstreamError {
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(cause) = source {
+        if cause.is::<TooLong>() {
+            return UpstreamError::BodyTooLarge(max_body.unwrap_or(0));
+        }
+        if let Some(dial) = cause.downcast_ref::<DialError>() {
+            return UpstreamError::Dial(dial.again());
+        }
+        source = cause.source();
+    }
+    UpstreamError::Broken(Box::new(error))
+}

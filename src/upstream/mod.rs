@@ -1,0 +1,96 @@
+//! The hop to the unmodified server: dialling, the WebSocket handshake, plain HTTP.
+//!
+//! # Not here
+//! What is answered to a client when this fails ([`crate::server`]); what happens to frames
+//! ([`crate::tunnel`]).
+
+mod dial;
+pub mod headers;
+mod http;
+pub mod verify;
+mod websocket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config;
+use crate::telemetry::{Metrics, UpstreamErrorKind};
+
+pub use self::http::Requested;
+pub use dial::{DialError, Dialer};
+pub use verify::BadUpgrade;
+pub use websocket::{Refusal, Upgraded};
+
+/// Why nothing came of a request to the upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// No answer in time.
+    #[error("the upstream did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The connection ended, or what came was not HTTP.
+    #[error("the upstream broke off: {0}")]
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+    /// A 101 that is none.
+    #[error("the upstream's 101 is not a valid WebSocket answer: {0}")]
+    BadUpgrade(#[from] BadUpgrade),
+    /// The client's body was longer than `http.max_body`.
+    #[error("the request body is longer than {0} bytes")]
+    BodyTooLarge(u64),
+}
+
+impl UpstreamError {
+    /// How it is counted; `None` if the upstream is not to blame.
+    pub fn kind(&self) -> Option<UpstreamErrorKind> {
+        match self {
+            Self::Dial(DialError::Timeout { .. }) => Some(UpstreamErrorKind::ConnectTimeout),
+            Self::Dial(_) => Some(UpstreamErrorKind::Connect),
+            Self::Timeout(_) => Some(UpstreamErrorKind::ResponseTimeout),
+            Self::Broken(_) => Some(UpstreamErrorKind::Broken),
+            Self::BadUpgrade(_) => Some(UpstreamErrorKind::BadUpgrade),
+            Self::BodyTooLarge(_) => None,
+        }
+    }
+}
+
+/// One upstream, as the routes that lead to it share it.
+#[derive(Debug)]
+pub struct Upstream {
+    config: Arc<config::Upstream>,
+    dialer: Dialer,
+    pool: http::Pool,
+    metrics: Arc<Metrics>,
+}
+
+impl Upstream {
+    /// Nothing is dialled yet.
+    pub fn new(config: Arc<config::Upstream>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let dialer = Dialer::new(&config, Arc::clone(&metrics));
+        let pool = http::Pool::new(&config, dialer.clone());
+        Arc::new(Self { config, dialer, pool, metrics })
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &config::Upstream {
+        &self.config
+    }
+
+    /// Whether it can be dialled now.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub async fn check(&self) -> Result<(), DialError> {
+        self.dialer.dial().await.map(drop)
+    }
+
+    fn count<T>(&self, result: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
+        if let Err(error) = &result
+            && let Some(kind) = error.kind()
+        {
+            self.metrics.on_upstream_error(kind);
+        }
+        result
+    }
+}

@@ -1,0 +1,107 @@
+//! The WebSocket handshake with an upstream.
+//!
+//! # Invariants
+//! 1. Nothing but the request's head is sent before the upstream's 101 was verified: whoever has more to
+//!    say (early frames of a client) waits until [`Upgraded`] exists.
+//! 2. After it nothing of HTTP is left: the socket and what came with the 101.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout};
+
+use super::headers;
+use super::verify::Offer;
+use super::{Upstream, UpstreamError};
+use crate::frame::Extensions;
+use crate::net::{Hop, Stream};
+
+/// The upstream agreed.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// Its 101, as the client is to get it.
+    pub response: Response<()>,
+    /// The socket.
+    pub hop: Hop,
+    /// What was agreed upon.
+    pub extensions: Extensions,
+}
+
+/// The upstream answered something else: it is passed on.
+pub type Refusal = Response<Incoming>;
+
+impl Upstream {
+    /// Asks the upstream for a WebSocket. `request` is what it is sent, `offer` what the client wants.
+    ///
+    /// # Errors
+    /// There was no answer, or not a valid one.
+    pub async fn upgrade(
+        &self,
+        request: Request<Empty<Bytes>>,
+        offer: &Offer,
+    ) -> Result<Result<Upgraded, Refusal>, UpstreamError> {
+        let since = Instant::now();
+        let result = self.try_upgrade(request, offer).await;
+        if result.is_ok() {
+            self.metrics.upstream_handshake.observe(since.elapsed().as_secs_f64());
+        }
+        self.count(result)
+    }
+
+    async fn try_upgrade(
+        &self,
+        request: Request<Empty<Bytes>>,
+        offer: &Offer,
+    ) -> Result<Result<Upgraded, Refusal>, UpstreamError> {
+        let stream = self.dialer.dial().await?;
+        let after = self.config.handshake_timeout;
+        let exchange = timeout(after, exchange(stream, request));
+        let (response, connection) = exchange.await.map_err(|_| UpstreamError::Timeout(after))?.map_err(broken)?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // It has to be driven while its body is passed on; it ends with it, or with its reader.
+            tokio::spawn(connection);
+            return Ok(Err(response));
+        }
+        let extensions = offer.verify(&response)?;
+        let parts = connection.without_shutdown().await.map_err(broken)?;
+        let (mut head, _) = response.into_parts();
+        headers::for_client(&mut head.headers);
+        headers::set_upgrade(&mut head.headers);
+        let hop = Hop { stream: parts.io.into_inner(), early: parts.read_buf };
+        Ok(Ok(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))
+    }
+}
+
+type Connection = http1::Connection<TokioIo<Stream>, Empty<Bytes>>;
+
+/// One request and the head of its answer, the connection driven in this very task: a handshake is no
+/// reason to spawn one.
+async fn exchange(stream: Stream, request: Request<Empty<Bytes>>) -> hyper::Result<(Response<Incoming>, Connection)> {
+    let (mut sender, mut connection) =
+        http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream)).await?;
+    let mut response = pin!(sender.send_request(request));
+    let response = poll_fn(|cx| {
+        if let Poll::Ready(response) = response.as_mut().poll(cx) {
+            return Poll::Ready(response);
+        }
+        match connection.poll_without_shutdown(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // Done, by an answer or without one: the sender knows.
+            Poll::Ready(Ok(())) => response.as_mut().poll(cx),
+            Poll::Pending => response.as_mut().poll(cx),
+        }
+    })
+    .await?;
+    Ok((response, connection))
+}
+
+fn broken(error: hyper::Error) -> UpstreamError {
+    UpstreamError::Broken(Box::new(error))
+}
