@@ -1,7 +1,180 @@
 //! What an operator may say, and the checked form of it that the rest of the program reads.
+//!
+//! A configuration goes through four rooms: [`layers`] reads file, environment and flags into trees
+//! and lays them on top of one another; [`raw`] says which keys there are and what their defaults
+//! are; there each section is checked; what comes out is [`model`], the types the program reads.
+//!
+//! # Invariants
+//! 1. Everything that is wrong is told in one run, with its place and what is accepted.
+//! 2. Nothing is ignored: a key that is not known, or that nothing acts on, is an error.
+//!
+//! # Not here
+//! Watching the file, and what a change means for connections that are open.
 
+mod de;
+mod emit;
+mod error;
+mod layers;
 mod model;
+mod probe;
+mod problems;
+mod raw;
 mod secret;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod yaml;
 
+pub use error::{ConfigError, ConfigErrors};
+pub use layers::Sources;
 pub use model::*;
 pub use secret::Secret;
+
+use self::error::Problem;
+use self::layers::{Layers, merge};
+use self::problems::Problems;
+use self::raw::{RawConfig, RawPolicy, RawRoute, RawUpstream};
+use self::tree::{Kind, Node, Path, Place};
+
+/// Reads, lays over one another and checks what `sources` say.
+///
+/// # Errors
+/// Everything that is wrong with them.
+#[expect(clippy::needless_pass_by_value, reason = "sources may hold a token and are done with")]
+pub fn load(sources: Sources) -> Result<Config, ConfigErrors> {
+    Layers::read(&sources).check().map(|(config, _)| config)
+}
+
+/// The configuration that `sources` come to, as YAML: every key, secrets as `***`.
+///
+/// # Errors
+/// As of [`load`].
+pub fn effective(sources: &Sources) -> Result<String, ConfigErrors> {
+    let (_, mut raw) = Layers::read(sources).check()?;
+    raw.routes.iter_mut().for_each(RawRoute::name_itself);
+    emit::to_yaml(&raw).map_err(|error| {
+        let mut problems = Problems::new(Vec::new());
+        problems.add("", Problem::Syntax(error.to_string()));
+        match problems.finish(()) {
+            Err(errors) => errors,
+            Ok(()) => unreachable!("a problem was just added"),
+        }
+    })
+}
+
+impl Config {
+    /// The defaults and what `text` says: a file that is not on disk.
+    ///
+    /// # Errors
+    /// As of [`load`].
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
+        Layers::inline(text).check().map(|(config, _)| config)
+    }
+}
+
+impl Default for Config {
+    /// What holds with no file, no variable and no flag.
+    fn default() -> Self {
+        match load(Sources::default()) {
+            Ok(config) => config,
+            Err(errors) => unreachable!("the defaults are in range: {errors}"),
+        }
+    }
+}
+
+impl Layers {
+    /// Merges the layers, reads the raw settings and checks them.
+    fn check(self) -> Result<(Config, RawConfig), ConfigErrors> {
+        let Self { trees, faults, broken } = self;
+        let merged = merge(&trees);
+        let mut problems = Problems::new(trees);
+        for fault in faults {
+            let (place, path, problem) = fault.into_parts();
+            problems.add_at(place, path, problem);
+        }
+        let mut root = merged.unwrap_or_else(|error| {
+            problems.add("", Problem::Syntax(error.to_string()));
+            Node::empty(Place::Merged)
+        });
+        if broken {
+            // Whatever the unread part sets would be missed all over.
+            return Err(problems.finish(()).err().unwrap_or_else(|| unreachable!("broken without a fault")));
+        }
+        prefer_unix(&mut root);
+        let given = root.take("routes");
+        let mut raw: RawConfig = problems.read(&mut root);
+        let (routes, overrides) = read_routes(given, &raw, &root, &mut problems);
+        raw.routes = routes;
+        let config = raw.clone().validate(overrides, &mut problems);
+        problems.finish((config, raw))
+    }
+}
+
+/// `listen.unix` stands instead of the default address, not beside it.
+fn prefer_unix(root: &mut Node) {
+    let listen = Path::default().key("listen").0;
+    let unix = |listen: &Node| {
+        matches!(listen.at(&Path::default().key("unix").0), Some(Node { kind: Kind::Scalar(_), .. }))
+    };
+    if root.at(&listen).is_some_and(unix)
+        && let Some(mut section) = root.take("listen")
+    {
+        if section.at(&Path::default().key("address").0).is_none() {
+            section.put("address", Node::new(Kind::Null, Place::Merged));
+        }
+        root.put("listen", section);
+    }
+}
+
+/// Each route, and its upstream and policy with the global ones beneath.
+///
+/// The global sections in `root` are rid of what was wrong with them, so that what is wrong in a
+/// merged one is the route's own.
+fn read_routes(
+    given: Option<Node>,
+    raw: &RawConfig,
+    root: &Node,
+    problems: &mut Problems,
+) -> (Vec<RawRoute>, Vec<(RawUpstream, RawPolicy)>) {
+    let list = match given.map(|node| node.kind) {
+        None => Vec::new(),
+        Some(Kind::List(list)) => list,
+        Some(other) => {
+            let found = match other {
+                Kind::Null => "null",
+                Kind::Map(_) => "a map",
+                Kind::Scalar(_) | Kind::List(_) => "a word",
+            };
+            problems.refuse("routes", found, "a list of routes, such as [{ path: /ws }]");
+            Vec::new()
+        }
+    };
+    let routes = list.into_iter().enumerate().map(|(index, mut node)| {
+        problems.within_item("routes", index, |problems| {
+            let route: RawRoute = problems.read(&mut node);
+            let mut complete = |key: &str| {
+                let own =
+                    node.take(key).filter(|own| matches!(&own.kind, Kind::Map(map) if !map.is_empty()))?;
+                let general = root.at(&Path::default().key(key).0);
+                match merge(general.into_iter().chain([&own])) {
+                    Ok(merged) => Some(merged),
+                    Err(error) => {
+                        problems.add(key, Problem::Syntax(error.to_string()));
+                        None
+                    }
+                }
+            };
+            let (upstream, policy) = (complete("upstream"), complete("policy"));
+            let upstream = upstream.map_or_else(
+                || raw.upstream.clone(),
+                |mut node| problems.within("upstream", |problems| problems.read(&mut node)),
+            );
+            let policy = policy.map_or_else(
+                || raw.policy.clone(),
+                |mut node| problems.within("policy", |problems| problems.read(&mut node)),
+            );
+            (route, (upstream, policy))
+        })
+    });
+    routes.unzip()
+}

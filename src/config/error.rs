@@ -1,0 +1,167 @@
+//! What is wrong with a configuration: each problem with its place, its key and what is accepted.
+//!
+//! # Invariants
+//! 1. All problems are told at once, in the order of the file, then the environment, then flags.
+//! 2. No value of a secret is shown, and never a line of the file: only the one value at fault.
+
+use std::fmt;
+
+use super::tree::Place;
+
+/// Everything wrong with a configuration; at least one problem.
+#[derive(Debug, Clone)]
+pub struct ConfigErrors {
+    list: Vec<ConfigError>,
+}
+
+/// One problem: where it is, which key, what was found and what is accepted.
+#[derive(Debug, Clone)]
+pub struct ConfigError {
+    pub(super) place: Option<Place>,
+    pub(super) key: String,
+    pub(super) problem: Problem,
+}
+
+/// What can be wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Problem {
+    /// The text is not the YAML we take.
+    #[error("  {0}")]
+    Syntax(String),
+    #[error("  this key is given twice; first at {first}")]
+    Twice { first: Place },
+    #[error("  unknown key{}\n  accepted: {accepted}", did_you_mean(.suggestion.as_deref()))]
+    UnknownKey { suggestion: Option<String>, accepted: String },
+    #[error("  found:    {found}\n  accepted: {accepted}")]
+    Value { found: String, accepted: String },
+    /// A key of a feature that is not built.
+    #[error("  not supported yet; {accepted}")]
+    NotYet { accepted: String },
+    /// Something could not be read from disk.
+    #[error("  {0}")]
+    File(String),
+    #[error("  {0}")]
+    TooMany(&'static str),
+}
+
+impl ConfigErrors {
+    /// `None` if nothing is wrong.
+    pub(super) fn new(mut list: Vec<ConfigError>) -> Option<Self> {
+        // A problem without a place belongs to no line: last.
+        list.sort_by(|a, b| match (&a.place, &b.place) {
+            (Some(a), Some(b)) => a.cmp(b),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        });
+        (!list.is_empty()).then_some(Self { list })
+    }
+
+    /// Each problem.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.list.iter()
+    }
+}
+
+impl ConfigError {
+    /// The key, as `routes[2].policy.max_frame`; empty for the file as a whole.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.list.len() {
+            1 => f.write_str("1 problem in the configuration")?,
+            count => write!(f, "{count} problems in the configuration")?,
+        }
+        for error in &self.list {
+            write!(f, "\n\n{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.place, self.key.as_str()) {
+            (Some(place), "") => writeln!(f, "{place}")?,
+            (Some(place), key) => writeln!(f, "{place}: {key}")?,
+            (None, "") => f.write_str("configuration\n")?,
+            (None, key) => writeln!(f, "{key}")?,
+        }
+        self.problem.fmt(f)
+    }
+}
+
+/// The candidate a typing mistake away from `word`, if there is one.
+pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer words take more mistakes; a short one with two wrong letters is another word.
+    let most = (word.chars().count() / 3).clamp(1, 3);
+    let near = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
+    near.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)
+}
+
+/// Shown of a value that is wrong: enough to find it, and on one line.
+pub(super) fn quoted(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default()
+}
+
+/// Optimal string alignment: letters inserted, left out, changed, or swapped with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().abs_diff(b.len()) > 3 {
+        return usize::MAX;
+    }
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for (i, &from) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, &to) in b.iter().enumerate() {
+            let mut best = (above[j] + usize::from(from != to)).min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && from == b[j - 1] && a[i - 1] == to {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_mistake_is_traced_to_the_word_that_was_meant() {
+        for (word, meant) in [
+            ("polcy", Some("policy")),
+            ("heartbaet", Some("heartbeat")),
+            ("Timeout", Some("timeout")),
+            ("timeouts", Some("timeout")),
+            ("tls", None),
+            ("something", None),
+            ("", None),
+        ] {
+            assert_eq!(closest(word, ["policy", "heartbeat", "timeout", "delay"]), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_stays_on_one_line() {
+        let shown = quoted(&"a\n".repeat(500));
+        assert!(shown.len() < 200 && !shown.contains('\n') && shown.contains('…'), "{shown}");
+    }
+}

@@ -1,0 +1,267 @@
+//! The layers of a configuration: file, environment, flags, each a tree; `config` puts them on top
+//! of one another. Built-in defaults lie below all of them: they are what [`super::raw`] fills in
+//! where no layer says anything.
+//!
+//! # Invariants
+//! 1. A map is merged key by key, anything else (a list, `null`) replaces what lay below.
+//! 2. Each environment variable and flag is a layer of its own, those that go deeper above those
+//!    that give a whole section.
+//!
+//! # Why not the sources of `config`?
+//! Its merging loses where a map was written, its file and environment sources where a value was,
+//! and both turn text into numbers. So the sources here are ours, and places are looked up in the
+//! layers afterwards ([`super::problems::Problems`]).
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use config::{Value, ValueKind};
+
+use super::error::Problem;
+use super::probe::{self, Shape};
+use super::raw::RawConfig;
+use super::tree::{Kind, Node, Path, Place, Step, is_null};
+use super::yaml::{self, Fault};
+
+/// Where settings come from. Later fields win over earlier ones, and all over the defaults.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// The YAML file.
+    pub file: Option<PathBuf>,
+    /// Environment variables; only names that start with `OUTRIGGER__` are looked at.
+    pub env: Vec<(String, String)>,
+    /// `--listen`: an address and port, or `unix:` and a path.
+    pub listen: Option<String>,
+    /// `--upstream`: `upstream.url`.
+    pub upstream: Option<String>,
+    /// `--admin`: `admin.address`.
+    pub admin: Option<String>,
+}
+
+/// Trees from bottom to top, and what was wrong in reading them.
+pub(crate) struct Layers {
+    pub(crate) trees: Vec<Node>,
+    pub(crate) faults: Vec<Fault>,
+    /// A source could not be read at all: checking the rest would only confuse.
+    pub(crate) broken: bool,
+}
+
+impl Layers {
+    pub(crate) fn read(sources: &Sources) -> Self {
+        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false };
+        if let Some(path) = &sources.file {
+            layers.add_file(path);
+        }
+        layers.add_env(&sources.env);
+        layers.add_flags(sources);
+        layers
+    }
+
+    /// One text that stands for a file.
+    pub(crate) fn inline(text: &str) -> Self {
+        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false };
+        layers.add_yaml(&"inline".into(), text);
+        layers
+    }
+
+    fn add_file(&mut self, path: &FilePath) {
+        let name: Arc<str> = path.display().to_string().into();
+        match read_text(path) {
+            Ok(text) => self.add_yaml(&name, &text),
+            Err(what) => {
+                let place = Place::File { name, line: 1, column: 1 };
+                self.faults.push(Fault { place, path: Vec::new(), problem: Problem::File(what) });
+                self.broken = true;
+            }
+        }
+    }
+
+    /// A whole file's text; `name` is what its places are told with.
+    fn add_yaml(&mut self, name: &Arc<str>, text: &str) {
+        let place = |line, column| Place::File { name: Arc::clone(name), line, column };
+        let parsed = yaml::parse(text, place);
+        self.faults.extend(parsed.faults);
+        match parsed.node {
+            None => self.broken = true,
+            // Everything commented out.
+            Some(Node { kind: Kind::Null, place }) => self.trees.push(Node::empty(place)),
+            Some(node @ Node { kind: Kind::Map(_), .. }) => self.trees.push(node),
+            Some(Node { kind, place }) => {
+                let found = if matches!(kind, Kind::List(_)) { "a list" } else { "a word" };
+                let accepted = "a map of settings, as in `listen: { address: 0.0.0.0:8080 }`".into();
+                let problem = Problem::Value { found: found.into(), accepted };
+                self.faults.push(Fault { place, path: Vec::new(), problem });
+                self.broken = true;
+            }
+        }
+    }
+
+    fn add_env(&mut self, variables: &[(String, String)]) {
+        let mut settings: Vec<(Vec<String>, &str, &str)> = Vec::new();
+        for (name, value) in variables {
+            let lower = name.to_ascii_lowercase();
+            if let Some(keys) = lower.strip_prefix("outrigger__") {
+                settings.push((keys.split("__").map(str::to_owned).collect(), name, value));
+            }
+        }
+        settings.sort_by(|(a, ..), (b, ..)| (a.len(), a).cmp(&(b.len(), b)));
+        for pair in settings.windows(2) {
+            if let [(first, one, _), (second, other, _)] = pair
+                && first == second
+            {
+                let problem = Problem::Twice { first: Place::Env((*one).into()) };
+                let place = Place::Env((*other).into());
+                self.faults.push(Fault { place, path: keys(first), problem });
+            }
+        }
+        for (path, name, value) in settings {
+            let place = Place::Env(name.into());
+            if path.len() > yaml::MAX_DEPTH || path.iter().any(String::is_empty) {
+                let problem = Problem::UnknownKey {
+                    suggestion: None,
+                    accepted: "OUTRIGGER__A__B for the setting a.b".into(),
+                };
+                self.faults.push(Fault { place, path: Vec::new(), problem });
+                continue;
+            }
+            let Some(node) = self.env_value(&path, value, &place) else { continue };
+            self.trees.push(wrap(&path, node));
+        }
+    }
+
+    /// Where a list or map may stand, the text is YAML; anywhere else it is taken as it is, so that
+    /// `[::]:8080` is an address and any token a token.
+    fn env_value(&mut self, path: &[String], text: &str, place: &Place) -> Option<Node> {
+        if is_null(text) {
+            return Some(Node::new(Kind::Null, place.clone()));
+        }
+        match probe::shape_at::<RawConfig>(path) {
+            Some(Shape::Keys(_) | Shape::Nested) => {
+                let parsed = yaml::parse(text, |_, _| place.clone());
+                self.broken |= parsed.node.is_none();
+                let inner = parsed.faults.into_iter();
+                self.faults.extend(inner.map(|fault| {
+                    let path = keys(path).into_iter().chain(fault.path).collect();
+                    Fault { path, ..fault }
+                }));
+                parsed.node
+            }
+            Some(Shape::Text) | None => Some(Node::new(Kind::Scalar(text.to_owned()), place.clone())),
+        }
+    }
+
+    fn add_flags(&mut self, sources: &Sources) {
+        let Sources { listen, upstream, admin, file: _, env: _ } = sources;
+        let mut set = |path: [&str; 2], kind: Kind, flag: &'static str| {
+            self.trees.push(wrap(&path.map(str::to_owned), Node::new(kind, Place::Flag(flag))));
+        };
+        if let Some(listen) = listen {
+            // One of the two, whichever a file has set.
+            let (this, other, value) = match listen.strip_prefix("unix:") {
+                Some(path) => ("unix", "address", path),
+                None => ("address", "unix", listen.as_str()),
+            };
+            set(["listen", this], Kind::Scalar(value.to_owned()), "--listen");
+            set(["listen", other], Kind::Null, "--listen");
+        }
+        if let Some(url) = upstream {
+            set(["upstream", "url"], Kind::Scalar(url.clone()), "--upstream");
+        }
+        if let Some(address) = admin {
+            set(["admin", "address"], Kind::Scalar(address.clone()), "--admin");
+        }
+    }
+}
+
+/// Lays `trees` on top of one another.
+pub(crate) fn merge<'a>(trees: impl IntoIterator<Item = &'a Node>) -> Result<Node, config::ConfigError> {
+    let mut builder = config::Config::builder();
+    for tree in trees {
+        builder = builder.add_source(Layer(to_value(tree)));
+    }
+    let merged = builder.build()?;
+    let root = merged.cache.into_table()?.remove(ROOT);
+    Ok(root.map_or_else(|| Node::empty(Place::Merged), from_value))
+}
+
+/// `config` takes the keys a source hands it for paths (`a.b`, `a[9999]`), so a source hands it this
+/// one key; what is below is taken as it is.
+const ROOT: &str = "root";
+
+/// A tree, as `config` wants it.
+#[derive(Debug, Clone)]
+struct Layer(Value);
+
+impl config::Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<config::Map<String, Value>, config::ConfigError> {
+        Ok(config::Map::from_iter([(ROOT.to_owned(), self.0.clone())]))
+    }
+}
+
+fn to_value(node: &Node) -> Value {
+    let kind = match &node.kind {
+        Kind::Null => ValueKind::Nil,
+        Kind::Scalar(text) => ValueKind::String(text.clone()),
+        Kind::List(list) => ValueKind::Array(list.iter().map(to_value).collect()),
+        Kind::Map(map) => {
+            ValueKind::Table(map.iter().map(|(key, entry)| (key.clone(), to_value(&entry.node))).collect())
+        }
+    };
+    Value::new(None, kind)
+}
+
+fn from_value(value: Value) -> Node {
+    let kind = match value.kind {
+        ValueKind::Nil => Kind::Null,
+        ValueKind::Array(list) => Kind::List(list.into_iter().map(from_value).collect()),
+        ValueKind::Table(table) => {
+            let mut node = Node::empty(Place::Merged);
+            for (key, value) in table {
+                node.put(&key, from_value(value));
+            }
+            node.kind
+        }
+        scalar => Kind::Scalar(scalar.to_string()),
+    };
+    Node::new(kind, Place::Merged)
+}
+
+/// `node` under the keys of `path`.
+fn wrap(path: &[String], node: Node) -> Node {
+    path.iter().rev().fold(node, |inner, key| {
+        let mut outer = Node::empty(inner.place.clone());
+        outer.put(key, inner);
+        outer
+    })
+}
+
+fn keys(path: &[String]) -> Vec<Step> {
+    path.iter().cloned().map(Step::Key).collect()
+}
+
+/// The text of a small file.
+pub(crate) fn read_text(path: &FilePath) -> Result<String, String> {
+    let limit = yaml::MAX_BYTES as u64;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("longer than {limit} bytes"));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to()))
+}
+
+impl Fault {
+    /// Hands place, path and problem over to those that collect them.
+    pub(crate) fn into_parts(self) -> (Place, Path, Problem) {
+        (self.place, Path(self.path), self.problem)
+    }
+}

@@ -1,0 +1,135 @@
+//! `policy`: what holds for every connection; routes override any key of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::later::{Auth, Later, Origins};
+use super::scalar::{Scalar, words};
+use super::tunnel::{RawCloseCodes, RawDelivery, RawHeartbeat, RawHttp, RawLimits};
+use super::unbuilt::{RawBreaker, RawBroadcast, RawFallback, RawHandshakeRate, RawHistory, RawSession};
+use super::units::{Bytes, OffSpan, Span};
+use crate::config::model::{IdleActivity, Policy};
+use crate::config::problems::Problems;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
+pub(crate) struct RawPolicy {
+    heartbeat: Option<RawHeartbeat>,
+    idle_timeout: Scalar<OffSpan>,
+    idle_activity: Scalar<IdleActivity>,
+    max_lifetime: Scalar<OffSpan>,
+    close_timeout: Scalar<Span>,
+    max_frame: Scalar<Bytes>,
+    max_message: Scalar<Bytes>,
+    limits: RawLimits,
+    handshake_rate: RawHandshakeRate,
+    on_refuse: Later,
+    close_codes: RawCloseCodes,
+    http: RawHttp,
+    origins: Later<Origins>,
+    auth: Later<Auth>,
+    breaker: Option<RawBreaker>,
+    delivery: RawDelivery,
+    broadcast: RawBroadcast,
+    session: RawSession,
+    history: RawHistory,
+    fallback: RawFallback,
+    compression: Later,
+}
+
+impl Default for RawPolicy {
+    fn default() -> Self {
+        Self {
+            heartbeat: Some(RawHeartbeat::default()),
+            idle_timeout: Scalar(OffSpan(Some(Span::secs(600).0))),
+            idle_activity: Scalar(IdleActivity::Any),
+            max_lifetime: Scalar(OffSpan(None)),
+            close_timeout: Scalar(Span::secs(5)),
+            max_frame: Scalar(Bytes(16 << 20)),
+            max_message: Scalar(Bytes(64 << 20)),
+            limits: RawLimits::default(),
+            handshake_rate: RawHandshakeRate::default(),
+            on_refuse: Later::word("http"),
+            close_codes: RawCloseCodes::default(),
+            http: RawHttp::default(),
+            origins: Later::default(),
+            auth: Later::default(),
+            breaker: Some(RawBreaker::default()),
+            delivery: RawDelivery::default(),
+            broadcast: RawBroadcast::default(),
+            session: RawSession::default(),
+            history: RawHistory::default(),
+            fallback: RawFallback::default(),
+            compression: Later::word("off"),
+        }
+    }
+}
+
+words!(IdleActivity { Any = "any", Messages = "messages" });
+
+impl RawPolicy {
+    pub(super) fn validate(self, problems: &mut Problems) -> Policy {
+        let defaults = Self::default();
+        let Self {
+            heartbeat,
+            idle_timeout,
+            idle_activity,
+            max_lifetime,
+            close_timeout,
+            max_frame,
+            max_message,
+            limits,
+            handshake_rate,
+            on_refuse,
+            close_codes,
+            http,
+            origins,
+            auth,
+            breaker,
+            delivery,
+            broadcast,
+            session,
+            history,
+            fallback,
+            compression,
+        } = self;
+        problems.only_default("handshake_rate", &handshake_rate, &defaults.handshake_rate);
+        problems.only_default("on_refuse", &on_refuse, &defaults.on_refuse);
+        problems.only_default("origins", &origins, &defaults.origins);
+        problems.only_default("auth", &auth, &defaults.auth);
+        problems.only_default("breaker", &breaker, &defaults.breaker);
+        problems.only_default("broadcast", &broadcast, &defaults.broadcast);
+        problems.only_default("session", &session, &defaults.session);
+        problems.only_default("history", &history, &defaults.history);
+        problems.only_default("fallback", &fallback, &defaults.fallback);
+        problems.only_default("compression", &compression, &defaults.compression);
+
+        super::positive("close_timeout", close_timeout, problems);
+        super::not_empty("max_frame", max_frame, problems);
+        super::not_empty("max_message", max_message, problems);
+        let suspect = problems.has("max_frame") || problems.has("max_message");
+        if !suspect && max_frame.0.0 > max_message.0.0 {
+            // A route is told about the one that it sets.
+            if problems.is_own("max_message") && !problems.is_own("max_frame") {
+                let accepted = format!("at least max_frame, {}", super::shown(max_frame));
+                problems.refuse("max_message", super::shown(max_message), accepted);
+            } else {
+                let accepted = format!("at most max_message, {}", super::shown(max_message));
+                problems.refuse("max_frame", super::shown(max_frame), accepted);
+            }
+        }
+        Policy {
+            heartbeat: heartbeat
+                .and_then(|heartbeat| problems.within("heartbeat", |problems| heartbeat.validate(problems))),
+            idle_timeout: idle_timeout.0.0,
+            idle_activity: idle_activity.0,
+            max_lifetime: max_lifetime.0.0,
+            close_timeout: close_timeout.0.0,
+            max_frame: max_frame.0.0,
+            max_message: max_message.0.0,
+            message_rate: problems.within("limits", |problems| limits.validate(problems)),
+            close_codes: problems.within("close_codes", |problems| close_codes.validate(problems)),
+            http: problems.within("http", |problems| http.validate(problems)),
+            delivery: problems.within("delivery", |problems| delivery.validate(problems)),
+        }
+    }
+}

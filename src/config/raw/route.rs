@@ -1,0 +1,268 @@
+//! `routes`: path patterns, and what they override.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::scalar::{Scalar, words};
+use super::upstream::is_host_byte;
+use super::{RawPolicy, RawUpstream};
+use crate::config::error::{Problem, quoted};
+use crate::config::model::{PathPattern, Policy, Route, Segment, Upstream};
+use crate::config::problems::Problems;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with at least a path")]
+pub(crate) struct RawRoute {
+    name: Option<Scalar<String>>,
+    path: Option<Scalar<String>>,
+    hosts: Vec<Scalar<String>>,
+    mode: Scalar<Mode>,
+    upstream: Overrides,
+    strip_prefix: Option<Scalar<String>>,
+    policy: Overrides,
+}
+
+impl Default for RawRoute {
+    fn default() -> Self {
+        Self {
+            name: None,
+            path: None,
+            hosts: Vec::new(),
+            mode: Scalar(Mode::Tunnel),
+            upstream: Overrides::default(),
+            strip_prefix: None,
+            policy: Overrides::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Tunnel,
+    Session,
+    Broadcast,
+}
+
+words!(Mode { Tunnel = "tunnel", Session = "session", Broadcast = "broadcast" });
+
+/// Keys of `policy` or `upstream` as they were given. They are read where they meet the global ones.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Overrides(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Overrides {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Given;
+
+        impl<'de> Visitor<'de> for Given {
+            type Value = Overrides;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of the settings to override")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Overrides, A::Error> {
+                let mut given = Map::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    given.insert(key, value);
+                }
+                Ok(Overrides(given))
+            }
+        }
+
+        deserializer.deserialize_map(Given)
+    }
+}
+
+/// Labels of a metric: more of them than this cost every scrape.
+const MOST_ROUTES: usize = 256;
+const LONGEST_NAME: usize = 64;
+const LONGEST_PATH: usize = 1024;
+/// The fallback's name.
+const DEFAULT: &str = "default";
+
+/// Checks every route; the fallback is the last one handed back.
+pub(super) fn validate(
+    routes: Vec<RawRoute>,
+    overrides: Vec<(RawUpstream, RawPolicy)>,
+    upstream: Upstream,
+    policy: Policy,
+    problems: &mut Problems,
+) -> Vec<Route> {
+    if routes.len() > MOST_ROUTES {
+        problems.refuse("routes", format!("{} routes", routes.len()), format!("at most {MOST_ROUTES}"));
+        return Vec::new();
+    }
+    let mut names = HashSet::from([DEFAULT.to_owned()]);
+    // The global settings first: most routes share them.
+    let mut upstreams = vec![Arc::new(upstream)];
+    let mut policies = vec![Arc::new(policy)];
+    let mut checked = Vec::new();
+    for (index, (route, (upstream, policy))) in routes.into_iter().zip(overrides).enumerate() {
+        problems.within_item("routes", index, |problems| {
+            let upstream = problems.inheriting("upstream", |problems| upstream.validate(problems));
+            let policy = problems.inheriting("policy", |problems| policy.validate(problems));
+            let upstream = shared(&mut upstreams, upstream);
+            let policy = shared(&mut policies, policy);
+            checked.extend(route.validate(upstream, policy, &mut names, problems));
+        });
+    }
+    if let (Some(upstream), Some(policy)) = (upstreams.first(), policies.first()) {
+        checked.push(fallback(Arc::clone(upstream), Arc::clone(policy)));
+    }
+    checked
+}
+
+fn fallback(upstream: Arc<Upstream>, policy: Arc<Policy>) -> Route {
+    Route {
+        name: DEFAULT.into(),
+        path: PathPattern { segments: vec![Segment::Rest("rest".into())], text: "/{*rest}".into() },
+        hosts: Vec::new(),
+        strip_prefix: None,
+        upstream,
+        policy,
+    }
+}
+
+/// The equal one among `known`, or `value` as one more of them.
+fn shared<T: PartialEq>(known: &mut Vec<Arc<T>>, value: T) -> Arc<T> {
+    if let Some(equal) = known.iter().find(|other| ***other == value) {
+        return Arc::clone(equal);
+    }
+    let value = Arc::new(value);
+    known.push(Arc::clone(&value));
+    value
+}
+
+impl RawRoute {
+    /// Names itself after its path where it has no name.
+    pub(crate) fn name_itself(&mut self) {
+        if self.name.is_none() {
+            self.name = self.path.clone();
+        }
+    }
+
+    fn validate(
+        self,
+        upstream: Arc<Upstream>,
+        policy: Arc<Policy>,
+        names: &mut HashSet<String>,
+        problems: &mut Problems,
+    ) -> Option<Route> {
+        // The overrides were merged and read: `upstream` and `policy` are what they came to.
+        let Self { name, path, hosts, mode, upstream: _, strip_prefix, policy: _ } = self;
+        if mode.0 != Mode::Tunnel {
+            problems.add("mode", Problem::NotYet { accepted: "tunnel only".into() });
+        }
+        let Some(Scalar(path)) = path else {
+            if !problems.has("path") {
+                problems.refuse("path", "nothing", "a path pattern, such as /ws/{*rest}");
+            }
+            return None;
+        };
+        let named = name.is_some();
+        let name = name.map_or_else(|| path.clone(), |Scalar(name)| name);
+        check_name(&name, named, names, problems);
+        let pattern = match pattern(&path) {
+            Ok(pattern) => pattern,
+            Err(accepted) => {
+                problems.refuse("path", quoted(&path), accepted);
+                return None;
+            }
+        };
+        let strip_prefix = strip_prefix.map(|Scalar(prefix)| prefix);
+        if let Some(prefix) = &strip_prefix
+            && !is_strippable(prefix, &pattern)
+        {
+            let accepted = "whole segments that the path starts with, such as /api for /api/{*rest}";
+            problems.refuse("strip_prefix", quoted(prefix), accepted);
+        }
+        let hosts = hosts.into_iter().enumerate().map(|(index, Scalar(host))| {
+            let host = host.to_ascii_lowercase();
+            let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            let fit = match address {
+                Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+                None => !host.is_empty() && host.len() <= 253 && host.bytes().all(is_host_byte),
+            };
+            if !fit {
+                let accepted = "a host name or address without a port, such as ws.example.com";
+                problems.within_item("hosts", index, |problems| problems.refuse("", quoted(&host), accepted));
+            }
+            host
+        });
+        let hosts = hosts.collect();
+        Some(Route { name, path: pattern, hosts, strip_prefix, upstream, policy })
+    }
+}
+
+fn check_name(name: &str, named: bool, names: &mut HashSet<String>, problems: &mut Problems) {
+    let key = if named { "name" } else { "path" };
+    let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:{}*-".contains(&byte);
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(fit) {
+        let hint = if named { "" } else { "; without a name the path is the name: give one" };
+        let accepted = format!("a name of up to {LONGEST_NAME} letters, digits and _./:{{}}*-{hint}");
+        problems.refuse(key, quoted(name), accepted);
+    } else if !names.insert(name.to_owned()) {
+        let accepted = if name == DEFAULT {
+            "another name: default is what no route matches"
+        } else {
+            "a name that no other route has (without a name the path is the name)"
+        };
+        problems.refuse(key, quoted(name), accepted);
+    }
+}
+
+/// Reads a path pattern, or says what is accepted.
+fn pattern(text: &str) -> Result<PathPattern, &'static str> {
+    let path = text.strip_prefix('/').ok_or("a path that starts with /")?;
+    if text.len() > LONGEST_PATH {
+        return Err("a path of up to 1024 bytes");
+    }
+    let mut segments = Vec::new();
+    let mut names = HashSet::new();
+    let mut parts = path.split('/').peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        let segment = match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+            Some(name) => match name.strip_prefix('*') {
+                Some(_) if !last => return Err("{*name} as the last segment only"),
+                Some(name) => Segment::Rest(name.to_owned()),
+                None => Segment::One(name.to_owned()),
+            },
+            None if part.contains(['{', '}']) => return Err("{name} or {*name} as a whole segment"),
+            None if part.is_empty() && !last => return Err("a path without empty segments (//)"),
+            None if !part.bytes().all(is_path_byte) => {
+                return Err("a path of visible ASCII characters without ? and #; write others as %XX");
+            }
+            None => Segment::Literal(part.to_owned()),
+        };
+        if let Segment::One(name) | Segment::Rest(name) = &segment {
+            let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+            if !first || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                return Err("letters, digits and underscores between { and }, no digit first");
+            }
+            if !names.insert(name.clone()) {
+                return Err("each name between { and } once");
+            }
+        }
+        segments.push(segment);
+    }
+    Ok(PathPattern { segments, text: text.to_owned() })
+}
+
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'|')
+}
+
+/// Whether `prefix` stands for the first segments of `pattern`, each of them literal.
+fn is_strippable(prefix: &str, pattern: &PathPattern) -> bool {
+    let Some(prefix) = prefix.strip_prefix('/').filter(|prefix| !prefix.is_empty()) else { return false };
+    let mut segments = pattern.segments.iter();
+    prefix.split('/').all(|part| {
+        !part.is_empty() && matches!(segments.next(), Some(Segment::Literal(literal)) if literal == part)
+    })
+}

@@ -1,0 +1,230 @@
+//! Settings that are one word: what may be written, and how it is written back.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::de::{Deserialize, Deserializer, Expected, Unexpected, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+use crate::config::Secret;
+
+/// A value that is written as one word.
+pub(crate) trait Readable: Sized {
+    /// Whether what was written may be shown.
+    const SECRET: bool = false;
+
+    /// What a reader may write, for messages.
+    fn accepted() -> String;
+
+    /// `None`: not one of those.
+    fn read(text: &str) -> Option<Self>;
+
+    /// Reads back as the same value; `***` for a secret.
+    fn write(&self) -> String;
+
+    /// What `null` means, if it means something here.
+    fn null() -> Option<Self> {
+        None
+    }
+}
+
+/// A setting of one word, as serde reads and writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scalar<T>(pub(crate) T);
+
+impl<'de, T: Readable> Deserialize<'de> for Scalar<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Word(PhantomData)).map(Self)
+    }
+}
+
+impl<T: Readable> Serialize for Scalar<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.write())
+    }
+}
+
+struct Word<T>(PhantomData<T>);
+
+impl<T: Readable> Visitor<'_> for Word<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&T::accepted())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        let found =
+            if T::SECRET { Unexpected::Other("a value that is not shown") } else { Unexpected::Str(text) };
+        T::read(text).ok_or_else(|| E::invalid_value(found, &self as &dyn Expected))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<T, E> {
+        T::null().ok_or_else(|| E::invalid_type(Unexpected::Unit, &self as &dyn Expected))
+    }
+}
+
+/// [`Readable`] for an enum whose variants are words.
+macro_rules! words {
+    ($type:ty { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl $crate::config::raw::scalar::Readable for $type {
+            fn accepted() -> String {
+                [$($word),+].join(" | ")
+            }
+
+            fn read(text: &str) -> Option<Self> {
+                // Helm and YAML 1.1 write `off` as `false`.
+                match if text == "false" { "off" } else { text } {
+                    $($word => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
+            fn write(&self) -> String {
+                match self { $(Self::$variant => $word),+ }.to_owned()
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+impl Readable for bool {
+    fn accepted() -> String {
+        "true | false".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Readable for String {
+    fn accepted() -> String {
+        "text".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+
+    fn write(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Readable for PathBuf {
+    fn accepted() -> String {
+        "a path".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        (!text.is_empty() && !text.contains('\0')).then(|| text.into())
+    }
+
+    fn write(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Readable for SocketAddr {
+    fn accepted() -> String {
+        "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Readable for u32 {
+    fn accepted() -> String {
+        "a whole number".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        digits(text)?.parse().ok()
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Readable for Secret {
+    const SECRET: bool = true;
+
+    fn accepted() -> String {
+        "visible ASCII characters without spaces, as they go into a header".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let fit = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        fit.then(|| Self::new(text.to_owned()))
+    }
+
+    fn write(&self) -> String {
+        "***".into()
+    }
+}
+
+/// Worker threads: a number, or as many as there are cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Workers {
+    Auto,
+    Count(u32),
+}
+
+impl Readable for Workers {
+    fn accepted() -> String {
+        "auto, or a number from 1 to 1024".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            _ => u32::read(text).filter(|count| (1..=1024).contains(count)).map(Self::Count),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Auto => "auto".into(),
+            Self::Count(count) => count.to_string(),
+        }
+    }
+}
+
+/// A close code an endpoint may send (RFC 6455 §7.4): 1004, 1005, 1006 and 1015 never go over the
+/// wire, 1016 to 2999 are not assigned, and 4999 is the last one there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CloseCode(pub(crate) u16);
+
+impl Readable for CloseCode {
+    fn accepted() -> String {
+        "a close code: 1000 to 1014 without 1004, 1005 and 1006, or 3000 to 4999".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let code = digits(text)?.parse().ok()?;
+        matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999).then_some(Self(code))
+    }
+
+    fn write(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// `text`, if it is nothing but digits: `parse` would take `+5` too.
+pub(super) fn digits(text: &str) -> Option<&str> {
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
+}
