@@ -1,4 +1,7 @@
 //! Outrigger: a sidecar reverse proxy that makes existing WebSocket servers resilient without
 //! changing a line of them.
 
+pub mod admin;
 pub mod config;
+
+pub mod telemetry;
