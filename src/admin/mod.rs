@@ -22,6 +22,7 @@
 //! below the server and is given closures.
 
 mod answer;
+pub mod client;
 mod guard;
 mod routes;
 mod server;
