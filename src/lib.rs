@@ -1,7 +1,9 @@
 //! Outrigger: a sidecar reverse proxy that makes existing WebSocket servers resilient without
 //! changing a line of them.
 
+pub mod admin;
 pub mod config;
+pub mod demo;
 pub mod frame;
 pub mod net;
 pub mod resilience;

@@ -13,6 +13,12 @@ impl Secret {
         Self(value)
     }
 
+    /// The text itself. For one caller only: a client that has to send its own credential
+    /// ([`crate::admin::client`]). Whatever checks or shows one has no business here.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// Whether `offered` is this secret. Time depends on the lengths only.
     pub fn matches(&self, offered: &[u8]) -> bool {
         let own = self.0.as_bytes();

@@ -1,7 +1,11 @@
-//! What operators can see: metrics, one line in the log for each event, the connections that live now.
+//! What operators can see: metrics, one line in the log for each event, the connections that live now,
+//! and where the process is in its life.
 
 mod labels;
+pub mod lifecycle;
+pub mod logging;
 mod metrics;
+pub mod redact;
 mod registry;
 
 pub use labels::{By, HandshakeOutcome, Label, Reason, StatusClass, UpstreamErrorKind};

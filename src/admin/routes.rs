@@ -1,0 +1,214 @@
+//! The table of routes, and what each of them answers.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use prometheus::TextEncoder;
+
+use super::answer::{error, json, text};
+use super::{Access, Admin};
+use crate::telemetry::lifecycle::State;
+
+/// Who a route is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Kubelets, load balancers, Prometheus: nothing is changed and no secret shown, no credentials asked.
+    Probe,
+    /// People and tools that run this process: behind the port's [`super::Guard`].
+    Operator,
+}
+
+impl Class {
+    /// The class as the documentation calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// One method of one path.
+#[derive(Debug)]
+pub struct Route {
+    /// GET stands for HEAD too.
+    pub method: Method,
+    /// Compared as a whole; the query is the handler's.
+    pub path: &'static str,
+    /// Who it is for. All methods of one path have the same class.
+    pub class: Class,
+    /// One line for the documentation.
+    pub about: &'static str,
+    handler: Handler,
+}
+
+/// Everything there is, in the order in which it is listed to people.
+pub const ROUTES: &[Route] = &[
+    Route {
+        method: Method::GET,
+        path: "/healthz",
+        class: Class::Probe,
+        about: "200 as long as the process answers",
+        handler: Handler::Healthz,
+    },
+    Route {
+        method: Method::GET,
+        path: "/readyz",
+        class: Class::Probe,
+        about: "200 while clients should be sent here, else 503 and why",
+        handler: Handler::Readyz,
+    },
+    Route {
+        method: Method::GET,
+        path: "/metrics",
+        class: Class::Probe,
+        about: "metrics in Prometheus' text format",
+        handler: Handler::Metrics,
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/admin/drain",
+        class: Class::Operator,
+        about: "how far a drain has got",
+        handler: Handler::DrainState,
+    },
+    Route {
+        method: Method::POST,
+        path: "/api/admin/drain",
+        class: Class::Operator,
+        about: "start the drain; with `?wait=true` answer when it is over",
+        handler: Handler::Drain,
+    },
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Handler {
+    Healthz,
+    Readyz,
+    Metrics,
+    DrainState,
+    Drain,
+}
+
+/// Finds the route, asks the guard where its class wants that, and answers.
+pub(super) async fn answer<B>(request: &Request<B>, access: &Access, admin: &Admin) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let there: Vec<&Route> = offered(access).filter(|route| route.path == path).collect();
+    let Some(class) = there.first().map(|route| route.class) else { return not_found(access) };
+    if let (Class::Operator, Access::All(guard)) = (class, access)
+        && let Err(refused) = guard.admit(request)
+    {
+        return refused.answer();
+    }
+    let wanted = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    match there.iter().find(|route| route.method == *wanted) {
+        Some(route) => handle(route.handler, request, admin).await,
+        None => wrong_method(request.method(), &there),
+    }
+}
+
+fn offered(access: &Access) -> impl Iterator<Item = &'static Route> {
+    let all = matches!(access, Access::All(_));
+    ROUTES.iter().filter(move |route| all || route.class == Class::Probe)
+}
+
+async fn handle<B>(handler: Handler, request: &Request<B>, admin: &Admin) -> Response<Full<Bytes>> {
+    match handler {
+        Handler::Healthz => text("ok\n"),
+        Handler::Readyz => match not_ready(admin).await {
+            None => text("ready\n"),
+            Some(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &reason),
+        },
+        Handler::Metrics => metrics(admin),
+        Handler::DrainState => drain_state(StatusCode::OK, admin),
+        Handler::Drain => drain(request.uri().query(), admin).await,
+    }
+}
+
+async fn not_ready(admin: &Admin) -> Option<String> {
+    match admin.lifecycle.state() {
+        State::Starting => return Some("starting: the client port is not open yet".into()),
+        State::Draining => return Some("draining: clients are being let go, send no new ones here".into()),
+        State::Drained => return Some("drained: the process is about to end".into()),
+        State::Ready => {}
+    }
+    let check = admin.upstream_ready.as_ref()?;
+    match tokio::time::timeout(UPSTREAM_CHECK, check()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(reason)) => Some(format!("the upstream is not ready (admin.ready_needs_upstream): {reason}")),
+        Err(_) => Some(format!(
+            "the upstream is not ready (admin.ready_needs_upstream): no answer within {} ms",
+            UPSTREAM_CHECK.as_millis()
+        )),
+    }
+}
+
+fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
+    match TextEncoder::new().encode_to_string(&(admin.gather)()) {
+        Ok(shown) => {
+            let mut response = text(shown);
+            let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+            response
+        }
+        Err(reason) => error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("the metrics cannot be shown: {reason}; this is a bug, please report it"),
+        ),
+    }
+}
+
+async fn drain(query: Option<&str>, admin: &Admin) -> Response<Full<Bytes>> {
+    // Read in full before anything is started: who mistypes `wait` must not find his clients gone.
+    let wait = match query {
+        None | Some("" | "wait=false") => false,
+        Some("wait=true") => true,
+        Some(_) => {
+            return error(
+                StatusCode::BAD_REQUEST,
+                "nothing was started: the only query understood here is wait=true or wait=false",
+            );
+        }
+    };
+    if admin.lifecycle.request_drain() {
+        tracing::info!(clients = (admin.clients)(), "drain asked for through the admin port");
+    }
+    if wait {
+        admin.lifecycle.until(State::Drained).await;
+    }
+    drain_state(StatusCode::ACCEPTED, admin)
+}
+
+fn drain_state(status: StatusCode, admin: &Admin) -> Response<Full<Bytes>> {
+    let state = admin.lifecycle.state().as_str();
+    json(status, &serde_json::json!({ "state": state, "clients": (admin.clients)() }))
+}
+
+fn not_found(access: &Access) -> Response<Full<Bytes>> {
+    let listed: Vec<_> = offered(access).map(|route| format!("{} {}", route.method, route.path)).collect();
+    error(StatusCode::NOT_FOUND, &format!("there is nothing here; this port has {}", listed.join(", ")))
+}
+
+fn wrong_method(method: &Method, there: &[&Route]) -> Response<Full<Bytes>> {
+    let mut allowed = Vec::new();
+    for route in there {
+        allowed.push(route.method.as_str());
+        if route.method == Method::GET {
+            allowed.push("HEAD");
+        }
+    }
+    let allowed = allowed.join(", ");
+    let mut response = error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &format!("{method} does nothing here; this path takes {allowed}"),
+    );
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(http::header::ALLOW, allowed);
+    }
+    response
+}
+
+/// Below the second that a kubelet waits by default, so that it gets to see the reason.
+const UPSTREAM_CHECK: Duration = Duration::from_millis(800);

@@ -1,0 +1,137 @@
+//! The two WebSockets. Pings and Close frames are answered by tungstenite whenever the socket is read,
+//! so that both loops read until it ends.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
+use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
+
+use super::unix_ms;
+
+/// Which of them a path leads to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Socket {
+    Echo,
+    Ticker,
+}
+
+impl Socket {
+    /// Speaks until either side ends it.
+    pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        let ended = match self {
+            Self::Echo => echo(socket).await,
+            Self::Ticker => ticker(socket).await,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, socket = ?self, "a demo WebSocket broke");
+        }
+    }
+}
+
+async fn echo<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: WebSocketStream<S>,
+) -> Result<(), tungstenite::Error> {
+    while let Some(message) = socket.next().await {
+        match message? {
+            Message::Text(words) => match Order::read(&words) {
+                Order::Echo => socket.send(Message::Text(words)).await?,
+                Order::Close(frame) => socket.close(Some(frame)).await?,
+                Order::Unclear => socket.send(Message::text(CLOSE_USAGE)).await?,
+            },
+            bytes @ Message::Binary(_) => socket.send(bytes).await?,
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn ticker<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: WebSocketStream<S>,
+) -> Result<(), tungstenite::Error> {
+    let mut ticks = interval_at(Instant::now() + TICK, TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut n: u64 = 0;
+    let mut open = true;
+    loop {
+        tokio::select! {
+            _ = ticks.tick(), if open => {
+                n += 1;
+                let tick = format!("{{\"type\":\"tick\",\"n\":{n},\"unix_ms\":{}}}", unix_ms());
+                socket.send(Message::text(tick)).await?;
+            }
+            heard = socket.next() => match heard.transpose()? {
+                None => return Ok(()),
+                Some(Message::Close(_)) => open = false,
+                Some(_) => {}
+            },
+        }
+    }
+}
+
+/// What a text asks of the echo socket.
+#[derive(Debug, PartialEq)]
+enum Order {
+    Echo,
+    Close(CloseFrame),
+    /// Begins like an order, and is none that can be followed.
+    Unclear,
+}
+
+impl Order {
+    fn read(words: &str) -> Self {
+        let Some(rest) = words.strip_prefix("/close") else { return Self::Echo };
+        if !rest.is_empty() && !rest.starts_with(' ') {
+            return Self::Echo;
+        }
+        let (code, reason) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
+        match code.parse::<u16>().map(CloseCode::from) {
+            Ok(code) if code.is_allowed() && reason.len() <= MAX_REASON => {
+                Self::Close(CloseFrame { code, reason: Utf8Bytes::from(reason) })
+            }
+            _ => Self::Unclear,
+        }
+    }
+}
+
+const CLOSE_USAGE: &str = "to be closed say /close CODE REASON, with a code such as 1000 or 4001 \
+                           and a reason of at most 123 bytes";
+/// A control frame's payload is at most 125 bytes, two of them the code (RFC 6455 §5.5.1).
+const MAX_REASON: usize = 123;
+/// From one tick to the next.
+const TICK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_to_close_is_told_from_words_that_look_like_one() {
+        let close = |code: u16, reason: &str| {
+            Order::Close(CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason) })
+        };
+        let long = "x".repeat(MAX_REASON);
+        let cases = [
+            ("hello".to_owned(), Order::Echo),
+            ("say /close 1000".into(), Order::Echo),
+            ("/closed".into(), Order::Echo),
+            ("/close 4001 so long".into(), close(4001, "so long")),
+            ("/close 1000".into(), close(1000, "")),
+            (format!("/close 1000 {long}"), close(1000, &long)),
+            (format!("/close 1000 {long}x"), Order::Unclear),
+            ("/close".into(), Order::Unclear),
+            ("/close now".into(), Order::Unclear),
+            ("/close 1006".into(), Order::Unclear),
+            ("/close 999".into(), Order::Unclear),
+            ("/close 70000".into(), Order::Unclear),
+        ];
+        for (words, order) in cases {
+            assert_eq!(Order::read(&words), order, "{words}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Showing what a client sent without showing its secrets.
+//!
+//! # Invariants
+//! 1. Nothing after the first `?` or `#` is shown, and no user info of an absolute target: tokens
+//!    travel there.
+//! 2. What is shown has no control character and no line break, and at most [`SHOWN`] characters.
+//! 3. Showing allocates nothing.
+
+use std::fmt::{self, Write};
+
+/// A request target as it may be written into a log: `/ws?token=x` shows as `/ws?…`.
+pub fn redact_path(target: &str) -> Redacted<'_> {
+    Redacted { target }
+}
+
+/// Shows a request target without its query; made by [`redact_path`]. `Debug` shows no more than
+/// `Display` does.
+#[derive(Clone, Copy)]
+pub struct Redacted<'a> {
+    target: &'a str,
+}
+
+impl fmt::Display for Redacted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, query) = match self.target.find(['?', '#']) {
+            Some(at) => self.target.split_at(at),
+            None => (self.target, ""),
+        };
+        let (before, path) = without_user_info(path);
+        for (shown, c) in before.chars().chain(path.chars()).enumerate() {
+            if shown == SHOWN {
+                f.write_char('…')?;
+                break;
+            }
+            if is_control(c) {
+                write!(f, "\\u{:04x}", c as u32)?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        // The mark (a `?` or a `#`) stays, so that one sees that there was something.
+        match query.chars().next() {
+            Some(mark) => write!(f, "{mark}…"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Redacted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whether a character can end a line, or make a terminal do something: C0, DEL, C1, and Unicode's
+/// own line and paragraph separators.
+pub(super) fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// Splits `scheme://user:secret@host/path` into `scheme://` and `host/path`; anything else is left
+/// whole. The last `@` before the path counts: a password may hold one itself.
+fn without_user_info(target: &str) -> (&str, &str) {
+    let Some(start) = target.find("//").filter(|at| !target[..*at].contains('/')).map(|at| at + 2) else {
+        return ("", target);
+    };
+    let (scheme, rest) = target.split_at(start);
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.rfind('@') {
+        Some(at) => (scheme, &rest[at + 1..]),
+        None => ("", target),
+    }
+}
+
+/// Longest path shown, in characters: enough to tell one by, and a client cannot fill a disk with it.
+const SHOWN: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CASES: &[(&str, &str)] = &[
+        ("/", "/"),
+        ("/ws", "/ws"),
+        ("/ws?token=x", "/ws?…"),
+        ("/ws?", "/ws?…"),
+        ("/ws?a=1?b=2#c", "/ws?…"),
+        ("/ws#token=x", "/ws#…"),
+        ("?token=x", "?…"),
+        ("", ""),
+        ("*", "*"),
+        ("/a@b/c", "/a@b/c"),
+        ("http://user:secret@host/ws?t=1", "http://host/ws?…"),
+        ("http://user:p@ss@host", "http://host"),
+        ("http://host/~user@home", "http://host/~user@home"),
+        ("//user:secret@host/ws", "//host/ws"),
+        ("/a//user@host", "/a//user@host"),
+        ("/ws\r\nInjected: yes", "/ws\\u000d\\u000aInjected: yes"),
+        ("/ws\u{1b}[31m\u{7f}\u{85}\u{2028}", "/ws\\u001b[31m\\u007f\\u0085\\u2028"),
+        ("/größe", "/größe"),
+    ];
+
+    #[test]
+    fn a_target_is_shown_without_what_may_be_secret() {
+        for (target, shown) in CASES {
+            assert_eq!(redact_path(target).to_string(), *shown, "{target:?}");
+            assert_eq!(format!("{:?}", redact_path(target)), *shown, "{target:?}, by Debug");
+        }
+    }
+
+    #[test]
+    fn a_very_long_path_is_cut_and_its_query_still_hidden() {
+        let long = "/".repeat(SHOWN);
+        assert_eq!(redact_path(&long).to_string(), long);
+        assert_eq!(redact_path(&format!("{long}/?token=x")).to_string(), format!("{long}…?…"));
+    }
+}
