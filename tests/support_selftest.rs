@@ -9,9 +9,11 @@ use support::DEADLINE;
 use support::client::RawClient;
 use support::http::{Headers, accept_value};
 use support::link::{End, Link, Message, Received};
+use support::metrics::Metrics;
 use support::upstream::{Act, Answer, Plain, Upstream};
 use support::wait::eventually;
 use support::wire::{self, Decoder, Frame, Length, Masking, Role};
+use support::yaml;
 
 /// Long enough for a byte to cross loopback, short enough for a test.
 const A_MOMENT: Duration = Duration::from_millis(100);
@@ -404,6 +406,31 @@ async fn an_upstream_that_is_stopped_refuses_and_comes_back_on_its_address() {
     let mut client = RawClient::connect(upstream.address(), "/").await;
     client.text("again").await;
     client.expect_text("again").await;
+}
+
+// ---- waiting, configuring, measuring
+
+#[test]
+fn defaults_go_where_a_test_says_nothing() {
+    let defaults =
+        [("listen", "address", "127.0.0.1:0"), ("drain", "spread", "0s"), ("drain", "timeout", "5s")];
+    let filled = yaml::fill_in("policy: {idle_timeout: 1s}\ndrain: {timeout: 9s}", &defaults);
+    let expected = "policy: {idle_timeout: 1s}\n\
+                    drain: {spread: \"0s\", timeout: 9s}\n\
+                    listen: {address: \"127.0.0.1:0\"}";
+    assert_eq!(filled, expected);
+    assert_eq!(yaml::fill_in("listen: {unix: /tmp/x}", &defaults[..1]), "listen: {unix: /tmp/x}");
+}
+
+#[test]
+fn a_sample_is_found_by_its_labels_in_any_order() {
+    let text = "# TYPE x_total counter\nx_total{a=\"1\",b=\"2\"} 3\nx_total{a=\"1\",b=\"9\"} 4\nplain 1.5\n";
+    let metrics = Metrics(text.to_owned());
+    assert_eq!(metrics.get("x_total{b=\"2\",a=\"1\"}"), Some(3.0));
+    assert_eq!(metrics.get("x_total{a=\"1\"}"), None);
+    assert_eq!(metrics.get("x_total"), None);
+    assert_eq!(metrics.get("plain"), Some(1.5));
+    assert_eq!(metrics.sum("x_total"), 7.0);
 }
 
 #[tokio::test]

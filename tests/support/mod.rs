@@ -18,10 +18,12 @@
 pub mod client;
 pub mod http;
 pub mod link;
+pub mod metrics;
 pub mod socket;
 pub mod upstream;
 pub mod wait;
 pub mod wire;
+pub mod yaml;
 
 use std::time::Duration;
 
