@@ -1,0 +1,23 @@
+CARGO ?= cargo
+
+.PHONY: help demo test check bench setup-tests
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+demo: ## a demo server, the proxy before it, and what to open in a browser
+	$(CARGO) run --release -- demo
+
+test: setup-tests ## every test, those with Node and Python peers included
+	OUTRIGGER_INTEROP=1 $(CARGO) test --locked
+
+check: ## formatting, lints and documentation, without a warning
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+bench: ## side by side with other proxies, on this machine
+	bench/bench.sh
+
+setup-tests: ## what the tests need beyond Rust, into tests/interop
+	scripts/setup-tests.sh

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs what the tests need beyond Rust: the interop peers' packages, into tests/interop/node_modules and
+# tests/interop/.venv, at the versions pinned there. Commands that are missing (node, npm, python3 with venv, a
+# C compiler and make for jemalloc) come from apt-get, nothing else on the system is touched.
+# Quick when all is done; safe to run again at any time.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+peers=tests/interop
+
+say() { printf 'setup-tests: %s\n' "$*"; }
+fail() { say "$*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+has_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+packages=()
+has cc || packages+=(gcc libc6-dev)
+has make || packages+=(make)
+has node || packages+=(nodejs)
+has npm || packages+=(npm)
+has_venv || packages+=(python3 python3-venv)
+if ((${#packages[@]})); then
+    has apt-get || fail "missing, and there is no apt-get to install them: ${packages[*]}"
+    as_root=()
+    if (($(id -u) != 0)); then
+        has sudo || fail "missing, and only root can install them: apt-get install ${packages[*]}"
+        as_root=(sudo)
+    fi
+    say "installing ${packages[*]}"
+    # As arguments of env, so that they reach apt-get through sudo as well.
+    apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 -qq)
+    "${apt[@]}" update </dev/null
+    "${apt[@]}" install -y --no-install-recommends "${packages[@]}" </dev/null >/dev/null
+fi
+
+node -e 'process.exit(parseInt(process.versions.node) >= 18 ? 0 : 1)' ||
+    fail "node $(node --version) is too old: the peers need 18 or newer"
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    fail "$(python3 --version) is too old: the peers need 3.10 or newer"
+
+# A stamp holds the checksum of what an installation was made from; it is written last, so that an
+# interrupted one starts over.
+is_current() { [[ -f $1 && $(<"$1") == "$(cksum <"$2")" ]]; }
+stamp() { cksum <"$2" >"$1"; }
+
+if is_current $peers/node_modules/.stamp $peers/package-lock.json; then
+    say "npm packages are in place"
+else
+    say "installing npm packages"
+    npm ci --prefix $peers --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
+    stamp $peers/node_modules/.stamp $peers/package-lock.json
+fi
+
+# The interpreter that a virtual environment points to may have been upgraded away.
+if is_current $peers/.venv/.stamp $peers/requirements.txt && $peers/.venv/bin/python -c '' 2>/dev/null; then
+    say "Python packages are in place"
+else
+    say "installing Python packages"
+    rm -rf $peers/.venv
+    python3 -m venv $peers/.venv
+    $peers/.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+        --requirement $peers/requirements.txt </dev/null
+    stamp $peers/.venv/.stamp $peers/requirements.txt
+fi

@@ -1,0 +1,159 @@
+//! Servers and clients of other languages, unmodified, as their users run them.
+//!
+//! They need Node and Python packages, so they run only with `OUTRIGGER_INTEROP=1`, as `make test` sets
+//! it after `scripts/setup-tests.sh`; then a missing peer is a failure. Without it the tests say on
+//! standard error that they were skipped, and pass: plain `cargo test` needs nothing but Rust.
+//!
+//! What the peers are and say to each other: `tests/interop/README.md`.
+
+mod support;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Once;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+use support::DEADLINE;
+use support::client::RawClient;
+
+/// A client's whole series, on a busy machine.
+const SERIES: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn node_ws_with_node_ws() {
+    series("node_ws_server.mjs", "node_ws_client.mjs", &[]).await;
+}
+
+#[tokio::test]
+async fn node_ws_client_with_python_websockets() {
+    series("py_websockets_server.py", "node_ws_client.mjs", &[]).await;
+}
+
+#[tokio::test]
+async fn node_ws_client_with_uvicorn() {
+    series("uvicorn_app.py", "node_ws_client.mjs", &["--skip-ping-me"]).await;
+}
+
+#[tokio::test]
+async fn python_websockets_client_with_node_ws() {
+    series("node_ws_server.mjs", "py_websockets_client.py", &[]).await;
+}
+
+#[tokio::test]
+async fn python_websockets_with_python_websockets() {
+    series("py_websockets_server.py", "py_websockets_client.py", &[]).await;
+}
+
+#[tokio::test]
+async fn python_websockets_client_with_uvicorn() {
+    series("uvicorn_app.py", "py_websockets_client.py", &["--skip-ping-me"]).await;
+}
+
+#[tokio::test]
+async fn socket_io_over_websocket_and_over_long_polling() {
+    series("socketio_server.mjs", "socketio_client.mjs", &[]).await;
+}
+
+#[tokio::test]
+async fn plain_requests_to_servers_that_speak_websocket() {
+    if skipped() {
+        return;
+    }
+    for script in ["node_ws_server.mjs", "uvicorn_app.py"] {
+        let server = Server::start(script).await;
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], server.port));
+        let response = RawClient::plain(address).path("/a/b").answer().await.response;
+        assert_eq!((response.status(), response.text().as_str()), (200, "plain GET /a/b\n"), "{script}");
+        server.stop().await;
+    }
+}
+
+/// Runs the client against the server.
+async fn series(server: &str, client: &str, flags: &[&str]) {
+    if skipped() {
+        return;
+    }
+    let server = Server::start(server).await;
+    run_client(client, server.port, flags).await;
+    server.stop().await;
+}
+
+/// Whether peers are not asked for; says so once, past the capture of test output.
+fn skipped() -> bool {
+    static TOLD: Once = Once::new();
+    let wanted = std::env::var_os("OUTRIGGER_INTEROP").is_some_and(|value| value == "1");
+    if !wanted {
+        TOLD.call_once(|| {
+            let why = b"\nSKIPPED, all of tests/interop.rs: Node and Python peers are used \
+                        with OUTRIGGER_INTEROP=1 only (make test)\n";
+            std::io::stderr().write_all(why).expect("standard error can be written");
+        });
+    }
+    !wanted
+}
+
+/// A server in another process; killed when it is dropped.
+struct Server {
+    child: Child,
+    port: u16,
+    script: String,
+    /// Held so that the server can go on writing.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// Returns once it listens.
+    async fn start(script: &str) -> Self {
+        let mut command = command(script);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{script} cannot be run: {error}"));
+        let mut stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let mut line = String::new();
+        let read = timeout(DEADLINE, stdout.read_line(&mut line)).await;
+        let port = line.trim().strip_prefix("listening ").and_then(|port| port.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("{script} did not say its port: {line:?} ({read:?})"));
+        Self { child, port, script: script.to_owned(), _stdout: stdout }
+    }
+
+    /// Closes its standard input, and wants it to end well.
+    async fn stop(mut self) {
+        drop(self.child.stdin.take());
+        let status = timeout(DEADLINE, self.child.wait()).await;
+        let ended_well = matches!(&status, Ok(Ok(status)) if ExitStatus::success(status));
+        assert!(ended_well, "{} did not end with its standard input: {status:?}", self.script);
+    }
+}
+
+/// Runs a client's series against this port; panics with all it said when it fails.
+async fn run_client(script: &str, port: u16, flags: &[&str]) {
+    let scheme = if script.starts_with("socketio") { "http" } else { "ws" };
+    let mut command = command(script);
+    command.arg(format!("{scheme}://127.0.0.1:{port}")).args(flags).stdin(Stdio::null()).kill_on_drop(true);
+    let output = match timeout(SERIES, command.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => panic!("{script} cannot be run: {error}"),
+        Err(_) => panic!("{script} was not done within {SERIES:?}"),
+    };
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{script} failed on port {port}, {}:\n{said}", output.status);
+    assert!(said.starts_with("ok: "), "{script} did nothing:\n{said}");
+}
+
+/// The interpreter and the script, from the folder where the setup put its packages.
+fn command(script: &str) -> Command {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("interop");
+    let (program, packages) = match Path::new(script).extension() {
+        Some(extension) if extension == "py" => (folder.join(".venv/bin/python"), folder.join(".venv")),
+        _ => (PathBuf::from("node"), folder.join("node_modules")),
+    };
+    assert!(packages.is_dir(), "{} is missing: run scripts/setup-tests.sh", packages.display());
+    let mut command = Command::new(program);
+    command.arg(script).current_dir(folder);
+    command
+}

@@ -1,0 +1,31 @@
+//! What integration tests stand on: a raw client, a scriptable upstream, and waiting without sleeping.
+//!
+//! Written apart from the crate's own code on purpose: the WebSocket and HTTP pieces here share
+//! nothing with it, so that a bug there cannot hide itself, and they can say what is wrong on purpose.
+//!
+//! # Habits
+//! 1. Everything listens on a loopback port of the system's choice and is gone when it is dropped.
+//! 2. Every wait has a deadline ([`DEADLINE`]) and a message that tells what had come until then.
+//! 3. Nothing is answered behind a test's back, except where a method says so.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "every test file uses its own part of this module"
+)]
+
+pub mod client;
+pub mod http;
+pub mod link;
+pub mod metrics;
+pub mod socket;
+pub mod upstream;
+pub mod wait;
+pub mod wire;
+pub mod yaml;
+
+use std::time::Duration;
+
+/// How long anything may take before a test fails.
+pub const DEADLINE: Duration = Duration::from_secs(10);

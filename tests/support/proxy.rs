@@ -1,0 +1,184 @@
+//! The proxy under test, in this process, on ports of the system's choice.
+//!
+//! It runs through the library's own front door: configuration as YAML, [`Server::bind`],
+//! [`Server::run`]. Logging stays off; heartbeats, limits and metrics are on as by default.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use outrigger::config::Config;
+use outrigger::server::Server;
+use outrigger::telemetry::lifecycle::Lifecycle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::DEADLINE;
+use super::client::{Dial, RawClient};
+use super::http::Response;
+use super::metrics::Metrics;
+use super::socket::Address;
+use super::upstream::Upstream;
+use super::yaml;
+
+/// A running proxy. Cut short when it is dropped; [`Proxy::stop`] lets it drain.
+pub struct Proxy {
+    address: SocketAddr,
+    admin: SocketAddr,
+    lifecycle: Lifecycle,
+    running: JoinHandle<()>,
+}
+
+/// A proxy that is not started yet.
+pub struct Builder {
+    url: String,
+    yaml: String,
+}
+
+impl Proxy {
+    /// In front of this server.
+    pub fn to(upstream: &Upstream) -> Builder {
+        Self::to_url(upstream.url())
+    }
+
+    /// In front of whatever is at this address, as `upstream.url` has it.
+    pub fn to_url(url: impl Into<String>) -> Builder {
+        Builder { url: url.into(), yaml: String::new() }
+    }
+
+    /// The port of clients.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port of operators and probes.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// An open WebSocket through the proxy; panics unless the handshake succeeds.
+    #[track_caller]
+    pub fn connect(&self, path: &str) -> impl Future<Output = RawClient> {
+        RawClient::connect(self.address, path)
+    }
+
+    /// A handshake with the proxy, to be shaped.
+    pub fn dial(&self) -> Dial {
+        RawClient::dial(self.address)
+    }
+
+    /// A plain request to the proxy, to be shaped.
+    pub fn plain(&self) -> Dial {
+        RawClient::plain(self.address)
+    }
+
+    /// A `GET` on the operators' port.
+    pub async fn admin_get(&self, path: &str) -> Response {
+        RawClient::plain(self.admin).path(path).header("Connection", "close").answer().await.response
+    }
+
+    /// One sample of `/metrics`, by its name and labels (in any order), for instance
+    /// `outrigger_clients{route="default"}`. Panics where there is none, and shows its relatives.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let metrics = self.metrics().await;
+        metrics.get(sample).unwrap_or_else(|| {
+            let name = sample.split('{').next().unwrap_or_default();
+            let relatives = metrics.0.lines().filter(|line| line.starts_with(name));
+            panic!("no {sample} in /metrics; there is:\n{}", Vec::from_iter(relatives).join("\n"))
+        })
+    }
+
+    /// As [`Proxy::metric`], `None` where there is no such sample (a label set not met yet).
+    pub async fn find_metric(&self, sample: &str) -> Option<f64> {
+        self.metrics().await.get(sample)
+    }
+
+    /// All of `/metrics` at one moment.
+    pub async fn metrics(&self) -> Metrics {
+        let response = self.admin_get("/metrics").await;
+        assert_eq!(response.status(), 200, "/metrics: {}", response.text());
+        Metrics(response.text())
+    }
+
+    /// Begins the drain, as SIGTERM does, and returns at once.
+    pub fn drain(&self) {
+        self.lifecycle.request_drain();
+    }
+
+    /// Drains and waits for the end; panics when that takes longer than [`DEADLINE`].
+    pub async fn stop(self) {
+        self.stop_within(DEADLINE).await;
+    }
+
+    /// As [`Proxy::stop`], with a deadline of the test's own.
+    pub async fn stop_within(mut self, deadline: Duration) {
+        self.lifecycle.request_drain();
+        match timeout(deadline, &mut self.running).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => panic!("the proxy did not end well: {error}"),
+            Err(_) => panic!("the proxy is still running {deadline:?} after it was told to drain"),
+        }
+    }
+
+    /// Waits for a drain that [`Proxy::drain`] or the admin port began.
+    pub async fn ended_within(mut self, deadline: Duration) {
+        match timeout(deadline, &mut self.running).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => panic!("the proxy did not end well: {error}"),
+            Err(_) => panic!("the proxy is still running after {deadline:?}"),
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Builder {
+    /// Further configuration: top-level keys, each in flow style on its own line
+    /// (`policy: {heartbeat: {interval: 1s}}`). Ports, upstream URL, a silent log and a drain without
+    /// waiting are filled in where it does not name them.
+    #[must_use]
+    pub fn yaml(mut self, text: &str) -> Self {
+        self.yaml.push_str(text);
+        self.yaml.push('\n');
+        self
+    }
+
+    /// Binds and starts; returns once it listens.
+    pub async fn spawn(self) -> Proxy {
+        let defaults = [
+            ("listen", "address", "127.0.0.1:0"),
+            ("upstream", "url", &self.url),
+            ("admin", "address", "127.0.0.1:0"),
+            ("log", "level", "off"),
+            ("drain", "spread", "0s"),
+            ("drain", "timeout", "5s"),
+        ];
+        let text = yaml::fill_in(&self.yaml, &defaults);
+        let config = match Config::from_yaml(&text) {
+            Ok(config) => config,
+            Err(error) => panic!("the test's configuration is refused:\n{error}\n---\n{text}"),
+        };
+        let server = match Server::bind(config).await {
+            Ok(server) => server,
+            Err(error) => panic!("the proxy does not start: {error}"),
+        };
+        Proxy {
+            address: server.address(),
+            admin: server.admin_address(),
+            lifecycle: server.lifecycle(),
+            running: tokio::spawn(async move {
+                let _ended = server.run().await;
+            }),
+        }
+    }
+}
+
+impl From<&Proxy> for Address {
+    fn from(proxy: &Proxy) -> Self {
+        Self::Tcp(proxy.address)
+    }
+}
