@@ -7,6 +7,7 @@ pub mod demo;
 pub mod frame;
 pub mod net;
 pub mod resilience;
+pub mod server;
 pub mod telemetry;
 pub mod tunnel;
 pub mod upstream;

@@ -1,0 +1,138 @@
+//! Drives one client's HTTP connection: until it ends, runs out of time, or becomes a WebSocket.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::patience::Patience;
+use super::refusal::Refusal;
+use super::service;
+use super::session::{ClientIo, Handover, Session};
+use super::state::State;
+use crate::net::{Hop, Stream};
+use crate::telemetry::About;
+use crate::tunnel;
+use crate::upstream::headers::Seen;
+
+/// How long a client that we refused may go on sending before it is cut off: unread bytes would turn
+/// our answer into a reset that it never reads.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much of it is read.
+const LINGER_BYTES: usize = 4 << 20;
+
+/// How the HTTP part of a connection ended.
+enum End {
+    /// In order, or by an error of the client's.
+    Done,
+    /// Time ran out.
+    Late,
+}
+
+/// Serves `stream` until it is no HTTP connection any more.
+pub(super) async fn serve(state: Arc<State>, stream: Stream, seen: Seen) {
+    let shown = Shown::new(&state);
+    let listen = &state.listen;
+    let stall = state.stall_timeout;
+    let session =
+        Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, Instant::now()));
+    let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
+    // Boxed, since hyper hands the socket back only from a connection whose futures can move.
+    let service =
+        service_fn(|request| Box::pin(service::serve(Arc::clone(&state), Arc::clone(&session), seen, request)));
+    let mut connection = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_header_size(listen.max_header_bytes)
+        .max_buf_size(listen.max_header_bytes.max(MIN_BUFFER))
+        // Ours tells a slow head from an idle connection.
+        .header_read_timeout(None)
+        .serve_connection(io, service);
+    let mut alarm = pin!(sleep_until(Instant::now() + listen.handshake_timeout));
+    let end = poll_fn(|cx| {
+        if connection.poll_without_shutdown(cx).is_ready() {
+            return Poll::Ready(End::Done);
+        }
+        while let Some(deadline) = session.patience().deadline() {
+            if alarm.deadline() != deadline {
+                alarm.as_mut().reset(deadline);
+            }
+            std::task::ready!(alarm.as_mut().poll(cx));
+            if session.patience().deadline() == Some(deadline) {
+                return Poll::Ready(End::Late);
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner().stream;
+    drop(shown);
+    match end {
+        End::Done => {
+            if let Some(handover) = session.take_handover() {
+                upgrade(&state, Hop { stream, early: parts.read_buf }, seen, handover);
+            } else if let Some(status) = session.unreadable() {
+                refuse(stream, &Refusal::of_status(status)).await;
+            }
+        }
+        End::Late => {
+            if session.patience().is_in_head() {
+                refuse(stream, &Refusal::TooSlow).await;
+            }
+        }
+    }
+}
+
+/// hyper takes no smaller buffer.
+const MIN_BUFFER: usize = 8192;
+
+/// The 101 is with the client: from here on it is frames.
+fn upgrade(state: &State, client: Hop, seen: Seen, handover: Handover) {
+    let Handover { upstream, extensions, route, request_id } = handover;
+    let about = About { client: seen.client, request_id, route: Arc::clone(&route.metrics) };
+    let live = state.registry.enter(about);
+    state.drain.admit(live.handle());
+    tunnel::spawn(client, upstream, extensions, &route.tunnel, live);
+}
+
+/// Answers for a request that never became one, and lets the answer arrive.
+async fn refuse(mut stream: Stream, refusal: &Refusal) {
+    let told = async {
+        stream.write_all(&refusal.to_bytes()).await?;
+        stream.shutdown().await?;
+        let mut sink = [0; 8192];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut sink).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    // A client that will not hear it has only itself to blame.
+    let _ = timeout(LINGER, told).await;
+}
+
+/// Shows the connection in the metrics for as long as it is HTTP.
+struct Shown<'a>(&'a State);
+
+impl<'a> Shown<'a> {
+    fn new(state: &'a State) -> Self {
+        state.metrics.http_connections.inc();
+        Self(state)
+    }
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.http_connections.dec();
+    }
+}

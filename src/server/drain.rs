@@ -1,0 +1,115 @@
+//! Letting clients go: not ready, a delay, closes spread over a window, then an end to all of it.
+//!
+//! # Invariants
+//! 1. Every connection has its place in the window from the moment the drain begins, so that an upstream
+//!    that goes away meanwhile changes nobody's pace. One that opens during the delay gets a place too.
+//! 2. `drain.timeout` is the one deadline: what is left then is cut.
+//!
+//! # Not here
+//! How a connection closes ([`crate::tunnel`]); who may ask for a drain ([`crate::admin`]).
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::info;
+
+use super::state::State;
+use crate::config;
+use crate::frame::CloseCode;
+use crate::resilience::spread_evenly;
+use crate::telemetry::{Command, Handle};
+
+/// How often it is looked whether the last one has gone.
+const LOOK: Duration = Duration::from_millis(20);
+/// What a cut connection may take to tell its end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The drain of a process: its settings, and once it has begun, its times.
+#[derive(Debug)]
+pub(super) struct Drain {
+    settings: config::Drain,
+    plan: OnceLock<Plan>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// The delay is over: closes begin.
+    from: Instant,
+    /// Whatever is left is cut.
+    until: Instant,
+}
+
+impl Drain {
+    pub(super) fn new(settings: config::Drain) -> Self {
+        Self { settings, plan: OnceLock::new() }
+    }
+
+    /// Whether new connections are turned away: a drain has begun and its delay has passed.
+    pub(super) fn refuses(&self, now: Instant) -> bool {
+        self.plan.get().is_some_and(|plan| plan.from <= now)
+    }
+
+    /// Gives a connection that was just opened its place, if a drain has begun.
+    pub(super) fn admit(&self, handle: &Handle) {
+        if let Some(plan) = self.plan.get() {
+            self.place(handle, *plan, 0, 1);
+        }
+    }
+
+    fn place(&self, handle: &Handle, plan: Plan, index: usize, count: usize) {
+        let at = plan.from + spread_evenly(index, count, self.settings.spread, fastrand::f64());
+        handle.send(Command::CloseAt { at, code: CloseCode(self.settings.close_code) });
+    }
+}
+
+/// Drains: returns when the last client has gone, or was cut after `drain.timeout` or by `hurry`.
+pub(super) async fn run(state: &State, hurry: impl Future) {
+    let drain = &state.drain;
+    let begun = Instant::now();
+    let plan = Plan { from: begun + drain.settings.delay, until: begun + drain.settings.timeout };
+    // Before the walk: who is entered later sees the plan by itself.
+    let plan = *drain.plan.get_or_init(|| plan);
+    state.metrics.draining.set(1);
+    let mut handles = state.registry.all();
+    fastrand::shuffle(&mut handles);
+    info!(
+        clients = handles.len(),
+        delay_ms = drain.settings.delay.as_millis() as u64,
+        spread_ms = drain.settings.spread.as_millis() as u64,
+        "draining"
+    );
+    for (index, handle) in handles.iter().enumerate() {
+        drain.place(handle, plan, index, handles.len());
+    }
+    drop(handles);
+    let emptied = async {
+        sleep_until(plan.from).await;
+        while !is_empty(state) {
+            sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = emptied => {}
+        () = sleep_until(plan.until) => cut(state, "drain.timeout has passed").await,
+        _ = hurry => cut(state, "asked to hurry").await,
+    }
+    info!(took_ms = begun.elapsed().as_millis() as u64, "drained");
+}
+
+/// Nobody is connected, and no plain request waits for its answer.
+fn is_empty(state: &State) -> bool {
+    state.registry.is_empty() && state.metrics.http_in_flight.get() == 0
+}
+
+async fn cut(state: &State, why: &'static str) {
+    let handles = state.registry.all();
+    tracing::warn!(clients = handles.len(), why, "cutting what is left");
+    for handle in &handles {
+        handle.send(Command::Cut);
+    }
+    let deadline = Instant::now() + LAST_WORDS;
+    while !state.registry.is_empty() && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+}

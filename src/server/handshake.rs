@@ -1,0 +1,202 @@
+//! A client asks for a WebSocket: is the request well formed, does the upstream agree?
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http_body_util::{Empty, Full};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::refusal::Refusal;
+use super::service::{Passage, target};
+use super::session::{AnswerBody, Handover};
+use crate::telemetry::{HandshakeOutcome, RouteMetrics};
+use crate::upstream::headers::{self, tokens};
+use crate::upstream::verify::Offer;
+
+/// Whether a request means to become a WebSocket. Anything else with an `Upgrade` is plain HTTP, and
+/// goes on without it.
+pub(super) fn is_handshake(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+        && tokens(headers, &header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"))
+        && tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+}
+
+/// Asks the upstream and answers the client what it said.
+pub(super) async fn answer(passage: Passage, mut head: Parts, has_body: bool) -> Response<AnswerBody> {
+    let mut told = Told { route: &passage.route.metrics, outcome: HandshakeOutcome::Abandoned };
+    let result = try_answer(&passage, &mut head, has_body).await;
+    let (outcome, mut response) = match result {
+        Ok((outcome, response)) => (outcome, response),
+        Err(refusal) => {
+            if let Refusal::Upstream(error) = &refusal {
+                warn!(
+                    route = &*passage.route.metrics.name,
+                    request_id = head.headers.get(headers::X_REQUEST_ID).and_then(|id| id.to_str().ok()),
+                    %error,
+                    "handshake failed"
+                );
+            }
+            (refusal.outcome(), refusal.response().map(|body| AnswerBody::own(body, &passage.session)))
+        }
+    };
+    told.outcome = outcome;
+    if outcome != HandshakeOutcome::Accepted {
+        // What the client sent after the handshake was meant for a WebSocket: it must not be read as
+        // another request.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn try_answer(
+    passage: &Passage,
+    head: &mut Parts,
+    has_body: bool,
+) -> Result<(HandshakeOutcome, Response<AnswerBody>), Refusal> {
+    let Passage { state, session, route, seen } = passage;
+    check(head, has_body)?;
+    if state.drain.refuses(Instant::now()) {
+        return Err(Refusal::Draining);
+    }
+    let request_id = headers::request_id(&mut head.headers);
+    if route.tunnel.is_json() {
+        // Nobody could look for the client's pong inside compressed texts.
+        head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    }
+    let offer = Offer::of(&head.headers);
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = target(route, &head.uri)?;
+    *request.headers_mut() = std::mem::take(&mut head.headers);
+    // Among them the spelling of the client's headers.
+    *request.extensions_mut() = std::mem::take(&mut head.extensions);
+    headers::for_upstream(request.headers_mut(), *seen, passage.telling(), true);
+    match route.upstream.upgrade(request, &offer).await? {
+        Ok(upgraded) => {
+            session.hand_over(Handover {
+                upstream: upgraded.hop,
+                extensions: upgraded.extensions,
+                route: Arc::clone(route),
+                request_id,
+            });
+            let response = upgraded.response.map(|()| AnswerBody::own(Full::default(), session));
+            Ok((HandshakeOutcome::Accepted, response))
+        }
+        Err(mut refused) => {
+            headers::for_client(refused.headers_mut());
+            Ok((HandshakeOutcome::Refused, refused.map(|body| AnswerBody::upstream(body, session))))
+        }
+    }
+}
+
+/// Whether a handshake is one (RFC 6455 §4.2.1).
+fn check(head: &Parts, has_body: bool) -> Result<(), Refusal> {
+    let malformed = |what| Err(Refusal::Malformed(what));
+    if head.method != Method::GET {
+        return malformed("the method has to be GET");
+    }
+    if head.version != Version::HTTP_11 {
+        return malformed("it takes HTTP/1.1");
+    }
+    let announces_body = head.headers.contains_key(header::TRANSFER_ENCODING)
+        || head.headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0");
+    if has_body || announces_body {
+        return malformed("it must not have a body");
+    }
+    let one = |name| {
+        let mut values = head.headers.get_all(name).into_iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    if one(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Refusal::Version);
+    }
+    let key = one(header::SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
+    if key.is_none_or(|key| key.len() != 16) {
+        return malformed("Sec-WebSocket-Key has to be 16 bytes in base64");
+    }
+    Ok(())
+}
+
+/// Counts a handshake when it is over, also if that is because the client went away.
+struct Told<'a> {
+    route: &'a RouteMetrics,
+    outcome: HandshakeOutcome,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.route.on_handshake(self.outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: [(&str, &str); 4] = [
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    fn head(method: &str, version: Version, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn reason(result: Result<(), Refusal>) -> Option<String> {
+        result.err().map(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn a_handshake_is_checked_line_by_line() {
+        assert_eq!(reason(check(&head("GET", Version::HTTP_11, &GOOD), false)), None);
+        // what replaces a header of that name or is added, and a word of the refusal
+        let cases = [
+            ("content-length", "5", "body"),
+            ("transfer-encoding", "chunked", "body"),
+            ("sec-websocket-version", "8", "version 13"),
+            ("sec-websocket-key", "c2hvcnQ=", "Sec-WebSocket-Key"),
+            ("sec-websocket-key", "not base64 at all!!!!!!!", "Sec-WebSocket-Key"),
+        ];
+        for (name, value, word) in cases {
+            let mut headers: Vec<_> = GOOD.into_iter().filter(|(known, _)| *known != name).collect();
+            headers.push((name, value));
+            let reason = reason(check(&head("GET", Version::HTTP_11, &headers), false)).unwrap();
+            assert!(reason.contains(word), "{name}: {value}: {reason}");
+        }
+        for missing in ["sec-websocket-version", "sec-websocket-key"] {
+            let headers: Vec<_> = GOOD.into_iter().filter(|(name, _)| *name != missing).collect();
+            assert!(check(&head("GET", Version::HTTP_11, &headers), false).is_err(), "{missing}");
+            let twice = [&GOOD[..], &[*GOOD.iter().find(|(name, _)| *name == missing).unwrap()]].concat();
+            assert!(check(&head("GET", Version::HTTP_11, &twice), false).is_err(), "{missing} twice");
+        }
+        assert!(check(&head("POST", Version::HTTP_11, &GOOD), false).is_err());
+        assert!(check(&head("GET", Version::HTTP_10, &GOOD), false).is_err());
+        assert!(check(&head("GET", Version::HTTP_11, &GOOD), true).is_err());
+        let empty = [&GOOD[..], &[("content-length", "0")]].concat();
+        assert!(check(&head("GET", Version::HTTP_11, &empty), false).is_ok(), "some clients say that there is none");
+    }
+
+    #[test]
+    fn other_upgrades_are_no_handshake() {
+        let cases = [
+            (&[("connection", "Upgrade"), ("upgrade", "h2c")][..], false),
+            (&[("connection", "close"), ("upgrade", "websocket")], false),
+            (&[("upgrade", "websocket")], false),
+            (&[("connection", "UPGRADE"), ("upgrade", "WebSocket")], true),
+            (&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c, websocket")], true),
+        ];
+        for (headers, expected) in cases {
+            assert_eq!(is_handshake(&head("GET", Version::HTTP_11, headers).headers), expected, "{headers:?}");
+        }
+    }
+}

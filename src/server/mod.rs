@@ -1,0 +1,194 @@
+//! The ports: clients are taken in, asked what they want, and let go.
+//!
+//! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
+//!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
+//! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request; [`refusal`] is every
+//!   answer of our own.
+//! * [`drain`] lets everyone go in good time.
+//!
+//! # Not here
+//! What happens to frames ([`crate::tunnel`]), what is said to upstreams ([`crate::upstream`]), and
+//! signals (the command line's business: a library has none).
+
+mod accept;
+mod connection;
+mod drain;
+mod handshake;
+mod patience;
+mod refusal;
+mod router;
+mod service;
+mod session;
+mod state;
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use self::accept::Listener;
+use self::state::State;
+use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
+use crate::config::{self, Config, ListenAddress};
+use crate::net;
+use crate::telemetry::lifecycle::{self, Lifecycle};
+use crate::telemetry::{Metrics, MetricsError};
+
+/// How long operators that wait for the drain get to read that it is over.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why the proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port could not be listened on.
+    #[error("cannot listen on {address} ({key}): {source}; is something else listening there?")]
+    Listen {
+        /// The key that says so.
+        key: &'static str,
+        /// Where.
+        address: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The metrics could not be declared.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// A proxy with its ports open.
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    address: Option<SocketAddr>,
+    admin: TcpListener,
+    admin_address: SocketAddr,
+    probes: Option<TcpListener>,
+    admin_config: config::Admin,
+    state: Arc<State>,
+}
+
+impl Server {
+    /// Opens the ports. Nothing is served until [`Server::run`].
+    ///
+    /// # Errors
+    /// A port is taken or not allowed.
+    #[expect(clippy::unused_async, reason = "sockets are registered with the runtime this is awaited in")]
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let metrics = Metrics::new(&config.metrics_prefix)?;
+        metrics.set_limit("descriptors", net::raise_descriptor_limit());
+        metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
+        let (listener, address) = match &config.listen.address {
+            ListenAddress::Tcp(wanted) => {
+                let (tcp, bound) = listen("listen.address", *wanted)?;
+                (Listener::Tcp(tcp, bound.port()), Some(bound))
+            }
+            ListenAddress::Unix(path) => {
+                let listener = accept::listen_unix(path).map_err(|source| StartError::Listen {
+                    key: "listen.unix",
+                    address: path.display().to_string(),
+                    source,
+                })?;
+                (listener, None)
+            }
+        };
+        let (admin, admin_address) = listen("admin.address", config.admin.address)?;
+        let probes = config.admin.probe_address.map(|probes| listen("admin.probe_address", probes)).transpose()?;
+        Ok(Self {
+            listener,
+            address,
+            admin,
+            admin_address,
+            probes: probes.map(|(listener, _)| listener),
+            admin_config: config.admin.clone(),
+            state: State::new(config, metrics),
+        })
+    }
+
+    /// Where clients come in; the system's choice if port 0 was asked for, and loopback's port 0 if it
+    /// is a Unix socket.
+    pub fn address(&self) -> SocketAddr {
+        self.address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// Where operators come in.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// To watch it, and to have it drained.
+    pub fn lifecycle(&self) -> Lifecycle {
+        self.state.lifecycle.clone()
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.state.metrics)
+    }
+
+    /// Serves until a drain was asked for and is over.
+    pub async fn run(self) {
+        self.run_until(pending::<()>()).await;
+    }
+
+    /// As [`Server::run`]; a drain is cut short when `hurry` completes.
+    pub async fn run_until(self, hurry: impl Future) {
+        let Self { listener, admin, probes, admin_config, admin_address, state, .. } = self;
+        let (stop, stopped) = watch::channel(false);
+        let told = Arc::new(to_tell(&state, &admin_config));
+        // Dropped, and so ended, with this future.
+        let mut ports = JoinSet::new();
+        let guard = Guard::new(admin_address, admin_config.token.clone());
+        ports.spawn(admin::serve(admin, Access::All(guard), Arc::clone(&told), until(stopped.clone())));
+        if let Some(probes) = probes {
+            ports.spawn(admin::serve(probes, Access::Probes, told, until(stopped)));
+        }
+        state.lifecycle.ready();
+        let draining = async {
+            state.lifecycle.until(lifecycle::State::Draining).await;
+            drain::run(&state, hurry).await;
+        };
+        tokio::select! {
+            () = accept::run(&listener, &state) => {}
+            () = draining => {}
+        }
+        state.lifecycle.drained();
+        stop.send_replace(true);
+        let ended = async { while ports.join_next().await.is_some() {} };
+        // Whoever has not read it by then learns it from the end of the connection.
+        let _ = timeout(FAREWELL, ended).await;
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the server was dropped, which is an end too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// What the operators' port shows of `state`.
+fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
+    let upstream = Arc::clone(&state.fallback);
+    let check: UpstreamCheck = Arc::new(move || {
+        let upstream = Arc::clone(&upstream);
+        Box::pin(async move { upstream.check().await.map_err(|error| error.to_string()) })
+    });
+    let (gathered, counted) = (Arc::clone(state), Arc::clone(state));
+    Admin {
+        lifecycle: state.lifecycle.clone(),
+        gather: Arc::new(move || gathered.registry.gather()),
+        clients: Arc::new(move || counted.registry.len() as u64),
+        upstream_ready: config.ready_needs_upstream.then_some(check),
+    }
+}
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { key, address: address.to_string(), source };
+    let listener = net::listen(address).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

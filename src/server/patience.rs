@@ -1,0 +1,127 @@
+//! How long a client may take with a request: the clocks of one HTTP connection. Pure.
+//!
+//! # Why not hyper's own header timeout?
+//! It also runs while a connection is idle between two requests: a handshake timeout of 10 s would end
+//! every keep-alive connection after 10 s, and one of 75 s would let a slow loris have 75.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What is being waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The rest of a request's head.
+    Head { until: Instant },
+    /// Nothing: the request is being served; who serves it has clocks of its own.
+    Serving,
+    /// That the answer's last bytes leave.
+    Flushing,
+    /// The first byte of another request.
+    Idle { until: Instant },
+}
+
+/// The clocks of one connection.
+#[derive(Debug)]
+pub(super) struct Patience {
+    handshake: Duration,
+    keep_alive: Duration,
+    stall: Option<Duration>,
+    phase: Phase,
+    /// Since when the client takes nothing of an answer.
+    stalled_since: Option<Instant>,
+}
+
+impl Patience {
+    /// From the accept. A client that takes not one byte of an answer for `stall` is given up.
+    pub(super) fn new(handshake: Duration, keep_alive: Duration, stall: Option<Duration>, now: Instant) -> Self {
+        Self { handshake, keep_alive, stall, phase: Phase::Head { until: now + handshake }, stalled_since: None }
+    }
+
+    /// When it runs out.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Head { until } | Phase::Idle { until } => Some(until),
+            Phase::Serving | Phase::Flushing => self.stalled_since.zip(self.stall).map(|(since, stall)| since + stall),
+        }
+    }
+
+    /// Whether part of a request may have come, so that its sender should be told why it ends.
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(self.phase, Phase::Head { .. })
+    }
+
+    /// Whether what is written now answers a request. If not, it is hyper's word about one that it
+    /// could not read.
+    pub(super) fn is_answering(&self) -> bool {
+        matches!(self.phase, Phase::Serving | Phase::Flushing)
+    }
+
+    /// The client took something (`true`), or nothing.
+    pub(super) fn on_write(&mut self, took: bool, now: Instant) {
+        if took {
+            self.stalled_since = None;
+        } else {
+            self.stalled_since.get_or_insert(now);
+        }
+    }
+
+    /// Bytes came. Idle => Head.
+    pub(super) fn on_bytes(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Idle { .. }) {
+            self.phase = Phase::Head { until: now + self.handshake };
+        }
+    }
+
+    /// A head is complete. Any => Serving.
+    pub(super) fn on_request(&mut self) {
+        self.phase = Phase::Serving;
+    }
+
+    /// The last byte of an answer was handed over. Serving => Flushing.
+    pub(super) fn on_answered(&mut self) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Flushing;
+        }
+    }
+
+    /// It has left. Flushing => Idle.
+    pub(super) fn on_flushed(&mut self, now: Instant) {
+        if self.phase == Phase::Flushing {
+            self.phase = Phase::Idle { until: now + self.keep_alive };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_request_gets_its_own_time_and_idleness_another() {
+        let (handshake, keep_alive) = (Duration::from_secs(10), Duration::from_secs(75));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut patience = Patience::new(handshake, keep_alive, Some(Duration::from_secs(60)), start);
+        patience.on_bytes(at(9));
+        assert_eq!(patience.deadline(), Some(at(10)), "a first byte late in the day gains no time");
+        patience.on_request();
+        assert_eq!(patience.deadline(), None);
+        patience.on_bytes(at(30));
+        assert_eq!(patience.deadline(), None, "a body is no head");
+        patience.on_flushed(at(31));
+        assert_eq!(patience.deadline(), None, "there may be more to answer");
+        patience.on_write(false, at(32));
+        patience.on_write(false, at(33));
+        assert_eq!(patience.deadline(), Some(at(92)), "the client takes nothing");
+        patience.on_write(true, at(39));
+        patience.on_answered();
+        assert!(patience.is_answering());
+        patience.on_flushed(at(40));
+        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(115)), false));
+        patience.on_bytes(at(100));
+        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(110)), true));
+        patience.on_bytes(at(109));
+        assert_eq!(patience.deadline(), Some(at(110)), "a byte each second does not help");
+    }
+}

@@ -1,0 +1,210 @@
+//! What one HTTP connection of a client shares between its driver, its socket and its requests.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::patience::Patience;
+use super::service::InFlight;
+use super::state::Route;
+use crate::frame::Extensions;
+use crate::net::{Hop, Stream};
+
+/// An upstream that waits for its client's socket: the 101 is on its way.
+#[derive(Debug)]
+pub(super) struct Handover {
+    pub(super) upstream: Hop,
+    pub(super) extensions: Extensions,
+    pub(super) route: Arc<Route>,
+    pub(super) request_id: Box<str>,
+}
+
+/// The shared state.
+#[derive(Debug)]
+pub(super) struct Session {
+    patience: Mutex<Patience>,
+    handover: Mutex<Option<Handover>>,
+    /// Status of what hyper said by itself about a request it could not read; 0: nothing.
+    unreadable: AtomicU16,
+}
+
+impl Session {
+    pub(super) fn new(patience: Patience) -> Arc<Self> {
+        Arc::new(Self {
+            patience: Mutex::new(patience),
+            handover: Mutex::new(None),
+            unreadable: AtomicU16::new(0),
+        })
+    }
+
+    pub(super) fn patience(&self) -> MutexGuard<'_, Patience> {
+        lock(&self.patience)
+    }
+
+    /// Leaves the upstream for the driver to connect with the client.
+    pub(super) fn hand_over(&self, handover: Handover) {
+        *lock(&self.handover) = Some(handover);
+    }
+
+    pub(super) fn take_handover(&self) -> Option<Handover> {
+        lock(&self.handover).take()
+    }
+
+    /// The status that hyper answered an unreadable request with, if it did.
+    pub(super) fn unreadable(&self) -> Option<u16> {
+        Some(self.unreadable.load(Relaxed)).filter(|status| *status != 0)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The client's socket under hyper: it moves the clocks, and it keeps back what hyper says by itself
+/// about an unreadable request, since that would not say whose answer it is.
+#[derive(Debug)]
+pub(super) struct ClientIo {
+    pub(super) stream: Stream,
+    pub(super) session: Arc<Session>,
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.session.patience().on_bytes(Instant::now());
+        }
+        result
+    }
+}
+
+impl ClientIo {
+    /// Whether `bytes` are hyper's own words; they are then noted and not written.
+    fn keeps_back(&self, bytes: &[u8]) -> bool {
+        if self.session.patience().is_answering() {
+            return false;
+        }
+        let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(status) = status.and_then(|digits| digits.parse().ok()) {
+            self.session.unreadable.store(status, Relaxed);
+        }
+        true
+    }
+
+    fn note(&self, result: &Poll<io::Result<usize>>) {
+        self.session.patience().on_write(result.is_ready(), Instant::now());
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.keeps_back(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.keeps_back(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[], |buf| buf)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        if result.is_ready() {
+            self.session.patience().on_flushed(Instant::now());
+        }
+        result
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The body of an answer; its end lets the connection's clocks go on.
+#[derive(Debug)]
+pub(super) struct AnswerBody {
+    inner: Inner,
+    session: Arc<Session>,
+    in_flight: Option<InFlight>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Own(Full<Bytes>),
+    Upstream(Incoming),
+}
+
+impl AnswerBody {
+    pub(super) fn own(body: Full<Bytes>, session: &Arc<Session>) -> Self {
+        Self { inner: Inner::Own(body), session: Arc::clone(session), in_flight: None }
+    }
+
+    pub(super) fn upstream(body: Incoming, session: &Arc<Session>) -> Self {
+        Self { inner: Inner::Upstream(body), session: Arc::clone(session), in_flight: None }
+    }
+}
+
+impl AnswerBody {
+    /// Counts the request as in flight until the last byte of its answer was handed over.
+    pub(super) fn keep(&mut self, in_flight: InFlight) {
+        self.in_flight = Some(in_flight);
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.get_mut().inner {
+            Inner::Own(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|e| match e {}))),
+            Inner::Upstream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Own(body) => body.is_end_stream(),
+            Inner::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Own(body) => body.size_hint(),
+            Inner::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.session.patience().on_answered();
+    }
+}
