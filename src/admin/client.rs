@@ -99,7 +99,11 @@ pub enum DrainError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Whoever listens there says nothing.
-    #[error("{admin} did not answer within {} s: is this Outrigger's admin port? Give the right one with --admin", ANSWER_TIMEOUT.as_secs())]
+    #[error(
+        "{admin} did not answer within {} s: is this Outrigger's admin port? \
+         Give the right one with --admin",
+        ANSWER_TIMEOUT.as_secs()
+    )]
     Silent {
         /// Host and port.
         admin: String,

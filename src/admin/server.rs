@@ -98,6 +98,6 @@ pub(super) const HEADER_BYTES: usize = 8 * 1024;
 #[cfg(target_os = "linux")]
 pub(super) const UNSENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// For answers under way after a stop: they are small, and the process wants to end.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

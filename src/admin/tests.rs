@@ -371,18 +371,98 @@ async fn beyond_the_connection_bound_one_waits_for_a_place() {
     assert_eq!(answer.status, 200);
 }
 
-#[tokio::test]
-async fn a_stop_ends_idle_connections_and_those_that_wait_for_nothing() {
-    let port = Port::open(false, None, None).await;
-    let mut idle = port.connect().await;
-    let mut waiting = port.send("POST /api/admin/drain?wait=true HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    timeout(SOON, port.life.until(State::Draining)).await.unwrap();
-    port.stop().await;
-    for stream in [&mut idle, &mut waiting] {
-        let mut rest = Vec::new();
-        let _ = timeout(SOON, stream.read_to_end(&mut rest)).await.expect("the connection ended");
-        assert_eq!(rest, b"");
+/// Runs `serve` and, beside it, a client that returns once it wants the port to stop. Gives what the
+/// client had, and the time from the stop to the end of `serve`.
+async fn stopped_under<T>(admin: &Arc<Admin>, client: impl AsyncFnOnce(SocketAddr) -> T) -> (T, Duration) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let access = Access::All(Guard::new(address, None));
+    let client = async {
+        let had = client(address).await;
+        drop(stop);
+        (had, tokio::time::Instant::now())
+    };
+    let ((), (had, began)) = tokio::join!(serve(listener, access, Arc::clone(admin), stopped), client);
+    (had, began.elapsed())
+}
+
+fn admin(upstream_ready: Option<UpstreamCheck>) -> Arc<Admin> {
+    let lifecycle = Lifecycle::new();
+    lifecycle.ready();
+    Arc::new(Admin { lifecycle, gather: Arc::new(Vec::new), clients: Arc::new(|| 0), upstream_ready })
+}
+
+async fn send_to(address: SocketAddr, request: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+const WAIT: &str = "POST /api/admin/drain?wait=true HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_idle_connections_at_once() {
+    let admin = admin(None);
+    let (mut idle, took) = stopped_under(&admin, async |address| {
+        let fresh = send_to(address, "").await;
+        let mut used = send_to(address, "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(used.read_u8().await.unwrap());
+        }
+        [fresh, used]
+    })
+    .await;
+    assert!(took < server::GRACE, "{took:?}");
+    for stream in &mut idle {
+        assert_eq!(stream.read_to_end(&mut Vec::new()).await.unwrap(), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_cuts_who_waits_and_leaves_nothing_behind() {
+    let admin = admin(None);
+    let (mut waiting, took) = stopped_under(&admin, async |address| {
+        let waiting = send_to(address, WAIT).await;
+        admin.lifecycle.until(State::Draining).await;
+        waiting
+    })
+    .await;
+    assert_eq!(Arc::strong_count(&admin), 1, "no connection holds it any more");
+    assert!(took >= server::GRACE && took < 2 * server::GRACE, "{took:?}");
+    let mut rest = Vec::new();
+    let _ = waiting.read_to_end(&mut rest).await;
+    assert_eq!(rest, b"");
+}
+
+#[tokio::test]
+async fn an_answer_under_way_at_a_stop_is_still_given() {
+    let (asked, mut is_asked) = tokio::sync::watch::channel(());
+    let (go, may_go) = tokio::sync::watch::channel(());
+    let admin = admin(Some(Arc::new(move || {
+        asked.send_replace(());
+        let mut may_go = may_go.clone();
+        Box::pin(async move { may_go.changed().await.map_err(|gone| gone.to_string()) })
+    })));
+    let (answered, answer) = oneshot::channel();
+    let ((), took) = stopped_under(&admin, async |address| {
+        let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let asking = send_to(address, request).await;
+        is_asked.changed().await.unwrap();
+        tokio::spawn(async move {
+            // Refused: the port has seen the stop.
+            while TcpStream::connect(address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            go.send_replace(());
+            let _ = answered.send(read_answer(asking).await);
+        });
+    })
+    .await;
+    assert!(took < server::GRACE, "{took:?}");
+    let answer = answer.await.unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ready\n"));
 }
 
 #[cfg(target_os = "linux")]

@@ -57,18 +57,15 @@ async fn ticker<S: AsyncRead + AsyncWrite + Unpin>(
     let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut n: u64 = 0;
-    let mut open = true;
     loop {
         tokio::select! {
-            _ = ticks.tick(), if open => {
+            _ = ticks.tick() => {
                 n += 1;
                 let tick = format!("{{\"type\":\"tick\",\"n\":{n},\"unix_ms\":{}}}", unix_ms());
                 socket.send(Message::text(tick)).await?;
             }
-            heard = socket.next() => match heard.transpose()? {
-                None => return Ok(()),
-                Some(Message::Close(_)) => open = false,
-                Some(_) => {}
+            heard = socket.next() => if heard.transpose()?.is_none() {
+                return Ok(());
             },
         }
     }

@@ -137,14 +137,15 @@ async fn the_ticker_ticks_each_second_and_answers_pings_meanwhile() {
     socket.send(Message::Ping(vec![9].into())).await.unwrap();
     assert_eq!(next(&mut socket).await, Some(Message::Pong(vec![9].into())));
     let began = tokio::time::Instant::now();
-    for n in 1..=3 {
+    for n in 1..=5 {
         let Some(Message::Text(tick)) = next(&mut socket).await else { panic!("no tick {n}") };
         let tick: serde_json::Value = serde_json::from_str(&tick).unwrap();
         assert_eq!((tick["type"].as_str(), tick["n"].as_u64()), (Some("tick"), Some(n)));
         assert!(tick["unix_ms"].as_u64().unwrap() > 0);
     }
     let took = began.elapsed();
-    assert!(Duration::from_secs(2) <= took && took <= Duration::from_secs(3), "{took:?}");
+    // The first may have come at once; a paused clock may run one tick ahead of who reads.
+    assert!(Duration::from_secs(4) <= took && took <= Duration::from_secs(6), "{took:?}");
 }
 
 #[tokio::test]

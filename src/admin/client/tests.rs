@@ -135,6 +135,7 @@ async fn where_nothing_listens_it_says_what_to_try() {
 async fn another_server_on_that_port_has_drained_nobody() {
     const CASES: &[&str] = &[
         "HTTP/1.1 200 OK\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\n\r\n{\"state\":\"draining\",\"clients\":3}",
         "HTTP/1.1 202 Accepted\r\n\r\n{}",
         "HTTP/1.1 202 Accepted\r\n\r\n{\"state\":\"ready\",\"clients\":3}",
         "HTTP/1.1 404 Not Found\r\n\r\nnot found",
