@@ -45,14 +45,13 @@ pub(crate) enum Problem {
 }
 
 impl ConfigErrors {
-    /// `None` if nothing is wrong.
-    pub(super) fn new(mut list: Vec<ConfigError>) -> Option<Self> {
+    pub(super) fn new(mut list: Vec<ConfigError>) -> Self {
         // A problem without a place belongs to no line: last.
         list.sort_by(|a, b| match (&a.place, &b.place) {
             (Some(a), Some(b)) => a.cmp(b),
             (a, b) => b.is_some().cmp(&a.is_some()),
         });
-        (!list.is_empty()).then_some(Self { list })
+        Self { list }
     }
 
     /// Each problem.

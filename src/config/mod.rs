@@ -53,12 +53,8 @@ pub fn effective(sources: &Sources) -> Result<String, ConfigErrors> {
     let (_, mut raw) = Layers::read(sources).check()?;
     raw.routes.iter_mut().for_each(RawRoute::name_itself);
     emit::to_yaml(&raw).map_err(|error| {
-        let mut problems = Problems::new(Vec::new());
-        problems.add("", Problem::Syntax(error.to_string()));
-        match problems.finish(()) {
-            Err(errors) => errors,
-            Ok(()) => unreachable!("a problem was just added"),
-        }
+        let problem = Problem::Syntax(error.to_string());
+        ConfigErrors::new(vec![ConfigError { place: None, key: String::new(), problem }])
     })
 }
 
@@ -98,7 +94,7 @@ impl Layers {
         });
         if broken {
             // Whatever the unread part sets would be missed all over.
-            return Err(problems.finish(()).err().unwrap_or_else(|| unreachable!("broken without a fault")));
+            return Err(problems.into_errors());
         }
         prefer_unix(&mut root);
         let given = root.take("routes");

@@ -203,6 +203,23 @@ pub struct Route {
     pub policy: Arc<Policy>,
 }
 
+impl Route {
+    /// Name of the fallback; no other route has it.
+    pub const DEFAULT: &str = "default";
+
+    /// What matches where nothing else did: every path on every host.
+    pub fn fallback(upstream: Arc<Upstream>, policy: Arc<Policy>) -> Self {
+        Self {
+            name: Self::DEFAULT.into(),
+            path: PathPattern { segments: vec![Segment::Rest("rest".into())], text: "/{*rest}".into() },
+            hosts: Vec::new(),
+            strip_prefix: None,
+            upstream,
+            policy,
+        }
+    }
+}
+
 /// A checked path pattern: `/ws/{room}`, `/ws/{*rest}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {

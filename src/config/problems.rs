@@ -33,7 +33,12 @@ impl Problems {
 
     /// All that was told, or `value` if that is nothing.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, ConfigErrors> {
-        ConfigErrors::new(self.list).map_or(Ok(value), Err)
+        if self.list.is_empty() { Ok(value) } else { Err(self.into_errors()) }
+    }
+
+    /// All that was told.
+    pub(crate) fn into_errors(self) -> ConfigErrors {
+        ConfigErrors::new(self.list)
     }
 
     /// Something found while reading a source, which knows its place.
@@ -78,6 +83,8 @@ impl Problems {
             (given, default) if given == default => {}
             // Helm and YAML 1.1 write `off` as `false`.
             (Value::String(given), Value::String(default)) if given == "false" && default == "off" => {}
+            // An empty environment variable.
+            (Value::Null, Value::String(default)) if default.is_empty() => {}
             (_, default) => {
                 let accepted = match default {
                     Value::Null => "leave it out, or null".into(),
@@ -97,7 +104,8 @@ impl Problems {
     pub(crate) fn has(&self, key: &str) -> bool {
         let path = self.path(key);
         let mut suspects = vec![path.clone()];
-        suspects.extend(self.general(&path));
+        // What the route sets itself does not suffer from what it would have inherited.
+        suspects.extend(self.general(&path).filter(|_| !self.is_own(key)));
         suspects.iter().any(|suspect| {
             let mut told = self.paths.iter().filter(|told| !told.0.is_empty());
             told.any(|told| suspect.0.starts_with(&told.0) || told.0.starts_with(&suspect.0))

@@ -154,7 +154,8 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
                 root = Some(node);
             }
             if self.faults.len() >= MAX_FAULTS {
-                break;
+                let place = self.place_of(&span.start);
+                return Err(self.stop(place, "there may be more: mend these first".into()));
             }
         }
         Ok(root.unwrap_or_else(|| Node::new(Kind::Null, (self.place)(1, 1))))
@@ -216,13 +217,11 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
         None
     }
 
-    /// Where the innermost open list or map stands.
+    /// Where the next value stands; where a key comes next, its map.
     fn path(&self) -> Vec<Step> {
-        let inner = self.open.len().saturating_sub(1);
-        let steps = self.open.iter().take(inner).map(|open| match &open.items {
-            Items::List(list) => Step::Index(list.len()),
-            Items::Map { key: Some((Some(name), _)), .. } => Step::Key(name.clone()),
-            Items::Map { .. } => Step::Key("?".into()),
+        let steps = self.open.iter().filter_map(|open| match &open.items {
+            Items::List(list) => Some(Step::Index(list.len())),
+            Items::Map { key, .. } => key.as_ref().and_then(|(name, _)| name.clone()).map(Step::Key),
         });
         steps.collect()
     }

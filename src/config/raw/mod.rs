@@ -121,7 +121,7 @@ fn at_least_one(key: &str, count: Scalar<u32>, problems: &mut Problems) {
 }
 
 /// A checked value, as it would be written.
-fn shown<T: Readable>(value: Scalar<T>) -> String {
+fn shown<T: Readable + Copy>(value: Scalar<T>) -> String {
     quoted(&value.0.write())
 }
 

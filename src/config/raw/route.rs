@@ -82,8 +82,6 @@ impl<'de> Deserialize<'de> for Overrides {
 const MOST_ROUTES: usize = 256;
 const LONGEST_NAME: usize = 64;
 const LONGEST_PATH: usize = 1024;
-/// The fallback's name.
-const DEFAULT: &str = "default";
 
 /// Checks every route; the fallback is the last one handed back.
 pub(super) fn validate(
@@ -97,7 +95,7 @@ pub(super) fn validate(
         problems.refuse("routes", format!("{} routes", routes.len()), format!("at most {MOST_ROUTES}"));
         return Vec::new();
     }
-    let mut names = HashSet::from([DEFAULT.to_owned()]);
+    let mut names = HashSet::from([Route::DEFAULT.to_owned()]);
     // The global settings first: most routes share them.
     let mut upstreams = vec![Arc::new(upstream)];
     let mut policies = vec![Arc::new(policy)];
@@ -112,20 +110,9 @@ pub(super) fn validate(
         });
     }
     if let (Some(upstream), Some(policy)) = (upstreams.first(), policies.first()) {
-        checked.push(fallback(Arc::clone(upstream), Arc::clone(policy)));
+        checked.push(Route::fallback(Arc::clone(upstream), Arc::clone(policy)));
     }
     checked
-}
-
-fn fallback(upstream: Arc<Upstream>, policy: Arc<Policy>) -> Route {
-    Route {
-        name: DEFAULT.into(),
-        path: PathPattern { segments: vec![Segment::Rest("rest".into())], text: "/{*rest}".into() },
-        hosts: Vec::new(),
-        strip_prefix: None,
-        upstream,
-        policy,
-    }
 }
 
 /// The equal one among `known`, or `value` as one more of them.
@@ -207,7 +194,7 @@ fn check_name(name: &str, named: bool, names: &mut HashSet<String>, problems: &m
         let accepted = format!("a name of up to {LONGEST_NAME} letters, digits and _./:{{}}*-{hint}");
         problems.refuse(key, quoted(name), accepted);
     } else if !names.insert(name.to_owned()) {
-        let accepted = if name == DEFAULT {
+        let accepted = if name == Route::DEFAULT {
             "another name: default is what no route matches"
         } else {
             "a name that no other route has (without a name the path is the name)"

@@ -1,0 +1,66 @@
+//! Files in `tests/config`: the good ones load, of the bad ones each states what is told.
+
+use std::fs;
+
+use super::*;
+
+/// Asserted, so that a folder that was moved or emptied is noticed.
+const GOOD: usize = 5;
+const BAD: usize = 17;
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(project(folder)).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn file(path: PathBuf) -> Sources {
+    Sources { file: Some(path), ..Sources::default() }
+}
+
+#[test]
+fn good_files_load_and_so_does_what_they_come_to() {
+    let files = files("tests/config/good");
+    assert_eq!(files.len(), GOOD);
+    for path in files {
+        let name = path.display().to_string();
+        let mut config = load(file(path.clone())).unwrap_or_else(|errors| panic!("{errors}"));
+        let text = effective(&file(path)).unwrap();
+        let mut again = Config::from_yaml(&text).unwrap_or_else(|errors| panic!("{name}: {errors}\n{text}"));
+        // The token is masked.
+        assert_eq!(config.admin.token.take().is_some(), again.admin.token.take().is_some(), "{name}");
+        assert_eq!(config, again, "{name}\n{text}");
+    }
+}
+
+/// Each line `# expect: LINE:COLUMN KEY | words` is one problem and a part of what is told of it.
+#[test]
+fn bad_files_tell_every_problem_with_its_place_and_what_is_accepted() {
+    let files = files("tests/config/bad");
+    assert_eq!(files.len(), BAD);
+    let mut unlike = String::new();
+    for path in files {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("# expect: "));
+        let mut expected: Vec<(&str, &str)> = lines.map(|line| line.split_once(" | ").expect(line)).collect();
+        assert!(!expected.is_empty(), "{name} expects nothing");
+
+        let Err(errors) = load(file(path)) else { panic!("{name} was accepted") };
+        assert!(!errors.to_string().contains("hunter2"), "{errors}");
+        for error in errors.iter().map(ToString::to_string) {
+            let at = error.lines().next().unwrap_or_default();
+            let at = at.strip_prefix(&format!("{name}:")).unwrap_or(at).replacen(": ", " ", 1);
+            let fit = expected.iter().position(|(place, words)| place.trim() == at && error.contains(words));
+            match fit {
+                Some(fit) => drop(expected.remove(fit)),
+                None => unlike.push_str(&format!("not expected: {error}\n")),
+            }
+        }
+        for (place, words) in expected {
+            unlike.push_str(&format!("not told: {name}: {place} | {words}\n"));
+        }
+    }
+    assert!(unlike.is_empty(), "\n{unlike}");
+}

@@ -1,0 +1,175 @@
+//! Layers: which source wins, and how each is named when it is wrong.
+
+use super::*;
+
+fn fallback(sources: Sources) -> Route {
+    let config = load(sources).unwrap_or_else(|errors| panic!("{errors}"));
+    config.routes.last().unwrap().clone()
+}
+
+/// `yaml` in a file of its own, which is gone with the guard.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(name: &str, yaml: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("outrigger-{name}-{}.yaml", std::process::id()));
+        std::fs::write(&path, yaml).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn flags_cover_the_environment_which_covers_the_file_which_covers_the_defaults() {
+    let file = TempFile::new(
+        "layers",
+        b"upstream: { url: 'http://file', max_dials: 7, keep_alive: 3s }\nadmin: { address: '127.0.0.1:1' }",
+    );
+    let mut sources = from_env(&[
+        ("OUTRIGGER__UPSTREAM__URL", "http://env"),
+        ("OUTRIGGER__UPSTREAM__MAX_DIALS", "8"),
+        ("OUTRIGGER__LISTEN__ADDRESS", "127.0.0.1:2"),
+    ]);
+    sources.file = Some(file.0.clone());
+    sources.upstream = Some("http://flag:5".into());
+    sources.listen = Some("127.0.0.1:3".into());
+    sources.admin = Some("127.0.0.1:4".into());
+    let config = load(sources).unwrap();
+    let upstream = &config.routes[0].upstream;
+    assert_eq!(upstream.target, Target::Tcp { host: "flag".into(), port: 5 });
+    assert_eq!((upstream.max_dials, upstream.keep_alive), (8, Duration::from_secs(3)));
+    assert_eq!(config.listen.address, ListenAddress::Tcp("127.0.0.1:3".parse().unwrap()));
+    assert_eq!(config.admin.address, "127.0.0.1:4".parse().unwrap());
+}
+
+#[test]
+fn environment_variables_reach_any_depth_in_any_case_and_other_names_are_left_alone() {
+    let route = fallback(from_env(&[
+        ("OUTRIGGER__POLICY__DELIVERY__MAX_LAG__BYTES", "2MiB"),
+        ("outrigger__policy__Max_Frame", "3MiB"),
+        ("OUTRIGGER_PORT", "tcp://10.0.0.1:80"),
+        ("OUTRIGGER_POLICY__MAX_FRAME", "nonsense"),
+        ("PATH", "/bin"),
+    ]));
+    assert_eq!((route.policy.delivery.max_lag_bytes, route.policy.max_frame), (2 << 20, 3 << 20));
+}
+
+#[test]
+fn lists_and_maps_are_yaml_in_the_environment_and_deeper_variables_come_on_top() {
+    let config = load(from_env(&[
+        ("OUTRIGGER__POLICY__HEARTBEAT__TIMEOUT", "2s"),
+        ("OUTRIGGER__POLICY", "{ heartbeat: { interval: 4s, timeout: 3s }, idle_timeout: null }"),
+        ("OUTRIGGER__ROUTES", "- path: /ws\n  hosts: [a.example]\n- path: /b"),
+        ("OUTRIGGER__LISTEN__ADDRESS", "[::]:8080"),
+        ("OUTRIGGER__ADMIN__TOKEN", "{not: yaml}".trim_end_matches('}').replace(' ', "").as_str()),
+    ]))
+    .unwrap();
+    assert_eq!(config.listen.address, ListenAddress::Tcp("[::]:8080".parse().unwrap()));
+    assert!(config.admin.token.is_some_and(|token| token.matches(b"{not:yaml")));
+    let [ws, _, fallback] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
+    assert_eq!(ws.hosts, ["a.example"]);
+    assert_eq!(fallback.policy.idle_timeout, None);
+    let timing = fallback.policy.heartbeat.unwrap().timing;
+    assert_eq!((timing.interval, timing.timeout), (Duration::from_secs(4), Duration::from_secs(2)));
+}
+
+#[test]
+fn null_in_the_environment_switches_off_what_the_file_switched_on() {
+    let file = TempFile::new("null", b"policy: { heartbeat: { interval: 1s }, idle_timeout: 3m }");
+    for null in ["null", "", "~"] {
+        let mut sources =
+            from_env(&[("OUTRIGGER__POLICY__HEARTBEAT", null), ("OUTRIGGER__POLICY__IDLE_TIMEOUT", null)]);
+        sources.file = Some(file.0.clone());
+        let policy = fallback(sources).policy;
+        assert_eq!((policy.heartbeat, policy.idle_timeout), (None, None), "{null:?}");
+    }
+}
+
+#[test]
+fn the_listen_flag_takes_an_address_or_a_socket_whatever_the_file_says() {
+    for (file, flag, expected) in [
+        ("{ unix: /a.sock }", "127.0.0.1:3", ListenAddress::Tcp("127.0.0.1:3".parse().unwrap())),
+        ("{ address: '127.0.0.1:1' }", "unix:/b.sock", ListenAddress::Unix("/b.sock".into())),
+    ] {
+        let file = TempFile::new("listen", format!("listen: {file}").as_bytes());
+        let path = Some(file.0.clone());
+        let sources = Sources { file: path, listen: Some(flag.into()), ..Sources::default() };
+        assert_eq!(load(sources).unwrap().listen.address, expected);
+    }
+    let config = Config::from_yaml("listen: { unix: /a.sock }").unwrap();
+    assert_eq!(config.listen.address, ListenAddress::Unix("/a.sock".into()));
+}
+
+#[test]
+fn each_problem_names_the_source_whose_value_counts() {
+    let file = TempFile::new("names", b"policy:\n  max_frame: x\n  close_timeout: y\n");
+    let mut sources = from_env(&[
+        ("OUTRIGGER__POLICY__MAX_FRAME", "z"),
+        ("OUTRIGGER__POLCY__MAX_FRAME", "1KiB"),
+        ("OUTRIGGER__ROUTES", "[{ path: /a, polcy: {} }"),
+    ]);
+    sources.env.pop();
+    sources.file = Some(file.0.clone());
+    sources.listen = Some("localhost".into());
+    sources.upstream = Some("app:80".into());
+    sources.admin = Some("0.0.0.0:9".into());
+    let told = told(load(sources));
+    let name = file.0.display();
+    for line in [
+        format!("{name}:3:18: policy.close_timeout"),
+        "environment variable OUTRIGGER__POLICY__MAX_FRAME: policy.max_frame".into(),
+        "environment variable OUTRIGGER__POLCY__MAX_FRAME: polcy".into(),
+        "flag --listen: listen.address".into(),
+        "flag --upstream: upstream.url".into(),
+        "flag --admin: admin.address".into(),
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line}: {told}");
+    }
+    assert!(told.starts_with("6 problems") && told.contains("did you mean `policy`"), "{told}");
+}
+
+#[test]
+fn environment_variables_that_are_wrong_are_told_by_name() {
+    for (pairs, words) in [
+        (&[("OUTRIGGER__ROUTES", "[{ path: /a }")][..], "OUTRIGGER__ROUTES: routes\n  not valid YAML"),
+        (&[("OUTRIGGER__ROUTES", "{ path: /a }")], "OUTRIGGER__ROUTES: routes\n  found:    a map"),
+        (&[("OUTRIGGER__ROUTES", "/a")], "OUTRIGGER__ROUTES: routes\n  found:    a word"),
+        (&[("OUTRIGGER__ROUTES", "")], "OUTRIGGER__ROUTES: routes\n  found:    null"),
+        (&[("OUTRIGGER__ROUTES__0__PATH", "/a")], "OUTRIGGER__ROUTES__0__PATH: routes\n  found:    a map"),
+        (
+            &[("OUTRIGGER__POLICY", "{ max_frame: 1, max_frame: 2 }")],
+            "OUTRIGGER__POLICY: policy.max_frame\n  this key is given twice",
+        ),
+        (&[("OUTRIGGER__", "x")], "environment variable OUTRIGGER__\n  unknown key"),
+        (&[("OUTRIGGER__A____B", "x")], "environment variable OUTRIGGER__A____B\n  unknown key"),
+        (
+            &[("OUTRIGGER__DRAIN__SPRED", "5s")],
+            "OUTRIGGER__DRAIN__SPRED: drain.spred\n  unknown key; did you mean `spread`?",
+        ),
+        (
+            &[("OUTRIGGER__DRAIN__DELAY", "1s"), ("OUTRIGGER__Drain__delay", "2s")],
+            "OUTRIGGER__Drain__delay: drain.delay\n  this key is given twice",
+        ),
+    ] {
+        let told = told(load(from_env(pairs)));
+        assert!(told.starts_with("1 problem in") && told.contains(words), "{words}: {told}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_by_its_path() {
+    let sources = |path: PathBuf| Sources { file: Some(path), ..Sources::default() };
+    for path in ["/nonexistent/outrigger.yaml", "/"] {
+        let told = told(load(sources(path.into())));
+        assert!(told.contains(path) && told.contains("cannot be read"), "{told}");
+    }
+    let file = TempFile::new("latin", b"log: { level: \"\xe4\" }");
+    assert!(told(load(sources(file.0.clone()))).contains("not UTF-8 after byte 15"));
+    let file = TempFile::new("long", &vec![b'#'; 2 << 20]);
+    assert!(told(load(sources(file.0.clone()))).contains("longer than"));
+}
