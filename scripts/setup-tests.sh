@@ -46,7 +46,7 @@ if is_current $peers/node_modules/.stamp $peers/package-lock.json; then
     say "npm packages are in place"
 else
     say "installing npm packages"
-    npm ci --prefix $peers --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
+    (cd $peers && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null)
     stamp $peers/node_modules/.stamp $peers/package-lock.json
 fi
 

@@ -19,7 +19,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use support::DEADLINE;
-use support::client::RawClient;
+use support::proxy::Proxy;
+use support::wait::eventually;
 
 /// A client's whole series, on a busy machine.
 const SERIES: Duration = Duration::from_secs(60);
@@ -66,20 +67,34 @@ async fn plain_requests_to_servers_that_speak_websocket() {
     }
     for script in ["node_ws_server.mjs", "uvicorn_app.py"] {
         let server = Server::start(script).await;
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], server.port));
-        let response = RawClient::plain(address).path("/a/b").answer().await.response;
+        let proxy = Proxy::to_url(server.url()).spawn().await;
+        let response = proxy.plain().path("/a/b").answer().await.response;
         assert_eq!((response.status(), response.text().as_str()), (200, "plain GET /a/b\n"), "{script}");
+        proxy.stop().await;
         server.stop().await;
     }
 }
 
-/// Runs the client against the server.
+/// Runs the client against the server, first directly (what fails there is not the proxy), then through
+/// the proxy with its settings as they come.
 async fn series(server: &str, client: &str, flags: &[&str]) {
     if skipped() {
         return;
     }
     let server = Server::start(server).await;
     run_client(client, server.port, flags).await;
+    let proxy = Proxy::to_url(server.url()).spawn().await;
+    run_client(client, proxy.address().port(), flags).await;
+
+    eventually(DEADLINE, || async { proxy.metric(r#"outrigger_clients{route="default"}"#).await == 0.0 })
+        .await;
+    let metrics = proxy.metrics().await;
+    assert!(metrics.sum("outrigger_connections_total") >= 1.0, "it went past the proxy:\n{}", metrics.0);
+    for reason in ["protocol_error", "too_large", "heartbeat_timeout", "upstream_lost"] {
+        let ended = format!(r#"outrigger_disconnections_total{{route="default",reason="{reason}"}}"#);
+        assert_eq!(metrics.get(&ended).unwrap_or(0.0), 0.0, "honest peers were cut: {reason}");
+    }
+    proxy.stop().await;
     server.stop().await;
 }
 
@@ -118,6 +133,11 @@ impl Server {
         let port = line.trim().strip_prefix("listening ").and_then(|port| port.parse().ok());
         let port = port.unwrap_or_else(|| panic!("{script} did not say its port: {line:?} ({read:?})"));
         Self { child, port, script: script.to_owned(), _stdout: stdout }
+    }
+
+    /// As `upstream.url` has it.
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Closes its standard input, and wants it to end well.
