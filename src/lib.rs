@@ -2,6 +2,7 @@
 //! changing a line of them.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod frame;

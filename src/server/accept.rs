@@ -24,7 +24,7 @@ pub(super) enum Listener {
     /// TCP, and its port.
     Tcp(TcpListener, u16),
     /// A Unix socket; its file goes with it.
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] SocketFile),
 }
 
 /// The file of a Unix socket, removed when it is no longer listened on.

@@ -38,6 +38,7 @@ use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
 use crate::config::{self, Config, ListenAddress};
 use crate::net;
 use crate::telemetry::lifecycle::{self, Lifecycle};
+use crate::telemetry::logging::Dropped;
 use crate::telemetry::{Metrics, MetricsError};
 
 /// How long operators that wait for the drain get to read that it is over.
@@ -116,6 +117,19 @@ impl Server {
         self.address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
+    /// The same in words, for people.
+    pub fn listening_on(&self) -> String {
+        match &self.state.listen.address {
+            ListenAddress::Tcp(_) => self.address().to_string(),
+            ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Has the metrics tell of log lines that were lost.
+    pub fn count_dropped_lines(&self, dropped: Dropped) {
+        self.state.registry.count_dropped_lines(dropped);
+    }
+
     /// Where operators come in.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
@@ -124,11 +138,6 @@ impl Server {
     /// To watch it, and to have it drained.
     pub fn lifecycle(&self) -> Lifecycle {
         self.state.lifecycle.clone()
-    }
-
-    /// The metrics.
-    pub fn metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.state.metrics)
     }
 
     /// Serves until a drain was asked for and is over.

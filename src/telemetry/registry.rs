@@ -13,13 +13,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use atomic_waker::AtomicWaker;
 use tokio::time::Instant;
 use tracing::info;
 
 use super::labels::{By, Label, Reason};
+use super::logging::Dropped;
 use super::metrics::{Metrics, RouteMetrics};
 use crate::config::LogConnections;
 use crate::frame::{CloseCode, Fault};
@@ -172,6 +173,7 @@ pub struct Registry {
     next_id: AtomicU64,
     metrics: Arc<Metrics>,
     log: LogConnections,
+    dropped_lines: OnceLock<Dropped>,
     /// One scrape at a time brings the totals up to date.
     scrape: Mutex<()>,
 }
@@ -184,6 +186,7 @@ impl Registry {
             next_id: AtomicU64::new(1),
             metrics,
             log,
+            dropped_lines: OnceLock::new(),
             scrape: Mutex::new(()),
         })
     }
@@ -217,6 +220,12 @@ impl Registry {
         }
         lock(self.shard(handle.id)).live.insert(handle.id, Arc::clone(&handle));
         Live { handle, registry: Arc::clone(self), is_entered: true }
+    }
+
+    /// Where to read how many log lines were lost.
+    pub fn count_dropped_lines(&self, dropped: Dropped) {
+        // Logging is set up once; a second counter would be the same.
+        let _ = self.dropped_lines.set(dropped);
     }
 
     /// Connections open now.
@@ -253,6 +262,7 @@ impl Registry {
         raise(&m.bytes_in, totals.bytes_in);
         raise(&m.bytes_out, totals.bytes_out);
         raise(&m.discarded, totals.discarded);
+        raise(&m.log_lines_dropped, self.dropped_lines.get().map_or(0, Dropped::count));
         m.buffered.set(i64::try_from(buffered).unwrap_or(i64::MAX));
         m.gather()
     }

@@ -136,7 +136,8 @@ mod tests {
     fn a_wrong_answer_is_told_apart() {
         let offer = offer(&[("sec-websocket-protocol", "chat, mqtt"), ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits, x-mine")]);
         // what replaces or follows the good headers, the verdict
-        let cases: &[(&[(&str, &str)], Result<Extensions, BadUpgrade>)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], Result<Extensions, BadUpgrade>);
+        let cases: &[Case<'_>] = &[
             (&[("sec-websocket-protocol", "mqtt")], Ok(Extensions::None)),
             (&[("sec-websocket-protocol", "MQTT")], Err(BadUpgrade::Protocol)),
             (&[("sec-websocket-protocol", "chat, mqtt")], Err(BadUpgrade::Protocol)),

@@ -1,0 +1,217 @@
+//! The commands: `run`, `check`, `demo`, `drain`.
+//!
+//! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::admin::client::{self, Drain};
+use crate::config::{self, Config, ConfigErrors, Secret, Sources};
+use crate::demo;
+use crate::server::Server;
+use crate::telemetry::lifecycle::Lifecycle;
+use crate::telemetry::logging::{self, Logging};
+
+/// A sidecar reverse proxy that makes existing WebSocket servers resilient without changing them.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy until it is told to stop
+    Run(Settings),
+    /// Print the effective configuration, or everything that is wrong with it
+    Check(Settings),
+    /// A demo server, the proxy before it, and what to open in a browser
+    Demo(DemoArgs),
+    /// Ask a running proxy to let its clients go
+    Drain(DrainArgs),
+}
+
+/// Where settings come from; each of them may also come from `OUTRIGGER__…` in the environment.
+#[derive(Debug, Args)]
+struct Settings {
+    /// YAML file
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where clients come in [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The WebSocket server [default: http://127.0.0.1:3000]
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Health, metrics, drain [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+}
+
+impl Settings {
+    fn sources(self) -> Sources {
+        Sources {
+            file: self.config,
+            env: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+            listen: self.listen,
+            upstream: self.upstream,
+            admin: self.admin,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Where to click
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Health and metrics
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    admin: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+struct DrainArgs {
+    /// Return only when the last client has gone
+    #[arg(long)]
+    wait: bool,
+    /// The proxy's admin port
+    #[arg(long, value_name = "URL", default_value = client::DEFAULT_ADMIN_URL)]
+    admin: String,
+    /// File with the admin token, where one is set
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Runs the command; what went wrong is told on standard error.
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Run(settings) => run(settings.sources()),
+            Command::Check(settings) => check(&settings.sources()),
+            Command::Demo(args) => run_demo(&args),
+            Command::Drain(args) => drain(&args),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // If standard error is closed there is nobody to tell.
+                let _ = writeln!(io::stderr(), "outrigger: {error:#}");
+                ExitCode::from(if error.is::<ConfigErrors>() { 2 } else { 1 })
+            }
+        }
+    }
+}
+
+fn run(sources: Sources) -> anyhow::Result<()> {
+    let config = config::load(sources)?;
+    let logging = logging::init(&config.log)?;
+    runtime(config.listen.workers)?.block_on(async {
+        let server = Server::bind(config).await?;
+        tracing::info!(
+            listen = %server.listening_on(),
+            admin = %server.admin_address(),
+            version = env!("CARGO_PKG_VERSION"),
+            "ready"
+        );
+        serve(server, &logging).await
+    })
+}
+
+fn check(sources: &Sources) -> anyhow::Result<()> {
+    let text = config::effective(sources)?;
+    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+fn run_demo(args: &DemoArgs) -> anyhow::Result<()> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    runtime(workers)?.block_on(async {
+        let app = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot open a port for the demo server")?;
+        let app_address = app.local_addr()?;
+        let yaml = format!(
+            "listen: {{address: '{}'}}\nadmin: {{address: '{}'}}\nupstream: {{url: 'http://{app_address}'}}\n\
+             log: {{format: text}}\ndrain: {{spread: 0s, timeout: 2s}}\n",
+            args.listen, args.admin
+        );
+        let config = Config::from_yaml(&yaml)?;
+        let logging = logging::init(&config.log)?;
+        let server = Server::bind(config).await?;
+        writeln!(
+            io::stdout(),
+            "An unmodified WebSocket server runs on {app_address}, outrigger before it.\n\n  \
+             open     http://{}/\n  metrics  http://{}/metrics\n\nCtrl-C stops it.\n",
+            server.address(),
+            server.admin_address()
+        )?;
+        let app = tokio::spawn(demo::serve(app, std::future::pending::<()>()));
+        let result = serve(server, &logging).await;
+        app.abort();
+        result
+    })
+}
+
+fn drain(args: &DrainArgs) -> anyhow::Result<()> {
+    let token = match &args.token_file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the token file {}", path.display()))?;
+            Some(Secret::new(text.trim().to_owned()))
+        }
+    };
+    let told = runtime(1)?.block_on(client::drain(&args.admin, token.as_ref(), args.wait))?;
+    let mut out = io::stdout();
+    match told {
+        Drain::Accepted { clients } => writeln!(out, "draining, {clients} clients are connected")?,
+        Drain::Done => writeln!(out, "drained")?,
+    }
+    Ok(())
+}
+
+/// Serves until a signal asks for the end and the drain is over. A second signal cuts it short.
+async fn serve(server: Server, logging: &Logging) -> anyhow::Result<()> {
+    server.count_dropped_lines(logging.dropped_counter());
+    let hurry = Notify::new();
+    let signals = on_signals(server.lifecycle(), &hurry)?;
+    tokio::select! {
+        () = server.run_until(hurry.notified()) => {}
+        () = signals => {}
+    }
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT starts the drain, the next one ends it. Never completes.
+fn on_signals(lifecycle: Lifecycle, hurry: &Notify) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if !lifecycle.request_drain() {
+                hurry.notify_one();
+            }
+        }
+    })
+}
+
+/// One worker needs no other threads to hand work to: that is a wake-up less for each message.
+fn runtime(workers: usize) -> anyhow::Result<Runtime> {
+    let mut builder = match workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(workers).enable_all().build().context("cannot start the runtime")
+}
