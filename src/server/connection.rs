@@ -59,7 +59,9 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, seen: Seen) {
         if connection.poll_without_shutdown(cx).is_ready() {
             return Poll::Ready(End::Done);
         }
-        while let Some(deadline) = session.patience().deadline() {
+        loop {
+            // Not a `while let`: its lock would be held through the loop.
+            let Some(deadline) = session.patience().deadline() else { return Poll::Pending };
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
@@ -68,7 +70,6 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, seen: Seen) {
                 return Poll::Ready(End::Late);
             }
         }
-        Poll::Pending
     })
     .await;
     let parts = connection.into_parts();
