@@ -177,7 +177,8 @@ EOF
   for name in "${!OUTRIGGER__@}"; do unset "$name"; done
   # A version that has no such limit yet refuses the key, and does not need it.
   if ! "$outrigger" check --config "$out/outrigger-handshakes.yaml" >>"$out/outrigger-check.log" 2>&1; then
-    echo "note: this outrigger has no policy.handshake_rate to raise; handshakes run with its defaults" >&2
+    echo "note: handshakes run with default limits, as outrigger refused to raise policy.handshake_rate" \
+      "($out/outrigger-check.log)" >&2
     cp "$out/outrigger.yaml" "$out/outrigger-handshakes.yaml"
   fi
 }
@@ -230,7 +231,7 @@ describe_machine() {
     case $name in
       nginx) nginx -v 2>&1 ;;
       haproxy) haproxy -v | head -n 1 ;;
-      envoy) "$envoy" --version | xargs ;;
+      envoy) "$envoy" --version | sed -n 's/.*version:/envoy/p' ;;
       outrigger) "$outrigger" --version ;;
     esac
   done

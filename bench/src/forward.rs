@@ -7,15 +7,13 @@ use std::time::Duration;
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::sys;
-
 /// Buffer for each direction of each connection: tokio's own choice.
 const BUFFER: usize = 8192;
 
 /// Forwards until `max_secs` have passed: a forwarder that was forgotten ends by itself.
-pub fn run(listen: SocketAddrV4, to: SocketAddrV4, max_secs: u64) -> io::Result<()> {
+pub fn run(listener: std::net::TcpListener, to: SocketAddrV4, max_secs: u64) -> io::Result<()> {
     let accept = async move {
-        let listener = TcpListener::from_std(sys::listen(listen)?)?;
+        let listener = TcpListener::from_std(listener)?;
         loop {
             let Ok((client, _)) = listener.accept().await else { continue };
             tokio::spawn(forward_one(client, to));

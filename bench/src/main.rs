@@ -137,9 +137,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     match Args::parse().command {
         Command::Upstream { listen, flood, size, max_secs } => {
             let flood = flood.map(|rate| upstream::Flood { rate, size });
-            upstream::serve(listen, flood, max_secs)?;
+            upstream::serve(&sys::listen(listen)?, flood, max_secs)?;
         }
-        Command::Forward { listen, to, max_secs } => forward::run(listen, to, max_secs)?,
+        Command::Forward { listen, to, max_secs } => forward::run(sys::listen(listen)?, to, max_secs)?,
         Command::Report { file } => report::print(&file)?,
         Command::Load { common, conns, size, secs, warmup } => {
             let p = Load { conns, size, secs, warmup };

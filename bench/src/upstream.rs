@@ -4,11 +4,11 @@
 //! its socket does not take waits in a buffer of its own, and a flood leaves it out while that is full.
 
 use std::io;
-use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 
 use rustix::event::epoll::EventFlags;
 
-use crate::sys::{self, Epoll, IN, NOTHING, OUT, SEC, now_ns};
+use crate::sys::{Epoll, IN, NOTHING, OUT, SEC, now_ns};
 use crate::ws::{self, Inbox, Outbox};
 
 /// Unsent bytes at which an echoed connection is no longer read, and a flood leaves it out.
@@ -50,10 +50,9 @@ struct Conns {
 }
 
 /// Serves until `max_secs` have passed: a server that was forgotten ends by itself.
-pub fn serve(addr: SocketAddrV4, flood: Option<Flood>, max_secs: u64) -> io::Result<()> {
-    let listener = sys::listen(addr)?;
+pub fn serve(listener: &TcpListener, flood: Option<Flood>, max_secs: u64) -> io::Result<()> {
     let mut ep = Epoll::new()?;
-    ep.add(&listener, LISTENER, IN)?;
+    ep.add(listener, LISTENER, IN)?;
     let mut conns = Conns { slots: vec![None], free: Vec::new() };
     let mut scratch = vec![0; ws::SCRATCH];
     let mut reply = Vec::new();
@@ -71,7 +70,7 @@ pub fn serve(addr: SocketAddrV4, flood: Option<Flood>, max_secs: u64) -> io::Res
         for i in 0..ep.wait(tick.saturating_sub(now_ns())) {
             let (token, flags) = ep.event(i);
             if token == LISTENER {
-                conns.accept(&ep, &listener)?;
+                conns.accept(&ep, listener)?;
             } else {
                 conns.serve_one(&ep, token, flags, &mut scratch, &mut reply, flood.is_none());
             }

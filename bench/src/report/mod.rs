@@ -203,6 +203,7 @@ fn spread(s: Summary) -> String {
 
 /// At most two digits after the point, and none that say nothing.
 fn number(v: f64) -> String {
+    let v = if v.abs() < 0.005 { 0.0 } else { v }; // no "-0"
     if v.abs() >= 1000.0 {
         return format!("{v:.0}");
     }
@@ -238,9 +239,15 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (v, text) in
-            [(0.0, "0"), (10.0, "10"), (1.5, "1.5"), (0.854, "0.85"), (100.0, "100"), (12345.6, "12346")]
-        {
+        for (v, text) in [
+            (-0.001, "0"),
+            (0.0, "0"),
+            (10.0, "10"),
+            (1.5, "1.5"),
+            (0.854, "0.85"),
+            (100.0, "100"),
+            (12345.6, "12346"),
+        ] {
             assert_eq!(number(v), text);
         }
     }

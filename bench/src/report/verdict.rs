@@ -72,7 +72,7 @@ pub fn table(results: &Results) -> String {
                 (spread(o.measured), o.limit, format!("{met}{}", o.note))
             }
         };
-        let failures = if failed > 0 { format!(" ({failed} runs failed)") } else { String::new() };
+        let failures = if failed > 0 { format!(" (failed runs: {failed})") } else { String::new() };
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
@@ -152,7 +152,7 @@ mod tests {
         assert!(verdicts(&lines).contains("| met; best peer: nginx 1×"));
         lines.push(r#"{"workload":"echo-64x16","proxy":"outrigger","round":2,"failed":true}"#.into());
         let text = verdicts(&lines);
-        assert!(text.contains("**missed**") && text.contains("(1 runs failed)"), "{text}");
+        assert!(text.contains("**missed**") && text.contains("(failed runs: 1)"), "{text}");
     }
 
     #[test]

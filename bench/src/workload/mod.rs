@@ -91,3 +91,6 @@ fn memory(figures: &mut Figures, watch: Watch, when: &str) -> u64 {
     }
     pss
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,7 @@ struct Crowd {
 /// What the readers saw in one phase.
 struct Phase {
     times: Histogram<u64>,
+    /// Messages to all who read.
     delivered: u64,
     /// Rounds a reader did not get: the upstream leaves out whoever is 1 MiB behind.
     missed: u64,
@@ -83,9 +84,9 @@ impl Crowd {
                         self.corrupt += 1;
                         return;
                     };
+                    phase.delivered += 1;
                     if token != last {
                         phase.times.saturating_record(now_ns().saturating_sub(stamp));
-                        phase.delivered += 1;
                         phase.missed += previous.map_or(0, |p| round.saturating_sub(p + 1));
                     }
                     *previous = Some(round);
