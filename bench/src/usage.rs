@@ -16,9 +16,17 @@ pub fn cpu_clock() -> &'static str {
     if *PRECISE { "schedstat" } else { "ticks" }
 }
 
-/// CPU time so far in nanoseconds of every thread in a process tree.
+/// Nanoseconds of one thread.
+#[derive(Clone, Copy, Default)]
+struct Time {
+    ran: u64,
+    /// Ready to run, while something else had the core. Unknown, so 0, where ticks are all there is.
+    waited: u64,
+}
+
+/// CPU time so far of every thread in a process tree.
 #[derive(Default)]
-pub struct CpuSample(HashMap<u32, u64>);
+pub struct CpuSample(HashMap<u32, Time>);
 
 impl CpuSample {
     /// `None` samples nothing and is worth 0.
@@ -29,22 +37,32 @@ impl CpuSample {
                 for tid in numeric_entries(&format!("/proc/{pid}/task")) {
                     let path = format!("/proc/{pid}/task/{tid}/schedstat");
                     if let Ok(text) = fs::read_to_string(path) {
-                        threads.insert(tid, first_number(&text));
+                        let waited = text.split_once(' ').map_or(0, |(_, rest)| first_number(rest));
+                        threads.insert(tid, Time { ran: first_number(&text), waited });
                     }
                 }
             } else if let Some(stat) = stat(pid) {
                 let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
-                threads.insert(pid, stat.ticks * tick);
+                threads.insert(pid, Time { ran: stat.ticks * tick, waited: 0 });
             }
         }
         Self(threads)
     }
 
-    /// Nanoseconds from `earlier` to this sample. A thread that ended in between is not counted:
+    /// Nanoseconds run from `earlier` to this sample. A thread that ended in between is not counted:
     /// see [`CpuSample::gone_since`].
     pub fn since(&self, earlier: &Self) -> u64 {
-        let before = |tid| earlier.0.get(tid).copied().unwrap_or(0);
-        self.0.iter().map(|(tid, ns)| ns.saturating_sub(before(tid))).sum()
+        self.sum_since(earlier, |time| time.ran)
+    }
+
+    /// Nanoseconds waited for a core from `earlier` to this sample: on a quiet machine next to none.
+    pub fn waited_since(&self, earlier: &Self) -> u64 {
+        self.sum_since(earlier, |time| time.waited)
+    }
+
+    fn sum_since(&self, earlier: &Self, part: impl Fn(&Time) -> u64) -> u64 {
+        let before = |tid| earlier.0.get(tid).map_or(0, &part);
+        self.0.iter().map(|(tid, time)| part(time).saturating_sub(before(tid))).sum()
     }
 
     /// Threads of `earlier` that are no longer there.
@@ -121,13 +139,14 @@ mod tests {
     use crate::sys::{SEC, now_ns};
 
     fn sample(threads: &[(u32, u64)]) -> CpuSample {
-        CpuSample(threads.iter().copied().collect())
+        CpuSample(threads.iter().map(|&(tid, ran)| (tid, Time { ran, waited: 2 * ran })).collect())
     }
 
     #[test]
     fn threads_that_came_or_went_do_not_distort_the_others() {
         let (start, end) = (sample(&[(1, 100), (2, 5_000)]), sample(&[(1, 150), (3, 7)]));
         assert_eq!(end.since(&start), 57);
+        assert_eq!(end.waited_since(&start), 2 * 57);
         assert_eq!(end.gone_since(&start), 1);
     }
 

@@ -57,6 +57,8 @@ impl Window {
         }
         if self.watch.proxy.is_some() {
             figures.insert("proxy_cpu_pct".into(), percent(0));
+            let waited = end[0].waited_since(&self.start[0]) as f64;
+            figures.insert("proxy_waited_pct".into(), json!(round(waited / secs / 1e7, 1)));
             figures.insert("proxy_threads_gone".into(), json!(end[0].gone_since(&self.start[0])));
             if count > 0 {
                 let each = round(spent(0) / 1e3 / count as f64, 3);
