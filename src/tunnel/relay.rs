@@ -31,7 +31,7 @@ use crate::resilience::Bucket;
 use crate::telemetry::{Live, Reason};
 
 /// Bytes moved each way before other connections get their turn: four full reads, about 50 µs.
-const POLL_BUDGET: usize = 256 * 1024;
+pub(super) const POLL_BUDGET: usize = 256 * 1024;
 
 /// One connection.
 #[derive(Debug)]
@@ -169,6 +169,10 @@ impl Relay {
 
     /// Whether `side` is to be read now, and how many messages of it may go on.
     fn may_read(&mut self, side: Side, now: Instant) -> Option<u32> {
+        if side == Side::Client {
+            // Told anew below if the rate still has a say; a stale moment would wake the task for ever.
+            self.next_token_at = None;
+        }
         let is_isolated = self.settings.policy.delivery.on_stall == OnStall::Isolate;
         let (from, to) = match side {
             Side::Client => (&mut self.client, &self.upstream),
@@ -339,7 +343,7 @@ impl Relay {
     /// Keeps the task's waker where commands can find it.
     fn register(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            self.live.handle().waker.register(cx.waker());
+            self.live.handle().wake_with(cx.waker());
             self.waker = Some(cx.waker().clone());
         }
     }

@@ -4,9 +4,11 @@
 //! deadline worked out anew. A connection that is busy or idle wakes for its heartbeat, nothing else.
 
 use std::future::Future;
+use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::ending::Farewell;
@@ -119,7 +121,9 @@ impl Relay {
             None => self.sleep.insert(Box::pin(tokio::time::sleep_until(next))),
         };
         self.armed = Some(next);
-        if sleep.as_mut().poll(cx) == Poll::Ready(()) {
+        // Not under the runtime's budget for this task: when that is used up a timer says Pending without
+        // keeping the waker, and would not be asked again.
+        if pin!(unconstrained(sleep.as_mut())).poll(cx) == Poll::Ready(()) {
             cx.waker().wake_by_ref();
         }
     }
