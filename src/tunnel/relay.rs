@@ -173,7 +173,8 @@ impl Relay {
             // Told anew below if the rate still has a say; a stale moment would wake the task for ever.
             self.next_token_at = None;
         }
-        let is_isolated = self.settings.policy.delivery.on_stall == OnStall::Isolate;
+        let delivery = &self.settings.policy.delivery;
+        let is_isolated = delivery.on_stall == OnStall::Isolate;
         let (from, to) = match side {
             Side::Client => (&mut self.client, &self.upstream),
             Side::Upstream => (&mut self.upstream, &self.client),
@@ -183,7 +184,9 @@ impl Relay {
         }
         let mut most = u32::MAX;
         if to.takes_frames() && from.reading == Reading::Frames {
-            if !to.egress.is_empty() && (side == Side::Client || !is_isolated) {
+            // Beyond max_lag an isolated client is closed; if it is closing already, its feed waits.
+            let may_lag = side == Side::Upstream && is_isolated && to.egress.len() <= delivery.max_lag_bytes;
+            if !to.egress.is_empty() && !may_lag {
                 from.pause(now);
                 return None;
             }
@@ -241,12 +244,13 @@ impl Relay {
         {
             bucket.take(scanned.messages);
         }
-        if !scanned.held.is_empty() {
-            from.held.extend_from_slice(&buf[scanned.held.clone()]);
-        }
+        let rest = &buf[scanned.held];
         match scanned.outcome {
-            Outcome::Open => {}
-            Outcome::Enough => from.has_backlog = !from.held.is_empty(),
+            Outcome::Open => from.held.extend_from_slice(rest),
+            Outcome::Enough => {
+                from.held.extend_from_slice(rest);
+                from.has_backlog = !rest.is_empty();
+            }
             Outcome::Closed => {
                 from.reading = Reading::Blind;
                 from.heard_close = heard.map(|(code, _)| code);
@@ -258,6 +262,8 @@ impl Relay {
                 }
             }
             Outcome::Faulty(fault) => {
+                // All the rest is nothing any more, however long it is.
+                handle.on_discarded(rest.len());
                 from.reading = Reading::Blind;
                 self.on_fault(side, fault, now);
             }

@@ -7,6 +7,7 @@
 //! 3. A relay that keeps waking itself with nothing to do fails the test that drives it.
 
 mod bounds;
+mod endings;
 mod waking;
 
 use std::io::{ErrorKind, Read, Write};
