@@ -130,6 +130,11 @@ impl Relay {
     pub(super) fn settle(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let is_held = self.upstream.farewell != Farewell::Nothing;
         if self.ending.is_none() && !is_held {
+            for link in [&mut self.client, &mut self.upstream] {
+                if link.writing == Writing::Broken && link.is_open() {
+                    link.broken_since.get_or_insert(now);
+                }
+            }
             return false;
         }
         // A client that does not read is sent its Close in place of what it did not take the start of.
