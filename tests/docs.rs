@@ -63,8 +63,10 @@ fn the_reasons_in_the_document_are_those_that_answers_carry() {
 fn the_close_reasons_in_the_document_are_those_that_are_sent() {
     let source = read("src/tunnel/ending.rs".as_ref());
     let farewells = between(&source, "fn farewells(", "\n}");
-    let is_reason = |text: &&str| text.contains(' ') && text.bytes().all(|b| b.is_ascii_lowercase() || b == b' ');
-    let sent: BTreeSet<_> = farewells.split('"').skip(1).step_by(2).filter(is_reason).map(str::to_owned).collect();
+    let is_reason =
+        |text: &&str| text.contains(' ') && text.bytes().all(|b| b.is_ascii_lowercase() || b == b' ');
+    let sent: BTreeSet<_> =
+        farewells.split('"').skip(1).step_by(2).filter(is_reason).map(str::to_owned).collect();
     assert!(sent.len() > 5, "{sent:?}");
     let section = between_headings("docs/close-codes.md", "## Closes by the proxy");
     let documented: BTreeSet<_> =
@@ -107,7 +109,8 @@ fn nothing_imports_what_stands_above_it() {
         seen.insert(from.to_owned());
         for line in read(&file).lines().filter(|line| !line.trim_start().starts_with("//")) {
             for rest in line.split("crate::").skip(1) {
-                let to: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                let to: String =
+                    rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
                 let Some(other) = floor_of(&to) else { continue };
                 assert!(
                     to == from || other < own,
@@ -130,12 +133,15 @@ fn links_between_documents_lead_somewhere() {
                 continue;
             }
             let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
-            let target =
-                if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
             assert!(target.exists(), "{}: {link} leads nowhere", file.display());
             if !anchor.is_empty() {
                 let anchors: Vec<_> = headings(&read(&target)).map(|heading| slug(&heading)).collect();
-                assert!(anchors.iter().any(|known| known == anchor), "{}: {link} is none of {anchors:?}", file.display());
+                assert!(
+                    anchors.iter().any(|known| known == anchor),
+                    "{}: {link} is none of {anchors:?}",
+                    file.display()
+                );
             }
             checked += 1;
         }
@@ -235,7 +241,10 @@ fn quoted(cell: &str) -> impl Iterator<Item = &str> {
 
 fn fenced(text: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
-    text.split(&fence).skip(1).map(|rest| between(&format!("\n{rest}"), "", "\n```").trim_start_matches('\n').to_owned()).collect()
+    text.split(&fence)
+        .skip(1)
+        .map(|rest| between(&format!("\n{rest}"), "", "\n```").trim_start_matches('\n').to_owned())
+        .collect()
 }
 
 /// The targets of `[text](target)`, outside of code.
@@ -251,7 +260,9 @@ fn links(text: &str) -> Vec<String> {
 }
 
 fn headings(text: &str) -> impl Iterator<Item = String> {
-    text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim().to_owned())
+    text.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_owned())
 }
 
 /// A heading's anchor, as GitHub makes it.
