@@ -1,5 +1,7 @@
 //! What the documents say is so: they name every setting, every answer, and files that exist.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test, as it should")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! What single lines of the log say: it is all there is at 3 am.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test, as it should")]
+
 mod support;
 
 use std::io::{self, Write};
