@@ -417,4 +417,23 @@ mod tests {
         assert_eq!(live.handle().take_command(), Some(Command::Cut));
         assert_eq!(live.handle().take_command(), None);
     }
+
+    #[test]
+    fn every_command_wakes_the_connection_and_not_the_first_only() {
+        struct Woken(AtomicU64);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let (registry, route) = registry();
+        let live = enter(&registry, &route);
+        let woken = Arc::new(Woken(AtomicU64::new(0)));
+        live.handle().wake_with(&Waker::from(Arc::clone(&woken)));
+        for sent in 1..=3 {
+            live.handle().send(Command::Cut);
+            assert_eq!(woken.0.load(Relaxed), sent);
+            assert_eq!(live.handle().take_command(), Some(Command::Cut));
+        }
+    }
 }

@@ -65,7 +65,12 @@ impl Relay {
                 } else {
                     Reason::Aborted
                 };
+                let is_first = self.ending.is_none();
                 self.begin(reason, None, None, now);
+                if let Some(ending) = self.ending.as_mut().filter(|_| is_first) {
+                    // Nobody is told anything.
+                    ending.ended.close = None;
+                }
                 self.cut_both();
             }
         }
