@@ -143,7 +143,8 @@ async fn any_reserved_bit_and_opcode_passes_where_an_unknown_extension_was_agree
     let upstream =
         Upstream::builder().answering(Answer::accept_with(&[("Sec-WebSocket-Extensions", "x-sparkle")]));
     let mut pair =
-        Pair::shaped("", upstream, |dial| dial.header("Sec-WebSocket-Extensions", "x-sparkle; level=9")).await;
+        Pair::shaped("", upstream, |dial| dial.header("Sec-WebSocket-Extensions", "x-sparkle; level=9"))
+            .await;
     for opcode in [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15] {
         for bits in 0..8 {
             let frame = Frame::new(opcode, "sparkle").rsv(bits);

@@ -237,12 +237,12 @@ impl Relay {
         {
             bucket.take(scanned.messages);
         }
-        if !scanned.held.is_empty() {
-            from.held.extend_from_slice(&buf[scanned.held.clone()]);
-        }
         match scanned.outcome {
-            Outcome::Open => {}
-            Outcome::Enough => from.has_backlog = !from.held.is_empty(),
+            Outcome::Open => from.held.extend_from_slice(&buf[scanned.held.clone()]),
+            Outcome::Enough => {
+                from.held.extend_from_slice(&buf[scanned.held.clone()]);
+                from.has_backlog = !from.held.is_empty();
+            }
             Outcome::Closed => {
                 from.reading = Reading::Blind;
                 from.heard_close = heard.map(|(code, _)| code);
@@ -254,6 +254,8 @@ impl Relay {
                 }
             }
             Outcome::Faulty(fault) => {
+                // However long it is: nobody will look at it again.
+                handle.on_discarded(scanned.held.len());
                 from.reading = Reading::Blind;
                 self.on_fault(side, fault, now);
             }

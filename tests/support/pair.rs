@@ -77,7 +77,8 @@ impl Proxy {
     /// was the first Close of it; `None`: that there was none.
     #[track_caller]
     pub fn tells(&self, reason: &str, close: Option<(&str, &str)>) -> impl Future<Output = ()> {
-        let wanted_reason = format!("outrigger_disconnections_total{{reason=\"{reason}\",route=\"default\"}}");
+        let wanted_reason =
+            format!("outrigger_disconnections_total{{reason=\"{reason}\",route=\"default\"}}");
         let wanted_close =
             close.map(|(by, code)| format!("outrigger_closes_total{{by=\"{by}\",code=\"{code}\"}}"));
         eventually(DEADLINE, move || {
@@ -96,10 +97,12 @@ impl Proxy {
                 if is_told {
                     return Ok(());
                 }
-                let names = ["outrigger_clients", "outrigger_buffered", "outrigger_disconn", "outrigger_closes"];
-                let shown = metrics.0.lines().filter(|line| {
-                    names.iter().any(|name| line.starts_with(name)) && !line.ends_with("} 0")
-                });
+                let names =
+                    ["outrigger_clients", "outrigger_buffered", "outrigger_disconn", "outrigger_closes"];
+                let shown = metrics
+                    .0
+                    .lines()
+                    .filter(|line| names.iter().any(|name| line.starts_with(name)) && !line.ends_with("} 0"));
                 let shown = Vec::from_iter(shown).join(", ");
                 Err(format!("{shown} instead of {wanted_reason} and {wanted_close:?}"))
             }
