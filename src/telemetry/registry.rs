@@ -14,8 +14,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
-use atomic_waker::AtomicWaker;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -80,8 +80,9 @@ pub struct Handle {
     bytes_out: AtomicU64,
     discarded: AtomicU64,
     buffered: AtomicU64,
-    /// Wakes the connection's task.
-    pub waker: AtomicWaker,
+    /// Wakes the connection's task; it stays here when it does, so that the task need not put it back
+    /// each time it is polled.
+    waker: Mutex<Option<Waker>>,
     has_command: AtomicBool,
     command: Mutex<Option<Command>>,
 }
@@ -91,7 +92,14 @@ impl Handle {
     pub fn send(&self, command: Command) {
         *lock(&self.command) = Some(command);
         self.has_command.store(true, std::sync::atomic::Ordering::Release);
-        self.waker.wake();
+        if let Some(waker) = &*lock(&self.waker) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Has `waker` woken by every [`Handle::send`] from now on; a command may be there already.
+    pub fn register(&self, waker: &Waker) {
+        *lock(&self.waker) = Some(waker.clone());
     }
 
     /// The command that was left since the last call. Costs one load when there is none.
@@ -203,7 +211,7 @@ impl Registry {
             bytes_out: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
             buffered: AtomicU64::new(0),
-            waker: AtomicWaker::new(),
+            waker: Mutex::new(None),
             has_command: AtomicBool::new(false),
             command: Mutex::new(None),
         });
@@ -401,5 +409,23 @@ mod tests {
         all[0].send(Command::Cut);
         assert_eq!(live.handle().take_command(), Some(Command::Cut));
         assert_eq!(live.handle().take_command(), None);
+    }
+
+    #[test]
+    fn every_command_wakes_the_connection() {
+        struct Count(AtomicU64);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let (registry, route) = registry();
+        let live = enter(&registry, &route);
+        let count = Arc::new(Count(AtomicU64::new(0)));
+        live.handle().register(&Waker::from(Arc::clone(&count)));
+        for commands in 1..=3 {
+            live.handle().send(Command::Cut);
+            assert_eq!(count.0.load(Relaxed), commands);
+        }
     }
 }

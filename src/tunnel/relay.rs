@@ -341,7 +341,7 @@ impl Relay {
     /// Keeps the task's waker where commands can find it.
     fn register(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            self.live.handle().waker.register(cx.waker());
+            self.live.handle().register(cx.waker());
             self.waker = Some(cx.waker().clone());
         }
     }
