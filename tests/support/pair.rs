@@ -5,10 +5,11 @@ use std::panic::Location;
 
 use super::DEADLINE;
 use super::client::{Dial, RawClient};
-use super::link::Received;
+use super::link::{Link, Received};
 use super::proxy::Proxy;
 use super::upstream::{self, ServerConn, Upstream};
 use super::wait::eventually;
+use super::wire::{Frame, Length, Role};
 
 /// An open connection. The ends come first, so that they are gone before the proxy is.
 pub struct Pair {
@@ -108,4 +109,16 @@ impl Proxy {
             }
         })
     }
+}
+
+/// The header of a frame of 1000 bytes, and ten of them.
+pub fn half_a_frame(by: Role) -> Vec<u8> {
+    Frame::binary(b"ten bytes.").length(Length::Claimed(1000)).encode(by)
+}
+
+/// Sends half a frame that surely reached the other end.
+pub async fn send_half_a_frame(from: &mut Link, by: Role, to: &mut Link) {
+    let half = half_a_frame(by);
+    from.send_bytes(&half).await;
+    assert_eq!(to.read_exactly(half.len()).await, Ok(half));
 }
