@@ -6,5 +6,5 @@
 mod socket;
 mod stream;
 
-pub use socket::{listen, raise_descriptor_limit, tune_client, upstream_socket};
+pub use socket::{listen, raise_descriptor_limit, upstream_socket};
 pub use stream::{Hop, Stream};

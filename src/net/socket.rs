@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 
 /// Connections the kernel may hold that were not accepted yet: a reconnect storm comes in a burst.
 const BACKLOG: u32 = 4096;
@@ -18,24 +18,19 @@ const CLIENT_NOTSENT: u32 = 128 * 1024;
 /// flood. The upstream is near (same pod, same host), so that a small window costs no throughput.
 const UPSTREAM_RECEIVE: u32 = 128 * 1024;
 
-/// A listening TCP socket, with `SO_REUSEADDR` so that a restart does not wait for old connections.
+/// A listening TCP socket. Connections that are accepted from it inherit (on Linux) that small frames
+/// leave at once, and that the kernel does not hide what a client is owed: set once, not twice for each.
+/// `SO_REUSEADDR` lets a restart not wait for old connections.
 ///
 /// # Errors
 /// What the kernel says: address in use, not ours, not allowed.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    socket.set_nodelay(true)?;
+    SockRef::from(&socket).set_tcp_notsent_lowat(CLIENT_NOTSENT)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// An accepted client: small frames leave at once, and the kernel does not hide what it is owed.
-///
-/// # Errors
-/// The connection is already gone.
-pub fn tune_client(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_notsent_lowat(CLIENT_NOTSENT)
 }
 
 /// A socket to dial an upstream with.
@@ -53,4 +48,20 @@ pub fn upstream_socket(address: SocketAddr) -> io::Result<TcpSocket> {
 /// Each connection needs two.
 pub fn raise_descriptor_limit() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_sockets_inherit_what_was_set_on_the_listener() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert!(accepted.nodelay().unwrap());
+        assert_eq!(SockRef::from(&accepted).tcp_notsent_lowat().unwrap(), CLIENT_NOTSENT);
+    }
 }

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::connection;
 use super::state::State;
-use crate::net::{Stream, tune_client};
+use crate::net::Stream;
 use crate::upstream::headers::Seen;
 
 /// After an accept that failed for want of descriptors or memory: others have to end first, and trying
@@ -77,7 +77,6 @@ async fn accept(listener: &Listener) -> io::Result<(Stream, Seen)> {
     match listener {
         Listener::Tcp(tcp, port) => {
             let (stream, client) = tcp.accept().await?;
-            tune_client(&stream)?;
             Ok((Stream::Tcp(stream), Seen { client: Some(client), port: Some(*port) }))
         }
         Listener::Unix(unix, _) => {

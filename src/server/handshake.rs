@@ -29,14 +29,15 @@ pub(super) fn is_handshake(headers: &HeaderMap) -> bool {
 /// Asks the upstream and answers the client what it said.
 pub(super) async fn answer(passage: Passage, mut head: Parts, has_body: bool) -> Response<AnswerBody> {
     let mut told = Told { route: &passage.route.metrics, outcome: HandshakeOutcome::Abandoned };
-    let result = try_answer(&passage, &mut head, has_body).await;
+    let request_id = headers::request_id(&mut head.headers);
+    let result = try_answer(&passage, &mut head, has_body, &request_id).await;
     let (outcome, mut response) = match result {
         Ok((outcome, response)) => (outcome, response),
         Err(refusal) => {
             if let Refusal::Upstream(error) = &refusal {
                 warn!(
                     route = &*passage.route.metrics.name,
-                    request_id = head.headers.get(headers::X_REQUEST_ID).and_then(|id| id.to_str().ok()),
+                    %request_id,
                     %error,
                     "handshake failed"
                 );
@@ -57,13 +58,13 @@ async fn try_answer(
     passage: &Passage,
     head: &mut Parts,
     has_body: bool,
+    request_id: &str,
 ) -> Result<(HandshakeOutcome, Response<AnswerBody>), Refusal> {
     let Passage { state, session, route, seen } = passage;
     check(head, has_body)?;
     if state.drain.refuses(Instant::now()) {
         return Err(Refusal::Draining);
     }
-    let request_id = headers::request_id(&mut head.headers);
     if route.tunnel.is_json() {
         // Nobody could look for the client's pong inside compressed texts.
         head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
@@ -81,7 +82,7 @@ async fn try_answer(
                 upstream: upgraded.hop,
                 extensions: upgraded.extensions,
                 route: Arc::clone(route),
-                request_id,
+                request_id: request_id.into(),
             });
             let response = upgraded.response.map(|()| AnswerBody::own(Full::default(), session));
             Ok((HandshakeOutcome::Accepted, response))

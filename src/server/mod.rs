@@ -44,6 +44,9 @@ use crate::telemetry::{Metrics, MetricsError};
 /// How long operators that wait for the drain get to read that it is over.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Of the process, not of a connection: twice a second.
+const TICK: Duration = Duration::from_millis(500);
+
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -157,6 +160,7 @@ impl Server {
         if let Some(probes) = probes {
             ports.spawn(admin::serve(probes, Access::Probes, told, until(stopped)));
         }
+        let beating = ports.spawn(beat());
         state.lifecycle.ready();
         let draining = async {
             state.lifecycle.until(lifecycle::State::Draining).await;
@@ -168,9 +172,20 @@ impl Server {
         }
         state.lifecycle.drained();
         stop.send_replace(true);
+        beating.abort();
         let ended = async { while ports.join_next().await.is_some() {} };
         // Whoever has not read it by then learns it from the end of the connection.
         let _ = timeout(FAREWELL, ended).await;
+    }
+}
+
+/// Keeps a timer in the runtime that is due soon. The runtime's driver is woken by a system call for every
+/// new timer that is due before all others, even by the thread that would wait in it: with this one there,
+/// the timers of handshakes and heartbeats, all of a second or more, never are.
+async fn beat() {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
     }
 }
 

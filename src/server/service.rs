@@ -61,13 +61,14 @@ fn prefer_uri_host(request: &mut Request<Incoming>) {
     }
 }
 
-async fn plain(passage: Passage, request: Request<Incoming>) -> Response<AnswerBody> {
+async fn plain(passage: Passage, mut request: Request<Incoming>) -> Response<AnswerBody> {
     let state = Arc::clone(&passage.state);
     let metrics = Arc::clone(&passage.route.metrics);
     let in_flight = InFlight::new(&state);
+    let request_id = headers::request_id(request.headers_mut());
     let mut response = try_plain(&passage, request).await.unwrap_or_else(|refusal| {
         if let Refusal::Upstream(error) = &refusal {
-            warn!(route = &*metrics.name, %error, "request failed");
+            warn!(route = &*metrics.name, %request_id, %error, "request failed");
         }
         refusal.response().map(|body| AnswerBody::own(body, &passage.session))
     });
@@ -88,7 +89,6 @@ async fn try_plain(passage: &Passage, mut request: Request<Incoming>) -> Result<
         return Err(Refusal::Unsupported("CONNECT"));
     }
     *request.uri_mut() = target(route, request.uri())?;
-    headers::request_id(request.headers_mut());
     headers::for_upstream(request.headers_mut(), *seen, passage.telling(), false);
     let mut response = route.upstream.request(request, route.config.policy.http).await?;
     headers::for_client(response.headers_mut());

@@ -14,8 +14,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
-use atomic_waker::AtomicWaker;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -80,18 +80,33 @@ pub struct Handle {
     bytes_out: AtomicU64,
     discarded: AtomicU64,
     buffered: AtomicU64,
-    /// Wakes the connection's task.
-    pub waker: AtomicWaker,
     has_command: AtomicBool,
-    command: Mutex<Option<Command>>,
+    mailbox: Mutex<Mailbox>,
+}
+
+/// What is left for a connection, and how its task is woken for it.
+#[derive(Debug, Default)]
+struct Mailbox {
+    command: Option<Command>,
+    /// Stays when it was used: the task registers it once, not with every poll.
+    waker: Option<Waker>,
 }
 
 impl Handle {
     /// Leaves a command in the slot, in place of one that was not taken yet, and wakes the connection.
     pub fn send(&self, command: Command) {
-        *lock(&self.command) = Some(command);
-        self.has_command.store(true, std::sync::atomic::Ordering::Release);
-        self.waker.wake();
+        let mut mailbox = lock(&self.mailbox);
+        mailbox.command = Some(command);
+        // Under the lock: whoever registers a waker after this sees it.
+        self.has_command.store(true, Relaxed);
+        if let Some(waker) = &mailbox.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Has the connection's task woken by this, from now on; it then calls [`Handle::take_command`].
+    pub fn wake_with(&self, waker: &Waker) {
+        lock(&self.mailbox).waker = Some(waker.clone());
     }
 
     /// The command that was left since the last call. Costs one load when there is none.
@@ -99,8 +114,9 @@ impl Handle {
         if !self.has_command.load(Relaxed) {
             return None;
         }
-        self.has_command.swap(false, std::sync::atomic::Ordering::Acquire);
-        lock(&self.command).take()
+        let mut mailbox = lock(&self.mailbox);
+        self.has_command.store(false, Relaxed);
+        mailbox.command.take()
     }
 
     /// Counts what went on from the client.
@@ -203,9 +219,8 @@ impl Registry {
             bytes_out: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
             buffered: AtomicU64::new(0),
-            waker: AtomicWaker::new(),
             has_command: AtomicBool::new(false),
-            command: Mutex::new(None),
+            mailbox: Mutex::default(),
         });
         handle.about.route.clients.inc();
         handle.about.route.connections.inc();
@@ -401,5 +416,24 @@ mod tests {
         all[0].send(Command::Cut);
         assert_eq!(live.handle().take_command(), Some(Command::Cut));
         assert_eq!(live.handle().take_command(), None);
+    }
+
+    #[test]
+    fn every_command_wakes_the_connection_and_not_the_first_only() {
+        struct Woken(AtomicU64);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let (registry, route) = registry();
+        let live = enter(&registry, &route);
+        let woken = Arc::new(Woken(AtomicU64::new(0)));
+        live.handle().wake_with(&Waker::from(Arc::clone(&woken)));
+        for sent in 1..=3 {
+            live.handle().send(Command::Cut);
+            assert_eq!(woken.0.load(Relaxed), sent);
+            assert_eq!(live.handle().take_command(), Some(Command::Cut));
+        }
     }
 }

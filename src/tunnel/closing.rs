@@ -65,7 +65,12 @@ impl Relay {
                 } else {
                     Reason::Aborted
                 };
+                let is_first = self.ending.is_none();
                 self.begin(reason, None, None, now);
+                if let Some(ending) = self.ending.as_mut().filter(|_| is_first) {
+                    // Nobody is told anything.
+                    ending.ended.close = None;
+                }
                 self.cut_both();
             }
         }
@@ -130,6 +135,11 @@ impl Relay {
     pub(super) fn settle(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let is_held = self.upstream.farewell != Farewell::Nothing;
         if self.ending.is_none() && !is_held {
+            for link in [&mut self.client, &mut self.upstream] {
+                if link.writing == Writing::Broken && link.is_open() {
+                    link.broken_since.get_or_insert(now);
+                }
+            }
             return false;
         }
         // A client that does not read is sent its Close in place of what it did not take the start of.

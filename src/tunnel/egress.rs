@@ -33,6 +33,12 @@ impl Egress {
         self.bytes.len() - self.sent
     }
 
+    /// Memory that it holds.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Adds what comes next; `edge` is the offset in `more` of its last frame edge, if it has one.
     pub(super) fn push(&mut self, more: &[u8], edge: Option<usize>) {
         if self.sent > 0 && self.sent >= self.bytes.len() / 2 {

@@ -55,6 +55,8 @@ pub(super) struct Link {
     pub(super) egress: Egress,
     /// Since when the peer took nothing, while there is something for it.
     pub(super) stalled_since: Option<Instant>,
+    /// Since when nothing can be sent to the peer, though it has not ended.
+    pub(super) broken_since: Option<Instant>,
     /// Since when it is not read, because nobody takes what it says.
     paused_since: Option<Instant>,
     pub(super) reading: Reading,
@@ -77,6 +79,7 @@ impl Link {
             has_backlog: !early.is_empty(),
             egress: Egress::default(),
             stalled_since: None,
+            broken_since: None,
             paused_since: None,
             reading: Reading::Frames,
             writing: Writing::Frames,
@@ -212,6 +215,7 @@ impl Link {
     pub(super) fn close(&mut self) -> usize {
         self.stream = None;
         self.reading = Reading::Ended;
+        self.broken_since = None;
         self.break_off()
     }
 

@@ -31,7 +31,7 @@ use crate::resilience::Bucket;
 use crate::telemetry::{Live, Reason};
 
 /// Bytes moved each way before other connections get their turn: four full reads, about 50 µs.
-const POLL_BUDGET: usize = 256 * 1024;
+pub(super) const POLL_BUDGET: usize = 256 * 1024;
 
 /// One connection.
 #[derive(Debug)]
@@ -169,7 +169,12 @@ impl Relay {
 
     /// Whether `side` is to be read now, and how many messages of it may go on.
     fn may_read(&mut self, side: Side, now: Instant) -> Option<u32> {
-        let is_isolated = self.settings.policy.delivery.on_stall == OnStall::Isolate;
+        if side == Side::Client {
+            // Told anew below if the rate still has a say; a stale moment would wake the task for ever.
+            self.next_token_at = None;
+        }
+        let delivery = &self.settings.policy.delivery;
+        let is_isolated = delivery.on_stall == OnStall::Isolate;
         let (from, to) = match side {
             Side::Client => (&mut self.client, &self.upstream),
             Side::Upstream => (&mut self.upstream, &self.client),
@@ -179,7 +184,9 @@ impl Relay {
         }
         let mut most = u32::MAX;
         if to.takes_frames() && from.reading == Reading::Frames {
-            if !to.egress.is_empty() && (side == Side::Client || !is_isolated) {
+            // Beyond max_lag an isolated client is closed; if it is closing already, its feed waits.
+            let may_lag = side == Side::Upstream && is_isolated && to.egress.len() <= delivery.max_lag_bytes;
+            if !to.egress.is_empty() && !may_lag {
                 from.pause(now);
                 return None;
             }
@@ -237,12 +244,13 @@ impl Relay {
         {
             bucket.take(scanned.messages);
         }
-        if !scanned.held.is_empty() {
-            from.held.extend_from_slice(&buf[scanned.held.clone()]);
-        }
+        let rest = &buf[scanned.held];
         match scanned.outcome {
-            Outcome::Open => {}
-            Outcome::Enough => from.has_backlog = !from.held.is_empty(),
+            Outcome::Open => from.held.extend_from_slice(rest),
+            Outcome::Enough => {
+                from.held.extend_from_slice(rest);
+                from.has_backlog = !rest.is_empty();
+            }
             Outcome::Closed => {
                 from.reading = Reading::Blind;
                 from.heard_close = heard.map(|(code, _)| code);
@@ -254,6 +262,8 @@ impl Relay {
                 }
             }
             Outcome::Faulty(fault) => {
+                // All the rest is nothing any more, however long it is.
+                handle.on_discarded(rest.len());
                 from.reading = Reading::Blind;
                 self.on_fault(side, fault, now);
             }
@@ -339,7 +349,7 @@ impl Relay {
     /// Keeps the task's waker where commands can find it.
     fn register(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            self.live.handle().waker.register(cx.waker());
+            self.live.handle().wake_with(cx.waker());
             self.waker = Some(cx.waker().clone());
         }
     }

@@ -4,9 +4,11 @@
 //! deadline worked out anew. A connection that is busy or idle wakes for its heartbeat, nothing else.
 
 use std::future::Future;
+use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::ending::Farewell;
@@ -41,6 +43,8 @@ impl Relay {
         at(self.close_at.map(|close| close.at));
         at(self.stall_deadline(Side::Client));
         at(self.stall_deadline(Side::Upstream));
+        at(self.broken_deadline(Side::Client));
+        at(self.broken_deadline(Side::Upstream));
         at(self.next_token_at);
         if is_paused && self.upstream.stalled_since.is_some() {
             at(Some(now + GONE_CHECK.min(policy.close_timeout)));
@@ -55,6 +59,16 @@ impl Relay {
             Side::Upstream => (&self.upstream, self.settings.upstream_stall),
         };
         Some(link.stalled_since? + timeout?)
+    }
+
+    /// When `side`, which can be told nothing any more, has had its time to say the rest and end. Mostly
+    /// it has ended long before; the peer of a Unix socket may shut its ear alone.
+    fn broken_deadline(&self, side: Side) -> Option<Instant> {
+        let link = match side {
+            Side::Client => &self.client,
+            Side::Upstream => &self.upstream,
+        };
+        Some(link.broken_since? + self.settings.policy.close_timeout)
     }
 
     /// A deadline has passed: which?
@@ -78,6 +92,12 @@ impl Relay {
         }
         if is_due(self.stall_deadline(Side::Upstream)) {
             return self.begin(Reason::SlowUpstream, None, None, now);
+        }
+        for side in [Side::Client, Side::Upstream] {
+            if is_due(self.broken_deadline(side)) {
+                self.link(side).broken_since = None;
+                return self.on_end(side, false, now);
+            }
         }
         // A client that is gone behind bytes the upstream does not take: that one gets close_timeout.
         if is_due(self.upstream.stalled_since.map(|since| since + policy.close_timeout))
@@ -119,7 +139,9 @@ impl Relay {
             None => self.sleep.insert(Box::pin(tokio::time::sleep_until(next))),
         };
         self.armed = Some(next);
-        if sleep.as_mut().poll(cx) == Poll::Ready(()) {
+        // Not under the runtime's budget for this task: when that is used up a timer says Pending without
+        // keeping the waker, and would not be asked again.
+        if pin!(unconstrained(sleep.as_mut())).poll(cx) == Poll::Ready(()) {
             cx.waker().wake_by_ref();
         }
     }

@@ -16,7 +16,7 @@ use crate::config::{Forwarded, HostHeader, Target};
 /// The user that authentication found; never believed from a client.
 const X_OUTRIGGER_USER: HeaderName = HeaderName::from_static("x-outrigger-user");
 /// What ties together the log lines of one request.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");

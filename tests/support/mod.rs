@@ -19,6 +19,7 @@ pub mod client;
 pub mod http;
 pub mod link;
 pub mod metrics;
+pub mod pair;
 pub mod proxy;
 pub mod socket;
 pub mod upstream;

@@ -1,0 +1,181 @@
+//! The machinery of `make bench`: the load generator, what stands behind the proxies, and the report.
+//!
+//! `bench.sh` starts it, once for each role. Each workload prints one JSON object on one line;
+//! `report` reads a file of such lines.
+
+mod client;
+mod forward;
+mod report;
+mod sockets;
+mod sys;
+mod upstream;
+mod usage;
+mod workload;
+mod ws;
+
+use std::error::Error;
+use std::net::SocketAddrV4;
+
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+use workload::handshakes::{self, Handshakes};
+use workload::idle::{self, Idle};
+use workload::load::{self, Load};
+use workload::stalled::{self, Stalled};
+use workload::{Figures, Watch};
+
+#[derive(Parser)]
+#[command(about = "What a WebSocket proxy costs, on loopback: load generator, upstream and report")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args)]
+struct Common {
+    /// Where to connect: ws://127.0.0.1:PORT/PATH
+    #[arg(long)]
+    url: String,
+    /// Process to be charged; its descendants are added
+    #[arg(long)]
+    proxy_pid: Option<u32>,
+    /// Upstream process, to see whether it was the limit
+    #[arg(long)]
+    upstream_pid: Option<u32>,
+    /// KEY=VALUE put first into the result
+    #[arg(long)]
+    tag: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// WebSocket echo server, or with --flood one that only sends
+    Upstream {
+        #[arg(long)]
+        listen: SocketAddrV4,
+        /// Messages per second to every client
+        #[arg(long)]
+        flood: Option<f64>,
+        /// Bytes of a flooded message
+        #[arg(long, default_value_t = 16384)]
+        size: usize,
+        /// End after this long, whatever happens
+        #[arg(long, default_value_t = 300)]
+        max_secs: u64,
+    },
+    /// Raw TCP forwarder (tokio): the cost of a proxy that looks at nothing
+    Forward {
+        #[arg(long)]
+        listen: SocketAddrV4,
+        #[arg(long)]
+        to: SocketAddrV4,
+        /// End after this long, whatever happens
+        #[arg(long, default_value_t = 300)]
+        max_secs: u64,
+    },
+    /// Echo round trips
+    Load {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, default_value_t = 64)]
+        conns: usize,
+        /// Payload bytes of a message
+        #[arg(long, default_value_t = 16)]
+        size: usize,
+        #[arg(long, default_value_t = 5.0)]
+        secs: f64,
+        #[arg(long, default_value_t = 1.0)]
+        warmup: f64,
+    },
+    /// Many idle connections
+    Idle {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, default_value_t = 9500)]
+        conns: usize,
+        /// New connections per second, at most
+        #[arg(long, default_value_t = 450.0)]
+        rate: f64,
+        /// Seconds to watch them
+        #[arg(long, default_value_t = 3.0)]
+        hold: f64,
+        /// Seconds from closing them to the last look at the memory
+        #[arg(long, default_value_t = 4.0)]
+        after_close: f64,
+    },
+    /// Connect, upgrade, close
+    Handshakes {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, default_value_t = 32)]
+        concurrency: usize,
+        #[arg(long, default_value_t = 5.0)]
+        secs: f64,
+        #[arg(long, default_value_t = 1.0)]
+        warmup: f64,
+    },
+    /// Receivers of a flood, one of which stops reading
+    Stalled {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long)]
+        upstream: SocketAddrV4,
+        #[arg(long, default_value_t = 10)]
+        readers: usize,
+        /// Seconds of each phase: all read, one does not
+        #[arg(long, default_value_t = 5.0)]
+        secs: f64,
+        #[arg(long, default_value_t = 1.0)]
+        warmup: f64,
+    },
+    /// Tables and verdicts from a file of result lines
+    Report { file: String },
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    sys::prepare_process();
+    match Args::parse().command {
+        Command::Upstream { listen, flood, size, max_secs } => {
+            let flood = flood.map(|rate| upstream::Flood { rate, size });
+            upstream::serve(&sys::listen(listen)?, flood, max_secs)?;
+        }
+        Command::Forward { listen, to, max_secs } => forward::run(sys::listen(listen)?, to, max_secs)?,
+        Command::Report { file } => report::print(&file)?,
+        Command::Load { common, conns, size, secs, warmup } => {
+            let p = Load { conns, size, secs, warmup };
+            common.tell(load::run(&client::target(&common.url)?, p, common.watch())?)?;
+        }
+        Command::Idle { common, conns, rate, hold, after_close } => {
+            let p = Idle { conns, rate, hold, after_close };
+            common.tell(idle::run(&client::target(&common.url)?, p, common.watch())?)?;
+        }
+        Command::Handshakes { common, concurrency, secs, warmup } => {
+            let p = Handshakes { concurrency, secs, warmup };
+            common.tell(handshakes::run(&client::target(&common.url)?, p, common.watch())?)?;
+        }
+        Command::Stalled { common, upstream, readers, secs, warmup } => {
+            let p = Stalled { readers, secs, warmup, upstream };
+            common.tell(stalled::run(&client::target(&common.url)?, p, common.watch())?)?;
+        }
+    }
+    Ok(())
+}
+
+impl Common {
+    fn watch(&self) -> Watch {
+        Watch { proxy: self.proxy_pid, upstream: self.upstream_pid }
+    }
+
+    /// Prints the result: the tags, then the figures. A tag that is a number stays one.
+    fn tell(&self, mut figures: Figures) -> Result<(), String> {
+        let mut line = Figures::new();
+        for tag in &self.tag {
+            let (key, value) = tag.split_once('=').ok_or_else(|| format!("--tag {tag}: wants KEY=VALUE"))?;
+            let value = value.parse::<u64>().map_or_else(|_| value.into(), Value::from);
+            line.insert(key.into(), value);
+        }
+        line.append(&mut figures);
+        println!("{}", Value::Object(line));
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! What outrigger has to reach, and whether it did.
+
+use std::fmt::Write;
+
+use super::stats::{self, Summary};
+use super::{OURS, Results, number, spread};
+
+/// The peers among which the best of a round is looked for.
+const PEERS: &[&str] = &["nginx", "haproxy", "envoy", "forward"];
+
+/// How a figure is held against its limit.
+enum Rule {
+    /// Median of our figure divided, round by round, by that of the round's best peer.
+    ToBest(f64),
+    /// Median of our figure divided, round by round, by this peer's.
+    To(&'static str, f64),
+    /// Median of our figure.
+    AtMost(f64),
+    /// Our worst round.
+    NeverAbove(f64),
+    /// Median of our figure.
+    AtLeast(f64),
+}
+
+struct Target {
+    workload: &'static str,
+    key: &'static str,
+    what: &'static str,
+    rule: Rule,
+}
+
+const fn target(workload: &'static str, key: &'static str, what: &'static str, rule: Rule) -> Target {
+    Target { workload, key, what, rule }
+}
+
+/// In the order of the table.
+const TARGETS: &[Target] = &[
+    target("echo-64x16", "cpu_us_per_message", "CPU per message", Rule::ToBest(1.05)),
+    target("echo-64x1K", "cpu_us_per_message", "CPU per message", Rule::ToBest(1.05)),
+    target("echo-64x64K", "cpu_us_per_message", "CPU per message", Rule::ToBest(0.85)),
+    target("echo-1x16", "cpu_us_per_message", "CPU per message", Rule::To("nginx", 1.05)),
+    target("handshakes", "cpu_us_per_handshake", "CPU per handshake", Rule::To("nginx", 1.2)),
+    target("idle", "pss_bytes_per_conn", "PSS bytes per connection", Rule::AtMost(2048.0)),
+    target("idle", "given_back_pct", "% of it given back on close", Rule::AtLeast(90.0)),
+    // max_lag, 1 MiB by default, and 512 KiB.
+    target("stalled", "stalled_cost_kb", "KiB for a client that does not read", Rule::NeverAbove(1536.0)),
+    target("stalled", "p99_with_to_without", "the others' p99, with ÷ without it", Rule::AtMost(1.25)),
+    target("stalled", "missed_with", "messages the others missed", Rule::NeverAbove(0.0)),
+];
+
+struct Outcome {
+    measured: Summary,
+    limit: String,
+    met: bool,
+    /// Which peers were the best, and in how many rounds.
+    note: String,
+}
+
+/// The table of verdicts, in Markdown; empty if outrigger did not run.
+pub fn table(results: &Results) -> String {
+    let mut out = String::new();
+    if !results.proxies().contains(&OURS) {
+        return out;
+    }
+    out += "\n## Verdict\n\n| workload | target | measured (min..max) | limit | verdict |\n|---|---|---:|---:|---|\n";
+    for target in TARGETS.iter().filter(|t| results.workloads().contains(&t.workload)) {
+        let failed = results.failed(target.workload, OURS);
+        let (measured, limit, verdict) = match outcome(results, target) {
+            None => ("–".into(), "–".into(), "no data".into()),
+            Some(o) => {
+                let met = if o.met && failed == 0 { "met" } else { "**missed**" };
+                (spread(o.measured), o.limit, format!("{met}{}", o.note))
+            }
+        };
+        let failures = if failed > 0 { format!(" (failed runs: {failed})") } else { String::new() };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "| {} | {} | {measured} | {limit} | {verdict}{failures} |",
+            target.workload, target.what
+        );
+    }
+    out
+}
+
+fn outcome(results: &Results, target: &Target) -> Option<Outcome> {
+    let series = |proxy| results.series(target.workload, proxy, target.key);
+    let ours = series(OURS);
+    let mut note = String::new();
+    let (values, limit) = match target.rule {
+        Rule::ToBest(limit) => {
+            let peers: Vec<_> = PEERS.iter().map(|p| (*p, series(p))).collect();
+            let (best, wins) = stats::best(&peers);
+            let wins: Vec<String> = wins.iter().map(|(who, n)| format!("{who} {n}×")).collect();
+            note = format!("; best peer: {}", wins.join(", "));
+            let absent: Vec<&str> = peers.iter().filter(|(_, s)| s.is_empty()).map(|(p, _)| *p).collect();
+            if !absent.is_empty() {
+                note += &format!("; not measured: {}", absent.join(", "));
+            }
+            (stats::ratios(&ours, &best), format!("≤ {limit} × best"))
+        }
+        Rule::To(peer, limit) => (stats::ratios(&ours, &series(peer)), format!("≤ {limit} × {peer}")),
+        Rule::AtMost(limit) | Rule::NeverAbove(limit) => {
+            (ours.into_values().collect(), format!("≤ {}", number(limit)))
+        }
+        Rule::AtLeast(limit) => (ours.into_values().collect(), format!("≥ {}", number(limit))),
+    };
+    let measured = stats::summary(values)?;
+    let met = match target.rule {
+        Rule::ToBest(limit) | Rule::To(_, limit) | Rule::AtMost(limit) => measured.median <= limit,
+        Rule::NeverAbove(limit) => measured.max <= limit,
+        Rule::AtLeast(limit) => measured.median >= limit,
+    };
+    Some(Outcome { measured, limit, met, note })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdicts(lines: &[String]) -> String {
+        table(&Results::parse(&lines.join("\n")).unwrap())
+    }
+
+    fn cpu(proxy: &str, round: u64, cpu: f64) -> String {
+        format!(
+            r#"{{"workload":"echo-64x16","proxy":"{proxy}","round":{round},"cpu_us_per_message":{cpu},"errors":0}}"#
+        )
+    }
+
+    #[test]
+    fn the_median_of_the_rounds_is_held_against_the_best_peer_of_each() {
+        let mut lines = vec![];
+        // Against nginx 2.0 and 1.0, against haproxy 0.5 and 1.5: the best of each round gives 2.0, 1.5.
+        for (round, ours, nginx, haproxy) in [(1, 4.0, 2.0, 8.0), (2, 6.0, 6.0, 4.0)] {
+            lines.extend([
+                cpu(OURS, round, ours),
+                cpu("nginx", round, nginx),
+                cpu("haproxy", round, haproxy),
+            ]);
+        }
+        let text = verdicts(&lines);
+        let row = text.lines().find(|l| l.contains("echo-64x16")).unwrap();
+        assert!(row.contains("1.75 (1.5..2)"), "{row}");
+        assert!(row.contains("**missed**; best peer: nginx 1×, haproxy 1×"), "{row}");
+        assert!(row.contains("not measured: envoy, forward"), "{row}");
+    }
+
+    #[test]
+    fn a_target_is_met_at_its_limit_but_not_with_a_failed_run() {
+        let mut lines = vec![cpu(OURS, 1, 1.05), cpu("nginx", 1, 1.0)];
+        assert!(verdicts(&lines).contains("| met; best peer: nginx 1×"));
+        lines.push(r#"{"workload":"echo-64x16","proxy":"outrigger","round":2,"failed":true}"#.into());
+        let text = verdicts(&lines);
+        assert!(text.contains("**missed**") && text.contains("(failed runs: 1)"), "{text}");
+    }
+
+    #[test]
+    fn the_cost_of_a_stalled_client_is_that_of_the_worst_round() {
+        let cost = |round: u64, kb: f64| {
+            format!(
+                r#"{{"workload":"stalled","proxy":"outrigger","round":{round},"stalled_cost_kb":{kb},"errors":0}}"#
+            )
+        };
+        assert!(verdicts(&[cost(1, 100.0), cost(2, 1536.0)]).contains("| met |"));
+        assert!(verdicts(&[cost(1, 100.0), cost(2, 100.0), cost(3, 1537.0)]).contains("**missed**"));
+    }
+
+    #[test]
+    fn without_runs_of_ours_there_is_no_verdict() {
+        assert_eq!(verdicts(&[cpu("nginx", 1, 1.0)]), "");
+    }
+}

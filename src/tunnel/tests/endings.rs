@@ -1,0 +1,110 @@
+//! How it ends: the steps of the table in [`crate::tunnel::ending`], and what must not undo them.
+
+use super::*;
+use crate::tunnel::scratch::READ;
+
+const BARE: &str = "policy: { heartbeat: null, idle_timeout: 0s }";
+
+#[tokio::test(start_paused = true)]
+async fn a_close_passes_both_ways_and_both_hops_end() {
+    let mut stage = Stage::open(BARE).await;
+    stage.client.say(&close(4000, true));
+    stage.turn().await;
+    assert_eq!(stage.upstream.hear(), close(4000, true));
+    stage.upstream.say(&close(4001, false));
+    stage.turn().await;
+    assert_eq!(stage.client.hear_out(), close(4001, false));
+    assert!(stage.relay.is_some(), "the server ends its hop first");
+    stage.upstream.leave();
+    stage.turn().await;
+    assert_eq!(stage.reason(), "client_close");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_behind_a_fault_are_thrown_away_however_many_they_are() {
+    let mut stage = Stage::open(BARE).await;
+    let mut bytes = frame(0x81, b"good", true);
+    let good = bytes.len();
+    bytes.extend([0x83; 20_000]);
+    stage.client.say(&bytes);
+    stage.turn().await;
+    let heard = stage.upstream.hear();
+    assert_eq!(heard[..good], bytes[..good]);
+    assert_eq!(close_code(&heard), 1002);
+    stage.client.say(&[0x83; 20_000]);
+    stage.turn().await;
+    assert_eq!(close_code(&stage.client.hear_out()), 1002);
+    stage.client.leave();
+    stage.upstream.leave();
+    stage.turn().await;
+    assert_eq!(stage.reason(), "protocol_error");
+    assert_eq!(stage.counter("discarded_bytes_total"), 40_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_no_close_has_close_timeout_and_so_has_then_the_upstream() {
+    let mut stage = Stage::open("policy: { heartbeat: null, idle_timeout: 0s, close_timeout: 5s }").await;
+    stage.upstream.say(&close(1000, false));
+    stage.turn().await;
+    assert_eq!(stage.client.hear(), close(1000, false));
+    stage.pass(millis(4_999)).await;
+    assert_eq!(stage.upstream.hear(), b"", "the client's own answer is still waited for");
+    stage.pass(millis(1)).await;
+    assert_eq!(stage.client.hear_out(), b"");
+    assert_eq!(close_code(&stage.upstream.hear()), 1000);
+    assert_eq!(stage.lasts(secs(60)).await, secs(5), "it is owed an end, but not for ever");
+    assert_eq!(stage.reason(), "upstream_close");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_waits_for_the_end_of_a_frame_and_stands_back_where_that_cannot_come() {
+    for is_finished in [true, false] {
+        let mut stage = Stage::open("policy: { heartbeat: null, idle_timeout: 10s }").await;
+        stage.upstream.say(b"\x82\x0412");
+        stage.pass(secs(10)).await;
+        assert_eq!(stage.client.hear(), b"\x82\x0412", "inside a frame nothing can be said");
+        assert_eq!(close_code(&stage.upstream.hear()), 1001);
+        if is_finished {
+            stage.upstream.say(b"34");
+            stage.turn().await;
+            let heard = stage.client.hear();
+            assert_eq!(heard[..2], *b"34");
+            assert_eq!(close_code(&heard[2..]), 1001);
+        } else {
+            stage.upstream.leave();
+            stage.turn().await;
+            assert_eq!(stage.client.hear_out(), b"", "the end of the stream and no Close");
+        }
+        stage.client.leave();
+        stage.upstream.leave();
+        stage.turn().await;
+        assert_eq!(stage.reason(), "idle_timeout");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_shuts_its_ear_is_given_up_though_its_mouth_stays_open() {
+    let mut stage = Stage::open("policy: { heartbeat: null, idle_timeout: 0s, close_timeout: 5s }").await;
+    stage.client.shut(Shutdown::Read);
+    stage.upstream.say(&frame(0x81, b"x", false));
+    stage.turn().await;
+    stage.client.say(&frame(0x81, b"last words", true));
+    stage.turn().await;
+    assert_eq!(stage.upstream.hear(), frame(0x81, b"last words", true));
+    stage.lasts(secs(11)).await;
+    assert_eq!(stage.reason(), "client_lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_isolated_client_that_says_close_and_stops_reading_is_kept_no_more_than_max_lag() {
+    let mut stage = Stage::narrow(
+        "policy: { heartbeat: null, idle_timeout: 0s, delivery: { on_stall: isolate, max_lag: { bytes: 64KiB } } }",
+    )
+    .await;
+    stage.client.say(&close(1000, true));
+    stage.turn().await;
+    let said = stage.flood(Which::Upstream, &frame(0x82, &[7; 1000], false), 2000).await;
+    let kept = stage.relay().client.egress.len();
+    assert!(kept <= 64 * 1024 + READ, "{kept} bytes of {said} messages");
+    assert!(said > 64 && stage.relay().ending.is_some());
+}

@@ -1,0 +1,124 @@
+//! One connection with the test at both of its ends: a client, the proxy, and a server played by hand.
+
+use std::future::Future;
+use std::panic::Location;
+
+use super::DEADLINE;
+use super::client::{Dial, RawClient};
+use super::link::{Link, Received};
+use super::proxy::Proxy;
+use super::upstream::{self, ServerConn, Upstream};
+use super::wait::eventually;
+use super::wire::{Frame, Length, Role};
+
+/// An open connection. The ends come first, so that they are gone before the proxy is.
+pub struct Pair {
+    pub client: RawClient,
+    pub server: ServerConn,
+    pub proxy: Proxy,
+    pub upstream: Upstream,
+}
+
+impl Pair {
+    /// With this configuration (see [`super::proxy::Builder::yaml`]).
+    #[track_caller]
+    pub fn open(yaml: &str) -> impl Future<Output = Self> {
+        Self::shaped(yaml, Upstream::builder(), |dial| dial)
+    }
+
+    /// With an upstream and a handshake of the test's own.
+    #[track_caller]
+    pub fn shaped(
+        yaml: &str,
+        upstream: upstream::Builder,
+        shape: impl FnOnce(Dial) -> Dial,
+    ) -> impl Future<Output = Self> {
+        async move {
+            let upstream = upstream.by_hand().spawn().await;
+            let proxy = Proxy::to(&upstream).yaml(yaml).spawn().await;
+            let client = shape(proxy.dial()).open().await;
+            let server = upstream.accept().await;
+            Self { client, server, proxy, upstream }
+        }
+    }
+
+    /// Another connection through the same proxy.
+    pub async fn another(&self) -> (RawClient, ServerConn) {
+        let client = self.proxy.connect("/").await;
+        (client, self.upstream.accept().await)
+    }
+
+    /// A text of the client's must arrive, and one of the server's.
+    #[track_caller]
+    pub fn works(&mut self) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            for text in ["up", "and again up"] {
+                self.client.text(text).await;
+                let seen = self.server.receive().await;
+                let is_it = matches!(&seen, Received::Frame(frame) if frame.payload == text.as_bytes());
+                assert!(is_it, "{caller}: {text:?} was due, but: {seen:?}");
+            }
+            self.server.text("down").await;
+            let seen = self.client.receive().await;
+            let is_it = matches!(&seen, Received::Frame(frame) if frame.payload == b"down");
+            assert!(is_it, "{caller}: \"down\" was due, but: {seen:?}");
+        }
+    }
+
+    /// As [`Proxy::tells`].
+    #[track_caller]
+    pub fn tells(&self, reason: &str, close: Option<(&str, &str)>) -> impl Future<Output = ()> {
+        self.proxy.tells(reason, close)
+    }
+}
+
+impl Proxy {
+    /// The metrics tell, soon, that its only connection ended for `reason`, and that `close` (who, code)
+    /// was the first Close of it; `None`: that there was none.
+    #[track_caller]
+    pub fn tells(&self, reason: &str, close: Option<(&str, &str)>) -> impl Future<Output = ()> {
+        let wanted_reason =
+            format!("outrigger_disconnections_total{{reason=\"{reason}\",route=\"default\"}}");
+        let wanted_close =
+            close.map(|(by, code)| format!("outrigger_closes_total{{by=\"{by}\",code=\"{code}\"}}"));
+        eventually(DEADLINE, move || {
+            let (wanted_reason, wanted_close) = (wanted_reason.clone(), wanted_close.clone());
+            async move {
+                let metrics = self.metrics().await;
+                let is_told = metrics.get("outrigger_clients{route=\"default\"}") == Some(0.0)
+                    && metrics.get("outrigger_buffered_bytes") == Some(0.0)
+                    && metrics.sum("outrigger_disconnections_total") == 1.0
+                    && metrics.get(&wanted_reason) == Some(1.0)
+                    && match &wanted_close {
+                        Some(close) => metrics.get(close) == Some(1.0),
+                        None => true,
+                    }
+                    && metrics.sum("outrigger_closes_total") == f64::from(u8::from(wanted_close.is_some()));
+                if is_told {
+                    return Ok(());
+                }
+                let names =
+                    ["outrigger_clients", "outrigger_buffered", "outrigger_disconn", "outrigger_closes"];
+                let shown = metrics
+                    .0
+                    .lines()
+                    .filter(|line| names.iter().any(|name| line.starts_with(name)) && !line.ends_with("} 0"));
+                let shown = Vec::from_iter(shown).join(", ");
+                Err(format!("{shown} instead of {wanted_reason} and {wanted_close:?}"))
+            }
+        })
+    }
+}
+
+/// The header of a frame of 1000 bytes, and ten of them.
+pub fn half_a_frame(by: Role) -> Vec<u8> {
+    Frame::binary(b"ten bytes.").length(Length::Claimed(1000)).encode(by)
+}
+
+/// Sends half a frame that surely reached the other end.
+pub async fn send_half_a_frame(from: &mut Link, by: Role, to: &mut Link) {
+    let half = half_a_frame(by);
+    from.send_bytes(&half).await;
+    assert_eq!(to.read_exactly(half.len()).await, Ok(half));
+}
