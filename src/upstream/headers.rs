@@ -58,6 +58,28 @@ fn is_protected(name: &HeaderName) -> bool {
         || ["x-forwarded-", "x-outrigger-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
+/// Headers that say what *we* saw.
+const FORWARDING: [HeaderName; 7] = [
+    header::FORWARDED,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PORT,
+    X_FORWARDED_PREFIX,
+    X_FORWARDED_PROTO,
+    X_REAL_IP,
+];
+
+/// Whether a server that makes variables of its headers (CGI, WSGI, PHP) would take this one for a header
+/// of ours: to them `X_Forwarded_For` and `X-Forwarded-For` are one name.
+fn is_look_alike(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let is = |ours: &HeaderName| {
+        let same = |(a, b): (u8, u8)| a == b || (a, b) == (b'_', b'-');
+        ours.as_str().len() == text.len() && text.bytes().zip(ours.as_str().bytes()).all(same)
+    };
+    text.contains('_') && (FORWARDING.iter().any(is) || is(&X_OUTRIGGER_USER))
+}
+
 /// Where a request came in.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
@@ -84,6 +106,10 @@ pub fn for_upstream(headers: &mut HeaderMap, seen: Seen, telling: Telling<'_>, i
     // Answered by us as soon as the body is read; the upstream need not ask again.
     headers.remove(header::EXPECT);
     headers.remove(X_OUTRIGGER_USER);
+    let look_alikes: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();
+    for name in look_alikes {
+        headers.remove(name);
+    }
     let host = headers.get(header::HOST).cloned();
     tell_forwarded(headers, seen, telling.forwarded, host.as_ref());
     if telling.host == HostHeader::Rewrite || host.is_none() {
@@ -146,15 +172,7 @@ pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<It
 }
 
 fn tell_forwarded(headers: &mut HeaderMap, seen: Seen, form: Forwarded, host: Option<&HeaderValue>) {
-    for name in [
-        header::FORWARDED,
-        X_FORWARDED_FOR,
-        X_FORWARDED_HOST,
-        X_FORWARDED_PORT,
-        X_FORWARDED_PREFIX,
-        X_FORWARDED_PROTO,
-        X_REAL_IP,
-    ] {
+    for name in FORWARDING {
         headers.remove(name);
     }
     if matches!(form, Forwarded::XForwarded | Forwarded::Both) {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, header};
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -159,7 +159,12 @@ impl Upstream {
                 () = overdue(sent, after) => return Err(UpstreamError::Timeout(after)),
             },
         };
-        answer.map_err(|error| explain(error, policy.max_body))
+        let answer = answer.map_err(|error| explain(error, policy.max_body))?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Passed on, it would make the client believe that it speaks something else from here on.
+            return Err(UpstreamError::Broken("a 101 that nobody asked for".into()));
+        }
+        Ok(answer)
     }
 }
 
