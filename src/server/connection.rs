@@ -108,7 +108,8 @@ async fn refuse(mut stream: Stream, refusal: &Refusal) {
     let told = async {
         stream.write_all(&refusal.to_bytes()).await?;
         stream.shutdown().await?;
-        let mut sink = [0; 8192];
+        // On the heap, or every connection's task would have it inside.
+        let mut sink = vec![0; 8192];
         let mut left = LINGER_BYTES;
         while left > 0 {
             match stream.read(&mut sink).await? {
