@@ -122,7 +122,8 @@ async fn refuse(mut stream: Stream, refusal: &Refusal) {
 /// Ends our side, and reads on until the client has ended its own or enough was read.
 async fn linger(mut stream: Stream) -> io::Result<()> {
     stream.shutdown().await?;
-    let mut sink = [0; 8192];
+    // On the heap, or every connection's task would have it inside.
+    let mut sink = vec![0; 8192];
     let mut left = LINGER_BYTES;
     while left > 0 {
         match stream.read(&mut sink).await? {

@@ -14,6 +14,7 @@ use tracing::warn;
 use super::refusal::Refusal;
 use super::service::{Passage, target};
 use super::session::{AnswerBody, Handover};
+use crate::telemetry::redact::redact_path;
 use crate::telemetry::{HandshakeOutcome, RouteMetrics};
 use crate::upstream::headers::{self, tokens};
 use crate::upstream::verify::Offer;
@@ -38,6 +39,7 @@ pub(super) async fn answer(passage: Passage, mut head: Parts, has_body: bool) ->
                 warn!(
                     route = &*passage.route.metrics.name,
                     %request_id,
+                    path = %redact_path(head.uri.path()),
                     %error,
                     "handshake failed"
                 );

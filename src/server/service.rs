@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use crate::telemetry::StatusClass;
+use crate::telemetry::redact::redact_path;
 use crate::upstream::headers::{self, Seen, Telling};
 
 /// A request on its way: where it came from and where it goes.
@@ -66,9 +67,11 @@ async fn plain(passage: Passage, mut request: Request<Incoming>) -> Response<Ans
     let metrics = Arc::clone(&passage.route.metrics);
     let in_flight = InFlight::new(&state);
     let request_id = headers::request_id(request.headers_mut());
+    let uri = request.uri().clone();
     let mut response = try_plain(&passage, request).await.unwrap_or_else(|refusal| {
         if let Refusal::Upstream(error) = &refusal {
-            warn!(route = &*metrics.name, %request_id, %error, "request failed");
+            let path = redact_path(uri.path());
+            warn!(route = &*metrics.name, %request_id, %path, %error, "request failed");
         }
         refusal.response().map(|body| AnswerBody::own(body, &passage.session))
     });
