@@ -70,6 +70,8 @@ async fn a_body_above_max_body_is_a_413_the_client_can_read() {
         println!("{name}");
         assert_ours(&link.read_response("POST").await, 413, "body_too_large");
         assert_eq!(link.read_exactly(1).await, Err(End::Eof), "{name}: what follows is no request");
+        // No reset has come, which would have taken the answer from clients whose system is not Linux.
+        link.try_send_bytes(b"still talking").await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     let whole = upstream.requests().iter().filter(|request| request.body.len() == 1024).count();
     assert_eq!((whole, upstream.requests().len()), (2, 2), "no cut-off body passed for a whole one");
