@@ -8,6 +8,7 @@
 
 mod bounds;
 mod endings;
+mod schedule;
 mod waking;
 
 use std::io::{ErrorKind, Read, Write};
