@@ -205,7 +205,7 @@ impl Relay {
                 Side::Upstream => &mut self.upstream_pulse,
             };
             if let Some(pulse) = pulse {
-                pulse.shift(pause);
+                pulse.shift(pause, now);
             }
             self.last_activity = (self.last_activity + pause).min(now);
         }

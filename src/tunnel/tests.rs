@@ -8,6 +8,7 @@
 
 mod bounds;
 mod endings;
+mod heartbeat;
 mod schedule;
 mod waking;
 
