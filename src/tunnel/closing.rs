@@ -218,7 +218,10 @@ fn step(
             let is_at_edge = peer.scanner.at_frame_edge();
             if !link.takes_frames() {
                 link.farewell = Farewell::Nothing;
-            } else if is_slow && link.egress.cut_to_edge() || is_at_edge {
+            } else if let Some(forgotten) =
+                is_slow.then(|| link.egress.cut_to_edge()).flatten().or(is_at_edge.then_some(0))
+            {
+                *lost += forgotten;
                 link.say(words, now);
                 link.farewell = Farewell::Nothing;
             } else if is_slow || !peer.says_frames() {
