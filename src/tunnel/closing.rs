@@ -44,7 +44,10 @@ impl Relay {
             Farewell::Nothing | Farewell::AfterPeer { .. } | Farewell::End | Farewell::Reset(None) => None,
         };
         self.client.farewell = client;
-        self.upstream.farewell = upstream;
+        // An upstream whose Close was kept from the client may still be owed its answer.
+        if upstream != Farewell::Nothing {
+            self.upstream.farewell = upstream;
+        }
         let ended = Ended { reason, close: ours.or(said), fault };
         self.ending =
             Some(Box::new(Ending { ended, deadline: now + policy.close_timeout, is_second: false }));
@@ -85,6 +88,7 @@ impl Relay {
         if verdict == Verdict::Drop && side == Side::Upstream && self.ending.is_none() {
             // Held to the drain's schedule: the server is answered, the client not told yet.
             self.upstream.farewell = Farewell::Close(Words { code, reason: "" });
+            self.upstream_pulse = None;
             return;
         }
         self.begin(reason, Some((by, code)), None, now);
@@ -109,12 +113,19 @@ impl Relay {
         match side {
             _ if was_closed => {}
             Side::Client => self.begin(Reason::ClientLost, None, None, now),
-            Side::Upstream if self.holds_to_schedule() => {
-                let lost = self.upstream.close();
-                self.live.handle().on_discarded(lost);
-            }
-            Side::Upstream => self.begin(Reason::UpstreamLost, None, None, now),
+            Side::Upstream => self.on_upstream_lost(Reason::UpstreamLost, now),
         }
+    }
+
+    /// The upstream is gone, or as good as gone. While a drain has planned the client's Close, that one
+    /// stands: only this hop ends.
+    pub(super) fn on_upstream_lost(&mut self, reason: Reason, now: Instant) {
+        if !self.holds_to_schedule() {
+            return self.begin(reason, None, None, now);
+        }
+        self.upstream_pulse = None;
+        let lost = self.upstream.cut();
+        self.live.handle().on_discarded(lost);
     }
 
     /// Whether a Close that `side` says now is replaced by ours.
@@ -133,14 +144,16 @@ impl Relay {
 
     /// Does what can be done now of what either side is owed. True when that changed anything.
     pub(super) fn settle(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let is_held = self.upstream.farewell != Farewell::Nothing;
-        if self.ending.is_none() && !is_held {
+        if self.ending.is_none() {
             for link in [&mut self.client, &mut self.upstream] {
                 if link.writing == Writing::Broken && link.is_open() {
                     link.broken_since.get_or_insert(now);
                 }
             }
-            return false;
+            let is_held = self.upstream.farewell != Farewell::Nothing || self.upstream.heard_close.is_some();
+            if !is_held {
+                return false;
+            }
         }
         // A client that does not read is sent its Close in place of what it did not take the start of.
         let is_slow = self.ending.as_ref().is_some_and(|ending| ending.ended.reason == Reason::SlowConsumer);
@@ -210,7 +223,10 @@ fn step(
             let is_at_edge = peer.scanner.at_frame_edge();
             if !link.takes_frames() {
                 link.farewell = Farewell::Nothing;
-            } else if is_slow && link.egress.cut_to_edge() || is_at_edge {
+            } else if let Some(forgotten) =
+                is_slow.then(|| link.egress.cut_to_edge()).flatten().or(is_at_edge.then_some(0))
+            {
+                *lost += forgotten;
                 link.say(words, now);
                 link.farewell = Farewell::Nothing;
             } else if is_slow || !peer.says_frames() {

@@ -53,18 +53,19 @@ impl Egress {
         self.bytes.extend_from_slice(more);
     }
 
-    /// Forgets what follows the last frame edge, so that a Close can be said. False if the frame has
-    /// begun to leave: then the wire is inside it for good.
-    pub(super) fn cut_to_edge(&mut self) -> bool {
+    /// Forgets what follows the last frame edge, so that a Close can be said, and answers how much that
+    /// was. Nothing if the frame has begun to leave: then the wire is inside it for good.
+    pub(super) fn cut_to_edge(&mut self) -> Option<usize> {
         match self.edge {
             Some(edge) if edge >= self.sent && !self.is_empty() => {
+                let lost = self.bytes.len() - edge;
                 self.bytes.truncate(edge);
                 if self.sent == self.bytes.len() {
                     self.clear();
                 }
-                true
+                Some(lost)
             }
-            Some(_) | None => false,
+            Some(_) | None => None,
         }
     }
 
@@ -158,13 +159,13 @@ mod tests {
         egress.push(b"BB", Some(0)); // a frame that goes on ...
         egress.push(b"BB", None); // ... and on
         flush(&mut egress, &mut socket);
-        assert!(egress.cut_to_edge());
+        assert_eq!(egress.cut_to_edge(), Some(4));
         assert_eq!(egress.len(), 3);
         egress.push(b"CC", Some(0));
         socket.room = 4;
         flush(&mut egress, &mut socket);
         assert_eq!(socket.got, b"AAAAC");
-        assert!(!egress.cut_to_edge(), "half of it is on the wire");
+        assert_eq!(egress.cut_to_edge(), None, "half of it is on the wire");
     }
 
     #[test]
@@ -174,9 +175,9 @@ mod tests {
         egress.push(b"AAAABB", Some(4));
         flush(&mut egress, &mut socket);
         egress.push(b"BB", None);
-        assert!(!egress.cut_to_edge(), "the frame at the edge has begun to leave");
+        assert_eq!(egress.cut_to_edge(), None, "the frame at the edge has begun to leave");
         egress.push(b"BCC", Some(1));
-        assert!(egress.cut_to_edge());
+        assert_eq!(egress.cut_to_edge(), Some(2));
         assert_eq!(egress.len(), 4);
     }
 }

@@ -3,6 +3,8 @@
 //! # Not here
 //! When a ping is due and what a silence means ([`crate::resilience::Heartbeat`]).
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::link::Link;
@@ -99,9 +101,9 @@ impl Pulse {
         self.heartbeat.on_foreign_ping(now);
     }
 
-    /// The peer was not read for so long.
-    pub(super) fn shift(&mut self, pause: std::time::Duration) {
-        self.heartbeat.shift(pause);
+    /// The peer was not read for so long, until now.
+    pub(super) fn shift(&mut self, pause: Duration, now: Instant) {
+        self.heartbeat.shift(pause, now);
     }
 
     /// Judges a pong frame: ours are lifted out.

@@ -205,7 +205,7 @@ impl Relay {
                 Side::Upstream => &mut self.upstream_pulse,
             };
             if let Some(pulse) = pulse {
-                pulse.shift(pause);
+                pulse.shift(pause, now);
             }
             self.last_activity = (self.last_activity + pause).min(now);
         }
@@ -370,13 +370,15 @@ impl Future for Relay {
         }
         let busy = scratch::with(|scratch| {
             loop {
+                let had_upstream = this.upstream.is_open();
                 let lost = this.client.flush(cx, now) + this.upstream.flush(cx, now);
                 let up = this.pump(cx, Side::Client, scratch, now);
                 let down = this.pump(cx, Side::Upstream, scratch, now);
                 this.live.handle().on_discarded(lost);
                 this.beat(cx, now);
-                // Each step of an ending happens once, so that this loop ends.
-                if !this.settle(cx, now) {
+                // Each step of an ending happens once, so that this loop ends. A client that waited for an
+                // upstream that is gone now has to be read again.
+                if !this.settle(cx, now) && this.upstream.is_open() == had_upstream {
                     break up == Pumped::Busy || down == Pumped::Busy;
                 }
             }

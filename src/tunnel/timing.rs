@@ -91,7 +91,7 @@ impl Relay {
             return self.begin(Reason::SlowConsumer, None, None, now);
         }
         if is_due(self.stall_deadline(Side::Upstream)) {
-            return self.begin(Reason::SlowUpstream, None, None, now);
+            return self.on_upstream_lost(Reason::SlowUpstream, now);
         }
         for side in [Side::Client, Side::Upstream] {
             if is_due(self.broken_deadline(side)) {
@@ -121,7 +121,7 @@ impl Relay {
         if let Some(pulse) = &mut self.upstream_pulse
             && pulse.on_timer(self.upstream.is_paused(), now, metrics)
         {
-            self.begin(Reason::UpstreamHeartbeatTimeout, None, None, now);
+            self.on_upstream_lost(Reason::UpstreamHeartbeatTimeout, now);
         }
     }
 
