@@ -66,6 +66,21 @@ impl Pair {
         }
     }
 
+    /// The client writes to a server that does not read, until some of it is left in the proxy; no more
+    /// than that, so that the end of the client's stream would still get through. Answers with how many
+    /// messages (of zeros) that took.
+    pub async fn block_the_upstream(&mut self) -> usize {
+        self.server.stop_reading();
+        let frame = Frame::binary(vec![0; 16 * 1024]);
+        for count in 1..2000 {
+            self.client.send_frame(&frame).await;
+            if self.proxy.metric("outrigger_buffered_bytes").await > 0.0 {
+                return count;
+            }
+        }
+        panic!("32 MiB went to a server that does not read");
+    }
+
     /// As [`Proxy::tells`].
     #[track_caller]
     pub fn tells(&self, reason: &str, close: Option<(&str, &str)>) -> impl Future<Output = ()> {
