@@ -100,6 +100,11 @@ impl Link {
         self.socket.local_address()
     }
 
+    /// The peer's address; `None` on a Unix socket.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.socket.peer_address()
+    }
+
     /// Bytes that came and are not a whole frame (yet).
     pub fn leftover(&self) -> &[u8] {
         &self.decoder.buffer
