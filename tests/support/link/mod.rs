@@ -110,6 +110,11 @@ impl Link {
         &self.decoder.buffer
     }
 
+    /// Bytes that were read by hand come first again.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.decoder.buffer = [bytes, &self.decoder.buffer].concat().as_slice().into();
+    }
+
     // ---- writing
 
     #[track_caller]
