@@ -21,25 +21,17 @@ pub struct Pair {
 
 impl Pair {
     /// With this configuration (see [`super::proxy::Builder::yaml`]).
-    #[track_caller]
-    pub fn open(yaml: &str) -> impl Future<Output = Self> {
-        Self::shaped(yaml, Upstream::builder(), |dial| dial)
+    pub async fn open(yaml: &str) -> Self {
+        Self::shaped(yaml, Upstream::builder(), |dial| dial).await
     }
 
     /// With an upstream and a handshake of the test's own.
-    #[track_caller]
-    pub fn shaped(
-        yaml: &str,
-        upstream: upstream::Builder,
-        shape: impl FnOnce(Dial) -> Dial,
-    ) -> impl Future<Output = Self> {
-        async move {
-            let upstream = upstream.by_hand().spawn().await;
-            let proxy = Proxy::to(&upstream).yaml(yaml).spawn().await;
-            let client = shape(proxy.dial()).open().await;
-            let server = upstream.accept().await;
-            Self { client, server, proxy, upstream }
-        }
+    pub async fn shaped(yaml: &str, upstream: upstream::Builder, shape: impl FnOnce(Dial) -> Dial) -> Self {
+        let upstream = upstream.by_hand().spawn().await;
+        let proxy = Proxy::to(&upstream).yaml(yaml).spawn().await;
+        let client = shape(proxy.dial()).open().await;
+        let server = upstream.accept().await;
+        Self { client, server, proxy, upstream }
     }
 
     /// Another connection through the same proxy.
