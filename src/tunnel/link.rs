@@ -150,6 +150,18 @@ impl Link {
         0
     }
 
+    /// Whether the peer took anything after all. A socket counts as writable again only when a good part
+    /// of its queue has left, which takes a slow peer longer than its timeout: here it is asked directly.
+    pub(super) fn has_taken_some(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        let mut took = 0;
+        let flushed = self.egress.poll_flush(cx, &mut Unready(stream), &mut took);
+        if took > 0 {
+            self.stalled_since = flushed.is_pending().then_some(now);
+        }
+        took > 0
+    }
+
     /// Queues a frame of ours; the caller has seen to it that the wire is at an edge.
     pub(super) fn push(&mut self, opcode: Opcode, payload: &[u8], now: Instant) {
         let frame = ControlFrame::new(opcode, payload, self.mask());
@@ -260,5 +272,25 @@ impl Link {
             }
         };
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+}
+
+/// Writes without asking whether the socket is ready.
+struct Unready<'a>(&'a Stream);
+
+impl AsyncWrite for Unready<'_> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.0.write_now(buf) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

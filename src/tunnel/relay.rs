@@ -366,7 +366,7 @@ impl Future for Relay {
             this.on_command(command, now);
         }
         if this.armed.is_some_and(|armed| armed <= now) {
-            this.on_time(now);
+            this.on_time(cx, now);
         }
         let busy = scratch::with(|scratch| {
             loop {

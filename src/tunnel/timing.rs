@@ -72,7 +72,7 @@ impl Relay {
     }
 
     /// A deadline has passed: which?
-    pub(super) fn on_time(&mut self, now: Instant) {
+    pub(super) fn on_time(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.armed = None;
         if let Some(ending) = &self.ending {
             if ending.deadline <= now {
@@ -87,10 +87,10 @@ impl Relay {
         {
             return self.begin(close.reason, Some((By::Proxy, close.code)), None, now);
         }
-        if is_due(self.stall_deadline(Side::Client)) {
+        if is_due(self.stall_deadline(Side::Client)) && !self.client.has_taken_some(cx, now) {
             return self.begin(Reason::SlowConsumer, None, None, now);
         }
-        if is_due(self.stall_deadline(Side::Upstream)) {
+        if is_due(self.stall_deadline(Side::Upstream)) && !self.upstream.has_taken_some(cx, now) {
             return self.on_upstream_lost(Reason::SlowUpstream, now);
         }
         for side in [Side::Client, Side::Upstream] {
