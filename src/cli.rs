@@ -118,13 +118,16 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     let logging = logging::init(&config.log)?;
     runtime(config.listen.workers)?.block_on(async {
         let server = Server::bind(config).await?;
-        tracing::info!(
-            listen = %server.listening_on(),
-            admin = %server.admin_address(),
-            version = env!("CARGO_PKG_VERSION"),
-            "ready"
-        );
-        serve(server, &logging).await
+        serve(server, &logging, |server| {
+            tracing::info!(
+                listen = %server.listening_on(),
+                admin = %server.admin_address(),
+                version = env!("CARGO_PKG_VERSION"),
+                "ready"
+            );
+            Ok(())
+        })
+        .await
     })
 }
 
@@ -146,15 +149,17 @@ fn run_demo(args: &DemoArgs) -> anyhow::Result<()> {
         let config = Config::from_yaml(&yaml)?;
         let logging = logging::init(&config.log)?;
         let server = Server::bind(config).await?;
-        writeln!(
-            io::stdout(),
-            "An unmodified WebSocket server runs on {app_address}, outrigger before it.\n\n  \
-             open     http://{}/\n  metrics  http://{}/metrics\n\nCtrl-C stops it.\n",
-            server.address(),
-            server.admin_address()
-        )?;
         let app = tokio::spawn(demo::serve(app, std::future::pending::<()>()));
-        let result = serve(server, &logging).await;
+        let result = serve(server, &logging, |server| {
+            writeln!(
+                io::stdout(),
+                "An unmodified WebSocket server runs on {app_address}, outrigger before it.\n\n  \
+                 open     http://{}/\n  metrics  http://{}/metrics\n\nCtrl-C stops it.\n",
+                server.address(),
+                server.admin_address()
+            )
+        })
+        .await;
         app.abort();
         result
     })
@@ -179,10 +184,16 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
 }
 
 /// Serves until a signal asks for the end and the drain is over. A second signal cuts it short.
-async fn serve(server: Server, logging: &Logging) -> anyhow::Result<()> {
+async fn serve(
+    server: Server,
+    logging: &Logging,
+    announce: impl FnOnce(&Server) -> io::Result<()>,
+) -> anyhow::Result<()> {
     server.count_dropped_lines(logging.dropped_counter());
     let hurry = Notify::new();
     let signals = on_signals(server.lifecycle(), &hurry)?;
+    // Whoever is told that it runs may stop it at once: only now is that a drain.
+    announce(&server).context("cannot write to standard output")?;
     tokio::select! {
         () = server.run_until(hurry.notified()) => {}
         () = signals => {}

@@ -7,28 +7,18 @@ mod support;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
-
-use support::DEADLINE;
 use support::binary::Binary;
 use support::client::Dial;
-use support::http::{self, Response};
+use support::http::{self, assert_ours};
 use support::link::{End, Link};
 use support::proxy::Proxy;
 use support::upstream::{Answer, Plain, Upstream};
-use support::wait::eventually;
 use support::wire::{Frame, Role};
 
 /// Long enough for a byte to cross loopback, short enough for a test.
 const A_MOMENT: Duration = Duration::from_millis(100);
 /// What an attacker would like the upstream to read as a request of its own.
 const SMUGGLED: &[u8] = b"GET /internal HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-#[track_caller]
-fn assert_ours(response: &Response, status: u16, reason: &str) {
-    let told = (response.status(), response.header("X-Outrigger-Reason"));
-    assert_eq!(told, (status, Some(reason)), "{:#?}\n{}", response.head, response.text());
-}
 
 /// Everything a server still gets, until its connection ends.
 async fn all_that_comes(server: &mut Link) -> Vec<u8> {
@@ -84,18 +74,21 @@ async fn bytes_before_acceptance() {
     for payload in payloads {
         let upstream = Upstream::builder().answering(Answer::HandOver).spawn().await;
         let proxy = Proxy::to(&upstream).spawn().await;
+        let payload_size = payload.len();
         let dial = proxy.dial().pipelined(&payload);
         // In a task of its own: the proxy need not take all of it.
         let client = tokio::spawn(async move {
             let request = dial.request();
             let mut client = dial.connect().await;
             let _ = client.try_send_bytes(&request).await;
-            client.read_response("GET").await
+            // A reset would take the answer away from clients whose system is not Linux.
+            (client.read_response("GET").await, client.read_exactly(1).await)
         });
         let mut server = upstream.accept().await;
         assert_eq!(server.peek_for(A_MOMENT).await, b"", "before the upstream has answered");
         server.send_bytes(&http::response(403, &[], b"no")).await;
-        let refused = client.await.expect("a refusal can be read, whatever was sent behind the handshake");
+        let (refused, then) = client.await.expect("a refusal can be read, whatever was sent behind");
+        assert_eq!(then, Err(End::Eof), "{} bytes", payload_size);
         assert_eq!((refused.status(), refused.text().as_str()), (403, "no"));
         server.finish_writing().await;
         assert_eq!(all_that_comes(&mut server).await, b"", "after its refusal");
@@ -256,114 +249,6 @@ async fn forged_forwarding_headers() {
 }
 
 #[tokio::test]
-async fn slow_loris() {
-    let upstream = Upstream::echo().await;
-    let proxy = Proxy::to(&upstream).yaml("listen: {handshake_timeout: 500ms}").spawn().await;
-    let request = proxy.dial().request();
-
-    // Half a handshake, and then nothing.
-    let since = Instant::now();
-    let mut half = proxy.plain().connect().await;
-    half.send_bytes(&request[..request.len() / 2]).await;
-    // Not even that.
-    let mut silent = proxy.plain().connect().await;
-    // A byte now and then: none of them buys time.
-    let mut drip = proxy.plain().connect().await;
-    for byte in request.iter().chain(std::iter::repeat(&b'x')) {
-        drip.send_bytes(&[*byte]).await;
-        if !drip.peek_for(Duration::from_millis(20)).await.is_empty() {
-            break;
-        }
-        assert!(since.elapsed() < DEADLINE, "it may go on for ever");
-    }
-    for (name, link) in [("drip", &mut drip), ("half", &mut half), ("silent", &mut silent)] {
-        assert_ours(&link.read_response("GET").await, 408, "handshake_timeout");
-        assert!(since.elapsed() >= Duration::from_millis(500), "{name}: sooner than was promised");
-        assert_eq!(link.read_exactly(1).await, Err(End::Eof), "{name}");
-    }
-    assert_eq!(upstream.accepted(), 0);
-    drop((half, silent, drip));
-    eventually(DEADLINE, || async { proxy.metric("outrigger_http_connections").await == 0.0 }).await;
-}
-
-#[tokio::test]
-async fn slow_loris_on_a_kept_connection() {
-    let upstream = Upstream::echo().await;
-    let listen = "listen: {handshake_timeout: 400ms, keep_alive: 1500ms}";
-    let proxy = Proxy::to(&upstream).yaml(listen).spawn().await;
-    let plain = proxy.plain().request();
-
-    // Idle, it lives longer than a handshake may take …
-    let mut idle = proxy.plain().connect().await;
-    for _ in 0..2 {
-        idle.send_bytes(&plain).await;
-        assert_eq!(idle.read_response("GET").await.status(), 200);
-        assert_eq!(idle.peek_for(Duration::from_millis(800)).await, b"");
-    }
-    // … and ends without a word when nothing more is asked.
-    idle.send_bytes(&plain).await;
-    assert_eq!(idle.read_response("GET").await.status(), 200);
-    let since = Instant::now();
-    assert_eq!(idle.read_exactly(1).await, Err(End::Eof));
-    assert!(since.elapsed() >= Duration::from_millis(1300), "after {:?}", since.elapsed());
-
-    // A further request has as long as the first one, from its first byte.
-    let mut drip = proxy.plain().connect().await;
-    drip.send_bytes(&plain).await;
-    assert_eq!(drip.read_response("GET").await.status(), 200);
-    let since = Instant::now();
-    for byte in &plain {
-        drip.send_bytes(&[*byte]).await;
-        if !drip.peek_for(Duration::from_millis(50)).await.is_empty() {
-            break;
-        }
-    }
-    assert_ours(&drip.read_response("GET").await, 408, "handshake_timeout");
-    assert!(since.elapsed() >= Duration::from_millis(400), "after {:?}", since.elapsed());
-}
-
-#[tokio::test]
-async fn header_size() {
-    let upstream = Upstream::echo().await;
-    let proxy = Proxy::to(&upstream).spawn().await;
-    let line = format!("X-Filler: {}\r\n", "x".repeat(1000));
-    let lines = |count: usize| line.repeat(count);
-    let many = "X-Filler: x\r\n".repeat(150);
-    let one = format!("X-Filler: {}\r\n", "x".repeat(1 << 20));
-    let cases = [
-        ("1 MB in many headers", format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(1024))),
-        ("1 MB in one header", format!("GET / HTTP/1.1\r\nHost: a\r\n{one}\r\n")),
-        ("1 MB that never ends", format!("GET / HTTP/1.1\r\nHost: a\r\n{}", lines(1024))),
-        ("150 headers", format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")),
-        ("a path of 1 MB", format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1 << 20))),
-        ("a path of 70 KB", format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000))),
-    ];
-    for (name, request) in cases {
-        let mut link = proxy.plain().connect().await;
-        // As most clients: all of it is sent before anything is read.
-        link.stop_reading();
-        link.send_bytes(request.as_bytes()).await;
-        link.resume_reading();
-        println!("{name}");
-        assert_ours(&link.read_response("GET").await, 431, "head_too_large");
-        assert_eq!(link.read_exactly(1).await, Err(End::Eof), "{name}");
-    }
-    assert_eq!(upstream.accepted(), 0);
-
-    let within = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{}\r\n", lines(30));
-    let mut link = proxy.plain().connect().await;
-    link.send_bytes(within.as_bytes()).await;
-    assert_eq!(link.read_response("GET").await.status(), 200, "listen.max_header_bytes is 32 KiB");
-    assert_eq!(upstream.requests()[0].head.headers.all("X-Filler").len(), 30);
-
-    // Whoever goes on for ever is not listened to for ever.
-    let mut link = proxy.plain().connect().await;
-    link.send_bytes(b"GET / HTTP/1.1\r\n").await;
-    let flood = async { while link.try_send_bytes(line.as_bytes()).await.is_ok() {} };
-    timeout(DEADLINE, flood).await.expect("it ends");
-}
-
-#[tokio::test]
 async fn header_injection() {
     let upstream = Upstream::echo().await;
     let proxy = Proxy::to(&upstream).spawn().await;
@@ -405,21 +290,18 @@ async fn header_injection() {
 
 #[tokio::test]
 async fn response_splitting_by_an_upstream() {
-    let upstream = Upstream::builder().answering(Answer::HandOver).on_request(Plain::HandOver).spawn().await;
-    let proxy = Proxy::to(&upstream).spawn().await;
-    for (dial, is_handshake) in [(proxy.dial(), true), (proxy.plain(), false)] {
-        for bad in ["X-Bad: a\rSet-Cookie: b", "X-Bad: a\0", "X Bad: a", "X-Bad : a"] {
-            let mut link = dial.clone().send().await;
+    for bad in ["X-Bad: a\rSet-Cookie: b", "X-Bad: a\0", "X Bad: a", "X-Bad : a"] {
+        let upstream =
+            Upstream::builder().answering(Answer::HandOver).on_request(Plain::HandOver).spawn().await;
+        let proxy = Proxy::to(&upstream).spawn().await;
+        for dial in [proxy.dial(), proxy.plain()] {
+            let mut link = dial.send().await;
             let mut server = upstream.accept().await;
             server
                 .send_bytes(format!("HTTP/1.1 403 No\r\n{bad}\r\nContent-Length: 0\r\n\r\n").as_bytes())
                 .await;
-            let response = link.read_response("GET").await;
-            assert_eq!(response.header("Set-Cookie"), None, "{bad:?}");
-            if response.status() != 403 {
-                assert_ours(&response, 502, "upstream_broken");
-            }
-            assert!(response.head.headers.names().iter().all(|name| !name.contains(' ')), "{is_handshake}");
+            println!("{bad:?}");
+            assert_ours(&link.read_response("GET").await, 502, "upstream_broken");
         }
     }
 }
@@ -470,71 +352,6 @@ async fn tokens_in_logs() {
     for told in ["\"connected\"", "\"disconnected\"", "handshake failed", "request failed", "the-good-one"] {
         assert!(said.contains(told), "no {told} in\n{said}");
     }
-}
-
-#[tokio::test]
-async fn accept_loop_stall() {
-    let upstream = Upstream::echo().await;
-    let proxy = Proxy::to(&upstream).yaml("listen: {handshake_timeout: 60s}").spawn().await;
-    let half = proxy.dial().request();
-    let mut slow = Vec::new();
-    for number in 0..200 {
-        let mut link = proxy.plain().connect().await;
-        // Nothing, half a head, or a body that does not come.
-        match number % 3 {
-            0 => {}
-            1 => link.send_bytes(&half[..half.len() - 3]).await,
-            _ => link.send_bytes(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf").await,
-        }
-        slow.push(link);
-    }
-    eventually(DEADLINE, || async { proxy.metric("outrigger_http_connections").await >= 200.0 }).await;
-    let quick = async {
-        let mut client = proxy.connect("/").await;
-        client.text("hello").await;
-        client.expect_text("hello").await;
-        assert_eq!(proxy.plain().answer().await.response.status(), 200);
-    };
-    timeout(Duration::from_secs(5), quick).await.expect("one slow client delays no other");
-    drop(slow);
-    eventually(DEADLINE, || async { proxy.metric("outrigger_http_connections").await == 0.0 }).await;
-}
-
-#[tokio::test]
-async fn unbounded_names() {
-    let upstream = Upstream::echo().await;
-    let proxy = Proxy::to(&upstream).yaml("routes: [{name: chat, path: '/chat/{room}'}]").spawn().await;
-    let one_of_each = async |number: usize| {
-        let name = format!("invented{number}");
-        let shape = |dial: Dial| {
-            let path =
-                if number.is_multiple_of(2) { format!("/chat/{name}") } else { format!("/{name}?{name}") };
-            let dial = dial.path(&path).header("Host", &format!("{name}.example.com"));
-            dial.header("X-Request-Id", &name).header("X-Outrigger-User", &name).also(&name, &name)
-        };
-        let mut client = shape(proxy.dial()).header("Sec-WebSocket-Protocol", &name).open().await;
-        client.close(3000 + number as u16, &name).await;
-        client.closed().await;
-        let plain = shape(proxy.plain()).method(&name.to_uppercase()).header("Connection", "close");
-        assert_eq!(plain.answer().await.response.status(), 200);
-        shape(proxy.dial()).header("Sec-WebSocket-Version", &name).refused().await;
-    };
-    let names = async || {
-        // Connections of the first round are told before they are compared.
-        eventually(DEADLINE, || async { proxy.metrics().await.sum("outrigger_clients") == 0.0 }).await;
-        let metrics = proxy.metrics().await.0;
-        let samples = metrics.lines().filter(|line| !line.starts_with('#'));
-        samples.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect::<Vec<_>>()
-    };
-    one_of_each(0).await;
-    one_of_each(1).await;
-    one_of_each(1000).await;
-    let before = names().await;
-    for number in 2..60 {
-        one_of_each(number).await;
-    }
-    assert_eq!(names().await, before, "what a client makes up is no label");
-    assert!(!before.iter().any(|name| name.contains("invented")), "{before:#?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Drives one client's HTTP connection: until it ends, runs out of time, or becomes a WebSocket.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,7 +23,7 @@ use crate::telemetry::About;
 use crate::tunnel;
 use crate::upstream::headers::Seen;
 
-/// How long a client that we refused may go on sending before it is cut off: unread bytes would turn
+/// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
 /// our answer into a reset that it never reads.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of it is read.
@@ -81,11 +82,16 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, seen: Seen) {
                 upgrade(&state, Hop { stream, early: parts.read_buf }, seen, handover);
             } else if let Some(status) = session.unreadable() {
                 refuse(stream, &Refusal::of_status(status)).await;
+            } else {
+                let _ = timeout(LINGER, linger(stream)).await;
             }
         }
         End::Late => {
             if session.patience().is_in_head() {
                 refuse(stream, &Refusal::TooSlow).await;
+            } else if session.patience().is_answering() {
+                // It does not read: what it did not take must not wait for it in the kernel either.
+                stream.reset_on_drop();
             }
         }
     }
@@ -107,20 +113,25 @@ fn upgrade(state: &State, client: Hop, seen: Seen, handover: Handover) {
 async fn refuse(mut stream: Stream, refusal: &Refusal) {
     let told = async {
         stream.write_all(&refusal.to_bytes()).await?;
-        stream.shutdown().await?;
-        // On the heap, or every connection's task would have it inside.
-        let mut sink = vec![0; 8192];
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            match stream.read(&mut sink).await? {
-                0 => break,
-                n => left = left.saturating_sub(n),
-            }
-        }
-        Ok::<(), std::io::Error>(())
+        linger(stream).await
     };
     // A client that will not hear it has only itself to blame.
     let _ = timeout(LINGER, told).await;
+}
+
+/// Ends our side, and reads on until the client has ended its own or enough was read.
+async fn linger(mut stream: Stream) -> io::Result<()> {
+    stream.shutdown().await?;
+    // On the heap, or every connection's task would have it inside.
+    let mut sink = vec![0; 8192];
+    let mut left = LINGER_BYTES;
+    while left > 0 {
+        match stream.read(&mut sink).await? {
+            0 => break,
+            n => left = left.saturating_sub(n),
+        }
+    }
+    Ok(())
 }
 
 /// Shows the connection in the metrics for as long as it is HTTP.

@@ -133,6 +133,14 @@ impl Response {
     }
 }
 
+/// Fails unless it is an answer of the proxy's own, with this status and for this reason.
+#[track_caller]
+pub fn assert_ours(response: &Response, status: u16, reason: &str) {
+    let told = (response.status(), response.header("X-Outrigger-Reason"));
+    assert_eq!(told, (status, Some(reason)), "{:#?}\n{}", response.head, response.text());
+    assert!(!response.body.is_empty(), "an answer of ours says in words what was wrong");
+}
+
 /// The value a server must answer with in `Sec-WebSocket-Accept` (RFC 6455 §4.2.2).
 pub fn accept_value(key: &str) -> String {
     let mut hash = Sha1::new();

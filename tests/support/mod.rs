@@ -15,6 +15,7 @@
     reason = "every test file uses its own part of this module"
 )]
 
+pub mod binary;
 pub mod client;
 pub mod http;
 pub mod link;
