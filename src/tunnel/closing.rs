@@ -157,11 +157,10 @@ impl Relay {
         }
         // A client that does not read is sent its Close in place of what it did not take the start of.
         let is_slow = self.ending.as_ref().is_some_and(|ending| ending.ended.reason == Reason::SlowConsumer);
-        let mut lost = 0;
-        let client = step(&mut self.client, &self.upstream, is_slow, true, &mut lost, cx, now);
-        let upstream = step(&mut self.upstream, &self.client, false, false, &mut lost, cx, now);
-        self.live.handle().on_discarded(lost);
-        client || upstream
+        let client = step(&mut self.client, &self.upstream, is_slow, cx, now);
+        let upstream = step(&mut self.upstream, &self.client, false, cx, now);
+        self.live.handle().on_discarded(client.lost + upstream.lost);
+        client.changed || upstream.changed
     }
 
     /// The deadline of the ending has passed.
@@ -196,37 +195,36 @@ impl Relay {
     }
 }
 
-/// One step for `link`, whose frames come from `peer`.
-fn step(
-    link: &mut Link,
-    peer: &Link,
-    is_slow: bool,
-    is_client: bool,
-    lost: &mut usize,
-    cx: &mut Context<'_>,
-    now: Instant,
-) -> bool {
+/// What a step did.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// Something is different now: there may be a next step.
+    changed: bool,
+    /// Bytes that the link will never take.
+    lost: usize,
+}
+
+/// One step for `link`, whose frames come from `peer`. `is_slow`: it did not take what it was sent.
+fn step(link: &mut Link, peer: &Link, is_slow: bool, cx: &mut Context<'_>, now: Instant) -> Step {
     if !link.is_open() {
-        return false;
+        return Step { changed: false, lost: 0 };
     }
     let before = (link.farewell, link.writing);
+    let mut lost = 0;
     match link.farewell {
         Farewell::Nothing => {}
+        Farewell::AfterPeer { .. } | Farewell::Close(_) if !link.takes_frames() => {
+            link.farewell = Farewell::Nothing;
+        }
         Farewell::AfterPeer { words, .. } => {
-            if !link.takes_frames() {
-                link.farewell = Farewell::Nothing;
-            } else if !peer.says_frames() {
+            if !peer.says_frames() {
                 link.farewell = Farewell::Close(words);
             }
         }
         Farewell::Close(words) => {
-            let is_at_edge = peer.scanner.at_frame_edge();
-            if !link.takes_frames() {
-                link.farewell = Farewell::Nothing;
-            } else if let Some(forgotten) =
-                is_slow.then(|| link.egress.cut_to_edge()).flatten().or(is_at_edge.then_some(0))
-            {
-                *lost += forgotten;
+            let forgotten = if is_slow { link.egress.cut_to_edge() } else { None };
+            if forgotten.is_some() || peer.scanner.at_frame_edge() {
+                lost += forgotten.unwrap_or(0);
                 link.say(words, now);
                 link.farewell = Farewell::Nothing;
             } else if is_slow || !peer.says_frames() {
@@ -246,22 +244,22 @@ fn step(
                 && peer.scanner.at_frame_edge()
             {
                 link.say(words, now);
-                *lost += link.flush(cx, now);
+                lost += link.flush(cx, now);
             }
             // Even if all was said: whoever answers no ping will not answer a Close either.
-            *lost += link.cut();
-            return true;
+            lost += link.cut();
+            return Step { changed: true, lost };
         }
     }
-    *lost += link.flush(cx, now);
-    if link.is_done(is_client) {
-        *lost += link.close();
-        return true;
+    lost += link.flush(cx, now);
+    if link.is_done() {
+        lost += link.close();
+        return Step { changed: true, lost };
     }
     // After a fault the sender is not listened to any more: its stream is ended once it was told why.
     let is_at_fault = link.reading == Reading::Blind && link.heard_close.is_none();
     if is_at_fault && link.writing == Writing::CloseSaid && link.egress.is_empty() {
         link.say_end(cx);
     }
-    before != (link.farewell, link.writing)
+    Step { changed: before != (link.farewell, link.writing), lost }
 }

@@ -65,13 +65,13 @@ pub(super) struct Link {
     pub(super) heard_close: Option<CloseCode>,
     /// What it is owed, once the connection ends.
     pub(super) farewell: Farewell,
-    /// Whether frames of ours must be masked: towards servers (RFC 6455 §5.1).
-    masks: bool,
+    /// Whether the peer is the server: frames to it are masked (RFC 6455 §5.1), and it ends first.
+    is_upstream: bool,
 }
 
 impl Link {
     /// `early` came together with the handshake.
-    pub(super) fn new(stream: Stream, early: &[u8], scanner: Scanner, masks: bool) -> Self {
+    pub(super) fn new(stream: Stream, early: &[u8], scanner: Scanner, is_upstream: bool) -> Self {
         Self {
             stream: Some(stream),
             scanner,
@@ -85,7 +85,7 @@ impl Link {
             writing: Writing::Frames,
             heard_close: None,
             farewell: Farewell::Nothing,
-            masks,
+            is_upstream,
         }
     }
 
@@ -183,7 +183,7 @@ impl Link {
 
     /// Any mask will do: these payloads are ours, no attacker chose them (RFC 6455 §10.3).
     fn mask(&self) -> Option<[u8; 4]> {
-        self.masks.then(|| fastrand::u32(..).to_be_bytes())
+        self.is_upstream.then(|| fastrand::u32(..).to_be_bytes())
     }
 
     /// Sends the end of the stream; true once that is done (or can never be).
@@ -210,7 +210,7 @@ impl Link {
     }
 
     /// Nothing is left to be done on this hop.
-    pub(super) fn is_done(&self, is_client: bool) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         match (self.writing, self.reading) {
             (Writing::Frames, _) => false,
             (Writing::Broken | Writing::EndSaid, reading) => reading == Reading::Ended,
@@ -218,7 +218,7 @@ impl Link {
             // for, and the client gets ours.
             (Writing::CloseSaid, reading) => {
                 self.egress.is_empty()
-                    && (reading == Reading::Ended || is_client && self.heard_close.is_some())
+                    && (reading == Reading::Ended || !self.is_upstream && self.heard_close.is_some())
             }
         }
     }
