@@ -59,9 +59,10 @@ impl Builder {
         Self { args: args.iter().map(|arg| (*arg).to_owned()).collect(), env: Vec::new() }
     }
 
+    /// More of them.
     #[must_use]
-    pub fn arg(mut self, arg: impl Into<String>) -> Self {
-        self.args.push(arg.into());
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
     }
 
