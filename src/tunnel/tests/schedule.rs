@@ -102,11 +102,11 @@ async fn heartbeats_of_an_upstream_that_went_meanwhile_do_not_hurry_the_schedule
 #[tokio::test(start_paused = true)]
 async fn an_upstream_whose_close_was_kept_is_answered_even_if_the_client_closes_first() {
     let mut stage = scheduled(BARE, secs(60)).await;
-    stage.client.say(b"\x82\x84\0\0\0\012");
+    stage.client.say(b"\x82\x84\0\0\0\x0012");
     stage.turn().await;
     stage.upstream.say(&close(1001, false));
     stage.turn().await;
-    assert_eq!(stage.upstream.hear(), b"\x82\x84\0\0\0\012", "its answer waits for the edge");
+    assert_eq!(stage.upstream.hear(), b"\x82\x84\0\0\0\x0012", "its answer waits for the edge");
     stage.client.say(&[b"34".to_vec(), close(1000, true)].concat());
     stage.turn().await;
     let heard = stage.upstream.hear();
