@@ -130,10 +130,15 @@ async fn slow_consumer_blocks_its_upstream_and_costs_no_more_than_a_few_hundred_
 /// Far less in a second than makes the kernel say that the socket is writable again.
 #[tokio::test]
 async fn slow_consumer_that_takes_a_little_now_and_then_is_not_given_up() {
-    let mut pair = with_a_deaf_client("policy: {delivery: {stall_timeout: 1s}}").await;
+    let yaml = "policy: {delivery: {stall_timeout: 1s}}";
+    // It takes sips of what its small buffer holds.
+    let mut pair = Pair::shaped(yaml, Upstream::builder(), |dial| dial.receive_buffer(4096)).await;
+    pair.client.stop_reading();
     let count = flood(&mut pair.server, 16 * 1024).await;
     let (server, client) = (&mut pair.server, &mut pair.client);
     client.resume_reading();
+    // Its last word waits behind all the sips.
+    server.set_deadline(6 * DEADLINE);
     let ((), read) = tokio::join!(server.text("end"), async {
         let mut sip = Vec::new();
         for _ in 0..50 {
@@ -279,17 +284,16 @@ async fn a_client_above_its_rate_is_held_back_at_its_own_socket() {
 
 #[tokio::test]
 async fn a_rate_limited_client_is_neither_idle_nor_dead() {
-    let yaml = "policy: {limits: {message_rate: {rate: 4/s, burst: 1}}, idle_timeout: 800ms, \
-                heartbeat: {interval: 50ms, timeout: 150ms, max_missed: 2}}";
+    let yaml = "policy: {limits: {message_rate: {rate: 1/s, burst: 1}}, idle_timeout: 600ms, \
+                heartbeat: {interval: 50ms, timeout: 200ms, max_missed: 2}}";
     let mut pair = Pair::open(yaml).await;
-    for number in 0..6 {
+    for number in 0..3 {
         pair.client.text(&format!("{number}")).await;
     }
-    let client = async {
-        pair.client.answer_pings_for(Duration::from_millis(1500)).await;
-    };
+    // From one token to the next it is not read: neither of its clocks allows for so long a silence.
+    let client = pair.client.answer_pings_for(Duration::from_millis(1900));
     let server = async {
-        for number in 0..6 {
+        for number in 0..3 {
             pair.server.expect_text(&format!("{number}")).await;
         }
     };
