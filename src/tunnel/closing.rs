@@ -166,7 +166,8 @@ impl Relay {
     /// The deadline of the ending has passed.
     pub(super) fn on_ending_deadline(&mut self, now: Instant) {
         let Some(ending) = &mut self.ending else { return };
-        let is_owed = |link: &Link| link.takes_frames() && matches!(link.farewell, Farewell::AfterPeer { .. });
+        let is_owed =
+            |link: &Link| link.takes_frames() && matches!(link.farewell, Farewell::AfterPeer { .. });
         if ending.is_second || !(is_owed(&self.client) || is_owed(&self.upstream)) {
             self.cut_both();
             return;
@@ -176,7 +177,9 @@ impl Relay {
         let mut lost = 0;
         for link in [&mut self.client, &mut self.upstream] {
             match link.farewell {
-                Farewell::AfterPeer { words, .. } if link.takes_frames() => link.farewell = Farewell::Close(words),
+                Farewell::AfterPeer { words, .. } if link.takes_frames() => {
+                    link.farewell = Farewell::Close(words)
+                }
                 _ => lost += link.cut(),
             }
         }

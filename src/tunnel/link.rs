@@ -115,7 +115,13 @@ impl Link {
 
     /// Sends `bytes`, at once as far as the socket takes them; `edge` is the offset of the last frame
     /// edge in them. Answers how many bytes were lost because the peer is gone.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8], edge: Option<usize>, now: Instant) -> usize {
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        edge: Option<usize>,
+        now: Instant,
+    ) -> usize {
         let Some(stream) = &mut self.stream else { return bytes.len() };
         let mut at = 0;
         if self.egress.is_empty() {

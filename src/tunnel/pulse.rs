@@ -160,7 +160,15 @@ mod tests {
         for pong in [r#"{"type":"pong"}"#, r#" { "type" : "pong" } "#, "{\n\"type\":\"pong\"\n}"] {
             assert!(is_json_pong(pong.as_bytes()), "{pong}");
         }
-        for other in ["", "pong", r#"{"type":"ping"}"#, r#"{"type":"pong","id":1}"#, r#"["pong"]"#, r#"{"type":1}"#, "{"] {
+        for other in [
+            "",
+            "pong",
+            r#"{"type":"ping"}"#,
+            r#"{"type":"pong","id":1}"#,
+            r#"["pong"]"#,
+            r#"{"type":1}"#,
+            "{",
+        ] {
             assert!(!is_json_pong(other.as_bytes()), "{other}");
         }
     }

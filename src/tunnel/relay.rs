@@ -231,7 +231,9 @@ impl Relay {
             handle.on_discarded(lost);
             match side {
                 Side::Client => handle.on_in(scanned.messages, scanned.forward - lost.min(scanned.forward)),
-                Side::Upstream => handle.on_out(scanned.messages, scanned.forward - lost.min(scanned.forward)),
+                Side::Upstream => {
+                    handle.on_out(scanned.messages, scanned.forward - lost.min(scanned.forward))
+                }
             }
         } else {
             handle.on_discarded(scanned.forward);
@@ -299,8 +301,12 @@ impl Relay {
                 heard = Some((code, verdict));
                 verdict
             }
-            Opcode::Pong => own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_pong(whole.payload, now, metrics)),
-            Opcode::Text => own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_text(whole.payload, now, metrics)),
+            Opcode::Pong => {
+                own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_pong(whole.payload, now, metrics))
+            }
+            Opcode::Text => {
+                own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_text(whole.payload, now, metrics))
+            }
             Opcode::Ping => {
                 if let Some(pulse) = other {
                     pulse.on_foreign_ping(now);

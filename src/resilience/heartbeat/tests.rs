@@ -52,7 +52,11 @@ fn a_pong_tells_the_round_trip_and_quiets_the_clock() {
     let rtt = Duration::from_millis(42);
     assert_eq!(heartbeat.on_pong(&payload, at + rtt), PongKind::Ours(Some(rtt)));
     assert_eq!(heartbeat.deadline(), Some(at + INTERVAL));
-    assert_eq!(heartbeat.on_pong(&payload, at + rtt), PongKind::Ours(None), "the same pong again is still ours");
+    assert_eq!(
+        heartbeat.on_pong(&payload, at + rtt),
+        PongKind::Ours(None),
+        "the same pong again is still ours"
+    );
 }
 
 #[test]
