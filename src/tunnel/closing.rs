@@ -178,7 +178,7 @@ impl Relay {
         for link in [&mut self.client, &mut self.upstream] {
             match link.farewell {
                 Farewell::AfterPeer { words, .. } if link.takes_frames() => {
-                    link.farewell = Farewell::Close(words)
+                    link.farewell = Farewell::Close(words);
                 }
                 _ => lost += link.cut(),
             }

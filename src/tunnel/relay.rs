@@ -232,7 +232,7 @@ impl Relay {
             match side {
                 Side::Client => handle.on_in(scanned.messages, scanned.forward - lost.min(scanned.forward)),
                 Side::Upstream => {
-                    handle.on_out(scanned.messages, scanned.forward - lost.min(scanned.forward))
+                    handle.on_out(scanned.messages, scanned.forward - lost.min(scanned.forward));
                 }
             }
         } else {
