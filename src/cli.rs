@@ -62,7 +62,9 @@ impl Settings {
     fn sources(self) -> Sources {
         Sources {
             file: self.config,
-            env: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+            env: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
             listen: self.listen,
             upstream: self.upstream,
             admin: self.admin,
@@ -139,7 +141,8 @@ fn check(sources: &Sources) -> anyhow::Result<()> {
 fn run_demo(args: &DemoArgs) -> anyhow::Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     runtime(workers)?.block_on(async {
-        let app = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot open a port for the demo server")?;
+        let app =
+            TcpListener::bind(("127.0.0.1", 0)).await.context("cannot open a port for the demo server")?;
         let app_address = app.local_addr()?;
         let yaml = format!(
             "listen: {{address: '{}'}}\nadmin: {{address: '{}'}}\nupstream: {{url: 'http://{app_address}'}}\n\

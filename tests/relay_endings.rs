@@ -281,25 +281,11 @@ async fn an_upstream_that_dies_between_fragments_has_its_client_told() {
     assert_eq!((said(&client), client.before.len()), ((1012, "upstream lost", End::Eof), 1));
 }
 
-/// Writes to an upstream that does not read until some of it is left in the proxy; no more than that, so
-/// that the end of the client's stream still gets through.
-async fn block_the_upstream(pair: &mut Pair) {
-    pair.server.stop_reading();
-    let frame = Frame::binary(vec![0; 16 * 1024]);
-    for _ in 0..2000 {
-        pair.client.send_frame(&frame).await;
-        if pair.proxy.metric("outrigger_buffered_bytes").await > 0.0 {
-            return;
-        }
-    }
-    panic!("32 MiB went to an upstream that does not read");
-}
-
 #[tokio::test]
 async fn a_client_that_is_gone_behind_bytes_that_nobody_takes_is_noticed_within_close_timeout() {
     for is_reset in [false, true] {
         let mut pair = Pair::open(QUICK).await;
-        block_the_upstream(&mut pair).await;
+        pair.block_the_upstream().await;
         if is_reset {
             pair.client.reset();
         } else {

@@ -147,7 +147,12 @@ impl Scanner {
 
     /// Walks `buf`: what was held of the last call, then what came since. Bytes that are lifted out are
     /// closed up, so that what goes on is one stretch at the front. Stops after `most` messages.
-    pub fn scan(&mut self, buf: &mut [u8], most: u32, mut judge: impl FnMut(Whole<'_>) -> Verdict) -> Scanned {
+    pub fn scan(
+        &mut self,
+        buf: &mut [u8],
+        most: u32,
+        mut judge: impl FnMut(Whole<'_>) -> Verdict,
+    ) -> Scanned {
         // `buf[..forward]` is settled, `buf[at..]` is unread; between them lies what was lifted out.
         let (mut forward, mut at, mut messages) = (0, 0, 0);
         let mut edge = self.at_frame_edge().then_some(0);
@@ -156,7 +161,8 @@ impl Scanner {
                 if at == buf.len() {
                     break Outcome::Open;
                 }
-                let here = usize::try_from(self.payload_left).map_or(buf.len() - at, |left| left.min(buf.len() - at));
+                let here = usize::try_from(self.payload_left)
+                    .map_or(buf.len() - at, |left| left.min(buf.len() - at));
                 pass(buf, &mut forward, &mut at, here);
                 self.payload_left -= here as u64;
                 if self.payload_left > 0 {
@@ -266,8 +272,11 @@ impl Scanner {
     fn enter(&mut self, header: &Header) {
         self.payload_left = header.payload;
         self.ends_message = header.fin;
-        self.open_message =
-            if header.fin { None } else { Some(self.open_message.unwrap_or(0).saturating_add(header.payload)) };
+        self.open_message = if header.fin {
+            None
+        } else {
+            Some(self.open_message.unwrap_or(0).saturating_add(header.payload))
+        };
     }
 }
 

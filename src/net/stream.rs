@@ -27,6 +27,17 @@ pub struct Hop {
 }
 
 impl Stream {
+    /// Writes what the kernel takes at this moment, whatever was said about readiness.
+    ///
+    /// # Errors
+    /// `WouldBlock` if that is nothing; else the connection is broken.
+    pub fn write_now(&self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => SockRef::from(tcp).send(buf),
+            Self::Unix(unix) => SockRef::from(unix).send(buf),
+        }
+    }
+
     /// Makes the coming drop send a reset rather than an orderly end, and lets the kernel forget what
     /// the peer did not take. Unix sockets know no reset.
     pub fn reset_on_drop(&self) {

@@ -7,8 +7,8 @@
 //! # Invariants
 //! 1. The pong clock starts when the ping was flushed, not when it was asked for.
 //! 2. Pongs are cumulative (RFC 6455 §5.5.3): the answer to a ping answers every older one.
-//! 3. While a ping of the *other* side is unanswered none is sent, for at most one timeout: a peer may
-//!    answer the newest ping only, and it must not be that one which is skipped.
+//! 3. While a ping of the *other* side is unanswered none is sent, for at most one timeout however many
+//!    there are: a peer may answer the newest ping only, and it must not be that one which is skipped.
 //! 4. A clock that was stopped ([`Heartbeat::shift`]) goes on where it stood.
 //!
 //! # Not here
@@ -89,7 +89,10 @@ impl Heartbeat {
     /// When [`Heartbeat::on_timer`] wants to be called next; never earlier than needed.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Quiet { ping_at } => Some(self.foreign_ping_until.map_or(ping_at, |until| ping_at.max(until))),
+            Phase::Quiet { ping_at } => Some(match self.foreign_ping_until {
+                Some(until) => until.clamp(ping_at, ping_at + self.timing.timeout),
+                None => ping_at,
+            }),
             Phase::Waiting { due, .. } => Some(due),
             Phase::Queued | Phase::Gone => None,
         }
@@ -177,19 +180,25 @@ impl Heartbeat {
     fn on_answer(&mut self, number: u32, now: Instant) -> PongKind {
         let is_remembered = self.newest - number < REMEMBERED as u32;
         let sent = if is_remembered { self.sent[number as usize % REMEMBERED].take() } else { None };
-        if number == self.newest
-            && let Phase::Waiting { since, .. } = self.phase
-        {
-            self.phase = Phase::Quiet { ping_at: since + self.timing.interval };
+        if number == self.newest {
+            match self.phase {
+                Phase::Waiting { since, .. } => {
+                    self.phase = Phase::Quiet { ping_at: since + self.timing.interval };
+                }
+                // It has left, though what was queued behind it has not.
+                Phase::Queued => self.phase = Phase::Quiet { ping_at: now + self.timing.interval },
+                Phase::Quiet { .. } | Phase::Gone => {}
+            }
         }
         PongKind::Ours(sent.map(|sent| now.saturating_duration_since(sent)))
     }
 
-    /// The clocks stood still for `pause`: reading from this peer was not possible.
-    pub fn shift(&mut self, pause: Duration) {
+    /// For `pause` until `now` the clocks stood still: reading from this peer was not possible.
+    pub fn shift(&mut self, pause: Duration, now: Instant) {
         match &mut self.phase {
             Phase::Quiet { .. } | Phase::Queued | Phase::Gone => {}
-            Phase::Waiting { due, .. } => *due += pause,
+            // A ping that left meanwhile has a clock that only stood since then.
+            Phase::Waiting { since, due } => *due += pause.min(now.saturating_duration_since(*since)),
         }
         if let Some(until) = &mut self.foreign_ping_until {
             *until += pause;

@@ -64,7 +64,8 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
             Err(error) => {
                 state.metrics.accept_errors.inc();
                 // A client that is gone before it was taken in is no reason to wait.
-                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+                {
                     warn!(%error, "cannot accept; trying again shortly");
                     sleep(PAUSE).await;
                 }

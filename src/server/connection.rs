@@ -46,8 +46,9 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, seen: Seen) {
         Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, Instant::now()));
     let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
-    let service =
-        service_fn(|request| Box::pin(service::serve(Arc::clone(&state), Arc::clone(&session), seen, request)));
+    let service = service_fn(|request| {
+        Box::pin(service::serve(Arc::clone(&state), Arc::clone(&session), seen, request))
+    });
     let mut connection = http1::Builder::new()
         .preserve_header_case(true)
         .max_header_size(listen.max_header_bytes)

@@ -186,7 +186,10 @@ mod tests {
         assert!(check(&head("GET", Version::HTTP_10, &GOOD), false).is_err());
         assert!(check(&head("GET", Version::HTTP_11, &GOOD), true).is_err());
         let empty = [&GOOD[..], &[("content-length", "0")]].concat();
-        assert!(check(&head("GET", Version::HTTP_11, &empty), false).is_ok(), "some clients say that there is none");
+        assert!(
+            check(&head("GET", Version::HTTP_11, &empty), false).is_ok(),
+            "some clients say that there is none"
+        );
     }
 
     #[test]
@@ -199,7 +202,11 @@ mod tests {
             (&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c, websocket")], true),
         ];
         for (headers, expected) in cases {
-            assert_eq!(is_handshake(&head("GET", Version::HTTP_11, headers).headers), expected, "{headers:?}");
+            assert_eq!(
+                is_handshake(&head("GET", Version::HTTP_11, headers).headers),
+                expected,
+                "{headers:?}"
+            );
         }
     }
 }

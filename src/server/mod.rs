@@ -102,7 +102,8 @@ impl Server {
             }
         };
         let (admin, admin_address) = listen("admin.address", config.admin.address)?;
-        let probes = config.admin.probe_address.map(|probes| listen("admin.probe_address", probes)).transpose()?;
+        let probes =
+            config.admin.probe_address.map(|probes| listen("admin.probe_address", probes)).transpose()?;
         Ok(Self {
             listener,
             address,

@@ -34,15 +34,28 @@ pub(super) struct Patience {
 
 impl Patience {
     /// From the accept. A client that takes not one byte of an answer for `stall` is given up.
-    pub(super) fn new(handshake: Duration, keep_alive: Duration, stall: Option<Duration>, now: Instant) -> Self {
-        Self { handshake, keep_alive, stall, phase: Phase::Head { until: now + handshake }, stalled_since: None }
+    pub(super) fn new(
+        handshake: Duration,
+        keep_alive: Duration,
+        stall: Option<Duration>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            handshake,
+            keep_alive,
+            stall,
+            phase: Phase::Head { until: now + handshake },
+            stalled_since: None,
+        }
     }
 
     /// When it runs out.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Head { until } | Phase::Idle { until } => Some(until),
-            Phase::Serving | Phase::Flushing => self.stalled_since.zip(self.stall).map(|(since, stall)| since + stall),
+            Phase::Serving | Phase::Flushing => {
+                self.stalled_since.zip(self.stall).map(|(since, stall)| since + stall)
+            }
         }
     }
 

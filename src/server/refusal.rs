@@ -56,8 +56,12 @@ impl Refusal {
             Self::NoHttp => (StatusCode::NOT_FOUND, "http_refused"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::Upstream(error) => match error {
-                UpstreamError::Dial(DialError::Timeout { .. }) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
-                UpstreamError::Dial(DialError::Io { .. }) => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
+                UpstreamError::Dial(DialError::Timeout { .. }) => {
+                    (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout")
+                }
+                UpstreamError::Dial(DialError::Io { .. }) => {
+                    (StatusCode::BAD_GATEWAY, "upstream_unreachable")
+                }
                 UpstreamError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
                 UpstreamError::Broken(_) => (StatusCode::BAD_GATEWAY, "upstream_broken"),
                 UpstreamError::BadUpgrade(_) => (StatusCode::BAD_GATEWAY, "upstream_bad_upgrade"),
@@ -148,7 +152,10 @@ mod tests {
 
     #[test]
     fn every_answer_says_that_it_is_ours_and_tells_no_address() {
-        let dial = || DialError::Io { target: "10.1.2.3:3000".into(), source: io::ErrorKind::ConnectionRefused.into() };
+        let dial = || DialError::Io {
+            target: "10.1.2.3:3000".into(),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        };
         let refusals = [
             Refusal::Malformed("the key is not 16 bytes in base64"),
             Refusal::Version,

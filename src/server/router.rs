@@ -38,7 +38,8 @@ impl<R: Matched> Router<R> {
         self.routes
             .iter()
             .find(|route| {
-                (route.hosts().is_empty() || route.hosts().contains(&host)) && matches(route.path(), &segments)
+                (route.hosts().is_empty() || route.hosts().contains(&host))
+                    && matches(route.path(), &segments)
             })
             .unwrap_or(&self.fallback)
     }
@@ -181,7 +182,9 @@ mod tests {
 
     #[test]
     fn a_port_is_not_part_of_a_host() {
-        for (host, name) in [("a:80", "a"), ("a", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a:b", "a:b")] {
+        for (host, name) in
+            [("a:80", "a"), ("a", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a:b", "a:b")]
+        {
             assert_eq!(without_port(host), name);
         }
     }

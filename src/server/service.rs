@@ -83,7 +83,10 @@ async fn plain(passage: Passage, mut request: Request<Incoming>) -> Response<Ans
     response
 }
 
-async fn try_plain(passage: &Passage, mut request: Request<Incoming>) -> Result<Response<AnswerBody>, Refusal> {
+async fn try_plain(
+    passage: &Passage,
+    mut request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Refusal> {
     let Passage { route, session, seen, .. } = passage;
     if !route.config.policy.http.pass {
         return Err(Refusal::NoHttp);

@@ -151,7 +151,10 @@ mod tests {
         for (at, label) in L::ALL.iter().enumerate() {
             assert_eq!(label.index(), at);
             let text = label.as_str();
-            assert!(!text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+            assert!(
+                !text.is_empty()
+                    && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            );
             assert!(L::ALL[..at].iter().all(|other| other.as_str() != text), "{text} twice");
         }
     }

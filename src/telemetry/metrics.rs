@@ -17,7 +17,8 @@ use crate::frame::{CloseCode, code_label};
 /// Round trips: from a pod's own host to a phone on a bad line.
 const RTT_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// An upstream handshake is a few local round trips, or something is wrong.
-const HANDSHAKE_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const HANDSHAKE_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// From a failed page load to days.
 const DURATION_BUCKETS: &[f64] =
     &[0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0, 259_200.0];
@@ -92,8 +93,16 @@ impl Metrics {
                 "WebSocket connections ended, by the reason they ended for",
                 &["route", "reason"],
             )?,
-            closes: d.counters("closes_total", "First Close of a connection, by who said it", &["by", "code"])?,
-            handshakes: d.counters("handshakes_total", "WebSocket handshakes, by outcome", &["route", "outcome"])?,
+            closes: d.counters(
+                "closes_total",
+                "First Close of a connection, by who said it",
+                &["by", "code"],
+            )?,
+            handshakes: d.counters(
+                "handshakes_total",
+                "WebSocket handshakes, by outcome",
+                &["route", "outcome"],
+            )?,
             http_requests: d.counters(
                 "http_requests_total",
                 "Plain HTTP requests, by class of answer",
@@ -124,10 +133,13 @@ impl Metrics {
             heartbeat_rtt: d.histogram("heartbeat_rtt_seconds", "From a ping to its pong", RTT_BUCKETS)?,
             heartbeat_missed: d.counter("heartbeat_missed_total", "Pongs that did not come in time")?,
             draining: d.gauge("draining", "1 from the moment a drain was asked for")?,
-            accept_errors: d.counter("accept_errors_total", "Accepts that failed, mostly for want of descriptors")?,
+            accept_errors: d
+                .counter("accept_errors_total", "Accepts that failed, mostly for want of descriptors")?,
             dials: d.gauge("dials_in_progress", "Connects to an upstream in progress")?,
-            http_connections: d.gauge("http_connections", "HTTP connections of clients that are no WebSocket (yet)")?,
-            http_in_flight: d.gauge("http_requests_in_flight", "Plain HTTP requests that are not answered in full")?,
+            http_connections: d
+                .gauge("http_connections", "HTTP connections of clients that are no WebSocket (yet)")?,
+            http_in_flight: d
+                .gauge("http_requests_in_flight", "Plain HTTP requests that are not answered in full")?,
             log_lines_dropped: d.counter(
                 "log_lines_dropped_total",
                 "Log lines dropped because standard output did not take them",
@@ -271,7 +283,11 @@ mod tests {
         let families = metrics.gather();
         assert!(families.iter().all(|f| f.name().starts_with("edge_") || f.name().starts_with("process_")));
         let ends = families.iter().find(|f| f.name() == "edge_disconnections_total").unwrap();
-        assert_eq!(ends.get_metric().len(), Reason::ALL.len(), "a rate() needs the zero before the first event");
+        assert_eq!(
+            ends.get_metric().len(),
+            Reason::ALL.len(),
+            "a rate() needs the zero before the first event"
+        );
     }
 
     #[test]

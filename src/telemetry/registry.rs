@@ -271,7 +271,8 @@ impl Registry {
             }
         }
         let m = &self.metrics;
-        let raise = |counter: &prometheus::IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+        let raise =
+            |counter: &prometheus::IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
         raise(&m.messages_in, totals.messages_in);
         raise(&m.messages_out, totals.messages_out);
         raise(&m.bytes_in, totals.bytes_in);

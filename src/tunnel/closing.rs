@@ -44,7 +44,10 @@ impl Relay {
             Farewell::Nothing | Farewell::AfterPeer { .. } | Farewell::End | Farewell::Reset(None) => None,
         };
         self.client.farewell = client;
-        self.upstream.farewell = upstream;
+        // An upstream whose Close was kept from the client may still be owed its answer.
+        if upstream != Farewell::Nothing {
+            self.upstream.farewell = upstream;
+        }
         let ended = Ended { reason, close: ours.or(said), fault };
         self.ending =
             Some(Box::new(Ending { ended, deadline: now + policy.close_timeout, is_second: false }));
@@ -85,6 +88,7 @@ impl Relay {
         if verdict == Verdict::Drop && side == Side::Upstream && self.ending.is_none() {
             // Held to the drain's schedule: the server is answered, the client not told yet.
             self.upstream.farewell = Farewell::Close(Words { code, reason: "" });
+            self.upstream_pulse = None;
             return;
         }
         self.begin(reason, Some((by, code)), None, now);
@@ -109,12 +113,19 @@ impl Relay {
         match side {
             _ if was_closed => {}
             Side::Client => self.begin(Reason::ClientLost, None, None, now),
-            Side::Upstream if self.holds_to_schedule() => {
-                let lost = self.upstream.close();
-                self.live.handle().on_discarded(lost);
-            }
-            Side::Upstream => self.begin(Reason::UpstreamLost, None, None, now),
+            Side::Upstream => self.on_upstream_lost(Reason::UpstreamLost, now),
         }
+    }
+
+    /// The upstream is gone, or as good as gone. While a drain has planned the client's Close, that one
+    /// stands: only this hop ends.
+    pub(super) fn on_upstream_lost(&mut self, reason: Reason, now: Instant) {
+        if !self.holds_to_schedule() {
+            return self.begin(reason, None, None, now);
+        }
+        self.upstream_pulse = None;
+        let lost = self.upstream.cut();
+        self.live.handle().on_discarded(lost);
     }
 
     /// Whether a Close that `side` says now is replaced by ours.
@@ -133,28 +144,30 @@ impl Relay {
 
     /// Does what can be done now of what either side is owed. True when that changed anything.
     pub(super) fn settle(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let is_held = self.upstream.farewell != Farewell::Nothing;
-        if self.ending.is_none() && !is_held {
+        if self.ending.is_none() {
             for link in [&mut self.client, &mut self.upstream] {
                 if link.writing == Writing::Broken && link.is_open() {
                     link.broken_since.get_or_insert(now);
                 }
             }
-            return false;
+            let is_held = self.upstream.farewell != Farewell::Nothing || self.upstream.heard_close.is_some();
+            if !is_held {
+                return false;
+            }
         }
         // A client that does not read is sent its Close in place of what it did not take the start of.
         let is_slow = self.ending.as_ref().is_some_and(|ending| ending.ended.reason == Reason::SlowConsumer);
-        let mut lost = 0;
-        let client = step(&mut self.client, &self.upstream, is_slow, true, &mut lost, cx, now);
-        let upstream = step(&mut self.upstream, &self.client, false, false, &mut lost, cx, now);
-        self.live.handle().on_discarded(lost);
-        client || upstream
+        let client = step(&mut self.client, &self.upstream, is_slow, cx, now);
+        let upstream = step(&mut self.upstream, &self.client, false, cx, now);
+        self.live.handle().on_discarded(client.lost + upstream.lost);
+        client.changed || upstream.changed
     }
 
     /// The deadline of the ending has passed.
     pub(super) fn on_ending_deadline(&mut self, now: Instant) {
         let Some(ending) = &mut self.ending else { return };
-        let is_owed = |link: &Link| link.takes_frames() && matches!(link.farewell, Farewell::AfterPeer { .. });
+        let is_owed =
+            |link: &Link| link.takes_frames() && matches!(link.farewell, Farewell::AfterPeer { .. });
         if ending.is_second || !(is_owed(&self.client) || is_owed(&self.upstream)) {
             self.cut_both();
             return;
@@ -164,7 +177,9 @@ impl Relay {
         let mut lost = 0;
         for link in [&mut self.client, &mut self.upstream] {
             match link.farewell {
-                Farewell::AfterPeer { words, .. } if link.takes_frames() => link.farewell = Farewell::Close(words),
+                Farewell::AfterPeer { words, .. } if link.takes_frames() => {
+                    link.farewell = Farewell::Close(words);
+                }
                 _ => lost += link.cut(),
             }
         }
@@ -183,34 +198,36 @@ impl Relay {
     }
 }
 
-/// One step for `link`, whose frames come from `peer`.
-fn step(
-    link: &mut Link,
-    peer: &Link,
-    is_slow: bool,
-    is_client: bool,
-    lost: &mut usize,
-    cx: &mut Context<'_>,
-    now: Instant,
-) -> bool {
+/// What a step did.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// Something is different now: there may be a next step.
+    changed: bool,
+    /// Bytes that the link will never take.
+    lost: usize,
+}
+
+/// One step for `link`, whose frames come from `peer`. `is_slow`: it did not take what it was sent.
+fn step(link: &mut Link, peer: &Link, is_slow: bool, cx: &mut Context<'_>, now: Instant) -> Step {
     if !link.is_open() {
-        return false;
+        return Step { changed: false, lost: 0 };
     }
     let before = (link.farewell, link.writing);
+    let mut lost = 0;
     match link.farewell {
         Farewell::Nothing => {}
+        Farewell::AfterPeer { .. } | Farewell::Close(_) if !link.takes_frames() => {
+            link.farewell = Farewell::Nothing;
+        }
         Farewell::AfterPeer { words, .. } => {
-            if !link.takes_frames() {
-                link.farewell = Farewell::Nothing;
-            } else if !peer.says_frames() {
+            if !peer.says_frames() {
                 link.farewell = Farewell::Close(words);
             }
         }
         Farewell::Close(words) => {
-            let is_at_edge = peer.scanner.at_frame_edge();
-            if !link.takes_frames() {
-                link.farewell = Farewell::Nothing;
-            } else if is_slow && link.egress.cut_to_edge() || is_at_edge {
+            let forgotten = if is_slow { link.egress.cut_to_edge() } else { None };
+            if forgotten.is_some() || peer.scanner.at_frame_edge() {
+                lost += forgotten.unwrap_or(0);
                 link.say(words, now);
                 link.farewell = Farewell::Nothing;
             } else if is_slow || !peer.says_frames() {
@@ -230,22 +247,22 @@ fn step(
                 && peer.scanner.at_frame_edge()
             {
                 link.say(words, now);
-                *lost += link.flush(cx, now);
+                lost += link.flush(cx, now);
             }
             // Even if all was said: whoever answers no ping will not answer a Close either.
-            *lost += link.cut();
-            return true;
+            lost += link.cut();
+            return Step { changed: true, lost };
         }
     }
-    *lost += link.flush(cx, now);
-    if link.is_done(is_client) {
-        *lost += link.close();
-        return true;
+    lost += link.flush(cx, now);
+    if link.is_done() {
+        lost += link.close();
+        return Step { changed: true, lost };
     }
     // After a fault the sender is not listened to any more: its stream is ended once it was told why.
     let is_at_fault = link.reading == Reading::Blind && link.heard_close.is_none();
     if is_at_fault && link.writing == Writing::CloseSaid && link.egress.is_empty() {
         link.say_end(cx);
     }
-    before != (link.farewell, link.writing)
+    Step { changed: before != (link.farewell, link.writing), lost }
 }

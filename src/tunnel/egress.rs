@@ -13,9 +13,13 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 
-/// A queue of bytes behind a full socket.
+/// A queue of bytes behind a full socket. One pointer wide: most links never have one.
 #[derive(Debug, Default)]
-pub(super) struct Egress {
+pub(super) struct Egress(Option<Box<Queue>>);
+
+/// Never empty.
+#[derive(Debug)]
+struct Queue {
     bytes: Vec<u8>,
     /// `bytes[..sent]` were taken.
     sent: usize,
@@ -25,53 +29,55 @@ pub(super) struct Egress {
 
 impl Egress {
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.0.is_none()
     }
 
     /// Bytes that wait.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.sent
+        self.0.as_ref().map_or(0, |queue| queue.bytes.len() - queue.sent)
     }
 
     /// Memory that it holds.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.0.as_ref().map_or(0, |queue| queue.bytes.capacity())
     }
 
     /// Adds what comes next; `edge` is the offset in `more` of its last frame edge, if it has one.
     pub(super) fn push(&mut self, more: &[u8], edge: Option<usize>) {
-        if self.sent > 0 && self.sent >= self.bytes.len() / 2 {
+        if more.is_empty() {
+            return;
+        }
+        let queue = self.0.get_or_insert_with(|| Box::new(Queue { bytes: Vec::new(), sent: 0, edge: None }));
+        if queue.sent > 0 && queue.sent >= queue.bytes.len() / 2 {
             // At most as many bytes are moved as were sent since the last time.
-            self.bytes.drain(..self.sent);
-            self.edge = self.edge.and_then(|edge| edge.checked_sub(self.sent));
-            self.sent = 0;
+            queue.bytes.drain(..queue.sent);
+            queue.edge = queue.edge.and_then(|edge| edge.checked_sub(queue.sent));
+            queue.sent = 0;
         }
         if let Some(edge) = edge {
-            self.edge = Some(self.bytes.len() + edge);
+            queue.edge = Some(queue.bytes.len() + edge);
         }
-        self.bytes.extend_from_slice(more);
+        queue.bytes.extend_from_slice(more);
     }
 
-    /// Forgets what follows the last frame edge, so that a Close can be said. False if the frame has
-    /// begun to leave: then the wire is inside it for good.
-    pub(super) fn cut_to_edge(&mut self) -> bool {
-        match self.edge {
-            Some(edge) if edge >= self.sent && !self.is_empty() => {
-                self.bytes.truncate(edge);
-                if self.sent == self.bytes.len() {
-                    self.clear();
-                }
-                true
-            }
-            Some(_) | None => false,
+    /// Forgets what follows the last frame edge, so that a Close can be said, and answers how much that
+    /// was. Nothing if the frame has begun to leave: then the wire is inside it for good.
+    pub(super) fn cut_to_edge(&mut self) -> Option<usize> {
+        let queue = self.0.as_mut()?;
+        let edge = queue.edge.filter(|edge| *edge >= queue.sent)?;
+        let lost = queue.bytes.len() - edge;
+        queue.bytes.truncate(edge);
+        if queue.sent == edge {
+            self.0 = None;
         }
+        Some(lost)
     }
 
     /// Forgets everything and answers how much that was.
     pub(super) fn clear(&mut self) -> usize {
         let len = self.len();
-        *self = Self::default();
+        self.0 = None;
         len
     }
 
@@ -82,20 +88,19 @@ impl Egress {
         socket: &mut S,
         took: &mut usize,
     ) -> Poll<io::Result<()>> {
-        while self.sent < self.bytes.len() {
-            match Pin::new(&mut *socket).poll_write(cx, &self.bytes[self.sent..]) {
+        let Some(queue) = &mut self.0 else { return Poll::Ready(Ok(())) };
+        while queue.sent < queue.bytes.len() {
+            match Pin::new(&mut *socket).poll_write(cx, &queue.bytes[queue.sent..]) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
-                    self.sent += n;
+                    queue.sent += n;
                     *took += n;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-        if !self.bytes.is_empty() {
-            self.clear();
-        }
+        self.0 = None;
         Poll::Ready(Ok(()))
     }
 }
@@ -147,7 +152,7 @@ mod tests {
         }
         assert_eq!(socket.got, b"hello world");
         assert!(egress.is_empty());
-        assert_eq!(egress.bytes.capacity(), 0);
+        assert_eq!(egress.capacity(), 0);
     }
 
     #[test]
@@ -158,13 +163,13 @@ mod tests {
         egress.push(b"BB", Some(0)); // a frame that goes on ...
         egress.push(b"BB", None); // ... and on
         flush(&mut egress, &mut socket);
-        assert!(egress.cut_to_edge());
+        assert_eq!(egress.cut_to_edge(), Some(4));
         assert_eq!(egress.len(), 3);
         egress.push(b"CC", Some(0));
         socket.room = 4;
         flush(&mut egress, &mut socket);
         assert_eq!(socket.got, b"AAAAC");
-        assert!(!egress.cut_to_edge(), "half of it is on the wire");
+        assert_eq!(egress.cut_to_edge(), None, "half of it is on the wire");
     }
 
     #[test]
@@ -174,9 +179,9 @@ mod tests {
         egress.push(b"AAAABB", Some(4));
         flush(&mut egress, &mut socket);
         egress.push(b"BB", None);
-        assert!(!egress.cut_to_edge(), "the frame at the edge has begun to leave");
+        assert_eq!(egress.cut_to_edge(), None, "the frame at the edge has begun to leave");
         egress.push(b"BCC", Some(1));
-        assert!(egress.cut_to_edge());
+        assert_eq!(egress.cut_to_edge(), Some(2));
         assert_eq!(egress.len(), 4);
     }
 }

@@ -113,7 +113,10 @@ mod tests {
             // Whoever is not to blame and still there is told, not cut.
             let innocent_client = matches!(
                 reason,
-                Reason::UpstreamLost | Reason::UpstreamHeartbeatTimeout | Reason::SlowUpstream | Reason::Drained
+                Reason::UpstreamLost
+                    | Reason::UpstreamHeartbeatTimeout
+                    | Reason::SlowUpstream
+                    | Reason::Drained
             );
             assert!(!innocent_client || matches!(client, F::Close(_)), "{reason:?}");
             assert!(

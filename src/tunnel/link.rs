@@ -65,13 +65,13 @@ pub(super) struct Link {
     pub(super) heard_close: Option<CloseCode>,
     /// What it is owed, once the connection ends.
     pub(super) farewell: Farewell,
-    /// Whether frames of ours must be masked: towards servers (RFC 6455 §5.1).
-    masks: bool,
+    /// Whether the peer is the server: frames to it are masked (RFC 6455 §5.1), and it ends first.
+    is_upstream: bool,
 }
 
 impl Link {
     /// `early` came together with the handshake.
-    pub(super) fn new(stream: Stream, early: &[u8], scanner: Scanner, masks: bool) -> Self {
+    pub(super) fn new(stream: Stream, early: &[u8], scanner: Scanner, is_upstream: bool) -> Self {
         Self {
             stream: Some(stream),
             scanner,
@@ -85,7 +85,7 @@ impl Link {
             writing: Writing::Frames,
             heard_close: None,
             farewell: Farewell::Nothing,
-            masks,
+            is_upstream,
         }
     }
 
@@ -115,7 +115,13 @@ impl Link {
 
     /// Sends `bytes`, at once as far as the socket takes them; `edge` is the offset of the last frame
     /// edge in them. Answers how many bytes were lost because the peer is gone.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8], edge: Option<usize>, now: Instant) -> usize {
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        edge: Option<usize>,
+        now: Instant,
+    ) -> usize {
         let Some(stream) = &mut self.stream else { return bytes.len() };
         let mut at = 0;
         if self.egress.is_empty() {
@@ -150,6 +156,18 @@ impl Link {
         0
     }
 
+    /// Whether the peer took anything after all. A socket counts as writable again only when a good part
+    /// of its queue has left, which takes a slow peer longer than its timeout: here it is asked directly.
+    pub(super) fn has_taken_some(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        let mut took = 0;
+        let flushed = self.egress.poll_flush(cx, &mut Unready(stream), &mut took);
+        if took > 0 {
+            self.stalled_since = flushed.is_pending().then_some(now);
+        }
+        took > 0
+    }
+
     /// Queues a frame of ours; the caller has seen to it that the wire is at an edge.
     pub(super) fn push(&mut self, opcode: Opcode, payload: &[u8], now: Instant) {
         let frame = ControlFrame::new(opcode, payload, self.mask());
@@ -171,7 +189,7 @@ impl Link {
 
     /// Any mask will do: these payloads are ours, no attacker chose them (RFC 6455 §10.3).
     fn mask(&self) -> Option<[u8; 4]> {
-        self.masks.then(|| fastrand::u32(..).to_be_bytes())
+        self.is_upstream.then(|| fastrand::u32(..).to_be_bytes())
     }
 
     /// Sends the end of the stream; true once that is done (or can never be).
@@ -198,7 +216,7 @@ impl Link {
     }
 
     /// Nothing is left to be done on this hop.
-    pub(super) fn is_done(&self, is_client: bool) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         match (self.writing, self.reading) {
             (Writing::Frames, _) => false,
             (Writing::Broken | Writing::EndSaid, reading) => reading == Reading::Ended,
@@ -206,7 +224,7 @@ impl Link {
             // for, and the client gets ours.
             (Writing::CloseSaid, reading) => {
                 self.egress.is_empty()
-                    && (reading == Reading::Ended || is_client && self.heard_close.is_some())
+                    && (reading == Reading::Ended || !self.is_upstream && self.heard_close.is_some())
             }
         }
     }
@@ -260,5 +278,25 @@ impl Link {
             }
         };
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+}
+
+/// Writes without asking whether the socket is ready.
+struct Unready<'a>(&'a Stream);
+
+impl AsyncWrite for Unready<'_> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.0.write_now(buf) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

@@ -3,6 +3,8 @@
 //! # Not here
 //! When a ping is due and what a silence means ([`crate::resilience::Heartbeat`]).
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::link::Link;
@@ -99,9 +101,9 @@ impl Pulse {
         self.heartbeat.on_foreign_ping(now);
     }
 
-    /// The peer was not read for so long.
-    pub(super) fn shift(&mut self, pause: std::time::Duration) {
-        self.heartbeat.shift(pause);
+    /// The peer was not read for so long, until now.
+    pub(super) fn shift(&mut self, pause: Duration, now: Instant) {
+        self.heartbeat.shift(pause, now);
     }
 
     /// Judges a pong frame: ours are lifted out.
@@ -158,7 +160,15 @@ mod tests {
         for pong in [r#"{"type":"pong"}"#, r#" { "type" : "pong" } "#, "{\n\"type\":\"pong\"\n}"] {
             assert!(is_json_pong(pong.as_bytes()), "{pong}");
         }
-        for other in ["", "pong", r#"{"type":"ping"}"#, r#"{"type":"pong","id":1}"#, r#"["pong"]"#, r#"{"type":1}"#, "{"] {
+        for other in [
+            "",
+            "pong",
+            r#"{"type":"ping"}"#,
+            r#"{"type":"pong","id":1}"#,
+            r#"["pong"]"#,
+            r#"{"type":1}"#,
+            "{",
+        ] {
             assert!(!is_json_pong(other.as_bytes()), "{other}");
         }
     }

@@ -205,7 +205,7 @@ impl Relay {
                 Side::Upstream => &mut self.upstream_pulse,
             };
             if let Some(pulse) = pulse {
-                pulse.shift(pause);
+                pulse.shift(pause, now);
             }
             self.last_activity = (self.last_activity + pause).min(now);
         }
@@ -231,7 +231,9 @@ impl Relay {
             handle.on_discarded(lost);
             match side {
                 Side::Client => handle.on_in(scanned.messages, scanned.forward - lost.min(scanned.forward)),
-                Side::Upstream => handle.on_out(scanned.messages, scanned.forward - lost.min(scanned.forward)),
+                Side::Upstream => {
+                    handle.on_out(scanned.messages, scanned.forward - lost.min(scanned.forward));
+                }
             }
         } else {
             handle.on_discarded(scanned.forward);
@@ -299,8 +301,12 @@ impl Relay {
                 heard = Some((code, verdict));
                 verdict
             }
-            Opcode::Pong => own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_pong(whole.payload, now, metrics)),
-            Opcode::Text => own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_text(whole.payload, now, metrics)),
+            Opcode::Pong => {
+                own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_pong(whole.payload, now, metrics))
+            }
+            Opcode::Text => {
+                own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_text(whole.payload, now, metrics))
+            }
             Opcode::Ping => {
                 if let Some(pulse) = other {
                     pulse.on_foreign_ping(now);
@@ -366,17 +372,19 @@ impl Future for Relay {
             this.on_command(command, now);
         }
         if this.armed.is_some_and(|armed| armed <= now) {
-            this.on_time(now);
+            this.on_time(cx, now);
         }
         let busy = scratch::with(|scratch| {
             loop {
+                let had_upstream = this.upstream.is_open();
                 let lost = this.client.flush(cx, now) + this.upstream.flush(cx, now);
                 let up = this.pump(cx, Side::Client, scratch, now);
                 let down = this.pump(cx, Side::Upstream, scratch, now);
                 this.live.handle().on_discarded(lost);
                 this.beat(cx, now);
-                // Each step of an ending happens once, so that this loop ends.
-                if !this.settle(cx, now) {
+                // Each step of an ending happens once, so that this loop ends. A client that waited for an
+                // upstream that is gone now has to be read again.
+                if !this.settle(cx, now) && this.upstream.is_open() == had_upstream {
                     break up == Pumped::Busy || down == Pumped::Busy;
                 }
             }

@@ -8,7 +8,10 @@
 
 mod bounds;
 mod endings;
+mod heartbeat;
+mod schedule;
 mod waking;
+mod walk;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -133,6 +136,8 @@ impl End {
         match socket.read_to_end(&mut heard) {
             Ok(_) => (heard, true),
             Err(error) if error.kind() == ErrorKind::WouldBlock => (heard, false),
+            // How a Unix socket says that it was closed before all was read.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => (heard, true),
             Err(error) => panic!("{error}"),
         }
     }

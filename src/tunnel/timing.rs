@@ -72,7 +72,7 @@ impl Relay {
     }
 
     /// A deadline has passed: which?
-    pub(super) fn on_time(&mut self, now: Instant) {
+    pub(super) fn on_time(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.armed = None;
         if let Some(ending) = &self.ending {
             if ending.deadline <= now {
@@ -87,11 +87,11 @@ impl Relay {
         {
             return self.begin(close.reason, Some((By::Proxy, close.code)), None, now);
         }
-        if is_due(self.stall_deadline(Side::Client)) {
+        if is_due(self.stall_deadline(Side::Client)) && !self.client.has_taken_some(cx, now) {
             return self.begin(Reason::SlowConsumer, None, None, now);
         }
-        if is_due(self.stall_deadline(Side::Upstream)) {
-            return self.begin(Reason::SlowUpstream, None, None, now);
+        if is_due(self.stall_deadline(Side::Upstream)) && !self.upstream.has_taken_some(cx, now) {
+            return self.on_upstream_lost(Reason::SlowUpstream, now);
         }
         for side in [Side::Client, Side::Upstream] {
             if is_due(self.broken_deadline(side)) {
@@ -121,7 +121,7 @@ impl Relay {
         if let Some(pulse) = &mut self.upstream_pulse
             && pulse.on_timer(self.upstream.is_paused(), now, metrics)
         {
-            self.begin(Reason::UpstreamHeartbeatTimeout, None, None, now);
+            self.on_upstream_lost(Reason::UpstreamHeartbeatTimeout, now);
         }
     }
 

@@ -239,7 +239,12 @@ mod tests {
         let mut headers = map(pairs);
         let target = Target::Tcp { host: "::1".into(), port: 3000 };
         let seen = Seen { client: "[2001:db8::7]:1234".parse().ok(), port: Some(8080) };
-        for_upstream(&mut headers, seen, Telling { forwarded, host: HostHeader::Preserve, target: &target }, is_websocket);
+        for_upstream(
+            &mut headers,
+            seen,
+            Telling { forwarded, host: HostHeader::Preserve, target: &target },
+            is_websocket,
+        );
         headers
     }
 
@@ -248,7 +253,10 @@ mod tests {
         let headers = sent(
             &[
                 ("host", "a.example"),
-                ("connection", "close, X-Private, AUTHORIZATION, x-forwarded-for , Cookie, X-Outrigger-User, Content-Length"),
+                (
+                    "connection",
+                    "close, X-Private, AUTHORIZATION, x-forwarded-for , Cookie, X-Outrigger-User, Content-Length",
+                ),
                 ("x-private", "1"),
                 ("authorization", "Bearer t"),
                 ("cookie", "c=1"),
@@ -299,7 +307,12 @@ mod tests {
 
     #[test]
     fn only_a_websocket_handshake_keeps_its_upgrade() {
-        let handshake = [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "k")];
+        let handshake = [
+            ("host", "a"),
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "k"),
+        ];
         let headers = sent(&handshake, Forwarded::Off, true);
         assert_eq!(headers["connection"], "Upgrade");
         assert_eq!(headers["upgrade"], "websocket");
@@ -310,7 +323,10 @@ mod tests {
     fn a_mapped_address_is_told_as_the_ipv4_address_it_is() {
         let seen = Seen { client: "[::ffff:192.0.2.1]:1".parse().ok(), port: None };
         assert_eq!(rfc7239(seen, None), "for=192.0.2.1;proto=http");
-        assert_eq!(rfc7239(Seen { client: None, port: None }, Some("a\"b")), r#"for=unknown;host="a\"b";proto=http"#);
+        assert_eq!(
+            rfc7239(Seen { client: None, port: None }, Some("a\"b")),
+            r#"for=unknown;host="a\"b";proto=http"#
+        );
     }
 
     #[test]

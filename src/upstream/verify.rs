@@ -42,7 +42,9 @@ impl Offer {
         Self {
             accept: accept_for(key),
             protocols: tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(Into::into).collect(),
-            extensions: tokens(headers, &header::SEC_WEBSOCKET_EXTENSIONS).map(|e| name_of(e).into()).collect(),
+            extensions: tokens(headers, &header::SEC_WEBSOCKET_EXTENSIONS)
+                .map(|e| name_of(e).into())
+                .collect(),
         }
     }
 
@@ -54,14 +56,18 @@ impl Offer {
         debug_assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
         let headers = response.headers();
         let mut upgrade = tokens(headers, &header::UPGRADE);
-        if !upgrade.next().is_some_and(|token| token.eq_ignore_ascii_case("websocket")) || upgrade.next().is_some() {
+        if !upgrade.next().is_some_and(|token| token.eq_ignore_ascii_case("websocket"))
+            || upgrade.next().is_some()
+        {
             return Err(BadUpgrade::Upgrade);
         }
         if !tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade")) {
             return Err(BadUpgrade::Connection);
         }
         let mut accept = headers.get_all(header::SEC_WEBSOCKET_ACCEPT).into_iter();
-        if accept.next().is_none_or(|value| value.as_bytes() != self.accept.as_bytes()) || accept.next().is_some() {
+        if accept.next().is_none_or(|value| value.as_bytes() != self.accept.as_bytes())
+            || accept.next().is_some()
+        {
             return Err(BadUpgrade::Accept);
         }
         let mut protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
@@ -125,7 +131,9 @@ mod tests {
     fn a_good_answer_is_one_and_each_thing_that_is_missing_is_named() {
         let offer = offer(&[]);
         assert_eq!(verify(&offer, &GOOD), Ok(Extensions::None));
-        for (missing, fault) in [BadUpgrade::Upgrade, BadUpgrade::Connection, BadUpgrade::Accept].into_iter().enumerate() {
+        for (missing, fault) in
+            [BadUpgrade::Upgrade, BadUpgrade::Connection, BadUpgrade::Accept].into_iter().enumerate()
+        {
             let mut headers = GOOD.to_vec();
             headers.remove(missing);
             assert_eq!(verify(&offer, &headers), Err(fault));
@@ -134,15 +142,24 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_told_apart() {
-        let offer = offer(&[("sec-websocket-protocol", "chat, mqtt"), ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits, x-mine")]);
+        let offer = offer(&[
+            ("sec-websocket-protocol", "chat, mqtt"),
+            ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits, x-mine"),
+        ]);
         // what replaces or follows the good headers, the verdict
         type Case<'a> = (&'a [(&'a str, &'a str)], Result<Extensions, BadUpgrade>);
         let cases: &[Case<'_>] = &[
             (&[("sec-websocket-protocol", "mqtt")], Ok(Extensions::None)),
             (&[("sec-websocket-protocol", "MQTT")], Err(BadUpgrade::Protocol)),
             (&[("sec-websocket-protocol", "chat, mqtt")], Err(BadUpgrade::Protocol)),
-            (&[("sec-websocket-protocol", "chat"), ("sec-websocket-protocol", "mqtt")], Err(BadUpgrade::Protocol)),
-            (&[("sec-websocket-extensions", "permessage-deflate; server_no_context_takeover")], Ok(Extensions::Deflate)),
+            (
+                &[("sec-websocket-protocol", "chat"), ("sec-websocket-protocol", "mqtt")],
+                Err(BadUpgrade::Protocol),
+            ),
+            (
+                &[("sec-websocket-extensions", "permessage-deflate; server_no_context_takeover")],
+                Ok(Extensions::Deflate),
+            ),
             (&[("sec-websocket-extensions", "permessage-deflate, x-mine")], Ok(Extensions::Unknown)),
             (&[("sec-websocket-extensions", "x-mine; a=\"b\"")], Ok(Extensions::Unknown)),
             (&[("sec-websocket-extensions", "x-yours")], Err(BadUpgrade::Extension)),

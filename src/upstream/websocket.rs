@@ -63,7 +63,8 @@ impl Upstream {
         let stream = self.dialer.dial().await?;
         let after = self.config.handshake_timeout;
         let exchange = timeout(after, exchange(stream, request));
-        let (response, connection) = exchange.await.map_err(|_| UpstreamError::Timeout(after))?.map_err(broken)?;
+        let (response, connection) =
+            exchange.await.map_err(|_| UpstreamError::Timeout(after))?.map_err(broken)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // It has to be driven while its body is passed on; it ends with it, or with its reader.
             tokio::spawn(connection);
@@ -83,7 +84,10 @@ type Connection = http1::Connection<TokioIo<Stream>, Empty<Bytes>>;
 
 /// One request and the head of its answer, the connection driven in this very task: a handshake is no
 /// reason to spawn one.
-async fn exchange(stream: Stream, request: Request<Empty<Bytes>>) -> hyper::Result<(Response<Incoming>, Connection)> {
+async fn exchange(
+    stream: Stream,
+    request: Request<Empty<Bytes>>,
+) -> hyper::Result<(Response<Incoming>, Connection)> {
     let (mut sender, mut connection) =
         http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream)).await?;
     let mut response = pin!(sender.send_request(request));

@@ -21,25 +21,17 @@ pub struct Pair {
 
 impl Pair {
     /// With this configuration (see [`super::proxy::Builder::yaml`]).
-    #[track_caller]
-    pub fn open(yaml: &str) -> impl Future<Output = Self> {
-        Self::shaped(yaml, Upstream::builder(), |dial| dial)
+    pub async fn open(yaml: &str) -> Self {
+        Self::shaped(yaml, Upstream::builder(), |dial| dial).await
     }
 
     /// With an upstream and a handshake of the test's own.
-    #[track_caller]
-    pub fn shaped(
-        yaml: &str,
-        upstream: upstream::Builder,
-        shape: impl FnOnce(Dial) -> Dial,
-    ) -> impl Future<Output = Self> {
-        async move {
-            let upstream = upstream.by_hand().spawn().await;
-            let proxy = Proxy::to(&upstream).yaml(yaml).spawn().await;
-            let client = shape(proxy.dial()).open().await;
-            let server = upstream.accept().await;
-            Self { client, server, proxy, upstream }
-        }
+    pub async fn shaped(yaml: &str, upstream: upstream::Builder, shape: impl FnOnce(Dial) -> Dial) -> Self {
+        let upstream = upstream.by_hand().spawn().await;
+        let proxy = Proxy::to(&upstream).yaml(yaml).spawn().await;
+        let client = shape(proxy.dial()).open().await;
+        let server = upstream.accept().await;
+        Self { client, server, proxy, upstream }
     }
 
     /// Another connection through the same proxy.
@@ -64,6 +56,21 @@ impl Pair {
             let is_it = matches!(&seen, Received::Frame(frame) if frame.payload == b"down");
             assert!(is_it, "{caller}: \"down\" was due, but: {seen:?}");
         }
+    }
+
+    /// The client writes to a server that does not read, until some of it is left in the proxy; no more
+    /// than that, so that the end of the client's stream would still get through. Answers with how many
+    /// messages (of zeros) that took.
+    pub async fn block_the_upstream(&mut self) -> usize {
+        self.server.stop_reading();
+        let frame = Frame::binary(vec![0; 16 * 1024]);
+        for count in 1..2000 {
+            self.client.send_frame(&frame).await;
+            if self.proxy.metric("outrigger_buffered_bytes").await > 0.0 {
+                return count;
+            }
+        }
+        panic!("32 MiB went to a server that does not read");
     }
 
     /// As [`Proxy::tells`].

@@ -75,6 +75,14 @@ impl Socket {
         }
     }
 
+    /// The peer's end, as we see it.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Makes the coming drop a reset: nothing sent is waited for, the peer reads `ECONNRESET`.
     pub fn reset_on_drop(&self) {
         match self {

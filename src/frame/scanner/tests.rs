@@ -7,13 +7,7 @@ use crate::frame::ControlFrame;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 fn rules(sender: Sender) -> Rules {
-    Rules {
-        sender,
-        extensions: Extensions::None,
-        max_frame: 1 << 20,
-        max_message: 1 << 21,
-        show_text: false,
-    }
+    Rules { sender, extensions: Extensions::None, max_frame: 1 << 20, max_message: 1 << 21, show_text: false }
 }
 
 /// One frame as it stands on the wire, its payload unchanged by the mask (payloads do not matter here).
@@ -104,7 +98,8 @@ fn a_server_must_not_mask() {
 fn a_message_is_too_large_when_its_fragments_are() {
     let mut small = rules(Sender::Client);
     small.max_message = 10;
-    let stream = [frame(0x01, 6, true), frame(0x89, 2, true), frame(0x00, 4, true), frame(0x80, 1, true)].concat();
+    let stream =
+        [frame(0x01, 6, true), frame(0x89, 2, true), frame(0x00, 4, true), frame(0x80, 1, true)].concat();
     let (out, _, outcome) = run(&mut Scanner::new(small), [&stream[..]], |_| Verdict::Pass);
     assert_eq!(outcome, Outcome::Faulty(Fault::MessageTooLarge { limit: 10 }));
     assert_eq!(out.len(), stream.len() - frame(0x80, 1, true).len());
@@ -147,7 +142,9 @@ fn a_control_frame_is_shown_whole_and_unmasked_however_it_arrives() {
 #[test]
 fn short_text_is_shown_only_where_it_is_asked_for() {
     for (show_text, expected) in [(false, 0), (true, 1)] {
-        let stream = [frame(0x81, 5, true), frame(0x81, 126, true), frame(0x01, 5, true), frame(0x80, 5, true)].concat();
+        let stream =
+            [frame(0x81, 5, true), frame(0x81, 126, true), frame(0x01, 5, true), frame(0x80, 5, true)]
+                .concat();
         let mut shown = 0;
         let mut scanner = Scanner::new(Rules { show_text, ..rules(Sender::Client) });
         let (out, messages, _) = run(&mut scanner, [&stream[..]], |_| {
@@ -165,7 +162,8 @@ fn short_text_is_shown_only_where_it_is_asked_for() {
 fn nothing_follows_a_close_frame() {
     let close = frame(0x88, 2, false);
     let stream = [frame(0x82, 9, false), close, frame(0x82, 9, false)].concat();
-    let (out, messages, outcome) = run(&mut Scanner::new(rules(Sender::Server)), [&stream[..]], |_| Verdict::Pass);
+    let (out, messages, outcome) =
+        run(&mut Scanner::new(rules(Sender::Server)), [&stream[..]], |_| Verdict::Pass);
     assert_eq!(outcome, Outcome::Closed);
     assert_eq!((out.len(), messages), (11 + 4, 1));
 }

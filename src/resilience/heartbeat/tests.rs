@@ -52,7 +52,11 @@ fn a_pong_tells_the_round_trip_and_quiets_the_clock() {
     let rtt = Duration::from_millis(42);
     assert_eq!(heartbeat.on_pong(&payload, at + rtt), PongKind::Ours(Some(rtt)));
     assert_eq!(heartbeat.deadline(), Some(at + INTERVAL));
-    assert_eq!(heartbeat.on_pong(&payload, at + rtt), PongKind::Ours(None), "the same pong again is still ours");
+    assert_eq!(
+        heartbeat.on_pong(&payload, at + rtt),
+        PongKind::Ours(None),
+        "the same pong again is still ours"
+    );
 }
 
 #[test]
@@ -105,8 +109,24 @@ fn the_pong_clock_starts_when_the_ping_was_flushed() {
 fn a_stopped_clock_goes_on_where_it_stood() {
     let (mut heartbeat, _) = heartbeat();
     let (at, _) = ping(&mut heartbeat);
-    heartbeat.shift(Duration::from_secs(60));
-    assert_eq!(heartbeat.deadline(), Some(at + TIMEOUT + Duration::from_secs(60)));
+    let pause = Duration::from_secs(60);
+    heartbeat.shift(pause, at + Duration::from_secs(1) + pause);
+    assert_eq!(heartbeat.deadline(), Some(at + TIMEOUT + pause));
+
+    let (mut heartbeat, _) = self::heartbeat();
+    let (at, _) = ping(&mut heartbeat);
+    heartbeat.shift(pause, at + Duration::from_secs(25));
+    assert_eq!(heartbeat.deadline(), Some(at + TIMEOUT + Duration::from_secs(25)), "it left in the pause");
+}
+
+#[test]
+fn an_answer_to_a_ping_whose_queue_is_not_empty_yet_is_one() {
+    let (mut heartbeat, _) = heartbeat();
+    let (at, act, _) = step(&mut heartbeat);
+    let Some(Act::SendPing(payload)) = act else { panic!("{act:?}") };
+    assert_eq!(heartbeat.on_pong(&payload, at), PongKind::Ours(None));
+    heartbeat.on_flushed(at + Duration::from_secs(5));
+    assert_eq!(heartbeat.deadline(), Some(at + INTERVAL), "nothing is owed");
 }
 
 #[test]
@@ -116,6 +136,12 @@ fn a_foreign_ping_delays_ours_but_not_for_ever() {
     heartbeat.on_foreign_ping(asked);
     assert_eq!(heartbeat.deadline(), Some(asked + TIMEOUT));
     assert_eq!(ping(&mut heartbeat).0, asked + TIMEOUT);
+
+    let (mut heartbeat, start) = self::heartbeat();
+    for seconds in 0..60 {
+        heartbeat.on_foreign_ping(start + Duration::from_secs(seconds));
+    }
+    assert_eq!(ping(&mut heartbeat).0, start + INTERVAL + TIMEOUT, "however often it asks");
 
     let (mut heartbeat, start) = self::heartbeat();
     heartbeat.on_foreign_ping(asked);

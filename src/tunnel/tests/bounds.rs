@@ -82,6 +82,22 @@ async fn an_isolated_client_that_lags_is_closed_in_place_of_what_it_did_not_take
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_frame_that_has_not_begun_to_leave_a_slow_client_hears_nothing_and_it_is_counted() {
+    let mut stage = Stage::narrow(
+        "policy: { heartbeat: null, idle_timeout: 0s, delivery: { on_stall: isolate, max_lag: { bytes: 64KiB } } }",
+    )
+    .await;
+    let said = stage.flood(Which::Upstream, &frame(0x82, &[7; 1000], false), 20).await;
+    assert!(stage.relay().ending.is_none() && !stage.relay().client.egress.is_empty());
+    let long = frame(0x82, &[8; FLOOD], false);
+    let taken = stage.pour(Which::Upstream, &long).await;
+    assert!(stage.relay().ending.is_some());
+    let heard = frames(&stage.drink(Which::Client).await);
+    assert_eq!((heard.len(), heard[said].0), (said + 1, 0x88));
+    assert_eq!(stage.counter("discarded_bytes_total"), taken as u64);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upstream_that_reads_nothing_is_given_up() {
     let mut stage =
         Stage::narrow("{ upstream: { stall_timeout: 60s }, policy: { heartbeat: null, idle_timeout: 0s } }")

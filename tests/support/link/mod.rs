@@ -100,9 +100,19 @@ impl Link {
         self.socket.local_address()
     }
 
+    /// The peer's address; `None` on a Unix socket.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.socket.peer_address()
+    }
+
     /// Bytes that came and are not a whole frame (yet).
     pub fn leftover(&self) -> &[u8] {
         &self.decoder.buffer
+    }
+
+    /// Bytes that were read by hand come first again.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.decoder.buffer = [bytes, &self.decoder.buffer].concat().as_slice().into();
     }
 
     // ---- writing

@@ -214,6 +214,13 @@ impl Upstream {
         lock(&self.shared.endings).clone()
     }
 
+    /// Forgets what [`Upstream::handshakes`], [`Upstream::requests`] and [`Upstream::endings`] would tell.
+    pub fn forget(&self) {
+        lock(&self.shared.handshakes).clear();
+        lock(&self.shared.requests).clear();
+        lock(&self.shared.endings).clear();
+    }
+
     /// TCP (or Unix) connections accepted since the start.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
