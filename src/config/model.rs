@@ -288,7 +288,7 @@ pub enum HeartbeatMode {
 /// The clocks of one heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Silence (from the peer) before a ping.
+    /// From one ping to the next.
     pub interval: Duration,
     /// How long a pong may take.
     pub timeout: Duration,

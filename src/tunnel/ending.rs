@@ -6,7 +6,7 @@
 //! | upstream said Close | told so: its Close passes | answered by the client's Close, or by ours |
 //! | client lost | gone | ended without a Close, as it would be without us |
 //! | upstream lost | closed (`close_codes.upstream_lost`) | gone |
-//! | no pong from the client | closed 1001 as a best effort, then reset | closed 1001 |
+//! | no pong from the client | closed 1001 if that can be said at once; cut, with a reset unless all was taken | closed 1001 |
 //! | no pong from the upstream | closed (`upstream_lost`) | reset |
 //! | idle | closed (`close_codes.idle`) | closed 1001 |
 //! | protocol error, too large | closed 1002, 1009 | closed 1002, 1009 |
