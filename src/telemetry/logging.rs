@@ -249,6 +249,12 @@ fn write_patiently(to: &mut impl Write, bytes: &mut &[u8]) -> io::Result<()> {
 /// line's own end. A formatted JSON line has none of them outside strings, so that it stays JSON.
 fn push_line(batch: &mut Vec<u8>, line: &[u8]) {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
+    // Nearly every line is plain ASCII: one pass over its bytes, not one over its characters.
+    if line.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        batch.extend_from_slice(line);
+        batch.push(b'\n');
+        return;
+    }
     let line = String::from_utf8_lossy(line);
     let mut rest = &*line;
     while let Some(at) = rest.find(is_control) {
