@@ -62,8 +62,11 @@ impl Settings {
     fn sources(self) -> Sources {
         Sources {
             file: self.config,
+            // What is no UTF-8 is not left out: it is refused where it is read, like any wrong value.
             env: std::env::vars_os()
-                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .map(|(key, value)| {
+                    (key.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+                })
                 .collect(),
             listen: self.listen,
             upstream: self.upstream,

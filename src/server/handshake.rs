@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::refusal::Refusal;
-use super::service::{Passage, target};
+use super::service::{InFlight, Passage, target};
 use super::session::{AnswerBody, Handover};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{HandshakeOutcome, RouteMetrics};
@@ -29,6 +29,7 @@ pub(super) fn is_handshake(headers: &HeaderMap) -> bool {
 
 /// Asks the upstream and answers the client what it said.
 pub(super) async fn answer(passage: Passage, mut head: Parts, has_body: bool) -> Response<AnswerBody> {
+    let in_flight = InFlight::new(&passage.state);
     let mut told = Told { route: &passage.route.metrics, outcome: HandshakeOutcome::Abandoned };
     let request_id = headers::request_id(&mut head.headers);
     let result = try_answer(&passage, &mut head, has_body, &request_id).await;
@@ -48,6 +49,7 @@ pub(super) async fn answer(passage: Passage, mut head: Parts, has_body: bool) ->
         }
     };
     told.outcome = outcome;
+    response.body_mut().keep(in_flight);
     if outcome != HandshakeOutcome::Accepted {
         // What the client sent after the handshake was meant for a WebSocket: it must not be read as
         // another request.

@@ -123,12 +123,12 @@ fn strip(prefix: Option<&str>, uri: &Uri) -> Result<Uri, Refusal> {
     text.parse().map_err(|_| Refusal::Unreadable)
 }
 
-/// A plain request that is not answered in full: a drain waits for it.
+/// A request that is not answered in full, plain or a handshake: a drain waits for it.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<State>);
 
 impl InFlight {
-    fn new(state: &Arc<State>) -> Self {
+    pub(super) fn new(state: &Arc<State>) -> Self {
         state.metrics.http_in_flight.inc();
         Self(Arc::clone(state))
     }

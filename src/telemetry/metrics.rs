@@ -67,7 +67,7 @@ pub struct Metrics {
     pub dials: IntGauge,
     /// HTTP connections of clients, upgraded ones not among them.
     pub http_connections: IntGauge,
-    /// Plain requests that are not answered in full.
+    /// Requests and handshakes that are not answered in full.
     pub http_in_flight: IntGauge,
     /// Log lines that were dropped because standard output did not take them.
     pub log_lines_dropped: IntCounter,
@@ -139,7 +139,7 @@ impl Metrics {
             http_connections: d
                 .gauge("http_connections", "HTTP connections of clients that are no WebSocket (yet)")?,
             http_in_flight: d
-                .gauge("http_requests_in_flight", "Plain HTTP requests that are not answered in full")?,
+                .gauge("http_requests_in_flight", "Requests and handshakes that are not answered in full")?,
             log_lines_dropped: d.counter(
                 "log_lines_dropped_total",
                 "Log lines dropped because standard output did not take them",
