@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::DEADLINE;
 use support::link::{Closed, End, Received};
 use support::pair::{Pair, send_half_a_frame};
+use support::proxy::Proxy;
 use support::upstream::{Plain, Upstream};
 use support::wait::eventually;
 use support::wire::Role;
@@ -87,4 +90,16 @@ async fn what_is_left_at_the_end_of_a_drain_is_cut() {
     assert_eq!(said(&stuck.closed_unanswered().await), (1006, "", End::Reset));
     assert_eq!(said(&behind.closed_unanswered().await), (1006, "", End::Reset));
     pair.proxy.ended_within(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_with_the_upstream_is_let_in_and_then_closed_in_order() {
+    let upstream = Upstream::builder().after(Duration::from_millis(500)).spawn().await;
+    let proxy = Proxy::to(&upstream).spawn().await;
+    let opening = tokio::spawn(proxy.dial().open());
+    eventually(DEADLINE, || async { upstream.handshakes().len() == 1 }).await;
+    proxy.drain();
+    let mut client = opening.await.expect("a 101");
+    assert_eq!(said(&client.closed().await), (1012, "server is restarting", End::Eof));
+    proxy.ended_within(DEADLINE).await;
 }
