@@ -100,6 +100,8 @@ async fn a_handshake_that_is_with_the_upstream_is_let_in_and_then_closed_in_orde
     eventually(DEADLINE, || async { upstream.handshakes().len() == 1 }).await;
     proxy.drain();
     let mut client = opening.await.expect("a 101");
+    // Asked on the operators' port, which goes when the drain is over.
+    assert_eq!(proxy.metric("outrigger_draining").await, 1.0, "the drain has waited");
     assert_eq!(said(&client.closed().await), (1012, "server is restarting", End::Eof));
     proxy.ended_within(DEADLINE).await;
 }
