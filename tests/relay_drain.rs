@@ -97,7 +97,7 @@ async fn a_handshake_that_is_with_the_upstream_is_let_in_and_then_closed_in_orde
     let upstream = Upstream::builder().after(Duration::from_millis(500)).spawn().await;
     let proxy = Proxy::to(&upstream).spawn().await;
     let opening = tokio::spawn(proxy.dial().open());
-    eventually(DEADLINE, || async { upstream.handshakes().len() == 1 }).await;
+    eventually(DEADLINE, || async { upstream.accepted() == 1 }).await;
     proxy.drain();
     let mut client = opening.await.expect("a 101");
     // Asked on the operators' port, which goes when the drain is over.
