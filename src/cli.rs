@@ -224,7 +224,7 @@ fn on_signals(lifecycle: Lifecycle, hurry: &Notify) -> anyhow::Result<impl Futur
     })
 }
 
-/// One worker needs no other threads to hand work to: that is a wake-up less for each message.
+/// One worker needs no other threads to hand work to.
 fn runtime(workers: usize) -> anyhow::Result<Runtime> {
     let mut builder = match workers {
         1 => tokio::runtime::Builder::new_current_thread(),

@@ -1,5 +1,11 @@
 //! Outrigger: a sidecar reverse proxy that makes existing WebSocket servers resilient without
 //! changing a line of them.
+//!
+//! A handshake walks down through these modules: [`cli`] starts the [`server`], which takes a client in,
+//! reads its request and picks a route; [`upstream`] asks the server behind and verifies its answer;
+//! then both sockets go to the [`tunnel`], which relays frames until both have ended. [`frame`] and
+//! [`resilience`] decide without doing any I/O; [`net`] holds sockets, [`config`] what an operator said,
+//! [`telemetry`] what an operator sees, and [`admin`] shows it. [`demo`] is a server to try it on.
 
 pub mod admin;
 pub mod cli;

@@ -87,6 +87,10 @@ impl Server {
         let metrics = Metrics::new(&config.metrics_prefix)?;
         metrics.set_limit("descriptors", net::raise_descriptor_limit());
         metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
+        // Of the upstream that all routes without one of their own share.
+        if let Some(fallback) = config.routes.last() {
+            metrics.set_limit("dials", fallback.upstream.max_dials as u64);
+        }
         let (listener, address) = match &config.listen.address {
             ListenAddress::Tcp(wanted) => {
                 let (tcp, bound) = listen("listen.address", *wanted)?;

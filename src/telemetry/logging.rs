@@ -224,7 +224,7 @@ impl<W: Write> Write for Outlet<W> {
             self.tell_losses();
         }
         // Lines that come meanwhile are queued without a system call to wake this thread, and are then
-        // written together: at ten thousand lines a second that is a third of the cost of logging.
+        // written together: a storm of handshakes costs a few hundred writes a second, not two each.
         thread::sleep(LINGER);
         Ok(())
     }

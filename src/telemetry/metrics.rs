@@ -129,7 +129,7 @@ impl Metrics {
                 "discarded_bytes_total",
                 "Bytes of frames that came while a connection was ending and nobody could take them",
             )?,
-            buffered: d.gauge("buffered_bytes", "Bytes held because a socket would not take them")?,
+            buffered: d.gauge("buffered_bytes", "Bytes held for sockets that do not take them, for the message rate, or until a frame is whole")?,
             heartbeat_rtt: d.histogram("heartbeat_rtt_seconds", "From a ping to its pong", RTT_BUCKETS)?,
             heartbeat_missed: d.counter("heartbeat_missed_total", "Pongs that did not come in time")?,
             draining: d.gauge("draining", "1 from the moment a drain was asked for")?,

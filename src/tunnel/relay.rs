@@ -30,7 +30,7 @@ use crate::net::Hop;
 use crate::resilience::Bucket;
 use crate::telemetry::{Live, Reason};
 
-/// Bytes moved each way before other connections get their turn: four full reads, about 50 µs.
+/// Bytes moved each way before other connections get their turn: four full reads.
 pub(super) const POLL_BUDGET: usize = 256 * 1024;
 
 /// One connection.
@@ -389,7 +389,8 @@ impl Future for Relay {
                 }
             }
         });
-        this.live.handle().set_buffered(this.client.egress.len() + this.upstream.egress.len());
+        let buffered = [&this.client, &this.upstream].map(|link| link.egress.len() + link.held.len());
+        this.live.handle().set_buffered(buffered.iter().sum());
         if !this.client.is_open() && !this.upstream.is_open() {
             this.finish();
             return Poll::Ready(());

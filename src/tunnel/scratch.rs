@@ -7,8 +7,7 @@ use std::cell::Cell;
 
 use super::HELD_ROOM;
 
-/// Payload read at once. A 64 KiB message and its header fit, so that it takes one read and one write;
-/// twice as much brought nothing, half as much costs a quarter of the throughput of large messages.
+/// Payload read at once. A 64 KiB message and its header fit, so that it can take one read and one write.
 pub(super) const READ: usize = 64 * 1024 + 512;
 
 thread_local! {
