@@ -11,10 +11,20 @@
 //! # Not here
 //! YAML, environment and flags ([`super::layers`]); what a file may say ([`super::raw`]).
 
+mod admission;
+mod file;
+mod tls;
+mod trust;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use admission::*;
+pub use file::File;
+pub use tls::*;
+pub use trust::*;
 
 use super::secret::Secret;
 
@@ -25,6 +35,8 @@ pub struct Config {
     pub listen: Listen,
     /// The port of operators and probes.
     pub admin: Admin,
+    /// Whose word about the client's address is believed.
+    pub trusted_proxies: TrustedProxies,
     /// What is written to standard output.
     pub log: Log,
     /// First part of every metric's name.
@@ -41,6 +53,16 @@ pub struct Config {
 pub struct Listen {
     /// TCP address or Unix socket.
     pub address: ListenAddress,
+    /// `None`: in the clear.
+    pub tls: Option<ListenTls>,
+    /// Whether connections begin with the address of the client.
+    pub proxy_protocol: ProxyProtocol,
+    /// WebSockets over HTTP/2 (RFC 8441), over TLS (ALPN) and by prior knowledge; `None`: HTTP/1.1 only.
+    pub http2: Option<Http2>,
+    /// Connections that are no WebSocket yet and not idle: beyond it new ones are turned away.
+    pub max_handshakes: usize,
+    /// Refused clients that are told so by a Close at the same time; the others get a status.
+    pub max_refusals: usize,
     /// From accept (or the first byte of a further request) to the last header byte.
     pub handshake_timeout: Duration,
     /// How long an idle HTTP connection stays open.
@@ -49,6 +71,13 @@ pub struct Listen {
     pub max_header_bytes: usize,
     /// Worker threads, at least 1. `auto` is resolved by then.
     pub workers: usize,
+}
+
+/// `listen.http2_max_streams`, where `listen.http2` is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests and WebSockets of one connection at the same time, at least 1.
+    pub max_streams: u32,
 }
 
 /// An address to listen on.
@@ -65,7 +94,9 @@ pub enum ListenAddress {
 pub struct Upstream {
     /// Where it listens.
     pub target: Target,
-    /// How long a connect may take.
+    /// `Some` where the URL is `https://`.
+    pub tls: Option<UpstreamTls>,
+    /// How long a connect may take, TLS included.
     pub connect_timeout: Duration,
     /// From the first byte of a WebSocket handshake to the last header byte of its answer.
     pub handshake_timeout: Duration,
@@ -138,6 +169,8 @@ pub struct Admin {
     pub probe_address: Option<SocketAddr>,
     /// Bearer token of operator routes.
     pub token: Option<Secret>,
+    /// Further names, in lower case and without a port, by which operator routes may be asked for.
+    pub hosts: Vec<String>,
     /// Whether `/readyz` asks the upstream too.
     pub ready_needs_upstream: bool,
 }
@@ -259,6 +292,16 @@ pub struct Policy {
     pub max_message: u64,
     /// Messages from one client.
     pub message_rate: Option<Rate>,
+    /// How many may be connected.
+    pub limits: Limits,
+    /// How fast they may come.
+    pub handshake_rate: HandshakeRate,
+    /// How a refusal is told.
+    pub on_refuse: OnRefuse,
+    /// Which pages may connect; `None`: any.
+    pub origins: Option<Origins>,
+    /// Who clients are; `None`: nobody asks.
+    pub auth: Option<Auth>,
     /// Close codes for what the proxy itself ends.
     pub close_codes: CloseCodes,
     /// Plain HTTP on this route.
@@ -317,6 +360,14 @@ pub struct Rate {
 /// `policy.close_codes`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloseCodes {
+    /// There is no room.
+    pub capacity: u16,
+    /// Too many handshakes.
+    pub rate: u16,
+    /// No credentials, wrong ones, or a foreign page.
+    pub unauthorized: u16,
+    /// The token's time is over.
+    pub expired: u16,
     /// The server went away under a living client.
     pub upstream_lost: u16,
     /// The client did not read.
@@ -328,12 +379,23 @@ pub struct CloseCodes {
 /// `policy.http`
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Http {
-    /// `false`: 404.
-    pub pass: bool,
+    /// Which of them may pass.
+    pub mode: HttpMode,
     /// From the last request byte to the response's head.
     pub response_timeout: Option<Duration>,
     /// Longest request body in bytes.
     pub max_body: Option<u64>,
+}
+
+/// `policy.http.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpMode {
+    /// Address and rate are asked for.
+    Pass,
+    /// Origin and authentication too.
+    Guard,
+    /// 404.
+    Refuse,
 }
 
 /// `policy.delivery`, as far as tunnels read it.

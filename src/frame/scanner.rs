@@ -30,9 +30,10 @@ pub enum Sender {
 }
 
 /// What the handshake negotiated, as far as headers go (RFC 6455 §9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Extensions {
     /// None: reserved bits and opcodes are faults.
+    #[default]
     None,
     /// permessage-deflate alone: RSV1 on the first frame of a message (RFC 7692 §6).
     Deflate,

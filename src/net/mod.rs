@@ -3,8 +3,10 @@
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
+mod peer;
 mod socket;
 mod stream;
 
+pub use peer::Peer;
 pub use socket::{listen, raise_descriptor_limit, upstream_socket};
 pub use stream::{Hop, Stream};

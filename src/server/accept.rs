@@ -11,8 +11,7 @@ use tracing::warn;
 
 use super::connection;
 use super::state::State;
-use crate::net::Stream;
-use crate::upstream::headers::Seen;
+use crate::net::{Peer, Stream};
 
 /// After an accept that failed for want of descriptors or memory: others have to end first, and trying
 /// again at once would only burn the processor they need for it.
@@ -58,8 +57,8 @@ pub(super) fn listen_unix(path: &Path) -> io::Result<Listener> {
 pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
     loop {
         match accept(listener).await {
-            Ok((stream, seen)) => {
-                tokio::spawn(connection::serve(Arc::clone(state), stream, seen));
+            Ok((stream, peer)) => {
+                tokio::spawn(connection::serve(Arc::clone(state), stream, peer));
             }
             Err(error) => {
                 state.metrics.accept_errors.inc();
@@ -74,15 +73,16 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
     }
 }
 
-async fn accept(listener: &Listener) -> io::Result<(Stream, Seen)> {
+async fn accept(listener: &Listener) -> io::Result<(Stream, Peer)> {
     match listener {
         Listener::Tcp(tcp, port) => {
             let (stream, client) = tcp.accept().await?;
-            Ok((Stream::Tcp(stream), Seen { client: Some(client), port: Some(*port) }))
+            let peer = Peer { address: Some(client), port: Some(*port), ..Peer::default() };
+            Ok((Stream::Tcp(stream), peer))
         }
         Listener::Unix(unix, _) => {
             let (stream, _) = unix.accept().await?;
-            Ok((Stream::Unix(stream), Seen { client: None, port: None }))
+            Ok((Stream::Unix(stream), Peer::default()))
         }
     }
 }

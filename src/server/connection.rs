@@ -14,14 +14,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::patience::Patience;
-use super::refusal::Refusal;
 use super::service;
 use super::session::{ClientIo, Handover, Session};
 use super::state::State;
-use crate::net::{Hop, Stream};
+use crate::admission::Refused;
+use crate::net::{Hop, Peer, Stream};
 use crate::telemetry::About;
 use crate::tunnel;
-use crate::upstream::headers::Seen;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
 /// our answer into a reset that it never reads.
@@ -38,16 +37,18 @@ enum End {
 }
 
 /// Serves `stream` until it is no HTTP connection any more.
-pub(super) async fn serve(state: Arc<State>, stream: Stream, seen: Seen) {
+pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
     let shown = Shown::new(&state);
-    let listen = &state.listen;
-    let stall = state.stall_timeout;
+    let table = state.table();
+    let listen = &table.listen;
+    let stall = table.stall_timeout;
+    let peer = Arc::new(peer);
     let session =
         Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, Instant::now()));
     let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {
-        Box::pin(service::serve(Arc::clone(&state), Arc::clone(&session), seen, request))
+        Box::pin(service::serve(Arc::clone(&state), Arc::clone(&session), Arc::clone(&peer), request))
     });
     let mut connection = http1::Builder::new()
         .preserve_header_case(true)
@@ -80,16 +81,16 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, seen: Seen) {
     match end {
         End::Done => {
             if let Some(handover) = session.take_handover() {
-                upgrade(&state, Hop { stream, early: parts.read_buf }, seen, handover);
+                upgrade(&state, Hop { stream, early: parts.read_buf }, handover);
             } else if let Some(status) = session.unreadable() {
-                refuse(stream, &Refusal::of_status(status)).await;
+                refuse(stream, &Refused::of_status(status)).await;
             } else {
                 let _ = timeout(LINGER, linger(stream)).await;
             }
         }
         End::Late => {
             if session.patience().is_in_head() {
-                refuse(stream, &Refusal::TooSlow).await;
+                refuse(stream, &Refused::TooSlow).await;
             } else if session.patience().is_answering() {
                 // It does not read: what it did not take must not wait for it in the kernel either.
                 stream.reset_on_drop();
@@ -102,16 +103,16 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, seen: Seen) {
 const MIN_BUFFER: usize = 8192;
 
 /// The 101 is with the client: from here on it is frames.
-fn upgrade(state: &State, client: Hop, seen: Seen, handover: Handover) {
-    let Handover { upstream, extensions, route, request_id } = handover;
-    let about = About { client: seen.client, request_id, route: Arc::clone(&route.metrics) };
+fn upgrade(state: &State, client: Hop, handover: Handover) {
+    let Handover { upstream, terms, route, client: address, user, request_id } = handover;
+    let about = About { client: address, user, request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
-    tunnel::spawn(client, upstream, extensions, &route.tunnel, live);
+    tunnel::spawn(client, upstream, terms, &route.tunnel, live);
 }
 
 /// Answers for a request that never became one, and lets the answer arrive.
-async fn refuse(mut stream: Stream, refusal: &Refusal) {
+async fn refuse(mut stream: Stream, refusal: &Refused) {
     let told = async {
         stream.write_all(&refusal.to_bytes()).await?;
         linger(stream).await

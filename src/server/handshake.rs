@@ -9,13 +9,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::{Empty, Full};
 use tokio::time::Instant;
-use tracing::warn;
 
-use super::refusal::Refusal;
-use super::service::{InFlight, Passage, target};
+use super::service::{Load, seen, target};
 use super::session::{AnswerBody, Handover};
-use crate::telemetry::redact::redact_path;
-use crate::telemetry::{HandshakeOutcome, RouteMetrics};
+use crate::admission::{Guest, Refused, User};
+use crate::tunnel;
 use crate::upstream::headers::{self, tokens};
 use crate::upstream::verify::Offer;
 
@@ -28,79 +26,56 @@ pub(super) fn is_handshake(headers: &HeaderMap) -> bool {
 }
 
 /// Asks the upstream and answers the client what it said.
-pub(super) async fn answer(passage: Passage, mut head: Parts, has_body: bool) -> Response<AnswerBody> {
-    let in_flight = InFlight::new(&passage.state);
-    let mut told = Told { route: &passage.route.metrics, outcome: HandshakeOutcome::Abandoned };
-    let request_id = headers::request_id(&mut head.headers);
-    let result = try_answer(&passage, &mut head, has_body, &request_id).await;
-    let (outcome, mut response) = match result {
-        Ok((outcome, response)) => (outcome, response),
-        Err(refusal) => {
-            if let Refusal::Upstream(error) = &refusal {
-                warn!(
-                    route = &*passage.route.metrics.name,
-                    %request_id,
-                    path = %redact_path(head.uri.path()),
-                    %error,
-                    "handshake failed"
-                );
-            }
-            (refusal.outcome(), refusal.response().map(|body| AnswerBody::own(body, &passage.session)))
-        }
-    };
-    told.outcome = outcome;
-    response.body_mut().keep(in_flight);
-    if outcome != HandshakeOutcome::Accepted {
-        // What the client sent after the handshake was meant for a WebSocket: it must not be read as
-        // another request.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-async fn try_answer(
-    passage: &Passage,
-    head: &mut Parts,
+pub(super) async fn answer(
+    mut guest: Guest,
+    load: Load,
     has_body: bool,
-    request_id: &str,
-) -> Result<(HandshakeOutcome, Response<AnswerBody>), Refusal> {
-    let Passage { state, session, route, seen } = passage;
-    check(head, has_body)?;
+) -> Result<Response<AnswerBody>, Refused> {
+    let Load { state, session, route, request_id, .. } = &load;
+    check(&guest.head, has_body)?;
     if state.drain.refuses(Instant::now()) {
-        return Err(Refusal::Draining);
+        return Err(Refused::Draining);
     }
     if route.tunnel.is_json() {
         // Nobody could look for the client's pong inside compressed texts.
-        head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+        guest.head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
-    let offer = Offer::of(&head.headers);
+    let offer = Offer::of(&guest.head.headers);
     let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = target(route, &head.uri)?;
-    *request.headers_mut() = std::mem::take(&mut head.headers);
+    *request.uri_mut() = target(route, &guest.head.uri)?;
+    *request.headers_mut() = std::mem::take(&mut guest.head.headers);
     // Among them the spelling of the client's headers.
-    *request.extensions_mut() = std::mem::take(&mut head.extensions);
-    headers::for_upstream(request.headers_mut(), *seen, passage.telling(), true);
+    *request.extensions_mut() = std::mem::take(&mut guest.head.extensions);
+    headers::for_upstream(request.headers_mut(), seen(&guest), load.telling(), true);
     match route.upstream.upgrade(request, &offer).await? {
         Ok(upgraded) => {
+            let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), session));
+            if let Some(own) = guest.own_protocol {
+                let headers = response.headers_mut();
+                headers.entry(header::SEC_WEBSOCKET_PROTOCOL).or_insert(HeaderValue::from_static(own));
+            }
+            let (user, expires) =
+                guest.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
             session.hand_over(Handover {
                 upstream: upgraded.hop,
-                extensions: upgraded.extensions,
+                terms: tunnel::Terms { extensions: upgraded.extensions, expires, slot: guest.slot },
                 route: Arc::clone(route),
-                request_id: request_id.into(),
+                client: guest.client.address,
+                user,
+                request_id: request_id.clone(),
             });
-            let response = upgraded.response.map(|()| AnswerBody::own(Full::default(), session));
-            Ok((HandshakeOutcome::Accepted, response))
+            Ok(response)
         }
         Err(mut refused) => {
             headers::for_client(refused.headers_mut());
-            Ok((HandshakeOutcome::Refused, refused.map(|body| AnswerBody::upstream(body, session))))
+            Ok(refused.map(|body| AnswerBody::upstream(body, session)))
         }
     }
 }
 
 /// Whether a handshake is one (RFC 6455 §4.2.1).
-fn check(head: &Parts, has_body: bool) -> Result<(), Refusal> {
-    let malformed = |what| Err(Refusal::Malformed(what));
+fn check(head: &Parts, has_body: bool) -> Result<(), Refused> {
+    let malformed = |what| Err(Refused::Malformed(what));
     if head.method != Method::GET {
         return malformed("the method has to be GET");
     }
@@ -117,25 +92,13 @@ fn check(head: &Parts, has_body: bool) -> Result<(), Refusal> {
         values.next().filter(|_| values.next().is_none())
     };
     if one(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(Refusal::Version);
+        return Err(Refused::Version);
     }
     let key = one(header::SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
     if key.is_none_or(|key| key.len() != 16) {
         return malformed("Sec-WebSocket-Key has to be 16 bytes in base64");
     }
     Ok(())
-}
-
-/// Counts a handshake when it is over, also if that is because the client went away.
-struct Told<'a> {
-    route: &'a RouteMetrics,
-    outcome: HandshakeOutcome,
-}
-
-impl Drop for Told<'_> {
-    fn drop(&mut self) {
-        self.route.on_handshake(self.outcome);
-    }
 }
 
 #[cfg(test)]
@@ -157,7 +120,7 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn reason(result: Result<(), Refusal>) -> Option<String> {
+    fn reason(result: Result<(), Refused>) -> Option<String> {
         result.err().map(|refusal| refusal.to_string())
     }
 

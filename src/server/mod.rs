@@ -2,8 +2,7 @@
 //!
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
-//! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request; [`refusal`] is every
-//!   answer of our own.
+//! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request.
 //! * [`drain`] lets everyone go in good time.
 //!
 //! # Not here
@@ -15,7 +14,6 @@ mod connection;
 mod drain;
 mod handshake;
 mod patience;
-mod refusal;
 mod router;
 mod service;
 mod session;
@@ -127,7 +125,7 @@ impl Server {
 
     /// The same in words, for people.
     pub fn listening_on(&self) -> String {
-        match &self.state.listen.address {
+        match &self.state.table().listen.address {
             ListenAddress::Tcp(_) => self.address().to_string(),
             ListenAddress::Unix(path) => format!("unix:{}", path.display()),
         }
@@ -201,9 +199,9 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 
 /// What the operators' port shows of `state`.
 fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
-    let upstream = Arc::clone(&state.fallback);
+    let asked = Arc::clone(state);
     let check: UpstreamCheck = Arc::new(move || {
-        let upstream = Arc::clone(&upstream);
+        let upstream = Arc::clone(&asked.table().fallback);
         Box::pin(async move { upstream.check().await.map_err(|error| error.to_string()) })
     });
     let (gathered, counted) = (Arc::clone(state), Arc::clone(state));

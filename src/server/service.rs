@@ -1,32 +1,38 @@
-//! One request of a client: which route, and is it a WebSocket handshake or plain HTTP?
+//! One request of a client: through its route's layers to its mode, and whatever comes of it is an answer.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tower::{Service, ServiceExt};
 use tracing::warn;
 
 use super::handshake;
-use super::refusal::Refusal;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
-use crate::telemetry::StatusClass;
+use crate::admission::{Client, Guest, Kind, Refused, Visit};
+use crate::config::HttpMode;
+use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
+use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
 use crate::upstream::headers::{self, Seen, Telling};
 
-/// A request on its way: where it came from and where it goes.
+/// What a mode needs of a request besides the guest.
 #[derive(Debug)]
-pub(super) struct Passage {
+pub(super) struct Load {
     pub(super) state: Arc<State>,
     pub(super) session: Arc<Session>,
     pub(super) route: Arc<Route>,
-    pub(super) seen: Seen,
+    pub(super) request_id: Box<str>,
+    pub(super) body: Incoming,
 }
 
-impl Passage {
+impl Load {
     /// How the route's upstream wants to be told where a request came from.
     pub(super) fn telling(&self) -> Telling<'_> {
         let upstream = &self.route.config.upstream;
@@ -34,24 +40,86 @@ impl Passage {
     }
 }
 
+/// What the upstream is told about a guest.
+pub(super) fn seen(guest: &Guest) -> Seen<'_> {
+    Seen {
+        peer: &guest.peer,
+        is_forwarded: guest.client.is_forwarded,
+        user: guest.user.as_ref().map(|user| &*user.name),
+    }
+}
+
 /// Answers one request. Never fails: a failure is an answer too.
 pub(super) async fn serve(
     state: Arc<State>,
     session: Arc<Session>,
-    seen: Seen,
+    peer: Arc<Peer>,
     mut request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     session.patience().on_request();
     prefer_uri_host(&mut request);
+    let in_flight = InFlight::new(&state);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let route = Arc::clone(state.router.pick(host, request.uri().path()));
-    let passage = Passage { state, session, route, seen };
-    if handshake::is_handshake(request.headers()) {
-        let (head, body) = request.into_parts();
-        let has_body = !body.is_end_stream();
-        return Ok(handshake::answer(passage, head, has_body).await);
+    let route = Arc::clone(state.table().router.pick(host, request.uri().path()));
+    let (mut head, body) = request.into_parts();
+    let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
+    let request_id = headers::request_id(&mut head.headers);
+    let mut told = Told { route: &route.metrics, kind, outcome: HandshakeOutcome::Abandoned };
+    let uri = head.uri.clone();
+    let client = Client { address: peer.address, is_forwarded: false };
+    let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None };
+    let load = Load {
+        state: Arc::clone(&state),
+        session: Arc::clone(&session),
+        route: Arc::clone(&route),
+        request_id: request_id.clone(),
+        body,
+    };
+    let result = route.stack.clone().oneshot(Visit { guest, load }).await;
+    let mut response = result.unwrap_or_else(|refused| {
+        told.outcome = refused.answer().outcome;
+        if let Refused::Upstream(error) = &refused {
+            let (name, path) = (&*route.metrics.name, redact_path(uri.path()));
+            match kind {
+                Kind::Handshake => warn!(route = name, %request_id, %path, %error, "handshake failed"),
+                Kind::Plain => warn!(route = name, %request_id, %path, %error, "request failed"),
+            }
+        }
+        refused.response().map(|body| AnswerBody::own(body, &session))
+    });
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        told.outcome = HandshakeOutcome::Accepted;
+    } else if told.outcome == HandshakeOutcome::Abandoned {
+        told.outcome = HandshakeOutcome::Refused;
     }
-    Ok(plain(passage, request).await)
+    if kind == Kind::Plain {
+        route.metrics.on_http(StatusClass::of(response.status()));
+    }
+    // What a client sent after a handshake was meant for a WebSocket: it must not be read as a request.
+    let is_last = match kind {
+        Kind::Handshake => told.outcome != HandshakeOutcome::Accepted,
+        Kind::Plain => state.drain.refuses(Instant::now()),
+    };
+    if is_last {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.body_mut().keep(in_flight);
+    Ok(response)
+}
+
+/// Counts a handshake when it is over, also if that is because the client went away.
+struct Told<'a> {
+    route: &'a RouteMetrics,
+    kind: Kind,
+    outcome: HandshakeOutcome,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if self.kind == Kind::Handshake {
+            self.route.on_handshake(self.outcome);
+        }
+    }
 }
 
 /// A request in absolute form says its host twice; the URI counts (RFC 9112 §3.2.2).
@@ -62,54 +130,60 @@ fn prefer_uri_host(request: &mut Request<Incoming>) {
     }
 }
 
-async fn plain(passage: Passage, mut request: Request<Incoming>) -> Response<AnswerBody> {
-    let state = Arc::clone(&passage.state);
-    let metrics = Arc::clone(&passage.route.metrics);
-    let in_flight = InFlight::new(&state);
-    let request_id = headers::request_id(request.headers_mut());
-    let uri = request.uri().clone();
-    let mut response = try_plain(&passage, request).await.unwrap_or_else(|refusal| {
-        if let Refusal::Upstream(error) = &refusal {
-            let path = redact_path(uri.path());
-            warn!(route = &*metrics.name, %request_id, %path, %error, "request failed");
-        }
-        refusal.response().map(|body| AnswerBody::own(body, &passage.session))
-    });
-    metrics.on_http(StatusClass::of(response.status()));
-    if state.drain.refuses(Instant::now()) {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+/// What stands behind the layers: the route's mode, or the upstream's plain HTTP.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mode;
+
+impl Service<Visit<Load>> for Mode {
+    type Response = Response<AnswerBody>;
+    type Error = Refused;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Refused>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        Poll::Ready(Ok(()))
     }
-    response.body_mut().keep(in_flight);
-    response
+
+    fn call(&mut self, visit: Visit<Load>) -> Self::Future {
+        let Visit { guest, load } = visit;
+        match guest.kind {
+            Kind::Handshake => {
+                let has_body = !load.body.is_end_stream();
+                Box::pin(handshake::answer(guest, load, has_body))
+            }
+            Kind::Plain => Box::pin(plain(guest, load)),
+        }
+    }
 }
 
-async fn try_plain(
-    passage: &Passage,
-    mut request: Request<Incoming>,
-) -> Result<Response<AnswerBody>, Refusal> {
-    let Passage { route, session, seen, .. } = passage;
-    if !route.config.policy.http.pass {
-        return Err(Refusal::NoHttp);
+async fn plain(guest: Guest, load: Load) -> Result<Response<AnswerBody>, Refused> {
+    let policy = load.route.config.policy.http;
+    if policy.mode == HttpMode::Refuse {
+        return Err(Refused::NoHttp);
     }
-    if request.method() == Method::CONNECT {
-        return Err(Refusal::Unsupported("CONNECT"));
+    if guest.head.method == Method::CONNECT {
+        return Err(Refused::Unsupported("CONNECT"));
     }
-    *request.uri_mut() = target(route, request.uri())?;
-    headers::for_upstream(request.headers_mut(), *seen, passage.telling(), false);
-    let mut response = route.upstream.request(request, route.config.policy.http).await?;
+    let mut request = Request::new(());
+    *request.uri_mut() = target(&load.route, &guest.head.uri)?;
+    *request.headers_mut() = guest.head.headers.clone();
+    headers::for_upstream(request.headers_mut(), seen(&guest), load.telling(), false);
+    *request.method_mut() = guest.head.method;
+    *request.extensions_mut() = guest.head.extensions;
+    let Load { route, session, body, .. } = load;
+    let mut response = route.upstream.request(request.map(|()| body), policy).await?;
     headers::for_client(response.headers_mut());
-    Ok(response.map(|body| AnswerBody::upstream(body, session)))
+    Ok(response.map(|body| AnswerBody::upstream(body, &session)))
 }
 
 /// Path and query as the upstream is to see them: in origin form, without `strip_prefix`.
-pub(super) fn target(route: &Route, uri: &Uri) -> Result<Uri, Refusal> {
+pub(super) fn target(route: &Route, uri: &Uri) -> Result<Uri, Refused> {
     strip(route.config.strip_prefix.as_deref(), uri)
 }
 
-fn strip(prefix: Option<&str>, uri: &Uri) -> Result<Uri, Refusal> {
+fn strip(prefix: Option<&str>, uri: &Uri) -> Result<Uri, Refused> {
     let path_and_query = uri.path_and_query().map_or("/", |target| target.as_str());
     if !path_and_query.starts_with('/') {
-        return Err(Refusal::Unsupported("a request without a path"));
+        return Err(Refused::Unsupported("a request without a path"));
     }
     let rest = prefix.map(|prefix| prefix.trim_end_matches('/')).and_then(|prefix| {
         let rest = path_and_query.strip_prefix(prefix)?;
@@ -120,7 +194,7 @@ fn strip(prefix: Option<&str>, uri: &Uri) -> Result<Uri, Refusal> {
         Some(rest) if rest.starts_with('/') => rest.to_owned(),
         Some(rest) => format!("/{rest}"),
     };
-    text.parse().map_err(|_| Refusal::Unreadable)
+    text.parse().map_err(|_| Refused::Unreadable)
 }
 
 /// A request that is not answered in full, plain or a handshake: a drain waits for it.

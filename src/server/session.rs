@@ -1,6 +1,7 @@
 //! What one HTTP connection of a client shares between its driver, its socket and its requests.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,15 +17,18 @@ use tokio::time::Instant;
 use super::patience::Patience;
 use super::service::InFlight;
 use super::state::Route;
-use crate::frame::Extensions;
 use crate::net::{Hop, Stream};
+use crate::tunnel;
 
 /// An upstream that waits for its client's socket: the 101 is on its way.
 #[derive(Debug)]
 pub(super) struct Handover {
     pub(super) upstream: Hop,
-    pub(super) extensions: Extensions,
+    pub(super) terms: tunnel::Terms,
     pub(super) route: Arc<Route>,
+    /// Whose it is, as far as anybody told.
+    pub(super) client: Option<SocketAddr>,
+    pub(super) user: Option<Arc<str>>,
     pub(super) request_id: Box<str>,
 }
 

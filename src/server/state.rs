@@ -1,26 +1,41 @@
-//! What all connections of the process share, built once from the configuration.
+//! What all connections of the process share: what stays ([`State`]), and what a reload replaces as a
+//! whole ([`Table`]).
+//!
+//! # Invariants
+//! 1. A table never changes once it is made: whoever holds one sees one configuration, not two halves.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::drain::Drain;
 use super::router::{Matched, Router};
+use super::service::{Load, Mode};
+use super::session::AnswerBody;
+use crate::admission::{self, Doors, Stack};
 use crate::config::{self, Config, PathPattern};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Registry, RouteMetrics};
 use crate::tunnel;
 use crate::upstream::Upstream;
 
-/// Everything a request may need.
+/// What lives as long as the process.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) listen: config::Listen,
-    pub(super) router: Router<Route>,
+    table: ArcSwap<Table>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) registry: Arc<Registry>,
     pub(super) lifecycle: Lifecycle,
     pub(super) drain: Drain,
+}
+
+/// What the configuration says, made ready for requests.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) listen: config::Listen,
+    pub(super) router: Router<Route>,
     /// A client that takes not one byte of an HTTP answer for so long is given up.
     pub(super) stall_timeout: Option<Duration>,
     /// The upstream of requests that match no route.
@@ -34,6 +49,8 @@ pub(super) struct Route {
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) tunnel: Arc<tunnel::Settings>,
+    /// What a request passes on its way to the upstream.
+    pub(super) stack: Stack<Load, http::Response<AnswerBody>>,
 }
 
 impl Matched for Route {
@@ -48,35 +65,51 @@ impl Matched for Route {
 
 impl State {
     pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            drain: Drain::new(config.drain),
+            registry: Registry::new(Arc::clone(&metrics), config.log.connections),
+            lifecycle: Lifecycle::new(),
+            table: ArcSwap::from_pointee(Table::new(config, &metrics)),
+            metrics,
+        })
+    }
+
+    /// What holds for whoever comes now.
+    pub(super) fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+}
+
+impl Table {
+    fn new(config: Config, metrics: &Arc<Metrics>) -> Self {
+        let trusted = Arc::new(config.trusted_proxies);
         let mut upstreams = HashMap::new();
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
             // Routes with equal settings share a pool and a bound on dials.
             let upstream = upstreams
                 .entry(Arc::as_ptr(&route.upstream))
-                .or_insert_with(|| Upstream::new(Arc::clone(&route.upstream), Arc::clone(&metrics)));
+                .or_insert_with(|| Upstream::new(Arc::clone(&route.upstream), Arc::clone(metrics)));
             let tunnel = tunnel::Settings {
                 policy: Arc::clone(&route.policy),
                 upstream_stall: route.upstream.stall_timeout,
                 upstream_heartbeat: route.upstream.heartbeat,
             };
+            let doors = Doors { trusted: Arc::clone(&trusted) };
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
                 upstream: Arc::clone(upstream),
                 tunnel: Arc::new(tunnel),
                 config: route,
+                stack: admission::stack(&doors, Mode),
             }));
         }
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
-        Arc::new(Self {
-            drain: Drain::new(config.drain),
-            registry: Registry::new(Arc::clone(&metrics), config.log.connections),
-            lifecycle: Lifecycle::new(),
+        Self {
             listen: config.listen,
             stall_timeout: fallback.config.policy.delivery.stall_timeout,
             fallback: Arc::clone(&fallback.upstream),
             router: Router::new(routes, fallback),
-            metrics,
-        })
+        }
     }
 }

@@ -57,6 +57,8 @@ labels! {
         SlowUpstream = "slow_upstream",
         /// `max_lifetime`.
         Lifetime = "lifetime",
+        /// Its credentials ended.
+        Expired = "expired",
         /// The proxy is being stopped.
         Drained = "drained",
         /// The process ended before the connection did.
@@ -95,6 +97,18 @@ labels! {
         Abandoned = "abandoned",
         /// The proxy is being stopped.
         Draining = "draining",
+        /// `listen.max_handshakes`
+        Crowded = "crowded",
+        /// `policy.handshake_rate`
+        RateLimited = "rate_limited",
+        /// `policy.limits`
+        AtCapacity = "at_capacity",
+        /// `policy.origins`
+        ForeignOrigin = "foreign_origin",
+        /// No credentials, or wrong ones.
+        Unauthorized = "unauthorized",
+        /// Credentials could not be checked.
+        AuthUnavailable = "auth_unavailable",
     }
 }
 

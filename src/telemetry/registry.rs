@@ -31,8 +31,11 @@ const SHARDS: usize = 16;
 /// Who a connection is, for the log and for lists.
 #[derive(Debug)]
 pub struct About {
-    /// Where the client says it is, or is seen to be; none for Unix sockets.
+    /// Where the client is; its port is 0 where a proxy before us told the address alone. None for Unix
+    /// sockets.
     pub client: Option<SocketAddr>,
+    /// Who authentication says it is.
+    pub user: Option<Arc<str>>,
     /// `X-Request-Id` of its handshake.
     pub request_id: Box<str>,
     /// Its route's metrics.
@@ -229,7 +232,8 @@ impl Registry {
                 connection = handle.id,
                 request_id = &*handle.about.request_id,
                 route = &*handle.about.route.name,
-                client = handle.about.client.map(tracing::field::display),
+                client = handle.about.client.map(shown),
+                user = handle.about.user.as_deref(),
                 "connected"
             );
         }
@@ -309,7 +313,11 @@ impl Registry {
             LogConnections::All => true,
             LogConnections::Errors => !matches!(
                 ended.reason,
-                Reason::ClientClose | Reason::UpstreamClose | Reason::Lifetime | Reason::Drained
+                Reason::ClientClose
+                    | Reason::UpstreamClose
+                    | Reason::Lifetime
+                    | Reason::Expired
+                    | Reason::Drained
             ),
             LogConnections::Off => false,
         };
@@ -319,7 +327,8 @@ impl Registry {
                 connection = handle.id,
                 request_id = &*handle.about.request_id,
                 route = &*route.name,
-                client = handle.about.client.map(tracing::field::display),
+                client = handle.about.client.map(shown),
+                user = handle.about.user.as_deref(),
                 reason = ended.reason.as_str(),
                 code = ended.close.map(|(_, code)| code.0),
                 by = ended.close.map(|(by, _)| by.as_str()),
@@ -369,6 +378,11 @@ impl Drop for Live {
     }
 }
 
+/// An address whose port nobody told stands without one.
+fn shown(address: SocketAddr) -> tracing::field::DisplayValue<Box<dyn std::fmt::Display>> {
+    tracing::field::display(if address.port() == 0 { Box::new(address.ip()) } else { Box::new(address) })
+}
+
 /// A panic elsewhere while a lock was held cannot leave these maps half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -385,7 +399,7 @@ mod tests {
     }
 
     fn enter(registry: &Arc<Registry>, route: &Arc<RouteMetrics>) -> Live {
-        registry.enter(About { client: None, request_id: "x".into(), route: Arc::clone(route) })
+        registry.enter(About { client: None, user: None, request_id: "x".into(), route: Arc::clone(route) })
     }
 
     #[test]

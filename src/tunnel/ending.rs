@@ -89,6 +89,10 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
             let words = Words { code: said, reason: "maximum lifetime reached" };
             (Close(words), AfterPeer { words: away("maximum lifetime reached"), instead: true })
         }
+        Reason::Expired => {
+            let words = Words { code: said, reason: "credentials expired" };
+            (Close(words), AfterPeer { words: away("credentials expired"), instead: true })
+        }
         Reason::Drained => {
             let words = Words { code: said, reason: "server is restarting" };
             (Close(words), AfterPeer { words: away("proxy is draining"), instead: true })
@@ -102,7 +106,15 @@ mod tests {
     use super::*;
     use crate::telemetry::Label;
 
-    const CODES: CloseCodes = CloseCodes { upstream_lost: 4012, slow_consumer: 4013, idle: 4001 };
+    const CODES: CloseCodes = CloseCodes {
+        capacity: 4008,
+        rate: 4009,
+        unauthorized: 4010,
+        expired: 4011,
+        upstream_lost: 4012,
+        slow_consumer: 4013,
+        idle: 4001,
+    };
 
     #[test]
     fn every_cause_settles_both_sides() {

@@ -21,8 +21,11 @@ mod relay;
 mod scratch;
 mod timing;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
 use crate::frame::{Extensions, MAX_HELD};
@@ -51,9 +54,20 @@ impl Settings {
     }
 }
 
+/// What holds for one connection of a route.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// What was agreed upon with the upstream.
+    pub extensions: Extensions,
+    /// When its credentials end, and the connection with them.
+    pub expires: Option<Instant>,
+    /// Held until the connection has ended, whatever ends it.
+    pub slot: Option<Box<dyn Any + Send + Sync>>,
+}
+
 /// Relays until both hops have ended. The task owns them; it is reached through its handle only.
-pub fn spawn(client: Hop, upstream: Hop, extensions: Extensions, settings: &Arc<Settings>, live: Live) {
-    tokio::spawn(relay::Relay::new(client, upstream, extensions, settings, live));
+pub fn spawn(client: Hop, upstream: Hop, terms: Terms, settings: &Arc<Settings>, live: Live) {
+    tokio::spawn(relay::Relay::new(client, upstream, terms, settings, live));
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! # Why not `tokio::io::copy_bidirectional`?
 //! It cannot see frame edges: it has no safe place for a ping or a Close.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,9 +24,9 @@ use tokio::time::{Instant, Sleep};
 use super::closing::Ending;
 use super::link::{Link, Reading, Writing};
 use super::pulse::Pulse;
-use super::{HELD_ROOM, Settings, scratch};
+use super::{HELD_ROOM, Settings, Terms, scratch};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
-use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
+use crate::frame::{CloseCode, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
 use crate::net::Hop;
 use crate::resilience::Bucket;
 use crate::telemetry::{Live, Reason};
@@ -40,6 +41,8 @@ pub(super) struct Relay {
     pub(super) upstream: Link,
     pub(super) settings: Arc<Settings>,
     pub(super) live: Live,
+    /// Given back with the relay.
+    _slot: Option<Box<dyn Any + Send + Sync>>,
     pub(super) client_pulse: Option<Box<Pulse>>,
     pub(super) upstream_pulse: Option<Box<Pulse>>,
     /// Messages the client may still send.
@@ -83,10 +86,11 @@ impl Relay {
     pub(super) fn new(
         client: Hop,
         upstream: Hop,
-        extensions: Extensions,
+        terms: Terms,
         settings: &Arc<Settings>,
         live: Live,
     ) -> Self {
+        let Terms { extensions, expires, slot } = terms;
         let now = Instant::now();
         let policy = &settings.policy;
         let scanner = |sender| {
@@ -104,6 +108,12 @@ impl Relay {
             code: CloseCode(1012),
             reason: Reason::Lifetime,
         });
+        let expiry = expires.map(|at| CloseAt {
+            at,
+            code: CloseCode(policy.close_codes.expired),
+            reason: Reason::Expired,
+        });
+        let close_at = [close_at, expiry].into_iter().flatten().min_by_key(|close| close.at);
         Self {
             client: Link::new(client.stream, &client.early, scanner(Sender::Client), false),
             upstream: Link::new(upstream.stream, &upstream.early, scanner(Sender::Server), true),
@@ -121,6 +131,7 @@ impl Relay {
             waker: None,
             settings: Arc::clone(settings),
             live,
+            _slot: slot,
         }
     }
 

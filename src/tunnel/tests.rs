@@ -29,7 +29,6 @@ use tokio::time::Instant;
 use super::Settings;
 use super::relay::Relay;
 use crate::config::{Config, LogConnections};
-use crate::frame::Extensions;
 use crate::net::{Hop, Stream};
 use crate::telemetry::{About, Command, Handle, Metrics, Registry};
 
@@ -218,7 +217,7 @@ impl Stage {
         });
         let metrics = Metrics::new("outrigger").unwrap();
         let registry = Registry::new(Arc::clone(&metrics), LogConnections::Off);
-        let about = About { client: None, request_id: "".into(), route: metrics.route("r") };
+        let about = About { user: None, client: None, request_id: "".into(), route: metrics.route("r") };
         let live = registry.enter(about);
         let handle = registry.all().remove(0);
         let hop = |early: &'static [u8]| {
@@ -234,7 +233,7 @@ impl Stage {
         };
         let (client_hop, client) = hop(props.early_client);
         let (upstream_hop, upstream) = hop(props.early_upstream);
-        let relay = Relay::new(client_hop, upstream_hop, Extensions::None, &settings, live);
+        let relay = Relay::new(client_hop, upstream_hop, super::Terms::default(), &settings, live);
         let wakes = Arc::new(Wakes::default());
         wakes.wake_by_ref();
         let relay = Some(Box::pin(relay));

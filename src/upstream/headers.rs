@@ -7,11 +7,11 @@
 //! 3. An upgrade goes on only if it is a WebSocket handshake.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{Forwarded, HostHeader, Target};
+use crate::net::Peer;
 
 /// The user that authentication found; never believed from a client.
 const X_OUTRIGGER_USER: HeaderName = HeaderName::from_static("x-outrigger-user");
@@ -80,13 +80,15 @@ fn is_look_alike(name: &HeaderName) -> bool {
     text.contains('_') && (FORWARDING.iter().any(is) || is(&X_OUTRIGGER_USER))
 }
 
-/// Where a request came in.
+/// Where a request came in, and from whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen {
-    /// Who sent it; none on a Unix socket.
-    pub client: Option<SocketAddr>,
-    /// The port it came to; none on a Unix socket.
-    pub port: Option<u16>,
+pub struct Seen<'a> {
+    /// The hop it came over.
+    pub peer: &'a Peer,
+    /// Whether the peer's forwarding headers are believed.
+    pub is_forwarded: bool,
+    /// Who authentication says it is.
+    pub user: Option<&'a str>,
 }
 
 /// How one upstream wants to be told.
@@ -101,11 +103,14 @@ pub struct Telling<'a> {
 }
 
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.
-pub fn for_upstream(headers: &mut HeaderMap, seen: Seen, telling: Telling<'_>, is_websocket: bool) {
+pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_>, is_websocket: bool) {
     drop_hop_by_hop(headers);
     // Answered by us as soon as the body is read; the upstream need not ask again.
     headers.remove(header::EXPECT);
     headers.remove(X_OUTRIGGER_USER);
+    if let Some(user) = seen.user.and_then(|user| HeaderValue::from_str(user).ok()) {
+        headers.insert(X_OUTRIGGER_USER, user);
+    }
     let look_alikes: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();
     for name in look_alikes {
         headers.remove(name);
@@ -171,12 +176,12 @@ pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<It
         .filter(|token| !token.is_empty())
 }
 
-fn tell_forwarded(headers: &mut HeaderMap, seen: Seen, form: Forwarded, host: Option<&HeaderValue>) {
+fn tell_forwarded(headers: &mut HeaderMap, seen: Seen<'_>, form: Forwarded, host: Option<&HeaderValue>) {
     for name in FORWARDING {
         headers.remove(name);
     }
     if matches!(form, Forwarded::XForwarded | Forwarded::Both) {
-        if let Some(client) = seen.client
+        if let Some(client) = seen.peer.address
             && let Ok(value) = HeaderValue::from_str(&client.ip().to_canonical().to_string())
         {
             headers.insert(X_FORWARDED_FOR, value);
@@ -185,7 +190,7 @@ fn tell_forwarded(headers: &mut HeaderMap, seen: Seen, form: Forwarded, host: Op
         if let Some(host) = host {
             headers.insert(X_FORWARDED_HOST, host.clone());
         }
-        if let Some(port) = seen.port {
+        if let Some(port) = seen.peer.port {
             headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
         }
     }
@@ -197,8 +202,8 @@ fn tell_forwarded(headers: &mut HeaderMap, seen: Seen, form: Forwarded, host: Op
 }
 
 /// One element of `Forwarded` (RFC 7239 §4). IPv6 addresses and hosts with a port have to be quoted.
-fn rfc7239(seen: Seen, host: Option<&str>) -> String {
-    let mut text = match seen.client.map(|client| client.ip().to_canonical()) {
+fn rfc7239(seen: Seen<'_>, host: Option<&str>) -> String {
+    let mut text = match seen.peer.address.map(|client| client.ip().to_canonical()) {
         None => "for=unknown".to_owned(),
         Some(std::net::IpAddr::V4(ip)) => format!("for={ip}"),
         Some(std::net::IpAddr::V6(ip)) => format!("for=\"[{ip}]\""),
@@ -238,7 +243,8 @@ mod tests {
     fn sent(pairs: &[(&'static str, &'static str)], forwarded: Forwarded, is_websocket: bool) -> HeaderMap {
         let mut headers = map(pairs);
         let target = Target::Tcp { host: "::1".into(), port: 3000 };
-        let seen = Seen { client: "[2001:db8::7]:1234".parse().ok(), port: Some(8080) };
+        let peer = Peer { address: "[2001:db8::7]:1234".parse().ok(), port: Some(8080), ..Peer::default() };
+        let seen = Seen { peer: &peer, is_forwarded: false, user: None };
         for_upstream(
             &mut headers,
             seen,
@@ -321,12 +327,11 @@ mod tests {
 
     #[test]
     fn a_mapped_address_is_told_as_the_ipv4_address_it_is() {
-        let seen = Seen { client: "[::ffff:192.0.2.1]:1".parse().ok(), port: None };
-        assert_eq!(rfc7239(seen, None), "for=192.0.2.1;proto=http");
-        assert_eq!(
-            rfc7239(Seen { client: None, port: None }, Some("a\"b")),
-            r#"for=unknown;host="a\"b";proto=http"#
-        );
+        let mapped = Peer { address: "[::ffff:192.0.2.1]:1".parse().ok(), ..Peer::default() };
+        let unknown = Peer::default();
+        let seen = |peer| Seen { peer, is_forwarded: false, user: None };
+        assert_eq!(rfc7239(seen(&mapped), None), "for=192.0.2.1;proto=http");
+        assert_eq!(rfc7239(seen(&unknown), Some("a\"b")), r#"for=unknown;host="a\"b";proto=http"#);
     }
 
     #[test]

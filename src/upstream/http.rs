@@ -47,7 +47,7 @@ impl Pool {
 #[derive(Debug, Clone)]
 struct Connector(Dialer);
 
-impl tower_service::Service<Uri> for Connector {
+impl tower::Service<Uri> for Connector {
     type Response = TokioIo<Stream>;
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;

@@ -84,7 +84,13 @@ impl RawAdmin {
             },
             (None, None) => None,
         };
-        Admin { address, probe_address, token, ready_needs_upstream: ready_needs_upstream.0 }
+        Admin {
+            address,
+            probe_address,
+            token,
+            hosts: Vec::new(),
+            ready_needs_upstream: ready_needs_upstream.0,
+        }
     }
 }
 

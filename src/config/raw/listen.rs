@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::later::{Later, ListenTls};
 use super::scalar::{Scalar, Workers};
 use super::units::{Bytes, Span};
-use crate::config::model::{Listen, ListenAddress};
+use crate::config::model::{Http2, Listen, ListenAddress, ProxyProtocol};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,8 +56,7 @@ impl RawListen {
             handshake_timeout,
             keep_alive,
             max_header_bytes,
-            // Nothing speaks HTTP/2 yet, so both are the truth.
-            http2: _,
+            http2,
             workers,
         } = self;
         problems.only_default("tls", &tls, &defaults.tls);
@@ -94,6 +93,11 @@ impl RawListen {
         };
         Listen {
             address,
+            tls: None,
+            proxy_protocol: ProxyProtocol::Off,
+            http2: http2.0.then_some(Http2 { max_streams: 128 }),
+            max_handshakes: 8192,
+            max_refusals: 256,
             handshake_timeout: handshake_timeout.0.0,
             keep_alive: keep_alive.0.0,
             max_header_bytes: max_header_bytes.0.0 as usize,

@@ -103,6 +103,7 @@ impl RawConfig {
             routes: route::validate(routes, overrides, upstream, policy, problems),
             listen,
             admin,
+            trusted_proxies: super::model::TrustedProxies::default(),
         }
     }
 }

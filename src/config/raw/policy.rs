@@ -127,8 +127,20 @@ impl RawPolicy {
             max_frame: max_frame.0.0,
             max_message: max_message.0.0,
             message_rate: problems.within("limits", |problems| limits.validate(problems)),
+            limits: crate::config::Limits { connections: Some(10_000), per_ip: None, per_user: None },
+            handshake_rate: crate::config::HandshakeRate {
+                global: Some(crate::config::Rate { per_second: 500.0, burst: 1000 }),
+                per_ip: None,
+                per_user: None,
+                queue: std::time::Duration::ZERO,
+                max_queued: 1000,
+                max_keys: 100_000,
+            },
+            on_refuse: crate::config::OnRefuse::Http,
+            origins: None,
+            auth: None,
             close_codes: problems.within("close_codes", |problems| close_codes.validate(problems)),
-            http: problems.within("http", |problems| http.validate(problems)),
+            http: http.validate(),
             delivery: problems.within("delivery", |problems| delivery.validate(problems)),
         }
     }

@@ -5,9 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::later::{Later, Throttle};
 use super::scalar::{CloseCode, Scalar, words};
 use super::units::{Bytes, OffBytes, OffSpan, PerTime, Span, Unit};
-use crate::config::error::Problem;
 use crate::config::model::{
-    ClientHeartbeat, CloseCodes, Delivery, Heartbeat, HeartbeatMode, Http, OnStall, Rate,
+    ClientHeartbeat, CloseCodes, Delivery, Heartbeat, HeartbeatMode, Http, HttpMode, OnStall, Rate,
 };
 use crate::config::problems::Problems;
 
@@ -164,7 +163,15 @@ impl RawCloseCodes {
         problems.only_default("rate", &rate, &defaults.rate);
         problems.only_default("unauthorized", &unauthorized, &defaults.unauthorized);
         problems.only_default("expired", &expired, &defaults.expired);
-        CloseCodes { upstream_lost: upstream_lost.0.0, slow_consumer: slow_consumer.0.0, idle: idle.0.0 }
+        CloseCodes {
+            capacity: 1008,
+            rate: 1013,
+            unauthorized: 1008,
+            expired: 1008,
+            upstream_lost: upstream_lost.0.0,
+            slow_consumer: slow_consumer.0.0,
+            idle: idle.0.0,
+        }
     }
 }
 
@@ -187,26 +194,12 @@ impl Default for RawHttp {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HttpMode {
-    Pass,
-    Guard,
-    Refuse,
-}
-
 words!(HttpMode { Pass = "pass", Guard = "guard", Refuse = "refuse" });
 
 impl RawHttp {
-    pub(super) fn validate(self, problems: &mut Problems) -> Http {
+    pub(super) fn validate(self) -> Http {
         let Self { mode, response_timeout, max_body } = self;
-        if mode.0 == HttpMode::Guard {
-            problems.add("mode", Problem::NotYet { accepted: "pass or refuse".into() });
-        }
-        Http {
-            pass: mode.0 == HttpMode::Pass,
-            response_timeout: response_timeout.0.0,
-            max_body: max_body.0.0,
-        }
+        Http { mode: mode.0, response_timeout: response_timeout.0.0, max_body: max_body.0.0 }
     }
 }
 

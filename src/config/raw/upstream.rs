@@ -72,6 +72,7 @@ impl RawUpstream {
         });
         Upstream {
             target,
+            tls: None,
             connect_timeout: connect_timeout.0.0,
             handshake_timeout: handshake_timeout.0.0,
             keep_alive: keep_alive.0.0,

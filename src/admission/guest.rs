@@ -1,0 +1,83 @@
+//! Who asks to come in, and what the layers have found out about it.
+
+use std::any::Any;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::request::Parts;
+use tokio::time::Instant;
+
+use crate::net::Peer;
+
+/// A request at the door.
+#[derive(Debug)]
+pub struct Guest {
+    /// Its head. Layers take out of it what the upstream must not see.
+    pub head: Parts,
+    /// What it wants to become.
+    pub kind: Kind,
+    /// The hop it came over.
+    pub peer: Arc<Peer>,
+    /// Whose it is. Until identity has looked: the peer's own.
+    pub client: Client,
+    /// Who authentication says it is.
+    pub user: Option<User>,
+    /// An entry of `Sec-WebSocket-Protocol` that was ours, and what the client is answered if the server
+    /// chooses none of the others: clients fail when none of theirs is chosen.
+    pub own_protocol: Option<&'static str>,
+    /// What its connection holds until it ends: a place in the quota.
+    pub slot: Option<Slot>,
+}
+
+/// Given back by its drop.
+pub type Slot = Box<dyn Any + Send + Sync>;
+
+/// What a request wants to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A WebSocket.
+    Handshake,
+    /// An answer.
+    Plain,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The first address that no trusted proxy stands for; its port is 0 where nobody told it. None on a
+    /// Unix socket.
+    pub address: Option<SocketAddr>,
+    /// Whether the peer is a trusted proxy, whose forwarding headers are believed.
+    pub is_forwarded: bool,
+}
+
+impl Client {
+    /// What limits of one address count: IPv6 by its /64, since anyone who has one address there has all.
+    pub fn key(&self) -> AddressKey {
+        AddressKey::of(self.address.map(|address| address.ip()))
+    }
+}
+
+/// An address, as limits tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AddressKey(u64);
+
+impl AddressKey {
+    fn of(ip: Option<IpAddr>) -> Self {
+        // Nobody is given addresses out of 0::/8 (RFC 4291 §2.4), so that IPv4 has room there.
+        match ip.map(|ip| ip.to_canonical()) {
+            None => Self(0),
+            Some(IpAddr::V4(ip)) => Self(1 << 32 | u64::from(ip.to_bits())),
+            Some(IpAddr::V6(ip)) => Self((ip.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// Who authentication says a client is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its key: what quotas count, and what the upstream is told in `X-Outrigger-User`.
+    pub name: Arc<str>,
+    /// When its credentials end, where the connection has to end with them.
+    pub expires: Option<Instant>,
+}

@@ -1,0 +1,28 @@
+//! Who may come in, how fast, how many: the layers that every request passes before its mode.
+//!
+//! [`stack`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
+//! [`Guest`] and lets it pass, changed or not, or answers [`Refused`].
+//!
+//! * [`identity`]: whose request is it, behind proxies that are trusted?
+//! * [`per_address`], [`global`], [`per_user`]: how fast ([`rate`] is what they share).
+//! * [`origin`]: from which page? [`auth`]: by whom?
+//! * [`quota`]: is there room? A slot is held until the connection ends, whatever ends it.
+//!
+//! # Invariants
+//! 1. The address comes first: one attacker can neither drain the bucket of all nor drive authentication.
+//! 2. Whatever is kept for an address or a user is bounded, and counted where the bound is met.
+//! 3. A request that is refused has cost nobody else anything: the upstream does not hear of it.
+//!
+//! # Not here
+//! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
+
+mod gate;
+mod guest;
+mod identity;
+mod refused;
+mod stack;
+
+pub use gate::{Check, Gate, Visit};
+pub use guest::{AddressKey, Client, Guest, Kind, Slot, User};
+pub use refused::{Answer, Bound, Bucket, Closing, Refused};
+pub use stack::{Doors, Stack, stack};

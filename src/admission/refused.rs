@@ -1,0 +1,349 @@
+//! Answers of our own. Each says in `X-Outrigger-Reason` that it is ours and why, and in its body what
+//! was wrong and what to do: at 3 am one knows whose 503 it is.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+
+use crate::config::CloseCodes;
+use crate::frame::CloseCode;
+use crate::telemetry::HandshakeOutcome;
+use crate::upstream::{DialError, UpstreamError};
+
+/// Why a request was answered by us and not by the upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// RFC 6455 §4.2.1.
+    #[error("not a WebSocket handshake: {0}")]
+    Malformed(&'static str),
+    /// RFC 6455 §4.2.2: only version 13 is spoken.
+    #[error("only version 13 of the WebSocket protocol is spoken here (Sec-WebSocket-Version: 13)")]
+    Version,
+    /// The request could not be read.
+    #[error("the request could not be read as HTTP/1.1")]
+    Unreadable,
+    /// Above `listen.max_header_bytes`, or above a hundred headers.
+    #[error("the request's head is larger than this proxy takes (listen.max_header_bytes)")]
+    HeadTooLarge,
+    /// `listen.handshake_timeout`
+    #[error("the request's head did not come in time (listen.handshake_timeout)")]
+    TooSlow,
+    /// Something that is no request for this server.
+    #[error("{0} is not passed on by this proxy")]
+    Unsupported(&'static str),
+    /// `policy.http.mode: refuse`
+    #[error("this route takes WebSocket handshakes only")]
+    NoHttp,
+    /// The proxy is being stopped.
+    #[error("this proxy is being stopped; try again, another one will answer")]
+    Draining,
+    /// `listen.max_handshakes`
+    #[error("too many handshakes are in progress; try again later")]
+    Crowded,
+    /// `policy.handshake_rate`: whose bucket is empty, and when to come back.
+    #[error("too many handshakes {0}; try again later")]
+    Rate(Bucket, Duration),
+    /// `policy.limits`: whose places are all taken.
+    #[error("server at capacity: there is no room for more connections {0}")]
+    Capacity(Bound),
+    /// `policy.origins`
+    #[error("pages of this origin may not connect here (policy.origins)")]
+    Origin,
+    /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log, not for whoever guesses.
+    #[error("credentials are missing or not valid")]
+    Unauthorized,
+    /// `policy.auth.forward`: the answer of whoever was asked.
+    #[error("the authentication service refused")]
+    Forwarded(Box<Response<Bytes>>),
+    /// Credentials could not be checked.
+    #[error("credentials cannot be checked at the moment; try again later")]
+    AuthUnavailable,
+    /// The upstream is to blame.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+/// Whose handshakes are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bucket {
+    /// `handshake_rate.global`
+    Global,
+    /// `handshake_rate.per_ip`
+    PerIp,
+    /// `handshake_rate.per_user`
+    PerUser,
+}
+
+impl std::fmt::Display for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Global => "at once",
+            Self::PerIp => "from this address",
+            Self::PerUser => "of this user",
+        })
+    }
+}
+
+/// Whose connections are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// `limits.connections`
+    Route,
+    /// `limits.per_ip`
+    PerIp,
+    /// `limits.per_user`
+    PerUser,
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Route => "here",
+            Self::PerIp => "from this address",
+            Self::PerUser => "of this user",
+        })
+    }
+}
+
+/// All that a refusal says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// `X-Outrigger-Reason`.
+    pub reason: &'static str,
+    /// How a handshake that ended so is counted.
+    pub outcome: HandshakeOutcome,
+    /// `Retry-After`, in whole seconds, at least one.
+    pub retry_after: Option<Duration>,
+    /// How it is told by a Close, where that is wanted; `None`: always by the status.
+    pub closing: Option<Closing>,
+}
+
+/// A refusal that a browser can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// There is no room.
+    Capacity,
+    /// Too fast, or not at the moment.
+    Rate,
+    /// Not with these credentials, or not from there.
+    Unauthorized,
+}
+
+impl Closing {
+    /// Code and reason of the Close.
+    pub fn words(self, codes: &CloseCodes) -> (CloseCode, &'static str) {
+        match self {
+            Self::Capacity => (CloseCode(codes.capacity), "Server at capacity"),
+            Self::Rate => (CloseCode(codes.rate), "try again later"),
+            Self::Unauthorized => (CloseCode(codes.unauthorized), "unauthorized"),
+        }
+    }
+}
+
+/// Says that an answer is ours, and why.
+const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
+
+/// For those who are refused for a reason that passes soon.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Refused {
+    /// What it comes to. No `_` arm: a new refusal has to choose everything.
+    pub fn answer(&self) -> Answer {
+        use HandshakeOutcome as Outcome;
+        let fault = |status, reason| (status, reason, Outcome::Malformed, None, None);
+        let upstream = |status, reason, outcome| (status, reason, outcome, None, Some(Closing::Rate));
+        let (status, reason, outcome, retry_after, closing) = match self {
+            Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
+            Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
+            Self::Unreadable => fault(StatusCode::BAD_REQUEST, "malformed_request"),
+            Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
+            Self::TooSlow => fault(StatusCode::REQUEST_TIMEOUT, "handshake_timeout"),
+            Self::Unsupported(_) => fault(StatusCode::NOT_IMPLEMENTED, "unsupported_request"),
+            Self::NoHttp => fault(StatusCode::NOT_FOUND, "http_refused"),
+            Self::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining",
+                Outcome::Draining,
+                Some(SOON),
+                Some(Closing::Rate),
+            ),
+            Self::Crowded => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too_many_handshakes", Outcome::Crowded, Some(SOON), None)
+            }
+            Self::Rate(bucket, wait) => {
+                let reason = match bucket {
+                    Bucket::Global => "rate_global",
+                    Bucket::PerIp => "rate_per_ip",
+                    Bucket::PerUser => "rate_per_user",
+                };
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                (status, reason, Outcome::RateLimited, Some(*wait), Some(Closing::Rate))
+            }
+            Self::Capacity(bound) => {
+                let reason = match bound {
+                    Bound::Route => "capacity",
+                    Bound::PerIp => "capacity_per_ip",
+                    Bound::PerUser => "capacity_per_user",
+                };
+                // Places come back when somebody leaves: not within a second.
+                let wait = Duration::from_secs_f64(fastrand::f64().mul_add(10.0, 5.0));
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                (status, reason, Outcome::AtCapacity, Some(wait), Some(Closing::Capacity))
+            }
+            Self::Origin => {
+                let closing = Some(Closing::Unauthorized);
+                (StatusCode::FORBIDDEN, "origin", Outcome::ForeignOrigin, None, closing)
+            }
+            Self::Unauthorized => {
+                let closing = Some(Closing::Unauthorized);
+                (StatusCode::UNAUTHORIZED, "unauthorized", Outcome::Unauthorized, None, closing)
+            }
+            Self::Forwarded(answer) => {
+                let closing = Some(Closing::Unauthorized);
+                (answer.status(), "unauthorized_by_service", Outcome::Unauthorized, None, closing)
+            }
+            Self::AuthUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "auth_unavailable",
+                Outcome::AuthUnavailable,
+                Some(SOON),
+                Some(Closing::Rate),
+            ),
+            Self::Upstream(error) => match error {
+                UpstreamError::Dial(DialError::Timeout { .. }) => {
+                    upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
+                }
+                UpstreamError::Dial(DialError::Io { .. }) => {
+                    upstream(StatusCode::BAD_GATEWAY, "upstream_unreachable", Outcome::Unreachable)
+                }
+                UpstreamError::Timeout(_) => {
+                    upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
+                }
+                UpstreamError::Broken(_) => {
+                    upstream(StatusCode::BAD_GATEWAY, "upstream_broken", Outcome::Unreachable)
+                }
+                UpstreamError::BadUpgrade(_) => {
+                    upstream(StatusCode::BAD_GATEWAY, "upstream_bad_upgrade", Outcome::BadUpgrade)
+                }
+                UpstreamError::BodyTooLarge(_) => fault(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            },
+        };
+        Answer { status, reason, outcome, retry_after, closing }
+    }
+
+    /// What hyper says by itself about a request that it could not read.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            414 | 431 => Self::HeadTooLarge,
+            _ => Self::Unreadable,
+        }
+    }
+
+    /// The whole answer.
+    pub fn response(&self) -> Response<Full<Bytes>> {
+        let Answer { status, reason, retry_after, .. } = self.answer();
+        let mut response = match self {
+            Self::Forwarded(answer) => Response::clone(answer).map(Full::from),
+            _ => {
+                let mut response = Response::new(Full::from(self.text()));
+                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, plain);
+                response
+            }
+        };
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(REASON, HeaderValue::from_static(reason));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
+        }
+        match self {
+            Self::Version => {
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+
+    /// The answer as bytes, for when no HTTP machinery is left to send it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let Answer { status, reason, retry_after, .. } = self.answer();
+        let text = self.text();
+        let retry =
+            retry_after.map(|after| format!("retry-after: {}\r\n", seconds(after))).unwrap_or_default();
+        format!(
+            "HTTP/1.1 {status}\r\nx-outrigger-reason: {reason}\r\n{retry}\
+             content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+            text.len()
+        )
+        .into_bytes()
+    }
+
+    /// Addresses of upstreams are for operators: clients get the kind of failure only.
+    fn text(&self) -> String {
+        match self {
+            Self::Upstream(UpstreamError::Dial(_)) => "the upstream cannot be reached\n".into(),
+            Self::Upstream(UpstreamError::Broken(_)) => "the upstream broke off\n".into(),
+            other => format!("{other}\n"),
+        }
+    }
+}
+
+/// Whole seconds, as `Retry-After` has them (RFC 9110 §10.2.3).
+fn seconds(after: Duration) -> u64 {
+    (after.as_secs_f64().ceil() as u64).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_answer_says_that_it_is_ours_and_tells_no_address() {
+        let dial = || DialError::Io {
+            target: "10.1.2.3:3000".into(),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        };
+        let refusals = [
+            Refused::Malformed("the key is not 16 bytes in base64"),
+            Refused::Version,
+            Refused::Unreadable,
+            Refused::HeadTooLarge,
+            Refused::TooSlow,
+            Refused::Unsupported("CONNECT"),
+            Refused::NoHttp,
+            Refused::Draining,
+            Refused::Crowded,
+            Refused::Rate(Bucket::PerIp, Duration::from_millis(1200)),
+            Refused::Capacity(Bound::Route),
+            Refused::Origin,
+            Refused::Unauthorized,
+            Refused::AuthUnavailable,
+            Refused::Upstream(dial().into()),
+            Refused::Upstream(UpstreamError::Timeout(Duration::from_secs(1))),
+            Refused::Upstream(UpstreamError::Broken("10.1.2.3".into())),
+            Refused::Upstream(UpstreamError::BodyTooLarge(5)),
+        ];
+        for refusal in refusals {
+            let response = refusal.response();
+            let Answer { status, reason, .. } = refusal.answer();
+            assert_eq!(response.headers()["x-outrigger-reason"], reason);
+            let raw = String::from_utf8(refusal.to_bytes()).unwrap();
+            assert!(raw.starts_with(&format!("HTTP/1.1 {} ", status.as_u16())), "{raw}");
+            assert!(raw.contains(&format!("\r\nx-outrigger-reason: {reason}\r\n")));
+            assert!(!raw.contains("10.1.2.3"), "{raw}");
+        }
+    }
+}
