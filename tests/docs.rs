@@ -13,7 +13,9 @@ fn the_settings_in_the_document_are_those_that_are_built_with_the_defaults_they_
     let mut documented = BTreeMap::new();
     for row in rows("docs/configuration.md") {
         let [key, _, default, meaning] = &row[..] else { continue };
-        let Some(key) = code(key).filter(|key| key.contains('.') || *key == "routes") else { continue };
+        // A bare key is one of a map that has a table of its own.
+        let is_setting = |key: &&str| key.contains('.') || matches!(*key, "routes" | "trusted_proxies");
+        let Some(key) = code(key).filter(is_setting) else { continue };
         assert!(!meaning.is_empty(), "{key} has no meaning");
         let default = code(default).map(str::to_owned);
         assert!(documented.insert(key.to_owned(), default).is_none(), "{key} stands there twice");
@@ -33,7 +35,11 @@ fn the_yaml_in_the_documents_is_accepted() {
     let mut found = 0;
     for file in documents() {
         for block in fenced(&read(&file), "yaml") {
-            if let Err(errors) = Config::from_yaml(&block) {
+            // Files that an example names are on nobody's disk.
+            let is_elsewhere = |told: String| told.contains("cannot be read: No such file");
+            if let Err(errors) = Config::from_yaml(&block)
+                && !errors.iter().all(|error| is_elsewhere(error.to_string()))
+            {
                 panic!("{}: {errors}\n{block}", file.display());
             }
             found += 1;

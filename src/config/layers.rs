@@ -246,7 +246,7 @@ fn keys(path: &[String]) -> Vec<Step> {
 }
 
 /// The text of a small file.
-pub(crate) fn read_text(path: &FilePath) -> Result<String, String> {
+fn read_text(path: &FilePath) -> Result<String, String> {
     let limit = yaml::MAX_BYTES as u64;
     let mut bytes = Vec::new();
     File::open(path)

@@ -14,6 +14,7 @@
 mod de;
 mod emit;
 mod error;
+mod files;
 mod layers;
 mod model;
 mod probe;
@@ -24,6 +25,8 @@ mod secret;
 mod tests;
 mod tree;
 mod yaml;
+
+use std::path::PathBuf;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::Sources;
@@ -42,7 +45,26 @@ use self::tree::{Kind, Node, Path, Place};
 /// Everything that is wrong with them.
 #[expect(clippy::needless_pass_by_value, reason = "sources may hold a token and are done with")]
 pub fn load(sources: Sources) -> Result<Config, ConfigErrors> {
-    Layers::read(&sources).check().map(|(config, _)| config)
+    read(&sources).config
+}
+
+/// What [`read`] found.
+#[derive(Debug)]
+pub struct Reading {
+    /// As of [`load`].
+    pub config: Result<Config, ConfigErrors>,
+    /// Every file that was looked at, whether it could be read or not: what has to be read again when one
+    /// of them changes.
+    pub files: Vec<PathBuf>,
+}
+
+/// As [`load`], for whoever wants to know when to do it again.
+pub fn read(sources: &Sources) -> Reading {
+    let (checked, named) = Layers::read(sources).check();
+    Reading {
+        config: checked.map(|(config, _)| config),
+        files: sources.file.iter().cloned().chain(named).collect(),
+    }
 }
 
 /// The configuration that `sources` come to, as YAML: every key, secrets as `***`.
@@ -50,7 +72,7 @@ pub fn load(sources: Sources) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// As of [`load`].
 pub fn effective(sources: &Sources) -> Result<String, ConfigErrors> {
-    let (_, mut raw) = Layers::read(sources).check()?;
+    let (_, mut raw) = Layers::read(sources).check().0?;
     raw.routes.iter_mut().for_each(RawRoute::name_itself);
     emit::to_yaml(&raw).map_err(|error| {
         let problem = Problem::Syntax(error.to_string());
@@ -64,7 +86,7 @@ impl Config {
     /// # Errors
     /// As of [`load`].
     pub fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
-        Layers::inline(text).check().map(|(config, _)| config)
+        Layers::inline(text).check().0.map(|(config, _)| config)
     }
 }
 
@@ -79,8 +101,8 @@ impl Default for Config {
 }
 
 impl Layers {
-    /// Merges the layers, reads the raw settings and checks them.
-    fn check(self) -> Result<(Config, RawConfig), ConfigErrors> {
+    /// Merges the layers, reads the raw settings and checks them. Tells also which files they name.
+    fn check(self) -> (Result<(Config, RawConfig), ConfigErrors>, Vec<PathBuf>) {
         let Self { trees, faults, broken } = self;
         let merged = merge(&trees);
         let mut problems = Problems::new(trees);
@@ -94,7 +116,7 @@ impl Layers {
         });
         if broken {
             // Whatever the unread part sets would be missed all over.
-            return Err(problems.into_errors());
+            return (Err(problems.into_errors()), Vec::new());
         }
         prefer_unix(&mut root);
         let given = root.take("routes");
@@ -102,7 +124,8 @@ impl Layers {
         let (routes, overrides) = read_routes(given, &raw, &root, &mut problems);
         raw.routes = routes;
         let config = raw.clone().validate(overrides, &mut problems);
-        problems.finish((config, raw))
+        let files = problems.files();
+        (problems.finish((config, raw)), files)
     }
 }
 

@@ -12,6 +12,7 @@
 //! YAML, environment and flags ([`super::layers`]); what a file may say ([`super::raw`]).
 
 mod admission;
+mod api_keys;
 mod file;
 mod tls;
 mod trust;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use admission::*;
+pub use api_keys::ApiKey;
 pub use file::File;
 pub use tls::*;
 pub use trust::*;

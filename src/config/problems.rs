@@ -5,6 +5,7 @@
 //! 2. A place is asked of the layers, the last one first: it is where the value that counts stands.
 
 use std::fmt;
+use std::path::{Path as FilePath, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,8 @@ use serde_json::Value;
 
 use super::de;
 use super::error::{ConfigError, ConfigErrors, Problem};
+use super::files::Files;
+use super::model::File;
 use super::tree::{Node, Path, Place, Step};
 
 /// What was found so far, and the key at which the reader stands.
@@ -23,12 +26,20 @@ pub(crate) struct Problems {
     here: Path,
     /// While a route is read: how much of `here` is the route's, and what it inherits from.
     inherits: Option<(usize, Path)>,
+    files: Files,
 }
 
 impl Problems {
     /// `layers` in the order in which they were laid, the first at the bottom.
     pub(crate) fn new(layers: Vec<Node>) -> Self {
-        Self { layers, list: Vec::new(), paths: Vec::new(), here: Path::default(), inherits: None }
+        Self {
+            layers,
+            list: Vec::new(),
+            paths: Vec::new(),
+            here: Path::default(),
+            inherits: None,
+            files: Files::default(),
+        }
     }
 
     /// All that was told, or `value` if that is nothing.
@@ -39,6 +50,25 @@ impl Problems {
     /// All that was told.
     pub(crate) fn into_errors(self) -> ConfigErrors {
         ConfigErrors::new(self.list)
+    }
+
+    /// The file that `key` names. It is empty if it could not be read, which is told then.
+    pub(crate) fn file(&mut self, key: &str, path: &FilePath) -> File {
+        self.read_file(path).unwrap_or_else(|what| {
+            self.add(key, Problem::File(what));
+            File { path: path.into(), contents: [].into() }
+        })
+    }
+
+    /// A file that is named somewhere, or why there is none.
+    pub(crate) fn read_file(&mut self, path: &FilePath) -> Result<File, String> {
+        let contents = self.files.read(path).map_err(|what| format!("{}: {what}", path.display()))?;
+        Ok(File { path: path.into(), contents })
+    }
+
+    /// Every file that was asked for, whether it could be read or not.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.files.asked()
     }
 
     /// Something found while reading a source, which knows its place.

@@ -59,8 +59,19 @@ pub struct OriginPattern {
     pub host: String,
     /// Any name below `host`, at whatever depth, and not `host` itself.
     pub subdomains: bool,
-    /// Never the default left out: 80 and 443 stand here too.
+    /// Never the default left out: 80 and 443 stand here too. 0: none, of a scheme that has no default.
     pub port: u16,
+}
+
+impl OriginPattern {
+    /// The port of an origin of `scheme` (in lower case) that names none.
+    pub fn default_port(scheme: &str) -> u16 {
+        match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => 0,
+        }
+    }
 }
 
 /// `policy.auth`
@@ -149,7 +160,7 @@ pub enum TokenSource {
 /// `policy.auth.api_keys`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKeys {
-    /// `user:sha256hex` a line; checked.
+    /// `user:sha256hex` a line; checked. [`ApiKeys::keys`] reads it.
     pub file: File,
     /// In lower case.
     pub header: String,

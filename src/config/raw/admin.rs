@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use super::later::Later;
 use super::scalar::{CloseCode, Readable, Scalar, words};
 use super::units::Span;
+use super::url;
 use crate::config::Secret;
 use crate::config::error::{Problem, quoted};
-use crate::config::layers::read_text;
 use crate::config::model::{Admin, Drain, ListenAddress, Log, LogConnections, LogFormat};
 use crate::config::problems::Problems;
 
@@ -22,7 +21,7 @@ pub(crate) struct RawAdmin {
     probe_address: Option<Scalar<SocketAddr>>,
     token: Option<Scalar<Secret>>,
     token_file: Option<Scalar<PathBuf>>,
-    hosts: Later,
+    hosts: Vec<Scalar<String>>,
     ready_needs_upstream: Scalar<bool>,
 }
 
@@ -33,7 +32,7 @@ impl Default for RawAdmin {
             probe_address: None,
             token: None,
             token_file: None,
-            hosts: Later::list(&[]),
+            hosts: Vec::new(),
             ready_needs_upstream: Scalar(false),
         }
     }
@@ -41,9 +40,7 @@ impl Default for RawAdmin {
 
 impl RawAdmin {
     pub(super) fn validate(self, listen: &ListenAddress, problems: &mut Problems) -> Admin {
-        let defaults = Self::default();
         let Self { address, probe_address, token, token_file, hosts, ready_needs_upstream } = self;
-        problems.only_default("hosts", &hosts, &defaults.hosts);
         let (address, probe_address) = (address.0, probe_address.map(|address| address.0));
 
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
@@ -75,7 +72,7 @@ impl RawAdmin {
                 None
             }
             (Some(token), None) => Some(token.0),
-            (None, Some(path)) => match token_in(&path.0) {
+            (None, Some(path)) => match token_in(&path.0, problems) {
                 Ok(token) => Some(token),
                 Err(problem) => {
                     problems.add("token_file", problem);
@@ -88,7 +85,7 @@ impl RawAdmin {
             address,
             probe_address,
             token,
-            hosts: Vec::new(),
+            hosts: url::hosts("hosts", hosts, problems),
             ready_needs_upstream: ready_needs_upstream.0,
         }
     }
@@ -100,9 +97,10 @@ fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && same_ip
 }
 
-fn token_in(path: &std::path::Path) -> Result<Secret, Problem> {
-    let text = read_text(path).map_err(|what| Problem::File(format!("{}: {what}", path.display())))?;
-    Secret::read(text.trim_end_matches(['\n', '\r'])).ok_or_else(|| Problem::Value {
+fn token_in(path: &std::path::Path, problems: &mut Problems) -> Result<Secret, Problem> {
+    let file = problems.read_file(path).map_err(Problem::File)?;
+    let text = std::str::from_utf8(&file.contents).ok();
+    text.and_then(|text| Secret::read(text.trim_end_matches(['\n', '\r']))).ok_or_else(|| Problem::Value {
         found: format!("something else in {}", path.display()),
         accepted: format!("a file that holds the token and nothing more: {}", Secret::accepted()),
     })

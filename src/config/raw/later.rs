@@ -167,25 +167,6 @@ macro_rules! keys {
 }
 
 keys! {
-    /// `listen.tls`
-    ListenTls: &["cert_file", "key_file", "client_ca_file", "min_version"], &[];
-    /// `upstream.tls`
-    UpstreamTls: &["ca_file", "server_name", "cert_file", "key_file", "insecure"], &[];
-    /// A rate and its burst.
-    Bucket: &["rate", "burst"], &[];
-    /// `policy.origins`
-    Origins: &["allow", "missing"], &[];
-    /// `policy.auth`
-    Auth: &["jwt", "api_keys", "forward"], &[Jwt::KEYS, ApiKeys::KEYS, Forward::KEYS];
-    /// `policy.auth.jwt`
-    Jwt: &[
-        "secret_file", "public_key_file", "jwks_file", "jwks_url", "algorithms", "issuer", "audience", "leeway",
-        "user_claim", "token_from", "close_on_expiry",
-    ], &[];
-    /// `policy.auth.api_keys`
-    ApiKeys: &["file", "header"], &[];
-    /// `policy.auth.forward`
-    Forward: &["url", "timeout", "user_header"], &[];
     /// `policy.delivery.throttle`
     Throttle: &["every", "key"], &[];
     /// `policy.session.identity`

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::later::{Later, ListenTls};
 use super::scalar::{Scalar, Workers};
+use super::tls::RawListenTls;
 use super::units::{Bytes, Span};
-use crate::config::model::{Http2, Listen, ListenAddress, ProxyProtocol};
+use crate::config::model::{Http2, Listen, ListenAddress, ProxyProtocol, TrustedProxies};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,12 +16,15 @@ use crate::config::problems::Problems;
 pub(crate) struct RawListen {
     address: Option<Scalar<SocketAddr>>,
     unix: Option<Scalar<PathBuf>>,
-    tls: Later<ListenTls>,
-    proxy_protocol: Later,
+    tls: Option<RawListenTls>,
+    proxy_protocol: Scalar<ProxyProtocol>,
+    max_handshakes: Scalar<u32>,
+    max_refusals: Scalar<u32>,
     handshake_timeout: Scalar<Span>,
     keep_alive: Scalar<Span>,
     max_header_bytes: Scalar<Bytes>,
     http2: Scalar<bool>,
+    http2_max_streams: Scalar<u32>,
     workers: Scalar<Workers>,
 }
 
@@ -30,12 +33,15 @@ impl Default for RawListen {
         Self {
             address: Some(Scalar(DEFAULT_ADDRESS)),
             unix: None,
-            tls: Later::default(),
-            proxy_protocol: Later::word("off"),
+            tls: None,
+            proxy_protocol: Scalar(ProxyProtocol::Off),
+            max_handshakes: Scalar(8192),
+            max_refusals: Scalar(256),
             handshake_timeout: Scalar(Span::secs(10)),
             keep_alive: Scalar(Span::secs(75)),
             max_header_bytes: Scalar(Bytes(32 * 1024)),
             http2: Scalar(true),
+            http2_max_streams: Scalar(128),
             workers: Scalar(Workers::Auto),
         }
     }
@@ -46,21 +52,27 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Add
 const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 * 1024..=1024 * 1024;
 
 impl RawListen {
-    pub(super) fn validate(self, problems: &mut Problems) -> Listen {
-        let defaults = Self::default();
+    pub(super) fn validate(self, trusted: &TrustedProxies, problems: &mut Problems) -> Listen {
         let Self {
             address,
             unix,
             tls,
             proxy_protocol,
+            max_handshakes,
+            max_refusals,
             handshake_timeout,
             keep_alive,
             max_header_bytes,
             http2,
+            http2_max_streams,
             workers,
         } = self;
-        problems.only_default("tls", &tls, &defaults.tls);
-        problems.only_default("proxy_protocol", &proxy_protocol, &defaults.proxy_protocol);
+        super::at_least_one("max_handshakes", max_handshakes, problems);
+        super::at_least_one("http2_max_streams", http2_max_streams, problems);
+        if proxy_protocol.0 == ProxyProtocol::Optional && *trusted == TrustedProxies::default() {
+            let accepted = "off, required, or trusted_proxies that say from whom it is believed";
+            problems.refuse("proxy_protocol", "\"optional\", and no trusted_proxies", accepted);
+        }
         super::positive("handshake_timeout", handshake_timeout, problems);
         super::positive("keep_alive", keep_alive, problems);
         if !HEADER_BYTES.contains(&max_header_bytes.0.0) {
@@ -93,11 +105,11 @@ impl RawListen {
         };
         Listen {
             address,
-            tls: None,
-            proxy_protocol: ProxyProtocol::Off,
-            http2: http2.0.then_some(Http2 { max_streams: 128 }),
-            max_handshakes: 8192,
-            max_refusals: 256,
+            tls: tls.and_then(|tls| problems.within("tls", |problems| tls.validate(problems))),
+            proxy_protocol: proxy_protocol.0,
+            http2: http2.0.then_some(Http2 { max_streams: http2_max_streams.0 }),
+            max_handshakes: max_handshakes.0 as usize,
+            max_refusals: max_refusals.0 as usize,
             handshake_timeout: handshake_timeout.0.0,
             keep_alive: keep_alive.0.0,
             max_header_bytes: max_header_bytes.0.0 as usize,

@@ -11,16 +11,21 @@
 //! How values are written ([`scalar`], [`units`]); what is checked and complete
 //! ([`super::model`]).
 
+mod access;
 mod admin;
+mod auth;
 mod later;
 mod listen;
 mod policy;
 mod route;
 mod scalar;
+mod tls;
+mod trust;
 mod tunnel;
 mod unbuilt;
 mod units;
 mod upstream;
+mod url;
 
 pub(crate) use policy::RawPolicy;
 pub(crate) use route::RawRoute;
@@ -29,7 +34,6 @@ pub(crate) use upstream::RawUpstream;
 use serde::{Deserialize, Serialize};
 
 use self::admin::{RawAdmin, RawDrain, RawLog, RawMetrics};
-use self::later::Later;
 use self::listen::RawListen;
 use self::scalar::{Readable, Scalar};
 use self::unbuilt::{RawMemory, RawStore, RawTelemetry};
@@ -45,7 +49,7 @@ pub(crate) struct RawConfig {
     pub(crate) listen: RawListen,
     pub(crate) upstream: RawUpstream,
     pub(crate) admin: RawAdmin,
-    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) trusted_proxies: Vec<Scalar<String>>,
     pub(crate) log: RawLog,
     pub(crate) metrics: RawMetrics,
     pub(crate) memory: RawMemory,
@@ -54,16 +58,6 @@ pub(crate) struct RawConfig {
     pub(crate) telemetry: RawTelemetry,
     pub(crate) store: RawStore,
     pub(crate) routes: Vec<RawRoute>,
-}
-
-/// `trusted_proxies`: a list, empty by default.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct TrustedProxies(Later);
-
-impl Default for TrustedProxies {
-    fn default() -> Self {
-        Self(Later::list(&[]))
-    }
 }
 
 impl RawConfig {
@@ -87,12 +81,12 @@ impl RawConfig {
             store,
             routes,
         } = self;
-        problems.only_default("trusted_proxies", &trusted_proxies, &TrustedProxies::default());
         problems.only_default("memory", &memory, &RawMemory::default());
         problems.only_default("telemetry", &telemetry, &RawTelemetry::default());
         problems.only_default("store", &store, &RawStore::default());
 
-        let listen = problems.within("listen", |problems| listen.validate(problems));
+        let trusted_proxies = trust::validate(trusted_proxies, problems);
+        let listen = problems.within("listen", |problems| listen.validate(&trusted_proxies, problems));
         let upstream = problems.within("upstream", |problems| upstream.validate(problems));
         let admin = problems.within("admin", |problems| admin.validate(&listen.address, problems));
         let policy = problems.within("policy", |problems| policy.validate(problems));
@@ -103,7 +97,7 @@ impl RawConfig {
             routes: route::validate(routes, overrides, upstream, policy, problems),
             listen,
             admin,
-            trusted_proxies: super::model::TrustedProxies::default(),
+            trusted_proxies,
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::later::{Auth, Later, Origins};
-use super::scalar::{Scalar, words};
-use super::tunnel::{RawCloseCodes, RawDelivery, RawHeartbeat, RawHttp, RawLimits};
-use super::unbuilt::{RawBreaker, RawBroadcast, RawFallback, RawHandshakeRate, RawHistory, RawSession};
+use super::access::{RawCloseCodes, RawHandshakeRate, RawLimits, RawOrigins};
+use super::auth::RawAuth;
+use super::later::Later;
+use super::scalar::{Readable, Scalar, words};
+use super::tunnel::{RawDelivery, RawHeartbeat, RawHttp};
+use super::unbuilt::{RawBreaker, RawBroadcast, RawFallback, RawHistory, RawSession};
 use super::units::{Bytes, OffSpan, Span};
-use crate::config::model::{IdleActivity, Policy};
+use crate::config::error::quoted;
+use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, Origins, Policy, TokenSource};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,11 +25,11 @@ pub(crate) struct RawPolicy {
     max_message: Scalar<Bytes>,
     limits: RawLimits,
     handshake_rate: RawHandshakeRate,
-    on_refuse: Later,
+    on_refuse: Scalar<OnRefuse>,
     close_codes: RawCloseCodes,
     http: RawHttp,
-    origins: Later<Origins>,
-    auth: Later<Auth>,
+    origins: Option<RawOrigins>,
+    auth: Option<RawAuth>,
     breaker: Option<RawBreaker>,
     delivery: RawDelivery,
     broadcast: RawBroadcast,
@@ -48,11 +51,11 @@ impl Default for RawPolicy {
             max_message: Scalar(Bytes(64 << 20)),
             limits: RawLimits::default(),
             handshake_rate: RawHandshakeRate::default(),
-            on_refuse: Later::word("http"),
+            on_refuse: Scalar(OnRefuse::Http),
             close_codes: RawCloseCodes::default(),
             http: RawHttp::default(),
-            origins: Later::default(),
-            auth: Later::default(),
+            origins: None,
+            auth: None,
             breaker: Some(RawBreaker::default()),
             delivery: RawDelivery::default(),
             broadcast: RawBroadcast::default(),
@@ -92,10 +95,6 @@ impl RawPolicy {
             fallback,
             compression,
         } = self;
-        problems.only_default("handshake_rate", &handshake_rate, &defaults.handshake_rate);
-        problems.only_default("on_refuse", &on_refuse, &defaults.on_refuse);
-        problems.only_default("origins", &origins, &defaults.origins);
-        problems.only_default("auth", &auth, &defaults.auth);
         problems.only_default("breaker", &breaker, &defaults.breaker);
         problems.only_default("broadcast", &broadcast, &defaults.broadcast);
         problems.only_default("session", &session, &defaults.session);
@@ -117,6 +116,11 @@ impl RawPolicy {
                 problems.refuse("max_frame", super::shown(max_frame), accepted);
             }
         }
+        let (limits, message_rate) = problems.within("limits", |problems| limits.validate(problems));
+        let origins =
+            origins.map(|origins| problems.within("origins", |problems| origins.validate(problems)));
+        let auth = auth.and_then(|auth| problems.within("auth", |problems| auth.validate(problems)));
+        check_cookies(auth.as_ref(), origins.as_ref(), problems);
         Policy {
             heartbeat: heartbeat
                 .and_then(|heartbeat| problems.within("heartbeat", |problems| heartbeat.validate(problems))),
@@ -126,22 +130,34 @@ impl RawPolicy {
             close_timeout: close_timeout.0.0,
             max_frame: max_frame.0.0,
             max_message: max_message.0.0,
-            message_rate: problems.within("limits", |problems| limits.validate(problems)),
-            limits: crate::config::Limits { connections: Some(10_000), per_ip: None, per_user: None },
-            handshake_rate: crate::config::HandshakeRate {
-                global: Some(crate::config::Rate { per_second: 500.0, burst: 1000 }),
-                per_ip: None,
-                per_user: None,
-                queue: std::time::Duration::ZERO,
-                max_queued: 1000,
-                max_keys: 100_000,
-            },
-            on_refuse: crate::config::OnRefuse::Http,
-            origins: None,
-            auth: None,
-            close_codes: problems.within("close_codes", |problems| close_codes.validate(problems)),
+            message_rate,
+            limits,
+            handshake_rate: problems.within("handshake_rate", |problems| handshake_rate.validate(problems)),
+            on_refuse: on_refuse.0,
+            origins,
+            auth,
+            close_codes: close_codes.validate(),
             http: http.validate(),
             delivery: problems.within("delivery", |problems| delivery.validate(problems)),
         }
     }
+}
+
+/// A browser sends its cookies along whatever page connects: with them, pages have to be told apart.
+fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut Problems) {
+    let Some(Auth::Jwt(Jwt { token_from, .. })) = auth else { return };
+    let cookie = token_from.iter().find(|source| matches!(source, TokenSource::Cookie(_)));
+    let (Some(cookie), None) = (cookie, origins) else { return };
+    if problems.has("origins") {
+        return;
+    }
+    // A route is told about the one that it sets.
+    let key = if problems.is_own("origins") && !problems.is_own("auth.jwt.token_from") {
+        "origins"
+    } else {
+        "auth.jwt.token_from"
+    };
+    let found = format!("{}, and no origins", quoted(&cookie.write()));
+    let accepted = "cookies together with origins: a browser sends them for any page that connects";
+    problems.refuse(key, found, accepted);
 }

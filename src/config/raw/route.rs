@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::scalar::{Scalar, words};
-use super::upstream::is_host_byte;
+use super::url;
 use super::{RawPolicy, RawUpstream};
 use crate::config::error::{Problem, quoted};
 use crate::config::model::{PathPattern, Policy, Route, Segment, Upstream};
@@ -168,20 +168,7 @@ impl RawRoute {
             let accepted = "whole segments that the path starts with, such as /api for /api/{*rest}";
             problems.refuse("strip_prefix", quoted(prefix), accepted);
         }
-        let hosts = hosts.into_iter().enumerate().map(|(index, Scalar(host))| {
-            let host = host.to_ascii_lowercase();
-            let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-            let fit = match address {
-                Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-                None => !host.is_empty() && host.len() <= 253 && host.bytes().all(is_host_byte),
-            };
-            if !fit {
-                let accepted = "a host name or address without a port, such as ws.example.com";
-                problems.within_item("hosts", index, |problems| problems.refuse("", quoted(&host), accepted));
-            }
-            host
-        });
-        let hosts = hosts.collect();
+        let hosts = url::hosts("hosts", hosts, problems);
         Some(Route { name, path: pattern, hosts, strip_prefix, upstream, policy })
     }
 }

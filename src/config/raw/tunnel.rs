@@ -1,13 +1,11 @@
-//! The sections of a policy that tunnels read: heartbeat, limits, close codes, plain HTTP, delivery.
+//! The sections of a policy that tunnels and plain HTTP read: heartbeat, HTTP, delivery.
 
 use serde::{Deserialize, Serialize};
 
 use super::later::{Later, Throttle};
-use super::scalar::{CloseCode, Scalar, words};
-use super::units::{Bytes, OffBytes, OffSpan, PerTime, Span, Unit};
-use crate::config::model::{
-    ClientHeartbeat, CloseCodes, Delivery, Heartbeat, HeartbeatMode, Http, HttpMode, OnStall, Rate,
-};
+use super::scalar::{Scalar, words};
+use super::units::{Bytes, OffBytes, OffSpan, Span};
+use crate::config::model::{ClientHeartbeat, Delivery, Heartbeat, HeartbeatMode, Http, HttpMode, OnStall};
 use crate::config::problems::Problems;
 
 /// The clocks of a heartbeat; `upstream.heartbeat` has nothing more.
@@ -71,107 +69,6 @@ impl RawHeartbeat {
             Mode::Off => return None,
         };
         Some(ClientHeartbeat { mode, timing })
-    }
-}
-
-/// `policy.limits`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-pub(super) struct RawLimits {
-    connections: Later,
-    per_ip: Later,
-    per_user: Later,
-    message_rate: Option<RawRate>,
-}
-
-impl Default for RawLimits {
-    fn default() -> Self {
-        Self {
-            connections: Later::word("10000"),
-            per_ip: Later::word("0"),
-            per_user: Later::word("0"),
-            message_rate: None,
-        }
-    }
-}
-
-impl RawLimits {
-    pub(super) fn validate(self, problems: &mut Problems) -> Option<Rate> {
-        let defaults = Self::default();
-        let Self { connections, per_ip, per_user, message_rate } = self;
-        problems.only_default("connections", &connections, &defaults.connections);
-        problems.only_default("per_ip", &per_ip, &defaults.per_ip);
-        problems.only_default("per_user", &per_user, &defaults.per_user);
-        message_rate.map(|rate| problems.within("message_rate", |problems| rate.validate(problems)))
-    }
-}
-
-/// A token bucket; its defaults hold once it is there.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a map with rate and burst, or null for off")]
-struct RawRate {
-    rate: Scalar<PerTime>,
-    burst: Scalar<u32>,
-}
-
-impl Default for RawRate {
-    fn default() -> Self {
-        Self { rate: Scalar(PerTime { count: 100, unit: Unit::Second }), burst: Scalar(200) }
-    }
-}
-
-impl RawRate {
-    fn validate(self, problems: &mut Problems) -> Rate {
-        let Self { rate, burst } = self;
-        super::at_least_one("burst", burst, problems);
-        Rate { per_second: rate.0.per_second(), burst: burst.0 }
-    }
-}
-
-/// `policy.close_codes`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-pub(super) struct RawCloseCodes {
-    capacity: Later,
-    rate: Later,
-    unauthorized: Later,
-    expired: Later,
-    upstream_lost: Scalar<CloseCode>,
-    slow_consumer: Scalar<CloseCode>,
-    idle: Scalar<CloseCode>,
-}
-
-impl Default for RawCloseCodes {
-    fn default() -> Self {
-        Self {
-            capacity: Later::word("1008"),
-            rate: Later::word("1013"),
-            unauthorized: Later::word("1008"),
-            expired: Later::word("1008"),
-            upstream_lost: Scalar(CloseCode(1012)),
-            slow_consumer: Scalar(CloseCode(1013)),
-            idle: Scalar(CloseCode(1001)),
-        }
-    }
-}
-
-impl RawCloseCodes {
-    pub(super) fn validate(self, problems: &mut Problems) -> CloseCodes {
-        let defaults = Self::default();
-        let Self { capacity, rate, unauthorized, expired, upstream_lost, slow_consumer, idle } = self;
-        problems.only_default("capacity", &capacity, &defaults.capacity);
-        problems.only_default("rate", &rate, &defaults.rate);
-        problems.only_default("unauthorized", &unauthorized, &defaults.unauthorized);
-        problems.only_default("expired", &expired, &defaults.expired);
-        CloseCodes {
-            capacity: 1008,
-            rate: 1013,
-            unauthorized: 1008,
-            expired: 1008,
-            upstream_lost: upstream_lost.0.0,
-            slow_consumer: slow_consumer.0.0,
-            idle: idle.0.0,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::later::{Bucket, Disk, Greeting, Identity, Later, Match, OnJoin, Redis};
+use super::later::{Disk, Greeting, Identity, Later, Match, OnJoin, Redis};
 
 /// Sections whose fields are all [`Later`]: keys, and what each is by default.
 macro_rules! sections {
@@ -36,20 +36,6 @@ sections! {
     RawStore {
         disk: Later<Disk> = Later::default(),
         redis: Later<Redis> = Later::default(),
-    }
-
-    /// `policy.handshake_rate`
-    RawHandshakeRate {
-        global: Option<RawGlobalRate> = Some(RawGlobalRate::default()),
-        per_ip: Later<Bucket> = Later::default(),
-        per_user: Later<Bucket> = Later::default(),
-        queue: Later = Later::word("0s"),
-    }
-
-    /// `policy.handshake_rate.global`
-    RawGlobalRate {
-        rate: Later = Later::word("500/s"),
-        burst: Later = Later::word("1000"),
     }
 
     /// `policy.breaker`

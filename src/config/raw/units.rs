@@ -22,6 +22,10 @@ pub(crate) struct Bytes(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OffBytes(pub(crate) Option<u64>);
 
+/// A number for which zero, and `null`, is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OffCount(pub(crate) Option<u32>);
+
 /// `100/s`, `600/m`, `10/h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PerTime {
@@ -132,6 +136,24 @@ impl Readable for OffBytes {
 
     fn write(&self) -> String {
         Bytes(self.0.unwrap_or(0)).write()
+    }
+
+    fn null() -> Option<Self> {
+        Some(Self(None))
+    }
+}
+
+impl Readable for OffCount {
+    fn accepted() -> String {
+        format!("{}; 0 or null for no limit", u32::accepted())
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        u32::read(text).map(|count| Self((count != 0).then_some(count)))
+    }
+
+    fn write(&self) -> String {
+        self.0.unwrap_or(0).to_string()
     }
 
     fn null() -> Option<Self> {
@@ -277,6 +299,7 @@ mod tests {
     fn zero_and_null_are_off_where_a_setting_says_so() {
         assert_eq!((OffSpan::read("0s"), OffSpan::null()), (Some(OffSpan(None)), Some(OffSpan(None))));
         assert_eq!((OffBytes::read("0"), OffBytes::null()), (Some(OffBytes(None)), Some(OffBytes(None))));
+        assert_eq!((OffCount::read("0"), OffCount::null()), (Some(OffCount(None)), Some(OffCount(None))));
         assert_eq!((Span::null(), Bytes::null()), (None, None));
     }
 }

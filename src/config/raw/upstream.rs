@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::later::{Later, UpstreamTls};
 use super::scalar::{Scalar, words};
+use super::tls::{RawUpstreamTls, is_server_name};
 use super::tunnel::Timing;
 use super::units::{OffSpan, Span};
+use super::url::{self, HttpUrl};
 use crate::config::error::{Problem, quoted};
-use crate::config::model::{Forwarded, HostHeader, Target, Upstream};
+use crate::config::model::{Forwarded, HostHeader, Target, Upstream, UpstreamTls};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,7 +22,7 @@ pub(crate) struct RawUpstream {
     keep_alive: Scalar<Span>,
     stall_timeout: Scalar<OffSpan>,
     max_dials: Scalar<u32>,
-    tls: Later<UpstreamTls>,
+    tls: Option<RawUpstreamTls>,
     host_header: Scalar<HostHeader>,
     forwarded: Scalar<Forwarded>,
     heartbeat: Option<Timing>,
@@ -36,7 +37,7 @@ impl Default for RawUpstream {
             keep_alive: Scalar(Span::secs(4)),
             stall_timeout: Scalar(OffSpan(Some(Span::secs(60).0))),
             max_dials: Scalar(64),
-            tls: Later::default(),
+            tls: None,
             host_header: Scalar(HostHeader::Preserve),
             forwarded: Scalar(Forwarded::XForwarded),
             heartbeat: None,
@@ -61,18 +62,33 @@ impl RawUpstream {
             forwarded,
             heartbeat,
         } = self;
-        problems.only_default("tls", &tls, &Later::default());
         super::positive("connect_timeout", connect_timeout, problems);
         super::positive("handshake_timeout", handshake_timeout, problems);
         super::positive("keep_alive", keep_alive, problems);
         super::at_least_one("max_dials", max_dials, problems);
-        let target = target(&url.0).unwrap_or_else(|problem| {
-            problems.add("url", problem);
-            Target::Unix(PathBuf::new())
-        });
+        let given = tls.map(|tls| problems.within("tls", |problems| tls.validate(problems)));
+        let (target, tls) = match target(&url.0) {
+            Ok((target, true)) => {
+                let tls = given.unwrap_or_default();
+                check_name(&target, &tls, problems);
+                (target, Some(tls))
+            }
+            Ok((target, false)) => {
+                // What a route inherits is for the URL it was written with.
+                if given.is_some() && problems.is_own("tls") && !problems.has("url") {
+                    let accepted = "null, or an upstream.url that starts with https://";
+                    problems.refuse("tls", format!("settings of TLS, and {}", quoted(&url.0)), accepted);
+                }
+                (target, None)
+            }
+            Err(problem) => {
+                problems.add("url", problem);
+                (Target::Unix(PathBuf::new()), None)
+            }
+        };
         Upstream {
             target,
-            tls: None,
+            tls,
             connect_timeout: connect_timeout.0.0,
             handshake_timeout: handshake_timeout.0.0,
             keep_alive: keep_alive.0.0,
@@ -86,50 +102,34 @@ impl RawUpstream {
     }
 }
 
-/// Reads `http://host[:port]` or `unix:///path`.
-fn target(url: &str) -> Result<Target, Problem> {
+/// The certificate has to have a name.
+fn check_name(target: &Target, tls: &UpstreamTls, problems: &mut Problems) {
+    if let Target::Tcp { host, .. } = target
+        && tls.server_name.is_none()
+        && !is_server_name(host)
+    {
+        let accepted = "a host that a certificate can have, or the name in it as tls.server_name";
+        problems.refuse("url", quoted(host), accepted);
+    }
+}
+
+/// Where a URL leads, and whether over TLS: `http://host[:port]`, `https://…` or `unix:///path`.
+fn target(url: &str) -> Result<(Target, bool), Problem> {
+    let refused = |hint: &str| {
+        url::refused(url, &format!("http://host[:port], https://host[:port] or unix:///path{hint}"))
+    };
     if let Some(path) = url.strip_prefix("unix://") {
         let fit = path.starts_with('/') && path.len() > 1 && !path.contains(['\0', '?', '#']);
-        return if fit { Ok(Target::Unix(path.into())) } else { Err(refused(url, "")) };
+        return if fit { Ok((Target::Unix(path.into()), false)) } else { Err(refused("")) };
     }
-    if url.starts_with("https://") {
-        return Err(Problem::NotYet { accepted: "http:// or unix:// only".into() });
+    if url.starts_with("http") && url.contains('@') {
+        return Err(refused(" (no user or password in it)"));
     }
-    if !url.starts_with("http://") {
-        return Err(refused(url, ""));
+    let HttpUrl { is_tls, host, port, is_bare } = url::read(url).ok_or_else(|| refused(""))?;
+    if !is_bare {
+        return Err(refused(" (no path or query; a route's strip_prefix changes paths)"));
     }
-    let uri: http::Uri = url.parse().map_err(|_| refused(url, ""))?;
-    let authority = uri.authority().ok_or_else(|| refused(url, ""))?;
-    if authority.as_str().contains('@') {
-        return Err(refused(url, " (no user or password in it)"));
-    }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() || url.contains('#') {
-        return Err(refused(url, " (no path or query; a route's strip_prefix changes paths)"));
-    }
-    let host = authority.host();
-    let port = match authority.as_str().strip_prefix(host) {
-        Some("") => 80,
-        // `port_u16` is `None` for a port that is no port.
-        Some(_) => authority.port_u16().filter(|port| *port != 0).ok_or_else(|| refused(url, ""))?,
-        None => return Err(refused(url, "")),
-    };
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
-        None if !host.is_empty() && host.bytes().all(is_host_byte) => host,
-        Some(_) | None => return Err(refused(url, "")),
-    };
-    Ok(Target::Tcp { host: host.to_ascii_lowercase(), port })
-}
-
-/// What names are made of; underscores are no host names, but containers have them.
-pub(super) fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
-}
-
-fn refused(url: &str, hint: &str) -> Problem {
-    // A password may stand before an `@`.
-    let found = if url.contains('@') { "a URL with a user, not shown".into() } else { quoted(url) };
-    Problem::Value { found, accepted: format!("http://host[:port] or unix:///path{hint}") }
+    Ok((Target::Tcp { host, port }, is_tls))
 }
 
 #[cfg(test)]
@@ -150,7 +150,14 @@ mod tests {
             ("http://[::1]", tcp("::1", 80)),
             ("unix:///run/app.sock", Target::Unix("/run/app.sock".into())),
         ] {
-            assert_eq!(target(url).ok(), Some(expected), "{url}");
+            assert_eq!(target(url).ok(), Some((expected, false)), "{url}");
+        }
+        for (url, expected) in [
+            ("https://App.local", tcp("app.local", 443)),
+            ("https://app.local:8443/", tcp("app.local", 8443)),
+            ("https://[::1]", tcp("::1", 443)),
+        ] {
+            assert_eq!(target(url).ok(), Some((expected, true)), "{url}");
         }
     }
 
@@ -178,7 +185,9 @@ mod tests {
             "unix://",
             "unix:///",
             "unix://run/app.sock",
-            "https://app",
+            "https://",
+            "https://app/path",
+            "https:/app",
         ] {
             assert!(target(url).is_err(), "{url}");
         }

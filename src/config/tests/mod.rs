@@ -1,5 +1,6 @@
 //! The whole way: sources in, checked configuration or errors out.
 
+mod admission;
 mod examples;
 mod fixtures;
 mod routes;

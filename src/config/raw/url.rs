@@ -1,0 +1,80 @@
+//! URLs and hosts, as far as settings have them.
+
+use crate::config::error::{Problem, quoted};
+use crate::config::problems::Problems;
+
+use super::scalar::Scalar;
+
+/// `http://host[:port]…` or `https://…` taken apart.
+pub(super) struct HttpUrl {
+    pub(super) is_tls: bool,
+    /// In lower case, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Whether nothing stands behind the authority (but a slash).
+    pub(super) is_bare: bool,
+}
+
+/// Reads an `http://` or `https://` URL without user and fragment.
+pub(super) fn read(url: &str) -> Option<HttpUrl> {
+    let is_tls = url.starts_with("https://");
+    if !is_tls && !url.starts_with("http://") {
+        return None;
+    }
+    let uri: http::Uri = url.parse().ok()?;
+    let authority = uri.authority()?;
+    if authority.as_str().contains('@') || url.contains('#') {
+        return None;
+    }
+    let host = authority.host();
+    let port = match authority.as_str().strip_prefix(host)? {
+        "" if is_tls => 443,
+        "" => 80,
+        // `port_u16` is `None` for a port that is no port.
+        _ => authority.port_u16().filter(|port| *port != 0)?,
+    };
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
+        None if !host.is_empty() && host.bytes().all(is_host_byte) => host,
+        Some(_) | None => return None,
+    };
+    let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+    Some(HttpUrl { is_tls, host: host.to_ascii_lowercase(), port, is_bare })
+}
+
+/// A URL that is asked for something: path and query as they are.
+pub(super) fn endpoint(key: &str, url: &str, problems: &mut Problems) {
+    if read(url).is_none() {
+        problems
+            .add(key, refused(url, "http://host[:port]/path or https://host[:port]/path, without a user"));
+    }
+}
+
+/// A URL that is not taken. A password may stand before an `@`, and is not shown.
+pub(super) fn refused(url: &str, accepted: &str) -> Problem {
+    let found = if url.contains('@') { "a URL with a user, not shown".into() } else { quoted(url) };
+    Problem::Value { found, accepted: accepted.into() }
+}
+
+/// Names or addresses in lower case, each without a port.
+pub(super) fn hosts(key: &str, given: Vec<Scalar<String>>, problems: &mut Problems) -> Vec<String> {
+    let checked = given.into_iter().enumerate().map(|(index, Scalar(host))| {
+        let host = host.to_ascii_lowercase();
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let fit = match address {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.len() <= 253 && host.bytes().all(is_host_byte),
+        };
+        if !fit {
+            let accepted = "a host name or address without a port, such as ws.example.com";
+            problems.within_item(key, index, |problems| problems.refuse("", quoted(&host), accepted));
+        }
+        host
+    });
+    checked.collect()
+}
+
+/// What names are made of; underscores are no host names, but containers have them.
+pub(super) fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
+}
