@@ -158,7 +158,7 @@ static_resources:
       cluster_name: upstream
       endpoints: [ { lb_endpoints: [ { endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: $upstream_port } } } } ] } ]
 EOF
-  [[ " $proxies " == *" outrigger "* ]] && write_outrigger_configs
+  [[ " $proxies " =~ \ (outrigger|guarded)\  ]] && write_outrigger_configs
   return 0
 }
 
@@ -171,16 +171,34 @@ admin: { address: "127.0.0.1:$outrigger_admin_port" }
 EOF
   # For the handshakes alone: the default limit of 500 a second would be all that is measured.
   cp "$out/outrigger.yaml" "$out/outrigger-handshakes.yaml"
-  echo 'policy: { handshake_rate: { global: { rate: 1000000/s, burst: 1000000 } } }' >>"$out/outrigger-handshakes.yaml"
+  echo 'policy: { handshake_rate: { global: null } }' >>"$out/outrigger-handshakes.yaml"
+  # Every layer of admission, with limits that nothing meets.
+  cp "$out/outrigger.yaml" "$out/guarded.yaml"
+  printf %s "$secret" >"$out/secret"
+  cat >>"$out/guarded.yaml" <<EOF
+trusted_proxies: [loopback]
+policy:
+  limits: { connections: 100000, per_ip: 100000, per_user: 100000 }
+  handshake_rate:
+    global: { rate: 1000000/s, burst: 1000000 }
+    per_ip: { rate: 1000000/s, burst: 1000000 }
+    per_user: { rate: 1000000/s, burst: 1000000 }
+  origins: ["https://app.example.com", "https://*.example.org"]
+  auth: { jwt: { secret_file: "$out/secret", algorithms: [HS256] } }
+EOF
   # What the caller's environment says must not change what is measured.
   local name
   for name in "${!OUTRIGGER__@}"; do unset "$name"; done
-  # A version that has no such limit yet refuses the key, and does not need it.
-  if ! "$outrigger" check --config "$out/outrigger-handshakes.yaml" >>"$out/outrigger-check.log" 2>&1; then
-    echo "note: handshakes run with default limits, as outrigger refused to raise policy.handshake_rate" \
-      "($out/outrigger-check.log)" >&2
-    cp "$out/outrigger.yaml" "$out/outrigger-handshakes.yaml"
-  fi
+}
+
+# A token for a year from now, signed with a secret of this script's own (RFC 7519, HS256).
+secret=0123456789abcdef0123456789abcdef
+token() {
+  local signed
+  base64url() { base64 -w0 | tr '+/' '-_' | tr -d '='; }
+  signed=$(printf '{"alg":"HS256","typ":"JWT"}' | base64url).$(printf '{"sub":"bench","exp":%d}' \
+    $(($(date +%s) + 31536000)) | base64url)
+  printf '%s.%s' "$signed" "$(printf %s "$signed" | openssl dgst -sha256 -hmac "$secret" -binary | base64url)"
 }
 
 # --- starting them -------------------------------------------------------------------------------------
@@ -204,6 +222,10 @@ start_proxy() { # starts $proxy on its core; sets proxy_port and proxy_pid
     envoy)
       proxy_port=$envoy_port
       command=("$envoy" -c "$out/envoy.yaml" --concurrency 1 -l error)
+      ;;
+    guarded)
+      proxy_port=$outrigger_port
+      command=("$outrigger" run --config "$out/guarded.yaml")
       ;;
     outrigger)
       proxy_port=$outrigger_port
@@ -232,7 +254,7 @@ describe_machine() {
       nginx) nginx -v 2>&1 ;;
       haproxy) haproxy -v | head -n 1 ;;
       envoy) "$envoy" --version | sed -n 's/.*version:/envoy/p' ;;
-      outrigger) "$outrigger" --version ;;
+      outrigger | guarded) "$outrigger" --version ;;
     esac
   done
   echo "$rounds rounds of: $workloads"

@@ -43,25 +43,6 @@ fn the_yaml_in_the_documents_is_accepted() {
 }
 
 #[test]
-fn the_reasons_in_the_document_are_those_that_answers_carry() {
-    let refusals = read("src/server/refusal.rs".as_ref());
-    let answers = between(&refusals, "fn answer(&self)", "\n    }");
-    let mut answered = BTreeSet::new();
-    for pair in answers.split("(StatusCode::").skip(1) {
-        let (status, rest) = pair.split_once(", \"").unwrap();
-        let (reason, _) = rest.split_once('"').unwrap();
-        answered.insert((status_code(status), reason.to_owned()));
-    }
-    assert!(answered.len() > 10, "{answered:?}");
-    let section = between_headings("docs/close-codes.md", "## Answers to requests");
-    let documented = table(&section).into_iter().filter_map(|row| {
-        let status = row.get(1)?.parse::<u16>().ok()?;
-        Some((status, code(&row[0])?.to_owned()))
-    });
-    assert_eq!(documented.collect::<BTreeSet<_>>(), answered, "left: the document, right: the code");
-}
-
-#[test]
 fn the_close_reasons_in_the_document_are_those_that_are_sent() {
     let source = read("src/tunnel/ending.rs".as_ref());
     let farewells = between(&source, "fn farewells(", "\n}");

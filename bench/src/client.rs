@@ -19,8 +19,8 @@ pub struct Target {
     pub request: Vec<u8>,
 }
 
-/// Accepts `ws://IPV4:PORT[/PATH]`, on loopback only.
-pub fn target(url: &str) -> Result<Target, String> {
+/// Accepts `ws://IPV4:PORT[/PATH]`, on loopback only. `headers` go with each request.
+pub fn target(url: &str, headers: &[String]) -> Result<Target, String> {
     let rest = url.strip_prefix("ws://").ok_or("the URL must begin with ws://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let addr: SocketAddrV4 = host.parse().map_err(|e| format!("{host}: {e}"))?;
@@ -29,8 +29,9 @@ pub fn target(url: &str) -> Result<Target, String> {
     }
     let request = format!(
         "GET /{path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\n\r\n",
-        ws::KEY
+         Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\n{}\r\n",
+        ws::KEY,
+        headers.iter().map(|header| format!("{header}\r\n")).collect::<String>()
     );
     Ok(Target { addr, request: request.into_bytes() })
 }

@@ -36,6 +36,9 @@ struct Common {
     /// Where to connect: ws://127.0.0.1:PORT/PATH
     #[arg(long)]
     url: String,
+    /// "Name: value" sent with each handshake
+    #[arg(long)]
+    header: Vec<String>,
     /// Process to be charged; its descendants are added
     #[arg(long)]
     proxy_pid: Option<u32>,
@@ -143,25 +146,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         Command::Report { file } => report::print(&file)?,
         Command::Load { common, conns, size, secs, warmup } => {
             let p = Load { conns, size, secs, warmup };
-            common.tell(load::run(&client::target(&common.url)?, p, common.watch())?)?;
+            common.tell(load::run(&common.target()?, p, common.watch())?)?;
         }
         Command::Idle { common, conns, rate, hold, after_close } => {
             let p = Idle { conns, rate, hold, after_close };
-            common.tell(idle::run(&client::target(&common.url)?, p, common.watch())?)?;
+            common.tell(idle::run(&common.target()?, p, common.watch())?)?;
         }
         Command::Handshakes { common, concurrency, secs, warmup } => {
             let p = Handshakes { concurrency, secs, warmup };
-            common.tell(handshakes::run(&client::target(&common.url)?, p, common.watch())?)?;
+            common.tell(handshakes::run(&common.target()?, p, common.watch())?)?;
         }
         Command::Stalled { common, upstream, readers, secs, warmup } => {
             let p = Stalled { readers, secs, warmup, upstream };
-            common.tell(stalled::run(&client::target(&common.url)?, p, common.watch())?)?;
+            common.tell(stalled::run(&common.target()?, p, common.watch())?)?;
         }
     }
     Ok(())
 }
 
 impl Common {
+    fn target(&self) -> Result<client::Target, String> {
+        client::target(&self.url, &self.header)
+    }
+
     fn watch(&self) -> Watch {
         Watch { proxy: self.proxy_pid, upstream: self.upstream_pid }
     }

@@ -28,6 +28,11 @@ pub fn ratios(a: &Series, b: &Series) -> Vec<f64> {
     a.iter().filter_map(|(round, x)| Some(x / b.get(round).filter(|y| **y > 0.0)?)).collect()
 }
 
+/// `a - b` of each round that has both.
+pub fn differences(a: &Series, b: &Series) -> Vec<f64> {
+    a.iter().filter_map(|(round, x)| Some(x - b.get(round)?)).collect()
+}
+
 /// The smallest value of each round among `peers`, and how many rounds each of them had it.
 pub fn best<'a>(peers: &[(&'a str, Series)]) -> (Series, Vec<(&'a str, usize)>) {
     let mut smallest: BTreeMap<u64, (f64, usize)> = BTreeMap::new();

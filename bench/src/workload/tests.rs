@@ -29,7 +29,7 @@ fn chain(flood: Option<Flood>) -> (Target, SocketAddrV4) {
     thread::spawn(move || upstream::serve(&upstream, flood, MAX_SECS));
     let (forwarder, addr) = listen();
     thread::spawn(move || forward::run(forwarder, upstream_addr, MAX_SECS));
-    (client::target(&format!("ws://{addr}/")).unwrap(), upstream_addr)
+    (client::target(&format!("ws://{addr}/"), &[]).unwrap(), upstream_addr)
 }
 
 /// Upstream, forwarder and generator are this one process.
@@ -94,7 +94,7 @@ fn a_stalled_client_fills_the_buffers_of_its_sockets_and_the_others_miss_nothing
 fn a_refused_connection_is_an_error() {
     let (listener, addr) = listen();
     drop(listener);
-    let target = client::target(&format!("ws://{addr}/")).unwrap();
+    let target = client::target(&format!("ws://{addr}/"), &[]).unwrap();
     let p = Load { conns: 2, size: 16, secs: 0.05, warmup: 0.0 };
     let figures = load::run(&target, p, Watch { proxy: None, upstream: None }).unwrap();
     assert_eq!(figures["errors"], 2);
@@ -102,5 +102,5 @@ fn a_refused_connection_is_an_error() {
 
 #[test]
 fn only_loopback_is_ever_loaded() {
-    assert!(client::target("ws://192.0.2.1:80/").is_err_and(|e| e.contains("loopback")));
+    assert!(client::target("ws://192.0.2.1:80/", &[]).is_err_and(|e| e.contains("loopback")));
 }
