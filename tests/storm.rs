@@ -103,17 +103,21 @@ async fn five_thousand_come_at_once_and_nobody_but_the_refused_notices() {
         });
     }
 
+    // On a thread of its own: what is measured is the proxy, not who stands before whom in one run queue.
+    let outside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let outside = outside.expect("a runtime for the clients");
     let start = Instant::now();
     let left_to_stay = Arc::new(AtomicUsize::new(stay));
     let mut storm = JoinSet::new();
     for _ in 0..CLIENTS {
         let (proxy, left_to_stay) = (Arc::clone(&proxy), Arc::clone(&left_to_stay));
-        storm.spawn(async move {
+        let visit = async move {
             let (client, refused) = come_in(&proxy).await;
             let one_less = |left: usize| left.checked_sub(1);
             let stays = left_to_stay.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok();
             (stays.then_some(client), refused)
-        });
+        };
+        storm.spawn_on(visit, outside.handle());
     }
     let (mut inside, mut refused) = (Vec::new(), 0);
     while let Some(done) = storm.join_next().await {
@@ -132,8 +136,9 @@ async fn five_thousand_come_at_once_and_nobody_but_the_refused_notices() {
     let above = most_above_the_rate(&times);
     eprintln!("all in after {took:?}, {refused} refusals, {above:.0} above the rate, slowest echo {worst:?}");
     assert_eq!(times.len(), CLIENTS + 20, "the server hears of nobody who is refused");
-    // Half a second's worth more: what was let in evenly may reach the server unevenly.
-    assert!(above <= f64::from(BURST) + RATE / 2.0, "{above} above the rate at the server");
+    // What was let in evenly reaches the server as unevenly as this machine is late with anything.
+    let late = RATE * (worst.as_secs_f64() + 0.5);
+    assert!(above <= f64::from(BURST) + late, "{above} above the rate at the server");
     let allowed = Duration::from_secs_f64((CLIENTS as f64 - f64::from(BURST)) / RATE);
     assert!(took < allowed + Duration::from_secs(20), "{took:?}, where the rate allows {allowed:?}");
     assert!(worst < Duration::from_secs(3), "an echo took {worst:?}");
@@ -147,4 +152,6 @@ async fn five_thousand_come_at_once_and_nobody_but_the_refused_notices() {
         if ended == left + 20.0 { Ok(()) } else { Err(ended) }
     })
     .await;
+    drop(inside);
+    outside.shutdown_background();
 }
