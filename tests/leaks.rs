@@ -213,7 +213,9 @@ async fn ten_thousand_connections_that_break_in_every_way_leave_nothing_behind()
     // Idle upstream connections of the pool are gone at once, and nobody waits long for a lost peer.
     let yaml = "upstream: {keep_alive: 100ms, handshake_timeout: 500ms}\npolicy: {close_timeout: 250ms}\n\
                 listen: {keep_alive: 1s, handshake_timeout: 2s}";
-    let proxy = Arc::new(Proxy::to(&upstream).yaml(yaml).spawn().await);
+    // They come faster than any proxy should have to take them.
+    let proxy = Proxy::to(&upstream).yaml(yaml).policy(|policy| policy.handshake_rate.global = None);
+    let proxy = Arc::new(proxy.spawn().await);
     // What a process gets once and keeps: threads, buffers, tables.
     break_many(&proxy, &upstream, 2000, 1000).await;
     all_gone(&proxy, &upstream).await;

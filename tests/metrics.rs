@@ -31,7 +31,7 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("heartbeat_rtt_seconds", "histogram", &[]),
     ("heartbeat_missed_total", "counter", &[]),
     ("buffered_bytes", "gauge", &[]),
-    ("limit", "gauge", &["kind"]),
+    ("limit", "gauge", &["kind", "route"]),
     ("draining", "gauge", &[]),
     ("accept_errors_total", "counter", &[]),
     ("build_info", "gauge", &["version"]),
@@ -43,6 +43,11 @@ const FURTHER: &[&str] = &[
     "dials_in_progress",
     "http_connections",
     "http_requests_in_flight",
+    "handshakes_queued",
+    "rate_keys",
+    "rate_untracked_total",
+    "refusals_closing",
+    "refusals_not_closed_total",
     "log_lines_dropped_total",
 ];
 
@@ -150,7 +155,7 @@ async fn every_value_a_label_can_take_is_there_before_the_first_event() {
     assert_eq!(metrics.get("outrigger_upstream_errors_total{kind=\"connect\"}"), Some(0.0));
     let version = format!("outrigger_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(metrics.get(&version), Some(1.0));
-    let descriptors = metrics.get("outrigger_limit{kind=\"descriptors\"}");
+    let descriptors = metrics.get("outrigger_limit{kind=\"descriptors\",route=\"\"}");
     assert!(descriptors.is_some_and(|limit| limit >= 1024.0), "{descriptors:?}");
 }
 

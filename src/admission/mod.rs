@@ -4,7 +4,8 @@
 //! [`Guest`] and lets it pass, changed or not, or answers [`Refused`].
 //!
 //! * [`identity`]: whose request is it, behind proxies that are trusted?
-//! * [`per_address`], [`global`], [`per_user`]: how fast ([`rate`] is what they share).
+//! * [`per_address`], [`global`], [`per_user`]: how fast ([`rate`] is what they share; [`keyed`] and [`queue`]
+//!   are its buckets, [`counts`] hands them on to the next configuration).
 //! * [`origin`]: from which page? [`auth`]: by whom?
 //! * [`quota`]: is there room? A slot is held until the connection ends, whatever ends it.
 //!
@@ -16,13 +17,25 @@
 //! # Not here
 //! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
 
+mod counts;
 mod gate;
+mod global;
 mod guest;
 mod identity;
+mod keyed;
+mod origin;
+mod per_address;
+mod per_user;
+mod queue;
+mod quota;
+mod rate;
 mod refused;
 mod stack;
 
+pub use counts::Counts;
 pub use gate::{Check, Gate, Visit};
 pub use guest::{AddressKey, Client, Guest, Kind, Slot, User};
+pub use quota::Places;
+pub use rate::Rates;
 pub use refused::{Answer, Bound, Bucket, Closing, Refused};
 pub use stack::{Doors, Stack, stack};

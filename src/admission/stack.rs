@@ -6,9 +6,15 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder};
 
 use super::gate::{Gate, Visit};
+use super::global::Global;
 use super::identity::Identity;
+use super::origin::FromPage;
+use super::per_address::PerAddress;
+use super::per_user::PerUser;
+use super::quota::{Places, Quota};
+use super::rate::Rates;
 use super::refused::Refused;
-use crate::config::TrustedProxies;
+use crate::config::{Policy, TrustedProxies};
 
 /// What every request of a route passes, ending in its mode.
 pub type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
@@ -18,6 +24,12 @@ pub type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
 pub struct Doors {
     /// Whose forwarding headers are believed.
     pub trusted: Arc<TrustedProxies>,
+    /// What the route's policy says.
+    pub policy: Arc<Policy>,
+    /// Of all routes with the same settings.
+    pub rates: Arc<Rates>,
+    /// Of this route.
+    pub places: Arc<Places>,
 }
 
 /// The stack of a route; `mode` is asked last.
@@ -31,13 +43,136 @@ where
     BoxCloneSyncService::new(
         ServiceBuilder::new()
             .layer(Gate::new(Identity::new(Arc::clone(&doors.trusted))))
-            // per address
-            // global
-            // origin
+            .layer(Gate::new(PerAddress(Arc::clone(&doors.rates))))
+            .layer(Gate::new(Global(Arc::clone(&doors.rates))))
+            .layer(Gate::new(FromPage::new(Arc::clone(&doors.policy))))
             // authentication
-            // per user
-            // quota
+            .layer(Gate::new(PerUser(Arc::clone(&doors.rates))))
+            .layer(Gate::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
             // (upstream breaker)
             .service(mode),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use tower::{ServiceExt, service_fn};
+
+    use super::super::guest::{Client, Guest, Kind};
+    use super::super::refused::{Bound, Bucket};
+    use super::*;
+    use crate::config::{HandshakeRate, Limits, OriginPattern, Origins, Rate};
+    use crate::net::Peer;
+    use crate::telemetry::Metrics;
+
+    const NEVER_AGAIN: Rate = Rate { per_second: 0.001, burst: 2 };
+
+    /// A stack whose mode lets the place go, or keeps it, as the load says.
+    fn open(change: impl FnOnce(&mut Policy)) -> Stack<bool, Option<super::super::Slot>> {
+        let mut config = crate::config::Config::default();
+        let Some(mut route) = config.routes.pop() else { unreachable!() };
+        let policy = Arc::make_mut(&mut route.policy);
+        policy.handshake_rate = HandshakeRate { global: None, ..policy.handshake_rate };
+        policy.limits = Limits { connections: None, per_ip: None, per_user: None };
+        change(policy);
+        let metrics = Metrics::new("outrigger").unwrap();
+        let doors = Doors {
+            trusted: Arc::default(),
+            rates: Arc::new(Rates::new(route.policy.handshake_rate, &metrics)),
+            places: Places::new("r"),
+            policy: route.policy,
+        };
+        stack(
+            &doors,
+            service_fn(|visit: Visit<bool>| async move { Ok(visit.guest.slot.filter(|_| visit.load)) }),
+        )
+    }
+
+    fn guest(from: u8, user: Option<&str>, kind: Kind) -> Guest {
+        let address = Some(SocketAddr::from(([10, 0, 0, from], 1)));
+        // Until authentication says otherwise, a client is whom its certificate names.
+        let peer = Peer { address, subject: user.map(Arc::from), ..Peer::default() };
+        let mut head = http::Request::new(()).into_parts().0;
+        if let Some(user) = user.filter(|user| user.starts_with("https:")) {
+            head.headers.insert("origin", user.parse().unwrap());
+        }
+        let client = Client { address, is_forwarded: false };
+        Guest { head, kind, peer: Arc::new(peer), client, user: None, own_protocol: None, slot: None }
+    }
+
+    async fn visit(
+        stack: &Stack<bool, Option<super::super::Slot>>,
+        from: u8,
+        user: Option<&str>,
+    ) -> Result<Option<super::super::Slot>, Refused> {
+        stack.clone().oneshot(Visit { guest: guest(from, user, Kind::Handshake), load: true }).await
+    }
+
+    fn bucket<T>(result: Result<T, Refused>) -> Bucket {
+        match result {
+            Err(Refused::Rate(bucket, wait)) => {
+                assert!(wait > Duration::ZERO);
+                bucket
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it was let in"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_attacker_cannot_drain_the_bucket_of_all() {
+        let stack = open(|policy| {
+            policy.handshake_rate.per_ip = Some(NEVER_AGAIN);
+            policy.handshake_rate.global = Some(Rate { burst: 5, ..NEVER_AGAIN });
+        });
+        for _ in 0..2 {
+            assert!(visit(&stack, 66, None).await.is_ok());
+        }
+        for _ in 0..100 {
+            assert_eq!(bucket(visit(&stack, 66, None).await), Bucket::PerIp);
+        }
+        for other in 1..4 {
+            assert!(visit(&stack, other, None).await.is_ok(), "there are tokens left for the others");
+        }
+        assert_eq!(bucket(visit(&stack, 4, None).await), Bucket::Global);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_is_one_from_however_many_addresses() {
+        let stack = open(|policy| policy.handshake_rate.per_user = Some(NEVER_AGAIN));
+        assert!(visit(&stack, 1, Some("a")).await.is_ok());
+        assert!(visit(&stack, 2, Some("a")).await.is_ok());
+        assert_eq!(bucket(visit(&stack, 3, Some("a")).await), Bucket::PerUser);
+        for from in 0..10 {
+            assert!(visit(&stack, from, Some("b")).await.is_ok() == (from < 2));
+            assert!(visit(&stack, from, None).await.is_ok(), "who has no name is not limited by it");
+        }
+        let stack = open(|policy| policy.limits.per_user = Some(1));
+        let place = visit(&stack, 1, Some("a")).await.unwrap();
+        let refused = visit(&stack, 2, Some("a")).await;
+        assert!(matches!(refused, Err(Refused::Capacity(Bound::PerUser))));
+        drop(place);
+        assert!(visit(&stack, 2, Some("a")).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_foreign_page_takes_no_place_and_a_request_neither() {
+        let stack = open(|policy| {
+            policy.limits.connections = Some(1);
+            let host = "app.example.com".into();
+            let page = OriginPattern { scheme: "https".into(), host, subdomains: false, port: 443 };
+            policy.origins = Some(Origins { allow: vec![page], missing: true });
+        });
+        for _ in 0..5 {
+            let refused = visit(&stack, 1, Some("https://evil.test")).await;
+            assert!(matches!(refused, Err(Refused::Origin)));
+            let plain = Visit { guest: guest(1, None, Kind::Plain), load: true };
+            assert!(stack.clone().oneshot(plain).await.unwrap().is_none());
+        }
+        let _place = visit(&stack, 1, Some("https://app.example.com")).await.unwrap().unwrap();
+        assert!(matches!(visit(&stack, 2, None).await, Err(Refused::Capacity(Bound::Route))));
+    }
 }

@@ -14,8 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::patience::Patience;
+use super::refusal;
 use super::service;
-use super::session::{ClientIo, Handover, Session};
+use super::session::{ClientIo, Handover, Next, Session};
 use super::state::State;
 use crate::admission::Refused;
 use crate::net::{Hop, Peer, Stream};
@@ -80,8 +81,12 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
     drop(shown);
     match end {
         End::Done => {
-            if let Some(handover) = session.take_handover() {
-                upgrade(&state, Hop { stream, early: parts.read_buf }, handover);
+            if let Some(next) = session.take_next() {
+                let client = Hop { stream, early: parts.read_buf };
+                match next {
+                    Next::Tunnel(handover) => upgrade(&state, client, handover),
+                    Next::Part(parting) => refusal::close(client, parting).await,
+                }
             } else if let Some(status) = session.unreadable() {
                 refuse(stream, &Refused::of_status(status)).await;
             } else {

@@ -74,7 +74,7 @@ pub(super) async fn answer(
 }
 
 /// Whether a handshake is one (RFC 6455 §4.2.1).
-fn check(head: &Parts, has_body: bool) -> Result<(), Refused> {
+pub(super) fn check(head: &Parts, has_body: bool) -> Result<(), Refused> {
     let malformed = |what| Err(Refused::Malformed(what));
     if head.method != Method::GET {
         return malformed("the method has to be GET");

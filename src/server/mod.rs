@@ -2,7 +2,8 @@
 //!
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
-//! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request.
+//! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
+//!   tells a browser why not.
 //! * [`drain`] lets everyone go in good time.
 //!
 //! # Not here
@@ -14,6 +15,7 @@ mod connection;
 mod drain;
 mod handshake;
 mod patience;
+mod refusal;
 mod router;
 mod service;
 mod session;
@@ -85,6 +87,7 @@ impl Server {
         let metrics = Metrics::new(&config.metrics_prefix)?;
         metrics.set_limit("descriptors", net::raise_descriptor_limit());
         metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
+        metrics.set_limit("refusals_closing", config.listen.max_refusals as u64);
         // Of the upstream that all routes without one of their own share.
         if let Some(fallback) = config.routes.last() {
             metrics.set_limit("dials", fallback.upstream.max_dials as u64);
@@ -163,7 +166,7 @@ impl Server {
         if let Some(probes) = probes {
             ports.spawn(admin::serve(probes, Access::Probes, told, until(stopped)));
         }
-        let beating = ports.spawn(beat());
+        let beating = ports.spawn(beat(Arc::clone(&state)));
         state.lifecycle.ready();
         let draining = async {
             state.lifecycle.until(lifecycle::State::Draining).await;
@@ -184,11 +187,13 @@ impl Server {
 
 /// Keeps a timer in the runtime that is due soon. The runtime's driver is woken by a system call for every
 /// new timer that is due before all others, even by the thread that would wait in it: with this one there,
-/// the timers of handshakes and heartbeats, all of a second or more, never are.
-async fn beat() {
+/// the timers of handshakes and heartbeats, all of a second or more, never are. What has to be done now and
+/// then for the process is done here too.
+async fn beat(state: Arc<State>) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
+        state.table().counts.sweep(&state.metrics);
     }
 }
 

@@ -7,16 +7,18 @@ use std::task::{Context, Poll};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tracing::warn;
 
 use super::handshake;
+use super::refusal::Acceptance;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use crate::admission::{Client, Guest, Kind, Refused, Visit};
-use crate::config::HttpMode;
+use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
@@ -66,6 +68,10 @@ pub(super) async fn serve(
     let request_id = headers::request_id(&mut head.headers);
     let mut told = Told { route: &route.metrics, kind, outcome: HandshakeOutcome::Abandoned };
     let uri = head.uri.clone();
+    // Asked for now: the layers may take the head apart.
+    let acceptance = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
+        .then(|| Acceptance::of(&head, !body.is_end_stream()))
+        .flatten();
     let client = Client { address: peer.address, is_forwarded: false };
     let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None };
     let load = Load {
@@ -85,19 +91,26 @@ pub(super) async fn serve(
                 Kind::Plain => warn!(route = name, %request_id, %path, %error, "request failed"),
             }
         }
-        refused.response().map(|body| AnswerBody::own(body, &session))
+        let max = state.table().listen.max_refusals;
+        let closed = acceptance.and_then(|acceptance| {
+            acceptance.instead_of(&refused, &route.config.policy.close_codes, &state.refusals, max)
+        });
+        let Some((response, parting)) = closed else {
+            return refused.response().map(|body| AnswerBody::own(body, &session));
+        };
+        session.part(parting);
+        response.map(|()| AnswerBody::own(Full::default(), &session))
     });
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        told.outcome = HandshakeOutcome::Accepted;
-    } else if told.outcome == HandshakeOutcome::Abandoned {
-        told.outcome = HandshakeOutcome::Refused;
+    let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if told.outcome == HandshakeOutcome::Abandoned {
+        told.outcome = if is_upgraded { HandshakeOutcome::Accepted } else { HandshakeOutcome::Refused };
     }
     if kind == Kind::Plain {
         route.metrics.on_http(StatusClass::of(response.status()));
     }
     // What a client sent after a handshake was meant for a WebSocket: it must not be read as a request.
     let is_last = match kind {
-        Kind::Handshake => told.outcome != HandshakeOutcome::Accepted,
+        Kind::Handshake => !is_upgraded,
         Kind::Plain => state.drain.refuses(Instant::now()),
     };
     if is_last {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::patience::Patience;
+use super::refusal::Parting;
 use super::service::InFlight;
 use super::state::Route;
 use crate::net::{Hop, Stream};
@@ -32,11 +33,20 @@ pub(super) struct Handover {
     pub(super) request_id: Box<str>,
 }
 
+/// What becomes of the client's socket when its 101 has left.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A connection.
+    Tunnel(Handover),
+    /// A Close.
+    Part(Parting),
+}
+
 /// The shared state.
 #[derive(Debug)]
 pub(super) struct Session {
     patience: Mutex<Patience>,
-    handover: Mutex<Option<Handover>>,
+    next: Mutex<Option<Next>>,
     /// Status of what hyper said by itself about a request it could not read; 0: nothing.
     unreadable: AtomicU16,
 }
@@ -45,7 +55,7 @@ impl Session {
     pub(super) fn new(patience: Patience) -> Arc<Self> {
         Arc::new(Self {
             patience: Mutex::new(patience),
-            handover: Mutex::new(None),
+            next: Mutex::new(None),
             unreadable: AtomicU16::new(0),
         })
     }
@@ -56,11 +66,16 @@ impl Session {
 
     /// Leaves the upstream for the driver to connect with the client.
     pub(super) fn hand_over(&self, handover: Handover) {
-        *lock(&self.handover) = Some(handover);
+        *lock(&self.next) = Some(Next::Tunnel(handover));
     }
 
-    pub(super) fn take_handover(&self) -> Option<Handover> {
-        lock(&self.handover).take()
+    /// Leaves it to the driver to close what is not to become a connection.
+    pub(super) fn part(&self, parting: Parting) {
+        *lock(&self.next) = Some(Next::Part(parting));
+    }
+
+    pub(super) fn take_next(&self) -> Option<Next> {
+        lock(&self.next).take()
     }
 
     /// The status that hyper answered an unreadable request with, if it did.

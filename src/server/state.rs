@@ -11,10 +11,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::drain::Drain;
+use super::refusal::Refusals;
 use super::router::{Matched, Router};
 use super::service::{Load, Mode};
 use super::session::AnswerBody;
-use crate::admission::{self, Doors, Stack};
+use crate::admission::{self, Counts, Doors, Stack};
 use crate::config::{self, Config, PathPattern};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Registry, RouteMetrics};
@@ -29,6 +30,7 @@ pub(super) struct State {
     pub(super) registry: Arc<Registry>,
     pub(super) lifecycle: Lifecycle,
     pub(super) drain: Drain,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// What the configuration says, made ready for requests.
@@ -36,6 +38,8 @@ pub(super) struct State {
 pub(super) struct Table {
     pub(super) listen: config::Listen,
     pub(super) router: Router<Route>,
+    /// What the doors of all routes count.
+    pub(super) counts: Counts,
     /// A client that takes not one byte of an HTTP answer for so long is given up.
     pub(super) stall_timeout: Option<Duration>,
     /// The upstream of requests that match no route.
@@ -69,6 +73,7 @@ impl State {
             drain: Drain::new(config.drain),
             registry: Registry::new(Arc::clone(&metrics), config.log.connections),
             lifecycle: Lifecycle::new(),
+            refusals: Refusals::new(Arc::clone(&metrics)),
             table: ArcSwap::from_pointee(Table::new(config, &metrics)),
             metrics,
         })
@@ -83,6 +88,7 @@ impl State {
 impl Table {
     fn new(config: Config, metrics: &Arc<Metrics>) -> Self {
         let trusted = Arc::new(config.trusted_proxies);
+        let counts = Counts::of(&config.routes, None, metrics);
         let mut upstreams = HashMap::new();
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
@@ -95,7 +101,12 @@ impl Table {
                 upstream_stall: route.upstream.stall_timeout,
                 upstream_heartbeat: route.upstream.heartbeat,
             };
-            let doors = Doors { trusted: Arc::clone(&trusted) };
+            let doors = Doors {
+                trusted: Arc::clone(&trusted),
+                policy: Arc::clone(&route.policy),
+                rates: counts.rates(&route.policy.handshake_rate),
+                places: counts.places(&route.name),
+            };
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
                 upstream: Arc::clone(upstream),
@@ -110,6 +121,7 @@ impl Table {
             stall_timeout: fallback.config.policy.delivery.stall_timeout,
             fallback: Arc::clone(&fallback.upstream),
             router: Router::new(routes, fallback),
+            counts,
         }
     }
 }

@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 use super::labels::{By, HandshakeOutcome, Label, Reason, StatusClass, UpstreamErrorKind};
@@ -40,7 +41,7 @@ pub struct Metrics {
     http_requests: IntCounterVec,
     connection_duration: HistogramVec,
     upstream_errors: Vec<IntCounter>,
-    limit: IntGaugeVec,
+    limit: GaugeVec,
     /// Seconds from the dial to the upstream's answer.
     pub upstream_handshake: Histogram,
     /// Messages from clients.
@@ -69,6 +70,16 @@ pub struct Metrics {
     pub http_connections: IntGauge,
     /// Requests and handshakes that are not answered in full.
     pub http_in_flight: IntGauge,
+    /// Handshakes that wait for a token of `handshake_rate.global`.
+    pub handshakes_queued: IntGauge,
+    /// Addresses and users that have used tokens of theirs.
+    pub rate_keys: IntGauge,
+    /// Requests that were let pass because `handshake_rate.max_keys` left no room to count them.
+    pub rate_untracked: IntCounter,
+    /// Refused clients that are being told so by a Close.
+    pub refusals_closing: IntGauge,
+    /// Those that got a status instead, for want of room.
+    pub refusals_not_closed: IntCounter,
     /// Log lines that were dropped because standard output did not take them.
     pub log_lines_dropped: IntCounter,
 }
@@ -115,7 +126,7 @@ impl Metrics {
                 &["route"],
             )?,
             upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
-            limit: d.gauges("limit", "Bounds in force, by kind", &["kind"])?,
+            limit: d.values("limit", "Bounds in force, by kind", &["kind", "route"])?,
             upstream_handshake: d.histogram(
                 "upstream_handshake_seconds",
                 "From the dial to the upstream's answer to a WebSocket handshake",
@@ -140,6 +151,19 @@ impl Metrics {
                 .gauge("http_connections", "HTTP connections of clients that are no WebSocket (yet)")?,
             http_in_flight: d
                 .gauge("http_requests_in_flight", "Requests and handshakes that are not answered in full")?,
+            handshakes_queued: d
+                .gauge("handshakes_queued", "Handshakes that wait for a token of handshake_rate.global")?,
+            rate_keys: d.gauge("rate_keys", "Addresses and users whose handshake rates are counted")?,
+            rate_untracked: d.counter(
+                "rate_untracked_total",
+                "Requests of addresses or users beyond handshake_rate.max_keys, which are not limited one by one",
+            )?,
+            refusals_closing: d
+                .gauge("refusals_closing", "Refused clients that are being told so by a Close")?,
+            refusals_not_closed: d.counter(
+                "refusals_not_closed_total",
+                "Refusals told by a status for want of room (listen.max_refusals)",
+            )?,
             log_lines_dropped: d.counter(
                 "log_lines_dropped_total",
                 "Log lines dropped because standard output did not take them",
@@ -176,9 +200,18 @@ impl Metrics {
         self.upstream_errors[kind.index()].inc();
     }
 
-    /// Tells a bound that is in force.
+    /// Tells a bound of the process that is in force.
     pub fn set_limit(&self, kind: &'static str, value: u64) {
-        self.limit.with_label_values(&[kind]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        self.set_route_limit(kind, "", Some(value as f64));
+    }
+
+    /// Tells a bound of a route; `None`: there is none.
+    pub fn set_route_limit(&self, kind: &'static str, route: &str, value: Option<f64>) {
+        match value {
+            Some(value) => self.limit.with_label_values(&[kind, route]).set(value),
+            // An error says that there was none before.
+            None => drop(self.limit.remove_label_values(&[kind, route])),
+        }
     }
 }
 
@@ -253,6 +286,11 @@ impl Declare<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
         self.register(IntGaugeVec::new(self.opts(name, help), labels)?)
+    }
+
+    /// Gauges that need not be whole.
+    fn values(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, MetricsError> {
+        self.register(GaugeVec::new(self.opts(name, help), labels)?)
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, MetricsError> {

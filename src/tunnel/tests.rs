@@ -17,8 +17,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -194,6 +194,8 @@ struct Stage {
     polls: usize,
     handle: Arc<Handle>,
     registry: Arc<Registry>,
+    /// Its place in a quota.
+    held: Weak<()>,
     start: Instant,
 }
 
@@ -233,12 +235,15 @@ impl Stage {
         };
         let (client_hop, client) = hop(props.early_client);
         let (upstream_hop, upstream) = hop(props.early_upstream);
-        let relay = Relay::new(client_hop, upstream_hop, super::Terms::default(), &settings, live);
+        let slot = Arc::new(());
+        let held = Arc::downgrade(&slot);
+        let terms = super::Terms { slot: Some(Box::new(slot)), ..super::Terms::default() };
+        let relay = Relay::new(client_hop, upstream_hop, terms, &settings, live);
         let wakes = Arc::new(Wakes::default());
         wakes.wake_by_ref();
         let relay = Some(Box::pin(relay));
         let mut stage =
-            Self { client, upstream, relay, wakes, polls: 0, handle, registry, start: Instant::now() };
+            Self { client, upstream, relay, wakes, polls: 0, handle, registry, held, start: Instant::now() };
         stage.turn().await;
         stage
     }
@@ -315,6 +320,7 @@ impl Stage {
     /// Why it ended.
     fn reason(&self) -> String {
         assert!(self.relay.is_none(), "it has not ended");
+        assert_eq!(self.held.strong_count(), 0, "its place was not given back");
         let families = self.registry.gather();
         let family =
             families.iter().find(|family| family.name() == "outrigger_disconnections_total").unwrap();

@@ -1,0 +1,161 @@
+//! What admission counts, and hands on from one configuration to the next: a reload forgets nobody.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::quota::Places;
+use super::rate::Rates;
+use crate::config::{HandshakeRate, Policy, Route};
+use crate::telemetry::Metrics;
+
+/// The buckets and places of all routes.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// One for each settings that differ.
+    rates: Vec<Arc<Rates>>,
+    /// By route. Those of routes that are gone stay until their last connection has gone too.
+    places: HashMap<String, Arc<Places>>,
+}
+
+impl Counts {
+    /// Those of `routes`: what `previous` has of them goes on as it stands. Tells their limits.
+    pub fn of(routes: &[Route], previous: Option<&Self>, metrics: &Arc<Metrics>) -> Self {
+        let mut counts = Self::default();
+        for Route { name, policy, .. } in routes {
+            if counts.find(&policy.handshake_rate).is_none() {
+                let rates = previous
+                    .and_then(|previous| previous.find(&policy.handshake_rate))
+                    .unwrap_or_else(|| Arc::new(Rates::new(policy.handshake_rate, metrics)));
+                counts.rates.push(rates);
+            }
+            let places = previous.and_then(|previous| previous.places.get(name)).map(Arc::clone);
+            counts.places.insert(name.clone(), places.unwrap_or_else(|| Places::new(name)));
+            tell(metrics, name, Some(policy));
+        }
+        for (name, places) in previous.iter().flat_map(|previous| &previous.places) {
+            if !counts.places.contains_key(name) {
+                tell(metrics, name, None);
+                if places.taken() > 0 {
+                    counts.places.insert(name.clone(), Arc::clone(places));
+                }
+            }
+        }
+        counts
+    }
+
+    /// The buckets of these settings.
+    pub fn rates(&self, settings: &HandshakeRate) -> Arc<Rates> {
+        let Some(rates) = self.find(settings) else { unreachable!("there are buckets for every route") };
+        rates
+    }
+
+    /// The places of this route.
+    pub fn places(&self, route: &str) -> Arc<Places> {
+        Arc::clone(&self.places[route])
+    }
+
+    /// Forgets addresses and users whose buckets are full again. Once a second or so.
+    pub fn sweep(&self, metrics: &Metrics) {
+        let kept: usize = self.rates.iter().map(|rates| rates.sweep()).sum();
+        metrics.rate_keys.set(i64::try_from(kept).unwrap_or(i64::MAX));
+    }
+
+    fn find(&self, settings: &HandshakeRate) -> Option<Arc<Rates>> {
+        self.rates.iter().find(|rates| rates.settings() == settings).map(Arc::clone)
+    }
+}
+
+/// Shows the limits of a route; without a policy it has none any more.
+fn tell(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>) {
+    let limits = policy.map(|policy| policy.limits);
+    let rates = policy.map(|policy| policy.handshake_rate);
+    let count = |bound: Option<u32>| bound.map(f64::from);
+    let values = [
+        ("connections", count(limits.and_then(|limits| limits.connections))),
+        ("connections_per_ip", count(limits.and_then(|limits| limits.per_ip))),
+        ("connections_per_user", count(limits.and_then(|limits| limits.per_user))),
+        ("handshake_rate", rates.and_then(|rates| Some(rates.global?.per_second))),
+        ("handshake_rate_per_ip", rates.and_then(|rates| Some(rates.per_ip?.per_second))),
+        ("handshake_rate_per_user", rates.and_then(|rates| Some(rates.per_user?.per_second))),
+        (
+            "handshakes_queued",
+            rates.filter(|rates| !rates.queue.is_zero()).map(|rates| rates.max_queued as f64),
+        ),
+        ("rate_keys", rates.map(|rates| rates.max_keys as f64)),
+    ];
+    for (kind, value) in values {
+        metrics.set_route_limit(kind, route, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Limits, Rate};
+
+    fn routes(names: &[&str]) -> Vec<Route> {
+        let mut config = Config::default();
+        let Some(fallback) = config.routes.pop() else { unreachable!() };
+        names.iter().map(|name| Route { name: (*name).to_owned(), ..fallback.clone() }).collect()
+    }
+
+    fn set(route: &mut Route, change: impl FnOnce(&mut Policy)) {
+        change(Arc::make_mut(&mut route.policy));
+    }
+
+    fn limit(metrics: &Metrics, kind: &str, route: &str) -> Option<f64> {
+        let families = metrics.gather();
+        let family = families.iter().find(|family| family.name() == "outrigger_limit")?;
+        let samples = family.get_metric().iter();
+        let mut values = samples.filter(|sample| {
+            let label =
+                |name| sample.get_label().iter().find(|label| label.name() == name).map(|l| l.value());
+            (label("kind"), label("route")) == (Some(kind), Some(route))
+        });
+        values.next().map(|sample| sample.get_gauge().get_value())
+    }
+
+    #[test]
+    fn equal_settings_share_their_buckets_and_a_reload_carries_them_over() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        let mut before = routes(&["a", "b", "c"]);
+        set(&mut before[2], |policy| policy.handshake_rate.per_ip = Some(Rate { per_second: 1.0, burst: 1 }));
+        let first = Counts::of(&before, None, &metrics);
+        let rates = |counts: &Counts, route: &Route| counts.rates(&route.policy.handshake_rate);
+        assert!(Arc::ptr_eq(&rates(&first, &before[0]), &rates(&first, &before[1])));
+        assert!(!Arc::ptr_eq(&rates(&first, &before[0]), &rates(&first, &before[2])));
+
+        let mut after = before.clone();
+        set(&mut after[2], |policy| policy.handshake_rate.max_keys = 5);
+        let second = Counts::of(&after, Some(&first), &metrics);
+        assert!(Arc::ptr_eq(&rates(&first, &before[0]), &rates(&second, &after[0])));
+        assert!(!Arc::ptr_eq(&rates(&first, &before[2]), &rates(&second, &after[2])), "they differ");
+        assert!(Arc::ptr_eq(&first.places("c"), &second.places("c")));
+        assert!(!Arc::ptr_eq(&second.places("a"), &second.places("b")), "each route has places of its own");
+    }
+
+    #[test]
+    fn limits_are_shown_as_they_stand_now() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        let mut before = routes(&["a", "b"]);
+        let limits = Limits { connections: Some(100), per_ip: Some(3), per_user: None };
+        set(&mut before[0], |policy| policy.limits = limits);
+        set(&mut before[0], |policy| {
+            policy.handshake_rate.global = Some(Rate { per_second: 0.5, burst: 1 });
+        });
+        let first = Counts::of(&before, None, &metrics);
+        assert_eq!(limit(&metrics, "connections", "a"), Some(100.0));
+        assert_eq!(limit(&metrics, "connections_per_ip", "a"), Some(3.0));
+        assert_eq!(limit(&metrics, "connections_per_user", "a"), None, "what is not limited has no value");
+        assert_eq!(limit(&metrics, "handshake_rate", "a"), Some(0.5));
+        assert_eq!(limit(&metrics, "connections", "b"), Some(10_000.0));
+        let mut after = routes(&["a"]);
+        set(&mut after[0], |policy| {
+            policy.limits = Limits { connections: Some(5), per_ip: None, per_user: None }
+        });
+        let _second = Counts::of(&after, Some(&first), &metrics);
+        assert_eq!(limit(&metrics, "connections", "a"), Some(5.0));
+        assert_eq!(limit(&metrics, "connections_per_ip", "a"), None);
+        assert_eq!(limit(&metrics, "connections", "b"), None, "the route is gone");
+    }
+}

@@ -1,0 +1,235 @@
+//! From which page? A browser sends cookies to any server that any page names, and says in `Origin` which page
+//! it was; nobody else has to (cross-site WebSocket hijacking).
+//!
+//! # Invariants
+//! 1. What is not understood in full is foreign: `null`, a path behind the port, several of them.
+//! 2. Scheme, host and port count, all three, with the default ports filled in.
+//!
+//! # Not here
+//! The operators' port ([`crate::admin`] looks at `Origin` by itself).
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+
+use super::gate::Check;
+use super::guest::{Guest, Kind};
+use super::refused::Refused;
+use crate::config::{HttpMode, OriginPattern, Origins, Policy};
+
+/// Lets in whom `policy.origins` names.
+#[derive(Debug)]
+pub(super) struct FromPage {
+    policy: Arc<Policy>,
+}
+
+impl FromPage {
+    pub(super) fn new(policy: Arc<Policy>) -> Self {
+        Self { policy }
+    }
+}
+
+impl Check for FromPage {
+    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+        let is_asked = guest.kind == Kind::Handshake || self.policy.http.mode == HttpMode::Guard;
+        match &self.policy.origins {
+            Some(origins) if is_asked && !is_welcome(origins, &guest.head.headers) => Err(Refused::Origin),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_welcome(origins: &Origins, headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::ORIGIN).into_iter();
+    let (origin, further) = (values.next(), values.next());
+    match origin {
+        None => origins.missing,
+        Some(_) if further.is_some() => false,
+        Some(origin) => origin
+            .to_str()
+            .ok()
+            .and_then(Origin::parse)
+            .is_some_and(|origin| origins.allow.iter().any(|pattern| origin.fits(pattern))),
+    }
+}
+
+/// A serialized origin (RFC 6454 §6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Origin<'a> {
+    scheme: &'a str,
+    /// Without brackets.
+    host: &'a str,
+    port: u16,
+}
+
+impl<'a> Origin<'a> {
+    /// `None`: it is `null`, or not an origin and nothing but it.
+    fn parse(text: &'a str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        let is_scheme_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        if scheme.is_empty() || !scheme.bytes().all(is_scheme_byte) {
+            return None;
+        }
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']')?;
+                host.parse::<std::net::Ipv6Addr>().ok()?;
+                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
+            }
+            None => {
+                let (host, port) =
+                    authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
+                let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+                (host.bytes().all(is_host_byte).then_some(host)?, port)
+            }
+        };
+        if host.is_empty() {
+            return None;
+        }
+        let port = match port {
+            // Digits only: `parse` would take a sign.
+            Some(port) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+                port.parse().ok()?
+            }
+            Some(_) => return None,
+            None => default_port(scheme),
+        };
+        Some(Self { scheme, host, port })
+    }
+
+    fn fits(self, pattern: &OriginPattern) -> bool {
+        let is_host = if pattern.subdomains {
+            let below = self.host.len().checked_sub(pattern.host.len());
+            // One byte for the dot, and one at the least before it.
+            below.filter(|below| *below > 1).is_some_and(|below| {
+                let (name, host) = self.host.split_at(below);
+                name.ends_with('.') && !name.starts_with('.') && host.eq_ignore_ascii_case(&pattern.host)
+            })
+        } else {
+            self.host.eq_ignore_ascii_case(&pattern.host)
+        };
+        is_host && self.scheme.eq_ignore_ascii_case(&pattern.scheme) && self.port == pattern.port
+    }
+}
+
+/// What a browser leaves out; 0 where a scheme knows no ports (`chrome-extension`).
+fn default_port(scheme: &str) -> u16 {
+    if scheme.eq_ignore_ascii_case("https") {
+        443
+    } else if scheme.eq_ignore_ascii_case("http") {
+        80
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn pattern(scheme: &str, host: &str, port: u16, subdomains: bool) -> OriginPattern {
+        OriginPattern { scheme: scheme.into(), host: host.into(), subdomains, port }
+    }
+
+    fn is_welcome_from(origins: &Origins, values: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::ORIGIN, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        is_welcome(origins, &headers)
+    }
+
+    #[test]
+    fn scheme_host_and_port_have_to_be_those_of_a_page_that_is_named() {
+        let allow = vec![
+            pattern("https", "app.example.com", 443, false),
+            pattern("http", "localhost", 3000, false),
+            pattern("https", "example.org", 8443, true),
+            pattern("http", "::1", 80, false),
+            pattern("chrome-extension", "abcdef", 0, false),
+        ];
+        let origins = Origins { allow, missing: true };
+        let cases = [
+            ("https://app.example.com", true),
+            ("https://app.example.com:443", true),
+            ("HTTPS://APP.Example.COM", true),
+            ("http://app.example.com", false),
+            ("https://app.example.com:444", false),
+            ("https://app.example.com:80", false),
+            ("https://example.com", false),
+            ("https://x.app.example.com", false),
+            ("https://app.example.com.", false),
+            ("https://app.example.com.evil.test", false),
+            ("https://evilapp.example.com", false),
+            ("http://localhost:3000", true),
+            ("http://localhost", false),
+            ("https://a.example.org:8443", true),
+            ("https://a.b.EXAMPLE.org:8443", true),
+            ("https://example.org:8443", false),
+            ("https://.example.org:8443", false),
+            ("https://badexample.org:8443", false),
+            ("https://a.example.org", false),
+            ("http://[::1]", true),
+            ("http://[::1]:80", true),
+            ("http://[::1]:81", false),
+            ("chrome-extension://abcdef", true),
+        ];
+        for (origin, expected) in cases {
+            assert_eq!(is_welcome_from(&origins, &[origin]), expected, "{origin}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_origin_is_foreign() {
+        let allow = vec![pattern("https", "app.example.com", 443, false), pattern("https", "com", 443, true)];
+        let origins = Origins { allow, missing: true };
+        let cases = [
+            "null",
+            "",
+            "*",
+            "app.example.com",
+            "//app.example.com",
+            "://app.example.com",
+            "https:/app.example.com",
+            "https://",
+            "https://:443",
+            "https://app.example.com/",
+            "https://app.example.com/path",
+            "https://app.example.com:",
+            "https://app.example.com:+443",
+            "https://app.example.com:443:443",
+            "https://app.example.com:65979",
+            "https://user@app.example.com",
+            "https://evil.test#.example.com",
+            "https://evil.test\\.example.com",
+            "https://app.example.com https://evil.test",
+            "https://evil.test, https://app.example.com",
+            " https://app.example.com",
+            "https://ex\u{e4}mple.com",
+            "https://[app.example.com]",
+            "https://[::1",
+            "https://[::1]443",
+        ];
+        for origin in cases {
+            assert!(!is_welcome_from(&origins, &[origin]), "{origin:?}");
+        }
+        assert!(is_welcome_from(&origins, &["https://a.com"]), "the wildcard itself works");
+    }
+
+    #[test]
+    fn one_origin_at_most_and_none_only_where_that_is_allowed() {
+        let good = "https://app.example.com";
+        let allow = vec![pattern("https", "app.example.com", 443, false)];
+        for missing in [true, false] {
+            let origins = Origins { allow: allow.clone(), missing };
+            assert_eq!(is_welcome_from(&origins, &[]), missing);
+            assert!(is_welcome_from(&origins, &[good]));
+            assert!(!is_welcome_from(&origins, &[good, good]));
+            assert!(!is_welcome_from(&origins, &[good, "https://evil.test"]));
+            let nobody = Origins { allow: Vec::new(), missing };
+            assert!(!is_welcome_from(&nobody, &[good]));
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! How many: the places of a route, of an address on it, of a user on it.
+//!
+//! # Invariants
+//! 1. Everyone who is in is counted, also where nothing is limited: a limit that is switched on later knows
+//!    who is there.
+//! 2. A place is taken with the handshake and given back by the drop of its [`Slot`], whatever ends the
+//!    handshake or the connection.
+//! 3. An address or a user is kept as long as it has a place, and no longer.
+//!
+//! # Not here
+//! How fast they come ([`super::rate`]).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::warn;
+
+use super::gate::Check;
+use super::guest::{AddressKey, Guest, Kind};
+use super::refused::{Bound, Refused};
+use crate::config::Limits;
+
+/// Below so many entries there is nothing to gain by giving memory back.
+const SMALL: usize = 64;
+
+/// Asks for a place.
+#[derive(Debug)]
+pub(super) struct Quota {
+    places: Arc<Places>,
+    limits: Limits,
+}
+
+impl Quota {
+    pub(super) fn new(places: Arc<Places>, limits: Limits) -> Self {
+        Self { places, limits }
+    }
+}
+
+impl Check for Quota {
+    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+        if guest.kind == Kind::Handshake {
+            let user = guest.user.as_ref().map(|user| Arc::clone(&user.name));
+            let place =
+                self.places.take(&self.limits, guest.client.key(), user).map_err(Refused::Capacity)?;
+            guest.slot = Some(Box::new(place));
+        }
+        Ok(())
+    }
+}
+
+/// Who is on one route. Outlives the configuration that made it: connections do too.
+#[derive(Debug)]
+pub struct Places {
+    route: Box<str>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: u32,
+    by_address: HashMap<AddressKey, u32>,
+    by_user: HashMap<Arc<str>, u32>,
+    /// Since it was last well below the limit.
+    is_warned: bool,
+}
+
+impl Places {
+    /// Nobody yet.
+    pub fn new(route: &str) -> Arc<Self> {
+        Arc::new(Self { route: route.into(), taken: Mutex::default() })
+    }
+
+    /// How many are in.
+    pub fn taken(&self) -> u32 {
+        self.lock().all
+    }
+
+    /// A place, if these limits leave one.
+    fn take(
+        self: &Arc<Self>,
+        limits: &Limits,
+        address: AddressKey,
+        user: Option<Arc<str>>,
+    ) -> Result<Place, Bound> {
+        let mut taken = self.lock();
+        let is_below = |limit: Option<u32>, count: u32| limit.is_none_or(|limit| count < limit);
+        if !is_below(limits.connections, taken.all) {
+            return Err(Bound::Route);
+        }
+        if !is_below(limits.per_ip, taken.by_address.get(&address).copied().unwrap_or(0)) {
+            return Err(Bound::PerIp);
+        }
+        if let Some(user) = &user {
+            if !is_below(limits.per_user, taken.by_user.get(user).copied().unwrap_or(0)) {
+                return Err(Bound::PerUser);
+            }
+            *taken.by_user.entry(Arc::clone(user)).or_default() += 1;
+        }
+        *taken.by_address.entry(address).or_default() += 1;
+        taken.all += 1;
+        let (count, is_news) = (taken.all, taken.nears(limits.connections));
+        drop(taken);
+        if is_news {
+            let (route, limit) = (&*self.route, limits.connections);
+            warn!(
+                route,
+                connections = count,
+                limit,
+                "four fifths of policy.limits.connections are taken; beyond it handshakes are refused"
+            );
+        }
+        Ok(Place { places: Arc::clone(self), address, user })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        // A panic under this lock cannot leave a count half changed.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// Whether 80 % of `limit` are taken, for the first time since it was less than 70 %.
+    fn nears(&mut self, limit: Option<u32>) -> bool {
+        let Some(limit) = limit.map(u64::from) else { return false };
+        let all = u64::from(self.all);
+        if all * 10 < limit * 7 {
+            self.is_warned = false;
+        }
+        all * 10 >= limit * 8 && !std::mem::replace(&mut self.is_warned, all * 10 >= limit * 8)
+    }
+}
+
+/// One place; held by the connection until it ends.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    address: AddressKey,
+    user: Option<Arc<str>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        taken.all -= 1;
+        give_back(&mut taken.by_address, self.address);
+        if let Some(user) = self.user.take() {
+            give_back(&mut taken.by_user, user);
+        }
+    }
+}
+
+fn give_back<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) {
+    if let Entry::Occupied(mut entry) = counts.entry(key) {
+        *entry.get_mut() -= 1;
+        if *entry.get() == 0 {
+            entry.remove();
+        }
+    }
+    // A burst must not leave its table behind.
+    if counts.capacity() > SMALL && counts.len() < counts.capacity() / 4 {
+        let room = counts.len() * 2;
+        counts.shrink_to(room);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::guest::Client;
+    use super::*;
+
+    const NONE: Limits = Limits { connections: None, per_ip: None, per_user: None };
+
+    fn address(n: u16) -> AddressKey {
+        let address = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 1));
+        Client { address: Some(address), is_forwarded: false }.key()
+    }
+
+    fn take(
+        places: &Arc<Places>,
+        limits: Limits,
+        from: u16,
+        user: Option<&str>,
+    ) -> Result<Place, Option<Bound>> {
+        places.take(&limits, address(from), user.map(Arc::from)).map_err(Some)
+    }
+
+    #[test]
+    fn each_bound_holds_by_itself_and_a_place_that_is_given_back_is_free() {
+        // limits, what is taken in turn (address, user), what the last one meets
+        let cases = [
+            (Limits { connections: Some(2), ..NONE }, &[(1, None), (2, None), (3, None)][..], Bound::Route),
+            (Limits { per_ip: Some(2), ..NONE }, &[(1, None), (1, Some("a")), (1, Some("b"))], Bound::PerIp),
+            (Limits { per_user: Some(1), ..NONE }, &[(1, Some("a")), (2, Some("a"))], Bound::PerUser),
+            (
+                Limits { connections: Some(3), per_ip: Some(2), per_user: Some(2) },
+                &[(1, Some("a")), (2, Some("a")), (2, None), (2, None)],
+                Bound::Route,
+            ),
+        ];
+        for (limits, visits, bound) in cases {
+            let places = Places::new("r");
+            let (last, before) = visits.split_last().unwrap();
+            let mut held = Vec::from_iter(
+                before.iter().map(|(from, user)| take(&places, limits, *from, *user).unwrap()),
+            );
+            assert_eq!(take(&places, limits, last.0, last.1).err(), Some(Some(bound)), "{limits:?}");
+            assert_eq!(places.taken() as usize, before.len(), "who is refused takes nothing");
+            // Someone who is what the last one is goes.
+            held.pop();
+            assert!(take(&places, limits, last.0, last.1).is_ok(), "{limits:?}");
+            drop(held);
+            let taken = places.lock();
+            assert_eq!((taken.all, taken.by_address.len(), taken.by_user.len()), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_switched_on_knows_who_is_there() {
+        let places = Places::new("r");
+        let held = Vec::from_iter((0..5).map(|_| take(&places, NONE, 1, Some("a")).unwrap()));
+        let cases = [
+            (Limits { connections: Some(5), ..NONE }, Bound::Route),
+            (Limits { per_ip: Some(5), ..NONE }, Bound::PerIp),
+            (Limits { per_user: Some(3), ..NONE }, Bound::PerUser),
+        ];
+        for (limits, bound) in cases {
+            assert_eq!(take(&places, limits, 1, Some("a")).err(), Some(Some(bound)));
+        }
+        drop(held);
+        for (limits, _) in cases {
+            assert!(take(&places, limits, 1, Some("a")).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_maps_shrink_after_a_burst() {
+        let places = Places::new("r");
+        let held =
+            Vec::from_iter((0..20_000).map(|n| take(&places, NONE, n, Some(&format!("user {n}"))).unwrap()));
+        assert!(places.lock().by_address.capacity() >= 20_000);
+        drop(held);
+        let taken = places.lock();
+        assert!(taken.by_address.capacity() <= 2 * SMALL, "{}", taken.by_address.capacity());
+        assert!(taken.by_user.capacity() <= 2 * SMALL, "{}", taken.by_user.capacity());
+    }
+
+    #[test]
+    fn four_fifths_are_news_once_until_it_has_been_less() {
+        let limit = Some(100);
+        let mut taken = Taken::default();
+        let mut news = |all| {
+            taken.all = all;
+            taken.nears(limit)
+        };
+        let cases = [(79, false), (80, true), (81, false), (100, false), (75, false), (80, false)];
+        for (all, expected) in cases {
+            assert_eq!(news(all), expected, "{all}");
+        }
+        assert!(!news(69));
+        assert!(news(80));
+        assert!(!Taken { all: 5, ..Taken::default() }.nears(None));
+        assert!(Taken { all: 1, ..Taken::default() }.nears(Some(1)));
+    }
+
+    #[test]
+    fn a_place_is_small_since_every_idle_connection_holds_one() {
+        assert!(size_of::<Place>() <= 48, "{}", size_of::<Place>());
+    }
+}
