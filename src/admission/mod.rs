@@ -16,6 +16,7 @@
 //! # Not here
 //! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
 
+mod forwarded;
 mod gate;
 mod guest;
 mod identity;

@@ -45,6 +45,7 @@ pub(super) fn seen(guest: &Guest) -> Seen<'_> {
     Seen {
         peer: &guest.peer,
         is_forwarded: guest.client.is_forwarded,
+        client: guest.client.address,
         user: guest.user.as_ref().map(|user| &*user.name),
     }
 }
