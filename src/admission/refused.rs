@@ -230,6 +230,7 @@ impl Refused {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_bad_upgrade", Outcome::BadUpgrade)
                 }
                 UpstreamError::BodyTooLarge(_) => fault(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+                UpstreamError::BodyStalled(_) => fault(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             },
         };
         Answer { status, reason, outcome, retry_after, closing }
@@ -335,6 +336,7 @@ mod tests {
             Refused::Upstream(UpstreamError::Timeout(Duration::from_secs(1))),
             Refused::Upstream(UpstreamError::Broken("10.1.2.3".into())),
             Refused::Upstream(UpstreamError::BodyTooLarge(5)),
+            Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(60))),
         ];
         for refusal in refusals {
             let response = refusal.response();

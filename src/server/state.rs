@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::crowd::Crowd;
 use super::drain::Drain;
 use super::router::{Matched, Router};
 use super::service::{Load, Mode};
 use super::session::AnswerBody;
+use super::sparingly::Sparingly;
 use crate::admission::{self, Doors, Stack};
-use crate::config::{self, Config, PathPattern};
+use crate::config::{self, Config, PathPattern, TrustedProxies};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Registry, RouteMetrics};
 use crate::tunnel;
@@ -29,12 +31,18 @@ pub(super) struct State {
     pub(super) registry: Arc<Registry>,
     pub(super) lifecycle: Lifecycle,
     pub(super) drain: Drain,
+    /// Who was turned away.
+    pub(super) crowd: Crowd,
+    /// Of PROXY headers that were none.
+    pub(super) proxy_warned: Sparingly,
 }
 
 /// What the configuration says, made ready for requests.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) listen: config::Listen,
+    /// Whose PROXY headers are believed.
+    pub(super) trusted: Arc<TrustedProxies>,
     pub(super) router: Router<Route>,
     /// A client that takes not one byte of an HTTP answer for so long is given up.
     pub(super) stall_timeout: Option<Duration>,
@@ -67,6 +75,8 @@ impl State {
     pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             drain: Drain::new(config.drain),
+            crowd: Crowd::new(),
+            proxy_warned: Sparingly::new(),
             registry: Registry::new(Arc::clone(&metrics), config.log.connections),
             lifecycle: Lifecycle::new(),
             table: ArcSwap::from_pointee(Table::new(config, &metrics)),
@@ -107,6 +117,7 @@ impl Table {
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
         Self {
             listen: config.listen,
+            trusted,
             stall_timeout: fallback.config.policy.delivery.stall_timeout,
             fallback: Arc::clone(&fallback.upstream),
             router: Router::new(routes, fallback),
