@@ -184,8 +184,11 @@ mod tests {
         headers: &[(&str, &str)],
     ) -> Option<Refused> {
         let hosts = ["ops.example.com", "10.9.9.9", "fd00::9"].map(str::to_owned);
-        let guard =
-            Guard::new("10.1.2.3:9090".parse().unwrap(), &hosts, token.map(|token| Secret::new(token.into())));
+        let guard = Guard::new(
+            "10.1.2.3:9090".parse().unwrap(),
+            &hosts,
+            token.map(|token| Secret::new(token.into())),
+        );
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -5,9 +5,10 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger::config::Config;
+use outrigger::config::{Config, Policy};
 use outrigger::server::Server;
 use outrigger::telemetry::lifecycle::Lifecycle;
 use tokio::task::JoinHandle;
@@ -33,7 +34,10 @@ pub struct Proxy {
 pub struct Builder {
     url: String,
     yaml: String,
+    changes: Vec<Change>,
 }
+
+type Change = Box<dyn FnOnce(&mut Config) + Send>;
 
 impl Proxy {
     /// In front of this server.
@@ -43,7 +47,7 @@ impl Proxy {
 
     /// In front of whatever is at this address, as `upstream.url` has it.
     pub fn to_url(url: impl Into<String>) -> Builder {
-        Builder { url: url.into(), yaml: String::new() }
+        Builder { url: url.into(), yaml: String::new(), changes: Vec::new() }
     }
 
     /// The port of clients.
@@ -147,6 +151,23 @@ impl Builder {
         self
     }
 
+    /// Changes the checked configuration, after the YAML was read.
+    #[must_use]
+    pub fn config(mut self, change: impl FnOnce(&mut Config) + Send + 'static) -> Self {
+        self.changes.push(Box::new(change));
+        self
+    }
+
+    /// Changes the policy of every route.
+    #[must_use]
+    pub fn policy(self, change: impl Fn(&mut Policy) + Send + 'static) -> Self {
+        self.config(move |config| {
+            for route in &mut config.routes {
+                change(Arc::make_mut(&mut route.policy));
+            }
+        })
+    }
+
     /// Binds and starts; returns once it listens.
     pub async fn spawn(self) -> Proxy {
         let defaults = [
@@ -158,10 +179,13 @@ impl Builder {
             ("drain", "timeout", "5s"),
         ];
         let text = yaml::fill_in(&self.yaml, &defaults);
-        let config = match Config::from_yaml(&text) {
+        let mut config = match Config::from_yaml(&text) {
             Ok(config) => config,
             Err(error) => panic!("the test's configuration is refused:\n{error}\n---\n{text}"),
         };
+        for change in self.changes {
+            change(&mut config);
+        }
         let server = match Server::bind(config).await {
             Ok(server) => server,
             Err(error) => panic!("the proxy does not start: {error}"),
