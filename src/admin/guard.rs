@@ -2,7 +2,10 @@
 //!
 //! With a token: whoever shows it. Without one the port is on loopback, and the danger is a web page
 //! in an operator's browser: one that has its own host name resolve to 127.0.0.1 (DNS rebinding) shows
-//! itself by the `Host` it asks for, and one that posts across sites by its `Origin`.
+//! itself by the `Host` it asks for, and one that changes something across sites by its `Origin`.
+//!
+//! Reading across sites is not refused: a page cannot see the answer, since nothing here allows it to
+//! (CORS), and the one that could, because it asks by a name of its own, fails at its `Host`.
 //!
 //! # Invariants
 //! 1. A request is refused unless everything it says about the host and itself is in order: two `Host`
@@ -23,13 +26,22 @@ use crate::config::Secret;
 #[derive(Debug, Clone)]
 pub struct Guard {
     token: Option<Secret>,
-    address: IpAddr,
+    addresses: Vec<IpAddr>,
+    names: Vec<String>,
 }
 
 impl Guard {
-    /// `address` is where the port listens: a name for this process besides the loopback ones.
-    pub fn new(address: SocketAddr, token: Option<Secret>) -> Self {
-        Self { token, address: address.ip().to_canonical() }
+    /// `address` is where the port listens: a name for this process besides the loopback ones, as `hosts`
+    /// are (`admin.hosts`).
+    pub fn new(address: SocketAddr, hosts: &[String], token: Option<Secret>) -> Self {
+        let (mut addresses, mut names) = (vec![address.ip().to_canonical()], Vec::new());
+        for host in hosts {
+            match ip_of(host) {
+                Some(ip) => addresses.push(ip),
+                None => names.push(without_dot(host).to_owned()),
+            }
+        }
+        Self { token, addresses, names }
     }
 
     /// Lets a request in, or says why not.
@@ -49,7 +61,8 @@ impl Guard {
                 }
             }
         }
-        if request.method() == Method::POST && !origins_are_own(request) {
+        let only_reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+        if !only_reads && !origins_are_own(request) {
             return Err(Refused::Origin);
         }
         Ok(())
@@ -60,13 +73,26 @@ impl Guard {
         if host.as_str().contains('@') {
             return false;
         }
-        let name = host.host();
-        let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-        match name.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
-            Ok(ip) => ip.is_loopback() || ip == self.address,
-            Err(_) => name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost"),
+        match ip_of(host.host()) {
+            Some(ip) => ip.is_loopback() || self.addresses.contains(&ip),
+            None => {
+                let name = without_dot(host.host());
+                let is = |own: &str| name.eq_ignore_ascii_case(own);
+                is("localhost") || self.names.iter().any(|own| is(own))
+            }
         }
     }
+}
+
+/// The address that a host is, in brackets or not.
+fn ip_of(host: &str) -> Option<IpAddr> {
+    let text = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// A name with the root's dot is the same name.
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// Why a request for an operator route was refused.
@@ -89,8 +115,9 @@ impl Refused {
             Self::Host => error(
                 StatusCode::FORBIDDEN,
                 "refused, since no admin.token is set and the request's Host is neither localhost, nor a \
-                 loopback address, nor the address of admin.address: ask for 127.0.0.1, or set admin.token \
-                 (this keeps web pages out that point a name of theirs at this machine)",
+                 loopback address, nor the address of admin.address, nor one of admin.hosts: ask for \
+                 127.0.0.1, add the name to admin.hosts, or set admin.token (this keeps web pages out that \
+                 point a name of theirs at this machine)",
             ),
             Self::Origin => error(
                 StatusCode::FORBIDDEN,
@@ -156,8 +183,12 @@ mod tests {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Option<Refused> {
-        let guard =
-            Guard::new("10.1.2.3:9090".parse().unwrap(), token.map(|token| Secret::new(token.into())));
+        let hosts = ["ops.example.com", "10.9.9.9", "fd00::9"].map(str::to_owned);
+        let guard = Guard::new(
+            "10.1.2.3:9090".parse().unwrap(),
+            &hosts,
+            token.map(|token| Secret::new(token.into())),
+        );
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -176,6 +207,15 @@ mod tests {
             ("[::1]:9090", true),
             ("[::ffff:127.0.0.1]", true),
             ("10.1.2.3:9090", true),
+            ("ops.example.com", true),
+            ("OPS.example.com.:443", true),
+            ("10.9.9.9", true),
+            ("[fd00::9]:9090", true),
+            ("[::ffff:10.9.9.9]", true),
+            ("[fd00::10]", false),
+            ("x.ops.example.com", false),
+            ("ops.example.com.evil.example", false),
+            ("xops.example.com", false),
             ("10.1.2.4:9090", false),
             ("evil.example", false),
             ("localhost.evil.example", false),
@@ -221,13 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_origin_posts_nothing() {
+    fn a_page_of_another_origin_changes_nothing() {
         const CASES: &[(&str, &str, bool)] = &[
             ("localhost:9090", "http://localhost:9090", true),
             ("LOCALHOST:9090", "http://localhost:9090", true),
             ("localhost", "http://localhost", true),
             ("localhost:80", "http://localhost", true),
             ("localhost", "https://localhost:443", true),
+            ("ops.example.com", "https://ops.example.com", true),
+            ("ops.example.com", "https://app.example.com", false),
             ("localhost:9090", "http://localhost:3000", false),
             ("localhost:9090", "http://localhost", false),
             ("localhost:9090", "https://evil.example", false),
@@ -238,13 +280,14 @@ mod tests {
         for (host, origin, passes) in CASES {
             let headers = [("host", *host), ("origin", *origin), ("authorization", "Bearer t")];
             for token in [None, Some("t")] {
-                let refused = admit(token, &Method::POST, "/x", &headers);
-                assert_eq!(refused, (!passes).then_some(Refused::Origin), "{host} {origin:?}");
-                assert_eq!(
-                    admit(token, &Method::GET, "/x", &headers),
-                    None,
-                    "reading is no harm: {origin:?}"
-                );
+                for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+                    let refused = admit(token, &method, "/x", &headers);
+                    assert_eq!(refused, (!passes).then_some(Refused::Origin), "{method} {host} {origin:?}");
+                }
+                for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+                    let refused = admit(token, &method, "/x", &headers);
+                    assert_eq!(refused, None, "reading is no harm: {method} {origin:?}");
+                }
             }
         }
         let headers =

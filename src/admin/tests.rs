@@ -63,7 +63,7 @@ impl Port {
         let access = if probes_only {
             Access::Probes
         } else {
-            Access::All(Guard::new(address, token.map(|token| Secret::new(token.into()))))
+            Access::All(Guard::new(address, &[], token.map(|token| Secret::new(token.into()))))
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(serve(listener, access, Arc::new(admin), stopped));
@@ -377,7 +377,7 @@ async fn stopped_under<T>(admin: &Arc<Admin>, client: impl AsyncFnOnce(SocketAdd
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let access = Access::All(Guard::new(address, None));
+    let access = Access::All(Guard::new(address, &[], None));
     let client = async {
         let had = client(address).await;
         drop(stop);

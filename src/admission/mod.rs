@@ -18,6 +18,7 @@
 //! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
 
 mod counts;
+mod forwarded;
 mod gate;
 mod global;
 mod guest;

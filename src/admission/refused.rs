@@ -230,6 +230,7 @@ impl Refused {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_bad_upgrade", Outcome::BadUpgrade)
                 }
                 UpstreamError::BodyTooLarge(_) => fault(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+                UpstreamError::BodyStalled(_) => fault(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             },
         };
         Answer { status, reason, outcome, retry_after, closing }
@@ -342,6 +343,8 @@ mod tests {
             Refused::Upstream(UpstreamError::Broken("10.1.2.3".into())),
             Refused::Upstream(UpstreamError::BadUpgrade(BadUpgrade::Accept)),
             Refused::Upstream(UpstreamError::BodyTooLarge(5)),
+            Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(1))),
+            Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(60))),
         ];
         for refused in &all {
             match refused {
@@ -365,7 +368,8 @@ mod tests {
                     | UpstreamError::Timeout(_)
                     | UpstreamError::Broken(_)
                     | UpstreamError::BadUpgrade(_)
-                    | UpstreamError::BodyTooLarge(_) => {}
+                    | UpstreamError::BodyTooLarge(_)
+                    | UpstreamError::BodyStalled(_) => {}
                 },
             }
         }

@@ -4,6 +4,7 @@
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
 mod peer;
+pub mod proxy_protocol;
 mod socket;
 mod stream;
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::connection;
+use super::crowd::{self, Busy};
 use super::state::State;
 use crate::net::{Peer, Stream};
 
@@ -58,7 +59,13 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
     loop {
         match accept(listener).await {
             Ok((stream, peer)) => {
-                tokio::spawn(connection::serve(Arc::clone(state), stream, peer));
+                let table = state.table();
+                match Busy::enter(&state.metrics.handshaking, table.listen.max_handshakes, Instant::now()) {
+                    Some(busy) => {
+                        tokio::spawn(connection::serve(Arc::clone(state), stream, peer, busy));
+                    }
+                    None => crowd::turn_away(state, &table.listen, stream),
+                }
             }
             Err(error) => {
                 state.metrics.accept_errors.inc();

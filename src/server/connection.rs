@@ -11,9 +11,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 
+use super::crowd::Busy;
 use super::patience::Patience;
+use super::preface;
 use super::refusal;
 use super::service;
 use super::session::{ClientIo, Handover, Next, Session};
@@ -37,15 +39,20 @@ enum End {
     Late,
 }
 
-/// Serves `stream` until it is no HTTP connection any more.
-pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
+/// Serves `stream` until it is no HTTP connection any more. Its time runs from the accept, whatever stands
+/// in front of the first request.
+pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer, busy: Busy) {
     let shown = Shown::new(&state);
     let table = state.table();
     let listen = &table.listen;
     let stall = table.stall_timeout;
+    let deadline = busy.since() + listen.handshake_timeout;
+    if !preface::read(&state, &table, &mut stream, &mut peer, deadline).await {
+        return;
+    }
     let peer = Arc::new(peer);
-    let session =
-        Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, Instant::now()));
+    let patience = Patience::new(listen.handshake_timeout, listen.keep_alive, stall, busy.since());
+    let session = Session::new(patience, busy);
     let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {
@@ -58,7 +65,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
         // Ours tells a slow head from an idle connection.
         .header_read_timeout(None)
         .serve_connection(io, service);
-    let mut alarm = pin!(sleep_until(Instant::now() + listen.handshake_timeout));
+    let mut alarm = pin!(sleep_until(deadline));
     let end = poll_fn(|cx| {
         if connection.poll_without_shutdown(cx).is_ready() {
             return Poll::Ready(End::Done);
@@ -117,7 +124,7 @@ fn upgrade(state: &State, client: Hop, handover: Handover) {
 }
 
 /// Answers for a request that never became one, and lets the answer arrive.
-async fn refuse(mut stream: Stream, refusal: &Refused) {
+pub(super) async fn refuse(mut stream: Stream, refusal: &Refused) {
     let told = async {
         stream.write_all(&refusal.to_bytes()).await?;
         linger(stream).await

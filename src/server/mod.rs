@@ -2,6 +2,7 @@
 //!
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
+//! * [`crowd`] bounds how many are on their way, [`preface`] reads what a load balancer says first.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
 //! * [`drain`] lets everyone go in good time.
@@ -12,13 +13,16 @@
 
 mod accept;
 mod connection;
+mod crowd;
 mod drain;
 mod handshake;
 mod patience;
+mod preface;
 mod refusal;
 mod router;
 mod service;
 mod session;
+mod sparingly;
 mod state;
 
 use std::future::pending;
@@ -88,6 +92,7 @@ impl Server {
         metrics.set_limit("descriptors", net::raise_descriptor_limit());
         metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
         metrics.set_limit("refusals_closing", config.listen.max_refusals as u64);
+        metrics.set_limit("handshakes", config.listen.max_handshakes as u64);
         // Of the upstream that all routes without one of their own share.
         if let Some(fallback) = config.routes.last() {
             metrics.set_limit("dials", fallback.upstream.max_dials as u64);
@@ -161,7 +166,7 @@ impl Server {
         let told = Arc::new(to_tell(&state, &admin_config));
         // Dropped, and so ended, with this future.
         let mut ports = JoinSet::new();
-        let guard = Guard::new(admin_address, admin_config.token.clone());
+        let guard = Guard::new(admin_address, &admin_config.hosts, admin_config.token.clone());
         ports.spawn(admin::serve(admin, Access::All(guard), Arc::clone(&told), until(stopped.clone())));
         if let Some(probes) = probes {
             ports.spawn(admin::serve(probes, Access::Probes, told, until(stopped)));

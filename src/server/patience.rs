@@ -79,11 +79,13 @@ impl Patience {
         }
     }
 
-    /// Bytes came. Idle => Head.
-    pub(super) fn on_bytes(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Idle { .. }) {
+    /// Bytes came. Idle => Head; answers whether it was that.
+    pub(super) fn on_bytes(&mut self, now: Instant) -> bool {
+        let is_idle = matches!(self.phase, Phase::Idle { .. });
+        if is_idle {
             self.phase = Phase::Head { until: now + self.handshake };
         }
+        is_idle
     }
 
     /// A head is complete. Any => Serving.
@@ -98,11 +100,13 @@ impl Patience {
         }
     }
 
-    /// It has left. Flushing => Idle.
-    pub(super) fn on_flushed(&mut self, now: Instant) {
-        if self.phase == Phase::Flushing {
+    /// It has left. Flushing => Idle; answers whether it was that.
+    pub(super) fn on_flushed(&mut self, now: Instant) -> bool {
+        let is_over = self.phase == Phase::Flushing;
+        if is_over {
             self.phase = Phase::Idle { until: now + self.keep_alive };
         }
+        is_over
     }
 }
 
@@ -116,13 +120,13 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut patience = Patience::new(handshake, keep_alive, Some(Duration::from_secs(60)), start);
-        patience.on_bytes(at(9));
+        assert!(!patience.on_bytes(at(9)));
         assert_eq!(patience.deadline(), Some(at(10)), "a first byte late in the day gains no time");
         patience.on_request();
         assert_eq!(patience.deadline(), None);
-        patience.on_bytes(at(30));
+        assert!(!patience.on_bytes(at(30)));
         assert_eq!(patience.deadline(), None, "a body is no head");
-        patience.on_flushed(at(31));
+        assert!(!patience.on_flushed(at(31)));
         assert_eq!(patience.deadline(), None, "there may be more to answer");
         patience.on_write(false, at(32));
         patience.on_write(false, at(33));
@@ -130,11 +134,12 @@ mod tests {
         patience.on_write(true, at(39));
         patience.on_answered();
         assert!(patience.is_answering());
-        patience.on_flushed(at(40));
+        assert!(patience.on_flushed(at(40)), "idle now");
+        assert!(!patience.on_flushed(at(40)), "once");
         assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(115)), false));
-        patience.on_bytes(at(100));
+        assert!(patience.on_bytes(at(100)), "and no more");
         assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(110)), true));
-        patience.on_bytes(at(109));
+        assert!(!patience.on_bytes(at(109)));
         assert_eq!(patience.deadline(), Some(at(110)), "a byte each second does not help");
     }
 }

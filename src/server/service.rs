@@ -47,6 +47,7 @@ pub(super) fn seen(guest: &Guest) -> Seen<'_> {
     Seen {
         peer: &guest.peer,
         is_forwarded: guest.client.is_forwarded,
+        client: guest.client.address,
         user: guest.user.as_ref().map(|user| &*user.name),
     }
 }
@@ -169,8 +170,8 @@ impl Service<Visit<Load>> for Mode {
 }
 
 async fn plain(guest: Guest, load: Load) -> Result<Response<AnswerBody>, Refused> {
-    let policy = load.route.config.policy.http;
-    if policy.mode == HttpMode::Refuse {
+    let policy = &load.route.config.policy;
+    if policy.http.mode == HttpMode::Refuse {
         return Err(Refused::NoHttp);
     }
     if guest.head.method == Method::CONNECT {
@@ -183,6 +184,7 @@ async fn plain(guest: Guest, load: Load) -> Result<Response<AnswerBody>, Refused
     *request.method_mut() = guest.head.method;
     *request.extensions_mut() = guest.head.extensions;
     let Load { route, session, body, .. } = load;
+    let policy = &route.config.policy;
     let mut response = route.upstream.request(request.map(|()| body), policy).await?;
     headers::for_client(response.headers_mut());
     Ok(response.map(|body| AnswerBody::upstream(body, &session)))

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::crowd::Busy;
 use super::patience::Patience;
 use super::refusal::Parting;
 use super::service::InFlight;
@@ -47,15 +48,17 @@ pub(super) enum Next {
 pub(super) struct Session {
     patience: Mutex<Patience>,
     next: Mutex<Option<Next>>,
+    busy: Busy,
     /// Status of what hyper said by itself about a request it could not read; 0: nothing.
     unreadable: AtomicU16,
 }
 
 impl Session {
-    pub(super) fn new(patience: Patience) -> Arc<Self> {
+    pub(super) fn new(patience: Patience, busy: Busy) -> Arc<Self> {
         Arc::new(Self {
             patience: Mutex::new(patience),
             next: Mutex::new(None),
+            busy,
             unreadable: AtomicU16::new(0),
         })
     }
@@ -105,7 +108,10 @@ impl AsyncRead for ClientIo {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.session.patience().on_bytes(Instant::now());
+            let is_woken = self.session.patience().on_bytes(Instant::now());
+            if is_woken {
+                self.session.busy.resume();
+            }
         }
         result
     }
@@ -159,7 +165,10 @@ impl AsyncWrite for ClientIo {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
         if result.is_ready() {
-            self.session.patience().on_flushed(Instant::now());
+            let is_idle = self.session.patience().on_flushed(Instant::now());
+            if is_idle {
+                self.session.busy.rest();
+            }
         }
         result
     }

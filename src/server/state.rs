@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::crowd::Crowd;
 use super::drain::Drain;
 use super::refusal::Refusals;
 use super::router::{Matched, Router};
 use super::service::{Load, Mode};
 use super::session::AnswerBody;
+use super::sparingly::Sparingly;
 use crate::admission::{self, Counts, Doors, Stack};
-use crate::config::{self, Config, PathPattern};
+use crate::config::{self, Config, PathPattern, TrustedProxies};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Registry, RouteMetrics};
 use crate::tunnel;
@@ -31,12 +33,18 @@ pub(super) struct State {
     pub(super) lifecycle: Lifecycle,
     pub(super) drain: Drain,
     pub(super) refusals: Arc<Refusals>,
+    /// Who was turned away.
+    pub(super) crowd: Crowd,
+    /// Of PROXY headers that were none.
+    pub(super) proxy_warned: Sparingly,
 }
 
 /// What the configuration says, made ready for requests.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) listen: config::Listen,
+    /// Whose PROXY headers are believed.
+    pub(super) trusted: Arc<TrustedProxies>,
     pub(super) router: Router<Route>,
     /// What the doors of all routes count.
     pub(super) counts: Counts,
@@ -71,6 +79,8 @@ impl State {
     pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             drain: Drain::new(config.drain),
+            crowd: Crowd::new(),
+            proxy_warned: Sparingly::new(),
             registry: Registry::new(Arc::clone(&metrics), config.log.connections),
             lifecycle: Lifecycle::new(),
             refusals: Refusals::new(Arc::clone(&metrics)),
@@ -118,6 +128,7 @@ impl Table {
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
         Self {
             listen: config.listen,
+            trusted,
             stall_timeout: fallback.config.policy.delivery.stall_timeout,
             fallback: Arc::clone(&fallback.upstream),
             router: Router::new(routes, fallback),

@@ -113,6 +113,27 @@ labels! {
 }
 
 labels! {
+    /// Why a connection was turned away before anything of it was read
+    /// (`outrigger_connections_refused_total{reason}`).
+    ConnectionRefusal {
+        /// `listen.max_handshakes`
+        TooManyHandshakes = "too_many_handshakes",
+    }
+}
+
+labels! {
+    /// Why a connection was ended for its PROXY header (`outrigger_proxy_protocol_errors_total{reason}`).
+    ProxyFault {
+        /// Something else came.
+        Missing = "missing",
+        /// It is not as the specification has it.
+        Malformed = "malformed",
+        /// It did not come in time.
+        Timeout = "timeout",
+    }
+}
+
+labels! {
     /// What went wrong towards an upstream (`outrigger_upstream_errors_total{kind}`).
     UpstreamErrorKind {
         /// No connection.
@@ -178,6 +199,8 @@ mod tests {
         check::<Reason>();
         check::<By>();
         check::<HandshakeOutcome>();
+        check::<ConnectionRefusal>();
+        check::<ProxyFault>();
         check::<UpstreamErrorKind>();
         check::<StatusClass>();
     }

@@ -12,7 +12,9 @@ use prometheus::{
     Registry,
 };
 
-use super::labels::{By, HandshakeOutcome, Label, Reason, StatusClass, UpstreamErrorKind};
+use super::labels::{
+    By, ConnectionRefusal, HandshakeOutcome, Label, ProxyFault, Reason, StatusClass, UpstreamErrorKind,
+};
 use crate::frame::{CloseCode, code_label};
 
 /// Round trips: from a pod's own host to a phone on a bad line.
@@ -42,6 +44,8 @@ pub struct Metrics {
     connection_duration: HistogramVec,
     upstream_errors: Vec<IntCounter>,
     limit: GaugeVec,
+    connections_refused: Vec<IntCounter>,
+    proxy_errors: Vec<IntCounter>,
     /// Seconds from the dial to the upstream's answer.
     pub upstream_handshake: Histogram,
     /// Messages from clients.
@@ -68,6 +72,8 @@ pub struct Metrics {
     pub dials: IntGauge,
     /// HTTP connections of clients, upgraded ones not among them.
     pub http_connections: IntGauge,
+    /// Those of them that are not idle; also the count that `listen.max_handshakes` bounds.
+    pub handshaking: IntGauge,
     /// Requests and handshakes that are not answered in full.
     pub http_in_flight: IntGauge,
     /// Handshakes that wait for a token of `handshake_rate.global`.
@@ -96,6 +102,16 @@ impl Metrics {
         d.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let upstream_errors =
             d.counters("upstream_errors_total", "Failures towards an upstream, by kind", &["kind"])?;
+        let connections_refused = d.counters(
+            "connections_refused_total",
+            "Connections turned away before anything of them was read",
+            &["reason"],
+        )?;
+        let proxy_errors = d.counters(
+            "proxy_protocol_errors_total",
+            "Connections ended because of their PROXY header",
+            &["reason"],
+        )?;
         Ok(Arc::new(Self {
             clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
             connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
@@ -127,6 +143,8 @@ impl Metrics {
             )?,
             upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
             limit: d.values("limit", "Bounds in force, by kind", &["kind", "route"])?,
+            connections_refused: resolve::<ConnectionRefusal>(&connections_refused, |reason| vec![reason]),
+            proxy_errors: resolve::<ProxyFault>(&proxy_errors, |reason| vec![reason]),
             upstream_handshake: d.histogram(
                 "upstream_handshake_seconds",
                 "From the dial to the upstream's answer to a WebSocket handshake",
@@ -149,6 +167,10 @@ impl Metrics {
             dials: d.gauge("dials_in_progress", "Connects to an upstream in progress")?,
             http_connections: d
                 .gauge("http_connections", "HTTP connections of clients that are no WebSocket (yet)")?,
+            handshaking: d.gauge(
+                "handshakes_in_progress",
+                "HTTP connections of clients that are no WebSocket (yet) and not idle",
+            )?,
             http_in_flight: d
                 .gauge("http_requests_in_flight", "Requests and handshakes that are not answered in full")?,
             handshakes_queued: d
@@ -193,6 +215,16 @@ impl Metrics {
     /// Counts the first Close of a connection. Looked up by label: once in a connection's life.
     pub fn on_close(&self, by: By, code: CloseCode) {
         self.closes.with_label_values(&[by.as_str(), code_label(code)]).inc();
+    }
+
+    /// Counts a connection that was turned away.
+    pub fn on_connection_refused(&self, reason: ConnectionRefusal) {
+        self.connections_refused[reason.index()].inc();
+    }
+
+    /// Counts a connection that was ended for its PROXY header.
+    pub fn on_proxy_error(&self, reason: ProxyFault) {
+        self.proxy_errors[reason.index()].inc();
     }
 
     /// Counts a failure towards an upstream.

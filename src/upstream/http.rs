@@ -15,6 +15,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::dial::{DialError, Dialer};
 use super::{Upstream, UpstreamError};
@@ -68,11 +69,12 @@ impl Connection for Stream {
     }
 }
 
-/// A client's request body on its way: counted, and its end is told.
+/// A client's request body on its way: counted, waited for only so long, and its end is told.
 #[derive(Debug)]
 pub struct Requested {
     body: Incoming,
     left: Option<u64>,
+    silence: Silence,
     is_sent: Arc<watch::Sender<bool>>,
 }
 
@@ -80,6 +82,42 @@ pub struct Requested {
 #[derive(Debug, thiserror::Error)]
 #[error("the request body is too long")]
 struct TooLong;
+
+/// Nothing more of the body came.
+#[derive(Debug, thiserror::Error)]
+#[error("the rest of the request body did not come for {0:?}")]
+struct Stalled(Duration);
+
+/// How long a client has said nothing of a body while it was waited for. Time in which the upstream takes
+/// nothing does not count: nobody waits for the client then.
+#[derive(Debug)]
+struct Silence {
+    limit: Option<Duration>,
+    /// Made at the first wait: most bodies come at once.
+    timer: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+}
+
+impl Silence {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, timer: None, is_waiting: false }
+    }
+
+    /// Something came, or its end did.
+    fn end(&mut self) {
+        self.is_waiting = false;
+    }
+
+    /// Ready when it has lasted too long.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stalled> {
+        let Some(limit) = self.limit else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if !std::mem::replace(&mut self.is_waiting, true) {
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+        timer.as_mut().poll(cx).map(|()| Stalled(limit))
+    }
+}
 
 impl Body for Requested {
     type Data = Bytes;
@@ -90,7 +128,10 @@ impl Body for Requested {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            return this.silence.poll(cx).map(|stalled| Some(Err(stalled.into())));
+        };
+        this.silence.end();
         match frame {
             None => {
                 this.is_sent.send_replace(true);
@@ -127,11 +168,11 @@ impl Upstream {
     /// origin form.
     ///
     /// # Errors
-    /// There was no answer, or the body was longer than `http.max_body`.
+    /// There was no answer, the body was longer than `http.max_body`, or its rest did not come.
     pub async fn request(
         &self,
         request: Request<Incoming>,
-        policy: config::Http,
+        policy: &config::Policy,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let result = self.try_request(request, policy).await;
         self.count(result)
@@ -140,7 +181,7 @@ impl Upstream {
     async fn try_request(
         &self,
         request: Request<Incoming>,
-        policy: config::Http,
+        config::Policy { http: policy, delivery, .. }: &config::Policy,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let too_large = |limit| UpstreamError::BodyTooLarge(limit);
         let announced = request.body().size_hint().lower();
@@ -153,7 +194,8 @@ impl Upstream {
         head.uri = absolute(&head.uri)?;
         head.version = http::Version::HTTP_11;
         head.headers.remove(header::TRANSFER_ENCODING);
-        let body = Requested { body, left: policy.max_body, is_sent };
+        let silence = Silence::new(delivery.stall_timeout);
+        let body = Requested { body, left: policy.max_body, silence, is_sent };
         let answer = pin!(self.pool.client.request(Request::from_parts(head, body)));
         let answer = match policy.response_timeout {
             None => answer.await,
@@ -186,7 +228,7 @@ fn absolute(uri: &Uri) -> Result<Uri, UpstreamError> {
 async fn overdue(mut sent: watch::Receiver<bool>, after: Duration) {
     // An error means that the body was dropped, which is an end too.
     let _ = sent.wait_for(|is_sent| *is_sent).await;
-    tokio::time::sleep(after).await;
+    sleep(after).await;
 }
 
 /// Finds what an error of the pool was in truth.
@@ -195,6 +237,9 @@ fn explain(error: ClientError, max_body: Option<u64>) -> UpstreamError {
     while let Some(cause) = source {
         if cause.is::<TooLong>() {
             return UpstreamError::BodyTooLarge(max_body.unwrap_or(0));
+        }
+        if let Some(Stalled(limit)) = cause.downcast_ref() {
+            return UpstreamError::BodyStalled(*limit);
         }
         if let Some(dial) = cause.downcast_ref::<DialError>() {
             return UpstreamError::Dial(dial.again());

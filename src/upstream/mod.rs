@@ -39,6 +39,9 @@ pub enum UpstreamError {
     /// The client's body was longer than `http.max_body`.
     #[error("the request body is longer than {0} bytes")]
     BodyTooLarge(u64),
+    /// Nothing more of the client's body came for `delivery.stall_timeout`.
+    #[error("the rest of the request body did not come: nothing for {0:?} (delivery.stall_timeout)")]
+    BodyStalled(Duration),
 }
 
 impl UpstreamError {
@@ -50,7 +53,7 @@ impl UpstreamError {
             Self::Timeout(_) => Some(UpstreamErrorKind::ResponseTimeout),
             Self::Broken(_) => Some(UpstreamErrorKind::Broken),
             Self::BadUpgrade(_) => Some(UpstreamErrorKind::BadUpgrade),
-            Self::BodyTooLarge(_) => None,
+            Self::BodyTooLarge(_) | Self::BodyStalled(_) => None,
         }
     }
 }

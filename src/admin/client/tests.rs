@@ -23,7 +23,7 @@ async fn proxy(token: Option<&str>) -> (String, Lifecycle, JoinHandle<()>) {
         clients: Arc::new(|| 5),
         upstream_ready: None,
     };
-    let access = Access::All(Guard::new(address, token.map(secret)));
+    let access = Access::All(Guard::new(address, &[], token.map(secret)));
     let served = tokio::spawn(serve(listener, access, Arc::new(admin), std::future::pending::<()>()));
     (format!("http://{address}"), life, served)
 }

@@ -1,0 +1,65 @@
+//! What a load balancer says in front of everything else (`listen.proxy_protocol`).
+//!
+//! * `optional`: a trusted peer may send a PROXY header. Of everybody else the bytes are taken as they are,
+//!   and a PROXY line is then a request that cannot be read.
+//! * `required`: everybody has to, and everybody is believed. The port must not be reachable by clients
+//!   then: any of them could say that it is somebody else.
+//!
+//! The client that the header names takes the place of the peer: it is *its* forwarding headers that are
+//! believed or not from there on.
+
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use super::state::{State, Table};
+use crate::config::ProxyProtocol;
+use crate::net::proxy_protocol::{Preface, PrefaceError};
+use crate::net::{Peer, Stream, proxy_protocol};
+use crate::telemetry::ProxyFault;
+
+/// Puts into `peer` whom the header names, if there is one. `false`: the connection is not to be served.
+pub(super) async fn read(
+    state: &State,
+    table: &Table,
+    stream: &mut Stream,
+    peer: &mut Peer,
+    deadline: Instant,
+) -> bool {
+    let is_required = match table.listen.proxy_protocol {
+        ProxyProtocol::Off => return true,
+        ProxyProtocol::Optional => {
+            if !table.trusted.contains(peer.address.map(|address| address.ip())) {
+                return true;
+            }
+            false
+        }
+        ProxyProtocol::Required => true,
+    };
+    let fault = match timeout_at(deadline, proxy_protocol::read(stream)).await {
+        Ok(Ok(Preface::Header(named))) => {
+            if let Some(named) = named {
+                peer.address = Some(named.source);
+                peer.port = Some(named.destination.port());
+            }
+            return true;
+        }
+        // Whose time is over will hear so from those who wait for its request.
+        Ok(Ok(Preface::None)) | Err(_) if !is_required => return true,
+        Ok(Ok(Preface::None)) => (ProxyFault::Missing, "there is none".to_owned()),
+        // A balancer that looks whether somebody listens, or one that is gone: no fault.
+        Ok(Ok(Preface::Silent) | Err(PrefaceError::Io(_))) => return false,
+        Ok(Err(error @ PrefaceError::Malformed(_))) => (ProxyFault::Malformed, error.to_string()),
+        Err(_) => (ProxyFault::Timeout, "it did not come in time (listen.handshake_timeout)".to_owned()),
+    };
+    let (fault, error) = fault;
+    state.metrics.on_proxy_error(fault);
+    if state.proxy_warned.may(Instant::now()) {
+        warn!(
+            peer = peer.address.map(tracing::field::display),
+            %error,
+            "a connection ended for want of a PROXY header (listen.proxy_protocol); is the load balancer set to \
+             send it? Further ones are counted in outrigger_proxy_protocol_errors_total and told once a minute"
+        );
+    }
+    false
+}
