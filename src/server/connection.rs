@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::http2;
 use super::patience::Patience;
 use super::service;
 use super::session::{ClientIo, Handover, Session};
@@ -24,7 +25,7 @@ use crate::tunnel;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
 /// our answer into a reset that it never reads.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How much of it is read.
 const LINGER_BYTES: usize = 4 << 20;
 
@@ -43,8 +44,9 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
     let listen = &table.listen;
     let stall = table.stall_timeout;
     let peer = Arc::new(peer);
+    let accepted = Instant::now();
     let session =
-        Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, Instant::now()));
+        Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, accepted));
     let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {
@@ -82,6 +84,10 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
         End::Done => {
             if let Some(handover) = session.take_handover() {
                 upgrade(&state, Hop { stream, early: parts.read_buf }, handover);
+            } else if let Some(settings) = listen.http2.filter(|_| is_http2(&session, &parts.read_buf)) {
+                let until = accepted + listen.handshake_timeout;
+                // Boxed: what is to be said over HTTP/1.1 must not have to make room for it.
+                Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, until)).await;
             } else if let Some(status) = session.unreadable() {
                 refuse(stream, &Refused::of_status(status)).await;
             } else {
@@ -102,8 +108,18 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
 /// hyper takes no smaller buffer.
 const MIN_BUFFER: usize = 8192;
 
+/// What a client of HTTP/2 says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether a connection begins with HTTP/2: then hyper has answered its preface, or the part of it that
+/// had come, as a request it cannot read, which [`ClientIo`] has kept back.
+fn is_http2(session: &Session, read: &[u8]) -> bool {
+    let n = read.len().min(PREFACE.len());
+    session.is_first_head() && read[..n] == PREFACE[..n] && n >= b"PRI * HTTP/".len()
+}
+
 /// The 101 is with the client: from here on it is frames.
-fn upgrade(state: &State, client: Hop, handover: Handover) {
+pub(super) fn upgrade(state: &State, client: Hop, handover: Handover) {
     let Handover { upstream, terms, route, client: address, user, request_id } = handover;
     let about = About { client: address, user, request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
@@ -137,10 +153,10 @@ async fn linger(mut stream: Stream) -> io::Result<()> {
 }
 
 /// Shows the connection in the metrics for as long as it is HTTP.
-struct Shown<'a>(&'a State);
+pub(super) struct Shown<'a>(&'a State);
 
 impl<'a> Shown<'a> {
-    fn new(state: &'a State) -> Self {
+    pub(super) fn new(state: &'a State) -> Self {
         state.metrics.http_connections.inc();
         Self(state)
     }

@@ -2,6 +2,7 @@
 //!
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
+//! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request.
 //! * [`drain`] lets everyone go in good time.
 //!
@@ -13,6 +14,7 @@ mod accept;
 mod connection;
 mod drain;
 mod handshake;
+mod http2;
 mod patience;
 mod router;
 mod service;

@@ -264,10 +264,11 @@ impl Link {
     }
 
     /// Whether the peer has ended or reset its side, though what it said before may not be read yet.
-    pub(super) fn is_peer_gone(&self) -> bool {
+    pub(super) fn is_peer_gone(&mut self, task: &mut Context<'_>) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let ready = match &self.stream {
+        let ready = match &mut self.stream {
             None => return true,
+            Some(Stream::Http2(stream)) => return stream.is_reset(task),
             Some(Stream::Tcp(tcp)) => {
                 let ready = std::pin::pin!(tcp.ready(Interest::READABLE));
                 ready.poll(&mut cx)
