@@ -39,9 +39,15 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => SockRef::from(tcp).send(buf),
             Self::Unix(unix) => SockRef::from(unix).send(buf),
-            // Says itself, and at once, when the peer takes more.
+            // It has no kernel to ask: its task is woken for each byte that the peer has room for.
             Self::Http2(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    /// Whether what was written may still wait inside the stream: it is to be flushed then each time the
+    /// task is woken, also without anything more to write.
+    pub fn wants_flush(&self) -> bool {
+        matches!(self, Self::Http2(_))
     }
 
     /// Makes the coming drop send a reset rather than an orderly end, and lets the kernel forget what

@@ -33,6 +33,8 @@ const LINGER_BYTES: usize = 4 << 20;
 enum End {
     /// In order, or by an error of the client's.
     Done,
+    /// By the first bytes of HTTP/2, which hyper gives no answer to.
+    Preface,
     /// Time ran out.
     Late,
 }
@@ -61,8 +63,10 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
         .serve_connection(io, service);
     let mut alarm = pin!(sleep_until(Instant::now() + listen.handshake_timeout));
     let end = poll_fn(|cx| {
-        if connection.poll_without_shutdown(cx).is_ready() {
-            return Poll::Ready(End::Done);
+        match connection.poll_without_shutdown(cx) {
+            Poll::Ready(Err(error)) if error.is_parse_version_h2() => return Poll::Ready(End::Preface),
+            Poll::Ready(_) => return Poll::Ready(End::Done),
+            Poll::Pending => {}
         }
         loop {
             // Not a `while let`: its lock would be held through the loop.
@@ -80,14 +84,21 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
     let parts = connection.into_parts();
     let stream = parts.io.into_inner().stream;
     drop(shown);
+    let is_preface =
+        matches!(end, End::Preface) || session.unreadable().is_some() && is_preface(&parts.read_buf);
+    if is_preface
+        && session.is_first_head()
+        && let Some(settings) = listen.http2
+    {
+        let until = accepted + listen.handshake_timeout;
+        // Boxed: what is said over HTTP/1.1 must not have to make room for it.
+        return Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, until)).await;
+    }
     match end {
+        End::Preface => refuse(stream, &Refused::Unreadable).await,
         End::Done => {
             if let Some(handover) = session.take_handover() {
                 upgrade(&state, Hop { stream, early: parts.read_buf }, handover);
-            } else if let Some(settings) = listen.http2.filter(|_| is_http2(&session, &parts.read_buf)) {
-                let until = accepted + listen.handshake_timeout;
-                // Boxed: what is to be said over HTTP/1.1 must not have to make room for it.
-                Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, until)).await;
             } else if let Some(status) = session.unreadable() {
                 refuse(stream, &Refused::of_status(status)).await;
             } else {
@@ -111,11 +122,11 @@ const MIN_BUFFER: usize = 8192;
 /// What a client of HTTP/2 says first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Whether a connection begins with HTTP/2: then hyper has answered its preface, or the part of it that
-/// had come, as a request it cannot read, which [`ClientIo`] has kept back.
-fn is_http2(session: &Session, read: &[u8]) -> bool {
+/// Whether what hyper could not read as a request may become that: it gives up as soon as the version has
+/// come, and its answer was kept back.
+fn is_preface(read: &[u8]) -> bool {
     let n = read.len().min(PREFACE.len());
-    session.is_first_head() && read[..n] == PREFACE[..n] && n >= b"PRI * HTTP/".len()
+    n >= b"PRI * HTTP/".len() && read[..n] == PREFACE[..n]
 }
 
 /// The 101 is with the client: from here on it is frames.

@@ -143,6 +143,12 @@ impl Link {
     /// Sends what is left over. Answers how many bytes were lost because the peer is gone.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
         if self.egress.is_empty() {
+            if let Some(stream) = &mut self.stream
+                && stream.wants_flush()
+            {
+                // An error is told by the next read or write.
+                let _ = Pin::new(stream).poll_flush(cx);
+            }
             return 0;
         }
         let Some(stream) = &mut self.stream else { return self.egress.clear() };

@@ -55,6 +55,11 @@ use crate::telemetry::lifecycle;
 /// What a client may send on one stream before it is read: RFC 9113's own start value, and room for the
 /// largest frame that the relay reads at once.
 const STREAM_WINDOW: u32 = 64 * 1024;
+/// Least window of a whole connection. The streams' windows bound what may come; of this one h2 takes half
+/// as the bound for the cost of small frames that nobody has read yet, 256 bytes each, and ends the
+/// connection beyond it. A WebSocket whose server does not read can make that 2.3 MiB, with messages of one
+/// byte: three such must not be the end of the others.
+const MIN_WINDOW: u32 = 16 << 20;
 /// The largest window there is (RFC 9113 §6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// What is kept of one stream's answers beyond what its client takes.
@@ -88,7 +93,7 @@ pub(super) async fn serve(
         streams: Arc::clone(&streams),
         stall: table.stall_timeout,
     }));
-    let window = settings.max_streams.saturating_mul(STREAM_WINDOW).clamp(STREAM_WINDOW, MAX_WINDOW);
+    let window = settings.max_streams.saturating_mul(2 * STREAM_WINDOW).clamp(MIN_WINDOW, MAX_WINDOW);
     let connection = http2::Builder::new(calls)
         .timer(TokioTimer::new())
         .enable_connect_protocol()
