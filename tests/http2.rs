@@ -28,9 +28,12 @@ async fn an_extended_connect_is_a_websocket() {
     let proxy = Proxy::to(&upstream).spawn().await;
     let client = Client::connect(proxy.address()).await;
     let mut request = Client::handshake("/a/b?c=d");
-    for (name, value) in
-        [("sec-websocket-protocol", "chat"), ("sec-websocket-key", "theirs"), ("cookie", "a=1"), ("cookie", "b=2")]
-    {
+    for (name, value) in [
+        ("sec-websocket-protocol", "chat"),
+        ("sec-websocket-key", "theirs"),
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+    ] {
         request.headers_mut().append(name, value.parse().unwrap());
     }
     let mut socket = client.try_open(request).await.unwrap();
@@ -137,7 +140,8 @@ async fn a_hundred_websockets_share_a_connection() {
     assert_eq!(proxy.metric("outrigger_http_connections").await, 1.0);
     assert_eq!(upstream.accepted(), 100);
     drop(sockets);
-    eventually(DEADLINE, || async { proxy.metric("outrigger_clients{route=\"default\"}").await == 0.0 }).await;
+    eventually(DEADLINE, || async { proxy.metric("outrigger_clients{route=\"default\"}").await == 0.0 })
+        .await;
     assert_eq!(upstream.open(), 0);
 }
 
@@ -211,6 +215,7 @@ async fn a_client_that_resets_is_lost_and_its_server_is_told() {
         let mut server = upstream.accept().await;
         socket.reset(reason);
         assert_eq!(server.receive().await, Received::End(End::Eof), "{reason:?}");
+        drop(server);
         proxy.tells("client_lost", None).await;
     }
 }

@@ -47,8 +47,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
     let stall = table.stall_timeout;
     let peer = Arc::new(peer);
     let accepted = Instant::now();
-    let session =
-        Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, accepted));
+    let session = Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, accepted));
     let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {

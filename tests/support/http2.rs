@@ -59,7 +59,9 @@ impl Drop for Client {
 
 impl Client {
     pub async fn connect(to: SocketAddr) -> Self {
-        Self::with(to, client::Builder::new().enable_push(false)).await
+        // Room for many streams, as browsers have it: one that is not read must not fill it.
+        let mut builder = client::Builder::new();
+        Self::with(to, builder.enable_push(false).initial_connection_window_size(16 << 20)).await
     }
 
     pub async fn with(to: SocketAddr, builder: &client::Builder) -> Self {

@@ -223,7 +223,9 @@ async fn run<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box
 
 /// Answers one request. Runs inside its call.
 async fn answer(mut request: Request<Incoming>) -> Result<Response<Watch>, Infallible> {
-    let Ok(call) = CALL.try_with(Arc::clone) else { unreachable!("hyper polls a service as part of a stream") };
+    let Ok(call) = CALL.try_with(Arc::clone) else {
+        unreachable!("hyper polls a service as part of a stream")
+    };
     let mut asked = Asked { streams: &call.shared.streams, is_answered: false };
     let io = hyper::upgrade::on(&mut request);
     let result = match translate::request(&mut request) {

@@ -103,11 +103,15 @@ mod tests {
             .header("sec-websocket-protocol", "chat")
             .body(())
             .unwrap();
-        request.extensions_mut().extend(protocol.map(|protocol| {
-            let mut extensions = http::Extensions::new();
-            extensions.insert(Protocol::from_static(protocol));
-            extensions
-        }).unwrap_or_default());
+        request.extensions_mut().extend(
+            protocol
+                .map(|protocol| {
+                    let mut extensions = http::Extensions::new();
+                    extensions.insert(Protocol::from_static(protocol));
+                    extensions
+                })
+                .unwrap_or_default(),
+        );
         request
     }
 
