@@ -294,6 +294,7 @@ async fn a_cut_arrives_as_a_reset() {
     }
     eventually(DEADLINE, || async { proxy.metric("outrigger_buffered_bytes").await > 0.0 }).await;
     proxy.drain();
+    let since = tokio::time::Instant::now();
     let close = other.frame().await.close_status();
     assert_eq!(close, (1012, RESTARTING.to_owned()));
     other.close(1012).await;
@@ -302,6 +303,8 @@ async fn a_cut_arrives_as_a_reset() {
             Came::Frame(_) => {}
             end => {
                 assert_eq!(end, Came::Reset(Reason::CANCEL));
+                // At once, and not when what it did not take has waited in vain.
+                assert!(since.elapsed() < Duration::from_millis(1800), "{:?}", since.elapsed());
                 break;
             }
         }
