@@ -259,14 +259,3 @@ fn slug(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
-
-/// The number behind a name such as `BAD_REQUEST`.
-fn status_code(name: &str) -> u16 {
-    let words = name.replace('_', " ").to_lowercase();
-    (400..600)
-        .find(|code| {
-            let status = http::StatusCode::from_u16(*code).unwrap();
-            status.canonical_reason().is_some_and(|reason| reason.to_lowercase() == words)
-        })
-        .unwrap_or_else(|| panic!("no status is called {name}"))
-}

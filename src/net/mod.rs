@@ -3,11 +3,13 @@
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
+pub mod http2;
 mod peer;
 pub mod proxy_protocol;
 mod socket;
 mod stream;
 
+pub use http2::Http2;
 pub use peer::Peer;
 pub use socket::{listen, raise_descriptor_limit, upstream_socket};
 pub use stream::{Hop, Stream};

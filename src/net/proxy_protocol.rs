@@ -117,12 +117,14 @@ pub async fn read(stream: &mut Stream) -> Result<Preface, PrefaceError> {
 
 /// Waits until the first bytes can be told what they are, or until no more can come. Leaves in `seen` what
 /// there was.
-async fn look(stream: &Stream, seen: &mut Vec<u8>) -> io::Result<Parsed> {
+async fn look(stream: &mut Stream, seen: &mut Vec<u8>) -> io::Result<Parsed> {
     // A second name for the socket, whatever its family: the standard library can look without reading,
     // and the runtime's sockets have no such call that can be told "not enough".
     let socket = match stream {
         Stream::Tcp(tcp) => tcp.as_fd().try_clone_to_owned()?,
         Stream::Unix(unix) => unix.as_fd().try_clone_to_owned()?,
+        // The header stands before whatever else is spoken.
+        _ => return Err(io::ErrorKind::Unsupported.into()),
     };
     let socket = std::net::TcpStream::from(socket);
     let mut peek = || match socket.peek(seen)? {
@@ -143,6 +145,7 @@ async fn look(stream: &Stream, seen: &mut Vec<u8>) -> io::Result<Parsed> {
                 let ready = unix.ready(Interest::READABLE).await?;
                 (ready, unix.try_io(Interest::READABLE, &mut peek))
             }
+            _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         match result {
             // The end was there before the look: what was seen is all.

@@ -8,6 +8,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::http2::Http2;
+
 /// What a link runs over. An enum and no trait object: the relay calls it for every read and write.
 #[derive(Debug)]
 pub enum Stream {
@@ -15,6 +17,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// One stream of an HTTP/2 connection.
+    Http2(Box<Http2>),
 }
 
 /// One hop of a connection, as the handshake leaves it.
@@ -35,15 +39,25 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => SockRef::from(tcp).send(buf),
             Self::Unix(unix) => SockRef::from(unix).send(buf),
+            // It has no kernel to ask: its task is woken for each byte that the peer has room for.
+            Self::Http2(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    /// Whether what was written may still wait inside the stream: it is to be flushed then each time the
+    /// task is woken, also without anything more to write.
+    pub fn wants_flush(&self) -> bool {
+        matches!(self, Self::Http2(_))
     }
 
     /// Makes the coming drop send a reset rather than an orderly end, and lets the kernel forget what
     /// the peer did not take. Unix sockets know no reset.
     pub fn reset_on_drop(&self) {
-        if let Self::Tcp(tcp) = self {
+        match self {
             // If the socket is already gone there is nothing left to reset.
-            let _ = SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+            Self::Tcp(tcp) => drop(SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO))),
+            Self::Unix(_) => {}
+            Self::Http2(stream) => stream.reset_on_drop(),
         }
     }
 }
@@ -53,6 +67,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+            Self::Http2(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -62,6 +77,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+            Self::Http2(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -73,6 +89,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+            Self::Http2(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -84,6 +101,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -91,6 +109,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

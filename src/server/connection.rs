@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep_until, timeout};
 
 use super::crowd::Busy;
+use super::http2;
 use super::patience::Patience;
 use super::preface;
 use super::refusal;
@@ -27,7 +28,7 @@ use crate::tunnel;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
 /// our answer into a reset that it never reads.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How much of it is read.
 const LINGER_BYTES: usize = 4 << 20;
 
@@ -35,6 +36,8 @@ const LINGER_BYTES: usize = 4 << 20;
 enum End {
     /// In order, or by an error of the client's.
     Done,
+    /// By the first bytes of HTTP/2, which hyper gives no answer to.
+    Preface,
     /// Time ran out.
     Late,
 }
@@ -67,8 +70,10 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
         .serve_connection(io, service);
     let mut alarm = pin!(sleep_until(deadline));
     let end = poll_fn(|cx| {
-        if connection.poll_without_shutdown(cx).is_ready() {
-            return Poll::Ready(End::Done);
+        match connection.poll_without_shutdown(cx) {
+            Poll::Ready(Err(error)) if error.is_parse_version_h2() => return Poll::Ready(End::Preface),
+            Poll::Ready(_) => return Poll::Ready(End::Done),
+            Poll::Pending => {}
         }
         loop {
             // Not a `while let`: its lock would be held through the loop.
@@ -86,14 +91,21 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     let parts = connection.into_parts();
     let stream = parts.io.into_inner().stream;
     drop(shown);
+    let is_preface =
+        matches!(end, End::Preface) || session.unreadable().is_some() && is_preface(&parts.read_buf);
+    if is_preface
+        && session.is_first_head()
+        && let Some(settings) = listen.http2
+    {
+        // Boxed: what is said over HTTP/1.1 must not have to make room for it.
+        return Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, deadline, session))
+            .await;
+    }
     match end {
+        End::Preface => refuse(stream, &Refused::Unreadable).await,
         End::Done => {
             if let Some(next) = session.take_next() {
-                let client = Hop { stream, early: parts.read_buf };
-                match next {
-                    Next::Tunnel(handover) => upgrade(&state, client, handover),
-                    Next::Part(parting) => refusal::close(client, parting).await,
-                }
+                go_on(&state, Hop { stream, early: parts.read_buf }, next).await;
             } else if let Some(status) = session.unreadable() {
                 refuse(stream, &Refused::of_status(status)).await;
             } else {
@@ -113,6 +125,24 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
 
 /// hyper takes no smaller buffer.
 const MIN_BUFFER: usize = 8192;
+
+/// What a client of HTTP/2 says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether what hyper could not read as a request may become that: it gives up as soon as the version has
+/// come, and its answer was kept back.
+fn is_preface(read: &[u8]) -> bool {
+    let n = read.len().min(PREFACE.len());
+    n >= b"PRI * HTTP/".len() && read[..n] == PREFACE[..n]
+}
+
+/// The answer to a handshake is with the client.
+pub(super) async fn go_on(state: &State, client: Hop, next: Next) {
+    match next {
+        Next::Tunnel(handover) => upgrade(state, client, handover),
+        Next::Part(parting) => refusal::close(client, parting).await,
+    }
+}
 
 /// The 101 is with the client: from here on it is frames.
 fn upgrade(state: &State, client: Hop, handover: Handover) {
@@ -149,10 +179,10 @@ async fn linger(mut stream: Stream) -> io::Result<()> {
 }
 
 /// Shows the connection in the metrics for as long as it is HTTP.
-struct Shown<'a>(&'a State);
+pub(super) struct Shown<'a>(&'a State);
 
 impl<'a> Shown<'a> {
-    fn new(state: &'a State) -> Self {
+    pub(super) fn new(state: &'a State) -> Self {
         state.metrics.http_connections.inc();
         Self(state)
     }

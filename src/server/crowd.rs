@@ -47,6 +47,12 @@ impl Busy {
         Some(Self { gauge: gauge.clone(), counts: AtomicBool::new(true), since: now })
     }
 
+    /// One more that is not turned away: a stream of a connection that was let in.
+    pub(super) fn more(gauge: &IntGauge, now: Instant) -> Self {
+        gauge.inc();
+        Self { gauge: gauge.clone(), counts: AtomicBool::new(true), since: now }
+    }
+
     /// When the connection was accepted.
     pub(super) fn since(&self) -> Instant {
         self.since

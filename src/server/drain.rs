@@ -9,6 +9,7 @@
 //! How a connection closes ([`crate::tunnel`]); who may ask for a drain ([`crate::admin`]).
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
@@ -30,6 +31,18 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) struct Drain {
     settings: config::Drain,
     plan: OnceLock<Plan>,
+    /// Connections whose last words may not have left yet when their last client is done.
+    held: AtomicUsize,
+}
+
+/// A connection that a drain waits for.
+#[derive(Debug)]
+pub(super) struct Held<'a>(&'a Drain);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Relaxed);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,12 +55,24 @@ struct Plan {
 
 impl Drain {
     pub(super) fn new(settings: config::Drain) -> Self {
-        Self { settings, plan: OnceLock::new() }
+        Self { settings, plan: OnceLock::new(), held: AtomicUsize::new(0) }
     }
 
     /// Whether new connections are turned away: a drain has begun and its delay has passed.
     pub(super) fn refuses(&self, now: Instant) -> bool {
         self.plan.get().is_some_and(|plan| plan.from <= now)
+    }
+
+    /// When closes begin, if the drain has begun by `now`.
+    pub(super) fn closes_from(&self, now: Instant) -> Instant {
+        self.plan.get().map_or(now + self.settings.delay, |plan| plan.from)
+    }
+
+    /// Has the end of the drain wait for a connection that carries several clients and ends itself: they
+    /// are done before what they said has left.
+    pub(super) fn hold(&self) -> Held<'_> {
+        self.held.fetch_add(1, Relaxed);
+        Held(self)
     }
 
     /// Gives a connection that was just opened its place, if a drain has begun.
@@ -99,7 +124,12 @@ pub(super) async fn run(state: &State, hurry: impl Future) {
 
 /// Nobody is connected, and no plain request waits for its answer.
 fn is_empty(state: &State) -> bool {
-    state.registry.is_empty() && state.metrics.http_in_flight.get() == 0
+    state.metrics.http_in_flight.get() == 0 && all_told(state)
+}
+
+/// Nobody is connected, and what they were told last has left.
+fn all_told(state: &State) -> bool {
+    state.registry.is_empty() && state.drain.held.load(Relaxed) == 0
 }
 
 async fn cut(state: &State, why: &'static str) {
@@ -109,7 +139,7 @@ async fn cut(state: &State, why: &'static str) {
         handle.send(Command::Cut);
     }
     let deadline = Instant::now() + LAST_WORDS;
-    while !state.registry.is_empty() && Instant::now() < deadline {
+    while !all_told(state) && Instant::now() < deadline {
         sleep(LOOK).await;
     }
 }

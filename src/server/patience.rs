@@ -28,6 +28,7 @@ pub(super) struct Patience {
     keep_alive: Duration,
     stall: Option<Duration>,
     phase: Phase,
+    is_first: bool,
     /// Since when the client takes nothing of an answer.
     stalled_since: Option<Instant>,
 }
@@ -45,6 +46,7 @@ impl Patience {
             keep_alive,
             stall,
             phase: Phase::Head { until: now + handshake },
+            is_first: true,
             stalled_since: None,
         }
     }
@@ -62,6 +64,11 @@ impl Patience {
     /// Whether part of a request may have come, so that its sender should be told why it ends.
     pub(super) fn is_in_head(&self) -> bool {
         matches!(self.phase, Phase::Head { .. })
+    }
+
+    /// Whether no request has come yet.
+    pub(super) fn is_first_head(&self) -> bool {
+        self.is_first
     }
 
     /// Whether what is written now answers a request. If not, it is hyper's word about one that it
@@ -91,6 +98,7 @@ impl Patience {
     /// A head is complete. Any => Serving.
     pub(super) fn on_request(&mut self) {
         self.phase = Phase::Serving;
+        self.is_first = false;
     }
 
     /// The last byte of an answer was handed over. Serving => Flushing.

@@ -81,6 +81,11 @@ impl Session {
         lock(&self.next).take()
     }
 
+    /// Whether no request has come yet.
+    pub(super) fn is_first_head(&self) -> bool {
+        self.patience().is_first_head()
+    }
+
     /// The status that hyper answered an unreadable request with, if it did.
     pub(super) fn unreadable(&self) -> Option<u16> {
         Some(self.unreadable.load(Relaxed)).filter(|status| *status != 0)

@@ -143,6 +143,12 @@ impl Link {
     /// Sends what is left over. Answers how many bytes were lost because the peer is gone.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
         if self.egress.is_empty() {
+            if let Some(stream) = &mut self.stream
+                && stream.wants_flush()
+            {
+                // An error is told by the next read or write.
+                let _ = Pin::new(stream).poll_flush(cx);
+            }
             return 0;
         }
         let Some(stream) = &mut self.stream else { return self.egress.clear() };
@@ -264,10 +270,11 @@ impl Link {
     }
 
     /// Whether the peer has ended or reset its side, though what it said before may not be read yet.
-    pub(super) fn is_peer_gone(&self) -> bool {
+    pub(super) fn is_peer_gone(&mut self, task: &mut Context<'_>) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let ready = match &self.stream {
+        let ready = match &mut self.stream {
             None => return true,
+            Some(Stream::Http2(stream)) => return stream.is_reset(task),
             Some(Stream::Tcp(tcp)) => {
                 let ready = std::pin::pin!(tcp.ready(Interest::READABLE));
                 ready.poll(&mut cx)

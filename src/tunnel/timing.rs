@@ -102,7 +102,7 @@ impl Relay {
         // A client that is gone behind bytes the upstream does not take: that one gets close_timeout.
         if is_due(self.upstream.stalled_since.map(|since| since + policy.close_timeout))
             && self.client.is_paused()
-            && self.client.is_peer_gone()
+            && self.client.is_peer_gone(cx)
         {
             self.begin(Reason::ClientLost, None, None, now);
             self.upstream.farewell = Farewell::Reset(None);

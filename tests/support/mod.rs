@@ -18,6 +18,7 @@
 pub mod binary;
 pub mod client;
 pub mod http;
+pub mod http2;
 pub mod link;
 pub mod metrics;
 pub mod pair;

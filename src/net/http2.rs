@@ -1,0 +1,167 @@
+//! One WebSocket's stream of an HTTP/2 connection, as a hop.
+//!
+//! hyper hands such a stream over in two pieces: an [`Upgraded`] to read and write, whose writes go into
+//! a short queue, and a future (the *pump*) that carries them from there into the connection, by the
+//! peer's flow control. hyper would have the pump spawned; here it belongs to the stream and is polled
+//! with it. So a WebSocket is one task, as over HTTP/1.1, and the pump's fate is ours:
+//!
+//! * dropped before it has said the end, it resets the stream (RST_STREAM, CANCEL) and what the peer did
+//!   not take is forgotten: that is [`Http2::reset_on_drop`];
+//! * ended before it was to say the end, it tells that the peer has reset the stream or the connection is
+//!   gone, where hyper's reading shows a CANCEL as an orderly end.
+//!
+//! # Invariants
+//! 1. Whoever owns the stream polls it, at least by a flush, whenever its task is woken: the pump has no
+//!    other task.
+//! 2. What the peer did not take is at most [`MAX_WRITE`] bytes five times over: two in hyper's queue, one
+//!    in the pump, two in the connection (`max_send_buf_size` and what passes it last).
+//!
+//! # Not here
+//! How a request becomes such a stream, and the connection's own clocks ([`crate::server`]).
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// Most bytes that one write takes: a DATA frame of the size that every peer accepts (RFC 9113 §4.2).
+/// hyper copies each write into its queue, so that larger ones would be held whole.
+pub const MAX_WRITE: usize = 16 * 1024;
+
+/// How long the last words of a stream that was let go in order may wait for the peer's flow control.
+/// As long as the end of an HTTP/1.1 connection is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Carries what is written into the connection. Done when the end was said, or nothing can be any more.
+pub type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Held as long as the stream is in use.
+pub type Use = Box<dyn Any + Send>;
+
+/// The stream.
+pub struct Http2 {
+    io: TokioIo<Upgraded>,
+    /// None: the end was said, or the peer takes nothing any more.
+    pump: Option<Pump>,
+    /// Whether the end was said, or is to be as soon as the pump gets there.
+    ends: bool,
+    resets: Cell<bool>,
+    in_use: Option<Use>,
+}
+
+impl Http2 {
+    /// Of what hyper hands over.
+    pub fn new(upgraded: Upgraded, pump: Pump, in_use: Use) -> Self {
+        Self {
+            io: TokioIo::new(upgraded),
+            pump: Some(pump),
+            ends: false,
+            resets: Cell::new(false),
+            in_use: Some(in_use),
+        }
+    }
+
+    /// Makes the coming drop send RST_STREAM.
+    pub fn reset_on_drop(&self) {
+        self.resets.set(true);
+    }
+
+    /// Whether the peer has reset the stream, or the connection is gone. The end of a stream that was
+    /// said in order cannot be seen behind bytes that were not read.
+    pub fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        self.pump(cx);
+        self.pump.is_none() && !self.ends
+    }
+
+    fn pump(&mut self, cx: &mut Context<'_>) {
+        if let Some(pump) = &mut self.pump
+            && pump.as_mut().poll(cx).is_ready()
+        {
+            self.pump = None;
+        }
+    }
+}
+
+impl fmt::Debug for Http2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http2").field("ends", &self.ends).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Http2 {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = std::task::ready!(Pin::new(&mut this.io).poll_read(cx, buf));
+        let is_end = result.is_ok() && buf.filled().len() == before && buf.remaining() > 0;
+        if is_end && this.is_reset(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Http2 {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        // First, so that the queue has room if the peer has.
+        this.pump(cx);
+        if this.pump.is_none() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let buf = &buf[..buf.len().min(MAX_WRITE)];
+        let result = Pin::new(&mut this.io).poll_write(cx, buf);
+        if result.is_ready() {
+            this.pump(cx);
+        }
+        result
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().pump(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.pump.is_none() && !this.ends {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        this.ends = true;
+        // Closes the queue; it is ready once the pump has ended, and tells how.
+        let _ = Pin::new(&mut this.io).poll_shutdown(cx);
+        this.pump(cx);
+        match this.pump {
+            None => Pin::new(&mut this.io).poll_shutdown(cx),
+            Some(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        if self.resets.get() || self.pump.is_none() {
+            return;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = Pin::new(&mut *self).poll_shutdown(&mut cx);
+        if let (Some(pump), Ok(runtime)) = (self.pump.take(), Handle::try_current()) {
+            let in_use = self.in_use.take();
+            runtime.spawn(async move {
+                // After it the stream is reset.
+                let _ = timeout(LAST_WORDS, pump).await;
+                drop(in_use);
+            });
+        }
+    }
+}

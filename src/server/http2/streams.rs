@@ -1,0 +1,137 @@
+//! The streams of one HTTP/2 connection: how many are in use, since when none is, and whether its client
+//! asks only to go away again.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Requests that a client may reset before they were answered, more than it lets be answered: a page that
+/// is left cancels what it has asked for, at most a stream for each; whoever goes on so makes us dial for
+/// nothing (rapid reset, CVE-2023-44487).
+const ABANDONED: u32 = 200;
+
+/// The count.
+#[derive(Debug)]
+pub(super) struct Streams {
+    state: Mutex<State>,
+    /// The first one began, the last one ended, or the client went too far.
+    pub(super) changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    in_use: usize,
+    /// When a connection without streams has to end.
+    until: Instant,
+    /// How long it may be without.
+    patience: Duration,
+    abandoned: u32,
+}
+
+impl Streams {
+    /// None, and the first has to come by `until`; later ones within `patience`.
+    pub(super) fn new(until: Instant, patience: Duration) -> Arc<Self> {
+        let state = State { in_use: 0, until, patience, abandoned: 0 };
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
+    }
+
+    /// One more, until the answer is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> InUse {
+        let mut state = self.lock();
+        state.in_use += 1;
+        if state.in_use == 1 {
+            self.changed.notify_one();
+        }
+        InUse(Arc::clone(self))
+    }
+
+    /// When the connection has to end, if nothing comes until then.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let state = self.lock();
+        (state.in_use == 0).then_some(state.until)
+    }
+
+    /// From now on: no longer than this without a stream.
+    pub(super) fn hurry(&self, patience: Duration, now: Instant) {
+        let mut state = self.lock();
+        state.patience = patience;
+        state.until = now + patience;
+        self.changed.notify_one();
+    }
+
+    /// A request was answered, or not, since its client took it back.
+    pub(super) fn on_end(&self, is_answered: bool) {
+        let mut state = self.lock();
+        if is_answered {
+            state.abandoned = state.abandoned.saturating_sub(1);
+        } else {
+            state.abandoned += 1;
+            if state.abandoned == ABANDONED {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Whether the client has taken back more than anybody needs to.
+    pub(super) fn is_abused(&self) -> bool {
+        self.lock().abandoned >= ABANDONED
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream in use: a request, or a WebSocket.
+#[derive(Debug)]
+pub(super) struct InUse(Arc<Streams>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.in_use -= 1;
+        if state.in_use == 0 {
+            state.until = Instant::now() + state.patience;
+            self.0.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_may_live_as_long_as_it_is_used() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let streams = Streams::new(at(10), Duration::from_secs(75));
+        assert_eq!(streams.deadline(), Some(at(10)));
+        let (first, second) = (streams.enter(), streams.enter());
+        assert_eq!(streams.deadline(), None);
+        drop(first);
+        assert_eq!(streams.deadline(), None);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        drop(second);
+        assert_eq!(streams.deadline(), Some(at(175)));
+        streams.hurry(Duration::from_secs(2), at(100));
+        assert_eq!(streams.deadline(), Some(at(102)));
+    }
+
+    #[test]
+    fn who_takes_back_what_it_asks_for_is_noticed_and_who_reads_answers_is_not() {
+        let now = Instant::now();
+        let streams = Streams::new(now, Duration::ZERO);
+        for _ in 0..10 * ABANDONED {
+            streams.on_end(false);
+            streams.on_end(true);
+        }
+        assert!(!streams.is_abused());
+        for _ in 0..ABANDONED {
+            streams.on_end(false);
+        }
+        assert!(streams.is_abused());
+    }
+}
