@@ -16,12 +16,14 @@
 //! # Not here
 //! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
 
+mod auth;
 mod gate;
 mod guest;
 mod identity;
 mod refused;
 mod stack;
 
+pub use auth::{AuthError, Authenticator, Authenticators};
 pub use gate::{Check, Gate, Visit};
 pub use guest::{AddressKey, Client, Guest, Kind, Slot, User};
 pub use refused::{Answer, Bound, Bucket, Closing, Refused};

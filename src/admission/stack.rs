@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder};
 
+use super::auth::{Authentication, Authenticator};
 use super::gate::{Gate, Visit};
 use super::identity::Identity;
 use super::refused::Refused;
-use crate::config::TrustedProxies;
+use crate::config::{HttpMode, TrustedProxies};
 
 /// What every request of a route passes, ending in its mode.
 pub type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
@@ -18,6 +19,10 @@ pub type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
 pub struct Doors {
     /// Whose forwarding headers are believed.
     pub trusted: Arc<TrustedProxies>,
+    /// Who knows who clients are; `None`: nobody asks.
+    pub auth: Option<Arc<Authenticator>>,
+    /// What plain HTTP is asked.
+    pub http: HttpMode,
 }
 
 /// The stack of a route; `mode` is asked last.
@@ -34,7 +39,7 @@ where
             // per address
             // global
             // origin
-            // authentication
+            .layer(Gate::new(Authentication::new(doors.auth.clone(), doors.http)))
             // per user
             // quota
             // (upstream breaker)

@@ -3,10 +3,12 @@
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
+mod fetch;
 mod peer;
 mod socket;
 mod stream;
 
+pub use fetch::{Fetch, FetchError};
 pub use peer::Peer;
 pub use socket::{listen, raise_descriptor_limit, upstream_socket};
 pub use stream::{Hop, Stream};

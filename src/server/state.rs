@@ -14,7 +14,7 @@ use super::drain::Drain;
 use super::router::{Matched, Router};
 use super::service::{Load, Mode};
 use super::session::AnswerBody;
-use crate::admission::{self, Doors, Stack};
+use crate::admission::{self, AuthError, Authenticators, Doors, Stack};
 use crate::config::{self, Config, PathPattern};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Registry, RouteMetrics};
@@ -40,6 +40,9 @@ pub(super) struct Table {
     pub(super) stall_timeout: Option<Duration>,
     /// The upstream of requests that match no route.
     pub(super) fallback: Arc<Upstream>,
+    /// One for each `policy.auth` that differs; the next table takes over those that it has too.
+    #[expect(dead_code, reason = "a reload reads it")]
+    pub(super) authenticators: Authenticators,
 }
 
 /// One route with all that belongs to it, resolved before the first request.
@@ -64,14 +67,14 @@ impl Matched for Route {
 }
 
 impl State {
-    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, AuthError> {
+        Ok(Arc::new(Self {
             drain: Drain::new(config.drain),
             registry: Registry::new(Arc::clone(&metrics), config.log.connections),
             lifecycle: Lifecycle::new(),
-            table: ArcSwap::from_pointee(Table::new(config, &metrics)),
+            table: ArcSwap::from_pointee(Table::new(config, &metrics, &Authenticators::default())?),
             metrics,
-        })
+        }))
     }
 
     /// What holds for whoever comes now.
@@ -81,8 +84,10 @@ impl State {
 }
 
 impl Table {
-    fn new(config: Config, metrics: &Arc<Metrics>) -> Self {
+    /// Authenticators that are among `earlier` are taken over, with what they have fetched.
+    fn new(config: Config, metrics: &Arc<Metrics>, earlier: &Authenticators) -> Result<Self, AuthError> {
         let trusted = Arc::new(config.trusted_proxies);
+        let mut authenticators = Authenticators::default();
         let mut upstreams = HashMap::new();
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
@@ -95,7 +100,12 @@ impl Table {
                 upstream_stall: route.upstream.stall_timeout,
                 upstream_heartbeat: route.upstream.heartbeat,
             };
-            let doors = Doors { trusted: Arc::clone(&trusted) };
+            let auth = route.policy.auth.as_ref();
+            let doors = Doors {
+                trusted: Arc::clone(&trusted),
+                auth: auth.map(|auth| authenticators.get(auth, earlier, metrics)).transpose()?,
+                http: route.policy.http.mode,
+            };
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
                 upstream: Arc::clone(upstream),
@@ -105,11 +115,12 @@ impl Table {
             }));
         }
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
-        Self {
+        Ok(Self {
             listen: config.listen,
             stall_timeout: fallback.config.policy.delivery.stall_timeout,
             fallback: Arc::clone(&fallback.upstream),
             router: Router::new(routes, fallback),
-        }
+            authenticators,
+        })
     }
 }

@@ -11,7 +11,9 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::labels::{By, HandshakeOutcome, Label, Reason, StatusClass, UpstreamErrorKind};
+use super::labels::{
+    AuthFailure, By, HandshakeOutcome, JwksOutcome, Label, Reason, StatusClass, UpstreamErrorKind,
+};
 use crate::frame::{CloseCode, code_label};
 
 /// Round trips: from a pod's own host to a phone on a bad line.
@@ -40,6 +42,8 @@ pub struct Metrics {
     http_requests: IntCounterVec,
     connection_duration: HistogramVec,
     upstream_errors: Vec<IntCounter>,
+    auth_failures: Vec<IntCounter>,
+    jwks_fetches: Vec<IntCounter>,
     limit: IntGaugeVec,
     /// Seconds from the dial to the upstream's answer.
     pub upstream_handshake: Histogram,
@@ -69,6 +73,8 @@ pub struct Metrics {
     pub http_connections: IntGauge,
     /// Requests and handshakes that are not answered in full.
     pub http_in_flight: IntGauge,
+    /// Requests whose credentials wait for somebody else's answer.
+    pub auth_waiting: IntGauge,
     /// Log lines that were dropped because standard output did not take them.
     pub log_lines_dropped: IntCounter,
 }
@@ -85,6 +91,13 @@ impl Metrics {
         d.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let upstream_errors =
             d.counters("upstream_errors_total", "Failures towards an upstream, by kind", &["kind"])?;
+        let auth_failures = d.counters(
+            "auth_failures_total",
+            "Requests whose credentials were not taken, by why",
+            &["reason"],
+        )?;
+        let jwks_fetches =
+            d.counters("jwks_fetches_total", "Fetches of key sets by URL, by outcome", &["outcome"])?;
         Ok(Arc::new(Self {
             clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
             connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
@@ -115,6 +128,8 @@ impl Metrics {
                 &["route"],
             )?,
             upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
+            auth_failures: resolve::<AuthFailure>(&auth_failures, |reason| vec![reason]),
+            jwks_fetches: resolve::<JwksOutcome>(&jwks_fetches, |outcome| vec![outcome]),
             limit: d.gauges("limit", "Bounds in force, by kind", &["kind"])?,
             upstream_handshake: d.histogram(
                 "upstream_handshake_seconds",
@@ -140,6 +155,10 @@ impl Metrics {
                 .gauge("http_connections", "HTTP connections of clients that are no WebSocket (yet)")?,
             http_in_flight: d
                 .gauge("http_requests_in_flight", "Requests and handshakes that are not answered in full")?,
+            auth_waiting: d.gauge(
+                "auth_waiting",
+                "Requests whose credentials wait for a key set or for the authentication service",
+            )?,
             log_lines_dropped: d.counter(
                 "log_lines_dropped_total",
                 "Log lines dropped because standard output did not take them",
@@ -174,6 +193,16 @@ impl Metrics {
     /// Counts a failure towards an upstream.
     pub fn on_upstream_error(&self, kind: UpstreamErrorKind) {
         self.upstream_errors[kind.index()].inc();
+    }
+
+    /// Counts credentials that were not taken.
+    pub fn on_auth_failure(&self, reason: AuthFailure) {
+        self.auth_failures[reason.index()].inc();
+    }
+
+    /// Counts a fetch of a key set.
+    pub fn on_jwks_fetch(&self, outcome: JwksOutcome) {
+        self.jwks_fetches[outcome.index()].inc();
     }
 
     /// Tells a bound that is in force.
