@@ -5,9 +5,10 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger::config::Config;
+use outrigger::config::{Config, Policy};
 use outrigger::server::Server;
 use outrigger::telemetry::lifecycle::Lifecycle;
 use tokio::task::JoinHandle;
@@ -33,6 +34,7 @@ pub struct Proxy {
 pub struct Builder {
     url: String,
     yaml: String,
+    policy: Vec<Box<dyn FnOnce(&mut Policy)>>,
 }
 
 impl Proxy {
@@ -43,7 +45,7 @@ impl Proxy {
 
     /// In front of whatever is at this address, as `upstream.url` has it.
     pub fn to_url(url: impl Into<String>) -> Builder {
-        Builder { url: url.into(), yaml: String::new() }
+        Builder { url: url.into(), yaml: String::new(), policy: Vec::new() }
     }
 
     /// The port of clients.
@@ -147,6 +149,13 @@ impl Builder {
         self
     }
 
+    /// Changes the policy of the last route, which is the one for everything.
+    #[must_use]
+    pub fn policy(mut self, change: impl FnOnce(&mut Policy) + 'static) -> Self {
+        self.policy.push(Box::new(change));
+        self
+    }
+
     /// Binds and starts; returns once it listens.
     pub async fn spawn(self) -> Proxy {
         let defaults = [
@@ -158,10 +167,14 @@ impl Builder {
             ("drain", "timeout", "5s"),
         ];
         let text = yaml::fill_in(&self.yaml, &defaults);
-        let config = match Config::from_yaml(&text) {
+        let mut config = match Config::from_yaml(&text) {
             Ok(config) => config,
             Err(error) => panic!("the test's configuration is refused:\n{error}\n---\n{text}"),
         };
+        if let Some(route) = config.routes.last_mut() {
+            let policy = Arc::make_mut(&mut route.policy);
+            self.policy.into_iter().for_each(|change| change(policy));
+        }
         let server = match Server::bind(config).await {
             Ok(server) => server,
             Err(error) => panic!("the proxy does not start: {error}"),

@@ -237,4 +237,44 @@ impl Source {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_refresh_and_after_failures_it_grows_up_to_a_bound() {
+        let hour = Duration::from_secs(3600);
+        let cases = [
+            (0, hour, 3600.0),
+            (1, hour, 1.0),
+            (2, hour, 2.0),
+            (5, hour, 16.0),
+            (6, hour, 30.0),
+            (u32::MAX, hour, 30.0),
+            (4, Duration::from_secs(5), 5.0),
+            (0, Duration::ZERO, 0.1),
+            (3, Duration::ZERO, 0.1),
+        ];
+        for (failures, refresh, longest) in cases {
+            for _ in 0..50 {
+                let seconds = pause(failures, refresh).as_secs_f64();
+                let shortest = f64::max(longest * 0.8, 0.1);
+                assert!((shortest..=longest + 1e-6).contains(&seconds), "{failures} {refresh:?}: {seconds}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_task_ends_with_its_set() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let second = Duration::from_secs(1);
+        let jwks = Jwks::new(&url, second, second, &[], Metrics::new("test").unwrap()).unwrap();
+        let _asked = listener.accept().await.unwrap();
+        let shared = Arc::downgrade(&jwks.shared);
+        assert!(shared.upgrade().is_some());
+        drop(jwks);
+        while shared.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
