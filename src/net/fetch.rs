@@ -253,10 +253,11 @@ mod tests {
                 tokio::spawn(async move {
                     match tls {
                         None => talk(tcp, answer).await,
-                        Some(tls) => match tls.accept(tcp).await {
-                            Ok(stream) => talk(stream, answer).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(tcp).await {
+                                talk(stream, answer).await;
+                            }
+                        }
                     }
                 });
             }

@@ -1,7 +1,7 @@
 //! What a test's proxy writes into its log.
 
 use std::io::{self, Write};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tracing::subscriber::{DefaultGuard, NoSubscriber};
@@ -31,8 +31,11 @@ impl Logged {
     }
 
     pub fn find(&self, message: &str) -> Option<Value> {
-        let mut lines =
-            self.text().lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
+        let mut lines = self
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
+            .collect::<Vec<_>>();
         lines.retain(|line| line["message"] == message);
         lines.pop()
     }
@@ -41,14 +44,18 @@ impl Logged {
         self.find(message).unwrap_or_else(|| panic!("no {message}:\n{}", self.text()))
     }
 
+    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.bytes().clone()).expect("a log is text")
     }
 }
 
 impl Write for Logged {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.bytes().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -34,8 +34,10 @@ pub struct Proxy {
 pub struct Builder {
     url: String,
     yaml: String,
-    policy: Vec<Box<dyn FnOnce(&mut Policy)>>,
+    policy: Vec<PolicyChange>,
 }
+
+type PolicyChange = Box<dyn FnOnce(&mut Policy)>;
 
 impl Proxy {
     /// In front of this server.

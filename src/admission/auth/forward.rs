@@ -31,7 +31,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::{AuthError, Waiting, user_name};
-use crate::admission::{Guest, Refused};
+use crate::admission::{Guest, Kind, Refused};
 use crate::config::{self, Forwarded, HostHeader, Target};
 use crate::net::Fetch;
 use crate::telemetry::redact::redact_path;
@@ -171,7 +171,12 @@ impl Forward {
             headers.insert(X_FORWARDED_URI, path.clone());
             headers.insert(X_ORIGINAL_URI, path);
         }
-        if let Ok(method) = HeaderValue::from_str(guest.head.method.as_str()) {
+        // Over HTTP/2 a handshake is a CONNECT; to whoever has rules it is one thing.
+        let method = match guest.kind {
+            Kind::Handshake => &Method::GET,
+            Kind::Plain => &guest.head.method,
+        };
+        if let Ok(method) = HeaderValue::from_str(method.as_str()) {
             headers.insert(X_FORWARDED_METHOD, method.clone());
             headers.insert(X_ORIGINAL_METHOD, method);
         }
@@ -257,7 +262,6 @@ impl From<Refusal> for (AuthFailure, Refused) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::Kind;
     use crate::admission::auth::testing::guest;
 
     fn service() -> Forward {

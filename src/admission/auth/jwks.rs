@@ -115,19 +115,19 @@ impl Jwks {
             Some(keys) => check(keys),
             None => Err(AuthFailure::Unavailable),
         };
-        // What other keys would not change is final.
-        let settled = |result| match result {
-            Err(AuthFailure::UnknownKey | AuthFailure::Unavailable) => None,
-            result => Some(result),
+        // What other keys would not change.
+        let is_final = |result: &Result<R, AuthFailure>| {
+            !matches!(result, Err(AuthFailure::UnknownKey | AuthFailure::Unavailable))
         };
-        if let Some(result) = settled(ask()) {
+        let result = ask();
+        if is_final(&result) {
             return result;
         }
         let mut status = self.shared.status.subscribe();
         let seen = *status.borrow_and_update();
         // Again: a fetch may have ended before the status was looked at.
         let result = ask();
-        if matches!(result, Ok(_)) || (!seen.is_fetching && Instant::now() < seen.may_ask_at) {
+        if is_final(&result) || (!seen.is_fetching && Instant::now() < seen.may_ask_at) {
             return verdict(result, seen);
         }
         let Ok(_place) = self.shared.places.try_acquire() else { return Err(AuthFailure::Unavailable) };
@@ -273,8 +273,11 @@ mod tests {
         let shared = Arc::downgrade(&jwks.shared);
         assert!(shared.upgrade().is_some());
         drop(jwks);
-        while shared.upgrade().is_some() {
-            tokio::task::yield_now().await;
-        }
+        let ended = async {
+            while shared.upgrade().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), ended).await.expect("nothing holds it any more");
     }
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{Method, header};
-use tracing::info;
+use tracing::{info, warn};
 
 use self::api_keys::ApiKeys;
 use self::forward::Forward;
@@ -44,6 +44,8 @@ use crate::telemetry::{AuthFailure, Label, Metrics};
 
 /// Longest name of a user: it travels in a header, and is a key of limits.
 const MAX_USER: usize = 256;
+/// RFC 7518 §3.2 wants as many bytes as the hash has.
+const ENOUGH_SECRET: usize = 32;
 /// How we call ourselves when we fetch.
 const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
 
@@ -107,7 +109,7 @@ pub struct Authenticator {
 enum Means {
     Jwt { sources: Vec<TokenSource>, rules: Rules, keys: Keys },
     ApiKeys(ApiKeys),
-    Forward(Forward),
+    Forward(Box<Forward>),
 }
 
 #[derive(Debug)]
@@ -130,7 +132,7 @@ impl Authenticator {
                 keys: Keys::new(jwt, &metrics)?,
             },
             Auth::ApiKeys(keys) => Means::ApiKeys(ApiKeys::new(keys)?),
-            Auth::Forward(forward) => Means::Forward(Forward::new(forward, Arc::clone(&metrics))?),
+            Auth::Forward(forward) => Means::Forward(Box::new(Forward::new(forward, Arc::clone(&metrics))?)),
         };
         Ok(Self { config: config.clone(), means, metrics })
     }
@@ -174,7 +176,13 @@ impl Authenticator {
 impl Keys {
     fn new(jwt: &config::Jwt, metrics: &Arc<Metrics>) -> Result<Self, AuthError> {
         Ok(match &jwt.keys {
-            JwtKeys::Secret(file) => Self::Fixed(KeySet::secret(file)?),
+            JwtKeys::Secret(file) => {
+                if file.contents.trim_ascii_end().len() < ENOUGH_SECRET {
+                    let path = file.path.display();
+                    warn!(%path, "the secret is shorter than 32 bytes: whoever has one token can guess it");
+                }
+                Self::Fixed(KeySet::secret(file)?)
+            }
             JwtKeys::PublicKey(file) => Self::Fixed(KeySet::public(file, &jwt.algorithms)?),
             JwtKeys::JwksFile(file) => {
                 let wrong = |what| AuthError::Jwks { path: file.path.clone(), what };

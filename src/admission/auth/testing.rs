@@ -29,24 +29,24 @@ impl Issuer {
     /// RSA keys take a while to be made: one for all tests.
     pub(super) fn rsa() -> &'static Self {
         static RSA: LazyLock<Issuer> = LazyLock::new(|| {
-            Issuer::with(KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), Algorithm::RS256)
+            Issuer::with(&KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), Algorithm::RS256)
         });
         &RSA
     }
 
     pub(super) fn p256() -> Self {
-        Self::with(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(), Algorithm::ES256)
+        Self::with(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(), Algorithm::ES256)
     }
 
     pub(super) fn p384() -> Self {
-        Self::with(KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap(), Algorithm::ES384)
+        Self::with(&KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap(), Algorithm::ES384)
     }
 
     pub(super) fn ed25519() -> Self {
-        Self::with(KeyPair::generate_for(&PKCS_ED25519).unwrap(), Algorithm::EdDSA)
+        Self::with(&KeyPair::generate_for(&PKCS_ED25519).unwrap(), Algorithm::EdDSA)
     }
 
-    fn with(pair: KeyPair, algorithm: Algorithm) -> Self {
+    fn with(pair: &KeyPair, algorithm: Algorithm) -> Self {
         let private_pem = pair.serialize_pem();
         let pem = private_pem.as_bytes();
         let key = match algorithm {

@@ -72,12 +72,12 @@ async fn plain_http_is_asked_where_it_is_guarded_and_only_there() {
 async fn a_preflight_passes_without_credentials_and_without_a_token_of_ours() {
     let origin = ("origin", "https://app.example");
     let method = ("access-control-request-method", "POST");
-    let cases: &[(Kind, &str, &[(&str, &str)], bool)] = &[
-        (Kind::Plain, "OPTIONS", &[origin, method], true),
-        (Kind::Plain, "OPTIONS", &[origin], false),
-        (Kind::Plain, "OPTIONS", &[method], false),
-        (Kind::Plain, "GET", &[origin, method], false),
-        (Kind::Handshake, "OPTIONS", &[origin, method], false),
+    let cases = [
+        (Kind::Plain, "OPTIONS", vec![origin, method], true),
+        (Kind::Plain, "OPTIONS", vec![origin], false),
+        (Kind::Plain, "OPTIONS", vec![method], false),
+        (Kind::Plain, "GET", vec![origin, method], false),
+        (Kind::Handshake, "OPTIONS", vec![origin, method], false),
     ];
     let keys = Auth::ApiKeys(config::ApiKeys {
         file: file("keys", format!("ann:{}", "0".repeat(64))),
@@ -85,7 +85,7 @@ async fn a_preflight_passes_without_credentials_and_without_a_token_of_ours() {
     });
     for auth in [by_token(), keys] {
         let (layer, _) = layer(&auth, HttpMode::Guard);
-        for (kind, verb, headers, passes) in cases {
+        for (kind, verb, headers, passes) in &cases {
             let mut guest = guest(*kind, verb, "/?token=x", headers);
             assert_eq!(layer.check(&mut guest).await.is_ok(), *passes, "{kind:?} {verb} {headers:?}");
             if matches!(auth, Auth::Jwt(_)) {
