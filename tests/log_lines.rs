@@ -4,60 +4,17 @@
 
 mod support;
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-
 use outrigger::config::Config;
 use outrigger::server::Server;
 use serde_json::Value;
 use tokio::sync::oneshot;
-use tracing::subscriber::DefaultGuard;
 
 use support::DEADLINE;
 use support::client::RawClient;
+use support::logged::Logged;
 use support::proxy::Proxy;
 use support::upstream::Upstream;
 use support::wait::eventually;
-
-/// What was logged, line by line.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl Logged {
-    /// From now until the guard is dropped. A test's proxy runs on the test's own thread.
-    fn of_this_thread() -> (Self, DefaultGuard) {
-        let logged = Self::default();
-        let to = logged.clone();
-        let lines =
-            tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || to.clone()).finish();
-        (logged, tracing::subscriber::set_default(lines))
-    }
-
-    fn find(&self, message: &str) -> Option<Value> {
-        let mut lines =
-            self.text().lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
-        lines.retain(|line| line["message"] == message);
-        lines.pop()
-    }
-
-    fn line(&self, message: &str) -> Value {
-        self.find(message).unwrap_or_else(|| panic!("no {message}:\n{}", self.text()))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn a_failed_request_is_told_with_its_id() {

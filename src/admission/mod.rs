@@ -17,6 +17,7 @@
 //! # Not here
 //! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
 
+mod auth;
 mod counts;
 mod forwarded;
 mod gate;
@@ -33,6 +34,7 @@ mod rate;
 mod refused;
 mod stack;
 
+pub use auth::{AuthError, Authenticator, Authenticators};
 pub use counts::Counts;
 pub use gate::{Check, Gate, Visit};
 pub use guest::{AddressKey, Client, Guest, Kind, Slot, User};

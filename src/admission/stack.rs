@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder};
 
+use super::auth::{Authentication, Authenticator};
 use super::gate::{Gate, Visit};
 use super::global::Global;
 use super::identity::Identity;
@@ -30,6 +31,8 @@ pub struct Doors {
     pub rates: Arc<Rates>,
     /// Of this route.
     pub places: Arc<Places>,
+    /// Who knows who clients are; `None`: nobody asks.
+    pub auth: Option<Arc<Authenticator>>,
 }
 
 /// The stack of a route; `mode` is asked last.
@@ -46,7 +49,7 @@ where
             .layer(Gate::new(PerAddress(Arc::clone(&doors.rates))))
             .layer(Gate::new(Global(Arc::clone(&doors.rates))))
             .layer(Gate::new(FromPage::new(Arc::clone(&doors.policy))))
-            // authentication
+            .layer(Gate::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
             .layer(Gate::new(PerUser(Arc::clone(&doors.rates))))
             .layer(Gate::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
             // (upstream breaker)
@@ -84,6 +87,7 @@ mod tests {
             rates: Arc::new(Rates::new(route.policy.handshake_rate, &metrics)),
             places: Places::new("r"),
             policy: route.policy,
+            auth: None,
         };
         stack(
             &doors,

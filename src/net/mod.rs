@@ -3,12 +3,14 @@
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
+mod fetch;
 pub mod http2;
 mod peer;
 pub mod proxy_protocol;
 mod socket;
 mod stream;
 
+pub use fetch::{Fetch, FetchError};
 pub use http2::Http2;
 pub use peer::Peer;
 pub use socket::{listen, raise_descriptor_limit, upstream_socket};

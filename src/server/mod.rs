@@ -41,6 +41,7 @@ use tokio::time::timeout;
 use self::accept::Listener;
 use self::state::State;
 use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
+use crate::admission::AuthError;
 use crate::config::{self, Config, ListenAddress};
 use crate::net;
 use crate::telemetry::lifecycle::{self, Lifecycle};
@@ -69,6 +70,9 @@ pub enum StartError {
     /// The metrics could not be declared.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// Credentials could not be checked with what the configuration gives.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 }
 
 /// A proxy with its ports open.
@@ -123,7 +127,7 @@ impl Server {
             admin_address,
             probes: probes.map(|(listener, _)| listener),
             admin_config: config.admin.clone(),
-            state: State::new(config, metrics),
+            state: State::new(config, metrics)?,
         })
     }
 

@@ -17,7 +17,7 @@ use super::router::{Matched, Router};
 use super::service::{Load, Mode};
 use super::session::AnswerBody;
 use super::sparingly::Sparingly;
-use crate::admission::{self, Counts, Doors, Stack};
+use crate::admission::{self, AuthError, Authenticators, Counts, Doors, Stack};
 use crate::config::{self, Config, PathPattern, TrustedProxies};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Registry, RouteMetrics};
@@ -52,6 +52,9 @@ pub(super) struct Table {
     pub(super) stall_timeout: Option<Duration>,
     /// The upstream of requests that match no route.
     pub(super) fallback: Arc<Upstream>,
+    /// One for each `policy.auth` that differs; the next table takes over those that it has too.
+    #[expect(dead_code, reason = "a reload reads it")]
+    pub(super) authenticators: Authenticators,
 }
 
 /// One route with all that belongs to it, resolved before the first request.
@@ -76,17 +79,17 @@ impl Matched for Route {
 }
 
 impl State {
-    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, AuthError> {
+        Ok(Arc::new(Self {
             drain: Drain::new(config.drain),
             crowd: Crowd::new(),
             proxy_warned: Sparingly::new(),
             registry: Registry::new(Arc::clone(&metrics), config.log.connections),
             lifecycle: Lifecycle::new(),
             refusals: Refusals::new(Arc::clone(&metrics)),
-            table: ArcSwap::from_pointee(Table::new(config, &metrics)),
+            table: ArcSwap::from_pointee(Table::new(config, &metrics, &Authenticators::default())?),
             metrics,
-        })
+        }))
     }
 
     /// What holds for whoever comes now.
@@ -96,9 +99,11 @@ impl State {
 }
 
 impl Table {
-    fn new(config: Config, metrics: &Arc<Metrics>) -> Self {
+    /// Authenticators that are among `earlier` are taken over, with what they have fetched.
+    fn new(config: Config, metrics: &Arc<Metrics>, earlier: &Authenticators) -> Result<Self, AuthError> {
         let trusted = Arc::new(config.trusted_proxies);
         let counts = Counts::of(&config.routes, None, metrics);
+        let mut authenticators = Authenticators::default();
         let mut upstreams = HashMap::new();
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
@@ -111,11 +116,13 @@ impl Table {
                 upstream_stall: route.upstream.stall_timeout,
                 upstream_heartbeat: route.upstream.heartbeat,
             };
+            let auth = route.policy.auth.as_ref();
             let doors = Doors {
                 trusted: Arc::clone(&trusted),
                 policy: Arc::clone(&route.policy),
                 rates: counts.rates(&route.policy.handshake_rate),
                 places: counts.places(&route.name),
+                auth: auth.map(|auth| authenticators.get(auth, earlier, metrics)).transpose()?,
             };
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
@@ -126,13 +133,14 @@ impl Table {
             }));
         }
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
-        Self {
+        Ok(Self {
             listen: config.listen,
             trusted,
             stall_timeout: fallback.config.policy.delivery.stall_timeout,
             fallback: Arc::clone(&fallback.upstream),
             router: Router::new(routes, fallback),
             counts,
-        }
+            authenticators,
+        })
     }
 }

@@ -134,6 +134,54 @@ labels! {
 }
 
 labels! {
+    /// Why credentials were not taken (`outrigger_auth_failures_total{reason}`).
+    AuthFailure {
+        /// There are none.
+        Missing = "missing",
+        /// Two that differ, in one place.
+        Ambiguous = "ambiguous",
+        /// Too long, or not what a token or key looks like.
+        Malformed = "malformed",
+        /// An algorithm that is not among `algorithms`, or that its key is not for.
+        Algorithm = "algorithm",
+        /// A key id that the key set does not have, or that does not single out one key.
+        UnknownKey = "unknown_key",
+        /// Not signed with the key.
+        Signature = "signature",
+        /// Its time is over.
+        Expired = "expired",
+        /// Its time has not come.
+        NotYetValid = "not_yet_valid",
+        /// `iss`
+        Issuer = "issuer",
+        /// `aud`
+        Audience = "audience",
+        /// A claim that has to be there is not, or is not of the kind it has to be.
+        Claims = "claims",
+        /// The claim that names the user cannot travel in a header.
+        User = "user",
+        /// An API key that is not in the list.
+        ApiKey = "api_key",
+        /// The authentication service said no.
+        Forward = "forward",
+        /// They could not be checked.
+        Unavailable = "unavailable",
+    }
+}
+
+labels! {
+    /// How a fetch of a key set went (`outrigger_jwks_fetches_total{outcome}`).
+    JwksOutcome {
+        /// The set is in use.
+        Ok = "ok",
+        /// No answer, or not one with a status of 200.
+        Unreachable = "unreachable",
+        /// An answer that is no key set, or one without a key for the configured algorithms.
+        Invalid = "invalid",
+    }
+}
+
+labels! {
     /// What went wrong towards an upstream (`outrigger_upstream_errors_total{kind}`).
     UpstreamErrorKind {
         /// No connection.
@@ -201,6 +249,8 @@ mod tests {
         check::<HandshakeOutcome>();
         check::<ConnectionRefusal>();
         check::<ProxyFault>();
+        check::<AuthFailure>();
+        check::<JwksOutcome>();
         check::<UpstreamErrorKind>();
         check::<StatusClass>();
     }

@@ -13,7 +13,8 @@ use prometheus::{
 };
 
 use super::labels::{
-    By, ConnectionRefusal, HandshakeOutcome, Label, ProxyFault, Reason, StatusClass, UpstreamErrorKind,
+    AuthFailure, By, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault, Reason,
+    StatusClass, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -46,6 +47,8 @@ pub struct Metrics {
     limit: GaugeVec,
     connections_refused: Vec<IntCounter>,
     proxy_errors: Vec<IntCounter>,
+    auth_failures: Vec<IntCounter>,
+    jwks_fetches: Vec<IntCounter>,
     /// Seconds from the dial to the upstream's answer.
     pub upstream_handshake: Histogram,
     /// Messages from clients.
@@ -86,6 +89,8 @@ pub struct Metrics {
     pub refusals_closing: IntGauge,
     /// Those that got a status instead, for want of room.
     pub refusals_not_closed: IntCounter,
+    /// Requests whose credentials wait for somebody else's answer.
+    pub auth_waiting: IntGauge,
     /// Log lines that were dropped because standard output did not take them.
     pub log_lines_dropped: IntCounter,
 }
@@ -112,6 +117,13 @@ impl Metrics {
             "Connections ended because of their PROXY header",
             &["reason"],
         )?;
+        let auth_failures = d.counters(
+            "auth_failures_total",
+            "Requests whose credentials were not taken, by why",
+            &["reason"],
+        )?;
+        let jwks_fetches =
+            d.counters("jwks_fetches_total", "Fetches of key sets by URL, by outcome", &["outcome"])?;
         Ok(Arc::new(Self {
             clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
             connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
@@ -145,6 +157,8 @@ impl Metrics {
             limit: d.values("limit", "Bounds in force, by kind", &["kind", "route"])?,
             connections_refused: resolve::<ConnectionRefusal>(&connections_refused, |reason| vec![reason]),
             proxy_errors: resolve::<ProxyFault>(&proxy_errors, |reason| vec![reason]),
+            auth_failures: resolve::<AuthFailure>(&auth_failures, |reason| vec![reason]),
+            jwks_fetches: resolve::<JwksOutcome>(&jwks_fetches, |outcome| vec![outcome]),
             upstream_handshake: d.histogram(
                 "upstream_handshake_seconds",
                 "From the dial to the upstream's answer to a WebSocket handshake",
@@ -185,6 +199,10 @@ impl Metrics {
             refusals_not_closed: d.counter(
                 "refusals_not_closed_total",
                 "Refusals told by a status for want of room (listen.max_refusals)",
+            )?,
+            auth_waiting: d.gauge(
+                "auth_waiting",
+                "Requests whose credentials wait for a key set or for the authentication service",
             )?,
             log_lines_dropped: d.counter(
                 "log_lines_dropped_total",
@@ -230,6 +248,16 @@ impl Metrics {
     /// Counts a failure towards an upstream.
     pub fn on_upstream_error(&self, kind: UpstreamErrorKind) {
         self.upstream_errors[kind.index()].inc();
+    }
+
+    /// Counts credentials that were not taken.
+    pub fn on_auth_failure(&self, reason: AuthFailure) {
+        self.auth_failures[reason.index()].inc();
+    }
+
+    /// Counts a fetch of a key set.
+    pub fn on_jwks_fetch(&self, outcome: JwksOutcome) {
+        self.jwks_fetches[outcome.index()].inc();
     }
 
     /// Tells a bound of the process that is in force.

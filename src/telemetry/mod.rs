@@ -9,7 +9,8 @@ pub mod redact;
 mod registry;
 
 pub use labels::{
-    By, ConnectionRefusal, HandshakeOutcome, Label, ProxyFault, Reason, StatusClass, UpstreamErrorKind,
+    AuthFailure, By, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault, Reason,
+    StatusClass, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
 pub use registry::{About, Command, Ended, Handle, Live, Registry};

@@ -1,0 +1,395 @@
+//! Somebody else is asked whether a request may come in.
+//!
+//! The service gets a `GET` with the client's headers (those of the hop, of the body and of the WebSocket
+//! handshake not among them), with `X-Forwarded-*` as the server behind would see them, and with what was
+//! asked for: `X-Original-Method` and `X-Original-URI`, also as `X-Forwarded-Method` and `-Uri`.
+//!
+//! | it answers | what happens |
+//! | --- | --- |
+//! | 2xx | let in; its `user_header` names the user, none is no user |
+//! | 401, 403, or a redirect | passed on: status, body, and the headers that belong to it |
+//! | anything else, or nothing in time | 503: a service that is broken lets nobody in |
+//!
+//! Redirects are passed on since that is how a login page is shown to a browser that loads a page of a
+//! guarded route; a WebSocket client does not follow them, and sees that it failed.
+//!
+//! # Invariants
+//! 1. What the service is told about the request is what we saw: a client cannot say it.
+//! 2. At most [`MAX_ASKING`] are asked for at once, [`MAX_WAITING`] wait for it; the time that somebody
+//!    waits is part of `timeout`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::Empty;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
+
+use super::{AuthError, Waiting, user_name};
+use crate::admission::{Guest, Kind, Refused};
+use crate::config::{self, Forwarded, HostHeader, Target};
+use crate::net::Fetch;
+use crate::telemetry::redact::redact_path;
+use crate::telemetry::{AuthFailure, Metrics};
+use crate::upstream::headers::{self, Seen, Telling};
+
+/// Requests to the service at one time: as many as dials to an upstream by default.
+const MAX_ASKING: usize = 128;
+/// Those and the ones that wait for their turn; more are told to come back.
+const MAX_WAITING: usize = 1024;
+/// What a client is told of an answer: a page that says why.
+const MAX_BODY: usize = 64 * 1024;
+
+/// What belongs to a refusal. Headers that say something about the service itself do not.
+const PASSED_ON: [HeaderName; 9] = [
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_TYPE,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::SET_COOKIE,
+    header::VARY,
+    header::WWW_AUTHENTICATE,
+    header::CONTENT_SECURITY_POLICY,
+];
+
+/// Of a body that is not sent, or such that the answer could depend on what the client has already.
+const LEFT_OUT: [HeaderName; 7] = [
+    header::EXPECT,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::RANGE,
+];
+
+const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Forward {
+    fetch: Fetch,
+    uri: Uri,
+    /// Where it listens, as [`headers::for_upstream`] wants it.
+    target: Target,
+    timeout: Duration,
+    user_header: HeaderName,
+    asking: Semaphore,
+    waiting: Semaphore,
+    is_down: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+impl Forward {
+    pub(super) fn new(config: &config::ForwardAuth, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
+        let (fetch, uri) =
+            Fetch::new(&config.url).map_err(|error| AuthError::Url { key: "forward.url", error })?;
+        let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let target = Target::Tcp {
+            host: uri.host().unwrap_or_default().to_owned(),
+            port: uri.port_u16().unwrap_or(default),
+        };
+        let user_header = HeaderName::from_bytes(config.user_header.as_bytes())
+            .map_err(|_| AuthError::Header("forward.user_header"))?;
+        Ok(Self {
+            fetch,
+            uri,
+            target,
+            timeout: config.timeout,
+            user_header,
+            asking: Semaphore::new(MAX_ASKING),
+            waiting: Semaphore::new(MAX_WAITING),
+            is_down: AtomicBool::new(false),
+            metrics,
+        })
+    }
+
+    /// Whether `guest` may come in, and as whom.
+    pub(super) async fn check(&self, guest: &Guest) -> Result<Option<Arc<str>>, Refusal> {
+        match self.ask(guest).await {
+            Ok(response) => {
+                let answer = self.read(response);
+                self.tell(answer.as_ref().err().and_then(|refusal| match refusal {
+                    Refusal::Unavailable(why) => Some(why.as_str()),
+                    Refusal::Refused(_) => None,
+                }));
+                answer
+            }
+            Err(why) => {
+                self.tell(Some(&why));
+                Err(Refusal::Unavailable(why))
+            }
+        }
+    }
+
+    async fn ask(&self, guest: &Guest) -> Result<Response<Bytes>, String> {
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err("too many requests wait for its answer".into());
+        };
+        let _waiting = Waiting::new(&self.metrics);
+        let until = Instant::now() + self.timeout;
+        let turn = timeout_at(until, self.asking.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err("it is too slow for as many as ask".into()) };
+        let request = self.request(guest);
+        let left = until.saturating_duration_since(Instant::now());
+        self.fetch.send(request, left, MAX_BODY).await.map_err(|error| error.to_string())
+    }
+
+    /// What the service is asked.
+    fn request(&self, guest: &Guest) -> Request<Empty<Bytes>> {
+        let mut headers = guest.head.headers.clone();
+        let asked = [&X_ORIGINAL_URI, &X_ORIGINAL_METHOD, &X_FORWARDED_URI, &X_FORWARDED_METHOD];
+        let is_left_out = |name: &HeaderName| {
+            let text = name.as_str();
+            // To a server that makes variables of headers `_` is `-`.
+            LEFT_OUT.contains(name)
+                || text.starts_with("content-")
+                || text.starts_with("sec-websocket-")
+                || (text.contains('_') && asked.iter().any(|ours| text.replace('_', "-") == ours.as_str()))
+        };
+        let left_out: Vec<HeaderName> = headers.keys().filter(|name| is_left_out(name)).cloned().collect();
+        for name in left_out {
+            headers.remove(name);
+        }
+        let seen = Seen {
+            peer: &guest.peer,
+            is_forwarded: guest.client.is_forwarded,
+            client: guest.client.address,
+            user: None,
+        };
+        let telling =
+            Telling { forwarded: Forwarded::XForwarded, host: HostHeader::Preserve, target: &self.target };
+        headers::for_upstream(&mut headers, seen, telling, false);
+        // Its own, from the URL.
+        headers.remove(header::HOST);
+        let path = guest.head.uri.path_and_query().map_or("/", |target| target.as_str());
+        if let Ok(path) = HeaderValue::from_bytes(path.as_bytes()) {
+            headers.insert(X_FORWARDED_URI, path.clone());
+            headers.insert(X_ORIGINAL_URI, path);
+        }
+        // Over HTTP/2 a handshake is a CONNECT; to whoever has rules it is one thing.
+        let method = match guest.kind {
+            Kind::Handshake => &Method::GET,
+            Kind::Plain => &guest.head.method,
+        };
+        if let Ok(method) = HeaderValue::from_str(method.as_str()) {
+            headers.insert(X_FORWARDED_METHOD, method.clone());
+            headers.insert(X_ORIGINAL_METHOD, method);
+        }
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// What its answer means.
+    fn read(&self, response: Response<Bytes>) -> Result<Option<Arc<str>>, Refusal> {
+        let status = response.status();
+        let is_redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+            && response.headers().contains_key(header::LOCATION);
+        if status.is_success() {
+            let mut named = response.headers().get_all(&self.user_header).into_iter();
+            return match (named.next(), named.next()) {
+                (None, _) => Ok(None),
+                (Some(name), None) if name.is_empty() => Ok(None),
+                (Some(name), None) => match name.to_str().ok().and_then(user_name) {
+                    Some(name) => Ok(Some(name)),
+                    None => Err(Refusal::Unavailable(format!(
+                        "its {} is not 1 to 256 visible ASCII characters",
+                        self.user_header
+                    ))),
+                },
+                (Some(_), Some(_)) => {
+                    Err(Refusal::Unavailable(format!("there is more than one {}", self.user_header)))
+                }
+            };
+        }
+        if is_redirect || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let (head, body) = response.into_parts();
+            let mut passed_on = Response::new(body);
+            *passed_on.status_mut() = status;
+            let mut headers = HeaderMap::new();
+            for name in &PASSED_ON {
+                for value in head.headers.get_all(name) {
+                    headers.append(name, value.clone());
+                }
+            }
+            *passed_on.headers_mut() = headers;
+            return Err(Refusal::Refused(Box::new(passed_on)));
+        }
+        Err(Refusal::Unavailable(format!("it answered with status {}", status.as_u16())))
+    }
+
+    /// Says once that it is down, and once that it is up again.
+    fn tell(&self, down: Option<&str>) {
+        let was_down = self.is_down.swap(down.is_some(), Ordering::Relaxed);
+        if was_down == down.is_some() {
+            return;
+        }
+        let url = self.uri.to_string();
+        match down {
+            Some(why) => {
+                warn!(url = %redact_path(&url), why, "authentication service fails (policy.auth.forward)");
+            }
+            None => info!(url = %redact_path(&url), "authentication service answers again"),
+        }
+    }
+}
+
+/// Why somebody stays outside.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The service says so.
+    Refused(Box<Response<Bytes>>),
+    /// It does not say anything of use.
+    Unavailable(String),
+}
+
+impl From<Refusal> for (AuthFailure, Refused) {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Refused(answer) => (AuthFailure::Forward, Refused::Forwarded(answer)),
+            Refusal::Unavailable(_) => (AuthFailure::Unavailable, Refused::AuthUnavailable),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::auth::testing::guest;
+
+    fn service() -> Forward {
+        let config = config::ForwardAuth {
+            url: "https://auth.example:9443/check?tenant=7".into(),
+            timeout: Duration::from_secs(1),
+            user_header: "x-user-id".into(),
+        };
+        Forward::new(&config, Metrics::new("test").unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_service_gets_the_clients_headers_and_what_we_saw() {
+        let guest = guest(
+            Kind::Handshake,
+            "GET",
+            "/chat/7?room=%2Fa&x",
+            &[
+                ("host", "chat.example"),
+                ("connection", "keep-alive, Upgrade, X-Mine, Cookie"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-protocol", "chat"),
+                ("sec-websocket-extensions", "permessage-deflate"),
+                ("authorization", "Basic YTpi"),
+                ("cookie", "sid=1"),
+                ("origin", "https://app.example"),
+                ("x-mine", "1"),
+                ("x-kept", "1"),
+                ("content-length", "5"),
+                ("content-type", "text/plain"),
+                ("transfer-encoding", "chunked"),
+                ("te", "trailers"),
+                ("expect", "100-continue"),
+                ("if-none-match", "\"a\""),
+                ("range", "bytes=0-1"),
+                // What a client would like the service to believe.
+                ("x-outrigger-user", "root"),
+                ("x_outrigger_user", "root"),
+                ("x-original-uri", "/public"),
+                ("x_original_uri", "/public"),
+                ("x-original-method", "OPTIONS"),
+                ("x-forwarded-uri", "/public"),
+                ("x-forwarded-method", "OPTIONS"),
+                ("x-forwarded-for", "10.0.0.1"),
+                ("x-forwarded-host", "evil"),
+                ("forwarded", "for=10.0.0.1"),
+            ],
+        );
+        let request = service().request(&guest);
+        assert_eq!((request.method(), request.uri().to_string()), (&Method::GET, service().uri.to_string()));
+        let mut sent: Vec<_> = request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .filter(|(name, _)| *name != "x-forwarded-port")
+            .collect();
+        sent.sort_unstable();
+        let expected = [
+            ("authorization", "Basic YTpi"),
+            ("cookie", "sid=1"),
+            ("origin", "https://app.example"),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-host", "chat.example"),
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-uri", "/chat/7?room=%2Fa&x"),
+            ("x-kept", "1"),
+            ("x-original-method", "GET"),
+            ("x-original-uri", "/chat/7?room=%2Fa&x"),
+        ];
+        assert_eq!(sent, expected);
+    }
+
+    #[tokio::test]
+    async fn an_answer_lets_in_or_is_passed_on_or_is_a_failure() {
+        #[derive(Debug, PartialEq)]
+        enum Meaning {
+            In(Option<&'static str>),
+            PassedOn,
+            Failure,
+        }
+        use Meaning::{Failure, In, PassedOn};
+        type Case = (u16, &'static [(&'static str, &'static str)], Meaning);
+        const CASES: &[Case] = &[
+            (200, &[("x-user-id", "ann")], In(Some("ann"))),
+            (204, &[("x-user-id", "ann")], In(Some("ann"))),
+            (299, &[], In(None)),
+            (200, &[("x-user-id", "")], In(None)),
+            (200, &[("x-user-id", "a b")], Failure),
+            (200, &[("x-user-id", "ann"), ("x-user-id", "bob")], Failure),
+            (401, &[("www-authenticate", "Basic")], PassedOn),
+            (403, &[], PassedOn),
+            (302, &[("location", "https://login.example")], PassedOn),
+            (307, &[("location", "/login")], PassedOn),
+            (302, &[], Failure),
+            (304, &[], Failure),
+            (300, &[("location", "/")], Failure),
+            (400, &[], Failure),
+            (404, &[], Failure),
+            (429, &[], Failure),
+            (500, &[], Failure),
+            (101, &[], Failure),
+        ];
+        for (status, headers, expected) in CASES {
+            let mut answer = Response::new(Bytes::from_static(b"why"));
+            *answer.status_mut() = StatusCode::from_u16(*status).unwrap();
+            for (name, value) in *headers {
+                answer.headers_mut().append(*name, HeaderValue::from_static(value));
+            }
+            let meaning = match service().read(answer) {
+                Ok(name) => In(name.map(|name| &*String::leak(name.to_string()))),
+                Err(Refusal::Refused(passed_on)) => {
+                    assert_eq!(
+                        (passed_on.status().as_u16(), passed_on.body().as_ref()),
+                        (*status, &b"why"[..])
+                    );
+                    PassedOn
+                }
+                Err(Refusal::Unavailable(_)) => Failure,
+            };
+            assert_eq!(meaning, *expected, "{status} {headers:?}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A key set by URL: fetched in the background, again each `refresh`, and when a token names a key that is
+//! not in it.
+//!
+//! # Invariants
+//! 1. One task fetches, one fetch at a time. However many tokens name unknown keys: because of them it
+//!    fetches at most once in `min_interval`.
+//! 2. A set that was good stays until another good one comes.
+//! 3. Nobody waits longer than [`PATIENCE`], and no more than [`MAX_WAITING`] do.
+//! 4. The task ends with its [`Jwks`].
+//!
+//! # Not here
+//! What keys are good for ([`super::keys`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri, header};
+use http_body_util::Empty;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
+
+use super::keys::KeySet;
+use super::{AuthError, USER_AGENT, Waiting};
+use crate::config::JwtAlgorithm;
+use crate::net::Fetch;
+use crate::telemetry::redact::redact_path;
+use crate::telemetry::{AuthFailure, JwksOutcome, Metrics};
+
+/// How long a handshake waits for keys: a client has given up by the time its own timeout comes.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Handshakes that may wait for keys; more are told to come back.
+const MAX_WAITING: usize = 1024;
+/// How long one fetch may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// A dozen keys with their certificates are 30 KiB.
+const MAX_DOCUMENT: usize = 256 * 1024;
+/// After a fetch that failed: at first so long, then twice as long each time …
+const RETRY: Duration = Duration::from_secs(1);
+/// … up to this, or `refresh` if that is shorter.
+const MAX_RETRY: Duration = Duration::from_secs(30);
+/// No setting makes it fetch without a pause.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+
+/// The set, and the task that keeps it fresh.
+#[derive(Debug)]
+pub(super) struct Jwks {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    keys: ArcSwapOption<KeySet>,
+    status: watch::Sender<Status>,
+    /// Somebody needs a key that is not there.
+    wanted: Notify,
+    places: Semaphore,
+    metrics: Arc<Metrics>,
+}
+
+/// Where the task is.
+#[derive(Debug, Clone, Copy)]
+struct Status {
+    is_fetching: bool,
+    /// Fetches that are over.
+    fetches: u64,
+    has_failed: bool,
+    /// Before it nobody's wish is heard.
+    may_ask_at: Instant,
+}
+
+/// Where the set is, and how often it is asked for.
+#[derive(Debug)]
+struct Source {
+    fetch: Fetch,
+    uri: Uri,
+    algorithms: Vec<JwtAlgorithm>,
+    refresh: Duration,
+    min_interval: Duration,
+}
+
+impl Jwks {
+    /// Starts to fetch at once; needs a runtime.
+    pub(super) fn new(
+        url: &str,
+        refresh: Duration,
+        min_interval: Duration,
+        algorithms: &[JwtAlgorithm],
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, AuthError> {
+        let (fetch, uri) = Fetch::new(url).map_err(|error| AuthError::Url { key: "jwt.jwks_url", error })?;
+        let status = Status { is_fetching: true, fetches: 0, has_failed: false, may_ask_at: Instant::now() };
+        let shared = Arc::new(Shared {
+            keys: ArcSwapOption::empty(),
+            status: watch::Sender::new(status),
+            wanted: Notify::new(),
+            places: Semaphore::new(MAX_WAITING),
+            metrics,
+        });
+        let source = Source { fetch, uri, algorithms: algorithms.to_vec(), refresh, min_interval };
+        let task = tokio::spawn(keep(source, Arc::clone(&shared)));
+        Ok(Self { shared, task })
+    }
+
+    /// Asks `check` with the keys there are, and once more with fresh ones if one is missing.
+    pub(super) async fn with<R>(
+        &self,
+        check: impl Fn(&KeySet) -> Result<R, AuthFailure>,
+    ) -> Result<R, AuthFailure> {
+        let ask = || match self.shared.keys.load().as_deref() {
+            Some(keys) => check(keys),
+            None => Err(AuthFailure::Unavailable),
+        };
+        // What other keys would not change.
+        let is_final = |result: &Result<R, AuthFailure>| {
+            !matches!(result, Err(AuthFailure::UnknownKey | AuthFailure::Unavailable))
+        };
+        let result = ask();
+        if is_final(&result) {
+            return result;
+        }
+        let mut status = self.shared.status.subscribe();
+        let seen = *status.borrow_and_update();
+        // Again: a fetch may have ended before the status was looked at.
+        let result = ask();
+        if is_final(&result) || (!seen.is_fetching && Instant::now() < seen.may_ask_at) {
+            return verdict(result, seen);
+        }
+        let Ok(_place) = self.shared.places.try_acquire() else { return Err(AuthFailure::Unavailable) };
+        let _waiting = Waiting::new(&self.shared.metrics);
+        if !seen.is_fetching {
+            self.shared.wanted.notify_one();
+        }
+        let fetched = timeout(PATIENCE, status.wait_for(|now| now.fetches != seen.fetches)).await;
+        match fetched {
+            Ok(Ok(now)) => verdict(ask(), *now),
+            Ok(Err(_)) | Err(_) => Err(AuthFailure::Unavailable),
+        }
+    }
+}
+
+/// A key that is not known is wrong, unless nobody can say at the moment: it may be a new one.
+fn verdict<R>(result: Result<R, AuthFailure>, status: Status) -> Result<R, AuthFailure> {
+    match result {
+        Err(AuthFailure::UnknownKey) if status.has_failed => Err(AuthFailure::Unavailable),
+        result => result,
+    }
+}
+
+impl Drop for Jwks {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Fetches for as long as it is let.
+async fn keep(source: Source, shared: Arc<Shared>) {
+    let url = source.uri.to_string();
+    let mut is_up = None;
+    let mut failures = 0_u32;
+    loop {
+        shared.status.send_modify(|status| {
+            status.is_fetching = true;
+            status.may_ask_at = Instant::now() + source.min_interval;
+        });
+        let result = source.get().await;
+        let outcome = result.as_ref().err().map_or(JwksOutcome::Ok, |(outcome, _)| *outcome);
+        shared.metrics.on_jwks_fetch(outcome);
+        failures = if result.is_ok() { 0 } else { failures.saturating_add(1) };
+        let has_failed = result.is_err();
+        match result {
+            Ok(keys) => {
+                shared.keys.store(Some(Arc::new(keys)));
+                if is_up.replace(true) != Some(true) {
+                    info!(url = %redact_path(&url), "key set fetched");
+                }
+            }
+            // Said once, until it changes.
+            Err((_, why)) if is_up.replace(false) != Some(false) => {
+                let has_keys = shared.keys.load().is_some();
+                warn!(url = %redact_path(&url), why, has_keys, "key set cannot be fetched (policy.auth.jwt.jwks_url)");
+            }
+            Err(_) => {}
+        }
+        shared.status.send_modify(|status| {
+            status.is_fetching = false;
+            status.has_failed = has_failed;
+            status.fetches += 1;
+        });
+        let due = Instant::now() + pause(failures, source.refresh);
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => break,
+                () = shared.wanted.notified() => {
+                    if Instant::now() >= shared.status.borrow().may_ask_at {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How long until the next fetch, after so many failures in a row. Jittered: replicas start together.
+fn pause(failures: u32, refresh: Duration) -> Duration {
+    let longest = if failures == 0 { refresh } else { refresh.min(MAX_RETRY) };
+    let wanted = match failures {
+        0 => refresh,
+        _ => RETRY.saturating_mul(2_u32.saturating_pow(failures - 1)),
+    };
+    wanted.min(longest).mul_f64(fastrand::f64().mul_add(0.2, 0.8)).max(MIN_PAUSE)
+}
+
+impl Source {
+    async fn get(&self) -> Result<KeySet, (JwksOutcome, String)> {
+        let unreachable = |why: String| (JwksOutcome::Unreachable, why);
+        let request = Request::get(&self.uri)
+            .header(header::ACCEPT, "application/jwk-set+json, application/json")
+            .header(header::USER_AGENT, USER_AGENT)
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| unreachable(error.to_string()))?;
+        let response = self.fetch.send(request, DEADLINE, MAX_DOCUMENT).await;
+        let response = response.map_err(|error| unreachable(error.to_string()))?;
+        if response.status() != StatusCode::OK {
+            return Err(unreachable(format!(
+                "the answer's status is {}, not 200",
+                response.status().as_u16()
+            )));
+        }
+        KeySet::from_json(response.body(), &self.algorithms)
+            .map_err(|what| (JwksOutcome::Invalid, what.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_refresh_and_after_failures_it_grows_up_to_a_bound() {
+        let hour = Duration::from_secs(3600);
+        let cases = [
+            (0, hour, 3600.0),
+            (1, hour, 1.0),
+            (2, hour, 2.0),
+            (5, hour, 16.0),
+            (6, hour, 30.0),
+            (u32::MAX, hour, 30.0),
+            (4, Duration::from_secs(5), 5.0),
+            (0, Duration::ZERO, 0.1),
+            (3, Duration::ZERO, 0.1),
+        ];
+        for (failures, refresh, longest) in cases {
+            for _ in 0..50 {
+                let seconds = pause(failures, refresh).as_secs_f64();
+                let shortest = f64::max(longest * 0.8, 0.1);
+                assert!((shortest..=longest + 1e-6).contains(&seconds), "{failures} {refresh:?}: {seconds}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_task_ends_with_its_set() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let second = Duration::from_secs(1);
+        let jwks = Jwks::new(&url, second, second, &[], Metrics::new("test").unwrap()).unwrap();
+        let _asked = listener.accept().await.unwrap();
+        let shared = Arc::downgrade(&jwks.shared);
+        assert!(shared.upgrade().is_some());
+        drop(jwks);
+        let ended = async {
+            while shared.upgrade().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), ended).await.expect("nothing holds it any more");
+    }
+}

@@ -1,0 +1,308 @@
+//! Who is it? Signed tokens, API keys, or somebody else is asked.
+//!
+//! # Invariants
+//! 1. Whoever cannot be checked does not come in: an error is a refusal.
+//! 2. The client is told that it is refused, never why. The reason is a word in the log and a label.
+//! 3. Neither a token nor a key is in a log line, an error, a metric or a `Debug`.
+//! 4. Everything that the configuration gives is parsed when the [`Authenticator`] is made.
+//!
+//! # Where credentials go on to
+//! A token in the query or among the subprotocols is ours: it is taken out, and the server behind does not
+//! see it ([`tokens`]). `Authorization`, cookies and the header of an API key are the client's, and pass on
+//! unchanged: the server may read them as it did before there was a proxy.
+//!
+//! # Not here
+//! Which page it comes from (origin), how often (rate); what is refused is told by
+//! [`crate::admission::Refused`].
+
+mod api_keys;
+mod forward;
+mod jwks;
+mod jwt;
+mod keys;
+mod tokens;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::{Method, header};
+use tracing::{info, warn};
+
+use self::api_keys::ApiKeys;
+use self::forward::Forward;
+use self::jwks::Jwks;
+use self::jwt::Rules;
+use self::keys::KeySet;
+use super::gate::Check;
+use super::guest::{Guest, Kind, User};
+use super::refused::Refused;
+use crate::config::{self, Auth, HttpMode, JwtKeys, TokenSource};
+use crate::net::FetchError;
+use crate::telemetry::redact::redact_path;
+use crate::telemetry::{AuthFailure, Label, Metrics};
+
+/// Longest name of a user: it travels in a header, and is a key of limits.
+const MAX_USER: usize = 256;
+/// RFC 7518 §3.2 wants as many bytes as the hash has.
+const ENOUGH_SECRET: usize = 32;
+/// How we call ourselves when we fetch.
+const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
+
+/// Why credentials could not be checked with what the configuration gives.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// `jwt.secret_file`
+    #[error("policy.auth.jwt.secret_file: {} is empty; write a random secret of 32 bytes or more into it", path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `jwt.public_key_file`
+    #[error("policy.auth.jwt.public_key_file: {}: {what}", path.display())]
+    PublicKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// `jwt.jwks_file`
+    #[error("policy.auth.jwt.jwks_file: {}: {what}", path.display())]
+    Jwks {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// `api_keys.file`
+    #[error("policy.auth.api_keys.file: {}, line {line}: {what}; a line is `user:` and the SHA-256 of a key in hexadecimal", path.display())]
+    ApiKeys {
+        /// The file.
+        path: PathBuf,
+        /// The first line that is wrong, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// `jwt.jwks_url` or `forward.url`
+    #[error("policy.auth.{key}: {error}")]
+    Url {
+        /// Below `policy.auth`.
+        key: &'static str,
+        /// What is wrong with it.
+        error: FetchError,
+    },
+    /// `api_keys.header` or `forward.user_header`
+    #[error("policy.auth.{0}: it is not the name of a header")]
+    Header(&'static str),
+}
+
+/// Knows how to tell who somebody is, as one `policy.auth` has it.
+#[derive(Debug)]
+pub struct Authenticator {
+    config: Auth,
+    means: Means,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+enum Means {
+    Jwt { sources: Vec<TokenSource>, rules: Rules, keys: Keys },
+    ApiKeys(ApiKeys),
+    Forward(Box<Forward>),
+}
+
+#[derive(Debug)]
+enum Keys {
+    Fixed(KeySet),
+    Url(Jwks),
+}
+
+impl Authenticator {
+    /// Parses what there is to parse, and begins to fetch where there is a URL; that takes a runtime.
+    ///
+    /// # Errors
+    /// A file does not hold what it should.
+    pub fn new(config: &Auth, metrics: &Arc<Metrics>) -> Result<Self, AuthError> {
+        let metrics = Arc::clone(metrics);
+        let means = match config {
+            Auth::Jwt(jwt) => Means::Jwt {
+                sources: jwt.token_from.clone(),
+                rules: Rules::new(jwt),
+                keys: Keys::new(jwt, &metrics)?,
+            },
+            Auth::ApiKeys(keys) => Means::ApiKeys(ApiKeys::new(keys)?),
+            Auth::Forward(forward) => Means::Forward(Box::new(Forward::new(forward, Arc::clone(&metrics))?)),
+        };
+        Ok(Self { config: config.clone(), means, metrics })
+    }
+
+    /// What it was made from. Whoever has the same wants the same authenticator: it holds the keys that
+    /// were fetched.
+    pub fn config(&self) -> &Auth {
+        &self.config
+    }
+
+    /// Takes out of `guest` what only we may see, and finds out who it is.
+    async fn check(&self, guest: &mut Guest) -> Result<Option<User>, (AuthFailure, Refused)> {
+        match &self.means {
+            Means::Jwt { sources, rules, keys } => {
+                let (token, own_protocol) = tokens::take(sources, &mut guest.head);
+                guest.own_protocol = own_protocol;
+                if is_preflight(guest) {
+                    return Ok(guest.user.take());
+                }
+                let token = token.map_err(refused)?;
+                let check = |keys: &KeySet| rules.check(token.as_bytes(), keys, SystemTime::now());
+                let user = match keys {
+                    Keys::Fixed(keys) => check(keys),
+                    Keys::Url(keys) => keys.with(check).await,
+                };
+                user.map(Some).map_err(refused)
+            }
+            _ if is_preflight(guest) => Ok(guest.user.take()),
+            Means::ApiKeys(keys) => {
+                let name = keys.check(&guest.head.headers).map_err(refused)?;
+                Ok(Some(User { name, expires: None }))
+            }
+            Means::Forward(service) => {
+                let name = service.check(guest).await?;
+                Ok(name.map(|name| User { name, expires: None }))
+            }
+        }
+    }
+}
+
+impl Keys {
+    fn new(jwt: &config::Jwt, metrics: &Arc<Metrics>) -> Result<Self, AuthError> {
+        Ok(match &jwt.keys {
+            JwtKeys::Secret(file) => {
+                if file.contents.trim_ascii_end().len() < ENOUGH_SECRET {
+                    let path = file.path.display();
+                    warn!(%path, "the secret is shorter than 32 bytes: whoever has one token can guess it");
+                }
+                Self::Fixed(KeySet::secret(file)?)
+            }
+            JwtKeys::PublicKey(file) => Self::Fixed(KeySet::public(file, &jwt.algorithms)?),
+            JwtKeys::JwksFile(file) => {
+                let wrong = |what| AuthError::Jwks { path: file.path.clone(), what };
+                Self::Fixed(KeySet::from_json(&file.contents, &jwt.algorithms).map_err(wrong)?)
+            }
+            JwtKeys::JwksUrl { url, refresh, min_interval } => {
+                Self::Url(Jwks::new(url, *refresh, *min_interval, &jwt.algorithms, Arc::clone(metrics))?)
+            }
+        })
+    }
+}
+
+/// How a failure of ours is answered.
+fn refused(failure: AuthFailure) -> (AuthFailure, Refused) {
+    let refused = match failure {
+        AuthFailure::Unavailable => Refused::AuthUnavailable,
+        _ => Refused::Unauthorized,
+    };
+    (failure, refused)
+}
+
+/// A browser asks whether it may ask. It sends no credentials with that, and cannot.
+fn is_preflight(guest: &Guest) -> bool {
+    let headers = &guest.head.headers;
+    guest.kind == Kind::Plain
+        && guest.head.method == Method::OPTIONS
+        && headers.contains_key(header::ORIGIN)
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// A name that can travel in a header and stand in a log line as it is.
+fn user_name(name: &str) -> Option<Arc<str>> {
+    let is_good = (1..=MAX_USER).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
+    is_good.then(|| name.into())
+}
+
+/// The layer: asks its route's [`Authenticator`], if there is one.
+#[derive(Debug)]
+pub(super) struct Authentication {
+    authenticator: Option<Arc<Authenticator>>,
+    http: HttpMode,
+}
+
+impl Authentication {
+    pub(super) fn new(authenticator: Option<Arc<Authenticator>>, http: HttpMode) -> Self {
+        Self { authenticator, http }
+    }
+}
+
+impl Check for Authentication {
+    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+        let Some(authenticator) = &self.authenticator else { return Ok(()) };
+        if guest.kind == Kind::Plain && self.http != HttpMode::Guard {
+            return Ok(());
+        }
+        match authenticator.check(guest).await {
+            Ok(user) => {
+                guest.user = user;
+                Ok(())
+            }
+            Err((failure, refused)) => {
+                authenticator.metrics.on_auth_failure(failure);
+                let request_id = guest.head.headers.get("x-request-id").and_then(|id| id.to_str().ok());
+                info!(
+                    reason = failure.as_str(),
+                    path = %redact_path(guest.head.uri.path()),
+                    client = guest.client.address.map(tracing::field::display),
+                    request_id,
+                    "not authenticated"
+                );
+                Err(refused)
+            }
+        }
+    }
+}
+
+/// Authenticators of one configuration, one for each that differs.
+#[derive(Debug, Default)]
+pub struct Authenticators(Vec<Arc<Authenticator>>);
+
+impl Authenticators {
+    /// The one for `auth`: one that is here or in `earlier`, else a new one.
+    ///
+    /// # Errors
+    /// As [`Authenticator::new`].
+    pub fn get(
+        &mut self,
+        auth: &Auth,
+        earlier: &Self,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Authenticator>, AuthError> {
+        let known = self.0.iter().chain(&earlier.0).find(|known| known.config == *auth);
+        let one = match known {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Authenticator::new(auth, metrics)?),
+        };
+        if !self.0.iter().any(|here| Arc::ptr_eq(here, &one)) {
+            self.0.push(Arc::clone(&one));
+        }
+        Ok(one)
+    }
+}
+
+/// Counts a request for as long as its credentials wait for somebody else.
+struct Waiting<'a>(&'a Metrics);
+
+impl<'a> Waiting<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.auth_waiting.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.auth_waiting.dec();
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! A small HTTP client for what admission asks others: key sets, and whether somebody may come in.
+//!
+//! # Invariants
+//! 1. Nothing is fetched without a deadline and a limit on the answer's body; the head is limited too.
+//! 2. No redirect is followed, no proxy asked, nothing unpacked: one request, one answer.
+//! 3. An error shows no URL and no header: secrets travel there.
+//!
+//! # Not here
+//! What an answer means; how many are asked for at once (whoever asks has a bound of its own).
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::Scheme;
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// Idle connections kept for one client: as many as handshakes wait at once in quiet times.
+const MAX_IDLE: usize = 32;
+/// Below what servers and the middle boxes before them usually keep: 60 s.
+const KEEP_IDLE: Duration = Duration::from_secs(50);
+/// A head is a few hundred bytes; cookies are the largest part of it.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Not `http` or `https`, or without a host.
+    #[error("it is not a URL with http:// or https:// and a host")]
+    Url,
+    /// There is nothing to check a server's certificate with.
+    #[error("no certificate authority was found on this system (SSL_CERT_FILE names a file of them)")]
+    NoRoots,
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[source] tokio_rustls::rustls::Error),
+    /// Not within the deadline.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// No connection, or it broke, or what came was not HTTP.
+    #[error("{0}")]
+    Broken(String),
+    /// The body is longer than it may be.
+    #[error("the answer is longer than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// Pooled connections to whoever is asked.
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    client: Client<Connector, Empty<Bytes>>,
+}
+
+impl Fetch {
+    /// For one URL. With `https` it loads the system's authorities.
+    ///
+    /// # Errors
+    /// It is no URL of ours, or there are no authorities.
+    pub fn new(url: &str) -> Result<(Self, Uri), FetchError> {
+        let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
+        if uri.host().is_none_or(str::is_empty) {
+            return Err(FetchError::Url);
+        }
+        let tls = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => None,
+            Some(scheme) if *scheme == Scheme::HTTPS => Some(system_tls()?),
+            _ => return Err(FetchError::Url),
+        };
+        Ok((Self::with_tls(tls), uri))
+    }
+
+    /// With TLS as it is set up there.
+    fn with_tls(tls: Option<Arc<ClientConfig>>) -> Self {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEEP_IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .http1_max_buf_size(MAX_HEAD)
+            .build(Connector { http, tls });
+        Self { client }
+    }
+
+    /// Sends `request` and reads the whole answer, of at most `max_body` bytes, within `deadline`.
+    ///
+    /// # Errors
+    /// There is no answer, or it is too long.
+    pub async fn send(
+        &self,
+        request: Request<Empty<Bytes>>,
+        deadline: Duration,
+        max_body: usize,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|error| broken(&error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, max_body).collect().await.map_err(|error| {
+                if error.is::<http_body_util::LengthLimitError>() {
+                    FetchError::TooLarge(max_body)
+                } else {
+                    broken(error.as_ref())
+                }
+            })?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        // On the heap: it is large, and it waits inside every request that is being checked.
+        timeout(deadline, Box::pin(exchange)).await.map_err(|_| FetchError::Timeout(deadline))?
+    }
+}
+
+/// The innermost cause says what happened, the outer ones only that something did.
+fn broken(error: &(dyn std::error::Error + 'static)) -> FetchError {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    FetchError::Broken(cause.to_string())
+}
+
+fn system_tls() -> Result<Arc<ClientConfig>, FetchError> {
+    let mut roots = RootCertStore::empty();
+    // Single ones that cannot be read are no reason to do without the others.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(FetchError::NoRoots);
+    }
+    trusting(roots)
+}
+
+fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, FetchError> {
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(FetchError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Connects, and speaks TLS where the URL says `https`.
+#[derive(Debug, Clone)]
+struct Connector {
+    http: HttpConnector,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<Transport>;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        self.http.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let tls = if uri.scheme() == Some(&Scheme::HTTPS) { self.tls.clone() } else { None };
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let connecting = self.http.call(uri);
+        Box::pin(async move {
+            let tcp = connecting.await?.into_inner();
+            let Some(tls) = tls else { return Ok(TokioIo::new(Transport::Plain(tcp))) };
+            let stream = TlsConnector::from(tls).connect(ServerName::try_from(host)?, tcp).await?;
+            Ok(TokioIo::new(Transport::Tls(Box::new(stream))))
+        })
+    }
+}
+
+/// What a request travels over.
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection for Transport {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// Answers each connection's first request with these bytes, and keeps it open.
+    async fn answering(answer: &'static [u8], tls: Option<TlsAcceptor>) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    match tls {
+                        None => talk(tcp, answer).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(tcp).await {
+                                talk(stream, answer).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        port
+    }
+
+    async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
+        let mut request = [0; 4096];
+        if matches!(stream.read(&mut request).await, Ok(1..)) {
+            let _ = stream.write_all(answer).await;
+            let _ = stream.read(&mut request).await;
+        }
+    }
+
+    fn get(uri: &Uri) -> Request<Empty<Bytes>> {
+        Request::get(uri).body(Empty::new()).unwrap()
+    }
+
+    async fn ask(answer: &'static [u8], max_body: usize) -> Result<Response<Bytes>, FetchError> {
+        let port = answering(answer, None).await;
+        let (fetch, uri) = Fetch::new(&format!("http://127.0.0.1:{port}/keys?secret=1")).unwrap();
+        fetch.send(get(&uri), Duration::from_millis(500), max_body).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_whole_and_a_redirect_is_one() {
+        let answer = ask(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 5).await.unwrap();
+        assert_eq!(answer.body(), "hello");
+        let moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(ask(moved, 5).await.unwrap().status(), 302);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_or_too_slow_or_no_http_is_an_error_without_the_url() {
+        let long = ask(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello!", 5).await.unwrap_err();
+        assert!(matches!(long, FetchError::TooLarge(5)), "{long:?}");
+        let endless = ask(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello!\r\n", 5).await;
+        assert!(matches!(endless, Err(FetchError::TooLarge(5))), "{endless:?}");
+        let slow = ask(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", 5).await.unwrap_err();
+        assert!(matches!(slow, FetchError::Timeout(_)), "{slow:?}");
+        let silent = ask(b"", 5).await.unwrap_err();
+        assert!(matches!(silent, FetchError::Timeout(_)), "{silent:?}");
+        let garbage = ask(b"SSH-2.0-OpenSSH\r\n", 5).await.unwrap_err();
+        assert!(matches!(garbage, FetchError::Broken(_)), "{garbage:?}");
+        for error in [long, slow, silent, garbage] {
+            assert!(!error.to_string().contains("secret") && !format!("{error:?}").contains("secret"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_checked_against_authority_and_name() {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_cert = ca.self_signed(&ca_key).unwrap();
+        let issuer = Issuer::new(ca, ca_key);
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let cert = cert.signed_by(&key, &issuer).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        let port = answering(answer, Some(TlsAcceptor::from(Arc::new(server)))).await;
+
+        let mut roots = RootCertStore::empty();
+        roots.add(ca_cert.der().clone()).unwrap();
+        let known = Fetch::with_tls(Some(trusting(roots).unwrap()));
+        let uri = |host: &str| format!("https://{host}:{port}/").parse::<Uri>().unwrap();
+        assert_eq!(known.send(get(&uri("localhost")), SOON, 10).await.unwrap().body(), "hi");
+        let wrong_name = known.send(get(&uri("127.0.0.1")), SOON, 10).await.unwrap_err();
+        assert!(wrong_name.to_string().contains("certificate"), "{wrong_name}");
+        let stranger = Fetch::with_tls(Some(trusting(RootCertStore::empty()).unwrap()));
+        let unknown = stranger.send(get(&uri("localhost")), SOON, 10).await.unwrap_err();
+        assert!(unknown.to_string().contains("certificate"), "{unknown}");
+    }
+
+    #[tokio::test]
+    async fn only_urls_of_the_web_are_taken() {
+        for bad in ["", "keys", "/keys", "ftp://a/keys", "unix:///run/a.sock", "http://", "http:///keys"] {
+            assert!(matches!(Fetch::new(bad), Err(FetchError::Url)), "{bad}");
+        }
+    }
+}
