@@ -31,11 +31,11 @@ const END_HEADERS: u8 = 4;
 
 impl Raw {
     async fn connect(proxy: &Proxy) -> Self {
-        let mut tcp = TcpStream::connect(proxy.address()).await.unwrap();
-        tcp.set_nodelay(true).unwrap();
-        tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut tcp = TcpStream::connect(proxy.address()).await.expect("the proxy listens");
+        tcp.set_nodelay(true).expect("TCP_NODELAY can be set");
+        tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("it is open");
         let mut raw = Self(tcp);
-        raw.send(SETTINGS, 0, 0, b"").await.unwrap();
+        raw.send(SETTINGS, 0, 0, b"").await.expect("it is open");
         raw
     }
 
@@ -59,7 +59,7 @@ impl Raw {
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
     let mut bytes = vec![length[1], length[2], length[3], kind, flags];
     bytes.extend_from_slice(&stream.to_be_bytes());
     bytes.extend_from_slice(payload);
@@ -307,17 +307,20 @@ async fn small_frames() {
         let mut socket = client.open("/").await;
         let mut deaf = upstream.accept().await;
         deaf.stop_reading();
-        // Until nobody takes any more, and then small ones up to the brim.
+        // Until nobody takes any more …
         let held = proxy.metric("outrigger_buffered_bytes").await;
         while proxy.metric("outrigger_buffered_bytes").await == held {
             socket.send_bytes(large.clone()).await;
         }
+        sockets.push((socket, deaf));
+    }
+    // … and then small ones up to the brim: large ones in between would make up for them.
+    for (socket, _) in &mut sockets {
         let mut count = 0;
         while socket.send_until_blocked(&small, Duration::from_millis(200)).await > 0 {
             count += 1;
         }
         assert!(count > 4500, "{count}");
-        sockets.push((socket, deaf));
     }
     witness.text("still here").await;
     server.expect_text("still here").await;

@@ -66,7 +66,7 @@ impl Client {
 
     pub async fn with(to: SocketAddr, builder: &client::Builder) -> Self {
         let tcp = TcpStream::connect(to).await.expect("the proxy listens");
-        tcp.set_nodelay(true).unwrap();
+        tcp.set_nodelay(true).expect("TCP_NODELAY can be set");
         let (send, connection) = builder.handshake(tcp).await.expect("a preface is written");
         let client = Self { send, driver: tokio::spawn(connection) };
         eventually(DEADLINE, || async { client.send.is_extended_connect_protocol_enabled() }).await;
@@ -81,7 +81,7 @@ impl Client {
             .header("sec-websocket-version", "13")
             .extension(h2::ext::Protocol::from_static("websocket"))
             .body(())
-            .unwrap()
+            .expect("a request")
     }
 
     /// An open WebSocket.
@@ -131,7 +131,7 @@ async fn answer(head: Response<()>, mut recv: RecvStream) -> Answer {
     let mut body = Vec::new();
     while let Some(data) = timeout(DEADLINE, recv.data()).await.expect("the body stops") {
         let data = data.expect("the body breaks off");
-        recv.flow_control().release_capacity(data.len()).unwrap();
+        recv.flow_control().release_capacity(data.len()).expect("it was taken");
         body.extend_from_slice(&data);
     }
     Answer { status: head.status().as_u16(), headers: head.headers().clone(), body }
@@ -139,7 +139,7 @@ async fn answer(head: Response<()>, mut recv: RecvStream) -> Answer {
 
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
+        self.headers.get(name).map(|value| value.to_str().expect("a text"))
     }
 }
 
@@ -205,7 +205,7 @@ impl Socket {
                 }
                 Some(Ok(data)) => {
                     if self.releases {
-                        self.recv.flow_control().release_capacity(data.len()).unwrap();
+                        self.recv.flow_control().release_capacity(data.len()).expect("it was taken");
                     }
                     self.decoder.buffer.extend_from_slice(&data);
                 }
