@@ -180,7 +180,7 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Poll, Waker};
 
     use tokio::time::advance;
 
@@ -258,20 +258,15 @@ mod tests {
     async fn late_comers_do_not_overtake() {
         let queue = queue_of(10.0, 1, Duration::from_secs(10), 1000);
         queue.pass().await.unwrap();
-        let order = Arc::new(AtomicUsize::new(0));
-        let come = |queue: &Arc<Queue>| {
-            let (queue, order) = (Arc::clone(queue), Arc::clone(&order));
-            tokio::spawn(async move {
-                queue.pass().await.unwrap();
-                order.fetch_add(1, Relaxed)
-            })
-        };
-        let early = come(&queue);
-        tokio::task::yield_now().await;
-        // A token is there, and the early one has not run yet.
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut early = Box::pin(queue.pass());
+        assert!(early.as_mut().poll(&mut cx).is_pending());
         advance(Duration::from_millis(100)).await;
-        let late = come(&queue);
-        assert_eq!((early.await.unwrap(), late.await.unwrap()), (0, 1));
+        // There is a token now, and the early one has not been told yet.
+        let mut late = Box::pin(queue.pass());
+        assert!(late.as_mut().poll(&mut cx).is_pending(), "it got the token of the one before it");
+        assert_eq!(early.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+        late.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
