@@ -39,6 +39,9 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
 
 /// Shown as well, and free to change.
 const FURTHER: &[&str] = &[
+    "connections_refused_total",
+    "handshakes_in_progress",
+    "proxy_protocol_errors_total",
     "discarded_bytes_total",
     "dials_in_progress",
     "http_connections",

@@ -24,8 +24,11 @@ fn v6_addresses() -> Vec<u8> {
     [&source.octets()[..], &destination.octets(), &[0x12, 0x67, 0x01, 0xbb]].concat()
 }
 
+/// Source and destination.
+type Ends = Option<(&'static str, &'static str)>;
+
 /// Headers, and whom they name.
-fn headers() -> Vec<(Vec<u8>, Option<(&'static str, &'static str)>)> {
+fn headers() -> Vec<(Vec<u8>, Ends)> {
     let v4 = Some(("203.0.113.7:4711", "198.51.100.1:443"));
     let v6 = Some(("[2001:db8::7]:4711", "[::1]:443"));
     let line = |text: &str| format!("{text}\r\n").into_bytes();

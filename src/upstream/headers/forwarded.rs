@@ -56,16 +56,9 @@ pub(super) fn tell(headers: &mut HeaderMap, seen: Seen<'_>, form: Forwarded, hos
     // Whom a trusted peer named.
     let named = seen.client.map(|client| client.ip().to_canonical()).filter(|client| Some(*client) != peer);
     if matches!(form, Forwarded::XForwarded | Forwarded::Both) {
-        if headers.contains_key(X_FORWARDED_FOR) {
-            append(headers, X_FORWARDED_FOR, peer.map(|peer| peer.to_string()));
-        } else {
-            let row = [named, peer].into_iter().flatten().map(|ip| ip.to_string());
-            append(
-                headers,
-                X_FORWARDED_FOR,
-                Some(row.collect::<Vec<_>>().join(", ")).filter(|row| !row.is_empty()),
-            );
-        }
+        let begins = named.filter(|_| !headers.contains_key(X_FORWARDED_FOR));
+        let row: Vec<_> = [begins, peer].into_iter().flatten().map(|ip| ip.to_string()).collect();
+        append(headers, X_FORWARDED_FOR, &row.join(", "));
         // A port belongs to the scheme and host it was said with: ours behind theirs would be a wrong URL.
         let is_told = [X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().any(|name| headers.contains_key(name));
         if let Some(port) = seen.peer.port.filter(|_| !is_told) {
@@ -85,17 +78,17 @@ pub(super) fn tell(headers: &mut HeaderMap, seen: Seen<'_>, form: Forwarded, hos
         if let Some(named) = named.filter(|_| !headers.contains_key(header::FORWARDED)) {
             element = format!("for={}, {element}", node(Some(named)));
         }
-        append(headers, header::FORWARDED, Some(element));
+        append(headers, header::FORWARDED, &element);
     } else {
         headers.remove(header::FORWARDED);
     }
 }
 
 /// Makes one header of all of that name, with `last` at its end.
-fn append(headers: &mut HeaderMap, name: HeaderName, last: Option<String>) {
+fn append(headers: &mut HeaderMap, name: HeaderName, last: &str) {
     let mut row = Vec::new();
     let values = headers.get_all(&name).into_iter().map(HeaderValue::as_bytes);
-    for value in values.chain(last.as_ref().map(String::as_bytes)).filter(|value| !value.is_empty()) {
+    for value in values.chain([last.as_bytes()]).filter(|value| !value.is_empty()) {
         if !row.is_empty() {
             row.extend_from_slice(b", ");
         }
