@@ -24,6 +24,9 @@ pub enum Refused {
     /// The request could not be read.
     #[error("the request could not be read as HTTP/1.1")]
     Unreadable,
+    /// HTTP in the clear where TLS is spoken.
+    #[error("this port speaks TLS: ask for https:// or wss://")]
+    Plaintext,
     /// Above `listen.max_header_bytes`, or above a hundred headers.
     #[error("the request's head is larger than this proxy takes (listen.max_header_bytes)")]
     HeadTooLarge,
@@ -160,6 +163,7 @@ impl Refused {
             Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
             Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
             Self::Unreadable => fault(StatusCode::BAD_REQUEST, "malformed_request"),
+            Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
             Self::TooSlow => fault(StatusCode::REQUEST_TIMEOUT, "handshake_timeout"),
             Self::Unsupported(_) => fault(StatusCode::NOT_IMPLEMENTED, "unsupported_request"),
@@ -219,6 +223,9 @@ impl Refused {
                 }
                 UpstreamError::Dial(DialError::Io { .. }) => {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_unreachable", Outcome::Unreachable)
+                }
+                UpstreamError::Dial(DialError::Tls { .. }) => {
+                    upstream(StatusCode::BAD_GATEWAY, "upstream_tls", Outcome::Unreachable)
                 }
                 UpstreamError::Timeout(_) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
@@ -291,6 +298,9 @@ impl Refused {
     /// Addresses of upstreams are for operators: clients get the kind of failure only.
     fn text(&self) -> String {
         match self {
+            Self::Upstream(UpstreamError::Dial(DialError::Tls { .. })) => {
+                "the upstream is there, but no TLS could be had with it\n".into()
+            }
             Self::Upstream(UpstreamError::Dial(_)) => "the upstream cannot be reached\n".into(),
             Self::Upstream(UpstreamError::Broken(_)) => "the upstream broke off\n".into(),
             other => format!("{other}\n"),
@@ -320,6 +330,7 @@ mod tests {
             Refused::Malformed("the key is not 16 bytes in base64"),
             Refused::Version,
             Refused::Unreadable,
+            Refused::Plaintext,
             Refused::HeadTooLarge,
             Refused::TooSlow,
             Refused::Unsupported("CONNECT"),

@@ -6,6 +6,7 @@
 mod peer;
 mod socket;
 mod stream;
+pub mod tls;
 
 pub use peer::Peer;
 pub use socket::{listen, raise_descriptor_limit, upstream_socket};

@@ -1,12 +1,15 @@
 //! A byte stream of either hop.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use super::tls::Tls;
 
 /// What a link runs over. An enum and no trait object: the relay calls it for every read and write.
 #[derive(Debug)]
@@ -15,6 +18,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over one of them.
+    Tls(Box<Tls>),
 }
 
 /// One hop of a connection, as the handshake leaves it.
@@ -31,19 +36,68 @@ impl Stream {
     ///
     /// # Errors
     /// `WouldBlock` if that is nothing; else the connection is broken.
-    pub fn write_now(&self, buf: &[u8]) -> io::Result<usize> {
+    pub fn write_now(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => SockRef::from(tcp).send(buf),
-            Self::Unix(unix) => SockRef::from(unix).send(buf),
+            Self::Tcp(tcp) => SockRef::from(&*tcp).send(buf),
+            Self::Unix(unix) => SockRef::from(&*unix).send(buf),
+            Self::Tls(tls) => tls.write_now(buf),
         }
+    }
+
+    /// Bytes that were accepted by a write and are not with the kernel yet: a flush is due.
+    pub fn unsent(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Tls(tls) => tls.unsent(),
+        }
+    }
+
+    /// Bytes that the stream holds in this process, in either direction.
+    pub fn held(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Tls(tls) => tls.held(),
+        }
+    }
+
+    /// How much the kernel has ever taken, where an accepted write does not tell.
+    pub fn sent(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(tls) => Some(tls.sent()),
+        }
+    }
+
+    /// Says, before an orderly end, that it is one, where the protocol has words for that and it takes no
+    /// waiting.
+    pub fn say_goodbye(&mut self) {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => {}
+            Self::Tls(tls) => tls.say_goodbye(),
+        }
+    }
+
+    /// Whether the peer has ended or reset its side, though what it said before may not be read yet.
+    pub fn is_read_closed(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let ready = match self {
+            Self::Tcp(tcp) => pin!(tcp.ready(Interest::READABLE)).poll(&mut cx),
+            Self::Unix(unix) => pin!(unix.ready(Interest::READABLE)).poll(&mut cx),
+            Self::Tls(tls) => return tls.has_peer_ended() || tls.socket().is_read_closed(),
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Makes the coming drop send a reset rather than an orderly end, and lets the kernel forget what
     /// the peer did not take. Unix sockets know no reset.
     pub fn reset_on_drop(&self) {
-        if let Self::Tcp(tcp) = self {
-            // If the socket is already gone there is nothing left to reset.
-            let _ = SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+        match self {
+            Self::Tcp(tcp) => {
+                // If the socket is already gone there is nothing left to reset.
+                let _ = SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+            }
+            Self::Unix(_) => {}
+            Self::Tls(tls) => tls.socket().reset_on_drop(),
         }
     }
 }
@@ -53,6 +107,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
         }
     }
 }
@@ -62,6 +117,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_write(cx, buf),
         }
     }
 
@@ -73,17 +129,23 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
         }
     }
 
+    /// Pieces are sealed one by one: whoever has several had better put them together.
     fn is_write_vectored(&self) -> bool {
-        true
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tls(_) => false,
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
         }
     }
 
@@ -91,6 +153,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
         }
     }
 }

@@ -11,15 +11,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::debug;
 
 use super::patience::Patience;
 use super::service;
 use super::session::{ClientIo, Handover, Session};
 use super::state::State;
 use crate::admission::Refused;
+use crate::net::tls::{Acceptor, HandshakeError};
 use crate::net::{Hop, Peer, Stream};
-use crate::telemetry::About;
+use crate::telemetry::{About, TlsFailure};
 use crate::tunnel;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
@@ -37,14 +39,24 @@ enum End {
 }
 
 /// Serves `stream` until it is no HTTP connection any more.
-pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
+pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer) {
+    let accepted = Instant::now();
     let shown = Shown::new(&state);
     let table = state.table();
     let listen = &table.listen;
     let stall = table.stall_timeout;
+    if let Some(acceptor) = &table.tls {
+        // On the heap: most connections have no such future inside.
+        let deadline = accepted + listen.handshake_timeout;
+        match Box::pin(secure(&state, acceptor, stream, &mut peer, deadline)).await {
+            Some(tls) => stream = tls,
+            None => return,
+        }
+    }
     let peer = Arc::new(peer);
+    // The head gets what TLS has left of the time.
     let session =
-        Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, Instant::now()));
+        Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, accepted));
     let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {
@@ -57,7 +69,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
         // Ours tells a slow head from an idle connection.
         .header_read_timeout(None)
         .serve_connection(io, service);
-    let mut alarm = pin!(sleep_until(Instant::now() + listen.handshake_timeout));
+    let mut alarm = pin!(sleep_until(accepted + listen.handshake_timeout));
     let end = poll_fn(|cx| {
         if connection.poll_without_shutdown(cx).is_ready() {
             return Poll::Ready(End::Done);
@@ -97,6 +109,46 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer) {
             }
         }
     }
+}
+
+/// Shakes hands over TLS until `deadline`, and notes in `peer` what that told. None if nothing came of it.
+async fn secure(
+    state: &State,
+    acceptor: &Acceptor,
+    socket: Stream,
+    peer: &mut Peer,
+    deadline: Instant,
+) -> Option<Stream> {
+    let (error, socket) = match timeout_at(deadline, acceptor.accept(socket)).await {
+        Ok(Ok(tls)) => {
+            peer.is_tls = true;
+            peer.subject = tls.subject();
+            return Some(Stream::Tls(tls));
+        }
+        Ok(Err((error, socket))) => (error, socket),
+        Err(_) => {
+            debug!(peer = ?peer.address, "no TLS in time");
+            state.metrics.on_tls_failure(TlsFailure::Timeout);
+            return None;
+        }
+    };
+    debug!(peer = ?peer.address, %error, "no TLS");
+    let reason = match error {
+        HandshakeError::Plaintext => TlsFailure::Plaintext,
+        HandshakeError::Ended | HandshakeError::Io(_) => TlsFailure::Lost,
+        HandshakeError::Certificate(_) => TlsFailure::Certificate,
+        HandshakeError::Protocol(_) => TlsFailure::Protocol,
+    };
+    state.metrics.on_tls_failure(reason);
+    match reason {
+        TlsFailure::Plaintext => refuse(socket, &Refused::Plaintext).await,
+        TlsFailure::Lost => {}
+        _ => {
+            // The alert would be lost with the connection if it ended before what came was read.
+            let _ = timeout(LINGER, linger(socket)).await;
+        }
+    }
+    None
 }
 
 /// hyper takes no smaller buffer.

@@ -34,7 +34,7 @@ use self::accept::Listener;
 use self::state::State;
 use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
 use crate::config::{self, Config, ListenAddress};
-use crate::net;
+use crate::net::{self, tls::TlsError};
 use crate::telemetry::lifecycle::{self, Lifecycle};
 use crate::telemetry::logging::Dropped;
 use crate::telemetry::{Metrics, MetricsError};
@@ -58,6 +58,9 @@ pub enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// There is no TLS with the files that were named.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The metrics could not be declared.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -113,7 +116,7 @@ impl Server {
             admin_address,
             probes: probes.map(|(listener, _)| listener),
             admin_config: config.admin.clone(),
-            state: State::new(config, metrics),
+            state: State::new(config, metrics)?,
         })
     }
 

@@ -5,6 +5,7 @@
 //! 1. A table never changes once it is made: whoever holds one sees one configuration, not two halves.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use super::service::{Load, Mode};
 use super::session::AnswerBody;
 use crate::admission::{self, Doors, Stack};
 use crate::config::{self, Config, PathPattern};
+use crate::net::tls::{Acceptor, Offer, TlsError};
 use crate::telemetry::lifecycle::Lifecycle;
-use crate::telemetry::{Metrics, Registry, RouteMetrics};
+use crate::telemetry::{CertificateKind, Metrics, Registry, RouteMetrics};
 use crate::tunnel;
 use crate::upstream::Upstream;
 
@@ -36,8 +38,12 @@ pub(super) struct State {
 pub(super) struct Table {
     pub(super) listen: config::Listen,
     pub(super) router: Router<Route>,
+    /// Ends TLS for clients, where they have it.
+    pub(super) tls: Option<Acceptor>,
     /// A client that takes not one byte of an HTTP answer for so long is given up.
     pub(super) stall_timeout: Option<Duration>,
+    /// When the first of the certificates that upstreams are shown ends.
+    certificate_expiry: Option<i64>,
     /// The upstream of requests that match no route.
     pub(super) fallback: Arc<Upstream>,
 }
@@ -64,14 +70,17 @@ impl Matched for Route {
 }
 
 impl State {
-    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self {
-            drain: Drain::new(config.drain),
-            registry: Registry::new(Arc::clone(&metrics), config.log.connections),
+    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
+        let (drain, connections) = (config.drain, config.log.connections);
+        let table = Table::new(config, &metrics, None)?;
+        table.tell_expiry(&metrics);
+        Ok(Arc::new(Self {
+            drain: Drain::new(drain),
+            registry: Registry::new(Arc::clone(&metrics), connections),
             lifecycle: Lifecycle::new(),
-            table: ArcSwap::from_pointee(Table::new(config, &metrics)),
+            table: ArcSwap::from_pointee(table),
             metrics,
-        })
+        }))
     }
 
     /// What holds for whoever comes now.
@@ -81,15 +90,23 @@ impl State {
 }
 
 impl Table {
-    fn new(config: Config, metrics: &Arc<Metrics>) -> Self {
+    /// `previous`: what held until now, if anything did.
+    fn new(config: Config, metrics: &Arc<Metrics>, previous: Option<&Self>) -> Result<Self, TlsError> {
+        let tls = config.listen.tls.as_ref().map(|tls| {
+            Acceptor::new(tls, Offer::Http1, previous.and_then(|previous| previous.tls.as_ref()))
+        });
+        let tls = tls.transpose()?;
         let trusted = Arc::new(config.trusted_proxies);
         let mut upstreams = HashMap::new();
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
             // Routes with equal settings share a pool and a bound on dials.
-            let upstream = upstreams
-                .entry(Arc::as_ptr(&route.upstream))
-                .or_insert_with(|| Upstream::new(Arc::clone(&route.upstream), Arc::clone(metrics)));
+            let upstream = match upstreams.entry(Arc::as_ptr(&route.upstream)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    place.insert(Upstream::new(Arc::clone(&route.upstream), Arc::clone(metrics))?)
+                }
+            };
             let tunnel = tunnel::Settings {
                 policy: Arc::clone(&route.policy),
                 upstream_stall: route.upstream.stall_timeout,
@@ -105,11 +122,20 @@ impl Table {
             }));
         }
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
-        Self {
+        Ok(Self {
             listen: config.listen,
+            tls,
+            certificate_expiry: upstreams.values().filter_map(|upstream| upstream.certificate_expiry()).min(),
             stall_timeout: fallback.config.policy.delivery.stall_timeout,
             fallback: Arc::clone(&fallback.upstream),
             router: Router::new(routes, fallback),
-        }
+        })
+    }
+
+    /// Has the metrics tell when its certificates end. For the table that is in force.
+    fn tell_expiry(&self, metrics: &Metrics) {
+        let listen = self.tls.as_ref().map(Acceptor::not_after);
+        metrics.set_certificate_expiry(CertificateKind::Listen, listen);
+        metrics.set_certificate_expiry(CertificateKind::UpstreamClient, self.certificate_expiry);
     }
 }

@@ -11,7 +11,9 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::labels::{By, HandshakeOutcome, Label, Reason, StatusClass, UpstreamErrorKind};
+use super::labels::{
+    By, CertificateKind, HandshakeOutcome, Label, Reason, StatusClass, TlsFailure, UpstreamErrorKind,
+};
 use crate::frame::{CloseCode, code_label};
 
 /// Round trips: from a pod's own host to a phone on a bad line.
@@ -41,6 +43,8 @@ pub struct Metrics {
     connection_duration: HistogramVec,
     upstream_errors: Vec<IntCounter>,
     limit: IntGaugeVec,
+    tls_failures: Vec<IntCounter>,
+    certificate_expiry: IntGaugeVec,
     /// Seconds from the dial to the upstream's answer.
     pub upstream_handshake: Histogram,
     /// Messages from clients.
@@ -85,6 +89,11 @@ impl Metrics {
         d.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let upstream_errors =
             d.counters("upstream_errors_total", "Failures towards an upstream, by kind", &["kind"])?;
+        let tls_failures = d.counters(
+            "tls_handshake_failures_total",
+            "Clients that did not get through their TLS handshake, by the reason",
+            &["reason"],
+        )?;
         Ok(Arc::new(Self {
             clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
             connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
@@ -115,6 +124,12 @@ impl Metrics {
                 &["route"],
             )?,
             upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
+            tls_failures: resolve::<TlsFailure>(&tls_failures, |reason| vec![reason]),
+            certificate_expiry: d.gauges(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When a certificate of ours ends, in seconds since 1970",
+                &["kind"],
+            )?,
             limit: d.gauges("limit", "Bounds in force, by kind", &["kind"])?,
             upstream_handshake: d.histogram(
                 "upstream_handshake_seconds",
@@ -174,6 +189,23 @@ impl Metrics {
     /// Counts a failure towards an upstream.
     pub fn on_upstream_error(&self, kind: UpstreamErrorKind) {
         self.upstream_errors[kind.index()].inc();
+    }
+
+    /// Counts a client that did not get through its TLS handshake.
+    pub fn on_tls_failure(&self, reason: TlsFailure) {
+        self.tls_failures[reason.index()].inc();
+    }
+
+    /// Tells when a certificate ends; `None`: there is none (any more).
+    pub fn set_certificate_expiry(&self, kind: CertificateKind, not_after: Option<i64>) {
+        let labels = [kind.as_str()];
+        match not_after {
+            Some(not_after) => self.certificate_expiry.with_label_values(&labels).set(not_after),
+            None => {
+                // There may never have been one.
+                let _ = self.certificate_expiry.remove_label_values(&labels);
+            }
+        }
     }
 
     /// Tells a bound that is in force.
