@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod pair;
 pub mod proxy;
 pub mod socket;
+pub mod tls;
 pub mod upstream;
 pub mod wait;
 pub mod wire;

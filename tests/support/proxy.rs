@@ -5,10 +5,11 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger::config::Config;
-use outrigger::server::Server;
+use outrigger::config::{Config, ListenTls, UpstreamTls};
+use outrigger::server::{Server, StartError};
 use outrigger::telemetry::lifecycle::Lifecycle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -33,6 +34,8 @@ pub struct Proxy {
 pub struct Builder {
     url: String,
     yaml: String,
+    listen_tls: Option<ListenTls>,
+    upstream_tls: Option<UpstreamTls>,
 }
 
 impl Proxy {
@@ -43,7 +46,7 @@ impl Proxy {
 
     /// In front of whatever is at this address, as `upstream.url` has it.
     pub fn to_url(url: impl Into<String>) -> Builder {
-        Builder { url: url.into(), yaml: String::new() }
+        Builder { url: url.into(), yaml: String::new(), listen_tls: None, upstream_tls: None }
     }
 
     /// The port of clients.
@@ -147,8 +150,30 @@ impl Builder {
         self
     }
 
+    /// Clients come over TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: ListenTls) -> Self {
+        self.listen_tls = Some(tls);
+        self
+    }
+
+    /// The upstream is dialled over TLS.
+    #[must_use]
+    pub fn upstream_tls(mut self, tls: UpstreamTls) -> Self {
+        self.upstream_tls = Some(tls);
+        self
+    }
+
     /// Binds and starts; returns once it listens.
     pub async fn spawn(self) -> Proxy {
+        match self.try_spawn().await {
+            Ok(proxy) => proxy,
+            Err(error) => panic!("the proxy does not start: {error}"),
+        }
+    }
+
+    /// As [`Builder::spawn`], or why it does not start.
+    pub async fn try_spawn(self) -> Result<Proxy, StartError> {
         let defaults = [
             ("listen", "address", "127.0.0.1:0"),
             ("upstream", "url", &self.url),
@@ -158,22 +183,25 @@ impl Builder {
             ("drain", "timeout", "5s"),
         ];
         let text = yaml::fill_in(&self.yaml, &defaults);
-        let config = match Config::from_yaml(&text) {
+        let mut config = match Config::from_yaml(&text) {
             Ok(config) => config,
             Err(error) => panic!("the test's configuration is refused:\n{error}\n---\n{text}"),
         };
-        let server = match Server::bind(config).await {
-            Ok(server) => server,
-            Err(error) => panic!("the proxy does not start: {error}"),
-        };
-        Proxy {
+        config.listen.tls = self.listen_tls;
+        if let Some(tls) = self.upstream_tls {
+            for route in &mut config.routes {
+                Arc::make_mut(&mut route.upstream).tls = Some(tls.clone());
+            }
+        }
+        let server = Server::bind(config).await?;
+        Ok(Proxy {
             address: server.address(),
             admin: server.admin_address(),
             lifecycle: server.lifecycle(),
             running: tokio::spawn(async move {
                 let _ended = server.run().await;
             }),
-        }
+        })
     }
 }
 
