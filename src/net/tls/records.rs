@@ -4,6 +4,7 @@
 //! 1. After [`Records::open`] nothing whole is left in what it was given: what it did not use up is the
 //!    beginning of a record, or of a handshake message.
 //! 2. Records leave in the order they were sealed in: they are numbered.
+//! 3. After an error rustls is not asked again: it may count on bytes that are gone.
 //!
 //! # Why not rustls' buffered connection?
 //! It keeps a buffer of 4 KiB for as long as it lives, and reads no more than that at once: an idle
@@ -88,11 +89,12 @@ pub(super) struct Records {
     pub(super) unsent: Leftover,
     /// The peer has said its close_notify.
     pub(super) has_peer_ended: bool,
+    has_failed: bool,
 }
 
 impl Records {
     pub(super) fn new(end: End) -> Self {
-        Self { end, unsent: Leftover::default(), has_peer_ended: false }
+        Self { end, unsent: Leftover::default(), has_peer_ended: false, has_failed: false }
     }
 
     pub(super) fn state(&self) -> &rustls::CommonState {
@@ -113,6 +115,9 @@ impl Records {
         came: &mut [u8],
         plain: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, Error> {
+        if self.has_failed {
+            return Err(failed());
+        }
         let mut used = 0;
         loop {
             let (discard, step) = self.step(&mut came[used..], None, &mut [], plain);
@@ -122,14 +127,18 @@ impl Records {
                 Ok(Step::PeerEnded) => self.has_peer_ended = true,
                 Ok(Step::Sealed(_) | Step::Idle) => return Ok(used),
                 Err(error) => {
-                    // What it still wants to say about it comes first, then the error again.
-                    while let (more, Ok(Step::More)) = self.step(&mut came[used..], None, &mut [], plain) {
-                        used += more;
+                    // What it has to say about it: while there is some, it looks at nothing else.
+                    while self.state().wants_write() {
+                        if self.step(&mut came[used..], None, &mut [], plain).1.is_err() {
+                            break;
+                        }
                     }
+                    self.has_failed = true;
                     return Err(error);
                 }
             }
             if self.unsent.len() > MAX_UNSENT {
+                self.has_failed = true;
                 return Err(Error::General("the peer does not take the answers it asks for".into()));
             }
         }
@@ -144,14 +153,21 @@ impl Records {
         out: &mut [u8],
         plain: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, Error> {
+        if self.has_failed {
+            return Err(failed());
+        }
         loop {
             let (discard, step) = self.step(held, Some(speech), out, plain);
             held.drain(..discard);
-            match step? {
-                Step::More => {}
-                Step::PeerEnded => self.has_peer_ended = true,
-                Step::Sealed(n) => return Ok(n),
-                Step::Idle => return Err(Error::HandshakeNotComplete),
+            match step {
+                Ok(Step::More) => {}
+                Ok(Step::PeerEnded) => self.has_peer_ended = true,
+                Ok(Step::Sealed(n)) => return Ok(n),
+                Ok(Step::Idle) => return Err(Error::HandshakeNotComplete),
+                Err(error) => {
+                    self.has_failed = true;
+                    return Err(error);
+                }
             }
         }
     }
@@ -172,6 +188,10 @@ impl Records {
             }
         }
     }
+}
+
+fn failed() -> Error {
+    Error::General("the connection has failed before".into())
 }
 
 /// Does what rustls asks for.
