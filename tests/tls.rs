@@ -180,7 +180,10 @@ async fn a_loss_is_a_reset_underneath_tls_too() {
     pair.works().await;
     let Pair { client, mut server, proxy, upstream: _upstream } = pair;
     client.reset();
-    assert!(matches!(server.discard_to_end().await, End::Eof), "a client lost is an orderly end for the server");
+    assert!(
+        matches!(server.discard_to_end().await, End::Eof),
+        "a client lost is an orderly end for the server"
+    );
     proxy.tells("client_lost", None).await;
 }
 
@@ -335,7 +338,11 @@ async fn a_server_whose_certificate_is_not_right_is_sent_nothing_and_the_client_
         assert_eq!(refused.status(), 502, "{what}");
         assert_eq!(refused.header("X-Outrigger-Reason"), Some("upstream_tls"), "{what}");
         let plain = proxy.plain().answer().await.response;
-        assert_eq!((plain.status(), plain.header("X-Outrigger-Reason")), (502, Some("upstream_tls")), "{what}");
+        assert_eq!(
+            (plain.status(), plain.header("X-Outrigger-Reason")),
+            (502, Some("upstream_tls")),
+            "{what}"
+        );
         assert_eq!(upstream.handshakes().len() + upstream.requests().len(), 0, "{what}");
         assert_eq!(proxy.metric("outrigger_upstream_errors_total{kind=\"tls\"}").await, 2.0, "{what}");
     }
@@ -391,7 +398,8 @@ async fn an_upstream_that_wants_a_certificate_is_shown_ours() {
         .await;
     proxy.dial().open().await;
     // 2040-01-02, as the support code issues them.
-    let expiry = proxy.metric("outrigger_tls_certificate_expiry_timestamp_seconds{kind=\"upstream_client\"}").await;
+    let expiry =
+        proxy.metric("outrigger_tls_certificate_expiry_timestamp_seconds{kind=\"upstream_client\"}").await;
     assert_eq!(expiry, 2_209_075_200.0);
 }
 
@@ -411,7 +419,8 @@ async fn files_that_do_not_fit_are_refused_at_the_start_with_their_names_and_wit
     let good = tls::listen();
     let other = Authority::known().issue(&["127.0.0.1"], "other");
     let foreign_key = tls::file("other.key", &other.key);
-    let garbage = tls::file("garbage.pem", "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n");
+    let garbage =
+        tls::file("garbage.pem", "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n");
     let torn = tls::file("torn.pem", "-----BEGIN PRIVATE KEY-----\nhunter2!\n");
     let empty = tls::file("empty.pem", "");
     let with = |change: &dyn Fn(&mut outrigger::config::ListenTls)| {
@@ -420,11 +429,23 @@ async fn files_that_do_not_fit_are_refused_at_the_start_with_their_names_and_wit
         listen
     };
     let cases = [
-        (with(&|listen| listen.key = foreign_key.clone()), "listen.tls.key_file: the private key in other.key"),
+        (
+            with(&|listen| listen.key = foreign_key.clone()),
+            "listen.tls.key_file: the private key in other.key",
+        ),
         (with(&|listen| listen.cert = empty.clone()), "listen.tls.cert_file: empty.pem holds no certificate"),
-        (with(&|listen| listen.cert = good.key.clone()), "listen.tls.cert_file: key.pem holds no certificate"),
-        (with(&|listen| listen.cert = garbage.clone()), "listen.tls.cert_file: the certificate in garbage.pem"),
-        (with(&|listen| listen.key = good.cert.clone()), "listen.tls.key_file: cert.pem holds no private key"),
+        (
+            with(&|listen| listen.cert = good.key.clone()),
+            "listen.tls.cert_file: key.pem holds no certificate",
+        ),
+        (
+            with(&|listen| listen.cert = garbage.clone()),
+            "listen.tls.cert_file: the certificate in garbage.pem",
+        ),
+        (
+            with(&|listen| listen.key = good.cert.clone()),
+            "listen.tls.key_file: cert.pem holds no private key",
+        ),
         (with(&|listen| listen.key = torn.clone()), "listen.tls.key_file: the private key in torn.pem"),
         (
             with(&|listen| {
@@ -464,8 +485,7 @@ async fn http_in_the_clear_on_the_tls_port_is_answered_in_words() {
 #[tokio::test]
 async fn accept_loop_stall() {
     let upstream = Upstream::echo().await;
-    let proxy =
-        Proxy::to(&upstream).yaml("listen: {handshake_timeout: 2s}").tls(tls::listen()).spawn().await;
+    let proxy = Proxy::to(&upstream).yaml("listen: {handshake_timeout: 2s}").tls(tls::listen()).spawn().await;
     let since = Instant::now();
     let mut slow = Vec::new();
     for _ in 0..20 {
@@ -500,11 +520,8 @@ async fn a_client_over_tls_that_does_not_read_its_answer_is_given_up() {
     use support::upstream::Plain;
     let body = vec![b'x'; 8 << 20];
     let upstream = Upstream::builder().on_request(Plain::Fixed(200, Vec::new(), body)).spawn().await;
-    let proxy = Proxy::to(&upstream)
-        .yaml("policy: {delivery: {stall_timeout: 1s}}")
-        .tls(tls::listen())
-        .spawn()
-        .await;
+    let proxy =
+        Proxy::to(&upstream).yaml("policy: {delivery: {stall_timeout: 1s}}").tls(tls::listen()).spawn().await;
     let mut link = proxy.plain().receive_buffer(16 * 1024).tls(tls::client()).send().await;
     link.stop_reading();
     eventually(DEADLINE, || async { proxy.metric("outrigger_http_connections").await == 0.0 }).await;
@@ -513,10 +530,9 @@ async fn a_client_over_tls_that_does_not_read_its_answer_is_given_up() {
 #[tokio::test]
 async fn a_unix_socket_can_have_tls_too() {
     let path = std::env::temp_dir().join(format!("outrigger-tls-{}.sock", std::process::id()));
-    let upstream = Upstream::builder().unix().tls(Authority::server(
-        &Authority::known().issue(&["app.example"], "u"),
-        None,
-    ));
+    let upstream = Upstream::builder()
+        .unix()
+        .tls(Authority::server(&Authority::known().issue(&["app.example"], "u"), None));
     let upstream = upstream.spawn().await;
     let config = UpstreamTls { server_name: Some("app.example".into()), ..tls::upstream() };
     let proxy = Proxy::to(&upstream)

@@ -55,8 +55,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer)
     }
     let peer = Arc::new(peer);
     // The head gets what TLS has left of the time.
-    let session =
-        Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, accepted));
+    let session = Session::new(Patience::new(listen.handshake_timeout, listen.keep_alive, stall, accepted));
     let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {

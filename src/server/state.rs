@@ -92,9 +92,10 @@ impl State {
 impl Table {
     /// `previous`: what held until now, if anything did.
     fn new(config: Config, metrics: &Arc<Metrics>, previous: Option<&Self>) -> Result<Self, TlsError> {
-        let tls = config.listen.tls.as_ref().map(|tls| {
-            Acceptor::new(tls, Offer::Http1, previous.and_then(|previous| previous.tls.as_ref()))
-        });
+        let tls =
+            config.listen.tls.as_ref().map(|tls| {
+                Acceptor::new(tls, Offer::Http1, previous.and_then(|previous| previous.tls.as_ref()))
+            });
         let tls = tls.transpose()?;
         let trusted = Arc::new(config.trusted_proxies);
         let mut upstreams = HashMap::new();

@@ -36,12 +36,7 @@ impl Pair {
     }
 
     /// As [`Pair::shaped`], over TLS on the hops that are told.
-    pub async fn secured(
-        yaml: &str,
-        client: bool,
-        server: bool,
-        shape: impl FnOnce(Dial) -> Dial,
-    ) -> Self {
+    pub async fn secured(yaml: &str, client: bool, server: bool, shape: impl FnOnce(Dial) -> Dial) -> Self {
         let mut upstream = Upstream::builder().by_hand();
         if server {
             upstream = upstream.tls(tls::server());

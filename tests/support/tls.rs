@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use outrigger::config::{ClientCertificates, File, Identity, ListenTls, TlsVersion, UpstreamTls};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -65,7 +63,11 @@ impl Authority {
     }
 
     /// A client that believes this authority, and shows `identity`.
-    pub fn client(&self, identity: Option<&Pem>, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    pub fn client(
+        &self,
+        identity: Option<&Pem>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(versions)
             .expect("versions")

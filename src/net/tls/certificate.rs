@@ -190,7 +190,10 @@ mod tests {
         let cases: [(&[(DnType, &str)], Option<&str>); 7] = [
             (&[org.clone(), (DnType::CommonName, "alice")], Some("alice")),
             (&[(DnType::CountryName, "DE"), org], Some("O=Acme\\, Inc.\\ ,C=DE")),
-            (&[(DnType::OrganizationalUnitName, "#1"), (DnType::OrganizationName, "a+b")], Some("O=a\\+b,OU=\\#1")),
+            (
+                &[(DnType::OrganizationalUnitName, "#1"), (DnType::OrganizationName, "a+b")],
+                Some("O=a\\+b,OU=\\#1"),
+            ),
             (&[], None),
             (&[(DnType::CommonName, "Zoë")], None),
             (&[(DnType::CommonName, " admin")], None),

@@ -110,11 +110,7 @@ impl Records {
 
     /// Deals with what came; answers how much of it, from the front, is used up. May leave something to be
     /// sent, even if it fails: the alert that tells why.
-    pub(super) fn open(
-        &mut self,
-        came: &mut [u8],
-        plain: &mut dyn FnMut(&[u8]),
-    ) -> Result<usize, Error> {
+    pub(super) fn open(&mut self, came: &mut [u8], plain: &mut dyn FnMut(&[u8])) -> Result<usize, Error> {
         if self.has_failed {
             return Err(failed());
         }

@@ -75,9 +75,9 @@ impl Acceptor {
                 let roots = Arc::new(certificate::roots(KEY, ca)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
                 let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
-                let verifier = verifier.build().map_err(|error| {
-                    TlsError::unusable(KEY, &ca.path, "certificate authority", error)
-                })?;
+                let verifier = verifier
+                    .build()
+                    .map_err(|error| TlsError::unusable(KEY, &ca.path, "certificate authority", error))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };

@@ -162,9 +162,8 @@ impl Tls {
     fn say(&mut self, speech: Speech<'_>, push: Push<'_>) -> io::Result<()> {
         let Self { socket, records, incoming, plain, sent, .. } = self;
         scratch::with(|scratch| {
-            let len = records
-                .seal(incoming, speech, scratch, &mut |bytes| plain.push(bytes))
-                .map_err(broken)?;
+            let len =
+                records.seal(incoming, speech, scratch, &mut |bytes| plain.push(bytes)).map_err(broken)?;
             let sealed = &scratch[..len];
             let mut at = 0;
             while at < len && records.unsent.is_empty() {
