@@ -75,7 +75,7 @@ async fn an_idle_connection_over_tls() {
             .expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let told = lines.by_ref().find_map(|line| line.strip_prefix("listening on ").map(str::to_owned));
-        let address = told.expect("it listens").parse().expect("an address");
+        let address: std::net::SocketAddr = told.expect("it listens").parse().expect("an address");
         let mut open: Vec<RawClient> = Vec::new();
         let mut before = 0;
         // The first ones are for what is made once.
@@ -84,7 +84,7 @@ async fn an_idle_connection_over_tls() {
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 before = pss(child.id());
             }
-            let dial = RawClient::dial::<std::net::SocketAddr>(address);
+            let dial = RawClient::dial(address);
             let dial = if hops.contains("client") { dial.tls(tls::client()) } else { dial };
             open.push(dial.open().await);
         }

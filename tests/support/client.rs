@@ -203,7 +203,7 @@ impl Dial {
         let socket = Socket::connect(&self.to, self.receive_buffer, self.send_buffer).await?;
         let socket = match self.tls {
             None => socket,
-            Some(config) => timeout(DEADLINE, socket.secure(config)).await??,
+            Some(config) => timeout(DEADLINE, Box::pin(socket.secure(config))).await??,
         };
         Ok(Link::new(socket, Role::Client, format!("client of {}", self.to)))
     }

@@ -174,7 +174,9 @@ mod tests {
 
     use super::*;
 
-    fn der(parts: &[(DnType, &str)]) -> Vec<u8> {
+    type Part<'a> = (DnType, &'a str);
+
+    fn der(parts: &[Part<'_>]) -> Vec<u8> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = DistinguishedName::new();
         for (kind, value) in parts {
@@ -187,7 +189,7 @@ mod tests {
     fn a_subject_is_the_common_name_or_the_whole_name_and_fits_a_header() {
         let long = "x".repeat(MAX_SUBJECT + 1);
         let org = (DnType::OrganizationName, "Acme, Inc. ");
-        let cases: [(&[(DnType, &str)], Option<&str>); 7] = [
+        let cases: [(&[Part<'_>], Option<&str>); 7] = [
             (&[org.clone(), (DnType::CommonName, "alice")], Some("alice")),
             (&[(DnType::CountryName, "DE"), org], Some("O=Acme\\, Inc.\\ ,C=DE")),
             (

@@ -314,7 +314,7 @@ fn take_in(socket: Socket, name: String, shared: &Arc<Shared>) -> impl Future<Ou
     async move {
         let socket = match tls {
             None => socket,
-            Some(config) => match socket.accept_secure(config).await {
+            Some(config) => match Box::pin(socket.accept_secure(config)).await {
                 Ok(socket) => socket,
                 Err(_) => return,
             },
