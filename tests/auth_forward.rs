@@ -16,7 +16,7 @@ async fn asking(upstream: &Upstream, url: String) -> Proxy {
     let forward = ForwardAuth { url, timeout, user_header: "x-user-id".into() };
     Proxy::to(upstream)
         .policy(move |policy| {
-            policy.auth = Some(Auth::Forward(forward));
+            policy.auth = Some(Auth::Forward(forward.clone()));
             policy.http.mode = HttpMode::Guard;
         })
         .spawn()

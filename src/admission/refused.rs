@@ -24,6 +24,9 @@ pub enum Refused {
     /// The request could not be read.
     #[error("the request could not be read as HTTP/1.1")]
     Unreadable,
+    /// HTTP in the clear where TLS is spoken.
+    #[error("this port speaks TLS: ask for https:// or wss://")]
+    Plaintext,
     /// Above `listen.max_header_bytes`, or above a hundred headers.
     #[error("the request's head is larger than this proxy takes (listen.max_header_bytes)")]
     HeadTooLarge,
@@ -160,6 +163,7 @@ impl Refused {
             Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
             Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
             Self::Unreadable => fault(StatusCode::BAD_REQUEST, "malformed_request"),
+            Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
             Self::TooSlow => fault(StatusCode::REQUEST_TIMEOUT, "handshake_timeout"),
             Self::Unsupported(_) => fault(StatusCode::NOT_IMPLEMENTED, "unsupported_request"),
@@ -219,6 +223,9 @@ impl Refused {
                 }
                 UpstreamError::Dial(DialError::Io { .. }) => {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_unreachable", Outcome::Unreachable)
+                }
+                UpstreamError::Dial(DialError::Tls { .. }) => {
+                    upstream(StatusCode::BAD_GATEWAY, "upstream_tls", Outcome::Unreachable)
                 }
                 UpstreamError::Timeout(_) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
@@ -292,6 +299,9 @@ impl Refused {
     /// Addresses of upstreams are for operators: clients get the kind of failure only.
     fn text(&self) -> String {
         match self {
+            Self::Upstream(UpstreamError::Dial(DialError::Tls { .. })) => {
+                "the upstream is there, but no TLS could be had with it\n".into()
+            }
             Self::Upstream(UpstreamError::Dial(_)) => "the upstream cannot be reached\n".into(),
             Self::Upstream(UpstreamError::Broken(_)) => "the upstream broke off\n".into(),
             other => format!("{other}\n"),
@@ -310,6 +320,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::net::tls::HandshakeError;
     use crate::upstream::BadUpgrade;
 
     /// One of each. The match has no `_` arm: whoever adds a variant is sent here.
@@ -317,10 +328,13 @@ mod tests {
         let dial =
             DialError::Io { target: "10.1.2.3:3000".into(), source: io::ErrorKind::ConnectionRefused.into() };
         let late = DialError::Timeout { target: "10.1.2.3:3000".into(), after: Duration::from_secs(1) };
+        let tls = DialError::Tls { target: "10.1.2.3:3000".into(), source: HandshakeError::Ended };
         let all = vec![
             Refused::Malformed("the key is not 16 bytes in base64"),
             Refused::Version,
             Refused::Unreadable,
+            Refused::Plaintext,
+            Refused::Plaintext,
             Refused::HeadTooLarge,
             Refused::TooSlow,
             Refused::Unsupported("CONNECT"),
@@ -339,6 +353,7 @@ mod tests {
             Refused::AuthUnavailable,
             Refused::Upstream(dial.into()),
             Refused::Upstream(late.into()),
+            Refused::Upstream(tls.into()),
             Refused::Upstream(UpstreamError::Timeout(Duration::from_secs(1))),
             Refused::Upstream(UpstreamError::Broken("10.1.2.3".into())),
             Refused::Upstream(UpstreamError::BadUpgrade(BadUpgrade::Accept)),
@@ -349,6 +364,7 @@ mod tests {
         for refused in &all {
             match refused {
                 Refused::Malformed(_)
+                | Refused::Plaintext
                 | Refused::Version
                 | Refused::Unreadable
                 | Refused::HeadTooLarge
@@ -364,7 +380,9 @@ mod tests {
                 | Refused::Forwarded(_)
                 | Refused::AuthUnavailable => {}
                 Refused::Upstream(error) => match error {
-                    UpstreamError::Dial(DialError::Timeout { .. } | DialError::Io { .. })
+                    UpstreamError::Dial(
+                        DialError::Timeout { .. } | DialError::Io { .. } | DialError::Tls { .. },
+                    )
                     | UpstreamError::Timeout(_)
                     | UpstreamError::Broken(_)
                     | UpstreamError::BadUpgrade(_)

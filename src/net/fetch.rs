@@ -9,9 +9,7 @@
 //! What an answer means; how many are asked for at once (whoever asks has a bound of its own).
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,16 +18,12 @@ use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::Stream;
+use super::tls::{self, Authorities, TlsError};
 
 /// Idle connections kept for one client: as many as handshakes wait at once in quiet times.
 const MAX_IDLE: usize = 32;
@@ -44,12 +38,9 @@ pub enum FetchError {
     /// Not `http` or `https`, or without a host.
     #[error("it is not a URL with http:// or https:// and a host")]
     Url,
-    /// There is nothing to check a server's certificate with.
-    #[error("no certificate authority was found on this system (SSL_CERT_FILE names a file of them)")]
-    NoRoots,
     /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[source] tokio_rustls::rustls::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Not within the deadline.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -68,25 +59,25 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// For one URL. With `https` it loads the system's authorities.
+    /// For one URL, which the setting `key` names. `https` is checked with the system's authorities.
     ///
     /// # Errors
     /// It is no URL of ours, or there are no authorities.
-    pub fn new(url: &str) -> Result<(Self, Uri), FetchError> {
+    pub fn new(key: &'static str, url: &str) -> Result<(Self, Uri), FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
         if uri.host().is_none_or(str::is_empty) {
             return Err(FetchError::Url);
         }
         let tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => None,
-            Some(scheme) if *scheme == Scheme::HTTPS => Some(system_tls()?),
+            Some(scheme) if *scheme == Scheme::HTTPS => Some(tls::Connector::new(key, Authorities::System)?),
             _ => return Err(FetchError::Url),
         };
         Ok((Self::with_tls(tls), uri))
     }
 
     /// With TLS as it is set up there.
-    fn with_tls(tls: Option<Arc<ClientConfig>>) -> Self {
+    fn with_tls(tls: Option<tls::Connector>) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
@@ -135,36 +126,17 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> FetchError {
     FetchError::Broken(cause.to_string())
 }
 
-fn system_tls() -> Result<Arc<ClientConfig>, FetchError> {
-    let mut roots = RootCertStore::empty();
-    // Single ones that cannot be read are no reason to do without the others.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(FetchError::NoRoots);
-    }
-    trusting(roots)
-}
-
-fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, FetchError> {
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(FetchError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
 /// Connects, and speaks TLS where the URL says `https`.
 #[derive(Debug, Clone)]
 struct Connector {
     http: HttpConnector,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<tls::Connector>,
 }
 
 type ConnectError = Box<dyn std::error::Error + Send + Sync>;
 
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<Transport>;
+    type Response = TokioIo<Stream>;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
 
@@ -177,69 +149,26 @@ impl tower::Service<Uri> for Connector {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let connecting = self.http.call(uri);
         Box::pin(async move {
-            let tcp = connecting.await?.into_inner();
-            let Some(tls) = tls else { return Ok(TokioIo::new(Transport::Plain(tcp))) };
-            let stream = TlsConnector::from(tls).connect(ServerName::try_from(host)?, tcp).await?;
-            Ok(TokioIo::new(Transport::Tls(Box::new(stream))))
+            let stream = Stream::Tcp(connecting.await?.into_inner());
+            let Some(tls) = tls else { return Ok(TokioIo::new(stream)) };
+            Ok(TokioIo::new(Stream::Tls(tls.connect(stream, &host).await?)))
         })
-    }
-}
-
-/// What a request travels over.
-#[derive(Debug)]
-enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connection for Transport {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use rustls::ServerConfig;
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::PrivateKeyDer;
+    use std::sync::Arc;
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
-    use tokio_rustls::rustls::ServerConfig;
-    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
     use super::*;
+    use crate::config::File;
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -279,7 +208,7 @@ mod tests {
 
     async fn ask(answer: &'static [u8], max_body: usize) -> Result<Response<Bytes>, FetchError> {
         let port = answering(answer, None).await;
-        let (fetch, uri) = Fetch::new(&format!("http://127.0.0.1:{port}/keys?secret=1")).unwrap();
+        let (fetch, uri) = Fetch::new("x", &format!("http://127.0.0.1:{port}/keys?secret=1")).unwrap();
         fetch.send(get(&uri), Duration::from_millis(500), max_body).await
     }
 
@@ -328,14 +257,18 @@ mod tests {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
         let port = answering(answer, Some(TlsAcceptor::from(Arc::new(server)))).await;
 
-        let mut roots = RootCertStore::empty();
-        roots.add(ca_cert.der().clone()).unwrap();
-        let known = Fetch::with_tls(Some(trusting(roots).unwrap()));
+        let believing = |pem: String| {
+            let file = File { path: "ca.pem".into(), contents: pem.into_bytes().into() };
+            let authorities = Authorities::File { key: "x", file: &file };
+            Fetch::with_tls(Some(tls::Connector::new("x", authorities).unwrap()))
+        };
+        let known = believing(ca_cert.pem());
         let uri = |host: &str| format!("https://{host}:{port}/").parse::<Uri>().unwrap();
         assert_eq!(known.send(get(&uri("localhost")), SOON, 10).await.unwrap().body(), "hi");
         let wrong_name = known.send(get(&uri("127.0.0.1")), SOON, 10).await.unwrap_err();
         assert!(wrong_name.to_string().contains("certificate"), "{wrong_name}");
-        let stranger = Fetch::with_tls(Some(trusting(RootCertStore::empty()).unwrap()));
+        let other = CertificateParams::new(Vec::new()).unwrap().self_signed(&KeyPair::generate().unwrap());
+        let stranger = believing(other.unwrap().pem());
         let unknown = stranger.send(get(&uri("localhost")), SOON, 10).await.unwrap_err();
         assert!(unknown.to_string().contains("certificate"), "{unknown}");
     }
@@ -343,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn only_urls_of_the_web_are_taken() {
         for bad in ["", "keys", "/keys", "ftp://a/keys", "unix:///run/a.sock", "http://", "http:///keys"] {
-            assert!(matches!(Fetch::new(bad), Err(FetchError::Url)), "{bad}");
+            assert!(matches!(Fetch::new("x", bad), Err(FetchError::Url)), "{bad}");
         }
     }
 }

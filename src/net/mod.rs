@@ -9,6 +9,7 @@ mod peer;
 pub mod proxy_protocol;
 mod socket;
 mod stream;
+pub mod tls;
 
 pub use fetch::{Fetch, FetchError};
 pub use http2::Http2;

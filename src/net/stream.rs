@@ -1,14 +1,16 @@
 //! A byte stream of either hop.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::http2::Http2;
+use super::tls::Tls;
 
 /// What a link runs over. An enum and no trait object: the relay calls it for every read and write.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// One stream of an HTTP/2 connection.
     Http2(Box<Http2>),
+    /// TLS over one of them.
+    Tls(Box<Tls>),
 }
 
 /// One hop of a connection, as the handshake leaves it.
@@ -35,10 +39,11 @@ impl Stream {
     ///
     /// # Errors
     /// `WouldBlock` if that is nothing; else the connection is broken.
-    pub fn write_now(&self, buf: &[u8]) -> io::Result<usize> {
+    pub fn write_now(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => SockRef::from(tcp).send(buf),
-            Self::Unix(unix) => SockRef::from(unix).send(buf),
+            Self::Tcp(tcp) => SockRef::from(&*tcp).send(buf),
+            Self::Unix(unix) => SockRef::from(&*unix).send(buf),
+            Self::Tls(tls) => tls.write_now(buf),
             // It has no kernel to ask: its task is woken for each byte that the peer has room for.
             Self::Http2(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -50,6 +55,60 @@ impl Stream {
         matches!(self, Self::Http2(_))
     }
 
+    /// Bytes that were accepted by a write and are not with the kernel yet: a flush is due.
+    pub fn unsent(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => 0,
+            Self::Tls(tls) => tls.unsent(),
+        }
+    }
+
+    /// Bytes that the stream holds in this process, in either direction.
+    pub fn held(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => 0,
+            Self::Tls(tls) => tls.held(),
+        }
+    }
+
+    /// How much the kernel has ever taken, where an accepted write does not tell.
+    pub fn sent(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => None,
+            Self::Tls(tls) => Some(tls.sent()),
+        }
+    }
+
+    /// Says, before an orderly end, that it is one, where the protocol has words for that and it takes no
+    /// waiting.
+    pub fn say_goodbye(&mut self) {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => {}
+            Self::Tls(tls) => tls.say_goodbye(),
+        }
+    }
+
+    /// Whether the peer has ended or reset its side, though what it said before may not be read yet. Some
+    /// streams have to be asked with `task`, which is then woken when it does.
+    pub fn is_read_closed(&mut self, task: &mut Context<'_>) -> bool {
+        match self {
+            Self::Tls(tls) => tls.has_peer_ended() || tls.socket().is_socket_closed(),
+            Self::Http2(stream) => stream.is_reset(task),
+            Self::Tcp(_) | Self::Unix(_) => self.is_socket_closed(),
+        }
+    }
+
+    /// What the kernel says of the other end.
+    fn is_socket_closed(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let ready = match self {
+            Self::Tcp(tcp) => pin!(tcp.ready(Interest::READABLE)).poll(&mut cx),
+            Self::Unix(unix) => pin!(unix.ready(Interest::READABLE)).poll(&mut cx),
+            Self::Tls(_) | Self::Http2(_) => return false,
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
     /// Makes the coming drop send a reset rather than an orderly end, and lets the kernel forget what
     /// the peer did not take. Unix sockets know no reset.
     pub fn reset_on_drop(&self) {
@@ -58,6 +117,7 @@ impl Stream {
             Self::Tcp(tcp) => drop(SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO))),
             Self::Unix(_) => {}
             Self::Http2(stream) => stream.reset_on_drop(),
+            Self::Tls(tls) => tls.socket().reset_on_drop(),
         }
     }
 }
@@ -68,6 +128,7 @@ impl AsyncRead for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
             Self::Http2(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
         }
     }
 }
@@ -78,6 +139,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
             Self::Http2(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_write(cx, buf),
         }
     }
 
@@ -90,11 +152,17 @@ impl AsyncWrite for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
             Self::Http2(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
         }
     }
 
+    /// Pieces are sealed one by one: whoever has several had better put them together.
     fn is_write_vectored(&self) -> bool {
-        true
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tls(_) => false,
+            Self::Http2(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -102,6 +170,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
             Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
         }
     }
 
@@ -110,6 +179,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
             Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
         }
     }
 }

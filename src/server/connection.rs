@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::debug;
 
 use super::crowd::Busy;
 use super::http2;
@@ -22,8 +24,9 @@ use super::service;
 use super::session::{ClientIo, Handover, Next, Session};
 use super::state::State;
 use crate::admission::Refused;
+use crate::net::tls::{Acceptor, HandshakeError, Protocol};
 use crate::net::{Hop, Peer, Stream};
-use crate::telemetry::About;
+use crate::telemetry::{About, TlsFailure};
 use crate::tunnel;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
@@ -53,9 +56,22 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     if !preface::read(&state, &table, &mut stream, &mut peer, deadline).await {
         return;
     }
+    let mut is_http2 = false;
+    if let Some(acceptor) = &table.tls {
+        // On the heap: most connections have no such future inside.
+        match Box::pin(secure(&state, acceptor, stream, &mut peer, deadline)).await {
+            Some((tls, agreed)) => (stream, is_http2) = (tls, agreed),
+            None => return,
+        }
+    }
     let peer = Arc::new(peer);
     let patience = Patience::new(listen.handshake_timeout, listen.keep_alive, stall, busy.since());
     let session = Session::new(patience, busy);
+    if let Some(settings) = listen.http2.filter(|_| is_http2) {
+        drop(shown);
+        return Box::pin(http2::serve(&state, &peer, settings, stream, Bytes::new(), deadline, session))
+            .await;
+    }
     let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {
@@ -121,6 +137,48 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
             }
         }
     }
+}
+
+/// Shakes hands over TLS until `deadline`, and notes in `peer` what that told; also whether HTTP/2 is to be
+/// spoken. None if nothing came of it.
+async fn secure(
+    state: &State,
+    acceptor: &Acceptor,
+    socket: Stream,
+    peer: &mut Peer,
+    deadline: Instant,
+) -> Option<(Stream, bool)> {
+    let (error, socket) = match timeout_at(deadline, acceptor.accept(socket)).await {
+        Ok(Ok(tls)) => {
+            peer.is_tls = true;
+            peer.subject = tls.subject();
+            let is_http2 = tls.protocol() == Protocol::Http2;
+            return Some((Stream::Tls(tls), is_http2));
+        }
+        Ok(Err((error, socket))) => (error, socket),
+        Err(_) => {
+            debug!(peer = ?peer.address, "no TLS in time");
+            state.metrics.on_tls_failure(TlsFailure::Timeout);
+            return None;
+        }
+    };
+    debug!(peer = ?peer.address, %error, "no TLS");
+    let reason = match error {
+        HandshakeError::Plaintext => TlsFailure::Plaintext,
+        HandshakeError::Ended | HandshakeError::Io(_) => TlsFailure::Lost,
+        HandshakeError::Certificate(_) => TlsFailure::Certificate,
+        HandshakeError::Protocol(_) => TlsFailure::Protocol,
+    };
+    state.metrics.on_tls_failure(reason);
+    match reason {
+        TlsFailure::Plaintext => refuse(socket, &Refused::Plaintext).await,
+        TlsFailure::Lost => {}
+        _ => {
+            // The alert would be lost with the connection if it ended before what came was read.
+            let _ = timeout(LINGER, linger(socket)).await;
+        }
+    }
+    None
 }
 
 /// hyper takes no smaller buffer.

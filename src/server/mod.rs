@@ -40,8 +40,8 @@ use tokio::time::timeout;
 
 use self::accept::Listener;
 use self::state::State;
+pub use self::state::TableError;
 use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
-use crate::admission::AuthError;
 use crate::config::{self, Config, ListenAddress};
 use crate::net;
 use crate::telemetry::lifecycle::{self, Lifecycle};
@@ -70,9 +70,9 @@ pub enum StartError {
     /// The metrics could not be declared.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// Credentials could not be checked with what the configuration gives.
+    /// Something that settings name cannot be used.
     #[error(transparent)]
-    Auth(#[from] AuthError),
+    Table(#[from] TableError),
 }
 
 /// A proxy with its ports open.

@@ -164,11 +164,17 @@ impl AsyncWrite for ClientIo {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = self.stream.sent();
         let result = Pin::new(&mut self.stream).poll_flush(cx);
+        if before.is_some() {
+            // What was accepted before had still to be taken.
+            let took = result.is_ready() || self.stream.sent() != before;
+            self.session.patience().on_write(took, Instant::now());
+        }
         if result.is_ready() {
             let is_idle = self.session.patience().on_flushed(Instant::now());
             if is_idle {

@@ -188,12 +188,40 @@ labels! {
         Connect = "connect",
         /// No connection in time.
         ConnectTimeout = "connect_timeout",
+        /// A connection, but no TLS over it.
+        Tls = "tls",
         /// No answer in time.
         ResponseTimeout = "response_timeout",
         /// The connection ended, or what came was not HTTP.
         Broken = "broken",
         /// A 101 that is none.
         BadUpgrade = "bad_upgrade",
+    }
+}
+
+labels! {
+    /// Why a client did not get through its TLS handshake (`outrigger_tls_handshake_failures_total{reason}`).
+    TlsFailure {
+        /// `listen.handshake_timeout`
+        Timeout = "timeout",
+        /// It spoke HTTP in the clear.
+        Plaintext = "plaintext",
+        /// One side did not believe the other's certificate, or saw none.
+        Certificate = "certificate",
+        /// No version, cipher or protocol in common, or not TLS at all.
+        Protocol = "protocol",
+        /// It went away.
+        Lost = "lost",
+    }
+}
+
+labels! {
+    /// Which certificate of ours (`outrigger_tls_certificate_expiry_timestamp_seconds{kind}`).
+    CertificateKind {
+        /// `listen.tls.cert_file`
+        Listen = "listen",
+        /// `upstream.tls.cert_file`, of all upstreams the one that ends first.
+        UpstreamClient = "upstream_client",
     }
 }
 
@@ -252,6 +280,8 @@ mod tests {
         check::<AuthFailure>();
         check::<JwksOutcome>();
         check::<UpstreamErrorKind>();
+        check::<TlsFailure>();
+        check::<CertificateKind>();
         check::<StatusClass>();
     }
 }

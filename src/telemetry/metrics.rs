@@ -13,8 +13,8 @@ use prometheus::{
 };
 
 use super::labels::{
-    AuthFailure, By, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault, Reason,
-    StatusClass, UpstreamErrorKind,
+    AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
+    Reason, StatusClass, TlsFailure, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -49,6 +49,8 @@ pub struct Metrics {
     proxy_errors: Vec<IntCounter>,
     auth_failures: Vec<IntCounter>,
     jwks_fetches: Vec<IntCounter>,
+    tls_failures: Vec<IntCounter>,
+    certificate_expiry: IntGaugeVec,
     /// Seconds from the dial to the upstream's answer.
     pub upstream_handshake: Histogram,
     /// Messages from clients.
@@ -124,6 +126,11 @@ impl Metrics {
         )?;
         let jwks_fetches =
             d.counters("jwks_fetches_total", "Fetches of key sets by URL, by outcome", &["outcome"])?;
+        let tls_failures = d.counters(
+            "tls_handshake_failures_total",
+            "Clients that did not get through their TLS handshake, by the reason",
+            &["reason"],
+        )?;
         Ok(Arc::new(Self {
             clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
             connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
@@ -159,6 +166,12 @@ impl Metrics {
             proxy_errors: resolve::<ProxyFault>(&proxy_errors, |reason| vec![reason]),
             auth_failures: resolve::<AuthFailure>(&auth_failures, |reason| vec![reason]),
             jwks_fetches: resolve::<JwksOutcome>(&jwks_fetches, |outcome| vec![outcome]),
+            tls_failures: resolve::<TlsFailure>(&tls_failures, |reason| vec![reason]),
+            certificate_expiry: d.gauges(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When a certificate of ours ends, in seconds since 1970",
+                &["kind"],
+            )?,
             upstream_handshake: d.histogram(
                 "upstream_handshake_seconds",
                 "From the dial to the upstream's answer to a WebSocket handshake",
@@ -248,6 +261,23 @@ impl Metrics {
     /// Counts a failure towards an upstream.
     pub fn on_upstream_error(&self, kind: UpstreamErrorKind) {
         self.upstream_errors[kind.index()].inc();
+    }
+
+    /// Counts a client that did not get through its TLS handshake.
+    pub fn on_tls_failure(&self, reason: TlsFailure) {
+        self.tls_failures[reason.index()].inc();
+    }
+
+    /// Tells when a certificate ends; `None`: there is none (any more).
+    pub fn set_certificate_expiry(&self, kind: CertificateKind, not_after: Option<i64>) {
+        let labels = [kind.as_str()];
+        match not_after {
+            Some(not_after) => self.certificate_expiry.with_label_values(&labels).set(not_after),
+            None => {
+                // There may never have been one.
+                let _ = self.certificate_expiry.remove_label_values(&labels);
+            }
+        }
     }
 
     /// Counts credentials that were not taken.

@@ -9,8 +9,8 @@ pub mod redact;
 mod registry;
 
 pub use labels::{
-    AuthFailure, By, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault, Reason,
-    StatusClass, UpstreamErrorKind,
+    AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
+    Reason, StatusClass, TlsFailure, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
 pub use registry::{About, Command, Ended, Handle, Live, Registry};

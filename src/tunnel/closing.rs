@@ -236,14 +236,14 @@ fn step(link: &mut Link, peer: &Link, is_slow: bool, cx: &mut Context<'_>, now: 
         }
         Farewell::End => {
             let is_said = matches!(link.writing, Writing::EndSaid | Writing::Broken);
-            if is_said || link.egress.is_empty() && link.say_end(cx) {
+            if is_said || link.is_flushed() && link.say_end(cx) {
                 link.farewell = Farewell::Nothing;
             }
         }
         Farewell::Reset(words) => {
             if let Some(words) = words
                 && link.takes_frames()
-                && link.egress.is_empty()
+                && link.is_flushed()
                 && peer.scanner.at_frame_edge()
             {
                 link.say(words, now);
@@ -261,7 +261,7 @@ fn step(link: &mut Link, peer: &Link, is_slow: bool, cx: &mut Context<'_>, now: 
     }
     // After a fault the sender is not listened to any more: its stream is ended once it was told why.
     let is_at_fault = link.reading == Reading::Blind && link.heard_close.is_none();
-    if is_at_fault && link.writing == Writing::CloseSaid && link.egress.is_empty() {
+    if is_at_fault && link.writing == Writing::CloseSaid && link.is_flushed() {
         link.say_end(cx);
     }
     Step { changed: before != (link.farewell, link.writing), lost }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::egress::Egress;
@@ -109,6 +109,9 @@ impl Link {
         match Pin::new(stream).poll_read(cx, &mut buf) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buf.filled().len())),
+            // TLS that ends without its own goodbye: a WebSocket has one itself, and without that one the
+            // end is a loss anyway.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
     }
@@ -136,13 +139,30 @@ impl Link {
         if at < bytes.len() {
             self.egress.push(&bytes[at..], edge.and_then(|edge| edge.checked_sub(at)));
             self.stalled_since.get_or_insert(now);
+        } else if stream.unsent() > 0 {
+            self.stalled_since.get_or_insert(now);
         }
         0
     }
 
+    /// Whether the kernel has all that the peer was sent.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.waiting() == 0
+    }
+
+    /// Bytes that the peer was sent and the kernel has not.
+    pub(super) fn waiting(&self) -> usize {
+        self.egress.len() + self.stream.as_ref().map_or(0, Stream::unsent)
+    }
+
+    /// Bytes that this hop holds, in either direction.
+    pub(super) fn buffered(&self) -> usize {
+        self.egress.len() + self.held.len() + self.stream.as_ref().map_or(0, Stream::held)
+    }
+
     /// Sends what is left over. Answers how many bytes were lost because the peer is gone.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
-        if self.egress.is_empty() {
+        if self.is_flushed() {
             if let Some(stream) = &mut self.stream
                 && stream.wants_flush()
             {
@@ -152,10 +172,15 @@ impl Link {
             return 0;
         }
         let Some(stream) = &mut self.stream else { return self.egress.clear() };
+        let before = stream.sent();
         let mut took = 0;
-        match self.egress.poll_flush(cx, stream, &mut took) {
+        let mut flushed = self.egress.poll_flush(cx, stream, &mut took);
+        if matches!(flushed, Poll::Ready(Ok(()))) && stream.unsent() > 0 {
+            flushed = Pin::new(&mut *stream).poll_flush(cx);
+        }
+        match flushed {
             Poll::Ready(Ok(())) => self.stalled_since = None,
-            Poll::Pending if took > 0 => self.stalled_since = Some(now),
+            Poll::Pending if has_moved(stream, before, took) => self.stalled_since = Some(now),
             Poll::Pending => {}
             Poll::Ready(Err(_)) => return self.break_off(),
         }
@@ -166,12 +191,18 @@ impl Link {
     /// of its queue has left, which takes a slow peer longer than its timeout: here it is asked directly.
     pub(super) fn has_taken_some(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(stream) = &mut self.stream else { return false };
+        let before = stream.sent();
         let mut took = 0;
-        let flushed = self.egress.poll_flush(cx, &mut Unready(stream), &mut took);
-        if took > 0 {
-            self.stalled_since = flushed.is_pending().then_some(now);
+        let _ = self.egress.poll_flush(cx, &mut Unready(stream), &mut took);
+        if stream.unsent() > 0 {
+            // Nothing more to accept: what was accepted goes on its way.
+            let _ = stream.write_now(&[]);
         }
-        took > 0
+        let has_moved = has_moved(stream, before, took);
+        if has_moved {
+            self.stalled_since = (!self.is_flushed()).then_some(now);
+        }
+        has_moved
     }
 
     /// Queues a frame of ours; the caller has seen to it that the wire is at an edge.
@@ -229,7 +260,7 @@ impl Link {
             // A server ends the TCP connection first (RFC 6455 §7.1.1): the upstream's end is waited
             // for, and the client gets ours.
             (Writing::CloseSaid, reading) => {
-                self.egress.is_empty()
+                self.is_flushed()
                     && (reading == Reading::Ended || !self.is_upstream && self.heard_close.is_some())
             }
         }
@@ -237,6 +268,15 @@ impl Link {
 
     /// Ends the hop in an orderly way.
     pub(super) fn close(&mut self) -> usize {
+        if let Some(stream) = &mut self.stream
+            && self.writing != Writing::Broken
+        {
+            stream.say_goodbye();
+        }
+        self.end()
+    }
+
+    fn end(&mut self) -> usize {
         self.stream = None;
         self.reading = Reading::Ended;
         self.broken_since = None;
@@ -245,12 +285,13 @@ impl Link {
 
     /// Ends the hop now. A peer that has ended or was told everything gets an orderly end all the same.
     pub(super) fn cut(&mut self) -> usize {
-        let is_settled = self.writing == Writing::CloseSaid && self.egress.is_empty();
+        let is_settled = self.writing == Writing::CloseSaid && self.is_flushed();
         if let Some(stream) = &self.stream
             && self.reading != Reading::Ended
             && !is_settled
         {
             stream.reset_on_drop();
+            return self.end();
         }
         self.close()
     }
@@ -271,28 +312,21 @@ impl Link {
 
     /// Whether the peer has ended or reset its side, though what it said before may not be read yet.
     pub(super) fn is_peer_gone(&mut self, task: &mut Context<'_>) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let ready = match &mut self.stream {
-            None => return true,
-            Some(Stream::Http2(stream)) => return stream.is_reset(task),
-            Some(Stream::Tcp(tcp)) => {
-                let ready = std::pin::pin!(tcp.ready(Interest::READABLE));
-                ready.poll(&mut cx)
-            }
-            Some(Stream::Unix(unix)) => {
-                let ready = std::pin::pin!(unix.ready(Interest::READABLE));
-                ready.poll(&mut cx)
-            }
-        };
-        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+        self.stream.as_mut().is_none_or(|stream| stream.is_read_closed(task))
     }
 }
 
+/// Whether the kernel took anything: `took` bytes of the egress left, and it had taken `before`.
+fn has_moved(stream: &Stream, before: Option<u64>, took: usize) -> bool {
+    // Where the stream keeps its own account: what it accepted may still be there.
+    if before.is_some() { stream.sent() != before } else { took > 0 }
+}
+
 /// Writes without asking whether the socket is ready.
-struct Unready<'a>(&'a Stream);
+struct Unready<'a>(&'a mut Stream);
 
 impl AsyncWrite for Unready<'_> {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.0.write_now(buf) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             result => Poll::Ready(result),

@@ -196,8 +196,8 @@ impl Relay {
         let mut most = u32::MAX;
         if to.takes_frames() && from.reading == Reading::Frames {
             // Beyond max_lag an isolated client is closed; if it is closing already, its feed waits.
-            let may_lag = side == Side::Upstream && is_isolated && to.egress.len() <= delivery.max_lag_bytes;
-            if !to.egress.is_empty() && !may_lag {
+            let may_lag = side == Side::Upstream && is_isolated && to.waiting() <= delivery.max_lag_bytes;
+            if !to.is_flushed() && !may_lag {
                 from.pause(now);
                 return None;
             }
@@ -282,7 +282,7 @@ impl Relay {
             }
         }
         let delivery = &self.settings.policy.delivery;
-        if delivery.on_stall == OnStall::Isolate && self.client.egress.len() > delivery.max_lag_bytes {
+        if delivery.on_stall == OnStall::Isolate && self.client.waiting() > delivery.max_lag_bytes {
             self.begin(Reason::SlowConsumer, None, None, now);
         }
     }
@@ -356,7 +356,7 @@ impl Relay {
                 pulse.beat(link, edge, now);
                 let lost = link.flush(cx, now);
                 self.live.handle().on_discarded(lost);
-                if link.egress.is_empty() {
+                if link.is_flushed() {
                     pulse.on_flushed(now);
                 }
             }
@@ -400,8 +400,7 @@ impl Future for Relay {
                 }
             }
         });
-        let buffered = [&this.client, &this.upstream].map(|link| link.egress.len() + link.held.len());
-        this.live.handle().set_buffered(buffered.iter().sum());
+        this.live.handle().set_buffered(this.client.buffered() + this.upstream.buffered());
         if !this.client.is_open() && !this.upstream.is_open() {
             this.finish();
             return Poll::Ready(());

@@ -10,6 +10,7 @@ mod bounds;
 mod endings;
 mod heartbeat;
 mod schedule;
+mod secure;
 mod waking;
 mod walk;
 
@@ -107,6 +108,8 @@ fn close_code(bytes: &[u8]) -> u16 {
 /// One raw end of a connection.
 struct End {
     socket: Option<UnixStream>,
+    /// Over TLS: then the socket is told records.
+    tls: Option<Box<secure::Peer>>,
 }
 
 impl End {
@@ -118,6 +121,9 @@ impl End {
     /// Writes as much as the kernel takes.
     fn try_say(&mut self, bytes: &[u8]) -> usize {
         let Some(socket) = &mut self.socket else { return 0 };
+        if let Some(tls) = &mut self.tls {
+            return tls.try_say(socket, bytes);
+        }
         let mut at = 0;
         while at < bytes.len() {
             match socket.write(&bytes[at..]) {
@@ -131,6 +137,9 @@ impl End {
     /// Everything that has come, and whether it was the end.
     fn hear_all(&mut self) -> (Vec<u8>, bool) {
         let Some(socket) = &mut self.socket else { return (Vec::new(), true) };
+        if let Some(tls) = &mut self.tls {
+            return tls.hear_all(socket);
+        }
         let mut heard = Vec::new();
         match socket.read_to_end(&mut heard) {
             Ok(_) => (heard, true),
@@ -182,6 +191,8 @@ struct Props {
     early_upstream: &'static [u8],
     /// Send buffers of the kernel, if not its own choice.
     buffers: Option<usize>,
+    /// Whether the client's hop and the upstream's are over TLS.
+    tls: [bool; 2],
 }
 
 /// A relay between two ends.
@@ -231,10 +242,16 @@ impl Stage {
                 }
             }
             let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-            (Hop { stream, early: Bytes::from_static(early) }, End { socket: Some(theirs) })
+            (Hop { stream, early: Bytes::from_static(early) }, End { socket: Some(theirs), tls: None })
         };
-        let (client_hop, client) = hop(props.early_client);
-        let (upstream_hop, upstream) = hop(props.early_upstream);
+        let (mut client_hop, mut client) = hop(props.early_client);
+        let (mut upstream_hop, mut upstream) = hop(props.early_upstream);
+        if props.tls[0] {
+            client_hop.stream = secure::accept(client_hop.stream, &mut client).await;
+        }
+        if props.tls[1] {
+            upstream_hop.stream = secure::connect(upstream_hop.stream, &mut upstream).await;
+        }
         let slot = Arc::new(());
         let held = Arc::downgrade(&slot);
         let terms = super::Terms { slot: Some(Box::new(slot)), ..super::Terms::default() };

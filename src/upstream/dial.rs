@@ -1,4 +1,4 @@
-//! Opens connections to an upstream: TCP by name or address, or a Unix socket.
+//! Opens connections to an upstream: TCP by name or address, or a Unix socket; over TLS where it has it.
 //!
 //! # Invariants
 //! 1. At most `max_dials` are in progress at once; who waits for a place spends its connect timeout.
@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
 use crate::config::{self, Target};
+use crate::net::tls::{Connector, HandshakeError, TlsError};
 use crate::net::{Stream, upstream_socket};
 use crate::telemetry::Metrics;
 
@@ -34,6 +35,14 @@ pub enum DialError {
         /// What the kernel or the resolver said.
         source: io::Error,
     },
+    /// A connection, but no TLS over it: its certificate is not believed, or it speaks something else.
+    #[error("no TLS with {target}: {source}")]
+    Tls {
+        /// Where to.
+        target: String,
+        /// What went wrong.
+        source: HandshakeError,
+    },
 }
 
 impl DialError {
@@ -44,6 +53,7 @@ impl DialError {
             Self::Io { target, source } => {
                 Self::Io { target: target.clone(), source: io::Error::new(source.kind(), source.to_string()) }
             }
+            Self::Tls { target, source } => Self::Tls { target: target.clone(), source: source.again() },
         }
     }
 }
@@ -52,19 +62,26 @@ impl DialError {
 #[derive(Debug, Clone)]
 pub struct Dialer {
     target: Target,
+    tls: Option<Connector>,
     timeout: Duration,
     places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
 impl Dialer {
-    pub(super) fn new(config: &config::Upstream, metrics: Arc<Metrics>) -> Self {
-        Self {
+    pub(super) fn new(config: &config::Upstream, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+        let tls = config.tls.as_ref().map(|tls| Connector::to_upstream(tls, &config.target));
+        Ok(Self {
+            tls: tls.transpose()?,
             target: config.target.clone(),
             timeout: config.connect_timeout,
             places: Arc::new(Semaphore::new(config.max_dials)),
             metrics,
-        }
+        })
+    }
+
+    pub(super) fn certificate_expiry(&self) -> Option<i64> {
+        self.tls.as_ref()?.not_after()
     }
 
     /// A new connection.
@@ -73,16 +90,29 @@ impl Dialer {
     /// None could be had in time.
     pub async fn dial(&self) -> Result<Stream, DialError> {
         match tokio::time::timeout(self.timeout, self.connect()).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(source)) => Err(DialError::Io { target: self.target.to_string(), source }),
+            Ok(result) => result,
             Err(_) => Err(DialError::Timeout { target: self.target.to_string(), after: self.timeout }),
         }
     }
 
-    async fn connect(&self) -> io::Result<Stream> {
+    async fn connect(&self) -> Result<Stream, DialError> {
+        let failed = |source| DialError::Io { target: self.target.to_string(), source };
         // The semaphore is never closed.
-        let _place = self.places.acquire().await.map_err(io::Error::other)?;
+        let _place = self.places.acquire().await.map_err(|error| failed(io::Error::other(error)))?;
         let _shown = Shown::new(&self.metrics);
+        let socket = self.open().await.map_err(failed)?;
+        let Some(tls) = &self.tls else { return Ok(socket) };
+        let host = match &self.target {
+            Target::Tcp { host, .. } => host,
+            Target::Unix(_) => "localhost",
+        };
+        match tls.connect(socket, host).await {
+            Ok(tls) => Ok(Stream::Tls(tls)),
+            Err(source) => Err(DialError::Tls { target: self.target.to_string(), source }),
+        }
+    }
+
+    async fn open(&self) -> io::Result<Stream> {
         match &self.target {
             Target::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
             Target::Tcp { host, port } => match host.parse::<IpAddr>() {

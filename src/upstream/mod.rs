@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
+use crate::net::tls::TlsError;
 use crate::telemetry::{Metrics, UpstreamErrorKind};
 
 pub use self::http::Requested;
@@ -49,7 +50,8 @@ impl UpstreamError {
     pub fn kind(&self) -> Option<UpstreamErrorKind> {
         match self {
             Self::Dial(DialError::Timeout { .. }) => Some(UpstreamErrorKind::ConnectTimeout),
-            Self::Dial(_) => Some(UpstreamErrorKind::Connect),
+            Self::Dial(DialError::Io { .. }) => Some(UpstreamErrorKind::Connect),
+            Self::Dial(DialError::Tls { .. }) => Some(UpstreamErrorKind::Tls),
             Self::Timeout(_) => Some(UpstreamErrorKind::ResponseTimeout),
             Self::Broken(_) => Some(UpstreamErrorKind::Broken),
             Self::BadUpgrade(_) => Some(UpstreamErrorKind::BadUpgrade),
@@ -69,10 +71,18 @@ pub struct Upstream {
 
 impl Upstream {
     /// Nothing is dialled yet.
-    pub fn new(config: Arc<config::Upstream>, metrics: Arc<Metrics>) -> Arc<Self> {
-        let dialer = Dialer::new(&config, Arc::clone(&metrics));
+    ///
+    /// # Errors
+    /// There is no TLS with what `upstream.tls` names.
+    pub fn new(config: Arc<config::Upstream>, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
+        let dialer = Dialer::new(&config, Arc::clone(&metrics))?;
         let pool = http::Pool::new(&config, dialer.clone());
-        Arc::new(Self { config, dialer, pool, metrics })
+        Ok(Arc::new(Self { config, dialer, pool, metrics }))
+    }
+
+    /// When the certificate that it is shown ends, in seconds since 1970, if there is one.
+    pub fn certificate_expiry(&self) -> Option<i64> {
+        self.dialer.certificate_expiry()
     }
 
     /// Its settings.

@@ -1,9 +1,15 @@
 //! A client that says exactly what a test tells it to, down to the case of a header.
 
 use std::future::Future;
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
+use std::sync::Arc;
 
+use tokio::time::timeout;
+use tokio_rustls::rustls::ClientConfig;
+
+use super::DEADLINE;
 use super::http::{self, Headers, Response};
 use super::link::Link;
 use super::socket::{Address, Socket};
@@ -49,6 +55,7 @@ impl RawClient {
             receive_buffer: None,
             send_buffer: None,
             single_bytes: false,
+            tls: None,
         }
     }
 
@@ -93,6 +100,7 @@ pub struct Dial {
     receive_buffer: Option<u32>,
     send_buffer: Option<u32>,
     single_bytes: bool,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Dial {
@@ -183,6 +191,23 @@ impl Dial {
         self
     }
 
+    /// Over TLS.
+    #[must_use]
+    pub fn tls(mut self, config: impl Into<Arc<ClientConfig>>) -> Self {
+        self.tls = Some(config.into());
+        self
+    }
+
+    /// Connects, over TLS if that was asked for, or tells why that failed.
+    pub async fn try_connect(self) -> io::Result<Link> {
+        let socket = Socket::connect(&self.to, self.receive_buffer, self.send_buffer).await?;
+        let socket = match self.tls {
+            None => socket,
+            Some(config) => timeout(DEADLINE, Box::pin(socket.secure(config))).await??,
+        };
+        Ok(Link::new(socket, Role::Client, format!("client of {}", self.to)))
+    }
+
     /// The request as it will go out.
     pub fn request(&self) -> Vec<u8> {
         let mut request = format!("{} {} {}\r\n", self.method, self.target, self.version);
@@ -198,9 +223,10 @@ impl Dial {
     pub fn connect(self) -> impl Future<Output = Link> {
         let caller = Location::caller();
         async move {
-            match Socket::connect(&self.to, self.receive_buffer, self.send_buffer).await {
-                Ok(socket) => Link::new(socket, Role::Client, format!("client of {}", self.to)),
-                Err(error) => panic!("{caller}: cannot connect to {}: {error}", self.to),
+            let to = self.to.clone();
+            match self.try_connect().await {
+                Ok(link) => link,
+                Err(error) => panic!("{caller}: cannot connect to {to}: {error}"),
             }
         }
     }

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod pair;
 pub mod proxy;
 pub mod socket;
+pub mod tls;
 pub mod token;
 pub mod upstream;
 pub mod wait;

@@ -7,6 +7,7 @@ use super::DEADLINE;
 use super::client::{Dial, RawClient};
 use super::link::{Link, Received};
 use super::proxy::Proxy;
+use super::tls;
 use super::upstream::{self, ServerConn, Upstream};
 use super::wait::eventually;
 use super::wire::{Frame, Length, Role};
@@ -30,6 +31,27 @@ impl Pair {
         let upstream = upstream.by_hand().spawn().await;
         let proxy = Proxy::to(&upstream).yaml(yaml).spawn().await;
         let client = shape(proxy.dial()).open().await;
+        let server = upstream.accept().await;
+        Self { client, server, proxy, upstream }
+    }
+
+    /// As [`Pair::shaped`], over TLS on the hops that are told.
+    pub async fn secured(yaml: &str, client: bool, server: bool, shape: impl FnOnce(Dial) -> Dial) -> Self {
+        let mut upstream = Upstream::builder().by_hand();
+        if server {
+            upstream = upstream.tls(tls::server());
+        }
+        let upstream = upstream.spawn().await;
+        let mut proxy = Proxy::to(&upstream).yaml(yaml);
+        if client {
+            proxy = proxy.tls(tls::listen());
+        }
+        if server {
+            proxy = proxy.upstream_tls(tls::upstream());
+        }
+        let proxy = proxy.spawn().await;
+        let dial = shape(proxy.dial());
+        let client = if client { dial.tls(tls::client()) } else { dial }.open().await;
         let server = upstream.accept().await;
         Self { client, server, proxy, upstream }
     }

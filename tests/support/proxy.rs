@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger::config::{Config, Policy};
-use outrigger::server::Server;
+use outrigger::config::{Config, ListenTls, Policy, UpstreamTls};
+use outrigger::server::{Server, StartError};
 use outrigger::telemetry::lifecycle::Lifecycle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -168,8 +168,32 @@ impl Builder {
         })
     }
 
+    /// Clients come over TLS.
+    #[must_use]
+    pub fn tls(self, tls: ListenTls) -> Self {
+        self.config(|config| config.listen.tls = Some(tls))
+    }
+
+    /// The upstream is dialled over TLS.
+    #[must_use]
+    pub fn upstream_tls(self, tls: UpstreamTls) -> Self {
+        self.config(move |config| {
+            for route in &mut config.routes {
+                Arc::make_mut(&mut route.upstream).tls = Some(tls.clone());
+            }
+        })
+    }
+
     /// Binds and starts; returns once it listens.
     pub async fn spawn(self) -> Proxy {
+        match self.try_spawn().await {
+            Ok(proxy) => proxy,
+            Err(error) => panic!("the proxy does not start: {error}"),
+        }
+    }
+
+    /// As [`Builder::spawn`], or why it does not start.
+    pub async fn try_spawn(self) -> Result<Proxy, StartError> {
         let defaults = [
             ("listen", "address", "127.0.0.1:0"),
             ("upstream", "url", &self.url),
@@ -186,18 +210,15 @@ impl Builder {
         for change in self.changes {
             change(&mut config);
         }
-        let server = match Server::bind(config).await {
-            Ok(server) => server,
-            Err(error) => panic!("the proxy does not start: {error}"),
-        };
-        Proxy {
+        let server = Server::bind(config).await?;
+        Ok(Proxy {
             address: server.address(),
             admin: server.admin_address(),
             lifecycle: server.lifecycle(),
             running: tokio::spawn(async move {
                 let _ended = server.run().await;
             }),
-        }
+        })
     }
 }
 

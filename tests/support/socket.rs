@@ -1,14 +1,19 @@
-//! One stream type for TCP and Unix sockets, with the odd things tests do to them.
+//! One stream type for TCP and Unix sockets, and TLS over them, with the odd things tests do to them.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio_rustls::rustls::{ClientConfig, CommonState, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use super::tls;
 
 /// Where to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,7 @@ impl std::fmt::Display for Address {
 pub enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream<Self>>),
 }
 
 impl Socket {
@@ -67,11 +73,40 @@ impl Socket {
         Ok(Self::Tcp(stream))
     }
 
+    /// Begins TLS as a client.
+    pub async fn secure(self, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let stream = TlsConnector::from(config).connect(tls::loopback(), self).await?;
+        Ok(Self::Tls(Box::new(stream.into())))
+    }
+
+    /// Begins TLS as a server.
+    pub async fn accept_secure(self, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let stream = TlsAcceptor::from(config).accept(self).await?;
+        Ok(Self::Tls(Box::new(stream.into())))
+    }
+
+    /// The TLS of it.
+    pub fn tls(&self) -> &CommonState {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1,
+            _ => panic!("there is no TLS"),
+        }
+    }
+
+    /// What TLS runs over, or the socket itself: what is done to it TLS does not see.
+    pub fn bare(&mut self) -> &mut Self {
+        match self {
+            Self::Tls(stream) => stream.get_mut().0,
+            bare => bare,
+        }
+    }
+
     /// Our end, as the peer sees it.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
             Self::Unix(_) => None,
+            Self::Tls(stream) => stream.get_ref().0.local_address(),
         }
     }
 
@@ -80,6 +115,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
             Self::Unix(_) => None,
+            Self::Tls(stream) => stream.get_ref().0.peer_address(),
         }
     }
 
@@ -90,6 +126,7 @@ impl Socket {
                 .set_linger(Some(Duration::ZERO))
                 .expect("SO_LINGER can be set on a TCP socket"),
             Self::Unix(_) => panic!("a Unix socket cannot be reset"),
+            Self::Tls(stream) => stream.get_ref().0.reset_on_drop(),
         }
     }
 }
@@ -103,6 +140,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
     }
 }
@@ -112,6 +150,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
 
@@ -119,6 +158,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -126,6 +166,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

@@ -91,8 +91,8 @@ pub(super) struct Forward {
 
 impl Forward {
     pub(super) fn new(config: &config::ForwardAuth, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
-        let (fetch, uri) =
-            Fetch::new(&config.url).map_err(|error| AuthError::Url { key: "forward.url", error })?;
+        let (fetch, uri) = Fetch::new("policy.auth.forward.url", &config.url)
+            .map_err(|error| AuthError::Url { key: "forward.url", error })?;
         let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let target = Target::Tcp {
             host: uri.host().unwrap_or_default().to_owned(),

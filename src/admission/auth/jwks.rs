@@ -92,7 +92,8 @@ impl Jwks {
         algorithms: &[JwtAlgorithm],
         metrics: Arc<Metrics>,
     ) -> Result<Self, AuthError> {
-        let (fetch, uri) = Fetch::new(url).map_err(|error| AuthError::Url { key: "jwt.jwks_url", error })?;
+        let (fetch, uri) = Fetch::new("policy.auth.jwt.jwks_url", url)
+            .map_err(|error| AuthError::Url { key: "jwt.jwks_url", error })?;
         let status = Status { is_fetching: true, fetches: 0, has_failed: false, may_ask_at: Instant::now() };
         let shared = Arc::new(Shared {
             keys: ArcSwapOption::empty(),

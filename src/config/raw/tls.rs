@@ -109,7 +109,7 @@ impl RawUpstreamTls {
 
 /// Whether a certificate could name it, and a ClientHello ask for it.
 pub(super) fn is_server_name(name: &str) -> bool {
-    tokio_rustls::rustls::pki_types::ServerName::try_from(name).is_ok()
+    rustls::pki_types::ServerName::try_from(name).is_ok()
 }
 
 fn needed(key: &'static str, path: Option<Scalar<PathBuf>>, problems: &mut Problems) -> Option<File> {

@@ -22,8 +22,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::rustls::CommonState;
 
 pub use messages::Message;
 
@@ -40,6 +41,8 @@ pub enum End {
     EofMidFrame,
     /// With a reset (RST).
     Reset,
+    /// FIN, but without the goodbye of TLS.
+    NoGoodbye,
 }
 
 /// How a WebSocket ended, as [`Link::closed`] saw it.
@@ -186,7 +189,16 @@ impl Link {
         while !self.outgoing.is_empty() {
             poll_fn(|cx| self.poll_write_some(cx)).await?;
         }
-        Ok(())
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// What TLS has taken goes to the kernel.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(result) = Pin::new(&mut self.socket).poll_flush(cx) {
+            return Poll::Ready(result);
+        }
+        while self.reading && self.end.is_none() && self.poll_fill(cx).is_ready() {}
+        Poll::Pending
     }
 
     fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -345,6 +357,24 @@ impl Link {
         self.socket.reset_on_drop();
     }
 
+    /// Says "no more" underneath TLS: the peer sees an end without a goodbye.
+    pub async fn finish_without_goodbye(&mut self) {
+        let _ = self.socket.bare().shutdown().await;
+    }
+
+    /// Whatever comes next, or the error that the socket tells, TLS's among them. Panics when nothing comes.
+    pub async fn try_read_raw(&mut self) -> io::Result<Vec<u8>> {
+        let mut space = vec![0; 16 * 1024];
+        let n = timeout(self.deadline, self.socket.read(&mut space)).await.expect("something comes")?;
+        space.truncate(n);
+        Ok(space)
+    }
+
+    /// What TLS agreed upon.
+    pub fn tls(&self) -> &CommonState {
+        self.socket.tls()
+    }
+
     // ---- underneath
 
     /// Takes what the socket has (at least something, or its end) into the decoder's buffer.
@@ -370,6 +400,7 @@ impl Link {
             }
             Ok(()) => self.decoder.buffer.extend_from_slice(space.filled()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.end = Some(End::Reset),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.end = Some(End::NoGoodbye),
             Err(error) => panic!("{}: reading failed: {error}; {}", self.name, self.story()),
         }
         Poll::Ready(())

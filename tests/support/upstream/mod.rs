@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_rustls::rustls::ServerConfig;
 
 pub use script::{Act, Answer, Plain};
 pub use serve::ServerConn;
@@ -51,9 +52,11 @@ pub struct Upstream {
 pub struct Builder {
     script: script::Script,
     unix: bool,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 struct Shared {
+    tls: Option<Arc<ServerConfig>>,
     script: Mutex<script::Script>,
     handshakes: Mutex<Vec<Request>>,
     requests: Mutex<Vec<Request>>,
@@ -121,10 +124,18 @@ impl Builder {
         self
     }
 
+    /// Over TLS. Who does not get through its handshake is not served.
+    #[must_use]
+    pub fn tls(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {
+        self.tls = Some(config.into());
+        self
+    }
+
     pub async fn spawn(self) -> Upstream {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let (sender, receiver) = mpsc::channel(1024);
         let shared = Arc::new(Shared {
+            tls: self.tls,
             script: Mutex::new(self.script),
             handshakes: Mutex::default(),
             requests: Mutex::default(),
@@ -299,7 +310,17 @@ fn take_in(socket: Socket, name: String, shared: &Arc<Shared>) -> impl Future<Ou
     shared.accepted.fetch_add(1, Ordering::SeqCst);
     shared.open.fetch_add(1, Ordering::SeqCst);
     let open = Open(shared.clone());
-    serve::serve(Link::new(socket, Role::Server, name), open)
+    let tls = shared.tls.clone();
+    async move {
+        let socket = match tls {
+            None => socket,
+            Some(config) => match Box::pin(socket.accept_secure(config)).await {
+                Ok(socket) => socket,
+                Err(_) => return,
+            },
+        };
+        serve::serve(Link::new(socket, Role::Server, name), open).await;
+    }
 }
 
 /// A panic in one connection's task must not hide what the others recorded.

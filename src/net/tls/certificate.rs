@@ -1,0 +1,209 @@
+//! PEM files, and what a certificate says about itself.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+
+use super::error::TlsError;
+use super::provider;
+use crate::config::File;
+
+/// The longest name of a client that goes on: it becomes a header, a log field and the key of a quota.
+const MAX_SUBJECT: usize = 256;
+
+/// Our own certificate, its key, and when it ends.
+pub(super) struct Own {
+    pub(super) certified: Arc<CertifiedKey>,
+    /// Seconds since 1970.
+    pub(super) not_after: i64,
+}
+
+/// The settings and files of an [`Own`].
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) cert_key: &'static str,
+    pub(super) cert: &'a File,
+    pub(super) key_key: &'static str,
+    pub(super) key: &'a File,
+}
+
+/// A chain and the key of its first certificate, seen to belong together.
+pub(super) fn own(named: Named<'_>) -> Result<Own, TlsError> {
+    const CERTIFICATE: &str = "certificate";
+    const KEY: &str = "private key";
+    let Named { cert_key, cert, key_key, key } = named;
+    let chain = certificates(cert_key, cert, CERTIFICATE)?;
+    let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
+    let not_after = not_after(leaf).ok_or_else(|| {
+        TlsError::unusable(cert_key, &cert.path, CERTIFICATE, "it is not an X.509 certificate")
+    })?;
+    let secret = match PrivateKeyDer::from_pem_slice(&key.contents) {
+        Ok(secret) => secret,
+        Err(PemError::NoItemsFound) => {
+            return Err(TlsError::Missing { key: key_key, path: key.path.clone(), what: KEY });
+        }
+        // Without the library's words: they quote the file.
+        Err(_) => return Err(TlsError::unusable(key_key, &key.path, KEY, "it is not well-formed PEM")),
+    };
+    let signer = provider()
+        .key_provider
+        .load_private_key(secret)
+        .map_err(|error| TlsError::unusable(key_key, &key.path, KEY, error))?;
+    let certified = CertifiedKey::new(chain, signer);
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+        Err(Error::InconsistentKeys(_)) => {
+            return Err(TlsError::Mismatch {
+                key: key_key,
+                key_path: key.path.clone(),
+                cert_path: cert.path.clone(),
+            });
+        }
+        Err(error) => return Err(TlsError::unusable(cert_key, &cert.path, CERTIFICATE, error)),
+    }
+    Ok(Own { certified: Arc::new(certified), not_after })
+}
+
+/// Authorities to believe.
+pub(super) fn roots(key: &'static str, file: &File) -> Result<RootCertStore, TlsError> {
+    const AUTHORITY: &str = "certificate authority";
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(key, file, AUTHORITY)? {
+        roots.add(certificate).map_err(|error| TlsError::unusable(key, &file.path, AUTHORITY, error))?;
+    }
+    Ok(roots)
+}
+
+/// At least one.
+fn certificates(
+    key: &'static str,
+    file: &File,
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.contents).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(TlsError::Missing { key, path: file.path.clone(), what }),
+        // Without the library's words: they quote the file, which may be a key by mistake.
+        Err(_) => Err(TlsError::unusable(key, &file.path, what, "it is not well-formed PEM")),
+    }
+}
+
+/// When it ends, in seconds since 1970.
+fn not_after(der: &[u8]) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
+/// Whose certificate it is: see [`super::Tls::subject`].
+pub(super) fn subject(der: &[u8]) -> Option<Arc<str>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let name = certificate.subject();
+    let mut common = name.iter_common_name();
+    let text = match (common.next(), common.next()) {
+        (Some(only), None) => only.as_str().ok()?.to_owned(),
+        _ => distinguished(name)?,
+    };
+    fits_header(&text).then(|| text.into())
+}
+
+/// Whether it arrives in a header as it is: receivers take white space off the ends.
+fn fits_header(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_SUBJECT
+        && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && text.trim() == text
+}
+
+/// The name as RFC 4514 writes it: the last part first.
+fn distinguished(name: &X509Name<'_>) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in name.iter_rdn() {
+        let attributes: Option<Vec<_>> = part.iter().map(attribute).collect();
+        parts.push(attributes?.join("+"));
+    }
+    parts.reverse();
+    Some(parts.join(","))
+}
+
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
+    // The short names of RFC 4514 §3; all others go by their numbers.
+    const SHORT: [(&str, &str); 9] = [
+        ("2.5.4.3", "CN"),
+        ("2.5.4.7", "L"),
+        ("2.5.4.8", "ST"),
+        ("2.5.4.10", "O"),
+        ("2.5.4.11", "OU"),
+        ("2.5.4.6", "C"),
+        ("2.5.4.9", "STREET"),
+        ("0.9.2342.19200300.100.1.25", "DC"),
+        ("0.9.2342.19200300.100.1.1", "UID"),
+    ];
+    let number = attribute.attr_type().to_id_string();
+    let short = SHORT.iter().find(|(known, _)| *known == number).map(|(_, short)| *short);
+    let value = attribute.as_str().ok()?;
+    let mut text = format!("{}=", short.unwrap_or(&number));
+    let last = value.chars().count().saturating_sub(1);
+    for (at, c) in value.chars().enumerate() {
+        let is_special = matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\')
+            || at == 0 && matches!(c, ' ' | '#')
+            || at == last && c == ' ';
+        if c == '\0' {
+            text.push_str("\\00");
+            continue;
+        }
+        if is_special {
+            text.push('\\');
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{c}");
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    type Part<'a> = (DnType, &'a str);
+
+    fn der(parts: &[Part<'_>]) -> Vec<u8> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in parts {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn a_subject_is_the_common_name_or_the_whole_name_and_fits_a_header() {
+        let long = "x".repeat(MAX_SUBJECT + 1);
+        let org = (DnType::OrganizationName, "Acme, Inc. ");
+        let cases: [(&[Part<'_>], Option<&str>); 7] = [
+            (&[org.clone(), (DnType::CommonName, "alice")], Some("alice")),
+            (&[(DnType::CountryName, "DE"), org], Some("O=Acme\\, Inc.\\ ,C=DE")),
+            (
+                &[(DnType::OrganizationalUnitName, "#1"), (DnType::OrganizationName, "a+b")],
+                Some("O=a\\+b,OU=\\#1"),
+            ),
+            (&[], None),
+            (&[(DnType::CommonName, "Zoë")], None),
+            (&[(DnType::CommonName, " admin")], None),
+            (&[(DnType::CommonName, &long)], None),
+        ];
+        for (parts, expected) in cases {
+            assert_eq!(subject(&der(parts)).as_deref(), expected, "{parts:?}");
+        }
+        assert_eq!(subject(b"no certificate"), None);
+    }
+}

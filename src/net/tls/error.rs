@@ -1,0 +1,156 @@
+//! What can be wrong: with the files that were named, and with a handshake.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustls::{AlertDescription, Error, InvalidMessage};
+
+/// Why no TLS can be had with these settings. Names the key and the file; never shows what is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// No such section in the file.
+    #[error("{key}: {} holds no {what} in PEM; is it the right file?", path.display())]
+    Missing {
+        /// The setting.
+        key: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// The file, or what is in it, cannot be read as what it has to be.
+    #[error("{key}: the {what} in {} cannot be used: {why}", path.display())]
+    Unusable {
+        /// The setting.
+        key: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Certificate and key were not made for each other.
+    #[error(
+        "{key}: the private key in {} does not belong to the first certificate in {}; \
+         name the key it was issued for, and put that certificate first",
+        key_path.display(), cert_path.display()
+    )]
+    Mismatch {
+        /// The setting of the key.
+        key: &'static str,
+        /// The key's file.
+        key_path: PathBuf,
+        /// The certificate's file.
+        cert_path: PathBuf,
+    },
+    /// Nothing that a certificate could be issued for.
+    #[error("{key}: {name:?} is neither a DNS name nor an IP address")]
+    ServerName {
+        /// The setting.
+        key: &'static str,
+        /// What was found.
+        name: String,
+    },
+    /// The machine's own list of authorities.
+    #[error(
+        "{key}: the system has no certificate authorities ({why}); install them (ca-certificates) or name a file"
+    )]
+    NoSystemRoots {
+        /// The setting that names others.
+        key: &'static str,
+        /// What was wrong with those that were found.
+        why: String,
+    },
+    /// rustls refuses the whole.
+    #[error("{key}: {source}")]
+    Refused {
+        /// The section.
+        key: &'static str,
+        /// Why.
+        source: Error,
+    },
+}
+
+impl TlsError {
+    pub(super) fn unusable(
+        key: &'static str,
+        path: &Path,
+        what: &'static str,
+        why: impl std::fmt::Display,
+    ) -> Self {
+        Self::Unusable { key, path: path.to_owned(), what, why: why.to_string() }
+    }
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// What came was HTTP in the clear.
+    #[error("the peer spoke HTTP without TLS")]
+    Plaintext,
+    /// The connection ended before the handshake did.
+    #[error("the peer went away during the TLS handshake")]
+    Ended,
+    /// The connection broke.
+    #[error("the connection broke during the TLS handshake: {0}")]
+    Io(#[source] io::Error),
+    /// One side did not believe the other's certificate, or saw none.
+    #[error("{0}")]
+    Certificate(#[source] Error),
+    /// They have no version, cipher or protocol in common, or somebody broke the rules.
+    #[error("{0}")]
+    Protocol(#[source] Error),
+}
+
+impl HandshakeError {
+    /// What a stream's error was. `first` is the first byte that ever came, if this side was to be spoken to.
+    pub(super) fn of(error: io::Error, first: Option<u8>) -> Self {
+        let told = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        match told {
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Ended,
+            None => Self::Io(error),
+            // The letters that methods are made of; a record begins with 20 to 24.
+            Some(Error::InvalidMessage(InvalidMessage::InvalidContentType))
+                if first.is_some_and(|first| first.is_ascii_uppercase()) =>
+            {
+                Self::Plaintext
+            }
+            Some(error) => Self::sort(error.clone()),
+        }
+    }
+
+    pub(super) fn sort(error: Error) -> Self {
+        use AlertDescription as Alert;
+        let is_certificate = match &error {
+            Error::InvalidCertificate(_)
+            | Error::NoCertificatesPresented
+            | Error::InvalidCertRevocationList(_) => true,
+            Error::AlertReceived(alert) => matches!(
+                alert,
+                Alert::NoCertificate
+                    | Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::UnknownCA
+                    | Alert::CertificateRequired
+            ),
+            _ => false,
+        };
+        if is_certificate { Self::Certificate(error) } else { Self::Protocol(error) }
+    }
+
+    /// The same error once more: a pool hands out references only.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        match self {
+            Self::Plaintext => Self::Plaintext,
+            Self::Ended => Self::Ended,
+            Self::Io(error) => Self::Io(io::Error::new(error.kind(), error.to_string())),
+            Self::Certificate(error) => Self::Certificate(error.clone()),
+            Self::Protocol(error) => Self::Protocol(error.clone()),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! A hop over TLS.
+//!
+//! # Invariants
+//! 1. An idle stream owns no buffer: what comes is deciphered in the thread's scratch, what goes is sealed
+//!    there; only what the socket does not take, or the reader, or the beginning of a record is kept.
+//! 2. A write that is accepted may not have left: [`Tls::unsent`] says how much. Nothing more is accepted
+//!    until it has.
+//! 3. An end without close_notify is an error (`UnexpectedEof`): whoever may, can overlook it.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::certificate;
+use super::error::HandshakeError;
+use super::records::{End, Leftover, Records, Speech};
+use super::scratch::{self, HELD, READ, SEAL};
+use crate::net::Stream;
+
+/// Read at once at the least: shorter records would cost a system call each.
+const MIN_READ: usize = 4 * 1024;
+
+/// What both sides agreed to speak (ALPN).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `http/1.1`, or nothing was said.
+    Http1,
+    /// `h2`
+    Http2,
+}
+
+/// A connection over TLS, in either direction.
+pub struct Tls {
+    socket: Stream,
+    records: Records,
+    /// The beginning of something that is not whole yet.
+    incoming: Vec<u8>,
+    /// Deciphered, and not taken by the reader.
+    plain: Leftover,
+    /// Sealed bytes that the kernel took, ever.
+    sent: u64,
+    /// The first byte that came.
+    first: Option<u8>,
+    has_said_goodbye: bool,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("socket", &self.socket).field("unsent", &self.unsent()).finish()
+    }
+}
+
+/// How bytes reach the socket: when it says that it is ready, or at once.
+type Push<'a> = &'a mut dyn FnMut(&mut Stream, &[u8]) -> Poll<io::Result<usize>>;
+
+impl Tls {
+    /// Shakes hands over `socket`. Gives the socket back if that fails.
+    pub(super) async fn handshake(socket: Stream, end: End) -> Result<Box<Self>, (HandshakeError, Stream)> {
+        let mut tls = Box::new(Self {
+            socket,
+            records: Records::new(end),
+            incoming: Vec::new(),
+            plain: Leftover::default(),
+            sent: 0,
+            first: None,
+            has_said_goodbye: false,
+        });
+        match std::future::poll_fn(|cx| tls.poll_handshake(cx)).await {
+            Ok(()) => Ok(tls),
+            Err(error) => Err((error, tls.socket)),
+        }
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
+        if self.first.is_none() {
+            // A client speaks first.
+            self.records.open(&mut [], &mut |_| {}).map_err(HandshakeError::sort)?;
+        }
+        loop {
+            ready!(self.poll_unsent(cx)).map_err(HandshakeError::Io)?;
+            if !self.records.state().is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            let error = match ready!(self.fill(cx, None)) {
+                Ok(true) => continue,
+                Ok(false) => return Poll::Ready(Err(HandshakeError::Ended)),
+                Err(error) => error,
+            };
+            let first = self.first.filter(|_| self.records.is_server());
+            let error = HandshakeError::of(error, first);
+            if !matches!(error, HandshakeError::Plaintext) {
+                // The alert that says why, if it can be sent at once.
+                let _ = self.poll_unsent(cx);
+            }
+            return Poll::Ready(Err(error));
+        }
+    }
+
+    /// Reads once from the socket and deciphers what is whole, into `buf` as far as it goes. False at the
+    /// end of the socket's stream.
+    fn fill(&mut self, cx: &mut Context<'_>, mut buf: Option<&mut ReadBuf<'_>>) -> Poll<io::Result<bool>> {
+        let Self { socket, records, incoming, plain, first, .. } = self;
+        scratch::with(|scratch| {
+            let held = incoming.len();
+            let room = buf.as_ref().map_or(MIN_READ, |buf| buf.remaining().clamp(MIN_READ, READ));
+            if held > HELD {
+                return Poll::Ready(Err(broken(rustls::Error::General("a message without an end".into()))));
+            }
+            let mut into = ReadBuf::new(&mut scratch[held..held + room]);
+            ready!(Pin::new(socket).poll_read(cx, &mut into))?;
+            let n = into.filled().len();
+            if n == 0 {
+                return Poll::Ready(Ok(false));
+            }
+            if is_short(incoming, n) {
+                // Nothing to decipher yet: a peer that sends single bytes costs no copy of all before them.
+                incoming.extend_from_slice(&scratch[held..held + n]);
+                return Poll::Ready(Ok(true));
+            }
+            scratch[..held].copy_from_slice(incoming);
+            // Its memory too.
+            *incoming = Vec::new();
+            let came = &mut scratch[..held + n];
+            first.get_or_insert(came[0]);
+            let opened = records.open(came, &mut |bytes| {
+                let fits = buf.as_ref().map_or(0, |buf| buf.remaining().min(bytes.len()));
+                if let Some(buf) = &mut buf {
+                    buf.put_slice(&bytes[..fits]);
+                }
+                plain.push(&bytes[fits..]);
+            });
+            let used = opened.map_err(broken)?;
+            if !records.has_peer_ended {
+                incoming.extend_from_slice(&came[used..]);
+            }
+            Poll::Ready(Ok(true))
+        })
+    }
+
+    /// Sends what is sealed.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.drain(&mut |socket, bytes| Pin::new(socket).poll_write(cx, bytes))
+    }
+
+    fn drain(&mut self, push: Push<'_>) -> Poll<io::Result<()>> {
+        while !self.records.unsent.is_empty() {
+            let n = ready!(push(&mut self.socket, self.records.unsent.front()))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += n as u64;
+            self.records.unsent.take(n);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Seals `speech` and pushes it as far as it goes; the rest is `unsent`.
+    fn say(&mut self, speech: Speech<'_>, push: Push<'_>) -> io::Result<()> {
+        let Self { socket, records, incoming, plain, sent, .. } = self;
+        scratch::with(|scratch| {
+            let len =
+                records.seal(incoming, speech, scratch, &mut |bytes| plain.push(bytes)).map_err(broken)?;
+            let sealed = &scratch[..len];
+            let mut at = 0;
+            while at < len && records.unsent.is_empty() {
+                match push(socket, &sealed[at..]) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(Ok(n)) => {
+                        at += n;
+                        *sent += n as u64;
+                    }
+                    Poll::Ready(Err(error)) => return Err(error),
+                }
+            }
+            records.unsent.push(&sealed[at..]);
+            Ok(())
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8], push: Push<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.drain(push))?;
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let n = bytes.len().min(SEAL);
+        self.say(Speech::Data(&bytes[..n]), push)?;
+        Poll::Ready(Ok(n))
+    }
+
+    /// As [`Stream::write_now`].
+    pub(in crate::net) fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.write(bytes, &mut |socket, bytes| would_block(socket.write_now(bytes))) {
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Poll::Ready(result) => result,
+        }
+    }
+
+    /// Says close_notify if that takes no waiting: nobody reads an answer to it.
+    pub(in crate::net) fn say_goodbye(&mut self) {
+        if !self.has_said_goodbye && self.records.unsent.is_empty() {
+            self.has_said_goodbye = true;
+            // Whoever is gone needs no goodbye.
+            let _ = self.say(Speech::Goodbye, &mut |socket, bytes| would_block(socket.write_now(bytes)));
+        }
+    }
+
+    /// Accepted and sealed, but not with the kernel.
+    pub fn unsent(&self) -> usize {
+        self.records.unsent.len()
+    }
+
+    /// Bytes that this stream holds, in either direction.
+    pub fn held(&self) -> usize {
+        self.unsent() + self.plain.len() + self.incoming.len()
+    }
+
+    /// Sealed bytes that the kernel took, ever.
+    pub(in crate::net) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What it runs over.
+    pub(in crate::net) fn socket(&self) -> &Stream {
+        &self.socket
+    }
+
+    /// Whether the peer has said that it will say nothing more.
+    pub(in crate::net) fn has_peer_ended(&self) -> bool {
+        self.records.has_peer_ended
+    }
+
+    /// What is spoken over it.
+    pub fn protocol(&self) -> Protocol {
+        match self.records.state().alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            _ => Protocol::Http1,
+        }
+    }
+
+    /// Whose certificate the peer showed, which was verified: the one common name, or the whole name where
+    /// there is none or more than one. None if no header could carry it.
+    pub fn subject(&self) -> Option<Arc<str>> {
+        certificate::subject(self.records.state().peer_certificates()?.first()?)
+    }
+}
+
+/// Whether the record that `held` begins with, and whose header rustls has seen, is not whole with `n` more.
+fn is_short(held: &[u8], n: usize) -> bool {
+    let &[_, _, _, high, low, ..] = held else { return false };
+    held.len() + n < 5 + usize::from(u16::from_be_bytes([high, low]))
+}
+
+fn broken(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+fn would_block(result: io::Result<usize>) -> Poll<io::Result<usize>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+impl AsyncRead for Tls {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        loop {
+            let n = this.plain.len().min(buf.remaining());
+            buf.put_slice(&this.plain.front()[..n]);
+            this.plain.take(n);
+            if buf.filled().len() > before || buf.remaining() == 0 || this.records.has_peer_ended {
+                return Poll::Ready(Ok(()));
+            }
+            let filled = ready!(this.fill(cx, Some(buf)));
+            if !this.records.unsent.is_empty() {
+                // What the peer asked for, or why it is not listened to; an error shows when it is written.
+                let _ = this.poll_unsent(cx);
+            }
+            if !filled? {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Tls {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().write(buf, &mut |socket, bytes| Pin::new(socket).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_unsent(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_unsent(cx))?;
+        if !this.has_said_goodbye {
+            this.has_said_goodbye = true;
+            this.say(Speech::Goodbye, &mut |socket, bytes| Pin::new(socket).poll_write(cx, bytes))?;
+            ready!(this.poll_unsent(cx))?;
+        }
+        Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,549 @@
+//! TLS on either hop: who gets in, what passes, how it ends, and what goes wrong in words.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger::config::{TlsVersion, UpstreamTls};
+use support::DEADLINE;
+use support::client::RawClient;
+use support::link::{Closed, End};
+use support::pair::Pair;
+use support::proxy::Proxy;
+use support::tls::{self, Authority};
+use support::upstream::Upstream;
+use support::wait::eventually;
+use support::wire::{self, Frame};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion};
+
+const BOTH: [(bool, bool); 3] = [(true, false), (false, true), (true, true)];
+
+fn same(dial: support::client::Dial) -> support::client::Dial {
+    dial
+}
+
+/// What an ending was, without what came before.
+fn said(closed: &Closed) -> (u16, &str, End) {
+    (closed.code, &closed.reason, closed.then)
+}
+
+async fn failures(proxy: &Proxy, reason: &str) -> f64 {
+    proxy.metric(&format!("outrigger_tls_handshake_failures_total{{reason=\"{reason}\"}}")).await
+}
+
+#[tokio::test]
+async fn frames_pass_over_tls_on_either_hop_and_on_both() {
+    for (client, server) in BOTH {
+        let mut pair = Pair::secured("", client, server, same).await;
+        pair.works().await;
+        for size in [0, 1, 125, 126, 16 * 1024 - 10, 16 * 1024 + 10, 70_000, 1 << 20] {
+            let payload = Vec::from_iter((0..size).map(|at| (at / 7) as u8));
+            pair.client.send_frame(&Frame::binary(&payload)).await;
+            assert_eq!(pair.server.next_frame().await.payload, payload, "{size} up, {client} {server}");
+            pair.server.send_frame(&Frame::binary(&payload)).await;
+            assert_eq!(pair.client.next_frame().await.payload, payload, "{size} down, {client} {server}");
+        }
+        pair.client.send_frame(&Frame::text("in ").not_final()).await;
+        pair.client.send_frame(&Frame::new(wire::CONTINUATION, b"pieces")).await;
+        assert_eq!(pair.server.next_frame().await.payload, b"in ");
+        assert_eq!(pair.server.next_frame().await.payload, b"pieces");
+        // Each byte is a record of its own.
+        let frame = Frame::text("byte by byte");
+        pair.client.send_in_single_bytes(&frame.encode(wire::Role::Client)).await;
+        assert_eq!(pair.server.next_frame().await.payload, b"byte by byte");
+        pair.client.send_frame(&Frame::close(1000, "done")).await;
+        let closed = pair.server.closed().await;
+        assert_eq!(said(&closed), (1000, "done", End::Eof), "an orderly end, {client} {server}");
+        assert_eq!(said(&pair.client.closed().await), (1000, "done", End::Eof), "{client} {server}");
+        pair.tells("client_close", Some(("client", "1000"))).await;
+    }
+}
+
+#[tokio::test]
+async fn many_messages_at_once_come_whole_and_in_order_both_ways() {
+    let mut pair = Pair::secured("", true, true, same).await;
+    let size = |at: u32| (at as usize * 997) % 40_000;
+    let message = |at: u32| Frame::binary(vec![at as u8; size(at)]);
+    let (client, server) = (&mut pair.client, &mut pair.server);
+    let up = async {
+        for at in 0..300 {
+            client.send_frame(&message(at)).await;
+        }
+        for at in 0..300 {
+            assert_eq!(client.next_frame().await.payload, message(at).payload, "{at}");
+        }
+    };
+    let down = async {
+        for at in 0..300 {
+            let frame = server.next_frame().await;
+            assert_eq!(frame.payload, message(at).payload, "{at}");
+            server.send_frame(&Frame::binary(frame.payload)).await;
+        }
+    };
+    tokio::join!(up, down);
+}
+
+#[tokio::test]
+async fn a_client_over_tls_that_does_not_read_is_bounded_and_cut_after_its_time() {
+    let yaml = "policy: {heartbeat: null, delivery: {stall_timeout: 1s}}";
+    let mut pair = Pair::secured(yaml, true, true, |dial| dial.receive_buffer(16 * 1024)).await;
+    pair.client.stop_reading();
+    // Most of it is in the kernel's buffers of the server.
+    let frame = Frame::binary(vec![7; 16 * 1024]);
+    pair.server.fill_until_blocked(&frame, Duration::from_millis(400), 32 << 20).await;
+    let buffered = pair.proxy.metric("outrigger_buffered_bytes").await;
+    assert!(buffered > 0.0 && buffered < 400.0 * 1024.0, "{buffered} bytes are held");
+    pair.tells("slow_consumer", Some(("proxy", "1013"))).await;
+}
+
+#[tokio::test]
+async fn a_client_over_tls_that_reads_a_little_now_and_then_is_not_cut() {
+    let yaml = "policy: {heartbeat: null, delivery: {stall_timeout: 2s}}";
+    let mut pair = Pair::secured(yaml, true, false, |dial| dial.receive_buffer(16 * 1024)).await;
+    pair.client.stop_reading();
+    let frame = Frame::binary(vec![7; 64 * 1024]);
+    pair.server.fill_until_blocked(&frame, Duration::from_millis(400), 16 << 20).await;
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        pair.client.resume_reading();
+        pair.client.next_frame().await;
+        pair.client.stop_reading();
+    }
+    assert_eq!(pair.proxy.metric("outrigger_clients{route=\"default\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn an_upstream_over_tls_that_does_not_read_is_given_up() {
+    let mut pair = Pair::secured("upstream: {stall_timeout: 300ms}", true, true, same).await;
+    pair.server.stop_reading();
+    let flood = Frame::binary([0; 1000]).encode(wire::Role::Client).repeat(16_000);
+    pair.client.send_bytes(&flood).await;
+    assert_eq!(said(&pair.client.closed().await), (1012, "upstream lost", End::Eof));
+    pair.server.resume_reading();
+    assert_eq!(pair.server.discard_to_end().await, End::Reset);
+    pair.tells("slow_upstream", Some(("proxy", "1012"))).await;
+}
+
+#[tokio::test]
+async fn heartbeats_and_the_close_of_a_drain_go_over_tls() {
+    let yaml = "policy: {heartbeat: {interval: 200ms, timeout: 5s}}\nupstream: {heartbeat: {interval: 200ms, timeout: 5s}}";
+    let mut pair = Pair::secured(yaml, true, true, same).await;
+    for link in [&mut *pair.client, &mut *pair.server] {
+        let ping = link.next_frame().await;
+        assert_eq!(ping.opcode, wire::PING);
+        link.send_frame(&Frame::new(wire::PONG, ping.payload)).await;
+    }
+    eventually(DEADLINE, || async {
+        let count = pair.proxy.metric("outrigger_heartbeat_rtt_seconds_count").await;
+        if count >= 2.0 { Ok(()) } else { Err(count) }
+    })
+    .await;
+    pair.proxy.drain();
+    let (client, server) = tokio::join!(
+        async {
+            loop {
+                let frame = pair.client.next_frame().await;
+                if frame.opcode == wire::CLOSE {
+                    pair.client.send_frame(&Frame::new(wire::CLOSE, frame.payload.clone())).await;
+                    break frame.close_status().0;
+                }
+            }
+        },
+        async {
+            loop {
+                let frame = pair.server.next_frame().await;
+                if frame.opcode == wire::CLOSE {
+                    break frame.close_status().0;
+                }
+            }
+        },
+    );
+    assert_eq!((client, server), (1012, 1001));
+}
+
+#[tokio::test]
+async fn a_client_without_a_pong_is_cut_over_tls() {
+    let yaml = "policy: {heartbeat: {interval: 100ms, timeout: 100ms, max_missed: 2}}";
+    let mut pair = Pair::secured(yaml, true, false, same).await;
+    assert_eq!(pair.server.closed().await.code, 1001);
+    pair.tells("heartbeat_timeout", Some(("proxy", "1001"))).await;
+}
+
+#[tokio::test]
+async fn a_loss_is_a_reset_underneath_tls_too() {
+    let mut pair = Pair::secured("", true, true, same).await;
+    pair.works().await;
+    let Pair { client, mut server, proxy, upstream: _upstream } = pair;
+    client.reset();
+    assert!(
+        matches!(server.discard_to_end().await, End::Eof),
+        "a client lost is an orderly end for the server"
+    );
+    proxy.tells("client_lost", None).await;
+}
+
+#[tokio::test]
+async fn an_end_without_goodbye_is_a_loss_unless_a_close_was_said() {
+    let mut pair = Pair::secured("", true, true, same).await;
+    pair.client.finish_without_goodbye().await;
+    assert_eq!(said(&pair.server.closed().await), (1006, "", End::Eof));
+    pair.tells("client_lost", None).await;
+
+    let mut pair = Pair::secured("", true, true, same).await;
+    pair.client.send_frame(&Frame::close(1000, "")).await;
+    pair.client.finish_without_goodbye().await;
+    assert_eq!(said(&pair.server.closed().await), (1000, "", End::Eof));
+    assert_eq!(said(&pair.client.closed_unanswered().await), (1000, "", End::Eof), "it is still answered");
+    pair.tells("client_close", Some(("client", "1000"))).await;
+
+    let mut pair = Pair::secured("", true, true, same).await;
+    pair.server.finish_without_goodbye().await;
+    assert_eq!(said(&pair.client.closed().await), (1012, "upstream lost", End::Eof));
+    pair.tells("upstream_lost", Some(("proxy", "1012"))).await;
+}
+
+#[tokio::test]
+async fn plain_http_goes_over_tls_on_both_hops_and_connections_are_used_again() {
+    let upstream = Upstream::builder().tls(tls::server()).spawn().await;
+    let proxy = Proxy::to(&upstream).tls(tls::listen()).upstream_tls(tls::upstream()).spawn().await;
+    let mut link = proxy.plain().tls(tls::client()).path("/a").connect().await;
+    for path in ["/a", "/b"] {
+        let request = proxy.plain().path(path).body(vec![b'x'; 100_000]).method("POST").request();
+        link.send_bytes(&request).await;
+        assert_eq!(link.read_response("POST").await.status(), 200);
+    }
+    assert_eq!(upstream.requests().len(), 2);
+    assert_eq!(upstream.requests()[0].body.len(), 100_000);
+    assert_eq!(upstream.accepted(), 1, "the pool's connection was used again");
+}
+
+#[tokio::test]
+async fn versions_below_the_configured_one_are_refused() {
+    let upstream = Upstream::echo().await;
+    let mut listen = tls::listen();
+    listen.min_version = TlsVersion::V1_3;
+    let proxy = Proxy::to(&upstream).tls(listen).spawn().await;
+    let old = Authority::known().client(None, &[&TLS12]);
+    let refused = proxy.dial().tls(old.clone()).try_connect().await.err().expect("refused").to_string();
+    assert!(refused.contains("ProtocolVersion"), "the alert says why: {refused}");
+    let new = Authority::known().client(None, &[&TLS13]);
+    let client = proxy.dial().tls(new).open().await;
+    assert_eq!(client.tls().protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    eventually(DEADLINE, || async { failures(&proxy, "protocol").await == 1.0 }).await;
+
+    let proxy = Proxy::to(&upstream).tls(tls::listen()).spawn().await;
+    let mut client = proxy.dial().tls(old).open().await;
+    assert_eq!(client.tls().protocol_version(), Some(ProtocolVersion::TLSv1_2));
+    client.send_frame(&Frame::text("over 1.2")).await;
+    assert_eq!(client.next_frame().await.payload, b"over 1.2");
+}
+
+#[tokio::test]
+async fn client_certificates_are_asked_for_verified_and_told() {
+    let upstream = Upstream::echo().await;
+    let (mine, foreign) = (Authority::new("mine"), Authority::new("foreign"));
+    let known = |identity| Authority::known().client(Some(identity), tls::ANY);
+    let (alice, mallory) = (mine.issue(&[], "alice"), foreign.issue(&[], "alice"));
+    let without = Authority::known().client(None, tls::ANY);
+
+    let required = Proxy::to(&upstream).tls(tls::listen_for(&mine, true)).spawn().await;
+    required.dial().tls(known(&alice)).open().await;
+    for (config, what) in [(without.clone(), "none"), (known(&mallory), "foreign")] {
+        // In TLS 1.3 a client learns of it when it reads.
+        let outcome = async {
+            let mut link = required.dial().tls(config).try_connect().await?;
+            link.try_send_bytes(&required.dial().request()).await?;
+            Ok::<_, std::io::Error>(link.try_read_raw().await)
+        };
+        let told = match outcome.await {
+            Err(error) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Ok(Ok(came)) => panic!("{what}: served: {}", came.escape_ascii()),
+        };
+        assert!(told.contains("ertificate") || told.contains("UnknownCA"), "{what}: {told}");
+    }
+    eventually(DEADLINE, || async { failures(&required, "certificate").await == 2.0 }).await;
+    assert_eq!(upstream.handshakes().len(), 1, "nothing of the others came through");
+
+    let optional = Proxy::to(&upstream).tls(tls::listen_for(&mine, false)).spawn().await;
+    optional.dial().tls(without).open().await;
+    optional.dial().tls(known(&alice)).open().await;
+    let told = optional.dial().tls(known(&mallory)).try_connect().await;
+    if let Ok(mut link) = told {
+        assert!(link.try_read_raw().await.is_err(), "a foreign certificate is worse than none");
+    }
+}
+
+#[tokio::test]
+async fn only_http_1_is_agreed_upon_where_nothing_else_is_offered() {
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).tls(tls::listen()).spawn().await;
+    let offering = |protocols: &[&str]| {
+        let mut config = Authority::known().client(None, tls::ANY);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config
+    };
+    let client = proxy.dial().tls(offering(&["h2", "http/1.1"])).open().await;
+    assert_eq!(client.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
+    let client = proxy.dial().tls(offering(&[])).open().await;
+    assert_eq!(client.tls().alpn_protocol(), None);
+    let refused = proxy.dial().tls(offering(&["h2"])).try_connect().await;
+    assert!(refused.err().expect("refused").to_string().contains("NoApplicationProtocol"));
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_in_both_versions_and_on_both_hops() {
+    let upstream = Upstream::builder().by_hand().tls(tls::server()).spawn().await;
+    let proxy = Proxy::to(&upstream).tls(tls::listen()).upstream_tls(tls::upstream()).spawn().await;
+    for version in [&TLS12, &TLS13] {
+        let config = Arc::new(Authority::known().client(None, &[version]));
+        for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let mut client = proxy.dial().tls(config.clone()).open().await;
+            let mut server = upstream.accept().await;
+            server.send_frame(&Frame::text("so that tickets are read")).await;
+            client.next_frame().await;
+            client.send_frame(&Frame::text("on the other hop too")).await;
+            server.next_frame().await;
+            let kind = client.tls().handshake_kind().expect("a handshake");
+            assert_eq!(kind, expected, "{version:?}");
+        }
+    }
+    let mut client = proxy.dial().tls(tls::client()).open().await;
+    let server = upstream.accept().await;
+    assert_eq!(server.tls().handshake_kind(), Some(HandshakeKind::Resumed), "towards the upstream");
+    client.finish_writing().await;
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_not_right_is_sent_nothing_and_the_client_told() {
+    let stranger = Authority::new("stranger");
+    let cases = [
+        ("another name", Authority::known().issue(&["other.example"], "u"), tls::upstream()),
+        ("another authority", stranger.issue(&["127.0.0.1"], "u"), tls::upstream()),
+        (
+            "not the name that is wanted",
+            Authority::known().issue(&["127.0.0.1"], "u"),
+            UpstreamTls { server_name: Some("wanted.example".into()), ..tls::upstream() },
+        ),
+    ];
+    for (what, pem, config) in cases {
+        let upstream = Upstream::builder().tls(Authority::server(&pem, None)).spawn().await;
+        let proxy = Proxy::to(&upstream).upstream_tls(config).spawn().await;
+        let refused = proxy.dial().refused().await;
+        assert_eq!(refused.status(), 502, "{what}");
+        assert_eq!(refused.header("X-Outrigger-Reason"), Some("upstream_tls"), "{what}");
+        let plain = proxy.plain().answer().await.response;
+        assert_eq!(
+            (plain.status(), plain.header("X-Outrigger-Reason")),
+            (502, Some("upstream_tls")),
+            "{what}"
+        );
+        assert_eq!(upstream.handshakes().len() + upstream.requests().len(), 0, "{what}");
+        assert_eq!(proxy.metric("outrigger_upstream_errors_total{kind=\"tls\"}").await, 2.0, "{what}");
+    }
+    // The same ones, where the operator says that any will do, or names what is right.
+    for (pem, config) in [
+        (stranger.issue(&["other.example"], "u"), UpstreamTls { insecure: true, ..UpstreamTls::default() }),
+        (
+            Authority::known().issue(&["wanted.example"], "u"),
+            UpstreamTls { server_name: Some("wanted.example".into()), ..tls::upstream() },
+        ),
+    ] {
+        let upstream = Upstream::builder().tls(Authority::server(&pem, None)).spawn().await;
+        let proxy = Proxy::to(&upstream).upstream_tls(config).spawn().await;
+        proxy.dial().open().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_told_apart_and_one_that_says_nothing_is_given_up_in_time() {
+    let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", plain.local_addr().unwrap());
+    let proxy = Proxy::to_url(url).upstream_tls(tls::upstream()).spawn().await;
+    let serving = async {
+        let (mut stream, _) = plain.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        stream
+    };
+    let (refused, _stream) = tokio::join!(proxy.dial().refused(), serving);
+    assert_eq!((refused.status(), refused.header("X-Outrigger-Reason")), (502, Some("upstream_tls")));
+
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let proxy = Proxy::to_url(url)
+        .yaml("upstream: {connect_timeout: 300ms}")
+        .upstream_tls(tls::upstream())
+        .spawn()
+        .await;
+    let refused = proxy.dial().refused().await;
+    assert_eq!((refused.status(), refused.header("X-Outrigger-Reason")), (504, Some("upstream_timeout")));
+}
+
+#[tokio::test]
+async fn an_upstream_that_wants_a_certificate_is_shown_ours() {
+    let mine = Authority::new("mine");
+    let server = Authority::server(&Authority::known().issue(&["127.0.0.1"], "u"), Some(&mine));
+    let upstream = Upstream::builder().tls(server).spawn().await;
+    let proxy = Proxy::to(&upstream).upstream_tls(tls::upstream()).spawn().await;
+    assert_eq!(proxy.dial().refused().await.status(), 502);
+    let identity = mine.issue(&[], "the proxy").identity();
+    let proxy = Proxy::to(&upstream)
+        .upstream_tls(UpstreamTls { identity: Some(identity), ..tls::upstream() })
+        .spawn()
+        .await;
+    proxy.dial().open().await;
+    // 2040-01-02, as the support code issues them.
+    let expiry =
+        proxy.metric("outrigger_tls_certificate_expiry_timestamp_seconds{kind=\"upstream_client\"}").await;
+    assert_eq!(expiry, 2_209_075_200.0);
+}
+
+#[tokio::test]
+async fn the_end_of_our_certificate_is_told() {
+    const NAME: &str = "outrigger_tls_certificate_expiry_timestamp_seconds{kind=\"listen\"}";
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).tls(tls::listen()).spawn().await;
+    assert_eq!(proxy.metric(NAME).await, 2_209_075_200.0);
+    let proxy = Proxy::to(&upstream).spawn().await;
+    assert_eq!(proxy.find_metric(NAME).await, None, "there is none");
+}
+
+#[tokio::test]
+async fn files_that_do_not_fit_are_refused_at_the_start_with_their_names_and_without_their_contents() {
+    let upstream = Upstream::echo().await;
+    let good = tls::listen();
+    let other = Authority::known().issue(&["127.0.0.1"], "other");
+    let foreign_key = tls::file("other.key", &other.key);
+    let garbage =
+        tls::file("garbage.pem", "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n");
+    let torn = tls::file("torn.pem", "-----BEGIN PRIVATE KEY-----\nhunter2!\n");
+    let empty = tls::file("empty.pem", "");
+    let with = |change: &dyn Fn(&mut outrigger::config::ListenTls)| {
+        let mut listen = good.clone();
+        change(&mut listen);
+        listen
+    };
+    let cases = [
+        (
+            with(&|listen| listen.key = foreign_key.clone()),
+            "listen.tls.key_file: the private key in other.key",
+        ),
+        (with(&|listen| listen.cert = empty.clone()), "listen.tls.cert_file: empty.pem holds no certificate"),
+        (
+            with(&|listen| listen.cert = good.key.clone()),
+            "listen.tls.cert_file: key.pem holds no certificate",
+        ),
+        (
+            with(&|listen| listen.cert = garbage.clone()),
+            "listen.tls.cert_file: the certificate in garbage.pem",
+        ),
+        (
+            with(&|listen| listen.key = good.cert.clone()),
+            "listen.tls.key_file: cert.pem holds no private key",
+        ),
+        (with(&|listen| listen.key = torn.clone()), "listen.tls.key_file: the private key in torn.pem"),
+        (
+            with(&|listen| {
+                let ca = outrigger::config::ClientCertificates { ca: empty.clone(), required: true };
+                listen.clients = Some(ca);
+            }),
+            "listen.tls.client_ca_file: empty.pem holds no certificate authority",
+        ),
+    ];
+    for (listen, begins) in cases {
+        let refused = Proxy::to(&upstream).tls(listen).try_spawn().await.err().expect("refused").to_string();
+        assert!(refused.starts_with(begins), "{begins:?}: {refused}");
+        assert!(!refused.contains("hunter2") && !refused.contains("c2Vj"), "{refused}");
+    }
+    let name = UpstreamTls { server_name: Some("no name".into()), ..tls::upstream() };
+    let refused = Proxy::to(&upstream).upstream_tls(name).try_spawn().await.err().expect("refused");
+    assert!(refused.to_string().starts_with("upstream.tls.server_name: \"no name\""), "{refused}");
+}
+
+#[tokio::test]
+async fn http_in_the_clear_on_the_tls_port_is_answered_in_words() {
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).tls(tls::listen()).spawn().await;
+    let refused = proxy.dial().refused().await;
+    assert_eq!((refused.status(), refused.header("X-Outrigger-Reason")), (400, Some("tls_expected")));
+    assert!(refused.text().contains("wss://"), "{}", refused.text());
+    assert_eq!(failures(&proxy, "plaintext").await, 1.0);
+    let mut noise = proxy.plain().connect().await;
+    noise.send_bytes(b"\x00\x01\x02\x03\x04\x05\x06\x07").await;
+    noise.discard_to_end().await;
+    eventually(DEADLINE, || async { failures(&proxy, "protocol").await == 1.0 }).await;
+    drop(proxy.plain().connect().await);
+    eventually(DEADLINE, || async { failures(&proxy, "lost").await == 1.0 }).await;
+}
+
+/// A threat: one peer that is slow with TLS must not make the others wait, and has to go in time.
+#[tokio::test]
+async fn accept_loop_stall() {
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).yaml("listen: {handshake_timeout: 2s}").tls(tls::listen()).spawn().await;
+    let since = Instant::now();
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        // The beginning of a ClientHello, and then nothing.
+        let mut link = proxy.plain().connect().await;
+        link.send_bytes(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).await;
+        slow.push(link);
+    }
+    // One that shakes hands and then keeps its head to itself: the same clock goes on.
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    let mut late = proxy.plain().tls(tls::client()).connect().await;
+    let asked = Instant::now();
+    for _ in 0..10 {
+        let mut client = proxy.dial().tls(tls::client()).open().await;
+        client.send_frame(&Frame::text("quick")).await;
+        assert_eq!(client.next_frame().await.payload, b"quick");
+    }
+    assert!(asked.elapsed() < Duration::from_secs(1), "ten handshakes took {:?}", asked.elapsed());
+    for link in &mut slow {
+        link.discard_to_end().await;
+    }
+    let took = since.elapsed();
+    assert!(took > Duration::from_millis(1900) && took < Duration::from_secs(4), "{took:?}");
+    assert_eq!(failures(&proxy, "timeout").await, 20.0);
+    assert_eq!(late.read_response("GET").await.status(), 408);
+    let took = asked.elapsed();
+    assert!(took < Duration::from_millis(3500), "counted from accept, not from the end of TLS: {took:?}");
+}
+
+#[tokio::test]
+async fn a_client_over_tls_that_does_not_read_its_answer_is_given_up() {
+    use support::upstream::Plain;
+    let body = vec![b'x'; 8 << 20];
+    let upstream = Upstream::builder().on_request(Plain::Fixed(200, Vec::new(), body)).spawn().await;
+    let proxy =
+        Proxy::to(&upstream).yaml("policy: {delivery: {stall_timeout: 1s}}").tls(tls::listen()).spawn().await;
+    let mut link = proxy.plain().receive_buffer(16 * 1024).tls(tls::client()).send().await;
+    link.stop_reading();
+    eventually(DEADLINE, || async { proxy.metric("outrigger_http_connections").await == 0.0 }).await;
+}
+
+#[tokio::test]
+async fn a_unix_socket_can_have_tls_too() {
+    let path = std::env::temp_dir().join(format!("outrigger-tls-{}.sock", std::process::id()));
+    let upstream = Upstream::builder()
+        .unix()
+        .tls(Authority::server(&Authority::known().issue(&["app.example"], "u"), None));
+    let upstream = upstream.spawn().await;
+    let config = UpstreamTls { server_name: Some("app.example".into()), ..tls::upstream() };
+    let proxy = Proxy::to(&upstream)
+        .yaml(&format!("listen: {{address: null, unix: \"{}\"}}", path.display()))
+        .tls(tls::listen())
+        .upstream_tls(config)
+        .spawn()
+        .await;
+    let mut client = RawClient::dial(path).tls(tls::client()).open().await;
+    client.send_frame(&Frame::text("round")).await;
+    let answer = timeout(DEADLINE, client.next_frame()).await.unwrap();
+    assert_eq!(answer.payload, b"round");
+    drop(proxy);
+}
