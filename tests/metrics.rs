@@ -9,6 +9,7 @@ use std::path::Path;
 use support::DEADLINE;
 use support::metrics::Metrics;
 use support::proxy::Proxy;
+use support::tls;
 use support::upstream::{Act, Answer, Upstream};
 use support::wait::eventually;
 use support::wire::Frame;
@@ -34,6 +35,8 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("limit", "gauge", &["kind", "route"]),
     ("draining", "gauge", &[]),
     ("accept_errors_total", "counter", &[]),
+    ("tls_handshake_failures_total", "counter", &["reason"]),
+    ("tls_certificate_expiry_timestamp_seconds", "gauge", &["kind"]),
     ("build_info", "gauge", &["version"]),
 ];
 
@@ -75,8 +78,9 @@ fn labels<'a>(metrics: &'a Metrics, name: &str) -> BTreeSet<&'a str> {
 async fn after_one_connection(prefix: Option<&str>) -> (Upstream, Proxy) {
     let upstream = Upstream::echo().await;
     let settings = prefix.map(|prefix| format!("metrics: {{prefix: {prefix}}}")).unwrap_or_default();
-    let proxy = Proxy::to(&upstream).yaml(&settings).spawn().await;
-    let mut client = proxy.connect("/").await;
+    // Over TLS, or there would be no certificate to tell of.
+    let proxy = Proxy::to(&upstream).yaml(&settings).tls(tls::listen()).spawn().await;
+    let mut client = proxy.dial().tls(tls::client()).open().await;
     client.close(1000, "").await;
     client.closed().await;
     let gone = format!("{}_clients", prefix.unwrap_or("outrigger"));

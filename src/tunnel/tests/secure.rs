@@ -57,6 +57,36 @@ impl Peer {
     }
 }
 
+/// What it takes is ciphertext of a write that was accepted long before: it counts all the same.
+#[tokio::test(start_paused = true)]
+async fn a_client_over_tls_that_reads_a_little_is_not_given_up_and_one_that_reads_nothing_is() {
+    let mut stage = Stage::with(Props {
+        settings: "policy: { heartbeat: null, idle_timeout: 0s, delivery: { stall_timeout: 60s } }",
+        buffers: Some(SMALL),
+        tls: [true, false],
+        ..Props::default()
+    })
+    .await;
+    SockRef::from(stage.upstream.socket.as_ref().unwrap()).set_send_buffer_size(FLOOD).unwrap();
+    let message = frame(0x82, &[7; 60_000], false);
+    assert_eq!(stage.pour(Which::Upstream, &message).await, message.len());
+    assert!(stage.relay().client.egress.is_empty(), "all of it was accepted");
+    assert!(!stage.relay().client.is_flushed());
+    for _ in 0..2 {
+        stage.pass(secs(59)).await;
+        // Less than a record may have come.
+        stage.client.hear();
+        stage.turn().await;
+        assert!(!stage.relay().client.is_flushed());
+    }
+    stage.pass(secs(50)).await;
+    assert!(stage.relay().ending.is_none());
+    stage.pass(secs(11)).await;
+    stage.upstream.leave();
+    assert!(stage.lasts(secs(60)).await <= secs(5));
+    assert_eq!(stage.reason(), "slow_consumer");
+}
+
 struct Files {
     cert: String,
     key: String,
