@@ -21,7 +21,7 @@ use support::wait::eventually;
 async fn guarded(upstream: &Upstream, auth: Auth) -> Proxy {
     Proxy::to(upstream)
         .policy(move |policy| {
-            policy.auth = Some(auth);
+            policy.auth = Some(auth.clone());
             policy.http.mode = HttpMode::Guard;
         })
         .spawn()
