@@ -3,6 +3,7 @@
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request.
+//! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
 //! * [`drain`] lets everyone go in good time.
 //!
 //! # Not here
@@ -10,10 +11,12 @@
 //! signals (the command line's business: a library has none).
 
 mod accept;
+mod carried;
 mod connection;
 mod drain;
 mod handshake;
 mod patience;
+mod reload;
 mod router;
 mod service;
 mod session;
@@ -31,9 +34,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::accept::Listener;
-use self::state::State;
+pub use self::reload::Reload;
+use self::reload::Reloader;
+use self::state::{State, Table};
 use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
-use crate::config::{self, Config, ListenAddress};
+use crate::config::{self, Config, ConfigErrors, ListenAddress, Sources};
 use crate::net;
 use crate::telemetry::lifecycle::{self, Lifecycle};
 use crate::telemetry::logging::Dropped;
@@ -58,6 +63,9 @@ pub enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// Something that the configuration names cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
     /// The metrics could not be declared.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -73,6 +81,7 @@ pub struct Server {
     probes: Option<TcpListener>,
     admin_config: config::Admin,
     state: Arc<State>,
+    reloader: Option<Reloader>,
 }
 
 impl Server {
@@ -84,11 +93,8 @@ impl Server {
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
         metrics.set_limit("descriptors", net::raise_descriptor_limit());
-        metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
-        // Of the upstream that all routes without one of their own share.
-        if let Some(fallback) = config.routes.last() {
-            metrics.set_limit("dials", fallback.upstream.max_dials as u64);
-        }
+        reload::show_limits(&config, &metrics);
+        metrics.config_is_good();
         let (listener, address) = match &config.listen.address {
             ListenAddress::Tcp(wanted) => {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
@@ -113,8 +119,34 @@ impl Server {
             admin_address,
             probes: probes.map(|(listener, _)| listener),
             admin_config: config.admin.clone(),
-            state: State::new(config, metrics),
+            state: State::new(config, metrics)?,
+            reloader: None,
         })
+    }
+
+    /// As [`Server::bind`], for a configuration that was read from `sources`: they are read again whenever
+    /// one of their files changes, or `reload` asks for it.
+    ///
+    /// # Errors
+    /// As of [`Server::bind`].
+    pub async fn bind_reloading(
+        config: Config,
+        sources: Sources,
+        reload: Reload,
+    ) -> Result<Self, StartError> {
+        let reloader = Some(Reloader::new(sources, config.clone(), reload));
+        Ok(Self { reloader, ..Self::bind(config).await? })
+    }
+
+    /// Makes all that `config` needs, without opening a port.
+    ///
+    /// # Errors
+    /// Something that settings name cannot be used.
+    #[expect(clippy::unused_async, reason = "what is made belongs to the runtime this is awaited in")]
+    pub async fn check(config: Config) -> Result<(), StartError> {
+        let metrics = Metrics::new(&config.metrics_prefix)?;
+        Table::new(config, None, &metrics)?;
+        Ok(())
     }
 
     /// Where clients come in; the system's choice if port 0 was asked for, and loopback's port 0 if it
@@ -153,7 +185,7 @@ impl Server {
 
     /// As [`Server::run`]; a drain is cut short when `hurry` completes.
     pub async fn run_until(self, hurry: impl Future) {
-        let Self { listener, admin, probes, admin_config, admin_address, state, .. } = self;
+        let Self { listener, admin, probes, admin_config, admin_address, state, reloader, .. } = self;
         let (stop, stopped) = watch::channel(false);
         let told = Arc::new(to_tell(&state, &admin_config));
         // Dropped, and so ended, with this future.
@@ -164,6 +196,7 @@ impl Server {
             ports.spawn(admin::serve(probes, Access::Probes, told, until(stopped)));
         }
         let beating = ports.spawn(beat());
+        let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         state.lifecycle.ready();
         let draining = async {
             state.lifecycle.until(lifecycle::State::Draining).await;
@@ -176,6 +209,9 @@ impl Server {
         state.lifecycle.drained();
         stop.send_replace(true);
         beating.abort();
+        if let Some(reloading) = reloading {
+            reloading.abort();
+        }
         let ended = async { while ports.join_next().await.is_some() {} };
         // Whoever has not read it by then learns it from the end of the connection.
         let _ = timeout(FAREWELL, ended).await;

@@ -4,18 +4,19 @@
 //! # Invariants
 //! 1. A table never changes once it is made: whoever holds one sees one configuration, not two halves.
 
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::carried::Carried;
 use super::drain::Drain;
 use super::router::{Matched, Router};
 use super::service::{Load, Mode};
 use super::session::AnswerBody;
 use crate::admission::{self, Doors, Stack};
-use crate::config::{self, Config, PathPattern};
+use crate::config::{self, Config, ConfigErrors, PathPattern};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Registry, RouteMetrics};
 use crate::tunnel;
@@ -40,6 +41,10 @@ pub(super) struct Table {
     pub(super) stall_timeout: Option<Duration>,
     /// The upstream of requests that match no route.
     pub(super) fallback: Arc<Upstream>,
+    /// How a drain that begins now goes.
+    pub(super) drain: config::Drain,
+    /// Routes with equal settings share a pool and a bound on dials.
+    upstreams: Carried<Arc<config::Upstream>, Arc<Upstream>>,
 }
 
 /// One route with all that belongs to it, resolved before the first request.
@@ -64,14 +69,19 @@ impl Matched for Route {
 }
 
 impl State {
-    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self {
-            drain: Drain::new(config.drain),
+    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, ConfigErrors> {
+        Ok(Arc::new(Self {
+            drain: Drain::default(),
             registry: Registry::new(Arc::clone(&metrics), config.log.connections),
             lifecycle: Lifecycle::new(),
-            table: ArcSwap::from_pointee(Table::new(config, &metrics)),
+            table: ArcSwap::from_pointee(Table::new(config, None, &metrics)?),
             metrics,
-        })
+        }))
+    }
+
+    /// Has `table` hold for whoever comes from now on.
+    pub(super) fn replace(&self, table: Table) {
+        self.table.store(Arc::new(table));
     }
 
     /// What holds for whoever comes now.
@@ -81,15 +91,24 @@ impl State {
 }
 
 impl Table {
-    fn new(config: Config, metrics: &Arc<Metrics>) -> Self {
+    /// Makes everything that `config` needs before a request comes. What `previous` has of equal settings
+    /// is carried over.
+    ///
+    /// # Errors
+    /// Something that settings name cannot be used.
+    pub(super) fn new(
+        config: Config,
+        previous: Option<&Self>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ConfigErrors> {
         let trusted = Arc::new(config.trusted_proxies);
-        let mut upstreams = HashMap::new();
+        let mut upstreams = Carried::after(previous.map(|previous| &previous.upstreams));
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
-            // Routes with equal settings share a pool and a bound on dials.
-            let upstream = upstreams
-                .entry(Arc::as_ptr(&route.upstream))
-                .or_insert_with(|| Upstream::new(Arc::clone(&route.upstream), Arc::clone(metrics)));
+            let settings = &route.upstream;
+            let Ok(upstream) = upstreams.part(settings, || {
+                Ok::<_, Infallible>(Upstream::new(Arc::clone(settings), Arc::clone(metrics)))
+            });
             let tunnel = tunnel::Settings {
                 policy: Arc::clone(&route.policy),
                 upstream_stall: route.upstream.stall_timeout,
@@ -98,18 +117,21 @@ impl Table {
             let doors = Doors { trusted: Arc::clone(&trusted) };
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
-                upstream: Arc::clone(upstream),
+                upstream,
                 tunnel: Arc::new(tunnel),
                 config: route,
                 stack: admission::stack(&doors, Mode),
             }));
         }
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
-        Self {
+        upstreams.settle();
+        Ok(Self {
             listen: config.listen,
+            drain: config.drain,
+            upstreams,
             stall_timeout: fallback.config.policy.delivery.stall_timeout,
             fallback: Arc::clone(&fallback.upstream),
             router: Router::new(routes, fallback),
-        }
+        })
     }
 }

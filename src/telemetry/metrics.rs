@@ -6,12 +6,13 @@
 //! What a single connection counts ([`super::registry`]); never a user, a path or an address as a label.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::labels::{By, HandshakeOutcome, Label, Reason, StatusClass, UpstreamErrorKind};
+use super::labels::{By, HandshakeOutcome, Label, Reason, ReloadOutcome, StatusClass, UpstreamErrorKind};
 use crate::frame::{CloseCode, code_label};
 
 /// Round trips: from a pod's own host to a phone on a bad line.
@@ -40,6 +41,8 @@ pub struct Metrics {
     http_requests: IntCounterVec,
     connection_duration: HistogramVec,
     upstream_errors: Vec<IntCounter>,
+    config_reloads: Vec<IntCounter>,
+    config_success: IntGauge,
     limit: IntGaugeVec,
     /// Seconds from the dial to the upstream's answer.
     pub upstream_handshake: Histogram,
@@ -85,6 +88,11 @@ impl Metrics {
         d.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let upstream_errors =
             d.counters("upstream_errors_total", "Failures towards an upstream, by kind", &["kind"])?;
+        let reloads = d.counters(
+            "config_reloads_total",
+            "Times the configuration was read again, by what came of it",
+            &["outcome"],
+        )?;
         Ok(Arc::new(Self {
             clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
             connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
@@ -115,6 +123,11 @@ impl Metrics {
                 &["route"],
             )?,
             upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
+            config_reloads: resolve::<ReloadOutcome>(&reloads, |outcome| vec![outcome]),
+            config_success: d.gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When the configuration was last read and found good, the start included",
+            )?,
             limit: d.gauges("limit", "Bounds in force, by kind", &["kind"])?,
             upstream_handshake: d.histogram(
                 "upstream_handshake_seconds",
@@ -174,6 +187,20 @@ impl Metrics {
     /// Counts a failure towards an upstream.
     pub fn on_upstream_error(&self, kind: UpstreamErrorKind) {
         self.upstream_errors[kind.index()].inc();
+    }
+
+    /// Counts what came of reading the configuration again.
+    pub fn on_reload(&self, outcome: ReloadOutcome) {
+        self.config_reloads[outcome.index()].inc();
+        if outcome != ReloadOutcome::Failed {
+            self.config_is_good();
+        }
+    }
+
+    /// The configuration was read and found good now.
+    pub fn config_is_good(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.config_success.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// Tells a bound that is in force.

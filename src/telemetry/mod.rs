@@ -8,6 +8,6 @@ mod metrics;
 pub mod redact;
 mod registry;
 
-pub use labels::{By, HandshakeOutcome, Label, Reason, StatusClass, UpstreamErrorKind};
+pub use labels::{By, HandshakeOutcome, Label, Reason, ReloadOutcome, StatusClass, UpstreamErrorKind};
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
 pub use registry::{About, Command, Ended, Handle, Live, Registry};
