@@ -80,8 +80,14 @@ impl Watch {
     pub fn follow(&mut self, places: Places) -> bool {
         let Places { directories, mut entries } = places;
         entries.extend(directories.iter().cloned());
-        *self.events.names.lock().unwrap_or_else(PoisonError::into_inner) = entries;
         let Some(watcher) = &mut self.watcher else { return false };
+        let is_new = {
+            let mut names = self.events.names.lock().unwrap_or_else(PoisonError::into_inner);
+            // What happened to other names of these directories was not listened to either.
+            let is_new = !entries.is_subset(&names);
+            *names = entries;
+            is_new
+        };
         for gone in self.directories.difference(&directories) {
             // The kernel may have done so already.
             let _ = watcher.unwatch(gone);
@@ -93,7 +99,6 @@ impl Watch {
                 failed = Some(error);
             }
         }
-        let is_new = !directories.is_subset(&self.directories);
         self.directories = directories;
         if let Some(error) = failed {
             self.tell(&error);
