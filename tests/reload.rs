@@ -331,18 +331,24 @@ async fn a_drain_goes_by_the_newest_settings() {
 }
 
 #[tokio::test]
-async fn sighup_at_any_moment_of_the_start_does_not_end_the_process() {
+async fn sighup_while_the_configuration_is_still_read_does_not_end_the_process() {
     let upstream = Upstream::echo().await;
     let folder = Folder::new("early");
-    folder.write("outrigger.yaml", &yaml(&upstream, ""));
-    let file = folder.path("outrigger.yaml");
-    let mut binary = Builder::new(&["run", "--config", file.to_str().unwrap()]).spawn();
-    // Before the program itself runs nobody can listen: the kernel ends it then.
+    let pipe = folder.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let binary = Builder::new(&["run", "--config", pipe.to_str().unwrap()]).spawn();
+    // It waits for whoever writes, and listens for signals already.
     eventually(DEADLINE, || async { catches_hangups(binary.id()) }).await;
-    for _ in 0..20 {
+    for _ in 0..5 {
         binary.signal("HUP").await;
     }
-    assert!(binary.is_running(), "{}", binary.said());
+    let text = yaml(&upstream, "");
+    tokio::task::spawn_blocking(move || fs::write(pipe, text)).await.unwrap().unwrap();
     let running = binary.ready().await;
-    counted(&running, FAILED, 0.0).await;
+    assert_eq!(counts(&running).await, [0.0; 3]);
+
+    // Nobody writes a second time: that must neither hang nor mean the defaults.
+    running.binary.signal("HUP").await;
+    counted(&running, FAILED, 1.0).await;
+    assert!(running.binary.said().contains("it cannot be read a second time"), "{}", running.binary.said());
 }
