@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::admin::client::{self, Drain};
 use crate::config::{self, Config, ConfigErrors, Secret, Sources};
 use crate::demo;
-use crate::server::Server;
+use crate::server::{Reload, Server, StartError};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::logging::{self, Logging};
 
@@ -119,11 +119,14 @@ impl Cli {
 }
 
 fn run(sources: Sources) -> anyhow::Result<()> {
-    let config = config::load(sources)?;
+    ignore_hangups()?;
+    let config = config::load(sources.clone())?;
     let logging = logging::init(&config.log)?;
     runtime(config.listen.workers)?.block_on(async {
-        let server = Server::bind(config).await?;
-        serve(server, &logging, |server| {
+        let reload = Reload::default();
+        let hangups = on_hangups(reload.clone())?;
+        let server = Server::bind_reloading(config, sources, reload).await.map_err(told)?;
+        let serving = serve(server, &logging, |server| {
             tracing::info!(
                 listen = %server.listening_on(),
                 admin = %server.admin_address(),
@@ -131,13 +134,18 @@ fn run(sources: Sources) -> anyhow::Result<()> {
                 "ready"
             );
             Ok(())
-        })
-        .await
+        });
+        tokio::select! {
+            result = serving => result,
+            () = hangups => Ok(()),
+        }
     })
 }
 
 fn check(sources: &Sources) -> anyhow::Result<()> {
     let text = config::effective(sources)?;
+    let config = config::load(sources.clone())?;
+    runtime(1)?.block_on(Server::check(config)).map_err(told)?;
     io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
@@ -221,6 +229,32 @@ fn on_signals(lifecycle: Lifecycle, hurry: &Notify) -> anyhow::Result<impl Futur
                 hurry.notify_one();
             }
         }
+    })
+}
+
+/// What is wrong with the configuration is told as such, also where only the server noticed it.
+fn told(error: StartError) -> anyhow::Error {
+    match error {
+        StartError::Config(errors) => errors.into(),
+        other => other.into(),
+    }
+}
+
+/// SIGHUP would end the process until somebody listens for it. Whoever has listened once has changed that for
+/// good, and what is read from now on is new anyway.
+fn ignore_hangups() -> anyhow::Result<()> {
+    let listening = runtime(1)?.block_on(async { signal(SignalKind::hangup()) });
+    listening.map(drop).context("cannot wait for SIGHUP")
+}
+
+/// Each SIGHUP has the configuration read again. Never completes.
+fn on_hangups(reload: Reload) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            reload.request();
+        }
+        std::future::pending::<()>().await;
     })
 }
 

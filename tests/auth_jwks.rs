@@ -33,7 +33,10 @@ fn answering(status: u16, body: &str) -> Builder {
 
 async fn proxy(upstream: &Upstream, url: String, refresh: Duration, min_interval: Duration) -> Proxy {
     let keys = JwtKeys::JwksUrl { url, refresh, min_interval };
-    Proxy::to(upstream).policy(move |policy| policy.auth = Some(Auth::Jwt(token::jwt(keys.clone())))).spawn().await
+    Proxy::to(upstream)
+        .policy(move |policy| policy.auth = Some(Auth::Jwt(token::jwt(keys.clone()))))
+        .spawn()
+        .await
 }
 
 fn by(proxy: &Proxy, (id, secret): (&str, &[u8])) -> Dial {

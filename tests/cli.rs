@@ -82,7 +82,7 @@ async fn check_tells_every_mistake_at_once_with_its_line_and_what_is_accepted() 
             "accepted: a duration".to_owned(),
             format!("{}:5:14: policy.max_frame", file.path()),
             format!("{}:7:8: upstream.tls", file.path()),
-            "not supported yet".to_owned(),
+            "starts with https://".to_owned(),
             "OUTRIGGER__LOG__FORMAT".to_owned(),
             "json | text".to_owned(),
             "--listen".to_owned(),

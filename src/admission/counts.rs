@@ -18,7 +18,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Those of `routes`: what `previous` has of them goes on as it stands. Tells their limits.
+    /// Those of `routes`: what `previous` has of them goes on as it stands.
     pub fn of(routes: &[Route], previous: Option<&Self>, metrics: &Arc<Metrics>) -> Self {
         let mut counts = Self::default();
         for Route { name, policy, .. } in routes {
@@ -30,17 +30,29 @@ impl Counts {
             }
             let places = previous.and_then(|previous| previous.places.get(name)).map(Arc::clone);
             counts.places.insert(name.clone(), places.unwrap_or_else(|| Places::new(name)));
-            tell(metrics, name, Some(policy));
         }
         for (name, places) in previous.iter().flat_map(|previous| &previous.places) {
-            if !counts.places.contains_key(name) {
-                tell(metrics, name, None);
-                if places.taken() > 0 {
-                    counts.places.insert(name.clone(), Arc::clone(places));
-                }
+            if !counts.places.contains_key(name) && places.taken() > 0 {
+                counts.places.insert(name.clone(), Arc::clone(places));
             }
         }
         counts
+    }
+
+    /// Tells the limits of `routes`, which these are the counts of, and no more those of routes that
+    /// `previous` had.
+    pub fn show<'a>(
+        &self,
+        routes: impl Iterator<Item = &'a Route>,
+        previous: Option<&Self>,
+        metrics: &Metrics,
+    ) {
+        for name in previous.iter().flat_map(|previous| previous.places.keys()) {
+            tell(metrics, name, None);
+        }
+        for Route { name, policy, .. } in routes {
+            tell(metrics, name, Some(policy));
+        }
     }
 
     /// The buckets of these settings.
@@ -144,6 +156,8 @@ mod tests {
             policy.handshake_rate.global = Some(Rate { per_second: 0.5, burst: 1 });
         });
         let first = Counts::of(&before, None, &metrics);
+        assert_eq!(limit(&metrics, "connections", "a"), None, "they are not in force yet");
+        first.show(before.iter(), None, &metrics);
         assert_eq!(limit(&metrics, "connections", "a"), Some(100.0));
         assert_eq!(limit(&metrics, "connections_per_ip", "a"), Some(3.0));
         assert_eq!(limit(&metrics, "connections_per_user", "a"), None, "what is not limited has no value");
@@ -153,7 +167,7 @@ mod tests {
         set(&mut after[0], |policy| {
             policy.limits = Limits { connections: Some(5), per_ip: None, per_user: None }
         });
-        let _second = Counts::of(&after, Some(&first), &metrics);
+        Counts::of(&after, Some(&first), &metrics).show(after.iter(), Some(&first), &metrics);
         assert_eq!(limit(&metrics, "connections", "a"), Some(5.0));
         assert_eq!(limit(&metrics, "connections_per_ip", "a"), None);
         assert_eq!(limit(&metrics, "connections", "b"), None, "the route is gone");

@@ -34,7 +34,7 @@ mod rate;
 mod refused;
 mod stack;
 
-pub use auth::{AuthError, Authenticator, Authenticators};
+pub use auth::{AuthError, Authenticator};
 pub use counts::Counts;
 pub use gate::{Check, Gate, Visit};
 pub use guest::{AddressKey, Client, Guest, Kind, Slot, User};

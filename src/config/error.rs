@@ -54,6 +54,12 @@ impl ConfigErrors {
         Self { list }
     }
 
+    /// What is wrong with a setting that can be read but not used, such as a certificate for another key.
+    pub fn unusable(key: impl Into<String>, what: impl fmt::Display) -> Self {
+        let problem = Problem::File(what.to_string());
+        Self::new(vec![ConfigError { place: None, key: key.into(), problem }])
+    }
+
     /// Each problem.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.list.iter()

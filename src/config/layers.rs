@@ -40,6 +40,13 @@ pub struct Sources {
     pub admin: Option<String>,
 }
 
+/// Any of them may hold a token.
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
 /// Trees from bottom to top, and what was wrong in reading them.
 pub(crate) struct Layers {
     pub(crate) trees: Vec<Node>,

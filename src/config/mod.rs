@@ -9,7 +9,7 @@
 //! 2. Nothing is ignored: a key that is not known, or that nothing acts on, is an error.
 //!
 //! # Not here
-//! Watching the file, and what a change means for connections that are open.
+//! What a change means for connections that are open ([`crate::server`]).
 
 mod de;
 mod emit;
@@ -24,6 +24,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod watch;
 mod yaml;
 
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use layers::Sources;
 pub use model::*;
 pub use secret::Secret;
+pub use watch::{Places, Watch};
 
 use self::error::Problem;
 use self::layers::{Layers, merge};

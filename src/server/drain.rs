@@ -26,10 +26,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What a cut connection may take to tell its end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The drain of a process: its settings, and once it has begun, its times.
-#[derive(Debug)]
+/// The drain of a process, once it has begun.
+#[derive(Debug, Default)]
 pub(super) struct Drain {
-    settings: config::Drain,
     plan: OnceLock<Plan>,
     /// Connections whose last words may not have left yet when their last client is done.
     held: AtomicUsize,
@@ -47,6 +46,8 @@ impl Drop for Held<'_> {
 
 #[derive(Debug, Clone, Copy)]
 struct Plan {
+    /// As they were when it began.
+    settings: config::Drain,
     /// The delay is over: closes begin.
     from: Instant,
     /// Whatever is left is cut.
@@ -54,18 +55,14 @@ struct Plan {
 }
 
 impl Drain {
-    pub(super) fn new(settings: config::Drain) -> Self {
-        Self { settings, plan: OnceLock::new(), held: AtomicUsize::new(0) }
-    }
-
     /// Whether new connections are turned away: a drain has begun and its delay has passed.
     pub(super) fn refuses(&self, now: Instant) -> bool {
         self.plan.get().is_some_and(|plan| plan.from <= now)
     }
 
-    /// When closes begin, if the drain has begun by `now`.
-    pub(super) fn closes_from(&self, now: Instant) -> Instant {
-        self.plan.get().map_or(now + self.settings.delay, |plan| plan.from)
+    /// When closes begin; a drain that was asked for and has no plan yet begins `now`.
+    pub(super) fn closes_from(&self, delay: Duration, now: Instant) -> Instant {
+        self.plan.get().map_or(now + delay, |plan| plan.from)
     }
 
     /// Has the end of the drain wait for a connection that carries several clients and ends itself: they
@@ -78,12 +75,14 @@ impl Drain {
     /// Gives a connection that was just opened its place, if a drain has begun.
     pub(super) fn admit(&self, handle: &Handle) {
         if let Some(plan) = self.plan.get() {
-            self.place(handle, *plan, 0, 1);
+            plan.place(handle, 0, 1);
         }
     }
+}
 
-    fn place(&self, handle: &Handle, plan: Plan, index: usize, count: usize) {
-        let at = plan.from + spread_evenly(index, count, self.settings.spread, fastrand::f64());
+impl Plan {
+    fn place(&self, handle: &Handle, index: usize, count: usize) {
+        let at = self.from + spread_evenly(index, count, self.settings.spread, fastrand::f64());
         handle.send(Command::CloseAt { at, code: CloseCode(self.settings.close_code) });
     }
 }
@@ -92,7 +91,8 @@ impl Drain {
 pub(super) async fn run(state: &State, hurry: impl Future) {
     let drain = &state.drain;
     let begun = Instant::now();
-    let plan = Plan { from: begun + drain.settings.delay, until: begun + drain.settings.timeout };
+    let settings = state.table().drain;
+    let plan = Plan { settings, from: begun + settings.delay, until: begun + settings.timeout };
     // Before the walk: who is entered later sees the plan by itself.
     let plan = *drain.plan.get_or_init(|| plan);
     state.metrics.draining.set(1);
@@ -100,12 +100,12 @@ pub(super) async fn run(state: &State, hurry: impl Future) {
     fastrand::shuffle(&mut handles);
     info!(
         clients = handles.len(),
-        delay_ms = drain.settings.delay.as_millis() as u64,
-        spread_ms = drain.settings.spread.as_millis() as u64,
+        delay_ms = settings.delay.as_millis() as u64,
+        spread_ms = settings.spread.as_millis() as u64,
         "draining"
     );
     for (index, handle) in handles.iter().enumerate() {
-        drain.place(handle, plan, index, handles.len());
+        plan.place(handle, index, handles.len());
     }
     drop(handles);
     let emptied = async {

@@ -6,6 +6,7 @@
 //! * [`crowd`] bounds how many are on their way, [`preface`] reads what a load balancer says first.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
+//! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
 //! * [`drain`] lets everyone go in good time.
 //!
 //! # Not here
@@ -13,6 +14,7 @@
 //! signals (the command line's business: a library has none).
 
 mod accept;
+mod carried;
 mod connection;
 mod crowd;
 mod drain;
@@ -21,6 +23,7 @@ mod http2;
 mod patience;
 mod preface;
 mod refusal;
+mod reload;
 mod router;
 mod service;
 mod session;
@@ -39,10 +42,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::accept::Listener;
-use self::state::State;
-pub use self::state::TableError;
+pub use self::reload::Reload;
+use self::reload::Reloader;
+use self::state::{State, Table};
 use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
-use crate::config::{self, Config, ListenAddress};
+use crate::config::{self, Config, ConfigErrors, ListenAddress, Sources};
 use crate::net;
 use crate::telemetry::lifecycle::{self, Lifecycle};
 use crate::telemetry::logging::Dropped;
@@ -67,12 +71,12 @@ pub enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// Something that the configuration names cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
     /// The metrics could not be declared.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// Something that settings name cannot be used.
-    #[error(transparent)]
-    Table(#[from] TableError),
 }
 
 /// A proxy with its ports open.
@@ -85,6 +89,7 @@ pub struct Server {
     probes: Option<TcpListener>,
     admin_config: config::Admin,
     state: Arc<State>,
+    reloader: Option<Reloader>,
 }
 
 impl Server {
@@ -96,13 +101,8 @@ impl Server {
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
         metrics.set_limit("descriptors", net::raise_descriptor_limit());
-        metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
-        metrics.set_limit("refusals_closing", config.listen.max_refusals as u64);
-        metrics.set_limit("handshakes", config.listen.max_handshakes as u64);
-        // Of the upstream that all routes without one of their own share.
-        if let Some(fallback) = config.routes.last() {
-            metrics.set_limit("dials", fallback.upstream.max_dials as u64);
-        }
+        reload::show_limits(&config, &metrics);
+        metrics.config_is_good();
         let (listener, address) = match &config.listen.address {
             ListenAddress::Tcp(wanted) => {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
@@ -127,8 +127,34 @@ impl Server {
             admin_address,
             probes: probes.map(|(listener, _)| listener),
             admin_config: config.admin.clone(),
-            state: State::new(config, metrics)?,
+            state: State::new(config, metrics).map_err(ConfigErrors::from)?,
+            reloader: None,
         })
+    }
+
+    /// As [`Server::bind`], for a configuration that was read from `sources`: they are read again whenever
+    /// one of their files changes, or `reload` asks for it.
+    ///
+    /// # Errors
+    /// As of [`Server::bind`].
+    pub async fn bind_reloading(
+        config: Config,
+        sources: Sources,
+        reload: Reload,
+    ) -> Result<Self, StartError> {
+        let reloader = Some(Reloader::new(sources, config.clone(), reload));
+        Ok(Self { reloader, ..Self::bind(config).await? })
+    }
+
+    /// Makes all that `config` needs, without opening a port.
+    ///
+    /// # Errors
+    /// Something that settings name cannot be used.
+    #[expect(clippy::unused_async, reason = "what is made belongs to the runtime this is awaited in")]
+    pub async fn check(config: Config) -> Result<(), StartError> {
+        let metrics = Metrics::new(&config.metrics_prefix)?;
+        Table::new(config, None, &metrics).map_err(ConfigErrors::from)?;
+        Ok(())
     }
 
     /// Where clients come in; the system's choice if port 0 was asked for, and loopback's port 0 if it
@@ -167,7 +193,7 @@ impl Server {
 
     /// As [`Server::run`]; a drain is cut short when `hurry` completes.
     pub async fn run_until(self, hurry: impl Future) {
-        let Self { listener, admin, probes, admin_config, admin_address, state, .. } = self;
+        let Self { listener, admin, probes, admin_config, admin_address, state, reloader, .. } = self;
         let (stop, stopped) = watch::channel(false);
         let told = Arc::new(to_tell(&state, &admin_config));
         // Dropped, and so ended, with this future.
@@ -178,6 +204,7 @@ impl Server {
             ports.spawn(admin::serve(probes, Access::Probes, told, until(stopped)));
         }
         let beating = ports.spawn(beat(Arc::clone(&state)));
+        let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         state.lifecycle.ready();
         let draining = async {
             state.lifecycle.until(lifecycle::State::Draining).await;
@@ -190,6 +217,9 @@ impl Server {
         state.lifecycle.drained();
         stop.send_replace(true);
         beating.abort();
+        if let Some(reloading) = reloading {
+            reloading.abort();
+        }
         let ended = async { while ports.join_next().await.is_some() {} };
         // Whoever has not read it by then learns it from the end of the connection.
         let _ = timeout(FAREWELL, ended).await;

@@ -31,6 +31,11 @@ impl<R: Matched> Router<R> {
         Self { routes, fallback }
     }
 
+    /// All of them, the fallback last.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<R>> {
+        self.routes.iter().chain([&self.fallback])
+    }
+
     /// The route of a request for `path` at `host` (with or without a port).
     pub(super) fn pick(&self, host: &str, path: &str) -> &Arc<R> {
         let host = without_port(host).to_ascii_lowercase();

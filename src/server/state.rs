@@ -4,13 +4,12 @@
 //! # Invariants
 //! 1. A table never changes once it is made: whoever holds one sees one configuration, not two halves.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::carried::Carried;
 use super::crowd::Crowd;
 use super::drain::Drain;
 use super::refusal::Refusals;
@@ -18,8 +17,8 @@ use super::router::{Matched, Router};
 use super::service::{Load, Mode};
 use super::session::AnswerBody;
 use super::sparingly::Sparingly;
-use crate::admission::{self, AuthError, Authenticators, Counts, Doors, Stack};
-use crate::config::{self, Config, PathPattern, TrustedProxies};
+use crate::admission::{self, AuthError, Authenticator, Counts, Doors, Stack};
+use crate::config::{self, Config, ConfigErrors, PathPattern, TrustedProxies};
 use crate::net::tls::{Acceptor, Offer, TlsError};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{CertificateKind, Metrics, Registry, RouteMetrics};
@@ -54,12 +53,14 @@ pub(super) struct Table {
     pub(super) tls: Option<Acceptor>,
     /// A client that takes not one byte of an HTTP answer for so long is given up.
     pub(super) stall_timeout: Option<Duration>,
-    /// When the first of the certificates that upstreams are shown ends.
-    certificate_expiry: Option<i64>,
     /// The upstream of requests that match no route.
     pub(super) fallback: Arc<Upstream>,
-    /// One for each `policy.auth` that differs; the next table takes over those that it has too.
-    pub(super) authenticators: Authenticators,
+    /// How a drain that begins now goes.
+    pub(super) drain: config::Drain,
+    /// Routes with equal settings share a pool and a bound on dials.
+    upstreams: Carried<Arc<config::Upstream>, Arc<Upstream>>,
+    /// Those of equal settings are one, with one set of keys.
+    authenticators: Carried<config::Auth, Arc<Authenticator>>,
 }
 
 /// Something that settings name cannot be used.
@@ -71,6 +72,12 @@ pub enum TableError {
     /// A key of `policy.auth`.
     #[error(transparent)]
     Auth(#[from] AuthError),
+}
+
+impl From<TableError> for ConfigErrors {
+    fn from(error: TableError) -> Self {
+        Self::unusable("", error.to_string())
+    }
 }
 
 /// One route with all that belongs to it, resolved before the first request.
@@ -96,11 +103,11 @@ impl Matched for Route {
 
 impl State {
     pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, TableError> {
-        let (drain, connections) = (config.drain, config.log.connections);
-        let table = Table::new(config, &metrics, None)?;
-        table.tell_expiry(&metrics);
+        let connections = config.log.connections;
+        let table = Table::new(config, None, &metrics)?;
+        table.show(None, &metrics);
         Ok(Arc::new(Self {
-            drain: Drain::new(drain),
+            drain: Drain::default(),
             crowd: Crowd::new(),
             proxy_warned: Sparingly::new(),
             registry: Registry::new(Arc::clone(&metrics), connections),
@@ -111,6 +118,12 @@ impl State {
         }))
     }
 
+    /// Has `table` hold for whoever comes from now on.
+    pub(super) fn replace(&self, table: Table) {
+        table.show(Some(&self.table()), &self.metrics);
+        self.table.store(Arc::new(table));
+    }
+
     /// What holds for whoever comes now.
     pub(super) fn table(&self) -> Arc<Table> {
         self.table.load_full()
@@ -118,31 +131,28 @@ impl State {
 }
 
 impl Table {
-    /// `previous`: what held until now, if anything did.
-    fn new(config: Config, metrics: &Arc<Metrics>, previous: Option<&Self>) -> Result<Self, TableError> {
-        let tls = config.listen.tls.as_ref().map(|tls| {
-            Acceptor::new(
-                tls,
-                if config.listen.http2.is_some() { Offer::Http2 } else { Offer::Http1 },
-                previous.and_then(|previous| previous.tls.as_ref()),
-            )
-        });
-        let tls = tls.transpose()?;
-        let trusted = Arc::new(config.trusted_proxies);
+    /// Makes everything that `config` needs before a request comes. What `previous` has of equal settings
+    /// is carried over.
+    ///
+    /// # Errors
+    /// Something that settings name cannot be used.
+    pub(super) fn new(
+        config: Config,
+        previous: Option<&Self>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, TableError> {
+        let offer = if config.listen.http2.is_some() { Offer::Http2 } else { Offer::Http1 };
+        let earlier = previous.and_then(|previous| previous.tls.as_ref());
+        let tls = config.listen.tls.as_ref().map(|tls| Acceptor::new(tls, offer, earlier)).transpose()?;
         let counts = Counts::of(&config.routes, previous.map(|previous| &previous.counts), metrics);
-        let mut authenticators = Authenticators::default();
-        let none = Authenticators::default();
-        let earlier = previous.map_or(&none, |previous| &previous.authenticators);
-        let mut upstreams = HashMap::new();
+        let mut authenticators = Carried::after(previous.map(|previous| &previous.authenticators));
+        let trusted = Arc::new(config.trusted_proxies);
+        let mut upstreams = Carried::after(previous.map(|previous| &previous.upstreams));
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
-            // Routes with equal settings share a pool and a bound on dials.
-            let upstream = match upstreams.entry(Arc::as_ptr(&route.upstream)) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => {
-                    place.insert(Upstream::new(Arc::clone(&route.upstream), Arc::clone(metrics))?)
-                }
-            };
+            let settings = &route.upstream;
+            let make = || Upstream::new(Arc::clone(settings), Arc::clone(metrics));
+            let upstream = upstreams.part(settings, make)?;
             let tunnel = tunnel::Settings {
                 policy: Arc::clone(&route.policy),
                 upstream_stall: route.upstream.stall_timeout,
@@ -154,34 +164,41 @@ impl Table {
                 policy: Arc::clone(&route.policy),
                 rates: counts.rates(&route.policy.handshake_rate),
                 places: counts.places(&route.name),
-                auth: auth.map(|auth| authenticators.get(auth, earlier, metrics)).transpose()?,
+                auth: auth
+                    .map(|auth| authenticators.part(auth, || Authenticator::new(auth, metrics).map(Arc::new)))
+                    .transpose()?,
             };
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
-                upstream: Arc::clone(upstream),
+                upstream,
                 tunnel: Arc::new(tunnel),
                 config: route,
                 stack: admission::stack(&doors, Mode),
             }));
         }
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
+        upstreams.settle();
+        authenticators.settle();
         Ok(Self {
             listen: config.listen,
+            drain: config.drain,
             tls,
-            certificate_expiry: upstreams.values().filter_map(|upstream| upstream.certificate_expiry()).min(),
             trusted,
             stall_timeout: fallback.config.policy.delivery.stall_timeout,
             fallback: Arc::clone(&fallback.upstream),
             router: Router::new(routes, fallback),
+            upstreams,
             counts,
             authenticators,
         })
     }
 
-    /// Has the metrics tell when its certificates end. For the table that is in force.
-    fn tell_expiry(&self, metrics: &Metrics) {
-        let listen = self.tls.as_ref().map(Acceptor::not_after);
-        metrics.set_certificate_expiry(CertificateKind::Listen, listen);
-        metrics.set_certificate_expiry(CertificateKind::UpstreamClient, self.certificate_expiry);
+    /// Has the metrics tell what holds from now on: limits, and when certificates end.
+    fn show(&self, previous: Option<&Self>, metrics: &Metrics) {
+        let routes = self.router.routes().map(|route| &route.config);
+        self.counts.show(routes, previous.map(|previous| &previous.counts), metrics);
+        metrics.set_certificate_expiry(CertificateKind::Listen, self.tls.as_ref().map(Acceptor::not_after));
+        let shown = self.upstreams.parts().filter_map(|upstream| upstream.certificate_expiry()).min();
+        metrics.set_certificate_expiry(CertificateKind::UpstreamClient, shown);
     }
 }

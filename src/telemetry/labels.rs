@@ -182,6 +182,18 @@ labels! {
 }
 
 labels! {
+    /// What came of reading the configuration again (`outrigger_config_reloads_total{outcome}`).
+    ReloadOutcome {
+        /// It holds now.
+        Applied = "applied",
+        /// It says what it said.
+        Unchanged = "unchanged",
+        /// It is wrong: the old one holds.
+        Failed = "failed",
+    }
+}
+
+labels! {
     /// What went wrong towards an upstream (`outrigger_upstream_errors_total{kind}`).
     UpstreamErrorKind {
         /// No connection.

@@ -6,6 +6,7 @@
 //! What a single connection counts ([`super::registry`]); never a user, a path or an address as a label.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -14,7 +15,7 @@ use prometheus::{
 
 use super::labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
-    Reason, StatusClass, TlsFailure, UpstreamErrorKind,
+    Reason, ReloadOutcome, StatusClass, TlsFailure, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -51,6 +52,8 @@ pub struct Metrics {
     jwks_fetches: Vec<IntCounter>,
     tls_failures: Vec<IntCounter>,
     certificate_expiry: IntGaugeVec,
+    config_reloads: Vec<IntCounter>,
+    config_success: IntGauge,
     /// Seconds from the dial to the upstream's answer.
     pub upstream_handshake: Histogram,
     /// Messages from clients.
@@ -131,6 +134,11 @@ impl Metrics {
             "Clients that did not get through their TLS handshake, by the reason",
             &["reason"],
         )?;
+        let reloads = d.counters(
+            "config_reloads_total",
+            "Times the configuration was read again, by what came of it",
+            &["outcome"],
+        )?;
         Ok(Arc::new(Self {
             clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
             connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
@@ -171,6 +179,11 @@ impl Metrics {
                 "tls_certificate_expiry_timestamp_seconds",
                 "When a certificate of ours ends, in seconds since 1970",
                 &["kind"],
+            )?,
+            config_reloads: resolve::<ReloadOutcome>(&reloads, |outcome| vec![outcome]),
+            config_success: d.gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When the configuration was last read and found good, the start included",
             )?,
             upstream_handshake: d.histogram(
                 "upstream_handshake_seconds",
@@ -261,6 +274,20 @@ impl Metrics {
     /// Counts a failure towards an upstream.
     pub fn on_upstream_error(&self, kind: UpstreamErrorKind) {
         self.upstream_errors[kind.index()].inc();
+    }
+
+    /// Counts what came of reading the configuration again.
+    pub fn on_reload(&self, outcome: ReloadOutcome) {
+        self.config_reloads[outcome.index()].inc();
+        if outcome != ReloadOutcome::Failed {
+            self.config_is_good();
+        }
+    }
+
+    /// The configuration was read and found good now.
+    pub fn config_is_good(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.config_success.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// Counts a client that did not get through its TLS handshake.

@@ -10,7 +10,7 @@ mod registry;
 
 pub use labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
-    Reason, StatusClass, TlsFailure, UpstreamErrorKind,
+    Reason, ReloadOutcome, StatusClass, TlsFailure, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
 pub use registry::{About, Command, Ended, Handle, Live, Registry};

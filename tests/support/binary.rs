@@ -138,9 +138,14 @@ impl Binary {
         format!("{}{}", self.stdout.text(), self.stderr.text())
     }
 
-    /// Sends a signal: `TERM`, `INT`.
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it is still running")
+    }
+
+    /// Sends a signal: `TERM`, `INT`, `HUP`.
     pub async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it is still running");
+        let id = self.id();
         let kill = format!("kill -{name} {id}");
         let status = Command::new("sh").args(["-c", &kill]).status().await.expect("there is a shell");
         assert!(status.success(), "{kill}");

@@ -259,33 +259,6 @@ impl Check for Authentication {
     }
 }
 
-/// Authenticators of one configuration, one for each that differs.
-#[derive(Debug, Default)]
-pub struct Authenticators(Vec<Arc<Authenticator>>);
-
-impl Authenticators {
-    /// The one for `auth`: one that is here or in `earlier`, else a new one.
-    ///
-    /// # Errors
-    /// As [`Authenticator::new`].
-    pub fn get(
-        &mut self,
-        auth: &Auth,
-        earlier: &Self,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Arc<Authenticator>, AuthError> {
-        let known = self.0.iter().chain(&earlier.0).find(|known| known.config == *auth);
-        let one = match known {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(Authenticator::new(auth, metrics)?),
-        };
-        if !self.0.iter().any(|here| Arc::ptr_eq(here, &one)) {
-            self.0.push(Arc::clone(&one));
-        }
-        Ok(one)
-    }
-}
-
 /// Counts a request for as long as its credentials wait for somebody else.
 struct Waiting<'a>(&'a Metrics);
 

@@ -1,4 +1,4 @@
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use jsonwebtoken::Algorithm;
 use serde_json::json;
@@ -110,20 +110,4 @@ async fn a_failure_is_counted_by_its_reason_and_answered_without() {
     let mut reasons: Vec<_> = counted.map(|metric| metric.get_label()[0].value().to_owned()).collect();
     reasons.sort_unstable();
     assert_eq!(reasons, ["expired", "malformed", "missing"]);
-}
-
-#[tokio::test]
-async fn equal_settings_share_an_authenticator_and_a_reload_keeps_it() {
-    let metrics = Metrics::new("test").unwrap();
-    let Auth::Jwt(mut other) = by_token() else { unreachable!() };
-    other.leeway = Duration::from_secs(1);
-    let other = Auth::Jwt(other);
-    let mut before = Authenticators::default();
-    let nothing = Authenticators::default();
-    let first = before.get(&by_token(), &nothing, &metrics).unwrap();
-    assert!(Arc::ptr_eq(&first, &before.get(&by_token(), &nothing, &metrics).unwrap()));
-    assert!(!Arc::ptr_eq(&first, &before.get(&other, &nothing, &metrics).unwrap()));
-    let mut after = Authenticators::default();
-    assert!(Arc::ptr_eq(&first, &after.get(&by_token(), &before, &metrics).unwrap()));
-    assert_eq!((before.0.len(), after.0.len()), (2, 1), "what nobody uses any more is not taken over");
 }

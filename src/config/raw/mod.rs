@@ -14,6 +14,7 @@
 mod access;
 mod admin;
 mod auth;
+mod jwt;
 mod later;
 mod listen;
 mod policy;

@@ -151,7 +151,7 @@ pub(super) async fn serve(
 /// Returns when no new streams are to come, because the process is being stopped.
 async fn until_drained(state: &State) {
     state.lifecycle.until(lifecycle::State::Draining).await;
-    sleep_until(state.drain.closes_from(Instant::now())).await;
+    sleep_until(state.drain.closes_from(state.table().drain.delay, Instant::now())).await;
 }
 
 /// What the streams of a connection share.

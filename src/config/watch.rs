@@ -1,0 +1,308 @@
+//! Says when a file of the configuration may have changed.
+//!
+//! # Invariants
+//! 1. Directories are watched, not files: editors and Kubernetes put another file, or another symlink, in the
+//!    place of the old one. Each link on the way to a file has its directory watched.
+//! 2. An event says no more than "look again". What has changed, if anything, is found by reading.
+//! 3. What happens in these directories to other files wakes nobody, and neither does our own reading.
+//!
+//! # Not here
+//! Reading ([`super::read`]) and what a change leads to ([`crate::server`]).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// What is written in several steps is read when they are over.
+const QUIET: Duration = Duration::from_millis(100);
+/// Somebody who never stops writing is not waited for.
+const LONGEST: Duration = Duration::from_secs(1);
+/// More links than the kernel follows, for all files together.
+const MOST_LINKS: usize = 256;
+
+/// Watches the files of a configuration, as far as the system lets it.
+#[derive(Debug)]
+pub struct Watch {
+    /// `None`: nothing can be watched.
+    watcher: Option<RecommendedWatcher>,
+    events: Arc<Events>,
+    directories: BTreeSet<PathBuf>,
+    /// Something has happened, and it was not told yet.
+    pending: bool,
+    told: bool,
+}
+
+/// What the watcher's thread shares with [`Watch`].
+#[derive(Debug, Default)]
+struct Events {
+    /// Directories, and entries of them, that concern us.
+    names: Mutex<BTreeSet<PathBuf>>,
+    happened: Notify,
+}
+
+/// Where events may come from: directories, and in them what leads to files.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    directories: BTreeSet<PathBuf>,
+    entries: BTreeSet<PathBuf>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    pub fn new() -> Self {
+        let events = Arc::new(Events::default());
+        let told = Arc::clone(&events);
+        let watcher = notify::recommended_watcher(move |event| told.on(&event));
+        let mut watch =
+            Self { watcher: None, events, directories: BTreeSet::new(), pending: false, told: false };
+        match watcher {
+            Ok(watcher) => watch.watcher = Some(watcher),
+            Err(error) => watch.tell(&error),
+        }
+        watch
+    }
+
+    /// Watches these places and no others. Whether some of them were not watched before: what was read
+    /// meanwhile may have changed since.
+    pub fn follow(&mut self, places: Places) -> bool {
+        let Places { directories, mut entries } = places;
+        entries.extend(directories.iter().cloned());
+        let Some(watcher) = &mut self.watcher else { return false };
+        let is_new = {
+            let mut names = self.events.names.lock().unwrap_or_else(PoisonError::into_inner);
+            // What happened to other names of these directories was not listened to either.
+            let is_new = !entries.is_subset(&names);
+            *names = entries;
+            is_new
+        };
+        for gone in self.directories.difference(&directories) {
+            // The kernel may have done so already.
+            let _ = watcher.unwatch(gone);
+        }
+        let mut failed = None;
+        for directory in &directories {
+            // Those that are watched too: another directory may stand there now.
+            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+                failed = Some(error);
+            }
+        }
+        self.directories = directories;
+        if let Some(error) = failed {
+            self.tell(&error);
+        }
+        is_new
+    }
+
+    /// Waits until something has happened to one of the files, and the dust has settled. Never returns
+    /// where nothing can be watched. Nothing is lost if it is dropped while it waits.
+    pub async fn changed(&mut self) {
+        if !self.pending {
+            self.events.happened.notified().await;
+            self.pending = true;
+        }
+        let end = Instant::now() + LONGEST;
+        loop {
+            let quiet = (Instant::now() + QUIET).min(end);
+            if timeout_at(quiet, self.events.happened.notified()).await.is_err() {
+                self.pending = false;
+                return;
+            }
+        }
+    }
+
+    fn tell(&mut self, error: &notify::Error) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(%error, "files cannot be watched: after a change send SIGHUP");
+        }
+    }
+}
+
+impl Events {
+    /// Runs in the watcher's thread.
+    fn on(&self, event: &notify::Result<Event>) {
+        let concerns = match event {
+            Ok(event) => {
+                let is_reading = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
+                let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+                // Without a path it says that events were lost.
+                !is_reading && (event.paths.is_empty() || event.paths.iter().any(|path| names.contains(path)))
+            }
+            Err(_) => true,
+        };
+        if concerns {
+            self.happened.notify_one();
+        }
+    }
+}
+
+impl Places {
+    /// All that leads to `files`, as it is now.
+    pub fn of(files: &[PathBuf]) -> Self {
+        let mut places = Self::default();
+        let mut ways: Vec<PathBuf> = files.iter().filter_map(|file| std::path::absolute(file).ok()).collect();
+        let mut links = 0;
+        while let Some(way) = ways.pop() {
+            places.add(&way);
+            for link in way.ancestors() {
+                let Ok(target) = fs::read_link(link) else { continue };
+                places.add(link);
+                links += 1;
+                if links > MOST_LINKS {
+                    return places;
+                }
+                let rest = way.strip_prefix(link).unwrap_or(Path::new(""));
+                let target = link.parent().unwrap_or(Path::new("/")).join(target);
+                // Joining nothing would add a slash.
+                ways.push(if rest.as_os_str().is_empty() { target } else { target.join(rest) });
+            }
+        }
+        places
+    }
+
+    /// The directory of `entry`. If it is not there, the nearest one around it, in which it would appear.
+    fn add(&mut self, entry: &Path) {
+        for entry in entry.ancestors() {
+            let (Some(parent), Some(name)) = (entry.parent(), entry.file_name()) else { return };
+            if let Ok(directory) = fs::canonicalize(parent) {
+                self.entries.insert(directory.join(name));
+                self.directories.insert(directory);
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A folder of its own, gone with the guard.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("outrigger-watch-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).unwrap();
+            Self(fs::canonicalize(path).unwrap())
+        }
+
+        fn watch(&self, file: &str) -> Watch {
+            let mut watch = Watch::new();
+            watch.follow(Places::of(&[self.0.join(file)]));
+            watch
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    async fn sees(watch: &mut Watch) -> bool {
+        timeout(Duration::from_secs(10), watch.changed()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_replaced_removed_or_made_is_noticed() {
+        let folder = Folder::new("file");
+        let file = folder.0.join("a.yaml");
+        fs::write(&file, "1").unwrap();
+        let mut watch = folder.watch("a.yaml");
+        fs::write(&file, "2").unwrap();
+        assert!(sees(&mut watch).await, "written");
+        fs::write(folder.0.join("b"), "3").unwrap();
+        fs::rename(folder.0.join("b"), &file).unwrap();
+        assert!(sees(&mut watch).await, "replaced");
+        fs::remove_file(&file).unwrap();
+        assert!(sees(&mut watch).await, "removed");
+        fs::write(&file, "4").unwrap();
+        assert!(sees(&mut watch).await, "made");
+    }
+
+    #[tokio::test]
+    async fn other_files_and_our_own_reading_wake_nobody() {
+        let folder = Folder::new("others");
+        fs::write(folder.0.join("a.yaml"), "1").unwrap();
+        let mut watch = folder.watch("a.yaml");
+        for number in 0..10 {
+            fs::write(folder.0.join("other"), number.to_string()).unwrap();
+            fs::read(folder.0.join("a.yaml")).unwrap();
+        }
+        assert!(timeout(Duration::from_millis(300), watch.changed()).await.is_err());
+        fs::write(folder.0.join("a.yaml"), "2").unwrap();
+        assert!(sees(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn a_kubernetes_mount_that_swaps_its_data_is_noticed_each_time() {
+        let folder = Folder::new("swap");
+        let version = |name: &str| {
+            fs::create_dir(folder.0.join(name)).unwrap();
+            fs::write(folder.0.join(name).join("a.yaml"), name).unwrap();
+        };
+        version("..1");
+        symlink("..1", folder.0.join("..data")).unwrap();
+        symlink("..data/a.yaml", folder.0.join("a.yaml")).unwrap();
+        let file = folder.0.join("a.yaml");
+        let mut watch = folder.watch("a.yaml");
+        for (old, new) in [("..1", "..2"), ("..2", "..3")] {
+            version(new);
+            symlink(new, folder.0.join("..data_tmp")).unwrap();
+            fs::rename(folder.0.join("..data_tmp"), folder.0.join("..data")).unwrap();
+            fs::remove_dir_all(folder.0.join(old)).unwrap();
+            assert!(sees(&mut watch).await, "{new}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), new);
+            watch.follow(Places::of(std::slice::from_ref(&file)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_behind_a_link_and_a_folder_that_is_not_there_yet_are_noticed() {
+        let folder = Folder::new("link");
+        fs::create_dir(folder.0.join("archive")).unwrap();
+        fs::write(folder.0.join("archive/cert"), "1").unwrap();
+        symlink("archive", folder.0.join("current")).unwrap();
+        let mut watch = folder.watch("current/cert");
+        fs::write(folder.0.join("archive/cert"), "2").unwrap();
+        assert!(sees(&mut watch).await, "behind a link");
+
+        let missing = [folder.0.join("later/deep/file")];
+        assert!(watch.follow(Places::of(&missing)));
+        fs::create_dir(folder.0.join("later")).unwrap();
+        assert!(sees(&mut watch).await, "the first folder");
+        assert!(watch.follow(Places::of(&missing)), "there is more to watch now");
+        fs::create_dir(folder.0.join("later/deep")).unwrap();
+        assert!(sees(&mut watch).await, "the second folder");
+        assert!(watch.follow(Places::of(&missing)));
+        fs::write(&missing[0], "1").unwrap();
+        assert!(sees(&mut watch).await, "the file");
+        assert!(!watch.follow(Places::of(&missing)), "nothing new");
+    }
+
+    #[test]
+    fn links_in_a_circle_come_to_an_end() {
+        let folder = Folder::new("circle");
+        symlink("b", folder.0.join("a")).unwrap();
+        symlink("a", folder.0.join("b")).unwrap();
+        assert_eq!(Places::of(&[folder.0.join("a")]).directories, BTreeSet::from([folder.0.clone()]));
+    }
+}

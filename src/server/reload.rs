@@ -1,0 +1,284 @@
+//! Reads the configuration again while the proxy runs: one road, whatever asked for it.
+//!
+//! # Invariants
+//! 1. What is wrong changes nothing: everything is read, checked and made before anything is replaced.
+//! 2. Whoever comes sees the old configuration or the new one, as a whole. Connections that are open keep
+//!    what they began with.
+//! 3. What cannot change while the process runs keeps the value it began with, and is named in a warning.
+//!
+//! # Not here
+//! Signals (the command line's), and how files are watched ([`crate::config::Watch`]).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tracing::{debug, error, info, warn};
+
+use super::state::{State, Table};
+use crate::config::{self, Config, ConfigErrors, Places, Sources, Watch};
+use crate::telemetry::{Metrics, ReloadOutcome};
+
+/// Asks the server to read its configuration again, whether or not a file has changed.
+#[derive(Debug, Clone, Default)]
+pub struct Reload(Arc<Notify>);
+
+impl Reload {
+    /// Soon, and once if it is asked for several times before.
+    pub fn request(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Reads again whatever the configuration was read from.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    sources: Arc<Sources>,
+    /// What was read last and was good.
+    read: Arc<Config>,
+    /// Files that matter: those of the last reading, and of the last good one.
+    files: Vec<PathBuf>,
+    asked: Reload,
+    /// What was said of a configuration that is wrong and that nobody has changed since.
+    told: Option<String>,
+}
+
+/// Who wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// SIGHUP, as a rule.
+    Asked,
+    /// Something has happened to one of the files.
+    Files,
+    /// There are more files to watch than before: one of them may have changed before it was watched.
+    Gap,
+}
+
+/// What a reading takes.
+struct Work {
+    cause: Cause,
+    sources: Arc<Sources>,
+    /// What was good last.
+    before: Arc<Config>,
+    /// What the process began with.
+    began: Arc<Config>,
+    /// The files that matter until now.
+    known: Vec<PathBuf>,
+}
+
+/// What a reading came to.
+struct Outcome {
+    result: Result<Next, ConfigErrors>,
+    files: Vec<PathBuf>,
+    places: Places,
+}
+
+enum Next {
+    Same,
+    New { table: Box<Table>, read: Box<Config>, fixed: Vec<&'static str> },
+}
+
+impl Reloader {
+    /// `read`: what the process began with, and where it was read from.
+    pub(super) fn new(sources: Sources, read: Config, asked: Reload) -> Self {
+        Self { sources: Arc::new(sources), read: Arc::new(read), files: Vec::new(), asked, told: None }
+    }
+
+    /// Reloads whenever there is cause to, for ever.
+    pub(super) async fn run(mut self, state: Arc<State>) {
+        let mut watch = Watch::new();
+        let began = Arc::clone(&self.read);
+        // Whatever happened since the start is found as well.
+        let mut cause = Cause::Gap;
+        loop {
+            let is_gap = self.reload(cause, &state, &began, &mut watch).await;
+            cause = if is_gap {
+                Cause::Gap
+            } else {
+                tokio::select! {
+                    () = self.asked.0.notified() => Cause::Asked,
+                    () = watch.changed() => Cause::Files,
+                }
+            };
+        }
+    }
+
+    /// Reads once. Whether there are places that were not watched while it was read.
+    async fn reload(
+        &mut self,
+        cause: Cause,
+        state: &Arc<State>,
+        began: &Arc<Config>,
+        watch: &mut Watch,
+    ) -> bool {
+        let work = Work {
+            cause,
+            sources: Arc::clone(&self.sources),
+            before: Arc::clone(&self.read),
+            began: Arc::clone(began),
+            known: self.files.clone(),
+        };
+        let shared = Arc::clone(state);
+        // Files may be slow to read, and keys to make.
+        let Outcome { result, files, places } = match spawn_blocking(move || read(&work, &shared)).await {
+            Ok(outcome) => outcome,
+            Err(panicked) => {
+                error!(error = %panicked, "the configuration could not be read again");
+                state.metrics.on_reload(ReloadOutcome::Failed);
+                return false;
+            }
+        };
+        self.files = files;
+        let is_gap = watch.follow(places);
+        match result {
+            Ok(Next::Same) => {
+                self.told = None;
+                match cause {
+                    Cause::Asked => info!("the configuration is unchanged"),
+                    Cause::Files => debug!("the configuration is unchanged"),
+                    Cause::Gap => return is_gap,
+                }
+                state.metrics.on_reload(ReloadOutcome::Unchanged);
+            }
+            Ok(Next::New { table, read, fixed }) => {
+                self.told = None;
+                self.read = Arc::new(*read);
+                show_limits(&self.read, &state.metrics);
+                state.replace(*table);
+                state.metrics.on_reload(ReloadOutcome::Applied);
+                info!(
+                    routes = self.read.routes.len(),
+                    "the configuration has changed and holds for whoever comes from now on"
+                );
+                if !fixed.is_empty() {
+                    warn!(keys = %fixed.join(", "), "these settings have changed too, and take a restart");
+                }
+            }
+            Err(errors) => {
+                let told = errors.to_string();
+                if cause == Cause::Gap && self.told.as_ref() == Some(&told) {
+                    return is_gap;
+                }
+                state.metrics.on_reload(ReloadOutcome::Failed);
+                error!(problems = %told, "the configuration is wrong: the one before still holds");
+                self.told = Some(told);
+            }
+        }
+        is_gap
+    }
+}
+
+/// Reads everything again and makes a table of it, if it has changed.
+fn read(work: &Work, state: &State) -> Outcome {
+    let Work { cause, sources, before, began, known } = work;
+    let file = sources.file.as_deref();
+    let metadata = file.and_then(|file| std::fs::metadata(file).ok());
+    // A pipe that a shell has made for us was read to its end.
+    if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
+        let what = "not a regular file: it cannot be read a second time";
+        let result = if *cause == Cause::Gap { Ok(Next::Same) } else { Err(unusable(file, what)) };
+        return Outcome { result, files: known.clone(), places: Places::of(known) };
+    }
+    let config::Reading { config, mut files } = config::read(sources);
+    let result = config.and_then(|read| {
+        if read == **before {
+            return Ok(Next::Same);
+        }
+        // At a start it means the defaults; now it is far more likely about to be written.
+        if metadata.is_some_and(|metadata| metadata.len() == 0) {
+            return Err(unusable(file, "empty; if the defaults are meant, put a comment in it"));
+        }
+        let mut config = read.clone();
+        let fixed = hold(&mut config, began);
+        let table = Table::new(config, Some(&state.table()), &state.metrics).map_err(ConfigErrors::from)?;
+        Ok(Next::New { table: Box::new(table), read: Box::new(read), fixed })
+    });
+    if result.is_err() {
+        // It may not be known which files it would have named.
+        files.extend(known.iter().cloned());
+    }
+    files.sort();
+    files.dedup();
+    let places = Places::of(&files);
+    Outcome { result, files, places }
+}
+
+fn unusable(file: Option<&Path>, what: &str) -> ConfigErrors {
+    ConfigErrors::unusable("", format!("{}: {what}", file.unwrap_or(Path::new("")).display()))
+}
+
+/// Puts back what cannot change while the process runs, and names what was to.
+fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
+    let mut fixed = Vec::new();
+    let mut keep = |key, differs: bool| {
+        if differs {
+            fixed.push(key);
+        }
+    };
+    let (listen, admin, log) = (&began.listen, &began.admin, &began.log);
+    keep("listen.address or listen.unix", config.listen.address != listen.address);
+    keep("listen.workers", config.listen.workers != listen.workers);
+    keep("admin.address", config.admin.address != admin.address);
+    keep("admin.probe_address", config.admin.probe_address != admin.probe_address);
+    keep("admin.token or admin.token_file", config.admin.token != admin.token);
+    keep("admin.hosts", config.admin.hosts != admin.hosts);
+    keep("admin.ready_needs_upstream", config.admin.ready_needs_upstream != admin.ready_needs_upstream);
+    keep("log.level", config.log.level != log.level);
+    keep("log.format", config.log.format != log.format);
+    keep("log.connections", config.log.connections != log.connections);
+    keep("metrics.prefix", config.metrics_prefix != began.metrics_prefix);
+    config.listen.address = listen.address.clone();
+    config.listen.workers = listen.workers;
+    config.admin = admin.clone();
+    config.log = log.clone();
+    config.metrics_prefix.clone_from(&began.metrics_prefix);
+    fixed
+}
+
+/// Tells the bounds that the configuration sets.
+pub(super) fn show_limits(config: &Config, metrics: &Metrics) {
+    metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
+    metrics.set_limit("handshakes", config.listen.max_handshakes as u64);
+    metrics.set_limit("refusals_closing", config.listen.max_refusals as u64);
+    // Of the upstream that all routes without one of their own share.
+    if let Some(fallback) = config.routes.last() {
+        metrics.set_limit("dials", fallback.upstream.max_dials as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_a_restart_is_named_and_keeps_its_value_while_the_rest_changes() {
+        let began = Config::default();
+        let cases = [
+            ("listen: { address: '127.0.0.1:1' }", vec!["listen.address or listen.unix"]),
+            ("listen: { unix: /tmp/a.sock }", vec!["listen.address or listen.unix"]),
+            ("listen: { workers: 77 }", vec!["listen.workers"]),
+            ("admin: { address: '127.0.0.1:1' }", vec!["admin.address"]),
+            ("admin: { probe_address: '127.0.0.1:1' }", vec!["admin.probe_address"]),
+            ("admin: { token: x }", vec!["admin.token or admin.token_file"]),
+            ("admin: { hosts: [ops.example] }", vec!["admin.hosts"]),
+            ("admin: { ready_needs_upstream: true }", vec!["admin.ready_needs_upstream"]),
+            (
+                "log: { level: warn, format: text, connections: off }",
+                vec!["log.level", "log.format", "log.connections"],
+            ),
+            ("metrics: { prefix: edge }", vec!["metrics.prefix"]),
+            ("listen: { keep_alive: 3s }\ndrain: { spread: 1s }\npolicy: { max_frame: 1KiB }", vec![]),
+        ];
+        for (yaml, expected) in cases {
+            let read = Config::from_yaml(yaml).unwrap_or_else(|errors| panic!("{errors}"));
+            let mut config = read.clone();
+            assert_eq!(hold(&mut config, &began), expected, "{yaml}");
+            if expected.is_empty() {
+                assert_eq!(config, read, "{yaml}");
+            } else {
+                assert_eq!(config, began, "{yaml}");
+            }
+        }
+    }
+}
