@@ -44,6 +44,8 @@ const FURTHER: &[&str] = &[
     "http_connections",
     "http_requests_in_flight",
     "log_lines_dropped_total",
+    "config_reloads_total",
+    "config_last_reload_success_timestamp_seconds",
 ];
 
 /// Types by name, out of the `# TYPE` lines.
