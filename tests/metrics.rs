@@ -55,6 +55,8 @@ const FURTHER: &[&str] = &[
     "refusals_closing",
     "refusals_not_closed_total",
     "log_lines_dropped_total",
+    "config_reloads_total",
+    "config_last_reload_success_timestamp_seconds",
 ];
 
 /// Types by name, out of the `# TYPE` lines.

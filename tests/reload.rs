@@ -110,7 +110,7 @@ async fn a_policy_that_is_written_holds_for_new_connections_and_open_ones_keep_t
     let upstream = Upstream::echo().await;
     let folder = Folder::new("policy");
     folder.write("outrigger.yaml", &yaml(&upstream, "policy: { max_frame: 1KiB, max_message: 1KiB }"));
-    let running = folder.run().await;
+    let mut running = folder.run().await;
     let mut before = RawClient::connect(running.address(), "/").await;
 
     folder.write("outrigger.yaml", &yaml(&upstream, "policy: { max_frame: 100, max_message: 100 }"));
@@ -119,8 +119,7 @@ async fn a_policy_that_is_written_holds_for_new_connections_and_open_ones_keep_t
     assert_eq!(fate(&mut after, 500).await, Some(1009), "the new limit");
     assert_eq!(fate(&mut before, 500).await, None, "the old limit");
     assert_eq!(fate(&mut before, 1500).await, Some(1009), "still the old limit");
-    let said = running.binary.said();
-    assert!(said.contains("the configuration has changed"), "{said}");
+    running.binary.line_with("the configuration has changed").await;
     assert_eq!(counts(&running).await, [1.0, 1.0, 0.0]);
 }
 
@@ -213,7 +212,7 @@ async fn sighup_has_it_read_again_and_never_ends_the_process() {
         counted(&running, UNCHANGED, round).await;
     }
     assert!(running.binary.is_running());
-    assert!(running.binary.said().contains("the configuration is unchanged"), "{}", running.binary.said());
+    running.binary.line_with("the configuration is unchanged").await;
 }
 
 #[tokio::test]
@@ -344,12 +343,12 @@ async fn sighup_while_the_configuration_is_still_read_does_not_end_the_process()
     }
     let text = yaml(&upstream, "");
     tokio::task::spawn_blocking(move || fs::write(pipe, text)).await.unwrap().unwrap();
-    let running = binary.ready().await;
+    let mut running = binary.ready().await;
 
     // Nobody writes a second time: that must neither hang nor mean the defaults. What was asked for during
     // the start may count as well.
     running.binary.signal("HUP").await;
     eventually(DEADLINE, || async { running.metrics().await.get(FAILED) >= Some(1.0) }).await;
     assert_eq!(running.metrics().await.get(APPLIED), Some(0.0));
-    assert!(running.binary.said().contains("it cannot be read a second time"), "{}", running.binary.said());
+    running.binary.line_with("it cannot be read a second time").await;
 }

@@ -37,7 +37,7 @@ pub(super) struct Reloader {
     sources: Arc<Sources>,
     /// What was read last and was good.
     read: Arc<Config>,
-    /// Files that matter: those of the last reading, and of the last good one.
+    /// Its files.
     files: Vec<PathBuf>,
     asked: Reload,
     /// What was said of a configuration that is wrong and that nobody has changed since.
@@ -63,7 +63,7 @@ struct Work {
     before: Arc<Config>,
     /// What the process began with.
     began: Arc<Config>,
-    /// The files that matter until now.
+    /// Its files.
     known: Vec<PathBuf>,
 }
 
@@ -129,7 +129,9 @@ impl Reloader {
                 return false;
             }
         };
-        self.files = files;
+        if result.is_ok() {
+            self.files = files;
+        }
         let is_gap = watch.follow(places);
         match result {
             Ok(Next::Same) => {

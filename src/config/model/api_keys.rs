@@ -6,7 +6,7 @@ use super::ApiKeys;
 pub type ApiKey<'a> = (&'a str, [u8; 32]);
 
 /// It goes into a header and into lines of the log.
-const LONGEST_USER: usize = 128;
+const LONGEST_USER: usize = 256;
 
 impl ApiKeys {
     /// Every key of the file. A user may have several.
@@ -30,7 +30,7 @@ fn read(line: &[u8]) -> Result<ApiKey<'_>, &'static str> {
     let line = std::str::from_utf8(line).map_err(|_| "not ASCII")?;
     let (user, digest) = line.rsplit_once(':').ok_or("no colon")?;
     if user.is_empty() || user.len() > LONGEST_USER || !user.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("a user that is not 1 to 128 visible ASCII characters");
+        return Err("a user that is not 1 to 256 visible ASCII characters");
     }
     hex(digest.as_bytes()).map(|digest| (user, digest)).ok_or("no SHA-256 after the colon")
 }
@@ -71,7 +71,7 @@ mod tests {
             ("ann".to_owned(), "no colon"),
             (format!(":{digest}"), "a user"),
             (format!("a b:{digest}"), "a user"),
-            (format!("{}:{digest}", "a".repeat(129)), "a user"),
+            (format!("{}:{digest}", "a".repeat(257)), "a user"),
             (format!("\u{e4}:{digest}"), "a user"),
             ("ann:".into(), "no SHA-256"),
             (format!("ann:{digest}0"), "no SHA-256"),
