@@ -14,7 +14,9 @@ use tokio::net::TcpStream;
 use support::DEADLINE;
 use support::http2::{Came, Client};
 use support::link::{End, Received};
+use outrigger::config::OnRefuse;
 use support::proxy::Proxy;
+use support::tls;
 use support::upstream::{Act, Answer, Plain, Upstream};
 use support::wait::eventually;
 use support::wire::{Frame, PING, Role};
@@ -435,6 +437,56 @@ async fn refusals_are_plain_answers() {
     let gone = Proxy::to_url(format!("http://{}", Upstream::nowhere().await)).spawn().await;
     let client = Client::connect(gone.address()).await;
     assert_eq!(client.try_open(Client::handshake("/")).await.err().unwrap().status, 502);
+}
+
+#[tokio::test]
+async fn a_refusal_by_a_close_is_one_over_http2_too() {
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).policy(|policy| {
+        policy.on_refuse = OnRefuse::Close;
+        policy.limits.connections = Some(0);
+    });
+    let proxy = proxy.spawn().await;
+    let client = Client::connect(proxy.address()).await;
+    for _ in 0..3 {
+        let mut request = Client::handshake("/");
+        request.headers_mut().insert("sec-websocket-protocol", "chat, mqtt".parse().unwrap());
+        let mut socket = client.try_open(request).await.unwrap();
+        assert_eq!(socket.head.headers()["sec-websocket-protocol"], "chat");
+        assert_eq!(socket.head.headers()["x-outrigger-reason"], "capacity");
+        assert_eq!(socket.frame().await.close_status(), (1008, "Server at capacity".to_owned()));
+        socket.close(1008).await;
+        assert_eq!(socket.receive().await, Came::End);
+    }
+    assert_eq!(upstream.accepted(), 0, "the server hears nothing of it");
+    eventually(DEADLINE, || async { proxy.metric("outrigger_refusals_closing").await == 0.0 }).await;
+    assert_eq!(proxy.metrics().await.sum("outrigger_connections_total"), 0.0, "it is no connection");
+}
+
+#[tokio::test]
+async fn over_tls_http2_is_agreed_upon_and_carries_websockets_and_plain_requests() {
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).tls(tls::listen()).spawn().await;
+    let client = Client::secured(proxy.address()).await;
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        sockets.push(client.open("/").await);
+    }
+    let large = "x".repeat(300_000);
+    for socket in &mut sockets {
+        socket.echoes("hello").await;
+        socket.echoes(&large).await;
+    }
+    let head = upstream.handshakes()[0].head.clone();
+    assert_eq!(head.header("x-forwarded-proto"), Some("https"));
+    let request = Request::get("https://h2.example/plain").body(()).unwrap();
+    assert_eq!(client.plain(request, b"").await.unwrap().status, 200);
+    assert_eq!(proxy.metric("outrigger_handshakes_in_progress").await, 0.0, "WebSockets are none any more");
+    for mut socket in sockets {
+        socket.close(1000).await;
+        assert_eq!(socket.frame().await.close_status().0, 1000);
+        assert_eq!(socket.receive().await, Came::End);
+    }
 }
 
 #[tokio::test]

@@ -250,7 +250,7 @@ async fn beyond_max_handshakes_new_connections_are_turned_away_at_once() {
     let upstream = Upstream::builder().answering(Answer::HandOver).spawn().await;
     let proxy = Proxy::to(&upstream).yaml("listen: {handshake_timeout: 60s}");
     let proxy = proxy.config(|config| config.listen.max_handshakes = 3).spawn().await;
-    assert_eq!(proxy.metric("outrigger_limit{kind=\"handshakes\"}").await, 3.0);
+    assert_eq!(proxy.metric("outrigger_limit{kind=\"handshakes\",route=\"\"}").await, 3.0);
     let busy = async |count: f64| {
         eventually(DEADLINE, || async { proxy.metric("outrigger_handshakes_in_progress").await == count })
             .await;

@@ -42,6 +42,9 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
 
 /// Shown as well, and free to change.
 const FURTHER: &[&str] = &[
+    "auth_failures_total",
+    "auth_waiting",
+    "jwks_fetches_total",
     "connections_refused_total",
     "handshakes_in_progress",
     "proxy_protocol_errors_total",

@@ -282,9 +282,9 @@ async fn client_certificates_are_asked_for_verified_and_told() {
 }
 
 #[tokio::test]
-async fn only_http_1_is_agreed_upon_where_nothing_else_is_offered() {
+async fn without_http_2_only_http_1_is_agreed_upon() {
     let upstream = Upstream::echo().await;
-    let proxy = Proxy::to(&upstream).tls(tls::listen()).spawn().await;
+    let proxy = Proxy::to(&upstream).yaml("listen: {http2: false}").tls(tls::listen()).spawn().await;
     let offering = |protocols: &[&str]| {
         let mut config = Authority::known().client(None, tls::ANY);
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
@@ -459,12 +459,12 @@ async fn files_that_do_not_fit_are_refused_at_the_start_with_their_names_and_wit
     ];
     for (listen, begins) in cases {
         let refused = Proxy::to(&upstream).tls(listen).try_spawn().await.err().expect("refused").to_string();
-        assert!(refused.starts_with(begins), "{begins:?}: {refused}");
+        assert!(refused.contains(begins), "{begins:?}: {refused}");
         assert!(!refused.contains("hunter2") && !refused.contains("c2Vj"), "{refused}");
     }
     let name = UpstreamTls { server_name: Some("no name".into()), ..tls::upstream() };
     let refused = Proxy::to(&upstream).upstream_tls(name).try_spawn().await.err().expect("refused");
-    assert!(refused.to_string().starts_with("upstream.tls.server_name: \"no name\""), "{refused}");
+    assert!(refused.to_string().contains("upstream.tls.server_name: \"no name\""), "{refused}");
 }
 
 #[tokio::test]

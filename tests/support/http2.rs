@@ -1,17 +1,21 @@
 //! A client that speaks HTTP/2 by prior knowledge, with WebSockets over extended CONNECT (RFC 8441).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::DEADLINE;
+use super::tls::{self, Authority};
 use super::wait::eventually;
 use super::wire::{Decoder, Frame, Role};
 
@@ -67,7 +71,25 @@ impl Client {
     pub async fn with(to: SocketAddr, builder: &client::Builder) -> Self {
         let tcp = TcpStream::connect(to).await.expect("the proxy listens");
         tcp.set_nodelay(true).expect("TCP_NODELAY can be set");
-        let (send, connection) = builder.handshake(tcp).await.expect("a preface is written");
+        Self::over(tcp, builder).await
+    }
+
+    /// Over TLS, where both sides agree on it.
+    pub async fn secured(to: SocketAddr) -> Self {
+        let tcp = TcpStream::connect(to).await.expect("the proxy listens");
+        let mut config = Authority::known().client(None, tls::ANY);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(tls::loopback(), tcp).await.expect("TLS");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        Self::over(stream, client::Builder::new().enable_push(false)).await
+    }
+
+    async fn over<S>(stream: S, builder: &client::Builder) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (send, connection) = builder.handshake(stream).await.expect("a preface is written");
         let client = Self { send, driver: tokio::spawn(connection) };
         eventually(DEADLINE, || async { client.send.is_extended_connect_protocol_enabled() }).await;
         client
