@@ -11,10 +11,10 @@ use http::{Method, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use outrigger::config::OnRefuse;
 use support::DEADLINE;
 use support::http2::{Came, Client};
 use support::link::{End, Received};
-use outrigger::config::OnRefuse;
 use support::proxy::Proxy;
 use support::tls;
 use support::upstream::{Act, Answer, Plain, Upstream};

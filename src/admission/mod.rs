@@ -1,6 +1,6 @@
 //! Who may come in, how fast, how many: the layers that every request passes before its mode.
 //!
-//! [`stack`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
+//! [`stack()`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
 //! [`Guest`] and lets it pass, changed or not, or answers [`Refused`].
 //!
 //! * [`identity`]: whose request is it, behind proxies that are trusted?

@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. Everyone who is in is counted, also where nothing is limited: a limit that is switched on later knows
 //!    who is there.
-//! 2. A place is taken with the handshake and given back by the drop of its [`Slot`], whatever ends the
+//! 2. A place is taken with the handshake and given back by the drop of its [`super::Slot`], whatever ends the
 //!    handshake or the connection.
 //! 3. An address or a user is kept as long as it has a place, and no longer.
 //!

@@ -24,8 +24,7 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     header::TRANSFER_ENCODING,
 ];
 
-/// What a request of HTTP/2 becomes. True: it is a handshake now, and its answer has to go through
-/// [`accepted`] or [`refused`].
+/// What a request of HTTP/2 becomes. True: it is a handshake now, and its answer has to go through [`answer`].
 ///
 /// # Errors
 /// It says something that HTTP/1.1 has no safe words for.
