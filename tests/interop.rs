@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use support::DEADLINE;
 use support::proxy::Proxy;
+use support::tls::{self, Authority};
 use support::wait::eventually;
 
 /// A client's whole series, on a busy machine.
@@ -58,6 +59,27 @@ async fn python_websockets_client_with_uvicorn() {
 #[tokio::test]
 async fn socket_io_over_websocket_and_over_long_polling() {
     series("socketio_server.mjs", "socketio_client.mjs", &[]).await;
+}
+
+#[tokio::test]
+async fn clients_over_tls() {
+    if skipped() {
+        return;
+    }
+    let authority = std::env::temp_dir().join(format!("outrigger-interop-{}.pem", std::process::id()));
+    std::fs::write(&authority, Authority::known().pem()).expect("a temporary file");
+    let server = Server::start("node_ws_server.mjs").await;
+    let proxy = Proxy::to_url(server.url()).tls(tls::listen()).spawn().await;
+    for client in ["node_ws_client.mjs", "py_websockets_client.py"] {
+        let mut command = command(client);
+        // The former is Node's, the latter OpenSSL's, which Python uses.
+        command.env("NODE_EXTRA_CA_CERTS", &authority).env("SSL_CERT_FILE", &authority);
+        run(client, command, "wss", proxy.address().port(), &[]).await;
+    }
+    assert_eq!(proxy.metrics().await.sum("outrigger_tls_handshake_failures_total"), 0.0);
+    proxy.stop().await;
+    server.stop().await;
+    std::fs::remove_file(authority).expect("it is still there");
 }
 
 #[tokio::test]
@@ -152,7 +174,10 @@ impl Server {
 /// Runs a client's series against this port; panics with all it said when it fails.
 async fn run_client(script: &str, port: u16, flags: &[&str]) {
     let scheme = if script.starts_with("socketio") { "http" } else { "ws" };
-    let mut command = command(script);
+    run(script, command(script), scheme, port, flags).await;
+}
+
+async fn run(script: &str, mut command: Command, scheme: &str, port: u16, flags: &[&str]) {
     command.arg(format!("{scheme}://127.0.0.1:{port}")).args(flags).stdin(Stdio::null()).kill_on_drop(true);
     let output = match timeout(SERIES, command.output()).await {
         Ok(Ok(output)) => output,

@@ -7,10 +7,13 @@ mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use support::DEADLINE;
 use support::binary::{Builder, Running};
 use support::client::RawClient;
+use support::tls::{self, Authority, Pem};
 use support::upstream::{Plain, Upstream};
 use support::wait::eventually;
 
@@ -266,6 +269,89 @@ async fn a_file_that_is_wrong_changes_nothing_and_all_that_is_wrong_is_told() {
     // It is not given up on.
     folder.write("outrigger.yaml", &yaml(&upstream, "policy: { max_frame: 100, max_message: 100 }"));
     counted(&running, APPLIED, 1.0).await;
+}
+
+/// A folder with a certificate and its key, as a mounted secret has them.
+fn put_certificate(folder: &Folder, name: &str, pem: &Pem) {
+    fs::create_dir_all(folder.path(name)).unwrap();
+    folder.write(&format!("{name}/tls.crt"), &pem.cert);
+    folder.write(&format!("{name}/tls.key"), &pem.key);
+}
+
+/// Has `..data` lead to `name`, at once.
+fn lead_to(folder: &Folder, name: &str) {
+    let link = folder.path("..data_tmp");
+    symlink(folder.path(name), &link).unwrap();
+    fs::rename(link, folder.path("..data")).unwrap();
+}
+
+/// The certificate that a new client is shown.
+async fn shown(running: &Running) -> Vec<u8> {
+    let client = running.dial().tls(tls::client()).open().await;
+    client.tls().peer_certificates().expect("a server shows one")[0].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_renewed_under_load_and_a_broken_one_keeps_the_old() {
+    let upstream = Upstream::echo().await;
+    let folder = Folder::new("certificate");
+    let [first, second] = ["first", "second"].map(|name| {
+        let pem = Authority::known().issue(&["127.0.0.1"], name);
+        put_certificate(&folder, name, &pem);
+        pem
+    });
+    put_certificate(&folder, "broken", &Pem { cert: second.cert.clone(), key: first.key.clone() });
+    lead_to(&folder, "first");
+    let data = folder.path("..data");
+    let data = data.display();
+    folder.write(
+        "outrigger.yaml",
+        &yaml(&upstream, "policy: { handshake_rate: { global: null } }").replacen(
+            "listen: {",
+            &format!("listen: {{ tls: {{ cert_file: '{data}/tls.crt', key_file: '{data}/tls.key' }},"),
+            1,
+        ),
+    );
+    let running = folder.run().await;
+    let mut open = running.dial().tls(tls::client()).open().await;
+    let before = shown(&running).await;
+
+    // Clients come and go all the while; none of them may notice.
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = Vec::from_iter((0..8).map(|_| {
+        let (stop, address) = (Arc::clone(&stop), running.address());
+        tokio::spawn(async move {
+            let mut served = 0;
+            while !stop.load(Relaxed) {
+                let mut client = RawClient::dial(address).tls(tls::client()).open().await;
+                client.text("hello").await;
+                assert_eq!(client.next_frame().await.payload, b"hello");
+                served += 1;
+            }
+            served
+        })
+    }));
+    lead_to(&folder, "second");
+    counted(&running, APPLIED, 1.0).await;
+    let after = shown(&running).await;
+    assert_ne!(before, after, "the new one is shown");
+    lead_to(&folder, "broken");
+    counted(&running, FAILED, 1.0).await;
+    assert!(running.binary.said().contains("listen.tls.key_file"), "{}", running.binary.said());
+    assert_eq!(shown(&running).await, after, "the one that works goes on");
+    assert!(
+        running
+            .metrics()
+            .await
+            .get("outrigger_tls_certificate_expiry_timestamp_seconds{kind=\"listen\"}")
+            .is_some()
+    );
+    stop.store(true, Relaxed);
+    for task in load {
+        assert!(task.await.expect("no client has failed") > 0);
+    }
+    open.text("still here").await;
+    assert_eq!(open.next_frame().await.payload, b"still here");
 }
 
 #[tokio::test]

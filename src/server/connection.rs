@@ -69,6 +69,8 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     let session = Session::new(patience, busy);
     if let Some(settings) = listen.http2.filter(|_| is_http2) {
         drop(shown);
+        // It may live for days: it looks up what holds for each of its requests.
+        drop(table);
         return Box::pin(http2::serve(&state, &peer, settings, stream, Bytes::new(), deadline, session))
             .await;
     }
@@ -113,6 +115,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
         && session.is_first_head()
         && let Some(settings) = listen.http2
     {
+        drop(table);
         // Boxed: what is said over HTTP/1.1 must not have to make room for it.
         return Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, deadline, session))
             .await;
