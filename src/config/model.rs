@@ -12,6 +12,7 @@
 //! YAML, environment and flags ([`super::layers`]); what a file may say ([`super::raw`]).
 
 mod admission;
+mod breaker;
 mod file;
 mod tls;
 mod trust;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use admission::*;
+pub use breaker::Breaker;
 pub use file::File;
 pub use tls::*;
 pub use trust::*;
