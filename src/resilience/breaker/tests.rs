@@ -36,9 +36,9 @@ impl Bench {
     fn opened(rules: BreakerRules) -> Self {
         let mut bench = Self::new(rules);
         for _ in 0..rules.min_calls {
-            bench.call(CallOutcome::Failure);
+            bench.call(Failure);
         }
-        assert_eq!(bench.breaker.state(), BreakerState::Open);
+        assert_eq!(bench.breaker.state(), Open);
         bench
     }
 }
