@@ -45,6 +45,7 @@ const FURTHER: &[&str] = &[
     "auth_failures_total",
     "auth_waiting",
     "jwks_fetches_total",
+    "http2_rapid_resets_total",
     "connections_refused_total",
     "handshakes_in_progress",
     "proxy_protocol_errors_total",

@@ -267,6 +267,7 @@ async fn rapid_reset_in_small_breaths() {
     assert!(asked < 1000, "{asked} were taken back, and nobody minds");
     assert!(upstream.accepted() < 1000);
     eventually(DEADLINE, || async { client.has_ended() }).await;
+    assert_eq!(proxy.metric("outrigger_http2_rapid_resets_total").await, 1.0);
     eventually(DEADLINE, || async { upstream.open() == 0 }).await;
     witness_lives(&mut witness).await;
 }

@@ -90,6 +90,8 @@ pub struct Metrics {
     pub rate_keys: IntGauge,
     /// Requests that were let pass because `handshake_rate.max_keys` left no room to count them.
     pub rate_untracked: IntCounter,
+    /// HTTP/2 connections that were ended because their clients took back what they asked for.
+    pub http2_abuses: IntCounter,
     /// Refused clients that are being told so by a Close.
     pub refusals_closing: IntGauge,
     /// Those that got a status instead, for want of room.
@@ -219,6 +221,10 @@ impl Metrics {
             rate_untracked: d.counter(
                 "rate_untracked_total",
                 "Requests of addresses or users beyond handshake_rate.max_keys, which are not limited one by one",
+            )?,
+            http2_abuses: d.counter(
+                "http2_rapid_resets_total",
+                "HTTP/2 connections ended because their clients took back too many requests",
             )?,
             refusals_closing: d
                 .gauge("refusals_closing", "Refused clients that are being told so by a Close")?,

@@ -129,6 +129,7 @@ pub(super) async fn serve(
             () = streams.changed.notified() => {
                 drop(first.take());
                 if streams.is_abused() {
+                    state.metrics.http2_abuses.inc();
                     debug!("an HTTP/2 client takes back what it asks for; it is let go");
                     return;
                 }
