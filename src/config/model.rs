@@ -13,6 +13,7 @@
 
 mod admission;
 mod api_keys;
+mod feed;
 mod file;
 mod tls;
 mod trust;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use admission::*;
 pub use api_keys::ApiKey;
+pub use feed::*;
 pub use file::File;
 pub use tls::*;
 pub use trust::*;
@@ -43,6 +45,8 @@ pub struct Config {
     pub log: Log,
     /// First part of every metric's name.
     pub metrics_prefix: String,
+    /// `memory.max_buffered`, in bytes: all overflow and logs together. `auto` is resolved by then.
+    pub max_buffered: usize,
     /// How a stop lets clients go.
     pub drain: Drain,
     /// In file order; the first match wins. The last entry is always [`Route::fallback`]: it matches
@@ -173,6 +177,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Further names, in lower case and without a port, by which operator routes may be asked for.
     pub hosts: Vec<String>,
+    /// Longest body of a publish request, in bytes.
+    pub max_publish: usize,
     /// Whether `/readyz` asks the upstream too.
     pub ready_needs_upstream: bool,
 }
@@ -230,6 +236,8 @@ pub struct Route {
     pub path: PathPattern,
     /// Which hosts, in lower case and without a port; empty is any.
     pub hosts: Vec<String>,
+    /// What becomes of its WebSockets.
+    pub mode: Mode,
     /// Taken off the path before it goes upstream.
     pub strip_prefix: Option<String>,
     /// Routes with equal settings share one.
@@ -248,11 +256,21 @@ impl Route {
             name: Self::DEFAULT.into(),
             path: PathPattern { segments: vec![Segment::Rest("rest".into())], text: "/{*rest}".into() },
             hosts: Vec::new(),
+            mode: Mode::Tunnel,
             strip_prefix: None,
             upstream,
             policy,
         }
     }
+}
+
+/// `mode` of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// 1 : 1, nothing kept.
+    Tunnel,
+    /// 1 : N, one upstream feed for all clients of a channel.
+    Broadcast,
 }
 
 /// A checked path pattern: `/ws/{room}`, `/ws/{*rest}`.
@@ -308,8 +326,20 @@ pub struct Policy {
     pub close_codes: CloseCodes,
     /// Plain HTTP on this route.
     pub http: Http,
+    /// Around handshakes with the upstream; `None`: off.
+    pub breaker: Option<Breaker>,
     /// Around each client's feed.
     pub delivery: Delivery,
+    /// Mode `broadcast`.
+    pub broadcast: Broadcast,
+    /// How an upstream that was lost is dialled again.
+    pub redial: Redial,
+    /// `session.notices`: whether clients are told what happened to their feed.
+    pub notices: bool,
+    /// The log.
+    pub history: History,
+    /// `compression: deflate`, towards clients of a log.
+    pub compression: bool,
 }
 
 /// `policy.heartbeat`
@@ -398,24 +428,4 @@ pub enum HttpMode {
     Guard,
     /// 404.
     Refuse,
-}
-
-/// `policy.delivery`, as far as tunnels read it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Delivery {
-    /// What happens to the upstream while a client does not read.
-    pub on_stall: OnStall,
-    /// With [`OnStall::Isolate`]: bytes kept for one client beyond what its socket takes.
-    pub max_lag_bytes: usize,
-    /// A client that takes not one byte for this long, while there is something for it, is cut.
-    pub stall_timeout: Option<Duration>,
-}
-
-/// `policy.delivery.on_stall`; `auto` is resolved by then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnStall {
-    /// Stop reading the upstream.
-    Backpressure,
-    /// Keep reading it, up to `max_lag`.
-    Isolate,
 }

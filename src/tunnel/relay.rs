@@ -196,7 +196,7 @@ impl Relay {
         let mut most = u32::MAX;
         if to.takes_frames() && from.reading == Reading::Frames {
             // Beyond max_lag an isolated client is closed; if it is closing already, its feed waits.
-            let may_lag = side == Side::Upstream && is_isolated && to.waiting() <= delivery.max_lag_bytes;
+            let may_lag = side == Side::Upstream && is_isolated && to.waiting() <= delivery.max_lag.bytes;
             if !to.is_flushed() && !may_lag {
                 from.pause(now);
                 return None;
@@ -282,7 +282,7 @@ impl Relay {
             }
         }
         let delivery = &self.settings.policy.delivery;
-        if delivery.on_stall == OnStall::Isolate && self.client.waiting() > delivery.max_lag_bytes {
+        if delivery.on_stall == OnStall::Isolate && self.client.waiting() > delivery.max_lag.bytes {
             self.begin(Reason::SlowConsumer, None, None, now);
         }
     }

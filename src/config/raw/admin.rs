@@ -87,6 +87,7 @@ impl RawAdmin {
             token,
             hosts: url::hosts("hosts", hosts, problems),
             ready_needs_upstream: ready_needs_upstream.0,
+            max_publish: 1 << 20,
         }
     }
 }

@@ -94,6 +94,7 @@ impl RawConfig {
         Config {
             log: problems.within("log", |problems| log.validate(problems)),
             metrics_prefix: problems.within("metrics", |problems| metrics.validate(problems)),
+            max_buffered: 256 << 20,
             drain: problems.within("drain", |problems| drain.validate(problems)),
             routes: route::validate(routes, overrides, upstream, policy, problems),
             listen,

@@ -10,7 +10,10 @@ use super::tunnel::{RawDelivery, RawHeartbeat, RawHttp};
 use super::unbuilt::{RawBreaker, RawBroadcast, RawFallback, RawHistory, RawSession};
 use super::units::{Bytes, OffSpan, Span};
 use crate::config::error::quoted;
-use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, Origins, Policy, TokenSource};
+use crate::config::model::{
+    Auth, Breaker, Broadcast, Credentials, History, IdleActivity, Jwt, KeyPart, OnJoin, OnRefuse, Origins,
+    Policy, Redial, TokenSource, UplinkMode,
+};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -139,6 +142,37 @@ impl RawPolicy {
             close_codes: close_codes.validate(),
             http: http.validate(),
             delivery: problems.within("delivery", |problems| delivery.validate(problems)),
+            breaker: breaker.map(|_| Breaker {
+                window: Span::secs(10).0,
+                min_calls: 10,
+                failure_ratio: 0.5,
+                statuses: vec![502, 503, 504],
+                open_for: Span::secs(5).0,
+                probes: 1,
+            }),
+            broadcast: Broadcast {
+                channel_key: vec![KeyPart::Path, KeyPart::Query],
+                credentials: Credentials::Strip,
+                uplink: UplinkMode::Drop,
+                linger: Span::secs(30).0,
+                max_channels: 1000,
+            },
+            redial: Redial {
+                base: std::time::Duration::from_millis(100),
+                factor: 2.0,
+                cap: Span::secs(5).0,
+                give_up: Some(Span::secs(60).0),
+                reset_after: Span::secs(10).0,
+            },
+            notices: false,
+            history: History {
+                messages: 1000,
+                bytes: 1 << 20,
+                age: Span::secs(3600).0,
+                critical: None,
+                on_join: OnJoin::None,
+            },
+            compression: false,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::scalar::{Scalar, words};
 use super::url;
 use super::{RawPolicy, RawUpstream};
 use crate::config::error::{Problem, quoted};
-use crate::config::model::{PathPattern, Policy, Route, Segment, Upstream};
+use crate::config::model::{self, PathPattern, Policy, Route, Segment, Upstream};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -142,8 +142,8 @@ impl RawRoute {
     ) -> Option<Route> {
         // The overrides were merged and read: `upstream` and `policy` are what they came to.
         let Self { name, path, hosts, mode, upstream: _, strip_prefix, policy: _ } = self;
-        if mode.0 != Mode::Tunnel {
-            problems.add("mode", Problem::NotYet { accepted: "tunnel only".into() });
+        if mode.0 == Mode::Session {
+            problems.add("mode", Problem::NotYet { accepted: "tunnel or broadcast".into() });
         }
         let Some(Scalar(path)) = path else {
             if !problems.has("path") {
@@ -169,7 +169,8 @@ impl RawRoute {
             problems.refuse("strip_prefix", quoted(prefix), accepted);
         }
         let hosts = url::hosts("hosts", hosts, problems);
-        Some(Route { name, path: pattern, hosts, strip_prefix, upstream, policy })
+        let mode = if mode.0 == Mode::Broadcast { model::Mode::Broadcast } else { model::Mode::Tunnel };
+        Some(Route { name, path: pattern, hosts, mode, strip_prefix, upstream, policy })
     }
 }
 

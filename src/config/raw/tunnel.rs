@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::later::{Later, Throttle};
 use super::scalar::{Scalar, words};
 use super::units::{Bytes, OffBytes, OffSpan, Span};
-use crate::config::model::{ClientHeartbeat, Delivery, Heartbeat, HeartbeatMode, Http, HttpMode, OnStall};
+use crate::config::model::{
+    ChannelBreaker, ClientHeartbeat, Delivery, Heartbeat, HeartbeatMode, Http, HttpMode, Lag, OnStall,
+    ResumeFrom,
+};
 use crate::config::problems::Problems;
 
 /// The clocks of a heartbeat; `upstream.heartbeat` has nothing more.
@@ -193,12 +196,21 @@ impl RawDelivery {
         super::not_empty("max_lag.bytes", bytes, problems);
         Delivery {
             on_stall: match on_stall.0 {
-                // Every route is a tunnel: a slow download is not a fault.
-                StallChoice::Auto | StallChoice::Backpressure => OnStall::Backpressure,
+                StallChoice::Auto => OnStall::Auto,
+                StallChoice::Backpressure => OnStall::Backpressure,
                 StallChoice::Isolate => OnStall::Isolate,
             },
-            max_lag_bytes: bytes.0.0 as usize,
+            max_lag: Lag { messages: 1000, bytes: bytes.0.0 as usize },
             stall_timeout: stall_timeout.0.0,
+            cool_down: Span::secs(2).0,
+            max_trips: 3,
+            resume_from: ResumeFrom::Oldest,
+            throttle: None,
+            channel_breaker: ChannelBreaker {
+                tripped_ratio: 0.5,
+                min_clients: 10,
+                open_for: Span::secs(5).0,
+            },
         }
     }
 }

@@ -37,7 +37,7 @@ fn the_defaults_are_in_range_and_end_in_the_fallback() {
     assert_eq!((fallback.name.as_str(), fallback.path.text.as_str()), ("default", "/{*rest}"));
     assert_eq!(fallback.path.segments, [Segment::Rest("rest".into())]);
     assert_eq!(fallback.policy.idle_timeout, Some(Duration::from_secs(600)));
-    assert_eq!(fallback.policy.delivery.on_stall, OnStall::Backpressure);
+    assert_eq!(fallback.policy.delivery.on_stall, OnStall::Auto);
     assert!(config.listen.workers >= 1);
 }
 

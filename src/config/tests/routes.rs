@@ -24,13 +24,13 @@ routes:
     let timing = route.policy.heartbeat.map(|heartbeat| heartbeat.timing);
     let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(4));
     assert_eq!(timing, Some(Heartbeat { interval, timeout, max_missed: 3 }));
-    assert_eq!((route.policy.max_frame, route.policy.delivery.max_lag_bytes), (1 << 20, 2 << 20));
+    assert_eq!((route.policy.max_frame, route.policy.delivery.max_lag.bytes), (1 << 20, 2 << 20));
     assert_eq!(route.policy.idle_timeout, fallback.policy.idle_timeout);
     assert_eq!(
         fallback.policy.heartbeat.map(|heartbeat| heartbeat.timing.interval),
         Some(Duration::from_secs(20))
     );
-    assert_eq!(fallback.policy.delivery.max_lag_bytes, 1 << 20);
+    assert_eq!(fallback.policy.delivery.max_lag.bytes, 1 << 20);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn environment_variables_reach_any_depth_in_any_case_and_other_names_are_left_al
         ("OUTRIGGER_POLICY__MAX_FRAME", "nonsense"),
         ("PATH", "/bin"),
     ]));
-    assert_eq!((route.policy.delivery.max_lag_bytes, route.policy.max_frame), (2 << 20, 3 << 20));
+    assert_eq!((route.policy.delivery.max_lag.bytes, route.policy.max_frame), (2 << 20, 3 << 20));
 }
 
 #[test]

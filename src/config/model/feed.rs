@@ -1,0 +1,207 @@
+//! What holds around feeds and their clients: breakers, the log, mode `broadcast`.
+
+use std::time::Duration;
+
+/// `policy.breaker`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Breaker {
+    /// Outcomes older than this are forgotten.
+    pub window: Duration,
+    /// Fewer outcomes than this say nothing; at least 1.
+    pub min_calls: u32,
+    /// The share of failures that opens it: above 0, at most 1.
+    pub failure_ratio: f64,
+    /// Statuses of a handshake's answer that are failures: 500 to 599.
+    pub statuses: Vec<u16>,
+    /// How long it stays open.
+    pub open_for: Duration,
+    /// Handshakes at a time while it is half-open, and successes that close it; at least 1.
+    pub probes: u32,
+}
+
+/// `policy.delivery`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// What happens to the upstream while a client does not read.
+    pub on_stall: OnStall,
+    /// How far one client may lag behind.
+    pub max_lag: Lag,
+    /// A client that takes not one byte for this long, while there is something for it, is given up (tunnel),
+    /// or trips its breaker (logs).
+    pub stall_timeout: Option<Duration>,
+    /// How long a client that was tripped is left alone.
+    pub cool_down: Duration,
+    /// Trips after which it is closed; at least 1.
+    pub max_trips: u32,
+    /// Where it goes on.
+    pub resume_from: ResumeFrom,
+    /// `None`: every message is delivered.
+    pub throttle: Option<Throttle>,
+    /// `policy.delivery.channel_breaker`
+    pub channel_breaker: ChannelBreaker,
+}
+
+/// `policy.delivery.on_stall`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStall {
+    /// Tunnels: `backpressure`; logs: `isolate`.
+    Auto,
+    /// Stop reading the upstream.
+    Backpressure,
+    /// Keep reading it, up to `max_lag`.
+    Isolate,
+}
+
+/// A distance in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// Messages (tunnels do not count them); at least 1.
+    pub messages: u64,
+    /// Bytes of their frames; at least 1.
+    pub bytes: usize,
+}
+
+/// `policy.delivery.resume_from`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResumeFrom {
+    /// From the oldest message that it has not had and that is still there.
+    Oldest,
+    /// From the next message that comes.
+    Latest,
+}
+
+/// `policy.delivery.throttle`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Throttle {
+    /// Above 0.
+    pub every: Duration,
+    /// Where a message has its key.
+    pub key: Pointer,
+}
+
+/// `policy.delivery.channel_breaker`
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChannelBreaker {
+    /// The share of tripped clients that opens it: above 0, at most 1.
+    pub tripped_ratio: f64,
+    /// Fewer clients than this say nothing; at least 1.
+    pub min_clients: u32,
+    /// How long it stays open.
+    pub open_for: Duration,
+}
+
+/// A JSON pointer (RFC 6901), checked: empty, or it begins with `/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointer {
+    /// Unescaped tokens, outermost first.
+    pub tokens: Vec<String>,
+}
+
+/// Which messages a rule means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Match {
+    /// Texts that are JSON and have one of these strings at that place.
+    Pointer {
+        /// Where to look.
+        pointer: Pointer,
+        /// What may stand there; never empty.
+        values: Vec<String>,
+    },
+    /// Texts that this matches anywhere; it compiles.
+    Regex(String),
+    /// So many messages from the start; at least 1.
+    First(u64),
+}
+
+/// `policy.broadcast`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broadcast {
+    /// Clients of which these parts are equal share a channel; never empty.
+    pub channel_key: Vec<KeyPart>,
+    /// Whose credentials the shared link carries.
+    pub credentials: Credentials,
+    /// What becomes of messages from clients.
+    pub uplink: UplinkMode,
+    /// How long the feed stays after its last client.
+    pub linger: Duration,
+    /// At least 1.
+    pub max_channels: usize,
+}
+
+/// One of `policy.broadcast.channel_key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPart {
+    /// The path.
+    Path,
+    /// The whole query.
+    Query,
+    /// The user.
+    User,
+    /// One parameter of the query.
+    QueryParameter(String),
+    /// One header, in lower case; never one that carries credentials.
+    Header(String),
+}
+
+/// `policy.broadcast.credentials`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credentials {
+    /// Nobody's.
+    Strip,
+    /// Those of the client that came first.
+    First,
+}
+
+/// `policy.broadcast.uplink`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UplinkMode {
+    /// They end here, and are counted.
+    Drop,
+    /// Whoever says one is closed.
+    Refuse,
+    /// They go to the server.
+    Forward,
+}
+
+/// `policy.session.redial`, for every link that outlives its upstream; with full jitter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Redial {
+    /// The longest wait before the first try; above 0.
+    pub base: Duration,
+    /// How much longer each further wait may be; at least 1.
+    pub factor: f64,
+    /// The longest wait of all; at least `base`.
+    pub cap: Duration,
+    /// After this long without an upstream its clients are closed; `None`: never.
+    pub give_up: Option<Duration>,
+    /// The waits begin anew only after a link has lived for so long.
+    pub reset_after: Duration,
+}
+
+/// `policy.history`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// Most messages of one log; at least 1.
+    pub messages: usize,
+    /// Most bytes of one log; at least 1. The newest message stays, however long it is.
+    pub bytes: usize,
+    /// Older messages go.
+    pub age: Duration,
+    /// Messages that are kept longest: apart, up to `messages` and `bytes` of them, whatever their age.
+    pub critical: Option<Match>,
+    /// What a late joiner gets.
+    pub on_join: OnJoin,
+}
+
+/// `policy.history.on_join`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnJoin {
+    /// Nothing: it begins with the next message.
+    None,
+    /// Critical messages.
+    Critical,
+    /// All that is there.
+    All,
+    /// Critical messages, and so many of the newest.
+    Last(u64),
+}
