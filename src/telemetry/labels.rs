@@ -13,7 +13,7 @@ pub trait Label: Copy + 'static {
 macro_rules! labels {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
         impl Label for $name {
@@ -109,6 +109,86 @@ labels! {
         Unauthorized = "unauthorized",
         /// Credentials could not be checked.
         AuthUnavailable = "auth_unavailable",
+        /// The upstream keeps failing: it was not asked.
+        BreakerOpen = "breaker_open",
+    }
+}
+
+labels! {
+    /// What a breaker stands around (`outrigger_breaker_state{scope}`).
+    BreakerScope {
+        /// Dials and handshakes of one route with its upstream.
+        Upstream = "upstream",
+        /// One client of a feed.
+        Recipient = "recipient",
+        /// All clients of one channel.
+        Channel = "channel",
+    }
+}
+
+labels! {
+    /// Where a breaker stands (`outrigger_breaker_transitions_total{to}`).
+    BreakerStage {
+        /// All goes through.
+        Closed = "closed",
+        /// A little does, to see.
+        HalfOpen = "half_open",
+        /// Nothing does.
+        Open = "open",
+    }
+}
+
+labels! {
+    /// Why messages of a feed did not go to a client one by one (`outrigger_messages_conflated_total{reason}`).
+    Conflation {
+        /// `delivery.throttle`
+        Throttle = "throttle",
+        /// `delivery.channel_breaker`
+        ChannelBreaker = "channel_breaker",
+    }
+}
+
+labels! {
+    /// What made a log shorter (`outrigger_history_trimmed_total{reason}`).
+    Trim {
+        /// `history.messages`
+        Messages = "messages",
+        /// `history.bytes`
+        Bytes = "bytes",
+        /// `history.age`
+        Age = "age",
+        /// `memory.max_buffered`: nobody was to read them any more.
+        Memory = "memory",
+        /// `memory.max_buffered`: the furthest behind had not read them yet.
+        Laggard = "laggard",
+    }
+}
+
+labels! {
+    /// How a dial for a channel went (`outrigger_uplink_dials_total{outcome}`).
+    UplinkOutcome {
+        /// The feed runs.
+        Ok = "ok",
+        /// No connection, no answer, or not a valid one.
+        Failed = "failed",
+        /// The upstream answered with something else than a 101.
+        Refused = "refused",
+        /// Its breaker is open: it was not asked.
+        BreakerOpen = "breaker_open",
+    }
+}
+
+labels! {
+    /// How a message that was put between those of a tunnel's server fared (`outrigger_injections_total{outcome}`).
+    Injection {
+        /// It is on its way to the client.
+        Ok = "ok",
+        /// Too many waited already, or the client lags.
+        Full = "full",
+        /// The connection ended before there was a place for it.
+        Ended = "ended",
+        /// An unknown extension was agreed upon: nobody knows what a frame of it looks like.
+        Extension = "extension",
     }
 }
 
@@ -287,6 +367,12 @@ mod tests {
         check::<Reason>();
         check::<By>();
         check::<HandshakeOutcome>();
+        check::<BreakerScope>();
+        check::<BreakerStage>();
+        check::<Conflation>();
+        check::<Trim>();
+        check::<UplinkOutcome>();
+        check::<Injection>();
         check::<ConnectionRefusal>();
         check::<ProxyFault>();
         check::<AuthFailure>();

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
+use super::declare::{Declare, resolve};
+use super::feeds::Families;
 use super::labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
     Reason, ReloadOutcome, StatusClass, TlsFailure, UpstreamErrorKind,
@@ -54,6 +55,13 @@ pub struct Metrics {
     certificate_expiry: IntGaugeVec,
     config_reloads: Vec<IntCounter>,
     config_success: IntGauge,
+    pub(super) families: Families,
+    /// Messages that logs hold.
+    pub history_messages: IntGauge,
+    /// Bytes that logs hold.
+    pub history_bytes: IntGauge,
+    /// Bytes of all overflow and logs together (`memory.max_buffered`).
+    pub memory: IntGauge,
     /// Seconds from the dial to the upstream's answer.
     pub upstream_handshake: Histogram,
     /// Messages from clients.
@@ -141,7 +149,15 @@ impl Metrics {
             "Times the configuration was read again, by what came of it",
             &["outcome"],
         )?;
+        let families = Families::new(&d)?;
         Ok(Arc::new(Self {
+            families,
+            history_messages: d.gauge("history_messages", "Messages that logs hold")?,
+            history_bytes: d.gauge("history_bytes", "Bytes that logs hold")?,
+            memory: d.gauge(
+                "memory_buffered_bytes",
+                "Bytes of all overflow and logs together, which memory.max_buffered bounds",
+            )?,
             clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
             connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
             disconnections: d.counters(
@@ -368,68 +384,6 @@ impl RouteMetrics {
     /// Counts a plain HTTP request.
     pub fn on_http(&self, class: StatusClass) {
         self.http_requests[class.index()].inc();
-    }
-}
-
-/// One counter for each value of `L`, at its index.
-fn resolve<'a, L: Label>(
-    family: &IntCounterVec,
-    values: impl Fn(&'static str) -> Vec<&'a str>,
-) -> Vec<IntCounter> {
-    L::ALL.iter().map(|label| family.with_label_values(&values(label.as_str()))).collect()
-}
-
-/// Makes and registers in one step.
-struct Declare<'a> {
-    prefix: &'a str,
-    registry: Registry,
-}
-
-impl Declare<'_> {
-    fn opts(&self, name: &str, help: &str) -> Opts {
-        Opts::new(format!("{}_{name}", self.prefix), help)
-    }
-
-    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, c: C) -> Result<C, MetricsError> {
-        self.registry.register(Box::new(c.clone()))?;
-        Ok(c)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
-        self.register(IntCounter::with_opts(self.opts(name, help))?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
-        self.register(IntCounterVec::new(self.opts(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
-        self.register(IntGauge::with_opts(self.opts(name, help))?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
-        self.register(IntGaugeVec::new(self.opts(name, help), labels)?)
-    }
-
-    /// Gauges that need not be whole.
-    fn values(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, MetricsError> {
-        self.register(GaugeVec::new(self.opts(name, help), labels)?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, MetricsError> {
-        let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets.to_vec());
-        self.register(Histogram::with_opts(opts)?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-        labels: &[&str],
-    ) -> Result<HistogramVec, MetricsError> {
-        let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(opts, labels)?)
     }
 }
 

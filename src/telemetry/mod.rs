@@ -1,6 +1,8 @@
 //! What operators can see: metrics, one line in the log for each event, the connections that live now,
 //! and where the process is in its life.
 
+mod declare;
+mod feeds;
 mod labels;
 pub mod lifecycle;
 pub mod logging;
@@ -8,9 +10,11 @@ mod metrics;
 pub mod redact;
 mod registry;
 
+pub use feeds::{BreakerMetrics, FeedMetrics};
 pub use labels::{
-    AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
-    Reason, ReloadOutcome, StatusClass, TlsFailure, UpstreamErrorKind,
+    AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal,
+    HandshakeOutcome, Injection, JwksOutcome, Label, ProxyFault, Reason, ReloadOutcome, StatusClass,
+    TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
 pub use registry::{About, Command, Ended, Handle, Live, Registry};
