@@ -9,10 +9,13 @@
 
 pub mod admin;
 pub mod admission;
+pub mod broadcast;
 pub mod cli;
 pub mod config;
+pub mod delivery;
 pub mod demo;
 pub mod frame;
+pub mod log;
 pub mod net;
 pub mod resilience;
 pub mod server;

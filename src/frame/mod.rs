@@ -8,12 +8,16 @@
 //! ([`crate::upstream`]).
 
 mod accept;
+mod assembler;
 mod close;
 mod control;
+pub mod deflate;
+pub mod encode;
 mod header;
 mod scanner;
 
 pub use accept::accept_for;
+pub use assembler::{Assembler, Heard, Kind};
 pub use close::{CloseCode, code_label};
 pub use control::{ControlFrame, MAX_CONTROL_PAYLOAD};
 pub use header::{Fault, Header, Opcode};

@@ -3,12 +3,16 @@
 //! # Not here
 //! Sockets, tasks, timers: a driver asks for the next deadline and comes back when it has passed.
 
+mod backoff;
 mod breaker;
 mod bucket;
+mod budget;
 mod heartbeat;
 mod spread;
 
+pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
 pub use bucket::Bucket;
+pub use budget::Budget;
 pub use heartbeat::{Act, Heartbeat, PING_PAYLOAD, PongKind};
 pub use spread::spread_evenly;

@@ -7,6 +7,7 @@
 mod dial;
 pub mod headers;
 mod http;
+mod uplink;
 pub mod verify;
 mod websocket;
 
@@ -19,6 +20,7 @@ use crate::telemetry::{Metrics, UpstreamErrorKind};
 
 pub use self::http::Requested;
 pub use dial::{DialError, Dialer};
+pub use uplink::{Uplink, UplinkEnd, UplinkRules};
 pub use verify::BadUpgrade;
 pub use websocket::{Refusal, Upgraded};
 

@@ -1,0 +1,67 @@
+//! From a log to its clients: each has a cursor, and nobody waits for anybody else.
+//!
+//! # Not here
+//! Where the messages come from ([`crate::broadcast`]); the log itself ([`crate::log`]).
+
+mod batch;
+mod channel_guard;
+mod fanout;
+mod guard;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::config::Policy;
+use crate::frame::Kind;
+use crate::net::Hop;
+use crate::resilience::Budget;
+use crate::telemetry::{BreakerMetrics, FeedMetrics, Live};
+
+pub use fanout::Fanout;
+
+/// What holds for all feeds of a route, worked out once.
+#[derive(Debug)]
+pub struct Settings {
+    /// The route's policy.
+    pub policy: Arc<Policy>,
+    /// What its feeds count.
+    pub metrics: Arc<FeedMetrics>,
+    /// The breakers of single clients.
+    pub recipients: Arc<BreakerMetrics>,
+    /// The breakers of whole channels.
+    pub channels: Arc<BreakerMetrics>,
+    /// What all overflow is taken from.
+    pub budget: Arc<Budget>,
+    /// Tasks that share the clients of a channel.
+    pub shards: usize,
+}
+
+/// What becomes of messages from the clients of one feed.
+#[derive(Debug, Clone)]
+pub enum FromClients {
+    /// They end here, and are counted.
+    Drop,
+    /// Whoever says one is closed.
+    Refuse,
+    /// They go here; what there is no room for is dropped and counted.
+    Forward(mpsc::Sender<(Kind, Bytes)>),
+}
+
+/// A client whose 101 has left.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its socket.
+    pub hop: Hop,
+    /// Whether it may be sent compressed messages, and may send such.
+    pub has_deflate: bool,
+    /// When its credentials end, and the connection with them.
+    pub expires: Option<Instant>,
+    /// Held until the connection has ended, whatever ends it.
+    pub held: Box<dyn Any + Send + Sync>,
+    /// Its place in the registry.
+    pub live: Live,
+}

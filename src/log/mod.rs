@@ -1,0 +1,89 @@
+//! The log: what an upstream said, in order, each message once, encoded once. Every way out is a [`Cursor`].
+//!
+//! * [`memory`]: the log in memory, and who writes it; [`Logs`]: all of them under one bound.
+//! * [`rules`]: which messages a setting means.
+//!
+//! # Invariants
+//! 1. Sequence numbers begin with 1 and have no gaps; they mean something within their epoch only.
+//! 2. One writer: [`Writer`] cannot be cloned.
+//! 3. A reader owns no memory here: a cursor is two numbers.
+//!
+//! # Not here
+//! Sockets and clients ([`crate::delivery`]).
+
+mod logs;
+mod memory;
+pub mod rules;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+pub use logs::Logs;
+pub use memory::{Log, Reader, Writer};
+
+/// A message on its way into a log.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// A whole frame, as clients get it.
+    pub frame: Bytes,
+    /// The same, compressed, where that is smaller.
+    pub deflated: Option<Bytes>,
+    /// Kept longest, never conflated.
+    pub is_critical: bool,
+    /// Messages with the same key stand for each other (`delivery.throttle`).
+    pub key: Option<Arc<str>>,
+    /// For this user only.
+    pub to: Option<Arc<str>>,
+}
+
+/// A message in a log.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its number in the epoch, from 1.
+    pub sequence: u64,
+    /// When it came.
+    pub at: Instant,
+    /// Bytes of all entries before it.
+    pub offset: u64,
+    /// What was written.
+    pub message: Draft,
+}
+
+impl Entry {
+    /// Bytes that it holds.
+    pub fn size(&self) -> usize {
+        self.message.frame.len() + self.message.deflated.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A reader's place: what it reads next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The next sequence number.
+    pub next: u64,
+    /// Below this one only critical messages are read (a late joiner, or whoever missed something).
+    pub all_from: u64,
+}
+
+/// How far a cursor is behind the newest message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Messages that it is to read.
+    pub messages: u64,
+    /// Bytes of their frames.
+    pub bytes: u64,
+}
+
+/// What came of reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Where to read on.
+    pub cursor: Cursor,
+    /// Messages that were there and are not any more: the cursor was behind them. Critical ones among them that
+    /// are still kept were read, and are not counted.
+    pub missed: u64,
+    /// Whether there is more to read.
+    pub has_more: bool,
+}
