@@ -16,6 +16,8 @@ pub(super) struct Guard {}
 pub(super) enum Leave {
     /// It is served as all others are.
     Serve,
+    /// So it is from now on: the time of being skipped is over. Said once.
+    Resume,
     /// It is skipped until then.
     Skip(Instant),
     /// It has tripped too often: it is to be closed.

@@ -48,7 +48,7 @@ impl Log {
     }
 
     /// Where one goes on who is to begin with the next message, and still wants the critical ones since `cursor`.
-    pub fn skip_to_latest(&self, cursor: Cursor) -> Cursor {
+    pub fn skip_to_latest(&self, cursor: Cursor) -> (Cursor, u64) {
         let _ = cursor;
         unimplemented!()
     }

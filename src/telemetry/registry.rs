@@ -82,6 +82,7 @@ pub struct Handle {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     discarded: AtomicU64,
+    acknowledged: AtomicU64,
     buffered: AtomicU64,
     has_command: AtomicBool,
     mailbox: Mutex<Mailbox>,
@@ -137,6 +138,11 @@ impl Handle {
     /// Counts what nobody could take.
     pub fn on_discarded(&self, bytes: usize) {
         add(&self.discarded, bytes as u64);
+    }
+
+    /// Counts messages that the client's WebSocket stack has answered a later ping for.
+    pub fn on_acknowledged(&self, messages: u64) {
+        add(&self.acknowledged, messages);
     }
 
     /// Tells how much is held for sockets that do not take it.
@@ -221,6 +227,7 @@ impl Registry {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
             buffered: AtomicU64::new(0),
             has_command: AtomicBool::new(false),
             mailbox: Mutex::default(),
@@ -336,6 +343,7 @@ impl Registry {
                 duration_ms = duration.as_millis() as u64,
                 messages_in = totals.messages_in,
                 messages_out = totals.messages_out,
+                acknowledged = Some(handle.acknowledged.load(Relaxed)).filter(|messages| *messages > 0),
                 bytes_in = totals.bytes_in,
                 bytes_out = totals.bytes_out,
                 discarded_bytes = (totals.discarded > 0).then_some(totals.discarded),
