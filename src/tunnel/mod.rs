@@ -6,6 +6,7 @@
 //! * [`relay`]: the future; reads one side, lets the scanner walk, writes the other.
 //! * [`link`]: one hop; [`egress`]: what its socket did not take.
 //! * [`pulse`]: heartbeats, put between frames.
+//! * [`inject`]: messages of an operator, put between messages.
 //! * [`timing`]: every clock of a connection behind one timer.
 //! * [`ending`], [`closing`]: how it ends, as a table and as steps.
 //!
@@ -15,6 +16,7 @@
 mod closing;
 mod egress;
 mod ending;
+mod inject;
 mod link;
 mod pulse;
 mod relay;
@@ -29,6 +31,7 @@ use tokio::time::Instant;
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
 use crate::frame::Extensions;
 use crate::net::Hop;
+use crate::resilience::Budget;
 use crate::telemetry::Live;
 
 /// What holds for every connection of a route, worked out once.
@@ -40,6 +43,8 @@ pub struct Settings {
     pub upstream_stall: Option<Duration>,
     /// `upstream.heartbeat`
     pub upstream_heartbeat: Option<Heartbeat>,
+    /// Of the process: what connections hold for sockets that do not take it.
+    pub budget: Arc<Budget>,
 }
 
 impl Settings {
