@@ -388,9 +388,9 @@ impl Subscriber {
         }
         let delivery = &table.crew.settings.policy.delivery;
         if delivery.resume_from == ResumeFrom::Latest {
-            let (cursor, skipped) = table.log.skip_to_latest(self.cursor);
+            let cursor = table.log.skip_to_latest(self.cursor);
+            table.crew.settings.metrics.missed.inc_by(table.log.skipped(self.cursor, cursor));
             self.cursor = cursor;
-            table.crew.settings.metrics.missed.inc_by(skipped);
         }
         let mut floor = table.log.behind(self.cursor);
         floor.messages = lag(self.cursor, table.log.head());
