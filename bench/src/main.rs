@@ -157,11 +157,14 @@ enum Command {
         /// The proxy is published to on this WebSocket, and --feed not used
         #[arg(long)]
         publish: Option<String>,
-        /// The proxy is published to by HTTP at this address, as pushpin has it
+        /// The proxy is published to by ZeroMQ at this address, as pushpin has it
         #[arg(long, conflicts_with = "publish")]
         grip: Option<SocketAddrV4>,
         #[arg(long, default_value_t = 1000)]
         conns: usize,
+        /// New connections per second, at most
+        #[arg(long, default_value_t = 2000.0)]
+        connects: f64,
         /// Messages per second, on average
         #[arg(long, default_value_t = 20.0)]
         rate: f64,
@@ -209,13 +212,26 @@ fn main() -> Result<(), Box<dyn Error>> {
             let p = Stalled { readers, secs, warmup, upstream };
             common.tell(stalled::run(&common.target()?, p, common.watch())?)?;
         }
-        Command::Fanout { common, feed, publish, grip, conns, rate, burst, size, secs, warmup, stalled } => {
+        Command::Fanout {
+            common,
+            feed,
+            publish,
+            grip,
+            conns,
+            connects,
+            rate,
+            burst,
+            size,
+            secs,
+            warmup,
+            stalled,
+        } => {
             let way = match (publish, grip) {
                 (Some(url), _) => Way::Publish(client::target(&url, &[])?),
                 (None, Some(publish)) => Way::Grip { backend: feed, publish },
                 (None, None) => Way::Serve(feed),
             };
-            let p = Fanout { conns, rate, burst, size, secs, warmup, stalled };
+            let p = Fanout { conns, connects, rate, burst, size, secs, warmup, stalled };
             common.tell(fanout::run(&common.target()?, p, way, common.watch())?)?;
         }
     }

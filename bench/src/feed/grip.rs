@@ -1,11 +1,11 @@
 //! The two sides of pushpin (GRIP): a backend that subscribes whoever opens a WebSocket to the one
-//! channel (WebSocket-over-HTTP), and a keep-alive connection to its publish endpoint.
+//! channel (WebSocket-over-HTTP), and a ZeroMQ connection on which it is published to (its HTTP endpoint
+//! closes the connection after each request, and would so cost it more).
 //!
 //! # Not here
-//! Any check of what pushpin says beyond the length of it: it has its own tests.
+//! Any check of what pushpin says: each message that does not arrive is counted where it is missing.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 
@@ -14,7 +14,20 @@ use crate::ws::{self, Outbox};
 
 const SUBSCRIBE: &str = r#"c:{"type":"subscribe","channel":"feed"}"#;
 
-/// One HTTP/1.1 connection, ours or theirs.
+/// ZMTP 3.0 (23/ZMTP): a greeting without security, then the name of our socket's type.
+const GREETING: [u8; 64] = {
+    let mut bytes = [0; 64];
+    (bytes[0], bytes[9], bytes[10]) = (0xff, 0x7f, 3);
+    let mut i = 0;
+    while i < 4 {
+        bytes[12 + i] = b"NULL"[i];
+        i += 1;
+    }
+    bytes
+};
+const READY: &[u8] = b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04PUSH";
+
+/// One connection, and what it said that is not yet understood.
 struct Peer {
     sock: TcpStream,
     inbox: Vec<u8>,
@@ -28,11 +41,6 @@ pub struct Grip {
     next: usize,
     publisher: Peer,
     publisher_at: usize,
-    host: SocketAddrV4,
-    /// Items of the next request.
-    items: String,
-    /// The last request is not answered yet: what comes meanwhile goes into the next one.
-    waiting: bool,
 }
 
 impl Grip {
@@ -47,43 +55,31 @@ impl Grip {
         let listener = sys::listen(backend)?;
         ep.add(&listener, at, IN)?;
         let sock = sys::connect(publish, Ipv4Addr::LOCALHOST, None)?;
-        ep.add(&sock, publisher_at, IN)?;
+        // It is sent as soon as the connection is there.
+        ep.add(&sock, publisher_at, IN | sys::OUT)?;
+        let mut publisher = Peer::new(sock);
+        publisher.out.left.extend_from_slice(&GREETING);
+        publisher.out.left.extend_from_slice(READY);
         Ok(Self {
             listener,
             at,
             backend: HashMap::new(),
             next: at.max(publisher_at) + 1,
-            publisher: Peer::new(sock),
+            publisher,
             publisher_at,
-            host: publish,
-            items: String::new(),
-            waiting: false,
         })
     }
 
-    /// Messages are ASCII without anything that JSON escapes.
-    pub fn queue(&mut self, message: &[u8]) {
-        let comma = if self.items.is_empty() { "" } else { "," };
-        let _ = write!(
-            self.items,
-            r#"{comma}{{"channel":"feed","formats":{{"ws-message":{{"content":"{}"}}}}}}"#,
+    /// The message is ASCII without anything that JSON escapes.
+    pub fn publish(&mut self, ep: &Epoll, message: &[u8]) -> io::Result<()> {
+        let item = format!(
+            r#"J{{"channel":"feed","formats":{{"ws-message":{{"content":"{}"}}}}}}"#,
             String::from_utf8_lossy(message)
         );
-    }
-
-    pub fn flush(&mut self, ep: &Epoll) -> io::Result<()> {
-        if self.waiting || self.items.is_empty() {
-            return Ok(());
-        }
-        let body = format!(r#"{{"items":[{}]}}"#, self.items);
-        self.items.clear();
-        self.waiting = true;
-        let request = format!(
-            "POST /publish/ HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.host,
-            body.len()
-        );
-        self.publisher.send(ep, self.publisher_at, request.as_bytes())
+        let mut frame = vec![2]; // the last part of its message, its length in 8 bytes
+        frame.extend_from_slice(&(item.len() as u64).to_be_bytes());
+        frame.extend_from_slice(item.as_bytes());
+        self.publisher.send(ep, self.publisher_at, &frame)
     }
 
     pub fn serve(&mut self, ep: &Epoll, token: usize, scratch: &mut [u8]) -> io::Result<()> {
@@ -99,19 +95,14 @@ impl Grip {
         }
         if token == self.publisher_at {
             if !self.publisher.receive(ep, token, scratch)? {
-                return Err(io::Error::other("the publish endpoint hung up"));
+                return Err(io::Error::other("pushpin hung up"));
             }
-            while let Some((head, _)) = self.publisher.take() {
-                if !head.starts_with("HTTP/1.1 200") {
-                    return Err(io::Error::other(format!("publishing failed: {head}")));
-                }
-                self.waiting = false;
-            }
-            return self.flush(ep);
+            self.publisher.inbox.clear(); // a greeting, and heartbeats if it were told to
+            return Ok(());
         }
         let Some(peer) = self.backend.get_mut(&token) else { return Ok(()) };
         let mut alive = peer.receive(ep, token, scratch).unwrap_or(false);
-        while let Some((_, body)) = peer.take() {
+        while let Some(body) = peer.take() {
             alive = alive && peer.send(ep, token, answer(&body).as_bytes()).is_ok();
         }
         if !alive {
@@ -165,20 +156,27 @@ impl Peer {
         Ok(true)
     }
 
-    /// Head and body of the next whole message.
-    fn take(&mut self) -> Option<(String, Vec<u8>)> {
+    /// The body of the next whole HTTP request.
+    fn take(&mut self) -> Option<Vec<u8>> {
         let end = ws::http_head_len(&self.inbox)?;
         let head = String::from_utf8_lossy(&self.inbox[..end]).into_owned();
         let length = ws::header(&head, "content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
         let body = self.inbox.get(end..end + length)?.to_vec();
         self.inbox.drain(..end + length);
-        Some((head, body))
+        Some(body)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_that_names_our_socket_is_as_long_as_it_says() {
+        assert_eq!(READY.len(), 2 + usize::from(READY[1]));
+        assert_eq!(usize::from(READY[2]), "READY".len());
+        assert_eq!(usize::from(READY[8]), "Socket-Type".len());
+    }
 
     #[test]
     fn an_opening_websocket_is_subscribed_and_a_closing_one_is_not() {

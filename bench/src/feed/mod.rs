@@ -31,7 +31,7 @@ pub enum Way {
     Serve(SocketAddrV4),
     /// One WebSocket to the proxy (nchan).
     Publish(Target),
-    /// HTTP to the proxy; its backend, which subscribes each client, listens here (pushpin).
+    /// ZeroMQ to the proxy; its backend, which subscribes each client, listens here (pushpin).
     Grip { backend: SocketAddrV4, publish: SocketAddrV4 },
 }
 
@@ -111,7 +111,6 @@ fn run(ep: &mut Epoll, mut outlet: Outlet, orders: &Receiver<Order>, links: &Ato
                 number += 1;
                 left -= 1;
             }
-            outlet.flush(ep)?;
             due += order.period;
         }
     }
@@ -159,16 +158,9 @@ impl Outlet {
                     return Err(io::Error::other("the connection to publish on is gone"));
                 }
             }
-            Self::Grip(grip) => grip.queue(message),
+            Self::Grip(grip) => return grip.publish(ep, message),
         }
         Ok(())
-    }
-
-    fn flush(&mut self, ep: &Epoll) -> io::Result<()> {
-        match self {
-            Self::Grip(grip) => grip.flush(ep),
-            Self::Server { .. } | Self::Publisher(_) => Ok(()),
-        }
     }
 
     fn links(&self) -> usize {

@@ -101,8 +101,16 @@ fn spread() -> (Target, Way) {
     (client::target(&format!("ws://{addr}/feed"), &[]).unwrap(), Way::Serve(feed))
 }
 
-const FANOUT: Fanout =
-    Fanout { conns: 20, rate: 50.0, burst: 1, size: 256, secs: 0.4, warmup: 0.1, stalled: 0 };
+const FANOUT: Fanout = Fanout {
+    conns: 20,
+    connects: 400.0,
+    rate: 50.0,
+    burst: 1,
+    size: 256,
+    secs: 0.4,
+    warmup: 0.1,
+    stalled: 0,
+};
 
 #[test]
 fn each_message_of_the_feed_reaches_each_subscriber_once() {
