@@ -40,8 +40,8 @@ const SETTLE: f64 = 1.0;
 const PATIENCE: f64 = 30.0;
 /// From the last message on: a doubled one would come now.
 const GRACE: f64 = 0.1;
-/// What fills all buffers on the way to those that stopped reading, one after the other: 5 MiB. The
-/// kernel takes about 2.6 MB for each on loopback, and outrigger bears 1 MiB more before it skips them.
+/// What fills all buffers on the way to those that stopped reading, one after the other. 5 MiB: the
+/// largest send buffer has 4 (`net.ipv4.tcp_wmem`), and outrigger bears 1 more before it skips them.
 const FILLING: (usize, usize) = (80, 64 * 1024);
 
 /// All subscribers; the last ones are those that may stop.
