@@ -241,7 +241,8 @@ impl Rings {
     pub(super) fn skipped(&self, from: Cursor, to: Cursor) -> u64 {
         let start = from.next.max(from.all_from);
         let messages = to.all_from.saturating_sub(start);
-        let critical = self.critical_before(to.all_from).saturating_sub(self.critical_before(start.max(to.next)));
+        let critical =
+            self.critical_before(to.all_from).saturating_sub(self.critical_before(start.max(to.next)));
         messages.saturating_sub(critical as u64)
     }
 
