@@ -619,7 +619,7 @@ fn walk_to_the_newest(events: &[Event]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn each_message_comes_once_in_order_or_is_counted(events in events(), is_throttled: bool) {
