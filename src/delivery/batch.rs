@@ -34,8 +34,10 @@ pub(super) struct Batch {
     pub(super) cursor: Cursor,
     /// Messages that nobody will read at this cursor any more.
     pub(super) missed: u64,
-    /// Messages for which a newer one stands.
-    pub(super) conflated: u64,
+    /// Messages for which a newer one of the same key stands.
+    pub(super) throttled: u64,
+    /// Messages left out because the channel's breaker is open.
+    pub(super) shed: u64,
     /// Whether there is more to read now.
     pub(super) has_more: bool,
 }

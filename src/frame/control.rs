@@ -9,7 +9,7 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 const MAX_FRAME: usize = 2 + 4 + MAX_CONTROL_PAYLOAD;
 
 /// One short frame, ready to be written. Lives on the stack.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct ControlFrame {
     bytes: [u8; MAX_FRAME],
     len: u8,

@@ -48,6 +48,7 @@ use self::state::{State, Table};
 use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
 use crate::config::{self, Config, ConfigErrors, ListenAddress, Sources};
 use crate::net;
+use crate::resilience::Budget;
 use crate::telemetry::lifecycle::{self, Lifecycle};
 use crate::telemetry::logging::Dropped;
 use crate::telemetry::{Metrics, MetricsError};
@@ -153,7 +154,8 @@ impl Server {
     #[expect(clippy::unused_async, reason = "what is made belongs to the runtime this is awaited in")]
     pub async fn check(config: Config) -> Result<(), StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
-        Table::new(config, None, &metrics).map_err(ConfigErrors::from)?;
+        let budget = Arc::new(Budget::new(config.max_buffered));
+        Table::new(config, None, &metrics, &budget).map_err(ConfigErrors::from)?;
         Ok(())
     }
 
@@ -253,7 +255,10 @@ fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
     let (gathered, counted) = (Arc::clone(state), Arc::clone(state));
     Admin {
         lifecycle: state.lifecycle.clone(),
-        gather: Arc::new(move || gathered.registry.gather()),
+        gather: Arc::new(move || {
+            gathered.metrics.memory.set(i64::try_from(gathered.budget.used()).unwrap_or(i64::MAX));
+            gathered.registry.gather()
+        }),
         clients: Arc::new(move || counted.registry.len() as u64),
         upstream_ready: config.ready_needs_upstream.then_some(check),
     }

@@ -147,6 +147,7 @@ impl Reloader {
                 self.told = None;
                 self.read = Arc::new(*read);
                 show_limits(&self.read, &state.metrics);
+                state.budget.set_limit(self.read.max_buffered);
                 state.replace(*table);
                 state.metrics.on_reload(ReloadOutcome::Applied);
                 info!(
@@ -193,7 +194,8 @@ fn read(work: &Work, state: &State) -> Outcome {
         }
         let mut config = read.clone();
         let fixed = hold(&mut config, began);
-        let table = Table::new(config, Some(&state.table()), &state.metrics).map_err(ConfigErrors::from)?;
+        let table = Table::new(config, Some(&state.table()), &state.metrics, &state.budget)
+            .map_err(ConfigErrors::from)?;
         Ok(Next::New { table: Box::new(table), read: Box::new(read), fixed })
     });
     if result.is_err() {
@@ -226,6 +228,7 @@ fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     keep("admin.token or admin.token_file", config.admin.token != admin.token);
     keep("admin.hosts", config.admin.hosts != admin.hosts);
     keep("admin.ready_needs_upstream", config.admin.ready_needs_upstream != admin.ready_needs_upstream);
+    keep("admin.max_publish", config.admin.max_publish != admin.max_publish);
     keep("log.level", config.log.level != log.level);
     keep("log.format", config.log.format != log.format);
     keep("log.connections", config.log.connections != log.connections);
@@ -243,6 +246,7 @@ pub(super) fn show_limits(config: &Config, metrics: &Metrics) {
     metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
     metrics.set_limit("handshakes", config.listen.max_handshakes as u64);
     metrics.set_limit("refusals_closing", config.listen.max_refusals as u64);
+    metrics.set_limit("memory", config.max_buffered as u64);
     // Of the upstream that all routes without one of their own share.
     if let Some(fallback) = config.routes.last() {
         metrics.set_limit("dials", fallback.upstream.max_dials as u64);

@@ -20,6 +20,7 @@ use super::sparingly::Sparingly;
 use crate::admission::{self, AuthError, Authenticator, Counts, Doors, Stack};
 use crate::config::{self, Config, ConfigErrors, PathPattern, TrustedProxies};
 use crate::net::tls::{Acceptor, Offer, TlsError};
+use crate::resilience::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{CertificateKind, Metrics, Registry, RouteMetrics};
 use crate::tunnel;
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) refusals: Arc<Refusals>,
     /// Who was turned away.
     pub(super) crowd: Crowd,
+    /// Bytes of all overflow and logs together (`memory.max_buffered`).
+    pub(super) budget: Arc<Budget>,
     /// Of PROXY headers that were none.
     pub(super) proxy_warned: Sparingly,
 }
@@ -104,11 +107,13 @@ impl Matched for Route {
 impl State {
     pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, TableError> {
         let connections = config.log.connections;
-        let table = Table::new(config, None, &metrics)?;
+        let budget = Arc::new(Budget::new(config.max_buffered));
+        let table = Table::new(config, None, &metrics, &budget)?;
         table.show(None, &metrics);
         Ok(Arc::new(Self {
             drain: Drain::default(),
             crowd: Crowd::new(),
+            budget,
             proxy_warned: Sparingly::new(),
             registry: Registry::new(Arc::clone(&metrics), connections),
             lifecycle: Lifecycle::new(),
@@ -140,6 +145,7 @@ impl Table {
         config: Config,
         previous: Option<&Self>,
         metrics: &Arc<Metrics>,
+        budget: &Arc<Budget>,
     ) -> Result<Self, TableError> {
         let offer = if config.listen.http2.is_some() { Offer::Http2 } else { Offer::Http1 };
         let earlier = previous.and_then(|previous| previous.tls.as_ref());
@@ -157,6 +163,7 @@ impl Table {
                 policy: Arc::clone(&route.policy),
                 upstream_stall: route.upstream.stall_timeout,
                 upstream_heartbeat: route.upstream.heartbeat,
+                budget: Arc::clone(budget),
             };
             let auth = route.policy.auth.as_ref();
             let doors = Doors {

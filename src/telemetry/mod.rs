@@ -3,6 +3,7 @@
 
 mod declare;
 mod feeds;
+mod injections;
 mod labels;
 pub mod lifecycle;
 pub mod logging;
@@ -17,4 +18,4 @@ pub use labels::{
     TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
-pub use registry::{About, Command, Ended, Handle, Live, Registry};
+pub use registry::{About, Command, Ended, Handle, Live, Mail, Registry};

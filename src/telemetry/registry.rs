@@ -6,9 +6,10 @@
 //! 2. The counters of a handle have one writer, its connection: plain loads and stores, no locked
 //!    instruction on the path of a message. A scrape adds them up.
 //! 3. What the totals say never goes back: a connection that ends leaves its counts with its shard.
+//! 4. The mailbox is bounded: one command, and the injections of [`super::injections`].
 //!
 //! # Not here
-//! What a command does ([`crate::tunnel`]).
+//! What a command does, and where an injection finds its place ([`crate::tunnel`]).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,10 +17,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::labels::{By, Label, Reason};
+use super::injections::Injections;
+use super::labels::{By, Injection, Label, Reason};
 use super::logging::Dropped;
 use super::metrics::{Metrics, RouteMetrics};
 use crate::config::LogConnections;
@@ -82,8 +85,9 @@ pub struct Handle {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     discarded: AtomicU64,
+    acknowledged: AtomicU64,
     buffered: AtomicU64,
-    has_command: AtomicBool,
+    has_mail: AtomicBool,
     mailbox: Mutex<Mailbox>,
 }
 
@@ -91,8 +95,18 @@ pub struct Handle {
 #[derive(Debug, Default)]
 struct Mailbox {
     command: Option<Command>,
+    injections: Injections,
     /// Stays when it was used: the task registers it once, not with every poll.
     waker: Option<Waker>,
+}
+
+/// What a look into the mailbox found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mail {
+    /// It is out of the mailbox with this.
+    pub command: Option<Command>,
+    /// These stay until [`Handle::next_injection`] takes them; they are told of once for each that comes.
+    pub has_injections: bool,
 }
 
 impl Handle {
@@ -100,26 +114,62 @@ impl Handle {
     pub fn send(&self, command: Command) {
         let mut mailbox = lock(&self.mailbox);
         mailbox.command = Some(command);
+        self.ring(&mailbox);
+    }
+
+    /// Leaves a whole frame for the client, to be put between two messages of its server.
+    ///
+    /// # Errors
+    /// It was not taken, and why.
+    pub fn inject(&self, frame: &Bytes) -> Result<(), Injection> {
+        let mut mailbox = lock(&self.mailbox);
+        mailbox.injections.push(frame)?;
+        self.ring(&mailbox);
+        Ok(())
+    }
+
+    /// Tells the task that there is something.
+    fn ring(&self, mailbox: &MutexGuard<'_, Mailbox>) {
         // Under the lock: whoever registers a waker after this sees it.
-        self.has_command.store(true, Relaxed);
+        self.has_mail.store(true, Relaxed);
         if let Some(waker) = &mailbox.waker {
             waker.wake_by_ref();
         }
     }
 
-    /// Has the connection's task woken by this, from now on; it then calls [`Handle::take_command`].
+    /// Has the connection's task woken by this, from now on; it then calls [`Handle::take_mail`].
     pub fn wake_with(&self, waker: &Waker) {
         lock(&self.mailbox).waker = Some(waker.clone());
     }
 
-    /// The command that was left since the last call. Costs one load when there is none.
-    pub fn take_command(&self) -> Option<Command> {
-        if !self.has_command.load(Relaxed) {
-            return None;
+    /// What was left since the last call. Costs one load when there is nothing.
+    pub fn take_mail(&self) -> Mail {
+        if !self.has_mail.load(Relaxed) {
+            return Mail::default();
         }
         let mut mailbox = lock(&self.mailbox);
-        self.has_command.store(false, Relaxed);
-        mailbox.command.take()
+        self.has_mail.store(false, Relaxed);
+        Mail { command: mailbox.command.take(), has_injections: mailbox.injections.is_waiting() }
+    }
+
+    /// As [`Handle::take_mail`], for those who take no injections.
+    pub fn take_command(&self) -> Option<Command> {
+        self.take_mail().command
+    }
+
+    /// From now on injections are taken, as long as at most `bytes` of them wait. Before this, none are.
+    pub fn open_to_injections(&self, bytes: usize) {
+        lock(&self.mailbox).injections = Injections::open(bytes);
+    }
+
+    /// From now on injections are refused as `why`. Answers how many waited: nobody will get them.
+    pub fn close_to_injections(&self, why: Injection) -> usize {
+        lock(&self.mailbox).injections.close(why)
+    }
+
+    /// The oldest injection that waits.
+    pub fn next_injection(&self) -> Option<Bytes> {
+        lock(&self.mailbox).injections.pop()
     }
 
     /// Counts what went on from the client.
@@ -137,6 +187,11 @@ impl Handle {
     /// Counts what nobody could take.
     pub fn on_discarded(&self, bytes: usize) {
         add(&self.discarded, bytes as u64);
+    }
+
+    /// Counts messages that the client's WebSocket stack has answered a later ping for.
+    pub fn on_acknowledged(&self, messages: u64) {
+        add(&self.acknowledged, messages);
     }
 
     /// Tells how much is held for sockets that do not take it.
@@ -221,8 +276,9 @@ impl Registry {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
             buffered: AtomicU64::new(0),
-            has_command: AtomicBool::new(false),
+            has_mail: AtomicBool::new(false),
             mailbox: Mutex::default(),
         });
         handle.about.route.clients.inc();
@@ -291,7 +347,15 @@ impl Registry {
         &self.shards[id as usize % SHARDS]
     }
 
+    /// Takes no more injections, and counts those that nobody will get.
+    fn end_injections(&self, handle: &Handle) {
+        for _ in 0..handle.close_to_injections(Injection::Ended) {
+            self.metrics.on_injection(Injection::Ended);
+        }
+    }
+
     fn leave(&self, handle: &Handle, ended: Ended) {
+        self.end_injections(handle);
         {
             let mut shard = lock(self.shard(handle.id));
             shard.live.remove(&handle.id);
@@ -336,6 +400,7 @@ impl Registry {
                 duration_ms = duration.as_millis() as u64,
                 messages_in = totals.messages_in,
                 messages_out = totals.messages_out,
+                acknowledged = Some(handle.acknowledged.load(Relaxed)).filter(|messages| *messages > 0),
                 bytes_in = totals.bytes_in,
                 bytes_out = totals.bytes_out,
                 discarded_bytes = (totals.discarded > 0).then_some(totals.discarded),
@@ -362,6 +427,11 @@ impl Live {
     /// Process-wide metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.registry.metrics
+    }
+
+    /// Refuses injections from now on, as the connection is about to end.
+    pub fn end_injections(&self) {
+        self.registry.end_injections(&self.handle);
     }
 
     /// Leaves the registry, and tells why.
@@ -450,5 +520,58 @@ mod tests {
             assert_eq!(woken.0.load(Relaxed), sent);
             assert_eq!(live.handle().take_command(), Some(Command::Cut));
         }
+    }
+
+    #[test]
+    fn neither_a_command_nor_an_injection_is_lost_to_the_other() {
+        let (registry, route) = registry();
+        let live = enter(&registry, &route);
+        let handle = live.handle();
+        handle.open_to_injections(100);
+        for first in [true, false] {
+            if first {
+                handle.send(Command::Cut);
+            }
+            handle.inject(&Bytes::from_static(b"frame")).unwrap();
+            if !first {
+                handle.send(Command::Cut);
+            }
+            assert_eq!(handle.take_mail(), Mail { command: Some(Command::Cut), has_injections: true });
+            assert_eq!(handle.take_mail(), Mail::default(), "told once");
+            assert_eq!(handle.next_injection().as_deref(), Some(&b"frame"[..]), "but it stays");
+            assert_eq!(handle.next_injection(), None);
+        }
+        handle.inject(&Bytes::from_static(b"frame")).unwrap();
+        assert_eq!(handle.take_command(), None);
+        assert!(handle.next_injection().is_some());
+    }
+
+    #[test]
+    fn an_injection_wakes_the_connection_and_what_waits_at_its_end_is_counted() {
+        struct Woken(AtomicU64);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let (registry, route) = registry();
+        let live = enter(&registry, &route);
+        let handle = Arc::clone(&registry.all()[0]);
+        let woken = Arc::new(Woken(AtomicU64::new(0)));
+        handle.wake_with(&Waker::from(Arc::clone(&woken)));
+        let frame = Bytes::from_static(b"frame");
+        assert_eq!(handle.inject(&frame), Err(Injection::Ended), "nobody has said that they are taken");
+        assert_eq!(woken.0.load(Relaxed), 0);
+        handle.open_to_injections(100);
+        for n in 1..=3 {
+            handle.inject(&frame).unwrap();
+            assert_eq!(woken.0.load(Relaxed), n);
+        }
+        drop(live);
+        assert_eq!(handle.inject(&frame), Err(Injection::Ended));
+        let families = registry.gather();
+        let family = families.iter().find(|f| f.name() == "outrigger_injections_total").unwrap();
+        let ended = family.get_metric().iter().find(|m| m.get_label()[0].value() == "ended").unwrap();
+        assert_eq!(ended.get_counter().get_value(), 3.0);
     }
 }

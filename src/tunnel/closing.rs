@@ -36,6 +36,8 @@ impl Relay {
         if self.ending.is_some() {
             return;
         }
+        self.live.end_injections();
+        self.has_injections = false;
         let policy = &self.settings.policy;
         let code = said.map_or(CloseCode::NONE, |(_, code)| code);
         let (client, upstream) = farewells(reason, code, &policy.close_codes);

@@ -4,8 +4,9 @@
 //! have ended:
 //!
 //! * [`relay`]: the future; reads one side, lets the scanner walk, writes the other.
-//! * [`link`]: one hop; [`egress`]: what its socket did not take; [`scratch`]: the buffer of the thread.
+//! * [`link`]: one hop; [`egress`]: what its socket did not take.
 //! * [`pulse`]: heartbeats, put between frames.
+//! * [`inject`]: messages of an operator, put between messages.
 //! * [`timing`]: every clock of a connection behind one timer.
 //! * [`ending`], [`closing`]: how it ends, as a table and as steps.
 //!
@@ -15,10 +16,10 @@
 mod closing;
 mod egress;
 mod ending;
+mod inject;
 mod link;
 mod pulse;
 mod relay;
-mod scratch;
 mod timing;
 
 use std::any::Any;
@@ -28,12 +29,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
-use crate::frame::{Extensions, MAX_HELD};
+use crate::frame::Extensions;
 use crate::net::Hop;
+use crate::resilience::Budget;
 use crate::telemetry::Live;
-
-/// Room in front of what is read for what was held before; see [`crate::frame::MAX_HELD`].
-const HELD_ROOM: usize = MAX_HELD;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]
@@ -44,6 +43,8 @@ pub struct Settings {
     pub upstream_stall: Option<Duration>,
     /// `upstream.heartbeat`
     pub upstream_heartbeat: Option<Heartbeat>,
+    /// Of the process: what connections hold for sockets that do not take it.
+    pub budget: Arc<Budget>,
 }
 
 impl Settings {

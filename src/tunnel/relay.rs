@@ -7,7 +7,8 @@
 //! 3. What one side does not take, the other is not read for (`backpressure`), or it is bounded by
 //!    `max_lag` (`isolate`); while a side is not read, its clocks stand still.
 //! 4. One poll moves at most [`POLL_BUDGET`] bytes each way and then wakes itself.
-//! 5. Whenever `poll` answers Pending, each side that is to be read or has an egress has registered the
+//! 5. What both hops hold is in the budget of the process, as of the last poll.
+//! 6. Whenever `poll` answers Pending, each side that is to be read or has an egress has registered the
 //!    task's waker, and the timer stands at the nearest deadline.
 //!
 //! # Why not `tokio::io::copy_bidirectional`?
@@ -24,12 +25,13 @@ use tokio::time::{Instant, Sleep};
 use super::closing::Ending;
 use super::link::{Link, Reading, Writing};
 use super::pulse::Pulse;
-use super::{HELD_ROOM, Settings, Terms, scratch};
+use super::{Settings, Terms};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
-use crate::frame::{CloseCode, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
+use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
 use crate::net::Hop;
+use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::Bucket;
-use crate::telemetry::{Live, Reason};
+use crate::telemetry::{Injection, Live, Reason};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
 pub(super) const POLL_BUDGET: usize = 256 * 1024;
@@ -56,6 +58,10 @@ pub(super) struct Relay {
     pub(super) sleep: Option<Pin<Box<Sleep>>>,
     pub(super) armed: Option<Instant>,
     waker: Option<Waker>,
+    /// Messages wait in the mailbox for their place.
+    pub(super) has_injections: bool,
+    /// Bytes that the budget knows of.
+    told: usize,
 }
 
 /// A Close with a date.
@@ -114,6 +120,13 @@ impl Relay {
             reason: Reason::Expired,
         });
         let close_at = [close_at, expiry].into_iter().flatten().min_by_key(|close| close.at);
+        match extensions {
+            Extensions::Unknown => drop(live.handle().close_to_injections(Injection::Extension)),
+            // A compressed message says so: one that does not is as right as ever (RFC 7692 §6).
+            Extensions::None | Extensions::Deflate => {
+                live.handle().open_to_injections(policy.delivery.max_lag.bytes);
+            }
+        }
         Self {
             client: Link::new(client.stream, &client.early, scanner(Sender::Client), false),
             upstream: Link::new(upstream.stream, &upstream.early, scanner(Sender::Server), true),
@@ -129,6 +142,8 @@ impl Relay {
             sleep: None,
             armed: None,
             waker: None,
+            has_injections: false,
+            told: 0,
             settings: Arc::clone(settings),
             live,
             _slot: slot,
@@ -146,6 +161,12 @@ impl Relay {
     fn pump(&mut self, cx: &mut Context<'_>, side: Side, scratch: &mut [u8], now: Instant) -> Pumped {
         let mut budget = POLL_BUDGET;
         loop {
+            if side == Side::Upstream && self.has_injections {
+                budget = budget.saturating_sub(self.inject(cx, budget, now));
+                if budget == 0 {
+                    return Pumped::Busy;
+                }
+            }
             let most = match self.may_read(side, now) {
                 Some(most) => most,
                 None => return Pumped::Waiting,
@@ -209,6 +230,10 @@ impl Relay {
                     return None;
                 }
             }
+            // Not past the next place for what waits: of a busy server each read may end inside a frame.
+            if side == Side::Upstream && self.has_injections && to.is_flushed() {
+                most = 1;
+            }
         }
         if let Some(pause) = from.resume(now) {
             let pulse = match side {
@@ -237,6 +262,7 @@ impl Relay {
         };
         let handle = self.live.handle();
         let is_taken = to.takes_frames();
+        let before = to.egress.len();
         if is_taken {
             let lost = to.send(cx, &buf[..scanned.forward], scanned.edge, now);
             handle.on_discarded(lost);
@@ -257,6 +283,7 @@ impl Relay {
         {
             bucket.take(scanned.messages);
         }
+        let is_more = side == Side::Upstream && to.egress.len() > before;
         let rest = &buf[scanned.held];
         match scanned.outcome {
             Outcome::Open => from.held.extend_from_slice(rest),
@@ -282,7 +309,10 @@ impl Relay {
             }
         }
         let delivery = &self.settings.policy.delivery;
-        if delivery.on_stall == OnStall::Isolate && self.client.waiting() > delivery.max_lag.bytes {
+        // Whoever asks for more while nothing is left for all is the one that goes.
+        if delivery.on_stall == OnStall::Isolate
+            && (self.client.waiting() > delivery.max_lag.bytes || is_more && self.settings.budget.is_over())
+        {
             self.begin(Reason::SlowConsumer, None, None, now);
         }
     }
@@ -363,11 +393,35 @@ impl Relay {
         }
     }
 
+    /// Tells others how much is held, if that has changed: the budget is shared by all threads.
+    fn tell_buffered(&mut self) {
+        let buffered = self.client.buffered() + self.upstream.buffered();
+        if buffered == self.told {
+            return;
+        }
+        let budget = &self.settings.budget;
+        if buffered > self.told {
+            budget.add(buffered - self.told);
+        } else {
+            budget.sub(self.told - buffered);
+        }
+        self.live.handle().set_buffered(buffered);
+        self.told = buffered;
+    }
+
     /// Keeps the task's waker where commands can find it.
     fn register(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             self.live.handle().wake_with(cx.waker());
             self.waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if self.told > 0 {
+            self.settings.budget.sub(self.told);
         }
     }
 }
@@ -379,7 +433,9 @@ impl Future for Relay {
         let this = self.get_mut();
         let now = Instant::now();
         this.register(cx);
-        if let Some(command) = this.live.handle().take_command() {
+        let mail = this.live.handle().take_mail();
+        this.has_injections |= mail.has_injections;
+        if let Some(command) = mail.command {
             this.on_command(command, now);
         }
         if this.armed.is_some_and(|armed| armed <= now) {
@@ -400,7 +456,7 @@ impl Future for Relay {
                 }
             }
         });
-        this.live.handle().set_buffered(this.client.buffered() + this.upstream.buffered());
+        this.tell_buffered();
         if !this.client.is_open() && !this.upstream.is_open() {
             this.finish();
             return Poll::Ready(());

@@ -9,6 +9,7 @@
 mod bounds;
 mod endings;
 mod heartbeat;
+mod inject;
 mod schedule;
 mod secure;
 mod waking;
@@ -30,7 +31,9 @@ use tokio::time::Instant;
 use super::Settings;
 use super::relay::Relay;
 use crate::config::{Config, LogConnections};
+use crate::frame::Extensions;
 use crate::net::{Hop, Stream};
+use crate::resilience::Budget;
 use crate::telemetry::{About, Command, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
@@ -191,6 +194,10 @@ struct Props {
     early_upstream: &'static [u8],
     /// Send buffers of the kernel, if not its own choice.
     buffers: Option<usize>,
+    /// The bound on what all connections hold; none if not said.
+    memory: Option<usize>,
+    /// What was agreed upon with the upstream.
+    extensions: Extensions,
     /// Whether the client's hop and the upstream's are over TLS.
     tls: [bool; 2],
 }
@@ -205,6 +212,7 @@ struct Stage {
     polls: usize,
     handle: Arc<Handle>,
     registry: Arc<Registry>,
+    budget: Arc<Budget>,
     /// Its place in a quota.
     held: Weak<()>,
     start: Instant,
@@ -222,11 +230,13 @@ impl Stage {
 
     async fn with(props: Props) -> Self {
         let config = Config::from_yaml(props.settings).unwrap();
+        let budget = Arc::new(Budget::new(props.memory.unwrap_or(usize::MAX)));
         let route = config.routes.last().unwrap();
         let settings = Arc::new(Settings {
             policy: Arc::clone(&route.policy),
             upstream_stall: route.upstream.stall_timeout,
             upstream_heartbeat: route.upstream.heartbeat,
+            budget: Arc::clone(&budget),
         });
         let metrics = Metrics::new("outrigger").unwrap();
         let registry = Registry::new(Arc::clone(&metrics), LogConnections::Off);
@@ -254,13 +264,27 @@ impl Stage {
         }
         let slot = Arc::new(());
         let held = Arc::downgrade(&slot);
-        let terms = super::Terms { slot: Some(Box::new(slot)), ..super::Terms::default() };
+        let terms = super::Terms {
+            slot: Some(Box::new(slot)),
+            extensions: props.extensions,
+            ..super::Terms::default()
+        };
         let relay = Relay::new(client_hop, upstream_hop, terms, &settings, live);
         let wakes = Arc::new(Wakes::default());
         wakes.wake_by_ref();
         let relay = Some(Box::pin(relay));
-        let mut stage =
-            Self { client, upstream, relay, wakes, polls: 0, handle, registry, held, start: Instant::now() };
+        let mut stage = Self {
+            client,
+            upstream,
+            relay,
+            wakes,
+            polls: 0,
+            handle,
+            registry,
+            budget,
+            held,
+            start: Instant::now(),
+        };
         stage.turn().await;
         stage
     }

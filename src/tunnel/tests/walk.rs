@@ -7,7 +7,7 @@
 use fastrand::Rng;
 
 use super::*;
-use crate::frame::CloseCode;
+use crate::frame::{CloseCode, Edge};
 use crate::tunnel::link::Reading;
 
 /// About two seconds of a debug build.
@@ -42,6 +42,9 @@ const END: u8 = 86;
 
 /// Only our own pings are as long as this.
 const OUR_PING: usize = 12;
+
+/// What an operator's messages begin with: nobody composes as many different bytes.
+const NEWS: &[u8] = b"\xfenews\xff";
 
 #[tokio::test(start_paused = true)]
 async fn whatever_happens_it_ends_and_nobody_hears_what_was_not_said() {
@@ -88,6 +91,8 @@ struct Actor {
     heard: Vec<u8>,
     /// Whole frames in it that were looked at.
     answered: usize,
+    /// What an operator published to it, as frames, as far as it was taken.
+    news: Vec<Vec<u8>>,
 }
 
 impl Actor {
@@ -145,9 +150,10 @@ impl Actor {
         self.is_done = true;
     }
 
-    /// Holds what was heard against what the other said: answers how many of its frames have come.
-    fn check(&self, said: &Self) -> usize {
-        let (mut at, mut lines, mut is_in_message) = (0, 0, false);
+    /// Holds what was heard against what the other said, and what was published: answers how many frames of
+    /// either have come.
+    fn check(&self, said: &Self) -> (usize, usize) {
+        let (mut at, mut lines, mut news, mut is_in_message) = (0, 0, 0, false);
         while at < self.heard.len() {
             let rest = &self.heard[at..];
             let line = said.lines.get(lines).map(|(_, line)| &line[..]).unwrap_or_default();
@@ -158,22 +164,33 @@ impl Actor {
                 }
                 continue;
             }
+            if let Some(next) = self.news.get(news)
+                && rest.starts_with(next)
+            {
+                assert!(!is_in_message, "published into a message");
+                (at, news) = (at + next.len(), news + 1);
+                continue;
+            }
             match first_frame(rest) {
                 Some((0x89, payload, len)) if payload.len() == OUR_PING => at += len,
                 Some((0x81, payload, len)) if payload == JSON_PING && !is_in_message => at += len,
                 Some((0x88, _, len)) => {
                     assert_eq!(at + len, self.heard.len(), "something follows a Close");
-                    return lines;
+                    return (lines, news);
                 }
                 Some((first, payload, _)) => panic!("heard {first:x} {payload:x?} in place of line {lines}"),
                 None => {
                     let is_ours = matches!(rest[0], 0x88 | 0x89 | 0x81) && rest.len() < 64;
-                    assert!(line.starts_with(rest) || is_ours, "heard the beginning of something else");
-                    return lines;
+                    let is_news = self.news.get(news).is_some_and(|next| next.starts_with(rest));
+                    assert!(
+                        line.starts_with(rest) || is_ours || is_news && !is_in_message,
+                        "heard the beginning of something else"
+                    );
+                    return (lines, news);
                 }
             }
         }
-        lines
+        (lines, news)
     }
 }
 
@@ -186,11 +203,15 @@ async fn walk(seed: u64, tls: [bool; 2]) {
     let mut actors = [Actor::new(true), Actor::new(false)];
     // Some lives are long and calm, some are short.
     let calm = rng.u8(1..20);
+    let has_news = rng.bool();
     for _ in 0..rng.usize(1..150) {
         let side = rng.usize(0..2);
         let what = rng.u8(0..100);
         if what < END || rng.u8(0..calm) == 0 {
             act(&mut stage, &mut actors, side, what, &mut rng).await;
+        }
+        if has_news && rng.u8(0..4) == 0 {
+            publish(&stage, &mut actors[0], &mut rng);
         }
         stage.turn().await;
         listen(&mut stage, &mut actors, &mut rng);
@@ -220,8 +241,22 @@ async fn walk(seed: u64, tls: [bool; 2]) {
         listen(&mut stage, &mut actors, &mut rng);
     }
     listen(&mut stage, &mut actors, &mut rng);
-    actors[0].check(&actors[1]);
+    let (_, heard) = actors[0].check(&actors[1]);
     actors[1].check(&actors[0]);
+    let said = stage.injections("ok") as usize;
+    assert!(heard <= said, "heard {heard} of {said}");
+    assert_eq!(said + stage.injections("ended") as usize, actors[0].news.len(), "each is counted once");
+    assert_eq!(stage.budget.used(), 0, "all that was held was given back");
+}
+
+/// An operator has something to say to the client.
+fn publish(stage: &Stage, client: &mut Actor, rng: &mut Rng) {
+    let len = if rng.u8(0..10) == 0 { rng.usize(1000..20_000) } else { rng.usize(0..200) };
+    let payload = [NEWS, &client.news.len().to_be_bytes(), &vec![b'n'; len]].concat();
+    let news = frame(0x80 | rng.u8(1..3), &payload, false);
+    if stage.inject(&news).is_ok() {
+        client.news.push(news);
+    }
 }
 
 /// One thing happens.
@@ -299,7 +334,11 @@ async fn catch_up(stage: &mut Stage, actors: &mut [Actor; 2], rng: &mut Rng) {
     if relay.ending.is_none() && is_whole {
         for (hears, says) in [(0, 1), (1, 0)] {
             let whole = actors[says].lines.iter().take_while(|(end, _)| *end <= actors[says].said).count();
-            assert_eq!(actors[hears].check(&actors[says]), whole, "kept back from {hears}");
+            assert_eq!(actors[hears].check(&actors[says]).0, whole, "kept back from {hears}");
+        }
+        if relay.upstream.scanner.edge() == Edge::Message {
+            let (_, news) = actors[0].check(&actors[1]);
+            assert_eq!(news, actors[0].news.len(), "news kept back from the client");
         }
     }
 }
