@@ -41,9 +41,9 @@ use crate::frame::{CloseCode, Kind, deflate, encode};
 use crate::log::rules::key_at;
 use crate::log::{Draft, Writer};
 use crate::net::Hop;
-use crate::resilience::{Backoff, CallOutcome};
+use crate::resilience::Backoff;
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{FeedMetrics, Reason, UplinkOutcome, lifecycle};
+use crate::telemetry::{By, FeedMetrics, Reason, UplinkOutcome, lifecycle};
 use crate::upstream::verify::Offer;
 use crate::upstream::{Refusal, Uplink, UplinkEnd, headers};
 
@@ -138,8 +138,15 @@ enum Stop {
 /// What ends a channel that has clients.
 struct Over {
     cause: Reason,
+    by: By,
     code: CloseCode,
     reason: String,
+}
+
+impl Over {
+    fn ours(cause: Reason, code: u16, reason: &str) -> Self {
+        Self { cause, by: By::Proxy, code: CloseCode(code), reason: reason.to_owned() }
+    }
 }
 
 /// What came of a dial.
@@ -184,11 +191,12 @@ impl Task {
             drop(connected);
             let Some(end) = end else {
                 self.leave(uplink).await;
+                self.running.settle();
                 return;
             };
             if let UplinkEnd::Closed(code, reason) = end {
                 if is_final(code) {
-                    break Over { cause: Reason::UpstreamClose, code, reason };
+                    break Over { cause: Reason::UpstreamClose, by: By::Upstream, code, reason };
                 }
                 warn!(route = self.route(), channel = %self.shown(), code = code.0, "the feed's server left");
             } else {
@@ -198,15 +206,19 @@ impl Task {
             uplink = match Box::pin(self.restore()).await {
                 Ok(uplink) => uplink,
                 Err(Some(over)) => break over,
-                Err(None) => return,
+                Err(None) => {
+                    self.running.settle();
+                    return;
+                }
             };
             info!(route = self.route(), channel = %self.shown(), "the feed goes on");
             self.feed.notice(RESTORED);
         };
-        let Over { cause, code, reason } = over;
+        let Over { cause, by, code, reason } = over;
         info!(route = self.route(), channel = %self.shown(), cause = ?cause, code = code.0, "the feed is over");
         self.running.hub.forget(&self.running.channel);
-        self.running.channel.fanout.close(cause, code, &reason);
+        self.running.channel.fanout.close(cause, by, code, &reason);
+        self.running.settle();
     }
 
     /// The first dial. What comes of it is told to all who wait.
@@ -229,6 +241,7 @@ impl Task {
         // First: whoever comes after the answer dials anew.
         self.running.hub.forget(&self.running.channel);
         self.opened.send_replace(Some(Err(Arc::new(why))));
+        self.running.settle();
         None
     }
 
@@ -290,9 +303,7 @@ impl Task {
         let mut at_least = Duration::ZERO;
         loop {
             let Some(wait) = self.backoff.next(fastrand::f64(), Instant::now()) else {
-                let code = CloseCode(codes.upstream_lost);
-                let reason = "upstream lost".to_owned();
-                return Err(Some(Over { cause: Reason::UpstreamLost, code, reason }));
+                return Err(Some(Over::ours(Reason::UpstreamLost, codes.upstream_lost, "upstream lost")));
             };
             match self.meanwhile(sleep(wait.max(at_least))).await {
                 Ok(()) => {}
@@ -312,9 +323,11 @@ impl Task {
                 Err(NotUp::Declined(refusal)) => {
                     // It knows us and does not want us any more: to ask again would be an attack on it.
                     if matches!(refusal.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                        let code = CloseCode(codes.unauthorized);
-                        let reason = "unauthorized".to_owned();
-                        return Err(Some(Over { cause: Reason::UpstreamClose, code, reason }));
+                        return Err(Some(Over::ours(
+                            Reason::UpstreamClose,
+                            codes.unauthorized,
+                            "unauthorized",
+                        )));
                     }
                 }
             }
@@ -365,7 +378,7 @@ impl Task {
         if !self.is_draining {
             self.is_draining = self.draining.as_mut().poll(cx).is_ready();
         }
-        let Running { hub, channel } = &self.running;
+        let Running { hub, channel, .. } = &self.running;
         loop {
             let Some(since) = channel.empty_since(cx.waker()) else {
                 self.linger = None;

@@ -23,9 +23,10 @@ use super::request::{First, Template};
 use super::{NoSeat, Shared};
 use crate::config::{Policy, UplinkMode};
 use crate::delivery::{self, Fanout, FromClients};
+use crate::frame::CloseCode;
 use crate::log::Log;
 use crate::log::rules::Matcher;
-use crate::telemetry::{BreakerScope, FeedMetrics};
+use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason};
 use crate::upstream::headers::{Seen, Telling};
 use crate::upstream::{UplinkRules, Upstream, UpstreamError};
 
@@ -154,7 +155,7 @@ impl Hub {
         channels.running += 1;
         drop(channels);
         self.metrics.channels.inc();
-        let running = Running { hub: Arc::clone(self), channel };
+        let running = Running { hub: Arc::clone(self), channel, is_settled: false };
         tokio::spawn(Task::new(running, template, Feed::new(self, writer), asks, said, opened).run());
         Ok(member)
     }
@@ -211,11 +212,24 @@ impl Hub {
 pub(super) struct Running {
     pub(super) hub: Arc<Hub>,
     pub(super) channel: Arc<Channel>,
+    is_settled: bool,
+}
+
+impl Running {
+    /// Its clients know all that they are owed.
+    pub(super) fn settle(&mut self) {
+        self.is_settled = true;
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.hub.forget(&self.channel);
+        if !self.is_settled {
+            // A panic: nobody would ever write to them again.
+            let code = CloseCode(self.hub.plan.policy.close_codes.upstream_lost);
+            self.channel.fanout.close(Reason::UpstreamLost, By::Proxy, code, "upstream lost");
+        }
         self.hub.channels().running -= 1;
         self.hub.metrics.channels.dec();
     }

@@ -177,7 +177,13 @@ mod tests {
             ("path query:room", "/ws?room=a%20b=+c", &[], None, "/ws query:room=a%2520b=+c"),
             ("path query:b query:a", "/ws?a=1&b=2", &[], None, "/ws query:b=2 query:a=1"),
             ("path header:x-tenant", "/ws", &[("x-tenant", b"blue")], None, "/ws header:x-tenant=blue"),
-            ("path header:x-tenant", "/ws", &[("x-tenant", b"\xfc, 1")], None, "/ws header:x-tenant=%FC,%201"),
+            (
+                "path header:x-tenant",
+                "/ws",
+                &[("x-tenant", b"\xfc, 1")],
+                None,
+                "/ws header:x-tenant=%FC,%201",
+            ),
             (
                 "path header:x-tenant",
                 "/ws",

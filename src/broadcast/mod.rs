@@ -20,9 +20,9 @@ use bytes::Bytes;
 use http::Response;
 use tokio::sync::oneshot;
 
+use self::channel::Ask;
 pub use self::channel::{Client, Seat};
 pub use self::hub::{Hub, Plan, Request};
-use self::channel::Ask;
 use self::key::MAX_NAME;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
@@ -152,9 +152,11 @@ impl Hubs {
                 if !is_meant || user.is_some() && recipients == 0 {
                     continue;
                 }
-                let deflated = hub.plan.policy.compression.then(|| {
-                    smaller.get_or_insert_with(|| deflate::message(kind, payload)).clone()
-                });
+                let deflated = hub
+                    .plan
+                    .policy
+                    .compression
+                    .then(|| smaller.get_or_insert_with(|| deflate::message(kind, payload)).clone());
                 let (reply, told) = oneshot::channel();
                 let (frame, payload) = (frame.clone(), payload.clone());
                 let deflated = deflated.flatten();

@@ -49,10 +49,9 @@ impl Template {
         telling: Telling<'_>,
     ) -> Self {
         match credentials {
-            Credentials::Strip => Self {
-                uri: without_foreign_query(key, first.target),
-                headers: built(key, first, telling),
-            },
+            Credentials::Strip => {
+                Self { uri: without_foreign_query(key, first.target), headers: built(key, first, telling) }
+            }
             Credentials::First => {
                 let mut headers = first.headers.clone();
                 headers::for_upstream(&mut headers, first.seen, telling, true);

@@ -28,7 +28,10 @@ pub struct Matcher {
 
 #[derive(Debug)]
 enum Rule {
-    Pointer { pointer: Pointer, values: Vec<String> },
+    Pointer {
+        pointer: Pointer,
+        values: Vec<String>,
+    },
     Regex(Regex),
     First(u64),
     /// An expression that does not compile, which the configuration would have refused.
@@ -52,11 +55,11 @@ impl Matcher {
     /// written. Binary messages have nothing at a pointer, and no expression matches them.
     pub fn matches(&self, kind: Kind, payload: &[u8], number: u64) -> bool {
         match &self.rule {
-            Rule::Pointer { pointer, values } => text_at(pointer, kind, payload)
-                .is_some_and(|text| values.iter().any(|value| *value == text)),
+            Rule::Pointer { pointer, values } => {
+                text_at(pointer, kind, payload).is_some_and(|text| values.iter().any(|value| *value == text))
+            }
             Rule::Regex(expression) => {
-                kind == Kind::Text
-                    && std::str::from_utf8(payload).is_ok_and(|text| expression.is_match(text))
+                kind == Kind::Text && std::str::from_utf8(payload).is_ok_and(|text| expression.is_match(text))
             }
             Rule::First(messages) => (1..=*messages).contains(&number),
             Rule::Nothing => false,

@@ -92,8 +92,14 @@ fn a_message_nested_a_hundred_thousand_deep_does_not_exhaust_the_stack() {
             let _ = text_at(tokens, message);
         }
         // Beside the way, and behind it.
-        assert_eq!(text_at(&["t"], &format!(r#"{{"x":{message},"t":1}}"#)).is_some(), message.ends_with(['}', ']']));
-        assert_eq!(text_at(&["t"], &format!(r#"{{"t":1,"x":{message}}}"#)).is_some(), message.ends_with(['}', ']']));
+        assert_eq!(
+            text_at(&["t"], &format!(r#"{{"x":{message},"t":1}}"#)).is_some(),
+            message.ends_with(['}', ']'])
+        );
+        assert_eq!(
+            text_at(&["t"], &format!(r#"{{"t":1,"x":{message}}}"#)).is_some(),
+            message.ends_with(['}', ']'])
+        );
     }
     assert_eq!(text_at(&["a"], &objects).map(|text| text.len()), Some(objects.len() - 6));
 }
