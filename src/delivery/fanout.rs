@@ -106,6 +106,12 @@ impl Fanout {
         Arc::new(Self { log, crew: Arc::new(crew), inner: Mutex::default() })
     }
 
+    /// What its tasks share.
+    #[cfg(test)]
+    pub(super) fn crew(&self) -> &Arc<Crew> {
+        &self.crew
+    }
+
     /// Takes a client in: from here on it gets what the log has for it (`history.on_join`).
     pub fn join(&self, arrival: Arrival) {
         let cursor = self.log.join(self.crew.settings.policy.history.on_join);

@@ -82,3 +82,6 @@ pub struct Arrival {
     /// Its place in the registry.
     pub live: Live,
 }
+
+#[cfg(test)]
+mod tests;

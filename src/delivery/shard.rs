@@ -268,10 +268,14 @@ impl Shard {
         true
     }
 
+    /// When it wants to be woken, whatever else happens.
+    pub(super) fn next_moment(&self) -> Option<Instant> {
+        [self.agenda.next(), self.tick].into_iter().flatten().min()
+    }
+
     /// Sets the timer to the nearest moment.
     fn arm(&mut self, cx: &mut Context<'_>) {
-        let next = [self.agenda.next(), self.tick].into_iter().flatten().min();
-        let Some(next) = next else { return };
+        let Some(next) = self.next_moment() else { return };
         let sleep = match &mut self.sleep {
             Some(sleep) => {
                 if sleep.deadline() != next || sleep.is_elapsed() {

@@ -210,7 +210,7 @@ impl Writer {
         &self.log
     }
 
-    /// Adds a message, wakes the readers, and answers its sequence number.
+    /// Adds a message and answers its sequence number. The readers hear of it with [`Writer::wake`].
     pub fn append(&mut self, draft: Draft) -> u64 {
         let log = &*self.log;
         let (metrics, budget) = (log.logs.metrics(), log.logs.budget());
@@ -227,16 +227,20 @@ impl Writer {
             (entry.sequence, freed, is_over)
         };
         log.give_back(&freed);
-        for seat in lock(&log.readers).iter() {
-            if let Some(waker) = &*lock(&seat.waker) {
-                waker.wake_by_ref();
-            }
-        }
         // It may have made the room that it needs itself.
         if is_over && budget.is_over() {
             log.logs.relieve();
         }
         sequence
+    }
+
+    /// Wakes the readers: once for all messages that came together, so that these leave together.
+    pub fn wake(&self) {
+        for seat in lock(&self.log.readers).iter() {
+            if let Some(waker) = &*lock(&seat.waker) {
+                waker.wake_by_ref();
+            }
+        }
     }
 }
 
