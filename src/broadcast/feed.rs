@@ -45,7 +45,7 @@ use crate::resilience::Backoff;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{By, FeedMetrics, Reason, UplinkOutcome, lifecycle};
 use crate::upstream::verify::Offer;
-use crate::upstream::{Refusal, Uplink, UplinkEnd, headers};
+use crate::upstream::{Refusal, Uplink, UplinkEnd, UpstreamBreaker, UpstreamError, headers};
 
 /// Most of a refusal's body that is kept for those who wait for the same answer.
 const MAX_BODY: usize = 64 << 10;
@@ -152,7 +152,7 @@ impl Over {
 /// What came of a dial.
 enum NotUp {
     BreakerOpen(Duration),
-    Failed(crate::upstream::UpstreamError),
+    Failed(UpstreamError),
     Declined(Refusal),
     /// Clients were told another subprotocol than the server has now.
     OtherProtocol,
@@ -430,8 +430,14 @@ async fn attempt(
     request: http::Request<http_body_util::Empty<Bytes>>,
     told: Option<Option<HeaderValue>>,
 ) -> Result<(Hop, Option<HeaderValue>), NotUp> {
+    let breaker = hub.plan.breaker.as_ref();
+    let permit = breaker.map(UpstreamBreaker::enter).transpose().map_err(NotUp::BreakerOpen)?;
     let offer = Offer::of(request.headers());
-    let upgraded = match hub.plan.upstream.upgrade(request, &offer).await {
+    let result = hub.plan.upstream.upgrade(request, &offer).await;
+    if let Some(permit) = permit {
+        permit.settle(&result);
+    }
+    let upgraded = match result {
         Ok(Ok(upgraded)) => upgraded,
         Ok(Err(refusal)) => return Err(NotUp::Declined(refusal)),
         Err(error) => return Err(NotUp::Failed(error)),

@@ -28,7 +28,7 @@ use crate::log::Log;
 use crate::log::rules::Matcher;
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason};
 use crate::upstream::headers::{Seen, Telling};
-use crate::upstream::{UplinkRules, Upstream, UpstreamError};
+use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker, UpstreamError};
 
 /// Publish requests that may wait for a channel's task.
 const MAX_ASKS: usize = 64;
@@ -44,6 +44,8 @@ pub struct Plan {
     pub policy: Arc<Policy>,
     /// Where its feeds come from.
     pub upstream: Arc<Upstream>,
+    /// Whether those may be asked at the moment; `None`: always.
+    pub breaker: Option<Arc<UpstreamBreaker>>,
 }
 
 /// The channels of one route.

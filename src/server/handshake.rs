@@ -96,7 +96,7 @@ async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response
         Ok(seat) => seat,
         Err(NoSeat::NameTooLong) => return Err(Refused::Malformed("its channel's name would be too long")),
         Err(NoSeat::Full) => return Err(Refused::Capacity(Bound::Channels)),
-        Err(NoSeat::BreakerOpen(_)) => return Err(Refused::Crowded),
+        Err(NoSeat::BreakerOpen(wait)) => return Err(Refused::Breaker(wait)),
         Err(NoSeat::Upstream(error)) => return Err(Refused::Upstream(error)),
         Err(NoSeat::Declined(answer)) => {
             return Ok(answer.map(|body| AnswerBody::own(Full::from(body), session)));

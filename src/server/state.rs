@@ -27,7 +27,7 @@ use crate::resilience::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{CertificateKind, Metrics, Registry, RouteMetrics};
 use crate::tunnel;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamBreaker};
 
 /// What lives as long as the process.
 #[derive(Debug)]
@@ -69,9 +69,14 @@ pub(super) struct Table {
     upstreams: Carried<Arc<config::Upstream>, Arc<Upstream>>,
     /// Those of equal settings are one, with one set of keys.
     authenticators: Carried<config::Auth, Arc<Authenticator>>,
+    /// Those of equal settings go on: a reload does not have a server that fails asked again.
+    breakers: Carried<BreakerKey, Arc<UpstreamBreaker>>,
     /// Those of equal settings go on, with their channels.
     hubs: Carried<HubKey, Arc<Hub>>,
 }
+
+/// What a breaker hangs on: the route, what it asks, and how.
+type BreakerKey = (String, Arc<config::Upstream>, config::Breaker);
 
 /// What a hub hangs on: the route, what holds for its clients, and what its servers are asked.
 type HubKey = (String, Arc<Policy>, Arc<config::Upstream>, Option<String>);
@@ -99,6 +104,8 @@ pub(super) struct Route {
     pub(super) config: config::Route,
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) upstream: Arc<Upstream>,
+    /// Whether the upstream is worth asking; `None`: always.
+    pub(super) breaker: Option<Arc<UpstreamBreaker>>,
     pub(super) tunnel: Arc<tunnel::Settings>,
     /// Mode `broadcast`: its channels.
     pub(super) hub: Option<Arc<Hub>>,
@@ -179,6 +186,7 @@ impl Table {
         let trusted = Arc::new(config.trusted_proxies);
         let mut upstreams = Carried::after(previous.map(|previous| &previous.upstreams));
         let mut known_hubs = Carried::after(previous.map(|previous| &previous.hubs));
+        let mut breakers = Carried::after(previous.map(|previous| &previous.breakers));
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
             let settings = &route.upstream;
@@ -190,6 +198,7 @@ impl Table {
                 upstream_heartbeat: route.upstream.heartbeat,
                 budget: Arc::clone(budget),
             };
+            let breaker = breaker(&route, &mut breakers, metrics);
             let auth = route.policy.auth.as_ref();
             let doors = Doors {
                 trusted: Arc::clone(&trusted),
@@ -199,21 +208,24 @@ impl Table {
                 auth: auth
                     .map(|auth| authenticators.part(auth, || Authenticator::new(auth, metrics).map(Arc::new)))
                     .transpose()?,
+                breaker: breaker.clone().filter(|_| route.mode == Mode::Tunnel),
+            };
+            let plan = || Plan {
+                route: route.name.clone(),
+                policy: Arc::clone(&route.policy),
+                upstream: Arc::clone(&upstream),
+                breaker: breaker.clone(),
             };
             let hub = (route.mode == Mode::Broadcast).then(|| {
-                let settings = (Arc::clone(&route.policy), Arc::clone(&route.upstream));
-                let key = (route.name.clone(), settings.0, settings.1, route.strip_prefix.clone());
-                let plan = Plan {
-                    route: route.name.clone(),
-                    policy: Arc::clone(&route.policy),
-                    upstream: Arc::clone(&upstream),
-                };
-                let Ok(hub) = known_hubs.part(&key, || Ok::<_, Infallible>(hubs.hub(plan)));
+                let (policy, upstream) = (Arc::clone(&route.policy), Arc::clone(&route.upstream));
+                let key = (route.name.clone(), policy, upstream, route.strip_prefix.clone());
+                let Ok(hub) = known_hubs.part(&key, || Ok::<_, Infallible>(hubs.hub(plan())));
                 hub
             });
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
                 upstream,
+                breaker,
                 tunnel: Arc::new(tunnel),
                 hub,
                 config: route,
@@ -224,6 +236,7 @@ impl Table {
         upstreams.settle();
         authenticators.settle();
         known_hubs.settle();
+        breakers.settle();
         Ok(Self {
             listen: config.listen,
             drain: config.drain,
@@ -236,6 +249,7 @@ impl Table {
             counts,
             authenticators,
             hubs: known_hubs,
+            breakers,
         })
     }
 
@@ -247,4 +261,17 @@ impl Table {
         let shown = self.upstreams.parts().filter_map(|upstream| upstream.certificate_expiry()).min();
         metrics.set_certificate_expiry(CertificateKind::UpstreamClient, shown);
     }
+}
+
+/// The breaker of a route, if it has one.
+fn breaker(
+    route: &config::Route,
+    known: &mut Carried<BreakerKey, Arc<UpstreamBreaker>>,
+    metrics: &Metrics,
+) -> Option<Arc<UpstreamBreaker>> {
+    let settings = route.policy.breaker.as_ref()?;
+    let key = (route.name.clone(), Arc::clone(&route.upstream), settings.clone());
+    let make = || Ok::<_, Infallible>(UpstreamBreaker::new(settings, &route.upstream, &route.name, metrics));
+    let Ok(breaker) = known.part(&key, make);
+    Some(breaker)
 }

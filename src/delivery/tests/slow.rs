@@ -35,7 +35,8 @@ async fn a_client_that_never_reads_is_tripped_and_in_the_end_closed_and_nobody_e
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_again_goes_on_with_what_is_still_there_and_the_gap_is_told() {
-    let mut stage = Stage::open(&SLOW.replace("heartbeat: null", "heartbeat: null, session: {notices: true}"));
+    let mut stage =
+        Stage::open(&SLOW.replace("heartbeat: null", "heartbeat: null, session: {notices: true}"));
     let mut client = stage.come(true);
     stage.turn().await;
     let mut heard = Vec::new();
