@@ -1,4 +1,5 @@
-//! The operators' port: is it alive, is it ready, how is it doing, and: let your clients go.
+//! The operators' port: is it alive, is it ready, how is it doing, let your clients go, and:
+//! tell them something.
 //!
 //! | method | path | class | what it is for |
 //! | --- | --- | --- | --- |
@@ -7,6 +8,8 @@
 //! | GET | `/metrics` | probe | metrics in Prometheus' text format |
 //! | GET | `/api/admin/drain` | operator | how far a drain has got |
 //! | POST | `/api/admin/drain` | operator | start the drain; with `?wait=true` answer when it is over |
+//! | POST | `/api/admin/broadcast` | operator | publish a message to the clients of a route |
+//! | GET | `/api/admin/channels` | operator | the channels of mode broadcast; `?limit=` of them, 100 if not said |
 //!
 //! HEAD works where GET does. Errors are JSON, `{"error": "…"}`, and say what to do.
 //!
@@ -15,23 +18,29 @@
 //!    are written from it, and the table above is tested against it.
 //! 2. Every route of class [`Class::Operator`] passes the port's [`Guard`], because the dispatcher asks
 //!    it by class and not by route; a port of [`Access::Probes`] has no such routes at all.
-//! 3. Nothing here outlasts [`serve`]: when it returns, its connections have ended.
+//! 3. No body is read but of a route that wants one, after the guard, and with a bound ([`body`]).
+//! 4. Nothing here outlasts [`serve`]: when it returns, its connections have ended.
 //!
 //! # Not here
 //! What draining does ([`Lifecycle`] is only told), and where the numbers come from: this folder stands
 //! below the server and is given closures.
 
 mod answer;
+mod body;
+mod channels;
 pub mod client;
 mod guard;
+mod publish;
 mod routes;
 mod server;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
+use hyper::body::Bytes;
 use prometheus::proto::MetricFamily;
 
+use crate::frame::Kind;
 use crate::telemetry::lifecycle::Lifecycle;
 
 pub use guard::Guard;
@@ -49,6 +58,85 @@ pub struct Admin {
     pub clients: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Asked by `/readyz` where the configuration wants that (`admin.ready_needs_upstream`).
     pub upstream_ready: Option<UpstreamCheck>,
+    /// Asked by the broadcast route. Dropped when whoever asked hangs up: what was begun must go on by itself.
+    pub publish: Publish,
+    /// The longest body of the broadcast route (`admin.max_publish`).
+    pub max_publish: usize,
+    /// The channels of mode broadcast, in any order.
+    pub channels: Arc<dyn Fn() -> Vec<Channel> + Send + Sync>,
+}
+
+/// Gives a message to those it is for.
+pub type Publish = Arc<dyn Fn(Publication) -> PublishAnswer + Send + Sync>;
+
+/// What a [`Publish`] gives.
+pub type PublishAnswer = Pin<Box<dyn Future<Output = Result<Published, PublishError>> + Send>>;
+
+/// What an operator has to say, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// The route's name.
+    pub route: String,
+    /// One channel of it; `None`: all.
+    pub channel: Option<String>,
+    /// One user's clients; `None`: all.
+    pub user: Option<String>,
+    /// Text or bytes.
+    pub kind: Kind,
+    /// The message.
+    pub payload: Bytes,
+}
+
+/// What came of publishing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Clients it is on its way to.
+    pub recipients: u64,
+    /// Its number, where it went into exactly one log.
+    pub sequence: Option<u64>,
+}
+
+/// Why nothing was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishError {
+    /// There is no route of that name.
+    NoRoute {
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        known: Vec<String>,
+    },
+    /// A channel was asked for of a route that has none.
+    NoChannels {
+        /// The route.
+        route: String,
+    },
+    /// The message is above a bound of the route.
+    TooLong {
+        /// Which.
+        setting: &'static str,
+        /// What it says, in bytes.
+        most: u64,
+    },
+    /// `memory.max_buffered` is used up.
+    NoMemory,
+}
+
+/// A channel of mode broadcast, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Channel {
+    /// Its route.
+    pub route: String,
+    /// Its name.
+    pub channel: String,
+    /// Clients it has.
+    pub clients: u64,
+    /// Whether its upstream is connected.
+    pub connected: bool,
+    /// Of its log.
+    pub epoch: u64,
+    /// The newest sequence number.
+    pub sequence: u64,
 }
 
 /// Whether the upstream can be reached; an error says in words why not.

@@ -1,14 +1,16 @@
 //! The table of routes, and what each of them answers.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use prometheus::TextEncoder;
 
 use super::answer::{error, json, text};
-use super::{Access, Admin};
+use super::{Access, Admin, channels, publish};
 use crate::telemetry::lifecycle::State;
 
 /// Who a route is for.
@@ -81,6 +83,20 @@ pub const ROUTES: &[Route] = &[
         about: "start the drain; with `?wait=true` answer when it is over",
         handler: Handler::Drain,
     },
+    Route {
+        method: Method::POST,
+        path: "/api/admin/broadcast",
+        class: Class::Operator,
+        about: "publish a message to the clients of a route",
+        handler: Handler::Publish,
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/admin/channels",
+        class: Class::Operator,
+        about: "the channels of mode broadcast; `?limit=` of them, 100 if not said",
+        handler: Handler::Channels,
+    },
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -90,15 +106,21 @@ enum Handler {
     Metrics,
     DrainState,
     Drain,
+    Publish,
+    Channels,
 }
 
 /// Finds the route, asks the guard where its class wants that, and answers.
-pub(super) async fn answer<B>(request: &Request<B>, access: &Access, admin: &Admin) -> Response<Full<Bytes>> {
+pub(super) async fn answer<B>(request: Request<B>, access: &Access, admin: &Admin) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Display,
+{
     let path = request.uri().path();
     let there: Vec<&Route> = offered(access).filter(|route| route.path == path).collect();
     let Some(class) = there.first().map(|route| route.class) else { return not_found(access) };
     if let (Class::Operator, Access::All(guard)) = (class, access)
-        && let Err(refused) = guard.admit(request)
+        && let Err(refused) = guard.admit(&request)
     {
         return refused.answer();
     }
@@ -114,7 +136,11 @@ fn offered(access: &Access) -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().filter(move |route| all || route.class == Class::Probe)
 }
 
-async fn handle<B>(handler: Handler, request: &Request<B>, admin: &Admin) -> Response<Full<Bytes>> {
+async fn handle<B>(handler: Handler, request: Request<B>, admin: &Admin) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Display,
+{
     match handler {
         Handler::Healthz => text("ok\n"),
         Handler::Readyz => match not_ready(admin).await {
@@ -124,6 +150,8 @@ async fn handle<B>(handler: Handler, request: &Request<B>, admin: &Admin) -> Res
         Handler::Metrics => metrics(admin),
         Handler::DrainState => drain_state(StatusCode::OK, admin),
         Handler::Drain => drain(request.uri().query(), admin).await,
+        Handler::Publish => publish::publish(request.into_body(), admin).await,
+        Handler::Channels => channels::list(request.uri().query(), admin),
     }
 }
 

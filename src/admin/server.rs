@@ -59,7 +59,7 @@ async fn connection(stream: TcpStream, shared: Arc<(Access, Arc<Admin>)>, mut st
     }
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(routes::answer(&request, &shared.0, &shared.1).await) }
+        async move { Ok::<_, Infallible>(routes::answer(request, &shared.0, &shared.1).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -2,6 +2,7 @@
 //! would see.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use prometheus::{IntGauge, Registry};
@@ -18,9 +19,13 @@ use crate::telemetry::lifecycle::State;
 /// Generous: nothing here takes that long unless it is broken.
 const SOON: Duration = Duration::from_secs(20);
 
+const MAX_PUBLISH: usize = 2000;
+const CHANNELS: usize = 250;
+
 struct Port {
     address: SocketAddr,
     life: Lifecycle,
+    published: Arc<Mutex<Vec<Publication>>>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
 }
@@ -54,11 +59,22 @@ impl Port {
         gauge.set(7);
         registry.register(Box::new(gauge)).unwrap();
         let life = Lifecycle::new();
+        let published: Arc<Mutex<Vec<Publication>>> = Arc::default();
         let admin = Admin {
             lifecycle: life.clone(),
             gather: Arc::new(move || registry.gather()),
             clients: Arc::new(|| 7),
             upstream_ready,
+            publish: {
+                let published = Arc::clone(&published);
+                Arc::new(move |publication| {
+                    let answer = answer_to(&publication);
+                    published.lock().unwrap().push(publication);
+                    Box::pin(async { answer })
+                })
+            },
+            max_publish: MAX_PUBLISH,
+            channels: Arc::new(|| (0..CHANNELS).rev().map(channel).collect()),
         };
         let access = if probes_only {
             Access::Probes
@@ -67,7 +83,7 @@ impl Port {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(serve(listener, access, Arc::new(admin), stopped));
-        Self { address, life, stop: Some(stop), served }
+        Self { address, life, published, stop: Some(stop), served }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -90,9 +106,60 @@ impl Port {
         self.ask_with(line, "").await
     }
 
+    async fn publish(&self, body: &str) -> Answer {
+        let request = format!(
+            "POST /api/admin/broadcast HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        read_answer(self.send(&request).await).await
+    }
+
+    fn published(&self) -> Vec<Publication> {
+        self.published.lock().unwrap().clone()
+    }
+
     async fn stop(mut self) {
         self.stop.take().unwrap().send(()).unwrap();
         timeout(SOON, self.served).await.expect("serve ends after stop").unwrap();
+    }
+}
+
+/// A port of a process without clients.
+pub(super) fn bare(lifecycle: Lifecycle) -> Admin {
+    Admin {
+        lifecycle,
+        gather: Arc::new(Vec::new),
+        clients: Arc::new(|| 0),
+        upstream_ready: None,
+        publish: Arc::new(|_| Box::pin(async { Ok(Published::default()) })),
+        max_publish: MAX_PUBLISH,
+        channels: Arc::new(Vec::new),
+    }
+}
+
+/// What the process behind the port says.
+fn answer_to(publication: &Publication) -> Result<Published, PublishError> {
+    match &*publication.route {
+        "feed" => Ok(Published { recipients: 3, sequence: Some(7) }),
+        "tunnel" if publication.channel.is_some() => Err(PublishError::NoChannels { route: "tunnel".into() }),
+        "tunnel" => Ok(Published { recipients: 2, sequence: None }),
+        "short" => Err(PublishError::TooLong { setting: "policy.max_message", most: 9 }),
+        "full" => Err(PublishError::NoMemory),
+        other => Err(PublishError::NoRoute {
+            name: other.into(),
+            known: (0..1000).map(|n| format!("route-{n}")).collect(),
+        }),
+    }
+}
+
+fn channel(n: usize) -> Channel {
+    Channel {
+        route: "feed".into(),
+        channel: format!("{n:06}"),
+        clients: 2,
+        connected: n.is_multiple_of(2),
+        epoch: 5,
+        sequence: 6,
     }
 }
 
@@ -390,7 +457,7 @@ async fn stopped_under<T>(admin: &Arc<Admin>, client: impl AsyncFnOnce(SocketAdd
 fn admin(upstream_ready: Option<UpstreamCheck>) -> Arc<Admin> {
     let lifecycle = Lifecycle::new();
     lifecycle.ready();
-    Arc::new(Admin { lifecycle, gather: Arc::new(Vec::new), clients: Arc::new(|| 0), upstream_ready })
+    Arc::new(Admin { upstream_ready, ..bare(lifecycle) })
 }
 
 async fn send_to(address: SocketAddr, request: &str) -> TcpStream {
@@ -473,4 +540,120 @@ async fn a_peer_that_takes_nothing_is_given_up_by_the_kernel() {
     server::set_options(&stream).unwrap();
     let bound = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
     assert_eq!(bound, Some(server::UNSENT_TIMEOUT));
+}
+
+#[tokio::test]
+async fn what_is_published_arrives_as_it_was_meant_and_the_answer_tells_who_gets_it() {
+    let port = Port::open(false, None, None).await;
+    let answer = port.publish(r#"{"route":"feed","channel":"/a","user":"ann","json":{ "a": [1, 2] }}"#).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{\"recipients\":3,\"sequence\":7}\n"));
+    let answer = port.publish(r#"{"route":"tunnel","base64":"/w=="}"#).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{\"recipients\":2,\"sequence\":null}\n"));
+    let [first, second] = &port.published()[..] else { panic!("not two") };
+    assert_eq!((first.channel.as_deref(), first.user.as_deref()), (Some("/a"), Some("ann")));
+    assert_eq!((first.kind, &first.payload[..]), (Kind::Text, &br#"{"a":[1,2]}"#[..]));
+    assert_eq!((second.kind, &second.payload[..]), (Kind::Binary, &b"\xff"[..]));
+    // In pieces, and of any type, as forms and scripts send it.
+    let chunked = "POST /api/admin/broadcast HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+        Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n\
+        a\r\n{\"route\":\"\r\n12\r\ntunnel\",\"text\":\"\"}\r\n0\r\n\r\n";
+    assert_eq!(read_answer(port.send(chunked).await).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_cannot_be_published_is_told_why() {
+    let port = Port::open(false, None, None).await;
+    for (body, status, told) in [
+        (r#"{"route":"tunnel","channel":"a","text":""}"#, 400, "has no channels"),
+        (r#"{"route":"short","text":""}"#, 413, "policy.max_message (9 bytes)"),
+        (r#"{"route":"full","text":""}"#, 503, "memory.max_buffered"),
+        (r#"{"route":"nowhere","text":""}"#, 404, "no route \"nowhere\"; there is route-0, route-1, "),
+    ] {
+        let answer = port.publish(body).await;
+        assert_eq!(answer.status, status, "{body}");
+        assert!(answer.error().contains(told), "{}", answer.body);
+        assert!(answer.error().starts_with("nothing was published: ") && answer.body.len() < 1000);
+    }
+    let before = port.published().len();
+    for body in ["", "news", r#"{"route":"feed"}"#, r#"{"route":"feed","text":"","usre":"ann"}"#] {
+        let answer = port.publish(body).await;
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(answer.error().contains("send {\"route\": NAME}"), "{}", answer.body);
+    }
+    assert_eq!(port.published().len(), before, "nothing of it went on");
+}
+
+#[tokio::test]
+async fn a_body_above_the_bound_is_refused_however_it_comes_and_one_at_it_is_not() {
+    let port = Port::open(false, None, None).await;
+    let of = |len: usize| {
+        let body = r#"{"route":"feed","text":""}"#;
+        body.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(len - body.len())))
+    };
+    assert_eq!(port.publish(&of(MAX_PUBLISH)).await.status, 200);
+    let long = of(MAX_PUBLISH + 1);
+    let much = of(8 << 20);
+    let chunked = format!(
+        "POST /api/admin/broadcast HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n",
+        long.len()
+    );
+    let announced = "POST /api/admin/broadcast HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Expect: 100-continue\r\nContent-Length: 100000000000\r\n\r\n";
+    for answer in [
+        port.publish(&long).await,
+        port.publish(&much).await,
+        read_answer(port.send(&chunked).await).await,
+        read_answer(port.send(announced).await).await,
+    ] {
+        assert_eq!(answer.status, 413);
+        assert!(answer.error().contains("admin.max_publish (2000 bytes)"), "{}", answer.body);
+    }
+    assert_eq!(port.published().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_given_up() {
+    let port = Port::open(false, None, None).await;
+    let began = tokio::time::Instant::now();
+    let beginning = "POST /api/admin/broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
+    let mut stream = port.send(beginning).await;
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.unwrap();
+    assert!(said.starts_with(b"HTTP/1.1 408"), "{}", said.escape_ascii());
+    assert!((body::BODY_TIMEOUT..2 * body::BODY_TIMEOUT).contains(&began.elapsed()), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_publish_and_without_the_token_no_body_is_read() {
+    let page = "POST /api/admin/broadcast HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+        Origin: http://evil.example\r\nContent-Type: text/plain\r\nContent-Length: 26\r\n\r\n\
+        {\"route\":\"feed\",\"text\":\"\"}";
+    let port = Port::open(false, None, None).await;
+    assert_eq!(read_answer(port.send(page).await).await.status, 403);
+    assert_eq!(port.published(), []);
+    let port = Port::open(false, Some("s3cret"), None).await;
+    let answer = port.ask_with("POST /api/admin/broadcast", "Content-Length: 100\r\n").await;
+    assert_eq!(answer.status, 401, "though the body never comes");
+}
+
+#[tokio::test]
+async fn channels_are_listed_in_order_as_many_as_asked_for() {
+    let port = Port::open(false, None, None).await;
+    for (query, shown) in [("", 100), ("?limit=1", 1), ("?limit=10000", CHANNELS), ("?", 100)] {
+        let answer = port.ask(&format!("GET /api/admin/channels{query}")).await;
+        assert_eq!(answer.status, 200, "{query}");
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(body["total"], CHANNELS);
+        let listed = body["channels"].as_array().unwrap();
+        assert_eq!(listed.len(), shown, "{query}");
+        let first =
+            r#"{"channel":"000000","clients":2,"connected":true,"epoch":5,"route":"feed","sequence":6}"#;
+        assert_eq!(listed[0].to_string(), first);
+    }
+    for query in ["?limit=0", "?limit=10001", "?limit=-1", "?limit=", "?lmiit=3", "?limit=1&x=2"] {
+        let answer = port.ask(&format!("GET /api/admin/channels{query}")).await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.error().contains("limit=N"), "{query}");
+    }
 }

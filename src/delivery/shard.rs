@@ -103,7 +103,7 @@ struct Pass {
 
 impl Shard {
     pub(super) fn new(door: Arc<Door>, crew: Arc<Crew>, reader: Reader) -> Self {
-        let throttle = crew.settings.policy.delivery.throttle.clone();
+        let throttle = crew.settings.policy.delivery.throttle.as_ref();
         Self {
             batcher: Batcher::new(Arc::clone(reader.log()), throttle),
             until: 0,
@@ -138,9 +138,9 @@ impl Shard {
             if let Some(farewell) = &self.farewell {
                 client.expect_end(farewell, &self.crew, now);
             }
-            if cursor.next < self.slowest {
-                self.slowest = cursor.next;
-                self.reader.at(cursor.next);
+            if client.place() < self.slowest {
+                self.slowest = client.place();
+                self.reader.at(self.slowest);
             }
             self.clients[index as usize] = Some(client);
             self.woken.push(index);
@@ -256,7 +256,7 @@ impl Shard {
             } else {
                 client.check_lag(&table);
             }
-            pass.slowest = pass.slowest.min(client.cursor.next);
+            pass.slowest = pass.slowest.min(client.place());
             // Who took it all has no new deadline; the others are looked at once more.
             if is_watched {
                 self.with(index as u32, now, |client, table| client.settle(table));
@@ -265,6 +265,10 @@ impl Shard {
         self.pass = None;
         self.slowest = pass.slowest.min(self.until + 1);
         self.reader.at(self.slowest);
+        if self.slowest > self.until {
+            // Nobody stands where it remembers something for.
+            self.batcher.forget();
+        }
         true
     }
 

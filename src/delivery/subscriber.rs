@@ -158,6 +158,11 @@ impl Subscriber {
         }
     }
 
+    /// From here on it reads every message: older ones need not be kept for it.
+    pub(super) fn place(&self) -> u64 {
+        self.cursor.next.max(self.cursor.all_from)
+    }
+
     /// Whether the next message can go out to it at once.
     pub(super) fn is_served(&self) -> bool {
         self.closing.is_none() && self.wire.is_flushed() && !self.is_skipped()
@@ -271,8 +276,8 @@ impl Subscriber {
             let batch = table.batcher.due(self.cursor, view);
             self.cursor = batch.cursor;
             let metrics = &table.crew.settings.metrics;
-            if batch.throttled > 0 {
-                metrics.on_conflated(Conflation::Throttle, batch.throttled);
+            if batch.conflated > 0 {
+                metrics.on_conflated(Conflation::Throttle, batch.conflated);
             }
             if batch.shed > 0 {
                 metrics.on_conflated(Conflation::ChannelBreaker, batch.shed);
@@ -512,7 +517,7 @@ impl Subscriber {
 }
 
 /// Messages from `cursor` to the newest, those that are not there any more among them.
-fn lag(cursor: Cursor, head: u64) -> u64 {
+pub(super) fn lag(cursor: Cursor, head: u64) -> u64 {
     (head + 1).saturating_sub(cursor.next.max(cursor.all_from))
 }
 

@@ -116,6 +116,11 @@ impl Logs {
         list.logs.push(Arc::downgrade(log));
     }
 
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.list().logs.len()
+    }
+
     pub(super) fn budget(&self) -> &Budget {
         &self.budget
     }

@@ -90,3 +90,6 @@ pub struct Progress {
     /// Whether there is more to read.
     pub has_more: bool,
 }
+
+#[cfg(test)]
+mod tests;

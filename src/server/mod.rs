@@ -7,6 +7,7 @@
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
 //! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
+//! * [`publish`] gives an operator's message to those it is for.
 //! * [`drain`] lets everyone go in good time.
 //!
 //! # Not here
@@ -22,6 +23,7 @@ mod handshake;
 mod http2;
 mod patience;
 mod preface;
+mod publish;
 mod refusal;
 mod reload;
 mod router;
@@ -259,6 +261,7 @@ fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
         Box::pin(async move { upstream.check().await.map_err(|error| error.to_string()) })
     });
     let (gathered, counted) = (Arc::clone(state), Arc::clone(state));
+    let (published, listed) = (Arc::clone(state), Arc::clone(state));
     Admin {
         lifecycle: state.lifecycle.clone(),
         gather: Arc::new(move || {
@@ -267,6 +270,9 @@ fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
         }),
         clients: Arc::new(move || counted.registry.len() as u64),
         upstream_ready: config.ready_needs_upstream.then_some(check),
+        publish: Arc::new(move |publication| Box::pin(publish::publish(Arc::clone(&published), publication))),
+        max_publish: config.max_publish,
+        channels: Arc::new(move || publish::channels(&listed)),
     }
 }
 

@@ -5,6 +5,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::admin::tests::bare;
 use crate::admin::{Access, Admin, Guard, serve};
 use crate::telemetry::lifecycle::{Lifecycle, State};
 
@@ -17,12 +18,7 @@ async fn proxy(token: Option<&str>) -> (String, Lifecycle, JoinHandle<()>) {
     let address = listener.local_addr().unwrap();
     let life = Lifecycle::new();
     life.ready();
-    let admin = Admin {
-        lifecycle: life.clone(),
-        gather: Arc::new(Vec::new),
-        clients: Arc::new(|| 5),
-        upstream_ready: None,
-    };
+    let admin = Admin { clients: Arc::new(|| 5), ..bare(life.clone()) };
     let access = Access::All(Guard::new(address, &[], token.map(secret)));
     let served = tokio::spawn(serve(listener, access, Arc::new(admin), std::future::pending::<()>()));
     (format!("http://{address}"), life, served)

@@ -118,7 +118,7 @@ async fn a_throttle_sends_the_newest_of_each_key_at_its_pace() {
     let mut stage = Stage::open("policy: {delivery: {throttle: {every: 100ms, key: /k}}}");
     let mut client = stage.come(false);
     stage.turn().await;
-    let mut write = |stage: &mut Stage, text: &str, key: &str| {
+    let write = |stage: &mut Stage, text: &str, key: &str| {
         stage.writer.append(Draft {
             frame: frame(0x81, text.as_bytes(), false).into(),
             deflated: None,

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::{Matcher, key_at};
 use crate::config::{Match, Pointer};
@@ -153,21 +154,40 @@ proptest! {
 
     #[test]
     fn it_finds_what_a_whole_parse_finds(
-        message in r#"[\[{]("[ab]":)?([\[{]("[ab]":)?[0-9"a]{0,3},?){0,3}[\]}]{0,4}"#,
-        tokens in prop::collection::vec("[ab01]", 0..3),
+        value in json(),
+        tokens in prop::collection::vec("[ab01]", 0..4),
+        is_pretty: bool,
+        cut in 0_usize..1000,
     ) {
-        let whole = serde_json::from_str::<serde_json::Value>(&message).ok().and_then(|value| {
-            let at = tokens.iter().map(|token| format!("/{token}")).collect::<String>();
-            value.pointer(&at).cloned()
-        });
-        let found = key_at(&Pointer { tokens }, Text, message.as_bytes());
-        match whole {
-            Some(serde_json::Value::String(text)) => prop_assert_eq!(found.as_deref(), Some(&*text)),
-            Some(value) => {
-                let found = found.expect("it is there");
-                prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&found).unwrap(), value);
-            }
+        let at = tokens.iter().map(|token| format!("/{token}")).collect::<String>();
+        let pointer = Pointer { tokens };
+        let to_string = if is_pretty { serde_json::to_string_pretty } else { serde_json::to_string };
+        let message = to_string(&value).unwrap();
+        let found = key_at(&pointer, Text, message.as_bytes());
+        match value.pointer(&at) {
+            Some(Value::String(text)) => prop_assert_eq!(found.as_deref(), Some(&**text)),
+            Some(value) => prop_assert_eq!(&serde_json::from_str::<Value>(&found.unwrap()).unwrap(), value),
             None => prop_assert_eq!(found, None),
         }
+        if message.starts_with(['{', '[', '"']) {
+            let part = &message.as_bytes()[..cut % message.len()];
+            prop_assert_eq!(key_at(&pointer, Text, part), None, "cut short");
+        }
     }
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,4}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 64, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec(("[ab01]", inner), 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
 }

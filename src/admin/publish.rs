@@ -1,0 +1,253 @@
+//! `POST /api/admin/broadcast`: reads what is to be published, and tells what came of it.
+//!
+//! # Invariants
+//! 1. Nothing is published of a request that is not understood whole: an unknown key may be a mistyped
+//!    `user`, and what was for one would go to all.
+//! 2. No answer is as long as what it answers: what it repeats of a request is cut.
+//!
+//! # Not here
+//! Who gets it ([`super::Admin::publish`]).
+
+use std::fmt::Display;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::{Response, StatusCode};
+use http_body::Body;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::answer::{error, json};
+use super::body::{self, BodyError};
+use super::{Admin, Publication, PublishError, Published};
+use crate::frame::Kind;
+
+/// What a body may look like, for people.
+const FORM: &str = "send {\"route\": NAME} with exactly one of \"text\" (a string), \"json\" (any value) and \
+                    \"base64\" (bytes), and, to narrow it, \"channel\" and \"user\"";
+
+/// Of names and reasons that are repeated in an answer.
+const REPEATED: usize = 300;
+/// Of route names in one.
+const NAMES: usize = 20;
+
+/// Padding may be left out, as many encoders do.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The body as it stands there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    route: String,
+    channel: Option<String>,
+    user: Option<String>,
+    text: Option<String>,
+    /// As it was written: no number loses a digit and no key its place. `null` is a value too.
+    #[serde(default, deserialize_with = "given")]
+    json: Option<Box<RawValue>>,
+    base64: Option<String>,
+}
+
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Deserialize::deserialize(value).map(Some)
+}
+
+/// Reads, publishes, answers.
+pub(super) async fn publish<B>(request_body: B, admin: &Admin) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Display,
+{
+    let read = match body::read(request_body, admin.max_publish).await {
+        Ok(read) => read,
+        Err(why) => return unread(why, admin.max_publish),
+    };
+    let publication = match understand(&read) {
+        Ok(publication) => publication,
+        Err(what) => return error(StatusCode::BAD_REQUEST, &format!("nothing was published: {what}")),
+    };
+    drop(read);
+    match (admin.publish)(publication).await {
+        Ok(Published { recipients, sequence }) => {
+            json(StatusCode::OK, &serde_json::json!({ "recipients": recipients, "sequence": sequence }))
+        }
+        Err(why) => refused(&why),
+    }
+}
+
+/// What a body asks for.
+fn understand(read: &[u8]) -> Result<Publication, String> {
+    let asked: Asked = serde_json::from_slice(read)
+        .map_err(|error| format!("the body is not understood: {}; {FORM}", cut(&error.to_string())))?;
+    let Asked { route, channel, user, text, json, base64 } = asked;
+    let (kind, payload) = match (text, json, base64) {
+        (Some(text), None, None) => (Kind::Text, text.into_bytes()),
+        (None, Some(json), None) => (Kind::Text, compact(json.get())),
+        (None, None, Some(base64)) => {
+            let bytes = BASE64.decode(base64).map_err(|error| {
+                format!(
+                    "\"base64\" is none: {error}; the alphabet is the one with + and /, without line ends"
+                )
+            })?;
+            (Kind::Binary, bytes)
+        }
+        (None, None, None) => return Err(format!("there is no message in it; {FORM}")),
+        _ => return Err(format!("there is more than one message in it; {FORM}")),
+    };
+    Ok(Publication { route, channel, user, kind, payload: payload.into() })
+}
+
+/// JSON without white space between its parts.
+fn compact(json: &str) -> Vec<u8> {
+    let (mut is_in_string, mut is_escaped) = (false, false);
+    json.bytes()
+        .filter(|byte| {
+            if is_in_string {
+                is_in_string = is_escaped || *byte != b'"';
+                is_escaped = !is_escaped && *byte == b'\\';
+                return true;
+            }
+            is_in_string = *byte == b'"';
+            !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+        })
+        .collect()
+}
+
+fn unread(why: BodyError, most: usize) -> Response<Full<Bytes>> {
+    match why {
+        BodyError::TooLong => error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("nothing was published: the body is longer than admin.max_publish ({most} bytes)"),
+        ),
+        BodyError::Late => error(
+            StatusCode::REQUEST_TIMEOUT,
+            &format!(
+                "nothing was published: the body did not come within {} s",
+                body::BODY_TIMEOUT.as_secs()
+            ),
+        ),
+        BodyError::Broken(reason) => error(
+            StatusCode::BAD_REQUEST,
+            &format!("nothing was published: the body did not come whole: {}", cut(&reason)),
+        ),
+    }
+}
+
+fn refused(why: &PublishError) -> Response<Full<Bytes>> {
+    let (status, what) = match why {
+        PublishError::NoRoute { name, known } => {
+            let more = known.len().saturating_sub(NAMES);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let known: Vec<_> = known.iter().take(NAMES).map(|name| cut(name)).collect();
+            let what = format!("there is no route \"{}\"; there is {}{more}", cut(name), known.join(", "));
+            (StatusCode::NOT_FOUND, what)
+        }
+        PublishError::NoChannels { route } => {
+            let what = format!(
+                "the route \"{}\" is a tunnel and has no channels; leave out \"channel\", or give a route of \
+                 mode broadcast",
+                cut(route)
+            );
+            (StatusCode::BAD_REQUEST, what)
+        }
+        PublishError::TooLong { setting, most } => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the message is longer than the route's {setting} ({most} bytes)"),
+        ),
+        PublishError::NoMemory => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "memory.max_buffered is used up: too much waits for clients that do not read; try again, or raise it"
+                .to_owned(),
+        ),
+    };
+    error(status, &format!("nothing was published: {what}"))
+}
+
+/// Not more of it than fits an answer.
+fn cut(text: &str) -> String {
+    let mut cut: String = text.chars().take(REPEATED).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_a_text_a_json_value_or_bytes() {
+        let cases: [(&str, Kind, &[u8]); 12] = [
+            (r#""text":"""#, Kind::Text, b""),
+            (r#""text":"gr\u00fc\u00df \"dich\"""#, Kind::Text, "grüß \"dich\"".as_bytes()),
+            (r#""json":null"#, Kind::Text, b"null"),
+            (
+                r#""json": { "b" : [ 1 , 2.50 ] , "a" : "x  \" y" }"#,
+                Kind::Text,
+                br#"{"b":[1,2.50],"a":"x  \" y"}"#,
+            ),
+            ("\"json\":\n[\n\t1\r\n]", Kind::Text, b"[1]"),
+            (r#""json":123456789012345678901234567890"#, Kind::Text, b"123456789012345678901234567890"),
+            (r#""json":"a\\" "#, Kind::Text, br#""a\\""#),
+            (r#""json":{"a":"\\\"","b": 1}"#, Kind::Text, br#"{"a":"\\\"","b":1}"#),
+            (r#""base64":"/+8=""#, Kind::Binary, b"\xff\xef"),
+            (r#""base64":"/+8""#, Kind::Binary, b"\xff\xef"),
+            (r#""base64":"""#, Kind::Binary, b""),
+            (r#""text":"x","json_is_not_here":1"#, Kind::Text, b"refused"),
+        ];
+        for (message, kind, payload) in cases {
+            let body = format!("{{\"route\":\"r\",{message}}}");
+            match understand(body.as_bytes()) {
+                Ok(publication) => {
+                    assert_eq!((publication.kind, &publication.payload[..]), (kind, payload), "{body}");
+                    assert_eq!(
+                        (&*publication.route, publication.channel, publication.user),
+                        ("r", None, None)
+                    );
+                }
+                Err(_) => assert_eq!(payload, b"refused", "{body}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_with_its_place_and_what_is_accepted() {
+        let long = format!("{{\"{}\":1}}", "k".repeat(100_000));
+        let cases: [(&[u8], &str); 14] = [
+            (b"", "line 1 column 0"),
+            (b"news", "line 1 column"),
+            (b"{\"route\":\"r\",\n\"text\":}", "line 2 column 8"),
+            (b"[]", "line 1"),
+            (b"\"r\"", "line 1"),
+            (br#"{"text":"x"}"#, "missing field `route`"),
+            (br#"{"route":"r"}"#, "no message"),
+            (br#"{"route":"r","text":null}"#, "no message"),
+            (br#"{"route":"r","text":"x","json":null}"#, "more than one message"),
+            (br#"{"route":"r","text":"x","usre":"ann"}"#, "unknown field `usre`"),
+            (br#"{"route":"r","text":"x","text":"y"}"#, "duplicate field `text`"),
+            (br#"{"route":"r","text":1}"#, "expected a string"),
+            (br#"{"route":"r","base64":"a b"}"#, "\"base64\" is none"),
+            (long.as_bytes(), "unknown field `kkk"),
+        ];
+        for (body, told) in cases {
+            let Err(error) = understand(body) else { panic!("{} was understood", body.escape_ascii()) };
+            assert!(error.contains(told), "{error}");
+            assert!(error.contains("send {\"route\"") || error.contains("alphabet"), "{error}");
+            assert!(error.len() < 1000, "{} bytes", error.len());
+        }
+    }
+
+    #[test]
+    fn deep_nesting_costs_nothing() {
+        let deep = format!("{{\"route\":\"r\",\"json\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let publication = understand(deep.as_bytes()).unwrap();
+        assert_eq!(publication.payload.len(), 200_001);
+    }
+}

@@ -1,0 +1,199 @@
+//! What an operator publishes reaches those it is for: mode tunnel through the connections' mailboxes, mode
+//! broadcast through the log.
+//!
+//! # Invariants
+//! 1. A message is encoded once and shared by all who get it; it is in the budget of the process until the
+//!    last of them has it.
+//! 2. What was begun is finished, whether or not whoever asked still waits for the answer.
+//!
+//! # Not here
+//! What a request looks like ([`crate::admin`]); where in a tunnel there is a place ([`crate::tunnel`]).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::state::{Route, State};
+use crate::admin::{Channel, Publication, PublishError, Published};
+use crate::broadcast::{self, Hubs};
+use crate::config::Mode;
+use crate::frame::Kind;
+use crate::resilience::Budget;
+use crate::telemetry::{Handle, Metrics};
+
+/// Handles between two pauses: a few hundred microseconds.
+const AT_ONCE: usize = 256;
+
+/// Publishes.
+///
+/// # Errors
+/// Nothing was published, and why.
+pub(super) async fn publish(state: Arc<State>, publication: Publication) -> Result<Published, PublishError> {
+    let table = state.table();
+    let Some(route) = table.router.routes().find(|route| route.config.name == publication.route) else {
+        let known = table.router.routes().map(|route| route.config.name.clone()).collect();
+        return Err(PublishError::NoRoute { name: publication.route, known });
+    };
+    let most = route.config.policy.max_message;
+    if publication.payload.len() as u64 > most {
+        return Err(PublishError::TooLong { setting: "policy.max_message", most });
+    }
+    match route.config.mode {
+        Mode::Broadcast => Ok(finished(into_logs(state, publication)).await),
+        Mode::Tunnel => {
+            let frame = for_tunnels(&state.budget, route, &publication)?;
+            Ok(finished(into_tunnels(state, publication, frame)).await)
+        }
+    }
+}
+
+/// The channels there are.
+pub(super) fn channels(state: &State) -> Vec<Channel> {
+    let shown = |info: broadcast::ChannelInfo| Channel {
+        route: info.route,
+        channel: info.channel,
+        clients: info.clients,
+        connected: info.is_connected,
+        epoch: info.epoch,
+        sequence: info.sequence,
+    };
+    hubs(state).map(|hubs| hubs.channels().into_iter().map(shown).collect()).unwrap_or_default()
+}
+
+/// The feeds of the process.
+fn hubs(_state: &State) -> Option<&Hubs> {
+    None
+}
+
+/// What is dropped with a request goes on in a task of its own, which is over soon.
+async fn finished(work: impl Future<Output = Published> + Send + 'static) -> Published {
+    match tokio::spawn(work).await {
+        Ok(published) => published,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and nobody hears the answer.
+            Err(_) => Published::default(),
+        },
+    }
+}
+
+async fn into_logs(state: Arc<State>, publication: Publication) -> Published {
+    let Publication { route, channel, user, kind, payload } = publication;
+    let Some(hubs) = hubs(&state) else { return Published::default() };
+    let broadcast::Published { recipients, sequence } =
+        hubs.publish(&route, channel.as_deref(), user.as_deref(), kind, &payload).await;
+    Published { recipients, sequence }
+}
+
+/// The frame that clients of tunnels get, if they may.
+fn for_tunnels(
+    budget: &Arc<Budget>,
+    route: &Route,
+    publication: &Publication,
+) -> Result<Bytes, PublishError> {
+    if publication.channel.is_some() {
+        return Err(PublishError::NoChannels { route: publication.route.clone() });
+    }
+    if budget.is_over() {
+        return Err(PublishError::NoMemory);
+    }
+    let frame = encoded(publication.kind, &publication.payload);
+    // Nobody could take it.
+    let most = route.config.policy.delivery.max_lag.bytes;
+    if frame.len() > most {
+        return Err(PublishError::TooLong { setting: "policy.delivery.max_lag.bytes", most: most as u64 });
+    }
+    Ok(Counted::new(frame, budget))
+}
+
+/// Gives `frame` to each tunnel that it is for, and counts those that took it.
+async fn into_tunnels(state: Arc<State>, publication: Publication, frame: Bytes) -> Published {
+    let is_meant = |handle: &Handle| {
+        *handle.about.route.name == *publication.route
+            && publication.user.as_deref().is_none_or(|user| handle.about.user.as_deref() == Some(user))
+    };
+    let mut recipients = 0;
+    for some in state.registry.all().chunks(AT_ONCE) {
+        for handle in some.iter().filter(|handle| is_meant(handle)) {
+            recipients += u64::from(is_taken(handle, &frame, &state.metrics));
+        }
+        // Those who were woken get their turn.
+        tokio::task::yield_now().await;
+    }
+    Published { recipients, sequence: None }
+}
+
+/// What is taken is counted by the connection, when its end is known.
+fn is_taken(handle: &Handle, frame: &Bytes, metrics: &Metrics) -> bool {
+    match handle.inject(frame) {
+        Ok(()) => true,
+        Err(why) => {
+            metrics.on_injection(why);
+            false
+        }
+    }
+}
+
+/// A frame that is in the budget as long as anybody has it.
+struct Counted {
+    frame: Bytes,
+    budget: Arc<Budget>,
+}
+
+impl Counted {
+    fn new(frame: Bytes, budget: &Arc<Budget>) -> Bytes {
+        budget.add(frame.len());
+        Bytes::from_owner(Self { frame, budget: Arc::clone(budget) })
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.frame
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.budget.sub(self.frame.len());
+    }
+}
+
+/// One final frame of a server.
+fn encoded(kind: Kind, payload: &Bytes) -> Bytes {
+    let opcode = match kind {
+        Kind::Text => 1,
+        Kind::Binary => 2,
+    };
+    let mut frame = Vec::with_capacity(payload.len() + 10);
+    frame.push(0x80 | opcode);
+    match payload.len() {
+        len @ 0..126 => frame.push(len as u8),
+        len @ 126..=0xffff => {
+            frame.push(126);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(127);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_in_the_budget_until_the_last_who_has_it_lets_go() {
+        let budget = Arc::new(Budget::new(100));
+        let frame = Counted::new(Bytes::from_static(b"frame"), &budget);
+        let other = frame.clone();
+        drop(frame);
+        assert_eq!((&*other, budget.used()), (&b"frame"[..], 5));
+        drop(other);
+        assert_eq!(budget.used(), 0);
+    }
+}
