@@ -104,8 +104,6 @@ pub(super) struct Route {
     pub(super) config: config::Route,
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) upstream: Arc<Upstream>,
-    /// Whether the upstream is worth asking; `None`: always.
-    pub(super) breaker: Option<Arc<UpstreamBreaker>>,
     pub(super) tunnel: Arc<tunnel::Settings>,
     /// Mode `broadcast`: its channels.
     pub(super) hub: Option<Arc<Hub>>,
@@ -225,7 +223,6 @@ impl Table {
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
                 upstream,
-                breaker,
                 tunnel: Arc::new(tunnel),
                 hub,
                 config: route,
