@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::state::{Route, State};
 use crate::admin::{Channel, Publication, PublishError, Published};
-use crate::broadcast::{self, Hubs};
+use crate::broadcast;
 use crate::config::Mode;
 use crate::frame::Kind;
 use crate::resilience::Budget;
@@ -57,12 +57,7 @@ pub(super) fn channels(state: &State) -> Vec<Channel> {
         epoch: info.epoch,
         sequence: info.sequence,
     };
-    hubs(state).map(|hubs| hubs.channels().into_iter().map(shown).collect()).unwrap_or_default()
-}
-
-/// The feeds of the process.
-fn hubs(_state: &State) -> Option<&Hubs> {
-    None
+    state.hubs.channels().into_iter().map(shown).collect()
 }
 
 /// What is dropped with a request goes on in a task of its own, which is over soon.
@@ -79,9 +74,8 @@ async fn finished(work: impl Future<Output = Published> + Send + 'static) -> Pub
 
 async fn into_logs(state: Arc<State>, publication: Publication) -> Published {
     let Publication { route, channel, user, kind, payload } = publication;
-    let Some(hubs) = hubs(&state) else { return Published::default() };
     let broadcast::Published { recipients, sequence } =
-        hubs.publish(&route, channel.as_deref(), user.as_deref(), kind, &payload).await;
+        state.hubs.publish(&route, channel.as_deref(), user.as_deref(), kind, &payload).await;
     Published { recipients, sequence }
 }
 

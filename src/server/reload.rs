@@ -194,7 +194,7 @@ fn read(work: &Work, state: &State) -> Outcome {
         }
         let mut config = read.clone();
         let fixed = hold(&mut config, began);
-        let table = Table::new(config, Some(&state.table()), &state.metrics, &state.budget)
+        let table = Table::new(config, Some(&state.table()), &state.metrics, &state.budget, &state.hubs)
             .map_err(ConfigErrors::from)?;
         Ok(Next::New { table: Box::new(table), read: Box::new(read), fixed })
     });
