@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Runs outrigger side by side with nginx, HAProxy, Envoy and a raw TCP forwarder, on loopback, and
-# prints a table for each workload and a verdict. How to read the figures: README.md beside this file.
+# Runs outrigger side by side with nginx, HAProxy, Envoy and a raw TCP forwarder, and where one feed goes
+# to many clients with nchan and pushpin, on loopback, and prints a table for each workload and a verdict.
+# How to read the figures: README.md beside this file.
 #
 # usage: bench.sh [options]
 #   -r N, --rounds N       rounds; every round runs every workload through every proxy (default 9)
 #   -o DIR, --out DIR      where configurations, logs and results go (default: bench/target/results/TIME)
-#   -p LIST, --proxies LIST     any of: direct forward nginx haproxy envoy outrigger guarded
-#                          (guarded: outrigger with every layer of admission on; in handshakes alone)
+#   -p LIST, --proxies LIST     any of: direct forward nginx haproxy envoy outrigger guarded bare nchan pushpin
+#                          (guarded: outrigger with every layer of admission on; in handshakes alone.
+#                          bare, nchan and pushpin: in the fan-outs alone, where outrigger broadcasts)
 #   -w LIST, --workloads LIST   any of: echo-64x16 echo-64x1K echo-64x64K echo-1x16 handshakes idle stalled
+#                          fanout-1000x20x256 fanout-100 fanout-5000 fanout-burst fanout-stalled
+#                          (fanout: these five)
 #   --hold SECONDS         how long connections are watched in idle (default 3: the first heartbeat is
 #                          not due yet; 40 sees one on every connection)
 #   --quick                one short round of everything: says whether all of it works, not how fast
@@ -25,8 +29,9 @@ die() {
   exit 2
 }
 
-all_proxies="direct forward nginx haproxy envoy outrigger guarded"
-all_workloads="echo-64x16 echo-64x1K echo-64x64K echo-1x16 handshakes idle stalled"
+all_proxies="direct forward nginx haproxy envoy outrigger guarded bare nchan pushpin"
+fanouts="fanout-1000x20x256 fanout-100 fanout-5000 fanout-burst fanout-stalled"
+all_workloads="echo-64x16 echo-64x1K echo-64x64K echo-1x16 handshakes idle stalled $fanouts"
 rounds='' out='' hold='' proxies=$all_proxies workloads=$all_workloads quick='' build=yes
 while [ $# -gt 0 ]; do
   case $1 in
@@ -50,6 +55,8 @@ done
 for name in $proxies; do
   case " $all_proxies " in *" $name "*) ;; *) die "unknown proxy $name; known: $all_proxies" ;; esac
 done
+workloads=" $workloads "
+workloads=$(xargs <<<"${workloads// fanout / $fanouts }")
 for name in $workloads; do
   case " $all_workloads " in *" $name "*) ;; *) die "unknown workload $name; known: $all_workloads" ;; esac
 done
@@ -114,6 +121,7 @@ finish() {
   trap '' INT TERM
   stop_all
   allow_services_again
+  [ -n "$pushpin_dir" ] && rm -rf "$pushpin_dir"
 }
 trap finish EXIT
 trap 'exit 130' INT
@@ -136,8 +144,8 @@ await_port() { # PORT PID: at most 10 s, as long as the process lives
 measure() { # SUBCOMMAND OPTIONS...: one line of results, or one that says that there is none
   local sub=$1
   shift
-  run timeout 180 taskset -c "$load_cpu" "$bench" "$sub" --url "ws://127.0.0.1:$proxy_port/" \
-    ${proxy_pid:+--proxy-pid "$proxy_pid"} --upstream-pid "$upstream_pid" \
+  run timeout 180 taskset -c "$load_cpu" "$bench" "$sub" --url "ws://127.0.0.1:$proxy_port/$path" \
+    ${proxy_pid:+--proxy-pid "$proxy_pid"} ${upstream_pid:+--upstream-pid "$upstream_pid"} \
     --tag "workload=$workload" --tag "proxy=$proxy" --tag "round=$round" "$@" \
     >"$out/line.json" || return 1
   cat "$out/line.json" >>"$results"
@@ -147,8 +155,45 @@ measure() { # SUBCOMMAND OPTIONS...: one line of results, or one that says that 
   failures=$((failures + 1))
 }
 
+takes_part() { # PROXY WORKLOAD
+  case $1:$2 in
+    # It refuses some of 5,000 subscribers, and takes minutes to fill the buffers of those that stall.
+    pushpin:fanout-5000 | pushpin:fanout-stalled) return 1 ;;
+    outrigger:* | bare:fanout-* | nchan:fanout-* | pushpin:fanout-* | guarded:handshakes) return 0 ;;
+    *:fanout-* | bare:* | nchan:* | pushpin:* | guarded:*) return 1 ;;
+    # Without a proxy there is nothing to be charged for memory.
+    direct:idle | direct:stalled) return 1 ;;
+  esac
+}
+
+# The feed is in the generator: it stamps the messages, and knows how many there were.
+run_fanout() {
+  local path=feed feed=(--feed "127.0.0.1:$upstream_port" --secs "$fanout_secs" --warmup "$warmup")
+  start_proxy || return 1
+  await_port "$proxy_port" "$proxy_pid" || return 1
+  case $proxy in
+    nchan) feed+=(--publish "ws://127.0.0.1:$nchan_port/publish") ;;
+    pushpin)
+      feed+=(--grip "127.0.0.1:$pushpin_publish_port" --connects 300)
+      await_port "$pushpin_publish_port" "$proxy_pid" || return 1
+      ;;
+  esac
+  # The same number of deliveries a second in each.
+  case $workload in
+    fanout-1000x20x256) measure fanout "${feed[@]}" --conns 1000 --rate 20 ;;
+    fanout-100) measure fanout "${feed[@]}" --conns 100 --rate 200 ;;
+    fanout-5000) measure fanout "${feed[@]}" --conns 5000 --rate 4 ;;
+    fanout-burst) measure fanout "${feed[@]}" --conns 1000 --rate 20 --burst 16 ;;
+    fanout-stalled) measure fanout "${feed[@]}" --conns 1000 --rate 20 --stalled 10 ;;
+  esac
+}
+
 run_workload() {
-  local flood=() time=(--secs "$secs" --warmup "$warmup")
+  local path='' flood=() time=(--secs "$secs" --warmup "$warmup")
+  if [[ $workload == fanout-* ]]; then
+    run_fanout
+    return
+  fi
   # 8 MB/s for each client: one that stops reading fills every buffer on its way within 2 s.
   [ "$workload" = stalled ] && flood=(--flood 500 --size 16384)
   taskset -c "$load_cpu" "$bench" upstream --listen "127.0.0.1:$upstream_port" "${flood[@]}" \
@@ -198,12 +243,16 @@ descriptors=$(ulimit -Hn)
 ulimit -n "$descriptors"
 idle_conns=$(((descriptors - 1000) / 2))
 if [ -z "$quick" ]; then
-  secs=5 warmup=1 hold=${hold:-3} after_close=4
+  secs=5 fanout_secs=10 warmup=1 hold=${hold:-3} after_close=4
 else
-  secs=1 warmup=0.2 hold=${hold:-0.5} after_close=2
+  secs=1 fanout_secs=3 warmup=0.2 hold=${hold:-0.5} after_close=2
   [ "$idle_conns" -gt 500 ] && idle_conns=500
 fi
 [ "$idle_conns" -ge 100 ] || die "$descriptors descriptors are too few"
+if [[ " $workloads " == *" fanout-5000 "* && $descriptors -lt 6000 ]]; then
+  echo "warning: going on without fanout-5000: $descriptors descriptors are too few" >&2
+  workloads=$(xargs <<<"${workloads//fanout-5000/}")
+fi
 
 bench=$here/target/release/outrigger-bench
 if [ -n "$build" ]; then
@@ -227,9 +276,7 @@ failures=0
 for round in $(seq "$rounds"); do
   for workload in $workloads; do
     for proxy in $proxies; do
-      # Without a proxy there is nothing to be charged for memory.
-      [[ $proxy == direct && $workload =~ ^(idle|stalled)$ ]] && continue
-      [[ $proxy == guarded && $workload != handshakes ]] && continue
+      takes_part "$proxy" "$workload" || continue
       if ! run_workload; then
         failures=$((failures + 1))
         echo "failed: $workload through $proxy in round $round" >&2

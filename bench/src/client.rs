@@ -12,6 +12,9 @@ use crate::ws::{self, Inbox, Outbox};
 /// Connections from one source address; the next ones come from the next address of 127/8.
 const PER_SOURCE: usize = 5_000;
 
+/// Receive buffer of a client that is soon full.
+const NARROW: usize = 4096;
+
 /// Where to connect, and what to say first.
 #[derive(Clone)]
 pub struct Target {
@@ -59,9 +62,19 @@ pub struct Client {
 impl Client {
     /// `nth` counts the connections of this process so far: it chooses the source address.
     pub fn start(ep: &Epoll, to: &Target, token: usize, nth: usize) -> io::Result<Self> {
+        Self::start_with(ep, to, token, nth, None)
+    }
+
+    fn start_with(
+        ep: &Epoll,
+        to: &Target,
+        token: usize,
+        nth: usize,
+        receive_buffer: Option<usize>,
+    ) -> io::Result<Self> {
         let source = Ipv4Addr::new(127, 0, 0, 2 + (nth / PER_SOURCE % 250) as u8);
         let started = now_ns();
-        let sock = sys::connect(to.addr, source)?;
+        let sock = sys::connect(to.addr, source, receive_buffer)?;
         ep.add(&sock, token, OUT)?;
         let (inbox, out) = Default::default();
         Ok(Self { sock, state: State::Connecting, inbox, out, started, interest: OUT })
@@ -172,12 +185,14 @@ pub struct Opening {
     pub rate: f64,
     /// Handshakes in progress at once, at most.
     pub at_once: usize,
+    /// So many, the last ones, get a receive buffer of [`NARROW`] bytes.
+    pub narrow: usize,
 }
 
 impl Opening {
     /// For workloads that need few connections and do not measure how they came about.
     pub fn few(conns: usize) -> Self {
-        Self { conns, rate: 400.0, at_once: 64 }
+        Self { conns, rate: 400.0, at_once: 64, narrow: 0 }
     }
 }
 
@@ -207,7 +222,8 @@ pub fn open_all(ep: &mut Epoll, to: &Target, how: Opening) -> Opened {
     while done + failures < how.conns && now_ns() < limit {
         let due = ((now_ns() - begin) as f64 / SEC as f64 * how.rate) as usize + 1;
         while started < due.min(how.conns) && started - done - failures < how.at_once {
-            match Client::start(ep, to, clients.len(), started) {
+            let receive_buffer = (started >= how.conns - how.narrow).then_some(NARROW);
+            match Client::start_with(ep, to, clients.len(), started, receive_buffer) {
                 Ok(client) => clients.push(client),
                 Err(_) => failures += 1,
             }

@@ -3,9 +3,12 @@
 //! `bench.sh` starts it, once for each role. Each workload prints one JSON object on one line;
 //! `report` reads a file of such lines.
 
+mod bare;
 mod client;
+mod feed;
 mod forward;
 mod report;
+mod server;
 mod sockets;
 mod sys;
 mod upstream;
@@ -17,7 +20,9 @@ use std::error::Error;
 use std::net::SocketAddrV4;
 
 use clap::{Parser, Subcommand};
+use feed::Way;
 use serde_json::Value;
+use workload::fanout::{self, Fanout};
 use workload::handshakes::{self, Handshakes};
 use workload::idle::{self, Idle};
 use workload::load::{self, Load};
@@ -72,6 +77,17 @@ enum Command {
         listen: SocketAddrV4,
         #[arg(long)]
         to: SocketAddrV4,
+        /// End after this long, whatever happens
+        #[arg(long, default_value_t = 300)]
+        max_secs: u64,
+    },
+    /// Spreads one feed over all clients, one write each: the cost of a broadcast that does nothing else
+    Bare {
+        #[arg(long)]
+        listen: SocketAddrV4,
+        /// The WebSocket server to spread
+        #[arg(long)]
+        feed: SocketAddrV4,
         /// End after this long, whatever happens
         #[arg(long, default_value_t = 300)]
         max_secs: u64,
@@ -131,6 +147,41 @@ enum Command {
         #[arg(long, default_value_t = 1.0)]
         warmup: f64,
     },
+    /// Subscribers of one feed, which is served from here, or published from here
+    Fanout {
+        #[command(flatten)]
+        common: Common,
+        /// The feed's server; with --grip its backend
+        #[arg(long)]
+        feed: SocketAddrV4,
+        /// The proxy is published to on this WebSocket, and --feed not used
+        #[arg(long)]
+        publish: Option<String>,
+        /// The proxy is published to by ZeroMQ at this address, as pushpin has it
+        #[arg(long, conflicts_with = "publish")]
+        grip: Option<SocketAddrV4>,
+        #[arg(long, default_value_t = 1000)]
+        conns: usize,
+        /// New connections per second, at most
+        #[arg(long, default_value_t = 2000.0)]
+        connects: f64,
+        /// Messages per second, on average
+        #[arg(long, default_value_t = 20.0)]
+        rate: f64,
+        /// Messages that are sent back to back
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        burst: u64,
+        /// Payload bytes of a message
+        #[arg(long, default_value_t = 256)]
+        size: usize,
+        #[arg(long, default_value_t = 10.0)]
+        secs: f64,
+        #[arg(long, default_value_t = 1.0)]
+        warmup: f64,
+        /// So many do not read in a second part of the run
+        #[arg(long, default_value_t = 0)]
+        stalled: usize,
+    },
     /// Tables and verdicts from a file of result lines
     Report { file: String },
 }
@@ -143,6 +194,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             upstream::serve(&sys::listen(listen)?, flood, max_secs)?;
         }
         Command::Forward { listen, to, max_secs } => forward::run(sys::listen(listen)?, to, max_secs)?,
+        Command::Bare { listen, feed, max_secs } => bare::run(&sys::listen(listen)?, feed, max_secs)?,
         Command::Report { file } => report::print(&file)?,
         Command::Load { common, conns, size, secs, warmup } => {
             let p = Load { conns, size, secs, warmup };
@@ -159,6 +211,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         Command::Stalled { common, upstream, readers, secs, warmup } => {
             let p = Stalled { readers, secs, warmup, upstream };
             common.tell(stalled::run(&common.target()?, p, common.watch())?)?;
+        }
+        Command::Fanout {
+            common,
+            feed,
+            publish,
+            grip,
+            conns,
+            connects,
+            rate,
+            burst,
+            size,
+            secs,
+            warmup,
+            stalled,
+        } => {
+            let way = match (publish, grip) {
+                (Some(url), _) => Way::Publish(client::target(&url, &[])?),
+                (None, Some(publish)) => Way::Grip { backend: sys::listen(feed)?, publish },
+                (None, None) => Way::Serve(sys::listen(feed)?),
+            };
+            let p = Fanout { conns, connects, rate, burst, size, secs, warmup, stalled };
+            common.tell(fanout::run(&common.target()?, p, way, common.watch())?)?;
         }
     }
     Ok(())

@@ -88,11 +88,15 @@ pub fn listen(addr: SocketAddrV4) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Starts a connect that does not block; `source` widens the range of ports.
-pub fn connect(to: SocketAddrV4, source: Ipv4Addr) -> io::Result<TcpStream> {
+/// Starts a connect that does not block; `source` widens the range of ports. A receive buffer has to be
+/// set before: it decides how large a window is offered.
+pub fn connect(to: SocketAddrV4, source: Ipv4Addr, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     rustix::net::sockopt::set_tcp_nodelay(&fd, true)?;
+    if let Some(bytes) = receive_buffer {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&fd, bytes)?;
+    }
     rustix::net::bind(&fd, &SocketAddrV4::new(source, 0))?;
     match rustix::net::connect(&fd, &to) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(TcpStream::from(fd)),

@@ -1,24 +1,14 @@
 //! What stands behind the proxies: an echo server that can flood its clients instead.
-//!
-//! One thread and one event loop, so that a client that does not read never delays the others: what
-//! its socket does not take waits in a buffer of its own, and a flood leaves it out while that is full.
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 
-use rustix::event::epoll::EventFlags;
+use crate::server::Conns;
+use crate::sys::{Epoll, IN, SEC, now_ns};
+use crate::ws;
 
-use crate::sys::{Epoll, IN, NOTHING, OUT, SEC, now_ns};
-use crate::ws::{self, Inbox, Outbox};
-
-/// Unsent bytes at which an echoed connection is no longer read, and a flood leaves it out.
-const OUT_LIMIT: usize = 1 << 20;
-/// A request head longer than this is no request of ours.
-const HEAD_LIMIT: usize = 64 * 1024;
 /// The listener's place among the tokens.
 const LISTENER: usize = 0;
-
-const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// Messages to every client, whatever it says.
 #[derive(Clone, Copy)]
@@ -33,27 +23,11 @@ pub struct Flood {
 /// 16 hex digits.
 pub const STAMP: usize = 32;
 
-struct Conn {
-    sock: TcpStream,
-    inbox: Inbox,
-    out: Outbox,
-    open: bool,
-    /// Ends as soon as everything is sent.
-    closing: bool,
-    interest: EventFlags,
-}
-
-/// The index is the token; the listener's place stays empty.
-struct Conns {
-    slots: Vec<Option<Conn>>,
-    free: Vec<usize>,
-}
-
 /// Serves until `max_secs` have passed: a server that was forgotten ends by itself.
 pub fn serve(listener: &TcpListener, flood: Option<Flood>, max_secs: u64) -> io::Result<()> {
     let mut ep = Epoll::new()?;
     ep.add(listener, LISTENER, IN)?;
-    let mut conns = Conns { slots: vec![None], free: Vec::new() };
+    let mut conns = Conns::new(LISTENER + 1);
     let mut scratch = vec![0; ws::SCRATCH];
     let mut reply = Vec::new();
     let end = now_ns() + max_secs * SEC;
@@ -62,7 +36,7 @@ pub fn serve(listener: &TcpListener, flood: Option<Flood>, max_secs: u64) -> io:
     while now_ns() < end {
         if now_ns() >= tick {
             if let Some(flood) = flood {
-                conns.send_round(&ep, flood.size, round);
+                conns.send_to_all(&ep, &frame(&message(flood.size, round)));
                 round += 1;
             }
             tick = (tick + period).max(now_ns().saturating_sub(period));
@@ -79,140 +53,19 @@ pub fn serve(listener: &TcpListener, flood: Option<Flood>, max_secs: u64) -> io:
     Ok(())
 }
 
-impl Conns {
-    fn accept(&mut self, ep: &Epoll, listener: &TcpListener) -> io::Result<()> {
-        while let Ok((sock, _)) = listener.accept() {
-            sock.set_nonblocking(true)?;
-            sock.set_nodelay(true)?;
-            let token = self.free.pop().unwrap_or_else(|| {
-                self.slots.push(None);
-                self.slots.len() - 1
-            });
-            ep.add(&sock, token, IN)?;
-            let (inbox, out) = Default::default();
-            self.slots[token] = Some(Conn { sock, inbox, out, open: false, closing: false, interest: IN });
-        }
-        Ok(())
-    }
-
-    fn serve_one(
-        &mut self,
-        ep: &Epoll,
-        token: usize,
-        flags: EventFlags,
-        scratch: &mut [u8],
-        reply: &mut Vec<u8>,
-        echo: bool,
-    ) {
-        let Some(conn) = self.slots[token].as_mut() else { return };
-        reply.clear();
-        let mut alive = true;
-        if flags.contains(OUT) {
-            alive = conn.out.flush(&conn.sock).is_ok();
-        }
-        if alive && flags != OUT {
-            alive = if conn.interest.contains(IN) {
-                conn.receive(scratch, reply, echo).unwrap_or(false)
-            } else {
-                !flags.intersects(!(OUT | IN)) // an error or a hang-up of a connection that is not read
-            };
-        }
-        if alive && !reply.is_empty() {
-            alive = conn.out.send(&conn.sock, reply).is_ok();
-        }
-        if !alive || (conn.closing && conn.out.left.is_empty()) {
-            self.remove(token);
-        } else {
-            conn.update_interest(ep, token);
-        }
-    }
-
-    /// Dropping the connection closes its socket.
-    fn remove(&mut self, token: usize) {
-        self.slots[token] = None;
-        self.free.push(token);
-    }
-
-    /// One message to every open connection that has room for it.
-    fn send_round(&mut self, ep: &Epoll, size: usize, round: u64) {
-        let size = size.max(STAMP);
-        let mut frame = Vec::with_capacity(size + 14);
-        ws::put_head(&mut frame, ws::FIN | ws::TEXT, size, None);
-        frame.extend_from_slice(&ws::hex16(now_ns()));
-        frame.extend_from_slice(&ws::hex16(round));
-        frame.resize(frame.len() + size - STAMP, b'x');
-        for token in 0..self.slots.len() {
-            let Some(conn) = &mut self.slots[token] else { continue };
-            if !conn.open || conn.closing || conn.out.left.len() > OUT_LIMIT {
-                continue;
-            }
-            if conn.out.send(&conn.sock, &frame).is_err() {
-                self.remove(token);
-            } else {
-                conn.update_interest(ep, token);
-            }
-        }
-    }
+/// A message of `size` bytes that says when it was made, and its number.
+pub fn message(size: usize, number: u64) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(size.max(STAMP));
+    payload.extend_from_slice(&ws::hex16(now_ns()));
+    payload.extend_from_slice(&ws::hex16(number));
+    payload.resize(size.max(STAMP), b'x');
+    payload
 }
 
-impl Conn {
-    fn update_interest(&mut self, ep: &Epoll, token: usize) {
-        let full = self.out.left.len() > OUT_LIMIT;
-        let read = if self.closing || full { NOTHING } else { IN };
-        let write = if self.out.left.is_empty() { NOTHING } else { OUT };
-        if self.interest != read | write {
-            self.interest = read | write;
-            ep.set(&self.sock, token, self.interest);
-        }
-    }
-
-    /// Reads once; what is to be answered goes to `reply`. `Ok(false)` at the end of the stream.
-    fn receive(&mut self, scratch: &mut [u8], reply: &mut Vec<u8>, echo: bool) -> io::Result<bool> {
-        let Self { sock, inbox, closing, .. } = self;
-        let mut on_frame = |head: &ws::Head, payload: &[u8]| {
-            let first = match head.opcode() {
-                ws::PING => ws::FIN | ws::PONG,
-                ws::PONG => return,
-                ws::CLOSE => {
-                    *closing = true;
-                    head.first
-                }
-                _ if !echo => return,
-                _ => head.first,
-            };
-            ws::put_head(reply, first, payload.len(), None);
-            let at = reply.len();
-            reply.extend_from_slice(payload);
-            if let Some(mask) = head.mask {
-                ws::xor(&mut reply[at..], mask);
-            }
-        };
-        if self.open {
-            return inbox.read_frames(sock, scratch, on_frame);
-        }
-        let n = match io::Read::read(sock, scratch) {
-            Err(e) if ws::would_block(&e) => return Ok(true),
-            read => read?,
-        };
-        inbox.left.extend_from_slice(&scratch[..n]);
-        let Some(end) = ws::http_head_len(&inbox.left) else {
-            return Ok(n > 0 && inbox.left.len() < HEAD_LIMIT);
-        };
-        let head = String::from_utf8_lossy(&inbox.left[..end]).into_owned();
-        inbox.left.drain(..end);
-        let Some(key) = ws::header(&head, "sec-websocket-key") else {
-            *closing = true;
-            reply.extend_from_slice(BAD_REQUEST);
-            return Ok(true);
-        };
-        self.open = true;
-        let switch = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {}\r\n\r\n",
-            ws::accept_for(key)
-        );
-        self.out.send(sock, switch.as_bytes())?;
-        inbox.parse_left(&mut on_frame);
-        Ok(true)
-    }
+/// The message as a server sends it.
+pub fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(payload.len() + 14);
+    ws::put_head(&mut frame, ws::FIN | ws::TEXT, payload.len(), None);
+    frame.extend_from_slice(payload);
+    frame
 }

@@ -8,6 +8,7 @@
 //!   are its buckets, [`counts`] hands them on to the next configuration).
 //! * [`origin`]: from which page? [`auth`]: by whom?
 //! * [`quota`]: is there room? A slot is held until the connection ends, whatever ends it.
+//! * [`breaker`]: is the upstream worth asking?
 //!
 //! # Invariants
 //! 1. The address comes first: one attacker can neither drain the bucket of all nor drive authentication.
@@ -18,6 +19,7 @@
 //! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
 
 mod auth;
+mod breaker;
 mod counts;
 mod forwarded;
 mod gate;

@@ -63,6 +63,9 @@ pub enum Refused {
     /// Credentials could not be checked.
     #[error("credentials cannot be checked at the moment; try again later")]
     AuthUnavailable,
+    /// `policy.breaker`: the upstream keeps failing and was not asked; when to come back.
+    #[error("the upstream keeps failing and is left alone for a moment; try again later")]
+    Breaker(Duration),
     /// The upstream is to blame.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -217,6 +220,13 @@ impl Refused {
                 Some(SOON),
                 Some(Closing::Rate),
             ),
+            Self::Breaker(wait) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "breaker_open",
+                Outcome::BreakerOpen,
+                Some(*wait),
+                Some(Closing::Rate),
+            ),
             Self::Upstream(error) => match error {
                 UpstreamError::Dial(DialError::Timeout { .. }) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
@@ -351,6 +361,7 @@ mod tests {
             Refused::Unauthorized,
             Refused::Forwarded(Box::new(Response::builder().status(401).body(Bytes::new()).unwrap())),
             Refused::AuthUnavailable,
+            Refused::Breaker(Duration::from_millis(2500)),
             Refused::Upstream(dial.into()),
             Refused::Upstream(late.into()),
             Refused::Upstream(tls.into()),
@@ -378,7 +389,8 @@ mod tests {
                 | Refused::Origin
                 | Refused::Unauthorized
                 | Refused::Forwarded(_)
-                | Refused::AuthUnavailable => {}
+                | Refused::AuthUnavailable
+                | Refused::Breaker(_) => {}
                 Refused::Upstream(error) => match error {
                     UpstreamError::Dial(
                         DialError::Timeout { .. } | DialError::Io { .. } | DialError::Tls { .. },

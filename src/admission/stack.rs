@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use http::Response;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder};
 
 use super::auth::{Authentication, Authenticator};
+use super::breaker::Guarding;
 use super::gate::{Gate, Visit};
 use super::global::Global;
 use super::identity::Identity;
@@ -16,6 +18,7 @@ use super::quota::{Places, Quota};
 use super::rate::Rates;
 use super::refused::Refused;
 use crate::config::{Policy, TrustedProxies};
+use crate::upstream::UpstreamBreaker;
 
 /// What every request of a route passes, ending in its mode.
 pub type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
@@ -33,15 +36,17 @@ pub struct Doors {
     pub places: Arc<Places>,
     /// Who knows who clients are; `None`: nobody asks.
     pub auth: Option<Arc<Authenticator>>,
+    /// Who knows whether the upstream is worth asking for each handshake; `None`: it is asked.
+    pub breaker: Option<Arc<UpstreamBreaker>>,
 }
 
 /// The stack of a route; `mode` is asked last.
-pub fn stack<S, T>(doors: &Doors, mode: S) -> Stack<T, S::Response>
+pub fn stack<S, T, B>(doors: &Doors, mode: S) -> Stack<T, Response<B>>
 where
     T: Send + 'static,
-    S: Service<Visit<T>, Error = Refused> + Clone + Send + Sync + 'static,
+    S: Service<Visit<T>, Response = Response<B>, Error = Refused> + Clone + Send + Sync + 'static,
     S::Future: Send,
-    S::Response: 'static,
+    B: 'static,
 {
     BoxCloneSyncService::new(
         ServiceBuilder::new()
@@ -52,7 +57,7 @@ where
             .layer(Gate::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
             .layer(Gate::new(PerUser(Arc::clone(&doors.rates))))
             .layer(Gate::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
-            // (upstream breaker)
+            .layer(Guarding(doors.breaker.clone()))
             .service(mode),
     )
 }
@@ -74,7 +79,7 @@ mod tests {
     const NEVER_AGAIN: Rate = Rate { per_second: 0.001, burst: 2 };
 
     /// A stack whose mode lets the place go, or keeps it, as the load says.
-    fn open(change: impl FnOnce(&mut Policy)) -> Stack<bool, Option<super::super::Slot>> {
+    fn open(change: impl FnOnce(&mut Policy)) -> Stack<bool, Response<Option<super::super::Slot>>> {
         let mut config = crate::config::Config::default();
         let Some(mut route) = config.routes.pop() else { unreachable!() };
         let policy = Arc::make_mut(&mut route.policy);
@@ -88,10 +93,13 @@ mod tests {
             places: Places::new("r"),
             policy: route.policy,
             auth: None,
+            breaker: None,
         };
         stack(
             &doors,
-            service_fn(|visit: Visit<bool>| async move { Ok(visit.guest.slot.filter(|_| visit.load)) }),
+            service_fn(|visit: Visit<bool>| async move {
+                Ok(Response::new(visit.guest.slot.filter(|_| visit.load)))
+            }),
         )
     }
 
@@ -108,11 +116,12 @@ mod tests {
     }
 
     async fn visit(
-        stack: &Stack<bool, Option<super::super::Slot>>,
+        stack: &Stack<bool, Response<Option<super::super::Slot>>>,
         from: u8,
         user: Option<&str>,
     ) -> Result<Option<super::super::Slot>, Refused> {
-        stack.clone().oneshot(Visit { guest: guest(from, user, Kind::Handshake), load: true }).await
+        let visit = Visit { guest: guest(from, user, Kind::Handshake), load: true };
+        stack.clone().oneshot(visit).await.map(Response::into_body)
     }
 
     fn bucket<T>(result: Result<T, Refused>) -> Bucket {
@@ -174,7 +183,7 @@ mod tests {
             let refused = visit(&stack, 1, Some("https://evil.test")).await;
             assert!(matches!(refused, Err(Refused::Origin)));
             let plain = Visit { guest: guest(1, None, Kind::Plain), load: true };
-            assert!(stack.clone().oneshot(plain).await.unwrap().is_none());
+            assert!(stack.clone().oneshot(plain).await.unwrap().into_body().is_none());
         }
         let _place = visit(&stack, 1, Some("https://app.example.com")).await.unwrap().unwrap();
         assert!(matches!(visit(&stack, 2, None).await, Err(Refused::Capacity(Bound::Route))));

@@ -11,6 +11,7 @@
 //! # Not here
 //! What a change means for connections that are open ([`crate::server`]).
 
+mod cgroup;
 mod de;
 mod emit;
 mod error;

@@ -1,23 +1,59 @@
 //! The breaker of a channel: when many of its clients are tripped at once, only the newest message goes out.
+//!
+//! ```text
+//!             many are tripped                    open_for (jittered)
+//!   closed ─────────────────────▶ open ───────────────────────────────────▶ half-open
+//!     ▲                             ▲                                          │  │
+//!     │                             └────── the next judgement: still many ────┘  │
+//!     └────────────────────────────── the next judgement: not many ───────────────┘
+//! ```
+//!
+//! # Not here
+//! Which messages go out while it is open ([`super::batch`]).
+
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::ChannelBreaker;
+use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
 use crate::telemetry::BreakerStage;
 
 /// Pure. Shared by the tasks of a channel, behind a lock that is taken when a client trips or recovers, and while
-/// it is open once a pass.
+/// it is not closed once a pass.
 #[derive(Debug)]
-pub(super) struct ChannelGuard {}
+pub(super) struct ChannelGuard {
+    breaker: Breaker,
+    /// What the next judgement answers while it is half-open.
+    probe: Option<Ticket>,
+    rules: ChannelBreaker,
+}
 
 impl ChannelGuard {
     /// Closed.
     pub(super) fn new(rules: ChannelBreaker, now: Instant) -> Self {
-        let _ = (rules, now);
-        unimplemented!()
+        let breaker = BreakerRules {
+            // One judgement is enough, so nothing is ever left in the window to be forgotten.
+            window: Duration::from_secs(1),
+            min_calls: 1,
+            failure_ratio: 1.0,
+            open_for: rules.open_for,
+            probes: 1,
+        };
+        Self { breaker: Breaker::new(breaker, now), probe: None, rules }
     }
 
-    /// So many of the clients are tripped now: where that leaves it. `random` is 0 to 1.
+    /// Where the last judgement left it.
+    pub(super) fn stage(&self) -> BreakerStage {
+        match self.breaker.state() {
+            BreakerState::Closed => BreakerStage::Closed,
+            BreakerState::HalfOpen => BreakerStage::HalfOpen,
+            BreakerState::Open => BreakerStage::Open,
+        }
+    }
+
+    /// So many of the clients are tripped now: where that leaves it. `random` is 0 to 1. Open turns half-open
+    /// here, for what is sent until the next judgement, which decides.
     pub(super) fn judge(
         &mut self,
         tripped: usize,
@@ -25,7 +61,29 @@ impl ChannelGuard {
         random: f64,
         now: Instant,
     ) -> BreakerStage {
-        let _ = (tripped, clients, random, now);
-        unimplemented!()
+        let are_many = self.are_many(tripped, clients);
+        let (ticket, outcome) = match self.breaker.state() {
+            BreakerState::Closed if !are_many => return BreakerStage::Closed,
+            BreakerState::Closed => (self.breaker.allow(now).ok(), CallOutcome::Failure),
+            BreakerState::Open => {
+                self.probe = self.breaker.allow(now).ok();
+                return self.stage();
+            }
+            BreakerState::HalfOpen if are_many => (self.probe.take(), CallOutcome::Failure),
+            BreakerState::HalfOpen => (self.probe.take(), CallOutcome::Success),
+        };
+        if let Some(ticket) = ticket {
+            self.breaker.report(ticket, outcome, random, now);
+        }
+        self.stage()
+    }
+
+    fn are_many(&self, tripped: usize, clients: usize) -> bool {
+        tripped > 0
+            && clients >= self.rules.min_clients as usize
+            && tripped as f64 >= self.rules.tripped_ratio * clients as f64
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,32 +1,162 @@
-//! The clients of one feed.
+//! The clients of one feed, spread over a few tasks.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::task::unconstrained;
+use tokio::time::Instant;
+
+use super::channel_guard::ChannelGuard;
+use super::closing::Farewell;
+use super::shard::{Door, Shard};
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
 use crate::log::Log;
-use crate::telemetry::Reason;
+use crate::telemetry::{BreakerStage, By, Reason};
 
-/// All clients of one feed, spread over a few tasks.
+/// A further task takes its part only when those that are there have so many clients each: to wake it costs as much as
+/// a delivery.
+const WORTH_A_SHARD: usize = 64;
+
+/// What the tasks of one feed share.
 #[derive(Debug)]
-pub struct Fanout {}
+pub(super) struct Crew {
+    pub(super) settings: Arc<Settings>,
+    pub(super) from_clients: FromClients,
+    clients: AtomicUsize,
+    tripped: AtomicUsize,
+    /// Whether the channel's breaker lets through the newest message only.
+    is_shedding: AtomicBool,
+    guard: Mutex<(ChannelGuard, BreakerStage)>,
+}
+
+impl Crew {
+    pub(super) fn on_client(&self, is_new: bool) {
+        count(&self.clients, is_new);
+    }
+
+    /// A client was tripped, or is not any more.
+    pub(super) fn on_tripped(&self, is_tripped: bool, now: Instant) {
+        count(&self.tripped, is_tripped);
+        self.judge(now);
+    }
+
+    /// Whether only the newest message is to go out.
+    pub(super) fn is_shedding(&self, now: Instant) -> bool {
+        self.is_shedding.load(Relaxed) && {
+            self.judge(now);
+            self.is_shedding.load(Relaxed)
+        }
+    }
+
+    fn judge(&self, now: Instant) {
+        let mut guard = lock(&self.guard);
+        let (guard, told) = &mut *guard;
+        let stage = guard.judge(self.tripped.load(Relaxed), self.clients.load(Relaxed), fastrand::f64(), now);
+        if stage != *told {
+            self.settings.channels.on_transition(Some(*told), Some(stage));
+            *told = stage;
+            self.is_shedding.store(stage != BreakerStage::Closed, Relaxed);
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        let (_, told) = *lock(&self.guard);
+        self.settings.channels.on_transition(Some(told), None);
+    }
+}
+
+fn count(counter: &AtomicUsize, is_more: bool) {
+    if is_more {
+        counter.fetch_add(1, Relaxed);
+    } else {
+        counter.fetch_sub(1, Relaxed);
+    }
+}
+
+/// All clients of one feed.
+#[derive(Debug)]
+pub struct Fanout {
+    log: Arc<Log>,
+    crew: Arc<Crew>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    doors: Vec<Arc<Door>>,
+    closed: Option<Arc<Farewell>>,
+}
 
 impl Fanout {
     /// No client yet. Needs a runtime from the first client on.
     pub fn new(log: Arc<Log>, from_clients: FromClients, settings: Arc<Settings>) -> Arc<Self> {
-        let _ = (log, from_clients, settings);
-        unimplemented!()
+        let guard = ChannelGuard::new(settings.policy.delivery.channel_breaker, Instant::now());
+        settings.channels.on_transition(None, Some(BreakerStage::Closed));
+        let crew = Crew {
+            settings,
+            from_clients,
+            clients: AtomicUsize::new(0),
+            tripped: AtomicUsize::new(0),
+            is_shedding: AtomicBool::new(false),
+            guard: Mutex::new((guard, BreakerStage::Closed)),
+        };
+        Arc::new(Self { log, crew: Arc::new(crew), inner: Mutex::default() })
+    }
+
+    /// What its tasks share.
+    #[cfg(test)]
+    pub(super) fn crew(&self) -> &Arc<Crew> {
+        &self.crew
     }
 
     /// Takes a client in: from here on it gets what the log has for it (`history.on_join`).
     pub fn join(&self, arrival: Arrival) {
-        let _ = arrival;
-        unimplemented!()
+        let cursor = self.log.join(self.crew.settings.policy.history.on_join);
+        self.crew.on_client(true);
+        let mut inner = lock(&self.inner);
+        let least = inner.doors.iter().min_by_key(|door| door.clients());
+        let has_room = least.is_some_and(|door| door.clients() < WORTH_A_SHARD);
+        let door = match least {
+            Some(door) if has_room || inner.doors.len() >= self.crew.settings.shards.max(1) => {
+                Arc::clone(door)
+            }
+            _ => {
+                let door = Door::new(inner.closed.clone());
+                tokio::spawn(unconstrained(Shard::new(
+                    Arc::clone(&door),
+                    Arc::clone(&self.crew),
+                    self.log.reader(),
+                )));
+                inner.doors.push(Arc::clone(&door));
+                door
+            }
+        };
+        door.join(arrival, cursor);
     }
 
     /// Closes every client there is, after what it is still to get. Who comes later is closed as well.
-    pub fn close(&self, cause: Reason, code: CloseCode, reason: &str) {
-        let _ = (cause, code, reason);
-        unimplemented!()
+    pub fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
+        let farewell = Arc::new(Farewell::of_feed(cause, by, code, reason));
+        let mut inner = lock(&self.inner);
+        for door in &inner.doors {
+            door.close(&farewell);
+        }
+        inner.closed = Some(farewell);
     }
+}
+
+impl Drop for Fanout {
+    fn drop(&mut self) {
+        for door in &lock(&self.inner).doors {
+            door.shut();
+        }
+    }
+}
+
+/// What is under these locks is changed in single steps: a panic elsewhere cannot leave it half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

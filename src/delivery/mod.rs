@@ -1,12 +1,29 @@
 //! From a log to its clients: each has a cursor, and nobody waits for anybody else.
 //!
+//! * [`fanout`]: all clients of a feed; [`shard`]: one task that serves a part of them.
+//! * [`subscriber`]: one client; [`wire`]: its way out, [`ear`] and [`hearing`]: what it says, [`pulse`]: its
+//!   heartbeat and receipts, [`timing`]: its clocks, [`closing`]: its end, [`trouble`]: its breaker.
+//! * [`batch`]: what goes out together; [`guard`], [`channel_guard`]: breakers, pure.
+//! * [`ready`], [`agenda`]: who was woken, and who is due.
+//!
 //! # Not here
 //! Where the messages come from ([`crate::broadcast`]); the log itself ([`crate::log`]).
 
+mod agenda;
 mod batch;
 mod channel_guard;
+mod closing;
+mod ear;
 mod fanout;
 mod guard;
+mod hearing;
+mod pulse;
+mod ready;
+mod shard;
+mod subscriber;
+mod timing;
+mod trouble;
+mod wire;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -65,3 +82,6 @@ pub struct Arrival {
     /// Its place in the registry.
     pub live: Live,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,24 @@
 //! Puts the frames of one direction together to whole messages, for links that end here.
 //!
+//! # Invariants
+//! 1. Any way of cutting a stream into calls tells the same (property test).
+//! 2. A message that is whole and unmasked in what is pushed is told in place. Any other is put together in a
+//!    buffer that grows with what has come, not with what was announced, and that is let go with its last
+//!    byte: between messages no memory is kept.
+//! 3. Limits are held against headers: nothing is kept of a message that is too large, and what is inflated
+//!    stops at the limit.
+//!
 //! # Not here
-//! Streaming without assembly ([`super::Scanner`]).
+//! Streaming without assembly ([`super::Scanner`]); which frame may follow which (`rules`, for both).
 
 use super::CloseCode;
-use super::header::Fault;
-use super::scanner::Rules;
+use super::control::{MAX_CONTROL_PAYLOAD, apply_mask};
+use super::deflate;
+use super::header::{Fault, Header, Opcode};
+use super::rules::{Extensions, Order, Rules};
+
+/// The longest frame that is told whole without being a message: a masked control frame.
+const MAX_CONTROL: usize = 2 + 4 + MAX_CONTROL_PAYLOAD;
 
 /// What a data message is (RFC 6455 §5.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,27 +45,203 @@ pub enum Heard<'a> {
 /// The state of one direction.
 #[derive(Debug)]
 pub struct Assembler {
-    rules: Rules,
+    order: Order,
+    /// The beginning of a header or of a control frame; less than [`MAX_CONTROL`].
+    held: Vec<u8>,
+    /// Payload of the present message that came before, unmasked.
+    body: Vec<u8>,
+    /// The data frame whose payload comes.
+    frame: Option<Frame>,
+    /// What the present message is, and whether it is compressed: its first frame said so.
+    kind: Kind,
+    is_compressed: bool,
+    has_ended: bool,
+}
+
+/// The present data frame.
+#[derive(Debug)]
+struct Frame {
+    /// Payload bytes that have not come yet.
+    left: u64,
+    /// Turned so that it begins with the next byte's key.
+    mask: Option<[u8; 4]>,
+    ends_message: bool,
 }
 
 impl Assembler {
-    /// At the first byte after the handshake. With [`super::Extensions::Deflate`] messages may be compressed
-    /// without context takeover; `max_message` bounds them inflated, too.
-    pub fn new(rules: Rules) -> Self {
-        Self { rules }
+    /// At the first byte after the handshake. With [`Extensions::Deflate`] messages may be compressed
+    /// without context takeover; `max_message` bounds them inflated, too. Nobody here could read what an
+    /// unknown extension makes of a frame: it counts as none.
+    pub fn new(mut rules: Rules) -> Self {
+        if rules.extensions == Extensions::Unknown {
+            rules.extensions = Extensions::None;
+        }
+        Self {
+            order: Order::new(rules),
+            held: Vec::new(),
+            body: Vec::new(),
+            frame: None,
+            kind: Kind::Binary,
+            is_compressed: false,
+            has_ended: false,
+        }
     }
 
-    /// Takes what came, and tells `on` each thing that is whole. After a Close or a fault nothing more is told.
+    /// Takes what came, and tells `on` each thing that is whole. After a Close or a fault nothing more is told:
+    /// the rest is ignored, and so is all that may still be pushed.
     ///
     /// # Errors
     /// What RFC 6455 forbids, or a bound that was exceeded. What came whole before it was told.
-    pub fn push(&mut self, bytes: &[u8], on: impl FnMut(Heard<'_>)) -> Result<(), Fault> {
-        let _ = (&self.rules, bytes, on);
-        unimplemented!()
+    pub fn push(&mut self, bytes: &[u8], mut on: impl FnMut(Heard<'_>)) -> Result<(), Fault> {
+        let mut rest = bytes;
+        while !self.has_ended {
+            let told = match &mut self.frame {
+                Some(_) => self.take(&mut rest, &mut on),
+                None => self.begin(&mut rest, &mut on),
+            };
+            match told {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(fault) => {
+                    self.end();
+                    return Err(fault);
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// Bytes that are kept until a message is whole.
+    /// Memory that is kept until a message, or the beginning of a frame, is whole.
     pub fn held(&self) -> usize {
-        unimplemented!()
+        self.held.capacity() + self.body.capacity()
+    }
+
+    /// Reads the next header, and a control frame as a whole. False: more has to come first.
+    fn begin(&mut self, rest: &mut &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<bool, Fault> {
+        let held = self.held.len();
+        let mut joined = [0; MAX_CONTROL];
+        let front = if held == 0 {
+            *rest
+        } else {
+            let fits = rest.len().min(MAX_CONTROL - held);
+            joined[..held].copy_from_slice(&self.held);
+            joined[held..held + fits].copy_from_slice(&rest[..fits]);
+            &joined[..held + fits]
+        };
+        let Some(header) = self.order.read_header(front)? else { return Ok(self.hold(rest)) };
+        if !header.opcode.is_control() {
+            *rest = &rest[header.size - held..];
+            self.held = Vec::new();
+            self.enter(&header);
+            return Ok(true);
+        }
+        let end = header.size + header.payload as usize;
+        let Some(payload) = front.get(header.size..end) else { return Ok(self.hold(rest)) };
+        let mut plain = [0; MAX_CONTROL_PAYLOAD];
+        let plain = &mut plain[..payload.len()];
+        plain.copy_from_slice(payload);
+        if let Some(mask) = header.mask {
+            apply_mask(plain, mask);
+        }
+        *rest = &rest[end - held..];
+        self.held = Vec::new();
+        match header.opcode {
+            Opcode::Ping => on(Heard::Ping(plain)),
+            Opcode::Pong => on(Heard::Pong(plain)),
+            Opcode::Close => {
+                self.end();
+                on(Heard::Close(CloseCode::from_payload(plain), plain));
+            }
+            // No rule lets them through.
+            Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
+            Opcode::ReservedData(_) | Opcode::ReservedControl(_) => {}
+        }
+        Ok(true)
+    }
+
+    fn hold(&mut self, rest: &mut &[u8]) -> bool {
+        self.held.extend_from_slice(rest);
+        false
+    }
+
+    /// Takes a data frame's header into the state.
+    fn enter(&mut self, header: &Header) {
+        match header.opcode {
+            Opcode::Text => self.kind = Kind::Text,
+            Opcode::Binary => self.kind = Kind::Binary,
+            _ => {}
+        }
+        if !self.order.is_inside_message() {
+            // RSV1, where it is allowed.
+            self.is_compressed = header.rsv != 0;
+        }
+        self.order.enter(header);
+        self.frame = Some(Frame { left: header.payload, mask: header.mask, ends_message: header.fin });
+    }
+
+    /// Takes payload. False: more of it has to come.
+    fn take(&mut self, rest: &mut &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<bool, Fault> {
+        let Some(frame) = &mut self.frame else { return Ok(true) };
+        let here = usize::try_from(frame.left).map_or(rest.len(), |left| left.min(rest.len()));
+        let (came, after) = rest.split_at(here);
+        *rest = after;
+        frame.left -= here as u64;
+        let (is_whole, ends_message) = (frame.left == 0, frame.ends_message);
+        if is_whole && ends_message && frame.mask.is_none() && self.body.is_empty() {
+            self.frame = None;
+            self.tell(came, on)?;
+            return Ok(true);
+        }
+        make_room(&mut self.body, here, frame.left);
+        let start = self.body.len();
+        self.body.extend_from_slice(came);
+        if let Some(mask) = &mut frame.mask {
+            apply_mask(&mut self.body[start..], *mask);
+            mask.rotate_left(here % 4);
+        }
+        if is_whole {
+            self.frame = None;
+            if ends_message {
+                let body = std::mem::take(&mut self.body);
+                self.tell(&body, on)?;
+            }
+        }
+        Ok(is_whole)
+    }
+
+    /// A message is whole.
+    fn tell(&self, payload: &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<(), Fault> {
+        let mut inflated = Vec::new();
+        let message = if self.is_compressed {
+            deflate::inflate(payload, self.order.rules().max_message, &mut inflated)?;
+            &inflated
+        } else {
+            payload
+        };
+        if self.kind == Kind::Text && std::str::from_utf8(message).is_err() {
+            return Err(Fault::InvalidUtf8);
+        }
+        on(Heard::Message(self.kind, message));
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.has_ended = true;
+        self.frame = None;
+        self.held = Vec::new();
+        self.body = Vec::new();
     }
 }
+
+/// Room for `more`, and for as much again as has come by then, if `left` bytes will still follow: whoever
+/// announces much and sends little takes up little.
+fn make_room(body: &mut Vec<u8>, more: usize, left: u64) {
+    let needed = body.len() + more;
+    if needed > body.capacity() {
+        let ahead = usize::try_from(left).map_or(needed, |left| left.min(needed));
+        body.reserve_exact(more + ahead);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ impl CloseCode {
     pub const GOING_AWAY: Self = Self(1001);
     /// The peer broke the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// What a message holds is not what it says it is.
+    pub const INVALID_DATA: Self = Self(1007);
     /// A frame or message above its limit.
     pub const TOO_LARGE: Self = Self(1009);
 
@@ -19,6 +21,15 @@ impl CloseCode {
         match payload {
             [high, low, ..] => Self(u16::from_be_bytes([*high, *low])),
             _ => Self::NONE,
+        }
+    }
+
+    /// What a Close with this code is answered with: the same, unless it may not stand in a Close frame
+    /// (RFC 6455 §7.4).
+    pub fn answer(self) -> Self {
+        match self.0 {
+            1000..=1003 | 1005 | 1007..=1014 | 3000..=4999 => self,
+            _ => Self::PROTOCOL_ERROR,
         }
     }
 }
@@ -62,6 +73,16 @@ mod tests {
         for (payload, code, label) in cases {
             let found = CloseCode::from_payload(payload);
             assert_eq!((found.0, code_label(found)), (code, label), "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_close_is_answered_with_its_code_unless_that_may_not_be_sent() {
+        let cases = [(1000, 1000), (1005, 1005), (1006, 1002), (1015, 1002), (1004, 1002), (999, 1002)];
+        for (said, answered) in
+            cases.into_iter().chain([(1014, 1014), (3000, 3000), (4999, 4999), (5000, 1002)])
+        {
+            assert_eq!(CloseCode(said).answer().0, answered, "{said}");
         }
     }
 }

@@ -9,7 +9,7 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 const MAX_FRAME: usize = 2 + 4 + MAX_CONTROL_PAYLOAD;
 
 /// One short frame, ready to be written. Lives on the stack.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct ControlFrame {
     bytes: [u8; MAX_FRAME],
     len: u8,
@@ -37,8 +37,11 @@ impl ControlFrame {
         Self { bytes, len: end as u8 }
     }
 
-    /// A Close frame; the reason is cut at a character so that it fits.
+    /// A Close frame; the reason is cut at a character so that it fits. [`CloseCode::NONE`] makes an empty one.
     pub fn close(code: CloseCode, reason: &str, mask: Option<[u8; 4]>) -> Self {
+        if code == CloseCode::NONE {
+            return Self::new(Opcode::Close, &[], mask);
+        }
         let mut payload = [0; MAX_CONTROL_PAYLOAD];
         payload[..2].copy_from_slice(&code.0.to_be_bytes());
         let reason = &reason[..reason.floor_char_boundary(MAX_CONTROL_PAYLOAD - 2)];
@@ -52,9 +55,16 @@ impl ControlFrame {
     }
 }
 
-/// Masks or unmasks (RFC 6455 §5.3); for the short payloads of control frames.
+/// Masks or unmasks (RFC 6455 §5.3), sixteen bytes at a time.
 pub(super) fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
-    for (byte, key) in payload.iter_mut().zip(mask.iter().cycle()) {
+    let mask: [u8; 16] = std::array::from_fn(|i| mask[i % 4]);
+    let (wide, rest) = payload.as_chunks_mut::<16>();
+    for bytes in wide {
+        for (byte, key) in bytes.iter_mut().zip(mask) {
+            *byte ^= key;
+        }
+    }
+    for (byte, key) in rest.iter_mut().zip(mask) {
         *byte ^= key;
     }
 }
@@ -71,6 +81,21 @@ mod tests {
         assert_eq!(masked.as_bytes(), b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
         let close = ControlFrame::close(CloseCode(1012), "bye", None);
         assert_eq!(close.as_bytes(), b"\x88\x05\x03\xf4bye");
+        let empty = ControlFrame::close(CloseCode::NONE, "unsaid", None);
+        assert_eq!(empty.as_bytes(), b"\x88\x00", "1005 is never sent");
+    }
+
+    #[test]
+    fn a_mask_goes_over_any_length() {
+        let mask = [0x37, 0xfa, 0x21, 0x3d];
+        for len in [0, 1, 3, 4, 15, 16, 17, 31, 32, 125, 1000] {
+            let plain: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let expected: Vec<u8> =
+                plain.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+            let mut masked = plain.clone();
+            apply_mask(&mut masked, mask);
+            assert_eq!(masked, expected, "{len}");
+        }
     }
 
     #[test]

@@ -1,23 +1,115 @@
 //! Whole data frames, ready for the wire.
+//!
+//! # Not here
+//! Compressed ones ([`super::deflate`]); control frames ([`super::ControlFrame`]).
 
 use bytes::Bytes;
 
 use super::assembler::Kind;
+use super::control::apply_mask;
+use super::header::{Header, Opcode};
+
+/// The longest header that a server sends.
+const MAX_HEADER: usize = 10;
+
+/// FIN.
+const LAST: u8 = 0x80;
+
+/// RSV1: the message is compressed (RFC 7692 §6).
+pub(super) const COMPRESSED: u8 = 0x40;
 
 /// One final frame of a server: header and payload in one piece.
 pub fn message(kind: Kind, payload: &[u8]) -> Bytes {
-    let _ = (kind, payload);
-    unimplemented!()
+    frame(kind, 0, payload, None)
 }
 
 /// One final frame of a client.
 pub fn masked_message(kind: Kind, payload: &[u8], mask: [u8; 4]) -> Bytes {
-    let _ = (kind, payload, mask);
-    unimplemented!()
+    frame(kind, 0, payload, Some(mask))
 }
 
 /// The payload of what [`message`] made.
 pub fn payload_of(frame: &Bytes) -> Bytes {
-    let _ = frame;
-    unimplemented!()
+    match Header::parse(frame) {
+        Ok(Some(header)) => frame.slice(header.size..),
+        // None that was made here.
+        Ok(None) | Err(_) => Bytes::new(),
+    }
+}
+
+/// One final frame; `rsv` are its reserved bits in their place.
+pub(super) fn frame(kind: Kind, rsv: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Bytes {
+    let opcode = match kind {
+        Kind::Text => Opcode::Text,
+        Kind::Binary => Opcode::Binary,
+    };
+    let mut header = [0; MAX_HEADER];
+    header[0] = LAST | rsv | opcode.bits();
+    let size = match payload.len() {
+        len @ 0..126 => {
+            header[1] = len as u8;
+            2
+        }
+        len @ 126..=0xffff => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+            4
+        }
+        len => {
+            header[1] = 127;
+            header[2..].copy_from_slice(&(len as u64).to_be_bytes());
+            MAX_HEADER
+        }
+    };
+    // To the byte: what is kept in a log owns no room that nobody needs.
+    let mut bytes = Vec::with_capacity(size + mask.map_or(0, |mask| mask.len()) + payload.len());
+    bytes.extend_from_slice(&header[..size]);
+    if let Some(mask) = mask {
+        bytes[1] |= 0x80;
+        bytes.extend_from_slice(&mask);
+    }
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    if let Some(mask) = mask {
+        apply_mask(&mut bytes[start..], mask);
+    }
+    bytes.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_encoded_as_the_rfc_shows_them() {
+        assert_eq!(message(Kind::Text, b"Hello"), &b"\x81\x05Hello"[..]);
+        let masked = masked_message(Kind::Text, b"Hello", [0x37, 0xfa, 0x21, 0x3d]);
+        assert_eq!(masked, &b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"[..]);
+        assert_eq!(message(Kind::Binary, &[7; 256])[..4], [0x82, 126, 1, 0]);
+        assert_eq!(message(Kind::Binary, &[7; 65536])[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn lengths_take_their_shortest_form_and_payloads_come_back() {
+        for len in [0, 1, 125, 126, 127, 0xffff, 0x1_0000, 200_000] {
+            let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let frame = message(Kind::Binary, &payload);
+            let header = Header::parse(&frame).unwrap().unwrap();
+            assert_eq!((header.payload, header.fin, header.mask), (len, true, None));
+            assert_eq!(payload_of(&frame), payload);
+            let mask = [1, 2, 3, 4];
+            let masked = masked_message(Kind::Binary, &payload, mask);
+            let header = Header::parse(&masked).unwrap().unwrap();
+            assert_eq!((header.payload, header.mask), (len, Some(mask)));
+        }
+    }
+
+    #[test]
+    fn a_payload_is_no_copy_and_what_is_no_frame_has_none() {
+        let frame = message(Kind::Text, b"a message");
+        assert_eq!(payload_of(&frame).as_ptr(), frame[2..].as_ptr());
+        for odd in [&b""[..], b"\x81", b"\x82\x7e\x00", b"\x09\x7f"] {
+            assert_eq!(payload_of(&Bytes::from_static(odd)), "");
+        }
+    }
 }

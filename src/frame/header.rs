@@ -97,6 +97,12 @@ pub enum Fault {
         /// The setting.
         limit: u64,
     },
+    /// RFC 6455 §8.1: a text that is none.
+    #[error("text that is not UTF-8")]
+    InvalidUtf8,
+    /// RFC 7692 §7.2.2: what says that it is compressed cannot be inflated.
+    #[error("compressed message that is not valid deflate")]
+    InvalidDeflate,
 }
 
 impl Fault {
@@ -104,6 +110,7 @@ impl Fault {
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => CloseCode::TOO_LARGE,
+            Self::InvalidUtf8 | Self::InvalidDeflate => CloseCode::INVALID_DATA,
             Self::ReservedOpcode(_)
             | Self::ReservedBits
             | Self::FragmentedControl

@@ -1,7 +1,10 @@
 //! RFC 6455 frames, pure: bytes in, decisions out.
 //!
 //! A tunnel reads frame *headers* and nothing else; [`Scanner`] walks them in place, in the buffer the
-//! bytes were read into, and says how many of these bytes may go on.
+//! bytes were read into, and says how many of these bytes may go on. A link that ends here reads whole
+//! messages; [`Assembler`] puts them together. Both hold each header against the same rules (`rules`).
+//!
+//! [`encode`] and [`deflate`] make frames of messages, [`ControlFrame`] makes the short ones.
 //!
 //! # Not here
 //! Sockets, clocks, buffers that outlive a call ([`crate::tunnel`]); the HTTP handshake
@@ -14,6 +17,7 @@ mod control;
 pub mod deflate;
 pub mod encode;
 mod header;
+mod rules;
 mod scanner;
 
 pub use accept::accept_for;
@@ -21,4 +25,5 @@ pub use assembler::{Assembler, Heard, Kind};
 pub use close::{CloseCode, code_label};
 pub use control::{ControlFrame, MAX_CONTROL_PAYLOAD};
 pub use header::{Fault, Header, Opcode};
-pub use scanner::{Edge, Extensions, MAX_HELD, Outcome, Rules, Scanned, Scanner, Sender, Verdict, Whole};
+pub use rules::{Extensions, Rules, Sender};
+pub use scanner::{Edge, MAX_HELD, Outcome, Scanned, Scanner, Verdict, Whole};

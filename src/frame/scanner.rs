@@ -16,45 +16,10 @@ use std::ops::Range;
 
 use super::control::{MAX_CONTROL_PAYLOAD, apply_mask};
 use super::header::{Fault, Header, Opcode};
+use super::rules::{Order, Rules};
 
 /// The longest beginning of a frame that is ever held back: one byte less than a masked control frame.
 pub const MAX_HELD: usize = 2 + 4 + MAX_CONTROL_PAYLOAD - 1;
-
-/// Whose frames these are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// They must be masked.
-    Client,
-    /// They must not be.
-    Server,
-}
-
-/// What the handshake negotiated, as far as headers go (RFC 6455 §9).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Extensions {
-    /// None: reserved bits and opcodes are faults.
-    #[default]
-    None,
-    /// permessage-deflate alone: RSV1 on the first frame of a message (RFC 7692 §6).
-    Deflate,
-    /// Something else: it may define any reserved bit and opcode.
-    Unknown,
-}
-
-/// What holds for one direction.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// Whose frames.
-    pub sender: Sender,
-    /// What was negotiated.
-    pub extensions: Extensions,
-    /// Most payload bytes in one frame.
-    pub max_frame: u64,
-    /// Most payload bytes in all frames of one message, as they are on the wire.
-    pub max_message: u64,
-    /// Whether final text frames of at most 125 bytes are shown to the caller (JSON heartbeat).
-    pub show_text: bool,
-}
 
 /// A frame that is shown whole.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,26 +82,24 @@ pub struct Scanned {
 /// The state of one direction: where in a frame and in a message it stands.
 #[derive(Debug)]
 pub struct Scanner {
-    rules: Rules,
+    order: Order,
     /// Payload bytes of the present frame that have not come yet.
     payload_left: u64,
     /// Whether the present frame ends a message.
     ends_message: bool,
-    /// Payload bytes so far of a fragmented message that is not finished.
-    open_message: Option<u64>,
 }
 
 impl Scanner {
     /// At the first byte after the handshake.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, payload_left: 0, ends_message: false, open_message: None }
+        Self { order: Order::new(rules), payload_left: 0, ends_message: false }
     }
 
     /// What may be put between what was forwarded so far and what comes next.
     pub fn edge(&self) -> Edge {
-        match (self.payload_left, self.open_message) {
-            (0, None) => Edge::Message,
-            (0, Some(_)) => Edge::Frame,
+        match (self.payload_left, self.order.is_inside_message()) {
+            (0, false) => Edge::Message,
+            (0, true) => Edge::Frame,
             (_, _) => Edge::Inside,
         }
     }
@@ -175,7 +138,7 @@ impl Scanner {
             if messages >= most {
                 break Outcome::Enough;
             }
-            let header = match self.read_header(&buf[at..]) {
+            let header = match self.order.read_header(&buf[at..]) {
                 Ok(Some(header)) => header,
                 Ok(None) => break Outcome::Open,
                 Err(fault) => break Outcome::Faulty(fault),
@@ -214,56 +177,9 @@ impl Scanner {
         Scanned { forward, edge, held: at..buf.len(), messages, outcome }
     }
 
-    /// Reads the next header and holds it against the rules, the earliest byte first.
-    fn read_header(&self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
-        if let Some(second) = bytes.get(1) {
-            match (self.rules.sender, second & 0x80 != 0) {
-                (Sender::Client, false) => return Err(Fault::Unmasked),
-                (Sender::Server, true) => return Err(Fault::Masked),
-                (Sender::Client, true) | (Sender::Server, false) => {}
-            }
-        }
-        let Some(header) = Header::parse(bytes)? else { return Ok(None) };
-        let is_unknown = self.rules.extensions == Extensions::Unknown;
-        if let Opcode::ReservedData(bits) | Opcode::ReservedControl(bits) = header.opcode
-            && !is_unknown
-        {
-            return Err(Fault::ReservedOpcode(bits));
-        }
-        let allowed = match self.rules.extensions {
-            Extensions::None => 0,
-            Extensions::Deflate if matches!(header.opcode, Opcode::Text | Opcode::Binary) => 0b100,
-            Extensions::Deflate => 0,
-            Extensions::Unknown => 0b111,
-        };
-        if header.rsv & !allowed != 0 {
-            return Err(Fault::ReservedBits);
-        }
-        if !header.opcode.is_control() {
-            self.check_data(&header)?;
-        }
-        Ok(Some(header))
-    }
-
-    fn check_data(&self, header: &Header) -> Result<(), Fault> {
-        let before = match (header.opcode, self.open_message) {
-            (Opcode::Continuation, None) => return Err(Fault::UnexpectedContinuation),
-            (Opcode::Continuation, Some(before)) => before,
-            (_, Some(_)) => return Err(Fault::ExpectedContinuation),
-            (_, None) => 0,
-        };
-        if header.payload > self.rules.max_frame {
-            return Err(Fault::FrameTooLarge { limit: self.rules.max_frame });
-        }
-        if before.saturating_add(header.payload) > self.rules.max_message {
-            return Err(Fault::MessageTooLarge { limit: self.rules.max_message });
-        }
-        Ok(())
-    }
-
     fn is_shown(&self, header: &Header) -> bool {
         header.opcode.is_control()
-            || self.rules.show_text
+            || self.order.rules().show_text
                 && header.opcode == Opcode::Text
                 && header.fin
                 && header.payload <= MAX_CONTROL_PAYLOAD as u64
@@ -273,11 +189,7 @@ impl Scanner {
     fn enter(&mut self, header: &Header) {
         self.payload_left = header.payload;
         self.ends_message = header.fin;
-        self.open_message = if header.fin {
-            None
-        } else {
-            Some(self.open_message.unwrap_or(0).saturating_add(header.payload))
-        };
+        self.order.enter(header);
     }
 }
 

@@ -1,33 +1,135 @@
 //! All logs under one bound (`memory.max_buffered`).
+//!
+//! # Invariants
+//! 1. Never two locks of logs at once, and none while the list of logs is locked: logs may be appended to, and
+//!    dropped, while room is made.
+//! 2. Making room is worth it: a sixteenth of the bound at a time, and where there is nothing left to let go it is
+//!    not tried again for every message.
 
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
+use tokio::time::Instant;
+
+use super::Log;
+use super::memory::{Forget, Weight};
 use crate::resilience::Budget;
 use crate::telemetry::Metrics;
+
+/// So much below the bound (a part of it) is made free, so that the next message does not ask again; and so much
+/// has to change before it is tried again in vain.
+const SLACK: usize = 16;
 
 /// Every log of the process.
 #[derive(Debug)]
 pub struct Logs {
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
+    logs: Mutex<List>,
+    /// Held by whoever makes room; what was in use after the last time that it did not suffice.
+    in_vain: Mutex<Option<usize>>,
+}
+
+#[derive(Debug)]
+struct List {
+    logs: Vec<Weak<Log>>,
+    /// At this length those that are gone are looked for.
+    sweep_at: usize,
 }
 
 impl Logs {
     /// None yet. What logs hold is taken from `budget`, which others share.
     pub fn new(budget: Arc<Budget>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { budget, metrics })
+        let list = List { logs: Vec::new(), sweep_at: 16 };
+        Arc::new(Self { budget, metrics, logs: Mutex::new(list), in_vain: Mutex::new(None) })
     }
 
     /// Makes room if the budget is exceeded, in this order: messages that are not critical and that no reader is
     /// to read any more, the longest log first; then the oldest messages of the log whose readers are furthest
-    /// behind.
+    /// behind; critical ones last of all. The newest message of each log stays.
+    ///
+    /// Does nothing while another thread is at it, and while it would be in vain: others use the same budget.
     pub fn relieve(&self) {
-        let _ = (&self.budget, &self.metrics);
-        unimplemented!()
+        if !self.budget.is_over() {
+            return;
+        }
+        let mut in_vain = match self.in_vain.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(held)) => held.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let slack = self.budget.limit() / SLACK;
+        if in_vain.is_some_and(|used| self.budget.used().abs_diff(used) < slack) {
+            return;
+        }
+        let steps: [(Forget, fn(&Weight) -> u64); 3] = [
+            (Forget::Read, |weight| weight.held as u64),
+            (Forget::Unread, |weight| weight.behind),
+            (Forget::Critical, |weight| weight.critical as u64),
+        ];
+        for (what, rank) in steps {
+            if self.take(what, rank, slack) {
+                *in_vain = None;
+                return;
+            }
+        }
+        *in_vain = Some(self.budget.used());
     }
 
     /// Forgets what is older than `history.age`, in every log. To be called now and then.
     pub fn expire(&self) {
-        unimplemented!()
+        let now = Instant::now();
+        for log in self.all() {
+            log.expire(now);
+        }
+    }
+
+    /// Takes from one log after the other, the first by `rank` first, until there is room. Answers whether there
+    /// is.
+    fn take(&self, what: Forget, rank: fn(&Weight) -> u64, slack: usize) -> bool {
+        let mut logs: Vec<_> = self.all().into_iter().map(|log| (rank(&log.weight()), log)).collect();
+        logs.sort_by_key(|(rank, _)| Reverse(*rank));
+        for (_, log) in logs {
+            let excess = self.excess(slack);
+            if excess == 0 {
+                return true;
+            }
+            log.forget(what, excess);
+        }
+        self.excess(slack) == 0
+    }
+
+    fn excess(&self, slack: usize) -> usize {
+        self.budget.used().saturating_sub(self.budget.limit().saturating_sub(slack))
+    }
+
+    fn all(&self) -> Vec<Arc<Log>> {
+        self.list().logs.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn add(&self, log: &Arc<Log>) {
+        let mut list = self.list();
+        if list.logs.len() >= list.sweep_at {
+            list.logs.retain(|log| log.strong_count() > 0);
+            list.sweep_at = list.logs.len().max(8) * 2;
+        }
+        list.logs.push(Arc::downgrade(log));
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.list().logs.len()
+    }
+
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,22 @@
 //! A log in memory: two rings behind one lock, the newest messages and the critical ones.
+//!
+//! This is the head of every log: who writes waits for nothing but this lock. Logs on disk or in Redis are to follow
+//! it as any client does, each with a [`Reader`] of its own.
+//!
+//! # Invariants
+//! 1. No other lock is taken while the rings are locked, and none of two logs at once.
+//! 2. Readers are woken when the rings are unlocked again and the head has moved: whoever registers its waker first
+//!    and then reads misses nothing.
+//! 3. What the rings hold is in the budget and in the gauges, until the log is dropped: whoever still has it can
+//!    read it after its writer is gone.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use tokio::time::Instant;
+
+use super::rings::{Freed, Rings};
 use super::{Behind, Cursor, Draft, Entry, Logs, Progress};
 use crate::config::{History, OnJoin};
 
@@ -16,19 +30,38 @@ pub struct Writer {
 #[derive(Debug)]
 pub struct Log {
     epoch: u64,
+    logs: Arc<Logs>,
+    /// That of the rings, for those who want no more.
+    head: AtomicU64,
+    rings: Mutex<Rings>,
+    readers: Mutex<Vec<Arc<Seat>>>,
 }
 
 /// A place from which readers read: it wakes its task when there is more, and says how far they are.
 #[derive(Debug)]
 pub struct Reader {
     log: Arc<Log>,
+    seat: Arc<Seat>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    at: AtomicU64,
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Log {
     /// An empty log of a new epoch.
     pub fn new(history: &History, logs: &Arc<Logs>) -> Writer {
-        let _ = (history, logs);
-        unimplemented!()
+        let log = Arc::new(Self {
+            epoch: fastrand::u64(..),
+            logs: logs.clone(),
+            head: AtomicU64::new(0),
+            rings: Mutex::new(Rings::new(history)),
+            readers: Mutex::new(Vec::new()),
+        });
+        logs.add(&log);
+        Writer { log }
     }
 
     /// Random; another epoch, other numbers.
@@ -38,23 +71,28 @@ impl Log {
 
     /// The newest sequence number; 0: there is none. Takes no lock.
     pub fn head(&self) -> u64 {
-        unimplemented!()
+        self.head.load(Ordering::Acquire)
     }
 
     /// Where one begins who joins now.
     pub fn join(&self, on_join: OnJoin) -> Cursor {
-        let _ = on_join;
-        unimplemented!()
+        self.rings().join(on_join)
     }
 
     /// Where one goes on who is to begin with the next message, and still wants the critical ones since `cursor`.
+    /// What it leaves out is no [`Progress::missed`] later: [`Log::skipped`] tells.
     pub fn skip_to_latest(&self, cursor: Cursor) -> Cursor {
-        let _ = cursor;
-        unimplemented!()
+        self.rings().skip_to_latest(cursor)
     }
 
-    /// Reads up to `most` messages and about `bytes` bytes from `cursor` on (one message at least), none newer
-    /// than `until`.
+    /// Messages that `from` was to read, or had missed already, and that one never gets who goes on at `to`
+    /// instead. Critical messages that are still kept are none of them.
+    pub fn skipped(&self, from: Cursor, to: Cursor) -> u64 {
+        self.rings().skipped(from, to)
+    }
+
+    /// Reads up to `most` messages and about `bytes` bytes of frames from `cursor` on (one message at least), none
+    /// newer than `until`.
     pub fn read(
         &self,
         cursor: Cursor,
@@ -63,20 +101,107 @@ impl Log {
         bytes: usize,
         into: &mut Vec<Arc<Entry>>,
     ) -> Progress {
-        let _ = (cursor, until, most, bytes, into);
-        unimplemented!()
+        self.rings().read(cursor, until, most, bytes, into)
     }
 
-    /// How far `cursor` is behind the newest message.
+    /// How far `cursor` is behind the newest message. Messages that are gone count as messages; of their bytes it
+    /// is only known that there are at least those of the newest one.
     pub fn behind(&self, cursor: Cursor) -> Behind {
-        let _ = cursor;
-        unimplemented!()
+        self.rings().behind(cursor)
     }
 
-    /// A place to read from.
+    /// A place to read from. It holds nothing back until it says where it is ([`Reader::at`]).
     pub fn reader(self: &Arc<Self>) -> Reader {
-        unimplemented!()
+        let seat = Arc::new(Seat { at: AtomicU64::new(u64::MAX), waker: Mutex::new(None) });
+        lock(&self.readers).push(seat.clone());
+        Reader { log: self.clone(), seat }
     }
+
+    /// Lets go what is too old.
+    pub(super) fn expire(&self, now: Instant) {
+        let freed = self.rings().expire(now);
+        self.give_back(&freed);
+    }
+
+    /// What it holds, and how far the slowest reader is behind, in bytes.
+    pub(super) fn weight(&self) -> Weight {
+        let slowest = self.slowest();
+        let rings = self.rings();
+        let behind = rings.behind(Cursor { next: slowest, all_from: slowest }).bytes;
+        Weight { held: rings.held(), critical: rings.critical_held(), behind }
+    }
+
+    /// Makes room for `excess` bytes, if it can, of what `what` allows. Answers how much it made.
+    pub(super) fn forget(&self, what: Forget, excess: usize) -> usize {
+        let slowest = self.slowest();
+        let freed = {
+            let mut rings = self.rings();
+            match what {
+                Forget::Read => rings.forget_before(slowest, slowest, excess),
+                Forget::Unread => rings.forget_before(u64::MAX, slowest, excess),
+                Forget::Critical => rings.forget_critical(slowest, excess),
+            }
+        };
+        self.give_back(&freed);
+        freed.bytes
+    }
+
+    /// The oldest message that a reader is still to read; without a reader there is none.
+    fn slowest(&self) -> u64 {
+        let readers = lock(&self.readers);
+        readers.iter().map(|seat| seat.at.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)
+    }
+
+    fn give_back(&self, freed: &Freed) {
+        let metrics = self.logs.metrics();
+        let mut messages = 0;
+        for (reason, n) in freed.messages() {
+            metrics.on_trimmed(reason, n);
+            messages += n;
+        }
+        self.release(messages, freed.bytes);
+    }
+
+    fn release(&self, messages: u64, bytes: usize) {
+        if messages == 0 {
+            return;
+        }
+        self.logs.budget().sub(bytes);
+        self.logs.metrics().history_messages.sub(messages as i64);
+        self.logs.metrics().history_bytes.sub(bytes as i64);
+    }
+
+    fn rings(&self) -> MutexGuard<'_, Rings> {
+        lock(&self.rings)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let rings = self.rings.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (messages, bytes) = (rings.len() as u64, rings.held());
+        self.release(messages, bytes);
+    }
+}
+
+/// What the bound of the process takes from a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forget {
+    /// What every reader has read; not critical messages.
+    Read,
+    /// All but the newest message and critical ones.
+    Unread,
+    /// Critical messages, but not the newest message.
+    Critical,
+}
+
+/// What a log holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weight {
+    pub(super) held: usize,
+    pub(super) critical: usize,
+    /// Bytes that the slowest reader is still to read.
+    pub(super) behind: u64,
 }
 
 impl Writer {
@@ -85,10 +210,37 @@ impl Writer {
         &self.log
     }
 
-    /// Adds a message, wakes the readers, and answers its sequence number.
+    /// Adds a message and answers its sequence number. The readers hear of it with [`Writer::wake`].
     pub fn append(&mut self, draft: Draft) -> u64 {
-        let _ = draft;
-        unimplemented!()
+        let log = &*self.log;
+        let (metrics, budget) = (log.logs.metrics(), log.logs.budget());
+        let now = Instant::now();
+        let (sequence, freed, is_over) = {
+            let mut rings = log.rings();
+            let (entry, freed) = rings.append(draft, now);
+            // Before anybody else can let it go and give it back.
+            let size = entry.size();
+            let is_over = budget.add(size);
+            metrics.history_messages.inc();
+            metrics.history_bytes.add(size as i64);
+            log.head.store(entry.sequence, Ordering::Release);
+            (entry.sequence, freed, is_over)
+        };
+        log.give_back(&freed);
+        // It may have made the room that it needs itself.
+        if is_over && budget.is_over() {
+            log.logs.relieve();
+        }
+        sequence
+    }
+
+    /// Wakes the readers: once for all messages that came together, so that these leave together.
+    pub fn wake(&self) {
+        for seat in lock(&self.log.readers).iter() {
+            if let Some(waker) = &*lock(&seat.waker) {
+                waker.wake_by_ref();
+            }
+        }
     }
 }
 
@@ -100,13 +252,31 @@ impl Reader {
 
     /// Has `waker` woken by each new message from now on.
     pub fn wake_with(&self, waker: &Waker) {
-        let _ = waker;
-        unimplemented!()
+        let mut held = lock(&self.seat.waker);
+        if held.as_ref().is_some_and(|held| held.will_wake(waker)) {
+            return;
+        }
+        let old = held.replace(waker.clone());
+        drop(held);
+        // The last waker of a task may take the task with it, and that this reader's lock.
+        drop(old);
     }
 
-    /// None of its clients reads what is older than `next` (a cursor's) any more.
+    /// None of its clients reads what is older than `next` any more: the least of their [`Cursor::all_from`], as
+    /// critical messages are kept apart (the least [`Cursor::next`] holds more than it needs to); `u64::MAX`
+    /// without clients.
     pub fn at(&self, next: u64) {
-        let _ = next;
-        unimplemented!()
+        self.seat.at.store(next, Ordering::Relaxed);
     }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        lock(&self.log.readers).retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+    }
+}
+
+/// What is behind these locks is whole after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! The log: what an upstream said, in order, each message once, encoded once. Every way out is a [`Cursor`].
 //!
-//! * [`memory`]: the log in memory, and who writes it; [`Logs`]: all of them under one bound.
+//! * [`rings`]: what is kept, and what a cursor reads of it (pure); [`memory`]: the same behind a lock, with its
+//!   writer and its readers; [`Logs`]: all of them under one bound.
 //! * [`rules`]: which messages a setting means.
 //!
 //! # Invariants
@@ -13,6 +14,7 @@
 
 mod logs;
 mod memory;
+mod rings;
 pub mod rules;
 
 use std::sync::Arc;
@@ -45,7 +47,7 @@ pub struct Entry {
     pub sequence: u64,
     /// When it came.
     pub at: Instant,
-    /// Bytes of all entries before it.
+    /// Bytes of the frames of all entries before it.
     pub offset: u64,
     /// What was written.
     pub message: Draft,
@@ -58,7 +60,8 @@ impl Entry {
     }
 }
 
-/// A reader's place: what it reads next.
+/// A reader's place: what it reads next. In what a log answers `all_from` is never below `next`, so that readers at
+/// the same place have equal cursors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     /// The next sequence number.
@@ -87,3 +90,6 @@ pub struct Progress {
     /// Whether there is more to read.
     pub has_more: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod fetch;
 pub mod http2;
 mod peer;
 pub mod proxy_protocol;
+pub mod scratch;
 mod socket;
 mod stream;
 pub mod tls;

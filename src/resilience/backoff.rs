@@ -1,5 +1,12 @@
 //! How long to wait before the next try: exponential, with full jitter, so that whoever lost the same server at
 //! the same moment does not come back at the same moment.
+//!
+//! # Invariants
+//! 1. A wait is never above `min(cap, base × factor^n)` after `n` waits, and never below a tenth of `base`: full
+//!    jitter alone would let an unlucky link try again at once, many times in a row.
+//! 2. Tries that succeed for a moment do not make the waits short again: only `reset_after` of life does.
+//! 3. Giving up counts from the moment at which the upstream was lost, whatever was tried since: a link that came
+//!    up, and did not stay so for `reset_after`, does not set the clock back.
 
 use std::time::Duration;
 
@@ -7,27 +14,55 @@ use tokio::time::Instant;
 
 use crate::config::Redial;
 
+/// The part of `base` that every wait lasts at least.
+const FLOOR: f64 = 0.1;
+
 /// The waits of one link.
 #[derive(Debug)]
 pub struct Backoff {
     rules: Redial,
+    /// Waits since the last reset.
+    waits: u32,
+    /// Since when there is no upstream that stays.
+    lost_at: Option<Instant>,
+    up_at: Option<Instant>,
 }
 
 impl Backoff {
     /// No try has failed.
     pub fn new(rules: Redial) -> Self {
-        Self { rules }
+        Self { rules, waits: 0, lost_at: None, up_at: None }
     }
 
     /// The link was lost, or a try failed, now: how long to wait. `random` is 0 to 1. `None`: given up.
     pub fn next(&mut self, random: f64, now: Instant) -> Option<Duration> {
-        let _ = (&self.rules, random, now);
-        unimplemented!()
+        let lived = self.up_at.take().map(|up_at| now.saturating_duration_since(up_at));
+        if lived.is_some_and(|lived| lived >= self.rules.reset_after) {
+            self.waits = 0;
+            self.lost_at = None;
+        }
+        let lost_at = *self.lost_at.get_or_insert(now);
+        if self.rules.give_up.is_some_and(|give_up| now.saturating_duration_since(lost_at) >= give_up) {
+            return None;
+        }
+        let wait = self.ceiling().mul_f64(random.clamp(0.0, 1.0));
+        self.waits = self.waits.saturating_add(1);
+        Some(wait.max(self.rules.base.mul_f64(FLOOR)))
     }
 
     /// The link is up. The waits begin anew only if it stays so for `reset_after`.
     pub fn on_up(&mut self, now: Instant) {
-        let _ = now;
-        unimplemented!()
+        self.up_at = Some(now);
+    }
+
+    /// The longest the next wait may be.
+    fn ceiling(&self) -> Duration {
+        let Redial { base, factor, cap, .. } = self.rules;
+        let seconds = base.as_secs_f64() * factor.powf(f64::from(self.waits));
+        // After many waits it is infinite.
+        if seconds < cap.as_secs_f64() { Duration::from_secs_f64(seconds) } else { cap }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,11 +15,15 @@
 //! What a ping looks like (a frame or a JSON text): the driver's business. In JSON there is no payload,
 //! and [`Heartbeat::on_pong`] is told the newest.
 
+mod json;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config;
+
+pub use json::{JSON_PING, is_json_pong};
 
 /// Length of the payload of our pings: a nonce for the connection, and the ping's number.
 pub const PING_PAYLOAD: usize = 12;

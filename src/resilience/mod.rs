@@ -14,5 +14,5 @@ pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
 pub use bucket::Bucket;
 pub use budget::Budget;
-pub use heartbeat::{Act, Heartbeat, PING_PAYLOAD, PongKind};
+pub use heartbeat::{Act, Heartbeat, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
 pub use spread::spread_evenly;

@@ -4,6 +4,7 @@
 //! # Invariants
 //! 1. A table never changes once it is made: whoever holds one sees one configuration, not two halves.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::resilience::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{CertificateKind, Metrics, Registry, RouteMetrics};
 use crate::tunnel;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamBreaker};
 
 /// What lives as long as the process.
 #[derive(Debug)]
@@ -64,7 +65,12 @@ pub(super) struct Table {
     upstreams: Carried<Arc<config::Upstream>, Arc<Upstream>>,
     /// Those of equal settings are one, with one set of keys.
     authenticators: Carried<config::Auth, Arc<Authenticator>>,
+    /// Those of equal settings go on: a reload does not have a server that fails asked again.
+    breakers: Carried<BreakerKey, Arc<UpstreamBreaker>>,
 }
+
+/// What a breaker hangs on: the route, what it asks, and how.
+type BreakerKey = (String, Arc<config::Upstream>, config::Breaker);
 
 /// Something that settings name cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +95,8 @@ pub(super) struct Route {
     pub(super) config: config::Route,
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) upstream: Arc<Upstream>,
+    /// Whether the upstream is worth asking; `None`: always.
+    pub(super) breaker: Option<Arc<UpstreamBreaker>>,
     pub(super) tunnel: Arc<tunnel::Settings>,
     /// What a request passes on its way to the upstream.
     pub(super) stack: Stack<Load, http::Response<AnswerBody>>,
@@ -154,6 +162,7 @@ impl Table {
         let mut authenticators = Carried::after(previous.map(|previous| &previous.authenticators));
         let trusted = Arc::new(config.trusted_proxies);
         let mut upstreams = Carried::after(previous.map(|previous| &previous.upstreams));
+        let mut breakers = Carried::after(previous.map(|previous| &previous.breakers));
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
             let settings = &route.upstream;
@@ -165,6 +174,7 @@ impl Table {
                 upstream_heartbeat: route.upstream.heartbeat,
                 budget: Arc::clone(budget),
             };
+            let breaker = breaker(&route, &mut breakers, metrics);
             let auth = route.policy.auth.as_ref();
             let doors = Doors {
                 trusted: Arc::clone(&trusted),
@@ -174,10 +184,12 @@ impl Table {
                 auth: auth
                     .map(|auth| authenticators.part(auth, || Authenticator::new(auth, metrics).map(Arc::new)))
                     .transpose()?,
+                breaker: breaker.clone().filter(|_| route.mode == config::Mode::Tunnel),
             };
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
                 upstream,
+                breaker,
                 tunnel: Arc::new(tunnel),
                 config: route,
                 stack: admission::stack(&doors, Mode),
@@ -186,6 +198,7 @@ impl Table {
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
         upstreams.settle();
         authenticators.settle();
+        breakers.settle();
         Ok(Self {
             listen: config.listen,
             drain: config.drain,
@@ -197,6 +210,7 @@ impl Table {
             upstreams,
             counts,
             authenticators,
+            breakers,
         })
     }
 
@@ -208,4 +222,17 @@ impl Table {
         let shown = self.upstreams.parts().filter_map(|upstream| upstream.certificate_expiry()).min();
         metrics.set_certificate_expiry(CertificateKind::UpstreamClient, shown);
     }
+}
+
+/// The breaker of a route, if it has one.
+fn breaker(
+    route: &config::Route,
+    known: &mut Carried<BreakerKey, Arc<UpstreamBreaker>>,
+    metrics: &Metrics,
+) -> Option<Arc<UpstreamBreaker>> {
+    let settings = route.policy.breaker.as_ref()?;
+    let key = (route.name.clone(), Arc::clone(&route.upstream), settings.clone());
+    let make = || Ok::<_, Infallible>(UpstreamBreaker::new(settings, &route.upstream, &route.name, metrics));
+    let Ok(breaker) = known.part(&key, make);
+    Some(breaker)
 }

@@ -53,6 +53,8 @@ labels! {
         TooLarge = "too_large",
         /// The client did not read.
         SlowConsumer = "slow_consumer",
+        /// The client of a feed said something that it may not.
+        UplinkRefused = "uplink_refused",
         /// The upstream did not read.
         SlowUpstream = "slow_upstream",
         /// `max_lifetime`.

@@ -85,6 +85,7 @@ pub struct Handle {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     discarded: AtomicU64,
+    acknowledged: AtomicU64,
     buffered: AtomicU64,
     has_mail: AtomicBool,
     mailbox: Mutex<Mailbox>,
@@ -188,6 +189,11 @@ impl Handle {
         add(&self.discarded, bytes as u64);
     }
 
+    /// Counts messages that the client's WebSocket stack has answered a later ping for.
+    pub fn on_acknowledged(&self, messages: u64) {
+        add(&self.acknowledged, messages);
+    }
+
     /// Tells how much is held for sockets that do not take it.
     pub fn set_buffered(&self, bytes: usize) {
         self.buffered.store(bytes as u64, Relaxed);
@@ -270,6 +276,7 @@ impl Registry {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
             buffered: AtomicU64::new(0),
             has_mail: AtomicBool::new(false),
             mailbox: Mutex::default(),
@@ -393,6 +400,7 @@ impl Registry {
                 duration_ms = duration.as_millis() as u64,
                 messages_in = totals.messages_in,
                 messages_out = totals.messages_out,
+                acknowledged = Some(handle.acknowledged.load(Relaxed)).filter(|messages| *messages > 0),
                 bytes_in = totals.bytes_in,
                 bytes_out = totals.bytes_out,
                 discarded_bytes = (totals.discarded > 0).then_some(totals.discarded),

@@ -85,6 +85,8 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
         Reason::SlowConsumer => {
             (Close(words(codes.slow_consumer, "slow consumer")), Close(away("slow consumer")))
         }
+        // Only feeds refuse what clients say.
+        Reason::UplinkRefused => (Close(words(1008, "uplink refused")), Close(away("uplink refused"))),
         Reason::Lifetime => {
             let words = Words { code: said, reason: "maximum lifetime reached" };
             (Close(words), AfterPeer { words: away("maximum lifetime reached"), instead: true })

@@ -4,7 +4,7 @@
 //! have ended:
 //!
 //! * [`relay`]: the future; reads one side, lets the scanner walk, writes the other.
-//! * [`link`]: one hop; [`egress`]: what its socket did not take; [`scratch`]: the buffer of the thread.
+//! * [`link`]: one hop; [`egress`]: what its socket did not take.
 //! * [`pulse`]: heartbeats, put between frames.
 //! * [`inject`]: messages of an operator, put between messages.
 //! * [`timing`]: every clock of a connection behind one timer.
@@ -20,7 +20,6 @@ mod inject;
 mod link;
 mod pulse;
 mod relay;
-mod scratch;
 mod timing;
 
 use std::any::Any;
@@ -30,13 +29,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
-use crate::frame::{Extensions, MAX_HELD};
+use crate::frame::Extensions;
 use crate::net::Hop;
 use crate::resilience::Budget;
 use crate::telemetry::Live;
-
-/// Room in front of what is read for what was held before; see [`crate::frame::MAX_HELD`].
-const HELD_ROOM: usize = MAX_HELD;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]

@@ -10,11 +10,8 @@ use tokio::time::Instant;
 use super::link::Link;
 use crate::config::{self, HeartbeatMode};
 use crate::frame::{Edge, Opcode, Verdict};
-use crate::resilience::{Act, Heartbeat, PING_PAYLOAD, PongKind};
+use crate::resilience::{Act, Heartbeat, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
 use crate::telemetry::Metrics;
-
-/// What the JSON form says (the client's answer is `{"type":"pong"}`).
-const JSON_PING: &[u8] = br#"{"type":"heartbeat"}"#;
 
 /// One link's heartbeat.
 #[derive(Debug)]
@@ -134,42 +131,6 @@ fn judge(kind: &PongKind, metrics: &Metrics) -> Verdict {
                 metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
             }
             Verdict::Drop
-        }
-    }
-}
-
-/// `{"type":"pong"}` with any white space, and nothing else in it: an application's own message of that
-/// type would have more to say.
-fn is_json_pong(payload: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Pong<'a> {
-        r#type: &'a str,
-    }
-    // Most texts are not even close: spare them the parser.
-    payload.first().is_some_and(|first| matches!(first, b'{' | b' ' | b'\n' | b'\r' | b'\t'))
-        && serde_json::from_slice::<Pong<'_>>(payload).is_ok_and(|pong| pong.r#type == "pong")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_heartbeats_own_answer_is_a_json_pong() {
-        for pong in [r#"{"type":"pong"}"#, r#" { "type" : "pong" } "#, "{\n\"type\":\"pong\"\n}"] {
-            assert!(is_json_pong(pong.as_bytes()), "{pong}");
-        }
-        for other in [
-            "",
-            "pong",
-            r#"{"type":"ping"}"#,
-            r#"{"type":"pong","id":1}"#,
-            r#"["pong"]"#,
-            r#"{"type":1}"#,
-            "{",
-        ] {
-            assert!(!is_json_pong(other.as_bytes()), "{other}");
         }
     }
 }

@@ -25,10 +25,11 @@ use tokio::time::{Instant, Sleep};
 use super::closing::Ending;
 use super::link::{Link, Reading, Writing};
 use super::pulse::Pulse;
-use super::{HELD_ROOM, Settings, Terms, scratch};
+use super::{Settings, Terms};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
 use crate::net::Hop;
+use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::Bucket;
 use crate::telemetry::{Injection, Live, Reason};
 

@@ -4,6 +4,7 @@
 //! What is answered to a client when this fails ([`crate::server`]); what happens to frames
 //! ([`crate::tunnel`]).
 
+mod breaker;
 mod dial;
 pub mod headers;
 mod http;
@@ -19,6 +20,7 @@ use crate::net::tls::TlsError;
 use crate::telemetry::{Metrics, UpstreamErrorKind};
 
 pub use self::http::Requested;
+pub use breaker::{Permit, UpstreamBreaker};
 pub use dial::{DialError, Dialer};
 pub use uplink::{Uplink, UplinkEnd, UplinkRules};
 pub use verify::BadUpgrade;

@@ -73,6 +73,37 @@ const TABLES: &[(&str, &[Column])] = &[
             alone("generator_cpu_pct", "generator CPU %"),
         ],
     ),
+    // Before its prefix.
+    (
+        "fanout-stalled",
+        &[
+            alone("p99_without_us", "others' p99 µs without"),
+            alone("p99_with_us", "with"),
+            alone("p99_beyond_a_tenth_us", "with − 1.1 × without"),
+            alone("cpu_us_per_delivery", "CPU µs/delivery without"),
+            paired("cpu_us_with", "with"),
+            alone("stalled_cut", "stalled ones cut"),
+            alone("pss_after_kb", "PSS KiB without"),
+            alone("pss_stalled_kb", "with"),
+            alone("missed", "messages missed"),
+            alone("generator_cpu_pct", "generator CPU %"),
+        ],
+    ),
+    (
+        "fanout",
+        &[
+            paired("cpu_us_per_delivery", "CPU µs/delivery"),
+            alone("p50_us", "p50 µs"),
+            paired("p99_us", "p99 µs"),
+            alone("max_us", "max µs"),
+            alone("delivered", "delivered"),
+            paired("pss_bytes_per_subscriber", "PSS bytes/subscriber"),
+            alone("feed_links", "links to the feed"),
+            alone("proxy_cpu_pct", "proxy CPU %"),
+            alone("proxy_waited_pct", "it waited %"),
+            alone("generator_cpu_pct", "generator CPU %"),
+        ],
+    ),
     (
         "stalled",
         &[

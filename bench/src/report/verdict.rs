@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::stats::{self, Summary};
+use super::stats::{self, Series, Summary};
 use super::{OURS, Results, number, spread};
 
 /// The peers among which the best of a round is looked for.
@@ -16,6 +16,8 @@ enum Rule {
     To(&'static str, f64),
     /// Median of what this variant of ours takes more, round by round.
     Adds(&'static str, f64),
+    /// Median of our figure divided, round by round, by our own of this workload: at most so far from 1.
+    Flat(&'static str, f64),
     /// Median of our figure.
     AtMost(f64),
     /// Our worst round.
@@ -35,6 +37,9 @@ const fn target(workload: &'static str, key: &'static str, what: &'static str, r
     Target { workload, key, what, rule }
 }
 
+/// The fan-out that the others are held against.
+const FANOUT: &str = "fanout-1000x20x256";
+
 /// In the order of the table.
 const TARGETS: &[Target] = &[
     target("echo-64x16", "cpu_us_per_message", "CPU per message", Rule::ToBest(1.05)),
@@ -49,6 +54,21 @@ const TARGETS: &[Target] = &[
     target("stalled", "stalled_cost_kb", "KiB for a client that does not read", Rule::NeverAbove(1536.0)),
     target("stalled", "p99_with_to_without", "the others' p99, with ÷ without it", Rule::AtMost(1.25)),
     target("stalled", "missed_with", "messages the others missed", Rule::NeverAbove(0.0)),
+    target(FANOUT, "cpu_us_per_delivery", "CPU per delivery", Rule::To("nchan", 1.05)),
+    target(FANOUT, "cpu_us_per_delivery", "CPU µs per delivery", Rule::AtMost(6.5)),
+    target(FANOUT, "p99_us", "p99 of a delivery", Rule::To("nchan", 1.0)),
+    target(FANOUT, "pss_bytes_per_subscriber", "PSS bytes per idle subscriber", Rule::AtMost(2048.0)),
+    target(FANOUT, "feed_links", "connections to the server", Rule::NeverAbove(1.0)),
+    target("fanout-100", "cpu_us_per_delivery", "CPU per delivery, flat", Rule::Flat(FANOUT, 0.15)),
+    target("fanout-5000", "cpu_us_per_delivery", "CPU per delivery, flat", Rule::Flat(FANOUT, 0.15)),
+    target(
+        "fanout-stalled",
+        "p99_beyond_a_tenth_us",
+        "µs of p99 that stalled ones cost",
+        Rule::AtMost(1000.0),
+    ),
+    // In all of its run: of those that read, nobody may miss one.
+    target("fanout-stalled", "missed", "messages the others missed", Rule::NeverAbove(0.0)),
 ];
 
 struct Outcome {
@@ -106,6 +126,15 @@ fn outcome(results: &Results, target: &Target) -> Option<Outcome> {
         Rule::Adds(variant, limit) => {
             (stats::differences(&series(variant), &ours), format!("≤ {} µs", number(limit)))
         }
+        Rule::Flat(workload, by) => {
+            let to_there =
+                |proxy, here: &Series| stats::ratios(here, &results.series(workload, proxy, target.key));
+            // The kernel's own work for a socket that is not in the caches grows too.
+            if let Some(yardstick) = stats::summary(to_there("bare", &series("bare"))) {
+                note = format!("; bare: {}", spread(yardstick));
+            }
+            (to_there(OURS, &ours), format!("{}..{} × {workload}", number(1.0 - by), number(1.0 + by)))
+        }
         Rule::AtMost(limit) | Rule::NeverAbove(limit) => {
             (ours.into_values().collect(), format!("≤ {}", number(limit)))
         }
@@ -116,6 +145,7 @@ fn outcome(results: &Results, target: &Target) -> Option<Outcome> {
         Rule::ToBest(limit) | Rule::To(_, limit) | Rule::Adds(_, limit) | Rule::AtMost(limit) => {
             measured.median <= limit
         }
+        Rule::Flat(_, by) => (measured.median - 1.0).abs() <= by,
         Rule::NeverAbove(limit) => measured.max <= limit,
         Rule::AtLeast(limit) => measured.median >= limit,
     };
@@ -172,6 +202,32 @@ mod tests {
         };
         assert!(verdicts(&[cost(1, 100.0), cost(2, 1536.0)]).contains("| met |"));
         assert!(verdicts(&[cost(1, 100.0), cost(2, 100.0), cost(3, 1537.0)]).contains("**missed**"));
+    }
+
+    #[test]
+    fn flat_is_near_our_own_figure_of_the_other_workload_on_both_sides() {
+        let cpu = |workload: &str, proxy: &str, cpu: f64| {
+            format!(
+                r#"{{"workload":"{workload}","proxy":"{proxy}","round":1,"cpu_us_per_delivery":{cpu},"errors":0}}"#
+            )
+        };
+        let row = |of_100: f64| {
+            let text = verdicts(&[
+                cpu(FANOUT, OURS, 4.0),
+                cpu("fanout-100", OURS, of_100),
+                cpu(FANOUT, "bare", 2.0),
+                cpu("fanout-100", "bare", 3.0),
+            ]);
+            text.lines().find(|l| l.starts_with("| fanout-100 ")).unwrap().to_owned()
+        };
+        for near in [3.5, 4.5] {
+            assert!(
+                row(near).ends_with("| 0.85..1.15 × fanout-1000x20x256 | met; bare: 1.5 (1.5..1.5) |"),
+                "{}",
+                row(near)
+            );
+        }
+        assert!(row(3.3).contains("**missed**") && row(4.7).contains("**missed**"));
     }
 
     #[test]

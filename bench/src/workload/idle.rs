@@ -32,7 +32,7 @@ pub fn run(to: &Target, p: Idle, watch: Watch) -> io::Result<Figures> {
     let mut figures = Figures::new();
     let before = memory(&mut figures, watch, "before");
     let opening = Window::open(watch);
-    let mut opened = open_all(&mut ep, to, Opening { conns: p.conns, rate: p.rate, at_once: 256 });
+    let mut opened = open_all(&mut ep, to, Opening { conns: p.conns, rate: p.rate, at_once: 256, narrow: 0 });
     let live = opened.clients.iter().filter(|c| c.state == State::Open).count();
     opening.close(&mut figures, "handshake", live as u64);
 

@@ -1,5 +1,6 @@
 //! The workloads. Each drives one URL for a bounded time and returns one JSON object.
 
+pub mod fanout;
 pub mod handshakes;
 pub mod idle;
 pub mod load;

@@ -3,14 +3,16 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::thread;
 
+use super::fanout::{self, Fanout};
 use super::handshakes::{self, Handshakes};
 use super::idle::{self, Idle};
 use super::load::{self, Load};
 use super::stalled::{self, Stalled};
 use super::{Figures, Watch};
 use crate::client::{self, Target};
+use crate::feed::Way;
 use crate::upstream::{self, Flood};
-use crate::{forward, sys};
+use crate::{bare, forward, sys};
 
 /// Longer than any test takes; then the servers end by themselves.
 const MAX_SECS: u64 = 60;
@@ -88,6 +90,49 @@ fn a_stalled_client_fills_the_buffers_of_its_sockets_and_the_others_miss_nothing
     assert!(figures["kernel_client_kb"].as_f64().unwrap() > 64.0, "{figures:?}");
     above_zero(&figures, "delivered_without");
     above_zero(&figures, "delivered_with");
+}
+
+/// Where the feed listens, and what to say to the bare loop before it.
+fn spread() -> (Target, Way) {
+    let (feed, feed_addr) = listen();
+    let (listener, addr) = listen();
+    thread::spawn(move || bare::run(&listener, feed_addr, MAX_SECS));
+    (client::target(&format!("ws://{addr}/feed"), &[]).unwrap(), Way::Serve(feed))
+}
+
+const FANOUT: Fanout = Fanout {
+    conns: 20,
+    connects: 400.0,
+    rate: 50.0,
+    burst: 1,
+    size: 256,
+    secs: 0.4,
+    warmup: 0.1,
+    stalled: 0,
+};
+
+#[test]
+fn each_message_of_the_feed_reaches_each_subscriber_once() {
+    for burst in [1, 16] {
+        let (target, way) = spread();
+        let figures = fanout::run(&target, Fanout { burst, ..FANOUT }, way, ourselves()).unwrap();
+        assert_eq!((&figures["errors"], &figures["feed_links"]), (&0.into(), &1.into()), "{figures:?}");
+        // 20 messages in 0.4 s; in whole bursts of 16 these are 32.
+        let messages = if burst == 1 { 20 } else { 32 };
+        assert_eq!(figures["delivered"], 20 * messages, "{figures:?}");
+        above_zero(&figures, "cpu_us_per_delivery");
+        above_zero(&figures, "p99_us");
+    }
+}
+
+#[test]
+fn subscribers_that_do_not_read_take_nothing_from_those_that_do() {
+    let (target, way) = spread();
+    let figures = fanout::run(&target, Fanout { stalled: 2, ..FANOUT }, way, ourselves()).unwrap();
+    assert_eq!((&figures["errors"], &figures["stalled_cut"]), (&0.into(), &0.into()), "{figures:?}");
+    assert_eq!(figures["delivered"], 20 * 20, "{figures:?}");
+    assert_eq!(figures["delivered_with"], 18 * 20, "{figures:?}");
+    assert!(figures["p99_beyond_a_tenth_us"].is_number(), "{figures:?}");
 }
 
 #[test]

@@ -113,6 +113,18 @@ pub enum Match {
     First(u64),
 }
 
+impl Match {
+    /// As every [`Match::Regex`] is compiled, so that what was checked is what is used: an expression cannot
+    /// take more memory than this.
+    ///
+    /// # Errors
+    /// It is none, or too large.
+    pub fn compile(regex: &str) -> Result<regex::Regex, regex::Error> {
+        const MOST_BYTES: usize = 1 << 20;
+        regex::RegexBuilder::new(regex).size_limit(MOST_BYTES).dfa_size_limit(MOST_BYTES).build()
+    }
+}
+
 /// `policy.broadcast`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broadcast {

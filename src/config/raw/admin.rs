@@ -1,4 +1,4 @@
-//! `admin`, `log`, `metrics` and `drain`: the operators' side.
+//! `admin`, `log`, `metrics`, `memory` and `drain`: the operators' side.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use super::scalar::{CloseCode, Readable, Scalar, words};
-use super::units::Span;
+use super::scalar::{CloseCode, MaxBuffered, Readable, Scalar, words};
+use super::units::{Bytes, Span};
 use super::url;
 use crate::config::Secret;
+use crate::config::cgroup;
 use crate::config::error::{Problem, quoted};
 use crate::config::model::{Admin, Drain, ListenAddress, Log, LogConnections, LogFormat};
 use crate::config::problems::Problems;
@@ -22,6 +23,7 @@ pub(crate) struct RawAdmin {
     token: Option<Scalar<Secret>>,
     token_file: Option<Scalar<PathBuf>>,
     hosts: Vec<Scalar<String>>,
+    max_publish: Scalar<Bytes>,
     ready_needs_upstream: Scalar<bool>,
 }
 
@@ -33,6 +35,7 @@ impl Default for RawAdmin {
             token: None,
             token_file: None,
             hosts: Vec::new(),
+            max_publish: Scalar(Bytes(1 << 20)),
             ready_needs_upstream: Scalar(false),
         }
     }
@@ -40,7 +43,9 @@ impl Default for RawAdmin {
 
 impl RawAdmin {
     pub(super) fn validate(self, listen: &ListenAddress, problems: &mut Problems) -> Admin {
-        let Self { address, probe_address, token, token_file, hosts, ready_needs_upstream } = self;
+        let Self { address, probe_address, token, token_file, hosts, max_publish, ready_needs_upstream } =
+            self;
+        super::not_empty("max_publish", max_publish, problems);
         let (address, probe_address) = (address.0, probe_address.map(|address| address.0));
 
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
@@ -87,7 +92,7 @@ impl RawAdmin {
             token,
             hosts: url::hosts("hosts", hosts, problems),
             ready_needs_upstream: ready_needs_upstream.0,
-            max_publish: 1 << 20,
+            max_publish: max_publish.0.0 as usize,
         }
     }
 }
@@ -176,6 +181,41 @@ impl RawMetrics {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
+pub(crate) struct RawMemory {
+    max_buffered: Scalar<MaxBuffered>,
+}
+
+impl Default for RawMemory {
+    fn default() -> Self {
+        Self { max_buffered: Scalar(MaxBuffered::Auto) }
+    }
+}
+
+/// What `auto` is at most.
+const AUTO_BUFFERED: u64 = 256 << 20;
+
+impl RawMemory {
+    pub(super) fn validate(self, problems: &mut Problems) -> usize {
+        let Self { max_buffered } = self;
+        let bytes = match max_buffered.0 {
+            MaxBuffered::Auto => auto_buffered(cgroup::memory_limit()),
+            MaxBuffered::Size(size) => {
+                super::not_empty("max_buffered", Scalar(size), problems);
+                size.0
+            }
+        };
+        bytes as usize
+    }
+}
+
+/// 40 % of the container's limit: the rest is for connections, handshakes and the allocator's slack.
+fn auto_buffered(limit: Option<u64>) -> u64 {
+    // At least a byte: a bound of nothing is no bound but a stop.
+    limit.map_or(AUTO_BUFFERED, |limit| (limit / 5).saturating_mul(2).clamp(1, AUTO_BUFFERED))
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawDrain {
     delay: Scalar<Span>,
     spread: Scalar<Span>,
@@ -207,5 +247,23 @@ impl RawDrain {
             );
         }
         Drain { delay: delay.0.0, spread: spread.0.0, timeout: timeout.0.0, close_code: close_code.0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_others_is_two_fifths_of_the_container_and_at_most_256_mib() {
+        for (limit, bytes) in [
+            (None, 256 << 20),
+            (Some(64 << 20), 26_843_544),
+            (Some(640 << 20), 256 << 20),
+            (Some(9_223_372_036_854_771_712), 256 << 20),
+            (Some(0), 1),
+        ] {
+            assert_eq!(auto_buffered(limit), bytes, "{limit:?}");
+        }
     }
 }

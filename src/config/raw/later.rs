@@ -37,12 +37,6 @@ impl<K> Later<K> {
     pub(crate) fn word(text: &str) -> Self {
         Self { value: Value::String(text.to_owned()), keys: PhantomData }
     }
-
-    /// A list of words.
-    pub(crate) fn list(words: &[&str]) -> Self {
-        let words = words.iter().map(|word| Value::String((*word).to_owned()));
-        Self { value: Value::Array(words.collect()), keys: PhantomData }
-    }
 }
 
 /// `null`.
@@ -167,8 +161,6 @@ macro_rules! keys {
 }
 
 keys! {
-    /// `policy.delivery.throttle`
-    Throttle: &["every", "key"], &[];
     /// `policy.session.identity`
     Identity: &["discriminator"], &[];
     /// Which messages a rule means.
@@ -176,8 +168,6 @@ keys! {
     /// `policy.session.greeting`: rules, or one rule's match.
     Greeting: &["match", "reply", "forget", "key", "keep", "pointer", "values", "regex", "first"],
         &[Match::KEYS, Match::KEYS, Match::KEYS];
-    /// `policy.history.on_join`
-    OnJoin: &["last"], &[];
     /// `store.disk`
     Disk: &["path"], &[];
     /// `store.redis`

@@ -14,11 +14,15 @@
 mod access;
 mod admin;
 mod auth;
+mod broadcast;
+mod delivery;
+mod feed;
 mod jwt;
 mod later;
 mod listen;
 mod policy;
 mod route;
+mod rule;
 mod scalar;
 mod tls;
 mod trust;
@@ -34,10 +38,10 @@ pub(crate) use upstream::RawUpstream;
 
 use serde::{Deserialize, Serialize};
 
-use self::admin::{RawAdmin, RawDrain, RawLog, RawMetrics};
+use self::admin::{RawAdmin, RawDrain, RawLog, RawMemory, RawMetrics};
 use self::listen::RawListen;
 use self::scalar::{Readable, Scalar};
-use self::unbuilt::{RawMemory, RawStore, RawTelemetry};
+use self::unbuilt::{RawStore, RawTelemetry};
 use self::units::{Bytes, Span};
 use super::error::quoted;
 use super::model::Config;
@@ -82,7 +86,6 @@ impl RawConfig {
             store,
             routes,
         } = self;
-        problems.only_default("memory", &memory, &RawMemory::default());
         problems.only_default("telemetry", &telemetry, &RawTelemetry::default());
         problems.only_default("store", &store, &RawStore::default());
 
@@ -94,7 +97,7 @@ impl RawConfig {
         Config {
             log: problems.within("log", |problems| log.validate(problems)),
             metrics_prefix: problems.within("metrics", |problems| metrics.validate(problems)),
-            max_buffered: 256 << 20,
+            max_buffered: problems.within("memory", |problems| memory.validate(problems)),
             drain: problems.within("drain", |problems| drain.validate(problems)),
             routes: route::validate(routes, overrides, upstream, policy, problems),
             listen,

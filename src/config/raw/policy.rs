@@ -4,16 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{RawCloseCodes, RawHandshakeRate, RawLimits, RawOrigins};
 use super::auth::RawAuth;
-use super::later::Later;
+use super::broadcast::{self, RawBroadcast};
+use super::delivery::RawDelivery;
+use super::feed::{RawBreaker, RawHistory, RawSession};
 use super::scalar::{Readable, Scalar, words};
-use super::tunnel::{RawDelivery, RawHeartbeat, RawHttp};
-use super::unbuilt::{RawBreaker, RawBroadcast, RawFallback, RawHistory, RawSession};
+use super::tunnel::{RawHeartbeat, RawHttp};
+use super::unbuilt::RawFallback;
 use super::units::{Bytes, OffSpan, Span};
 use crate::config::error::quoted;
-use crate::config::model::{
-    Auth, Breaker, Broadcast, Credentials, History, IdleActivity, Jwt, KeyPart, OnJoin, OnRefuse, Origins,
-    Policy, Redial, TokenSource, UplinkMode,
-};
+use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, Origins, Policy, TokenSource};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,7 +38,7 @@ pub(crate) struct RawPolicy {
     session: RawSession,
     history: RawHistory,
     fallback: RawFallback,
-    compression: Later,
+    compression: Scalar<Compression>,
 }
 
 impl Default for RawPolicy {
@@ -65,12 +64,20 @@ impl Default for RawPolicy {
             session: RawSession::default(),
             history: RawHistory::default(),
             fallback: RawFallback::default(),
-            compression: Later::word("off"),
+            compression: Scalar(Compression::Off),
         }
     }
 }
 
 words!(IdleActivity { Any = "any", Messages = "messages" });
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    Off,
+    Deflate,
+}
+
+words!(Compression { Off = "off", Deflate = "deflate" });
 
 impl RawPolicy {
     pub(super) fn validate(self, problems: &mut Problems) -> Policy {
@@ -98,12 +105,7 @@ impl RawPolicy {
             fallback,
             compression,
         } = self;
-        problems.only_default("breaker", &breaker, &defaults.breaker);
-        problems.only_default("broadcast", &broadcast, &defaults.broadcast);
-        problems.only_default("session", &session, &defaults.session);
-        problems.only_default("history", &history, &defaults.history);
         problems.only_default("fallback", &fallback, &defaults.fallback);
-        problems.only_default("compression", &compression, &defaults.compression);
 
         super::positive("close_timeout", close_timeout, problems);
         super::not_empty("max_frame", max_frame, problems);
@@ -124,6 +126,9 @@ impl RawPolicy {
             origins.map(|origins| problems.within("origins", |problems| origins.validate(problems)));
         let auth = auth.and_then(|auth| problems.within("auth", |problems| auth.validate(problems)));
         check_cookies(auth.as_ref(), origins.as_ref(), problems);
+        let broadcast = problems.within("broadcast", |problems| broadcast.validate(problems));
+        broadcast::check_tokens(auth.as_ref(), &broadcast, problems);
+        let (redial, notices) = problems.within("session", |problems| session.validate(problems));
         Policy {
             heartbeat: heartbeat
                 .and_then(|heartbeat| problems.within("heartbeat", |problems| heartbeat.validate(problems))),
@@ -142,37 +147,12 @@ impl RawPolicy {
             close_codes: close_codes.validate(),
             http: http.validate(),
             delivery: problems.within("delivery", |problems| delivery.validate(problems)),
-            breaker: breaker.map(|_| Breaker {
-                window: Span::secs(10).0,
-                min_calls: 10,
-                failure_ratio: 0.5,
-                statuses: vec![502, 503, 504],
-                open_for: Span::secs(5).0,
-                probes: 1,
-            }),
-            broadcast: Broadcast {
-                channel_key: vec![KeyPart::Path, KeyPart::Query],
-                credentials: Credentials::Strip,
-                uplink: UplinkMode::Drop,
-                linger: Span::secs(30).0,
-                max_channels: 1000,
-            },
-            redial: Redial {
-                base: std::time::Duration::from_millis(100),
-                factor: 2.0,
-                cap: Span::secs(5).0,
-                give_up: Some(Span::secs(60).0),
-                reset_after: Span::secs(10).0,
-            },
-            notices: false,
-            history: History {
-                messages: 1000,
-                bytes: 1 << 20,
-                age: Span::secs(3600).0,
-                critical: None,
-                on_join: OnJoin::None,
-            },
-            compression: false,
+            breaker: breaker.map(|breaker| problems.within("breaker", |problems| breaker.validate(problems))),
+            broadcast,
+            redial,
+            notices,
+            history: problems.within("history", |problems| history.validate(problems)),
+            compression: compression.0 == Compression::Deflate,
         }
     }
 }

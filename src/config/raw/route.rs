@@ -12,7 +12,7 @@ use super::scalar::{Scalar, words};
 use super::url;
 use super::{RawPolicy, RawUpstream};
 use crate::config::error::{Problem, quoted};
-use crate::config::model::{self, PathPattern, Policy, Route, Segment, Upstream};
+use crate::config::model::{self, KeyPart, OnStall, PathPattern, Policy, Route, Segment, Upstream};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -169,9 +169,42 @@ impl RawRoute {
             problems.refuse("strip_prefix", quoted(prefix), accepted);
         }
         let hosts = url::hosts("hosts", hosts, problems);
-        let mode = if mode.0 == Mode::Broadcast { model::Mode::Broadcast } else { model::Mode::Tunnel };
+        let mode = if mode.0 == Mode::Broadcast {
+            check_broadcast(&pattern, &policy, problems);
+            model::Mode::Broadcast
+        } else {
+            model::Mode::Tunnel
+        };
         Some(Route { name, path: pattern, hosts, mode, strip_prefix, upstream, policy })
     }
+}
+
+/// What a route's clients share must be the same for all of them.
+fn check_broadcast(pattern: &PathPattern, policy: &Policy, problems: &mut Problems) {
+    const KEY: &str = "policy.broadcast.channel_key";
+    let key = &policy.broadcast.channel_key;
+    let is_literal = pattern.segments.iter().all(|segment| matches!(segment, Segment::Literal(_)));
+    if !key.contains(&KeyPart::Path) && !is_literal && !problems.has(KEY) {
+        let accepted = "path in channel_key, or a path without {…}: all clients of a channel would share a link \
+                        to the path of the first";
+        let found = format!("{}, and a channel_key without path", quoted(&pattern.text));
+        problems.refuse(own_or_else(KEY, "path", problems), found, accepted);
+    }
+    if key.contains(&KeyPart::User) && policy.auth.is_none() && !problems.has("policy.auth") {
+        let accepted = "auth, which says who a user is: without it all of them are the same one";
+        let at = own_or_else(KEY, own_or_else("policy.auth", "mode", problems), problems);
+        problems.refuse(at, "user in channel_key, and no auth", accepted);
+    }
+    if policy.delivery.on_stall == OnStall::Backpressure {
+        let accepted = "auto or isolate on a route of mode broadcast: a feed that is shared waits for nobody";
+        let at = own_or_else("policy.delivery.on_stall", "mode", problems);
+        problems.refuse(at, "on_stall: backpressure", accepted);
+    }
+}
+
+/// The key that the route sets, or the other one if it inherits that.
+fn own_or_else<'a>(key: &'a str, other: &'a str, problems: &Problems) -> &'a str {
+    if problems.is_own(key) { key } else { other }
 }
 
 fn check_name(name: &str, named: bool, names: &mut HashSet<String>, problems: &mut Problems) {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::de::{Deserialize, Deserializer, Expected, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+use super::units::Bytes;
 use crate::config::Secret;
 
 /// A value that is written as one word.
@@ -200,6 +201,33 @@ impl Readable for Workers {
         match self {
             Self::Auto => "auto".into(),
             Self::Count(count) => count.to_string(),
+        }
+    }
+}
+
+/// `memory.max_buffered`: a size, or a share of what the container may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MaxBuffered {
+    Auto,
+    Size(Bytes),
+}
+
+impl Readable for MaxBuffered {
+    fn accepted() -> String {
+        format!("auto, or {}", Bytes::accepted())
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            _ => Bytes::read(text).map(Self::Size),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Auto => "auto".into(),
+            Self::Size(size) => size.write(),
         }
     }
 }

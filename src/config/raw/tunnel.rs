@@ -1,14 +1,10 @@
-//! The sections of a policy that tunnels and plain HTTP read: heartbeat, HTTP, delivery.
+//! The sections of a policy that tunnels and plain HTTP read: heartbeat, HTTP.
 
 use serde::{Deserialize, Serialize};
 
-use super::later::{Later, Throttle};
 use super::scalar::{Scalar, words};
-use super::units::{Bytes, OffBytes, OffSpan, Span};
-use crate::config::model::{
-    ChannelBreaker, ClientHeartbeat, Delivery, Heartbeat, HeartbeatMode, Http, HttpMode, Lag, OnStall,
-    ResumeFrom,
-};
+use super::units::{OffBytes, OffSpan, Span};
+use crate::config::model::{ClientHeartbeat, Heartbeat, HeartbeatMode, Http, HttpMode};
 use crate::config::problems::Problems;
 
 /// The clocks of a heartbeat; `upstream.heartbeat` has nothing more.
@@ -100,117 +96,5 @@ impl RawHttp {
     pub(super) fn validate(self) -> Http {
         let Self { mode, response_timeout, max_body } = self;
         Http { mode: mode.0, response_timeout: response_timeout.0.0, max_body: max_body.0.0 }
-    }
-}
-
-/// `policy.delivery`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-pub(super) struct RawDelivery {
-    on_stall: Scalar<StallChoice>,
-    max_lag: RawLag,
-    stall_timeout: Scalar<OffSpan>,
-    cool_down: Later,
-    max_trips: Later,
-    resume_from: Later,
-    throttle: Later<Throttle>,
-    channel_breaker: RawChannelBreaker,
-}
-
-impl Default for RawDelivery {
-    fn default() -> Self {
-        Self {
-            on_stall: Scalar(StallChoice::Auto),
-            max_lag: RawLag::default(),
-            stall_timeout: Scalar(OffSpan(Some(Span::secs(60).0))),
-            cool_down: Later::word("2s"),
-            max_trips: Later::word("3"),
-            resume_from: Later::word("oldest"),
-            throttle: Later::default(),
-            channel_breaker: RawChannelBreaker::default(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum StallChoice {
-    Auto,
-    Isolate,
-    Backpressure,
-}
-
-words!(StallChoice { Auto = "auto", Isolate = "isolate", Backpressure = "backpressure" });
-
-/// `policy.delivery.max_lag`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-struct RawLag {
-    messages: Later,
-    bytes: Scalar<Bytes>,
-}
-
-impl Default for RawLag {
-    fn default() -> Self {
-        Self { messages: Later::word("1000"), bytes: Scalar(Bytes(1 << 20)) }
-    }
-}
-
-/// `policy.delivery.channel_breaker`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-struct RawChannelBreaker {
-    tripped_ratio: Later,
-    min_clients: Later,
-    open_for: Later,
-}
-
-impl Default for RawChannelBreaker {
-    fn default() -> Self {
-        Self {
-            tripped_ratio: Later::word("0.5"),
-            min_clients: Later::word("10"),
-            open_for: Later::word("5s"),
-        }
-    }
-}
-
-impl RawDelivery {
-    pub(super) fn validate(self, problems: &mut Problems) -> Delivery {
-        let defaults = Self::default();
-        let Self {
-            on_stall,
-            max_lag: RawLag { messages, bytes },
-            stall_timeout,
-            cool_down,
-            max_trips,
-            resume_from,
-            throttle,
-            channel_breaker,
-        } = self;
-        problems.only_default("max_lag.messages", &messages, &defaults.max_lag.messages);
-        problems.only_default("cool_down", &cool_down, &defaults.cool_down);
-        problems.only_default("max_trips", &max_trips, &defaults.max_trips);
-        problems.only_default("resume_from", &resume_from, &defaults.resume_from);
-        problems.only_default("throttle", &throttle, &defaults.throttle);
-        problems.only_default("channel_breaker", &channel_breaker, &defaults.channel_breaker);
-        super::not_empty("max_lag.bytes", bytes, problems);
-        Delivery {
-            on_stall: match on_stall.0 {
-                StallChoice::Auto => OnStall::Auto,
-                StallChoice::Backpressure => OnStall::Backpressure,
-                StallChoice::Isolate => OnStall::Isolate,
-            },
-            max_lag: Lag { messages: 1000, bytes: bytes.0.0 as usize },
-            stall_timeout: stall_timeout.0.0,
-            cool_down: Span::secs(2).0,
-            max_trips: 3,
-            resume_from: ResumeFrom::Oldest,
-            throttle: None,
-            channel_breaker: ChannelBreaker {
-                tripped_ratio: 0.5,
-                min_clients: 10,
-                open_for: Span::secs(5).0,
-            },
-        }
     }
 }

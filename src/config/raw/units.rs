@@ -1,4 +1,4 @@
-//! Durations, sizes and rates.
+//! Durations, sizes, rates and shares.
 //!
 //! Sizes are binary only (`KiB`, `MiB`, `GiB`): `KB` means 1000 to one reader and 1024 to another.
 
@@ -32,6 +32,14 @@ pub(crate) struct PerTime {
     pub(crate) count: u32,
     pub(crate) unit: Unit,
 }
+
+/// A share: above 0, at most 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Ratio(pub(crate) f64);
+
+/// By how much something grows: from 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Factor(pub(crate) f64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -188,6 +196,47 @@ impl Readable for PerTime {
     }
 }
 
+impl Readable for Ratio {
+    fn accepted() -> String {
+        "a share above 0 and at most 1, such as 0.5".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        decimal(text).filter(|share| *share > 0.0 && *share <= 1.0).map(Self)
+    }
+
+    fn write(&self) -> String {
+        write_decimal(self.0)
+    }
+}
+
+impl Readable for Factor {
+    fn accepted() -> String {
+        "a number from 1 to 100, such as 2.0".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        decimal(text).filter(|factor| (1.0..=100.0).contains(factor)).map(Self)
+    }
+
+    fn write(&self) -> String {
+        write_decimal(self.0)
+    }
+}
+
+/// Digits, with a point and more digits if need be: `parse` would take `1e3` and `inf` too.
+fn decimal(text: &str) -> Option<f64> {
+    let (whole, rest) = text.split_once('.').map_or((text, None), |(whole, rest)| (whole, Some(rest)));
+    digits(whole)?;
+    rest.map_or(Some(""), digits)?;
+    text.parse().ok()
+}
+
+/// Never with an exponent.
+fn write_decimal(number: f64) -> String {
+    if number.fract() == 0.0 { format!("{number:.1}") } else { number.to_string() }
+}
+
 /// The digits a text starts with, and the rest.
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -292,6 +341,26 @@ mod tests {
         }
         for text in ["", "10", "0/s", "/s", "10/", "10/d", "-1/s", "1.5/s", "10 / s", "4294967296/s"] {
             assert_eq!(PerTime::read(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn shares_and_factors_are_read_in_their_range_and_written_back() {
+        for (text, share, written) in
+            [("1", 1.0, "1.0"), ("0.5", 0.5, "0.5"), ("0.50", 0.5, "0.5"), ("0.00001", 0.00001, "0.00001")]
+        {
+            let ratio = Ratio::read(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!((ratio.0, ratio.write().as_str()), (share, written));
+            assert_eq!(Ratio::read(written), Some(ratio));
+        }
+        for text in ["", "0", "0.0", "1.01", "-0.5", "+0.5", ".5", "1.", "5e-1", "NaN", "inf", "50%", "0.5.5"]
+        {
+            assert_eq!(Ratio::read(text), None, "{text}");
+        }
+        assert_eq!((Factor::read("1"), Factor::read("2.5")), (Some(Factor(1.0)), Some(Factor(2.5))));
+        assert_eq!((Factor::read("100.0"), Factor(2.0).write()), (Some(Factor(100.0)), "2.0".into()));
+        for text in ["0", "0.99", "100.1", "1e2", "inf", "x"] {
+            assert_eq!(Factor::read(text), None, "{text}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod admission;
 mod examples;
+mod feeds;
 mod fixtures;
 mod routes;
 mod sources;

@@ -152,7 +152,7 @@ fn a_prefix_can_be_stripped_only_where_every_match_has_it() {
 fn a_problem_of_the_global_policy_is_told_once_however_many_routes_inherit_it() {
     let told = told(Config::from_yaml(
         "
-policy: { heartbeat: { interval: 0s }, breaker: { window: 9s }, max_frame: 128MiB, close_timeout: soon }
+policy: { heartbeat: { interval: 0s }, breaker: { window: 0s }, max_frame: 128MiB, close_timeout: soon }
 upstream: { max_dials: 0 }
 routes:
   - { path: /a, policy: { heartbeat: { timeout: 1s } }, upstream: { connect_timeout: 1s } }

@@ -2,7 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::ControlFrame;
+use crate::frame::{ControlFrame, Extensions, Sender};
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 

@@ -1,7 +1,7 @@
 //! How it ends: the steps of the table in [`crate::tunnel::ending`], and what must not undo them.
 
 use super::*;
-use crate::tunnel::scratch::READ;
+use crate::net::scratch::READ;
 
 const BARE: &str = "policy: { heartbeat: null, idle_timeout: 0s }";
 

@@ -4,8 +4,8 @@ use tokio::task::coop::consume_budget;
 
 use super::*;
 use crate::frame::CloseCode;
+use crate::net::scratch::READ;
 use crate::tunnel::relay::POLL_BUDGET;
-use crate::tunnel::scratch::READ;
 
 const BARE: &str = "policy: { heartbeat: null, idle_timeout: 0s }";
 

@@ -1,21 +1,24 @@
-//! The buffer all relays of a thread read into, one at a time.
+//! The buffer that all connections of a thread read into, one at a time.
 //!
-//! A relay borrows it for the length of one poll and never keeps it: ten thousand idle connections
+//! A connection borrows it for the length of one poll and never keeps it: ten thousand idle connections
 //! share one buffer, not ten thousand.
 
 use std::cell::Cell;
 
-use super::HELD_ROOM;
+use crate::frame::MAX_HELD;
+
+/// Room in front of what is read for what was held before; see [`MAX_HELD`].
+pub const HELD_ROOM: usize = MAX_HELD;
 
 /// Payload read at once. A 64 KiB message and its header fit, so that it can take one read and one write.
-pub(super) const READ: usize = 64 * 1024 + 512;
+pub const READ: usize = 64 * 1024 + 512;
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
 /// Runs `work` with the thread's buffer. A nested call finds none and makes one of its own.
-pub(super) fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+pub fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; HELD_ROOM + READ].into_boxed_slice());
     let result = work(&mut scratch);
     SCRATCH.set(Some(scratch));

@@ -1,0 +1,212 @@
+//! Is the upstream worth asking? The last layer: it lets a handshake through to its mode, and learns from the
+//! answer how the upstream does.
+//!
+//! # Invariants
+//! 1. What the upstream did not do is not held against it: refusals of our own, a drain, a client that leaves
+//!    at once.
+//! 2. Plain HTTP is neither asked nor counted.
+//!
+//! # Not here
+//! What is a failure ([`UpstreamBreaker`]). Mode `broadcast` asks for itself, with each dial.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Response;
+use tower::{Layer, Service};
+
+use super::gate::Visit;
+use super::guest::Kind;
+use super::refused::Refused;
+use crate::resilience::CallOutcome;
+use crate::upstream::{Permit, UpstreamBreaker};
+
+/// The layer around a mode that asks the upstream for each handshake; `None`: it is always asked.
+#[derive(Debug, Clone)]
+pub(super) struct Guarding(pub(super) Option<Arc<UpstreamBreaker>>);
+
+impl<S> Layer<S> for Guarding {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { breaker: self.0.clone(), inner }
+    }
+}
+
+/// A mode behind a breaker.
+#[derive(Debug, Clone)]
+pub(super) struct Guarded<S> {
+    breaker: Option<Arc<UpstreamBreaker>>,
+    inner: S,
+}
+
+impl<S, T, B> Service<Visit<T>> for Guarded<S>
+where
+    S: Service<Visit<T>, Response = Response<B>, Error = Refused>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = Refused;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, Refused>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, visit: Visit<T>) -> Self::Future {
+        let breaker = self.breaker.as_ref().filter(|_| visit.guest.kind == Kind::Handshake);
+        let permit = match breaker.map(UpstreamBreaker::enter) {
+            Some(Err(wait)) => return Box::pin(async move { Err(Refused::Breaker(wait)) }),
+            Some(Ok(permit)) => Some(permit),
+            None => None,
+        };
+        let answer = self.inner.call(visit);
+        Box::pin(async move {
+            let result = answer.await;
+            if let Some(permit) = permit {
+                report(permit, &result);
+            }
+            result
+        })
+    }
+}
+
+fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>) {
+    match result {
+        // A 101, or whatever else the upstream said, which is passed on.
+        Ok(response) => permit.answered(response.status()),
+        Err(Refused::Upstream(error)) => permit.failed(error),
+        // The upstream was not asked.
+        Err(_) => permit.report(CallOutcome::Neither),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+    use tokio::time::advance;
+    use tower::{ServiceExt, service_fn};
+
+    use super::super::guest::{Client, Guest};
+    use super::*;
+    use crate::config::{self, Config};
+    use crate::net::Peer;
+    use crate::resilience::BreakerState;
+    use crate::telemetry::Metrics;
+    use crate::upstream::UpstreamError;
+
+    /// What the mode does.
+    #[derive(Debug, Clone, Copy)]
+    enum Play {
+        Answer(u16),
+        Fail,
+        Drain,
+        Malformed,
+        /// For so many milliseconds, then a 101.
+        Wait(u64),
+    }
+
+    fn layer() -> (Arc<UpstreamBreaker>, Guarding) {
+        let settings = config::Breaker {
+            window: Duration::from_secs(10),
+            min_calls: 2,
+            failure_ratio: 0.5,
+            statuses: vec![503],
+            open_for: Duration::from_secs(5),
+            probes: 1,
+        };
+        let metrics = Metrics::new("outrigger").unwrap();
+        let breaker = UpstreamBreaker::new(&settings, &Config::default().routes[0].upstream, "r", &metrics);
+        (Arc::clone(&breaker), Guarding(Some(breaker)))
+    }
+
+    async fn visit(layer: &Guarding, kind: Kind, play: Play) -> Result<StatusCode, Refused> {
+        let mode = service_fn(|visit: Visit<Play>| async move {
+            match visit.load {
+                Play::Answer(status) => Ok(Response::builder().status(status).body(()).unwrap()),
+                Play::Fail => Err(UpstreamError::Timeout(Duration::from_secs(1)).into()),
+                Play::Drain => Err(Refused::Draining),
+                Play::Malformed => Err(Refused::Malformed("x")),
+                Play::Wait(millis) => {
+                    tokio::time::sleep(Duration::from_millis(millis)).await;
+                    Ok(Response::builder().status(101).body(()).unwrap())
+                }
+            }
+        });
+        let head = http::Request::new(()).into_parts().0;
+        let client = Client { address: None, is_forwarded: false };
+        let peer = Arc::new(Peer::default());
+        let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None };
+        let answer = layer.layer(mode).oneshot(Visit { guest, load: play }).await;
+        answer.map(|response| response.status())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_fails_twice_is_not_asked_a_third_time() {
+        for play in [Play::Fail, Play::Answer(503)] {
+            let (breaker, layer) = layer();
+            for _ in 0..2 {
+                let asked = visit(&layer, Kind::Handshake, play).await;
+                assert!(!matches!(asked, Err(Refused::Breaker(_))), "{play:?}");
+            }
+            assert_eq!(breaker.state(), BreakerState::Open, "{play:?}");
+            let refused = visit(&layer, Kind::Handshake, Play::Answer(101)).await;
+            let Err(Refused::Breaker(wait)) = refused else { panic!("{refused:?}") };
+            assert!(wait >= Duration::from_secs(5), "{wait:?}");
+            assert!(visit(&layer, Kind::Plain, Play::Answer(200)).await.is_ok(), "requests pass untouched");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_failure_of_the_server_never_opens_it() {
+        for play in [Play::Answer(101), Play::Answer(403), Play::Answer(500), Play::Drain, Play::Malformed] {
+            let (breaker, layer) = layer();
+            for _ in 0..50 {
+                let _ = visit(&layer, Kind::Handshake, play).await;
+                let _ = visit(&layer, Kind::Plain, Play::Fail).await;
+                let _ = visit(&layer, Kind::Plain, Play::Answer(503)).await;
+            }
+            assert_eq!(breaker.state(), BreakerState::Closed, "{play:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_is_given_up_counts_by_how_long_it_was_waited_for() {
+        for (patience, state) in [(1000, BreakerState::Closed), (3000, BreakerState::Open)] {
+            let (breaker, layer) = layer();
+            for _ in 0..2 {
+                let asked = visit(&layer, Kind::Handshake, Play::Wait(60_000));
+                let asked = tokio::time::timeout(Duration::from_millis(patience), asked).await;
+                assert!(asked.is_err());
+            }
+            assert_eq!(breaker.state(), state, "{patience} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_it_is_half_open_only_probes_get_through() {
+        let (breaker, layer) = layer();
+        for _ in 0..2 {
+            let _ = visit(&layer, Kind::Handshake, Play::Fail).await;
+        }
+        advance(Duration::from_secs(6)).await;
+        let (probe, other) = tokio::join!(
+            visit(&layer, Kind::Handshake, Play::Wait(100)),
+            visit(&layer, Kind::Handshake, Play::Answer(101)),
+        );
+        assert_eq!(probe.unwrap(), 101);
+        assert!(matches!(other, Err(Refused::Breaker(wait)) if wait == Duration::from_secs(1)));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_breaker_every_handshake_is_asked() {
+        for _ in 0..50 {
+            let refused = visit(&Guarding(None), Kind::Handshake, Play::Fail).await;
+            assert!(matches!(refused, Err(Refused::Upstream(_))));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! How a client of a feed is let go: Close, its answer, the end; each within `close_timeout`.
+
+use std::task::Context;
+
+use tokio::time::Instant;
+
+use super::subscriber::{Reading, Subscriber, Table};
+use crate::frame::{CloseCode, ControlFrame, Fault};
+use crate::telemetry::{By, Ended, Reason};
+
+/// What a client is told, and operators are.
+#[derive(Debug, Clone)]
+pub(super) struct Farewell {
+    pub(super) reason: Reason,
+    by: By,
+    code: CloseCode,
+    words: Box<str>,
+    fault: Option<Fault>,
+}
+
+impl Farewell {
+    /// A Close of our own.
+    pub(super) fn ours(reason: Reason, code: u16, words: &str) -> Self {
+        Self { reason, by: By::Proxy, code: CloseCode(code), words: words.into(), fault: None }
+    }
+
+    /// A Close for all clients of a feed.
+    pub(super) fn of_feed(reason: Reason, by: By, code: CloseCode, words: &str) -> Self {
+        Self { reason, by, code, words: words.into(), fault: None }
+    }
+
+    /// The answer to the client's own.
+    pub(super) fn echo(code: CloseCode) -> Self {
+        Self { reason: Reason::ClientClose, by: By::Client, code, words: "".into(), fault: None }
+    }
+
+    /// The client broke a rule.
+    pub(super) fn fault(fault: Fault) -> Self {
+        let code = fault.close_code();
+        let (reason, words) = if code == CloseCode::TOO_LARGE {
+            (Reason::TooLarge, "message too large")
+        } else {
+            (Reason::ProtocolError, "protocol error")
+        };
+        Self { reason, by: By::Proxy, code, words: words.into(), fault: Some(fault) }
+    }
+
+    fn frame(&self) -> ControlFrame {
+        // A Close without a code cannot be sent as one (RFC 6455 §7.1.5).
+        let code = if self.code == CloseCode::NONE { CloseCode(1000) } else { self.code };
+        ControlFrame::close(code, &self.words, None)
+    }
+}
+
+/// An end that has begun.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) ended: Ended,
+    pub(super) deadline: Option<Instant>,
+    words: Option<Box<ControlFrame>>,
+    is_said: bool,
+    is_end_said: bool,
+    pub(super) is_heard: bool,
+    pub(super) is_broken: bool,
+}
+
+impl Closing {
+    /// Nothing can be said any more.
+    pub(super) fn lost(reason: Reason) -> Self {
+        Self {
+            ended: Ended { reason, close: None, fault: None },
+            deadline: None,
+            words: None,
+            is_said: false,
+            is_end_said: false,
+            is_heard: false,
+            is_broken: true,
+        }
+    }
+
+    /// Our Close, once.
+    pub(super) fn take_words(&mut self) -> Option<ControlFrame> {
+        let words = self.words.take()?;
+        self.is_said = true;
+        Some(*words)
+    }
+}
+
+impl Subscriber {
+    /// Begins to end, unless that has begun.
+    pub(super) fn close(&mut self, farewell: Farewell, table: &Table<'_>) {
+        if self.closing.is_some() {
+            return;
+        }
+        if farewell.reason == Reason::SlowConsumer {
+            // Its Close goes in place of what it has not begun to take.
+            let lost = self.wire.cut_to_edge();
+            self.live.handle().on_discarded(lost);
+        }
+        if farewell.fault.is_some() {
+            self.reading = Reading::Blind;
+        }
+        self.closing = Some(Box::new(Closing {
+            ended: Ended {
+                reason: farewell.reason,
+                close: Some((farewell.by, farewell.code)),
+                fault: farewell.fault,
+            },
+            deadline: Some(table.now + table.crew.settings.policy.close_timeout),
+            words: Some(Box::new(farewell.frame())),
+            is_said: false,
+            is_end_said: false,
+            is_heard: false,
+            is_broken: false,
+        }));
+    }
+
+    /// The client has said Close.
+    pub(super) fn on_close(&mut self, code: CloseCode, table: &Table<'_>) {
+        self.reading = Reading::Blind;
+        self.close(Farewell::echo(code), table);
+        if let Some(closing) = &mut self.closing {
+            closing.is_heard = true;
+        }
+    }
+
+    /// The client's stream has ended.
+    pub(super) fn on_end(&mut self) {
+        self.reading = Reading::Ended;
+        match &self.closing {
+            // What was being said may still arrive.
+            Some(closing) if closing.is_heard || closing.is_said => {}
+            _ => self.on_lost(),
+        }
+    }
+
+    /// A Close with a date may be due.
+    pub(super) fn on_close_date(&mut self, table: &Table<'_>) {
+        if let Some(close) = &self.close_at
+            && close.at <= table.now
+        {
+            let farewell = close.farewell.clone();
+            self.close(farewell, table);
+        }
+    }
+
+    /// It answers no ping.
+    pub(super) fn on_silence(&mut self, table: &Table<'_>) {
+        self.close(
+            Farewell::ours(Reason::HeartbeatTimeout, CloseCode::GOING_AWAY.0, "heartbeat timeout"),
+            table,
+        );
+        if let Some(closing) = &mut self.closing {
+            // Whoever answers no ping will not answer a Close either: it is said if that can be done at once.
+            closing.deadline = Some(table.now);
+        }
+    }
+
+    /// The time for ending is over.
+    pub(super) fn on_closing_deadline(&mut self) {
+        let is_settled =
+            self.closing.as_ref().is_some_and(|closing| closing.is_said) && self.wire.is_flushed();
+        if !is_settled {
+            self.wire.stream.reset_on_drop();
+        }
+        let lost = self.wire.abandon();
+        self.live.handle().on_discarded(lost);
+        if let Some(closing) = &mut self.closing {
+            closing.is_broken = true;
+        }
+    }
+
+    /// Whether nothing is left to be done.
+    pub(super) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(closing) = &mut self.closing else { return false };
+        if closing.is_broken {
+            return true;
+        }
+        if !closing.is_said || !self.wire.is_flushed() {
+            return false;
+        }
+        // A server ends the TCP connection first (RFC 6455 §7.1.1).
+        if closing.is_heard || self.reading == Reading::Ended {
+            self.wire.stream.say_goodbye();
+            return true;
+        }
+        // Whoever broke a rule is not listened to any more: its stream is ended, and read to its end, so that it
+        // gets to hear why.
+        if self.reading == Reading::Blind && !closing.is_end_said {
+            let shutdown =
+                tokio::io::AsyncWrite::poll_shutdown(std::pin::Pin::new(&mut self.wire.stream), cx);
+            closing.is_end_said = shutdown.is_ready();
+        }
+        false
+    }
+}

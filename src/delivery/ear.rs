@@ -1,0 +1,120 @@
+//! What a client of a feed says.
+//!
+//! Where its messages end here they are walked over and never assembled; only where they go to the server are they
+//! put together.
+
+use crate::config::Policy;
+use crate::frame::{
+    Assembler, CloseCode, Extensions, Fault, Heard, Kind, MAX_HELD, Opcode, Outcome, Rules, Scanner, Sender,
+    Verdict,
+};
+
+/// Something that a client said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said<'a> {
+    /// It wants a pong with this payload.
+    Ping(&'a [u8]),
+    /// A pong.
+    Pong(&'a [u8]),
+    /// A text that may be its half of a JSON heartbeat; whether it was is to be answered.
+    ShortText(&'a [u8]),
+    /// A whole message, where such are wanted.
+    Message(Kind, &'a [u8]),
+    /// Its last word.
+    Close(CloseCode),
+}
+
+/// How a stretch was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Messages that ended here.
+    pub(super) messages: u32,
+    /// The client broke a rule.
+    pub(super) fault: Option<Fault>,
+}
+
+/// One client's direction towards us.
+#[derive(Debug)]
+pub(super) enum Ear {
+    /// Messages end here.
+    Walk {
+        scanner: Scanner,
+        /// The beginning of a frame that has to be whole first.
+        held: Vec<u8>,
+    },
+    /// Messages go on.
+    Gather(Box<Assembler>),
+}
+
+impl Ear {
+    pub(super) fn new(policy: &Policy, has_deflate: bool, is_json: bool, wants_messages: bool) -> Self {
+        let rules = Rules {
+            sender: Sender::Client,
+            extensions: if has_deflate { Extensions::Deflate } else { Extensions::None },
+            max_frame: policy.max_frame,
+            max_message: policy.max_message,
+            show_text: is_json,
+        };
+        if wants_messages {
+            Self::Gather(Box::new(Assembler::new(rules)))
+        } else {
+            Self::Walk { scanner: Scanner::new(rules), held: Vec::new() }
+        }
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Walk { held, .. } => held.len(),
+            Self::Gather(assembler) => assembler.held(),
+        }
+    }
+
+    /// Takes what was read into `buf[MAX_HELD..]`, and tells `on` what it comes to; `on` answers whether a
+    /// [`Said::ShortText`] was a heartbeat's.
+    pub(super) fn take(&mut self, buf: &mut [u8], mut on: impl FnMut(Said<'_>) -> bool) -> Taken {
+        match self {
+            Self::Walk { scanner, held } => {
+                let start = MAX_HELD - held.len();
+                buf[start..MAX_HELD].copy_from_slice(held);
+                held.clear();
+                let buf = &mut buf[start..];
+                let scanned = scanner.scan(buf, u32::MAX, |whole| {
+                    let is_own = match whole.opcode {
+                        Opcode::Ping => on(Said::Ping(whole.payload)),
+                        Opcode::Pong => on(Said::Pong(whole.payload)),
+                        Opcode::Text => on(Said::ShortText(whole.payload)),
+                        Opcode::Close => on(Said::Close(CloseCode::from_payload(whole.payload))),
+                        _ => false,
+                    };
+                    if is_own { Verdict::Drop } else { Verdict::Pass }
+                });
+                let fault = match scanned.outcome {
+                    Outcome::Open | Outcome::Enough => {
+                        held.extend_from_slice(&buf[scanned.held]);
+                        None
+                    }
+                    Outcome::Closed => None,
+                    Outcome::Faulty(fault) => Some(fault),
+                };
+                Taken { messages: scanned.messages, fault }
+            }
+            Self::Gather(assembler) => {
+                let mut messages = 0;
+                let result = assembler.push(&buf[MAX_HELD..], |heard| match heard {
+                    Heard::Message(kind, payload) => {
+                        if kind == Kind::Text && payload.len() < 126 && on(Said::ShortText(payload)) {
+                            return;
+                        }
+                        messages += 1;
+                        on(Said::Message(kind, payload));
+                    }
+                    Heard::Ping(payload) => drop(on(Said::Ping(payload))),
+                    Heard::Pong(payload) => drop(on(Said::Pong(payload))),
+                    Heard::Close(code, _) => drop(on(Said::Close(code))),
+                });
+                Taken { messages, fault: result.err() }
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! One task that serves its part of a feed's clients: it writes to them in turn, and looks at single ones only when
+//! they were woken or are due.
+//!
+//! # Invariants
+//! 1. Never a look at all clients for the sake of one: only a new message makes a pass over all.
+//! 2. After [`TURN`] clients it lets other tasks run. It is not under the runtime's own budget for tasks, by which a
+//!    socket that would take more seems full.
+//! 3. It ends when nobody can come any more and the last client has gone.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep};
+
+use super::Arrival;
+use super::agenda::Agenda;
+use super::batch::Batcher;
+use super::closing::Farewell;
+use super::fanout::{Crew, lock};
+use super::ready::{Knock, Ready};
+use super::subscriber::{State, Subscriber, Table};
+use crate::log::{Cursor, Reader};
+
+/// Clients that are served before other tasks get their turn.
+const TURN: usize = 64;
+
+/// How others reach a shard.
+#[derive(Debug)]
+pub(super) struct Door {
+    ready: Arc<Ready>,
+    clients: AtomicUsize,
+    post: Mutex<Post>,
+}
+
+#[derive(Debug, Default)]
+struct Post {
+    arrivals: Vec<(Arrival, Cursor)>,
+    farewell: Option<Arc<Farewell>>,
+    is_shut: bool,
+}
+
+impl Door {
+    pub(super) fn new(farewell: Option<Arc<Farewell>>) -> Arc<Self> {
+        let post = Post { farewell, ..Post::default() };
+        Arc::new(Self { ready: Arc::default(), clients: AtomicUsize::new(0), post: Mutex::new(post) })
+    }
+
+    /// Clients of the shard, those on their way to it among them.
+    pub(super) fn clients(&self) -> usize {
+        self.clients.load(Relaxed)
+    }
+
+    pub(super) fn join(&self, arrival: Arrival, cursor: Cursor) {
+        self.clients.fetch_add(1, Relaxed);
+        lock(&self.post).arrivals.push((arrival, cursor));
+        self.ready.wake_task();
+    }
+
+    pub(super) fn close(&self, farewell: &Arc<Farewell>) {
+        lock(&self.post).farewell = Some(Arc::clone(farewell));
+        self.ready.wake_task();
+    }
+
+    /// Nobody comes any more.
+    pub(super) fn shut(&self) {
+        lock(&self.post).is_shut = true;
+        self.ready.wake_task();
+    }
+}
+
+/// The task.
+#[derive(Debug)]
+pub(super) struct Shard {
+    door: Arc<Door>,
+    crew: Arc<Crew>,
+    reader: Reader,
+    batcher: Batcher,
+    /// The newest message that may go out now.
+    until: u64,
+    /// Where the slowest client is to read on, as far as the log was told.
+    slowest: u64,
+    clients: Vec<Option<Box<Subscriber>>>,
+    free: Vec<u32>,
+    /// Woken, and not looked at yet; from the end.
+    woken: Vec<u32>,
+    agenda: Agenda,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// When more may go out (`delivery.throttle`).
+    tick: Option<Instant>,
+    /// The next client of the pass that is on, and the place of the slowest so far.
+    pass: Option<Pass>,
+    farewell: Option<Arc<Farewell>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    at: usize,
+    slowest: u64,
+}
+
+impl Shard {
+    pub(super) fn new(door: Arc<Door>, crew: Arc<Crew>, reader: Reader) -> Self {
+        let throttle = crew.settings.policy.delivery.throttle.as_ref();
+        Self {
+            batcher: Batcher::new(Arc::clone(reader.log()), throttle),
+            until: 0,
+            slowest: u64::MAX,
+            door,
+            crew,
+            reader,
+            clients: Vec::new(),
+            free: Vec::new(),
+            woken: Vec::new(),
+            agenda: Agenda::default(),
+            sleep: None,
+            tick: None,
+            pass: None,
+            farewell: None,
+        }
+    }
+
+    /// Takes in who has come. True if nobody will any more.
+    fn open_post(&mut self, now: Instant) -> bool {
+        let (arrivals, farewell, is_shut) = {
+            let mut post = lock(&self.door.post);
+            (std::mem::take(&mut post.arrivals), post.farewell.take(), post.is_shut)
+        };
+        for (arrival, cursor) in arrivals {
+            let index = self.free.pop().unwrap_or_else(|| {
+                self.clients.push(None);
+                (self.clients.len() - 1) as u32
+            });
+            let knock = Knock::new(&self.door.ready, index);
+            let mut client = Box::new(Subscriber::new(arrival, cursor, knock, &self.crew, now));
+            if let Some(farewell) = &self.farewell {
+                client.expect_end(farewell, &self.crew, now);
+            }
+            if client.place() < self.slowest {
+                self.slowest = client.place();
+                self.reader.at(self.slowest);
+            }
+            self.clients[index as usize] = Some(client);
+            self.woken.push(index);
+        }
+        if let Some(farewell) = farewell {
+            for index in 0..self.clients.len() {
+                if let Some(client) = &mut self.clients[index] {
+                    client.expect_end(&farewell, &self.crew, now);
+                    self.woken.push(index as u32);
+                }
+            }
+            self.farewell = Some(farewell);
+        }
+        is_shut
+    }
+
+    /// Does something with one client, and with what becomes of it.
+    fn with(
+        &mut self,
+        index: u32,
+        now: Instant,
+        work: impl FnOnce(&mut Subscriber, &mut Table<'_>) -> State,
+    ) {
+        let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else { return };
+        let mut table = Table {
+            crew: &self.crew,
+            log: self.reader.log(),
+            batcher: &mut self.batcher,
+            until: self.until,
+            now,
+        };
+        match work(client, &mut table) {
+            State::Gone => return self.remove(index),
+            State::Again => self.woken.push(index),
+            State::Going => {}
+        }
+        let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else { return };
+        let deadline = client.next_deadline(&self.crew, now);
+        self.agenda.arm(index, deadline, &mut client.armed);
+    }
+
+    fn remove(&mut self, index: u32) {
+        if let Some(client) = self.clients[index as usize].take() {
+            drop(client);
+            self.free.push(index);
+            self.door.clients.fetch_sub(1, Relaxed);
+            self.crew.on_client(false);
+        }
+        if self.free.len() == self.clients.len() {
+            // A crowd that has gone leaves nothing behind.
+            self.clients = Vec::new();
+            self.free = Vec::new();
+            self.woken = Vec::new();
+            self.agenda = Agenda::default();
+        }
+    }
+
+    /// Looks at whoever is due.
+    fn on_time(&mut self, now: Instant) {
+        while let Some((index, at)) = self.agenda.pop(now) {
+            let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else {
+                continue;
+            };
+            if client.armed != Some(at) {
+                continue;
+            }
+            client.armed = None;
+            self.with(index, now, |client, table| {
+                client.on_time(table);
+                client.poll(table)
+            });
+        }
+        if self.agenda.len() > 64 + 4 * self.clients.len() {
+            let clients = &self.clients;
+            self.agenda.sweep(|index, at| {
+                clients
+                    .get(index as usize)
+                    .and_then(Option::as_ref)
+                    .is_some_and(|client| client.armed == Some(at))
+            });
+        }
+    }
+
+    /// Sends what is new to each client in turn. True when all have had their turn.
+    fn pass(&mut self, now: Instant, turn: &mut usize) -> bool {
+        let Some(mut pass) = self.pass else { return true };
+        while pass.at < self.clients.len() {
+            if *turn == 0 {
+                self.pass = Some(pass);
+                return false;
+            }
+            let index = pass.at;
+            pass.at += 1;
+            let Some(client) = &mut self.clients[index] else { continue };
+            if client.cursor.next > self.until {
+                continue;
+            }
+            *turn -= 1;
+            let mut table = Table {
+                crew: &self.crew,
+                log: self.reader.log(),
+                batcher: &mut self.batcher,
+                until: self.until,
+                now,
+            };
+            let mut is_watched = true;
+            if client.is_served() {
+                let state = client.deliver(&mut table);
+                is_watched = state != State::Going || !client.is_served();
+                if state == State::Again {
+                    self.woken.push(index as u32);
+                }
+            } else {
+                client.check_lag(&table);
+            }
+            pass.slowest = pass.slowest.min(client.place());
+            // Who took it all has no new deadline; the others are looked at once more.
+            if is_watched {
+                self.with(index as u32, now, |client, table| client.settle(table));
+            }
+        }
+        self.pass = None;
+        self.slowest = pass.slowest.min(self.until + 1);
+        self.reader.at(self.slowest);
+        if self.slowest > self.until {
+            // Nobody stands where it remembers something for.
+            self.batcher.forget();
+        }
+        true
+    }
+
+    /// When it wants to be woken, whatever else happens.
+    pub(super) fn next_moment(&self) -> Option<Instant> {
+        [self.agenda.next(), self.tick].into_iter().flatten().min()
+    }
+
+    /// Sets the timer to the nearest moment.
+    fn arm(&mut self, cx: &mut Context<'_>) {
+        let Some(next) = self.next_moment() else { return };
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                if sleep.deadline() != next || sleep.is_elapsed() {
+                    sleep.as_mut().reset(next);
+                }
+                sleep
+            }
+            None => self.sleep.insert(Box::pin(tokio::time::sleep_until(next))),
+        };
+        if pin!(sleep.as_mut()).poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl Future for Shard {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let now = Instant::now();
+        this.door.ready.wake_with(cx.waker());
+        this.reader.wake_with(cx.waker());
+        let is_shut = this.open_post(now);
+        this.on_time(now);
+        let mut turn = TURN;
+        this.door.ready.drain(&mut this.woken);
+        if this.pass.is_none() {
+            let (until, tick) = this.batcher.begin(this.crew.is_shedding(now), now);
+            this.tick = tick;
+            if until > this.until {
+                this.until = until;
+                this.pass = Some(Pass { at: 0, slowest: u64::MAX });
+            }
+        }
+        // Those that were woken first: a pong must not wait for a thousand deliveries.
+        let mut left = this.woken.len().min(turn);
+        while left > 0
+            && let Some(index) = this.woken.pop()
+        {
+            left -= 1;
+            turn -= 1;
+            if let Some(client) = this.clients.get(index as usize).and_then(Option::as_ref) {
+                client.knock.take();
+            }
+            this.with(index, now, Subscriber::poll);
+        }
+        let is_done = this.pass(now, &mut turn);
+        if is_shut && this.clients.is_empty() && lock(&this.door.post).arrivals.is_empty() {
+            return Poll::Ready(());
+        }
+        let has_more = this.reader.log().head() > this.until && this.tick.is_none();
+        if !is_done || !this.woken.is_empty() || has_more {
+            cx.waker().wake_by_ref();
+        }
+        this.arm(cx);
+        Poll::Pending
+    }
+}

@@ -1,0 +1,331 @@
+//! A shard, driven by hand: raw clients, a log, a clock that stands still.
+//!
+//! # Invariants
+//! 1. The shard is polled only after its waker was woken: a wake-up that it misses fails a test.
+//! 2. Time moves in [`Stage::pass`] alone.
+
+mod delivering;
+mod ending;
+mod slow;
+mod walk;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::fanout::Fanout;
+use super::shard::{Door, Shard};
+use super::{Arrival, FromClients, Settings};
+use crate::config::{Config, LogConnections, Policy};
+use crate::frame::{Header, Kind};
+use crate::log::{Draft, Log, Logs, Writer};
+use crate::net::{Hop, Stream};
+use crate::resilience::Budget;
+use crate::telemetry::{About, BreakerScope, Handle, Metrics, Registry};
+
+/// Far more wake-ups in a row than anything here has work for.
+const SPINS: usize = 20_000;
+
+/// Kernel buffers that are soon full.
+const SMALL: usize = 4 * 1024;
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A whole frame as `first` (fin, rsv, opcode) begins it.
+fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
+    let mask_bit = u8::from(masked) << 7;
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ 0..126 => bytes.push(mask_bit | len as u8),
+        len @ 126..=0xffff => {
+            bytes.push(mask_bit | 126);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(mask_bit | 127);
+            bytes.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    let mask: [u8; 4] = if masked { [0x37, 0xfa, 0x21, 0x3d] } else { [0; 4] };
+    if masked {
+        bytes.extend_from_slice(&mask);
+    }
+    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes
+}
+
+/// One raw client.
+struct Client {
+    socket: Option<UnixStream>,
+    heard: Vec<u8>,
+    is_ended: bool,
+    handle: Arc<Handle>,
+    /// Its place in a quota.
+    held: Weak<()>,
+}
+
+impl Client {
+    fn say(&mut self, first: u8, payload: &[u8]) {
+        let Some(socket) = &mut self.socket else { return };
+        // A shard that has let it go does not hear it.
+        let _ = socket.write_all(&frame(first, payload, true));
+    }
+
+    /// Whole frames that have come since the last call.
+    fn hear(&mut self) -> Vec<(u8, Vec<u8>)> {
+        if let Some(socket) = &mut self.socket {
+            match socket.read_to_end(&mut self.heard) {
+                Ok(_) => self.is_ended = true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => self.is_ended = true,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let (mut found, mut at) = (Vec::new(), 0);
+        while let Some(header) = Header::parse(&self.heard[at..]).expect("a well-formed header") {
+            let end = at + header.size + header.payload as usize;
+            if end > self.heard.len() {
+                break;
+            }
+            assert!(header.mask.is_none());
+            found.push((self.heard[at], self.heard[at + header.size..end].to_vec()));
+            at = end;
+        }
+        self.heard.drain(..at);
+        found
+    }
+
+    /// Messages that have come since the last call, as text.
+    fn messages(&mut self) -> Vec<String> {
+        let is_message = |first: u8| first & 0x0f < 3;
+        let texts = self.hear().into_iter().filter(|(first, _)| is_message(*first));
+        texts.map(|(_, payload)| String::from_utf8(payload).unwrap()).collect()
+    }
+
+    /// The code of the Close that has come last.
+    fn close_code(&mut self) -> Option<u16> {
+        let frames = self.hear();
+        let (first, payload) = frames.last()?;
+        (*first == 0x88).then(|| u16::from_be_bytes([payload[0], payload[1]]))
+    }
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// A shard, its log, and whoever came.
+struct Stage {
+    writer: Writer,
+    log: Arc<Log>,
+    door: Arc<Door>,
+    fanout: Arc<Fanout>,
+    shard: Option<Pin<Box<Shard>>>,
+    wakes: Arc<Wakes>,
+    polls: usize,
+    policy: Arc<Policy>,
+    metrics: Arc<Metrics>,
+    registry: Arc<Registry>,
+    budget: Arc<Budget>,
+    from_clients: Option<mpsc::Receiver<(Kind, Bytes)>>,
+    written: u64,
+}
+
+impl Stage {
+    fn open(settings: &str) -> Self {
+        Self::with(settings, |_| FromClients::Drop)
+    }
+
+    fn with(
+        settings: &str,
+        from_clients: impl FnOnce(&mut Option<mpsc::Receiver<(Kind, Bytes)>>) -> FromClients,
+    ) -> Self {
+        let config = Config::from_yaml(settings).unwrap();
+        let policy = Arc::clone(&config.routes.last().unwrap().policy);
+        let metrics = Metrics::new("outrigger").unwrap();
+        let budget = Arc::new(Budget::new(config.max_buffered));
+        let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
+        let writer = Log::new(&policy.history, &logs);
+        let log = Arc::clone(writer.log());
+        let settings = Arc::new(Settings {
+            policy: Arc::clone(&policy),
+            metrics: metrics.feeds("r"),
+            recipients: metrics.breaker(BreakerScope::Recipient, "r"),
+            channels: metrics.breaker(BreakerScope::Channel, "r"),
+            budget: Arc::clone(&budget),
+            shards: 1,
+        });
+        let mut receiver = None;
+        let fanout = Fanout::new(Arc::clone(&log), from_clients(&mut receiver), settings);
+        let door = Door::new(None);
+        let shard = Shard::new(Arc::clone(&door), Arc::clone(fanout.crew()), log.reader());
+        let wakes = Arc::new(Wakes::default());
+        wakes.wake_by_ref();
+        Self {
+            writer,
+            log,
+            door,
+            fanout,
+            shard: Some(Box::pin(shard)),
+            wakes,
+            polls: 0,
+            policy,
+            registry: Registry::new(Arc::clone(&metrics), LogConnections::Off),
+            metrics,
+            budget,
+            from_clients: receiver,
+            written: 0,
+        }
+    }
+
+    /// A client that has just come. With `is_narrow` its socket is soon full.
+    fn come(&mut self, is_narrow: bool) -> Client {
+        self.come_as(is_narrow, None, false)
+    }
+
+    fn come_as(&mut self, is_narrow: bool, user: Option<&str>, has_deflate: bool) -> Client {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        for socket in [&ours, &theirs] {
+            socket.set_nonblocking(true).unwrap();
+            if is_narrow {
+                SockRef::from(socket).set_send_buffer_size(SMALL).unwrap();
+            }
+        }
+        let about = About {
+            client: None,
+            user: user.map(Arc::from),
+            request_id: "".into(),
+            route: self.metrics.route("r"),
+        };
+        let live = self.registry.enter(about);
+        let newest = self.registry.all().into_iter().max_by_key(|handle| handle.id).unwrap();
+        let slot = Arc::new(());
+        let held = Arc::downgrade(&slot);
+        let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
+        let arrival = Arrival {
+            hop: Hop { stream, early: Bytes::new() },
+            has_deflate,
+            expires: None,
+            held: Box::new(slot),
+            live,
+        };
+        self.fanout.crew().on_client(true);
+        self.door.join(arrival, self.log.join(self.policy.history.on_join));
+        Client { socket: Some(theirs), heard: Vec::new(), is_ended: false, handle: newest, held }
+    }
+
+    /// Writes a text into the log.
+    fn write(&mut self, text: &str) -> u64 {
+        self.write_draft(text, false, None)
+    }
+
+    fn write_draft(&mut self, text: &str, is_critical: bool, to: Option<&str>) -> u64 {
+        self.written += 1;
+        let sequence = self.writer.append(Draft {
+            frame: frame(0x81, text.as_bytes(), false).into(),
+            deflated: None,
+            is_critical,
+            key: None,
+            to: to.map(Arc::from),
+        });
+        self.writer.wake();
+        sequence
+    }
+
+    /// Writes `n` messages of about `size` bytes, each with its number in front.
+    fn flood(&mut self, n: usize, size: usize) {
+        for _ in 0..n {
+            let text = format!("{:08} {}", self.written + 1, "x".repeat(size));
+            self.write(&text);
+        }
+    }
+
+    fn poll(&mut self) -> bool {
+        if self.wakes.0.swap(0, SeqCst) == 0 {
+            return false;
+        }
+        if let Some(shard) = &mut self.shard {
+            self.polls += 1;
+            let waker = Waker::from(Arc::clone(&self.wakes));
+            if shard.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Ready(()) {
+                self.shard = None;
+            }
+        }
+        true
+    }
+
+    /// Lets the shard do what it was woken for, until nothing wakes it any more.
+    async fn turn(&mut self) {
+        let (mut quiet, mut rounds) = (0, 0);
+        while quiet < 2 {
+            tokio::task::yield_now().await;
+            quiet = if self.poll() { 0 } else { quiet + 1 };
+            rounds += 1;
+            assert!(rounds < SPINS, "it wakes itself over and over with nothing to do");
+        }
+    }
+
+    /// Lets time go by in small steps.
+    async fn pass(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut stops = 0;
+        loop {
+            self.turn().await;
+            let now = Instant::now();
+            if now >= end {
+                return;
+            }
+            let armed = self.shard.as_ref().and_then(|shard| shard.next_moment());
+            let next = armed.map_or(end, |at| at.max(now + millis(1))).min(end);
+            tokio::time::advance(next - now).await;
+            stops += 1;
+            assert!(stops < SPINS, "its timer fires over and over");
+        }
+    }
+
+    /// All samples of a counter or gauge, added up.
+    fn metric(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let Some(family) = families.iter().find(|family| family.name() == format!("outrigger_{name}")) else {
+            return 0.0;
+        };
+        let value = |metric: &prometheus::proto::Metric| {
+            metric.get_counter().get_value() + metric.get_gauge().get_value()
+        };
+        family.get_metric().iter().map(value).sum()
+    }
+
+    /// How many connections ended for which reasons.
+    fn ends(&self) -> HashMap<String, u64> {
+        let families = self.registry.gather();
+        let family =
+            families.iter().find(|family| family.name() == "outrigger_disconnections_total").unwrap();
+        let reason = |metric: &prometheus::proto::Metric| {
+            let reason = metric.get_label().iter().find(|label| label.name() == "reason").unwrap();
+            (reason.value().to_owned(), metric.get_counter().get_value() as u64)
+        };
+        family.get_metric().iter().map(reason).filter(|(_, n)| *n > 0).collect()
+    }
+}

@@ -1,0 +1,135 @@
+//! How clients of a feed end.
+
+use super::*;
+use crate::frame::CloseCode;
+use crate::telemetry::{By, Command, Reason};
+
+#[tokio::test(start_paused = true)]
+async fn a_close_is_answered_and_a_loss_noticed() {
+    let mut stage = Stage::open("");
+    let (mut polite, mut gone) = (stage.come(false), stage.come(false));
+    stage.turn().await;
+    polite.say(0x88, &1000_u16.to_be_bytes());
+    gone.socket = None;
+    stage.turn().await;
+    assert_eq!(polite.close_code(), Some(1000));
+    assert!(polite.is_ended && polite.held.upgrade().is_none() && gone.held.upgrade().is_none());
+    let ends = stage.ends();
+    assert_eq!((ends["client_close"], ends["client_lost"], stage.registry.len()), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_is_over_closes_its_clients_after_its_last_message() {
+    let mut stage = Stage::open("");
+    let mut clients: Vec<_> = (0..100).map(|_| stage.come(false)).collect();
+    stage.turn().await;
+    stage.write("last");
+    let farewell = super::super::closing::Farewell::of_feed(
+        Reason::UpstreamClose,
+        By::Upstream,
+        CloseCode(4001),
+        "match over",
+    );
+    stage.door.close(&Arc::new(farewell));
+    stage.turn().await;
+    for client in &mut clients {
+        let heard = client.hear();
+        assert_eq!(heard[0], (0x81, b"last".to_vec()));
+        assert_eq!((heard[1].0, &heard[1].1[2..]), (0x88, &b"match over"[..]));
+        client.say(0x88, &4001_u16.to_be_bytes());
+    }
+    stage.turn().await;
+    assert_eq!(stage.ends(), HashMap::from([("upstream_close".to_owned(), 100)]));
+    let mut late = stage.come(false);
+    stage.turn().await;
+    assert_eq!(late.close_code(), Some(4001), "who comes later is closed as well");
+    stage.door.shut();
+    stage.turn().await;
+    late.say(0x88, &4001_u16.to_be_bytes());
+    stage.turn().await;
+    assert!(stage.shard.is_none(), "nobody is left, and nobody comes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_given_up() {
+    let mut stage = Stage::open("policy: {heartbeat: {interval: 10s, timeout: 5s, max_missed: 2}}");
+    let mut silent = stage.come(false);
+    let mut alive = stage.come(false);
+    for _ in 0..30 {
+        stage.pass(secs(1)).await;
+        for (first, payload) in alive.hear() {
+            assert_eq!(first, 0x89);
+            alive.say(0x8a, &payload);
+        }
+    }
+    assert_eq!(stage.ends(), HashMap::from([("heartbeat_timeout".to_owned(), 1)]));
+    silent.hear();
+    assert!(silent.is_ended && !alive.is_ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_json_heartbeat_is_told_from_messages() {
+    let mut stage = Stage::open("policy: {heartbeat: {mode: json, interval: 10s, timeout: 5s, max_missed: 1}}");
+    let mut client = stage.come(false);
+    stage.pass(secs(10)).await;
+    assert_eq!(client.messages(), [r#"{"type":"heartbeat"}"#]);
+    client.say(0x81, br#"{"type":"pong"}"#);
+    client.say(0x81, br#"{"type":"other"}"#);
+    stage.pass(secs(8)).await;
+    assert_eq!(stage.metric("uplink_dropped_total"), 1.0);
+    assert_eq!(stage.registry.len(), 1);
+    stage.pass(secs(8)).await;
+    assert_eq!(stage.registry.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_lifetime_drain_and_cut_end_a_client() {
+    for (settings, code, reason, within) in [
+        ("policy: {heartbeat: null, idle_timeout: 20s}", Some(1001), "idle_timeout", 20),
+        ("policy: {max_lifetime: 25s}", Some(1012), "lifetime", 25),
+    ] {
+        let mut stage = Stage::open(settings);
+        let mut client = stage.come(false);
+        stage.pass(secs(within)).await;
+        assert_eq!(client.close_code(), code, "{reason}");
+        client.say(0x88, &1000_u16.to_be_bytes());
+        stage.turn().await;
+        assert_eq!(stage.ends(), HashMap::from([(reason.to_owned(), 1)]));
+    }
+    let mut stage = Stage::open("");
+    let (mut drained, mut cut) = (stage.come(false), stage.come(false));
+    stage.turn().await;
+    let at = Instant::now() + secs(3);
+    drained.handle.send(Command::CloseAt { at, code: CloseCode(1012) });
+    cut.handle.send(Command::Cut);
+    stage.pass(secs(2)).await;
+    assert!(cut.hear().is_empty() && cut.is_ended);
+    stage.write("still served");
+    stage.turn().await;
+    assert_eq!(drained.messages(), ["still served"]);
+    stage.pass(secs(2)).await;
+    assert_eq!(drained.close_code(), Some(1012));
+    // It never answers.
+    stage.pass(secs(5)).await;
+    assert_eq!(stage.ends(), HashMap::from([("aborted".to_owned(), 1), ("drained".to_owned(), 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_rule_is_named() {
+    for (bytes, code) in [
+        (vec![0x83, 0x80, 0, 0, 0, 0], 1002),
+        (frame(0x81, b"unmasked", false), 1002),
+        (frame(0xc1, b"compressed", true), 1002),
+        (vec![0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0], 1009),
+    ] {
+        let mut stage = Stage::open("");
+        let mut client = stage.come(false);
+        stage.turn().await;
+        client.socket.as_mut().unwrap().write_all(&bytes).unwrap();
+        stage.turn().await;
+        assert_eq!(client.close_code(), Some(code), "{bytes:x?}");
+        client.socket = None;
+        stage.turn().await;
+        assert_eq!(stage.registry.len(), 0);
+    }
+}

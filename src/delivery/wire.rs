@@ -1,0 +1,214 @@
+//! The way out to one client: its socket, and the rest of what that has begun to take.
+//!
+//! # Invariants
+//! 1. The rest ends between two frames, and nothing is written past it: a frame that was begun is finished, or the
+//!    connection is cut.
+//! 2. The rest is a part of what others were sent too: it holds no copy, but it counts as if it did.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::frame::Header;
+use crate::net::Stream;
+use crate::resilience::Budget;
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrote {
+    /// The kernel has all of it.
+    All,
+    /// It has not; the task is woken when it takes more.
+    Blocked,
+    /// It never will.
+    Broken,
+}
+
+/// The way out.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) stream: Stream,
+    /// What was begun, from its first frame on.
+    rest: Bytes,
+    /// `rest[..sent]` was taken.
+    sent: usize,
+    /// Since when the client has taken nothing, while there is something for it.
+    pub(super) stalled_since: Option<Instant>,
+    /// Whether it has taken anything since this was last set to false.
+    pub(super) has_moved: bool,
+    /// What the budget was told.
+    told: usize,
+    budget: Arc<Budget>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: Stream, budget: Arc<Budget>) -> Self {
+        Self { stream, rest: Bytes::new(), sent: 0, stalled_since: None, has_moved: false, told: 0, budget }
+    }
+
+    /// Whether the kernel has all that was written.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.rest.is_empty() && self.stream.unsent() == 0
+    }
+
+    /// Writes whole frames. Only to be called when nothing is left of the write before.
+    pub(super) fn write(&mut self, cx: &mut Context<'_>, frames: &Bytes, now: Instant) -> Wrote {
+        debug_assert!(self.rest.is_empty());
+        let mut at = 0;
+        while at < frames.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &frames[at..]) {
+                Poll::Ready(Ok(n)) if n > 0 => at += n,
+                Poll::Ready(_) => return Wrote::Broken,
+                Poll::Pending => {
+                    self.rest = frames.clone();
+                    self.sent = at;
+                    self.stalled_since = Some(now);
+                    self.account();
+                    return Wrote::Blocked;
+                }
+            }
+        }
+        if self.stream.unsent() == 0 && !self.stream.wants_flush() {
+            return Wrote::All;
+        }
+        self.stalled_since.get_or_insert(now);
+        self.flush(cx, now)
+    }
+
+    /// Writes what is left.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Wrote {
+        let before = self.stream.sent();
+        while self.sent < self.rest.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.rest[self.sent..]) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.sent += n;
+                    if before.is_none() {
+                        self.on_moved(now);
+                    }
+                }
+                Poll::Ready(_) => return Wrote::Broken,
+                Poll::Pending => {
+                    self.note_sent(before, now);
+                    self.account();
+                    return Wrote::Blocked;
+                }
+            }
+        }
+        self.rest = Bytes::new();
+        self.sent = 0;
+        let flushed = if self.stream.unsent() > 0 || self.stream.wants_flush() {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        };
+        self.note_sent(before, now);
+        self.account();
+        match flushed {
+            Poll::Ready(Ok(())) if self.stream.unsent() == 0 => {
+                self.stalled_since = None;
+                self.has_moved = true;
+                Wrote::All
+            }
+            Poll::Ready(Err(_)) => Wrote::Broken,
+            Poll::Ready(Ok(())) | Poll::Pending => Wrote::Blocked,
+        }
+    }
+
+    /// Whether the client takes anything at all. A socket counts as writable again only when a good part of its
+    /// queue has left; here it is asked directly.
+    pub(super) fn nudge(&mut self, now: Instant) -> bool {
+        let before = self.stream.sent();
+        let n = self.stream.write_now(&self.rest[self.sent..]).unwrap_or(0);
+        self.sent += n;
+        if before.is_some() {
+            self.note_sent(before, now);
+        } else if n > 0 {
+            self.on_moved(now);
+        }
+        if self.sent == self.rest.len() {
+            self.rest = Bytes::new();
+            self.sent = 0;
+        }
+        self.account();
+        std::mem::take(&mut self.has_moved)
+    }
+
+    /// Forgets whole frames of the rest that were not begun, and answers how many bytes that was.
+    pub(super) fn cut_to_edge(&mut self) -> usize {
+        let mut edge = 0;
+        while edge < self.sent {
+            match Header::parse(&self.rest[edge..]) {
+                Ok(Some(header)) => edge += header.size + header.payload as usize,
+                // It was made here, whole.
+                Ok(None) | Err(_) => return 0,
+            }
+        }
+        let lost = self.rest.len().saturating_sub(edge);
+        self.rest.truncate(edge);
+        if self.sent == self.rest.len() {
+            self.rest = Bytes::new();
+            self.sent = 0;
+        }
+        self.account();
+        lost
+    }
+
+    /// Bytes that the client was to get and will not.
+    pub(super) fn abandon(&mut self) -> usize {
+        let lost = self.rest.len() - self.sent;
+        self.rest = Bytes::new();
+        self.sent = 0;
+        self.account();
+        lost
+    }
+
+    /// Bytes held for the client.
+    pub(super) fn held(&self) -> usize {
+        self.rest.len() - self.sent + self.stream.held()
+    }
+
+    pub(super) fn read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(buf.filled().len())),
+            // TLS that ends without its own goodbye: a WebSocket has one itself.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn note_sent(&mut self, before: Option<u64>, now: Instant) {
+        if before.is_some() && self.stream.sent() != before {
+            self.on_moved(now);
+        }
+    }
+
+    fn on_moved(&mut self, now: Instant) {
+        self.has_moved = true;
+        self.stalled_since = Some(now);
+    }
+
+    /// Tells the budget what has changed.
+    fn account(&mut self) {
+        let held = self.held();
+        if held > self.told {
+            // Others see to it that there is room again.
+            let _ = self.budget.add(held - self.told);
+        } else if held < self.told {
+            self.budget.sub(self.told - held);
+        }
+        self.told = held;
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.budget.sub(self.told);
+    }
+}

@@ -1,0 +1,128 @@
+//! What may follow what in one direction of a connection: the rules of RFC 6455 §5 that take more than one
+//! frame, or both ends, to be seen. Whoever reads frames reads them through [`Order`].
+//!
+//! # Not here
+//! What is wrong with a header by itself ([`Header::parse`]); what stands inside a message
+//! ([`super::Assembler`]).
+
+use super::header::{Fault, Header, Opcode};
+
+/// Whose frames these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// They must be masked.
+    Client,
+    /// They must not be.
+    Server,
+}
+
+/// What the handshake negotiated, as far as headers go (RFC 6455 §9).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Extensions {
+    /// None: reserved bits and opcodes are faults.
+    #[default]
+    None,
+    /// permessage-deflate alone: RSV1 on the first frame of a message (RFC 7692 §6).
+    Deflate,
+    /// Something else: it may define any reserved bit and opcode.
+    Unknown,
+}
+
+/// What holds for one direction.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Whose frames.
+    pub sender: Sender,
+    /// What was negotiated.
+    pub extensions: Extensions,
+    /// Most payload bytes in one frame.
+    pub max_frame: u64,
+    /// Most payload bytes in all frames of one message, as they are on the wire.
+    pub max_message: u64,
+    /// Whether final text frames of at most 125 bytes are shown to the caller (JSON heartbeat).
+    pub show_text: bool,
+}
+
+/// The order of frames: where in a message the next one stands, and what it may be there.
+#[derive(Debug)]
+pub(super) struct Order {
+    rules: Rules,
+    /// Payload bytes so far of a fragmented message that is not finished.
+    open_message: Option<u64>,
+}
+
+impl Order {
+    /// At the first byte after the handshake.
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules, open_message: None }
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Whether the next data frame goes on with a message.
+    pub(super) fn is_inside_message(&self) -> bool {
+        self.open_message.is_some()
+    }
+
+    /// Reads the next header and holds it against the rules, the earliest byte first; `None` when more of it
+    /// is needed.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub(super) fn read_header(&self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
+        if let Some(second) = bytes.get(1) {
+            match (self.rules.sender, second & 0x80 != 0) {
+                (Sender::Client, false) => return Err(Fault::Unmasked),
+                (Sender::Server, true) => return Err(Fault::Masked),
+                (Sender::Client, true) | (Sender::Server, false) => {}
+            }
+        }
+        let Some(header) = Header::parse(bytes)? else { return Ok(None) };
+        let is_unknown = self.rules.extensions == Extensions::Unknown;
+        if let Opcode::ReservedData(bits) | Opcode::ReservedControl(bits) = header.opcode
+            && !is_unknown
+        {
+            return Err(Fault::ReservedOpcode(bits));
+        }
+        let allowed = match self.rules.extensions {
+            Extensions::None => 0,
+            Extensions::Deflate if matches!(header.opcode, Opcode::Text | Opcode::Binary) => 0b100,
+            Extensions::Deflate => 0,
+            Extensions::Unknown => 0b111,
+        };
+        if header.rsv & !allowed != 0 {
+            return Err(Fault::ReservedBits);
+        }
+        if !header.opcode.is_control() {
+            self.check_data(&header)?;
+        }
+        Ok(Some(header))
+    }
+
+    fn check_data(&self, header: &Header) -> Result<(), Fault> {
+        let before = match (header.opcode, self.open_message) {
+            (Opcode::Continuation, None) => return Err(Fault::UnexpectedContinuation),
+            (Opcode::Continuation, Some(before)) => before,
+            (_, Some(_)) => return Err(Fault::ExpectedContinuation),
+            (_, None) => 0,
+        };
+        if header.payload > self.rules.max_frame {
+            return Err(Fault::FrameTooLarge { limit: self.rules.max_frame });
+        }
+        if before.saturating_add(header.payload) > self.rules.max_message {
+            return Err(Fault::MessageTooLarge { limit: self.rules.max_message });
+        }
+        Ok(())
+    }
+
+    /// A data frame begins, which was read with [`Order::read_header`].
+    pub(super) fn enter(&mut self, header: &Header) {
+        self.open_message = if header.fin {
+            None
+        } else {
+            Some(self.open_message.unwrap_or(0).saturating_add(header.payload))
+        };
+    }
+}

@@ -1,0 +1,348 @@
+//! What a log keeps, pure: two rings, drafts and `now` in, what had to go out.
+//!
+//! One ring has the newest messages, all of them, without gaps: a sequence number is a place in it. The other has
+//! the newest critical ones, which stay when the first has let them go.
+//!
+//! # Invariants
+//! 1. The newest message is always kept, however long it is and however old.
+//! 2. Every critical message of the first ring is in the second one as well. It holds by itself for the bounds of
+//!    the log, as both rings have the same; [`Rings::forget_critical`] has to see to it.
+//! 3. What a message holds is counted once, whichever rings it is in.
+//!
+//! # Not here
+//! Locks, readers, the bound of the process ([`super::memory`], [`super::logs`]).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Behind, Cursor, Draft, Entry, Progress};
+use crate::config::{History, OnJoin};
+use crate::telemetry::{Label, Trim};
+
+/// The messages of one log.
+#[derive(Debug)]
+pub(super) struct Rings {
+    most: usize,
+    bytes: usize,
+    age: Duration,
+    all: VecDeque<Arc<Entry>>,
+    /// What `all` holds.
+    all_size: usize,
+    critical: VecDeque<Critical>,
+    critical_size: usize,
+    /// What both hold together.
+    held: usize,
+    /// Of the newest message.
+    head: u64,
+    /// Bytes of all frames there ever were; of all critical ones.
+    written: u64,
+    critical_written: u64,
+    /// Where the newest of the messages that `all` has let go began.
+    gone: u64,
+}
+
+#[derive(Debug)]
+struct Critical {
+    entry: Arc<Entry>,
+    /// Bytes of the frames of all critical messages before it.
+    offset: u64,
+}
+
+/// What left a log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Freed {
+    /// Bytes it held.
+    pub(super) bytes: usize,
+    messages: [u64; Trim::ALL.len()],
+}
+
+impl Freed {
+    fn count(&mut self, reason: Trim, entry: &Entry) {
+        self.bytes += entry.size();
+        self.messages[reason.index()] += 1;
+    }
+
+    /// Messages, by what made them leave.
+    pub(super) fn messages(&self) -> impl Iterator<Item = (Trim, u64)> {
+        Trim::ALL.iter().zip(self.messages).filter(|(_, n)| *n > 0).map(|(reason, n)| (*reason, n))
+    }
+}
+
+impl Rings {
+    pub(super) fn new(history: &History) -> Self {
+        Self {
+            most: history.messages.max(1),
+            bytes: history.bytes,
+            age: history.age,
+            all: VecDeque::new(),
+            all_size: 0,
+            critical: VecDeque::new(),
+            critical_size: 0,
+            held: 0,
+            head: 0,
+            written: 0,
+            critical_written: 0,
+            gone: 0,
+        }
+    }
+
+    /// Bytes of all messages that are kept.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Bytes of the critical ones among them.
+    pub(super) fn critical_held(&self) -> usize {
+        self.critical_size
+    }
+
+    /// Messages that are kept.
+    pub(super) fn len(&self) -> usize {
+        let first = self.first();
+        self.all.len() + self.critical_before(first)
+    }
+
+    /// Adds a message, and lets go what there is no room for.
+    pub(super) fn append(&mut self, draft: Draft, now: Instant) -> (Arc<Entry>, Freed) {
+        self.head += 1;
+        let entry = Arc::new(Entry { sequence: self.head, at: now, offset: self.written, message: draft });
+        let (size, frame) = (entry.size(), entry.message.frame.len() as u64);
+        self.written += frame;
+        self.held += size;
+        self.all_size += size;
+        self.all.push_back(entry.clone());
+        if entry.message.is_critical {
+            let offset = self.critical_written;
+            self.critical_written += frame;
+            self.critical_size += size;
+            self.critical.push_back(Critical { entry: entry.clone(), offset });
+        }
+        let mut freed = self.expire(now);
+        while self.all.len() > 1 {
+            let reason = if self.all.len() > self.most {
+                Trim::Messages
+            } else if self.all_size > self.bytes {
+                Trim::Bytes
+            } else {
+                break;
+            };
+            self.let_oldest_go(reason, &mut freed);
+        }
+        loop {
+            let reason = if self.critical.len() > self.most {
+                Trim::Messages
+            } else if self.critical_size > self.bytes {
+                Trim::Bytes
+            } else {
+                break;
+            };
+            if !self.let_critical_go(reason, &mut freed) {
+                break;
+            }
+        }
+        (entry, freed)
+    }
+
+    /// Lets go what is too old.
+    pub(super) fn expire(&mut self, now: Instant) -> Freed {
+        let mut freed = Freed::default();
+        let is_old = |entry: &Arc<Entry>| now.saturating_duration_since(entry.at) > self.age;
+        let old = self.all.iter().take(self.all.len().saturating_sub(1)).take_while(|e| is_old(e)).count();
+        for _ in 0..old {
+            self.let_oldest_go(Trim::Age, &mut freed);
+        }
+        freed
+    }
+
+    /// Lets the oldest messages older than `before` go that are not critical, at least `excess` bytes of them if
+    /// there are.
+    pub(super) fn forget_before(&mut self, before: u64, slowest: u64, excess: usize) -> Freed {
+        let mut freed = Freed::default();
+        while freed.bytes < excess && self.all.len() > 1 && self.first() < before {
+            self.let_oldest_go(reason_for(self.first(), slowest), &mut freed);
+        }
+        freed
+    }
+
+    /// Lets the oldest critical messages go, at least `excess` bytes of them if there are; not those that the ring
+    /// of all messages has.
+    pub(super) fn forget_critical(&mut self, slowest: u64, excess: usize) -> Freed {
+        let mut freed = Freed::default();
+        while freed.bytes < excess {
+            let Some(oldest) = self.critical.front() else { break };
+            let reason = reason_for(oldest.entry.sequence, slowest);
+            if !self.let_critical_go(reason, &mut freed) {
+                break;
+            }
+        }
+        freed
+    }
+
+    fn let_oldest_go(&mut self, reason: Trim, freed: &mut Freed) {
+        let Some(entry) = self.all.pop_front() else { return };
+        self.all_size -= entry.size();
+        self.gone = entry.offset;
+        // The other ring has those that are critical.
+        if !entry.message.is_critical {
+            self.held -= entry.size();
+            freed.count(reason, &entry);
+        }
+    }
+
+    /// Whether there was one that only this ring has.
+    fn let_critical_go(&mut self, reason: Trim, freed: &mut Freed) -> bool {
+        let first = self.first();
+        if self.critical.front().is_none_or(|c| c.entry.sequence >= first) {
+            return false;
+        }
+        let Some(Critical { entry, .. }) = self.critical.pop_front() else { return false };
+        self.critical_size -= entry.size();
+        self.held -= entry.size();
+        freed.count(reason, &entry);
+        true
+    }
+
+    /// The oldest message from which on all are kept.
+    fn first(&self) -> u64 {
+        self.head + 1 - self.all.len() as u64
+    }
+
+    /// Critical messages that are kept and older than that one: also the place of the first that is not.
+    fn critical_before(&self, sequence: u64) -> usize {
+        self.critical.partition_point(|c| c.entry.sequence < sequence)
+    }
+
+    /// The oldest critical message that is kept, if it is older than that one; else that one.
+    fn oldest_critical_or(&self, sequence: u64) -> u64 {
+        self.critical.front().map_or(sequence, |c| c.entry.sequence.min(sequence))
+    }
+
+    pub(super) fn join(&self, on_join: OnJoin) -> Cursor {
+        let latest = self.head + 1;
+        let all_from = match on_join {
+            OnJoin::None => return Cursor { next: latest, all_from: latest },
+            OnJoin::Critical => latest,
+            OnJoin::All => self.first(),
+            OnJoin::Last(n) => latest.saturating_sub(n).max(self.first()),
+        };
+        Cursor { next: self.oldest_critical_or(all_from), all_from }
+    }
+
+    pub(super) fn skip_to_latest(&self, cursor: Cursor) -> Cursor {
+        let latest = self.head + 1;
+        let critical = self.critical.get(self.critical_before(cursor.next));
+        Cursor { next: critical.map_or(latest, |c| c.entry.sequence), all_from: latest }
+    }
+
+    /// Messages of which `to` will never be given any, and that `from` was to read.
+    pub(super) fn skipped(&self, from: Cursor, to: Cursor) -> u64 {
+        let start = from.next.max(from.all_from);
+        let messages = to.all_from.saturating_sub(start);
+        let critical =
+            self.critical_before(to.all_from).saturating_sub(self.critical_before(start.max(to.next)));
+        messages.saturating_sub(critical as u64)
+    }
+
+    pub(super) fn behind(&self, cursor: Cursor) -> Behind {
+        let start = cursor.next.max(cursor.all_from).min(self.head + 1);
+        let from = self.critical_before(cursor.next);
+        let to = self.critical_before(start);
+        // Where a critical one begins, on the scale of critical ones.
+        let critical_at = |place: usize| self.critical.get(place).map_or(self.critical_written, |c| c.offset);
+        let below = to.saturating_sub(from) as u64;
+        let below_bytes = critical_at(to.max(from)) - critical_at(from);
+        Behind {
+            messages: self.head + 1 - start + below,
+            bytes: self.written - self.offset_of(start) + below_bytes,
+        }
+    }
+
+    /// Where a message begins; for one that is gone, where the newest one that is gone began.
+    fn offset_of(&self, sequence: u64) -> u64 {
+        match sequence.checked_sub(self.first()) {
+            Some(place) => self.all.get(place as usize).map_or(self.written, |entry| entry.offset),
+            None => self.gone,
+        }
+    }
+
+    pub(super) fn read(
+        &self,
+        cursor: Cursor,
+        until: u64,
+        most: usize,
+        bytes: usize,
+        into: &mut Vec<Arc<Entry>>,
+    ) -> Progress {
+        let end = until.min(self.head).saturating_add(1);
+        let mut next = cursor.next.max(1);
+        let start = next.max(cursor.all_from);
+        let mut taken = Taken { messages: 0, bytes: 0, most, limit: bytes };
+        // Below this only critical messages are kept for this cursor: it wants no others, or they are gone.
+        let whole_from = cursor.all_from.max(self.first());
+        let sparse_end = whole_from.min(end);
+        let mut critical_missed = 0;
+        if next < sparse_end {
+            let mut place = self.critical_before(next);
+            next = loop {
+                match self.critical.get(place).map(|c| &c.entry) {
+                    Some(entry) if entry.sequence < sparse_end => {
+                        if !taken.has_room_for(entry) {
+                            // All before it is dealt with.
+                            break entry.sequence;
+                        }
+                        critical_missed += u64::from(entry.sequence >= start);
+                        into.push(entry.clone());
+                        place += 1;
+                    }
+                    _ => break sparse_end,
+                }
+            };
+        }
+        let missed = next.saturating_sub(start).saturating_sub(critical_missed);
+        if next >= whole_from && next < end {
+            let place = (next - self.first()) as usize;
+            for entry in self.all.range(place..).take((end - next) as usize) {
+                if !taken.has_room_for(entry) {
+                    break;
+                }
+                into.push(entry.clone());
+                next += 1;
+            }
+        }
+        Progress {
+            cursor: Cursor { next, all_from: cursor.all_from.max(next) },
+            missed,
+            // The loops stop before `end` only in front of a message that there was no room for.
+            has_more: next < end,
+        }
+    }
+}
+
+/// How much of a read is used up.
+struct Taken {
+    messages: usize,
+    bytes: usize,
+    most: usize,
+    limit: usize,
+}
+
+impl Taken {
+    /// Takes it if there is; the first one always has room.
+    fn has_room_for(&mut self, entry: &Entry) -> bool {
+        let bytes = self.bytes.saturating_add(entry.message.frame.len());
+        if self.messages > 0 && (self.messages >= self.most || bytes > self.limit) {
+            return false;
+        }
+        self.messages += 1;
+        self.bytes = bytes;
+        true
+    }
+}
+
+/// Why the bound of the process takes a message: nobody reads it any more, or the slowest reader still would.
+fn reason_for(sequence: u64, slowest: u64) -> Trim {
+    if sequence < slowest { Trim::Memory } else { Trim::Laggard }
+}

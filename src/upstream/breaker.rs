@@ -1,0 +1,202 @@
+//! The breaker around an upstream: whether it is asked at all, and what of its answers is a failure.
+//!
+//! # Invariants
+//! 1. Every ticket is reported: by [`Permit::settle`] and its like, or by the drop of its [`Permit`].
+//! 2. What is a failure of the upstream is said once, in [`UpstreamBreaker::judge`] and what it calls.
+//! 3. The metrics know of a breaker as long as it lives, and of each change once.
+//!
+//! # Not here
+//! When it opens and closes ([`crate::resilience::Breaker`]); what a client is told ([`crate::admission`]).
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::{Refusal, Upgraded, UpstreamError};
+use crate::config;
+use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
+use crate::telemetry::{BreakerMetrics, BreakerScope, BreakerStage, Metrics};
+
+/// Less than this is not worth a `Retry-After`, nor a timer.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Whether one route may ask its upstream.
+#[derive(Debug)]
+pub struct UpstreamBreaker {
+    route: Box<str>,
+    statuses: Box<[u16]>,
+    /// A call that was given up by its caller after so long is no better than one that failed.
+    connect_timeout: Duration,
+    breaker: Mutex<Breaker>,
+    metrics: Arc<BreakerMetrics>,
+}
+
+impl UpstreamBreaker {
+    /// Closed. `route` is what it is told by in the log.
+    pub fn new(
+        settings: &config::Breaker,
+        upstream: &config::Upstream,
+        route: &str,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
+        let config::Breaker { window, min_calls, failure_ratio, ref statuses, open_for, probes } = *settings;
+        let rules = BreakerRules { window, min_calls, failure_ratio, open_for, probes };
+        let metrics = metrics.breaker(BreakerScope::Upstream, route);
+        metrics.on_transition(None, Some(BreakerStage::Closed));
+        Arc::new(Self {
+            route: route.into(),
+            statuses: statuses.as_slice().into(),
+            connect_timeout: upstream.connect_timeout,
+            breaker: Mutex::new(Breaker::new(rules, Instant::now())),
+            metrics,
+        })
+    }
+
+    /// Leave for one handshake.
+    ///
+    /// # Errors
+    /// The upstream is not to be asked: how long until that may be worth it, a second at least.
+    pub fn enter(self: &Arc<Self>) -> Result<Permit, Duration> {
+        let now = Instant::now();
+        let mut breaker = self.lock();
+        let before = breaker.state();
+        let ticket = breaker.allow(now).map_err(|wait| wait.max(SOON))?;
+        let turned = self.count(before, breaker.state());
+        drop(breaker);
+        if turned.is_some() {
+            debug!(route = &*self.route, "the upstream is asked again, to see whether it answers");
+        }
+        Ok(Permit { breaker: Arc::clone(self), ticket: Some(ticket), since: now })
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> BreakerState {
+        self.lock().state()
+    }
+
+    /// What a handshake says about the upstream.
+    pub fn judge(&self, result: &Result<Result<Upgraded, Refusal>, UpstreamError>) -> CallOutcome {
+        match result {
+            Ok(Ok(Upgraded { .. })) => CallOutcome::Success,
+            Ok(Err(refusal)) => self.judge_status(refusal.status()),
+            Err(error) => Self::judge_error(error),
+        }
+    }
+
+    fn judge_status(&self, status: StatusCode) -> CallOutcome {
+        if self.statuses.contains(&status.as_u16()) { CallOutcome::Failure } else { CallOutcome::Success }
+    }
+
+    fn judge_error(error: &UpstreamError) -> CallOutcome {
+        // What has no kind was the client's doing.
+        if error.kind().is_some() { CallOutcome::Failure } else { CallOutcome::Neither }
+    }
+
+    fn report(&self, ticket: Ticket, outcome: CallOutcome, what: &dyn Display) {
+        let now = Instant::now();
+        let mut breaker = self.lock();
+        let before = breaker.state();
+        breaker.report(ticket, outcome, fastrand::f64(), now);
+        let turned = self.count(before, breaker.state());
+        drop(breaker);
+        let route = &*self.route;
+        match turned {
+            Some(BreakerState::Open) => warn!(
+                route,
+                error = %what,
+                "the upstream keeps failing: handshakes are refused for policy.breaker.open_for"
+            ),
+            Some(BreakerState::Closed) => info!(route, "the upstream answers again: handshakes go through"),
+            Some(BreakerState::HalfOpen) | None => {}
+        }
+    }
+
+    /// Tells the metrics of a change, under the lock so that they learn of changes in their order. Where it
+    /// stands now, if that is another place.
+    fn count(&self, before: BreakerState, after: BreakerState) -> Option<BreakerState> {
+        if before == after {
+            return None;
+        }
+        self.metrics.on_transition(Some(stage(before)), Some(stage(after)));
+        Some(after)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Breaker> {
+        // A panic under this lock cannot leave it half changed.
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UpstreamBreaker {
+    fn drop(&mut self) {
+        self.metrics.on_transition(Some(stage(self.state())), None);
+    }
+}
+
+fn stage(state: BreakerState) -> BreakerStage {
+    match state {
+        BreakerState::Closed => BreakerStage::Closed,
+        BreakerState::HalfOpen => BreakerStage::HalfOpen,
+        BreakerState::Open => BreakerStage::Open,
+    }
+}
+
+/// Leave for one handshake. Dropped without a word, its client went away: that is a failure of the upstream if
+/// it had kept it waiting for longer than a connect may take, and otherwise says nothing.
+#[derive(Debug)]
+#[must_use = "it stands for a handshake that is under way"]
+pub struct Permit {
+    breaker: Arc<UpstreamBreaker>,
+    /// Until it is reported.
+    ticket: Option<Ticket>,
+    since: Instant,
+}
+
+impl Permit {
+    /// How the handshake went, for whoever asked the upstream itself.
+    pub fn settle(self, result: &Result<Result<Upgraded, Refusal>, UpstreamError>) {
+        match result {
+            Ok(Ok(Upgraded { .. })) => self.report(CallOutcome::Success),
+            Ok(Err(refusal)) => self.answered(refusal.status()),
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// The upstream answered.
+    pub fn answered(self, status: StatusCode) {
+        let outcome = self.breaker.judge_status(status);
+        self.end(outcome, &status);
+    }
+
+    /// Nothing came of it.
+    pub fn failed(self, error: &UpstreamError) {
+        self.end(UpstreamBreaker::judge_error(error), error);
+    }
+
+    /// As the caller has judged it.
+    pub fn report(self, outcome: CallOutcome) {
+        self.end(outcome, &"a handshake failed");
+    }
+
+    fn end(mut self, outcome: CallOutcome, what: &dyn Display) {
+        if let Some(ticket) = self.ticket.take() {
+            self.breaker.report(ticket, outcome, what);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let is_late = self.since.elapsed() >= self.breaker.connect_timeout;
+        let outcome = if is_late { CallOutcome::Failure } else { CallOutcome::Neither };
+        self.breaker.report(ticket, outcome, &"its client did not wait for an answer any longer");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! A server that keeps failing is left alone for a while: what clients are told, and what it is spared.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::DEADLINE;
+use support::http::{Response, assert_ours};
+use support::logged::Logged;
+use support::proxy::Proxy;
+use support::upstream::{Answer, Upstream};
+use support::wait::eventually;
+
+const STATE: &str = "outrigger_breaker_state{scope=\"upstream\",route=\"default\"}";
+
+/// Opens on three failures, for as long as a test runs.
+const SHORT: &str = "policy: {breaker: {min_calls: 3, open_for: 10m}}";
+
+async fn transitions(proxy: &Proxy, to: &str) -> f64 {
+    let name = "outrigger_breaker_transitions_total{scope=\"upstream\",route=\"default\",";
+    proxy.metric(&format!("{name}to=\"{to}\"}}")).await
+}
+
+/// So many handshakes, one after another, each with the same answer.
+async fn fail(proxy: &Proxy, times: usize, status: u16, reason: &str) {
+    for _ in 0..times {
+        assert_ours(&proxy.dial().refused().await, status, reason);
+    }
+}
+
+/// Refused because the breaker is open: when to come back.
+#[track_caller]
+fn open(response: &Response) -> u64 {
+    assert_ours(response, 503, "breaker_open");
+    response.header("Retry-After").expect("it is told when to come back").parse().expect("in whole seconds")
+}
+
+#[tokio::test]
+async fn a_dead_server_is_met_with_an_instant_503_instead_of_a_pile_up() {
+    let (logged, _logging) = Logged::of_this_thread();
+    let upstream = Upstream::builder().answering(Answer::HangupAfterRequest).spawn().await;
+    let proxy = Proxy::to(&upstream).spawn().await;
+    fail(&proxy, 10, 502, "upstream_broken").await;
+    assert_eq!(upstream.accepted(), 10);
+
+    let since = Instant::now();
+    for _ in 0..50 {
+        let wait = open(&proxy.dial().refused().await);
+        assert!((1..=6).contains(&wait), "5 s, and up to a fifth more: {wait}");
+    }
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    assert_eq!(upstream.accepted(), 10, "nobody was dialled");
+    let refused = "outrigger_handshakes_total{route=\"default\",outcome=\"breaker_open\"}";
+    assert_eq!(proxy.metric(refused).await, 50.0);
+    assert_eq!((proxy.metric(STATE).await, transitions(&proxy, "open").await), (2.0, 1.0));
+
+    let line = logged.line("the upstream keeps failing: handshakes are refused for policy.breaker.open_for");
+    assert_eq!((&line["level"], &line["route"]), (&"WARN".into(), &"default".into()));
+    assert!(line["error"].as_str().is_some_and(|error| error.contains("broke off")), "{line}");
+}
+
+#[tokio::test]
+async fn whatever_way_a_server_fails_it_is_left_alone() {
+    let silent = "upstream: {handshake_timeout: 50ms}";
+    for (answer, status, reason) in [
+        (Answer::Hangup, 502, "upstream_broken"),
+        (Answer::WrongAccept, 502, "upstream_bad_upgrade"),
+        (Answer::Silent, 504, "upstream_timeout"),
+    ] {
+        let upstream = Upstream::builder().answering(answer).spawn().await;
+        let proxy = Proxy::to(&upstream).yaml(SHORT).yaml(silent).spawn().await;
+        fail(&proxy, 3, status, reason).await;
+        open(&proxy.dial().refused().await);
+        assert_eq!(upstream.accepted(), 3, "{reason}");
+    }
+    let nowhere = Upstream::nowhere().await;
+    let proxy = Proxy::to_url(format!("http://{nowhere}")).yaml(SHORT).spawn().await;
+    fail(&proxy, 3, 502, "upstream_unreachable").await;
+    open(&proxy.dial().refused().await);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_asked_by_as_many_as_probes_and_then_by_all() {
+    let (logged, _logging) = Logged::of_this_thread();
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let settings = "policy: {breaker: {min_calls: 3, open_for: 100ms, probes: 2}}";
+    let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+    fail(&proxy, 3, 502, "upstream_broken").await;
+    let before = upstream.accepted();
+
+    // Slow enough for all of a crowd to come while the probes are under way.
+    upstream.change(Upstream::builder().after(Duration::from_secs(2)));
+    let asked = eventually(DEADLINE, async || {
+        let crowd: Vec<_> = (0..12).map(|_| tokio::spawn(proxy.dial().answer())).collect();
+        let mut accepted = Vec::new();
+        for client in crowd {
+            let client = client.await.expect("it is answered");
+            if client.response.status() == 101 {
+                accepted.push(client);
+            } else {
+                open(&client.response);
+            }
+        }
+        (!accepted.is_empty()).then_some(accepted)
+    });
+    let asked = asked.await;
+    assert_eq!((asked.len(), upstream.accepted() - before), (2, 2), "two probes, and nobody else");
+    assert_eq!(proxy.metric(STATE).await, 0.0);
+    for to in ["open", "half_open", "closed"] {
+        assert_eq!(transitions(&proxy, to).await, 1.0, "{to}");
+    }
+    logged.line("the upstream answers again: handshakes go through");
+
+    upstream.change(Upstream::builder());
+    for _ in 0..5 {
+        drop(proxy.connect("/").await);
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_keeps_it_shut() {
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let settings = "policy: {breaker: {min_calls: 3, open_for: 100ms}}";
+    let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+    fail(&proxy, 3, 502, "upstream_broken").await;
+    for again in 2..4 {
+        eventually(DEADLINE, async || {
+            let response = proxy.dial().refused().await;
+            response.header("X-Outrigger-Reason") == Some("upstream_broken")
+        })
+        .await;
+        assert_eq!(transitions(&proxy, "open").await, f64::from(again));
+    }
+    assert_eq!((upstream.accepted(), transitions(&proxy, "closed").await), (5, 0.0));
+}
+
+#[tokio::test]
+async fn answers_of_the_application_do_not_open_it_and_a_503_does() {
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).yaml("policy: {breaker: {window: 10m}}").spawn().await;
+    let answering = |status| {
+        upstream.change(Upstream::builder().answering(Answer::refuse(status, &[], "no")));
+    };
+    for status in [403, 429, 500] {
+        answering(status);
+        for _ in 0..15 {
+            let response = proxy.dial().refused().await;
+            assert_eq!((response.status(), response.header("X-Outrigger-Reason")), (status, None));
+        }
+    }
+    assert_eq!(proxy.metric(STATE).await, 0.0);
+    answering(503);
+    let opened = eventually(DEADLINE, async || {
+        let response = proxy.dial().refused().await;
+        assert_eq!(response.status(), 503);
+        response.header("X-Outrigger-Reason").is_some().then_some(response)
+    });
+    open(&opened.await);
+    // As many failures as there were answers.
+    assert_eq!(upstream.accepted(), 45 + 45);
+}
+
+#[tokio::test]
+async fn clients_that_leave_early_say_nothing_of_the_server() {
+    let upstream = Upstream::builder().answering(Answer::Silent).spawn().await;
+    let settings = "upstream: {connect_timeout: 60s, handshake_timeout: 60s}";
+    let proxy = Proxy::to(&upstream).yaml(SHORT).yaml(settings).spawn().await;
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        waiting.push(proxy.dial().send().await);
+    }
+    eventually(DEADLINE, async || upstream.open() == 20).await;
+    for (index, link) in waiting.into_iter().enumerate() {
+        if index % 2 == 0 {
+            link.reset();
+        }
+    }
+    eventually(DEADLINE, async || upstream.open() == 0).await;
+    assert_eq!(proxy.metric(STATE).await, 0.0);
+    upstream.change(Upstream::builder());
+    drop(proxy.connect("/").await);
+}
+
+#[tokio::test]
+async fn a_drain_is_no_failure_of_the_server() {
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).yaml(SHORT).yaml("drain: {spread: 0s, timeout: 60s}").spawn().await;
+    // Keeps the drain from ending: it does not answer its Close.
+    let _client = proxy.connect("/").await;
+    proxy.drain();
+    eventually(DEADLINE, async || {
+        proxy.dial().answer().await.response.header("X-Outrigger-Reason") == Some("draining")
+    })
+    .await;
+    fail(&proxy, 10, 503, "draining").await;
+    assert_eq!(proxy.metric(STATE).await, 0.0);
+}
+
+#[tokio::test]
+async fn requests_are_neither_asked_nor_counted() {
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let proxy = Proxy::to(&upstream).yaml(SHORT).spawn().await;
+    fail(&proxy, 3, 502, "upstream_broken").await;
+    upstream.change(Upstream::builder());
+    for _ in 0..5 {
+        assert_eq!(proxy.plain().answer().await.response.status(), 200);
+    }
+    open(&proxy.dial().refused().await);
+}
+
+#[tokio::test]
+async fn each_route_has_a_breaker_of_its_own_and_null_is_none() {
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let routes = "routes: [{path: /a}, {path: /b}, {path: /off, policy: {breaker: null}}]";
+    let proxy = Proxy::to(&upstream).yaml(SHORT).yaml(routes).spawn().await;
+    for _ in 0..3 {
+        assert_ours(&proxy.dial().path("/a").refused().await, 502, "upstream_broken");
+    }
+    open(&proxy.dial().path("/a").refused().await);
+    assert_ours(&proxy.dial().path("/b").refused().await, 502, "upstream_broken");
+    for _ in 0..30 {
+        assert_ours(&proxy.dial().path("/off").refused().await, 502, "upstream_broken");
+    }
+    let state = |route| format!("outrigger_breaker_state{{scope=\"upstream\",route=\"{route}\"}}");
+    assert_eq!(proxy.metric(&state("/a")).await, 2.0);
+    assert_eq!(proxy.metric(&state("/b")).await, 0.0);
+    assert_eq!(proxy.find_metric(&state("/off")).await, None);
+}
+
+#[tokio::test]
+async fn browsers_can_read_it_as_a_close() {
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let settings = "policy: {on_refuse: close, breaker: {min_calls: 3, open_for: 10m}}";
+    let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+    for _ in 0..6 {
+        let mut client = proxy.connect("/").await;
+        assert_eq!(client.closed().await.code, 1013);
+    }
+    assert_eq!(upstream.accepted(), 3);
+}
