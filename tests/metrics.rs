@@ -37,6 +37,8 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("accept_errors_total", "counter", &[]),
     ("tls_handshake_failures_total", "counter", &["reason"]),
     ("tls_certificate_expiry_timestamp_seconds", "gauge", &["kind"]),
+    ("breaker_state", "gauge", &["scope", "route"]),
+    ("breaker_transitions_total", "counter", &["scope", "route", "to"]),
     ("build_info", "gauge", &["version"]),
 ];
 
