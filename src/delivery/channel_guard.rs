@@ -79,8 +79,8 @@ impl ChannelGuard {
     }
 
     fn are_many(&self, tripped: usize, clients: usize) -> bool {
-        tripped > 0
-            && clients >= self.rules.min_clients as usize
+        // Both settings are above 0: without clients, or with none tripped, there are not many.
+        clients >= self.rules.min_clients as usize
             && tripped as f64 >= self.rules.tripped_ratio * clients as f64
     }
 }

@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. A message is passed over for a newer one only if that is in the same stretch, so it is there to go next,
 //!    whether or not it is in the same batch.
-//! 2. Who goes on inside a stretch gets what a new read would give, without what was missed at its start.
+//! 2. Who goes on inside a stretch gets what a read from there would have given: a batch that ends early tells what
+//!    was missed up to its end only.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ enum Lot {
 /// Messages as they were read.
 #[derive(Debug, Default)]
 pub(super) struct Stretch {
-    /// From where, and what came of it. `None`: nothing is read.
+    /// `None`: nothing was read.
     read: Option<Read>,
     entries: Vec<Arc<Entry>>,
     /// Of each entry; empty: all go.
@@ -58,12 +59,11 @@ pub(super) struct Stretch {
     picked: Vec<Bytes>,
 }
 
+/// From where it was read, and what came of it.
 #[derive(Debug)]
 struct Read {
     start: Cursor,
     progress: Progress,
-    /// From here on nothing is left out of what a client at `start` is to read.
-    whole_from: u64,
 }
 
 /// A batch, and who may have it.
@@ -110,14 +110,7 @@ impl Stretch {
         let is_plain = conflate == Conflate { by_key: false, to_newest: false };
         let most = if is_plain { &BATCH } else { &CONFLATED };
         let progress = log.read(cursor, until, most.messages, most.bytes, &mut self.entries);
-        let whole_from = match progress.missed {
-            0 => cursor.all_from,
-            // What is gone is counted, and must not be counted again for who goes on in between.
-            _ => self.entries.iter().rev().fold(progress.cursor.next, |from, entry| {
-                if entry.sequence + 1 == from { entry.sequence } else { from }
-            }),
-        };
-        self.read = Some(Read { start: cursor, progress, whole_from });
+        self.read = Some(Read { start: cursor, progress });
         if !is_plain {
             self.conflate(conflate);
         }
@@ -154,7 +147,7 @@ impl Stretch {
             return Some(0);
         }
         let is_inside = (read.start.next..read.progress.cursor.next).contains(&cursor.next)
-            && cursor.all_from == read.whole_from.max(cursor.next);
+            && cursor.all_from == read.start.all_from.max(cursor.next);
         is_inside.then(|| self.entries.partition_point(|entry| entry.sequence < cursor.next))
     }
 
@@ -164,14 +157,11 @@ impl Stretch {
             let batch = Batch::nothing(cursor);
             return Made { at: cursor, has_deflate: None, audience: Audience::All, batch };
         };
-        let mut batch = Batch {
-            missed: if cursor == read.start { read.progress.missed } else { 0 },
-            has_more: read.progress.has_more,
-            ..Batch::nothing(read.progress.cursor)
-        };
+        let mut batch = Batch { has_more: read.progress.has_more, ..Batch::nothing(read.progress.cursor) };
         let mut bytes = 0;
         let (mut is_personal, mut has_two_forms) = (false, false);
         let mut others = Vec::new();
+        let mut end = self.entries.len();
         for (place, entry) in self.entries.iter().enumerate().skip(from) {
             let message = &entry.message;
             if let Some(user) = &message.to {
@@ -203,8 +193,9 @@ impl Stretch {
             let is_full = self.picked.len() >= BATCH.messages || bytes + wire.len() > BATCH.bytes;
             if is_full && !self.picked.is_empty() {
                 let next = entry.sequence;
-                batch.cursor = Cursor { next, all_from: read.whole_from.max(next) };
+                batch.cursor = Cursor { next, all_from: cursor.all_from.max(next) };
                 batch.has_more = true;
+                end = place;
                 break;
             }
             bytes += wire.len();
@@ -212,6 +203,10 @@ impl Stretch {
             batch.newest = entry.sequence;
             self.picked.push(wire.clone());
         }
+        // Up to where it ends, and not of the whole stretch: what goes later may be missed until then.
+        let done = self.entries.get(from..end).unwrap_or_default();
+        let found = done.len() - done.partition_point(|entry| entry.sequence < cursor.all_from);
+        batch.missed = batch.cursor.next.saturating_sub(cursor.all_from).saturating_sub(found as u64);
         batch.bytes = join(&mut self.picked, bytes);
         let audience = if is_personal || others.len() > EXCEPTIONS {
             Audience::Only(view.user.cloned())

@@ -217,7 +217,7 @@ fn messages_for_very_many_users_reach_each_of_them_only() {
     let said: Vec<String> = (0..60).map(|n| format!("-@{n}")).collect();
     say(&mut writer, &said.join(" "));
     batcher.begin(false, Instant::now());
-    for n in 0..70 {
+    for n in (0..70).rev() {
         let user: Arc<str> = Arc::from(n.to_string());
         let batch = batcher.due(START, View { has_deflate: false, user: Some(&user) });
         assert_eq!(text(batch), if n < 60 { format!("-@{n} ") } else { String::new() });
@@ -333,6 +333,23 @@ fn what_was_missed_is_counted_once_in_whatever_pieces_the_rest_goes() {
             assert_eq!((had, missed), (60, 120), "{is_throttled} {is_remembered}");
         }
     }
+}
+
+#[test]
+fn critical_messages_that_go_before_their_batch_are_counted_as_missed() {
+    let mut writer = writer(3);
+    for _ in 0..3 {
+        writer.append(Draft { frame: vec![b'x'; 40_000].into(), ..draft("-!") });
+    }
+    say(&mut writer, "- - -");
+    let mut batcher = batcher(&writer, false);
+    batcher.begin(false, Instant::now());
+    let first = batcher.due(START, ANYBODY).clone();
+    assert_eq!((first.newest, first.missed, first.has_more), (1, 0, true));
+    say(&mut writer, "-! -! -!");
+    batcher.begin(false, Instant::now());
+    let second = batcher.due(first.cursor, ANYBODY);
+    assert_eq!((text(second), second.missed), ("-! -! -! ", 5));
 }
 
 /// Something that happens to a log and its clients.
