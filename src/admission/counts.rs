@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::quota::Places;
 use super::rate::Rates;
-use crate::config::{HandshakeRate, Policy, Route};
+use crate::config::{HandshakeRate, Mode, Policy, Route};
 use crate::telemetry::Metrics;
 
 /// The buckets and places of all routes.
@@ -48,10 +48,10 @@ impl Counts {
         metrics: &Metrics,
     ) {
         for name in previous.iter().flat_map(|previous| previous.places.keys()) {
-            tell(metrics, name, None);
+            tell(metrics, name, None, None);
         }
-        for Route { name, policy, .. } in routes {
-            tell(metrics, name, Some(policy));
+        for Route { name, policy, mode, .. } in routes {
+            tell(metrics, name, Some(policy), Some(*mode));
         }
     }
 
@@ -78,7 +78,7 @@ impl Counts {
 }
 
 /// Shows the limits of a route; without a policy it has none any more.
-fn tell(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>) {
+fn tell(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode: Option<Mode>) {
     let limits = policy.map(|policy| policy.limits);
     let rates = policy.map(|policy| policy.handshake_rate);
     let count = |bound: Option<u32>| bound.map(f64::from);
@@ -92,6 +92,12 @@ fn tell(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>) {
         (
             "handshakes_queued",
             rates.filter(|rates| !rates.queue.is_zero()).map(|rates| rates.max_queued as f64),
+        ),
+        (
+            "channels",
+            policy
+                .filter(|_| mode == Some(Mode::Broadcast))
+                .map(|policy| policy.broadcast.max_channels as f64),
         ),
         ("rate_keys", rates.map(|rates| rates.max_keys as f64)),
     ];

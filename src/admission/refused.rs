@@ -101,6 +101,8 @@ pub enum Bound {
     PerIp,
     /// `limits.per_user`
     PerUser,
+    /// `broadcast.max_channels`
+    Channels,
 }
 
 impl std::fmt::Display for Bound {
@@ -109,6 +111,7 @@ impl std::fmt::Display for Bound {
             Self::Route => "here",
             Self::PerIp => "from this address",
             Self::PerUser => "of this user",
+            Self::Channels => "to anything that nobody is connected to yet",
         })
     }
 }
@@ -195,6 +198,7 @@ impl Refused {
                     Bound::Route => "capacity",
                     Bound::PerIp => "capacity_per_ip",
                     Bound::PerUser => "capacity_per_user",
+                    Bound::Channels => "capacity_channels",
                 };
                 // Places come back when somebody leaves: not within a second.
                 let wait = Duration::from_secs_f64(fastrand::f64().mul_add(10.0, 5.0));
@@ -357,6 +361,7 @@ mod tests {
             Refused::Capacity(Bound::Route),
             Refused::Capacity(Bound::PerIp),
             Refused::Capacity(Bound::PerUser),
+            Refused::Capacity(Bound::Channels),
             Refused::Origin,
             Refused::Unauthorized,
             Refused::Forwarded(Box::new(Response::builder().status(401).body(Bytes::new()).unwrap())),
@@ -385,7 +390,7 @@ mod tests {
                 | Refused::Draining
                 | Refused::Crowded
                 | Refused::Rate(Bucket::Global | Bucket::PerIp | Bucket::PerUser, _)
-                | Refused::Capacity(Bound::Route | Bound::PerIp | Bound::PerUser)
+                | Refused::Capacity(Bound::Route | Bound::PerIp | Bound::PerUser | Bound::Channels)
                 | Refused::Origin
                 | Refused::Unauthorized
                 | Refused::Forwarded(_)

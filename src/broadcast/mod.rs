@@ -1,22 +1,86 @@
 //! Mode `broadcast`: one upstream link for all clients of a channel, 1 : N.
 //!
-//! * [`Hubs`]: every hub of the process; [`Hub`]: the channels of one route.
+//! * [`Hubs`]: every hub of the process; [`Hub`]: the channels of one route, which promises clients a [`Seat`].
+//! * [`key`]: which clients share a channel; [`request`]: what the server is sent for it. Both pure.
+//! * [`channel`]: who is on a channel; [`feed`]: its task, from the first dial to its end.
 //!
 //! # Not here
 //! How messages reach a client ([`crate::delivery`]); who may come in ([`crate::admission`]).
 
-use std::sync::Arc;
+mod channel;
+mod feed;
+mod hub;
+mod key;
+mod request;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
+use tokio::sync::oneshot;
 
-use crate::frame::Kind;
+use self::channel::Ask;
+pub use self::channel::{Client, Seat};
+pub use self::hub::{Hub, Plan, Request};
+use self::key::MAX_NAME;
+use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::resilience::Budget;
 use crate::telemetry::Metrics;
+use crate::telemetry::lifecycle::Lifecycle;
+use crate::upstream::UpstreamError;
+
+/// Why a client gets no seat.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSeat {
+    /// Nobody needs such a name.
+    #[error("the name of its channel would be longer than {MAX_NAME} bytes")]
+    NameTooLong,
+    /// `broadcast.max_channels`
+    #[error("there are as many channels as there may be (policy.broadcast.max_channels)")]
+    Full,
+    /// The server keeps failing: it is not asked before this has passed.
+    #[error("the server keeps failing; it is asked again in {0:?}")]
+    BreakerOpen(Duration),
+    /// The server is to blame.
+    #[error(transparent)]
+    Upstream(UpstreamError),
+    /// The server answered with something else than a 101: every client gets this.
+    #[error("the server refused: {}", .0.status())]
+    Declined(Box<Response<Bytes>>),
+}
+
+impl NoSeat {
+    /// The same once more: all who waited are told.
+    fn again(&self) -> Self {
+        match self {
+            Self::NameTooLong => Self::NameTooLong,
+            Self::Full => Self::Full,
+            Self::BreakerOpen(wait) => Self::BreakerOpen(*wait),
+            Self::Upstream(error) => Self::Upstream(error.again()),
+            Self::Declined(answer) => Self::Declined(answer.clone()),
+        }
+    }
+}
 
 /// Every hub of the process, also those that a reload has replaced and that still have clients.
 #[derive(Debug)]
-pub struct Hubs {}
+pub struct Hubs {
+    shared: Arc<Shared>,
+    hubs: Mutex<Vec<Weak<Hub>>>,
+}
+
+/// What all hubs need.
+#[derive(Debug)]
+struct Shared {
+    logs: Arc<Logs>,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+    lifecycle: Lifecycle,
+    /// Tasks that share the clients of a channel.
+    shards: usize,
+}
 
 /// What came of publishing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,10 +109,26 @@ pub struct ChannelInfo {
 }
 
 impl Hubs {
-    /// None yet. `shards`: tasks that share the clients of a channel.
-    pub fn new(logs: Arc<Logs>, budget: Arc<Budget>, metrics: Arc<Metrics>, shards: usize) -> Arc<Self> {
-        let _ = (logs, budget, metrics, shards);
-        unimplemented!()
+    /// None yet. `shards`: tasks that share the clients of a channel. While `lifecycle` drains, no upstream that
+    /// was lost is dialled again.
+    pub fn new(
+        logs: Arc<Logs>,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+        shards: usize,
+        lifecycle: Lifecycle,
+    ) -> Arc<Self> {
+        let shared = Arc::new(Shared { logs, budget, metrics, lifecycle, shards });
+        Arc::new(Self { shared, hubs: Mutex::default() })
+    }
+
+    /// One more hub. It is one of these for as long as somebody holds it or it has a channel.
+    pub fn hub(&self, plan: Plan) -> Arc<Hub> {
+        let hub = Hub::new(plan, &self.shared);
+        let mut hubs = self.lock();
+        hubs.retain(|hub| hub.strong_count() > 0);
+        hubs.push(Arc::downgrade(&hub));
+        hub
     }
 
     /// Publishes into the log of a channel of `route`, or of all of them; to one user, or to all clients.
@@ -60,12 +140,72 @@ impl Hubs {
         kind: Kind,
         payload: &Bytes,
     ) -> Published {
-        let _ = (route, channel, user, kind, payload);
-        unimplemented!()
+        let hubs = self.all();
+        let mut replies = Vec::new();
+        let frame = encode::message(kind, payload);
+        let mut smaller = None;
+        for hub in hubs.iter().filter(|hub| hub.plan.route == route) {
+            for found in hub.all() {
+                let is_meant = found.is_open() && channel.is_none_or(|name| *found.key.name == *name);
+                let recipients = found.count(user);
+                // One who is not there would find it in the history, and nobody was told that it is for that.
+                if !is_meant || user.is_some() && recipients == 0 {
+                    continue;
+                }
+                let deflated = hub
+                    .plan
+                    .policy
+                    .compression
+                    .then(|| smaller.get_or_insert_with(|| deflate::message(kind, payload)).clone());
+                let (reply, told) = oneshot::channel();
+                let (frame, payload) = (frame.clone(), payload.clone());
+                let deflated = deflated.flatten();
+                let ask = Ask { kind, payload, frame, deflated, to: user.map(Arc::from), reply };
+                // An error says that it has just ended.
+                if found.asks.send(ask).await.is_ok() {
+                    replies.push((recipients, told));
+                }
+            }
+        }
+        let mut published = Published::default();
+        let mut logs = 0;
+        for (recipients, told) in replies {
+            if let Ok(sequence) = told.await {
+                logs += 1;
+                published.recipients += recipients;
+                published.sequence = Some(sequence);
+            }
+        }
+        published.sequence = published.sequence.filter(|_| logs == 1);
+        published
     }
 
     /// Every channel there is.
     pub fn channels(&self) -> Vec<ChannelInfo> {
-        unimplemented!()
+        let mut channels = Vec::new();
+        for hub in self.all() {
+            channels.extend(hub.all().iter().map(|channel| ChannelInfo {
+                route: hub.plan.route.clone(),
+                channel: channel.key.name.to_string(),
+                clients: channel.count(None),
+                is_connected: channel.is_connected(),
+                epoch: channel.log.epoch(),
+                sequence: channel.log.head(),
+            }));
+        }
+        channels
+    }
+
+    /// Whether no channel runs any more, not even one that is ending.
+    pub fn is_idle(&self) -> bool {
+        self.all().iter().all(|hub| hub.running() == 0)
+    }
+
+    fn all(&self) -> Vec<Arc<Hub>> {
+        self.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Hub>>> {
+        self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

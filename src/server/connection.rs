@@ -21,9 +21,10 @@ use super::patience::Patience;
 use super::preface;
 use super::refusal;
 use super::service;
-use super::session::{ClientIo, Handover, Next, Session};
+use super::session::{ClientIo, Handover, Next, Session, Subscription};
 use super::state::State;
 use crate::admission::Refused;
+use crate::broadcast;
 use crate::net::tls::{Acceptor, HandshakeError, Protocol};
 use crate::net::{Hop, Peer, Stream};
 use crate::telemetry::{About, TlsFailure};
@@ -201,6 +202,7 @@ fn is_preface(read: &[u8]) -> bool {
 pub(super) async fn go_on(state: &State, client: Hop, next: Next) {
     match next {
         Next::Tunnel(handover) => upgrade(state, client, handover),
+        Next::Subscribe(subscription) => subscribe(state, client, *subscription),
         Next::Part(parting) => refusal::close(client, parting).await,
     }
 }
@@ -212,6 +214,15 @@ fn upgrade(state: &State, client: Hop, handover: Handover) {
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     tunnel::spawn(client, upstream, terms, &route.tunnel, live);
+}
+
+/// The same of a client that gets a feed.
+fn subscribe(state: &State, hop: Hop, subscription: Subscription) {
+    let Subscription { seat, has_deflate, expires, slot, route, client, user, request_id } = subscription;
+    let about = About { client, user, request_id, route: Arc::clone(&route.metrics) };
+    let live = state.registry.enter(about);
+    state.drain.admit(live.handle());
+    seat.take(broadcast::Client { hop, has_deflate, expires, slot, live });
 }
 
 /// Answers for a request that never became one, and lets the answer arrive.

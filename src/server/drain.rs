@@ -127,9 +127,9 @@ fn is_empty(state: &State) -> bool {
     state.metrics.http_in_flight.get() == 0 && all_told(state)
 }
 
-/// Nobody is connected, and what they were told last has left.
+/// Nobody is connected, and what they and the servers of feeds were told last has left.
 fn all_told(state: &State) -> bool {
-    state.registry.is_empty() && state.drain.held.load(Relaxed) == 0
+    state.registry.is_empty() && state.drain.held.load(Relaxed) == 0 && state.hubs.is_idle()
 }
 
 async fn cut(state: &State, why: &'static str) {

@@ -6,13 +6,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{Empty, Full};
 use tokio::time::Instant;
 
 use super::service::{Load, seen, target};
-use super::session::{AnswerBody, Handover};
-use crate::admission::{Guest, Refused, User};
+use super::session::{AnswerBody, Handover, Subscription};
+use crate::admission::{Bound, Guest, Refused, User};
+use crate::broadcast::{self, Hub, NoSeat};
+use crate::frame::{accept_for, deflate};
 use crate::tunnel;
 use crate::upstream::headers::{self, tokens};
 use crate::upstream::verify::Offer;
@@ -40,6 +42,9 @@ pub(super) async fn answer(
         // Nobody could look for the client's pong inside compressed texts.
         guest.head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
+    if let Some(hub) = &route.hub {
+        return subscribe(guest, &load, hub).await;
+    }
     let offer = Offer::of(&guest.head.headers);
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = target(route, &guest.head.uri)?;
@@ -50,10 +55,7 @@ pub(super) async fn answer(
     match route.upstream.upgrade(request, &offer).await? {
         Ok(upgraded) => {
             let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), session));
-            if let Some(own) = guest.own_protocol {
-                let headers = response.headers_mut();
-                headers.entry(header::SEC_WEBSOCKET_PROTOCOL).or_insert(HeaderValue::from_static(own));
-            }
+            choose_own_protocol(&guest, response.headers_mut());
             let (user, expires) =
                 guest.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
             session.hand_over(Handover {
@@ -70,6 +72,66 @@ pub(super) async fn answer(
             headers::for_client(refused.headers_mut());
             Ok(refused.map(|body| AnswerBody::upstream(body, session)))
         }
+    }
+}
+
+/// Answers by ourselves, once the feed that the client asks for runs.
+async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response<AnswerBody>, Refused> {
+    let Load { session, route, request_id, .. } = load;
+    let headers = &guest.head.headers;
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
+    let accept = HeaderValue::try_from(accept_for(key)).map_err(|_| Refused::Unreadable)?;
+    let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).into_iter();
+    let offers = offers.filter_map(|offers| offers.to_str().ok());
+    let extension = route.config.policy.compression.then(|| deflate::accept(offers)).flatten();
+    let target = target(route, &guest.head.uri)?;
+    let seat = hub.seat(broadcast::Request {
+        uri: &guest.head.uri,
+        target: &target,
+        headers,
+        user: guest.user.as_ref().map(|user| &user.name),
+        seen: seen(&guest),
+    });
+    let seat = match seat.await {
+        Ok(seat) => seat,
+        Err(NoSeat::NameTooLong) => return Err(Refused::Malformed("its channel's name would be too long")),
+        Err(NoSeat::Full) => return Err(Refused::Capacity(Bound::Channels)),
+        Err(NoSeat::BreakerOpen(wait)) => return Err(Refused::Breaker(wait)),
+        Err(NoSeat::Upstream(error)) => return Err(Refused::Upstream(error)),
+        Err(NoSeat::Declined(answer)) => {
+            return Ok(answer.map(|body| AnswerBody::own(Full::from(body), session)));
+        }
+    };
+    let mut response = Response::new(AnswerBody::own(Full::default(), session));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers::set_upgrade(headers);
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = seat.protocol() {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+    }
+    if let Some(extension) = extension {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(extension));
+    }
+    choose_own_protocol(&guest, headers);
+    let (user, expires) = guest.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
+    session.subscribe(Subscription {
+        seat,
+        has_deflate: extension.is_some(),
+        expires,
+        slot: guest.slot,
+        route: Arc::clone(route),
+        client: guest.client.address,
+        user,
+        request_id: request_id.clone(),
+    });
+    Ok(response)
+}
+
+/// Where the server chose none of a client's subprotocols, and one of them was ours.
+fn choose_own_protocol(guest: &Guest, answer: &mut HeaderMap) {
+    if let Some(own) = guest.own_protocol {
+        answer.entry(header::SEC_WEBSOCKET_PROTOCOL).or_insert(HeaderValue::from_static(own));
     }
 }
 

@@ -48,7 +48,9 @@ pub use self::reload::Reload;
 use self::reload::Reloader;
 use self::state::{State, Table};
 use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
+use crate::broadcast::Hubs;
 use crate::config::{self, Config, ConfigErrors, ListenAddress, Sources};
+use crate::log::Logs;
 use crate::net;
 use crate::resilience::Budget;
 use crate::telemetry::lifecycle::{self, Lifecycle};
@@ -157,7 +159,10 @@ impl Server {
     pub async fn check(config: Config) -> Result<(), StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
         let budget = Arc::new(Budget::new(config.max_buffered));
-        Table::new(config, None, &metrics, &budget).map_err(ConfigErrors::from)?;
+        let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
+        let workers = config.listen.workers;
+        let hubs = Hubs::new(logs, Arc::clone(&budget), Arc::clone(&metrics), workers, Lifecycle::new());
+        Table::new(config, None, &metrics, &budget, &hubs).map_err(ConfigErrors::from)?;
         Ok(())
     }
 
@@ -239,6 +244,7 @@ async fn beat(state: Arc<State>) {
     loop {
         ticks.tick().await;
         state.table().counts.sweep(&state.metrics);
+        state.logs.expire();
     }
 }
 

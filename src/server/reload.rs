@@ -194,7 +194,7 @@ fn read(work: &Work, state: &State) -> Outcome {
         }
         let mut config = read.clone();
         let fixed = hold(&mut config, began);
-        let table = Table::new(config, Some(&state.table()), &state.metrics, &state.budget)
+        let table = Table::new(config, Some(&state.table()), &state.metrics, &state.budget, &state.hubs)
             .map_err(ConfigErrors::from)?;
         Ok(Next::New { table: Box::new(table), read: Box::new(read), fixed })
     });
@@ -269,6 +269,7 @@ mod tests {
             ("admin: { token: x }", vec!["admin.token or admin.token_file"]),
             ("admin: { hosts: [ops.example] }", vec!["admin.hosts"]),
             ("admin: { ready_needs_upstream: true }", vec!["admin.ready_needs_upstream"]),
+            ("admin: { max_publish: 1KiB }", vec!["admin.max_publish"]),
             (
                 "log: { level: warn, format: text, connections: off }",
                 vec!["log.level", "log.format", "log.connections"],

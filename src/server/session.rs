@@ -19,6 +19,8 @@ use super::patience::Patience;
 use super::refusal::Parting;
 use super::service::InFlight;
 use super::state::Route;
+use crate::admission::Slot;
+use crate::broadcast::Seat;
 use crate::net::{Hop, Stream};
 use crate::tunnel;
 
@@ -34,11 +36,28 @@ pub(super) struct Handover {
     pub(super) request_id: Box<str>,
 }
 
+/// A client of a feed that waits for its own socket.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) seat: Seat,
+    pub(super) has_deflate: bool,
+    /// When its credentials end.
+    pub(super) expires: Option<Instant>,
+    pub(super) slot: Option<Slot>,
+    pub(super) route: Arc<Route>,
+    /// Whose it is, as far as anybody told.
+    pub(super) client: Option<SocketAddr>,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) request_id: Box<str>,
+}
+
 /// What becomes of the client's socket when its 101 has left.
 #[derive(Debug)]
 pub(super) enum Next {
     /// A connection.
     Tunnel(Handover),
+    /// One more client of a feed. Boxed: most connections are tunnels.
+    Subscribe(Box<Subscription>),
     /// A Close.
     Part(Parting),
 }
@@ -70,6 +89,11 @@ impl Session {
     /// Leaves the upstream for the driver to connect with the client.
     pub(super) fn hand_over(&self, handover: Handover) {
         *lock(&self.next) = Some(Next::Tunnel(handover));
+    }
+
+    /// Leaves the feed for the driver to connect with the client.
+    pub(super) fn subscribe(&self, subscription: Subscription) {
+        *lock(&self.next) = Some(Next::Subscribe(Box::new(subscription)));
     }
 
     /// Leaves it to the driver to close what is not to become a connection.

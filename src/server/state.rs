@@ -15,11 +15,13 @@ use super::crowd::Crowd;
 use super::drain::Drain;
 use super::refusal::Refusals;
 use super::router::{Matched, Router};
-use super::service::{Load, Mode};
+use super::service::{self, Load};
 use super::session::AnswerBody;
 use super::sparingly::Sparingly;
 use crate::admission::{self, AuthError, Authenticator, Counts, Doors, Stack};
-use crate::config::{self, Config, ConfigErrors, PathPattern, TrustedProxies};
+use crate::broadcast::{Hub, Hubs, Plan};
+use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, TrustedProxies};
+use crate::log::Logs;
 use crate::net::tls::{Acceptor, Offer, TlsError};
 use crate::resilience::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
@@ -40,6 +42,8 @@ pub(super) struct State {
     pub(super) crowd: Crowd,
     /// Bytes of all overflow and logs together (`memory.max_buffered`).
     pub(super) budget: Arc<Budget>,
+    pub(super) logs: Arc<Logs>,
+    pub(super) hubs: Arc<Hubs>,
     /// Of PROXY headers that were none.
     pub(super) proxy_warned: Sparingly,
 }
@@ -67,10 +71,15 @@ pub(super) struct Table {
     authenticators: Carried<config::Auth, Arc<Authenticator>>,
     /// Those of equal settings go on: a reload does not have a server that fails asked again.
     breakers: Carried<BreakerKey, Arc<UpstreamBreaker>>,
+    /// Those of equal settings go on, with their channels.
+    hubs: Carried<HubKey, Arc<Hub>>,
 }
 
 /// What a breaker hangs on: the route, what it asks, and how.
 type BreakerKey = (String, Arc<config::Upstream>, config::Breaker);
+
+/// What a hub hangs on: the route, what holds for its clients, and what its servers are asked.
+type HubKey = (String, Arc<Policy>, Arc<config::Upstream>, Option<String>);
 
 /// Something that settings name cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,9 +104,9 @@ pub(super) struct Route {
     pub(super) config: config::Route,
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) upstream: Arc<Upstream>,
-    /// Whether the upstream is worth asking; `None`: always.
-    pub(super) breaker: Option<Arc<UpstreamBreaker>>,
     pub(super) tunnel: Arc<tunnel::Settings>,
+    /// Mode `broadcast`: its channels.
+    pub(super) hub: Option<Arc<Hub>>,
     /// What a request passes on its way to the upstream.
     pub(super) stack: Stack<Load, http::Response<AnswerBody>>,
 }
@@ -116,7 +125,16 @@ impl State {
     pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, TableError> {
         let connections = config.log.connections;
         let budget = Arc::new(Budget::new(config.max_buffered));
-        let table = Table::new(config, None, &metrics, &budget)?;
+        let lifecycle = Lifecycle::new();
+        let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
+        let hubs = Hubs::new(
+            Arc::clone(&logs),
+            Arc::clone(&budget),
+            Arc::clone(&metrics),
+            config.listen.workers,
+            lifecycle.clone(),
+        );
+        let table = Table::new(config, None, &metrics, &budget, &hubs)?;
         table.show(None, &metrics);
         Ok(Arc::new(Self {
             drain: Drain::default(),
@@ -124,7 +142,9 @@ impl State {
             budget,
             proxy_warned: Sparingly::new(),
             registry: Registry::new(Arc::clone(&metrics), connections),
-            lifecycle: Lifecycle::new(),
+            logs,
+            hubs,
+            lifecycle,
             refusals: Refusals::new(Arc::clone(&metrics)),
             table: ArcSwap::from_pointee(table),
             metrics,
@@ -154,6 +174,7 @@ impl Table {
         previous: Option<&Self>,
         metrics: &Arc<Metrics>,
         budget: &Arc<Budget>,
+        hubs: &Hubs,
     ) -> Result<Self, TableError> {
         let offer = if config.listen.http2.is_some() { Offer::Http2 } else { Offer::Http1 };
         let earlier = previous.and_then(|previous| previous.tls.as_ref());
@@ -162,6 +183,7 @@ impl Table {
         let mut authenticators = Carried::after(previous.map(|previous| &previous.authenticators));
         let trusted = Arc::new(config.trusted_proxies);
         let mut upstreams = Carried::after(previous.map(|previous| &previous.upstreams));
+        let mut known_hubs = Carried::after(previous.map(|previous| &previous.hubs));
         let mut breakers = Carried::after(previous.map(|previous| &previous.breakers));
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
@@ -184,20 +206,33 @@ impl Table {
                 auth: auth
                     .map(|auth| authenticators.part(auth, || Authenticator::new(auth, metrics).map(Arc::new)))
                     .transpose()?,
-                breaker: breaker.clone().filter(|_| route.mode == config::Mode::Tunnel),
+                breaker: breaker.clone().filter(|_| route.mode == Mode::Tunnel),
             };
+            let plan = || Plan {
+                route: route.name.clone(),
+                policy: Arc::clone(&route.policy),
+                upstream: Arc::clone(&upstream),
+                breaker: breaker.clone(),
+            };
+            let hub = (route.mode == Mode::Broadcast).then(|| {
+                let (policy, upstream) = (Arc::clone(&route.policy), Arc::clone(&route.upstream));
+                let key = (route.name.clone(), policy, upstream, route.strip_prefix.clone());
+                let Ok(hub) = known_hubs.part(&key, || Ok::<_, Infallible>(hubs.hub(plan())));
+                hub
+            });
             routes.push(Arc::new(Route {
                 metrics: metrics.route(&route.name),
                 upstream,
-                breaker,
                 tunnel: Arc::new(tunnel),
+                hub,
                 config: route,
-                stack: admission::stack(&doors, Mode),
+                stack: admission::stack(&doors, service::Mode),
             }));
         }
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
         upstreams.settle();
         authenticators.settle();
+        known_hubs.settle();
         breakers.settle();
         Ok(Self {
             listen: config.listen,
@@ -210,6 +245,7 @@ impl Table {
             upstreams,
             counts,
             authenticators,
+            hubs: known_hubs,
             breakers,
         })
     }

@@ -111,6 +111,12 @@ pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_
     }
 }
 
+/// The `Host` of a request that is made from one with these headers.
+pub fn host(headers: &HeaderMap, telling: Telling<'_>) -> HeaderValue {
+    let preserved = headers.get(header::HOST).filter(|_| telling.host == HostHeader::Preserve);
+    preserved.cloned().unwrap_or_else(|| authority(telling.target))
+}
+
 /// The two headers of this hop that make a message part of a WebSocket handshake.
 pub fn set_upgrade(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

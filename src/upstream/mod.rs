@@ -50,6 +50,18 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// The same error once more: several clients may have waited for one answer.
+    pub fn again(&self) -> Self {
+        match self {
+            Self::Dial(error) => Self::Dial(error.again()),
+            Self::Timeout(after) => Self::Timeout(*after),
+            Self::Broken(source) => Self::Broken(source.to_string().into()),
+            Self::BadUpgrade(what) => Self::BadUpgrade(*what),
+            Self::BodyTooLarge(most) => Self::BodyTooLarge(*most),
+            Self::BodyStalled(after) => Self::BodyStalled(*after),
+        }
+    }
+
     /// How it is counted; `None` if the upstream is not to blame.
     pub fn kind(&self) -> Option<UpstreamErrorKind> {
         match self {

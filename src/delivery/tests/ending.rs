@@ -69,7 +69,8 @@ async fn a_silent_client_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn the_json_heartbeat_is_told_from_messages() {
-    let mut stage = Stage::open("policy: {heartbeat: {mode: json, interval: 10s, timeout: 5s, max_missed: 1}}");
+    let mut stage =
+        Stage::open("policy: {heartbeat: {mode: json, interval: 10s, timeout: 5s, max_missed: 1}}");
     let mut client = stage.come(false);
     stage.pass(secs(10)).await;
     assert_eq!(client.messages(), [r#"{"type":"heartbeat"}"#]);

@@ -1,0 +1,201 @@
+//! A channel, as its clients and its hub see it: who is on it, and where to reach its task.
+//!
+//! # Invariants
+//! 1. Whoever is promised a seat counts from then on, until its [`Member`] is dropped, whatever drops it.
+//! 2. Members come only under the hub's lock, and a channel leaves its hub only under that lock
+//!    ([`super::hub`]): no seat is taken on a channel that has ended.
+//!
+//! # Not here
+//! What the channel's task does ([`super::feed`]).
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::NoSeat;
+use super::key::Key;
+use crate::delivery::{Arrival, Fanout};
+use crate::frame::Kind;
+use crate::log::Log;
+use crate::net::Hop;
+use crate::telemetry::Live;
+
+/// What came of the first dial, once that is known. `Ok`: the subprotocol that holds for all clients.
+pub(super) type Opening = Option<Result<Option<HeaderValue>, Arc<NoSeat>>>;
+
+/// What an operator has to say to the clients of a channel.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) kind: Kind,
+    pub(super) payload: Bytes,
+    /// The frame, made once for all channels.
+    pub(super) frame: Bytes,
+    pub(super) deflated: Option<Bytes>,
+    /// For this user only.
+    pub(super) to: Option<Arc<str>>,
+    /// Told its number in the log.
+    pub(super) reply: oneshot::Sender<u64>,
+}
+
+/// One upstream link and the clients that share it.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) key: Key,
+    pub(super) log: Arc<Log>,
+    pub(super) fanout: Arc<Fanout>,
+    pub(super) opening: watch::Receiver<Opening>,
+    pub(super) asks: mpsc::Sender<Ask>,
+    is_connected: AtomicBool,
+    members: Mutex<Members>,
+}
+
+#[derive(Debug)]
+struct Members {
+    all: u64,
+    by_user: HashMap<Arc<str>, u64>,
+    /// Since when there is none.
+    empty_since: Option<Instant>,
+    /// Of the channel's task, woken when the last one leaves.
+    waker: Option<Waker>,
+}
+
+impl Channel {
+    pub(super) fn new(
+        key: Key,
+        log: Arc<Log>,
+        fanout: Arc<Fanout>,
+        opening: watch::Receiver<Opening>,
+        asks: mpsc::Sender<Ask>,
+    ) -> Arc<Self> {
+        let empty_since = Some(Instant::now());
+        let members = Members { all: 0, by_user: HashMap::new(), empty_since, waker: None };
+        let is_connected = AtomicBool::new(false);
+        Arc::new(Self { key, log, fanout, opening, asks, is_connected, members: Mutex::new(members) })
+    }
+
+    /// One more member. Under the hub's lock only.
+    pub(super) fn enter(self: &Arc<Self>, user: Option<&Arc<str>>) -> Member {
+        let mut members = self.members();
+        members.all += 1;
+        members.empty_since = None;
+        if let Some(user) = user {
+            *members.by_user.entry(Arc::clone(user)).or_default() += 1;
+        }
+        Member { channel: Arc::clone(self), user: user.cloned() }
+    }
+
+    fn leave(&self, user: Option<Arc<str>>) {
+        let mut members = self.members();
+        members.all -= 1;
+        if let Some(user) = user
+            && let Entry::Occupied(mut count) = members.by_user.entry(user)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if members.all == 0 {
+            members.empty_since = Some(Instant::now());
+            members.by_user = HashMap::new();
+            if let Some(waker) = &members.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Members there are, or only those of `user`.
+    pub(super) fn count(&self, user: Option<&str>) -> u64 {
+        let members = self.members();
+        user.map_or(members.all, |user| members.by_user.get(user).copied().unwrap_or(0))
+    }
+
+    /// Since when nobody is on it; its task, which `waker` wakes, hears of it when the last one leaves.
+    pub(super) fn empty_since(&self, waker: &Waker) -> Option<Instant> {
+        let mut members = self.members();
+        if !members.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            members.waker = Some(waker.clone());
+        }
+        members.empty_since
+    }
+
+    /// Whether nobody has come since. Decides something only under the hub's lock.
+    pub(super) fn is_empty_since(&self, since: Instant) -> bool {
+        self.members().empty_since == Some(since)
+    }
+
+    /// Whether the first dial went well.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(&*self.opening.borrow(), Some(Ok(_)))
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected.load(Relaxed)
+    }
+
+    pub(super) fn set_connected(&self, is_connected: bool) {
+        self.is_connected.store(is_connected, Relaxed);
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        // A panic under this lock cannot leave a count half changed.
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client that counts as one of a channel's.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) channel: Arc<Channel>,
+    user: Option<Arc<str>>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.channel.leave(self.user.take());
+    }
+}
+
+/// A promise to one client: the feed runs, and keeps running while this is held.
+#[derive(Debug)]
+pub struct Seat {
+    pub(super) member: Member,
+    pub(super) protocol: Option<HeaderValue>,
+}
+
+/// The client of a seat, whose 101 has left.
+#[derive(Debug)]
+pub struct Client {
+    /// Its socket.
+    pub hop: Hop,
+    /// Whether compressed messages were agreed upon.
+    pub has_deflate: bool,
+    /// When its credentials end, and the connection with them.
+    pub expires: Option<Instant>,
+    /// Held until the connection has ended.
+    pub slot: Option<Box<dyn Any + Send + Sync>>,
+    /// Its place in the registry.
+    pub live: Live,
+}
+
+impl Seat {
+    /// The subprotocol that the server chose.
+    pub fn protocol(&self) -> Option<&HeaderValue> {
+        self.protocol.as_ref()
+    }
+
+    /// Takes the seat: from here on the client gets what the log has for it.
+    pub fn take(self, client: Client) {
+        let Client { hop, has_deflate, expires, slot, live } = client;
+        let fanout = Arc::clone(&self.member.channel.fanout);
+        fanout.join(Arrival { hop, has_deflate, expires, held: Box::new((self.member, slot)), live });
+    }
+}
