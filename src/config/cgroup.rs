@@ -69,6 +69,7 @@ mod tests {
             ("none", &[("memory.max", "max\n")], "0::/\n", None),
             ("missing", &[("other", "")], "0::/a/b\n", None),
             ("outer", &[("a/memory.max", "100\n"), ("a/b/memory.max", "200\n")], "0::/a/b\n", Some(100)),
+            ("within", &[("a/memory.max", "200\n"), ("a/b/memory.max", "100\n")], "0::/a/b\n", Some(100)),
             ("inner", &[("a/memory.max", "max\n"), ("a/b/memory.max", "200\n")], "0::/a/b\n", Some(200)),
             ("above", &[("memory.max", "300\n"), ("../memory.max", "1\n")], "0::/../x\n", Some(300)),
             (
