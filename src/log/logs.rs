@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use tokio::time::Instant;
 
 use super::Log;
-use super::memory::{Forget, Weight};
+use super::memory::Forget;
 use crate::resilience::Budget;
 use crate::telemetry::Metrics;
 
@@ -62,13 +62,8 @@ impl Logs {
         if in_vain.is_some_and(|used| self.budget.used().abs_diff(used) < slack) {
             return;
         }
-        let steps: [(Forget, fn(&Weight) -> u64); 3] = [
-            (Forget::Read, |weight| weight.held as u64),
-            (Forget::Unread, |weight| weight.behind),
-            (Forget::Critical, |weight| weight.critical as u64),
-        ];
-        for (what, rank) in steps {
-            if self.take(what, rank, slack) {
+        for what in [Forget::Read, Forget::Unread, Forget::Critical] {
+            if self.take(what, slack) {
                 *in_vain = None;
                 return;
             }
@@ -84,11 +79,11 @@ impl Logs {
         }
     }
 
-    /// Takes from one log after the other, the first by `rank` first, until there is room. Answers whether there
-    /// is.
-    fn take(&self, what: Forget, rank: fn(&Weight) -> u64, slack: usize) -> bool {
-        let mut logs: Vec<_> = self.all().into_iter().map(|log| (rank(&log.weight()), log)).collect();
-        logs.sort_by_key(|(rank, _)| Reverse(*rank));
+    /// Takes from one log after the other, the one with the most to give first, until there is room. Answers
+    /// whether there is.
+    fn take(&self, what: Forget, slack: usize) -> bool {
+        let mut logs: Vec<_> = self.all().into_iter().map(|log| (log.weight(what), log)).collect();
+        logs.sort_by_key(|(weight, _)| Reverse(*weight));
         for (_, log) in logs {
             let excess = self.excess(slack);
             if excess == 0 {

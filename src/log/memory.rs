@@ -52,6 +52,7 @@ struct Seat {
 
 impl Log {
     /// An empty log of a new epoch.
+    #[expect(clippy::new_ret_no_self, reason = "whoever makes a log is the one who writes it")]
     pub fn new(history: &History, logs: &Arc<Logs>) -> Writer {
         let log = Arc::new(Self {
             epoch: fastrand::u64(..),
@@ -123,12 +124,16 @@ impl Log {
         self.give_back(&freed);
     }
 
-    /// What it holds, and how far the slowest reader is behind, in bytes.
-    pub(super) fn weight(&self) -> Weight {
+    /// How early it is asked for that: by all it holds, by how far its slowest reader is behind, by what it holds
+    /// of critical messages.
+    pub(super) fn weight(&self, what: Forget) -> u64 {
         let slowest = self.slowest();
         let rings = self.rings();
-        let behind = rings.behind(Cursor { next: slowest, all_from: slowest }).bytes;
-        Weight { held: rings.held(), critical: rings.critical_held(), behind }
+        match what {
+            Forget::Read => rings.held() as u64,
+            Forget::Unread => rings.behind(Cursor { next: slowest, all_from: slowest }).bytes,
+            Forget::Critical => rings.critical_held() as u64,
+        }
     }
 
     /// Makes room for `excess` bytes, if it can, of what `what` allows. Answers how much it made.
@@ -193,15 +198,6 @@ pub(super) enum Forget {
     Unread,
     /// Critical messages, but not the newest message.
     Critical,
-}
-
-/// What a log holds.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Weight {
-    pub(super) held: usize,
-    pub(super) critical: usize,
-    /// Bytes that the slowest reader is still to read.
-    pub(super) behind: u64,
 }
 
 impl Writer {

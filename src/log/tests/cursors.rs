@@ -78,7 +78,9 @@ fn a_gap_is_counted_once_however_often_it_is_read() {
             let mut entries = Vec::new();
             let progress = log.read(cursor, u64::MAX, most, usize::MAX, &mut entries);
             assert!(entries.len() <= most);
-            (seen.extend(numbers(&entries)), missed += progress.missed, calls += 1);
+            seen.extend(numbers(&entries));
+            missed += progress.missed;
+            calls += 1;
             cursor = progress.cursor;
             if !progress.has_more {
                 break;
