@@ -1,1 +1,638 @@
+use std::collections::HashMap;
+use std::ops::Range;
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{History, OnJoin, Pointer};
+use crate::log::{Draft, Logs, Writer};
+use crate::resilience::Budget;
+use crate::telemetry::Metrics;
+
+const EVERY: Duration = Duration::from_millis(100);
+const START: Cursor = Cursor { next: 1, all_from: 1 };
+const ANYBODY: View<'_> = View { has_deflate: false, user: None };
+
+fn writer(messages: usize) -> Writer {
+    let history = History {
+        messages,
+        bytes: usize::MAX,
+        age: Duration::from_secs(3600),
+        critical: None,
+        on_join: OnJoin::None,
+    };
+    let metrics = Metrics::new("outrigger").unwrap();
+    Log::new(&history, &Logs::new(Arc::new(Budget::new(usize::MAX)), metrics))
+}
+
+fn batcher(writer: &Writer, is_throttled: bool) -> Batcher {
+    let throttle = Throttle { every: EVERY, key: Pointer { tokens: vec!["k".to_owned()] } };
+    Batcher::new(writer.log().clone(), is_throttled.then_some(&throttle))
+}
+
+/// A message, written short: `a` has the key "a", `-` none; then `!` is critical, `@x` for the user x, `+` has a
+/// compressed form.
+fn draft(said: &str) -> Draft {
+    let (head, to) = said.split_once('@').map_or((said, None), |(head, to)| (head, Some(Arc::from(to))));
+    let key = head.chars().next().filter(|key| *key != '-');
+    Draft {
+        frame: Bytes::from(format!("{said} ")),
+        deflated: head.contains('+').then(|| Bytes::from_static(b"z ")),
+        is_critical: head.contains('!'),
+        key: key.map(|key| Arc::from(key.to_string())),
+        to,
+    }
+}
+
+fn say(writer: &mut Writer, said: &str) {
+    for message in said.split_whitespace() {
+        writer.append(draft(message));
+    }
+}
+
+fn text(batch: &Batch) -> &str {
+    std::str::from_utf8(&batch.bytes).unwrap()
+}
+
+#[test]
+fn what_goes_and_what_is_counted() {
+    struct Case {
+        log: &'static str,
+        is_throttled: bool,
+        is_newest_only: bool,
+        user: Option<&'static str>,
+        goes: &'static str,
+        /// conflated, shed, others
+        counts: (u64, u64, u64),
+    }
+    let case = |log, goes, counts| Case {
+        log,
+        is_throttled: false,
+        is_newest_only: false,
+        user: None,
+        goes,
+        counts,
+    };
+    let throttled = |log, goes, counts| Case { is_throttled: true, ..case(log, goes, counts) };
+    let newest = |log, goes, counts| Case { is_newest_only: true, ..case(log, goes, counts) };
+    let cases = [
+        case("", "", (0, 0, 0)),
+        case("a a a", "a a a ", (0, 0, 0)),
+        case("- a! b@x b@y -", "- a! - ", (0, 0, 2)),
+        Case { user: Some("x"), ..case("- a! b@x b@y -", "- a! b@x - ", (0, 0, 1)) },
+        throttled("a b a b c", "a b c ", (2, 0, 0)),
+        throttled("a - a - a", "- - a ", (2, 0, 0)),
+        throttled("a! a a! a", "a! a! a ", (1, 0, 0)),
+        throttled("a a! - a!", "a a! - a! ", (0, 0, 0)),
+        throttled("a a@x a@y", "a ", (0, 0, 2)),
+        Case { user: Some("x"), ..throttled("a@x a a@x a", "a@x a@x a ", (1, 0, 0)) },
+        newest("a b -", "- ", (0, 2, 0)),
+        newest("a b! - c! c! d@x", "b! - c! c! ", (0, 1, 1)),
+        newest("a! b!", "a! b! ", (0, 0, 0)),
+        Case { user: Some("x"), ..newest("a@x a a a@x", "a@x a a@x ", (0, 1, 0)) },
+        Case { is_throttled: true, ..newest("a b a - b!", "- b! ", (1, 2, 0)) },
+    ];
+    for Case { log, is_throttled, is_newest_only, user, goes, counts } in cases {
+        let mut writer = writer(100);
+        say(&mut writer, log);
+        let mut batcher = batcher(&writer, is_throttled);
+        batcher.begin(is_newest_only, Instant::now());
+        let user = user.map(Arc::from);
+        let batch = batcher.due(START, View { has_deflate: false, user: user.as_ref() });
+        assert_eq!(text(batch), goes, "{log}");
+        assert_eq!((batch.conflated, batch.shed, batch.others), counts, "{log}");
+        assert_eq!(batch.messages as usize, goes.split_whitespace().count(), "{log}");
+        let end = log.split_whitespace().count() as u64 + 1;
+        assert_eq!(batch.cursor, Cursor { next: end, all_from: end }, "{log}");
+        assert!(!batch.has_more);
+    }
+}
+
+#[test]
+fn throttled_messages_go_out_in_ticks() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let mut writer = writer(100);
+    let mut batcher = batcher(&writer, true);
+    assert_eq!(batcher.begin(false, at(0)), (0, None), "nothing is there");
+    // When, what is said before, up to which message may go, and when more may.
+    let steps = [
+        (1000, "a", 1, None),
+        (1000, "", 1, None),
+        (1001, "a", 1, Some(1100)),
+        (1050, "b", 1, Some(1100)),
+        (1099, "", 1, Some(1100)),
+        (1100, "", 3, None),
+        (1199, "", 3, None),
+        (1199, "a", 3, Some(1200)),
+        (1200, "", 4, None),
+        // Late, or after a pause: at once, and the next tick counts from then.
+        (1777, "a", 5, None),
+        (1800, "a", 5, Some(1877)),
+        (2500, "a a", 8, None),
+        // A clock that went back.
+        (2400, "a", 8, Some(2600)),
+    ];
+    for (now, said, until, next) in steps {
+        say(&mut writer, said);
+        assert_eq!(batcher.begin(false, at(now)), (until, next.map(at)), "{now}");
+    }
+    let batch = batcher.due(START, ANYBODY);
+    assert_eq!(
+        (text(batch), batch.conflated),
+        ("b a ", 6),
+        "nothing newer than what may go, not even its key"
+    );
+    let held_back = Cursor { next: 9, all_from: 9 };
+    let batch = batcher.due(held_back, ANYBODY);
+    assert_eq!((text(batch), batch.cursor, batch.has_more), ("", held_back, false));
+}
+
+#[test]
+fn without_a_throttle_all_may_go_at_once() {
+    let now = Instant::now();
+    let mut writer = writer(100);
+    let mut batcher = batcher(&writer, false);
+    for until in 1..5 {
+        say(&mut writer, "a");
+        assert_eq!(batcher.begin(false, now), (until, None));
+    }
+}
+
+#[test]
+fn a_single_message_is_sent_from_where_it_is_to_all_of_them() {
+    let mut writer = writer(100);
+    let mut batcher = batcher(&writer, false);
+    say(&mut writer, "- -");
+    batcher.begin(false, Instant::now());
+    let mut entries = Vec::new();
+    writer.log().read(Cursor { next: 2, all_from: 2 }, 2, 1, 1, &mut entries);
+    let users: Vec<Arc<str>> = (0..500).map(|n| Arc::from(n.to_string())).collect();
+    for (n, user) in users.iter().enumerate() {
+        // Late joiners that have arrived here are as everybody else.
+        let cursor = Cursor { next: 2, all_from: n as u64 % 3 };
+        let batch = batcher.due(cursor, View { has_deflate: n % 2 == 0, user: Some(user) });
+        assert_eq!(batch.bytes.as_ptr(), entries[0].message.frame.as_ptr());
+    }
+    assert_eq!(batcher.made.len(), 1, "made once");
+}
+
+#[test]
+fn what_was_made_in_this_pass_is_not_read_again() {
+    let mut writer = writer(3);
+    let mut batcher = batcher(&writer, false);
+    say(&mut writer, "a b c");
+    batcher.begin(false, Instant::now());
+    let bytes = batcher.due(START, ANYBODY).bytes.clone();
+    // The log has none of it any more; the pass goes on as it began.
+    say(&mut writer, "d e f");
+    let again = batcher.due(START, ANYBODY).clone();
+    assert_eq!((again.bytes.as_ptr(), again.missed), (bytes.as_ptr(), 0), "put together once");
+    batcher.begin(false, Instant::now());
+    let next = batcher.due(START, ANYBODY);
+    assert_eq!((text(next), next.missed), ("d e f ", 3));
+    assert_eq!(batcher.due(START, ANYBODY).missed, 3, "told to each client");
+}
+
+#[test]
+fn what_is_for_one_user_is_made_for_that_one_and_once_for_all_others() {
+    let mut writer = writer(100);
+    let mut batcher = batcher(&writer, false);
+    say(&mut writer, "a b@7 c");
+    batcher.begin(false, Instant::now());
+    let users: Vec<Arc<str>> = (0..500).map(|n| Arc::from(n.to_string())).collect();
+    for user in users.iter().map(Some).chain([None]) {
+        let is_meant = user.is_some_and(|user| &**user == "7");
+        let batch = batcher.due(START, View { has_deflate: false, user });
+        assert_eq!(text(batch), if is_meant { "a b@7 c " } else { "a c " });
+        assert_eq!(batch.others, u64::from(!is_meant));
+    }
+    assert_eq!(batcher.made.len(), 2);
+}
+
+#[test]
+fn messages_for_very_many_users_reach_each_of_them_only() {
+    let mut writer = writer(100);
+    let mut batcher = batcher(&writer, false);
+    let said: Vec<String> = (0..60).map(|n| format!("-@{n}")).collect();
+    say(&mut writer, &said.join(" "));
+    batcher.begin(false, Instant::now());
+    for n in 0..70 {
+        let user: Arc<str> = Arc::from(n.to_string());
+        let batch = batcher.due(START, View { has_deflate: false, user: Some(&user) });
+        assert_eq!(text(batch), if n < 60 { format!("-@{n} ") } else { String::new() });
+        assert_eq!(batch.others, if n < 60 { 59 } else { 60 });
+    }
+    assert_eq!(batcher.due(START, ANYBODY).others, 60);
+    assert!(batcher.made.len() <= REMEMBERED);
+}
+
+#[test]
+fn compressed_messages_go_to_those_who_take_them() {
+    let mut writer = writer(100);
+    let mut batcher = batcher(&writer, false);
+    say(&mut writer, "- -+ -");
+    batcher.begin(false, Instant::now());
+    for (has_deflate, goes) in [(true, "- z - "), (false, "- -+ - "), (true, "- z - ")] {
+        assert_eq!(text(batcher.due(START, View { has_deflate, user: None })), goes);
+    }
+    assert_eq!(batcher.made.len(), 2);
+}
+
+#[test]
+fn a_batch_has_64_messages_or_64_kib_and_one_message_however_long() {
+    const KIB: usize = 1024;
+    // Lengths of messages, and how many of them each batch has.
+    let cases: &[(&[(usize, usize)], &[u32])] = &[
+        (&[(1, 64)], &[64]),
+        (&[(1, 200)], &[64, 64, 64, 8]),
+        (&[(KIB, 64)], &[64]),
+        (&[(2 * KIB, 64)], &[32, 32]),
+        (&[(300 * KIB, 3)], &[1, 1, 1]),
+        (&[(1, 3), (300 * KIB, 1), (1, 3)], &[3, 1, 3]),
+        (&[(KIB, 1), (64 * KIB, 1), (1, 1)], &[1, 1, 1]),
+    ];
+    for (lengths, counts) in cases {
+        for is_throttled in [false, true] {
+            let mut writer = writer(1000);
+            let mut batcher = batcher(&writer, is_throttled);
+            for (length, n) in *lengths {
+                for _ in 0..*n {
+                    writer.append(Draft { frame: vec![b'x'; *length].into(), ..draft("-") });
+                }
+            }
+            batcher.begin(false, Instant::now());
+            let mut cursor = START;
+            for (n, count) in counts.iter().enumerate() {
+                let batch = batcher.due(cursor, ANYBODY);
+                assert_eq!(batch.messages, *count, "{lengths:?}, batch {n}");
+                assert_eq!(batch.has_more, n + 1 < counts.len());
+                cursor = batch.cursor;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_whose_newest_stands_beyond_the_cut_comes_once() {
+    let mut writer = writer(10_000);
+    let mut batcher = batcher(&writer, true);
+    say(&mut writer, "k");
+    (0..100).for_each(|_| say(&mut writer, "-"));
+    say(&mut writer, "k");
+    batcher.begin(false, Instant::now());
+    let first = batcher.due(START, ANYBODY).clone();
+    assert_eq!((first.messages, first.conflated, first.newest), (64, 1, 65));
+    let second = batcher.due(first.cursor, ANYBODY).clone();
+    assert_eq!((second.messages, second.conflated, second.newest), (37, 0, 102));
+    // Another one comes between the two batches: now that stands for it.
+    let mut later = self::batcher(&writer, true);
+    say(&mut writer, "k");
+    later.begin(false, Instant::now());
+    let second = later.due(first.cursor, ANYBODY);
+    assert_eq!((second.messages, second.conflated, second.newest), (37, 1, 103));
+}
+
+#[test]
+fn many_updates_of_a_few_keys_are_looked_at_together() {
+    let mut writer = writer(10_000);
+    let mut batcher = batcher(&writer, true);
+    (0..1000).for_each(|_| say(&mut writer, "a b c"));
+    batcher.begin(false, Instant::now());
+    let batch = batcher.due(START, ANYBODY);
+    assert_eq!((text(batch), batch.conflated, batch.has_more), ("a b c ", 2997, false));
+}
+
+#[test]
+fn what_was_missed_is_counted_once_in_whatever_pieces_the_rest_goes() {
+    // The critical ones at the start are all that is left of the first hundred, and too long for one batch.
+    for is_throttled in [false, true] {
+        let mut writer = writer(50);
+        for n in 0..100 {
+            let length = if n % 10 == 0 { 40_000 } else { 10 };
+            let message = if n % 10 == 0 { draft("-!") } else { draft("-") };
+            writer.append(Draft { frame: vec![b'x'; length].into(), ..message });
+        }
+        (0..80).for_each(|_| say(&mut writer, "-"));
+        for is_remembered in [true, false] {
+            let mut batcher = batcher(&writer, is_throttled);
+            batcher.begin(false, Instant::now());
+            let (mut cursor, mut had, mut missed) = (START, 0, 0);
+            loop {
+                let batch = batcher.due(cursor, ANYBODY).clone();
+                cursor = batch.cursor;
+                had += u64::from(batch.messages);
+                missed += batch.missed;
+                if !batch.has_more {
+                    break;
+                }
+                if !is_remembered {
+                    batcher.forget();
+                }
+            }
+            assert_eq!((had, missed), (60, 120), "{is_throttled} {is_remembered}");
+        }
+    }
+}
+
+/// Something that happens to a log and its clients.
+#[derive(Debug, Clone)]
+enum Event {
+    Say(Say),
+    Pass {
+        millis: u64,
+        is_newest_only: bool,
+    },
+    /// So many batches for that client.
+    Due {
+        client: usize,
+        batches: usize,
+    },
+    Forget,
+}
+
+#[derive(Debug, Clone)]
+struct Say {
+    key: Option<u8>,
+    is_critical: bool,
+    to: Option<usize>,
+    has_deflated: bool,
+    length: usize,
+    times: usize,
+}
+
+const USERS: [&str; 3] = ["x", "y", "z"];
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let length = prop_oneof![20 => 24usize..60, 2 => 1000usize..5000, 1 => 20_000usize..70_000];
+    let times = prop_oneof![10 => Just(1usize), 3 => 2usize..20, 1 => 50usize..150];
+    let say = (
+        proptest::option::of(0u8..4),
+        proptest::bool::weighted(0.15),
+        proptest::option::weighted(0.2, 0..USERS.len()),
+        proptest::bool::weighted(0.3),
+        length,
+        times,
+    )
+        .prop_map(|(key, is_critical, to, has_deflated, length, times)| {
+            Event::Say(Say { key, is_critical, to, has_deflated, length, times })
+        });
+    let pass = (0u64..150, proptest::bool::weighted(0.2))
+        .prop_map(|(millis, is_newest_only)| Event::Pass { millis, is_newest_only });
+    let due = (0usize..8, prop_oneof![Just(1usize), Just(usize::MAX)])
+        .prop_map(|(client, batches)| Event::Due { client, batches });
+    let event = prop_oneof![8 => say, 4 => pass, 8 => due, 1 => Just(Event::Forget)];
+    proptest::collection::vec(event, 0..120)
+}
+
+struct Client {
+    cursor: Cursor,
+    has_deflate: bool,
+    user: Option<Arc<str>>,
+    /// All that was said from here on was for it to read.
+    joined_at: u64,
+    had: u64,
+    left_out: u64,
+}
+
+impl Client {
+    /// Clients that stand together, apart, and late joiners; with and without names and compression.
+    fn all(log: &Log) -> Vec<Self> {
+        let head = log.head();
+        (0..8)
+            .map(|n| {
+                let cursor = match n {
+                    0..4 => START,
+                    4..6 => Cursor { next: 1, all_from: head / 2 + 1 },
+                    _ => Cursor { next: head + 1, all_from: head + 1 },
+                };
+                let user = USERS.get(n % 4).map(|user| Arc::from(*user));
+                let joined_at = cursor.all_from;
+                Self { cursor, has_deflate: n % 2 == 0, user, joined_at, had: 0, left_out: 0 }
+            })
+            .collect()
+    }
+}
+
+/// All there is: the writer's side, and what each message was.
+struct World {
+    writer: Writer,
+    said: Vec<Draft>,
+    is_throttled: bool,
+    is_trimmed: bool,
+}
+
+impl World {
+    fn say(&mut self, say: &Say) {
+        for _ in 0..say.times {
+            let sequence = self.said.len() as u64 + 1;
+            // A frame says how long it is, which message, and in which form.
+            let frame = |form: u8| {
+                let mut frame = vec![form; say.length];
+                frame[..8].copy_from_slice(&(say.length as u64).to_be_bytes());
+                frame[8..16].copy_from_slice(&sequence.to_be_bytes());
+                Bytes::from(frame)
+            };
+            let draft = Draft {
+                frame: frame(b'p'),
+                deflated: say.has_deflated.then(|| frame(b'z')),
+                is_critical: say.is_critical,
+                key: say.key.map(|key| Arc::from(key.to_string())),
+                to: say.to.map(|user| Arc::from(USERS[user])),
+            };
+            self.said.push(draft.clone());
+            assert_eq!(self.writer.append(draft), sequence);
+        }
+    }
+
+    fn draft(&self, sequence: u64) -> &Draft {
+        &self.said[sequence as usize - 1]
+    }
+
+    /// Whether a newer message stands for this one, among those up to `until`.
+    fn is_stood_for(&self, sequence: u64, until: u64, is_newest_only: bool) -> bool {
+        let old = self.draft(sequence);
+        if old.is_critical || old.to.is_some() {
+            return false;
+        }
+        (sequence + 1..=until).map(|newer| self.draft(newer)).any(|newer| {
+            let is_plain = !newer.is_critical && newer.to.is_none();
+            let has_its_key = self.is_throttled && old.key.is_some() && old.key == newer.key;
+            is_plain && (has_its_key || is_newest_only)
+        })
+    }
+
+    /// What a batch has, frame by frame.
+    fn sequences(&self, batch: &Batch, has_deflate: bool) -> Vec<u64> {
+        let mut sequences = Vec::new();
+        let mut rest = &batch.bytes[..];
+        while !rest.is_empty() {
+            let number = |at: Range<usize>| u64::from_be_bytes(rest[at].try_into().unwrap());
+            let (length, sequence) = (number(0..8), number(8..16));
+            let draft = self.draft(sequence);
+            let form = draft.deflated.as_ref().filter(|_| has_deflate).unwrap_or(&draft.frame);
+            assert_eq!(&rest[..length as usize], form, "{sequence}");
+            sequences.push(sequence);
+            rest = &rest[length as usize..];
+        }
+        sequences
+    }
+
+    /// One step of one client, looked at from all sides. Answers whether there is more.
+    fn follow(&self, client: &mut Client, batcher: &mut Batcher) -> bool {
+        let (until, is_newest_only) = (batcher.until, batcher.is_newest_only);
+        let view = View { has_deflate: client.has_deflate, user: client.user.as_ref() };
+        let batch = batcher.due(client.cursor, view);
+        let old = std::mem::replace(&mut client.cursor, batch.cursor);
+        let had = self.sequences(batch, client.has_deflate);
+        assert_eq!(had.len(), batch.messages as usize);
+        assert!(had.len() <= 64 && (had.len() == 1 || batch.bytes.len() <= 64 * 1024));
+        assert!(had.is_sorted_by(|a, b| a < b), "in order, none twice: {had:?}");
+        assert_eq!(had.last().copied().unwrap_or(0), batch.newest);
+        if old.next > until {
+            assert_eq!((batch.cursor.next, had.len(), batch.has_more), (old.next, 0, false));
+            return false;
+        }
+        assert!((old.next + 1..=until + 1).contains(&batch.cursor.next), "it leads on");
+        assert!(batch.has_more || batch.cursor.next == until + 1);
+        let mut left_out = 0;
+        let mut others = 0;
+        for sequence in old.next..batch.cursor.next {
+            let draft = self.draft(sequence);
+            let is_for_others = draft.to.as_ref().is_some_and(|to| client.user.as_ref() != Some(to));
+            let is_to_be_read = sequence >= old.all_from || draft.is_critical;
+            if had.contains(&sequence) {
+                assert!(is_to_be_read && !is_for_others, "{sequence} was not to be read");
+            } else if is_for_others {
+                others += u64::from(is_to_be_read);
+            } else if is_to_be_read {
+                left_out += 1;
+                let may_be_gone = self.is_trimmed && (batch.missed > 0 || sequence < old.all_from);
+                assert!(
+                    may_be_gone || self.is_stood_for(sequence, until, is_newest_only),
+                    "{sequence} is lost"
+                );
+            }
+        }
+        assert!(batch.missed == 0 || self.is_trimmed);
+        if !self.is_trimmed || (batch.missed == 0 && old.all_from <= old.next) {
+            assert_eq!((batch.others, batch.conflated + batch.shed), (others, left_out));
+        }
+        assert!(self.is_throttled || batch.conflated == 0);
+        assert!(is_newest_only || batch.shed == 0);
+        // Critical ones from before it joined come in addition.
+        let is_counted = |sequence: &&u64| **sequence >= client.joined_at;
+        client.had += had.iter().filter(is_counted).count() as u64;
+        client.left_out += batch.missed + batch.others + batch.conflated + batch.shed;
+        batch.has_more
+    }
+}
+
+fn walk(events: &[Event], is_throttled: bool, keeps: usize) {
+    let is_trimmed = keeps < 1000;
+    let mut world = World { writer: writer(keeps), said: Vec::new(), is_throttled, is_trimmed };
+    let mut batcher = batcher(&world.writer, is_throttled);
+    let (first, rest) = events.split_at(events.len() / 3);
+    first.iter().for_each(|event| {
+        if let Event::Say(say) = event {
+            world.say(say)
+        }
+    });
+    let mut clients = Client::all(world.writer.log());
+    let mut now = Instant::now();
+    for event in rest {
+        match event {
+            Event::Say(say) => world.say(say),
+            Event::Pass { millis, is_newest_only } => {
+                now += Duration::from_millis(*millis);
+                let head = world.said.len() as u64;
+                let (until, next) = batcher.begin(*is_newest_only, now);
+                assert_eq!(next.is_some(), until < head, "told when, if something waits");
+                assert!(next.is_none_or(|next| next > now && next <= now + EVERY));
+            }
+            Event::Due { client, batches } => {
+                let mut batches = *batches;
+                while batches > 0 && world.follow(&mut clients[*client], &mut batcher) {
+                    batches -= 1;
+                }
+            }
+            Event::Forget => batcher.forget(),
+        }
+    }
+    now += EVERY;
+    let head = world.said.len() as u64;
+    assert_eq!(batcher.begin(false, now), (head, None));
+    for (n, client) in clients.iter_mut().enumerate() {
+        while world.follow(client, &mut batcher) {}
+        assert_eq!(client.cursor.next, client.joined_at.max(head + 1), "{n} has all there is");
+        // Late joiners: what is for others and critical from before is counted as well.
+        if !(4..6).contains(&n) {
+            assert_eq!(client.had + client.left_out, head + 1 - client.joined_at, "{n}");
+        }
+    }
+}
+
+/// Of each key, the newest message always comes.
+fn walk_to_the_newest(events: &[Event]) {
+    let mut world =
+        World { writer: writer(100_000), said: Vec::new(), is_throttled: true, is_trimmed: false };
+    let mut batcher = batcher(&world.writer, true);
+    let mut now = Instant::now();
+    let mut cursor = START;
+    let mut newest: HashMap<Arc<str>, u64> = HashMap::new();
+    let mut catch_up = |batcher: &mut Batcher, world: &World, batches: usize| {
+        for _ in 0..batches {
+            let batch = batcher.due(cursor, ANYBODY);
+            for sequence in world.sequences(batch, false) {
+                let draft = world.draft(sequence);
+                if let (Some(key), false, None) = (&draft.key, draft.is_critical, &draft.to) {
+                    newest.insert(key.clone(), sequence);
+                }
+            }
+            cursor = batch.cursor;
+            if !batch.has_more {
+                break;
+            }
+        }
+        newest.clone()
+    };
+    for event in events {
+        match event {
+            Event::Say(say) => world.say(say),
+            Event::Pass { millis, .. } => {
+                now += Duration::from_millis(*millis);
+                batcher.begin(false, now);
+            }
+            Event::Due { batches, .. } => drop(catch_up(&mut batcher, &world, *batches)),
+            Event::Forget => batcher.forget(),
+        }
+    }
+    batcher.begin(false, now + EVERY);
+    let had = catch_up(&mut batcher, &world, usize::MAX);
+    let mut said = HashMap::new();
+    for (place, draft) in world.said.iter().enumerate() {
+        if let (Some(key), false, None) = (&draft.key, draft.is_critical, &draft.to) {
+            said.insert(key.clone(), place as u64 + 1);
+        }
+    }
+    assert_eq!(had, said);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn each_message_comes_once_in_order_or_is_counted(events in events(), is_throttled: bool) {
+        walk(&events, is_throttled, 100_000);
+    }
+
+    #[test]
+    fn it_is_so_while_the_log_lets_messages_go(events in events(), is_throttled: bool, keeps in 1usize..200) {
+        walk(&events, is_throttled, keeps);
+    }
+
+    #[test]
+    fn of_each_key_the_newest_comes(events in events()) {
+        walk_to_the_newest(&events);
+    }
+}

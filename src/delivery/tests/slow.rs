@@ -75,8 +75,11 @@ async fn resuming_from_latest_skips_what_was_missed() {
         stage.turn().await;
     }
     let before = client.messages();
-    stage.pass(secs(3)).await;
-    let rest = client.messages();
+    let mut rest = Vec::new();
+    for _ in 0..30 {
+        stage.pass(millis(100)).await;
+        rest.extend(client.messages());
+    }
     stage.write("next");
     stage.turn().await;
     assert_eq!(client.messages(), ["next"]);
@@ -113,13 +116,14 @@ async fn a_channel_with_many_in_trouble_sends_its_newest_message_only() {
     for client in &mut well {
         client.messages();
     }
+    let before = stage.metric("messages_conflated_total");
     stage.flood(19, 10);
     stage.write("newest");
     stage.turn().await;
     for client in &mut well {
         assert_eq!(client.messages(), ["newest"]);
     }
-    assert_eq!(stage.metric("messages_conflated_total"), 38.0);
+    assert_eq!(stage.metric("messages_conflated_total") - before, 38.0);
 }
 
 #[tokio::test(start_paused = true)]

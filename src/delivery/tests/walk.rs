@@ -77,12 +77,14 @@ async fn walk(seed: u64) {
             assert_eq!(walker.heard.last(), Some(&stage.written), "seed {seed}: the newest always comes");
         }
     }
-    let missed = stage.metric("messages_missed_total") as u64;
-    assert_eq!(heard + missed, due, "seed {seed}");
+    // With so many in trouble the channel's breaker opens now and then.
+    let missed = stage.metric("messages_missed_total") + stage.metric("messages_conflated_total");
+    assert_eq!(heard + missed as u64, due, "seed {seed}");
     assert_eq!(stage.registry.len(), walkers.len(), "seed {seed}: nobody was closed");
     walkers.clear();
     stage.turn().await;
-    assert_eq!((stage.registry.len(), stage.metric("breaker_state") as u64), (0, 0), "seed {seed}");
+    let open = stage.metrics.breaker(BreakerScope::Recipient, "r").open();
+    assert_eq!((stage.registry.len(), open), (0, 0), "seed {seed}");
     drop(stage.shard.take());
     let history = stage.metric("history_bytes") as usize;
     assert_eq!(stage.budget.used(), history, "seed {seed}: only the log holds anything");
