@@ -765,16 +765,3 @@ async fn places_are_given_back_when_a_client_leaves() {
     }
     assert_eq!(upstream.accepted(), 1);
 }
-
-#[tokio::test]
-async fn debug_one() {
-    let upstream = Upstream::by_hand().await;
-    let proxy = feed(&upstream, "").spawn().await;
-    let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 1).await;
-    server.text("hello").await;
-    proxy.has("feed_messages_total", 1.0).await;
-    println!("{:?}", proxy.channels().await);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    println!("{}", proxy.metrics().await.0.lines().filter(|l| l.contains("feed") || l.contains("messages")).filter(|l| !l.ends_with(" 0")).collect::<Vec<_>>().join("\n"));
-    println!("{:?}", clients[0].receive_within(Duration::from_secs(1)).await);
-}

@@ -78,6 +78,7 @@ impl Feed {
         let Ask { kind, payload, frame, deflated, to, reply } = ask;
         self.metrics.published.inc();
         let sequence = self.append(kind, &payload, frame, deflated, to);
+        self.writer.wake();
         // It may have gone away meanwhile.
         let _ = reply.send(sequence);
     }
@@ -87,6 +88,7 @@ impl Feed {
         if self.hub.plan.policy.notices {
             let frame = encode::message(Kind::Text, text);
             self.writer.append(Draft { frame, deflated: None, is_critical: false, key: None, to: None });
+            self.writer.wake();
         }
     }
 
@@ -292,7 +294,13 @@ impl Task {
             }
             // Before the link is driven, which writes what is queued.
             self.poll_said(cx, Some(uplink));
-            uplink.poll(cx, &mut |kind, payload| self.feed.take(kind, payload)).map(Some)
+            let before = self.feed.writer.log().head();
+            let end = uplink.poll(cx, &mut |kind, payload| self.feed.take(kind, payload)).map(Some);
+            if self.feed.writer.log().head() != before {
+                // Once for all that came together: it leaves together.
+                self.feed.writer.wake();
+            }
+            end
         })
         .await
     }
