@@ -37,6 +37,8 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("accept_errors_total", "counter", &[]),
     ("tls_handshake_failures_total", "counter", &["reason"]),
     ("tls_certificate_expiry_timestamp_seconds", "gauge", &["kind"]),
+    ("breaker_state", "gauge", &["scope", "route"]),
+    ("breaker_transitions_total", "counter", &["scope", "route", "to"]),
     ("build_info", "gauge", &["version"]),
 ];
 
@@ -61,6 +63,22 @@ const FURTHER: &[&str] = &[
     "log_lines_dropped_total",
     "config_reloads_total",
     "config_last_reload_success_timestamp_seconds",
+    "channels",
+    "channels_connected",
+    "uplink_dials_total",
+    "feed_messages_total",
+    "published_total",
+    "uplink_dropped_total",
+    "uplink_forwarded_total",
+    "messages_missed_total",
+    "messages_conflated_total",
+    "delivery_acknowledged_total",
+    "message_failures_total",
+    "injections_total",
+    "history_messages",
+    "history_bytes",
+    "history_trimmed_total",
+    "memory_buffered_bytes",
 ];
 
 /// Types by name, out of the `# TYPE` lines.
@@ -83,7 +101,9 @@ fn labels<'a>(metrics: &'a Metrics, name: &str) -> BTreeSet<&'a str> {
 
 async fn after_one_connection(prefix: Option<&str>) -> (Upstream, Proxy) {
     let upstream = Upstream::echo().await;
-    let settings = prefix.map(|prefix| format!("metrics: {{prefix: {prefix}}}")).unwrap_or_default();
+    // A feed that nobody asks for, or there would be none to tell of.
+    let prefix_line = prefix.map(|prefix| format!("metrics: {{prefix: {prefix}}}\n")).unwrap_or_default();
+    let settings = format!("{prefix_line}routes: [{{name: feed, path: /feed, mode: broadcast}}]\n");
     // Over TLS, or there would be no certificate to tell of.
     let proxy = Proxy::to(&upstream).yaml(&settings).tls(tls::listen()).spawn().await;
     let mut client = proxy.dial().tls(tls::client()).open().await;

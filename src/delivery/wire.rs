@@ -69,6 +69,10 @@ impl Wire {
                     self.sent = at;
                     self.stalled_since = Some(now);
                     self.account();
+                    if self.stream.wants_flush() {
+                        // Only what carries it away makes room; an error is told by the next write.
+                        let _ = Pin::new(&mut self.stream).poll_flush(cx);
+                    }
                     return Wrote::Blocked;
                 }
             }

@@ -17,7 +17,7 @@ use super::state::{Route, State};
 use crate::admin::{Channel, Publication, PublishError, Published};
 use crate::broadcast;
 use crate::config::Mode;
-use crate::frame::Kind;
+use crate::frame::encode;
 use crate::resilience::Budget;
 use crate::telemetry::{Handle, Metrics};
 
@@ -91,13 +91,13 @@ fn for_tunnels(
     if budget.is_over() {
         return Err(PublishError::NoMemory);
     }
-    let frame = encoded(publication.kind, &publication.payload);
+    let frame = encode::message(publication.kind, &publication.payload);
     // Nobody could take it.
     let most = route.config.policy.delivery.max_lag.bytes;
     if frame.len() > most {
         return Err(PublishError::TooLong { setting: "policy.delivery.max_lag.bytes", most: most as u64 });
     }
-    Ok(Counted::new(frame, budget))
+    Ok(Counted::share(frame, budget))
 }
 
 /// Gives `frame` to each tunnel that it is for, and counts those that took it.
@@ -135,7 +135,7 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(frame: Bytes, budget: &Arc<Budget>) -> Bytes {
+    fn share(frame: Bytes, budget: &Arc<Budget>) -> Bytes {
         budget.add(frame.len());
         Bytes::from_owner(Self { frame, budget: Arc::clone(budget) })
     }
@@ -153,29 +153,6 @@ impl Drop for Counted {
     }
 }
 
-/// One final frame of a server.
-fn encoded(kind: Kind, payload: &Bytes) -> Bytes {
-    let opcode = match kind {
-        Kind::Text => 1,
-        Kind::Binary => 2,
-    };
-    let mut frame = Vec::with_capacity(payload.len() + 10);
-    frame.push(0x80 | opcode);
-    match payload.len() {
-        len @ 0..126 => frame.push(len as u8),
-        len @ 126..=0xffff => {
-            frame.push(126);
-            frame.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(127);
-            frame.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(payload);
-    frame.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,7 +160,7 @@ mod tests {
     #[test]
     fn a_frame_is_in_the_budget_until_the_last_who_has_it_lets_go() {
         let budget = Arc::new(Budget::new(100));
-        let frame = Counted::new(Bytes::from_static(b"frame"), &budget);
+        let frame = Counted::share(Bytes::from_static(b"frame"), &budget);
         let other = frame.clone();
         drop(frame);
         assert_eq!((&*other, budget.used()), (&b"frame"[..], 5));

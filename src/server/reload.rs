@@ -269,6 +269,7 @@ mod tests {
             ("admin: { token: x }", vec!["admin.token or admin.token_file"]),
             ("admin: { hosts: [ops.example] }", vec!["admin.hosts"]),
             ("admin: { ready_needs_upstream: true }", vec!["admin.ready_needs_upstream"]),
+            ("admin: { max_publish: 1KiB }", vec!["admin.max_publish"]),
             (
                 "log: { level: warn, format: text, connections: off }",
                 vec!["log.level", "log.format", "log.connections"],
