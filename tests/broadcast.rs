@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use outrigger::config::{ApiKeys, Auth, TokenSource};
+use outrigger::config::{ApiKeys, Auth, Credentials, KeyPart, TokenSource};
 use serde_json::{Value, json};
 
 use support::DEADLINE;
@@ -175,8 +175,12 @@ async fn threat_a_shared_link_leaks_nobodys_identity_to_the_server() {
 async fn each_user_has_a_channel_where_the_first_ones_credentials_go_on() {
     let upstream = Upstream::by_hand().await;
     let auth = keys_of(&["ann", "bob"]);
-    let proxy = feed(&upstream, "broadcast: {channel_key: [path, user], credentials: first}")
-        .policy(move |policy| policy.auth = Some(auth.clone()))
+    let proxy = feed(&upstream, "")
+        .policy(move |policy| {
+            policy.auth = Some(auth.clone());
+            policy.broadcast.channel_key = vec![KeyPart::Path, KeyPart::User];
+            policy.broadcast.credentials = Credentials::First;
+        })
         .spawn()
         .await;
     let open = |user: &str| {
@@ -743,7 +747,7 @@ async fn a_client_over_http2_sits_beside_the_others() {
     let http2 = http2::Client::connect(proxy.address()).await;
     let mut modern = http2.open("/feed/a").await;
     let mut server = upstream.accept().await;
-    let mut client = proxy.dial().path("/feed/a").header("Host", "example.com").open().await;
+    let mut client = proxy.dial().path("/feed/a").header("Host", "h2.example").open().await;
     proxy.has("clients", 2.0).await;
     server.text("to both").await;
     modern.expect_text("to both").await;

@@ -22,9 +22,10 @@ use tokio::time::Instant;
 
 use super::NoSeat;
 use super::key::Key;
+use crate::config::OnJoin;
 use crate::delivery::{Arrival, Fanout};
 use crate::frame::Kind;
-use crate::log::Log;
+use crate::log::{Cursor, Log};
 use crate::net::Hop;
 use crate::telemetry::Live;
 
@@ -81,15 +82,17 @@ impl Channel {
         Arc::new(Self { key, log, fanout, opening, asks, is_connected, members: Mutex::new(members) })
     }
 
-    /// One more member. Under the hub's lock only.
-    pub(super) fn enter(self: &Arc<Self>, user: Option<&Arc<str>>) -> Member {
+    /// One more member. Under the hub's lock only. It gets what comes from here on: a server may greet as soon
+    /// as it is connected, and clients take longer.
+    pub(super) fn enter(self: &Arc<Self>, user: Option<&Arc<str>>, on_join: OnJoin) -> Member {
+        let cursor = self.log.join(on_join);
         let mut members = self.members();
         members.all += 1;
         members.empty_since = None;
         if let Some(user) = user {
             *members.by_user.entry(Arc::clone(user)).or_default() += 1;
         }
-        Member { channel: Arc::clone(self), user: user.cloned() }
+        Member { channel: Arc::clone(self), user: user.cloned(), cursor }
     }
 
     fn leave(&self, user: Option<Arc<str>>) {
@@ -156,6 +159,8 @@ impl Channel {
 pub(super) struct Member {
     pub(super) channel: Arc<Channel>,
     user: Option<Arc<str>>,
+    /// Where it begins to read.
+    cursor: Cursor,
 }
 
 impl Drop for Member {
@@ -192,10 +197,13 @@ impl Seat {
         self.protocol.as_ref()
     }
 
-    /// Takes the seat: from here on the client gets what the log has for it.
+    /// Takes the seat. The client gets what the log had for it when it was promised (`history.on_join`), and all
+    /// that came since.
     pub fn take(self, client: Client) {
         let Client { hop, has_deflate, expires, slot, live } = client;
         let fanout = Arc::clone(&self.member.channel.fanout);
-        fanout.join(Arrival { hop, has_deflate, expires, held: Box::new((self.member, slot)), live });
+        let cursor = self.member.cursor;
+        let held = Box::new((self.member, slot));
+        fanout.join(Arrival { hop, has_deflate, expires, held, live }, cursor);
     }
 }

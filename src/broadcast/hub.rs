@@ -127,9 +127,10 @@ impl Hub {
         let user = request.user.map(|user| &**user);
         let asked = Asked { uri: request.uri, headers: request.headers, user };
         let key = Key::of(&broadcast.channel_key, config.host_header, asked).ok_or(NoSeat::NameTooLong)?;
+        let on_join = self.plan.policy.history.on_join;
         let mut channels = self.channels();
         if let Some(channel) = channels.by_key.get(&key) {
-            return Ok(channel.enter(request.user));
+            return Ok(channel.enter(request.user, on_join));
         }
         if channels.running >= broadcast.max_channels {
             return Err(NoSeat::Full);
@@ -152,7 +153,7 @@ impl Hub {
         let (opened, opening) = watch::channel(None);
         let (ask, asks) = mpsc::channel(MAX_ASKS);
         let channel = Channel::new(key.clone(), log, fanout, opening, ask);
-        let member = channel.enter(request.user);
+        let member = channel.enter(request.user, on_join);
         channels.by_key.insert(key, Arc::clone(&channel));
         channels.running += 1;
         drop(channels);

@@ -49,14 +49,15 @@ impl Template {
         telling: Telling<'_>,
     ) -> Self {
         match credentials {
-            Credentials::Strip => {
-                Self { uri: without_foreign_query(key, first.target), headers: built(key, first, telling) }
-            }
-            Credentials::First => {
+            // Those who are nobody share a channel, and are not one user for that.
+            Credentials::First if first.seen.user.is_some() => {
                 let mut headers = first.headers.clone();
                 headers::for_upstream(&mut headers, first.seen, telling, true);
                 headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
                 Self { uri: first.target.clone(), headers }
+            }
+            Credentials::First | Credentials::Strip => {
+                Self { uri: without_foreign_query(key, first.target), headers: built(key, first, telling) }
             }
         }
     }
@@ -181,6 +182,16 @@ mod tests {
     }
 
     fn template(key: &[KeyPart], credentials: Credentials, host: HostHeader, target: &str) -> Template {
+        template_of(key, credentials, host, target, Some("alice"))
+    }
+
+    fn template_of(
+        key: &[KeyPart],
+        credentials: Credentials,
+        host: HostHeader,
+        target: &str,
+        user: Option<&str>,
+    ) -> Template {
         let peer = Peer { address: "198.51.100.1:5".parse().ok(), ..Peer::default() };
         let mut headers = HeaderMap::new();
         for (name, value) in ONE_CLIENT {
@@ -188,7 +199,7 @@ mod tests {
         }
         let upstream = Target::Tcp { host: "10.0.0.1".to_owned(), port: 3000 };
         let telling = Telling { forwarded: Forwarded::Both, host, target: &upstream };
-        let seen = Seen { peer: &peer, is_forwarded: true, client: peer.address, user: Some("alice") };
+        let seen = Seen { peer: &peer, is_forwarded: true, client: peer.address, user };
         let first = First { target: &target.parse().unwrap(), headers: &headers, seen };
         Template::new(key, credentials, first, telling)
     }
@@ -283,6 +294,17 @@ mod tests {
         assert_ne!(headers["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");
         assert!(!headers.contains_key("sec-websocket-extensions"), "the link ends here");
         assert!(!headers.contains_key("proxy-authorization"));
+    }
+
+    #[test]
+    fn of_clients_that_nobody_knows_the_first_lends_the_others_nothing() {
+        let key = [KeyPart::Path, KeyPart::User];
+        let template = template_of(&key, Credentials::First, HostHeader::Preserve, "/ws?x=y", None);
+        let (request, _) = template.request(None);
+        assert_eq!(request.uri(), "/ws");
+        for name in ["cookie", "authorization", "x-forwarded-for", "x-api-key"] {
+            assert!(!request.headers().contains_key(name), "{name}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::closing::Farewell;
 use super::shard::{Door, Shard};
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
-use crate::log::Log;
+use crate::log::{Cursor, Log};
 use crate::telemetry::{BreakerStage, By, Reason};
 
 /// A further task takes its part only when those that are there have so many clients each: to wake it costs as much as
@@ -112,9 +112,9 @@ impl Fanout {
         &self.crew
     }
 
-    /// Takes a client in: from here on it gets what the log has for it (`history.on_join`).
-    pub fn join(&self, arrival: Arrival) {
-        let cursor = self.log.join(self.crew.settings.policy.history.on_join);
+    /// Takes a client in, which gets what the log has from `cursor` on: what came since it was promised a place
+    /// among it ([`Log::join`]).
+    pub fn join(&self, arrival: Arrival, cursor: Cursor) {
         self.crew.on_client(true);
         let mut inner = lock(&self.inner);
         let least = inner.doors.iter().min_by_key(|door| door.clients());
