@@ -88,7 +88,7 @@ impl Closing {
 
 impl Subscriber {
     /// Begins to end, unless that has begun.
-    pub(super) fn close(&mut self, farewell: Farewell, table: &Table<'_>) {
+    pub(super) fn close(&mut self, farewell: &Farewell, table: &Table<'_>) {
         if self.closing.is_some() {
             return;
         }
@@ -118,7 +118,7 @@ impl Subscriber {
     /// The client has said Close.
     pub(super) fn on_close(&mut self, code: CloseCode, table: &Table<'_>) {
         self.reading = Reading::Blind;
-        self.close(Farewell::echo(code), table);
+        self.close(&Farewell::echo(code), table);
         if let Some(closing) = &mut self.closing {
             closing.is_heard = true;
         }
@@ -140,14 +140,14 @@ impl Subscriber {
             && close.at <= table.now
         {
             let farewell = close.farewell.clone();
-            self.close(farewell, table);
+            self.close(&farewell, table);
         }
     }
 
     /// It answers no ping.
     pub(super) fn on_silence(&mut self, table: &Table<'_>) {
         self.close(
-            Farewell::ours(Reason::HeartbeatTimeout, CloseCode::GOING_AWAY.0, "heartbeat timeout"),
+            &Farewell::ours(Reason::HeartbeatTimeout, CloseCode::GOING_AWAY.0, "heartbeat timeout"),
             table,
         );
         if let Some(closing) = &mut self.closing {

@@ -107,7 +107,7 @@ impl Subscriber {
         }
         if let Some(fault) = taken.fault {
             tracing::debug!(connection = self.live.handle().id, %fault, "fault");
-            self.close(Farewell::fault(fault), table);
+            self.close(&Farewell::fault(fault), table);
         }
     }
 }

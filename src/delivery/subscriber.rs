@@ -330,7 +330,7 @@ impl Subscriber {
         if self.cursor.next > table.log.head()
             && let Some(farewell) = self.last_words.take()
         {
-            self.close(Farewell::clone(&farewell), table);
+            self.close(&farewell, table);
         }
     }
 
@@ -377,7 +377,7 @@ impl Subscriber {
         };
         if is_last {
             let code = crew.settings.policy.close_codes.slow_consumer;
-            self.close(Farewell::ours(Reason::SlowConsumer, code, "slow consumer"), table);
+            self.close(&Farewell::ours(Reason::SlowConsumer, code, "slow consumer"), table);
         }
     }
 
@@ -467,7 +467,7 @@ impl Subscriber {
                 table.crew.settings.metrics.uplink_dropped.inc_by(u64::from(messages));
             }
             FromClients::Refuse => {
-                self.close(Farewell::ours(Reason::UplinkRefused, 1008, "uplink refused"), table);
+                self.close(&Farewell::ours(Reason::UplinkRefused, 1008, "uplink refused"), table);
             }
             FromClients::Forward(_) => {}
         }

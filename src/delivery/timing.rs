@@ -54,7 +54,7 @@ impl Subscriber {
         let is_paused = self.is_paused();
         if !is_paused && is_due(policy.idle_timeout.map(|idle| self.last_activity + idle)) {
             return self
-                .close(Farewell::ours(Reason::IdleTimeout, policy.close_codes.idle, "idle timeout"), table);
+                .close(&Farewell::ours(Reason::IdleTimeout, policy.close_codes.idle, "idle timeout"), table);
         }
         if let Some(pulse) = &mut self.pulse
             && pulse.on_timer(is_paused, now, self.live.metrics())

@@ -3,6 +3,7 @@
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
+mod egress;
 mod fetch;
 pub mod http2;
 mod peer;
@@ -12,6 +13,7 @@ mod socket;
 mod stream;
 pub mod tls;
 
+pub(crate) use egress::Egress;
 pub use fetch::{Fetch, FetchError};
 pub use http2::Http2;
 pub use peer::Peer;

@@ -11,10 +11,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::egress::Egress;
 use super::ending::{Farewell, Words};
 use crate::frame::{CloseCode, ControlFrame, Opcode, Scanner};
-use crate::net::Stream;
+use crate::net::{Egress, Stream};
 
 /// What the peer's bytes are taken for. Only ever moves down this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,33 +171,19 @@ impl Link {
             return 0;
         }
         let Some(stream) = &mut self.stream else { return self.egress.clear() };
-        let before = stream.sent();
-        let mut took = 0;
-        let mut flushed = self.egress.poll_flush(cx, stream, &mut took);
-        if matches!(flushed, Poll::Ready(Ok(()))) && stream.unsent() > 0 {
-            flushed = Pin::new(&mut *stream).poll_flush(cx);
-        }
-        match flushed {
-            Poll::Ready(Ok(())) => self.stalled_since = None,
-            Poll::Pending if has_moved(stream, before, took) => self.stalled_since = Some(now),
-            Poll::Pending => {}
-            Poll::Ready(Err(_)) => return self.break_off(),
+        match self.egress.send(cx, stream) {
+            (Poll::Ready(Ok(())), _) => self.stalled_since = None,
+            (Poll::Pending, true) => self.stalled_since = Some(now),
+            (Poll::Pending, false) => {}
+            (Poll::Ready(Err(_)), _) => return self.break_off(),
         }
         0
     }
 
-    /// Whether the peer took anything after all. A socket counts as writable again only when a good part
-    /// of its queue has left, which takes a slow peer longer than its timeout: here it is asked directly.
+    /// Whether the peer took anything after all ([`Egress::send_unready`]).
     pub(super) fn has_taken_some(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(stream) = &mut self.stream else { return false };
-        let before = stream.sent();
-        let mut took = 0;
-        let _ = self.egress.poll_flush(cx, &mut Unready(stream), &mut took);
-        if stream.unsent() > 0 {
-            // Nothing more to accept: what was accepted goes on its way.
-            let _ = stream.write_now(&[]);
-        }
-        let has_moved = has_moved(stream, before, took);
+        let has_moved = self.egress.send_unready(cx, stream);
         if has_moved {
             self.stalled_since = (!self.is_flushed()).then_some(now);
         }
@@ -313,31 +298,5 @@ impl Link {
     /// Whether the peer has ended or reset its side, though what it said before may not be read yet.
     pub(super) fn is_peer_gone(&mut self, task: &mut Context<'_>) -> bool {
         self.stream.as_mut().is_none_or(|stream| stream.is_read_closed(task))
-    }
-}
-
-/// Whether the kernel took anything: `took` bytes of the egress left, and it had taken `before`.
-fn has_moved(stream: &Stream, before: Option<u64>, took: usize) -> bool {
-    // Where the stream keeps its own account: what it accepted may still be there.
-    if before.is_some() { stream.sent() != before } else { took > 0 }
-}
-
-/// Writes without asking whether the socket is ready.
-struct Unready<'a>(&'a mut Stream);
-
-impl AsyncWrite for Unready<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.0.write_now(buf) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            result => Poll::Ready(result),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }

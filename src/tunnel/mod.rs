@@ -4,7 +4,7 @@
 //! have ended:
 //!
 //! * [`relay`]: the future; reads one side, lets the scanner walk, writes the other.
-//! * [`link`]: one hop; [`egress`]: what its socket did not take.
+//! * [`link`]: one hop.
 //! * [`pulse`]: heartbeats, put between frames.
 //! * [`inject`]: messages of an operator, put between messages.
 //! * [`timing`]: every clock of a connection behind one timer.
@@ -14,7 +14,6 @@
 //! Handshakes ([`crate::server`], [`crate::upstream`]); the rules of frames ([`crate::frame`]).
 
 mod closing;
-mod egress;
 mod ending;
 mod inject;
 mod link;

@@ -1,15 +1,21 @@
 //! An upstream link that ends here: whole messages in, whole messages out, pings answered.
 //!
 //! # Invariants
-//! 1. The first cause of an end stands.
-//! 2. What waits for the server is bounded by `max_waiting` and one message; idle, nothing is kept.
+//! 1. The first cause of an end stands; what follows from it is not told as a cause of its own.
+//! 2. Every ending has a deadline. Nothing is sent after our Close, nothing is told after the server's.
+//! 3. What waits for the server is bounded: by `max_waiting`, and by one pong, one ping and one Close.
+//! 4. An idle uplink owns no buffer: it reads into the thread's scratch, and keeps only what is not whole or
+//!    not taken.
+//! 5. Whenever `poll` answers Pending the task's waker is registered for all that may come, and the timer
+//!    stands at the nearest deadline.
 //!
 //! # Not here
 //! Dialling it again, and what becomes of the messages ([`crate::broadcast`]).
 
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +27,11 @@ use crate::config;
 use crate::frame::{
     Assembler, CloseCode, ControlFrame, Extensions, Fault, Heard, Kind, Opcode, Rules, Sender, encode,
 };
-use crate::net::{Hop, Stream, scratch};
+use crate::net::{Egress, Hop, Stream, scratch};
 use crate::resilience::{Act, Heartbeat};
+
+/// Bytes read before other tasks get their turn: four full reads.
+const POLL_BUDGET: usize = 256 * 1024;
 
 /// What holds for an uplink.
 #[derive(Debug, Clone, Copy)]
@@ -58,79 +67,101 @@ pub enum UplinkEnd {
     Done,
 }
 
+/// What the server's bytes are taken for. Only ever moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Frames,
+    /// Nothing any more: read until its end, so that it can finish in peace.
+    Blind,
+    Ended,
+}
+
+/// What the server can still be sent. Only ever moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    Frames,
+    CloseSaid,
+    EndSaid,
+    /// A write failed. What the server said before it went may still be read.
+    Broken,
+}
+
 /// One upstream link.
 #[derive(Debug)]
 pub struct Uplink {
-    stream: Stream,
-    rules: UplinkRules,
-    assembler: Assembler,
-    /// What came right after the handshake and was read with it.
+    /// None once it is over.
+    stream: Option<Stream>,
+    /// What came with the handshake and was not looked at yet.
     early: Bytes,
-    /// What waits for the server: whole frames, of which `egress[..sent]` was taken.
-    egress: Vec<u8>,
-    sent: usize,
+    assembler: Assembler,
+    rules: UplinkRules,
+    egress: Egress,
+    /// Bytes that were put into the egress, ever.
+    queued: u64,
+    /// How many of them have to leave until the newest pong has left, and the newest ping.
+    pong_leaves_at: u64,
+    ping_leaves_at: Option<u64>,
+    /// The payload of the newest ping that is not answered: one pong at a time is on its way.
+    owed_pong: Option<Box<[u8]>>,
+    heartbeat: Option<Box<Heartbeat>>,
+    /// Since when the server took nothing, while there is something for it.
     stalled_since: Option<Instant>,
-    heartbeat: Option<Heartbeat>,
-    /// A ping of ours is among what waits.
-    is_ping_queued: bool,
-    ending: Option<Ending>,
-    has_ended: bool,
-    sleep: Option<Pin<Box<Sleep>>>,
+    reading: Reading,
+    writing: Writing,
+    end: Option<UplinkEnd>,
+    /// When it is over at the latest, once it has begun to end or nothing can be sent any more.
+    deadline: Option<Instant>,
+    masks: Masks,
+    timer: Option<Pin<Box<Sleep>>>,
+    armed: Option<Instant>,
+    /// Whoever polls; woken by what is queued outside of a poll.
+    waker: Option<Waker>,
 }
-
-/// An end that has begun.
-#[derive(Debug)]
-struct Ending {
-    end: UplinkEnd,
-    deadline: Instant,
-    /// The server has said Close, or is not listened to any more.
-    is_heard: bool,
-}
-
-/// Bytes that are read before other tasks get their turn.
-const POLL_BUDGET: usize = 256 * 1024;
 
 impl Uplink {
-    /// After the handshake, in which no extension was offered.
+    /// After the handshake.
     pub fn new(hop: Hop, rules: UplinkRules, now: Instant) -> Self {
-        let frames = Rules {
-            sender: Sender::Server,
-            extensions: Extensions::None,
-            max_frame: rules.max_frame,
-            max_message: rules.max_message,
-            show_text: false,
-        };
+        let heartbeat = rules.heartbeat.map(|timing| Heartbeat::new(timing, fastrand::u64(..), now));
         Self {
-            stream: hop.stream,
-            rules,
-            assembler: Assembler::new(frames),
+            stream: Some(hop.stream),
             early: hop.early,
-            egress: Vec::new(),
-            sent: 0,
+            assembler: new_assembler(&rules),
+            rules,
+            egress: Egress::default(),
+            queued: 0,
+            pong_leaves_at: 0,
+            ping_leaves_at: None,
+            owed_pong: None,
+            heartbeat: heartbeat.map(Box::new),
             stalled_since: None,
-            heartbeat: rules.heartbeat.map(|timing| Heartbeat::new(timing, fastrand::u64(..), now)),
-            is_ping_queued: false,
-            ending: None,
-            has_ended: false,
-            sleep: None,
+            reading: Reading::Frames,
+            writing: Writing::Frames,
+            end: None,
+            deadline: None,
+            masks: Masks::default(),
+            timer: None,
+            armed: None,
+            waker: None,
         }
     }
 
     /// Drives the link and tells `on` each message, until the link has ended. Yields after a while.
     pub fn poll(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8])) -> Poll<UplinkEnd> {
         let now = Instant::now();
-        if let Some(end) = self.on_time(now) {
-            // Whoever did not hear us will not hear a farewell either.
-            self.stream.reset_on_drop();
-            return Poll::Ready(end);
+        if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
         }
-        self.flush(cx, now);
-        let is_busy = self.read(cx, now, on);
-        // What was read may have to be answered.
-        self.flush(cx, now);
-        if let Some(end) = self.take_end() {
-            self.stream.say_goodbye();
-            return Poll::Ready(end);
+        if self.armed.is_some_and(|armed| armed <= now) {
+            self.on_time(cx, now);
+        }
+        self.write(cx, now);
+        let is_busy = self.read(cx, on, now);
+        self.write(cx, now);
+        if self.reading == Reading::Ended {
+            self.finish(UplinkEnd::Lost, false);
+        }
+        if self.stream.is_none() {
+            return Poll::Ready(self.end.clone().unwrap_or(UplinkEnd::Lost));
         }
         if is_busy {
             cx.waker().wake_by_ref();
@@ -139,216 +170,301 @@ impl Uplink {
         Poll::Pending
     }
 
-    /// Queues a message for the server; false: too much waits already, or the link is ending.
+    /// Queues a message for the server; false: too much waits already, or the link is ending. A message that
+    /// does not fit into `max_waiting` never goes.
     pub fn send(&mut self, kind: Kind, payload: &[u8]) -> bool {
-        if self.ending.is_some() || self.waiting() > self.rules.max_waiting {
+        // No frame is longer than its payload and this.
+        const HEADER: usize = 14;
+        let needed = payload.len().saturating_add(HEADER);
+        let is_open = self.end.is_none() && self.writing == Writing::Frames;
+        if !is_open || self.waiting().saturating_add(needed) > self.rules.max_waiting {
             return false;
         }
-        let mask = fastrand::u32(..).to_be_bytes();
-        self.push(&encode::masked_message(kind, payload, mask));
+        let mask = self.masks.next();
+        self.push(&encode::masked_message(kind, payload, mask), Instant::now());
+        self.wake();
         true
     }
 
-    /// Says Close; [`Uplink::poll`] then ends with [`UplinkEnd::Done`], within `close_timeout`.
+    /// Says Close; [`Uplink::poll`] then ends with [`UplinkEnd::Done`], within `close_timeout`. Until the
+    /// server has answered, what it says is still told.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
-        self.end(UplinkEnd::Done, Some((code, reason)), Instant::now());
+        let now = Instant::now();
+        self.begin(UplinkEnd::Done, now);
+        self.say_close(code, reason, now);
+        self.wake();
     }
 
+    /// Bytes that it holds, in either direction.
+    pub fn buffered(&self) -> usize {
+        let stream = self.stream.as_ref().map_or(0, Stream::held);
+        self.egress.len() + self.assembler.held() + self.early.len() + stream
+    }
+
+    /// Bytes that the server was sent and the kernel has not.
     fn waiting(&self) -> usize {
-        self.egress.len() - self.sent
+        self.egress.len() + self.stream.as_ref().map_or(0, Stream::unsent)
     }
 
-    fn push(&mut self, frame: &[u8]) {
-        self.egress.extend_from_slice(frame);
-        self.stalled_since.get_or_insert_with(Instant::now);
-    }
-
-    fn push_control(&mut self, opcode: Opcode, payload: &[u8]) {
-        let mask = fastrand::u32(..).to_be_bytes();
-        self.push(ControlFrame::new(opcode, payload, Some(mask)).as_bytes());
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
     }
 
     /// Begins to end, unless that has begun.
-    fn end(&mut self, end: UplinkEnd, words: Option<(CloseCode, &str)>, now: Instant) {
-        if self.ending.is_some() {
-            return;
+    fn begin(&mut self, end: UplinkEnd, now: Instant) {
+        if self.end.is_none() && self.stream.is_some() {
+            self.end = Some(end);
+            self.heartbeat = None;
+            self.deadline = Some(now + self.rules.close_timeout);
         }
-        if let Some((code, reason)) = words {
-            let mask = fastrand::u32(..).to_be_bytes();
-            self.push(ControlFrame::close(code, reason, Some(mask)).as_bytes());
-        }
-        self.ending = Some(Ending { end, deadline: now + self.rules.close_timeout, is_heard: false });
     }
 
-    /// How it has ended, if it has.
-    fn take_end(&mut self) -> Option<UplinkEnd> {
-        let ending = self.ending.as_ref()?;
-        let is_told = self.waiting() == 0 && self.stream.unsent() == 0;
-        // A server ends the TCP connection first (RFC 6455 §7.1.1); not one that broke a rule.
-        let is_over =
-            self.has_ended || is_told && ending.is_heard && matches!(ending.end, UplinkEnd::Fault(_));
-        is_over.then(|| self.ending.take()).flatten().map(|ending| ending.end)
+    /// Says our last word, unless that is said.
+    fn say_close(&mut self, code: CloseCode, reason: &str, now: Instant) {
+        if self.stream.is_some() && self.writing == Writing::Frames {
+            let mask = self.masks.next();
+            self.push(ControlFrame::close(code, reason, Some(mask)).as_bytes(), now);
+            self.writing = Writing::CloseSaid;
+            self.owed_pong = None;
+        }
     }
 
-    fn on_time(&mut self, now: Instant) -> Option<UplinkEnd> {
-        if let Some(ending) = &self.ending {
-            return (ending.deadline <= now).then(|| ending.end.clone());
-        }
-        if let (Some(since), Some(timeout)) = (self.stalled_since, self.rules.stall_timeout)
-            && since + timeout <= now
+    fn push(&mut self, frame: &[u8], now: Instant) {
+        self.egress.push(frame, Some(frame.len()));
+        self.queued += frame.len() as u64;
+        self.stalled_since.get_or_insert(now);
+    }
+
+    /// Whether everything up to there has left.
+    fn has_left(&self, at: u64) -> bool {
+        let is_held = self.stream.as_ref().is_some_and(|stream| stream.unsent() > 0);
+        !is_held && self.queued - self.egress.len() as u64 >= at
+    }
+
+    /// Sends what waits, and a pong behind it if one is owed and none is under way.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.flush(cx, now);
+        if self.writing == Writing::Frames
+            && self.owed_pong.is_some()
+            && self.has_left(self.pong_leaves_at)
+            && let Some(payload) = self.owed_pong.take()
         {
-            return Some(UplinkEnd::Stalled);
+            let mask = self.masks.next();
+            self.push(ControlFrame::new(Opcode::Pong, &payload, Some(mask)).as_bytes(), now);
+            self.pong_leaves_at = self.queued;
+            self.flush(cx, now);
         }
-        let heartbeat = self.heartbeat.as_mut()?;
-        if heartbeat.deadline().is_none_or(|deadline| now < deadline) {
-            return None;
-        }
-        match heartbeat.on_timer(now).0 {
-            Some(Act::SendPing(payload)) => {
-                self.is_ping_queued = true;
-                self.push_control(Opcode::Ping, &payload);
-                None
+        if self.ping_leaves_at.is_some_and(|at| self.has_left(at)) {
+            self.ping_leaves_at = None;
+            if let Some(heartbeat) = &mut self.heartbeat {
+                heartbeat.on_flushed(now);
             }
-            Some(Act::GiveUp) => Some(UplinkEnd::Silent),
-            None => None,
+        }
+        // After a fault the server is not listened to any more: the stream ends once it was told why.
+        let is_fault = matches!(self.end, Some(UplinkEnd::Fault(_)));
+        if is_fault
+            && self.writing == Writing::CloseSaid
+            && self.waiting() == 0
+            && let Some(stream) = &mut self.stream
+        {
+            match Pin::new(stream).poll_shutdown(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.writing = Writing::EndSaid,
+                Poll::Ready(Err(_)) => self.break_off(now),
+            }
         }
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, now: Instant) {
-        while self.sent < self.egress.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.egress[self.sent..]) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    self.sent += n;
-                    self.stalled_since = Some(now);
-                }
-                Poll::Ready(_) => return self.on_broken(),
-            }
+        if self.waiting() == 0 {
+            return;
         }
-        if self.stream.unsent() > 0 {
-            match Pin::new(&mut self.stream).poll_flush(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return self.on_broken(),
-            }
-        }
-        // Nothing waits: no memory is kept for it.
-        self.egress = Vec::new();
-        self.sent = 0;
-        self.stalled_since = None;
-        if std::mem::take(&mut self.is_ping_queued)
-            && let Some(heartbeat) = &mut self.heartbeat
-        {
-            heartbeat.on_flushed(now);
+        let Some(stream) = &mut self.stream else { return };
+        match self.egress.send(cx, stream) {
+            (Poll::Ready(Ok(())), _) => self.stalled_since = None,
+            (Poll::Pending, true) => self.stalled_since = Some(now),
+            (Poll::Pending, false) => {}
+            (Poll::Ready(Err(_)), _) => self.break_off(now),
         }
     }
 
-    /// Nothing can be said any more; what the server said before may still be read.
-    fn on_broken(&mut self) {
-        self.egress = Vec::new();
-        self.sent = 0;
+    /// The server takes nothing more; what it said before that is still read, for a while.
+    fn break_off(&mut self, now: Instant) {
+        self.writing = Writing::Broken;
+        self.heartbeat = None;
+        self.egress.clear();
         self.stalled_since = None;
+        self.owed_pong = None;
+        self.deadline.get_or_insert(now + self.rules.close_timeout);
     }
 
-    /// Reads what there is. True if there is more.
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant, on: &mut dyn FnMut(Kind, &[u8])) -> bool {
-        if !self.early.is_empty() {
-            let early = std::mem::take(&mut self.early);
-            self.on_bytes(&early, now, on);
+    /// Reads what there is; true when the budget is spent and there may be more.
+    fn read(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> bool {
+        let early = std::mem::take(&mut self.early);
+        let mut budget = POLL_BUDGET.saturating_sub(early.len());
+        if !early.is_empty() {
+            self.hear(&early, on, now);
         }
         scratch::with(|scratch| {
-            let mut budget = POLL_BUDGET;
-            while !self.has_ended {
+            while self.reading != Reading::Ended {
                 if budget == 0 {
                     return true;
                 }
+                let Some(stream) = &mut self.stream else { return false };
                 let mut buf = ReadBuf::new(scratch);
-                match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                match Pin::new(stream).poll_read(cx, &mut buf) {
                     Poll::Pending => return false,
                     Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                        let n = buf.filled().len();
-                        budget = budget.saturating_sub(n);
-                        self.on_bytes(&scratch[..n], now, on);
+                        budget = budget.saturating_sub(buf.filled().len());
+                        self.hear(buf.filled(), on, now);
                     }
-                    Poll::Ready(_) => {
-                        self.has_ended = true;
-                        self.end(UplinkEnd::Lost, None, now);
-                    }
+                    // However it ends: without a Close it is a loss.
+                    Poll::Ready(_) => self.reading = Reading::Ended,
                 }
             }
             false
         })
     }
 
-    fn on_bytes(&mut self, bytes: &[u8], now: Instant, on: &mut dyn FnMut(Kind, &[u8])) {
-        if let Some(heartbeat) = &mut self.heartbeat {
+    /// The server said `bytes`.
+    fn hear(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) {
+        let Self { assembler, heartbeat, owed_pong, writing, .. } = self;
+        if let Some(heartbeat) = heartbeat {
             heartbeat.on_life(now);
         }
-        let (mut pong, mut closed) = (None, None);
-        let is_ending = self.ending.is_some();
-        let heartbeat = &mut self.heartbeat;
-        let pushed = self.assembler.push(bytes, |heard| match heard {
-            // What is said to a link that we have closed is said to nobody.
-            Heard::Message(..) if is_ending => {}
+        if self.reading != Reading::Frames {
+            return;
+        }
+        let mut closed = None;
+        let pushed = assembler.push(bytes, |heard| match heard {
             Heard::Message(kind, payload) => on(kind, payload),
-            // The newest only (RFC 6455 §5.5.3).
-            Heard::Ping(payload) => pong = Some(payload.to_vec()),
+            Heard::Ping(payload) if *writing == Writing::Frames => *owed_pong = Some(payload.into()),
+            Heard::Ping(_) => {}
             Heard::Pong(payload) => {
                 if let Some(heartbeat) = heartbeat {
-                    // Whoever's it was: there is nobody else here who has asked.
-                    let _ = heartbeat.on_pong(payload, now);
+                    heartbeat.on_pong(payload, now);
                 }
             }
             Heard::Close(code, payload) => {
-                let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
-                closed = Some((code, reason));
+                let reason = payload.get(2..).unwrap_or_default();
+                closed = Some((code, String::from_utf8_lossy(reason).into_owned()));
             }
         });
-        if let Some(pong) = pong
-            && !is_ending
-        {
-            self.push_control(Opcode::Pong, &pong);
+        if let Err(fault) = pushed {
+            self.reading = Reading::Blind;
+            self.begin(UplinkEnd::Fault(fault), now);
+            self.say_close(fault.close_code(), &fault.to_string(), now);
         }
         if let Some((code, reason)) = closed {
-            // A Close without a code cannot be sent as one (RFC 6455 §7.1.5).
-            let echo = if code == CloseCode::NONE { CloseCode(1000) } else { code };
-            self.end(UplinkEnd::Closed(code, reason), Some((echo, "")), now);
-            if let Some(ending) = &mut self.ending {
-                ending.is_heard = true;
-            }
-        }
-        if let Err(fault) = pushed {
-            self.end(UplinkEnd::Fault(fault), Some((fault.close_code(), "")), now);
-            if let Some(ending) = &mut self.ending {
-                ending.is_heard = true;
-            }
+            self.reading = Reading::Blind;
+            self.begin(UplinkEnd::Closed(code, reason), now);
+            self.say_close(code.answer(), "", now);
         }
     }
 
-    /// Has the task woken at the next deadline.
+    /// It is over, whatever is still under way.
+    fn finish(&mut self, end: UplinkEnd, is_cut: bool) {
+        self.end.get_or_insert(end);
+        let is_settled = matches!(self.writing, Writing::CloseSaid | Writing::EndSaid) && self.waiting() == 0;
+        if let Some(mut stream) = self.stream.take() {
+            if is_cut && !is_settled {
+                stream.reset_on_drop();
+            } else if self.writing != Writing::Broken {
+                stream.say_goodbye();
+            }
+        }
+        self.reading = Reading::Ended;
+        self.heartbeat = None;
+        self.egress.clear();
+        self.assembler = new_assembler(&self.rules);
+    }
+
+    /// A deadline has passed: which?
+    fn on_time(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.armed = None;
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return self.finish(UplinkEnd::Lost, true);
+        }
+        if self.stall_deadline().is_some_and(|deadline| deadline <= now)
+            && let Some(stream) = &mut self.stream
+        {
+            if !self.egress.send_unready(cx, stream) {
+                return self.finish(UplinkEnd::Stalled, true);
+            }
+            self.stalled_since = (self.waiting() > 0).then_some(now);
+        }
+        let Some(heartbeat) = &mut self.heartbeat else { return };
+        match heartbeat.on_timer(now).0 {
+            Some(Act::SendPing(payload)) => {
+                let mask = self.masks.next();
+                self.push(ControlFrame::new(Opcode::Ping, &payload, Some(mask)).as_bytes(), now);
+                self.ping_leaves_at = Some(self.queued);
+            }
+            Some(Act::GiveUp) => self.finish(UplinkEnd::Silent, true),
+            None => {}
+        }
+    }
+
+    fn stall_deadline(&self) -> Option<Instant> {
+        Some(self.stalled_since? + self.rules.stall_timeout?)
+    }
+
+    /// The nearest deadline. One that everything ends with leaves no others.
+    fn next_deadline(&self) -> Option<Instant> {
+        self.deadline.or_else(|| {
+            let heartbeat = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.deadline());
+            [heartbeat, self.stall_deadline()].into_iter().flatten().min()
+        })
+    }
+
+    /// Sets the timer to the nearest deadline if that is earlier than what it stands at.
     fn arm(&mut self, cx: &mut Context<'_>) {
-        let deadline = match &self.ending {
-            Some(ending) => Some(ending.deadline),
-            None => {
-                let stall =
-                    self.stalled_since.zip(self.rules.stall_timeout).map(|(since, after)| since + after);
-                let beat = self.heartbeat.as_ref().and_then(Heartbeat::deadline);
-                [stall, beat].into_iter().flatten().min()
+        let Some(next) = self.next_deadline() else { return };
+        if self.armed.is_some_and(|armed| armed <= next) {
+            return;
+        }
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                timer.as_mut().reset(next);
+                timer
             }
+            None => self.timer.insert(Box::pin(tokio::time::sleep_until(next))),
         };
-        let Some(deadline) = deadline else { return };
-        let sleep = match &mut self.sleep {
-            Some(sleep) => {
-                if sleep.deadline() != deadline || sleep.is_elapsed() {
-                    sleep.as_mut().reset(deadline);
-                }
-                sleep
-            }
-            None => self.sleep.insert(Box::pin(tokio::time::sleep_until(deadline))),
-        };
-        // Not under the runtime's budget for this task: used up, a timer would not keep the waker.
-        if pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready() {
+        self.armed = Some(next);
+        // Not under the runtime's budget for this task: a timer that has none left does not keep the waker.
+        if pin!(unconstrained(timer.as_mut())).poll(cx) == Poll::Ready(()) {
             cx.waker().wake_by_ref();
         }
     }
 }
+
+/// No extension was offered.
+fn new_assembler(rules: &UplinkRules) -> Assembler {
+    Assembler::new(Rules {
+        sender: Sender::Server,
+        extensions: Extensions::None,
+        max_frame: rules.max_frame,
+        max_message: rules.max_message,
+        show_text: false,
+    })
+}
+
+/// Masks that nobody can foresee: whoever chose the payload must not choose what is on the wire (RFC 6455
+/// §10.3). Keyed by the system's randomness.
+#[derive(Debug, Default)]
+struct Masks {
+    keys: RandomState,
+    count: u64,
+}
+
+impl Masks {
+    fn next(&mut self) -> [u8; 4] {
+        self.count += 1;
+        (self.keys.hash_one(self.count) as u32).to_be_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -242,8 +242,9 @@ fn compressed_messages_go_to_those_who_take_them() {
 #[test]
 fn a_batch_has_64_messages_or_64_kib_and_one_message_however_long() {
     const KIB: usize = 1024;
-    // Lengths of messages, and how many of them each batch has.
-    let cases: &[(&[(usize, usize)], &[u32])] = &[
+    /// Lengths and numbers of messages, and how many of them each batch has.
+    type Case = (&'static [(usize, usize)], &'static [u32]);
+    let cases: &[Case] = &[
         (&[(1, 64)], &[64]),
         (&[(1, 200)], &[64, 64, 64, 8]),
         (&[(KIB, 64)], &[64]),
@@ -552,7 +553,7 @@ fn walk(events: &[Event], is_throttled: bool, keeps: usize) {
     let (first, rest) = events.split_at(events.len() / 3);
     first.iter().for_each(|event| {
         if let Event::Say(say) = event {
-            world.say(say)
+            world.say(say);
         }
     });
     let mut clients = Client::all(world.writer.log());

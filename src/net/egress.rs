@@ -13,9 +13,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 
+use super::Stream;
+
 /// A queue of bytes behind a full socket. One pointer wide: most links never have one.
 #[derive(Debug, Default)]
-pub(super) struct Egress(Option<Box<Queue>>);
+pub(crate) struct Egress(Option<Box<Queue>>);
 
 /// Never empty.
 #[derive(Debug)]
@@ -28,23 +30,23 @@ struct Queue {
 }
 
 impl Egress {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
     /// Bytes that wait.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes.len() - queue.sent)
     }
 
     /// Memory that it holds.
     #[cfg(test)]
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes.capacity())
     }
 
     /// Adds what comes next; `edge` is the offset in `more` of its last frame edge, if it has one.
-    pub(super) fn push(&mut self, more: &[u8], edge: Option<usize>) {
+    pub(crate) fn push(&mut self, more: &[u8], edge: Option<usize>) {
         if more.is_empty() {
             return;
         }
@@ -63,7 +65,7 @@ impl Egress {
 
     /// Forgets what follows the last frame edge, so that a Close can be said, and answers how much that
     /// was. Nothing if the frame has begun to leave: then the wire is inside it for good.
-    pub(super) fn cut_to_edge(&mut self) -> Option<usize> {
+    pub(crate) fn cut_to_edge(&mut self) -> Option<usize> {
         let queue = self.0.as_mut()?;
         let edge = queue.edge.filter(|edge| *edge >= queue.sent)?;
         let lost = queue.bytes.len() - edge;
@@ -75,14 +77,14 @@ impl Egress {
     }
 
     /// Forgets everything and answers how much that was.
-    pub(super) fn clear(&mut self) -> usize {
+    pub(crate) fn clear(&mut self) -> usize {
         let len = self.len();
         self.0 = None;
         len
     }
 
     /// Writes as much as `socket` takes: ready when nothing is left. `took` is raised by what left.
-    pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
+    pub(crate) fn poll_flush<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut S,
@@ -101,6 +103,57 @@ impl Egress {
             }
         }
         self.0 = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes to `stream`, and what it has accepted and not sent: ready when the kernel has all. Also whether
+    /// it took anything.
+    pub(crate) fn send(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> (Poll<io::Result<()>>, bool) {
+        let before = stream.sent();
+        let mut took = 0;
+        let mut sent = self.poll_flush(cx, stream, &mut took);
+        if matches!(sent, Poll::Ready(Ok(()))) && stream.unsent() > 0 {
+            sent = Pin::new(&mut *stream).poll_flush(cx);
+        }
+        (sent, has_moved(stream, before, took))
+    }
+
+    /// Whether the kernel takes anything after all. A socket counts as writable again only when a good part
+    /// of its queue has left, which takes a slow peer longer than its timeout: here it is asked directly.
+    pub(crate) fn send_unready(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> bool {
+        let before = stream.sent();
+        let mut took = 0;
+        let _ = self.poll_flush(cx, &mut Unready(stream), &mut took);
+        if stream.unsent() > 0 {
+            // Nothing more to accept: what was accepted goes on its way.
+            let _ = stream.write_now(&[]);
+        }
+        has_moved(stream, before, took)
+    }
+}
+
+/// Whether the kernel took anything: `took` bytes of the egress left, and it had taken `before`.
+fn has_moved(stream: &Stream, before: Option<u64>, took: usize) -> bool {
+    // Where the stream keeps its own account: what it accepted may still be there.
+    if before.is_some() { stream.sent() != before } else { took > 0 }
+}
+
+/// Writes without asking whether the socket is ready.
+struct Unready<'a>(&'a mut Stream);
+
+impl AsyncWrite for Unready<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.0.write_now(buf) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 }

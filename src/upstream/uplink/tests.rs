@@ -1,0 +1,479 @@
+//! The uplink, driven by hand: a raw end, a clock that stands still, a waker that is counted.
+//!
+//! It is polled only after its waker was woken: a wake-up that it misses fails a test.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Wake;
+
+use socket2::SockRef;
+
+use super::*;
+use crate::frame::Header;
+
+const RULES: UplinkRules = UplinkRules {
+    max_frame: 1000,
+    max_message: 1500,
+    heartbeat: None,
+    stall_timeout: None,
+    close_timeout: secs(5),
+    max_waiting: 1 << 20,
+};
+
+const BEAT: config::Heartbeat = config::Heartbeat { interval: secs(30), timeout: secs(10), max_missed: 2 };
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A frame of the server as `first` (fin, rsv, opcode) begins it.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = encode::message(Kind::Binary, payload).to_vec();
+    bytes[0] = first;
+    bytes
+}
+
+fn close(code: u16, reason: &str) -> Vec<u8> {
+    frame(0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// An uplink and its server.
+struct Stage {
+    server: Option<UnixStream>,
+    uplink: Uplink,
+    wakes: Arc<Wakes>,
+    told: Vec<(Kind, Vec<u8>)>,
+    /// Bytes told by each poll that told any.
+    bursts: Vec<usize>,
+    end: Option<UplinkEnd>,
+    start: Instant,
+}
+
+impl Stage {
+    async fn open(rules: UplinkRules) -> Self {
+        Self::with(rules, b"").await
+    }
+
+    async fn with(rules: UplinkRules, early: &'static [u8]) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        for socket in [&ours, &theirs] {
+            socket.set_nonblocking(true).unwrap();
+        }
+        let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
+        let hop = Hop { stream, early: Bytes::from_static(early) };
+        let start = Instant::now();
+        let wakes = Arc::new(Wakes::default());
+        wakes.wake_by_ref();
+        let mut stage = Self {
+            server: Some(theirs),
+            uplink: Uplink::new(hop, rules, start),
+            wakes,
+            told: Vec::new(),
+            bursts: Vec::new(),
+            end: None,
+            start,
+        };
+        stage.turn().await;
+        stage
+    }
+
+    fn poll(&mut self) -> bool {
+        if self.wakes.0.swap(0, SeqCst) == 0 {
+            return false;
+        }
+        if self.end.is_none() {
+            let waker = Waker::from(Arc::clone(&self.wakes));
+            let (told, before) = (&mut self.told, self.bursts.len());
+            let mut burst = 0;
+            let polled = self.uplink.poll(&mut Context::from_waker(&waker), &mut |kind, payload| {
+                burst += payload.len();
+                told.push((kind, payload.to_vec()));
+            });
+            if burst > 0 {
+                self.bursts.insert(before, burst);
+            }
+            if let Poll::Ready(end) = polled {
+                self.end = Some(end);
+            }
+        }
+        true
+    }
+
+    /// Lets it do what it was woken for, until nothing wakes it any more.
+    async fn turn(&mut self) {
+        let (mut quiet, mut rounds) = (0, 0);
+        while quiet < 2 {
+            tokio::task::yield_now().await;
+            quiet = if self.poll() { 0 } else { quiet + 1 };
+            rounds += 1;
+            assert!(rounds < 10_000, "it wakes itself over and over with nothing to do");
+        }
+    }
+
+    /// Lets time go by, from one moment it waits for to the next.
+    async fn pass(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        loop {
+            self.turn().await;
+            let now = Instant::now();
+            if now >= end {
+                return;
+            }
+            let armed = self.uplink.armed.filter(|_| self.end.is_none());
+            let next = armed.map_or(end, |at| at.max(now + millis(1))).min(end);
+            tokio::time::advance(next - now).await;
+        }
+    }
+
+    async fn pass_until(&mut self, at: Duration) {
+        self.pass(self.start + at - Instant::now()).await;
+    }
+
+    async fn say(&mut self, bytes: &[u8]) {
+        self.server.as_mut().unwrap().write_all(bytes).expect("room");
+        self.turn().await;
+    }
+
+    async fn leave(&mut self) {
+        self.server = None;
+        self.turn().await;
+    }
+
+    /// What the server got, and whether it was the end.
+    fn hear_all(&mut self) -> (Vec<u8>, bool) {
+        let mut heard = Vec::new();
+        match self.server.as_mut().unwrap().read_to_end(&mut heard) {
+            Ok(_) => (heard, true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (heard, false),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => (heard, true),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The frames that the server got: first byte, payload. Each has to be masked.
+    fn hear(&mut self) -> Vec<(u8, Vec<u8>)> {
+        frames(&self.hear_all().0)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        let text = |(kind, payload)| match kind {
+            &Kind::Text => std::str::from_utf8(payload).unwrap(),
+            Kind::Binary => panic!("a binary message"),
+        };
+        self.told.iter().map(|(kind, payload)| text((kind, payload))).collect()
+    }
+}
+
+fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut found = Vec::new();
+    while let Some(header) = Header::parse(bytes).unwrap() {
+        let end = header.size + usize::try_from(header.payload).unwrap();
+        let mask = header.mask.expect("a client masks");
+        let payload = bytes[header.size..end].iter().zip(mask.iter().cycle());
+        found.push((bytes[0], payload.map(|(byte, key)| byte ^ key).collect()));
+        bytes = &bytes[end..];
+    }
+    found
+}
+
+fn said_close(frames: &[(u8, Vec<u8>)]) -> u16 {
+    let Some((0x88, payload)) = frames.last() else { panic!("no Close in {frames:x?}") };
+    u16::from_be_bytes([payload[0], payload[1]])
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_come_whole_also_those_that_came_with_the_handshake() {
+    let mut stage = Stage::with(RULES, b"\x81\x05early\x01\x03fra").await;
+    assert_eq!(stage.texts(), ["early"]);
+    stage.say(b"\x80\x05gmen").await;
+    stage.say(b"t\x81\x02ok").await;
+    assert_eq!(stage.texts(), ["early", "fragment", "ok"]);
+    assert_eq!(stage.uplink.buffered(), 0);
+    assert_eq!(stage.end, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_go_masked_and_each_with_another_mask() {
+    let mut stage = Stage::open(RULES).await;
+    assert!(stage.uplink.send(Kind::Text, b"one"));
+    assert!(stage.uplink.send(Kind::Binary, &[2; 300]));
+    stage.turn().await;
+    let (raw, _) = stage.hear_all();
+    assert_ne!(raw[2..6], raw[9 + 4..9 + 8]);
+    assert_eq!(frames(&raw), [(0x81, b"one".to_vec()), (0x82, vec![2; 300])]);
+    assert_eq!(stage.uplink.buffered(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_answered_the_newest_of_many() {
+    let mut stage = Stage::open(RULES).await;
+    stage.say(&frame(0x89, b"are you there")).await;
+    assert_eq!(stage.hear(), [(0x8a, b"are you there".to_vec())]);
+    stage.say(&[frame(0x89, b"1"), frame(0x89, b"2"), frame(0x89, b"3")].concat()).await;
+    assert_eq!(stage.hear(), [(0x8a, b"3".to_vec())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_pings_from_a_server_that_reads_nothing_is_bounded() {
+    let mut stage = Stage::open(RULES).await;
+    // Fill the way to it.
+    while stage.uplink.waiting() == 0 {
+        assert!(stage.uplink.send(Kind::Binary, &[0; 10_000]));
+        stage.turn().await;
+    }
+    let before = stage.uplink.waiting();
+    for i in 0..100_u32 {
+        stage.say(&frame(0x89, &i.to_be_bytes().repeat(31))).await;
+    }
+    let more = stage.uplink.waiting() - before;
+    assert!(more <= 2 * 131, "{more} bytes of pongs");
+    // Whatever is queued all the time: both get out, the first and the newest.
+    let mut heard = Vec::new();
+    for _ in 0..200 {
+        heard.extend(stage.hear_all().0);
+        stage.turn().await;
+    }
+    let pongs: Vec<_> = frames(&heard).into_iter().filter(|(first, _)| *first == 0x8a).collect();
+    assert_eq!(pongs.len(), 2);
+    assert_eq!(pongs[1].1[..4], 99_u32.to_be_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_the_server_is_bounded() {
+    let mut stage = Stage::open(UplinkRules { max_waiting: 20_000, ..RULES }).await;
+    assert!(!stage.uplink.send(Kind::Binary, &[0; 20_000]), "it would never fit");
+    let mut sent = 0_u64;
+    while stage.uplink.send(Kind::Binary, &[1; 5000]) {
+        sent += 1;
+        stage.turn().await;
+        assert!(stage.uplink.waiting() <= 20_000);
+    }
+    assert!(sent > 3);
+    let mut heard = Vec::new();
+    while (heard.len() as u64) < sent * 5008 {
+        heard.extend(stage.hear_all().0);
+        stage.turn().await;
+    }
+    assert_eq!(frames(&heard).len() as u64, sent);
+    assert!(stage.uplink.send(Kind::Binary, &[1; 5000]), "there is room again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_of_the_server_is_answered_and_its_end_awaited() {
+    let mut stage = Stage::open(RULES).await;
+    stage.say(&[frame(0x81, b"last"), close(1001, "going"), frame(0x81, b"after")].concat()).await;
+    assert_eq!(stage.texts(), ["last"]);
+    assert_eq!(stage.hear(), [(0x88, 1001_u16.to_be_bytes().to_vec())]);
+    assert_eq!(stage.end, None, "a server ends the TCP connection first");
+    assert!(!stage.uplink.send(Kind::Text, b"too late"));
+    stage.leave().await;
+    assert_eq!(stage.end, Some(UplinkEnd::Closed(CloseCode(1001), "going".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_and_goes_at_once_has_closed() {
+    let mut stage = Stage::open(RULES).await;
+    stage.uplink.send(Kind::Text, b"on its way");
+    stage.server.as_mut().unwrap().write_all(&close(1012, "restart")).unwrap();
+    stage.leave().await;
+    assert_eq!(stage.end, Some(UplinkEnd::Closed(CloseCode(1012), "restart".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_without_a_code_or_with_a_forbidden_one_is_answered_as_the_rfc_wants() {
+    // what is said, what is told, what is answered
+    let cases: [(Vec<u8>, u16, &[u8]); 3] = [
+        (frame(0x88, b""), 1005, b""),
+        (close(1006, "?"), 1006, b"\x03\xea"),
+        (close(4000, ""), 4000, b"\x0f\xa0"),
+    ];
+    for (said, code, answer) in cases {
+        let mut stage = Stage::open(RULES).await;
+        stage.say(&said).await;
+        assert_eq!(stage.hear(), [(0x88, answer.to_vec())]);
+        stage.leave().await;
+        assert!(matches!(stage.end, Some(UplinkEnd::Closed(told, _)) if told.0 == code), "{:?}", stage.end);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_end_after_its_close_is_left_after_close_timeout() {
+    let mut stage = Stage::open(RULES).await;
+    stage.pass_until(secs(1)).await;
+    stage.say(&close(1000, "")).await;
+    stage.pass_until(secs(6) - millis(1)).await;
+    assert_eq!(stage.end, None);
+    stage.pass(millis(1)).await;
+    assert_eq!(stage.end, Some(UplinkEnd::Closed(CloseCode(1000), String::new())));
+    assert!(stage.hear_all().1, "the socket is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_close_follows_what_was_sent_and_the_rest_is_heard_until_it_is_answered() {
+    let mut stage = Stage::open(RULES).await;
+    stage.uplink.send(Kind::Text, b"before");
+    stage.uplink.close(CloseCode(1000), "nobody listens");
+    assert!(!stage.uplink.send(Kind::Text, b"after"));
+    stage.turn().await;
+    let close_frame = (0x88, b"\x03\xe8nobody listens".to_vec());
+    assert_eq!(stage.hear(), [(0x81, b"before".to_vec()), close_frame]);
+    stage.say(&[frame(0x81, b"still"), frame(0x89, b"?")].concat()).await;
+    assert_eq!(stage.hear(), [], "nothing follows our Close");
+    assert_eq!(stage.texts(), ["still"]);
+    stage.say(&close(1000, "")).await;
+    stage.leave().await;
+    assert_eq!(stage.end, Some(UplinkEnd::Done));
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_close_that_nobody_answers_ends_after_close_timeout() {
+    let mut stage = Stage::open(UplinkRules { heartbeat: Some(BEAT), ..RULES }).await;
+    stage.uplink.close(CloseCode(1001), "");
+    stage.pass_until(secs(5) - millis(1)).await;
+    assert_eq!(stage.end, None);
+    stage.pass(millis(1)).await;
+    assert_eq!(stage.end, Some(UplinkEnd::Done));
+    // The first cause stands, too, when the server goes or breaks a rule then.
+    for odd in [&b""[..], b"\xff\xff"] {
+        let mut stage = Stage::open(RULES).await;
+        stage.uplink.close(CloseCode(1000), "");
+        stage.say(odd).await;
+        stage.leave().await;
+        assert_eq!(stage.end, Some(UplinkEnd::Done));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_without_a_close_is_lost_also_inside_a_frame() {
+    for last in [&b""[..], b"\x81\x05ab", b"\x81", b"\x01\x02ab"] {
+        let mut stage = Stage::open(RULES).await;
+        stage.say(&frame(0x81, b"whole")).await;
+        stage.say(last).await;
+        stage.leave().await;
+        assert_eq!((stage.texts(), &stage.end), (vec!["whole"], &Some(UplinkEnd::Lost)), "{last:x?}");
+        assert_eq!(stage.uplink.buffered(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_breaks_a_rule_is_told_to_the_server_why() {
+    let too_large = Fault::FrameTooLarge { limit: 1000 };
+    let message = Fault::MessageTooLarge { limit: 1500 };
+    let fragments = [frame(0x02, &[0; 1000]), frame(0x80, &[0; 501])].concat();
+    let cases: [(Vec<u8>, Fault, u16); 6] = [
+        (vec![0x81, 0x85, 1, 2, 3, 4], Fault::Masked, 1002),
+        (frame(0x80, b"?"), Fault::UnexpectedContinuation, 1002),
+        (frame(0xc1, b"?"), Fault::ReservedBits, 1002),
+        (frame(0x81, b"\xff"), Fault::InvalidUtf8, 1007),
+        (frame(0x82, &[0; 1001]), too_large, 1009),
+        (fragments, message, 1009),
+    ];
+    for (bad, fault, code) in cases {
+        let mut stage = Stage::open(RULES).await;
+        stage.say(&[frame(0x81, b"good"), bad, frame(0x81, b"unheard")].concat()).await;
+        assert_eq!(stage.texts(), ["good"], "{fault}");
+        let (heard, is_ended) = stage.hear_all();
+        assert_eq!(said_close(&frames(&heard)), code, "{fault}");
+        assert!(is_ended, "our side of the stream ends once it was told");
+        assert_eq!(stage.end, None, "its end is waited for");
+        stage.leave().await;
+        assert_eq!(stage.end, Some(UplinkEnd::Fault(fault)));
+        // One that goes on talking is left.
+        let mut stage = Stage::open(RULES).await;
+        stage.say(b"\xff\xff").await;
+        stage.pass(secs(5)).await;
+        assert!(matches!(stage.end, Some(UplinkEnd::Fault(_))), "{:?}", stage.end);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_is_given_up_after_its_missed_pongs_and_one_that_answers_is_not() {
+    let mut stage = Stage::open(UplinkRules { heartbeat: Some(BEAT), ..RULES }).await;
+    stage.pass_until(secs(30)).await;
+    let pings = stage.hear();
+    assert_eq!((pings.len(), pings[0].0), (1, 0x89));
+    stage.pass_until(secs(35)).await;
+    stage.say(&frame(0x8a, &pings[0].1)).await;
+    // The next is due an interval after the first; that one and the one after it are not answered.
+    stage.pass_until(secs(60)).await;
+    assert_eq!(stage.hear().len(), 1);
+    stage.pass_until(secs(70)).await;
+    assert_eq!(stage.hear().len(), 1);
+    stage.pass_until(secs(80) - millis(1)).await;
+    assert_eq!(stage.end, None);
+    stage.pass(millis(1)).await;
+    assert_eq!(stage.end, Some(UplinkEnd::Silent));
+    let (heard, is_ended) = stage.hear_all();
+    assert_eq!((heard.len(), is_ended), (0, true), "who answers no ping is told nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_nothing_is_given_up() {
+    let rules = UplinkRules { stall_timeout: Some(secs(20)), ..RULES };
+    let mut stage = Stage::open(rules).await;
+    SockRef::from(stage.server.as_ref().unwrap()).set_recv_buffer_size(4096).unwrap();
+    stage.pass_until(secs(100)).await;
+    assert_eq!(stage.end, None, "nothing waits for it");
+    while stage.uplink.send(Kind::Binary, &[1; 10_000]) {
+        stage.turn().await;
+    }
+    stage.pass_until(secs(110)).await;
+    // It takes a little after all: its time begins anew.
+    let mut little = vec![0; 300_000];
+    let n = stage.server.as_mut().unwrap().read(&mut little).unwrap();
+    assert!(n > 0);
+    stage.turn().await;
+    stage.pass_until(secs(120)).await;
+    assert_eq!(stage.end, None);
+    stage.pass_until(secs(141)).await;
+    assert_eq!(stage.end, Some(UplinkEnd::Stalled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_its_time_to_hear_nothing_more_is_read_for_a_while() {
+    let mut stage = Stage::open(RULES).await;
+    // Its ear is shut, its mouth is not.
+    stage.server.as_ref().unwrap().shutdown(std::net::Shutdown::Read).unwrap();
+    stage.uplink.send(Kind::Text, b"into the void");
+    stage.turn().await;
+    stage.say(&frame(0x81, b"still here")).await;
+    assert_eq!((stage.texts(), &stage.end), (vec!["still here"], &None));
+    assert!(!stage.uplink.send(Kind::Text, b"no more"));
+    stage.pass(secs(5)).await;
+    assert_eq!(stage.end, Some(UplinkEnd::Lost));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_much_does_not_keep_the_thread() {
+    let rules = UplinkRules { max_frame: 1 << 20, max_message: 1 << 20, ..RULES };
+    let mut stage = Stage::open(rules).await;
+    SockRef::from(stage.server.as_ref().unwrap()).set_send_buffer_size(4 << 20).unwrap();
+    let flood = frame(0x82, &[7; 1000]).repeat(3000);
+    let mut at = 0;
+    let mut most = 0;
+    while at < flood.len() {
+        let before = stage.bursts.len();
+        at += stage.server.as_mut().unwrap().write(&flood[at..]).unwrap();
+        stage.turn().await;
+        most = most.max(stage.bursts.len() - before);
+    }
+    assert_eq!(stage.told.len(), 3000);
+    assert!(most > 1, "the kernel had more than one budget");
+    let budget = POLL_BUDGET + scratch::HELD_ROOM + scratch::READ;
+    assert!(stage.bursts.iter().all(|burst| *burst <= budget), "{:?}", stage.bursts);
+}
