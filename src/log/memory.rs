@@ -246,7 +246,7 @@ impl Reader {
         &self.log
     }
 
-    /// Has `waker` woken by each new message from now on.
+    /// Has `waker` woken by each [`Writer::wake`] from now on.
     pub fn wake_with(&self, waker: &Waker) {
         let mut held = lock(&self.seat.waker);
         if held.as_ref().is_some_and(|held| held.will_wake(waker)) {
