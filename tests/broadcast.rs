@@ -769,3 +769,20 @@ async fn places_are_given_back_when_a_client_leaves() {
     }
     assert_eq!(upstream.accepted(), 1);
 }
+
+#[tokio::test]
+async fn a_burst_longer_than_the_log_reaches_every_client_whole() {
+    const BURST: usize = 5_000;
+    let upstream = Upstream::by_hand().await;
+    let proxy = feed(&upstream, "history: {messages: 20}").spawn().await;
+    let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 3).await;
+    for n in 0..BURST {
+        server.text(&format!("m{n}")).await;
+    }
+    for client in &mut clients {
+        for n in 0..BURST {
+            client.expect_text(&format!("m{n}")).await;
+        }
+    }
+    assert_eq!(proxy.feed("messages_missed_total").await, 0.0);
+}
