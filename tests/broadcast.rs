@@ -22,8 +22,8 @@ use support::wire::RSV1;
 
 /// A route of this mode, under `/feed/`.
 const FEED: &str = "routes: [{name: feed, path: '/feed/{*rest}', mode: broadcast}]";
-/// Redials at once.
-const EAGER: &str = "session: {redial: {base: 1ms, cap: 20ms}}";
+/// Redials at once, also where this server leaves the end of a connection to us.
+const EAGER: &str = "close_timeout: 300ms, session: {redial: {base: 1ms, cap: 20ms}}";
 
 fn feed(upstream: &Upstream, policy: &str) -> proxy::Builder {
     Proxy::to(upstream).yaml(FEED).yaml(&format!("policy: {{{policy}}}"))
