@@ -294,6 +294,9 @@ impl Task {
             }
             // Before the link is driven, which writes what is queued.
             self.poll_said(cx, Some(uplink));
+            // A burst is not taken from the server faster than it can be passed on. No client holds that up: only
+            // those that take it at once are waited for.
+            ready!(self.feed.writer.poll_room(cx));
             let before = self.feed.writer.log().head();
             let end = uplink.poll(cx, &mut |kind, payload| self.feed.take(kind, payload)).map(Some);
             if self.feed.writer.log().head() != before {

@@ -262,7 +262,12 @@ impl Subscriber {
             return Some(*pong);
         }
         let sent = self.sent;
-        self.pulse.as_mut().and_then(|pulse| pulse.take_ping(sent))
+        let pulse = self.pulse.as_mut()?;
+        let ping = pulse.take_ping(sent)?;
+        if pulse.acknowledged().is_some() {
+            self.live.handle().on_asked(sent.messages);
+        }
+        Some(ping)
     }
 
     /// Sends what the log has for it; nothing may be left of what was sent before.
@@ -321,6 +326,7 @@ impl Subscriber {
     }
 
     fn on_caught_up(&mut self, table: &Table<'_>) {
+        self.live.handle().set_lag(0);
         if let Some(trouble) = &mut self.trouble
             && trouble.on_caught_up(table.now)
         {
@@ -350,12 +356,13 @@ impl Subscriber {
 
     /// It takes nothing at the moment: is it too far behind?
     pub(super) fn check_lag(&mut self, table: &Table<'_>) {
+        let messages = lag(self.cursor, table.log.head());
+        self.live.handle().set_lag(messages);
         if self.closing.is_some() || self.is_skipped() {
             return;
         }
         let max = &table.crew.settings.policy.delivery.max_lag;
         let floor = self.trouble.as_ref().map_or_else(Default::default, |trouble| trouble.floor());
-        let messages = lag(self.cursor, table.log.head());
         if messages == 0 {
             return;
         }

@@ -18,4 +18,4 @@ pub use labels::{
     TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
-pub use registry::{About, Command, Ended, Handle, Live, Mail, Registry};
+pub use registry::{About, Command, Ended, Handle, Live, Mail, Receipts, Registry};

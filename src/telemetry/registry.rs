@@ -86,9 +86,30 @@ pub struct Handle {
     bytes_out: AtomicU64,
     discarded: AtomicU64,
     acknowledged: AtomicU64,
+    asked: AtomicU64,
+    /// [`NO_FEED`] for those that read no log.
+    lag: AtomicU64,
     buffered: AtomicU64,
     has_mail: AtomicBool,
     mailbox: Mutex<Mailbox>,
+}
+
+/// No log is that long.
+const NO_FEED: u64 = u64::MAX;
+
+/// How far a client of a feed has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipts {
+    /// Messages that it was sent.
+    pub sent: u64,
+    /// Those of them that a ping has asked about.
+    pub asked: u64,
+    /// Those of them that a pong has told of: its WebSocket stack took them.
+    pub acknowledged: u64,
+    /// Messages of the log that it was not sent yet.
+    pub lag: u64,
+    /// Bytes that wait for its socket.
+    pub buffered: u64,
 }
 
 /// What is left for a connection, and how its task is woken for it.
@@ -194,6 +215,28 @@ impl Handle {
         add(&self.acknowledged, messages);
     }
 
+    /// Tells that a ping asks about the first `messages` that the client was sent.
+    pub fn on_asked(&self, messages: u64) {
+        self.asked.store(messages, Relaxed);
+    }
+
+    /// Tells how many messages of its log the client was not sent yet.
+    pub fn set_lag(&self, messages: u64) {
+        self.lag.store(messages, Relaxed);
+    }
+
+    /// How far it has got; none for those that read no log.
+    pub fn receipts(&self) -> Option<Receipts> {
+        let lag = self.lag.load(Relaxed);
+        (lag != NO_FEED).then(|| Receipts {
+            sent: self.messages_out.load(Relaxed),
+            asked: self.asked.load(Relaxed),
+            acknowledged: self.acknowledged.load(Relaxed),
+            lag,
+            buffered: self.buffered.load(Relaxed),
+        })
+    }
+
     /// Tells how much is held for sockets that do not take it.
     pub fn set_buffered(&self, bytes: usize) {
         self.buffered.store(bytes as u64, Relaxed);
@@ -277,6 +320,8 @@ impl Registry {
             bytes_out: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            lag: AtomicU64::new(NO_FEED),
             buffered: AtomicU64::new(0),
             has_mail: AtomicBool::new(false),
             mailbox: Mutex::default(),
