@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::config::Throttle;
 use crate::log::{Cursor, Log};
+use crate::resilience::Budget;
 use stretch::{Conflate, Made, Stretch};
 
 /// Places at which what is due is remembered.
@@ -80,6 +81,8 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct Batcher {
     log: Arc<Log>,
+    /// What it makes is taken from: those who have only begun to take a batch share it.
+    budget: Arc<Budget>,
     /// `delivery.throttle.every`
     every: Option<Duration>,
     /// When messages were let out last.
@@ -96,9 +99,10 @@ pub(super) struct Batcher {
 
 impl Batcher {
     /// `throttle`: `delivery.throttle`.
-    pub(super) fn new(log: Arc<Log>, throttle: Option<&Throttle>) -> Self {
+    pub(super) fn new(log: Arc<Log>, budget: Arc<Budget>, throttle: Option<&Throttle>) -> Self {
         Self {
             log,
+            budget,
             every: throttle.map(|throttle| throttle.every),
             let_out: None,
             until: 0,
@@ -166,7 +170,8 @@ impl Batcher {
                 0
             }
         };
-        let made = self.stretch.make(cursor, from, view);
+        let mut made = self.stretch.make(cursor, from, view);
+        made.batch.bytes = self.budget.share(made.batch.bytes);
         debug_assert!(made.batch.cursor.next > cursor.next, "a batch leads on");
         let place = self.turn;
         self.turn = (self.turn + 1) % REMEMBERED;

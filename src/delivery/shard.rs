@@ -112,7 +112,7 @@ impl Shard {
             reader.passed(reader.log().head() + 1);
         }
         Self {
-            batcher: Batcher::new(Arc::clone(reader.log()), throttle),
+            batcher: Batcher::new(Arc::clone(reader.log()), Arc::clone(&crew.settings.budget), throttle),
             until: 0,
             is_prompt,
             slowest: u64::MAX,

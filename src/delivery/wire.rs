@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. The rest ends between two frames, and nothing is written past it: a frame that was begun is finished, or the
 //!    connection is cut.
-//! 2. The rest is a part of what others were sent too: it holds no copy, but it counts as if it did.
+//! 2. The rest is a part of what others were sent too: whoever made that has counted it, once for all of them. What
+//!    TLS holds is the client's own, and counted here.
 
 use std::io;
 use std::pin::Pin;
@@ -200,7 +201,7 @@ impl Wire {
 
     /// Tells the budget what has changed.
     fn account(&mut self) {
-        let held = self.held();
+        let held = self.stream.held();
         if held > self.told {
             // Others see to it that there is room again.
             let _ = self.budget.add(held - self.told);

@@ -27,7 +27,8 @@ fn writer(messages: usize) -> Writer {
 
 fn batcher(writer: &Writer, is_throttled: bool) -> Batcher {
     let throttle = Throttle { every: EVERY, key: Pointer { tokens: vec!["k".to_owned()] } };
-    Batcher::new(writer.log().clone(), is_throttled.then_some(&throttle))
+    let budget = Arc::new(Budget::new(usize::MAX));
+    Batcher::new(writer.log().clone(), budget, is_throttled.then_some(&throttle))
 }
 
 /// A message, written short: `a` has the key "a", `-` none; then `!` is critical, `@x` for the user x, `+` has a
