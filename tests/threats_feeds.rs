@@ -211,7 +211,7 @@ async fn unbounded_names() {
         server.text("x").await;
         client.expect_text("x").await;
         // As the admin port lists it: what was offered is a part of it.
-        let name = format!("{path} invented{n}");
+        let name = format!("{path} protocol=invented{n}");
         for body in [
             json!({ "route": "feed", "channel": name, "text": "y" }),
             json!({ "route": "feed", "channel": format!("/invented{n}"), "text": "y" }),
