@@ -3,17 +3,21 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use support::DEADLINE;
 use support::client::RawClient;
+use support::http::accept_value;
 use support::link::Message;
 use support::proxy::{self, Proxy};
-use support::upstream::Upstream;
+use support::upstream::{Answer, Upstream};
+use support::wait::eventually;
+use support::wire::{Frame, Role};
 
 fn feed(upstream: &Upstream, policy: &str) -> proxy::Builder {
     Proxy::to(upstream)
@@ -49,11 +53,38 @@ async fn what_is_said_right_after_the_101_is_not_missed() {
         // It is gone before the next one comes.
         client.close(1000, "").await;
         client.closed().await;
-        support::wait::eventually(support::DEADLINE, async || {
-            proxy.metric("outrigger_clients{route=\"feed\"}").await == 1.0
-        })
-        .await;
+        eventually(DEADLINE, async || proxy.metric("outrigger_clients{route=\"feed\"}").await == 1.0).await;
     }
+}
+
+#[tokio::test]
+async fn a_server_that_greets_with_its_101_is_heard_by_all_who_waited_for_it() {
+    let upstream = Upstream::builder().answering(Answer::HandOver).spawn().await;
+    let proxy = feed(&upstream, "history: {on_join: none}").spawn().await;
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        waiting.push(proxy.dial().path("/feed/a").send().await);
+    }
+    let mut server = upstream.accept().await;
+    eventually(DEADLINE, async || {
+        let channels = proxy.admin_get("/api/admin/channels").await.text();
+        if channels.contains(r#""clients":10"#) { Ok(()) } else { Err(channels) }
+    })
+    .await;
+    // In one write: it is in the log before anybody's own 101 has left.
+    let accept = accept_value(server.request.head.header("Sec-WebSocket-Key").unwrap_or_default());
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    server.send_bytes(&[head.as_bytes(), &Frame::text("greetings").encode(Role::Server)].concat()).await;
+    for client in &mut waiting {
+        assert_eq!(client.read_response("GET").await.status(), 101);
+        client.expect_text("greetings").await;
+    }
+    let mut late = proxy.connect("/feed/a").await;
+    server.text("and now").await;
+    late.expect_text("and now").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +95,7 @@ async fn whoever_comes_and_goes_while_it_speaks_has_neither_gaps_nor_repetitions
         let keeper = proxy.connect("/feed/a").await;
         let mut server = upstream.accept().await;
         let is_over = Arc::new(AtomicBool::new(false));
-        let said = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let said = Arc::new(AtomicU64::new(0));
         let speaking = tokio::spawn({
             let (is_over, said) = (Arc::clone(&is_over), Arc::clone(&said));
             async move {

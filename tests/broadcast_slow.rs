@@ -141,7 +141,11 @@ async fn try_with(trial: Trial) {
         slowest = slowest.max(say(&mut server, some).await);
         // Only who keeps up can be said to have noticed nothing: this machine may be slower than the server.
         let all = caught_up.acquire_many((CLIENTS - count) as u32);
-        timeout(DEADLINE, all).await.expect("the others get it at once").expect("it is never closed").forget();
+        timeout(DEADLINE, all)
+            .await
+            .expect("the others get it at once")
+            .expect("it is never closed")
+            .forget();
         most = most.max(buffered(&proxy).await);
     }
     let took = start.elapsed();
@@ -169,9 +173,12 @@ async fn try_with(trial: Trial) {
     let (late, deaf) = stuck.split_at_mut(count / 2);
     for client in late {
         let (heard, close, end) = read_all(client, &messages).await;
-        assert_eq!(close, Some((1013, "slow consumer".to_owned())), "after {heard} messages");
-        assert_eq!(end, End::Eof);
         assert!(heard > 0 && heard < said, "{heard} messages");
+        // On a machine that takes so long for the others their time is over by now.
+        if took < COOL_DOWN || end != End::Reset {
+            assert_eq!(close, Some((1013, "slow consumer".to_owned())), "after {heard} messages");
+            assert_eq!(end, End::Eof);
+        }
     }
     // The others do not even read that.
     eventually(DEADLINE, async || match slow_consumers(&proxy).await {

@@ -255,7 +255,8 @@ async fn header_and_url_injection() {
     assert_eq!(head.target(), "/feed/a%0d%0aX-Evil:%201?room=b%0d%0aX-Evil:%202");
     assert_eq!(head.header("x-tenant"), Some("blue\tX-Evil: 3"));
     assert_eq!(head.header("x-evil"), None);
-    for (name, value) in [("X-Tenant", "blue\rX-Evil: 4"), ("X-Tenant", "blue\0"), ("Origin", "a\rX-Evil: 5")] {
+    for (name, value) in [("X-Tenant", "blue\rX-Evil: 4"), ("X-Tenant", "blue\0"), ("Origin", "a\rX-Evil: 5")]
+    {
         let response = proxy.dial().path("/feed/b").header(name, value).refused().await;
         assert_eq!(response.status(), 400, "{value:?}");
     }

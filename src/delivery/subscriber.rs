@@ -290,9 +290,12 @@ impl Subscriber {
             let mut gap = None;
             if batch.missed > 0 {
                 metrics.missed.inc_by(batch.missed);
-                gap = table.crew.settings.policy.notices.then(|| {
-                    table.crew.settings.budget.share(gap_notice(batch.missed, &batch.bytes))
-                });
+                gap = table
+                    .crew
+                    .settings
+                    .policy
+                    .notices
+                    .then(|| table.crew.settings.budget.share(gap_notice(batch.missed, &batch.bytes)));
             }
             let bytes = gap.as_ref().unwrap_or(&batch.bytes);
             if bytes.is_empty() {
