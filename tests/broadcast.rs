@@ -171,7 +171,6 @@ async fn threat_a_shared_link_leaks_nobodys_identity_to_the_server() {
 }
 
 #[tokio::test]
-#[ignore = "known: its policy is refused, as the test adds auth after the configuration was checked"]
 async fn each_user_has_a_channel_where_the_first_ones_credentials_go_on() {
     let upstream = Upstream::by_hand().await;
     let auth = keys_of(&["ann", "bob"]);
@@ -740,7 +739,6 @@ async fn plain_requests_go_to_the_server_and_bad_handshakes_do_not() {
 }
 
 #[tokio::test]
-#[ignore = "known: over HTTP/2 a feed's messages do not reach the client yet"]
 async fn a_client_over_http2_sits_beside_the_others() {
     let upstream = Upstream::by_hand().await;
     let proxy = feed(&upstream, "broadcast: {linger: 0s}").spawn().await;
