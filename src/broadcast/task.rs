@@ -215,6 +215,7 @@ impl Task {
 
     /// Passes on what the server says, until the link has ended. `None`: everyone has left.
     async fn follow(&mut self, uplink: &mut Uplink) -> Option<UplinkEnd> {
+        let mut share = self.running.hub.shared.budget.share();
         poll_fn(|cx| {
             if self.poll_aside(cx).is_ready() {
                 return Poll::Ready(None);
@@ -226,6 +227,7 @@ impl Task {
             ready!(self.feed.poll_room(cx));
             let before = self.feed.head();
             let end = uplink.poll(cx, &mut |kind, payload| self.feed.take(kind, payload)).map(Some);
+            share.set(uplink.buffered());
             if self.feed.head() != before {
                 // Once for all that came together: it leaves together.
                 self.feed.wake();
@@ -354,7 +356,9 @@ impl Task {
 
     /// The channel as it may stand in a log line: its path.
     fn shown(&self) -> impl std::fmt::Display + '_ {
-        redact_path(self.running.channel.key.name.split(' ').next().unwrap_or_default())
+        let name = self.running.channel.key.name.split(' ').next().unwrap_or_default();
+        // Without its path in the key it is told by what its clients have said, which is not for the log.
+        redact_path(if name.starts_with('/') { name } else { "-" })
     }
 }
 

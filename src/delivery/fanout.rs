@@ -11,7 +11,7 @@ use super::closing::Farewell;
 use super::shard::{Door, Shard};
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
-use crate::log::{Cursor, Log};
+use crate::log::{Cursor, Log, Reader};
 use crate::telemetry::{BreakerStage, By, Reason};
 
 /// A further task takes its part only when those that are there have so many clients each: to wake it costs as much as
@@ -84,8 +84,11 @@ pub struct Fanout {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    /// Until the first client is there: the log keeps what that is to get, which may be a greeting longer than
+    /// the log.
+    hold: Option<Reader>,
     doors: Vec<Arc<Door>>,
     closed: Option<Arc<Farewell>>,
 }
@@ -103,7 +106,18 @@ impl Fanout {
             is_shedding: AtomicBool::new(false),
             guard: Mutex::new((guard, BreakerStage::Closed)),
         };
-        Arc::new(Self { log, crew: Arc::new(crew), inner: Mutex::default() })
+        let hold = log.reader();
+        if crew.settings.policy.delivery.throttle.is_none() {
+            hold.passed(log.head() + 1);
+        }
+        let inner = Inner { hold: Some(hold), doors: Vec::new(), closed: None };
+        Arc::new(Self { log, crew: Arc::new(crew), inner: Mutex::new(inner) })
+    }
+
+    /// As if a first client had come, for those who drive a shard by hand.
+    #[cfg(test)]
+    pub(super) fn let_go(&self) {
+        lock(&self.inner).hold = None;
     }
 
     /// What its tasks share.
@@ -129,8 +143,10 @@ impl Fanout {
                     Arc::clone(&door),
                     Arc::clone(&self.crew),
                     self.log.reader(),
+                    cursor.all_from,
                 )));
                 inner.doors.push(Arc::clone(&door));
+                inner.hold = None;
                 door
             }
         };
