@@ -177,7 +177,8 @@ impl Task {
     fn up(&mut self, hop: Hop) -> Uplink {
         let now = Instant::now();
         self.backoff.on_up(now);
-        Uplink::new(hop, self.running.hub.uplink_rules(), now)
+        let hub = &self.running.hub;
+        Uplink::new(hop, hub.uplink_rules(), Arc::clone(&hub.shared.metrics), now)
     }
 
     /// One dial and handshake. `told`: the subprotocol of the clients that are there already.
