@@ -25,8 +25,8 @@ pub(super) struct Crew {
     pub(super) from_clients: FromClients,
     clients: AtomicUsize,
     tripped: AtomicUsize,
-    /// Whether the channel's breaker lets through the newest message only.
-    is_shedding: AtomicBool,
+    /// Whether the channel's breaker is not closed: it is judged with each pass then.
+    is_unwell: AtomicBool,
     guard: Mutex<(ChannelGuard, BreakerStage)>,
 }
 
@@ -43,21 +43,20 @@ impl Crew {
 
     /// Whether only the newest message is to go out.
     pub(super) fn is_shedding(&self, now: Instant) -> bool {
-        self.is_shedding.load(Relaxed) && {
-            self.judge(now);
-            self.is_shedding.load(Relaxed)
-        }
+        // Half-open, everything goes out, once: that is the probe.
+        self.is_unwell.load(Relaxed) && self.judge(now) == BreakerStage::Open
     }
 
-    fn judge(&self, now: Instant) {
+    fn judge(&self, now: Instant) -> BreakerStage {
         let mut guard = lock(&self.guard);
         let (guard, told) = &mut *guard;
         let stage = guard.judge(self.tripped.load(Relaxed), self.clients.load(Relaxed), fastrand::f64(), now);
         if stage != *told {
             self.settings.channels.on_transition(Some(*told), Some(stage));
             *told = stage;
-            self.is_shedding.store(stage != BreakerStage::Closed, Relaxed);
+            self.is_unwell.store(stage != BreakerStage::Closed, Relaxed);
         }
+        stage
     }
 }
 
@@ -103,7 +102,7 @@ impl Fanout {
             from_clients,
             clients: AtomicUsize::new(0),
             tripped: AtomicUsize::new(0),
-            is_shedding: AtomicBool::new(false),
+            is_unwell: AtomicBool::new(false),
             guard: Mutex::new((guard, BreakerStage::Closed)),
         };
         let hold = log.reader();

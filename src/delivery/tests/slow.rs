@@ -132,6 +132,15 @@ async fn a_channel_with_many_in_trouble_sends_its_newest_message_only() {
         assert_eq!(client.messages(), ["newest"]);
     }
     assert_eq!(stage.metric("messages_conflated_total") - before, 38.0);
+    // Half-open: one pass with everything, and as many are in trouble as before.
+    stage.pass(secs(7)).await;
+    for expected in [20, 1] {
+        stage.flood(20, 10);
+        stage.turn().await;
+        for client in &mut well {
+            assert_eq!(client.messages().len(), expected);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
