@@ -81,8 +81,6 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct Batcher {
     log: Arc<Log>,
-    /// What it makes is taken from: those who have only begun to take a batch share it.
-    budget: Arc<Budget>,
     /// `delivery.throttle.every`
     every: Option<Duration>,
     /// When messages were let out last.
@@ -92,6 +90,8 @@ pub(super) struct Batcher {
     is_newest_only: bool,
     stretch: Stretch,
     made: Vec<Made>,
+    /// The place in `made` of what was asked for last.
+    last: usize,
     /// The place in `made` that is used next.
     turn: usize,
     nothing: Batch,
@@ -99,16 +99,16 @@ pub(super) struct Batcher {
 
 impl Batcher {
     /// `throttle`: `delivery.throttle`.
-    pub(super) fn new(log: Arc<Log>, budget: Arc<Budget>, throttle: Option<&Throttle>) -> Self {
+    pub(super) fn new(log: Arc<Log>, throttle: Option<&Throttle>) -> Self {
         Self {
             log,
-            budget,
             every: throttle.map(|throttle| throttle.every),
             let_out: None,
             until: 0,
             is_newest_only: false,
             stretch: Stretch::default(),
             made: Vec::new(),
+            last: 0,
             turn: 0,
             nothing: Batch::nothing(Cursor { next: 1, all_from: 1 }),
         }
@@ -149,7 +149,14 @@ impl Batcher {
         }
         let known = self.made.iter().position(|made| made.is_for(cursor, view));
         let place = known.unwrap_or_else(|| self.make(cursor, view));
+        self.last = place;
         &self.made[place].batch
+    }
+
+    /// The bytes of the last [`Batcher::due`], counted once for all of its clients that keep them.
+    pub(super) fn held(&mut self, budget: &Arc<Budget>) -> Bytes {
+        let Some(made) = self.made.get_mut(self.last) else { return Bytes::new() };
+        made.held.get_or_insert_with(|| budget.hold(made.batch.bytes.clone())).clone()
     }
 
     /// Lets go what it remembers, which is more than the log knows of. To be called when all clients have what is
@@ -170,8 +177,7 @@ impl Batcher {
                 0
             }
         };
-        let mut made = self.stretch.make(cursor, from, view);
-        made.batch.bytes = self.budget.share(made.batch.bytes);
+        let made = self.stretch.make(cursor, from, view);
         debug_assert!(made.batch.cursor.next > cursor.next, "a batch leads on");
         let place = self.turn;
         self.turn = (self.turn + 1) % REMEMBERED;

@@ -26,10 +26,10 @@ use super::ready::Knock;
 use super::trouble::Trouble;
 use super::wire::{Wire, Wrote};
 use super::{Arrival, FromClients};
-use crate::config::{HeartbeatMode, ResumeFrom};
+use crate::config::HeartbeatMode;
 use crate::frame::{ControlFrame, Kind, encode};
 use crate::log::{Cursor, Log};
-use crate::resilience::Bucket;
+use crate::resilience::{Bucket, Share};
 use crate::telemetry::{Command, Conflation, Live, Reason};
 
 /// Batches that one client is sent before it is the others' turn.
@@ -104,6 +104,10 @@ pub(super) struct Subscriber {
     pub(super) closing: Option<Box<Closing>>,
     pub(super) armed: Option<Instant>,
     pub(super) live: Live,
+    /// Messages that it skipped and was not told of yet (`delivery.resume_from: latest`).
+    pub(super) untold: u64,
+    /// What it alone holds.
+    share: Share,
     /// Given back with the client.
     _held: Box<dyn Any + Send + Sync>,
 }
@@ -134,7 +138,8 @@ impl Subscriber {
         live.handle().wake_with(&waker);
         let ear = Ear::new(policy, has_deflate, is_json, wants_messages);
         Self {
-            wire: Wire::new(hop.stream, Arc::clone(&crew.settings.budget)),
+            wire: Wire::new(hop.stream),
+            share: crew.settings.budget.share(),
             early: hop.early,
             ear,
             knock,
@@ -153,6 +158,7 @@ impl Subscriber {
             reading: Reading::Frames,
             closing: None,
             armed: None,
+            untold: 0,
             live,
             _held: held,
         }
@@ -183,11 +189,22 @@ impl Subscriber {
             let after = self.write(table);
             state = if state == State::Again && after == State::Going { State::Again } else { after };
         }
-        self.live.handle().set_buffered(self.wire.held() + self.ear.held());
+        self.account();
         if state == State::Gone {
             self.leave();
         }
         state
+    }
+
+    /// Bytes held for it alone or together with others.
+    pub(super) fn held(&self) -> usize {
+        self.wire.held() + self.ear.held()
+    }
+
+    /// Tells what it holds: what it shares with others tells that itself.
+    fn account(&mut self) {
+        self.live.handle().set_buffered(self.held());
+        self.share.set(self.wire.stream.held() + self.ear.held());
     }
 
     /// Something outside asks.
@@ -288,14 +305,10 @@ impl Subscriber {
                 metrics.on_conflated(Conflation::ChannelBreaker, batch.shed);
             }
             let mut gap = None;
-            if batch.missed > 0 {
-                metrics.missed.inc_by(batch.missed);
-                gap = table
-                    .crew
-                    .settings
-                    .policy
-                    .notices
-                    .then(|| table.crew.settings.budget.share(gap_notice(batch.missed, &batch.bytes)));
+            let missed = batch.missed.saturating_add(std::mem::take(&mut self.untold));
+            metrics.missed.inc_by(batch.missed);
+            if missed > 0 {
+                gap = table.crew.settings.policy.notices.then(|| gap_notice(missed, &batch.bytes));
             }
             let bytes = gap.as_ref().unwrap_or(&batch.bytes);
             if bytes.is_empty() {
@@ -314,7 +327,13 @@ impl Subscriber {
             match self.wire.write(&mut Context::from_waker(&self.waker), bytes, table.now) {
                 Wrote::All => {}
                 Wrote::Blocked => {
-                    self.live.handle().set_buffered(self.wire.held() + self.ear.held());
+                    let budget = &table.crew.settings.budget;
+                    let held = match gap {
+                        Some(gap) => budget.hold(gap),
+                        None => table.batcher.held(budget),
+                    };
+                    self.wire.share(held);
+                    self.account();
                     return State::Going;
                 }
                 Wrote::Broken => {
@@ -357,63 +376,6 @@ impl Subscriber {
     /// It may have to be closed, after something that only began that.
     pub(super) fn settle(&mut self, table: &mut Table<'_>) -> State {
         if self.closing.is_some() { self.poll(table) } else { State::Going }
-    }
-
-    /// It takes nothing at the moment: is it too far behind?
-    pub(super) fn check_lag(&mut self, table: &Table<'_>) {
-        let messages = lag(self.cursor, table.log.head());
-        self.live.handle().set_lag(messages);
-        if self.closing.is_some() || self.is_skipped() {
-            return;
-        }
-        let max = &table.crew.settings.policy.delivery.max_lag;
-        let floor = self.trouble.as_ref().map_or_else(Default::default, |trouble| trouble.floor());
-        if messages == 0 {
-            return;
-        }
-        // The log is asked only if the numbers do not tell.
-        let is_far = messages > max.messages.saturating_add(floor.messages)
-            || table.log.behind(self.cursor).bytes > (max.bytes as u64).saturating_add(floor.bytes);
-        if is_far {
-            self.trip(table);
-        }
-    }
-
-    /// It is in trouble: it is skipped for a while, or has been too often.
-    pub(super) fn trip(&mut self, table: &Table<'_>) {
-        self.wire.has_moved = false;
-        let (crew, now) = (table.crew, table.now);
-        let is_last = match &mut self.trouble {
-            Some(trouble) => trouble.on_trip(now),
-            none => none.insert(Box::new(Trouble::new(crew, now))).is_last(now),
-        };
-        if is_last {
-            let code = crew.settings.policy.close_codes.slow_consumer;
-            self.close(&Farewell::ours(Reason::SlowConsumer, code, "slow consumer"), table);
-        }
-    }
-
-    /// Its time of being skipped may be over.
-    pub(super) fn try_again(&mut self, table: &mut Table<'_>) {
-        let Some(trouble) = &mut self.trouble else { return };
-        if !trouble.resumes(table.now) {
-            return;
-        }
-        // Not a byte in all that time: there is no use in trying.
-        if !self.wire.has_moved && !self.wire.is_flushed() && !self.wire.nudge(table.now) {
-            return self.trip(table);
-        }
-        let delivery = &table.crew.settings.policy.delivery;
-        if delivery.resume_from == ResumeFrom::Latest {
-            let cursor = table.log.skip_to_latest(self.cursor);
-            table.crew.settings.metrics.missed.inc_by(table.log.skipped(self.cursor, cursor));
-            self.cursor = cursor;
-        }
-        let mut floor = table.log.behind(self.cursor);
-        floor.messages = lag(self.cursor, table.log.head());
-        if let Some(trouble) = &mut self.trouble {
-            trouble.set_floor(floor);
-        }
     }
 
     /// Reads what it says. True if there may be something to write now.

@@ -175,13 +175,14 @@ impl Stage {
             metrics: metrics.feeds("r"),
             recipients: metrics.breaker(BreakerScope::Recipient, "r"),
             channels: metrics.breaker(BreakerScope::Channel, "r"),
-            budget: Arc::clone(&budget),
+            budget: Arc::new(Budget::half_of(&budget)),
             shards: 1,
         });
         let mut receiver = None;
         let fanout = Fanout::new(Arc::clone(&log), from_clients(&mut receiver), settings);
+        fanout.let_go();
         let door = Door::new(None);
-        let shard = Shard::new(Arc::clone(&door), Arc::clone(fanout.crew()), log.reader());
+        let shard = Shard::new(Arc::clone(&door), Arc::clone(fanout.crew()), log.reader(), 1);
         let wakes = Arc::new(Wakes::default());
         wakes.wake_by_ref();
         Self {

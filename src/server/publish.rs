@@ -55,7 +55,7 @@ pub(super) fn channels(state: &State) -> Vec<Channel> {
         channel: info.channel,
         clients: info.clients,
         connected: info.is_connected,
-        epoch: info.epoch,
+        epoch: format!("{:016x}", info.epoch),
         sequence: info.sequence,
     };
     state.hubs.channels().into_iter().map(shown).collect()
@@ -119,7 +119,7 @@ fn for_tunnels(
     if frame.len() > most {
         return Err(PublishError::TooLong { setting: "policy.delivery.max_lag.bytes", most: most as u64 });
     }
-    Ok(budget.share(frame))
+    Ok(budget.hold(frame))
 }
 
 /// Gives `frame` to each tunnel that it is for, and counts those that took it.
