@@ -327,12 +327,15 @@ impl Subscriber {
             match self.wire.write(&mut Context::from_waker(&self.waker), bytes, table.now) {
                 Wrote::All => {}
                 Wrote::Blocked => {
-                    let budget = &table.crew.settings.budget;
-                    let held = match gap {
-                        Some(gap) => budget.hold(gap),
-                        None => table.batcher.held(budget),
-                    };
-                    self.wire.share(held);
+                    // TLS may have taken all of it for itself.
+                    if self.wire.has_rest() {
+                        let budget = &table.crew.settings.budget;
+                        let held = match gap {
+                            Some(gap) => budget.hold(gap),
+                            None => table.batcher.held(budget),
+                        };
+                        self.wire.share(held);
+                    }
                     self.account();
                     return State::Going;
                 }

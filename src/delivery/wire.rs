@@ -78,6 +78,11 @@ impl Wire {
         self.flush(cx, now)
     }
 
+    /// Whether something was begun and is not written yet.
+    pub(super) fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
     /// What it was blocked by is the same as `held`, which is counted until nobody has it.
     pub(super) fn share(&mut self, held: Bytes) {
         debug_assert_eq!(self.rest, held);
