@@ -5,7 +5,8 @@
 //! reads its request and picks a route; [`admission`] decides whether it may come in; [`upstream`] asks the server behind and verifies its answer;
 //! then both sockets go to the [`tunnel`], which relays frames until both have ended. [`frame`] and
 //! [`resilience`] decide without doing any I/O; [`net`] holds sockets, [`config`] what an operator said,
-//! [`telemetry`] what an operator sees, and [`admin`] shows it. [`demo`] is a server to try it on.
+//! [`telemetry`] what an operator sees, and [`admin`] shows it. [`demo`] is a server to try it on,
+//! and [`inject`] puts the program into Kubernetes manifests.
 
 pub mod admin;
 pub mod admission;
@@ -15,6 +16,7 @@ pub mod config;
 pub mod delivery;
 pub mod demo;
 pub mod frame;
+pub mod inject;
 pub mod log;
 pub mod net;
 pub mod resilience;
