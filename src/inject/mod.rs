@@ -108,7 +108,7 @@ impl Stream {
     fn read(file: &str, text: &str) -> Result<Self, Refusals> {
         let whole = Place::file(file);
         let documents = read::read(text).map_err(|error| {
-            let place = Place { document: Some(error.document), ..whole.clone() };
+            let place = Place { document: error.document, ..whole.clone() };
             let field = format!("line {}, column {}", error.line, error.column);
             Fault::new(field, error.what, "YAML or JSON, as kubectl takes it", "mend the manifest").at(&place)
         })?;

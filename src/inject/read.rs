@@ -24,8 +24,8 @@ pub(crate) struct Document {
 /// Why a text cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable {
-    /// Which document of the file, from 1.
-    pub(crate) document: usize,
+    /// Which document of the file, from 1, once that is known.
+    pub(crate) document: Option<usize>,
     pub(crate) line: usize,
     pub(crate) column: usize,
     pub(crate) what: String,
@@ -44,13 +44,17 @@ const MAX_KEY: usize = 500;
 pub(crate) fn read(text: &str) -> Result<Vec<Document>, Unreadable> {
     if text.len() > MAX_BYTES {
         let what = format!("longer than {MAX_BYTES} bytes");
-        return Err(Unreadable { document: 1, line: 1, column: 1, what });
+        return Err(Unreadable { document: None, line: 1, column: 1, what });
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(unreadable) = old_line_break(text) {
+        return Err(unreadable);
     }
     let mut reader = Reader::default();
-    let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| Unreadable {
-            document: reader.number.max(1),
+            document: Some(reader.number.max(1)),
             line: error.marker().line(),
             column: error.marker().col() + 1,
             what: format!("not valid YAML: {}", error.info()),
@@ -116,7 +120,12 @@ impl Reader {
                     ScalarStyle::DoubleQuoted => Style::Double,
                     ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
                 };
-                (Value::Scalar(Scalar { text: text.into_owned(), style }), anchor)
+                let text = match style {
+                    // What is left out is nothing.
+                    Style::Plain if text.is_empty() => "null".to_owned(),
+                    Style::Plain | Style::Single | Style::Double | Style::Block => text.into_owned(),
+                };
+                (Value::Scalar(Scalar { text, style }), anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 return self.begin(anchor, tag.as_deref(), "seq", Items::List(Vec::new()));
@@ -173,8 +182,20 @@ impl Reader {
     }
 
     fn unreadable(&self, mark: &Marker, what: String) -> Unreadable {
-        Unreadable { document: self.number.max(1), line: mark.line(), column: mark.col() + 1, what }
+        Unreadable { document: Some(self.number.max(1)), line: mark.line(), column: mark.col() + 1, what }
     }
+}
+
+/// Characters that end a line in YAML 1.1, which kubectl follows, and do not in YAML 1.2, which is read here.
+fn old_line_break(text: &str) -> Option<Unreadable> {
+    let (index, found) =
+        text.char_indices().find(|(_, c)| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}'))?;
+    let (before, _) = text.split_at(index);
+    let code = u32::from(found);
+    let what = format!("the character U+{code:04X}; write it as \"\\u{code:04x}\", in double quotes");
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    // Documents are not counted before they are read: the line says enough.
+    Some(Unreadable { document: None, line: before.matches('\n').count() + 1, column, what })
 }
 
 fn as_key(value: Value, earlier: &[(Scalar, Value)]) -> Result<Scalar, String> {

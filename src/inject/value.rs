@@ -69,7 +69,7 @@ impl Scalar {
     }
 
     fn is_null(&self) -> bool {
-        self.style == Style::Plain && matches!(&*self.text, "" | "~" | "null" | "Null" | "NULL")
+        self.style == Style::Plain && matches!(&*self.text, "~" | "null" | "Null" | "NULL")
     }
 }
 

@@ -95,7 +95,6 @@ fn put_key(out: &mut String, key: &Scalar) {
 fn put_scalar(out: &mut String, scalar: &Scalar, indent: usize) {
     let text = &scalar.text;
     match scalar.style {
-        Style::Plain if text.is_empty() => out.push_str("null"),
         Style::Plain => out.push_str(text),
         Style::Single if is_printable(text) => put_single(out, text),
         Style::Block if fits_block(text) => put_block(out, text, indent),
