@@ -13,11 +13,10 @@ use crate::server::Server;
 
 use super::{runtime, told};
 
-/// What `kubectl get … -o yaml` prints can be piped through here into `kubectl apply -f -`. Comments are not
-/// kept.
 #[derive(Debug, Args)]
 pub(super) struct InjectArgs {
-    /// The manifest; `-` is standard input
+    /// The manifest, YAML or JSON, such as `kubectl get -o yaml` prints; `-` is standard input. Comments are not
+    /// kept
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Lead the Services in it to the proxy as well

@@ -47,6 +47,13 @@ impl Memory {
         })
     }
 
+    /// Whether the application can still be where it was.
+    pub(super) fn still_holds(&self, spec: &Value) -> bool {
+        let mut containers = spec.list_at(&["containers"]).iter();
+        let app = containers.find(|container| container.text_at(&["name"]) == Some(&*self.container));
+        app.zip(self.port).is_none_or(|(app, port)| Declared::read(app).may_have(port))
+    }
+
     pub(super) fn write(&self, annotations: &mut Map) {
         let Self { container, port, grace, drain, slept } = self;
         annotations.set(Self::CONTAINER, Value::text(&**container));
@@ -295,9 +302,17 @@ pub(super) fn mounted_config_map(spec: &Value) -> Option<&str> {
 
 /// The file with the operators' token that a sidecar's hook names.
 pub(super) fn token_file(sidecar: &Value) -> Option<String> {
+    hook_flag(sidecar, "--token-file").map(str::to_owned)
+}
+
+/// The operators' port that a sidecar's hook names.
+pub(super) fn admin_port(sidecar: &Value) -> Option<u16> {
+    hook_flag(sidecar, "--admin")?.rsplit(':').next()?.parse().ok()
+}
+
+fn hook_flag<'a>(sidecar: &'a Value, flag: &str) -> Option<&'a str> {
     let command = sidecar.list_at(&["lifecycle", "preStop", "exec", "command"]);
-    let mut words = command.iter().filter_map(Value::as_text).skip_while(|word| *word != "--token-file");
-    words.nth(1).map(str::to_owned)
+    command.iter().filter_map(Value::as_text).skip_while(|word| *word != flag).nth(1)
 }
 
 /// How long a hook sleeps, if that is all it does.

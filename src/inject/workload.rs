@@ -50,11 +50,11 @@ pub(super) fn inject(
     pod::refuse_foreign_names(spec, memory.as_ref(), &prefix)?;
     let mut warnings = Vec::new();
 
-    let source = source(object, spec, memory.as_ref(), options, named, &mut warnings)?;
-    let app = App::find(spec, memory.as_ref(), options, source.behind(), &prefix)?;
+    let source = Source::find(object, spec, memory.as_ref(), options, named, &mut warnings)?;
+    let app = App::find(spec, memory.as_ref(), options, source.behind, &prefix)?;
     pod::refuse_taken_ports(spec, &app, options, &prefix)?;
     let own_grace = own_grace(spec, memory.as_ref(), &prefix)?;
-    let drain = source.drain()?;
+    let drain = source.drain;
     let settings = match source.settings {
         Some(settings) if source.is_ours => Some(settings.with_addresses(options, app.port)?),
         other => other,
@@ -97,7 +97,7 @@ const LABEL: &str = "outrigger-sidecar";
 /// An annotation that changes when the pod has to be replaced for a new configuration.
 const CHECKSUM: &str = "checksum/outrigger-config";
 
-/// Where a workload's configuration comes from.
+/// Where a workload's configuration comes from, and what the pod has to know of it.
 struct Source {
     /// The ConfigMap's name.
     map: String,
@@ -105,93 +105,85 @@ struct Source {
     settings: Option<Settings>,
     /// Whether it is written along.
     is_ours: bool,
-    /// The drain of a configuration that is not at hand.
-    assumed: Option<Drain>,
+    behind: Behind,
+    drain: Drain,
 }
 
 impl Source {
-    fn behind(&self) -> Behind {
-        self.settings.as_ref().map_or(Behind::Unsaid, Settings::behind)
+    /// What is written along.
+    fn ours(map: String, settings: Settings) -> Result<Self, Fault> {
+        let (behind, drain) = (settings.behind(), settings.drain()?);
+        Ok(Self { map, settings: Some(settings), is_ours: true, behind, drain })
     }
 
-    fn drain(&self) -> Result<Drain, Fault> {
-        match (&self.settings, self.assumed) {
-            (Some(settings), _) => settings.drain(),
-            (None, Some(drain)) => Ok(drain),
-            (None, None) => Settings::read("the default configuration", DEFAULT_CONFIGURATION)?.drain(),
-        }
+    /// What is in the stream, and stays as it is.
+    fn theirs(map: &str, text: &str, options: &Options) -> Result<Self, Fault> {
+        let settings = Settings::read(&format!("ConfigMap {map}"), text)?;
+        settings.check_addresses(options)?;
+        Ok(Self { is_ours: false, ..Self::ours(map.to_owned(), settings)? })
     }
-}
 
-fn source(
-    object: &Value,
-    spec: &Value,
-    memory: Option<&Memory>,
-    options: &Options,
-    named: impl Fn(&str) -> Option<String>,
-    warnings: &mut Vec<String>,
-) -> Result<Source, Fault> {
-    let own_name = config_map_name(object)?;
-    let read = |text: &str, source: &str| Settings::read(source, text);
-    let given = match &options.configuration {
-        Configuration::Text(text) => Some(read(text, "--config")?),
-        Configuration::Named(name) => {
-            let settings = match named(name) {
-                Some(text) => Some(read(&text, &format!("ConfigMap {name}"))?),
+    fn find(
+        object: &Value,
+        spec: &Value,
+        memory: Option<&Memory>,
+        options: &Options,
+        named: impl Fn(&str) -> Option<String>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, Fault> {
+        let own_name = config_map_name(object)?;
+        let default = || Settings::read("the default configuration", DEFAULT_CONFIGURATION);
+        match &options.configuration {
+            Configuration::Text(text) => Self::ours(own_name, Settings::read("--config", text)?),
+            Configuration::Named(name) => match named(name) {
+                Some(text) => Self::theirs(name, &text, options),
                 None => {
+                    let drain = default()?.drain()?;
                     warnings.push(format!(
                         "what is in the ConfigMap {name} is not known here: taken to have the ports {} and {} and \
-                         the chart's drain (delay 10s, spread 5s, timeout 30s). Put it into the stream to have it \
-                         read",
-                        options.ports.client, options.ports.admin
+                         the default drain ({}). Put it into the stream to have it read",
+                        options.ports.client,
+                        options.ports.admin,
+                        drain.to_words()
                     ));
-                    None
+                    let behind = Behind::Unsaid;
+                    Ok(Self { map: name.clone(), settings: None, is_ours: false, behind, drain })
                 }
-            };
-            if let Some(settings) = &settings {
-                settings.check_addresses(options)?;
-            }
-            return Ok(Source { map: name.clone(), settings, is_ours: false, assumed: None });
+            },
+            Configuration::Default => match memory.zip(pod::mounted_config_map(spec)) {
+                None => Self::ours(own_name, default()?),
+                Some((memory, map)) => match named(map) {
+                    Some(text) if map == own_name => {
+                        let settings = Settings::read(&format!("ConfigMap {map}"), &text)?;
+                        let port = options.upstream_port.is_some() || !memory.still_holds(spec);
+                        Self::ours(own_name, settings.without_addresses(port))
+                    }
+                    Some(text) => Self::theirs(map, &text, options),
+                    None => Self::earlier(map, spec, memory, options),
+                },
+            },
         }
-        Configuration::Default => None,
-    };
-    if let Some(settings) = given {
-        return Ok(Source { map: own_name, settings: Some(settings), is_ours: true, assumed: None });
     }
-    let Some((memory, map)) = memory.zip(pod::mounted_config_map(spec)) else {
-        let settings = Some(read(DEFAULT_CONFIGURATION, "the default configuration")?);
-        return Ok(Source { map: own_name, settings, is_ours: true, assumed: None });
-    };
-    // An earlier injection said where it is, and whoever wants it changed says so.
-    let map = map.to_owned();
-    match named(&map) {
-        Some(text) if map == own_name => {
-            let settings = read(&text, &format!("ConfigMap {map}"))?;
-            let settings = Some(settings.without_addresses(options.upstream_port.is_some()));
-            Ok(Source { map, settings, is_ours: true, assumed: None })
-        }
-        Some(text) => {
-            let settings = read(&text, &format!("ConfigMap {map}"))?;
-            settings.check_addresses(options)?;
-            Ok(Source { map, settings: Some(settings), is_ours: false, assumed: None })
-        }
-        None => {
-            let earlier = pod::sidecar(spec);
-            let ports = earlier.map(|earlier| earlier.list_at(&["ports"])).unwrap_or_default();
-            let client = ports.first().and_then(|port| port.port_at(&["containerPort"]));
-            let app = options.upstream_port.as_deref().filter(|port| {
-                memory.port.is_some_and(|own| port.parse() != Ok(own)) && port.parse::<u16>().is_ok()
-            });
-            if client != Some(options.ports.client) || app.is_some() {
+
+    /// That of an earlier injection, which is in the cluster. Whoever wants it changed says so.
+    fn earlier(map: &str, spec: &Value, memory: &Memory, options: &Options) -> Result<Self, Fault> {
+        let sidecar = pod::sidecar(spec);
+        let admin = sidecar.and_then(pod::admin_port);
+        let client = sidecar.and_then(|sidecar| sidecar.list_at(&["ports"]).first());
+        let client = client.and_then(|port| port.port_at(&["containerPort"]));
+        let given = [("--port", options.ports.client, client), ("--admin-port", options.ports.admin, admin)];
+        for (flag, port, earlier) in given {
+            if earlier != Some(port) {
                 return Err(Fault::new(
-                    "--port, --upstream-port",
-                    format!("ports that are not those of the ConfigMap {map}, which is not in the stream"),
-                    "the ports of the earlier injection, or a configuration to put others into",
+                    flag,
+                    format!("{port}, and the ConfigMap {map}, which says another, is not in the stream"),
+                    earlier.map_or_else(|| "a configuration".into(), |port| format!("{port}, as before")),
                     format!("give --config FILE, or put the ConfigMap {map} into the stream"),
                 ));
             }
-            Ok(Source { map, settings: None, is_ours: false, assumed: Some(memory.drain) })
         }
+        let behind = memory.port.map_or(Behind::Elsewhere, Behind::Pod);
+        Ok(Self { map: map.to_owned(), settings: None, is_ours: false, behind, drain: memory.drain })
     }
 }
 
