@@ -160,7 +160,7 @@ fn cases() -> Vec<Case> {
             "a configuration with a probe address",
             pod(PLAIN),
             |options| {
-                options.configuration = Configuration::Text("admin: {probe_address: '0.0.0.0:80'}".into())
+                options.configuration = Configuration::Text("admin: {probe_address: '0.0.0.0:80'}".into());
             },
             &["--config: admin.probe_address", "--probe-port"],
         ),
