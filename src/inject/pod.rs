@@ -195,8 +195,7 @@ impl<'a> Declared<'a> {
 
 /// The pod's spec, if it is one that a sidecar can stand in.
 pub(super) fn spec<'a>(object: &'a Value, template: &[&str], prefix: &str) -> Result<&'a Value, Fault> {
-    let root = object.at(template).unwrap_or(object);
-    let spec = match root.at(&["spec"]) {
+    let spec = match object.at(template).and_then(|root| root.at(&["spec"])) {
         Some(spec @ Value::Map(_)) => spec,
         other => {
             let found = other.map_or_else(|| "nothing".into(), Value::in_words);

@@ -46,7 +46,7 @@ pub(super) fn inject(
 ) -> Result<Injected, Fault> {
     let prefix = template.join(".");
     let spec = pod::spec(object, template, &prefix)?;
-    let memory = Memory::read(object.at(template).unwrap_or(object));
+    let memory = object.at(template).and_then(Memory::read);
     pod::refuse_foreign_names(spec, memory.as_ref(), &prefix)?;
     let mut warnings = Vec::new();
 

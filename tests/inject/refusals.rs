@@ -25,6 +25,13 @@ fn cases() -> Vec<Case> {
             &["Pod/a: spec", "`containers`"],
         ),
         (
+            "no template",
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {containers: [{name: a}]}\n"
+                .into(),
+            none,
+            &["Deployment/a: spec.template.spec", "nothing"],
+        ),
+        (
             "no containers",
             pod("{}"),
             none,
