@@ -1,6 +1,8 @@
-//! The commands: `run`, `check`, `demo`, `drain`.
+//! The commands: `run`, `check`, `demo`, `drain`, `inject`.
 //!
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
+
+mod inject;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -39,6 +41,8 @@ enum Command {
     Demo(DemoArgs),
     /// Ask a running proxy to let its clients go
     Drain(DrainArgs),
+    /// Put the proxy as a sidecar into Kubernetes manifests
+    Inject(inject::InjectArgs),
 }
 
 /// Where settings come from; each of them may also come from `OUTRIGGER__…` in the environment.
@@ -106,6 +110,7 @@ impl Cli {
             Command::Check(settings) => check(&settings.sources()),
             Command::Demo(args) => run_demo(&args),
             Command::Drain(args) => drain(&args),
+            Command::Inject(args) => inject::run(args),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,8 @@
 //! server says into a [`log`]; [`delivery`] brings it from there to each client at its own pace.
 //!
 //! [`frame`] and [`resilience`] decide without doing any I/O; [`net`] holds sockets, [`config`] what an operator
-//! said, [`telemetry`] what an operator sees, and [`admin`] shows it. [`demo`] is a server to try it on.
+//! said, [`telemetry`] what an operator sees, and [`admin`] shows it. [`demo`] is a server to try it on,
+//! and [`inject`] puts the program into Kubernetes manifests.
 
 pub mod admin;
 pub mod admission;
@@ -20,6 +21,7 @@ pub mod config;
 pub mod delivery;
 pub mod demo;
 pub mod frame;
+pub mod inject;
 pub mod log;
 pub mod net;
 pub mod resilience;

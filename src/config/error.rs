@@ -71,6 +71,11 @@ impl ConfigError {
     pub fn key(&self) -> &str {
         &self.key
     }
+
+    /// Whether the setting itself is fine, and what is wrong is the file that it names.
+    pub fn is_about_a_file(&self) -> bool {
+        matches!(self.problem, Problem::File(_))
+    }
 }
 
 impl std::error::Error for ConfigErrors {}

@@ -1,0 +1,124 @@
+//! Why a manifest is not taken, and what is worth a word though it is.
+//!
+//! # Invariants
+//! 1. A refusal says what was found, where, what is accepted and what to do.
+//! 2. Everything that is refused is told in one run, one thing for each object.
+
+use std::fmt;
+
+/// Everything that is refused; at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("nothing was written: {}", told(.0))]
+pub struct Refusals(pub(super) Vec<Refusal>);
+
+/// One thing that is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub(super) place: Place,
+    pub(super) field: String,
+    pub(super) found: String,
+    pub(super) accepted: String,
+    pub(super) todo: String,
+}
+
+/// Something that stays as it is, and may not be what was meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    pub(super) place: Place,
+    pub(super) what: String,
+}
+
+/// An object in a stream of documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The file's name.
+    pub(super) file: String,
+    /// Which document, from 1. None: the options, or the file as a whole.
+    pub(super) document: Option<usize>,
+    /// Which item of its list, from 1.
+    pub(super) item: Option<usize>,
+    /// `Deployment/web`
+    pub(super) object: String,
+}
+
+/// What is wrong with a field, before it is known whose it is.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) field: String,
+    pub(super) found: String,
+    pub(super) accepted: String,
+    pub(super) todo: String,
+}
+
+impl Fault {
+    pub(super) fn new(
+        field: impl Into<String>,
+        found: impl Into<String>,
+        accepted: impl Into<String>,
+        todo: impl Into<String>,
+    ) -> Self {
+        Self { field: field.into(), found: found.into(), accepted: accepted.into(), todo: todo.into() }
+    }
+
+    /// A field that holds something of another kind.
+    pub(super) fn shape(field: impl Into<String>, found: impl Into<String>, accepted: &str) -> Self {
+        Self::new(field, found, accepted, "mend the manifest: kubectl apply --dry-run=server tells more")
+    }
+
+    pub(super) fn at(self, place: &Place) -> Refusal {
+        let Self { field, found, accepted, todo } = self;
+        Refusal { place: place.clone(), field, found, accepted, todo }
+    }
+}
+
+impl From<Refusal> for Refusals {
+    fn from(refusal: Refusal) -> Self {
+        Self(vec![refusal])
+    }
+}
+
+impl Place {
+    pub(super) fn file(file: &str) -> Self {
+        Self { file: file.to_owned(), document: None, item: None, object: String::new() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(document) = self.document {
+            write!(f, ": document {document}")?;
+        }
+        if let Some(item) = self.item {
+            write!(f, ", item {item}")?;
+        }
+        if !self.object.is_empty() {
+            write!(f, ", {}", self.object)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\n  found:    {}", self.place, self.field, self.found)?;
+        write!(f, "\n  accepted: {}\n  to do:    {}", self.accepted, self.todo)
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+fn told(refusals: &[Refusal]) -> String {
+    let mut told = match refusals.len() {
+        1 => "1 problem".to_owned(),
+        count => format!("{count} problems"),
+    };
+    for refusal in refusals {
+        told.push_str(&format!("\n\n{refusal}"));
+    }
+    told
+}

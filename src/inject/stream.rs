@@ -1,0 +1,283 @@
+//! A manifest as a stream of objects, wherever they stand: in documents of their own, or in a `kind: List`.
+//!
+//! # Not here
+//! What is done to an object ([`super::workload`], [`super::service`], [`super::server_side`]).
+
+use super::options::Options;
+use super::read::{self, Document};
+use super::refusal::{Fault, Place, Refusals, Warning};
+use super::service::Target;
+use super::value::{Map, Value};
+use super::{pod, server_side, settings, workload};
+
+/// Documents, each an object or a list of them.
+pub(super) struct Stream(Vec<Group>);
+
+struct Group {
+    /// A `kind: List` without its items. None: the document is the one object.
+    list: Option<Value>,
+    objects: Vec<Object>,
+}
+
+pub(super) struct Object {
+    pub(super) place: Place,
+    pub(super) value: Value,
+}
+
+/// A ConfigMap that goes with a workload.
+pub(super) struct NewConfigMap {
+    /// The workload it goes before.
+    before: Place,
+    namespace: Option<String>,
+    name: String,
+    text: String,
+}
+
+impl Stream {
+    pub(super) fn read(file: &str, text: &str) -> Result<Self, Refusals> {
+        let whole = Place::file(file);
+        let documents = read::read(text).map_err(|error| {
+            let place = Place { document: error.document, ..whole.clone() };
+            let field = format!("line {}, column {}", error.line, error.column);
+            Fault::new(field, error.what, "YAML or JSON, as kubectl takes it", "mend the manifest").at(&place)
+        })?;
+        if documents.is_empty() {
+            let todo = "give a manifest; if it comes from a command, look what went wrong there";
+            return Err(Fault::new("the manifest", "nothing", "one object or more", todo).at(&whole).into());
+        }
+        let mut groups = Vec::new();
+        for Document { number, mut value } in documents {
+            let place = Place { document: Some(number), ..whole.clone() };
+            let items = match &mut value {
+                Value::Map(map) if is_list(map) => map.get_mut("items").and_then(|items| match items {
+                    Value::List(items) => Some(std::mem::take(items)),
+                    Value::Scalar(_) | Value::Map(_) => None,
+                }),
+                Value::Map(_) => None,
+                other => {
+                    let found = other.in_words();
+                    return Err(Fault::shape("the document", found, "an object with apiVersion and kind")
+                        .at(&place)
+                        .into());
+                }
+            };
+            groups.push(match items {
+                None => Group { list: None, objects: vec![Object::new(value, place)] },
+                Some(items) => {
+                    let item =
+                        |(index, value)| Object::new(value, Place { item: Some(index + 1), ..place.clone() });
+                    Group { list: Some(value), objects: items.into_iter().enumerate().map(item).collect() }
+                }
+            });
+        }
+        Ok(Self(groups))
+    }
+
+    fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.0.iter().flat_map(|group| &group.objects)
+    }
+
+    pub(super) fn objects_mut(&mut self) -> impl Iterator<Item = &mut Object> {
+        self.0.iter_mut().flat_map(|group| &mut group.objects)
+    }
+
+    /// A name that is meant and not there is a typing mistake.
+    pub(super) fn check_only(&self, options: &Options) -> Result<(), Fault> {
+        let workloads: Vec<_> = self.objects().filter(|object| object.template().is_some()).collect();
+        let missing = |only: &&String| !workloads.iter().any(|object| object.is_meant_by(only));
+        match options.only.iter().find(missing) {
+            None => Ok(()),
+            Some(only) => {
+                let names = Vec::from_iter(workloads.iter().map(|object| &*object.place.object)).join(", ");
+                let accepted = if names.is_empty() { "nothing: there is no workload".into() } else { names };
+                Err(Fault::new("--only", format!("{only:?}"), accepted, "name one that is there"))
+            }
+        }
+    }
+
+    pub(super) fn inject(
+        &mut self,
+        options: &Options,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<(Vec<Target>, Vec<NewConfigMap>), Refusals> {
+        let known: Vec<_> = self.objects().filter_map(KnownConfigMap::read).collect();
+        let (mut targets, mut config_maps, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+        for object in self.objects_mut() {
+            let Some(template) = object.template().filter(|_| object.is_meant(options)) else { continue };
+            if let Some(owner) = object.owner() {
+                let what = format!("left as it is: it belongs to {owner}, which is where the sidecar goes");
+                warnings.push(Warning { place: object.place.clone(), what });
+                continue;
+            }
+            let namespace = object.value.text_at(&["metadata", "namespace"]).map(str::to_owned);
+            let named = |name: &str| {
+                let found = known.iter().find(|map| map.is(name, namespace.as_deref()));
+                found.map(|map| map.text.clone())
+            };
+            match workload::inject(&mut object.value, template, options, named) {
+                Err(fault) => refusals.push(fault.at(&object.place)),
+                Ok(injected) => {
+                    let place = || object.place.clone();
+                    warnings
+                        .extend(injected.warnings.into_iter().map(|what| Warning { place: place(), what }));
+                    config_maps.extend(injected.config_map.map(|(name, text)| NewConfigMap {
+                        before: place(),
+                        namespace: namespace.clone(),
+                        name,
+                        text,
+                    }));
+                    targets.push(Target {
+                        object: object.place.object.clone(),
+                        namespace,
+                        labels: injected.labels,
+                        port: injected.port,
+                        port_names: injected.port_names,
+                    });
+                }
+            }
+        }
+        if refusals.is_empty() { Ok((targets, config_maps)) } else { Err(Refusals(refusals)) }
+    }
+
+    /// Writes ConfigMaps: into those of that name, or each before its workload.
+    pub(super) fn add(&mut self, config_maps: Vec<NewConfigMap>) -> Result<(), Refusals> {
+        let mut written: Vec<NewConfigMap> = Vec::new();
+        for new in config_maps {
+            let same = |other: &&NewConfigMap| other.name == new.name && other.namespace == new.namespace;
+            if let Some(other) = written.iter().find(same) {
+                if other.text == new.text {
+                    continue;
+                }
+                let found = format!("the name {}, which {} has as well", new.name, other.before.object);
+                let todo = "inject them one by one with --only, and --config-map NAME for one of them";
+                let fault = Fault::new("its ConfigMap", found, "workloads of different names", todo);
+                return Err(fault.at(&new.before).into());
+            }
+            let found = self.objects_mut().find(|object| {
+                object.is("ConfigMap")
+                    && object.value.text_at(&["metadata", "name"]) == Some(&*new.name)
+                    && object.value.text_at(&["metadata", "namespace"]) == new.namespace.as_deref()
+            });
+            match found {
+                Some(object) => {
+                    let data = pod::map_at(&mut object.value, &["data"], "data")
+                        .map_err(|fault| fault.at(&object.place))?;
+                    data.set(settings::KEY, Value::text(&*new.text));
+                }
+                None => self.insert(&new),
+            }
+            written.push(new);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, new: &NewConfigMap) {
+        let mut metadata = Map::default();
+        metadata.set("name", Value::text(&*new.name));
+        if let Some(namespace) = &new.namespace {
+            metadata.set("namespace", Value::text(&**namespace));
+        }
+        let value = Value::map([
+            ("apiVersion", Value::text("v1")),
+            ("kind", Value::text("ConfigMap")),
+            ("metadata", Value::Map(metadata)),
+            ("data", Value::map([(settings::KEY, Value::text(&*new.text))])),
+        ]);
+        let object = Object::new(value, new.before.clone());
+        for (index, group) in self.0.iter_mut().enumerate() {
+            if let Some(item) = group.objects.iter().position(|object| object.place == new.before) {
+                match group.list {
+                    Some(_) => group.objects.insert(item, object),
+                    None => self.0.insert(index, Group { list: None, objects: vec![object] }),
+                }
+                return;
+            }
+        }
+    }
+
+    pub(super) fn into_values(self) -> Vec<Value> {
+        let value = |group: Group| {
+            let mut objects = group.objects.into_iter().map(|object| object.value);
+            match group.list {
+                None => objects.next(),
+                Some(mut list) => {
+                    if let Value::Map(map) = &mut list {
+                        map.set("items", Value::List(objects.collect()));
+                    }
+                    server_side::take_out(&mut list);
+                    Some(list)
+                }
+            }
+        };
+        self.0.into_iter().filter_map(value).collect()
+    }
+}
+
+impl Object {
+    fn new(value: Value, place: Place) -> Self {
+        let part = |path: &[&str]| value.text_at(path).unwrap_or("?").to_owned();
+        let object = format!("{}/{}", part(&["kind"]), part(&["metadata", "name"]));
+        Self { place: Place { object, ..place }, value }
+    }
+
+    pub(super) fn is(&self, kind: &str) -> bool {
+        self.value.text_at(&["kind"]) == Some(kind)
+    }
+
+    /// Where the template of its pods is, if it is a workload of Kubernetes' own.
+    fn template(&self) -> Option<&'static [&'static str]> {
+        let version = self.value.text_at(&["apiVersion"])?;
+        let is_builtin = version == "v1" || version.starts_with("apps/");
+        workload::template_of(self.value.text_at(&["kind"])?).filter(|_| is_builtin)
+    }
+
+    fn is_meant(&self, options: &Options) -> bool {
+        options.only.is_empty() || options.only.iter().any(|only| self.is_meant_by(only))
+    }
+
+    /// `NAME` or `KIND/NAME`.
+    fn is_meant_by(&self, only: &str) -> bool {
+        let name = self.value.text_at(&["metadata", "name"]);
+        match only.split_once('/') {
+            None => name == Some(only),
+            Some((kind, own)) => {
+                let is_kind = |own: &str| own.eq_ignore_ascii_case(kind);
+                name == Some(own) && self.value.text_at(&["kind"]).is_some_and(is_kind)
+            }
+        }
+    }
+
+    /// What made it, and would make it anew.
+    fn owner(&self) -> Option<String> {
+        let mut owners = self.value.list_at(&["metadata", "ownerReferences"]).iter();
+        let owner = owners.find(|owner| owner.is_true_at(&["controller"]))?;
+        Some(format!("{}/{}", owner.text_at(&["kind"])?, owner.text_at(&["name"])?))
+    }
+}
+
+/// A configuration in the stream.
+struct KnownConfigMap {
+    namespace: Option<String>,
+    name: String,
+    text: String,
+}
+
+impl KnownConfigMap {
+    fn read(object: &Object) -> Option<Self> {
+        let text = |path: &[&str]| object.value.text_at(path).map(str::to_owned);
+        object.is("ConfigMap").then_some(())?;
+        Some(Self {
+            namespace: text(&["metadata", "namespace"]),
+            name: text(&["metadata", "name"])?,
+            text: text(&["data", settings::KEY])?,
+        })
+    }
+
+    fn is(&self, name: &str, namespace: Option<&str>) -> bool {
+        self.name == name && self.namespace.as_deref() == namespace
+    }
+}
+
+fn is_list(map: &Map) -> bool {
+    map.get("kind").and_then(Value::as_text) == Some("List")
+}

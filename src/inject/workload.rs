@@ -1,0 +1,288 @@
+//! One workload: finds the application in its pods, and puts the proxy before it.
+//!
+//! # Invariants
+//! 1. A second injection with the same options changes nothing. What the first one replaced is remembered in
+//!    annotations of the pod template.
+//! 2. Nothing that somebody else put there is replaced: a name or a port that is taken is refused.
+
+use super::options::{Configuration, DEFAULT_CONFIGURATION, Options, Sleep};
+use super::pod::{self, App, Memory};
+use super::refusal::Fault;
+use super::settings::{Behind, Drain, Settings};
+use super::sidecar;
+use super::value::{Map, Value};
+
+/// What came of a workload.
+#[derive(Debug)]
+pub(super) struct Injected {
+    /// Labels of its pods.
+    pub(super) labels: Map,
+    /// The application's port, where it is known, and the names it has.
+    pub(super) port: Option<u16>,
+    pub(super) port_names: Vec<String>,
+    /// Name and text of the ConfigMap that is to be written.
+    pub(super) config_map: Option<(String, String)>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What kind of object runs pods that stay: where their template is. Jobs end, and serve nobody.
+pub(super) fn template_of(kind: &str) -> Option<&'static [&'static str]> {
+    match kind {
+        "Pod" => Some(&[]),
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" => {
+            Some(&["spec", "template"])
+        }
+        _ => None,
+    }
+}
+
+/// Puts the sidecar into `object`, or brings an earlier one up to date. `named` finds the text of a ConfigMap
+/// that is in the stream.
+pub(super) fn inject(
+    object: &mut Value,
+    template: &'static [&'static str],
+    options: &Options,
+    named: impl Fn(&str) -> Option<String>,
+) -> Result<Injected, Fault> {
+    let prefix = template.join(".");
+    let spec = pod::spec(object, template, &prefix)?;
+    let memory = object.at(template).and_then(Memory::read);
+    pod::refuse_foreign_names(spec, memory.as_ref(), &prefix)?;
+    let mut warnings = Vec::new();
+
+    let source = Source::find(object, spec, memory.as_ref(), options, named, &mut warnings)?;
+    let app = App::find(spec, memory.as_ref(), options, source.behind, &prefix)?;
+    pod::refuse_taken_ports(spec, &app, options, &prefix)?;
+    let own_grace = own_grace(spec, memory.as_ref(), &prefix)?;
+    let drain = source.drain;
+    let settings = match source.settings {
+        Some(settings) if source.is_ours => Some(settings.with_addresses(options, app.port)?),
+        other => other,
+    };
+    let earlier = memory.as_ref().and_then(|_| pod::sidecar(spec)).cloned();
+    let token_file = match &settings {
+        Some(settings) => settings.token_file().map(str::to_owned),
+        // Known from nowhere but the hook that is there.
+        None => earlier.as_ref().and_then(pod::token_file),
+    };
+    let container = sidecar::container(options, token_file.as_deref(), earlier.as_ref());
+
+    let slept = memory.as_ref().and_then(|memory| memory.slept);
+    let root = pod::map_at(object, template, &prefix)?;
+    let spec = root.map_mut("spec").map_err(|found| Fault::shape("spec", found, "a map"))?;
+    let shape = |field: &'static str| move |found| Fault::shape(field, found, "what Kubernetes has there");
+    place(spec, container, options.native_sidecar).map_err(shape("containers"))?;
+    let volumes = spec.list_mut("volumes").map_err(shape("volumes"))?;
+    put_named(volumes, sidecar::volume(&source.map));
+    let sleep =
+        add_hook(spec, &app.container, drain, slept, options, &mut warnings).map_err(shape("lifecycle"))?;
+    spec.set("terminationGracePeriodSeconds", Value::number(own_grace.saturating_add(drain.grace())));
+
+    let metadata = root.map_mut("metadata").map_err(shape("metadata"))?;
+    let labels = metadata.map_mut("labels").map_err(shape("labels"))?;
+    labels.set(LABEL, Value::text(label(&source.map)));
+    let labels = labels.clone();
+    let annotations = metadata.map_mut("annotations").map_err(shape("annotations"))?;
+    let memory = Memory { container: app.container, port: app.port, grace: own_grace, drain, slept: sleep };
+    memory.write(annotations);
+    if let Some(settings) = settings.as_ref().filter(|_| source.is_ours) {
+        annotations.set(CHECKSUM, Value::text(settings.checksum()));
+    }
+    let config_map = settings.filter(|_| source.is_ours).map(|settings| (source.map, settings.text()));
+    Ok(Injected { labels, port: app.port, port_names: app.port_names, config_map, warnings })
+}
+
+/// A label of the pod, by which the chart's monitors and policies find it.
+const LABEL: &str = "outrigger-sidecar";
+/// An annotation that changes when the pod has to be replaced for a new configuration.
+const CHECKSUM: &str = "checksum/outrigger-config";
+
+/// Where a workload's configuration comes from, and what the pod has to know of it.
+struct Source {
+    /// The ConfigMap's name.
+    map: String,
+    /// What it holds, where that is known.
+    settings: Option<Settings>,
+    /// Whether it is written along.
+    is_ours: bool,
+    behind: Behind,
+    drain: Drain,
+}
+
+impl Source {
+    /// What is written along.
+    fn ours(map: String, settings: Settings) -> Result<Self, Fault> {
+        let (behind, drain) = (settings.behind(), settings.drain()?);
+        Ok(Self { map, settings: Some(settings), is_ours: true, behind, drain })
+    }
+
+    /// What is in the stream, and stays as it is.
+    fn theirs(map: &str, text: &str, options: &Options) -> Result<Self, Fault> {
+        let settings = Settings::read(&format!("ConfigMap {map}"), text)?;
+        settings.check_addresses(options)?;
+        Ok(Self { is_ours: false, ..Self::ours(map.to_owned(), settings)? })
+    }
+
+    fn find(
+        object: &Value,
+        spec: &Value,
+        memory: Option<&Memory>,
+        options: &Options,
+        named: impl Fn(&str) -> Option<String>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, Fault> {
+        let own_name = config_map_name(object)?;
+        let default = || Settings::read("the default configuration", DEFAULT_CONFIGURATION);
+        match &options.configuration {
+            Configuration::Text(text) => Self::ours(own_name, Settings::read("--config", text)?),
+            Configuration::Named(name) => match named(name) {
+                Some(text) => Self::theirs(name, &text, options),
+                None => {
+                    let drain = default()?.drain()?;
+                    warnings.push(format!(
+                        "what is in the ConfigMap {name} is not known here: taken to have the ports {} and {} and \
+                         the default drain ({}). Put it into the stream to have it read",
+                        options.ports.client,
+                        options.ports.admin,
+                        drain.to_words()
+                    ));
+                    let behind = Behind::Unsaid;
+                    Ok(Self { map: name.clone(), settings: None, is_ours: false, behind, drain })
+                }
+            },
+            Configuration::Default => match memory.zip(pod::mounted_config_map(spec)) {
+                None => Self::ours(own_name, default()?),
+                Some((memory, map)) => match named(map) {
+                    Some(text) if map == own_name => {
+                        let settings = Settings::read(&format!("ConfigMap {map}"), &text)?;
+                        let port = options.upstream_port.is_some() || !memory.still_holds(spec);
+                        Self::ours(own_name, settings.without_addresses(port))
+                    }
+                    Some(text) => Self::theirs(map, &text, options),
+                    None => Self::earlier(map, spec, memory, options),
+                },
+            },
+        }
+    }
+
+    /// That of an earlier injection, which is in the cluster. Whoever wants it changed says so.
+    fn earlier(map: &str, spec: &Value, memory: &Memory, options: &Options) -> Result<Self, Fault> {
+        let sidecar = pod::sidecar(spec);
+        let admin = sidecar.and_then(pod::admin_port);
+        let client = sidecar.and_then(|sidecar| sidecar.list_at(&["ports"]).first());
+        let client = client.and_then(|port| port.port_at(&["containerPort"]));
+        let given = [("--port", options.ports.client, client), ("--admin-port", options.ports.admin, admin)];
+        for (flag, port, earlier) in given {
+            if earlier != Some(port) {
+                return Err(Fault::new(
+                    flag,
+                    format!("{port}, and the ConfigMap {map}, which says another, is not in the stream"),
+                    earlier.map_or_else(|| "a configuration".into(), |port| format!("{port}, as before")),
+                    format!("give --config FILE, or put the ConfigMap {map} into the stream"),
+                ));
+            }
+        }
+        let behind = memory.port.map_or(Behind::Elsewhere, Behind::Pod);
+        Ok(Self { map: map.to_owned(), settings: None, is_ours: false, behind, drain: memory.drain })
+    }
+}
+
+/// `NAME-outrigger`, short enough for a label.
+fn config_map_name(object: &Value) -> Result<String, Fault> {
+    let name =
+        object.text_at(&["metadata", "name"]).or_else(|| object.text_at(&["metadata", "generateName"]));
+    let Some(name) = name else {
+        return Err(Fault::shape("metadata.name", "nothing", "the object's name"));
+    };
+    let short: String = name.chars().take(52).collect();
+    Ok(format!("{}-outrigger", short.trim_end_matches(['-', '.'])))
+}
+
+/// A label's value has 63 characters at most.
+fn label(name: &str) -> String {
+    let short: String = name.chars().take(63).collect();
+    short.trim_end_matches(['-', '.']).to_owned()
+}
+
+/// What the application had for itself, before an injection added the drain.
+fn own_grace(spec: &Value, memory: Option<&Memory>, prefix: &str) -> Result<u64, Fault> {
+    const DEFAULT: u64 = 30;
+    if let Some(memory) = memory {
+        return Ok(memory.grace);
+    }
+    match spec.at(&["terminationGracePeriodSeconds"]) {
+        None => Ok(DEFAULT),
+        Some(value) => value.as_text().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            let field = pod::field(prefix, "spec.terminationGracePeriodSeconds");
+            Fault::shape(field, value.in_words(), "a number of seconds")
+        }),
+    }
+}
+
+/// The sidecar in its list, and in no other. Behind other init containers: it starts when they are done or up, and
+/// ends before they do.
+fn place(spec: &mut Map, container: Value, native: bool) -> Result<(), String> {
+    let (here, there) = match native {
+        true => ("initContainers", "containers"),
+        false => ("containers", "initContainers"),
+    };
+    if let Some(Value::List(list)) = spec.get_mut(there) {
+        let before = list.len();
+        list.retain(|item| item.text_at(&["name"]) != Some(sidecar::NAME));
+        if list.is_empty() && before > 0 {
+            spec.remove(there);
+        }
+    }
+    put_named(spec.list_mut(here)?, container);
+    Ok(())
+}
+
+/// In place of the item of the same name, else behind all.
+fn put_named(list: &mut Vec<Value>, item: Value) {
+    let name = item.text_at(&["name"]);
+    match list.iter().position(|other| other.text_at(&["name"]) == name) {
+        Some(index) => {
+            if let Some(place) = list.get_mut(index) {
+                *place = item;
+            }
+        }
+        None => list.push(item),
+    }
+}
+
+/// Lets the application wait while clients are let go. Answers for how long, where the hook is ours.
+fn add_hook(
+    spec: &mut Map,
+    app: &str,
+    drain: Drain,
+    slept: Option<u64>,
+    options: &Options,
+    warnings: &mut Vec<String>,
+) -> Result<Option<u64>, String> {
+    let wanted = drain.app_sleep();
+    let containers = spec.list_mut("containers")?;
+    let found = containers.iter_mut().find(|item| item.text_at(&["name"]) == Some(app));
+    let Some(Value::Map(container)) = found else { return Ok(None) };
+    let lifecycle = container.map_mut("lifecycle")?;
+    let given = lifecycle.get("preStop").filter(|hook| !hook.is_null());
+    let seconds = given.and_then(pod::sleep_seconds);
+    if given.is_some() && (seconds.is_none() || seconds != slept) {
+        if seconds.is_none_or(|seconds| seconds < wanted) {
+            warnings.push(format!(
+                "the container {app} has a preStop hook of its own, which was kept. It has to last {wanted} s or \
+                 longer: all hooks of a pod run at the same time, and a server that stops before its clients were \
+                 let go closes all of them at once"
+            ));
+        }
+        return Ok(None);
+    }
+    let hook = match options.sleep {
+        Sleep::Action => Value::map([("sleep", Value::map([("seconds", Value::number(wanted))]))]),
+        Sleep::Exec => {
+            let command = Value::texts(["sleep", &wanted.to_string()]);
+            Value::map([("exec", Value::map([("command", command)]))])
+        }
+    };
+    lifecycle.set("preStop", hook);
+    Ok(Some(wanted))
+}
