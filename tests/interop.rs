@@ -8,17 +8,14 @@
 
 mod support;
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::sync::Once;
+use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use support::DEADLINE;
+use support::peer::{Peer, command, skipped};
 use support::proxy::Proxy;
 use support::tls::{self, Authority};
 use support::wait::eventually;
@@ -68,7 +65,7 @@ async fn clients_over_tls() {
     }
     let authority = std::env::temp_dir().join(format!("outrigger-interop-{}.pem", std::process::id()));
     std::fs::write(&authority, Authority::known().pem()).expect("a temporary file");
-    let server = Server::start("node_ws_server.mjs").await;
+    let server = Peer::start("node_ws_server.mjs").await;
     let proxy = Proxy::to_url(server.url()).tls(tls::listen()).spawn().await;
     for client in ["node_ws_client.mjs", "py_websockets_client.py"] {
         let mut command = command(client);
@@ -88,7 +85,7 @@ async fn plain_requests_to_servers_that_speak_websocket() {
         return;
     }
     for script in ["node_ws_server.mjs", "uvicorn_app.py"] {
-        let server = Server::start(script).await;
+        let server = Peer::start(script).await;
         let proxy = Proxy::to_url(server.url()).spawn().await;
         let response = proxy.plain().path("/a/b").answer().await.response;
         assert_eq!((response.status(), response.text().as_str()), (200, "plain GET /a/b\n"), "{script}");
@@ -103,8 +100,8 @@ async fn series(server: &str, client: &str, flags: &[&str]) {
     if skipped() {
         return;
     }
-    let server = Server::start(server).await;
-    run_client(client, server.port, flags).await;
+    let server = Peer::start(server).await;
+    run_client(client, server.port(), flags).await;
     let proxy = Proxy::to_url(server.url()).spawn().await;
     run_client(client, proxy.address().port(), flags).await;
 
@@ -118,57 +115,6 @@ async fn series(server: &str, client: &str, flags: &[&str]) {
     }
     proxy.stop().await;
     server.stop().await;
-}
-
-/// Whether peers are not asked for; says so once, past the capture of test output.
-fn skipped() -> bool {
-    static TOLD: Once = Once::new();
-    let wanted = std::env::var_os("OUTRIGGER_INTEROP").is_some_and(|value| value == "1");
-    if !wanted {
-        TOLD.call_once(|| {
-            let why = b"\nSKIPPED, all of tests/interop.rs: Node and Python peers are used \
-                        with OUTRIGGER_INTEROP=1 only (make test)\n";
-            std::io::stderr().write_all(why).expect("standard error can be written");
-        });
-    }
-    !wanted
-}
-
-/// A server in another process; killed when it is dropped.
-struct Server {
-    child: Child,
-    port: u16,
-    script: String,
-    /// Held so that the server can go on writing.
-    _stdout: BufReader<ChildStdout>,
-}
-
-impl Server {
-    /// Returns once it listens.
-    async fn start(script: &str) -> Self {
-        let mut command = command(script);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{script} cannot be run: {error}"));
-        let mut stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
-        let mut line = String::new();
-        let read = timeout(DEADLINE, stdout.read_line(&mut line)).await;
-        let port = line.trim().strip_prefix("listening ").and_then(|port| port.parse().ok());
-        let port = port.unwrap_or_else(|| panic!("{script} did not say its port: {line:?} ({read:?})"));
-        Self { child, port, script: script.to_owned(), _stdout: stdout }
-    }
-
-    /// As `upstream.url` has it.
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// Closes its standard input, and wants it to end well.
-    async fn stop(mut self) {
-        drop(self.child.stdin.take());
-        let status = timeout(DEADLINE, self.child.wait()).await;
-        let ended_well = matches!(&status, Ok(Ok(status)) if ExitStatus::success(status));
-        assert!(ended_well, "{} did not end with its standard input: {status:?}", self.script);
-    }
 }
 
 /// Runs a client's series against this port; panics with all it said when it fails.
@@ -188,17 +134,4 @@ async fn run(script: &str, mut command: Command, scheme: &str, port: u16, flags:
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{script} failed on port {port}, {}:\n{said}", output.status);
     assert!(said.starts_with("ok: "), "{script} did nothing:\n{said}");
-}
-
-/// The interpreter and the script, from the folder where the setup put its packages.
-fn command(script: &str) -> Command {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("interop");
-    let (program, packages) = match Path::new(script).extension() {
-        Some(extension) if extension == "py" => (folder.join(".venv/bin/python"), folder.join(".venv")),
-        _ => (PathBuf::from("node"), folder.join("node_modules")),
-    };
-    assert!(packages.is_dir(), "{} is missing: run scripts/setup-tests.sh", packages.display());
-    let mut command = Command::new(program);
-    command.arg(script).current_dir(folder);
-    command
 }
