@@ -15,6 +15,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use support::DEADLINE;
+use support::binary::Builder;
+use support::metrics::Metrics;
 use support::peer::{Peer, command, skipped};
 use support::proxy::Proxy;
 use support::tls::{self, Authority};
@@ -56,6 +58,22 @@ async fn python_websockets_client_with_uvicorn() {
 #[tokio::test]
 async fn socket_io_over_websocket_and_over_long_polling() {
     series("socketio_server.mjs", "socketio_client.mjs", &[]).await;
+}
+
+/// `config/examples/`, each with the server that it is for.
+#[tokio::test]
+async fn the_example_for_node_ws() {
+    with_example("node-ws.yaml", "node_ws_server.mjs", "node_ws_client.mjs", &[]).await;
+}
+
+#[tokio::test]
+async fn the_example_for_uvicorn() {
+    with_example("fastapi.yaml", "uvicorn_app.py", "py_websockets_client.py", &["--skip-ping-me"]).await;
+}
+
+#[tokio::test]
+async fn the_example_for_socket_io() {
+    with_example("socket-io.yaml", "socketio_server.mjs", "socketio_client.mjs", &[]).await;
 }
 
 #[tokio::test]
@@ -107,14 +125,37 @@ async fn series(server: &str, client: &str, flags: &[&str]) {
 
     eventually(DEADLINE, || async { proxy.metric(r#"outrigger_clients{route="default"}"#).await == 0.0 })
         .await;
-    let metrics = proxy.metrics().await;
+    assert_well(&proxy.metrics().await);
+    proxy.stop().await;
+    server.stop().await;
+}
+
+/// Runs the client against the server through the program, with an example as its configuration; only the ports
+/// are others.
+async fn with_example(example: &str, server: &str, client: &str, flags: &[&str]) {
+    if skipped() {
+        return;
+    }
+    let server = Peer::start(server).await;
+    let file = format!("{}/config/examples/{example}", env!("CARGO_MANIFEST_DIR"));
+    let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--upstream", &server.url()];
+    let proxy = Builder::new(&["run", "--config", &file]).args(&ports).spawn().ready().await;
+    run_client(client, proxy.address().port(), flags).await;
+
+    let everybody_left = || async { proxy.metrics().await.sum("outrigger_clients") == 0.0 };
+    eventually(DEADLINE, everybody_left).await;
+    assert_well(&proxy.metrics().await);
+    server.stop().await;
+}
+
+/// Connections went through the proxy, and it found nothing wrong with them.
+#[track_caller]
+fn assert_well(metrics: &Metrics) {
     assert!(metrics.sum("outrigger_connections_total") >= 1.0, "it went past the proxy:\n{}", metrics.0);
     for reason in ["protocol_error", "too_large", "heartbeat_timeout", "upstream_lost"] {
         let ended = format!(r#"outrigger_disconnections_total{{route="default",reason="{reason}"}}"#);
         assert_eq!(metrics.get(&ended).unwrap_or(0.0), 0.0, "honest peers were cut: {reason}");
     }
-    proxy.stop().await;
-    server.stop().await;
 }
 
 /// Runs a client's series against this port; panics with all it said when it fails.
