@@ -22,8 +22,8 @@ use support::wire::RSV1;
 
 /// A route of this mode, under `/feed/`.
 const FEED: &str = "routes: [{name: feed, path: '/feed/{*rest}', mode: broadcast}]";
-/// Redials at once.
-const EAGER: &str = "session: {redial: {base: 1ms, cap: 20ms}}";
+/// Redials at once, also where this server leaves the end of a connection to us.
+const EAGER: &str = "close_timeout: 300ms, session: {redial: {base: 1ms, cap: 20ms}}";
 
 fn feed(upstream: &Upstream, policy: &str) -> proxy::Builder {
     Proxy::to(upstream).yaml(FEED).yaml(&format!("policy: {{{policy}}}"))
@@ -768,4 +768,21 @@ async fn places_are_given_back_when_a_client_leaves() {
         proxy.has("clients", 0.0).await;
     }
     assert_eq!(upstream.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_burst_longer_than_the_log_reaches_every_client_whole() {
+    const BURST: usize = 5_000;
+    let upstream = Upstream::by_hand().await;
+    let proxy = feed(&upstream, "history: {messages: 20}").spawn().await;
+    let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 3).await;
+    for n in 0..BURST {
+        server.text(&format!("m{n}")).await;
+    }
+    for client in &mut clients {
+        for n in 0..BURST {
+            client.expect_text(&format!("m{n}")).await;
+        }
+    }
+    assert_eq!(proxy.feed("messages_missed_total").await, 0.0);
 }

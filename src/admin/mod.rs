@@ -10,6 +10,7 @@
 //! | POST | `/api/admin/drain` | operator | start the drain; with `?wait=true` answer when it is over |
 //! | POST | `/api/admin/broadcast` | operator | publish a message to the clients of a route |
 //! | GET | `/api/admin/channels` | operator | the channels of mode broadcast; `?limit=` of them, 100 if not said |
+//! | GET | `/api/admin/subscribers` | operator | the clients of mode broadcast, those furthest behind first; `?limit=` of them, 100 if not said |
 //!
 //! HEAD works where GET does. Errors are JSON, `{"error": "…"}`, and say what to do.
 //!
@@ -27,9 +28,9 @@
 
 mod answer;
 mod body;
-mod channels;
 pub mod client;
 mod guard;
+mod listings;
 mod publish;
 mod routes;
 mod server;
@@ -64,6 +65,8 @@ pub struct Admin {
     pub max_publish: usize,
     /// The channels of mode broadcast, in any order.
     pub channels: Arc<dyn Fn() -> Vec<Channel> + Send + Sync>,
+    /// The clients of mode broadcast, in any order.
+    pub subscribers: Arc<dyn Fn() -> Vec<Subscriber> + Send + Sync>,
 }
 
 /// Gives a message to those it is for.
@@ -137,6 +140,30 @@ pub struct Channel {
     pub epoch: u64,
     /// The newest sequence number.
     pub sequence: u64,
+}
+
+/// A client of mode broadcast, as operators see it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Subscriber {
+    /// As log lines call it.
+    pub connection: u64,
+    /// Its route.
+    pub route: String,
+    /// Who it is, where it was authenticated.
+    pub user: Option<String>,
+    /// Seconds since it was opened.
+    pub age_seconds: u64,
+    /// Messages that it was sent.
+    pub sent: u64,
+    /// Those of them that a pong has told of: see `delivery_rate`.
+    pub acknowledged: u64,
+    /// Of the messages that it was asked about by a ping, the part that a pong has told of. A hint: its WebSocket
+    /// stack took them. `null`: it was not asked yet, or `heartbeat.mode` is `json`.
+    pub delivery_rate: Option<f64>,
+    /// Messages of the log that it was not sent yet.
+    pub lag: u64,
+    /// Bytes that wait for its socket.
+    pub buffered_bytes: u64,
 }
 
 /// Whether the upstream can be reached; an error says in words why not.

@@ -10,7 +10,7 @@ use hyper::body::Bytes;
 use prometheus::TextEncoder;
 
 use super::answer::{error, json, text};
-use super::{Access, Admin, channels, publish};
+use super::{Access, Admin, listings, publish};
 use crate::telemetry::lifecycle::State;
 
 /// Who a route is for.
@@ -97,6 +97,13 @@ pub const ROUTES: &[Route] = &[
         about: "the channels of mode broadcast; `?limit=` of them, 100 if not said",
         handler: Handler::Channels,
     },
+    Route {
+        method: Method::GET,
+        path: "/api/admin/subscribers",
+        class: Class::Operator,
+        about: "the clients of mode broadcast, those furthest behind first; `?limit=` of them, 100 if not said",
+        handler: Handler::Subscribers,
+    },
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +115,7 @@ enum Handler {
     Drain,
     Publish,
     Channels,
+    Subscribers,
 }
 
 /// Finds the route, asks the guard where its class wants that, and answers.
@@ -151,7 +159,8 @@ where
         Handler::DrainState => drain_state(StatusCode::OK, admin),
         Handler::Drain => drain(request.uri().query(), admin).await,
         Handler::Publish => publish::publish(request.into_body(), admin).await,
-        Handler::Channels => channels::list(request.uri().query(), admin),
+        Handler::Channels => listings::channels(request.uri().query(), admin),
+        Handler::Subscribers => listings::subscribers(request.uri().query(), admin),
     }
 }
 

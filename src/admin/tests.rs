@@ -75,6 +75,7 @@ impl Port {
             },
             max_publish: MAX_PUBLISH,
             channels: Arc::new(|| (0..CHANNELS).rev().map(channel).collect()),
+            subscribers: Arc::new(|| (0..3).map(subscriber).collect()),
         };
         let access = if probes_only {
             Access::Probes
@@ -134,6 +135,7 @@ pub(super) fn bare(lifecycle: Lifecycle) -> Admin {
         publish: Arc::new(|_| Box::pin(async { Ok(Published::default()) })),
         max_publish: MAX_PUBLISH,
         channels: Arc::new(Vec::new),
+        subscribers: Arc::new(Vec::new),
     }
 }
 
@@ -652,8 +654,38 @@ async fn channels_are_listed_in_order_as_many_as_asked_for() {
         assert_eq!(listed[0].to_string(), first);
     }
     for query in ["?limit=0", "?limit=10001", "?limit=-1", "?limit=", "?lmiit=3", "?limit=1&x=2"] {
-        let answer = port.ask(&format!("GET /api/admin/channels{query}")).await;
-        assert_eq!(answer.status, 400, "{query}");
-        assert!(answer.error().contains("limit=N"), "{query}");
+        for list in ["channels", "subscribers"] {
+            let answer = port.ask(&format!("GET /api/admin/{list}{query}")).await;
+            assert_eq!(answer.status, 400, "{query}");
+            assert!(answer.error().contains("limit=N"), "{query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn those_furthest_behind_are_listed_first() {
+    let port = Port::open(false, None, None).await;
+    let answer = port.ask("GET /api/admin/subscribers?limit=2").await;
+    let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(body["total"], 3);
+    let listed = body["subscribers"].as_array().unwrap();
+    assert_eq!(listed.iter().map(|one| one["lag"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 1]);
+    let first = r#"{"acknowledged":3,"age_seconds":9,"buffered_bytes":5,"connection":2,"delivery_rate":0.75,"lag":2,"route":"feed","sent":4,"user":"ann"}"#;
+    assert_eq!(listed[0].to_string(), first);
+    let line = port.ask_with("GET /api/admin/subscribers", "Host: evil.example\r\n").await;
+    assert_ne!(line.status, 200, "names of users are for operators only");
+}
+
+fn subscriber(n: u64) -> Subscriber {
+    Subscriber {
+        connection: n,
+        route: "feed".into(),
+        user: Some("ann".into()),
+        age_seconds: 9,
+        sent: 4,
+        acknowledged: 3,
+        delivery_rate: Some(0.75),
+        lag: n,
+        buffered_bytes: 5,
     }
 }

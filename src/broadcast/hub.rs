@@ -17,9 +17,10 @@ use http::{HeaderMap, Uri};
 use tokio::sync::{mpsc, watch};
 
 use super::channel::{Channel, Member, Seat};
-use super::feed::{Feed, Task};
+use super::feed::Feed;
 use super::key::{Asked, Key};
 use super::request::{First, Template};
+use super::task::Task;
 use super::{NoSeat, Shared};
 use crate::config::{Policy, UplinkMode};
 use crate::delivery::{self, Fanout, FromClients};

@@ -2,16 +2,19 @@
 //!
 //! * [`Hubs`]: every hub of the process; [`Hub`]: the channels of one route, which promises clients a [`Seat`].
 //! * [`key`]: which clients share a channel; [`request`]: what the server is sent for it. Both pure.
-//! * [`channel`]: who is on a channel; [`feed`]: its task, from the first dial to its end.
+//! * [`channel`]: who is on a channel; [`task`]: its link, from the first [`dial`] to its end;
+//!   [`feed`]: what is said on it, on its way into the log.
 //!
 //! # Not here
 //! How messages reach a client ([`crate::delivery`]); who may come in ([`crate::admission`]).
 
 mod channel;
+mod dial;
 mod feed;
 mod hub;
 mod key;
 mod request;
+mod task;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;

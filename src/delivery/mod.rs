@@ -2,7 +2,7 @@
 //!
 //! * [`fanout`]: all clients of a feed; [`shard`]: one task that serves a part of them.
 //! * [`subscriber`]: one client; [`wire`]: its way out, [`ear`] and [`hearing`]: what it says, [`pulse`]: its
-//!   heartbeat and receipts, [`timing`]: its clocks, [`closing`]: its end, [`trouble`]: its breaker.
+//!   heartbeat and receipts, [`timing`]: its clocks, [`closing`]: its end, [`trouble`] and [`lagging`]: its breaker.
 //! * [`batch`]: what goes out together; [`guard`], [`channel_guard`]: breakers, pure.
 //! * [`ready`], [`agenda`]: who was woken, and who is due.
 //!
@@ -17,6 +17,7 @@ mod ear;
 mod fanout;
 mod guard;
 mod hearing;
+mod lagging;
 mod pulse;
 mod ready;
 mod shard;

@@ -80,6 +80,8 @@ pub(super) struct Shard {
     batcher: Batcher,
     /// The newest message that may go out now.
     until: u64,
+    /// Whether each message is to go out at once.
+    is_prompt: bool,
     /// Where the slowest client is to read on, as far as the log was told.
     slowest: u64,
     clients: Vec<Option<Box<Subscriber>>>,
@@ -104,9 +106,15 @@ struct Pass {
 impl Shard {
     pub(super) fn new(door: Arc<Door>, crew: Arc<Crew>, reader: Reader) -> Self {
         let throttle = crew.settings.policy.delivery.throttle.as_ref();
+        // One that lets messages wait for their time must not make the server wait for it.
+        let is_prompt = throttle.is_none();
+        if is_prompt {
+            reader.passed(reader.log().head() + 1);
+        }
         Self {
             batcher: Batcher::new(Arc::clone(reader.log()), throttle),
             until: 0,
+            is_prompt,
             slowest: u64::MAX,
             door,
             crew,
@@ -263,6 +271,9 @@ impl Shard {
             }
         }
         self.pass = None;
+        if self.is_prompt {
+            self.reader.passed(self.until + 1);
+        }
         self.slowest = pass.slowest.min(self.until + 1);
         self.reader.at(self.slowest);
         if self.slowest > self.until {

@@ -26,7 +26,7 @@ use super::ready::Knock;
 use super::trouble::Trouble;
 use super::wire::{Wire, Wrote};
 use super::{Arrival, FromClients};
-use crate::config::{HeartbeatMode, ResumeFrom};
+use crate::config::HeartbeatMode;
 use crate::frame::{ControlFrame, Kind, encode};
 use crate::log::{Cursor, Log};
 use crate::resilience::Bucket;
@@ -262,7 +262,12 @@ impl Subscriber {
             return Some(*pong);
         }
         let sent = self.sent;
-        self.pulse.as_mut().and_then(|pulse| pulse.take_ping(sent))
+        let pulse = self.pulse.as_mut()?;
+        let ping = pulse.take_ping(sent)?;
+        if pulse.acknowledged().is_some() {
+            self.live.handle().on_asked(sent.messages);
+        }
+        Some(ping)
     }
 
     /// Sends what the log has for it; nothing may be left of what was sent before.
@@ -321,6 +326,7 @@ impl Subscriber {
     }
 
     fn on_caught_up(&mut self, table: &Table<'_>) {
+        self.live.handle().set_lag(0);
         if let Some(trouble) = &mut self.trouble
             && trouble.on_caught_up(table.now)
         {
@@ -346,62 +352,6 @@ impl Subscriber {
     /// It may have to be closed, after something that only began that.
     pub(super) fn settle(&mut self, table: &mut Table<'_>) -> State {
         if self.closing.is_some() { self.poll(table) } else { State::Going }
-    }
-
-    /// It takes nothing at the moment: is it too far behind?
-    pub(super) fn check_lag(&mut self, table: &Table<'_>) {
-        if self.closing.is_some() || self.is_skipped() {
-            return;
-        }
-        let max = &table.crew.settings.policy.delivery.max_lag;
-        let floor = self.trouble.as_ref().map_or_else(Default::default, |trouble| trouble.floor());
-        let messages = lag(self.cursor, table.log.head());
-        if messages == 0 {
-            return;
-        }
-        // The log is asked only if the numbers do not tell.
-        let is_far = messages > max.messages.saturating_add(floor.messages)
-            || table.log.behind(self.cursor).bytes > (max.bytes as u64).saturating_add(floor.bytes);
-        if is_far {
-            self.trip(table);
-        }
-    }
-
-    /// It is in trouble: it is skipped for a while, or has been too often.
-    pub(super) fn trip(&mut self, table: &Table<'_>) {
-        self.wire.has_moved = false;
-        let (crew, now) = (table.crew, table.now);
-        let is_last = match &mut self.trouble {
-            Some(trouble) => trouble.on_trip(now),
-            none => none.insert(Box::new(Trouble::new(crew, now))).is_last(now),
-        };
-        if is_last {
-            let code = crew.settings.policy.close_codes.slow_consumer;
-            self.close(&Farewell::ours(Reason::SlowConsumer, code, "slow consumer"), table);
-        }
-    }
-
-    /// Its time of being skipped may be over.
-    pub(super) fn try_again(&mut self, table: &mut Table<'_>) {
-        let Some(trouble) = &mut self.trouble else { return };
-        if !trouble.resumes(table.now) {
-            return;
-        }
-        // Not a byte in all that time: there is no use in trying.
-        if !self.wire.has_moved && !self.wire.is_flushed() && !self.wire.nudge(table.now) {
-            return self.trip(table);
-        }
-        let delivery = &table.crew.settings.policy.delivery;
-        if delivery.resume_from == ResumeFrom::Latest {
-            let cursor = table.log.skip_to_latest(self.cursor);
-            table.crew.settings.metrics.missed.inc_by(table.log.skipped(self.cursor, cursor));
-            self.cursor = cursor;
-        }
-        let mut floor = table.log.behind(self.cursor);
-        floor.messages = lag(self.cursor, table.log.head());
-        if let Some(trouble) = &mut self.trouble {
-            trouble.set_floor(floor);
-        }
     }
 
     /// Reads what it says. True if there may be something to write now.

@@ -9,10 +9,12 @@
 //!    and then reads misses nothing.
 //! 3. What the rings hold is in the budget and in the gauges, until the log is dropped: whoever still has it can
 //!    read it after its writer is gone.
+//! 4. Its bounds on messages and bytes let nothing go that a reader has not had its turn with ([`Reader::passed`]):
+//!    nobody who keeps up misses anything of a burst. It is the writer that waits ([`Writer::poll_room`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
@@ -35,6 +37,10 @@ pub struct Log {
     head: AtomicU64,
     rings: Mutex<Rings>,
     readers: Mutex<Vec<Arc<Seat>>>,
+    /// The least of the readers' `passed`. Written under their lock.
+    passed: AtomicU64,
+    /// The writer, when it waits for room.
+    waiting: Mutex<Option<Waker>>,
 }
 
 /// A place from which readers read: it wakes its task when there is more, and says how far they are.
@@ -47,6 +53,7 @@ pub struct Reader {
 #[derive(Debug)]
 struct Seat {
     at: AtomicU64,
+    passed: AtomicU64,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -60,6 +67,8 @@ impl Log {
             head: AtomicU64::new(0),
             rings: Mutex::new(Rings::new(history)),
             readers: Mutex::new(Vec::new()),
+            passed: AtomicU64::new(u64::MAX),
+            waiting: Mutex::new(None),
         });
         logs.add(&log);
         Writer { log }
@@ -111,9 +120,10 @@ impl Log {
         self.rings().behind(cursor)
     }
 
-    /// A place to read from. It holds nothing back until it says where it is ([`Reader::at`]).
+    /// A place to read from. It holds nothing back until it says where it is ([`Reader::at`], [`Reader::passed`]).
     pub fn reader(self: &Arc<Self>) -> Reader {
-        let seat = Arc::new(Seat { at: AtomicU64::new(u64::MAX), waker: Mutex::new(None) });
+        let nowhere = || AtomicU64::new(u64::MAX);
+        let seat = Arc::new(Seat { at: nowhere(), passed: nowhere(), waker: Mutex::new(None) });
         lock(&self.readers).push(seat.clone());
         Reader { log: self.clone(), seat }
     }
@@ -155,6 +165,24 @@ impl Log {
     fn slowest(&self) -> u64 {
         let readers = lock(&self.readers);
         readers.iter().map(|seat| seat.at.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)
+    }
+
+    /// A reader has moved, or gone.
+    fn on_passed(&self) {
+        let passed = {
+            let readers = lock(&self.readers);
+            let least = readers.iter().map(|seat| seat.passed.load(Ordering::Relaxed)).min();
+            let passed = least.unwrap_or(u64::MAX);
+            self.passed.store(passed, Ordering::Release);
+            passed
+        };
+        let mut freed = Freed::default();
+        self.rings().trim(passed, &mut freed);
+        self.give_back(&freed);
+        let waiting = lock(&self.waiting).take();
+        if let Some(writer) = waiting {
+            writer.wake();
+        }
     }
 
     fn give_back(&self, freed: &Freed) {
@@ -211,9 +239,10 @@ impl Writer {
         let log = &*self.log;
         let (metrics, budget) = (log.logs.metrics(), log.logs.budget());
         let now = Instant::now();
+        let passed = log.passed.load(Ordering::Acquire);
         let (sequence, freed, is_over) = {
             let mut rings = log.rings();
-            let (entry, freed) = rings.append(draft, now);
+            let (entry, freed) = rings.append(draft, passed, now);
             // Before anybody else can let it go and give it back.
             let size = entry.size();
             let is_over = budget.add(size);
@@ -228,6 +257,22 @@ impl Writer {
             log.logs.relieve();
         }
         sequence
+    }
+
+    /// Ready when at most half of what the log may hold has still to be passed by a reader. Whoever can make others
+    /// wait asks before it takes more from them: what is not passed stays, beyond all bounds but that of the process.
+    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.has_room() {
+            return Poll::Ready(());
+        }
+        *lock(&self.log.waiting) = Some(cx.waker().clone());
+        // A reader may have moved before it could see that.
+        if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn has_room(&self) -> bool {
+        let passed = self.log.passed.load(Ordering::Acquire);
+        passed > self.log.head() || self.log.rings().has_room(passed)
     }
 
     /// Wakes the readers: once for all messages that came together, so that these leave together.
@@ -264,11 +309,19 @@ impl Reader {
     pub fn at(&self, next: u64) {
         self.seat.at.store(next, Ordering::Relaxed);
     }
+
+    /// Each of its clients that takes what it is sent has had everything older than `next`. Others may not wait for
+    /// it for long: the writer does.
+    pub fn passed(&self, next: u64) {
+        self.seat.passed.store(next, Ordering::Relaxed);
+        self.log.on_passed();
+    }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         lock(&self.log.readers).retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+        self.log.on_passed();
     }
 }
 

@@ -105,8 +105,8 @@ impl Rings {
         self.all.len() + self.critical_before(first)
     }
 
-    /// Adds a message, and lets go what there is no room for.
-    pub(super) fn append(&mut self, draft: Draft, now: Instant) -> (Arc<Entry>, Freed) {
+    /// Adds a message, and lets go what there is no room for of what is older than `passed`.
+    pub(super) fn append(&mut self, draft: Draft, passed: u64, now: Instant) -> (Arc<Entry>, Freed) {
         self.head += 1;
         let entry = Arc::new(Entry { sequence: self.head, at: now, offset: self.written, message: draft });
         let (size, frame) = (entry.size(), entry.message.frame.len() as u64);
@@ -121,7 +121,13 @@ impl Rings {
             self.critical.push_back(Critical { entry: entry.clone(), offset });
         }
         let mut freed = self.expire(now);
-        while self.all.len() > 1 {
+        self.trim(passed, &mut freed);
+        (entry, freed)
+    }
+
+    /// Lets go what there is no room for of what is older than `passed`.
+    pub(super) fn trim(&mut self, passed: u64, freed: &mut Freed) {
+        while self.all.len() > 1 && self.first() < passed {
             let reason = if self.all.len() > self.most {
                 Trim::Messages
             } else if self.all_size > self.bytes {
@@ -129,7 +135,7 @@ impl Rings {
             } else {
                 break;
             };
-            self.let_oldest_go(reason, &mut freed);
+            self.let_oldest_go(reason, freed);
         }
         loop {
             let reason = if self.critical.len() > self.most {
@@ -139,11 +145,16 @@ impl Rings {
             } else {
                 break;
             };
-            if !self.let_critical_go(reason, &mut freed) {
+            if !self.let_critical_go(reason, freed) {
                 break;
             }
         }
-        (entry, freed)
+    }
+
+    /// Whether half of what it may hold is enough for all messages from `passed` on.
+    pub(super) fn has_room(&self, passed: u64) -> bool {
+        let behind = self.behind(Cursor { next: passed, all_from: passed });
+        behind.messages <= self.most as u64 / 2 && behind.bytes <= self.bytes as u64 / 2
     }
 
     /// Lets go what is too old.

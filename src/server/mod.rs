@@ -261,7 +261,7 @@ fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
         Box::pin(async move { upstream.check().await.map_err(|error| error.to_string()) })
     });
     let (gathered, counted) = (Arc::clone(state), Arc::clone(state));
-    let (published, listed) = (Arc::clone(state), Arc::clone(state));
+    let (published, listed, followed) = (Arc::clone(state), Arc::clone(state), Arc::clone(state));
     Admin {
         lifecycle: state.lifecycle.clone(),
         gather: Arc::new(move || {
@@ -273,6 +273,7 @@ fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
         publish: Arc::new(move |publication| Box::pin(publish::publish(Arc::clone(&published), publication))),
         max_publish: config.max_publish,
         channels: Arc::new(move || publish::channels(&listed)),
+        subscribers: Arc::new(move || publish::subscribers(&followed)),
     }
 }
 

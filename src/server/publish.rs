@@ -12,9 +12,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::state::{Route, State};
-use crate::admin::{Channel, Publication, PublishError, Published};
+use crate::admin::{Channel, Publication, PublishError, Published, Subscriber};
 use crate::broadcast;
 use crate::config::Mode;
 use crate::frame::encode;
@@ -58,6 +59,27 @@ pub(super) fn channels(state: &State) -> Vec<Channel> {
         sequence: info.sequence,
     };
     state.hubs.channels().into_iter().map(shown).collect()
+}
+
+/// The clients of mode broadcast there are.
+pub(super) fn subscribers(state: &State) -> Vec<Subscriber> {
+    let now = Instant::now();
+    let handles = state.registry.all().into_iter();
+    let shown = |handle: Arc<Handle>| {
+        let receipts = handle.receipts()?;
+        Some(Subscriber {
+            connection: handle.id,
+            route: handle.about.route.name.to_string(),
+            user: handle.about.user.as_deref().map(str::to_owned),
+            age_seconds: now.saturating_duration_since(handle.since).as_secs(),
+            sent: receipts.sent,
+            acknowledged: receipts.acknowledged,
+            delivery_rate: (receipts.asked > 0).then(|| receipts.acknowledged as f64 / receipts.asked as f64),
+            lag: receipts.lag,
+            buffered_bytes: receipts.buffered,
+        })
+    };
+    handles.filter_map(shown).collect()
 }
 
 /// What is dropped with a request goes on in a task of its own, which is over soon.

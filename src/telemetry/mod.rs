@@ -3,6 +3,7 @@
 
 mod declare;
 mod feeds;
+mod handle;
 mod injections;
 mod labels;
 pub mod lifecycle;
@@ -12,10 +13,11 @@ pub mod redact;
 mod registry;
 
 pub use feeds::{BreakerMetrics, FeedMetrics};
+pub use handle::{About, Command, Ended, Handle, Mail, Receipts};
 pub use labels::{
     AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal,
     HandshakeOutcome, Injection, JwksOutcome, Label, ProxyFault, Reason, ReloadOutcome, StatusClass,
     TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
-pub use registry::{About, Command, Ended, Handle, Live, Mail, Registry};
+pub use registry::{Live, Registry};

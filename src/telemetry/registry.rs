@@ -3,236 +3,26 @@
 //!
 //! # Invariants
 //! 1. A connection is in the registry exactly as long as its [`Live`] exists, whatever ends it.
-//! 2. The counters of a handle have one writer, its connection: plain loads and stores, no locked
-//!    instruction on the path of a message. A scrape adds them up.
-//! 3. What the totals say never goes back: a connection that ends leaves its counts with its shard.
-//! 4. The mailbox is bounded: one command, and the injections of [`super::injections`].
+//! 2. What the totals say never goes back: a connection that ends leaves its counts with its shard.
 //!
 //! # Not here
-//! What a command does, and where an injection finds its place ([`crate::tunnel`]).
+//! What a connection has counted, and its mailbox ([`super::handle`]).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
 
-use bytes::Bytes;
-use tokio::time::Instant;
 use tracing::info;
 
-use super::injections::Injections;
-use super::labels::{By, Injection, Label, Reason};
+use super::handle::{About, Ended, Handle, Totals};
+use super::labels::{Injection, Label, Reason};
 use super::logging::Dropped;
-use super::metrics::{Metrics, RouteMetrics};
+use super::metrics::Metrics;
 use crate::config::LogConnections;
-use crate::frame::{CloseCode, Fault};
 
 /// Locks that the connections are spread over: opening, ending and scraping rarely meet.
 const SHARDS: usize = 16;
-
-/// Who a connection is, for the log and for lists.
-#[derive(Debug)]
-pub struct About {
-    /// Where the client is; its port is 0 where a proxy before us told the address alone. None for Unix
-    /// sockets.
-    pub client: Option<SocketAddr>,
-    /// Who authentication says it is.
-    pub user: Option<Arc<str>>,
-    /// `X-Request-Id` of its handshake.
-    pub request_id: Box<str>,
-    /// Its route's metrics.
-    pub route: Arc<RouteMetrics>,
-}
-
-/// What can be asked of a running connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Close the client with `code` at `at`, go on as usual until then; an upstream that is lost
-    /// meanwhile does not hurry it.
-    CloseAt {
-        /// When.
-        at: Instant,
-        /// What the client is told.
-        code: CloseCode,
-    },
-    /// End now, whatever is unsaid.
-    Cut,
-}
-
-/// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
-    /// The first cause.
-    pub reason: Reason,
-    /// The first Close: who said it and with which code.
-    pub close: Option<(By, CloseCode)>,
-    /// What a side did wrong, if that was the cause.
-    pub fault: Option<Fault>,
-}
-
-/// One connection, seen from outside.
-#[derive(Debug)]
-pub struct Handle {
-    /// Unique in this process.
-    pub id: u64,
-    /// Who it is.
-    pub about: About,
-    /// When it was opened.
-    pub since: Instant,
-    messages_in: AtomicU64,
-    messages_out: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    discarded: AtomicU64,
-    acknowledged: AtomicU64,
-    buffered: AtomicU64,
-    has_mail: AtomicBool,
-    mailbox: Mutex<Mailbox>,
-}
-
-/// What is left for a connection, and how its task is woken for it.
-#[derive(Debug, Default)]
-struct Mailbox {
-    command: Option<Command>,
-    injections: Injections,
-    /// Stays when it was used: the task registers it once, not with every poll.
-    waker: Option<Waker>,
-}
-
-/// What a look into the mailbox found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mail {
-    /// It is out of the mailbox with this.
-    pub command: Option<Command>,
-    /// These stay until [`Handle::next_injection`] takes them; they are told of once for each that comes.
-    pub has_injections: bool,
-}
-
-impl Handle {
-    /// Leaves a command in the slot, in place of one that was not taken yet, and wakes the connection.
-    pub fn send(&self, command: Command) {
-        let mut mailbox = lock(&self.mailbox);
-        mailbox.command = Some(command);
-        self.ring(&mailbox);
-    }
-
-    /// Leaves a whole frame for the client, to be put between two messages of its server.
-    ///
-    /// # Errors
-    /// It was not taken, and why.
-    pub fn inject(&self, frame: &Bytes) -> Result<(), Injection> {
-        let mut mailbox = lock(&self.mailbox);
-        mailbox.injections.push(frame)?;
-        self.ring(&mailbox);
-        Ok(())
-    }
-
-    /// Tells the task that there is something.
-    fn ring(&self, mailbox: &MutexGuard<'_, Mailbox>) {
-        // Under the lock: whoever registers a waker after this sees it.
-        self.has_mail.store(true, Relaxed);
-        if let Some(waker) = &mailbox.waker {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Has the connection's task woken by this, from now on; it then calls [`Handle::take_mail`].
-    pub fn wake_with(&self, waker: &Waker) {
-        lock(&self.mailbox).waker = Some(waker.clone());
-    }
-
-    /// What was left since the last call. Costs one load when there is nothing.
-    pub fn take_mail(&self) -> Mail {
-        if !self.has_mail.load(Relaxed) {
-            return Mail::default();
-        }
-        let mut mailbox = lock(&self.mailbox);
-        self.has_mail.store(false, Relaxed);
-        Mail { command: mailbox.command.take(), has_injections: mailbox.injections.is_waiting() }
-    }
-
-    /// As [`Handle::take_mail`], for those who take no injections.
-    pub fn take_command(&self) -> Option<Command> {
-        self.take_mail().command
-    }
-
-    /// From now on injections are taken, as long as at most `bytes` of them wait. Before this, none are.
-    pub fn open_to_injections(&self, bytes: usize) {
-        lock(&self.mailbox).injections = Injections::open(bytes);
-    }
-
-    /// From now on injections are refused as `why`. Answers how many waited: nobody will get them.
-    pub fn close_to_injections(&self, why: Injection) -> usize {
-        lock(&self.mailbox).injections.close(why)
-    }
-
-    /// The oldest injection that waits.
-    pub fn next_injection(&self) -> Option<Bytes> {
-        lock(&self.mailbox).injections.pop()
-    }
-
-    /// Counts what went on from the client.
-    pub fn on_in(&self, messages: u32, bytes: usize) {
-        add(&self.messages_in, u64::from(messages));
-        add(&self.bytes_in, bytes as u64);
-    }
-
-    /// Counts what went on to the client.
-    pub fn on_out(&self, messages: u32, bytes: usize) {
-        add(&self.messages_out, u64::from(messages));
-        add(&self.bytes_out, bytes as u64);
-    }
-
-    /// Counts what nobody could take.
-    pub fn on_discarded(&self, bytes: usize) {
-        add(&self.discarded, bytes as u64);
-    }
-
-    /// Counts messages that the client's WebSocket stack has answered a later ping for.
-    pub fn on_acknowledged(&self, messages: u64) {
-        add(&self.acknowledged, messages);
-    }
-
-    /// Tells how much is held for sockets that do not take it.
-    pub fn set_buffered(&self, bytes: usize) {
-        self.buffered.store(bytes as u64, Relaxed);
-    }
-
-    fn totals(&self) -> Totals {
-        Totals {
-            messages_in: self.messages_in.load(Relaxed),
-            messages_out: self.messages_out.load(Relaxed),
-            bytes_in: self.bytes_in.load(Relaxed),
-            bytes_out: self.bytes_out.load(Relaxed),
-            discarded: self.discarded.load(Relaxed),
-        }
-    }
-}
-
-/// There is one writer, so that a plain store loses nothing.
-fn add(counter: &AtomicU64, n: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Totals {
-    messages_in: u64,
-    messages_out: u64,
-    bytes_in: u64,
-    bytes_out: u64,
-    discarded: u64,
-}
-
-impl Totals {
-    fn add(&mut self, other: Self) {
-        self.messages_in += other.messages_in;
-        self.messages_out += other.messages_out;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.discarded += other.discarded;
-    }
-}
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -267,20 +57,7 @@ impl Registry {
 
     /// Enters a connection that was just opened.
     pub fn enter(self: &Arc<Self>, about: About) -> Live {
-        let handle = Arc::new(Handle {
-            id: self.next_id.fetch_add(1, Relaxed),
-            about,
-            since: Instant::now(),
-            messages_in: AtomicU64::new(0),
-            messages_out: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            discarded: AtomicU64::new(0),
-            acknowledged: AtomicU64::new(0),
-            buffered: AtomicU64::new(0),
-            has_mail: AtomicBool::new(false),
-            mailbox: Mutex::default(),
-        });
+        let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), about));
         handle.about.route.clients.inc();
         handle.about.route.connections.inc();
         if self.log == LogConnections::All {
@@ -327,7 +104,7 @@ impl Registry {
             totals.add(shard.ended);
             for handle in shard.live.values() {
                 totals.add(handle.totals());
-                buffered += handle.buffered.load(Relaxed);
+                buffered += handle.buffered();
             }
         }
         let m = &self.metrics;
@@ -400,7 +177,7 @@ impl Registry {
                 duration_ms = duration.as_millis() as u64,
                 messages_in = totals.messages_in,
                 messages_out = totals.messages_out,
-                acknowledged = Some(handle.acknowledged.load(Relaxed)).filter(|messages| *messages > 0),
+                acknowledged = Some(handle.acknowledged()).filter(|messages| *messages > 0),
                 bytes_in = totals.bytes_in,
                 bytes_out = totals.bytes_out,
                 discarded_bytes = (totals.discarded > 0).then_some(totals.discarded),
@@ -460,7 +237,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::frame::CloseCode;
+    use crate::telemetry::{Command, Mail, RouteMetrics};
 
     fn registry() -> (Arc<Registry>, Arc<RouteMetrics>) {
         let metrics = Metrics::new("outrigger").unwrap();

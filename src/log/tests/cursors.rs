@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use super::*;
@@ -235,4 +235,40 @@ async fn what_is_too_old_goes_but_for_the_newest_and_what_is_critical() {
     assert_eq!(read_all(writer.log(), at(1)).0, [2, 3], "the newest stays");
     say(&mut writer, "m");
     assert_eq!(read_all(writer.log(), at(1)).0, [2, 4], "trimmed without a tick");
+}
+
+#[test]
+fn what_a_reader_has_not_passed_stays_whatever_the_bounds() {
+    let world = World::roomy();
+    let mut writer = world.log(&history(4, 1000));
+    let room = |writer: &Writer, waker: &Waker| writer.poll_room(&Context::from_waker(waker)).is_ready();
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(bell.clone());
+    let [first, second] = [writer.log().reader(), writer.log().reader()];
+    say(&mut writer, "mmmmmm");
+    assert_eq!(read_all(writer.log(), at(1)).0, [3, 4, 5, 6], "they have not said where they are");
+    assert!(room(&writer, &waker));
+    first.passed(7);
+    second.passed(7);
+    say(&mut writer, "mm");
+    assert!(room(&writer, &waker), "half of the log");
+    say(&mut writer, "mmcm");
+    assert_eq!(read_all(writer.log(), at(1)).0, [7, 8, 9, 10, 11, 12]);
+    assert!(!room(&writer, &waker));
+    first.passed(13);
+    assert!(!room(&writer, &waker), "the other has not passed them");
+    assert_eq!(bell.0.load(Relaxed), 1, "it had to look");
+    second.passed(11);
+    assert_eq!(bell.0.load(Relaxed), 2);
+    assert!(room(&writer, &waker));
+    assert_eq!(read_all(writer.log(), at(1)).0, [9, 10, 11, 12], "nothing more than the bounds allow");
+    say(&mut writer, "mmmmm");
+    assert_eq!(read_all(writer.log(), at(1)).0.len(), 7);
+    assert!(!room(&writer, &waker));
+    drop(second);
+    assert_eq!(bell.0.load(Relaxed), 3);
+    assert!(!room(&writer, &waker), "the first one stands at 13");
+    drop(first);
+    assert!(room(&writer, &waker), "nobody is there");
+    assert_eq!(read_all(writer.log(), at(1)).0, [11, 14, 15, 16, 17], "the critical one is kept apart");
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::task::{Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
 
 use tokio::time::Instant;
@@ -55,6 +55,50 @@ fn read_to_the_end(log: &Arc<Log>, until: u64, is_slow: bool, start: &Barrier) {
     }
     assert_eq!(seen + missed, until + 1 - begin.next);
     assert_eq!(missed, gaps + (until - last));
+}
+
+/// A writer that waits for its readers loses nothing of what is longer than its log, and both always go on.
+#[test]
+fn readers_that_a_writer_waits_for_miss_nothing() {
+    const MESSAGES: u64 = 20_000;
+    let world = World::new(1 << 30);
+    let mut writer = world.log(&history(16, 100_000));
+    let log = writer.log().clone();
+    let readers = [log.reader(), log.reader(), log.reader()];
+    readers.iter().for_each(|reader| reader.passed(1));
+    thread::scope(|scope| {
+        for reader in readers {
+            scope.spawn(move || {
+                reader.wake_with(&Waker::from(Arc::new(Unpark(thread::current()))));
+                let (mut cursor, mut entries, mut seen) = (at(1), Vec::new(), 0);
+                while cursor.next <= MESSAGES {
+                    let progress = reader.log().read(cursor, u64::MAX, 7, usize::MAX, &mut entries);
+                    assert_eq!(progress.missed, 0);
+                    for entry in entries.drain(..) {
+                        seen += 1;
+                        assert_eq!(entry.sequence, seen);
+                    }
+                    cursor = progress.cursor;
+                    reader.passed(cursor.next);
+                    if !progress.has_more && cursor.next <= MESSAGES {
+                        let since = Instant::now();
+                        thread::park_timeout(PATIENCE);
+                        assert!(since.elapsed() < PATIENCE, "nobody woke it for {}", cursor.next);
+                    }
+                }
+            });
+        }
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        for sequence in 1..=MESSAGES {
+            while writer.poll_room(&Context::from_waker(&waker)).is_pending() {
+                let since = Instant::now();
+                thread::park_timeout(PATIENCE);
+                assert!(since.elapsed() < PATIENCE, "nobody woke the writer at {sequence}");
+            }
+            writer.append(draft(10, is_critical(sequence)));
+            writer.wake();
+        }
+    });
 }
 
 #[test]

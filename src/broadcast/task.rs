@@ -1,0 +1,386 @@
+//! The task of a channel: it keeps the link to the server for as long as there are clients.
+//!
+//! ```text
+//!   first dial ──ok──▶ connected ──lost──▶ waiting ──▶ dialling
+//!       │                ▲   │                ▲            │
+//!       ▼                │   ▼                └──failed────┤
+//!    refused             │  over: the server's word        │
+//!                        └───────────────ok────────────────┘
+//! ```
+//!
+//! Everywhere but in the first dial: nobody has been there for `linger`: over. Given up, or refused by a server
+//! that knew us: over.
+//!
+//! # Invariants
+//! 1. A link that is dialled again goes on with the same log: sequence numbers do not begin anew.
+//! 2. A channel leaves its hub before its clients are closed: whoever comes then opens another one.
+//!
+//! # Not here
+//! Frames ([`crate::upstream::Uplink`]); what becomes of messages ([`super::feed`]); who is on the channel
+//! ([`super::channel`]); one dial ([`super::dial`]).
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use prometheus::IntGauge;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tracing::{info, warn};
+
+use super::NoSeat;
+use super::channel::{Ask, Opening};
+use super::dial::{NotUp, attempt, kept};
+use super::feed::Feed;
+use super::hub::Running;
+use super::request::Template;
+use crate::frame::{CloseCode, Kind};
+use crate::net::Hop;
+use crate::resilience::Backoff;
+use crate::telemetry::redact::redact_path;
+use crate::telemetry::{By, Reason, UplinkOutcome, lifecycle};
+use crate::upstream::{Uplink, UplinkEnd};
+
+const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
+const RESTORED: &[u8] = br#"{"type":"outrigger","event":"upstream_restored"}"#;
+
+/// The task of a channel.
+pub(super) struct Task {
+    running: Running,
+    template: Template,
+    feed: Feed,
+    asks: mpsc::Receiver<Ask>,
+    /// What clients say, where it goes to the server.
+    said: Option<mpsc::Receiver<(Kind, Bytes)>>,
+    opened: watch::Sender<Opening>,
+    backoff: Backoff,
+    /// The subprotocol that clients were told.
+    protocol: Option<HeaderValue>,
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_draining: bool,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why something was not waited for to the end.
+enum Stop {
+    /// Nobody is there any more, and nobody can come: the channel is out of its hub.
+    Deserted,
+    /// The process lets its clients go: nothing is dialled any more.
+    Draining,
+}
+
+/// What ends a channel that has clients.
+struct Over {
+    cause: Reason,
+    by: By,
+    code: CloseCode,
+    reason: String,
+}
+
+impl Over {
+    fn ours(cause: Reason, code: u16, reason: &str) -> Self {
+        Self { cause, by: By::Proxy, code: CloseCode(code), reason: reason.to_owned() }
+    }
+}
+
+impl Task {
+    pub(super) fn new(
+        running: Running,
+        template: Template,
+        feed: Feed,
+        asks: mpsc::Receiver<Ask>,
+        said: Option<mpsc::Receiver<(Kind, Bytes)>>,
+        opened: watch::Sender<Opening>,
+    ) -> Self {
+        let lifecycle = running.hub.shared.lifecycle.clone();
+        Self {
+            backoff: Backoff::new(running.hub.plan.policy.redial),
+            draining: Box::pin(async move { lifecycle.until(lifecycle::State::Draining).await }),
+            is_draining: false,
+            protocol: None,
+            linger: None,
+            running,
+            template,
+            feed,
+            asks,
+            said,
+            opened,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let Some(mut uplink) = Box::pin(self.open()).await else { return };
+        let over = loop {
+            let connected = Connected::new(&self.running);
+            let end = self.follow(&mut uplink).await;
+            drop(connected);
+            let Some(end) = end else {
+                self.leave(uplink).await;
+                self.running.settle();
+                return;
+            };
+            if let UplinkEnd::Closed(code, reason) = end {
+                if is_final(code) {
+                    break Over { cause: Reason::UpstreamClose, by: By::Upstream, code, reason };
+                }
+                warn!(route = self.route(), channel = %self.shown(), code = code.0, "the feed's server left");
+            } else {
+                warn!(route = self.route(), channel = %self.shown(), why = ?end, "the feed's server is lost");
+            }
+            self.feed.notice(LOST);
+            uplink = match Box::pin(self.restore()).await {
+                Ok(uplink) => uplink,
+                Err(Some(over)) => break over,
+                Err(None) => {
+                    self.running.settle();
+                    return;
+                }
+            };
+            info!(route = self.route(), channel = %self.shown(), "the feed goes on");
+            self.feed.notice(RESTORED);
+        };
+        let Over { cause, by, code, reason } = over;
+        info!(route = self.route(), channel = %self.shown(), cause = ?cause, code = code.0, "the feed is over");
+        self.running.hub.forget(&self.running.channel);
+        self.running.channel.fanout.close(cause, by, code, &reason);
+        self.running.settle();
+    }
+
+    /// The first dial. What comes of it is told to all who wait.
+    async fn open(&mut self) -> Option<Uplink> {
+        let why = match self.dial(None).await {
+            Ok((hop, protocol)) => {
+                self.protocol.clone_from(&protocol);
+                self.opened.send_replace(Some(Ok(protocol)));
+                return Some(self.up(hop));
+            }
+            Err(NotUp::BreakerOpen(wait)) => NoSeat::BreakerOpen(wait),
+            Err(NotUp::Failed(error)) => NoSeat::Upstream(error),
+            Err(NotUp::Declined(refusal)) => {
+                let patience = self.running.hub.plan.upstream.config().handshake_timeout;
+                NoSeat::Declined(Box::new(kept(refusal, patience).await))
+            }
+            // None was told yet.
+            Err(NotUp::OtherProtocol) => return None,
+        };
+        // First: whoever comes after the answer dials anew.
+        self.running.hub.forget(&self.running.channel);
+        self.opened.send_replace(Some(Err(Arc::new(why))));
+        self.running.settle();
+        None
+    }
+
+    fn up(&mut self, hop: Hop) -> Uplink {
+        let now = Instant::now();
+        self.backoff.on_up(now);
+        Uplink::new(hop, self.running.hub.uplink_rules(), now)
+    }
+
+    /// One dial and handshake. `told`: the subprotocol of the clients that are there already.
+    fn dial(
+        &self,
+        told: Option<Option<HeaderValue>>,
+    ) -> impl Future<Output = Result<(Hop, Option<HeaderValue>), NotUp>> + use<> {
+        let hub = Arc::clone(&self.running.hub);
+        let (request, request_id) = self.template.request(told.as_ref().and_then(Option::as_ref));
+        let path = self.shown().to_string();
+        async move {
+            let result = attempt(&hub, request, told).await;
+            hub.metrics.on_dial(match &result {
+                Ok(_) => UplinkOutcome::Ok,
+                Err(NotUp::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
+                Err(NotUp::Failed(_) | NotUp::OtherProtocol) => UplinkOutcome::Failed,
+                Err(NotUp::Declined(_)) => UplinkOutcome::Refused,
+            });
+            let (route, channel) = (&*hub.plan.route, path);
+            match &result {
+                Ok(_) => info!(route, channel, %request_id, "a feed is connected"),
+                Err(NotUp::BreakerOpen(_)) => {}
+                Err(NotUp::Failed(error)) => warn!(route, channel, %request_id, %error, "no feed"),
+                Err(NotUp::OtherProtocol) => {
+                    warn!(route, channel, %request_id, "no feed: the server chose another subprotocol than before");
+                }
+                Err(NotUp::Declined(refusal)) => {
+                    let status = refusal.status().as_u16();
+                    warn!(route, channel, %request_id, status, "no feed: the server refused");
+                }
+            }
+            result
+        }
+    }
+
+    /// Passes on what the server says, until the link has ended. `None`: everyone has left.
+    async fn follow(&mut self, uplink: &mut Uplink) -> Option<UplinkEnd> {
+        poll_fn(|cx| {
+            if self.poll_aside(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            // Before the link is driven, which writes what is queued.
+            self.poll_said(cx, Some(uplink));
+            // A burst is not taken from the server faster than it can be passed on. No client holds that up: only
+            // those that take it at once are waited for.
+            ready!(self.feed.poll_room(cx));
+            let before = self.feed.head();
+            let end = uplink.poll(cx, &mut |kind, payload| self.feed.take(kind, payload)).map(Some);
+            if self.feed.head() != before {
+                // Once for all that came together: it leaves together.
+                self.feed.wake();
+            }
+            end
+        })
+        .await
+    }
+
+    /// Dials until the link is there again. An error without a word: everyone has left.
+    async fn restore(&mut self) -> Result<Uplink, Option<Over>> {
+        let codes = self.running.hub.plan.policy.close_codes;
+        let mut at_least = Duration::ZERO;
+        loop {
+            let Some(wait) = self.backoff.next(fastrand::f64(), Instant::now()) else {
+                return Err(Some(Over::ours(Reason::UpstreamLost, codes.upstream_lost, "upstream lost")));
+            };
+            match self.meanwhile(sleep(wait.max(at_least))).await {
+                Ok(()) => {}
+                Err(Stop::Deserted) => return Err(None),
+                Err(Stop::Draining) => return Err(self.see_off().await),
+            }
+            let dialled = match self.meanwhile(self.dial(Some(self.protocol.clone()))).await {
+                Ok(dialled) => dialled,
+                Err(Stop::Deserted) => return Err(None),
+                Err(Stop::Draining) => return Err(self.see_off().await),
+            };
+            at_least = Duration::ZERO;
+            match dialled {
+                Ok((hop, _)) => return Ok(self.up(hop)),
+                Err(NotUp::BreakerOpen(wait)) => at_least = wait,
+                Err(NotUp::Failed(_) | NotUp::OtherProtocol) => {}
+                Err(NotUp::Declined(refusal)) => {
+                    // It knows us and does not want us any more: to ask again would be an attack on it.
+                    if matches!(refusal.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                        return Err(Some(Over::ours(
+                            Reason::UpstreamClose,
+                            codes.unauthorized,
+                            "unauthorized",
+                        )));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The process drains and the server is gone: clients are closed one by one, as the drain has it.
+    async fn see_off(&mut self) -> Option<Over> {
+        poll_fn(|cx| {
+            self.poll_said(cx, None);
+            self.poll_aside(cx)
+        })
+        .await;
+        None
+    }
+
+    /// Everyone has left: the server is told.
+    async fn leave(&mut self, mut uplink: Uplink) {
+        info!(route = self.route(), channel = %self.shown(), "the feed's last client has left");
+        uplink.close(CloseCode::GOING_AWAY, "no clients");
+        // Ends by itself in half of that time.
+        let patience = self.running.hub.plan.policy.close_timeout * 2;
+        let _ = timeout(patience, poll_fn(|cx| uplink.poll(cx, &mut |_, _| {}))).await;
+    }
+
+    /// Waits for `what`, and sees to the clients meanwhile.
+    async fn meanwhile<F: Future>(&mut self, what: F) -> Result<F::Output, Stop> {
+        let mut what = pin!(what);
+        poll_fn(|cx| {
+            if self.poll_aside(cx).is_ready() {
+                return Poll::Ready(Err(Stop::Deserted));
+            }
+            if self.is_draining {
+                return Poll::Ready(Err(Stop::Draining));
+            }
+            self.poll_said(cx, None);
+            what.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// What there is to do whatever the link does: publish, and look whether anybody is there. Ready when nobody
+    /// is any more, and nobody can come.
+    fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(Some(ask)) = self.asks.poll_recv(cx) {
+            self.feed.publish(ask);
+        }
+        if !self.is_draining {
+            self.is_draining = self.draining.as_mut().poll(cx).is_ready();
+        }
+        let Running { hub, channel, .. } = &self.running;
+        loop {
+            let Some(since) = channel.empty_since(cx.waker()) else {
+                self.linger = None;
+                return Poll::Pending;
+            };
+            if !self.is_draining {
+                let until = since + hub.plan.policy.broadcast.linger;
+                let timer = self.linger.get_or_insert_with(|| Box::pin(sleep_until(until)));
+                if timer.deadline() != until {
+                    timer.as_mut().reset(until);
+                }
+                ready!(timer.as_mut().poll(cx));
+            }
+            if hub.forget_if_empty(channel, since) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Hands what clients said to the server. Without one it is lost, as it would be without us.
+    fn poll_said(&mut self, cx: &mut Context<'_>, mut uplink: Option<&mut Uplink>) {
+        let Some(said) = &mut self.said else { return };
+        while let Poll::Ready(Some((kind, payload))) = said.poll_recv(cx) {
+            if uplink.as_mut().is_some_and(|uplink| uplink.send(kind, &payload)) {
+                self.running.hub.metrics.uplink_forwarded.inc();
+            } else {
+                self.running.hub.metrics.uplink_dropped.inc();
+            }
+        }
+    }
+
+    fn route(&self) -> &str {
+        &self.running.hub.plan.route
+    }
+
+    /// The channel as it may stand in a log line: its path.
+    fn shown(&self) -> impl std::fmt::Display + '_ {
+        redact_path(self.running.channel.key.name.split(' ').next().unwrap_or_default())
+    }
+}
+
+/// Codes that are the application's word: whoever dials again would not be obeying it.
+fn is_final(code: CloseCode) -> bool {
+    matches!(code.0, 1000 | 1008 | 3000..=4999)
+}
+
+/// Shows a channel whose server is connected, for as long as it is.
+struct Connected {
+    gauge: IntGauge,
+    channel: Arc<super::channel::Channel>,
+}
+
+impl Connected {
+    fn new(running: &Running) -> Self {
+        let gauge = running.hub.metrics.connected.clone();
+        gauge.inc();
+        running.channel.set_connected(true);
+        Self { gauge, channel: Arc::clone(&running.channel) }
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        self.channel.set_connected(false);
+    }
+}
