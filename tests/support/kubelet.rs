@@ -4,6 +4,7 @@
 //! 1. The preStop hooks of both containers run at the same time.
 //! 2. A container gets SIGTERM when its own hook is over; one without a hook gets it at once. A native
 //!    sidecar gets it only after the application has ended.
+//!    While a runtime still starts the process of a hook, such a container may be gone already: so it is here.
 //! 3. Hooks and signals share one grace period. Whatever is there at its end gets SIGKILL.
 //!
 //! # Not here
@@ -12,6 +13,7 @@
 use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::DEADLINE;
@@ -21,6 +23,8 @@ use super::wait::eventually;
 
 /// Starting a process inside of a container takes a runtime about so long.
 const EXEC: Duration = Duration::from_millis(200);
+/// How long it may take on a bad day.
+const EXEC_AT_MOST: Duration = Duration::from_secs(3);
 
 /// How the sidecar stands in the manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,9 @@ pub struct Ended {
     pub killed: bool,
 }
 
+/// When the application was told to stop.
+pub type Told = Instant;
+
 impl Pod {
     /// The server of this script, and a sidecar before it with these settings (as of [`Binary::run`]); returns
     /// when the pod is ready.
@@ -61,11 +68,18 @@ impl Pod {
     }
 
     /// Stops it. `app_sleep` is the application's preStop hook, `grace` its terminationGracePeriodSeconds.
-    pub async fn terminate(self, kind: Sidecar, app_sleep: Option<Duration>, grace: Duration) -> Ended {
+    pub async fn terminate(
+        self,
+        kind: Sidecar,
+        app_sleep: Option<Duration>,
+        grace: Duration,
+    ) -> (Ended, Told) {
         let Self { mut app, mut sidecar } = self;
         let until = Instant::now() + grace;
         let left = || until.saturating_duration_since(Instant::now());
         let admin = sidecar.admin_url();
+
+        let app_ended = Notify::new();
 
         let stop_app = async {
             if let Some(duration) = app_sleep {
@@ -75,17 +89,23 @@ impl Pod {
                 // A hook that takes too long is cut off, and one that fails changes nothing.
                 let _ = timeout(left(), hook.status()).await;
             }
+            let told = Instant::now();
             app.signal("TERM").await;
-            match app.exited_within(left()).await {
-                Some(status) => (status.code(), false),
+            let status = app.exited_within(left()).await;
+            app_ended.notify_one();
+            match status {
+                Some(status) => (status.code(), told, false),
                 None => {
                     app.signal("KILL").await;
-                    (app.exited_within(DEADLINE).await.expect("nothing survives this").code(), true)
+                    (app.exited_within(DEADLINE).await.expect("nothing survives this").code(), told, true)
                 }
             }
         };
         let run_hook = async {
-            sleep(EXEC).await;
+            match app_sleep {
+                Some(_) => sleep(EXEC).await,
+                None => drop(timeout(EXEC_AT_MOST, app_ended.notified()).await),
+            }
             let drain = Builder::new(&["drain", "--wait", "--admin", &admin]).output();
             timeout(left(), drain).await.ok().and_then(|told| told.code)
         };
@@ -103,7 +123,7 @@ impl Pod {
             }
         };
 
-        let ((app, app_killed), (hook, (sidecar, stayed, sidecar_killed))) = match kind {
+        let ((app, told, app_killed), (hook, (sidecar, stayed, sidecar_killed))) = match kind {
             Sidecar::Native => {
                 let (app, hook) = tokio::join!(stop_app, run_hook);
                 (app, (hook, stop_sidecar(&mut sidecar).await))
@@ -113,6 +133,6 @@ impl Pod {
                 (hook, stop_sidecar(&mut sidecar).await)
             }),
         };
-        Ended { app, hook, sidecar, stayed, killed: app_killed || sidecar_killed }
+        (Ended { app, hook, sidecar, stayed, killed: app_killed || sidecar_killed }, told)
     }
 }
