@@ -68,8 +68,10 @@ impl Lifecycle {
     /// Has the process end when it has drained, and starts the drain unless one is under way. `true` when it
     /// was this call that asked for the end, `false` when that was asked for already.
     pub fn request_stop(&self) -> bool {
+        // In this order: whoever sees the drain sees that it is for good.
+        let is_first = !self.stop.send_replace(true);
         self.request_drain();
-        !self.stop.send_replace(true)
+        is_first
     }
 
     /// Whether the end was asked for.
