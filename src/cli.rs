@@ -39,7 +39,7 @@ enum Command {
     Check(Settings),
     /// A demo server, the proxy before it, and what to open in a browser
     Demo(DemoArgs),
-    /// Ask a running proxy to let its clients go
+    /// Ask a running proxy to let its clients go; it stays, and takes none in, until a signal ends it
     Drain(DrainArgs),
     /// Put the proxy as a sidecar into Kubernetes manifests
     Inject(inject::InjectArgs),
@@ -202,7 +202,8 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves until a signal asks for the end and the drain is over. A second signal cuts it short.
+/// Serves until a signal asks for the end and the drain is over. A second signal cuts it short; one that comes
+/// after `outrigger drain` is the first.
 async fn serve(
     server: Server,
     logging: &Logging,
@@ -220,7 +221,7 @@ async fn serve(
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT starts the drain, the next one ends it. Never completes.
+/// The first SIGTERM or SIGINT starts the drain or joins it, the next one ends it. Never completes.
 fn on_signals(lifecycle: Lifecycle, hurry: &Notify) -> anyhow::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
@@ -230,7 +231,7 @@ fn on_signals(lifecycle: Lifecycle, hurry: &Notify) -> anyhow::Result<impl Futur
                 _ = term.recv() => {}
                 _ = int.recv() => {}
             }
-            if !lifecycle.request_drain() {
+            if !lifecycle.request_stop() {
                 hurry.notify_one();
             }
         }

@@ -154,6 +154,7 @@ async fn outrigger_drain_starts_a_drain_and_with_wait_sees_it_through() {
     let told = Builder::new(&["drain", "--admin", &admin]).output().await;
     assert_eq!((told.code, told.stdout.as_str()), (Some(0), "draining, 1 clients are connected\n"));
     assert_eq!(client.closed().await.code, 1012);
+    running.binary.signal("TERM").await;
     assert_eq!(running.binary.exited().await.code(), Some(0));
 
     let mut running = Binary::run(&upstream.url(), &settings).await;
@@ -165,11 +166,58 @@ async fn outrigger_drain_starts_a_drain_and_with_wait_sees_it_through() {
     client.close(1012, "").await;
     assert_eq!(waiting.exited().await.code(), Some(0));
     assert_eq!(waiting.lines(), ["drained"]);
+    running.binary.signal("TERM").await;
     assert_eq!(running.binary.exited().await.code(), Some(0));
 
     let nobody = Builder::new(&["drain", "--admin", &admin]).output().await;
     assert_eq!(nobody.code, Some(1), "there is nobody to drain any more");
     assert!(nobody.stderr.contains("nothing answers"), "{}", nobody.stderr);
+}
+
+#[tokio::test]
+async fn outrigger_drain_leaves_a_process_that_takes_nobody_in_until_a_signal_ends_it() {
+    let upstream = by_hand().await;
+    let settings = [("DRAIN", "{spread: 0s, timeout: 60s}")];
+    let mut running = Binary::run(&upstream.url(), &settings).await;
+    let admin = running.admin_url();
+    let drain = || Builder::new(&["drain", "--wait", "--admin", &admin]).output();
+    // Twice: a kubelet runs the hook again when it was restarted itself.
+    for _ in 0..2 {
+        let told = drain().await;
+        assert_eq!((told.code, told.stdout.as_str()), (Some(0), "drained\n"), "{}", told.stderr);
+    }
+    assert_ours(&running.dial().refused().await, 503, "draining");
+    assert_eq!(running.admin_get("/healthz").await.status(), 200, "nobody is to start it anew");
+    let ready = running.admin_get("/readyz").await;
+    assert_eq!((ready.status(), ready.text().contains("drained")), (503, true), "{}", ready.text());
+    assert!(running.binary.is_running(), "{}", running.binary.said());
+
+    // The server may go on answering plain requests, and the signal waits for the one that is under way.
+    let mut client = running.plain().send().await;
+    let mut server = upstream.accept().await;
+    running.binary.signal("TERM").await;
+    eventually(DEADLINE, || async { running.binary.lines().iter().any(|line| line.contains("ending")) })
+        .await;
+    server.send_bytes(&http::response(200, &[], b"the last one")).await;
+    assert_eq!(client.read_response("GET").await.text(), "the last one");
+    assert_eq!(running.binary.exited().await.code(), Some(0), "{}", running.binary.said());
+}
+
+#[tokio::test]
+async fn a_signal_during_a_drain_that_was_asked_for_otherwise_joins_it_and_the_next_cuts_it_short() {
+    let upstream = Upstream::echo().await;
+    let settings = [("DRAIN", "{delay: 700ms, spread: 0s, timeout: 60s}"), ("POLICY__CLOSE_TIMEOUT", "60s")];
+    let mut running = Binary::run(&upstream.url(), &settings).await;
+    let mut client = RawClient::connect(running.address(), "/").await;
+    let mut slow = RawClient::connect(running.address(), "/").await;
+    let told = Builder::new(&["drain", "--admin", &running.admin_url()]).output().await;
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    running.binary.signal("TERM").await;
+    assert_eq!(said(&client.closed().await), (1012, "server is restarting"));
+    assert_eq!(slow.next_frame().await.close_status().0, 1012);
+    assert!(running.binary.is_running(), "one client has not answered");
+    running.binary.signal("TERM").await;
+    assert_eq!(running.binary.exited().await.code(), Some(0));
 }
 
 #[tokio::test]

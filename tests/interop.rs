@@ -8,10 +8,7 @@
 
 mod support;
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Once;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -20,7 +17,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use support::DEADLINE;
+use support::binary::Builder;
 use support::client::RawClient;
+use support::metrics::Metrics;
+use support::peer::{Peer, command, skipped};
 use support::proxy::Proxy;
 use support::tls::{self, Authority};
 use support::upstream::Upstream;
@@ -66,6 +66,22 @@ async fn socket_io_over_websocket_and_over_long_polling() {
     series("socketio_server.mjs", "socketio_client.mjs", &[]).await;
 }
 
+/// `config/examples/`, each with the server that it is for.
+#[tokio::test]
+async fn the_example_for_node_ws() {
+    with_example("node-ws.yaml", "node_ws_server.mjs", "node_ws_client.mjs", &[]).await;
+}
+
+#[tokio::test]
+async fn the_example_for_uvicorn() {
+    with_example("fastapi.yaml", "uvicorn_app.py", "py_websockets_client.py", &["--skip-ping-me"]).await;
+}
+
+#[tokio::test]
+async fn the_example_for_socket_io() {
+    with_example("socket-io.yaml", "socketio_server.mjs", "socketio_client.mjs", &[]).await;
+}
+
 #[tokio::test]
 async fn clients_over_tls() {
     if skipped() {
@@ -73,7 +89,7 @@ async fn clients_over_tls() {
     }
     let authority = std::env::temp_dir().join(format!("outrigger-interop-{}.pem", std::process::id()));
     std::fs::write(&authority, Authority::known().pem()).expect("a temporary file");
-    let server = Server::start("node_ws_server.mjs").await;
+    let server = Peer::start("node_ws_server.mjs").await;
     let proxy = Proxy::to_url(server.url()).tls(tls::listen()).spawn().await;
     for client in ["node_ws_client.mjs", "py_websockets_client.py"] {
         let mut command = command(client);
@@ -93,7 +109,7 @@ async fn plain_requests_to_servers_that_speak_websocket() {
         return;
     }
     for script in ["node_ws_server.mjs", "uvicorn_app.py"] {
-        let server = Server::start(script).await;
+        let server = Peer::start(script).await;
         let proxy = Proxy::to_url(server.url()).spawn().await;
         let response = proxy.plain().path("/a/b").answer().await.response;
         assert_eq!((response.status(), response.text().as_str()), (200, "plain GET /a/b\n"), "{script}");
@@ -194,7 +210,7 @@ async fn feed_from(script: &str) {
     if skipped() {
         return;
     }
-    let server = Server::start(script).await;
+    let server = Peer::start(script).await;
     let proxy = Proxy::to_url(server.url())
         .yaml(FEED)
         .yaml("upstream: {heartbeat: {interval: 100ms, timeout: 5s}}")
@@ -239,15 +255,15 @@ async fn feed_from(script: &str) {
     in_step(&mut clients, "ping me", "pong from the server").await;
     pings().await;
 
-    let port = server.port;
+    let port = server.port();
     server.kill().await;
     connected(0.0).await;
-    let server = Server::start_at(script, Some(port)).await;
+    let server = Peer::start_at(script, Some(port)).await;
     connected(1.0).await;
     in_step(&mut clients, "after it was killed", "after it was killed").await;
     server.stop().await;
     connected(0.0).await;
-    let server = Server::start_at(script, Some(port)).await;
+    let server = Peer::start_at(script, Some(port)).await;
     connected(1.0).await;
     in_step(&mut clients, "after it was stopped", "after it was stopped").await;
     in_step(&mut clients, "ping me", "pong from the server").await;
@@ -277,82 +293,43 @@ async fn series(server: &str, client: &str, flags: &[&str]) {
     if skipped() {
         return;
     }
-    let server = Server::start(server).await;
-    run_client(client, server.port, flags).await;
+    let server = Peer::start(server).await;
+    run_client(client, server.port(), flags).await;
     let proxy = Proxy::to_url(server.url()).spawn().await;
     run_client(client, proxy.address().port(), flags).await;
 
     eventually(DEADLINE, || async { proxy.metric(r#"outrigger_clients{route="default"}"#).await == 0.0 })
         .await;
-    let metrics = proxy.metrics().await;
-    assert!(metrics.sum("outrigger_connections_total") >= 1.0, "it went past the proxy:\n{}", metrics.0);
-    for reason in ["protocol_error", "too_large", "heartbeat_timeout", "upstream_lost"] {
-        let ended = format!(r#"outrigger_disconnections_total{{route="default",reason="{reason}"}}"#);
-        assert_eq!(metrics.get(&ended).unwrap_or(0.0), 0.0, "honest peers were cut: {reason}");
-    }
+    assert_well(&proxy.metrics().await);
     proxy.stop().await;
     server.stop().await;
 }
 
-/// Whether peers are not asked for; says so once, past the capture of test output.
-fn skipped() -> bool {
-    static TOLD: Once = Once::new();
-    let wanted = std::env::var_os("OUTRIGGER_INTEROP").is_some_and(|value| value == "1");
-    if !wanted {
-        TOLD.call_once(|| {
-            let why = b"\nSKIPPED, all of tests/interop.rs: Node and Python peers are used \
-                        with OUTRIGGER_INTEROP=1 only (make test)\n";
-            std::io::stderr().write_all(why).expect("standard error can be written");
-        });
+/// Runs the client against the server through the program, with an example as its configuration; only the ports
+/// are others.
+async fn with_example(example: &str, server: &str, client: &str, flags: &[&str]) {
+    if skipped() {
+        return;
     }
-    !wanted
+    let server = Peer::start(server).await;
+    let file = format!("{}/config/examples/{example}", env!("CARGO_MANIFEST_DIR"));
+    let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--upstream", &server.url()];
+    let proxy = Builder::new(&["run", "--config", &file]).args(&ports).spawn().ready().await;
+    run_client(client, proxy.address().port(), flags).await;
+
+    let everybody_left = || async { proxy.metrics().await.sum("outrigger_clients") == 0.0 };
+    eventually(DEADLINE, everybody_left).await;
+    assert_well(&proxy.metrics().await);
+    server.stop().await;
 }
 
-/// A server in another process; killed when it is dropped.
-struct Server {
-    child: Child,
-    port: u16,
-    script: String,
-    /// Held so that the server can go on writing.
-    _stdout: BufReader<ChildStdout>,
-}
-
-impl Server {
-    /// Returns once it listens.
-    async fn start(script: &str) -> Self {
-        Self::start_at(script, None).await
-    }
-
-    /// As [`Server::start`], on this port.
-    async fn start_at(script: &str, port: Option<u16>) -> Self {
-        let mut command = command(script);
-        command.args(port.map(|port| port.to_string()));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{script} cannot be run: {error}"));
-        let mut stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
-        let mut line = String::new();
-        let read = timeout(DEADLINE, stdout.read_line(&mut line)).await;
-        let port = line.trim().strip_prefix("listening ").and_then(|port| port.parse().ok());
-        let port = port.unwrap_or_else(|| panic!("{script} did not say its port: {line:?} ({read:?})"));
-        Self { child, port, script: script.to_owned(), _stdout: stdout }
-    }
-
-    /// As `upstream.url` has it.
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// Ends it in the middle of whatever it does.
-    async fn kill(mut self) {
-        self.child.kill().await.expect("it is running");
-    }
-
-    /// Closes its standard input, and wants it to end well.
-    async fn stop(mut self) {
-        drop(self.child.stdin.take());
-        let status = timeout(DEADLINE, self.child.wait()).await;
-        let ended_well = matches!(&status, Ok(Ok(status)) if ExitStatus::success(status));
-        assert!(ended_well, "{} did not end with its standard input: {status:?}", self.script);
+/// Connections went through the proxy, and it found nothing wrong with them.
+#[track_caller]
+fn assert_well(metrics: &Metrics) {
+    assert!(metrics.sum("outrigger_connections_total") >= 1.0, "it went past the proxy:\n{}", metrics.0);
+    for reason in ["protocol_error", "too_large", "heartbeat_timeout", "upstream_lost"] {
+        let ended = format!(r#"outrigger_disconnections_total{{route="default",reason="{reason}"}}"#);
+        assert_eq!(metrics.get(&ended).unwrap_or(0.0), 0.0, "honest peers were cut: {reason}");
     }
 }
 
@@ -421,17 +398,4 @@ async fn run(script: &str, mut command: Command, scheme: &str, port: u16, flags:
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{script} failed on port {port}, {}:\n{said}", output.status);
     assert!(said.starts_with("ok: "), "{script} did nothing:\n{said}");
-}
-
-/// The interpreter and the script, from the folder where the setup put its packages.
-fn command(script: &str) -> Command {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("interop");
-    let (program, packages) = match Path::new(script).extension() {
-        Some(extension) if extension == "py" => (folder.join(".venv/bin/python"), folder.join(".venv")),
-        _ => (PathBuf::from("node"), folder.join("node_modules")),
-    };
-    assert!(packages.is_dir(), "{} is missing: run scripts/setup-tests.sh", packages.display());
-    let mut command = Command::new(program);
-    command.arg(script).current_dir(folder);
-    command
 }

@@ -44,7 +44,7 @@ async fn a_client_that_is_cut_before_its_turn_was_told_nothing() {
     let (hurry, hurried) = oneshot::channel::<()>();
     let running = tokio::spawn(server.run_until(hurried));
     let mut client = RawClient::connect(address, "/").await;
-    lifecycle.request_drain();
+    lifecycle.request_stop();
     eventually(DEADLINE, async || logged.find("draining")).await;
     // By the time this is back the connection knows its place in the schedule.
     client.text("still here").await;

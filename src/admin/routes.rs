@@ -168,7 +168,11 @@ async fn not_ready(admin: &Admin) -> Option<String> {
     match admin.lifecycle.state() {
         State::Starting => return Some("starting: the client port is not open yet".into()),
         State::Draining => return Some("draining: clients are being let go, send no new ones here".into()),
-        State::Drained => return Some("drained: the process is about to end".into()),
+        State::Drained => {
+            return Some(
+                "drained: nobody is connected, and none are taken in; a signal ends the process".into(),
+            );
+        }
         State::Ready => {}
     }
     let check = admin.upstream_ready.as_ref()?;

@@ -4,10 +4,13 @@
 //! 1. Every connection has its place in the window from the moment the drain begins, so that an upstream
 //!    that goes away meanwhile changes nobody's pace. One that opens during the delay gets a place too.
 //! 2. `drain.timeout` is the one deadline: what is left then is cut.
+//! 3. What has drained stays, and takes no client in, until a stop is asked for as well: whoever supervises the
+//!    process would start it anew if it ended by itself, and clients would come back.
 //!
 //! # Not here
 //! How a connection closes ([`crate::tunnel`]); who may ask for a drain ([`crate::admin`]).
 
+use std::pin::pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -87,7 +90,8 @@ impl Plan {
     }
 }
 
-/// Drains: returns when the last client has gone, or was cut after `drain.timeout` or by `hurry`.
+/// Drains, and returns when a stop was asked for too and nothing is left: the last client has gone, or was cut
+/// after `drain.timeout` or by `hurry`.
 pub(super) async fn run(state: &State, hurry: impl Future) {
     let drain = &state.drain;
     let begun = Instant::now();
@@ -108,18 +112,41 @@ pub(super) async fn run(state: &State, hurry: impl Future) {
         plan.place(handle, index, handles.len());
     }
     drop(handles);
+    let mut hurry = pin!(hurry);
+    let is_hurried = empty(state, plan.from, plan.until, hurry.as_mut()).await;
+    info!(took_ms = begun.elapsed().as_millis() as u64, "drained");
+    // Read before those who wait for the drain are told: what they do next is theirs.
+    let is_stopping = state.lifecycle.is_stopping();
+    state.lifecycle.drained();
+    if is_hurried || is_stopping {
+        return;
+    }
+    info!("kept running, without clients, until a signal ends the process");
+    state.lifecycle.until_stop().await;
+    info!(requests = state.metrics.http_in_flight.get(), "ending");
+    // Plain requests were served meanwhile, and a handshake may have been on its way.
+    let now = Instant::now();
+    empty(state, now, now + settings.timeout, hurry).await;
+}
+
+/// Waits until nothing is left, from `from` on; cuts what is there at `until` or by `hurry`. Whether it was
+/// `hurry`, which then is over.
+async fn empty(state: &State, from: Instant, until: Instant, hurry: impl Future) -> bool {
     let emptied = async {
-        sleep_until(plan.from).await;
+        sleep_until(from).await;
         while !is_empty(state) {
             sleep(LOOK).await;
         }
     };
     tokio::select! {
         () = emptied => {}
-        () = sleep_until(plan.until) => cut(state, "drain.timeout has passed").await,
-        _ = hurry => cut(state, "asked to hurry").await,
+        () = sleep_until(until) => cut(state, "drain.timeout has passed").await,
+        _ = hurry => {
+            cut(state, "asked to hurry").await;
+            return true;
+        }
     }
-    info!(took_ms = begun.elapsed().as_millis() as u64, "drained");
+    false
 }
 
 /// Nobody is connected, and no plain request waits for its answer.

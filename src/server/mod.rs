@@ -195,7 +195,8 @@ impl Server {
         self.state.lifecycle.clone()
     }
 
-    /// Serves until a drain was asked for and is over.
+    /// Serves until a stop was asked for and the drain is over. A drain alone lets clients go and keeps the rest
+    /// away, until the stop.
     pub async fn run(self) {
         self.run_until(pending::<()>()).await;
     }
@@ -223,7 +224,6 @@ impl Server {
             () = accept::run(&listener, &state) => {}
             () = draining => {}
         }
-        state.lifecycle.drained();
         stop.send_replace(true);
         beating.abort();
         if let Some(reloading) = reloading {

@@ -2,7 +2,13 @@
 //!
 //! # Invariants
 //! 1. The state only ever moves forward: a drain cannot be taken back, and what has drained stays so.
-//! 2. Exactly one [`Lifecycle::request_drain`] is answered `true`: whoever asked first started it.
+//! 2. Exactly one [`Lifecycle::request_drain`] is answered `true`: whoever asked first started it. The same
+//!    goes for [`Lifecycle::request_stop`].
+//! 3. A stop implies a drain, and never the other way round: who has drained stays until it is told to end.
+//!
+//! # Why does a drain not end the process?
+//! Whoever supervises a process that ends by itself starts it anew, and clients come back to it: a kubelet
+//! does so with a sidecar. Only a signal says that the supervisor wants it gone too.
 //!
 //! # Not here
 //! What a drain does to clients (the server's business), and who may ask for one (the admin port's).
@@ -18,9 +24,9 @@ pub enum State {
     Starting,
     /// Clients are taken.
     Ready,
-    /// A stop was asked for: clients are let go, and none should be sent here any more.
+    /// A drain was asked for: clients are let go, and none should be sent here any more.
     Draining,
-    /// The last client has gone; the process is about to end. Terminal.
+    /// The last client has gone; the process ends once it is told to. Terminal.
     Drained,
 }
 
@@ -40,12 +46,13 @@ impl State {
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     state: Arc<watch::Sender<State>>,
+    stop: Arc<watch::Sender<bool>>,
 }
 
 impl Lifecycle {
     /// A life that begins: [`State::Starting`].
     pub fn new() -> Self {
-        Self { state: Arc::new(watch::Sender::new(State::Starting)) }
+        Self { state: Arc::new(watch::Sender::new(State::Starting)), stop: Arc::default() }
     }
 
     /// The ports are open. Changes nothing once a drain has begun, however the two raced.
@@ -56,6 +63,26 @@ impl Lifecycle {
     /// Starts the drain. `true` when it was this call that did, `false` when it was under way already.
     pub fn request_drain(&self) -> bool {
         self.advance(State::Draining)
+    }
+
+    /// Has the process end when it has drained, and starts the drain unless one is under way. `true` when it
+    /// was this call that asked for the end, `false` when that was asked for already.
+    pub fn request_stop(&self) -> bool {
+        // In this order: whoever sees the drain sees that it is for good.
+        let is_first = !self.stop.send_replace(true);
+        self.request_drain();
+        is_first
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits until the end was asked for. Cancel safe.
+    pub async fn until_stop(&self) {
+        // Fails only without a sender, and `self` is one.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
     /// Nobody is left.
@@ -125,6 +152,20 @@ mod tests {
         assert!(!life.request_drain());
         assert_eq!(life.state(), State::Drained);
         assert!(life.is_draining());
+    }
+
+    #[test]
+    fn a_stop_is_a_drain_and_a_drain_is_no_stop() {
+        let life = Lifecycle::new();
+        assert!(life.request_drain() && !life.is_stopping());
+        life.drained();
+        assert!(life.request_stop() && life.is_stopping(), "it is the first, whatever was drained before");
+        assert!(!life.request_stop() && life.is_stopping());
+        assert_eq!(life.state(), State::Drained);
+
+        let life = Lifecycle::new();
+        assert!(life.request_stop());
+        assert!(life.is_draining() && !life.request_drain());
     }
 
     #[test]

@@ -145,10 +145,7 @@ impl Binary {
 
     /// Sends a signal: `TERM`, `INT`, `HUP`.
     pub async fn signal(&self, name: &str) {
-        let id = self.id();
-        let kill = format!("kill -{name} {id}");
-        let status = Command::new("sh").args(["-c", &kill]).status().await.expect("there is a shell");
-        assert!(status.success(), "{kill}");
+        signal(self.id(), name).await;
     }
 
     /// Whether it is still there.
@@ -173,6 +170,13 @@ impl Binary {
     }
 }
 
+/// Sends a signal to a process of ours.
+pub async fn signal(id: u32, name: &str) {
+    let kill = format!("kill -{name} {id}");
+    let status = Command::new("sh").args(["-c", &kill]).status().await.expect("there is a shell");
+    assert!(status.success(), "{kill}");
+}
+
 impl Running {
     /// The port of clients.
     pub fn address(&self) -> SocketAddr {
@@ -195,6 +199,11 @@ impl Running {
     /// A `GET` on the operators' port.
     pub async fn admin_get(&self, path: &str) -> Response {
         RawClient::plain(self.admin).path(path).header("Connection", "close").answer().await.response
+    }
+
+    /// What a readiness probe asks.
+    pub fn readiness(&self) -> Dial {
+        RawClient::plain(self.admin).path("/readyz").header("Connection", "close")
     }
 
     /// All of `/metrics`.

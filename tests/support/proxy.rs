@@ -106,7 +106,7 @@ impl Proxy {
 
     /// Begins the drain, as SIGTERM does, and returns at once.
     pub fn drain(&self) {
-        self.lifecycle.request_drain();
+        self.lifecycle.request_stop();
     }
 
     /// Drains and waits for the end; panics when that takes longer than [`DEADLINE`].
@@ -116,7 +116,7 @@ impl Proxy {
 
     /// As [`Proxy::stop`], with a deadline of the test's own.
     pub async fn stop_within(mut self, deadline: Duration) {
-        self.lifecycle.request_drain();
+        self.lifecycle.request_stop();
         match timeout(deadline, &mut self.running).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => panic!("the proxy did not end well: {error}"),

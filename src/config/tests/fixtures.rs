@@ -7,6 +7,7 @@ use super::*;
 /// Asserted, so that a folder that was moved or emptied is noticed.
 const GOOD: usize = 7;
 const BAD: usize = 25;
+const EXAMPLES: usize = 5;
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(project(folder)).unwrap();
@@ -31,6 +32,28 @@ fn good_files_load_and_so_does_what_they_come_to() {
         // The token is masked.
         assert_eq!(config.admin.token.take().is_some(), again.admin.token.take().is_some(), "{name}");
         assert_eq!(config, again, "{name}\n{text}");
+    }
+}
+
+/// Whoever runs one gives it ports: a command line, a manifest, a chart.
+#[test]
+fn examples_for_frameworks_load_and_leave_ports_alone() {
+    let files = files("config/examples");
+    assert_eq!(files.len(), EXAMPLES);
+    for path in files {
+        let name = path.display().to_string();
+        let config = load(file(path.clone())).unwrap_or_else(|errors| panic!("{errors}"));
+        let (listen, admin) = (Config::default().listen, Config::default().admin);
+        assert_eq!(config.listen.address, listen.address, "{name}");
+        assert_eq!((config.admin.address, config.admin.probe_address), (admin.address, None), "{name}");
+        for route in &config.routes {
+            let target = format!("{:?}", route.upstream.target);
+            assert!(target.contains("127.0.0.1"), "{name}: the server is next door, not {target}");
+        }
+        // For a cluster, and together as the proxy wants it.
+        assert!(!config.drain.delay.is_zero(), "{name}");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(&format!("config/examples/{}", path.file_name().unwrap().display())), "{name}");
     }
 }
 
