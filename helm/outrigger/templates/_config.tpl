@@ -26,6 +26,12 @@
 {{- if get $admin "token" -}}
 {{- fail "config.admin.token would stand in a ConfigMap, where everybody reads it: mount a Secret with volumes and volumeMounts, and name its file in config.admin.token_file" -}}
 {{- end -}}
+{{- $ports := list (int .Values.ports.client) (int .Values.ports.admin) (int .Values.ports.probes) -}}
+{{- $isBeside := and (include "outrigger.hasApp" .) (not (get $upstream "url")) -}}
+{{- if $isBeside }}{{ $ports = append $ports (int .Values.app.port) }}{{ end -}}
+{{- if ne (len $ports) (len (uniq $ports)) -}}
+{{- fail (printf "ports.client, ports.admin and ports.probes%s have to differ, since all of them are in one pod" (ternary ", and app.port," "" (not (not $isBeside)))) -}}
+{{- end -}}
 {{- $_ := set $listen "address" (printf "%s:%d" (ternary "[::]" "0.0.0.0" (eq .Values.ipFamily "IPv6")) (int .Values.ports.client)) -}}
 {{- $_ := set $admin "address" (printf "127.0.0.1:%d" (int .Values.ports.admin)) -}}
 {{- if not (get $upstream "url") -}}
