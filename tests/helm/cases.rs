@@ -155,7 +155,7 @@ pub fn pods() -> Vec<(&'static str, Value)> {
                 }],
                 "priorityClassName": "high",
                 "imagePullSecrets": [{"name": "registry"}],
-                "strategy": {"type": "Recreate", "rollingUpdate": null},
+                "strategy": {"type": "Recreate"},
                 "service": {"type": "LoadBalancer", "port": 443, "annotations": {"example.com/lb": "nlb"}},
             }),
         ),

@@ -57,7 +57,7 @@
 {{- $drain := include "outrigger.section" (dict "config" .scope.Values.config "key" "drain") | fromJson -}}
 {{- $text := default .default (get $drain .key) | toString -}}
 {{- if not (regexMatch "^[0-9]+(ms|s|m|h)$" $text) -}}
-{{- fail (printf "config.drain.%s is %q: it has to be a duration, a whole number and ms, s, m or h, such as %s" .key $text .default) -}}
+{{- fail (printf "config.drain.%s is %q: it has to be a duration, a whole number and ms, s, m or h, such as 10s" .key $text) -}}
 {{- end -}}
 {{- $number := regexFind "^[0-9]+" $text | int64 -}}
 {{- if hasSuffix "ms" $text }}{{ div (add $number 999) 1000 }}

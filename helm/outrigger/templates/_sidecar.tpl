@@ -58,11 +58,11 @@
       path: /healthz
       port: {{ int .Values.ports.probes }}
     {{- toYaml .Values.probes.liveness | nindent 4 }}
-  {{- with .Values.resources }}
+  {{- with get .Values "resources" }}
   resources:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.securityContext }}
+  {{- with get .Values "securityContext" }}
   securityContext:
     {{- toYaml . | nindent 4 }}
   {{- end }}
