@@ -6,7 +6,11 @@
 //!
 //! `UPDATE_GOLDEN=1` writes the golden files anew.
 
-#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test, as it should")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a panic in a helper fails the test, as it should; its modules are this file's own"
+)]
 
 #[path = "helm/cases.rs"]
 mod cases;
@@ -136,7 +140,9 @@ fn a_sidecar_is_an_init_container_where_the_cluster_knows_them() {
     let is_native = |case: &str| {
         let outcome = rendered.good(case);
         let pod = &outcome.the("Deployment")["spec"]["template"]["spec"];
-        let named = |list: &Value| list.as_array().is_some_and(|all| all.iter().any(|one| one["name"] == "outrigger"));
+        let named = |list: &Value| {
+            list.as_array().is_some_and(|all| all.iter().any(|one| one["name"] == "outrigger"))
+        };
         let (init, ordinary) = (named(&pod["initContainers"]), named(&pod["containers"]));
         assert_ne!(init, ordinary, "{case}: it has to be in one of the lists");
         let restarts = outcome.container("outrigger").unwrap().get("restartPolicy").is_some();
@@ -169,7 +175,9 @@ fn the_server_stays_while_clients_are_let_go_and_the_pod_has_the_time_for_both()
         for (how, server) in [("inject", "shop"), ("beside", "app")] {
             let outcome = rendered.good(&format!("{how}/{case}"));
             let hook = &outcome.container(server).unwrap()["lifecycle"]["preStop"];
-            let slept = hook["sleep"]["seconds"].as_u64().or_else(|| hook["exec"]["command"][1].as_str()?.parse().ok());
+            let slept = hook["sleep"]["seconds"]
+                .as_u64()
+                .or_else(|| hook["exec"]["command"][1].as_str()?.parse().ok());
             assert_eq!(slept, Some(sleep), "{how}/{case}: {hook}");
             let pod = &outcome.the("Deployment")["spec"]["template"]["spec"];
             assert_eq!(pod["terminationGracePeriodSeconds"], grace, "{how}/{case}");
@@ -177,7 +185,10 @@ fn the_server_stays_while_clients_are_let_go_and_the_pod_has_the_time_for_both()
         }
     }
     let before = rendered.good("before/1.31.0");
-    assert_eq!(before.the("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 10 + 30 + 5);
+    assert_eq!(
+        before.the("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"],
+        10 + 30 + 5
+    );
     assert_eq!(drain_hook(before).last().unwrap(), "http://127.0.0.1:19090");
     assert_eq!(drain_hook(rendered.good("inject/ports/1.31.0")).last().unwrap(), "http://127.0.0.1:8444");
 }
@@ -193,7 +204,8 @@ fn the_servers_hook_sleeps_by_itself_where_the_cluster_can() {
         ("sleep-action/1.28.0", "sleep"),
     ] {
         for (how, server) in [("inject", "shop"), ("beside", "app")] {
-            let hook = &rendered.good(&format!("{how}/{case}")).container(server).unwrap()["lifecycle"]["preStop"];
+            let hook =
+                &rendered.good(&format!("{how}/{case}")).container(server).unwrap()["lifecycle"]["preStop"];
             assert_eq!(Vec::from_iter(hook.as_object().unwrap().keys()), [action], "{how}/{case}");
         }
     }
@@ -257,7 +269,10 @@ fn the_sidecar_is_bound_by_the_restricted_standard() {
     }
     for how in ["beside", "before"] {
         let outcome = rendered.good(&format!("{how}/1.31.0"));
-        assert_eq!(outcome.the("Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
+        assert_eq!(
+            outcome.the("Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"],
+            false
+        );
     }
 }
 
@@ -283,7 +298,8 @@ fn operators_stay_on_loopback_and_probes_go_to_the_pods_address() {
 fn pods_are_replaced_only_for_what_takes_a_restart() {
     let Some(rendered) = rendered() else { return };
     let sum = |case: &str| {
-        let annotations = &rendered.good(case).the("Deployment")["spec"]["template"]["metadata"]["annotations"];
+        let annotations =
+            &rendered.good(case).the("Deployment")["spec"]["template"]["metadata"]["annotations"];
         annotations["checksum/outrigger-config"].as_str().unwrap().to_owned()
     };
     for how in ["inject", "beside", "before"] {
@@ -291,7 +307,11 @@ fn pods_are_replaced_only_for_what_takes_a_restart() {
         assert_eq!(sum(&format!("{how}/drain/1.31.0")), as_it_is, "{how}: a drain's times are read again");
         assert_ne!(sum(&format!("{how}/ports/1.31.0")), as_it_is, "{how}: an address is not");
         assert_ne!(sum(&format!("{how}/config/1.31.0")), as_it_is, "{how}: a metric's prefix is not");
-        assert_ne!(sum(&format!("{how}/rollout/1.31.0")), as_it_is, "{how}: everything counts with `rollout`");
+        assert_ne!(
+            sum(&format!("{how}/rollout/1.31.0")),
+            as_it_is,
+            "{how}: everything counts with `rollout`"
+        );
     }
 }
 
@@ -334,13 +354,23 @@ fn every_alert_says_how_bad_it_is_and_where_to_read_on() {
             let severity = rule["labels"]["severity"].as_str().unwrap();
             assert!(matches!(severity, "critical" | "warning"), "{name}: {severity}");
             for key in ["summary", "description"] {
-                assert!(rule["annotations"][key].as_str().is_some_and(|text| text.len() > 10), "{name}: {key}");
+                assert!(
+                    rule["annotations"][key].as_str().is_some_and(|text| text.len() > 10),
+                    "{name}: {key}"
+                );
             }
             let lower = name.to_lowercase();
-            assert_eq!(rule["annotations"]["runbook_url"], format!("docs/operations.md#alert-{lower}"), "{name}");
+            assert_eq!(
+                rule["annotations"]["runbook_url"],
+                format!("docs/operations.md#alert-{lower}"),
+                "{name}"
+            );
             // As soon as the runbook is there it has them all.
             if runbook.contains("# alert outrigger") {
-                assert!(runbook.contains(&format!("# alert {lower}\n")), "docs/operations.md: no heading `Alert {name}`");
+                assert!(
+                    runbook.contains(&format!("# alert {lower}\n")),
+                    "docs/operations.md: no heading `Alert {name}`"
+                );
             }
         }
     }
@@ -353,12 +383,16 @@ fn another_prefix_of_metrics_goes_into_rules_and_dashboards() {
     let outcome = rendered.good("inject/prefixed");
     let rules = outcome.the("PrometheusRule")["spec"].to_string();
     assert!(rules.contains("edge_clients") && !rules.contains("outrigger_"), "{rules}");
-    let boards = outcome.all("ConfigMap").find(|map| map["metadata"]["name"] == "demo-outrigger-dashboards").unwrap();
+    let boards =
+        outcome.all("ConfigMap").find(|map| map["metadata"]["name"] == "demo-outrigger-dashboards").unwrap();
     let board = boards["data"]["outrigger.json"].as_str().unwrap();
     assert!(board.contains("edge_clients") && !board.contains("outrigger_"), "{board}");
     let parsed: Value = serde_json::from_str(board).expect("a dashboard is JSON");
     assert!(parsed["panels"].as_array().unwrap().len() > 20);
-    assert_eq!(outcome.the("HorizontalPodAutoscaler")["spec"]["metrics"][0]["pods"]["metric"]["name"], "edge_clients");
+    assert_eq!(
+        outcome.the("HorizontalPodAutoscaler")["spec"]["metrics"][0]["pods"]["metric"]["name"],
+        "edge_clients"
+    );
 }
 
 #[test]
@@ -396,7 +430,8 @@ fn the_schema_knows_every_value_and_lets_nothing_else_in() {
     keys_of(&rendered.values, "", &known, &mut there);
     // A parent chart's own.
     let from_outside = [".enabled", ".global"].map(str::to_owned);
-    let optional = [".app.lifecycle.preStop", ".app.lifecycle.postStart", ".app.lifecycle.stopSignal"].map(str::to_owned);
+    let optional = [".app.lifecycle.preStop", ".app.lifecycle.postStart", ".app.lifecycle.stopSignal"]
+        .map(str::to_owned);
     let expected: BTreeSet<_> = there.iter().cloned().chain(from_outside).chain(optional).collect();
     let closed: BTreeSet<_> = known.keys().filter(|key| !key.contains("[]")).cloned().collect();
     let resources = |key: &&String| !key.contains("resources.");
@@ -405,9 +440,20 @@ fn the_schema_knows_every_value_and_lets_nothing_else_in() {
     let open: BTreeSet<_> = known.iter().filter(|(_, open)| **open).map(|(key, _)| key.as_str()).collect();
     // What is handed on to Kubernetes or to the proxy as it is; `[]` is an item of a list.
     let expected = [
-        ".global", ".config", ".securityContext", ".podSecurityContext", ".affinity", ".app.securityContext",
-        ".app.startupProbe", ".app.readinessProbe", ".app.livenessProbe", ".app.lifecycle.preStop",
-        ".app.lifecycle.postStart", ".autoscaling.behavior", ".env[].valueFrom", ".app.env[].valueFrom",
+        ".global",
+        ".config",
+        ".securityContext",
+        ".podSecurityContext",
+        ".affinity",
+        ".app.securityContext",
+        ".app.startupProbe",
+        ".app.readinessProbe",
+        ".app.livenessProbe",
+        ".app.lifecycle.preStop",
+        ".app.lifecycle.postStart",
+        ".autoscaling.behavior",
+        ".env[].valueFrom",
+        ".app.env[].valueFrom",
     ];
     let lists = open.iter().filter(|key| !key.ends_with("[]")).copied().collect::<BTreeSet<_>>();
     assert_eq!(lists, BTreeSet::from(expected));
@@ -444,7 +490,9 @@ fn keys_of(values: &Value, path: &str, known: &BTreeMap<String, bool>, there: &m
 
 fn environment<'a>(container: &'a Value, name: &str) -> &'a str {
     let found = container["env"].as_array().unwrap().iter().find(|variable| variable["name"] == name);
-    found.and_then(|variable| variable["value"].as_str()).unwrap_or_else(|| panic!("no {name} in {container}"))
+    found
+        .and_then(|variable| variable["value"].as_str())
+        .unwrap_or_else(|| panic!("no {name} in {container}"))
 }
 
 /// The command of the sidecar's preStop hook.

@@ -36,13 +36,17 @@ fn the_last_stage_is_a_program_for_nobody_and_no_system() {
     let stages = stages();
     let last = stages.last().unwrap();
     let the = |name: &str| {
-        let found = Vec::from_iter(last.iter().filter(|line| line.name == name).map(|line| line.rest.as_str()));
+        let found =
+            Vec::from_iter(last.iter().filter(|line| line.name == name).map(|line| line.rest.as_str()));
         assert_eq!(found.len(), 1, "{name}: {found:?}");
         found[0]
     };
     assert_eq!(the("FROM"), "scratch");
     let (user, group) = the("USER").split_once(':').unwrap();
-    assert!(user.parse::<u32>().unwrap() > 0 && group.parse::<u32>().unwrap() > 0, "a number tells what it is");
+    assert!(
+        user.parse::<u32>().unwrap() > 0 && group.parse::<u32>().unwrap() > 0,
+        "a number tells what it is"
+    );
     assert_eq!(the("ENTRYPOINT"), r#"["/outrigger"]"#);
     assert_eq!(the("CMD"), r#"["run"]"#);
     assert_eq!(the("EXPOSE"), "8080", "the port of the default configuration");
@@ -63,7 +67,8 @@ fn what_the_dockerfile_copies_is_sent_to_the_builder() {
     let sent = Vec::from_iter(ignored.lines().filter_map(|line| line.strip_prefix('!')));
     assert!(ignored.lines().any(|line| line == "*"), "the rest is not");
     let mut copied = Vec::new();
-    for line in stages().iter().flatten().filter(|line| line.name == "COPY" && !line.rest.contains("--from")) {
+    for line in stages().iter().flatten().filter(|line| line.name == "COPY" && !line.rest.contains("--from"))
+    {
         let words = Vec::from_iter(line.rest.split(' '));
         copied.extend(words[..words.len() - 1].iter().map(|word| word.trim_end_matches('/').to_owned()));
     }
@@ -99,7 +104,8 @@ fn the_build_stage_knows_every_target_and_a_compiler_that_is_new_enough() {
         let (file, rest) = line.split_once(':').unwrap();
         let number: usize = rest.split(':').next().unwrap().parse().unwrap();
         let text = std::fs::read_to_string(root().join(file)).unwrap();
-        let is_test = text.lines().take(number).any(|line| line.trim() == "#[cfg(test)]") || file.contains("tests");
+        let is_test =
+            text.lines().take(number).any(|line| line.trim() == "#[cfg(test)]") || file.contains("tests");
         assert!(is_test, "{line} is not in the image's context");
     }
 }

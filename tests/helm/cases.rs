@@ -76,7 +76,11 @@ pub fn features() -> Vec<(&'static str, Value, &'static [&'static str])> {
             }}),
             &["PrometheusRule"],
         ),
-        ("dashboards", json!({"grafanaDashboard": {"enabled": true, "annotations": {"folder": "Chat"}}}), &["ConfigMap"]),
+        (
+            "dashboards",
+            json!({"grafanaDashboard": {"enabled": true, "annotations": {"folder": "Chat"}}}),
+            &["ConfigMap"],
+        ),
         ("policy", json!({"networkPolicy": {"enabled": true}}), &["NetworkPolicy"]),
         (
             "strict-policy",
@@ -129,7 +133,10 @@ pub fn variants() -> Vec<(&'static str, Value)> {
                 "volumeMounts": [{"name": "tls", "mountPath": "/etc/outrigger/tls", "readOnly": true}],
             }),
         ),
-        ("bare", json!({"resources": {"limits": {"memory": null}, "requests": null}, "securityContext": null})),
+        (
+            "bare",
+            json!({"resources": {"limits": {"memory": null}, "requests": null}, "securityContext": null}),
+        ),
     ]
 }
 
@@ -170,7 +177,7 @@ pub fn pods() -> Vec<(&'static str, Value)> {
                 "command": ["node"], "args": ["server.js"],
                 "env": [{"name": "PORT", "value": "4000"}],
                 "envFrom": [{"configMapRef": {"name": "chat"}}],
-                "resources": {"requests": {"cpu": 1, "memory": "1Gi"}},
+                "resources": {"requests": {"cpu": "1", "memory": "1Gi"}},
                 "securityContext": {"runAsNonRoot": true},
                 "startupProbe": {"tcpSocket": {"port": 4000}},
                 "readinessProbe": {"httpGet": {"path": "/", "port": 19080}},
@@ -241,33 +248,77 @@ pub fn refused() -> Vec<(&'static str, Value, &'static str)> {
             json!({"podDisruptionBudgets": {"enabled": true}}),
             "additional properties 'podDisruptionBudgets' not allowed",
         ),
-        ("wrong/deep", json!({"image": {"tagg": "1"}}), "at '/image': additional properties 'tagg' not allowed"),
-        ("wrong/port", json!({"ports": {"client": 70_000}}), "at '/ports/client': maximum: got 70,000, want 65,535"),
-        ("wrong/text", json!({"ports": {"client": "19080"}}), "at '/ports/client': got string, want integer"),
-        ("wrong/native", json!({"nativeSidecar": "yes"}), "at '/nativeSidecar': value must be one of 'auto', true, false"),
-        ("wrong/replicas", json!({"replicas": -1}), "at '/replicas': minimum: got -1, want 0"),
         (
-            "wrong/env",
-            json!({"env": [{"key": "A"}]}),
-            "at '/env/0': missing property 'name'",
+            "wrong/deep",
+            json!({"image": {"tagg": "1"}}),
+            "at '/image': additional properties 'tagg' not allowed",
         ),
-        ("wrong/share", json!({"podDisruptionBudget": {"minAvailable": "half"}}), "at '/podDisruptionBudget/minAvailable'"),
+        (
+            "wrong/port",
+            json!({"ports": {"client": 70_000}}),
+            "at '/ports/client': maximum: got 70,000, want 65,535",
+        ),
+        ("wrong/text", json!({"ports": {"client": "19080"}}), "at '/ports/client': got string, want integer"),
+        (
+            "wrong/native",
+            json!({"nativeSidecar": "yes"}),
+            "at '/nativeSidecar': value must be one of 'auto', true, false",
+        ),
+        ("wrong/replicas", json!({"replicas": -1}), "at '/replicas': minimum: got -1, want 0"),
+        ("wrong/env", json!({"env": [{"key": "A"}]}), "at '/env/0': missing property 'name'"),
+        (
+            "wrong/share",
+            json!({"podDisruptionBudget": {"minAvailable": "half"}}),
+            "at '/podDisruptionBudget/minAvailable'",
+        ),
         ("wrong/config", json!({"config": "listen: {}"}), "at '/config': got string, want object"),
-        ("wrong/no-server", json!({"mode": "standalone"}), "set app.image to run yours beside the proxy, or config.upstream.url"),
-        ("wrong/listen", json!({"config": {"listen": {"address": "0.0.0.0:80"}}}), "config.listen.address cannot be set here, since probes, Services and hooks have to know it: set ports.client"),
-        ("wrong/unix", json!({"config": {"listen": {"unix": "/run/a.sock"}}}), "config.listen.unix cannot be set here"),
+        (
+            "wrong/no-server",
+            json!({"mode": "standalone"}),
+            "set app.image to run yours beside the proxy, or config.upstream.url",
+        ),
+        (
+            "wrong/listen",
+            json!({"config": {"listen": {"address": "0.0.0.0:80"}}}),
+            "config.listen.address cannot be set here, since probes, Services and hooks have to know it: set ports.client",
+        ),
+        (
+            "wrong/unix",
+            json!({"config": {"listen": {"unix": "/run/a.sock"}}}),
+            "config.listen.unix cannot be set here",
+        ),
         ("wrong/admin", json!({"config": {"admin": {"address": "0.0.0.0:9090"}}}), "set ports.admin"),
         ("wrong/probes", json!({"config": {"admin": {"probe_address": "0.0.0.0:9091"}}}), "set ports.probes"),
-        ("wrong/token", json!({"config": {"admin": {"token": "hunter2"}}}), "config.admin.token would stand in a ConfigMap"),
-        ("wrong/drain", standalone(json!({"config": {"drain": {"delay": 10}}})), "config.drain.delay is \"10\": it has to be a duration"),
-        ("wrong/same-ports", json!({"ports": {"client": 19_090}}), "ports.client, ports.admin and ports.probes, and app.port, have to differ"),
-        ("wrong/app-port", json!({"app": {"port": 19_080}}), "have to differ, since all of them are in one pod"),
+        (
+            "wrong/token",
+            json!({"config": {"admin": {"token": "hunter2"}}}),
+            "config.admin.token would stand in a ConfigMap",
+        ),
+        (
+            "wrong/drain",
+            standalone(json!({"config": {"drain": {"delay": 10}}})),
+            "config.drain.delay is \"10\": it has to be a duration",
+        ),
+        (
+            "wrong/same-ports",
+            json!({"ports": {"client": 19_090}}),
+            "ports.client, ports.admin and ports.probes, and app.port, have to differ",
+        ),
+        (
+            "wrong/app-port",
+            json!({"app": {"port": 19_080}}),
+            "have to differ, since all of them are in one pod",
+        ),
         (
             "wrong/twice-asked",
             json!({"podMonitor": {"enabled": true}, "serviceMonitor": {"enabled": true}}),
             "every client counted twice: choose one",
         ),
-        ("wrong/no-target", json!({"autoscaling": {"enabled": true}}), "autoscaling in mode inject needs autoscaling.target.name"),
+        (
+            "wrong/no-target",
+            json!({"autoscaling": {"enabled": true}}),
+            "autoscaling in mode inject needs autoscaling.target.name",
+        ),
     ]
 }
 

@@ -78,8 +78,9 @@ impl Rendered {
 
 impl Outcome {
     /// All documents of a kind.
-    pub fn all<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.documents.iter().map(|found| &found.document).filter(move |document| document["kind"] == kind)
+    pub fn all(&self, kind: &str) -> impl Iterator<Item = &Value> + use<'_> {
+        let kind = kind.to_owned();
+        self.documents.iter().map(|found| &found.document).filter(move |document| document["kind"] == *kind)
     }
 
     /// The one document of a kind.
@@ -91,7 +92,8 @@ impl Outcome {
 
     /// Kinds, sorted.
     pub fn kinds(&self) -> Vec<&str> {
-        let mut kinds = Vec::from_iter(self.documents.iter().filter_map(|found| found.document["kind"].as_str()));
+        let mut kinds =
+            Vec::from_iter(self.documents.iter().filter_map(|found| found.document["kind"].as_str()));
         kinds.sort_unstable();
         kinds
     }

@@ -43,7 +43,9 @@ fn check_pod(pod: &Value) -> Result {
     let ordinary = list(&pod["containers"]);
     ensure(!ordinary.is_empty(), || "a pod without a container".into())?;
     for container in ordinary {
-        ensure(container.get("restartPolicy").is_none(), || "an ordinary container with a restartPolicy".into())?;
+        ensure(container.get("restartPolicy").is_none(), || {
+            "an ordinary container with a restartPolicy".into()
+        })?;
     }
     let (mut names, mut ports) = (BTreeSet::new(), BTreeSet::new());
     let volumes: BTreeSet<_> = list(&pod["volumes"]).iter().map(|volume| text(&volume["name"])).collect();
@@ -63,15 +65,21 @@ fn check_pod(pod: &Value) -> Result {
         for mount in list(&container["volumeMounts"]) {
             let volume = text(&mount["name"]);
             ensure(volumes.contains(volume), || format!("{name} mounts {volume}, which is no volume"))?;
-            ensure(paths.insert(text(&mount["mountPath"])), || format!("{name} mounts two volumes at {mount}"))?;
+            ensure(paths.insert(text(&mount["mountPath"])), || {
+                format!("{name} mounts two volumes at {mount}")
+            })?;
         }
         let variables = list(&container["env"]).iter().map(|variable| text(&variable["name"]));
-        ensure(BTreeSet::from_iter(variables).len() == list(&container["env"]).len(), || "a variable is set twice".into())?;
+        ensure(BTreeSet::from_iter(variables).len() == list(&container["env"]).len(), || {
+            "a variable is set twice".into()
+        })?;
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             let port = &container[probe]["httpGet"]["port"];
             // Also a probe of the server may go to the proxy's port, so only its own containers' are asked for.
             if name == "outrigger" {
-                ensure(ports.contains(&port.to_string()), || format!("{probe} goes to {port}, which is no port"))?;
+                ensure(ports.contains(&port.to_string()), || {
+                    format!("{probe} goes to {port}, which is no port")
+                })?;
             }
         }
     }
@@ -92,8 +100,7 @@ fn check_against(deployment: &Value, document: &Value) -> Result {
                 let is_there = containers(template).any(|container| {
                     list(&container["ports"]).iter().any(|port| port["containerPort"] == *target)
                 });
-                ensure(is_there, || format!("targetPort {target} is nobody's port"))
-                    ?;
+                ensure(is_there, || format!("targetPort {target} is nobody's port"))?;
             }
             Ok(())
         }
@@ -153,7 +160,9 @@ fn check_labels(labels: &Value) -> Result {
 fn is_label(name: &str, what: &str) -> Result {
     let is_edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let fits = name.len() <= 63 && name.chars().all(|c| is_edge(c) || c == '-');
-    ensure(fits && name.starts_with(is_edge) && name.ends_with(is_edge), || format!("{name:?} cannot be {what}"))
+    ensure(fits && name.starts_with(is_edge) && name.ends_with(is_edge), || {
+        format!("{name:?} cannot be {what}")
+    })
 }
 
 fn list(value: &Value) -> &[Value] {

@@ -41,7 +41,9 @@ fn compare(path: &str, given: &Value, kept: &Value) -> Result<(), String> {
         (Value::Object(given), Value::Object(kept)) => compare_maps(path, given, kept),
         (Value::Array(given), Value::Array(kept)) if given.len() == kept.len() => {
             let items = given.iter().zip(kept).enumerate();
-            items.into_iter().try_for_each(|(at, (given, kept))| compare(&format!("{path}[{at}]"), given, kept))
+            items
+                .into_iter()
+                .try_for_each(|(at, (given, kept))| compare(&format!("{path}[{at}]"), given, kept))
         }
         _ if given == kept => Ok(()),
         _ => Err(format!("{path} is {given}, which Kubernetes reads as {kept}")),
@@ -129,9 +131,7 @@ struct Alert {
 /// What the types let pass and the API server does not.
 #[test]
 fn a_field_that_kubernetes_does_not_know_is_told() {
-    let service = |spec: Value| {
-        serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": spec})
-    };
+    let service = |spec: Value| serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": spec});
     assert_eq!(check(&service(serde_json::json!({"type": "ClusterIP", "ports": [{"port": 80}]}))), Ok(()));
     let misspelt = check(&service(serde_json::json!({"ports": [{"port": 80, "targetport": 8080}]})));
     assert_eq!(misspelt, Err(".spec.ports[0].targetport is no field".to_owned()));
