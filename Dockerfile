@@ -12,7 +12,6 @@ FROM rust:${RUST_VERSION}-alpine AS build
 # A C compiler and make: for jemalloc, and for the cryptography under TLS.
 RUN apk add --no-cache ca-certificates-bundle gcc make musl-dev
 WORKDIR /src
-ARG TARGETARCH
 # Names of functions stay, for the sake of panics; lines go.
 ENV CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_STRIP=debuginfo
 
@@ -23,13 +22,13 @@ RUN mkdir src benches \
     && touch src/lib.rs \
     && echo 'fn main() {}' | tee src/main.rs > benches/scanner.rs \
     # Kernels for arm64 come with pages of up to 64 KiB, and jemalloc has to know the largest.
-    && export JEMALLOC_SYS_WITH_LG_PAGE="$([ "$TARGETARCH" = arm64 ] && echo 16 || echo 12)" \
+    && export JEMALLOC_SYS_WITH_LG_PAGE="$([ "$(uname -m)" = aarch64 ] && echo 16 || echo 12)" \
     && cargo build --release --locked --bin outrigger
 
 COPY src/ src/
 # Copied files may be older than what was built in their place.
 RUN touch src/lib.rs src/main.rs \
-    && export JEMALLOC_SYS_WITH_LG_PAGE="$([ "$TARGETARCH" = arm64 ] && echo 16 || echo 12)" \
+    && export JEMALLOC_SYS_WITH_LG_PAGE="$([ "$(uname -m)" = aarch64 ] && echo 16 || echo 12)" \
     && cargo build --release --locked --bin outrigger \
     && cp target/release/outrigger /outrigger \
     && /outrigger --version

@@ -396,6 +396,13 @@ fn another_prefix_of_metrics_goes_into_rules_and_dashboards() {
 }
 
 #[test]
+fn the_chart_installs_this_version() {
+    let chart = std::fs::read_to_string(root().join("helm/outrigger/Chart.yaml")).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(chart.contains(&format!("\nappVersion: {version}\n")), "it is {version}: {chart}");
+}
+
+#[test]
 fn alerts_can_be_left_out_and_lead_where_the_runbook_is() {
     let Some(rendered) = rendered() else { return };
     let all = rendered.good("inject/rules").the("PrometheusRule");

@@ -146,6 +146,9 @@ async fn the_program_runs_in_a_read_only_root_as_nobody() {
     let ids = |key: &str| status.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     let user = tree.user.split(':').next().unwrap();
     assert!(ids("Uid:").split_whitespace().skip(1).all(|id| id == user), "{status}");
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", running.id().unwrap())).unwrap();
+    let of_root = mounts.lines().map(|line| Vec::from_iter(line.split(' '))).rfind(|line| line[1] == "/");
+    assert!(of_root.is_some_and(|line| line[3].split(',').any(|option| option == "ro")), "{mounts}");
 
     // As the preStop hook does it.
     let admin = format!("http://{}", address("admin"));
