@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use support::DEADLINE;
 use support::client::RawClient;
+use support::wait::eventually;
 
 /// One line of a Dockerfile, continuations put together.
 #[derive(Debug)]
@@ -135,7 +136,8 @@ async fn the_program_runs_in_a_read_only_root_as_nobody() {
         dial.answer().await.response
     };
     assert_eq!(ask("/healthz").await.status(), 200);
-    assert_eq!(ask("/readyz").await.status(), 200);
+    // The line in the log comes a moment before the state.
+    eventually(DEADLINE, || async { ask("/readyz").await.status() == 200 }).await;
     let metrics = ask("/metrics").await.text();
     assert!(metrics.contains("outrigger_clients{") && metrics.contains("process_open_fds"), "{metrics}");
     // Nobody is behind it, and it says so.
