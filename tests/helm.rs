@@ -20,6 +20,8 @@ mod engine;
 mod fit;
 #[path = "helm/promql.rs"]
 mod promql;
+#[path = "helm/schema.rs"]
+mod schema;
 #[path = "helm/typed.rs"]
 mod typed;
 
@@ -432,9 +434,9 @@ fn the_readme_tells_every_value() {
 fn the_schema_knows_every_value_and_lets_nothing_else_in() {
     let Some(rendered) = rendered() else { return };
     let mut known = BTreeMap::new();
-    known_to(&rendered.schema, &rendered.schema, "", &mut known);
+    schema::known_to(&rendered.schema, &rendered.schema, "", &mut known);
     let mut there = BTreeSet::new();
-    keys_of(&rendered.values, "", &known, &mut there);
+    schema::keys_of(&rendered.values, "", &known, &mut there);
     // A parent chart's own.
     let from_outside = [".enabled", ".global"].map(str::to_owned);
     let optional = [".app.lifecycle.preStop", ".app.lifecycle.postStart", ".app.lifecycle.stopSignal"]
@@ -464,35 +466,6 @@ fn the_schema_knows_every_value_and_lets_nothing_else_in() {
     ];
     let lists = open.iter().filter(|key| !key.ends_with("[]")).copied().collect::<BTreeSet<_>>();
     assert_eq!(lists, BTreeSet::from(expected));
-}
-
-/// Every property of a schema by its path, and whether it is an object that takes any key.
-fn known_to(root: &Value, schema: &Value, path: &str, known: &mut BTreeMap<String, bool>) {
-    if let Some(name) = schema["$ref"].as_str() {
-        return known_to(root, root.pointer(name.trim_start_matches('#')).unwrap(), path, known);
-    }
-    let is_object = schema["type"] == "object" || schema["type"][0] == "object";
-    if !path.is_empty() {
-        known.insert(path.to_owned(), is_object && schema.get("additionalProperties").is_none());
-    }
-    for (key, inner) in schema["properties"].as_object().into_iter().flatten() {
-        known_to(root, inner, &format!("{path}.{key}"), known);
-    }
-    if schema["items"].is_object() {
-        known_to(root, &schema["items"], &format!("{path}[]"), known);
-    }
-}
-
-/// Every key of the values by its path, as deep as the schema goes.
-fn keys_of(values: &Value, path: &str, known: &BTreeMap<String, bool>, there: &mut BTreeSet<String>) {
-    for (key, value) in values.as_object().into_iter().flatten() {
-        let path = format!("{path}.{key}");
-        there.insert(path.clone());
-        let is_deeper = known.keys().any(|known| known.starts_with(&format!("{path}.")));
-        if is_deeper {
-            keys_of(value, &path, known, there);
-        }
-    }
 }
 
 fn environment<'a>(container: &'a Value, name: &str) -> &'a str {
