@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Rust: the interop peers' packages, into tests/interop/node_modules and
-# tests/interop/.venv, at the versions pinned there. Commands that are missing (node, npm, python3 with venv, a
-# C compiler and make for jemalloc) come from apt-get, nothing else on the system is touched.
+# tests/interop/.venv, and Helm's engine, into tests/helm/.venv, at the versions pinned there. Commands that are
+# missing (node, npm, python3 with venv, a C compiler and make for jemalloc) come from apt-get, nothing else on the
+# system is touched.
 # Quick when all is done; safe to run again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -50,14 +51,21 @@ else
     stamp $peers/node_modules/.stamp $peers/package-lock.json
 fi
 
-# The interpreter that a virtual environment points to may have been upgraded away.
-if is_current $peers/.venv/.stamp $peers/requirements.txt && $peers/.venv/bin/python -c '' 2>/dev/null; then
-    say "Python packages are in place"
-else
-    say "installing Python packages"
-    rm -rf $peers/.venv
-    python3 -m venv $peers/.venv
-    $peers/.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
-        --requirement $peers/requirements.txt </dev/null
-    stamp $peers/.venv/.stamp $peers/requirements.txt
-fi
+# A virtual environment in the folder, from its requirements.txt.
+python_packages() {
+    local folder=$1
+    # The interpreter that a virtual environment points to may have been upgraded away.
+    if is_current "$folder/.venv/.stamp" "$folder/requirements.txt" && "$folder/.venv/bin/python" -c '' 2>/dev/null; then
+        say "Python packages of $folder are in place"
+        return
+    fi
+    say "installing Python packages of $folder"
+    rm -rf "$folder/.venv"
+    python3 -m venv "$folder/.venv"
+    "$folder/.venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+        --requirement "$folder/requirements.txt" </dev/null
+    stamp "$folder/.venv/.stamp" "$folder/requirements.txt"
+}
+
+python_packages $peers
+python_packages tests/helm
