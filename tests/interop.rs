@@ -8,22 +8,28 @@
 
 mod support;
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::process::Command;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use support::DEADLINE;
 use support::binary::Builder;
+use support::client::RawClient;
 use support::metrics::Metrics;
 use support::peer::{Peer, command, skipped};
 use support::proxy::Proxy;
 use support::tls::{self, Authority};
+use support::upstream::Upstream;
 use support::wait::eventually;
 
 /// A client's whole series, on a busy machine.
 const SERIES: Duration = Duration::from_secs(60);
+
+const FEED: &str = "routes: [{name: feed, path: /feed, mode: broadcast}]";
 
 #[tokio::test]
 async fn node_ws_with_node_ws() {
@@ -112,6 +118,175 @@ async fn plain_requests_to_servers_that_speak_websocket() {
     }
 }
 
+#[tokio::test]
+async fn a_compressed_feed_to_node_ws_and_python_websockets() {
+    if skipped() {
+        return;
+    }
+    let upstream = Upstream::by_hand().await;
+    let policy = "policy: {compression: deflate, heartbeat: {interval: 200ms, timeout: 9s}, \
+                  broadcast: {uplink: forward, anonymous: true}}";
+    let proxy = Proxy::to(&upstream).yaml(FEED).yaml(policy).spawn().await;
+    let mut listeners = [
+        Listener::start("node_ws_listener.mjs", &proxy).await,
+        Listener::start("py_websockets_listener.py", &proxy).await,
+    ];
+    let mut plain = proxy.connect("/feed").await;
+    let mut server = upstream.accept().await;
+    for listener in &mut listeners {
+        let opened = listener.line().await;
+        assert!(opened.starts_with("open permessage-deflate"), "{}: {opened}", listener.script);
+    }
+    proxy_has_clients(&proxy, 3.0).await;
+
+    // It is worth compressing, it is not, it is empty; and long in each way.
+    let noise = Vec::from_iter(std::iter::repeat_with(|| fastrand::u8(..)).take(1 << 20));
+    let long = "many words, often the same. ".repeat(40_000);
+    let wide = "wörld, 世界, 🌍 ".repeat(1000);
+    let texts = ["", "x", "hello, wörld", &wide, &long];
+    let binaries = [&b""[..], b"\x00\x01\xfe\xff", &[7; 70_000], &noise];
+    for round in 0..3 {
+        for text in texts {
+            server.text(text).await;
+            plain.expect_text(text).await;
+            for listener in &mut listeners {
+                listener.expect("text", text.as_bytes()).await;
+            }
+        }
+        for binary in binaries {
+            server.binary(binary).await;
+            plain.expect_binary(binary).await;
+            for listener in &mut listeners {
+                listener.expect("binary", binary).await;
+            }
+        }
+        // A burst, with each message compressed on its own.
+        for number in 0..200 {
+            server.text(&format!("round {round}, message {number} of a burst")).await;
+        }
+        for number in 0..200 {
+            let text = format!("round {round}, message {number} of a burst");
+            plain.expect_text(&text).await;
+            for listener in &mut listeners {
+                listener.expect("text", text.as_bytes()).await;
+            }
+        }
+    }
+    // Pings both ways, and the other direction, which they compress as well.
+    for listener in &mut listeners {
+        listener.order("ping").await;
+        assert_eq!(listener.line().await, "pong", "{}", listener.script);
+        let text = format!("from {} {}", listener.script, "again and ".repeat(100));
+        listener.order(&format!("say {text}")).await;
+        server.expect_text(&text).await;
+    }
+    let all = 2.0 * 3.0 * (texts.len() + binaries.len() + 200) as f64;
+    let receipts = r#"outrigger_delivery_acknowledged_total{route="feed"}"#;
+    eventually(DEADLINE, || async {
+        let acknowledged = proxy.metric(receipts).await;
+        if acknowledged >= all { Ok(()) } else { Err(format!("{acknowledged} of {all}")) }
+    })
+    .await;
+    assert_eq!(proxy.metric("outrigger_heartbeat_missed_total").await, 0.0);
+    server.close(4002, "match over").await;
+    for listener in listeners {
+        listener.ended("close 4002 match over").await;
+    }
+    assert_eq!(plain.closed().await.code, 4002);
+}
+
+#[tokio::test]
+async fn a_feed_from_node_ws() {
+    feed_from("node_ws_server.mjs").await;
+}
+
+#[tokio::test]
+async fn a_feed_from_python_websockets() {
+    feed_from("py_websockets_server.py").await;
+}
+
+/// Three clients of a feed whose server echoes what they say, is killed, and comes back.
+async fn feed_from(script: &str) {
+    if skipped() {
+        return;
+    }
+    let server = Peer::start(script).await;
+    let proxy = Proxy::to_url(server.url())
+        .yaml(FEED)
+        .yaml("upstream: {heartbeat: {interval: 100ms, timeout: 5s}}")
+        .yaml(
+            "policy: {heartbeat: null, broadcast: {uplink: forward, anonymous: true}, \
+             session: {redial: {base: 10ms, cap: 100ms}}}",
+        )
+        .spawn()
+        .await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(proxy.connect("/feed?a=1").await);
+    }
+    proxy_has_clients(&proxy, 3.0).await;
+    // As much of what clients say may wait for the server: policy.delivery.max_lag.bytes.
+    let long = "many words, often the same. ".repeat(35_000);
+    let in_step = async |clients: &mut [RawClient], said: &str, heard: &str| {
+        clients[0].text(said).await;
+        for client in clients {
+            client.expect_text(heard).await;
+        }
+    };
+    let pings = async || {
+        let before = proxy.metric("outrigger_heartbeat_rtt_seconds_count").await;
+        eventually(DEADLINE, || async {
+            proxy.metric("outrigger_heartbeat_rtt_seconds_count").await >= before + 2.0
+        })
+        .await;
+    };
+    let connected = async |expected: f64| {
+        let sample = r#"outrigger_channels_connected{route="feed"}"#;
+        eventually(DEADLINE, || async { proxy.metric(sample).await == expected }).await;
+    };
+    in_step(&mut clients, "hello, wörld", "hello, wörld").await;
+    in_step(&mut clients, &long, &long).await;
+    in_step(&mut clients, "tell target", "/feed?a=1").await;
+    clients[1].binary(b"\x00\xff").await;
+    for client in &mut clients {
+        client.expect_binary(b"\x00\xff").await;
+    }
+    // The server's ping is answered here, and ours there.
+    in_step(&mut clients, "ping me", "pong from the server").await;
+    pings().await;
+
+    let port = server.port();
+    server.kill().await;
+    connected(0.0).await;
+    let server = Peer::start_at(script, Some(port)).await;
+    connected(1.0).await;
+    in_step(&mut clients, "after it was killed", "after it was killed").await;
+    server.stop().await;
+    connected(0.0).await;
+    let server = Peer::start_at(script, Some(port)).await;
+    connected(1.0).await;
+    in_step(&mut clients, "after it was stopped", "after it was stopped").await;
+    in_step(&mut clients, "ping me", "pong from the server").await;
+    pings().await;
+    proxy_has_clients(&proxy, 3.0).await;
+    let metrics = proxy.metrics().await;
+    assert_eq!(metrics.sum("outrigger_disconnections_total"), 0.0, "all of them stayed:\n{}", metrics.0);
+    assert_eq!(metrics.get(r#"outrigger_uplink_dials_total{route="feed",outcome="ok"}"#), Some(3.0));
+
+    clients[0].text("close 4002 enough, thank you").await;
+    for client in &mut clients {
+        let closed = client.closed().await;
+        assert_eq!((closed.code, &*closed.reason), (4002, "enough, thank you"));
+    }
+    proxy.stop().await;
+    server.stop().await;
+}
+
+async fn proxy_has_clients(proxy: &Proxy, expected: f64) {
+    eventually(DEADLINE, || async { proxy.metric(r#"outrigger_clients{route="feed"}"#).await == expected })
+        .await;
+}
+
 /// Runs the client against the server, first directly (what fails there is not the proxy), then through
 /// the proxy with its settings as they come.
 async fn series(server: &str, client: &str, flags: &[&str]) {
@@ -155,6 +330,54 @@ fn assert_well(metrics: &Metrics) {
     for reason in ["protocol_error", "too_large", "heartbeat_timeout", "upstream_lost"] {
         let ended = format!(r#"outrigger_disconnections_total{{route="default",reason="{reason}"}}"#);
         assert_eq!(metrics.get(&ended).unwrap_or(0.0), 0.0, "honest peers were cut: {reason}");
+    }
+}
+
+/// A client of a feed in another process; killed when it is dropped.
+struct Listener {
+    child: Child,
+    script: String,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Listener {
+    async fn start(script: &str, proxy: &Proxy) -> Self {
+        let mut command = command(script);
+        command.arg(format!("ws://{}/feed", proxy.address()));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{script} cannot be run: {error}"));
+        let stdin = child.stdin.take().expect("its input is piped");
+        let stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
+        Self { child, script: script.to_owned(), stdin, stdout }
+    }
+
+    /// What it says next.
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        match timeout(DEADLINE, self.stdout.read_line(&mut line)).await {
+            Ok(Ok(1..)) => line.trim().to_owned(),
+            other => panic!("{} said nothing: {other:?}", self.script),
+        }
+    }
+
+    /// The next message that it gets is this one, byte for byte.
+    async fn expect(&mut self, kind: &str, payload: &[u8]) {
+        let hash = Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let due = format!("{kind} {} {hash}", payload.len());
+        assert_eq!(self.line().await, due, "{}", self.script);
+    }
+
+    async fn order(&mut self, order: &str) {
+        self.stdin.write_all(format!("{order}\n").as_bytes()).await.expect("it reads its orders");
+    }
+
+    /// Its last words are these, and it ends well.
+    async fn ended(mut self, words: &str) {
+        assert_eq!(self.line().await, words, "{}", self.script);
+        let status = timeout(DEADLINE, self.child.wait()).await;
+        let ended_well = matches!(&status, Ok(Ok(status)) if ExitStatus::success(status));
+        assert!(ended_well, "{}: {status:?}", self.script);
     }
 }
 

@@ -136,8 +136,8 @@ pub struct Channel {
     pub clients: u64,
     /// Whether its upstream is connected.
     pub connected: bool,
-    /// Of its log.
-    pub epoch: u64,
+    /// Of its log, 16 hexadecimal digits: as a number it would be rounded by many readers of JSON.
+    pub epoch: String,
     /// The newest sequence number.
     pub sequence: u64,
 }

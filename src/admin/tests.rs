@@ -160,7 +160,7 @@ fn channel(n: usize) -> Channel {
         channel: format!("{n:06}"),
         clients: 2,
         connected: n.is_multiple_of(2),
-        epoch: 5,
+        epoch: "0000000000000005".into(),
         sequence: 6,
     }
 }
@@ -649,8 +649,7 @@ async fn channels_are_listed_in_order_as_many_as_asked_for() {
         assert_eq!(body["total"], CHANNELS);
         let listed = body["channels"].as_array().unwrap();
         assert_eq!(listed.len(), shown, "{query}");
-        let first =
-            r#"{"channel":"000000","clients":2,"connected":true,"epoch":5,"route":"feed","sequence":6}"#;
+        let first = r#"{"channel":"000000","clients":2,"connected":true,"epoch":"0000000000000005","route":"feed","sequence":6}"#;
         assert_eq!(listed[0].to_string(), first);
     }
     for query in ["?limit=0", "?limit=10001", "?limit=-1", "?limit=", "?lmiit=3", "?limit=1&x=2"] {

@@ -90,7 +90,7 @@ impl Hub {
             metrics: Arc::clone(&metrics),
             recipients: shared.metrics.breaker(BreakerScope::Recipient, &plan.route),
             channels: shared.metrics.breaker(BreakerScope::Channel, &plan.route),
-            budget: Arc::clone(&shared.budget),
+            budget: Arc::clone(&shared.overflow),
             shards: shared.shards,
         };
         Arc::new(Self {

@@ -79,6 +79,8 @@ pub struct Hubs {
 struct Shared {
     logs: Arc<Logs>,
     budget: Arc<Budget>,
+    /// Of it: what waits for clients, of all feeds together.
+    overflow: Arc<Budget>,
     metrics: Arc<Metrics>,
     lifecycle: Lifecycle,
     /// Tasks that share the clients of a channel.
@@ -121,7 +123,8 @@ impl Hubs {
         shards: usize,
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
-        let shared = Arc::new(Shared { logs, budget, metrics, lifecycle, shards });
+        let overflow = Arc::new(Budget::half_of(&budget));
+        let shared = Arc::new(Shared { logs, budget, overflow, metrics, lifecycle, shards });
         Arc::new(Self { shared, hubs: Mutex::default() })
     }
 

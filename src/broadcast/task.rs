@@ -177,7 +177,8 @@ impl Task {
     fn up(&mut self, hop: Hop) -> Uplink {
         let now = Instant::now();
         self.backoff.on_up(now);
-        Uplink::new(hop, self.running.hub.uplink_rules(), now)
+        let hub = &self.running.hub;
+        Uplink::new(hop, hub.uplink_rules(), Arc::clone(&hub.shared.metrics), now)
     }
 
     /// One dial and handshake. `told`: the subprotocol of the clients that are there already.
@@ -215,6 +216,7 @@ impl Task {
 
     /// Passes on what the server says, until the link has ended. `None`: everyone has left.
     async fn follow(&mut self, uplink: &mut Uplink) -> Option<UplinkEnd> {
+        let mut share = self.running.hub.shared.budget.share();
         poll_fn(|cx| {
             if self.poll_aside(cx).is_ready() {
                 return Poll::Ready(None);
@@ -226,6 +228,7 @@ impl Task {
             ready!(self.feed.poll_room(cx));
             let before = self.feed.head();
             let end = uplink.poll(cx, &mut |kind, payload| self.feed.take(kind, payload)).map(Some);
+            share.set(uplink.buffered());
             if self.feed.head() != before {
                 // Once for all that came together: it leaves together.
                 self.feed.wake();
@@ -354,7 +357,9 @@ impl Task {
 
     /// The channel as it may stand in a log line: its path.
     fn shown(&self) -> impl std::fmt::Display + '_ {
-        redact_path(self.running.channel.key.name.split(' ').next().unwrap_or_default())
+        let name = self.running.channel.key.name.split(' ').next().unwrap_or_default();
+        // Without its path in the key it is told by what its clients have said, which is not for the log.
+        redact_path(if name.starts_with('/') { name } else { "-" })
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::config::Throttle;
 use crate::log::{Cursor, Log};
+use crate::resilience::Budget;
 use stretch::{Conflate, Made, Stretch};
 
 /// Places at which what is due is remembered.
@@ -89,6 +90,8 @@ pub(super) struct Batcher {
     is_newest_only: bool,
     stretch: Stretch,
     made: Vec<Made>,
+    /// The place in `made` of what was asked for last.
+    last: usize,
     /// The place in `made` that is used next.
     turn: usize,
     nothing: Batch,
@@ -105,6 +108,7 @@ impl Batcher {
             is_newest_only: false,
             stretch: Stretch::default(),
             made: Vec::new(),
+            last: 0,
             turn: 0,
             nothing: Batch::nothing(Cursor { next: 1, all_from: 1 }),
         }
@@ -145,7 +149,14 @@ impl Batcher {
         }
         let known = self.made.iter().position(|made| made.is_for(cursor, view));
         let place = known.unwrap_or_else(|| self.make(cursor, view));
+        self.last = place;
         &self.made[place].batch
+    }
+
+    /// The bytes of the last [`Batcher::due`], counted once for all of its clients that keep them.
+    pub(super) fn held(&mut self, budget: &Arc<Budget>) -> Bytes {
+        let Some(made) = self.made.get_mut(self.last) else { return Bytes::new() };
+        made.held.get_or_insert_with(|| budget.hold(made.batch.bytes.clone())).clone()
     }
 
     /// Lets go what it remembers, which is more than the log knows of. To be called when all clients have what is

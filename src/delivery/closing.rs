@@ -47,7 +47,7 @@ impl Farewell {
 
     fn frame(&self) -> ControlFrame {
         // A Close without a code cannot be sent as one (RFC 6455 §7.1.5).
-        let code = if self.code == CloseCode::NONE { CloseCode(1000) } else { self.code };
+        let code = if self.code == CloseCode::NONE { CloseCode(1000) } else { self.code.answer() };
         ControlFrame::close(code, &self.words, None)
     }
 }

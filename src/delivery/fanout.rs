@@ -11,7 +11,7 @@ use super::closing::Farewell;
 use super::shard::{Door, Shard};
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
-use crate::log::{Cursor, Log};
+use crate::log::{Cursor, Log, Reader};
 use crate::telemetry::{BreakerStage, By, Reason};
 
 /// A further task takes its part only when those that are there have so many clients each: to wake it costs as much as
@@ -25,8 +25,8 @@ pub(super) struct Crew {
     pub(super) from_clients: FromClients,
     clients: AtomicUsize,
     tripped: AtomicUsize,
-    /// Whether the channel's breaker lets through the newest message only.
-    is_shedding: AtomicBool,
+    /// Whether the channel's breaker is not closed: it is judged with each pass then.
+    is_unwell: AtomicBool,
     guard: Mutex<(ChannelGuard, BreakerStage)>,
 }
 
@@ -43,21 +43,20 @@ impl Crew {
 
     /// Whether only the newest message is to go out.
     pub(super) fn is_shedding(&self, now: Instant) -> bool {
-        self.is_shedding.load(Relaxed) && {
-            self.judge(now);
-            self.is_shedding.load(Relaxed)
-        }
+        // Half-open, everything goes out, once: that is the probe.
+        self.is_unwell.load(Relaxed) && self.judge(now) == BreakerStage::Open
     }
 
-    fn judge(&self, now: Instant) {
+    fn judge(&self, now: Instant) -> BreakerStage {
         let mut guard = lock(&self.guard);
         let (guard, told) = &mut *guard;
         let stage = guard.judge(self.tripped.load(Relaxed), self.clients.load(Relaxed), fastrand::f64(), now);
         if stage != *told {
             self.settings.channels.on_transition(Some(*told), Some(stage));
             *told = stage;
-            self.is_shedding.store(stage != BreakerStage::Closed, Relaxed);
+            self.is_unwell.store(stage != BreakerStage::Closed, Relaxed);
         }
+        stage
     }
 }
 
@@ -84,8 +83,11 @@ pub struct Fanout {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    /// Until the first client is there: the log keeps what that is to get, which may be a greeting longer than
+    /// the log.
+    hold: Option<Reader>,
     doors: Vec<Arc<Door>>,
     closed: Option<Arc<Farewell>>,
 }
@@ -100,10 +102,21 @@ impl Fanout {
             from_clients,
             clients: AtomicUsize::new(0),
             tripped: AtomicUsize::new(0),
-            is_shedding: AtomicBool::new(false),
+            is_unwell: AtomicBool::new(false),
             guard: Mutex::new((guard, BreakerStage::Closed)),
         };
-        Arc::new(Self { log, crew: Arc::new(crew), inner: Mutex::default() })
+        let hold = log.reader();
+        if crew.settings.policy.delivery.throttle.is_none() {
+            hold.passed(log.head() + 1);
+        }
+        let inner = Inner { hold: Some(hold), doors: Vec::new(), closed: None };
+        Arc::new(Self { log, crew: Arc::new(crew), inner: Mutex::new(inner) })
+    }
+
+    /// As if a first client had come, for those who drive a shard by hand.
+    #[cfg(test)]
+    pub(super) fn let_go(&self) {
+        lock(&self.inner).hold = None;
     }
 
     /// What its tasks share.
@@ -129,8 +142,10 @@ impl Fanout {
                     Arc::clone(&door),
                     Arc::clone(&self.crew),
                     self.log.reader(),
+                    cursor.all_from,
                 )));
                 inner.doors.push(Arc::clone(&door));
+                inner.hold = None;
                 door
             }
         };

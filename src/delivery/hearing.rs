@@ -81,11 +81,13 @@ impl Subscriber {
                 }
                 Said::Message(kind, payload) => {
                     if let FromClients::Forward(server) = &table.crew.from_clients {
-                        let message = (kind, Bytes::copy_from_slice(payload));
-                        match server.try_send(message) {
-                            Ok(()) => live.handle().on_in(1, payload.len()),
+                        let budget = &table.crew.settings.budget;
+                        let message =
+                            (!budget.is_over()).then(|| (kind, budget.hold(Bytes::copy_from_slice(payload))));
+                        match message.and_then(|message| server.try_send(message).ok()) {
+                            Some(()) => live.handle().on_in(1, payload.len()),
                             // It is full, or the feed is over.
-                            Err(_) => table.crew.settings.metrics.uplink_dropped.inc(),
+                            None => table.crew.settings.metrics.uplink_dropped.inc(),
                         }
                     }
                 }

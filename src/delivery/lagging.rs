@@ -57,7 +57,9 @@ impl Subscriber {
         let delivery = &table.crew.settings.policy.delivery;
         if delivery.resume_from == ResumeFrom::Latest {
             let cursor = table.log.skip_to_latest(self.cursor);
-            table.crew.settings.metrics.missed.inc_by(table.log.skipped(self.cursor, cursor));
+            let skipped = table.log.skipped(self.cursor, cursor);
+            table.crew.settings.metrics.missed.inc_by(skipped);
+            self.untold = self.untold.saturating_add(skipped);
             self.cursor = cursor;
         }
         let mut floor = table.log.behind(self.cursor);

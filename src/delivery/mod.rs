@@ -52,7 +52,7 @@ pub struct Settings {
     pub recipients: Arc<BreakerMetrics>,
     /// The breakers of whole channels.
     pub channels: Arc<BreakerMetrics>,
-    /// What all overflow is taken from.
+    /// What waits for clients, of all feeds together.
     pub budget: Arc<Budget>,
     /// Tasks that share the clients of a channel.
     pub shards: usize,

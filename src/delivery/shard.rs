@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
+use tracing::warn;
 
 use super::Arrival;
 use super::agenda::Agenda;
@@ -23,6 +24,7 @@ use super::fanout::{Crew, lock};
 use super::ready::{Knock, Ready};
 use super::subscriber::{State, Subscriber, Table};
 use crate::log::{Cursor, Reader};
+use crate::telemetry::Reason;
 
 /// Clients that are served before other tasks get their turn.
 const TURN: usize = 64;
@@ -104,12 +106,13 @@ struct Pass {
 }
 
 impl Shard {
-    pub(super) fn new(door: Arc<Door>, crew: Arc<Crew>, reader: Reader) -> Self {
+    /// `from`: where its first client begins.
+    pub(super) fn new(door: Arc<Door>, crew: Arc<Crew>, reader: Reader, from: u64) -> Self {
         let throttle = crew.settings.policy.delivery.throttle.as_ref();
         // One that lets messages wait for their time must not make the server wait for it.
         let is_prompt = throttle.is_none();
         if is_prompt {
-            reader.passed(reader.log().head() + 1);
+            reader.passed(from);
         }
         Self {
             batcher: Batcher::new(Arc::clone(reader.log()), throttle),
@@ -145,10 +148,6 @@ impl Shard {
             let mut client = Box::new(Subscriber::new(arrival, cursor, knock, &self.crew, now));
             if let Some(farewell) = &self.farewell {
                 client.expect_end(farewell, &self.crew, now);
-            }
-            if client.place() < self.slowest {
-                self.slowest = client.place();
-                self.reader.at(self.slowest);
             }
             self.clients[index as usize] = Some(client);
             self.woken.push(index);
@@ -188,6 +187,49 @@ impl Shard {
         let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else { return };
         let deadline = client.next_deadline(&self.crew, now);
         self.agenda.arm(index, deadline, &mut client.armed);
+    }
+
+    /// One that came late may still be behind all others: what it is to read is not what nobody needs.
+    fn keep_for(&mut self, index: u32) {
+        let client = self.clients.get(index as usize).and_then(Option::as_ref);
+        if let Some(place) = client.map(|client| client.place())
+            && place < self.slowest
+            && place <= self.until
+        {
+            self.slowest = place;
+            self.reader.at(place);
+        }
+    }
+
+    /// Where clients of feeds hold more than they may, those who hold most are cut, until that is over: others'
+    /// history is not to go for them.
+    fn relieve(&mut self, now: Instant) {
+        let budget = Arc::clone(&self.crew.settings.budget);
+        if !budget.is_over() {
+            return;
+        }
+        let held = |(index, client): (usize, &Option<Box<Subscriber>>)| {
+            client.as_ref().map(|client| (client.held(), index as u32)).filter(|(held, _)| *held > 0)
+        };
+        let mut holders: Vec<_> = self.clients.iter().enumerate().filter_map(held).collect();
+        holders.sort_unstable_by(|a, b| b.cmp(a));
+        let mut cut = 0;
+        for (_, index) in holders {
+            if !budget.is_over() {
+                break;
+            }
+            cut += 1;
+            self.with(index, now, |client, table| {
+                client.cut(Reason::SlowConsumer);
+                client.poll(table)
+            });
+        }
+        if cut > 0 {
+            warn!(
+                clients = cut,
+                "clients of a feed were cut: half of memory.max_buffered waits for such as them"
+            );
+        }
     }
 
     fn remove(&mut self, index: u32) {
@@ -280,6 +322,7 @@ impl Shard {
             // Nobody stands where it remembers something for.
             self.batcher.forget();
         }
+        self.relieve(now);
         true
     }
 
@@ -337,6 +380,7 @@ impl Future for Shard {
                 client.knock.take();
             }
             this.with(index, now, Subscriber::poll);
+            this.keep_for(index);
         }
         let is_done = this.pass(now, &mut turn);
         if is_shut && this.clients.is_empty() && lock(&this.door.post).arrivals.is_empty() {

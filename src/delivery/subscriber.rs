@@ -29,7 +29,7 @@ use super::{Arrival, FromClients};
 use crate::config::HeartbeatMode;
 use crate::frame::{ControlFrame, Kind, encode};
 use crate::log::{Cursor, Log};
-use crate::resilience::Bucket;
+use crate::resilience::{Bucket, Share};
 use crate::telemetry::{Command, Conflation, Live, Reason};
 
 /// Batches that one client is sent before it is the others' turn.
@@ -104,6 +104,10 @@ pub(super) struct Subscriber {
     pub(super) closing: Option<Box<Closing>>,
     pub(super) armed: Option<Instant>,
     pub(super) live: Live,
+    /// Messages that it skipped and was not told of yet (`delivery.resume_from: latest`).
+    pub(super) untold: u64,
+    /// What it alone holds.
+    share: Share,
     /// Given back with the client.
     _held: Box<dyn Any + Send + Sync>,
 }
@@ -134,7 +138,8 @@ impl Subscriber {
         live.handle().wake_with(&waker);
         let ear = Ear::new(policy, has_deflate, is_json, wants_messages);
         Self {
-            wire: Wire::new(hop.stream, Arc::clone(&crew.settings.budget)),
+            wire: Wire::new(hop.stream),
+            share: crew.settings.budget.share(),
             early: hop.early,
             ear,
             knock,
@@ -153,6 +158,7 @@ impl Subscriber {
             reading: Reading::Frames,
             closing: None,
             armed: None,
+            untold: 0,
             live,
             _held: held,
         }
@@ -183,11 +189,22 @@ impl Subscriber {
             let after = self.write(table);
             state = if state == State::Again && after == State::Going { State::Again } else { after };
         }
-        self.live.handle().set_buffered(self.wire.held() + self.ear.held());
+        self.account();
         if state == State::Gone {
             self.leave();
         }
         state
+    }
+
+    /// Bytes held for it alone or together with others.
+    pub(super) fn held(&self) -> usize {
+        self.wire.held() + self.ear.held()
+    }
+
+    /// Tells what it holds: what it shares with others tells that itself.
+    fn account(&mut self) {
+        self.live.handle().set_buffered(self.held());
+        self.share.set(self.wire.stream.held() + self.ear.held());
     }
 
     /// Something outside asks.
@@ -288,9 +305,10 @@ impl Subscriber {
                 metrics.on_conflated(Conflation::ChannelBreaker, batch.shed);
             }
             let mut gap = None;
-            if batch.missed > 0 {
-                metrics.missed.inc_by(batch.missed);
-                gap = table.crew.settings.policy.notices.then(|| gap_notice(batch.missed, &batch.bytes));
+            let missed = batch.missed.saturating_add(std::mem::take(&mut self.untold));
+            metrics.missed.inc_by(batch.missed);
+            if missed > 0 {
+                gap = table.crew.settings.policy.notices.then(|| gap_notice(missed, &batch.bytes));
             }
             let bytes = gap.as_ref().unwrap_or(&batch.bytes);
             if bytes.is_empty() {
@@ -309,7 +327,13 @@ impl Subscriber {
             match self.wire.write(&mut Context::from_waker(&self.waker), bytes, table.now) {
                 Wrote::All => {}
                 Wrote::Blocked => {
-                    self.live.handle().set_buffered(self.wire.held() + self.ear.held());
+                    let budget = &table.crew.settings.budget;
+                    let held = match gap {
+                        Some(gap) => budget.hold(gap),
+                        None => table.batcher.held(budget),
+                    };
+                    self.wire.share(held);
+                    self.account();
                     return State::Going;
                 }
                 Wrote::Broken => {

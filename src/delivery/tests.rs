@@ -12,6 +12,7 @@ mod walk;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -20,7 +21,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Type};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -174,13 +175,14 @@ impl Stage {
             metrics: metrics.feeds("r"),
             recipients: metrics.breaker(BreakerScope::Recipient, "r"),
             channels: metrics.breaker(BreakerScope::Channel, "r"),
-            budget: Arc::clone(&budget),
+            budget: Arc::new(Budget::half_of(&budget)),
             shards: 1,
         });
         let mut receiver = None;
         let fanout = Fanout::new(Arc::clone(&log), from_clients(&mut receiver), settings);
+        fanout.let_go();
         let door = Door::new(None);
-        let shard = Shard::new(Arc::clone(&door), Arc::clone(fanout.crew()), log.reader());
+        let shard = Shard::new(Arc::clone(&door), Arc::clone(fanout.crew()), log.reader(), 1);
         let wakes = Arc::new(Wakes::default());
         wakes.wake_by_ref();
         Self {
@@ -205,14 +207,31 @@ impl Stage {
         self.come_as(is_narrow, None, false)
     }
 
+    /// A client whose socket keeps each write apart: one read takes what one write wrote.
+    fn come_by_packets(&mut self) -> Client {
+        let (ours, theirs) = socket2::Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        self.come_over(OwnedFd::from(ours).into(), OwnedFd::from(theirs).into(), None, false)
+    }
+
     fn come_as(&mut self, is_narrow: bool, user: Option<&str>, has_deflate: bool) -> Client {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        for socket in [&ours, &theirs] {
-            socket.set_nonblocking(true).unwrap();
-            if is_narrow {
+        if is_narrow {
+            for socket in [&ours, &theirs] {
                 SockRef::from(socket).set_send_buffer_size(SMALL).unwrap();
             }
         }
+        self.come_over(ours, theirs, user, has_deflate)
+    }
+
+    fn come_over(
+        &mut self,
+        ours: UnixStream,
+        theirs: UnixStream,
+        user: Option<&str>,
+        has_deflate: bool,
+    ) -> Client {
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
         let about = About {
             client: None,
             user: user.map(Arc::from),

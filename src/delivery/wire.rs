@@ -3,11 +3,10 @@
 //! # Invariants
 //! 1. The rest ends between two frames, and nothing is written past it: a frame that was begun is finished, or the
 //!    connection is cut.
-//! 2. The rest is a part of what others were sent too: it holds no copy, but it counts as if it did.
+//! 2. The rest is a part of what others were sent too: it is no copy.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,7 +15,6 @@ use tokio::time::Instant;
 
 use crate::frame::Header;
 use crate::net::Stream;
-use crate::resilience::Budget;
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +39,11 @@ pub(super) struct Wire {
     pub(super) stalled_since: Option<Instant>,
     /// Whether it has taken anything since this was last set to false.
     pub(super) has_moved: bool,
-    /// What the budget was told.
-    told: usize,
-    budget: Arc<Budget>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream, budget: Arc<Budget>) -> Self {
-        Self { stream, rest: Bytes::new(), sent: 0, stalled_since: None, has_moved: false, told: 0, budget }
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, rest: Bytes::new(), sent: 0, stalled_since: None, has_moved: false }
     }
 
     /// Whether the kernel has all that was written.
@@ -68,7 +63,6 @@ impl Wire {
                     self.rest = frames.clone();
                     self.sent = at;
                     self.stalled_since = Some(now);
-                    self.account();
                     if self.stream.wants_flush() {
                         // Only what carries it away makes room; an error is told by the next write.
                         let _ = Pin::new(&mut self.stream).poll_flush(cx);
@@ -82,6 +76,12 @@ impl Wire {
         }
         self.stalled_since.get_or_insert(now);
         self.flush(cx, now)
+    }
+
+    /// What it was blocked by is the same as `held`, which is counted until nobody has it.
+    pub(super) fn share(&mut self, held: Bytes) {
+        debug_assert_eq!(self.rest, held);
+        self.rest = held;
     }
 
     /// Writes what is left.
@@ -98,7 +98,6 @@ impl Wire {
                 Poll::Ready(_) => return Wrote::Broken,
                 Poll::Pending => {
                     self.note_sent(before, now);
-                    self.account();
                     return Wrote::Blocked;
                 }
             }
@@ -111,7 +110,6 @@ impl Wire {
             Poll::Ready(Ok(()))
         };
         self.note_sent(before, now);
-        self.account();
         match flushed {
             Poll::Ready(Ok(())) if self.stream.unsent() == 0 => {
                 self.stalled_since = None;
@@ -138,7 +136,6 @@ impl Wire {
             self.rest = Bytes::new();
             self.sent = 0;
         }
-        self.account();
         std::mem::take(&mut self.has_moved)
     }
 
@@ -158,7 +155,6 @@ impl Wire {
             self.rest = Bytes::new();
             self.sent = 0;
         }
-        self.account();
         lost
     }
 
@@ -167,7 +163,6 @@ impl Wire {
         let lost = self.rest.len() - self.sent;
         self.rest = Bytes::new();
         self.sent = 0;
-        self.account();
         lost
     }
 
@@ -196,23 +191,5 @@ impl Wire {
     fn on_moved(&mut self, now: Instant) {
         self.has_moved = true;
         self.stalled_since = Some(now);
-    }
-
-    /// Tells the budget what has changed.
-    fn account(&mut self) {
-        let held = self.held();
-        if held > self.told {
-            // Others see to it that there is room again.
-            let _ = self.budget.add(held - self.told);
-        } else if held < self.told {
-            self.budget.sub(self.told - held);
-        }
-        self.told = held;
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.budget.sub(self.told);
     }
 }

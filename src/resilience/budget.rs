@@ -3,28 +3,44 @@
 //! # Not here
 //! What goes when it is used up: who holds the memory decides ([`crate::log`], [`crate::tunnel`]).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use bytes::Bytes;
 
 /// Bytes in use, and how many there may be. A bound that is told, not kept: whoever adds asks afterwards.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
     limit: AtomicUsize,
+    /// What it is a part of.
+    whole: Option<Arc<Budget>>,
 }
 
 impl Budget {
     /// Nothing is in use.
     pub fn new(limit: usize) -> Self {
-        Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
+        Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit), whole: None }
+    }
+
+    /// Of `whole`, and at most half of it: who uses this up leaves the rest to the others.
+    pub fn half_of(whole: &Arc<Self>) -> Self {
+        Self { whole: Some(Arc::clone(whole)), ..Self::new(0) }
     }
 
     /// Takes `bytes`; true if that is more than there may be.
     pub fn add(&self, bytes: usize) -> bool {
+        if let Some(whole) = &self.whole {
+            whole.add(bytes);
+        }
         self.used.fetch_add(bytes, Relaxed).saturating_add(bytes) > self.limit()
     }
 
     /// Gives `bytes` back.
     pub fn sub(&self, bytes: usize) {
+        if let Some(whole) = &self.whole {
+            whole.sub(bytes);
+        }
         self.used.fetch_sub(bytes, Relaxed);
     }
 
@@ -35,10 +51,10 @@ impl Budget {
 
     /// How many there may be.
     pub fn limit(&self) -> usize {
-        self.limit.load(Relaxed)
+        self.whole.as_ref().map_or_else(|| self.limit.load(Relaxed), |whole| whole.limit() / 2)
     }
 
-    /// From now on there may be so many.
+    /// From now on there may be so many. What is half of another goes by that one.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Relaxed);
     }
@@ -46,5 +62,99 @@ impl Budget {
     /// Whether more are in use than there may be.
     pub fn is_over(&self) -> bool {
         self.used() > self.limit()
+    }
+
+    /// `bytes`, in use until the last of those who share them lets go.
+    pub fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        self.add(bytes.len());
+        Bytes::from_owner(Held { bytes, budget: Arc::clone(self) })
+    }
+
+    /// For one that holds more at one time and less at another.
+    pub fn share(self: &Arc<Self>) -> Share {
+        Share { budget: Arc::clone(self), held: 0 }
+    }
+}
+
+struct Held {
+    bytes: Bytes,
+    budget: Arc<Budget>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.sub(self.bytes.len());
+    }
+}
+
+/// What one holds of a budget. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    held: usize,
+}
+
+impl Share {
+    /// It holds so much now. Costs a comparison where nothing has changed.
+    pub fn set(&mut self, bytes: usize) {
+        if bytes > self.held {
+            self.budget.add(bytes - self.held);
+        } else if bytes < self.held {
+            self.budget.sub(self.held - bytes);
+        }
+        self.held = bytes;
+    }
+
+    /// What it was last said to hold.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_bytes_count_once_until_the_last_who_has_them_lets_go() {
+        let budget = Arc::new(Budget::new(100));
+        let bytes = budget.hold(Bytes::from_static(b"frame"));
+        let part = bytes.slice(1..3);
+        drop(bytes);
+        assert_eq!((&*part, budget.used()), (&b"ra"[..], 5));
+        drop(part);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_half_counts_for_the_whole_and_is_used_up_earlier() {
+        let whole = Arc::new(Budget::new(100));
+        let half = Arc::new(Budget::half_of(&whole));
+        let (mut one, mut other) = (half.share(), whole.share());
+        one.set(50);
+        other.set(40);
+        assert!(!half.is_over() && !whole.is_over());
+        one.set(51);
+        assert!(half.is_over() && !whole.is_over());
+        one.set(10);
+        other.set(91);
+        assert!(!half.is_over() && whole.is_over());
+        assert_eq!((half.used(), whole.used()), (10, 101));
+        whole.set_limit(18);
+        assert!(half.is_over());
+        drop((one, other));
+        assert_eq!((half.used(), whole.used()), (0, 0));
     }
 }

@@ -13,6 +13,6 @@ mod spread;
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
 pub use bucket::Bucket;
-pub use budget::Budget;
+pub use budget::{Budget, Share};
 pub use heartbeat::{Act, Heartbeat, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
 pub use spread::spread_evenly;

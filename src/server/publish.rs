@@ -55,7 +55,7 @@ pub(super) fn channels(state: &State) -> Vec<Channel> {
         channel: info.channel,
         clients: info.clients,
         connected: info.is_connected,
-        epoch: info.epoch,
+        epoch: format!("{:016x}", info.epoch),
         sequence: info.sequence,
     };
     state.hubs.channels().into_iter().map(shown).collect()
@@ -119,7 +119,7 @@ fn for_tunnels(
     if frame.len() > most {
         return Err(PublishError::TooLong { setting: "policy.delivery.max_lag.bytes", most: most as u64 });
     }
-    Ok(Counted::share(frame, budget))
+    Ok(budget.hold(frame))
 }
 
 /// Gives `frame` to each tunnel that it is for, and counts those that took it.
@@ -147,46 +147,5 @@ fn is_taken(handle: &Handle, frame: &Bytes, metrics: &Metrics) -> bool {
             metrics.on_injection(why);
             false
         }
-    }
-}
-
-/// A frame that is in the budget as long as anybody has it.
-struct Counted {
-    frame: Bytes,
-    budget: Arc<Budget>,
-}
-
-impl Counted {
-    fn share(frame: Bytes, budget: &Arc<Budget>) -> Bytes {
-        budget.add(frame.len());
-        Bytes::from_owner(Self { frame, budget: Arc::clone(budget) })
-    }
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.frame
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.budget.sub(self.frame.len());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_is_in_the_budget_until_the_last_who_has_it_lets_go() {
-        let budget = Arc::new(Budget::new(100));
-        let frame = Counted::share(Bytes::from_static(b"frame"), &budget);
-        let other = frame.clone();
-        drop(frame);
-        assert_eq!((&*other, budget.used()), (&b"frame"[..], 5));
-        drop(other);
-        assert_eq!(budget.used(), 0);
     }
 }

@@ -30,7 +30,7 @@ use crate::config::{HeartbeatMode, IdleActivity, OnStall};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
 use crate::net::Hop;
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::resilience::Bucket;
+use crate::resilience::{Bucket, Share};
 use crate::telemetry::{Injection, Live, Reason};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
@@ -60,8 +60,8 @@ pub(super) struct Relay {
     waker: Option<Waker>,
     /// Messages wait in the mailbox for their place.
     pub(super) has_injections: bool,
-    /// Bytes that the budget knows of.
-    told: usize,
+    /// What both hops hold, for the budget.
+    share: Share,
 }
 
 /// A Close with a date.
@@ -143,7 +143,7 @@ impl Relay {
             armed: None,
             waker: None,
             has_injections: false,
-            told: 0,
+            share: settings.budget.share(),
             settings: Arc::clone(settings),
             live,
             _slot: slot,
@@ -396,17 +396,10 @@ impl Relay {
     /// Tells others how much is held, if that has changed: the budget is shared by all threads.
     fn tell_buffered(&mut self) {
         let buffered = self.client.buffered() + self.upstream.buffered();
-        if buffered == self.told {
-            return;
+        if buffered != self.share.held() {
+            self.share.set(buffered);
+            self.live.handle().set_buffered(buffered);
         }
-        let budget = &self.settings.budget;
-        if buffered > self.told {
-            budget.add(buffered - self.told);
-        } else {
-            budget.sub(self.told - buffered);
-        }
-        self.live.handle().set_buffered(buffered);
-        self.told = buffered;
     }
 
     /// Keeps the task's waker where commands can find it.
@@ -414,14 +407,6 @@ impl Relay {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             self.live.handle().wake_with(cx.waker());
             self.waker = Some(cx.waker().clone());
-        }
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        if self.told > 0 {
-            self.settings.budget.sub(self.told);
         }
     }
 }

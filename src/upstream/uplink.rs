@@ -15,6 +15,7 @@
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ use crate::frame::{
     Assembler, CloseCode, ControlFrame, Extensions, Fault, Heard, Kind, Opcode, Rules, Sender, encode,
 };
 use crate::net::{Egress, Hop, Stream, scratch};
-use crate::resilience::{Act, Heartbeat};
+use crate::resilience::{Act, Heartbeat, PongKind};
+use crate::telemetry::Metrics;
 
 /// Bytes read before other tasks get their turn: four full reads.
 const POLL_BUDGET: usize = 256 * 1024;
@@ -95,6 +97,7 @@ pub struct Uplink {
     early: Bytes,
     assembler: Assembler,
     rules: UplinkRules,
+    metrics: Arc<Metrics>,
     egress: Egress,
     /// Bytes that were put into the egress, ever.
     queued: u64,
@@ -120,13 +123,14 @@ pub struct Uplink {
 
 impl Uplink {
     /// After the handshake.
-    pub fn new(hop: Hop, rules: UplinkRules, now: Instant) -> Self {
+    pub fn new(hop: Hop, rules: UplinkRules, metrics: Arc<Metrics>, now: Instant) -> Self {
         let heartbeat = rules.heartbeat.map(|timing| Heartbeat::new(timing, fastrand::u64(..), now));
         Self {
             stream: Some(hop.stream),
             early: hop.early,
             assembler: new_assembler(&rules),
             rules,
+            metrics,
             egress: Egress::default(),
             queued: 0,
             pong_leaves_at: 0,
@@ -330,7 +334,7 @@ impl Uplink {
 
     /// The server said `bytes`.
     fn hear(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) {
-        let Self { assembler, heartbeat, owed_pong, writing, .. } = self;
+        let Self { assembler, heartbeat, metrics, owed_pong, writing, .. } = self;
         if let Some(heartbeat) = heartbeat {
             heartbeat.on_life(now);
         }
@@ -343,8 +347,10 @@ impl Uplink {
             Heard::Ping(payload) if *writing == Writing::Frames => *owed_pong = Some(payload.into()),
             Heard::Ping(_) => {}
             Heard::Pong(payload) => {
-                if let Some(heartbeat) = heartbeat {
-                    heartbeat.on_pong(payload, now);
+                if let Some(heartbeat) = heartbeat
+                    && let PongKind::Ours(Some(rtt)) = heartbeat.on_pong(payload, now)
+                {
+                    metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
                 }
             }
             Heard::Close(code, payload) => {
@@ -396,7 +402,11 @@ impl Uplink {
             self.stalled_since = (self.waiting() > 0).then_some(now);
         }
         let Some(heartbeat) = &mut self.heartbeat else { return };
-        match heartbeat.on_timer(now).0 {
+        let (act, is_missed) = heartbeat.on_timer(now);
+        if is_missed {
+            self.metrics.heartbeat_missed.inc();
+        }
+        match act {
             Some(Act::SendPing(payload)) => {
                 let mask = self.masks.next();
                 self.push(ControlFrame::new(Opcode::Ping, &payload, Some(mask)).as_bytes(), now);

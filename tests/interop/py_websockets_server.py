@@ -37,7 +37,8 @@ def select_subprotocol(_connection, offered):
 
 async def main():
     options = {"select_subprotocol": select_subprotocol, "max_size": 16 * 1024 * 1024}
-    async with serve(handle, "127.0.0.1", 0, **options) as server:
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    async with serve(handle, "127.0.0.1", port, **options) as server:
         print(f"listening {server.sockets[0].getsockname()[1]}", flush=True)
         await asyncio.get_running_loop().create_future()
 

@@ -57,7 +57,13 @@ pub struct Peer {
 impl Peer {
     /// Returns once it listens.
     pub async fn start(script: &str) -> Self {
+        Self::start_at(script, None).await
+    }
+
+    /// As [`Peer::start`], on this port.
+    pub async fn start_at(script: &str, port: Option<u16>) -> Self {
         let mut command = command(script);
+        command.args(port.map(|port| port.to_string()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{script} cannot be run: {error}"));
         let mut stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
@@ -87,6 +93,11 @@ impl Peer {
     pub async fn exited_within(&mut self, patience: Duration) -> Option<ExitStatus> {
         let status = timeout(patience, self.child.wait()).await.ok()?;
         Some(status.expect("it is our child"))
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it is running");
     }
 
     /// Closes its standard input, and wants it to end well.

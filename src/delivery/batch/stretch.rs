@@ -74,6 +74,8 @@ pub(super) struct Made {
     has_deflate: Option<bool>,
     audience: Audience,
     pub(super) batch: Batch,
+    /// Its bytes, for those who keep them.
+    pub(super) held: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -155,7 +157,7 @@ impl Stretch {
     pub(super) fn make(&mut self, cursor: Cursor, from: usize, view: View<'_>) -> Made {
         let Some(read) = &self.read else {
             let batch = Batch::nothing(cursor);
-            return Made { at: cursor, has_deflate: None, audience: Audience::All, batch };
+            return Made { at: cursor, has_deflate: None, audience: Audience::All, batch, held: None };
         };
         let mut batch = Batch { has_more: read.progress.has_more, ..Batch::nothing(read.progress.cursor) };
         let mut bytes = 0;
@@ -215,7 +217,13 @@ impl Stretch {
         } else {
             Audience::AllBut(others)
         };
-        Made { at: cursor, has_deflate: has_two_forms.then_some(view.has_deflate), audience, batch }
+        Made {
+            at: cursor,
+            has_deflate: has_two_forms.then_some(view.has_deflate),
+            audience,
+            batch,
+            held: None,
+        }
     }
 }
 

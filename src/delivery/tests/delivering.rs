@@ -30,17 +30,25 @@ async fn every_client_gets_every_message_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_burst_is_one_write_a_client() {
     let mut stage = Stage::open("");
-    let mut clients: Vec<_> = (0..10).map(|_| stage.come(false)).collect();
+    let mut clients: Vec<_> = (0..10).map(|_| stage.come_by_packets()).collect();
     stage.turn().await;
-    for n in 1..=16 {
-        stage.write(&format!("m{n}"));
-    }
-    let polls = stage.polls;
-    stage.turn().await;
-    assert!(stage.polls - polls <= 2, "one pass serves all: {}", stage.polls - polls);
-    for client in &mut clients {
-        // A datagram would be one read; a stream tells by its frames that nothing is missing.
-        assert_eq!(client.messages(), numbers(1..=16));
+    for burst in 0..3 {
+        let mut whole = Vec::new();
+        for n in 1..=16 {
+            let text = format!("burst {burst}, message {n}");
+            stage.write(&text);
+            whole.extend(frame(0x81, text.as_bytes(), false));
+        }
+        let polls = stage.polls;
+        stage.turn().await;
+        assert!(stage.polls - polls <= 2, "one pass serves all: {}", stage.polls - polls);
+        for client in &mut clients {
+            let mut packet = vec![0; 64 * 1024];
+            let n = client.socket.as_mut().unwrap().read(&mut packet).unwrap();
+            assert_eq!(packet[..n], whole, "all of it, in one write");
+            let more = client.socket.as_mut().unwrap().read(&mut packet);
+            assert_eq!(more.unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
     }
 }
 

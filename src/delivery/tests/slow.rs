@@ -66,24 +66,32 @@ async fn a_client_that_reads_again_goes_on_with_what_is_still_there_and_the_gap_
 }
 
 #[tokio::test(start_paused = true)]
-async fn resuming_from_latest_skips_what_was_missed() {
-    let mut stage = Stage::open(&SLOW.replace("max_trips: 3", "max_trips: 3, resume_from: latest"));
-    let mut client = stage.come(true);
-    stage.turn().await;
-    for _ in 0..3 {
-        stage.flood(20, 1000);
+async fn resuming_from_latest_skips_what_was_missed_and_says_so() {
+    for notices in [false, true] {
+        let slow =
+            SLOW.replace("heartbeat: null", &format!("heartbeat: null, session: {{notices: {notices}}}"));
+        let mut stage = Stage::open(&slow.replace("max_trips: 3", "max_trips: 3, resume_from: latest"));
+        let mut client = stage.come(true);
         stage.turn().await;
+        for _ in 0..3 {
+            stage.flood(20, 1000);
+            stage.turn().await;
+        }
+        let before = client.messages();
+        let mut rest = Vec::new();
+        for _ in 0..30 {
+            stage.pass(millis(100)).await;
+            rest.extend(client.messages());
+        }
+        stage.write("next");
+        stage.turn().await;
+        let missed = stage.metric("messages_missed_total") as usize;
+        let told = format!(r#"{{"type":"outrigger","event":"gap","missed":{missed}}}"#);
+        let expected = if notices { vec![&*told, "next"] } else { vec!["next"] };
+        assert_eq!(client.messages(), expected);
+        assert_eq!(before.len() + rest.len() + missed, 60);
+        assert!(missed > 0);
     }
-    let before = client.messages();
-    let mut rest = Vec::new();
-    for _ in 0..30 {
-        stage.pass(millis(100)).await;
-        rest.extend(client.messages());
-    }
-    stage.write("next");
-    stage.turn().await;
-    assert_eq!(client.messages(), ["next"]);
-    assert_eq!(before.len() + rest.len() + stage.metric("messages_missed_total") as usize, 60);
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,6 +132,15 @@ async fn a_channel_with_many_in_trouble_sends_its_newest_message_only() {
         assert_eq!(client.messages(), ["newest"]);
     }
     assert_eq!(stage.metric("messages_conflated_total") - before, 38.0);
+    // Half-open: one pass with everything, and as many are in trouble as before.
+    stage.pass(secs(7)).await;
+    for expected in [20, 1] {
+        stage.flood(20, 10);
+        stage.turn().await;
+        for client in &mut well {
+            assert_eq!(client.messages().len(), expected);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,4 +161,36 @@ async fn the_bound_on_memory_holds_whoever_lags() {
     }
     assert_eq!(heard, 1000);
     assert!(stage.metric("history_trimmed_total") > 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_hold_more_than_half_of_the_memory_are_cut_and_no_history_goes_for_them() {
+    let mut stage = Stage::open(
+        "memory: {max_buffered: 1MiB}\npolicy: {heartbeat: null, history: {messages: 4}, \
+         delivery: {stall_timeout: 10m, max_lag: {messages: 100000, bytes: 64MiB}}}",
+    );
+    let mut stuck: Vec<_> = (0..30).map(|_| stage.come(true)).collect();
+    let mut well = stage.come(false);
+    stage.turn().await;
+    // The same message for all of them is one message in memory.
+    stage.flood(1, 200_000);
+    stage.turn().await;
+    let mut heard = well.messages().len();
+    assert_eq!((stage.registry.len(), heard), (31, 1));
+    assert!(stage.budget.used() < 3 * 200_000, "{}", stage.budget.used());
+    // Now each is stuck in one of its own.
+    for client in &mut stuck {
+        for _ in 0..200 {
+            client.messages();
+            stage.turn().await;
+        }
+        stage.flood(1, 100_000);
+        stage.turn().await;
+        heard += well.messages().len();
+    }
+    assert_eq!(heard, 31, "nobody else noticed");
+    assert!(stage.budget.used() <= 1 << 20, "{}", stage.budget.used());
+    let cut = stage.ends().get("slow_consumer").copied().unwrap_or(0);
+    assert!((1..30).contains(&cut), "{cut}");
+    assert_eq!(stage.metric("history_messages"), 4.0);
 }

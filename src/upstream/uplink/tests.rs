@@ -56,6 +56,7 @@ impl Wake for Wakes {
 struct Stage {
     server: Option<UnixStream>,
     uplink: Uplink,
+    metrics: Arc<Metrics>,
     wakes: Arc<Wakes>,
     told: Vec<(Kind, Vec<u8>)>,
     /// Bytes told by each poll that told any.
@@ -77,11 +78,13 @@ impl Stage {
         let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
         let hop = Hop { stream, early: Bytes::from_static(early) };
         let start = Instant::now();
+        let metrics = Metrics::new("outrigger").unwrap();
         let wakes = Arc::new(Wakes::default());
         wakes.wake_by_ref();
         let mut stage = Self {
             server: Some(theirs),
-            uplink: Uplink::new(hop, rules, start),
+            uplink: Uplink::new(hop, rules, Arc::clone(&metrics), start),
+            metrics,
             wakes,
             told: Vec::new(),
             bursts: Vec::new(),
@@ -420,6 +423,9 @@ async fn a_silent_server_is_given_up_after_its_missed_pongs_and_one_that_answers
     assert_eq!(stage.end, Some(UplinkEnd::Silent));
     let (heard, is_ended) = stage.hear_all();
     assert_eq!((heard.len(), is_ended), (0, true), "who answers no ping is told nothing");
+    let rtt = &stage.metrics.heartbeat_rtt;
+    assert_eq!((rtt.get_sample_count(), rtt.get_sample_sum().round()), (1, 5.0));
+    assert_eq!(stage.metrics.heartbeat_missed.get(), 2);
 }
 
 #[tokio::test(start_paused = true)]
