@@ -19,5 +19,5 @@ check: ## formatting, lints and documentation, without a warning
 bench: ## side by side with other proxies, on this machine
 	bench/bench.sh
 
-setup-tests: ## what the tests need beyond Rust, into tests/interop
+setup-tests: ## what the tests need beyond Rust, into tests/interop and tests/helm
 	scripts/setup-tests.sh

@@ -182,6 +182,7 @@ fn documents() -> Vec<PathBuf> {
         found.extend(files(&root().join(folder), "md"));
     }
     found.push(root().join("tests/interop/README.md"));
+    found.push(root().join("helm/outrigger/README.md"));
     assert!(found.len() > 5, "{found:?}");
     found
 }
