@@ -100,11 +100,6 @@ impl Peer {
         Some(status.expect("it is our child"))
     }
 
-    /// Ends it in the middle of whatever it does.
-    pub async fn kill(mut self) {
-        self.child.kill().await.expect("it is running");
-    }
-
     /// Closes its standard input, and wants it to end well.
     pub async fn stop(mut self) {
         drop(self.stdin.take());
