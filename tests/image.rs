@@ -152,9 +152,10 @@ async fn the_program_runs_in_a_read_only_root_as_nobody() {
     let of_root = mounts.lines().map(|line| Vec::from_iter(line.split(' '))).rfind(|line| line[1] == "/");
     assert!(of_root.is_some_and(|line| line[3].split(',').any(|option| option == "ro")), "{mounts}");
 
-    // As the preStop hook does it.
+    // As the preStop hook does it, and then the kubelet.
     let admin = format!("http://{}", address("admin"));
     assert_eq!(tree.output(&["drain", "--wait", "--admin", &admin]).await, "drained\n");
+    support::binary::signal(running.id().unwrap(), "TERM").await;
     let status = timeout(DEADLINE, running.wait()).await.expect("it ends").unwrap();
     assert!(status.success(), "{status}");
     assert_eq!(tree.files(), tree.laid_out, "something was written");
