@@ -4,9 +4,10 @@
 //! The breaker's clock ([`super::guard`]); how it is shown ([`super::trouble`]).
 
 use super::closing::Farewell;
-use super::subscriber::{Subscriber, Table, lag};
+use super::subscriber::{Subscriber, Table};
 use super::trouble::Trouble;
 use crate::config::ResumeFrom;
+use crate::log::Cursor;
 use crate::telemetry::Reason;
 
 impl Subscriber {
@@ -68,4 +69,9 @@ impl Subscriber {
             trouble.set_floor(floor);
         }
     }
+}
+
+/// Messages from `cursor` to the newest, those that are not there any more among them.
+fn lag(cursor: Cursor, head: u64) -> u64 {
+    (head + 1).saturating_sub(cursor.next.max(cursor.all_from))
 }

@@ -493,11 +493,6 @@ impl Subscriber {
     }
 }
 
-/// Messages from `cursor` to the newest, those that are not there any more among them.
-pub(super) fn lag(cursor: Cursor, head: u64) -> u64 {
-    (head + 1).saturating_sub(cursor.next.max(cursor.all_from))
-}
-
 /// A notice, and what follows it.
 fn gap_notice(missed: u64, then: &Bytes) -> Bytes {
     let text = format!(r#"{{"type":"outrigger","event":"gap","missed":{missed}}}"#);
