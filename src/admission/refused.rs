@@ -21,6 +21,12 @@ pub enum Refused {
     /// RFC 6455 §4.2.2: only version 13 is spoken.
     #[error("only version 13 of the WebSocket protocol is spoken here (Sec-WebSocket-Version: 13)")]
     Version,
+    /// `listen.ambiguous_paths`: what it is in the path or host that servers read in different ways.
+    #[error(
+        "servers may read this request's path or host to be for another route of this proxy, with other guards, \
+         because of {0}: write it in its plain form (listen.ambiguous_paths)"
+    )]
+    AmbiguousPath(&'static str),
     /// The request could not be read.
     #[error("the request could not be read as HTTP/1.1")]
     Unreadable,
@@ -168,6 +174,7 @@ impl Refused {
         let (status, reason, outcome, retry_after, closing) = match self {
             Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
             Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
+            Self::AmbiguousPath(_) => fault(StatusCode::BAD_REQUEST, "ambiguous_path"),
             Self::Unreadable => fault(StatusCode::BAD_REQUEST, "malformed_request"),
             Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
@@ -346,6 +353,7 @@ mod tests {
         let all = vec![
             Refused::Malformed("the key is not 16 bytes in base64"),
             Refused::Version,
+            Refused::AmbiguousPath("a backslash"),
             Refused::Unreadable,
             Refused::Plaintext,
             Refused::Plaintext,
@@ -382,6 +390,7 @@ mod tests {
                 Refused::Malformed(_)
                 | Refused::Plaintext
                 | Refused::Version
+                | Refused::AmbiguousPath(_)
                 | Refused::Unreadable
                 | Refused::HeadTooLarge
                 | Refused::TooSlow

@@ -14,7 +14,7 @@ use super::carried::Carried;
 use super::crowd::Crowd;
 use super::drain::Drain;
 use super::refusal::Refusals;
-use super::router::{Matched, Router};
+use super::router::{self, Matched, Router};
 use super::service::{self, Load};
 use super::session::AnswerBody;
 use super::sparingly::Sparingly;
@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) hubs: Arc<Hubs>,
     /// Of PROXY headers that were none.
     pub(super) proxy_warned: Sparingly,
+    /// Of requests that may be for a stricter route.
+    pub(super) ambiguous_warned: Sparingly,
 }
 
 /// What the configuration says, made ready for requests.
@@ -119,6 +121,10 @@ impl Matched for Route {
     fn hosts(&self) -> &[String] {
         &self.config.hosts
     }
+
+    fn is_as_strict_as(&self, other: &Self) -> bool {
+        router::is_as_strict(&self.config, &other.config)
+    }
 }
 
 impl State {
@@ -141,6 +147,7 @@ impl State {
             crowd: Crowd::new(),
             budget,
             proxy_warned: Sparingly::new(),
+            ambiguous_warned: Sparingly::new(),
             registry: Registry::new(Arc::clone(&metrics), connections),
             logs,
             hubs,
@@ -235,13 +242,13 @@ impl Table {
         known_hubs.settle();
         breakers.settle();
         Ok(Self {
+            stall_timeout: fallback.config.policy.delivery.stall_timeout,
+            fallback: Arc::clone(&fallback.upstream),
+            router: Router::new(routes, fallback, config.listen.ambiguous_paths),
             listen: config.listen,
             drain: config.drain,
             tls,
             trusted,
-            stall_timeout: fallback.config.policy.delivery.stall_timeout,
-            fallback: Arc::clone(&fallback.upstream),
-            router: Router::new(routes, fallback),
             upstreams,
             counts,
             authenticators,
