@@ -14,11 +14,12 @@ use tower::{Service, ServiceExt};
 use tracing::warn;
 
 use super::handshake;
+use super::lines::Asked;
 use super::refusal::Acceptance;
 use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
-use crate::admission::{Client, Guest, Kind, Refused, Visit};
+use crate::admission::{Client, Guest, Kind, Noted, Refused, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
@@ -69,12 +70,7 @@ pub(super) async fn serve(
     let route = Arc::clone(picked.route);
     let ambiguous = picked.stricter.map(|(stricter, why)| {
         state.metrics.ambiguous_paths.inc();
-        if state.ambiguous_warned.may(Instant::now()) {
-            let (name, other) = (&*route.metrics.name, &*stricter.metrics.name);
-            let path = redact_path(request.uri().path());
-            warn!(route = name, stricter = other, %path, because = why, "refused: servers may read it in another way");
-        }
-        Refused::AmbiguousPath(why)
+        Refused::AmbiguousPath { because: why, stricter: stricter.config.name.clone() }
     });
     let (mut head, body) = request.into_parts();
     let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
@@ -86,7 +82,17 @@ pub(super) async fn serve(
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
     let client = Client { address: peer.address, is_forwarded: false };
-    let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None };
+    let noted = Arc::<Noted>::default();
+    let guest = Guest {
+        head,
+        kind,
+        peer,
+        client,
+        user: None,
+        own_protocol: None,
+        slot: None,
+        noted: Arc::clone(&noted),
+    };
     let load = Load {
         state: Arc::clone(&state),
         session: Arc::clone(&session),
@@ -106,6 +112,16 @@ pub(super) async fn serve(
                 Kind::Handshake => warn!(route = name, %request_id, %path, %error, "handshake failed"),
                 Kind::Plain => warn!(route = name, %request_id, %path, %error, "request failed"),
             }
+        } else {
+            state.lines.refused(
+                &refused,
+                &Asked {
+                    route: Some(&route.metrics.name),
+                    client: noted.client(),
+                    request_id: Some(&request_id),
+                    path: Some(uri.path()),
+                },
+            );
         }
         let max = state.table().listen.max_refusals;
         let closed = acceptance.and_then(|acceptance| {
@@ -174,6 +190,9 @@ impl Service<Visit<Load>> for Mode {
 
     fn call(&mut self, visit: Visit<Load>) -> Self::Future {
         let Visit { guest, load } = visit;
+        if let Some(user) = &guest.user {
+            guest.noted.note_user(user);
+        }
         match guest.kind {
             Kind::Handshake => {
                 let has_body = !load.body.is_end_stream();
