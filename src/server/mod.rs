@@ -15,6 +15,7 @@
 //! signals (the command line's business: a library has none).
 
 mod accept;
+mod access;
 mod carried;
 mod connection;
 mod crowd;
