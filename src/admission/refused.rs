@@ -9,6 +9,7 @@ use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
+use crate::net::head::HeadFault;
 use crate::telemetry::HandshakeOutcome;
 use crate::upstream::{DialError, UpstreamError};
 
@@ -21,9 +22,9 @@ pub enum Refused {
     /// RFC 6455 §4.2.2: only version 13 is spoken.
     #[error("only version 13 of the WebSocket protocol is spoken here (Sec-WebSocket-Version: 13)")]
     Version,
-    /// The request could not be read.
-    #[error("the request could not be read as HTTP/1.1")]
-    Unreadable,
+    /// The request's head cannot be read, or could be read in two ways.
+    #[error("the request cannot be passed on: {0}")]
+    Head(#[from] HeadFault),
     /// HTTP in the clear where TLS is spoken.
     #[error("this port speaks TLS: ask for https:// or wss://")]
     Plaintext,
@@ -168,7 +169,7 @@ impl Refused {
         let (status, reason, outcome, retry_after, closing) = match self {
             Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
             Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
-            Self::Unreadable => fault(StatusCode::BAD_REQUEST, "malformed_request"),
+            Self::Head(_) => fault(StatusCode::BAD_REQUEST, "malformed_request"),
             Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
             Self::TooSlow => fault(StatusCode::REQUEST_TIMEOUT, "handshake_timeout"),
@@ -244,7 +245,7 @@ impl Refused {
                 UpstreamError::Timeout(_) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
                 }
-                UpstreamError::Broken(_) => {
+                UpstreamError::Broken(_) | UpstreamError::Framing(_) => {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_broken", Outcome::Unreachable)
                 }
                 UpstreamError::BadUpgrade(_) => {
@@ -255,14 +256,6 @@ impl Refused {
             },
         };
         Answer { status, reason, outcome, retry_after, closing }
-    }
-
-    /// What hyper says by itself about a request that it could not read.
-    pub fn of_status(status: u16) -> Self {
-        match status {
-            414 | 431 => Self::HeadTooLarge,
-            _ => Self::Unreadable,
-        }
     }
 
     /// The whole answer.
@@ -334,6 +327,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::net::head::FramingFault;
     use crate::net::tls::HandshakeError;
     use crate::upstream::BadUpgrade;
 
@@ -346,7 +340,8 @@ mod tests {
         let all = vec![
             Refused::Malformed("the key is not 16 bytes in base64"),
             Refused::Version,
-            Refused::Unreadable,
+            Refused::Head(HeadFault::NoHost),
+            Refused::Head(FramingFault::Both.into()),
             Refused::Plaintext,
             Refused::Plaintext,
             Refused::HeadTooLarge,
@@ -372,6 +367,7 @@ mod tests {
             Refused::Upstream(tls.into()),
             Refused::Upstream(UpstreamError::Timeout(Duration::from_secs(1))),
             Refused::Upstream(UpstreamError::Broken("10.1.2.3".into())),
+            Refused::Upstream(UpstreamError::Framing(FramingFault::Both)),
             Refused::Upstream(UpstreamError::BadUpgrade(BadUpgrade::Accept)),
             Refused::Upstream(UpstreamError::BodyTooLarge(5)),
             Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(1))),
@@ -382,7 +378,7 @@ mod tests {
                 Refused::Malformed(_)
                 | Refused::Plaintext
                 | Refused::Version
-                | Refused::Unreadable
+                | Refused::Head(_)
                 | Refused::HeadTooLarge
                 | Refused::TooSlow
                 | Refused::Unsupported(_)
@@ -402,6 +398,7 @@ mod tests {
                     )
                     | UpstreamError::Timeout(_)
                     | UpstreamError::Broken(_)
+                    | UpstreamError::Framing(_)
                     | UpstreamError::BadUpgrade(_)
                     | UpstreamError::BodyTooLarge(_)
                     | UpstreamError::BodyStalled(_) => {}

@@ -4,6 +4,7 @@
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
 //! * [`crowd`] bounds how many are on their way, [`preface`] reads what a load balancer says first.
+//! * [`unrouted`] refuses requests whose heads are none or mean two things.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
 //! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
@@ -31,6 +32,7 @@ mod service;
 mod session;
 mod sparingly;
 mod state;
+mod unrouted;
 
 use std::future::pending;
 use std::io;

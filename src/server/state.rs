@@ -18,6 +18,7 @@ use super::router::{Matched, Router};
 use super::service::{self, Load};
 use super::session::AnswerBody;
 use super::sparingly::Sparingly;
+use super::unrouted::Unrouted;
 use crate::admission::{self, AuthError, Authenticator, Counts, Doors, Stack};
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, TrustedProxies};
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) hubs: Arc<Hubs>,
     /// Of PROXY headers that were none.
     pub(super) proxy_warned: Sparingly,
+    /// Of requests that were refused before a route was looked for.
+    pub(super) unrouted: Unrouted,
 }
 
 /// What the configuration says, made ready for requests.
@@ -141,6 +144,7 @@ impl State {
             crowd: Crowd::new(),
             budget,
             proxy_warned: Sparingly::new(),
+            unrouted: Unrouted::new(),
             registry: Registry::new(Arc::clone(&metrics), connections),
             logs,
             hubs,
