@@ -46,7 +46,7 @@ fn line(logged: &Logged, reason: &str) -> Option<Value> {
 async fn each_cause_is_told_counted_and_logged_with_its_peer() {
     let (logged, _logging) = Logged::of_this_thread();
     let upstream = Upstream::echo().await;
-    let proxy = Proxy::to(&upstream).yaml("listen: {http2: {enabled: false}}").spawn().await;
+    let proxy = Proxy::to(&upstream).yaml("listen: {http2: false}").spawn().await;
     let secret = "Authorization: Bearer hunter2\r\nCookie: hunter2\r\n";
     let get =
         |target: &str, lines: &str| format!("GET {target} HTTP/1.1\r\n{lines}{secret}\r\n").into_bytes();
@@ -61,7 +61,7 @@ async fn each_cause_is_told_counted_and_logged_with_its_peer() {
             "the character <, which must be percent-encoded there as %3C",
         ),
         ("target", get("hunter2", "Host: a\r\n"), "neither a path nor a URL"),
-        ("target", get("http://hunter2:/:/", "Host: a\r\n"), "no path or URL"),
+        ("target", get("http://hunter2%zz/", "Host: a\r\n"), "no path or URL"),
         ("framing", get("/", "Host: a\r\nTransfer-Encoding: hunter2, chunked\r\n"), "`chunked`, once"),
         ("framing", get("/", "Host: a\r\nTransfer-Encoding: hunter2\r\n"), "`chunked`, once"),
         ("framing", get("/", "Host: a\r\nContent-Length: hunter2\r\n"), "Content-Length is not one number"),
@@ -237,8 +237,8 @@ async fn over_http_2_a_host_agrees_with_the_authority_or_its_stream_is_refused()
         println!("{authority} {hosts:?}");
         let answer = client.plain(get(authority, hosts), b"").await.expect("an answer");
         assert_eq!(
-            (answer.status, answer.headers["x-outrigger-reason"].to_str()),
-            (400, Ok("malformed_request")),
+            (answer.status, answer.headers["x-outrigger-reason"].as_bytes()),
+            (400, &b"malformed_request"[..]),
             "{authority} {hosts:?}"
         );
         let mut handshake = Client::handshake("/");

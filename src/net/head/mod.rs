@@ -75,7 +75,7 @@ pub enum HeadFault {
     )]
     Syntax,
     /// RFC 9113 §3.4.
-    #[error("it is HTTP/2, which is not spoken here (listen.http2.enabled); HTTP/1.1 is")]
+    #[error("it is HTTP/2, which is not spoken here (listen.http2); HTTP/1.1 is")]
     Http2,
 }
 
