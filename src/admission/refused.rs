@@ -10,7 +10,7 @@ use http_body_util::Full;
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
 use crate::net::head::HeadFault;
-use crate::telemetry::HandshakeOutcome;
+use crate::telemetry::{AuthFailure, HandshakeOutcome};
 use crate::upstream::{DialError, UpstreamError};
 
 /// Why a request was answered by us and not by the upstream.
@@ -22,6 +22,14 @@ pub enum Refused {
     /// RFC 6455 §4.2.2: only version 13 is spoken.
     #[error("only version 13 of the WebSocket protocol is spoken here (Sec-WebSocket-Version: 13)")]
     Version,
+    /// `listen.ambiguous_paths`
+    #[error("servers may read its path or host to be for the route {stricter}, because of {because}")]
+    AmbiguousPath {
+        /// What it is that servers read in different ways.
+        because: &'static str,
+        /// A route that is stricter than the one that it is for as this proxy reads it.
+        stricter: String,
+    },
     /// The request's head cannot be read, or could be read in two ways.
     #[error("the request cannot be passed on: {0}")]
     Head(#[from] HeadFault),
@@ -57,7 +65,7 @@ pub enum Refused {
     Origin,
     /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log, not for whoever guesses.
     #[error("credentials are missing or not valid")]
-    Unauthorized,
+    Unauthorized(AuthFailure),
     /// `policy.auth.forward`: the answer of whoever was asked.
     #[error("the authentication service refused")]
     Forwarded(Box<Response<Bytes>>),
@@ -169,6 +177,7 @@ impl Refused {
         let (status, reason, outcome, retry_after, closing) = match self {
             Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
             Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
+            Self::AmbiguousPath { .. } => fault(StatusCode::BAD_REQUEST, "ambiguous_path"),
             Self::Head(_) => fault(StatusCode::BAD_REQUEST, "malformed_request"),
             Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
@@ -210,7 +219,7 @@ impl Refused {
                 let closing = Some(Closing::Unauthorized);
                 (StatusCode::FORBIDDEN, "origin", Outcome::ForeignOrigin, None, closing)
             }
-            Self::Unauthorized => {
+            Self::Unauthorized(_) => {
                 let closing = Some(Closing::Unauthorized);
                 (StatusCode::UNAUTHORIZED, "unauthorized", Outcome::Unauthorized, None, closing)
             }
@@ -258,6 +267,16 @@ impl Refused {
         Answer { status, reason, outcome, retry_after, closing }
     }
 
+    /// Why credentials were not taken: for the log, and not for whoever guesses.
+    pub fn auth_failure(&self) -> Option<AuthFailure> {
+        match self {
+            Self::Unauthorized(failure) => Some(*failure),
+            Self::Forwarded(_) => Some(AuthFailure::Forward),
+            Self::AuthUnavailable => Some(AuthFailure::Unavailable),
+            _ => None,
+        }
+    }
+
     /// The whole answer.
     pub fn response(&self) -> Response<Full<Bytes>> {
         let Answer { status, reason, retry_after, .. } = self.answer();
@@ -281,7 +300,7 @@ impl Refused {
             Self::Version => {
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
-            Self::Unauthorized => {
+            Self::Unauthorized(_) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             _ => {}
@@ -303,9 +322,14 @@ impl Refused {
         .into_bytes()
     }
 
-    /// Addresses of upstreams are for operators: clients get the kind of failure only.
+    /// Addresses of upstreams and names of routes are for operators: clients get the kind of failure only.
     fn text(&self) -> String {
         match self {
+            Self::AmbiguousPath { because, .. } => format!(
+                "servers may read the path or host of this request in another way than this proxy does, because of \
+                 {because}, and then stricter rules hold for it: write it in its plain form \
+                 (listen.ambiguous_paths)\n"
+            ),
             Self::Upstream(UpstreamError::Dial(DialError::Tls { .. })) => {
                 "the upstream is there, but no TLS could be had with it\n".into()
             }
@@ -340,6 +364,7 @@ mod tests {
         let all = vec![
             Refused::Malformed("the key is not 16 bytes in base64"),
             Refused::Version,
+            Refused::AmbiguousPath { because: "a backslash", stricter: "10.1.2.3".into() },
             Refused::Head(HeadFault::NoHost),
             Refused::Head(FramingFault::Both.into()),
             Refused::Plaintext,
@@ -358,7 +383,7 @@ mod tests {
             Refused::Capacity(Bound::PerUser),
             Refused::Capacity(Bound::Channels),
             Refused::Origin,
-            Refused::Unauthorized,
+            Refused::Unauthorized(AuthFailure::Signature),
             Refused::Forwarded(Box::new(Response::builder().status(401).body(Bytes::new()).unwrap())),
             Refused::AuthUnavailable,
             Refused::Breaker(Duration::from_millis(2500)),
@@ -378,6 +403,7 @@ mod tests {
                 Refused::Malformed(_)
                 | Refused::Plaintext
                 | Refused::Version
+                | Refused::AmbiguousPath { .. }
                 | Refused::Head(_)
                 | Refused::HeadTooLarge
                 | Refused::TooSlow
@@ -388,7 +414,7 @@ mod tests {
                 | Refused::Rate(Bucket::Global | Bucket::PerIp | Bucket::PerUser, _)
                 | Refused::Capacity(Bound::Route | Bound::PerIp | Bound::PerUser | Bound::Channels)
                 | Refused::Origin
-                | Refused::Unauthorized
+                | Refused::Unauthorized(_)
                 | Refused::Forwarded(_)
                 | Refused::AuthUnavailable
                 | Refused::Breaker(_) => {}

@@ -14,11 +14,13 @@ use tower::{Service, ServiceExt};
 use tracing::warn;
 
 use super::handshake;
+use super::lines::Asked;
 use super::refusal::Acceptance;
+use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use super::unrouted;
-use crate::admission::{Client, Guest, Kind, Refused, Visit};
+use crate::admission::{Client, Guest, Kind, Noted, Refused, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::net::head::HeadFault;
@@ -84,7 +86,13 @@ pub(super) async fn serve(
     session.patience().on_request();
     let in_flight = InFlight::new(&state);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let route = Arc::clone(state.table().router.pick(host, request.uri().path()));
+    let table = state.table();
+    let picked = table.router.pick(host, request.uri().path());
+    let route = Arc::clone(picked.route);
+    let ambiguous = picked.stricter.map(|(stricter, why)| {
+        state.metrics.ambiguous_paths.inc();
+        Refused::AmbiguousPath { because: why, stricter: stricter.config.name.clone() }
+    });
     let (mut head, body) = request.into_parts();
     let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
     let request_id = headers::request_id(&mut head.headers);
@@ -95,7 +103,17 @@ pub(super) async fn serve(
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
     let client = Client { address: peer.address, is_forwarded: false };
-    let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None };
+    let noted = Arc::<Noted>::default();
+    let guest = Guest {
+        head,
+        kind,
+        peer,
+        client,
+        user: None,
+        own_protocol: None,
+        slot: None,
+        noted: Arc::clone(&noted),
+    };
     let load = Load {
         state: Arc::clone(&state),
         session: Arc::clone(&session),
@@ -103,7 +121,10 @@ pub(super) async fn serve(
         request_id: request_id.clone(),
         body,
     };
-    let result = route.stack.clone().oneshot(Visit { guest, load }).await;
+    let result = match ambiguous {
+        Some(refused) => Err(refused),
+        None => route.stack.clone().oneshot(Visit { guest, load }).await,
+    };
     let mut response = result.unwrap_or_else(|refused| {
         told.outcome = refused.answer().outcome;
         if let Refused::Upstream(error) = &refused {
@@ -112,6 +133,16 @@ pub(super) async fn serve(
                 Kind::Handshake => warn!(route = name, %request_id, %path, %error, "handshake failed"),
                 Kind::Plain => warn!(route = name, %request_id, %path, %error, "request failed"),
             }
+        } else {
+            state.lines.refused(
+                &refused,
+                &Asked {
+                    route: Some(&route.metrics.name),
+                    client: noted.client(),
+                    request_id: Some(&request_id),
+                    path: Some(uri.path()),
+                },
+            );
         }
         let max = state.table().listen.max_refusals;
         let closed = acceptance.and_then(|acceptance| {
@@ -172,6 +203,9 @@ impl Service<Visit<Load>> for Mode {
 
     fn call(&mut self, visit: Visit<Load>) -> Self::Future {
         let Visit { guest, load } = visit;
+        if let Some(user) = &guest.user {
+            guest.noted.note_user(user);
+        }
         match guest.kind {
             Kind::Handshake => {
                 let has_body = !load.body.is_end_stream();
@@ -213,9 +247,9 @@ fn strip(prefix: Option<&str>, uri: &Uri) -> Result<Uri, Refused> {
     if !path_and_query.starts_with('/') {
         return Err(Refused::Unsupported("a request without a path"));
     }
-    let rest = prefix.map(|prefix| prefix.trim_end_matches('/')).and_then(|prefix| {
-        let rest = path_and_query.strip_prefix(prefix)?;
-        matches!(rest.bytes().next(), None | Some(b'/' | b'?')).then_some(rest)
+    let rest = prefix.and_then(|prefix| {
+        let rest = without_prefix(uri.path(), prefix)?;
+        path_and_query.get(uri.path().len() - rest.len()..)
     });
     let text = match rest {
         None => path_and_query.to_owned(),
@@ -256,6 +290,9 @@ mod tests {
             (Some("/ws"), "/ws?x", "/?x"),
             (Some("/ws"), "/wsx", "/wsx"),
             (Some("/ws"), "http://host/ws/a", "/a"),
+            (Some("/ws"), "//ws/a?b=//ws", "/a?b=//ws"),
+            (Some("/ws"), "/%77s/a%2Fb;c", "/a%2Fb;c"),
+            (Some("/ws"), "/x/../ws?a", "/?a"),
         ];
         for (prefix, uri, expected) in cases {
             assert_eq!(strip(prefix, &uri.parse().unwrap()).unwrap(), expected, "{prefix:?} {uri}");

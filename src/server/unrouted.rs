@@ -4,37 +4,19 @@
 //! # Invariants
 //! 1. What is told shows no byte of the request but the one character that a target must not have: targets and headers
 //!    carry credentials.
-//! 2. The log has one such line a minute for each cause, however many there are; the counter has them all.
 //!
 //! # Not here
-//! What a head may say ([`crate::net::head`]). Connections that are turned away before a request ([`super::crowd`],
-//! [`super::preface`]), and requests that a route's layers refuse ([`super::service`]). Streams of HTTP/2 that break its
-//! own rules: its library resets them and tells nobody.
-
-use std::array;
+//! What a head may say ([`crate::net::head`]); how often the log tells of it ([`super::lines`]). Connections that are
+//! turned away before a request ([`super::crowd`], [`super::preface`]), and requests that a route's layers refuse
+//! ([`super::service`]). Streams of HTTP/2 that break its own rules: its library resets them and tells nobody.
 
 use http::Request;
-use tokio::time::Instant;
-use tracing::warn;
 
-use super::sparingly::Sparingly;
 use super::state::State;
 use crate::admission::Refused;
 use crate::net::Peer;
 use crate::net::head::{self, Character, FramingFault, HeadFault};
-use crate::telemetry::{Label, RequestError};
-
-/// When each cause was last told.
-#[derive(Debug)]
-pub(super) struct Unrouted {
-    warned: [Sparingly; RequestError::ALL.len()],
-}
-
-impl Unrouted {
-    pub(super) fn new() -> Self {
-        Self { warned: array::from_fn(|_| Sparingly::new()) }
-    }
-}
+use crate::telemetry::RequestError;
 
 /// The request, with one `Host` and one framing, or why it is refused; that is counted and told then.
 ///
@@ -52,19 +34,11 @@ pub(super) fn check<B>(state: &State, peer: &Peer, request: Request<B>) -> Resul
     }
 }
 
-/// Counts a refusal, and tells it where that was not done for a while.
+/// Counts a refusal, and tells it in the log.
 pub(super) fn note(state: &State, peer: &Peer, refused: &Refused) {
     let Some(reason) = reason(refused) else { return };
     state.metrics.on_request_error(reason);
-    if state.unrouted.warned[reason.index()].may(Instant::now()) {
-        warn!(
-            peer = peer.address.map(tracing::field::display),
-            reason = reason.as_str(),
-            error = %refused,
-            "a request was refused before a route was looked for; further ones of this reason are counted in \
-             outrigger_request_errors_total and told once a minute"
-        );
-    }
+    state.lines.unrouted(reason, refused, peer);
 }
 
 /// How it is counted; `None`: it is no refusal of this kind.
