@@ -15,6 +15,7 @@ mod cgroup;
 mod de;
 mod emit;
 mod error;
+mod exposed;
 mod files;
 mod host;
 mod layers;

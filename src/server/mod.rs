@@ -4,6 +4,7 @@
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
 //! * [`crowd`] bounds how many are on their way, [`preface`] reads what a load balancer says first.
+//! * [`unrouted`] refuses requests whose heads are none or mean two things.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
 //! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
@@ -32,6 +33,7 @@ mod router;
 mod service;
 mod session;
 mod state;
+mod unrouted;
 
 use std::future::pending;
 use std::io;
@@ -119,6 +121,7 @@ impl Server {
     #[expect(clippy::unused_async, reason = "sockets are registered with the runtime this is awaited in")]
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
+        reload::tell_exposed(&config);
         metrics.set_limit("descriptors", net::raise_descriptor_limit());
         reload::show_limits(&config, &metrics);
         metrics.config_is_good();

@@ -146,6 +146,7 @@ impl Reloader {
             Ok(Next::New { table, read, fixed }) => {
                 self.told = None;
                 self.read = Arc::new(*read);
+                tell_exposed(&self.read);
                 show_limits(&self.read, &state.metrics);
                 state.budget.set_limit(self.read.max_buffered);
                 state.replace(*table);
@@ -240,6 +241,13 @@ fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     config.log = log.clone();
     config.metrics_prefix.clone_from(&began.metrics_prefix);
     fixed
+}
+
+/// Warns of what the configuration leaves open.
+pub(super) fn tell_exposed(config: &Config) {
+    for what in config.exposed() {
+        warn!("{what}");
+    }
 }
 
 /// Tells the bounds that the configuration sets.

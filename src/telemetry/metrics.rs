@@ -16,7 +16,7 @@ use super::declare::{Declare, resolve};
 use super::feeds::Families;
 use super::labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
-    Reason, RefusalReason, ReloadOutcome, StatusClass, TlsFailure, UpstreamErrorKind,
+    Reason, RefusalReason, ReloadOutcome, RequestError, StatusClass, TlsFailure, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -49,6 +49,7 @@ pub struct Metrics {
     upstream_errors: Vec<IntCounter>,
     limit: GaugeVec,
     connections_refused: Vec<IntCounter>,
+    request_errors: Vec<IntCounter>,
     proxy_errors: Vec<IntCounter>,
     auth_failures: Vec<IntCounter>,
     jwks_fetches: Vec<IntCounter>,
@@ -130,6 +131,11 @@ impl Metrics {
             "Connections turned away before anything of them was read",
             &["reason"],
         )?;
+        let request_errors = d.counters(
+            "request_errors_total",
+            "Requests refused before a route was looked for, by why",
+            &["reason"],
+        )?;
         let proxy_errors = d.counters(
             "proxy_protocol_errors_total",
             "Connections ended because of their PROXY header",
@@ -197,6 +203,7 @@ impl Metrics {
             upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
             limit: d.values("limit", "Bounds in force, by kind", &["kind", "route"])?,
             connections_refused: resolve::<ConnectionRefusal>(&connections_refused, |reason| vec![reason]),
+            request_errors: resolve::<RequestError>(&request_errors, |reason| vec![reason]),
             proxy_errors: resolve::<ProxyFault>(&proxy_errors, |reason| vec![reason]),
             auth_failures: resolve::<AuthFailure>(&auth_failures, |reason| vec![reason]),
             jwks_fetches: resolve::<JwksOutcome>(&jwks_fetches, |outcome| vec![outcome]),
@@ -299,6 +306,11 @@ impl Metrics {
     /// Counts a connection that was turned away.
     pub fn on_connection_refused(&self, reason: ConnectionRefusal) {
         self.connections_refused[reason.index()].inc();
+    }
+
+    /// Counts a request that was refused before a route was looked for.
+    pub fn on_request_error(&self, reason: RequestError) {
+        self.request_errors[reason.index()].inc();
     }
 
     /// Counts a connection that was ended for its PROXY header.

@@ -18,7 +18,7 @@ pub use handle::{About, Command, Ended, Handle, Mail, Receipts};
 pub use labels::{
     AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal,
     HandshakeOutcome, Injection, JwksOutcome, Label, ProxyFault, Reason, RefusalReason, ReloadOutcome,
-    StatusClass, TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
+    RequestError, StatusClass, TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
 pub use registry::{Live, Registry, shown};
