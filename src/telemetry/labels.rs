@@ -206,7 +206,7 @@ labels! {
 labels! {
     /// Why a request was refused before a route was looked for (`outrigger_request_errors_total{reason}`).
     RequestError {
-        /// `Host` is missing, doubled, no host, or not the target's.
+        /// `Host` is missing, doubled, or no host.
         Host = "host",
         /// The target is neither a path nor a URL, or has a character that it must not have.
         Target = "target",
