@@ -34,11 +34,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::config::Policy;
 use crate::frame::Kind;
 use crate::net::Hop;
+use crate::resilience::Expiry;
 use crate::telemetry::{BreakerMetrics, FeedMetrics, Live, Metrics};
 
 pub use fanout::Fanout;
@@ -82,7 +82,7 @@ pub struct Arrival {
     /// Whether it may be sent compressed messages, and may send such.
     pub has_deflate: bool,
     /// When its credentials end, and the connection with them.
-    pub expires: Option<Instant>,
+    pub expires: Option<Expiry>,
     /// Held until the connection has ended, whatever ends it.
     pub held: Box<dyn Any + Send + Sync>,
     /// Its place in the registry.

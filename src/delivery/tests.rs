@@ -7,6 +7,7 @@
 mod delivering;
 mod ending;
 mod memory;
+mod secure;
 mod slow;
 mod walk;
 
@@ -20,7 +21,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use socket2::{Domain, SockRef, Type};
@@ -34,7 +35,7 @@ use crate::config::{Config, LogConnections, Policy};
 use crate::frame::{Header, Kind};
 use crate::log::{Draft, Log, Logs, Writer};
 use crate::net::{Hop, Stream};
-use crate::resilience::Budget;
+use crate::resilience::{Budget, Expiry};
 use crate::telemetry::{About, BreakerScope, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
@@ -155,6 +156,8 @@ struct Stage {
     holders: Arc<Holders>,
     from_clients: Option<mpsc::Receiver<(Kind, Bytes)>>,
     written: u64,
+    /// When the credentials of clients end, counted from their coming.
+    expires: Option<Duration>,
 }
 
 impl Stage {
@@ -221,6 +224,7 @@ impl Stage {
             holders,
             from_clients: receiver,
             written: 0,
+            expires: None,
         }
     }
 
@@ -292,7 +296,8 @@ impl Stage {
         };
         let live = self.registry.enter(about);
         let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-        Arrival { hop: Hop { stream, early: Bytes::new() }, has_deflate, expires: None, held, live }
+        let expires = self.expires.and_then(|after| Expiry::after(after, Instant::now(), SystemTime::now()));
+        Arrival { hop: Hop { stream, early: Bytes::new() }, has_deflate, expires, held, live }
     }
 
     /// Writes a text into the log.

@@ -21,6 +21,7 @@ mod crowd;
 mod drain;
 mod handshake;
 mod http2;
+mod lines;
 mod patience;
 mod preface;
 mod publish;
@@ -29,7 +30,6 @@ mod reload;
 mod router;
 mod service;
 mod session;
-mod sparingly;
 mod state;
 
 use std::future::pending;
@@ -257,6 +257,7 @@ async fn beat(state: &State) {
         state.table().counts.sweep(&state.metrics);
         state.logs.expire();
         state.hubs.relieve();
+        state.lines.tell_left_out();
     }
 }
 

@@ -12,6 +12,7 @@ mod metrics;
 pub mod panics;
 pub mod redact;
 mod registry;
+mod sparingly;
 
 pub use feeds::{BreakerMetrics, FeedMetrics};
 pub use handle::{About, Command, Ended, Handle, Mail, Receipts};
@@ -21,4 +22,5 @@ pub use labels::{
     TaskKind, TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
-pub use registry::{Live, Registry};
+pub use registry::{Live, Registry, shown};
+pub use sparingly::{Sparingly, some};
