@@ -52,7 +52,7 @@ use super::unrouted;
 use crate::config;
 use crate::net::http2::{MAX_WRITE, Pump};
 use crate::net::{Hop, Http2, Peer, Stream};
-use crate::telemetry::lifecycle;
+use crate::telemetry::{TaskKind, lifecycle, panics};
 
 /// What a client may send on one stream before it is read: RFC 9113's own start value, and room for the
 /// largest frame that the relay reads at once.
@@ -198,7 +198,8 @@ where
             Ok(call) => call.upgrade().pump = Some(Box::pin(future)),
             Err(_) => {
                 let in_use = self.0.streams.enter();
-                tokio::spawn(run(Arc::clone(&self.0), Box::pin(future), in_use));
+                let running = run(Arc::clone(&self.0), Box::pin(future), in_use);
+                panics::spawn(TaskKind::Connection, &self.0.state.metrics, running);
             }
         }
     }
