@@ -155,6 +155,8 @@ struct Stage {
     written: u64,
     /// When the credentials of clients end, counted from their coming.
     expires: Option<Duration>,
+    /// For how long the machine is suspended then: the wall clock is ahead by so much.
+    suspended: Duration,
 }
 
 impl Stage {
@@ -203,6 +205,7 @@ impl Stage {
             from_clients: receiver,
             written: 0,
             expires: None,
+            suspended: Duration::ZERO,
         }
     }
 
@@ -250,7 +253,9 @@ impl Stage {
         let arrival = Arrival {
             hop: Hop { stream, early: Bytes::new() },
             has_deflate,
-            expires: self.expires.and_then(|after| Expiry::after(after, Instant::now(), SystemTime::now())),
+            expires: self
+                .expires
+                .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended)),
             held: Box::new(slot),
             live,
         };

@@ -198,3 +198,12 @@ async fn a_drain_keeps_nobody_beyond_the_end_of_credentials_or_of_a_life_or_of_t
     stage.pass(secs(11)).await;
     assert_eq!(stage.ends(), HashMap::from([("upstream_close".to_owned(), 1)]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_ended_while_the_machine_was_suspended_end_soon_after() {
+    let mut stage = Stage::open("");
+    (stage.expires, stage.suspended) = (Some(secs(3600)), secs(4000));
+    let mut client = stage.come(false);
+    stage.pass(secs(30)).await;
+    assert_eq!(client.close_code(), Some(1008), "the wall clock is looked at each 30 s");
+}
