@@ -240,3 +240,12 @@ async fn rest() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_ended_while_the_machine_was_suspended_end_soon_after() {
+    let mut stage = Stage::open("");
+    (stage.expires, stage.suspended) = (Some(secs(3600)), secs(4000));
+    let mut client = stage.come(false);
+    stage.pass(secs(30)).await;
+    assert_eq!(client.close_code(), Some(1008), "the wall clock is looked at each 30 s");
+}
