@@ -177,8 +177,8 @@ mod tests {
             slot: None,
             noted: Arc::default(),
         };
-        let checked = FromPage::new(route.policy).check(&mut guest);
-        checked.now_or_never().unwrap().is_ok()
+        let layer = FromPage::new(route.policy);
+        layer.check(&mut guest).now_or_never().unwrap().is_ok()
     }
 
     fn is_welcome_from(origins: &Origins, values: &[&str]) -> bool {

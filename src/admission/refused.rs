@@ -475,6 +475,7 @@ mod tests {
                 | Refused::Draining
                 | Refused::Crowded
                 | Refused::Rate(Bucket::Global | Bucket::PerIp | Bucket::PerUser, _)
+                | Refused::Rate(Bucket::HttpGlobal | Bucket::HttpPerIp, _)
                 | Refused::Capacity(Bound::Route | Bound::PerIp | Bound::PerUser | Bound::Channels)
                 | Refused::Origin(_)
                 | Refused::Unauthorized(_)

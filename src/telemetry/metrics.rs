@@ -16,7 +16,7 @@ use super::declare::{Declare, resolve};
 use super::feeds::Families;
 use super::labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
-    Reason, RefusalReason, ReloadOutcome, RequestError, StatusClass, TlsFailure, UpstreamErrorKind,
+    Reason, RefusalReason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -41,6 +41,7 @@ pub struct Metrics {
     clients: IntGaugeVec,
     connections: IntCounterVec,
     disconnections: IntCounterVec,
+    memory_cuts: IntCounterVec,
     closes: IntCounterVec,
     handshakes: IntCounterVec,
     refusals: IntCounterVec,
@@ -56,6 +57,7 @@ pub struct Metrics {
     tls_failures: Vec<IntCounter>,
     certificate_expiry: IntGaugeVec,
     config_reloads: Vec<IntCounter>,
+    pub(super) task_panics: Vec<IntCounter>,
     config_success: IntGauge,
     pub(super) families: Families,
     /// Messages that logs hold.
@@ -158,6 +160,11 @@ impl Metrics {
             "Times the configuration was read again, by what came of it",
             &["outcome"],
         )?;
+        let panics = d.counters(
+            "task_panics_total",
+            "Tasks that panicked and were ended, by what they did",
+            &["task"],
+        )?;
         let families = Families::new(&d)?;
         Ok(Arc::new(Self {
             families,
@@ -173,6 +180,11 @@ impl Metrics {
                 "disconnections_total",
                 "WebSocket connections ended, by the reason they ended for",
                 &["route", "reason"],
+            )?,
+            memory_cuts: d.counters(
+                "memory_cuts_total",
+                "WebSocket connections cut because too much waited for their clients (memory.max_buffered)",
+                &["route"],
             )?,
             closes: d.counters(
                 "closes_total",
@@ -214,6 +226,7 @@ impl Metrics {
                 &["kind"],
             )?,
             config_reloads: resolve::<ReloadOutcome>(&reloads, |outcome| vec![outcome]),
+            task_panics: resolve::<TaskKind>(&panics, |task| vec![task]),
             config_success: d.gauge(
                 "config_last_reload_success_timestamp_seconds",
                 "When the configuration was last read and found good, the start included",
@@ -290,6 +303,7 @@ impl Metrics {
             name: name.into(),
             clients: self.clients.with_label_values(&[name]),
             connections: self.connections.with_label_values(&[name]),
+            memory_cuts: self.memory_cuts.with_label_values(&[name]),
             disconnections: resolve::<Reason>(&self.disconnections, |reason| vec![name, reason]),
             refusals: resolve::<RefusalReason>(&self.refusals, |reason| vec![name, reason]),
             handshakes: resolve::<HandshakeOutcome>(&self.handshakes, |outcome| vec![name, outcome]),
@@ -390,6 +404,8 @@ pub struct RouteMetrics {
     pub connections: IntCounter,
     /// How long they lasted.
     pub duration: Histogram,
+    /// Those that were cut because `memory.max_buffered` was used up.
+    pub memory_cuts: IntCounter,
     disconnections: Vec<IntCounter>,
     handshakes: Vec<IntCounter>,
     refusals: Vec<IntCounter>,
