@@ -44,7 +44,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
+use tracing::warn;
 
 use self::accept::Listener;
 pub use self::reload::Reload;
@@ -65,6 +66,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Of the process, not of a connection: twice a second.
 const TICK: Duration = Duration::from_millis(500);
+
+/// So late a tick is told of: far more than a machine at work makes of it, far less than any peer is given.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -249,8 +253,16 @@ impl Server {
 /// then for the process is done here too.
 async fn beat(state: Arc<State>) {
     let mut ticks = tokio::time::interval(TICK);
+    // After a standstill there is nothing to make up for.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let late = ticks.tick().await.elapsed();
+        if late >= STANDSTILL {
+            warn!(
+                ms = late.as_millis() as u64,
+                "this process stood still; peers are heard before they are judged"
+            );
+        }
         state.table().counts.sweep(&state.metrics);
         state.logs.expire();
         state.lines.tell_left_out();
