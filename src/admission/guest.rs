@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use tokio::time::Instant;
 
 use crate::net::Peer;
+use crate::resilience::Expiry;
 
 /// A request at the door.
 #[derive(Debug)]
@@ -110,5 +110,5 @@ pub struct User {
     /// Its key: what quotas count, and what the upstream is told in `X-Outrigger-User`.
     pub name: Arc<str>,
     /// When its credentials end, where the connection has to end with them.
-    pub expires: Option<Instant>,
+    pub expires: Option<Expiry>,
 }
