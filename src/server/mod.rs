@@ -4,6 +4,7 @@
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
 //! * [`crowd`] bounds how many are on their way, [`preface`] reads what a load balancer says first.
+//! * [`unrouted`] refuses requests whose heads are none or mean two things.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
 //! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
@@ -31,10 +32,12 @@ mod router;
 mod service;
 mod session;
 mod state;
+mod unrouted;
 
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +80,18 @@ pub enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// Something else is where the socket would be, and is nothing to be removed unasked.
+    #[error(
+        "cannot listen on {} (listen.unix): {kind} is there, and only a socket that nobody listens on any more is \
+         taken over; remove it, or name another path",
+        .path.display()
+    )]
+    Occupied {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
     /// Something that the configuration names cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
@@ -114,14 +129,7 @@ impl Server {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
                 (Listener::Tcp(tcp, bound.port()), Some(bound))
             }
-            ListenAddress::Unix(path) => {
-                let listener = accept::listen_unix(path).map_err(|source| StartError::Listen {
-                    key: "listen.unix",
-                    address: path.display().to_string(),
-                    source,
-                })?;
-                (listener, None)
-            }
+            ListenAddress::Unix(path) => (accept::listen_unix(path)?, None),
         };
         let (admin, admin_address) = listen("admin.address", config.admin.address)?;
         let probes =

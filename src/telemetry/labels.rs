@@ -232,6 +232,28 @@ labels! {
 }
 
 labels! {
+    /// Why a request was refused before a route was looked for (`outrigger_request_errors_total{reason}`).
+    RequestError {
+        /// `Host` is missing, doubled, no host, or not the target's.
+        Host = "host",
+        /// The target is neither a path nor a URL, or has a character that it must not have.
+        Target = "target",
+        /// Where the request ends is not clear.
+        Framing = "framing",
+        /// A line is not as RFC 9112 has it.
+        Syntax = "syntax",
+        /// HTTP/2 where it is not spoken.
+        Version = "version",
+        /// `listen.max_header_bytes`
+        TooLarge = "too_large",
+        /// `listen.handshake_timeout`
+        Timeout = "timeout",
+        /// HTTP in the clear where TLS is spoken.
+        Plaintext = "plaintext",
+    }
+}
+
+labels! {
     /// Why a connection was ended for its PROXY header (`outrigger_proxy_protocol_errors_total{reason}`).
     ProxyFault {
         /// Something else came.
@@ -404,6 +426,7 @@ mod tests {
         check::<UplinkOutcome>();
         check::<Injection>();
         check::<ConnectionRefusal>();
+        check::<RequestError>();
         check::<ProxyFault>();
         check::<AuthFailure>();
         check::<JwksOutcome>();

@@ -16,7 +16,7 @@ use super::declare::{Declare, resolve};
 use super::feeds::Families;
 use super::labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
-    Reason, ReloadOutcome, StatusClass, TaskKind, TlsFailure, UpstreamErrorKind,
+    Reason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -49,6 +49,7 @@ pub struct Metrics {
     upstream_errors: Vec<IntCounter>,
     limit: GaugeVec,
     connections_refused: Vec<IntCounter>,
+    request_errors: Vec<IntCounter>,
     proxy_errors: Vec<IntCounter>,
     auth_failures: Vec<IntCounter>,
     jwks_fetches: Vec<IntCounter>,
@@ -98,6 +99,8 @@ pub struct Metrics {
     pub handshakes_queued: IntGauge,
     /// Addresses and users that have used tokens of theirs.
     pub rate_keys: IntGauge,
+    /// Requests that were refused because servers may read them to be for a stricter route.
+    pub ambiguous_paths: IntCounter,
     /// Requests that were let pass because `handshake_rate.max_keys` left no room to count them.
     pub rate_untracked: IntCounter,
     /// HTTP/2 connections that were ended because their clients took back what they asked for.
@@ -127,6 +130,11 @@ impl Metrics {
         let connections_refused = d.counters(
             "connections_refused_total",
             "Connections turned away before anything of them was read",
+            &["reason"],
+        )?;
+        let request_errors = d.counters(
+            "request_errors_total",
+            "Requests refused before a route was looked for, by why",
             &["reason"],
         )?;
         let proxy_errors = d.counters(
@@ -201,6 +209,7 @@ impl Metrics {
             upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
             limit: d.values("limit", "Bounds in force, by kind", &["kind", "route"])?,
             connections_refused: resolve::<ConnectionRefusal>(&connections_refused, |reason| vec![reason]),
+            request_errors: resolve::<RequestError>(&request_errors, |reason| vec![reason]),
             proxy_errors: resolve::<ProxyFault>(&proxy_errors, |reason| vec![reason]),
             auth_failures: resolve::<AuthFailure>(&auth_failures, |reason| vec![reason]),
             jwks_fetches: resolve::<JwksOutcome>(&jwks_fetches, |outcome| vec![outcome]),
@@ -247,6 +256,10 @@ impl Metrics {
             handshakes_queued: d
                 .gauge("handshakes_queued", "Handshakes that wait for a token of handshake_rate.global")?,
             rate_keys: d.gauge("rate_keys", "Addresses and users whose handshake rates are counted")?,
+            ambiguous_paths: d.counter(
+                "ambiguous_paths_total",
+                "Requests refused because servers may read them to be for a stricter route",
+            )?,
             rate_untracked: d.counter(
                 "rate_untracked_total",
                 "Requests of addresses or users beyond handshake_rate.max_keys, which are not limited one by one",
@@ -300,6 +313,11 @@ impl Metrics {
     /// Counts a connection that was turned away.
     pub fn on_connection_refused(&self, reason: ConnectionRefusal) {
         self.connections_refused[reason.index()].inc();
+    }
+
+    /// Counts a request that was refused before a route was looked for.
+    pub fn on_request_error(&self, reason: RequestError) {
+        self.request_errors[reason.index()].inc();
     }
 
     /// Counts a connection that was ended for its PROXY header.

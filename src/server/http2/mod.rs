@@ -48,6 +48,7 @@ use super::patience::Patience;
 use super::service;
 use super::session::{AnswerBody, Session};
 use super::state::State;
+use super::unrouted;
 use crate::config;
 use crate::net::http2::{MAX_WRITE, Pump};
 use crate::net::{Hop, Http2, Peer, Stream};
@@ -236,13 +237,14 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Watch>, Infal
     };
     let mut asked = Asked { streams: &call.shared.streams, is_answered: false };
     let io = hyper::upgrade::on(&mut request);
-    let result = match translate::request(&mut request) {
+    let (shared, session) = (&call.shared, Arc::clone(&call.session));
+    let result = match unrouted::check(&shared.state, &shared.peer, request) {
         Err(refused) => Err(refused),
-        Ok(is_handshake) => {
+        Ok(mut request) => {
+            let is_handshake = translate::request(&mut request);
             if is_handshake {
                 call.upgrade().io = Some(io);
             }
-            let (shared, session) = (&call.shared, Arc::clone(&call.session));
             let state = Arc::clone(&shared.state);
             let Ok(response) = service::serve(state, session, Arc::clone(&shared.peer), request).await;
             translate::answer(response, is_handshake)
