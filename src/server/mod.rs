@@ -59,7 +59,8 @@ use crate::net;
 use crate::resilience::Budget;
 use crate::telemetry::lifecycle::{self, Lifecycle};
 use crate::telemetry::logging::Dropped;
-use crate::telemetry::{Metrics, MetricsError};
+use crate::telemetry::panics::{caught, kept_up};
+use crate::telemetry::{Metrics, MetricsError, TaskKind};
 
 /// How long operators that wait for the drain get to read that it is over.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -221,11 +222,21 @@ impl Server {
         // Dropped, and so ended, with this future.
         let mut ports = JoinSet::new();
         let guard = Guard::new(admin_address, &admin_config.hosts, admin_config.token.clone());
-        ports.spawn(admin::serve(admin, Access::All(guard), Arc::clone(&told), until(stopped.clone())));
+        let port = |listener, access| {
+            let port = admin::serve(listener, access, Arc::clone(&told), until(stopped.clone()));
+            let metrics = Arc::clone(&state.metrics);
+            // It was counted; whoever watches the port sees that nobody answers there any more.
+            async move {
+                let _ = caught(TaskKind::Admin, &metrics, port).await;
+            }
+        };
+        ports.spawn(port(admin, Access::All(guard)));
         if let Some(probes) = probes {
-            ports.spawn(admin::serve(probes, Access::Probes, told, until(stopped)));
+            ports.spawn(port(probes, Access::Probes));
         }
-        let beating = ports.spawn(beat(Arc::clone(&state)));
+        let sweeping = Arc::clone(&state);
+        let beating =
+            ports.spawn(async move { kept_up(TaskKind::Sweep, &sweeping.metrics, || beat(&sweeping)).await });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         state.lifecycle.ready();
         let draining = async {
@@ -233,7 +244,7 @@ impl Server {
             drain::run(&state, hurry).await;
         };
         tokio::select! {
-            () = accept::run(&listener, &state) => {}
+            () = kept_up(TaskKind::Accept, &state.metrics, || accept::run(&listener, &state)) => {}
             () = draining => {}
         }
         stop.send_replace(true);
@@ -251,7 +262,7 @@ impl Server {
 /// new timer that is due before all others, even by the thread that would wait in it: with this one there,
 /// the timers of handshakes and heartbeats, all of a second or more, never are. What has to be done now and
 /// then for the process is done here too.
-async fn beat(state: Arc<State>) {
+async fn beat(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
     // After a standstill there is nothing to make up for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -265,6 +276,7 @@ async fn beat(state: Arc<State>) {
         }
         state.table().counts.sweep(&state.metrics);
         state.logs.expire();
+        state.hubs.relieve();
         state.lines.tell_left_out();
     }
 }

@@ -16,7 +16,7 @@ use super::declare::{Declare, resolve};
 use super::feeds::Families;
 use super::labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
-    Reason, ReloadOutcome, RequestError, StatusClass, TlsFailure, UpstreamErrorKind,
+    Reason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -41,6 +41,7 @@ pub struct Metrics {
     clients: IntGaugeVec,
     connections: IntCounterVec,
     disconnections: IntCounterVec,
+    memory_cuts: IntCounterVec,
     closes: IntCounterVec,
     handshakes: IntCounterVec,
     http_requests: IntCounterVec,
@@ -55,6 +56,7 @@ pub struct Metrics {
     tls_failures: Vec<IntCounter>,
     certificate_expiry: IntGaugeVec,
     config_reloads: Vec<IntCounter>,
+    pub(super) task_panics: Vec<IntCounter>,
     config_success: IntGauge,
     pub(super) families: Families,
     /// Messages that logs hold.
@@ -157,6 +159,11 @@ impl Metrics {
             "Times the configuration was read again, by what came of it",
             &["outcome"],
         )?;
+        let panics = d.counters(
+            "task_panics_total",
+            "Tasks that panicked and were ended, by what they did",
+            &["task"],
+        )?;
         let families = Families::new(&d)?;
         Ok(Arc::new(Self {
             families,
@@ -172,6 +179,11 @@ impl Metrics {
                 "disconnections_total",
                 "WebSocket connections ended, by the reason they ended for",
                 &["route", "reason"],
+            )?,
+            memory_cuts: d.counters(
+                "memory_cuts_total",
+                "WebSocket connections cut because too much waited for their clients (memory.max_buffered)",
+                &["route"],
             )?,
             closes: d.counters(
                 "closes_total",
@@ -208,6 +220,7 @@ impl Metrics {
                 &["kind"],
             )?,
             config_reloads: resolve::<ReloadOutcome>(&reloads, |outcome| vec![outcome]),
+            task_panics: resolve::<TaskKind>(&panics, |task| vec![task]),
             config_success: d.gauge(
                 "config_last_reload_success_timestamp_seconds",
                 "When the configuration was last read and found good, the start included",
@@ -284,6 +297,7 @@ impl Metrics {
             name: name.into(),
             clients: self.clients.with_label_values(&[name]),
             connections: self.connections.with_label_values(&[name]),
+            memory_cuts: self.memory_cuts.with_label_values(&[name]),
             disconnections: resolve::<Reason>(&self.disconnections, |reason| vec![name, reason]),
             handshakes: resolve::<HandshakeOutcome>(&self.handshakes, |outcome| vec![name, outcome]),
             http_requests: resolve::<StatusClass>(&self.http_requests, |class| vec![name, class]),
@@ -383,6 +397,8 @@ pub struct RouteMetrics {
     pub connections: IntCounter,
     /// How long they lasted.
     pub duration: Histogram,
+    /// Those that were cut because `memory.max_buffered` was used up.
+    pub memory_cuts: IntCounter,
     disconnections: Vec<IntCounter>,
     handshakes: Vec<IntCounter>,
     http_requests: Vec<IntCounter>,

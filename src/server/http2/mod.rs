@@ -52,7 +52,7 @@ use super::unrouted;
 use crate::config;
 use crate::net::http2::{MAX_WRITE, Pump};
 use crate::net::{Hop, Http2, Peer, Stream};
-use crate::telemetry::lifecycle;
+use crate::telemetry::{TaskKind, lifecycle, panics};
 
 /// What a client may send on one stream before it is read: RFC 9113's own start value, and room for the
 /// largest frame that the relay reads at once.
@@ -198,7 +198,8 @@ where
             Ok(call) => call.upgrade().pump = Some(Box::pin(future)),
             Err(_) => {
                 let in_use = self.0.streams.enter();
-                tokio::spawn(run(Arc::clone(&self.0), Box::pin(future), in_use));
+                let running = run(Arc::clone(&self.0), Box::pin(future), in_use);
+                panics::spawn(TaskKind::Connection, &self.0.state.metrics, running);
             }
         }
     }
@@ -237,6 +238,8 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Watch>, Infal
     let mut asked = Asked { streams: &call.shared.streams, is_answered: false };
     let io = hyper::upgrade::on(&mut request);
     let (shared, session) = (&call.shared, Arc::clone(&call.session));
+    // From here on only a stall of its answer ends it, also of one that is refused.
+    session.patience().on_request();
     let result = match unrouted::check(&shared.state, &shared.peer, request) {
         Err(refused) => Err(refused),
         Ok(mut request) => {
