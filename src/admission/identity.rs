@@ -110,6 +110,7 @@ mod tests {
             peer: Arc::new(peer),
             client,
             user: None,
+            attested: http::HeaderMap::new(),
             own_protocol: None,
             slot: None,
         }

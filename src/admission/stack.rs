@@ -84,7 +84,7 @@ mod tests {
         let Some(mut route) = config.routes.pop() else { unreachable!() };
         let policy = Arc::make_mut(&mut route.policy);
         policy.handshake_rate = HandshakeRate { global: None, ..policy.handshake_rate };
-        policy.limits = Limits { connections: None, per_ip: None, per_user: None };
+        policy.limits = Limits { connections: None, ..policy.limits };
         change(policy);
         let metrics = Metrics::new("outrigger").unwrap();
         let doors = Doors {
@@ -112,7 +112,16 @@ mod tests {
             head.headers.insert("origin", user.parse().unwrap());
         }
         let client = Client { address, is_forwarded: false };
-        Guest { head, kind, peer: Arc::new(peer), client, user: None, own_protocol: None, slot: None }
+        Guest {
+            head,
+            kind,
+            peer: Arc::new(peer),
+            client,
+            user: None,
+            attested: http::HeaderMap::new(),
+            own_protocol: None,
+            slot: None,
+        }
     }
 
     async fn visit(

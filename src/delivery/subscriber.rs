@@ -215,6 +215,10 @@ impl Subscriber {
                 self.close_at = Some(Box::new(CloseAt { at, farewell }));
                 self.on_close_date(table);
             }
+            Command::Replace => {
+                let farewell = Farewell::ours(Reason::Replaced, 1008, "replaced by a newer connection");
+                self.close(&farewell, table);
+            }
             Command::Cut => {
                 let is_drained =
                     self.close_at.as_ref().is_some_and(|close| close.farewell.reason == Reason::Drained);

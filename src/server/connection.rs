@@ -1,5 +1,6 @@
 //! Drives one client's HTTP connection: until it ends, runs out of time, or becomes a WebSocket.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -23,11 +24,11 @@ use super::refusal;
 use super::service;
 use super::session::{ClientIo, Handover, Next, Session, Subscription};
 use super::state::State;
-use crate::admission::Refused;
+use crate::admission::{Refused, Slot};
 use crate::broadcast;
 use crate::net::tls::{Acceptor, HandshakeError, Protocol};
 use crate::net::{Hop, Peer, Stream};
-use crate::telemetry::{About, TlsFailure};
+use crate::telemetry::{About, Live, TlsFailure};
 use crate::tunnel;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
@@ -209,10 +210,11 @@ pub(super) async fn go_on(state: &State, client: Hop, next: Next) {
 
 /// The 101 is with the client: from here on it is frames.
 fn upgrade(state: &State, client: Hop, handover: Handover) {
-    let Handover { upstream, terms, route, client: address, user, request_id } = handover;
+    let Handover { upstream, mut terms, slot, route, client: address, user, request_id } = handover;
     let about = About { client: address, user, request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
+    terms.slot = occupied(slot, &live);
     tunnel::spawn(client, upstream, terms, &route.tunnel, live);
 }
 
@@ -222,7 +224,15 @@ fn subscribe(state: &State, hop: Hop, subscription: Subscription) {
     let about = About { client, user, request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
+    let slot = occupied(slot, &live);
     seat.take(broadcast::Client { hop, has_deflate, expires, slot, live });
+}
+
+/// The place of a handshake that has become a connection: from here on it is given back with that.
+fn occupied(slot: Option<Slot>, live: &Live) -> Option<Box<dyn Any + Send + Sync>> {
+    let mut slot = slot?;
+    slot.on_open(live.handle());
+    Some(slot)
 }
 
 /// Answers for a request that never became one, and lets the answer arrive.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -49,6 +49,7 @@ pub(super) fn seen(guest: &Guest) -> Seen<'_> {
         is_forwarded: guest.client.is_forwarded,
         client: guest.client.address,
         user: guest.user.as_ref().map(|user| &*user.name),
+        attested: Some(&guest.attested),
     }
 }
 
@@ -74,7 +75,16 @@ pub(super) async fn serve(
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
     let client = Client { address: peer.address, is_forwarded: false };
-    let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None };
+    let guest = Guest {
+        head,
+        kind,
+        peer,
+        client,
+        user: None,
+        attested: HeaderMap::new(),
+        own_protocol: None,
+        slot: None,
+    };
     let load = Load {
         state: Arc::clone(&state),
         session: Arc::clone(&session),

@@ -29,6 +29,7 @@ use crate::tunnel;
 pub(super) struct Handover {
     pub(super) upstream: Hop,
     pub(super) terms: tunnel::Terms,
+    pub(super) slot: Option<Slot>,
     pub(super) route: Arc<Route>,
     /// Whose it is, as far as anybody told.
     pub(super) client: Option<SocketAddr>,

@@ -47,8 +47,21 @@ pub enum Command {
         /// What the client is told.
         code: CloseCode,
     },
+    /// Close the client now: a newer connection of its user takes its place.
+    Replace,
     /// End now, whatever is unsaid.
     Cut,
+}
+
+impl Command {
+    /// Of two that meet in the slot the one that ends the connection sooner stands.
+    fn rank(self) -> u8 {
+        match self {
+            Self::CloseAt { .. } => 0,
+            Self::Replace => 1,
+            Self::Cut => 2,
+        }
+    }
 }
 
 /// How a connection ended.
@@ -141,10 +154,13 @@ impl Handle {
         }
     }
 
-    /// Leaves a command in the slot, in place of one that was not taken yet, and wakes the connection.
+    /// Leaves a command in the slot and wakes the connection. One that was not taken yet is replaced, unless
+    /// it ends the connection sooner.
     pub fn send(&self, command: Command) {
         let mut mailbox = lock(&self.mailbox);
-        mailbox.command = Some(command);
+        if mailbox.command.is_none_or(|waiting| waiting.rank() <= command.rank()) {
+            mailbox.command = Some(command);
+        }
         self.ring(&mailbox);
     }
 

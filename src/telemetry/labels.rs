@@ -61,6 +61,8 @@ labels! {
         Lifetime = "lifetime",
         /// Its credentials ended.
         Expired = "expired",
+        /// A newer connection of its user took its place.
+        Replaced = "replaced",
         /// The proxy is being stopped.
         Drained = "drained",
         /// The process ended before the connection did.

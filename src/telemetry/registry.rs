@@ -158,6 +158,7 @@ impl Registry {
                     | Reason::UpstreamClose
                     | Reason::Lifetime
                     | Reason::Expired
+                    | Reason::Replaced
                     | Reason::Drained
             ),
             LogConnections::Off => false,
@@ -197,7 +198,7 @@ pub struct Live {
 
 impl Live {
     /// How others reach this connection.
-    pub fn handle(&self) -> &Handle {
+    pub fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
 
@@ -285,6 +286,26 @@ mod tests {
         all[0].send(Command::Cut);
         assert_eq!(live.handle().take_command(), Some(Command::Cut));
         assert_eq!(live.handle().take_command(), None);
+    }
+
+    #[test]
+    fn of_two_commands_the_one_that_ends_the_connection_sooner_stands() {
+        let (registry, route) = registry();
+        let live = enter(&registry, &route);
+        let close_at = Command::CloseAt { at: Instant::now(), code: CloseCode(1012) };
+        let in_order = [close_at, Command::Replace, Command::Cut];
+        for (first, sooner) in in_order
+            .iter()
+            .enumerate()
+            .flat_map(|(at, sooner)| in_order[..=at].iter().map(move |later| (*later, *sooner)))
+        {
+            for pair in [[first, sooner], [sooner, first]] {
+                for command in pair {
+                    live.handle().send(command);
+                }
+                assert_eq!(live.handle().take_command(), Some(sooner), "{pair:?}");
+            }
+        }
     }
 
     #[test]

@@ -64,6 +64,7 @@ impl Relay {
                     self.begin(Reason::Drained, Some((By::Proxy, code)), None, now);
                 }
             }
+            Command::Replace => self.begin(Reason::Replaced, None, None, now),
             Command::Cut => {
                 let reason = if self.close_at.is_some_and(|close| close.reason == Reason::Drained) {
                     Reason::Drained

@@ -14,7 +14,7 @@ fn stranger() -> Peer {
 }
 
 fn seen(peer: &Peer) -> Seen<'_> {
-    Seen { peer, is_forwarded: false, client: peer.address, user: None }
+    Seen { peer, is_forwarded: false, client: peer.address, user: None, attested: None }
 }
 
 fn sent(pairs: &[(&'static str, &'static str)], forwarded: Forwarded, is_websocket: bool) -> HeaderMap {
