@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::crowd::Busy;
 use super::http2;
+use super::idle::Rest;
 use super::patience::Patience;
 use super::preface;
 use super::refusal;
@@ -45,6 +46,8 @@ enum End {
     Preface,
     /// Time ran out.
     Late,
+    /// Nothing is asked, and there are others.
+    LetGo,
 }
 
 /// Serves `stream` until it is no HTTP connection any more. Its time runs from the accept, whatever stands
@@ -68,7 +71,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     }
     let peer = Arc::new(peer);
     let patience = Patience::new(listen.handshake_timeout, listen.keep_alive, stall, busy.since());
-    let session = Session::new(patience, busy);
+    let session = Session::new(patience, busy, Some(Rest::new(&state, &peer)));
     if let Some(settings) = listen.http2.filter(|_| is_http2) {
         drop(shown);
         // It may live for days: it looks up what holds for each of its requests.
@@ -89,11 +92,17 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
         .header_read_timeout(None)
         .serve_connection(io, service);
     let mut alarm = pin!(sleep_until(deadline));
+    // On the heap, so that it can be let go of before the session is handed on.
+    let mut let_go = Box::pin(session.is_let_go());
     let end = poll_fn(|cx| {
         match connection.poll_without_shutdown(cx) {
             Poll::Ready(Err(error)) if error.is_parse_version_h2() => return Poll::Ready(End::Preface),
             Poll::Ready(_) => return Poll::Ready(End::Done),
             Poll::Pending => {}
+        }
+        // Asked after the connection: a request that came meanwhile is served.
+        if let_go.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::LetGo);
         }
         loop {
             // Not a `while let`: its lock would be held through the loop.
@@ -109,7 +118,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     })
     .await;
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner().stream;
+    let mut stream = parts.io.into_inner().stream;
     drop(shown);
     let is_preface =
         matches!(end, End::Preface) || session.unreadable().is_some() && is_preface(&parts.read_buf);
@@ -118,6 +127,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
         && let Some(settings) = listen.http2
     {
         drop(table);
+        drop(let_go);
         // Boxed: what is said over HTTP/1.1 must not have to make room for it.
         return Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, deadline, session))
             .await;
@@ -130,15 +140,22 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
             } else if let Some(status) = session.unreadable() {
                 refuse(stream, &Refused::of_status(status)).await;
             } else {
-                let _ = timeout(LINGER, linger(stream)).await;
+                // It asks nothing any more, and is one of those that go for others.
+                tokio::select! {
+                    _ = timeout(LINGER, linger(stream)) => {}
+                    () = let_go => {}
+                }
             }
         }
+        End::LetGo => stream.say_goodbye(),
         End::Late => {
             if session.patience().is_in_head() {
                 refuse(stream, &Refused::TooSlow).await;
             } else if session.patience().is_answering() {
                 // It does not read: what it did not take must not wait for it in the kernel either.
                 stream.reset_on_drop();
+            } else {
+                stream.say_goodbye();
             }
         }
     }

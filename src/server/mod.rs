@@ -3,7 +3,7 @@
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
-//! * [`crowd`] bounds how many are on their way, [`preface`] reads what a load balancer says first.
+//! * [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing, [`preface`] reads what a load balancer says first.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
 //! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
@@ -21,6 +21,7 @@ mod crowd;
 mod drain;
 mod handshake;
 mod http2;
+mod idle;
 mod patience;
 mod preface;
 mod publish;

@@ -206,6 +206,16 @@ labels! {
 }
 
 labels! {
+    /// Which bound an idle HTTP connection was let go for (`outrigger_http_idle_closed_total{reason}`).
+    IdleBound {
+        /// `listen.max_idle_http`
+        All = "max_idle_http",
+        /// `listen.max_idle_http_per_ip`
+        Address = "max_idle_http_per_ip",
+    }
+}
+
+labels! {
     /// Why a connection was ended for its PROXY header (`outrigger_proxy_protocol_errors_total{reason}`).
     ProxyFault {
         /// Something else came.
@@ -378,6 +388,7 @@ mod tests {
         check::<UplinkOutcome>();
         check::<Injection>();
         check::<ConnectionRefusal>();
+        check::<IdleBound>();
         check::<ProxyFault>();
         check::<AuthFailure>();
         check::<JwksOutcome>();
