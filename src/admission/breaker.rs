@@ -148,6 +148,7 @@ mod tests {
             attested: http::HeaderMap::new(),
             own_protocol: None,
             slot: None,
+            noted: Arc::default(),
         };
         let answer = layer.layer(mode).oneshot(Visit { guest, load: play }).await;
         answer.map(|response| response.status())

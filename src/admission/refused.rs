@@ -9,7 +9,7 @@ use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
-use crate::telemetry::HandshakeOutcome;
+use crate::telemetry::{AuthFailure, HandshakeOutcome};
 use crate::upstream::{DialError, UpstreamError};
 
 /// Why a request was answered by us and not by the upstream.
@@ -56,7 +56,7 @@ pub enum Refused {
     Origin,
     /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log, not for whoever guesses.
     #[error("credentials are missing or not valid")]
-    Unauthorized,
+    Unauthorized(AuthFailure),
     /// `policy.auth.forward`: the answer of whoever was asked.
     #[error("the authentication service refused")]
     Forwarded(Box<Response<Bytes>>),
@@ -209,7 +209,7 @@ impl Refused {
                 let closing = Some(Closing::Unauthorized);
                 (StatusCode::FORBIDDEN, "origin", Outcome::ForeignOrigin, None, closing)
             }
-            Self::Unauthorized => {
+            Self::Unauthorized(_) => {
                 let closing = Some(Closing::Unauthorized);
                 (StatusCode::UNAUTHORIZED, "unauthorized", Outcome::Unauthorized, None, closing)
             }
@@ -257,6 +257,16 @@ impl Refused {
         Answer { status, reason, outcome, retry_after, closing }
     }
 
+    /// Why credentials were not taken: for the log, and not for whoever guesses.
+    pub fn auth_failure(&self) -> Option<AuthFailure> {
+        match self {
+            Self::Unauthorized(failure) => Some(*failure),
+            Self::Forwarded(_) => Some(AuthFailure::Forward),
+            Self::AuthUnavailable => Some(AuthFailure::Unavailable),
+            _ => None,
+        }
+    }
+
     /// What hyper says by itself about a request that it could not read.
     pub fn of_status(status: u16) -> Self {
         match status {
@@ -288,7 +298,7 @@ impl Refused {
             Self::Version => {
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
-            Self::Unauthorized => {
+            Self::Unauthorized(_) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             _ => {}
@@ -363,7 +373,7 @@ mod tests {
             Refused::Capacity(Bound::PerUser),
             Refused::Capacity(Bound::Channels),
             Refused::Origin,
-            Refused::Unauthorized,
+            Refused::Unauthorized(AuthFailure::Signature),
             Refused::Forwarded(Box::new(Response::builder().status(401).body(Bytes::new()).unwrap())),
             Refused::AuthUnavailable,
             Refused::Breaker(Duration::from_millis(2500)),
@@ -392,7 +402,7 @@ mod tests {
                 | Refused::Rate(Bucket::Global | Bucket::PerIp | Bucket::PerUser, _)
                 | Refused::Capacity(Bound::Route | Bound::PerIp | Bound::PerUser | Bound::Channels)
                 | Refused::Origin
-                | Refused::Unauthorized
+                | Refused::Unauthorized(_)
                 | Refused::Forwarded(_)
                 | Refused::AuthUnavailable
                 | Refused::Breaker(_) => {}

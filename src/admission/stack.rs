@@ -121,6 +121,7 @@ mod tests {
             attested: http::HeaderMap::new(),
             own_protocol: None,
             slot: None,
+            noted: Arc::default(),
         }
     }
 

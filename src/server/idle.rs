@@ -23,12 +23,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::sparingly::Sparingly;
 use super::state::State;
 use crate::admission::{AddressKey, Client};
 use crate::config::Listen;
 use crate::net::Peer;
-use crate::telemetry::IdleBound;
+use crate::telemetry::{IdleBound, some};
 
 /// However many there are: as long as the next request of a page takes that is just being loaded.
 const SHORTEST: Duration = Duration::from_secs(5);
@@ -37,15 +36,14 @@ const SHORTEST: Duration = Duration::from_secs(5);
 const SMALL: usize = 64;
 
 /// Those that are idle now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Idle {
     resting: Mutex<Resting<Arc<Notify>>>,
-    warned: Sparingly,
 }
 
 impl Idle {
     pub(super) fn new() -> Self {
-        Self { resting: Mutex::default(), warned: Sparingly::new() }
+        Self::default()
     }
 
     fn lock(&self) -> MutexGuard<'_, Resting<Arc<Notify>>> {
@@ -88,8 +86,11 @@ impl Rest {
             metrics.on_idle_closed(*bound);
             bell.notify_one();
         }
-        if gone.iter().any(|(_, bound)| *bound == IdleBound::All) && idle.warned.may(Instant::now()) {
+        if gone.iter().any(|(_, bound)| *bound == IdleBound::All)
+            && let Some(left_out) = self.state.lines.warnings.may("max_idle_http", Instant::now())
+        {
             warn!(
+                left_out = some(left_out),
                 max_idle_http = max,
                 "more HTTP connections ask nothing than listen.max_idle_http: those that have waited longest are \
                  let go; outrigger_http_idle_closed_total counts them"

@@ -22,6 +22,7 @@ mod drain;
 mod handshake;
 mod http2;
 mod idle;
+mod lines;
 mod patience;
 mod preface;
 mod publish;
@@ -30,7 +31,6 @@ mod reload;
 mod router;
 mod service;
 mod session;
-mod sparingly;
 mod state;
 
 use std::future::pending;
@@ -246,6 +246,7 @@ async fn beat(state: Arc<State>) {
         ticks.tick().await;
         state.table().counts.sweep(&state.metrics);
         state.logs.expire();
+        state.lines.tell_left_out();
     }
 }
 

@@ -14,10 +14,11 @@ use tower::{Service, ServiceExt};
 use tracing::warn;
 
 use super::handshake;
+use super::lines::Asked;
 use super::refusal::Acceptance;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
-use crate::admission::{Client, Guest, Kind, Refused, Visit};
+use crate::admission::{Client, Guest, Kind, Noted, Refused, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
@@ -75,6 +76,7 @@ pub(super) async fn serve(
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
     let client = Client { address: peer.address, is_forwarded: false };
+    let noted = Arc::<Noted>::default();
     let guest = Guest {
         head,
         kind,
@@ -84,6 +86,7 @@ pub(super) async fn serve(
         attested: HeaderMap::new(),
         own_protocol: None,
         slot: None,
+        noted: Arc::clone(&noted),
     };
     let load = Load {
         state: Arc::clone(&state),
@@ -101,6 +104,16 @@ pub(super) async fn serve(
                 Kind::Handshake => warn!(route = name, %request_id, %path, %error, "handshake failed"),
                 Kind::Plain => warn!(route = name, %request_id, %path, %error, "request failed"),
             }
+        } else {
+            state.lines.refused(
+                &refused,
+                &Asked {
+                    route: Some(&route.metrics.name),
+                    client: noted.client(),
+                    request_id: Some(&request_id),
+                    path: Some(uri.path()),
+                },
+            );
         }
         let max = state.table().listen.max_refusals;
         let closed = acceptance.and_then(|acceptance| {
@@ -169,6 +182,9 @@ impl Service<Visit<Load>> for Mode {
 
     fn call(&mut self, visit: Visit<Load>) -> Self::Future {
         let Visit { guest, load } = visit;
+        if let Some(user) = &guest.user {
+            guest.noted.note_user(user);
+        }
         match guest.kind {
             Kind::Handshake => {
                 let has_body = !load.body.is_end_stream();

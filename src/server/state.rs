@@ -14,11 +14,11 @@ use super::carried::Carried;
 use super::crowd::Crowd;
 use super::drain::Drain;
 use super::idle::Idle;
+use super::lines::Lines;
 use super::refusal::Refusals;
 use super::router::{Matched, Router};
 use super::service::{self, Load};
 use super::session::AnswerBody;
-use super::sparingly::Sparingly;
 use crate::admission::{self, AuthError, Authenticator, Counts, Doors, Stack};
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, TrustedProxies};
@@ -47,8 +47,8 @@ pub(super) struct State {
     pub(super) budget: Arc<Budget>,
     pub(super) logs: Arc<Logs>,
     pub(super) hubs: Arc<Hubs>,
-    /// Of PROXY headers that were none.
-    pub(super) proxy_warned: Sparingly,
+    /// Who may write a line of the log about what clients did.
+    pub(super) lines: Lines,
 }
 
 /// What the configuration says, made ready for requests.
@@ -144,7 +144,7 @@ impl State {
             crowd: Crowd::new(),
             idle: Idle::new(),
             budget,
-            proxy_warned: Sparingly::new(),
+            lines: Lines::new(),
             registry: Registry::new(Arc::clone(&metrics), connections),
             logs,
             hubs,

@@ -11,6 +11,7 @@ pub mod logging;
 mod metrics;
 pub mod redact;
 mod registry;
+mod sparingly;
 
 pub use feeds::{BreakerMetrics, FeedMetrics};
 pub use handle::{About, Command, Ended, Handle, Mail, Receipts};
@@ -20,4 +21,5 @@ pub use labels::{
     StatusClass, TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
-pub use registry::{Live, Registry};
+pub use registry::{Live, Registry, shown};
+pub use sparingly::{Sparingly, some};

@@ -227,7 +227,7 @@ impl Drop for Live {
 }
 
 /// An address whose port nobody told stands without one.
-fn shown(address: SocketAddr) -> tracing::field::DisplayValue<Box<dyn std::fmt::Display>> {
+pub fn shown(address: SocketAddr) -> tracing::field::DisplayValue<Box<dyn std::fmt::Display>> {
     tracing::field::display(if address.port() == 0 { Box::new(address.ip()) } else { Box::new(address) })
 }
 

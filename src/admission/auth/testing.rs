@@ -121,5 +121,6 @@ pub(super) fn guest(kind: Kind, method: &str, target: &str, headers: &[(&str, &s
         attested: http::HeaderMap::new(),
         own_protocol: None,
         slot: None,
+        noted: Arc::default(),
     }
 }
