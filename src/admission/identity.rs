@@ -111,7 +111,7 @@ mod tests {
             peer: Arc::new(peer),
             client,
             user: None,
-            attested: http::HeaderMap::new(),
+            attested: HeaderMap::new(),
             own_protocol: None,
             noted: Arc::default(),
             slot: None,

@@ -167,9 +167,7 @@ fn passed_on(given: Vec<Scalar<String>>, problems: &mut Problems) -> Vec<String>
         let wrong = if !is_token(&name) {
             Some("the name of a header, such as x-tenant")
         } else if is_of_the_hop(&name) {
-            Some(
-                "a header that belongs to the request itself, such as x-tenant: HTTP and the handshake need this one",
-            )
+            Some("a header of the service's own, such as x-tenant: HTTP and the handshake need this one")
         } else if is_ours(&name) {
             Some("a header of the service's own, such as x-tenant: this one the proxy says by itself")
         } else if names.contains(&name) {

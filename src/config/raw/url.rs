@@ -64,7 +64,7 @@ pub(super) fn authorities(
     let file = problems.file("ca_file", &path);
     let is_plain = read(url).is_some_and(|url| !url.is_tls);
     if is_plain && !problems.has(key) && !problems.has("ca_file") {
-        let accepted = format!("null, or an https:// URL in {key}: without TLS there is no certificate");
+        let accepted = format!("null, or https:// in {key}: without TLS there is no certificate");
         problems.refuse("ca_file", format!("http:// in {key}"), accepted);
     }
     Some(file)
