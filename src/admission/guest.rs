@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use http::request::Parts;
-use tokio::time::Instant;
 
 use super::quota::Place;
 use crate::net::Peer;
+use crate::resilience::Expiry;
 
 /// A request at the door.
 #[derive(Debug)]
@@ -114,5 +114,5 @@ pub struct User {
     /// Its key: what quotas count, and what the upstream is told in `X-Outrigger-User`.
     pub name: Arc<str>,
     /// When its credentials end, where the connection has to end with them.
-    pub expires: Option<Instant>,
+    pub expires: Option<Expiry>,
 }

@@ -21,6 +21,14 @@ pub enum Refused {
     /// RFC 6455 §4.2.2: only version 13 is spoken.
     #[error("only version 13 of the WebSocket protocol is spoken here (Sec-WebSocket-Version: 13)")]
     Version,
+    /// `listen.ambiguous_paths`
+    #[error("servers may read its path or host to be for the route {stricter}, because of {because}")]
+    AmbiguousPath {
+        /// What it is that servers read in different ways.
+        because: &'static str,
+        /// A route that is stricter than the one that it is for as this proxy reads it.
+        stricter: String,
+    },
     /// The request could not be read.
     #[error("the request could not be read as HTTP/1.1")]
     Unreadable,
@@ -168,6 +176,7 @@ impl Refused {
         let (status, reason, outcome, retry_after, closing) = match self {
             Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
             Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
+            Self::AmbiguousPath { .. } => fault(StatusCode::BAD_REQUEST, "ambiguous_path"),
             Self::Unreadable => fault(StatusCode::BAD_REQUEST, "malformed_request"),
             Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
@@ -320,9 +329,14 @@ impl Refused {
         .into_bytes()
     }
 
-    /// Addresses of upstreams are for operators: clients get the kind of failure only.
+    /// Addresses of upstreams and names of routes are for operators: clients get the kind of failure only.
     fn text(&self) -> String {
         match self {
+            Self::AmbiguousPath { because, .. } => format!(
+                "servers may read the path or host of this request in another way than this proxy does, because of \
+                 {because}, and then stricter rules hold for it: write it in its plain form \
+                 (listen.ambiguous_paths)\n"
+            ),
             Self::Upstream(UpstreamError::Dial(DialError::Tls { .. })) => {
                 "the upstream is there, but no TLS could be had with it\n".into()
             }
@@ -356,6 +370,7 @@ mod tests {
         let all = vec![
             Refused::Malformed("the key is not 16 bytes in base64"),
             Refused::Version,
+            Refused::AmbiguousPath { because: "a backslash", stricter: "10.1.2.3".into() },
             Refused::Unreadable,
             Refused::Plaintext,
             Refused::Plaintext,
@@ -392,6 +407,7 @@ mod tests {
                 Refused::Malformed(_)
                 | Refused::Plaintext
                 | Refused::Version
+                | Refused::AmbiguousPath { .. }
                 | Refused::Unreadable
                 | Refused::HeadTooLarge
                 | Refused::TooSlow

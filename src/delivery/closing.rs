@@ -1,11 +1,13 @@
 //! How a client of a feed is let go: Close, its answer, the end; each within `close_timeout`.
 
 use std::task::Context;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::subscriber::{Reading, Subscriber, Table};
 use crate::frame::{CloseCode, ControlFrame, Fault};
+use crate::resilience::Date;
 use crate::telemetry::{By, Ended, Reason};
 
 /// What a client is told, and operators are.
@@ -136,10 +138,16 @@ impl Subscriber {
 
     /// A Close with a date may be due.
     pub(super) fn on_close_date(&mut self, table: &Table<'_>) {
-        if let Some(close) = &self.close_at
-            && close.at <= table.now
-        {
-            let farewell = close.farewell.clone();
+        if let Some(date) = self.dates.due(table.now, SystemTime::now) {
+            let codes = &table.crew.settings.policy.close_codes;
+            let farewell = match date {
+                Date::Lifetime => Farewell::ours(Reason::Lifetime, 1012, "maximum lifetime reached"),
+                Date::Expired => Farewell::ours(Reason::Expired, codes.expired, "credentials expired"),
+                Date::Drained(code) => Farewell::ours(Reason::Drained, code, "server is restarting"),
+            };
+            self.close(&farewell, table);
+        }
+        if let Some((_, farewell)) = self.last_words.take_if(|(at, _)| *at <= table.now) {
             self.close(&farewell, table);
         }
     }

@@ -30,7 +30,7 @@ impl Subscriber {
     pub(super) fn hear(&mut self, cx: &mut Context<'_>, table: &Table<'_>) -> Heard {
         scratch::with(|scratch| {
             let n = match self.take_early(&mut scratch[HELD_ROOM..]) {
-                0 => match self.wire.read(cx, &mut scratch[HELD_ROOM..]) {
+                0 => match self.wire.read(cx, &mut scratch[HELD_ROOM..], table.now) {
                     Poll::Pending => return Heard::Nothing,
                     Poll::Ready(Ok(n)) if n > 0 => n,
                     Poll::Ready(_) => {

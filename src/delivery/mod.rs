@@ -31,12 +31,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::config::Policy;
 use crate::frame::Kind;
 use crate::net::Hop;
-use crate::resilience::Budget;
+use crate::resilience::{Budget, Expiry};
 use crate::telemetry::{BreakerMetrics, FeedMetrics, Live};
 
 pub use fanout::Fanout;
@@ -77,7 +76,7 @@ pub struct Arrival {
     /// Whether it may be sent compressed messages, and may send such.
     pub has_deflate: bool,
     /// When its credentials end, and the connection with them.
-    pub expires: Option<Instant>,
+    pub expires: Option<Expiry>,
     /// Held until the connection has ended, whatever ends it.
     pub held: Box<dyn Any + Send + Sync>,
     /// Its place in the registry.

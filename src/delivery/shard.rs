@@ -24,6 +24,7 @@ use super::fanout::{Crew, lock};
 use super::ready::{Knock, Ready};
 use super::subscriber::{State, Subscriber, Table};
 use crate::log::{Cursor, Reader};
+use crate::resilience::Standstill;
 use crate::telemetry::Reason;
 
 /// Clients that are served before other tasks get their turn.
@@ -91,6 +92,7 @@ pub(super) struct Shard {
     /// Woken, and not looked at yet; from the end.
     woken: Vec<u32>,
     agenda: Agenda,
+    standstill: Standstill,
     sleep: Option<Pin<Box<Sleep>>>,
     /// When more may go out (`delivery.throttle`).
     tick: Option<Instant>,
@@ -126,6 +128,7 @@ impl Shard {
             free: Vec::new(),
             woken: Vec::new(),
             agenda: Agenda::default(),
+            standstill: Standstill::default(),
             sleep: None,
             tick: None,
             pass: None,
@@ -185,7 +188,7 @@ impl Shard {
             State::Going => {}
         }
         let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else { return };
-        let deadline = client.next_deadline(&self.crew, now);
+        let deadline = client.next_deadline(&self.crew, self.standstill, now);
         self.agenda.arm(index, deadline, &mut client.armed);
     }
 
@@ -250,6 +253,8 @@ impl Shard {
 
     /// Looks at whoever is due.
     fn on_time(&mut self, now: Instant) {
+        let Some(due) = self.agenda.next().filter(|due| *due <= now) else { return };
+        let hears_first = self.standstill.hears_first(due, now);
         while let Some((index, at)) = self.agenda.pop(now) {
             let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else {
                 continue;
@@ -259,8 +264,17 @@ impl Shard {
             }
             client.armed = None;
             self.with(index, now, |client, table| {
-                client.on_time(table);
-                client.poll(table)
+                // It is heard before it is judged: what came before a deadline counts.
+                let heard = client.poll(table);
+                if heard == State::Gone {
+                    return heard;
+                }
+                client.on_close_date(table);
+                if !hears_first {
+                    client.on_time(table);
+                }
+                let after = client.poll(table);
+                if after == State::Going { heard } else { after }
             });
         }
         if self.agenda.len() > 64 + 4 * self.clients.len() {

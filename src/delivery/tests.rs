@@ -6,6 +6,7 @@
 
 mod delivering;
 mod ending;
+mod secure;
 mod slow;
 mod walk;
 
@@ -18,7 +19,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use socket2::{Domain, SockRef, Type};
@@ -32,7 +33,7 @@ use crate::config::{Config, LogConnections, Policy};
 use crate::frame::{Header, Kind};
 use crate::log::{Draft, Log, Logs, Writer};
 use crate::net::{Hop, Stream};
-use crate::resilience::Budget;
+use crate::resilience::{Budget, Expiry};
 use crate::telemetry::{About, BreakerScope, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
@@ -152,6 +153,8 @@ struct Stage {
     budget: Arc<Budget>,
     from_clients: Option<mpsc::Receiver<(Kind, Bytes)>>,
     written: u64,
+    /// When the credentials of clients end, counted from their coming.
+    expires: Option<Duration>,
 }
 
 impl Stage {
@@ -199,6 +202,7 @@ impl Stage {
             budget,
             from_clients: receiver,
             written: 0,
+            expires: None,
         }
     }
 
@@ -246,7 +250,7 @@ impl Stage {
         let arrival = Arrival {
             hop: Hop { stream, early: Bytes::new() },
             has_deflate,
-            expires: None,
+            expires: self.expires.and_then(|after| Expiry::after(after, Instant::now(), SystemTime::now())),
             held: Box::new(slot),
             live,
         };

@@ -36,6 +36,7 @@ mod state;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,18 @@ pub enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// Something else is where the socket would be, and is nothing to be removed unasked.
+    #[error(
+        "cannot listen on {} (listen.unix): {kind} is there, and only a socket that nobody listens on any more is \
+         taken over; remove it, or name another path",
+        .path.display()
+    )]
+    Occupied {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
     /// Something that the configuration names cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
@@ -114,14 +127,7 @@ impl Server {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
                 (Listener::Tcp(tcp, bound.port()), Some(bound))
             }
-            ListenAddress::Unix(path) => {
-                let listener = accept::listen_unix(path).map_err(|source| StartError::Listen {
-                    key: "listen.unix",
-                    address: path.display().to_string(),
-                    source,
-                })?;
-                (listener, None)
-            }
+            ListenAddress::Unix(path) => (accept::listen_unix(path)?, None),
         };
         let (admin, admin_address) = listen("admin.address", config.admin.address)?;
         let probes =

@@ -16,6 +16,7 @@ use tracing::warn;
 use super::handshake;
 use super::lines::Asked;
 use super::refusal::Acceptance;
+use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use crate::admission::{Client, Guest, Kind, Noted, Refused, Visit};
@@ -65,7 +66,13 @@ pub(super) async fn serve(
     prefer_uri_host(&mut request);
     let in_flight = InFlight::new(&state);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let route = Arc::clone(state.table().router.pick(host, request.uri().path()));
+    let table = state.table();
+    let picked = table.router.pick(host, request.uri().path());
+    let route = Arc::clone(picked.route);
+    let ambiguous = picked.stricter.map(|(stricter, why)| {
+        state.metrics.ambiguous_paths.inc();
+        Refused::AmbiguousPath { because: why, stricter: stricter.config.name.clone() }
+    });
     let (mut head, body) = request.into_parts();
     let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
     let request_id = headers::request_id(&mut head.headers);
@@ -95,7 +102,10 @@ pub(super) async fn serve(
         request_id: request_id.clone(),
         body,
     };
-    let result = route.stack.clone().oneshot(Visit { guest, load }).await;
+    let result = match ambiguous {
+        Some(refused) => Err(refused),
+        None => route.stack.clone().oneshot(Visit { guest, load }).await,
+    };
     let mut response = result.unwrap_or_else(|refused| {
         told.outcome = refused.answer().outcome;
         if let Refused::Upstream(error) = &refused {
@@ -226,9 +236,9 @@ fn strip(prefix: Option<&str>, uri: &Uri) -> Result<Uri, Refused> {
     if !path_and_query.starts_with('/') {
         return Err(Refused::Unsupported("a request without a path"));
     }
-    let rest = prefix.map(|prefix| prefix.trim_end_matches('/')).and_then(|prefix| {
-        let rest = path_and_query.strip_prefix(prefix)?;
-        matches!(rest.bytes().next(), None | Some(b'/' | b'?')).then_some(rest)
+    let rest = prefix.and_then(|prefix| {
+        let rest = without_prefix(uri.path(), prefix)?;
+        path_and_query.get(uri.path().len() - rest.len()..)
     });
     let text = match rest {
         None => path_and_query.to_owned(),
@@ -269,6 +279,9 @@ mod tests {
             (Some("/ws"), "/ws?x", "/?x"),
             (Some("/ws"), "/wsx", "/wsx"),
             (Some("/ws"), "http://host/ws/a", "/a"),
+            (Some("/ws"), "//ws/a?b=//ws", "/a?b=//ws"),
+            (Some("/ws"), "/%77s/a%2Fb;c", "/a%2Fb;c"),
+            (Some("/ws"), "/x/../ws?a", "/?a"),
         ];
         for (prefix, uri, expected) in cases {
             assert_eq!(strip(prefix, &uri.parse().unwrap()).unwrap(), expected, "{prefix:?} {uri}");

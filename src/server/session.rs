@@ -23,6 +23,7 @@ use super::state::Route;
 use crate::admission::Slot;
 use crate::broadcast::Seat;
 use crate::net::{Hop, Stream};
+use crate::resilience::Expiry;
 use crate::tunnel;
 
 /// An upstream that waits for its client's socket: the 101 is on its way.
@@ -44,7 +45,7 @@ pub(super) struct Subscription {
     pub(super) seat: Seat,
     pub(super) has_deflate: bool,
     /// When its credentials end.
-    pub(super) expires: Option<Instant>,
+    pub(super) expires: Option<Expiry>,
     pub(super) slot: Option<Slot>,
     pub(super) route: Arc<Route>,
     /// Whose it is, as far as anybody told.

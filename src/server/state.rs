@@ -16,7 +16,7 @@ use super::drain::Drain;
 use super::idle::Idle;
 use super::lines::Lines;
 use super::refusal::Refusals;
-use super::router::{Matched, Router};
+use super::router::{self, Matched, Router};
 use super::service::{self, Load};
 use super::session::AnswerBody;
 use crate::admission::{self, AuthError, Authenticator, Counts, Doors, Stack};
@@ -121,6 +121,10 @@ impl Matched for Route {
 
     fn hosts(&self) -> &[String] {
         &self.config.hosts
+    }
+
+    fn is_as_strict_as(&self, other: &Self) -> bool {
+        router::is_as_strict(&self.config, &other.config)
     }
 }
 
@@ -239,13 +243,13 @@ impl Table {
         known_hubs.settle();
         breakers.settle();
         Ok(Self {
+            stall_timeout: fallback.config.policy.delivery.stall_timeout,
+            fallback: Arc::clone(&fallback.upstream),
+            router: Router::new(routes, fallback, config.listen.ambiguous_paths),
             listen: config.listen,
             drain: config.drain,
             tls,
             trusted,
-            stall_timeout: fallback.config.policy.delivery.stall_timeout,
-            fallback: Arc::clone(&fallback.upstream),
-            router: Router::new(routes, fallback),
             upstreams,
             counts,
             authenticators,

@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. The counters of a handle have one writer, its connection: plain loads and stores, no locked
 //!    instruction on the path of a message. A scrape adds them up.
-//! 2. The mailbox is bounded: one command, and the injections of [`super::injections`].
+//! 2. The mailbox is bounded: one command of each kind, and the injections of [`super::injections`].
 //!
 //! # Not here
 //! Who has a handle ([`super::registry`]); what a command does, and where an injection finds its place
@@ -51,17 +51,6 @@ pub enum Command {
     Replace,
     /// End now, whatever is unsaid.
     Cut,
-}
-
-impl Command {
-    /// Of two that meet in the slot the one that ends the connection sooner stands.
-    fn rank(self) -> u8 {
-        match self {
-            Self::CloseAt { .. } => 0,
-            Self::Replace => 1,
-            Self::Cut => 2,
-        }
-    }
 }
 
 /// How a connection ended.
@@ -119,7 +108,11 @@ pub struct Receipts {
 /// What is left for a connection, and how its task is woken for it.
 #[derive(Debug, Default)]
 struct Mailbox {
-    command: Option<Command>,
+    /// Whether a newer connection takes its place, a Close with a date that was not taken yet, and whether it is
+    /// to be cut: none hides another.
+    is_replaced: bool,
+    close_at: Option<Command>,
+    is_cut: bool,
     injections: Injections,
     /// Stays when it was used: the task registers it once, not with every poll.
     waker: Option<Waker>,
@@ -128,8 +121,8 @@ struct Mailbox {
 /// What a look into the mailbox found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mail {
-    /// It is out of the mailbox with this.
-    pub command: Option<Command>,
+    /// They are out of the mailbox with this, and to be followed in this order.
+    pub commands: [Option<Command>; 3],
     /// These stay until [`Handle::next_injection`] takes them; they are told of once for each that comes.
     pub has_injections: bool,
 }
@@ -154,12 +147,14 @@ impl Handle {
         }
     }
 
-    /// Leaves a command in the slot and wakes the connection. One that was not taken yet is replaced, unless
-    /// it ends the connection sooner.
+    /// Leaves a command, in place of one of its kind that was not taken yet, and wakes the connection. None
+    /// hides one of another kind.
     pub fn send(&self, command: Command) {
         let mut mailbox = lock(&self.mailbox);
-        if mailbox.command.is_none_or(|waiting| waiting.rank() <= command.rank()) {
-            mailbox.command = Some(command);
+        match command {
+            Command::CloseAt { .. } => mailbox.close_at = Some(command),
+            Command::Replace => mailbox.is_replaced = true,
+            Command::Cut => mailbox.is_cut = true,
         }
         self.ring(&mailbox);
     }
@@ -196,12 +191,18 @@ impl Handle {
         }
         let mut mailbox = lock(&self.mailbox);
         self.has_mail.store(false, Relaxed);
-        Mail { command: mailbox.command.take(), has_injections: mailbox.injections.is_waiting() }
+        // Before the date: whoever is replaced must not come back as those do who are told of a restart.
+        let replace = std::mem::take(&mut mailbox.is_replaced).then_some(Command::Replace);
+        let cut = std::mem::take(&mut mailbox.is_cut).then_some(Command::Cut);
+        Mail {
+            commands: [replace, mailbox.close_at.take(), cut],
+            has_injections: mailbox.injections.is_waiting(),
+        }
     }
 
     /// As [`Handle::take_mail`], for those who take no injections.
-    pub fn take_command(&self) -> Option<Command> {
-        self.take_mail().command
+    pub fn take_commands(&self) -> [Option<Command>; 3] {
+        self.take_mail().commands
     }
 
     /// From now on injections are taken, as long as at most `bytes` of them wait. Before this, none are.

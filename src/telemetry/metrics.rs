@@ -99,6 +99,8 @@ pub struct Metrics {
     pub handshakes_queued: IntGauge,
     /// Addresses and users that have used tokens of theirs.
     pub rate_keys: IntGauge,
+    /// Requests that were refused because servers may read them to be for a stricter route.
+    pub ambiguous_paths: IntCounter,
     /// Requests that were let pass because `handshake_rate.max_keys` left no room to count them.
     pub rate_untracked: IntCounter,
     /// HTTP/2 connections that were ended because their clients took back what they asked for.
@@ -247,6 +249,10 @@ impl Metrics {
             handshakes_queued: d
                 .gauge("handshakes_queued", "Handshakes that wait for a token of handshake_rate.global")?,
             rate_keys: d.gauge("rate_keys", "Addresses and users whose handshake rates are counted")?,
+            ambiguous_paths: d.counter(
+                "ambiguous_paths_total",
+                "Requests refused because servers may read them to be for a stricter route",
+            )?,
             rate_untracked: d.counter(
                 "rate_untracked_total",
                 "Requests of addresses or users beyond handshake_rate.max_keys, which are not limited one by one",

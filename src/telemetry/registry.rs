@@ -241,7 +241,6 @@ mod tests {
     use std::task::Waker;
 
     use bytes::Bytes;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::frame::CloseCode;
@@ -278,33 +277,39 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_command_is_taken_once() {
+    fn the_newest_date_is_taken_once_and_a_cut_after_it_whichever_was_sent_first() {
         let (registry, route) = registry();
         let live = enter(&registry, &route);
         let all = registry.all();
-        all[0].send(Command::CloseAt { at: Instant::now(), code: CloseCode(1012) });
-        all[0].send(Command::Cut);
-        assert_eq!(live.handle().take_command(), Some(Command::Cut));
-        assert_eq!(live.handle().take_command(), None);
+        let close_at = |code| Command::CloseAt { at: all[0].since, code: CloseCode(code) };
+        for sent in [
+            [close_at(1001), close_at(1012), Command::Cut],
+            [close_at(1001), Command::Cut, close_at(1012)],
+            [Command::Cut, close_at(1001), close_at(1012)],
+        ] {
+            sent.into_iter().for_each(|command| all[0].send(command));
+            assert_eq!(
+                live.handle().take_commands(),
+                [None, Some(close_at(1012)), Some(Command::Cut)],
+                "{sent:?}"
+            );
+            assert_eq!(live.handle().take_commands(), [None; 3]);
+        }
     }
 
     #[test]
-    fn of_two_commands_the_one_that_ends_the_connection_sooner_stands() {
+    fn who_is_replaced_hears_so_first_whatever_else_was_asked() {
         let (registry, route) = registry();
         let live = enter(&registry, &route);
-        let close_at = Command::CloseAt { at: Instant::now(), code: CloseCode(1012) };
-        let in_order = [close_at, Command::Replace, Command::Cut];
-        for (first, sooner) in in_order
-            .iter()
-            .enumerate()
-            .flat_map(|(at, sooner)| in_order[..=at].iter().map(move |later| (*later, *sooner)))
+        let close_at = Command::CloseAt { at: live.handle().since, code: CloseCode(1012) };
+        for order in [[Command::Replace, close_at, Command::Cut], [Command::Cut, close_at, Command::Replace]]
         {
-            for pair in [[first, sooner], [sooner, first]] {
-                for command in pair {
-                    live.handle().send(command);
-                }
-                assert_eq!(live.handle().take_command(), Some(sooner), "{pair:?}");
+            for command in order {
+                live.handle().send(command);
             }
+            let taken = live.handle().take_commands();
+            assert_eq!(taken, [Some(Command::Replace), Some(close_at), Some(Command::Cut)]);
+            assert_eq!(live.handle().take_commands(), [None; 3]);
         }
     }
 
@@ -323,7 +328,7 @@ mod tests {
         for sent in 1..=3 {
             live.handle().send(Command::Cut);
             assert_eq!(woken.0.load(Relaxed), sent);
-            assert_eq!(live.handle().take_command(), Some(Command::Cut));
+            assert_eq!(live.handle().take_commands(), [None, None, Some(Command::Cut)]);
         }
     }
 
@@ -341,13 +346,16 @@ mod tests {
             if !first {
                 handle.send(Command::Cut);
             }
-            assert_eq!(handle.take_mail(), Mail { command: Some(Command::Cut), has_injections: true });
+            assert_eq!(
+                handle.take_mail(),
+                Mail { commands: [None, None, Some(Command::Cut)], has_injections: true }
+            );
             assert_eq!(handle.take_mail(), Mail::default(), "told once");
             assert_eq!(handle.next_injection().as_deref(), Some(&b"frame"[..]), "but it stays");
             assert_eq!(handle.next_injection(), None);
         }
         handle.inject(&Bytes::from_static(b"frame")).unwrap();
-        assert_eq!(handle.take_command(), None);
+        assert_eq!(handle.take_commands(), [None; 3]);
         assert!(handle.next_injection().is_some());
     }
 

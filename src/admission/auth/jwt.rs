@@ -31,6 +31,7 @@ use super::keys::KeySet;
 use super::user_name;
 use crate::admission::User;
 use crate::config::{self, JwtAlgorithm};
+use crate::resilience::Expiry;
 use crate::telemetry::AuthFailure;
 
 /// A connection that may last longer is not ended by its token: 30 years, far below what clocks overflow at.
@@ -108,7 +109,8 @@ impl Rules {
     /// Why it is not believed; [`Rules::may_change`] tells whether other keys could change that.
     pub(super) fn check(&self, token: &[u8], keys: &KeySet, now: SystemTime) -> Result<User, AuthFailure> {
         // The system's clock may stand before 1970; nothing is valid then.
-        let now = now.duration_since(UNIX_EPOCH).map_err(|_| AuthFailure::NotYetValid)?;
+        let wall = now;
+        let now = wall.duration_since(UNIX_EPOCH).map_err(|_| AuthFailure::NotYetValid)?;
         let head = head(token)?;
         let head: Head<'_> = serde_json::from_slice(&head).map_err(|_| AuthFailure::Malformed)?;
         // RFC 7515 §4.1.11: an extension that must be understood, and is not.
@@ -140,7 +142,7 @@ impl Rules {
         }
         .ok_or(AuthFailure::User)?;
         let left = Some(ends.saturating_sub(now)).filter(|left| self.close_on_expiry && *left < FAR);
-        Ok(User { name, expires: left.and_then(|left| Instant::now().checked_add(left)) })
+        Ok(User { name, expires: left.and_then(|left| Expiry::after(left, Instant::now(), wall)) })
     }
 }
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::scalar::{MaxIdle, Scalar, Workers};
+use super::scalar::{MaxIdle, Scalar, Workers, words};
 use super::tls::RawListenTls;
 use super::units::{Bytes, OffCount, Span};
-use crate::config::model::{Http2, Listen, ListenAddress, ProxyProtocol, TrustedProxies};
+use crate::config::model::{AmbiguousPaths, Http2, Listen, ListenAddress, ProxyProtocol, TrustedProxies};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +24,7 @@ pub(crate) struct RawListen {
     keep_alive: Scalar<Span>,
     max_idle_http: Scalar<MaxIdle>,
     max_idle_http_per_ip: Scalar<OffCount>,
+    ambiguous_paths: Scalar<AmbiguousPaths>,
     max_header_bytes: Scalar<Bytes>,
     http2: Scalar<bool>,
     http2_max_streams: Scalar<u32>,
@@ -43,6 +44,7 @@ impl Default for RawListen {
             keep_alive: Scalar(Span::secs(75)),
             max_idle_http: Scalar(MaxIdle::Auto),
             max_idle_http_per_ip: Scalar(OffCount(None)),
+            ambiguous_paths: Scalar(AmbiguousPaths::Refuse),
             max_header_bytes: Scalar(Bytes(32 * 1024)),
             http2: Scalar(true),
             http2_max_streams: Scalar(128),
@@ -50,6 +52,8 @@ impl Default for RawListen {
         }
     }
 }
+
+words!(AmbiguousPaths { Refuse = "refuse", Pass = "pass" });
 
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 /// Below it hyper has no buffer to read a head into; above it a head is an attack.
@@ -68,6 +72,7 @@ impl RawListen {
             keep_alive,
             max_idle_http,
             max_idle_http_per_ip,
+            ambiguous_paths,
             max_header_bytes,
             http2,
             http2_max_streams,
@@ -123,6 +128,7 @@ impl RawListen {
                 MaxIdle::Count(count) => count as usize,
             },
             max_idle_http_per_ip: max_idle_http_per_ip.0.0.map(|count| count as usize),
+            ambiguous_paths: ambiguous_paths.0,
             max_header_bytes: max_header_bytes.0.0 as usize,
             workers,
         }
