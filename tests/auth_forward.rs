@@ -291,13 +291,16 @@ async fn a_service_whose_certificate_a_private_authority_has_signed_is_believed_
             .await;
         assert_eq!(proxy.dial().answer().await.response.status(), status);
     }
-    let no_authority = ForwardAuth { ca: Some(tls::file("ca.pem", "nothing of the kind")), ..forward(url) };
-    let error = Proxy::to(&upstream)
-        .policy(move |policy| policy.auth = Some(Auth::Forward(no_authority.clone())))
-        .try_spawn()
-        .await
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(error.contains("policy.auth.forward.ca_file: ca.pem holds no certificate"), "{error}");
+    for (contents, told) in [
+        ("nothing of the kind", "ca.pem holds no certificate authority in PEM; is it"),
+        (identity.key.as_str(), "ca.pem holds no certificate authority in PEM, but a private key; is it"),
+    ] {
+        let forward = ForwardAuth { ca: Some(tls::file("ca.pem", contents)), ..forward(url.clone()) };
+        let refused = Proxy::to(&upstream)
+            .policy(move |policy| policy.auth = Some(Auth::Forward(forward.clone())))
+            .try_spawn()
+            .await;
+        let error = refused.err().unwrap().to_string();
+        assert!(error.contains(&format!("policy.auth.forward.ca_file: {told}")), "{error}");
+    }
 }
