@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test, as it should")]
 
+#[path = "inject/follow.rs"]
+mod follow;
 #[path = "inject/refusals.rs"]
 mod refusals;
 

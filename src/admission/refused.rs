@@ -9,6 +9,7 @@ use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
+use crate::net::head::HeadFault;
 use crate::telemetry::{AuthFailure, HandshakeOutcome};
 use crate::upstream::{DialError, UpstreamError};
 
@@ -29,9 +30,9 @@ pub enum Refused {
         /// A route that is stricter than the one that it is for as this proxy reads it.
         stricter: String,
     },
-    /// The request could not be read.
-    #[error("the request could not be read as HTTP/1.1")]
-    Unreadable,
+    /// The request's head cannot be read, or could be read in two ways.
+    #[error("the request cannot be passed on: {0}")]
+    Head(#[from] HeadFault),
     /// HTTP in the clear where TLS is spoken.
     #[error("this port speaks TLS: ask for https:// or wss://")]
     Plaintext,
@@ -177,7 +178,7 @@ impl Refused {
             Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
             Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
             Self::AmbiguousPath { .. } => fault(StatusCode::BAD_REQUEST, "ambiguous_path"),
-            Self::Unreadable => fault(StatusCode::BAD_REQUEST, "malformed_request"),
+            Self::Head(_) => fault(StatusCode::BAD_REQUEST, "malformed_request"),
             Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
             Self::TooSlow => fault(StatusCode::REQUEST_TIMEOUT, "handshake_timeout"),
@@ -253,7 +254,7 @@ impl Refused {
                 UpstreamError::Timeout(_) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
                 }
-                UpstreamError::Broken(_) => {
+                UpstreamError::Broken(_) | UpstreamError::Framing(_) => {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_broken", Outcome::Unreachable)
                 }
                 UpstreamError::BadUpgrade(_) => {
@@ -273,14 +274,6 @@ impl Refused {
             Self::Forwarded(_) => Some(AuthFailure::Forward),
             Self::AuthUnavailable => Some(AuthFailure::Unavailable),
             _ => None,
-        }
-    }
-
-    /// What hyper says by itself about a request that it could not read.
-    pub fn of_status(status: u16) -> Self {
-        match status {
-            414 | 431 => Self::HeadTooLarge,
-            _ => Self::Unreadable,
         }
     }
 
@@ -358,6 +351,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::net::head::FramingFault;
     use crate::net::tls::HandshakeError;
     use crate::upstream::BadUpgrade;
 
@@ -371,7 +365,8 @@ mod tests {
             Refused::Malformed("the key is not 16 bytes in base64"),
             Refused::Version,
             Refused::AmbiguousPath { because: "a backslash", stricter: "10.1.2.3".into() },
-            Refused::Unreadable,
+            Refused::Head(HeadFault::NoHost),
+            Refused::Head(FramingFault::Both.into()),
             Refused::Plaintext,
             Refused::Plaintext,
             Refused::HeadTooLarge,
@@ -397,6 +392,7 @@ mod tests {
             Refused::Upstream(tls.into()),
             Refused::Upstream(UpstreamError::Timeout(Duration::from_secs(1))),
             Refused::Upstream(UpstreamError::Broken("10.1.2.3".into())),
+            Refused::Upstream(UpstreamError::Framing(FramingFault::Both)),
             Refused::Upstream(UpstreamError::BadUpgrade(BadUpgrade::Accept)),
             Refused::Upstream(UpstreamError::BodyTooLarge(5)),
             Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(1))),
@@ -408,7 +404,7 @@ mod tests {
                 | Refused::Plaintext
                 | Refused::Version
                 | Refused::AmbiguousPath { .. }
-                | Refused::Unreadable
+                | Refused::Head(_)
                 | Refused::HeadTooLarge
                 | Refused::TooSlow
                 | Refused::Unsupported(_)
@@ -428,6 +424,7 @@ mod tests {
                     )
                     | UpstreamError::Timeout(_)
                     | UpstreamError::Broken(_)
+                    | UpstreamError::Framing(_)
                     | UpstreamError::BadUpgrade(_)
                     | UpstreamError::BodyTooLarge(_)
                     | UpstreamError::BodyStalled(_) => {}

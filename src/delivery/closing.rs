@@ -1,11 +1,13 @@
 //! How a client of a feed is let go: Close, its answer, the end; each within `close_timeout`.
 
-use std::task::Context;
+use std::task::{Context, Waker};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::subscriber::{Reading, Subscriber, Table};
+use super::wire::Wrote;
 use crate::frame::{CloseCode, ControlFrame, Fault};
 use crate::resilience::Date;
 use crate::telemetry::{By, Ended, Reason};
@@ -162,6 +164,27 @@ impl Subscriber {
             // Whoever answers no ping will not answer a Close either: it is said if that can be done at once.
             closing.deadline = Some(table.now);
         }
+    }
+
+    /// Its shard has panicked and serves nobody any more: it is told if that can be done at once.
+    pub(super) fn fail(mut self) {
+        let mut ended = Ended { reason: Reason::InternalError, close: None, fault: None };
+        if let Some(closing) = &self.closing {
+            ended = closing.ended;
+        } else if self.wire.is_flushed() {
+            let code = CloseCode(1011);
+            let words = ControlFrame::close(code, "internal error", None);
+            let frame = Bytes::copy_from_slice(words.as_bytes());
+            let mut cx = Context::from_waker(Waker::noop());
+            if self.wire.write(&mut cx, &frame, Instant::now()) == Wrote::All {
+                ended.close = Some((By::Proxy, code));
+                self.wire.stream.say_goodbye();
+            }
+        }
+        if ended.close.is_none() {
+            self.wire.stream.reset_on_drop();
+        }
+        self.live.leave(ended);
     }
 
     /// The time for ending is over.

@@ -81,7 +81,7 @@ impl Subscriber {
                 }
                 Said::Message(kind, payload) => {
                     if let FromClients::Forward(server) = &table.crew.from_clients {
-                        let budget = &table.crew.settings.budget;
+                        let budget = table.crew.settings.holders.budget();
                         let message =
                             (!budget.is_over()).then(|| (kind, budget.hold(Bytes::copy_from_slice(payload))));
                         match message.and_then(|message| server.try_send(message).ok()) {

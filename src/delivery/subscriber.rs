@@ -21,6 +21,8 @@ use super::closing::{Closing, Farewell};
 use super::ear::Ear;
 use super::fanout::Crew;
 use super::hearing::Heard;
+use super::holders::Account;
+use super::holding::Held;
 use super::pulse::{Pulse, Sent};
 use super::ready::Knock;
 use super::trouble::Trouble;
@@ -41,6 +43,7 @@ pub(super) struct Table<'a> {
     pub(super) crew: &'a Arc<Crew>,
     pub(super) log: &'a Log,
     pub(super) batcher: &'a mut Batcher,
+    pub(super) account: &'a Account,
     /// The newest message that may go out now.
     pub(super) until: u64,
     pub(super) now: Instant,
@@ -126,7 +129,7 @@ impl Subscriber {
         let ear = Ear::new(policy, has_deflate, is_json, wants_messages);
         Self {
             wire: Wire::new(hop.stream),
-            share: crew.settings.budget.share(),
+            share: crew.settings.holders.budget().share(),
             early: hop.early,
             ear,
             knock,
@@ -176,7 +179,7 @@ impl Subscriber {
             let after = self.write(table);
             state = if state == State::Again && after == State::Going { State::Again } else { after };
         }
-        self.account();
+        self.account(table.account);
         if state == State::Gone {
             self.leave();
         }
@@ -188,10 +191,28 @@ impl Subscriber {
         self.wire.held() + self.ear.held()
     }
 
+    /// Bytes held for it alone.
+    fn held_alone(&self) -> usize {
+        self.wire.stream.held() + self.ear.held()
+    }
+
+    /// What it holds of the memory of the process.
+    pub(super) fn holds(&self, index: u32, now: Instant) -> Held {
+        let piece = self.wire.piece();
+        Held {
+            index,
+            piece: (!piece.is_empty()).then(|| (piece.as_ptr().addr(), piece.len())),
+            alone: self.held_alone(),
+            since: self.wire.stalled_since().unwrap_or(now),
+        }
+    }
+
     /// Tells what it holds: what it shares with others tells that itself.
-    fn account(&mut self) {
+    fn account(&mut self, account: &Account) {
         self.live.handle().set_buffered(self.held());
-        self.share.set(self.wire.stream.held() + self.ear.held());
+        let alone = self.held_alone();
+        self.share.set(alone);
+        account.note(alone + self.wire.piece().len());
     }
 
     /// Something outside asks.
@@ -317,14 +338,14 @@ impl Subscriber {
                 Wrote::Blocked => {
                     // TLS may have taken all of it for itself.
                     if self.wire.has_rest() {
-                        let budget = &table.crew.settings.budget;
+                        let budget = table.crew.settings.holders.budget();
                         let held = match gap {
                             Some(gap) => budget.hold(gap),
                             None => table.batcher.held(budget),
                         };
                         self.wire.share(held);
                     }
-                    self.account();
+                    self.account(table.account);
                     return State::Going;
                 }
                 Wrote::Broken => {

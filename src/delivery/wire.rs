@@ -168,6 +168,11 @@ impl Wire {
         lost
     }
 
+    /// The piece that it has begun to take, from its first frame on: others may have it too.
+    pub(super) fn piece(&self) -> &Bytes {
+        &self.rest
+    }
+
     /// Bytes held for the client.
     pub(super) fn held(&self) -> usize {
         self.rest.len() - self.sent + self.stream.held()

@@ -5,6 +5,7 @@
 //!    annotations of the pod template.
 //! 2. Nothing that somebody else put there is replaced: a name or a port that is taken is refused.
 
+use super::follow::{self, Earlier};
 use super::options::{Configuration, DEFAULT_CONFIGURATION, Options, Sleep};
 use super::pod::{self, App, Memory};
 use super::refusal::Fault;
@@ -17,9 +18,13 @@ use super::value::{Map, Value};
 pub(super) struct Injected {
     /// Labels of its pods.
     pub(super) labels: Map,
+    /// The application's container.
+    pub(super) container: String,
     /// The application's port, where it is known, and the names it has.
     pub(super) port: Option<u16>,
     pub(super) port_names: Vec<String>,
+    /// Where an earlier proxy was.
+    pub(super) earlier: Earlier,
     /// Name and text of the ConfigMap that is to be written.
     pub(super) config_map: Option<(String, String)>,
     pub(super) warnings: Vec<String>,
@@ -67,11 +72,17 @@ pub(super) fn inject(
     };
     let container = sidecar::container(options, token_file.as_deref(), earlier.as_ref());
 
+    let moved = earlier.as_ref().map(|earlier| pod::moved_ports(earlier, options.ports)).unwrap_or_default();
+    warnings.extend(pod::open_host_ports(spec, &app));
+    let annotations = object.at(template).and_then(|root| root.at(&["metadata", "annotations"]));
+    warnings.extend(follow::annotations(annotations, app.port, options));
+
     let slept = memory.as_ref().and_then(|memory| memory.slept);
     let root = pod::map_at(object, template, &prefix)?;
     let spec = root.map_mut("spec").map_err(|found| Fault::shape("spec", found, "a map"))?;
     let shape = |field: &'static str| move |found| Fault::shape(field, found, "what Kubernetes has there");
     place(spec, container, options.native_sidecar).map_err(shape("containers"))?;
+    pod::follow_proxy(spec, moved, options.ports);
     let volumes = spec.list_mut("volumes").map_err(shape("volumes"))?;
     put_named(volumes, sidecar::volume(&source.map));
     let sleep =
@@ -83,13 +94,15 @@ pub(super) fn inject(
     labels.set(LABEL, Value::text(label(&source.map)));
     let labels = labels.clone();
     let annotations = metadata.map_mut("annotations").map_err(shape("annotations"))?;
-    let memory = Memory { container: app.container, port: app.port, grace: own_grace, drain, slept: sleep };
+    let memory =
+        Memory { container: app.container.clone(), port: app.port, grace: own_grace, drain, slept: sleep };
     memory.write(annotations);
     if let Some(settings) = settings.as_ref().filter(|_| source.is_ours) {
         annotations.set(CHECKSUM, Value::text(settings.checksum()));
     }
     let config_map = settings.filter(|_| source.is_ours).map(|settings| (source.map, settings.text()));
-    Ok(Injected { labels, port: app.port, port_names: app.port_names, config_map, warnings })
+    let App { container, port, port_names } = app;
+    Ok(Injected { labels, container, port, port_names, earlier: moved, config_map, warnings })
 }
 
 /// A label of the pod, by which the chart's monitors and policies find it.

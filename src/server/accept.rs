@@ -15,6 +15,7 @@ use super::crowd::{self, Busy};
 use super::state::State;
 use super::{StartError, connection};
 use crate::net::{Peer, Stream};
+use crate::telemetry::{TaskKind, panics};
 
 /// After an accept that failed for want of descriptors or memory: others have to end first, and trying
 /// again at once would only burn the processor they need for it.
@@ -112,7 +113,8 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
                 let table = state.table();
                 match Busy::enter(&state.metrics.handshaking, table.listen.max_handshakes, Instant::now()) {
                     Some(busy) => {
-                        tokio::spawn(connection::serve(Arc::clone(state), stream, peer, busy));
+                        let serving = connection::serve(Arc::clone(state), stream, peer, busy);
+                        panics::spawn(TaskKind::Connection, &state.metrics, serving);
                     }
                     None => crowd::turn_away(state, &table.listen, stream),
                 }

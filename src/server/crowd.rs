@@ -21,7 +21,7 @@ use super::state::State;
 use crate::admission::Refused;
 use crate::config::Listen;
 use crate::net::Stream;
-use crate::telemetry::{ConnectionRefusal, some};
+use crate::telemetry::{ConnectionRefusal, TaskKind, panics, some};
 
 /// Clients that are told at the same time why they were turned away, at most: being told takes a socket for
 /// up to two seconds. The others see their connection end.
@@ -106,7 +106,7 @@ pub(super) fn turn_away(state: &State, listen: &Listen, stream: Stream) {
     if listen.tls.is_none()
         && let Ok(telling) = Arc::clone(&state.crowd.telling).try_acquire_owned()
     {
-        tokio::spawn(async move {
+        panics::spawn(TaskKind::Connection, &state.metrics, async move {
             connection::refuse(stream, &Refused::Crowded).await;
             drop(telling);
         });

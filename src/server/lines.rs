@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::admission::Refused;
+use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{Label, Sparingly, shown, some};
+use crate::telemetry::{Label, RequestError, Sparingly, shown, some};
 
 /// From one line of a reason to its next.
 const SECOND: Duration = Duration::from_secs(1);
@@ -63,6 +64,15 @@ impl Lines {
         } else {
             warn!(route, reason, client, request_id, path, left_out, error = %refused, "refused");
         }
+    }
+
+    /// Tells of a request that was refused before a route was looked for, if it is time for a line with this reason.
+    /// Whose it is nobody has asked yet: `peer` is who connected.
+    pub(super) fn unrouted(&self, reason: RequestError, refused: &Refused, peer: &Peer) {
+        let reason = reason.as_str();
+        let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
+        let peer = peer.address.map(tracing::field::display);
+        warn!(reason, peer, left_out, error = %refused, "refused");
     }
 
     /// Tells what was left out and has had no line since: now and then.

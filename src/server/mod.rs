@@ -3,7 +3,9 @@
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
-//! * [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing, [`preface`] reads what a load balancer says first.
+//! * [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing; [`preface`] reads what a load
+//!   balancer says first.
+//! * [`unrouted`] refuses requests whose heads are none or mean two things.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
 //! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
@@ -32,6 +34,7 @@ mod router;
 mod service;
 mod session;
 mod state;
+mod unrouted;
 
 use std::future::pending;
 use std::io;
@@ -57,7 +60,8 @@ use crate::net;
 use crate::resilience::Budget;
 use crate::telemetry::lifecycle::{self, Lifecycle};
 use crate::telemetry::logging::Dropped;
-use crate::telemetry::{Metrics, MetricsError};
+use crate::telemetry::panics::{caught, kept_up};
+use crate::telemetry::{Metrics, MetricsError, TaskKind};
 
 /// How long operators that wait for the drain get to read that it is over.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -216,11 +220,21 @@ impl Server {
         // Dropped, and so ended, with this future.
         let mut ports = JoinSet::new();
         let guard = Guard::new(admin_address, &admin_config.hosts, admin_config.token.clone());
-        ports.spawn(admin::serve(admin, Access::All(guard), Arc::clone(&told), until(stopped.clone())));
+        let port = |listener, access| {
+            let port = admin::serve(listener, access, Arc::clone(&told), until(stopped.clone()));
+            let metrics = Arc::clone(&state.metrics);
+            // It was counted; whoever watches the port sees that nobody answers there any more.
+            async move {
+                let _ = caught(TaskKind::Admin, &metrics, port).await;
+            }
+        };
+        ports.spawn(port(admin, Access::All(guard)));
         if let Some(probes) = probes {
-            ports.spawn(admin::serve(probes, Access::Probes, told, until(stopped)));
+            ports.spawn(port(probes, Access::Probes));
         }
-        let beating = ports.spawn(beat(Arc::clone(&state)));
+        let sweeping = Arc::clone(&state);
+        let beating =
+            ports.spawn(async move { kept_up(TaskKind::Sweep, &sweeping.metrics, || beat(&sweeping)).await });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         state.lifecycle.ready();
         let draining = async {
@@ -228,7 +242,7 @@ impl Server {
             drain::run(&state, hurry).await;
         };
         tokio::select! {
-            () = accept::run(&listener, &state) => {}
+            () = kept_up(TaskKind::Accept, &state.metrics, || accept::run(&listener, &state)) => {}
             () = draining => {}
         }
         stop.send_replace(true);
@@ -246,12 +260,13 @@ impl Server {
 /// new timer that is due before all others, even by the thread that would wait in it: with this one there,
 /// the timers of handshakes and heartbeats, all of a second or more, never are. What has to be done now and
 /// then for the process is done here too.
-async fn beat(state: Arc<State>) {
+async fn beat(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
         state.table().counts.sweep(&state.metrics);
         state.logs.expire();
+        state.hubs.relieve();
         state.lines.tell_left_out();
     }
 }

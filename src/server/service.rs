@@ -19,9 +19,11 @@ use super::refusal::Acceptance;
 use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
+use super::unrouted;
 use crate::admission::{Client, Guest, Kind, Noted, Refused, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
+use crate::net::head::HeadFault;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
 use crate::upstream::headers::{self, Seen, Telling};
@@ -55,15 +57,34 @@ pub(super) fn seen(guest: &Guest) -> Seen<'_> {
     }
 }
 
-/// Answers one request. Never fails: a failure is an answer too.
+/// Answers one request of HTTP/1, if its head says one thing. If not, nothing that follows it can be told from its
+/// body: the connection ends with the answer (RFC 9112 §6.3).
+pub(super) async fn serve_http1(
+    state: Arc<State>,
+    session: Arc<Session>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    session.patience().on_request();
+    match unrouted::check(&state, &peer, request) {
+        Ok(request) => serve(state, session, peer, request).await,
+        Err(refused) => {
+            let mut response = refused.response().map(|body| AnswerBody::own(body, &session));
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response.body_mut().keep(InFlight::new(&state));
+            Ok(response)
+        }
+    }
+}
+
+/// Answers one request, whose head was found to say one thing. Never fails: a failure is an answer too.
 pub(super) async fn serve(
     state: Arc<State>,
     session: Arc<Session>,
     peer: Arc<Peer>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     session.patience().on_request();
-    prefer_uri_host(&mut request);
     let in_flight = InFlight::new(&state);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let table = state.table();
@@ -169,14 +190,6 @@ impl Drop for Told<'_> {
     }
 }
 
-/// A request in absolute form says its host twice; the URI counts (RFC 9112 §3.2.2).
-fn prefer_uri_host(request: &mut Request<Incoming>) {
-    let authority = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
-    if let Some(Ok(host)) = authority {
-        request.headers_mut().insert(header::HOST, host);
-    }
-}
-
 /// What stands behind the layers: the route's mode, or the upstream's plain HTTP.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mode;
@@ -245,7 +258,7 @@ fn strip(prefix: Option<&str>, uri: &Uri) -> Result<Uri, Refused> {
         Some(rest) if rest.starts_with('/') => rest.to_owned(),
         Some(rest) => format!("/{rest}"),
     };
-    text.parse().map_err(|_| Refused::Unreadable)
+    text.parse().map_err(|_| HeadFault::Target.into())
 }
 
 /// A request that is not answered in full, plain or a handshake: a drain waits for it.

@@ -16,7 +16,7 @@ use super::declare::{Declare, resolve};
 use super::feeds::Families;
 use super::labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, IdleBound, JwksOutcome, Label,
-    ProxyFault, Reason, ReloadOutcome, StatusClass, TlsFailure, UpstreamErrorKind,
+    ProxyFault, Reason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -41,6 +41,7 @@ pub struct Metrics {
     clients: IntGaugeVec,
     connections: IntCounterVec,
     disconnections: IntCounterVec,
+    memory_cuts: IntCounterVec,
     closes: IntCounterVec,
     handshakes: IntCounterVec,
     http_requests: IntCounterVec,
@@ -49,12 +50,14 @@ pub struct Metrics {
     limit: GaugeVec,
     connections_refused: Vec<IntCounter>,
     idle_closed: Vec<IntCounter>,
+    request_errors: Vec<IntCounter>,
     proxy_errors: Vec<IntCounter>,
     auth_failures: Vec<IntCounter>,
     jwks_fetches: Vec<IntCounter>,
     tls_failures: Vec<IntCounter>,
     certificate_expiry: IntGaugeVec,
     config_reloads: Vec<IntCounter>,
+    pub(super) task_panics: Vec<IntCounter>,
     config_success: IntGauge,
     pub(super) families: Families,
     /// Messages that logs hold.
@@ -137,6 +140,11 @@ impl Metrics {
             "HTTP connections let go because too many ask nothing",
             &["reason"],
         )?;
+        let request_errors = d.counters(
+            "request_errors_total",
+            "Requests refused before a route was looked for, by why",
+            &["reason"],
+        )?;
         let proxy_errors = d.counters(
             "proxy_protocol_errors_total",
             "Connections ended because of their PROXY header",
@@ -159,6 +167,11 @@ impl Metrics {
             "Times the configuration was read again, by what came of it",
             &["outcome"],
         )?;
+        let panics = d.counters(
+            "task_panics_total",
+            "Tasks that panicked and were ended, by what they did",
+            &["task"],
+        )?;
         let families = Families::new(&d)?;
         Ok(Arc::new(Self {
             families,
@@ -174,6 +187,11 @@ impl Metrics {
                 "disconnections_total",
                 "WebSocket connections ended, by the reason they ended for",
                 &["route", "reason"],
+            )?,
+            memory_cuts: d.counters(
+                "memory_cuts_total",
+                "WebSocket connections cut because too much waited for their clients (memory.max_buffered)",
+                &["route"],
             )?,
             closes: d.counters(
                 "closes_total",
@@ -200,6 +218,7 @@ impl Metrics {
             limit: d.values("limit", "Bounds in force, by kind", &["kind", "route"])?,
             connections_refused: resolve::<ConnectionRefusal>(&connections_refused, |reason| vec![reason]),
             idle_closed: resolve::<IdleBound>(&idle_closed, |reason| vec![reason]),
+            request_errors: resolve::<RequestError>(&request_errors, |reason| vec![reason]),
             proxy_errors: resolve::<ProxyFault>(&proxy_errors, |reason| vec![reason]),
             auth_failures: resolve::<AuthFailure>(&auth_failures, |reason| vec![reason]),
             jwks_fetches: resolve::<JwksOutcome>(&jwks_fetches, |outcome| vec![outcome]),
@@ -210,6 +229,7 @@ impl Metrics {
                 &["kind"],
             )?,
             config_reloads: resolve::<ReloadOutcome>(&reloads, |outcome| vec![outcome]),
+            task_panics: resolve::<TaskKind>(&panics, |task| vec![task]),
             config_success: d.gauge(
                 "config_last_reload_success_timestamp_seconds",
                 "When the configuration was last read and found good, the start included",
@@ -290,6 +310,7 @@ impl Metrics {
             name: name.into(),
             clients: self.clients.with_label_values(&[name]),
             connections: self.connections.with_label_values(&[name]),
+            memory_cuts: self.memory_cuts.with_label_values(&[name]),
             disconnections: resolve::<Reason>(&self.disconnections, |reason| vec![name, reason]),
             handshakes: resolve::<HandshakeOutcome>(&self.handshakes, |outcome| vec![name, outcome]),
             http_requests: resolve::<StatusClass>(&self.http_requests, |class| vec![name, class]),
@@ -310,6 +331,11 @@ impl Metrics {
     /// Counts an idle connection that was let go.
     pub fn on_idle_closed(&self, bound: IdleBound) {
         self.idle_closed[bound.index()].inc();
+    }
+
+    /// Counts a request that was refused before a route was looked for.
+    pub fn on_request_error(&self, reason: RequestError) {
+        self.request_errors[reason.index()].inc();
     }
 
     /// Counts a connection that was ended for its PROXY header.
@@ -389,6 +415,8 @@ pub struct RouteMetrics {
     pub connections: IntCounter,
     /// How long they lasted.
     pub duration: Histogram,
+    /// Those that were cut because `memory.max_buffered` was used up.
+    pub memory_cuts: IntCounter,
     disconnections: Vec<IntCounter>,
     handshakes: Vec<IntCounter>,
     http_requests: Vec<IntCounter>,

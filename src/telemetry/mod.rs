@@ -9,6 +9,7 @@ mod labels;
 pub mod lifecycle;
 pub mod logging;
 mod metrics;
+pub mod panics;
 pub mod redact;
 mod registry;
 mod sparingly;
@@ -18,7 +19,7 @@ pub use handle::{About, Command, Ended, Handle, Mail, Receipts};
 pub use labels::{
     AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal,
     HandshakeOutcome, IdleBound, Injection, JwksOutcome, Label, ProxyFault, Reason, ReloadOutcome,
-    StatusClass, TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
+    RequestError, StatusClass, TaskKind, TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
 pub use registry::{Live, Registry, shown};

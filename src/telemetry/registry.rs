@@ -222,7 +222,8 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.leave(Ended { reason: Reason::Aborted, close: None, fault: None });
+        let reason = if std::thread::panicking() { Reason::InternalError } else { Reason::Aborted };
+        self.leave(Ended { reason, close: None, fault: None });
     }
 }
 

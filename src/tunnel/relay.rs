@@ -31,7 +31,7 @@ use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scann
 use crate::net::Hop;
 use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::{Bucket, Dates, Share, Standstill};
-use crate::telemetry::{Injection, Live, Reason};
+use crate::telemetry::{Injection, Live, Reason, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
 pub(super) const POLL_BUDGET: usize = 256 * 1024;
@@ -294,11 +294,16 @@ impl Relay {
             }
         }
         let delivery = &self.settings.policy.delivery;
-        // Whoever asks for more while nothing is left for all is the one that goes.
-        if delivery.on_stall == OnStall::Isolate
-            && (self.client.waiting() > delivery.max_lag.bytes || is_more && self.settings.budget.is_over())
-        {
-            self.begin(Reason::SlowConsumer, None, None, now);
+        if delivery.on_stall == OnStall::Isolate {
+            let is_far = self.client.waiting() > delivery.max_lag.bytes;
+            // Whoever asks for more while nothing is left for all is the one that goes.
+            let is_one_too_many = !is_far && is_more && self.settings.budget.is_over();
+            if is_one_too_many && self.ending.is_none() {
+                self.live.handle().about.route.memory_cuts.inc();
+            }
+            if is_far || is_one_too_many {
+                self.begin(Reason::SlowConsumer, None, None, now);
+            }
         }
     }
 
@@ -392,6 +397,15 @@ impl Relay {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             self.live.handle().wake_with(cx.waker());
             self.waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Looked at here, and not by something around it, which each connection would pay for.
+        if std::thread::panicking() {
+            self.live.metrics().on_panic(TaskKind::Tunnel);
         }
     }
 }

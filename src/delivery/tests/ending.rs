@@ -222,3 +222,54 @@ async fn a_drain_keeps_nobody_beyond_the_end_of_credentials_or_of_a_life_or_of_t
     stage.pass(secs(11)).await;
     assert_eq!(stage.ends(), HashMap::from([("upstream_close".to_owned(), 1)]));
 }
+
+/// A place in a quota, for example, that cannot be given back.
+struct Panics;
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic!("as it is to be");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_panics_ends_its_clients_with_a_reason_and_whoever_comes_later_is_served() {
+    let mut stage = Stage::open("policy: {heartbeat: null, history: {on_join: none}}");
+    let mut culprit = stage.come_by_itself(Box::new(Panics));
+    let mut beside = stage.come_by_itself(Box::new(()));
+    stage.write("one");
+    rest().await;
+    assert_eq!((culprit.messages(), beside.messages()), (vec!["one".to_owned()], vec!["one".to_owned()]));
+    culprit.socket = None;
+    rest().await;
+    assert_eq!(beside.close_code(), Some(1011));
+    assert_eq!(stage.registry.len(), 0);
+    assert_eq!(
+        stage.ends(),
+        HashMap::from([("client_lost".to_owned(), 1), ("internal_error".to_owned(), 1)])
+    );
+    assert_eq!(stage.metric("task_panics_total"), 1.0);
+    // Nobody is put where nobody looks any more.
+    let mut later = stage.come_by_itself(Box::new(()));
+    rest().await;
+    stage.write("two");
+    rest().await;
+    assert_eq!(later.messages(), ["two"]);
+    assert_eq!(stage.fanout.crew().clients(), 1, "those who have gone do not count");
+}
+
+/// Lets the tasks of the runtime do what they were woken for.
+async fn rest() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_ended_while_the_machine_was_suspended_end_soon_after() {
+    let mut stage = Stage::open("");
+    (stage.expires, stage.suspended) = (Some(secs(3600)), secs(4000));
+    let mut client = stage.come(false);
+    stage.pass(secs(30)).await;
+    assert_eq!(client.close_code(), Some(1008), "the wall clock is looked at each 30 s");
+}

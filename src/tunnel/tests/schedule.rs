@@ -245,3 +245,19 @@ async fn a_cut_stands_whatever_comes_after_it_and_keeps_the_reason_of_what_came_
     stage.turn().await;
     assert_eq!(stage.reason(), "drained");
 }
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_ended_while_the_machine_was_suspended_end_soon_after() {
+    let props =
+        Props { settings: BARE, expires: Some(secs(3600)), suspended: secs(4000), ..Props::default() };
+    let mut stage = Stage::with(props).await;
+    stage.pass_until(secs(30)).await;
+    assert_eq!(close_code(&stage.client.hear()), 1008, "the wall clock is looked at each 30 s");
+    let props =
+        Props { settings: BARE, expires: Some(secs(3600)), suspended: secs(2000), ..Props::default() };
+    let mut stage = Stage::with(props).await;
+    stage.pass_until(secs(3600) - millis(1)).await;
+    assert_eq!(stage.client.hear(), b"", "they have not ended");
+    stage.pass(millis(1)).await;
+    assert_eq!(close_code(&stage.client.hear()), 1008);
+}

@@ -4,6 +4,7 @@ use tokio::task::JoinHandle;
 use tokio::time::advance;
 
 use super::*;
+use crate::net::head::FramingFault;
 use crate::net::tls::HandshakeError;
 use crate::upstream::{BadUpgrade, DialError};
 
@@ -141,6 +142,7 @@ fn whatever_keeps_the_upstream_from_answering_is_a_failure_and_our_own_doing_is_
         (DialError::Tls { target: target(), source: HandshakeError::Ended }.into(), Failure),
         (UpstreamError::Timeout(second), Failure),
         (UpstreamError::Broken("x".into()), Failure),
+        (UpstreamError::Framing(FramingFault::Coding), Failure),
         (UpstreamError::BadUpgrade(BadUpgrade::Accept), Failure),
         (UpstreamError::BodyTooLarge(5), Neither),
         (UpstreamError::BodyStalled(second), Neither),
