@@ -222,6 +222,10 @@ impl Subscriber {
                 self.dates.set_drain(at, code.0);
                 self.on_close_date(table);
             }
+            Command::Replace => {
+                let farewell = Farewell::ours(Reason::Replaced, 1008, "replaced by a newer connection");
+                self.close(&farewell, table);
+            }
             Command::Cut => {
                 self.cut(if self.dates.is_draining() { Reason::Drained } else { Reason::Aborted });
             }

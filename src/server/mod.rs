@@ -3,7 +3,8 @@
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
-//! * [`crowd`] bounds how many are on their way, [`preface`] reads what a load balancer says first.
+//! * [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing; [`preface`] reads what a load
+//!   balancer says first.
 //! * [`unrouted`] refuses requests whose heads are none or mean two things.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
@@ -22,6 +23,7 @@ mod crowd;
 mod drain;
 mod handshake;
 mod http2;
+mod idle;
 mod lines;
 mod patience;
 mod preface;
