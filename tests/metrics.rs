@@ -39,6 +39,7 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("tls_certificate_expiry_timestamp_seconds", "gauge", &["kind"]),
     ("breaker_state", "gauge", &["scope", "route"]),
     ("breaker_transitions_total", "counter", &["scope", "route", "to"]),
+    ("breaker_waiting", "gauge", &["route"]),
     ("build_info", "gauge", &["version"]),
 ];
 
@@ -51,6 +52,8 @@ const FURTHER: &[&str] = &[
     "connections_refused_total",
     "handshakes_in_progress",
     "proxy_protocol_errors_total",
+    "request_errors_total",
+    "ambiguous_paths_total",
     "discarded_bytes_total",
     "dials_in_progress",
     "http_connections",

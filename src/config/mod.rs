@@ -14,8 +14,10 @@
 mod cgroup;
 mod de;
 mod emit;
+mod env;
 mod error;
 mod files;
+mod host;
 mod layers;
 mod model;
 mod probe;
@@ -30,7 +32,9 @@ mod yaml;
 
 use std::path::PathBuf;
 
+pub use env::{EnvWarning, env_warnings};
 pub use error::{ConfigError, ConfigErrors};
+pub use host::{Host, without_port};
 pub use layers::Sources;
 pub use model::*;
 pub use secret::Secret;

@@ -30,7 +30,7 @@ impl Subscriber {
     pub(super) fn hear(&mut self, cx: &mut Context<'_>, table: &Table<'_>) -> Heard {
         scratch::with(|scratch| {
             let n = match self.take_early(&mut scratch[HELD_ROOM..]) {
-                0 => match self.wire.read(cx, &mut scratch[HELD_ROOM..]) {
+                0 => match self.wire.read(cx, &mut scratch[HELD_ROOM..], table.now) {
                     Poll::Pending => return Heard::Nothing,
                     Poll::Ready(Ok(n)) if n > 0 => n,
                     Poll::Ready(_) => {
@@ -81,7 +81,7 @@ impl Subscriber {
                 }
                 Said::Message(kind, payload) => {
                     if let FromClients::Forward(server) = &table.crew.from_clients {
-                        let budget = &table.crew.settings.budget;
+                        let budget = table.crew.settings.holders.budget();
                         let message =
                             (!budget.is_over()).then(|| (kind, budget.hold(Bytes::copy_from_slice(payload))));
                         match message.and_then(|message| server.try_send(message).ok()) {

@@ -5,25 +5,28 @@
 //! 1. Never a look at all clients for the sake of one: only a new message makes a pass over all.
 //! 2. After [`TURN`] clients it lets other tasks run. It is not under the runtime's own budget for tasks, by which a
 //!    socket that would take more seems full.
-//! 3. It ends when nobody can come any more and the last client has gone.
+//! 3. It ends when nobody can come any more and the last client has gone, or by a panic: then nobody waits for it.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
-use tracing::warn;
 
 use super::Arrival;
 use super::agenda::Agenda;
 use super::batch::Batcher;
 use super::closing::Farewell;
 use super::fanout::{Crew, lock};
+use super::holders::Account;
+use super::holding::holdings;
 use super::ready::{Knock, Ready};
 use super::subscriber::{State, Subscriber, Table};
 use crate::log::{Cursor, Reader};
+use crate::resilience::Standstill;
 use crate::telemetry::Reason;
 
 /// Clients that are served before other tasks get their turn.
@@ -42,6 +45,8 @@ struct Post {
     arrivals: Vec<(Arrival, Cursor)>,
     farewell: Option<Arc<Farewell>>,
     is_shut: bool,
+    /// The shard has panicked: nobody is behind the door any more.
+    is_dead: bool,
 }
 
 impl Door {
@@ -55,10 +60,24 @@ impl Door {
         self.clients.load(Relaxed)
     }
 
-    pub(super) fn join(&self, arrival: Arrival, cursor: Cursor) {
+    /// Lets a client in that is to be served from `cursor` on; it is given back if nobody is there to do that.
+    pub(super) fn join(&self, arrival: Arrival, cursor: Cursor) -> Result<(), Box<(Arrival, Cursor)>> {
+        let mut post = lock(&self.post);
+        if post.is_dead {
+            return Err(Box::new((arrival, cursor)));
+        }
         self.clients.fetch_add(1, Relaxed);
-        lock(&self.post).arrivals.push((arrival, cursor));
+        post.arrivals.push((arrival, cursor));
+        drop(post);
         self.ready.wake_task();
+        Ok(())
+    }
+
+    /// Nobody is behind it any more. Answers who was on the way.
+    fn give_up(&self) -> Vec<(Arrival, Cursor)> {
+        let mut post = lock(&self.post);
+        post.is_dead = true;
+        std::mem::take(&mut post.arrivals)
     }
 
     pub(super) fn close(&self, farewell: &Arc<Farewell>) {
@@ -80,6 +99,8 @@ pub(super) struct Shard {
     crew: Arc<Crew>,
     reader: Reader,
     batcher: Batcher,
+    /// What its clients hold, as the process is told.
+    account: Account,
     /// The newest message that may go out now.
     until: u64,
     /// Whether each message is to go out at once.
@@ -91,6 +112,7 @@ pub(super) struct Shard {
     /// Woken, and not looked at yet; from the end.
     woken: Vec<u32>,
     agenda: Agenda,
+    standstill: Standstill,
     sleep: Option<Pin<Box<Sleep>>>,
     /// When more may go out (`delivery.throttle`).
     tick: Option<Instant>,
@@ -116,6 +138,7 @@ impl Shard {
         }
         Self {
             batcher: Batcher::new(Arc::clone(reader.log()), throttle),
+            account: crew.settings.holders.open(&door.ready),
             until: 0,
             is_prompt,
             slowest: u64::MAX,
@@ -126,6 +149,7 @@ impl Shard {
             free: Vec::new(),
             woken: Vec::new(),
             agenda: Agenda::default(),
+            standstill: Standstill::default(),
             sleep: None,
             tick: None,
             pass: None,
@@ -176,6 +200,7 @@ impl Shard {
             crew: &self.crew,
             log: self.reader.log(),
             batcher: &mut self.batcher,
+            account: &self.account,
             until: self.until,
             now,
         };
@@ -185,7 +210,7 @@ impl Shard {
             State::Going => {}
         }
         let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else { return };
-        let deadline = client.next_deadline(&self.crew, now);
+        let deadline = client.next_deadline(&self.crew, self.standstill, now);
         self.agenda.arm(index, deadline, &mut client.armed);
     }
 
@@ -201,34 +226,39 @@ impl Shard {
         }
     }
 
-    /// Where clients of feeds hold more than they may, those who hold most are cut, until that is over: others'
-    /// history is not to go for them.
+    /// Where clients of feeds hold more than they may, those who hold most in the whole process are cut, until that is
+    /// over ([`super::holders`]): others' history is not to go for them. These may be clients of this shard.
     fn relieve(&mut self, now: Instant) {
-        let budget = Arc::clone(&self.crew.settings.budget);
-        if !budget.is_over() {
+        if !self.account.is_asked() {
             return;
         }
+        // A piece that is only remembered would still be there when all who have it have gone.
+        self.batcher.forget();
         let held = |(index, client): (usize, &Option<Box<Subscriber>>)| {
-            client.as_ref().map(|client| (client.held(), index as u32)).filter(|(held, _)| *held > 0)
+            client.as_ref().map(|client| client.holds(index as u32, now))
         };
-        let mut holders: Vec<_> = self.clients.iter().enumerate().filter_map(held).collect();
-        holders.sort_unstable_by(|a, b| b.cmp(a));
-        let mut cut = 0;
-        for (_, index) in holders {
-            if !budget.is_over() {
-                break;
+        let all = || self.clients.iter().enumerate().filter_map(held);
+        self.account.set_most(all().map(|held| held.bytes()).max().unwrap_or(0));
+        let mut holdings = holdings(all());
+        let mut left = TURN;
+        loop {
+            while holdings.pop_if(|holding| holding.clients.is_empty()).is_some() {}
+            if !self.account.tell(holdings.last().map(|holding| holding.weight)) {
+                return;
             }
-            cut += 1;
+            if left == 0 {
+                // It is still its turn, after others have had theirs.
+                self.door.ready.wake_task();
+                return;
+            }
+            left -= 1;
+            let Some(index) = holdings.last_mut().and_then(|holding| holding.clients.pop()) else { return };
+            self.account.on_cut();
             self.with(index, now, |client, table| {
+                client.live.handle().about.route.memory_cuts.inc();
                 client.cut(Reason::SlowConsumer);
                 client.poll(table)
             });
-        }
-        if cut > 0 {
-            warn!(
-                clients = cut,
-                "clients of a feed were cut: half of memory.max_buffered waits for such as them"
-            );
         }
     }
 
@@ -250,6 +280,8 @@ impl Shard {
 
     /// Looks at whoever is due.
     fn on_time(&mut self, now: Instant) {
+        let Some(due) = self.agenda.next().filter(|due| *due <= now) else { return };
+        let hears_first = self.standstill.hears_first(due, now);
         while let Some((index, at)) = self.agenda.pop(now) {
             let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else {
                 continue;
@@ -259,8 +291,17 @@ impl Shard {
             }
             client.armed = None;
             self.with(index, now, |client, table| {
-                client.on_time(table);
-                client.poll(table)
+                // It is heard before it is judged: what came before a deadline counts.
+                let heard = client.poll(table);
+                if heard == State::Gone {
+                    return heard;
+                }
+                client.on_close_date(table);
+                if !hears_first {
+                    client.on_time(table);
+                }
+                let after = client.poll(table);
+                if after == State::Going { heard } else { after }
             });
         }
         if self.agenda.len() > 64 + 4 * self.clients.len() {
@@ -293,6 +334,7 @@ impl Shard {
                 crew: &self.crew,
                 log: self.reader.log(),
                 batcher: &mut self.batcher,
+                account: &self.account,
                 until: self.until,
                 now,
             };
@@ -322,8 +364,26 @@ impl Shard {
             // Nobody stands where it remembers something for.
             self.batcher.forget();
         }
-        self.relieve(now);
         true
+    }
+
+    /// It has panicked: whoever is here or on the way is let go with a word, where there is room for one.
+    pub(super) fn give_up(mut self) {
+        let arrivals = self.door.give_up();
+        // What has panicked once may do so again: that is one client's end then, and was counted.
+        let end = |client: Box<Subscriber>| {
+            let _ = catch_unwind(AssertUnwindSafe(move || client.fail()));
+        };
+        for client in std::mem::take(&mut self.clients).into_iter().flatten() {
+            end(client);
+        }
+        for (arrival, cursor) in arrivals {
+            let knock = Knock::new(&self.door.ready, 0);
+            end(Box::new(Subscriber::new(arrival, cursor, knock, &self.crew, Instant::now())));
+        }
+        for _ in 0..self.door.clients.swap(0, Relaxed) {
+            self.crew.on_client(false);
+        }
     }
 
     /// When it wants to be woken, whatever else happens.
@@ -383,6 +443,7 @@ impl Future for Shard {
             this.keep_for(index);
         }
         let is_done = this.pass(now, &mut turn);
+        this.relieve(now);
         if is_shut && this.clients.is_empty() && lock(&this.door.post).arrivals.is_empty() {
             return Poll::Ready(());
         }

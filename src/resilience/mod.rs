@@ -7,12 +7,18 @@ mod backoff;
 mod breaker;
 mod bucket;
 mod budget;
+mod dates;
 mod heartbeat;
 mod spread;
+mod stall;
+mod standstill;
 
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
 pub use bucket::Bucket;
 pub use budget::{Budget, Share};
+pub use dates::{Date, Dates, Expiry};
 pub use heartbeat::{Act, Heartbeat, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
 pub use spread::spread_evenly;
+pub use stall::Stall;
+pub use standstill::Standstill;
