@@ -7,6 +7,8 @@
 mod follow;
 #[path = "inject/refusals.rs"]
 mod refusals;
+#[path = "inject/secrets.rs"]
+mod secrets;
 
 use std::fs;
 use std::io::Write;

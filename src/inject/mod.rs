@@ -17,6 +17,7 @@ mod options;
 mod pod;
 mod read;
 mod refusal;
+mod secrets;
 mod server_side;
 mod settings;
 mod sidecar;
@@ -30,7 +31,7 @@ mod write;
 use self::refusal::{Fault, Place};
 use self::stream::Stream;
 
-pub use options::{Configuration, DEFAULT_CONFIGURATION, Family, Options, Ports, Sleep};
+pub use options::{Configuration, DEFAULT_CONFIGURATION, Family, Options, Ports, SecretMount, Sleep};
 pub use read::MAX_BYTES;
 pub use refusal::{Refusal, Refusals, Warning};
 

@@ -1,6 +1,7 @@
 //! The proxy's container. Key by key what the chart makes (`helm/outrigger/templates/_sidecar.tpl`).
 
 use super::options::{Family, Options};
+use super::secrets;
 use super::settings::{self, FOLDER};
 use super::value::{Map, Value};
 
@@ -57,7 +58,8 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
         ("mountPath", Value::text(FOLDER)),
         ("readOnly", Value::truth(true)),
     ]);
-    map.set("volumeMounts", Value::List(std::iter::once(own).chain(mounts.cloned()).collect()));
+    let others = secrets::mounts(&options.secrets, mounts);
+    map.set("volumeMounts", Value::List(std::iter::once(own).chain(others).collect()));
     Value::Map(map)
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::options::{Configuration, Options, Ports, Sleep};
+use super::options::{Configuration, Options, Ports, SecretMount, Sleep};
 use super::read::read;
 use super::value::{Map, Scalar, Style, Value};
 use super::write::write;
@@ -213,8 +213,15 @@ fn options() -> impl Strategy<Value = Options> {
             "# a comment\ndrain: {delay: 1500ms, spread: 2s}\nadmin: {token_file: /t}\n".into()
         )),
     ];
-    (any::<bool>(), any::<bool>(), any::<bool>(), configuration).prop_map(
-        |(native, exec, services, configuration)| Options {
+    let secret = prop::sample::select(vec![("keys", "/"), ("a.b", "/t"), ("keys", "/k/")])
+        .prop_map(|(name, path)| SecretMount { name: name.into(), path: format!("{path}{name}") });
+    let secrets = prop::collection::vec(secret, 0..3).prop_filter(
+        "a folder for each",
+        |secrets| !matches!(&**secrets, [one, other] if one.path == other.path),
+    );
+    (any::<bool>(), any::<bool>(), any::<bool>(), configuration, secrets).prop_map(
+        |(native, exec, services, configuration, secrets)| Options {
+            secrets,
             native_sidecar: native,
             sleep: if exec { Sleep::Exec } else { Sleep::Action },
             services,

@@ -9,6 +9,7 @@ use super::follow::{self, Earlier};
 use super::options::{Configuration, DEFAULT_CONFIGURATION, Options, Sleep};
 use super::pod::{self, App, Memory};
 use super::refusal::Fault;
+use super::secrets;
 use super::settings::{Behind, Drain, Settings};
 use super::sidecar;
 use super::value::{Map, Value};
@@ -72,6 +73,9 @@ pub(super) fn inject(
     };
     let container = sidecar::container(options, token_file.as_deref(), earlier.as_ref());
 
+    secrets::refuse_taken(&options.secrets, spec, earlier.as_ref(), &prefix)?;
+    let files = settings.as_ref().map(Settings::files).unwrap_or_default();
+    warnings.extend(secrets::missing(files, &container));
     let moved = earlier.as_ref().map(|earlier| pod::moved_ports(earlier, options.ports)).unwrap_or_default();
     warnings.extend(pod::open_host_ports(spec, &app));
     let annotations = object.at(template).and_then(|root| root.at(&["metadata", "annotations"]));
@@ -85,6 +89,7 @@ pub(super) fn inject(
     pod::follow_proxy(spec, moved, options.ports);
     let volumes = spec.list_mut("volumes").map_err(shape("volumes"))?;
     put_named(volumes, sidecar::volume(&source.map));
+    secrets::put_volumes(&options.secrets, volumes);
     let sleep =
         add_hook(spec, &app.container, drain, slept, options, &mut warnings).map_err(shape("lifecycle"))?;
     spec.set("terminationGracePeriodSeconds", Value::number(own_grace.saturating_add(drain.grace())));
