@@ -8,6 +8,7 @@ use outrigger::config::Config;
 use outrigger::server::Server;
 use serde_json::Value;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use support::DEADLINE;
 use support::client::RawClient;
@@ -100,7 +101,7 @@ async fn a_storm_of_refusals_writes_few_lines_and_leaves_none_uncounted() {
     let settings = "policy: {limits: {connections: 1}}";
     let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
     let _inside = proxy.connect("/").await;
-    let since = std::time::Instant::now();
+    let since = Instant::now();
     for _ in 0..100 {
         assert_eq!(proxy.dial().refused().await.header("X-Outrigger-Reason"), Some("capacity"));
     }
