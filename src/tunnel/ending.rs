@@ -105,8 +105,12 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
             let words = Words { code: said, reason: "server is restarting" };
             (Close(words), AfterPeer { words: away("proxy is draining"), instead: true })
         }
-        // Nobody is there any more to say something.
-        Reason::InternalError | Reason::Aborted => (Reset(None), Reset(None)),
+        // Only feeds have somebody left who can say it.
+        Reason::InternalError => {
+            let words = words(1011, "internal error");
+            (Close(words), Close(words))
+        }
+        Reason::Aborted => (Reset(None), Reset(None)),
     }
 }
 
@@ -141,9 +145,7 @@ mod tests {
             );
             assert!(!innocent_client || matches!(client, F::Close(_)), "{reason:?}");
             assert!(
-                !matches!(upstream, F::Reset(_))
-                    || matches!(reason, Reason::InternalError | Reason::Aborted)
-                    || innocent_client,
+                !matches!(upstream, F::Reset(_)) || reason == Reason::Aborted || innocent_client,
                 "{reason:?} resets the upstream"
             );
         }
