@@ -45,7 +45,7 @@ async fn nobody_who_answered_while_the_process_stood_still_is_given_up() {
         ("POLICY__HEARTBEAT", &*beat),
         ("UPSTREAM__HEARTBEAT", &*beat),
     ];
-    let running = Binary::run(&upstream.url(), &settings).await;
+    let mut running = Binary::run(&upstream.url(), &settings).await;
     let mut client = RawClient::connect(running.address(), "/").await;
     let mut server = upstream.accept().await;
     let mut subscriber = RawClient::connect(running.address(), "/feed").await;
@@ -81,4 +81,8 @@ async fn nobody_who_answered_while_the_process_stood_still_is_given_up() {
     behind.expect_text("over HTTP/2").await;
     let metrics = running.metrics().await;
     assert_eq!(metrics.get("outrigger_heartbeat_missed_total"), Some(0.0));
+    let line = running.binary.line_with("stood still").await;
+    let line: serde_json::Value = serde_json::from_str(&line).expect("a log line is JSON");
+    let told = Duration::from_millis(line["ms"].as_u64().expect("for how long"));
+    assert!(told >= TIMEOUT, "{line}");
 }

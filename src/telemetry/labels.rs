@@ -61,6 +61,8 @@ labels! {
         Lifetime = "lifetime",
         /// Its credentials ended.
         Expired = "expired",
+        /// A newer connection of its user took its place.
+        Replaced = "replaced",
         /// The proxy is being stopped.
         Drained = "drained",
         /// The task that served it has panicked.
@@ -228,6 +230,16 @@ labels! {
     ConnectionRefusal {
         /// `listen.max_handshakes`
         TooManyHandshakes = "too_many_handshakes",
+    }
+}
+
+labels! {
+    /// Which bound an idle HTTP connection was let go for (`outrigger_http_idle_closed_total{reason}`).
+    IdleBound {
+        /// `listen.max_idle_http`
+        All = "max_idle_http",
+        /// `listen.max_idle_http_per_ip`
+        Address = "max_idle_http_per_ip",
     }
 }
 
@@ -426,6 +438,7 @@ mod tests {
         check::<UplinkOutcome>();
         check::<Injection>();
         check::<ConnectionRefusal>();
+        check::<IdleBound>();
         check::<RequestError>();
         check::<ProxyFault>();
         check::<AuthFailure>();

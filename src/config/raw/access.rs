@@ -12,7 +12,9 @@ use super::scalar::{CloseCode, Scalar, words};
 use super::units::{OffCount, PerTime, Span, Unit};
 use super::url::is_host_byte;
 use crate::config::error::quoted;
-use crate::config::model::{CloseCodes, HandshakeRate, Limits, OnRefuse, OriginPattern, Origins, Rate};
+use crate::config::model::{
+    CloseCodes, HandshakeRate, Limits, OnRefuse, OnUserLimit, OriginPattern, Origins, Rate,
+};
 use crate::config::problems::Problems;
 
 /// `policy.limits`
@@ -22,8 +24,11 @@ pub(super) struct RawLimits {
     connections: Scalar<OffCount>,
     per_ip: Scalar<OffCount>,
     per_user: Scalar<OffCount>,
+    on_user_limit: Scalar<OnUserLimit>,
     message_rate: Option<MessageRate>,
 }
+
+words!(OnUserLimit { Refuse = "refuse", ReplaceOldest = "replace_oldest" });
 
 impl Default for RawLimits {
     fn default() -> Self {
@@ -31,6 +36,7 @@ impl Default for RawLimits {
             connections: Scalar(OffCount(Some(10_000))),
             per_ip: Scalar(OffCount(None)),
             per_user: Scalar(OffCount(None)),
+            on_user_limit: Scalar(OnUserLimit::Refuse),
             message_rate: None,
         }
     }
@@ -39,8 +45,25 @@ impl Default for RawLimits {
 impl RawLimits {
     /// What holds for connections, and for the messages of each.
     pub(super) fn validate(self, problems: &mut Problems) -> (Limits, Option<Rate>) {
-        let Self { connections, per_ip, per_user, message_rate } = self;
-        let limits = Limits { connections: connections.0.0, per_ip: per_ip.0.0, per_user: per_user.0.0 };
+        let Self { connections, per_ip, per_user, on_user_limit, message_rate } = self;
+        let is_replacing = on_user_limit.0 == OnUserLimit::ReplaceOldest;
+        if is_replacing
+            && per_user.0.0.is_none()
+            && problems.is_own("on_user_limit")
+            && !problems.has("per_user")
+        {
+            problems.refuse(
+                "on_user_limit",
+                "\"replace_oldest\", and no per_user",
+                "refuse, or a per_user from 1: without it no user has a limit",
+            );
+        }
+        let limits = Limits {
+            connections: connections.0.0,
+            per_ip: per_ip.0.0,
+            per_user: per_user.0.0,
+            on_user_limit: on_user_limit.0,
+        };
         let rate =
             message_rate.map(|rate| problems.within("message_rate", |problems| rate.validate(problems)));
         (limits, rate)
