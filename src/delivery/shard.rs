@@ -2,11 +2,18 @@
 //! they were woken or are due.
 //!
 //! # Invariants
-//! 1. Never a look at all clients for the sake of one: only a new message makes a pass over all.
-//! 2. After [`TURN`] clients it lets other tasks run. It is not under the runtime's own budget for tasks, by which a
-//!    socket that would take more seems full.
-//! 3. It ends when nobody can come any more and the last client has gone.
+//! 1. Never a look at all clients for the sake of one: only a new message, or the end of the feed, makes a pass over
+//!    all.
+//! 2. In one poll each kind of work has a turn of its own: [`TURN`] clients come in, as many are told that the feed is
+//!    over, as many are due, as many were woken, as many are sent what is new. What is over waits for the next poll, and
+//!    other tasks run meanwhile. So none of these keeps another one from its turn.
+//! 3. What all clients say is read within [`READING`] a poll, and whoever was woken first is looked at first: one that
+//!    is never silent is behind all others again once it was read.
+//! 4. It is not under the runtime's own budget for tasks, by which a socket that would take more seems full: it lets
+//!    others run by itself.
+//! 5. It ends when nobody can come any more and the last client has gone.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -24,10 +31,15 @@ use super::fanout::{Crew, lock};
 use super::ready::{Knock, Ready};
 use super::subscriber::{State, Subscriber, Table};
 use crate::log::{Cursor, Reader};
+use crate::resilience::Turn;
 use crate::telemetry::Reason;
 
-/// Clients that are served before other tasks get their turn.
+/// Clients that one kind of work is done for before other tasks get their turn.
 const TURN: usize = 64;
+
+/// What is read of all clients before other tasks get their turn: what four of them may say in a turn of theirs. It
+/// takes a fraction of a millisecond, so that a pass over a thousand clients is hardly longer for it.
+const READING: Turn = Turn::new(256 * 1024, 4096);
 
 /// How others reach a shard.
 #[derive(Debug)]
@@ -39,7 +51,7 @@ pub(super) struct Door {
 
 #[derive(Debug, Default)]
 struct Post {
-    arrivals: Vec<(Arrival, Cursor)>,
+    arrivals: VecDeque<(Arrival, Cursor)>,
     farewell: Option<Arc<Farewell>>,
     is_shut: bool,
 }
@@ -57,7 +69,7 @@ impl Door {
 
     pub(super) fn join(&self, arrival: Arrival, cursor: Cursor) {
         self.clients.fetch_add(1, Relaxed);
-        lock(&self.post).arrivals.push((arrival, cursor));
+        lock(&self.post).arrivals.push_back((arrival, cursor));
         self.ready.wake_task();
     }
 
@@ -88,8 +100,10 @@ pub(super) struct Shard {
     slowest: u64,
     clients: Vec<Option<Box<Subscriber>>>,
     free: Vec<u32>,
-    /// Woken, and not looked at yet; from the end.
-    woken: Vec<u32>,
+    /// Woken, and not looked at yet.
+    woken: VecDeque<u32>,
+    /// What may still be read in this poll.
+    reading: Turn,
     agenda: Agenda,
     sleep: Option<Pin<Box<Sleep>>>,
     /// When more may go out (`delivery.throttle`).
@@ -97,6 +111,8 @@ pub(super) struct Shard {
     /// The next client of the pass that is on, and the place of the slowest so far.
     pass: Option<Pass>,
     farewell: Option<Arc<Farewell>>,
+    /// The next client that is to be told of it, until all were.
+    parting: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,21 +140,32 @@ impl Shard {
             reader,
             clients: Vec::new(),
             free: Vec::new(),
-            woken: Vec::new(),
+            woken: VecDeque::new(),
+            reading: READING,
             agenda: Agenda::default(),
             sleep: None,
             tick: None,
             pass: None,
             farewell: None,
+            parting: None,
         }
     }
 
-    /// Takes in who has come. True if nobody will any more.
+    /// Takes in who has come, as many as it is their turn. True if nobody will come any more.
     fn open_post(&mut self, now: Instant) -> bool {
         let (arrivals, farewell, is_shut) = {
             let mut post = lock(&self.door.post);
-            (std::mem::take(&mut post.arrivals), post.farewell.take(), post.is_shut)
+            let arrivals = if post.arrivals.len() > TURN {
+                post.arrivals.drain(..TURN).collect()
+            } else {
+                std::mem::take(&mut post.arrivals)
+            };
+            (arrivals, post.farewell.take(), post.is_shut && post.arrivals.is_empty())
         };
+        if let Some(farewell) = farewell {
+            self.farewell = Some(farewell);
+            self.parting = Some(0);
+        }
         for (arrival, cursor) in arrivals {
             let index = self.free.pop().unwrap_or_else(|| {
                 self.clients.push(None);
@@ -150,18 +177,36 @@ impl Shard {
                 client.expect_end(farewell, &self.crew, now);
             }
             self.clients[index as usize] = Some(client);
-            self.woken.push(index);
-        }
-        if let Some(farewell) = farewell {
-            for index in 0..self.clients.len() {
-                if let Some(client) = &mut self.clients[index] {
-                    client.expect_end(&farewell, &self.crew, now);
-                    self.woken.push(index as u32);
-                }
-            }
-            self.farewell = Some(farewell);
+            self.look_at(index);
         }
         is_shut
+    }
+
+    /// Tells the next clients that the feed is over.
+    fn part(&mut self, now: Instant) {
+        let (Some(from), Some(farewell)) = (self.parting, self.farewell.clone()) else { return };
+        let mut turn = TURN;
+        for index in from..self.clients.len() {
+            if turn == 0 {
+                self.parting = Some(index);
+                return;
+            }
+            if let Some(client) = &mut self.clients[index] {
+                turn -= 1;
+                client.expect_end(&farewell, &self.crew, now);
+                self.look_at(index as u32);
+            }
+        }
+        self.parting = None;
+    }
+
+    /// Has a client looked at when it is its turn.
+    fn look_at(&mut self, index: u32) {
+        if let Some(Some(client)) = self.clients.get(index as usize)
+            && client.knock.is_new()
+        {
+            self.woken.push_back(index);
+        }
     }
 
     /// Does something with one client, and with what becomes of it.
@@ -177,11 +222,12 @@ impl Shard {
             log: self.reader.log(),
             batcher: &mut self.batcher,
             until: self.until,
+            reading: &mut self.reading,
             now,
         };
         match work(client, &mut table) {
             State::Gone => return self.remove(index),
-            State::Again => self.woken.push(index),
+            State::Again => self.look_at(index),
             State::Going => {}
         }
         let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else { return };
@@ -243,14 +289,15 @@ impl Shard {
             // A crowd that has gone leaves nothing behind.
             self.clients = Vec::new();
             self.free = Vec::new();
-            self.woken = Vec::new();
+            self.woken = VecDeque::new();
             self.agenda = Agenda::default();
         }
     }
 
-    /// Looks at whoever is due.
+    /// Looks at the next of those who are due.
     fn on_time(&mut self, now: Instant) {
-        while let Some((index, at)) = self.agenda.pop(now) {
+        for _ in 0..TURN {
+            let Some((index, at)) = self.agenda.pop(now) else { break };
             let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else {
                 continue;
             };
@@ -274,11 +321,27 @@ impl Shard {
         }
     }
 
-    /// Sends what is new to each client in turn. True when all have had their turn.
-    fn pass(&mut self, now: Instant, turn: &mut usize) -> bool {
+    /// Looks at the next of those who were woken.
+    fn look(&mut self, now: Instant) {
+        for _ in 0..self.woken.len().min(TURN) {
+            if self.reading.is_over() {
+                break;
+            }
+            let Some(index) = self.woken.pop_front() else { break };
+            if let Some(client) = self.clients.get(index as usize).and_then(Option::as_ref) {
+                client.knock.take();
+            }
+            self.with(index, now, Subscriber::poll);
+            self.keep_for(index);
+        }
+    }
+
+    /// Sends what is new to the next clients. True when all have had it.
+    fn pass(&mut self, now: Instant) -> bool {
         let Some(mut pass) = self.pass else { return true };
+        let mut turn = TURN;
         while pass.at < self.clients.len() {
-            if *turn == 0 {
+            if turn == 0 {
                 self.pass = Some(pass);
                 return false;
             }
@@ -288,20 +351,21 @@ impl Shard {
             if client.cursor.next > self.until {
                 continue;
             }
-            *turn -= 1;
+            turn -= 1;
             let mut table = Table {
                 crew: &self.crew,
                 log: self.reader.log(),
                 batcher: &mut self.batcher,
                 until: self.until,
+                reading: &mut self.reading,
                 now,
             };
             let mut is_watched = true;
             if client.is_served() {
                 let state = client.deliver(&mut table);
                 is_watched = state != State::Going || !client.is_served();
-                if state == State::Again {
-                    self.woken.push(index as u32);
+                if state == State::Again && client.knock.is_new() {
+                    self.woken.push_back(index as u32);
                 }
             } else {
                 client.check_lag(&table);
@@ -324,6 +388,18 @@ impl Shard {
         }
         self.relieve(now);
         true
+    }
+
+    /// Clients that it has taken in and not let go.
+    #[cfg(test)]
+    pub(super) fn seated(&self) -> usize {
+        self.clients.len() - self.free.len()
+    }
+
+    /// Places in the list of those that are to be looked at.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.woken.len()
     }
 
     /// When it wants to be woken, whatever else happens.
@@ -357,9 +433,10 @@ impl Future for Shard {
         let now = Instant::now();
         this.door.ready.wake_with(cx.waker());
         this.reader.wake_with(cx.waker());
+        this.reading = READING;
         let is_shut = this.open_post(now);
+        this.part(now);
         this.on_time(now);
-        let mut turn = TURN;
         this.door.ready.drain(&mut this.woken);
         if this.pass.is_none() {
             let (until, tick) = this.batcher.begin(this.crew.is_shedding(now), now);
@@ -369,25 +446,16 @@ impl Future for Shard {
                 this.pass = Some(Pass { at: 0, slowest: u64::MAX });
             }
         }
-        // Those that were woken first: a pong must not wait for a thousand deliveries.
-        let mut left = this.woken.len().min(turn);
-        while left > 0
-            && let Some(index) = this.woken.pop()
-        {
-            left -= 1;
-            turn -= 1;
-            if let Some(client) = this.clients.get(index as usize).and_then(Option::as_ref) {
-                client.knock.take();
-            }
-            this.with(index, now, Subscriber::poll);
-            this.keep_for(index);
-        }
-        let is_done = this.pass(now, &mut turn);
-        if is_shut && this.clients.is_empty() && lock(&this.door.post).arrivals.is_empty() {
+        // A pong does not wait for a thousand deliveries, nor do these for a thousand pongs.
+        this.look(now);
+        let is_done = this.pass(now);
+        if is_shut && this.clients.is_empty() {
             return Poll::Ready(());
         }
         let has_more = this.reader.log().head() > this.until && this.tick.is_none();
-        if !is_done || !this.woken.is_empty() || has_more {
+        let has_due = this.agenda.next().is_some_and(|at| at <= now);
+        let is_crowded = this.parting.is_some() || !lock(&this.door.post).arrivals.is_empty();
+        if !is_done || !this.woken.is_empty() || has_more || has_due || is_crowded {
             cx.waker().wake_by_ref();
         }
         this.arm(cx);

@@ -9,6 +9,7 @@ mod bucket;
 mod budget;
 mod heartbeat;
 mod spread;
+mod turn;
 
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
@@ -16,3 +17,4 @@ pub use bucket::Bucket;
 pub use budget::{Budget, Share};
 pub use heartbeat::{Act, Heartbeat, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
 pub use spread::spread_evenly;
+pub use turn::Turn;

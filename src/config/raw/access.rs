@@ -6,13 +6,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::scalar::{CloseCode, Scalar, words};
 use super::units::{OffCount, PerTime, Span, Unit};
 use super::url::is_host_byte;
 use crate::config::error::quoted;
-use crate::config::model::{CloseCodes, HandshakeRate, Limits, OnRefuse, OriginPattern, Origins, Rate};
+use crate::config::model::{CloseCodes, ControlRate, HandshakeRate, Limits, OnRefuse, OriginPattern, Origins, Rate};
 use crate::config::problems::Problems;
 
 /// `policy.limits`
@@ -23,6 +23,7 @@ pub(super) struct RawLimits {
     per_ip: Scalar<OffCount>,
     per_user: Scalar<OffCount>,
     message_rate: Option<MessageRate>,
+    control_rate: RawControlRate,
 }
 
 impl Default for RawLimits {
@@ -32,18 +33,81 @@ impl Default for RawLimits {
             per_ip: Scalar(OffCount(None)),
             per_user: Scalar(OffCount(None)),
             message_rate: None,
+            control_rate: RawControlRate::Auto,
         }
     }
 }
 
 impl RawLimits {
-    /// What holds for connections, and for the messages of each.
-    pub(super) fn validate(self, problems: &mut Problems) -> (Limits, Option<Rate>) {
-        let Self { connections, per_ip, per_user, message_rate } = self;
+    /// What holds for connections, for the messages of each, and for its control frames.
+    pub(super) fn validate(self, problems: &mut Problems) -> (Limits, Option<Rate>, ControlRate) {
+        let Self { connections, per_ip, per_user, message_rate, control_rate } = self;
         let limits = Limits { connections: connections.0.0, per_ip: per_ip.0.0, per_user: per_user.0.0 };
         let rate =
             message_rate.map(|rate| problems.within("message_rate", |problems| rate.validate(problems)));
-        (limits, rate)
+        let control_rate = problems.within("control_rate", |problems| control_rate.validate(problems));
+        (limits, rate, control_rate)
+    }
+}
+
+/// `policy.limits.control_rate`
+#[derive(Debug, Clone)]
+enum RawControlRate {
+    Auto,
+    Off,
+    At(ControlBucket),
+}
+
+impl RawControlRate {
+    fn validate(self, problems: &mut Problems) -> ControlRate {
+        match self {
+            Self::Auto => ControlRate::Auto,
+            Self::Off => ControlRate::Off,
+            Self::At(rate) => ControlRate::At(rate.validate(problems)),
+        }
+    }
+}
+
+impl Serialize for RawControlRate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Off => serializer.serialize_none(),
+            Self::At(rate) => rate.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawControlRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawControlRate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("auto, a map with rate and burst, or null for off")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawControlRate, E> {
+                match text {
+                    "auto" => Ok(RawControlRate::Auto),
+                    // Helm and YAML 1.1 write `off` as `false`.
+                    "off" | "false" => Ok(RawControlRate::Off),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_unit<E>(self) -> Result<RawControlRate, E> {
+                Ok(RawControlRate::Off)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawControlRate, A::Error> {
+                ControlBucket::deserialize(MapAccessDeserializer::new(map)).map(RawControlRate::At)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
     }
 }
 
@@ -78,6 +142,8 @@ macro_rules! bucket {
 bucket! {
     /// `policy.limits.message_rate`
     MessageRate: 100 a second, burst 200;
+    /// `policy.limits.control_rate`
+    ControlBucket: 100 a second, burst 1000;
     /// `policy.handshake_rate.global`
     GlobalRate: 500 a second, burst 1000;
     /// `policy.handshake_rate.per_ip` and `per_user`
