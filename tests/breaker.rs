@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use support::DEADLINE;
+use support::client::Dial;
 use support::http::{Response, assert_ours};
+use support::link::Link;
 use support::logged::Logged;
 use support::proxy::Proxy;
 use support::upstream::{Answer, Upstream};
@@ -24,9 +26,9 @@ async fn transitions(proxy: &Proxy, to: &str) -> f64 {
 }
 
 /// So many handshakes, one after another, each with the same answer.
-async fn fail(proxy: &Proxy, times: usize, status: u16, reason: &str) {
+async fn fail(dial: &Dial, times: usize, status: u16, reason: &str) {
     for _ in 0..times {
-        assert_ours(&proxy.dial().refused().await, status, reason);
+        assert_ours(&dial.clone().refused().await, status, reason);
     }
 }
 
@@ -37,12 +39,34 @@ fn open(response: &Response) -> u64 {
     response.header("Retry-After").expect("it is told when to come back").parse().expect("in whole seconds")
 }
 
+/// Until so many wait for a probe.
+async fn waiting(proxy: &Proxy, route: &str, count: f64) {
+    eventually(DEADLINE, async || {
+        let waiting = proxy.metric(&format!("outrigger_breaker_waiting{{route=\"{route}\"}}")).await;
+        if waiting == count { Ok(()) } else { Err(format!("{waiting} wait")) }
+    })
+    .await;
+}
+
+/// A handshake that reached the server, as the first after the breaker was open; not answered yet.
+async fn probe(dial: &Dial, upstream: &Upstream) -> Link {
+    let before = upstream.accepted();
+    let sent = eventually(DEADLINE, async || {
+        let mut link = dial.clone().send().await;
+        tokio::select! {
+            () = eventually(DEADLINE, async || upstream.accepted() > before) => Ok(link),
+            head = link.try_read_head() => Err(head.map(|head| head.status())),
+        }
+    });
+    sent.await
+}
+
 #[tokio::test]
 async fn a_dead_server_is_met_with_an_instant_503_instead_of_a_pile_up() {
     let (logged, _logging) = Logged::of_this_thread();
     let upstream = Upstream::builder().answering(Answer::HangupAfterRequest).spawn().await;
     let proxy = Proxy::to(&upstream).spawn().await;
-    fail(&proxy, 10, 502, "upstream_broken").await;
+    fail(&proxy.dial(), 10, 502, "upstream_broken").await;
     assert_eq!(upstream.accepted(), 10);
 
     let since = Instant::now();
@@ -71,52 +95,105 @@ async fn whatever_way_a_server_fails_it_is_left_alone() {
     ] {
         let upstream = Upstream::builder().answering(answer).spawn().await;
         let proxy = Proxy::to(&upstream).yaml(SHORT).yaml(silent).spawn().await;
-        fail(&proxy, 3, status, reason).await;
+        fail(&proxy.dial(), 3, status, reason).await;
         open(&proxy.dial().refused().await);
         assert_eq!(upstream.accepted(), 3, "{reason}");
     }
     let nowhere = Upstream::nowhere().await;
     let proxy = Proxy::to_url(format!("http://{nowhere}")).yaml(SHORT).spawn().await;
-    fail(&proxy, 3, 502, "upstream_unreachable").await;
+    fail(&proxy.dial(), 3, 502, "upstream_unreachable").await;
     open(&proxy.dial().refused().await);
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_is_asked_by_as_many_as_probes_and_then_by_all() {
+async fn a_server_that_is_back_before_the_breaker_opens_is_not_shut_out_by_its_first_answer() {
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let routes =
+        "routes: [{name: feed, path: '/feed/{name}', mode: broadcast}]\npolicy: {breaker: {window: 10m}}";
+    let proxy = Proxy::to(&upstream).yaml(routes).spawn().await;
+    for path in ["/tunnel", "/feed/a"] {
+        upstream.change(Upstream::builder().answering(Answer::Hangup));
+        for _ in 0..9 {
+            assert_ours(&proxy.dial().path(path).refused().await, 502, "upstream_broken");
+        }
+        upstream.change(Upstream::builder());
+        for _ in 0..5 {
+            drop(proxy.connect(path).await);
+        }
+        let route = if path == "/tunnel" { "default" } else { "feed" };
+        let state = format!("outrigger_breaker_state{{scope=\"upstream\",route=\"{route}\"}}");
+        assert_eq!(proxy.metric(&state).await, 0.0, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_asked_by_as_many_as_probes_and_lets_in_all_who_wait_for_them() {
     let (logged, _logging) = Logged::of_this_thread();
     let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
-    let settings = "policy: {breaker: {min_calls: 3, open_for: 100ms, probes: 2}}";
+    let settings = "policy: {breaker: {min_calls: 3, open_for: 1s, probes: 2}}";
     let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
-    fail(&proxy, 3, 502, "upstream_broken").await;
+    fail(&proxy.dial(), 3, 502, "upstream_broken").await;
     let before = upstream.accepted();
-
     // Slow enough for all of a crowd to come while the probes are under way.
-    upstream.change(Upstream::builder().after(Duration::from_secs(2)));
-    let asked = eventually(DEADLINE, async || {
-        let crowd: Vec<_> = (0..12).map(|_| tokio::spawn(proxy.dial().answer())).collect();
-        let mut accepted = Vec::new();
-        for client in crowd {
-            let client = client.await.expect("it is answered");
-            if client.response.status() == 101 {
-                accepted.push(client);
-            } else {
-                open(&client.response);
-            }
-        }
-        (!accepted.is_empty()).then_some(accepted)
-    });
-    let asked = asked.await;
-    assert_eq!((asked.len(), upstream.accepted() - before), (2, 2), "two probes, and nobody else");
+    upstream.change(Upstream::builder().after(Duration::from_secs(5)));
+    let mut first = probe(&proxy.dial(), &upstream).await;
+    let crowd: Vec<_> = (0..49).map(|_| tokio::spawn(proxy.dial().answer())).collect();
+    waiting(&proxy, "default", 48.0).await;
+    assert_eq!(upstream.accepted() - before, 2, "two probes, and nobody else");
+    upstream.change(Upstream::builder());
+    assert_eq!(first.try_read_head().await.expect("it is answered").status(), 101);
+    let mut accepted = Vec::new();
+    for client in crowd {
+        let client = client.await.expect("it is answered");
+        assert_eq!(client.response.status(), 101, "{:?}", client.response.header("X-Outrigger-Reason"));
+        accepted.push(client);
+    }
+    assert_eq!(proxy.metric("outrigger_breaker_waiting{route=\"default\"}").await, 0.0);
     assert_eq!(proxy.metric(STATE).await, 0.0);
     for to in ["open", "half_open", "closed"] {
         assert_eq!(transitions(&proxy, to).await, 1.0, "{to}");
     }
     logged.line("the upstream answers again: handshakes go through");
+}
 
+#[tokio::test]
+async fn dials_of_feeds_wait_for_a_probe_as_handshakes_do() {
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let settings = "routes: [{name: feed, path: '/{name}', mode: broadcast}]
+policy: {breaker: {min_calls: 3, open_for: 1s}}";
+    let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+    fail(&proxy.dial().path("/0"), 3, 502, "upstream_broken").await;
+    upstream.change(Upstream::builder().after(Duration::from_secs(5)));
+    let mut first = probe(&proxy.dial().path("/0"), &upstream).await;
+    let dials = (1..10).map(|channel| proxy.dial().path(&format!("/{channel}")));
+    let crowd = Vec::from_iter(dials.map(|dial| tokio::spawn(dial.answer())));
+    waiting(&proxy, "feed", 9.0).await;
     upstream.change(Upstream::builder());
-    for _ in 0..5 {
-        drop(proxy.connect("/").await);
+    assert_eq!(first.try_read_head().await.expect("it is answered").status(), 101);
+    for client in crowd {
+        assert_eq!(client.await.expect("it is answered").response.status(), 101);
     }
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_probe_that_fails_are_told_so_at_once_and_further_ones_do_not_wait() {
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let settings =
+        "policy: {breaker: {min_calls: 3, open_for: 1s, max_waiting: 5}}\nupstream: {handshake_timeout: 3s}";
+    let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+    fail(&proxy.dial(), 3, 502, "upstream_broken").await;
+    let before = upstream.accepted();
+    upstream.change(Upstream::builder().answering(Answer::Silent));
+    let mut probe = probe(&proxy.dial(), &upstream).await;
+    let crowd: Vec<_> = (0..5).map(|_| tokio::spawn(proxy.dial().refused())).collect();
+    waiting(&proxy, "default", 5.0).await;
+    assert_eq!(open(&proxy.dial().refused().await), 1, "there is no room to wait");
+    assert_eq!(proxy.metric("outrigger_limit{kind=\"breaker_waiting\",route=\"default\"}").await, 5.0);
+    assert_eq!(probe.try_read_head().await.expect("it is answered").status(), 504);
+    for client in crowd {
+        open(&client.await.expect("it is answered"));
+    }
+    assert_eq!(upstream.accepted() - before, 1, "none of them was let through");
 }
 
 #[tokio::test]
@@ -124,7 +201,7 @@ async fn a_probe_that_fails_keeps_it_shut() {
     let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
     let settings = "policy: {breaker: {min_calls: 3, open_for: 100ms}}";
     let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
-    fail(&proxy, 3, 502, "upstream_broken").await;
+    fail(&proxy.dial(), 3, 502, "upstream_broken").await;
     for again in 2..4 {
         eventually(DEADLINE, async || {
             let response = proxy.dial().refused().await;
@@ -194,7 +271,7 @@ async fn a_drain_is_no_failure_of_the_server() {
         proxy.dial().answer().await.response.header("X-Outrigger-Reason") == Some("draining")
     })
     .await;
-    fail(&proxy, 10, 503, "draining").await;
+    fail(&proxy.dial(), 10, 503, "draining").await;
     assert_eq!(proxy.metric(STATE).await, 0.0);
 }
 
@@ -202,7 +279,7 @@ async fn a_drain_is_no_failure_of_the_server() {
 async fn requests_are_neither_asked_nor_counted() {
     let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
     let proxy = Proxy::to(&upstream).yaml(SHORT).spawn().await;
-    fail(&proxy, 3, 502, "upstream_broken").await;
+    fail(&proxy.dial(), 3, 502, "upstream_broken").await;
     upstream.change(Upstream::builder());
     for _ in 0..5 {
         assert_eq!(proxy.plain().answer().await.response.status(), 200);

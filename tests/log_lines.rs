@@ -58,3 +58,61 @@ async fn a_client_that_is_cut_before_its_turn_was_told_nothing() {
         (&"drained".into(), &Value::Null, &Value::Null)
     );
 }
+
+#[tokio::test]
+async fn whoever_is_refused_has_a_line_with_route_reason_and_client() {
+    let routes = "routes: [{name: chat, path: '/chat/{room}'}]";
+    for (reason, policy) in [
+        ("rate_global", "policy: {handshake_rate: {global: {rate: 1/h, burst: 1}}}"),
+        ("rate_per_ip", "policy: {handshake_rate: {per_ip: {rate: 1/h, burst: 1}}}"),
+        ("capacity", "policy: {limits: {connections: 1}}"),
+        ("capacity_per_ip", "policy: {limits: {per_ip: 1}}"),
+    ] {
+        let (logged, _logging) = Logged::of_this_thread();
+        let upstream = Upstream::echo().await;
+        let trusting = "trusted_proxies: [loopback]";
+        let proxy = Proxy::to(&upstream).yaml(routes).yaml(policy).yaml(trusting).spawn().await;
+        let ask = || proxy.dial().path("/chat/7?token=secret").header("X-Forwarded-For", "203.0.113.9");
+        let _inside = ask().open().await;
+        assert_eq!(logged.find("refused"), None, "{reason}");
+        let refused = ask().header("X-Request-Id", "request-7").refused().await;
+        assert_eq!(refused.header("X-Outrigger-Reason"), Some(reason));
+        let line = logged.line("refused");
+        for (field, value) in [
+            ("level", "WARN"),
+            ("route", "chat"),
+            ("reason", reason),
+            ("client", "203.0.113.9"),
+            ("request_id", "request-7"),
+            ("path", "/chat/7"),
+        ] {
+            assert_eq!(line[field], value, "{field} of {line}");
+        }
+        assert_eq!(line["left_out"], Value::Null, "there were no others: {line}");
+        assert!(!logged.text().contains("secret"), "{}", logged.text());
+    }
+}
+
+#[tokio::test]
+async fn a_storm_of_refusals_writes_few_lines_and_leaves_none_uncounted() {
+    let (logged, _logging) = Logged::of_this_thread();
+    let upstream = Upstream::echo().await;
+    let settings = "policy: {limits: {connections: 1}}";
+    let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+    let _inside = proxy.connect("/").await;
+    let since = std::time::Instant::now();
+    for _ in 0..100 {
+        assert_eq!(proxy.dial().refused().await.header("X-Outrigger-Reason"), Some("capacity"));
+    }
+    let told = || {
+        let text = logged.text();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines = Vec::from_iter(lines.filter(|line| line["reason"] == "capacity"));
+        let own = lines.iter().filter(|line| line["message"] == "refused").count() as u64;
+        let others: u64 = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum();
+        (lines.len() as u64, own + others)
+    };
+    eventually(DEADLINE, async || told().1 == 100).await;
+    let most = since.elapsed().as_secs() + 2;
+    assert!(told().0 <= most, "{} lines in {most} seconds", told().0);
+}

@@ -39,6 +39,7 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("tls_certificate_expiry_timestamp_seconds", "gauge", &["kind"]),
     ("breaker_state", "gauge", &["scope", "route"]),
     ("breaker_transitions_total", "counter", &["scope", "route", "to"]),
+    ("breaker_waiting", "gauge", &["route"]),
     ("build_info", "gauge", &["version"]),
 ];
 

@@ -2,46 +2,44 @@
 //!
 //! With a token: whoever shows it. Without one the port is on loopback, and the danger is a web page
 //! in an operator's browser: one that has its own host name resolve to 127.0.0.1 (DNS rebinding) shows
-//! itself by the `Host` it asks for, and one that changes something across sites by its `Origin`.
-//!
-//! Reading across sites is not refused: a page cannot see the answer, since nothing here allows it to
-//! (CORS), and the one that could, because it asks by a name of its own, fails at its `Host`.
+//! itself by the `Host` it asks for, one that changes something from another origin by its `Origin`, and
+//! one that asks for anything from another site by the browser's `Sec-Fetch-Site` (Fetch Metadata), which is
+//! there where `Origin` is not: in forms, images, links. That holds for reading too. A browser that does not
+//! send it may let pages ask, but not see the answer, since nothing here allows that (CORS).
 //!
 //! # Invariants
 //! 1. A request is refused unless everything it says about the host and itself is in order: two `Host`
 //!    headers, or a target with another host than `Host` says, cannot hide one behind the other.
 //! 2. The token is compared in time that does not depend on where it differs ([`Secret::matches`]).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
 
 use super::answer::error;
-use crate::config::Secret;
+use crate::config::{Host, Secret};
+
+/// Where a request comes from, as browsers tell (W3C Fetch Metadata Request Headers §2.3). Pages cannot set it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The checks before a route of [`super::Class::Operator`].
 #[derive(Debug, Clone)]
 pub struct Guard {
     token: Option<Secret>,
-    addresses: Vec<IpAddr>,
-    names: Vec<String>,
+    /// What this process is asked for by, besides loopback.
+    own: Vec<Host>,
 }
 
 impl Guard {
     /// `address` is where the port listens: a name for this process besides the loopback ones, as `hosts`
     /// are (`admin.hosts`).
     pub fn new(address: SocketAddr, hosts: &[String], token: Option<Secret>) -> Self {
-        let (mut addresses, mut names) = (vec![address.ip().to_canonical()], Vec::new());
-        for host in hosts {
-            match ip_of(host) {
-                Some(ip) => addresses.push(ip),
-                None => names.push(without_dot(host).to_owned()),
-            }
-        }
-        Self { token, addresses, names }
+        let mut own = vec![Host::Address(address.ip().to_canonical()), Host::Name("localhost".into())];
+        own.extend(hosts.iter().map(|host| Host::read(host)));
+        Self { token, own }
     }
 
     /// Lets a request in, or says why not.
@@ -61,6 +59,9 @@ impl Guard {
                 }
             }
         }
+        if !sites_are_own(request) {
+            return Err(Refused::Site);
+        }
         let only_reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
         if !only_reads && !origins_are_own(request) {
             return Err(Refused::Origin);
@@ -73,26 +74,9 @@ impl Guard {
         if host.as_str().contains('@') {
             return false;
         }
-        match ip_of(host.host()) {
-            Some(ip) => ip.is_loopback() || self.addresses.contains(&ip),
-            None => {
-                let name = without_dot(host.host());
-                let is = |own: &str| name.eq_ignore_ascii_case(own);
-                is("localhost") || self.names.iter().any(|own| is(own))
-            }
-        }
+        let host = Host::read(host.host());
+        matches!(&host, Host::Address(address) if address.is_loopback()) || self.own.contains(&host)
     }
-}
-
-/// The address that a host is, in brackets or not.
-fn ip_of(host: &str) -> Option<IpAddr> {
-    let text = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
-}
-
-/// A name with the root's dot is the same name.
-fn without_dot(name: &str) -> &str {
-    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// Why a request for an operator route was refused.
@@ -102,6 +86,7 @@ pub(super) enum Refused {
     TokenWrong,
     Host,
     Origin,
+    Site,
 }
 
 impl Refused {
@@ -118,6 +103,11 @@ impl Refused {
                  loopback address, nor the address of admin.address, nor one of admin.hosts: ask for \
                  127.0.0.1, add the name to admin.hosts, or set admin.token (this keeps web pages out that \
                  point a name of theirs at this machine)",
+            ),
+            Self::Site => error(
+                StatusCode::FORBIDDEN,
+                "refused: a web page of another site asked for this (header Sec-Fetch-Site); open the address \
+                 yourself, use outrigger drain, or curl",
             ),
             Self::Origin => error(
                 StatusCode::FORBIDDEN,
@@ -149,6 +139,13 @@ fn hosts<B>(request: &Request<B>) -> impl Iterator<Item = Option<Authority>> {
     let target = request.uri().authority().cloned().map(Some);
     let headers = request.headers().get_all(header::HOST).iter();
     target.into_iter().chain(headers.map(|host| Authority::try_from(host.as_bytes()).ok()))
+}
+
+/// Whether no browser says that a page of another site asks: `none` is somebody who typed the address. None at
+/// all is fine: no browser, or one on an address that it does not trust to be private.
+fn sites_are_own<B>(request: &Request<B>) -> bool {
+    let mut sites = request.headers().get_all(SEC_FETCH_SITE).iter();
+    sites.all(|site| site == "same-origin" || site == "none")
 }
 
 /// Whether no `Origin` names another origin than the host asked for. None at all is fine: browsers send
@@ -234,6 +231,31 @@ mod tests {
         assert_eq!(get("/x", &[("host", "localhost"), ("host", "evil.example")]), Some(Refused::Host));
         assert_eq!(get("http://evil.example/x", &[("host", "localhost")]), Some(Refused::Host));
         assert_eq!(get("http://localhost/x", &[("host", "localhost")]), None);
+    }
+
+    #[test]
+    fn a_page_of_another_site_changes_and_reads_nothing() {
+        let methods = [Method::GET, Method::HEAD, Method::OPTIONS, Method::POST, Method::DELETE];
+        for (site, passes) in [
+            ("same-origin", true),
+            ("none", true),
+            ("cross-site", false),
+            ("same-site", false),
+            ("Same-Origin", false),
+            ("", false),
+            ("anything", false),
+        ] {
+            for (token, method) in
+                [None, Some("t")].into_iter().flat_map(|t| methods.iter().map(move |m| (t, m)))
+            {
+                let headers =
+                    [("host", "localhost"), ("authorization", "Bearer t"), ("sec-fetch-site", site)];
+                let refused = admit(token, method, "/x", &headers);
+                assert_eq!(refused, (!passes).then_some(Refused::Site), "{method} {site:?}");
+            }
+        }
+        let twice = [("host", "localhost"), ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(admit(None, &Method::POST, "/x", &twice), Some(Refused::Site));
     }
 
     #[test]

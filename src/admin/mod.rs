@@ -123,6 +123,8 @@ pub enum PublishError {
     },
     /// `memory.max_buffered` is used up.
     NoMemory,
+    /// A fault of ours in the middle of it: some may have got it.
+    Failed,
 }
 
 /// A channel of mode broadcast, as operators see it.

@@ -141,6 +141,13 @@ fn unread(why: BodyError, most: usize) -> Response<Full<Bytes>> {
 
 fn refused(why: &PublishError) -> Response<Full<Bytes>> {
     let (status, what) = match why {
+        PublishError::Failed => {
+            return error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the proxy has failed while it was publishing: some clients may have got the message, others not; \
+                 outrigger_task_panics_total counts it, and standard error says where",
+            );
+        }
         PublishError::NoRoute { name, known } => {
             let more = known.len().saturating_sub(NAMES);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };

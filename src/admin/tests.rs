@@ -375,11 +375,27 @@ async fn a_web_page_cannot_drain() {
     let rebound = read_answer(port.send(rebound).await).await;
     let foreign = port.ask_with("POST /api/admin/drain", "Origin: http://evil.example\r\n").await;
     let none = read_answer(port.send("POST /api/admin/drain HTTP/1.0\r\n\r\n").await).await;
-    for (answer, word) in [(rebound, "Host"), (foreign, "Origin"), (none, "Host")] {
+    let form = port.ask_with("POST /api/admin/drain", "Sec-Fetch-Site: cross-site\r\n").await;
+    let neighbour = port.ask_with("POST /api/admin/drain", "Sec-Fetch-Site: same-site\r\n").await;
+    let image = port.ask_with("GET /api/admin/drain", "Sec-Fetch-Site: cross-site\r\n").await;
+    for (answer, word) in [
+        (rebound, "Host"),
+        (foreign, "Origin"),
+        (none, "Host"),
+        (form, "Sec-Fetch-Site"),
+        (neighbour, "Sec-Fetch-Site"),
+        (image, "Sec-Fetch-Site"),
+    ] {
         assert_eq!(answer.status, 403);
         assert!(answer.error().contains(word), "{}", answer.body);
     }
     assert_eq!(port.life.state(), State::Starting);
+    for path in ["/healthz", "/metrics"] {
+        let probe = port.ask_with(&format!("GET {path}"), "Sec-Fetch-Site: cross-site\r\n").await;
+        assert_eq!(probe.status, 200, "{path} is for everybody");
+    }
+    let own = port.ask_with("POST /api/admin/drain", "Sec-Fetch-Site: same-origin\r\n").await;
+    assert_eq!(own.status, 202);
 }
 
 #[tokio::test]

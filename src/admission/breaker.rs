@@ -1,5 +1,5 @@
 //! Is the upstream worth asking? The last layer: it lets a handshake through to its mode, and learns from the
-//! answer how the upstream does.
+//! answer how the upstream does. While others find out whether it is back, a handshake waits for them.
 //!
 //! # Invariants
 //! 1. What the upstream did not do is not held against it: refusals of our own, a drain, a client that leaves
@@ -43,8 +43,9 @@ pub(super) struct Guarded<S> {
 
 impl<S, T, B> Service<Visit<T>> for Guarded<S>
 where
-    S: Service<Visit<T>, Response = Response<B>, Error = Refused>,
-    S::Future: Send + 'static,
+    T: Send + 'static,
+    S: Service<Visit<T>, Response = Response<B>, Error = Refused> + Clone + Send + 'static,
+    S::Future: Send,
 {
     type Response = Response<B>;
     type Error = Refused;
@@ -55,15 +56,16 @@ where
     }
 
     fn call(&mut self, visit: Visit<T>) -> Self::Future {
-        let breaker = self.breaker.as_ref().filter(|_| visit.guest.kind == Kind::Handshake);
-        let permit = match breaker.map(UpstreamBreaker::enter) {
-            Some(Err(wait)) => return Box::pin(async move { Err(Refused::Breaker(wait)) }),
-            Some(Ok(permit)) => Some(permit),
-            None => None,
-        };
-        let answer = self.inner.call(visit);
+        let breaker = self.breaker.clone().filter(|_| visit.guest.kind == Kind::Handshake);
+        // The one that was asked whether it is ready goes; a fresh one stays.
+        let fresh = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
-            let result = answer.await;
+            let permit = match &breaker {
+                Some(breaker) => Some(breaker.enter().await.map_err(Refused::Breaker)?),
+                None => None,
+            };
+            let result = inner.call(visit).await;
             if let Some(permit) = permit {
                 report(permit, &result);
             }
@@ -99,7 +101,7 @@ mod tests {
     use crate::upstream::UpstreamError;
 
     /// What the mode does.
-    #[derive(Debug, Clone, Copy)]
+    #[derive(Debug, Clone, Copy, PartialEq)]
     enum Play {
         Answer(u16),
         Fail,
@@ -107,6 +109,7 @@ mod tests {
         Malformed,
         /// For so many milliseconds, then a 101.
         Wait(u64),
+        WaitAndFail(u64),
     }
 
     fn layer() -> (Arc<UpstreamBreaker>, Guarding) {
@@ -117,6 +120,7 @@ mod tests {
             statuses: vec![503],
             open_for: Duration::from_secs(5),
             probes: 1,
+            max_waiting: 1,
         };
         let metrics = Metrics::new("outrigger").unwrap();
         let breaker = UpstreamBreaker::new(&settings, &Config::default().routes[0].upstream, "r", &metrics);
@@ -134,12 +138,17 @@ mod tests {
                     tokio::time::sleep(Duration::from_millis(millis)).await;
                     Ok(Response::builder().status(101).body(()).unwrap())
                 }
+                Play::WaitAndFail(millis) => {
+                    tokio::time::sleep(Duration::from_millis(millis)).await;
+                    Err(UpstreamError::Timeout(Duration::from_secs(1)).into())
+                }
             }
         });
         let head = http::Request::new(()).into_parts().0;
         let client = Client { address: None, is_forwarded: false };
         let peer = Arc::new(Peer::default());
-        let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None };
+        let noted = Arc::default();
+        let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None, noted };
         let answer = layer.layer(mode).oneshot(Visit { guest, load: play }).await;
         answer.map(|response| response.status())
     }
@@ -187,19 +196,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_it_is_half_open_only_probes_get_through() {
-        let (breaker, layer) = layer();
-        for _ in 0..2 {
-            let _ = visit(&layer, Kind::Handshake, Play::Fail).await;
+    async fn while_a_probe_is_under_way_others_wait_for_it_and_requests_do_not() {
+        for play in [Play::Wait(100), Play::WaitAndFail(100)] {
+            let (breaker, layer) = layer();
+            for _ in 0..2 {
+                let _ = visit(&layer, Kind::Handshake, Play::Fail).await;
+            }
+            advance(Duration::from_secs(6)).await;
+            let start = tokio::time::Instant::now();
+            let (probe, other, one_too_many, plain) = tokio::join!(
+                visit(&layer, Kind::Handshake, play),
+                visit(&layer, Kind::Handshake, Play::Answer(101)),
+                visit(&layer, Kind::Handshake, Play::Answer(101)),
+                visit(&layer, Kind::Plain, Play::Answer(200)),
+            );
+            assert_eq!(plain.unwrap(), 200);
+            assert!(matches!(one_too_many, Err(Refused::Breaker(wait)) if wait == Duration::from_secs(1)));
+            if play == Play::Wait(100) {
+                assert_eq!(
+                    (probe.unwrap(), other.unwrap()),
+                    (StatusCode::SWITCHING_PROTOCOLS, StatusCode::SWITCHING_PROTOCOLS)
+                );
+                assert_eq!(breaker.state(), BreakerState::Closed);
+            } else {
+                assert!(matches!(probe, Err(Refused::Upstream(_))));
+                assert!(matches!(other, Err(Refused::Breaker(wait)) if wait >= Duration::from_secs(5)));
+            }
+            assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
         }
-        advance(Duration::from_secs(6)).await;
-        let (probe, other) = tokio::join!(
-            visit(&layer, Kind::Handshake, Play::Wait(100)),
-            visit(&layer, Kind::Handshake, Play::Answer(101)),
-        );
-        assert_eq!(probe.unwrap(), 101);
-        assert!(matches!(other, Err(Refused::Breaker(wait)) if wait == Duration::from_secs(1)));
-        assert_eq!(breaker.state(), BreakerState::Closed);
     }
 
     #[tokio::test(start_paused = true)]

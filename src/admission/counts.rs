@@ -94,6 +94,10 @@ fn tell(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode: Opti
             rates.filter(|rates| !rates.queue.is_zero()).map(|rates| rates.max_queued as f64),
         ),
         (
+            "breaker_waiting",
+            policy.and_then(|policy| policy.breaker.as_ref()).map(|breaker| breaker.max_waiting as f64),
+        ),
+        (
             "channels",
             policy
                 .filter(|_| mode == Some(Mode::Broadcast))

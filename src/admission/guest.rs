@@ -2,12 +2,12 @@
 
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use tokio::time::Instant;
 
 use crate::net::Peer;
+use crate::resilience::Expiry;
 
 /// A request at the door.
 #[derive(Debug)]
@@ -27,6 +27,37 @@ pub struct Guest {
     pub own_protocol: Option<&'static str>,
     /// What its connection holds until it ends: a place in the quota.
     pub slot: Option<Slot>,
+    /// What the log may be told of it, whatever becomes of the guest.
+    pub noted: Arc<Noted>,
+}
+
+/// What stays known of a guest when the layers have taken it apart or turned it away.
+#[derive(Debug, Default)]
+pub struct Noted {
+    client: OnceLock<Option<SocketAddr>>,
+    user: OnceLock<Arc<str>>,
+}
+
+impl Noted {
+    /// Whose request it is, once identity has looked.
+    pub fn client(&self) -> Option<SocketAddr> {
+        self.client.get().copied().flatten()
+    }
+
+    /// Who authentication says it is, once it has.
+    pub fn user(&self) -> Option<&str> {
+        self.user.get().map(|name| &**name)
+    }
+
+    pub(super) fn note_client(&self, client: &Client) {
+        // There is one identity in a stack: a second word would be the same.
+        let _ = self.client.set(client.address);
+    }
+
+    /// By the mode, which is asked last.
+    pub fn note_user(&self, user: &User) {
+        let _ = self.user.set(Arc::clone(&user.name));
+    }
 }
 
 /// Given back by its drop.
@@ -79,5 +110,5 @@ pub struct User {
     /// Its key: what quotas count, and what the upstream is told in `X-Outrigger-User`.
     pub name: Arc<str>,
     /// When its credentials end, where the connection has to end with them.
-    pub expires: Option<Instant>,
+    pub expires: Option<Expiry>,
 }

@@ -75,6 +75,7 @@ impl Check for Identity {
             guest.client = Client { address: peer, is_forwarded: false };
             self.hint(&guest.head.headers, ip);
         }
+        guest.noted.note_client(&guest.client);
         guest.user = guest.peer.subject.clone().map(|name| User { name, expires: None });
         Ok(())
     }
@@ -111,6 +112,7 @@ mod tests {
             client,
             user: None,
             own_protocol: None,
+            noted: Arc::default(),
             slot: None,
         }
     }

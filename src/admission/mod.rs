@@ -39,7 +39,7 @@ mod stack;
 pub use auth::{AuthError, Authenticator};
 pub use counts::Counts;
 pub use gate::{Check, Gate, Visit};
-pub use guest::{AddressKey, Client, Guest, Kind, Slot, User};
+pub use guest::{AddressKey, Client, Guest, Kind, Noted, Slot, User};
 pub use quota::Places;
 pub use rate::Rates;
 pub use refused::{Answer, Bound, Bucket, Closing, Refused};

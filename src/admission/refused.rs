@@ -9,7 +9,8 @@ use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
-use crate::telemetry::HandshakeOutcome;
+use crate::net::head::HeadFault;
+use crate::telemetry::{AuthFailure, HandshakeOutcome};
 use crate::upstream::{DialError, UpstreamError};
 
 /// Why a request was answered by us and not by the upstream.
@@ -21,9 +22,17 @@ pub enum Refused {
     /// RFC 6455 §4.2.2: only version 13 is spoken.
     #[error("only version 13 of the WebSocket protocol is spoken here (Sec-WebSocket-Version: 13)")]
     Version,
-    /// The request could not be read.
-    #[error("the request could not be read as HTTP/1.1")]
-    Unreadable,
+    /// `listen.ambiguous_paths`
+    #[error("servers may read its path or host to be for the route {stricter}, because of {because}")]
+    AmbiguousPath {
+        /// What it is that servers read in different ways.
+        because: &'static str,
+        /// A route that is stricter than the one that it is for as this proxy reads it.
+        stricter: String,
+    },
+    /// The request's head cannot be read, or could be read in two ways.
+    #[error("the request cannot be passed on: {0}")]
+    Head(#[from] HeadFault),
     /// HTTP in the clear where TLS is spoken.
     #[error("this port speaks TLS: ask for https:// or wss://")]
     Plaintext,
@@ -56,7 +65,7 @@ pub enum Refused {
     Origin,
     /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log, not for whoever guesses.
     #[error("credentials are missing or not valid")]
-    Unauthorized,
+    Unauthorized(AuthFailure),
     /// `policy.auth.forward`: the answer of whoever was asked.
     #[error("the authentication service refused")]
     Forwarded(Box<Response<Bytes>>),
@@ -168,7 +177,8 @@ impl Refused {
         let (status, reason, outcome, retry_after, closing) = match self {
             Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
             Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
-            Self::Unreadable => fault(StatusCode::BAD_REQUEST, "malformed_request"),
+            Self::AmbiguousPath { .. } => fault(StatusCode::BAD_REQUEST, "ambiguous_path"),
+            Self::Head(_) => fault(StatusCode::BAD_REQUEST, "malformed_request"),
             Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
             Self::TooSlow => fault(StatusCode::REQUEST_TIMEOUT, "handshake_timeout"),
@@ -209,7 +219,7 @@ impl Refused {
                 let closing = Some(Closing::Unauthorized);
                 (StatusCode::FORBIDDEN, "origin", Outcome::ForeignOrigin, None, closing)
             }
-            Self::Unauthorized => {
+            Self::Unauthorized(_) => {
                 let closing = Some(Closing::Unauthorized);
                 (StatusCode::UNAUTHORIZED, "unauthorized", Outcome::Unauthorized, None, closing)
             }
@@ -244,7 +254,7 @@ impl Refused {
                 UpstreamError::Timeout(_) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
                 }
-                UpstreamError::Broken(_) => {
+                UpstreamError::Broken(_) | UpstreamError::Framing(_) => {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_broken", Outcome::Unreachable)
                 }
                 UpstreamError::BadUpgrade(_) => {
@@ -257,11 +267,13 @@ impl Refused {
         Answer { status, reason, outcome, retry_after, closing }
     }
 
-    /// What hyper says by itself about a request that it could not read.
-    pub fn of_status(status: u16) -> Self {
-        match status {
-            414 | 431 => Self::HeadTooLarge,
-            _ => Self::Unreadable,
+    /// Why credentials were not taken: for the log, and not for whoever guesses.
+    pub fn auth_failure(&self) -> Option<AuthFailure> {
+        match self {
+            Self::Unauthorized(failure) => Some(*failure),
+            Self::Forwarded(_) => Some(AuthFailure::Forward),
+            Self::AuthUnavailable => Some(AuthFailure::Unavailable),
+            _ => None,
         }
     }
 
@@ -288,7 +300,7 @@ impl Refused {
             Self::Version => {
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
-            Self::Unauthorized => {
+            Self::Unauthorized(_) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             _ => {}
@@ -310,9 +322,14 @@ impl Refused {
         .into_bytes()
     }
 
-    /// Addresses of upstreams are for operators: clients get the kind of failure only.
+    /// Addresses of upstreams and names of routes are for operators: clients get the kind of failure only.
     fn text(&self) -> String {
         match self {
+            Self::AmbiguousPath { because, .. } => format!(
+                "servers may read the path or host of this request in another way than this proxy does, because of \
+                 {because}, and then stricter rules hold for it: write it in its plain form \
+                 (listen.ambiguous_paths)\n"
+            ),
             Self::Upstream(UpstreamError::Dial(DialError::Tls { .. })) => {
                 "the upstream is there, but no TLS could be had with it\n".into()
             }
@@ -334,6 +351,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::net::head::FramingFault;
     use crate::net::tls::HandshakeError;
     use crate::upstream::BadUpgrade;
 
@@ -346,7 +364,9 @@ mod tests {
         let all = vec![
             Refused::Malformed("the key is not 16 bytes in base64"),
             Refused::Version,
-            Refused::Unreadable,
+            Refused::AmbiguousPath { because: "a backslash", stricter: "10.1.2.3".into() },
+            Refused::Head(HeadFault::NoHost),
+            Refused::Head(FramingFault::Both.into()),
             Refused::Plaintext,
             Refused::Plaintext,
             Refused::HeadTooLarge,
@@ -363,7 +383,7 @@ mod tests {
             Refused::Capacity(Bound::PerUser),
             Refused::Capacity(Bound::Channels),
             Refused::Origin,
-            Refused::Unauthorized,
+            Refused::Unauthorized(AuthFailure::Signature),
             Refused::Forwarded(Box::new(Response::builder().status(401).body(Bytes::new()).unwrap())),
             Refused::AuthUnavailable,
             Refused::Breaker(Duration::from_millis(2500)),
@@ -372,6 +392,7 @@ mod tests {
             Refused::Upstream(tls.into()),
             Refused::Upstream(UpstreamError::Timeout(Duration::from_secs(1))),
             Refused::Upstream(UpstreamError::Broken("10.1.2.3".into())),
+            Refused::Upstream(UpstreamError::Framing(FramingFault::Both)),
             Refused::Upstream(UpstreamError::BadUpgrade(BadUpgrade::Accept)),
             Refused::Upstream(UpstreamError::BodyTooLarge(5)),
             Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(1))),
@@ -382,7 +403,8 @@ mod tests {
                 Refused::Malformed(_)
                 | Refused::Plaintext
                 | Refused::Version
-                | Refused::Unreadable
+                | Refused::AmbiguousPath { .. }
+                | Refused::Head(_)
                 | Refused::HeadTooLarge
                 | Refused::TooSlow
                 | Refused::Unsupported(_)
@@ -392,7 +414,7 @@ mod tests {
                 | Refused::Rate(Bucket::Global | Bucket::PerIp | Bucket::PerUser, _)
                 | Refused::Capacity(Bound::Route | Bound::PerIp | Bound::PerUser | Bound::Channels)
                 | Refused::Origin
-                | Refused::Unauthorized
+                | Refused::Unauthorized(_)
                 | Refused::Forwarded(_)
                 | Refused::AuthUnavailable
                 | Refused::Breaker(_) => {}
@@ -402,6 +424,7 @@ mod tests {
                     )
                     | UpstreamError::Timeout(_)
                     | UpstreamError::Broken(_)
+                    | UpstreamError::Framing(_)
                     | UpstreamError::BadUpgrade(_)
                     | UpstreamError::BodyTooLarge(_)
                     | UpstreamError::BodyStalled(_) => {}

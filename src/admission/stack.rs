@@ -112,7 +112,16 @@ mod tests {
             head.headers.insert("origin", user.parse().unwrap());
         }
         let client = Client { address, is_forwarded: false };
-        Guest { head, kind, peer: Arc::new(peer), client, user: None, own_protocol: None, slot: None }
+        Guest {
+            head,
+            kind,
+            peer: Arc::new(peer),
+            client,
+            user: None,
+            own_protocol: None,
+            slot: None,
+            noted: Arc::default(),
+        }
     }
 
     async fn visit(

@@ -27,6 +27,7 @@ use crate::delivery::{Arrival, Fanout};
 use crate::frame::Kind;
 use crate::log::{Cursor, Log};
 use crate::net::Hop;
+use crate::resilience::Expiry;
 use crate::telemetry::Live;
 
 /// What came of the first dial, once that is known. `Ok`: the subprotocol that holds for all clients.
@@ -184,7 +185,7 @@ pub struct Client {
     /// Whether compressed messages were agreed upon.
     pub has_deflate: bool,
     /// When its credentials end, and the connection with them.
-    pub expires: Option<Instant>,
+    pub expires: Option<Expiry>,
     /// Held until the connection has ended.
     pub slot: Option<Box<dyn Any + Send + Sync>>,
     /// Its place in the registry.

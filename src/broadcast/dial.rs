@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::hub::Hub;
 use crate::net::Hop;
 use crate::upstream::verify::Offer;
-use crate::upstream::{Refusal, UpstreamBreaker, UpstreamError, headers};
+use crate::upstream::{Refusal, UpstreamError, headers};
 
 /// Most of a refusal's body that is kept for those who wait for the same answer.
 const MAX_BODY: usize = 64 << 10;
@@ -33,8 +33,10 @@ pub(super) async fn attempt(
     request: http::Request<http_body_util::Empty<Bytes>>,
     told: Option<Option<HeaderValue>>,
 ) -> Result<(Hop, Option<HeaderValue>), NotUp> {
-    let breaker = hub.plan.breaker.as_ref();
-    let permit = breaker.map(UpstreamBreaker::enter).transpose().map_err(NotUp::BreakerOpen)?;
+    let permit = match &hub.plan.breaker {
+        Some(breaker) => Some(breaker.enter().await.map_err(NotUp::BreakerOpen)?),
+        None => None,
+    };
     let offer = Offer::of(request.headers());
     let result = hub.plan.upstream.upgrade(request, &offer).await;
     if let Some(permit) = permit {

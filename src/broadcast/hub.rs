@@ -27,7 +27,7 @@ use crate::delivery::{self, Fanout, FromClients};
 use crate::frame::CloseCode;
 use crate::log::Log;
 use crate::log::rules::Matcher;
-use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason};
+use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason, TaskKind, panics};
 use crate::upstream::headers::{Seen, Telling};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker, UpstreamError};
 
@@ -90,7 +90,8 @@ impl Hub {
             metrics: Arc::clone(&metrics),
             recipients: shared.metrics.breaker(BreakerScope::Recipient, &plan.route),
             channels: shared.metrics.breaker(BreakerScope::Channel, &plan.route),
-            budget: Arc::clone(&shared.overflow),
+            holders: Arc::clone(&shared.holders),
+            process: Arc::clone(&shared.metrics),
             shards: shared.shards,
         };
         Arc::new(Self {
@@ -160,7 +161,8 @@ impl Hub {
         drop(channels);
         self.metrics.channels.inc();
         let running = Running { hub: Arc::clone(self), channel, is_settled: false };
-        tokio::spawn(Task::new(running, template, Feed::new(self, writer), asks, said, opened).run());
+        let task = Task::new(running, template, Feed::new(self, writer), asks, said, opened);
+        panics::spawn(TaskKind::Channel, &self.shared.metrics, task.run());
         Ok(member)
     }
 

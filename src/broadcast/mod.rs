@@ -27,6 +27,7 @@ use self::channel::Ask;
 pub use self::channel::{Client, Seat};
 pub use self::hub::{Hub, Plan, Request};
 use self::key::MAX_NAME;
+use crate::delivery::Holders;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::resilience::Budget;
@@ -80,7 +81,7 @@ struct Shared {
     logs: Arc<Logs>,
     budget: Arc<Budget>,
     /// Of it: what waits for clients, of all feeds together.
-    overflow: Arc<Budget>,
+    holders: Arc<Holders>,
     metrics: Arc<Metrics>,
     lifecycle: Lifecycle,
     /// Tasks that share the clients of a channel.
@@ -123,8 +124,8 @@ impl Hubs {
         shards: usize,
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
-        let overflow = Arc::new(Budget::half_of(&budget));
-        let shared = Arc::new(Shared { logs, budget, overflow, metrics, lifecycle, shards });
+        let holders = Holders::new(Budget::half_of(&budget));
+        let shared = Arc::new(Shared { logs, budget, holders, metrics, lifecycle, shards });
         Arc::new(Self { shared, hubs: Mutex::default() })
     }
 
@@ -202,6 +203,13 @@ impl Hubs {
         channels
     }
 
+    /// Looks whether clients of feeds hold more than they may. To be called now and then: those who take something see
+    /// to it themselves, but the bound may have been lowered.
+    pub fn relieve(&self) {
+        self.shared.holders.relieve();
+        self.shared.holders.tell();
+    }
+
     /// Whether no channel runs any more, not even one that is ending.
     pub fn is_idle(&self) -> bool {
         self.all().iter().all(|hub| hub.running() == 0)
@@ -215,3 +223,6 @@ impl Hubs {
         self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -294,6 +294,9 @@ impl Task {
     /// Everyone has left: the server is told.
     async fn leave(&mut self, mut uplink: Uplink) {
         info!(route = self.route(), channel = %self.shown(), "the feed's last client has left");
+        // Nobody looks at what is asked from here on: whoever has asked hears that it was in vain.
+        self.asks.close();
+        while self.asks.try_recv().is_ok() {}
         uplink.close(CloseCode::GOING_AWAY, "no clients");
         // Ends by itself in half of that time.
         let patience = self.running.hub.plan.policy.close_timeout * 2;

@@ -16,6 +16,7 @@ mod de;
 mod emit;
 mod error;
 mod files;
+mod host;
 mod layers;
 mod model;
 mod probe;
@@ -31,6 +32,7 @@ mod yaml;
 use std::path::PathBuf;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use host::{Host, without_port};
 pub use layers::Sources;
 pub use model::*;
 pub use secret::Secret;

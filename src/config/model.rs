@@ -73,6 +73,8 @@ pub struct Listen {
     pub handshake_timeout: Duration,
     /// How long an idle HTTP connection stays open.
     pub keep_alive: Duration,
+    /// What becomes of requests that a server may read to be for another, stricter route.
+    pub ambiguous_paths: AmbiguousPaths,
     /// Longest request head, in bytes (8 KiB at least: hyper's smallest buffer).
     pub max_header_bytes: usize,
     /// Worker threads, at least 1. `auto` is resolved by then.
@@ -84,6 +86,15 @@ pub struct Listen {
 pub struct Http2 {
     /// Requests and WebSockets of one connection at the same time, at least 1.
     pub max_streams: u32,
+}
+
+/// `listen.ambiguous_paths`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AmbiguousPaths {
+    /// 400.
+    Refuse,
+    /// They take the route that they are for as this proxy reads them.
+    Pass,
 }
 
 /// An address to listen on.

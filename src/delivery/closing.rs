@@ -1,11 +1,15 @@
 //! How a client of a feed is let go: Close, its answer, the end; each within `close_timeout`.
 
-use std::task::Context;
+use std::task::{Context, Waker};
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::subscriber::{Reading, Subscriber, Table};
+use super::wire::Wrote;
 use crate::frame::{CloseCode, ControlFrame, Fault};
+use crate::resilience::Date;
 use crate::telemetry::{By, Ended, Reason};
 
 /// What a client is told, and operators are.
@@ -136,10 +140,16 @@ impl Subscriber {
 
     /// A Close with a date may be due.
     pub(super) fn on_close_date(&mut self, table: &Table<'_>) {
-        if let Some(close) = &self.close_at
-            && close.at <= table.now
-        {
-            let farewell = close.farewell.clone();
+        if let Some(date) = self.dates.due(table.now, SystemTime::now) {
+            let codes = &table.crew.settings.policy.close_codes;
+            let farewell = match date {
+                Date::Lifetime => Farewell::ours(Reason::Lifetime, 1012, "maximum lifetime reached"),
+                Date::Expired => Farewell::ours(Reason::Expired, codes.expired, "credentials expired"),
+                Date::Drained(code) => Farewell::ours(Reason::Drained, code, "server is restarting"),
+            };
+            self.close(&farewell, table);
+        }
+        if let Some((_, farewell)) = self.last_words.take_if(|(at, _)| *at <= table.now) {
             self.close(&farewell, table);
         }
     }
@@ -154,6 +164,27 @@ impl Subscriber {
             // Whoever answers no ping will not answer a Close either: it is said if that can be done at once.
             closing.deadline = Some(table.now);
         }
+    }
+
+    /// Its shard has panicked and serves nobody any more: it is told if that can be done at once.
+    pub(super) fn fail(mut self) {
+        let mut ended = Ended { reason: Reason::InternalError, close: None, fault: None };
+        if let Some(closing) = &self.closing {
+            ended = closing.ended;
+        } else if self.wire.is_flushed() {
+            let code = CloseCode(1011);
+            let words = ControlFrame::close(code, "internal error", None);
+            let frame = Bytes::copy_from_slice(words.as_bytes());
+            let mut cx = Context::from_waker(Waker::noop());
+            if self.wire.write(&mut cx, &frame, Instant::now()) == Wrote::All {
+                ended.close = Some((By::Proxy, code));
+                self.wire.stream.say_goodbye();
+            }
+        }
+        if ended.close.is_none() {
+            self.wire.stream.reset_on_drop();
+        }
+        self.live.leave(ended);
     }
 
     /// The time for ending is over.

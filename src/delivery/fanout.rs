@@ -12,7 +12,8 @@ use super::shard::{Door, Shard};
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
 use crate::log::{Cursor, Log, Reader};
-use crate::telemetry::{BreakerStage, By, Reason};
+use crate::telemetry::panics::caught;
+use crate::telemetry::{BreakerStage, By, Metrics, Reason, TaskKind};
 
 /// A further task takes its part only when those that are there have so many clients each: to wake it costs as much as
 /// a delivery.
@@ -33,6 +34,12 @@ pub(super) struct Crew {
 impl Crew {
     pub(super) fn on_client(&self, is_new: bool) {
         count(&self.clients, is_new);
+    }
+
+    /// Clients there are, and those on their way.
+    #[cfg(test)]
+    pub(super) fn clients(&self) -> usize {
+        self.clients.load(Relaxed)
     }
 
     /// A client was tripped, or is not any more.
@@ -130,26 +137,33 @@ impl Fanout {
     pub fn join(&self, arrival: Arrival, cursor: Cursor) {
         self.crew.on_client(true);
         let mut inner = lock(&self.inner);
-        let least = inner.doors.iter().min_by_key(|door| door.clients());
-        let has_room = least.is_some_and(|door| door.clients() < WORTH_A_SHARD);
-        let door = match least {
-            Some(door) if has_room || inner.doors.len() >= self.crew.settings.shards.max(1) => {
-                Arc::clone(door)
+        let (mut arrival, mut cursor) = (arrival, cursor);
+        loop {
+            let least = inner.doors.iter().min_by_key(|door| door.clients());
+            let has_room = least.is_some_and(|door| door.clients() < WORTH_A_SHARD);
+            let (door, shard) = match least {
+                Some(door) if has_room || inner.doors.len() >= self.crew.settings.shards.max(1) => {
+                    (Arc::clone(door), None)
+                }
+                _ => {
+                    let door = Door::new(inner.closed.clone());
+                    let (crew, reader) = (Arc::clone(&self.crew), self.log.reader());
+                    inner.doors.push(Arc::clone(&door));
+                    inner.hold = None;
+                    (Arc::clone(&door), Some(Shard::new(door, crew, reader, cursor.all_from)))
+                }
+            };
+            let joined = door.join(arrival, cursor);
+            if let Some(shard) = shard {
+                tokio::spawn(unconstrained(serve(shard, Arc::clone(&self.crew.settings.process))));
             }
-            _ => {
-                let door = Door::new(inner.closed.clone());
-                tokio::spawn(unconstrained(Shard::new(
-                    Arc::clone(&door),
-                    Arc::clone(&self.crew),
-                    self.log.reader(),
-                    cursor.all_from,
-                )));
-                inner.doors.push(Arc::clone(&door));
-                inner.hold = None;
-                door
+            match joined {
+                Ok(()) => return,
+                // Its shard has panicked: another one takes its place.
+                Err(back) => (arrival, cursor) = *back,
             }
-        };
-        door.join(arrival, cursor);
+            inner.doors.retain(|known| !Arc::ptr_eq(known, &door));
+        }
     }
 
     /// Closes every client there is, after what it is still to get. Who comes later is closed as well.
@@ -160,6 +174,13 @@ impl Fanout {
             door.close(&farewell);
         }
         inner.closed = Some(farewell);
+    }
+}
+
+/// Serves until nobody can come any more, or until a panic.
+async fn serve(mut shard: Shard, process: Arc<Metrics>) {
+    if caught(TaskKind::Shard, &process, &mut shard).await.is_err() {
+        shard.give_up();
     }
 }
 

@@ -36,7 +36,7 @@ impl Subscriber {
             let most = if self.ear.inflates() { READ_DEFLATED } else { READ };
             let room = &mut scratch[HELD_ROOM..HELD_ROOM + most];
             let n = match self.take_early(room) {
-                0 => match self.wire.read(cx, room) {
+                0 => match self.wire.read(cx, room, table.now) {
                     Poll::Pending => return Heard::Nothing,
                     Poll::Ready(Ok(n)) if n > 0 => n,
                     Poll::Ready(_) => {
@@ -87,7 +87,7 @@ impl Subscriber {
                 Said::Message(kind, payload) => {
                     bytes += payload.len();
                     if let FromClients::Forward(server) = &table.crew.from_clients {
-                        let budget = &table.crew.settings.budget;
+                        let budget = table.crew.settings.holders.budget();
                         let message =
                             (!budget.is_over()).then(|| (kind, budget.hold(Bytes::copy_from_slice(payload))));
                         match message.and_then(|message| server.try_send(message).ok()) {

@@ -5,6 +5,7 @@
 //!   heartbeat and receipts, [`timing`]: its clocks, [`closing`]: its end, [`trouble`] and [`lagging`]: its breaker.
 //! * [`batch`]: what goes out together; [`guard`], [`channel_guard`]: breakers, pure.
 //! * [`ready`], [`agenda`]: who was woken, and who is due.
+//! * [`Holders`]: who holds most of the memory, in the whole process; [`holding`]: what that means, pure.
 //!
 //! # Not here
 //! Where the messages come from ([`crate::broadcast`]); the log itself ([`crate::log`]).
@@ -17,6 +18,8 @@ mod ear;
 mod fanout;
 mod guard;
 mod hearing;
+mod holders;
+mod holding;
 mod lagging;
 mod pulse;
 mod ready;
@@ -31,15 +34,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::config::Policy;
 use crate::frame::Kind;
 use crate::net::Hop;
-use crate::resilience::Budget;
-use crate::telemetry::{BreakerMetrics, FeedMetrics, Live};
+use crate::resilience::Expiry;
+use crate::telemetry::{BreakerMetrics, FeedMetrics, Live, Metrics};
 
 pub use fanout::Fanout;
+pub use holders::Holders;
 
 /// What holds for all feeds of a route, worked out once.
 #[derive(Debug)]
@@ -52,8 +55,10 @@ pub struct Settings {
     pub recipients: Arc<BreakerMetrics>,
     /// The breakers of whole channels.
     pub channels: Arc<BreakerMetrics>,
-    /// What waits for clients, of all feeds together.
-    pub budget: Arc<Budget>,
+    /// What waits for clients, of all feeds together, and who holds it.
+    pub holders: Arc<Holders>,
+    /// What is counted of the process.
+    pub process: Arc<Metrics>,
     /// Tasks that share the clients of a channel.
     pub shards: usize,
 }
@@ -77,7 +82,7 @@ pub struct Arrival {
     /// Whether it may be sent compressed messages, and may send such.
     pub has_deflate: bool,
     /// When its credentials end, and the connection with them.
-    pub expires: Option<Instant>,
+    pub expires: Option<Expiry>,
     /// Held until the connection has ended, whatever ends it.
     pub held: Box<dyn Any + Send + Sync>,
     /// Its place in the registry.

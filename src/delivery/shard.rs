@@ -11,27 +11,29 @@
 //!    is never silent is behind all others again once it was read.
 //! 4. It is not under the runtime's own budget for tasks, by which a socket that would take more seems full: it lets
 //!    others run by itself.
-//! 5. It ends when nobody can come any more and the last client has gone.
+//! 5. It ends when nobody can come any more and the last client has gone, or by a panic: then nobody waits for it.
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
-use tracing::warn;
 
 use super::Arrival;
 use super::agenda::Agenda;
 use super::batch::Batcher;
 use super::closing::Farewell;
 use super::fanout::{Crew, lock};
+use super::holders::Account;
+use super::holding::holdings;
 use super::ready::{Knock, Ready};
 use super::subscriber::{State, Subscriber, Table};
 use crate::log::{Cursor, Reader};
-use crate::resilience::Turn;
+use crate::resilience::{Standstill, Turn};
 use crate::telemetry::Reason;
 
 /// Clients that one kind of work is done for before other tasks get their turn.
@@ -54,6 +56,8 @@ struct Post {
     arrivals: VecDeque<(Arrival, Cursor)>,
     farewell: Option<Arc<Farewell>>,
     is_shut: bool,
+    /// The shard has panicked: nobody is behind the door any more.
+    is_dead: bool,
 }
 
 impl Door {
@@ -67,10 +71,24 @@ impl Door {
         self.clients.load(Relaxed)
     }
 
-    pub(super) fn join(&self, arrival: Arrival, cursor: Cursor) {
+    /// Lets a client in that is to be served from `cursor` on; it is given back if nobody is there to do that.
+    pub(super) fn join(&self, arrival: Arrival, cursor: Cursor) -> Result<(), Box<(Arrival, Cursor)>> {
+        let mut post = lock(&self.post);
+        if post.is_dead {
+            return Err(Box::new((arrival, cursor)));
+        }
         self.clients.fetch_add(1, Relaxed);
-        lock(&self.post).arrivals.push_back((arrival, cursor));
+        post.arrivals.push_back((arrival, cursor));
+        drop(post);
         self.ready.wake_task();
+        Ok(())
+    }
+
+    /// Nobody is behind it any more. Answers who was on the way.
+    fn give_up(&self) -> VecDeque<(Arrival, Cursor)> {
+        let mut post = lock(&self.post);
+        post.is_dead = true;
+        std::mem::take(&mut post.arrivals)
     }
 
     pub(super) fn close(&self, farewell: &Arc<Farewell>) {
@@ -92,6 +110,8 @@ pub(super) struct Shard {
     crew: Arc<Crew>,
     reader: Reader,
     batcher: Batcher,
+    /// What its clients hold, as the process is told.
+    account: Account,
     /// The newest message that may go out now.
     until: u64,
     /// Whether each message is to go out at once.
@@ -105,6 +125,7 @@ pub(super) struct Shard {
     /// What may still be read in this poll.
     reading: Turn,
     agenda: Agenda,
+    standstill: Standstill,
     sleep: Option<Pin<Box<Sleep>>>,
     /// When more may go out (`delivery.throttle`).
     tick: Option<Instant>,
@@ -132,6 +153,7 @@ impl Shard {
         }
         Self {
             batcher: Batcher::new(Arc::clone(reader.log()), throttle),
+            account: crew.settings.holders.open(&door.ready),
             until: 0,
             is_prompt,
             slowest: u64::MAX,
@@ -143,6 +165,7 @@ impl Shard {
             woken: VecDeque::new(),
             reading: READING,
             agenda: Agenda::default(),
+            standstill: Standstill::default(),
             sleep: None,
             tick: None,
             pass: None,
@@ -221,6 +244,7 @@ impl Shard {
             crew: &self.crew,
             log: self.reader.log(),
             batcher: &mut self.batcher,
+            account: &self.account,
             until: self.until,
             reading: &mut self.reading,
             now,
@@ -231,7 +255,7 @@ impl Shard {
             State::Going => {}
         }
         let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else { return };
-        let deadline = client.next_deadline(&self.crew, now);
+        let deadline = client.next_deadline(&self.crew, self.standstill, now);
         self.agenda.arm(index, deadline, &mut client.armed);
     }
 
@@ -247,34 +271,39 @@ impl Shard {
         }
     }
 
-    /// Where clients of feeds hold more than they may, those who hold most are cut, until that is over: others'
-    /// history is not to go for them.
+    /// Where clients of feeds hold more than they may, those who hold most in the whole process are cut, until that is
+    /// over ([`super::holders`]): others' history is not to go for them. These may be clients of this shard.
     fn relieve(&mut self, now: Instant) {
-        let budget = Arc::clone(&self.crew.settings.budget);
-        if !budget.is_over() {
+        if !self.account.is_asked() {
             return;
         }
+        // A piece that is only remembered would still be there when all who have it have gone.
+        self.batcher.forget();
         let held = |(index, client): (usize, &Option<Box<Subscriber>>)| {
-            client.as_ref().map(|client| (client.held(), index as u32)).filter(|(held, _)| *held > 0)
+            client.as_ref().map(|client| client.holds(index as u32, now))
         };
-        let mut holders: Vec<_> = self.clients.iter().enumerate().filter_map(held).collect();
-        holders.sort_unstable_by(|a, b| b.cmp(a));
-        let mut cut = 0;
-        for (_, index) in holders {
-            if !budget.is_over() {
-                break;
+        let all = || self.clients.iter().enumerate().filter_map(held);
+        self.account.set_most(all().map(|held| held.bytes()).max().unwrap_or(0));
+        let mut holdings = holdings(all());
+        let mut left = TURN;
+        loop {
+            while holdings.pop_if(|holding| holding.clients.is_empty()).is_some() {}
+            if !self.account.tell(holdings.last().map(|holding| holding.weight)) {
+                return;
             }
-            cut += 1;
+            if left == 0 {
+                // It is still its turn, after others have had theirs.
+                self.door.ready.wake_task();
+                return;
+            }
+            left -= 1;
+            let Some(index) = holdings.last_mut().and_then(|holding| holding.clients.pop()) else { return };
+            self.account.on_cut();
             self.with(index, now, |client, table| {
+                client.live.handle().about.route.memory_cuts.inc();
                 client.cut(Reason::SlowConsumer);
                 client.poll(table)
             });
-        }
-        if cut > 0 {
-            warn!(
-                clients = cut,
-                "clients of a feed were cut: half of memory.max_buffered waits for such as them"
-            );
         }
     }
 
@@ -296,7 +325,13 @@ impl Shard {
 
     /// Looks at the next of those who are due.
     fn on_time(&mut self, now: Instant) {
+        let Some(due) = self.agenda.next().filter(|due| *due <= now) else { return };
+        let hears_first = self.standstill.hears_first(due, now);
         for _ in 0..TURN {
+            // Nobody is judged that cannot be heard first.
+            if self.reading.is_over() {
+                break;
+            }
             let Some((index, at)) = self.agenda.pop(now) else { break };
             let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) else {
                 continue;
@@ -306,8 +341,17 @@ impl Shard {
             }
             client.armed = None;
             self.with(index, now, |client, table| {
-                client.on_time(table);
-                client.poll(table)
+                // It is heard before it is judged: what came before a deadline counts.
+                let heard = client.poll(table);
+                if heard == State::Gone {
+                    return heard;
+                }
+                client.on_close_date(table);
+                if !hears_first {
+                    client.on_time(table);
+                }
+                let after = client.poll(table);
+                if after == State::Going { heard } else { after }
             });
         }
         if self.agenda.len() > 64 + 4 * self.clients.len() {
@@ -356,6 +400,7 @@ impl Shard {
                 crew: &self.crew,
                 log: self.reader.log(),
                 batcher: &mut self.batcher,
+                account: &self.account,
                 until: self.until,
                 reading: &mut self.reading,
                 now,
@@ -386,7 +431,6 @@ impl Shard {
             // Nobody stands where it remembers something for.
             self.batcher.forget();
         }
-        self.relieve(now);
         true
     }
 
@@ -400,6 +444,25 @@ impl Shard {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.woken.len()
+    }
+
+    /// It has panicked: whoever is here or on the way is let go with a word, where there is room for one.
+    pub(super) fn give_up(mut self) {
+        let arrivals = self.door.give_up();
+        // What has panicked once may do so again: that is one client's end then, and was counted.
+        let end = |client: Box<Subscriber>| {
+            let _ = catch_unwind(AssertUnwindSafe(move || client.fail()));
+        };
+        for client in std::mem::take(&mut self.clients).into_iter().flatten() {
+            end(client);
+        }
+        for (arrival, cursor) in arrivals {
+            let knock = Knock::new(&self.door.ready, 0);
+            end(Box::new(Subscriber::new(arrival, cursor, knock, &self.crew, Instant::now())));
+        }
+        for _ in 0..self.door.clients.swap(0, Relaxed) {
+            self.crew.on_client(false);
+        }
     }
 
     /// When it wants to be woken, whatever else happens.
@@ -449,6 +512,7 @@ impl Future for Shard {
         // A pong does not wait for a thousand deliveries, nor do these for a thousand pongs.
         this.look(now);
         let is_done = this.pass(now);
+        this.relieve(now);
         if is_shut && this.clients.is_empty() {
             return Poll::Ready(());
         }

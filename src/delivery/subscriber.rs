@@ -21,6 +21,8 @@ use super::closing::{Closing, Farewell};
 use super::ear::Ear;
 use super::fanout::Crew;
 use super::hearing::Heard;
+use super::holders::Account;
+use super::holding::Held;
 use super::pulse::{Pulse, Sent};
 use super::ready::Knock;
 use super::trouble::Trouble;
@@ -29,7 +31,7 @@ use super::{Arrival, FromClients};
 use crate::config::HeartbeatMode;
 use crate::frame::{ControlFrame, Kind, encode};
 use crate::log::{Cursor, Log};
-use crate::resilience::{Bucket, Share, Turn};
+use crate::resilience::{Bucket, Dates, Share, Turn};
 use crate::telemetry::{Command, Conflation, Live, Reason};
 
 /// What is read of one client before it is the others' turn; and one read beyond it, which is short.
@@ -44,6 +46,7 @@ pub(super) struct Table<'a> {
     pub(super) crew: &'a Arc<Crew>,
     pub(super) log: &'a Log,
     pub(super) batcher: &'a mut Batcher,
+    pub(super) account: &'a Account,
     /// The newest message that may go out now.
     pub(super) until: u64,
     /// What may still be read in this turn of the shard.
@@ -73,13 +76,6 @@ pub(super) enum Reading {
     Ended,
 }
 
-/// A Close with a date.
-#[derive(Debug, Clone)]
-pub(super) struct CloseAt {
-    pub(super) at: Instant,
-    pub(super) farewell: Farewell,
-}
-
 /// One client.
 #[derive(Debug)]
 pub(super) struct Subscriber {
@@ -98,9 +94,10 @@ pub(super) struct Subscriber {
     pub(super) trouble: Option<Box<Trouble>>,
     pub(super) sent: Sent,
     pub(super) last_activity: Instant,
-    pub(super) close_at: Option<Box<CloseAt>>,
-    /// The feed is over: it is closed as soon as it has had everything.
-    pub(super) last_words: Option<Arc<Farewell>>,
+    /// When it is closed in any case: the end of its life or of credentials, a drain's schedule.
+    pub(super) dates: Dates,
+    /// The feed is over: it is closed as soon as it has had everything, and at this date at the latest.
+    pub(super) last_words: Option<(Instant, Arc<Farewell>)>,
     /// Messages it may still say.
     bucket: Option<Box<Bucket>>,
     /// Control frames it may still say.
@@ -129,24 +126,17 @@ impl Subscriber {
     ) -> Self {
         let Arrival { hop, has_deflate, expires, held, live } = arrival;
         let policy = &crew.settings.policy;
-        let codes = &policy.close_codes;
         let is_json = policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json);
         let wants_messages = matches!(crew.from_clients, FromClients::Forward(_));
         // A lifetime ends anywhere in its last tenth: what came together must not go together.
-        let end = policy.max_lifetime.map(|lifetime| CloseAt {
-            at: now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()),
-            farewell: Farewell::ours(Reason::Lifetime, 1012, "maximum lifetime reached"),
-        });
-        let expiry = expires.map(|at| CloseAt {
-            at,
-            farewell: Farewell::ours(Reason::Expired, codes.expired, "credentials expired"),
-        });
+        let lifetime =
+            policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
         let waker = Waker::from(Arc::clone(&knock));
         live.handle().wake_with(&waker);
         let ear = Ear::new(policy, has_deflate, is_json, wants_messages);
         Self {
             wire: Wire::new(hop.stream),
-            share: crew.settings.budget.share(),
+            share: crew.settings.holders.budget().share(),
             early: hop.early,
             ear,
             knock,
@@ -158,7 +148,7 @@ impl Subscriber {
             trouble: None,
             sent: Sent::default(),
             last_activity: now,
-            close_at: [end, expiry].into_iter().flatten().min_by_key(|close| close.at).map(Box::new),
+            dates: Dates::new(lifetime, expires, now),
             last_words: None,
             bucket: policy.message_rate.map(|rate| Box::new(Bucket::new(rate, now))),
             controls: policy.control_rate.in_feeds().map(|rate| Box::new(Bucket::new(rate, now))),
@@ -188,7 +178,7 @@ impl Subscriber {
 
     /// Everything that can be done for it now.
     pub(super) fn poll(&mut self, table: &mut Table<'_>) -> State {
-        if let Some(command) = self.live.handle().take_command() {
+        for command in self.live.handle().take_commands().into_iter().flatten() {
             self.on_command(command, table);
         }
         let mut state = self.write(table);
@@ -197,7 +187,7 @@ impl Subscriber {
             let after = self.write(table);
             state = if state == State::Again && after == State::Going { State::Again } else { after };
         }
-        self.account();
+        self.account(table.account);
         if state == State::Gone {
             self.leave();
         }
@@ -209,24 +199,39 @@ impl Subscriber {
         self.wire.held() + self.ear.held()
     }
 
+    /// Bytes held for it alone.
+    fn held_alone(&self) -> usize {
+        self.wire.stream.held() + self.ear.held()
+    }
+
+    /// What it holds of the memory of the process.
+    pub(super) fn holds(&self, index: u32, now: Instant) -> Held {
+        let piece = self.wire.piece();
+        Held {
+            index,
+            piece: (!piece.is_empty()).then(|| (piece.as_ptr().addr(), piece.len())),
+            alone: self.held_alone(),
+            since: self.wire.stalled_since().unwrap_or(now),
+        }
+    }
+
     /// Tells what it holds: what it shares with others tells that itself.
-    fn account(&mut self) {
+    fn account(&mut self, account: &Account) {
         self.live.handle().set_buffered(self.held());
-        self.share.set(self.wire.stream.held() + self.ear.held());
+        let alone = self.held_alone();
+        self.share.set(alone);
+        account.note(alone + self.wire.piece().len());
     }
 
     /// Something outside asks.
     fn on_command(&mut self, command: Command, table: &Table<'_>) {
         match command {
             Command::CloseAt { at, code } => {
-                let farewell = Farewell::ours(Reason::Drained, code.0, "server is restarting");
-                self.close_at = Some(Box::new(CloseAt { at, farewell }));
+                self.dates.set_drain(at, code.0);
                 self.on_close_date(table);
             }
             Command::Cut => {
-                let is_drained =
-                    self.close_at.as_ref().is_some_and(|close| close.farewell.reason == Reason::Drained);
-                self.cut(if is_drained { Reason::Drained } else { Reason::Aborted });
+                self.cut(if self.dates.is_draining() { Reason::Drained } else { Reason::Aborted });
             }
         }
     }
@@ -337,14 +342,14 @@ impl Subscriber {
                 Wrote::Blocked => {
                     // TLS may have taken all of it for itself.
                     if self.wire.has_rest() {
-                        let budget = &table.crew.settings.budget;
+                        let budget = table.crew.settings.holders.budget();
                         let held = match gap {
                             Some(gap) => budget.hold(gap),
                             None => table.batcher.held(budget),
                         };
                         self.wire.share(held);
                     }
-                    self.account();
+                    self.account(table.account);
                     return State::Going;
                 }
                 Wrote::Broken => {
@@ -369,7 +374,7 @@ impl Subscriber {
         }
         // The log may be ahead of what may go out now: its last words wait for that too.
         if self.cursor.next > table.log.head()
-            && let Some(farewell) = self.last_words.take()
+            && let Some((_, farewell)) = self.last_words.take()
         {
             self.close(&farewell, table);
         }
@@ -377,11 +382,7 @@ impl Subscriber {
 
     /// The feed is over: it is closed when it has had everything, and not much later.
     pub(super) fn expect_end(&mut self, farewell: &Arc<Farewell>, crew: &Crew, now: Instant) {
-        let at = now + crew.settings.policy.close_timeout;
-        if self.close_at.as_ref().is_none_or(|close| close.at > at) {
-            self.close_at = Some(Box::new(CloseAt { at, farewell: Farewell::clone(farewell) }));
-        }
-        self.last_words = Some(Arc::clone(farewell));
+        self.last_words = Some((now + crew.settings.policy.close_timeout, Arc::clone(farewell)));
     }
 
     /// It may have to be closed, after something that only began that.

@@ -7,9 +7,12 @@
 mod delivering;
 mod ending;
 mod fairness;
+mod memory;
+mod secure;
 mod slow;
 mod walk;
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
@@ -19,7 +22,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use socket2::{Domain, SockRef, Type};
@@ -29,12 +32,12 @@ use tokio::time::Instant;
 
 use super::fanout::Fanout;
 use super::shard::{Door, Shard};
-use super::{Arrival, FromClients, Settings};
+use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::frame::{Header, Kind};
 use crate::log::{Draft, Log, Logs, Writer};
 use crate::net::{Hop, Stream};
-use crate::resilience::Budget;
+use crate::resilience::{Budget, Expiry};
 use crate::telemetry::{About, BreakerScope, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
@@ -152,8 +155,11 @@ struct Stage {
     metrics: Arc<Metrics>,
     registry: Arc<Registry>,
     budget: Arc<Budget>,
+    holders: Arc<Holders>,
     from_clients: Option<mpsc::Receiver<(Kind, Bytes)>>,
     written: u64,
+    /// When the credentials of clients end, counted from their coming.
+    expires: Option<Duration>,
 }
 
 impl Stage {
@@ -166,9 +172,26 @@ impl Stage {
         from_clients: impl FnOnce(&mut Option<mpsc::Receiver<(Kind, Bytes)>>) -> FromClients,
     ) -> Self {
         let config = Config::from_yaml(settings).unwrap();
+        let budget = Arc::new(Budget::new(config.max_buffered));
+        let holders = Holders::new(Budget::half_of(&budget));
+        Self::sharing(settings, from_clients, budget, holders)
+    }
+
+    /// Another feed of the same process.
+    fn beside(&self, settings: &str) -> Self {
+        let holders = Arc::clone(&self.holders);
+        Self::sharing(settings, |_| FromClients::Drop, Arc::clone(&self.budget), holders)
+    }
+
+    fn sharing(
+        settings: &str,
+        from_clients: impl FnOnce(&mut Option<mpsc::Receiver<(Kind, Bytes)>>) -> FromClients,
+        budget: Arc<Budget>,
+        holders: Arc<Holders>,
+    ) -> Self {
+        let config = Config::from_yaml(settings).unwrap();
         let policy = Arc::clone(&config.routes.last().unwrap().policy);
         let metrics = Metrics::new("outrigger").unwrap();
-        let budget = Arc::new(Budget::new(config.max_buffered));
         let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
         let writer = Log::new(&policy.history, &logs);
         let log = Arc::clone(writer.log());
@@ -177,7 +200,8 @@ impl Stage {
             metrics: metrics.feeds("r"),
             recipients: metrics.breaker(BreakerScope::Recipient, "r"),
             channels: metrics.breaker(BreakerScope::Channel, "r"),
-            budget: Arc::new(Budget::half_of(&budget)),
+            holders: Arc::clone(&holders),
+            process: Arc::clone(&metrics),
             shards: 1,
         });
         let mut receiver = None;
@@ -199,8 +223,10 @@ impl Stage {
             registry: Registry::new(Arc::clone(&metrics), LogConnections::Off),
             metrics,
             budget,
+            holders,
             from_clients: receiver,
             written: 0,
+            expires: None,
         }
     }
 
@@ -232,6 +258,36 @@ impl Stage {
         user: Option<&str>,
         has_deflate: bool,
     ) -> Client {
+        let slot = Arc::new(());
+        let held = Arc::downgrade(&slot);
+        let arrival = self.arrive(ours, &theirs, user, has_deflate, Box::new(slot));
+        let handle = self.newest();
+        self.fanout.crew().on_client(true);
+        self.door.join(arrival, self.log.join(self.policy.history.on_join)).expect("it is there");
+        Client { socket: Some(theirs), heard: Vec::new(), is_ended: false, handle, held }
+    }
+
+    /// A client that comes to the feed as all do, and is served by a task of the runtime.
+    fn come_by_itself(&mut self, held: Box<dyn Any + Send + Sync>) -> Client {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let arrival = self.arrive(ours, &theirs, None, false, held);
+        let handle = self.newest();
+        self.fanout.join(arrival, self.log.join(self.policy.history.on_join));
+        Client { socket: Some(theirs), heard: Vec::new(), is_ended: false, handle, held: Weak::new() }
+    }
+
+    fn newest(&self) -> Arc<Handle> {
+        self.registry.all().into_iter().max_by_key(|handle| handle.id).unwrap()
+    }
+
+    fn arrive(
+        &self,
+        ours: UnixStream,
+        theirs: &UnixStream,
+        user: Option<&str>,
+        has_deflate: bool,
+        held: Box<dyn Any + Send + Sync>,
+    ) -> Arrival {
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
         let about = About {
@@ -241,20 +297,9 @@ impl Stage {
             route: self.metrics.route("r"),
         };
         let live = self.registry.enter(about);
-        let newest = self.registry.all().into_iter().max_by_key(|handle| handle.id).unwrap();
-        let slot = Arc::new(());
-        let held = Arc::downgrade(&slot);
         let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-        let arrival = Arrival {
-            hop: Hop { stream, early: Bytes::new() },
-            has_deflate,
-            expires: None,
-            held: Box::new(slot),
-            live,
-        };
-        self.fanout.crew().on_client(true);
-        self.door.join(arrival, self.log.join(self.policy.history.on_join));
-        Client { socket: Some(theirs), heard: Vec::new(), is_ended: false, handle: newest, held }
+        let expires = self.expires.and_then(|after| Expiry::after(after, Instant::now(), SystemTime::now()));
+        Arrival { hop: Hop { stream, early: Bytes::new() }, has_deflate, expires, held, live }
     }
 
     /// Writes a text into the log.

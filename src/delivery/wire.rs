@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::frame::Header;
 use crate::net::Stream;
+use crate::resilience::Stall;
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +36,15 @@ pub(super) struct Wire {
     rest: Bytes,
     /// `rest[..sent]` was taken.
     sent: usize,
-    /// Since when the client has taken nothing, while there is something for it.
-    pub(super) stalled_since: Option<Instant>,
+    /// Told after everything that touches the stream.
+    stall: Stall,
     /// Whether it has taken anything since this was last set to false.
     pub(super) has_moved: bool,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, rest: Bytes::new(), sent: 0, stalled_since: None, has_moved: false }
+        Self { stream, rest: Bytes::new(), sent: 0, stall: Stall::default(), has_moved: false }
     }
 
     /// Whether the kernel has all that was written.
@@ -54,6 +55,7 @@ impl Wire {
     /// Writes whole frames. Only to be called when nothing is left of the write before.
     pub(super) fn write(&mut self, cx: &mut Context<'_>, frames: &Bytes, now: Instant) -> Wrote {
         debug_assert!(self.rest.is_empty());
+        let before = self.stream.sent();
         let mut at = 0;
         while at < frames.len() {
             match Pin::new(&mut self.stream).poll_write(cx, &frames[at..]) {
@@ -62,7 +64,7 @@ impl Wire {
                 Poll::Pending => {
                     self.rest = frames.clone();
                     self.sent = at;
-                    self.stalled_since = Some(now);
+                    self.note(before, at, now);
                     if self.stream.wants_flush() {
                         // Only what carries it away makes room; an error is told by the next write.
                         let _ = Pin::new(&mut self.stream).poll_flush(cx);
@@ -71,10 +73,10 @@ impl Wire {
                 }
             }
         }
+        self.note(before, at, now);
         if self.stream.unsent() == 0 && !self.stream.wants_flush() {
             return Wrote::All;
         }
-        self.stalled_since.get_or_insert(now);
         self.flush(cx, now)
     }
 
@@ -92,17 +94,16 @@ impl Wire {
     /// Writes what is left.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Wrote {
         let before = self.stream.sent();
+        let mut took = 0;
         while self.sent < self.rest.len() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.rest[self.sent..]) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.sent += n;
-                    if before.is_none() {
-                        self.on_moved(now);
-                    }
+                    took += n;
                 }
                 Poll::Ready(_) => return Wrote::Broken,
                 Poll::Pending => {
-                    self.note_sent(before, now);
+                    self.note(before, took, now);
                     return Wrote::Blocked;
                 }
             }
@@ -114,10 +115,9 @@ impl Wire {
         } else {
             Poll::Ready(Ok(()))
         };
-        self.note_sent(before, now);
+        self.note(before, took, now);
         match flushed {
             Poll::Ready(Ok(())) if self.stream.unsent() == 0 => {
-                self.stalled_since = None;
                 self.has_moved = true;
                 Wrote::All
             }
@@ -132,16 +132,11 @@ impl Wire {
         let before = self.stream.sent();
         let n = self.stream.write_now(&self.rest[self.sent..]).unwrap_or(0);
         self.sent += n;
-        if before.is_some() {
-            self.note_sent(before, now);
-        } else if n > 0 {
-            self.on_moved(now);
-        }
         if self.sent == self.rest.len() {
             self.rest = Bytes::new();
             self.sent = 0;
         }
-        std::mem::take(&mut self.has_moved)
+        self.note(before, n, now)
     }
 
     /// Forgets whole frames of the rest that were not begun, and answers how many bytes that was.
@@ -160,6 +155,7 @@ impl Wire {
             self.rest = Bytes::new();
             self.sent = 0;
         }
+        self.forget_stall();
         lost
     }
 
@@ -168,7 +164,13 @@ impl Wire {
         let lost = self.rest.len() - self.sent;
         self.rest = Bytes::new();
         self.sent = 0;
+        self.forget_stall();
         lost
+    }
+
+    /// The piece that it has begun to take, from its first frame on: others may have it too.
+    pub(super) fn piece(&self) -> &Bytes {
+        &self.rest
     }
 
     /// Bytes held for the client.
@@ -176,9 +178,20 @@ impl Wire {
         self.rest.len() - self.sent + self.stream.held()
     }
 
-    pub(super) fn read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        now: Instant,
+    ) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
-        match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+        let before = self.stream.sent();
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
+        if before.is_some() {
+            // TLS sends what it has sealed with a read as well.
+            self.note(before, 0, now);
+        }
+        match read {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buf.filled().len())),
             // TLS that ends without its own goodbye: a WebSocket has one itself.
@@ -187,14 +200,24 @@ impl Wire {
         }
     }
 
-    fn note_sent(&mut self, before: Option<u64>, now: Instant) {
-        if before.is_some() && self.stream.sent() != before {
-            self.on_moved(now);
-        }
+    /// Since when the client has taken nothing, while there is something for it.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        self.stall.since()
     }
 
-    fn on_moved(&mut self, now: Instant) {
-        self.has_moved = true;
-        self.stalled_since = Some(now);
+    /// The socket took `took` bytes, or, where the stream keeps an account of its own, whatever it has sent since
+    /// `before`. Whether that was anything.
+    fn note(&mut self, before: Option<u64>, took: usize, now: Instant) -> bool {
+        let has_moved = if before.is_some() { self.stream.sent() != before } else { took > 0 };
+        self.has_moved |= has_moved;
+        self.stall.note(has_moved, !self.is_flushed(), now);
+        has_moved
+    }
+
+    /// What was given up does not stall.
+    fn forget_stall(&mut self) {
+        if self.is_flushed() {
+            self.stall.clear();
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`rings`]: what is kept, and what a cursor reads of it (pure); [`memory`]: the same behind a lock, with its
 //!   writer and its readers; [`Logs`]: all of them under one bound.
-//! * [`rules`]: which messages a setting means.
+//! * [`Entry`]: one message, and what it costs; [`rules`]: which messages a setting means.
 //!
 //! # Invariants
 //! 1. Sequence numbers begin with 1 and have no gaps; they mean something within their epoch only.
@@ -12,53 +12,15 @@
 //! # Not here
 //! Sockets and clients ([`crate::delivery`]).
 
+mod entry;
 mod logs;
 mod memory;
 mod rings;
 pub mod rules;
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use tokio::time::Instant;
-
+pub use entry::{Draft, Entry};
 pub use logs::Logs;
 pub use memory::{Log, Reader, Writer};
-
-/// A message on its way into a log.
-#[derive(Debug, Clone)]
-pub struct Draft {
-    /// A whole frame, as clients get it.
-    pub frame: Bytes,
-    /// The same, compressed, where that is smaller.
-    pub deflated: Option<Bytes>,
-    /// Kept longest, never conflated.
-    pub is_critical: bool,
-    /// Messages with the same key stand for each other (`delivery.throttle`).
-    pub key: Option<Arc<str>>,
-    /// For this user only.
-    pub to: Option<Arc<str>>,
-}
-
-/// A message in a log.
-#[derive(Debug)]
-pub struct Entry {
-    /// Its number in the epoch, from 1.
-    pub sequence: u64,
-    /// When it came.
-    pub at: Instant,
-    /// Bytes of the frames of all entries before it.
-    pub offset: u64,
-    /// What was written.
-    pub message: Draft,
-}
-
-impl Entry {
-    /// Bytes that it holds.
-    pub fn size(&self) -> usize {
-        self.message.frame.len() + self.message.deflated.as_ref().map_or(0, Bytes::len)
-    }
-}
 
 /// A reader's place: what it reads next. In what a log answers `all_from` is never below `next`, so that readers at
 /// the same place have equal cursors.

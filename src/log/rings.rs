@@ -7,7 +7,8 @@
 //! 1. The newest message is always kept, however long it is and however old.
 //! 2. Every critical message of the first ring is in the second one as well. It holds by itself for the bounds of
 //!    the log, as both rings have the same; [`Rings::forget_critical`] has to see to it.
-//! 3. What a message holds is counted once, whichever rings it is in.
+//! 3. What a message holds is counted once, whichever rings it is in, and in full ([`Entry::size`]): the bounds in
+//!    bytes are bounds on memory.
 //!
 //! # Not here
 //! Locks, readers, the bound of the process ([`super::memory`], [`super::logs`]).
@@ -108,13 +109,13 @@ impl Rings {
     /// Adds a message, and lets go what there is no room for of what is older than `passed`.
     pub(super) fn append(&mut self, draft: Draft, passed: u64, now: Instant) -> (Arc<Entry>, Freed) {
         self.head += 1;
-        let entry = Arc::new(Entry { sequence: self.head, at: now, offset: self.written, message: draft });
-        let (size, frame) = (entry.size(), entry.message.frame.len() as u64);
+        let entry = Arc::new(Entry::new(self.head, now, self.written, draft));
+        let (size, frame) = (entry.size(), entry.frame().len() as u64);
         self.written += frame;
         self.held += size;
         self.all_size += size;
         self.all.push_back(entry.clone());
-        if entry.message.is_critical {
+        if entry.is_critical {
             let offset = self.critical_written;
             self.critical_written += frame;
             self.critical_size += size;
@@ -151,10 +152,12 @@ impl Rings {
         }
     }
 
-    /// Whether half of what it may hold is enough for all messages from `passed` on.
+    /// Whether half of what it may hold is enough for all messages from `passed` on, as they stand there before they
+    /// are compressed.
     pub(super) fn has_room(&self, passed: u64) -> bool {
         let behind = self.behind(Cursor { next: passed, all_from: passed });
-        behind.messages <= self.most as u64 / 2 && behind.bytes <= self.bytes as u64 / 2
+        let held = behind.messages.saturating_mul(Entry::OVERHEAD as u64).saturating_add(behind.bytes);
+        behind.messages <= self.most as u64 / 2 && held <= self.bytes as u64 / 2
     }
 
     /// Lets go what is too old.
@@ -194,10 +197,11 @@ impl Rings {
 
     fn let_oldest_go(&mut self, reason: Trim, freed: &mut Freed) {
         let Some(entry) = self.all.pop_front() else { return };
+        give_room_back(&mut self.all);
         self.all_size -= entry.size();
         self.gone = entry.offset;
         // The other ring has those that are critical.
-        if !entry.message.is_critical {
+        if !entry.is_critical {
             self.held -= entry.size();
             freed.count(reason, &entry);
         }
@@ -210,6 +214,7 @@ impl Rings {
             return false;
         }
         let Some(Critical { entry, .. }) = self.critical.pop_front() else { return false };
+        give_room_back(&mut self.critical);
         self.critical_size -= entry.size();
         self.held -= entry.size();
         freed.count(reason, &entry);
@@ -343,13 +348,21 @@ struct Taken {
 impl Taken {
     /// Takes it if there is; the first one always has room.
     fn has_room_for(&mut self, entry: &Entry) -> bool {
-        let bytes = self.bytes.saturating_add(entry.message.frame.len());
+        let bytes = self.bytes.saturating_add(entry.frame().len());
         if self.messages > 0 && (self.messages >= self.most || bytes > self.limit) {
             return false;
         }
         self.messages += 1;
         self.bytes = bytes;
         true
+    }
+}
+
+/// A ring that was long once does not keep the room for it, which nobody counts: an entry counts for two places. What
+/// is moved is less than what was let go since the last time.
+pub(super) fn give_room_back<T>(ring: &mut VecDeque<T>) {
+    if ring.capacity() > 64 && ring.len() < ring.capacity() / 4 {
+        ring.shrink_to(ring.len() * 2);
     }
 }
 

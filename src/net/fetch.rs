@@ -18,11 +18,12 @@ use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 
 use super::Stream;
+use super::head;
 use super::tls::{self, Authorities, TlsError};
 
 /// Idle connections kept for one client: as many as handshakes wait at once in quiet times.
@@ -96,13 +97,22 @@ impl Fetch {
     /// There is no answer, or it is too long.
     pub async fn send(
         &self,
-        request: Request<Empty<Bytes>>,
+        mut request: Request<Empty<Bytes>>,
         deadline: Duration,
         max_body: usize,
     ) -> Result<Response<Bytes>, FetchError> {
+        let connection = capture_connection(&mut request);
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| broken(&error))?;
-            let (head, body) = response.into_parts();
+            let (mut head, body) = response.into_parts();
+            let framing = head::check_answer(head.status, head.version, &mut head.headers);
+            if framing != Ok(true)
+                && let Some(connection) = &*connection.connection_metadata()
+            {
+                // What may be left on it must not be read as somebody else's answer.
+                connection.poison();
+            }
+            framing.map_err(|fault| FetchError::Broken(fault.to_string()))?;
             let body = Limited::new(body, max_body).collect().await.map_err(|error| {
                 if error.is::<http_body_util::LengthLimitError>() {
                     FetchError::TooLarge(max_body)

@@ -1,10 +1,12 @@
-//! Sockets: one stream type for every kind of hop, and what is set on it.
+//! Sockets: one stream type for every kind of hop, and what is set on it; and what a head of HTTP over one means
+//! ([`head`]).
 //!
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
 mod egress;
 mod fetch;
+pub mod head;
 pub mod http2;
 mod peer;
 pub mod proxy_protocol;

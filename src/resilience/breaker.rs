@@ -14,7 +14,9 @@
 //! # Invariants
 //! 1. It never opens on fewer than `min_calls` outcomes within the window.
 //! 2. Half-open, never more than `probes` calls are on their way.
-//! 3. A call that was let through in another period says nothing about this one: each [`Ticket`] has
+//! 3. Only a failure opens it. A success may complete `min_calls`, or outlive the successes before it in the
+//!    window: it says that whoever was called is there, whatever the ratio has come to.
+//! 4. A call that was let through in another period says nothing about this one: each [`Ticket`] has
 //!    the period it belongs to, and only outcomes of the current one count.
 //!
 //! # Not here
@@ -136,8 +138,8 @@ impl Breaker {
             Phase::Closed(window) => {
                 window.count(outcome, now);
                 let (calls, failures) = window.sums();
-                calls >= rules.min_calls
-                    && failures > 0
+                outcome == CallOutcome::Failure
+                    && calls >= rules.min_calls
                     && f64::from(failures) >= rules.failure_ratio * f64::from(calls)
             }
             // No ticket of this period can be there.

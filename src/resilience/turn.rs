@@ -43,7 +43,9 @@ mod tests {
 
     #[test]
     fn it_is_over_by_bytes_by_frames_and_by_reads() {
-        for (bytes, frames, reads) in [(10, 0, 10), (1, 0, 100), (0, 0, 100), (0, 7, 15), (1, 100, 1), (100, 1, 1)] {
+        for (bytes, frames, reads) in
+            [(10, 0, 10), (1, 0, 100), (0, 0, 100), (0, 7, 15), (1, 100, 1), (100, 1, 1)]
+        {
             let mut turn = Turn::new(100, 100);
             let mut done = 0;
             while !turn.is_over() {

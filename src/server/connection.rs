@@ -23,8 +23,10 @@ use super::refusal;
 use super::service;
 use super::session::{ClientIo, Handover, Next, Session, Subscription};
 use super::state::State;
+use super::unrouted;
 use crate::admission::Refused;
 use crate::broadcast;
+use crate::net::head::HeadFault;
 use crate::net::tls::{Acceptor, HandshakeError, Protocol};
 use crate::net::{Hop, Peer, Stream};
 use crate::telemetry::{About, TlsFailure};
@@ -38,8 +40,8 @@ const LINGER_BYTES: usize = 4 << 20;
 
 /// How the HTTP part of a connection ended.
 enum End {
-    /// In order, or by an error of the client's.
-    Done,
+    /// In order, or by an error of the client's, which hyper names.
+    Done(Option<hyper::Error>),
     /// By the first bytes of HTTP/2, which hyper gives no answer to.
     Preface,
     /// Time ran out.
@@ -75,10 +77,10 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
         return Box::pin(http2::serve(&state, &peer, settings, stream, Bytes::new(), deadline, session))
             .await;
     }
-    let io = TokioIo::new(ClientIo { stream, session: Arc::clone(&session) });
+    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&session)));
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {
-        Box::pin(service::serve(Arc::clone(&state), Arc::clone(&session), Arc::clone(&peer), request))
+        Box::pin(service::serve_http1(Arc::clone(&state), Arc::clone(&session), Arc::clone(&peer), request))
     });
     let mut connection = http1::Builder::new()
         .preserve_header_case(true)
@@ -91,7 +93,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     let end = poll_fn(|cx| {
         match connection.poll_without_shutdown(cx) {
             Poll::Ready(Err(error)) if error.is_parse_version_h2() => return Poll::Ready(End::Preface),
-            Poll::Ready(_) => return Poll::Ready(End::Done),
+            Poll::Ready(result) => return Poll::Ready(End::Done(result.err())),
             Poll::Pending => {}
         }
         loop {
@@ -108,7 +110,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     })
     .await;
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner().stream;
+    let (stream, character) = parts.io.into_inner().into_parts();
     drop(shown);
     let is_preface =
         matches!(end, End::Preface) || session.unreadable().is_some() && is_preface(&parts.read_buf);
@@ -122,19 +124,20 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
             .await;
     }
     match end {
-        End::Preface => refuse(stream, &Refused::Unreadable).await,
-        End::Done => {
+        End::Preface => refuse_unrouted(&state, &peer, stream, &HeadFault::Http2.into()).await,
+        End::Done(error) => {
             if let Some(next) = session.take_next() {
                 go_on(&state, Hop { stream, early: parts.read_buf }, next).await;
             } else if let Some(status) = session.unreadable() {
-                refuse(stream, &Refused::of_status(status)).await;
+                let refused = unrouted::explain(status, error.as_ref(), character);
+                refuse_unrouted(&state, &peer, stream, &refused).await;
             } else {
                 let _ = timeout(LINGER, linger(stream)).await;
             }
         }
         End::Late => {
             if session.patience().is_in_head() {
-                refuse(stream, &Refused::TooSlow).await;
+                refuse_unrouted(&state, &peer, stream, &Refused::TooSlow).await;
             } else if session.patience().is_answering() {
                 // It does not read: what it did not take must not wait for it in the kernel either.
                 stream.reset_on_drop();
@@ -175,7 +178,7 @@ async fn secure(
     };
     state.metrics.on_tls_failure(reason);
     match reason {
-        TlsFailure::Plaintext => refuse(socket, &Refused::Plaintext).await,
+        TlsFailure::Plaintext => refuse_unrouted(state, peer, socket, &Refused::Plaintext).await,
         TlsFailure::Lost => {}
         _ => {
             // The alert would be lost with the connection if it ended before what came was read.
@@ -223,6 +226,12 @@ fn subscribe(state: &State, hop: Hop, subscription: Subscription) {
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     seat.take(broadcast::Client { hop, has_deflate, expires, slot, live });
+}
+
+/// As [`refuse`], for a request that came: counted, and told in the log.
+async fn refuse_unrouted(state: &State, peer: &Peer, stream: Stream, refused: &Refused) {
+    unrouted::note(state, peer, refused);
+    refuse(stream, refused).await;
 }
 
 /// Answers for a request that never became one, and lets the answer arrive.

@@ -17,12 +17,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::connection;
-use super::sparingly::Sparingly;
 use super::state::State;
 use crate::admission::Refused;
 use crate::config::Listen;
 use crate::net::Stream;
-use crate::telemetry::ConnectionRefusal;
+use crate::telemetry::{ConnectionRefusal, TaskKind, panics, some};
 
 /// Clients that are told at the same time why they were turned away, at most: being told takes a socket for
 /// up to two seconds. The others see their connection end.
@@ -84,21 +83,21 @@ impl Drop for Busy {
 #[derive(Debug)]
 pub(super) struct Crowd {
     telling: Arc<Semaphore>,
-    warned: Sparingly,
 }
 
 impl Crowd {
     pub(super) fn new() -> Self {
-        Self { telling: Arc::new(Semaphore::new(TOLD)), warned: Sparingly::new() }
+        Self { telling: Arc::new(Semaphore::new(TOLD)) }
     }
 }
 
 /// Ends a connection that is one too many, with a word where that can be understood.
 pub(super) fn turn_away(state: &State, listen: &Listen, stream: Stream) {
     state.metrics.on_connection_refused(ConnectionRefusal::TooManyHandshakes);
-    if state.crowd.warned.may(Instant::now()) {
+    if let Some(left_out) = state.lines.warnings.may("too_many_handshakes", Instant::now()) {
         warn!(
             max_handshakes = listen.max_handshakes,
+            left_out = some(left_out),
             "too many handshakes are in progress (listen.max_handshakes): new connections are turned away; \
              outrigger_connections_refused_total counts them"
         );
@@ -107,7 +106,7 @@ pub(super) fn turn_away(state: &State, listen: &Listen, stream: Stream) {
     if listen.tls.is_none()
         && let Ok(telling) = Arc::clone(&state.crowd.telling).try_acquire_owned()
     {
-        tokio::spawn(async move {
+        panics::spawn(TaskKind::Connection, &state.metrics, async move {
             connection::refuse(stream, &Refused::Crowded).await;
             drop(telling);
         });

@@ -15,6 +15,7 @@ use super::session::{AnswerBody, Handover, Subscription};
 use crate::admission::{Bound, Guest, Refused, User};
 use crate::broadcast::{self, Hub, NoSeat};
 use crate::frame::{accept_for, deflate};
+use crate::net::head::HeadFault;
 use crate::tunnel;
 use crate::upstream::headers::{self, tokens};
 use crate::upstream::verify::Offer;
@@ -80,7 +81,7 @@ async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response
     let Load { session, route, request_id, .. } = load;
     let headers = &guest.head.headers;
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
-    let accept = HeaderValue::try_from(accept_for(key)).map_err(|_| Refused::Unreadable)?;
+    let accept = HeaderValue::try_from(accept_for(key)).map_err(|_| HeadFault::Syntax)?;
     let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).into_iter();
     let offers = offers.filter_map(|offers| offers.to_str().ok());
     let extension = route.config.policy.compression.then(|| deflate::accept(offers)).flatten();

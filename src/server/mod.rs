@@ -4,6 +4,7 @@
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
 //! * [`crowd`] bounds how many are on their way, [`preface`] reads what a load balancer says first.
+//! * [`unrouted`] refuses requests whose heads are none or mean two things.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
 //! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
@@ -21,6 +22,7 @@ mod crowd;
 mod drain;
 mod handshake;
 mod http2;
+mod lines;
 mod patience;
 mod preface;
 mod publish;
@@ -29,12 +31,13 @@ mod reload;
 mod router;
 mod service;
 mod session;
-mod sparingly;
 mod state;
+mod unrouted;
 
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +58,8 @@ use crate::net;
 use crate::resilience::Budget;
 use crate::telemetry::lifecycle::{self, Lifecycle};
 use crate::telemetry::logging::Dropped;
-use crate::telemetry::{Metrics, MetricsError};
+use crate::telemetry::panics::{caught, kept_up};
+use crate::telemetry::{Metrics, MetricsError, TaskKind};
 
 /// How long operators that wait for the drain get to read that it is over.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -75,6 +79,18 @@ pub enum StartError {
         address: String,
         /// What the kernel says.
         source: io::Error,
+    },
+    /// Something else is where the socket would be, and is nothing to be removed unasked.
+    #[error(
+        "cannot listen on {} (listen.unix): {kind} is there, and only a socket that nobody listens on any more is \
+         taken over; remove it, or name another path",
+        .path.display()
+    )]
+    Occupied {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
     },
     /// Something that the configuration names cannot be used.
     #[error(transparent)]
@@ -113,14 +129,7 @@ impl Server {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
                 (Listener::Tcp(tcp, bound.port()), Some(bound))
             }
-            ListenAddress::Unix(path) => {
-                let listener = accept::listen_unix(path).map_err(|source| StartError::Listen {
-                    key: "listen.unix",
-                    address: path.display().to_string(),
-                    source,
-                })?;
-                (listener, None)
-            }
+            ListenAddress::Unix(path) => (accept::listen_unix(path)?, None),
         };
         let (admin, admin_address) = listen("admin.address", config.admin.address)?;
         let probes =
@@ -209,11 +218,21 @@ impl Server {
         // Dropped, and so ended, with this future.
         let mut ports = JoinSet::new();
         let guard = Guard::new(admin_address, &admin_config.hosts, admin_config.token.clone());
-        ports.spawn(admin::serve(admin, Access::All(guard), Arc::clone(&told), until(stopped.clone())));
+        let port = |listener, access| {
+            let port = admin::serve(listener, access, Arc::clone(&told), until(stopped.clone()));
+            let metrics = Arc::clone(&state.metrics);
+            // It was counted; whoever watches the port sees that nobody answers there any more.
+            async move {
+                let _ = caught(TaskKind::Admin, &metrics, port).await;
+            }
+        };
+        ports.spawn(port(admin, Access::All(guard)));
         if let Some(probes) = probes {
-            ports.spawn(admin::serve(probes, Access::Probes, told, until(stopped)));
+            ports.spawn(port(probes, Access::Probes));
         }
-        let beating = ports.spawn(beat(Arc::clone(&state)));
+        let sweeping = Arc::clone(&state);
+        let beating =
+            ports.spawn(async move { kept_up(TaskKind::Sweep, &sweeping.metrics, || beat(&sweeping)).await });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         state.lifecycle.ready();
         let draining = async {
@@ -221,7 +240,7 @@ impl Server {
             drain::run(&state, hurry).await;
         };
         tokio::select! {
-            () = accept::run(&listener, &state) => {}
+            () = kept_up(TaskKind::Accept, &state.metrics, || accept::run(&listener, &state)) => {}
             () = draining => {}
         }
         stop.send_replace(true);
@@ -239,12 +258,14 @@ impl Server {
 /// new timer that is due before all others, even by the thread that would wait in it: with this one there,
 /// the timers of handshakes and heartbeats, all of a second or more, never are. What has to be done now and
 /// then for the process is done here too.
-async fn beat(state: Arc<State>) {
+async fn beat(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
         state.table().counts.sweep(&state.metrics);
         state.logs.expire();
+        state.hubs.relieve();
+        state.lines.tell_left_out();
     }
 }
 

@@ -15,7 +15,7 @@ use super::state::{State, Table};
 use crate::config::ProxyProtocol;
 use crate::net::proxy_protocol::{Preface, PrefaceError};
 use crate::net::{Peer, Stream, proxy_protocol};
-use crate::telemetry::ProxyFault;
+use crate::telemetry::{ProxyFault, some};
 
 /// Puts into `peer` whom the header names, if there is one. `false`: the connection is not to be served.
 pub(super) async fn read(
@@ -53,8 +53,9 @@ pub(super) async fn read(
     };
     let (fault, error) = fault;
     state.metrics.on_proxy_error(fault);
-    if state.proxy_warned.may(Instant::now()) {
+    if let Some(left_out) = state.lines.warnings.may("proxy_protocol", Instant::now()) {
         warn!(
+            left_out = some(left_out),
             peer = peer.address.map(tracing::field::display),
             %error,
             "a connection ended for want of a PROXY header (listen.proxy_protocol); is the load balancer set to \

@@ -20,7 +20,8 @@ use crate::broadcast;
 use crate::config::Mode;
 use crate::frame::encode;
 use crate::resilience::Budget;
-use crate::telemetry::{Handle, Metrics};
+use crate::telemetry::panics::{Panicked, caught};
+use crate::telemetry::{Handle, Metrics, TaskKind};
 
 /// Handles between two pauses: a few hundred microseconds.
 const AT_ONCE: usize = 256;
@@ -40,10 +41,14 @@ pub(super) async fn publish(state: Arc<State>, publication: Publication) -> Resu
         return Err(PublishError::TooLong { setting: "policy.max_message", most });
     }
     match route.config.mode {
-        Mode::Broadcast => Ok(finished(into_logs(state, publication)).await),
+        Mode::Broadcast => {
+            let metrics = Arc::clone(&state.metrics);
+            finished(metrics, into_logs(state, publication)).await
+        }
         Mode::Tunnel => {
             let frame = for_tunnels(&state.budget, route, &publication)?;
-            Ok(finished(into_tunnels(state, publication, frame)).await)
+            let metrics = Arc::clone(&state.metrics);
+            finished(metrics, into_tunnels(state, publication, frame)).await
         }
     }
 }
@@ -83,14 +88,15 @@ pub(super) fn subscribers(state: &State) -> Vec<Subscriber> {
 }
 
 /// What is dropped with a request goes on in a task of its own, which is over soon.
-async fn finished(work: impl Future<Output = Published> + Send + 'static) -> Published {
-    match tokio::spawn(work).await {
-        Ok(published) => published,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime ends, and nobody hears the answer.
-            Err(_) => Published::default(),
-        },
+async fn finished(
+    metrics: Arc<Metrics>,
+    work: impl Future<Output = Published> + Send + 'static,
+) -> Result<Published, PublishError> {
+    let working = tokio::spawn(async move { caught(TaskKind::Publish, &metrics, work).await });
+    match working.await {
+        Ok(published) => published.map_err(|Panicked| PublishError::Failed),
+        // The runtime ends, and nobody hears the answer.
+        Err(_) => Err(PublishError::Failed),
     }
 }
 
@@ -147,5 +153,19 @@ fn is_taken(handle: &Handle, frame: &Bytes, metrics: &Metrics) -> bool {
             metrics.on_injection(why);
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_in_the_middle_of_publishing_is_an_answer() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        let failed = finished(Arc::clone(&metrics), async { panic!("as it is to be") }).await;
+        assert!(matches!(failed, Err(PublishError::Failed)), "{failed:?}");
+        let told = finished(metrics, async { Published { recipients: 3, sequence: None } }).await;
+        assert_eq!(told.unwrap().recipients, 3);
     }
 }

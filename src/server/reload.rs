@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use super::state::{State, Table};
 use crate::config::{self, Config, ConfigErrors, Places, Sources, Watch};
-use crate::telemetry::{Metrics, ReloadOutcome};
+use crate::telemetry::panics::{PAUSE, caught};
+use crate::telemetry::{Metrics, ReloadOutcome, TaskKind};
 
 /// Asks the server to read its configuration again, whether or not a file has changed.
 #[derive(Debug, Clone, Default)]
@@ -85,14 +87,20 @@ impl Reloader {
         Self { sources: Arc::new(sources), read: Arc::new(read), files: Vec::new(), asked, told: None }
     }
 
-    /// Reloads whenever there is cause to, for ever.
+    /// Reloads whenever there is cause to, for ever; after a panic it begins anew.
     pub(super) async fn run(mut self, state: Arc<State>) {
-        let mut watch = Watch::new();
         let began = Arc::clone(&self.read);
+        while caught(TaskKind::Reload, &state.metrics, self.follow(&state, &began)).await.is_err() {
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow(&mut self, state: &Arc<State>, began: &Arc<Config>) {
+        let mut watch = Watch::new();
         // Whatever happened since the start is found as well.
         let mut cause = Cause::Gap;
         loop {
-            let is_gap = self.reload(cause, &state, &began, &mut watch).await;
+            let is_gap = self.reload(cause, state, began, &mut watch).await;
             cause = if is_gap {
                 Cause::Gap
             } else {
@@ -123,8 +131,9 @@ impl Reloader {
         // Files may be slow to read, and keys to make.
         let Outcome { result, files, places } = match spawn_blocking(move || read(&work, &shared)).await {
             Ok(outcome) => outcome,
-            Err(panicked) => {
-                error!(error = %panicked, "the configuration could not be read again");
+            Err(_) => {
+                state.metrics.on_panic(TaskKind::Reload);
+                error!("the configuration could not be read again: the one before still holds");
                 state.metrics.on_reload(ReloadOutcome::Failed);
                 return false;
             }

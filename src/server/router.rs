@@ -1,196 +1,173 @@
 //! Which route a request takes: the first in file order whose path and host match. Pure.
 //!
+//! A server behind may read a path or a host in another way than this proxy does. The route that it is let in
+//! by has to be as strict as each that such a reading leads to; otherwise the request is [`Picked::stricter`].
+//!
 //! # Invariants
 //! 1. There is always one: the last route matches everything.
-//! 2. A path cannot dodge its route by being written in another way: it is matched as a server would
-//!    read it (percent-decoded, without `.`, `..` and empty segments). What goes upstream is unchanged.
+//! 2. A path cannot dodge its route by being written in another way: it is matched as most servers would
+//!    read it ([`path`]), and compared with how else they may ([`readings`]). What goes upstream is unchanged.
+//! 3. Where all routes are equally strict, no other reading is looked at.
+
+mod path;
+mod pattern;
+mod readings;
+mod strictness;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::config::{PathPattern, Segment};
+pub(super) use path::without_prefix;
+pub(super) use strictness::is_as_strict;
+
+use self::pattern::{Fit, Pattern};
+use self::readings::Readings;
+use crate::config::{AmbiguousPaths, Host, PathPattern, without_port};
 
 /// What the routes of a table lead to.
 pub(super) trait Matched {
     /// Which paths.
     fn path(&self) -> &PathPattern;
-    /// Which hosts, in lower case; empty is any.
+    /// Which hosts; empty is any.
     fn hosts(&self) -> &[String];
+    /// Whether whoever may take this route might take `other` as well.
+    fn is_as_strict_as(&self, other: &Self) -> bool;
 }
 
 /// The routes, in file order.
 #[derive(Debug)]
 pub(super) struct Router<R> {
-    routes: Vec<Arc<R>>,
+    entries: Vec<Entry<R>>,
     fallback: Arc<R>,
+    /// Parts of the longest pattern.
+    longest: usize,
+    /// Whether it matters how else a request may be read.
+    compares: bool,
+}
+
+#[derive(Debug)]
+struct Entry<R> {
+    route: Arc<R>,
+    pattern: Pattern,
+    hosts: Vec<Host>,
+}
+
+/// The route of a request.
+#[derive(Debug)]
+pub(super) struct Picked<'a, R> {
+    pub(super) route: &'a Arc<R>,
+    /// Another one that it may be read to be for, with guards that `route` has not, and what is to blame.
+    pub(super) stricter: Option<(&'a Arc<R>, &'static str)>,
+}
+
+/// A request's host: as it is read here, and what else it may be.
+struct Asked {
+    host: Host,
+    /// `Host` has them, and servers need not ignore them: a closing dot, escapes.
+    other: Option<Host>,
+    is_odd: bool,
 }
 
 impl<R: Matched> Router<R> {
     /// `fallback` is taken when none of `routes` matches.
-    pub(super) fn new(routes: Vec<Arc<R>>, fallback: Arc<R>) -> Self {
-        Self { routes, fallback }
+    pub(super) fn new(routes: Vec<Arc<R>>, fallback: Arc<R>, ambiguous: AmbiguousPaths) -> Self {
+        let entry = |route: Arc<R>| Entry {
+            pattern: Pattern::new(route.path()),
+            hosts: route.hosts().iter().map(|host| Host::read(host)).collect(),
+            route,
+        };
+        let entries: Vec<_> = routes.into_iter().map(entry).collect();
+        // To be as strict as another is transitive.
+        let is_alike = |route: &Arc<R>| route.is_as_strict_as(&fallback) && fallback.is_as_strict_as(route);
+        let is_uniform = entries.iter().all(|entry| is_alike(&entry.route));
+        let longest = entries.iter().map(|entry| entry.pattern.len()).max().unwrap_or(0);
+        Self { compares: ambiguous == AmbiguousPaths::Refuse && !is_uniform, longest, entries, fallback }
     }
 
     /// All of them, the fallback last.
     pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<R>> {
-        self.routes.iter().chain([&self.fallback])
+        self.entries.iter().map(|entry| &entry.route).chain([&self.fallback])
     }
 
     /// The route of a request for `path` at `host` (with or without a port).
-    pub(super) fn pick(&self, host: &str, path: &str) -> &Arc<R> {
-        let host = without_port(host).to_ascii_lowercase();
-        let segments = segments(path);
-        self.routes
-            .iter()
-            .find(|route| {
-                (route.hosts().is_empty() || route.hosts().contains(&host))
-                    && matches(route.path(), &segments)
-            })
-            .unwrap_or(&self.fallback)
+    pub(super) fn pick(&self, host: &str, path: &str) -> Picked<'_, R> {
+        let asked = Asked::new(host);
+        let segments = path::segments(path);
+        let is_its = |entry: &&Entry<R>| entry.takes(&asked.host) && entry.pattern.fit(&segments) == Fit::Yes;
+        let route = self.entries.iter().find(is_its).map_or(&self.fallback, |entry| &entry.route);
+        let stricter = self.compares.then(|| self.stricter(route, &asked, path, &segments)).flatten();
+        Picked { route, stricter }
     }
-}
 
-fn without_port(host: &str) -> &str {
-    // The colons of an IPv6 address stand inside brackets.
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
-        _ => host,
-    }
-}
-
-/// The segments a server would see. An escape that is no UTF-8 stays as it is written.
-fn segments(path: &str) -> Vec<Cow<'_, str>> {
-    let mut segments = Vec::new();
-    for raw in path.split('/') {
-        let segment = decode(raw);
-        match &*segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            _ => segments.push(segment),
-        }
-    }
-    segments
-}
-
-fn decode(raw: &str) -> Cow<'_, str> {
-    if !raw.contains('%') {
-        return Cow::Borrowed(raw);
-    }
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = match (first, tail) {
-            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
-            _ => None,
+    /// A route that the request may be read to be for, and that is stricter than `than`.
+    fn stricter(
+        &self,
+        than: &Arc<R>,
+        asked: &Asked,
+        path: &str,
+        segments: &[Cow<'_, [u8]>],
+    ) -> Option<(&Arc<R>, &'static str)> {
+        let blame = |route| {
+            let host = asked.is_odd.then_some("the spelling of the host");
+            (route, readings::oddity(path).or(host).unwrap_or("the case of letters"))
         };
-        match escaped {
-            Some((high, low)) => {
-                bytes.push(high << 4 | low);
-                rest = &tail[2..];
+        if !readings::is_odd(path) {
+            let fit = |pattern: &Pattern| pattern.fit(segments);
+            return self.first_stricter(than, asked, fit).map(blame);
+        }
+        let found = match readings::readings(path, self.longest) {
+            Readings::Any => self.first_stricter(than, asked, |_| Fit::Maybe),
+            Readings::These(list) => list
+                .iter()
+                .find_map(|reading| self.first_stricter(than, asked, |pattern| reading.fit(pattern))),
+        };
+        found.map(blame)
+    }
+
+    /// The first route that may be meant and is stricter than `than`, as far as the first that is meant for sure.
+    fn first_stricter(&self, than: &Arc<R>, asked: &Asked, fit: impl Fn(&Pattern) -> Fit) -> Option<&Arc<R>> {
+        let is_stricter = |route: &Arc<R>| !Arc::ptr_eq(route, than) && !than.is_as_strict_as(route);
+        for entry in &self.entries {
+            let fit = match entry.may_take(asked) {
+                Fit::No => continue,
+                host => host.min(fit(&entry.pattern)),
+            };
+            if fit > Fit::No && is_stricter(&entry.route) {
+                return Some(&entry.route);
             }
-            None => {
-                bytes.push(first);
-                rest = tail;
+            if fit == Fit::Yes {
+                return None;
             }
         }
+        Some(&self.fallback).filter(|route| is_stricter(route))
     }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(raw), Cow::Owned)
 }
 
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+impl<R> Entry<R> {
+    fn takes(&self, host: &Host) -> bool {
+        self.hosts.is_empty() || self.hosts.contains(host)
+    }
+
+    fn may_take(&self, asked: &Asked) -> Fit {
+        let is = |host: &Host| self.hosts.contains(host);
+        match (self.hosts.is_empty(), is(&asked.host), asked.other.as_ref().is_some_and(is)) {
+            (true, ..) => Fit::Yes,
+            (false, true, _) if !asked.is_odd => Fit::Yes,
+            (false, true, _) | (false, _, true) => Fit::Maybe,
+            (false, false, false) => Fit::No,
+        }
+    }
 }
 
-fn matches(pattern: &PathPattern, segments: &[Cow<'_, str>]) -> bool {
-    let mut segments = segments.iter();
-    for part in &pattern.segments {
-        match part {
-            Segment::Rest(_) => return true,
-            // The end of a pattern with a closing slash, which paths have lost too.
-            Segment::Literal(text) if text.is_empty() => {}
-            Segment::One(_) => {
-                if segments.next().is_none() {
-                    return false;
-                }
-            }
-            Segment::Literal(text) => {
-                if segments.next().is_none_or(|segment| segment != text) {
-                    return false;
-                }
-            }
-        }
-    }
-    segments.next().is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    #[derive(Debug)]
-    struct Entry(crate::config::Route);
-
-    impl Matched for Entry {
-        fn path(&self) -> &PathPattern {
-            &self.0.path
-        }
-        fn hosts(&self) -> &[String] {
-            &self.0.hosts
-        }
-    }
-
-    fn router(routes: &str) -> Router<Entry> {
-        let mut routes: Vec<_> = Config::from_yaml(&format!("routes: {routes}"))
-            .unwrap()
-            .routes
-            .into_iter()
-            .map(|route| Arc::new(Entry(route)))
-            .collect();
-        let fallback = routes.pop().unwrap();
-        Router::new(routes, fallback)
-    }
-
-    #[test]
-    fn the_first_route_in_file_order_wins() {
-        let router = router(
-            "[{name: exact, path: /ws/admin}, {name: one, path: '/ws/{room}'}, {name: rest, path: '/ws/{*rest}'},
-              {name: host, path: '/{*any}', hosts: [Api.example.com]}, {name: root, path: /}]",
-        );
-        // host, path, route
-        let cases = [
-            ("a", "/ws/admin", "exact"),
-            ("a", "/ws/admin/", "exact"),
-            ("a", "/ws/lobby", "one"),
-            ("a", "/ws", "rest"),
-            ("a", "/ws/", "rest"),
-            ("a", "/ws/a/b/c", "rest"),
-            ("a", "/wsx", "default"),
-            ("API.EXAMPLE.COM:8080", "/x", "host"),
-            ("api.example.com", "/", "host"),
-            ("[::1]:80", "/", "root"),
-            ("a", "/", "root"),
-            ("a", "", "root"),
-            ("a", "*", "default"),
-            // other spellings of the same path
-            ("a", "/ws/%61dmin", "exact"),
-            ("a", "//ws//admin", "exact"),
-            ("a", "/x/../ws/./admin", "exact"),
-            ("a", "/%2e%2E/ws/admin", "exact"),
-            ("a", "/ws/%zz", "one"),
-            ("a", "/ws/%ff", "one"),
-        ];
-        for (host, path, name) in cases {
-            assert_eq!(router.pick(host, path).0.name, name, "{host} {path}");
-        }
-    }
-
-    #[test]
-    fn a_port_is_not_part_of_a_host() {
-        for (host, name) in
-            [("a:80", "a"), ("a", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a:b", "a:b")]
-        {
-            assert_eq!(without_port(host), name);
-        }
+impl Asked {
+    fn new(host: &str) -> Self {
+        let host = without_port(host);
+        let other = host.contains('%').then(|| {
+            let decoded = path::decode(host.as_bytes());
+            Host::read(without_port(&String::from_utf8_lossy(&decoded)))
+        });
+        Self { is_odd: host.ends_with('.') || other.is_some(), host: Host::read(host), other }
     }
 }

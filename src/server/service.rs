@@ -14,12 +14,16 @@ use tower::{Service, ServiceExt};
 use tracing::warn;
 
 use super::handshake;
+use super::lines::Asked;
 use super::refusal::Acceptance;
+use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
-use crate::admission::{Client, Guest, Kind, Refused, Visit};
+use super::unrouted;
+use crate::admission::{Client, Guest, Kind, Noted, Refused, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
+use crate::net::head::HeadFault;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
 use crate::upstream::headers::{self, Seen, Telling};
@@ -52,18 +56,43 @@ pub(super) fn seen(guest: &Guest) -> Seen<'_> {
     }
 }
 
-/// Answers one request. Never fails: a failure is an answer too.
+/// Answers one request of HTTP/1, if its head says one thing. If not, nothing that follows it can be told from its
+/// body: the connection ends with the answer (RFC 9112 §6.3).
+pub(super) async fn serve_http1(
+    state: Arc<State>,
+    session: Arc<Session>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    session.patience().on_request();
+    match unrouted::check(&state, &peer, request) {
+        Ok(request) => serve(state, session, peer, request).await,
+        Err(refused) => {
+            let mut response = refused.response().map(|body| AnswerBody::own(body, &session));
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response.body_mut().keep(InFlight::new(&state));
+            Ok(response)
+        }
+    }
+}
+
+/// Answers one request, whose head was found to say one thing. Never fails: a failure is an answer too.
 pub(super) async fn serve(
     state: Arc<State>,
     session: Arc<Session>,
     peer: Arc<Peer>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     session.patience().on_request();
-    prefer_uri_host(&mut request);
     let in_flight = InFlight::new(&state);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let route = Arc::clone(state.table().router.pick(host, request.uri().path()));
+    let table = state.table();
+    let picked = table.router.pick(host, request.uri().path());
+    let route = Arc::clone(picked.route);
+    let ambiguous = picked.stricter.map(|(stricter, why)| {
+        state.metrics.ambiguous_paths.inc();
+        Refused::AmbiguousPath { because: why, stricter: stricter.config.name.clone() }
+    });
     let (mut head, body) = request.into_parts();
     let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
     let request_id = headers::request_id(&mut head.headers);
@@ -74,7 +103,17 @@ pub(super) async fn serve(
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
     let client = Client { address: peer.address, is_forwarded: false };
-    let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None };
+    let noted = Arc::<Noted>::default();
+    let guest = Guest {
+        head,
+        kind,
+        peer,
+        client,
+        user: None,
+        own_protocol: None,
+        slot: None,
+        noted: Arc::clone(&noted),
+    };
     let load = Load {
         state: Arc::clone(&state),
         session: Arc::clone(&session),
@@ -82,7 +121,10 @@ pub(super) async fn serve(
         request_id: request_id.clone(),
         body,
     };
-    let result = route.stack.clone().oneshot(Visit { guest, load }).await;
+    let result = match ambiguous {
+        Some(refused) => Err(refused),
+        None => route.stack.clone().oneshot(Visit { guest, load }).await,
+    };
     let mut response = result.unwrap_or_else(|refused| {
         told.outcome = refused.answer().outcome;
         if let Refused::Upstream(error) = &refused {
@@ -91,6 +133,16 @@ pub(super) async fn serve(
                 Kind::Handshake => warn!(route = name, %request_id, %path, %error, "handshake failed"),
                 Kind::Plain => warn!(route = name, %request_id, %path, %error, "request failed"),
             }
+        } else {
+            state.lines.refused(
+                &refused,
+                &Asked {
+                    route: Some(&route.metrics.name),
+                    client: noted.client(),
+                    request_id: Some(&request_id),
+                    path: Some(uri.path()),
+                },
+            );
         }
         let max = state.table().listen.max_refusals;
         let closed = acceptance.and_then(|acceptance| {
@@ -136,14 +188,6 @@ impl Drop for Told<'_> {
     }
 }
 
-/// A request in absolute form says its host twice; the URI counts (RFC 9112 §3.2.2).
-fn prefer_uri_host(request: &mut Request<Incoming>) {
-    let authority = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
-    if let Some(Ok(host)) = authority {
-        request.headers_mut().insert(header::HOST, host);
-    }
-}
-
 /// What stands behind the layers: the route's mode, or the upstream's plain HTTP.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mode;
@@ -159,6 +203,9 @@ impl Service<Visit<Load>> for Mode {
 
     fn call(&mut self, visit: Visit<Load>) -> Self::Future {
         let Visit { guest, load } = visit;
+        if let Some(user) = &guest.user {
+            guest.noted.note_user(user);
+        }
         match guest.kind {
             Kind::Handshake => {
                 let has_body = !load.body.is_end_stream();
@@ -200,16 +247,16 @@ fn strip(prefix: Option<&str>, uri: &Uri) -> Result<Uri, Refused> {
     if !path_and_query.starts_with('/') {
         return Err(Refused::Unsupported("a request without a path"));
     }
-    let rest = prefix.map(|prefix| prefix.trim_end_matches('/')).and_then(|prefix| {
-        let rest = path_and_query.strip_prefix(prefix)?;
-        matches!(rest.bytes().next(), None | Some(b'/' | b'?')).then_some(rest)
+    let rest = prefix.and_then(|prefix| {
+        let rest = without_prefix(uri.path(), prefix)?;
+        path_and_query.get(uri.path().len() - rest.len()..)
     });
     let text = match rest {
         None => path_and_query.to_owned(),
         Some(rest) if rest.starts_with('/') => rest.to_owned(),
         Some(rest) => format!("/{rest}"),
     };
-    text.parse().map_err(|_| Refused::Unreadable)
+    text.parse().map_err(|_| HeadFault::Target.into())
 }
 
 /// A request that is not answered in full, plain or a handshake: a drain waits for it.
@@ -243,6 +290,9 @@ mod tests {
             (Some("/ws"), "/ws?x", "/?x"),
             (Some("/ws"), "/wsx", "/wsx"),
             (Some("/ws"), "http://host/ws/a", "/a"),
+            (Some("/ws"), "//ws/a?b=//ws", "/a?b=//ws"),
+            (Some("/ws"), "/%77s/a%2Fb;c", "/a%2Fb;c"),
+            (Some("/ws"), "/x/../ws?a", "/?a"),
         ];
         for (prefix, uri, expected) in cases {
             assert_eq!(strip(prefix, &uri.parse().unwrap()).unwrap(), expected, "{prefix:?} {uri}");

@@ -21,7 +21,9 @@ use super::service::InFlight;
 use super::state::Route;
 use crate::admission::Slot;
 use crate::broadcast::Seat;
+use crate::net::head::{Character, RequestLine};
 use crate::net::{Hop, Stream};
+use crate::resilience::Expiry;
 use crate::tunnel;
 
 /// An upstream that waits for its client's socket: the 101 is on its way.
@@ -42,7 +44,7 @@ pub(super) struct Subscription {
     pub(super) seat: Seat,
     pub(super) has_deflate: bool,
     /// When its credentials end.
-    pub(super) expires: Option<Instant>,
+    pub(super) expires: Option<Expiry>,
     pub(super) slot: Option<Slot>,
     pub(super) route: Arc<Route>,
     /// Whose it is, as far as anybody told.
@@ -121,25 +123,44 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The client's socket under hyper: it moves the clocks, and it keeps back what hyper says by itself
-/// about an unreadable request, since that would not say whose answer it is.
+/// about an unreadable request, since that would not say whose answer it is. It also looks at each request's
+/// first line on its way: hyper does not tell which character it refuses one for.
 #[derive(Debug)]
 pub(super) struct ClientIo {
     pub(super) stream: Stream,
     pub(super) session: Arc<Session>,
+    /// Of the head that is being read. Of one that came together with what stood before it (pipelined, or
+    /// behind a body) nothing is seen.
+    line: RequestLine,
+}
+
+impl ClientIo {
+    pub(super) fn new(stream: Stream, session: Arc<Session>) -> Self {
+        Self { stream, session, line: RequestLine::default() }
+    }
+
+    /// The socket, and the character in the last target that must not be there.
+    pub(super) fn into_parts(self) -> (Stream, Option<Character>) {
+        (self.stream, self.line.found())
+    }
 }
 
 impl AsyncRead for ClientIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            let is_woken = self.session.patience().on_bytes(Instant::now());
+            let (is_woken, is_in_head) = {
+                let mut patience = this.session.patience();
+                (patience.on_bytes(Instant::now()), patience.is_in_head())
+            };
             if is_woken {
-                self.session.busy.resume();
+                this.session.busy.resume();
+                this.line = RequestLine::default();
+            }
+            if is_in_head {
+                this.line.read(&buf.filled()[before..]);
             }
         }
         result

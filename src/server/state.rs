@@ -13,11 +13,11 @@ use arc_swap::ArcSwap;
 use super::carried::Carried;
 use super::crowd::Crowd;
 use super::drain::Drain;
+use super::lines::Lines;
 use super::refusal::Refusals;
-use super::router::{Matched, Router};
+use super::router::{self, Matched, Router};
 use super::service::{self, Load};
 use super::session::AnswerBody;
-use super::sparingly::Sparingly;
 use crate::admission::{self, AuthError, Authenticator, Counts, Doors, Stack};
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, TrustedProxies};
@@ -44,8 +44,8 @@ pub(super) struct State {
     pub(super) budget: Arc<Budget>,
     pub(super) logs: Arc<Logs>,
     pub(super) hubs: Arc<Hubs>,
-    /// Of PROXY headers that were none.
-    pub(super) proxy_warned: Sparingly,
+    /// Who may write a line of the log about what clients did.
+    pub(super) lines: Lines,
 }
 
 /// What the configuration says, made ready for requests.
@@ -119,6 +119,10 @@ impl Matched for Route {
     fn hosts(&self) -> &[String] {
         &self.config.hosts
     }
+
+    fn is_as_strict_as(&self, other: &Self) -> bool {
+        router::is_as_strict(&self.config, &other.config)
+    }
 }
 
 impl State {
@@ -140,7 +144,7 @@ impl State {
             drain: Drain::default(),
             crowd: Crowd::new(),
             budget,
-            proxy_warned: Sparingly::new(),
+            lines: Lines::new(),
             registry: Registry::new(Arc::clone(&metrics), connections),
             logs,
             hubs,
@@ -235,13 +239,13 @@ impl Table {
         known_hubs.settle();
         breakers.settle();
         Ok(Self {
+            stall_timeout: fallback.config.policy.delivery.stall_timeout,
+            fallback: Arc::clone(&fallback.upstream),
+            router: Router::new(routes, fallback, config.listen.ambiguous_paths),
             listen: config.listen,
             drain: config.drain,
             tls,
             trusted,
-            stall_timeout: fallback.config.policy.delivery.stall_timeout,
-            fallback: Arc::clone(&fallback.upstream),
-            router: Router::new(routes, fallback),
             upstreams,
             counts,
             authenticators,

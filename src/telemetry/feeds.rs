@@ -92,6 +92,7 @@ impl FeedMetrics {
 pub(super) struct Families {
     breaker_state: IntGaugeVec,
     breaker_transitions: IntCounterVec,
+    breaker_waiting: IntGaugeVec,
     breakers: Mutex<HashMap<(BreakerScope, String), Arc<BreakerMetrics>>>,
     channels: IntGaugeVec,
     channels_connected: IntGaugeVec,
@@ -132,6 +133,11 @@ impl Families {
                 "breaker_transitions_total",
                 "Changes of breakers",
                 &["scope", "route", "to"],
+            )?,
+            breaker_waiting: d.gauges(
+                "breaker_waiting",
+                "Handshakes that wait for what a probe of a half-open breaker finds out",
+                &["route"],
             )?,
             breakers: Mutex::default(),
             channels: d.gauges("channels", "Channels of mode broadcast", &["route"])?,
@@ -192,6 +198,11 @@ impl Metrics {
             Arc::new(BreakerMetrics::new(state, transitions))
         });
         Arc::clone(made)
+    }
+
+    /// Those who wait for probes of a route's upstream.
+    pub fn breaker_waiting(&self, route: &str) -> IntGauge {
+        self.families.breaker_waiting.with_label_values(&[route])
     }
 
     /// What the feeds of one route count.

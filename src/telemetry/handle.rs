@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. The counters of a handle have one writer, its connection: plain loads and stores, no locked
 //!    instruction on the path of a message. A scrape adds them up.
-//! 2. The mailbox is bounded: one command, and the injections of [`super::injections`].
+//! 2. The mailbox is bounded: one command of each kind, and the injections of [`super::injections`].
 //!
 //! # Not here
 //! Who has a handle ([`super::registry`]); what a command does, and where an injection finds its place
@@ -106,7 +106,9 @@ pub struct Receipts {
 /// What is left for a connection, and how its task is woken for it.
 #[derive(Debug, Default)]
 struct Mailbox {
-    command: Option<Command>,
+    /// A Close with a date that was not taken yet, then whether it is to be cut: neither hides the other.
+    close_at: Option<Command>,
+    is_cut: bool,
     injections: Injections,
     /// Stays when it was used: the task registers it once, not with every poll.
     waker: Option<Waker>,
@@ -115,8 +117,8 @@ struct Mailbox {
 /// What a look into the mailbox found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mail {
-    /// It is out of the mailbox with this.
-    pub command: Option<Command>,
+    /// They are out of the mailbox with this, and to be followed in this order.
+    pub commands: [Option<Command>; 2],
     /// These stay until [`Handle::next_injection`] takes them; they are told of once for each that comes.
     pub has_injections: bool,
 }
@@ -141,10 +143,14 @@ impl Handle {
         }
     }
 
-    /// Leaves a command in the slot, in place of one that was not taken yet, and wakes the connection.
+    /// Leaves a command, in place of one of its kind that was not taken yet, and wakes the connection. A cut
+    /// stands whatever follows it.
     pub fn send(&self, command: Command) {
         let mut mailbox = lock(&self.mailbox);
-        mailbox.command = Some(command);
+        match command {
+            Command::CloseAt { .. } => mailbox.close_at = Some(command),
+            Command::Cut => mailbox.is_cut = true,
+        }
         self.ring(&mailbox);
     }
 
@@ -180,12 +186,13 @@ impl Handle {
         }
         let mut mailbox = lock(&self.mailbox);
         self.has_mail.store(false, Relaxed);
-        Mail { command: mailbox.command.take(), has_injections: mailbox.injections.is_waiting() }
+        let cut = std::mem::take(&mut mailbox.is_cut).then_some(Command::Cut);
+        Mail { commands: [mailbox.close_at.take(), cut], has_injections: mailbox.injections.is_waiting() }
     }
 
     /// As [`Handle::take_mail`], for those who take no injections.
-    pub fn take_command(&self) -> Option<Command> {
-        self.take_mail().command
+    pub fn take_commands(&self) -> [Option<Command>; 2] {
+        self.take_mail().commands
     }
 
     /// From now on injections are taken, as long as at most `bytes` of them wait. Before this, none are.

@@ -65,8 +65,36 @@ labels! {
         Expired = "expired",
         /// The proxy is being stopped.
         Drained = "drained",
+        /// The task that served it has panicked.
+        InternalError = "internal_error",
         /// The process ended before the connection did.
         Aborted = "aborted",
+    }
+}
+
+labels! {
+    /// What kind of task has panicked (`outrigger_task_panics_total{task}`).
+    TaskKind {
+        /// Takes connections in.
+        Accept = "accept",
+        /// Serves the admin port.
+        Admin = "admin",
+        /// One HTTP connection, or one request of HTTP/2.
+        Connection = "connection",
+        /// One connection of mode `tunnel`.
+        Tunnel = "tunnel",
+        /// The link of a channel to its server.
+        Channel = "channel",
+        /// Some of the clients of a channel.
+        Shard = "shard",
+        /// Carries out a publish request.
+        Publish = "publish",
+        /// Keeps a key set fresh.
+        Jwks = "jwks",
+        /// Forgets what is too old, twice a second.
+        Sweep = "sweep",
+        /// Reads the configuration again.
+        Reload = "reload",
     }
 }
 
@@ -202,6 +230,28 @@ labels! {
     ConnectionRefusal {
         /// `listen.max_handshakes`
         TooManyHandshakes = "too_many_handshakes",
+    }
+}
+
+labels! {
+    /// Why a request was refused before a route was looked for (`outrigger_request_errors_total{reason}`).
+    RequestError {
+        /// `Host` is missing, doubled, no host, or not the target's.
+        Host = "host",
+        /// The target is neither a path nor a URL, or has a character that it must not have.
+        Target = "target",
+        /// Where the request ends is not clear.
+        Framing = "framing",
+        /// A line is not as RFC 9112 has it.
+        Syntax = "syntax",
+        /// HTTP/2 where it is not spoken.
+        Version = "version",
+        /// `listen.max_header_bytes`
+        TooLarge = "too_large",
+        /// `listen.handshake_timeout`
+        Timeout = "timeout",
+        /// HTTP in the clear where TLS is spoken.
+        Plaintext = "plaintext",
     }
 }
 
@@ -378,6 +428,7 @@ mod tests {
         check::<UplinkOutcome>();
         check::<Injection>();
         check::<ConnectionRefusal>();
+        check::<RequestError>();
         check::<ProxyFault>();
         check::<AuthFailure>();
         check::<JwksOutcome>();

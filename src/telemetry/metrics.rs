@@ -16,7 +16,7 @@ use super::declare::{Declare, resolve};
 use super::feeds::Families;
 use super::labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
-    Reason, ReloadOutcome, StatusClass, TlsFailure, UpstreamErrorKind,
+    Reason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -41,6 +41,7 @@ pub struct Metrics {
     clients: IntGaugeVec,
     connections: IntCounterVec,
     disconnections: IntCounterVec,
+    memory_cuts: IntCounterVec,
     closes: IntCounterVec,
     handshakes: IntCounterVec,
     http_requests: IntCounterVec,
@@ -48,12 +49,14 @@ pub struct Metrics {
     upstream_errors: Vec<IntCounter>,
     limit: GaugeVec,
     connections_refused: Vec<IntCounter>,
+    request_errors: Vec<IntCounter>,
     proxy_errors: Vec<IntCounter>,
     auth_failures: Vec<IntCounter>,
     jwks_fetches: Vec<IntCounter>,
     tls_failures: Vec<IntCounter>,
     certificate_expiry: IntGaugeVec,
     config_reloads: Vec<IntCounter>,
+    pub(super) task_panics: Vec<IntCounter>,
     config_success: IntGauge,
     pub(super) families: Families,
     /// Messages that logs hold.
@@ -96,6 +99,8 @@ pub struct Metrics {
     pub handshakes_queued: IntGauge,
     /// Addresses and users that have used tokens of theirs.
     pub rate_keys: IntGauge,
+    /// Requests that were refused because servers may read them to be for a stricter route.
+    pub ambiguous_paths: IntCounter,
     /// Requests that were let pass because `handshake_rate.max_keys` left no room to count them.
     pub rate_untracked: IntCounter,
     /// HTTP/2 connections that were ended because their clients took back what they asked for.
@@ -127,6 +132,11 @@ impl Metrics {
             "Connections turned away before anything of them was read",
             &["reason"],
         )?;
+        let request_errors = d.counters(
+            "request_errors_total",
+            "Requests refused before a route was looked for, by why",
+            &["reason"],
+        )?;
         let proxy_errors = d.counters(
             "proxy_protocol_errors_total",
             "Connections ended because of their PROXY header",
@@ -149,6 +159,11 @@ impl Metrics {
             "Times the configuration was read again, by what came of it",
             &["outcome"],
         )?;
+        let panics = d.counters(
+            "task_panics_total",
+            "Tasks that panicked and were ended, by what they did",
+            &["task"],
+        )?;
         let families = Families::new(&d)?;
         Ok(Arc::new(Self {
             families,
@@ -164,6 +179,11 @@ impl Metrics {
                 "disconnections_total",
                 "WebSocket connections ended, by the reason they ended for",
                 &["route", "reason"],
+            )?,
+            memory_cuts: d.counters(
+                "memory_cuts_total",
+                "WebSocket connections cut because too much waited for their clients (memory.max_buffered)",
+                &["route"],
             )?,
             closes: d.counters(
                 "closes_total",
@@ -189,6 +209,7 @@ impl Metrics {
             upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
             limit: d.values("limit", "Bounds in force, by kind", &["kind", "route"])?,
             connections_refused: resolve::<ConnectionRefusal>(&connections_refused, |reason| vec![reason]),
+            request_errors: resolve::<RequestError>(&request_errors, |reason| vec![reason]),
             proxy_errors: resolve::<ProxyFault>(&proxy_errors, |reason| vec![reason]),
             auth_failures: resolve::<AuthFailure>(&auth_failures, |reason| vec![reason]),
             jwks_fetches: resolve::<JwksOutcome>(&jwks_fetches, |outcome| vec![outcome]),
@@ -199,6 +220,7 @@ impl Metrics {
                 &["kind"],
             )?,
             config_reloads: resolve::<ReloadOutcome>(&reloads, |outcome| vec![outcome]),
+            task_panics: resolve::<TaskKind>(&panics, |task| vec![task]),
             config_success: d.gauge(
                 "config_last_reload_success_timestamp_seconds",
                 "When the configuration was last read and found good, the start included",
@@ -234,6 +256,10 @@ impl Metrics {
             handshakes_queued: d
                 .gauge("handshakes_queued", "Handshakes that wait for a token of handshake_rate.global")?,
             rate_keys: d.gauge("rate_keys", "Addresses and users whose handshake rates are counted")?,
+            ambiguous_paths: d.counter(
+                "ambiguous_paths_total",
+                "Requests refused because servers may read them to be for a stricter route",
+            )?,
             rate_untracked: d.counter(
                 "rate_untracked_total",
                 "Requests of addresses or users beyond handshake_rate.max_keys, which are not limited one by one",
@@ -271,6 +297,7 @@ impl Metrics {
             name: name.into(),
             clients: self.clients.with_label_values(&[name]),
             connections: self.connections.with_label_values(&[name]),
+            memory_cuts: self.memory_cuts.with_label_values(&[name]),
             disconnections: resolve::<Reason>(&self.disconnections, |reason| vec![name, reason]),
             handshakes: resolve::<HandshakeOutcome>(&self.handshakes, |outcome| vec![name, outcome]),
             http_requests: resolve::<StatusClass>(&self.http_requests, |class| vec![name, class]),
@@ -286,6 +313,11 @@ impl Metrics {
     /// Counts a connection that was turned away.
     pub fn on_connection_refused(&self, reason: ConnectionRefusal) {
         self.connections_refused[reason.index()].inc();
+    }
+
+    /// Counts a request that was refused before a route was looked for.
+    pub fn on_request_error(&self, reason: RequestError) {
+        self.request_errors[reason.index()].inc();
     }
 
     /// Counts a connection that was ended for its PROXY header.
@@ -365,6 +397,8 @@ pub struct RouteMetrics {
     pub connections: IntCounter,
     /// How long they lasted.
     pub duration: Histogram,
+    /// Those that were cut because `memory.max_buffered` was used up.
+    pub memory_cuts: IntCounter,
     disconnections: Vec<IntCounter>,
     handshakes: Vec<IntCounter>,
     http_requests: Vec<IntCounter>,

@@ -9,15 +9,18 @@ mod labels;
 pub mod lifecycle;
 pub mod logging;
 mod metrics;
+pub mod panics;
 pub mod redact;
 mod registry;
+mod sparingly;
 
 pub use feeds::{BreakerMetrics, FeedMetrics};
 pub use handle::{About, Command, Ended, Handle, Mail, Receipts};
 pub use labels::{
     AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal,
-    HandshakeOutcome, Injection, JwksOutcome, Label, ProxyFault, Reason, ReloadOutcome, StatusClass,
-    TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
+    HandshakeOutcome, Injection, JwksOutcome, Label, ProxyFault, Reason, ReloadOutcome, RequestError,
+    StatusClass, TaskKind, TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
-pub use registry::{Live, Registry};
+pub use registry::{Live, Registry, shown};
+pub use sparingly::{Sparingly, some};

@@ -221,12 +221,13 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.leave(Ended { reason: Reason::Aborted, close: None, fault: None });
+        let reason = if std::thread::panicking() { Reason::InternalError } else { Reason::Aborted };
+        self.leave(Ended { reason, close: None, fault: None });
     }
 }
 
 /// An address whose port nobody told stands without one.
-fn shown(address: SocketAddr) -> tracing::field::DisplayValue<Box<dyn std::fmt::Display>> {
+pub fn shown(address: SocketAddr) -> tracing::field::DisplayValue<Box<dyn std::fmt::Display>> {
     tracing::field::display(if address.port() == 0 { Box::new(address.ip()) } else { Box::new(address) })
 }
 
@@ -240,7 +241,6 @@ mod tests {
     use std::task::Waker;
 
     use bytes::Bytes;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::frame::CloseCode;
@@ -277,14 +277,20 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_command_is_taken_once() {
+    fn the_newest_date_is_taken_once_and_a_cut_after_it_whichever_was_sent_first() {
         let (registry, route) = registry();
         let live = enter(&registry, &route);
         let all = registry.all();
-        all[0].send(Command::CloseAt { at: Instant::now(), code: CloseCode(1012) });
-        all[0].send(Command::Cut);
-        assert_eq!(live.handle().take_command(), Some(Command::Cut));
-        assert_eq!(live.handle().take_command(), None);
+        let close_at = |code| Command::CloseAt { at: all[0].since, code: CloseCode(code) };
+        for sent in [
+            [close_at(1001), close_at(1012), Command::Cut],
+            [close_at(1001), Command::Cut, close_at(1012)],
+            [Command::Cut, close_at(1001), close_at(1012)],
+        ] {
+            sent.into_iter().for_each(|command| all[0].send(command));
+            assert_eq!(live.handle().take_commands(), [Some(close_at(1012)), Some(Command::Cut)], "{sent:?}");
+            assert_eq!(live.handle().take_commands(), [None; 2]);
+        }
     }
 
     #[test]
@@ -302,7 +308,7 @@ mod tests {
         for sent in 1..=3 {
             live.handle().send(Command::Cut);
             assert_eq!(woken.0.load(Relaxed), sent);
-            assert_eq!(live.handle().take_command(), Some(Command::Cut));
+            assert_eq!(live.handle().take_commands(), [None, Some(Command::Cut)]);
         }
     }
 
@@ -320,13 +326,16 @@ mod tests {
             if !first {
                 handle.send(Command::Cut);
             }
-            assert_eq!(handle.take_mail(), Mail { command: Some(Command::Cut), has_injections: true });
+            assert_eq!(
+                handle.take_mail(),
+                Mail { commands: [None, Some(Command::Cut)], has_injections: true }
+            );
             assert_eq!(handle.take_mail(), Mail::default(), "told once");
             assert_eq!(handle.next_injection().as_deref(), Some(&b"frame"[..]), "but it stays");
             assert_eq!(handle.next_injection(), None);
         }
         handle.inject(&Bytes::from_static(b"frame")).unwrap();
-        assert_eq!(handle.take_command(), None);
+        assert_eq!(handle.take_commands(), [None; 2]);
         assert!(handle.next_injection().is_some());
     }
 

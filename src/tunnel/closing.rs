@@ -6,13 +6,15 @@
 //! 3. Each step happens once, so that settling ends.
 
 use std::task::Context;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::ending::{Farewell, Words, farewells};
 use super::link::{Link, Reading, Writing};
-use super::relay::{CloseAt, Relay, Side};
+use super::relay::{Relay, Side};
 use crate::frame::{CloseCode, Fault, Verdict};
+use crate::resilience::Date;
 use crate::telemetry::{By, Command, Ended, Reason};
 
 /// An ending that has begun.
@@ -59,17 +61,11 @@ impl Relay {
     pub(super) fn on_command(&mut self, command: Command, now: Instant) {
         match command {
             Command::CloseAt { at, code } => {
-                self.close_at = Some(CloseAt { at, code, reason: Reason::Drained });
-                if at <= now {
-                    self.begin(Reason::Drained, Some((By::Proxy, code)), None, now);
-                }
+                self.dates.set_drain(at, code.0);
+                self.on_date(now);
             }
             Command::Cut => {
-                let reason = if self.close_at.is_some_and(|close| close.reason == Reason::Drained) {
-                    Reason::Drained
-                } else {
-                    Reason::Aborted
-                };
+                let reason = if self.dates.is_draining() { Reason::Drained } else { Reason::Aborted };
                 let is_first = self.ending.is_none();
                 self.begin(reason, None, None, now);
                 if let Some(ending) = self.ending.as_mut().filter(|_| is_first) {
@@ -79,6 +75,17 @@ impl Relay {
                 self.cut_both();
             }
         }
+    }
+
+    /// A date may have come: it is closed then, whatever its peers do.
+    pub(super) fn on_date(&mut self, now: Instant) {
+        let Some(date) = self.dates.due(now, SystemTime::now) else { return };
+        let (reason, code) = match date {
+            Date::Lifetime => (Reason::Lifetime, 1012),
+            Date::Expired => (Reason::Expired, self.settings.policy.close_codes.expired),
+            Date::Drained(code) => (Reason::Drained, code),
+        };
+        self.begin(reason, Some((By::Proxy, CloseCode(code))), None, now);
     }
 
     /// `side` said Close.
@@ -141,7 +148,7 @@ impl Relay {
 
     /// Whether a loss of the upstream waits for the Close that a drain has planned.
     pub(super) fn holds_to_schedule(&self) -> bool {
-        self.ending.is_none() && self.close_at.is_some_and(|close| close.reason == Reason::Drained)
+        self.ending.is_none() && self.dates.is_draining()
     }
 
     /// Does what can be done now of what either side is owed. True when that changed anything.
@@ -238,7 +245,7 @@ fn step(link: &mut Link, peer: &Link, is_slow: bool, cx: &mut Context<'_>, now: 
         }
         Farewell::End => {
             let is_said = matches!(link.writing, Writing::EndSaid | Writing::Broken);
-            if is_said || link.is_flushed() && link.say_end(cx) {
+            if is_said || link.is_flushed() && link.say_end(cx, now) {
                 link.farewell = Farewell::Nothing;
             }
         }
@@ -264,7 +271,7 @@ fn step(link: &mut Link, peer: &Link, is_slow: bool, cx: &mut Context<'_>, now: 
     // After a fault the sender is not listened to any more: its stream is ended once it was told why.
     let is_at_fault = link.reading == Reading::Blind && link.heard_close.is_none();
     if is_at_fault && link.writing == Writing::CloseSaid && link.is_flushed() {
-        link.say_end(cx);
+        link.say_end(cx, now);
     }
     Step { changed: before != (link.farewell, link.writing), lost }
 }

@@ -103,7 +103,8 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
             let words = Words { code: said, reason: "server is restarting" };
             (Close(words), AfterPeer { words: away("proxy is draining"), instead: true })
         }
-        Reason::Aborted => (Reset(None), Reset(None)),
+        // Nobody is there any more to say something.
+        Reason::InternalError | Reason::Aborted => (Reset(None), Reset(None)),
     }
 }
 
@@ -138,7 +139,9 @@ mod tests {
             );
             assert!(!innocent_client || matches!(client, F::Close(_)), "{reason:?}");
             assert!(
-                !matches!(upstream, F::Reset(_)) || reason == Reason::Aborted || innocent_client,
+                !matches!(upstream, F::Reset(_))
+                    || matches!(reason, Reason::InternalError | Reason::Aborted)
+                    || innocent_client,
                 "{reason:?} resets the upstream"
             );
         }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::ending::{Farewell, Words};
 use crate::frame::{CloseCode, ControlFrame, Opcode, Scanner};
 use crate::net::{Egress, Stream};
+use crate::resilience::Stall;
 
 /// What the peer's bytes are taken for. Only ever moves down this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +53,8 @@ pub(super) struct Link {
     pub(super) has_backlog: bool,
     /// What the peer did not take.
     pub(super) egress: Egress,
-    /// Since when the peer took nothing, while there is something for it.
-    pub(super) stalled_since: Option<Instant>,
+    /// Told after everything that touches the stream.
+    stall: Stall,
     /// Since when nothing can be sent to the peer, though it has not ended.
     pub(super) broken_since: Option<Instant>,
     /// Since when it is not read, because nobody takes what it says.
@@ -77,7 +78,7 @@ impl Link {
             held: early.to_vec(),
             has_backlog: !early.is_empty(),
             egress: Egress::default(),
-            stalled_since: None,
+            stall: Stall::default(),
             broken_since: None,
             paused_since: None,
             reading: Reading::Frames,
@@ -102,10 +103,19 @@ impl Link {
         self.is_open() && self.reading == Reading::Frames
     }
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        now: Instant,
+    ) -> Poll<io::Result<usize>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
         let mut buf = ReadBuf::new(buf);
-        match Pin::new(stream).poll_read(cx, &mut buf) {
+        let before = stream.sent();
+        let read = Pin::new(stream).poll_read(cx, &mut buf);
+        // TLS sends what it has sealed with a read as well.
+        self.note_sent(before, now);
+        match read {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buf.filled().len())),
             // TLS that ends without its own goodbye: a WebSocket has one itself, and without that one the
@@ -125,6 +135,7 @@ impl Link {
         now: Instant,
     ) -> usize {
         let Some(stream) = &mut self.stream else { return bytes.len() };
+        let before = stream.sent();
         let mut at = 0;
         if self.egress.is_empty() {
             while at < bytes.len() {
@@ -137,11 +148,24 @@ impl Link {
         }
         if at < bytes.len() {
             self.egress.push(&bytes[at..], edge.and_then(|edge| edge.checked_sub(at)));
-            self.stalled_since.get_or_insert(now);
-        } else if stream.unsent() > 0 {
-            self.stalled_since.get_or_insert(now);
         }
+        let has_moved = if before.is_some() { stream.sent() != before } else { at > 0 };
+        self.stall.note(has_moved, !self.is_flushed(), now);
         0
+    }
+
+    /// Something may have left of what the stream holds: it had sent `before`, if it keeps an account.
+    fn note_sent(&mut self, before: Option<u64>, now: Instant) {
+        if let Some(stream) = &self.stream
+            && before.is_some()
+        {
+            self.stall.note(stream.sent() != before, !self.is_flushed(), now);
+        }
+    }
+
+    /// Since when the peer takes nothing, while there is something for it.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        self.stall.since()
     }
 
     /// Whether the kernel has all that the peer was sent.
@@ -171,12 +195,11 @@ impl Link {
             return 0;
         }
         let Some(stream) = &mut self.stream else { return self.egress.clear() };
-        match self.egress.send(cx, stream) {
-            (Poll::Ready(Ok(())), _) => self.stalled_since = None,
-            (Poll::Pending, true) => self.stalled_since = Some(now),
-            (Poll::Pending, false) => {}
-            (Poll::Ready(Err(_)), _) => return self.break_off(),
+        let (sent, has_moved) = self.egress.send(cx, stream);
+        if let Poll::Ready(Err(_)) = sent {
+            return self.break_off();
         }
+        self.stall.note(has_moved, !self.is_flushed(), now);
         0
     }
 
@@ -184,9 +207,7 @@ impl Link {
     pub(super) fn has_taken_some(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let has_moved = self.egress.send_unready(cx, stream);
-        if has_moved {
-            self.stalled_since = (!self.is_flushed()).then_some(now);
-        }
+        self.stall.note(has_moved, !self.is_flushed(), now);
         has_moved
     }
 
@@ -206,7 +227,7 @@ impl Link {
     fn push_frame(&mut self, frame: &ControlFrame, now: Instant) {
         let bytes = frame.as_bytes();
         self.egress.push(bytes, Some(bytes.len()));
-        self.stalled_since.get_or_insert(now);
+        self.stall.note(false, true, now);
     }
 
     /// Any mask will do: these payloads are ours, no attacker chose them (RFC 6455 §10.3).
@@ -215,9 +236,12 @@ impl Link {
     }
 
     /// Sends the end of the stream; true once that is done (or can never be).
-    pub(super) fn say_end(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn say_end(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(stream) = &mut self.stream else { return true };
-        match Pin::new(stream).poll_shutdown(cx) {
+        let before = stream.sent();
+        let shut = Pin::new(stream).poll_shutdown(cx);
+        self.note_sent(before, now);
+        match shut {
             Poll::Pending => false,
             Poll::Ready(Ok(())) => {
                 self.writing = Writing::EndSaid;
@@ -233,7 +257,7 @@ impl Link {
     /// The peer takes nothing more. Answers how many bytes were lost.
     pub(super) fn break_off(&mut self) -> usize {
         self.writing = Writing::Broken;
-        self.stalled_since = None;
+        self.stall.clear();
         self.egress.clear()
     }
 

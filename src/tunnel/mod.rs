@@ -25,12 +25,10 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
 use crate::frame::Extensions;
 use crate::net::Hop;
-use crate::resilience::Budget;
+use crate::resilience::{Budget, Expiry};
 use crate::telemetry::Live;
 
 /// What holds for every connection of a route, worked out once.
@@ -60,7 +58,7 @@ pub struct Terms {
     /// What was agreed upon with the upstream.
     pub extensions: Extensions,
     /// When its credentials end, and the connection with them.
-    pub expires: Option<Instant>,
+    pub expires: Option<Expiry>,
     /// Held until the connection has ended, whatever ends it.
     pub slot: Option<Box<dyn Any + Send + Sync>>,
 }

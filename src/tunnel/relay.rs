@@ -31,8 +31,8 @@ use crate::config::{HeartbeatMode, IdleActivity, OnStall, Policy, Rate};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
 use crate::net::Hop;
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::resilience::{Bucket, Share, Turn};
-use crate::telemetry::{Injection, Live, Reason};
+use crate::resilience::{Bucket, Dates, Share, Standstill, Turn};
+use crate::telemetry::{Injection, Live, Reason, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
 pub(super) const POLL_BUDGET: usize = 256 * 1024;
@@ -55,8 +55,9 @@ pub(super) struct Relay {
     /// When it may send the next one, while it may not.
     pub(super) next_token_at: Option<Instant>,
     pub(super) last_activity: Instant,
-    /// A Close that is to come: the end of its life, or a drain's schedule.
-    pub(super) close_at: Option<CloseAt>,
+    /// When it is closed in any case: the end of its life or of credentials, a drain's schedule.
+    pub(super) dates: Dates,
+    pub(super) standstill: Standstill,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) sleep: Option<Pin<Box<Sleep>>>,
     pub(super) armed: Option<Instant>,
@@ -72,14 +73,6 @@ pub(super) struct Relay {
 struct Rates {
     messages: Option<Bucket>,
     controls: Option<Bucket>,
-}
-
-/// A Close with a date.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CloseAt {
-    pub(super) at: Instant,
-    pub(super) code: CloseCode,
-    pub(super) reason: Reason,
 }
 
 /// A side of the connection.
@@ -119,17 +112,8 @@ impl Relay {
             })
         };
         // A lifetime ends anywhere in its last tenth: what came together must not go together.
-        let close_at = policy.max_lifetime.map(|lifetime| CloseAt {
-            at: now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()),
-            code: CloseCode(1012),
-            reason: Reason::Lifetime,
-        });
-        let expiry = expires.map(|at| CloseAt {
-            at,
-            code: CloseCode(policy.close_codes.expired),
-            reason: Reason::Expired,
-        });
-        let close_at = [close_at, expiry].into_iter().flatten().min_by_key(|close| close.at);
+        let lifetime =
+            policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
         match extensions {
             Extensions::Unknown => drop(live.handle().close_to_injections(Injection::Extension)),
             // A compressed message says so: one that does not is as right as ever (RFC 7692 §6).
@@ -147,7 +131,8 @@ impl Relay {
             rates: Rates::new(policy, now),
             next_token_at: None,
             last_activity: now,
-            close_at,
+            dates: Dates::new(lifetime, expires, now),
+            standstill: Standstill::default(),
             ending: None,
             sleep: None,
             armed: None,
@@ -201,7 +186,7 @@ impl Relay {
                 turn.take(held.len(), frames);
                 continue;
             }
-            let n = match from.poll_read(cx, &mut scratch[HELD_ROOM..]) {
+            let n = match from.poll_read(cx, &mut scratch[HELD_ROOM..], now) {
                 Poll::Pending => return Pumped::Waiting,
                 Poll::Ready(Ok(n)) if n > 0 => n,
                 Poll::Ready(end) => {
@@ -328,11 +313,16 @@ impl Relay {
             }
         }
         let delivery = &self.settings.policy.delivery;
-        // Whoever asks for more while nothing is left for all is the one that goes.
-        if delivery.on_stall == OnStall::Isolate
-            && (self.client.waiting() > delivery.max_lag.bytes || is_more && self.settings.budget.is_over())
-        {
-            self.begin(Reason::SlowConsumer, None, None, now);
+        if delivery.on_stall == OnStall::Isolate {
+            let is_far = self.client.waiting() > delivery.max_lag.bytes;
+            // Whoever asks for more while nothing is left for all is the one that goes.
+            let is_one_too_many = !is_far && is_more && self.settings.budget.is_over();
+            if is_one_too_many && self.ending.is_none() {
+                self.live.handle().about.route.memory_cuts.inc();
+            }
+            if is_far || is_one_too_many {
+                self.begin(Reason::SlowConsumer, None, None, now);
+            }
         }
         if side == Side::Client
             && scanned.controls > 0
@@ -451,6 +441,15 @@ fn messages(rates: &mut Option<Box<Rates>>) -> Option<&mut Bucket> {
     rates.as_mut()?.messages.as_mut()
 }
 
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Looked at here, and not by something around it, which each connection would pay for.
+        if std::thread::panicking() {
+            self.live.metrics().on_panic(TaskKind::Tunnel);
+        }
+    }
+}
+
 impl Future for Relay {
     type Output = ();
 
@@ -460,12 +459,10 @@ impl Future for Relay {
         this.register(cx);
         let mail = this.live.handle().take_mail();
         this.has_injections |= mail.has_injections;
-        if let Some(command) = mail.command {
+        for command in mail.commands.into_iter().flatten() {
             this.on_command(command, now);
         }
-        if this.armed.is_some_and(|armed| armed <= now) {
-            this.on_time(cx, now);
-        }
+        let mut due = this.armed.filter(|armed| *armed <= now);
         // For each direction one, over all rounds of the loop.
         let [mut up_turn, mut down_turn] = [Turn::new(POLL_BUDGET, POLL_FRAMES); 2];
         let busy = scratch::with(|scratch| {
@@ -475,11 +472,20 @@ impl Future for Relay {
                 let up = this.pump(cx, Side::Client, &mut up_turn, scratch, now);
                 let down = this.pump(cx, Side::Upstream, &mut down_turn, scratch, now);
                 this.live.handle().on_discarded(lost);
+                let is_busy = up == Pumped::Busy || down == Pumped::Busy;
+                // After the sockets were read: what came before a deadline counts, whichever is looked at first.
+                if let Some(due) = due.take() {
+                    this.on_time(cx, due, now);
+                    if !is_busy {
+                        // There may be room for more, or an ending.
+                        continue;
+                    }
+                }
                 this.beat(cx, now);
                 // Each step of an ending happens once, so that this loop ends. A client that waited for an
                 // upstream that is gone now has to be read again.
                 if !this.settle(cx, now) && this.upstream.is_open() == had_upstream {
-                    break up == Pumped::Busy || down == Pumped::Busy;
+                    break is_busy;
                 }
             }
         });

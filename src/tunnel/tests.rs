@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use socket2::SockRef;
@@ -32,8 +32,9 @@ use super::Settings;
 use super::relay::Relay;
 use crate::config::{Config, LogConnections};
 use crate::frame::Extensions;
+use crate::net::tls::testing;
 use crate::net::{Hop, Stream};
-use crate::resilience::Budget;
+use crate::resilience::{Budget, Expiry};
 use crate::telemetry::{About, Command, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
@@ -112,7 +113,7 @@ fn close_code(bytes: &[u8]) -> u16 {
 struct End {
     socket: Option<UnixStream>,
     /// Over TLS: then the socket is told records.
-    tls: Option<Box<secure::Peer>>,
+    tls: Option<Box<testing::Peer>>,
 }
 
 impl End {
@@ -198,6 +199,8 @@ struct Props {
     memory: Option<usize>,
     /// What was agreed upon with the upstream.
     extensions: Extensions,
+    /// When the client's credentials end, counted from the beginning.
+    expires: Option<Duration>,
     /// Whether the client's hop and the upstream's are over TLS.
     tls: [bool; 2],
 }
@@ -257,16 +260,20 @@ impl Stage {
         let (mut client_hop, mut client) = hop(props.early_client);
         let (mut upstream_hop, mut upstream) = hop(props.early_upstream);
         if props.tls[0] {
-            client_hop.stream = secure::accept(client_hop.stream, &mut client).await;
+            let (stream, peer) = testing::accept(client_hop.stream, client.socket.as_mut().unwrap()).await;
+            (client_hop.stream, client.tls) = (stream, Some(peer));
         }
         if props.tls[1] {
-            upstream_hop.stream = secure::connect(upstream_hop.stream, &mut upstream).await;
+            let (stream, peer) =
+                testing::connect(upstream_hop.stream, upstream.socket.as_mut().unwrap()).await;
+            (upstream_hop.stream, upstream.tls) = (stream, Some(peer));
         }
         let slot = Arc::new(());
         let held = Arc::downgrade(&slot);
         let terms = super::Terms {
             slot: Some(Box::new(slot)),
             extensions: props.extensions,
+            expires: props.expires.and_then(|after| Expiry::after(after, Instant::now(), SystemTime::now())),
             ..super::Terms::default()
         };
         let relay = Relay::new(client_hop, upstream_hop, terms, &settings, live);

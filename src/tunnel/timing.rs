@@ -2,6 +2,9 @@
 //!
 //! Clocks are checked lazily: activity writes a timestamp, and only when the timer fires is the nearest
 //! deadline worked out anew. A connection that is busy or idle wakes for its heartbeat, nothing else.
+//!
+//! # Invariants
+//! 1. A peer is read before it is judged, also when the process stood still ([`crate::resilience::Standstill`]).
 
 use std::future::Future;
 use std::pin::pin;
@@ -13,15 +16,22 @@ use tokio::time::Instant;
 
 use super::ending::Farewell;
 use super::relay::{Relay, Side};
-use crate::telemetry::{By, Reason};
+use crate::telemetry::Reason;
 
 /// How often a client that is not read is looked at, whether it is still there: the only way to see the
 /// end of a stream behind bytes that nobody takes.
 const GONE_CHECK: Duration = Duration::from_secs(1);
 
 impl Relay {
-    /// The nearest deadline.
+    /// When it is to be looked at. Judgements of peers may have to wait; what a client may say, and dates, do not.
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let dates = self.dates.next().filter(|_| self.ending.is_none());
+        let judgement = self.next_judgement(now).map(|deadline| self.standstill.defer(deadline));
+        [judgement, dates, self.next_token_at].into_iter().flatten().min()
+    }
+
+    /// The nearest deadline of a peer.
+    fn next_judgement(&self, now: Instant) -> Option<Instant> {
         let policy = &self.settings.policy;
         let is_paused = self.client.is_paused();
         let mut next = None;
@@ -31,22 +41,18 @@ impl Relay {
             }
         };
         if let Some(ending) = &self.ending {
-            at(Some(ending.deadline));
-            at(self.next_token_at);
-            return next;
+            return Some(ending.deadline);
         }
         at(self.client_pulse.as_ref().and_then(|pulse| pulse.deadline(is_paused)));
         at(self.upstream_pulse.as_ref().and_then(|pulse| pulse.deadline(self.upstream.is_paused())));
         if !is_paused {
             at(policy.idle_timeout.map(|idle| self.last_activity + idle));
         }
-        at(self.close_at.map(|close| close.at));
         at(self.stall_deadline(Side::Client));
         at(self.stall_deadline(Side::Upstream));
         at(self.broken_deadline(Side::Client));
         at(self.broken_deadline(Side::Upstream));
-        at(self.next_token_at);
-        if is_paused && self.upstream.stalled_since.is_some() {
+        if is_paused && self.upstream.stalled_since().is_some() {
             at(Some(now + GONE_CHECK.min(policy.close_timeout)));
         }
         next
@@ -58,7 +64,7 @@ impl Relay {
             Side::Client => (&self.client, self.settings.policy.delivery.stall_timeout),
             Side::Upstream => (&self.upstream, self.settings.upstream_stall),
         };
-        Some(link.stalled_since? + timeout?)
+        Some(link.stalled_since()? + timeout?)
     }
 
     /// When `side`, which can be told nothing any more, has had its time to say the rest and end. Mostly
@@ -71,9 +77,13 @@ impl Relay {
         Some(link.broken_since? + self.settings.policy.close_timeout)
     }
 
-    /// A deadline has passed: which?
-    pub(super) fn on_time(&mut self, cx: &mut Context<'_>, now: Instant) {
+    /// A deadline has passed, or the timer, which stood at `due`: which?
+    pub(super) fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
         self.armed = None;
+        self.on_date(now);
+        if self.standstill.hears_first(due, now) {
+            return;
+        }
         if let Some(ending) = &self.ending {
             if ending.deadline <= now {
                 self.on_ending_deadline(now);
@@ -82,11 +92,6 @@ impl Relay {
         }
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         let policy = &self.settings.policy;
-        if let Some(close) = self.close_at
-            && close.at <= now
-        {
-            return self.begin(close.reason, Some((By::Proxy, close.code)), None, now);
-        }
         if is_due(self.stall_deadline(Side::Client)) && !self.client.has_taken_some(cx, now) {
             return self.begin(Reason::SlowConsumer, None, None, now);
         }
@@ -100,7 +105,7 @@ impl Relay {
             }
         }
         // A client that is gone behind bytes the upstream does not take: that one gets close_timeout.
-        if is_due(self.upstream.stalled_since.map(|since| since + policy.close_timeout))
+        if is_due(self.upstream.stalled_since().map(|since| since + policy.close_timeout))
             && self.client.is_paused()
             && self.client.is_peer_gone(cx)
         {

@@ -1,19 +1,30 @@
 //! The breaker around an upstream: whether it is asked at all, and what of its answers is a failure.
 //!
+//! While probes are under way whoever else comes waits for what they find out: a healthy server would otherwise
+//! refuse all but the first of those who come back to it at once.
+//!
 //! # Invariants
 //! 1. Every ticket is reported: by [`Permit::settle`] and its like, or by the drop of its [`Permit`].
 //! 2. What is a failure of the upstream is said once, in [`UpstreamBreaker::judge`] and what it calls.
 //! 3. The metrics know of a breaker as long as it lives, and of each change once.
+//! 4. Nobody waits longer than `upstream.handshake_timeout`, and no more than `max_waiting` do. Who goes away
+//!    leaves its place, and a place among the probes that it was given goes to the next.
+//! 5. Whoever has waited asks again, as anybody who comes then: what is closed lets it through, and what has
+//!    opened refuses it.
 //!
 //! # Not here
 //! When it opens and closes ([`crate::resilience::Breaker`]); what a client is told ([`crate::admission`]).
 
 use std::fmt::Display;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::time::Instant;
+use prometheus::IntGauge;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::{Refusal, Upgraded, UpstreamError};
@@ -32,7 +43,14 @@ pub struct UpstreamBreaker {
     /// A call that was given up by its caller after so long is no better than one that failed.
     connect_timeout: Duration,
     breaker: Mutex<Breaker>,
+    /// How long anybody waits for probes, and how many do at most.
+    patience: Duration,
+    max_waiting: usize,
+    waiting: AtomicUsize,
+    /// One is woken for each place among the probes that is free, and all when there are no probes any more.
+    probed: Notify,
     metrics: Arc<BreakerMetrics>,
+    shown_waiting: IntGauge,
 }
 
 impl UpstreamBreaker {
@@ -43,8 +61,10 @@ impl UpstreamBreaker {
         route: &str,
         metrics: &Metrics,
     ) -> Arc<Self> {
-        let config::Breaker { window, min_calls, failure_ratio, ref statuses, open_for, probes } = *settings;
+        let config::Breaker { window, min_calls, failure_ratio, ref statuses, open_for, probes, max_waiting } =
+            *settings;
         let rules = BreakerRules { window, min_calls, failure_ratio, open_for, probes };
+        let shown_waiting = metrics.breaker_waiting(route);
         let metrics = metrics.breaker(BreakerScope::Upstream, route);
         metrics.on_transition(None, Some(BreakerStage::Closed));
         Arc::new(Self {
@@ -52,19 +72,47 @@ impl UpstreamBreaker {
             statuses: statuses.as_slice().into(),
             connect_timeout: upstream.connect_timeout,
             breaker: Mutex::new(Breaker::new(rules, Instant::now())),
+            patience: upstream.handshake_timeout,
+            max_waiting,
+            waiting: AtomicUsize::new(0),
+            probed: Notify::new(),
             metrics,
+            shown_waiting,
         })
     }
 
-    /// Leave for one handshake.
+    /// Leave for one handshake, if need be after a wait for what others find out. May be given up at any time.
     ///
     /// # Errors
     /// The upstream is not to be asked: how long until that may be worth it, a second at least.
-    pub fn enter(self: &Arc<Self>) -> Result<Permit, Duration> {
+    pub async fn enter(self: &Arc<Self>) -> Result<Permit, Duration> {
+        match self.ask() {
+            // Probes are under way.
+            Err(Duration::ZERO) => {}
+            answer => return answer.map_err(|wait| wait.max(SOON)),
+        }
+        let Some(_place) = Place::take(self) else { return Err(SOON) };
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let mut probed = pin!(self.probed.notified());
+            // Before it is asked again: what happens from here on is not missed.
+            probed.as_mut().enable();
+            match self.ask() {
+                Err(Duration::ZERO) => {}
+                answer => return answer.map_err(|wait| wait.max(SOON)),
+            }
+            if timeout_at(deadline, probed).await.is_err() {
+                return Err(SOON);
+            }
+        }
+    }
+
+    /// Leave at once, or how long it is refused; zero: until a probe is back.
+    fn ask(self: &Arc<Self>) -> Result<Permit, Duration> {
         let now = Instant::now();
         let mut breaker = self.lock();
         let before = breaker.state();
-        let ticket = breaker.allow(now).map_err(|wait| wait.max(SOON))?;
+        let ticket = breaker.allow(now)?;
         let turned = self.count(before, breaker.state());
         drop(breaker);
         if turned.is_some() {
@@ -101,8 +149,14 @@ impl UpstreamBreaker {
         let mut breaker = self.lock();
         let before = breaker.state();
         breaker.report(ticket, outcome, fastrand::f64(), now);
-        let turned = self.count(before, breaker.state());
+        let after = breaker.state();
+        let turned = self.count(before, after);
         drop(breaker);
+        match (before, after) {
+            (BreakerState::HalfOpen, BreakerState::HalfOpen) => self.probed.notify_one(),
+            (BreakerState::HalfOpen, _) => self.probed.notify_waiters(),
+            (BreakerState::Closed | BreakerState::Open, _) => {}
+        }
         let route = &*self.route;
         match turned {
             Some(BreakerState::Open) => warn!(
@@ -134,6 +188,26 @@ impl UpstreamBreaker {
 impl Drop for UpstreamBreaker {
     fn drop(&mut self) {
         self.metrics.on_transition(Some(stage(self.state())), None);
+    }
+}
+
+/// A place among those who wait. Given back when it is dropped, by whom ever.
+struct Place<'a>(&'a UpstreamBreaker);
+
+impl<'a> Place<'a> {
+    /// None: as many wait as may.
+    fn take(breaker: &'a UpstreamBreaker) -> Option<Self> {
+        let enter = |waiting: usize| (waiting < breaker.max_waiting).then_some(waiting + 1);
+        breaker.waiting.fetch_update(Relaxed, Relaxed, enter).ok()?;
+        breaker.shown_waiting.inc();
+        Some(Self(breaker))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+        self.0.shown_waiting.dec();
     }
 }
 

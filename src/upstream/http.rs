@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{Connected, Connection, capture_connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::dial::{DialError, Dialer};
 use super::{Upstream, UpstreamError};
 use crate::config;
-use crate::net::Stream;
+use crate::net::{Stream, head};
 
 /// Idle connections kept for one upstream.
 const MAX_IDLE: usize = 64;
@@ -196,7 +196,9 @@ impl Upstream {
         head.headers.remove(header::TRANSFER_ENCODING);
         let silence = Silence::new(delivery.stall_timeout);
         let body = Requested { body, left: policy.max_body, silence, is_sent };
-        let answer = pin!(self.pool.client.request(Request::from_parts(head, body)));
+        let mut request = Request::from_parts(head, body);
+        let connection = capture_connection(&mut request);
+        let answer = pin!(self.pool.client.request(request));
         let answer = match policy.response_timeout {
             None => answer.await,
             Some(after) => tokio::select! {
@@ -204,11 +206,20 @@ impl Upstream {
                 () = overdue(sent, after) => return Err(UpstreamError::Timeout(after)),
             },
         };
-        let answer = answer.map_err(|error| explain(error, policy.max_body))?;
+        let mut answer = answer.map_err(|error| explain(error, policy.max_body))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Passed on, it would make the client believe that it speaks something else from here on.
             return Err(UpstreamError::Broken("a 101 that nobody asked for".into()));
         }
+        let (status, version) = (answer.status(), answer.version());
+        let framing = head::check_answer(status, version, answer.headers_mut());
+        if framing != Ok(true)
+            && let Some(connection) = &*connection.connection_metadata()
+        {
+            // What may be left on it must not be read as the answer to another request.
+            connection.poison();
+        }
+        framing?;
         Ok(answer)
     }
 }

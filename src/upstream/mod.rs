@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
+use crate::net::head::FramingFault;
 use crate::net::tls::TlsError;
 use crate::telemetry::{Metrics, UpstreamErrorKind};
 
@@ -38,6 +39,9 @@ pub enum UpstreamError {
     /// The connection ended, or what came was not HTTP.
     #[error("the upstream broke off: {0}")]
     Broken(Box<dyn std::error::Error + Send + Sync>),
+    /// Where the answer ends is not clear.
+    #[error("the end of the upstream's answer is not clear: {0}")]
+    Framing(#[from] FramingFault),
     /// A 101 that is none.
     #[error("the upstream's 101 is not a valid WebSocket answer: {0}")]
     BadUpgrade(#[from] BadUpgrade),
@@ -56,6 +60,7 @@ impl UpstreamError {
             Self::Dial(error) => Self::Dial(error.again()),
             Self::Timeout(after) => Self::Timeout(*after),
             Self::Broken(source) => Self::Broken(source.to_string().into()),
+            Self::Framing(fault) => Self::Framing(*fault),
             Self::BadUpgrade(what) => Self::BadUpgrade(*what),
             Self::BodyTooLarge(most) => Self::BodyTooLarge(*most),
             Self::BodyStalled(after) => Self::BodyStalled(*after),
@@ -69,7 +74,7 @@ impl UpstreamError {
             Self::Dial(DialError::Io { .. }) => Some(UpstreamErrorKind::Connect),
             Self::Dial(DialError::Tls { .. }) => Some(UpstreamErrorKind::Tls),
             Self::Timeout(_) => Some(UpstreamErrorKind::ResponseTimeout),
-            Self::Broken(_) => Some(UpstreamErrorKind::Broken),
+            Self::Broken(_) | Self::Framing(_) => Some(UpstreamErrorKind::Broken),
             Self::BadUpgrade(_) => Some(UpstreamErrorKind::BadUpgrade),
             Self::BodyTooLarge(_) | Self::BodyStalled(_) => None,
         }

@@ -8,6 +8,7 @@
 //!    not taken.
 //! 5. Whenever `poll` answers Pending the task's waker is registered for all that may come, and the timer
 //!    stands at the nearest deadline.
+//! 6. The server is read before it is judged, also when the process stood still.
 //!
 //! # Not here
 //! Dialling it again, and what becomes of the messages ([`crate::broadcast`]).
@@ -29,7 +30,7 @@ use crate::frame::{
     Assembler, CloseCode, ControlFrame, Extensions, Fault, Heard, Kind, Opcode, Rules, Sender, encode,
 };
 use crate::net::{Egress, Hop, Stream, scratch};
-use crate::resilience::{Act, Heartbeat, PongKind, Turn};
+use crate::resilience::{Act, Heartbeat, PongKind, Stall, Standstill, Turn};
 use crate::telemetry::Metrics;
 
 /// What is read before other tasks get their turn: four full reads, or as many short frames as take about as long.
@@ -113,8 +114,8 @@ pub struct Uplink {
     /// The payload of the newest ping that is not answered: one pong at a time is on its way.
     owed_pong: Option<Box<[u8]>>,
     heartbeat: Option<Box<Heartbeat>>,
-    /// Since when the server took nothing, while there is something for it.
-    stalled_since: Option<Instant>,
+    /// Told after everything that touches the stream.
+    stall: Stall,
     reading: Reading,
     /// Whether its last read brought many frames.
     is_chatty: bool,
@@ -125,6 +126,7 @@ pub struct Uplink {
     masks: Masks,
     timer: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
+    standstill: Standstill,
     /// Whoever polls; woken by what is queued outside of a poll.
     waker: Option<Waker>,
 }
@@ -145,7 +147,7 @@ impl Uplink {
             ping_leaves_at: None,
             owed_pong: None,
             heartbeat: heartbeat.map(Box::new),
-            stalled_since: None,
+            stall: Stall::default(),
             reading: Reading::Frames,
             is_chatty: false,
             writing: Writing::Frames,
@@ -154,6 +156,7 @@ impl Uplink {
             masks: Masks::default(),
             timer: None,
             armed: None,
+            standstill: Standstill::default(),
             waker: None,
         }
     }
@@ -164,14 +167,16 @@ impl Uplink {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
         }
-        if self.armed.is_some_and(|armed| armed <= now) {
-            self.on_time(cx, now);
-        }
         self.write(cx, now);
         let is_busy = self.read(cx, on, now);
         self.write(cx, now);
         if self.reading == Reading::Ended {
             self.finish(UplinkEnd::Lost, false);
+        }
+        // After it was read: what came before a deadline counts, whichever is looked at first.
+        if let Some(due) = self.armed.filter(|armed| *armed <= now) {
+            self.on_time(cx, due, now);
+            self.write(cx, now);
         }
         if self.stream.is_none() {
             return Poll::Ready(self.end.clone().unwrap_or(UplinkEnd::Lost));
@@ -247,7 +252,7 @@ impl Uplink {
     fn push(&mut self, frame: &[u8], now: Instant) {
         self.egress.push(frame, Some(frame.len()));
         self.queued += frame.len() as u64;
-        self.stalled_since.get_or_insert(now);
+        self.stall.note(false, true, now);
     }
 
     /// Whether everything up to there has left.
@@ -295,12 +300,11 @@ impl Uplink {
             return;
         }
         let Some(stream) = &mut self.stream else { return };
-        match self.egress.send(cx, stream) {
-            (Poll::Ready(Ok(())), _) => self.stalled_since = None,
-            (Poll::Pending, true) => self.stalled_since = Some(now),
-            (Poll::Pending, false) => {}
-            (Poll::Ready(Err(_)), _) => self.break_off(now),
+        let (sent, has_moved) = self.egress.send(cx, stream);
+        if let Poll::Ready(Err(_)) = sent {
+            return self.break_off(now);
         }
+        self.stall.note(has_moved, self.waiting() > 0, now);
     }
 
     /// The server takes nothing more; what it said before that is still read, for a while.
@@ -308,7 +312,7 @@ impl Uplink {
         self.writing = Writing::Broken;
         self.heartbeat = None;
         self.egress.clear();
-        self.stalled_since = None;
+        self.stall.clear();
         self.owed_pong = None;
         self.deadline.get_or_insert(now + self.rules.close_timeout);
     }
@@ -328,7 +332,14 @@ impl Uplink {
                 let most = if self.is_chatty { READ_SHORT } else { scratch.len() };
                 let Some(stream) = &mut self.stream else { return false };
                 let mut buf = ReadBuf::new(&mut scratch[..most]);
-                match Pin::new(stream).poll_read(cx, &mut buf) {
+                let before = stream.sent();
+                let read = Pin::new(&mut *stream).poll_read(cx, &mut buf);
+                if before.is_some() {
+                    // TLS sends what it has sealed with a read as well.
+                    let waits = stream.unsent() > 0 || !self.egress.is_empty();
+                    self.stall.note(stream.sent() != before, waits, now);
+                }
+                match read {
                     Poll::Pending => return false,
                     Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
                         let frames = self.hear(buf.filled(), on, now);
@@ -400,19 +411,23 @@ impl Uplink {
         self.assembler = new_assembler(&self.rules);
     }
 
-    /// A deadline has passed: which?
-    fn on_time(&mut self, cx: &mut Context<'_>, now: Instant) {
+    /// The timer, which stood at `due`, has fired: which deadline has passed?
+    fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
         self.armed = None;
+        if self.standstill.hears_first(due, now) {
+            return;
+        }
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return self.finish(UplinkEnd::Lost, true);
         }
         if self.stall_deadline().is_some_and(|deadline| deadline <= now)
             && let Some(stream) = &mut self.stream
         {
-            if !self.egress.send_unready(cx, stream) {
+            let has_moved = self.egress.send_unready(cx, stream);
+            if !has_moved {
                 return self.finish(UplinkEnd::Stalled, true);
             }
-            self.stalled_since = (self.waiting() > 0).then_some(now);
+            self.stall.note(has_moved, self.waiting() > 0, now);
         }
         let Some(heartbeat) = &mut self.heartbeat else { return };
         let (act, is_missed) = heartbeat.on_timer(now);
@@ -431,15 +446,16 @@ impl Uplink {
     }
 
     fn stall_deadline(&self) -> Option<Instant> {
-        Some(self.stalled_since? + self.rules.stall_timeout?)
+        Some(self.stall.since()? + self.rules.stall_timeout?)
     }
 
     /// The nearest deadline. One that everything ends with leaves no others.
     fn next_deadline(&self) -> Option<Instant> {
-        self.deadline.or_else(|| {
+        let next = self.deadline.or_else(|| {
             let heartbeat = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.deadline());
             [heartbeat, self.stall_deadline()].into_iter().flatten().min()
-        })
+        });
+        next.map(|deadline| self.standstill.defer(deadline))
     }
 
     /// Sets the timer to the nearest deadline if that is earlier than what it stands at.

@@ -2,7 +2,7 @@
 //!
 //! A proxy that takes another answer for an upgrade hands its client a raw line into the upstream.
 
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, Version, header};
 
 use super::headers::tokens;
 use crate::frame::{Extensions, accept_for};
@@ -10,6 +10,9 @@ use crate::frame::{Extensions, accept_for};
 /// What is wrong with a 101.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadUpgrade {
+    /// HTTP/1.0 knows no upgrade (RFC 9110 §7.8).
+    #[error("it is not an answer of HTTP/1.1")]
+    Version,
     /// Not `Upgrade: websocket`.
     #[error("Upgrade is not websocket")]
     Upgrade,
@@ -51,9 +54,12 @@ impl Offer {
     /// Checks a 101 against what was offered and tells which extensions were agreed upon.
     ///
     /// # Errors
-    /// The first rule of RFC 6455 §4.1 that the answer breaks.
+    /// The first rule of RFC 6455 §4.1 and RFC 9110 §7.8 that the answer breaks.
     pub fn verify<B>(&self, response: &Response<B>) -> Result<Extensions, BadUpgrade> {
         debug_assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        if response.version() != Version::HTTP_11 {
+            return Err(BadUpgrade::Version);
+        }
         let headers = response.headers();
         let mut upgrade = tokens(headers, &header::UPGRADE);
         if !upgrade.next().is_some_and(|token| token.eq_ignore_ascii_case("websocket"))
@@ -119,8 +125,23 @@ mod tests {
         Offer::of(&headers)
     }
 
+    #[test]
+    fn an_answer_of_another_version_is_none() {
+        for version in [Version::HTTP_09, Version::HTTP_10, Version::HTTP_2, Version::HTTP_3] {
+            assert_eq!(verify_over(version, &offer(&[]), &GOOD), Err(BadUpgrade::Version), "{version:?}");
+        }
+    }
+
     fn verify(offer: &Offer, headers: &[(&str, &str)]) -> Result<Extensions, BadUpgrade> {
-        let mut response = Response::builder().status(101);
+        verify_over(Version::HTTP_11, offer, headers)
+    }
+
+    fn verify_over(
+        version: Version,
+        offer: &Offer,
+        headers: &[(&str, &str)],
+    ) -> Result<Extensions, BadUpgrade> {
+        let mut response = Response::builder().status(101).version(version);
         for (name, value) in headers {
             response = response.header(*name, *value);
         }

@@ -21,7 +21,7 @@ use super::headers;
 use super::verify::Offer;
 use super::{Upstream, UpstreamError};
 use crate::frame::Extensions;
-use crate::net::{Hop, Stream};
+use crate::net::{Hop, Stream, head};
 
 /// The upstream agreed.
 #[derive(Debug)]
@@ -63,9 +63,12 @@ impl Upstream {
         let stream = self.dialer.dial().await?;
         let after = self.config.handshake_timeout;
         let exchange = timeout(after, exchange(stream, request));
-        let (response, connection) =
+        let (mut response, connection) =
             exchange.await.map_err(|_| UpstreamError::Timeout(after))?.map_err(broken)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let (status, version) = (response.status(), response.version());
+            // The connection is for this one answer: nobody reads what may be left on it.
+            head::check_answer(status, version, response.headers_mut())?;
             // It has to be driven while its body is passed on; it ends with it, or with its reader.
             tokio::spawn(connection);
             return Ok(Err(response));

@@ -20,15 +20,16 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::Empty;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::keys::KeySet;
 use super::{AuthError, USER_AGENT, Waiting};
 use crate::config::JwtAlgorithm;
 use crate::net::Fetch;
+use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{AuthFailure, JwksOutcome, Metrics};
+use crate::telemetry::{AuthFailure, JwksOutcome, Metrics, TaskKind};
 
 /// How long a handshake waits for keys: a client has given up by the time its own timeout comes.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -103,7 +104,7 @@ impl Jwks {
             metrics,
         });
         let source = Source { fetch, uri, algorithms: algorithms.to_vec(), refresh, min_interval };
-        let task = tokio::spawn(keep(source, Arc::clone(&shared)));
+        let task = tokio::spawn(keep_up(source, Arc::clone(&shared)));
         Ok(Self { shared, task })
     }
 
@@ -158,8 +159,19 @@ impl Drop for Jwks {
     }
 }
 
-/// Fetches for as long as it is let.
-async fn keep(source: Source, shared: Arc<Shared>) {
+/// Fetches for as long as it is let. A panic is a fetch that has failed.
+async fn keep_up(source: Source, shared: Arc<Shared>) {
+    while caught(TaskKind::Jwks, &shared.metrics, keep(&source, &shared)).await.is_err() {
+        shared.status.send_modify(|status| {
+            status.is_fetching = false;
+            status.has_failed = true;
+            status.fetches += 1;
+        });
+        sleep(PAUSE).await;
+    }
+}
+
+async fn keep(source: &Source, shared: &Shared) {
     let url = source.uri.to_string();
     let mut is_up = None;
     let mut failures = 0_u32;

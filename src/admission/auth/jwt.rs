@@ -31,6 +31,7 @@ use super::keys::KeySet;
 use super::user_name;
 use crate::admission::User;
 use crate::config::{self, JwtAlgorithm};
+use crate::resilience::Expiry;
 use crate::telemetry::AuthFailure;
 
 /// A connection that may last longer is not ended by its token: 30 years, far below what clocks overflow at.
@@ -89,7 +90,8 @@ impl Rules {
     /// Why it is not believed. [`AuthFailure::UnknownKey`] may change when `keys` do.
     pub(super) fn check(&self, token: &[u8], keys: &KeySet, now: SystemTime) -> Result<User, AuthFailure> {
         // The system's clock may stand before 1970; nothing is valid then.
-        let now = now.duration_since(UNIX_EPOCH).map_err(|_| AuthFailure::NotYetValid)?;
+        let wall = now;
+        let now = wall.duration_since(UNIX_EPOCH).map_err(|_| AuthFailure::NotYetValid)?;
         let encoded = token.split(|byte| *byte == b'.').next().unwrap_or_default();
         let head = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| AuthFailure::Malformed)?;
         let head: Head<'_> = serde_json::from_slice(&head).map_err(|_| AuthFailure::Malformed)?;
@@ -124,7 +126,7 @@ impl Rules {
         }
         .ok_or(AuthFailure::User)?;
         let left = Some(ends.saturating_sub(now)).filter(|left| self.close_on_expiry && *left < FAR);
-        Ok(User { name, expires: left.and_then(|left| Instant::now().checked_add(left)) })
+        Ok(User { name, expires: left.and_then(|left| Expiry::after(left, Instant::now(), wall)) })
     }
 }
 

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{Method, header};
-use tracing::{info, warn};
+use tracing::warn;
 
 use self::api_keys::ApiKeys;
 use self::forward::Forward;
@@ -39,8 +39,7 @@ use super::guest::{Guest, Kind, User};
 use super::refused::Refused;
 use crate::config::{self, Auth, HttpMode, JwtKeys, TokenSource};
 use crate::net::FetchError;
-use crate::telemetry::redact::redact_path;
-use crate::telemetry::{AuthFailure, Label, Metrics};
+use crate::telemetry::{AuthFailure, Metrics};
 
 /// Longest name of a user: it travels in a header, and is a key of limits.
 const MAX_USER: usize = 256;
@@ -199,7 +198,7 @@ impl Keys {
 fn refused(failure: AuthFailure) -> (AuthFailure, Refused) {
     let refused = match failure {
         AuthFailure::Unavailable => Refused::AuthUnavailable,
-        _ => Refused::Unauthorized,
+        other => Refused::Unauthorized(other),
     };
     (failure, refused)
 }
@@ -245,14 +244,6 @@ impl Check for Authentication {
             }
             Err((failure, refused)) => {
                 authenticator.metrics.on_auth_failure(failure);
-                let request_id = guest.head.headers.get("x-request-id").and_then(|id| id.to_str().ok());
-                info!(
-                    reason = failure.as_str(),
-                    path = %redact_path(guest.head.uri.path()),
-                    client = guest.client.address.map(tracing::field::display),
-                    request_id,
-                    "not authenticated"
-                );
                 Err(refused)
             }
         }

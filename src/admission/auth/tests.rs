@@ -102,7 +102,7 @@ async fn a_failure_is_counted_by_its_reason_and_answered_without() {
     let old = hmac(Algorithm::HS256, SECRET, &json!({ "sub": "bob", "exp": 1 }));
     for target in ["/", "/?token=x", &format!("/?token={old}")] {
         let refused = layer.check(&mut guest(Kind::Handshake, "GET", target, &[])).await.unwrap_err();
-        assert!(matches!(refused, Refused::Unauthorized), "{target}: {refused:?}");
+        assert!(matches!(refused, Refused::Unauthorized(_)), "{target}: {refused:?}");
     }
     let families = metrics.gather();
     let failures = families.iter().find(|family| family.name() == "test_auth_failures_total").unwrap();

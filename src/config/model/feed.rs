@@ -17,6 +17,8 @@ pub struct Breaker {
     pub open_for: Duration,
     /// Handshakes at a time while it is half-open, and successes that close it; at least 1.
     pub probes: u32,
+    /// Handshakes that wait for what a probe finds out, at most; further ones are refused.
+    pub max_waiting: usize,
 }
 
 /// `policy.delivery`

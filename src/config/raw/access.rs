@@ -12,7 +12,9 @@ use super::scalar::{CloseCode, Scalar, words};
 use super::units::{OffCount, PerTime, Span, Unit};
 use super::url::is_host_byte;
 use crate::config::error::quoted;
-use crate::config::model::{CloseCodes, ControlRate, HandshakeRate, Limits, OnRefuse, OriginPattern, Origins, Rate};
+use crate::config::model::{
+    CloseCodes, ControlRate, HandshakeRate, Limits, OnRefuse, OriginPattern, Origins, Rate,
+};
 use crate::config::problems::Problems;
 
 /// `policy.limits`

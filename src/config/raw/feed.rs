@@ -26,6 +26,7 @@ pub(super) struct RawBreaker {
     statuses: Vec<Scalar<ServerError>>,
     open_for: Scalar<Span>,
     probes: Scalar<u32>,
+    max_waiting: Scalar<u32>,
 }
 
 impl Default for RawBreaker {
@@ -37,6 +38,7 @@ impl Default for RawBreaker {
             statuses: [502, 503, 504].map(|status| Scalar(ServerError(status))).into(),
             open_for: Scalar(Span::secs(5)),
             probes: Scalar(1),
+            max_waiting: Scalar(1000),
         }
     }
 }
@@ -62,7 +64,7 @@ impl Readable for ServerError {
 
 impl RawBreaker {
     pub(super) fn validate(self, problems: &mut Problems) -> Breaker {
-        let Self { window, min_calls, failure_ratio, statuses, open_for, probes } = self;
+        let Self { window, min_calls, failure_ratio, statuses, open_for, probes, max_waiting } = self;
         super::positive("window", window, problems);
         super::at_least_one("min_calls", min_calls, problems);
         super::positive("open_for", open_for, problems);
@@ -78,6 +80,7 @@ impl RawBreaker {
             statuses,
             open_for: open_for.0.0,
             probes: probes.0,
+            max_waiting: max_waiting.0 as usize,
         }
     }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::scalar::{Scalar, Workers};
+use super::scalar::{Scalar, Workers, words};
 use super::tls::RawListenTls;
 use super::units::{Bytes, Span};
-use crate::config::model::{Http2, Listen, ListenAddress, ProxyProtocol, TrustedProxies};
+use crate::config::model::{AmbiguousPaths, Http2, Listen, ListenAddress, ProxyProtocol, TrustedProxies};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,6 +22,7 @@ pub(crate) struct RawListen {
     max_refusals: Scalar<u32>,
     handshake_timeout: Scalar<Span>,
     keep_alive: Scalar<Span>,
+    ambiguous_paths: Scalar<AmbiguousPaths>,
     max_header_bytes: Scalar<Bytes>,
     http2: Scalar<bool>,
     http2_max_streams: Scalar<u32>,
@@ -39,6 +40,7 @@ impl Default for RawListen {
             max_refusals: Scalar(256),
             handshake_timeout: Scalar(Span::secs(10)),
             keep_alive: Scalar(Span::secs(75)),
+            ambiguous_paths: Scalar(AmbiguousPaths::Refuse),
             max_header_bytes: Scalar(Bytes(32 * 1024)),
             http2: Scalar(true),
             http2_max_streams: Scalar(128),
@@ -46,6 +48,8 @@ impl Default for RawListen {
         }
     }
 }
+
+words!(AmbiguousPaths { Refuse = "refuse", Pass = "pass" });
 
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 /// Below it hyper has no buffer to read a head into; above it a head is an attack.
@@ -62,6 +66,7 @@ impl RawListen {
             max_refusals,
             handshake_timeout,
             keep_alive,
+            ambiguous_paths,
             max_header_bytes,
             http2,
             http2_max_streams,
@@ -112,6 +117,7 @@ impl RawListen {
             max_refusals: max_refusals.0 as usize,
             handshake_timeout: handshake_timeout.0.0,
             keep_alive: keep_alive.0.0,
+            ambiguous_paths: ambiguous_paths.0,
             max_header_bytes: max_header_bytes.0.0 as usize,
             workers,
         }

@@ -243,6 +243,9 @@ fn pattern(text: &str) -> Result<PathPattern, &'static str> {
             },
             None if part.contains(['{', '}']) => return Err("{name} or {*name} as a whole segment"),
             None if part.is_empty() && !last => return Err("a path without empty segments (//)"),
+            None if is_dots(part) => {
+                return Err("a path without the segments . and .. (no path has them when it is matched)");
+            }
             None if !part.bytes().all(is_path_byte) => {
                 return Err("a path of visible ASCII characters without ? and #; write others as %XX");
             }
@@ -260,6 +263,11 @@ fn pattern(text: &str) -> Result<PathPattern, &'static str> {
         segments.push(segment);
     }
     Ok(PathPattern { segments, text: text.to_owned() })
+}
+
+/// Whether it is `.` or `..`, escaped or not.
+fn is_dots(part: &str) -> bool {
+    matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
 }
 
 fn is_path_byte(byte: u8) -> bool {

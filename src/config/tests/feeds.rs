@@ -23,6 +23,7 @@ fn the_defaults_are_those_of_the_document() {
             statuses: vec![502, 503, 504],
             open_for: seconds(5),
             probes: 1,
+            max_waiting: 1000,
         })
     );
     assert_eq!(

@@ -56,7 +56,8 @@ pub(super) struct Stretch {
     lots: Vec<Lot>,
     /// Kept to be used again.
     keys: HashSet<Arc<str>>,
-    picked: Vec<Bytes>,
+    /// The places of those that go.
+    picked: Vec<usize>,
 }
 
 /// From where it was read, and what came of it.
@@ -123,11 +124,10 @@ impl Stretch {
         self.keys.clear();
         let mut is_newest = true;
         for (entry, lot) in self.entries.iter().zip(&mut self.lots).rev() {
-            let message = &entry.message;
-            if message.is_critical || message.to.is_some() {
+            if entry.is_critical || entry.to().is_some() {
                 continue;
             }
-            let is_key_known = match &message.key {
+            let is_key_known = match entry.key() {
                 Some(key) if conflate.by_key => !self.keys.insert(key.clone()),
                 Some(_) | None => false,
             };
@@ -165,8 +165,7 @@ impl Stretch {
         let mut others = Vec::new();
         let mut end = self.entries.len();
         for (place, entry) in self.entries.iter().enumerate().skip(from) {
-            let message = &entry.message;
-            if let Some(user) = &message.to {
+            if let Some(user) = entry.to() {
                 if view.user != Some(user) {
                     batch.others += 1;
                     if others.len() <= EXCEPTIONS && !others.contains(user) {
@@ -187,12 +186,9 @@ impl Stretch {
                 }
                 Some(Lot::Goes) | None => {}
             }
-            has_two_forms |= message.deflated.is_some();
-            let wire = match &message.deflated {
-                Some(deflated) if view.has_deflate => deflated,
-                Some(_) | None => &message.frame,
-            };
-            let is_full = self.picked.len() >= BATCH.messages || bytes + wire.len() > BATCH.bytes;
+            has_two_forms |= entry.deflated().is_some();
+            let length = entry.form(view.has_deflate).len();
+            let is_full = self.picked.len() >= BATCH.messages || bytes + length > BATCH.bytes;
             if is_full && !self.picked.is_empty() {
                 let next = entry.sequence;
                 batch.cursor = Cursor { next, all_from: cursor.all_from.max(next) };
@@ -200,16 +196,17 @@ impl Stretch {
                 end = place;
                 break;
             }
-            bytes += wire.len();
+            bytes += length;
             batch.messages += 1;
             batch.newest = entry.sequence;
-            self.picked.push(wire.clone());
+            self.picked.push(place);
         }
         // Up to where it ends, and not of the whole stretch: what goes later may be missed until then.
         let done = self.entries.get(from..end).unwrap_or_default();
         let found = done.len() - done.partition_point(|entry| entry.sequence < cursor.all_from);
         batch.missed = batch.cursor.next.saturating_sub(cursor.all_from).saturating_sub(found as u64);
-        batch.bytes = join(&mut self.picked, bytes);
+        batch.bytes = join(&self.entries, &self.picked, view.has_deflate, bytes);
+        self.picked.clear();
         let audience = if is_personal || others.len() > EXCEPTIONS {
             Audience::Only(view.user.cloned())
         } else if others.is_empty() {
@@ -227,14 +224,14 @@ impl Stretch {
     }
 }
 
-/// Puts frames together; a single one stays what it is.
-fn join(frames: &mut Vec<Bytes>, length: usize) -> Bytes {
-    if frames.len() <= 1 {
-        return frames.pop().unwrap_or_default();
+/// Puts the frames of those that were picked together; a single one stays what it is.
+fn join(entries: &[Arc<Entry>], picked: &[usize], has_deflate: bool, length: usize) -> Bytes {
+    if let [place] = *picked {
+        return entries[place].bytes(has_deflate);
     }
     let mut joined = BytesMut::with_capacity(length);
-    for frame in frames.drain(..) {
-        joined.extend_from_slice(&frame);
+    for &place in picked {
+        joined.extend_from_slice(entries[place].form(has_deflate));
     }
     joined.freeze()
 }

@@ -169,7 +169,7 @@ fn a_single_message_is_sent_from_where_it_is_to_all_of_them() {
         // Late joiners that have arrived here are as everybody else.
         let cursor = Cursor { next: 2, all_from: n as u64 % 3 };
         let batch = batcher.due(cursor, View { has_deflate: n % 2 == 0, user: Some(user) });
-        assert_eq!(batch.bytes.as_ptr(), entries[0].message.frame.as_ptr());
+        assert_eq!(batch.bytes.as_ptr(), entries[0].frame().as_ptr());
     }
     assert_eq!(batcher.made.len(), 1, "made once");
 }

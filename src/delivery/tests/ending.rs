@@ -134,3 +134,109 @@ async fn a_broken_rule_is_named() {
         assert_eq!(stage.registry.len(), 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_that_came_in_time_counts_though_its_clock_is_looked_at_first() {
+    for standstill in [secs(0), secs(3600)] {
+        let mut stage = Stage::open("policy: {heartbeat: {interval: 30s, timeout: 10s, max_missed: 1}}");
+        let mut client = stage.come(false);
+        stage.pass(secs(30)).await;
+        let (first, payload) = client.hear().remove(0);
+        assert_eq!(first, 0x89);
+        if standstill.is_zero() {
+            client.say(0x8a, &payload);
+            tokio::time::advance(secs(10)).await;
+        } else {
+            // Nothing but the timer tells that anything has happened.
+            tokio::time::advance(standstill).await;
+            client.say(0x8a, &payload);
+            assert!(stage.poll());
+        }
+        stage.turn().await;
+        stage.pass(secs(5)).await;
+        assert_eq!(stage.registry.len(), 1, "{standstill:?}: {:?}", stage.ends());
+        assert_eq!(stage.metric("heartbeat_missed_total"), 0.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_keeps_nobody_beyond_the_end_of_credentials_or_of_a_life_or_of_the_feed() {
+    // The settings, the end of the credentials, the date of the drain; what comes when.
+    for (settings, expires, drain, at, code, reason) in [
+        ("", Some(20), 60, 20, 1008, "expired"),
+        ("", Some(60), 20, 20, 1012, "drained"),
+        ("policy: {max_lifetime: 20s}", None, 60, 20, 1012, "lifetime"),
+    ] {
+        let mut stage = Stage::open(settings);
+        let start = Instant::now();
+        stage.expires = expires.map(secs);
+        let mut client = stage.come(false);
+        stage.turn().await;
+        client.handle.send(Command::CloseAt { at: start + secs(drain), code: CloseCode(1012) });
+        stage.pass(secs(at) * 9 / 10 - millis(1)).await;
+        assert_eq!(client.close_code(), None, "{reason}");
+        stage.pass(start + secs(at) - Instant::now()).await;
+        assert_eq!(client.close_code(), Some(code), "{reason}");
+        client.say(0x88, &code.to_be_bytes());
+        stage.turn().await;
+        assert_eq!(stage.ends(), HashMap::from([(reason.to_owned(), 1)]));
+    }
+    // One that takes nothing, of a feed that is over.
+    let mut stage = Stage::open("policy: {heartbeat: null, close_timeout: 5s}");
+    let client = stage.come(true);
+    stage.turn().await;
+    stage.flood(30, 1000);
+    let farewell = super::super::closing::Farewell::of_feed(
+        Reason::UpstreamClose,
+        By::Upstream,
+        CloseCode(4001),
+        "over",
+    );
+    stage.door.close(&Arc::new(farewell));
+    stage.turn().await;
+    client.handle.send(Command::CloseAt { at: Instant::now() + secs(60), code: CloseCode(1012) });
+    stage.pass(secs(11)).await;
+    assert_eq!(stage.ends(), HashMap::from([("upstream_close".to_owned(), 1)]));
+}
+
+/// A place in a quota, for example, that cannot be given back.
+struct Panics;
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic!("as it is to be");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_panics_ends_its_clients_with_a_reason_and_whoever_comes_later_is_served() {
+    let mut stage = Stage::open("policy: {heartbeat: null, history: {on_join: none}}");
+    let mut culprit = stage.come_by_itself(Box::new(Panics));
+    let mut beside = stage.come_by_itself(Box::new(()));
+    stage.write("one");
+    rest().await;
+    assert_eq!((culprit.messages(), beside.messages()), (vec!["one".to_owned()], vec!["one".to_owned()]));
+    culprit.socket = None;
+    rest().await;
+    assert_eq!(beside.close_code(), Some(1011));
+    assert_eq!(stage.registry.len(), 0);
+    assert_eq!(
+        stage.ends(),
+        HashMap::from([("client_lost".to_owned(), 1), ("internal_error".to_owned(), 1)])
+    );
+    assert_eq!(stage.metric("task_panics_total"), 1.0);
+    // Nobody is put where nobody looks any more.
+    let mut later = stage.come_by_itself(Box::new(()));
+    rest().await;
+    stage.write("two");
+    rest().await;
+    assert_eq!(later.messages(), ["two"]);
+    assert_eq!(stage.fanout.crew().clients(), 1, "those who have gone do not count");
+}
+
+/// Lets the tasks of the runtime do what they were woken for.
+async fn rest() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -152,7 +152,8 @@ async fn clocks_that_run_out_together_are_seen_to_in_turns() {
     let mut clients: Vec<_> = (0..5 * LOOKS).map(|_| stage.come(false)).collect();
     let mut reader = stage.come(false);
     stage.turn().await;
-    tokio::time::advance(secs(11)).await;
+    // Not so late that they were to be heard first.
+    tokio::time::advance(millis(10_010)).await;
     stage.write("meanwhile");
     let (mut pinged, mut polls, mut has_heard) = (0, 0, false);
     while pinged < clients.len() {
@@ -209,8 +210,7 @@ async fn all_are_told_in_turns_that_the_feed_is_over_whoever_comes_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn control_frames_beyond_their_rate_close_their_client_alone() {
-    let mut stage =
-        Stage::open("policy: {heartbeat: null, limits: {control_rate: {rate: 10/s, burst: 20}}}");
+    let mut stage = Stage::open("policy: {heartbeat: null, limits: {control_rate: {rate: 10/s, burst: 20}}}");
     let (mut noisy, mut quiet) = (stage.come(false), stage.come(false));
     stage.turn().await;
     for client in [&mut noisy, &mut quiet] {

@@ -194,3 +194,26 @@ async fn clients_that_hold_more_than_half_of_the_memory_are_cut_and_no_history_g
     assert!((1..30).contains(&cut), "{cut}");
     assert_eq!(stage.metric("history_messages"), 4.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_took_all_when_it_was_asked_again_has_no_clock_that_runs() {
+    let mut stage = Stage::open("policy: {heartbeat: null, delivery: {stall_timeout: 10s}}");
+    let mut client = stage.come(true);
+    stage.turn().await;
+    let waiting = |client: &Client| client.handle.receipts().unwrap().buffered;
+    while waiting(&client) == 0 {
+        stage.flood(1, 600);
+        stage.turn().await;
+    }
+    // The kernel has room for the rest, and does not say so until much more of its queue has left.
+    let mut some = [0; 1300];
+    let n = client.socket.as_mut().unwrap().read(&mut some).unwrap();
+    client.heard.extend_from_slice(&some[..n]);
+    stage.pass(secs(9)).await;
+    assert!(waiting(&client) > 0, "nobody has told that there is room");
+    stage.pass(secs(2)).await;
+    assert_eq!(waiting(&client), 0, "it was asked");
+    stage.pass(secs(60)).await;
+    assert_eq!((stage.metric("breaker_state"), stage.ends().len()), (0.0, 0));
+    assert_eq!(client.messages().len() as u64, stage.written);
+}

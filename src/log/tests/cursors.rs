@@ -174,7 +174,7 @@ fn a_log_can_be_read_after_its_writer_is_gone() {
     let log = writer.log().clone();
     drop(writer);
     assert_eq!(read_all(&log, at(1)).0, [1, 2]);
-    assert_eq!(world.held(), (2, 20));
+    assert_eq!(world.held(), (2, (PLAIN + CRITICAL) as i64));
     drop(log);
     assert_eq!(world.held(), (0, 0));
 }
@@ -229,7 +229,7 @@ async fn what_is_too_old_goes_but_for_the_newest_and_what_is_critical() {
     tokio::time::advance(Duration::from_secs(1)).await;
     world.logs.expire();
     assert_eq!(read_all(writer.log(), at(1)).0, [2, 3]);
-    assert_eq!((world.trimmed(Trim::Age), world.held()), (1, (2, 20)));
+    assert_eq!((world.trimmed(Trim::Age), world.held()), (1, (2, (PLAIN + CRITICAL) as i64)));
     tokio::time::advance(Duration::from_secs(1000)).await;
     world.logs.expire();
     assert_eq!(read_all(writer.log(), at(1)).0, [2, 3], "the newest stays");

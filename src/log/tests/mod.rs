@@ -63,6 +63,10 @@ fn draft(bytes: usize, is_critical: bool) -> Draft {
     Draft { frame: Bytes::from(vec![0; bytes]), deflated: None, is_critical, key: None, to: None }
 }
 
+/// What a message of ten bytes takes, and a critical one.
+const PLAIN: usize = Entry::OVERHEAD + 10;
+const CRITICAL: usize = PLAIN + Entry::CRITICAL;
+
 /// Appends messages of ten bytes: `c` is critical, all others are not.
 fn say(writer: &mut Writer, messages: &str) {
     for message in messages.chars() {

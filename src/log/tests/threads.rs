@@ -39,7 +39,7 @@ fn read_to_the_end(log: &Arc<Log>, until: u64, is_slow: bool, start: &Barrier) {
             assert!(entry.sequence > last, "{} after {last}", entry.sequence);
             gaps += entry.sequence - last - 1;
             last = entry.sequence;
-            assert_eq!(entry.message.is_critical, is_critical(entry.sequence));
+            assert_eq!(entry.is_critical, is_critical(entry.sequence));
             seen += 1;
         }
         missed += progress.missed;

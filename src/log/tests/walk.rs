@@ -133,7 +133,7 @@ impl Model {
 
 impl Place {
     fn new(world: &World, rng: &mut fastrand::Rng) -> Self {
-        let mut history = history(rng.usize(1..12), rng.usize(1..150));
+        let mut history = history(rng.usize(1..12), rng.usize(1..1500));
         history.age = Duration::from_secs(rng.u64(1..40));
         let writer = world.log(&history);
         let model = Model { history, messages: Vec::new(), first: 1, critical: BTreeSet::new(), gone: 0 };
@@ -147,10 +147,11 @@ impl Place {
     fn append(&mut self, rng: &mut fastrand::Rng) {
         let (frame, deflated) = (rng.usize(0..30), rng.bool().then(|| rng.usize(0..10)));
         let is_critical = rng.u8(..) < 60;
-        let message = Draft { deflated: deflated.map(|n| vec![0; n].into()), ..draft(frame, is_critical) };
-        let size = frame + deflated.unwrap_or(0);
-        self.model.append(Said { frame, size, is_critical, at: Instant::now() });
-        assert_eq!(self.writer.append(message), self.model.head());
+        let message = || Draft { deflated: deflated.map(|n| vec![0; n].into()), ..draft(frame, is_critical) };
+        let at = Instant::now();
+        let size = Entry::new(1, at, 0, message()).size();
+        self.model.append(Said { frame, size, is_critical, at });
+        assert_eq!(self.writer.append(message()), self.model.head());
     }
 
     fn join(&mut self, rng: &mut fastrand::Rng) {
@@ -264,7 +265,7 @@ async fn walk(seed: u64, metrics: &Arc<Metrics>) {
     // A failure tells where to begin.
     let _told = Told(seed);
     let mut rng = fastrand::Rng::with_seed(seed);
-    let limit = rng.usize(16..500);
+    let limit = rng.usize(16..5000);
     let budget = Arc::new(Budget::new(limit));
     let world = World { logs: Logs::new(budget.clone(), metrics.clone()), budget, metrics: metrics.clone() };
     let mut places: Vec<_> = (0..rng.usize(1..4)).map(|_| Place::new(&world, &mut rng)).collect();

@@ -15,6 +15,8 @@ mod records;
 mod scratch;
 mod server;
 mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::{Arc, OnceLock};
 

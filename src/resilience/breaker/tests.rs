@@ -59,7 +59,9 @@ fn it_opens_at_the_ratio_and_not_below_min_calls() {
         (&[Success, Success, Success, Failure, Failure, Failure], Open),
         (&[Failure, Failure, Failure, Neither], Closed),
         (&[Neither; 20], Closed),
-        (&[Failure, Failure, Failure, Success], Open),
+        (&[Failure, Failure, Failure, Success], Closed),
+        (&[Failure, Failure, Failure, Success, Neither, Success], Closed),
+        (&[Failure, Failure, Failure, Success, Failure], Open),
         (&[Success; 20], Closed),
     ];
     for (outcomes, state) in cases {
@@ -72,6 +74,30 @@ fn it_opens_at_the_ratio_and_not_below_min_calls() {
 }
 
 #[test]
+fn a_success_never_opens_it() {
+    for failures in 0..4 {
+        let mut bench = Bench::new(RULES);
+        for _ in 0..failures {
+            bench.call(Failure);
+        }
+        for _ in 0..20 {
+            assert_eq!(bench.call(Success), Closed, "after {failures} failures");
+        }
+    }
+    // Nor when the successes of before have left the window.
+    let mut bench = Bench::new(RULES);
+    bench.call(Success);
+    bench.call(Success);
+    bench.call(Success);
+    bench.pass(5000);
+    bench.call(Failure);
+    bench.call(Failure);
+    bench.pass(5000);
+    assert_eq!(bench.call(Success), Closed);
+    assert_eq!(bench.call(Success), Closed, "two of four, and the last of them a success");
+}
+
+#[test]
 fn what_has_left_the_window_is_forgotten_part_by_part() {
     let mut bench = Bench::new(RULES);
     bench.call(Failure);
@@ -79,7 +105,7 @@ fn what_has_left_the_window_is_forgotten_part_by_part() {
     bench.call(Failure);
     bench.call(Failure);
     bench.pass(4999);
-    assert_eq!(bench.call(Success), Open, "all four are within ten seconds");
+    assert_eq!(bench.call(Failure), Open, "all four are within ten seconds");
     let mut bench = Bench::new(RULES);
     bench.call(Failure);
     bench.pass(5000);
@@ -87,7 +113,7 @@ fn what_has_left_the_window_is_forgotten_part_by_part() {
     bench.call(Failure);
     bench.pass(5000);
     assert_eq!(bench.call(Success), Closed, "the first has left");
-    assert_eq!(bench.call(Success), Open, "the other two have not");
+    assert_eq!(bench.call(Failure), Open, "the other two have not");
     let mut bench = Bench::new(RULES);
     for _ in 0..3 {
         bench.call(Failure);
@@ -204,6 +230,9 @@ proptest! {
                 bench.breaker.report(ticket, outcome, 0.3, bench.now);
                 if before == Closed && is_current && outcome != Neither {
                     counted.push(bench.now);
+                }
+                if before != Open && bench.breaker.state() == Open {
+                    prop_assert_eq!(outcome, Failure, "opened by something else");
                 }
                 if before == Closed && bench.breaker.state() == Open {
                     let within = counted.iter().filter(|at| bench.now - **at <= rules.window).count();

@@ -48,10 +48,11 @@ use super::patience::Patience;
 use super::service;
 use super::session::{AnswerBody, Session};
 use super::state::State;
+use super::unrouted;
 use crate::config;
 use crate::net::http2::{MAX_WRITE, Pump};
 use crate::net::{Hop, Http2, Peer, Stream};
-use crate::telemetry::lifecycle;
+use crate::telemetry::{TaskKind, lifecycle, panics};
 
 /// What a client may send on one stream before it is read: RFC 9113's own start value, and room for the
 /// largest frame that the relay reads at once.
@@ -197,7 +198,8 @@ where
             Ok(call) => call.upgrade().pump = Some(Box::pin(future)),
             Err(_) => {
                 let in_use = self.0.streams.enter();
-                tokio::spawn(run(Arc::clone(&self.0), Box::pin(future), in_use));
+                let running = run(Arc::clone(&self.0), Box::pin(future), in_use);
+                panics::spawn(TaskKind::Connection, &self.0.state.metrics, running);
             }
         }
     }
@@ -235,13 +237,14 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Watch>, Infal
     };
     let mut asked = Asked { streams: &call.shared.streams, is_answered: false };
     let io = hyper::upgrade::on(&mut request);
-    let result = match translate::request(&mut request) {
+    let (shared, session) = (&call.shared, Arc::clone(&call.session));
+    let result = match unrouted::check(&shared.state, &shared.peer, request) {
         Err(refused) => Err(refused),
-        Ok(is_handshake) => {
+        Ok(mut request) => {
+            let is_handshake = translate::request(&mut request);
             if is_handshake {
                 call.upgrade().io = Some(io);
             }
-            let (shared, session) = (&call.shared, Arc::clone(&call.session));
             let state = Arc::clone(&shared.state);
             let Ok(response) = service::serve(state, session, Arc::clone(&shared.peer), request).await;
             translate::answer(response, is_handshake)

@@ -1,5 +1,5 @@
 //! Requests and answers of HTTP/2 in the words of HTTP/1.1, which is what the rest of the proxy and the
-//! unmodified server speak. Pure.
+//! unmodified server speak. Pure. What comes here has passed [`crate::net::head::check_request`].
 //!
 //! # Invariants
 //! 1. Whatever comes out as a handshake was an extended CONNECT for `websocket` (RFC 8441 §4): a header
@@ -25,16 +25,8 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 ];
 
 /// What a request of HTTP/2 becomes. True: it is a handshake now, and its answer has to go through [`answer`].
-///
-/// # Errors
-/// It says something that HTTP/1.1 has no safe words for.
-pub(super) fn request<B>(request: &mut Request<B>) -> Result<bool, Refused> {
+pub(super) fn request<B>(request: &mut Request<B>) -> bool {
     let protocol = request.extensions_mut().remove::<Protocol>();
-    // A name before the host is not the server's business, and reads as a host to careless ones
-    // (RFC 9113 §8.3.1).
-    if request.uri().authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(Refused::Unreadable);
-    }
     join_cookies(request.headers_mut());
     for name in HOP_BY_HOP {
         request.headers_mut().remove(name);
@@ -49,7 +41,7 @@ pub(super) fn request<B>(request: &mut Request<B>) -> Result<bool, Refused> {
         // The client has none (RFC 8441 §5); the server wants one, and its answer is held against it.
         headers.insert(header::SEC_WEBSOCKET_KEY, key());
     }
-    Ok(is_handshake)
+    is_handshake
 }
 
 /// The answer to a handshake: a 101 is a 200 (RFC 8441 §4), and a 200 of the server's is no success.
@@ -117,7 +109,7 @@ mod tests {
     #[test]
     fn an_extended_connect_becomes_a_handshake() {
         let mut translated = connect(Some("websocket"));
-        assert!(request(&mut translated).unwrap());
+        assert!(request(&mut translated));
         assert_eq!((translated.method(), translated.version()), (&Method::GET, Version::HTTP_11));
         let headers = translated.headers();
         assert_eq!(headers["upgrade"], "websocket");
@@ -128,7 +120,7 @@ mod tests {
         assert_eq!(keys.len(), 1);
         assert_eq!(STANDARD.decode(keys[0]).unwrap().len(), 16);
         let mut another = connect(Some("websocket"));
-        request(&mut another).unwrap();
+        request(&mut another);
         assert_ne!(another.headers()["sec-websocket-key"], keys[0], "fresh each time");
         assert!(translated.extensions().get::<Protocol>().is_none());
     }
@@ -137,7 +129,7 @@ mod tests {
     fn nothing_else_does() {
         for protocol in [None, Some("connect-udp"), Some("websocket2"), Some("")] {
             let mut other = connect(protocol);
-            assert!(!request(&mut other).unwrap(), "{protocol:?}");
+            assert!(!request(&mut other), "{protocol:?}");
             assert_eq!(*other.method(), Method::CONNECT);
         }
         let mut get = Request::get("http://example.com/")
@@ -146,10 +138,8 @@ mod tests {
             .header("transfer-encoding", "chunked")
             .body(())
             .unwrap();
-        assert!(!request(&mut get).unwrap());
+        assert!(!request(&mut get));
         assert!(get.headers().is_empty(), "{:?}", get.headers());
-        let mut named = Request::get("http://user:secret@example.com/").body(()).unwrap();
-        assert!(request(&mut named).is_err());
     }
 
     #[test]
@@ -161,7 +151,7 @@ mod tests {
             .header("cookie", "d=4")
             .body(())
             .unwrap();
-        request(&mut cut).unwrap();
+        request(&mut cut);
         let cookies: Vec<_> = cut.headers().get_all("cookie").iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3; d=4"]);
     }

@@ -192,3 +192,58 @@ async fn a_silent_upstream_is_given_up_and_its_client_told() {
     stage.turn().await;
     assert_eq!(stage.reason(), "upstream_heartbeat_timeout");
 }
+
+/// With one miss allowed: an answer that came in time must not be overlooked.
+const ONE_MISS: &str =
+    "policy: { heartbeat: { interval: 30s, timeout: 10s, max_missed: 1 }, idle_timeout: 0s }";
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_that_came_in_time_counts_though_its_clock_is_looked_at_first() {
+    let mut stage = Stage::open(ONE_MISS).await;
+    stage.pass_until(secs(30)).await;
+    let ping = frames(&stage.client.hear()).remove(0).1;
+    // Both are there when it is polled: the pong, and the end of its time.
+    stage.client.say(&frame(0x8a, &ping, true));
+    tokio::time::advance(secs(10)).await;
+    stage.turn().await;
+    assert!(stage.relay().ending.is_none());
+    assert_eq!(stage.counter("heartbeat_missed_total"), 0);
+    stage.pass_until(secs(60)).await;
+    assert_eq!(frames(&stage.client.hear())[0].0, 0x89, "the next ping");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_standstill_peers_are_heard_before_they_are_judged() {
+    const BOTH: &str = "{ upstream: { heartbeat: { interval: 30s, timeout: 10s, max_missed: 1 } }, \
+         policy: { heartbeat: { interval: 30s, timeout: 10s, max_missed: 1 }, idle_timeout: 50s } }";
+    let mut stage = Stage::open(BOTH).await;
+    stage.pass_until(secs(30)).await;
+    let to_client = frames(&stage.client.hear()).remove(0).1;
+    let to_upstream = frames(&stage.upstream.hear()).remove(0).1;
+    // The process stands still for an hour, and its timer is the first that tells. What came meanwhile is in
+    // the kernel, and nothing has told of it.
+    tokio::time::advance(secs(3600)).await;
+    stage.client.say(&[frame(0x8a, &to_client, true), frame(0x81, b"alive", true)].concat());
+    stage.upstream.say(&frame(0x8a, &to_upstream, false));
+    assert!(stage.poll(), "the timer has fired");
+    assert!(stage.relay().ending.is_none());
+    stage.turn().await;
+    assert_eq!(frames(&stage.upstream.hear())[0], (0x81, b"alive".to_vec()));
+    stage.pass(secs(5)).await;
+    assert!(stage.relay().ending.is_none());
+    assert_eq!(stage.counter("heartbeat_missed_total"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standstill_keeps_no_dead_peer_alive() {
+    let mut stage = Stage::open(ONE_MISS).await;
+    stage.pass_until(secs(30)).await;
+    assert_eq!(stage.client.hear()[0], 0x89);
+    for _ in 0..3 {
+        // Again and again: each timer is late.
+        tokio::time::advance(secs(30)).await;
+        stage.poll();
+    }
+    stage.turn().await;
+    assert!(stage.relay.as_ref().is_none_or(|relay| relay.ending.is_some()));
+}

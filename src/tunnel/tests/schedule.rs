@@ -21,7 +21,7 @@ async fn a_life_ends_within_its_last_tenth_at_a_moment_of_its_own() {
             Stage::open("policy: { heartbeat: null, idle_timeout: 0s, max_lifetime: 1000s }").await;
         stage.pass_until(secs(900)).await;
         assert_eq!(stage.client.hear(), b"");
-        let at = stage.relay().close_at.unwrap().at;
+        let at = stage.relay().dates.next().unwrap();
         assert!((secs(900)..=secs(1000)).contains(&(at - stage.start)));
         stage.pass(at - Instant::now() + millis(1)).await;
         assert_eq!(close_code(&stage.client.hear()), 1012);
@@ -165,4 +165,60 @@ async fn an_upstream_that_answers_or_reads_nothing_any_more_does_not_hurry_the_s
         stage.pass(millis(1)).await;
         assert_eq!(close_code(&stage.client.hear()), 1012);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_keeps_nobody_beyond_the_end_of_credentials_or_of_a_life() {
+    const LIFE: &str = "policy: { heartbeat: null, idle_timeout: 0s, max_lifetime: 20s }";
+    // The settings, the end of the credentials, the date of the drain; what comes when.
+    let cases = [
+        (BARE, Some(20), 60, 20, 1008, "expired"),
+        (BARE, Some(60), 20, 20, 1012, "drained"),
+        (LIFE, None, 60, 20, 1012, "lifetime"),
+        (LIFE, Some(60), 10, 10, 1012, "drained"),
+    ];
+    for (settings, expires, drain, at, code, reason) in cases {
+        let props = Props { settings, expires: expires.map(secs), ..Props::default() };
+        let mut stage = Stage::with(props).await;
+        stage.command(Command::CloseAt { at: stage.start + secs(drain), code: CloseCode(1012) });
+        stage.pass_until(secs(at) * 9 / 10 - millis(1)).await;
+        assert_eq!(stage.client.hear(), b"", "{reason}");
+        stage.pass_until(secs(at)).await;
+        assert_eq!(close_code(&stage.client.hear()), code, "{reason}");
+        stage.client.say(&close(code, true));
+        stage.turn().await;
+        stage.upstream.leave();
+        stage.turn().await;
+        assert_eq!(stage.reason(), reason);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_goes_in_a_drain_hurries_no_client_whose_credentials_end_first() {
+    let mut stage = Stage::with(Props { settings: BARE, expires: Some(secs(20)), ..Props::default() }).await;
+    stage.command(Command::CloseAt { at: stage.start + secs(60), code: CloseCode(1012) });
+    stage.turn().await;
+    stage.upstream.leave();
+    stage.pass_until(millis(19_999)).await;
+    assert_eq!(stage.client.hear(), b"");
+    stage.pass(millis(1)).await;
+    assert_eq!(close_code(&stage.client.hear()), 1008);
+    stage.client.say(&close(1008, true));
+    stage.turn().await;
+    assert_eq!(stage.reason(), "expired");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_stands_whatever_comes_after_it_and_keeps_the_reason_of_what_came_before() {
+    let close_at = |stage: &Stage| Command::CloseAt { at: stage.start + secs(60), code: CloseCode(1012) };
+    let mut stage = Stage::open(BARE).await;
+    stage.command(Command::Cut);
+    stage.command(close_at(&stage));
+    stage.turn().await;
+    assert_eq!(stage.reason(), "drained");
+    let mut stage = Stage::open(BARE).await;
+    stage.command(close_at(&stage));
+    stage.command(Command::Cut);
+    stage.turn().await;
+    assert_eq!(stage.reason(), "drained");
 }

@@ -1,61 +1,8 @@
-//! Ends of the stage that speak TLS, over rustls' own buffers.
-
-use std::cell::RefCell;
-use std::sync::OnceLock;
-
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
+//! Hops over TLS, where what was accepted may not have left.
 
 use super::*;
-use crate::config::{File, ListenTls, Target, TlsVersion, UpstreamTls};
-use crate::net::tls::{Acceptor, Connector, Offer, Tls};
-
-/// The other end's TLS.
-pub(super) struct Peer(Connection);
-
-impl Peer {
-    /// As [`End::try_say`]: nothing is accepted while records of before are still here.
-    pub(super) fn try_say(&mut self, socket: &mut UnixStream, bytes: &[u8]) -> usize {
-        let mut at = 0;
-        while self.flush(socket) && at < bytes.len() {
-            let piece = &bytes[at..bytes.len().min(at + 16 * 1024)];
-            at += self.0.writer().write(piece).unwrap();
-        }
-        at
-    }
-
-    /// Whether the kernel took all of it.
-    fn flush(&mut self, socket: &mut UnixStream) -> bool {
-        while self.0.wants_write() {
-            if self.0.write_tls(socket).is_err() {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// As [`End::hear_all`]; sends what is left over from before.
-    pub(super) fn hear_all(&mut self, socket: &mut UnixStream) -> (Vec<u8>, bool) {
-        self.flush(socket);
-        let mut heard = Vec::new();
-        loop {
-            let came = self.0.read_tls(socket);
-            let state = self.0.process_new_packets().expect("records of the relay are well-formed");
-            let mut more = vec![0; state.plaintext_bytes_to_read()];
-            self.0.reader().read_exact(&mut more).unwrap();
-            heard.extend(more);
-            match came {
-                Ok(0) => return (heard, true),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return (heard, true),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return (heard, state.peer_has_closed());
-                }
-                Ok(_) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-}
+use crate::frame::{Rules, Scanner, Sender};
+use crate::tunnel::link::Link;
 
 /// What it takes is ciphertext of a write that was accepted long before: it counts all the same.
 #[tokio::test(start_paused = true)]
@@ -87,91 +34,49 @@ async fn a_client_over_tls_that_reads_a_little_is_not_given_up_and_one_that_read
     assert_eq!(stage.reason(), "slow_consumer");
 }
 
-struct Files {
-    cert: String,
-    key: String,
-}
-
-fn files() -> &'static Files {
-    static FILES: OnceLock<Files> = OnceLock::new();
-    FILES.get_or_init(|| {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec!["stage".to_owned()]).unwrap();
-        Files { cert: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
-    })
-}
-
-fn file(contents: &str) -> File {
-    File { path: "file".into(), contents: contents.as_bytes().into() }
-}
-
-fn chain() -> Vec<CertificateDer<'static>> {
-    use rustls::pki_types::pem::PemObject;
-    vec![CertificateDer::from_pem_slice(files().cert.as_bytes()).unwrap()]
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-/// Our end is a server, `end` its client.
-pub(super) async fn accept(socket: Stream, end: &mut End) -> Stream {
-    let settings = ListenTls {
-        cert: file(&files().cert),
-        key: file(&files().key),
-        clients: None,
-        min_version: TlsVersion::V1_2,
+/// A link that owes its peer what TLS has sealed, since `now`; the peer then makes room for it.
+async fn owing(now: Instant) -> (Link, testing::Far) {
+    let (stream, mut far) = testing::narrow().await;
+    let rules = Rules {
+        sender: Sender::Client,
+        extensions: Extensions::None,
+        max_frame: 1 << 20,
+        max_message: 1 << 20,
+        show_text: false,
     };
-    thread_local! {
-        static ACCEPTOR: RefCell<Option<Acceptor>> = const { RefCell::new(None) };
-    }
-    let acceptor = ACCEPTOR.take();
-    let acceptor = Acceptor::new(&settings, Offer::Http1, acceptor.as_ref()).unwrap();
-    ACCEPTOR.set(Some(acceptor.clone()));
-    let mut roots = RootCertStore::empty();
-    roots.add(chain().remove(0)).unwrap();
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("stage").unwrap();
-    let peer = ClientConnection::new(Arc::new(config), name).unwrap();
-    let ours = async { acceptor.accept(socket).await.map_err(|(error, _)| error).unwrap() };
-    meet(ours, Connection::Client(peer), end).await
+    let mut link = Link::new(stream, b"", Scanner::new(rules), false);
+    let message = frame(0x82, &[7; 60_000], false);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert_eq!(link.send(&mut cx, &message, Some(message.len()), now), 0);
+    assert!(link.egress.is_empty() && !link.is_flushed(), "sealed, and not sent");
+    assert_eq!(link.stalled_since(), Some(now));
+    far.make_room().await;
+    (link, far)
 }
 
-/// Our end is a client, `end` its server.
-pub(super) async fn connect(socket: Stream, end: &mut End) -> Stream {
-    use rustls::pki_types::pem::PemObject;
-    let settings = UpstreamTls { ca: Some(file(&files().cert)), ..UpstreamTls::default() };
-    let target = Target::Tcp { host: "stage".into(), port: 443 };
-    let connector = Connector::to_upstream(&settings, &target).unwrap();
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain(), PrivateKeyDer::from_pem_slice(files().key.as_bytes()).unwrap())
-        .unwrap();
-    let peer = ServerConnection::new(Arc::new(config)).unwrap();
-    let ours = async { connector.connect(socket, "stage").await.unwrap() };
-    meet(ours, Connection::Server(peer), end).await
+#[tokio::test(start_paused = true)]
+async fn what_leaves_while_the_peer_is_read_stops_the_stall_clock() {
+    let (mut link, mut far) = owing(Instant::now()).await;
+    far.say(b"anything").await;
+    tokio::time::advance(secs(9)).await;
+    let mut buf = [0; 100];
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(link.poll_read(&mut cx, &mut buf, Instant::now()), Poll::Ready(Ok(8))));
+    assert!(link.is_flushed(), "it left with the read");
+    assert_eq!(link.stalled_since(), None);
 }
 
-/// Both ends shake hands.
-async fn meet(ours: impl Future<Output = Box<Tls>>, peer: Connection, end: &mut End) -> Stream {
-    let mut peer = Box::new(Peer(peer));
-    let mut ours = std::pin::pin!(ours);
-    let tls = loop {
-        let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(tls) = ours.as_mut().poll(&mut cx) {
-            break tls;
-        }
-        tokio::task::yield_now().await;
-        let socket = end.socket.as_mut().unwrap();
-        assert_eq!(peer.hear_all(socket), (Vec::new(), false), "nothing is said yet");
-        peer.flush(socket);
-    };
-    end.tls = Some(peer);
-    Stream::Tls(tls)
+#[tokio::test(start_paused = true)]
+async fn what_leaves_with_the_next_write_or_with_the_end_stops_the_stall_clock() {
+    let mut cx = Context::from_waker(Waker::noop());
+    let (mut link, _far) = owing(Instant::now()).await;
+    tokio::time::advance(secs(9)).await;
+    assert_eq!(link.send(&mut cx, b"\x81\x01x", Some(3), Instant::now()), 0);
+    assert!(link.is_flushed(), "both left");
+    assert_eq!(link.stalled_since(), None);
+
+    let (mut link, _far) = owing(Instant::now()).await;
+    assert!(link.say_end(&mut cx, Instant::now()));
+    assert!(link.is_flushed());
+    assert_eq!(link.stalled_since(), None);
 }

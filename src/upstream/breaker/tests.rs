@@ -1,20 +1,28 @@
 use std::io;
 
+use tokio::task::JoinHandle;
 use tokio::time::advance;
 
 use super::*;
+use crate::net::head::FramingFault;
 use crate::net::tls::HandshakeError;
 use crate::upstream::{BadUpgrade, DialError};
 
-/// Two failures open it for 10 s (12 s at most), one success closes it; a connect may take 2 s.
+/// Two failures open it for 10 s (12 s at most), one success closes it; a connect may take 2 s, and three wait
+/// for a probe, for 10 s.
 fn breaker(metrics: &Metrics) -> Arc<UpstreamBreaker> {
+    probing_with(1, 3, metrics)
+}
+
+fn probing_with(probes: u32, max_waiting: usize, metrics: &Metrics) -> Arc<UpstreamBreaker> {
     let settings = config::Breaker {
         window: Duration::from_secs(10),
         min_calls: 2,
         failure_ratio: 0.5,
         statuses: vec![502, 503],
         open_for: Duration::from_secs(10),
-        probes: 1,
+        probes,
+        max_waiting,
     };
     let config = config::Config::default();
     UpstreamBreaker::new(&settings, &config.routes[0].upstream, "r", metrics)
@@ -35,7 +43,7 @@ fn state(metrics: &Metrics) -> Option<f64> {
 }
 
 fn fail(breaker: &Arc<UpstreamBreaker>) {
-    breaker.enter().unwrap().failed(&UpstreamError::Timeout(Duration::from_secs(1)));
+    breaker.ask().unwrap().failed(&UpstreamError::Timeout(Duration::from_secs(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -47,13 +55,12 @@ async fn it_opens_asks_again_and_closes_and_the_metrics_tell() {
     assert_eq!(breaker.state(), BreakerState::Closed);
     fail(&breaker);
     assert_eq!((breaker.state(), state(&metrics)), (BreakerState::Open, Some(2.0)));
-    let wait = breaker.enter().unwrap_err();
+    let wait = breaker.enter().await.unwrap_err();
     assert!(wait >= Duration::from_secs(10) && wait <= Duration::from_secs(12), "{wait:?}");
 
     advance(Duration::from_secs(12)).await;
-    let probe = breaker.enter().unwrap();
+    let probe = breaker.enter().await.unwrap();
     assert_eq!((breaker.state(), state(&metrics)), (BreakerState::HalfOpen, Some(1.0)));
-    assert_eq!(breaker.enter().unwrap_err(), SOON, "never nothing: somebody would ask again at once");
     probe.answered(StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!((breaker.state(), state(&metrics)), (BreakerState::Closed, Some(0.0)));
     for to in ["open", "half_open", "closed"] {
@@ -79,7 +86,7 @@ async fn a_client_that_goes_away_says_something_only_if_it_had_waited() {
     for (waited, state) in [(1999, BreakerState::Closed), (2000, BreakerState::Open)] {
         let breaker = breaker(&metrics());
         for _ in 0..2 {
-            let permit = breaker.enter().unwrap();
+            let permit = breaker.enter().await.unwrap();
             advance(Duration::from_millis(waited)).await;
             drop(permit);
         }
@@ -93,11 +100,11 @@ async fn a_probe_whose_client_goes_away_leaves_its_place() {
     fail(&breaker);
     fail(&breaker);
     advance(Duration::from_secs(12)).await;
-    let probe = breaker.enter().unwrap();
-    assert!(breaker.enter().is_err());
+    let probe = breaker.enter().await.unwrap();
+    assert!(breaker.ask().is_err());
     drop(probe);
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    breaker.enter().unwrap().answered(StatusCode::FORBIDDEN);
+    breaker.enter().await.unwrap().answered(StatusCode::FORBIDDEN);
     assert_eq!(breaker.state(), BreakerState::Closed, "any answer is one");
 }
 
@@ -135,10 +142,156 @@ fn whatever_keeps_the_upstream_from_answering_is_a_failure_and_our_own_doing_is_
         (DialError::Tls { target: target(), source: HandshakeError::Ended }.into(), Failure),
         (UpstreamError::Timeout(second), Failure),
         (UpstreamError::Broken("x".into()), Failure),
+        (UpstreamError::Framing(FramingFault::Coding), Failure),
         (UpstreamError::BadUpgrade(BadUpgrade::Accept), Failure),
         (UpstreamError::BodyTooLarge(5), Neither),
         (UpstreamError::BodyStalled(second), Neither),
     ] {
         assert_eq!(UpstreamBreaker::judge_error(&error), outcome, "{error}");
+    }
+}
+
+/// A breaker with its one probe under way.
+async fn probed(max_waiting: usize, metrics: &Metrics) -> (Arc<UpstreamBreaker>, Permit) {
+    let breaker = probing_with(1, max_waiting, metrics);
+    fail(&breaker);
+    fail(&breaker);
+    advance(Duration::from_secs(12)).await;
+    let probe = breaker.enter().await.unwrap();
+    (breaker, probe)
+}
+
+/// Comes, and keeps leave if it gets it.
+fn come(breaker: &Arc<UpstreamBreaker>) -> JoinHandle<Result<Permit, Duration>> {
+    let breaker = Arc::clone(breaker);
+    tokio::spawn(async move { breaker.enter().await })
+}
+
+async fn crowd(breaker: &Arc<UpstreamBreaker>, count: usize) -> Vec<JoinHandle<Result<Permit, Duration>>> {
+    let crowd = Vec::from_iter((0..count).map(|_| come(breaker)));
+    settle().await;
+    crowd
+}
+
+/// Lets every task do what it can do now.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn waiting(metrics: &Metrics) -> Option<f64> {
+    sample(metrics, "outrigger_breaker_waiting{route=\"r\"}")
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_for_a_probe_go_through_when_it_succeeds() {
+    let metrics = metrics();
+    let (breaker, probe) = probed(100, &metrics).await;
+    let start = Instant::now();
+    let crowd = crowd(&breaker, 49).await;
+    assert!(crowd.iter().all(|client| !client.is_finished()), "they wait");
+    assert_eq!(waiting(&metrics), Some(49.0));
+    probe.answered(StatusCode::SWITCHING_PROTOCOLS);
+    let mut inside = Vec::new();
+    for client in crowd {
+        inside.push(client.await.unwrap().unwrap());
+    }
+    assert_eq!((breaker.state(), waiting(&metrics)), (BreakerState::Closed, Some(0.0)));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    // They are handshakes like any other: what becomes of them counts.
+    for permit in inside.drain(..2) {
+        permit.failed(&UpstreamError::Timeout(Duration::from_secs(1)));
+    }
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_are_refused_at_once_when_the_probe_fails() {
+    let metrics = metrics();
+    let (breaker, probe) = probed(100, &metrics).await;
+    let crowd = crowd(&breaker, 49).await;
+    let start = Instant::now();
+    probe.failed(&UpstreamError::Timeout(Duration::from_secs(1)));
+    for client in crowd {
+        let wait = client.await.unwrap().unwrap_err();
+        assert!(wait >= Duration::from_secs(10), "until it is asked again: {wait:?}");
+    }
+    assert_eq!((start.elapsed(), waiting(&metrics)), (Duration::ZERO, Some(0.0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_wait_than_may_and_none_longer_than_a_handshake() {
+    let metrics = metrics();
+    let (breaker, probe) = probed(3, &metrics).await;
+    let start = Instant::now();
+    let crowd = crowd(&breaker, 3).await;
+    assert_eq!(breaker.enter().await.unwrap_err(), SOON, "never nothing: somebody would ask again at once");
+    assert_eq!(start.elapsed(), Duration::ZERO, "one too many does not wait");
+    for client in crowd {
+        assert_eq!(client.await.unwrap().unwrap_err(), SOON);
+    }
+    assert_eq!((start.elapsed().as_secs(), waiting(&metrics)), (10, Some(0.0)));
+    probe.answered(StatusCode::OK);
+    let (breaker, _probe) = probed(0, &metrics).await;
+    assert_eq!(breaker.enter().await.unwrap_err(), SOON, "with no room nobody waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_says_nothing_leaves_its_place_to_one_who_waits_and_leavers_take_none_with_them() {
+    let metrics = metrics();
+    let (breaker, probe) = probed(10, &metrics).await;
+    let mut crowd = crowd(&breaker, 5).await;
+    for gone in crowd.drain(..2) {
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!(waiting(&metrics), Some(3.0), "who leaves does not wait any more");
+    drop(probe);
+    // The first in line is woken, and leaves before it has looked.
+    crowd.remove(0).abort();
+    settle().await;
+    let next = crowd.iter().position(JoinHandle::is_finished).expect("the place has gone to another");
+    let probe = crowd.remove(next).await.unwrap().unwrap();
+    assert_eq!((breaker.state(), waiting(&metrics)), (BreakerState::HalfOpen, Some(1.0)));
+    assert!(!crowd[0].is_finished(), "one place, one probe");
+    probe.answered(StatusCode::OK);
+    crowd.remove(0).await.unwrap().unwrap().answered(StatusCode::OK);
+    assert_eq!((breaker.state(), waiting(&metrics)), (BreakerState::Closed, Some(0.0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_is_half_open_there_are_as_many_probes_as_may_be_and_no_wake_up_is_missed() {
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let metrics = metrics();
+        let probes = random.u32(1..4);
+        let breaker = probing_with(probes, 1000, &metrics);
+        fail(&breaker);
+        fail(&breaker);
+        advance(Duration::from_secs(12)).await;
+        let start = Instant::now();
+        let mut crowd = crowd(&breaker, 40).await;
+        let mut inside: Vec<Permit> = Vec::new();
+        // Until something is decided: nobody who waits is forgotten.
+        while breaker.state() == BreakerState::HalfOpen {
+            while let Some(at) = crowd.iter().position(JoinHandle::is_finished) {
+                inside.extend(crowd.swap_remove(at).await.into_iter().flatten());
+            }
+            assert_eq!(inside.len(), probes.min((inside.len() + crowd.len()) as u32) as usize, "seed {seed}");
+            let Some(at) = (!inside.is_empty()).then(|| random.usize(..inside.len())) else { break };
+            match random.u8(..8) {
+                0 => inside.swap_remove(at).answered(StatusCode::OK),
+                1 => inside.swap_remove(at).failed(&UpstreamError::Timeout(Duration::from_secs(1))),
+                2..5 => drop(inside.swap_remove(at)),
+                _ if crowd.is_empty() => {}
+                _ => crowd.swap_remove(random.usize(..crowd.len())).abort(),
+            }
+            settle().await;
+        }
+        for client in crowd {
+            let _ = client.await;
+        }
+        assert_eq!((start.elapsed(), waiting(&metrics)), (Duration::ZERO, Some(0.0)), "seed {seed}");
     }
 }

@@ -483,3 +483,46 @@ async fn a_server_that_says_much_does_not_keep_the_thread() {
     let budget = READING.bytes() + scratch::HELD_ROOM + scratch::READ;
     assert!(stage.bursts.iter().all(|burst| *burst <= budget), "{:?}", stage.bursts);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_leaves_while_the_server_is_read_stops_the_stall_clock() {
+    let (stream, mut far) = crate::net::tls::testing::narrow().await;
+    let now = Instant::now();
+    let rules = UplinkRules { stall_timeout: Some(secs(10)), ..RULES };
+    let hop = Hop { stream, early: Bytes::new() };
+    let mut uplink = Uplink::new(hop, rules, Metrics::new("outrigger").unwrap(), now);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(uplink.send(Kind::Binary, &[7; 60_000]));
+    uplink.write(&mut cx, now);
+    assert!(uplink.egress.is_empty() && uplink.waiting() > 0, "sealed, and not sent");
+    assert_eq!(uplink.stall.since(), Some(now));
+    far.make_room().await;
+    far.say(&frame(0x81, b"anything")).await;
+    tokio::time::advance(secs(9)).await;
+    let mut told = 0;
+    uplink.read(&mut cx, &mut |_, _| told += 1, Instant::now());
+    assert_eq!((told, uplink.waiting()), (1, 0), "it left with the read");
+    assert_eq!(uplink.stall.since(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_that_came_in_time_counts_though_its_clock_is_looked_at_first() {
+    let beat = config::Heartbeat { max_missed: 1, ..BEAT };
+    for standstill in [secs(0), secs(3600)] {
+        let mut stage = Stage::open(UplinkRules { heartbeat: Some(beat), ..RULES }).await;
+        stage.pass_until(secs(30)).await;
+        let pong = frame(0x8a, &stage.hear()[0].1);
+        if standstill.is_zero() {
+            stage.server.as_mut().unwrap().write_all(&pong).unwrap();
+            tokio::time::advance(secs(10)).await;
+        } else {
+            // Nothing but its timer tells that anything has happened.
+            tokio::time::advance(standstill).await;
+            stage.server.as_mut().unwrap().write_all(&pong).unwrap();
+            assert!(stage.poll());
+        }
+        stage.turn().await;
+        stage.pass(secs(5)).await;
+        assert_eq!((&stage.end, stage.metrics.heartbeat_missed.get()), (&None, 0), "{standstill:?}");
+    }
+}

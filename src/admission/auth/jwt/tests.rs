@@ -201,8 +201,9 @@ async fn a_connection_ends_with_its_token_and_the_leeway() {
     let token = |exp: u64| hmac(Algorithm::HS256, SECRET, &json!({ "sub": "ann", "exp": exp }));
     let now = Instant::now();
     let expires = |config: &Jwt, exp| ask(config, &token(exp), NOW as f64).unwrap().expires;
-    assert_eq!(expires(&by_secret(), NOW + 60), Some(now + Duration::from_secs(90)));
-    assert_eq!(expires(&by_secret(), NOW - 20), Some(now + Duration::from_secs(10)));
+    let after = |seconds| Expiry::after(Duration::from_secs(seconds), now, at(NOW as f64));
+    assert_eq!(expires(&by_secret(), NOW + 60), after(90));
+    assert_eq!(expires(&by_secret(), NOW - 20), after(10));
     assert_eq!(expires(&by_secret(), u64::MAX), None);
     let without = Jwt { close_on_expiry: false, ..by_secret() };
     assert_eq!(expires(&without, NOW + 60), None);

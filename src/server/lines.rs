@@ -1,0 +1,88 @@
+//! Lines of the log about requests that were refused: one for each reason and second, with a count of those that
+//! were left out, and what is warned of once a minute.
+//!
+//! # Invariants
+//! 1. No client can have the log grow without bound: a line is bounded in length, and so many come in a second as
+//!    there are reasons.
+//! 2. What was left out is told, if need be by a line of its own ([`Lines::tell_left_out`]).
+//! 3. A query never stands in a line, nor does anything else that credentials travel in.
+//!
+//! # Not here
+//! What a refusal is answered ([`crate::admission::Refused`]); counters, which know each of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::admission::Refused;
+use crate::net::Peer;
+use crate::telemetry::redact::redact_path;
+use crate::telemetry::{Label, RequestError, Sparingly, shown, some};
+
+/// From one line of a reason to its next.
+const SECOND: Duration = Duration::from_secs(1);
+/// From one warning to the next of its kind: they tell of settings or of an attack, which stay for a while.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Who may write a line now.
+#[derive(Debug)]
+pub(super) struct Lines {
+    refusals: Sparingly,
+    /// What is warned of once a minute.
+    pub(super) warnings: Sparingly,
+}
+
+/// What is known of a request that was refused. What is not known, or was not read, is `None`.
+#[derive(Debug, Default)]
+pub(super) struct Asked<'a> {
+    /// Its name, if the request got as far as to have one.
+    pub(super) route: Option<&'a str>,
+    /// As admission found it, or else the peer.
+    pub(super) client: Option<SocketAddr>,
+    pub(super) request_id: Option<&'a str>,
+    /// Shown without its query.
+    pub(super) path: Option<&'a str>,
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self { refusals: Sparingly::every(SECOND), warnings: Sparingly::every(MINUTE) }
+    }
+
+    /// Tells of a request that was refused, if it is time for a line with this reason.
+    pub(super) fn refused(&self, refused: &Refused, asked: &Asked<'_>) {
+        let failure = refused.auth_failure();
+        let reason = failure.map_or(refused.answer().reason, Label::as_str);
+        let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
+        let &Asked { route, request_id, .. } = asked;
+        let client = asked.client.map(shown);
+        let path = asked.path.map(|path| tracing::field::display(redact_path(path)));
+        if failure.is_some() {
+            info!(route, reason, client, request_id, path, left_out, "not authenticated");
+        } else {
+            warn!(route, reason, client, request_id, path, left_out, error = %refused, "refused");
+        }
+    }
+
+    /// Tells of a request that was refused before a route was looked for, if it is time for a line with this reason.
+    /// Whose it is nobody has asked yet: `peer` is who connected.
+    pub(super) fn unrouted(&self, reason: RequestError, refused: &Refused, peer: &Peer) {
+        let reason = reason.as_str();
+        let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
+        let peer = peer.address.map(tracing::field::display);
+        warn!(reason, peer, left_out, error = %refused, "refused");
+    }
+
+    /// Tells what was left out and has had no line since: now and then.
+    pub(super) fn tell_left_out(&self) {
+        let now = Instant::now();
+        for (reason, left_out) in self.refusals.overdue(now) {
+            warn!(reason, left_out, "refused more of them");
+        }
+        for (kind, left_out) in self.warnings.overdue(now) {
+            warn!(kind, left_out, "more of what was warned of");
+        }
+    }
+}

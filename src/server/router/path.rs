@@ -1,0 +1,124 @@
+//! A path as this proxy reads it: split at `/`, percent-decoded, without `.`, `..` and empty segments. Pure.
+//!
+//! # Not here
+//! How else servers may read it ([`super::readings`]).
+
+use std::borrow::Cow;
+
+/// The segments of `path`, as RFC 3986 §6.2.2 has them normalised and servers merge slashes.
+pub(super) fn segments(path: &str) -> Vec<Cow<'_, [u8]>> {
+    walk(path).into_iter().map(|(segment, _)| segment).collect()
+}
+
+/// What is left of `path` behind the segments of `prefix`, byte for byte, if it begins with these: however
+/// they are spelled, and wherever they stand. Empty, or it begins with a slash.
+pub(crate) fn without_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let (segments, prefix) = (walk(path), walk(prefix));
+    let is_same = segments.len() >= prefix.len()
+        && segments.iter().zip(&prefix).all(|((segment, _), (wanted, _))| segment == wanted);
+    let end = prefix.len().checked_sub(1).map_or(0, |last| segments.get(last).map_or(0, |(_, end)| *end));
+    is_same.then(|| path.get(end..)).flatten()
+}
+
+/// The segments of `path`, and where each of them ends in it.
+fn walk(path: &str) -> Vec<(Cow<'_, [u8]>, usize)> {
+    let mut segments = Vec::new();
+    let mut end = 0;
+    for raw in path.split('/') {
+        end += raw.len();
+        let segment = decode(raw.as_bytes());
+        match &*segment {
+            b"" | b"." => {}
+            b".." => drop(segments.pop()),
+            _ => segments.push((segment, end)),
+        }
+        end += 1;
+    }
+    segments
+}
+
+/// The bytes that `raw` stands for (RFC 3986 §2.1). A `%` that no two hexadecimal digits follow is itself.
+pub(super) fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
+    if !raw.contains(&b'%') {
+        return Cow::Borrowed(raw);
+    }
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = match (first, tail) {
+            (b'%', [high, low, behind @ ..]) => match byte(*high, *low) {
+                Some(byte) => {
+                    bytes.push(byte);
+                    behind
+                }
+                None => {
+                    bytes.push(first);
+                    tail
+                }
+            },
+            _ => {
+                bytes.push(first);
+                tail
+            }
+        };
+    }
+    Cow::Owned(bytes)
+}
+
+/// The byte that two hexadecimal digits are.
+pub(super) fn byte(high: u8, low: u8) -> Option<u8> {
+    let digit = |digit| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_found_however_it_is_spelled_and_the_rest_stays_as_it_came() {
+        for (path, prefix, rest) in [
+            ("/ws/a", "/ws", Some("/a")),
+            ("/ws/a", "/ws/", Some("/a")),
+            ("/ws", "/ws", Some("")),
+            ("/ws/", "/ws", Some("/")),
+            ("/wsx", "/ws", None),
+            ("/w", "/ws", None),
+            ("//ws/a", "/ws", Some("/a")),
+            ("/%77s/a", "/ws", Some("/a")),
+            ("/ws//a%2Fb//", "/ws", Some("//a%2Fb//")),
+            ("/./ws/./a", "/ws", Some("/./a")),
+            ("/x/../ws/a", "/ws", Some("/a")),
+            ("/x/%2e%2E/ws/a", "/ws", Some("/a")),
+            ("/ws/../ws/a", "/ws", Some("/a")),
+            ("/ws/x/../a", "/ws", Some("/x/../a")),
+            ("/ws/..", "/ws", None),
+            ("//api//v1//a", "/api/v1", Some("//a")),
+            ("/api/v1/../v1/a", "/api/v1", Some("/a")),
+            ("/api/x/../v1/a", "/api/v1", Some("/a")),
+            ("/api%2Fv1/a", "/api/v1", None),
+            ("/caf%c3%a9/a", "/caf%C3%A9", Some("/a")),
+            ("/%e4/é", "/%E4", Some("/é")),
+        ] {
+            assert_eq!(without_prefix(path, prefix), rest, "{path} {prefix}");
+        }
+    }
+
+    #[test]
+    fn escapes_that_are_none_stay() {
+        for (raw, bytes) in [
+            ("", &b""[..]),
+            ("a", b"a"),
+            ("%", b"%"),
+            ("%2", b"%2"),
+            ("%zz", b"%zz"),
+            ("%%41", b"%A"),
+            ("%4", b"%4"),
+            ("%c3%A9", "é".as_bytes()),
+            ("%ff", b"\xff"),
+            ("%252F", b"%2F"),
+        ] {
+            assert_eq!(&*decode(raw.as_bytes()), bytes, "{raw}");
+        }
+    }
+}

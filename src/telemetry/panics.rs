@@ -1,0 +1,120 @@
+//! Panics: each ends one task and not those who wait for it, and is counted (`outrigger_task_panics_total`).
+//!
+//! # Invariants
+//! 1. Whoever waits for a task hears of its end: by what is dropped with it, or by the answer of [`caught`].
+//! 2. What has to run as long as the process does begins anew ([`kept_up`]).
+//!
+//! # Not here
+//! What the panic said: the runtime writes that to standard error, with its place.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::error;
+
+use super::labels::{Label, TaskKind};
+use super::metrics::Metrics;
+
+/// Before a task is begun anew: it may panic again at once.
+pub const PAUSE: Duration = Duration::from_secs(1);
+
+/// A task has panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a part of the proxy has failed (a panic, which is a bug)")]
+pub struct Panicked;
+
+impl Metrics {
+    /// Counts a panic, and says which task it has ended.
+    pub fn on_panic(&self, task: TaskKind) {
+        self.task_panics[task.index()].inc();
+        error!(
+            task = task.as_str(),
+            "a task has panicked and was ended, with those who waited for it: please report what standard error says"
+        );
+    }
+}
+
+/// Runs `work` to its end; a panic ends it alone.
+///
+/// # Errors
+/// It has panicked.
+pub async fn caught<F: Future>(task: TaskKind, metrics: &Metrics, work: F) -> Result<F::Output, Panicked> {
+    let mut work = pin!(work);
+    // What is seen of it afterwards is only what its drop leaves behind.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => {
+            metrics.on_panic(task);
+            Poll::Ready(Err(Panicked))
+        }
+    })
+    .await
+}
+
+/// Spawns `work`, of which nobody needs more than what it leaves behind.
+pub fn spawn<F>(task: TaskKind, metrics: &Arc<Metrics>, work: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let metrics = Arc::clone(metrics);
+    tokio::spawn(async move {
+        // It was counted, and there is nobody else to tell.
+        let _ = caught(task, &metrics, work).await;
+    });
+}
+
+/// Runs what `make` makes until it has come to its end by itself: after a panic it is made anew, a little later.
+pub async fn kept_up<F: Future>(task: TaskKind, metrics: &Metrics, mut make: impl FnMut() -> F) -> F::Output {
+    loop {
+        if let Ok(output) = caught(task, metrics, make()).await {
+            return output;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use tokio::sync::oneshot;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_ends_a_task_and_what_it_held_and_is_counted_once() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        let (tell, told) = oneshot::channel::<()>();
+        spawn(TaskKind::Channel, &metrics, async move {
+            let _tell = tell;
+            tokio::task::yield_now().await;
+            panic!("as it is to be");
+        });
+        assert!(told.await.is_err(), "whoever waits hears of it");
+        let counted = |task: TaskKind| metrics.task_panics[task.index()].get();
+        assert_eq!((counted(TaskKind::Channel), counted(TaskKind::Shard)), (1, 0));
+        assert_eq!(caught(TaskKind::Shard, &metrics, async { 7 }).await, Ok(7));
+        assert_eq!(counted(TaskKind::Shard), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_to_run_begins_anew_after_a_pause_until_it_ends_by_itself() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        let (runs, start) = (AtomicU32::new(0), Instant::now());
+        let make = || async {
+            let run = runs.fetch_add(1, Relaxed) + 1;
+            tokio::task::yield_now().await;
+            assert_eq!(run, 4, "as it is to be");
+            run
+        };
+        assert_eq!(kept_up(TaskKind::Sweep, &metrics, make).await, 4);
+        assert_eq!(metrics.task_panics[TaskKind::Sweep.index()].get(), 3);
+        assert!(start.elapsed() >= 3 * PAUSE);
+    }
+}
