@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::admin::client::{self, Drain};
-use crate::config::{self, Config, ConfigErrors, Secret, Sources};
+use crate::config::{self, Config, ConfigErrors, EnvWarning, Secret, Sources};
 use crate::demo;
 use crate::server::{Reload, Server, StartError};
 use crate::telemetry::lifecycle::Lifecycle;
@@ -125,8 +125,13 @@ impl Cli {
 
 fn run(sources: Sources) -> anyhow::Result<()> {
     ignore_hangups()?;
-    let config = config::load(sources.clone())?;
+    let warnings = config::env_warnings(&sources);
+    // It may be wrong because of them.
+    let config = config::load(sources.clone()).inspect_err(|_| warn(&warnings))?;
     let logging = logging::init(&config.log)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
     runtime(config.listen.workers)?.block_on(async {
         let reload = Reload::default();
         let hangups = on_hangups(reload.clone())?;
@@ -147,7 +152,16 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     })
 }
 
+/// Says on standard error what in the environment does nothing.
+fn warn(warnings: &[EnvWarning]) {
+    for warning in warnings {
+        // If standard error is closed there is nobody to tell.
+        let _ = writeln!(io::stderr(), "outrigger: warning: {warning}");
+    }
+}
+
 fn check(sources: &Sources) -> anyhow::Result<()> {
+    warn(&config::env_warnings(sources));
     let text = config::effective(sources)?;
     let config = config::load(sources.clone())?;
     runtime(1)?.block_on(Server::check(config)).map_err(told)?;

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger::config::{HttpMode, Limits, OnRefuse, OriginPattern, Origins, Policy, Rate};
+use outrigger::config::{HttpMode, Limits, OnRefuse, OnUserLimit, OriginPattern, Origins, Policy, Rate};
 use support::DEADLINE;
 use support::client::Dial;
 use support::http::{Response, assert_ours};
@@ -22,7 +22,8 @@ fn never_again(burst: u32) -> Option<Rate> {
     Some(Rate { per_second: 0.001, burst })
 }
 
-const OPEN: Limits = Limits { connections: None, per_ip: None, per_user: None };
+const OPEN: Limits =
+    Limits { connections: None, per_ip: None, per_user: None, on_user_limit: OnUserLimit::Refuse };
 
 fn only_from(page: &str, missing: bool) -> Option<Origins> {
     let pattern = OriginPattern { scheme: "https".into(), host: page.into(), subdomains: false, port: 443 };
@@ -141,7 +142,7 @@ async fn a_limit_and_what_is_taken_of_it_can_be_compared() {
     let upstream = Upstream::echo().await;
     let proxy = Proxy::to(&upstream)
         .yaml("routes: [{name: chat, path: /chat}]")
-        .policy(|policy| policy.limits = Limits { connections: Some(5), per_ip: Some(4), per_user: None })
+        .policy(|policy| policy.limits = Limits { connections: Some(5), per_ip: Some(4), ..OPEN })
         .spawn()
         .await;
     let _inside = [proxy.connect("/chat").await, proxy.connect("/chat").await];

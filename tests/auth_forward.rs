@@ -1,19 +1,28 @@
 //! Somebody else is asked who may come in.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test, as it should")]
+
 mod support;
 
 use std::time::Duration;
 
 use outrigger::config::{Auth, ForwardAuth, HttpMode};
 
+use support::client::Dial;
 use support::http::assert_ours;
+use support::http2;
 use support::logged::Logged;
-use support::proxy::Proxy;
+use support::proxy::{Builder, Proxy};
+use support::tls;
 use support::upstream::{Plain, Upstream};
 
-async fn asking(upstream: &Upstream, url: String) -> Proxy {
+fn forward(url: String) -> ForwardAuth {
     let timeout = Duration::from_millis(500);
-    let forward = ForwardAuth { url, timeout, user_header: "x-user-id".into() };
+    ForwardAuth { url, ca: None, timeout, user_header: "x-user-id".into(), headers: Vec::new() }
+}
+
+async fn asking(upstream: &Upstream, url: String) -> Proxy {
+    let forward = forward(url);
     Proxy::to(upstream)
         .policy(move |policy| {
             policy.auth = Some(Auth::Forward(forward.clone()));
@@ -131,4 +140,167 @@ async fn a_service_that_is_broken_lets_nobody_in_and_that_is_said_once() {
     assert!(!logged.text().contains("hunter2"), "{}", logged.text());
     assert_eq!(proxy.metric(r#"outrigger_auth_failures_total{reason="unavailable"}"#).await, 7.0);
     assert_eq!(proxy.metric("outrigger_auth_waiting").await, 0.0);
+}
+
+/// As [`asking`], with headers of the answer that go on.
+fn telling(upstream: &Upstream, url: String, mode: HttpMode) -> Builder {
+    let headers = vec!["x-user-id".into(), "x-tenant".into()];
+    let forward = ForwardAuth { headers, ..forward(url) };
+    Proxy::to(upstream).policy(move |policy| {
+        policy.auth = Some(Auth::Forward(forward.clone()));
+        policy.http.mode = mode;
+    })
+}
+
+/// What a client would like the server to believe, and would like to have removed.
+fn lying(dial: Dial) -> Dial {
+    dial.header("X-User-Id", "root")
+        .also("x-user-id", "admin")
+        .header("X-Tenant", "theirs")
+        .header("X_Tenant", "theirs")
+        .header("x_user_id", "root")
+}
+
+#[tokio::test]
+async fn headers_of_its_answer_reach_the_server_and_no_client_can_say_them() {
+    let upstream = Upstream::echo().await;
+    let said = [("X-User-Id", "ann"), ("X-Tenant", "a, b"), ("X-Tenant", "c"), ("X-Other", "not named")];
+    let service = service(200, &said, "").await;
+    let proxy = telling(&upstream, service.url(), HttpMode::Guard).spawn().await;
+    let hop = |upgrade: &str| format!("{upgrade}, X-User-Id, x-tenant, X_Tenant");
+    let dials = [
+        lying(proxy.dial().header("Connection", &hop("Upgrade"))),
+        lying(proxy.plain().header("Connection", &hop("keep-alive"))),
+    ];
+    for dial in dials {
+        upstream.forget();
+        service.forget();
+        let status = dial.answer().await.response.status();
+        assert!(matches!(status, 101 | 200), "{status}");
+        let [seen] = &[upstream.handshakes(), upstream.requests()].concat()[..] else {
+            panic!("one request")
+        };
+        assert_eq!(seen.head.headers.all("X-User-Id"), ["ann"]);
+        assert_eq!(seen.head.headers.all("X-Tenant"), ["a, b", "c"]);
+        assert_eq!(seen.head.headers.all("X-Outrigger-User"), ["ann"]);
+        let [asked] = &service.requests()[..] else { panic!("one question") };
+        for head in [&seen.head, &asked.head] {
+            for none in ["X_Tenant", "x_user_id", "X-Other"] {
+                assert_eq!(head.header(none), None, "{none}: {head:#?}");
+            }
+        }
+        for none in ["X-User-Id", "X-Tenant"] {
+            assert_eq!(asked.head.header(none), None, "the service is not asked with what it has to say");
+        }
+    }
+    let client = http2::Client::connect(proxy.address()).await;
+    let mut request = http2::Client::handshake("/");
+    for (name, value) in [("x-tenant", "theirs"), ("x_tenant", "theirs"), ("x-user-id", "root")] {
+        request.headers_mut().append(name, value.parse().unwrap());
+    }
+    upstream.forget();
+    client.try_open(request).await.unwrap().echoes("hello").await;
+    let head = &upstream.handshakes()[0].head;
+    assert_eq!(head.headers.all("X-Tenant"), ["a, b", "c"]);
+    assert_eq!((head.headers.all("X-User-Id"), head.header("x_tenant")), (vec!["ann"], None));
+}
+
+#[tokio::test]
+async fn what_a_client_says_under_those_names_is_taken_out_where_the_service_says_nothing() {
+    let upstream = Upstream::echo().await;
+    // It names nobody.
+    let service = service(204, &[], "").await;
+    for mode in [HttpMode::Guard, HttpMode::Pass] {
+        let proxy = telling(&upstream, service.url(), mode).spawn().await;
+        let preflight = proxy.plain().method("OPTIONS").header("Origin", "https://a.example");
+        let preflight = preflight.header("Access-Control-Request-Method", "GET");
+        let names = "X-User-Id, X-Tenant";
+        for dial in [proxy.dial(), proxy.plain(), preflight, proxy.plain().header("Connection", names)] {
+            upstream.forget();
+            let status = lying(dial).header("X-Kept", "1").answer().await.response.status();
+            assert!(matches!(status, 101 | 200), "{status}");
+            let [seen] = &[upstream.handshakes(), upstream.requests()].concat()[..] else { panic!("one") };
+            for none in ["X-User-Id", "X-Tenant", "X_Tenant", "x_user_id"] {
+                assert_eq!(seen.head.header(none), None, "{mode:?} {none}");
+            }
+            assert_eq!(seen.head.header("X-Kept"), Some("1"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_link_of_a_feed_carries_those_of_its_key_and_no_others() {
+    let upstream = Upstream::builder().spawn().await;
+    let said = |tenant: &'static str| {
+        let headers = [("X-User-Id", "ann"), ("X-Tenant", tenant), ("Connection", "close")];
+        Upstream::builder().on_request(Plain::fixed(200, &headers, ""))
+    };
+    let service = said("red").spawn().await;
+    let key = "policy: {broadcast: {channel_key: [path, 'header:X-Tenant']}}";
+    let proxy = telling(&upstream, service.url(), HttpMode::Guard)
+        .yaml("routes: [{name: feed, path: '/feed', mode: broadcast}]")
+        .yaml(key)
+        .spawn()
+        .await;
+    let _first = lying(proxy.dial()).path("/feed").open().await;
+    // Of the same tenant by the service's word, whatever they say themselves.
+    let _second = proxy.dial().header("X-Tenant", "blue").path("/feed").open().await;
+    service.change(said("blue"));
+    let _third = proxy.dial().header("X-Tenant", "red").path("/feed").open().await;
+    let tenants: Vec<_> =
+        upstream.handshakes().iter().map(|seen| seen.head.headers.all("X-Tenant").join(";")).collect();
+    assert_eq!(tenants, ["red", "blue"], "two channels, by what the service says");
+    for seen in upstream.handshakes() {
+        assert_eq!(seen.head.header("X-User-Id"), None, "it is one client's and not in the key");
+    }
+}
+
+#[tokio::test]
+async fn a_link_with_the_credentials_of_its_first_client_carries_what_the_service_says_of_it() {
+    let upstream = Upstream::builder().spawn().await;
+    let service = service(200, &[("X-User-Id", "ann"), ("X-Tenant", "red")], "").await;
+    let auth = format!("{{forward: {{url: '{}', headers: [X-User-Id, x-tenant]}}}}", service.url());
+    let feed = "broadcast: {channel_key: [path, user], credentials: first}";
+    let proxy = Proxy::to(&upstream)
+        .yaml("routes: [{name: feed, path: '/feed', mode: broadcast}]")
+        .yaml(&format!("policy: {{auth: {auth}, {feed}}}"))
+        .spawn()
+        .await;
+    let names = "Upgrade, X-User-Id, X-Tenant";
+    let _first = lying(proxy.dial().header("Connection", names)).path("/feed").open().await;
+    let head = &upstream.handshakes()[0].head;
+    assert_eq!((head.headers.all("X-User-Id"), head.headers.all("X-Tenant")), (vec!["ann"], vec!["red"]));
+    assert_eq!(head.header("X_Tenant"), None);
+}
+
+#[tokio::test]
+async fn a_service_whose_certificate_a_private_authority_has_signed_is_believed_with_its_file() {
+    let upstream = Upstream::echo().await;
+    let identity = tls::Authority::known().issue(&["localhost"], "auth");
+    let answer = Plain::fixed(200, &[("X-User-Id", "ann")], "");
+    let service =
+        Upstream::builder().on_request(answer).tls(tls::Authority::server(&identity, None)).spawn().await;
+    let url = service.url().replace("http://127.0.0.1", "https://localhost");
+    for (ca, status) in
+        [(Some(tls::Authority::known().file()), 101), (Some(tls::Authority::new("another").file()), 503)]
+    {
+        let forward = ForwardAuth { ca, ..forward(url.clone()) };
+        let proxy = Proxy::to(&upstream)
+            .policy(move |policy| policy.auth = Some(Auth::Forward(forward.clone())))
+            .spawn()
+            .await;
+        assert_eq!(proxy.dial().answer().await.response.status(), status);
+    }
+    for (contents, told) in [
+        ("nothing of the kind", "ca.pem holds no certificate authority in PEM; is it"),
+        (identity.key.as_str(), "ca.pem holds no certificate authority in PEM, but a private key; is it"),
+    ] {
+        let forward = ForwardAuth { ca: Some(tls::file("ca.pem", contents)), ..forward(url.clone()) };
+        let refused = Proxy::to(&upstream)
+            .policy(move |policy| policy.auth = Some(Auth::Forward(forward.clone())))
+            .try_spawn()
+            .await;
+        let error = refused.err().unwrap().to_string();
+        assert!(error.contains(&format!("policy.auth.forward.ca_file: {told}")), "{error}");
+    }
 }

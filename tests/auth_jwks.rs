@@ -14,6 +14,7 @@ use support::client::Dial;
 use support::http::assert_ours;
 use support::logged::Logged;
 use support::proxy::Proxy;
+use support::tls;
 use support::token::{self, key_set};
 use support::upstream::{Builder, Plain, Upstream};
 use support::wait::eventually;
@@ -32,7 +33,7 @@ fn answering(status: u16, body: &str) -> Builder {
 }
 
 async fn proxy(upstream: &Upstream, url: String, refresh: Duration, min_interval: Duration) -> Proxy {
-    let keys = JwtKeys::JwksUrl { url, refresh, min_interval };
+    let keys = JwtKeys::JwksUrl { url, ca: None, refresh, min_interval };
     Proxy::to(upstream)
         .policy(move |policy| policy.auth = Some(Auth::Jwt(token::jwt(keys.clone()))))
         .spawn()
@@ -167,4 +168,88 @@ async fn a_server_of_keys_that_does_not_answer_holds_nobody_for_long() {
     let since = tokio::time::Instant::now();
     assert_ours(&by(&proxy, OLD).refused().await, 503, "auth_unavailable");
     assert!(since.elapsed() < Duration::from_secs(4), "after {:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_key_that_was_replaced_under_its_own_id_is_fetched_once_and_then_fits() {
+    let upstream = Upstream::echo().await;
+    let same_id = |secret: &'static [u8]| ("main", secret);
+    let server = keys(&[same_id(OLD.1)]).spawn().await;
+    let proxy = proxy(&upstream, server.url(), HOUR, Duration::from_millis(1)).await;
+    by(&proxy, same_id(OLD.1)).open().await;
+    // Whoever rotates keys by replacing the one that there is changes neither its id nor the tokens' heads.
+    server.change(keys(&[same_id(NEW.1)]));
+    by(&proxy, same_id(NEW.1)).open().await;
+    assert_eq!(fetches(&proxy, "ok").await, 2.0);
+    assert_ours(&by(&proxy, same_id(OLD.1)).refused().await, 401, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_key_that_was_replaced_is_fetched_for_a_token_that_names_none_too() {
+    let upstream = Upstream::echo().await;
+    let server = keys(&[OLD]).spawn().await;
+    let proxy = proxy(&upstream, server.url(), HOUR, Duration::from_millis(1)).await;
+    let nameless = |secret: &[u8]| {
+        let token = token::hs256(None, secret, &json!({ "sub": "ann", "exp": token::epoch() + 600 }));
+        proxy.dial().header("Authorization", &format!("Bearer {token}"))
+    };
+    nameless(OLD.1).open().await;
+    server.change(keys(&[NEW]));
+    nameless(NEW.1).open().await;
+    assert_eq!(fetches(&proxy, "ok").await, 2.0);
+}
+
+#[tokio::test]
+async fn wrong_signatures_drive_no_more_fetches_than_the_interval_lets_them() {
+    let upstream = Upstream::echo().await;
+    let server = keys(&[OLD]).spawn().await;
+    let proxy = proxy(&upstream, server.url(), HOUR, HOUR).await;
+    by(&proxy, OLD).open().await;
+    let mut forgers = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let forged = by(&proxy, ("old", b"guessed, guessed, guessed, guessed"));
+        forgers.spawn(async move { forged.refused().await });
+    }
+    while let Some(refused) = forgers.join_next().await {
+        assert_ours(&refused.unwrap(), 401, "unauthorized");
+    }
+    assert_eq!(server.requests().len(), 1, "the first fetch was less than an interval ago");
+    assert_eq!(proxy.metric(r#"outrigger_auth_failures_total{reason="signature"}"#).await, 100.0);
+    by(&proxy, OLD).open().await;
+}
+
+#[tokio::test]
+async fn a_wrong_signature_is_wrong_also_while_nobody_can_say_whether_its_key_was_replaced() {
+    let upstream = Upstream::echo().await;
+    let mut server = keys(&[OLD]).spawn().await;
+    let proxy = proxy(&upstream, server.url(), HOUR, Duration::from_millis(1)).await;
+    by(&proxy, OLD).open().await;
+    server.stop().await;
+    let forged = by(&proxy, ("old", b"guessed, guessed, guessed, guessed"));
+    assert_ours(&forged.clone().refused().await, 401, "unauthorized");
+    assert!(fetches(&proxy, "unreachable").await >= 1.0);
+    // A server that takes the question and does not answer it holds nobody for longer than the others.
+    server.change(Upstream::builder().on_request(Plain::Silent));
+    server.start().await;
+    let since = tokio::time::Instant::now();
+    assert_ours(&forged.refused().await, 401, "unauthorized");
+    assert!(since.elapsed() < Duration::from_secs(4), "after {:?}", since.elapsed());
+    by(&proxy, OLD).open().await;
+}
+
+#[tokio::test]
+async fn keys_of_a_server_whose_certificate_a_private_authority_has_signed_are_had_with_its_file() {
+    let upstream = Upstream::echo().await;
+    let identity = tls::Authority::known().issue(&["localhost"], "keys");
+    let server = keys(&[OLD]).tls(tls::Authority::server(&identity, None)).spawn().await;
+    let url = server.url().replace("http://127.0.0.1", "https://localhost");
+    for (ca, status) in [(tls::Authority::known().file(), 101), (tls::Authority::new("another").file(), 503)]
+    {
+        let keys = JwtKeys::JwksUrl { url: url.clone(), ca: Some(ca), refresh: HOUR, min_interval: HOUR };
+        let proxy = Proxy::to(&upstream)
+            .policy(move |policy| policy.auth = Some(Auth::Jwt(token::jwt(keys.clone()))))
+            .spawn()
+            .await;
+        assert_eq!(by(&proxy, OLD).answer().await.response.status(), status);
+    }
 }

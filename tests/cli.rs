@@ -153,6 +153,8 @@ async fn the_environment_stands_above_the_file_and_flags_above_both() {
         assert!(output.stdout.contains(line), "no {line} in\n{}", output.stdout);
     }
 
+    assert!(output.stderr.contains("OUTRIGGER_IS_NOT_A_SETTING"), "{}", output.stderr);
+
     let unknown = Builder::new(&["check"]).env("OUTRIGGER__UPSTREAM__ULR", "http://a").output().await;
     assert_eq!(unknown.code, Some(2), "a mistyped name is not ignored");
     assert!(unknown.stderr.contains("OUTRIGGER__UPSTREAM__ULR"), "{}", unknown.stderr);
@@ -279,4 +281,36 @@ async fn the_demo_serves_its_page_its_echo_and_its_ticker_through_the_proxy_unti
     assert_eq!(ticker.closed().await.code, 1012);
     assert_eq!(demo.exited().await.code(), Some(0), "{}", demo.said());
     eventually(DEADLINE, || async { TcpListener::bind(app).await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn variables_that_do_nothing_are_warned_of_by_name_and_never_shown() {
+    let variables = [
+        ("OUTRIGGER__POLICY__AUTH", ""),
+        ("OUTRIGGER_LISTEN_ADDRESS", "hunter2"),
+        ("OUTRIGGER_SERVICE_HOST", "10.0.0.1"),
+    ];
+    let with = |args: &[&str]| {
+        variables.iter().fold(Builder::new(args), |builder, (name, value)| builder.env(name, value))
+    };
+    let output = with(&["check"]).output().await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    let [unknown, empty] = lines.as_slice() else { panic!("{}", output.stderr) };
+    assert!(empty.contains("OUTRIGGER__POLICY__AUTH is empty") && empty.contains("null"), "{empty}");
+    assert!(unknown.contains("OUTRIGGER_LISTEN_ADDRESS is no setting"), "{unknown}");
+    assert!(unknown.contains("did you mean OUTRIGGER__LISTEN__ADDRESS?"), "{unknown}");
+
+    // Also where the configuration is wrong because of it.
+    let output = with(&["run", "--upstream", "nonsense"]).output().await;
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("OUTRIGGER__POLICY__AUTH is empty"), "{}", output.stderr);
+
+    let ports = ["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut running = with(&ports).spawn();
+    let line = running.line_with("OUTRIGGER__POLICY__AUTH is empty").await;
+    assert!(line.contains("\"WARN\""), "{line}");
+    let line = running.line_with("OUTRIGGER_LISTEN_ADDRESS is no setting").await;
+    assert!(!line.contains("hunter2"), "{line}");
+    running.ready().await;
 }

@@ -18,10 +18,16 @@ mod cases;
 mod engine;
 #[path = "helm/fit.rs"]
 mod fit;
+#[path = "helm/maps.rs"]
+mod maps;
 #[path = "helm/promql.rs"]
 mod promql;
 #[path = "helm/schema.rs"]
 mod schema;
+#[path = "helm/services.rs"]
+mod services;
+#[path = "helm/snippets.rs"]
+mod snippets;
 #[path = "helm/typed.rs"]
 mod typed;
 
@@ -68,6 +74,9 @@ fn the_default_renderings_are_those_on_file() {
         ("inject/1.28.0", "inject-1.28.yaml"),
         ("beside/1.31.0", "standalone.yaml"),
         ("before/1.31.0", "standalone-before.yaml"),
+        ("beside/service", "standalone-service.yaml"),
+        ("beside/ingress", "standalone-ingress.yaml"),
+        ("inject/route", "inject-route.yaml"),
     ] {
         let files = &rendered.good(case).files;
         let text: String = files.iter().map(|(name, text)| format!("# {name}\n{}\n", text.trim())).collect();
@@ -323,7 +332,7 @@ fn a_new_version_of_the_chart_alone_replaces_no_pod() {
     for (name, outcome) in rendered.all_good() {
         for deployment in outcome.all("Deployment") {
             let metadata = deployment["spec"]["template"]["metadata"].to_string();
-            assert!(!metadata.contains("helm.sh/chart"), "{name}: {metadata}");
+            assert!(!metadata.contains(r#""helm.sh/chart":"outrigger-"#), "{name}: {metadata}");
         }
     }
 }
@@ -439,8 +448,14 @@ fn the_schema_knows_every_value_and_lets_nothing_else_in() {
     schema::keys_of(&rendered.values, "", &known, &mut there);
     // A parent chart's own.
     let from_outside = [".enabled", ".global"].map(str::to_owned);
-    let optional = [".app.lifecycle.preStop", ".app.lifecycle.postStart", ".app.lifecycle.stopSignal"]
-        .map(str::to_owned);
+    let optional = [
+        ".app.lifecycle.preStop",
+        ".app.lifecycle.postStart",
+        ".app.lifecycle.stopSignal",
+        ".service.sessionAffinityConfig.clientIP",
+        ".service.sessionAffinityConfig.clientIP.timeoutSeconds",
+    ]
+    .map(str::to_owned);
     let expected: BTreeSet<_> = there.iter().cloned().chain(from_outside).chain(optional).collect();
     let closed: BTreeSet<_> = known.keys().filter(|key| !key.contains("[]")).cloned().collect();
     let resources = |key: &&String| !key.contains("resources.");
@@ -461,6 +476,7 @@ fn the_schema_knows_every_value_and_lets_nothing_else_in() {
         ".app.lifecycle.preStop",
         ".app.lifecycle.postStart",
         ".autoscaling.behavior",
+        ".dnsConfig",
         ".env[].valueFrom",
         ".app.env[].valueFrom",
     ];

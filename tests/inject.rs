@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic in a helper fails the test, as it should")]
 
+#[path = "inject/follow.rs"]
+mod follow;
 #[path = "inject/refusals.rs"]
 mod refusals;
+#[path = "inject/secrets.rs"]
+mod secrets;
 
 use std::fs;
 use std::io::Write;

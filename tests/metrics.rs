@@ -52,6 +52,8 @@ const FURTHER: &[&str] = &[
     "connections_refused_total",
     "handshakes_in_progress",
     "proxy_protocol_errors_total",
+    "request_errors_total",
+    "ambiguous_paths_total",
     "discarded_bytes_total",
     "dials_in_progress",
     "http_connections",

@@ -339,7 +339,7 @@ async fn tokens_in_logs() {
     upstream.stop().await;
     assert_eq!(with_secrets(running.dial(), "/down").answer().await.response.status(), 502);
     let user_info = with_secrets(running.plain(), "http://me:hunter2-password@host/down");
-    assert_eq!(user_info.answer().await.response.status(), 502);
+    assert_eq!(user_info.answer().await.response.status(), 400);
 
     let metrics = running.metrics().await.0;
     running.binary.signal("TERM").await;

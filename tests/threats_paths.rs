@@ -3,10 +3,13 @@
 
 mod support;
 
-use support::client::Dial;
+use std::net::SocketAddr;
+
+use support::client::{Dial, RawClient};
 use support::http::assert_ours;
 use support::http2::{Answer, Client};
 use support::logged::Logged;
+use support::peer::{Peer, skipped};
 use support::proxy::Proxy;
 use support::upstream::{Plain, Upstream};
 
@@ -236,4 +239,32 @@ async fn a_prefix_is_stripped_wherever_the_route_was_found_by_it() {
         drop(proxy.dial().path(path).open().await);
         assert_eq!(upstream.handshakes().last().expect("a handshake").head.target(), seen, "{path}");
     }
+}
+
+/// A real server that decodes the path as a whole: what it serves says how it has read it.
+#[tokio::test]
+async fn route_policy_bypassed_by_spelling_before_uvicorn() {
+    if skipped() {
+        return;
+    }
+    let server = Peer::start("uvicorn_app.py").await;
+    let routes = routes("path: '/ws/admin/{*rest}'", "path: '/ws/{*rest}'");
+    let proxy = Proxy::to_url(server.url()).yaml(&routes).spawn().await;
+    let is_guarded = |text: &str| text.starts_with("plain GET /ws/admin/") || text == "plain GET /ws/admin\n";
+    let mut read_as_guarded = 0;
+    for path in SPELLINGS {
+        let to = SocketAddr::from(([127, 0, 0, 1], server.port()));
+        let direct = RawClient::plain(to).path(path).header("Connection", "close");
+        let read = direct.answer().await.response;
+        read_as_guarded += usize::from(is_guarded(&read.text()));
+        let response = closing(proxy.plain()).header("Origin", FOREIGN).path(path).answer().await.response;
+        let kept_out = is_kept_out(response.status(), response.header("X-Outrigger-Reason"));
+        assert!(kept_out || !is_guarded(&response.text()), "{path} is served: {}", response.text());
+        assert!(kept_out, "{path}: {}", response.status());
+    }
+    assert!(read_as_guarded >= 6, "it reads {read_as_guarded} of them as guarded");
+    let response = closing(proxy.plain()).path("/ws/room%2Fone").answer().await.response;
+    assert_eq!(response.text(), "plain GET /ws/room/one\n", "and what is not guarded passes");
+    proxy.stop().await;
+    server.stop().await;
 }

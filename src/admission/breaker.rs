@@ -147,8 +147,17 @@ mod tests {
         let head = http::Request::new(()).into_parts().0;
         let client = Client { address: None, is_forwarded: false };
         let peer = Arc::new(Peer::default());
-        let noted = Arc::default();
-        let guest = Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None, noted };
+        let guest = Guest {
+            head,
+            kind,
+            peer,
+            client,
+            user: None,
+            attested: http::HeaderMap::new(),
+            own_protocol: None,
+            slot: None,
+            noted: Arc::default(),
+        };
         let answer = layer.layer(mode).oneshot(Visit { guest, load: play }).await;
         answer.map(|response| response.status())
     }

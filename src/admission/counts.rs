@@ -113,7 +113,7 @@ fn tell(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode: Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Limits, Rate};
+    use crate::config::{Config, Limits, OnUserLimit, Rate};
 
     fn routes(names: &[&str]) -> Vec<Route> {
         let mut config = Config::default();
@@ -160,7 +160,8 @@ mod tests {
     fn limits_are_shown_as_they_stand_now() {
         let metrics = Metrics::new("outrigger").unwrap();
         let mut before = routes(&["a", "b"]);
-        let limits = Limits { connections: Some(100), per_ip: Some(3), per_user: None };
+        let on_user_limit = OnUserLimit::Refuse;
+        let limits = Limits { connections: Some(100), per_ip: Some(3), per_user: None, on_user_limit };
         set(&mut before[0], |policy| policy.limits = limits);
         set(&mut before[0], |policy| {
             policy.handshake_rate.global = Some(Rate { per_second: 0.5, burst: 1 });
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(limit(&metrics, "connections", "b"), Some(10_000.0));
         let mut after = routes(&["a"]);
         set(&mut after[0], |policy| {
-            policy.limits = Limits { connections: Some(5), per_ip: None, per_user: None }
+            policy.limits = Limits { connections: Some(5), per_ip: None, per_user: None, on_user_limit }
         });
         Counts::of(&after, Some(&first), &metrics).show(after.iter(), Some(&first), &metrics);
         assert_eq!(limit(&metrics, "connections", "a"), Some(5.0));

@@ -1,11 +1,12 @@
 //! Who asks to come in, and what the layers have found out about it.
 
-use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
+use http::HeaderMap;
 use http::request::Parts;
 
+use super::quota::Place;
 use crate::net::Peer;
 use crate::resilience::Expiry;
 
@@ -22,6 +23,9 @@ pub struct Guest {
     pub client: Client,
     /// Who authentication says it is.
     pub user: Option<User>,
+    /// What else the authentication service says of it, for the upstream. The client's own words under these
+    /// names are out of `head` by then, whether there is anything here or not.
+    pub attested: HeaderMap,
     /// An entry of `Sec-WebSocket-Protocol` that was ours, and what the client is answered if the server
     /// chooses none of the others: clients fail when none of theirs is chosen.
     pub own_protocol: Option<&'static str>,
@@ -61,7 +65,7 @@ impl Noted {
 }
 
 /// Given back by its drop.
-pub type Slot = Box<dyn Any + Send + Sync>;
+pub type Slot = Box<Place>;
 
 /// What a request wants to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

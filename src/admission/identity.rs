@@ -111,6 +111,7 @@ mod tests {
             peer: Arc::new(peer),
             client,
             user: None,
+            attested: HeaderMap::new(),
             own_protocol: None,
             noted: Arc::default(),
             slot: None,

@@ -7,7 +7,8 @@
 //! * [`per_address`], [`global`], [`per_user`]: how fast ([`rate`] is what they share; [`keyed`] and [`queue`]
 //!   are its buckets, [`counts`] hands them on to the next configuration).
 //! * [`origin`]: from which page? [`auth`]: by whom?
-//! * [`quota`]: is there room? A slot is held until the connection ends, whatever ends it.
+//! * [`quota`]: is there room? A slot is held until the connection ends, whatever ends it ([`users`]: who of a
+//!   user's has to go).
 //! * [`breaker`]: is the upstream worth asking?
 //!
 //! # Invariants
@@ -35,12 +36,13 @@ mod quota;
 mod rate;
 mod refused;
 mod stack;
+mod users;
 
 pub use auth::{AuthError, Authenticator};
 pub use counts::Counts;
 pub use gate::{Check, Gate, Visit};
 pub use guest::{AddressKey, Client, Guest, Kind, Noted, Slot, User};
-pub use quota::Places;
+pub use quota::{Place, Places};
 pub use rate::Rates;
 pub use refused::{Answer, Bound, Bucket, Closing, Refused};
 pub use stack::{Doors, Stack, stack};

@@ -6,13 +6,15 @@
 //! 2. A place is taken with the handshake and given back by the drop of its [`super::Slot`], whatever ends the
 //!    handshake or the connection.
 //! 3. An address or a user is kept as long as it has a place, and no longer.
+//! 4. Whoever makes another connection go has a connection: see [`Place::on_open`].
 //!
 //! # Not here
-//! How fast they come ([`super::rate`]).
+//! How fast they come ([`super::rate`]); which connections of a user have to go ([`super::users`]).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
@@ -20,7 +22,9 @@ use tracing::warn;
 use super::gate::Check;
 use super::guest::{AddressKey, Guest, Kind};
 use super::refused::{Bound, Refused};
-use crate::config::Limits;
+use super::users::Users;
+use crate::config::{Limits, OnUserLimit};
+use crate::telemetry::{Command, Handle};
 
 /// Below so many entries there is nothing to gain by giving memory back.
 const SMALL: usize = 64;
@@ -61,7 +65,7 @@ pub struct Places {
 struct Taken {
     all: u32,
     by_address: HashMap<AddressKey, u32>,
-    by_user: HashMap<Arc<str>, u32>,
+    by_user: Users<Arc<Handle>>,
     /// Since it was last well below the limit.
     is_warned: bool,
 }
@@ -92,11 +96,10 @@ impl Places {
         if !is_below(limits.per_ip, taken.by_address.get(&address).copied().unwrap_or(0)) {
             return Err(Bound::PerIp);
         }
-        if let Some(user) = &user {
-            if !is_below(limits.per_user, taken.by_user.get(user).copied().unwrap_or(0)) {
-                return Err(Bound::PerUser);
-            }
-            *taken.by_user.entry(Arc::clone(user)).or_default() += 1;
+        if let Some(user) = &user
+            && !taken.by_user.come(user, limits.per_user, limits.on_user_limit)
+        {
+            return Err(Bound::PerUser);
         }
         *taken.by_address.entry(address).or_default() += 1;
         taken.all += 1;
@@ -111,7 +114,8 @@ impl Places {
                 "four fifths of policy.limits.connections are taken; beyond it handshakes are refused"
             );
         }
-        Ok(Place { places: Arc::clone(self), address, user })
+        let limit = limits.per_user.filter(|_| limits.on_user_limit == OnUserLimit::ReplaceOldest);
+        Ok(Place { places: Arc::clone(self), address, user, limit, id: None })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -132,12 +136,33 @@ impl Taken {
     }
 }
 
-/// One place; held by the connection until it ends.
+/// One place; held by the handshake, and then by the connection until it ends.
 #[derive(Debug)]
-struct Place {
+pub struct Place {
     places: Arc<Places>,
     address: AddressKey,
     user: Option<Arc<str>>,
+    /// Beyond so many connections of the user the oldest goes.
+    limit: Option<u32>,
+    /// The connection's number: the higher, the younger. None of them is 0.
+    id: Option<NonZeroU64>,
+}
+
+impl Place {
+    /// The handshake has become this connection. If that is one more than its user may have, the user's oldest
+    /// is closed for it (`policy.limits.on_user_limit: replace_oldest`).
+    pub fn on_open(&mut self, handle: &Arc<Handle>) {
+        let Some(user) = &self.user else { return };
+        self.id = NonZeroU64::new(handle.id);
+        let displaced = self.places.lock().by_user.open(user, handle.id, Arc::clone(handle), self.limit);
+        // Without the lock: whoever is woken by this may be on its way to give its place back.
+        if let Some(oldest) = displaced.oldest {
+            oldest.send(Command::Replace);
+        }
+        if let Some(overdue) = displaced.overdue {
+            overdue.send(Command::Cut);
+        }
+    }
 }
 
 impl Drop for Place {
@@ -146,7 +171,7 @@ impl Drop for Place {
         taken.all -= 1;
         give_back(&mut taken.by_address, self.address);
         if let Some(user) = self.user.take() {
-            give_back(&mut taken.by_user, user);
+            taken.by_user.leave(user, self.id.map(NonZeroU64::get));
         }
     }
 }
@@ -158,10 +183,14 @@ fn give_back<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) {
             entry.remove();
         }
     }
-    // A burst must not leave its table behind.
-    if counts.capacity() > SMALL && counts.len() < counts.capacity() / 4 {
-        let room = counts.len() * 2;
-        counts.shrink_to(room);
+    shrink(counts);
+}
+
+/// A burst must not leave its table behind.
+pub(super) fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
+    if table.capacity() > SMALL && table.len() < table.capacity() / 4 {
+        let room = table.len() * 2;
+        table.shrink_to(room);
     }
 }
 
@@ -171,8 +200,10 @@ mod tests {
 
     use super::super::guest::Client;
     use super::*;
+    use crate::config::OnUserLimit;
 
-    const NONE: Limits = Limits { connections: None, per_ip: None, per_user: None };
+    const NONE: Limits =
+        Limits { connections: None, per_ip: None, per_user: None, on_user_limit: OnUserLimit::Refuse };
 
     fn address(n: u16) -> AddressKey {
         let address = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 1));
@@ -196,7 +227,7 @@ mod tests {
             (Limits { per_ip: Some(2), ..NONE }, &[(1, None), (1, Some("a")), (1, Some("b"))], Bound::PerIp),
             (Limits { per_user: Some(1), ..NONE }, &[(1, Some("a")), (2, Some("a"))], Bound::PerUser),
             (
-                Limits { connections: Some(3), per_ip: Some(2), per_user: Some(2) },
+                Limits { connections: Some(3), per_ip: Some(2), per_user: Some(2), ..NONE },
                 &[(1, Some("a")), (2, Some("a")), (2, None), (2, None)],
                 Bound::Route,
             ),
@@ -214,7 +245,7 @@ mod tests {
             assert!(take(&places, limits, last.0, last.1).is_ok(), "{limits:?}");
             drop(held);
             let taken = places.lock();
-            assert_eq!((taken.all, taken.by_address.len(), taken.by_user.len()), (0, 0, 0));
+            assert_eq!((taken.all, taken.by_address.len(), taken.by_user.count()), (0, 0, 0));
         }
     }
 
@@ -245,7 +276,7 @@ mod tests {
         drop(held);
         let taken = places.lock();
         assert!(taken.by_address.capacity() <= 2 * SMALL, "{}", taken.by_address.capacity());
-        assert!(taken.by_user.capacity() <= 2 * SMALL, "{}", taken.by_user.capacity());
+        assert!(taken.by_user.room() <= 2 * SMALL, "{}", taken.by_user.room());
     }
 
     #[test]
@@ -268,6 +299,7 @@ mod tests {
 
     #[test]
     fn a_place_is_small_since_every_idle_connection_holds_one() {
+        // An allocation of 48 bytes, as those are made.
         assert!(size_of::<Place>() <= 48, "{}", size_of::<Place>());
     }
 }

@@ -84,7 +84,7 @@ mod tests {
         let Some(mut route) = config.routes.pop() else { unreachable!() };
         let policy = Arc::make_mut(&mut route.policy);
         policy.handshake_rate = HandshakeRate { global: None, ..policy.handshake_rate };
-        policy.limits = Limits { connections: None, per_ip: None, per_user: None };
+        policy.limits = Limits { connections: None, ..policy.limits };
         change(policy);
         let metrics = Metrics::new("outrigger").unwrap();
         let doors = Doors {
@@ -118,6 +118,7 @@ mod tests {
             peer: Arc::new(peer),
             client,
             user: None,
+            attested: http::HeaderMap::new(),
             own_protocol: None,
             slot: None,
             noted: Arc::default(),

@@ -207,7 +207,7 @@ impl Hubs {
     /// to it themselves, but the bound may have been lowered.
     pub fn relieve(&self) {
         self.shared.holders.relieve();
-        self.shared.holders.tell();
+        self.shared.holders.tell_left_out();
     }
 
     /// Whether no channel runs any more, not even one that is ending.

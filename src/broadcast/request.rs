@@ -199,7 +199,7 @@ mod tests {
         }
         let upstream = Target::Tcp { host: "10.0.0.1".to_owned(), port: 3000 };
         let telling = Telling { forwarded: Forwarded::Both, host, target: &upstream };
-        let seen = Seen { peer: &peer, is_forwarded: true, client: peer.address, user };
+        let seen = Seen { peer: &peer, is_forwarded: true, client: peer.address, user, attested: None };
         let first = First { target: &target.parse().unwrap(), headers: &headers, seen };
         Template::new(key, credentials, first, telling)
     }

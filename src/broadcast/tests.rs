@@ -53,7 +53,7 @@ impl World {
 
     async fn seat(&self) -> Seat {
         let (uri, headers, peer) = (Uri::from_static("/feed"), HeaderMap::new(), Peer::default());
-        let seen = Seen { peer: &peer, is_forwarded: false, client: None, user: None };
+        let seen = Seen { peer: &peer, is_forwarded: false, client: None, user: None, attested: None };
         let request = Request { uri: &uri, target: &uri, headers: &headers, user: None, seen };
         timeout(DEADLINE, self.hub.seat(request)).await.expect("an answer").expect("a seat")
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::{ArgAction, Args, ValueEnum};
 
 use crate::config::{self, Sources};
-use crate::inject::{self, Configuration, Family, Options, Ports, Sleep};
+use crate::inject::{self, Configuration, Family, Options, Ports, SecretMount, Sleep};
 use crate::server::Server;
 
 use super::{runtime, told};
@@ -34,6 +34,9 @@ pub(super) struct InjectArgs {
     /// A ConfigMap that holds the configuration under the key outrigger.yaml
     #[arg(long, value_name = "NAME")]
     config_map: Option<String>,
+    /// Mount a Secret as a folder for the proxy, whose configuration names its files. May be given several times
+    #[arg(long, value_name = "NAME:PATH", value_parser = secret)]
+    secret: Vec<SecretMount>,
     /// The container with the WebSocket server, where there are several
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
@@ -83,6 +86,7 @@ pub(super) fn run(args: InjectArgs) -> anyhow::Result<()> {
     let options = Options {
         image: args.image,
         configuration,
+        secrets: args.secret,
         upstream_port: args.upstream_port,
         container: args.container,
         only: args.only,
@@ -108,6 +112,13 @@ pub(super) fn run(args: InjectArgs) -> anyhow::Result<()> {
     io::stdout().write_all(injected.text.as_bytes()).context("cannot write to standard output")
 }
 
+/// `NAME:PATH`; whether they can be is for [`inject`].
+fn secret(text: &str) -> Result<SecretMount, &'static str> {
+    let (name, path) =
+        text.split_once(':').ok_or("it has to be NAME:PATH, such as chat-tls:/etc/outrigger/tls")?;
+    Ok(SecretMount { name: name.to_owned(), path: path.to_owned() })
+}
+
 /// The text of a configuration that `outrigger check` accepts, but for files that only the pod has.
 fn checked(path: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(path)
@@ -116,9 +127,7 @@ fn checked(path: &Path) -> anyhow::Result<String> {
         Ok(config) => runtime(1)?.block_on(Server::check(config)).map_err(told)?,
         Err(errors) if errors.iter().all(config::ConfigError::is_about_a_file) => {
             for error in errors.iter() {
-                warn(&format!(
-                    "not checked here, since the pod has to have it (mount it into the container outrigger):\n{error}"
-                ));
+                warn(&format!("not checked here, since the pod has to have it:\n{error}"));
             }
         }
         Err(errors) => return Err(errors.into()),

@@ -6,6 +6,7 @@
 //! 1. A map is merged key by key, anything else (a list, `null`) replaces what lay below.
 //! 2. Each environment variable and flag is a layer of its own, those that go deeper above those
 //!    that give a whole section.
+//! 3. An environment variable that is empty is none: only a written `null` (or `off`) switches something off.
 //!
 //! # Why not the sources of `config`?
 //! Its merging loses where a map was written, its file and environment sources where a value was,
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use config::{Value, ValueKind};
 
+use super::env;
 use super::error::Problem;
 use super::probe::{self, Shape};
 use super::raw::RawConfig;
@@ -110,7 +112,10 @@ impl Layers {
         for (name, value) in variables {
             let lower = name.to_ascii_lowercase();
             if let Some(keys) = lower.strip_prefix("outrigger__") {
-                settings.push((keys.split("__").map(str::to_owned).collect(), name, value));
+                let path: Vec<String> = keys.split("__").map(str::to_owned).collect();
+                if !env::is_empty(&path, value) {
+                    settings.push((path, name, value));
+                }
             }
         }
         settings.sort_by(|(a, ..), (b, ..)| (a.len(), a).cmp(&(b.len(), b)));
@@ -145,8 +150,11 @@ impl Layers {
             return Some(Node::new(Kind::Null, place.clone()));
         }
         match probe::shape_at::<RawConfig>(path) {
+            Some(Shape::Keys(_) | Shape::Nested) if text.trim() == "off" => {
+                Some(Node::new(Kind::Null, place.clone()))
+            }
             Some(Shape::Keys(_) | Shape::Nested) => {
-                let parsed = yaml::parse(text, |_, _| place.clone());
+                let parsed = yaml::parse_value(text, |_, _| place.clone());
                 self.broken |= parsed.node.is_none();
                 let inner = parsed.faults.into_iter();
                 self.faults.extend(inner.map(|fault| {

@@ -14,6 +14,7 @@
 mod cgroup;
 mod de;
 mod emit;
+mod env;
 mod error;
 mod files;
 mod host;
@@ -31,6 +32,7 @@ mod yaml;
 
 use std::path::PathBuf;
 
+pub use env::{EnvWarning, env_warnings};
 pub use error::{ConfigError, ConfigErrors};
 pub use host::{Host, without_port};
 pub use layers::Sources;

@@ -71,8 +71,13 @@ pub struct Listen {
     pub max_refusals: usize,
     /// From accept (or the first byte of a further request) to the last header byte.
     pub handshake_timeout: Duration,
-    /// How long an idle HTTP connection stays open.
+    /// How long an idle HTTP connection stays open, unless there are nearly `max_idle_http` of them.
     pub keep_alive: Duration,
+    /// HTTP connections on which nothing is asked, at least 1: beyond it the one that has waited longest goes.
+    /// `auto` is resolved by then.
+    pub max_idle_http: usize,
+    /// The same of one address (IPv6: of one /64).
+    pub max_idle_http_per_ip: Option<usize>,
     /// What becomes of requests that a server may read to be for another, stricter route.
     pub ambiguous_paths: AmbiguousPaths,
     /// Longest request head, in bytes (8 KiB at least: hyper's smallest buffer).

@@ -113,7 +113,7 @@ impl Problems {
             (given, default) if given == default => {}
             // Helm and YAML 1.1 write `off` as `false`.
             (Value::String(given), Value::String(default)) if given == "false" && default == "off" => {}
-            // An empty environment variable.
+            // Nothing is as good as an empty text.
             (Value::Null, Value::String(default)) if default.is_empty() => {}
             (_, default) => {
                 let accepted = match default {

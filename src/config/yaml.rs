@@ -33,8 +33,18 @@ pub(crate) struct Fault {
 
 /// Reads `text`; `place` says where its line and column are (counted from 1).
 pub(crate) fn parse(text: &str, place: impl Fn(usize, usize) -> Place) -> Parsed {
+    read(text, place, false)
+}
+
+/// As [`parse`], for the value of an environment variable: nothing at all is an empty text there and not null,
+/// since it may be what an unset variable came to (`{ auth: ${AUTH} }`).
+pub(crate) fn parse_value(text: &str, place: impl Fn(usize, usize) -> Place) -> Parsed {
+    read(text, place, true)
+}
+
+fn read(text: &str, place: impl Fn(usize, usize) -> Place, is_value: bool) -> Parsed {
     let mut builder =
-        Builder { place, open: Vec::new(), anchors: HashMap::new(), nodes: 0, faults: Vec::new() };
+        Builder { place, open: Vec::new(), anchors: HashMap::new(), nodes: 0, faults: Vec::new(), is_value };
     let node = match builder.run(text) {
         Ok(node) => Some(node),
         Err(fault) => {
@@ -63,6 +73,8 @@ struct Builder<F> {
     anchors: HashMap<usize, Node>,
     nodes: usize,
     faults: Vec<Fault>,
+    /// Of an environment variable.
+    is_value: bool,
 }
 
 /// A list or map whose end has not been seen.
@@ -117,7 +129,8 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
                     if tag.is_some() {
                         self.tagged(place.clone());
                     }
-                    let kind = if style == ScalarStyle::Plain && is_null(&text) {
+                    let is_absent = text.is_empty() && self.is_value;
+                    let kind = if style == ScalarStyle::Plain && is_null(&text) && !is_absent {
                         Kind::Null
                     } else {
                         Kind::Scalar(text.clone().into_owned())

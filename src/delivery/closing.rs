@@ -149,8 +149,8 @@ impl Subscriber {
             };
             self.close(&farewell, table);
         }
-        if let Some((_, farewell)) = self.last_words.take_if(|(at, _)| *at <= table.now) {
-            self.close(&farewell, table);
+        if let Some(last) = self.last_words.take_if(|last| last.0 <= table.now) {
+            self.close(&last.1, table);
         }
     }
 

@@ -30,6 +30,7 @@ use tracing::warn;
 use super::holding::Weight;
 use super::ready::Ready;
 use crate::resilience::Budget;
+use crate::telemetry::Sparingly;
 
 /// From one line in the log about cuts to the next.
 const QUIET: Duration = Duration::from_secs(10);
@@ -45,6 +46,8 @@ pub struct Holders {
     is_on: AtomicBool,
     /// What was in use when nobody was found who holds it; `usize::MAX`: somebody was.
     in_vain: AtomicUsize,
+    /// About cuts.
+    lines: Sparingly,
     inner: Mutex<Inner>,
 }
 
@@ -53,9 +56,6 @@ struct Inner {
     accounts: HashMap<u64, Arc<Shown>>,
     next_id: u64,
     round: Option<Round>,
-    /// Clients that were cut and that no line in the log tells of yet.
-    untold: u64,
-    told_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +90,7 @@ impl Holders {
             budget: Arc::new(budget),
             is_on: AtomicBool::new(false),
             in_vain: AtomicUsize::new(usize::MAX),
+            lines: Sparingly::every(QUIET),
             inner: Mutex::default(),
         })
     }
@@ -117,10 +118,11 @@ impl Holders {
         }
     }
 
-    /// Tells in the log of cuts that it does not know of yet.
-    pub fn tell(&self) {
-        let after = After { untold: self.lock().to_tell(Instant::now()), asked: None };
-        after.happen();
+    /// Tells in the log of cuts that it does not know of yet. To be called now and then.
+    pub fn tell_left_out(&self) {
+        for (_, cuts) in self.lines.overdue(Instant::now()) {
+            warn_of(cuts);
+        }
     }
 
     /// An account of a shard, which `ready` wakes.
@@ -154,7 +156,7 @@ impl Holders {
         let in_vain = if is_in_vain { self.budget.used() } else { usize::MAX };
         self.in_vain.store(in_vain, Ordering::Relaxed);
         self.is_on.store(false, Ordering::Release);
-        After { untold: inner.to_tell(Instant::now()), asked: None }
+        After { asked: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -182,16 +184,7 @@ impl Inner {
             round.asked = id;
             shown.is_asked.store(true, Ordering::Release);
         }
-        After { asked, untold: 0 }
-    }
-
-    fn to_tell(&mut self, now: Instant) -> u64 {
-        let is_early = self.told_at.is_some_and(|at| now.saturating_duration_since(at) < QUIET);
-        if self.untold == 0 || is_early {
-            return 0;
-        }
-        self.told_at = Some(now);
-        std::mem::take(&mut self.untold)
+        After { asked }
     }
 }
 
@@ -199,7 +192,6 @@ impl Inner {
 #[must_use]
 struct After {
     asked: Option<Arc<Shown>>,
-    untold: u64,
 }
 
 impl After {
@@ -207,14 +199,14 @@ impl After {
         if let Some(shown) = self.asked {
             shown.ready.wake_task();
         }
-        if self.untold > 0 {
-            warn!(
-                clients = self.untold,
-                "clients of feeds were cut, those that held most: half of memory.max_buffered is for what waits \
-                 for such as them; outrigger_memory_cuts_total counts them"
-            );
-        }
     }
+}
+
+fn warn_of(cuts: u64) {
+    warn!(
+        clients = cuts,
+        "cut clients of feeds that held most: half of memory.max_buffered is for what waits for such as them"
+    );
 }
 
 impl Account {
@@ -268,7 +260,9 @@ impl Account {
 
     /// It has cut a client.
     pub(super) fn on_cut(&self) {
-        self.holders.lock().untold += 1;
+        if let Some(left_out) = self.holders.lines.may("cut", Instant::now()) {
+            warn_of(left_out + 1);
+        }
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) struct Subscriber {
     /// When it is closed in any case: the end of its life or of credentials, a drain's schedule.
     pub(super) dates: Dates,
     /// The feed is over: it is closed as soon as it has had everything, and at this date at the latest.
-    pub(super) last_words: Option<(Instant, Arc<Farewell>)>,
+    pub(super) last_words: Option<Box<(Instant, Arc<Farewell>)>>,
     /// Messages it may still say.
     bucket: Option<Box<Bucket>>,
     /// Control frames it may still say.
@@ -229,6 +229,10 @@ impl Subscriber {
             Command::CloseAt { at, code } => {
                 self.dates.set_drain(at, code.0);
                 self.on_close_date(table);
+            }
+            Command::Replace => {
+                let farewell = Farewell::ours(Reason::Replaced, 1008, "replaced by a newer connection");
+                self.close(&farewell, table);
             }
             Command::Cut => {
                 self.cut(if self.dates.is_draining() { Reason::Drained } else { Reason::Aborted });
@@ -374,15 +378,16 @@ impl Subscriber {
         }
         // The log may be ahead of what may go out now: its last words wait for that too.
         if self.cursor.next > table.log.head()
-            && let Some((_, farewell)) = self.last_words.take()
+            && let Some(last) = self.last_words.take()
         {
-            self.close(&farewell, table);
+            self.close(&last.1, table);
         }
     }
 
     /// The feed is over: it is closed when it has had everything, and not much later.
     pub(super) fn expect_end(&mut self, farewell: &Arc<Farewell>, crew: &Crew, now: Instant) {
-        self.last_words = Some((now + crew.settings.policy.close_timeout, Arc::clone(farewell)));
+        let at = now + crew.settings.policy.close_timeout;
+        self.last_words = Some(Box::new((at, Arc::clone(farewell))));
     }
 
     /// It may have to be closed, after something that only began that.

@@ -160,6 +160,8 @@ struct Stage {
     written: u64,
     /// When the credentials of clients end, counted from their coming.
     expires: Option<Duration>,
+    /// For how long the machine is suspended then: the wall clock is ahead by so much.
+    suspended: Duration,
 }
 
 impl Stage {
@@ -227,6 +229,7 @@ impl Stage {
             from_clients: receiver,
             written: 0,
             expires: None,
+            suspended: Duration::ZERO,
         }
     }
 
@@ -298,7 +301,9 @@ impl Stage {
         };
         let live = self.registry.enter(about);
         let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-        let expires = self.expires.and_then(|after| Expiry::after(after, Instant::now(), SystemTime::now()));
+        let expires = self
+            .expires
+            .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
         Arrival { hop: Hop { stream, early: Bytes::new() }, has_deflate, expires, held, live }
     }
 

@@ -25,7 +25,7 @@ impl Subscriber {
         let tokens = self.paused.map(|(_, until)| until);
         let is_open = self.closing.is_none();
         let date = self.dates.next().filter(|_| is_open);
-        let last = self.last_words.as_ref().map(|(at, _)| *at).filter(|_| is_open);
+        let last = self.last_words.as_ref().map(|last| last.0).filter(|_| is_open);
         [judgement, tokens, date, last].into_iter().flatten().min()
     }
 

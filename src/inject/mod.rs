@@ -1,7 +1,7 @@
 //! Puts the sidecar into Kubernetes manifests: text in, text and warnings out.
 //!
 //! [`read`] turns text into [`value`]s, [`stream`] finds the objects in them, [`workload`] puts the proxy before the
-//! application of one workload, [`service`] leads Services to it, [`write`] makes text of it again.
+//! application of one workload, [`follow`] leads what is beside it to the proxy, [`write`] makes text of it again.
 //!
 //! # Invariants
 //! 1. What is not ours to change keeps its meaning and its order.
@@ -12,12 +12,13 @@
 //! # Not here
 //! Files, standard input, flags ([`crate::cli`]).
 
+mod follow;
 mod options;
 mod pod;
 mod read;
 mod refusal;
+mod secrets;
 mod server_side;
-mod service;
 mod settings;
 mod sidecar;
 mod stream;
@@ -30,7 +31,7 @@ mod write;
 use self::refusal::{Fault, Place};
 use self::stream::Stream;
 
-pub use options::{Configuration, DEFAULT_CONFIGURATION, Family, Options, Ports, Sleep};
+pub use options::{Configuration, DEFAULT_CONFIGURATION, Family, Options, Ports, SecretMount, Sleep};
 pub use read::MAX_BYTES;
 pub use refusal::{Refusal, Refusals, Warning};
 
@@ -59,10 +60,7 @@ pub fn inject(file: &str, text: &str, options: &Options) -> Result<Injected, Ref
         let what = "nothing to inject: no Deployment, StatefulSet, DaemonSet, ReplicaSet or Pod".to_owned();
         warnings.push(Warning { place: whole.clone(), what });
     }
-    for object in stream.objects_mut().filter(|object| object.is("Service")) {
-        let told = service::lead(&mut object.value, &targets, options);
-        warnings.extend(told.into_iter().map(|what| Warning { place: object.place.clone(), what }));
-    }
+    warnings.extend(follow::follow(stream.objects_mut(), &targets, options));
     stream.add(config_maps)?;
     for object in stream.objects_mut() {
         server_side::take_out(&mut object.value);

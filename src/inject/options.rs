@@ -1,6 +1,7 @@
 //! What is injected. Names and numbers are those of the chart in `helm/outrigger`.
 
 use super::refusal::Fault;
+use super::secrets;
 
 /// How a manifest is changed.
 #[derive(Debug, Clone)]
@@ -9,6 +10,8 @@ pub struct Options {
     pub image: String,
     /// Where its configuration is.
     pub configuration: Configuration,
+    /// Secrets that the configuration names files of. Empty: those of an earlier injection.
+    pub secrets: Vec<SecretMount>,
     /// The application's port, by number or name. None: the only one that its container names.
     pub upstream_port: Option<String>,
     /// The application's container. None: the only one.
@@ -36,6 +39,15 @@ pub enum Configuration {
     Text(String),
     /// A ConfigMap of this name, key `outrigger.yaml`.
     Named(String),
+}
+
+/// A Secret that the proxy's container sees as a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretMount {
+    /// Its name.
+    pub name: String,
+    /// The folder.
+    pub path: String,
 }
 
 /// How the application's container waits while clients are let go.
@@ -82,6 +94,7 @@ impl Default for Options {
         Self {
             image: concat!("outrigger:", env!("CARGO_PKG_VERSION")).to_owned(),
             configuration: Configuration::Default,
+            secrets: Vec::new(),
             upstream_port: None,
             container: None,
             only: Vec::new(),
@@ -126,6 +139,6 @@ impl Options {
             let accepted = "an image, such as registry.example.com/outrigger:1.0.0";
             return Err(Fault::new("--image", format!("{:?}", self.image), accepted, "name the image"));
         }
-        Ok(())
+        secrets::check(&self.secrets)
     }
 }

@@ -1,6 +1,7 @@
 //! What is in a pod template: containers, ports, hooks, and what an earlier injection left there.
 
-use super::options::Options;
+use super::follow::Earlier;
+use super::options::{Options, Ports};
 use super::refusal::Fault;
 use super::settings::{Behind, Drain};
 use super::sidecar;
@@ -290,6 +291,76 @@ pub(super) fn refuse_taken_ports(
 pub(super) fn sidecar(spec: &Value) -> Option<&Value> {
     let all = spec.list_at(&["initContainers"]).iter().chain(spec.list_at(&["containers"]));
     all.into_iter().find(|container| container.text_at(&["name"]) == Some(sidecar::NAME))
+}
+
+/// Where the proxy of the sidecar that is there listens, as far as that is elsewhere from now on.
+pub(super) fn moved_ports(sidecar: &Value, now: Ports) -> Earlier {
+    let at = |name: &str| {
+        let mut ports = sidecar.list_at(&["ports"]).iter();
+        ports.find(|port| port.text_at(&["name"]) == Some(name))?.port_at(&["containerPort"])
+    };
+    Earlier {
+        client: at(sidecar::CLIENT_PORT).filter(|port| *port != now.client),
+        probes: at(sidecar::PROBE_PORT).filter(|port| *port != now.probes),
+    }
+}
+
+/// Probes and hooks of the other containers that ask through the proxy go on doing so where it is now. By name they
+/// mean a port of their own container.
+pub(super) fn follow_proxy(spec: &mut Map, earlier: Earlier, now: Ports) {
+    const CHECKS: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];
+    const HOOKS: [&str; 2] = ["postStart", "preStop"];
+    if earlier == Earlier::default() {
+        return;
+    }
+    for list in ["initContainers", "containers"] {
+        let Some(Value::List(containers)) = spec.get_mut(list) else { continue };
+        for container in containers {
+            if container.text_at(&["name"]) == Some(sidecar::NAME) {
+                continue;
+            }
+            let Value::Map(container) = container else { continue };
+            for check in CHECKS {
+                follow_action(container.get_mut(check), earlier, now);
+            }
+            let Some(Value::Map(hooks)) = container.get_mut("lifecycle") else { continue };
+            for hook in HOOKS {
+                follow_action(hooks.get_mut(hook), earlier, now);
+            }
+        }
+    }
+}
+
+fn follow_action(action: Option<&mut Value>, earlier: Earlier, now: Ports) {
+    let Some(Value::Map(action)) = action else { return };
+    for how in ["httpGet", "tcpSocket", "grpc"] {
+        let Some(request) = action.get_mut(how) else { continue };
+        let to = match request.port_at(&["port"]) {
+            Some(port) if Some(port) == earlier.client => now.client,
+            Some(port) if Some(port) == earlier.probes => now.probes,
+            _ => continue,
+        };
+        if let Value::Map(request) = request {
+            request.set("port", Value::number(to.into()));
+        }
+    }
+}
+
+/// Ports of the node that lead to the server, which no Service decides.
+pub(super) fn open_host_ports(spec: &Value, app: &App) -> Vec<String> {
+    let mut containers = spec.list_at(&["containers"]).iter();
+    let own = containers.find(|container| container.text_at(&["name"]) == Some(&*app.container));
+    let ports = own.map(|own| own.list_at(&["ports"])).unwrap_or_default();
+    let is_server = |port: &&Value| app.port.is_some() && port.port_at(&["containerPort"]) == app.port;
+    let open = ports.iter().filter(is_server).filter_map(|port| port.port_at(&["hostPort"]));
+    open.map(|port| {
+        format!(
+            "hostPort {port} of the container {} leads to the server past the proxy: take it out, and lead clients \
+             by a Service",
+            app.container
+        )
+    })
+    .collect()
 }
 
 /// The ConfigMap that the sidecar which is there reads.

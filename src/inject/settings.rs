@@ -102,6 +102,13 @@ impl Settings {
         })
     }
 
+    /// Every file that a setting names, with the setting's key.
+    pub(super) fn files(&self) -> Vec<(String, String)> {
+        let mut files = Vec::new();
+        find_files(&Value::Map(self.tree.clone()), "", &mut files);
+        files
+    }
+
     /// The file whose token the drain needs.
     pub(super) fn token_file(&self) -> Option<&str> {
         self.text_at("admin", "token_file")
@@ -197,7 +204,7 @@ impl Settings {
                 format!("{}: admin.token", self.source),
                 "a token, not shown",
                 "admin.token_file: everybody may read a ConfigMap",
-                "put it into a Secret, and mount that into the container `outrigger`",
+                "put it into a Secret: --secret NAME:PATH mounts that, and admin.token_file names its file",
             )),
         }
     }
@@ -225,6 +232,27 @@ impl Drain {
         let mut parts = words.split(',');
         let mut part = |key: &str| parts.next()?.strip_prefix(key)?.strip_prefix('=')?.parse().ok();
         Some(Self { delay: part("delay")?, spread: part("spread")?, timeout: part("timeout")? })
+    }
+}
+
+/// Settings that name a file are called `file` or `…_file`.
+fn find_files(value: &Value, path: &str, files: &mut Vec<(String, String)>) {
+    match value {
+        Value::Scalar(_) => {}
+        Value::List(list) => {
+            for (index, item) in list.iter().enumerate() {
+                find_files(item, &format!("{path}[{index}]"), files);
+            }
+        }
+        Value::Map(map) => {
+            for (key, value) in &map.0 {
+                let place = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+                match value.as_text().filter(|_| key.text == "file" || key.text.ends_with("_file")) {
+                    Some(file) => files.push((place, file.to_owned())),
+                    None => find_files(value, &place, files),
+                }
+            }
+        }
     }
 }
 

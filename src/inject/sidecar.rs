@@ -1,11 +1,16 @@
 //! The proxy's container. Key by key what the chart makes (`helm/outrigger/templates/_sidecar.tpl`).
 
 use super::options::{Family, Options};
+use super::secrets;
 use super::settings::{self, FOLDER};
 use super::value::{Map, Value};
 
 /// The container's name.
 pub(super) const NAME: &str = "outrigger";
+/// The name of the port of clients.
+pub(super) const CLIENT_PORT: &str = "outrigger";
+/// The name of the port of health and metrics.
+pub(super) const PROBE_PORT: &str = "outrigger-probe";
 /// The name of the volume with the configuration.
 pub(super) const VOLUME: &str = "outrigger-config";
 
@@ -27,11 +32,11 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
         "ports",
         Value::List(vec![
             Value::map([
-                ("name", Value::text("outrigger")),
+                ("name", Value::text(CLIENT_PORT)),
                 ("containerPort", Value::number(ports.client.into())),
             ]),
             Value::map([
-                ("name", Value::text("outrigger-probe")),
+                ("name", Value::text(PROBE_PORT)),
                 ("containerPort", Value::number(ports.probes.into())),
             ]),
         ]),
@@ -53,7 +58,8 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
         ("mountPath", Value::text(FOLDER)),
         ("readOnly", Value::truth(true)),
     ]);
-    map.set("volumeMounts", Value::List(std::iter::once(own).chain(mounts.cloned()).collect()));
+    let others = secrets::mounts(&options.secrets, mounts);
+    map.set("volumeMounts", Value::List(std::iter::once(own).chain(others).collect()));
     Value::Map(map)
 }
 

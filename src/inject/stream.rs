@@ -1,12 +1,12 @@
 //! A manifest as a stream of objects, wherever they stand: in documents of their own, or in a `kind: List`.
 //!
 //! # Not here
-//! What is done to an object ([`super::workload`], [`super::service`], [`super::server_side`]).
+//! What is done to an object ([`super::workload`], [`super::follow`], [`super::server_side`]).
 
+use super::follow::Target;
 use super::options::Options;
 use super::read::{self, Document};
 use super::refusal::{Fault, Place, Refusals, Warning};
-use super::service::Target;
 use super::value::{Map, Value};
 use super::{pod, server_side, settings, workload};
 
@@ -130,8 +130,10 @@ impl Stream {
                         object: object.place.object.clone(),
                         namespace,
                         labels: injected.labels,
+                        container: injected.container,
                         port: injected.port,
                         port_names: injected.port_names,
+                        earlier: injected.earlier,
                     });
                 }
             }

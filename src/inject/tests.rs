@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::options::{Configuration, Options, Sleep};
+use super::options::{Configuration, Options, Ports, SecretMount, Sleep};
 use super::read::read;
 use super::value::{Map, Scalar, Style, Value};
 use super::write::write;
@@ -213,8 +213,15 @@ fn options() -> impl Strategy<Value = Options> {
             "# a comment\ndrain: {delay: 1500ms, spread: 2s}\nadmin: {token_file: /t}\n".into()
         )),
     ];
-    (any::<bool>(), any::<bool>(), any::<bool>(), configuration).prop_map(
-        |(native, exec, services, configuration)| Options {
+    let secret = prop::sample::select(vec![("keys", "/"), ("a.b", "/t"), ("keys", "/k/")])
+        .prop_map(|(name, path)| SecretMount { name: name.into(), path: format!("{path}{name}") });
+    let secrets = prop::collection::vec(secret, 0..3).prop_filter(
+        "a folder for each",
+        |secrets| !matches!(&**secrets, [one, other] if one.path == other.path),
+    );
+    (any::<bool>(), any::<bool>(), any::<bool>(), configuration, secrets).prop_map(
+        |(native, exec, services, configuration, secrets)| Options {
+            secrets,
             native_sidecar: native,
             sleep: if exec { Sleep::Exec } else { Sleep::Action },
             services,
@@ -269,6 +276,66 @@ proptest! {
             let total: u64 = spec.text_at(&["terminationGracePeriodSeconds"]).unwrap().parse().unwrap();
             prop_assert_eq!(total, drain.delay + drain.timeout + grace.unwrap_or(30));
         }
+    }
+}
+
+/// One of the server's own ports, or another; never one of the proxy's.
+fn port_of_a_rule() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "{port: 3000}",
+        "{port: http, protocol: TCP}",
+        "{port: 3000, protocol: UDP}",
+        "{port: 2000, endPort: 4000}",
+        "{port: 9100}",
+        "{protocol: TCP}",
+    ])
+    .prop_map(str::to_owned)
+}
+
+fn rules(peer: &'static str) -> impl Strategy<Value = String> {
+    let peers = prop::sample::select(vec![
+        "",
+        "{podSelector: {matchLabels: {app: a}}}",
+        "{namespaceSelector: {}}",
+        "{ipBlock: {cidr: 10.0.0.0/8}}",
+    ]);
+    let rule = (peers, prop::collection::vec(port_of_a_rule(), 0..4))
+        .prop_map(move |(peers, ports)| format!("{{{peer}: [{peers}], ports: [{}]}}", ports.join(", ")));
+    prop::collection::vec(rule, 0..4).prop_map(|rules| rules.join(", "))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_beside_a_workload_follows_once_and_wherever_the_proxy_moves(
+        incoming in rules("from"),
+        outgoing in rules("to"),
+        selector in prop::sample::select(vec!["{}", "{matchLabels: {app: a}}", "{matchLabels: {app: b}}"]),
+        service_port in prop::sample::select(vec!["{port: 80, targetPort: http}", "{port: 3000}", "{port: 80, targetPort: 9100}"]),
+        backend in prop::sample::select(vec!["{number: 80}", "{number: 3000}", "{name: http}"]),
+        clients in (20_000_u16..20_003, 20_000_u16..20_003),
+        probes in (20_010_u16..20_012, 20_010_u16..20_012),
+        is_led_at_once in any::<bool>(),
+    ) {
+        let manifest = format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p}}\nspec: {{podSelector: {selector}, \
+             policyTypes: [Ingress, Egress], ingress: [{incoming}], egress: [{outgoing}]}}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: s}}\nspec: {{selector: {{app: a}}, ports: [{service_port}]}}\n---\n\
+             apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: i}}\nspec: {{rules: [{{http: {{paths: [{{backend: \
+             {{service: {{name: s, port: {backend}}}}}}}]}}}}]}}\n---\n\
+             apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: w}}\nspec: {{template: {{metadata: {{labels: {{app: a}}}}, \
+             spec: {{containers: [{{name: c, ports: [{{name: http, containerPort: 3000}}]}}]}}}}}}\n"
+        );
+        let with = |client, probes, services| {
+            Options { ports: Ports { client, admin: 19_090, probes }, services, ..Options::default() }
+        };
+        let first = with(clients.0, probes.0, is_led_at_once);
+        let second = with(clients.1, probes.1, true);
+        let done = |text: &str, options: &Options| super::inject("a.yaml", text, options).unwrap_or_else(|error| panic!("{error}")).text;
+        let once = done(&manifest, &first);
+        prop_assert_eq!(&done(&once, &first), &once, "twice is once");
+        prop_assert_eq!(&done(&once, &second), &done(&manifest, &second), "as if it had been there from the beginning");
     }
 }
 

@@ -5,9 +5,11 @@
 //!    annotations of the pod template.
 //! 2. Nothing that somebody else put there is replaced: a name or a port that is taken is refused.
 
+use super::follow::{self, Earlier};
 use super::options::{Configuration, DEFAULT_CONFIGURATION, Options, Sleep};
 use super::pod::{self, App, Memory};
 use super::refusal::Fault;
+use super::secrets;
 use super::settings::{Behind, Drain, Settings};
 use super::sidecar;
 use super::value::{Map, Value};
@@ -17,9 +19,13 @@ use super::value::{Map, Value};
 pub(super) struct Injected {
     /// Labels of its pods.
     pub(super) labels: Map,
+    /// The application's container.
+    pub(super) container: String,
     /// The application's port, where it is known, and the names it has.
     pub(super) port: Option<u16>,
     pub(super) port_names: Vec<String>,
+    /// Where an earlier proxy was.
+    pub(super) earlier: Earlier,
     /// Name and text of the ConfigMap that is to be written.
     pub(super) config_map: Option<(String, String)>,
     pub(super) warnings: Vec<String>,
@@ -67,13 +73,23 @@ pub(super) fn inject(
     };
     let container = sidecar::container(options, token_file.as_deref(), earlier.as_ref());
 
+    secrets::refuse_taken(&options.secrets, spec, earlier.as_ref(), &prefix)?;
+    let files = settings.as_ref().map(Settings::files).unwrap_or_default();
+    warnings.extend(secrets::missing(files, &container));
+    let moved = earlier.as_ref().map(|earlier| pod::moved_ports(earlier, options.ports)).unwrap_or_default();
+    warnings.extend(pod::open_host_ports(spec, &app));
+    let annotations = object.at(template).and_then(|root| root.at(&["metadata", "annotations"]));
+    warnings.extend(follow::annotations(annotations, app.port, options));
+
     let slept = memory.as_ref().and_then(|memory| memory.slept);
     let root = pod::map_at(object, template, &prefix)?;
     let spec = root.map_mut("spec").map_err(|found| Fault::shape("spec", found, "a map"))?;
     let shape = |field: &'static str| move |found| Fault::shape(field, found, "what Kubernetes has there");
     place(spec, container, options.native_sidecar).map_err(shape("containers"))?;
+    pod::follow_proxy(spec, moved, options.ports);
     let volumes = spec.list_mut("volumes").map_err(shape("volumes"))?;
     put_named(volumes, sidecar::volume(&source.map));
+    secrets::put_volumes(&options.secrets, volumes);
     let sleep =
         add_hook(spec, &app.container, drain, slept, options, &mut warnings).map_err(shape("lifecycle"))?;
     spec.set("terminationGracePeriodSeconds", Value::number(own_grace.saturating_add(drain.grace())));
@@ -83,13 +99,15 @@ pub(super) fn inject(
     labels.set(LABEL, Value::text(label(&source.map)));
     let labels = labels.clone();
     let annotations = metadata.map_mut("annotations").map_err(shape("annotations"))?;
-    let memory = Memory { container: app.container, port: app.port, grace: own_grace, drain, slept: sleep };
+    let memory =
+        Memory { container: app.container.clone(), port: app.port, grace: own_grace, drain, slept: sleep };
     memory.write(annotations);
     if let Some(settings) = settings.as_ref().filter(|_| source.is_ours) {
         annotations.set(CHECKSUM, Value::text(settings.checksum()));
     }
     let config_map = settings.filter(|_| source.is_ours).map(|settings| (source.map, settings.text()));
-    Ok(Injected { labels, port: app.port, port_names: app.port_names, config_map, warnings })
+    let App { container, port, port_names } = app;
+    Ok(Injected { labels, container, port, port_names, earlier: moved, config_map, warnings })
 }
 
 /// A label of the pod, by which the chart's monitors and policies find it.

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use super::Stream;
 use super::head;
 use super::tls::{self, Authorities, TlsError};
+use crate::config::File;
 
 /// Idle connections kept for one client: as many as handshakes wait at once in quiet times.
 const MAX_IDLE: usize = 32;
@@ -60,18 +61,27 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// For one URL, which the setting `key` names. `https` is checked with the system's authorities.
+    /// For one URL, which the setting `key` names. `https` is checked with the authorities in `ca`, which
+    /// comes with the setting that names it, or else with the system's.
     ///
     /// # Errors
     /// It is no URL of ours, or there are no authorities.
-    pub fn new(key: &'static str, url: &str) -> Result<(Self, Uri), FetchError> {
+    pub fn new(
+        key: &'static str,
+        url: &str,
+        ca: Option<(&'static str, &File)>,
+    ) -> Result<(Self, Uri), FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
         if uri.host().is_none_or(str::is_empty) {
             return Err(FetchError::Url);
         }
         let tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => None,
-            Some(scheme) if *scheme == Scheme::HTTPS => Some(tls::Connector::new(key, Authorities::System)?),
+            Some(scheme) if *scheme == Scheme::HTTPS => {
+                let authorities =
+                    ca.map_or(Authorities::System, |(key, file)| Authorities::File { key, file });
+                Some(tls::Connector::new(key, authorities)?)
+            }
             _ => return Err(FetchError::Url),
         };
         Ok((Self::with_tls(tls), uri))
@@ -178,7 +188,6 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
-    use crate::config::File;
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -218,7 +227,7 @@ mod tests {
 
     async fn ask(answer: &'static [u8], max_body: usize) -> Result<Response<Bytes>, FetchError> {
         let port = answering(answer, None).await;
-        let (fetch, uri) = Fetch::new("x", &format!("http://127.0.0.1:{port}/keys?secret=1")).unwrap();
+        let (fetch, uri) = Fetch::new("x", &format!("http://127.0.0.1:{port}/keys?secret=1"), None).unwrap();
         fetch.send(get(&uri), Duration::from_millis(500), max_body).await
     }
 
@@ -286,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn only_urls_of_the_web_are_taken() {
         for bad in ["", "keys", "/keys", "ftp://a/keys", "unix:///run/a.sock", "http://", "http:///keys"] {
-            assert!(matches!(Fetch::new("x", bad), Err(FetchError::Url)), "{bad}");
+            assert!(matches!(Fetch::new("x", bad, None), Err(FetchError::Url)), "{bad}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Drives one client's HTTP connection: until it ends, runs out of time, or becomes a WebSocket.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -17,6 +18,7 @@ use tracing::debug;
 
 use super::crowd::Busy;
 use super::http2;
+use super::idle::Rest;
 use super::patience::Patience;
 use super::preface;
 use super::refusal;
@@ -24,12 +26,12 @@ use super::service;
 use super::session::{ClientIo, Handover, Next, Session, Subscription};
 use super::state::State;
 use super::unrouted;
-use crate::admission::Refused;
+use crate::admission::{Refused, Slot};
 use crate::broadcast;
 use crate::net::head::HeadFault;
 use crate::net::tls::{Acceptor, HandshakeError, Protocol};
 use crate::net::{Hop, Peer, Stream};
-use crate::telemetry::{About, TlsFailure};
+use crate::telemetry::{About, Live, TlsFailure};
 use crate::tunnel;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
@@ -46,6 +48,8 @@ enum End {
     Preface,
     /// Time ran out.
     Late,
+    /// Nothing is asked, and there are others.
+    LetGo,
 }
 
 /// Serves `stream` until it is no HTTP connection any more. Its time runs from the accept, whatever stands
@@ -69,7 +73,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     }
     let peer = Arc::new(peer);
     let patience = Patience::new(listen.handshake_timeout, listen.keep_alive, stall, busy.since());
-    let session = Session::new(patience, busy);
+    let session = Session::new(patience, busy, Some(Rest::new(&state, &peer)));
     if let Some(settings) = listen.http2.filter(|_| is_http2) {
         drop(shown);
         // It may live for days: it looks up what holds for each of its requests.
@@ -90,11 +94,17 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
         .header_read_timeout(None)
         .serve_connection(io, service);
     let mut alarm = pin!(sleep_until(deadline));
+    // On the heap, so that it can be let go of before the session is handed on.
+    let mut let_go = Box::pin(session.is_let_go());
     let end = poll_fn(|cx| {
         match connection.poll_without_shutdown(cx) {
             Poll::Ready(Err(error)) if error.is_parse_version_h2() => return Poll::Ready(End::Preface),
             Poll::Ready(result) => return Poll::Ready(End::Done(result.err())),
             Poll::Pending => {}
+        }
+        // Asked after the connection: a request that came meanwhile is served.
+        if let_go.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::LetGo);
         }
         loop {
             // Not a `while let`: its lock would be held through the loop.
@@ -110,7 +120,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     })
     .await;
     let parts = connection.into_parts();
-    let (stream, character) = parts.io.into_inner().into_parts();
+    let (mut stream, character) = parts.io.into_inner().into_parts();
     drop(shown);
     let is_preface =
         matches!(end, End::Preface) || session.unreadable().is_some() && is_preface(&parts.read_buf);
@@ -119,6 +129,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
         && let Some(settings) = listen.http2
     {
         drop(table);
+        drop(let_go);
         // Boxed: what is said over HTTP/1.1 must not have to make room for it.
         return Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, deadline, session))
             .await;
@@ -132,15 +143,22 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
                 let refused = unrouted::explain(status, error.as_ref(), character);
                 refuse_unrouted(&state, &peer, stream, &refused).await;
             } else {
-                let _ = timeout(LINGER, linger(stream)).await;
+                // It asks nothing any more, and is one of those that go for others.
+                tokio::select! {
+                    _ = timeout(LINGER, linger(stream)) => {}
+                    () = let_go => {}
+                }
             }
         }
+        End::LetGo => stream.say_goodbye(),
         End::Late => {
             if session.patience().is_in_head() {
                 refuse_unrouted(&state, &peer, stream, &Refused::TooSlow).await;
             } else if session.patience().is_answering() {
                 // It does not read: what it did not take must not wait for it in the kernel either.
                 stream.reset_on_drop();
+            } else {
+                stream.say_goodbye();
             }
         }
     }
@@ -212,10 +230,11 @@ pub(super) async fn go_on(state: &State, client: Hop, next: Next) {
 
 /// The 101 is with the client: from here on it is frames.
 fn upgrade(state: &State, client: Hop, handover: Handover) {
-    let Handover { upstream, terms, route, client: address, user, request_id } = handover;
+    let Handover { upstream, mut terms, slot, route, client: address, user, request_id } = handover;
     let about = About { client: address, user, request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
+    terms.slot = occupied(slot, &live);
     tunnel::spawn(client, upstream, terms, &route.tunnel, live);
 }
 
@@ -225,7 +244,15 @@ fn subscribe(state: &State, hop: Hop, subscription: Subscription) {
     let about = About { client, user, request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
+    let slot = occupied(slot, &live);
     seat.take(broadcast::Client { hop, has_deflate, expires, slot, live });
+}
+
+/// The place of a handshake that has become a connection: from here on it is given back with that.
+fn occupied(slot: Option<Slot>, live: &Live) -> Option<Box<dyn Any + Send + Sync>> {
+    let mut slot = slot?;
+    slot.on_open(live.handle());
+    Some(slot)
 }
 
 /// As [`refuse`], for a request that came: counted, and told in the log.

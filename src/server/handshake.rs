@@ -61,7 +61,8 @@ pub(super) async fn answer(
                 guest.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
             session.hand_over(Handover {
                 upstream: upgraded.hop,
-                terms: tunnel::Terms { extensions: upgraded.extensions, expires, slot: guest.slot },
+                terms: tunnel::Terms { extensions: upgraded.extensions, expires, slot: None },
+                slot: guest.slot,
                 route: Arc::clone(route),
                 client: guest.client.address,
                 user,
@@ -79,6 +80,9 @@ pub(super) async fn answer(
 /// Answers by ourselves, once the feed that the client asks for runs.
 async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response<AnswerBody>, Refused> {
     let Load { session, route, request_id, .. } = load;
+    let mut guest = guest;
+    // A part of the channel's key may be one of these: then it is the service's word that counts.
+    headers::attest(&mut guest.head.headers, &guest.attested);
     let headers = &guest.head.headers;
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
     let accept = HeaderValue::try_from(accept_for(key)).map_err(|_| HeadFault::Syntax)?;

@@ -3,7 +3,8 @@
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
-//! * [`crowd`] bounds how many are on their way, [`preface`] reads what a load balancer says first.
+//! * [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing; [`preface`] reads what a load
+//!   balancer says first.
 //! * [`unrouted`] refuses requests whose heads are none or mean two things.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
@@ -22,6 +23,7 @@ mod crowd;
 mod drain;
 mod handshake;
 mod http2;
+mod idle;
 mod lines;
 mod patience;
 mod preface;
@@ -44,7 +46,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
+use tracing::warn;
 
 use self::accept::Listener;
 pub use self::reload::Reload;
@@ -66,6 +69,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Of the process, not of a connection: twice a second.
 const TICK: Duration = Duration::from_millis(500);
+
+/// So late a tick is told of: far more than a machine at work makes of it, far less than any peer is given.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -260,8 +266,16 @@ impl Server {
 /// then for the process is done here too.
 async fn beat(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
+    // After a standstill there is nothing to make up for.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let late = ticks.tick().await.elapsed();
+        if late >= STANDSTILL {
+            warn!(
+                ms = late.as_millis() as u64,
+                "this process stood still; peers are heard before they are judged"
+            );
+        }
         state.table().counts.sweep(&state.metrics);
         state.logs.expire();
         state.hubs.relieve();

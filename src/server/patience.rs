@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::idle::Crowding;
+
 /// What is being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -115,6 +117,13 @@ impl Patience {
             self.phase = Phase::Idle { until: now + self.keep_alive };
         }
         is_over
+    }
+
+    /// It is idle, and so many others are that it is kept for less time.
+    pub(super) fn on_crowding(&mut self, crowding: Crowding, now: Instant) {
+        if let Phase::Idle { until } = &mut self.phase {
+            *until = (*until).min(now + crowding.shorten(self.keep_alive));
+        }
     }
 }
 

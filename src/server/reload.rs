@@ -254,6 +254,9 @@ fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
 pub(super) fn show_limits(config: &Config, metrics: &Metrics) {
     metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
     metrics.set_limit("handshakes", config.listen.max_handshakes as u64);
+    metrics.set_limit("idle_http", config.listen.max_idle_http as u64);
+    let per_ip = config.listen.max_idle_http_per_ip.map(|count| count as f64);
+    metrics.set_route_limit("idle_http_per_ip", "", per_ip);
     metrics.set_limit("refusals_closing", config.listen.max_refusals as u64);
     metrics.set_limit("memory", config.max_buffered as u64);
     // Of the upstream that all routes without one of their own share.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -53,6 +53,7 @@ pub(super) fn seen(guest: &Guest) -> Seen<'_> {
         is_forwarded: guest.client.is_forwarded,
         client: guest.client.address,
         user: guest.user.as_ref().map(|user| &*user.name),
+        attested: Some(&guest.attested),
     }
 }
 
@@ -110,6 +111,7 @@ pub(super) async fn serve(
         peer,
         client,
         user: None,
+        attested: HeaderMap::new(),
         own_protocol: None,
         slot: None,
         noted: Arc::clone(&noted),

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::crowd::Busy;
+use super::idle::Rest;
 use super::patience::Patience;
 use super::refusal::Parting;
 use super::service::InFlight;
@@ -31,6 +32,7 @@ use crate::tunnel;
 pub(super) struct Handover {
     pub(super) upstream: Hop,
     pub(super) terms: tunnel::Terms,
+    pub(super) slot: Option<Slot>,
     pub(super) route: Arc<Route>,
     /// Whose it is, as far as anybody told.
     pub(super) client: Option<SocketAddr>,
@@ -70,16 +72,19 @@ pub(super) struct Session {
     patience: Mutex<Patience>,
     next: Mutex<Option<Next>>,
     busy: Busy,
+    /// None for a stream: its connection is idle when none of them is left.
+    rest: Option<Rest>,
     /// Status of what hyper said by itself about a request it could not read; 0: nothing.
     unreadable: AtomicU16,
 }
 
 impl Session {
-    pub(super) fn new(patience: Patience, busy: Busy) -> Arc<Self> {
+    pub(super) fn new(patience: Patience, busy: Busy, rest: Option<Rest>) -> Arc<Self> {
         Arc::new(Self {
             patience: Mutex::new(patience),
             next: Mutex::new(None),
             busy,
+            rest,
             unreadable: AtomicU16::new(0),
         })
     }
@@ -110,6 +115,34 @@ impl Session {
     /// Whether no request has come yet.
     pub(super) fn is_first_head(&self) -> bool {
         self.patience().is_first_head()
+    }
+
+    /// Nothing is asked on it from now on.
+    fn rest(&self, now: Instant) {
+        self.busy.rest();
+        // What becomes a WebSocket, or is closed as one, is no HTTP connection much longer.
+        if let Some(rest) = &self.rest
+            && lock(&self.next).is_none()
+        {
+            let crowding = rest.begin();
+            self.patience().on_crowding(crowding, now);
+        }
+    }
+
+    /// Something is.
+    fn resume(&self) {
+        self.busy.resume();
+        if let Some(rest) = &self.rest {
+            rest.end();
+        }
+    }
+
+    /// Returns when it asks nothing and has to go for others that do not either.
+    pub(super) async fn is_let_go(&self) {
+        match &self.rest {
+            Some(rest) => rest.is_let_go().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The status that hyper answered an unreadable request with, if it did.
@@ -156,7 +189,7 @@ impl AsyncRead for ClientIo {
                 (patience.on_bytes(Instant::now()), patience.is_in_head())
             };
             if is_woken {
-                this.session.busy.resume();
+                this.session.resume();
                 this.line = RequestLine::default();
             }
             if is_in_head {
@@ -221,9 +254,10 @@ impl AsyncWrite for ClientIo {
             self.session.patience().on_write(took, Instant::now());
         }
         if result.is_ready() {
-            let is_idle = self.session.patience().on_flushed(Instant::now());
+            let now = Instant::now();
+            let is_idle = self.session.patience().on_flushed(now);
             if is_idle {
-                self.session.busy.rest();
+                self.session.rest(now);
             }
         }
         result

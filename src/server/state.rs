@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use super::carried::Carried;
 use super::crowd::Crowd;
 use super::drain::Drain;
+use super::idle::Idle;
 use super::lines::Lines;
 use super::refusal::Refusals;
 use super::router::{self, Matched, Router};
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) refusals: Arc<Refusals>,
     /// Who was turned away.
     pub(super) crowd: Crowd,
+    /// HTTP connections that ask nothing.
+    pub(super) idle: Idle,
     /// Bytes of all overflow and logs together (`memory.max_buffered`).
     pub(super) budget: Arc<Budget>,
     pub(super) logs: Arc<Logs>,
@@ -143,6 +146,7 @@ impl State {
         Ok(Arc::new(Self {
             drain: Drain::default(),
             crowd: Crowd::new(),
+            idle: Idle::new(),
             budget,
             lines: Lines::new(),
             registry: Registry::new(Arc::clone(&metrics), connections),

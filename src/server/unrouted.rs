@@ -49,8 +49,7 @@ fn reason(refused: &Refused) -> Option<RequestError> {
             | HeadFault::SeveralHosts
             | HeadFault::EmptyHost
             | HeadFault::BadHost
-            | HeadFault::BadAuthority
-            | HeadFault::HostMismatch => RequestError::Host,
+            | HeadFault::BadAuthority => RequestError::Host,
             HeadFault::TargetForm | HeadFault::Character(_) | HeadFault::Target => RequestError::Target,
             HeadFault::Framing(_) => RequestError::Framing,
             HeadFault::Syntax => RequestError::Syntax,

@@ -47,6 +47,8 @@ pub enum Command {
         /// What the client is told.
         code: CloseCode,
     },
+    /// Close the client now: a newer connection of its user takes its place.
+    Replace,
     /// End now, whatever is unsaid.
     Cut,
 }
@@ -106,7 +108,9 @@ pub struct Receipts {
 /// What is left for a connection, and how its task is woken for it.
 #[derive(Debug, Default)]
 struct Mailbox {
-    /// A Close with a date that was not taken yet, then whether it is to be cut: neither hides the other.
+    /// Whether a newer connection takes its place, a Close with a date that was not taken yet, and whether it is
+    /// to be cut: none hides another.
+    is_replaced: bool,
     close_at: Option<Command>,
     is_cut: bool,
     injections: Injections,
@@ -118,7 +122,7 @@ struct Mailbox {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mail {
     /// They are out of the mailbox with this, and to be followed in this order.
-    pub commands: [Option<Command>; 2],
+    pub commands: [Option<Command>; 3],
     /// These stay until [`Handle::next_injection`] takes them; they are told of once for each that comes.
     pub has_injections: bool,
 }
@@ -143,12 +147,13 @@ impl Handle {
         }
     }
 
-    /// Leaves a command, in place of one of its kind that was not taken yet, and wakes the connection. A cut
-    /// stands whatever follows it.
+    /// Leaves a command, in place of one of its kind that was not taken yet, and wakes the connection. None
+    /// hides one of another kind.
     pub fn send(&self, command: Command) {
         let mut mailbox = lock(&self.mailbox);
         match command {
             Command::CloseAt { .. } => mailbox.close_at = Some(command),
+            Command::Replace => mailbox.is_replaced = true,
             Command::Cut => mailbox.is_cut = true,
         }
         self.ring(&mailbox);
@@ -186,12 +191,17 @@ impl Handle {
         }
         let mut mailbox = lock(&self.mailbox);
         self.has_mail.store(false, Relaxed);
+        // Before the date: whoever is replaced must not come back as those do who are told of a restart.
+        let replace = std::mem::take(&mut mailbox.is_replaced).then_some(Command::Replace);
         let cut = std::mem::take(&mut mailbox.is_cut).then_some(Command::Cut);
-        Mail { commands: [mailbox.close_at.take(), cut], has_injections: mailbox.injections.is_waiting() }
+        Mail {
+            commands: [replace, mailbox.close_at.take(), cut],
+            has_injections: mailbox.injections.is_waiting(),
+        }
     }
 
     /// As [`Handle::take_mail`], for those who take no injections.
-    pub fn take_commands(&self) -> [Option<Command>; 2] {
+    pub fn take_commands(&self) -> [Option<Command>; 3] {
         self.take_mail().commands
     }
 

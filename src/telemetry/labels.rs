@@ -63,6 +63,8 @@ labels! {
         Lifetime = "lifetime",
         /// Its credentials ended.
         Expired = "expired",
+        /// A newer connection of its user took its place.
+        Replaced = "replaced",
         /// The proxy is being stopped.
         Drained = "drained",
         /// The task that served it has panicked.
@@ -234,9 +236,19 @@ labels! {
 }
 
 labels! {
+    /// Which bound an idle HTTP connection was let go for (`outrigger_http_idle_closed_total{reason}`).
+    IdleBound {
+        /// `listen.max_idle_http`
+        All = "max_idle_http",
+        /// `listen.max_idle_http_per_ip`
+        Address = "max_idle_http_per_ip",
+    }
+}
+
+labels! {
     /// Why a request was refused before a route was looked for (`outrigger_request_errors_total{reason}`).
     RequestError {
-        /// `Host` is missing, doubled, no host, or not the target's.
+        /// `Host` is missing, doubled, or no host.
         Host = "host",
         /// The target is neither a path nor a URL, or has a character that it must not have.
         Target = "target",
@@ -428,6 +440,7 @@ mod tests {
         check::<UplinkOutcome>();
         check::<Injection>();
         check::<ConnectionRefusal>();
+        check::<IdleBound>();
         check::<RequestError>();
         check::<ProxyFault>();
         check::<AuthFailure>();

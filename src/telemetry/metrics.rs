@@ -15,8 +15,8 @@ use prometheus::{
 use super::declare::{Declare, resolve};
 use super::feeds::Families;
 use super::labels::{
-    AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, JwksOutcome, Label, ProxyFault,
-    Reason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, UpstreamErrorKind,
+    AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, IdleBound, JwksOutcome, Label,
+    ProxyFault, Reason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -49,6 +49,7 @@ pub struct Metrics {
     upstream_errors: Vec<IntCounter>,
     limit: GaugeVec,
     connections_refused: Vec<IntCounter>,
+    idle_closed: Vec<IntCounter>,
     request_errors: Vec<IntCounter>,
     proxy_errors: Vec<IntCounter>,
     auth_failures: Vec<IntCounter>,
@@ -93,6 +94,8 @@ pub struct Metrics {
     pub http_connections: IntGauge,
     /// Those of them that are not idle; also the count that `listen.max_handshakes` bounds.
     pub handshaking: IntGauge,
+    /// Those of them on which nothing is asked; also the count that `listen.max_idle_http` bounds.
+    pub http_idle: IntGauge,
     /// Requests and handshakes that are not answered in full.
     pub http_in_flight: IntGauge,
     /// Handshakes that wait for a token of `handshake_rate.global`.
@@ -130,6 +133,11 @@ impl Metrics {
         let connections_refused = d.counters(
             "connections_refused_total",
             "Connections turned away before anything of them was read",
+            &["reason"],
+        )?;
+        let idle_closed = d.counters(
+            "http_idle_closed_total",
+            "HTTP connections let go because too many ask nothing",
             &["reason"],
         )?;
         let request_errors = d.counters(
@@ -209,6 +217,7 @@ impl Metrics {
             upstream_errors: resolve::<UpstreamErrorKind>(&upstream_errors, |kind| vec![kind]),
             limit: d.values("limit", "Bounds in force, by kind", &["kind", "route"])?,
             connections_refused: resolve::<ConnectionRefusal>(&connections_refused, |reason| vec![reason]),
+            idle_closed: resolve::<IdleBound>(&idle_closed, |reason| vec![reason]),
             request_errors: resolve::<RequestError>(&request_errors, |reason| vec![reason]),
             proxy_errors: resolve::<ProxyFault>(&proxy_errors, |reason| vec![reason]),
             auth_failures: resolve::<AuthFailure>(&auth_failures, |reason| vec![reason]),
@@ -250,6 +259,10 @@ impl Metrics {
             handshaking: d.gauge(
                 "handshakes_in_progress",
                 "HTTP connections of clients that are no WebSocket (yet) and not idle",
+            )?,
+            http_idle: d.gauge(
+                "http_idle",
+                "HTTP connections of clients that are kept alive while nothing is asked on them",
             )?,
             http_in_flight: d
                 .gauge("http_requests_in_flight", "Requests and handshakes that are not answered in full")?,
@@ -313,6 +326,11 @@ impl Metrics {
     /// Counts a connection that was turned away.
     pub fn on_connection_refused(&self, reason: ConnectionRefusal) {
         self.connections_refused[reason.index()].inc();
+    }
+
+    /// Counts an idle connection that was let go.
+    pub fn on_idle_closed(&self, bound: IdleBound) {
+        self.idle_closed[bound.index()].inc();
     }
 
     /// Counts a request that was refused before a route was looked for.

@@ -158,6 +158,7 @@ impl Registry {
                     | Reason::UpstreamClose
                     | Reason::Lifetime
                     | Reason::Expired
+                    | Reason::Replaced
                     | Reason::Drained
             ),
             LogConnections::Off => false,
@@ -197,7 +198,7 @@ pub struct Live {
 
 impl Live {
     /// How others reach this connection.
-    pub fn handle(&self) -> &Handle {
+    pub fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
 
@@ -288,8 +289,28 @@ mod tests {
             [Command::Cut, close_at(1001), close_at(1012)],
         ] {
             sent.into_iter().for_each(|command| all[0].send(command));
-            assert_eq!(live.handle().take_commands(), [Some(close_at(1012)), Some(Command::Cut)], "{sent:?}");
-            assert_eq!(live.handle().take_commands(), [None; 2]);
+            assert_eq!(
+                live.handle().take_commands(),
+                [None, Some(close_at(1012)), Some(Command::Cut)],
+                "{sent:?}"
+            );
+            assert_eq!(live.handle().take_commands(), [None; 3]);
+        }
+    }
+
+    #[test]
+    fn who_is_replaced_hears_so_first_whatever_else_was_asked() {
+        let (registry, route) = registry();
+        let live = enter(&registry, &route);
+        let close_at = Command::CloseAt { at: live.handle().since, code: CloseCode(1012) };
+        for order in [[Command::Replace, close_at, Command::Cut], [Command::Cut, close_at, Command::Replace]]
+        {
+            for command in order {
+                live.handle().send(command);
+            }
+            let taken = live.handle().take_commands();
+            assert_eq!(taken, [Some(Command::Replace), Some(close_at), Some(Command::Cut)]);
+            assert_eq!(live.handle().take_commands(), [None; 3]);
         }
     }
 
@@ -308,7 +329,7 @@ mod tests {
         for sent in 1..=3 {
             live.handle().send(Command::Cut);
             assert_eq!(woken.0.load(Relaxed), sent);
-            assert_eq!(live.handle().take_commands(), [None, Some(Command::Cut)]);
+            assert_eq!(live.handle().take_commands(), [None, None, Some(Command::Cut)]);
         }
     }
 
@@ -328,14 +349,14 @@ mod tests {
             }
             assert_eq!(
                 handle.take_mail(),
-                Mail { commands: [None, Some(Command::Cut)], has_injections: true }
+                Mail { commands: [None, None, Some(Command::Cut)], has_injections: true }
             );
             assert_eq!(handle.take_mail(), Mail::default(), "told once");
             assert_eq!(handle.next_injection().as_deref(), Some(&b"frame"[..]), "but it stays");
             assert_eq!(handle.next_injection(), None);
         }
         handle.inject(&Bytes::from_static(b"frame")).unwrap();
-        assert_eq!(handle.take_commands(), [None; 2]);
+        assert_eq!(handle.take_commands(), [None; 3]);
         assert!(handle.next_injection().is_some());
     }
 

@@ -64,6 +64,7 @@ impl Relay {
                 self.dates.set_drain(at, code.0);
                 self.on_date(now);
             }
+            Command::Replace => self.begin(Reason::Replaced, None, None, now),
             Command::Cut => {
                 let reason = if self.dates.is_draining() { Reason::Drained } else { Reason::Aborted };
                 let is_first = self.ending.is_none();

@@ -14,6 +14,7 @@
 //! | more control frames than the client may say | closed 1008 | closed 1001 |
 //! | upstream does not read | closed (`upstream_lost`) | reset |
 //! | lifetime, drain | closed 1012 (`drain.close_code`) | goes on hearing the client until it answers, then closed 1001 |
+//! | a newer connection of its user | closed 1008 | goes on hearing the client until it answers, then closed 1001 |
 //! | cut | reset | reset |
 //!
 //! A Close is said at a frame edge. Inside a frame that still comes it waits for the edge; inside one
@@ -99,6 +100,11 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
             let words = Words { code: said, reason: "credentials expired" };
             (Close(words), AfterPeer { words: away("credentials expired"), instead: true })
         }
+        // A code that no client comes back for by itself: two that replace each other would never end.
+        Reason::Replaced => (
+            Close(words(1008, "replaced by a newer connection")),
+            AfterPeer { words: away("replaced by a newer connection"), instead: true },
+        ),
         Reason::Drained => {
             let words = Words { code: said, reason: "server is restarting" };
             (Close(words), AfterPeer { words: away("proxy is draining"), instead: true })

@@ -201,6 +201,8 @@ struct Props {
     extensions: Extensions,
     /// When the client's credentials end, counted from the beginning.
     expires: Option<Duration>,
+    /// For how long the machine is suspended then: the wall clock is ahead by so much.
+    suspended: Duration,
     /// Whether the client's hop and the upstream's are over TLS.
     tls: [bool; 2],
 }
@@ -273,7 +275,9 @@ impl Stage {
         let terms = super::Terms {
             slot: Some(Box::new(slot)),
             extensions: props.extensions,
-            expires: props.expires.and_then(|after| Expiry::after(after, Instant::now(), SystemTime::now())),
+            expires: props
+                .expires
+                .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - props.suspended)),
             ..super::Terms::default()
         };
         let relay = Relay::new(client_hop, upstream_hop, terms, &settings, live);

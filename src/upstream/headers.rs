@@ -5,7 +5,9 @@
 //!    those that say who a request is from: a client must not be able to have them removed.
 //! 2. Forwarding headers say what *we* saw, or what a trusted proxy did ([`forwarded`]): what a client sent
 //!    of them is replaced.
-//! 3. An upgrade goes on only if it is a WebSocket handshake.
+//! 3. What the authentication service says of a request goes on whatever `Connection` names, and nobody else's
+//!    word under those names.
+//! 4. An upgrade goes on only if it is a WebSocket handshake.
 
 mod forwarded;
 
@@ -75,6 +77,8 @@ pub struct Seen<'a> {
     pub client: Option<SocketAddr>,
     /// Who authentication says it is.
     pub user: Option<&'a str>,
+    /// What the authentication service says of it.
+    pub attested: Option<&'a HeaderMap>,
 }
 
 /// How one upstream wants to be told.
@@ -97,6 +101,9 @@ pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_
     if let Some(user) = seen.user.and_then(|user| HeaderValue::from_str(user).ok()) {
         headers.insert(X_OUTRIGGER_USER, user);
     }
+    if let Some(attested) = seen.attested {
+        attest(headers, attested);
+    }
     let look_alikes: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();
     for name in look_alikes {
         headers.remove(name);
@@ -109,6 +116,14 @@ pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_
     if is_websocket {
         set_upgrade(headers);
     }
+}
+
+/// Puts what the authentication service says in place of whatever stands under these names.
+pub fn attest(headers: &mut HeaderMap, attested: &HeaderMap) {
+    for name in attested.keys() {
+        headers.remove(name);
+    }
+    headers.extend(attested.clone());
 }
 
 /// The `Host` of a request that is made from one with these headers.

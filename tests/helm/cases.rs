@@ -93,6 +93,64 @@ pub fn features() -> Vec<(&'static str, Value, &'static [&'static str])> {
             }}),
             &["NetworkPolicy"],
         ),
+        (
+            "evictions",
+            json!({"podDisruptionBudget": {"enabled": true, "unhealthyPodEvictionPolicy": "AlwaysAllow"}}),
+            &["PodDisruptionBudget"],
+        ),
+        (
+            "service-monitor-targets",
+            json!({"serviceMonitor": {
+                "enabled": true,
+                "serviceLabels": {"team": "chat"}, "targetLabels": ["team"], "podTargetLabels": ["tier"],
+            }}),
+            &["Service", "ServiceMonitor"],
+        ),
+        (
+            "pod-monitor-targets",
+            json!({"podMonitor": {"enabled": true, "podTargetLabels": ["tier"]}}),
+            &["PodMonitor"],
+        ),
+        ("ingress", json!({"service": {"name": "shop"}, "ingress": {"enabled": true}}), &["Ingress"]),
+        (
+            "ingress-hosts",
+            json!({
+                "service": {"name": "shop"},
+                "ingress": {
+                    "enabled": true,
+                    "className": "nginx",
+                    "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "7200"},
+                    "labels": {"tier": "edge"},
+                    "hosts": [
+                        {"host": "chat.example.com", "paths": [
+                            {"path": "/ws", "pathType": "Exact"}, {"path": "/rooms", "pathType": "Prefix"},
+                        ]},
+                        {"host": "www.example.com", "paths": [{"path": "/", "pathType": "Prefix"}]},
+                    ],
+                    "tls": [{"hosts": ["chat.example.com"], "secretName": "chat-tls"}],
+                },
+            }),
+            &["Ingress"],
+        ),
+        (
+            "route",
+            json!({"service": {"name": "shop"}, "httpRoute": {"enabled": true, "parentRefs": [{"name": "edge"}]}}),
+            &["HTTPRoute"],
+        ),
+        (
+            "route-hosts",
+            json!({"service": {"name": "shop"}, "httpRoute": {
+                "enabled": true,
+                "parentRefs": [{"name": "edge", "namespace": "gateways", "sectionName": "https"}],
+                "annotations": {"example.com/a": "b"},
+                "labels": {"tier": "edge"},
+                "hostnames": ["chat.example.com", "*.example.org"],
+                "matches": [{"path": {"type": "PathPrefix", "value": "/ws"}}, {"path": {"type": "Exact", "value": "/feed"}}],
+                "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "X-Edge", "value": "1"}]}}],
+                "timeouts": {"request": "1h30m", "backendRequest": "1h"},
+            }}),
+            &["HTTPRoute"],
+        ),
     ]
 }
 
@@ -166,6 +224,33 @@ pub fn pods() -> Vec<(&'static str, Value)> {
                 "service": {"type": "LoadBalancer", "port": 443, "annotations": {"example.com/lb": "nlb"}},
             }),
         ),
+        (
+            "service",
+            json!({"service": {
+                "type": "LoadBalancer",
+                "name": "chat",
+                "port": 443,
+                "nodePort": 30443,
+                "appProtocol": "kubernetes.io/ws",
+                "labels": {"tier": "edge"},
+                "externalTrafficPolicy": "Local",
+                "loadBalancerClass": "service.k8s.aws/nlb",
+                "loadBalancerSourceRanges": ["192.0.2.0/24", "2001:db8::/32"],
+                "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 600}},
+                "ipFamilyPolicy": "PreferDualStack",
+                "ipFamilies": ["IPv6", "IPv4"],
+            }}),
+        ),
+        (
+            "names-and-history",
+            json!({
+                "revisionHistoryLimit": 0,
+                "dnsPolicy": "None",
+                "dnsConfig": {"nameservers": ["192.0.2.53"], "options": [{"name": "ndots", "value": "1"}]},
+                "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["feed.example.com"]}],
+            }),
+        ),
         ("no-account", json!({"serviceAccount": {"create": false}})),
         ("own-account", json!({"serviceAccount": {"create": false, "name": "chat"}})),
         ("named-account", json!({"serviceAccount": {"name": "chat", "annotations": {"a": "b"}}})),
@@ -232,10 +317,57 @@ pub fn all() -> Vec<Case> {
         "enabled": true, "disabled": ["OutriggerDrainStuck"], "runbookUrl": "https://runbooks.example.com/chat",
     }});
     add("inject/fewer-alerts".into(), "shop", "1.31.0", fewer);
+    // Both monitors at once are refused, so these are two.
+    for monitor in ["serviceMonitor", "podMonitor"] {
+        add(
+            format!("maps/{monitor}"),
+            "outrigger",
+            "1.31.0",
+            merged(&colliding(), &json!({monitor: {"enabled": true}})),
+        );
+    }
     for (name, values, _) in refused() {
         add(name.into(), "outrigger", "1.31.0", values);
     }
     cases
+}
+
+/// Every map that is the user's own, each with keys that the chart has as well, and one that it has not.
+pub fn colliding() -> Value {
+    let labels = json!({
+        "helm.sh/chart": "mine",
+        "app.kubernetes.io/name": "mine",
+        "app.kubernetes.io/instance": "mine",
+        "app.kubernetes.io/version": "",
+        "app.kubernetes.io/managed-by": "mine",
+        "outrigger-metrics": "mine",
+        "grafana_dashboard": "mine",
+        "severity": "mine",
+        "mine": "yes",
+    });
+    let annotations = json!({
+        "kubectl.kubernetes.io/default-container": "mine",
+        "checksum/outrigger-config": "mine",
+        "nginx.ingress.kubernetes.io/proxy-read-timeout": "mine",
+        "mine": "yes",
+    });
+    json!({
+        "mode": "standalone",
+        "app": {"image": "chat:1"},
+        "podLabels": labels,
+        "podAnnotations": annotations,
+        "nodeSelector": {"mine": "yes"},
+        "serviceAccount": {"annotations": annotations},
+        "service": {"labels": labels, "annotations": annotations},
+        "serviceMonitor": {"labels": labels, "serviceLabels": labels},
+        "podMonitor": {"labels": labels},
+        "prometheusRule": {"enabled": true, "labels": labels, "alertLabels": labels},
+        "grafanaDashboard": {"enabled": true, "labels": labels, "annotations": annotations},
+        "ingress": {"enabled": true, "labels": labels, "annotations": annotations},
+        "httpRoute": {
+            "enabled": true, "parentRefs": [{"name": "edge"}], "labels": labels, "annotations": annotations,
+        },
+    })
 }
 
 /// Values that are wrong, and what is said of them.
@@ -318,6 +450,103 @@ pub fn refused() -> Vec<(&'static str, Value, &'static str)> {
             "wrong/no-target",
             json!({"autoscaling": {"enabled": true}}),
             "autoscaling in mode inject needs autoscaling.target.name",
+        ),
+        (
+            "wrong/env-twice",
+            json!({"mode": "standalone", "app": {"image": "a"}, "env": [{"name": "POD_IP", "value": "::1"}]}),
+            "env: POD_IP is the chart's own: take it out",
+        ),
+        (
+            "wrong/env-address",
+            standalone(json!({"env": [{"name": "OUTRIGGER__ADMIN__PROBE_ADDRESS", "value": "0.0.0.0:1"}]})),
+            "env: OUTRIGGER__ADMIN__PROBE_ADDRESS follows ports.probes",
+        ),
+        (
+            "wrong/env-listen",
+            standalone(json!({"env": [{"name": "OUTRIGGER__LISTEN__ADDRESS", "value": "0.0.0.0:1"}]})),
+            "env: OUTRIGGER__LISTEN__ADDRESS follows ports.client",
+        ),
+        (
+            "wrong/volume-twice",
+            standalone(json!({"volumes": [{"name": "outrigger-config", "emptyDir": {}}]})),
+            "volumes: outrigger-config is the chart's own: rename yours",
+        ),
+        (
+            "wrong/mount-twice",
+            standalone(json!({
+                "volumes": [{"name": "tls", "secret": {"secretName": "a"}}],
+                "volumeMounts": [{"name": "tls", "mountPath": "/etc/outrigger/config/"}],
+            })),
+            "volumeMounts: /etc/outrigger/config is the chart's own: mount tls elsewhere",
+        ),
+        (
+            "wrong/node-port",
+            standalone(json!({"service": {"nodePort": 30_080}})),
+            "service.nodePort is for the types NodePort and LoadBalancer, and service.type is ClusterIP",
+        ),
+        (
+            "wrong/traffic-policy",
+            standalone(json!({"service": {"externalTrafficPolicy": "Local"}})),
+            "service.externalTrafficPolicy is for the types NodePort and LoadBalancer",
+        ),
+        (
+            "wrong/balancer",
+            standalone(json!({"service": {"type": "NodePort", "loadBalancerClass": "a"}})),
+            "service.loadBalancerClass is for the type LoadBalancer, and service.type is NodePort",
+        ),
+        (
+            "wrong/ranges",
+            standalone(json!({"service": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}})),
+            "service.loadBalancerSourceRanges is for the type LoadBalancer",
+        ),
+        (
+            "wrong/range",
+            standalone(
+                json!({"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0"]}}),
+            ),
+            "at '/service/loadBalancerSourceRanges/0'",
+        ),
+        (
+            "wrong/affinity",
+            standalone(json!({"service": {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}}})),
+            "service.sessionAffinityConfig is for service.sessionAffinity: ClientIP",
+        ),
+        (
+            "wrong/affinity-key",
+            standalone(json!({"service": {"sessionAffinityConfig": {"clientIp": {"timeoutSeconds": 60}}}})),
+            "additional properties 'clientIp' not allowed",
+        ),
+        (
+            "wrong/eviction",
+            standalone(json!({"podDisruptionBudget": {"unhealthyPodEvictionPolicy": "Always"}})),
+            "at '/podDisruptionBudget/unhealthyPodEvictionPolicy'",
+        ),
+        (
+            "wrong/ingress-service",
+            json!({"ingress": {"enabled": true}}),
+            "ingress and httpRoute in mode inject need service.name: the name of your Service",
+        ),
+        (
+            "wrong/route-service",
+            json!({"httpRoute": {"enabled": true, "parentRefs": [{"name": "edge"}]}}),
+            "ingress and httpRoute in mode inject need service.name: the name of your Service",
+        ),
+        (
+            "wrong/route-gateway",
+            standalone(json!({"httpRoute": {"enabled": true}})),
+            "httpRoute.parentRefs is empty: name the Gateway that the route hangs on",
+        ),
+        (
+            "wrong/route-timeout",
+            standalone(json!({"httpRoute": {"timeouts": {"request": "10"}}})),
+            "at '/httpRoute/timeouts/request'",
+        ),
+        (
+            "wrong/path-type",
+            standalone(
+                json!({"ingress": {"hosts": [{"host": "", "paths": [{"path": "/", "pathType": "prefix"}]}]}}),
+            ),
+            "at '/ingress/hosts/0/paths/0/pathType'",
         ),
     ]
 }

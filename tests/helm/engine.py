@@ -48,7 +48,7 @@ def answer_case(chart, path, case):
     # An icon is for catalogues; everything else counts.
     told = [m["error"] for m in report["messages"] if "icon is recommended" not in m["error"]] + report["errors"]
     options = {"name": "demo", "namespace": "shop", "kube_version": kube, "strict": True}
-    options["api_versions"] = ["monitoring.coreos.com/v1"]
+    options["api_versions"] = ["monitoring.coreos.com/v1", "gateway.networking.k8s.io/v1"]
     try:
         files = json.loads(_native.call_string("helm_render", chart._raw(), values, json.dumps(options)))
     except helm_python.HelmError as error:
@@ -57,7 +57,10 @@ def answer_case(chart, path, case):
     documents = []
     for name, text in files.items():
         if not name.endswith("NOTES.txt"):
-            found = [document for document in yaml.load_all(text, Strict) if document is not None]
+            try:
+                found = [document for document in yaml.load_all(text, Strict) if document is not None]
+            except yaml.YAMLError as error:
+                return {"error": f"{name}: {error}", "lint": told}
             documents += [{"file": name, "document": document} for document in found]
     return {"files": files, "documents": documents, "lint": told}
 
@@ -105,6 +108,14 @@ def main():
         shutil.copytree(ROOT / "tests" / "helm" / "shop", parent)
         shutil.copytree(CHART, parent / "charts" / "outrigger")
         charts = {path.name: (helm_python.Chart.load(path), path) for path in (CHART, parent)}
+        # Charts that are pasted together from documents.
+        for name, files in order["charts"].items():
+            path = pathlib.Path(folder) / name
+            shutil.copytree(CHART, path / "charts" / "outrigger")
+            for file, text in files.items():
+                (path / file).parent.mkdir(exist_ok=True)
+                (path / file).write_text(text)
+            charts[name] = (helm_python.Chart.load(path), path)
         # The engine works without Python's lock, and is most of the time.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             answers = pool.map(lambda case: answer_case(*charts[case["chart"]], case), order["cases"])

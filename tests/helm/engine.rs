@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cases::{self, Case};
+use super::snippets;
 
 /// What came of everything.
 #[derive(Debug, Deserialize)]
@@ -71,7 +72,9 @@ impl Rendered {
 
     /// Every case that has to succeed.
     pub fn all_good(&self) -> impl Iterator<Item = (&str, &Outcome)> {
-        let good = self.cases.keys().filter(|name| !name.starts_with("wrong/"));
+        // What is pasted from documents is for a chart of the user's, and tested there.
+        let is_good = |name: &&String| !name.starts_with("wrong/") && !name.starts_with("snippet/");
+        let good = self.cases.keys().filter(is_good);
         good.map(|name| (name.as_str(), self.good(name)))
     }
 }
@@ -115,7 +118,7 @@ impl Outcome {
 /// Renders all cases, once; `None` where that is not asked for.
 pub fn rendered() -> Option<&'static Rendered> {
     static RENDERED: OnceLock<Rendered> = OnceLock::new();
-    (!skipped()).then(|| RENDERED.get_or_init(|| run(&cases::all())))
+    (!skipped()).then(|| RENDERED.get_or_init(|| run(&[cases::all(), snippets::cases()].concat())))
 }
 
 fn run(cases: &[Case]) -> Rendered {
@@ -131,7 +134,9 @@ fn run(cases: &[Case]) -> Rendered {
     let mut child = command.spawn().expect("Python can be started");
     let mut stdin = child.stdin.take().expect("it is piped");
     // It reads everything before it answers anything.
-    stdin.write_all(json!({ "cases": order }).to_string().as_bytes()).expect("it reads");
+    stdin
+        .write_all(json!({ "cases": order, "charts": snippets::charts() }).to_string().as_bytes())
+        .expect("it reads");
     drop(stdin);
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

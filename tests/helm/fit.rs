@@ -21,6 +21,13 @@ pub fn check(documents: &[Document]) -> Result {
         match kind {
             "Deployment" => check_deployment(document)?,
             "Pod" => check_pod(&document["spec"])?,
+            "Ingress" => backends_of(document, "service").try_for_each(|service| {
+                leads_to_a_port(documents, &service["name"], &service["port"]["number"])
+            })?,
+            "HTTPRoute" => backends_of(document, "backendRefs").try_for_each(|found| {
+                let mut all = list(found).iter();
+                all.try_for_each(|one| leads_to_a_port(documents, &one["name"], &one["port"]))
+            })?,
             _ => {}
         }
     }
@@ -130,6 +137,27 @@ fn check_against(deployment: &Value, document: &Value) -> Result {
         },
         _ => Ok(()),
     }
+}
+
+/// Every value under this key, however deep.
+fn backends_of<'a>(value: &'a Value, key: &'a str) -> Box<dyn Iterator<Item = &'a Value> + 'a> {
+    match value {
+        Value::Object(map) => Box::new(map.iter().flat_map(move |(name, inner)| {
+            let here = (name == key).then_some(inner);
+            let below = here.is_none().then(|| backends_of(inner, key));
+            here.into_iter().chain(below.into_iter().flatten())
+        })),
+        Value::Array(all) => Box::new(all.iter().flat_map(move |inner| backends_of(inner, key))),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// What leads clients in leads them to a port of a Service that is there.
+fn leads_to_a_port(documents: &[Document], name: &Value, port: &Value) -> Result {
+    let services = documents.iter().map(|found| &found.document).filter(|found| found["kind"] == "Service");
+    let mut named = services.filter(|service| service["metadata"]["name"] == *name);
+    let has = |service: &Value| list(&service["spec"]["ports"]).iter().any(|own| own["port"] == *port);
+    ensure(named.any(has), || format!("it leads to port {port} of the Service {name}, which is not there"))
 }
 
 fn containers(template: &Value) -> impl Iterator<Item = &Value> {

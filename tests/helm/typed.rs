@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::de::DeserializeOwned;
@@ -21,6 +21,8 @@ pub fn check(document: &Value) -> Result<(), String> {
         ("apps/v1", "Deployment") => strict::<Deployment>(document),
         ("autoscaling/v2", "HorizontalPodAutoscaler") => strict::<HorizontalPodAutoscaler>(document),
         ("networking.k8s.io/v1", "NetworkPolicy") => strict::<NetworkPolicy>(document),
+        ("networking.k8s.io/v1", "Ingress") => strict::<Ingress>(document),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute") => strict::<Custom<HttpRoute>>(document),
         ("policy/v1", "PodDisruptionBudget") => strict::<PodDisruptionBudget>(document),
         ("monitoring.coreos.com/v1", "ServiceMonitor") => strict::<Custom<ServiceMonitor>>(document),
         ("monitoring.coreos.com/v1", "PodMonitor") => strict::<Custom<PodMonitor>>(document),
@@ -62,7 +64,7 @@ fn compare_maps(path: &str, given: &Map<String, Value>, kept: &Map<String, Value
     Ok(())
 }
 
-/// A resource of Prometheus' operator; of its specs as much as this chart uses.
+/// A resource that is none of Kubernetes' own; of its spec as much as this chart uses.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Custom<S> {
@@ -73,9 +75,11 @@ struct Custom<S> {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct ServiceMonitor {
     selector: LabelSelector,
+    target_labels: Option<Vec<String>>,
+    pod_target_labels: Option<Vec<String>>,
     endpoints: Vec<Endpoint>,
 }
 
@@ -83,6 +87,7 @@ struct ServiceMonitor {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct PodMonitor {
     selector: LabelSelector,
+    pod_target_labels: Option<Vec<String>>,
     pod_metrics_endpoints: Vec<Endpoint>,
 }
 
@@ -126,6 +131,58 @@ struct Alert {
     r#for: Option<String>,
     labels: Map<String, Value>,
     annotations: Map<String, Value>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct HttpRoute {
+    parent_refs: Vec<ParentRef>,
+    hostnames: Option<Vec<String>>,
+    rules: Vec<RouteRule>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ParentRef {
+    name: String,
+    namespace: Option<String>,
+    section_name: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RouteRule {
+    matches: Vec<RouteMatch>,
+    filters: Option<Vec<Value>>,
+    timeouts: Option<RouteTimeouts>,
+    backend_refs: Vec<BackendRef>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct RouteMatch {
+    path: RoutePath,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct RoutePath {
+    r#type: String,
+    value: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RouteTimeouts {
+    request: Option<String>,
+    backend_request: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct BackendRef {
+    name: String,
+    port: u16,
 }
 
 /// What the types let pass and the API server does not.

@@ -76,7 +76,7 @@ impl Builder {
     pub fn spawn(self) -> Binary {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("OUTRIGGER__") {
+            if name.to_string_lossy().starts_with("OUTRIGGER_") {
                 command.env_remove(name);
             }
         }

@@ -23,6 +23,33 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{/* The user's map `user` laid over the chart's `own`, key by key; `fixed` stays, since something goes by it. Each is a
+map or nothing. Not `merge`: that takes an empty text for none. */}}
+{{- define "outrigger.merged" -}}
+{{- $all := dict -}}
+{{- range $map := list .own .user .fixed -}}
+{{- range $key, $value := default dict $map }}{{ $_ := set $all $key $value }}{{ end -}}
+{{- end -}}
+{{- toYaml $all -}}
+{{- end -}}
+
+{{/* Labels of an object with those of the `user`. Those that name the release stay, and so does what is `fixed`.
+Takes the scope as `scope`. */}}
+{{- define "outrigger.mergedLabels" -}}
+{{- $own := include "outrigger.labels" .scope | fromYaml -}}
+{{- $fixed := pick $own "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/managed-by" -}}
+{{- range $key, $value := get . "fixed" | default dict }}{{ $_ := set $fixed $key $value }}{{ end -}}
+{{- include "outrigger.merged" (dict "own" $own "user" .user "fixed" $fixed) -}}
+{{- end -}}
+
+{{/* The Service that clients come by: the chart's own, or in mode inject the user's. */}}
+{{- define "outrigger.serviceName" -}}
+{{- if and (eq .Values.mode "inject") (not .Values.service.name) -}}
+{{- fail "ingress and httpRoute in mode inject need service.name: the name of your Service, whose targetPort is the proxy's; and service.port if that is not 80" -}}
+{{- end -}}
+{{- default (include "outrigger.fullname" .) .Values.service.name -}}
+{{- end -}}
+
 {{/* What finds the pods: those of the chart's Deployment, or those that the sidecar was put into. */}}
 {{- define "outrigger.selectorLabels" -}}
 {{- if eq .Values.mode "standalone" -}}

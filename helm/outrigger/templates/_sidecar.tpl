@@ -1,6 +1,33 @@
 {{/* The proxy's container and what it needs of its pod. Everything here takes the chart's own scope. */}}
 
+{{/* Lists whose items have names: one that is there twice would be refused by the cluster, or taken for the other. */}}
+{{- define "outrigger.refuseTaken" -}}
+{{- $follows := dict
+  "OUTRIGGER__ADMIN__PROBE_ADDRESS" "ports.probes"
+  "OUTRIGGER__ADMIN__ADDRESS" "ports.admin"
+  "OUTRIGGER__LISTEN__ADDRESS" "ports.client"
+  "OUTRIGGER__LISTEN__UNIX" "ports.client" -}}
+{{- range .Values.env -}}
+{{- if eq .name "POD_IP" -}}
+{{- fail "env: POD_IP is the chart's own: take it out, or call yours by another name" -}}
+{{- else if hasKey $follows .name -}}
+{{- fail (printf "env: %s follows %s, since probes, hooks and Services have to know it: set that, and take it out of env" .name (get $follows .name)) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.volumes -}}
+{{- if eq .name "outrigger-config" -}}
+{{- fail "volumes: outrigger-config is the chart's own: rename yours" -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.volumeMounts -}}
+{{- if eq (clean .mountPath) "/etc/outrigger/config" -}}
+{{- fail (printf "volumeMounts: /etc/outrigger/config is the chart's own: mount %s elsewhere, such as at /etc/outrigger/%s" .name .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "outrigger.container" -}}
+{{- include "outrigger.refuseTaken" . -}}
 {{- $admin := include "outrigger.section" (dict "config" .Values.config "key" "admin") | fromJson -}}
 - name: outrigger
   image: {{ include "outrigger.image" . | quote }}

@@ -6,7 +6,7 @@
 //!
 //! | it answers | what happens |
 //! | --- | --- |
-//! | 2xx | let in; its `user_header` names the user, none is no user |
+//! | 2xx | let in; its `user_header` names the user, none is no user; its `headers` go on to the upstream |
 //! | 401, 403, or a redirect | passed on: status, body, and the headers that belong to it |
 //! | anything else, or nothing in time | 503: a service that is broken lets nobody in |
 //!
@@ -15,7 +15,9 @@
 //!
 //! # Invariants
 //! 1. What the service is told about the request is what we saw: a client cannot say it.
-//! 2. At most [`MAX_ASKING`] are asked for at once, [`MAX_WAITING`] wait for it; the time that somebody
+//! 2. What the service alone says (`headers`) a client cannot say either, neither to the service nor to the
+//!    upstream, in no spelling and on no kind of request ([`Forward::take_out`]).
+//! 3. At most [`MAX_ASKING`] are asked for at once, [`MAX_WAITING`] wait for it; the time that somebody
 //!    waits is part of `timeout`.
 
 use std::sync::Arc;
@@ -83,6 +85,8 @@ pub(super) struct Forward {
     target: Target,
     timeout: Duration,
     user_header: HeaderName,
+    /// What of its answer the upstream gets.
+    headers: Vec<HeaderName>,
     asking: Semaphore,
     waiting: Semaphore,
     is_down: AtomicBool,
@@ -91,8 +95,9 @@ pub(super) struct Forward {
 
 impl Forward {
     pub(super) fn new(config: &config::ForwardAuth, metrics: Arc<Metrics>) -> Result<Self, AuthError> {
-        let (fetch, uri) = Fetch::new("policy.auth.forward.url", &config.url)
-            .map_err(|error| AuthError::Url { key: "forward.url", error })?;
+        let ca = config.ca.as_ref().map(|file| ("policy.auth.forward.ca_file", file));
+        let (fetch, uri) = Fetch::new("policy.auth.forward.url", &config.url, ca)
+            .map_err(|error| AuthError::of_url("forward.url", error))?;
         let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let target = Target::Tcp {
             host: uri.host().unwrap_or_default().to_owned(),
@@ -100,12 +105,15 @@ impl Forward {
         };
         let user_header = HeaderName::from_bytes(config.user_header.as_bytes())
             .map_err(|_| AuthError::Header("forward.user_header"))?;
+        let named = config.headers.iter().map(|name| HeaderName::from_bytes(name.as_bytes()));
+        let headers = named.collect::<Result<_, _>>().map_err(|_| AuthError::Header("forward.headers"))?;
         Ok(Self {
             fetch,
             uri,
             target,
             timeout: config.timeout,
             user_header,
+            headers,
             asking: Semaphore::new(MAX_ASKING),
             waiting: Semaphore::new(MAX_WAITING),
             is_down: AtomicBool::new(false),
@@ -113,8 +121,26 @@ impl Forward {
         })
     }
 
+    /// Takes out of a request what only the service may say.
+    pub(super) fn take_out(&self, headers: &mut HeaderMap) {
+        for name in &self.headers {
+            headers.remove(name);
+        }
+        // To a server that makes variables of headers `_` is `-`, in ours as well.
+        let is_alike = |name: &HeaderName| {
+            let plain = |name: &HeaderName| name.as_str().replace('_', "-");
+            self.headers.iter().any(|ours| {
+                (name.as_str().contains('_') || ours.as_str().contains('_')) && plain(ours) == plain(name)
+            })
+        };
+        let alike: Vec<HeaderName> = headers.keys().filter(|name| is_alike(name)).cloned().collect();
+        for name in alike {
+            headers.remove(name);
+        }
+    }
+
     /// Whether `guest` may come in, and as whom.
-    pub(super) async fn check(&self, guest: &Guest) -> Result<Option<Arc<str>>, Refusal> {
+    pub(super) async fn check(&self, guest: &Guest) -> Result<Admitted, Refusal> {
         match self.ask(guest).await {
             Ok(response) => {
                 let answer = self.read(response);
@@ -165,6 +191,7 @@ impl Forward {
             is_forwarded: guest.client.is_forwarded,
             client: guest.client.address,
             user: None,
+            attested: None,
         };
         let telling =
             Telling { forwarded: Forwarded::XForwarded, host: HostHeader::Preserve, target: &self.target };
@@ -193,17 +220,23 @@ impl Forward {
     }
 
     /// What its answer means.
-    fn read(&self, response: Response<Bytes>) -> Result<Option<Arc<str>>, Refusal> {
+    fn read(&self, response: Response<Bytes>) -> Result<Admitted, Refusal> {
         let status = response.status();
         let is_redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
             && response.headers().contains_key(header::LOCATION);
         if status.is_success() {
+            let mut attested = HeaderMap::new();
+            for name in &self.headers {
+                for value in response.headers().get_all(name) {
+                    attested.append(name, value.clone());
+                }
+            }
             let mut named = response.headers().get_all(&self.user_header).into_iter();
             return match (named.next(), named.next()) {
-                (None, _) => Ok(None),
-                (Some(name), None) if name.is_empty() => Ok(None),
+                (None, _) => Ok(Admitted { user: None, attested }),
+                (Some(name), None) if name.is_empty() => Ok(Admitted { user: None, attested }),
                 (Some(name), None) => match name.to_str().ok().and_then(user_name) {
-                    Some(name) => Ok(Some(name)),
+                    Some(name) => Ok(Admitted { user: Some(name), attested }),
                     None => Err(Refusal::Unavailable(format!(
                         "its {} is not 1 to 256 visible ASCII characters",
                         self.user_header
@@ -246,6 +279,15 @@ impl Forward {
     }
 }
 
+/// Who comes in.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// Under which name, if it has one.
+    pub(super) user: Option<Arc<str>>,
+    /// What the upstream is told of it.
+    pub(super) attested: HeaderMap,
+}
+
 /// Why somebody stays outside.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -273,7 +315,9 @@ mod tests {
         let config = config::ForwardAuth {
             url: "https://auth.example:9443/check?tenant=7".into(),
             timeout: Duration::from_secs(1),
+            ca: None,
             user_header: "x-user-id".into(),
+            headers: Vec::new(),
         };
         Forward::new(&config, Metrics::new("test").unwrap()).unwrap()
     }
@@ -379,7 +423,7 @@ mod tests {
                 answer.headers_mut().append(*name, HeaderValue::from_static(value));
             }
             let meaning = match service().read(answer) {
-                Ok(name) => In(name.map(|name| &*String::leak(name.to_string()))),
+                Ok(admitted) => In(admitted.user.map(|name| &*String::leak(name.to_string()))),
                 Err(Refusal::Refused(passed_on)) => {
                     assert_eq!(
                         (passed_on.status().as_u16(), passed_on.body().as_ref()),

@@ -1,9 +1,9 @@
 //! A key set by URL: fetched in the background, again each `refresh`, and when a token names a key that is
-//! not in it.
+//! not in it or that its signature does not fit: keys are also replaced under the name that they had.
 //!
 //! # Invariants
-//! 1. One task fetches, one fetch at a time. However many tokens name unknown keys: because of them it
-//!    fetches at most once in `min_interval`.
+//! 1. One task fetches, one fetch at a time. However many tokens name unknown keys or are signed wrongly:
+//!    because of them it fetches at most once in `min_interval`.
 //! 2. A set that was good stays until another good one comes.
 //! 3. Nobody waits longer than [`PATIENCE`], and no more than [`MAX_WAITING`] do.
 //! 4. The task ends with its [`Jwks`].
@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use super::keys::KeySet;
 use super::{AuthError, USER_AGENT, Waiting};
-use crate::config::JwtAlgorithm;
+use crate::config::{File, JwtAlgorithm};
 use crate::net::Fetch;
 use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::redact::redact_path;
@@ -57,7 +57,7 @@ pub(super) struct Jwks {
 struct Shared {
     keys: ArcSwapOption<KeySet>,
     status: watch::Sender<Status>,
-    /// Somebody needs a key that is not there.
+    /// Somebody needs a key that is not there, or another one than is.
     wanted: Notify,
     places: Semaphore,
     metrics: Arc<Metrics>,
@@ -88,13 +88,15 @@ impl Jwks {
     /// Starts to fetch at once; needs a runtime.
     pub(super) fn new(
         url: &str,
+        ca: Option<&File>,
         refresh: Duration,
         min_interval: Duration,
         algorithms: &[JwtAlgorithm],
         metrics: Arc<Metrics>,
     ) -> Result<Self, AuthError> {
-        let (fetch, uri) = Fetch::new("policy.auth.jwt.jwks_url", url)
-            .map_err(|error| AuthError::Url { key: "jwt.jwks_url", error })?;
+        let ca = ca.map(|file| ("policy.auth.jwt.ca_file", file));
+        let (fetch, uri) = Fetch::new("policy.auth.jwt.jwks_url", url, ca)
+            .map_err(|error| AuthError::of_url("jwt.jwks_url", error))?;
         let status = Status { is_fetching: true, fetches: 0, has_failed: false, may_ask_at: Instant::now() };
         let shared = Arc::new(Shared {
             keys: ArcSwapOption::empty(),
@@ -108,18 +110,20 @@ impl Jwks {
         Ok(Self { shared, task })
     }
 
-    /// Asks `check` with the keys there are, and once more with fresh ones if one is missing.
+    /// Asks `check` with the keys there are, and once more with fresh ones if its failure is one that
+    /// `may_change` with them.
     pub(super) async fn with<R>(
         &self,
         check: impl Fn(&KeySet) -> Result<R, AuthFailure>,
+        may_change: impl Fn(AuthFailure) -> bool,
     ) -> Result<R, AuthFailure> {
         let ask = || match self.shared.keys.load().as_deref() {
             Some(keys) => check(keys),
             None => Err(AuthFailure::Unavailable),
         };
-        // What other keys would not change.
-        let is_final = |result: &Result<R, AuthFailure>| {
-            !matches!(result, Err(AuthFailure::UnknownKey | AuthFailure::Unavailable))
+        let is_final = |result: &Result<R, AuthFailure>| match result {
+            Ok(_) => true,
+            Err(failure) => *failure != AuthFailure::Unavailable && !may_change(*failure),
         };
         let result = ask();
         if is_final(&result) {
@@ -132,7 +136,7 @@ impl Jwks {
         if is_final(&result) || (!seen.is_fetching && Instant::now() < seen.may_ask_at) {
             return verdict(result, seen);
         }
-        let Ok(_place) = self.shared.places.try_acquire() else { return Err(AuthFailure::Unavailable) };
+        let Ok(_place) = self.shared.places.try_acquire() else { return unanswered(result) };
         let _waiting = Waiting::new(&self.shared.metrics);
         if !seen.is_fetching {
             self.shared.wanted.notify_one();
@@ -140,15 +144,21 @@ impl Jwks {
         let fetched = timeout(PATIENCE, status.wait_for(|now| now.fetches != seen.fetches)).await;
         match fetched {
             Ok(Ok(now)) => verdict(ask(), *now),
-            Ok(Err(_)) | Err(_) => Err(AuthFailure::Unavailable),
+            Ok(Err(_)) | Err(_) => unanswered(result),
         }
     }
 }
 
 /// A key that is not known is wrong, unless nobody can say at the moment: it may be a new one.
 fn verdict<R>(result: Result<R, AuthFailure>, status: Status) -> Result<R, AuthFailure> {
+    if status.has_failed { unanswered(result) } else { result }
+}
+
+/// What holds while nobody says which keys there are. A key that is there and does not fit the signature is
+/// the last word until another one is: a forged token is not to look like a fault of ours.
+fn unanswered<R>(result: Result<R, AuthFailure>) -> Result<R, AuthFailure> {
     match result {
-        Err(AuthFailure::UnknownKey) if status.has_failed => Err(AuthFailure::Unavailable),
+        Err(AuthFailure::UnknownKey) => Err(AuthFailure::Unavailable),
         result => result,
     }
 }
@@ -281,7 +291,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let second = Duration::from_secs(1);
-        let jwks = Jwks::new(&url, second, second, &[], Metrics::new("test").unwrap()).unwrap();
+        let jwks = Jwks::new(&url, None, second, second, &[], Metrics::new("test").unwrap()).unwrap();
         let _asked = listener.accept().await.unwrap();
         let shared = Arc::downgrade(&jwks.shared);
         assert!(shared.upgrade().is_some());

@@ -84,24 +84,40 @@ impl Rules {
         }
     }
 
+    /// Whether this token, which was refused for `failure`, may be good with other keys.
+    pub(super) fn may_change(&self, failure: AuthFailure, token: &[u8]) -> bool {
+        match failure {
+            AuthFailure::UnknownKey | AuthFailure::Signature => true,
+            // Of a key that was there under its name, unless it is one that nobody may use.
+            AuthFailure::Algorithm => head(token).is_ok_and(|head| {
+                let head: Result<Head<'_>, _> = serde_json::from_slice(&head);
+                head.is_ok_and(|head| self.allowed(&head.alg).is_some())
+            }),
+            _ => false,
+        }
+    }
+
+    /// What a token of this algorithm has to be, if it is one that may be used.
+    fn allowed(&self, name: &str) -> Option<&(JwtAlgorithm, Validation)> {
+        let named = algorithm_named(name);
+        self.validations.iter().find(|(algorithm, _)| named == Some(*algorithm))
+    }
+
     /// Who shows this token, at `now`.
     ///
     /// # Errors
-    /// Why it is not believed. [`AuthFailure::UnknownKey`] may change when `keys` do.
+    /// Why it is not believed; [`Rules::may_change`] tells whether other keys could change that.
     pub(super) fn check(&self, token: &[u8], keys: &KeySet, now: SystemTime) -> Result<User, AuthFailure> {
         // The system's clock may stand before 1970; nothing is valid then.
         let wall = now;
         let now = wall.duration_since(UNIX_EPOCH).map_err(|_| AuthFailure::NotYetValid)?;
-        let encoded = token.split(|byte| *byte == b'.').next().unwrap_or_default();
-        let head = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| AuthFailure::Malformed)?;
+        let head = head(token)?;
         let head: Head<'_> = serde_json::from_slice(&head).map_err(|_| AuthFailure::Malformed)?;
         // RFC 7515 §4.1.11: an extension that must be understood, and is not.
         if head.crit.is_some() {
             return Err(AuthFailure::Malformed);
         }
-        let named = algorithm_named(&head.alg);
-        let allowed = self.validations.iter().find(|(algorithm, _)| named == Some(*algorithm));
-        let (algorithm, validation) = allowed.ok_or(AuthFailure::Algorithm)?;
+        let (algorithm, validation) = self.allowed(&head.alg).ok_or(AuthFailure::Algorithm)?;
         let key = keys.pick(head.kid.as_deref(), *algorithm)?;
         let claims = jsonwebtoken::decode::<Map<String, Value>>(token, key, validation)
             .map_err(|error| reason(error.kind()))?
@@ -128,6 +144,12 @@ impl Rules {
         let left = Some(ends.saturating_sub(now)).filter(|left| self.close_on_expiry && *left < FAR);
         Ok(User { name, expires: left.and_then(|left| Expiry::after(left, Instant::now(), wall)) })
     }
+}
+
+/// The first part of a token, decoded (RFC 7515 §7.1).
+fn head(token: &[u8]) -> Result<Vec<u8>, AuthFailure> {
+    let encoded = token.split(|byte| *byte == b'.').next().unwrap_or_default();
+    URL_SAFE_NO_PAD.decode(encoded).map_err(|_| AuthFailure::Malformed)
 }
 
 /// `NumericDate` (RFC 7519 §2): seconds, which may have a fraction.

@@ -30,7 +30,7 @@ use http::{Method, header};
 use tracing::warn;
 
 use self::api_keys::ApiKeys;
-use self::forward::Forward;
+use self::forward::{Admitted, Forward};
 use self::jwks::Jwks;
 use self::jwt::Rules;
 use self::keys::KeySet;
@@ -39,6 +39,7 @@ use super::guest::{Guest, Kind, User};
 use super::refused::Refused;
 use crate::config::{self, Auth, HttpMode, JwtKeys, TokenSource};
 use crate::net::FetchError;
+use crate::net::tls::TlsError;
 use crate::telemetry::{AuthFailure, Metrics};
 
 /// Longest name of a user: it travels in a header, and is a key of limits.
@@ -91,9 +92,22 @@ pub enum AuthError {
         /// What is wrong with it.
         error: FetchError,
     },
-    /// `api_keys.header` or `forward.user_header`
+    /// The certificate authorities of either; names the setting and the file.
+    #[error(transparent)]
+    Authorities(TlsError),
+    /// `api_keys.header`, `forward.user_header` or `forward.headers`
     #[error("policy.auth.{0}: it is not the name of a header")]
     Header(&'static str),
+}
+
+impl AuthError {
+    /// Why nothing can be fetched from the URL of `key`.
+    fn of_url(key: &'static str, error: FetchError) -> Self {
+        match error {
+            FetchError::Tls(error) => Self::Authorities(error),
+            error => Self::Url { key, error },
+        }
+    }
 }
 
 /// Knows how to tell who somebody is, as one `policy.auth` has it.
@@ -155,7 +169,9 @@ impl Authenticator {
                 let check = |keys: &KeySet| rules.check(token.as_bytes(), keys, SystemTime::now());
                 let user = match keys {
                     Keys::Fixed(keys) => check(keys),
-                    Keys::Url(keys) => keys.with(check).await,
+                    Keys::Url(keys) => {
+                        keys.with(check, |failure| rules.may_change(failure, token.as_bytes())).await
+                    }
                 };
                 user.map(Some).map_err(refused)
             }
@@ -165,8 +181,9 @@ impl Authenticator {
                 Ok(Some(User { name, expires: None }))
             }
             Means::Forward(service) => {
-                let name = service.check(guest).await?;
-                Ok(name.map(|name| User { name, expires: None }))
+                let Admitted { user, attested } = service.check(guest).await?;
+                guest.attested = attested;
+                Ok(user.map(|name| User { name, expires: None }))
             }
         }
     }
@@ -187,8 +204,9 @@ impl Keys {
                 let wrong = |what| AuthError::Jwks { path: file.path.clone(), what };
                 Self::Fixed(KeySet::from_json(&file.contents, &jwt.algorithms).map_err(wrong)?)
             }
-            JwtKeys::JwksUrl { url, refresh, min_interval } => {
-                Self::Url(Jwks::new(url, *refresh, *min_interval, &jwt.algorithms, Arc::clone(metrics))?)
+            JwtKeys::JwksUrl { url, ca, refresh, min_interval } => {
+                let metrics = Arc::clone(metrics);
+                Self::Url(Jwks::new(url, ca.as_ref(), *refresh, *min_interval, &jwt.algorithms, metrics)?)
             }
         })
     }
@@ -234,6 +252,10 @@ impl Authentication {
 impl Check for Authentication {
     async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
         let Some(authenticator) = &self.authenticator else { return Ok(()) };
+        if let Means::Forward(service) = &authenticator.means {
+            // Also where nobody is asked: the server believes these names, whoever lets the request in.
+            service.take_out(&mut guest.head.headers);
+        }
         if guest.kind == Kind::Plain && self.http != HttpMode::Guard {
             return Ok(());
         }

@@ -112,5 +112,15 @@ pub(super) fn guest(kind: Kind, method: &str, target: &str, headers: &[(&str, &s
     let peer = Arc::new(Peer { address: "192.0.2.7:4321".parse().ok(), port: Some(80), ..Peer::default() });
     let client = Client { address: peer.address, is_forwarded: false };
     let head = request.body(()).unwrap().into_parts().0;
-    Guest { head, kind, peer, client, user: None, own_protocol: None, slot: None, noted: Arc::default() }
+    Guest {
+        head,
+        kind,
+        peer,
+        client,
+        user: None,
+        attested: http::HeaderMap::new(),
+        own_protocol: None,
+        slot: None,
+        noted: Arc::default(),
+    }
 }

@@ -13,6 +13,17 @@ pub struct Limits {
     pub per_ip: Option<u32>,
     /// Connections of one user on the route.
     pub per_user: Option<u32>,
+    /// What becomes of a user's handshake beyond `per_user`.
+    pub on_user_limit: OnUserLimit,
+}
+
+/// `policy.limits.on_user_limit`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUserLimit {
+    /// It is refused.
+    Refuse,
+    /// It comes in, and the oldest connection of the user is closed for it.
+    ReplaceOldest,
 }
 
 /// `policy.limits.control_rate`: control frames of one client (RFC 6455 §5.5).
@@ -153,9 +164,12 @@ pub enum JwtKeys {
     JwksUrl {
         /// `http://` or `https://`; checked to be a URL.
         url: String,
+        /// Authorities of its server, PEM, where it is `https://`; `None`: the system's.
+        ca: Option<File>,
         /// How old a key set may get.
         refresh: Duration,
-        /// Least time between two fetches because of a key id that is not known.
+        /// Least time between two fetches because of a key id that is not known, or a signature that does not
+        /// fit its key.
         min_interval: Duration,
     },
 }
@@ -205,8 +219,12 @@ pub struct ApiKeys {
 pub struct ForwardAuth {
     /// `http://` or `https://`; checked to be a URL.
     pub url: String,
+    /// Authorities of its server, PEM, where it is `https://`; `None`: the system's.
+    pub ca: Option<File>,
     /// How long an answer may take.
     pub timeout: Duration,
     /// The header of its answer that names the user, in lower case.
     pub user_header: String,
+    /// Headers of its answer that the upstream gets as well, in lower case. Nobody else may say them.
+    pub headers: Vec<String>,
 }

@@ -13,7 +13,7 @@ use super::units::{OffCount, PerTime, Span, Unit};
 use super::url::is_host_byte;
 use crate::config::error::quoted;
 use crate::config::model::{
-    CloseCodes, ControlRate, HandshakeRate, Limits, OnRefuse, OriginPattern, Origins, Rate,
+    CloseCodes, ControlRate, HandshakeRate, Limits, OnRefuse, OnUserLimit, OriginPattern, Origins, Rate,
 };
 use crate::config::problems::Problems;
 
@@ -24,9 +24,12 @@ pub(super) struct RawLimits {
     connections: Scalar<OffCount>,
     per_ip: Scalar<OffCount>,
     per_user: Scalar<OffCount>,
+    on_user_limit: Scalar<OnUserLimit>,
     message_rate: Option<MessageRate>,
     control_rate: RawControlRate,
 }
+
+words!(OnUserLimit { Refuse = "refuse", ReplaceOldest = "replace_oldest" });
 
 impl Default for RawLimits {
     fn default() -> Self {
@@ -34,6 +37,7 @@ impl Default for RawLimits {
             connections: Scalar(OffCount(Some(10_000))),
             per_ip: Scalar(OffCount(None)),
             per_user: Scalar(OffCount(None)),
+            on_user_limit: Scalar(OnUserLimit::Refuse),
             message_rate: None,
             control_rate: RawControlRate::Auto,
         }
@@ -43,8 +47,25 @@ impl Default for RawLimits {
 impl RawLimits {
     /// What holds for connections, for the messages of each, and for its control frames.
     pub(super) fn validate(self, problems: &mut Problems) -> (Limits, Option<Rate>, ControlRate) {
-        let Self { connections, per_ip, per_user, message_rate, control_rate } = self;
-        let limits = Limits { connections: connections.0.0, per_ip: per_ip.0.0, per_user: per_user.0.0 };
+        let Self { connections, per_ip, per_user, on_user_limit, message_rate, control_rate } = self;
+        let is_replacing = on_user_limit.0 == OnUserLimit::ReplaceOldest;
+        if is_replacing
+            && per_user.0.0.is_none()
+            && problems.is_own("on_user_limit")
+            && !problems.has("per_user")
+        {
+            problems.refuse(
+                "on_user_limit",
+                "\"replace_oldest\", and no per_user",
+                "refuse, or a per_user from 1: without it no user has a limit",
+            );
+        }
+        let limits = Limits {
+            connections: connections.0.0,
+            per_ip: per_ip.0.0,
+            per_user: per_user.0.0,
+            on_user_limit: on_user_limit.0,
+        };
         let rate =
             message_rate.map(|rate| problems.within("message_rate", |problems| rate.validate(problems)));
         let control_rate = problems.within("control_rate", |problems| control_rate.validate(problems));

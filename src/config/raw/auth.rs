@@ -113,19 +113,27 @@ fn check_api_keys(file: &File, problems: &mut Problems) {
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for none")]
 struct RawForward {
     url: Option<Scalar<String>>,
+    ca_file: Option<Scalar<PathBuf>>,
     timeout: Scalar<Span>,
     user_header: Scalar<String>,
+    headers: Vec<Scalar<String>>,
 }
 
 impl Default for RawForward {
     fn default() -> Self {
-        Self { url: None, timeout: Scalar(Span::secs(1)), user_header: Scalar("x-user-id".into()) }
+        Self {
+            url: None,
+            ca_file: None,
+            timeout: Scalar(Span::secs(1)),
+            user_header: Scalar("x-user-id".into()),
+            headers: Vec::new(),
+        }
     }
 }
 
 impl RawForward {
     fn validate(self, problems: &mut Problems) -> Option<ForwardAuth> {
-        let Self { url, timeout, user_header } = self;
+        let Self { url, ca_file, timeout, user_header, headers } = self;
         super::positive("timeout", timeout, problems);
         let user_header = header_name("user_header", &user_header.0, problems);
         match &url {
@@ -137,8 +145,58 @@ impl RawForward {
                 "the URL that is asked, such as http://127.0.0.1:4181/verify",
             ),
         }
-        Some(ForwardAuth { url: url?.0, timeout: timeout.0.0, user_header })
+        let headers = passed_on(headers, problems);
+        let Scalar(url) = url?;
+        let ca = url::authorities("url", &url, ca_file, problems);
+        Some(ForwardAuth { url, ca, timeout: timeout.0.0, user_header, headers })
     }
+}
+
+/// Each of them is looked for in every request.
+const MOST_HEADERS: usize = 32;
+
+/// `forward.headers`, in lower case: names that the service alone may say from now on.
+fn passed_on(given: Vec<Scalar<String>>, problems: &mut Problems) -> Vec<String> {
+    if given.len() > MOST_HEADERS {
+        let found = format!("{} headers", given.len());
+        problems.refuse("headers", found, format!("at most {MOST_HEADERS}"));
+    }
+    let mut names: Vec<String> = Vec::with_capacity(given.len());
+    for (index, Scalar(name)) in given.into_iter().enumerate() {
+        let name = name.to_ascii_lowercase();
+        let wrong = if !is_token(&name) {
+            Some("the name of a header, such as x-tenant")
+        } else if is_of_the_hop(&name) {
+            Some("a header of the service's own, such as x-tenant: HTTP and the handshake need this one")
+        } else if is_ours(&name) {
+            Some("a header of the service's own, such as x-tenant: this one the proxy says by itself")
+        } else if names.contains(&name) {
+            Some("each header once")
+        } else {
+            None
+        };
+        if let Some(accepted) = wrong {
+            problems.within_item("headers", index, |problems| problems.refuse("", quoted(&name), accepted));
+        }
+        names.push(name);
+    }
+    names
+}
+
+/// Whether a header says how one message is sent, or what becomes of it: nobody but the sender knows that.
+fn is_of_the_hop(name: &str) -> bool {
+    // Servers that make variables of headers take one spelling for the other.
+    let name = name.replace('_', "-");
+    TAKEN.contains(&name.as_str())
+        || matches!(name.as_str(), "expect" | "trailer" | "content-encoding" | "content-type" | "origin")
+        || ["proxy-", "sec-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether the proxy tells the upstream this by itself.
+fn is_ours(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    matches!(name.as_str(), "forwarded" | "x-real-ip" | "x-request-id")
+        || ["x-forwarded-", "x-outrigger-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Headers that HTTP and the handshake itself need.

@@ -14,7 +14,7 @@ use super::scalar::{Readable, Scalar, words};
 use super::units::Span;
 use super::url;
 use crate::config::error::quoted;
-use crate::config::model::{Jwt, JwtAlgorithm, JwtKeys, TokenSource};
+use crate::config::model::{File, Jwt, JwtAlgorithm, JwtKeys, TokenSource};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +24,7 @@ pub(super) struct RawJwt {
     public_key_file: Option<Scalar<PathBuf>>,
     jwks_file: Option<Scalar<PathBuf>>,
     jwks_url: Option<Scalar<String>>,
+    ca_file: Option<Scalar<PathBuf>>,
     jwks_refresh: Scalar<Span>,
     jwks_min_interval: Scalar<Span>,
     algorithms: Option<Vec<Scalar<JwtAlgorithm>>>,
@@ -42,6 +43,7 @@ impl Default for RawJwt {
             public_key_file: None,
             jwks_file: None,
             jwks_url: None,
+            ca_file: None,
             jwks_refresh: Scalar(Span::secs(600)),
             jwks_min_interval: Scalar(Span::secs(30)),
             algorithms: None,
@@ -81,6 +83,7 @@ impl RawJwt {
             public_key_file,
             jwks_file,
             jwks_url,
+            ca_file,
             jwks_refresh,
             jwks_min_interval,
             algorithms,
@@ -103,7 +106,17 @@ impl RawJwt {
                 problems.refuse(key, "no jwks_url", "jwks_url too: nothing else is fetched again");
             }
         }
+        let ca = match &jwks_url {
+            Some(Scalar(url)) => url::authorities("jwks_url", url, ca_file, problems),
+            None => {
+                if ca_file.is_some() && problems.is_own("ca_file") && !problems.has("ca_file") {
+                    problems.refuse("ca_file", "no jwks_url", "jwks_url too: nothing else is fetched");
+                }
+                None
+            }
+        };
         let keys = Sources { secret_file, public_key_file, jwks_file, jwks_url }.validate(
+            ca,
             jwks_refresh,
             jwks_min_interval,
             problems,
@@ -149,6 +162,7 @@ struct Sources {
 impl Sources {
     fn validate(
         self,
+        ca: Option<File>,
         refresh: Scalar<Span>,
         min_interval: Scalar<Span>,
         problems: &mut Problems,
@@ -183,7 +197,7 @@ impl Sources {
         }
         let Scalar(url) = jwks_url?;
         url::endpoint("jwks_url", &url, problems);
-        Some(JwtKeys::JwksUrl { url, refresh: refresh.0.0, min_interval: min_interval.0.0 })
+        Some(JwtKeys::JwksUrl { url, ca, refresh: refresh.0.0, min_interval: min_interval.0.0 })
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::scalar::{Scalar, Workers, words};
+use super::scalar::{MaxIdle, Scalar, Workers, words};
 use super::tls::RawListenTls;
-use super::units::{Bytes, Span};
+use super::units::{Bytes, OffCount, Span};
 use crate::config::model::{AmbiguousPaths, Http2, Listen, ListenAddress, ProxyProtocol, TrustedProxies};
 use crate::config::problems::Problems;
 
@@ -22,6 +22,8 @@ pub(crate) struct RawListen {
     max_refusals: Scalar<u32>,
     handshake_timeout: Scalar<Span>,
     keep_alive: Scalar<Span>,
+    max_idle_http: Scalar<MaxIdle>,
+    max_idle_http_per_ip: Scalar<OffCount>,
     ambiguous_paths: Scalar<AmbiguousPaths>,
     max_header_bytes: Scalar<Bytes>,
     http2: Scalar<bool>,
@@ -40,6 +42,8 @@ impl Default for RawListen {
             max_refusals: Scalar(256),
             handshake_timeout: Scalar(Span::secs(10)),
             keep_alive: Scalar(Span::secs(75)),
+            max_idle_http: Scalar(MaxIdle::Auto),
+            max_idle_http_per_ip: Scalar(OffCount(None)),
             ambiguous_paths: Scalar(AmbiguousPaths::Refuse),
             max_header_bytes: Scalar(Bytes(32 * 1024)),
             http2: Scalar(true),
@@ -66,6 +70,8 @@ impl RawListen {
             max_refusals,
             handshake_timeout,
             keep_alive,
+            max_idle_http,
+            max_idle_http_per_ip,
             ambiguous_paths,
             max_header_bytes,
             http2,
@@ -117,6 +123,11 @@ impl RawListen {
             max_refusals: max_refusals.0 as usize,
             handshake_timeout: handshake_timeout.0.0,
             keep_alive: keep_alive.0.0,
+            max_idle_http: match max_idle_http.0 {
+                MaxIdle::Auto => max_handshakes.0 as usize,
+                MaxIdle::Count(count) => count as usize,
+            },
+            max_idle_http_per_ip: max_idle_http_per_ip.0.0.map(|count| count as usize),
             ambiguous_paths: ambiguous_paths.0,
             max_header_bytes: max_header_bytes.0.0 as usize,
             workers,

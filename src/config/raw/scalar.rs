@@ -205,6 +205,33 @@ impl Readable for Workers {
     }
 }
 
+/// `listen.max_idle_http`: a number from 1, or one that follows another setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MaxIdle {
+    Auto,
+    Count(u32),
+}
+
+impl Readable for MaxIdle {
+    fn accepted() -> String {
+        "auto, or a whole number from 1".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            _ => u32::read(text).filter(|count| *count > 0).map(Self::Count),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Auto => "auto".into(),
+            Self::Count(count) => count.to_string(),
+        }
+    }
+}
+
 /// `memory.max_buffered`: a size, or a share of what the container may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MaxBuffered {

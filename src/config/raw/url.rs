@@ -1,6 +1,9 @@
 //! URLs and hosts, as far as settings have them.
 
+use std::path::PathBuf;
+
 use crate::config::error::{Problem, quoted};
+use crate::config::model::File;
 use crate::config::problems::Problems;
 
 use super::scalar::Scalar;
@@ -48,6 +51,23 @@ pub(super) fn endpoint(key: &str, url: &str, problems: &mut Problems) {
         problems
             .add(key, refused(url, "http://host[:port]/path or https://host[:port]/path, without a user"));
     }
+}
+
+/// `ca_file` beside the setting `key`, which holds `url`: who may have signed its server's certificate.
+pub(super) fn authorities(
+    key: &str,
+    url: &str,
+    ca_file: Option<Scalar<PathBuf>>,
+    problems: &mut Problems,
+) -> Option<File> {
+    let Scalar(path) = ca_file?;
+    let file = problems.file("ca_file", &path);
+    let is_plain = read(url).is_some_and(|url| !url.is_tls);
+    if is_plain && !problems.has(key) && !problems.has("ca_file") {
+        let accepted = format!("null, or https:// in {key}: without TLS there is no certificate");
+        problems.refuse("ca_file", format!("http:// in {key}"), accepted);
+    }
+    Some(file)
 }
 
 /// A URL that is not taken. A password may stand before an `@`, and is not shown.

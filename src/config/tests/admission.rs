@@ -74,7 +74,9 @@ fn a_rate_has_the_defaults_of_its_place() {
 fn no_limit_is_none_however_it_is_written() {
     for off in ["0", "null", "~", ""] {
         let limits = policy(&format!("policy: {{ limits: {{ connections: {off}, per_ip: {off} }} }}")).limits;
-        assert_eq!(limits, Limits { connections: None, per_ip: None, per_user: None }, "{off:?}");
+        let on_user_limit = OnUserLimit::Refuse;
+        let none = Limits { connections: None, per_ip: None, per_user: None, on_user_limit };
+        assert_eq!(limits, none, "{off:?}");
     }
     let rate = policy("policy: { handshake_rate: { global: null } }").handshake_rate;
     assert_eq!((rate.global, rate.queue), (None, Duration::ZERO));

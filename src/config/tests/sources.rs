@@ -81,13 +81,87 @@ fn lists_and_maps_are_yaml_in_the_environment_and_deeper_variables_come_on_top()
 #[test]
 fn null_in_the_environment_switches_off_what_the_file_switched_on() {
     let file = TempFile::new("null", b"policy: { heartbeat: { interval: 1s }, idle_timeout: 3m }");
-    for null in ["null", "", "~"] {
+    for (map, scalar) in [("null", "null"), ("~", "~"), ("off", "0s"), (" null # yes", "NULL")] {
         let mut sources =
-            from_env(&[("OUTRIGGER__POLICY__HEARTBEAT", null), ("OUTRIGGER__POLICY__IDLE_TIMEOUT", null)]);
+            from_env(&[("OUTRIGGER__POLICY__HEARTBEAT", map), ("OUTRIGGER__POLICY__IDLE_TIMEOUT", scalar)]);
         sources.file = Some(file.0.clone());
         let policy = fallback(sources).policy;
-        assert_eq!((policy.heartbeat, policy.idle_timeout), (None, None), "{null:?}");
+        assert_eq!((policy.heartbeat, policy.idle_timeout), (None, None), "{map:?}");
     }
+}
+
+/// What an unset `${X}` in a compose file comes to.
+#[test]
+fn an_empty_variable_switches_no_guard_off() {
+    let file = TempFile::new(
+        "empty",
+        b"admin: { token: t, hosts: [ops.example] }
+trusted_proxies: [loopback]
+policy:
+  origins: ['https://app.example.com']
+  auth: { forward: { url: 'http://127.0.0.1:1/auth' } }
+  limits: { per_ip: 5, message_rate: { rate: 1/s, burst: 2 } }
+  handshake_rate: { per_ip: { rate: 1/s, burst: 2 }, global: { rate: 3/s, burst: 4 } }
+  http: { mode: guard, max_body: 9 }
+  idle_timeout: 3m
+  breaker: { open_for: 9s }
+routes: [{ path: /ws, hosts: [a.example] }]
+",
+    );
+    let read = |env: &[(&str, &str)]| {
+        let sources = Sources { file: Some(file.0.clone()), ..from_env(env) };
+        load(sources).unwrap_or_else(|errors| panic!("{env:?}: {errors}"))
+    };
+    let as_written = read(&[]);
+    for key in [
+        "ADMIN__TOKEN",
+        "ADMIN__HOSTS",
+        "ADMIN",
+        "TRUSTED_PROXIES",
+        "POLICY",
+        "POLICY__ORIGINS",
+        "POLICY__AUTH",
+        "POLICY__AUTH__FORWARD",
+        "POLICY__AUTH__FORWARD__URL",
+        "POLICY__LIMITS",
+        "POLICY__LIMITS__PER_IP",
+        "POLICY__LIMITS__MESSAGE_RATE",
+        "POLICY__HANDSHAKE_RATE__PER_IP",
+        "POLICY__HANDSHAKE_RATE__GLOBAL",
+        "POLICY__HANDSHAKE_RATE",
+        "POLICY__HTTP__MODE",
+        "POLICY__HTTP__MAX_BODY",
+        "POLICY__IDLE_TIMEOUT",
+        "POLICY__BREAKER",
+        "ROUTES",
+        "LISTEN__ADDRESS",
+        "UPSTREAM__URL",
+    ] {
+        let name = format!("OUTRIGGER__{key}");
+        for empty in ["", " ", "\t\n", "# a comment"] {
+            let is_map = probe_is_nested(key);
+            if empty.starts_with('#') && !is_map {
+                continue;
+            }
+            assert!(read(&[(&name, empty)]) == as_written, "{name}={empty:?} changes something");
+        }
+    }
+    // Inside of a map there is no telling what was meant.
+    for (name, map) in [
+        ("OUTRIGGER__POLICY", "{ auth: }"),
+        ("OUTRIGGER__POLICY", "{ origins: , idle_timeout: 1s }"),
+        ("OUTRIGGER__ADMIN", "{ token: }"),
+        ("OUTRIGGER__POLICY__LIMITS", "{ per_ip: }"),
+    ] {
+        let sources = Sources { file: Some(file.0.clone()), ..from_env(&[(name, map)]) };
+        let told = told(load(sources));
+        assert!(told.contains(name), "{name}={map}: {told}");
+    }
+}
+
+fn probe_is_nested(key: &str) -> bool {
+    let path: Vec<String> = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
+    probe::shape_at::<RawConfig>(&path).is_some_and(|shape| shape != probe::Shape::Text)
 }
 
 #[test]
@@ -139,7 +213,7 @@ fn environment_variables_that_are_wrong_are_told_by_name() {
         (&[("OUTRIGGER__ROUTES", "[{ path: /a }")][..], "OUTRIGGER__ROUTES: routes\n  not valid YAML"),
         (&[("OUTRIGGER__ROUTES", "{ path: /a }")], "OUTRIGGER__ROUTES: routes\n  found:    a map"),
         (&[("OUTRIGGER__ROUTES", "/a")], "OUTRIGGER__ROUTES: routes\n  found:    a word"),
-        (&[("OUTRIGGER__ROUTES", "")], "OUTRIGGER__ROUTES: routes\n  found:    null"),
+        (&[("OUTRIGGER__ROUTES", "null")], "OUTRIGGER__ROUTES: routes\n  found:    null"),
         (&[("OUTRIGGER__ROUTES__0__PATH", "/a")], "OUTRIGGER__ROUTES__0__PATH: routes\n  found:    a map"),
         (
             &[("OUTRIGGER__POLICY", "{ max_frame: 1, max_frame: 2 }")],

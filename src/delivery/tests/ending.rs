@@ -116,6 +116,30 @@ async fn idle_lifetime_drain_and_cut_end_a_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_whose_user_has_a_newer_connection_is_told_so_whether_it_answers_or_not() {
+    for answers in [true, false] {
+        let mut stage = Stage::open("");
+        let mut client = stage.come(false);
+        stage.turn().await;
+        // A drain has given it a date: that is not waited for.
+        client.handle.send(Command::CloseAt { at: Instant::now() + secs(60), code: CloseCode(1012) });
+        stage.turn().await;
+        client.handle.send(Command::Replace);
+        stage.turn().await;
+        assert_eq!(client.close_code(), Some(1008));
+        if answers {
+            client.say(0x88, &1008_u16.to_be_bytes());
+            stage.turn().await;
+        } else {
+            // Others come, and one more has to go: this one is waited for no longer.
+            client.handle.send(Command::Cut);
+            stage.turn().await;
+        }
+        assert_eq!(stage.ends(), HashMap::from([("replaced".to_owned(), 1)]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broken_rule_is_named() {
     for (bytes, code) in [
         (vec![0x83, 0x80, 0, 0, 0, 0], 1002),
@@ -239,4 +263,13 @@ async fn rest() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_ended_while_the_machine_was_suspended_end_soon_after() {
+    let mut stage = Stage::open("");
+    (stage.expires, stage.suspended) = (Some(secs(3600)), secs(4000));
+    let mut client = stage.come(false);
+    stage.pass(secs(30)).await;
+    assert_eq!(client.close_code(), Some(1008), "the wall clock is looked at each 30 s");
 }

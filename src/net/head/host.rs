@@ -8,8 +8,8 @@ use super::{HeadFault, has_pseudo_headers};
 
 /// Leaves one `Host` in `headers`: the target's where it names one, or the header's. HTTP/1.0 may have none.
 ///
-/// Over HTTP/1 a target that names a host replaces the header, whatever that says (RFC 9112 §3.2.2); over HTTP/2 they
-/// have to agree (RFC 9113 §8.3.1).
+/// A target that names a host replaces the header, whatever host that names (RFC 9112 §3.2.2), and so does `:authority`
+/// over HTTP/2 (RFC 9113 §8.3.1).
 ///
 /// # Errors
 /// There is none, more than one, or one that is no host.
@@ -24,7 +24,7 @@ pub(super) fn settle(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Re
     }
     let Some(authority) = uri.authority() else {
         return match said {
-            Some(said) if said.is_empty() && has_pseudo_headers(version) => Err(HeadFault::EmptyHost),
+            Some(said) if said.is_empty() && has_pseudo_headers(version) => Err(HeadFault::NoHost),
             None if version >= Version::HTTP_11 => Err(HeadFault::NoHost),
             _ => Ok(()),
         };
@@ -36,9 +36,6 @@ pub(super) fn settle(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Re
     match said {
         None if version == Version::HTTP_11 => return Err(HeadFault::NoHost),
         Some(said) if said.is_empty() => return Err(HeadFault::EmptyHost),
-        Some(said) if has_pseudo_headers(version) && !is_same(said.as_bytes(), meant.as_bytes(), uri) => {
-            return Err(HeadFault::HostMismatch);
-        }
         _ => {}
     }
     let host = HeaderValue::from_str(meant).map_err(|_| HeadFault::BadAuthority)?;
@@ -96,21 +93,4 @@ fn number(digits: &[u8]) -> Option<u16> {
         let digit = char::from(*digit).to_digit(10).and_then(|digit| u16::try_from(digit).ok())?;
         number.checked_mul(10)?.checked_add(digit)
     })
-}
-
-/// Whether two hosts are one: in any case, with the scheme's port or without.
-fn is_same(one: &[u8], other: &[u8], uri: &Uri) -> bool {
-    let port = match uri.scheme_str() {
-        Some("https" | "wss") => 443,
-        _ => 80,
-    };
-    let split = |host: &[u8]| {
-        // The colons of an address stand before its bracket.
-        let from = host.iter().position(|byte| *byte == b']').unwrap_or(0);
-        let colon = host[from..].iter().position(|byte| *byte == b':').map(|at| from + at);
-        let (name, digits) = host.split_at(colon.unwrap_or(host.len()));
-        let digits = digits.get(1..).filter(|digits| !digits.is_empty());
-        (name.to_ascii_lowercase(), digits.and_then(number).unwrap_or(port))
-    };
-    split(one) == split(other)
 }

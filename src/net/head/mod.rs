@@ -28,7 +28,7 @@ pub use self::target::{Character, RequestLine};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeadFault {
     /// RFC 9112 §3.2.
-    #[error("it has no Host header, which every request of HTTP/1.1 has to have")]
+    #[error("it names no host: a request of HTTP/1.1 has to have a Host header, one of HTTP/2 an :authority")]
     NoHost,
     /// RFC 9112 §3.2.
     #[error("it has more than one Host header; there has to be one")]
@@ -48,11 +48,6 @@ pub enum HeadFault {
          up to 65535; no list and no user"
     )]
     BadAuthority,
-    /// RFC 9113 §8.3.1.
-    #[error(
-        "its Host header names another host than its :authority; leave one of them out, or make them the same"
-    )]
-    HostMismatch,
     /// RFC 9112 §3.2.
     #[error("its target is neither a path nor a URL: a host alone is for CONNECT, and * is for OPTIONS")]
     TargetForm,

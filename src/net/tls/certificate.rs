@@ -47,7 +47,12 @@ pub(super) fn own(named: Named<'_>) -> Result<Own, TlsError> {
     let secret = match PrivateKeyDer::from_pem_slice(&key.contents) {
         Ok(secret) => secret,
         Err(PemError::NoItemsFound) => {
-            return Err(TlsError::Missing { key: key_key, path: key.path.clone(), what: KEY });
+            return Err(TlsError::Missing {
+                key: key_key,
+                path: key.path.clone(),
+                what: KEY,
+                instead: instead(&key.contents),
+            });
         }
         // Without the library's words: they quote the file.
         Err(_) => return Err(TlsError::unusable(key_key, &key.path, KEY, "it is not well-formed PEM")),
@@ -90,9 +95,28 @@ fn certificates(
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.contents).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(TlsError::Missing { key, path: file.path.clone(), what }),
+        Ok(_) => {
+            let instead = instead(&file.contents);
+            Err(TlsError::Missing { key, path: file.path.clone(), what, instead })
+        }
         // Without the library's words: they quote the file, which may be a key by mistake.
         Err(_) => Err(TlsError::unusable(key, &file.path, what, "it is not well-formed PEM")),
+    }
+}
+
+/// What a file holds in place of what was looked for: the label of its first section (RFC 7468 §3), and nothing
+/// of what stands in it.
+fn instead(pem: &[u8]) -> &'static str {
+    let text = String::from_utf8_lossy(pem);
+    let label = text.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----"));
+    match label.map_or("", |(label, _)| label) {
+        "" => "",
+        "CERTIFICATE" => ", but a certificate",
+        "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => ", but a request for a certificate",
+        "PUBLIC KEY" | "RSA PUBLIC KEY" => ", but a public key",
+        "X509 CRL" => ", but a list of revoked certificates",
+        label if label.ends_with("PRIVATE KEY") => ", but a private key",
+        _ => ", but something else",
     }
 }
 

@@ -9,7 +9,7 @@ use rustls::{AlertDescription, Error, InvalidMessage};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// No such section in the file.
-    #[error("{key}: {} holds no {what} in PEM; is it the right file?", path.display())]
+    #[error("{key}: {} holds no {what} in PEM{instead}; is it the right file?", path.display())]
     Missing {
         /// The setting.
         key: &'static str,
@@ -17,6 +17,8 @@ pub enum TlsError {
         path: PathBuf,
         /// What was looked for.
         what: &'static str,
+        /// What is there, as the end of the sentence; empty if nobody knows.
+        instead: &'static str,
     },
     /// The file, or what is in it, cannot be read as what it has to be.
     #[error("{key}: the {what} in {} cannot be used: {why}", path.display())]

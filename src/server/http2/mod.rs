@@ -13,7 +13,7 @@
 //!    unread and a bounded rest unsent.
 //! 2. A stream that nobody reads takes nothing from the others: the connection's window has room for all.
 //! 3. A connection without a stream ends: at first after `listen.handshake_timeout`, later after
-//!    `listen.keep_alive`, and in a drain at once.
+//!    `listen.keep_alive` or when there are too many of them ([`super::idle`]), and in a drain at once.
 //!
 //! # Not here
 //! How a connection is known to be HTTP/2 ([`super::connection`]).
@@ -44,6 +44,7 @@ use self::replayed::Replayed;
 use self::streams::{InUse, Streams};
 use super::connection::{self, LINGER, Shown};
 use super::crowd::Busy;
+use super::idle::Rest;
 use super::patience::Patience;
 use super::service;
 use super::session::{AnswerBody, Session};
@@ -89,7 +90,7 @@ pub(super) async fn serve(
     let _shown = Shown::new(state);
     let table = state.table();
     let listen = &table.listen;
-    let streams = Streams::new(until, listen.keep_alive);
+    let streams = Streams::new(until, listen.keep_alive, Some(Rest::new(state, peer)));
     let calls = Calls(Arc::new(Shared {
         state: Arc::clone(state),
         peer: Arc::clone(peer),
@@ -137,6 +138,7 @@ pub(super) async fn serve(
                 continue;
             }
             () = &mut told, if !is_ending => {}
+            () = streams.is_let_go(), if !is_ending => {}
             () = alarm, if deadline.is_some() => {
                 if is_ending {
                     return;
@@ -218,7 +220,7 @@ async fn run<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box
     // Heads come whole; only the stall of an answer is watched.
     let patience = Patience::new(Duration::ZERO, Duration::ZERO, shared.stall, now);
     let busy = Busy::more(&shared.state.metrics.handshaking, now);
-    let session = Session::new(patience, busy);
+    let session = Session::new(patience, busy, None);
     let call = Arc::new(Call { shared, session, upgrade: Mutex::default() });
     CALL.scope(Arc::clone(&call), Watched { stream, session: &call.session, alarm: None }).await;
     let Upgrade { io, pump } = std::mem::take(&mut *call.upgrade());
@@ -238,6 +240,8 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Watch>, Infal
     let mut asked = Asked { streams: &call.shared.streams, is_answered: false };
     let io = hyper::upgrade::on(&mut request);
     let (shared, session) = (&call.shared, Arc::clone(&call.session));
+    // From here on only a stall of its answer ends it, also of one that is refused.
+    session.patience().on_request();
     let result = match unrouted::check(&shared.state, &shared.peer, request) {
         Err(refused) => Err(refused),
         Ok(mut request) => {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::super::idle::Rest;
+
 /// Requests that a client may reset before they were answered, more than it lets be answered: a page that
 /// is left cancels what it has asked for, at most a stream for each; whoever goes on so makes us dial for
 /// nothing (rapid reset, CVE-2023-44487).
@@ -18,6 +20,8 @@ pub(super) struct Streams {
     state: Mutex<State>,
     /// The first one began, the last one ended, or the client went too far.
     pub(super) changed: Notify,
+    /// The connection, while none is in use.
+    rest: Option<Rest>,
 }
 
 #[derive(Debug)]
@@ -32,9 +36,9 @@ struct State {
 
 impl Streams {
     /// None, and the first has to come by `until`; later ones within `patience`.
-    pub(super) fn new(until: Instant, patience: Duration) -> Arc<Self> {
+    pub(super) fn new(until: Instant, patience: Duration, rest: Option<Rest>) -> Arc<Self> {
         let state = State { in_use: 0, until, patience, abandoned: 0 };
-        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), rest })
     }
 
     /// One more, until the answer is dropped.
@@ -42,9 +46,20 @@ impl Streams {
         let mut state = self.lock();
         state.in_use += 1;
         if state.in_use == 1 {
+            if let Some(rest) = &self.rest {
+                rest.end();
+            }
             self.changed.notify_one();
         }
         InUse(Arc::clone(self))
+    }
+
+    /// Returns when the connection is without a stream, and has to go for others that are too.
+    pub(super) async fn is_let_go(&self) {
+        match &self.rest {
+            Some(rest) => rest.is_let_go().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// When the connection has to end, if nothing comes until then.
@@ -93,7 +108,9 @@ impl Drop for InUse {
         let mut state = self.0.lock();
         state.in_use -= 1;
         if state.in_use == 0 {
-            state.until = Instant::now() + state.patience;
+            let crowding = self.0.rest.as_ref().map(Rest::begin);
+            let patience = state.patience;
+            state.until = Instant::now() + crowding.map_or(patience, |crowding| crowding.shorten(patience));
             self.0.changed.notify_one();
         }
     }
@@ -107,7 +124,7 @@ mod tests {
     async fn a_connection_may_live_as_long_as_it_is_used() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let streams = Streams::new(at(10), Duration::from_secs(75));
+        let streams = Streams::new(at(10), Duration::from_secs(75), None);
         assert_eq!(streams.deadline(), Some(at(10)));
         let (first, second) = (streams.enter(), streams.enter());
         assert_eq!(streams.deadline(), None);
@@ -123,7 +140,7 @@ mod tests {
     #[test]
     fn who_takes_back_what_it_asks_for_is_noticed_and_who_reads_answers_is_not() {
         let now = Instant::now();
-        let streams = Streams::new(now, Duration::ZERO);
+        let streams = Streams::new(now, Duration::ZERO, None);
         for _ in 0..10 * ABANDONED {
             streams.on_end(false);
             streams.on_end(true);

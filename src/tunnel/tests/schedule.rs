@@ -132,6 +132,29 @@ async fn a_schedule_in_the_past_closes_at_once_and_a_cut_needs_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_whose_user_has_a_newer_connection_is_told_so_whatever_the_schedule_says() {
+    let mut stage = scheduled(BARE, secs(60)).await;
+    stage.command(Command::Replace);
+    stage.turn().await;
+    assert_eq!(close_code(&stage.client.hear()), 1008);
+    assert_eq!(stage.upstream.hear(), b"", "it hears the client until that has answered");
+    stage.client.say(&close(1008, true));
+    stage.turn().await;
+    assert_eq!(close_code(&stage.upstream.hear()), 1001);
+    stage.upstream.leave();
+    stage.turn().await;
+    assert_eq!(stage.reason(), "replaced");
+
+    // A dead one is cut when one more has to go, and what it was is not forgotten.
+    let mut stage = Stage::open(BARE).await;
+    stage.command(Command::Replace);
+    stage.turn().await;
+    stage.command(Command::Cut);
+    stage.turn().await;
+    assert_eq!(stage.reason(), "replaced");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_waited_for_an_upstream_is_read_again_once_that_is_lost() {
     let mut stage = Stage::narrow(BARE).await;
     let at = stage.start + secs(60);
@@ -221,4 +244,20 @@ async fn a_cut_stands_whatever_comes_after_it_and_keeps_the_reason_of_what_came_
     stage.command(Command::Cut);
     stage.turn().await;
     assert_eq!(stage.reason(), "drained");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_ended_while_the_machine_was_suspended_end_soon_after() {
+    let props =
+        Props { settings: BARE, expires: Some(secs(3600)), suspended: secs(4000), ..Props::default() };
+    let mut stage = Stage::with(props).await;
+    stage.pass_until(secs(30)).await;
+    assert_eq!(close_code(&stage.client.hear()), 1008, "the wall clock is looked at each 30 s");
+    let props =
+        Props { settings: BARE, expires: Some(secs(3600)), suspended: secs(2000), ..Props::default() };
+    let mut stage = Stage::with(props).await;
+    stage.pass_until(secs(3600) - millis(1)).await;
+    assert_eq!(stage.client.hear(), b"", "they have not ended");
+    stage.pass(millis(1)).await;
+    assert_eq!(close_code(&stage.client.hear()), 1008);
 }

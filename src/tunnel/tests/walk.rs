@@ -296,7 +296,9 @@ async fn act(stage: &mut Stage, actors: &mut [Actor; 2], side: usize, what: u8, 
             let at = Instant::now() + millis(rng.u64(0..20_000));
             stage.command(Command::CloseAt { at, code: CloseCode(1012) });
         }
-        97 if rng.bool() => stage.command(Command::Cut),
+        97 if rng.bool() => {
+            stage.command(if rng.bool() { Command::Cut } else { Command::Replace });
+        }
         _ => {}
     }
 }

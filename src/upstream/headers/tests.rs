@@ -14,7 +14,7 @@ fn stranger() -> Peer {
 }
 
 fn seen(peer: &Peer) -> Seen<'_> {
-    Seen { peer, is_forwarded: false, client: peer.address, user: None }
+    Seen { peer, is_forwarded: false, client: peer.address, user: None, attested: None }
 }
 
 fn sent(pairs: &[(&'static str, &'static str)], forwarded: Forwarded, is_websocket: bool) -> HeaderMap {
@@ -255,4 +255,28 @@ fn the_upstreams_own_host_is_a_valid_authority() {
     assert_eq!(tcp("app", 3000), "app:3000");
     assert_eq!(tcp("::1", 80), "[::1]:80");
     assert_eq!(authority(&Target::Unix("/run/a.sock".into())), "localhost");
+}
+
+#[test]
+fn what_the_authentication_service_says_goes_on_whatever_the_client_names_as_its_hops() {
+    let mut attested = HeaderMap::new();
+    for value in ["a", "b"] {
+        attested.append("x-tenant", HeaderValue::from_static(value));
+    }
+    attested.append("authorization", HeaderValue::from_static("Bearer theirs"));
+    let peer = stranger();
+    let seen = Seen { attested: Some(&attested), ..seen(&peer) };
+    let said = [
+        ("host", "a"),
+        ("connection", "upgrade, x-tenant"),
+        ("authorization", "Bearer own"),
+        ("x-tenant", "own"),
+        ("x-kept", "1"),
+    ];
+    for is_websocket in [false, true] {
+        let headers = told(&said, seen, Forwarded::Off, is_websocket);
+        assert_eq!(all(&headers, "x-tenant"), ["a", "b"]);
+        assert_eq!(all(&headers, "authorization"), ["Bearer theirs"]);
+        assert_eq!(all(&headers, "x-kept"), ["1"]);
+    }
 }

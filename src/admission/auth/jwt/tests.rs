@@ -374,3 +374,31 @@ fn what_a_check_costs() {
         println!("{name}: {:?} a token of {} bytes", since.elapsed() / rounds, token.len());
     }
 }
+
+#[test]
+fn what_other_keys_could_change_is_told_from_what_they_could_not() {
+    let (rsa, ec) = (Issuer::rsa(), Issuer::p256());
+    let config = |key: Value| jwt(JwtKeys::JwksFile(file("set.json", set(&[key]))), &[Rs256, Es256]);
+    let (old, new) = (config(rsa.jwk(Some("main"))), config(ec.jwk(Some("main"))));
+    let asked = |config: &Jwt, token: &str| {
+        let failure = ask(config, token, NOW as f64).err().unwrap();
+        (failure, Rules::new(config).may_change(failure, token.as_bytes()))
+    };
+    // The key was replaced under its own id, by one of another kind.
+    let token = ec.token(Some("main"), &good());
+    assert!(ask(&new, &token, NOW as f64).is_ok());
+    assert_eq!(asked(&old, &token), (AuthFailure::Algorithm, true));
+    let forged = rsa.token_by(Algorithm::RS256, Some("main"), &good());
+    let (message, _) = forged.rsplit_once('.').unwrap();
+    assert_eq!(
+        asked(&old, &format!("{message}.{}", URL_SAFE_NO_PAD.encode([7; 256]))),
+        (AuthFailure::Signature, true)
+    );
+    assert_eq!(asked(&old, &ec.token(Some("other"), &good())), (AuthFailure::UnknownKey, true));
+    // Nobody may use it, whatever keys there are.
+    let never = rsa.token_by(Algorithm::PS256, Some("main"), &good());
+    assert_eq!(asked(&old, &never), (AuthFailure::Algorithm, false));
+    let expired = rsa.token_by(Algorithm::RS256, Some("main"), &json!({ "sub": "ann", "exp": NOW - 60 }));
+    assert_eq!(asked(&old, &expired), (AuthFailure::Expired, false));
+    assert_eq!(asked(&old, "no token"), (AuthFailure::Malformed, false));
+}

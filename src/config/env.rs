@@ -1,0 +1,188 @@
+//! Environment variables that set nothing, though somebody may think that they do. Pure.
+//!
+//! # Not here
+//! Those that set something ([`super::layers`]).
+
+use std::fmt;
+
+use super::error::closest;
+use super::layers::Sources;
+use super::probe::{Shape, shape_at};
+use super::raw::RawConfig;
+
+/// A variable that does nothing. Its value is never shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvWarning {
+    /// What `${X}` in a compose file comes to where `X` is not set.
+    Empty {
+        /// The variable.
+        name: String,
+    },
+    /// It begins as ours do, and is none.
+    Unknown {
+        /// The variable.
+        name: String,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
+}
+
+impl fmt::Display for EnvWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty { name } => write!(
+                f,
+                "environment variable {name} is empty, which counts as not set; to switch something off write null"
+            ),
+            Self::Unknown { name, nearest: Some(nearest) } => {
+                write!(
+                    f,
+                    "environment variable {name} is no setting and does nothing; did you mean {nearest}?"
+                )
+            }
+            Self::Unknown { name, nearest: None } => write!(
+                f,
+                "environment variable {name} is no setting and does nothing; names of settings begin with \
+                 OUTRIGGER__, and have two underscores before each further key"
+            ),
+        }
+    }
+}
+
+/// The variables of `sources` that do nothing, in the order of their names.
+pub fn env_warnings(sources: &Sources) -> Vec<EnvWarning> {
+    let mut variables: Vec<_> = sources.env.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    variables.sort_unstable();
+    let mut known = None;
+    let warning = |(name, value): (&str, &String)| {
+        let lower = name.to_ascii_lowercase();
+        let rest = lower.strip_prefix("outrigger_")?;
+        if let Some(keys) = rest.strip_prefix('_') {
+            let keys: Vec<String> = keys.split("__").map(str::to_owned).collect();
+            return is_empty(&keys, value).then(|| EnvWarning::Empty { name: name.to_owned() });
+        }
+        if is_of_a_service(rest) {
+            return None;
+        }
+        let known = known.get_or_insert_with(names);
+        let nearest = closest(rest, known.iter().map(|(plain, _)| plain.as_str()));
+        let nearest = nearest.and_then(|nearest| known.iter().find(|(plain, _)| plain == nearest));
+        Some(EnvWarning::Unknown { name: name.to_owned(), nearest: nearest.map(|(_, name)| name.clone()) })
+    };
+    variables.into_iter().filter_map(warning).collect()
+}
+
+/// Whether the value of a setting says nothing at all, where `null` would be something: blanks, or where YAML
+/// may stand nothing but comments.
+pub(super) fn is_empty(path: &[String], value: &str) -> bool {
+    let is_comment = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    value.trim().is_empty()
+        || (value.lines().all(is_comment)
+            && matches!(shape_at::<RawConfig>(path), Some(Shape::Keys(_) | Shape::Nested)))
+}
+
+/// Every setting, as `policy_auth` and as it is written.
+fn names() -> Vec<(String, String)> {
+    fn walk(path: &mut Vec<String>, names: &mut Vec<(String, String)>) {
+        let Some(Shape::Keys(keys)) = shape_at::<RawConfig>(path) else { return };
+        for key in keys {
+            path.push((*key).to_owned());
+            names.push((path.join("_"), format!("OUTRIGGER__{}", path.join("__").to_ascii_uppercase())));
+            walk(path, names);
+            path.pop();
+        }
+    }
+    let mut names = Vec::new();
+    walk(&mut Vec::new(), &mut names);
+    names
+}
+
+/// Whether Kubernetes (or Docker's links) put it there for a service named `outrigger` or `outrigger-…`:
+/// `…_SERVICE_HOST`, `…_SERVICE_PORT_HTTP`, `…_PORT`, `…_PORT_8080_TCP_ADDR`. `rest`: in lower case, without
+/// the prefix.
+fn is_of_a_service(rest: &str) -> bool {
+    let words: Vec<&str> = rest.split('_').collect();
+    let pairs = || words.windows(2);
+    pairs().any(|pair| matches!(pair, ["service", "host" | "port"]))
+        || words.last() == Some(&"port")
+        || words.windows(3).any(|three| {
+            let [port, number, protocol] = three else { return false };
+            *port == "port"
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+                && matches!(*protocol, "tcp" | "udp" | "sctp")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(name: &str, value: &str) -> Option<EnvWarning> {
+        let env = vec![(name.to_owned(), value.to_owned())];
+        env_warnings(&Sources { env, ..Sources::default() }).pop()
+    }
+
+    #[test]
+    fn what_is_empty_is_named() {
+        for (name, value, warns) in [
+            ("OUTRIGGER__POLICY__AUTH", "", true),
+            ("outrigger__policy__auth", " \n", true),
+            ("OUTRIGGER__POLICY__AUTH", "# nothing", true),
+            ("OUTRIGGER__ADMIN__TOKEN", "", true),
+            ("OUTRIGGER__ADMIN__TOKEN", "#token", false),
+            ("OUTRIGGER__POLICY__AUTH", "null", false),
+            ("OUTRIGGER__POLICY__AUTH", "off", false),
+            ("OUTRIGGER__POLICY__AUTH", "~", false),
+        ] {
+            let expected = warns.then(|| EnvWarning::Empty { name: name.into() });
+            assert_eq!(told(name, value), expected, "{name}={value:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_none_of_ours_is_named_with_the_nearest_setting() {
+        for (name, nearest) in [
+            ("OUTRIGGER_LISTEN_ADDRESS", Some("OUTRIGGER__LISTEN__ADDRESS")),
+            ("OUTRIGGER_LISTEN__ADDRESS", Some("OUTRIGGER__LISTEN__ADDRESS")),
+            ("outrigger_upstream_ulr", Some("OUTRIGGER__UPSTREAM__URL")),
+            ("OUTRIGGER_POLICY_MAX_FRAME", Some("OUTRIGGER__POLICY__MAX_FRAME")),
+            ("OUTRIGGER_ADMIN_TOKENFILE", Some("OUTRIGGER__ADMIN__TOKEN_FILE")),
+            ("OUTRIGGER_POLICY_AUTH", Some("OUTRIGGER__POLICY__AUTH")),
+            ("OUTRIGGER_ROUTES", Some("OUTRIGGER__ROUTES")),
+            ("OUTRIGGER_IS_NOT_A_SETTING", None),
+            ("OUTRIGGER_", None),
+        ] {
+            let nearest = nearest.map(str::to_owned);
+            let expected = EnvWarning::Unknown { name: name.into(), nearest };
+            assert_eq!(told(name, "secret"), Some(expected));
+        }
+        for name in [
+            "PATH",
+            "OUTRIGGER",
+            "OUTRIGGER__UPSTREAM__URL",
+            "OUTRIGGER_PORT",
+            "OUTRIGGER_SERVICE_HOST",
+            "OUTRIGGER_SERVICE_PORT",
+            "OUTRIGGER_SERVICE_PORT_HTTP",
+            "OUTRIGGER_PORT_8080_TCP",
+            "OUTRIGGER_PORT_8080_TCP_ADDR",
+            "OUTRIGGER_METRICS_SERVICE_HOST",
+            "OUTRIGGER_METRICS_PORT_9091_TCP_PROTO",
+            "OUTRIGGER_METRICS_PORT",
+        ] {
+            assert_eq!(told(name, "x"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_says_what_to_do_and_no_value() {
+        for (name, value, word) in [
+            ("OUTRIGGER__POLICY__AUTH", "", "null"),
+            ("OUTRIGGER_LISTEN_ADDRESS", "hunter2", "did you mean OUTRIGGER__LISTEN__ADDRESS?"),
+            ("OUTRIGGER_HUNTER", "hunter2", "OUTRIGGER__"),
+        ] {
+            let told = told(name, value).unwrap().to_string();
+            assert!(told.contains(name) && told.contains(word) && !told.contains("hunter2"), "{told}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What names a port, and whose meaning is not known here: it is told, with its place.
+
+use super::Scene;
+use super::target::Target;
+use crate::inject::options::Options;
+use crate::inject::value::{Map, Value};
+
+/// Places that are told of one object; what has more of them is not read to the end by anybody.
+const MAX_PLACES: usize = 5;
+
+/// Annotations that name the server's port: of meshes and load balancers. Those of scrapers stay meant for the server.
+pub(in crate::inject) fn annotations(
+    annotations: Option<&Value>,
+    port: Option<u16>,
+    options: &Options,
+) -> Vec<String> {
+    const LEFT: [&str; 3] = ["prometheus.io/", "outrigger/", "kubectl.kubernetes.io/"];
+    let Some((annotations, port)) = annotations.and_then(Value::as_map).zip(port) else { return Vec::new() };
+    let names = |key: &str, value: &str| {
+        let mut words = value.split(|c: char| !c.is_ascii_alphanumeric());
+        key.to_ascii_lowercase().contains("port")
+            && !LEFT.iter().any(|left| key.starts_with(left))
+            && words.any(|word| word.parse() == Ok(port))
+    };
+    let named = annotations
+        .0
+        .iter()
+        .filter(|(key, value)| value.as_text().is_some_and(|value| names(&key.text, value)));
+    named
+        .map(|(key, _)| {
+            format!(
+                "the annotation {} names {port}, where the server is: left as it is. {}",
+                key.text,
+                meant(options)
+            )
+        })
+        .collect()
+}
+
+/// Fields that name the port of a server, or one where its proxy was.
+pub(super) fn of_server(object: &Value, scene: &Scene<'_>) -> Vec<String> {
+    let server = |target: &Target| {
+        target.port.map(|port| (port, format!("where the server of {} listens", target.object)))
+    };
+    told(object, scene, |target| server(target).into_iter().chain(earlier(target)).collect())
+}
+
+/// Fields that name a port where a proxy was; who names the server's means the server.
+pub(super) fn of_earlier(object: &Value, scene: &Scene<'_>) -> Vec<String> {
+    told(object, scene, |target| earlier(target).collect())
+}
+
+fn earlier(target: &Target) -> impl Iterator<Item = (u16, String)> {
+    let ports = [target.earlier.client, target.earlier.probes];
+    ports.into_iter().flatten().map(|port| (port, format!("where the proxy of {} was", target.object)))
+}
+
+fn told(object: &Value, scene: &Scene<'_>, ports: impl Fn(&Target) -> Vec<(u16, String)>) -> Vec<String> {
+    let namespace = object.text_at(&["metadata", "namespace"]);
+    let mut warnings = Vec::new();
+    for target in scene.targets.iter().filter(|target| target.is_in(namespace)) {
+        for (port, whose) in ports(target) {
+            let mut search = Search { port, namespace, scene, places: Vec::new() };
+            search.map(object.as_map(), "", false);
+            if !search.places.is_empty() {
+                let places = search.places.join(", ");
+                warnings
+                    .push(format!("{places} names {port}, {whose}: left as it is. {}", meant(scene.options)));
+            }
+        }
+    }
+    warnings.dedup();
+    warnings
+}
+
+fn meant(options: &Options) -> String {
+    format!(
+        "What is meant for clients has to be the proxy's {}, what is meant for its health {}",
+        options.ports.client, options.ports.probes
+    )
+}
+
+struct Search<'a> {
+    port: u16,
+    namespace: Option<&'a str>,
+    scene: &'a Scene<'a>,
+    places: Vec<String>,
+}
+
+impl Search<'_> {
+    /// Depth is bounded by what is read.
+    fn map(&mut self, map: Option<&Map>, path: &str, is_port: bool) {
+        let Some(map) = map else { return };
+        let is_service_s = self.is_port_of_a_service(map);
+        for (key, value) in &map.0 {
+            if path.is_empty() && matches!(&*key.text, "metadata" | "status") {
+                continue;
+            }
+            let place = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+            let is_named_so = key.text.parse() == Ok(self.port) && is_port;
+            let says_port = says_port(&key.text);
+            match value {
+                _ if is_named_so => self.found(place),
+                Value::Scalar(_) if says_port && !is_service_s => self.scalar(value, place),
+                Value::Scalar(_) => {}
+                Value::List(list) => self.list(list, &place, says_port),
+                Value::Map(inner) => self.map(Some(inner), &place, says_port),
+            }
+        }
+    }
+
+    fn list(&mut self, list: &[Value], path: &str, is_port: bool) {
+        for (index, value) in list.iter().enumerate() {
+            let place = format!("{path}[{index}]");
+            match value {
+                Value::Scalar(_) if is_port => self.scalar(value, place),
+                Value::Scalar(_) => {}
+                Value::List(inner) => self.list(inner, &place, is_port),
+                Value::Map(inner) => self.map(Some(inner), &place, is_port),
+            }
+        }
+    }
+
+    fn scalar(&mut self, value: &Value, place: String) {
+        if value.as_text().is_some_and(|text| text.parse() == Ok(self.port)) {
+            self.found(place);
+        }
+    }
+
+    fn found(&mut self, place: String) {
+        if self.places.len() < MAX_PLACES {
+            self.places.push(place);
+        }
+    }
+
+    /// A Service of the stream and a port that it has itself: what refers to that follows it.
+    fn is_port_of_a_service(&self, map: &Map) -> bool {
+        let mut names =
+            ["name", "serviceName", "service"].into_iter().filter_map(|key| map.get(key)?.as_text());
+        names.any(|name| {
+            let front = self.scene.fronts.iter().find(|front| front.is(name, self.namespace));
+            front.is_some_and(|front| front.port(&self.port.to_string()).is_some())
+        })
+    }
+}
+
+/// `port`, `targetPorts`, `portLevelMtls`; not `portrait`.
+fn says_port(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    let is_end = lower.ends_with("port") || lower.ends_with("ports");
+    let next = key.strip_prefix("port").and_then(|rest| rest.chars().next());
+    is_end || next.is_some_and(|next| next.is_ascii_uppercase() || next == '_')
+}
