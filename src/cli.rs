@@ -164,7 +164,12 @@ fn check(sources: &Sources) -> anyhow::Result<()> {
     warn(&config::env_warnings(sources));
     let text = config::effective(sources)?;
     let config = config::load(sources.clone())?;
+    let exposed = config.exposed();
     runtime(1)?.block_on(Server::check(config)).map_err(told)?;
+    for what in exposed {
+        // Beside the configuration, which may be on its way into a file. If it is closed there is nobody to tell.
+        let _ = writeln!(io::stderr(), "outrigger: warning: {what}");
+    }
     io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 

@@ -10,6 +10,7 @@ use support::DEADLINE;
 use support::client::Dial;
 use support::http::{Response, assert_ours};
 use support::link::{End, Received};
+use support::logged::Logged;
 use support::proxy::{Builder, Proxy};
 use support::upstream::{Act, Answer, Upstream};
 use support::wait::eventually;
@@ -56,19 +57,6 @@ async fn handshakes_beyond_the_rate_are_refused_and_the_server_hears_nothing_of_
         assert_eq!(upstream.handshakes().len(), 2, "{reason}");
         assert_eq!(outcome(&proxy, "rate_limited").await, 1.0);
     }
-}
-
-#[tokio::test]
-async fn plain_http_passes_the_same_buckets() {
-    let upstream = Upstream::echo().await;
-    let proxy = Proxy::to(&upstream).policy(|policy| policy.handshake_rate.per_ip = never_again(1));
-    let proxy = proxy.spawn().await;
-    assert_eq!(proxy.plain().answer().await.response.status(), 200);
-    let refused = proxy.plain().answer().await.response;
-    assert_ours(&refused, 429, "rate_per_ip");
-    assert_eq!(upstream.requests().len(), 1);
-    let refused = proxy.dial().refused().await;
-    assert_ours(&refused, 429, "rate_per_ip");
 }
 
 #[tokio::test]
@@ -322,12 +310,12 @@ async fn who_is_no_browser_is_refused_by_a_status() {
     }
     let rated = Proxy::to(&upstream).policy(|policy| {
         policy.on_refuse = OnRefuse::Close;
-        policy.handshake_rate.per_ip = never_again(1);
+        policy.http.rate.per_ip = never_again(1);
     });
     let rated = rated.spawn().await;
     assert_eq!(rated.plain().answer().await.response.status(), 200);
-    assert_ours(&rated.plain().answer().await.response, 429, "rate_per_ip");
-    assert_ours(&rated.dial().without("Upgrade").answer().await.response, 429, "rate_per_ip");
+    assert_ours(&rated.plain().answer().await.response, 429, "http_rate_per_ip");
+    assert_ours(&rated.dial().without("Upgrade").answer().await.response, 429, "http_rate_per_ip");
 }
 
 #[tokio::test]
@@ -473,5 +461,165 @@ async fn pages_are_asked_about_plain_requests_where_those_are_guarded() {
         assert_eq!(proxy.plain().answer().await.response.status(), 200, "{mode:?}: from the page itself");
         let known = proxy.plain().header("Origin", "https://app.example.com").answer().await;
         assert_eq!(known.response.status(), 200, "{mode:?}");
+    }
+}
+
+/// A policy's keys, and the origins that its pages come from.
+fn guarding(yaml: &str) -> String {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/files/api_keys");
+    yaml.replace("ORIGINS", "origins: ['https://app.example.com']")
+        .replace("AUTH", &format!("auth: {{api_keys: {{file: '{keys}'}}}}"))
+}
+
+#[tokio::test]
+async fn plain_http_meets_the_guards_of_its_policy_unless_pass_is_written() {
+    // what is written; what a foreign page and a client without credentials get on the route, and off it
+    let cases = [
+        ("policy: {}", 200, 200),
+        ("policy: {ORIGINS}", 403, 403),
+        ("policy: {AUTH}", 401, 401),
+        ("policy: {AUTH, http: {mode: auto}}", 401, 401),
+        ("policy: {AUTH, ORIGINS, http: {mode: pass}}", 200, 200),
+        ("policy: {AUTH, ORIGINS, http: {mode: refuse}}", 404, 404),
+        ("routes: [{path: /socket.io/, policy: {AUTH}}]", 401, 200),
+        ("policy: {AUTH}\nroutes: [{path: /socket.io/, policy: {auth: null}}]", 200, 401),
+        ("policy: {AUTH}\nroutes: [{path: /socket.io/, policy: {http: {mode: pass}}}]", 200, 401),
+        ("policy: {http: {mode: pass}}\nroutes: [{path: /socket.io/, policy: {AUTH}}]", 200, 200),
+    ];
+    for (written, on_route, off_route) in cases {
+        let upstream = Upstream::echo().await;
+        let proxy = Proxy::to(&upstream).yaml(&guarding(written)).spawn().await;
+        let ask = |method, path| {
+            let dial = proxy.plain().method(method).path(path).header("Origin", "https://evil.test");
+            async move { dial.answer().await.response.status() }
+        };
+        // A Socket.IO client that polls: it connects, and emits.
+        assert_eq!(ask("GET", "/socket.io/?EIO=4&transport=polling").await, on_route, "{written}");
+        assert_eq!(ask("POST", "/socket.io/?EIO=4&transport=polling&sid=x").await, on_route, "{written}");
+        assert_eq!(ask("GET", "/").await, off_route, "{written}");
+        let reached = upstream.requests().len();
+        assert_eq!(reached, [on_route, on_route, off_route].iter().filter(|status| **status == 200).count());
+    }
+}
+
+#[tokio::test]
+async fn another_sites_page_is_known_without_an_origin_where_requests_are_guarded() {
+    let upstream = Upstream::echo().await;
+    let navigation = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+    let image = [("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image")];
+    let frame = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe")];
+    // Sec-Fetch-Site, what else the browser says, and what it gets where Origin may be missing, and where not
+    let cases: [(&str, &[(&str, &str)], u16, u16); 8] = [
+        ("", &[], 200, 403),
+        ("cross-site", &[], 403, 403),
+        ("cross-site", &image, 403, 403),
+        ("cross-site", &frame, 403, 403),
+        // Somebody follows a link: the page that it was on does not see what comes.
+        ("cross-site", &navigation, 200, 403),
+        ("same-site", &image, 200, 403),
+        ("same-origin", &image, 200, 200),
+        ("none", &navigation, 200, 200),
+    ];
+    for missing in ["allow", "refuse"] {
+        let written =
+            format!("policy: {{origins: {{allow: ['https://app.example.com'], missing: {missing}}}}}");
+        let proxy = Proxy::to(&upstream).yaml(&written).spawn().await;
+        for (site, others, allowed, refused) in cases {
+            let dial = others.iter().fold(proxy.plain(), |dial, (name, value)| dial.header(name, value));
+            let dial = if site.is_empty() { dial } else { dial.header("Sec-Fetch-Site", site) };
+            let status = dial.answer().await.response.status();
+            let expected = if missing == "allow" { allowed } else { refused };
+            assert_eq!(status, expected, "{missing}, {site} {others:?}");
+        }
+        let post = proxy.plain().method("POST").header("Sec-Fetch-Site", "cross-site");
+        let post = navigation.iter().fold(post, |dial, (name, value)| dial.header(name, value));
+        assert_ours(&post.answer().await.response, 403, "origin");
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_passes_to_the_server_for_a_page_that_may_come_and_for_no_other() {
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).yaml(&guarding("policy: {AUTH, ORIGINS}")).spawn().await;
+    let preflight = |origin| {
+        let dial = proxy.plain().method("OPTIONS").path("/socket.io/").header("Origin", origin);
+        let dial =
+            dial.header("Access-Control-Request-Method", "POST").header("Sec-Fetch-Site", "cross-site");
+        async move { dial.answer().await.response }
+    };
+    assert_eq!(preflight("https://app.example.com").await.status(), 200);
+    assert_ours(&preflight("https://evil.test").await, 403, "origin");
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_foreign_page_is_named_in_the_answer_and_in_the_log() {
+    let long = format!("https://{}.test", "a".repeat(5000));
+    let cases = [
+        ("https://evil.test", "https://evil.test"),
+        ("null", "null"),
+        ("https://user:hunter2@evil.test/x?token=hunter2", "https://evil.test/x?\u{2026}"),
+        (&long, "https://aaaa"),
+    ];
+    for (sent, shown) in cases {
+        for is_handshake in [true, false] {
+            let (logged, _logging) = Logged::of_this_thread();
+            let upstream = Upstream::echo().await;
+            let proxy = Proxy::to(&upstream).yaml(&guarding("policy: {ORIGINS}")).spawn().await;
+            let dial = if is_handshake { proxy.dial() } else { proxy.plain() };
+            let refused = dial.path("/chat?token=hunter2").header("Origin", sent).answer().await.response;
+            assert_ours(&refused, 403, "origin");
+            let text = refused.text();
+            assert!(text.contains(shown) && text.contains("policy.origins"), "{text}");
+            assert!(text.len() < 600 && !text.contains("hunter2"), "{text}");
+            let line = logged.line("refused");
+            assert!(line["origin"].as_str().is_some_and(|origin| origin.starts_with(shown)), "{line}");
+            assert_eq!((&line["reason"], &line["path"]), (&"origin".into(), &"/chat".into()), "{line}");
+            assert!(line["client"].as_str().is_some_and(|client| client.starts_with("127.0.0.1:")), "{line}");
+            assert!(line.to_string().len() < 1500 && !logged.text().contains("hunter2"), "{line}");
+        }
+    }
+    let (logged, _logging) = Logged::of_this_thread();
+    let upstream = Upstream::echo().await;
+    let none = "policy: {origins: {allow: ['https://app.example.com'], missing: refuse}}";
+    let proxy = Proxy::to(&upstream).yaml(none).spawn().await;
+    let text = proxy.dial().refused().await.text();
+    assert!(text.contains("no Origin") && text.contains("policy.origins.missing"), "{text}");
+    assert_eq!(logged.line("refused")["origin"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn requests_spend_no_handshakes_and_handshakes_no_requests() {
+    let upstream = Upstream::echo().await;
+    let written = "policy: {handshake_rate: {global: {rate: 1/h, burst: 2}, per_ip: {rate: 1/h, burst: 2}}}";
+    let proxy = Proxy::to(&upstream).yaml(written).spawn().await;
+    for _ in 0..100 {
+        assert_eq!(proxy.plain().answer().await.response.status(), 200, "no rate holds for requests");
+    }
+    let _inside = [proxy.connect("/").await, proxy.connect("/").await];
+    assert_ours(&proxy.dial().refused().await, 429, "rate_per_ip");
+    assert_eq!(proxy.plain().answer().await.response.status(), 200);
+
+    for (rate, reason) in [
+        ("global: {rate: 1/h, burst: 3}", "http_rate_global"),
+        ("per_ip: {rate: 1/h, burst: 3}", "http_rate_per_ip"),
+    ] {
+        let written = format!("policy: {{http: {{rate: {{{rate}}}}}}}");
+        let proxy = Proxy::to(&upstream).yaml(&written).spawn().await;
+        for _ in 0..3 {
+            assert_eq!(proxy.plain().answer().await.response.status(), 200, "{reason}");
+        }
+        let refused = proxy.plain().answer().await.response;
+        assert_ours(&refused, 429, reason);
+        assert!(refused.text().contains("requests"), "{}", refused.text());
+        assert!(retry_after(&refused) >= 50, "{}", retry_after(&refused));
+        for _ in 0..10 {
+            drop(proxy.connect("/").await);
+        }
+        let refusals = format!("outrigger_refusals_total{{route=\"default\",reason=\"{reason}\"}}");
+        assert_eq!(proxy.metric(&refusals).await, 1.0);
+        let limit = if reason == "http_rate_global" { "http_rate" } else { "http_rate_per_ip" };
+        let limit = format!("outrigger_limit{{kind=\"{limit}\",route=\"default\"}}");
+        assert!(proxy.metric(&limit).await < 0.001);
     }
 }

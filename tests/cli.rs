@@ -61,6 +61,26 @@ async fn check_prints_what_is_in_force_and_what_it_prints_is_a_configuration() {
 }
 
 #[tokio::test]
+async fn check_and_the_start_say_what_is_left_open_although_it_has_guards() {
+    let text = "policy: {origins: ['https://app.example.com'], http: {mode: pass}}\n";
+    let open = TempFile::new("open.yaml", text);
+    let output = Builder::new(&["check", "--config", open.path()]).output().await;
+    assert_eq!(output.code, Some(0), "it is no mistake");
+    let expected = "outrigger: warning: route default: policy.http.mode is pass, so that plain HTTP, long polling too, \
+                    goes past policy.origins; auto or guard has it meet them\n";
+    assert_eq!(output.stderr, expected);
+    assert!(!output.stdout.contains("warning"), "{}", output.stdout);
+    let mut binary = Builder::new(&["run", "--config", open.path()]).args(&PORTS).spawn();
+    let line = binary.line_with("goes past policy.origins").await;
+    assert!(line.contains("WARN"), "{line}");
+    binary.line_with("ready").await;
+
+    let guarded = TempFile::new("guarded.yaml", "policy: {origins: ['https://app.example.com']}\n");
+    let output = Builder::new(&["check", "--config", guarded.path()]).output().await;
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
 async fn check_tells_every_mistake_at_once_with_its_line_and_what_is_accepted() {
     let text = "listen:\n  adress: 0.0.0.0:8080\npolicy:\n  heartbeat: {interval: soon}\n  max_frame: -1\n\
                 upstream:\n  tls: {insecure: true}\n";

@@ -13,7 +13,7 @@ use support::DEADLINE;
 use support::client::RawClient;
 use support::logged::Logged;
 use support::proxy::Proxy;
-use support::upstream::Upstream;
+use support::upstream::{Plain, Upstream};
 use support::wait::eventually;
 
 #[tokio::test]
@@ -115,4 +115,57 @@ async fn a_storm_of_refusals_writes_few_lines_and_leaves_none_uncounted() {
     eventually(DEADLINE, async || told().1 == 100).await;
     let most = since.elapsed().as_secs() + 2;
     assert!(told().0 <= most, "{} lines in {most} seconds", told().0);
+}
+
+#[tokio::test]
+async fn plain_requests_have_a_line_each_where_that_is_wanted() {
+    // log.requests, and of which requests there is a line: answered 200, answered 404, not found by us, cut off
+    for (wanted, told) in [("off", [false; 4]), ("errors", [false, true, true, true]), ("all", [true; 4])] {
+        let (logged, _logging) = Logged::of_this_thread();
+        let upstream = Upstream::builder()
+            .on_request(Plain::fixed(200, &[("Connection", "close")], "hello"))
+            .spawn()
+            .await;
+        let settings = format!(
+            "log: {{requests: {wanted}}}\nroutes: [{{path: /no, policy: {{http: {{mode: refuse}}}}}}]"
+        );
+        let proxy = Proxy::to(&upstream).yaml(&settings).spawn().await;
+        let ask = |id: &str, path: &str| proxy.plain().path(path).header("X-Request-Id", id);
+        let line = |id: &str| {
+            let text = logged.text();
+            let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            lines.filter(|line| line["message"] == "request").find(|line| line["request_id"] == id)
+        };
+        assert_eq!(ask("good", "/a?token=hunter2").answer().await.response.status(), 200);
+        upstream.change(Upstream::builder().on_request(Plain::fixed(404, &[("Connection", "close")], "no")));
+        assert_eq!(ask("missing", "/b").method("POST").answer().await.response.status(), 404);
+        assert_eq!(ask("refused", "/no").answer().await.response.status(), 404);
+        upstream.change(Upstream::builder().on_request(Plain::Silent));
+        let before = upstream.requests().len();
+        let left = ask("left", "/c").send().await;
+        eventually(DEADLINE, async || upstream.requests().len() > before).await;
+        left.reset();
+        for (id, told) in ["good", "missing", "refused", "left"].into_iter().zip(told) {
+            if told {
+                eventually(DEADLINE, async || line(id)).await;
+            }
+        }
+        eventually(DEADLINE, async || upstream.open() == 0).await;
+        let found = ["good", "missing", "refused", "left"].map(|id| line(id).is_some());
+        assert_eq!(found, told, "{wanted}: {}", logged.text());
+        if wanted == "all" {
+            let good = line("good").unwrap();
+            assert_eq!(
+                (&good["method"], &good["path"], &good["status"]),
+                (&"GET".into(), &"/a".into(), &200.into())
+            );
+            assert_eq!((&good["route"], &good["bytes_out"]), (&"default".into(), &5.into()), "{good}");
+            assert!(good["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{good}");
+            assert!(good["duration_ms"].is_u64(), "{good}");
+            assert_eq!(line("missing").unwrap()["method"], "POST");
+            assert_eq!(line("refused").unwrap()["reason"], "http_refused");
+            assert_eq!(line("left").unwrap()["status"], Value::Null, "nobody was answered");
+        }
+        assert!(!logged.text().contains("hunter2"), "{}", logged.text());
+    }
 }

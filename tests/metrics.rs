@@ -21,6 +21,7 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("disconnections_total", "counter", &["route", "reason"]),
     ("closes_total", "counter", &["by", "code"]),
     ("handshakes_total", "counter", &["route", "outcome"]),
+    ("refusals_total", "counter", &["route", "reason"]),
     ("connection_duration_seconds", "histogram", &["route"]),
     ("upstream_handshake_seconds", "histogram", &[]),
     ("upstream_errors_total", "counter", &["kind"]),

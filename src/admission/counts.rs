@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::quota::Places;
-use super::rate::Rates;
-use crate::config::{HandshakeRate, Mode, Policy, Route};
+use super::rate::{RateSettings, Rates, RatesByKind};
+use crate::config::{Mode, Policy, Route};
 use crate::telemetry::Metrics;
 
 /// The buckets and places of all routes.
@@ -22,11 +22,13 @@ impl Counts {
     pub fn of(routes: &[Route], previous: Option<&Self>, metrics: &Arc<Metrics>) -> Self {
         let mut counts = Self::default();
         for Route { name, policy, .. } in routes {
-            if counts.find(&policy.handshake_rate).is_none() {
-                let rates = previous
-                    .and_then(|previous| previous.find(&policy.handshake_rate))
-                    .unwrap_or_else(|| Arc::new(Rates::new(policy.handshake_rate, metrics)));
-                counts.rates.push(rates);
+            for settings in settings(policy) {
+                if counts.find(&settings).is_none() {
+                    let rates = previous
+                        .and_then(|previous| previous.find(&settings))
+                        .unwrap_or_else(|| Arc::new(Rates::new(settings, metrics)));
+                    counts.rates.push(rates);
+                }
             }
             let places = previous.and_then(|previous| previous.places.get(name)).map(Arc::clone);
             counts.places.insert(name.clone(), places.unwrap_or_else(|| Places::new(name)));
@@ -55,10 +57,13 @@ impl Counts {
         }
     }
 
-    /// The buckets of these settings.
-    pub fn rates(&self, settings: &HandshakeRate) -> Arc<Rates> {
-        let Some(rates) = self.find(settings) else { unreachable!("there are buckets for every route") };
-        rates
+    /// The buckets of a route's policy.
+    pub fn rates(&self, policy: &Policy) -> RatesByKind {
+        let [handshakes, requests] = settings(policy).map(|settings| {
+            let Some(rates) = self.find(&settings) else { unreachable!("there are buckets for every route") };
+            rates
+        });
+        RatesByKind { handshakes, requests }
     }
 
     /// The places of this route.
@@ -72,15 +77,21 @@ impl Counts {
         metrics.rate_keys.set(i64::try_from(kept).unwrap_or(i64::MAX));
     }
 
-    fn find(&self, settings: &HandshakeRate) -> Option<Arc<Rates>> {
+    fn find(&self, settings: &RateSettings) -> Option<Arc<Rates>> {
         self.rates.iter().find(|rates| rates.settings() == settings).map(Arc::clone)
     }
+}
+
+/// What the buckets of a policy are made for.
+fn settings(policy: &Policy) -> [RateSettings; 2] {
+    [RateSettings::Handshakes(policy.handshake_rate), RateSettings::Requests(policy.http.rate)]
 }
 
 /// Shows the limits of a route; without a policy it has none any more.
 fn tell(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode: Option<Mode>) {
     let limits = policy.map(|policy| policy.limits);
     let rates = policy.map(|policy| policy.handshake_rate);
+    let http = policy.map(|policy| policy.http.rate);
     let count = |bound: Option<u32>| bound.map(f64::from);
     let values = [
         ("connections", count(limits.and_then(|limits| limits.connections))),
@@ -104,6 +115,9 @@ fn tell(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode: Opti
                 .map(|policy| policy.broadcast.max_channels as f64),
         ),
         ("rate_keys", rates.map(|rates| rates.max_keys as f64)),
+        ("http_rate", http.and_then(|rates| Some(rates.global?.per_second))),
+        ("http_rate_per_ip", http.and_then(|rates| Some(rates.per_ip?.per_second))),
+        ("http_rate_keys", http.filter(|rates| rates.per_ip.is_some()).map(|rates| rates.max_keys as f64)),
     ];
     for (kind, value) in values {
         metrics.set_route_limit(kind, route, value);
@@ -143,7 +157,7 @@ mod tests {
         let mut before = routes(&["a", "b", "c"]);
         set(&mut before[2], |policy| policy.handshake_rate.per_ip = Some(Rate { per_second: 1.0, burst: 1 }));
         let first = Counts::of(&before, None, &metrics);
-        let rates = |counts: &Counts, route: &Route| counts.rates(&route.policy.handshake_rate);
+        let rates = |counts: &Counts, route: &Route| counts.rates(&route.policy).handshakes;
         assert!(Arc::ptr_eq(&rates(&first, &before[0]), &rates(&first, &before[1])));
         assert!(!Arc::ptr_eq(&rates(&first, &before[0]), &rates(&first, &before[2])));
 

@@ -1,18 +1,16 @@
 //! How fast are all together? What the server behind can bear does not depend on who asks.
 
-use std::sync::Arc;
-
 use super::gate::Check;
 use super::guest::Guest;
-use super::rate::Rates;
+use super::rate::RatesByKind;
 use super::refused::Refused;
 
-/// `handshake_rate.global`
+/// `handshake_rate.global`, `http.rate.global`
 #[derive(Debug)]
-pub(super) struct Global(pub(super) Arc<Rates>);
+pub(super) struct Global(pub(super) RatesByKind);
 
 impl Check for Global {
-    async fn check(&self, _: &mut Guest) -> Result<(), Refused> {
-        self.0.pass().await
+    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+        self.0.of(guest.kind).pass().await
     }
 }

@@ -43,10 +43,10 @@ pub(super) struct Keyed<K: Eq + Hash + Clone> {
 }
 
 impl<K: Eq + Hash + Clone> Keyed<K> {
-    /// None yet. `whose` says in the log what the keys are.
-    pub(super) fn new(rate: Rate, max_keys: usize, whose: &'static str, metrics: Arc<Metrics>) -> Self {
+    /// None yet.
+    pub(super) fn new(rate: Rate, bound: Bound, metrics: Arc<Metrics>) -> Self {
         let clock = Ticks::new();
-        let store = Store { clock, max_keys, whose, metrics, keys: Mutex::new(Keys::new()) };
+        let store = Store { clock, bound, metrics, keys: Mutex::new(Keys::new()) };
         Self { limiter: RateLimiter::new(quota(rate), store, clock) }
     }
 
@@ -64,12 +64,21 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
     }
 }
 
+/// How many keys there may be, and what the log says of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    pub(super) max_keys: usize,
+    /// The setting that says so, below `policy`.
+    pub(super) setting: &'static str,
+    /// What the keys are.
+    pub(super) whose: &'static str,
+}
+
 /// Where [`governor`] keeps what it knows of each key: when its bucket will be full.
 #[derive(Debug)]
 struct Store<K> {
     clock: Ticks,
-    max_keys: usize,
-    whose: &'static str,
+    bound: Bound,
     metrics: Arc<Metrics>,
     keys: Mutex<Keys<K>>,
 }
@@ -126,7 +135,7 @@ impl<K: Eq + Hash + Clone> StateStore for Store<K> {
             return Ok(passed);
         }
         let (passed, full_at) = measure(None)?;
-        if keys.has_room(self.max_keys, &self.clock) {
+        if keys.has_room(self.bound.max_keys, &self.clock) {
             keys.full_at.insert(key.clone(), full_at);
             return Ok(passed);
         }
@@ -134,11 +143,10 @@ impl<K: Eq + Hash + Clone> StateStore for Store<K> {
         let is_told = is_due(&mut keys.warned, WARNINGS_APART);
         drop(keys);
         if is_told {
-            let (whose, max_keys) = (self.whose, self.max_keys);
+            let Bound { max_keys, setting, whose } = self.bound;
             warn!(
                 whose,
-                max_keys,
-                "more of them than handshake_rate.max_keys: further ones are not limited one by one"
+                max_keys, "more of them than policy.{setting}: further ones are not limited one by one"
             );
         }
         Ok(passed)
@@ -176,7 +184,8 @@ mod tests {
 
     fn keyed(per_second: f64, burst: u32, max_keys: usize) -> (Keyed<u64>, Arc<Metrics>) {
         let metrics = Metrics::new("outrigger").unwrap();
-        (Keyed::new(Rate { per_second, burst }, max_keys, "addresses", Arc::clone(&metrics)), metrics)
+        let bound = Bound { max_keys, setting: "handshake_rate.max_keys", whose: "addresses" };
+        (Keyed::new(Rate { per_second, burst }, bound, Arc::clone(&metrics)), metrics)
     }
 
     #[tokio::test(start_paused = true)]

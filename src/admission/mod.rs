@@ -43,6 +43,6 @@ pub use counts::Counts;
 pub use gate::{Check, Gate, Visit};
 pub use guest::{AddressKey, Client, Guest, Kind, Noted, Slot, User};
 pub use quota::{Place, Places};
-pub use rate::Rates;
-pub use refused::{Answer, Bound, Bucket, Closing, Refused};
+pub use rate::{RateSettings, Rates, RatesByKind};
+pub use refused::{Answer, Bound, Bucket, Closing, ForeignPage, Refused};
 pub use stack::{Doors, Stack, stack};

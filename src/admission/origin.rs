@@ -3,19 +3,21 @@
 //!
 //! # Invariants
 //! 1. What is not understood in full is foreign: `null`, a path behind the port, several of them.
-//! 2. Scheme, host and port count, all three, with the default ports filled in.
+//! 2. Plain requests of a guarded route that name no page are judged by `Sec-Fetch-Site`: another site's are foreign.
+//! 3. Scheme, host and port count, all three, with the default ports filled in.
 //!
 //! # Not here
 //! The operators' port ([`crate::admin`] looks at `Origin` by itself).
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::gate::Check;
 use super::guest::{Guest, Kind};
-use super::refused::Refused;
+use super::refused::{ForeignPage, Refused};
 use crate::config::{HttpMode, OriginPattern, Origins, Policy};
+use crate::telemetry::redact::redact_origin;
 
 /// Lets in whom `policy.origins` names.
 #[derive(Debug)]
@@ -32,26 +34,49 @@ impl FromPage {
 impl Check for FromPage {
     async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
         let is_asked = guest.kind == Kind::Handshake || self.policy.http.mode == HttpMode::Guard;
-        match &self.policy.origins {
-            Some(origins) if is_asked && !is_welcome(origins, &guest.head.headers) => Err(Refused::Origin),
-            _ => Ok(()),
-        }
+        let Some(origins) = self.policy.origins.as_ref().filter(|_| is_asked) else { return Ok(()) };
+        let headers = &guest.head.headers;
+        let mut values = headers.get_all(header::ORIGIN).into_iter();
+        let judged = match (values.next(), values.next()) {
+            (None, _) if guest.kind == Kind::Plain => without_origin(origins, &guest.head.method, headers),
+            (None, _) => origins.missing.then_some(()).ok_or(ForeignPage::Missing),
+            (Some(_), Some(_)) => Err(ForeignPage::Several),
+            (Some(origin), None) => named(origins, origin),
+        };
+        judged.map_err(Refused::Origin)
     }
 }
 
-fn is_welcome(origins: &Origins, headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::ORIGIN).into_iter();
-    let (origin, further) = (values.next(), values.next());
-    match origin {
-        None => origins.missing,
-        Some(_) if further.is_some() => false,
-        Some(origin) => origin
-            .to_str()
-            .ok()
-            .and_then(Origin::parse)
-            .is_some_and(|origin| origins.allow.iter().any(|pattern| origin.fits(pattern))),
+fn named(origins: &Origins, origin: &HeaderValue) -> Result<(), ForeignPage> {
+    let parsed = origin.to_str().ok().and_then(Origin::parse);
+    if parsed.is_some_and(|origin| origins.allow.iter().any(|pattern| origin.fits(pattern))) {
+        return Ok(());
     }
+    let shown = redact_origin(&String::from_utf8_lossy(origin.as_bytes())).to_string();
+    Err(ForeignPage::Named(shown.into()))
 }
+
+/// A plain request without `Origin`. Browsers send none with a GET of the page's own site, nor with one of another
+/// site's page for an image, a script or a frame: of which it is they say in `Sec-Fetch-Site` (W3C Fetch Metadata).
+fn without_origin(origins: &Origins, method: &Method, headers: &HeaderMap) -> Result<(), ForeignPage> {
+    let says = |name: &HeaderName, value: &str| headers.get_all(name).iter().any(|said| said == value);
+    if says(&SEC_FETCH_SITE, "cross-site") {
+        // Somebody follows a link of another site: the page that it is on cannot see what comes of it.
+        let is_followed_link = matches!(*method, Method::GET | Method::HEAD)
+            && says(&SEC_FETCH_MODE, "navigate")
+            && says(&SEC_FETCH_DEST, "document");
+        return (is_followed_link && origins.missing).then_some(()).ok_or(ForeignPage::CrossSite);
+    }
+    let is_own_page = says(&SEC_FETCH_SITE, "same-origin") || says(&SEC_FETCH_SITE, "none");
+    (origins.missing || is_own_page).then_some(()).ok_or(ForeignPage::Missing)
+}
+
+/// Which page asks: `same-origin`, `same-site`, `cross-site`; `none`: the user.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// `navigate`: what comes is shown in a window or a frame.
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+/// `document`: in a window.
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// A serialized origin (RFC 6454 §6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,12 +150,35 @@ fn default_port(scheme: &str) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use futures_util::FutureExt;
 
+    use super::super::guest::Client;
     use super::*;
 
     fn pattern(scheme: &str, host: &str, port: u16, subdomains: bool) -> OriginPattern {
         OriginPattern { scheme: scheme.into(), host: host.into(), subdomains, port }
+    }
+
+    /// A handshake with these headers.
+    fn is_welcome(origins: &Origins, headers: HeaderMap) -> bool {
+        let mut config = crate::config::Config::default();
+        let Some(mut route) = config.routes.pop() else { unreachable!() };
+        Arc::make_mut(&mut route.policy).origins = Some(origins.clone());
+        let mut head = http::Request::new(()).into_parts().0;
+        head.headers = headers;
+        let client = Client { address: None, is_forwarded: false };
+        let mut guest = Guest {
+            head,
+            kind: Kind::Handshake,
+            peer: Arc::default(),
+            client,
+            user: None,
+            own_protocol: None,
+            slot: None,
+            noted: Arc::default(),
+        };
+        let layer = FromPage::new(route.policy);
+        layer.check(&mut guest).now_or_never().unwrap().is_ok()
     }
 
     fn is_welcome_from(origins: &Origins, values: &[&str]) -> bool {
@@ -138,7 +186,7 @@ mod tests {
         for value in values {
             headers.append(header::ORIGIN, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        is_welcome(origins, &headers)
+        is_welcome(origins, headers)
     }
 
     #[test]

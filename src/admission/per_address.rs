@@ -1,19 +1,17 @@
 //! How fast is this address? Asked before anything else: one attacker can then neither drain the bucket of
 //! all nor drive authentication.
 
-use std::sync::Arc;
-
 use super::gate::Check;
 use super::guest::Guest;
-use super::rate::Rates;
+use super::rate::RatesByKind;
 use super::refused::Refused;
 
-/// `handshake_rate.per_ip`
+/// `handshake_rate.per_ip`, `http.rate.per_ip`
 #[derive(Debug)]
-pub(super) struct PerAddress(pub(super) Arc<Rates>);
+pub(super) struct PerAddress(pub(super) RatesByKind);
 
 impl Check for PerAddress {
     async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
-        self.0.pass_address(guest.client.key())
+        self.0.of(guest.kind).pass_address(guest.client.key())
     }
 }

@@ -1,9 +1,10 @@
-//! How fast is this user, from however many addresses? Nobody is limited who has not said who it is.
+//! How fast does this user connect, from however many addresses? Nobody is limited who has not said who it is,
+//! and plain requests are no connections.
 
 use std::sync::Arc;
 
 use super::gate::Check;
-use super::guest::Guest;
+use super::guest::{Guest, Kind};
 use super::rate::Rates;
 use super::refused::Refused;
 
@@ -13,6 +14,7 @@ pub(super) struct PerUser(pub(super) Arc<Rates>);
 
 impl Check for PerUser {
     async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
-        guest.user.as_ref().map_or(Ok(()), |user| self.0.pass_user(&user.name))
+        let user = guest.user.as_ref().filter(|_| guest.kind == Kind::Handshake);
+        user.map_or(Ok(()), |user| self.0.pass_user(&user.name))
     }
 }

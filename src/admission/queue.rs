@@ -26,7 +26,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::rate::{Ticks, quota};
-use crate::config::{HandshakeRate, Rate};
+use crate::config::Rate;
 use crate::telemetry::Metrics;
 
 /// Nothing is promised further ahead. Who would come later than that is sent somewhere into its second half,
@@ -53,14 +53,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(rate: Rate, settings: &HandshakeRate, metrics: Arc<Metrics>) -> Self {
+    /// `longest`: how long anybody may wait in line; zero: nobody does. `max_queued`: how many may.
+    pub(super) fn new(rate: Rate, longest: Duration, max_queued: usize, metrics: Arc<Metrics>) -> Self {
         let quota = quota(rate);
         let now = Instant::now();
         Self {
             limiter: RateLimiter::direct_with_clock(quota, Ticks::new()),
             period: quota.replenish_interval(),
-            longest: settings.queue,
-            max_queued: settings.max_queued,
+            longest,
+            max_queued,
             queued: AtomicUsize::new(0),
             first: tokio::sync::Mutex::new(()),
             book: Mutex::new(Book { free: now, promised: now }),
@@ -187,16 +188,8 @@ mod tests {
     use super::*;
 
     fn queue_of(per_second: f64, burst: u32, longest: Duration, max_queued: usize) -> Arc<Queue> {
-        let settings = HandshakeRate {
-            global: None,
-            per_ip: None,
-            per_user: None,
-            queue: longest,
-            max_queued,
-            max_keys: 0,
-        };
         let metrics = Metrics::new("outrigger").unwrap();
-        Arc::new(Queue::new(Rate { per_second, burst }, &settings, metrics))
+        Arc::new(Queue::new(Rate { per_second, burst }, longest, max_queued, metrics))
     }
 
     const NO_WAIT: Duration = Duration::ZERO;

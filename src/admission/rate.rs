@@ -4,7 +4,8 @@
 //! 1. In any time `t` at most `rate · t + burst` requests pass a bucket (GCRA; [`governor`] does the sums).
 //! 2. Nobody is kept waiting but by the bucket of all ([`super::queue`]): a single address or user that is too
 //!    fast is told so at once.
-//! 3. Whoever is refused is told when to come back, and no two of them the same moment by design.
+//! 3. Handshakes spend no tokens of requests, and requests none of handshakes.
+//! 4. Whoever is refused is told when to come back, and no two of them the same moment by design.
 //!
 //! # Not here
 //! Where in the road they stand ([`super::per_address`], [`super::global`], [`super::per_user`]); how many
@@ -20,17 +21,26 @@ use governor::clock::Clock;
 use governor::nanos::Nanos;
 use tokio::time::Instant;
 
-use super::guest::AddressKey;
-use super::keyed::Keyed;
+use super::guest::{AddressKey, Kind};
+use super::keyed::{Bound, Keyed};
 use super::queue::Queue;
 use super::refused::{Bucket, Refused};
-use crate::config::{HandshakeRate, Rate};
+use crate::config::{HandshakeRate, HttpRate, Policy, Rate};
 use crate::telemetry::Metrics;
 
-/// The buckets of one `policy.handshake_rate`.
+/// What buckets are made for: handshakes and plain requests have buckets apart, so that neither spends the other's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RateSettings {
+    /// `policy.handshake_rate`
+    Handshakes(HandshakeRate),
+    /// `policy.http.rate`
+    Requests(HttpRate),
+}
+
+/// The buckets of one `policy.handshake_rate`, or of one `policy.http.rate`.
 #[derive(Debug)]
 pub struct Rates {
-    settings: HandshakeRate,
+    settings: RateSettings,
     global: Option<Queue>,
     per_ip: Option<Keyed<AddressKey>>,
     /// By a hash of the name: names can be long, and a million of them would be kept.
@@ -40,32 +50,55 @@ pub struct Rates {
 
 impl Rates {
     /// Full.
-    pub fn new(settings: HandshakeRate, metrics: &Arc<Metrics>) -> Self {
-        let max_keys = settings.max_keys;
+    pub fn new(settings: RateSettings, metrics: &Arc<Metrics>) -> Self {
+        let (global, per_ip, per_user) = match settings {
+            RateSettings::Handshakes(rates) => (rates.global, rates.per_ip, rates.per_user),
+            RateSettings::Requests(rates) => (rates.global, rates.per_ip, None),
+        };
+        // Requests do not line up: a poll that waits holds its connection.
+        let (longest, max_queued) = match settings {
+            RateSettings::Handshakes(rates) => (rates.queue, rates.max_queued),
+            RateSettings::Requests(_) => (Duration::ZERO, 0),
+        };
+        let (max_keys, setting) = match settings {
+            RateSettings::Handshakes(rates) => (rates.max_keys, "handshake_rate.max_keys"),
+            RateSettings::Requests(rates) => (rates.max_keys, "http.rate.max_keys"),
+        };
+        let bound = |whose| Bound { max_keys, setting, whose };
         Self {
             settings,
-            global: settings.global.map(|rate| Queue::new(rate, &settings, Arc::clone(metrics))),
-            per_ip: settings.per_ip.map(|rate| Keyed::new(rate, max_keys, "addresses", Arc::clone(metrics))),
-            per_user: settings.per_user.map(|rate| Keyed::new(rate, max_keys, "users", Arc::clone(metrics))),
+            global: global.map(|rate| Queue::new(rate, longest, max_queued, Arc::clone(metrics))),
+            per_ip: per_ip.map(|rate| Keyed::new(rate, bound("addresses"), Arc::clone(metrics))),
+            per_user: per_user.map(|rate| Keyed::new(rate, bound("users"), Arc::clone(metrics))),
             hasher: RandomState::new(),
         }
     }
 
     /// What they were made for.
-    pub fn settings(&self) -> &HandshakeRate {
+    pub fn settings(&self) -> &RateSettings {
         &self.settings
+    }
+
+    /// One bucket or the other, by what is counted.
+    fn bucket(&self, of_handshakes: Bucket, of_requests: Bucket) -> Bucket {
+        match self.settings {
+            RateSettings::Handshakes(_) => of_handshakes,
+            RateSettings::Requests(_) => of_requests,
+        }
     }
 
     /// Takes a token of all, if need be after a wait in the queue.
     pub(super) async fn pass(&self) -> Result<(), Refused> {
         let Some(global) = &self.global else { return Ok(()) };
-        global.pass().await.map_err(|wait| Refused::Rate(Bucket::Global, wait + jitter()))
+        let bucket = self.bucket(Bucket::Global, Bucket::HttpGlobal);
+        global.pass().await.map_err(|wait| Refused::Rate(bucket, wait + jitter()))
     }
 
     /// Takes a token of one address.
     pub(super) fn pass_address(&self, address: AddressKey) -> Result<(), Refused> {
         let Some(per_ip) = &self.per_ip else { return Ok(()) };
-        per_ip.pass(&address).map_err(|wait| Refused::Rate(Bucket::PerIp, wait + jitter()))
+        let bucket = self.bucket(Bucket::PerIp, Bucket::HttpPerIp);
+        per_ip.pass(&address).map_err(|wait| Refused::Rate(bucket, wait + jitter()))
     }
 
     /// Takes a token of one user.
@@ -78,6 +111,34 @@ impl Rates {
     /// Forgets addresses and users whose buckets are full again. Answers how many are left.
     pub fn sweep(&self) -> usize {
         self.per_ip.as_ref().map_or(0, Keyed::sweep) + self.per_user.as_ref().map_or(0, Keyed::sweep)
+    }
+}
+
+/// The buckets of a route.
+#[derive(Debug, Clone)]
+pub struct RatesByKind {
+    /// `policy.handshake_rate`
+    pub handshakes: Arc<Rates>,
+    /// `policy.http.rate`
+    pub requests: Arc<Rates>,
+}
+
+impl RatesByKind {
+    /// Full ones, shared with nobody.
+    pub fn new(policy: &Policy, metrics: &Arc<Metrics>) -> Self {
+        let rates = |settings| Arc::new(Rates::new(settings, metrics));
+        Self {
+            handshakes: rates(RateSettings::Handshakes(policy.handshake_rate)),
+            requests: rates(RateSettings::Requests(policy.http.rate)),
+        }
+    }
+
+    /// Those that a request of this kind spends.
+    pub(super) fn of(&self, kind: Kind) -> &Rates {
+        match kind {
+            Kind::Handshake => &self.handshakes,
+            Kind::Plain => &self.requests,
+        }
     }
 }
 
@@ -159,7 +220,7 @@ mod tests {
                     max_queued: 0,
                     max_keys: 10,
                 };
-                let rates = Rates::new(none, &metrics);
+                let rates = Rates::new(RateSettings::Handshakes(none), &metrics);
                 let start = Instant::now();
                 let nobody = Client { address: None, is_forwarded: false };
                 let (mut all, mut of_one) = (Vec::new(), Vec::new());

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
 use crate::net::head::HeadFault;
-use crate::telemetry::{AuthFailure, HandshakeOutcome};
+use crate::telemetry::{AuthFailure, HandshakeOutcome, RefusalReason};
 use crate::upstream::{DialError, UpstreamError};
 
 /// Why a request was answered by us and not by the upstream.
@@ -54,15 +54,15 @@ pub enum Refused {
     /// `listen.max_handshakes`
     #[error("too many handshakes are in progress; try again later")]
     Crowded,
-    /// `policy.handshake_rate`: whose bucket is empty, and when to come back.
-    #[error("too many handshakes {0}; try again later")]
+    /// `policy.handshake_rate`, `policy.http.rate`: whose bucket is empty, and when to come back.
+    #[error("too many {0}; try again later")]
     Rate(Bucket, Duration),
     /// `policy.limits`: whose places are all taken.
     #[error("server at capacity: there is no room for more connections {0}")]
     Capacity(Bound),
     /// `policy.origins`
-    #[error("pages of this origin may not connect here (policy.origins)")]
-    Origin,
+    #[error("{0}")]
+    Origin(ForeignPage),
     /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log, not for whoever guesses.
     #[error("credentials are missing or not valid")]
     Unauthorized(AuthFailure),
@@ -80,7 +80,36 @@ pub enum Refused {
     Upstream(#[from] UpstreamError),
 }
 
-/// Whose handshakes are counted.
+/// Why a page may not come in. What a client sent is kept as it may be shown: bounded, and without secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForeignPage {
+    /// The `Origin` that was sent.
+    #[error("pages of {0} may not connect here: it is no origin of policy.origins")]
+    Named(Box<str>),
+    /// More than one `Origin`.
+    #[error("more than one Origin was sent: a page has one, and it has to be in policy.origins")]
+    Several,
+    /// None, and `policy.origins.missing` is `refuse`.
+    #[error("no Origin was sent, and policy.origins.missing is refuse: it has to be one of policy.origins")]
+    Missing,
+    /// None, and the browser says that another site's page asks (`Sec-Fetch-Site`).
+    #[error(
+        "no Origin was sent, and another site's page asks (Sec-Fetch-Site: cross-site): policy.origins has to name it"
+    )]
+    CrossSite,
+}
+
+impl ForeignPage {
+    /// The origin that was sent.
+    pub fn origin(&self) -> Option<&str> {
+        match self {
+            Self::Named(origin) => Some(origin),
+            Self::Several | Self::Missing | Self::CrossSite => None,
+        }
+    }
+}
+
+/// Whose handshakes or requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bucket {
     /// `handshake_rate.global`
@@ -89,14 +118,20 @@ pub enum Bucket {
     PerIp,
     /// `handshake_rate.per_user`
     PerUser,
+    /// `http.rate.global`
+    HttpGlobal,
+    /// `http.rate.per_ip`
+    HttpPerIp,
 }
 
 impl std::fmt::Display for Bucket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Global => "at once",
-            Self::PerIp => "from this address",
-            Self::PerUser => "of this user",
+            Self::Global => "handshakes at once",
+            Self::PerIp => "handshakes from this address",
+            Self::PerUser => "handshakes of this user",
+            Self::HttpGlobal => "requests at once",
+            Self::HttpPerIp => "requests from this address",
         })
     }
 }
@@ -199,6 +234,8 @@ impl Refused {
                     Bucket::Global => "rate_global",
                     Bucket::PerIp => "rate_per_ip",
                     Bucket::PerUser => "rate_per_user",
+                    Bucket::HttpGlobal => "http_rate_global",
+                    Bucket::HttpPerIp => "http_rate_per_ip",
                 };
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 (status, reason, Outcome::RateLimited, Some(*wait), Some(Closing::Rate))
@@ -215,7 +252,7 @@ impl Refused {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 (status, reason, Outcome::AtCapacity, Some(wait), Some(Closing::Capacity))
             }
-            Self::Origin => {
+            Self::Origin(_) => {
                 let closing = Some(Closing::Unauthorized);
                 (StatusCode::FORBIDDEN, "origin", Outcome::ForeignOrigin, None, closing)
             }
@@ -265,6 +302,28 @@ impl Refused {
             },
         };
         Answer { status, reason, outcome, retry_after, closing }
+    }
+
+    /// Which guard of a route turned the request away; `None`: it was none of them.
+    pub fn guard(&self) -> Option<RefusalReason> {
+        use RefusalReason as Reason;
+        Some(match self {
+            Self::Rate(Bucket::Global, _) => Reason::RateGlobal,
+            Self::Rate(Bucket::PerIp, _) => Reason::RatePerIp,
+            Self::Rate(Bucket::PerUser, _) => Reason::RatePerUser,
+            Self::Rate(Bucket::HttpGlobal, _) => Reason::HttpRateGlobal,
+            Self::Rate(Bucket::HttpPerIp, _) => Reason::HttpRatePerIp,
+            Self::Capacity(Bound::Route) => Reason::Capacity,
+            Self::Capacity(Bound::PerIp) => Reason::CapacityPerIp,
+            Self::Capacity(Bound::PerUser) => Reason::CapacityPerUser,
+            Self::Capacity(Bound::Channels) => Reason::CapacityChannels,
+            Self::Origin(_) => Reason::Origin,
+            Self::Unauthorized(_) => Reason::Unauthorized,
+            Self::Forwarded(_) => Reason::UnauthorizedByService,
+            Self::AuthUnavailable => Reason::AuthUnavailable,
+            Self::Breaker(_) => Reason::BreakerOpen,
+            _ => return None,
+        })
     }
 
     /// Why credentials were not taken: for the log, and not for whoever guesses.
@@ -353,6 +412,7 @@ mod tests {
     use super::*;
     use crate::net::head::FramingFault;
     use crate::net::tls::HandshakeError;
+    use crate::telemetry::Label;
     use crate::upstream::BadUpgrade;
 
     /// One of each. The match has no `_` arm: whoever adds a variant is sent here.
@@ -378,11 +438,14 @@ mod tests {
             Refused::Rate(Bucket::Global, Duration::from_millis(1)),
             Refused::Rate(Bucket::PerIp, Duration::from_millis(1200)),
             Refused::Rate(Bucket::PerUser, Duration::from_secs(3)),
+            Refused::Rate(Bucket::HttpGlobal, Duration::from_secs(3)),
+            Refused::Rate(Bucket::HttpPerIp, Duration::from_secs(3)),
             Refused::Capacity(Bound::Route),
             Refused::Capacity(Bound::PerIp),
             Refused::Capacity(Bound::PerUser),
             Refused::Capacity(Bound::Channels),
-            Refused::Origin,
+            Refused::Origin(ForeignPage::Named("https://evil.test".into())),
+            Refused::Origin(ForeignPage::Missing),
             Refused::Unauthorized(AuthFailure::Signature),
             Refused::Forwarded(Box::new(Response::builder().status(401).body(Bytes::new()).unwrap())),
             Refused::AuthUnavailable,
@@ -412,8 +475,9 @@ mod tests {
                 | Refused::Draining
                 | Refused::Crowded
                 | Refused::Rate(Bucket::Global | Bucket::PerIp | Bucket::PerUser, _)
+                | Refused::Rate(Bucket::HttpGlobal | Bucket::HttpPerIp, _)
                 | Refused::Capacity(Bound::Route | Bound::PerIp | Bound::PerUser | Bound::Channels)
-                | Refused::Origin
+                | Refused::Origin(_)
                 | Refused::Unauthorized(_)
                 | Refused::Forwarded(_)
                 | Refused::AuthUnavailable
@@ -460,6 +524,17 @@ mod tests {
         for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (25_500, "26")] {
             assert_eq!(told(Duration::from_millis(millis)), seconds);
         }
+    }
+
+    #[test]
+    fn the_guards_are_counted_by_the_words_of_their_answers() {
+        let counted = all().into_iter().filter_map(|refused| {
+            let guard = refused.guard()?;
+            assert_eq!(guard.as_str(), refused.answer().reason);
+            Some(guard)
+        });
+        let counted: BTreeSet<usize> = counted.map(Label::index).collect();
+        assert_eq!(counted.len(), RefusalReason::ALL.len(), "each has a refusal that it counts");
     }
 
     #[test]

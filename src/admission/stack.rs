@@ -15,7 +15,7 @@ use super::origin::FromPage;
 use super::per_address::PerAddress;
 use super::per_user::PerUser;
 use super::quota::{Places, Quota};
-use super::rate::Rates;
+use super::rate::RatesByKind;
 use super::refused::Refused;
 use crate::config::{Policy, TrustedProxies};
 use crate::upstream::UpstreamBreaker;
@@ -30,8 +30,8 @@ pub struct Doors {
     pub trusted: Arc<TrustedProxies>,
     /// What the route's policy says.
     pub policy: Arc<Policy>,
-    /// Of all routes with the same settings.
-    pub rates: Arc<Rates>,
+    /// Each of all routes with the same settings.
+    pub rates: RatesByKind,
     /// Of this route.
     pub places: Arc<Places>,
     /// Who knows who clients are; `None`: nobody asks.
@@ -51,11 +51,11 @@ where
     BoxCloneSyncService::new(
         ServiceBuilder::new()
             .layer(Gate::new(Identity::new(Arc::clone(&doors.trusted))))
-            .layer(Gate::new(PerAddress(Arc::clone(&doors.rates))))
-            .layer(Gate::new(Global(Arc::clone(&doors.rates))))
+            .layer(Gate::new(PerAddress(doors.rates.clone())))
+            .layer(Gate::new(Global(doors.rates.clone())))
             .layer(Gate::new(FromPage::new(Arc::clone(&doors.policy))))
             .layer(Gate::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
-            .layer(Gate::new(PerUser(Arc::clone(&doors.rates))))
+            .layer(Gate::new(PerUser(Arc::clone(&doors.rates.handshakes))))
             .layer(Gate::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
             .layer(Guarding(doors.breaker.clone()))
             .service(mode),
@@ -89,7 +89,7 @@ mod tests {
         let metrics = Metrics::new("outrigger").unwrap();
         let doors = Doors {
             trusted: Arc::default(),
-            rates: Arc::new(Rates::new(route.policy.handshake_rate, &metrics)),
+            rates: RatesByKind::new(&route.policy, &metrics),
             places: Places::new("r"),
             policy: route.policy,
             auth: None,
@@ -191,7 +191,7 @@ mod tests {
         });
         for _ in 0..5 {
             let refused = visit(&stack, 1, Some("https://evil.test")).await;
-            assert!(matches!(refused, Err(Refused::Origin)));
+            assert!(matches!(refused, Err(Refused::Origin(_))));
             let plain = Visit { guest: guest(1, None, Kind::Plain), load: true };
             assert!(stack.clone().oneshot(plain).await.unwrap().into_body().is_none());
         }

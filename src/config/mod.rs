@@ -16,6 +16,7 @@ mod de;
 mod emit;
 mod env;
 mod error;
+mod exposed;
 mod files;
 mod host;
 mod layers;

@@ -208,6 +208,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Which connections' lifecycle is told.
     pub connections: LogConnections,
+    /// Which plain HTTP requests are told of.
+    pub requests: LogRequests,
 }
 
 /// `log.format`
@@ -225,6 +227,17 @@ pub enum LogConnections {
     /// Connect and disconnect of each.
     All,
     /// Only those that did not end in an orderly way.
+    Errors,
+    /// None.
+    Off,
+}
+
+/// `log.requests`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogRequests {
+    /// Each.
+    All,
+    /// Those that were answered with 400 or above, or not in full.
     Errors,
     /// None.
     Off,
@@ -435,9 +448,11 @@ pub struct Http {
     pub response_timeout: Option<Duration>,
     /// Longest request body in bytes.
     pub max_body: Option<u64>,
+    /// How fast they may come.
+    pub rate: HttpRate,
 }
 
-/// `policy.http.mode`
+/// `policy.http.mode`; `auto` is resolved by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpMode {
     /// Address and rate are asked for.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::admission::Refused;
+use crate::config::LogRequests;
 use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{Label, RequestError, Sparingly, shown, some};
@@ -30,6 +31,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Lines {
     refusals: Sparingly,
+    /// `log.requests`
+    pub(super) requests: LogRequests,
     /// What is warned of once a minute.
     pub(super) warnings: Sparingly,
 }
@@ -47,8 +50,8 @@ pub(super) struct Asked<'a> {
 }
 
 impl Lines {
-    pub(super) fn new() -> Self {
-        Self { refusals: Sparingly::every(SECOND), warnings: Sparingly::every(MINUTE) }
+    pub(super) fn new(requests: LogRequests) -> Self {
+        Self { requests, refusals: Sparingly::every(SECOND), warnings: Sparingly::every(MINUTE) }
     }
 
     /// Tells of a request that was refused, if it is time for a line with this reason.
@@ -62,7 +65,11 @@ impl Lines {
         if failure.is_some() {
             info!(route, reason, client, request_id, path, left_out, "not authenticated");
         } else {
-            warn!(route, reason, client, request_id, path, left_out, error = %refused, "refused");
+            let origin = match refused {
+                Refused::Origin(page) => page.origin(),
+                _ => None,
+            };
+            warn!(route, reason, client, request_id, path, origin, left_out, error = %refused, "refused");
         }
     }
 

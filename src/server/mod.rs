@@ -17,6 +17,7 @@
 //! signals (the command line's business: a library has none).
 
 mod accept;
+mod access;
 mod carried;
 mod connection;
 mod crowd;
@@ -127,6 +128,7 @@ impl Server {
     #[expect(clippy::unused_async, reason = "sockets are registered with the runtime this is awaited in")]
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
+        reload::tell_exposed(&config);
         metrics.set_limit("descriptors", net::raise_descriptor_limit());
         reload::show_limits(&config, &metrics);
         metrics.config_is_good();

@@ -155,6 +155,7 @@ impl Reloader {
             Ok(Next::New { table, read, fixed }) => {
                 self.told = None;
                 self.read = Arc::new(*read);
+                tell_exposed(&self.read);
                 show_limits(&self.read, &state.metrics);
                 state.budget.set_limit(self.read.max_buffered);
                 state.replace(*table);
@@ -241,6 +242,7 @@ fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     keep("log.level", config.log.level != log.level);
     keep("log.format", config.log.format != log.format);
     keep("log.connections", config.log.connections != log.connections);
+    keep("log.requests", config.log.requests != log.requests);
     keep("metrics.prefix", config.metrics_prefix != began.metrics_prefix);
     config.listen.address = listen.address.clone();
     config.listen.workers = listen.workers;
@@ -248,6 +250,13 @@ fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     config.log = log.clone();
     config.metrics_prefix.clone_from(&began.metrics_prefix);
     fixed
+}
+
+/// Warns of what the configuration leaves open.
+pub(super) fn tell_exposed(config: &Config) {
+    for what in config.exposed() {
+        warn!("{what}");
+    }
 }
 
 /// Tells the bounds that the configuration sets.
@@ -283,8 +292,8 @@ mod tests {
             ("admin: { ready_needs_upstream: true }", vec!["admin.ready_needs_upstream"]),
             ("admin: { max_publish: 1KiB }", vec!["admin.max_publish"]),
             (
-                "log: { level: warn, format: text, connections: off }",
-                vec!["log.level", "log.format", "log.connections"],
+                "log: { level: warn, format: text, connections: off, requests: all }",
+                vec!["log.level", "log.format", "log.connections", "log.requests"],
             ),
             ("metrics: { prefix: edge }", vec!["metrics.prefix"]),
             ("listen: { keep_alive: 3s }\ndrain: { spread: 1s }\npolicy: { max_frame: 1KiB }", vec![]),

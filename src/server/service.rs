@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tracing::warn;
 
+use super::access::Access;
 use super::handshake;
 use super::lines::Asked;
 use super::refusal::Acceptance;
@@ -98,12 +99,13 @@ pub(super) async fn serve(
     let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
     let request_id = headers::request_id(&mut head.headers);
     let mut told = Told { route: &route.metrics, kind, outcome: HandshakeOutcome::Abandoned };
-    let uri = head.uri.clone();
+    let (method, uri) = (head.method.clone(), head.uri.clone());
     // Asked for now: the layers may take the head apart.
     let acceptance = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
     let client = Client { address: peer.address, is_forwarded: false };
+    let peer_address = peer.address;
     let noted = Arc::<Noted>::default();
     let guest = Guest {
         head,
@@ -123,12 +125,22 @@ pub(super) async fn serve(
         request_id: request_id.clone(),
         body,
     };
+    let mut access = match kind {
+        Kind::Handshake => None,
+        Kind::Plain => Access::of(state.lines.requests, &route.metrics, &noted, (&method, &uri, &request_id)),
+    };
     let result = match ambiguous {
         Some(refused) => Err(refused),
         None => route.stack.clone().oneshot(Visit { guest, load }).await,
     };
     let mut response = result.unwrap_or_else(|refused| {
         told.outcome = refused.answer().outcome;
+        if let Some(access) = &mut access {
+            access.refused(refused.answer().reason);
+        }
+        if let Some(guard) = refused.guard() {
+            route.metrics.on_refusal(guard);
+        }
         if let Refused::Upstream(error) = &refused {
             let (name, path) = (&*route.metrics.name, redact_path(uri.path()));
             match kind {
@@ -140,7 +152,7 @@ pub(super) async fn serve(
                 &refused,
                 &Asked {
                     route: Some(&route.metrics.name),
-                    client: noted.client(),
+                    client: noted.client().or(peer_address),
                     request_id: Some(&request_id),
                     path: Some(uri.path()),
                 },
@@ -163,6 +175,10 @@ pub(super) async fn serve(
     if kind == Kind::Plain {
         route.metrics.on_http(StatusClass::of(response.status()));
     }
+    if let Some(access) = &mut access {
+        access.answered(response.status());
+    }
+    response.body_mut().log(access);
     // What a client sent after a handshake was meant for a WebSocket: it must not be read as a request.
     let is_last = match kind {
         Kind::Handshake => !is_upgraded,

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::access::Access;
 use super::crowd::Busy;
 use super::idle::Rest;
 use super::patience::Patience;
@@ -274,6 +275,7 @@ pub(super) struct AnswerBody {
     inner: Inner,
     session: Arc<Session>,
     in_flight: Option<InFlight>,
+    access: Option<Box<Access>>,
 }
 
 #[derive(Debug)]
@@ -284,11 +286,11 @@ enum Inner {
 
 impl AnswerBody {
     pub(super) fn own(body: Full<Bytes>, session: &Arc<Session>) -> Self {
-        Self { inner: Inner::Own(body), session: Arc::clone(session), in_flight: None }
+        Self { inner: Inner::Own(body), session: Arc::clone(session), in_flight: None, access: None }
     }
 
     pub(super) fn upstream(body: Incoming, session: &Arc<Session>) -> Self {
-        Self { inner: Inner::Upstream(body), session: Arc::clone(session), in_flight: None }
+        Self { inner: Inner::Upstream(body), session: Arc::clone(session), in_flight: None, access: None }
     }
 }
 
@@ -296,6 +298,11 @@ impl AnswerBody {
     /// Counts the request as in flight until the last byte of its answer was handed over.
     pub(super) fn keep(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
+    }
+
+    /// Has the access log tell of the request when the last byte of its answer was handed over.
+    pub(super) fn log(&mut self, access: Option<Box<Access>>) {
+        self.access = access;
     }
 }
 
@@ -307,12 +314,20 @@ impl Body for AnswerBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.get_mut().inner {
+        let this = self.get_mut();
+        let polled = match &mut this.inner {
             Inner::Own(body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|e| match e {})))
             }
             Inner::Upstream(body) => Pin::new(body).poll_frame(cx),
+        };
+        if let (Some(access), Poll::Ready(Some(frame))) = (&mut this.access, &polled) {
+            match frame {
+                Ok(frame) => access.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Err(_) => access.broken(),
+            }
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -130,7 +130,7 @@ impl Matched for Route {
 
 impl State {
     pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, TableError> {
-        let connections = config.log.connections;
+        let (connections, requests) = (config.log.connections, config.log.requests);
         let budget = Arc::new(Budget::new(config.max_buffered));
         let lifecycle = Lifecycle::new();
         let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
@@ -148,7 +148,7 @@ impl State {
             crowd: Crowd::new(),
             idle: Idle::new(),
             budget,
-            lines: Lines::new(),
+            lines: Lines::new(requests),
             registry: Registry::new(Arc::clone(&metrics), connections),
             logs,
             hubs,
@@ -209,7 +209,7 @@ impl Table {
             let doors = Doors {
                 trusted: Arc::clone(&trusted),
                 policy: Arc::clone(&route.policy),
-                rates: counts.rates(&route.policy.handshake_rate),
+                rates: counts.rates(&route.policy),
                 places: counts.places(&route.name),
                 auth: auth
                     .map(|auth| authenticators.part(auth, || Authenticator::new(auth, metrics).map(Arc::new)))

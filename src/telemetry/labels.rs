@@ -149,6 +149,41 @@ labels! {
 }
 
 labels! {
+    /// Which guard of a route turned a handshake or a request away (`outrigger_refusals_total{reason}`): the words
+    /// of `X-Outrigger-Reason`.
+    RefusalReason {
+        /// `handshake_rate.global`
+        RateGlobal = "rate_global",
+        /// `handshake_rate.per_ip`
+        RatePerIp = "rate_per_ip",
+        /// `handshake_rate.per_user`
+        RatePerUser = "rate_per_user",
+        /// `http.rate.global`
+        HttpRateGlobal = "http_rate_global",
+        /// `http.rate.per_ip`
+        HttpRatePerIp = "http_rate_per_ip",
+        /// `limits.connections`
+        Capacity = "capacity",
+        /// `limits.per_ip`
+        CapacityPerIp = "capacity_per_ip",
+        /// `limits.per_user`
+        CapacityPerUser = "capacity_per_user",
+        /// `broadcast.max_channels`
+        CapacityChannels = "capacity_channels",
+        /// `policy.origins`
+        Origin = "origin",
+        /// `policy.auth`: no credentials, or wrong ones.
+        Unauthorized = "unauthorized",
+        /// `auth.forward`: the service's own answer.
+        UnauthorizedByService = "unauthorized_by_service",
+        /// Credentials could not be checked.
+        AuthUnavailable = "auth_unavailable",
+        /// `policy.breaker`
+        BreakerOpen = "breaker_open",
+    }
+}
+
+labels! {
     /// What a breaker stands around (`outrigger_breaker_state{scope}`).
     BreakerScope {
         /// Dials and handshakes of one route with its upstream.
@@ -433,6 +468,7 @@ mod tests {
         check::<Reason>();
         check::<By>();
         check::<HandshakeOutcome>();
+        check::<RefusalReason>();
         check::<BreakerScope>();
         check::<BreakerStage>();
         check::<Conflation>();

@@ -16,7 +16,8 @@ use super::declare::{Declare, resolve};
 use super::feeds::Families;
 use super::labels::{
     AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, IdleBound, JwksOutcome, Label,
-    ProxyFault, Reason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, UpstreamErrorKind,
+    ProxyFault, Reason, RefusalReason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure,
+    UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
 
@@ -44,6 +45,7 @@ pub struct Metrics {
     memory_cuts: IntCounterVec,
     closes: IntCounterVec,
     handshakes: IntCounterVec,
+    refusals: IntCounterVec,
     http_requests: IntCounterVec,
     connection_duration: HistogramVec,
     upstream_errors: Vec<IntCounter>,
@@ -203,6 +205,11 @@ impl Metrics {
                 "WebSocket handshakes, by outcome",
                 &["route", "outcome"],
             )?,
+            refusals: d.counters(
+                "refusals_total",
+                "Handshakes and plain requests that a guard of their route turned away, by which",
+                &["route", "reason"],
+            )?,
             http_requests: d.counters(
                 "http_requests_total",
                 "Plain HTTP requests, by class of answer",
@@ -312,6 +319,7 @@ impl Metrics {
             connections: self.connections.with_label_values(&[name]),
             memory_cuts: self.memory_cuts.with_label_values(&[name]),
             disconnections: resolve::<Reason>(&self.disconnections, |reason| vec![name, reason]),
+            refusals: resolve::<RefusalReason>(&self.refusals, |reason| vec![name, reason]),
             handshakes: resolve::<HandshakeOutcome>(&self.handshakes, |outcome| vec![name, outcome]),
             http_requests: resolve::<StatusClass>(&self.http_requests, |class| vec![name, class]),
             duration: self.connection_duration.with_label_values(&[name]),
@@ -419,6 +427,7 @@ pub struct RouteMetrics {
     pub memory_cuts: IntCounter,
     disconnections: Vec<IntCounter>,
     handshakes: Vec<IntCounter>,
+    refusals: Vec<IntCounter>,
     http_requests: Vec<IntCounter>,
 }
 
@@ -431,6 +440,11 @@ impl RouteMetrics {
     /// Counts a handshake.
     pub fn on_handshake(&self, outcome: HandshakeOutcome) {
         self.handshakes[outcome.index()].inc();
+    }
+
+    /// Counts a handshake or a plain request that a guard turned away.
+    pub fn on_refusal(&self, reason: RefusalReason) {
+        self.refusals[reason.index()].inc();
     }
 
     /// Counts a plain HTTP request.

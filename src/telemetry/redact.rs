@@ -3,21 +3,28 @@
 //! # Invariants
 //! 1. Nothing after the first `?` or `#` is shown, and no user info of an absolute target: tokens
 //!    travel there.
-//! 2. What is shown has no control character and no line break, and at most [`SHOWN`] characters.
+//! 2. What is shown has no control character and no line break, and at most [`SHOWN`] characters ([`SHOWN_ORIGIN`] of an origin).
 //! 3. Showing allocates nothing.
 
 use std::fmt::{self, Write};
 
 /// A request target as it may be written into a log: `/ws?token=x` shows as `/ws?…`.
 pub fn redact_path(target: &str) -> Redacted<'_> {
-    Redacted { target }
+    Redacted { target, most: SHOWN }
 }
 
-/// Shows a request target without its query; made by [`redact_path`]. `Debug` shows no more than
+/// What a client sent as `Origin`, as it may be written into a log or an answer. An origin has neither path nor
+/// user; whoever sends them may have put a secret there.
+pub fn redact_origin(origin: &str) -> Redacted<'_> {
+    Redacted { target: origin, most: SHOWN_ORIGIN }
+}
+
+/// Shows a request target without its query; made by [`redact_path`] and [`redact_origin`]. `Debug` shows no more than
 /// `Display` does.
 #[derive(Clone, Copy)]
 pub struct Redacted<'a> {
     target: &'a str,
+    most: usize,
 }
 
 impl fmt::Display for Redacted<'_> {
@@ -28,7 +35,7 @@ impl fmt::Display for Redacted<'_> {
         };
         let (before, path) = without_user_info(path);
         for (shown, c) in before.chars().chain(path.chars()).enumerate() {
-            if shown == SHOWN {
+            if shown == self.most {
                 f.write_char('…')?;
                 break;
             }
@@ -74,6 +81,9 @@ fn without_user_info(target: &str) -> (&str, &str) {
 
 /// Longest path shown, in characters: enough to tell one by, and a client cannot fill a disk with it.
 const SHOWN: usize = 512;
+
+/// Longest origin shown, in characters: a scheme, the longest name that there is (253 bytes), and a port.
+const SHOWN_ORIGIN: usize = 272;
 
 #[cfg(test)]
 mod tests {

@@ -77,6 +77,17 @@ pub struct HandshakeRate {
     pub max_keys: usize,
 }
 
+/// `policy.http.rate`. Routes whose settings are equal share the buckets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HttpRate {
+    /// All together.
+    pub global: Option<Rate>,
+    /// One address (IPv6: one /64).
+    pub per_ip: Option<Rate>,
+    /// Addresses that are told apart; more are let pass by the rate of one, and counted.
+    pub max_keys: usize,
+}
+
 /// `policy.on_refuse`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnRefuse {

@@ -1,4 +1,4 @@
-//! Who may come in, how many and how fast: `limits`, `handshake_rate`, `on_refuse`, `close_codes` and
+//! Who may come in, how many and how fast: `limits`, `handshake_rate`, `http.rate`, `on_refuse`, `close_codes` and
 //! `origins` of a policy.
 
 use std::fmt;
@@ -13,7 +13,8 @@ use super::units::{OffCount, PerTime, Span, Unit};
 use super::url::is_host_byte;
 use crate::config::error::quoted;
 use crate::config::model::{
-    CloseCodes, ControlRate, HandshakeRate, Limits, OnRefuse, OnUserLimit, OriginPattern, Origins, Rate,
+    CloseCodes, ControlRate, HandshakeRate, HttpRate, Limits, OnRefuse, OnUserLimit, OriginPattern, Origins,
+    Rate,
 };
 use crate::config::problems::Problems;
 
@@ -171,6 +172,10 @@ bucket! {
     GlobalRate: 500 a second, burst 1000;
     /// `policy.handshake_rate.per_ip` and `per_user`
     KeyedRate: 20 a second, burst 40;
+    /// `policy.http.rate.global`
+    RequestRate: 500 a second, burst 1000;
+    /// `policy.http.rate.per_ip`
+    KeyedRequestRate: 50 a second, burst 100;
 }
 
 /// `policy.handshake_rate`
@@ -216,6 +221,33 @@ impl RawHandshakeRate {
             per_user: per_user.map(|rate| problems.within("per_user", |problems| rate.validate(problems))),
             queue: queue.0.0,
             max_queued: max_queued.0 as usize,
+            max_keys: max_keys.0 as usize,
+        }
+    }
+}
+
+/// `policy.http.rate`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
+pub(super) struct RawHttpRate {
+    global: Option<RequestRate>,
+    per_ip: Option<KeyedRequestRate>,
+    max_keys: Scalar<u32>,
+}
+
+impl Default for RawHttpRate {
+    fn default() -> Self {
+        Self { global: None, per_ip: None, max_keys: Scalar(100_000) }
+    }
+}
+
+impl RawHttpRate {
+    pub(super) fn validate(self, problems: &mut Problems) -> HttpRate {
+        let Self { global, per_ip, max_keys } = self;
+        super::at_least_one("max_keys", max_keys, problems);
+        HttpRate {
+            global: global.map(|rate| problems.within("global", |problems| rate.validate(problems))),
+            per_ip: per_ip.map(|rate| problems.within("per_ip", |problems| rate.validate(problems))),
             max_keys: max_keys.0 as usize,
         }
     }

@@ -12,7 +12,7 @@ use super::url;
 use crate::config::Secret;
 use crate::config::cgroup;
 use crate::config::error::{Problem, quoted};
-use crate::config::model::{Admin, Drain, ListenAddress, Log, LogConnections, LogFormat};
+use crate::config::model::{Admin, Drain, ListenAddress, Log, LogConnections, LogFormat, LogRequests};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -118,6 +118,7 @@ pub(crate) struct RawLog {
     level: Scalar<String>,
     format: Scalar<LogFormat>,
     connections: Scalar<LogConnections>,
+    requests: Scalar<LogRequests>,
 }
 
 impl Default for RawLog {
@@ -126,18 +127,20 @@ impl Default for RawLog {
             level: Scalar("info".into()),
             format: Scalar(LogFormat::Json),
             connections: Scalar(LogConnections::All),
+            requests: Scalar(LogRequests::Off),
         }
     }
 }
 
 words!(LogFormat { Json = "json", Text = "text" });
+words!(LogRequests { All = "all", Errors = "errors", Off = "off" });
 words!(LogConnections { All = "all", Errors = "errors", Off = "off" });
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl RawLog {
     pub(super) fn validate(self, problems: &mut Problems) -> Log {
-        let Self { level, format, connections } = self;
+        let Self { level, format, connections, requests } = self;
         let mut level = level.0;
         if level == "false" {
             level = "off".into();
@@ -150,7 +153,7 @@ impl RawLog {
                 format!("{}, or directives such as info,outrigger::tunnel=debug", LEVELS.join(" | "));
             problems.refuse("level", quoted(&level), accepted);
         }
-        Log { level, format: format.0, connections: connections.0 }
+        Log { level, format: format.0, connections: connections.0, requests: requests.0 }
     }
 }
 

@@ -126,6 +126,7 @@ impl RawPolicy {
         let origins =
             origins.map(|origins| problems.within("origins", |problems| origins.validate(problems)));
         let auth = auth.and_then(|auth| problems.within("auth", |problems| auth.validate(problems)));
+        let has_guards = origins.is_some() || auth.is_some();
         check_cookies(auth.as_ref(), origins.as_ref(), problems);
         let broadcast = problems.within("broadcast", |problems| broadcast.validate(problems));
         broadcast::check_tokens(auth.as_ref(), &broadcast, problems);
@@ -144,10 +145,10 @@ impl RawPolicy {
             limits,
             handshake_rate: problems.within("handshake_rate", |problems| handshake_rate.validate(problems)),
             on_refuse: on_refuse.0,
+            http: problems.within("http", |problems| http.validate(has_guards, problems)),
             origins,
             auth,
             close_codes: close_codes.validate(),
-            http: http.validate(),
             delivery: problems.within("delivery", |problems| delivery.validate(problems)),
             breaker: breaker.map(|breaker| problems.within("breaker", |problems| breaker.validate(problems))),
             broadcast,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::access::RawHttpRate;
 use super::scalar::{Scalar, words};
 use super::units::{OffBytes, OffSpan, Span};
 use crate::config::model::{ClientHeartbeat, Heartbeat, HeartbeatMode, Http, HttpMode};
@@ -75,26 +76,48 @@ impl RawHeartbeat {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(super) struct RawHttp {
-    mode: Scalar<HttpMode>,
+    mode: Scalar<RawHttpMode>,
     response_timeout: Scalar<OffSpan>,
     max_body: Scalar<OffBytes>,
+    rate: RawHttpRate,
 }
 
 impl Default for RawHttp {
     fn default() -> Self {
         Self {
-            mode: Scalar(HttpMode::Pass),
+            mode: Scalar(RawHttpMode::Auto),
             response_timeout: Scalar(OffSpan(None)),
             max_body: Scalar(OffBytes(None)),
+            rate: RawHttpRate::default(),
         }
     }
 }
 
-words!(HttpMode { Pass = "pass", Guard = "guard", Refuse = "refuse" });
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RawHttpMode {
+    Auto,
+    Pass,
+    Guard,
+    Refuse,
+}
+
+words!(RawHttpMode { Auto = "auto", Pass = "pass", Guard = "guard", Refuse = "refuse" });
 
 impl RawHttp {
-    pub(super) fn validate(self) -> Http {
-        let Self { mode, response_timeout, max_body } = self;
-        Http { mode: mode.0, response_timeout: response_timeout.0.0, max_body: max_body.0.0 }
+    /// `has_guards`: whether the policy has origins or authentication, which plain requests then meet as well.
+    pub(super) fn validate(self, has_guards: bool, problems: &mut Problems) -> Http {
+        let Self { mode, response_timeout, max_body, rate } = self;
+        let mode = match mode.0 {
+            RawHttpMode::Auto if has_guards => HttpMode::Guard,
+            RawHttpMode::Auto | RawHttpMode::Pass => HttpMode::Pass,
+            RawHttpMode::Guard => HttpMode::Guard,
+            RawHttpMode::Refuse => HttpMode::Refuse,
+        };
+        Http {
+            mode,
+            response_timeout: response_timeout.0.0,
+            max_body: max_body.0.0,
+            rate: problems.within("rate", |problems| rate.validate(problems)),
+        }
     }
 }

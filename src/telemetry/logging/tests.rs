@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use serde_json::Value;
 
 use super::*;
-use crate::config::LogConnections;
+use crate::config::{LogConnections, LogRequests};
 
 /// What was written, shared with the test.
 #[derive(Clone, Default)]
@@ -69,7 +69,7 @@ impl Write for Scripted {
 }
 
 fn log(level: &str, format: LogFormat) -> Log {
-    Log { level: level.into(), format, connections: LogConnections::All }
+    Log { level: level.into(), format, connections: LogConnections::All, requests: LogRequests::Off }
 }
 
 fn written(level: &str, format: LogFormat, events: impl FnOnce()) -> Vec<String> {
