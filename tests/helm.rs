@@ -22,6 +22,8 @@ mod fit;
 mod maps;
 #[path = "helm/promql.rs"]
 mod promql;
+#[path = "helm/refused.rs"]
+mod refused;
 #[path = "helm/schema.rs"]
 mod schema;
 #[path = "helm/services.rs"]
@@ -96,7 +98,7 @@ fn the_default_renderings_are_those_on_file() {
 #[test]
 fn wrong_values_are_refused_in_words() {
     let Some(rendered) = rendered() else { return };
-    for (name, values, said) in cases::refused() {
+    for (name, values, said) in refused::refused() {
         let outcome = rendered.of(name);
         let error = outcome.error.as_deref().unwrap_or_else(|| panic!("{name}: {values} was accepted"));
         assert!(error.contains(said), "{name}: {values} was refused with\n{error}");

@@ -8,6 +8,7 @@ use http::Request;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use support::DEADLINE;
 use support::client::RawClient;
@@ -106,7 +107,7 @@ async fn a_flood_of_them_is_few_lines_and_all_are_counted() {
     let (logged, _logging) = Logged::of_this_thread();
     let upstream = Upstream::echo().await;
     let proxy = Proxy::to(&upstream).spawn().await;
-    let since = std::time::Instant::now();
+    let since = Instant::now();
     for _ in 0..50 {
         ask(&proxy, b"GET / HTTP/1.1\r\n\r\n").await;
         ask(&proxy, b"GET /< HTTP/1.1\r\nHost: a\r\n\r\n").await;

@@ -163,7 +163,8 @@ async fn malformed_frames_of_a_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ping_flood() {
     let upstream = Upstream::by_hand().await;
-    let proxy = feed(&upstream, "heartbeat: null").spawn().await;
+    // Without the rate, by which it would be closed at once (`noise.rs`).
+    let proxy = feed(&upstream, "heartbeat: null, limits: {control_rate: null}").spawn().await;
     let mut attacker = proxy.connect("/feed/a").await;
     let mut server = upstream.accept().await;
     let mut other = proxy.connect("/feed/a").await;

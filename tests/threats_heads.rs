@@ -26,9 +26,9 @@ async fn say(proxy: &Proxy, bytes: &[u8]) -> Link {
 
 /// Sends `request` twice in one write, and fails unless one refusal is all that comes.
 async fn assert_refused(proxy: &Proxy, name: &str, request: &[u8]) -> Response {
-    println!("{name}: {}", request.escape_ascii());
     let mut link = say(proxy, &request.repeat(2)).await;
     let refusal = link.read_response("GET").await;
+    assert_eq!(refusal.status(), 400, "{name}: {}", request.escape_ascii());
     assert_ours(&refusal, 400, "malformed_request");
     assert_eq!(link.read_exactly(1).await, Err(End::Eof), "{name}: the connection is over");
     refusal
@@ -36,10 +36,9 @@ async fn assert_refused(proxy: &Proxy, name: &str, request: &[u8]) -> Response {
 
 /// Sends `request` twice in one write; the last has to end its connection.
 async fn assert_taken(proxy: &Proxy, name: &str, request: &[u8]) {
-    println!("{name}: {}", request.escape_ascii());
     let mut link = say(proxy, &request.repeat(2)).await;
     for _ in 0..2 {
-        assert_eq!(link.read_response("GET").await.status(), 200, "{name}");
+        assert_eq!(link.read_response("GET").await.status(), 200, "{name}: {}", request.escape_ascii());
     }
 }
 

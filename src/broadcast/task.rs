@@ -48,6 +48,12 @@ use crate::upstream::{Uplink, UplinkEnd};
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
 const RESTORED: &[u8] = br#"{"type":"outrigger","event":"upstream_restored"}"#;
 
+/// Messages of clients, and of operators, that are taken in one poll: what the queue holds. Whoever fills it while it
+/// is emptied would otherwise keep the link from being read, by the runtime's budget for tasks if by nothing else.
+const SAID: usize = 64;
+/// See [`SAID`].
+const ASKED: usize = 16;
+
 /// The task of a channel.
 pub(super) struct Task {
     running: Running,
@@ -316,8 +322,12 @@ impl Task {
     /// What there is to do whatever the link does: publish, and look whether anybody is there. Ready when nobody
     /// is any more, and nobody can come.
     fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Poll::Ready(Some(ask)) = self.asks.poll_recv(cx) {
+        for taken in 1..=ASKED {
+            let Poll::Ready(Some(ask)) = self.asks.poll_recv(cx) else { break };
             self.feed.publish(ask);
+            if taken == ASKED {
+                cx.waker().wake_by_ref();
+            }
         }
         if !self.is_draining {
             self.is_draining = self.draining.as_mut().poll(cx).is_ready();
@@ -345,7 +355,11 @@ impl Task {
     /// Hands what clients said to the server. Without one it is lost, as it would be without us.
     fn poll_said(&mut self, cx: &mut Context<'_>, mut uplink: Option<&mut Uplink>) {
         let Some(said) = &mut self.said else { return };
-        while let Poll::Ready(Some((kind, payload))) = said.poll_recv(cx) {
+        for taken in 1..=SAID {
+            let Poll::Ready(Some((kind, payload))) = said.poll_recv(cx) else { break };
+            if taken == SAID {
+                cx.waker().wake_by_ref();
+            }
             if uplink.as_mut().is_some_and(|uplink| uplink.send(kind, &payload)) {
                 self.running.hub.metrics.uplink_forwarded.inc();
             } else {

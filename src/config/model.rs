@@ -341,6 +341,8 @@ pub struct Policy {
     pub max_message: u64,
     /// Messages from one client.
     pub message_rate: Option<Rate>,
+    /// Control frames from one client.
+    pub control_rate: ControlRate,
     /// How many may be connected.
     pub limits: Limits,
     /// How fast they may come.

@@ -5,8 +5,8 @@
 
 use crate::config::Policy;
 use crate::frame::{
-    Assembler, CloseCode, Extensions, Fault, Heard, Kind, MAX_HELD, Opcode, Outcome, Rules, Scanner, Sender,
-    Verdict,
+    Assembler, CloseCode, Extensions, Fault, Heard, Kind, MAX_HELD, Opcode, Outcome, Rules, Scanned, Scanner,
+    Sender, Verdict,
 };
 
 /// Something that a client said.
@@ -29,6 +29,10 @@ pub(super) enum Said<'a> {
 pub(super) struct Taken {
     /// Messages that ended here.
     pub(super) messages: u32,
+    /// Frames that began.
+    pub(super) frames: u32,
+    /// Control frames among them.
+    pub(super) controls: u32,
     /// The client broke a rule.
     pub(super) fault: Option<Fault>,
 }
@@ -70,6 +74,11 @@ impl Ear {
         }
     }
 
+    /// Whether messages are inflated here: what was read may come to a thousand times as much.
+    pub(super) fn inflates(&self) -> bool {
+        matches!(self, Self::Gather(assembler) if assembler.inflates())
+    }
+
     /// Takes what was read into `buf[MAX_HELD..]`, and tells `on` what it comes to; `on` answers whether a
     /// [`Said::ShortText`] was a heartbeat's.
     pub(super) fn take(&mut self, buf: &mut [u8], mut on: impl FnMut(Said<'_>) -> bool) -> Taken {
@@ -97,10 +106,11 @@ impl Ear {
                     Outcome::Closed => None,
                     Outcome::Faulty(fault) => Some(fault),
                 };
-                Taken { messages: scanned.messages, fault }
+                let Scanned { messages, frames, controls, .. } = scanned;
+                Taken { messages, frames, controls, fault }
             }
             Self::Gather(assembler) => {
-                let mut messages = 0;
+                let (mut messages, mut controls) = (0, 0);
                 let result = assembler.push(&buf[MAX_HELD..], |heard| match heard {
                     Heard::Message(kind, payload) => {
                         if kind == Kind::Text && payload.len() < 126 && on(Said::ShortText(payload)) {
@@ -109,11 +119,21 @@ impl Ear {
                         messages += 1;
                         on(Said::Message(kind, payload));
                     }
-                    Heard::Ping(payload) => drop(on(Said::Ping(payload))),
-                    Heard::Pong(payload) => drop(on(Said::Pong(payload))),
-                    Heard::Close(code, _) => drop(on(Said::Close(code))),
+                    Heard::Ping(payload) => {
+                        controls += 1;
+                        on(Said::Ping(payload));
+                    }
+                    Heard::Pong(payload) => {
+                        controls += 1;
+                        on(Said::Pong(payload));
+                    }
+                    Heard::Close(code, _) => {
+                        controls += 1;
+                        on(Said::Close(code));
+                    }
                 });
-                Taken { messages, fault: result.err() }
+                let frames = *result.as_ref().unwrap_or(&0);
+                Taken { messages, frames, controls, fault: result.err() }
             }
         }
     }

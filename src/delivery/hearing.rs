@@ -11,6 +11,12 @@ use super::subscriber::{Reading, Subscriber, Table};
 use crate::config::IdleActivity;
 use crate::frame::{CloseCode, ControlFrame, Opcode};
 use crate::net::scratch::{self, HELD_ROOM};
+use crate::resilience::Turn;
+
+/// Bytes read at once. Less than the buffer: only after a read can be told how many frames are in it.
+const READ: usize = 16 * 1024;
+/// The same where messages are inflated here, to a thousand times as much.
+const READ_DEFLATED: usize = 2 * 1024;
 
 /// What came of reading once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,18 +25,18 @@ pub(super) enum Heard {
     Nothing,
     /// Something; there may be more.
     Some,
-    /// As much as fits into one read.
-    Enough,
     /// Nothing more will come, or nothing is to be read now.
     End,
 }
 
 impl Subscriber {
-    /// Reads once.
-    pub(super) fn hear(&mut self, cx: &mut Context<'_>, table: &Table<'_>) -> Heard {
+    /// Reads once, for which `turn` and the shard's are charged.
+    pub(super) fn hear(&mut self, cx: &mut Context<'_>, table: &mut Table<'_>, turn: &mut Turn) -> Heard {
         scratch::with(|scratch| {
-            let n = match self.take_early(&mut scratch[HELD_ROOM..]) {
-                0 => match self.wire.read(cx, &mut scratch[HELD_ROOM..], table.now) {
+            let most = if self.ear.inflates() { READ_DEFLATED } else { READ };
+            let room = &mut scratch[HELD_ROOM..HELD_ROOM + most];
+            let n = match self.take_early(room) {
+                0 => match self.wire.read(cx, room, table.now) {
                     Poll::Pending => return Heard::Nothing,
                     Poll::Ready(Ok(n)) if n > 0 => n,
                     Poll::Ready(_) => {
@@ -40,17 +46,16 @@ impl Subscriber {
                 },
                 n => n,
             };
-            let is_full = n == scratch.len() - HELD_ROOM;
-            self.on_bytes(&mut scratch[..HELD_ROOM + n], table);
-            match (self.reading, is_full) {
-                _ if self.is_paused() => Heard::End,
-                (_, true) => Heard::Enough,
-                (_, false) => Heard::Some,
-            }
+            let (bytes, frames) = self.on_bytes(&mut scratch[..HELD_ROOM + n], table);
+            turn.take(n.max(bytes), frames);
+            table.reading.take(n.max(bytes), frames);
+            if self.is_paused() { Heard::End } else { Heard::Some }
         })
     }
 
-    fn on_bytes(&mut self, buf: &mut [u8], table: &Table<'_>) {
+    /// Takes what came; answers how many bytes its messages came to, where they are put together, and how many frames
+    /// began.
+    fn on_bytes(&mut self, buf: &mut [u8], table: &Table<'_>) -> (usize, u32) {
         let now = table.now;
         if let Some(pulse) = &mut self.pulse {
             pulse.on_life(now);
@@ -60,14 +65,14 @@ impl Subscriber {
         }
         if self.reading != Reading::Frames {
             self.live.handle().on_discarded(buf.len() - HELD_ROOM);
-            return;
+            return (0, 0);
         }
         let (live, sent) = (&self.live, self.sent);
         let metrics = live.metrics();
         let pulse = &mut self.pulse;
         let mut pong = None;
         let mut closed: Option<CloseCode> = None;
-        let mut acknowledged = 0;
+        let (mut acknowledged, mut bytes) = (0, 0);
         let taken = self.ear.take(buf, |said| {
             match said {
                 Said::Ping(payload) => pong = Some(ControlFrame::new(Opcode::Pong, payload, None)),
@@ -80,6 +85,7 @@ impl Subscriber {
                     return pulse.as_mut().is_some_and(|pulse| pulse.takes_text(payload, now, metrics));
                 }
                 Said::Message(kind, payload) => {
+                    bytes += payload.len();
                     if let FromClients::Forward(server) = &table.crew.from_clients {
                         let budget = table.crew.settings.holders.budget();
                         let message =
@@ -104,6 +110,7 @@ impl Subscriber {
             self.pong = Some(Box::new(pong));
         }
         self.on_said(taken.messages, table);
+        self.on_controls(taken.controls, table);
         if let Some(code) = closed {
             self.on_close(code, table);
         }
@@ -111,5 +118,6 @@ impl Subscriber {
             tracing::debug!(connection = self.live.handle().id, %fault, "fault");
             self.close(&Farewell::fault(fault), table);
         }
+        (bytes, taken.frames)
     }
 }

@@ -1,6 +1,11 @@
 //! Which clients of a shard have something to say: each has a waker of its own, so that one pong never costs a look
 //! at everybody.
+//!
+//! # Invariants
+//! 1. Who was woken first is looked at first.
+//! 2. A client stands in the list once, from its first wake-up until it is [taken](Knock::take).
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -36,13 +41,8 @@ impl Ready {
 
     /// Adds those that were woken since the last call to `into`. Each [`Knock`] has to be
     /// [taken](Knock::take) before its client is polled.
-    pub(super) fn drain(&self, into: &mut Vec<u32>) {
-        let mut inner = self.lock();
-        if into.is_empty() {
-            std::mem::swap(into, &mut inner.woken);
-        } else {
-            into.append(&mut inner.woken);
-        }
+    pub(super) fn drain(&self, into: &mut VecDeque<u32>) {
+        into.extend(self.lock().woken.drain(..));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -63,6 +63,12 @@ impl Knock {
         Arc::new(Self { ready: Arc::clone(ready), index, is_woken: AtomicBool::new(false) })
     }
 
+    /// Has it looked at again, for its shard itself: true if it does not stand in the list yet, and is to be put
+    /// there.
+    pub(super) fn is_new(&self) -> bool {
+        !self.is_woken.swap(true, AcqRel)
+    }
+
     /// From here on it may be woken again.
     pub(super) fn take(&self) {
         self.is_woken.store(false, Release);
@@ -75,8 +81,7 @@ impl Wake for Knock {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Once until it is taken: the list is never longer than there are clients.
-        if self.is_woken.swap(true, AcqRel) {
+        if !self.is_new() {
             return;
         }
         let task = {
@@ -119,7 +124,7 @@ mod tests {
             wakers[0].wake_by_ref();
         }
         assert_eq!(task.0.load(Relaxed), 1, "one wake-up brings all");
-        let mut woken = Vec::new();
+        let mut woken = VecDeque::new();
         ready.drain(&mut woken);
         assert_eq!(woken, [2, 0]);
         wakers[2].wake_by_ref();
@@ -128,6 +133,11 @@ mod tests {
         knocks[2].take();
         wakers[2].wake_by_ref();
         ready.drain(&mut woken);
-        assert_eq!((woken, task.0.load(Relaxed)), (vec![2, 0, 2], 2));
+        assert_eq!((&woken, task.0.load(Relaxed)), (&VecDeque::from([2, 0, 2]), 2));
+        assert!(!knocks[2].is_new(), "it stands there already");
+        assert!(knocks[1].is_new());
+        wakers[1].wake_by_ref();
+        ready.drain(&mut woken);
+        assert_eq!(woken, [2, 0, 2], "whoever asks with is_new puts it there");
     }
 }

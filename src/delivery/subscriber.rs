@@ -31,8 +31,11 @@ use super::{Arrival, FromClients};
 use crate::config::HeartbeatMode;
 use crate::frame::{ControlFrame, Kind, encode};
 use crate::log::{Cursor, Log};
-use crate::resilience::{Bucket, Dates, Share};
+use crate::resilience::{Bucket, Dates, Share, Turn};
 use crate::telemetry::{Command, Conflation, Live, Reason};
+
+/// What is read of one client before it is the others' turn; and one read beyond it, which is short.
+const READING: Turn = Turn::new(64 * 1024, 1024);
 
 /// Batches that one client is sent before it is the others' turn.
 const BATCHES: usize = 4;
@@ -46,6 +49,8 @@ pub(super) struct Table<'a> {
     pub(super) account: &'a Account,
     /// The newest message that may go out now.
     pub(super) until: u64,
+    /// What may still be read in this turn of the shard.
+    pub(super) reading: &'a mut Turn,
     pub(super) now: Instant,
 }
 
@@ -95,6 +100,8 @@ pub(super) struct Subscriber {
     pub(super) last_words: Option<Box<(Instant, Arc<Farewell>)>>,
     /// Messages it may still say.
     bucket: Option<Box<Bucket>>,
+    /// Control frames it may still say.
+    controls: Option<Box<Bucket>>,
     /// Since when it is not read, for want of tokens, and until when.
     pub(super) paused: Option<(Instant, Instant)>,
     pub(super) reading: Reading,
@@ -144,6 +151,7 @@ impl Subscriber {
             dates: Dates::new(lifetime, expires, now),
             last_words: None,
             bucket: policy.message_rate.map(|rate| Box::new(Bucket::new(rate, now))),
+            controls: policy.control_rate.in_feeds().map(|rate| Box::new(Bucket::new(rate, now))),
             paused: None,
             reading: Reading::Frames,
             closing: None,
@@ -395,18 +403,18 @@ impl Subscriber {
         let waker = self.waker.clone();
         let mut cx = Context::from_waker(&waker);
         let mut has_news = false;
-        loop {
-            match self.hear(&mut cx, table) {
+        let mut turn = READING;
+        // Over some streams no read ever fills the buffer, and there is always one more.
+        while !turn.is_over() && !table.reading.is_over() {
+            match self.hear(&mut cx, table, &mut turn) {
                 Heard::Nothing => return has_news,
                 Heard::Some => has_news = true,
-                Heard::Enough => {
-                    // Others first; it comes back for the rest.
-                    self.waker.wake_by_ref();
-                    return true;
-                }
                 Heard::End => return true,
             }
         }
+        // Others first; it comes back for the rest.
+        self.waker.wake_by_ref();
+        has_news
     }
 
     /// Takes what came with the handshake.
@@ -460,6 +468,18 @@ impl Subscriber {
                 self.paused = Some((table.now, bucket.next_token_at()));
             }
         }
+    }
+
+    /// It has said so many control frames; beyond their rate it is closed, since each may ask for an answer.
+    pub(super) fn on_controls(&mut self, controls: u32, table: &Table<'_>) {
+        let Some(bucket) = &mut self.controls else { return };
+        if controls == 0 || self.closing.is_some() || bucket.takes(controls, table.now) {
+            return;
+        }
+        self.close(&Farewell::ours(Reason::ControlRate, 1008, "too many control frames"), table);
+        // It is not listened to any more.
+        self.reading = Reading::Blind;
+        self.pong = None;
     }
 
     /// Its stream is of no use any more.

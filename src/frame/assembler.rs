@@ -87,28 +87,32 @@ impl Assembler {
         }
     }
 
-    /// Takes what came, and tells `on` each thing that is whole. After a Close or a fault nothing more is told:
+    /// Takes what came, and tells `on` each thing that is whole; answers how many frames began. After a Close or a fault nothing more is told:
     /// the rest is ignored, and so is all that may still be pushed.
     ///
     /// # Errors
     /// What RFC 6455 forbids, or a bound that was exceeded. What came whole before it was told.
-    pub fn push(&mut self, bytes: &[u8], mut on: impl FnMut(Heard<'_>)) -> Result<(), Fault> {
+    pub fn push(&mut self, bytes: &[u8], mut on: impl FnMut(Heard<'_>)) -> Result<u32, Fault> {
         let mut rest = bytes;
+        let mut frames = 0;
         while !self.has_ended {
-            let told = match &mut self.frame {
-                Some(_) => self.take(&mut rest, &mut on),
-                None => self.begin(&mut rest, &mut on),
-            };
+            let is_new = self.frame.is_none();
+            let told = if is_new { self.begin(&mut rest, &mut on) } else { self.take(&mut rest, &mut on) };
             match told {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
+                Ok(true) => frames += u32::from(is_new),
+                Ok(false) => return Ok(frames),
                 Err(fault) => {
                     self.end();
                     return Err(fault);
                 }
             }
         }
-        Ok(())
+        Ok(frames)
+    }
+
+    /// Whether messages may be compressed.
+    pub fn inflates(&self) -> bool {
+        self.order.rules().extensions == Extensions::Deflate
     }
 
     /// Memory that is kept until a message, or the beginning of a frame, is whole.

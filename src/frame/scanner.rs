@@ -75,6 +75,10 @@ pub struct Scanned {
     pub held: Range<usize>,
     /// Data messages that ended.
     pub messages: u32,
+    /// Frames that began, those that were lifted out among them.
+    pub frames: u32,
+    /// Control frames among them.
+    pub controls: u32,
     /// What next.
     pub outcome: Outcome,
 }
@@ -119,6 +123,7 @@ impl Scanner {
     ) -> Scanned {
         // `buf[..forward]` is settled, `buf[at..]` is unread; between them lies what was lifted out.
         let (mut forward, mut at, mut messages) = (0, 0, 0);
+        let (mut frames, mut controls) = (0, 0);
         let mut edge = self.at_frame_edge().then_some(0);
         let outcome = loop {
             if self.payload_left > 0 {
@@ -152,6 +157,8 @@ impl Scanner {
                 if let Some(mask) = header.mask {
                     apply_mask(plain, mask);
                 }
+                frames += 1;
+                controls += u32::from(header.opcode.is_control());
                 match judge(Whole { opcode: header.opcode, payload: plain }) {
                     Verdict::Pass => {
                         let whole = end - at;
@@ -166,6 +173,7 @@ impl Scanner {
                     break Outcome::Closed;
                 }
             } else {
+                frames += 1;
                 self.enter(&header);
                 pass(buf, &mut forward, &mut at, header.size);
                 if self.payload_left == 0 {
@@ -174,7 +182,7 @@ impl Scanner {
                 }
             }
         };
-        Scanned { forward, edge, held: at..buf.len(), messages, outcome }
+        Scanned { forward, edge, held: at..buf.len(), messages, frames, controls, outcome }
     }
 
     fn is_shown(&self, header: &Header) -> bool {

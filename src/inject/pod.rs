@@ -321,18 +321,21 @@ pub(super) fn follow_proxy(spec: &mut Map, earlier: Earlier, now: Ports) {
             }
             let Value::Map(container) = container else { continue };
             for check in CHECKS {
-                follow_action(container.get_mut(check), earlier, now);
+                if let Some(Value::Map(action)) = container.get_mut(check) {
+                    follow_action(action, earlier, now);
+                }
             }
             let Some(Value::Map(hooks)) = container.get_mut("lifecycle") else { continue };
             for hook in HOOKS {
-                follow_action(hooks.get_mut(hook), earlier, now);
+                if let Some(Value::Map(action)) = hooks.get_mut(hook) {
+                    follow_action(action, earlier, now);
+                }
             }
         }
     }
 }
 
-fn follow_action(action: Option<&mut Value>, earlier: Earlier, now: Ports) {
-    let Some(Value::Map(action)) = action else { return };
+fn follow_action(action: &mut Map, earlier: Earlier, now: Ports) {
     for how in ["httpGet", "tcpSocket", "grpc"] {
         let Some(request) = action.get_mut(how) else { continue };
         let to = match request.port_at(&["port"]) {

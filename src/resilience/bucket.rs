@@ -34,6 +34,13 @@ impl Bucket {
         self.tokens -= f64::from(n);
     }
 
+    /// Takes `n` tokens; false if there are not so many: then there are none.
+    pub fn takes(&mut self, n: u32, now: Instant) -> bool {
+        let there = self.available(now);
+        self.take(n.min(there));
+        n <= there
+    }
+
     /// When the next whole token will be there.
     pub fn next_token_at(&self) -> Instant {
         let missing = (1.0 - self.tokens).max(0.0) / self.rate.per_second;
@@ -57,6 +64,10 @@ mod tests {
         assert_eq!(bucket.available(next - Duration::from_millis(1)), 0);
         assert_eq!(bucket.available(next), 1);
         assert_eq!(bucket.available(start + Duration::from_secs(60)), 5);
+        let later = start + Duration::from_secs(60);
+        assert!(bucket.takes(3, later) && bucket.takes(2, later) && !bucket.takes(1, later));
+        assert!(!bucket.takes(2, later + Duration::from_millis(100)));
+        assert_eq!(bucket.available(later + Duration::from_millis(100)), 0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod heartbeat;
 mod spread;
 mod stall;
 mod standstill;
+mod turn;
 
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
@@ -22,3 +23,4 @@ pub use heartbeat::{Act, Heartbeat, JSON_PING, PING_PAYLOAD, PongKind, is_json_p
 pub use spread::spread_evenly;
 pub use stall::Stall;
 pub use standstill::Standstill;
+pub use turn::Turn;

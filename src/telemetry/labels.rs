@@ -55,6 +55,8 @@ labels! {
         SlowConsumer = "slow_consumer",
         /// The client of a feed said something that it may not.
         UplinkRefused = "uplink_refused",
+        /// The client said more control frames than it may.
+        ControlRate = "control_rate",
         /// The upstream did not read.
         SlowUpstream = "slow_upstream",
         /// `max_lifetime`.

@@ -11,6 +11,7 @@
 //! | idle | closed (`close_codes.idle`) | closed 1001 |
 //! | protocol error, too large | closed 1002, 1009 | closed 1002, 1009 |
 //! | client does not read | closed (`slow_consumer`), reset after `close_timeout` | closed 1001 |
+//! | more control frames than the client may say | closed 1008 | closed 1001 |
 //! | upstream does not read | closed (`upstream_lost`) | reset |
 //! | lifetime, drain | closed 1012 (`drain.close_code`) | goes on hearing the client until it answers, then closed 1001 |
 //! | a newer connection of its user | closed 1008 | goes on hearing the client until it answers, then closed 1001 |
@@ -88,6 +89,9 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
         }
         // Only feeds refuse what clients say.
         Reason::UplinkRefused => (Close(words(1008, "uplink refused")), Close(away("uplink refused"))),
+        Reason::ControlRate => {
+            (Close(words(1008, "too many control frames")), Close(away("too many control frames")))
+        }
         Reason::Lifetime => {
             let words = Words { code: said, reason: "maximum lifetime reached" };
             (Close(words), AfterPeer { words: away("maximum lifetime reached"), instead: true })
@@ -105,8 +109,12 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
             let words = Words { code: said, reason: "server is restarting" };
             (Close(words), AfterPeer { words: away("proxy is draining"), instead: true })
         }
-        // Nobody is there any more to say something.
-        Reason::InternalError | Reason::Aborted => (Reset(None), Reset(None)),
+        // Only feeds have somebody left who can say it.
+        Reason::InternalError => {
+            let words = words(1011, "internal error");
+            (Close(words), Close(words))
+        }
+        Reason::Aborted => (Reset(None), Reset(None)),
     }
 }
 
@@ -141,9 +149,7 @@ mod tests {
             );
             assert!(!innocent_client || matches!(client, F::Close(_)), "{reason:?}");
             assert!(
-                !matches!(upstream, F::Reset(_))
-                    || matches!(reason, Reason::InternalError | Reason::Aborted)
-                    || innocent_client,
+                !matches!(upstream, F::Reset(_)) || reason == Reason::Aborted || innocent_client,
                 "{reason:?} resets the upstream"
             );
         }

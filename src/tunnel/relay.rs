@@ -6,7 +6,8 @@
 //! 2. A frame of ours goes out at an edge only, and nothing goes past a Close or a fault.
 //! 3. What one side does not take, the other is not read for (`backpressure`), or it is bounded by
 //!    `max_lag` (`isolate`); while a side is not read, its clocks stand still.
-//! 4. One poll moves at most [`POLL_BUDGET`] bytes each way and then wakes itself.
+//! 4. One poll moves at most [`POLL_BUDGET`] bytes and [`POLL_FRAMES`] frames each way, and one read beyond, whatever
+//!    else happens in it, and then wakes itself.
 //! 5. What both hops hold is in the budget of the process, as of the last poll.
 //! 6. Whenever `poll` answers Pending, each side that is to be read or has an egress has registered the
 //!    task's waker, and the timer stands at the nearest deadline.
@@ -26,15 +27,17 @@ use super::closing::Ending;
 use super::link::{Link, Reading, Writing};
 use super::pulse::Pulse;
 use super::{Settings, Terms};
-use crate::config::{HeartbeatMode, IdleActivity, OnStall};
+use crate::config::{HeartbeatMode, IdleActivity, OnStall, Policy, Rate};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
 use crate::net::Hop;
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::resilience::{Bucket, Dates, Share, Standstill};
+use crate::resilience::{Bucket, Dates, Share, Standstill, Turn};
 use crate::telemetry::{Injection, Live, Reason, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
 pub(super) const POLL_BUDGET: usize = 256 * 1024;
+/// Frames likewise: as many of them, empty, as take about as long.
+pub(super) const POLL_FRAMES: u32 = 4096;
 
 /// One connection.
 #[derive(Debug)]
@@ -47,8 +50,8 @@ pub(super) struct Relay {
     _slot: Option<Box<dyn Any + Send + Sync>>,
     pub(super) client_pulse: Option<Box<Pulse>>,
     pub(super) upstream_pulse: Option<Box<Pulse>>,
-    /// Messages the client may still send.
-    bucket: Option<Box<Bucket>>,
+    /// What the client may still say.
+    rates: Option<Box<Rates>>,
     /// When it may send the next one, while it may not.
     pub(super) next_token_at: Option<Instant>,
     pub(super) last_activity: Instant,
@@ -63,6 +66,13 @@ pub(super) struct Relay {
     pub(super) has_injections: bool,
     /// What both hops hold, for the budget.
     share: Share,
+}
+
+/// What one client may say.
+#[derive(Debug)]
+struct Rates {
+    messages: Option<Bucket>,
+    controls: Option<Bucket>,
 }
 
 /// A side of the connection.
@@ -118,7 +128,7 @@ impl Relay {
             upstream_pulse: settings
                 .upstream_heartbeat
                 .map(|timing| Box::new(Pulse::new(timing, HeartbeatMode::Ping, now))),
-            bucket: policy.message_rate.map(|rate| Box::new(Bucket::new(rate, now))),
+            rates: Rates::new(policy, now),
             next_token_at: None,
             last_activity: now,
             dates: Dates::new(lifetime, expires, now),
@@ -143,12 +153,21 @@ impl Relay {
     }
 
     /// Moves what `side` says to the other one.
-    fn pump(&mut self, cx: &mut Context<'_>, side: Side, scratch: &mut [u8], now: Instant) -> Pumped {
-        let mut budget = POLL_BUDGET;
+    fn pump(
+        &mut self,
+        cx: &mut Context<'_>,
+        side: Side,
+        turn: &mut Turn,
+        scratch: &mut [u8],
+        now: Instant,
+    ) -> Pumped {
         loop {
             if side == Side::Upstream && self.has_injections {
-                budget = budget.saturating_sub(self.inject(cx, budget, now));
-                if budget == 0 {
+                let injected = self.inject(cx, turn.bytes(), now);
+                if injected > 0 {
+                    turn.take(injected, 0);
+                }
+                if turn.is_over() {
                     return Pumped::Busy;
                 }
             }
@@ -156,15 +175,15 @@ impl Relay {
                 Some(most) => most,
                 None => return Pumped::Waiting,
             };
-            if budget == 0 {
+            if turn.is_over() {
                 return Pumped::Busy;
             }
             let from = self.link(side);
             if from.has_backlog {
                 from.has_backlog = false;
                 let mut held = std::mem::take(&mut from.held);
-                self.relay(cx, side, &mut held, most, now);
-                budget = budget.saturating_sub(held.len().max(1));
+                let frames = self.relay(cx, side, &mut held, most, now);
+                turn.take(held.len(), frames);
                 continue;
             }
             let n = match from.poll_read(cx, &mut scratch[HELD_ROOM..], now) {
@@ -175,12 +194,12 @@ impl Relay {
                     return Pumped::Waiting;
                 }
             };
-            budget = budget.saturating_sub(n);
             // What was held stands directly in front of what came, as on the wire.
             let start = HELD_ROOM - from.held.len();
             scratch[start..HELD_ROOM].copy_from_slice(&from.held);
             from.held.clear();
-            self.relay(cx, side, &mut scratch[start..HELD_ROOM + n], most, now);
+            let frames = self.relay(cx, side, &mut scratch[start..HELD_ROOM + n], most, now);
+            turn.take(n, frames);
         }
     }
 
@@ -207,7 +226,7 @@ impl Relay {
                 from.pause(now);
                 return None;
             }
-            if let (Side::Client, Some(bucket)) = (side, &mut self.bucket) {
+            if let (Side::Client, Some(bucket)) = (side, messages(&mut self.rates)) {
                 most = bucket.available(now);
                 self.next_token_at = (most == 0).then(|| bucket.next_token_at());
                 if most == 0 {
@@ -233,12 +252,12 @@ impl Relay {
         Some(most)
     }
 
-    /// Scans `buf`, which `side` said, and sends on what may go on.
-    fn relay(&mut self, cx: &mut Context<'_>, side: Side, buf: &mut [u8], most: u32, now: Instant) {
+    /// Scans `buf`, which `side` said, and sends on what may go on; answers how many frames began.
+    fn relay(&mut self, cx: &mut Context<'_>, side: Side, buf: &mut [u8], most: u32, now: Instant) -> u32 {
         self.on_bytes(side, now);
         if self.link(side).reading != Reading::Frames {
             self.live.handle().on_discarded(buf.len());
-            return;
+            return 0;
         }
         let (scanned, heard) = self.scan(side, buf, most, now);
         let (from, to) = match side {
@@ -264,7 +283,7 @@ impl Relay {
             self.last_activity = now;
         }
         if side == Side::Client
-            && let Some(bucket) = &mut self.bucket
+            && let Some(bucket) = messages(&mut self.rates)
         {
             bucket.take(scanned.messages);
         }
@@ -305,6 +324,14 @@ impl Relay {
                 self.begin(Reason::SlowConsumer, None, None, now);
             }
         }
+        if side == Side::Client
+            && scanned.controls > 0
+            && let Some(Rates { controls: Some(bucket), .. }) = self.rates.as_deref_mut()
+            && !bucket.takes(scanned.controls, now)
+        {
+            self.begin(Reason::ControlRate, None, None, now);
+        }
+        scanned.frames
     }
 
     /// Walks the frames in `buf`; answers also the Close among them and what becomes of it.
@@ -401,6 +428,19 @@ impl Relay {
     }
 }
 
+impl Rates {
+    fn new(policy: &Policy, now: Instant) -> Option<Box<Self>> {
+        let bucket = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, now));
+        let (messages, controls) = (bucket(policy.message_rate), bucket(policy.control_rate.in_tunnels()));
+        (messages.is_some() || controls.is_some()).then(|| Box::new(Self { messages, controls }))
+    }
+}
+
+/// Messages that the client may say.
+fn messages(rates: &mut Option<Box<Rates>>) -> Option<&mut Bucket> {
+    rates.as_mut()?.messages.as_mut()
+}
+
 impl Drop for Relay {
     fn drop(&mut self) {
         // Looked at here, and not by something around it, which each connection would pay for.
@@ -423,12 +463,14 @@ impl Future for Relay {
             this.on_command(command, now);
         }
         let mut due = this.armed.filter(|armed| *armed <= now);
+        // For each direction one, over all rounds of the loop.
+        let [mut up_turn, mut down_turn] = [Turn::new(POLL_BUDGET, POLL_FRAMES); 2];
         let busy = scratch::with(|scratch| {
             loop {
                 let had_upstream = this.upstream.is_open();
                 let lost = this.client.flush(cx, now) + this.upstream.flush(cx, now);
-                let up = this.pump(cx, Side::Client, scratch, now);
-                let down = this.pump(cx, Side::Upstream, scratch, now);
+                let up = this.pump(cx, Side::Client, &mut up_turn, scratch, now);
+                let down = this.pump(cx, Side::Upstream, &mut down_turn, scratch, now);
                 this.live.handle().on_discarded(lost);
                 let is_busy = up == Pumped::Busy || down == Pumped::Busy;
                 // After the sockets were read: what came before a deadline counts, whichever is looked at first.

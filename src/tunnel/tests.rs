@@ -278,7 +278,6 @@ impl Stage {
             expires: props
                 .expires
                 .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - props.suspended)),
-            ..super::Terms::default()
         };
         let relay = Relay::new(client_hop, upstream_hop, terms, &settings, live);
         let wakes = Arc::new(Wakes::default());

@@ -30,11 +30,17 @@ use crate::frame::{
     Assembler, CloseCode, ControlFrame, Extensions, Fault, Heard, Kind, Opcode, Rules, Sender, encode,
 };
 use crate::net::{Egress, Hop, Stream, scratch};
-use crate::resilience::{Act, Heartbeat, PongKind, Stall, Standstill};
+use crate::resilience::{Act, Heartbeat, PongKind, Stall, Standstill, Turn};
 use crate::telemetry::Metrics;
 
-/// Bytes read before other tasks get their turn: four full reads.
-const POLL_BUDGET: usize = 256 * 1024;
+/// What is read before other tasks get their turn: four full reads, or as many short frames as take about as long.
+const READING: Turn = Turn::new(256 * 1024, 4096);
+
+/// Bytes read at once of a server whose frames are short: only after a read can be told how many are in it.
+const READ_SHORT: usize = 8 * 1024;
+
+/// Frames in one read from which on they are short.
+const MANY: u32 = 512;
 
 /// What holds for an uplink.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +117,8 @@ pub struct Uplink {
     /// Told after everything that touches the stream.
     stall: Stall,
     reading: Reading,
+    /// Whether its last read brought many frames.
+    is_chatty: bool,
     writing: Writing,
     end: Option<UplinkEnd>,
     /// When it is over at the latest, once it has begun to end or nothing can be sent any more.
@@ -141,6 +149,7 @@ impl Uplink {
             heartbeat: heartbeat.map(Box::new),
             stall: Stall::default(),
             reading: Reading::Frames,
+            is_chatty: false,
             writing: Writing::Frames,
             end: None,
             deadline: None,
@@ -311,17 +320,18 @@ impl Uplink {
     /// Reads what there is; true when the budget is spent and there may be more.
     fn read(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> bool {
         let early = std::mem::take(&mut self.early);
-        let mut budget = POLL_BUDGET.saturating_sub(early.len());
+        let mut turn = READING;
         if !early.is_empty() {
-            self.hear(&early, on, now);
+            turn.take(early.len(), self.hear(&early, on, now));
         }
         scratch::with(|scratch| {
             while self.reading != Reading::Ended {
-                if budget == 0 {
+                if turn.is_over() {
                     return true;
                 }
+                let most = if self.is_chatty { READ_SHORT } else { scratch.len() };
                 let Some(stream) = &mut self.stream else { return false };
-                let mut buf = ReadBuf::new(scratch);
+                let mut buf = ReadBuf::new(&mut scratch[..most]);
                 let before = stream.sent();
                 let read = Pin::new(&mut *stream).poll_read(cx, &mut buf);
                 if before.is_some() {
@@ -332,8 +342,9 @@ impl Uplink {
                 match read {
                     Poll::Pending => return false,
                     Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                        budget = budget.saturating_sub(buf.filled().len());
-                        self.hear(buf.filled(), on, now);
+                        let frames = self.hear(buf.filled(), on, now);
+                        turn.take(buf.filled().len(), frames);
+                        self.is_chatty = frames > MANY;
                     }
                     // However it ends: without a Close it is a loss.
                     Poll::Ready(_) => self.reading = Reading::Ended,
@@ -343,14 +354,14 @@ impl Uplink {
         })
     }
 
-    /// The server said `bytes`.
-    fn hear(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) {
+    /// The server said `bytes`; answers how many frames began in them.
+    fn hear(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> u32 {
         let Self { assembler, heartbeat, metrics, owed_pong, writing, .. } = self;
         if let Some(heartbeat) = heartbeat {
             heartbeat.on_life(now);
         }
         if self.reading != Reading::Frames {
-            return;
+            return 0;
         }
         let mut closed = None;
         let pushed = assembler.push(bytes, |heard| match heard {
@@ -369,6 +380,7 @@ impl Uplink {
                 closed = Some((code, String::from_utf8_lossy(reason).into_owned()));
             }
         });
+        let frames = *pushed.as_ref().unwrap_or(&0);
         if let Err(fault) = pushed {
             self.reading = Reading::Blind;
             self.begin(UplinkEnd::Fault(fault), now);
@@ -379,6 +391,7 @@ impl Uplink {
             self.begin(UplinkEnd::Closed(code, reason), now);
             self.say_close(code.answer(), "", now);
         }
+        frames
     }
 
     /// It is over, whatever is still under way.

@@ -350,6 +350,21 @@ fn what_else_names_the_port_is_named_with_its_place() {
 }
 
 #[test]
+fn servers_that_share_a_port_are_told_together() {
+    let mut text = String::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        text.push_str(&deployment(PLAIN).replace("{name: web}", &format!("{{name: {name}}}")));
+        text.push_str("---\n");
+    }
+    text.push_str("apiVersion: example.com/v1\nkind: Gate\nmetadata: {name: g}\nspec: {port: 3000}\n");
+    let told: Vec<_> = injected(&text, &service()).warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    for words in ["Deployment/a", "Deployment/c", "that of 2 more"] {
+        assert!(told[0].contains(words), "no {words} in {told:?}");
+    }
+}
+
+#[test]
 fn what_only_looks_like_the_port_is_not_named() {
     let at_3000 = SERVICE.replace("port: 80, targetPort: http", "port: 3000");
     for object in [

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{File, Rate};
 
-/// `policy.limits`, without the message rate; `None` is no limit.
+/// `policy.limits`, without the rates; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections of the route.
@@ -24,6 +24,40 @@ pub enum OnUserLimit {
     Refuse,
     /// It comes in, and the oldest connection of the user is closed for it.
     ReplaceOldest,
+}
+
+/// `policy.limits.control_rate`: control frames of one client (RFC 6455 §5.5).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ControlRate {
+    /// [`CONTROL_RATE`] where the proxy answers them; none in tunnels, which pass them.
+    Auto,
+    /// No limit.
+    Off,
+    /// This, in every mode.
+    At(Rate),
+}
+
+/// What `control_rate: auto` comes to in feeds: far more than any client has a use for, heartbeats of applications
+/// among them.
+pub const CONTROL_RATE: Rate = Rate { per_second: 100.0, burst: 1000 };
+
+impl ControlRate {
+    /// Where they end at the proxy.
+    pub fn in_feeds(self) -> Option<Rate> {
+        match self {
+            Self::Auto => Some(CONTROL_RATE),
+            Self::Off => None,
+            Self::At(rate) => Some(rate),
+        }
+    }
+
+    /// Where they pass.
+    pub fn in_tunnels(self) -> Option<Rate> {
+        match self {
+            Self::Auto | Self::Off => None,
+            Self::At(rate) => Some(rate),
+        }
+    }
 }
 
 /// `policy.handshake_rate`. Routes whose settings are equal share the buckets.

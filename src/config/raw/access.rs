@@ -6,14 +6,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::scalar::{CloseCode, Scalar, words};
 use super::units::{OffCount, PerTime, Span, Unit};
 use super::url::is_host_byte;
 use crate::config::error::quoted;
 use crate::config::model::{
-    CloseCodes, HandshakeRate, HttpRate, Limits, OnRefuse, OnUserLimit, OriginPattern, Origins, Rate,
+    CloseCodes, ControlRate, HandshakeRate, HttpRate, Limits, OnRefuse, OnUserLimit, OriginPattern, Origins,
+    Rate,
 };
 use crate::config::problems::Problems;
 
@@ -26,6 +27,7 @@ pub(super) struct RawLimits {
     per_user: Scalar<OffCount>,
     on_user_limit: Scalar<OnUserLimit>,
     message_rate: Option<MessageRate>,
+    control_rate: RawControlRate,
 }
 
 words!(OnUserLimit { Refuse = "refuse", ReplaceOldest = "replace_oldest" });
@@ -38,14 +40,15 @@ impl Default for RawLimits {
             per_user: Scalar(OffCount(None)),
             on_user_limit: Scalar(OnUserLimit::Refuse),
             message_rate: None,
+            control_rate: RawControlRate::Auto,
         }
     }
 }
 
 impl RawLimits {
-    /// What holds for connections, and for the messages of each.
-    pub(super) fn validate(self, problems: &mut Problems) -> (Limits, Option<Rate>) {
-        let Self { connections, per_ip, per_user, on_user_limit, message_rate } = self;
+    /// What holds for connections, for the messages of each, and for its control frames.
+    pub(super) fn validate(self, problems: &mut Problems) -> (Limits, Option<Rate>, ControlRate) {
+        let Self { connections, per_ip, per_user, on_user_limit, message_rate, control_rate } = self;
         let is_replacing = on_user_limit.0 == OnUserLimit::ReplaceOldest;
         if is_replacing
             && per_user.0.0.is_none()
@@ -66,7 +69,69 @@ impl RawLimits {
         };
         let rate =
             message_rate.map(|rate| problems.within("message_rate", |problems| rate.validate(problems)));
-        (limits, rate)
+        let control_rate = problems.within("control_rate", |problems| control_rate.validate(problems));
+        (limits, rate, control_rate)
+    }
+}
+
+/// `policy.limits.control_rate`
+#[derive(Debug, Clone)]
+enum RawControlRate {
+    Auto,
+    Off,
+    At(ControlBucket),
+}
+
+impl RawControlRate {
+    fn validate(self, problems: &mut Problems) -> ControlRate {
+        match self {
+            Self::Auto => ControlRate::Auto,
+            Self::Off => ControlRate::Off,
+            Self::At(rate) => ControlRate::At(rate.validate(problems)),
+        }
+    }
+}
+
+impl Serialize for RawControlRate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Off => serializer.serialize_none(),
+            Self::At(rate) => rate.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawControlRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawControlRate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("auto, a map with rate and burst, or null for off")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawControlRate, E> {
+                match text {
+                    "auto" => Ok(RawControlRate::Auto),
+                    // Helm and YAML 1.1 write `off` as `false`.
+                    "off" | "false" => Ok(RawControlRate::Off),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_unit<E>(self) -> Result<RawControlRate, E> {
+                Ok(RawControlRate::Off)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawControlRate, A::Error> {
+                ControlBucket::deserialize(MapAccessDeserializer::new(map)).map(RawControlRate::At)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
     }
 }
 
@@ -101,6 +166,8 @@ macro_rules! bucket {
 bucket! {
     /// `policy.limits.message_rate`
     MessageRate: 100 a second, burst 200;
+    /// `policy.limits.control_rate`
+    ControlBucket: 100 a second, burst 1000;
     /// `policy.handshake_rate.global`
     GlobalRate: 500 a second, burst 1000;
     /// `policy.handshake_rate.per_ip` and `per_user`

@@ -121,7 +121,8 @@ impl RawPolicy {
                 problems.refuse("max_frame", super::shown(max_frame), accepted);
             }
         }
-        let (limits, message_rate) = problems.within("limits", |problems| limits.validate(problems));
+        let (limits, message_rate, control_rate) =
+            problems.within("limits", |problems| limits.validate(problems));
         let origins =
             origins.map(|origins| problems.within("origins", |problems| origins.validate(problems)));
         let auth = auth.and_then(|auth| problems.within("auth", |problems| auth.validate(problems)));
@@ -140,6 +141,7 @@ impl RawPolicy {
             max_frame: max_frame.0.0,
             max_message: max_message.0.0,
             message_rate,
+            control_rate,
             limits,
             handshake_rate: problems.within("handshake_rate", |problems| handshake_rate.validate(problems)),
             on_refuse: on_refuse.0,

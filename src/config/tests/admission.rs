@@ -65,6 +65,7 @@ fn a_rate_has_the_defaults_of_its_place() {
         "policy: { limits: { message_rate: {} }, handshake_rate: { global: { rate: 7/s }, per_ip: {}, per_user: {} } }",
     );
     assert_eq!(policy.message_rate, rate(100.0, 200));
+    assert_eq!((policy.control_rate.in_feeds(), policy.control_rate.in_tunnels()), (rate(100.0, 1000), None));
     let HandshakeRate { global, per_ip, per_user, .. } = policy.handshake_rate;
     assert_eq!((global, per_ip, per_user), (rate(7.0, 1000), rate(20.0, 40), rate(20.0, 40)));
 }

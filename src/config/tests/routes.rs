@@ -61,6 +61,32 @@ routes:
 }
 
 #[test]
+fn the_rate_of_control_frames_is_a_word_a_rate_or_off_and_a_route_may_change_it() {
+    let routes = routes(
+        "
+policy: { limits: { control_rate: { rate: 7/s } } }
+routes:
+  - { path: /off, policy: { limits: { control_rate: null } } }
+  - { path: /auto, policy: { limits: { control_rate: auto } } }
+  - { path: /own, policy: { limits: { control_rate: { burst: 9 } } } }
+",
+    );
+    let rate = |per_second, burst| Some(Rate { per_second, burst });
+    let expected = [
+        (None, None),
+        (rate(100.0, 1000), None),
+        (rate(7.0, 9), rate(7.0, 9)),
+        (rate(7.0, 1000), rate(7.0, 1000)),
+    ];
+    for (route, expected) in routes.iter().zip(expected) {
+        let set = route.policy.control_rate;
+        assert_eq!((set.in_feeds(), set.in_tunnels()), expected, "{:?}", route.path);
+    }
+    let error = Config::from_yaml("policy: { limits: { control_rate: often } }").unwrap_err().to_string();
+    assert!(error.contains("auto, a map with rate and burst, or null for off"), "{error}");
+}
+
+#[test]
 fn routes_with_equal_settings_share_them() {
     let routes = routes(
         "
@@ -100,6 +126,9 @@ fn paths_that_could_match_nothing_or_be_read_in_two_ways_are_refused() {
         "",
         "ws",
         "/a//b",
+        "/a/./b",
+        "/a/../b",
+        "/a/%2E%2e",
         "//",
         "/a?b",
         "/a#b",

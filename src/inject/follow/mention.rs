@@ -1,5 +1,7 @@
 //! What names a port, and whose meaning is not known here: it is told, with its place.
 
+use std::collections::BTreeMap;
+
 use super::Scene;
 use super::target::Target;
 use crate::inject::options::Options;
@@ -7,6 +9,8 @@ use crate::inject::value::{Map, Value};
 
 /// Places that are told of one object; what has more of them is not read to the end by anybody.
 const MAX_PLACES: usize = 5;
+/// Servers that are named with it.
+const MAX_OWNERS: usize = 3;
 
 /// Annotations that name the server's port: of meshes and load balancers. Those of scrapers stay meant for the server.
 pub(in crate::inject) fn annotations(
@@ -57,19 +61,26 @@ fn earlier(target: &Target) -> impl Iterator<Item = (u16, String)> {
 
 fn told(object: &Value, scene: &Scene<'_>, ports: impl Fn(&Target) -> Vec<(u16, String)>) -> Vec<String> {
     let namespace = object.text_at(&["metadata", "namespace"]);
-    let mut warnings = Vec::new();
-    for target in scene.targets.iter().filter(|target| target.is_in(namespace)) {
-        for (port, whose) in ports(target) {
-            let mut search = Search { port, namespace, scene, places: Vec::new() };
-            search.map(object.as_map(), "", false);
-            if !search.places.is_empty() {
-                let places = search.places.join(", ");
-                warnings
-                    .push(format!("{places} names {port}, {whose}: left as it is. {}", meant(scene.options)));
-            }
-        }
+    // Many servers have the same port; the object is looked through once for all of them.
+    let mut owners: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    for (port, whose) in scene.targets.iter().filter(|target| target.is_in(namespace)).flat_map(ports) {
+        owners.entry(port).or_default().push(whose);
     }
-    warnings.dedup();
+    let mut warnings = Vec::new();
+    for (port, mut whose) in owners {
+        let mut search = Search { port, namespace, scene, places: Vec::new() };
+        search.map(object.as_map(), "", false);
+        if search.places.is_empty() {
+            continue;
+        }
+        if whose.len() > MAX_OWNERS {
+            let rest = whose.len() - MAX_OWNERS;
+            whose.truncate(MAX_OWNERS);
+            whose.push(format!("that of {rest} more"));
+        }
+        let (places, whose) = (search.places.join(", "), whose.join(" and "));
+        warnings.push(format!("{places} names {port}, {whose}: left as it is. {}", meant(scene.options)));
+    }
     warnings
 }
 
@@ -91,7 +102,6 @@ impl Search<'_> {
     /// Depth is bounded by what is read.
     fn map(&mut self, map: Option<&Map>, path: &str, is_port: bool) {
         let Some(map) = map else { return };
-        let is_service_s = self.is_port_of_a_service(map);
         for (key, value) in &map.0 {
             if path.is_empty() && matches!(&*key.text, "metadata" | "status") {
                 continue;
@@ -101,7 +111,9 @@ impl Search<'_> {
             let says_port = says_port(&key.text);
             match value {
                 _ if is_named_so => self.found(place),
-                Value::Scalar(_) if says_port && !is_service_s => self.scalar(value, place),
+                Value::Scalar(_) if says_port && self.is_it(value) && !self.is_port_of_a_service(map) => {
+                    self.found(place);
+                }
                 Value::Scalar(_) => {}
                 Value::List(list) => self.list(list, &place, says_port),
                 Value::Map(inner) => self.map(Some(inner), &place, says_port),
@@ -113,7 +125,7 @@ impl Search<'_> {
         for (index, value) in list.iter().enumerate() {
             let place = format!("{path}[{index}]");
             match value {
-                Value::Scalar(_) if is_port => self.scalar(value, place),
+                Value::Scalar(_) if is_port && self.is_it(value) => self.found(place),
                 Value::Scalar(_) => {}
                 Value::List(inner) => self.list(inner, &place, is_port),
                 Value::Map(inner) => self.map(Some(inner), &place, is_port),
@@ -121,10 +133,8 @@ impl Search<'_> {
         }
     }
 
-    fn scalar(&mut self, value: &Value, place: String) {
-        if value.as_text().is_some_and(|text| text.parse() == Ok(self.port)) {
-            self.found(place);
-        }
+    fn is_it(&self, value: &Value) -> bool {
+        value.as_text().is_some_and(|text| text.parse() == Ok(self.port))
     }
 
     fn found(&mut self, place: String) {

@@ -4,7 +4,8 @@
 mod servers;
 
 use std::sync::LazyLock;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::*;
 use crate::config::{Config, Route};

@@ -1,0 +1,58 @@
+//! What one peer may say before others get their turn.
+//!
+//! # Invariants
+//! 1. Whatever a peer sends uses it up: bytes, frames however short, reads however little they bring. So no stream,
+//!    and no way of cutting one, keeps a task busy for longer than its turn.
+//!
+//! # Not here
+//! What comes of a turn that is used up: whoever reads wakes itself, and goes on where it was.
+
+/// Bytes and frames that may still be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    bytes: usize,
+    frames: u32,
+}
+
+impl Turn {
+    /// The whole of it.
+    pub const fn new(bytes: usize, frames: u32) -> Self {
+        Self { bytes, frames }
+    }
+
+    /// Whether it is used up: others first.
+    pub const fn is_over(&self) -> bool {
+        self.bytes == 0 || self.frames == 0
+    }
+
+    /// Bytes that are left.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A read brought so much. It counts as a frame at the least: one that brings a byte costs as much.
+    pub fn take(&mut self, bytes: usize, frames: u32) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.frames = self.frames.saturating_sub(frames.max(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_over_by_bytes_by_frames_and_by_reads() {
+        for (bytes, frames, reads) in
+            [(10, 0, 10), (1, 0, 100), (0, 0, 100), (0, 7, 15), (1, 100, 1), (100, 1, 1)]
+        {
+            let mut turn = Turn::new(100, 100);
+            let mut done = 0;
+            while !turn.is_over() {
+                turn.take(bytes, frames);
+                done += 1;
+            }
+            assert_eq!(done, reads, "{bytes} bytes and {frames} frames a read");
+        }
+    }
+}
