@@ -173,6 +173,7 @@ mod tests {
             peer: Arc::default(),
             client,
             user: None,
+            attested: HeaderMap::new(),
             own_protocol: None,
             slot: None,
             noted: Arc::default(),
