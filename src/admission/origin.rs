@@ -177,7 +177,6 @@ mod tests {
             own_protocol: None,
             slot: None,
             noted: Arc::default(),
-            attested: HeaderMap::new(),
         };
         let layer = FromPage::new(route.policy);
         layer.check(&mut guest).now_or_never().unwrap().is_ok()

@@ -16,15 +16,44 @@ pub(crate) fn is_as_strict(route: &Route, other: &Route) -> bool {
         (Mode::Broadcast, Mode::Broadcast) => ours.broadcast == theirs.broadcast,
         (Mode::Tunnel | Mode::Broadcast, Mode::Tunnel) => true,
     };
-    mode && (ours == theirs
-        || (is_same_or_off(&ours.auth, &theirs.auth)
-            && is_same_or_off(&ours.origins, &theirs.origins)
-            && http(&ours.http, &theirs.http)
-            && limits(&ours.limits, &theirs.limits)
-            && rates(&ours.handshake_rate, &theirs.handshake_rate)
-            && rate(ours.message_rate, theirs.message_rate)
-            && ours.max_frame <= theirs.max_frame
-            && ours.max_message <= theirs.max_message))
+    mode && policy(ours, theirs) && rate(control_rate(route), control_rate(other))
+}
+
+/// Taken apart without `..`, so that a new setting cannot be forgotten here.
+fn policy(ours: &Policy, theirs: &Policy) -> bool {
+    let Policy {
+        max_frame,
+        max_message,
+        message_rate,
+        control_rate: _, // Depends on the mode.
+        limits: how_many,
+        handshake_rate,
+        origins,
+        auth,
+        http: plain,
+        heartbeat: _,
+        idle_timeout: _,
+        idle_activity: _,
+        max_lifetime: _,
+        close_timeout: _,
+        on_refuse: _,
+        close_codes: _,
+        breaker: _,
+        delivery: _,
+        broadcast: _,
+        redial: _,
+        notices: _,
+        history: _,
+        compression: _,
+    } = ours;
+    is_same_or_off(auth, &theirs.auth)
+        && is_same_or_off(origins, &theirs.origins)
+        && http(plain, &theirs.http)
+        && limits(how_many, &theirs.limits)
+        && rates(handshake_rate, &theirs.handshake_rate)
+        && rate(*message_rate, theirs.message_rate)
+        && *max_frame <= theirs.max_frame
+        && *max_message <= theirs.max_message
 }
 
 fn is_same_or_off<T: PartialEq>(ours: &Option<T>, theirs: &Option<T>) -> bool {
@@ -45,12 +74,22 @@ fn rate(ours: Option<Rate>, theirs: Option<Rate>) -> bool {
 fn http(ours: &Http, theirs: &Http) -> bool {
     let mode = ours.mode == theirs.mode || ours.mode == HttpMode::Refuse || theirs.mode == HttpMode::Pass;
     mode && limit(ours.max_body, theirs.max_body)
+        && rate(ours.rate.global, theirs.rate.global)
+        && rate(ours.rate.per_ip, theirs.rate.per_ip)
 }
 
 fn limits(ours: &Limits, theirs: &Limits) -> bool {
     limit(ours.connections, theirs.connections)
         && limit(ours.per_ip, theirs.per_ip)
         && limit(ours.per_user, theirs.per_user)
+}
+
+/// What holds for control frames in the route's mode.
+fn control_rate(route: &Route) -> Option<Rate> {
+    match route.mode {
+        Mode::Tunnel => route.policy.control_rate.in_tunnels(),
+        Mode::Broadcast => route.policy.control_rate.in_feeds(),
+    }
 }
 
 fn rates(ours: &HandshakeRate, theirs: &HandshakeRate) -> bool {
