@@ -55,7 +55,7 @@ pub(super) struct Link {
     pub(super) egress: Egress,
     /// Told after everything that touches the stream.
     stall: Stall,
-    /// Since when nothing can be sent to the peer, though it has not ended.
+    /// Since when nothing can be sent to the peer, or it is known to be gone, though it was not read to its end.
     pub(super) broken_since: Option<Instant>,
     /// Since when it is not read, because nobody takes what it says.
     paused_since: Option<Instant>,
