@@ -125,6 +125,11 @@ impl Link {
         }
     }
 
+    /// As [`Stream::take_records`].
+    pub(super) fn take_records(&mut self) -> u32 {
+        self.stream.as_mut().map_or(0, Stream::take_records)
+    }
+
     /// Sends `bytes`, at once as far as the socket takes them; `edge` is the offset of the last frame
     /// edge in them. Answers how many bytes were lost because the peer is gone.
     pub(super) fn send(
