@@ -66,7 +66,7 @@ pub(super) async fn serve_http1(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    session.patience().on_request();
+    session.on_request();
     match unrouted::check(&state, &peer, request) {
         Ok(request) => serve(state, session, peer, request).await,
         Err(refused) => {
@@ -85,7 +85,7 @@ pub(super) async fn serve(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    session.patience().on_request();
+    session.on_request();
     let in_flight = InFlight::new(&state);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let table = state.table();

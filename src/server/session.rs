@@ -130,6 +130,12 @@ impl Session {
         }
     }
 
+    /// A head is complete. It may have come together with the request before it: then its bytes woke nobody up.
+    pub(super) fn on_request(&self) {
+        self.patience().on_request();
+        self.resume();
+    }
+
     /// Something is.
     fn resume(&self) {
         self.busy.resume();
