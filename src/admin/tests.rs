@@ -458,13 +458,20 @@ async fn whoever_keeps_all_connections_keeps_no_probe_out() {
     for _ in 0..10 {
         assert_eq!(read_answer(port.send(LAST_PROBE).await).await.status, 200);
     }
-    assert!(began.elapsed() < server::HEADER_TIMEOUT, "none had to run out of time first: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < server::HEADER_TIMEOUT,
+        "none had to run out of time first: {:?}",
+        began.elapsed()
+    );
     // Who has rested longest has gone, and who came last is still there.
     let mut youngest = kept.swap_remove(server::CONNECTIONS - 2);
     youngest.write_all(LAST_PROBE.as_bytes()).await.unwrap();
     let mut rest = Vec::new();
     timeout(SOON, youngest.read_to_end(&mut rest)).await.unwrap().unwrap();
-    assert!(rest.ends_with(b"ok\n") && rest.windows(8).filter(|at| at == b"HTTP/1.1").count() == 1, "{rest:?}");
+    assert!(
+        rest.ends_with(b"ok\n") && rest.windows(8).filter(|at| at == b"HTTP/1.1").count() == 1,
+        "{rest:?}"
+    );
 }
 
 #[tokio::test]

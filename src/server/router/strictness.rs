@@ -95,9 +95,7 @@ fn http(ours: &Http, theirs: &Http) -> bool {
 
 fn limits(ours: &Limits, theirs: &Limits) -> bool {
     let &Limits { connections, per_ip, per_user, on_user_limit: _ } = ours;
-    limit(connections, theirs.connections)
-        && limit(per_ip, theirs.per_ip)
-        && limit(per_user, theirs.per_user)
+    limit(connections, theirs.connections) && limit(per_ip, theirs.per_ip) && limit(per_user, theirs.per_user)
 }
 
 fn rates(ours: &HandshakeRate, theirs: &HandshakeRate) -> bool {
