@@ -250,7 +250,8 @@ async fn plain(guest: Guest, load: Load) -> Result<Response<AnswerBody>, Refused
     *request.extensions_mut() = guest.head.extensions;
     let Load { route, session, body, .. } = load;
     let policy = &route.config.policy;
-    let mut response = route.upstream.request(request.map(|()| body), policy).await?;
+    let taken = (!body.is_end_stream()).then(|| session.takes_body());
+    let mut response = route.upstream.request(request.map(|()| body), taken, policy).await?;
     headers::for_client(response.headers_mut());
     Ok(response.map(|body| AnswerBody::upstream(body, &session)))
 }
