@@ -505,20 +505,21 @@ async fn plain_http_meets_the_guards_of_its_policy_unless_pass_is_written() {
 #[tokio::test]
 async fn another_sites_page_is_known_without_an_origin_where_requests_are_guarded() {
     let upstream = Upstream::echo().await;
-    let navigation = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
-    let image = [("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image")];
-    let frame = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe")];
+    const NAVIGATION: [(&str, &str); 2] = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+    const IMAGE: [(&str, &str); 2] = [("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image")];
+    const FRAME: [(&str, &str); 2] = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe")];
     // Sec-Fetch-Site, what else the browser says, and what it gets where Origin may be missing, and where not
-    let cases: [(&str, &[(&str, &str)], u16, u16); 8] = [
+    type Case = (&'static str, &'static [(&'static str, &'static str)], u16, u16);
+    let cases: [Case; 8] = [
         ("", &[], 200, 403),
         ("cross-site", &[], 403, 403),
-        ("cross-site", &image, 403, 403),
-        ("cross-site", &frame, 403, 403),
+        ("cross-site", &IMAGE, 403, 403),
+        ("cross-site", &FRAME, 403, 403),
         // Somebody follows a link: the page that it was on does not see what comes.
-        ("cross-site", &navigation, 200, 403),
-        ("same-site", &image, 200, 403),
-        ("same-origin", &image, 200, 200),
-        ("none", &navigation, 200, 200),
+        ("cross-site", &NAVIGATION, 200, 403),
+        ("same-site", &IMAGE, 200, 403),
+        ("same-origin", &IMAGE, 200, 200),
+        ("none", &NAVIGATION, 200, 200),
     ];
     for missing in ["allow", "refuse"] {
         let written =
@@ -532,7 +533,7 @@ async fn another_sites_page_is_known_without_an_origin_where_requests_are_guarde
             assert_eq!(status, expected, "{missing}, {site} {others:?}");
         }
         let post = proxy.plain().method("POST").header("Sec-Fetch-Site", "cross-site");
-        let post = navigation.iter().fold(post, |dial, (name, value)| dial.header(name, value));
+        let post = NAVIGATION.iter().fold(post, |dial, (name, value)| dial.header(name, value));
         assert_ours(&post.answer().await.response, 403, "origin");
     }
 }

@@ -173,10 +173,10 @@ mod tests {
             peer: Arc::default(),
             client,
             user: None,
+            attested: HeaderMap::new(),
             own_protocol: None,
             slot: None,
             noted: Arc::default(),
-            attested: HeaderMap::new(),
         };
         let layer = FromPage::new(route.policy);
         layer.check(&mut guest).now_or_never().unwrap().is_ok()

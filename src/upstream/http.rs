@@ -1,5 +1,6 @@
 //! Plain HTTP to an upstream, over pooled connections, streaming both ways.
 
+use std::any::Any;
 use std::error::Error;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -76,6 +77,8 @@ pub struct Requested {
     left: Option<u64>,
     silence: Silence,
     is_sent: Arc<watch::Sender<bool>>,
+    /// Who wants to know until when it is taken: dropped at its end, or with it.
+    taken: Option<Box<dyn Any + Send>>,
 }
 
 /// The body is longer than allowed.
@@ -135,6 +138,7 @@ impl Body for Requested {
         match frame {
             None => {
                 this.is_sent.send_replace(true);
+                this.taken = None;
                 Poll::Ready(None)
             }
             Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
@@ -148,6 +152,7 @@ impl Body for Requested {
                 }
                 if this.body.is_end_stream() {
                     this.is_sent.send_replace(true);
+                    this.taken = None;
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -165,22 +170,25 @@ impl Body for Requested {
 
 impl Upstream {
     /// Passes a plain request on; its headers are already what the upstream is to see, and `uri` is in
-    /// origin form.
+    /// origin form. `taken` is dropped when nothing more of the body is taken, which may be after the answer.
     ///
     /// # Errors
     /// There was no answer, the body was longer than `http.max_body`, or its rest did not come.
     pub async fn request(
         &self,
         request: Request<Incoming>,
+        taken: Option<impl Any + Send>,
         policy: &config::Policy,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let result = self.try_request(request, policy).await;
+        let taken = taken.map(|taken| Box::new(taken) as Box<dyn Any + Send>);
+        let result = self.try_request(request, taken, policy).await;
         self.count(result)
     }
 
     async fn try_request(
         &self,
         request: Request<Incoming>,
+        taken: Option<Box<dyn Any + Send>>,
         config::Policy { http: policy, delivery, .. }: &config::Policy,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let too_large = |limit| UpstreamError::BodyTooLarge(limit);
@@ -195,7 +203,7 @@ impl Upstream {
         head.version = http::Version::HTTP_11;
         head.headers.remove(header::TRANSFER_ENCODING);
         let silence = Silence::new(delivery.stall_timeout);
-        let body = Requested { body, left: policy.max_body, silence, is_sent };
+        let body = Requested { body, left: policy.max_body, silence, is_sent, taken };
         let mut request = Request::from_parts(head, body);
         let connection = capture_connection(&mut request);
         let answer = pin!(self.pool.client.request(request));
