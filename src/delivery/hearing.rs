@@ -46,7 +46,9 @@ impl Subscriber {
                 },
                 n => n,
             };
+            let records = self.wire.stream.take_records();
             let (bytes, frames) = self.on_bytes(&mut scratch[..HELD_ROOM + n], table);
+            let frames = frames.max(records);
             turn.take(n.max(bytes), frames);
             table.reading.take(n.max(bytes), frames);
             if self.is_paused() { Heard::End } else { Heard::Some }

@@ -339,11 +339,12 @@ impl Uplink {
                     let waits = stream.unsent() > 0 || !self.egress.is_empty();
                     self.stall.note(stream.sent() != before, waits, now);
                 }
+                let records = stream.take_records();
                 match read {
                     Poll::Pending => return false,
                     Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
                         let frames = self.hear(buf.filled(), on, now);
-                        turn.take(buf.filled().len(), frames);
+                        turn.take(buf.filled().len(), frames.max(records));
                         self.is_chatty = frames > MANY;
                     }
                     // However it ends: without a Close it is a loss.

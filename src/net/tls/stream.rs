@@ -43,6 +43,8 @@ pub struct Tls {
     plain: Leftover,
     /// Sealed bytes that the kernel took, ever.
     sent: u64,
+    /// Records of data that came since this was last asked.
+    opened: u32,
     /// The first byte that came.
     first: Option<u8>,
     has_said_goodbye: bool,
@@ -66,6 +68,7 @@ impl Tls {
             incoming: Vec::new(),
             plain: Leftover::default(),
             sent: 0,
+            opened: 0,
             first: None,
             has_said_goodbye: false,
         });
@@ -103,7 +106,7 @@ impl Tls {
     /// Reads once from the socket and deciphers what is whole, into `buf` as far as it goes. False at the
     /// end of the socket's stream.
     fn fill(&mut self, cx: &mut Context<'_>, mut buf: Option<&mut ReadBuf<'_>>) -> Poll<io::Result<bool>> {
-        let Self { socket, records, incoming, plain, first, .. } = self;
+        let Self { socket, records, incoming, plain, first, opened: count, .. } = self;
         scratch::with(|scratch| {
             let held = incoming.len();
             let room = buf.as_ref().map_or(MIN_READ, |buf| buf.remaining().clamp(MIN_READ, READ));
@@ -127,6 +130,7 @@ impl Tls {
             let came = &mut scratch[..held + n];
             first.get_or_insert(came[0]);
             let opened = records.open(came, &mut |bytes| {
+                *count = count.saturating_add(1);
                 let fits = buf.as_ref().map_or(0, |buf| buf.remaining().min(bytes.len()));
                 if let Some(buf) = &mut buf {
                     buf.put_slice(&bytes[..fits]);
@@ -222,6 +226,11 @@ impl Tls {
     /// Sealed bytes that the kernel took, ever.
     pub(in crate::net) fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// As [`Stream::take_records`].
+    pub(in crate::net) fn take_records(&mut self) -> u32 {
+        std::mem::take(&mut self.opened)
     }
 
     /// What it runs over.
