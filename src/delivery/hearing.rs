@@ -93,7 +93,8 @@ impl Subscriber {
                         let settings = &table.crew.settings;
                         let budget = settings.holders.budget();
                         // One that the uplink will never have room for is not copied and queued for it.
-                        let may_go = Uplink::room_for(payload.len()) <= settings.policy.delivery.max_lag.bytes;
+                        let may_go =
+                            Uplink::room_for(payload.len()) <= settings.policy.delivery.max_lag.bytes;
                         let message = (may_go && !budget.is_over())
                             .then(|| (kind, budget.hold(Bytes::copy_from_slice(payload))));
                         match message.and_then(|message| server.try_send(message).ok()) {

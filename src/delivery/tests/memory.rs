@@ -70,11 +70,12 @@ async fn a_feed_on_which_nothing_happens_gives_when_another_one_needs_it_or_the_
 
 #[tokio::test(start_paused = true)]
 async fn what_can_never_go_to_the_server_is_not_kept_for_it() {
-    let mut stage = Stage::with("policy: {heartbeat: null, delivery: {max_lag: {bytes: 1000}}}", |receiver| {
-        let (sender, queue) = mpsc::channel(1000);
-        *receiver = Some(queue);
-        FromClients::Forward(sender)
-    });
+    let mut stage =
+        Stage::with("policy: {heartbeat: null, delivery: {max_lag: {bytes: 1000}}}", |receiver| {
+            let (sender, queue) = mpsc::channel(1000);
+            *receiver = Some(queue);
+            FromClients::Forward(sender)
+        });
     let mut client = stage.come(false);
     stage.turn().await;
     for size in [986, 987, 10_000] {
