@@ -288,7 +288,7 @@ impl Refused {
                 UpstreamError::Dial(DialError::Tls { .. }) => {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_tls", Outcome::Unreachable)
                 }
-                UpstreamError::Timeout(_) => {
+                UpstreamError::Timeout(_) | UpstreamError::BodyUntaken(_) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
                 }
                 UpstreamError::Broken(_) | UpstreamError::Framing(_) => {
@@ -299,6 +299,7 @@ impl Refused {
                 }
                 UpstreamError::BodyTooLarge(_) => fault(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
                 UpstreamError::BodyStalled(_) => fault(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+                UpstreamError::BodyBroken => fault(StatusCode::BAD_REQUEST, "body_broken"),
             },
         };
         Answer { status, reason, outcome, retry_after, closing }
@@ -460,6 +461,8 @@ mod tests {
             Refused::Upstream(UpstreamError::BodyTooLarge(5)),
             Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(1))),
             Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(60))),
+            Refused::Upstream(UpstreamError::BodyBroken),
+            Refused::Upstream(UpstreamError::BodyUntaken(Duration::from_secs(60))),
         ];
         for refused in &all {
             match refused {
@@ -491,7 +494,9 @@ mod tests {
                     | UpstreamError::Framing(_)
                     | UpstreamError::BadUpgrade(_)
                     | UpstreamError::BodyTooLarge(_)
-                    | UpstreamError::BodyStalled(_) => {}
+                    | UpstreamError::BodyStalled(_)
+                    | UpstreamError::BodyBroken
+                    | UpstreamError::BodyUntaken(_) => {}
                 },
             }
         }

@@ -99,7 +99,11 @@ async fn exchange(
             return Poll::Ready(response);
         }
         match connection.poll_without_shutdown(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // An answer may be there all the same, with more behind it than it said.
+            Poll::Ready(Err(error)) => match response.as_mut().poll(cx) {
+                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                _ => Poll::Ready(Err(error)),
+            },
             // Done, by an answer or without one: the sender knows.
             Poll::Ready(Ok(())) => response.as_mut().poll(cx),
             Poll::Pending => response.as_mut().poll(cx),
@@ -110,5 +114,5 @@ async fn exchange(
 }
 
 fn broken(error: hyper::Error) -> UpstreamError {
-    UpstreamError::Broken(Box::new(error))
+    UpstreamError::broken(&error)
 }
