@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! 1. Every ticket is reported: by [`Permit::settle`] and its like, or by the drop of its [`Permit`].
-//! 2. What is a failure of the upstream is said once, in [`UpstreamBreaker::judge`] and what it calls.
+//! 2. What is a failure of the upstream is said once, in [`UpstreamBreaker::judge`] and what it calls. What one client
+//!    can bring about by what it offers is none: it must not shut the others out.
 //! 3. The metrics know of a breaker as long as it lives, and of each change once.
 //! 4. Nobody waits longer than `upstream.handshake_timeout`, and no more than `max_waiting` do. Who goes away
 //!    leaves its place, and a place among the probes that it was given goes to the next.
@@ -140,8 +141,7 @@ impl UpstreamBreaker {
     }
 
     fn judge_error(error: &UpstreamError) -> CallOutcome {
-        // What has no kind was the client's doing.
-        if error.kind().is_some() { CallOutcome::Failure } else { CallOutcome::Neither }
+        if error.is_failure() { CallOutcome::Failure } else { CallOutcome::Neither }
     }
 
     fn report(&self, ticket: Ticket, outcome: CallOutcome, what: &dyn Display) {

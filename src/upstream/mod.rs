@@ -96,13 +96,28 @@ impl UpstreamError {
     /// How it is counted; `None` if the upstream is not to blame.
     pub fn kind(&self) -> Option<UpstreamErrorKind> {
         match self {
-            Self::Dial(DialError::Timeout { .. }) => Some(UpstreamErrorKind::ConnectTimeout),
+            Self::Dial(DialError::Timeout { .. } | DialError::NoPlace { .. }) => {
+                Some(UpstreamErrorKind::ConnectTimeout)
+            }
             Self::Dial(DialError::Io { .. }) => Some(UpstreamErrorKind::Connect),
             Self::Dial(DialError::Tls { .. }) => Some(UpstreamErrorKind::Tls),
             Self::Timeout(_) | Self::BodyUntaken(_) => Some(UpstreamErrorKind::ResponseTimeout),
             Self::Broken(_) | Self::Framing(_) => Some(UpstreamErrorKind::Broken),
             Self::BadUpgrade(_) => Some(UpstreamErrorKind::BadUpgrade),
             Self::BodyTooLarge(_) | Self::BodyStalled(_) | Self::BodyBroken => None,
+        }
+    }
+}
+
+impl UpstreamError {
+    /// Whether it says that the upstream does not work. It does not if a client can bring it about by what it asks
+    /// for: to be given a subprotocol or extensions that this client did not offer may be what every other one gets
+    /// in answer to its offer. Nor if nobody was asked.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Dial(DialError::NoPlace { .. })
+            | Self::BadUpgrade(BadUpgrade::Protocol | BadUpgrade::Extension) => false,
+            error => error.kind().is_some(),
         }
     }
 }

@@ -63,8 +63,10 @@ impl Upstream {
         let stream = self.dialer.dial().await?;
         let after = self.config.handshake_timeout;
         let exchange = timeout(after, exchange(stream, request));
-        let (mut response, connection) =
-            exchange.await.map_err(|_| UpstreamError::Timeout(after))?.map_err(broken)?;
+        let (mut response, connection) = exchange
+            .await
+            .map_err(|_| UpstreamError::Timeout(after))?
+            .map_err(|error| UpstreamError::broken(&error))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (status, version) = (response.status(), response.version());
             // The connection is for this one answer: nobody reads what may be left on it.
@@ -74,7 +76,7 @@ impl Upstream {
             return Ok(Err(response));
         }
         let extensions = offer.verify(&response)?;
-        let parts = connection.without_shutdown().await.map_err(broken)?;
+        let parts = connection.without_shutdown().await.map_err(|error| UpstreamError::broken(&error))?;
         let (mut head, _) = response.into_parts();
         headers::for_client(&mut head.headers);
         headers::set_upgrade(&mut head.headers);
@@ -111,8 +113,4 @@ async fn exchange(
     })
     .await?;
     Ok((response, connection))
-}
-
-fn broken(error: hyper::Error) -> UpstreamError {
-    UpstreamError::broken(&error)
 }

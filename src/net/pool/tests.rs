@@ -10,13 +10,13 @@ use super::*;
 const SOON: Duration = Duration::from_secs(10);
 
 /// Answers each request of a connection so, and tells of each connection.
-async fn server(answer: &'static [u8]) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<()>) {
+async fn server(answer: &'static [u8]) -> (std::net::SocketAddr, mpsc::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (accepted, count) = mpsc::unbounded_channel();
+    let (accepted, count) = mpsc::channel(16);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            accepted.send(()).unwrap();
+            accepted.send(()).await.unwrap();
             tokio::spawn(async move {
                 let mut head = [0; 1024];
                 while stream.read(&mut head).await.is_ok_and(|read| read > 0) {
