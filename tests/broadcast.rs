@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger::config::{ApiKeys, Auth, Credentials, KeyPart, TokenSource};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use support::DEADLINE;
 use support::client::RawClient;
-use support::http::assert_ours;
+use support::http::{Head, assert_ours, response, switching};
 use support::http2;
 use support::proxy::{self, Proxy};
 use support::token;
@@ -220,6 +221,48 @@ async fn threat_clients_of_one_hosts_tenant_are_not_put_on_anothers_channel() {
         proxy.publish(json!({ "route": "feed", "channel": "/feed/a", "text": "x" })).await,
         json!({ "recipients": 2, "sequence": null })
     );
+}
+
+/// A server that judges pages itself, and takes this one only.
+fn with_pages_of_its_own() -> Answer {
+    Answer::With(Arc::new(|request: &Head| match request.header("origin") {
+        Some("https://app.example.com") => switching(request),
+        _ => response(403, &[], b"a foreign page"),
+    }))
+}
+
+#[tokio::test]
+async fn threat_a_page_that_the_server_refuses_does_not_come_in_behind_one_that_it_takes() {
+    let upstream = Upstream::builder().answering(with_pages_of_its_own()).by_hand().spawn().await;
+    let proxy = feed(&upstream, "").spawn().await;
+    let dial = |page: &str| proxy.dial().path("/feed/a").header("Origin", page);
+    let (mut ours, mut server) = (dial("https://app.example.com").open().await, upstream.accept().await);
+    let refused = dial("https://evil.example.com").refused().await;
+    assert_eq!((refused.status(), refused.text()), (403, "a foreign page".to_owned()));
+    let refused = proxy.dial().path("/feed/a").refused().await;
+    assert_eq!(refused.status(), 403, "nor whoever does not say");
+    // Who comes from the same page is at home.
+    let mut ours_too = dial("https://app.example.com").open().await;
+    server.text("hello").await;
+    ours.expect_text("hello").await;
+    ours_too.expect_text("hello").await;
+}
+
+#[tokio::test]
+async fn threat_a_foreign_page_does_not_have_those_refused_who_wait_with_it() {
+    let upstream = Upstream::builder().answering(Answer::HandOver).spawn().await;
+    let proxy = feed(&upstream, "").spawn().await;
+    let dial = |page: &str| proxy.dial().path("/feed/a").header("Origin", page);
+    let mut foreign = dial("https://evil.example.com").send().await;
+    let mut for_foreign = upstream.accept().await;
+    let mut ours = dial("https://app.example.com").send().await;
+    let mut for_ours = upstream.accept().await;
+    for_foreign.send_bytes(&response(403, &[], b"a foreign page")).await;
+    assert_eq!(foreign.read_response("GET").await.status(), 403);
+    for_ours.accept_websocket().await;
+    assert_eq!(ours.read_response("GET").await.status(), 101);
+    for_ours.text("hello").await;
+    ours.expect_text("hello").await;
 }
 
 #[tokio::test]

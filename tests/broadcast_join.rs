@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use support::DEADLINE;
 use support::client::RawClient;
-use support::http::accept_value;
+use support::http::switching;
 use support::link::Message;
 use support::proxy::{self, Proxy};
 use support::upstream::{Answer, Upstream};
@@ -72,12 +72,8 @@ async fn a_server_that_greets_with_its_101_is_heard_by_all_who_waited_for_it() {
     })
     .await;
     // In one write: it is in the log before anybody's own 101 has left.
-    let accept = accept_value(server.request.head.header("Sec-WebSocket-Key").unwrap_or_default());
-    let head = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
-    server.send_bytes(&[head.as_bytes(), &Frame::text("greetings").encode(Role::Server)].concat()).await;
+    let head = switching(&server.request.head);
+    server.send_bytes(&[head, Frame::text("greetings").encode(Role::Server)].concat()).await;
     for client in &mut waiting {
         assert_eq!(client.read_response("GET").await.status(), 101);
         client.expect_text("greetings").await;
@@ -85,6 +81,45 @@ async fn a_server_that_greets_with_its_101_is_heard_by_all_who_waited_for_it() {
     let mut late = proxy.connect("/feed/a").await;
     server.text("and now").await;
     late.expect_text("and now").await;
+}
+
+#[tokio::test]
+async fn a_greeting_longer_than_the_log_reaches_whoever_had_the_server_dialled() {
+    let upstream = Upstream::builder().answering(Answer::HandOver).spawn().await;
+    let proxy = feed(&upstream, "history: {messages: 2}").spawn().await;
+    let mut client = proxy.dial().path("/feed/a").send().await;
+    let mut server = upstream.accept().await;
+    // In one write: all of it is in the log before the client's own 101 has left.
+    let greeting = (0..20).map(|n| Frame::text(n.to_string()).encode(Role::Server));
+    let mut bytes = switching(&server.request.head);
+    bytes.extend(greeting.flatten());
+    server.send_bytes(&bytes).await;
+    assert_eq!(client.read_response("GET").await.status(), 101);
+    for n in 0..20 {
+        client.expect_text(&n.to_string()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_101_does_not_hold_the_server_up() {
+    let upstream = Upstream::builder().answering(Answer::HandOver).spawn().await;
+    let proxy = feed(&upstream, "history: {messages: 20, on_join: none}").spawn().await;
+    let first = proxy.dial().path("/feed/a").send().await;
+    let mut server = upstream.accept().await;
+    first.reset();
+    let channels = async || proxy.admin_get("/api/admin/channels").await.text();
+    eventually(DEADLINE, async || channels().await.contains(r#""clients":0"#)).await;
+    server.accept_websocket().await;
+    for n in 0..100 {
+        server.text(&n.to_string()).await;
+        // Each by itself, so that it is read by itself.
+        server.ping(b"and?").await;
+        server.expect_pong(b"and?").await;
+    }
+    // Who comes then finds what is new.
+    let mut late = proxy.connect("/feed/a").await;
+    server.text("new").await;
+    late.expect_text("new").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

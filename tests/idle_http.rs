@@ -86,6 +86,27 @@ async fn the_one_that_has_waited_longest_goes_and_who_asks_again_has_not_waited(
 }
 
 #[tokio::test]
+async fn a_request_that_came_with_the_one_before_it_is_served_and_not_let_go() {
+    let answering =
+        |body: &str| Upstream::builder().on_request(Plain::fixed(200, &[("Connection", "close")], body));
+    let upstream = answering("at last").after(Duration::from_secs(3)).spawn().await;
+    let settings = "listen: {max_idle_http: 1}\nroutes: [{path: /none, policy: {http: {mode: refuse}}}]";
+    let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+    let refused = proxy.plain().path("/none").request();
+    let mut asking = proxy.plain().connect().await;
+    asking.send_bytes(&[refused, proxy.plain().request()].concat()).await;
+    assert_eq!(asking.read_response("GET").await.status(), 404);
+    eventually(DEADLINE, || async { proxy.metric("outrigger_http_requests_in_flight").await == 1.0 }).await;
+    assert_eq!(proxy.metric("outrigger_http_idle").await, 0.0, "it asks for something");
+    assert_eq!(proxy.metric("outrigger_handshakes_in_progress").await, 1.0);
+    upstream.change(answering(""));
+    for _ in 0..3 {
+        let _ = idle(&proxy).await;
+    }
+    assert_eq!(asking.read_response("GET").await.text(), "at last");
+}
+
+#[tokio::test]
 async fn one_address_has_a_cap_of_its_own_and_the_header_of_a_balancer_names_it() {
     let upstream = Upstream::echo().await;
     let listen = "listen: {proxy_protocol: required, max_idle_http_per_ip: 2}";

@@ -250,3 +250,23 @@ async fn pings_without_end_close_their_client_where_the_proxy_answers_them_and_p
         }
     }
 }
+
+#[tokio::test]
+async fn pongs_that_are_texts_are_no_way_around_the_rate_of_those_that_are_control_frames() {
+    for (mode, setting) in
+        [(Mode::Drop, "auto"), (Mode::Forward, "auto"), (Mode::Tunnel, "{rate: 1/s, burst: 1200}")]
+    {
+        let upstream = Upstream::by_hand().await;
+        let policy = format!("heartbeat: {{mode: json}}, limits: {{control_rate: {setting}}}");
+        let proxy = mode.builder(&upstream, &policy).spawn().await;
+        let mut client = proxy.connect("/a").await;
+        let mut server = upstream.accept().await;
+        let pong = Frame::text(r#"{"type":"pong"}"#).encode(Role::Client);
+        client.send_bytes(&pong.repeat(900)).await;
+        server.text("within the burst").await;
+        client.expect_text("within the burst").await;
+        client.send_bytes(&pong.repeat(3000)).await;
+        let closed = client.closed().await;
+        assert_eq!((closed.code, &*closed.reason), (1008, "too many control frames"), "{mode:?}");
+    }
+}

@@ -99,6 +99,29 @@ async fn an_answer_may_come_before_the_request_has_ended() {
 }
 
 #[tokio::test]
+async fn the_rest_of_a_body_that_was_answered_early_has_its_time_and_is_taken_for_no_head() {
+    let upstream = by_hand().await;
+    let settings = "listen: {handshake_timeout: 500ms, max_idle_http: 1}";
+    let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+    let mut client = proxy.plain().method("POST").header("Content-Length", "20").send().await;
+    let mut server = upstream.accept().await;
+    server.send_bytes(&http::response(200, &[], b"I know enough")).await;
+    assert_eq!(client.read_response("POST").await.text(), "I know enough");
+    for _ in 0..20 {
+        client.send_bytes(b"x").await;
+        assert_eq!(server.read_exactly(1).await, Ok(b"x".to_vec()));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(proxy.metric("outrigger_request_errors_total{reason=\"timeout\"}").await, 0.0);
+    // From here on nothing is asked, and the next one is asked as ever.
+    eventually(DEADLINE, || async { proxy.metric("outrigger_http_idle").await == 1.0 }).await;
+    client.send_bytes(&proxy.plain().request()).await;
+    server.read_head().await;
+    server.send_bytes(&http::response(200, &[], b"and again")).await;
+    assert_eq!(client.read_response("GET").await.text(), "and again");
+}
+
+#[tokio::test]
 async fn megabytes_pass_both_ways_in_every_framing() {
     let megabytes = (0..3 << 20).map(|index: u32| (index / 7) as u8).collect::<Vec<_>>();
     let upstream = Upstream::builder().on_request(Plain::EchoBody).spawn().await;

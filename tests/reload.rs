@@ -432,6 +432,30 @@ async fn a_breaker_that_is_open_stays_open_unless_its_settings_change() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_kept_alive_keeps_no_breaker_of_before_in_the_metrics() {
+    let upstream = Upstream::builder().answering(Answer::Hangup).spawn().await;
+    let folder = Folder::new("kept-breaker");
+    let settings = |breaker: &str| yaml(&upstream, &format!("policy: {{ breaker: {breaker} }}"));
+    folder.write("outrigger.yaml", &settings("{ min_calls: 3, open_for: 10m }"));
+    let running = folder.run().await;
+    let mut open = running.plain().connect().await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    open.send_bytes(request.as_bytes()).await;
+    open.read_response("GET").await;
+    for _ in 0..3 {
+        running.dial().refused().await;
+    }
+    let state = "outrigger_breaker_state{scope=\"upstream\",route=\"default\"}";
+    counted(&running, state, 2.0).await;
+
+    folder.write("outrigger.yaml", &settings("null"));
+    counted(&running, APPLIED, 1.0).await;
+    counted(&running, state, 0.0).await;
+    open.send_bytes(request.as_bytes()).await;
+    open.read_response("GET").await;
+}
+
+#[tokio::test]
 async fn a_drain_goes_by_the_newest_settings() {
     let upstream = Upstream::echo().await;
     let folder = Folder::new("drain");

@@ -438,24 +438,66 @@ async fn who_dawdles_over_a_request_is_cut() {
     assert!(began.elapsed() < 3 * server::HEADER_TIMEOUT, "{:?}", began.elapsed());
 }
 
+const PROBE: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const LAST_PROBE: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
 #[tokio::test]
-async fn beyond_the_connection_bound_one_waits_for_a_place() {
-    let port = Port::open(false, None, None).await;
-    let mut idle = Vec::new();
-    for _ in 0..server::CONNECTIONS {
-        let mut stream = port.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-        // An answer proves that this one is among those accepted; it stays open.
-        let mut byte = [0; 1];
-        timeout(SOON, stream.read_exact(&mut byte)).await.unwrap().unwrap();
-        idle.push(stream);
+async fn whoever_keeps_all_connections_keeps_no_probe_out() {
+    let port = Port::open(true, None, None).await;
+    let mut kept = Vec::new();
+    for n in 0..server::CONNECTIONS {
+        // Half of them ask, and stay; half say nothing whole.
+        let mut stream = port.send(if n % 2 == 0 { PROBE } else { "GET /healthz HTTP/1.1\r\n" }).await;
+        if n % 2 == 0 {
+            // An answer proves that this one is among those accepted.
+            timeout(SOON, stream.read_exact(&mut [0; 1])).await.unwrap().unwrap();
+        }
+        kept.push(stream);
     }
-    let mut waiting =
-        port.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
-    let early = timeout(Duration::from_millis(200), waiting.read_u8()).await;
-    assert!(early.is_err(), "no place, no answer: {early:?}");
-    idle.pop();
-    let answer = read_answer(waiting).await;
-    assert_eq!(answer.status, 200);
+    let began = tokio::time::Instant::now();
+    for _ in 0..10 {
+        assert_eq!(read_answer(port.send(LAST_PROBE).await).await.status, 200);
+    }
+    assert!(
+        began.elapsed() < server::HEADER_TIMEOUT,
+        "none had to run out of time first: {:?}",
+        began.elapsed()
+    );
+    // Who has rested longest has gone, and who came last is still there.
+    let mut youngest = kept.swap_remove(server::CONNECTIONS - 2);
+    youngest.write_all(LAST_PROBE.as_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    timeout(SOON, youngest.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(
+        rest.ends_with(b"ok\n") && rest.windows(8).filter(|at| at == b"HTTP/1.1").count() == 1,
+        "{rest:?}"
+    );
+}
+
+#[tokio::test]
+async fn beyond_the_connection_bound_one_waits_for_a_place_while_all_are_being_answered() {
+    let (asked, mut are_asked) = tokio::sync::watch::channel(0);
+    let publish: Publish = Arc::new(move |_| {
+        asked.send_modify(|asked| *asked += 1);
+        Box::pin(std::future::pending())
+    });
+    let admin = Arc::new(Admin { publish, max_publish: MAX_PUBLISH, ..bare(Lifecycle::new()) });
+    let body = r#"{"route":"r","text":"x"}"#;
+    let line = "POST /api/admin/broadcast HTTP/1.1\r\nHost: localhost\r\n";
+    let request = format!("{line}Content-Length: {}\r\n\r\n{body}", body.len());
+    stopped_under(&admin, async |address| {
+        let mut asking = Vec::new();
+        for _ in 0..server::CONNECTIONS {
+            asking.push(send_to(address, &request).await);
+        }
+        are_asked.wait_for(|asked| *asked == server::CONNECTIONS).await.unwrap();
+        let mut waiting = send_to(address, LAST_PROBE).await;
+        let early = timeout(Duration::from_millis(200), waiting.read_u8()).await;
+        assert!(early.is_err(), "no place, no answer: {early:?}");
+        asking.pop();
+        assert_eq!(read_answer(waiting).await.status, 200);
+    })
+    .await;
 }
 
 /// Runs `serve` and, beside it, a client that returns once it wants the port to stop. Gives what the

@@ -86,8 +86,11 @@ impl Channel {
     /// One more member. Under the hub's lock only. It gets what comes from here on: a server may greet as soon
     /// as it is connected, and clients take longer.
     pub(super) fn enter(self: &Arc<Self>, user: Option<&Arc<str>>, on_join: OnJoin) -> Member {
-        let cursor = self.log.join(on_join);
         let mut members = self.members();
+        if members.all == 0 {
+            self.fanout.expect();
+        }
+        let cursor = self.log.join(on_join);
         members.all += 1;
         members.empty_since = None;
         if let Some(user) = user {
@@ -110,6 +113,7 @@ impl Channel {
         if members.all == 0 {
             members.empty_since = Some(Instant::now());
             members.by_user = HashMap::new();
+            self.fanout.expect_nobody();
             if let Some(waker) = &members.waker {
                 waker.wake_by_ref();
             }

@@ -36,6 +36,9 @@ pub(super) struct Key {
     /// Where the server sees the clients' `Host` it may be another server to each: then it sets channels
     /// apart, though it is not in their name.
     host: Option<Box<[u8]>>,
+    /// The page that the client's connection is for, which the server sees and may refuse: nobody comes in, or is
+    /// refused, by what another page is answered. It is not in the name either.
+    origin: Option<Box<[u8]>>,
 }
 
 impl Key {
@@ -83,8 +86,10 @@ impl Key {
             HostHeader::Rewrite => None,
         };
         let host = host.map(|host| host.as_bytes().to_ascii_lowercase().into_boxed_slice());
-        let length = name.len() + host.as_ref().map_or(0, |host| host.len());
-        (length <= MAX_NAME).then(|| Self { name: name.into(), host })
+        let origin = asked.headers.get(header::ORIGIN).map(|origin| Box::from(origin.as_bytes()));
+        let length = |kept: &Option<Box<[u8]>>| kept.as_ref().map_or(0, |bytes| bytes.len());
+        let length = name.len() + length(&host) + length(&origin);
+        (length <= MAX_NAME).then(|| Self { name: name.into(), host, origin })
     }
 }
 
@@ -220,12 +225,30 @@ mod tests {
     }
 
     #[test]
+    fn pages_are_set_apart_and_share_a_name() {
+        let of = |origin: Option<&'static [u8]>| {
+            let lines: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+            key("path", "/ws", &lines, None).unwrap()
+        };
+        let pages =
+            [None, Some(&b"null"[..]), Some(b"https://a.example.com"), Some(b"https://b.example.com")];
+        for (at, page) in pages.iter().enumerate() {
+            for (other_at, other) in pages.iter().enumerate() {
+                assert_eq!(of(*page) == of(*other), at == other_at);
+                assert_eq!(of(*page).name, of(*other).name);
+            }
+        }
+    }
+
+    #[test]
     fn a_name_has_an_end() {
         let path = |length: usize| format!("/{}", "x".repeat(length - 1));
         assert!(key("path", &path(MAX_NAME), &[], None).is_some());
         assert!(key("path", &path(MAX_NAME + 1), &[], None).is_none());
         let host = vec![b'h'; MAX_NAME];
-        assert!(key("path", "/ws", &[("host", &host)], None).is_none(), "it is kept as well");
+        for header in ["host", "origin"] {
+            assert!(key("path", "/ws", &[(header, &host)], None).is_none(), "{header} is kept as well");
+        }
     }
 
     proptest! {

@@ -31,7 +31,7 @@ pub(super) struct Taken {
     pub(super) messages: u32,
     /// Frames that began.
     pub(super) frames: u32,
-    /// Control frames among them.
+    /// Control frames among them, and texts that were a heartbeat's.
     pub(super) controls: u32,
     /// The client broke a rule.
     pub(super) fault: Option<Fault>,
@@ -114,6 +114,7 @@ impl Ear {
                 let result = assembler.push(&buf[MAX_HELD..], |heard| match heard {
                     Heard::Message(kind, payload) => {
                         if kind == Kind::Text && payload.len() < 126 && on(Said::ShortText(payload)) {
+                            controls += 1;
                             return;
                         }
                         messages += 1;

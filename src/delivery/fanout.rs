@@ -92,7 +92,7 @@ pub struct Fanout {
 
 #[derive(Debug)]
 struct Inner {
-    /// Until the first client is there: the log keeps what that is to get, which may be a greeting longer than
+    /// While the first client is awaited: the log keeps what that is to get, which may be a greeting longer than
     /// the log.
     hold: Option<Reader>,
     doors: Vec<Arc<Door>>,
@@ -112,17 +112,25 @@ impl Fanout {
             is_unwell: AtomicBool::new(false),
             guard: Mutex::new((guard, BreakerStage::Closed)),
         };
-        let hold = log.reader();
-        if crew.settings.policy.delivery.throttle.is_none() {
-            hold.passed(log.head() + 1);
-        }
-        let inner = Inner { hold: Some(hold), doors: Vec::new(), closed: None };
+        let inner = Inner { hold: None, doors: Vec::new(), closed: None };
         Arc::new(Self { log, crew: Arc::new(crew), inner: Mutex::new(inner) })
     }
 
-    /// As if a first client had come, for those who drive a shard by hand.
-    #[cfg(test)]
-    pub(super) fn let_go(&self) {
+    /// Somebody is promised a place, and may be the first client: what comes from here on is kept until then.
+    pub fn expect(&self) {
+        let mut inner = lock(&self.inner);
+        if inner.hold.is_some() || !inner.doors.is_empty() {
+            return;
+        }
+        let hold = self.log.reader();
+        if self.crew.settings.policy.delivery.throttle.is_none() {
+            hold.passed(self.log.head() + 1);
+        }
+        inner.hold = Some(hold);
+    }
+
+    /// Nobody is promised a place any more: the server does not wait for one who does not come.
+    pub fn expect_nobody(&self) {
         lock(&self.inner).hold = None;
     }
 
@@ -148,9 +156,11 @@ impl Fanout {
                 _ => {
                     let door = Door::new(inner.closed.clone());
                     let (crew, reader) = (Arc::clone(&self.crew), self.log.reader());
+                    let shard = Shard::new(Arc::clone(&door), crew, reader, cursor.all_from);
                     inner.doors.push(Arc::clone(&door));
+                    // Not before the shard holds what its first client is to get.
                     inner.hold = None;
-                    (Arc::clone(&door), Some(Shard::new(door, crew, reader, cursor.all_from)))
+                    (door, Some(shard))
                 }
             };
             let joined = door.join(arrival, cursor);

@@ -354,15 +354,21 @@ impl Shard {
                 if after == State::Going { heard } else { after }
             });
         }
-        if self.agenda.len() > 64 + 4 * self.clients.len() {
-            let clients = &self.clients;
-            self.agenda.sweep(|index, at| {
-                clients
-                    .get(index as usize)
-                    .and_then(Option::as_ref)
-                    .is_some_and(|client| client.armed == Some(at))
-            });
+    }
+
+    /// Forgets moments that do not count any more, when they are the most. Clients that come and go leave some behind
+    /// although none is due for a long time.
+    fn tidy(&mut self) {
+        if self.agenda.len() <= 64 + 4 * self.clients.len() {
+            return;
         }
+        let clients = &self.clients;
+        self.agenda.sweep(|index, at| {
+            clients
+                .get(index as usize)
+                .and_then(Option::as_ref)
+                .is_some_and(|client| client.armed == Some(at))
+        });
     }
 
     /// Looks at the next of those who were woken.
@@ -440,6 +446,12 @@ impl Shard {
         self.clients.len() - self.free.len()
     }
 
+    /// Moments that it remembers.
+    #[cfg(test)]
+    pub(super) fn moments(&self) -> usize {
+        self.agenda.len()
+    }
+
     /// Places in the list of those that are to be looked at.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
@@ -513,6 +525,7 @@ impl Future for Shard {
         this.look(now);
         let is_done = this.pass(now);
         this.relieve(now);
+        this.tidy();
         if is_shut && this.clients.is_empty() {
             return Poll::Ready(());
         }

@@ -208,7 +208,6 @@ impl Stage {
         });
         let mut receiver = None;
         let fanout = Fanout::new(Arc::clone(&log), from_clients(&mut receiver), settings);
-        fanout.let_go();
         let door = Door::new(None);
         let shard = Shard::new(Arc::clone(&door), Arc::clone(fanout.crew()), log.reader(), 1);
         let wakes = Arc::new(Wakes::default());

@@ -77,7 +77,7 @@ pub struct Scanned {
     pub messages: u32,
     /// Frames that began, those that were lifted out among them.
     pub frames: u32,
-    /// Control frames among them.
+    /// Control frames among them, and texts that were lifted out: those are the same in another form.
     pub controls: u32,
     /// What next.
     pub outcome: Outcome,
@@ -158,8 +158,9 @@ impl Scanner {
                     apply_mask(plain, mask);
                 }
                 frames += 1;
-                controls += u32::from(header.opcode.is_control());
-                match judge(Whole { opcode: header.opcode, payload: plain }) {
+                let verdict = judge(Whole { opcode: header.opcode, payload: plain });
+                controls += u32::from(header.opcode.is_control() || verdict == Verdict::Drop);
+                match verdict {
                     Verdict::Pass => {
                         let whole = end - at;
                         pass(buf, &mut forward, &mut at, whole);

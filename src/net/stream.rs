@@ -79,6 +79,15 @@ impl Stream {
         }
     }
 
+    /// How many records were read since this was last asked, where a read brings more than one; rather too many than
+    /// too few. Each costs as much as a frame, whatever it holds.
+    pub fn take_records(&mut self) -> u32 {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => 0,
+            Self::Tls(tls) => tls.take_records(),
+        }
+    }
+
     /// Says, before an orderly end, that it is one, where the protocol has words for that and it takes no
     /// waiting.
     pub fn say_goodbye(&mut self) {

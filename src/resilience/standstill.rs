@@ -32,11 +32,13 @@ impl Standstill {
     pub fn hears_first(&mut self, due: Instant, now: Instant) -> bool {
         match self.until {
             Some(until) if now < until => true,
-            Some(_) => {
+            // What stood at the end of the hearing, or before it, has waited for it.
+            Some(until) if due <= until => {
                 self.until = None;
                 false
             }
-            None => {
+            // A timer of later: that it is late tells of another standstill.
+            _ => {
                 let is_late = now.saturating_duration_since(due) >= LATE;
                 self.until = is_late.then(|| now + HEARING);
                 is_late
@@ -53,6 +55,20 @@ impl Standstill {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_standstill_gives_a_hearing_as_well() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut standstill = Standstill::default();
+        assert!(standstill.hears_first(at(10), at(11)));
+        assert_eq!(standstill.defer(at(20)), at(20), "nothing is due until then");
+        assert!(standstill.hears_first(at(20), at(100)), "it stood still again");
+        assert!(!standstill.hears_first(at(101), at(101)));
+        assert!(standstill.hears_first(at(110), at(111)));
+        assert!(!standstill.hears_first(at(120), at(120)), "punctual, long after");
+        assert_eq!(standstill.defer(at(120)), at(120));
+    }
 
     #[test]
     fn a_timer_that_is_far_too_late_gives_peers_a_hearing_once() {

@@ -1,8 +1,8 @@
 //! What one peer may say before others get their turn.
 //!
 //! # Invariants
-//! 1. Whatever a peer sends uses it up: bytes, frames however short, reads however little they bring. So no stream,
-//!    and no way of cutting one, keeps a task busy for longer than its turn.
+//! 1. Whatever a peer sends uses it up: bytes, frames however short, TLS records however little they hold, reads however
+//!    little they bring. So no stream, and no way of cutting one, keeps a task busy for longer than its turn.
 //!
 //! # Not here
 //! What comes of a turn that is used up: whoever reads wakes itself, and goes on where it was.

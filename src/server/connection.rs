@@ -73,11 +73,12 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     }
     let peer = Arc::new(peer);
     let patience = Patience::new(listen.handshake_timeout, listen.keep_alive, stall, busy.since());
+    let (http2, max_header_bytes) = (listen.http2, listen.max_header_bytes);
+    // It may live for days: it looks up what holds for each of its requests, and keeps nothing of before a reload.
+    drop(table);
     let session = Session::new(patience, busy, Some(Rest::new(&state, &peer)));
-    if let Some(settings) = listen.http2.filter(|_| is_http2) {
+    if let Some(settings) = http2.filter(|_| is_http2) {
         drop(shown);
-        // It may live for days: it looks up what holds for each of its requests.
-        drop(table);
         return Box::pin(http2::serve(&state, &peer, settings, stream, Bytes::new(), deadline, session))
             .await;
     }
@@ -88,8 +89,8 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     });
     let mut connection = http1::Builder::new()
         .preserve_header_case(true)
-        .max_header_size(listen.max_header_bytes)
-        .max_buf_size(listen.max_header_bytes.max(MIN_BUFFER))
+        .max_header_size(max_header_bytes)
+        .max_buf_size(max_header_bytes.max(MIN_BUFFER))
         // Ours tells a slow head from an idle connection.
         .header_read_timeout(None)
         .serve_connection(io, service);
@@ -126,9 +127,8 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
         matches!(end, End::Preface) || session.unreadable().is_some() && is_preface(&parts.read_buf);
     if is_preface
         && session.is_first_head()
-        && let Some(settings) = listen.http2
+        && let Some(settings) = http2
     {
-        drop(table);
         drop(let_go);
         // Boxed: what is said over HTTP/1.1 must not have to make room for it.
         return Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, deadline, session))

@@ -110,6 +110,11 @@ impl Rest {
         }
     }
 
+    /// Has whoever waits for [`Rest::is_let_go`] look again at whatever it looks at.
+    pub(super) fn wake(&self) {
+        self.bell.notify_one();
+    }
+
     /// Returns when it has to go, and is still idle.
     pub(super) async fn is_let_go(&self) {
         loop {

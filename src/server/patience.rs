@@ -19,6 +19,8 @@ enum Phase {
     Serving,
     /// That the answer's last bytes leave.
     Flushing,
+    /// The rest of a request's body, which was answered before it was whole.
+    Body { until: Instant },
     /// The first byte of another request.
     Idle { until: Instant },
 }
@@ -31,6 +33,8 @@ pub(super) struct Patience {
     stall: Option<Duration>,
     phase: Phase,
     is_first: bool,
+    /// Bodies of requests that somebody still takes: the end of one may be taken when the next has begun.
+    bodies: usize,
     /// Since when the client takes nothing of an answer.
     stalled_since: Option<Instant>,
 }
@@ -49,6 +53,7 @@ impl Patience {
             stall,
             phase: Phase::Head { until: now + handshake },
             is_first: true,
+            bodies: 0,
             stalled_since: None,
         }
     }
@@ -56,7 +61,7 @@ impl Patience {
     /// When it runs out.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Head { until } | Phase::Idle { until } => Some(until),
+            Phase::Head { until } | Phase::Body { until } | Phase::Idle { until } => Some(until),
             Phase::Serving | Phase::Flushing => {
                 self.stalled_since.zip(self.stall).map(|(since, stall)| since + stall)
             }
@@ -90,6 +95,9 @@ impl Patience {
 
     /// Bytes came. Idle => Head; answers whether it was that.
     pub(super) fn on_bytes(&mut self, now: Instant) -> bool {
+        if let Phase::Body { until } = &mut self.phase {
+            *until = now + self.keep_alive;
+        }
         let is_idle = matches!(self.phase, Phase::Idle { .. });
         if is_idle {
             self.phase = Phase::Head { until: now + self.handshake };
@@ -110,9 +118,26 @@ impl Patience {
         }
     }
 
-    /// It has left. Flushing => Idle; answers whether it was that.
+    /// It has left. Flushing => Idle, or Body; answers whether it is idle now.
     pub(super) fn on_flushed(&mut self, now: Instant) -> bool {
-        let is_over = self.phase == Phase::Flushing;
+        if self.phase != Phase::Flushing {
+            return false;
+        }
+        let until = now + self.keep_alive;
+        let is_idle = self.bodies == 0;
+        self.phase = if is_idle { Phase::Idle { until } } else { Phase::Body { until } };
+        is_idle
+    }
+
+    /// Somebody takes the body of the request that is served.
+    pub(super) fn on_body(&mut self) {
+        self.bodies += 1;
+    }
+
+    /// One of them is taken, or nobody takes it any more. Body => Idle; answers whether it was that.
+    pub(super) fn on_body_end(&mut self, now: Instant) -> bool {
+        self.bodies = self.bodies.saturating_sub(1);
+        let is_over = self.bodies == 0 && matches!(self.phase, Phase::Body { .. });
         if is_over {
             self.phase = Phase::Idle { until: now + self.keep_alive };
         }
@@ -158,5 +183,28 @@ mod tests {
         assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(110)), true));
         assert!(!patience.on_bytes(at(109)));
         assert_eq!(patience.deadline(), Some(at(110)), "a byte each second does not help");
+    }
+
+    #[test]
+    fn the_rest_of_a_body_that_was_answered_early_is_no_head() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut patience = Patience::new(Duration::from_secs(10), Duration::from_secs(75), None, start);
+        patience.on_request();
+        patience.on_body();
+        patience.on_answered();
+        assert!(!patience.on_flushed(at(1)), "it says something still");
+        assert_eq!(patience.deadline(), Some(at(76)));
+        assert!(!patience.on_bytes(at(70)));
+        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(145)), false));
+        assert!(patience.on_body_end(at(80)), "idle now");
+        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(155)), false));
+        assert!(patience.on_bytes(at(90)) && patience.is_in_head());
+
+        patience.on_request();
+        patience.on_body();
+        assert!(!patience.on_body_end(at(100)), "it is served");
+        patience.on_answered();
+        assert!(patience.on_flushed(at(101)));
     }
 }

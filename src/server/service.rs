@@ -66,7 +66,7 @@ pub(super) async fn serve_http1(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    session.patience().on_request();
+    session.on_request();
     match unrouted::check(&state, &peer, request) {
         Ok(request) => serve(state, session, peer, request).await,
         Err(refused) => {
@@ -85,7 +85,7 @@ pub(super) async fn serve(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    session.patience().on_request();
+    session.on_request();
     let in_flight = InFlight::new(&state);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let table = state.table();
@@ -141,7 +141,10 @@ pub(super) async fn serve(
         if let Some(guard) = refused.guard() {
             route.metrics.on_refusal(guard);
         }
-        if let Refused::Upstream(error) = &refused {
+        // A body that is none is the client's fault, of which it can make as many as it likes.
+        if let Refused::Upstream(error) = &refused
+            && error.kind().is_some()
+        {
             let (name, path) = (&*route.metrics.name, redact_path(uri.path()));
             match kind {
                 Kind::Handshake => warn!(route = name, %request_id, %path, %error, "handshake failed"),
@@ -250,7 +253,8 @@ async fn plain(guest: Guest, load: Load) -> Result<Response<AnswerBody>, Refused
     *request.extensions_mut() = guest.head.extensions;
     let Load { route, session, body, .. } = load;
     let policy = &route.config.policy;
-    let mut response = route.upstream.request(request.map(|()| body), policy).await?;
+    let taken = (!body.is_end_stream()).then(|| session.takes_body());
+    let mut response = route.upstream.request(request.map(|()| body), taken, policy).await?;
     headers::for_client(response.headers_mut());
     Ok(response.map(|body| AnswerBody::upstream(body, &session)))
 }

@@ -130,6 +130,18 @@ impl Session {
         }
     }
 
+    /// A head is complete. It may have come together with the request before it: then its bytes woke nobody up.
+    pub(super) fn on_request(&self) {
+        self.patience().on_request();
+        self.resume();
+    }
+
+    /// Somebody takes the body of the request that is served, until what this gives is dropped.
+    pub(super) fn takes_body(self: &Arc<Self>) -> TakesBody {
+        self.patience().on_body();
+        TakesBody(Arc::clone(self))
+    }
+
     /// Something is.
     fn resume(&self) {
         self.busy.resume();
@@ -154,6 +166,24 @@ impl Session {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request's body on its way to a server, which may answer before it has all of it.
+#[derive(Debug)]
+pub(super) struct TakesBody(Arc<Session>);
+
+impl Drop for TakesBody {
+    fn drop(&mut self) {
+        let (session, now) = (&self.0, Instant::now());
+        let is_idle = session.patience().on_body_end(now);
+        if is_idle {
+            session.rest(now);
+            // This is another task than the one whose clock it is.
+            if let Some(rest) = &session.rest {
+                rest.wake();
+            }
+        }
+    }
 }
 
 /// The client's socket under hyper: it moves the clocks, and it keeps back what hyper says by itself

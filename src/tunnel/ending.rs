@@ -65,7 +65,9 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
     let words = |code: u16, reason| Words { code: CloseCode(code), reason };
     let lost = words(codes.upstream_lost, "upstream lost");
     let away = |reason| Words { code: CloseCode::GOING_AWAY, reason };
-    let echo = Words { code: if said == CloseCode::NONE { CloseCode(1000) } else { said }, reason: "" };
+    // What stood in a frame passes as it is, for its receiver to judge; what we say ourselves has to be right.
+    let echo =
+        Words { code: if said == CloseCode::NONE { CloseCode(1000) } else { said.answer() }, reason: "" };
     match reason {
         Reason::ClientClose => (AfterPeer { words: echo, instead: false }, Nothing),
         Reason::UpstreamClose => (Nothing, AfterPeer { words: echo, instead: false }),
@@ -152,6 +154,18 @@ mod tests {
                 !matches!(upstream, F::Reset(_)) || reason == Reason::Aborted || innocent_client,
                 "{reason:?} resets the upstream"
             );
+        }
+    }
+
+    #[test]
+    fn a_close_with_a_code_that_no_frame_may_have_is_answered_as_a_violation() {
+        for (said, answered) in [(1006, 1002), (1015, 1002), (0, 1002), (5000, 1002), (4999, 4999)] {
+            let (client, _) = farewells(Reason::ClientClose, CloseCode(said), &CODES);
+            let (_, upstream) = farewells(Reason::UpstreamClose, CloseCode(said), &CODES);
+            for farewell in [client, upstream] {
+                let Farewell::AfterPeer { words, .. } = farewell else { panic!("{farewell:?}") };
+                assert_eq!(words.code, CloseCode(answered), "{said}");
+            }
         }
     }
 

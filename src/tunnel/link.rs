@@ -55,7 +55,7 @@ pub(super) struct Link {
     pub(super) egress: Egress,
     /// Told after everything that touches the stream.
     stall: Stall,
-    /// Since when nothing can be sent to the peer, though it has not ended.
+    /// Since when nothing can be sent to the peer, or it is known to be gone, though it was not read to its end.
     pub(super) broken_since: Option<Instant>,
     /// Since when it is not read, because nobody takes what it says.
     paused_since: Option<Instant>,
@@ -123,6 +123,11 @@ impl Link {
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
+    }
+
+    /// As [`Stream::take_records`].
+    pub(super) fn take_records(&mut self) -> u32 {
+        self.stream.as_mut().map_or(0, Stream::take_records)
     }
 
     /// Sends `bytes`, at once as far as the socket takes them; `edge` is the offset of the last frame

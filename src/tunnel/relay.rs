@@ -198,8 +198,9 @@ impl Relay {
             let start = HELD_ROOM - from.held.len();
             scratch[start..HELD_ROOM].copy_from_slice(&from.held);
             from.held.clear();
+            let records = from.take_records();
             let frames = self.relay(cx, side, &mut scratch[start..HELD_ROOM + n], most, now);
-            turn.take(n, frames);
+            turn.take(n, frames.max(records));
         }
     }
 

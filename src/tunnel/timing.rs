@@ -52,7 +52,7 @@ impl Relay {
         at(self.stall_deadline(Side::Upstream));
         at(self.broken_deadline(Side::Client));
         at(self.broken_deadline(Side::Upstream));
-        if is_paused && self.upstream.stalled_since().is_some() {
+        if is_paused && (self.upstream.stalled_since().is_some() || self.next_token_at.is_some()) {
             at(Some(now + GONE_CHECK.min(policy.close_timeout)));
         }
         next
@@ -97,6 +97,11 @@ impl Relay {
         }
         if is_due(self.stall_deadline(Side::Upstream)) && !self.upstream.has_taken_some(cx, now) {
             return self.on_upstream_lost(Reason::SlowUpstream, now);
+        }
+        // Whoever is gone behind what its rate holds back has close_timeout for it, however much that is: as long as
+        // there is some, its stream is not read to its end.
+        if self.next_token_at.is_some() && self.client.is_peer_gone(cx) {
+            self.client.broken_since.get_or_insert(now);
         }
         for side in [Side::Client, Side::Upstream] {
             if is_due(self.broken_deadline(side)) {

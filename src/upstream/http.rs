@@ -4,6 +4,7 @@
 //! 1. Somebody is always waited for with a clock: a client that owes more of its body (`delivery.stall_timeout`), a
 //!    server that takes nothing of it (`upstream.stall_timeout`), one that has had all of it (`http.response_timeout`).
 
+use std::any::Any;
 use std::error::Error;
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -30,6 +31,8 @@ pub struct Requested {
     left: Option<u64>,
     silence: Silence,
     progress: Arc<watch::Sender<Progress>>,
+    /// Who wants to know until when it is taken: dropped at its end, or with it.
+    taken: Option<Box<dyn Any + Send>>,
 }
 
 /// How far a request's body has come.
@@ -55,10 +58,10 @@ struct TooLong;
 #[error("the rest of the request body did not come for {0:?}")]
 struct Stalled(Duration);
 
-/// The client went away within its body, or what it sent was none.
+/// What came of the body is none.
 #[derive(Debug, thiserror::Error)]
-#[error("the request body could not be read: {0}")]
-struct CutShort(hyper::Error);
+#[error("the request body did not come whole")]
+struct BrokenOff(#[source] hyper::Error);
 
 /// How long a client has said nothing of a body while it was waited for. Time in which the upstream takes
 /// nothing does not count: nobody waits for the client then.
@@ -110,9 +113,10 @@ impl Body for Requested {
         match frame {
             None => {
                 this.progress.send_replace(Progress::Sent);
+                this.taken = None;
                 Poll::Ready(None)
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(CutShort(error).into()))),
+            Some(Err(error)) => Poll::Ready(Some(Err(BrokenOff(error).into()))),
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if let Some(left) = &mut this.left {
@@ -123,6 +127,9 @@ impl Body for Requested {
                 }
                 let is_all = this.body.is_end_stream();
                 this.progress.send_replace(if is_all { Progress::Sent } else { Progress::Taken });
+                if is_all {
+                    this.taken = None;
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
         }
@@ -139,22 +146,25 @@ impl Body for Requested {
 
 impl Upstream {
     /// Passes a plain request on; its headers are already what the upstream is to see, and `uri` is in
-    /// origin form.
+    /// origin form. `taken` is dropped when nothing more of the body is taken, which may be after the answer.
     ///
     /// # Errors
-    /// There was no answer, the body was longer than `http.max_body`, or its rest did not come.
+    /// There was no answer, the body was longer than `http.max_body`, or its rest did not come or was none.
     pub async fn request(
         &self,
         request: Request<Incoming>,
+        taken: Option<impl Any + Send>,
         policy: &config::Policy,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let result = self.try_request(request, policy).await;
+        let taken = taken.map(|taken| Box::new(taken) as Box<dyn Any + Send>);
+        let result = self.try_request(request, taken, policy).await;
         self.count(result)
     }
 
     async fn try_request(
         &self,
         request: Request<Incoming>,
+        taken: Option<Box<dyn Any + Send>>,
         config::Policy { http: policy, delivery, .. }: &config::Policy,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let too_large = |limit| UpstreamError::BodyTooLarge(limit);
@@ -165,16 +175,16 @@ impl Upstream {
         let is_sent = request.body().is_end_stream();
         let begin = if is_sent { Progress::Sent } else { Progress::Unasked };
         let progress = Arc::new(watch::Sender::new(begin));
-        let (sent, taken) = (progress.subscribe(), progress.subscribe());
+        let (sent, asked) = (progress.subscribe(), progress.subscribe());
         let (mut head, body) = request.into_parts();
         head.version = http::Version::HTTP_11;
         head.headers.remove(header::TRANSFER_ENCODING);
         let silence = Silence::new(delivery.stall_timeout);
-        let body = Requested { body, left: policy.max_body, silence, progress };
+        let body = Requested { body, left: policy.max_body, silence, progress, taken };
         let answer = tokio::select! {
             answer = self.pool.send(Request::from_parts(head, body), self.dialer.dial()) => answer,
             after = overdue(sent, policy.response_timeout) => return Err(UpstreamError::Timeout(after)),
-            after = untaken(taken, self.config.stall_timeout) => return Err(UpstreamError::BodyUntaken(after)),
+            after = untaken(asked, self.config.stall_timeout) => return Err(UpstreamError::BodyUntaken(after)),
         };
         let (mut answer, connection) = answer.map_err(|error| explain(error, policy.max_body))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -231,7 +241,7 @@ fn explain(error: SendError<DialError>, max_body: Option<u64>) -> UpstreamError 
         if let Some(Stalled(limit)) = cause.downcast_ref() {
             return UpstreamError::BodyStalled(*limit);
         }
-        if cause.is::<CutShort>() {
+        if cause.is::<BrokenOff>() {
             return UpstreamError::BodyBroken;
         }
         source = cause.source();

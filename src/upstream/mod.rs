@@ -58,8 +58,8 @@ pub enum UpstreamError {
     /// Nothing more of the client's body came for `delivery.stall_timeout`.
     #[error("the rest of the request body did not come: nothing for {0:?} (delivery.stall_timeout)")]
     BodyStalled(Duration),
-    /// The client went away within its body, or what it sent was none.
-    #[error("the request body ended before its end, or its chunks are none")]
+    /// The client's body broke a rule (RFC 9112 §7.1), or ended with its connection.
+    #[error("the request body did not come whole: it breaks off, or its chunks are not as RFC 9112 has them")]
     BodyBroken,
     /// The server took nothing of the client's body for `upstream.stall_timeout`.
     #[error("the upstream took nothing of the request body for {0:?} (upstream.stall_timeout)")]
@@ -79,6 +79,20 @@ impl UpstreamError {
             Self::BodyStalled(after) => Self::BodyStalled(*after),
             Self::BodyBroken => Self::BodyBroken,
             Self::BodyUntaken(after) => Self::BodyUntaken(*after),
+        }
+    }
+
+    /// Whether a server that is well may have meant it: many hang up on what they do not serve, or have one 101
+    /// for everybody, whatever was offered.
+    pub fn may_be_an_answer(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::Framing(_) | Self::BadUpgrade(_) => true,
+            Self::Dial(_)
+            | Self::Timeout(_)
+            | Self::BodyTooLarge(_)
+            | Self::BodyStalled(_)
+            | Self::BodyBroken
+            | Self::BodyUntaken(_) => false,
         }
     }
 

@@ -154,6 +154,16 @@ pub fn random_key() -> String {
     STANDARD.encode(fastrand::u128(..).to_be_bytes())
 }
 
+/// The 101 to a handshake.
+pub fn switching(request: &Head) -> Vec<u8> {
+    let accept = accept_value(request.header("Sec-WebSocket-Key").unwrap_or_default());
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    head.into_bytes()
+}
+
 /// A response with a length of its own, ready to send.
 pub fn response(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
     let mut out = format!("HTTP/1.1 {status} Scripted\r\n").into_bytes();

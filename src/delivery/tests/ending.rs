@@ -273,3 +273,17 @@ async fn credentials_that_ended_while_the_machine_was_suspended_end_soon_after()
     stage.pass(secs(30)).await;
     assert_eq!(client.close_code(), Some(1008), "the wall clock is looked at each 30 s");
 }
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_have_gone_leave_no_moments_behind() {
+    let mut stage = Stage::open("policy: {heartbeat: null}");
+    let _stays = stage.come(false);
+    for _ in 0..1000 {
+        let mut client = stage.come(false);
+        stage.turn().await;
+        client.socket = None;
+        stage.turn().await;
+    }
+    let moments = stage.shard.as_ref().unwrap().moments();
+    assert!(moments < 100, "{moments} for one client, of which none is near");
+}

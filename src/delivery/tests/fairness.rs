@@ -256,3 +256,23 @@ async fn clients_of_feeds_may_say_a_thousand_control_frames_unless_that_is_set_o
         assert_eq!(client.close_code(), most.map(|_| 1008), "{setting}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn pongs_that_are_texts_count_as_those_that_are_control_frames() {
+    let policy = "heartbeat: {mode: json}, limits: {control_rate: {rate: 10/s, burst: 20}}";
+    for is_forwarding in [false, true] {
+        let mut stage = Stage::with(&format!("policy: {{{policy}}}"), |receiver| {
+            let (sender, queue) = mpsc::channel(1000);
+            *receiver = Some(queue);
+            if is_forwarding { FromClients::Forward(sender) } else { FromClients::Drop }
+        });
+        let mut client = stage.come(false);
+        for n in 1..=21 {
+            stage.turn().await;
+            assert_eq!(client.close_code(), None, "before number {n}, forwarding: {is_forwarding}");
+            client.say(0x81, br#"{"type":"pong"}"#);
+        }
+        stage.turn().await;
+        assert_eq!(client.close_code(), Some(1008), "forwarding: {is_forwarding}");
+    }
+}

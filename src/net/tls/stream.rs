@@ -24,6 +24,9 @@ use crate::net::Stream;
 /// Read at once at the least: shorter records would cost a system call each.
 const MIN_READ: usize = 4 * 1024;
 
+/// The least that a record takes beside what it says: a header of five bytes, and a tag.
+const MIN_OVERHEAD: usize = 5 + 16;
+
 /// What both sides agreed to speak (ALPN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -43,6 +46,9 @@ pub struct Tls {
     plain: Leftover,
     /// Sealed bytes that the kernel took, ever.
     sent: u64,
+    /// Records that came since this was last asked, by what is in them beside what is said: so those count as well
+    /// that say nothing, and change keys.
+    opened: u32,
     /// The first byte that came.
     first: Option<u8>,
     has_said_goodbye: bool,
@@ -66,6 +72,7 @@ impl Tls {
             incoming: Vec::new(),
             plain: Leftover::default(),
             sent: 0,
+            opened: 0,
             first: None,
             has_said_goodbye: false,
         });
@@ -103,7 +110,7 @@ impl Tls {
     /// Reads once from the socket and deciphers what is whole, into `buf` as far as it goes. False at the
     /// end of the socket's stream.
     fn fill(&mut self, cx: &mut Context<'_>, mut buf: Option<&mut ReadBuf<'_>>) -> Poll<io::Result<bool>> {
-        let Self { socket, records, incoming, plain, first, .. } = self;
+        let Self { socket, records, incoming, plain, first, opened: count, .. } = self;
         scratch::with(|scratch| {
             let held = incoming.len();
             let room = buf.as_ref().map_or(MIN_READ, |buf| buf.remaining().clamp(MIN_READ, READ));
@@ -126,7 +133,9 @@ impl Tls {
             *incoming = Vec::new();
             let came = &mut scratch[..held + n];
             first.get_or_insert(came[0]);
+            let mut said = 0;
             let opened = records.open(came, &mut |bytes| {
+                said += bytes.len();
                 let fits = buf.as_ref().map_or(0, |buf| buf.remaining().min(bytes.len()));
                 if let Some(buf) = &mut buf {
                     buf.put_slice(&bytes[..fits]);
@@ -134,6 +143,7 @@ impl Tls {
                 plain.push(&bytes[fits..]);
             });
             let used = opened.map_err(broken)?;
+            *count = count.saturating_add((used.saturating_sub(said) / MIN_OVERHEAD) as u32);
             if !records.has_peer_ended {
                 incoming.extend_from_slice(&came[used..]);
             }
@@ -222,6 +232,11 @@ impl Tls {
     /// Sealed bytes that the kernel took, ever.
     pub(in crate::net) fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// As [`Stream::take_records`].
+    pub(in crate::net) fn take_records(&mut self) -> u32 {
+        std::mem::take(&mut self.opened)
     }
 
     /// What it runs over.

@@ -31,6 +31,24 @@ impl Peer {
         at
     }
 
+    /// Says all of `bytes`, each in a record of its own, and as many at once as the kernel takes.
+    pub(crate) fn say_each(&mut self, socket: &mut UnixStream, bytes: &[u8]) {
+        let mut at = 0;
+        while at < bytes.len() {
+            let n = self.0.writer().write(&bytes[at..=at]).unwrap();
+            at += n;
+            assert!(n > 0 || self.flush(socket), "there is room");
+        }
+        assert!(self.flush(socket), "there is room");
+    }
+
+    /// Changes its keys so often, with what it says next.
+    pub(crate) fn change_keys(&mut self, times: usize) {
+        for _ in 0..times {
+            self.0.refresh_traffic_keys().unwrap();
+        }
+    }
+
     /// Whether the kernel took all of it.
     fn flush(&mut self, socket: &mut UnixStream) -> bool {
         while self.0.wants_write() {

@@ -241,7 +241,7 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Watch>, Infal
     let io = hyper::upgrade::on(&mut request);
     let (shared, session) = (&call.shared, Arc::clone(&call.session));
     // From here on only a stall of its answer ends it, also of one that is refused.
-    session.patience().on_request();
+    session.on_request();
     let result = match unrouted::check(&shared.state, &shared.peer, request) {
         Err(refused) => Err(refused),
         Ok(mut request) => {

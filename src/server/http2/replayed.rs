@@ -10,9 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Stream;
 
-/// Bytes read before other tasks get their turn. An empty frame has nine of them (RFC 9113 §4.1): 3600 such are a few
-/// hundred microseconds' work.
+/// Bytes read before other tasks get their turn: 3600 empty frames are a few hundred microseconds' work.
 const TURN: usize = 32 * 1024;
+/// An empty frame (RFC 9113 §4.1). A TLS record costs as much, if there is less in it.
+const EMPTY: usize = 9;
 
 /// Reads what was read before, and then on.
 #[derive(Debug)]
@@ -43,9 +44,12 @@ impl AsyncRead for Replayed {
         if self.first.is_empty() {
             let before = buf.filled().len();
             let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+            let records = self.stream.take_records() as usize;
             self.turn = match result {
                 Poll::Pending => TURN,
-                Poll::Ready(_) => self.turn.saturating_sub(buf.filled().len() - before),
+                Poll::Ready(_) => {
+                    self.turn.saturating_sub((buf.filled().len() - before).max(records * EMPTY))
+                }
             };
             return result;
         }
@@ -83,5 +87,43 @@ impl AsyncWrite for Replayed {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::net::tls::testing;
+
+    #[tokio::test]
+    async fn tls_records_of_one_byte_use_up_a_turn_as_empty_frames_do() {
+        const SAID: usize = 8000;
+        let (stream, mut far) = testing::narrow().await;
+        SockRef::from(&far.socket).set_send_buffer_size(1 << 20).unwrap();
+        far.peer.say_each(&mut far.socket, &[7; SAID]);
+        tokio::task::yield_now().await;
+        let mut replayed = Replayed::new(Bytes::new(), stream);
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut heard, mut most) = (0, 0);
+        for _ in 0..1000 {
+            let mut turn = 0;
+            loop {
+                let mut room = [0; 8192];
+                let mut buf = ReadBuf::new(&mut room);
+                match Pin::new(&mut replayed).poll_read(&mut cx, &mut buf) {
+                    Poll::Ready(result) => result.unwrap(),
+                    Poll::Pending => break,
+                }
+                turn += buf.filled().len();
+            }
+            (heard, most) = (heard + turn, most.max(turn));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(heard, SAID);
+        assert!(most <= TURN / EMPTY + 8192 / 23 + 1, "{most} records in one turn");
     }
 }

@@ -5,7 +5,7 @@
 //! close codes, where the server is and how it is told of the client do not: whoever gets past them has gained
 //! nothing.
 
-use crate::config::{HandshakeRate, Http, HttpMode, Limits, Mode, Policy, Rate, Route};
+use crate::config::{HandshakeRate, Http, HttpMode, HttpRate, Limits, Mode, Policy, Rate, Route};
 
 /// Whether whoever `route` lets in might come in by `other` too, and do there what it may do here. Two settings of which neither
 /// is plainly the stricter one (two key sets, two lists of origins) are not as strict as each other.
@@ -16,21 +16,26 @@ pub(crate) fn is_as_strict(route: &Route, other: &Route) -> bool {
         (Mode::Broadcast, Mode::Broadcast) => ours.broadcast == theirs.broadcast,
         (Mode::Tunnel | Mode::Broadcast, Mode::Tunnel) => true,
     };
-    mode && policy(ours, theirs) && rate(control_rate(route), control_rate(other))
+    // What `auto` comes to hangs on the mode.
+    let controls = rate(control_rate(route), control_rate(other));
+    mode && controls && (ours == theirs || is_as_strict_by(ours, theirs))
 }
 
-/// Taken apart without `..`, so that a new setting cannot be forgotten here.
-fn policy(ours: &Policy, theirs: &Policy) -> bool {
+/// Taken apart whole, so that a setting to come has to be put on one side or the other.
+fn is_as_strict_by(ours: &Policy, theirs: &Policy) -> bool {
     let Policy {
+        auth,
+        origins,
+        http: plain,
+        limits: room,
+        handshake_rate,
+        message_rate,
         max_frame,
         max_message,
-        message_rate,
-        control_rate: _, // Depends on the mode.
-        limits: how_many,
-        handshake_rate,
-        origins,
-        auth,
-        http: plain,
+        // Compared with the mode.
+        control_rate: _,
+        broadcast: _,
+        // They keep nobody out.
         heartbeat: _,
         idle_timeout: _,
         idle_activity: _,
@@ -40,7 +45,6 @@ fn policy(ours: &Policy, theirs: &Policy) -> bool {
         close_codes: _,
         breaker: _,
         delivery: _,
-        broadcast: _,
         redial: _,
         notices: _,
         history: _,
@@ -49,11 +53,19 @@ fn policy(ours: &Policy, theirs: &Policy) -> bool {
     is_same_or_off(auth, &theirs.auth)
         && is_same_or_off(origins, &theirs.origins)
         && http(plain, &theirs.http)
-        && limits(how_many, &theirs.limits)
+        && limits(room, &theirs.limits)
         && rates(handshake_rate, &theirs.handshake_rate)
         && rate(*message_rate, theirs.message_rate)
         && *max_frame <= theirs.max_frame
         && *max_message <= theirs.max_message
+}
+
+/// Of control frames.
+fn control_rate(route: &Route) -> Option<Rate> {
+    match route.mode {
+        Mode::Tunnel => route.policy.control_rate.in_tunnels(),
+        Mode::Broadcast => route.policy.control_rate.in_feeds(),
+    }
 }
 
 fn is_same_or_off<T: PartialEq>(ours: &Option<T>, theirs: &Option<T>) -> bool {
@@ -72,28 +84,21 @@ fn rate(ours: Option<Rate>, theirs: Option<Rate>) -> bool {
 }
 
 fn http(ours: &Http, theirs: &Http) -> bool {
-    let mode = ours.mode == theirs.mode || ours.mode == HttpMode::Refuse || theirs.mode == HttpMode::Pass;
-    mode && limit(ours.max_body, theirs.max_body)
-        && rate(ours.rate.global, theirs.rate.global)
-        && rate(ours.rate.per_ip, theirs.rate.per_ip)
+    let &Http { mode, max_body, rate: HttpRate { global, per_ip, max_keys: _ }, response_timeout: _ } = ours;
+    let is_mode = mode == theirs.mode || mode == HttpMode::Refuse || theirs.mode == HttpMode::Pass;
+    // Whoever answers no request needs no rate and no bound for them.
+    let are_bounds = limit(max_body, theirs.max_body)
+        && rate(global, theirs.rate.global)
+        && rate(per_ip, theirs.rate.per_ip);
+    is_mode && (mode == HttpMode::Refuse || are_bounds)
 }
 
 fn limits(ours: &Limits, theirs: &Limits) -> bool {
-    limit(ours.connections, theirs.connections)
-        && limit(ours.per_ip, theirs.per_ip)
-        && limit(ours.per_user, theirs.per_user)
-}
-
-/// What holds for control frames in the route's mode.
-fn control_rate(route: &Route) -> Option<Rate> {
-    match route.mode {
-        Mode::Tunnel => route.policy.control_rate.in_tunnels(),
-        Mode::Broadcast => route.policy.control_rate.in_feeds(),
-    }
+    let &Limits { connections, per_ip, per_user, on_user_limit: _ } = ours;
+    limit(connections, theirs.connections) && limit(per_ip, theirs.per_ip) && limit(per_user, theirs.per_user)
 }
 
 fn rates(ours: &HandshakeRate, theirs: &HandshakeRate) -> bool {
-    rate(ours.global, theirs.global)
-        && rate(ours.per_ip, theirs.per_ip)
-        && rate(ours.per_user, theirs.per_user)
+    let &HandshakeRate { global, per_ip, per_user, queue: _, max_queued: _, max_keys: _ } = ours;
+    rate(global, theirs.global) && rate(per_ip, theirs.per_ip) && rate(per_user, theirs.per_user)
 }

@@ -147,3 +147,28 @@ async fn beyond_its_rate_a_client_waits_and_loses_nothing() {
     stage.turn().await;
     assert_eq!(frames(&stage.upstream.hear()).len(), 5, "never more than the burst");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_has_close_timeout_for_what_its_rate_holds_back() {
+    let mut stage = Stage::open(
+        "policy: { heartbeat: null, idle_timeout: 0s, close_timeout: 5s, \
+         limits: { message_rate: { rate: 1/s, burst: 1 } } }",
+    )
+    .await;
+    stage.client.say(&frame(0x81, b"x", true).repeat(1000));
+    for _ in 0..30 {
+        stage.pass(secs(1)).await;
+    }
+    assert!(stage.relay().ending.is_none(), "it only waits");
+    assert_eq!(frames(&stage.upstream.hear()).len(), 31);
+    stage.client.leave();
+    for _ in 0..7 {
+        stage.pass(secs(1)).await;
+    }
+    let (heard, is_ended) = stage.upstream.hear_all();
+    let heard = frames(&heard).len();
+    assert!(is_ended && (4..=7).contains(&heard), "{heard}: what it said goes on meanwhile");
+    stage.upstream.leave();
+    stage.turn().await;
+    assert_eq!(stage.reason(), "client_lost");
+}

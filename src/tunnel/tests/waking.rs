@@ -5,7 +5,7 @@ use tokio::task::coop::consume_budget;
 use super::*;
 use crate::frame::CloseCode;
 use crate::net::scratch::READ;
-use crate::tunnel::relay::POLL_BUDGET;
+use crate::tunnel::relay::{POLL_BUDGET, POLL_FRAMES};
 
 const BARE: &str = "policy: { heartbeat: null, idle_timeout: 0s }";
 
@@ -69,6 +69,35 @@ async fn one_poll_of_a_greedy_sender_moves_no_more_than_its_budget() {
         heard += more;
     }
     assert!(polls >= said / (POLL_BUDGET + READ), "{polls} polls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_poll_opens_no_more_tls_records_than_it_may_move_frames() {
+    let mut stage = Stage::with(Props {
+        settings: BARE,
+        buffers: Some(1024 * 1024),
+        tls: [true, false],
+        ..Props::default()
+    })
+    .await;
+    let message = frame(0x82, &[7; 20_000], true);
+    let End { socket, tls, .. } = &mut stage.client;
+    tls.as_mut().unwrap().say_each(socket.as_mut().unwrap(), &message);
+    // The shortest record that holds anything: five bytes of header, the kind of what it holds, the tag.
+    let most = POLL_FRAMES as usize + READ / (5 + 1 + 1 + 16);
+    let mut heard = 0;
+    for round in 0.. {
+        if heard == message.len() {
+            break;
+        }
+        assert!(round < SPINS, "{heard} bytes came");
+        tokio::task::yield_now().await;
+        if stage.poll() {
+            let more = stage.upstream.hear().len();
+            assert!(more <= most, "{more} records at once");
+            heard += more;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
