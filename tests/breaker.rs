@@ -371,3 +371,13 @@ async fn browsers_can_read_it_as_a_close() {
     }
     assert_eq!(upstream.accepted(), 3);
 }
+
+#[tokio::test]
+async fn what_one_client_fails_to_offer_shuts_nobody_else_out() {
+    let chat = Answer::accept_with(&[("Sec-WebSocket-Protocol", "chat")]);
+    let upstream = Upstream::builder().answering(chat).spawn().await;
+    let proxy = Proxy::to(&upstream).yaml(SHORT).spawn().await;
+    fail(&proxy.dial(), 10, 502, "upstream_bad_upgrade").await;
+    proxy.dial().header("Sec-WebSocket-Protocol", "chat").open().await;
+    assert_eq!(transitions(&proxy, "open").await, 0.0);
+}

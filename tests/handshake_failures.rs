@@ -245,3 +245,17 @@ async fn an_upstream_that_comes_back_is_found_again() {
     client.text("hello again").await;
     client.expect_text("hello again").await;
 }
+
+#[tokio::test]
+async fn a_refusal_with_more_behind_it_than_it_said_is_still_the_refusal() {
+    let cases: [(&[u8], u16, &str); 2] = [
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nnomore", 403, "no"),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", 204, ""),
+    ];
+    for (raw, status, text) in cases {
+        let upstream = Upstream::builder().answering(Answer::Raw(raw.to_vec())).spawn().await;
+        let proxy = Proxy::to(&upstream).spawn().await;
+        let refused = proxy.dial().refused().await;
+        assert_eq!((refused.status(), &*refused.text()), (status, text));
+    }
+}

@@ -264,3 +264,51 @@ async fn a_slow_answer_is_no_stall() {
     server.send_bytes(b"lf").await;
     assert_eq!(client.read_exactly(4).await, Ok(b"half".to_vec()));
 }
+
+#[tokio::test]
+async fn a_server_that_takes_nothing_of_a_body_is_given_up() {
+    let upstream = by_hand().await;
+    let proxy = Proxy::to(&upstream).yaml("upstream: {stall_timeout: 1s}").spawn().await;
+    let since = Instant::now();
+    let mut client = proxy.plain().method("POST").header("Content-Length", "100000000").send().await;
+    let server = upstream.accept().await;
+    let body = vec![b'x'; 100_000_000];
+    // It takes what the kernel takes for it, and then no more.
+    tokio::select! {
+        () = client.send_bytes(&body) => panic!("nobody reads that"),
+        () = eventually(DEADLINE, || async {
+            proxy.metric("outrigger_upstream_errors_total{kind=\"response_timeout\"}").await == 1.0
+        }) => {}
+    }
+    assert!(since.elapsed() >= Duration::from_secs(1));
+    assert_ours(&client.read_response("POST").await, 504, "upstream_timeout");
+    drop(server);
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_the_clients_fault() {
+    let upstream = by_hand().await;
+    let proxy = Proxy::to(&upstream).spawn().await;
+    let mut client = proxy.plain().method("POST").header("Transfer-Encoding", "chunked").send().await;
+    let _server = upstream.accept().await;
+    client.send_bytes(b"5\r\nhello\r\nZZ\r\n").await;
+    assert_ours(&client.read_response("POST").await, 400, "body_broken");
+    assert_eq!(proxy.metric("outrigger_upstream_errors_total{kind=\"broken\"}").await, 0.0);
+}
+
+#[tokio::test]
+async fn the_log_says_what_an_upstream_broke_off_with() {
+    let (logged, _logging) = Logged::of_this_thread();
+    let upstream = by_hand().await;
+    let proxy = Proxy::to(&upstream).spawn().await;
+    for (bytes, words) in
+        [(&b"SSH-2.0-x\r\n"[..], "invalid HTTP version"), (b"", "connection closed before message")]
+    {
+        let mut client = proxy.plain().send().await;
+        let mut server = upstream.accept().await;
+        server.send_bytes(bytes).await;
+        server.finish_writing().await;
+        assert_ours(&client.read_response("GET").await, 502, "upstream_broken");
+        assert!(logged.text().contains(words), "{}", logged.text());
+    }
+}

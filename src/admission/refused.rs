@@ -279,7 +279,7 @@ impl Refused {
                 Some(Closing::Rate),
             ),
             Self::Upstream(error) => match error {
-                UpstreamError::Dial(DialError::Timeout { .. }) => {
+                UpstreamError::Dial(DialError::Timeout { .. } | DialError::NoPlace { .. }) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
                 }
                 UpstreamError::Dial(DialError::Io { .. }) => {
@@ -288,7 +288,7 @@ impl Refused {
                 UpstreamError::Dial(DialError::Tls { .. }) => {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_tls", Outcome::Unreachable)
                 }
-                UpstreamError::Timeout(_) => {
+                UpstreamError::Timeout(_) | UpstreamError::BodyUntaken(_) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
                 }
                 UpstreamError::Broken(_) | UpstreamError::Framing(_) => {
@@ -421,6 +421,8 @@ mod tests {
         let dial =
             DialError::Io { target: "10.1.2.3:3000".into(), source: io::ErrorKind::ConnectionRefused.into() };
         let late = DialError::Timeout { target: "10.1.2.3:3000".into(), after: Duration::from_secs(1) };
+        let full =
+            DialError::NoPlace { target: "10.1.2.3:3000".into(), after: Duration::from_secs(1), places: 64 };
         let tls = DialError::Tls { target: "10.1.2.3:3000".into(), source: HandshakeError::Ended };
         let all = vec![
             Refused::Malformed("the key is not 16 bytes in base64"),
@@ -453,6 +455,7 @@ mod tests {
             Refused::Breaker(Duration::from_millis(2500)),
             Refused::Upstream(dial.into()),
             Refused::Upstream(late.into()),
+            Refused::Upstream(full.into()),
             Refused::Upstream(tls.into()),
             Refused::Upstream(UpstreamError::Timeout(Duration::from_secs(1))),
             Refused::Upstream(UpstreamError::Broken("10.1.2.3".into())),
@@ -462,6 +465,7 @@ mod tests {
             Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(1))),
             Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(60))),
             Refused::Upstream(UpstreamError::BodyBroken),
+            Refused::Upstream(UpstreamError::BodyUntaken(Duration::from_secs(60))),
         ];
         for refused in &all {
             match refused {
@@ -486,7 +490,10 @@ mod tests {
                 | Refused::Breaker(_) => {}
                 Refused::Upstream(error) => match error {
                     UpstreamError::Dial(
-                        DialError::Timeout { .. } | DialError::Io { .. } | DialError::Tls { .. },
+                        DialError::Timeout { .. }
+                        | DialError::NoPlace { .. }
+                        | DialError::Io { .. }
+                        | DialError::Tls { .. },
                     )
                     | UpstreamError::Timeout(_)
                     | UpstreamError::Broken(_)
@@ -494,7 +501,8 @@ mod tests {
                     | UpstreamError::BadUpgrade(_)
                     | UpstreamError::BodyTooLarge(_)
                     | UpstreamError::BodyStalled(_)
-                    | UpstreamError::BodyBroken => {}
+                    | UpstreamError::BodyBroken
+                    | UpstreamError::BodyUntaken(_) => {}
                 },
             }
         }

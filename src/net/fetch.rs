@@ -8,22 +8,21 @@
 //! # Not here
 //! What an answer means; how many are asked for at once (whoever asks has a bound of its own).
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::timeout;
+use tower::ServiceExt;
 
 use super::Stream;
 use super::head;
+use super::pool::{Pool, SendError};
 use super::tls::{self, Authorities, TlsError};
 use crate::config::File;
 
@@ -57,7 +56,10 @@ pub enum FetchError {
 /// Pooled connections to whoever is asked.
 #[derive(Debug, Clone)]
 pub struct Fetch {
-    client: Client<Connector, Empty<Bytes>>,
+    pool: Arc<Pool<Empty<Bytes>>>,
+    connector: Connector,
+    /// Whatever is asked for, this is who is asked: connections are kept without regard to it.
+    uri: Uri,
 }
 
 impl Fetch {
@@ -84,24 +86,21 @@ impl Fetch {
             }
             _ => return Err(FetchError::Url),
         };
-        Ok((Self::with_tls(tls), uri))
+        Ok((Self::with_tls(tls, uri.clone()), uri))
     }
 
     /// With TLS as it is set up there.
-    fn with_tls(tls: Option<tls::Connector>) -> Self {
+    fn with_tls(tls: Option<tls::Connector>, uri: Uri) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEEP_IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .http1_max_buf_size(MAX_HEAD)
-            .build(Connector { http, tls });
-        Self { client }
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_HEAD);
+        let pool = Arc::new(Pool::new(builder, KEEP_IDLE, MAX_IDLE));
+        Self { pool, connector: Connector { http, tls }, uri }
     }
 
-    /// Sends `request` and reads the whole answer, of at most `max_body` bytes, within `deadline`.
+    /// Sends `request`, of which the path counts, to whoever the URL names, and reads the whole answer, of at most `max_body` bytes, within `deadline`.
     ///
     /// # Errors
     /// There is no answer, or it is too long.
@@ -111,18 +110,19 @@ impl Fetch {
         deadline: Duration,
         max_body: usize,
     ) -> Result<Response<Bytes>, FetchError> {
-        let connection = capture_connection(&mut request);
+        address(&mut request, &self.uri)?;
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| broken(&error))?;
+            let answer = self.pool.send(request, self.connector.dial(&self.uri)).await;
+            let (response, connection) = answer.map_err(|error| match error {
+                SendError::Dial(error) => broken(error.as_ref()),
+                SendError::Http(error) => broken(&error),
+            })?;
             let (mut head, body) = response.into_parts();
             let framing = head::check_answer(head.status, head.version, &mut head.headers);
-            if framing != Ok(true)
-                && let Some(connection) = &*connection.connection_metadata()
-            {
-                // What may be left on it must not be read as somebody else's answer.
-                connection.poison();
+            // What may be left on it must not be read as somebody else's answer.
+            if framing.map_err(|fault| FetchError::Broken(fault.to_string()))? {
+                connection.keep();
             }
-            framing.map_err(|fault| FetchError::Broken(fault.to_string()))?;
             let body = Limited::new(body, max_body).collect().await.map_err(|error| {
                 if error.is::<http_body_util::LengthLimitError>() {
                     FetchError::TooLarge(max_body)
@@ -155,25 +155,31 @@ struct Connector {
 
 type ConnectError = Box<dyn std::error::Error + Send + Sync>;
 
-impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        self.http.poll_ready(cx).map_err(Into::into)
+impl Connector {
+    async fn dial(&self, to: &Uri) -> Result<Stream, ConnectError> {
+        let stream = Stream::Tcp(self.http.clone().oneshot(to.clone()).await?.into_inner());
+        let Some(tls) = self.tls.as_ref().filter(|_| to.scheme() == Some(&Scheme::HTTPS)) else {
+            return Ok(stream);
+        };
+        let host = to.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        Ok(Stream::Tls(tls.connect(stream, host).await?))
     }
+}
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let tls = if uri.scheme() == Some(&Scheme::HTTPS) { self.tls.clone() } else { None };
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let connecting = self.http.call(uri);
-        Box::pin(async move {
-            let stream = Stream::Tcp(connecting.await?.into_inner());
-            let Some(tls) = tls else { return Ok(TokioIo::new(stream)) };
-            Ok(TokioIo::new(Stream::Tls(tls.connect(stream, &host).await?)))
-        })
-    }
+/// Says in `Host` who is asked, without the port that goes without saying, and leaves the path of the target.
+fn address(request: &mut Request<Empty<Bytes>>, to: &Uri) -> Result<(), FetchError> {
+    let usual = if to.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let host = to.host().ok_or(FetchError::Url)?;
+    let host = match to.port_u16().filter(|port| *port != usual) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let host = HeaderValue::try_from(host).map_err(|_| FetchError::Url)?;
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let path: Uri = path.parse().map_err(|_| FetchError::Url)?;
+    request.headers_mut().entry(header::HOST).or_insert(host);
+    *request.uri_mut() = path;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -276,18 +282,19 @@ mod tests {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
         let port = answering(answer, Some(TlsAcceptor::from(Arc::new(server)))).await;
 
-        let believing = |pem: String| {
+        let uri = |host: &str| format!("https://{host}:{port}/").parse::<Uri>().unwrap();
+        let believing = |pem: String, host: &str| {
             let file = File { path: "ca.pem".into(), contents: pem.into_bytes().into() };
             let authorities = Authorities::File { key: "x", file: &file };
-            Fetch::with_tls(Some(tls::Connector::new("x", authorities).unwrap()))
+            Fetch::with_tls(Some(tls::Connector::new("x", authorities).unwrap()), uri(host))
         };
-        let known = believing(ca_cert.pem());
-        let uri = |host: &str| format!("https://{host}:{port}/").parse::<Uri>().unwrap();
+        let known = believing(ca_cert.pem(), "localhost");
         assert_eq!(known.send(get(&uri("localhost")), SOON, 10).await.unwrap().body(), "hi");
-        let wrong_name = known.send(get(&uri("127.0.0.1")), SOON, 10).await.unwrap_err();
+        let elsewhere = believing(ca_cert.pem(), "127.0.0.1");
+        let wrong_name = elsewhere.send(get(&uri("127.0.0.1")), SOON, 10).await.unwrap_err();
         assert!(wrong_name.to_string().contains("certificate"), "{wrong_name}");
         let other = CertificateParams::new(Vec::new()).unwrap().self_signed(&KeyPair::generate().unwrap());
-        let stranger = believing(other.unwrap().pem());
+        let stranger = believing(other.unwrap().pem(), "localhost");
         let unknown = stranger.send(get(&uri("localhost")), SOON, 10).await.unwrap_err();
         assert!(unknown.to_string().contains("certificate"), "{unknown}");
     }

@@ -9,6 +9,7 @@ mod fetch;
 pub mod head;
 pub mod http2;
 mod peer;
+pub mod pool;
 pub mod proxy_protocol;
 pub mod scratch;
 mod socket;

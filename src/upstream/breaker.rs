@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! 1. Every ticket is reported: by [`Permit::settle`] and its like, or by the drop of its [`Permit`].
-//! 2. What is a failure of the upstream is said once, by what judges an answer and what judges an error.
+//! 2. What is a failure of the upstream is said once, by what judges an answer and what judges an error. What one
+//!    client can bring about by what it offers is none: it must not shut the others out.
 //! 3. The metrics know of a breaker as long as it lives, and of each change once.
 //! 4. Nobody waits longer than `upstream.handshake_timeout`, and no more than `max_waiting` do. Who goes away
 //!    leaves its place, and a place among the probes that it was given goes to the next.
@@ -135,8 +136,7 @@ impl UpstreamBreaker {
     fn judge_error(error: &UpstreamError, is_in_use: bool) -> CallOutcome {
         // A server that is dead has lost those who were connected to it.
         let is_answer = is_in_use && error.may_be_an_answer();
-        // What has no kind was the client's doing.
-        if error.kind().is_some() && !is_answer { CallOutcome::Failure } else { CallOutcome::Neither }
+        if error.is_failure() && !is_answer { CallOutcome::Failure } else { CallOutcome::Neither }
     }
 
     fn report(&self, ticket: Ticket, outcome: CallOutcome, what: &dyn Display) {

@@ -1,7 +1,9 @@
 //! Opens connections to an upstream: TCP by name or address, or a Unix socket; over TLS where it has it.
 //!
 //! # Invariants
-//! 1. At most `max_dials` are in progress at once; who waits for a place spends its connect timeout.
+//! 1. At most `max_dials` are in progress at once; who waits for a place spends its connect timeout. One that waits in
+//!    vain says nothing about the server: [`DialError::NoPlace`].
+//! 2. No address of a name that does not answer uses up the time of the others.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{self, Target};
 use crate::net::tls::{Connector, HandshakeError, TlsError};
@@ -26,6 +29,18 @@ pub enum DialError {
         target: String,
         /// The setting.
         after: Duration,
+    },
+    /// As many dials as may be were in progress for the whole of `upstream.connect_timeout`.
+    #[error(
+        "no place among the connects to {target} within {after:?}: {places} were in progress (upstream.max_dials)"
+    )]
+    NoPlace {
+        /// Where to.
+        target: String,
+        /// The setting.
+        after: Duration,
+        /// `upstream.max_dials`
+        places: usize,
     },
     /// Refused, unreachable, no such name.
     #[error("cannot connect to {target}: {source}")]
@@ -50,6 +65,9 @@ impl DialError {
     pub(super) fn again(&self) -> Self {
         match self {
             Self::Timeout { target, after } => Self::Timeout { target: target.clone(), after: *after },
+            Self::NoPlace { target, after, places } => {
+                Self::NoPlace { target: target.clone(), after: *after, places: *places }
+            }
             Self::Io { target, source } => {
                 Self::Io { target: target.clone(), source: io::Error::new(source.kind(), source.to_string()) }
             }
@@ -64,6 +82,7 @@ pub struct Dialer {
     target: Target,
     tls: Option<Connector>,
     timeout: Duration,
+    max_dials: usize,
     places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
@@ -75,6 +94,7 @@ impl Dialer {
             tls: tls.transpose()?,
             target: config.target.clone(),
             timeout: config.connect_timeout,
+            max_dials: config.max_dials,
             places: Arc::new(Semaphore::new(config.max_dials)),
             metrics,
         })
@@ -89,18 +109,29 @@ impl Dialer {
     /// # Errors
     /// None could be had in time.
     pub async fn dial(&self) -> Result<Stream, DialError> {
-        match tokio::time::timeout(self.timeout, self.connect()).await {
+        let deadline = Instant::now() + self.timeout;
+        let Ok(place) = timeout_at(deadline, self.places.acquire()).await else {
+            return Err(DialError::NoPlace {
+                target: self.target.to_string(),
+                after: self.timeout,
+                places: self.max_dials,
+            });
+        };
+        // The semaphore is never closed.
+        let _place = place.map_err(|error| DialError::Io {
+            target: self.target.to_string(),
+            source: io::Error::other(error),
+        })?;
+        match timeout_at(deadline, self.connect(deadline)).await {
             Ok(result) => result,
             Err(_) => Err(DialError::Timeout { target: self.target.to_string(), after: self.timeout }),
         }
     }
 
-    async fn connect(&self) -> Result<Stream, DialError> {
-        let failed = |source| DialError::Io { target: self.target.to_string(), source };
-        // The semaphore is never closed.
-        let _place = self.places.acquire().await.map_err(|error| failed(io::Error::other(error)))?;
+    async fn connect(&self, deadline: Instant) -> Result<Stream, DialError> {
         let _shown = Shown::new(&self.metrics);
-        let socket = self.open().await.map_err(failed)?;
+        let socket = self.open(deadline).await;
+        let socket = socket.map_err(|source| DialError::Io { target: self.target.to_string(), source })?;
         let Some(tls) = &self.tls else { return Ok(socket) };
         let host = match &self.target {
             Target::Tcp { host, .. } => host,
@@ -112,12 +143,12 @@ impl Dialer {
         }
     }
 
-    async fn open(&self) -> io::Result<Stream> {
+    async fn open(&self, deadline: Instant) -> io::Result<Stream> {
         match &self.target {
             Target::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
             Target::Tcp { host, port } => match host.parse::<IpAddr>() {
                 Ok(ip) => connect_tcp(SocketAddr::new(ip, *port)).await,
-                Err(_) => connect_by_name(host, *port).await,
+                Err(_) => connect_by_name(host, *port, deadline).await,
             },
         }
     }
@@ -129,15 +160,24 @@ async fn connect_tcp(address: SocketAddr) -> io::Result<Stream> {
 }
 
 /// Tries each address of the name in the resolver's order; the last error is told.
-async fn connect_by_name(host: &str, port: u16) -> io::Result<Stream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((host, port)).await? {
-        match connect_tcp(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+async fn connect_by_name(host: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
+    connect_to_any(tokio::net::lookup_host((host, port)).await?.collect(), deadline).await
+}
+
+/// One after another, each but the last with an equal share of what time is left: a pod that is gone, behind a name
+/// that has others, would otherwise use up all of it. The last one has the rest, which ends with the dial.
+async fn connect_to_any(addresses: Vec<SocketAddr>, deadline: Instant) -> io::Result<Stream> {
+    let Some((last, others)) = addresses.split_last() else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    };
+    for (tried, address) in others.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        if let Ok(Ok(stream)) = timeout(share, connect_tcp(*address)).await {
+            return Ok(stream);
         }
     }
-    Err(last)
+    connect_tcp(*last).await
 }
 
 /// Shows a dial in the metrics for as long as it lasts, whatever ends it.
@@ -155,3 +195,6 @@ impl Drop for Shown<'_> {
         self.0.dials.dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

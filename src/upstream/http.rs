@@ -1,74 +1,28 @@
 //! Plain HTTP to an upstream, over pooled connections, streaming both ways.
+//!
+//! # Invariants
+//! 1. Somebody is always waited for with a clock: a client that owes more of its body (`delivery.stall_timeout`), a
+//!    server that takes nothing of it (`upstream.stall_timeout`), one that has had all of it (`http.response_timeout`).
 
 use std::any::Any;
 use std::error::Error;
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::{Connected, Connection, capture_connection};
-use hyper_util::client::legacy::{Client, Error as ClientError};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::dial::{DialError, Dialer};
-use super::{Upstream, UpstreamError};
+use super::{DialError, Upstream, UpstreamError};
 use crate::config;
-use crate::net::{Stream, head};
-
-/// Idle connections kept for one upstream.
-const MAX_IDLE: usize = 64;
-
-/// Pooled connections to one upstream.
-#[derive(Debug)]
-pub(super) struct Pool {
-    client: Client<Connector, Requested>,
-}
-
-impl Pool {
-    pub(super) fn new(config: &config::Upstream, dialer: Dialer) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(config.keep_alive)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .http1_preserve_header_case(true)
-            .set_host(false)
-            .build(Connector(dialer));
-        Self { client }
-    }
-}
-
-/// Hands the pool our own connections. There is one destination, whatever the URI says.
-#[derive(Debug, Clone)]
-struct Connector(Dialer);
-
-impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
-    type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let dialer = self.0.clone();
-        Box::pin(async move { dialer.dial().await.map(TokioIo::new) })
-    }
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
+use crate::net::head;
+use crate::net::pool::SendError;
 
 /// A client's request body on its way: counted, waited for only so long, and its end is told.
 #[derive(Debug)]
@@ -76,9 +30,22 @@ pub struct Requested {
     body: Incoming,
     left: Option<u64>,
     silence: Silence,
-    is_sent: Arc<watch::Sender<bool>>,
+    progress: Arc<watch::Sender<Progress>>,
     /// Who wants to know until when it is taken: dropped at its end, or with it.
     taken: Option<Box<dyn Any + Send>>,
+}
+
+/// How far a request's body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Nobody has asked for it: there is no connection yet.
+    Unasked,
+    /// The client is waited for.
+    Awaited,
+    /// A part of it was taken, and nobody has asked for more: the server is waited for.
+    Taken,
+    /// All of it was taken.
+    Sent,
 }
 
 /// The body is longer than allowed.
@@ -137,12 +104,15 @@ impl Body for Requested {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            this.progress.send_if_modified(|progress| {
+                std::mem::replace(progress, Progress::Awaited) != Progress::Awaited
+            });
             return this.silence.poll(cx).map(|stalled| Some(Err(stalled.into())));
         };
         this.silence.end();
         match frame {
             None => {
-                this.is_sent.send_replace(true);
+                this.progress.send_replace(Progress::Sent);
                 this.taken = None;
                 Poll::Ready(None)
             }
@@ -155,8 +125,9 @@ impl Body for Requested {
                         None => return Poll::Ready(Some(Err(TooLong.into()))),
                     }
                 }
-                if this.body.is_end_stream() {
-                    this.is_sent.send_replace(true);
+                let is_all = this.body.is_end_stream();
+                this.progress.send_replace(if is_all { Progress::Sent } else { Progress::Taken });
+                if is_all {
                     this.taken = None;
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -201,62 +172,67 @@ impl Upstream {
         if let Some(limit) = policy.max_body.filter(|limit| announced > *limit) {
             return Err(too_large(limit));
         }
-        let is_sent = Arc::new(watch::Sender::new(request.body().is_end_stream()));
-        let sent = is_sent.subscribe();
+        let is_sent = request.body().is_end_stream();
+        let begin = if is_sent { Progress::Sent } else { Progress::Unasked };
+        let progress = Arc::new(watch::Sender::new(begin));
+        let (sent, asked) = (progress.subscribe(), progress.subscribe());
         let (mut head, body) = request.into_parts();
-        head.uri = absolute(&head.uri)?;
         head.version = http::Version::HTTP_11;
         head.headers.remove(header::TRANSFER_ENCODING);
         let silence = Silence::new(delivery.stall_timeout);
-        let body = Requested { body, left: policy.max_body, silence, is_sent, taken };
-        let mut request = Request::from_parts(head, body);
-        let connection = capture_connection(&mut request);
-        let answer = pin!(self.pool.client.request(request));
-        let answer = match policy.response_timeout {
-            None => answer.await,
-            Some(after) => tokio::select! {
-                answer = answer => answer,
-                () = overdue(sent, after) => return Err(UpstreamError::Timeout(after)),
-            },
+        let body = Requested { body, left: policy.max_body, silence, progress, taken };
+        let answer = tokio::select! {
+            answer = self.pool.send(Request::from_parts(head, body), self.dialer.dial()) => answer,
+            after = overdue(sent, policy.response_timeout) => return Err(UpstreamError::Timeout(after)),
+            after = untaken(asked, self.config.stall_timeout) => return Err(UpstreamError::BodyUntaken(after)),
         };
-        let mut answer = answer.map_err(|error| explain(error, policy.max_body))?;
+        let (mut answer, connection) = answer.map_err(|error| explain(error, policy.max_body))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Passed on, it would make the client believe that it speaks something else from here on.
             return Err(UpstreamError::Broken("a 101 that nobody asked for".into()));
         }
         let (status, version) = (answer.status(), answer.version());
-        let framing = head::check_answer(status, version, answer.headers_mut());
-        if framing != Ok(true)
-            && let Some(connection) = &*connection.connection_metadata()
-        {
-            // What may be left on it must not be read as the answer to another request.
-            connection.poison();
+        // What may be left on it must not be read as the answer to another request.
+        if head::check_answer(status, version, answer.headers_mut())? {
+            connection.keep();
         }
-        framing?;
         Ok(answer)
     }
 }
 
-/// The pool wants an authority to know connections by; the socket is ours whatever it says.
-fn absolute(uri: &Uri) -> Result<Uri, UpstreamError> {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Uri::builder()
-        .scheme("http")
-        .authority("upstream")
-        .path_and_query(path)
-        .build()
-        .map_err(|error| UpstreamError::Broken(Box::new(error)))
-}
-
 /// Resolves `after` the request's last byte.
-async fn overdue(mut sent: watch::Receiver<bool>, after: Duration) {
+async fn overdue(mut progress: watch::Receiver<Progress>, after: Option<Duration>) -> Duration {
+    let Some(after) = after else { return pending().await };
     // An error means that the body was dropped, which is an end too.
-    let _ = sent.wait_for(|is_sent| *is_sent).await;
+    let _ = progress.wait_for(|progress| *progress == Progress::Sent).await;
     sleep(after).await;
+    after
 }
 
-/// Finds what an error of the pool was in truth.
-fn explain(error: ClientError, max_body: Option<u64>) -> UpstreamError {
+/// Resolves when the server has taken nothing of what is there for it for `limit`.
+async fn untaken(mut progress: watch::Receiver<Progress>, limit: Option<Duration>) -> Duration {
+    let Some(limit) = limit else { return pending().await };
+    loop {
+        let is_owed = *progress.borrow_and_update() == Progress::Taken;
+        let changed = if is_owed {
+            let Ok(changed) = timeout(limit, progress.changed()).await else { return limit };
+            changed
+        } else {
+            progress.changed().await
+        };
+        if changed.is_err() {
+            // The body was dropped: nobody waits for it any more.
+            return pending().await;
+        }
+    }
+}
+
+/// Finds what an error was in truth.
+fn explain(error: SendError<DialError>, max_body: Option<u64>) -> UpstreamError {
+    let error = match error {
+        SendError::Dial(error) => return UpstreamError::Dial(error),
+        SendError::Http(error) => error,
+    };
     let mut source: Option<&(dyn Error + 'static)> = error.source();
     while let Some(cause) = source {
         if cause.is::<TooLong>() {
@@ -268,10 +244,7 @@ fn explain(error: ClientError, max_body: Option<u64>) -> UpstreamError {
         if cause.is::<BrokenOff>() {
             return UpstreamError::BodyBroken;
         }
-        if let Some(dial) = cause.downcast_ref::<DialError>() {
-            return UpstreamError::Dial(dial.again());
-        }
         source = cause.source();
     }
-    UpstreamError::Broken(Box::new(error))
+    UpstreamError::broken(&error)
 }

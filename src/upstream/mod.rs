@@ -12,11 +12,15 @@ mod uplink;
 pub mod verify;
 mod websocket;
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::client::conn::http1;
+
 use crate::config;
 use crate::net::head::FramingFault;
+use crate::net::pool::Pool;
 use crate::net::tls::TlsError;
 use crate::telemetry::{Metrics, UpstreamErrorKind};
 
@@ -26,6 +30,9 @@ pub use dial::{DialError, Dialer};
 pub use uplink::{Uplink, UplinkEnd, UplinkRules};
 pub use verify::BadUpgrade;
 pub use websocket::{Refusal, Upgraded};
+
+/// Idle connections kept for one upstream.
+const MAX_IDLE: usize = 64;
 
 /// Why nothing came of a request to the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +45,7 @@ pub enum UpstreamError {
     Timeout(Duration),
     /// The connection ended, or what came was not HTTP.
     #[error("the upstream broke off: {0}")]
-    Broken(Box<dyn std::error::Error + Send + Sync>),
+    Broken(Box<dyn Error + Send + Sync>),
     /// Where the answer ends is not clear.
     #[error("the end of the upstream's answer is not clear: {0}")]
     Framing(#[from] FramingFault),
@@ -54,6 +61,9 @@ pub enum UpstreamError {
     /// The client's body broke a rule (RFC 9112 §7.1), or ended with its connection.
     #[error("the request body did not come whole: it breaks off, or its chunks are not as RFC 9112 has them")]
     BodyBroken,
+    /// The server took nothing of the client's body for `upstream.stall_timeout`.
+    #[error("the upstream took nothing of the request body for {0:?} (upstream.stall_timeout)")]
+    BodyUntaken(Duration),
 }
 
 impl UpstreamError {
@@ -68,6 +78,7 @@ impl UpstreamError {
             Self::BodyTooLarge(most) => Self::BodyTooLarge(*most),
             Self::BodyStalled(after) => Self::BodyStalled(*after),
             Self::BodyBroken => Self::BodyBroken,
+            Self::BodyUntaken(after) => Self::BodyUntaken(*after),
         }
     }
 
@@ -80,20 +91,47 @@ impl UpstreamError {
             | Self::Timeout(_)
             | Self::BodyTooLarge(_)
             | Self::BodyStalled(_)
-            | Self::BodyBroken => false,
+            | Self::BodyBroken
+            | Self::BodyUntaken(_) => false,
         }
+    }
+
+    /// What the library says, with what it says it of: its own words alone may be "connection error".
+    fn broken(error: &hyper::Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        Self::Broken(text.into())
     }
 
     /// How it is counted; `None` if the upstream is not to blame.
     pub fn kind(&self) -> Option<UpstreamErrorKind> {
         match self {
-            Self::Dial(DialError::Timeout { .. }) => Some(UpstreamErrorKind::ConnectTimeout),
+            Self::Dial(DialError::Timeout { .. } | DialError::NoPlace { .. }) => {
+                Some(UpstreamErrorKind::ConnectTimeout)
+            }
             Self::Dial(DialError::Io { .. }) => Some(UpstreamErrorKind::Connect),
             Self::Dial(DialError::Tls { .. }) => Some(UpstreamErrorKind::Tls),
-            Self::Timeout(_) => Some(UpstreamErrorKind::ResponseTimeout),
+            Self::Timeout(_) | Self::BodyUntaken(_) => Some(UpstreamErrorKind::ResponseTimeout),
             Self::Broken(_) | Self::Framing(_) => Some(UpstreamErrorKind::Broken),
             Self::BadUpgrade(_) => Some(UpstreamErrorKind::BadUpgrade),
             Self::BodyTooLarge(_) | Self::BodyStalled(_) | Self::BodyBroken => None,
+        }
+    }
+}
+
+impl UpstreamError {
+    /// Whether it says that the upstream does not work. It does not if a client can bring it about by what it asks
+    /// for: to be given a subprotocol or extensions that this client did not offer may be what every other one gets
+    /// in answer to its offer. Nor if nobody was asked.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Dial(DialError::NoPlace { .. })
+            | Self::BadUpgrade(BadUpgrade::Protocol | BadUpgrade::Extension) => false,
+            error => error.kind().is_some(),
         }
     }
 }
@@ -103,7 +141,7 @@ impl UpstreamError {
 pub struct Upstream {
     config: Arc<config::Upstream>,
     dialer: Dialer,
-    pool: http::Pool,
+    pool: Pool<Requested>,
     metrics: Arc<Metrics>,
 }
 
@@ -114,7 +152,9 @@ impl Upstream {
     /// There is no TLS with what `upstream.tls` names.
     pub fn new(config: Arc<config::Upstream>, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
         let dialer = Dialer::new(&config, Arc::clone(&metrics))?;
-        let pool = http::Pool::new(&config, dialer.clone());
+        let mut builder = http1::Builder::new();
+        builder.preserve_header_case(true);
+        let pool = Pool::new(builder, config.keep_alive, MAX_IDLE);
         Ok(Arc::new(Self { config, dialer, pool, metrics }))
     }
 

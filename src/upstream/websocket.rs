@@ -63,8 +63,10 @@ impl Upstream {
         let stream = self.dialer.dial().await?;
         let after = self.config.handshake_timeout;
         let exchange = timeout(after, exchange(stream, request));
-        let (mut response, connection) =
-            exchange.await.map_err(|_| UpstreamError::Timeout(after))?.map_err(broken)?;
+        let (mut response, connection) = exchange
+            .await
+            .map_err(|_| UpstreamError::Timeout(after))?
+            .map_err(|error| UpstreamError::broken(&error))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (status, version) = (response.status(), response.version());
             // The connection is for this one answer: nobody reads what may be left on it.
@@ -74,7 +76,7 @@ impl Upstream {
             return Ok(Err(response));
         }
         let extensions = offer.verify(&response)?;
-        let parts = connection.without_shutdown().await.map_err(broken)?;
+        let parts = connection.without_shutdown().await.map_err(|error| UpstreamError::broken(&error))?;
         let (mut head, _) = response.into_parts();
         headers::for_client(&mut head.headers);
         headers::set_upgrade(&mut head.headers);
@@ -99,7 +101,11 @@ async fn exchange(
             return Poll::Ready(response);
         }
         match connection.poll_without_shutdown(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // An answer may be there all the same, with more behind it than it said.
+            Poll::Ready(Err(error)) => match response.as_mut().poll(cx) {
+                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                _ => Poll::Ready(Err(error)),
+            },
             // Done, by an answer or without one: the sender knows.
             Poll::Ready(Ok(())) => response.as_mut().poll(cx),
             Poll::Pending => response.as_mut().poll(cx),
@@ -107,8 +113,4 @@ async fn exchange(
     })
     .await?;
     Ok((response, connection))
-}
-
-fn broken(error: hyper::Error) -> UpstreamError {
-    UpstreamError::Broken(Box::new(error))
 }

@@ -144,6 +144,11 @@ fn whatever_keeps_the_upstream_from_answering_is_a_failure_and_our_own_doing_is_
         (UpstreamError::Broken("x".into()), Failure),
         (UpstreamError::Framing(FramingFault::Coding), Failure),
         (UpstreamError::BadUpgrade(BadUpgrade::Accept), Failure),
+        (UpstreamError::BodyUntaken(second), Failure),
+        // What one client can bring about by what it offers, or fails to, must not shut out the others.
+        (UpstreamError::BadUpgrade(BadUpgrade::Protocol), Neither),
+        (UpstreamError::BadUpgrade(BadUpgrade::Extension), Neither),
+        (DialError::NoPlace { target: target(), after: second, places: 1 }.into(), Neither),
         (UpstreamError::BodyTooLarge(5), Neither),
         (UpstreamError::BodyStalled(second), Neither),
         (UpstreamError::BodyBroken, Neither),

@@ -1,0 +1,182 @@
+//! Connections of HTTP/1 that are kept for further requests to the same server.
+//!
+//! Our own, since what is kept has to be decided upon by whoever reads an answer's head, before anybody else can be
+//! given its connection. The library's pool puts a connection back before it hands out the answer: one that is marked
+//! only then may be another request's already, and what comes behind the first answer is read as the second one.
+//!
+//! # Invariants
+//! 1. A connection is kept only by [`Lease::keep`]: who drops a lease ends its connection with the answer on it.
+//! 2. At most `max_idle` are idle, each for `keep_alive` at most.
+//! 3. A request that a kept connection has not begun to send goes over another one.
+//!
+//! # Not here
+//! Which answers let a connection be kept ([`super::head::check_answer`]); how one is opened.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, sleep_until};
+
+use super::Stream;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum SendError<E> {
+    /// No connection.
+    Dial(E),
+    /// None over it.
+    Http(hyper::Error),
+}
+
+/// Connections to one server.
+#[derive(Debug)]
+pub struct Pool<B> {
+    builder: http1::Builder,
+    idle: Arc<Idle<B>>,
+}
+
+#[derive(Debug)]
+struct Idle<B> {
+    keep_alive: Duration,
+    max_idle: usize,
+    kept: Mutex<Vec<Kept<B>>>,
+}
+
+#[derive(Debug)]
+struct Kept<B> {
+    sender: SendRequest<B>,
+    until: Instant,
+}
+
+/// The connection of an answer.
+#[derive(Debug)]
+#[must_use = "dropped, its connection ends"]
+pub struct Lease<B> {
+    sender: SendRequest<B>,
+    idle: Arc<Idle<B>>,
+}
+
+impl<B> Pool<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Nothing is connected yet. `builder` says how heads are read.
+    pub fn new(builder: http1::Builder, keep_alive: Duration, max_idle: usize) -> Self {
+        Self { builder, idle: Arc::new(Idle { keep_alive, max_idle, kept: Mutex::default() }) }
+    }
+
+    /// Sends a request whose target is in origin form, over a connection that is kept, or else the one that
+    /// `dial` opens. May be given up at any time: its connection ends then.
+    ///
+    /// # Errors
+    /// There is no connection, or no answer came over it.
+    pub async fn send<E>(
+        &self,
+        mut request: Request<B>,
+        dial: impl Future<Output = Result<Stream, E>>,
+    ) -> Result<(Response<Incoming>, Lease<B>), SendError<E>> {
+        while let Some(mut sender) = self.idle.take() {
+            match sender.try_send_request(request).await {
+                Ok(answer) => return Ok((answer, self.lease(sender))),
+                Err(mut error) => match error.take_message() {
+                    // The server closed it while it was idle.
+                    Some(unsent) => request = unsent,
+                    None => return Err(SendError::Http(error.into_error())),
+                },
+            }
+        }
+        let stream = dial.await.map_err(SendError::Dial)?;
+        let mut sender = self.open(stream).await.map_err(SendError::Http)?;
+        let answer = sender.send_request(request).await.map_err(SendError::Http)?;
+        Ok((answer, self.lease(sender)))
+    }
+
+    fn lease(&self, sender: SendRequest<B>) -> Lease<B> {
+        Lease { sender, idle: Arc::clone(&self.idle) }
+    }
+
+    async fn open(&self, stream: Stream) -> hyper::Result<SendRequest<B>> {
+        let (mut sender, connection) = self.builder.handshake(TokioIo::new(stream)).await?;
+        // It ends with the server, or once nobody can send anything over it and its last answer was read.
+        tokio::spawn(connection);
+        sender.ready().await?;
+        Ok(sender)
+    }
+}
+
+impl<B> Lease<B>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Nothing but the answer's body can come over it: it may be used again once that was read.
+    pub fn keep(self) {
+        let Self { mut sender, idle } = self;
+        if sender.is_ready() {
+            return idle.put(sender);
+        }
+        tokio::spawn(async move {
+            if sender.ready().await.is_ok() {
+                idle.put(sender);
+            }
+        });
+    }
+}
+
+impl<B: Send + 'static> Idle<B> {
+    /// The one that was used last.
+    fn take(&self) -> Option<SendRequest<B>> {
+        let now = Instant::now();
+        let mut kept = self.lock();
+        while let Some(Kept { sender, until }) = kept.pop() {
+            if until > now && sender.is_ready() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn put(self: &Arc<Self>, sender: SendRequest<B>) {
+        let until = Instant::now() + self.keep_alive;
+        let mut kept = self.lock();
+        if kept.len() >= self.max_idle {
+            return;
+        }
+        kept.push(Kept { sender, until });
+        if kept.len() == 1 {
+            tokio::spawn(sweep(Arc::downgrade(self), until));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept<B>>> {
+        // A panic under this lock cannot leave it half changed.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends idle connections whose time is over, until there are none. `until`: the first one's.
+async fn sweep<B: Send + 'static>(idle: Weak<Idle<B>>, mut until: Instant) {
+    loop {
+        sleep_until(until).await;
+        let Some(idle) = idle.upgrade() else { return };
+        let now = Instant::now();
+        let mut kept = idle.lock();
+        kept.retain(|kept| kept.until > now && !kept.sender.is_closed());
+        match kept.iter().map(|kept| kept.until).min() {
+            Some(next) => until = next,
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
