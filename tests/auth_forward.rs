@@ -77,6 +77,28 @@ async fn who_has_no_name_comes_in_without_one() {
 }
 
 #[tokio::test]
+async fn no_client_can_say_what_names_the_user_neither_to_the_service_nor_to_the_server() {
+    let upstream = Upstream::echo().await;
+    let service = service(200, &[], "").await;
+    // No `headers` are named: what names the user is the service's word all the same.
+    let proxy = asking(&upstream, service.url()).await;
+    for dial in [proxy.dial(), proxy.plain()] {
+        upstream.forget();
+        service.forget();
+        let status = lying(dial).answer().await.response.status();
+        assert!(matches!(status, 101 | 200), "{status}");
+        let seen = [upstream.handshakes(), upstream.requests(), service.requests()].concat();
+        assert_eq!(seen.len(), 2);
+        for seen in seen {
+            for none in ["X-User-Id", "x_user_id"] {
+                assert_eq!(seen.head.header(none), None, "{none}");
+            }
+            assert_eq!(seen.head.headers.all("X-Tenant"), ["theirs"], "it is nobody else's");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_passed_on_as_it_is() {
     let upstream = Upstream::echo().await;
     let headers = [

@@ -240,6 +240,60 @@ async fn answers_of_the_application_do_not_open_it_and_a_503_does() {
 }
 
 #[tokio::test]
+async fn a_client_that_a_server_in_use_hangs_up_on_shuts_nobody_else_out() {
+    for (answer, reason) in
+        [(Answer::Hangup, "upstream_broken"), (Answer::WrongAccept, "upstream_bad_upgrade")]
+    {
+        let upstream = Upstream::echo().await;
+        let proxy = Proxy::to(&upstream).yaml(SHORT).spawn().await;
+        let client = proxy.connect("/").await;
+        // What many servers do with a path that they do not know.
+        upstream.change(Upstream::builder().answering(answer));
+        fail(&proxy.dial(), 20, 502, reason).await;
+        assert_eq!(proxy.metric(STATE).await, 0.0, "{reason}");
+        upstream.change(Upstream::builder());
+        drop(proxy.connect("/").await);
+
+        // Where nobody is connected it may as well be dead.
+        drop(client);
+        eventually(DEADLINE, async || upstream.open() == 0).await;
+        upstream.change(Upstream::builder().answering(Answer::Hangup));
+        eventually(DEADLINE, async || {
+            let response = proxy.dial().refused().await;
+            response.header("X-Outrigger-Reason") == Some("breaker_open")
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_feed_that_a_server_in_use_hangs_up_on_shuts_no_other_feed_out() {
+    let upstream = Upstream::echo().await;
+    let routes = "routes: [{name: feed, path: '/{name}', mode: broadcast}]";
+    let proxy = Proxy::to(&upstream).yaml(SHORT).yaml(routes).spawn().await;
+    let _client = proxy.connect("/a").await;
+    upstream.change(Upstream::builder().answering(Answer::Hangup));
+    for invented in 0..20 {
+        let dial = proxy.dial().path(&format!("/invented-{invented}"));
+        assert_ours(&dial.refused().await, 502, "upstream_broken");
+    }
+    upstream.change(Upstream::builder());
+    drop(proxy.connect("/b").await);
+}
+
+#[tokio::test]
+async fn a_server_in_use_that_is_gone_for_those_who_come_is_left_alone() {
+    let upstream = Upstream::echo().await;
+    let settings = "upstream: {handshake_timeout: 50ms}";
+    let proxy = Proxy::to(&upstream).yaml(SHORT).yaml(settings).spawn().await;
+    let _client = proxy.connect("/").await;
+    upstream.change(Upstream::builder().answering(Answer::Silent));
+    // With the answer to the first that makes three.
+    fail(&proxy.dial(), 2, 504, "upstream_timeout").await;
+    open(&proxy.dial().refused().await);
+}
+
+#[tokio::test]
 async fn clients_that_leave_early_say_nothing_of_the_server() {
     let upstream = Upstream::builder().answering(Answer::Silent).spawn().await;
     let settings = "upstream: {connect_timeout: 60s, handshake_timeout: 60s}";

@@ -18,26 +18,32 @@ use tower::{Layer, Service};
 
 use super::gate::Visit;
 use super::guest::Kind;
+use super::quota::Places;
 use super::refused::Refused;
 use crate::resilience::CallOutcome;
 use crate::upstream::{Permit, UpstreamBreaker};
 
-/// The layer around a mode that asks the upstream for each handshake; `None`: it is always asked.
+/// The layer around a mode that asks the upstream for each handshake.
 #[derive(Debug, Clone)]
-pub(super) struct Guarding(pub(super) Option<Arc<UpstreamBreaker>>);
+pub(super) struct Guarding {
+    /// `None`: it is always asked.
+    pub(super) breaker: Option<Arc<UpstreamBreaker>>,
+    /// Who is connected.
+    pub(super) places: Arc<Places>,
+}
 
 impl<S> Layer<S> for Guarding {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { breaker: self.0.clone(), inner }
+        Guarded { guarding: self.clone(), inner }
     }
 }
 
 /// A mode behind a breaker.
 #[derive(Debug, Clone)]
 pub(super) struct Guarded<S> {
-    breaker: Option<Arc<UpstreamBreaker>>,
+    guarding: Guarding,
     inner: S,
 }
 
@@ -56,7 +62,8 @@ where
     }
 
     fn call(&mut self, visit: Visit<T>) -> Self::Future {
-        let breaker = self.breaker.clone().filter(|_| visit.guest.kind == Kind::Handshake);
+        let Guarding { breaker, places } = self.guarding.clone();
+        let breaker = breaker.filter(|_| visit.guest.kind == Kind::Handshake);
         // The one that was asked whether it is ready goes; a fresh one stays.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
@@ -67,18 +74,18 @@ where
             };
             let result = inner.call(visit).await;
             if let Some(permit) = permit {
-                report(permit, &result);
+                report(permit, &result, &places);
             }
             result
         })
     }
 }
 
-fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>) {
+fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>, places: &Places) {
     match result {
         // A 101, or whatever else the upstream said, which is passed on.
         Ok(response) => permit.answered(response.status()),
-        Err(Refused::Upstream(error)) => permit.failed(error),
+        Err(Refused::Upstream(error)) => permit.failed(error, places.has_open()),
         // The upstream was not asked.
         Err(_) => permit.report(CallOutcome::Neither),
     }
@@ -124,7 +131,7 @@ mod tests {
         };
         let metrics = Metrics::new("outrigger").unwrap();
         let breaker = UpstreamBreaker::new(&settings, &Config::default().routes[0].upstream, "r", &metrics);
-        (Arc::clone(&breaker), Guarding(Some(breaker)))
+        (Arc::clone(&breaker), Guarding { breaker: Some(breaker), places: Places::new("r") })
     }
 
     async fn visit(layer: &Guarding, kind: Kind, play: Play) -> Result<StatusCode, Refused> {
@@ -237,8 +244,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_breaker_every_handshake_is_asked() {
+        let (_, mut layer) = layer();
+        layer.breaker = None;
         for _ in 0..50 {
-            let refused = visit(&Guarding(None), Kind::Handshake, Play::Fail).await;
+            let refused = visit(&layer, Kind::Handshake, Play::Fail).await;
             assert!(matches!(refused, Err(Refused::Upstream(_))));
         }
     }

@@ -64,6 +64,8 @@ pub struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     all: u32,
+    /// Of these: handshakes that have become connections.
+    open: u32,
     by_address: HashMap<AddressKey, u32>,
     by_user: Users<Arc<Handle>>,
     /// Since it was last well below the limit.
@@ -79,6 +81,11 @@ impl Places {
     /// How many are in.
     pub fn taken(&self) -> u32 {
         self.lock().all
+    }
+
+    /// Whether somebody is in whose handshake has become a connection.
+    pub(super) fn has_open(&self) -> bool {
+        self.lock().open > 0
     }
 
     /// A place, if these limits leave one.
@@ -144,7 +151,7 @@ pub struct Place {
     user: Option<Arc<str>>,
     /// Beyond so many connections of the user the oldest goes.
     limit: Option<u32>,
-    /// The connection's number: the higher, the younger. None of them is 0.
+    /// The connection's number, once the handshake has become one: the higher, the younger. None of them is 0.
     id: Option<NonZeroU64>,
 }
 
@@ -152,9 +159,13 @@ impl Place {
     /// The handshake has become this connection. If that is one more than its user may have, the user's oldest
     /// is closed for it (`policy.limits.on_user_limit: replace_oldest`).
     pub fn on_open(&mut self, handle: &Arc<Handle>) {
-        let Some(user) = &self.user else { return };
+        let mut taken = self.places.lock();
+        let was_open = self.id.is_some();
         self.id = NonZeroU64::new(handle.id);
-        let displaced = self.places.lock().by_user.open(user, handle.id, Arc::clone(handle), self.limit);
+        taken.open += u32::from(self.id.is_some() && !was_open);
+        let Some(user) = &self.user else { return };
+        let displaced = taken.by_user.open(user, handle.id, Arc::clone(handle), self.limit);
+        drop(taken);
         // Without the lock: whoever is woken by this may be on its way to give its place back.
         if let Some(oldest) = displaced.oldest {
             oldest.send(Command::Replace);
@@ -169,6 +180,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.all -= 1;
+        taken.open -= u32::from(self.id.is_some());
         give_back(&mut taken.by_address, self.address);
         if let Some(user) = self.user.take() {
             taken.by_user.leave(user, self.id.map(NonZeroU64::get));

@@ -57,7 +57,7 @@ where
             .layer(Gate::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
             .layer(Gate::new(PerUser(Arc::clone(&doors.rates.handshakes))))
             .layer(Gate::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
-            .layer(Guarding(doors.breaker.clone()))
+            .layer(Guarding { breaker: doors.breaker.clone(), places: Arc::clone(&doors.places) })
             .service(mode),
     )
 }

@@ -40,7 +40,7 @@ pub(super) async fn attempt(
     let offer = Offer::of(request.headers());
     let result = hub.plan.upstream.upgrade(request, &offer).await;
     if let Some(permit) = permit {
-        permit.settle(&result);
+        permit.settle(&result, hub.is_connected());
     }
     let upgraded = match result {
         Ok(Ok(upgraded)) => upgraded,

@@ -11,6 +11,7 @@
 //! What is said to the server ([`super::request`]), and what becomes of what it says ([`super::feed`]).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, Uri};
@@ -58,6 +59,8 @@ pub struct Hub {
     pub(super) critical: Option<Matcher>,
     settings: Arc<delivery::Settings>,
     channels: Mutex<Channels>,
+    /// Channels that have a link to the server.
+    connected: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +102,7 @@ impl Hub {
             settings: Arc::new(settings),
             shared: Arc::clone(shared),
             channels: Mutex::default(),
+            connected: AtomicUsize::new(0),
             metrics,
             plan,
         })
@@ -192,6 +196,20 @@ impl Hub {
     /// Tasks of channels.
     pub(super) fn running(&self) -> usize {
         self.channels().running
+    }
+
+    /// Whether any of them has a link to the server.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Relaxed) > 0
+    }
+
+    /// One more of them has a link, or one less.
+    pub(super) fn set_connected(&self, is_connected: bool) {
+        if is_connected {
+            self.connected.fetch_add(1, Relaxed);
+        } else {
+            self.connected.fetch_sub(1, Relaxed);
+        }
     }
 
     /// What its links to the server keep to.

@@ -36,7 +36,7 @@ use super::NoSeat;
 use super::channel::{Ask, Opening};
 use super::dial::{NotUp, attempt, kept};
 use super::feed::Feed;
-use super::hub::Running;
+use super::hub::{Hub, Running};
 use super::request::Template;
 use crate::frame::{CloseCode, Kind};
 use crate::net::Hop;
@@ -388,6 +388,7 @@ fn is_final(code: CloseCode) -> bool {
 /// Shows a channel whose server is connected, for as long as it is.
 struct Connected {
     gauge: IntGauge,
+    hub: Arc<Hub>,
     channel: Arc<super::channel::Channel>,
 }
 
@@ -395,14 +396,16 @@ impl Connected {
     fn new(running: &Running) -> Self {
         let gauge = running.hub.metrics.connected.clone();
         gauge.inc();
+        running.hub.set_connected(true);
         running.channel.set_connected(true);
-        Self { gauge, channel: Arc::clone(&running.channel) }
+        Self { gauge, hub: Arc::clone(&running.hub), channel: Arc::clone(&running.channel) }
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
         self.gauge.dec();
+        self.hub.set_connected(false);
         self.channel.set_connected(false);
     }
 }

@@ -61,7 +61,7 @@ pub fn env_warnings(sources: &Sources) -> Vec<EnvWarning> {
             let keys: Vec<String> = keys.split("__").map(str::to_owned).collect();
             return is_empty(&keys, value).then(|| EnvWarning::Empty { name: name.to_owned() });
         }
-        if is_of_a_service(rest) {
+        if is_of_a_service(rest, value) {
             return None;
         }
         let known = known.get_or_insert_with(names);
@@ -100,11 +100,13 @@ fn names() -> Vec<(String, String)> {
 /// Whether Kubernetes (or Docker's links) put it there for a service named `outrigger` or `outrigger-…`:
 /// `…_SERVICE_HOST`, `…_SERVICE_PORT_HTTP`, `…_PORT`, `…_PORT_8080_TCP_ADDR`. `rest`: in lower case, without
 /// the prefix.
-fn is_of_a_service(rest: &str) -> bool {
+fn is_of_a_service(rest: &str, value: &str) -> bool {
+    // Somebody who wants another port writes a number there, and they a URL.
+    let is_url = || ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let words: Vec<&str> = rest.split('_').collect();
     let pairs = || words.windows(2);
     pairs().any(|pair| matches!(pair, ["service", "host" | "port"]))
-        || words.last() == Some(&"port")
+        || (matches!(words.last(), Some(&"port")) && is_url())
         || words.windows(3).any(|three| {
             let [port, number, protocol] = three else { return false };
             *port == "port"
@@ -150,17 +152,21 @@ mod tests {
             ("OUTRIGGER_POLICY_AUTH", Some("OUTRIGGER__POLICY__AUTH")),
             ("OUTRIGGER_ROUTES", Some("OUTRIGGER__ROUTES")),
             ("OUTRIGGER_IS_NOT_A_SETTING", None),
+            ("OUTRIGGER_PORT", None),
+            ("OUTRIGGER_LISTEN_PORT", None),
             ("OUTRIGGER_", None),
         ] {
             let nearest = nearest.map(str::to_owned);
             let expected = EnvWarning::Unknown { name: name.into(), nearest };
             assert_eq!(told(name, "secret"), Some(expected));
         }
+        for name in ["OUTRIGGER_PORT", "OUTRIGGER_METRICS_PORT"] {
+            assert_eq!(told(name, "tcp://10.0.0.1:8080"), None, "{name}");
+        }
         for name in [
             "PATH",
             "OUTRIGGER",
             "OUTRIGGER__UPSTREAM__URL",
-            "OUTRIGGER_PORT",
             "OUTRIGGER_SERVICE_HOST",
             "OUTRIGGER_SERVICE_PORT",
             "OUTRIGGER_SERVICE_PORT_HTTP",
@@ -168,7 +174,6 @@ mod tests {
             "OUTRIGGER_PORT_8080_TCP_ADDR",
             "OUTRIGGER_METRICS_SERVICE_HOST",
             "OUTRIGGER_METRICS_PORT_9091_TCP_PROTO",
-            "OUTRIGGER_METRICS_PORT",
         ] {
             assert_eq!(told(name, "x"), None, "{name}");
         }

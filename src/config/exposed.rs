@@ -9,7 +9,24 @@ use super::model::{Config, HttpMode, Route};
 impl Config {
     /// Each in a sentence that says where, what is open, and what closes it.
     pub fn exposed(&self) -> Vec<String> {
-        self.routes.iter().filter_map(past_the_guards).collect()
+        let passed = self.routes.iter().filter_map(past_the_guards);
+        passed.chain(self.limits_of_nobody()).collect()
+    }
+
+    /// Limits of one user, where nobody ever has a name.
+    fn limits_of_nobody(&self) -> Option<String> {
+        let has_names = self.listen.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
+            || self.routes.iter().any(|route| route.policy.auth.is_some());
+        let limits = |route: &Route| {
+            let policy = &route.policy;
+            policy.limits.per_user.is_some() || policy.handshake_rate.per_user.is_some()
+        };
+        let route = self.routes.iter().find(|route| limits(route)).filter(|_| !has_names)?;
+        Some(format!(
+            "route {}: per_user limits nobody, since nothing says who a client is; policy.auth or \
+             listen.tls.client_ca_file does",
+            route.name
+        ))
     }
 }
 
@@ -36,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_that_goes_past_guards_is_told_by_route_and_guard() {
+    fn what_goes_past_guards_and_limits_that_hold_for_nobody_are_told_by_route() {
         let origins = "origins: [https://app.example.com]";
         let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/files/api_keys");
         let auth = format!("auth: {{ api_keys: {{ file: '{keys}' }} }}");
@@ -59,6 +76,18 @@ mod tests {
                     "policy: {{ {origins}, {auth} }}\nroutes: [{{ name: health, path: /health, policy: {{ http: {{ mode: pass }} }} }}]"
                 ),
                 &["route health", "past policy.auth and policy.origins;"],
+            ),
+            ("policy: { limits: { per_user: 3 } }".to_owned(), &["route default", "per_user limits nobody"]),
+            (
+                "policy: { handshake_rate: { per_user: {} } }".to_owned(),
+                &["route default", "per_user limits nobody"],
+            ),
+            (format!("policy: {{ {auth}, limits: {{ per_user: 3 }} }}"), &[]),
+            (
+                format!(
+                    "policy: {{ limits: {{ per_user: 3 }} }}\nroutes: [{{ path: /ws, policy: {{ {auth} }} }}]"
+                ),
+                &[],
             ),
         ] {
             let config = Config::from_yaml(&yaml).unwrap_or_else(|errors| panic!("{yaml}: {errors}"));

@@ -212,7 +212,10 @@ impl Table {
                 rates: counts.rates(&route.policy),
                 places: counts.places(&route.name),
                 auth: auth
-                    .map(|auth| authenticators.part(auth, || Authenticator::new(auth, metrics).map(Arc::new)))
+                    .map(|auth| {
+                        let earlier = previous.into_iter().flat_map(|table| table.authenticators.parts());
+                        authenticators.part(auth, || Authenticator::new(auth, earlier, metrics).map(Arc::new))
+                    })
                     .transpose()?,
                 breaker: breaker.clone().filter(|_| route.mode == Mode::Tunnel),
             };

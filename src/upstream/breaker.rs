@@ -5,11 +5,13 @@
 //!
 //! # Invariants
 //! 1. Every ticket is reported: by [`Permit::settle`] and its like, or by the drop of its [`Permit`].
-//! 2. What is a failure of the upstream is said once, in [`UpstreamBreaker::judge`] and what it calls.
+//! 2. What is a failure of the upstream is said once, by what judges an answer and what judges an error.
 //! 3. The metrics know of a breaker as long as it lives, and of each change once.
 //! 4. Nobody waits longer than `upstream.handshake_timeout`, and no more than `max_waiting` do. Who goes away
 //!    leaves its place, and a place among the probes that it was given goes to the next.
-//! 5. Whoever has waited asks again, as anybody who comes then: what is closed lets it through, and what has
+//! 5. No client can have a server that is well left alone by asking for what it hangs up on: where somebody is
+//!    connected to it, what may be its answer says nothing ([`UpstreamError::may_be_an_answer`]).
+//! 6. Whoever has waited asks again, as anybody who comes then: what is closed lets it through, and what has
 //!    opened refuses it.
 //!
 //! # Not here
@@ -126,22 +128,15 @@ impl UpstreamBreaker {
         self.lock().state()
     }
 
-    /// What a handshake says about the upstream.
-    pub fn judge(&self, result: &Result<Result<Upgraded, Refusal>, UpstreamError>) -> CallOutcome {
-        match result {
-            Ok(Ok(Upgraded { .. })) => CallOutcome::Success,
-            Ok(Err(refusal)) => self.judge_status(refusal.status()),
-            Err(error) => Self::judge_error(error),
-        }
-    }
-
     fn judge_status(&self, status: StatusCode) -> CallOutcome {
         if self.statuses.contains(&status.as_u16()) { CallOutcome::Failure } else { CallOutcome::Success }
     }
 
-    fn judge_error(error: &UpstreamError) -> CallOutcome {
+    fn judge_error(error: &UpstreamError, is_in_use: bool) -> CallOutcome {
+        // A server that is dead has lost those who were connected to it.
+        let is_answer = is_in_use && error.may_be_an_answer();
         // What has no kind was the client's doing.
-        if error.kind().is_some() { CallOutcome::Failure } else { CallOutcome::Neither }
+        if error.kind().is_some() && !is_answer { CallOutcome::Failure } else { CallOutcome::Neither }
     }
 
     fn report(&self, ticket: Ticket, outcome: CallOutcome, what: &dyn Display) {
@@ -231,12 +226,12 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// How the handshake went, for whoever asked the upstream itself.
-    pub fn settle(self, result: &Result<Result<Upgraded, Refusal>, UpstreamError>) {
+    /// How the handshake went, for whoever asked the upstream itself. `is_in_use`: as of [`Permit::failed`].
+    pub fn settle(self, result: &Result<Result<Upgraded, Refusal>, UpstreamError>, is_in_use: bool) {
         match result {
             Ok(Ok(Upgraded { .. })) => self.report(CallOutcome::Success),
             Ok(Err(refusal)) => self.answered(refusal.status()),
-            Err(error) => self.failed(error),
+            Err(error) => self.failed(error, is_in_use),
         }
     }
 
@@ -246,9 +241,9 @@ impl Permit {
         self.end(outcome, &status);
     }
 
-    /// Nothing came of it.
-    pub fn failed(self, error: &UpstreamError) {
-        self.end(UpstreamBreaker::judge_error(error), error);
+    /// Nothing came of it. `is_in_use`: somebody is connected to the upstream through the same route.
+    pub fn failed(self, error: &UpstreamError, is_in_use: bool) {
+        self.end(UpstreamBreaker::judge_error(error, is_in_use), error);
     }
 
     /// As the caller has judged it.

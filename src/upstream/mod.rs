@@ -71,6 +71,15 @@ impl UpstreamError {
         }
     }
 
+    /// Whether a server that is well may have meant it: many hang up on what they do not serve, or have one 101
+    /// for everybody, whatever was offered.
+    pub fn may_be_an_answer(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::Framing(_) | Self::BadUpgrade(_) => true,
+            Self::Dial(_) | Self::Timeout(_) | Self::BodyTooLarge(_) | Self::BodyStalled(_) => false,
+        }
+    }
+
     /// How it is counted; `None` if the upstream is not to blame.
     pub fn kind(&self) -> Option<UpstreamErrorKind> {
         match self {

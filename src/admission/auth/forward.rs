@@ -15,8 +15,8 @@
 //!
 //! # Invariants
 //! 1. What the service is told about the request is what we saw: a client cannot say it.
-//! 2. What the service alone says (`headers`) a client cannot say either, neither to the service nor to the
-//!    upstream, in no spelling and on no kind of request ([`Forward::take_out`]).
+//! 2. What the service alone says (`user_header`, `headers`) a client cannot say either, neither to the service nor
+//!    to the upstream, in no spelling and on no kind of request ([`Forward::take_out`]).
 //! 3. At most [`MAX_ASKING`] are asked for at once, [`MAX_WAITING`] wait for it; the time that somebody
 //!    waits is part of `timeout`.
 
@@ -87,6 +87,8 @@ pub(super) struct Forward {
     user_header: HeaderName,
     /// What of its answer the upstream gets.
     headers: Vec<HeaderName>,
+    /// What nobody else may say: these, and `user_header`.
+    its_own: Vec<HeaderName>,
     asking: Semaphore,
     waiting: Semaphore,
     is_down: AtomicBool,
@@ -106,7 +108,12 @@ impl Forward {
         let user_header = HeaderName::from_bytes(config.user_header.as_bytes())
             .map_err(|_| AuthError::Header("forward.user_header"))?;
         let named = config.headers.iter().map(|name| HeaderName::from_bytes(name.as_bytes()));
-        let headers = named.collect::<Result<_, _>>().map_err(|_| AuthError::Header("forward.headers"))?;
+        let headers =
+            named.collect::<Result<Vec<_>, _>>().map_err(|_| AuthError::Header("forward.headers"))?;
+        let mut its_own = headers.clone();
+        if !its_own.contains(&user_header) {
+            its_own.push(user_header.clone());
+        }
         Ok(Self {
             fetch,
             uri,
@@ -114,6 +121,7 @@ impl Forward {
             timeout: config.timeout,
             user_header,
             headers,
+            its_own,
             asking: Semaphore::new(MAX_ASKING),
             waiting: Semaphore::new(MAX_WAITING),
             is_down: AtomicBool::new(false),
@@ -123,13 +131,13 @@ impl Forward {
 
     /// Takes out of a request what only the service may say.
     pub(super) fn take_out(&self, headers: &mut HeaderMap) {
-        for name in &self.headers {
+        for name in &self.its_own {
             headers.remove(name);
         }
         // To a server that makes variables of headers `_` is `-`, in ours as well.
         let is_alike = |name: &HeaderName| {
             let plain = |name: &HeaderName| name.as_str().replace('_', "-");
-            self.headers.iter().any(|ours| {
+            self.its_own.iter().any(|ours| {
                 (name.as_str().contains('_') || ours.as_str().contains('_')) && plain(ours) == plain(name)
             })
         };

@@ -4,7 +4,7 @@
 //! # Invariants
 //! 1. One task fetches, one fetch at a time. However many tokens name unknown keys or are signed wrongly:
 //!    because of them it fetches at most once in `min_interval`.
-//! 2. A set that was good stays until another good one comes.
+//! 2. A set that was good stays until another good one comes, also where a reload changes what is asked of tokens.
 //! 3. Nobody waits longer than [`PATIENCE`], and no more than [`MAX_WAITING`] do.
 //! 4. The task ends with its [`Jwks`].
 //!
@@ -76,7 +76,7 @@ struct Status {
 
 /// Where the set is, and how often it is asked for.
 #[derive(Debug)]
-struct Source {
+pub(super) struct Source {
     fetch: Fetch,
     uri: Uri,
     algorithms: Vec<JwtAlgorithm>,
@@ -85,29 +85,23 @@ struct Source {
 }
 
 impl Jwks {
-    /// Starts to fetch at once; needs a runtime.
-    pub(super) fn new(
-        url: &str,
-        ca: Option<&File>,
-        refresh: Duration,
-        min_interval: Duration,
-        algorithms: &[JwtAlgorithm],
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, AuthError> {
-        let ca = ca.map(|file| ("policy.auth.jwt.ca_file", file));
-        let (fetch, uri) = Fetch::new("policy.auth.jwt.jwks_url", url, ca)
-            .map_err(|error| AuthError::of_url("jwt.jwks_url", error))?;
+    /// Starts to fetch at once; needs a runtime. `fetched` holds until then.
+    pub(super) fn new(source: Source, fetched: Option<Arc<KeySet>>, metrics: Arc<Metrics>) -> Self {
         let status = Status { is_fetching: true, fetches: 0, has_failed: false, may_ask_at: Instant::now() };
         let shared = Arc::new(Shared {
-            keys: ArcSwapOption::empty(),
+            keys: ArcSwapOption::new(fetched),
             status: watch::Sender::new(status),
             wanted: Notify::new(),
             places: Semaphore::new(MAX_WAITING),
             metrics,
         });
-        let source = Source { fetch, uri, algorithms: algorithms.to_vec(), refresh, min_interval };
         let task = tokio::spawn(keep_up(source, Arc::clone(&shared)));
-        Ok(Self { shared, task })
+        Self { shared, task }
+    }
+
+    /// The set as it is, if there is one.
+    pub(super) fn fetched(&self) -> Option<Arc<KeySet>> {
+        self.shared.keys.load_full()
     }
 
     /// Asks `check` with the keys there are, and once more with fresh ones if its failure is one that
@@ -239,6 +233,20 @@ fn pause(failures: u32, refresh: Duration) -> Duration {
 }
 
 impl Source {
+    /// Nothing is fetched yet. Keys are kept if they are for one of `algorithms`.
+    pub(super) fn new(
+        url: &str,
+        ca: Option<&File>,
+        refresh: Duration,
+        min_interval: Duration,
+        algorithms: &[JwtAlgorithm],
+    ) -> Result<Self, AuthError> {
+        let ca = ca.map(|file| ("policy.auth.jwt.ca_file", file));
+        let (fetch, uri) = Fetch::new("policy.auth.jwt.jwks_url", url, ca)
+            .map_err(|error| AuthError::of_url("jwt.jwks_url", error))?;
+        Ok(Self { fetch, uri, algorithms: algorithms.to_vec(), refresh, min_interval })
+    }
+
     async fn get(&self) -> Result<KeySet, (JwksOutcome, String)> {
         let unreachable = |why: String| (JwksOutcome::Unreachable, why);
         let request = Request::get(&self.uri)
@@ -291,7 +299,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let second = Duration::from_secs(1);
-        let jwks = Jwks::new(&url, None, second, second, &[], Metrics::new("test").unwrap()).unwrap();
+        let source = Source::new(&url, None, second, second, &[]).unwrap();
+        let jwks = Jwks::new(source, None, Metrics::new("test").unwrap());
         let _asked = listener.accept().await.unwrap();
         let shared = Arc::downgrade(&jwks.shared);
         assert!(shared.upgrade().is_some());

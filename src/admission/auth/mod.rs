@@ -31,7 +31,7 @@ use tracing::warn;
 
 use self::api_keys::ApiKeys;
 use self::forward::{Admitted, Forward};
-use self::jwks::Jwks;
+use self::jwks::{Jwks, Source};
 use self::jwt::Rules;
 use self::keys::KeySet;
 use super::gate::Check;
@@ -132,18 +132,27 @@ enum Keys {
 }
 
 impl Authenticator {
-    /// Parses what there is to parse, and begins to fetch where there is a URL; that takes a runtime.
+    /// Parses what there is to parse, and begins to fetch where there is a URL; that takes a runtime. Keys that one
+    /// of `earlier` has fetched from the same place hold until there are newer ones: a setting that changes while
+    /// their server is down locks nobody out.
     ///
     /// # Errors
     /// A file does not hold what it should.
-    pub fn new(config: &Auth, metrics: &Arc<Metrics>) -> Result<Self, AuthError> {
+    pub fn new<'a>(
+        config: &Auth,
+        earlier: impl IntoIterator<Item = &'a Arc<Self>>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, AuthError> {
         let metrics = Arc::clone(metrics);
         let means = match config {
-            Auth::Jwt(jwt) => Means::Jwt {
-                sources: jwt.token_from.clone(),
-                rules: Rules::new(jwt),
-                keys: Keys::new(jwt, &metrics)?,
-            },
+            Auth::Jwt(jwt) => {
+                let fetched = earlier.into_iter().find_map(|earlier| earlier.fetched(jwt));
+                Means::Jwt {
+                    sources: jwt.token_from.clone(),
+                    rules: Rules::new(jwt),
+                    keys: Keys::new(jwt, fetched, &metrics)?,
+                }
+            }
             Auth::ApiKeys(keys) => Means::ApiKeys(ApiKeys::new(keys)?),
             Auth::Forward(forward) => Means::Forward(Box::new(Forward::new(forward, Arc::clone(&metrics))?)),
         };
@@ -154,6 +163,20 @@ impl Authenticator {
     /// were fetched.
     pub fn config(&self) -> &Auth {
         &self.config
+    }
+
+    /// The keys that it has fetched, if they are what `jwt` would fetch.
+    fn fetched(&self, jwt: &config::Jwt) -> Option<Arc<KeySet>> {
+        let (Auth::Jwt(own), Means::Jwt { keys: Keys::Url(keys), .. }) = (&self.config, &self.means) else {
+            return None;
+        };
+        let place = |jwt: &config::Jwt| match &jwt.keys {
+            JwtKeys::JwksUrl { url, ca, .. } => Some((url.clone(), ca.clone())),
+            JwtKeys::Secret(_) | JwtKeys::PublicKey(_) | JwtKeys::JwksFile(_) => None,
+        };
+        // Which algorithms there are decides which keys of a set are kept.
+        let is_same = own.algorithms == jwt.algorithms && place(own) == place(jwt);
+        keys.fetched().filter(|_| is_same)
     }
 
     /// Takes out of `guest` what only we may see, and finds out who it is.
@@ -190,7 +213,12 @@ impl Authenticator {
 }
 
 impl Keys {
-    fn new(jwt: &config::Jwt, metrics: &Arc<Metrics>) -> Result<Self, AuthError> {
+    /// `fetched`: of the same URL, from before.
+    fn new(
+        jwt: &config::Jwt,
+        fetched: Option<Arc<KeySet>>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, AuthError> {
         Ok(match &jwt.keys {
             JwtKeys::Secret(file) => {
                 if file.contents.trim_ascii_end().len() < ENOUGH_SECRET {
@@ -205,8 +233,8 @@ impl Keys {
                 Self::Fixed(KeySet::from_json(&file.contents, &jwt.algorithms).map_err(wrong)?)
             }
             JwtKeys::JwksUrl { url, ca, refresh, min_interval } => {
-                let metrics = Arc::clone(metrics);
-                Self::Url(Jwks::new(url, ca.as_ref(), *refresh, *min_interval, &jwt.algorithms, metrics)?)
+                let source = Source::new(url, ca.as_ref(), *refresh, *min_interval, &jwt.algorithms)?;
+                Self::Url(Jwks::new(source, fetched, Arc::clone(metrics)))
             }
         })
     }

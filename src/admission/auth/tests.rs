@@ -1,7 +1,11 @@
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
 use super::testing::{file, guest, hmac, jwt};
 use super::*;
@@ -17,7 +21,7 @@ fn by_token() -> Auth {
 
 fn layer(auth: &Auth, http: HttpMode) -> (Authentication, Arc<Metrics>) {
     let metrics = Metrics::new("test").unwrap();
-    let authenticator = Authenticator::new(auth, &metrics).unwrap();
+    let authenticator = Authenticator::new(auth, [], &metrics).unwrap();
     (Authentication::new(Some(Arc::new(authenticator)), http), metrics)
 }
 
@@ -32,6 +36,50 @@ fn name(guest: &Guest) -> Option<&str> {
 fn token() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     hmac(Algorithm::HS256, SECRET, &json!({ "sub": "bob", "exp": now + 60 }))
+}
+
+/// By the keys of a server at `url`.
+fn by_url(url: &str) -> config::Jwt {
+    let hour = Duration::from_secs(3600);
+    let keys = JwtKeys::JwksUrl { url: url.into(), ca: None, refresh: hour, min_interval: hour };
+    jwt(keys, &[JwtAlgorithm::Hs256])
+}
+
+#[tokio::test]
+async fn keys_that_were_fetched_hold_where_what_is_asked_of_tokens_changes_while_their_server_is_down() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    let key = json!({ "kty": "oct", "k": URL_SAFE_NO_PAD.encode(SECRET) });
+    let body = json!({ "keys": [key] }).to_string();
+    let metrics = Metrics::new("test").unwrap();
+    let before = by_url(&url);
+    let first = Arc::new(Authenticator::new(&Auth::Jwt(before.clone()), [], &metrics).unwrap());
+    let (mut asked, _) = listener.accept().await.unwrap();
+    let length = body.len();
+    let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    asked.write_all(answer.as_bytes()).await.unwrap();
+    let bearer = format!("Bearer {}", token());
+    let lets_in = async |authenticator: &Authenticator| {
+        let mut guest = guest(Kind::Handshake, "GET", "/", &[("authorization", &bearer)]);
+        authenticator.check(&mut guest).await.map(drop).map_err(|(failure, _)| failure)
+    };
+    assert_eq!(lets_in(&first).await, Ok(()));
+
+    drop((asked, listener));
+    let change = |change: &dyn Fn(&mut config::Jwt)| {
+        let mut jwt = before.clone();
+        change(&mut jwt);
+        Authenticator::new(&Auth::Jwt(jwt), [&first], &metrics).unwrap()
+    };
+    assert_eq!(lets_in(&change(&|jwt| jwt.leeway = Duration::ZERO)).await, Ok(()));
+    let failure = lets_in(&change(&|jwt| jwt.issuer = Some("other".into()))).await;
+    assert_eq!(failure, Err(AuthFailure::Issuer), "what is asked now holds");
+    // Keys of somewhere else, or found in another way, are others.
+    let elsewhere = change(&|jwt| jwt.keys = by_url(&format!("{url}?other")).keys);
+    let other = change(&|jwt| jwt.algorithms = vec![JwtAlgorithm::Hs256, JwtAlgorithm::Hs512]);
+    for authenticator in [elsewhere, other] {
+        assert_eq!(lets_in(&authenticator).await, Err(AuthFailure::Unavailable));
+    }
 }
 
 #[tokio::test]

@@ -124,6 +124,14 @@ impl RawJwt {
         let algorithms = check_algorithms(algorithms, keys.as_ref(), problems);
         text("issuer", issuer.as_ref(), problems);
         let audience = audience.map_or_else(Vec::new, |OneOrMore { words, is_list }| {
+            if words.is_empty() {
+                // What a template makes of a list that nobody filled: it must not come to any audience.
+                problems.refuse(
+                    "audience",
+                    "an empty list",
+                    "a word, a list of one or more, or null for any",
+                );
+            }
             for (index, word) in words.iter().enumerate() {
                 if is_list {
                     problems.within_item("audience", index, |problems| text("", Some(word), problems));

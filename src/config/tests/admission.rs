@@ -140,9 +140,7 @@ fn threat_key_confusion_a_symmetric_algorithm_never_goes_with_public_keys() {
 
 #[test]
 fn an_audience_is_a_word_or_a_list() {
-    for (yaml, expected) in
-        [("chat", vec!["chat"]), ("[chat, b]", vec!["chat", "b"]), ("null", vec![]), ("[]", vec![])]
-    {
+    for (yaml, expected) in [("chat", vec!["chat"]), ("[chat, b]", vec!["chat", "b"]), ("null", vec![])] {
         let jwt = jwt(&format!("{{ secret_file: tests/config/files/secret, audience: {yaml} }}"));
         assert_eq!(jwt.audience, expected, "{yaml}");
     }
@@ -260,4 +258,21 @@ fn client_certificates_are_required_where_an_authority_is_named_and_nothing_else
         clients(", client_ca_file: tests/config/files/ca.pem, client_certificate: optional"),
         Some(false)
     );
+}
+
+#[test]
+fn a_list_of_audiences_that_is_empty_is_refused_and_does_not_come_to_any() {
+    let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/files");
+    let with = |audience: &str| {
+        let keys = format!("secret_file: '{files}/secret'");
+        Config::from_yaml(&format!("policy: {{ auth: {{ jwt: {{ {keys}, audience: {audience} }} }} }}"))
+    };
+    let problems = with("[]").unwrap_err().to_string();
+    assert!(
+        problems.contains("policy.auth.jwt.audience") && problems.contains("an empty list"),
+        "{problems}"
+    );
+    for audience in ["null", "mine", "[mine]", "[mine, yours]"] {
+        assert!(with(audience).is_ok(), "{audience}");
+    }
 }

@@ -247,3 +247,25 @@ fn a_file_that_cannot_be_read_is_told_by_its_path() {
     let file = TempFile::new("long", &vec![b'#'; 2 << 20]);
     assert!(told(load(sources(file.0.clone()))).contains("longer than"));
 }
+
+#[test]
+fn a_token_that_was_forgotten_or_meant_as_none_is_refused_and_not_taken_for_one() {
+    let with = |token: &str| {
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let env = vec![
+            variable("OUTRIGGER__ADMIN__TOKEN", token),
+            variable("OUTRIGGER__ADMIN__ADDRESS", "0.0.0.0:9090"),
+        ];
+        load(Sources { env, ..Sources::default() })
+    };
+    for token in
+        ["\"\"", "''", "\"", "off", "OFF", "false", "none", "'null'", "${ADMIN_TOKEN}", "{{.Values.token}}"]
+    {
+        let problems = with(token).unwrap_err().to_string();
+        assert!(problems.contains("admin.token") && problems.contains("null is none"), "{token}: {problems}");
+        assert!(!problems.contains(token) || token.len() < 5, "{problems}");
+    }
+    for token in ["offline", "s3cret", "a\"b", "\"quoted\"", "{not:yaml", "$x"] {
+        assert!(with(token).is_ok(), "{token}");
+    }
+}

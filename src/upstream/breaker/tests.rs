@@ -43,7 +43,7 @@ fn state(metrics: &Metrics) -> Option<f64> {
 }
 
 fn fail(breaker: &Arc<UpstreamBreaker>) {
-    breaker.ask().unwrap().failed(&UpstreamError::Timeout(Duration::from_secs(1)));
+    breaker.ask().unwrap().failed(&UpstreamError::Timeout(Duration::from_secs(1)), false);
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +148,13 @@ fn whatever_keeps_the_upstream_from_answering_is_a_failure_and_our_own_doing_is_
         (UpstreamError::BodyStalled(second), Neither),
         (UpstreamError::BodyBroken, Neither),
     ] {
-        assert_eq!(UpstreamBreaker::judge_error(&error), outcome, "{error}");
+        assert_eq!(UpstreamBreaker::judge_error(&error, false), outcome, "{error}");
+        let may_be_an_answer = matches!(
+            error,
+            UpstreamError::Broken(_) | UpstreamError::Framing(_) | UpstreamError::BadUpgrade(_)
+        );
+        let in_use = if may_be_an_answer { Neither } else { outcome };
+        assert_eq!(UpstreamBreaker::judge_error(&error, true), in_use, "{error}");
     }
 }
 
@@ -202,7 +208,7 @@ async fn all_who_wait_for_a_probe_go_through_when_it_succeeds() {
     assert_eq!(start.elapsed(), Duration::ZERO);
     // They are handshakes like any other: what becomes of them counts.
     for permit in inside.drain(..2) {
-        permit.failed(&UpstreamError::Timeout(Duration::from_secs(1)));
+        permit.failed(&UpstreamError::Timeout(Duration::from_secs(1)), false);
     }
     assert_eq!(breaker.state(), BreakerState::Open);
 }
@@ -213,7 +219,7 @@ async fn all_who_wait_are_refused_at_once_when_the_probe_fails() {
     let (breaker, probe) = probed(100, &metrics).await;
     let crowd = crowd(&breaker, 49).await;
     let start = Instant::now();
-    probe.failed(&UpstreamError::Timeout(Duration::from_secs(1)));
+    probe.failed(&UpstreamError::Timeout(Duration::from_secs(1)), false);
     for client in crowd {
         let wait = client.await.unwrap().unwrap_err();
         assert!(wait >= Duration::from_secs(10), "until it is asked again: {wait:?}");
@@ -283,7 +289,7 @@ async fn while_it_is_half_open_there_are_as_many_probes_as_may_be_and_no_wake_up
             let Some(at) = (!inside.is_empty()).then(|| random.usize(..inside.len())) else { break };
             match random.u8(..8) {
                 0 => inside.swap_remove(at).answered(StatusCode::OK),
-                1 => inside.swap_remove(at).failed(&UpstreamError::Timeout(Duration::from_secs(1))),
+                1 => inside.swap_remove(at).failed(&UpstreamError::Timeout(Duration::from_secs(1)), false),
                 2..5 => drop(inside.swap_remove(at)),
                 _ if crowd.is_empty() => {}
                 _ => crowd.swap_remove(random.usize(..crowd.len())).abort(),
