@@ -230,7 +230,8 @@ mod tests {
             let lines: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
             key("path", "/ws", &lines, None).unwrap()
         };
-        let pages = [None, Some(&b"null"[..]), Some(b"https://a.example.com"), Some(b"https://b.example.com")];
+        let pages =
+            [None, Some(&b"null"[..]), Some(b"https://a.example.com"), Some(b"https://b.example.com")];
         for (at, page) in pages.iter().enumerate() {
             for (other_at, other) in pages.iter().enumerate() {
                 assert_eq!(of(*page) == of(*other), at == other_at);
