@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 use support::DEADLINE;
 use support::http::{self, Response, assert_ours};
 use support::link::{End, Link};
+use support::logged::Logged;
 use support::proxy::Proxy;
 use support::upstream::{Plain, Upstream};
 use support::wait::eventually;
@@ -75,6 +76,36 @@ async fn a_body_above_max_body_is_a_413_the_client_can_read() {
     }
     let whole = upstream.requests().iter().filter(|request| request.body.len() == 1024).count();
     assert_eq!((whole, upstream.requests().len()), (2, 2), "no cut-off body passed for a whole one");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_a_rule_is_a_400_and_no_fault_of_the_upstream() {
+    let upstream = Upstream::builder().on_request(Plain::EchoBody).spawn().await;
+    let proxy = Proxy::to(&upstream).spawn().await;
+    let chunked = proxy.plain().method("POST").header("Transfer-Encoding", "chunked");
+    for body in ["zz\r\n", "+5\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "fffffffffffffffff\r\n"] {
+        let mut link = chunked.clone().pipelined(body).send().await;
+        assert_ours(&link.read_response("POST").await, 400, "body_broken");
+        assert_eq!(link.read_exactly(1).await, Err(End::Eof), "{body:?}: what follows is no request");
+    }
+    assert_eq!(proxy.metric("outrigger_upstream_errors_total{kind=\"broken\"}").await, 0.0);
+}
+
+#[tokio::test]
+async fn bodies_that_are_refused_have_a_line_a_second_and_the_others_are_counted() {
+    let (logged, _logging) = Logged::of_this_thread();
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).yaml("policy: {http: {max_body: 4}}").spawn().await;
+    let since = Instant::now();
+    for _ in 0..50 {
+        let large = proxy.plain().method("POST").body(b"hello".to_vec());
+        assert_ours(&large.answer().await.response, 413, "body_too_large");
+    }
+    let seconds = since.elapsed().as_secs() as usize + 1;
+    let text = logged.text();
+    let lines = text.lines().filter(|line| line.contains("WARN") && line.contains("body_too_large")).count();
+    assert!((1..=2 * seconds).contains(&lines), "{lines} lines in {seconds} s:\n{text}");
+    assert!(!text.contains("request failed"), "{text}");
 }
 
 #[tokio::test]

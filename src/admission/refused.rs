@@ -299,6 +299,7 @@ impl Refused {
                 }
                 UpstreamError::BodyTooLarge(_) => fault(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
                 UpstreamError::BodyStalled(_) => fault(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+                UpstreamError::BodyBroken => fault(StatusCode::BAD_REQUEST, "body_broken"),
             },
         };
         Answer { status, reason, outcome, retry_after, closing }
@@ -460,6 +461,7 @@ mod tests {
             Refused::Upstream(UpstreamError::BodyTooLarge(5)),
             Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(1))),
             Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(60))),
+            Refused::Upstream(UpstreamError::BodyBroken),
         ];
         for refused in &all {
             match refused {
@@ -491,7 +493,8 @@ mod tests {
                     | UpstreamError::Framing(_)
                     | UpstreamError::BadUpgrade(_)
                     | UpstreamError::BodyTooLarge(_)
-                    | UpstreamError::BodyStalled(_) => {}
+                    | UpstreamError::BodyStalled(_)
+                    | UpstreamError::BodyBroken => {}
                 },
             }
         }

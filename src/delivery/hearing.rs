@@ -12,6 +12,7 @@ use crate::config::IdleActivity;
 use crate::frame::{CloseCode, ControlFrame, Opcode};
 use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::Turn;
+use crate::upstream::Uplink;
 
 /// Bytes read at once. Less than the buffer: only after a read can be told how many frames are in it.
 const READ: usize = 16 * 1024;
@@ -89,13 +90,17 @@ impl Subscriber {
                 Said::Message(kind, payload) => {
                     bytes += payload.len();
                     if let FromClients::Forward(server) = &table.crew.from_clients {
-                        let budget = table.crew.settings.holders.budget();
-                        let message =
-                            (!budget.is_over()).then(|| (kind, budget.hold(Bytes::copy_from_slice(payload))));
+                        let settings = &table.crew.settings;
+                        let budget = settings.holders.budget();
+                        // One that the uplink will never have room for is not copied and queued for it.
+                        let may_go =
+                            Uplink::room_for(payload.len()) <= settings.policy.delivery.max_lag.bytes;
+                        let message = (may_go && !budget.is_over())
+                            .then(|| (kind, budget.hold(Bytes::copy_from_slice(payload))));
                         match message.and_then(|message| server.try_send(message).ok()) {
                             Some(()) => live.handle().on_in(1, payload.len()),
                             // It is full, or the feed is over.
-                            None => table.crew.settings.metrics.uplink_dropped.inc(),
+                            None => settings.metrics.uplink_dropped.inc(),
                         }
                     }
                 }

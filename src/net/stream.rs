@@ -79,8 +79,8 @@ impl Stream {
         }
     }
 
-    /// Records that were read since this was last asked, where a read brings more than one: each costs as much as a
-    /// frame, whatever it holds.
+    /// How many records were read since this was last asked, where a read brings more than one; rather too many than
+    /// too few. Each costs as much as a frame, whatever it holds.
     pub fn take_records(&mut self) -> u32 {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => 0,

@@ -141,7 +141,10 @@ pub(super) async fn serve(
         if let Some(guard) = refused.guard() {
             route.metrics.on_refusal(guard);
         }
-        if let Refused::Upstream(error) = &refused {
+        // A body that is none is the client's fault, of which it can make as many as it likes.
+        if let Refused::Upstream(error) = &refused
+            && error.kind().is_some()
+        {
             let (name, path) = (&*route.metrics.name, redact_path(uri.path()));
             match kind {
                 Kind::Handshake => warn!(route = name, %request_id, %path, %error, "handshake failed"),

@@ -91,6 +91,11 @@ struct TooLong;
 #[error("the rest of the request body did not come for {0:?}")]
 struct Stalled(Duration);
 
+/// What came of the body is none.
+#[derive(Debug, thiserror::Error)]
+#[error("the request body did not come whole")]
+struct BrokenOff(#[source] hyper::Error);
+
 /// How long a client has said nothing of a body while it was waited for. Time in which the upstream takes
 /// nothing does not count: nobody waits for the client then.
 #[derive(Debug)]
@@ -141,7 +146,7 @@ impl Body for Requested {
                 this.taken = None;
                 Poll::Ready(None)
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => Poll::Ready(Some(Err(BrokenOff(error).into()))),
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if let Some(left) = &mut this.left {
@@ -173,7 +178,7 @@ impl Upstream {
     /// origin form. `taken` is dropped when nothing more of the body is taken, which may be after the answer.
     ///
     /// # Errors
-    /// There was no answer, the body was longer than `http.max_body`, or its rest did not come.
+    /// There was no answer, the body was longer than `http.max_body`, or its rest did not come or was none.
     pub async fn request(
         &self,
         request: Request<Incoming>,
@@ -259,6 +264,9 @@ fn explain(error: ClientError, max_body: Option<u64>) -> UpstreamError {
         }
         if let Some(Stalled(limit)) = cause.downcast_ref() {
             return UpstreamError::BodyStalled(*limit);
+        }
+        if cause.is::<BrokenOff>() {
+            return UpstreamError::BodyBroken;
         }
         if let Some(dial) = cause.downcast_ref::<DialError>() {
             return UpstreamError::Dial(dial.again());

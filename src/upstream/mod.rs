@@ -51,6 +51,9 @@ pub enum UpstreamError {
     /// Nothing more of the client's body came for `delivery.stall_timeout`.
     #[error("the rest of the request body did not come: nothing for {0:?} (delivery.stall_timeout)")]
     BodyStalled(Duration),
+    /// The client's body broke a rule (RFC 9112 §7.1), or ended with its connection.
+    #[error("the request body did not come whole: it breaks off, or its chunks are not as RFC 9112 has them")]
+    BodyBroken,
 }
 
 impl UpstreamError {
@@ -64,6 +67,7 @@ impl UpstreamError {
             Self::BadUpgrade(what) => Self::BadUpgrade(*what),
             Self::BodyTooLarge(most) => Self::BodyTooLarge(*most),
             Self::BodyStalled(after) => Self::BodyStalled(*after),
+            Self::BodyBroken => Self::BodyBroken,
         }
     }
 
@@ -85,7 +89,7 @@ impl UpstreamError {
             Self::Timeout(_) => Some(UpstreamErrorKind::ResponseTimeout),
             Self::Broken(_) | Self::Framing(_) => Some(UpstreamErrorKind::Broken),
             Self::BadUpgrade(_) => Some(UpstreamErrorKind::BadUpgrade),
-            Self::BodyTooLarge(_) | Self::BodyStalled(_) => None,
+            Self::BodyTooLarge(_) | Self::BodyStalled(_) | Self::BodyBroken => None,
         }
     }
 }

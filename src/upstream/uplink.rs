@@ -188,12 +188,16 @@ impl Uplink {
         Poll::Pending
     }
 
+    /// What has to be free of `max_waiting` for a message of so many bytes: no frame is longer than its payload and this.
+    pub fn room_for(payload: usize) -> usize {
+        const HEADER: usize = 14;
+        payload.saturating_add(HEADER)
+    }
+
     /// Queues a message for the server; false: too much waits already, or the link is ending. A message that
     /// does not fit into `max_waiting` never goes.
     pub fn send(&mut self, kind: Kind, payload: &[u8]) -> bool {
-        // No frame is longer than its payload and this.
-        const HEADER: usize = 14;
-        let needed = payload.len().saturating_add(HEADER);
+        let needed = Self::room_for(payload.len());
         let is_open = self.end.is_none() && self.writing == Writing::Frames;
         if !is_open || self.waiting().saturating_add(needed) > self.rules.max_waiting {
             return false;

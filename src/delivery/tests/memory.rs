@@ -67,3 +67,24 @@ async fn a_feed_on_which_nothing_happens_gives_when_another_one_needs_it_or_the_
     assert_eq!(busy.registry.len(), 0);
     assert_eq!(busy.metric("memory_cuts_total"), 1.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_go_to_the_server_is_not_kept_for_it() {
+    let mut stage =
+        Stage::with("policy: {heartbeat: null, delivery: {max_lag: {bytes: 1000}}}", |receiver| {
+            let (sender, queue) = mpsc::channel(1000);
+            *receiver = Some(queue);
+            FromClients::Forward(sender)
+        });
+    let mut client = stage.come(false);
+    stage.turn().await;
+    for size in [986, 987, 10_000] {
+        client.say(0x82, &vec![7; size]);
+    }
+    stage.turn().await;
+    assert_eq!(stage.budget.used(), 986);
+    assert_eq!(stage.metric("uplink_dropped_total"), 2.0);
+    let queue = stage.from_clients.as_mut().unwrap();
+    assert_eq!(queue.try_recv().map(|(_, payload)| payload.len()), Ok(986));
+    assert!(queue.try_recv().is_err());
+}

@@ -24,6 +24,9 @@ use crate::net::Stream;
 /// Read at once at the least: shorter records would cost a system call each.
 const MIN_READ: usize = 4 * 1024;
 
+/// The least that a record takes beside what it says: a header of five bytes, and a tag.
+const MIN_OVERHEAD: usize = 5 + 16;
+
 /// What both sides agreed to speak (ALPN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -43,7 +46,8 @@ pub struct Tls {
     plain: Leftover,
     /// Sealed bytes that the kernel took, ever.
     sent: u64,
-    /// Records of data that came since this was last asked.
+    /// Records that came since this was last asked, by what is in them beside what is said: so those count as well
+    /// that say nothing, and change keys.
     opened: u32,
     /// The first byte that came.
     first: Option<u8>,
@@ -129,8 +133,9 @@ impl Tls {
             *incoming = Vec::new();
             let came = &mut scratch[..held + n];
             first.get_or_insert(came[0]);
+            let mut said = 0;
             let opened = records.open(came, &mut |bytes| {
-                *count = count.saturating_add(1);
+                said += bytes.len();
                 let fits = buf.as_ref().map_or(0, |buf| buf.remaining().min(bytes.len()));
                 if let Some(buf) = &mut buf {
                     buf.put_slice(&bytes[..fits]);
@@ -138,6 +143,7 @@ impl Tls {
                 plain.push(&bytes[fits..]);
             });
             let used = opened.map_err(broken)?;
+            *count = count.saturating_add((used.saturating_sub(said) / MIN_OVERHEAD) as u32);
             if !records.has_peer_ended {
                 incoming.extend_from_slice(&came[used..]);
             }

@@ -42,6 +42,13 @@ impl Peer {
         assert!(self.flush(socket), "there is room");
     }
 
+    /// Changes its keys so often, with what it says next.
+    pub(crate) fn change_keys(&mut self, times: usize) {
+        for _ in 0..times {
+            self.0.refresh_traffic_keys().unwrap();
+        }
+    }
+
     /// Whether the kernel took all of it.
     fn flush(&mut self, socket: &mut UnixStream) -> bool {
         while self.0.wants_write() {

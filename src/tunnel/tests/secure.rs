@@ -80,3 +80,18 @@ async fn what_leaves_with_the_next_write_or_with_the_end_stops_the_stall_clock()
     assert!(link.is_flushed());
     assert_eq!(link.stalled_since(), None);
 }
+
+#[tokio::test]
+async fn a_change_of_keys_is_charged_as_a_record_though_it_says_nothing() {
+    let (mut stream, mut far) = testing::narrow().await;
+    stream.take_records();
+    far.peer.change_keys(30);
+    far.say(b"x").await;
+    let mut room = [0; 100];
+    let mut buf = tokio::io::ReadBuf::new(&mut room);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(tokio::io::AsyncRead::poll_read(Pin::new(&mut stream), &mut cx, &mut buf).is_ready());
+    assert_eq!(buf.filled(), b"x");
+    assert!((31..62).contains(&stream.take_records()));
+    assert_eq!(stream.take_records(), 0);
+}

@@ -146,6 +146,7 @@ fn whatever_keeps_the_upstream_from_answering_is_a_failure_and_our_own_doing_is_
         (UpstreamError::BadUpgrade(BadUpgrade::Accept), Failure),
         (UpstreamError::BodyTooLarge(5), Neither),
         (UpstreamError::BodyStalled(second), Neither),
+        (UpstreamError::BodyBroken, Neither),
     ] {
         assert_eq!(UpstreamBreaker::judge_error(&error, false), outcome, "{error}");
         let may_be_an_answer = matches!(
