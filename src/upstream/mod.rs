@@ -76,7 +76,11 @@ impl UpstreamError {
     pub fn may_be_an_answer(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Framing(_) | Self::BadUpgrade(_) => true,
-            Self::Dial(_) | Self::Timeout(_) | Self::BodyTooLarge(_) | Self::BodyStalled(_) => false,
+            Self::Dial(_)
+            | Self::Timeout(_)
+            | Self::BodyTooLarge(_)
+            | Self::BodyStalled(_)
+            | Self::BodyBroken => false,
         }
     }
 
