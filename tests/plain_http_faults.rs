@@ -98,7 +98,7 @@ async fn bodies_that_are_refused_have_a_line_a_second_and_the_others_are_counted
     let proxy = Proxy::to(&upstream).yaml("policy: {http: {max_body: 4}}").spawn().await;
     let since = Instant::now();
     for _ in 0..50 {
-        let large = proxy.plain().method("POST").body(b"hello".to_vec());
+        let large = proxy.plain().method("POST").body(b"hello");
         assert_ours(&large.answer().await.response, 413, "body_too_large");
     }
     let seconds = since.elapsed().as_secs() as usize + 1;
