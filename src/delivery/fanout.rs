@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::channel_guard::ChannelGuard;
 use super::closing::Farewell;
-use super::shard::{Door, Shard};
+use super::door::Door;
+use super::shard::Shard;
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
 use crate::log::{Cursor, Log, Reader};

@@ -1,6 +1,7 @@
 //! From a log to its clients: each has a cursor, and nobody waits for anybody else.
 //!
-//! * [`fanout`]: all clients of a feed; [`shard`]: one task that serves a part of them.
+//! * [`fanout`]: all clients of a feed; [`shard`]: one task that serves a part of them, [`door`]: how
+//!   others reach it.
 //! * [`subscriber`]: one client; [`wire`]: its way out, [`ear`] and [`hearing`]: what it says, [`pulse`]: its
 //!   heartbeat and receipts, [`timing`]: its clocks, [`closing`]: its end, [`trouble`] and [`lagging`]: its breaker.
 //! * [`batch`]: what goes out together; [`guard`], [`channel_guard`]: breakers, pure.
@@ -14,6 +15,7 @@ mod agenda;
 mod batch;
 mod channel_guard;
 mod closing;
+mod door;
 mod ear;
 mod fanout;
 mod guard;

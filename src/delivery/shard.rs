@@ -17,22 +17,21 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
 
-use super::Arrival;
 use super::agenda::Agenda;
 use super::batch::Batcher;
 use super::closing::Farewell;
-use super::fanout::{Crew, lock};
+use super::door::{Door, Post};
+use super::fanout::Crew;
 use super::holders::Account;
 use super::holding::holdings;
-use super::ready::{Knock, Ready};
+use super::ready::Knock;
 use super::subscriber::{State, Subscriber, Table};
-use crate::log::{Cursor, Reader};
+use crate::log::Reader;
 use crate::resilience::{Standstill, Turn};
 use crate::telemetry::Reason;
 
@@ -42,66 +41,6 @@ const TURN: usize = 64;
 /// What is read of all clients before other tasks get their turn: what four of them may say in a turn of theirs. It
 /// takes a fraction of a millisecond, so that a pass over a thousand clients is hardly longer for it.
 const READING: Turn = Turn::new(256 * 1024, 4096);
-
-/// How others reach a shard.
-#[derive(Debug)]
-pub(super) struct Door {
-    ready: Arc<Ready>,
-    clients: AtomicUsize,
-    post: Mutex<Post>,
-}
-
-#[derive(Debug, Default)]
-struct Post {
-    arrivals: VecDeque<(Arrival, Cursor)>,
-    farewell: Option<Arc<Farewell>>,
-    is_shut: bool,
-    /// The shard has panicked: nobody is behind the door any more.
-    is_dead: bool,
-}
-
-impl Door {
-    pub(super) fn new(farewell: Option<Arc<Farewell>>) -> Arc<Self> {
-        let post = Post { farewell, ..Post::default() };
-        Arc::new(Self { ready: Arc::default(), clients: AtomicUsize::new(0), post: Mutex::new(post) })
-    }
-
-    /// Clients of the shard, those on their way to it among them.
-    pub(super) fn clients(&self) -> usize {
-        self.clients.load(Relaxed)
-    }
-
-    /// Lets a client in that is to be served from `cursor` on; it is given back if nobody is there to do that.
-    pub(super) fn join(&self, arrival: Arrival, cursor: Cursor) -> Result<(), Box<(Arrival, Cursor)>> {
-        let mut post = lock(&self.post);
-        if post.is_dead {
-            return Err(Box::new((arrival, cursor)));
-        }
-        self.clients.fetch_add(1, Relaxed);
-        post.arrivals.push_back((arrival, cursor));
-        drop(post);
-        self.ready.wake_task();
-        Ok(())
-    }
-
-    /// Nobody is behind it any more. Answers who was on the way.
-    fn give_up(&self) -> VecDeque<(Arrival, Cursor)> {
-        let mut post = lock(&self.post);
-        post.is_dead = true;
-        std::mem::take(&mut post.arrivals)
-    }
-
-    pub(super) fn close(&self, farewell: &Arc<Farewell>) {
-        lock(&self.post).farewell = Some(Arc::clone(farewell));
-        self.ready.wake_task();
-    }
-
-    /// Nobody comes any more.
-    pub(super) fn shut(&self) {
-        lock(&self.post).is_shut = true;
-        self.ready.wake_task();
-    }
-}
 
 /// The task.
 #[derive(Debug)]
@@ -153,7 +92,7 @@ impl Shard {
         }
         Self {
             batcher: Batcher::new(Arc::clone(reader.log()), throttle),
-            account: crew.settings.holders.open(&door.ready),
+            account: crew.settings.holders.open(door.ready()),
             until: 0,
             is_prompt,
             slowest: u64::MAX,
@@ -176,15 +115,7 @@ impl Shard {
 
     /// Takes in who has come, as many as it is their turn. True if nobody will come any more.
     fn open_post(&mut self, now: Instant) -> bool {
-        let (arrivals, farewell, is_shut) = {
-            let mut post = lock(&self.door.post);
-            let arrivals = if post.arrivals.len() > TURN {
-                post.arrivals.drain(..TURN).collect()
-            } else {
-                std::mem::take(&mut post.arrivals)
-            };
-            (arrivals, post.farewell.take(), post.is_shut && post.arrivals.is_empty())
-        };
+        let Post { arrivals, farewell, is_shut, .. } = self.door.take(TURN);
         if let Some(farewell) = farewell {
             self.farewell = Some(farewell);
             self.parting = Some(0);
@@ -194,7 +125,7 @@ impl Shard {
                 self.clients.push(None);
                 (self.clients.len() - 1) as u32
             });
-            let knock = Knock::new(&self.door.ready, index);
+            let knock = Knock::new(self.door.ready(), index);
             let mut client = Box::new(Subscriber::new(arrival, cursor, knock, &self.crew, now));
             if let Some(farewell) = &self.farewell {
                 client.expect_end(farewell, &self.crew, now);
@@ -293,7 +224,7 @@ impl Shard {
             }
             if left == 0 {
                 // It is still its turn, after others have had theirs.
-                self.door.ready.wake_task();
+                self.door.ready().wake_task();
                 return;
             }
             left -= 1;
@@ -311,7 +242,7 @@ impl Shard {
         if let Some(client) = self.clients[index as usize].take() {
             drop(client);
             self.free.push(index);
-            self.door.clients.fetch_sub(1, Relaxed);
+            self.door.on_left();
             self.crew.on_client(false);
         }
         if self.free.len() == self.clients.len() {
@@ -460,7 +391,7 @@ impl Shard {
 
     /// It has panicked: whoever is here or on the way is let go with a word, where there is room for one.
     pub(super) fn give_up(mut self) {
-        let arrivals = self.door.give_up();
+        let (arrivals, clients) = self.door.give_up();
         // What has panicked once may do so again: that is one client's end then, and was counted.
         let end = |client: Box<Subscriber>| {
             let _ = catch_unwind(AssertUnwindSafe(move || client.fail()));
@@ -469,10 +400,10 @@ impl Shard {
             end(client);
         }
         for (arrival, cursor) in arrivals {
-            let knock = Knock::new(&self.door.ready, 0);
+            let knock = Knock::new(self.door.ready(), 0);
             end(Box::new(Subscriber::new(arrival, cursor, knock, &self.crew, Instant::now())));
         }
-        for _ in 0..self.door.clients.swap(0, Relaxed) {
+        for _ in 0..clients {
             self.crew.on_client(false);
         }
     }
@@ -506,13 +437,13 @@ impl Future for Shard {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let now = Instant::now();
-        this.door.ready.wake_with(cx.waker());
+        this.door.ready().wake_with(cx.waker());
         this.reader.wake_with(cx.waker());
         this.reading = READING;
         let is_shut = this.open_post(now);
         this.part(now);
         this.on_time(now);
-        this.door.ready.drain(&mut this.woken);
+        this.door.ready().drain(&mut this.woken);
         if this.pass.is_none() {
             let (until, tick) = this.batcher.begin(this.crew.is_shedding(now), now);
             this.tick = tick;
@@ -531,7 +462,7 @@ impl Future for Shard {
         }
         let has_more = this.reader.log().head() > this.until && this.tick.is_none();
         let has_due = this.agenda.next().is_some_and(|at| at <= now);
-        let is_crowded = this.parting.is_some() || !lock(&this.door.post).arrivals.is_empty();
+        let is_crowded = this.parting.is_some() || this.door.has_arrivals();
         if !is_done || !this.woken.is_empty() || has_more || has_due || is_crowded {
             cx.waker().wake_by_ref();
         }

@@ -30,8 +30,9 @@ use tokio::sync::mpsc;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
+use super::door::Door;
 use super::fanout::Fanout;
-use super::shard::{Door, Shard};
+use super::shard::Shard;
 use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::frame::{Header, Kind};
