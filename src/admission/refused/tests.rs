@@ -141,7 +141,7 @@ fn the_guards_are_counted_by_the_words_of_their_answers() {
 
 #[test]
 fn the_document_lists_every_answer_and_no_other() {
-    let document = include_str!("../../docs/close-codes.md");
+    let document = include_str!("../../../docs/close-codes.md");
     let (_, section) = document.split_once("## Answers to requests").unwrap();
     let documented: BTreeSet<(u16, &str)> = section
         .lines()
