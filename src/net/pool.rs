@@ -45,7 +45,15 @@ pub struct Pool<B> {
 struct Idle<B> {
     keep_alive: Duration,
     max_idle: usize,
-    kept: Mutex<Vec<Kept<B>>>,
+    inner: Mutex<Inner<B>>,
+}
+
+#[derive(Debug)]
+struct Inner<B> {
+    /// The one that was used last comes last.
+    kept: Vec<Kept<B>>,
+    /// Whether a task ends those whose time is over: there is one at the most.
+    is_swept: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +78,8 @@ where
 {
     /// Nothing is connected yet. `builder` says how heads are read.
     pub fn new(builder: http1::Builder, keep_alive: Duration, max_idle: usize) -> Self {
-        Self { builder, idle: Arc::new(Idle { keep_alive, max_idle, kept: Mutex::default() }) }
+        let inner = Mutex::new(Inner { kept: Vec::new(), is_swept: false });
+        Self { builder, idle: Arc::new(Idle { keep_alive, max_idle, inner }) }
     }
 
     /// Sends a request whose target is in origin form, over a connection that is kept, or else the one that
@@ -136,8 +145,8 @@ impl<B: Send + 'static> Idle<B> {
     /// The one that was used last.
     fn take(&self) -> Option<SendRequest<B>> {
         let now = Instant::now();
-        let mut kept = self.lock();
-        while let Some(Kept { sender, until }) = kept.pop() {
+        let mut inner = self.lock();
+        while let Some(Kept { sender, until }) = inner.kept.pop() {
             if until > now && sender.is_ready() {
                 return Some(sender);
             }
@@ -147,19 +156,19 @@ impl<B: Send + 'static> Idle<B> {
 
     fn put(self: &Arc<Self>, sender: SendRequest<B>) {
         let until = Instant::now() + self.keep_alive;
-        let mut kept = self.lock();
-        if kept.len() >= self.max_idle {
+        let mut inner = self.lock();
+        if inner.kept.len() >= self.max_idle {
             return;
         }
-        kept.push(Kept { sender, until });
-        if kept.len() == 1 {
+        inner.kept.push(Kept { sender, until });
+        if !std::mem::replace(&mut inner.is_swept, true) {
             tokio::spawn(sweep(Arc::downgrade(self), until));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Kept<B>>> {
+    fn lock(&self) -> MutexGuard<'_, Inner<B>> {
         // A panic under this lock cannot leave it half changed.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,11 +178,14 @@ async fn sweep<B: Send + 'static>(idle: Weak<Idle<B>>, mut until: Instant) {
         sleep_until(until).await;
         let Some(idle) = idle.upgrade() else { return };
         let now = Instant::now();
-        let mut kept = idle.lock();
-        kept.retain(|kept| kept.until > now && !kept.sender.is_closed());
-        match kept.iter().map(|kept| kept.until).min() {
+        let mut inner = idle.lock();
+        inner.kept.retain(|kept| kept.until > now && !kept.sender.is_closed());
+        match inner.kept.iter().map(|kept| kept.until).min() {
             Some(next) => until = next,
-            None => return,
+            None => {
+                inner.is_swept = false;
+                return;
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ async fn ask(
 }
 
 fn idle(pool: &Pool<Empty<Bytes>>) -> usize {
-    pool.idle.lock().iter().filter(|kept| !kept.sender.is_closed()).count()
+    pool.idle.lock().kept.iter().filter(|kept| !kept.sender.is_closed()).count()
 }
 
 async fn until(what: impl Fn() -> bool) {
@@ -95,9 +95,22 @@ async fn no_more_are_kept_than_may_be_and_none_for_longer() {
         lease.keep();
     }
     until(|| idle(&pool) == 2).await;
-    until(|| pool.idle.lock().is_empty()).await;
+    until(|| pool.idle.lock().kept.is_empty()).await;
     // And once more, after there were none.
     ask(&pool, address).await.1.keep();
     until(|| idle(&pool) == 1).await;
-    until(|| pool.idle.lock().is_empty()).await;
+    until(|| pool.idle.lock().kept.is_empty()).await;
+}
+
+#[tokio::test]
+async fn one_task_sweeps_however_often_the_last_connection_comes_and_goes() {
+    let (address, _accepted) = server(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    let pool = pool(SOON);
+    for _ in 0..50 {
+        ask(&pool, address).await.1.keep();
+        until(|| idle(&pool) == 1).await;
+    }
+    // The server's two, the connection's, and the one that sweeps.
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert!(tasks <= 4, "{tasks} tasks");
 }
