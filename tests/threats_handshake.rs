@@ -338,6 +338,7 @@ async fn tokens_in_logs() {
     assert_eq!(with_secrets(running.dial(), "/bad-101").answer().await.response.status(), 502);
     upstream.stop().await;
     assert_eq!(with_secrets(running.dial(), "/down").answer().await.response.status(), 502);
+    assert_eq!(with_secrets(running.plain(), "/down").answer().await.response.status(), 502);
     let user_info = with_secrets(running.plain(), "http://me:hunter2-password@host/down");
     assert_eq!(user_info.answer().await.response.status(), 400);
 
@@ -349,7 +350,9 @@ async fn tokens_in_logs() {
         assert!(!line.contains("hunter2"), "{line}");
     }
     // It was not silence that kept them: what may be told is.
-    for told in ["\"connected\"", "\"disconnected\"", "handshake failed", "request failed", "the-good-one"] {
+    for told in
+        ["\"connected\"", "\"disconnected\"", "refused", "handshake failed", "request failed", "the-good-one"]
+    {
         assert!(said.contains(told), "no {told} in\n{said}");
     }
 }
