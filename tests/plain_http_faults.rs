@@ -83,7 +83,13 @@ async fn a_body_that_breaks_a_rule_is_a_400_and_no_fault_of_the_upstream() {
     let upstream = Upstream::builder().on_request(Plain::EchoBody).spawn().await;
     let proxy = Proxy::to(&upstream).spawn().await;
     let chunked = proxy.plain().method("POST").header("Transfer-Encoding", "chunked");
-    for body in ["zz\r\n", "+5\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "fffffffffffffffff\r\n"] {
+    for body in [
+        "zz\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\n0\n\n",
+        "fffffffffffffffff\r\n",
+        "5\r\nhello\r\nZZ\r\n",
+    ] {
         let mut link = chunked.clone().pipelined(body).send().await;
         assert_ours(&link.read_response("POST").await, 400, "body_broken");
         assert_eq!(link.read_exactly(1).await, Err(End::Eof), "{body:?}: what follows is no request");
@@ -283,17 +289,6 @@ async fn a_server_that_takes_nothing_of_a_body_is_given_up() {
     assert!(since.elapsed() >= Duration::from_secs(1));
     assert_ours(&client.read_response("POST").await, 504, "upstream_timeout");
     drop(server);
-}
-
-#[tokio::test]
-async fn a_body_that_cannot_be_read_is_the_clients_fault() {
-    let upstream = by_hand().await;
-    let proxy = Proxy::to(&upstream).spawn().await;
-    let mut client = proxy.plain().method("POST").header("Transfer-Encoding", "chunked").send().await;
-    let _server = upstream.accept().await;
-    client.send_bytes(b"5\r\nhello\r\nZZ\r\n").await;
-    assert_ours(&client.read_response("POST").await, 400, "body_broken");
-    assert_eq!(proxy.metric("outrigger_upstream_errors_total{kind=\"broken\"}").await, 0.0);
 }
 
 #[tokio::test]

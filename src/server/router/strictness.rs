@@ -7,8 +7,8 @@
 
 use crate::config::{HandshakeRate, Http, HttpMode, HttpRate, Limits, Mode, Policy, Rate, Route};
 
-/// Whether whoever `route` lets in might come in by `other` too, and do there what it may do here. Two settings of which neither
-/// is plainly the stricter one (two key sets, two lists of origins) are not as strict as each other.
+/// Whether whoever `route` lets in might come in by `other` too, and do there what it may do here. Two settings of
+/// which neither is plainly the stricter one (two key sets, two lists of origins) are not as strict as each other.
 pub(crate) fn is_as_strict(route: &Route, other: &Route) -> bool {
     let (ours, theirs): (&Policy, &Policy) = (&route.policy, &other.policy);
     let mode = match (route.mode, other.mode) {
