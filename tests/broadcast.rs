@@ -24,7 +24,7 @@ use support::wire::RSV1;
 /// A route of this mode, under `/feed/`.
 const FEED: &str = "routes: [{name: feed, path: '/feed/{*rest}', mode: broadcast}]";
 /// Redials at once, also where this server leaves the end of a connection to us.
-const EAGER: &str = "close_timeout: 300ms, session: {redial: {base: 1ms, cap: 20ms}}";
+const EAGER: &str = "close_timeout: 300ms, redial: {base: 1ms, cap: 20ms}";
 
 fn feed(upstream: &Upstream, policy: &str) -> proxy::Builder {
     Proxy::to(upstream).yaml(FEED).yaml(&format!("policy: {{{policy}}}"))
@@ -386,7 +386,7 @@ async fn a_seat_taken_while_its_feed_ends_is_never_lost() {
 #[tokio::test]
 async fn a_server_that_restarts_changes_nothing_for_the_clients() {
     let mut upstream = Upstream::builder().by_hand().spawn().await;
-    let policy = "session: {redial: {base: 1ms, cap: 20ms}, notices: true}";
+    let policy = "redial: {base: 1ms, cap: 20ms}, notices: true";
     let proxy = feed(&upstream, policy).spawn().await;
     let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 20).await;
     server.text("before").await;
@@ -467,8 +467,7 @@ async fn a_server_that_goes_away_is_dialled_again() {
 #[tokio::test]
 async fn clients_are_let_go_when_the_server_stays_away() {
     let mut upstream = Upstream::by_hand().await;
-    let policy =
-        "session: {redial: {base: 1ms, cap: 10ms, give_up: 200ms}}, close_codes: {upstream_lost: 4012}";
+    let policy = "redial: {base: 1ms, cap: 10ms, give_up: 200ms}, close_codes: {upstream_lost: 4012}";
     let proxy = feed(&upstream, policy).spawn().await;
     let (mut clients, server) = joined(&proxy, &upstream, "/feed/a", 3).await;
     upstream.stop().await;

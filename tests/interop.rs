@@ -216,7 +216,7 @@ async fn feed_from(script: &str) {
         .yaml("upstream: {heartbeat: {interval: 100ms, timeout: 5s}}")
         .yaml(
             "policy: {heartbeat: null, broadcast: {uplink: forward, anonymous: true}, \
-             session: {redial: {base: 10ms, cap: 100ms}}}",
+             redial: {base: 10ms, cap: 100ms}}",
         )
         .spawn()
         .await;

@@ -16,6 +16,7 @@ mod key;
 mod request;
 mod task;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -86,6 +87,15 @@ struct Shared {
     lifecycle: Lifecycle,
     /// Tasks that share the clients of a channel.
     shards: usize,
+    /// Milliseconds that the closes of many clients are spread over.
+    spread: AtomicU64,
+}
+
+impl Shared {
+    /// What the closes of many clients are spread over.
+    fn spread(&self) -> Duration {
+        Duration::from_millis(self.spread.load(Relaxed))
+    }
 }
 
 /// What came of publishing.
@@ -125,8 +135,14 @@ impl Hubs {
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
         let holders = Holders::new(Budget::half_of(&budget));
-        let shared = Arc::new(Shared { logs, budget, holders, metrics, lifecycle, shards });
+        let spread = AtomicU64::new(0);
+        let shared = Arc::new(Shared { logs, budget, holders, metrics, lifecycle, shards, spread });
         Arc::new(Self { shared, hubs: Mutex::default() })
+    }
+
+    /// What the closes of many clients are spread over from now on (`drain.spread`).
+    pub fn spread_over(&self, spread: Duration) {
+        self.shared.spread.store(u64::try_from(spread.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// One more hub. It is one of these for as long as somebody holds it or it has a channel.

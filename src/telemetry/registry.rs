@@ -71,7 +71,7 @@ impl Registry {
             );
         }
         lock(self.shard(handle.id)).live.insert(handle.id, Arc::clone(&handle));
-        Live { handle, registry: Arc::clone(self), is_entered: true }
+        Live { handle, registry: Arc::clone(self) }
     }
 
     /// Where to read how many log lines were lost.
@@ -193,7 +193,6 @@ impl Registry {
 pub struct Live {
     handle: Arc<Handle>,
     registry: Arc<Registry>,
-    is_entered: bool,
 }
 
 impl Live {
@@ -214,7 +213,7 @@ impl Live {
 
     /// Leaves the registry, and tells why.
     pub fn leave(&mut self, ended: Ended) {
-        if std::mem::take(&mut self.is_entered) {
+        if self.handle.leaves() {
             self.registry.leave(&self.handle, ended);
         }
     }
