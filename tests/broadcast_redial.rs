@@ -150,9 +150,16 @@ async fn a_server_that_closes_each_link_at_once_is_asked_less_and_less_and_in_th
     // About 4 while the pauses grow, and then one in 200 ms: chance may halve them, and no more.
     assert!((3..=40).contains(&accepted), "{accepted} dials in 2 s");
     assert_eq!(losses(&proxy, "closed").await, accepted as f64, "each is counted");
-    let line = logged.line("the feed's server is lost");
+    let line = logged.line("the feed's server left");
     assert_eq!((&line["route"], &line["code"]), (&"feed".into(), &1000.into()), "{line}");
     assert_eq!(logged.line("the feed is over")["code"], 1012);
+    let lines = logged.text().matches("the feed's server left").count();
+    assert!((2..=4).contains(&lines), "{lines} lines in 2 s");
+    assert!(
+        logged.text().contains("\"left_out\":"),
+        "those that were not written are told: {}",
+        logged.text()
+    );
 }
 
 #[tokio::test]

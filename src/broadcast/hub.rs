@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderMap, Uri};
 use tokio::sync::{mpsc, watch};
@@ -28,7 +29,7 @@ use crate::delivery::{self, Fanout, FromClients};
 use crate::frame::CloseCode;
 use crate::log::rules::Matcher;
 use crate::log::{Cursor, Log};
-use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason, TaskKind, panics};
+use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason, Sparingly, TaskKind, panics};
 use crate::upstream::headers::{Seen, Telling};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker, UpstreamError};
 
@@ -36,6 +37,9 @@ use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker, UpstreamError};
 const MAX_ASKS: usize = 64;
 /// Messages from clients that may wait for a channel's task. It passes them on as soon as it runs.
 const MAX_SAID: usize = 64;
+
+/// How often each line about a server that fails may be written.
+const LINES: Duration = Duration::from_secs(1);
 
 /// What a hub is made of.
 #[derive(Debug, Clone)]
@@ -61,6 +65,8 @@ pub struct Hub {
     channels: Mutex<Channels>,
     /// Channels that have a link to the server.
     connected: AtomicUsize,
+    /// What is told of a server that fails: it does so for all channels, again and again.
+    pub(super) lines: Sparingly,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +109,7 @@ impl Hub {
             shared: Arc::clone(shared),
             channels: Mutex::default(),
             connected: AtomicUsize::new(0),
+            lines: Sparingly::every(LINES),
             metrics,
             plan,
         })

@@ -3,7 +3,7 @@
 //! * [`Hubs`]: every hub of the process; [`Hub`]: the channels of one route, which promises clients a [`Seat`].
 //! * [`key`]: which clients share a channel; [`request`]: what the server is sent for it. Both pure.
 //! * [`channel`]: who is on a channel; [`task`]: its link, from the first [`dial`] to its end;
-//!   [`feed`]: what is said on it, on its way into the log.
+//!   [`feed`]: what is said on it, on its way into the log; [`lines`]: what operators are told of its server.
 //!
 //! # Not here
 //! How messages reach a client ([`crate::delivery`]); who may come in ([`crate::admission`]).
@@ -13,6 +13,7 @@ mod dial;
 mod feed;
 mod hub;
 mod key;
+mod lines;
 mod request;
 mod task;
 
@@ -23,6 +24,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::warn;
 
 use self::channel::Ask;
 pub use self::channel::{Client, Seat};
@@ -224,6 +227,11 @@ impl Hubs {
     pub fn relieve(&self) {
         self.shared.holders.relieve();
         self.shared.holders.tell_left_out();
+        for hub in self.all() {
+            for (line, left_out) in hub.lines.overdue(Instant::now()) {
+                warn!(route = hub.plan.route, line, left_out, "lines about a feed's server were left out");
+            }
+        }
     }
 
     /// Whether no channel runs any more, not even one that is ending.

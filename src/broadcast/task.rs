@@ -19,7 +19,7 @@
 //!
 //! # Not here
 //! Frames ([`crate::upstream::Uplink`]); what becomes of messages ([`super::feed`]); who is on the channel
-//! ([`super::channel`]); one dial ([`super::dial`]).
+//! ([`super::channel`]); one dial ([`super::dial`]); what operators are told of it ([`super::lines`]).
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -32,20 +32,21 @@ use http::{HeaderValue, StatusCode};
 use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::NoSeat;
 use super::channel::{Ask, Opening};
 use super::dial::{NotUp, attempt, kept};
 use super::feed::Feed;
 use super::hub::{Hub, Running};
+use super::lines;
 use super::request::Template;
 use crate::config::{Greeting, OnRedial};
 use crate::frame::{CloseCode, Kind};
 use crate::net::Hop;
 use crate::resilience::{Backoff, Share};
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{By, Reason, UplinkOutcome, lifecycle};
+use crate::telemetry::{By, Reason, lifecycle};
 use crate::upstream::{Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
@@ -143,12 +144,13 @@ impl Task {
                 return;
             };
             self.keep(uplink);
-            self.tell_loss(&end);
-            if let UplinkEnd::Closed(code, reason) = end
+            if let UplinkEnd::Closed(code, reason) = &end
                 && self.running.hub.plan.policy.broadcast.is_final(code.0)
             {
+                let (code, reason) = (*code, reason.clone());
                 break Over { cause: Reason::UpstreamClose, by: By::Upstream, code, reason };
             }
+            lines::lost(&self.running.hub, &self.shown(), &end);
             self.feed.notice(LOST);
             uplink = match Box::pin(self.restore()).await {
                 Ok(uplink) => uplink,
@@ -169,25 +171,6 @@ impl Task {
         self.running.settle();
         self.stop_listening();
         poll_fn(|cx| self.poll_rest(cx)).await;
-    }
-
-    /// Counts and tells that the server's link has ended, unless that is the end of the feed too.
-    fn tell_loss(&self, end: &UplinkEnd) {
-        let (hub, route) = (&self.running.hub, self.route());
-        match end {
-            UplinkEnd::Closed(code, _) if hub.plan.policy.broadcast.is_final(code.0) => return,
-            UplinkEnd::Closed(code, _) => {
-                warn!(route, channel = %self.shown(), code = code.0, "the feed's server left");
-            }
-            UplinkEnd::Lost
-            | UplinkEnd::Fault(_)
-            | UplinkEnd::Silent
-            | UplinkEnd::Stalled
-            | UplinkEnd::Done => {
-                warn!(route, channel = %self.shown(), why = %end, "the feed's server is lost");
-            }
-        }
-        hub.metrics.on_loss(end.loss());
     }
 
     /// The server is another one now, as far as it knows of its clients: those who are to say all again are closed one
@@ -280,25 +263,7 @@ impl Task {
         let path = self.shown().to_string();
         async move {
             let result = attempt(&hub, request, told).await;
-            hub.metrics.on_dial(match &result {
-                Ok(_) => UplinkOutcome::Ok,
-                Err(NotUp::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
-                Err(NotUp::Failed(_) | NotUp::OtherProtocol) => UplinkOutcome::Failed,
-                Err(NotUp::Declined(_)) => UplinkOutcome::Refused,
-            });
-            let (route, channel) = (&*hub.plan.route, path);
-            match &result {
-                Ok(_) => info!(route, channel, %request_id, "a feed is connected"),
-                Err(NotUp::BreakerOpen(_)) => {}
-                Err(NotUp::Failed(error)) => warn!(route, channel, %request_id, %error, "no feed"),
-                Err(NotUp::OtherProtocol) => {
-                    warn!(route, channel, %request_id, "no feed: the server chose another subprotocol than before");
-                }
-                Err(NotUp::Declined(refusal)) => {
-                    let status = refusal.status().as_u16();
-                    warn!(route, channel, %request_id, status, "no feed: the server refused");
-                }
-            }
+            lines::dialled(&hub, &path, &request_id, &result);
             result
         }
     }
