@@ -95,7 +95,7 @@ impl Fetch {
         http.enforce_http(false);
         http.set_nodelay(true);
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEAD);
+        builder.max_buf_size(MAX_HEAD).title_case_headers(true);
         let pool = Arc::new(Pool::new(builder, KEEP_IDLE, MAX_IDLE));
         Self { pool, connector: Connector { http, tls }, uri }
     }
