@@ -86,6 +86,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
     });
     let mut connection = http1::Builder::new()
         .preserve_header_case(true)
+        .title_case_headers(true)
         .max_header_size(max_header_bytes)
         .max_buf_size(max_header_bytes.max(MIN_BUFFER))
         // Ours tells a slow head from an idle connection.
