@@ -257,7 +257,7 @@ pub(super) async fn go_on(state: &State, client: Hop, next: Next) {
 /// The 101 is with the client: from here on it is frames.
 fn upgrade(state: &State, client: Hop, handover: Handover) {
     let Handover { upstream, mut terms, slot, route, client: address, user, request_id } = handover;
-    let about = About { client: address, user, request_id, route: Arc::clone(&route.metrics) };
+    let about = About { client: address, user, channel: None, request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     terms.slot = occupied(slot, &live);
@@ -267,7 +267,8 @@ fn upgrade(state: &State, client: Hop, handover: Handover) {
 /// The same of a client that gets a feed.
 fn subscribe(state: &State, hop: Hop, subscription: Subscription) {
     let Subscription { seat, has_deflate, expires, slot, route, client, user, request_id } = subscription;
-    let about = About { client, user, request_id, route: Arc::clone(&route.metrics) };
+    let about =
+        About { client, user, channel: Some(seat.channel()), request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     let slot = occupied(slot, &live);
