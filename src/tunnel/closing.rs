@@ -20,7 +20,7 @@ use crate::telemetry::{By, Command, Ended, Reason};
 /// An ending that has begun.
 #[derive(Debug)]
 pub(super) struct Ending {
-    ended: Ended,
+    pub(super) ended: Ended,
     pub(super) deadline: Instant,
     /// The deadline passed once, and a side got our Close only then.
     is_second: bool,

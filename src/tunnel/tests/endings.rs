@@ -224,3 +224,77 @@ async fn a_client_that_goes_after_a_violation_is_waited_for_no_longer() {
     stage.turn().await;
     assert_eq!(stage.reason(), "protocol_error");
 }
+
+/// What a connection still counts for: clients, places, ends.
+fn counts(stage: &Stage) -> (usize, f64, usize, f64) {
+    let families = stage.registry.gather();
+    let family = |name: &str| families.iter().find(|family| family.name() == name).unwrap();
+    let gauge = family("outrigger_clients").get_metric()[0].get_gauge().get_value();
+    let ends = family("outrigger_disconnections_total").get_metric().iter();
+    let ends = ends.map(|metric| metric.get_counter().get_value()).sum();
+    (stage.registry.clients(), gauge, stage.held.strong_count(), ends)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_takes_no_place_however_long_its_server_takes_to_end() {
+    type Go = fn(&mut Stage);
+    let goes: [(&str, Go); 5] = [
+        ("client_lost", |stage| stage.client.leave()),
+        ("client_lost", |stage| {
+            stage.client.say(&frame(0x81, b"last words", true));
+            stage.client.leave();
+        }),
+        ("client_close", |stage| {
+            stage.client.say(&close(1000, true));
+            stage.client.leave();
+        }),
+        ("protocol_error", |stage| {
+            stage.client.say(OFFENCES[0].1);
+            stage.client.leave();
+        }),
+        ("drained", |stage| {
+            stage.command(Command::CloseAt { at: Instant::now(), code: crate::frame::CloseCode(1012) });
+            stage.client.leave();
+        }),
+    ];
+    for (reason, go) in goes {
+        let mut stage = Stage::open(BARE).await;
+        assert_eq!(counts(&stage), (1, 1.0, 1, 0.0));
+        go(&mut stage);
+        stage.turn().await;
+        assert!(stage.relay.is_some(), "{reason}: its server has not ended");
+        assert_eq!(counts(&stage), (0, 0.0, 0, 1.0), "{reason}");
+        assert_eq!(stage.registry.len(), 1, "a drain waits for it");
+        stage.upstream.say(&frame(0x81, b"nobody hears this", false));
+        stage.turn().await;
+        assert!(stage.counter("discarded_bytes_total") >= 19, "{reason}: what comes after that is counted");
+        let lasted = stage.lasts(secs(60)).await;
+        assert!(lasted >= secs(5), "{reason}: {lasted:?}");
+        assert_eq!(counts(&stage), (0, 0.0, 0, 1.0), "{reason}: once");
+        assert_eq!(stage.reason(), reason);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_a_pulse_takes_no_place_either() {
+    let beat = "policy: { heartbeat: { interval: 5s, timeout: 2s, max_missed: 1 }, idle_timeout: 0s }";
+    let mut stage = Stage::open(beat).await;
+    stage.pass_until(secs(7)).await;
+    assert_eq!((counts(&stage), stage.relay.is_some()), ((0, 0.0, 0, 1.0), true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_behind_what_nobody_takes_is_noticed_within_a_second() {
+    let mut stage =
+        Stage::narrow("{ upstream: { stall_timeout: 0s }, policy: { heartbeat: null, idle_timeout: 0s } }")
+            .await;
+    assert!(stage.flood(Which::Client, &frame(0x82, &[7; 1000], true), 400).await < 400);
+    stage.client.leave();
+    stage.pass(secs(1)).await;
+    let (clients, gauge, held, ends) = counts(&stage);
+    assert_eq!((clients, gauge, held), (0, 0.0, 0));
+    assert_eq!(ends, 0.0, "there may be a Close among what was not read");
+    assert!(stage.relay.is_some(), "its server has its time for the rest");
+    stage.lasts(secs(11)).await;
+    assert_eq!(stage.reason(), "client_lost");
+}
