@@ -45,8 +45,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[serde(deny_unknown_fields)]
 struct Asked {
     route: String,
-    channel: Option<String>,
-    user: Option<String>,
+    /// `null` is not the same as nothing: whoever has no name for whom a message is for must not send it to all.
+    #[serde(default, deserialize_with = "given")]
+    channel: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    user: Option<Option<String>>,
     text: Option<String>,
     /// As it was written: no number loses a digit and no key its place. `null` is a value too.
     #[serde(default, deserialize_with = "given")]
@@ -54,8 +57,20 @@ struct Asked {
     base64: Option<String>,
 }
 
-fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
     Deserialize::deserialize(value).map(Some)
+}
+
+/// A name by which it is said for whom a message is.
+fn name(key: &str, given: Option<Option<String>>) -> Result<Option<String>, String> {
+    match given {
+        None => Ok(None),
+        Some(Some(name)) if !name.is_empty() => Ok(Some(name)),
+        Some(empty) => {
+            let found = if empty.is_some() { "is empty" } else { "is null" };
+            Err(format!("\"{key}\" {found}: give its name, or leave \"{key}\" out to mean all; {FORM}"))
+        }
+    }
 }
 
 /// Reads, publishes, answers.
@@ -86,6 +101,10 @@ fn understand(read: &[u8]) -> Result<Publication, String> {
     let asked: Asked = serde_json::from_slice(read)
         .map_err(|error| format!("the body is not understood: {}; {FORM}", cut(&error.to_string())))?;
     let Asked { route, channel, user, text, json, base64 } = asked;
+    if route.is_empty() {
+        return Err(format!("\"route\" is empty: give the name of one; {FORM}"));
+    }
+    let (channel, user) = (name("channel", channel)?, name("user", user)?);
     let (kind, payload) = match (text, json, base64) {
         (Some(text), None, None) => (Kind::Text, text.into_bytes()),
         (None, Some(json), None) => (Kind::Text, compact(json.get())),
@@ -149,10 +168,16 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
             );
         }
         PublishError::NoRoute { name, known } => {
-            let more = known.len().saturating_sub(NAMES);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let known: Vec<_> = known.iter().take(NAMES).map(|name| cut(name)).collect();
-            let what = format!("there is no route \"{}\"; there is {}{more}", cut(name), known.join(", "));
+            let what = format!("there is no route \"{}\"; there is {}", cut(name), listed(known));
+            (StatusCode::NOT_FOUND, what)
+        }
+        PublishError::NoChannel { route, name, known } => {
+            let there = if known.is_empty() { "none".to_owned() } else { listed(known) };
+            let what = format!(
+                "the route \"{}\" has no channel \"{}\"; there is {there} (a channel is there while it has clients)",
+                cut(route),
+                cut(name)
+            );
             (StatusCode::NOT_FOUND, what)
         }
         PublishError::NoChannels { route } => {
@@ -174,6 +199,14 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
         ),
     };
     error(status, &format!("nothing was published: {what}"))
+}
+
+/// Names there are; not more of them than fit an answer.
+fn listed(known: &[String]) -> String {
+    let more = known.len().saturating_sub(NAMES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let known: Vec<_> = known.iter().take(NAMES).map(|name| cut(name)).collect();
+    format!("{}{more}", known.join(", "))
 }
 
 /// Not more of it than fits an answer.
@@ -227,7 +260,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_told_with_its_place_and_what_is_accepted() {
         let long = format!("{{\"{}\":1}}", "k".repeat(100_000));
-        let cases: [(&[u8], &str); 14] = [
+        let cases: [(&[u8], &str); 19] = [
             (b"", "line 1 column 0"),
             (b"news", "line 1 column"),
             (b"{\"route\":\"r\",\n\"text\":}", "line 2 column 8"),
@@ -240,6 +273,11 @@ mod tests {
             (br#"{"route":"r","text":"x","usre":"ann"}"#, "unknown field `usre`"),
             (br#"{"route":"r","text":"x","text":"y"}"#, "duplicate field `text`"),
             (br#"{"route":"r","text":1}"#, "expected a string"),
+            (br#"{"route":"","text":"x"}"#, "\"route\" is empty"),
+            (br#"{"route":"r","text":"x","user":""}"#, "\"user\" is empty"),
+            (br#"{"route":"r","text":"x","user":null}"#, "\"user\" is null"),
+            (br#"{"route":"r","text":"x","channel":""}"#, "\"channel\" is empty"),
+            (br#"{"route":"r","text":"x","channel":null}"#, "\"channel\" is null"),
             (br#"{"route":"r","base64":"a b"}"#, "\"base64\" is none"),
             (long.as_bytes(), "unknown field `kkk"),
         ];
