@@ -45,11 +45,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[serde(deny_unknown_fields)]
 struct Asked {
     route: String,
-    /// `null` is not the same as nothing: whoever has no name for whom a message is for must not send it to all.
-    #[serde(default, deserialize_with = "given")]
-    channel: Option<Option<String>>,
-    #[serde(default, deserialize_with = "given")]
-    user: Option<Option<String>>,
+    channel: Option<String>,
+    user: Option<String>,
     text: Option<String>,
     /// As it was written: no number loses a digit and no key its place. `null` is a value too.
     #[serde(default, deserialize_with = "given")]
@@ -57,19 +54,16 @@ struct Asked {
     base64: Option<String>,
 }
 
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Deserialize::deserialize(value).map(Some)
 }
 
-/// A name by which it is said for whom a message is.
-fn name(key: &str, given: Option<Option<String>>) -> Result<Option<String>, String> {
+/// Whether it is said in words for whom a message is: an empty name is one that was lost, and what was for one must not go
+/// to all.
+fn check_name(key: &str, given: Option<&str>) -> Result<(), String> {
     match given {
-        None => Ok(None),
-        Some(Some(name)) if !name.is_empty() => Ok(Some(name)),
-        Some(empty) => {
-            let found = if empty.is_some() { "is empty" } else { "is null" };
-            Err(format!("\"{key}\" {found}: give its name, or leave \"{key}\" out to mean all; {FORM}"))
-        }
+        Some("") => Err(format!("\"{key}\" is empty: give a name, or leave it out to mean all; {FORM}")),
+        _ => Ok(()),
     }
 }
 
@@ -104,7 +98,8 @@ fn understand(read: &[u8]) -> Result<Publication, String> {
     if route.is_empty() {
         return Err(format!("\"route\" is empty: give the name of one; {FORM}"));
     }
-    let (channel, user) = (name("channel", channel)?, name("user", user)?);
+    check_name("channel", channel.as_deref())?;
+    check_name("user", user.as_deref())?;
     let (kind, payload) = match (text, json, base64) {
         (Some(text), None, None) => (Kind::Text, text.into_bytes()),
         (None, Some(json), None) => (Kind::Text, compact(json.get())),
@@ -260,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_told_with_its_place_and_what_is_accepted() {
         let long = format!("{{\"{}\":1}}", "k".repeat(100_000));
-        let cases: [(&[u8], &str); 19] = [
+        let cases: [(&[u8], &str); 17] = [
             (b"", "line 1 column 0"),
             (b"news", "line 1 column"),
             (b"{\"route\":\"r\",\n\"text\":}", "line 2 column 8"),
@@ -275,9 +270,7 @@ mod tests {
             (br#"{"route":"r","text":1}"#, "expected a string"),
             (br#"{"route":"","text":"x"}"#, "\"route\" is empty"),
             (br#"{"route":"r","text":"x","user":""}"#, "\"user\" is empty"),
-            (br#"{"route":"r","text":"x","user":null}"#, "\"user\" is null"),
             (br#"{"route":"r","text":"x","channel":""}"#, "\"channel\" is empty"),
-            (br#"{"route":"r","text":"x","channel":null}"#, "\"channel\" is null"),
             (br#"{"route":"r","base64":"a b"}"#, "\"base64\" is none"),
             (long.as_bytes(), "unknown field `kkk"),
         ];
