@@ -163,11 +163,11 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
             );
         }
         PublishError::NoRoute { name, known } => {
-            let what = format!("there is no route \"{}\"; there is {}", cut(name), listed(known));
-            (StatusCode::NOT_FOUND, what)
+            (StatusCode::NOT_FOUND, no_route(name, known.iter().map(String::as_str)))
         }
         PublishError::NoChannel { route, name, known } => {
-            let there = if known.is_empty() { "none".to_owned() } else { listed(known) };
+            let names = known.iter().map(String::as_str);
+            let there = if known.is_empty() { "none".to_owned() } else { listed(names) };
             let what = format!(
                 "the route \"{}\" has no channel \"{}\"; there is {there} (a channel is there while it has clients)",
                 cut(route),
@@ -196,16 +196,21 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
     error(status, &format!("nothing was published: {what}"))
 }
 
+/// What is told of a route that there is not.
+pub(super) fn no_route<'a>(name: &str, known: impl ExactSizeIterator<Item = &'a str>) -> String {
+    format!("there is no route \"{}\"; there is {}", cut(name), listed(known))
+}
+
 /// Names there are; not more of them than fit an answer.
-fn listed(known: &[String]) -> String {
+fn listed<'a>(known: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = known.len().saturating_sub(NAMES);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let known: Vec<_> = known.iter().take(NAMES).map(|name| cut(name)).collect();
+    let known: Vec<_> = known.take(NAMES).map(cut).collect();
     format!("{}{more}", known.join(", "))
 }
 
 /// Not more of it than fits an answer.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let mut cut: String = text.chars().take(REPEATED).collect();
     if cut.len() < text.len() {
         cut.push('…');

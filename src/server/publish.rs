@@ -67,6 +67,11 @@ fn found(state: &State, route: String, name: String) -> Result<(), PublishError>
     if known.contains(&name) { Ok(()) } else { Err(PublishError::NoChannel { route, name, known }) }
 }
 
+/// The routes there are, in their order.
+pub(super) fn routes(state: &State) -> Vec<(String, Mode)> {
+    state.table().router.routes().map(|route| (route.config.name.clone(), route.config.mode)).collect()
+}
+
 /// The channels there are.
 pub(super) fn channels(state: &State) -> Vec<Channel> {
     let shown = |info: broadcast::ChannelInfo| Channel {
@@ -89,6 +94,7 @@ pub(super) fn subscribers(state: &State) -> Vec<Subscriber> {
         Some(Subscriber {
             connection: handle.id,
             route: handle.about.route.name.to_string(),
+            channel: handle.about.channel.as_deref().unwrap_or_default().to_owned(),
             user: handle.about.user.as_deref().map(str::to_owned),
             age_seconds: now.saturating_duration_since(handle.since).as_secs(),
             sent: receipts.sent,
