@@ -115,7 +115,7 @@ impl Relay {
     pub(super) fn on_fault(&mut self, side: Side, fault: Fault, now: Instant) {
         let code = fault.close_code();
         let reason = if code == CloseCode::TOO_LARGE { Reason::TooLarge } else { Reason::ProtocolError };
-        tracing::debug!(connection = self.live.handle().id, ?side, %fault, "fault");
+        tracing::debug!(connection = self.live.handle().id, side = side.as_str(), %fault, "fault");
         self.begin(reason, Some((By::Proxy, code)), Some((side, fault)), now);
     }
 

@@ -82,6 +82,16 @@ pub(super) enum Side {
     Upstream,
 }
 
+impl Side {
+    /// As log lines have it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
 /// Whether there is more to do at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pumped {
