@@ -1,8 +1,9 @@
-//! The commands: `run`, `check`, `demo`, `drain`, `inject`.
+//! The commands: `run`, `check`, `demo`, `drain`, `health`, `inject`.
 //!
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
 
 mod inject;
+mod notify;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::admin::client::health::{self, Probe};
 use crate::admin::client::{self, Drain};
 use crate::config::{self, Config, ConfigErrors, EnvWarning, Secret, Sources};
 use crate::demo;
@@ -41,6 +43,8 @@ enum Command {
     Demo(DemoArgs),
     /// Ask a running proxy to let its clients go; it stays, and takes none in, until a signal ends it
     Drain(DrainArgs),
+    /// Ask a running proxy whether it is well, for health checks that run a command
+    Health(HealthArgs),
     /// Put the proxy as a sidecar into Kubernetes manifests
     Inject(inject::InjectArgs),
 }
@@ -102,6 +106,16 @@ struct DrainArgs {
     token_file: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct HealthArgs {
+    /// Whether clients should be sent there, not only whether it answers
+    #[arg(long)]
+    ready: bool,
+    /// The proxy's admin port, or its probe port
+    #[arg(long, value_name = "URL", default_value = client::DEFAULT_ADMIN_URL)]
+    admin: String,
+}
+
 impl Cli {
     /// Runs the command; what went wrong is told on standard error.
     pub fn run(self) -> ExitCode {
@@ -110,6 +124,7 @@ impl Cli {
             Command::Check(settings) => check(&settings.sources()),
             Command::Demo(args) => run_demo(&args),
             Command::Drain(args) => drain(&args),
+            Command::Health(args) => ask_health(&args),
             Command::Inject(args) => inject::run(args),
         };
         match result {
@@ -143,6 +158,10 @@ fn run(sources: Sources) -> anyhow::Result<()> {
                 version = env!("CARGO_PKG_VERSION"),
                 "ready"
             );
+            // It serves all the same. Whoever waits for the word will end it some day, and the log has said why.
+            if let Err(error) = notify::ready() {
+                tracing::error!("cannot tell the socket in NOTIFY_SOCKET that this process is ready: {error}");
+            }
             Ok(())
         });
         tokio::select! {
@@ -219,6 +238,15 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
         Drain::Done => writeln!(out, "drained")?,
     }
     Ok(())
+}
+
+fn ask_health(args: &HealthArgs) -> anyhow::Result<()> {
+    let (probe, word) = match args.ready {
+        true => (Probe::Readiness, "ready"),
+        false => (Probe::Health, "ok"),
+    };
+    runtime(1)?.block_on(health::health(&args.admin, probe))?;
+    Ok(writeln!(io::stdout(), "{word}")?)
 }
 
 /// Serves until a signal asks for the end and the drain is over. A second signal cuts it short; one that comes

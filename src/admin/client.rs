@@ -1,4 +1,4 @@
-//! The other end of the drain route: what `outrigger drain` does.
+//! The other end of the drain route: what `outrigger drain` does. What `outrigger health` asks is in [`health`].
 //!
 //! # Invariants
 //! 1. Nothing counts as success but an answer that only this proxy gives: another server on that port
@@ -8,6 +8,8 @@
 //!
 //! # Why two requests to wait?
 //! With one, a connection that ends could as well mean that the request never arrived.
+
+pub mod health;
 
 use std::io;
 use std::time::Duration;
