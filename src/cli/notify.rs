@@ -37,7 +37,11 @@ mod tests {
         let name = address(OsStr::new("@notify/1")).unwrap();
         assert_eq!(name.as_abstract_name(), Some(b"notify/1".as_slice()));
         for wrong in ["notify", "vsock:2:1234", "tcp"] {
-            assert_eq!(address(OsStr::new(wrong)).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{wrong}");
+            assert_eq!(
+                address(OsStr::new(wrong)).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput,
+                "{wrong}"
+            );
         }
     }
 }
