@@ -149,11 +149,7 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
             );
         }
         PublishError::NoRoute { name, known } => {
-            let more = known.len().saturating_sub(NAMES);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let known: Vec<_> = known.iter().take(NAMES).map(|name| cut(name)).collect();
-            let what = format!("there is no route \"{}\"; there is {}{more}", cut(name), known.join(", "));
-            (StatusCode::NOT_FOUND, what)
+            (StatusCode::NOT_FOUND, no_route(name, known.iter().map(String::as_str)))
         }
         PublishError::NoChannels { route } => {
             let what = format!(
@@ -176,8 +172,16 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
     error(status, &format!("nothing was published: {what}"))
 }
 
+/// What is told of a route that there is not.
+pub(super) fn no_route<'a>(name: &str, known: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = known.len().saturating_sub(NAMES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let known: Vec<_> = known.take(NAMES).map(cut).collect();
+    format!("there is no route \"{}\"; there is {}{more}", cut(name), known.join(", "))
+}
+
 /// Not more of it than fits an answer.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let mut cut: String = text.chars().take(REPEATED).collect();
     if cut.len() < text.len() {
         cut.push('…');

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use self::channel::Ask;
 pub use self::channel::{Client, Seat};
@@ -84,6 +84,8 @@ struct Shared {
     holders: Arc<Holders>,
     metrics: Arc<Metrics>,
     lifecycle: Lifecycle,
+    /// Rung when channels are to end at once.
+    cut: Arc<Notify>,
     /// Tasks that share the clients of a channel.
     shards: usize,
 }
@@ -125,7 +127,8 @@ impl Hubs {
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
         let holders = Holders::new(Budget::half_of(&budget));
-        let shared = Arc::new(Shared { logs, budget, holders, metrics, lifecycle, shards });
+        let shared =
+            Arc::new(Shared { logs, budget, holders, metrics, lifecycle, cut: Arc::default(), shards });
         Arc::new(Self { shared, hubs: Mutex::default() })
     }
 
@@ -213,6 +216,11 @@ impl Hubs {
     /// Whether no channel runs any more, not even one that is ending.
     pub fn is_idle(&self) -> bool {
         self.all().iter().all(|hub| hub.running() == 0)
+    }
+
+    /// Ends every channel at once, whatever its server still says or was told.
+    pub fn cut(&self) {
+        self.shared.cut.notify_waiters();
     }
 
     fn all(&self) -> Vec<Arc<Hub>> {

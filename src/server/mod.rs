@@ -299,6 +299,7 @@ fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
     });
     let (gathered, counted) = (Arc::clone(state), Arc::clone(state));
     let (published, listed, followed) = (Arc::clone(state), Arc::clone(state), Arc::clone(state));
+    let named = Arc::clone(state);
     Admin {
         lifecycle: state.lifecycle.clone(),
         gather: Arc::new(move || {
@@ -309,6 +310,7 @@ fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
         upstream_ready: config.ready_needs_upstream.then_some(check),
         publish: Arc::new(move |publication| Box::pin(publish::publish(Arc::clone(&published), publication))),
         max_publish: config.max_publish,
+        routes: Arc::new(move || publish::routes(&named)),
         channels: Arc::new(move || publish::channels(&listed)),
         subscribers: Arc::new(move || publish::subscribers(&followed)),
     }

@@ -53,6 +53,11 @@ pub(super) async fn publish(state: Arc<State>, publication: Publication) -> Resu
     }
 }
 
+/// The routes there are, in their order.
+pub(super) fn routes(state: &State) -> Vec<(String, Mode)> {
+    state.table().router.routes().map(|route| (route.config.name.clone(), route.config.mode)).collect()
+}
+
 /// The channels there are.
 pub(super) fn channels(state: &State) -> Vec<Channel> {
     let shown = |info: broadcast::ChannelInfo| Channel {
@@ -75,6 +80,7 @@ pub(super) fn subscribers(state: &State) -> Vec<Subscriber> {
         Some(Subscriber {
             connection: handle.id,
             route: handle.about.route.name.to_string(),
+            channel: handle.about.channel.as_deref().unwrap_or_default().to_owned(),
             user: handle.about.user.as_deref().map(str::to_owned),
             age_seconds: now.saturating_duration_since(handle.since).as_secs(),
             sent: receipts.sent,

@@ -254,7 +254,13 @@ mod tests {
     }
 
     fn enter(registry: &Arc<Registry>, route: &Arc<RouteMetrics>) -> Live {
-        registry.enter(About { client: None, user: None, request_id: "x".into(), route: Arc::clone(route) })
+        registry.enter(About {
+            client: None,
+            user: None,
+            channel: None,
+            request_id: "x".into(),
+            route: Arc::clone(route),
+        })
     }
 
     #[test]

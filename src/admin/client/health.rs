@@ -3,10 +3,10 @@
 //! For supervisors that run a command in the container instead of asking over HTTP themselves (Docker's and Compose's
 //! health checks): the image has no shell and no curl. Kubernetes asks `/healthz` and `/readyz` without it.
 
-use http::{Method, StatusCode};
+use http::{StatusCode, Uri};
 use serde::Deserialize;
 
-use super::{ANSWER_TIMEOUT, AdminAddress, DrainError, printable};
+use super::{Ask, Client, ClientError, printable};
 
 /// Which of the two routes is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,30 +17,32 @@ pub enum Probe {
     Readiness,
 }
 
-/// Asks the proxy whose admin port, or probe port, is at `admin_url`. Neither route wants a token.
-///
-/// # Errors
-/// When nobody answers, when it is not this proxy that does, or when it says no.
-pub async fn health(admin_url: &str, probe: Probe) -> Result<(), HealthError> {
-    #[derive(Deserialize)]
-    struct Refusal {
-        error: String,
-    }
-    let (target, yes) = match probe {
-        Probe::Health => ("/healthz", b"ok\n".as_slice()),
-        Probe::Readiness => ("/readyz", b"ready\n".as_slice()),
-    };
-    let admin = AdminAddress::parse(admin_url)?;
-    let answer = admin.ask(Method::GET, target, None, Some(ANSWER_TIMEOUT)).await?;
-    if answer.status == StatusCode::OK && answer.body == yes {
-        return Ok(());
-    }
-    Err(match serde_json::from_slice::<Refusal>(&answer.body) {
-        Ok(Refusal { error }) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
-            HealthError::NotReady { admin: answer.admin, reason: printable(&error) }
+impl Client {
+    /// Whether the proxy says yes. The admin port and the probe port both answer this, without a token.
+    ///
+    /// # Errors
+    /// When nobody answers, when it is not this proxy that does, or when it says no.
+    pub async fn health(&self, probe: Probe) -> Result<(), HealthError> {
+        #[derive(Deserialize)]
+        struct Refusal {
+            error: String,
         }
-        _ => DrainError::NotOutrigger { admin: answer.admin, status: answer.status }.into(),
-    })
+        let (target, yes) = match probe {
+            Probe::Health => ("/healthz", b"ok\n".as_slice()),
+            Probe::Readiness => ("/readyz", b"ready\n".as_slice()),
+        };
+        let answer = self.ask(Ask::get(Uri::from_static(target))).await?;
+        if answer.status == StatusCode::OK && answer.body == yes {
+            return Ok(());
+        }
+        let (admin, status) = (answer.admin, answer.status);
+        Err(match serde_json::from_slice::<Refusal>(&answer.body) {
+            Ok(Refusal { error }) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                HealthError::NotReady { admin, reason: printable(&error) }
+            }
+            _ => ClientError::NotOutrigger { admin, status }.into(),
+        })
+    }
 }
 
 /// Why the proxy is not taken to be well.
@@ -48,7 +50,7 @@ pub async fn health(admin_url: &str, probe: Probe) -> Result<(), HealthError> {
 pub enum HealthError {
     /// No answer, or somebody else's.
     #[error(transparent)]
-    Ask(#[from] DrainError),
+    Ask(#[from] ClientError),
     /// `/readyz` says no.
     #[error("{admin} is not ready: {reason}")]
     NotReady {
