@@ -1,10 +1,12 @@
-//! The commands: `run`, `check`, `demo`, `inject`, and those that ask a running proxy ([`admin`]).
+//! The commands: `run`, `check`, `demo`, `inject`, and those that ask a running proxy ([`admin`], [`health`]).
 //!
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
 
 mod admin;
 mod demo;
+mod health;
 mod inject;
+mod notify;
 mod table;
 
 use std::io::{self, Write};
@@ -45,6 +47,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Ask a running proxy to let its clients go; it stays, and takes none in, until a signal ends it
     Drain(admin::DrainArgs),
+    /// Ask a running proxy whether it is well, for health checks that run a command
+    Health(health::HealthArgs),
     /// List the channels of a running proxy's broadcasts
     Channels(admin::ChannelsArgs),
     /// List the clients of a running proxy's broadcasts, those furthest behind first
@@ -97,6 +101,7 @@ impl Cli {
             Command::Check(settings) => check(&settings.sources()),
             Command::Demo(args) => demo::run(&args),
             Command::Drain(args) => admin::drain(&args),
+            Command::Health(args) => health::health(&args),
             Command::Channels(args) => admin::channels(args),
             Command::Subscribers(args) => admin::subscribers(args),
             Command::Publish(args) => admin::publish(args),
@@ -158,6 +163,10 @@ fn run(sources: Sources) -> anyhow::Result<()> {
                 version = env!("CARGO_PKG_VERSION"),
                 "ready"
             );
+            // It serves all the same. Whoever waits for the word will end it some day, and the log has said why.
+            if let Err(error) = notify::ready() {
+                tracing::error!("cannot tell the socket in NOTIFY_SOCKET that this process is ready: {error}");
+            }
             Ok(())
         });
         tokio::select! {
