@@ -13,7 +13,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use http::{HeaderMap, Uri};
 use tokio::sync::{mpsc, watch};
@@ -29,7 +28,7 @@ use crate::delivery::{self, Fanout, FromClients};
 use crate::frame::CloseCode;
 use crate::log::rules::Matcher;
 use crate::log::{Cursor, Log};
-use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason, Sparingly, TaskKind, panics};
+use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason, TaskKind, panics};
 use crate::upstream::headers::{Seen, Telling};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker, UpstreamError};
 
@@ -38,14 +37,13 @@ const MAX_ASKS: usize = 64;
 /// Messages from clients that may wait for a channel's task. It passes them on as soon as it runs.
 const MAX_SAID: usize = 64;
 
-/// How often each line about a server that fails may be written.
-const LINES: Duration = Duration::from_secs(1);
-
 /// What a hub is made of.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The route's name.
     pub route: String,
+    /// What it takes off paths.
+    pub strip_prefix: Option<String>,
     /// Its policy.
     pub policy: Arc<Policy>,
     /// Where its feeds come from.
@@ -65,8 +63,6 @@ pub struct Hub {
     channels: Mutex<Channels>,
     /// Channels that have a link to the server.
     connected: AtomicUsize,
-    /// What is told of a server that fails: it does so for all channels, again and again.
-    pub(super) lines: Sparingly,
 }
 
 #[derive(Debug, Default)]
@@ -109,7 +105,6 @@ impl Hub {
             shared: Arc::clone(shared),
             channels: Mutex::default(),
             connected: AtomicUsize::new(0),
-            lines: Sparingly::every(LINES),
             metrics,
             plan,
         })
@@ -149,8 +144,12 @@ impl Hub {
             return Err(NoSeat::Full);
         }
         let first = First { target: request.target, headers: request.headers, seen: request.seen };
-        let telling =
-            Telling { forwarded: config.forwarded, host: config.host_header, target: &config.target };
+        let telling = Telling {
+            forwarded: config.forwarded,
+            host: config.host_header,
+            target: &config.target,
+            strip_prefix: self.plan.strip_prefix.as_deref(),
+        };
         let template = Template::new(&broadcast.channel_key, broadcast.credentials, first, telling);
         let writer = Log::new(&self.plan.policy.history, &self.shared.logs);
         let log = Arc::clone(writer.log());
@@ -173,7 +172,14 @@ impl Hub {
         self.metrics.channels.inc();
         let running = Running { hub: Arc::clone(self), channel, is_settled: false };
         let task = Task::new(running, template, Feed::new(self, writer), asks, said, opened);
-        panics::spawn(TaskKind::Channel, &self.shared.metrics, task.run());
+        let cut = Arc::clone(&self.shared.cut).notified_owned();
+        let running = async move {
+            tokio::select! {
+                () = task.run() => {}
+                () = cut => {}
+            }
+        };
+        panics::spawn(TaskKind::Channel, &self.shared.metrics, running);
         Ok(entered)
     }
 
@@ -257,7 +263,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.hub.forget(&self.channel);
         if !self.is_settled {
-            // A panic: nobody would ever write to them again.
+            // A panic, or it was cut: nobody would ever write to them again.
             let code = CloseCode(self.hub.plan.policy.close_codes.upstream_lost);
             self.channel.fanout.close(Reason::UpstreamLost, By::Proxy, code, "upstream lost");
         }

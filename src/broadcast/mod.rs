@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -35,8 +35,8 @@ use crate::delivery::Holders;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::resilience::Budget;
-use crate::telemetry::Metrics;
 use crate::telemetry::lifecycle::Lifecycle;
+use crate::telemetry::{Metrics, Sparingly};
 use crate::upstream::UpstreamError;
 
 /// Why a client gets no seat.
@@ -79,6 +79,9 @@ pub struct Hubs {
     hubs: Mutex<Vec<Weak<Hub>>>,
 }
 
+/// From one line of a route about a server of its channels to the next of its kind.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// What all hubs need.
 #[derive(Debug)]
 struct Shared {
@@ -87,7 +90,11 @@ struct Shared {
     /// Of it: what waits for clients, of all feeds together.
     holders: Arc<Holders>,
     metrics: Arc<Metrics>,
+    /// What is told of servers, by route: clients may invent channels, and all of them lose one server at once.
+    lines: Sparingly<(String, &'static str)>,
     lifecycle: Lifecycle,
+    /// Rung when channels are to end at once.
+    cut: Arc<Notify>,
     /// Tasks that share the clients of a channel.
     shards: usize,
     /// Milliseconds that the closes of many clients are spread over.
@@ -139,7 +146,17 @@ impl Hubs {
     ) -> Arc<Self> {
         let holders = Holders::new(Budget::half_of(&budget));
         let spread = AtomicU64::new(0);
-        let shared = Arc::new(Shared { logs, budget, holders, metrics, lifecycle, shards, spread });
+        let shared = Arc::new(Shared {
+            logs,
+            budget,
+            holders,
+            metrics,
+            lines: Sparingly::every(SECOND),
+            lifecycle,
+            cut: Arc::default(),
+            shards,
+            spread,
+        });
         Arc::new(Self { shared, hubs: Mutex::default() })
     }
 
@@ -227,16 +244,19 @@ impl Hubs {
     pub fn relieve(&self) {
         self.shared.holders.relieve();
         self.shared.holders.tell_left_out();
-        for hub in self.all() {
-            for (line, left_out) in hub.lines.overdue(Instant::now()) {
-                warn!(route = hub.plan.route, line, left_out, "lines about a feed's server were left out");
-            }
+        for ((route, kind), left_out) in self.shared.lines.overdue(Instant::now()) {
+            warn!(route, kind, left_out, "more channels had no server");
         }
     }
 
     /// Whether no channel runs any more, not even one that is ending.
     pub fn is_idle(&self) -> bool {
         self.all().iter().all(|hub| hub.running() == 0)
+    }
+
+    /// Ends every channel at once, whatever its server still says or was told.
+    pub fn cut(&self) {
+        self.shared.cut.notify_waiters();
     }
 
     fn all(&self) -> Vec<Arc<Hub>> {

@@ -46,7 +46,7 @@ use crate::frame::{CloseCode, Kind};
 use crate::net::Hop;
 use crate::resilience::{Backoff, Share};
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{By, Reason, lifecycle};
+use crate::telemetry::{By, Label, Reason, lifecycle};
 use crate::upstream::{Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
@@ -165,7 +165,7 @@ impl Task {
             self.dismiss();
         };
         let Over { cause, by, code, reason } = over;
-        info!(route = self.route(), channel = %self.shown(), cause = ?cause, code = code.0, "the feed is over");
+        info!(route = self.route(), channel = %self.shown(), cause = cause.as_str(), code = code.0, "the feed is over");
         self.running.hub.forget(&self.running.channel);
         self.running.channel.fanout.close(cause, by, code, &reason);
         self.running.settle();

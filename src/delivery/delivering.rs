@@ -46,7 +46,6 @@ impl Subscriber {
                 self.on_caught_up(table);
                 return State::Going;
             }
-            self.newest = self.newest.max(batch.newest);
             self.last_activity = table.now;
             self.live.handle().on_out(batch.messages, bytes.len());
             let has_more = batch.has_more;

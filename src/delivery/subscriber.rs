@@ -87,8 +87,6 @@ pub(super) struct Subscriber {
     pub(super) pong: Option<Box<ControlFrame>>,
     /// There since it tripped, until that is forgotten.
     pub(super) trouble: Option<Box<Trouble>>,
-    /// The newest sequence number that it was sent.
-    pub(super) newest: u64,
     pub(super) last_activity: Instant,
     /// When it is closed in any case: the end of its life or of credentials, a drain's schedule.
     pub(super) dates: Dates,
@@ -138,7 +136,6 @@ impl Subscriber {
             pulse: policy.heartbeat.map(|heartbeat| Box::new(Pulse::new(heartbeat, now))),
             pong: None,
             trouble: None,
-            newest: 0,
             last_activity: now,
             dates: Dates::new(lifetime, expires, now),
             parting: None,
@@ -157,9 +154,9 @@ impl Subscriber {
         self.cursor.next.max(self.cursor.all_from)
     }
 
-    /// What it was sent.
+    /// How far it was sent what the log has.
     pub(super) fn sent(&self) -> Sent {
-        Sent { sequence: self.newest, messages: self.live.handle().sent() }
+        Sent { sequence: self.cursor.next.saturating_sub(1), messages: self.live.handle().sent() }
     }
 
     /// Whether the next message can go out to it at once.

@@ -30,6 +30,8 @@ pub struct About {
     pub client: Option<SocketAddr>,
     /// Who authentication says it is.
     pub user: Option<Arc<str>>,
+    /// Mode `broadcast`: the name of its channel.
+    pub channel: Option<Arc<str>>,
     /// `X-Request-Id` of its handshake.
     pub request_id: Box<str>,
     /// Its route's metrics.
@@ -84,8 +86,8 @@ pub struct Handle {
     lag: AtomicU64,
     buffered: AtomicU64,
     has_mail: AtomicBool,
-    has_left: AtomicBool,
-    mailbox: Mutex<Mailbox>,
+    /// Apart: nobody looks into it without `has_mail`, and the rest is smaller by a step of the allocator.
+    mailbox: Box<Mutex<Mailbox>>,
 }
 
 /// No log is that long.
@@ -145,8 +147,7 @@ impl Handle {
             lag: AtomicU64::new(NO_FEED),
             buffered: AtomicU64::new(0),
             has_mail: AtomicBool::new(false),
-            has_left: AtomicBool::new(false),
-            mailbox: Mutex::default(),
+            mailbox: Box::default(),
         }
     }
 
@@ -243,11 +244,6 @@ impl Handle {
     /// Messages that were sent to the client.
     pub fn sent(&self) -> u64 {
         self.messages_out.load(Relaxed)
-    }
-
-    /// The connection leaves the registry; false if it has.
-    pub(super) fn leaves(&self) -> bool {
-        !self.has_left.swap(true, Relaxed)
     }
 
     /// Counts messages that the client's WebSocket stack has answered a later ping for.

@@ -106,7 +106,7 @@ fn each_type_tells_what_it_reads() {
     let clocks: &[_] = &["mode", "interval", "timeout", "max_missed"];
     assert_eq!(shape("policy.heartbeat"), Some(Shape::Keys(clocks)));
     assert_eq!(shape("upstream.heartbeat"), Some(Shape::Nested), "a word or a map");
-    assert_eq!(shape("upstream.heartbeat.interval"), Some(Shape::Text));
+    assert_eq!(shape("policy.heartbeat.interval"), Some(Shape::Text));
     assert_eq!(shape("routes"), Some(Shape::Nested));
     assert_eq!(shape("policy.breaker.statuses"), Some(Shape::Nested));
     assert_eq!(shape("policy.nothing"), None);

@@ -176,4 +176,14 @@ fn an_upstream_heartbeat_has_defaults_of_its_own_once_it_is_there() {
     assert_eq!(SHARED_HEARTBEAT, client, "as often as clients are pinged");
     let quick = Heartbeat { interval: Duration::from_secs(5), ..client };
     assert_eq!(beat("upstream: { heartbeat: { interval: 5s } }"), UpstreamHeartbeat::Every(quick));
+    for (name, value, expected) in [
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT__INTERVAL", "5s", UpstreamHeartbeat::Every(quick)),
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT", "{interval: 5s}", UpstreamHeartbeat::Every(quick)),
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT", "off", UpstreamHeartbeat::Off),
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT", "null", UpstreamHeartbeat::Off),
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT", "auto", UpstreamHeartbeat::Auto),
+    ] {
+        let config = load(from_env(&[(name, value)])).unwrap_or_else(|errors| panic!("{value}: {errors}"));
+        assert_eq!(config.routes[0].upstream.heartbeat, expected, "{name}={value}");
+    }
 }

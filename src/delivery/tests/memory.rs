@@ -98,7 +98,7 @@ fn what_a_client_at_rest_is_made_of_stays_small() {
     let reference_counts = 2 * size_of::<usize>();
     let sizes = [
         (size_of::<Subscriber>(), 384),
-        (size_of::<Handle>() + reference_counts, 256),
+        (size_of::<Handle>() + reference_counts, 224),
         (size_of::<Pulse>(), 224),
         (size_of::<Knock>() + reference_counts, 48),
     ];
