@@ -1,8 +1,9 @@
-//! The commands: `run`, `check`, `demo`, `drain`, `inject`.
+//! The commands: `run`, `check`, `demo`, `drain`, `inject`, `schema`, `completions`, `man`.
 //!
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
 
 mod inject;
+mod print;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::admin::client::{self, Drain};
-use crate::config::{self, Config, ConfigErrors, EnvWarning, Secret, Sources};
+use crate::config::{self, Config, ConfigErrors, Reading, Secret, Sources};
 use crate::demo;
 use crate::server::{Reload, Server, StartError};
 use crate::telemetry::lifecycle::Lifecycle;
@@ -36,13 +37,19 @@ enum Command {
     /// Run the proxy until it is told to stop
     Run(Settings),
     /// Print the effective configuration, or everything that is wrong with it
-    Check(Settings),
+    Check(CheckArgs),
     /// A demo server, the proxy before it, and what to open in a browser
     Demo(DemoArgs),
     /// Ask a running proxy to let its clients go; it stays, and takes none in, until a signal ends it
     Drain(DrainArgs),
     /// Put the proxy as a sidecar into Kubernetes manifests
     Inject(inject::InjectArgs),
+    /// Print the JSON Schema of a configuration, for editors
+    Schema,
+    /// Print a script that makes a shell complete this command line
+    Completions(print::CompletionsArgs),
+    /// Print a page for man(1)
+    Man(print::ManArgs),
 }
 
 /// Where settings come from; each of them may also come from `OUTRIGGER__…` in the environment.
@@ -80,6 +87,15 @@ impl Settings {
 }
 
 #[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Print problems and warnings only
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
 struct DemoArgs {
     /// Where to click
     #[arg(long, default_value = "127.0.0.1:8080")]
@@ -107,10 +123,13 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Run(settings) => run(settings.sources()),
-            Command::Check(settings) => check(&settings.sources()),
+            Command::Check(args) => check(args),
             Command::Demo(args) => run_demo(&args),
             Command::Drain(args) => drain(&args),
             Command::Inject(args) => inject::run(args),
+            Command::Schema => print::schema(),
+            Command::Completions(args) => print::completions(&args),
+            Command::Man(args) => print::man(&args),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -127,9 +146,13 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     ignore_hangups()?;
     let warnings = config::env_warnings(&sources);
     // It may be wrong because of them.
-    let config = config::load(sources.clone()).inspect_err(|_| warn(&warnings))?;
+    let reading = config::read(&sources);
+    let config = reading.config.inspect_err(|_| warn(&warnings))?;
     let logging = logging::init(&config.log)?;
     for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    for warning in &reading.warnings {
         tracing::warn!("{warning}");
     }
     runtime(config.listen.workers)?.block_on(async {
@@ -152,25 +175,34 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     })
 }
 
-/// Says on standard error what in the environment does nothing.
-fn warn(warnings: &[EnvWarning]) {
+/// Says on standard error what does nothing or is left open. Beside the configuration, which may be on its way into a
+/// file.
+fn warn<T: std::fmt::Display>(warnings: &[T]) {
     for warning in warnings {
         // If standard error is closed there is nobody to tell.
         let _ = writeln!(io::stderr(), "outrigger: warning: {warning}");
     }
 }
 
-fn check(sources: &Sources) -> anyhow::Result<()> {
-    warn(&config::env_warnings(sources));
-    let text = config::effective(sources)?;
-    let config = config::load(sources.clone())?;
+/// Above what `check` prints without a file: that is where a new one begins.
+const STARTER: &str = "# yaml-language-server: $schema=outrigger.schema.json\n\
+                       # `outrigger schema > outrigger.schema.json` writes that file, and editors know every setting.\n";
+
+fn check(CheckArgs { settings, quiet }: CheckArgs) -> anyhow::Result<()> {
+    let sources = settings.sources();
+    warn(&config::env_warnings(&sources));
+    let text = config::effective(&sources)?;
+    let Reading { config, warnings, .. } = config::read(&sources);
+    let config = config?;
     let exposed = config.exposed();
     runtime(1)?.block_on(Server::check(config)).map_err(told)?;
-    for what in exposed {
-        // Beside the configuration, which may be on its way into a file. If it is closed there is nobody to tell.
-        let _ = writeln!(io::stderr(), "outrigger: warning: {what}");
+    warn(&warnings);
+    warn(&exposed);
+    if quiet {
+        return Ok(());
     }
-    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    let starter = if sources.file.is_none() { STARTER } else { "" };
+    io::stdout().write_all(format!("{starter}{text}").as_bytes()).context("cannot write to standard output")
 }
 
 fn run_demo(args: &DemoArgs) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ mod examples;
 mod feeds;
 mod fixtures;
 mod routes;
+mod schema;
 mod sources;
 mod yaml;
 
