@@ -63,7 +63,22 @@ pub fn refused() -> Vec<(&'static str, Value, &'static str)> {
         (
             "wrong/drain",
             standalone(json!({"config": {"drain": {"delay": 10}}})),
-            "config.drain.delay is \"10\": it has to be a duration",
+            "at '/config/drain/delay'",
+        ),
+        (
+            "wrong/misspelt-setting",
+            json!({"config": {"policy": {"heartbeet": {"interval": "5s"}}}}),
+            "at '/config/policy': additional properties 'heartbeet' not allowed",
+        ),
+        (
+            "wrong/word-of-a-setting",
+            json!({"config": {"policy": {"on_refuse": "drop"}}}),
+            "at '/config/policy/on_refuse': value must be one of 'http', 'close'",
+        ),
+        (
+            "wrong/setting-of-a-route",
+            json!({"config": {"routes": [{"path": "/a", "policy": {"heartbeet": null}}]}}),
+            "additional properties 'heartbeet' not allowed",
         ),
         (
             "wrong/same-ports",
