@@ -8,7 +8,20 @@ use std::process::Command;
 use support::binary::{Binary, Builder, TempFile};
 use support::upstream::Upstream;
 
-const COMMANDS: [&str; 8] = ["run", "check", "demo", "drain", "inject", "schema", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "run",
+    "check",
+    "demo",
+    "drain",
+    "health",
+    "channels",
+    "subscribers",
+    "publish",
+    "inject",
+    "schema",
+    "completions",
+    "man",
+];
 
 #[tokio::test]
 async fn check_and_the_start_tell_what_does_nothing_where_it_stands() {

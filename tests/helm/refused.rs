@@ -60,11 +60,7 @@ pub fn refused() -> Vec<(&'static str, Value, &'static str)> {
             json!({"config": {"admin": {"token": "hunter2"}}}),
             "config.admin.token would stand in a ConfigMap",
         ),
-        (
-            "wrong/drain",
-            standalone(json!({"config": {"drain": {"delay": 10}}})),
-            "at '/config/drain/delay'",
-        ),
+        ("wrong/drain", standalone(json!({"config": {"drain": {"delay": 10}}})), "at '/config/drain/delay'"),
         (
             "wrong/misspelt-setting",
             json!({"config": {"policy": {"heartbeet": {"interval": "5s"}}}}),

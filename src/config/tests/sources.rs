@@ -266,7 +266,7 @@ fn one_word_stands_for_a_list_in_the_environment_and_in_a_file() {
     );
     assert_eq!(route.policy.breaker.as_ref().unwrap().statuses, [503]);
     assert_eq!(route.policy.broadcast.channel_key, [KeyPart::Query]);
-    assert_eq!(route.policy.origins.as_ref().unwrap().allow[0].host, "app.example");
+    assert_eq!(route.policy.origins.as_ref().unwrap().allow.len(), 1);
 
     // What is wrong with it is told where it stands, whatever list lies below it.
     let file = TempFile::new("list", b"trusted_proxies: [private, loopback]");

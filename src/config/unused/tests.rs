@@ -119,11 +119,8 @@ fn leaves_of_nothing(value: &Value) -> Value {
 
 #[test]
 fn what_is_shipped_sets_nothing_that_does_nothing() {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let examples =
-        std::fs::read_dir(format!("{root}/config/examples")).unwrap().map(|entry| entry.unwrap().path());
-    let yaml = examples.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    for path in yaml.chain([format!("{root}/config/outrigger.yaml").into()]) {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config/outrigger.yaml");
+    for path in crate::config::tests::examples().into_iter().chain([shipped.into()]) {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(warnings(&text), Vec::<String>::new(), "{}", path.display());
     }
