@@ -11,7 +11,6 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
-use tracing::warn;
 
 use super::access::Access;
 use super::handshake;
@@ -25,7 +24,6 @@ use crate::admission::{Guest, Kind, Refused, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::net::head::HeadFault;
-use crate::telemetry::redact::redact_path;
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
 use crate::upstream::headers::{self, Seen, Telling};
 
@@ -135,25 +133,19 @@ pub(super) async fn serve(
         if let Some(guard) = refused.guard() {
             route.metrics.on_refusal(guard);
         }
-        // A body that is none is the client's fault, of which it can make as many as it likes.
+        let asked = Asked {
+            route: Some(&route.metrics.name),
+            client: noted.client().or(peer_address),
+            request_id: Some(&request_id),
+            path: Some(uri.path()),
+        };
+        // A body that is none is the client's fault, and no failure of the server.
         if let Refused::Upstream(error) = &refused
-            && error.kind().is_some()
+            && let Some(why) = error.kind()
         {
-            let (name, path) = (&*route.metrics.name, redact_path(uri.path()));
-            match kind {
-                Kind::Handshake => warn!(route = name, %request_id, %path, %error, "handshake failed"),
-                Kind::Plain => warn!(route = name, %request_id, %path, %error, "request failed"),
-            }
+            state.lines.failed(kind, why, error, &asked);
         } else {
-            state.lines.refused(
-                &refused,
-                &Asked {
-                    route: Some(&route.metrics.name),
-                    client: noted.client().or(peer_address),
-                    request_id: Some(&request_id),
-                    path: Some(uri.path()),
-                },
-            );
+            state.lines.refused(&refused, &asked);
         }
         let max = state.table().listen.max_refusals;
         let closed = acceptance.and_then(|acceptance| {
