@@ -10,6 +10,7 @@ mod table;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -22,6 +23,9 @@ use crate::config::{self, ConfigErrors, EnvWarning, Sources};
 use crate::server::{Overview, Reload, Server, StartError};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::logging::{self, Logging};
+
+/// Time for what the runtime still holds when its work is done.
+const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
 /// A sidecar reverse proxy that makes existing WebSocket servers resilient without changing them.
 #[derive(Debug, Parser)]
@@ -138,7 +142,7 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    runtime(config.listen.workers)?.block_on(async {
+    run_on(runtime(config.listen.workers)?, async {
         let reload = Reload::default();
         let hangups = on_hangups(reload.clone())?;
         let configuration = sources.to_string();
@@ -244,6 +248,14 @@ fn on_hangups(reload: Reload) -> anyhow::Result<impl Future<Output = ()>> {
         }
         std::future::pending::<()>().await;
     })
+}
+
+/// Runs `future` to its end, and does not wait for long for what it has left behind: the system's resolver may take
+/// half a minute for a name, and cannot be stopped.
+fn run_on<F: Future>(runtime: Runtime, future: F) -> F::Output {
+    let output = runtime.block_on(future);
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    output
 }
 
 /// One worker needs no other threads to hand work to.

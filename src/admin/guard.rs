@@ -21,6 +21,7 @@ use hyper::body::Bytes;
 
 use super::answer::error;
 use crate::config::{Host, Secret};
+use crate::net::head::spelling;
 
 /// Where a request comes from, as browsers tell (W3C Fetch Metadata Request Headers §2.3). Pages cannot set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -122,6 +123,7 @@ fn unauthorized(what: &str) -> Response<Full<Bytes>> {
     let mut response = error(StatusCode::UNAUTHORIZED, what);
     let scheme = HeaderValue::from_static("Bearer realm=\"outrigger admin\"");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    *response.extensions_mut() = spelling::own();
     response
 }
 

@@ -9,8 +9,9 @@ use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
-use crate::net::head::HeadFault;
+use crate::net::head::{HeadFault, spelling};
 use crate::telemetry::{AuthFailure, HandshakeOutcome, RefusalReason};
+use crate::upstream::headers::set_upgrade;
 use crate::upstream::{DialError, UpstreamError};
 
 /// Why a request was answered by us and not by the upstream.
@@ -358,6 +359,7 @@ impl Refused {
         }
         match self {
             Self::Version => {
+                set_upgrade(headers);
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             Self::Unauthorized(_) => {
@@ -365,6 +367,7 @@ impl Refused {
             }
             _ => {}
         }
+        response.extensions_mut().extend(spelling::own());
         response
     }
 
@@ -373,10 +376,10 @@ impl Refused {
         let Answer { status, reason, retry_after, .. } = self.answer();
         let text = self.text();
         let retry =
-            retry_after.map(|after| format!("retry-after: {}\r\n", seconds(after))).unwrap_or_default();
+            retry_after.map(|after| format!("Retry-After: {}\r\n", seconds(after))).unwrap_or_default();
         format!(
-            "HTTP/1.1 {status}\r\nx-outrigger-reason: {reason}\r\n{retry}\
-             content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+            "HTTP/1.1 {status}\r\nX-Outrigger-Reason: {reason}\r\n{retry}\
+             Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
             text.len()
         )
         .into_bytes()

@@ -166,7 +166,14 @@ impl Hub {
         self.metrics.channels.inc();
         let running = Running { hub: Arc::clone(self), channel, is_settled: false };
         let task = Task::new(running, template, Feed::new(self, writer), asks, said, opened);
-        panics::spawn(TaskKind::Channel, &self.shared.metrics, task.run());
+        let cut = Arc::clone(&self.shared.cut).notified_owned();
+        let running = async move {
+            tokio::select! {
+                () = task.run() => {}
+                () = cut => {}
+            }
+        };
+        panics::spawn(TaskKind::Channel, &self.shared.metrics, running);
         Ok(member)
     }
 
@@ -250,7 +257,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.hub.forget(&self.channel);
         if !self.is_settled {
-            // A panic: nobody would ever write to them again.
+            // A panic, or it was cut: nobody would ever write to them again.
             let code = CloseCode(self.hub.plan.policy.close_codes.upstream_lost);
             self.channel.fanout.close(Reason::UpstreamLost, By::Proxy, code, "upstream lost");
         }

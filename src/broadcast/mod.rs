@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -91,6 +91,8 @@ struct Shared {
     /// What is told of servers, by route: clients may invent channels, and all of them lose one server at once.
     lines: Sparingly<(String, &'static str)>,
     lifecycle: Lifecycle,
+    /// Rung when channels are to end at once.
+    cut: Arc<Notify>,
     /// Tasks that share the clients of a channel.
     shards: usize,
 }
@@ -139,6 +141,7 @@ impl Hubs {
             metrics,
             lines: Sparingly::every(SECOND),
             lifecycle,
+            cut: Arc::default(),
             shards,
         });
         Arc::new(Self { shared, hubs: Mutex::default() })
@@ -231,6 +234,11 @@ impl Hubs {
     /// Whether no channel runs any more, not even one that is ending.
     pub fn is_idle(&self) -> bool {
         self.all().iter().all(|hub| hub.running() == 0)
+    }
+
+    /// Ends every channel at once, whatever its server still says or was told.
+    pub fn cut(&self) {
+        self.shared.cut.notify_waiters();
     }
 
     fn all(&self) -> Vec<Arc<Hub>> {

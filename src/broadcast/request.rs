@@ -17,6 +17,7 @@ use http_body_util::Empty;
 
 use super::key::named;
 use crate::config::{Credentials, KeyPart};
+use crate::net::head::spelling;
 use crate::upstream::headers::{self, Seen, Telling, tokens};
 
 /// Says who we are where no client's word may stand.
@@ -79,6 +80,7 @@ impl Template {
         headers.remove(X_REQUEST_ID);
         let id = headers::request_id(&mut headers);
         *request.headers_mut() = headers;
+        *request.extensions_mut() = spelling::own();
         (request, id)
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{runtime, serve};
+use super::{run_on, runtime, serve};
 use crate::admin::client::DEFAULT_ADMIN_URL;
 use crate::config::Config;
 use crate::demo;
@@ -28,7 +28,7 @@ pub(super) struct DemoArgs {
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    runtime(workers)?.block_on(async {
+    run_on(runtime(workers)?, async {
         let app =
             TcpListener::bind(("127.0.0.1", 0)).await.context("cannot open a port for the demo server")?;
         let app_address = app.local_addr()?;

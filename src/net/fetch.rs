@@ -16,14 +16,12 @@ use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
-use hyper_util::client::legacy::connect::HttpConnector;
-use tokio::time::timeout;
-use tower::ServiceExt;
+use tokio::time::{Instant, timeout};
 
-use super::Stream;
 use super::head;
 use super::pool::{Pool, SendError};
 use super::tls::{self, Authorities, TlsError};
+use super::{Stream, TcpConnector};
 use crate::config::File;
 
 /// Idle connections kept for one client: as many as handshakes wait at once in quiet times.
@@ -91,13 +89,13 @@ impl Fetch {
 
     /// With TLS as it is set up there.
     fn with_tls(tls: Option<tls::Connector>, uri: Uri) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEAD);
+        builder.max_buf_size(MAX_HEAD).title_case_headers(true);
         let pool = Arc::new(Pool::new(builder, KEEP_IDLE, MAX_IDLE));
-        Self { pool, connector: Connector { http, tls }, uri }
+        let usual = usual_port(&uri);
+        let host = host(&uri).to_owned();
+        let tcp = TcpConnector::new(&host, uri.port_u16().unwrap_or(usual));
+        Self { pool, connector: Connector { tcp, tls, host: host.into() }, uri }
     }
 
     /// Sends `request`, of which the path counts, to whoever the URL names, and reads the whole answer, of at most `max_body` bytes, within `deadline`.
@@ -111,8 +109,9 @@ impl Fetch {
         max_body: usize,
     ) -> Result<Response<Bytes>, FetchError> {
         address(&mut request, &self.uri)?;
+        let until = Instant::now() + deadline;
         let exchange = async {
-            let answer = self.pool.send(request, self.connector.dial(&self.uri)).await;
+            let answer = self.pool.send(request, self.connector.dial(until)).await;
             let (response, connection) = answer.map_err(|error| match error {
                 SendError::Dial(error) => broken(error.as_ref()),
                 SendError::Http(error) => broken(&error),
@@ -149,26 +148,34 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> FetchError {
 /// Connects, and speaks TLS where the URL says `https`.
 #[derive(Debug, Clone)]
 struct Connector {
-    http: HttpConnector,
+    tcp: TcpConnector,
     tls: Option<tls::Connector>,
+    /// Without brackets: what the certificate has to be for.
+    host: Arc<str>,
 }
 
 type ConnectError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Connector {
-    async fn dial(&self, to: &Uri) -> Result<Stream, ConnectError> {
-        let stream = Stream::Tcp(self.http.clone().oneshot(to.clone()).await?.into_inner());
-        let Some(tls) = self.tls.as_ref().filter(|_| to.scheme() == Some(&Scheme::HTTPS)) else {
-            return Ok(stream);
-        };
-        let host = to.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        Ok(Stream::Tls(tls.connect(stream, host).await?))
+    async fn dial(&self, deadline: Instant) -> Result<Stream, ConnectError> {
+        let stream = Stream::Tcp(self.tcp.connect(deadline).await?);
+        let Some(tls) = &self.tls else { return Ok(stream) };
+        Ok(Stream::Tls(tls.connect(stream, &self.host).await?))
     }
+}
+
+fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
+/// The port that goes without saying.
+fn usual_port(uri: &Uri) -> u16 {
+    if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 }
 }
 
 /// Says in `Host` who is asked, without the port that goes without saying, and leaves the path of the target.
 fn address(request: &mut Request<Empty<Bytes>>, to: &Uri) -> Result<(), FetchError> {
-    let usual = if to.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let usual = usual_port(to);
     let host = to.host().ok_or(FetchError::Url)?;
     let host = match to.port_u16().filter(|port| *port != usual) {
         Some(port) => format!("{host}:{port}"),

@@ -4,6 +4,7 @@
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
+mod connect;
 mod egress;
 mod fetch;
 pub mod head;
@@ -16,6 +17,7 @@ mod socket;
 mod stream;
 pub mod tls;
 
+pub use connect::TcpConnector;
 pub(crate) use egress::Egress;
 pub use fetch::{Fetch, FetchError};
 pub use http2::Http2;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -69,7 +69,7 @@ pub(super) async fn serve_http1(
         Ok(request) => serve(state, session, peer, request).await,
         Err(refused) => {
             let mut response = refused.response().map(|body| AnswerBody::own(body, &session));
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers::set_last(response.headers_mut());
             response.body_mut().keep(InFlight::new(&state));
             Ok(response)
         }
@@ -180,7 +180,7 @@ pub(super) async fn serve(
         Kind::Plain => state.drain.refuses(Instant::now()),
     };
     if is_last {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        headers::set_last(response.headers_mut());
     }
     response.body_mut().keep(in_flight);
     Ok(response)
@@ -247,7 +247,7 @@ async fn plain(guest: Guest, load: Load) -> Result<Response<AnswerBody>, Refused
     let policy = &route.config.policy;
     let taken = (!body.is_end_stream()).then(|| session.takes_body());
     let mut response = route.upstream.request(request.map(|()| body), taken, policy).await?;
-    headers::for_client(response.headers_mut());
+    headers::for_client(response.status(), response.headers_mut());
     Ok(response.map(|body| AnswerBody::upstream(body, &session)))
 }
 

@@ -3,20 +3,22 @@
 //! # Invariants
 //! 1. At most `max_dials` are in progress at once; who waits for a place spends its connect timeout. One that waits in
 //!    vain says nothing about the server: [`DialError::NoPlace`].
-//! 2. No address of a name that does not answer uses up the time of the others.
+//!
+//! # Not here
+//! Which of a name's addresses is tried when ([`crate::net::TcpConnector`]).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, Target};
 use crate::net::tls::{Connector, HandshakeError, TlsError};
-use crate::net::{Stream, upstream_socket};
+use crate::net::{Stream, TcpConnector};
 use crate::telemetry::Metrics;
 
 /// Why there is no connection.
@@ -80,6 +82,7 @@ impl DialError {
 #[derive(Debug, Clone)]
 pub struct Dialer {
     target: Target,
+    road: Road,
     tls: Option<Connector>,
     timeout: Duration,
     max_dials: usize,
@@ -87,11 +90,23 @@ pub struct Dialer {
     metrics: Arc<Metrics>,
 }
 
+/// How its socket is opened.
+#[derive(Debug, Clone)]
+enum Road {
+    Tcp(TcpConnector),
+    Unix(PathBuf),
+}
+
 impl Dialer {
     pub(super) fn new(config: &config::Upstream, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
         let tls = config.tls.as_ref().map(|tls| Connector::to_upstream(tls, &config.target));
+        let road = match &config.target {
+            Target::Tcp { host, port } => Road::Tcp(TcpConnector::new(host, *port)),
+            Target::Unix(path) => Road::Unix(path.clone()),
+        };
         Ok(Self {
             tls: tls.transpose()?,
+            road,
             target: config.target.clone(),
             timeout: config.connect_timeout,
             max_dials: config.max_dials,
@@ -144,40 +159,11 @@ impl Dialer {
     }
 
     async fn open(&self, deadline: Instant) -> io::Result<Stream> {
-        match &self.target {
-            Target::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-            Target::Tcp { host, port } => match host.parse::<IpAddr>() {
-                Ok(ip) => connect_tcp(SocketAddr::new(ip, *port)).await,
-                Err(_) => connect_by_name(host, *port, deadline).await,
-            },
+        match &self.road {
+            Road::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Road::Tcp(tcp) => tcp.connect(deadline).await.map(Stream::Tcp),
         }
     }
-}
-
-async fn connect_tcp(address: SocketAddr) -> io::Result<Stream> {
-    let stream: TcpStream = upstream_socket(address)?.connect(address).await?;
-    Ok(Stream::Tcp(stream))
-}
-
-/// Tries each address of the name in the resolver's order; the last error is told.
-async fn connect_by_name(host: &str, port: u16, deadline: Instant) -> io::Result<Stream> {
-    connect_to_any(tokio::net::lookup_host((host, port)).await?.collect(), deadline).await
-}
-
-/// One after another, each but the last with an equal share of what time is left: a pod that is gone, behind a name
-/// that has others, would otherwise use up all of it. The last one has the rest, which ends with the dial.
-async fn connect_to_any(addresses: Vec<SocketAddr>, deadline: Instant) -> io::Result<Stream> {
-    let Some((last, others)) = addresses.split_last() else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    };
-    for (tried, address) in others.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        if let Ok(Ok(stream)) = timeout(share, connect_tcp(*address)).await {
-            return Ok(stream);
-        }
-    }
-    connect_tcp(*last).await
 }
 
 /// Shows a dial in the metrics for as long as it lasts, whatever ends it.

@@ -13,6 +13,7 @@ mod forwarded;
 
 use std::net::SocketAddr;
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use self::forwarded::{X_REAL_IP, is_forwarding};
@@ -138,9 +139,24 @@ pub fn set_upgrade(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Turns an upstream's answer headers into what the client is sent.
-pub fn for_client(headers: &mut HeaderMap) {
+/// Turns the headers of an upstream's answer into what the client is sent. A 426 has to say what to upgrade to (RFC 9110
+/// §15.5.22), and the one upgrade that can be had through us is a WebSocket: a server that wants another one, such as
+/// TLS, is not promised for.
+pub fn for_client(status: StatusCode, headers: &mut HeaderMap) {
+    let wants_websocket = status == StatusCode::UPGRADE_REQUIRED && {
+        let mut wanted = tokens(headers, &header::UPGRADE).peekable();
+        wanted.peek().is_none() || wanted.any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+    };
     drop_hop_by_hop(headers);
+    if wants_websocket {
+        set_upgrade(headers);
+    }
+}
+
+/// Has the connection end with this answer, beside what `Connection` names already.
+pub fn set_last(headers: &mut HeaderMap) {
+    let value = if headers.contains_key(header::CONNECTION) { "Upgrade, close" } else { "close" };
+    headers.insert(header::CONNECTION, HeaderValue::from_static(value));
 }
 
 /// The request's id: the client's, if it is one that can stand in a log line, else a new one.

@@ -153,7 +153,7 @@ impl Upstream {
     pub fn new(config: Arc<config::Upstream>, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
         let dialer = Dialer::new(&config, Arc::clone(&metrics))?;
         let mut builder = http1::Builder::new();
-        builder.preserve_header_case(true);
+        builder.preserve_header_case(true).title_case_headers(true);
         let pool = Pool::new(builder, config.keep_alive, MAX_IDLE);
         Ok(Arc::new(Self { config, dialer, pool, metrics }))
     }

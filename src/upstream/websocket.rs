@@ -78,7 +78,7 @@ impl Upstream {
         let extensions = offer.verify(&response)?;
         let parts = connection.without_shutdown().await.map_err(|error| UpstreamError::broken(&error))?;
         let (mut head, _) = response.into_parts();
-        headers::for_client(&mut head.headers);
+        headers::for_client(head.status, &mut head.headers);
         headers::set_upgrade(&mut head.headers);
         let hop = Hop { stream: parts.io.into_inner(), early: parts.read_buf };
         Ok(Ok(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))
@@ -93,8 +93,11 @@ async fn exchange(
     stream: Stream,
     request: Request<Empty<Bytes>>,
 ) -> hyper::Result<(Response<Incoming>, Connection)> {
-    let (mut sender, mut connection) =
-        http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream)).await?;
+    let (mut sender, mut connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .handshake(TokioIo::new(stream))
+        .await?;
     let mut response = pin!(sender.send_request(request));
     let response = poll_fn(|cx| {
         if let Poll::Ready(response) = response.as_mut().poll(cx) {

@@ -1,0 +1,191 @@
+//! Connects to a host by name or address, over whichever of its addresses answers first (RFC 8305, "Happy Eyeballs").
+//!
+//! A name may have addresses at which nobody answers: a node that is gone, a family that leads nowhere. One that
+//! swallows what it is sent must not take the time of the others. [`schedule`] says when which attempt begins; the first
+//! that connects wins, and the others are dropped with their sockets.
+//!
+//! # Invariants
+//! 1. Every address is tried before the deadline, however short that is; one that fails at once lets the next begin at
+//!    once.
+//! 2. What stayed silent while a later attempt connected is tried last for [`KNOWN_FOR`]. One that merely refused
+//!    keeps its place, since it costs no time: the addresses of a name go on sharing the load as the resolver orders
+//!    them, which they would not if the one that answered were always asked first.
+//! 3. At most [`MAX_SILENT`] addresses are remembered.
+//!
+//! # Not here
+//! How long it may take, how many connect at once, and what a failure is called (whoever dials). TLS ([`super::tls`]).
+
+mod schedule;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use self::schedule::{Schedule, order};
+use super::upstream_socket;
+
+/// How long an address that stayed silent is tried last. To try it first again costs the dials of one moment a quarter
+/// of a second, and gives a node that is back its share of the connections.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// More addresses than any resolver answers with in one packet without EDNS; what is beyond is only not remembered.
+const MAX_SILENT: usize = 32;
+
+/// Connects to one host. Clones share what is known of its addresses.
+#[derive(Debug, Clone)]
+pub struct TcpConnector {
+    host: Box<str>,
+    port: u16,
+    silent: Arc<Mutex<Vec<Silent>>>,
+}
+
+/// An address that did not answer while another one did.
+#[derive(Debug)]
+struct Silent {
+    address: SocketAddr,
+    until: Instant,
+}
+
+impl TcpConnector {
+    /// To `host`: a name, or an address without brackets.
+    pub fn new(host: &str, port: u16) -> Self {
+        Self { host: host.into(), port, silent: Arc::default() }
+    }
+
+    /// A new connection. Attempts are spread so that each address has its turn before `deadline`; to end at it is the
+    /// caller's business. May be given up at any time: the sockets of all attempts are closed then.
+    ///
+    /// # Errors
+    /// The name has no address, or no address could be connected to; then it is what the last one said, or one before
+    /// it if that was reachable at all.
+    pub async fn connect(&self, deadline: Instant) -> io::Result<TcpStream> {
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => attempt(SocketAddr::new(ip, self.port)).await,
+            Err(_) => {
+                let addresses = tokio::net::lookup_host((&*self.host, self.port)).await?;
+                self.connect_to_any(addresses.collect(), deadline).await
+            }
+        }
+    }
+
+    async fn connect_to_any(&self, found: Vec<SocketAddr>, deadline: Instant) -> io::Result<TcpStream> {
+        let now = Instant::now();
+        let addresses = order(&found, |address| {
+            self.silent().iter().any(|silent| silent.address == *address && silent.until > now)
+        });
+        match addresses[..] {
+            [] => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+            [only] => attempt(only).await,
+            _ => {
+                let won = race(&addresses, deadline, attempt).await?;
+                self.remember(addresses[won.index], won.silent.iter().map(|index| addresses[*index]));
+                Ok(won.connection)
+            }
+        }
+    }
+
+    /// That `answered` did, and `silent` did not though they had more time.
+    fn remember(&self, answered: SocketAddr, silent: impl Iterator<Item = SocketAddr>) {
+        let now = Instant::now();
+        let mut known = self.silent();
+        known.retain(|silent| silent.address != answered && silent.until > now);
+        for address in silent {
+            known.retain(|silent| silent.address != address);
+            if known.len() < MAX_SILENT {
+                known.push(Silent { address, until: now + KNOWN_FOR });
+            }
+        }
+    }
+
+    fn silent(&self) -> MutexGuard<'_, Vec<Silent>> {
+        // A panic under this lock cannot leave it half changed.
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn attempt(address: SocketAddr) -> io::Result<TcpStream> {
+    upstream_socket(address)?.connect(address).await
+}
+
+/// What came of several attempts.
+#[derive(Debug)]
+struct Won<T> {
+    connection: T,
+    /// Of the address that it leads to.
+    index: usize,
+    /// Of those that had begun earlier, and had not answered yet.
+    silent: Vec<usize>,
+}
+
+/// Begins an attempt for each address, one after another, until one connects or all have failed.
+async fn race<T, F>(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<Won<T>>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let begin = Instant::now();
+    let mut schedule = Schedule::new(addresses.len(), begin, deadline);
+    let mut under_way: Vec<(usize, Pin<Box<F>>)> = Vec::new();
+    let mut failure = None;
+    let mut timer = pin!(sleep_until(begin));
+    poll_fn(|cx| {
+        loop {
+            let now = Instant::now();
+            if let Some(index) = schedule.begin(now) {
+                under_way.push((index, Box::pin(connect(addresses[index]))));
+            }
+            let mut at = 0;
+            while at < under_way.len() {
+                match under_way[at].1.as_mut().poll(cx) {
+                    Poll::Pending => at += 1,
+                    Poll::Ready(Ok(connection)) => {
+                        let (index, _) = under_way.swap_remove(at);
+                        let earlier = under_way.iter().map(|(other, _)| *other);
+                        let silent = earlier.filter(|other| *other < index).collect();
+                        return Poll::Ready(Ok(Won { connection, index, silent }));
+                    }
+                    Poll::Ready(Err(error)) => {
+                        drop(under_way.swap_remove(at));
+                        keep(&mut failure, error);
+                        schedule.on_failure(now);
+                    }
+                }
+            }
+            match schedule.next() {
+                Some(next) if next <= now => {}
+                Some(next) => {
+                    timer.as_mut().reset(next);
+                    std::task::ready!(timer.as_mut().poll(cx));
+                }
+                None if under_way.is_empty() => {
+                    let none = || io::Error::new(io::ErrorKind::NotFound, "there is no address");
+                    return Poll::Ready(Err(failure.take().unwrap_or_else(none)));
+                }
+                None => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// Keeps the failure that says more: that a machine has no road to IPv6 says nothing of a server that refuses IPv4.
+fn keep(failure: &mut Option<io::Error>, error: io::Error) {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
+    let has_no_road =
+        matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkUnreachable | io::ErrorKind::Unsupported);
+    if failure.is_none() || !has_no_road {
+        *failure = Some(error);
+    }
+}
+
+#[cfg(test)]
+mod tests;
