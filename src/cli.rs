@@ -172,7 +172,9 @@ fn run(sources: Sources) -> anyhow::Result<()> {
             );
             // It serves all the same. Whoever waits for the word will end it some day, and the log has said why.
             if let Err(error) = notify::ready() {
-                tracing::error!("cannot tell the socket in NOTIFY_SOCKET that this process is ready: {error}");
+                tracing::error!(
+                    "cannot tell the socket in NOTIFY_SOCKET that this process is ready: {error}"
+                );
             }
             Ok(())
         });
