@@ -3,28 +3,26 @@
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
 
 mod admin;
+mod demo;
 mod health;
 mod inject;
 mod notify;
 mod table;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::admin::client::ClientError;
-use crate::config::{self, Config, ConfigErrors, EnvWarning, Sources};
-use crate::demo;
-use crate::server::{Reload, Server, StartError};
+use crate::config::{self, ConfigErrors, EnvWarning, Sources};
+use crate::server::{Overview, Reload, Server, StartError};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::logging::{self, Logging};
 
@@ -46,7 +44,7 @@ enum Command {
     /// Print the effective configuration, or everything that is wrong with it
     Check(Settings),
     /// A demo server, the proxy before it, and what to open in a browser
-    Demo(DemoArgs),
+    Demo(demo::DemoArgs),
     /// Ask a running proxy to let its clients go; it stays, and takes none in, until a signal ends it
     Drain(admin::DrainArgs),
     /// Ask a running proxy whether it is well, for health checks that run a command
@@ -95,23 +93,13 @@ impl Settings {
     }
 }
 
-#[derive(Debug, Args)]
-struct DemoArgs {
-    /// Where to click
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Health and metrics
-    #[arg(long, default_value = "127.0.0.1:9090")]
-    admin: SocketAddr,
-}
-
 impl Cli {
     /// Runs the command; what went wrong is told on standard error.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Run(settings) => run(settings.sources()),
             Command::Check(settings) => check(&settings.sources()),
-            Command::Demo(args) => run_demo(&args),
+            Command::Demo(args) => demo::run(&args),
             Command::Drain(args) => admin::drain(&args),
             Command::Health(args) => health::health(&args),
             Command::Channels(args) => admin::channels(args),
@@ -162,11 +150,16 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     run_on(runtime(config.listen.workers)?, async {
         let reload = Reload::default();
         let hangups = on_hangups(reload.clone())?;
+        let configuration = sources.to_string();
         let server = Server::bind_reloading(config, sources, reload).await.map_err(told)?;
         let serving = serve(server, &logging, |server| {
+            let Overview { upstreams, tls } = server.overview();
             tracing::info!(
                 listen = %server.listening_on(),
                 admin = %server.admin_address(),
+                %configuration,
+                upstreams,
+                tls,
                 version = env!("CARGO_PKG_VERSION"),
                 "ready"
             );
@@ -204,36 +197,6 @@ fn check(sources: &Sources) -> anyhow::Result<()> {
         let _ = writeln!(io::stderr(), "outrigger: warning: {what}");
     }
     io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
-}
-
-fn run_demo(args: &DemoArgs) -> anyhow::Result<()> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    run_on(runtime(workers)?, async {
-        let app =
-            TcpListener::bind(("127.0.0.1", 0)).await.context("cannot open a port for the demo server")?;
-        let app_address = app.local_addr()?;
-        let yaml = format!(
-            "listen: {{address: '{}'}}\nadmin: {{address: '{}'}}\nupstream: {{url: 'http://{app_address}'}}\n\
-             log: {{format: text}}\ndrain: {{spread: 0s, timeout: 2s}}\n",
-            args.listen, args.admin
-        );
-        let config = Config::from_yaml(&yaml)?;
-        let logging = logging::init(&config.log)?;
-        let server = Server::bind(config).await?;
-        let app = tokio::spawn(demo::serve(app, std::future::pending::<()>()));
-        let result = serve(server, &logging, |server| {
-            writeln!(
-                io::stdout(),
-                "An unmodified WebSocket server runs on {app_address}, outrigger before it.\n\n  \
-                 open     http://{}/\n  metrics  http://{}/metrics\n\nCtrl-C stops it.\n",
-                server.address(),
-                server.admin_address()
-            )
-        })
-        .await;
-        app.abort();
-        result
-    })
 }
 
 /// Serves until a signal asks for the end and the drain is over. A second signal cuts it short; one that comes

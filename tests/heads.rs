@@ -409,14 +409,14 @@ async fn publishing_to_nobody_in_particular_or_to_a_channel_that_is_not_there_is
     let upstream = Upstream::echo().await;
     let proxy = feed(&upstream).spawn().await;
     let _client = proxy.dial().path("/feed").open().await;
-    for (key, value) in
-        [("user", json!("")), ("user", json!(null)), ("channel", json!("")), ("channel", json!(null))]
-    {
+    for key in ["user", "channel"] {
         for route in ["feed", "default"] {
-            let answer = publish(&proxy, json!({ "route": route, "text": "x", key: value })).await;
-            assert_eq!(answer.status(), 400, "{route} {key} {value}: {}", answer.text());
+            let answer = publish(&proxy, json!({ "route": route, "text": "x", key: "" })).await;
+            assert_eq!(answer.status(), 400, "{route} {key}: {}", answer.text());
             assert!(answer.text().contains(key), "{}", answer.text());
         }
+        let answer = publish(&proxy, json!({ "route": "feed", "text": "x", key: null })).await;
+        assert_eq!(answer.status(), 200, "null is all: {}", answer.text());
     }
     for (key, value) in [("route", "other"), ("channel", "/other")] {
         let mut what = json!({ "route": "feed", "text": "x" });

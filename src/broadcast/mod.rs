@@ -22,6 +22,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tracing::warn;
 
 use self::channel::Ask;
 pub use self::channel::{Client, Seat};
@@ -31,8 +33,8 @@ use crate::delivery::Holders;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::resilience::Budget;
-use crate::telemetry::Metrics;
 use crate::telemetry::lifecycle::Lifecycle;
+use crate::telemetry::{Metrics, Sparingly};
 use crate::upstream::UpstreamError;
 
 /// Why a client gets no seat.
@@ -75,6 +77,9 @@ pub struct Hubs {
     hubs: Mutex<Vec<Weak<Hub>>>,
 }
 
+/// From one line of a route about a server of its channels to the next of its kind.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// What all hubs need.
 #[derive(Debug)]
 struct Shared {
@@ -83,6 +88,8 @@ struct Shared {
     /// Of it: what waits for clients, of all feeds together.
     holders: Arc<Holders>,
     metrics: Arc<Metrics>,
+    /// What is told of servers, by route: clients may invent channels, and all of them lose one server at once.
+    lines: Sparingly<(String, &'static str)>,
     lifecycle: Lifecycle,
     /// Rung when channels are to end at once.
     cut: Arc<Notify>,
@@ -127,8 +134,16 @@ impl Hubs {
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
         let holders = Holders::new(Budget::half_of(&budget));
-        let shared =
-            Arc::new(Shared { logs, budget, holders, metrics, lifecycle, cut: Arc::default(), shards });
+        let shared = Arc::new(Shared {
+            logs,
+            budget,
+            holders,
+            metrics,
+            lines: Sparingly::every(SECOND),
+            lifecycle,
+            cut: Arc::default(),
+            shards,
+        });
         Arc::new(Self { shared, hubs: Mutex::default() })
     }
 
@@ -211,6 +226,9 @@ impl Hubs {
     pub fn relieve(&self) {
         self.shared.holders.relieve();
         self.shared.holders.tell_left_out();
+        for ((route, kind), left_out) in self.shared.lines.overdue(Instant::now()) {
+            warn!(route, kind, left_out, "more channels had no server");
+        }
     }
 
     /// Whether no channel runs any more, not even one that is ending.

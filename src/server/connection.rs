@@ -208,12 +208,12 @@ async fn secure(
         }
         Ok(Err((error, socket))) => (error, socket),
         Err(_) => {
-            debug!(peer = ?peer.address, "no TLS in time");
+            debug!(peer = peer.address.map(tracing::field::display), "no TLS in time");
             state.metrics.on_tls_failure(TlsFailure::Timeout);
             return None;
         }
     };
-    debug!(peer = ?peer.address, %error, "no TLS");
+    debug!(peer = peer.address.map(tracing::field::display), %error, "no TLS");
     let reason = match error {
         HandshakeError::Plaintext => TlsFailure::Plaintext,
         HandshakeError::Ended | HandshakeError::Io(_) => TlsFailure::Lost,

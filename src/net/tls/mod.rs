@@ -10,6 +10,7 @@
 
 mod certificate;
 mod client;
+mod contents;
 mod error;
 mod records;
 mod scratch;
