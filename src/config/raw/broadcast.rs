@@ -1,40 +1,43 @@
 //! `policy.broadcast`: which clients share a link to the server, and what it carries of them.
 
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::auth::is_token;
 use super::greeting::RawGreeting;
+use super::list::List;
 use super::scalar::{CloseCodes, Readable, Scalar, words};
+use super::schema;
 use super::units::Span;
 use crate::config::error::quoted;
 use crate::config::model::{Auth, Broadcast, Credentials, Jwt, KeyPart, OnRedial, TokenSource, UplinkMode};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(super) struct RawBroadcast {
-    channel_key: Vec<Scalar<KeyPart>>,
+    channel_key: List<KeyPart>,
     credentials: Scalar<Credentials>,
     uplink: Scalar<UplinkMode>,
     anonymous: Scalar<bool>,
     linger: Scalar<Span>,
     greeting: Vec<RawGreeting>,
     on_redial: Scalar<OnRedial>,
-    final_codes: Vec<Scalar<CloseCodes>>,
+    final_codes: List<CloseCodes>,
     max_channels: Scalar<u32>,
 }
 
 impl Default for RawBroadcast {
     fn default() -> Self {
         Self {
-            channel_key: vec![Scalar(KeyPart::Path), Scalar(KeyPart::Query)],
+            channel_key: List::of([KeyPart::Path, KeyPart::Query]),
             credentials: Scalar(Credentials::Strip),
             uplink: Scalar(UplinkMode::Drop),
             anonymous: Scalar(false),
             linger: Scalar(Span::secs(30)),
             greeting: Vec::new(),
             on_redial: Scalar(OnRedial::Keep),
-            final_codes: vec![Scalar(CloseCodes(1008..=1008)), Scalar(CloseCodes(3000..=4999))],
+            final_codes: List::of([CloseCodes(1008..=1008), CloseCodes(3000..=4999)]),
             max_channels: Scalar(1000),
         }
     }
@@ -100,19 +103,23 @@ impl Readable for KeyPart {
             Self::Header(name) => format!("header:{name}"),
         }
     }
+
+    fn schema() -> Schema {
+        schema::pattern("^(path|query|user|query:[A-Za-z0-9_.~-]+|header:.+)$")
+    }
 }
 
 impl RawBroadcast {
     pub(super) fn validate(self, problems: &mut Problems) -> Broadcast {
         let Self {
-            channel_key,
+            channel_key: List(channel_key),
             credentials,
             uplink,
             anonymous,
             linger,
             greeting,
             on_redial,
-            final_codes,
+            final_codes: List(final_codes),
             max_channels,
         } = self;
         super::at_least_one("max_channels", max_channels, problems);

@@ -1,15 +1,18 @@
 //! `policy.broadcast.greeting`: messages that a server is sent at each dial.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::scalar::{Readable, Scalar};
+use super::schema;
 use super::units::Bytes;
 use crate::config::model::Greeting;
 use crate::config::problems::Problems;
@@ -32,9 +35,10 @@ pub(super) enum RawGreeting {
     Binary(RawBinary),
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with base64")]
 pub(super) struct RawBinary {
+    /// The bytes of a binary message
     base64: Option<Scalar<Base64>>,
 }
 
@@ -86,6 +90,20 @@ impl<'de> Deserialize<'de> for RawGreeting {
         }
 
         deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for RawGreeting {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Greeting".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        schema::any_of([schema::text(), generator.subschema_for::<RawBinary>()])
     }
 }
 

@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::scalar::{Readable, Scalar};
+use super::schema;
 use super::units::{Factor, OffSpan, Span};
 use crate::config::model::{Broadcast, OnRedial, Redial, UplinkMode};
 use crate::config::problems::Problems;
 
 /// `policy.redial`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(super) struct RawRedial {
     base: Scalar<Span>,
@@ -66,6 +68,10 @@ pub(super) enum Notices {
 impl Readable for Notices {
     fn accepted() -> String {
         "auto | true | false".into()
+    }
+
+    fn schema() -> Schema {
+        schema::words(&["auto", "true", "false", "off"])
     }
 
     fn read(text: &str) -> Option<Self> {

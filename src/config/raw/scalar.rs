@@ -1,15 +1,18 @@
 //! Settings that are one word: what may be written, and how it is written back.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Expected, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::units::Bytes;
+use super::schema;
+use super::units::{Bytes, LARGEST};
 use crate::config::Secret;
 
 /// A value that is written as one word.
@@ -30,6 +33,11 @@ pub(crate) trait Readable: Sized {
     fn null() -> Option<Self> {
         None
     }
+
+    /// What may be written, for editors. It takes at least what [`Self::read`] does; null is added by whoever asks.
+    fn schema() -> Schema {
+        schema::text()
+    }
 }
 
 /// A setting of one word, as serde reads and writes it.
@@ -45,6 +53,21 @@ impl<'de, T: Readable> Deserialize<'de> for Scalar<T> {
 impl<T: Readable> Serialize for Scalar<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0.write())
+    }
+}
+
+impl<T: Readable> JsonSchema for Scalar<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let schema = T::schema();
+        if T::null().is_some() { schema::or_null(schema) } else { schema }
     }
 }
 
@@ -68,9 +91,11 @@ impl<T: Readable> Visitor<'_> for Word<T> {
     }
 }
 
-/// [`Readable`] for an enum whose variants are words.
+/// [`Readable`] for an enum whose variants are words. Those that come `later` are read, so that whoever validates can
+/// say so, and told to nobody as accepted.
 macro_rules! words {
-    ($type:ty { $($variant:ident = $word:literal),+ $(,)? }) => {
+    ($type:ty { $($variant:ident = $word:literal),+ $(,)? }
+        $(later { $($later:ident = $later_word:literal),+ $(,)? })?) => {
         impl $crate::config::raw::scalar::Readable for $type {
             fn accepted() -> String {
                 [$($word),+].join(" | ")
@@ -80,12 +105,17 @@ macro_rules! words {
                 // Helm and YAML 1.1 write `off` as `false`.
                 match if text == "false" { "off" } else { text } {
                     $($word => Some(Self::$variant),)+
+                    $($($later_word => Some(Self::$later),)+)?
                     _ => None,
                 }
             }
 
             fn write(&self) -> String {
-                match self { $(Self::$variant => $word),+ }.to_owned()
+                match self { $(Self::$variant => $word,)+ $($(Self::$later => $later_word,)+)? }.to_owned()
+            }
+
+            fn schema() -> schemars::Schema {
+                $crate::config::raw::schema::words(&[$($word),+])
             }
         }
     };
@@ -103,6 +133,10 @@ impl Readable for bool {
 
     fn write(&self) -> String {
         self.to_string()
+    }
+
+    fn schema() -> Schema {
+        schema::words(&["true", "false"])
     }
 }
 
@@ -132,6 +166,12 @@ impl Readable for PathBuf {
     fn write(&self) -> String {
         self.display().to_string()
     }
+
+    fn schema() -> Schema {
+        let mut path = schema::text();
+        path.insert("minLength".into(), 1.into());
+        path
+    }
 }
 
 impl Readable for SocketAddr {
@@ -146,6 +186,10 @@ impl Readable for SocketAddr {
     fn write(&self) -> String {
         self.to_string()
     }
+
+    fn schema() -> Schema {
+        schema::pattern(r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[.+\]):[0-9]{1,5}$")
+    }
 }
 
 impl Readable for u32 {
@@ -159,6 +203,10 @@ impl Readable for u32 {
 
     fn write(&self) -> String {
         self.to_string()
+    }
+
+    fn schema() -> Schema {
+        schema::whole(0..=u64::from(u32::MAX), "^[0-9]+$")
     }
 }
 
@@ -176,6 +224,12 @@ impl Readable for Secret {
 
     fn write(&self) -> String {
         "***".into()
+    }
+
+    fn schema() -> Schema {
+        let mut secret = schema::text();
+        secret.insert("pattern".into(), "^[!-~]+$".into());
+        secret
     }
 }
 
@@ -215,6 +269,10 @@ impl Readable for Workers {
             Self::Count(count) => count.to_string(),
         }
     }
+
+    fn schema() -> Schema {
+        schema::whole(1..=1024, "^(auto|[0-9]+)$")
+    }
 }
 
 /// `listen.max_idle_http`: a number from 1, or one that follows another setting.
@@ -241,6 +299,10 @@ impl Readable for MaxIdle {
             Self::Auto => "auto".into(),
             Self::Count(count) => count.to_string(),
         }
+    }
+
+    fn schema() -> Schema {
+        schema::whole(1..=u64::from(u32::MAX), "^(auto|[0-9]+)$")
     }
 }
 
@@ -269,6 +331,10 @@ impl Readable for MaxBuffered {
             Self::Size(size) => size.write(),
         }
     }
+
+    fn schema() -> Schema {
+        schema::whole(0..=LARGEST, "^(auto|[0-9]+(B|KiB|MiB|GiB)?)$")
+    }
 }
 
 /// A close code an endpoint may send (RFC 6455 §7.4): 1004, 1005, 1006 and 1015 never go over the
@@ -289,6 +355,12 @@ impl Readable for CloseCode {
     fn write(&self) -> String {
         self.0.to_string()
     }
+
+    fn schema() -> Schema {
+        let mut code = schema::whole(1000..=4999, "^0*(100[0-37-9]|101[0-4]|[34][0-9]{3})$");
+        code.insert("not".into(), serde_json::json!({ "enum": [1004, 1005, 1006] }));
+        code
+    }
 }
 
 /// Codes of a server's Close: one, or all from one to another. 1005 stands for a Close without a code (RFC 6455
@@ -300,6 +372,10 @@ impl Readable for CloseCodes {
     fn accepted() -> String {
         "a close code from 1000 to 4999, or a range of them, such as 1008 or 3000-4999; 1005 is a Close without one"
             .into()
+    }
+
+    fn schema() -> Schema {
+        schema::whole(1000..=4999, "^[0-9]+( *- *[0-9]+)?$")
     }
 
     fn read(text: &str) -> Option<Self> {

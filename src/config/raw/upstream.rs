@@ -1,13 +1,16 @@
 //! `upstream`: the unmodified server.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::scalar::{Scalar, words};
+use super::schema;
 use super::tls::{RawUpstreamTls, is_server_name};
 use super::tunnel::Timing;
 use super::units::{OffSpan, Span};
@@ -16,7 +19,7 @@ use crate::config::error::{Problem, quoted};
 use crate::config::model::{Forwarded, HostHeader, Target, Upstream, UpstreamHeartbeat, UpstreamTls};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawUpstream {
     url: Scalar<String>,
@@ -162,6 +165,21 @@ impl<'de> Deserialize<'de> for RawUpstreamHeartbeat {
         }
 
         deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for RawUpstreamHeartbeat {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "UpstreamHeartbeat".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let clocks = generator.subschema_for::<Timing>();
+        schema::any_of([schema::words(&["auto", "off"]), clocks, json_schema!({ "type": "null" })])
     }
 }
 
