@@ -9,7 +9,7 @@ use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
-use crate::net::head::HeadFault;
+use crate::net::head::{HeadFault, MAX_HEADERS};
 use crate::telemetry::{AuthFailure, HandshakeOutcome, RefusalReason};
 use crate::upstream::{DialError, UpstreamError};
 
@@ -36,8 +36,10 @@ pub enum Refused {
     /// HTTP in the clear where TLS is spoken.
     #[error("this port speaks TLS: ask for https:// or wss://")]
     Plaintext,
-    /// Above `listen.max_header_bytes`, or above a hundred headers.
-    #[error("the request's head is larger than this proxy takes (listen.max_header_bytes)")]
+    /// Above `listen.max_header_bytes`, or above so many headers.
+    #[error(
+        "the request's head is larger than this proxy takes (listen.max_header_bytes), or it has more than {MAX_HEADERS} headers"
+    )]
     HeadTooLarge,
     /// `listen.handshake_timeout`
     #[error("the request's head did not come in time (listen.handshake_timeout)")]
