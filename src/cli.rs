@@ -1,27 +1,33 @@
-//! The commands: `run`, `check`, `demo`, `drain`, `inject`.
+//! The commands: `run`, `check`, `demo`, `inject`, and those that ask a running proxy ([`admin`], [`health`]).
 //!
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
 
+mod admin;
+mod demo;
+mod health;
 mod inject;
+mod notify;
+mod table;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::admin::client::{self, Drain};
-use crate::config::{self, Config, ConfigErrors, EnvWarning, Secret, Sources};
-use crate::demo;
-use crate::server::{Reload, Server, StartError};
+use crate::admin::client::ClientError;
+use crate::config::{self, ConfigErrors, EnvWarning, Sources};
+use crate::server::{Overview, Reload, Server, StartError};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::logging::{self, Logging};
+
+/// Time for what the runtime still holds when its work is done.
+const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
 /// A sidecar reverse proxy that makes existing WebSocket servers resilient without changing them.
 #[derive(Debug, Parser)]
@@ -38,9 +44,17 @@ enum Command {
     /// Print the effective configuration, or everything that is wrong with it
     Check(Settings),
     /// A demo server, the proxy before it, and what to open in a browser
-    Demo(DemoArgs),
+    Demo(demo::DemoArgs),
     /// Ask a running proxy to let its clients go; it stays, and takes none in, until a signal ends it
-    Drain(DrainArgs),
+    Drain(admin::DrainArgs),
+    /// Ask a running proxy whether it is well, for health checks that run a command
+    Health(health::HealthArgs),
+    /// List the channels of a running proxy's broadcasts
+    Channels(admin::ChannelsArgs),
+    /// List the clients of a running proxy's broadcasts, those furthest behind first
+    Subscribers(admin::SubscribersArgs),
+    /// Say something to the clients of a running proxy
+    Publish(admin::PublishArgs),
     /// Put the proxy as a sidecar into Kubernetes manifests
     Inject(inject::InjectArgs),
 }
@@ -48,7 +62,7 @@ enum Command {
 /// Where settings come from; each of them may also come from `OUTRIGGER__…` in the environment.
 #[derive(Debug, Args)]
 struct Settings {
-    /// YAML file
+    /// YAML file [env: OUTRIGGER_CONFIG]
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where clients come in [default: 0.0.0.0:8080]
@@ -65,7 +79,7 @@ struct Settings {
 impl Settings {
     fn sources(self) -> Sources {
         Sources {
-            file: self.config,
+            file: config_file(self.config),
             // What is no UTF-8 is not left out: it is refused where it is read, like any wrong value.
             env: std::env::vars_os()
                 .map(|(key, value)| {
@@ -79,48 +93,49 @@ impl Settings {
     }
 }
 
-#[derive(Debug, Args)]
-struct DemoArgs {
-    /// Where to click
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Health and metrics
-    #[arg(long, default_value = "127.0.0.1:9090")]
-    admin: SocketAddr,
-}
-
-#[derive(Debug, Args)]
-struct DrainArgs {
-    /// Return only when the last client has gone
-    #[arg(long)]
-    wait: bool,
-    /// The proxy's admin port
-    #[arg(long, value_name = "URL", default_value = client::DEFAULT_ADMIN_URL)]
-    admin: String,
-    /// File with the admin token, where one is set
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
-
 impl Cli {
     /// Runs the command; what went wrong is told on standard error.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Run(settings) => run(settings.sources()),
             Command::Check(settings) => check(&settings.sources()),
-            Command::Demo(args) => run_demo(&args),
-            Command::Drain(args) => drain(&args),
+            Command::Demo(args) => demo::run(&args),
+            Command::Drain(args) => admin::drain(&args),
+            Command::Health(args) => health::health(&args),
+            Command::Channels(args) => admin::channels(args),
+            Command::Subscribers(args) => admin::subscribers(args),
+            Command::Publish(args) => admin::publish(args),
             Command::Inject(args) => inject::run(args),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 // If standard error is closed there is nobody to tell.
-                let _ = writeln!(io::stderr(), "outrigger: {error:#}");
-                ExitCode::from(if error.is::<ConfigErrors>() { 2 } else { 1 })
+                let _ = writeln!(io::stderr(), "outrigger: {}", with_causes(&error));
+                let is_usage = error.is::<ConfigErrors>()
+                    || matches!(error.downcast_ref(), Some(ClientError::Address { .. }));
+                ExitCode::from(if is_usage { 2 } else { 1 })
             }
         }
     }
+}
+
+/// What went wrong, and what caused it, each once: most errors tell their cause themselves.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told.push_str(": ");
+            told.push_str(&cause);
+        }
+    }
+    told
+}
+
+/// The file that holds the configuration: as the flag says, or else the environment.
+fn config_file(flag: Option<PathBuf>) -> Option<PathBuf> {
+    let named = || std::env::var_os(config::FILE_VARIABLE).filter(|name| !name.is_empty());
+    flag.or_else(|| named().map(PathBuf::from))
 }
 
 fn run(sources: Sources) -> anyhow::Result<()> {
@@ -132,17 +147,28 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    runtime(config.listen.workers)?.block_on(async {
+    run_on(runtime(config.listen.workers)?, async {
         let reload = Reload::default();
         let hangups = on_hangups(reload.clone())?;
+        let configuration = sources.to_string();
         let server = Server::bind_reloading(config, sources, reload).await.map_err(told)?;
         let serving = serve(server, &logging, |server| {
+            let Overview { upstreams, tls } = server.overview();
             tracing::info!(
                 listen = %server.listening_on(),
                 admin = %server.admin_address(),
+                %configuration,
+                upstreams,
+                tls,
                 version = env!("CARGO_PKG_VERSION"),
                 "ready"
             );
+            // It serves all the same. Whoever waits for the word will end it some day, and the log has said why.
+            if let Err(error) = notify::ready() {
+                tracing::error!(
+                    "cannot tell the socket in NOTIFY_SOCKET that this process is ready: {error}"
+                );
+            }
             Ok(())
         });
         tokio::select! {
@@ -171,54 +197,6 @@ fn check(sources: &Sources) -> anyhow::Result<()> {
         let _ = writeln!(io::stderr(), "outrigger: warning: {what}");
     }
     io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
-}
-
-fn run_demo(args: &DemoArgs) -> anyhow::Result<()> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    runtime(workers)?.block_on(async {
-        let app =
-            TcpListener::bind(("127.0.0.1", 0)).await.context("cannot open a port for the demo server")?;
-        let app_address = app.local_addr()?;
-        let yaml = format!(
-            "listen: {{address: '{}'}}\nadmin: {{address: '{}'}}\nupstream: {{url: 'http://{app_address}'}}\n\
-             log: {{format: text}}\ndrain: {{spread: 0s, timeout: 2s}}\n",
-            args.listen, args.admin
-        );
-        let config = Config::from_yaml(&yaml)?;
-        let logging = logging::init(&config.log)?;
-        let server = Server::bind(config).await?;
-        let app = tokio::spawn(demo::serve(app, std::future::pending::<()>()));
-        let result = serve(server, &logging, |server| {
-            writeln!(
-                io::stdout(),
-                "An unmodified WebSocket server runs on {app_address}, outrigger before it.\n\n  \
-                 open     http://{}/\n  metrics  http://{}/metrics\n\nCtrl-C stops it.\n",
-                server.address(),
-                server.admin_address()
-            )
-        })
-        .await;
-        app.abort();
-        result
-    })
-}
-
-fn drain(args: &DrainArgs) -> anyhow::Result<()> {
-    let token = match &args.token_file {
-        None => None,
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the token file {}", path.display()))?;
-            Some(Secret::new(text.trim().to_owned()))
-        }
-    };
-    let told = runtime(1)?.block_on(client::drain(&args.admin, token.as_ref(), args.wait))?;
-    let mut out = io::stdout();
-    match told {
-        Drain::Accepted { clients } => writeln!(out, "draining, {clients} clients are connected")?,
-        Drain::Done => writeln!(out, "drained")?,
-    }
-    Ok(())
 }
 
 /// Serves until a signal asks for the end and the drain is over. A second signal cuts it short; one that comes
@@ -281,6 +259,14 @@ fn on_hangups(reload: Reload) -> anyhow::Result<impl Future<Output = ()>> {
         }
         std::future::pending::<()>().await;
     })
+}
+
+/// Runs `future` to its end, and does not wait for long for what it has left behind: the system's resolver may take
+/// half a minute for a name, and cannot be stopped.
+fn run_on<F: Future>(runtime: Runtime, future: F) -> F::Output {
+    let output = runtime.block_on(future);
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    output
 }
 
 /// One worker needs no other threads to hand work to.

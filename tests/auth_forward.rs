@@ -314,7 +314,7 @@ async fn a_service_whose_certificate_a_private_authority_has_signed_is_believed_
         assert_eq!(proxy.dial().answer().await.response.status(), status);
     }
     for (contents, told) in [
-        ("nothing of the kind", "ca.pem holds no certificate authority in PEM; is it"),
+        ("nothing of the kind", "ca.pem holds no certificate authority in PEM, but text without a line"),
         (identity.key.as_str(), "ca.pem holds no certificate authority in PEM, but a private key; is it"),
     ] {
         let forward = ForwardAuth { ca: Some(tls::file("ca.pem", contents)), ..forward(url.clone()) };

@@ -18,7 +18,7 @@ const PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
 async fn help_tells_the_commands_and_a_wrong_command_line_is_exit_2() {
     let help = Builder::new(&["--help"]).output().await;
     assert_eq!(help.code, Some(0));
-    for command in ["run", "check", "demo", "drain", "inject"] {
+    for command in ["run", "check", "demo", "drain", "channels", "subscribers", "publish", "inject"] {
         assert!(help.stdout.lines().any(|line| line.trim_start().starts_with(command)), "{}", help.stdout);
         let own = Builder::new(&[command, "--help"]).output().await;
         assert_eq!(own.code, Some(0), "{command}");
@@ -301,6 +301,63 @@ async fn the_demo_serves_its_page_its_echo_and_its_ticker_through_the_proxy_unti
     assert_eq!(ticker.closed().await.code, 1012);
     assert_eq!(demo.exited().await.code(), Some(0), "{}", demo.said());
     eventually(DEADLINE, || async { TcpListener::bind(app).await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn the_demo_names_a_drain_that_works_as_it_stands_says_what_to_do_after_it_and_ends() {
+    // As it is started by hand, not by cargo.
+    let mut demo = Builder::new(&["demo"]).args(&PORTS).env("CARGO", "").spawn();
+    let line = demo.line_with("  drain  ").await;
+    let command = line.trim().strip_prefix("drain").expect("it begins so").trim();
+    let open = address_after(&demo.line_with("http://127.0.0.1:").await, "http://");
+    let page = RawClient::plain(open).answer().await.response.text();
+    assert!(page.contains(&format!("<code>{command}</code>")), "{command}");
+    let mut echo = RawClient::connect(open, "/echo").await;
+    let drained =
+        tokio::process::Command::new("sh").args(["-c", command]).output().await.expect("there is a shell");
+    assert!(drained.status.success(), "{command}: {}", String::from_utf8_lossy(&drained.stderr));
+    assert_eq!(echo.closed().await.code, 1012);
+    assert_eq!(demo.exited().await.code(), Some(0), "{}", demo.said());
+    let again = command.split_once(" drain").expect("it is that command").0;
+    assert!(
+        demo.said().contains("Drained: ") && demo.said().contains(&format!("  {again} demo")),
+        "{}",
+        demo.said()
+    );
+}
+
+#[tokio::test]
+async fn the_line_that_it_is_ready_names_configuration_upstreams_and_tls() {
+    let upstream = Upstream::echo().await;
+    let url = upstream.url();
+    let plain = Binary::run(&url, &[]).await;
+    let ready = ready(plain).await;
+    assert_eq!(ready["configuration"], "defaults and flags");
+    assert_eq!(ready["upstreams"], format!("{url} (1 route)"));
+    assert_eq!(ready["tls"], "off");
+
+    let certified = rcgen::generate_simple_self_signed(["app.example.com".to_owned(), "10.1.2.3".to_owned()]);
+    let certified = certified.expect("a certificate");
+    let cert = TempFile::new("cert.pem", &certified.cert.pem());
+    let key = TempFile::new("key.pem", &certified.signing_key.serialize_pem());
+    let yaml = format!(
+        "listen: {{address: '127.0.0.1:0', tls: {{cert_file: {}, key_file: {}}}}}\nadmin: {{address: '127.0.0.1:0'}}\n\
+         routes: [{{name: a, path: /a, upstream: {{url: 'https://other.example.com'}}}}, {{name: b, path: /b}}]\n",
+        cert.path(),
+        key.path()
+    );
+    let file = TempFile::new("tls.yaml", &yaml);
+    let secure = Builder::new(&["run", "--config", file.path()]).env("OUTRIGGER__UPSTREAM__URL", &url);
+    let ready = self::ready(secure.spawn().ready().await).await;
+    assert_eq!(ready["configuration"], format!("{} and the environment", file.path()));
+    assert_eq!(ready["upstreams"], format!("https://other.example.com:443 (1 route), {url} (2 routes)"));
+    assert_eq!(ready["tls"], "app.example.com, 10.1.2.3 until 4096-01-01");
+}
+
+/// The line that says so.
+async fn ready(mut running: support::binary::Running) -> serde_json::Value {
+    let line = running.binary.line_with("\"ready\"").await;
+    serde_json::from_str(&line).expect("a log line is JSON")
 }
 
 #[tokio::test]

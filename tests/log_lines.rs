@@ -32,6 +32,54 @@ async fn a_failed_request_is_told_with_its_id() {
 }
 
 #[tokio::test]
+async fn a_storm_against_a_dead_server_is_a_line_a_second_and_a_count_of_the_rest() {
+    const STORM: u64 = 60;
+    let (logged, _logging) = Logged::of_this_thread();
+    let yaml = "routes: [{name: feed, path: '/feed/{*rest}', mode: broadcast}]\npolicy: {breaker: null}\n";
+    let proxy = Proxy::to_url("unix:///nobody/listens/here").yaml(yaml).spawn().await;
+    let began = Instant::now();
+    for at in 0..STORM {
+        assert_eq!(proxy.dial().path("/chat").refused().await.status(), 502);
+        assert_eq!(proxy.plain().answer().await.response.status(), 502);
+        // Each has a channel of its own.
+        assert_eq!(proxy.dial().path(&format!("/feed/{at}")).refused().await.status(), 502);
+    }
+    let all = || -> Vec<Value> {
+        logged.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    // On both routes, and on one; and the dials of the other.
+    let kinds = [
+        ("handshake failed", "more handshakes failed", "default"),
+        ("handshake failed", "more handshakes failed", "feed"),
+        ("request failed", "more requests failed", "default"),
+        ("no feed", "more channels had no server", "feed"),
+    ];
+    for (first, rest, route) in kinds {
+        let told = eventually(DEADLINE, || async {
+            let lines: Vec<Value> = all()
+                .into_iter()
+                .filter(|line| {
+                    (line["message"] == first || line["message"] == rest) && line["route"] == route
+                })
+                .collect();
+            let left_out: u64 = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum();
+            let lines_of_one = lines.iter().filter(|line| line["message"] == first).count() as u64;
+            if left_out + lines_of_one == STORM {
+                Ok(lines.len() as u64)
+            } else {
+                Err(format!("{first}: {lines:?}"))
+            }
+        })
+        .await;
+        let seconds = began.elapsed().as_secs() + 2;
+        assert!(told <= seconds, "{told} lines with {first} in {seconds} s");
+    }
+    let counted = proxy.metrics().await;
+    let errors = counted.get("outrigger_upstream_errors_total{kind=\"connect\"}");
+    assert_eq!(errors, Some(3.0 * STORM as f64), "the counter knows each");
+}
+
+#[tokio::test]
 async fn a_client_that_is_cut_before_its_turn_was_told_nothing() {
     let (logged, _logging) = Logged::of_this_thread();
     let upstream = Upstream::echo().await;

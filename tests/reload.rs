@@ -271,6 +271,30 @@ async fn a_file_that_is_wrong_changes_nothing_and_all_that_is_wrong_is_told() {
     counted(&running, APPLIED, 1.0).await;
 }
 
+#[tokio::test]
+async fn in_text_what_is_wrong_is_told_line_by_line_as_check_tells_it() {
+    let upstream = Upstream::echo().await;
+    let folder = Folder::new("lines");
+    let text = yaml(&upstream, "log: { format: text }");
+    folder.write("outrigger.yaml", &text);
+    let mut binary =
+        Builder::new(&["run", "--config", &folder.path("outrigger.yaml").display().to_string()]).spawn();
+    binary.line_with(" ready ").await;
+    let wrong = yaml(&upstream, "log: { format: text }\npolcy: {}\ndrain: { spread: soon }");
+    folder.write("outrigger.yaml", &wrong);
+    // The last of them.
+    binary.line_with("accepted: a duration").await;
+    let check = Builder::new(&["check", "--config", &folder.path("outrigger.yaml").display().to_string()]);
+    let told = check.output().await.stderr.replace("outrigger: 2", "2");
+    let lines = binary.lines();
+    let at = lines.iter().position(|line| line.contains("the one before still holds")).expect("it is told");
+    let logged: Vec<&str> =
+        lines[at + 1..].iter().filter_map(|line| line.split_once("reload: ")).map(|(_, told)| told).collect();
+    let expected: Vec<&str> = told.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(logged, expected);
+    assert!(lines[at..].iter().all(|line| line.contains("ERROR") && !line.contains("\\n")), "{lines:?}");
+}
+
 /// A folder with a certificate and its key, as a mounted secret has them.
 fn put_certificate(folder: &Folder, name: &str, pem: &Pem) {
     fs::create_dir_all(folder.path(name)).unwrap();

@@ -1,70 +1,199 @@
-//! The other end of the drain route: what `outrigger drain` does.
+//! The other end of the operators' port: what `outrigger drain`, `health`, `channels`, `subscribers` and
+//! `publish` ask.
 //!
 //! # Invariants
 //! 1. Nothing counts as success but an answer that only this proxy gives: another server on that port
-//!    that says 200 to everything has drained nobody.
-//! 2. Waiting begins after the drain was accepted in an answer of its own. From then on a connection
-//!    that ends, or one that is refused, means that the process has gone, which is what was waited for.
+//!    that says 200 to everything has drained nobody, and published nothing.
+//! 2. An answer is read up to a bound, and what it says is shown escaped: names in it come from clients.
 //!
-//! # Why two requests to wait?
-//! With one, a connection that ends could as well mean that the request never arrived.
+//! # Not here
+//! Waiting for the end of a drain ([`drain`]); whether it is well ([`health`]); what a terminal is shown (the command line's).
 
+mod drain;
+mod health;
+
+use std::error::Error as _;
 use std::io;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::{Channel, Published, Subscriber};
 use crate::config::Secret;
+use crate::telemetry::redact::escaped;
+
+pub use drain::Drain;
+pub use health::{HealthError, Probe};
 
 /// Where the admin port is unless somebody moved it.
 pub const DEFAULT_ADMIN_URL: &str = "http://127.0.0.1:9090";
 
-/// How far the drain had got when [`drain`] returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drain {
-    /// It is under way.
-    Accepted {
-        /// Clients still connected.
-        clients: u64,
-    },
-    /// It is over: nobody is connected any more, or the process has ended.
-    Done,
+/// One admin port, and what is shown at its door.
+#[derive(Debug)]
+pub struct Client {
+    admin: AdminAddress,
+    authorization: Option<HeaderValue>,
 }
 
-/// Asks the proxy whose admin port is at `admin_url` to drain; with `wait`, returns when it has. How
-/// long that can take is the proxy's own `drain.timeout`; there is no second deadline here. Cancel safe:
-/// a drain that was accepted goes on.
-///
-/// # Errors
-/// When the drain was not accepted, or (only with `wait`) its end could not be learned.
-pub async fn drain(admin_url: &str, token: Option<&Secret>, wait: bool) -> Result<Drain, DrainError> {
-    let admin = AdminAddress::parse(admin_url)?;
-    let authorization = token.map(authorization).transpose()?;
-    let ask = async |method, target, patience| {
-        admin.ask(method, target, authorization.clone(), patience).await.and_then(|answer| answer.drain())
-    };
-    let accepted = ask(Method::POST, "/api/admin/drain", Some(ANSWER_TIMEOUT)).await?;
-    if !wait || accepted == Drain::Done {
-        return Ok(accepted);
+/// Which entries of a list are wanted; `None`: whatever there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those of one route.
+    pub route: Option<String>,
+    /// Those of one channel; only subscribers can be asked for so.
+    pub channel: Option<String>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// A list, as far as it was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listing<T> {
+    /// How many there are.
+    pub total: u64,
+    /// The first of them.
+    pub entries: Vec<T>,
+    /// The answer as it came, which is JSON.
+    pub json: String,
+}
+
+/// What to publish, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The route's name.
+    pub route: String,
+    /// One channel of it; `None`: all.
+    pub channel: Option<String>,
+    /// One user's clients; `None`: all.
+    pub user: Option<String>,
+    /// The message itself.
+    pub payload: Payload,
+}
+
+/// A message by its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// Becomes a text message.
+    Text(String),
+    /// Becomes a binary message.
+    Binary(Vec<u8>),
+}
+
+impl Client {
+    /// For the admin port at `admin_url` (`http://HOST:PORT`).
+    ///
+    /// # Errors
+    /// The address or the token cannot be one.
+    pub fn new(admin_url: &str, token: Option<&Secret>) -> Result<Self, ClientError> {
+        let admin = AdminAddress::parse(admin_url)?;
+        Ok(Self { admin, authorization: token.map(authorization).transpose()? })
     }
-    match ask(Method::POST, "/api/admin/drain?wait=true", None).await {
-        Ok(answer) => Ok(answer),
-        Err(DrainError::Connect { .. } | DrainError::Ended { .. }) => Ok(Drain::Done),
-        Err(other) => Err(other),
+
+    /// The channels of mode broadcast.
+    ///
+    /// # Errors
+    /// They could not be learned.
+    pub async fn channels(&self, wanted: &Wanted) -> Result<Listing<Channel>, ClientError> {
+        #[derive(Deserialize)]
+        struct Said {
+            total: u64,
+            channels: Vec<Channel>,
+        }
+        let target = wanted.target("/api/admin/channels")?;
+        let (said, json) = self.ask(Ask::get(target)).await?.read::<Said>(StatusCode::OK)?;
+        Ok(Listing { total: said.total, entries: said.channels, json })
+    }
+
+    /// The clients of mode broadcast, those furthest behind first.
+    ///
+    /// # Errors
+    /// They could not be learned.
+    pub async fn subscribers(&self, wanted: &Wanted) -> Result<Listing<Subscriber>, ClientError> {
+        #[derive(Deserialize)]
+        struct Said {
+            total: u64,
+            subscribers: Vec<Subscriber>,
+        }
+        let target = wanted.target("/api/admin/subscribers")?;
+        let (said, json) = self.ask(Ask::get(target)).await?.read::<Said>(StatusCode::OK)?;
+        Ok(Listing { total: said.total, entries: said.subscribers, json })
+    }
+
+    /// Publishes. Where no answer comes it is not known whether the message went out: it is not sent again.
+    ///
+    /// # Errors
+    /// Nothing was published, or it is not known.
+    pub async fn publish(&self, message: &Message) -> Result<(Published, String), ClientError> {
+        let mut body = serde_json::json!({ "route": message.route });
+        for (key, value) in [("channel", &message.channel), ("user", &message.user)] {
+            if let Some(value) = value {
+                body[key] = value.as_str().into();
+            }
+        }
+        match &message.payload {
+            Payload::Text(text) => body["text"] = text.as_str().into(),
+            Payload::Binary(bytes) => body["base64"] = STANDARD.encode(bytes).into(),
+        }
+        let ask = Ask {
+            method: Method::POST,
+            target: Uri::from_static("/api/admin/broadcast"),
+            body: body.to_string().into(),
+            patience: Some(PUBLISH_TIMEOUT),
+        };
+        self.ask(ask).await?.read(StatusCode::OK)
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Answer, ClientError> {
+        self.admin.ask(ask, self.authorization.clone()).await
     }
 }
 
-/// Why a drain could not be started or waited for; each says what to do.
+impl Wanted {
+    fn target(&self, path: &'static str) -> Result<Uri, ClientError> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (key, value) in [("route", &self.route), ("channel", &self.channel)] {
+            if let Some(value) = value {
+                query.append_pair(key, value);
+            }
+        }
+        if let Some(limit) = self.limit {
+            query.append_pair("limit", &limit.to_string());
+        }
+        let query = query.finish();
+        // All that a URI cannot hold is percent-encoded: only its length can be wrong.
+        format!("{path}?{query}").parse().map_err(|_| ClientError::NameTooLong)
+    }
+}
+
+/// One request.
+struct Ask {
+    method: Method,
+    target: Uri,
+    body: Bytes,
+    /// Bounds the answer; connecting has a bound in any case.
+    patience: Option<Duration>,
+}
+
+impl Ask {
+    fn get(target: Uri) -> Self {
+        Self { method: Method::GET, target, body: Bytes::new(), patience: Some(ANSWER_TIMEOUT) }
+    }
+}
+
+/// Why the admin port did not do what it was asked for; each says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum DrainError {
+pub enum ClientError {
     /// The address cannot be used.
     #[error("the admin address \"{url}\" {problem}; give it as http://HOST:PORT, as in {DEFAULT_ADMIN_URL}")]
     Address {
@@ -76,6 +205,9 @@ pub enum DrainError {
     /// The token cannot stand in a header.
     #[error("the token has characters that no HTTP header can carry; is this the right --token-file?")]
     Token,
+    /// No URI holds so much.
+    #[error("the name is too long: no route or channel has more than some thousand characters")]
+    NameTooLong,
     /// Nothing listens there.
     #[error(
         "nothing answers at {admin} ({source}): is the proxy running? If its admin.address is another one, \
@@ -96,17 +228,19 @@ pub enum DrainError {
         /// Host and port.
         admin: String,
         /// What went wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Ending,
     },
     /// Whoever listens there says nothing.
     #[error(
         "{admin} did not answer within {} s: is this Outrigger's admin port? \
          Give the right one with --admin",
-        ANSWER_TIMEOUT.as_secs()
+        .patience.as_secs()
     )]
     Silent {
         /// Host and port.
         admin: String,
+        /// For so long.
+        patience: Duration,
     },
     /// 401.
     #[error("{admin} wants its admin.token, and {given}: give the file that holds it with --token-file")]
@@ -138,18 +272,47 @@ pub enum DrainError {
     },
 }
 
+/// How an exchange came to nothing once there was a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Ending {
+    /// It ended before the answer did.
+    #[error("it hung up")]
+    HungUp,
+    /// What was said is no HTTP/1.1.
+    #[error("it does not speak HTTP/1.1")]
+    NotHttp,
+    /// More than [`ANSWER_BYTES`].
+    #[error("its answer is longer than {} MiB", ANSWER_BYTES >> 20)]
+    TooLong,
+    /// The connection broke.
+    #[error("{0}")]
+    Broken(io::Error),
+}
+
+impl From<hyper::Error> for Ending {
+    fn from(error: hyper::Error) -> Self {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        match cause {
+            Some(cause) => Self::Broken(io::Error::new(cause.kind(), cause.to_string())),
+            None if error.is_parse() => Self::NotHttp,
+            None => Self::HungUp,
+        }
+    }
+}
+
 /// A checked `--admin`.
 #[derive(Debug)]
 struct AdminAddress {
     authority: Authority,
+    host_header: HeaderValue,
     /// What is dialled: without the brackets of an IPv6 address.
     host: String,
     port: u16,
 }
 
 impl AdminAddress {
-    fn parse(url: &str) -> Result<Self, DrainError> {
-        let wrong = |problem| DrainError::Address { url: without_password(url), problem };
+    fn parse(url: &str) -> Result<Self, ClientError> {
+        let wrong = |problem| ClientError::Address { url: without_password(url), problem };
         let rest = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
             Some(_) => return Err(wrong("has another scheme than http")),
@@ -174,48 +337,42 @@ impl AdminAddress {
         if host.is_empty() {
             return Err(wrong("has no readable host"));
         }
-        Ok(Self { authority, host, port })
+        let host_header =
+            HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("has no readable host"))?;
+        Ok(Self { authority, host_header, host, port })
     }
 
-    /// One request on a connection of its own. `patience` bounds the answer; connecting has a bound in
-    /// any case.
-    async fn ask(
-        &self,
-        method: Method,
-        target: &'static str,
-        authorization: Option<HeaderValue>,
-        patience: Option<Duration>,
-    ) -> Result<Answer, DrainError> {
-        let connect_failed = |source| DrainError::Connect { admin: self.authority.to_string(), source };
+    /// One request on a connection of its own.
+    async fn ask(&self, ask: Ask, authorization: Option<HeaderValue>) -> Result<Answer, ClientError> {
+        let connect_failed = |source| ClientError::Connect { admin: self.authority.to_string(), source };
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), self.port)))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(connect_failed)?;
-        let with_token = authorization.is_some();
-        let exchange = self.exchange(stream, method, target, authorization);
+        let (with_token, patience) = (authorization.is_some(), ask.patience);
+        let exchange = self.exchange(stream, ask, authorization);
         let answered = match patience {
-            Some(limit) => timeout(limit, exchange)
+            Some(patience) => timeout(patience, exchange)
                 .await
-                .map_err(|_| DrainError::Silent { admin: self.authority.to_string() })?,
+                .map_err(|_| ClientError::Silent { admin: self.authority.to_string(), patience })?,
             None => exchange.await,
         };
         let (status, body) =
-            answered.map_err(|source| DrainError::Ended { admin: self.authority.to_string(), source })?;
+            answered.map_err(|source| ClientError::Ended { admin: self.authority.to_string(), source })?;
         Ok(Answer { admin: self.authority.to_string(), with_token, status, body })
     }
 
     async fn exchange(
         &self,
         stream: TcpStream,
-        method: Method,
-        target: &'static str,
+        ask: Ask,
         authorization: Option<HeaderValue>,
-    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-        let mut request = Request::new(Empty::<Bytes>::new());
-        *request.method_mut() = method;
-        *request.uri_mut() = Uri::from_static(target);
+    ) -> Result<(StatusCode, Bytes), Ending> {
+        let mut request = Request::new(Full::new(ask.body));
+        *request.method_mut() = ask.method;
+        *request.uri_mut() = ask.target;
         let headers = request.headers_mut();
-        headers.insert(header::HOST, HeaderValue::from_str(self.authority.as_str())?);
+        headers.insert(header::HOST, self.host_header.clone());
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         if let Some(authorization) = authorization {
             headers.insert(header::AUTHORIZATION, authorization);
@@ -224,8 +381,12 @@ impl AdminAddress {
         let answer = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await?.to_bytes();
-            Ok((status, body))
+            let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+            let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+                Ok(error) => Ending::from(*error),
+                Err(_) => Ending::TooLong,
+            })?;
+            Ok((status, body.to_bytes()))
         };
         // The connection is driven beside the answer: nothing is left behind when this is dropped.
         let mut answer = std::pin::pin!(answer);
@@ -247,54 +408,46 @@ struct Answer {
 }
 
 impl Answer {
-    fn drain(self) -> Result<Drain, DrainError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        enum Said {
-            Draining,
-            Drained,
-        }
-        #[derive(Deserialize)]
-        struct Progress {
-            state: Said,
-            clients: u64,
-        }
+    /// What it says, and the same as it came, if it is the `expected` one.
+    fn read<T: DeserializeOwned>(self, expected: StatusCode) -> Result<(T, String), ClientError> {
         #[derive(Deserialize)]
         struct Refusal {
             error: String,
         }
         let Self { admin, with_token, status, body } = self;
-        if status == StatusCode::ACCEPTED
-            && let Ok(Progress { state, clients }) = serde_json::from_slice(&body)
+        if status == expected
+            && let Ok(said) = serde_json::from_slice(&body)
+            && let Ok(json) = String::from_utf8(body.to_vec())
         {
-            return Ok(match state {
-                Said::Draining => Drain::Accepted { clients },
-                Said::Drained => Drain::Done,
-            });
+            return Ok((said, json));
         }
         Err(match serde_json::from_slice::<Refusal>(&body) {
             Ok(_) if status == StatusCode::UNAUTHORIZED => {
                 let given = if with_token { "the one given is another" } else { "none was given" };
-                DrainError::Unauthorized { admin, given }
+                ClientError::Unauthorized { admin, given }
             }
             Ok(Refusal { error }) if !status.is_success() => {
-                DrainError::Refused { admin, status, reason: printable(&error) }
+                ClientError::Refused { admin, status, reason: printable(&error) }
             }
-            _ => DrainError::NotOutrigger { admin, status },
+            _ => ClientError::NotOutrigger { admin, status },
         })
     }
 }
 
-fn authorization(token: &Secret) -> Result<HeaderValue, DrainError> {
+fn authorization(token: &Secret) -> Result<HeaderValue, ClientError> {
     let mut value =
-        HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| DrainError::Token)?;
+        HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| ClientError::Token)?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 /// What another process said may be anything; a terminal should not act on it.
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    escaped(&shown).to_string()
 }
 
 fn without_password(url: &str) -> String {
@@ -304,12 +457,16 @@ fn without_password(url: &str) -> String {
     }
 }
 
+/// Longest refusal shown, in characters: names of the routes there are may stand in it.
+const SHOWN: usize = 4000;
 /// For the local machine, as a rule, or the next one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The proxy answers this at once.
+/// The proxy answers at once what is only looked up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Far above what the admin port says here.
-const ANSWER_BYTES: usize = 64 * 1024;
+/// A message may be long, and go to a hundred thousand clients.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
+/// Ten thousand entries, each with the longest name that a channel can have.
+const ANSWER_BYTES: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests;

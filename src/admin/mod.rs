@@ -9,8 +9,8 @@
 //! | GET | `/api/admin/drain` | operator | how far a drain has got |
 //! | POST | `/api/admin/drain` | operator | start the drain; with `?wait=true` answer when it is over |
 //! | POST | `/api/admin/broadcast` | operator | publish a message to the clients of a route |
-//! | GET | `/api/admin/channels` | operator | the channels of mode broadcast; `?limit=` of them, 100 if not said |
-//! | GET | `/api/admin/subscribers` | operator | the clients of mode broadcast, those furthest behind first; `?limit=` of them, 100 if not said |
+//! | GET | `/api/admin/channels` | operator | the channels of mode broadcast; `?route=` and `?limit=` narrow it, 100 if not said |
+//! | GET | `/api/admin/subscribers` | operator | the clients of mode broadcast, those furthest behind first; `?route=`, `?channel=` and `?limit=` narrow it, 100 if not said |
 //!
 //! HEAD works where GET does. Errors are JSON, `{"error": "…"}`, and say what to do.
 //!
@@ -41,6 +41,7 @@ use std::sync::Arc;
 use hyper::body::Bytes;
 use prometheus::proto::MetricFamily;
 
+use crate::config::Mode;
 use crate::frame::Kind;
 use crate::telemetry::lifecycle::Lifecycle;
 
@@ -63,6 +64,8 @@ pub struct Admin {
     pub publish: Publish,
     /// The longest body of the broadcast route (`admin.max_publish`).
     pub max_publish: usize,
+    /// The routes by name, and what they do.
+    pub routes: Arc<dyn Fn() -> Vec<(String, Mode)> + Send + Sync>,
     /// The channels of mode broadcast, in any order.
     pub channels: Arc<dyn Fn() -> Vec<Channel> + Send + Sync>,
     /// The clients of mode broadcast, in any order.
@@ -91,7 +94,7 @@ pub struct Publication {
 }
 
 /// What came of publishing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Published {
     /// Clients it is on its way to.
     pub recipients: u64,
@@ -104,6 +107,15 @@ pub struct Published {
 pub enum PublishError {
     /// There is no route of that name.
     NoRoute {
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        known: Vec<String>,
+    },
+    /// There is no channel of that name on the route.
+    NoChannel {
+        /// The route.
+        route: String,
         /// What was asked for.
         name: String,
         /// All there are.
@@ -128,7 +140,7 @@ pub enum PublishError {
 }
 
 /// A channel of mode broadcast, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Channel {
     /// Its route.
     pub route: String,
@@ -145,12 +157,14 @@ pub struct Channel {
 }
 
 /// A client of mode broadcast, as operators see it.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Subscriber {
     /// As log lines call it.
     pub connection: u64,
     /// Its route.
     pub route: String,
+    /// Its channel, by name.
+    pub channel: String,
     /// Who it is, where it was authenticated.
     pub user: Option<String>,
     /// Seconds since it was opened.

@@ -94,14 +94,15 @@ pub const ROUTES: &[Route] = &[
         method: Method::GET,
         path: "/api/admin/channels",
         class: Class::Operator,
-        about: "the channels of mode broadcast; `?limit=` of them, 100 if not said",
+        about: "the channels of mode broadcast; `?route=` and `?limit=` narrow it, 100 if not said",
         handler: Handler::Channels,
     },
     Route {
         method: Method::GET,
         path: "/api/admin/subscribers",
         class: Class::Operator,
-        about: "the clients of mode broadcast, those furthest behind first; `?limit=` of them, 100 if not said",
+        about: "the clients of mode broadcast, those furthest behind first; `?route=`, `?channel=` and `?limit=` narrow \
+                it, 100 if not said",
         handler: Handler::Subscribers,
     },
 ];

@@ -127,6 +127,7 @@ async fn connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .title_case_headers(true)
         .header_read_timeout(HEADER_TIMEOUT)
         .max_header_size(HEADER_BYTES)
         .max_buf_size(HEADER_BYTES)

@@ -76,6 +76,7 @@ impl Port {
                 })
             },
             max_publish: MAX_PUBLISH,
+            routes: Arc::new(|| vec![("feed".into(), Mode::Broadcast), ("tunnel".into(), Mode::Tunnel)]),
             channels: Arc::new(|| (0..CHANNELS).rev().map(channel).collect()),
             subscribers: Arc::new(|| (0..3).map(feeds::subscriber).collect()),
         };
@@ -136,6 +137,7 @@ pub(super) fn bare(lifecycle: Lifecycle) -> Admin {
         upstream_ready: None,
         publish: Arc::new(|_| Box::pin(async { Ok(Published::default()) })),
         max_publish: MAX_PUBLISH,
+        routes: Arc::new(Vec::new),
         channels: Arc::new(Vec::new),
         subscribers: Arc::new(Vec::new),
     }

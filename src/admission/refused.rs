@@ -9,8 +9,9 @@ use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
-use crate::net::head::{HeadFault, MAX_HEADERS};
+use crate::net::head::{self, HeadFault, MAX_HEADERS, spelling};
 use crate::telemetry::{AuthFailure, HandshakeOutcome, RefusalReason};
+use crate::upstream::headers::set_upgrade;
 use crate::upstream::{DialError, UpstreamError};
 
 /// Why a request was answered by us and not by the upstream.
@@ -38,9 +39,16 @@ pub enum Refused {
     Plaintext,
     /// Above `listen.max_header_bytes`, or above so many headers.
     #[error(
-        "the request's head is larger than this proxy takes (listen.max_header_bytes), or it has more than {MAX_HEADERS} headers"
+        "the request's head (its first line and its headers) is larger than this proxy takes \
+         (listen.max_header_bytes), or has more than {MAX_HEADERS} headers"
     )]
     HeadTooLarge,
+    /// RFC 9110 §15.5.15. No setting moves this bound: targets are kept with 16 bits for their length.
+    #[error(
+        "the request's target (its URL) is longer than {} bytes, which is the most that is taken",
+        head::MAX_TARGET
+    )]
+    TargetTooLong,
     /// `listen.handshake_timeout`
     #[error("the request's head did not come in time (listen.handshake_timeout)")]
     TooSlow,
@@ -218,6 +226,7 @@ impl Refused {
             Self::Head(_) => fault(StatusCode::BAD_REQUEST, "malformed_request"),
             Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
+            Self::TargetTooLong => fault(StatusCode::URI_TOO_LONG, "target_too_long"),
             Self::TooSlow => fault(StatusCode::REQUEST_TIMEOUT, "handshake_timeout"),
             Self::Unsupported(_) => fault(StatusCode::NOT_IMPLEMENTED, "unsupported_request"),
             Self::NoHttp => fault(StatusCode::NOT_FOUND, "http_refused"),
@@ -360,6 +369,7 @@ impl Refused {
         }
         match self {
             Self::Version => {
+                set_upgrade(headers);
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             Self::Unauthorized(_) => {
@@ -367,6 +377,7 @@ impl Refused {
             }
             _ => {}
         }
+        response.extensions_mut().extend(spelling::own());
         response
     }
 
@@ -375,10 +386,10 @@ impl Refused {
         let Answer { status, reason, retry_after, .. } = self.answer();
         let text = self.text();
         let retry =
-            retry_after.map(|after| format!("retry-after: {}\r\n", seconds(after))).unwrap_or_default();
+            retry_after.map(|after| format!("Retry-After: {}\r\n", seconds(after))).unwrap_or_default();
         format!(
-            "HTTP/1.1 {status}\r\nx-outrigger-reason: {reason}\r\n{retry}\
-             content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+            "HTTP/1.1 {status}\r\nX-Outrigger-Reason: {reason}\r\n{retry}\
+             Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
             text.len()
         )
         .into_bytes()

@@ -197,6 +197,11 @@ pub struct Client {
 }
 
 impl Seat {
+    /// The name of its channel.
+    pub fn channel(&self) -> Arc<str> {
+        Arc::clone(&self.member.channel.key.name)
+    }
+
     /// The subprotocol that the server chose.
     pub fn protocol(&self) -> Option<&HeaderValue> {
         self.protocol.as_ref()

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
@@ -73,13 +73,15 @@ pub(super) async fn kept(refusal: Refusal, patience: Duration) -> Response<Bytes
     let _ = timeout(patience, reading).await;
     let mut response = Response::new(Bytes::from(bytes));
     *response.status_mut() = head.status;
-    *response.headers_mut() = shared(head.headers);
+    *response.headers_mut() = shared(head.status, head.headers);
+    // Among them the spelling of the server's headers.
+    *response.extensions_mut() = head.extensions;
     response
 }
 
 /// What of a refusal's headers may go to clients that did not ask for it themselves.
-fn shared(mut headers: HeaderMap) -> HeaderMap {
-    headers::for_client(&mut headers);
+fn shared(status: StatusCode, mut headers: HeaderMap) -> HeaderMap {
+    headers::for_client(status, &mut headers);
     // The body may be cut; and a session that the server begins is nobody's.
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::SET_COOKIE);

@@ -42,6 +42,8 @@ const MAX_SAID: usize = 64;
 pub struct Plan {
     /// The route's name.
     pub route: String,
+    /// What it takes off paths.
+    pub strip_prefix: Option<String>,
     /// Its policy.
     pub policy: Arc<Policy>,
     /// Where its feeds come from.
@@ -142,8 +144,12 @@ impl Hub {
             return Err(NoSeat::Full);
         }
         let first = First { target: request.target, headers: request.headers, seen: request.seen };
-        let telling =
-            Telling { forwarded: config.forwarded, host: config.host_header, target: &config.target };
+        let telling = Telling {
+            forwarded: config.forwarded,
+            host: config.host_header,
+            target: &config.target,
+            strip_prefix: self.plan.strip_prefix.as_deref(),
+        };
         let template = Template::new(&broadcast.channel_key, broadcast.credentials, first, telling);
         let writer = Log::new(&self.plan.policy.history, &self.shared.logs);
         let log = Arc::clone(writer.log());
@@ -166,7 +172,14 @@ impl Hub {
         self.metrics.channels.inc();
         let running = Running { hub: Arc::clone(self), channel, is_settled: false };
         let task = Task::new(running, template, Feed::new(self, writer), asks, said, opened);
-        panics::spawn(TaskKind::Channel, &self.shared.metrics, task.run());
+        let cut = Arc::clone(&self.shared.cut).notified_owned();
+        let running = async move {
+            tokio::select! {
+                () = task.run() => {}
+                () = cut => {}
+            }
+        };
+        panics::spawn(TaskKind::Channel, &self.shared.metrics, running);
         Ok(member)
     }
 
@@ -250,7 +263,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.hub.forget(&self.channel);
         if !self.is_settled {
-            // A panic: nobody would ever write to them again.
+            // A panic, or it was cut: nobody would ever write to them again.
             let code = CloseCode(self.hub.plan.policy.close_codes.upstream_lost);
             self.channel.fanout.close(Reason::UpstreamLost, By::Proxy, code, "upstream lost");
         }

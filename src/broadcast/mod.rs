@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tracing::warn;
 
 use self::channel::Ask;
 pub use self::channel::{Client, Seat};
@@ -31,8 +33,8 @@ use crate::delivery::Holders;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::resilience::Budget;
-use crate::telemetry::Metrics;
 use crate::telemetry::lifecycle::Lifecycle;
+use crate::telemetry::{Metrics, Sparingly};
 use crate::upstream::UpstreamError;
 
 /// Why a client gets no seat.
@@ -75,6 +77,9 @@ pub struct Hubs {
     hubs: Mutex<Vec<Weak<Hub>>>,
 }
 
+/// From one line of a route about a server of its channels to the next of its kind.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// What all hubs need.
 #[derive(Debug)]
 struct Shared {
@@ -83,7 +88,11 @@ struct Shared {
     /// Of it: what waits for clients, of all feeds together.
     holders: Arc<Holders>,
     metrics: Arc<Metrics>,
+    /// What is told of servers, by route: clients may invent channels, and all of them lose one server at once.
+    lines: Sparingly<(String, &'static str)>,
     lifecycle: Lifecycle,
+    /// Rung when channels are to end at once.
+    cut: Arc<Notify>,
     /// Tasks that share the clients of a channel.
     shards: usize,
 }
@@ -125,7 +134,16 @@ impl Hubs {
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
         let holders = Holders::new(Budget::half_of(&budget));
-        let shared = Arc::new(Shared { logs, budget, holders, metrics, lifecycle, shards });
+        let shared = Arc::new(Shared {
+            logs,
+            budget,
+            holders,
+            metrics,
+            lines: Sparingly::every(SECOND),
+            lifecycle,
+            cut: Arc::default(),
+            shards,
+        });
         Arc::new(Self { shared, hubs: Mutex::default() })
     }
 
@@ -208,11 +226,19 @@ impl Hubs {
     pub fn relieve(&self) {
         self.shared.holders.relieve();
         self.shared.holders.tell_left_out();
+        for ((route, kind), left_out) in self.shared.lines.overdue(Instant::now()) {
+            warn!(route, kind, left_out, "more channels had no server");
+        }
     }
 
     /// Whether no channel runs any more, not even one that is ending.
     pub fn is_idle(&self) -> bool {
         self.all().iter().all(|hub| hub.running() == 0)
+    }
+
+    /// Ends every channel at once, whatever its server still says or was told.
+    pub fn cut(&self) {
+        self.shared.cut.notify_waiters();
     }
 
     fn all(&self) -> Vec<Arc<Hub>> {

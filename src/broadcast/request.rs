@@ -17,6 +17,7 @@ use http_body_util::Empty;
 
 use super::key::named;
 use crate::config::{Credentials, KeyPart};
+use crate::net::head::spelling;
 use crate::upstream::headers::{self, Seen, Telling, tokens};
 
 /// Says who we are where no client's word may stand.
@@ -79,6 +80,7 @@ impl Template {
         headers.remove(X_REQUEST_ID);
         let id = headers::request_id(&mut headers);
         *request.headers_mut() = headers;
+        *request.extensions_mut() = spelling::own();
         (request, id)
     }
 }
@@ -104,6 +106,8 @@ fn built(key: &[KeyPart], first: First<'_>, telling: Telling<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, headers::host(first.headers, telling));
     headers::set_upgrade(&mut headers);
+    // The route's own, and the same for all.
+    headers::set_prefix(&mut headers, telling);
     headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     // In one line, as the key has them.
     let offered: Vec<&str> = tokens(first.headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
@@ -146,6 +150,7 @@ mod tests {
     use super::*;
     use crate::config::{Forwarded, HostHeader, Target};
     use crate::net::Peer;
+    use crate::upstream::headers::Forwarding;
 
     const ONE_CLIENT: &[(&str, &str)] = &[
         ("host", "feed.example.com"),
@@ -198,8 +203,9 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let upstream = Target::Tcp { host: "10.0.0.1".to_owned(), port: 3000 };
-        let telling = Telling { forwarded: Forwarded::Both, host, target: &upstream };
-        let seen = Seen { peer: &peer, is_forwarded: true, client: peer.address, user, attested: None };
+        let telling = Telling { forwarded: Forwarded::Both, host, target: &upstream, strip_prefix: None };
+        let said = Forwarding::default();
+        let seen = Seen { peer: &peer, forwarding: Some(&said), client: peer.address, user, attested: None };
         let first = First { target: &target.parse().unwrap(), headers: &headers, seen };
         Template::new(key, credentials, first, telling)
     }

@@ -42,7 +42,7 @@ use crate::frame::{CloseCode, Kind};
 use crate::net::Hop;
 use crate::resilience::Backoff;
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{By, Reason, UplinkOutcome, lifecycle};
+use crate::telemetry::{By, Label, Reason, UplinkOutcome, lifecycle, some};
 use crate::upstream::{Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
@@ -53,6 +53,12 @@ const RESTORED: &[u8] = br#"{"type":"outrigger","event":"upstream_restored"}"#;
 const SAID: usize = 64;
 /// See [`SAID`].
 const ASKED: usize = 16;
+
+/// Whether there may be a line of this kind about a server of the hub's route now, and the field that tells how many
+/// were left out.
+fn may(hub: &Hub, kind: &'static str) -> Option<Option<u64>> {
+    hub.shared.lines.may((hub.plan.route.clone(), kind), Instant::now()).map(some)
+}
 
 /// The task of a channel.
 pub(super) struct Task {
@@ -133,9 +139,13 @@ impl Task {
                 if is_final(code) {
                     break Over { cause: Reason::UpstreamClose, by: By::Upstream, code, reason };
                 }
-                warn!(route = self.route(), channel = %self.shown(), code = code.0, "the feed's server left");
-            } else {
-                warn!(route = self.route(), channel = %self.shown(), why = ?end, "the feed's server is lost");
+                if let Some(left_out) = self.may("left") {
+                    let (route, channel) = (self.route(), self.shown());
+                    warn!(route, %channel, code = code.0, left_out, "the feed's server left");
+                }
+            } else if let Some(left_out) = self.may("lost") {
+                let (route, channel) = (self.route(), self.shown());
+                warn!(route, %channel, why = %end, left_out, "the feed's server is lost");
             }
             self.feed.notice(LOST);
             uplink = match Box::pin(self.restore()).await {
@@ -150,7 +160,7 @@ impl Task {
             self.feed.notice(RESTORED);
         };
         let Over { cause, by, code, reason } = over;
-        info!(route = self.route(), channel = %self.shown(), cause = ?cause, code = code.0, "the feed is over");
+        info!(route = self.route(), channel = %self.shown(), cause = cause.as_str(), code = code.0, "the feed is over");
         self.running.hub.forget(&self.running.channel);
         self.running.channel.fanout.close(cause, by, code, &reason);
         self.running.settle();
@@ -207,17 +217,33 @@ impl Task {
             match &result {
                 Ok(_) => info!(route, channel, %request_id, "a feed is connected"),
                 Err(NotUp::BreakerOpen(_)) => {}
-                Err(NotUp::Failed(error)) => warn!(route, channel, %request_id, %error, "no feed"),
+                Err(NotUp::Failed(error)) => {
+                    if let Some(left_out) = may(&hub, "failed") {
+                        warn!(route, channel, %request_id, left_out, %error, "no feed");
+                    }
+                }
                 Err(NotUp::OtherProtocol) => {
-                    warn!(route, channel, %request_id, "no feed: the server chose another subprotocol than before");
+                    if let Some(left_out) = may(&hub, "other_protocol") {
+                        warn!(
+                            route, channel, %request_id, left_out,
+                            "no feed: the server chose another subprotocol than before"
+                        );
+                    }
                 }
                 Err(NotUp::Declined(refusal)) => {
-                    let status = refusal.status().as_u16();
-                    warn!(route, channel, %request_id, status, "no feed: the server refused");
+                    if let Some(left_out) = may(&hub, "refused") {
+                        let status = refusal.status().as_u16();
+                        warn!(route, channel, %request_id, status, left_out, "no feed: the server refused");
+                    }
                 }
             }
             result
         }
+    }
+
+    /// As [`may`].
+    fn may(&self, kind: &'static str) -> Option<Option<u64>> {
+        may(&self.running.hub, kind)
     }
 
     /// Passes on what the server says, until the link has ended. `None`: everyone has left.

@@ -11,7 +11,7 @@ use crate::config::{self, Sources};
 use crate::inject::{self, Configuration, Family, Options, Ports, SecretMount, Sleep};
 use crate::server::Server;
 
-use super::{runtime, told};
+use super::{config_file, runtime, told};
 
 #[derive(Debug, Args)]
 pub(super) struct InjectArgs {
@@ -28,7 +28,7 @@ pub(super) struct InjectArgs {
     /// The proxy's image
     #[arg(long, value_name = "IMAGE", default_value_t = Options::default().image)]
     image: String,
-    /// Configuration to write along as a ConfigMap; its addresses are filled in
+    /// Configuration to write along as a ConfigMap; its addresses are filled in [env: OUTRIGGER_CONFIG]
     #[arg(long, value_name = "FILE", conflicts_with = "config_map")]
     config: Option<PathBuf>,
     /// A ConfigMap that holds the configuration under the key outrigger.yaml
@@ -77,10 +77,12 @@ enum IpFamily {
 }
 
 pub(super) fn run(args: InjectArgs) -> anyhow::Result<()> {
-    let configuration = match (&args.config, args.config_map) {
-        (Some(path), _) => Configuration::Text(checked(path)?),
+    let configuration = match (args.config, args.config_map) {
         (None, Some(name)) => Configuration::Named(name),
-        (None, None) => Configuration::Default,
+        (config, _) => match config_file(config) {
+            Some(path) => Configuration::Text(checked(&path)?),
+            None => Configuration::Default,
+        },
     };
     let (name, text) = manifest(&args.file)?;
     let options = Options {

@@ -10,6 +10,9 @@ use super::layers::Sources;
 use super::probe::{Shape, shape_at};
 use super::raw::RawConfig;
 
+/// Names the file of the configuration where the command line does not.
+pub const FILE_VARIABLE: &str = "OUTRIGGER_CONFIG";
+
 /// A variable that does nothing. Its value is never shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnvWarning {
@@ -60,6 +63,10 @@ pub fn env_warnings(sources: &Sources) -> Vec<EnvWarning> {
         if let Some(keys) = rest.strip_prefix('_') {
             let keys: Vec<String> = keys.split("__").map(str::to_owned).collect();
             return is_empty(&keys, value).then(|| EnvWarning::Empty { name: name.to_owned() });
+        }
+        // Only as it is spelled: by another name nobody looks for it.
+        if name == FILE_VARIABLE {
+            return value.is_empty().then(|| EnvWarning::Empty { name: name.to_owned() });
         }
         if is_of_a_service(rest, value) {
             return None;

@@ -42,6 +42,24 @@ pub struct Sources {
     pub admin: Option<String>,
 }
 
+/// Which of them there are; of their values none but the name of the file.
+impl std::fmt::Display for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{}", file.display())?,
+            None => f.write_str("defaults")?,
+        }
+        let is_setting = |(name, _): &(String, String)| name.to_ascii_lowercase().starts_with("outrigger__");
+        if self.env.iter().any(is_setting) {
+            f.write_str(" and the environment")?;
+        }
+        if self.listen.is_some() || self.upstream.is_some() || self.admin.is_some() {
+            f.write_str(" and flags")?;
+        }
+        Ok(())
+    }
+}
+
 /// Any of them may hold a token.
 impl std::fmt::Debug for Sources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -33,7 +33,7 @@ mod yaml;
 
 use std::path::PathBuf;
 
-pub use env::{EnvWarning, env_warnings};
+pub use env::{EnvWarning, FILE_VARIABLE, env_warnings};
 pub use error::{ConfigError, ConfigErrors};
 pub use host::{Host, without_port};
 pub use layers::Sources;

@@ -296,6 +296,7 @@ impl Stage {
         let about = About {
             client: None,
             user: user.map(Arc::from),
+            channel: None,
             request_id: "".into(),
             route: self.metrics.route("r"),
         };

@@ -34,8 +34,10 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 
 use sockets::Socket;
 
-/// Serves the demo on `listener` until `stop` completes; then every connection is dropped.
-pub async fn serve(listener: TcpListener, stop: impl Future) {
+/// Serves the demo on `listener` until `stop` completes; then every connection is dropped. The page tells people to
+/// call `drain`.
+pub async fn serve(listener: TcpListener, drain: String, stop: impl Future) {
+    let page: Bytes = PAGE.replace("{{DRAIN}}", &escaped(&drain)).into();
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -44,7 +46,7 @@ pub async fn serve(listener: TcpListener, stop: impl Future) {
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream));
+                    connections.spawn(connection(stream, page.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the demo server could not accept a connection");
@@ -59,14 +61,14 @@ pub async fn serve(listener: TcpListener, stop: impl Future) {
 /// What a request on this connection asked to become, if one did.
 type Asked = Arc<Mutex<Option<(Socket, OnUpgrade)>>>;
 
-async fn connection(stream: TcpStream) {
+async fn connection(stream: TcpStream, page: Bytes) {
     // A small message waits for no other; failing to say so costs milliseconds only.
     let _ = stream.set_nodelay(true);
     let asked = Asked::default();
     let service = service_fn({
         let asked = Arc::clone(&asked);
         move |request| {
-            let response = answer(request, &asked);
+            let response = answer(request, &page, &asked);
             async move { Ok::<_, Infallible>(response) }
         }
     });
@@ -84,9 +86,9 @@ async fn connection(stream: TcpStream) {
     }
 }
 
-fn answer(mut request: Request<Incoming>, asked: &Asked) -> Response<Full<Bytes>> {
+fn answer(mut request: Request<Incoming>, page: &Bytes, asked: &Asked) -> Response<Full<Bytes>> {
     let socket = match request.uri().path() {
-        "/" => return read(&request, "text/html; charset=utf-8", PAGE.into()),
+        "/" => return read(&request, "text/html; charset=utf-8", page.clone()),
         "/api/time" => return read(&request, "application/json", time().into()),
         "/echo" => Socket::Echo,
         "/ticker" => Socket::Ticker,
@@ -117,6 +119,11 @@ fn text(status: StatusCode, words: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
     response
+}
+
+/// Text as it stands in a page.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn time() -> String {

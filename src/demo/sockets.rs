@@ -24,12 +24,12 @@ impl Socket {
     /// Speaks until either side ends it.
     pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
-        let ended = match self {
-            Self::Echo => echo(socket).await,
-            Self::Ticker => ticker(socket).await,
+        let (name, ended) = match self {
+            Self::Echo => ("echo", echo(socket).await),
+            Self::Ticker => ("ticker", ticker(socket).await),
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, socket = ?self, "a demo WebSocket broke");
+            tracing::debug!(%error, socket = name, "a demo WebSocket broke");
         }
     }
 }

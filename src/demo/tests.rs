@@ -28,7 +28,7 @@ impl Demo {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        Self { address, stop, served: tokio::spawn(serve(listener, stopped)) }
+        Self { address, stop, served: tokio::spawn(serve(listener, "outrigger drain <now>".into(), stopped)) }
     }
 
     async fn open(&self, path: &str) -> WebSocketStream<TcpStream> {
@@ -59,7 +59,7 @@ async fn the_page_needs_nothing_from_elsewhere_and_follows_its_own_address() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("content-type: text/html; charset=utf-8\r\n"));
     let (_, page) = answer.split_once("\r\n\r\n").unwrap();
-    assert_eq!(page, PAGE);
+    assert_eq!(page, PAGE.replace("{{DRAIN}}", "outrigger drain &lt;now&gt;"));
     assert!(page.contains("location.host"));
     for elsewhere in ["http://", "https://", "src=", "@import", "url("] {
         assert!(!page.contains(elsewhere), "the page loads something: {elsewhere}");

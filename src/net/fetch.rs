@@ -90,7 +90,11 @@ impl Fetch {
     /// With TLS as it is set up there.
     fn with_tls(tls: Option<tls::Connector>, uri: Uri) -> Self {
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD).max_headers(head::MAX_HEADERS);
+        builder
+            .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
+            .max_headers(head::MAX_HEADERS)
+            .title_case_headers(true);
         let pool = Arc::new(Pool::new(builder, KEEP_IDLE, MAX_IDLE));
         let usual = usual_port(&uri);
         let host = host(&uri).to_owned();

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::crowd::{self, Busy};
 use super::state::State;
-use super::{StartError, connection};
+use super::{StartError, connection, ports};
 use crate::net::{Peer, Stream};
 use crate::telemetry::{TaskKind, panics};
 
@@ -58,8 +58,10 @@ fn id(path: &Path) -> Option<(u64, u64)> {
 /// # Errors
 /// What the kernel says, or what is there.
 pub(super) fn listen_unix(path: &Path) -> Result<Listener, StartError> {
-    let failed =
-        |source| StartError::Listen { key: "listen.unix", address: path.display().to_string(), source };
+    let failed = |source: io::Error| {
+        let remedy = ports::for_unix(source.kind());
+        StartError::Listen { key: "listen.unix", address: path.display().to_string(), source, remedy }
+    };
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let file = fs::symlink_metadata(path).map_err(failed)?.file_type();

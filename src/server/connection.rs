@@ -24,7 +24,7 @@ use super::preface;
 use super::refusal;
 use super::service;
 use super::session::{ClientIo, Handover, Next, Session, Subscription};
-use super::state::State;
+use super::state::{State, Table};
 use super::unrouted;
 use crate::admission::{Refused, Slot};
 use crate::broadcast;
@@ -50,27 +50,24 @@ enum End {
     Late,
     /// Nothing is asked, and there are others.
     LetGo,
+    /// The time of a drain is over.
+    Cut,
 }
 
 /// Serves `stream` until it is no HTTP connection any more. Its time runs from the accept, whatever stands
 /// in front of the first request.
-pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer, busy: Busy) {
+pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, busy: Busy) {
     let shown = Shown::new(&state);
+    let mut cut = pin!(state.drain.cuts());
     let table = state.table();
     let listen = &table.listen;
     let stall = table.stall_timeout;
     let deadline = busy.since() + listen.handshake_timeout;
-    if !preface::read(&state, &table, &mut stream, &mut peer, deadline).await {
-        return;
-    }
-    let mut is_http2 = false;
-    if let Some(acceptor) = &table.tls {
-        // On the heap: most connections have no such future inside.
-        match Box::pin(secure(&state, acceptor, stream, &mut peer, deadline)).await {
-            Some((tls, agreed)) => (stream, is_http2) = (tls, agreed),
-            None => return,
-        }
-    }
+    let begun = tokio::select! {
+        begun = begin(&state, &table, stream, &mut peer, deadline) => begun,
+        () = cut.as_mut() => return,
+    };
+    let Some((stream, is_http2)) = begun else { return };
     let peer = Arc::new(peer);
     let patience = Patience::new(listen.handshake_timeout, listen.keep_alive, stall, busy.since());
     let (http2, max_header_bytes) = (listen.http2, listen.max_header_bytes);
@@ -89,6 +86,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     });
     let mut connection = http1::Builder::new()
         .preserve_header_case(true)
+        .title_case_headers(true)
         .max_header_size(max_header_bytes)
         .max_headers(MAX_HEADERS)
         .max_buf_size(max_header_bytes.max(MIN_BUFFER))
@@ -98,6 +96,7 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
     let mut alarm = pin!(sleep_until(deadline));
     // On the heap, so that it can be let go of before the session is handed on.
     let mut let_go = Box::pin(session.is_let_go());
+    let mut is_spared = false;
     let end = poll_fn(|cx| {
         match connection.poll_without_shutdown(cx) {
             Poll::Ready(Err(error)) if error.is_parse_version_h2() => return Poll::Ready(End::Preface),
@@ -107,6 +106,13 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
         // Asked after the connection: a request that came meanwhile is served.
         if let_go.as_mut().poll(cx).is_ready() {
             return Poll::Ready(End::LetGo);
+        }
+        if !is_spared && cut.as_mut().poll(cx).is_ready() {
+            // Nothing is left on it, and what may still be asked is not what the drain was for.
+            is_spared = session.patience().is_idle();
+            if !is_spared {
+                return Poll::Ready(End::Cut);
+            }
         }
         loop {
             // Not a `while let`: its lock would be held through the loop.
@@ -152,6 +158,8 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
             }
         }
         End::LetGo => stream.say_goodbye(),
+        // In order it could be taken for the end of what was said.
+        End::Cut => stream.reset_on_drop(),
         End::Late => {
             if session.patience().is_in_head() {
                 refuse_unrouted(&state, &peer, stream, &Refused::TooSlow).await;
@@ -162,6 +170,24 @@ pub(super) async fn serve(state: Arc<State>, mut stream: Stream, mut peer: Peer,
                 stream.say_goodbye();
             }
         }
+    }
+}
+
+/// Reads what stands before the first request; also tells whether HTTP/2 is to be spoken. None if it is over.
+async fn begin(
+    state: &State,
+    table: &Table,
+    mut stream: Stream,
+    peer: &mut Peer,
+    deadline: Instant,
+) -> Option<(Stream, bool)> {
+    if !preface::read(state, table, &mut stream, peer, deadline).await {
+        return None;
+    }
+    match &table.tls {
+        // On the heap: most connections have no such future inside.
+        Some(acceptor) => Box::pin(secure(state, acceptor, stream, peer, deadline)).await,
+        None => Some((stream, false)),
     }
 }
 
@@ -183,12 +209,12 @@ async fn secure(
         }
         Ok(Err((error, socket))) => (error, socket),
         Err(_) => {
-            debug!(peer = ?peer.address, "no TLS in time");
+            debug!(peer = peer.address.map(tracing::field::display), "no TLS in time");
             state.metrics.on_tls_failure(TlsFailure::Timeout);
             return None;
         }
     };
-    debug!(peer = ?peer.address, %error, "no TLS");
+    debug!(peer = peer.address.map(tracing::field::display), %error, "no TLS");
     let reason = match error {
         HandshakeError::Plaintext => TlsFailure::Plaintext,
         HandshakeError::Ended | HandshakeError::Io(_) => TlsFailure::Lost,
@@ -232,7 +258,7 @@ pub(super) async fn go_on(state: &State, client: Hop, next: Next) {
 /// The 101 is with the client: from here on it is frames.
 fn upgrade(state: &State, client: Hop, handover: Handover) {
     let Handover { upstream, mut terms, slot, route, client: address, user, request_id } = handover;
-    let about = About { client: address, user, request_id, route: Arc::clone(&route.metrics) };
+    let about = About { client: address, user, channel: None, request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     terms.slot = occupied(slot, &live);
@@ -242,7 +268,8 @@ fn upgrade(state: &State, client: Hop, handover: Handover) {
 /// The same of a client that gets a feed.
 fn subscribe(state: &State, hop: Hop, subscription: Subscription) {
     let Subscription { seat, has_deflate, expires, slot, route, client, user, request_id } = subscription;
-    let about = About { client, user, request_id, route: Arc::clone(&route.metrics) };
+    let about =
+        About { client, user, channel: Some(seat.channel()), request_id, route: Arc::clone(&route.metrics) };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     let slot = occupied(slot, &live);

@@ -15,7 +15,7 @@ use super::session::{AnswerBody, Handover, Subscription};
 use crate::admission::{Bound, Guest, Refused, User};
 use crate::broadcast::{self, Hub, NoSeat};
 use crate::frame::{accept_for, deflate};
-use crate::net::head::HeadFault;
+use crate::net::head::{HeadFault, spelling};
 use crate::tunnel;
 use crate::upstream::headers::{self, tokens};
 use crate::upstream::verify::Offer;
@@ -56,7 +56,10 @@ pub(super) async fn answer(
     match route.upstream.upgrade(request, &offer).await? {
         Ok(upgraded) => {
             let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), session));
-            choose_own_protocol(&guest, response.headers_mut());
+            if choose_own_protocol(&guest, response.headers_mut()) {
+                let headers = response.headers().clone();
+                spelling::add(response.extensions_mut(), &headers, &header::SEC_WEBSOCKET_PROTOCOL);
+            }
             let (user, expires) =
                 guest.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
             session.hand_over(Handover {
@@ -71,7 +74,7 @@ pub(super) async fn answer(
             Ok(response)
         }
         Err(mut refused) => {
-            headers::for_client(refused.headers_mut());
+            headers::for_client(refused.status(), refused.headers_mut());
             Ok(refused.map(|body| AnswerBody::upstream(body, session)))
         }
     }
@@ -109,6 +112,7 @@ async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response
     };
     let mut response = Response::new(AnswerBody::own(Full::default(), session));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.extensions_mut() = spelling::own();
     let headers = response.headers_mut();
     headers::set_upgrade(headers);
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
@@ -133,11 +137,14 @@ async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response
     Ok(response)
 }
 
-/// Where the server chose none of a client's subprotocols, and one of them was ours.
-fn choose_own_protocol(guest: &Guest, answer: &mut HeaderMap) {
-    if let Some(own) = guest.own_protocol {
-        answer.entry(header::SEC_WEBSOCKET_PROTOCOL).or_insert(HeaderValue::from_static(own));
-    }
+/// Where the server chose none of a client's subprotocols, and one of them was ours; whether that is so.
+fn choose_own_protocol(guest: &Guest, answer: &mut HeaderMap) -> bool {
+    let Some(own) = guest.own_protocol.filter(|_| !answer.contains_key(header::SEC_WEBSOCKET_PROTOCOL))
+    else {
+        return false;
+    };
+    answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(own));
+    true
 }
 
 /// Whether a handshake is one (RFC 6455 §4.2.1).

@@ -1,9 +1,9 @@
-//! Lines of the log about requests that were refused: one for each reason and second, with a count of those that
-//! were left out, and what is warned of once a minute.
+//! Lines of the log about requests that were refused, and about those that failed at the server: one for each reason
+//! and second, with a count of those that were left out; and what is warned of once a minute.
 //!
 //! # Invariants
 //! 1. No client can have the log grow without bound: a line is bounded in length, and so many come in a second as
-//!    there are reasons.
+//!    there are reasons (and, of failures, routes).
 //! 2. What was left out is told, if need be by a line of its own ([`Lines::tell_left_out`]).
 //! 3. A query never stands in a line, nor does anything else that credentials travel in.
 //!
@@ -16,11 +16,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::admission::Refused;
+use crate::admission::{Kind, Refused};
 use crate::config::LogRequests;
 use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{Label, RequestError, Sparingly, shown, some};
+use crate::telemetry::{Label, RequestError, Sparingly, UpstreamErrorKind, shown, some};
+use crate::upstream::UpstreamError;
 
 /// From one line of a reason to its next.
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,11 +32,16 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Lines {
     refusals: Sparingly,
+    /// By route: one whose server is down must not hide what happens on another.
+    failures: Sparingly<Failing>,
     /// `log.requests`
     pub(super) requests: LogRequests,
     /// What is warned of once a minute.
     pub(super) warnings: Sparingly,
 }
+
+/// What has failed, on which route and why.
+type Failing = (Kind, Box<str>, &'static str);
 
 /// What is known of a request that was refused. What is not known, or was not read, is `None`.
 #[derive(Debug, Default)]
@@ -51,7 +57,12 @@ pub(super) struct Asked<'a> {
 
 impl Lines {
     pub(super) fn new(requests: LogRequests) -> Self {
-        Self { requests, refusals: Sparingly::every(SECOND), warnings: Sparingly::every(MINUTE) }
+        Self {
+            requests,
+            refusals: Sparingly::every(SECOND),
+            failures: Sparingly::every(SECOND),
+            warnings: Sparingly::every(MINUTE),
+        }
     }
 
     /// Tells of a request that was refused, if it is time for a line with this reason.
@@ -82,9 +93,36 @@ impl Lines {
         warn!(reason, peer, left_out, error = %refused, "refused");
     }
 
+    /// Tells of a request to which its server gave no usable answer, if it is time for a line of its route with this
+    /// kind of failure.
+    pub(super) fn failed(
+        &self,
+        what: Kind,
+        why: UpstreamErrorKind,
+        error: &UpstreamError,
+        asked: &Asked<'_>,
+    ) {
+        let &Asked { route, request_id, .. } = asked;
+        let kind = why.as_str();
+        let key = (what, route.unwrap_or_default().into(), kind);
+        let Some(left_out) = self.failures.may(key, Instant::now()).map(some) else { return };
+        let path = asked.path.map(|path| tracing::field::display(redact_path(path)));
+        match what {
+            Kind::Handshake => warn!(route, request_id, path, kind, left_out, %error, "handshake failed"),
+            Kind::Plain => warn!(route, request_id, path, kind, left_out, %error, "request failed"),
+        }
+    }
+
     /// Tells what was left out and has had no line since: now and then.
     pub(super) fn tell_left_out(&self) {
         let now = Instant::now();
+        for ((what, route, kind), left_out) in self.failures.overdue(now) {
+            let route = &*route;
+            match what {
+                Kind::Handshake => warn!(route, kind, left_out, "more handshakes failed"),
+                Kind::Plain => warn!(route, kind, left_out, "more requests failed"),
+            }
+        }
         for (reason, left_out) in self.refusals.overdue(now) {
             warn!(reason, left_out, "refused more of them");
         }

@@ -3,14 +3,14 @@
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
 //!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
-//! * [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing; [`preface`] reads what a load
+//! * [`ports`] opens the ports; [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing; [`preface`] reads what a load
 //!   balancer says first.
 //! * [`unrouted`] refuses requests whose heads are none or mean two things.
 //! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
 //!   tells a browser why not.
 //! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
 //! * [`publish`] gives an operator's message to those it is for.
-//! * [`drain`] lets everyone go in good time.
+//! * [`drain`] lets everyone go in good time; [`overview`] tells at the start what there is.
 //!
 //! # Not here
 //! What happens to frames ([`crate::tunnel`]), what is said to upstreams ([`crate::upstream`]), and
@@ -26,7 +26,9 @@ mod handshake;
 mod http2;
 mod idle;
 mod lines;
+mod overview;
 mod patience;
+mod ports;
 mod preface;
 mod publish;
 mod refusal;
@@ -51,6 +53,8 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tracing::warn;
 
 use self::accept::Listener;
+pub use self::overview::Overview;
+use self::ports::listen;
 pub use self::reload::Reload;
 use self::reload::Reloader;
 use self::state::{State, Table};
@@ -78,7 +82,7 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port could not be listened on.
-    #[error("cannot listen on {address} ({key}): {source}; is something else listening there?")]
+    #[error("cannot listen on {address} ({key}): {source}; {remedy}")]
     Listen {
         /// The key that says so.
         key: &'static str,
@@ -86,6 +90,8 @@ pub enum StartError {
         address: String,
         /// What the kernel says.
         source: io::Error,
+        /// What to do.
+        remedy: String,
     },
     /// Something else is where the socket would be, and is nothing to be removed unasked.
     #[error(
@@ -221,6 +227,9 @@ impl Server {
     /// As [`Server::run`]; a drain is cut short when `hurry` completes.
     pub async fn run_until(self, hurry: impl Future) {
         let Self { listener, admin, probes, admin_config, admin_address, state, reloader, .. } = self;
+        // Before the operators' port answers: whoever was told that it runs must not read that it is starting. What
+        // clients say meanwhile waits in the kernel.
+        state.lifecycle.ready();
         let (stop, stopped) = watch::channel(false);
         let told = Arc::new(to_tell(&state, &admin_config));
         // Dropped, and so ended, with this future.
@@ -242,7 +251,6 @@ impl Server {
         let beating =
             ports.spawn(async move { kept_up(TaskKind::Sweep, &sweeping.metrics, || beat(&sweeping)).await });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
-        state.lifecycle.ready();
         let draining = async {
             state.lifecycle.until(lifecycle::State::Draining).await;
             drain::run(&state, hurry).await;
@@ -299,24 +307,19 @@ fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
     });
     let (gathered, counted) = (Arc::clone(state), Arc::clone(state));
     let (published, listed, followed) = (Arc::clone(state), Arc::clone(state), Arc::clone(state));
+    let named = Arc::clone(state);
     Admin {
         lifecycle: state.lifecycle.clone(),
         gather: Arc::new(move || {
             gathered.metrics.memory.set(i64::try_from(gathered.budget.used()).unwrap_or(i64::MAX));
             gathered.registry.gather()
         }),
-        clients: Arc::new(move || counted.registry.len() as u64),
+        clients: Arc::new(move || counted.registry.clients() as u64),
         upstream_ready: config.ready_needs_upstream.then_some(check),
         publish: Arc::new(move |publication| Box::pin(publish::publish(Arc::clone(&published), publication))),
         max_publish: config.max_publish,
+        routes: Arc::new(move || publish::routes(&named)),
         channels: Arc::new(move || publish::channels(&listed)),
         subscribers: Arc::new(move || publish::subscribers(&followed)),
     }
-}
-
-fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { key, address: address.to_string(), source };
-    let listener = net::listen(address).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }

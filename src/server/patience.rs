@@ -73,6 +73,11 @@ impl Patience {
         matches!(self.phase, Phase::Head { .. })
     }
 
+    /// Whether all that was asked is answered, and nothing of another request has come.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle { .. })
+    }
+
     /// Whether no request has come yet.
     pub(super) fn is_first_head(&self) -> bool {
         self.is_first

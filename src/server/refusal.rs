@@ -25,6 +25,7 @@ use crate::admission::Refused;
 use crate::config::CloseCodes;
 use crate::frame::{CloseCode, ControlFrame, Header, Opcode, accept_for};
 use crate::net::Hop;
+use crate::net::head::spelling;
 use crate::telemetry::Metrics;
 use crate::upstream::headers::{self, tokens};
 
@@ -108,6 +109,7 @@ impl Acceptance {
         let room = refusals.enter(max)?;
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.extensions_mut() = spelling::own();
         let headers = response.headers_mut();
         headers::set_upgrade(headers);
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use super::state::{State, Table};
-use crate::config::{self, Config, ConfigErrors, Places, Sources, Watch};
+use crate::config::{self, Config, ConfigErrors, LogFormat, Places, Sources, Watch};
 use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::{Metrics, ReloadOutcome, TaskKind};
 
@@ -174,7 +174,7 @@ impl Reloader {
                     return is_gap;
                 }
                 state.metrics.on_reload(ReloadOutcome::Failed);
-                error!(problems = %told, "the configuration is wrong: the one before still holds");
+                tell_wrong(&told, began.log.format);
                 self.told = Some(told);
             }
         }
@@ -250,6 +250,21 @@ fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     config.log = log.clone();
     config.metrics_prefix.clone_from(&began.metrics_prefix);
     fixed
+}
+
+/// Tells what is wrong with a configuration: in JSON, for machines, in one line; in text, for people, as `check` tells
+/// it, each line in one of its own.
+fn tell_wrong(told: &str, format: LogFormat) {
+    const HEADING: &str = "the configuration is wrong: the one before still holds";
+    match format {
+        LogFormat::Json => error!(problems = told, "{HEADING}"),
+        LogFormat::Text => {
+            error!("{HEADING}");
+            for line in told.lines().filter(|line| !line.trim().is_empty()) {
+                error!("{line}");
+            }
+        }
+    }
 }
 
 /// Warns of what the configuration leaves open.

@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
-use tracing::warn;
 
 use super::access::Access;
 use super::handshake;
@@ -21,11 +20,10 @@ use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use super::unrouted;
-use crate::admission::{Client, Guest, Kind, Noted, Refused, Visit};
+use crate::admission::{Guest, Kind, Refused, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::net::head::HeadFault;
-use crate::telemetry::redact::redact_path;
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
 use crate::upstream::headers::{self, Seen, Telling};
 
@@ -43,7 +41,12 @@ impl Load {
     /// How the route's upstream wants to be told where a request came from.
     pub(super) fn telling(&self) -> Telling<'_> {
         let upstream = &self.route.config.upstream;
-        Telling { forwarded: upstream.forwarded, host: upstream.host_header, target: &upstream.target }
+        Telling {
+            forwarded: upstream.forwarded,
+            host: upstream.host_header,
+            target: &upstream.target,
+            strip_prefix: self.route.config.strip_prefix.as_deref(),
+        }
     }
 }
 
@@ -51,7 +54,7 @@ impl Load {
 pub(super) fn seen(guest: &Guest) -> Seen<'_> {
     Seen {
         peer: &guest.peer,
-        is_forwarded: guest.client.is_forwarded,
+        forwarding: guest.forwarding.as_deref(),
         client: guest.client.address,
         user: guest.user.as_ref().map(|user| &*user.name),
         attested: Some(&guest.attested),
@@ -71,7 +74,7 @@ pub(super) async fn serve_http1(
         Ok(request) => serve(state, session, peer, request).await,
         Err(refused) => {
             let mut response = refused.response().map(|body| AnswerBody::own(body, &session));
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers::set_last(response.headers_mut());
             response.body_mut().keep(InFlight::new(&state));
             Ok(response)
         }
@@ -104,20 +107,9 @@ pub(super) async fn serve(
     let acceptance = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
-    let client = Client { address: peer.address, is_forwarded: false };
     let peer_address = peer.address;
-    let noted = Arc::<Noted>::default();
-    let guest = Guest {
-        head,
-        kind,
-        peer,
-        client,
-        user: None,
-        attested: HeaderMap::new(),
-        own_protocol: None,
-        slot: None,
-        noted: Arc::clone(&noted),
-    };
+    let guest = Guest::new(head, kind, peer);
+    let noted = Arc::clone(&guest.noted);
     let load = Load {
         state: Arc::clone(&state),
         session: Arc::clone(&session),
@@ -141,25 +133,19 @@ pub(super) async fn serve(
         if let Some(guard) = refused.guard() {
             route.metrics.on_refusal(guard);
         }
-        // A body that is none is the client's fault, of which it can make as many as it likes.
+        let asked = Asked {
+            route: Some(&route.metrics.name),
+            client: noted.client().or(peer_address),
+            request_id: Some(&request_id),
+            path: Some(uri.path()),
+        };
+        // A body that is none is the client's fault, and no failure of the server.
         if let Refused::Upstream(error) = &refused
-            && error.kind().is_some()
+            && let Some(why) = error.kind()
         {
-            let (name, path) = (&*route.metrics.name, redact_path(uri.path()));
-            match kind {
-                Kind::Handshake => warn!(route = name, %request_id, %path, %error, "handshake failed"),
-                Kind::Plain => warn!(route = name, %request_id, %path, %error, "request failed"),
-            }
+            state.lines.failed(kind, why, error, &asked);
         } else {
-            state.lines.refused(
-                &refused,
-                &Asked {
-                    route: Some(&route.metrics.name),
-                    client: noted.client().or(peer_address),
-                    request_id: Some(&request_id),
-                    path: Some(uri.path()),
-                },
-            );
+            state.lines.refused(&refused, &asked);
         }
         let max = state.table().listen.max_refusals;
         let closed = acceptance.and_then(|acceptance| {
@@ -188,7 +174,7 @@ pub(super) async fn serve(
         Kind::Plain => state.drain.refuses(Instant::now()),
     };
     if is_last {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        headers::set_last(response.headers_mut());
     }
     response.body_mut().keep(in_flight);
     Ok(response)
@@ -255,7 +241,7 @@ async fn plain(guest: Guest, load: Load) -> Result<Response<AnswerBody>, Refused
     let policy = &route.config.policy;
     let taken = (!body.is_end_stream()).then(|| session.takes_body());
     let mut response = route.upstream.request(request.map(|()| body), taken, policy).await?;
-    headers::for_client(response.headers_mut());
+    headers::for_client(response.status(), response.headers_mut());
     Ok(response.map(|body| AnswerBody::upstream(body, &session)))
 }
 

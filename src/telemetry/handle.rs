@@ -30,6 +30,8 @@ pub struct About {
     pub client: Option<SocketAddr>,
     /// Who authentication says it is.
     pub user: Option<Arc<str>>,
+    /// Mode `broadcast`: the name of its channel.
+    pub channel: Option<Arc<str>>,
     /// `X-Request-Id` of its handshake.
     pub request_id: Box<str>,
     /// Its route's metrics.

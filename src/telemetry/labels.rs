@@ -271,6 +271,16 @@ labels! {
 }
 
 labels! {
+    /// What was left when the time of a drain was over (`outrigger_drain_cut_total{what}`).
+    DrainCut {
+        /// WebSocket connections.
+        Connections = "connections",
+        /// Requests and handshakes that were not answered in full.
+        Requests = "requests",
+    }
+}
+
+labels! {
     /// Which bound an idle HTTP connection was let go for (`outrigger_http_idle_closed_total{reason}`).
     IdleBound {
         /// `listen.max_idle_http`
@@ -476,6 +486,7 @@ mod tests {
         check::<UplinkOutcome>();
         check::<Injection>();
         check::<ConnectionRefusal>();
+        check::<DrainCut>();
         check::<IdleBound>();
         check::<RequestError>();
         check::<ProxyFault>();

@@ -15,8 +15,8 @@ use prometheus::{
 use super::declare::{Declare, resolve};
 use super::feeds::Families;
 use super::labels::{
-    AuthFailure, By, CertificateKind, ConnectionRefusal, HandshakeOutcome, IdleBound, JwksOutcome, Label,
-    ProxyFault, Reason, RefusalReason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure,
+    AuthFailure, By, CertificateKind, ConnectionRefusal, DrainCut, HandshakeOutcome, IdleBound, JwksOutcome,
+    Label, ProxyFault, Reason, RefusalReason, ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure,
     UpstreamErrorKind,
 };
 use crate::frame::{CloseCode, code_label};
@@ -52,6 +52,7 @@ pub struct Metrics {
     limit: GaugeVec,
     connections_refused: Vec<IntCounter>,
     idle_closed: Vec<IntCounter>,
+    drain_cut: Vec<IntCounter>,
     request_errors: Vec<IntCounter>,
     proxy_errors: Vec<IntCounter>,
     auth_failures: Vec<IntCounter>,
@@ -144,6 +145,11 @@ impl Metrics {
             "HTTP connections let go because too many ask nothing",
             &["reason"],
         )?;
+        let drain_cut = d.counters(
+            "drain_cut_total",
+            "What was cut because it was left when the time of a drain was over",
+            &["what"],
+        )?;
         let request_errors = d.counters(
             "request_errors_total",
             "Requests refused before a route was looked for, by why",
@@ -227,6 +233,7 @@ impl Metrics {
             limit: d.values("limit", "Bounds in force, by kind", &["kind", "route"])?,
             connections_refused: resolve::<ConnectionRefusal>(&connections_refused, |reason| vec![reason]),
             idle_closed: resolve::<IdleBound>(&idle_closed, |reason| vec![reason]),
+            drain_cut: resolve::<DrainCut>(&drain_cut, |what| vec![what]),
             request_errors: resolve::<RequestError>(&request_errors, |reason| vec![reason]),
             proxy_errors: resolve::<ProxyFault>(&proxy_errors, |reason| vec![reason]),
             auth_failures: resolve::<AuthFailure>(&auth_failures, |reason| vec![reason]),
@@ -345,6 +352,11 @@ impl Metrics {
     /// Counts an idle connection that was let go.
     pub fn on_idle_closed(&self, bound: IdleBound) {
         self.idle_closed[bound.index()].inc();
+    }
+
+    /// Counts what was cut at the end of a drain.
+    pub fn on_drain_cut(&self, what: DrainCut, count: u64) {
+        self.drain_cut[what.index()].inc_by(count);
     }
 
     /// Counts a request that was refused before a route was looked for.

@@ -17,7 +17,7 @@ mod sparingly;
 pub use feeds::{BreakerMetrics, FeedMetrics};
 pub use handle::{About, Command, Ended, Handle, Mail, Receipts};
 pub use labels::{
-    AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal,
+    AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal, DrainCut,
     HandshakeOutcome, IdleBound, Injection, JwksOutcome, Label, ProxyFault, Reason, RefusalReason,
     ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
 };

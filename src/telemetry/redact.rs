@@ -65,6 +65,39 @@ pub(super) fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
+/// Text that others chose, as it may be written to a terminal, or (within a string) to JSON: what could end a line,
+/// move a cursor, or turn the order of what stands around it leaves as `\u001b`.
+pub fn escaped(text: &str) -> Escaped<'_> {
+    Escaped(text)
+}
+
+/// Made by [`escaped`].
+#[derive(Debug, Clone, Copy)]
+pub struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if is_control(c) || is_unseen(c) {
+                // As JSON has it: beyond the first plane in two halves.
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(f, "\\u{unit:04x}")?;
+                }
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character shows nothing itself and may make what is shown mean something else: those that set the
+/// direction of text, those without width, and tags.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Splits `scheme://user:secret@host/path` into `scheme://` and `host/path`; anything else is left
 /// whole. The last `@` before the path counts: a password may hold one itself.
 fn without_user_info(target: &str) -> (&str, &str) {
@@ -116,6 +149,24 @@ mod tests {
             assert_eq!(redact_path(target).to_string(), *shown, "{target:?}");
             assert_eq!(format!("{:?}", redact_path(target)), *shown, "{target:?}, by Debug");
         }
+    }
+
+    #[test]
+    fn what_acts_on_a_terminal_is_escaped_as_json_would_and_all_else_is_left() {
+        let cases = [
+            ("größe \"a\\b\" 🚣", "größe \"a\\b\" 🚣"),
+            ("\u{1b}]0;owned\u{7}", "\\u001b]0;owned\\u0007"),
+            ("a\r\n\tb\u{7f}\u{9b}2J", "a\\u000d\\u000a\\u0009b\\u007f\\u009b2J"),
+            ("ann\u{202e}nimda\u{200b}", "ann\\u202enimda\\u200b"),
+            ("\u{e0041}", "\\udb40\\udc41"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(escaped(text).to_string(), shown, "{text:?}");
+        }
+        let name = "\u{7f}\u{9b}\u{202e}\u{e0041}x";
+        let json = serde_json::to_string(name).unwrap();
+        let again: String = serde_json::from_str(&escaped(&json).to_string()).unwrap();
+        assert_eq!(again, name, "JSON stays the JSON that it was");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! 1. Of each kind at most one line may be written in a period, however many threads ask.
 //! 2. Nothing is left out in silence: whatever was not said is in the number of a later line, or of
 //!    [`Sparingly::overdue`], exactly once.
-//! 3. It grows with the kinds that the code knows, never with what a client sends: a kind is `'static`.
+//! 3. It grows with the kinds that the code and the configuration know, never with what a client sends: a kind is
+//!    `'static`, or a route with one of these. Those that have been quiet for a period are forgotten.
 //!
 //! # Not here
 //! The lines themselves, and the counters beside them, which know everything.
@@ -23,28 +24,28 @@ use tokio::time::Instant;
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Sparingly {
+pub struct Sparingly<K = &'static str> {
     period: Duration,
-    kinds: Mutex<Vec<Kind>>,
+    kinds: Mutex<Vec<Kind<K>>>,
 }
 
 #[derive(Debug)]
-struct Kind {
-    name: &'static str,
+struct Kind<K> {
+    name: K,
     /// From when on the next line may be written.
     next: Instant,
     left_out: u64,
 }
 
-impl Sparingly {
+impl<K: PartialEq + Clone> Sparingly<K> {
     /// One line of each kind in so long.
     pub fn every(period: Duration) -> Self {
-        Self { period, kinds: Mutex::default() }
+        Self { period, kinds: Mutex::new(Vec::new()) }
     }
 
     /// Whether a line of this kind may be written now, and how many were left out since the last one.
     /// `None`: not now; that is counted.
-    pub fn may(&self, name: &'static str, now: Instant) -> Option<u64> {
+    pub fn may(&self, name: K, now: Instant) -> Option<u64> {
         let next = now + self.period;
         let mut kinds = self.lock();
         let Some(kind) = kinds.iter_mut().find(|kind| kind.name == name) else {
@@ -61,18 +62,20 @@ impl Sparingly {
 
     /// What was left out and has had no line since, although one may be written by now: the end of a storm
     /// would otherwise not be told. Whoever asks writes a line for each.
-    pub fn overdue(&self, now: Instant) -> Vec<(&'static str, u64)> {
+    pub fn overdue(&self, now: Instant) -> Vec<(K, u64)> {
         let next = now + self.period;
         let mut kinds = self.lock();
+        // It is as if there had been none: the next may be told at once.
+        kinds.retain(|kind| kind.left_out > 0 || now < kind.next);
         let overdue = kinds.iter_mut().filter(|kind| kind.left_out > 0 && now >= kind.next);
         let told = overdue.map(|kind| {
             kind.next = next;
-            (kind.name, std::mem::take(&mut kind.left_out))
+            (kind.name.clone(), std::mem::take(&mut kind.left_out))
         });
         told.collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Kind>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Kind<K>>> {
         // A panic under this lock cannot leave a kind half changed.
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,6 +117,21 @@ mod tests {
         assert_eq!(lines.overdue(at(2000)), []);
         assert_eq!(lines.may("storm", at(1500)), None, "that was a line too");
         assert_eq!(lines.may("storm", at(2000)), Some(1));
+    }
+
+    #[test]
+    fn kinds_that_are_quiet_are_forgotten() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let lines = Sparingly::every(Duration::from_secs(1));
+        for route in 0..100 {
+            assert_eq!(lines.may((route, "kind"), at(0)), Some(0));
+        }
+        assert_eq!(lines.may((7, "kind"), at(500)), None);
+        assert_eq!(lines.overdue(at(1000)), [((7, "kind"), 1)]);
+        assert_eq!(lines.lock().len(), 1);
+        assert_eq!(lines.overdue(at(2000)), []);
+        assert_eq!(lines.lock().len(), 0);
     }
 
     proptest! {

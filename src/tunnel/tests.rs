@@ -245,7 +245,13 @@ impl Stage {
         });
         let metrics = Metrics::new("outrigger").unwrap();
         let registry = Registry::new(Arc::clone(&metrics), LogConnections::Off);
-        let about = About { user: None, client: None, request_id: "".into(), route: metrics.route("r") };
+        let about = About {
+            user: None,
+            client: None,
+            channel: None,
+            request_id: "".into(),
+            route: metrics.route("r"),
+        };
         let live = registry.enter(about);
         let handle = registry.all().remove(0);
         let hop = |early: &'static [u8]| {

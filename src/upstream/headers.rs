@@ -13,9 +13,13 @@ mod forwarded;
 
 use std::net::SocketAddr;
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use self::forwarded::{X_REAL_IP, is_forwarding};
+use self::forwarded::is_forwarding;
+pub use self::forwarded::{
+    Forwarding, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
+};
 use crate::config::{Forwarded, HostHeader, Target};
 use crate::net::Peer;
 
@@ -44,18 +48,17 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// `Connection` does not remove them (CVE-2024-45410, CVE-2026-29054).
 fn is_protected(name: &HeaderName) -> bool {
     let text = name.as_str();
-    const NAMES: [HeaderName; 8] = [
+    const NAMES: [HeaderName; 6] = [
         header::AUTHORIZATION,
         header::COOKIE,
-        header::FORWARDED,
         header::HOST,
         header::ORIGIN,
         header::CONTENT_LENGTH,
-        X_REAL_IP,
         X_REQUEST_ID,
     ];
     NAMES.contains(name)
-        || [forwarded::X_FORWARDED, "x-outrigger-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
+        || is_forwarding(text)
+        || ["x-outrigger-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
 /// Whether a server that makes variables of its headers (CGI, WSGI, PHP) would take this one for a header
@@ -71,8 +74,8 @@ fn is_look_alike(name: &HeaderName) -> bool {
 pub struct Seen<'a> {
     /// The hop it came over.
     pub peer: &'a Peer,
-    /// Whether the peer's forwarding headers are believed.
-    pub is_forwarded: bool,
+    /// What the peer says of where it comes from; `None`: it is not trusted, and nothing of that is believed.
+    pub forwarding: Option<&'a Forwarding>,
     /// Whose request it is.
     pub client: Option<SocketAddr>,
     /// Who authentication says it is.
@@ -90,6 +93,8 @@ pub struct Telling<'a> {
     pub host: HostHeader,
     /// The upstream.
     pub target: &'a Target,
+    /// What the route takes off the path.
+    pub strip_prefix: Option<&'a str>,
 }
 
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.
@@ -109,7 +114,7 @@ pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_
         headers.remove(name);
     }
     let host = headers.get(header::HOST).cloned();
-    forwarded::tell(headers, seen, telling.forwarded, host.as_ref());
+    forwarded::tell(headers, seen, telling, host.as_ref());
     if telling.host == HostHeader::Rewrite || host.is_none() {
         headers.insert(header::HOST, authority(telling.target));
     }
@@ -132,15 +137,37 @@ pub fn host(headers: &HeaderMap, telling: Telling<'_>) -> HeaderValue {
     preserved.cloned().unwrap_or_else(|| authority(telling.target))
 }
 
+/// What says which prefix the route takes off, in a head that is built and not passed on.
+pub fn set_prefix(headers: &mut HeaderMap, telling: Telling<'_>) {
+    if let Some(prefix) = forwarded::prefix(None, telling).filter(|_| telling.forwarded != Forwarded::Off) {
+        headers.insert(X_FORWARDED_PREFIX, prefix);
+    }
+}
+
 /// The two headers of this hop that make a message part of a WebSocket handshake.
 pub fn set_upgrade(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Turns an upstream's answer headers into what the client is sent.
-pub fn for_client(headers: &mut HeaderMap) {
+/// Turns the headers of an upstream's answer into what the client is sent. A 426 has to say what to upgrade to (RFC 9110
+/// §15.5.22), and the one upgrade that can be had through us is a WebSocket: a server that wants another one, such as
+/// TLS, is not promised for.
+pub fn for_client(status: StatusCode, headers: &mut HeaderMap) {
+    let wants_websocket = status == StatusCode::UPGRADE_REQUIRED && {
+        let mut wanted = tokens(headers, &header::UPGRADE).peekable();
+        wanted.peek().is_none() || wanted.any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+    };
     drop_hop_by_hop(headers);
+    if wants_websocket {
+        set_upgrade(headers);
+    }
+}
+
+/// Has the connection end with this answer, beside what `Connection` names already.
+pub fn set_last(headers: &mut HeaderMap) {
+    let value = if headers.contains_key(header::CONNECTION) { "Upgrade, close" } else { "close" };
+    headers.insert(header::CONNECTION, HeaderValue::from_static(value));
 }
 
 /// The request's id: the client's, if it is one that can stand in a log line, else a new one.

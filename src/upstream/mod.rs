@@ -133,6 +133,7 @@ fn reading_heads_of(bytes: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .preserve_header_case(true)
+        .title_case_headers(true)
         .max_headers(MAX_HEADERS)
         .max_header_size(bytes)
         .max_buf_size(bytes.max(MIN_BUFFER));

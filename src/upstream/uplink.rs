@@ -13,6 +13,7 @@
 //! # Not here
 //! Dialling it again, and what becomes of the messages ([`crate::broadcast`]).
 
+use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::{Pin, pin};
@@ -74,6 +75,20 @@ pub enum UplinkEnd {
     Stalled,
     /// We closed it.
     Done,
+}
+
+/// As log lines have it.
+impl fmt::Display for UplinkEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(code, _) => write!(f, "it said Close with {}", code.0),
+            Self::Lost => f.write_str("its connection ended without a Close"),
+            Self::Fault(fault) => write!(f, "it broke the protocol: {fault}"),
+            Self::Silent => f.write_str("it answered no ping (upstream.heartbeat)"),
+            Self::Stalled => f.write_str("it took nothing (upstream.stall_timeout)"),
+            Self::Done => f.write_str("it was let go"),
+        }
+    }
 }
 
 /// What the server's bytes are taken for. Only ever moves down this list.

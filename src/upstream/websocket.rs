@@ -78,7 +78,7 @@ impl Upstream {
         let extensions = offer.verify(&response)?;
         let parts = connection.without_shutdown().await.map_err(|error| self.broken(&error))?;
         let (mut head, _) = response.into_parts();
-        headers::for_client(&mut head.headers);
+        headers::for_client(head.status, &mut head.headers);
         headers::set_upgrade(&mut head.headers);
         let hop = Hop { stream: parts.io.into_inner(), early: parts.read_buf };
         Ok(Ok(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))

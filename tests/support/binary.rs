@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -23,6 +23,7 @@ use super::wait::eventually;
 pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
+    stdin: Option<Vec<u8>>,
 }
 
 /// What a command left behind.
@@ -56,7 +57,7 @@ pub struct Running {
 impl Builder {
     /// `outrigger` with these arguments.
     pub fn new(args: &[&str]) -> Self {
-        Self { args: args.iter().map(|arg| (*arg).to_owned()).collect(), env: Vec::new() }
+        Self { args: args.iter().map(|arg| (*arg).to_owned()).collect(), env: Vec::new(), stdin: None }
     }
 
     /// More of them.
@@ -72,6 +73,13 @@ impl Builder {
         self
     }
 
+    /// What it reads on standard input.
+    #[must_use]
+    pub fn stdin(mut self, bytes: &[u8]) -> Self {
+        self.stdin = Some(bytes.to_owned());
+        self
+    }
+
     /// Starts it.
     pub fn spawn(self) -> Binary {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
@@ -81,8 +89,14 @@ impl Builder {
             }
         }
         command.args(&self.args).envs(self.env).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary was built and can be started");
+        if let Some(bytes) = self.stdin {
+            let mut stdin = child.stdin.take().expect("it is piped");
+            // Whoever does not read it to its end has reasons.
+            tokio::spawn(async move { stdin.write_all(&bytes).await });
+        }
         let stdout = Lines::read(child.stdout.take().expect("it is piped"));
         let stderr = Lines::read(child.stderr.take().expect("it is piped"));
         Binary { child, stdout, stderr }

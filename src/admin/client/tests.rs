@@ -51,7 +51,11 @@ async fn canned(answers: &'static [&'static str]) -> (String, JoinHandle<Vec<Str
 
 const DRAINING: &str = "HTTP/1.1 202 Accepted\r\n\r\n{\"state\":\"draining\",\"clients\":3}\n";
 
-async fn drain_soon(url: &str, token: Option<&Secret>, wait: bool) -> Result<Drain, DrainError> {
+async fn drain(url: &str, token: Option<&Secret>, wait: bool) -> Result<Drain, ClientError> {
+    Client::new(url, token)?.drain(wait).await
+}
+
+async fn drain_soon(url: &str, token: Option<&Secret>, wait: bool) -> Result<Drain, ClientError> {
     timeout(SOON, drain(url, token, wait)).await.expect("drain returns")
 }
 
@@ -94,7 +98,7 @@ async fn a_connection_that_ends_before_the_drain_was_accepted_is_an_error() {
     for answer in [&[""][..], &["HTTP/1.1 202 Accepted\r\n"], &["SSH-2.0-x\r\n"]] {
         let (url, _server) = canned(answer).await;
         let error = drain_soon(&url, None, true).await.unwrap_err();
-        assert!(matches!(error, DrainError::Ended { .. }), "{answer:?}: {error}");
+        assert!(matches!(error, ClientError::Ended { .. }), "{answer:?}: {error}");
         assert!(error.to_string().contains("--admin"), "{error}");
     }
 }
@@ -111,7 +115,7 @@ async fn a_token_is_sent_and_a_missing_or_wrong_one_told_apart() {
     assert_eq!(life.state(), State::Draining);
 
     let error = drain_soon(&url, Some(&secret("two\nlines")), false).await.unwrap_err();
-    assert!(matches!(error, DrainError::Token), "{error}");
+    assert!(matches!(error, ClientError::Token), "{error}");
 }
 
 #[tokio::test]
@@ -121,7 +125,7 @@ async fn where_nothing_listens_it_says_what_to_try() {
     drop(listener);
     for wait in [false, true] {
         let error = drain_soon(&url, None, wait).await.unwrap_err();
-        assert!(matches!(error, DrainError::Connect { .. }), "{error}");
+        assert!(matches!(error, ClientError::Connect { .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains("is the proxy running?") && text.contains("--admin"), "{text}");
     }
@@ -141,7 +145,7 @@ async fn another_server_on_that_port_has_drained_nobody() {
     for answer in CASES {
         let (url, _server) = canned(std::slice::from_ref(answer)).await;
         let error = drain_soon(&url, None, true).await.unwrap_err();
-        assert!(matches!(error, DrainError::NotOutrigger { .. }), "{answer}: {error}");
+        assert!(matches!(error, ClientError::NotOutrigger { .. }), "{answer}: {error}");
     }
 }
 
@@ -150,9 +154,9 @@ async fn a_refusal_is_told_in_the_admin_ports_own_words() {
     let (url, _server) =
         canned(&["HTTP/1.1 403 Forbidden\r\n\r\n{\"error\":\"ask for \\u001b127.0.0.1\"}"]).await;
     let error = drain_soon(&url, None, false).await.unwrap_err();
-    assert!(matches!(error, DrainError::Refused { status: StatusCode::FORBIDDEN, .. }), "{error}");
+    assert!(matches!(error, ClientError::Refused { status: StatusCode::FORBIDDEN, .. }), "{error}");
     let text = error.to_string();
-    assert!(text.ends_with("(403 Forbidden): ask for 127.0.0.1"), "{text:?}");
+    assert!(text.ends_with("(403 Forbidden): ask for \\u001b127.0.0.1"), "{text:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +164,7 @@ async fn who_accepts_and_says_nothing_is_not_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let error = drain(&url, None, true).await.unwrap_err();
-    assert!(matches!(error, DrainError::Silent { .. }), "{error}");
+    assert!(matches!(error, ClientError::Silent { .. }), "{error}");
     assert!(error.to_string().contains("within 10 s"), "{error}");
 }
 

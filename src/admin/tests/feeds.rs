@@ -120,6 +120,37 @@ async fn channels_are_listed_in_order_as_many_as_asked_for() {
 }
 
 #[tokio::test]
+async fn lists_are_narrowed_by_route_and_channel_and_what_is_not_there_is_told() {
+    let port = Port::open(false, None, None).await;
+    let found = async |target: &str| {
+        let answer = port.ask(&format!("GET /api/admin/{target}")).await;
+        assert_eq!(answer.status, 200, "{target}: {}", answer.body);
+        serde_json::from_str::<serde_json::Value>(&answer.body).unwrap()["total"].as_u64().unwrap()
+    };
+    assert_eq!(found("channels?route=feed&limit=3").await, CHANNELS as u64);
+    assert_eq!(found("subscribers?route=feed").await, 3);
+    assert_eq!(found("subscribers?channel=000000").await, 2);
+    assert_eq!(found("subscribers?limit=1&route=f%65ed&channel=%30%3000%301").await, 1);
+    assert_eq!(found("subscribers?channel=000007").await, 0, "a channel without clients");
+    for (target, status, told) in [
+        ("channels?route=nope", 404, "there is no route \"nope\"; there is feed, tunnel"),
+        ("subscribers?route=nope&channel=000000", 404, "there is no route"),
+        ("channels?route=tunnel", 400, "is a tunnel and has no channels"),
+        ("subscribers?route=tunnel", 400, "is a tunnel and has no subscribers"),
+        ("subscribers?channel=nope", 404, "there is no channel \"nope\""),
+        ("channels?channel=000000", 400, "route=NAME and limit=N"),
+        ("channels?route=", 400, "route=NAME"),
+        ("subscribers?channel=", 400, "channel=NAME"),
+        ("subscribers?route=feed&route=feed", 400, "each once"),
+        ("subscribers?Route=feed", 400, "route=NAME, channel=NAME and limit=N"),
+    ] {
+        let answer = port.ask(&format!("GET /api/admin/{target}")).await;
+        assert_eq!(answer.status, status, "{target}: {}", answer.body);
+        assert!(answer.error().contains(told), "{target}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn those_furthest_behind_are_listed_first() {
     let port = Port::open(false, None, None).await;
     let answer = port.ask("GET /api/admin/subscribers?limit=2").await;
@@ -127,7 +158,7 @@ async fn those_furthest_behind_are_listed_first() {
     assert_eq!(body["total"], 3);
     let listed = body["subscribers"].as_array().unwrap();
     assert_eq!(listed.iter().map(|one| one["lag"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 1]);
-    let first = r#"{"acknowledged":3,"age_seconds":9,"buffered_bytes":5,"connection":2,"delivery_rate":0.75,"lag":2,"route":"feed","sent":4,"user":"ann"}"#;
+    let first = r#"{"acknowledged":3,"age_seconds":9,"buffered_bytes":5,"channel":"000000","connection":2,"delivery_rate":0.75,"lag":2,"route":"feed","sent":4,"user":"ann"}"#;
     assert_eq!(listed[0].to_string(), first);
     let line = port.ask_with("GET /api/admin/subscribers", "Host: evil.example\r\n").await;
     assert_ne!(line.status, 200, "names of users are for operators only");
@@ -137,6 +168,7 @@ pub(super) fn subscriber(n: u64) -> Subscriber {
     Subscriber {
         connection: n,
         route: "feed".into(),
+        channel: format!("{:06}", n % 2),
         user: Some("ann".into()),
         age_seconds: 9,
         sent: 4,

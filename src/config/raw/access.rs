@@ -378,14 +378,14 @@ impl RawOrigins {
     }
 }
 
-/// Reads `https://app.example.com`, `https://*.example.com:8443`, `chrome-extension://id`; or says what is
-/// accepted.
+/// Reads `https://app.example.com`, `https://*.example.com:8443`, `http://localhost:*`, `chrome-extension://id`,
+/// `file://` and `null`; or says what is accepted.
 fn origin(text: &str) -> Result<OriginPattern, &'static str> {
-    const SHAPE: &str =
-        "scheme://host or scheme://host:port, such as https://app.example.com or https://*.example.com";
+    const SHAPE: &str = "scheme://host or scheme://host:port, such as https://app.example.com, https://*.example.com \
+                         or http://localhost:*; or file://, or the word \"null\"";
     match text {
         "*" => return Err("one page's origin each; for any page set origins to null"),
-        "null" => return Err("an origin; null is what any sandboxed frame and local file sends"),
+        "null" => return Ok(OriginPattern::Null),
         _ => {}
     }
     let (scheme, rest) = text.split_once("://").ok_or(SHAPE)?;
@@ -394,6 +394,9 @@ fn origin(text: &str) -> Result<OriginPattern, &'static str> {
     if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(letters) {
         return Err(SHAPE);
     }
+    if scheme == "file" && rest.is_empty() {
+        return Ok(OriginPattern::Of { scheme, host: String::new(), subdomains: false, port: Some(0) });
+    }
     if rest.contains(['/', '?', '#', '@']) {
         return Err("an origin, without path, trailing slash or user");
     }
@@ -401,11 +404,13 @@ fn origin(text: &str) -> Result<OriginPattern, &'static str> {
         return Err("the page's origin: it starts with http:// or https://, whatever it opens");
     }
     let (host, port) = match rest.rsplit_once(':') {
+        Some((host, "*")) => (host, None),
         Some((host, port)) if !port.ends_with(']') => {
             let digits = super::scalar::digits(port).ok_or(SHAPE)?;
-            (host, digits.parse().ok().filter(|port| *port != 0).ok_or("a port from 1 to 65535")?)
+            let port = digits.parse().ok().filter(|port| *port != 0);
+            (host, Some(port.ok_or("a port from 1 to 65535, or * for any")?))
         }
-        _ => (rest, OriginPattern::default_port(&scheme)),
+        _ => (rest, Some(OriginPattern::default_port(&scheme))),
     };
     let (host, subdomains) = match host.strip_prefix("*.") {
         Some(host) => (host, true),
@@ -417,7 +422,8 @@ fn origin(text: &str) -> Result<OriginPattern, &'static str> {
     if !host.is_ascii() {
         return Err("a host in ASCII, as browsers send it: xn--…");
     }
-    let host = host.to_ascii_lowercase();
+    // The root's dot makes no other host of it.
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     // In the one form that browsers send.
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let (host, is_address) = match bracketed {
@@ -427,21 +433,25 @@ fn origin(text: &str) -> Result<OriginPattern, &'static str> {
             (host, is_address)
         }
     };
-    if host.is_empty() || (!is_address && !host.bytes().all(is_host_byte)) || host.starts_with('.') {
+    if host.is_empty()
+        || (!is_address && !host.bytes().all(is_host_byte))
+        || host.starts_with('.')
+        || host.ends_with('.')
+    {
         return Err(SHAPE);
     }
     if is_address && subdomains {
         return Err("an address without *.: only names have names below them");
     }
-    Ok(OriginPattern { scheme, host, subdomains, port })
+    Ok(OriginPattern::Of { scheme, host, subdomains, port })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pattern(scheme: &str, host: &str, subdomains: bool, port: u16) -> OriginPattern {
-        OriginPattern { scheme: scheme.into(), host: host.into(), subdomains, port }
+    fn pattern(scheme: &str, host: &str, subdomains: bool, port: impl Into<Option<u16>>) -> OriginPattern {
+        OriginPattern::Of { scheme: scheme.into(), host: host.into(), subdomains, port: port.into() }
     }
 
     #[test]
@@ -457,6 +467,14 @@ mod tests {
             ("https://*.example.com:8443", pattern("https", "example.com", true, 8443)),
             ("chrome-extension://abcdefgh", pattern("chrome-extension", "abcdefgh", false, 0)),
             ("capacitor://localhost", pattern("capacitor", "localhost", false, 0)),
+            ("http://localhost:*", pattern("http", "localhost", false, None)),
+            ("http://[::1]:*", pattern("http", "::1", false, None)),
+            ("https://*.example.com:*", pattern("https", "example.com", true, None)),
+            ("https://app.example.com.", pattern("https", "app.example.com", false, 443)),
+            ("https://*.example.com.:8443", pattern("https", "example.com", true, 8443)),
+            ("file://", pattern("file", "", false, 0)),
+            ("FILE://", pattern("file", "", false, 0)),
+            ("null", OriginPattern::Null),
         ] {
             assert_eq!(origin(text), Ok(expected), "{text}");
         }
@@ -467,9 +485,18 @@ mod tests {
         for text in [
             "",
             "*",
-            "null",
+            "Null",
             "app.example.com",
             "//app",
+            "file:///",
+            "file://:*",
+            "file://*",
+            "http://",
+            "http://.",
+            "http://*:*",
+            "https://app:*8",
+            "https://app:8*",
+            "https://app.example.com..",
             "https://",
             "https://*",
             "https://*.",

@@ -12,7 +12,7 @@ use super::tunnel::{RawHeartbeat, RawHttp};
 use super::unbuilt::RawFallback;
 use super::units::{Bytes, OffSpan, Span};
 use crate::config::error::quoted;
-use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, Origins, Policy, TokenSource};
+use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, OriginPattern, Origins, Policy, TokenSource};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -164,8 +164,12 @@ impl RawPolicy {
 fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut Problems) {
     let Some(Auth::Jwt(Jwt { token_from, .. })) = auth else { return };
     let cookie = token_from.iter().find(|source| matches!(source, TokenSource::Cookie(_)));
-    let (Some(cookie), None) = (cookie, origins) else { return };
-    if problems.has("origins") {
+    let Some(cookie) = cookie else { return };
+    let lets_all_in = match origins {
+        None => true,
+        Some(origins) => origins.allow.contains(&OriginPattern::Null),
+    };
+    if !lets_all_in || problems.has("origins") {
         return;
     }
     // A route is told about the one that it sets.
@@ -174,7 +178,16 @@ fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut 
     } else {
         "auth.jwt.token_from"
     };
-    let found = format!("{}, and no origins", quoted(&cookie.write()));
-    let accepted = "cookies together with origins: a browser sends them for any page that connects";
+    let (without, accepted) = match origins {
+        None => {
+            ("no origins", "cookies together with origins: a browser sends them for any page that connects")
+        }
+        Some(_) => (
+            "\"null\" among origins",
+            "cookies, or \"null\" among origins: a browser sends cookies for any page, and any page can have a frame \
+             whose origin is null",
+        ),
+    };
+    let found = format!("{}, and {without}", quoted(&cookie.write()));
     problems.refuse(key, found, accepted);
 }

@@ -86,8 +86,12 @@ fn no_limit_is_none_however_it_is_written() {
 fn a_list_of_origins_lets_those_without_one_in_and_a_map_may_refuse_them() {
     let origins = |yaml: &str| policy(&format!("policy: {{ origins: {yaml} }}")).origins;
     assert_eq!(origins("null"), None);
-    let pattern =
-        OriginPattern { scheme: "https".into(), host: "a.example".into(), subdomains: false, port: 443 };
+    let pattern = OriginPattern::Of {
+        scheme: "https".into(),
+        host: "a.example".into(),
+        subdomains: false,
+        port: Some(443),
+    };
     let allow = |missing| Some(Origins { allow: vec![pattern.clone()], missing });
     assert_eq!(origins("['https://a.example']"), allow(true));
     assert_eq!(origins("{ allow: ['https://a.example'] }"), allow(true));

@@ -154,9 +154,10 @@ fn paths_that_could_match_nothing_or_be_read_in_two_ways_are_refused() {
 
 #[test]
 fn a_route_is_named_after_its_path_and_hosts_are_in_lower_case() {
-    let routes = routes("routes: [{ path: '/ws/{*rest}', hosts: [WS.Example.com, '[::1]', 10.0.0.1] }]");
+    let routes =
+        routes("routes: [{ path: '/ws/{*rest}', hosts: [WS.Example.com, '[::1]', 10.0.0.1, ::1, FE80::1] }]");
     assert_eq!(routes[0].name, "/ws/{*rest}");
-    assert_eq!(routes[0].hosts, ["ws.example.com", "[::1]", "10.0.0.1"]);
+    assert_eq!(routes[0].hosts, ["ws.example.com", "[::1]", "10.0.0.1", "::1", "fe80::1"]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What the head of an HTTP message means to whoever reads it next: whom a request is for ([`host`]), where a
-//! message ends ([`framing`]), and what may stand in a target ([`target`]). Pure.
+//! message ends ([`framing`]), what may stand in a target ([`target`]), and how names are spelled ([`spelling`]). Pure.
 //!
 //! Two readers that take one head for two different messages are what request smuggling and a host's confusion are
 //! made of (RFC 9112 §11.1, §11.2). So a head says one thing, or it is refused; what is safe to mend is mended in place.
@@ -15,6 +15,7 @@
 
 mod framing;
 mod host;
+pub mod spelling;
 mod target;
 
 use http::request::Parts;
@@ -26,7 +27,11 @@ use http::{Method, Uri, Version};
 pub const MAX_HEADERS: usize = 512;
 
 pub use self::framing::{FramingFault, check_answer};
+pub use self::host::is_host;
 pub use self::target::{Character, RequestLine};
+
+/// Longest target of a request in bytes, as hyper and its URLs have it: one more is a 414.
+pub const MAX_TARGET: usize = u16::MAX as usize - 1;
 
 /// What a request's head is refused for. A text says what is wrong and what is accepted, and shows nothing of what
 /// came but the one character that must not be there.

@@ -1,6 +1,7 @@
 //! PEM files, and what a certificate says about itself.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -8,12 +9,14 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
+use super::contents::{ENCRYPTED, instead, is_encrypted};
 use super::error::TlsError;
 use super::{provider, words};
 use crate::config::File;
+use crate::telemetry::redact::escaped;
 
 /// The longest name of a client that goes on: it becomes a header, a log field and the key of a quota.
 const MAX_SUBJECT: usize = 256;
@@ -23,6 +26,8 @@ pub(super) struct Own {
     pub(super) certified: Arc<CertifiedKey>,
     /// Seconds since 1970.
     pub(super) not_after: i64,
+    /// For whom it is, and until when: for people.
+    pub(super) about: String,
 }
 
 /// The settings and files of an [`Own`].
@@ -41,25 +46,32 @@ pub(super) fn own(named: Named<'_>) -> Result<Own, TlsError> {
     let Named { cert_key, cert, key_key, key } = named;
     let chain = certificates(cert_key, cert, CERTIFICATE)?;
     let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
-    let not_after = not_after(leaf).ok_or_else(|| {
-        TlsError::unusable(cert_key, &cert.path, CERTIFICATE, "it is not an X.509 certificate")
-    })?;
+    let no_certificate =
+        || TlsError::unusable(cert_key, &cert.path, CERTIFICATE, "it is not an X.509 certificate");
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| no_certificate())?;
+    let not_after = parsed.validity().not_after.timestamp();
+    let about = about(&parsed);
+    let missing = |instead| TlsError::Missing { key: key_key, path: key.path.clone(), what: KEY, instead };
+    if is_encrypted(&key.contents) {
+        return Err(missing(ENCRYPTED));
+    }
     let secret = match PrivateKeyDer::from_pem_slice(&key.contents) {
         Ok(secret) => secret,
         Err(PemError::NoItemsFound) => {
-            return Err(TlsError::Missing {
-                key: key_key,
-                path: key.path.clone(),
-                what: KEY,
-                instead: instead(&key.contents),
-            });
+            return Err(missing(instead(&key.contents)));
         }
         // Without the library's words: they quote the file.
         Err(_) => return Err(TlsError::unusable(key_key, &key.path, KEY, "it is not well-formed PEM")),
     };
+    // Without the library's words here, too: they tell how it has tried.
     let signer = provider().key_provider.load_private_key(secret).map_err(|_| {
-        let why = "it is no RSA, ECDSA (P-256, P-384, P-521) or Ed25519 key, or it is damaged or encrypted";
-        TlsError::unusable(key_key, &key.path, KEY, why)
+        TlsError::unusable(
+            key_key,
+            &key.path,
+            KEY,
+            "TLS can sign with RSA of 2048 to 8192 bits, ECDSA on P-256, \
+                P-384 or P-521, and Ed25519, and it is none of these, or damaged",
+        )
     })?;
     let certified = CertifiedKey::new(chain, signer);
     match certified.keys_match() {
@@ -73,7 +85,7 @@ pub(super) fn own(named: Named<'_>) -> Result<Own, TlsError> {
         }
         Err(error) => return Err(TlsError::unusable(cert_key, &cert.path, CERTIFICATE, words(&error))),
     }
-    Ok(Own { certified: Arc::new(certified), not_after })
+    Ok(Own { certified: Arc::new(certified), not_after, about })
 }
 
 /// Who is believed by a file.
@@ -130,26 +142,38 @@ fn certificates(
     }
 }
 
-/// What a file holds in place of what was looked for: the label of its first section (RFC 7468 §3), and nothing
-/// of what stands in it.
-fn instead(pem: &[u8]) -> &'static str {
-    let text = String::from_utf8_lossy(pem);
-    let label = text.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----"));
-    match label.map_or("", |(label, _)| label) {
-        "" => "",
-        "CERTIFICATE" => ", but a certificate",
-        "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => ", but a request for a certificate",
-        "PUBLIC KEY" | "RSA PUBLIC KEY" => ", but a public key",
-        "X509 CRL" => ", but a list of revoked certificates",
-        label if label.ends_with("PRIVATE KEY") => ", but a private key",
-        _ => ", but something else",
+/// Names that are shown of one certificate; more are counted.
+const NAMED: usize = 5;
+
+/// The names that a certificate is for (RFC 5280 §4.2.1.6), or else its subject; and the day on which it ends, in UTC.
+fn about(certificate: &X509Certificate<'_>) -> String {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map_or(&[][..], |names| &names.value.general_names);
+    let mut shown: Vec<String> =
+        names.iter().filter_map(name).map(|name| escaped(&name).to_string()).collect();
+    if shown.is_empty() {
+        shown.extend(distinguished(certificate.subject()).map(|name| escaped(&name).to_string()));
     }
+    let more = shown.len().saturating_sub(NAMED);
+    shown.truncate(NAMED);
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    let until = certificate.validity().not_after.to_datetime().date();
+    format!("{} until {until}", shown.join(", "))
 }
 
-/// When it ends, in seconds since 1970.
-fn not_after(der: &[u8]) -> Option<i64> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Some(certificate.validity().not_after.timestamp())
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
+                .ok()
+                .map(|address| address.to_string())
+        }
+        _ => None,
+    }
 }
 
 /// Whose certificate it is: see [`super::Tls::subject`].

@@ -11,6 +11,7 @@
 
 mod certificate;
 mod client;
+mod contents;
 mod error;
 mod records;
 mod scratch;

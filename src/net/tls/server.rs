@@ -38,6 +38,7 @@ struct Inner {
     offer: Offer,
     config: Arc<ServerConfig>,
     not_after: i64,
+    about: String,
 }
 
 impl Acceptor {
@@ -88,8 +89,13 @@ impl Acceptor {
         };
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         config.ticketer = Ticketer::new().map_err(refused)?;
-        let inner =
-            Inner { settings: settings.clone(), offer, config: Arc::new(config), not_after: own.not_after };
+        let inner = Inner {
+            settings: settings.clone(),
+            offer,
+            config: Arc::new(config),
+            not_after: own.not_after,
+            about: own.about,
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -102,6 +108,11 @@ impl Acceptor {
             Ok(connection) => Tls::handshake(socket, End::Server(connection)).await,
             Err(error) => Err((HandshakeError::sort(error), socket)),
         }
+    }
+
+    /// For whom our certificate is, and until when, for people: `app.example.com until 2027-01-31`.
+    pub fn about(&self) -> &str {
+        &self.0.about
     }
 
     /// When our certificate ends, in seconds since 1970.

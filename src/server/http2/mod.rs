@@ -75,6 +75,8 @@ const RESET_BY_US: usize = 100;
 /// answer. WebSockets have heartbeats of their own, which know sooner.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a connection that a drain cuts may take to tell the ends of its streams.
+const LAST_FRAMES: Duration = Duration::from_millis(500);
 
 /// Serves `stream`, whose first bytes may have been read already; `until`: the first request has to be
 /// there. `first` stands for the connection among those that are busy, until it is.
@@ -88,6 +90,7 @@ pub(super) async fn serve(
     first: Arc<Session>,
 ) {
     let _shown = Shown::new(state);
+    let mut cut = pin!(state.drain.cuts());
     let table = state.table();
     let listen = &table.listen;
     let streams = Streams::new(until, listen.keep_alive, Some(Rest::new(state, peer)));
@@ -114,12 +117,14 @@ pub(super) async fn serve(
     drop(table);
     let mut connection = pin!(connection);
     let mut told = pin!(until_drained(state));
-    let mut is_ending = false;
+    let (mut is_drained, mut is_ending) = (false, false);
+    // When it ends whatever is left on it.
+    let mut last = None;
     let mut first = Some(first);
     // A drain waits until this one has said its last words.
     let _held = state.drain.hold();
     loop {
-        let deadline = streams.deadline();
+        let deadline = [streams.deadline(), last].into_iter().flatten().min();
         let alarm = sleep_until(deadline.unwrap_or_else(|| Instant::now() + PING_INTERVAL));
         tokio::select! {
             end = connection.as_mut() => {
@@ -137,7 +142,9 @@ pub(super) async fn serve(
                 }
                 continue;
             }
-            () = &mut told, if !is_ending => {}
+            () = &mut told, if !is_drained => is_drained = true,
+            // Before a drain nothing is cut, and to ask for it takes a lock that all connections share.
+            () = cut.as_mut(), if is_drained && last.is_none() => last = Some(Instant::now() + LAST_FRAMES),
             () = streams.is_let_go(), if !is_ending => {}
             () = alarm, if deadline.is_some() => {
                 if is_ending {
@@ -222,7 +229,13 @@ async fn run<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box
     let busy = Busy::more(&shared.state.metrics.handshaking, now);
     let session = Session::new(patience, busy, None);
     let call = Arc::new(Call { shared, session, upgrade: Mutex::default() });
-    CALL.scope(Arc::clone(&call), Watched { stream, session: &call.session, alarm: None }).await;
+    let cut = call.shared.state.drain.cuts();
+    let answering = Watched { stream, session: &call.session, alarm: None };
+    tokio::select! {
+        () = CALL.scope(Arc::clone(&call), answering) => {}
+        // What is dropped here unfinished is reset.
+        () = cut => return,
+    }
     let Upgrade { io, pump } = std::mem::take(&mut *call.upgrade());
     if let (Some(next), Some(io), Some(pump)) = (call.session.take_next(), io, pump)
         && let Ok(upgraded) = io.await

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use hyper::ext::Protocol;
 
 use crate::admission::Refused;
+use crate::net::head::spelling;
 use crate::upstream::UpstreamError;
 use crate::upstream::headers::set_upgrade;
 
@@ -27,7 +28,8 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 /// What a request of HTTP/2 becomes. True: it is a handshake now, and its answer has to go through [`answer`].
 pub(super) fn request<B>(request: &mut Request<B>) -> bool {
     let protocol = request.extensions_mut().remove::<Protocol>();
-    join_cookies(request.headers_mut());
+    // Clients may cut it into pieces; a server of HTTP/1.1 looks at one (RFC 9113 §8.2.3).
+    join(request.headers_mut(), &header::COOKIE, b"; ");
     for name in HOP_BY_HOP {
         request.headers_mut().remove(name);
     }
@@ -40,6 +42,10 @@ pub(super) fn request<B>(request: &mut Request<B>) -> bool {
         set_upgrade(headers);
         // The client has none (RFC 8441 §5); the server wants one, and its answer is held against it.
         headers.insert(header::SEC_WEBSOCKET_KEY, key());
+        // Lists, which may stand in several lines; a name has one spelling of ours.
+        join(headers, &header::SEC_WEBSOCKET_PROTOCOL, b", ");
+        join(headers, &header::SEC_WEBSOCKET_EXTENSIONS, b", ");
+        request.extensions_mut().extend(spelling::own());
     }
     is_handshake
 }
@@ -69,14 +75,14 @@ fn key() -> HeaderValue {
     HeaderValue::try_from(key).unwrap_or_else(|_| unreachable!("base64 is text"))
 }
 
-/// Clients may cut a cookie header into pieces; a server of HTTP/1.1 looks at one (RFC 9113 §8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+/// Makes one header of all of that name.
+fn join(headers: &mut HeaderMap, name: &HeaderName, between: &[u8]) {
+    if headers.get_all(name).iter().nth(1).is_none() {
         return;
     }
-    let pieces: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
+    let pieces: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(between)) {
+        headers.insert(name, joined);
     }
 }
 

@@ -1,0 +1,151 @@
+//! How names of headers are spelled in heads that the proxy writes by itself.
+//!
+//! Names mean the same in any case (RFC 9110 §5.1), and still there are devices that compare them letter by letter. So
+//! what is written here is spelled as its RFC spells it, and what a client or a server wrote keeps its spelling.
+//!
+//! hyper writes a name as it was read, if the message carries what hyper noted when it read a head; it begins each word
+//! of any other name with a capital, if it is told to. That is right for all names but those in [`ODD`]. What it notes
+//! is a type of its own, which nobody else can make. So it is given a head with those names to read, once.
+//!
+//! # Not here
+//! Telling hyper to begin words with capitals (`title_case_headers`): whoever makes a connection does. What goes on of a
+//! head, and its spelling with it ([`crate::upstream::headers`]).
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::LazyLock;
+use std::task::{Context, Waker};
+
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+/// Names that are not spelled word by word with a capital (RFC 6455 §11.3, RFC 9110 §11.6.1).
+const ODD: [(HeaderName, &str); 6] = [
+    (header::SEC_WEBSOCKET_ACCEPT, "Sec-WebSocket-Accept"),
+    (header::SEC_WEBSOCKET_EXTENSIONS, "Sec-WebSocket-Extensions"),
+    (header::SEC_WEBSOCKET_KEY, "Sec-WebSocket-Key"),
+    (header::SEC_WEBSOCKET_PROTOCOL, "Sec-WebSocket-Protocol"),
+    (header::SEC_WEBSOCKET_VERSION, "Sec-WebSocket-Version"),
+    (header::WWW_AUTHENTICATE, "WWW-Authenticate"),
+];
+
+/// Times that hyper is asked to go on: it stops by itself after each few steps.
+const TURNS: usize = 8;
+
+/// What a message of our own carries so that its names are spelled as their RFCs spell them. Each of them is there once:
+/// of a name that stands in a head twice the second is left to hyper.
+pub fn own() -> Extensions {
+    static OWN: LazyLock<Extensions> = LazyLock::new(|| {
+        let lines: String = ODD.iter().map(|(_, name)| format!("{name}: x\r\n")).collect();
+        noted(&lines)
+    });
+    OWN.clone()
+}
+
+/// Has an answer whose `headers` were spelled by a server keep that spelling, with `added` in our own: the server did
+/// not write that one.
+pub fn add(answer: &mut Extensions, headers: &HeaderMap, added: &HeaderName) {
+    let Some((_, spelled)) = ODD.iter().find(|(odd, _)| odd == added) else { return };
+    let mut lines = written(headers, answer.clone(), added);
+    lines.push_str(spelled);
+    lines.push_str(": x\r\n");
+    answer.extend(noted(&lines));
+}
+
+/// How hyper spells these but for one, given what it has noted: as lines.
+fn written(headers: &HeaderMap, noted: Extensions, but: &HeaderName) -> String {
+    let mut named = HeaderMap::with_capacity(headers.len());
+    // Names only: no value has to be one that may stand in this answer.
+    for (name, _) in headers.iter().filter(|(name, _)| *name != but && *name != header::CONTENT_LENGTH) {
+        named.append(name, HeaderValue::from_static("x"));
+    }
+    let mut answer = Response::new(Empty::new());
+    *answer.headers_mut() = named;
+    *answer.extensions_mut() = noted;
+    let (_, bytes) = exchange(b"GET / HTTP/1.0\r\n\r\n", answer);
+    let text = String::from_utf8_lossy(&bytes);
+    // What hyper adds by itself may be read with the rest.
+    text.split_inclusive("\r\n").skip(1).take_while(|line| *line != "\r\n").collect()
+}
+
+/// What hyper notes of the spelling of these lines.
+fn noted(lines: &str) -> Extensions {
+    exchange(format!("GET / HTTP/1.0\r\n{lines}\r\n").as_bytes(), Response::new(Empty::new())).0
+}
+
+/// One request and its answer, in memory: what was noted of the one, and the bytes of the other. It never waits.
+fn exchange(request: &[u8], answer: Response<Empty<Bytes>>) -> (Extensions, Vec<u8>) {
+    let noted = RefCell::new((Extensions::new(), Some(answer)));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (seen, answer) = &mut *noted.borrow_mut();
+        *seen = request.extensions().clone();
+        ready(Ok::<_, Infallible>(answer.take().unwrap_or_default()))
+    });
+    let mut connection = http1::Builder::new()
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        // All there is to read has been read before the answer is written.
+        .half_close(true)
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(tokio::io::join(request, Vec::new())), service);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..TURNS {
+        if connection.poll_without_shutdown(&mut context).is_ready() {
+            break;
+        }
+    }
+    let (_, bytes) = connection.into_parts().io.into_inner().into_inner();
+    (noted.into_inner().0, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(headers: &[(&'static str, &'static str)], noted: Extensions) -> Vec<String> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        let text = written(&map, noted, &header::DATE);
+        text.lines().map(|line| line.split(':').next().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn names_of_our_own_are_spelled_as_their_rfcs_spell_them() {
+        let names: Vec<_> = ODD.iter().map(|(name, _)| (name.as_str().to_owned(), "")).collect();
+        let mut headers = HeaderMap::new();
+        for (name, _) in &names {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("x"));
+        }
+        let text = written(&headers, own(), &header::DATE);
+        for (_, spelled) in ODD {
+            assert!(text.contains(&format!("{spelled}: x\r\n")), "{spelled}: {text}");
+        }
+        let others = [("upgrade", "x"), ("x-forwarded-for", "x"), ("x-outrigger-reason", "x")];
+        let written = lines(&others, own());
+        for name in ["Upgrade", "X-Forwarded-For", "X-Outrigger-Reason"] {
+            assert!(written.contains(&name.to_owned()), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_spelled_keeps_its_spelling_beside_what_is_added() {
+        let said = noted("sec-websocket-ACCEPT: x\r\nX-b: 1\r\nset-cookie: 1\r\nSET-cookie: 2\r\n");
+        let mut headers = HeaderMap::new();
+        for name in ["sec-websocket-accept", "x-b", "set-cookie", "set-cookie", "sec-websocket-protocol"] {
+            headers.append(name, HeaderValue::from_static("x"));
+        }
+        let mut answer = said;
+        add(&mut answer, &headers, &header::SEC_WEBSOCKET_PROTOCOL);
+        let text = written(&headers, answer, &header::DATE);
+        for name in ["sec-websocket-ACCEPT", "X-b", "set-cookie", "SET-cookie", "Sec-WebSocket-Protocol"] {
+            assert!(text.contains(&format!("{name}: x\r\n")), "{name}: {text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a proxy that has started is, in words: for the line of the log that says so.
+//!
+//! # Invariants
+//! 1. It is bounded, however many routes and names there are.
+//! 2. No secret: of an upstream its scheme, host and port are shown.
+
+use super::Server;
+use crate::config::{Route, Target};
+
+/// Upstreams that are named; more are counted.
+const NAMED: usize = 8;
+
+/// What an operator wants to see at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// Where each upstream is, and how many routes have it.
+    pub upstreams: String,
+    /// Whose certificate clients see, and until when it is good; `off` without TLS.
+    pub tls: String,
+}
+
+impl Server {
+    /// What it proxies, and how clients reach it.
+    pub fn overview(&self) -> Overview {
+        let table = self.state.table();
+        Overview {
+            upstreams: upstreams(table.router.routes().map(|route| &route.config)),
+            tls: table.tls.as_ref().map_or_else(|| "off".to_owned(), |tls| tls.about().to_owned()),
+        }
+    }
+}
+
+fn upstreams<'a>(routes: impl Iterator<Item = &'a Route>) -> String {
+    let mut counted: Vec<(String, usize)> = Vec::new();
+    for route in routes {
+        let url = url(route);
+        match counted.iter_mut().find(|(known, _)| *known == url) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((url, 1)),
+        }
+    }
+    let more = counted.len().saturating_sub(NAMED);
+    let mut words: Vec<String> = counted
+        .iter()
+        .take(NAMED)
+        .map(|(url, count)| match count {
+            1 => format!("{url} (1 route)"),
+            count => format!("{url} ({count} routes)"),
+        })
+        .collect();
+    if more > 0 {
+        words.push(format!("and {more} more"));
+    }
+    words.join(", ")
+}
+
+fn url(route: &Route) -> String {
+    let scheme = if route.upstream.tls.is_some() { "https" } else { "http" };
+    match &route.upstream.target {
+        target @ Target::Tcp { .. } => format!("{scheme}://{target}"),
+        target @ Target::Unix(_) => format!("unix://{target}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn upstreams_are_told_once_each_with_the_routes_that_have_them() {
+        let told = |yaml: &str| upstreams(Config::from_yaml(yaml).unwrap().routes.iter());
+        assert_eq!(told(""), "http://127.0.0.1:3000 (1 route)");
+        let yaml = "upstream: {url: 'https://app.example.com'}\nroutes:\n\
+                    - {name: a, path: /a, upstream: {url: 'http://[::1]:7'}}\n\
+                    - {name: b, path: /b}\n\
+                    - {name: c, path: /c, upstream: {url: 'unix:///run/app.sock'}}\n";
+        assert_eq!(
+            told(yaml),
+            "http://[::1]:7 (1 route), https://app.example.com:443 (2 routes), unix:///run/app.sock (1 route)"
+        );
+        let many: String = (0..1000)
+            .map(|at| format!("- {{name: r{at}, path: /{at}, upstream: {{url: 'http://h{at}'}}}}\n"))
+            .collect();
+        let told = told(&format!("routes:\n{many}"));
+        assert!(told.ends_with("http://h7:80 (1 route), and 993 more"), "{told}");
+    }
+}
