@@ -31,7 +31,7 @@ use support::upstream::Upstream;
 #[tokio::test]
 async fn health_is_told_by_exit_code_for_checks_that_run_a_command() {
     let upstream = Upstream::echo().await;
-    let running = Binary::run(&upstream.url(), &[]).await;
+    let mut running = Binary::run(&upstream.url(), &[]).await;
     let admin = running.admin_url();
     let ask = async |args: &[&str], admin: &str| {
         let output = Builder::new(&["health"]).args(args).args(&["--admin", admin]).output().await;
@@ -53,7 +53,8 @@ async fn health_is_told_by_exit_code_for_checks_that_run_a_command() {
     let (code, said, why) = ask(&[], &upstream.url()).await;
     assert_eq!((code, said.as_str()), (1, ""));
     assert!(why.contains("not as Outrigger's admin port does"), "{why}");
-    drop(running);
+    running.binary.signal("TERM").await;
+    running.binary.exited().await;
     let (code, said, why) = ask(&[], &admin).await;
     assert_eq!((code, said.as_str()), (1, ""));
     assert!(why.contains("nothing answers at"), "{why}");
