@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Rust: the interop peers' packages, into tests/interop/node_modules and
-# tests/interop/.venv, and Helm's engine, into tests/helm/.venv, at the versions pinned there. Commands that are
-# missing (node, npm, python3 with venv, a C compiler and make for jemalloc) come from apt-get, nothing else on the
-# system is touched.
+# tests/interop/.venv, Helm's engine, into tests/helm/.venv, and what reads services and workflows as systemd, Compose and
+# GitHub do, into tests/install/.venv, at the versions pinned there. Commands that are missing (node, npm, python3 with
+# venv, systemd-analyze, a C compiler and make for jemalloc) come from apt-get, nothing else on the system is touched.
 # Quick when all is done; safe to run again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -19,6 +19,7 @@ has make || packages+=(make)
 has node || packages+=(nodejs)
 has npm || packages+=(npm)
 has_venv || packages+=(python3 python3-venv)
+has systemd-analyze || packages+=(systemd)
 if ((${#packages[@]})); then
     has apt-get || fail "missing, and there is no apt-get to install them: ${packages[*]}"
     as_root=()
@@ -69,3 +70,4 @@ python_packages() {
 
 python_packages $peers
 python_packages tests/helm
+python_packages tests/install

@@ -27,7 +27,8 @@ const OPEN: Limits =
     Limits { connections: None, per_ip: None, per_user: None, on_user_limit: OnUserLimit::Refuse };
 
 fn only_from(page: &str, missing: bool) -> Option<Origins> {
-    let pattern = OriginPattern { scheme: "https".into(), host: page.into(), subdomains: false, port: 443 };
+    let pattern =
+        OriginPattern::Of { scheme: "https".into(), host: page.into(), subdomains: false, port: Some(443) };
     Some(Origins { allow: vec![pattern], missing })
 }
 

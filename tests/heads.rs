@@ -139,8 +139,14 @@ async fn answers_of_our_own_have_the_spelling_of_their_rfcs() {
         .await;
     let refused = guarded.dial().refused().await;
     assert_ours(&refused, 401, "unauthorized");
-    assert_spelled(&refused.head, &["WWW-Authenticate", "Cache-Control", "Content-Type", "Content-Length", "Date"]);
-    assert_spelled(&guarded.plain().answer().await.response.head, &["WWW-Authenticate", "X-Outrigger-Reason"]);
+    assert_spelled(
+        &refused.head,
+        &["WWW-Authenticate", "Cache-Control", "Content-Type", "Content-Length", "Date"],
+    );
+    assert_spelled(
+        &guarded.plain().answer().await.response.head,
+        &["WWW-Authenticate", "X-Outrigger-Reason"],
+    );
 
     let full = Proxy::to(&upstream).policy(|policy| policy.limits.connections = Some(0)).spawn().await;
     assert_spelled(&full.dial().refused().await.head, &["Retry-After", "Connection"]);
@@ -148,7 +154,10 @@ async fn answers_of_our_own_have_the_spelling_of_their_rfcs() {
     for request in ["GET / HTTP/1.1\r\nHost : a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"] {
         let refused = ask(&full, request).await;
         assert_ours(&refused, 400, "malformed_request");
-        assert_spelled(&refused.head, &["X-Outrigger-Reason", "Content-Type", "Content-Length", "Connection"]);
+        assert_spelled(
+            &refused.head,
+            &["X-Outrigger-Reason", "Content-Type", "Content-Length", "Connection"],
+        );
     }
     let admin = RawClient::plain(full.admin()).path("/nothing").answer().await.response;
     assert_spelled(&admin.head, &["Content-Type", "Content-Length"]);
@@ -166,12 +175,15 @@ async fn what_is_added_to_a_tunnels_heads_is_spelled_and_what_came_keeps_its_spe
     let dial = proxy.dial().header("sec-websocket-PROTOCOL", &offer);
     let client = dial.also("Sec-Websocket-Mine", "a").also("x-lower", "b").also("X-UPPER", "c").open().await;
     let answer = client.response.head.headers.names();
-    for name in ["Sec-Websocket-MINE", "x-lower", "X-UPPER", "Sec-WebSocket-Protocol", "Sec-WebSocket-Accept"] {
+    for name in ["Sec-Websocket-MINE", "x-lower", "X-UPPER", "Sec-WebSocket-Protocol", "Sec-WebSocket-Accept"]
+    {
         assert!(answer.contains(&name), "{name}: {answer:?}");
     }
     let asked = upstream.handshakes().remove(0).head;
     let names = asked.headers.names();
-    for name in ["Sec-Websocket-Mine", "x-lower", "X-UPPER", "X-Forwarded-For", "X-Outrigger-User", "X-Request-Id"] {
+    for name in
+        ["Sec-Websocket-Mine", "x-lower", "X-UPPER", "X-Forwarded-For", "X-Outrigger-User", "X-Request-Id"]
+    {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
 }
@@ -230,7 +242,11 @@ async fn a_426_says_what_to_upgrade_to_whoever_says_it_but_not_over_http2() {
     let mut answers = vec![client.plain(request, b"").await.unwrap()];
     let mut request = http2::Client::handshake("/");
     request.headers_mut().insert("sec-websocket-version", "8".parse().unwrap());
-    answers.extend([client.try_open(request).await.err(), client.try_open(http2::Client::handshake("/")).await.err()].into_iter().flatten());
+    answers.extend(
+        [client.try_open(request).await.err(), client.try_open(http2::Client::handshake("/")).await.err()]
+            .into_iter()
+            .flatten(),
+    );
     assert_eq!(answers.len(), 3);
     for answer in answers {
         assert_eq!(answer.status, 426);
@@ -275,7 +291,8 @@ async fn scheme_host_and_port_are_carried_over_between_the_two_kinds() {
         ("X-Forwarded-Port", "8443"),
     ];
     let headers = told(&[TRUSTED, "upstream: {forwarded: rfc7239}"], "/", &said).await;
-    let road = r#"for=203.0.113.7;host="app.example.com:8443";proto=https, for=127.0.0.1;host="inner";proto=http"#;
+    let road =
+        r#"for=203.0.113.7;host="app.example.com:8443";proto=https, for=127.0.0.1;host="inner";proto=http"#;
     assert_eq!(headers.all("Forwarded"), [road]);
     assert_eq!(headers.get("X-Forwarded-Proto"), None);
 }
@@ -323,7 +340,8 @@ async fn of_a_peer_that_is_not_trusted_nothing_of_the_road_is_believed() {
 
 #[tokio::test]
 async fn an_expectation_is_answered_here_and_hints_of_the_server_go_no_further() {
-    let raw = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_vec();
+    let raw = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+        .to_vec();
     let upstream = Upstream::builder().on_request(Plain::Raw(raw)).spawn().await;
     let proxy = Proxy::to(&upstream).spawn().await;
     let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
@@ -342,7 +360,9 @@ async fn an_expectation_is_answered_here_and_hints_of_the_server_go_no_further()
 async fn other_upgrades_are_served_as_plain_requests_and_connect_is_refused() {
     let upstream = Upstream::echo().await;
     let proxy = Proxy::to(&upstream).spawn().await;
-    for (upgrade, connection) in [("h2c", "Upgrade, HTTP2-Settings"), ("TLS/1.0", "Upgrade"), ("websocket", "close")] {
+    for (upgrade, connection) in
+        [("h2c", "Upgrade, HTTP2-Settings"), ("TLS/1.0", "Upgrade"), ("websocket", "close")]
+    {
         let dial = proxy.plain().also("Upgrade", upgrade).also("Connection", connection);
         let response = dial.also("HTTP2-Settings", "AAMAAABkAAQAAP__").answer().await.response;
         assert_eq!(response.status(), 200, "{upgrade}");
@@ -362,7 +382,11 @@ async fn a_url_that_is_too_long_names_its_own_limit() {
     assert_eq!(at_most.status(), 200);
     let refused = proxy.plain().path(&format!("/{}", "a".repeat(65_534))).answer().await.response;
     assert_ours(&refused, 414, "target_too_long");
-    assert!(refused.text().contains("65534") && !refused.text().contains("max_header_bytes"), "{}", refused.text());
+    assert!(
+        refused.text().contains("65534") && !refused.text().contains("max_header_bytes"),
+        "{}",
+        refused.text()
+    );
     // Below that it is the head's limit that it meets.
     let small = Proxy::to(&upstream).yaml("listen: {max_header_bytes: 8KiB}").spawn().await;
     let refused = small.plain().path(&format!("/{}", "a".repeat(20_000))).answer().await.response;
@@ -385,12 +409,14 @@ async fn publishing_to_nobody_in_particular_or_to_a_channel_that_is_not_there_is
     let upstream = Upstream::echo().await;
     let proxy = feed(&upstream).spawn().await;
     let _client = proxy.dial().path("/feed").open().await;
-    for (key, value) in [("user", json!("")), ("user", json!(null)), ("channel", json!("")), ("channel", json!(null))] {
+    for key in ["user", "channel"] {
         for route in ["feed", "default"] {
-            let answer = publish(&proxy, json!({ "route": route, "text": "x", key: value })).await;
-            assert_eq!(answer.status(), 400, "{route} {key} {value}: {}", answer.text());
+            let answer = publish(&proxy, json!({ "route": route, "text": "x", key: "" })).await;
+            assert_eq!(answer.status(), 400, "{route} {key}: {}", answer.text());
             assert!(answer.text().contains(key), "{}", answer.text());
         }
+        let answer = publish(&proxy, json!({ "route": "feed", "text": "x", key: null })).await;
+        assert_eq!(answer.status(), 200, "null is all: {}", answer.text());
     }
     for (key, value) in [("route", "other"), ("channel", "/other")] {
         let mut what = json!({ "route": "feed", "text": "x" });

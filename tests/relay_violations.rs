@@ -3,8 +3,11 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::client::RawClient;
 use support::link::{Closed, End, Link, Received};
+use support::pair::Pair;
 use support::proxy::Proxy;
 use support::upstream::{Answer, Builder, ServerConn, Upstream};
 use support::wire::{self, Frame, Length, RSV1, Role};
@@ -274,6 +277,32 @@ async fn what_came_whole_in_front_of_a_violation_still_goes_on_and_what_follows_
         let (other, offender) = tokio::join!(other.closed(), offender.closed());
         assert_told("in one write", &other, 1002, &good);
         assert_told("in one write", &offender, 1002, &[]);
+    }
+}
+
+#[tokio::test]
+async fn the_answers_to_all_that_came_before_a_violation_reach_the_client_before_it_is_told() {
+    for (is_secure, yaml, offence, code) in [
+        (false, "", Frame::new(0x3, "reserved"), 1002),
+        (true, "", Frame::text("unmasked").unmasked(), 1002),
+        (false, LIMITS, Frame::binary([0; 1025]), 1009),
+        (true, LIMITS, Frame::binary([0; 1025]), 1009),
+    ] {
+        let mut pair = Pair::secured(yaml, is_secure, is_secure, |dial| dial).await;
+        let said = [Frame::text("A"), Frame::text("B"), offence];
+        let said: Vec<_> = said.iter().flat_map(|frame| frame.encode(Role::Client)).collect();
+        pair.client.send_bytes(&said).await;
+        // A server that takes its time for an answer.
+        for asked in ["A", "B"] {
+            pair.server.expect_text(asked).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            pair.server.text(&format!("to {asked}")).await;
+        }
+        let (client, server) = tokio::join!(pair.client.closed(), pair.server.closed());
+        assert_told("the client", &client, code, &[Frame::text("to A"), Frame::text("to B")]);
+        assert_told("the server", &server, code, &[]);
+        let reason = if code == 1009 { "too_large" } else { "protocol_error" };
+        pair.tells(reason, Some(("proxy", &code.to_string()))).await;
     }
 }
 

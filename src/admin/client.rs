@@ -1,4 +1,5 @@
-//! The other end of the operators' port: what `outrigger drain`, `channels`, `subscribers` and `publish` ask.
+//! The other end of the operators' port: what `outrigger drain`, `health`, `channels`, `subscribers` and
+//! `publish` ask.
 //!
 //! # Invariants
 //! 1. Nothing counts as success but an answer that only this proxy gives: another server on that port
@@ -6,9 +7,10 @@
 //! 2. An answer is read up to a bound, and what it says is shown escaped: names in it come from clients.
 //!
 //! # Not here
-//! Waiting for the end of a drain ([`drain`]); what a terminal is shown (the command line's).
+//! Waiting for the end of a drain ([`drain`]); whether it is well ([`health`]); what a terminal is shown (the command line's).
 
 mod drain;
+mod health;
 
 use std::error::Error as _;
 use std::io;
@@ -32,6 +34,7 @@ use crate::config::Secret;
 use crate::telemetry::redact::escaped;
 
 pub use drain::Drain;
+pub use health::{HealthError, Probe};
 
 /// Where the admin port is unless somebody moved it.
 pub const DEFAULT_ADMIN_URL: &str = "http://127.0.0.1:9090";

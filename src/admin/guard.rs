@@ -107,13 +107,13 @@ impl Refused {
             ),
             Self::Site => error(
                 StatusCode::FORBIDDEN,
-                "refused: a web page of another site asked for this (header Sec-Fetch-Site); open the address \
-                 yourself, use outrigger drain, or curl",
+                "refused: a web page of another site asked for this (header Sec-Fetch-Site), and this port answers \
+                 none. Who operates it types the address, or asks for it without a browser",
             ),
             Self::Origin => error(
                 StatusCode::FORBIDDEN,
-                "refused: a web page of another origin asked for this (header Origin); \
-                 use outrigger drain, or curl",
+                "refused: a web page of another origin asked for this (header Origin), and this port lets none \
+                 change anything. Who operates it asks without a browser, or from a page of this very address",
             ),
         }
     }
@@ -168,7 +168,7 @@ fn origins_are_own<B>(request: &Request<B>) -> bool {
 }
 
 fn is_same(one: &Authority, other: &Authority, default_port: u16) -> bool {
-    one.host().eq_ignore_ascii_case(other.host())
+    Host::read(one.host()) == Host::read(other.host())
         && one.port_u16().unwrap_or(default_port) == other.port_u16().unwrap_or(default_port)
 }
 
@@ -284,6 +284,20 @@ mod tests {
         assert_eq!(admit(Some("s3cret"), &Method::GET, "/x", &twice), Some(Refused::TokenMissing));
     }
 
+    #[tokio::test]
+    async fn a_foreign_page_is_told_no_commands() {
+        use http_body_util::BodyExt;
+        for refused in [Refused::Site, Refused::Origin] {
+            let answer = refused.answer();
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let text = String::from_utf8_lossy(&body);
+            for command in ["outrigger ", "curl", "drain"] {
+                assert!(!text.contains(command), "{command}: {text}");
+            }
+        }
+    }
+
     #[test]
     fn a_page_of_another_origin_changes_nothing() {
         const CASES: &[(&str, &str, bool)] = &[
@@ -292,6 +306,8 @@ mod tests {
             ("localhost", "http://localhost", true),
             ("localhost:80", "http://localhost", true),
             ("localhost", "https://localhost:443", true),
+            ("localhost.", "http://localhost", true),
+            ("[::1]:9090", "http://[0:0::1]:9090", true),
             ("ops.example.com", "https://ops.example.com", true),
             ("ops.example.com", "https://app.example.com", false),
             ("localhost:9090", "http://localhost:3000", false),

@@ -112,6 +112,15 @@ pub enum PublishError {
         /// All there are.
         known: Vec<String>,
     },
+    /// There is no channel of that name on the route.
+    NoChannel {
+        /// The route.
+        route: String,
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        known: Vec<String>,
+    },
     /// A channel was asked for of a route that has none.
     NoChannels {
         /// The route.

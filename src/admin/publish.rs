@@ -58,6 +58,15 @@ fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D
     Deserialize::deserialize(value).map(Some)
 }
 
+/// Whether it is said in words for whom a message is: an empty name is one that was lost, and what was for one must not go
+/// to all.
+fn check_name(key: &str, given: Option<&str>) -> Result<(), String> {
+    match given {
+        Some("") => Err(format!("\"{key}\" is empty: give a name, or leave it out to mean all; {FORM}")),
+        _ => Ok(()),
+    }
+}
+
 /// Reads, publishes, answers.
 pub(super) async fn publish<B>(request_body: B, admin: &Admin) -> Response<Full<Bytes>>
 where
@@ -86,6 +95,11 @@ fn understand(read: &[u8]) -> Result<Publication, String> {
     let asked: Asked = serde_json::from_slice(read)
         .map_err(|error| format!("the body is not understood: {}; {FORM}", cut(&error.to_string())))?;
     let Asked { route, channel, user, text, json, base64 } = asked;
+    if route.is_empty() {
+        return Err(format!("\"route\" is empty: give the name of one; {FORM}"));
+    }
+    check_name("channel", channel.as_deref())?;
+    check_name("user", user.as_deref())?;
     let (kind, payload) = match (text, json, base64) {
         (Some(text), None, None) => (Kind::Text, text.into_bytes()),
         (None, Some(json), None) => (Kind::Text, compact(json.get())),
@@ -151,6 +165,16 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
         PublishError::NoRoute { name, known } => {
             (StatusCode::NOT_FOUND, no_route(name, known.iter().map(String::as_str)))
         }
+        PublishError::NoChannel { route, name, known } => {
+            let names = known.iter().map(String::as_str);
+            let there = if known.is_empty() { "none".to_owned() } else { listed(names) };
+            let what = format!(
+                "the route \"{}\" has no channel \"{}\"; there is {there} (a channel is there while it has clients)",
+                cut(route),
+                cut(name)
+            );
+            (StatusCode::NOT_FOUND, what)
+        }
         PublishError::NoChannels { route } => {
             let what = format!(
                 "the route \"{}\" is a tunnel and has no channels; leave out \"channel\", or give a route of \
@@ -174,10 +198,15 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
 
 /// What is told of a route that there is not.
 pub(super) fn no_route<'a>(name: &str, known: impl ExactSizeIterator<Item = &'a str>) -> String {
+    format!("there is no route \"{}\"; there is {}", cut(name), listed(known))
+}
+
+/// Names there are; not more of them than fit an answer.
+fn listed<'a>(known: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = known.len().saturating_sub(NAMES);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let known: Vec<_> = known.take(NAMES).map(cut).collect();
-    format!("there is no route \"{}\"; there is {}{more}", cut(name), known.join(", "))
+    format!("{}{more}", known.join(", "))
 }
 
 /// Not more of it than fits an answer.
@@ -231,7 +260,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_told_with_its_place_and_what_is_accepted() {
         let long = format!("{{\"{}\":1}}", "k".repeat(100_000));
-        let cases: [(&[u8], &str); 14] = [
+        let cases: [(&[u8], &str); 17] = [
             (b"", "line 1 column 0"),
             (b"news", "line 1 column"),
             (b"{\"route\":\"r\",\n\"text\":}", "line 2 column 8"),
@@ -244,6 +273,9 @@ mod tests {
             (br#"{"route":"r","text":"x","usre":"ann"}"#, "unknown field `usre`"),
             (br#"{"route":"r","text":"x","text":"y"}"#, "duplicate field `text`"),
             (br#"{"route":"r","text":1}"#, "expected a string"),
+            (br#"{"route":"","text":"x"}"#, "\"route\" is empty"),
+            (br#"{"route":"r","text":"x","user":""}"#, "\"user\" is empty"),
+            (br#"{"route":"r","text":"x","channel":""}"#, "\"channel\" is empty"),
             (br#"{"route":"r","base64":"a b"}"#, "\"base64\" is none"),
             (long.as_bytes(), "unknown field `kkk"),
         ];

@@ -99,10 +99,9 @@ mod tests {
     use tokio::time::advance;
     use tower::{ServiceExt, service_fn};
 
-    use super::super::guest::{Client, Guest};
+    use super::super::guest::Guest;
     use super::*;
     use crate::config::{self, Config};
-    use crate::net::Peer;
     use crate::resilience::BreakerState;
     use crate::telemetry::Metrics;
     use crate::upstream::UpstreamError;
@@ -152,19 +151,7 @@ mod tests {
             }
         });
         let head = http::Request::new(()).into_parts().0;
-        let client = Client { address: None, is_forwarded: false };
-        let peer = Arc::new(Peer::default());
-        let guest = Guest {
-            head,
-            kind,
-            peer,
-            client,
-            user: None,
-            attested: http::HeaderMap::new(),
-            own_protocol: None,
-            slot: None,
-            noted: Arc::default(),
-        };
+        let guest = Guest::new(head, kind, Arc::default());
         let answer = layer.layer(mode).oneshot(Visit { guest, load: play }).await;
         answer.map(|response| response.status())
     }

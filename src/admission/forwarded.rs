@@ -1,4 +1,4 @@
-//! What forwarding headers say about the client, and how far they are believed. Pure.
+//! What forwarding headers say about the client and its request, and how far they are believed. Pure.
 //!
 //! Each proxy writes down, on the right, who it was asked by. So the list is read from the right, for as
 //! long as those who wrote it are trusted: the first address that is none of theirs is the client. What
@@ -6,7 +6,16 @@
 //!
 //! `X-Forwarded-For` counts where there is one, else `Forwarded` (RFC 7239): proxies write the first and
 //! few know the second. A trusted proxy therefore must not pass on an `X-Forwarded-For` of its client's
-//! while it writes `Forwarded` only.
+//! while it writes `Forwarded` only. The same kind tells scheme, host and port, so that what a client says in
+//! the other one counts for nothing:
+//!
+//! * In `Forwarded` they stand in the elements that are believed; of several the outermost counts, which saw the client.
+//! * `X-Forwarded-Proto`, `-Host` and `-Port` are single values. Of a list, or of several headers, the last counts: the
+//!   peer wrote it, and what stands left of it may be the client's.
+//! * `X-Forwarded-Prefix` has no counterpart in `Forwarded` and counts beside either. It is a list of what each proxy
+//!   took off a path, the outermost first.
+//!
+//! What cannot be read is not said.
 //!
 //! # Invariants
 //! 1. What stands left of the client's address is not looked at, so that it cannot change anything: not by
@@ -16,35 +25,94 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::TrustedProxies;
+use crate::net::head::is_host;
+use crate::upstream::headers::{
+    Forwarding, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
+};
 
 /// The header that most proxies write.
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// More proxies than stand in any row; whoever has more is the outermost of these.
 const MAX_ENTRIES: usize = 64;
+/// More letters than any scheme has that a browser knows.
+const LONGEST_SCHEME: usize = 32;
 
-/// The client behind `peer`, which is trusted. Its port is 0 where nobody told it.
-pub(super) fn client(
+/// The client behind `peer`, which is trusted, and what is said of its request. Its port is 0 where nobody told it.
+pub(super) fn read(
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
     trusted: &TrustedProxies,
-) -> Option<SocketAddr> {
-    if headers.contains_key(X_FORWARDED_FOR) {
-        let entries = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
-        walk(entries.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b',')), address, peer, trusted)
-    } else {
-        let elements = headers.get_all(header::FORWARDED).into_iter().rev();
-        walk(elements.flat_map(|value| Elements(Some(value.as_bytes()))), forwarded_for, peer, trusted)
+) -> (Option<SocketAddr>, Forwarding) {
+    let prefix = prefix(headers);
+    if headers.contains_key(X_FORWARDED_FOR) || !headers.contains_key(header::FORWARDED) {
+        let client = walk(entries(headers, &X_FORWARDED_FOR), address, peer, trusted);
+        let last = |name| entries(headers, &name).map(<[u8]>::trim_ascii).find(|entry| !entry.is_empty());
+        let told = Forwarding {
+            is_rfc7239: false,
+            scheme: last(X_FORWARDED_PROTO).and_then(scheme),
+            host: last(X_FORWARDED_HOST).and_then(host),
+            port: last(X_FORWARDED_PORT).and_then(port),
+            prefix,
+        };
+        return (client, told);
     }
+    let mut told = Forwarding { is_rfc7239: true, prefix, ..Forwarding::default() };
+    let elements = headers.get_all(header::FORWARDED).into_iter().rev();
+    let elements = elements.flat_map(|value| Elements(Some(value.as_bytes())));
+    let client = walk(elements, |element| read_element(element, &mut told), peer, trusted);
+    (client, told)
+}
+
+/// The entries of a list without quoted strings, the last one first.
+fn entries<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(name).into_iter().rev();
+    lines.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','))
+}
+
+/// A scheme's name (RFC 3986 §3.1), in lower case.
+fn scheme(text: &[u8]) -> Option<HeaderValue> {
+    let is_scheme_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    let fits = text.len() <= LONGEST_SCHEME
+        && text.first().is_some_and(u8::is_ascii_alphabetic)
+        && text.iter().all(is_scheme_byte);
+    fits.then(|| HeaderValue::from_bytes(&text.to_ascii_lowercase()).ok()).flatten()
+}
+
+fn host(text: &[u8]) -> Option<HeaderValue> {
+    is_host(text).then(|| HeaderValue::from_bytes(text).ok()).flatten()
+}
+
+fn port(text: &[u8]) -> Option<u16> {
+    // Digits only: `parse` would take a sign.
+    let digits = text.iter().all(u8::is_ascii_digit).then_some(text)?;
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|port| *port != 0)
+}
+
+/// What proxies took off a path, one behind the other. All of it has to be such, or it is none: servers make links of it.
+fn prefix(headers: &HeaderMap) -> Option<Box<str>> {
+    let mut row: Vec<_> = entries(headers, &X_FORWARDED_PREFIX).map(<[u8]>::trim_ascii).collect();
+    row.reverse();
+    let mut whole = String::new();
+    for entry in row.into_iter().filter(|entry| !entry.is_empty()) {
+        let text = std::str::from_utf8(entry).ok()?;
+        let is_path_byte = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>".contains(&byte);
+        // Two slashes would begin the name of a host.
+        if !text.starts_with('/') || text.contains("//") || !text.bytes().all(is_path_byte) {
+            return None;
+        }
+        whole.push_str(text.strip_suffix('/').unwrap_or(text));
+    }
+    (!whole.is_empty()).then(|| whole.into())
 }
 
 /// From the nearest entry outwards, until one is no address or not that of a trusted proxy.
 fn walk<'a>(
     entries: impl Iterator<Item = &'a [u8]>,
-    read: impl Fn(&[u8]) -> Option<SocketAddr>,
+    mut read: impl FnMut(&[u8]) -> Option<SocketAddr>,
     peer: Option<SocketAddr>,
     trusted: &TrustedProxies,
 ) -> Option<SocketAddr> {
@@ -87,18 +155,30 @@ fn address(entry: &[u8]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.to_canonical(), port))
 }
 
-/// The address of an element's `for`; none if it is hidden (`unknown`, `_x`), not there, or there twice.
-fn forwarded_for(element: &[u8]) -> Option<SocketAddr> {
-    let mut found = None;
+/// The address of an element's `for`; none if it is hidden (`unknown`, `_x`), not there, or there twice. What else it
+/// says stands in `told` then, in place of what elements further in have said.
+fn read_element(element: &[u8], told: &mut Forwarding) -> Option<SocketAddr> {
+    let mut found: [Option<Vec<u8>>; 3] = [None, None, None];
+    let mut is_doubled = [false; 3];
     let mut rest = element;
     while !rest.is_empty() {
         let (name, value, after) = pair(rest)?;
-        if name.eq_ignore_ascii_case(b"for") && found.replace(value).is_some() {
-            return None;
+        let parameter =
+            [&b"for"[..], b"proto", b"host"].iter().position(|known| name.eq_ignore_ascii_case(known));
+        if let Some(parameter) = parameter {
+            is_doubled[parameter] |= found[parameter].replace(value).is_some();
         }
         rest = after;
     }
-    address(&found?)
+    for (value, is_doubled) in found.iter_mut().zip(is_doubled) {
+        if is_doubled {
+            *value = None;
+        }
+    }
+    let [node, proto, named] = found;
+    told.scheme = proto.as_deref().and_then(scheme).or(told.scheme.take());
+    told.host = named.as_deref().and_then(host).or(told.host.take());
+    address(&node?)
 }
 
 /// `name=value` or `name="value"` up to the next `;`, and what comes after it.

@@ -9,6 +9,7 @@ use http::request::Parts;
 use super::quota::Place;
 use crate::net::Peer;
 use crate::resilience::Expiry;
+use crate::upstream::headers::Forwarding;
 
 /// A request at the door.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Guest {
     pub peer: Arc<Peer>,
     /// Whose it is. Until identity has looked: the peer's own.
     pub client: Client,
+    /// What a trusted peer says of where it comes from; `None`: identity has not looked, or the peer is not trusted.
+    pub forwarding: Option<Box<Forwarding>>,
     /// Who authentication says it is.
     pub user: Option<User>,
     /// What else the authentication service says of it, for the upstream. The client's own words under these
@@ -33,6 +36,25 @@ pub struct Guest {
     pub slot: Option<Slot>,
     /// What the log may be told of it, whatever becomes of the guest.
     pub noted: Arc<Noted>,
+}
+
+impl Guest {
+    /// One of whom nothing is known but what the hop tells.
+    pub fn new(head: Parts, kind: Kind, peer: Arc<Peer>) -> Self {
+        let client = Client { address: peer.address };
+        Self {
+            head,
+            kind,
+            peer,
+            client,
+            forwarding: None,
+            user: None,
+            attested: HeaderMap::new(),
+            own_protocol: None,
+            slot: None,
+            noted: Arc::default(),
+        }
+    }
 }
 
 /// What stays known of a guest when the layers have taken it apart or turned it away.
@@ -82,8 +104,6 @@ pub struct Client {
     /// The first address that no trusted proxy stands for; its port is 0 where nobody told it. None on a
     /// Unix socket.
     pub address: Option<SocketAddr>,
-    /// Whether the peer is a trusted proxy, whose forwarding headers are believed.
-    pub is_forwarded: bool,
 }
 
 impl Client {

@@ -69,10 +69,11 @@ impl Check for Identity {
         let peer = guest.peer.address;
         let ip = peer.map(|address| address.ip());
         if self.trusted.contains(ip) {
-            let address = forwarded::client(&guest.head.headers, peer, &self.trusted);
-            guest.client = Client { address, is_forwarded: true };
+            let (address, forwarding) = forwarded::read(&guest.head.headers, peer, &self.trusted);
+            guest.client = Client { address };
+            guest.forwarding = Some(Box::new(forwarding));
         } else {
-            guest.client = Client { address: peer, is_forwarded: false };
+            guest.client = Client { address: peer };
             self.hint(&guest.head.headers, ip);
         }
         guest.noted.note_client(&guest.client);
@@ -104,18 +105,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let client = Client { address: None, is_forwarded: false };
-        Guest {
-            head: request.body(()).unwrap().into_parts().0,
-            kind: Kind::Handshake,
-            peer: Arc::new(peer),
-            client,
-            user: None,
-            attested: HeaderMap::new(),
-            own_protocol: None,
-            noted: Arc::default(),
-            slot: None,
-        }
+        Guest::new(request.body(()).unwrap().into_parts().0, Kind::Handshake, Arc::new(peer))
     }
 
     fn peer(address: &str) -> Peer {
@@ -148,11 +138,8 @@ mod tests {
             let mut guest = guest(peer(from), &[("x-forwarded-for", "198.51.100.9, 203.0.113.7")]);
             identity(nets, *unix).check(&mut guest).await.unwrap();
             let expected: Option<SocketAddr> = client.map(|client| client.parse().unwrap());
-            assert_eq!(
-                guest.client,
-                Client { address: expected, is_forwarded: *is_forwarded },
-                "{nets:?} {from}"
-            );
+            assert_eq!(guest.client, Client { address: expected }, "{nets:?} {from}");
+            assert_eq!(guest.forwarding.is_some(), *is_forwarded, "{nets:?} {from}");
         }
     }
 

@@ -2,7 +2,8 @@
 //! it was; nobody else has to (cross-site WebSocket hijacking).
 //!
 //! # Invariants
-//! 1. What is not understood in full is foreign: `null`, a path behind the port, several of them.
+//! 1. What is not understood in full is foreign: a path behind the port, several of them. So is `null`, unless it is
+//!    named: that is what pages send that have no origin, of whatever site they are.
 //! 2. Plain requests of a guarded route that name no page are judged by `Sec-Fetch-Site`: another site's are foreign.
 //! 3. Scheme, host and port count, all three, with the default ports filled in.
 //!
@@ -48,8 +49,13 @@ impl Check for FromPage {
 }
 
 fn named(origins: &Origins, origin: &HeaderValue) -> Result<(), ForeignPage> {
-    let parsed = origin.to_str().ok().and_then(Origin::parse);
-    if parsed.is_some_and(|origin| origins.allow.iter().any(|pattern| origin.fits(pattern))) {
+    let text = origin.to_str().unwrap_or_default();
+    let parsed = Origin::parse(text);
+    let is_allowed = |pattern: &OriginPattern| match parsed {
+        None => *pattern == OriginPattern::Null && text == "null",
+        Some(origin) => origin.fits(pattern),
+    };
+    if origins.allow.iter().any(is_allowed) {
         return Ok(());
     }
     let shown = redact_origin(&String::from_utf8_lossy(origin.as_bytes())).to_string();
@@ -82,7 +88,7 @@ const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Origin<'a> {
     scheme: &'a str,
-    /// Without brackets.
+    /// Without brackets and without the root's dot. Empty for `file` alone.
     host: &'a str,
     port: u16,
 }
@@ -108,8 +114,11 @@ impl<'a> Origin<'a> {
                 (host.bytes().all(is_host_byte).then_some(host)?, port)
             }
         };
+        // The root's dot makes no other host of it (RFC 1034 §3.1).
+        let host = host.strip_suffix('.').unwrap_or(host);
         if host.is_empty() {
-            return None;
+            let is_file = authority.is_empty() && scheme.eq_ignore_ascii_case("file");
+            return is_file.then_some(Self { scheme, host, port: 0 });
         }
         let port = match port {
             // Digits only: `parse` would take a sign.
@@ -123,17 +132,18 @@ impl<'a> Origin<'a> {
     }
 
     fn fits(self, pattern: &OriginPattern) -> bool {
-        let is_host = if pattern.subdomains {
-            let below = self.host.len().checked_sub(pattern.host.len());
+        let OriginPattern::Of { scheme, host: named, subdomains, port } = pattern else { return false };
+        let is_host = if *subdomains {
+            let below = self.host.len().checked_sub(named.len());
             // One byte for the dot, and one at the least before it.
             below.filter(|below| *below > 1).is_some_and(|below| {
                 let (name, host) = self.host.split_at(below);
-                name.ends_with('.') && !name.starts_with('.') && host.eq_ignore_ascii_case(&pattern.host)
+                name.ends_with('.') && !name.starts_with('.') && host.eq_ignore_ascii_case(named)
             })
         } else {
-            self.host.eq_ignore_ascii_case(&pattern.host)
+            self.host.eq_ignore_ascii_case(named)
         };
-        is_host && self.scheme.eq_ignore_ascii_case(&pattern.scheme) && self.port == pattern.port
+        is_host && self.scheme.eq_ignore_ascii_case(scheme) && port.is_none_or(|port| self.port == port)
     }
 }
 
@@ -152,11 +162,14 @@ fn default_port(scheme: &str) -> u16 {
 mod tests {
     use futures_util::FutureExt;
 
-    use super::super::guest::Client;
     use super::*;
 
     fn pattern(scheme: &str, host: &str, port: u16, subdomains: bool) -> OriginPattern {
-        OriginPattern { scheme: scheme.into(), host: host.into(), subdomains, port }
+        OriginPattern::Of { scheme: scheme.into(), host: host.into(), subdomains, port: Some(port) }
+    }
+
+    fn of_any_port(scheme: &str, host: &str, subdomains: bool) -> OriginPattern {
+        OriginPattern::Of { scheme: scheme.into(), host: host.into(), subdomains, port: None }
     }
 
     /// A handshake with these headers.
@@ -166,18 +179,7 @@ mod tests {
         Arc::make_mut(&mut route.policy).origins = Some(origins.clone());
         let mut head = http::Request::new(()).into_parts().0;
         head.headers = headers;
-        let client = Client { address: None, is_forwarded: false };
-        let mut guest = Guest {
-            head,
-            kind: Kind::Handshake,
-            peer: Arc::default(),
-            client,
-            user: None,
-            attested: HeaderMap::new(),
-            own_protocol: None,
-            slot: None,
-            noted: Arc::default(),
-        };
+        let mut guest = Guest::new(head, Kind::Handshake, Arc::default());
         let layer = FromPage::new(route.policy);
         layer.check(&mut guest).now_or_never().unwrap().is_ok()
     }
@@ -198,6 +200,8 @@ mod tests {
             pattern("https", "example.org", 8443, true),
             pattern("http", "::1", 80, false),
             pattern("chrome-extension", "abcdef", 0, false),
+            of_any_port("http", "127.0.0.1", false),
+            of_any_port("https", "example.net", true),
         ];
         let origins = Origins { allow, missing: true };
         let cases = [
@@ -209,7 +213,9 @@ mod tests {
             ("https://app.example.com:80", false),
             ("https://example.com", false),
             ("https://x.app.example.com", false),
-            ("https://app.example.com.", false),
+            ("https://app.example.com.", true),
+            ("https://app.example.com.:443", true),
+            ("https://app.example.com..", false),
             ("https://app.example.com.evil.test", false),
             ("https://evilapp.example.com", false),
             ("http://localhost:3000", true),
@@ -224,6 +230,15 @@ mod tests {
             ("http://[::1]:80", true),
             ("http://[::1]:81", false),
             ("chrome-extension://abcdef", true),
+            ("http://127.0.0.1", true),
+            ("http://127.0.0.1:5173", true),
+            ("https://127.0.0.1:5173", false),
+            ("http://127.0.0.2:5173", false),
+            ("https://a.example.net", true),
+            ("https://a.example.net.:1", true),
+            ("https://example.net:1", false),
+            ("null", false),
+            ("file://", false),
         ];
         for (origin, expected) in cases {
             assert_eq!(is_welcome_from(&origins, &[origin]), expected, "{origin}");
@@ -265,6 +280,30 @@ mod tests {
             assert!(!is_welcome_from(&origins, &[origin]), "{origin:?}");
         }
         assert!(is_welcome_from(&origins, &["https://a.com"]), "the wildcard itself works");
+    }
+
+    #[test]
+    fn pages_without_an_origin_and_files_come_in_where_they_are_named() {
+        let nameless = Origins { allow: vec![OriginPattern::Null], missing: true };
+        let files = Origins { allow: vec![pattern("file", "", 0, false)], missing: true };
+        for (origin, is_nameless, is_file) in [
+            ("null", true, false),
+            ("file://", false, true),
+            ("FILE://", false, true),
+            ("Null", false, false),
+            ("null, null", false, false),
+            ("", false, false),
+            ("file:///", false, false),
+            ("file://host", false, false),
+            ("file://.", false, false),
+            ("file://:80", false, false),
+            ("null://", false, false),
+            ("http://", false, false),
+        ] {
+            assert_eq!(is_welcome_from(&nameless, &[origin]), is_nameless, "{origin}");
+            assert_eq!(is_welcome_from(&files, &[origin]), is_file, "{origin}");
+        }
+        assert!(!is_welcome_from(&nameless, &["null", "null"]));
     }
 
     #[test]

@@ -219,7 +219,7 @@ mod tests {
 
     fn address(n: u16) -> AddressKey {
         let address = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 1));
-        Client { address: Some(address), is_forwarded: false }.key()
+        Client { address: Some(address) }.key()
     }
 
     fn take(

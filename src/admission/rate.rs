@@ -222,7 +222,7 @@ mod tests {
                 };
                 let rates = Rates::new(RateSettings::Handshakes(none), &metrics);
                 let start = Instant::now();
-                let nobody = Client { address: None, is_forwarded: false };
+                let nobody = Client { address: None };
                 let (mut all, mut of_one) = (Vec::new(), Vec::new());
                 for gap in &gaps {
                     tokio::time::advance(Duration::from_millis(*gap)).await;

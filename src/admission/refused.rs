@@ -9,7 +9,7 @@ use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
-use crate::net::head::{HeadFault, spelling};
+use crate::net::head::{self, HeadFault, spelling};
 use crate::telemetry::{AuthFailure, HandshakeOutcome, RefusalReason};
 use crate::upstream::headers::set_upgrade;
 use crate::upstream::{DialError, UpstreamError};
@@ -38,8 +38,17 @@ pub enum Refused {
     #[error("this port speaks TLS: ask for https:// or wss://")]
     Plaintext,
     /// Above `listen.max_header_bytes`, or above a hundred headers.
-    #[error("the request's head is larger than this proxy takes (listen.max_header_bytes)")]
+    #[error(
+        "the request's head (its first line and its headers) is larger than this proxy takes \
+         (listen.max_header_bytes), or has more than 100 headers"
+    )]
     HeadTooLarge,
+    /// RFC 9110 §15.5.15. No setting moves this bound: targets are kept with 16 bits for their length.
+    #[error(
+        "the request's target (its URL) is longer than {} bytes, which is the most that is taken",
+        head::MAX_TARGET
+    )]
+    TargetTooLong,
     /// `listen.handshake_timeout`
     #[error("the request's head did not come in time (listen.handshake_timeout)")]
     TooSlow,
@@ -217,6 +226,7 @@ impl Refused {
             Self::Head(_) => fault(StatusCode::BAD_REQUEST, "malformed_request"),
             Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
             Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
+            Self::TargetTooLong => fault(StatusCode::URI_TOO_LONG, "target_too_long"),
             Self::TooSlow => fault(StatusCode::REQUEST_TIMEOUT, "handshake_timeout"),
             Self::Unsupported(_) => fault(StatusCode::NOT_IMPLEMENTED, "unsupported_request"),
             Self::NoHttp => fault(StatusCode::NOT_FOUND, "http_refused"),

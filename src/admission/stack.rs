@@ -69,7 +69,7 @@ mod tests {
 
     use tower::{ServiceExt, service_fn};
 
-    use super::super::guest::{Client, Guest, Kind};
+    use super::super::guest::{Guest, Kind};
     use super::super::refused::{Bound, Bucket};
     use super::*;
     use crate::config::{HandshakeRate, Limits, OriginPattern, Origins, Rate};
@@ -111,18 +111,7 @@ mod tests {
         if let Some(user) = user.filter(|user| user.starts_with("https:")) {
             head.headers.insert("origin", user.parse().unwrap());
         }
-        let client = Client { address, is_forwarded: false };
-        Guest {
-            head,
-            kind,
-            peer: Arc::new(peer),
-            client,
-            user: None,
-            attested: http::HeaderMap::new(),
-            own_protocol: None,
-            slot: None,
-            noted: Arc::default(),
-        }
+        Guest::new(head, kind, Arc::new(peer))
     }
 
     async fn visit(
@@ -186,7 +175,7 @@ mod tests {
         let stack = open(|policy| {
             policy.limits.connections = Some(1);
             let host = "app.example.com".into();
-            let page = OriginPattern { scheme: "https".into(), host, subdomains: false, port: 443 };
+            let page = OriginPattern::Of { scheme: "https".into(), host, subdomains: false, port: Some(443) };
             policy.origins = Some(Origins { allow: vec![page], missing: true });
         });
         for _ in 0..5 {

@@ -42,6 +42,8 @@ const MAX_SAID: usize = 64;
 pub struct Plan {
     /// The route's name.
     pub route: String,
+    /// What it takes off paths.
+    pub strip_prefix: Option<String>,
     /// Its policy.
     pub policy: Arc<Policy>,
     /// Where its feeds come from.
@@ -142,8 +144,12 @@ impl Hub {
             return Err(NoSeat::Full);
         }
         let first = First { target: request.target, headers: request.headers, seen: request.seen };
-        let telling =
-            Telling { forwarded: config.forwarded, host: config.host_header, target: &config.target };
+        let telling = Telling {
+            forwarded: config.forwarded,
+            host: config.host_header,
+            target: &config.target,
+            strip_prefix: self.plan.strip_prefix.as_deref(),
+        };
         let template = Template::new(&broadcast.channel_key, broadcast.credentials, first, telling);
         let writer = Log::new(&self.plan.policy.history, &self.shared.logs);
         let log = Arc::clone(writer.log());

@@ -55,6 +55,7 @@ impl Template {
                 let mut headers = first.headers.clone();
                 headers::for_upstream(&mut headers, first.seen, telling, true);
                 headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+                offer_protocols(&mut headers, first.headers);
                 Self { uri: first.target.clone(), headers }
             }
             Credentials::First | Credentials::Strip => {
@@ -102,18 +103,24 @@ fn without_foreign_query(key: &[KeyPart], target: &Uri) -> Uri {
     PathAndQuery::try_from(text).map_or_else(|_| Uri::from_static("/"), Uri::from)
 }
 
-fn built(key: &[KeyPart], first: First<'_>, telling: Telling<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::HOST, headers::host(first.headers, telling));
-    headers::set_upgrade(&mut headers);
-    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    // In one line, as the key has them.
-    let offered: Vec<&str> = tokens(first.headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
+/// Offers the client's subprotocols in one line, as the key has them: a name has one spelling of ours.
+fn offer_protocols(headers: &mut HeaderMap, of: &HeaderMap) {
+    let offered: Vec<&str> = tokens(of, &header::SEC_WEBSOCKET_PROTOCOL).collect();
     if let Ok(offered) = HeaderValue::try_from(offered.join(", "))
         && !offered.is_empty()
     {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
     }
+}
+
+fn built(key: &[KeyPart], first: First<'_>, telling: Telling<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, headers::host(first.headers, telling));
+    headers::set_upgrade(&mut headers);
+    // The route's own, and the same for all.
+    headers::set_prefix(&mut headers, telling);
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    offer_protocols(&mut headers, first.headers);
     if let Some(origin) = first.headers.get(header::ORIGIN) {
         headers.insert(header::ORIGIN, origin.clone());
     }
@@ -148,6 +155,7 @@ mod tests {
     use super::*;
     use crate::config::{Forwarded, HostHeader, Target};
     use crate::net::Peer;
+    use crate::upstream::headers::Forwarding;
 
     const ONE_CLIENT: &[(&str, &str)] = &[
         ("host", "feed.example.com"),
@@ -200,8 +208,9 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let upstream = Target::Tcp { host: "10.0.0.1".to_owned(), port: 3000 };
-        let telling = Telling { forwarded: Forwarded::Both, host, target: &upstream };
-        let seen = Seen { peer: &peer, is_forwarded: true, client: peer.address, user, attested: None };
+        let telling = Telling { forwarded: Forwarded::Both, host, target: &upstream, strip_prefix: None };
+        let said = Forwarding::default();
+        let seen = Seen { peer: &peer, forwarding: Some(&said), client: peer.address, user, attested: None };
         let first = First { target: &target.parse().unwrap(), headers: &headers, seen };
         Template::new(key, credentials, first, telling)
     }

@@ -44,6 +44,7 @@ impl World {
         let route = config.routes.iter().find(|route| route.name == "feed").unwrap();
         let hub = hubs.hub(Plan {
             route: route.name.clone(),
+            strip_prefix: None,
             policy: Arc::clone(&route.policy),
             upstream: Upstream::new(Arc::clone(&route.upstream), Arc::clone(&metrics)).unwrap(),
             breaker: None,
@@ -53,7 +54,7 @@ impl World {
 
     async fn seat(&self) -> Seat {
         let (uri, headers, peer) = (Uri::from_static("/feed"), HeaderMap::new(), Peer::default());
-        let seen = Seen { peer: &peer, is_forwarded: false, client: None, user: None, attested: None };
+        let seen = Seen { peer: &peer, forwarding: None, client: None, user: None, attested: None };
         let request = Request { uri: &uri, target: &uri, headers: &headers, user: None, seen };
         timeout(DEADLINE, self.hub.seat(request)).await.expect("an answer").expect("a seat")
     }

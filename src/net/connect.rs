@@ -180,8 +180,10 @@ where
 /// Keeps the failure that says more: that a machine has no road to IPv6 says nothing of a server that refuses IPv4.
 fn keep(failure: &mut Option<io::Error>, error: io::Error) {
     use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
-    let has_no_road =
-        matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkUnreachable | io::ErrorKind::Unsupported);
+    let has_no_road = matches!(
+        error.kind(),
+        AddrNotAvailable | HostUnreachable | NetworkUnreachable | io::ErrorKind::Unsupported
+    );
     if failure.is_none() || !has_no_road {
         *failure = Some(error);
     }

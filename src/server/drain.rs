@@ -115,7 +115,7 @@ pub(super) async fn run(state: &State, hurry: impl Future) {
     let mut handles = state.registry.all();
     fastrand::shuffle(&mut handles);
     info!(
-        clients = handles.len(),
+        clients = state.registry.clients(),
         delay_ms = settings.delay.as_millis() as u64,
         spread_ms = settings.spread.as_millis() as u64,
         "draining"
@@ -175,7 +175,7 @@ fn is_empty(state: &State) -> bool {
 
 /// Ends what there is, and waits until it has ended.
 async fn cut(state: &State, why: &'static str) {
-    let (clients, requests) = (state.registry.all().len(), state.metrics.http_in_flight.get());
+    let (clients, requests) = (state.registry.clients(), state.metrics.http_in_flight.get());
     warn!(clients, requests, why, "cutting what is left");
     state.metrics.on_drain_cut(DrainCut::Connections, clients as u64);
     state.metrics.on_drain_cut(DrainCut::Requests, u64::try_from(requests).unwrap_or_default());
@@ -188,7 +188,7 @@ async fn cut(state: &State, why: &'static str) {
     if !ended(state).await {
         // Unheard of: each has heard that it is to end. Whoever waits must not wait for ever all the same.
         warn!(
-            clients = state.registry.all().len(),
+            connections = state.registry.len(),
             requests = state.metrics.http_in_flight.get(),
             "it was cut, and has not ended yet"
         );

@@ -139,7 +139,8 @@ async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response
 
 /// Where the server chose none of a client's subprotocols, and one of them was ours; whether that is so.
 fn choose_own_protocol(guest: &Guest, answer: &mut HeaderMap) -> bool {
-    let Some(own) = guest.own_protocol.filter(|_| !answer.contains_key(header::SEC_WEBSOCKET_PROTOCOL)) else {
+    let Some(own) = guest.own_protocol.filter(|_| !answer.contains_key(header::SEC_WEBSOCKET_PROTOCOL))
+    else {
         return false;
     };
     answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(own));

@@ -65,7 +65,7 @@ pub(super) struct Rest {
 impl Rest {
     /// Of a connection from this peer, which is not idle.
     pub(super) fn new(state: &Arc<State>, peer: &Peer) -> Self {
-        let address = Client { address: peer.address, is_forwarded: false }.key();
+        let address = Client { address: peer.address }.key();
         Self { state: Arc::clone(state), address, ticket: AtomicU64::new(0), bell: Arc::new(Notify::new()) }
     }
 
@@ -226,7 +226,7 @@ mod tests {
     use IdleBound::{Address, All};
 
     fn address(n: u8) -> AddressKey {
-        Client { address: Some(([10, 0, 0, n], 1).into()), is_forwarded: false }.key()
+        Client { address: Some(([10, 0, 0, n], 1).into()) }.key()
     }
 
     #[test]

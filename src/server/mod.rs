@@ -227,6 +227,9 @@ impl Server {
     /// As [`Server::run`]; a drain is cut short when `hurry` completes.
     pub async fn run_until(self, hurry: impl Future) {
         let Self { listener, admin, probes, admin_config, admin_address, state, reloader, .. } = self;
+        // Before the operators' port answers: whoever was told that it runs must not read that it is starting. What
+        // clients say meanwhile waits in the kernel.
+        state.lifecycle.ready();
         let (stop, stopped) = watch::channel(false);
         let told = Arc::new(to_tell(&state, &admin_config));
         // Dropped, and so ended, with this future.
@@ -248,7 +251,6 @@ impl Server {
         let beating =
             ports.spawn(async move { kept_up(TaskKind::Sweep, &sweeping.metrics, || beat(&sweeping)).await });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
-        state.lifecycle.ready();
         let draining = async {
             state.lifecycle.until(lifecycle::State::Draining).await;
             drain::run(&state, hurry).await;
@@ -312,7 +314,7 @@ fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
             gathered.metrics.memory.set(i64::try_from(gathered.budget.used()).unwrap_or(i64::MAX));
             gathered.registry.gather()
         }),
-        clients: Arc::new(move || counted.registry.len() as u64),
+        clients: Arc::new(move || counted.registry.clients() as u64),
         upstream_ready: config.ready_needs_upstream.then_some(check),
         publish: Arc::new(move |publication| Box::pin(publish::publish(Arc::clone(&published), publication))),
         max_publish: config.max_publish,

@@ -42,8 +42,15 @@ pub(super) async fn publish(state: Arc<State>, publication: Publication) -> Resu
     }
     match route.config.mode {
         Mode::Broadcast => {
-            let metrics = Arc::clone(&state.metrics);
-            finished(metrics, into_logs(state, publication)).await
+            let (asked, metrics) = (Arc::clone(&state), Arc::clone(&state.metrics));
+            let (route, channel) = (publication.route.clone(), publication.channel.clone());
+            let published = finished(metrics, into_logs(state, publication)).await?;
+            match channel {
+                Some(name) if published.sequence.is_none() && published.recipients == 0 => {
+                    found(&asked, route, name).map(|()| published)
+                }
+                _ => Ok(published),
+            }
         }
         Mode::Tunnel => {
             let frame = for_tunnels(&state.budget, route, &publication)?;
@@ -51,6 +58,14 @@ pub(super) async fn publish(state: Arc<State>, publication: Publication) -> Resu
             finished(metrics, into_tunnels(state, publication, frame)).await
         }
     }
+}
+
+/// Whether there is such a channel, of which nobody was meant; asked afterwards, since nearly always somebody is.
+fn found(state: &State, route: String, name: String) -> Result<(), PublishError> {
+    let all = channels(state).into_iter().filter(|channel| channel.route == route);
+    let mut known: Vec<String> = all.map(|channel| channel.channel).collect();
+    known.sort_unstable();
+    if known.contains(&name) { Ok(()) } else { Err(PublishError::NoChannel { route, name, known }) }
 }
 
 /// The routes there are, in their order.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use super::unrouted;
-use crate::admission::{Client, Guest, Kind, Noted, Refused, Visit};
+use crate::admission::{Guest, Kind, Refused, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::net::head::HeadFault;
@@ -41,7 +41,12 @@ impl Load {
     /// How the route's upstream wants to be told where a request came from.
     pub(super) fn telling(&self) -> Telling<'_> {
         let upstream = &self.route.config.upstream;
-        Telling { forwarded: upstream.forwarded, host: upstream.host_header, target: &upstream.target }
+        Telling {
+            forwarded: upstream.forwarded,
+            host: upstream.host_header,
+            target: &upstream.target,
+            strip_prefix: self.route.config.strip_prefix.as_deref(),
+        }
     }
 }
 
@@ -49,7 +54,7 @@ impl Load {
 pub(super) fn seen(guest: &Guest) -> Seen<'_> {
     Seen {
         peer: &guest.peer,
-        is_forwarded: guest.client.is_forwarded,
+        forwarding: guest.forwarding.as_deref(),
         client: guest.client.address,
         user: guest.user.as_ref().map(|user| &*user.name),
         attested: Some(&guest.attested),
@@ -102,20 +107,9 @@ pub(super) async fn serve(
     let acceptance = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
-    let client = Client { address: peer.address, is_forwarded: false };
     let peer_address = peer.address;
-    let noted = Arc::<Noted>::default();
-    let guest = Guest {
-        head,
-        kind,
-        peer,
-        client,
-        user: None,
-        attested: HeaderMap::new(),
-        own_protocol: None,
-        slot: None,
-        noted: Arc::clone(&noted),
-    };
+    let guest = Guest::new(head, kind, peer);
+    let noted = Arc::clone(&guest.noted);
     let load = Load {
         state: Arc::clone(&state),
         session: Arc::clone(&session),

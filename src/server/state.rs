@@ -221,6 +221,7 @@ impl Table {
             };
             let plan = || Plan {
                 route: route.name.clone(),
+                strip_prefix: route.strip_prefix.clone(),
                 policy: Arc::clone(&route.policy),
                 upstream: Arc::clone(&upstream),
                 breaker: breaker.clone(),

@@ -55,7 +55,7 @@ fn reason(refused: &Refused) -> Option<RequestError> {
             HeadFault::Syntax => RequestError::Syntax,
             HeadFault::Http2 => RequestError::Version,
         },
-        Refused::HeadTooLarge => RequestError::TooLarge,
+        Refused::HeadTooLarge | Refused::TargetTooLong => RequestError::TooLarge,
         Refused::TooSlow => RequestError::Timeout,
         Refused::Plaintext => RequestError::Plaintext,
         _ => return None,
@@ -70,8 +70,10 @@ fn reason(refused: &Refused) -> Option<RequestError> {
 /// among these is told as [`HeadFault::Syntax`], so that other words of a later hyper cost an explanation and nothing
 /// else.
 pub(super) fn explain(status: u16, error: Option<&hyper::Error>, character: Option<Character>) -> Refused {
-    if matches!(status, 414 | 431) {
-        return Refused::HeadTooLarge;
+    match status {
+        414 => return Refused::TargetTooLong,
+        431 => return Refused::HeadTooLarge,
+        _ => {}
     }
     let said = error.map(hyper::Error::to_string).unwrap_or_default();
     let fault = if said.contains("URI") {

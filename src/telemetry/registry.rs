@@ -3,15 +3,17 @@
 //!
 //! # Invariants
 //! 1. A connection is in the registry exactly as long as its [`Live`] exists, whatever ends it.
-//! 2. What the totals say never goes back: a connection that ends leaves its counts with its shard.
+//! 2. It counts as a client, and its end as none, only as long as its client is there: its server may take longer.
+//! 3. What the totals say never goes back: a connection that ends leaves its counts with its shard.
 //!
 //! # Not here
 //! What a connection has counted, and its mailbox ([`super::handle`]).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tracing::info;
 
@@ -35,6 +37,8 @@ struct Shard {
 pub struct Registry {
     shards: [Mutex<Shard>; SHARDS],
     next_id: AtomicU64,
+    /// Those whose client is there.
+    clients: AtomicUsize,
     metrics: Arc<Metrics>,
     log: LogConnections,
     dropped_lines: OnceLock<Dropped>,
@@ -48,6 +52,7 @@ impl Registry {
         Arc::new(Self {
             shards: Default::default(),
             next_id: AtomicU64::new(1),
+            clients: AtomicUsize::new(0),
             metrics,
             log,
             dropped_lines: OnceLock::new(),
@@ -58,6 +63,7 @@ impl Registry {
     /// Enters a connection that was just opened.
     pub fn enter(self: &Arc<Self>, about: About) -> Live {
         let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), about));
+        self.clients.fetch_add(1, Relaxed);
         handle.about.route.clients.inc();
         handle.about.route.connections.inc();
         if self.log == LogConnections::All {
@@ -71,7 +77,7 @@ impl Registry {
             );
         }
         lock(self.shard(handle.id)).live.insert(handle.id, Arc::clone(&handle));
-        Live { handle, registry: Arc::clone(self), is_entered: true }
+        Live { handle, registry: Arc::clone(self), stage: Stage::Open }
     }
 
     /// Where to read how many log lines were lost.
@@ -80,7 +86,12 @@ impl Registry {
         let _ = self.dropped_lines.set(dropped);
     }
 
-    /// Connections open now.
+    /// Clients that are there now.
+    pub fn clients(&self) -> usize {
+        self.clients.load(Relaxed)
+    }
+
+    /// Connections that have not ended on both sides.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).live.len()).sum()
     }
@@ -131,7 +142,26 @@ impl Registry {
         }
     }
 
-    fn leave(&self, handle: &Handle, ended: Ended) {
+    /// The client of a connection is gone.
+    fn on_client_gone(&self, handle: &Handle) {
+        self.clients.fetch_sub(1, Relaxed);
+        handle.about.route.clients.dec();
+    }
+
+    /// It is known why a connection ended; answers how long its client was there.
+    fn on_ended(&self, handle: &Handle, ended: Ended) -> Duration {
+        let route = &handle.about.route;
+        let duration = handle.since.elapsed();
+        route.on_disconnect(ended.reason);
+        route.duration.observe(duration.as_secs_f64());
+        if let Some((by, code)) = ended.close {
+            self.metrics.on_close(by, code);
+        }
+        duration
+    }
+
+    /// Nothing is left of a connection, whose client was there for `duration`.
+    fn leave(&self, handle: &Handle, ended: Ended, duration: Duration) {
         self.end_injections(handle);
         {
             let mut shard = lock(self.shard(handle.id));
@@ -141,14 +171,6 @@ impl Registry {
             if shard.live.capacity() > 64 && shard.live.len() < shard.live.capacity() / 4 {
                 shard.live.shrink_to_fit();
             }
-        }
-        let route = &handle.about.route;
-        let duration = handle.since.elapsed();
-        route.clients.dec();
-        route.on_disconnect(ended.reason);
-        route.duration.observe(duration.as_secs_f64());
-        if let Some((by, code)) = ended.close {
-            self.metrics.on_close(by, code);
         }
         let is_told = match self.log {
             LogConnections::All => true,
@@ -168,7 +190,7 @@ impl Registry {
             info!(
                 connection = handle.id,
                 request_id = &*handle.about.request_id,
-                route = &*route.name,
+                route = &*handle.about.route.name,
                 client = handle.about.client.map(shown),
                 user = handle.about.user.as_deref(),
                 reason = ended.reason.as_str(),
@@ -193,7 +215,20 @@ impl Registry {
 pub struct Live {
     handle: Arc<Handle>,
     registry: Arc<Registry>,
-    is_entered: bool,
+    stage: Stage,
+}
+
+/// How far a connection has come to its end.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Its client is there.
+    Open,
+    /// Its client is gone; how it ends is not known yet.
+    Deserted,
+    /// It is known. The client was there for so long.
+    Ended(Duration),
+    /// Nothing is left of it.
+    Left,
 }
 
 impl Live {
@@ -212,10 +247,30 @@ impl Live {
         self.registry.end_injections(&self.handle);
     }
 
+    /// Its client is gone, though what it has said may not have been read: it does not count among the clients any
+    /// more.
+    pub fn client_gone(&mut self) {
+        if matches!(self.stage, Stage::Open) {
+            self.registry.on_client_gone(&self.handle);
+            self.stage = Stage::Deserted;
+        }
+    }
+
+    /// Its client is gone, and this is why: counted once, whatever its server still does. The line in the log follows
+    /// when that has ended too, since only then it is known what all of it came to.
+    pub fn ended(&mut self, ended: Ended) {
+        self.client_gone();
+        if matches!(self.stage, Stage::Deserted) {
+            self.stage = Stage::Ended(self.registry.on_ended(&self.handle, ended));
+        }
+    }
+
     /// Leaves the registry, and tells why.
     pub fn leave(&mut self, ended: Ended) {
-        if std::mem::take(&mut self.is_entered) {
-            self.registry.leave(&self.handle, ended);
+        self.ended(ended);
+        if let Stage::Ended(duration) = self.stage {
+            self.stage = Stage::Left;
+            self.registry.leave(&self.handle, ended, duration);
         }
     }
 }
@@ -281,6 +336,30 @@ mod tests {
         assert_eq!((registry.len(), route.clients.get()), (0, 0));
         assert_eq!((registry.metrics.messages_in.get(), registry.metrics.bytes_in.get()), (3, 30));
         assert_eq!((route.connections.get(), route.duration.get_sample_count()), (2, 2), "each ended once");
+    }
+
+    #[test]
+    fn who_is_gone_counts_no_more_and_what_its_server_still_costs_is_added_up() {
+        let (registry, route) = registry();
+        let mut live = enter(&registry, &route);
+        live.handle().on_in(1, 10);
+        live.client_gone();
+        assert_eq!((registry.clients(), route.clients.get(), registry.len()), (0, 0, 1));
+        assert_eq!(route.duration.get_sample_count(), 0, "why is not known");
+        let ended = Ended { reason: Reason::ClientLost, close: None, fault: None };
+        live.ended(ended);
+        live.ended(ended);
+        assert_eq!((route.duration.get_sample_count(), registry.len()), (1, 1));
+        live.handle().on_discarded(5);
+        registry.gather();
+        assert_eq!((registry.metrics.bytes_in.get(), registry.metrics.discarded.get()), (10, 5));
+        live.leave(ended);
+        live.leave(ended);
+        drop(live);
+        registry.gather();
+        assert_eq!((registry.len(), registry.clients(), route.clients.get()), (0, 0, 0));
+        assert_eq!((registry.metrics.bytes_in.get(), registry.metrics.discarded.get()), (10, 5));
+        assert_eq!(route.duration.get_sample_count(), 1, "once");
     }
 
     #[test]

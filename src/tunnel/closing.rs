@@ -20,7 +20,7 @@ use crate::telemetry::{By, Command, Ended, Reason};
 /// An ending that has begun.
 #[derive(Debug)]
 pub(super) struct Ending {
-    ended: Ended,
+    pub(super) ended: Ended,
     pub(super) deadline: Instant,
     /// The deadline passed once, and a side got our Close only then.
     is_second: bool,
@@ -32,7 +32,7 @@ impl Relay {
         &mut self,
         reason: Reason,
         said: Option<(By, CloseCode)>,
-        fault: Option<Fault>,
+        fault: Option<(Side, Fault)>,
         now: Instant,
     ) {
         if self.ending.is_some() {
@@ -42,16 +42,23 @@ impl Relay {
         self.has_injections = false;
         let policy = &self.settings.policy;
         let code = said.map_or(CloseCode::NONE, |(_, code)| code);
-        let (client, upstream) = farewells(reason, code, &policy.close_codes);
+        let is_clients = matches!(fault, Some((Side::Client, _)));
+        let (client, upstream) = farewells(reason, code, is_clients, &policy.close_codes);
         let ours = match client {
-            Farewell::Close(words) | Farewell::Reset(Some(words)) => Some((By::Proxy, words.code)),
-            Farewell::Nothing | Farewell::AfterPeer { .. } | Farewell::End | Farewell::Reset(None) => None,
+            Farewell::Close(words)
+            | Farewell::AfterPeer { words, instead: true }
+            | Farewell::Reset(Some(words)) => Some((By::Proxy, words.code)),
+            Farewell::Nothing
+            | Farewell::AfterPeer { instead: false, .. }
+            | Farewell::End
+            | Farewell::Reset(None) => None,
         };
         self.client.farewell = client;
         // An upstream whose Close was kept from the client may still be owed its answer.
         if upstream != Farewell::Nothing {
             self.upstream.farewell = upstream;
         }
+        let fault = fault.map(|(_, fault)| fault);
         let ended = Ended { reason, close: ours.or(said), fault };
         self.ending =
             Some(Box::new(Ending { ended, deadline: now + policy.close_timeout, is_second: false }));
@@ -109,7 +116,7 @@ impl Relay {
         let code = fault.close_code();
         let reason = if code == CloseCode::TOO_LARGE { Reason::TooLarge } else { Reason::ProtocolError };
         tracing::debug!(connection = self.live.handle().id, side = side.as_str(), %fault, "fault");
-        self.begin(reason, Some((By::Proxy, code)), Some(fault), now);
+        self.begin(reason, Some((By::Proxy, code)), Some((side, fault)), now);
     }
 
     /// The stream of `side` has ended, in order or by an error.

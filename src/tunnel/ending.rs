@@ -9,9 +9,10 @@
 //! | no pong from the client | closed 1001 if that can be said at once; cut, with a reset unless all was taken | closed 1001 |
 //! | no pong from the upstream | closed (`upstream_lost`) | reset |
 //! | idle | closed (`close_codes.idle`) | closed 1001 |
-//! | protocol error, too large | closed 1002, 1009 | closed 1002, 1009 |
+//! | protocol error, too large: of the client | closed 1002, 1009, once the upstream has said all to what came before and ended | closed 1002, 1009 |
+//! | protocol error, too large: of the upstream | closed 1002, 1009 | closed 1002, 1009 |
 //! | client does not read | closed (`slow_consumer`), reset after `close_timeout` | closed 1001 |
-//! | more control frames than the client may say | closed 1008 | closed 1001 |
+//! | more control frames than the client may say | closed 1008, once the upstream has ended | closed 1001 |
 //! | upstream does not read | closed (`upstream_lost`) | reset |
 //! | lifetime, drain | closed 1012 (`drain.close_code`) | goes on hearing the client until it answers, then closed 1001 |
 //! | a newer connection of its user | closed 1008 | goes on hearing the client until it answers, then closed 1001 |
@@ -59,8 +60,13 @@ pub(super) struct Words {
 }
 
 /// The table above: what the client and what the upstream is owed. `said` is the code of the Close that
-/// came, of the fault, or of the command, where there was one.
-pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> (Farewell, Farewell) {
+/// came, of the fault, or of the command, where there was one; `is_clients`: the fault is the client's.
+pub(super) fn farewells(
+    reason: Reason,
+    said: CloseCode,
+    is_clients: bool,
+    codes: &CloseCodes,
+) -> (Farewell, Farewell) {
     use Farewell::{AfterPeer, Close, End, Nothing, Reset};
     let words = |code: u16, reason| Words { code: CloseCode(code), reason };
     let lost = words(codes.upstream_lost, "upstream lost");
@@ -68,6 +74,11 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
     // What stood in a frame passes as it is, for its receiver to judge; what we say ourselves has to be right.
     let echo =
         Words { code: if said == CloseCode::NONE { CloseCode(1000) } else { said.answer() }, reason: "" };
+    // Without a proxy a server would have answered what came before it sees the fault.
+    let offence = |words| match is_clients {
+        true => AfterPeer { words, instead: true },
+        false => Close(words),
+    };
     match reason {
         Reason::ClientClose => (AfterPeer { words: echo, instead: false }, Nothing),
         Reason::UpstreamClose => (Nothing, AfterPeer { words: echo, instead: false }),
@@ -80,20 +91,21 @@ pub(super) fn farewells(reason: Reason, said: CloseCode, codes: &CloseCodes) -> 
         Reason::IdleTimeout => (Close(words(codes.idle, "idle timeout")), Close(away("idle timeout"))),
         Reason::ProtocolError => {
             let words = Words { code: said, reason: "protocol error" };
-            (Close(words), Close(words))
+            (offence(words), Close(words))
         }
         Reason::TooLarge => {
             let words = Words { code: said, reason: "message too large" };
-            (Close(words), Close(words))
+            (offence(words), Close(words))
         }
         Reason::SlowConsumer => {
             (Close(words(codes.slow_consumer, "slow consumer")), Close(away("slow consumer")))
         }
         // Only feeds refuse what clients say.
         Reason::UplinkRefused => (Close(words(1008, "uplink refused")), Close(away("uplink refused"))),
-        Reason::ControlRate => {
-            (Close(words(1008, "too many control frames")), Close(away("too many control frames")))
-        }
+        Reason::ControlRate => (
+            AfterPeer { words: words(1008, "too many control frames"), instead: true },
+            Close(away("too many control frames")),
+        ),
         Reason::Lifetime => {
             let words = Words { code: said, reason: "maximum lifetime reached" };
             (Close(words), AfterPeer { words: away("maximum lifetime reached"), instead: true })
@@ -139,7 +151,7 @@ mod tests {
     fn every_cause_settles_both_sides() {
         use Farewell as F;
         for &reason in Reason::ALL {
-            let (client, upstream) = farewells(reason, CloseCode(4000), &CODES);
+            let (client, upstream) = farewells(reason, CloseCode(4000), false, &CODES);
             assert_ne!((client, upstream), (F::Nothing, F::Nothing), "{reason:?} would never end");
             // Whoever is not to blame and still there is told, not cut.
             let innocent_client = matches!(
@@ -160,8 +172,8 @@ mod tests {
     #[test]
     fn a_close_with_a_code_that_no_frame_may_have_is_answered_as_a_violation() {
         for (said, answered) in [(1006, 1002), (1015, 1002), (0, 1002), (5000, 1002), (4999, 4999)] {
-            let (client, _) = farewells(Reason::ClientClose, CloseCode(said), &CODES);
-            let (_, upstream) = farewells(Reason::UpstreamClose, CloseCode(said), &CODES);
+            let (client, _) = farewells(Reason::ClientClose, CloseCode(said), false, &CODES);
+            let (_, upstream) = farewells(Reason::UpstreamClose, CloseCode(said), false, &CODES);
             for farewell in [client, upstream] {
                 let Farewell::AfterPeer { words, .. } = farewell else { panic!("{farewell:?}") };
                 assert_eq!(words.code, CloseCode(answered), "{said}");
@@ -175,12 +187,12 @@ mod tests {
             Farewell::Close(words) | Farewell::AfterPeer { words, .. } => words.code.0,
             other => panic!("{other:?}"),
         };
-        let client = |reason| code(farewells(reason, CloseCode(4000), &CODES).0);
+        let client = |reason| code(farewells(reason, CloseCode(4000), false, &CODES).0);
         assert_eq!(client(Reason::UpstreamLost), 4012);
         assert_eq!(client(Reason::SlowConsumer), 4013);
         assert_eq!(client(Reason::IdleTimeout), 4001);
         assert_eq!(client(Reason::Drained), 4000);
-        assert_eq!(code(farewells(Reason::ClientClose, CloseCode::NONE, &CODES).0), 1000);
-        assert_eq!(code(farewells(Reason::UpstreamClose, CloseCode(4003), &CODES).1), 4003);
+        assert_eq!(code(farewells(Reason::ClientClose, CloseCode::NONE, false, &CODES).0), 1000);
+        assert_eq!(code(farewells(Reason::UpstreamClose, CloseCode(4003), false, &CODES).1), 4003);
     }
 }

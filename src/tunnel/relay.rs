@@ -46,8 +46,8 @@ pub(super) struct Relay {
     pub(super) upstream: Link,
     pub(super) settings: Arc<Settings>,
     pub(super) live: Live,
-    /// Given back with the relay.
-    _slot: Option<Box<dyn Any + Send + Sync>>,
+    /// Given back when the client is gone, at the latest with the relay.
+    slot: Option<Box<dyn Any + Send + Sync>>,
     pub(super) client_pulse: Option<Box<Pulse>>,
     pub(super) upstream_pulse: Option<Box<Pulse>>,
     /// What the client may still say.
@@ -151,7 +151,7 @@ impl Relay {
             share: settings.budget.share(),
             settings: Arc::clone(settings),
             live,
-            _slot: slot,
+            slot,
         }
     }
 
@@ -430,6 +430,17 @@ impl Relay {
         }
     }
 
+    /// Its client is gone: it takes nobody's place any more, however long its server may take to end.
+    pub(super) fn on_client_gone(&mut self) {
+        self.slot = None;
+        self.live.client_gone();
+        if self.client.reading == Reading::Ended
+            && let Some(ending) = &self.ending
+        {
+            self.live.ended(ending.ended);
+        }
+    }
+
     /// Keeps the task's waker where commands can find it.
     fn register(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -501,6 +512,9 @@ impl Future for Relay {
             }
         });
         this.tell_buffered();
+        if this.client.reading == Reading::Ended {
+            this.on_client_gone();
+        }
         if !this.client.is_open() && !this.upstream.is_open() {
             this.finish();
             return Poll::Ready(());

@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -91,16 +92,20 @@ impl Relay {
             return;
         }
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        let policy = &self.settings.policy;
+        let policy = Arc::clone(&self.settings.policy);
         if is_due(self.stall_deadline(Side::Client)) && !self.client.has_taken_some(cx, now) {
             return self.begin(Reason::SlowConsumer, None, None, now);
         }
         if is_due(self.stall_deadline(Side::Upstream)) && !self.upstream.has_taken_some(cx, now) {
             return self.on_upstream_lost(Reason::SlowUpstream, now);
         }
+        let is_gone = self.client.is_paused() && self.client.is_peer_gone(cx);
+        if is_gone {
+            self.on_client_gone();
+        }
         // Whoever is gone behind what its rate holds back has close_timeout for it, however much that is: as long as
         // there is some, its stream is not read to its end.
-        if self.next_token_at.is_some() && self.client.is_peer_gone(cx) {
+        if is_gone && self.next_token_at.is_some() {
             self.client.broken_since.get_or_insert(now);
         }
         for side in [Side::Client, Side::Upstream] {
@@ -110,10 +115,7 @@ impl Relay {
             }
         }
         // A client that is gone behind bytes the upstream does not take: that one gets close_timeout.
-        if is_due(self.upstream.stalled_since().map(|since| since + policy.close_timeout))
-            && self.client.is_paused()
-            && self.client.is_peer_gone(cx)
-        {
+        if is_gone && is_due(self.upstream.stalled_since().map(|since| since + policy.close_timeout)) {
             self.begin(Reason::ClientLost, None, None, now);
             self.upstream.farewell = Farewell::Reset(None);
             return;

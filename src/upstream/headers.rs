@@ -16,7 +16,10 @@ use std::net::SocketAddr;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use self::forwarded::{X_REAL_IP, is_forwarding};
+use self::forwarded::is_forwarding;
+pub use self::forwarded::{
+    Forwarding, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
+};
 use crate::config::{Forwarded, HostHeader, Target};
 use crate::net::Peer;
 
@@ -45,18 +48,17 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// `Connection` does not remove them (CVE-2024-45410, CVE-2026-29054).
 fn is_protected(name: &HeaderName) -> bool {
     let text = name.as_str();
-    const NAMES: [HeaderName; 8] = [
+    const NAMES: [HeaderName; 6] = [
         header::AUTHORIZATION,
         header::COOKIE,
-        header::FORWARDED,
         header::HOST,
         header::ORIGIN,
         header::CONTENT_LENGTH,
-        X_REAL_IP,
         X_REQUEST_ID,
     ];
     NAMES.contains(name)
-        || [forwarded::X_FORWARDED, "x-outrigger-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
+        || is_forwarding(text)
+        || ["x-outrigger-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
 /// Whether a server that makes variables of its headers (CGI, WSGI, PHP) would take this one for a header
@@ -72,8 +74,8 @@ fn is_look_alike(name: &HeaderName) -> bool {
 pub struct Seen<'a> {
     /// The hop it came over.
     pub peer: &'a Peer,
-    /// Whether the peer's forwarding headers are believed.
-    pub is_forwarded: bool,
+    /// What the peer says of where it comes from; `None`: it is not trusted, and nothing of that is believed.
+    pub forwarding: Option<&'a Forwarding>,
     /// Whose request it is.
     pub client: Option<SocketAddr>,
     /// Who authentication says it is.
@@ -91,6 +93,8 @@ pub struct Telling<'a> {
     pub host: HostHeader,
     /// The upstream.
     pub target: &'a Target,
+    /// What the route takes off the path.
+    pub strip_prefix: Option<&'a str>,
 }
 
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.
@@ -110,7 +114,7 @@ pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_
         headers.remove(name);
     }
     let host = headers.get(header::HOST).cloned();
-    forwarded::tell(headers, seen, telling.forwarded, host.as_ref());
+    forwarded::tell(headers, seen, telling, host.as_ref());
     if telling.host == HostHeader::Rewrite || host.is_none() {
         headers.insert(header::HOST, authority(telling.target));
     }
@@ -131,6 +135,13 @@ pub fn attest(headers: &mut HeaderMap, attested: &HeaderMap) {
 pub fn host(headers: &HeaderMap, telling: Telling<'_>) -> HeaderValue {
     let preserved = headers.get(header::HOST).filter(|_| telling.host == HostHeader::Preserve);
     preserved.cloned().unwrap_or_else(|| authority(telling.target))
+}
+
+/// What says which prefix the route takes off, in a head that is built and not passed on.
+pub fn set_prefix(headers: &mut HeaderMap, telling: Telling<'_>) {
+    if let Some(prefix) = forwarded::prefix(None, telling).filter(|_| telling.forwarded != Forwarded::Off) {
+        headers.insert(X_FORWARDED_PREFIX, prefix);
+    }
 }
 
 /// The two headers of this hop that make a message part of a WebSocket handshake.

@@ -196,13 +196,17 @@ impl Forward {
         }
         let seen = Seen {
             peer: &guest.peer,
-            is_forwarded: guest.client.is_forwarded,
+            forwarding: guest.forwarding.as_deref(),
             client: guest.client.address,
             user: None,
             attested: None,
         };
-        let telling =
-            Telling { forwarded: Forwarded::XForwarded, host: HostHeader::Preserve, target: &self.target };
+        let telling = Telling {
+            forwarded: Forwarded::XForwarded,
+            host: HostHeader::Preserve,
+            target: &self.target,
+            strip_prefix: None,
+        };
         headers::for_upstream(&mut headers, seen, telling, false);
         // Its own, from the URL.
         headers.remove(header::HOST);

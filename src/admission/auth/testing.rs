@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
-use crate::admission::{Client, Guest, Kind};
+use crate::admission::{Guest, Kind};
 use crate::config::{File, Jwt, JwtAlgorithm, JwtKeys, TokenSource};
 use crate::net::Peer;
 
@@ -110,17 +110,5 @@ pub(super) fn guest(kind: Kind, method: &str, target: &str, headers: &[(&str, &s
             .header(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     }
     let peer = Arc::new(Peer { address: "192.0.2.7:4321".parse().ok(), port: Some(80), ..Peer::default() });
-    let client = Client { address: peer.address, is_forwarded: false };
-    let head = request.body(()).unwrap().into_parts().0;
-    Guest {
-        head,
-        kind,
-        peer,
-        client,
-        user: None,
-        attested: http::HeaderMap::new(),
-        own_protocol: None,
-        slot: None,
-        noted: Arc::default(),
-    }
+    Guest::new(request.body(()).unwrap().into_parts().0, kind, peer)
 }

@@ -20,7 +20,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn found(pairs: &[(&'static str, &str)]) -> String {
-    client(&headers(pairs), PEER.parse().ok(), &trusted()).unwrap().to_string()
+    read(&headers(pairs), PEER.parse().ok(), &trusted()).0.unwrap().to_string()
 }
 
 #[test]
@@ -146,12 +146,130 @@ fn x_forwarded_for_counts_where_both_are_there() {
     assert_eq!(found(&[("x-real-ip", "203.0.113.7"), ("x-client-ip", "203.0.113.7")]), PEER);
 }
 
+/// Scheme, host, port and prefix as they are read.
+fn road(pairs: &[(&'static str, &str)]) -> [String; 4] {
+    let told = read(&headers(pairs), PEER.parse().ok(), &trusted()).1;
+    let text = |value: Option<HeaderValue>| {
+        value.map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
+    };
+    let port = told.port.map_or_else(String::new, |port| port.to_string());
+    [text(told.scheme), text(told.host), port, told.prefix.unwrap_or_default().into()]
+}
+
+#[test]
+fn of_a_value_that_is_given_more_than_once_the_last_counts_and_what_cannot_be_read_is_not_said() {
+    const CASES: &[(&str, &[&str], &str)] = &[
+        ("proto", &["https"], "https"),
+        ("proto", &[" HTTPS\t"], "https"),
+        ("proto", &["wss"], "wss"),
+        ("proto", &["https, http"], "http"),
+        ("proto", &["https", "http"], "http"),
+        ("proto", &["http", "https, "], "https"),
+        ("proto", &["https, \"http\""], ""),
+        ("proto", &["https, on"], "on"),
+        ("proto", &[""], ""),
+        ("proto", &["1http"], ""),
+        ("proto", &["ht tp"], ""),
+        ("proto", &["https;x"], ""),
+        ("proto", &["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"], ""),
+        ("host", &["app.example.com"], "app.example.com"),
+        ("host", &["app.example.com:8443"], "app.example.com:8443"),
+        ("host", &["[2001:db8::1]:8443"], "[2001:db8::1]:8443"),
+        ("host", &["evil, app.example.com"], "app.example.com"),
+        ("host", &["evil", "app.example.com"], "app.example.com"),
+        ("host", &["app.example.com, evil/x"], ""),
+        ("host", &["2001:db8::1"], ""),
+        ("host", &["me@app.example.com"], ""),
+        ("host", &["_hidden"], "_hidden"),
+        ("host", &["a b"], ""),
+        ("port", &["443"], "443"),
+        ("port", &["80, 8443"], "8443"),
+        ("port", &["0"], ""),
+        ("port", &["65536"], ""),
+        ("port", &["+80"], ""),
+        ("port", &["80 "], "80"),
+        ("port", &["https"], ""),
+        ("prefix", &["/app"], "/app"),
+        ("prefix", &["/app/"], "/app"),
+        ("prefix", &["/"], ""),
+        ("prefix", &["/app, /api"], "/app/api"),
+        ("prefix", &["/app", "/api/, /v1"], "/app/api/v1"),
+        ("prefix", &["app"], ""),
+        ("prefix", &["//evil.test"], ""),
+        ("prefix", &["/app, evil"], ""),
+        ("prefix", &["/a b"], ""),
+        ("prefix", &["/a?b"], ""),
+        ("prefix", &["/a\"b"], ""),
+        ("prefix", &["https://evil.test"], ""),
+        ("prefix", &["/\u{e9}"], ""),
+    ];
+    for (what, values, expected) in CASES {
+        let at = ["proto", "host", "port", "prefix"].iter().position(|name| name == what).unwrap();
+        let name = ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"][at];
+        let pairs: Vec<_> = values.iter().map(|value| (name, *value)).collect();
+        let mut all: [String; 4] = Default::default();
+        all[at] = (*expected).to_owned();
+        assert_eq!(road(&pairs), all, "{what} {values:?}");
+        // The address says which kind counts, and nothing of this.
+        assert_eq!(
+            road(&[pairs, vec![("x-forwarded-for", "203.0.113.7")]].concat()),
+            all,
+            "{what} {values:?}"
+        );
+    }
+}
+
+#[test]
+fn of_elements_that_are_believed_the_outermost_tells_scheme_and_host() {
+    const CASES: &[(&[&str], &str, &str)] = &[
+        (&["for=203.0.113.7;proto=https;host=app.example.com"], "https", "app.example.com"),
+        (&["for=203.0.113.7;Proto=\"HTTPS\";HOST=\"app.example.com:8443\""], "https", "app.example.com:8443"),
+        (&["for=\"[2001:db8::7]:1\";host=\"[2001:db8::1]:8443\""], "", "[2001:db8::1]:8443"),
+        // The client's own words stand left of whom it is.
+        (&["for=10.0.0.9;proto=gopher;host=evil, for=203.0.113.7;proto=https"], "https", ""),
+        (&["for=203.0.113.7;proto=https;host=a, for=10.0.0.2;proto=http;host=b"], "https", "a"),
+        (&["for=203.0.113.7;host=a", "for=10.0.0.2;proto=http;host=b"], "http", "a"),
+        // Hidden clients are clients: whoever hides them is believed.
+        (&["for=10.0.0.9;host=evil, for=unknown;proto=https;host=a"], "https", "a"),
+        (&["for=_hidden;proto=https"], "https", ""),
+        (&["proto=https;host=a"], "https", "a"),
+        // Twice is not at all, and what is garbage says nothing.
+        (&["for=203.0.113.7;proto=https;proto=http;host=a"], "", "a"),
+        (&["for=203.0.113.7;proto=https;host=a;HOST=b"], "https", ""),
+        (&["for=203.0.113.7;proto=https;host=a b"], "https", ""),
+        (&["for=203.0.113.7;proto=\"ht tps\";host=\"a,b\""], "", ""),
+        (&["for=203.0.113.7;proto=https;host=\"a"], "", ""),
+        (&["for=203.0.113.7;proto=https;host=\"a\"b"], "", ""),
+        (&["for=x;proto=gopher;host=\", for=203.0.113.7;proto=https"], "https", ""),
+    ];
+    for (values, scheme, host) in CASES {
+        let pairs: Vec<_> = values.iter().map(|value| ("forwarded", *value)).collect();
+        assert_eq!(road(&pairs), [*scheme, *host, "", ""].map(str::to_owned), "{values:?}");
+    }
+}
+
+#[test]
+fn one_kind_counts_for_all_that_is_said() {
+    let forwarded = ("forwarded", "for=198.51.100.9;proto=https;host=a");
+    let x = [
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "b"),
+        ("x-forwarded-port", "81"),
+        ("x-forwarded-prefix", "/p"),
+    ];
+    let of_x = ["http", "b", "81", "/p"].map(str::to_owned);
+    assert_eq!(road(&[&x[..], &[forwarded, ("x-forwarded-for", "203.0.113.7")]].concat()), of_x);
+    assert_eq!(road(&[("x-forwarded-for", "203.0.113.7"), forwarded]), ["", "", "", ""].map(str::to_owned));
+    assert_eq!(road(&[&x[..], &[forwarded]].concat()), ["https", "a", "", "/p"].map(str::to_owned));
+    assert_eq!(road(&x), of_x, "an address is not needed");
+}
+
 #[test]
 fn behind_a_unix_socket_there_may_be_nobody_to_name() {
     let named = headers(&[("x-forwarded-for", "203.0.113.7")]);
-    assert_eq!(client(&named, None, &trusted()), "203.0.113.7:0".parse().ok());
-    assert_eq!(client(&HeaderMap::new(), None, &trusted()), None);
-    assert_eq!(client(&headers(&[("x-forwarded-for", "unix:")]), None, &trusted()), None);
+    assert_eq!(read(&named, None, &trusted()).0, "203.0.113.7:0".parse().ok());
+    assert_eq!(read(&HeaderMap::new(), None, &trusted()).0, None);
+    assert_eq!(read(&headers(&[("x-forwarded-for", "unix:")]), None, &trusted()).0, None);
 }
 
 #[test]
@@ -176,10 +294,10 @@ proptest! {
     #[test]
     fn bytes_from_the_wire_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
-        for name in ["x-forwarded-for", "forwarded"] {
+        for name in ["x-forwarded-for", "forwarded", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-port"] {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.clone());
-            let _ = client(&headers, None, &trusted());
+            let _ = read(&headers, None, &trusted());
         }
     }
 }

@@ -24,6 +24,7 @@ fn all() -> Vec<Refused> {
         Refused::Plaintext,
         Refused::Plaintext,
         Refused::HeadTooLarge,
+        Refused::TargetTooLong,
         Refused::TooSlow,
         Refused::Unsupported("CONNECT"),
         Refused::NoHttp,
@@ -66,6 +67,7 @@ fn all() -> Vec<Refused> {
             | Refused::AmbiguousPath { .. }
             | Refused::Head(_)
             | Refused::HeadTooLarge
+            | Refused::TargetTooLong
             | Refused::TooSlow
             | Refused::Unsupported(_)
             | Refused::NoHttp
@@ -112,7 +114,7 @@ fn every_answer_says_that_it_is_ours_and_tells_no_address() {
         assert_eq!(response.headers().contains_key("retry-after"), retry_after.is_some(), "{refused}");
         let raw = String::from_utf8(refused.to_bytes()).unwrap();
         assert!(raw.starts_with(&format!("HTTP/1.1 {} ", status.as_u16())), "{raw}");
-        assert!(raw.contains(&format!("\r\nx-outrigger-reason: {reason}\r\n")));
+        assert!(raw.contains(&format!("\r\nX-Outrigger-Reason: {reason}\r\n")));
         assert!(!raw.contains("10.1.2.3"), "{raw}");
     }
 }

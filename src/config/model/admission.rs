@@ -106,17 +106,22 @@ pub struct Origins {
     pub missing: bool,
 }
 
-/// `https://app.example.com`, `https://*.example.com:8443`
+/// Which pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OriginPattern {
-    /// In lower case.
-    pub scheme: String,
-    /// In lower case, without brackets and without the `*.`.
-    pub host: String,
-    /// Any name below `host`, at whatever depth, and not `host` itself.
-    pub subdomains: bool,
-    /// Never the default left out: 80 and 443 stand here too. 0: none, of a scheme that has no default.
-    pub port: u16,
+pub enum OriginPattern {
+    /// Those that have no origin of their own and send `null`: sandboxed frames, `data:` URLs, files.
+    Null,
+    /// Those of an origin, or of several that differ in one part.
+    Of {
+        /// In lower case.
+        scheme: String,
+        /// In lower case, without brackets, without the `*.` and without the root's dot. Empty for `file` alone.
+        host: String,
+        /// Any name below `host`, at whatever depth, and not `host` itself.
+        subdomains: bool,
+        /// Never the default left out: 80 and 443 stand here too. 0: none, of a scheme that has no default. `None`: any.
+        port: Option<u16>,
+    },
 }
 
 impl OriginPattern {

@@ -1,21 +1,24 @@
 //! `policy`: what holds for every connection; routes override any key of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::access::{RawCloseCodes, RawHandshakeRate, RawLimits, RawOrigins};
+use super::access::{RawCloseCodes, RawLimits};
 use super::auth::RawAuth;
 use super::broadcast::{self, RawBroadcast};
 use super::delivery::RawDelivery;
 use super::feed::{RawBreaker, RawHistory, RawSession};
+use super::origins::RawOrigins;
+use super::rates::RawHandshakeRate;
 use super::scalar::{Readable, Scalar, words};
 use super::tunnel::{RawHeartbeat, RawHttp};
 use super::unbuilt::RawFallback;
 use super::units::{Bytes, OffSpan, Span};
 use crate::config::error::quoted;
-use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, Origins, Policy, TokenSource};
+use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, OriginPattern, Origins, Policy, TokenSource};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawPolicy {
     heartbeat: Option<RawHeartbeat>,
@@ -25,8 +28,8 @@ pub(crate) struct RawPolicy {
     close_timeout: Scalar<Span>,
     max_frame: Scalar<Bytes>,
     max_message: Scalar<Bytes>,
-    limits: RawLimits,
-    handshake_rate: RawHandshakeRate,
+    limits: Option<RawLimits>,
+    handshake_rate: Option<RawHandshakeRate>,
     on_refuse: Scalar<OnRefuse>,
     close_codes: RawCloseCodes,
     http: RawHttp,
@@ -51,8 +54,8 @@ impl Default for RawPolicy {
             close_timeout: Scalar(Span::secs(5)),
             max_frame: Scalar(Bytes(16 << 20)),
             max_message: Scalar(Bytes(64 << 20)),
-            limits: RawLimits::default(),
-            handshake_rate: RawHandshakeRate::default(),
+            limits: Some(RawLimits::default()),
+            handshake_rate: Some(RawHandshakeRate::default()),
             on_refuse: Scalar(OnRefuse::Http),
             close_codes: RawCloseCodes::default(),
             http: RawHttp::default(),
@@ -122,7 +125,8 @@ impl RawPolicy {
             }
         }
         let (limits, message_rate, control_rate) =
-            problems.within("limits", |problems| limits.validate(problems));
+            problems.within("limits", |problems| limits.unwrap_or_else(RawLimits::off).validate(problems));
+        let handshake_rate = handshake_rate.unwrap_or_else(RawHandshakeRate::off);
         let origins =
             origins.map(|origins| problems.within("origins", |problems| origins.validate(problems)));
         let auth = auth.and_then(|auth| problems.within("auth", |problems| auth.validate(problems)));
@@ -164,8 +168,12 @@ impl RawPolicy {
 fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut Problems) {
     let Some(Auth::Jwt(Jwt { token_from, .. })) = auth else { return };
     let cookie = token_from.iter().find(|source| matches!(source, TokenSource::Cookie(_)));
-    let (Some(cookie), None) = (cookie, origins) else { return };
-    if problems.has("origins") {
+    let Some(cookie) = cookie else { return };
+    let lets_all_in = match origins {
+        None => true,
+        Some(origins) => origins.allow.contains(&OriginPattern::Null),
+    };
+    if !lets_all_in || problems.has("origins") {
         return;
     }
     // A route is told about the one that it sets.
@@ -174,7 +182,16 @@ fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut 
     } else {
         "auth.jwt.token_from"
     };
-    let found = format!("{}, and no origins", quoted(&cookie.write()));
-    let accepted = "cookies together with origins: a browser sends them for any page that connects";
+    let (without, accepted) = match origins {
+        None => {
+            ("no origins", "cookies together with origins: a browser sends them for any page that connects")
+        }
+        Some(_) => (
+            "\"null\" among origins",
+            "cookies, or \"null\" among origins: a browser sends cookies for any page, and any page can have a frame \
+             whose origin is null",
+        ),
+    };
+    let found = format!("{}, and {without}", quoted(&cookie.write()));
     problems.refuse(key, found, accepted);
 }

@@ -1,11 +1,13 @@
 //! URLs and hosts, as far as settings have them.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use crate::config::error::{Problem, quoted};
 use crate::config::model::File;
 use crate::config::problems::Problems;
 
+use super::list::List;
 use super::scalar::Scalar;
 
 /// `http://host[:port]…` or `https://…` taken apart.
@@ -37,7 +39,7 @@ pub(super) fn read(url: &str) -> Option<HttpUrl> {
         _ => authority.port_u16().filter(|port| *port != 0)?,
     };
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
+        Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
         None if !host.is_empty() && host.bytes().all(is_host_byte) => host,
         Some(_) | None => return None,
     };
@@ -77,16 +79,19 @@ pub(super) fn refused(url: &str, accepted: &str) -> Problem {
 }
 
 /// Names or addresses in lower case, each without a port.
-pub(super) fn hosts(key: &str, given: Vec<Scalar<String>>, problems: &mut Problems) -> Vec<String> {
+pub(super) fn hosts(key: &str, List(given): List<String>, problems: &mut Problems) -> Vec<String> {
     let checked = given.into_iter().enumerate().map(|(index, Scalar(host))| {
         let host = host.to_ascii_lowercase();
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let fit = match address {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.len() <= 253 && host.bytes().all(is_host_byte),
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => {
+                let is_name = !host.is_empty() && host.len() <= 253 && host.bytes().all(is_host_byte);
+                is_name || host.parse::<Ipv6Addr>().is_ok()
+            }
         };
         if !fit {
-            let accepted = "a host name or address without a port, such as ws.example.com";
+            let accepted = "a host name or address without a port, such as ws.example.com or ::1";
             problems.within_item(key, index, |problems| problems.refuse("", quoted(&host), accepted));
         }
         host

@@ -38,7 +38,7 @@ fn good_files_load_and_so_does_what_they_come_to() {
 /// Whoever runs one gives it ports: a command line, a manifest, a chart.
 #[test]
 fn examples_for_frameworks_load_and_leave_ports_alone() {
-    let files = files("config/examples");
+    let files = examples();
     assert_eq!(files.len(), EXAMPLES);
     for path in files {
         let name = path.display().to_string();

@@ -55,13 +55,7 @@ async fn an_address_that_is_silent_delays_the_next_by_a_quarter_of_a_second() {
         (&[Play::Fail(3, ConnectionRefused), Play::Answer(5)], 1, 8, &[0, 3], &[]),
         // One that is slow may still win, and who began after it has not been silent.
         (&[Play::Answer(300), Play::Silent], 0, 300, &[0, 250], &[]),
-        (
-            &[Play::Silent, Play::Fail(10, ConnectionRefused), Play::Answer(5)],
-            2,
-            265,
-            &[0, 250, 260],
-            &[0],
-        ),
+        (&[Play::Silent, Play::Fail(10, ConnectionRefused), Play::Answer(5)], 2, 265, &[0, 250, 260], &[0]),
     ];
     for (plays, index, when, begun, silent) in cases {
         let (won, took, began) = play(plays, 2000).await;

@@ -25,6 +25,9 @@ pub use self::framing::{FramingFault, check_answer};
 pub use self::host::is_host;
 pub use self::target::{Character, RequestLine};
 
+/// Longest target of a request in bytes, as hyper and its URLs have it: one more is a 414.
+pub const MAX_TARGET: usize = u16::MAX as usize - 1;
+
 /// What a request's head is refused for. A text says what is wrong and what is accepted, and shows nothing of what
 /// came but the one character that must not be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

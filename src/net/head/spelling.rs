@@ -89,6 +89,8 @@ fn exchange(request: &[u8], answer: Response<Empty<Bytes>>) -> (Extensions, Vec<
     let mut connection = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
+        // All there is to read has been read before the answer is written.
+        .half_close(true)
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(tokio::io::join(request, Vec::new())), service);
     let mut context = Context::from_waker(Waker::noop());

@@ -95,7 +95,7 @@ fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
         "*.a",
         "a;b=c",
     ] {
-        assert!(host::is_host(good.as_bytes()), "{good}");
+        assert!(is_host(good.as_bytes()), "{good}");
     }
     for bad in [
         "",
@@ -147,7 +147,7 @@ fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
         "é",
         "a\u{0}b",
     ] {
-        assert!(!host::is_host(bad.as_bytes()), "{bad:?}");
+        assert!(!is_host(bad.as_bytes()), "{bad:?}");
     }
 }
 
@@ -339,7 +339,7 @@ proptest! {
 
     #[test]
     fn what_is_taken_for_a_host_reads_as_one_in_a_url(host in "[a-z0-9.:@,%/ \\[\\]_-]{0,12}") {
-        if host::is_host(host.as_bytes()) {
+        if is_host(host.as_bytes()) {
             let url: Uri = format!("http://{host}/").parse().unwrap();
             prop_assert_eq!(url.authority().unwrap().as_str(), &host);
             prop_assert!(!host.contains(['@', ',', '%', '/', ' ']));

@@ -3,85 +3,209 @@
 //! | header | of a peer that is not trusted | of a trusted one |
 //! | --- | --- | --- |
 //! | `X-Forwarded-For` | replaced by the peer's address | kept, the peer's address appended |
-//! | `X-Forwarded-Proto`, `-Host`, `-Port` | replaced by what we saw | kept; set where it is missing |
-//! | `X-Forwarded-Prefix` and every other `X-Forwarded-…` (`-User`, `-Email`, `-Ssl` …), `X-Real-IP` | removed | kept |
+//! | `X-Forwarded-Proto`, `-Host`, `-Port` | replaced by what we saw | what it said, in one value; what we saw where it says nothing |
+//! | `X-Forwarded-Prefix` | removed | what it said |
 //! | `Forwarded` | replaced by our element | kept, our element appended |
+//! | every other `X-Forwarded-…` (`-User`, `-Email`, `-Ssl` …), `X-Real-IP` and the others of [`TOLD`] | removed | kept |
 //!
-//! Of the two kinds only those that the upstream wants to be told (`upstream.forwarded`) are sent at all.
+//! Of the two kinds only those that the upstream wants to be told (`upstream.forwarded`) are sent at all, and of a trusted
+//! peer only one is believed ([`Forwarding`]): the other one, where it is wanted, is made from that. A prefix that the
+//! route takes off is appended to `X-Forwarded-Prefix`, for which `Forwarded` has no word: it goes with either kind.
+//!
 //! `X-Real-IP` is never made: it says less than `X-Forwarded-For`, and two tellers of one thing differ some
 //! day.
 //!
 //! # Invariants
 //! 1. Nothing of this comes from a peer that is not trusted.
-//! 2. What a trusted peer said in the kind that the upstream does not want is not lost: the client it named
-//!    stands in the kind that it does want.
+//! 2. What a trusted peer said in the kind that the upstream does not want is not lost: the client, scheme, host and
+//!    port that it named stand in the kind that it does want.
+//! 3. Both kinds tell the same.
+//!
+//! # Not here
+//! How a trusted peer's headers are read ([`crate::admission`]).
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::Seen;
-use crate::config::Forwarded;
+use super::{Seen, Telling};
+use crate::config::{self, without_port};
 
-pub(super) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Begins every header by which proxies tell each other about a client.
 pub(super) const X_FORWARDED: &str = "x-forwarded-";
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The host that the client asked for.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The port that it came to.
+pub const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+/// What was taken off its path.
+pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// The scheme of its URL.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Where a request came from, in the kind that has a header for each thing. Who the user is, which some
 /// proxies tell in `X-Forwarded-User`, is not among them.
 const ROAD: [HeaderName; 6] =
     [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_REAL_IP];
 
+/// Besides `X-Forwarded-…`: by these too proxies and networks of proxies say whom they ask for, over what, and for which
+/// URL, and servers believe them.
+const TOLD: [&str; 17] = [
+    "forwarded",
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "fastly-client-ip",
+    "front-end-https",
+    "x-scheme",
+    "x-url-scheme",
+    "x-original-host",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
 /// Whether only a trusted peer may say this.
 pub(super) fn is_forwarding(name: &str) -> bool {
-    name.starts_with(X_FORWARDED) || name == X_REAL_IP.as_str() || name == header::FORWARDED.as_str()
+    name.starts_with(X_FORWARDED) || TOLD.contains(&name)
+}
+
+/// What a trusted peer says of a request before it came to it, besides the client's address. All of it is of one kind:
+/// proxies write one, and many pass on what their clients write in the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Whether it is told in `Forwarded` (RFC 7239); else in `X-Forwarded-…`.
+    pub is_rfc7239: bool,
+    /// In lower case.
+    pub scheme: Option<HeaderValue>,
+    /// `host[:port]`
+    pub host: Option<HeaderValue>,
+    /// Where it is said by itself.
+    pub port: Option<u16>,
+    /// Begins with a slash and does not end with one.
+    pub prefix: Option<Box<str>>,
+}
+
+impl Forwarding {
+    /// The port, by itself or with the host, or the one that scheme and host mean by having none.
+    fn port(&self) -> Option<u16> {
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let with_host = host.and_then(|host| host.get(without_port(host).len()..)?.strip_prefix(':'));
+        let by_default = || host.and_then(|_| default_port(self.scheme.as_ref()?));
+        self.port.or_else(|| with_host?.parse().ok().filter(|port| *port != 0)).or_else(by_default)
+    }
+
+    /// The host, with the port that the client came to unless it goes without saying.
+    fn authority(&self) -> Option<String> {
+        let host = self.host.as_ref()?.to_str().ok()?;
+        let is_bare = without_port(host).len() == host.len();
+        let port =
+            self.port.filter(|port| is_bare && self.scheme.as_ref().and_then(default_port) != Some(*port));
+        Some(port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    }
+}
+
+fn default_port(scheme: &HeaderValue) -> Option<u16> {
+    match scheme.as_bytes() {
+        b"https" | b"wss" => Some(443),
+        b"http" | b"ws" => Some(80),
+        _ => None,
+    }
 }
 
 /// Rewrites what stands in `headers` about the road so far; `host` is what the client asked for.
-pub(super) fn tell(headers: &mut HeaderMap, seen: Seen<'_>, form: Forwarded, host: Option<&HeaderValue>) {
-    if !seen.is_forwarded {
+pub(super) fn tell(
+    headers: &mut HeaderMap,
+    seen: Seen<'_>,
+    telling: Telling<'_>,
+    host: Option<&HeaderValue>,
+) {
+    let nothing = Forwarding::default();
+    let said = seen.forwarding.unwrap_or(&nothing);
+    if seen.forwarding.is_none() {
         let forged: Vec<HeaderName> =
             headers.keys().filter(|name| is_forwarding(name.as_str())).cloned().collect();
         for name in forged {
             headers.remove(name);
         }
     }
+    // Read already, and set anew.
+    for name in [X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO] {
+        headers.remove(name);
+    }
+    if !said.is_rfc7239 || !is_readable(headers) {
+        headers.remove(header::FORWARDED);
+    }
     let peer = seen.peer.address.map(|peer| peer.ip().to_canonical());
     // Whom a trusted peer named.
     let named = seen.client.map(|client| client.ip().to_canonical()).filter(|client| Some(*client) != peer);
-    if matches!(form, Forwarded::XForwarded | Forwarded::Both) {
+    let form = telling.forwarded;
+    if matches!(form, config::Forwarded::XForwarded | config::Forwarded::Both) {
         let begins = named.filter(|_| !headers.contains_key(X_FORWARDED_FOR));
         let row: Vec<_> = [begins, peer].into_iter().flatten().map(|ip| ip.to_string()).collect();
         append(headers, X_FORWARDED_FOR, &row.join(", "));
         // A port belongs to the scheme and host it was said with: ours behind theirs would be a wrong URL.
-        let is_told = [X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().any(|name| headers.contains_key(name));
-        if let Some(port) = seen.peer.port.filter(|_| !is_told) {
-            headers.entry(X_FORWARDED_PORT).or_insert(HeaderValue::from(port));
+        let is_own = said.scheme.is_none() && said.host.is_none();
+        if let Some(port) = said.port().or(seen.peer.port.filter(|_| is_own)) {
+            headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
         }
-        headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(proto(seen)));
-        if let Some(host) = host {
-            headers.entry(X_FORWARDED_HOST).or_insert(host.clone());
+        let scheme = said.scheme.clone().unwrap_or(HeaderValue::from_static(scheme(seen)));
+        headers.insert(X_FORWARDED_PROTO, scheme);
+        if let Some(host) = said.host.as_ref().or(host) {
+            headers.insert(X_FORWARDED_HOST, host.clone());
         }
     } else {
         for name in ROAD {
             headers.remove(name);
         }
     }
-    if matches!(form, Forwarded::Rfc7239 | Forwarded::Both) {
-        let mut element = element(peer, seen, host.and_then(|host| host.to_str().ok()));
-        if let Some(named) = named.filter(|_| !headers.contains_key(header::FORWARDED)) {
-            element = format!("for={}, {element}", node(Some(named)));
+    if let Some(prefix) = prefix(said.prefix.as_deref(), telling)
+        && form != config::Forwarded::Off
+    {
+        headers.insert(X_FORWARDED_PREFIX, prefix);
+    }
+    if matches!(form, config::Forwarded::Rfc7239 | config::Forwarded::Both) {
+        let host = host.and_then(|host| host.to_str().ok());
+        let mut row = element(peer, host, Some(scheme(seen)));
+        let is_told = named.is_some() || said.scheme.is_some() || said.host.is_some();
+        if is_told && !headers.contains_key(header::FORWARDED) {
+            let scheme = said.scheme.as_ref().and_then(|scheme| scheme.to_str().ok());
+            row = format!("{}, {row}", element(named, said.authority().as_deref(), scheme));
         }
-        append(headers, header::FORWARDED, &element);
+        append(headers, header::FORWARDED, &row);
     } else {
         headers.remove(header::FORWARDED);
     }
+}
+
+/// What is missing in front of the path that the upstream sees: what a trusted peer took off it, and what the route does.
+pub(super) fn prefix(said: Option<&str>, telling: Telling<'_>) -> Option<HeaderValue> {
+    let whole = format!("{}{}", said.unwrap_or_default(), telling.strip_prefix.unwrap_or_default());
+    HeaderValue::try_from(whole).ok().filter(|prefix| !prefix.is_empty())
+}
+
+/// Whether each `Forwarded` ends outside of quotes for whoever reads it from the left: what a client has left open would
+/// take in all that stands behind it, ours too.
+fn is_readable(headers: &HeaderMap) -> bool {
+    headers.get_all(header::FORWARDED).into_iter().all(|value| {
+        let (mut is_quoted, mut is_escaped) = (false, false);
+        for byte in value.as_bytes() {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' if is_quoted => is_escaped = true,
+                b'"' => is_quoted = !is_quoted,
+                _ => {}
+            }
+        }
+        !is_quoted
+    })
 }
 
 /// Makes one header of all of that name, with `last` at its end.
@@ -102,19 +226,21 @@ fn append(headers: &mut HeaderMap, name: HeaderName, last: &str) {
     }
 }
 
-fn proto(seen: Seen<'_>) -> &'static str {
+fn scheme(seen: Seen<'_>) -> &'static str {
     if seen.peer.is_tls { "https" } else { "http" }
 }
 
-/// Our element of `Forwarded` (RFC 7239 §4). Hosts with a port have to be quoted.
-fn element(peer: Option<IpAddr>, seen: Seen<'_>, host: Option<&str>) -> String {
-    let mut text = format!("for={}", node(peer));
+/// An element of `Forwarded` (RFC 7239 §4). Hosts with a port have to be quoted.
+fn element(node: Option<IpAddr>, host: Option<&str>, scheme: Option<&str>) -> String {
+    let mut text = format!("for={}", self::node(node));
     if let Some(host) = host {
         let quoted = host.replace('\\', "\\\\").replace('"', "\\\"");
         // Writing to a string cannot fail.
         let _ = write!(text, ";host=\"{quoted}\"");
     }
-    let _ = write!(text, ";proto={}", proto(seen));
+    if let Some(scheme) = scheme {
+        let _ = write!(text, ";proto={scheme}");
+    }
     text
 }
 

@@ -14,7 +14,7 @@ fn stranger() -> Peer {
 }
 
 fn seen(peer: &Peer) -> Seen<'_> {
-    Seen { peer, is_forwarded: false, client: peer.address, user: None, attested: None }
+    Seen { peer, forwarding: None, client: peer.address, user: None, attested: None }
 }
 
 fn sent(pairs: &[(&'static str, &'static str)], forwarded: Forwarded, is_websocket: bool) -> HeaderMap {
@@ -29,7 +29,7 @@ fn told(
 ) -> HeaderMap {
     let mut headers = map(pairs);
     let target = Target::Tcp { host: "::1".into(), port: 3000 };
-    let telling = Telling { forwarded, host: HostHeader::Preserve, target: &target };
+    let telling = Telling { forwarded, host: HostHeader::Preserve, target: &target, strip_prefix: None };
     for_upstream(&mut headers, seen, telling, is_websocket);
     headers
 }
@@ -87,6 +87,11 @@ fn what_a_client_says_of_itself_is_replaced() {
         ("x-forwarded-preferred-username", "root"),
         ("x-forwarded-ssl", "on"),
         ("x-forwarded-whatever", "1"),
+        ("front-end-https", "on"),
+        ("x-original-url", "/admin"),
+        ("x-rewrite-url", "/admin"),
+        ("cf-connecting-ip", "10.0.0.1"),
+        ("front_end_https", "on"),
         ("x_forwarded_for", "10.0.0.1"),
         ("x-forwarded_user", "root"),
         ("x_outrigger_user", "root"),
@@ -111,7 +116,8 @@ fn what_a_client_says_of_itself_is_replaced() {
 fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
     let proxy = Peer { is_tls: true, ..stranger() };
     let client = "203.0.113.7:0".parse().ok();
-    let seen = Seen { is_forwarded: true, client, ..seen(&proxy) };
+    let read = road(Some("https"), Some("a.example"), Some(443), Some("/app"));
+    let seen = Seen { forwarding: Some(&read), client, ..seen(&proxy) };
     let said = [
         ("host", "inner"),
         ("x-forwarded-for", "198.51.100.9"),
@@ -128,7 +134,8 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
     ];
     let headers = told(&said, seen, Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["198.51.100.9, 203.0.113.7, 2001:db8::7"]);
-    let ours = r#"for=203.0.113.7;proto=https, for="[2001:db8::7]";host="inner";proto=https"#;
+    let ours =
+        r#"for=203.0.113.7;host="a.example";proto=https, for="[2001:db8::7]";host="inner";proto=https"#;
     assert_eq!(all(&headers, "forwarded"), [ours]);
     for (name, value) in &said[3..9] {
         assert_eq!(all(&headers, name), [*value], "{name}");
@@ -150,24 +157,158 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
 #[test]
 fn only_what_a_trusted_proxy_did_not_say_is_made() {
     let proxy = Peer { is_tls: true, ..stranger() };
-    let seen = Seen { is_forwarded: true, ..seen(&proxy) };
-    // what it said besides Host; X-Forwarded-For, -Proto, -Host, -Port as they arrive
-    type Row = (&'static [(&'static str, &'static str)], [Option<&'static str>; 4]);
-    const OWN: Option<&str> = Some("2001:db8::7");
+    // scheme, host, port and prefix that it said; X-Forwarded-Proto, -Host, -Port, -Prefix, and what its element of
+    // Forwarded says, which is not there where it said nothing
+    type Said = (Option<&'static str>, Option<&'static str>, Option<u16>, Option<&'static str>);
+    type Row = (Said, [&'static str; 4], &'static str);
     const CASES: &[Row] = &[
-        (&[], [OWN, Some("https"), Some("inner"), Some("8080")]),
-        (&[("x-forwarded-for", "")], [OWN, Some("https"), Some("inner"), Some("8080")]),
+        ((None, None, None, None), ["https", "inner", "8080", ""], ""),
         // A port of ours behind a scheme or host of theirs would be a wrong URL.
-        (&[("x-forwarded-proto", "http")], [OWN, Some("http"), Some("inner"), None]),
-        (&[("x-forwarded-host", "a.example")], [OWN, Some("https"), Some("a.example"), None]),
-        (&[("x-forwarded-port", "444")], [OWN, Some("https"), Some("inner"), Some("444")]),
+        ((Some("http"), None, None, None), ["http", "inner", "", ""], ";proto=http"),
+        ((Some("wss"), None, None, None), ["wss", "inner", "", ""], ";proto=wss"),
+        ((None, Some("a.example"), None, None), ["https", "a.example", "", ""], r#";host="a.example""#),
+        (
+            (None, Some("a.example:81"), None, None),
+            ["https", "a.example:81", "81", ""],
+            r#";host="a.example:81""#,
+        ),
+        ((None, None, Some(444), None), ["https", "inner", "444", ""], ""),
+        // The port that goes without saying.
+        (
+            (Some("https"), Some("a.example"), None, None),
+            ["https", "a.example", "443", ""],
+            r#";host="a.example";proto=https"#,
+        ),
+        (
+            (Some("ws"), Some("a.example"), None, None),
+            ["ws", "a.example", "80", ""],
+            r#";host="a.example";proto=ws"#,
+        ),
+        (
+            (Some("x+y"), Some("a.example"), None, None),
+            ["x+y", "a.example", "", ""],
+            r#";host="a.example";proto=x+y"#,
+        ),
+        (
+            (Some("https"), Some("a.example"), Some(443), None),
+            ["https", "a.example", "443", ""],
+            r#";host="a.example";proto=https"#,
+        ),
+        (
+            (Some("https"), Some("a.example"), Some(80), None),
+            ["https", "a.example", "80", ""],
+            r#";host="a.example:80";proto=https"#,
+        ),
+        (
+            (Some("https"), Some("[::1]"), Some(8443), None),
+            ["https", "[::1]", "8443", ""],
+            r#";host="[::1]:8443";proto=https"#,
+        ),
+        (
+            (Some("https"), Some("[::1]:8443"), None, None),
+            ["https", "[::1]:8443", "8443", ""],
+            r#";host="[::1]:8443";proto=https"#,
+        ),
+        ((Some("https"), Some("a:"), None, None), ["https", "a:", "443", ""], r#";host="a:";proto=https"#),
+        ((None, None, None, Some("/app")), ["https", "inner", "8080", "/app"], ""),
     ];
-    for (said, expected) in CASES {
-        let said = [&[("host", "inner")], *said].concat();
-        let headers = told(&said, seen, Forwarded::XForwarded, false);
-        for (name, value) in ["for", "proto", "host", "port"].iter().zip(expected) {
+    for (is_rfc7239, (said, expected, element)) in
+        [false, true].iter().flat_map(|kind| CASES.iter().map(move |row| (kind, row)))
+    {
+        let (scheme, host, port, prefix) = *said;
+        let read = Forwarding { is_rfc7239: *is_rfc7239, ..road(scheme, host, port, prefix) };
+        let seen = Seen { forwarding: Some(&read), ..seen(&proxy) };
+        // What stands there has been read.
+        let stale = [
+            ("host", "inner"),
+            ("x-forwarded-proto", "gopher"),
+            ("x-forwarded-host", "stale"),
+            ("x-forwarded-port", "1, 2"),
+            ("x-forwarded-prefix", "/stale"),
+        ];
+        let headers = told(&stale, seen, Forwarded::Both, false);
+        assert_eq!(all(&headers, "x-forwarded-for"), ["2001:db8::7"]);
+        for (name, value) in ["proto", "host", "port", "prefix"].iter().zip(expected) {
             let name = format!("x-forwarded-{name}");
-            assert_eq!(all(&headers, &name), Vec::from_iter(*value), "{name}: {said:?}");
+            let expected: Vec<_> = Some(*value).filter(|value| !value.is_empty()).into_iter().collect();
+            assert_eq!(all(&headers, &name), expected, "{name}: {said:?}");
+        }
+        let ours = r#"for="[2001:db8::7]";host="inner";proto=https"#;
+        let whole =
+            if element.is_empty() { ours.to_owned() } else { format!("for=unknown{element}, {ours}") };
+        assert_eq!(all(&headers, "forwarded"), [whole], "{said:?}");
+        let headers = told(&stale, seen, Forwarded::Off, false);
+        assert_eq!(headers.len(), 1, "Host: {headers:?}");
+    }
+}
+
+/// What was read of a trusted proxy's headers.
+fn road(
+    scheme: Option<&'static str>,
+    host: Option<&'static str>,
+    port: Option<u16>,
+    prefix: Option<&str>,
+) -> Forwarding {
+    Forwarding {
+        is_rfc7239: false,
+        scheme: scheme.map(HeaderValue::from_static),
+        host: host.map(HeaderValue::from_static),
+        port,
+        prefix: prefix.map(Into::into),
+    }
+}
+
+#[test]
+fn of_the_two_kinds_the_one_that_is_not_believed_is_made_from_the_other() {
+    let proxy = Peer { address: "10.0.0.1:1".parse().ok(), ..Peer::default() };
+    let client = "203.0.113.7:0".parse().ok();
+    // A client's own `Forwarded`, which a proxy that writes the other kind lets pass.
+    let said = [
+        ("host", "inner"),
+        ("x-forwarded-for", "203.0.113.7"),
+        ("forwarded", "for=10.9.9.9;proto=https;host=evil"),
+    ];
+    let read = road(Some("http"), None, None, None);
+    let seen_x = Seen { forwarding: Some(&read), client, ..seen(&proxy) };
+    let ours = r#"for=10.0.0.1;host="inner";proto=http"#;
+    for form in [Forwarded::Both, Forwarded::Rfc7239] {
+        let headers = told(&said, seen_x, form, false);
+        assert_eq!(all(&headers, "forwarded"), [format!("for=203.0.113.7;proto=http, {ours}")]);
+    }
+    // One that was left open takes in what stands behind it.
+    let read = Forwarding { is_rfc7239: true, ..road(Some("https"), None, None, None) };
+    let seen_forwarded = Seen { forwarding: Some(&read), client, ..seen(&proxy) };
+    for (said, expected) in [
+        ("for=203.0.113.7;proto=https", "for=203.0.113.7;proto=https"),
+        (r#"for="_a, for=203.0.113.7;proto=https"#, "for=203.0.113.7;proto=https"),
+        (r#"for="_a\", for=203.0.113.7;proto=https"#, "for=203.0.113.7;proto=https"),
+        (r#"for="_a\"", for=203.0.113.7;proto=https"#, r#"for="_a\"", for=203.0.113.7;proto=https"#),
+    ] {
+        let headers = told(&[("host", "inner"), ("forwarded", said)], seen_forwarded, Forwarded::Both, false);
+        assert_eq!(all(&headers, "forwarded"), [format!("{expected}, {ours}")], "{said}");
+        assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7, 10.0.0.1"]);
+        assert_eq!(all(&headers, "x-forwarded-proto"), ["https"]);
+    }
+}
+
+#[test]
+fn a_prefix_that_the_route_takes_off_stands_behind_those_that_were_taken_off_before() {
+    let peer = stranger();
+    let target = Target::Tcp { host: "a".into(), port: 80 };
+    for (said, strip_prefix, expected) in [
+        (None, None, None),
+        (Some("/app"), None, Some("/app")),
+        (None, Some("/api"), Some("/api")),
+        (Some("/app"), Some("/api/v1"), Some("/app/api/v1")),
+    ] {
+        let read = road(None, None, None, said);
+        for form in [Forwarded::XForwarded, Forwarded::Rfc7239, Forwarded::Both, Forwarded::Off] {
+            let mut headers = map(&[("host", "a")]);
+            let telling =
+                Telling { forwarded: form, host: HostHeader::Preserve, target: &target, strip_prefix };
+            for_upstream(&mut headers, Seen { forwarding: Some(&read), ..seen(&peer) }, telling, true);
+            let expected = expected.filter(|_| form != Forwarded::Off);
+            assert_eq!(all(&headers, "x-forwarded-prefix"), Vec::from_iter(expected), "{said:?} {form:?}");
         }
     }
 }
@@ -175,7 +316,8 @@ fn only_what_a_trusted_proxy_did_not_say_is_made() {
 #[test]
 fn a_client_that_was_named_in_the_other_kind_is_not_lost() {
     let proxy = Peer { address: "10.0.0.1:1".parse().ok(), ..Peer::default() };
-    let seen = Seen { is_forwarded: true, client: "203.0.113.7:0".parse().ok(), ..seen(&proxy) };
+    let read = Forwarding::default();
+    let seen = Seen { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..seen(&proxy) };
     let headers = told(&[("forwarded", "for=203.0.113.7")], seen, Forwarded::XForwarded, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7, 10.0.0.1"]);
     let headers = told(&[("x-forwarded-for", "203.0.113.7")], seen, Forwarded::Rfc7239, false);
@@ -196,7 +338,8 @@ fn on_a_unix_socket_nobody_has_an_address() {
     let headers = told(&[("host", "a\"b\\")], seen(&unix), Forwarded::Both, false);
     assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-forwarded-port"));
     assert_eq!(all(&headers, "forwarded"), [r#"for=unknown;host="a\"b\\";proto=http"#]);
-    let trusted = Seen { is_forwarded: true, client: "203.0.113.7:0".parse().ok(), ..seen(&unix) };
+    let read = Forwarding::default();
+    let trusted = Seen { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..seen(&unix) };
     let headers = told(&[("x-forwarded-for", "203.0.113.7")], trusted, Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7"]);
 }

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Makes the Debian package of a binary that scripts/release/build.sh has built, and prints its path. Takes cargo-deb
+# (`cargo install --locked cargo-deb`).
+#
+#   scripts/release/deb.sh TARGET FOLDER
+set -euo pipefail
+target=$1
+mkdir -p "$2"
+folder=$(realpath "$2")
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+# Stripped already, as far as it is to be.
+cargo deb --no-build --no-strip --locked --target "$target" --output "$folder"
