@@ -1,4 +1,5 @@
-//! The commands: `run`, `check`, `demo`, `inject`, and those that ask a running proxy ([`admin`], [`health`]).
+//! The commands: `run`, `check`, `demo`, `inject`, those that ask a running proxy ([`admin`], [`health`]), and those that
+//! print what is made of the program itself ([`print`]).
 //!
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
 
@@ -7,6 +8,7 @@ mod demo;
 mod health;
 mod inject;
 mod notify;
+mod print;
 mod table;
 
 use std::io::{self, Write};
@@ -21,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::admin::client::ClientError;
-use crate::config::{self, ConfigErrors, EnvWarning, Sources};
+use crate::config::{self, ConfigErrors, Reading, Sources};
 use crate::server::{Overview, Reload, Server, StartError};
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::logging::{self, Logging};
@@ -42,7 +44,7 @@ enum Command {
     /// Run the proxy until it is told to stop
     Run(Settings),
     /// Print the effective configuration, or everything that is wrong with it
-    Check(Settings),
+    Check(CheckArgs),
     /// A demo server, the proxy before it, and what to open in a browser
     Demo(demo::DemoArgs),
     /// Ask a running proxy to let its clients go; it stays, and takes none in, until a signal ends it
@@ -57,6 +59,12 @@ enum Command {
     Publish(admin::PublishArgs),
     /// Put the proxy as a sidecar into Kubernetes manifests
     Inject(inject::InjectArgs),
+    /// Print the JSON Schema of a configuration, for editors
+    Schema,
+    /// Print a script that makes a shell complete this command line
+    Completions(print::CompletionsArgs),
+    /// Print a page for man(1)
+    Man(print::ManArgs),
 }
 
 /// Where settings come from; each of them may also come from `OUTRIGGER__…` in the environment.
@@ -93,12 +101,21 @@ impl Settings {
     }
 }
 
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Print problems and warnings only
+    #[arg(long, short)]
+    quiet: bool,
+}
+
 impl Cli {
     /// Runs the command; what went wrong is told on standard error.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Run(settings) => run(settings.sources()),
-            Command::Check(settings) => check(&settings.sources()),
+            Command::Check(args) => check(args),
             Command::Demo(args) => demo::run(&args),
             Command::Drain(args) => admin::drain(&args),
             Command::Health(args) => health::health(&args),
@@ -106,6 +123,9 @@ impl Cli {
             Command::Subscribers(args) => admin::subscribers(args),
             Command::Publish(args) => admin::publish(args),
             Command::Inject(args) => inject::run(args),
+            Command::Schema => print::schema(),
+            Command::Completions(args) => print::completions(&args),
+            Command::Man(args) => print::man(&args),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -142,9 +162,13 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     ignore_hangups()?;
     let warnings = config::env_warnings(&sources);
     // It may be wrong because of them.
-    let config = config::load(sources.clone()).inspect_err(|_| warn(&warnings))?;
+    let reading = config::read(&sources);
+    let config = reading.config.inspect_err(|_| warn(&warnings))?;
     let logging = logging::init(&config.log)?;
     for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    for warning in &reading.warnings {
         tracing::warn!("{warning}");
     }
     run_on(runtime(config.listen.workers)?, async {
@@ -178,25 +202,34 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     })
 }
 
-/// Says on standard error what in the environment does nothing.
-fn warn(warnings: &[EnvWarning]) {
+/// Says on standard error what does nothing or is left open. Beside the configuration, which may be on its way into a
+/// file.
+fn warn<T: std::fmt::Display>(warnings: &[T]) {
     for warning in warnings {
         // If standard error is closed there is nobody to tell.
         let _ = writeln!(io::stderr(), "outrigger: warning: {warning}");
     }
 }
 
-fn check(sources: &Sources) -> anyhow::Result<()> {
-    warn(&config::env_warnings(sources));
-    let text = config::effective(sources)?;
-    let config = config::load(sources.clone())?;
+/// Above what `check` prints without a file: that is where a new one begins.
+const STARTER: &str = "# yaml-language-server: $schema=outrigger.schema.json\n\
+                       # `outrigger schema > outrigger.schema.json` writes that file, and editors know every setting.\n";
+
+fn check(CheckArgs { settings, quiet }: CheckArgs) -> anyhow::Result<()> {
+    let sources = settings.sources();
+    warn(&config::env_warnings(&sources));
+    let text = config::effective(&sources)?;
+    let Reading { config, warnings, .. } = config::read(&sources);
+    let config = config?;
     let exposed = config.exposed();
     runtime(1)?.block_on(Server::check(config)).map_err(told)?;
-    for what in exposed {
-        // Beside the configuration, which may be on its way into a file. If it is closed there is nobody to tell.
-        let _ = writeln!(io::stderr(), "outrigger: warning: {what}");
+    warn(&warnings);
+    warn(&exposed);
+    if quiet {
+        return Ok(());
     }
-    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    let starter = if sources.file.is_none() { STARTER } else { "" };
+    io::stdout().write_all(format!("{starter}{text}").as_bytes()).context("cannot write to standard output")
 }
 
 /// Serves until a signal asks for the end and the drain is over. A second signal cuts it short; one that comes

@@ -18,8 +18,20 @@ const PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
 async fn help_tells_the_commands_and_a_wrong_command_line_is_exit_2() {
     let help = Builder::new(&["--help"]).output().await;
     assert_eq!(help.code, Some(0));
-    for command in ["run", "check", "demo", "drain", "health", "channels", "subscribers", "publish", "inject"]
-    {
+    for command in [
+        "run",
+        "check",
+        "demo",
+        "drain",
+        "health",
+        "channels",
+        "subscribers",
+        "publish",
+        "inject",
+        "schema",
+        "completions",
+        "man",
+    ] {
         assert!(help.stdout.lines().any(|line| line.trim_start().starts_with(command)), "{}", help.stdout);
         let own = Builder::new(&[command, "--help"]).output().await;
         assert_eq!(own.code, Some(0), "{command}");

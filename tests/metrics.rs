@@ -46,6 +46,7 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
 
 /// Shown as well, and free to change.
 const FURTHER: &[&str] = &[
+    "drain_cut_total",
     "auth_failures_total",
     "auth_waiting",
     "jwks_fetches_total",

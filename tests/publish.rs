@@ -112,7 +112,9 @@ async fn a_message_for_one_user_reaches_all_of_theirs_and_nobody_else() {
     proxy.has_clients("default", 3.0).await;
     assert_eq!(proxy.publish(json!({ "route": "default", "user": "ann", "text": "for ann" })).await, 2);
     assert_eq!(proxy.publish(json!({ "route": "default", "user": "cat", "text": "for cat" })).await, 0);
-    assert_eq!(proxy.publish(json!({ "route": "default", "user": "", "text": "for no name" })).await, 0);
+    let lost =
+        proxy.post(&json!({ "route": "default", "user": "", "text": "for no name" }).to_string()).await;
+    assert_eq!(lost.status(), 400, "{}", lost.text());
     assert_eq!(proxy.publish(json!({ "route": "default", "user": null, "text": "for all" })).await, 3);
     ann.expect_text("for ann").await;
     ann_too.expect_text("for ann").await;

@@ -55,6 +55,7 @@ impl Template {
                 let mut headers = first.headers.clone();
                 headers::for_upstream(&mut headers, first.seen, telling, true);
                 headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+                offer_protocols(&mut headers, first.headers);
                 Self { uri: first.target.clone(), headers }
             }
             Credentials::First | Credentials::Strip => {
@@ -102,6 +103,16 @@ fn without_foreign_query(key: &[KeyPart], target: &Uri) -> Uri {
     PathAndQuery::try_from(text).map_or_else(|_| Uri::from_static("/"), Uri::from)
 }
 
+/// Offers the client's subprotocols in one line, as the key has them: a name has one spelling of ours.
+fn offer_protocols(headers: &mut HeaderMap, of: &HeaderMap) {
+    let offered: Vec<&str> = tokens(of, &header::SEC_WEBSOCKET_PROTOCOL).collect();
+    if let Ok(offered) = HeaderValue::try_from(offered.join(", "))
+        && !offered.is_empty()
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
+    }
+}
+
 fn built(key: &[KeyPart], first: First<'_>, telling: Telling<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, headers::host(first.headers, telling));
@@ -109,13 +120,7 @@ fn built(key: &[KeyPart], first: First<'_>, telling: Telling<'_>) -> HeaderMap {
     // The route's own, and the same for all.
     headers::set_prefix(&mut headers, telling);
     headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    // In one line, as the key has them.
-    let offered: Vec<&str> = tokens(first.headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
-    if let Ok(offered) = HeaderValue::try_from(offered.join(", "))
-        && !offered.is_empty()
-    {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
-    }
+    offer_protocols(&mut headers, first.headers);
     if let Some(origin) = first.headers.get(header::ORIGIN) {
         headers.insert(header::ORIGIN, origin.clone());
     }

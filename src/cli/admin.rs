@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
 
-use super::runtime;
+use super::{run_on, runtime};
 use super::table::{Column, table};
 use crate::admin::client::{self, Client, Drain, Listing, Message, Payload, Wanted};
 use crate::admin::{Channel, Subscriber};
@@ -123,7 +123,7 @@ pub(super) struct PublishArgs {
 
 pub(super) fn drain(args: &DrainArgs) -> anyhow::Result<()> {
     let client = args.port.client()?;
-    print(&match runtime(1)?.block_on(client.drain(args.wait))? {
+    print(&match run_on(runtime(1)?, client.drain(args.wait))? {
         Drain::Accepted { clients } => format!("draining, {clients} clients are connected\n"),
         Drain::Done => "drained\n".to_owned(),
     })
@@ -132,7 +132,7 @@ pub(super) fn drain(args: &DrainArgs) -> anyhow::Result<()> {
 pub(super) fn channels(args: ChannelsArgs) -> anyhow::Result<()> {
     let client = args.port.client()?;
     let wanted = Wanted { route: args.route, channel: None, limit: args.limit };
-    let listing = runtime(1)?.block_on(client.channels(&wanted))?;
+    let listing = run_on(runtime(1)?, client.channels(&wanted))?;
     if args.json {
         return print_json(&listing.json);
     }
@@ -160,7 +160,7 @@ pub(super) fn channels(args: ChannelsArgs) -> anyhow::Result<()> {
 pub(super) fn subscribers(args: SubscribersArgs) -> anyhow::Result<()> {
     let client = args.port.client()?;
     let wanted = Wanted { route: args.route, channel: args.channel, limit: args.limit };
-    let listing = runtime(1)?.block_on(client.subscribers(&wanted))?;
+    let listing = run_on(runtime(1)?, client.subscribers(&wanted))?;
     if args.json {
         return print_json(&listing.json);
     }
@@ -200,7 +200,7 @@ pub(super) fn publish(args: PublishArgs) -> anyhow::Result<()> {
         Payload::Text(text(bytes, &what, "; --binary sends bytes as they are")?)
     };
     let message = Message { route: args.route, channel: args.channel, user: args.user, payload };
-    let (published, json) = runtime(1)?.block_on(client.publish(&message))?;
+    let (published, json) = run_on(runtime(1)?, client.publish(&message))?;
     if args.json {
         return print_json(&json);
     }

@@ -67,8 +67,8 @@ impl serde::de::Error for Error {
     }
 
     fn unknown_field(field: &str, accepted: &'static [&'static str]) -> Self {
-        let suggestion = closest(field, accepted.iter().copied()).map(str::to_owned);
-        Self(Problem::UnknownKey { suggestion, accepted: accepted.join(", ") })
+        let suggestions = closest(field, accepted.iter().copied()).map(str::to_owned).into_iter().collect();
+        Self(Problem::UnknownKey { suggestions, accepted: accepted.join(", ") })
     }
 }
 

@@ -30,8 +30,8 @@ pub(crate) enum Problem {
     Syntax(String),
     #[error("  this key is given twice; first at {first}")]
     Twice { first: Place },
-    #[error("  unknown key{}\n  accepted: {accepted}", did_you_mean(.suggestion.as_deref()))]
-    UnknownKey { suggestion: Option<String>, accepted: String },
+    #[error("  unknown key{}\n  accepted: {accepted}", did_you_mean(.suggestions))]
+    UnknownKey { suggestions: Vec<String>, accepted: String },
     #[error("  found:    {found}\n  accepted: {accepted}")]
     Value { found: String, accepted: String },
     /// A key of a feature that is not built.
@@ -124,8 +124,9 @@ pub(super) fn quoted(text: &str) -> String {
     format!("{shown:?}")
 }
 
-fn did_you_mean(suggestion: Option<&str>) -> String {
-    suggestion.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default()
+fn did_you_mean(suggestions: &[String]) -> String {
+    let words: Vec<String> = suggestions.iter().map(|word| format!("`{word}`")).collect();
+    if words.is_empty() { String::new() } else { format!("; did you mean {}?", words.join(" or ")) }
 }
 
 /// Optimal string alignment: letters inserted, left out, changed, or swapped with their neighbour.

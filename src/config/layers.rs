@@ -24,6 +24,7 @@ use super::env;
 use super::error::Problem;
 use super::probe::{self, Shape};
 use super::raw::RawConfig;
+use super::schema;
 use super::tree::{Kind, Node, Path, Place, Step, is_null};
 use super::yaml::{self, Fault};
 
@@ -98,7 +99,7 @@ impl Layers {
         match read_text(path) {
             Ok(text) => self.add_yaml(&name, &text),
             Err(what) => {
-                let place = Place::File { name, line: 1, column: 1 };
+                let place = Place::WholeFile { name };
                 self.faults.push(Fault { place, path: Vec::new(), problem: Problem::File(what) });
                 self.broken = true;
             }
@@ -114,7 +115,11 @@ impl Layers {
             None => self.broken = true,
             // Everything commented out.
             Some(Node { kind: Kind::Null, place }) => self.trees.push(Node::empty(place)),
-            Some(node @ Node { kind: Kind::Map(_), .. }) => self.trees.push(node),
+            Some(Node { kind: Kind::Map(mut map), place }) => {
+                // Anchors are resolved by now.
+                map.retain(|key, _| !key.starts_with(schema::OWN));
+                self.trees.push(Node::new(Kind::Map(map), place));
+            }
             Some(Node { kind, place }) => {
                 let found = if matches!(kind, Kind::List(_)) { "a list" } else { "a word" };
                 let accepted = "a map of settings, as in `listen: { address: 0.0.0.0:8080 }`".into();
@@ -150,7 +155,7 @@ impl Layers {
             let place = Place::Env(name.into());
             if path.len() > yaml::MAX_DEPTH || path.iter().any(String::is_empty) {
                 let problem = Problem::UnknownKey {
-                    suggestion: None,
+                    suggestions: Vec::new(),
                     accepted: "OUTRIGGER__A__B for the setting a.b".into(),
                 };
                 self.faults.push(Fault { place, path: Vec::new(), problem });

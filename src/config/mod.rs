@@ -24,10 +24,12 @@ mod model;
 mod probe;
 mod problems;
 mod raw;
+mod schema;
 mod secret;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unused;
 mod watch;
 mod yaml;
 
@@ -38,7 +40,9 @@ pub use error::{ConfigError, ConfigErrors};
 pub use host::{Host, without_port};
 pub use layers::Sources;
 pub use model::*;
+pub use schema::schema;
 pub use secret::Secret;
+pub use unused::Warning;
 pub use watch::{Places, Watch};
 
 use self::error::Problem;
@@ -46,6 +50,7 @@ use self::layers::{Layers, merge};
 use self::problems::Problems;
 use self::raw::{RawConfig, RawPolicy, RawRoute, RawUpstream};
 use self::tree::{Kind, Node, Path, Place};
+use self::unused::Given;
 
 /// Reads, lays over one another and checks what `sources` say.
 ///
@@ -61,6 +66,8 @@ pub fn load(sources: Sources) -> Result<Config, ConfigErrors> {
 pub struct Reading {
     /// As of [`load`].
     pub config: Result<Config, ConfigErrors>,
+    /// What it sets and nothing acts on; nothing where it is wrong.
+    pub warnings: Vec<Warning>,
     /// Every file that was looked at, whether it could be read or not: what has to be read again when one
     /// of them changes.
     pub files: Vec<PathBuf>,
@@ -69,10 +76,11 @@ pub struct Reading {
 /// As [`load`], for whoever wants to know when to do it again.
 pub fn read(sources: &Sources) -> Reading {
     let (checked, named) = Layers::read(sources).check();
-    Reading {
-        config: checked.map(|(config, _)| config),
-        files: sources.file.iter().cloned().chain(named).collect(),
-    }
+    let (config, warnings) = match checked {
+        Ok(Checked { config, warnings, .. }) => (Ok(config), warnings),
+        Err(errors) => (Err(errors), Vec::new()),
+    };
+    Reading { config, warnings, files: sources.file.iter().cloned().chain(named).collect() }
 }
 
 /// The configuration that `sources` come to, as YAML: every key, secrets as `***`.
@@ -80,7 +88,7 @@ pub fn read(sources: &Sources) -> Reading {
 /// # Errors
 /// As of [`load`].
 pub fn effective(sources: &Sources) -> Result<String, ConfigErrors> {
-    let (_, mut raw) = Layers::read(sources).check().0?;
+    let Checked { mut raw, .. } = Layers::read(sources).check().0?;
     raw.routes.iter_mut().for_each(RawRoute::name_itself);
     emit::to_yaml(&raw).map_err(|error| {
         let problem = Problem::Syntax(error.to_string());
@@ -94,7 +102,7 @@ impl Config {
     /// # Errors
     /// As of [`load`].
     pub fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
-        Layers::inline(text).check().0.map(|(config, _)| config)
+        Layers::inline(text).check().0.map(|checked| checked.config)
     }
 }
 
@@ -108,9 +116,16 @@ impl Default for Config {
     }
 }
 
+/// A configuration without a mistake.
+struct Checked {
+    config: Config,
+    raw: RawConfig,
+    warnings: Vec<Warning>,
+}
+
 impl Layers {
     /// Merges the layers, reads the raw settings and checks them. Tells also which files they name.
-    fn check(self) -> (Result<(Config, RawConfig), ConfigErrors>, Vec<PathBuf>) {
+    fn check(self) -> (Result<Checked, ConfigErrors>, Vec<PathBuf>) {
         let Self { trees, faults, broken } = self;
         let merged = merge(&trees);
         let mut problems = Problems::new(trees);
@@ -131,9 +146,13 @@ impl Layers {
         let mut raw: RawConfig = problems.read(&mut root);
         let (routes, overrides) = read_routes(given, &raw, &root, &mut problems);
         raw.routes = routes;
+        let given = Given::new(&raw, &overrides);
         let config = raw.clone().validate(overrides, &mut problems);
         let files = problems.files();
-        (problems.finish((config, raw)), files)
+        // Routes that are wrong are not among those of `config`.
+        let warnings =
+            if problems.is_empty() { unused::find(&given, &config, &problems) } else { Vec::new() };
+        (problems.finish(Checked { config, raw, warnings }), files)
     }
 }
 

@@ -15,7 +15,8 @@ use super::de;
 use super::error::{ConfigError, ConfigErrors, Problem};
 use super::files::Files;
 use super::model::File;
-use super::tree::{Node, Path, Place, Step};
+use super::schema;
+use super::tree::{Kind, Node, Path, Place, Step};
 
 /// What was found so far, and the key at which the reader stands.
 pub(crate) struct Problems {
@@ -40,6 +41,16 @@ impl Problems {
             inherits: None,
             files: Files::default(),
         }
+    }
+
+    /// Whether nothing was told.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Where the value stands that counts for `path`, if anybody wrote that very key.
+    pub(crate) fn written(&self, path: &Path) -> Option<Place> {
+        self.layers.iter().rev().find_map(|layer| place_in(layer, &path.0, true))
     }
 
     /// All that was told, or `value` if that is nothing.
@@ -187,7 +198,8 @@ impl Problems {
             };
             let path = self.here.join(&misfit.path);
             let place = self.place(&path, matches!(misfit.problem, Problem::UnknownKey { .. }));
-            self.push(place, path, misfit.problem);
+            let problem = schema::at_home(&path, misfit.problem);
+            self.push(place, path, problem);
             if self.list.len() >= MOST {
                 let path = self.here.clone();
                 self.push(None, path, Problem::TooMany("there may be more: mend these first"));
@@ -218,16 +230,27 @@ impl Problems {
         self.list.iter().zip(&self.paths).filter(move |(_, told)| *told == path).map(|(error, _)| error)
     }
 
-    /// Where `path` was written, or else what is nearest around it.
+    /// Where `path` was written, or else what is nearest around it. A layer that has anything but a map on the way
+    /// there replaces what lies below it: one word may stand for a list.
     fn place(&self, path: &Path, key_itself: bool) -> Option<Place> {
-        for length in (1..=path.0.len()).rev() {
-            let steps = &path.0[..length];
-            let found = self.layers.iter().rev().find_map(|layer| place_in(layer, steps, key_itself));
-            if found.is_some() {
-                return found;
+        let mut around: Option<(usize, Place)> = None;
+        for layer in self.layers.iter().rev() {
+            let mut node = layer;
+            let down = path.0.iter().map_while(|step| {
+                node = node.child(step)?;
+                Some(())
+            });
+            let depth = down.count();
+            let is_all = depth == path.0.len() || !matches!(node.kind, Kind::Map(_));
+            if depth > 0 && (is_all || around.as_ref().is_none_or(|(best, _)| depth > *best)) {
+                let place = place_in(layer, &path.0[..depth], key_itself)?;
+                if is_all {
+                    return Some(place);
+                }
+                around = Some((depth, place));
             }
         }
-        None
+        around.map(|(_, place)| place)
     }
 }
 
@@ -238,7 +261,7 @@ fn place_in(layer: &Node, path: &[Step], key_itself: bool) -> Option<Place> {
     let node = layer.at(path)?;
     if key_itself
         && let Some((Step::Key(last), parents)) = path.split_last()
-        && let super::tree::Kind::Map(map) = &layer.at(parents)?.kind
+        && let Kind::Map(map) = &layer.at(parents)?.kind
     {
         return map.get(last).map(|entry| entry.key.clone());
     }

@@ -39,6 +39,10 @@ pub(crate) struct Entry {
 /// Where something was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
+    /// A file of which nothing was read.
+    WholeFile {
+        name: Arc<str>,
+    },
     /// Line and column count from 1.
     File {
         name: Arc<str>,
@@ -164,6 +168,7 @@ impl fmt::Display for Path {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::WholeFile { name } => f.write_str(name),
             Self::File { name, line, column } => write!(f, "{name}:{line}:{column}"),
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),

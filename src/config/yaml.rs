@@ -3,8 +3,9 @@
 //! # Invariants
 //! 1. Whatever the text, reading it ends, uses bounded memory and does not panic: size, depth and
 //!    the number of nodes (aliases expanded) have limits.
-//! 2. Everything a reader might take in two ways is refused: keys given twice, tags, merge keys, a
-//!    second document.
+//! 2. Everything a reader might take in two ways is refused: keys given twice, tags, a second document.
+//! 3. A merge key (`<<: *anchor`, or a list of them) stands for the keys of what it names, as far as its map does not
+//!    set them itself; of a list the first that has a key wins (YAML 1.1's merge type).
 //!
 //! # Not here
 //! Which keys there are, and what a scalar means: that is up to the types in [`super::raw`].
@@ -88,9 +89,19 @@ enum Items {
     List(Vec<Node>),
     Map {
         entries: BTreeMap<String, Entry>,
-        /// The key whose value comes next; with no name, the value is dropped (its key was refused).
-        key: Option<(Option<String>, Place)>,
+        /// The key whose value comes next.
+        key: Option<(Key, Place)>,
+        /// What merge keys have brought, the first one first.
+        merged: Vec<BTreeMap<String, Entry>>,
     },
+}
+
+enum Key {
+    Named(String),
+    /// `<<`
+    Merge,
+    /// It has been told; its value is dropped.
+    Refused,
 }
 
 impl<F: Fn(usize, usize) -> Place> Builder<F> {
@@ -142,14 +153,19 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
                     None
                 }
                 Event::MappingStart(anchor, tag) => {
-                    let items = Items::Map { entries: BTreeMap::new(), key: None };
+                    let items = Items::Map { entries: BTreeMap::new(), key: None, merged: Vec::new() };
                     self.begin(anchor, tag.is_some(), place, items)?;
                     None
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.open.pop().map(|open| {
                     let kind = match open.items {
                         Items::List(list) => Kind::List(list),
-                        Items::Map { entries, .. } => Kind::Map(entries),
+                        Items::Map { mut entries, merged, .. } => {
+                            for (key, entry) in merged.into_iter().flatten() {
+                                entries.entry(key).or_insert(entry);
+                            }
+                            Kind::Map(entries)
+                        }
                     };
                     (Node::new(kind, open.place), open.anchor, None)
                 }),
@@ -190,12 +206,13 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
         let Some(open) = self.open.last_mut() else { return Some(node) };
         match &mut open.items {
             Items::List(list) => list.push(node),
-            Items::Map { entries, key } => match key.take() {
+            Items::Map { entries, key, merged } => match key.take() {
                 None => {
                     let place = node.place.clone();
                     let refused = match (&node.kind, text) {
+                        (Kind::Scalar(_), Some("<<")) if merged.is_empty() => None,
                         (Kind::Scalar(_), Some("<<")) => {
-                            Some("merge keys (<<) are not supported; repeat the keys")
+                            Some("a second << in one map; give one a list of maps")
                         }
                         (Kind::Scalar(text), _) if text.len() > 128 => Some("a key longer than 128 bytes"),
                         (Kind::Scalar(_), _) => None,
@@ -203,16 +220,24 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
                         (Kind::List(_) | Kind::Map(_), _) => Some("a list or map as a key; keys are words"),
                     };
                     let mut name = match node.kind {
-                        Kind::Scalar(name) => Some(name),
-                        Kind::Null | Kind::List(_) | Kind::Map(_) => None,
+                        Kind::Scalar(name) if name == "<<" => Key::Merge,
+                        Kind::Scalar(name) => Key::Named(name),
+                        Kind::Null | Kind::List(_) | Kind::Map(_) => Key::Refused,
                     };
-                    if let Some(earlier) = name.as_ref().and_then(|name| entries.get(name)) {
-                        let problem = Problem::Twice { first: earlier.key.clone() };
-                        let key = name.take().map(Step::Key);
-                        let path = self.path().into_iter().chain(key.clone()).collect();
-                        self.faults.push(Fault { place: place.clone(), path, problem });
+                    let earlier = match &name {
+                        Key::Named(name) => entries.get(name).map(|entry| (name.clone(), entry.key.clone())),
+                        Key::Merge | Key::Refused => None,
+                    };
+                    if let Some((twice, first)) = earlier {
+                        name = Key::Refused;
+                        let path = self.path().into_iter().chain([Step::Key(twice)]).collect();
+                        self.faults.push(Fault {
+                            place: place.clone(),
+                            path,
+                            problem: Problem::Twice { first },
+                        });
                     } else if let Some(what) = refused {
-                        name = None;
+                        name = Key::Refused;
                         let path = self.path();
                         let problem = Problem::Syntax(what.into());
                         self.faults.push(Fault { place: place.clone(), path, problem });
@@ -221,10 +246,19 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
                         *key = Some((name, place));
                     }
                 }
-                Some((Some(name), place)) => {
+                Some((Key::Named(name), place)) => {
                     entries.insert(name, Entry { key: place, node });
                 }
-                Some((None, _)) => {}
+                Some((Key::Merge, place)) => match maps(node) {
+                    Some(maps) => merged.extend(maps),
+                    None => {
+                        let path = self.path();
+                        let problem =
+                            Problem::Syntax("<< takes a map, such as *anchor, or a list of them".into());
+                        self.faults.push(Fault { place, path, problem });
+                    }
+                },
+                Some((Key::Refused, _)) => {}
             },
         }
         None
@@ -234,7 +268,8 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
     fn path(&self) -> Vec<Step> {
         let steps = self.open.iter().filter_map(|open| match &open.items {
             Items::List(list) => Some(Step::Index(list.len())),
-            Items::Map { key, .. } => key.as_ref().and_then(|(name, _)| name.clone()).map(Step::Key),
+            Items::Map { key: Some((Key::Named(name), _)), .. } => Some(Step::Key(name.clone())),
+            Items::Map { .. } => None,
         });
         steps.collect()
     }
@@ -255,6 +290,21 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
 
     fn stop(&self, place: Place, what: String) -> Stop {
         Box::new(Fault { place, path: Vec::new(), problem: Problem::Syntax(what) })
+    }
+}
+
+/// What a merge key stands for: a map, or each of a list of maps.
+fn maps(node: Node) -> Option<Vec<BTreeMap<String, Entry>>> {
+    match node.kind {
+        Kind::Map(map) => Some(vec![map]),
+        Kind::List(list) => {
+            let maps = list.into_iter().map(|node| match node.kind {
+                Kind::Map(map) => Some(map),
+                Kind::Null | Kind::Scalar(_) | Kind::List(_) => None,
+            });
+            maps.collect()
+        }
+        Kind::Null | Kind::Scalar(_) => None,
     }
 }
 

@@ -26,18 +26,20 @@ pub(super) struct ChannelGuard {
     breaker: Breaker,
     /// What the next judgement answers while it is half-open.
     probe: Option<Ticket>,
-    rules: ChannelBreaker,
+    /// `None`: it never opens.
+    rules: Option<ChannelBreaker>,
 }
 
 impl ChannelGuard {
     /// Closed.
-    pub(super) fn new(rules: ChannelBreaker, now: Instant) -> Self {
+    pub(super) fn new(rules: Option<ChannelBreaker>, now: Instant) -> Self {
         let breaker = BreakerRules {
             // One judgement is enough, so nothing is ever left in the window to be forgotten.
             window: Duration::from_secs(1),
             min_calls: 1,
             failure_ratio: 1.0,
-            open_for: rules.open_for,
+            // Without rules nothing opens it.
+            open_for: rules.map_or(Duration::ZERO, |rules| rules.open_for),
             probes: 1,
         };
         Self { breaker: Breaker::new(breaker, now), probe: None, rules }
@@ -80,8 +82,9 @@ impl ChannelGuard {
 
     fn are_many(&self, tripped: usize, clients: usize) -> bool {
         // Both settings are above 0: without clients, or with none tripped, there are not many.
-        clients >= self.rules.min_clients as usize
-            && tripped as f64 >= self.rules.tripped_ratio * clients as f64
+        self.rules.is_some_and(|rules| {
+            clients >= rules.min_clients as usize && tripped as f64 >= rules.tripped_ratio * clients as f64
+        })
     }
 }
 

@@ -63,7 +63,8 @@ pub(super) async fn publish(state: Arc<State>, publication: Publication) -> Resu
 /// Whether there is such a channel, of which nobody was meant; asked afterwards, since nearly always somebody is.
 fn found(state: &State, route: String, name: String) -> Result<(), PublishError> {
     let all = channels(state).into_iter().filter(|channel| channel.route == route);
-    let known: Vec<String> = all.map(|channel| channel.channel).collect();
+    let mut known: Vec<String> = all.map(|channel| channel.channel).collect();
+    known.sort_unstable();
     if known.contains(&name) { Ok(()) } else { Err(PublishError::NoChannel { route, name, known }) }
 }
 

@@ -78,7 +78,7 @@ struct Outcome {
 
 enum Next {
     Same,
-    New { table: Box<Table>, read: Box<Config>, fixed: Vec<&'static str> },
+    New { table: Box<Table>, read: Box<Config>, warnings: Vec<config::Warning>, fixed: Vec<&'static str> },
 }
 
 impl Reloader {
@@ -152,9 +152,12 @@ impl Reloader {
                 }
                 state.metrics.on_reload(ReloadOutcome::Unchanged);
             }
-            Ok(Next::New { table, read, fixed }) => {
+            Ok(Next::New { table, read, warnings, fixed }) => {
                 self.told = None;
                 self.read = Arc::new(*read);
+                for warning in &warnings {
+                    warn!("{warning}");
+                }
                 tell_exposed(&self.read);
                 show_limits(&self.read, &state.metrics);
                 state.budget.set_limit(self.read.max_buffered);
@@ -193,7 +196,7 @@ fn read(work: &Work, state: &State) -> Outcome {
         let result = if *cause == Cause::Gap { Ok(Next::Same) } else { Err(unusable(file, what)) };
         return Outcome { result, files: known.clone(), places: Places::of(known) };
     }
-    let config::Reading { config, mut files } = config::read(sources);
+    let config::Reading { config, warnings, mut files } = config::read(sources);
     let result = config.and_then(|read| {
         if read == **before {
             return Ok(Next::Same);
@@ -206,7 +209,7 @@ fn read(work: &Work, state: &State) -> Outcome {
         let fixed = hold(&mut config, began);
         let table = Table::new(config, Some(&state.table()), &state.metrics, &state.budget, &state.hubs)
             .map_err(ConfigErrors::from)?;
-        Ok(Next::New { table: Box::new(table), read: Box::new(read), fixed })
+        Ok(Next::New { table: Box::new(table), read: Box::new(read), warnings, fixed })
     });
     if result.is_err() {
         // It may not be known which files it would have named.

@@ -60,10 +60,21 @@ pub fn refused() -> Vec<(&'static str, Value, &'static str)> {
             json!({"config": {"admin": {"token": "hunter2"}}}),
             "config.admin.token would stand in a ConfigMap",
         ),
+        ("wrong/drain", standalone(json!({"config": {"drain": {"delay": 10}}})), "at '/config/drain/delay'"),
         (
-            "wrong/drain",
-            standalone(json!({"config": {"drain": {"delay": 10}}})),
-            "config.drain.delay is \"10\": it has to be a duration",
+            "wrong/misspelt-setting",
+            json!({"config": {"policy": {"heartbeet": {"interval": "5s"}}}}),
+            "at '/config/policy': additional properties 'heartbeet' not allowed",
+        ),
+        (
+            "wrong/word-of-a-setting",
+            json!({"config": {"policy": {"on_refuse": "drop"}}}),
+            "at '/config/policy/on_refuse': value must be one of 'http', 'close'",
+        ),
+        (
+            "wrong/setting-of-a-route",
+            json!({"config": {"routes": [{"path": "/a", "policy": {"heartbeet": null}}]}}),
+            "additional properties 'heartbeet' not allowed",
         ),
         (
             "wrong/same-ports",

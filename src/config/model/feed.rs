@@ -39,8 +39,8 @@ pub struct Delivery {
     pub resume_from: ResumeFrom,
     /// `None`: every message is delivered.
     pub throttle: Option<Throttle>,
-    /// `policy.delivery.channel_breaker`
-    pub channel_breaker: ChannelBreaker,
+    /// `policy.delivery.channel_breaker`; `None`: whatever clients lag, all is sent.
+    pub channel_breaker: Option<ChannelBreaker>,
 }
 
 /// `policy.delivery.on_stall`

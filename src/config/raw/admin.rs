@@ -3,9 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+use super::list::List;
 use super::scalar::{CloseCode, MaxBuffered, Readable, Scalar, words};
 use super::units::{Bytes, Span};
 use super::url;
@@ -15,14 +17,14 @@ use crate::config::error::{Problem, quoted};
 use crate::config::model::{Admin, Drain, ListenAddress, Log, LogConnections, LogFormat, LogRequests};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawAdmin {
     address: Scalar<SocketAddr>,
     probe_address: Option<Scalar<SocketAddr>>,
     token: Option<Scalar<Secret>>,
     token_file: Option<Scalar<PathBuf>>,
-    hosts: Vec<Scalar<String>>,
+    hosts: List<String>,
     max_publish: Scalar<Bytes>,
     ready_needs_upstream: Scalar<bool>,
 }
@@ -34,7 +36,7 @@ impl Default for RawAdmin {
             probe_address: None,
             token: None,
             token_file: None,
-            hosts: Vec::new(),
+            hosts: List::default(),
             max_publish: Scalar(Bytes(1 << 20)),
             ready_needs_upstream: Scalar(false),
         }
@@ -112,7 +114,7 @@ fn token_in(path: &std::path::Path, problems: &mut Problems) -> Result<Secret, P
     })
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawLog {
     level: Scalar<String>,
@@ -157,7 +159,7 @@ impl RawLog {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawMetrics {
     prefix: Scalar<String>,
@@ -182,7 +184,7 @@ impl RawMetrics {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawMemory {
     max_buffered: Scalar<MaxBuffered>,
@@ -217,7 +219,7 @@ fn auto_buffered(limit: Option<u64>) -> u64 {
     limit.map_or(AUTO_BUFFERED, |limit| (limit / 5).saturating_mul(2).clamp(1, AUTO_BUFFERED))
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawDrain {
     delay: Scalar<Span>,

@@ -5,9 +5,11 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::jwt::RawJwt;
+use super::list::List;
 use super::scalar::Scalar;
 use super::units::Span;
 use super::url;
@@ -15,11 +17,14 @@ use crate::config::error::quoted;
 use crate::config::model::{ApiKeys, Auth, File, ForwardAuth};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map with jwt, api_keys or forward, or null for off")]
 pub(super) struct RawAuth {
+    /// Signed tokens
     jwt: Option<RawJwt>,
+    /// Keys of applications
     api_keys: Option<RawApiKeys>,
+    /// Another server decides: an answer 2xx lets a client in, 401 and 403 are passed on
     forward: Option<RawForward>,
 }
 
@@ -51,10 +56,12 @@ impl RawAuth {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for none")]
 struct RawApiKeys {
+    /// File with a line user:sha256hex for each key
     file: Option<Scalar<PathBuf>>,
+    /// Where the key is sent
     header: Scalar<String>,
 }
 
@@ -109,14 +116,19 @@ fn check_api_keys(file: &File, problems: &mut Problems) {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for none")]
 struct RawForward {
+    /// What is asked, http:// or https://
     url: Option<Scalar<String>>,
+    /// File with certificates of authorities, PEM, in place of the system's: who may have signed the server's
     ca_file: Option<Scalar<PathBuf>>,
+    /// How long an answer may take
     timeout: Scalar<Span>,
+    /// The header of its answer that names the user; what a client sends under this name is taken out
     user_header: Scalar<String>,
-    headers: Vec<Scalar<String>>,
+    /// Headers of its answer that the server behind gets as well; what a client sends under these names is taken out
+    headers: List<String>,
 }
 
 impl Default for RawForward {
@@ -126,7 +138,7 @@ impl Default for RawForward {
             ca_file: None,
             timeout: Scalar(Span::secs(1)),
             user_header: Scalar("x-user-id".into()),
-            headers: Vec::new(),
+            headers: List::default(),
         }
     }
 }
@@ -156,7 +168,7 @@ impl RawForward {
 const MOST_HEADERS: usize = 32;
 
 /// `forward.headers`, in lower case: names that the service alone may say from now on.
-fn passed_on(given: Vec<Scalar<String>>, problems: &mut Problems) -> Vec<String> {
+fn passed_on(List(given): List<String>, problems: &mut Problems) -> Vec<String> {
     if given.len() > MOST_HEADERS {
         let found = format!("{} headers", given.len());
         problems.refuse("headers", found, format!("at most {MOST_HEADERS}"));

@@ -1,18 +1,21 @@
 //! `policy.broadcast`: which clients share a link to the server, and what it carries of them.
 
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::auth::is_token;
+use super::list::List;
 use super::scalar::{Readable, Scalar, words};
+use super::schema;
 use super::units::Span;
 use crate::config::error::quoted;
 use crate::config::model::{Auth, Broadcast, Credentials, Jwt, KeyPart, TokenSource, UplinkMode};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(super) struct RawBroadcast {
-    channel_key: Vec<Scalar<KeyPart>>,
+    channel_key: List<KeyPart>,
     credentials: Scalar<Credentials>,
     uplink: Scalar<UplinkMode>,
     anonymous: Scalar<bool>,
@@ -23,7 +26,7 @@ pub(super) struct RawBroadcast {
 impl Default for RawBroadcast {
     fn default() -> Self {
         Self {
-            channel_key: vec![Scalar(KeyPart::Path), Scalar(KeyPart::Query)],
+            channel_key: List::of([KeyPart::Path, KeyPart::Query]),
             credentials: Scalar(Credentials::Strip),
             uplink: Scalar(UplinkMode::Drop),
             anonymous: Scalar(false),
@@ -92,11 +95,16 @@ impl Readable for KeyPart {
             Self::Header(name) => format!("header:{name}"),
         }
     }
+
+    fn schema() -> Schema {
+        schema::pattern("^(path|query|user|query:[A-Za-z0-9_.~-]+|header:.+)$")
+    }
 }
 
 impl RawBroadcast {
     pub(super) fn validate(self, problems: &mut Problems) -> Broadcast {
-        let Self { channel_key, credentials, uplink, anonymous, linger, max_channels } = self;
+        let Self { channel_key: List(channel_key), credentials, uplink, anonymous, linger, max_channels } =
+            self;
         super::at_least_one("max_channels", max_channels, problems);
         if (channel_key.is_empty() || channel_key.len() > MOST_PARTS) && !problems.has("channel_key") {
             let accepted = format!("1 to {MOST_PARTS} of {}", KeyPart::accepted());

@@ -1,5 +1,6 @@
 //! `policy.delivery`: what holds around each client's feed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scalar::{Scalar, words};
@@ -7,7 +8,7 @@ use super::units::{Bytes, OffSpan, Ratio, Span};
 use crate::config::model::{ChannelBreaker, Delivery, Lag, OnStall, Pointer, ResumeFrom, Throttle};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(super) struct RawDelivery {
     on_stall: Scalar<OnStall>,
@@ -17,7 +18,7 @@ pub(super) struct RawDelivery {
     max_trips: Scalar<u32>,
     resume_from: Scalar<ResumeFrom>,
     throttle: Option<RawThrottle>,
-    channel_breaker: RawChannelBreaker,
+    channel_breaker: Option<RawChannelBreaker>,
 }
 
 impl Default for RawDelivery {
@@ -30,7 +31,7 @@ impl Default for RawDelivery {
             max_trips: Scalar(3),
             resume_from: Scalar(ResumeFrom::Oldest),
             throttle: None,
-            channel_breaker: RawChannelBreaker::default(),
+            channel_breaker: Some(RawChannelBreaker::default()),
         }
     }
 }
@@ -39,7 +40,7 @@ words!(OnStall { Auto = "auto", Isolate = "isolate", Backpressure = "backpressur
 words!(ResumeFrom { Oldest = "oldest", Latest = "latest" });
 
 /// `policy.delivery.max_lag`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 struct RawLag {
     messages: Scalar<u32>,
@@ -62,10 +63,12 @@ impl RawLag {
 }
 
 /// `policy.delivery.throttle`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map with every and key, or null for off")]
 struct RawThrottle {
+    /// Of all messages with the same value at key each client gets one in this time, the newest
     every: Scalar<Span>,
+    /// JSON pointer to what messages are told apart by, such as /type
     key: Option<Scalar<Pointer>>,
 }
 
@@ -91,8 +94,8 @@ impl RawThrottle {
 }
 
 /// `policy.delivery.channel_breaker`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 struct RawChannelBreaker {
     tripped_ratio: Scalar<Ratio>,
     min_clients: Scalar<u32>,
@@ -141,8 +144,8 @@ impl RawDelivery {
             resume_from: resume_from.0,
             throttle: throttle
                 .and_then(|throttle| problems.within("throttle", |problems| throttle.validate(problems))),
-            channel_breaker: problems
-                .within("channel_breaker", |problems| channel_breaker.validate(problems)),
+            channel_breaker: channel_breaker
+                .map(|breaker| problems.within("channel_breaker", |problems| breaker.validate(problems))),
         }
     }
 }

@@ -1,29 +1,33 @@
 //! `breaker`, `session` and `history` of a policy: how a server that fails is treated, and what is kept of
 //! what it says.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::later::{Greeting, Identity, Later};
+use super::list::List;
 use super::rule::RawMatch;
 use super::scalar::{Readable, Scalar, digits, words};
+use super::schema;
 use super::unbuilt::RawQueue;
 use super::units::{Bytes, Factor, OffSpan, Ratio, Span};
 use crate::config::model::{Breaker, History, OnJoin, Redial};
 use crate::config::problems::Problems;
 
 /// `policy.breaker`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(super) struct RawBreaker {
     window: Scalar<Span>,
     min_calls: Scalar<u32>,
     failure_ratio: Scalar<Ratio>,
-    statuses: Vec<Scalar<ServerError>>,
+    statuses: List<ServerError>,
     open_for: Scalar<Span>,
     probes: Scalar<u32>,
     max_waiting: Scalar<u32>,
@@ -35,7 +39,7 @@ impl Default for RawBreaker {
             window: Scalar(Span::secs(10)),
             min_calls: Scalar(10),
             failure_ratio: Scalar(Ratio(0.5)),
-            statuses: [502, 503, 504].map(|status| Scalar(ServerError(status))).into(),
+            statuses: List::of([502, 503, 504].map(ServerError)),
             open_for: Scalar(Span::secs(5)),
             probes: Scalar(1),
             max_waiting: Scalar(1000),
@@ -60,6 +64,10 @@ impl Readable for ServerError {
     fn write(&self) -> String {
         self.0.to_string()
     }
+
+    fn schema() -> Schema {
+        schema::whole(500..=599, "^0*5[0-9]{2}$")
+    }
 }
 
 impl RawBreaker {
@@ -69,7 +77,7 @@ impl RawBreaker {
         super::at_least_one("min_calls", min_calls, problems);
         super::positive("open_for", open_for, problems);
         super::at_least_one("probes", probes, problems);
-        let mut statuses: Vec<u16> = statuses.into_iter().map(|status| status.0.0).collect();
+        let mut statuses: Vec<u16> = statuses.0.into_iter().map(|status| status.0.0).collect();
         // In one form, so that equal settings are equal.
         statuses.sort_unstable();
         statuses.dedup();
@@ -86,7 +94,7 @@ impl RawBreaker {
 }
 
 /// `policy.session`: of all that outlives a link, how it is dialled again, and whether clients are told.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(super) struct RawSession {
     resume_window: Later,
@@ -127,7 +135,7 @@ impl RawSession {
 }
 
 /// `policy.session.redial`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 struct RawRedial {
     base: Scalar<Span>,
@@ -172,7 +180,7 @@ impl RawRedial {
 }
 
 /// `policy.history`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(super) struct RawHistory {
     messages: Scalar<u32>,
@@ -231,9 +239,10 @@ enum JoinWord {
 
 words!(JoinWord { None = "none", Critical = "critical", All = "all" });
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with last")]
 struct RawLast {
+    /// So many of the newest messages, and critical ones
     last: Option<Scalar<u32>>,
 }
 
@@ -268,6 +277,20 @@ impl<'de> Deserialize<'de> for RawOnJoin {
         }
 
         deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for RawOnJoin {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "OnJoin".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        schema::any_of([JoinWord::schema(), generator.subschema_for::<RawLast>()])
     }
 }
 

@@ -3,36 +3,54 @@
 //! # Not here
 //! What is in files of keys: whoever checks tokens reads them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::auth::is_token;
+use super::list::List;
 use super::scalar::{Readable, Scalar, words};
+use super::schema;
 use super::units::Span;
 use super::url;
 use crate::config::error::quoted;
 use crate::config::model::{File, Jwt, JwtAlgorithm, JwtKeys, TokenSource};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for none")]
 pub(super) struct RawJwt {
+    /// File with the secret of HS256, HS384 and HS512
     secret_file: Option<Scalar<PathBuf>>,
+    /// File with a public key, PEM
     public_key_file: Option<Scalar<PathBuf>>,
+    /// File with a set of public keys (RFC 7517)
     jwks_file: Option<Scalar<PathBuf>>,
+    /// Where a set of public keys is fetched
     jwks_url: Option<Scalar<String>>,
+    /// File with certificates of authorities, PEM, in place of the system's: who may have signed that of jwks_url
     ca_file: Option<Scalar<PathBuf>>,
+    /// How old a fetched set may get
     jwks_refresh: Scalar<Span>,
+    /// Least time between two fetches because of a key that is not known
     jwks_min_interval: Scalar<Span>,
-    algorithms: Option<Vec<Scalar<JwtAlgorithm>>>,
+    /// Which ones are taken, whatever a token says; without it RS256, and HS256 with secret_file
+    algorithms: Option<List<JwtAlgorithm>>,
+    /// What iss has to be
     issuer: Option<Scalar<String>>,
+    /// What aud has to have one of
     audience: Option<OneOrMore>,
+    /// How far clocks may differ
     leeway: Scalar<Span>,
+    /// The claim that names the user
     user_claim: Scalar<String>,
-    token_from: Vec<Scalar<TokenSource>>,
+    /// Where a token is looked for, in this order
+    token_from: List<TokenSource>,
+    /// Whether a connection ends when its token does
     close_on_expiry: Scalar<bool>,
 }
 
@@ -51,7 +69,7 @@ impl Default for RawJwt {
             audience: None,
             leeway: Scalar(Span::secs(30)),
             user_claim: Scalar("sub".into()),
-            token_from: vec![Scalar(TokenSource::Header)],
+            token_from: List::of([TokenSource::Header]),
             close_on_expiry: Scalar(true),
         }
     }
@@ -91,7 +109,7 @@ impl RawJwt {
             audience,
             leeway,
             user_claim,
-            token_from,
+            token_from: List(token_from),
             close_on_expiry,
         } = self;
         for (key, span, default) in
@@ -211,14 +229,14 @@ impl Sources {
 
 /// A public key is no secret: whoever took one for the secret of an HS256 token could sign whatever he likes.
 fn check_algorithms(
-    given: Option<Vec<Scalar<JwtAlgorithm>>>,
+    given: Option<List<JwtAlgorithm>>,
     keys: Option<&JwtKeys>,
     problems: &mut Problems,
 ) -> Vec<JwtAlgorithm> {
     use JwtAlgorithm::{Hs256, Hs384, Hs512, Rs256};
 
     let is_secret = matches!(keys, Some(JwtKeys::Secret(_)));
-    let Some(given) = given else {
+    let Some(List(given)) = given else {
         return vec![if is_secret { Hs256 } else { Rs256 }];
     };
     if given.is_empty() {
@@ -266,6 +284,10 @@ impl Readable for TokenSource {
             Self::Query(name) => format!("query:{name}"),
         }
     }
+
+    fn schema() -> Schema {
+        schema::pattern("^(header|subprotocol|cookie:.+|query:[A-Za-z0-9_.~-]+)$")
+    }
 }
 
 /// A word, or a list of words.
@@ -309,6 +331,20 @@ impl<'de> Deserialize<'de> for OneOrMore {
         }
 
         deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for OneOrMore {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "OneOrMore".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schema::any_of([schema::text(), schema::list_of(&schema::text())])
     }
 }
 

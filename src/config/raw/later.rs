@@ -3,12 +3,16 @@
 //!
 //! When a feature is built, its keys get types of their own here and go out of this module.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value};
+
+use super::schema::LATER;
 
 /// Whatever was written, as text; maps in it hold no other keys than `K` has.
 pub(crate) struct Later<K = Word> {
@@ -68,6 +72,20 @@ impl<K> Serialize for Later<K> {
 impl<'de, K: Keys> Deserialize<'de> for Later<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         K::KEYS.deserialize(deserializer).map(|value| Self { value, keys: PhantomData })
+    }
+}
+
+impl<K> JsonSchema for Later<K> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Later".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ LATER: true })
     }
 }
 

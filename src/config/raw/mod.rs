@@ -19,11 +19,15 @@ mod delivery;
 mod feed;
 mod jwt;
 mod later;
+mod list;
 mod listen;
+mod origins;
 mod policy;
+mod rates;
 mod route;
 mod rule;
 mod scalar;
+pub(super) mod schema;
 mod tls;
 mod trust;
 mod tunnel;
@@ -36,9 +40,11 @@ pub(crate) use policy::RawPolicy;
 pub(crate) use route::RawRoute;
 pub(crate) use upstream::RawUpstream;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::admin::{RawAdmin, RawDrain, RawLog, RawMemory, RawMetrics};
+use self::list::List;
 use self::listen::RawListen;
 use self::scalar::{Readable, Scalar};
 use self::unbuilt::{RawStore, RawTelemetry};
@@ -48,13 +54,13 @@ use super::model::Config;
 use super::problems::Problems;
 
 /// The whole of it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawConfig {
     pub(crate) listen: RawListen,
     pub(crate) upstream: RawUpstream,
     pub(crate) admin: RawAdmin,
-    pub(crate) trusted_proxies: Vec<Scalar<String>>,
+    pub(crate) trusted_proxies: List<String>,
     pub(crate) log: RawLog,
     pub(crate) metrics: RawMetrics,
     pub(crate) memory: RawMemory,

@@ -1,12 +1,15 @@
 //! `policy`: what holds for every connection; routes override any key of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::access::{RawCloseCodes, RawHandshakeRate, RawLimits, RawOrigins};
+use super::access::{RawCloseCodes, RawLimits};
 use super::auth::RawAuth;
 use super::broadcast::{self, RawBroadcast};
 use super::delivery::RawDelivery;
 use super::feed::{RawBreaker, RawHistory, RawSession};
+use super::origins::RawOrigins;
+use super::rates::RawHandshakeRate;
 use super::scalar::{Readable, Scalar, words};
 use super::tunnel::{RawHeartbeat, RawHttp};
 use super::unbuilt::RawFallback;
@@ -15,7 +18,7 @@ use crate::config::error::quoted;
 use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, OriginPattern, Origins, Policy, TokenSource};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawPolicy {
     heartbeat: Option<RawHeartbeat>,
@@ -25,8 +28,8 @@ pub(crate) struct RawPolicy {
     close_timeout: Scalar<Span>,
     max_frame: Scalar<Bytes>,
     max_message: Scalar<Bytes>,
-    limits: RawLimits,
-    handshake_rate: RawHandshakeRate,
+    limits: Option<RawLimits>,
+    handshake_rate: Option<RawHandshakeRate>,
     on_refuse: Scalar<OnRefuse>,
     close_codes: RawCloseCodes,
     http: RawHttp,
@@ -51,8 +54,8 @@ impl Default for RawPolicy {
             close_timeout: Scalar(Span::secs(5)),
             max_frame: Scalar(Bytes(16 << 20)),
             max_message: Scalar(Bytes(64 << 20)),
-            limits: RawLimits::default(),
-            handshake_rate: RawHandshakeRate::default(),
+            limits: Some(RawLimits::default()),
+            handshake_rate: Some(RawHandshakeRate::default()),
             on_refuse: Scalar(OnRefuse::Http),
             close_codes: RawCloseCodes::default(),
             http: RawHttp::default(),
@@ -122,7 +125,8 @@ impl RawPolicy {
             }
         }
         let (limits, message_rate, control_rate) =
-            problems.within("limits", |problems| limits.validate(problems));
+            problems.within("limits", |problems| limits.unwrap_or_else(RawLimits::off).validate(problems));
+        let handshake_rate = handshake_rate.unwrap_or_else(RawHandshakeRate::off);
         let origins =
             origins.map(|origins| problems.within("origins", |problems| origins.validate(problems)));
         let auth = auth.and_then(|auth| problems.within("auth", |problems| auth.validate(problems)));

@@ -1,29 +1,36 @@
 //! `routes`: path patterns, and what they override.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::list::List;
 use super::scalar::{Scalar, words};
+use super::schema;
 use super::url;
 use super::{RawPolicy, RawUpstream};
 use crate::config::error::{Problem, quoted};
 use crate::config::model::{self, KeyPart, OnStall, PathPattern, Policy, Route, Segment, Upstream};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map with at least a path")]
+#[schemars(extend("required" = ["path"]))]
 pub(crate) struct RawRoute {
     name: Option<Scalar<String>>,
     path: Option<Scalar<String>>,
-    hosts: Vec<Scalar<String>>,
+    hosts: List<String>,
     mode: Scalar<Mode>,
+    #[schemars(schema_with = "schema::keys_of_upstream")]
     upstream: Overrides,
     strip_prefix: Option<Scalar<String>>,
+    #[schemars(schema_with = "schema::keys_of_policy")]
     policy: Overrides,
 }
 
@@ -32,7 +39,7 @@ impl Default for RawRoute {
         Self {
             name: None,
             path: None,
-            hosts: Vec::new(),
+            hosts: List::default(),
             mode: Scalar(Mode::Tunnel),
             upstream: Overrides::default(),
             strip_prefix: None,
@@ -48,7 +55,7 @@ enum Mode {
     Broadcast,
 }
 
-words!(Mode { Tunnel = "tunnel", Session = "session", Broadcast = "broadcast" });
+words!(Mode { Tunnel = "tunnel", Broadcast = "broadcast" } later { Session = "session" });
 
 /// Keys of `policy` or `upstream` as they were given. They are read where they meet the global ones.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -225,10 +232,10 @@ fn check_name(name: &str, named: bool, names: &mut HashSet<String>, problems: &m
 }
 
 /// Reads a path pattern, or says what is accepted.
-fn pattern(text: &str) -> Result<PathPattern, &'static str> {
+fn pattern(text: &str) -> Result<PathPattern, Cow<'static, str>> {
     let path = text.strip_prefix('/').ok_or("a path that starts with /")?;
     if text.len() > LONGEST_PATH {
-        return Err("a path of up to 1024 bytes");
+        return Err("a path of up to 1024 bytes".into());
     }
     let mut segments = Vec::new();
     let mut names = HashSet::new();
@@ -237,32 +244,49 @@ fn pattern(text: &str) -> Result<PathPattern, &'static str> {
         let last = parts.peek().is_none();
         let segment = match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
             Some(name) => match name.strip_prefix('*') {
-                Some(_) if !last => return Err("{*name} as the last segment only"),
+                Some(_) if !last => return Err("{*name} as the last segment only".into()),
                 Some(name) => Segment::Rest(name.to_owned()),
                 None => Segment::One(name.to_owned()),
             },
-            None if part.contains(['{', '}']) => return Err("{name} or {*name} as a whole segment"),
-            None if part.is_empty() && !last => return Err("a path without empty segments (//)"),
+            None if part.contains(['{', '}']) => return Err("{name} or {*name} as a whole segment".into()),
+            None if part.is_empty() && !last => return Err("a path without empty segments (//)".into()),
             None if is_dots(part) => {
-                return Err("a path without the segments . and .. (no path has them when it is matched)");
+                return Err(
+                    "a path without the segments . and .. (no path has them when it is matched)".into()
+                );
             }
             None if !part.bytes().all(is_path_byte) => {
-                return Err("a path of visible ASCII characters without ? and #; write others as %XX");
+                return Err("a path of visible ASCII characters without ? and #; write others as %XX".into());
+            }
+            // As other routers write them: here they would stand for themselves, and fit nothing.
+            None if part.contains('*') => {
+                return Err("{*rest} as the last segment for whatever follows, or {name} for one segment; a star that \
+                            stands for itself is %2A"
+                    .into());
+            }
+            None if part.starts_with(':') => {
+                let name = part.strip_prefix(':').filter(|name| is_name(name)).unwrap_or("name");
+                return Err(format!("{{{name}}} for one segment; a colon that it begins with is %3A").into());
             }
             None => Segment::Literal(part.to_owned()),
         };
         if let Segment::One(name) | Segment::Rest(name) = &segment {
-            let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-            if !first || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-                return Err("letters, digits and underscores between { and }, no digit first");
+            if !is_name(name) {
+                return Err("letters, digits and underscores between { and }, no digit first".into());
             }
             if !names.insert(name.clone()) {
-                return Err("each name between { and } once");
+                return Err("each name between { and } once".into());
             }
         }
         segments.push(segment);
     }
     Ok(PathPattern { segments, text: text.to_owned() })
+}
+
+/// Whether it may stand between `{` and `}`.
+fn is_name(text: &str) -> bool {
+    text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Whether it is `.` or `..`, escaped or not.

@@ -1,8 +1,11 @@
 //! Settings that mean messages by what is in them: JSON pointers, and rules that match.
 
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
+use super::list::List;
 use super::scalar::{Readable, Scalar};
+use super::schema;
 use crate::config::error::quoted;
 use crate::config::model::{Match, Pointer};
 use crate::config::problems::Problems;
@@ -34,6 +37,11 @@ impl Readable for Pointer {
         let escaped = self.tokens.iter().map(|token| token.replace('~', "~0").replace('/', "~1"));
         escaped.fold(String::new(), |text, token| text + "/" + &token)
     }
+
+    fn schema() -> Schema {
+        // Numbers as keys need the slash too, so what is read as a number is none.
+        schema::pattern("^(/([^~/]|~[01])*)*$")
+    }
 }
 
 fn unescape(part: &str) -> Option<String> {
@@ -53,16 +61,20 @@ fn unescape(part: &str) -> Option<String> {
 }
 
 /// Which messages: `{ pointer, values }`, `{ regex }` or `{ first }`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "a map with pointer and values, with regex, or with first; null for none"
 )]
 pub(super) struct RawMatch {
+    /// JSON pointer into messages that are JSON; one of values has to stand there
     pointer: Option<Scalar<Pointer>>,
-    values: Option<Vec<Scalar<String>>>,
+    /// What may stand at pointer
+    values: Option<List<String>>,
+    /// Text messages that this matches anywhere, as Rust's regex reads it
     regex: Option<Scalar<String>>,
+    /// So many messages from the start of the log
     first: Option<Scalar<u32>>,
 }
 
@@ -93,7 +105,7 @@ impl RawMatch {
             super::at_least_one("first", count, problems);
             return Some(Match::First(u64::from(count.0)));
         }
-        let values = values.unwrap_or_default();
+        let List(values) = values.unwrap_or_default();
         if (values.is_empty() || values.len() > MOST_VALUES) && !problems.has("values") {
             let accepted = format!("1 to {MOST_VALUES} of what may stand at pointer, such as [GRAFT, PRUNE]");
             problems.refuse("values", format!("{} values", values.len()), accepted);

@@ -1,14 +1,17 @@
 //! Settings that are one word: what may be written, and how it is written back.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Expected, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::units::Bytes;
+use super::schema;
+use super::units::{Bytes, LARGEST};
 use crate::config::Secret;
 
 /// A value that is written as one word.
@@ -29,6 +32,11 @@ pub(crate) trait Readable: Sized {
     fn null() -> Option<Self> {
         None
     }
+
+    /// What may be written, for editors. It takes at least what [`Self::read`] does; null is added by whoever asks.
+    fn schema() -> Schema {
+        schema::text()
+    }
 }
 
 /// A setting of one word, as serde reads and writes it.
@@ -44,6 +52,21 @@ impl<'de, T: Readable> Deserialize<'de> for Scalar<T> {
 impl<T: Readable> Serialize for Scalar<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0.write())
+    }
+}
+
+impl<T: Readable> JsonSchema for Scalar<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let schema = T::schema();
+        if T::null().is_some() { schema::or_null(schema) } else { schema }
     }
 }
 
@@ -67,9 +90,11 @@ impl<T: Readable> Visitor<'_> for Word<T> {
     }
 }
 
-/// [`Readable`] for an enum whose variants are words.
+/// [`Readable`] for an enum whose variants are words. Those that come `later` are read, so that whoever validates can
+/// say so, and told to nobody as accepted.
 macro_rules! words {
-    ($type:ty { $($variant:ident = $word:literal),+ $(,)? }) => {
+    ($type:ty { $($variant:ident = $word:literal),+ $(,)? }
+        $(later { $($later:ident = $later_word:literal),+ $(,)? })?) => {
         impl $crate::config::raw::scalar::Readable for $type {
             fn accepted() -> String {
                 [$($word),+].join(" | ")
@@ -79,12 +104,17 @@ macro_rules! words {
                 // Helm and YAML 1.1 write `off` as `false`.
                 match if text == "false" { "off" } else { text } {
                     $($word => Some(Self::$variant),)+
+                    $($($later_word => Some(Self::$later),)+)?
                     _ => None,
                 }
             }
 
             fn write(&self) -> String {
-                match self { $(Self::$variant => $word),+ }.to_owned()
+                match self { $(Self::$variant => $word,)+ $($(Self::$later => $later_word,)+)? }.to_owned()
+            }
+
+            fn schema() -> schemars::Schema {
+                $crate::config::raw::schema::words(&[$($word),+])
             }
         }
     };
@@ -102,6 +132,10 @@ impl Readable for bool {
 
     fn write(&self) -> String {
         self.to_string()
+    }
+
+    fn schema() -> Schema {
+        schema::words(&["true", "false"])
     }
 }
 
@@ -131,6 +165,12 @@ impl Readable for PathBuf {
     fn write(&self) -> String {
         self.display().to_string()
     }
+
+    fn schema() -> Schema {
+        let mut path = schema::text();
+        path.insert("minLength".into(), 1.into());
+        path
+    }
 }
 
 impl Readable for SocketAddr {
@@ -145,6 +185,10 @@ impl Readable for SocketAddr {
     fn write(&self) -> String {
         self.to_string()
     }
+
+    fn schema() -> Schema {
+        schema::pattern(r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[.+\]):[0-9]{1,5}$")
+    }
 }
 
 impl Readable for u32 {
@@ -158,6 +202,10 @@ impl Readable for u32 {
 
     fn write(&self) -> String {
         self.to_string()
+    }
+
+    fn schema() -> Schema {
+        schema::whole(0..=u64::from(u32::MAX), "^[0-9]+$")
     }
 }
 
@@ -175,6 +223,12 @@ impl Readable for Secret {
 
     fn write(&self) -> String {
         "***".into()
+    }
+
+    fn schema() -> Schema {
+        let mut secret = schema::text();
+        secret.insert("pattern".into(), "^[!-~]+$".into());
+        secret
     }
 }
 
@@ -214,6 +268,10 @@ impl Readable for Workers {
             Self::Count(count) => count.to_string(),
         }
     }
+
+    fn schema() -> Schema {
+        schema::whole(1..=1024, "^(auto|[0-9]+)$")
+    }
 }
 
 /// `listen.max_idle_http`: a number from 1, or one that follows another setting.
@@ -240,6 +298,10 @@ impl Readable for MaxIdle {
             Self::Auto => "auto".into(),
             Self::Count(count) => count.to_string(),
         }
+    }
+
+    fn schema() -> Schema {
+        schema::whole(1..=u64::from(u32::MAX), "^(auto|[0-9]+)$")
     }
 }
 
@@ -268,6 +330,10 @@ impl Readable for MaxBuffered {
             Self::Size(size) => size.write(),
         }
     }
+
+    fn schema() -> Schema {
+        schema::whole(0..=LARGEST, "^(auto|[0-9]+(B|KiB|MiB|GiB)?)$")
+    }
 }
 
 /// A close code an endpoint may send (RFC 6455 §7.4): 1004, 1005, 1006 and 1015 never go over the
@@ -287,6 +353,12 @@ impl Readable for CloseCode {
 
     fn write(&self) -> String {
         self.0.to_string()
+    }
+
+    fn schema() -> Schema {
+        let mut code = schema::whole(1000..=4999, "^0*(100[0-37-9]|101[0-4]|[34][0-9]{3})$");
+        code.insert("not".into(), serde_json::json!({ "enum": [1004, 1005, 1006] }));
+        code
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scalar::{Scalar, words};
@@ -12,13 +13,18 @@ use crate::config::model::{ClientCertificates, File, Identity, ListenTls, TlsVer
 use crate::config::problems::Problems;
 
 /// `listen.tls`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(super) struct RawListenTls {
+    /// File with the certificate and those that lead to its authority, PEM, our own first
     cert_file: Option<Scalar<PathBuf>>,
+    /// File with the certificate's private key, PEM
     key_file: Option<Scalar<PathBuf>>,
+    /// File with certificates of authorities, PEM: clients may show a certificate of theirs
     client_ca_file: Option<Scalar<PathBuf>>,
+    /// Whether clients have to show a certificate; without it they do where client_ca_file is set
     client_certificate: Option<Scalar<ClientCertificate>>,
+    /// Oldest version of TLS
     min_version: Scalar<TlsVersion>,
 }
 
@@ -61,13 +67,18 @@ impl RawListenTls {
 }
 
 /// `upstream.tls`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(super) struct RawUpstreamTls {
+    /// File with the authorities to trust in place of the system's, PEM
     ca_file: Option<Scalar<PathBuf>>,
+    /// The name that the certificate must have, and that is asked for (SNI); without it the URL's host
     server_name: Option<Scalar<String>>,
+    /// File with a certificate of our own, PEM, for servers that ask for one
     cert_file: Option<Scalar<PathBuf>>,
+    /// File with the private key of cert_file, PEM
     key_file: Option<Scalar<PathBuf>>,
+    /// Takes any certificate. For tests only: whoever stands between can read and change everything
     insecure: Scalar<bool>,
 }
 

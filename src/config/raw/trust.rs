@@ -2,6 +2,7 @@
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::list::List;
 use super::scalar::{Scalar, words};
 use crate::config::error::quoted;
 use crate::config::model::{ProxyProtocol, TrustedProxies};
@@ -26,7 +27,7 @@ const PRIVATE: [&str; 7] = [
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// Checks `trusted_proxies`.
-pub(super) fn validate(given: Vec<Scalar<String>>, problems: &mut Problems) -> TrustedProxies {
+pub(super) fn validate(List(given): List<String>, problems: &mut Problems) -> TrustedProxies {
     const KEY: &str = "trusted_proxies";
     if given.len() > MOST {
         problems.refuse(KEY, format!("{} entries", given.len()), format!("at most {MOST}"));

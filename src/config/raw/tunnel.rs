@@ -1,19 +1,23 @@
 //! The sections of a policy that tunnels and plain HTTP read: heartbeat, HTTP.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::access::RawHttpRate;
+use super::rates::RawHttpRate;
 use super::scalar::{Scalar, words};
 use super::units::{OffBytes, OffSpan, Span};
 use crate::config::model::{ClientHeartbeat, Heartbeat, HeartbeatMode, Http, HttpMode};
 use crate::config::problems::Problems;
 
 /// The clocks of a heartbeat; `upstream.heartbeat` has nothing more.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(super) struct Timing {
+    /// From one ping to the next
     interval: Scalar<Span>,
+    /// How long it has to answer
     timeout: Scalar<Span>,
+    /// Unanswered in a row, then the connection ends
     max_missed: Scalar<u32>,
 }
 
@@ -34,7 +38,7 @@ impl Timing {
 }
 
 /// `policy.heartbeat`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(super) struct RawHeartbeat {
     mode: Scalar<Mode>,
@@ -73,13 +77,13 @@ impl RawHeartbeat {
 }
 
 /// `policy.http`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(super) struct RawHttp {
     mode: Scalar<RawHttpMode>,
     response_timeout: Scalar<OffSpan>,
     max_body: Scalar<OffBytes>,
-    rate: RawHttpRate,
+    rate: Option<RawHttpRate>,
 }
 
 impl Default for RawHttp {
@@ -88,7 +92,7 @@ impl Default for RawHttp {
             mode: Scalar(RawHttpMode::Auto),
             response_timeout: Scalar(OffSpan(None)),
             max_body: Scalar(OffBytes(None)),
-            rate: RawHttpRate::default(),
+            rate: Some(RawHttpRate::default()),
         }
     }
 }
@@ -117,7 +121,8 @@ impl RawHttp {
             mode,
             response_timeout: response_timeout.0.0,
             max_body: max_body.0.0,
-            rate: problems.within("rate", |problems| rate.validate(problems)),
+            rate: problems
+                .within("rate", |problems| rate.unwrap_or_else(RawHttpRate::off).validate(problems)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Sections of which nothing is built: their keys and defaults, so that both are refused in time.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::later::{Disk, Later, Match, Redis};
@@ -8,7 +9,7 @@ use super::later::{Disk, Later, Match, Redis};
 macro_rules! sections {
     ($($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty = $default:expr),+ $(,)? })+) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
         #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
         pub(crate) struct $name {
             $($key: $type),+

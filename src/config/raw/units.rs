@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
+use schemars::{Schema, json_schema};
+
 use super::scalar::{Readable, digits};
+use super::schema;
 
 /// `250ms`, `30s`, `10m`, `1h`, or `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +75,7 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Bytes in each unit, the largest first; no unit is bytes.
 const SIZES: [(&str, u64); 5] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1), ("B", 1)];
 /// Beyond any buffer or message; sums of two never overflow.
-const LARGEST: u64 = 1 << 40;
+pub(super) const LARGEST: u64 = 1 << 40;
 
 impl Readable for Span {
     fn accepted() -> String {
@@ -97,6 +100,10 @@ impl Readable for Span {
             Err(_) => format!("{}s", self.0.as_secs()),
         }
     }
+
+    fn schema() -> Schema {
+        schema::any_of([schema::pattern("^(0+|[0-9]+(ms|s|m|h))$"), json_schema!({ "const": 0 })])
+    }
 }
 
 impl Readable for OffSpan {
@@ -115,6 +122,10 @@ impl Readable for OffSpan {
     fn null() -> Option<Self> {
         Some(Self(None))
     }
+
+    fn schema() -> Schema {
+        Span::schema()
+    }
 }
 
 impl Readable for Bytes {
@@ -130,6 +141,10 @@ impl Readable for Bytes {
 
     fn write(&self) -> String {
         shortest(&SIZES, self.0)
+    }
+
+    fn schema() -> Schema {
+        schema::whole(0..=LARGEST, "^[0-9]+(B|KiB|MiB|GiB)?$")
     }
 }
 
@@ -149,6 +164,10 @@ impl Readable for OffBytes {
     fn null() -> Option<Self> {
         Some(Self(None))
     }
+
+    fn schema() -> Schema {
+        Bytes::schema()
+    }
 }
 
 impl Readable for OffCount {
@@ -166,6 +185,10 @@ impl Readable for OffCount {
 
     fn null() -> Option<Self> {
         Some(Self(None))
+    }
+
+    fn schema() -> Schema {
+        u32::schema()
     }
 }
 
@@ -194,6 +217,10 @@ impl Readable for PerTime {
         };
         format!("{}/{unit}", self.count)
     }
+
+    fn schema() -> Schema {
+        schema::pattern("^0*[1-9][0-9]*/[smh]$")
+    }
 }
 
 impl Readable for Ratio {
@@ -208,6 +235,15 @@ impl Readable for Ratio {
     fn write(&self) -> String {
         write_decimal(self.0)
     }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": ["number", "string"],
+            "exclusiveMinimum": 0,
+            "maximum": 1,
+            "pattern": r"^(0*1(\.0+)?|0+\.0*[1-9][0-9]*)$",
+        })
+    }
 }
 
 impl Readable for Factor {
@@ -221,6 +257,15 @@ impl Readable for Factor {
 
     fn write(&self) -> String {
         write_decimal(self.0)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": ["number", "string"],
+            "minimum": 1,
+            "maximum": 100,
+            "pattern": r"^[0-9]+(\.[0-9]+)?$",
+        })
     }
 }
 

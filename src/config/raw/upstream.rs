@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scalar::{Scalar, words};
@@ -13,7 +14,7 @@ use crate::config::error::{Problem, quoted};
 use crate::config::model::{Forwarded, HostHeader, Target, Upstream, UpstreamTls};
 use crate::config::problems::Problems;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawUpstream {
     url: Scalar<String>,

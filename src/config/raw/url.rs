@@ -7,6 +7,7 @@ use crate::config::error::{Problem, quoted};
 use crate::config::model::File;
 use crate::config::problems::Problems;
 
+use super::list::List;
 use super::scalar::Scalar;
 
 /// `http://host[:port]…` or `https://…` taken apart.
@@ -78,7 +79,7 @@ pub(super) fn refused(url: &str, accepted: &str) -> Problem {
 }
 
 /// Names or addresses in lower case, each without a port.
-pub(super) fn hosts(key: &str, given: Vec<Scalar<String>>, problems: &mut Problems) -> Vec<String> {
+pub(super) fn hosts(key: &str, List(given): List<String>, problems: &mut Problems) -> Vec<String> {
     let checked = given.into_iter().enumerate().map(|(index, Scalar(host))| {
         let host = host.to_ascii_lowercase();
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));

@@ -280,3 +280,43 @@ fn a_list_of_audiences_that_is_empty_is_refused_and_does_not_come_to_any() {
         assert!(with(audience).is_ok(), "{audience}");
     }
 }
+
+/// Null switches off what can be off, a whole section of it as well as each key.
+#[test]
+fn null_for_a_section_of_limits_is_none_of_them() {
+    let policy = |yaml: &str| {
+        let config = Config::from_yaml(yaml).unwrap_or_else(|errors| panic!("{yaml}: {errors}"));
+        config.routes[0].policy.as_ref().clone()
+    };
+    let off = policy(
+        "policy: { handshake_rate: null, limits: ~, http: { rate: null }, delivery: { channel_breaker: null } }",
+    );
+    assert_eq!(
+        (off.handshake_rate.global, off.handshake_rate.per_ip, off.handshake_rate.per_user),
+        (None, None, None)
+    );
+    assert_eq!((off.limits.connections, off.limits.per_ip, off.limits.per_user), (None, None, None));
+    assert_eq!((off.message_rate, off.control_rate), (None, ControlRate::Off));
+    assert_eq!((off.http.rate.global, off.http.rate.per_ip), (None, None));
+    assert_eq!(off.delivery.channel_breaker, None);
+
+    // On one route only, and on again on one route.
+    let route = "policy: { handshake_rate: { per_ip: {} } }\nroutes: [{ path: /a, policy: { handshake_rate: null } }]";
+    assert_eq!(policy(route).handshake_rate, off.handshake_rate);
+    let again = policy("policy: { limits: null }\nroutes: [{ path: /a, policy: { limits: { per_ip: 5 } } }]");
+    assert_eq!((again.limits.per_ip, again.limits.connections), (Some(5), Some(10_000)));
+    let env = load(from_env(&[("OUTRIGGER__POLICY__HANDSHAKE_RATE", "off")])).unwrap();
+    assert_eq!(env.routes[0].policy.handshake_rate, off.handshake_rate);
+
+    // What it comes to is printed so, and read back.
+    let sources = from_env(&[("OUTRIGGER__POLICY__LIMITS", "null")]);
+    let text = effective(&sources).unwrap();
+    assert!(text.contains("\n  limits: null\n"), "{text}");
+    assert_eq!(Config::from_yaml(&text).unwrap(), load(sources).unwrap());
+
+    // What cannot be off is told as ever.
+    for yaml in ["listen: null", "drain: null", "policy: { delivery: null }", "policy: { close_codes: null }"]
+    {
+        assert!(told(Config::from_yaml(yaml)).contains("a map of settings"), "{yaml}");
+    }
+}

@@ -36,7 +36,11 @@ fn the_defaults_are_those_of_the_document() {
             max_trips: 3,
             resume_from: ResumeFrom::Oldest,
             throttle: None,
-            channel_breaker: ChannelBreaker { tripped_ratio: 0.5, min_clients: 10, open_for: seconds(5) },
+            channel_breaker: Some(ChannelBreaker {
+                tripped_ratio: 0.5,
+                min_clients: 10,
+                open_for: seconds(5)
+            }),
         }
     );
     assert_eq!(

@@ -38,9 +38,7 @@ fn good_files_load_and_so_does_what_they_come_to() {
 /// Whoever runs one gives it ports: a command line, a manifest, a chart.
 #[test]
 fn examples_for_frameworks_load_and_leave_ports_alone() {
-    let mut files = files("config/examples");
-    // A service and a Compose file have tests of their own (tests/install.rs).
-    files.retain(|file| !file.ends_with("docker-compose.yaml") && !file.ends_with("outrigger.service"));
+    let files = examples();
     assert_eq!(files.len(), EXAMPLES);
     for path in files {
         let name = path.display().to_string();

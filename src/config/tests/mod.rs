@@ -5,6 +5,7 @@ mod examples;
 mod feeds;
 mod fixtures;
 mod routes;
+mod schema;
 mod sources;
 mod yaml;
 
@@ -16,6 +17,18 @@ use super::*;
 /// A path in the project.
 fn project(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The configurations in `config/examples`, for which there are files of other programs too.
+pub(super) fn examples() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(project("config/examples")).unwrap();
+    let is_ours = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "yaml")
+            && !path.file_name().unwrap().to_string_lossy().starts_with("docker-compose")
+    };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(is_ours).collect();
+    files.sort();
+    files
 }
 
 fn from_env(pairs: &[(&str, &str)]) -> Sources {

@@ -153,6 +153,29 @@ fn paths_that_could_match_nothing_or_be_read_in_two_ways_are_refused() {
 }
 
 #[test]
+fn patterns_of_other_routers_are_refused_with_what_they_are_here() {
+    for (path, accepted) in [
+        ("/ws/*", "{*rest} as the last segment"),
+        ("/*", "{*rest} as the last segment"),
+        ("/a/*/b", "{name} for one segment"),
+        ("/ws*", "%2A"),
+        ("/**", "{*rest}"),
+        ("/c/:id", "{id} for one segment"),
+        ("/c/:id/members", "{id} for one segment"),
+        ("/c/:", "{name} for one segment"),
+        ("/c/:a-b", "{name} for one segment"),
+    ] {
+        let told = told(Config::from_yaml(&format!("routes: [{{ path: '{path}', name: r }}]")));
+        assert!(told.contains("routes[0].path") && told.contains(accepted), "{path}: {told}");
+    }
+    // Escaped it is itself, and a colon anywhere else is one.
+    for path in ["/a/%2A", "/a/%3Aid", "/a/b:c", "/a/b:"] {
+        let yaml = format!("routes: [{{ path: '{path}', name: r }}]");
+        assert!(Config::from_yaml(&yaml).is_ok(), "{path}");
+    }
+}
+
+#[test]
 fn a_route_is_named_after_its_path_and_hosts_are_in_lower_case() {
     let routes =
         routes("routes: [{ path: '/ws/{*rest}', hosts: [WS.Example.com, '[::1]', 10.0.0.1, ::1, FE80::1] }]");

@@ -240,12 +240,44 @@ fn a_file_that_cannot_be_read_is_told_by_its_path() {
     let sources = |path: PathBuf| Sources { file: Some(path), ..Sources::default() };
     for path in ["/nonexistent/outrigger.yaml", "/"] {
         let told = told(load(sources(path.into())));
-        assert!(told.contains(path) && told.contains("cannot be read"), "{told}");
+        // Not a line of it: none was read.
+        assert!(told.contains(&format!("\n{path}\n  cannot be read: ")), "{told}");
     }
     let file = TempFile::new("latin", b"log: { level: \"\xe4\" }");
     assert!(told(load(sources(file.0.clone()))).contains("not UTF-8 after byte 15"));
     let file = TempFile::new("long", &vec![b'#'; 2 << 20]);
     assert!(told(load(sources(file.0.clone()))).contains("longer than"));
+}
+
+#[test]
+fn one_word_stands_for_a_list_in_the_environment_and_in_a_file() {
+    let private = |config: Config| config.trusted_proxies.contains(Some("10.1.2.3".parse().unwrap()));
+    assert!(private(load(from_env(&[("OUTRIGGER__TRUSTED_PROXIES", "private")])).unwrap()));
+    assert!(private(Config::from_yaml("trusted_proxies: private").unwrap()));
+    let config = Config::from_yaml(
+        "admin: { hosts: ops.example }\npolicy: { breaker: { statuses: 503 }, origins: 'https://app.example' }\n\
+         routes: [{ path: /a, hosts: a.example, mode: broadcast, policy: { broadcast: { channel_key: query } } }]",
+    )
+    .unwrap();
+    let route = &config.routes[0];
+    assert_eq!(
+        (config.admin.hosts.as_slice(), route.hosts.as_slice()),
+        (&["ops.example".to_owned()][..], &["a.example".to_owned()][..])
+    );
+    assert_eq!(route.policy.breaker.as_ref().unwrap().statuses, [503]);
+    assert_eq!(route.policy.broadcast.channel_key, [KeyPart::Query]);
+    assert_eq!(route.policy.origins.as_ref().unwrap().allow.len(), 1);
+
+    // What is wrong with it is told where it stands, whatever list lies below it.
+    let file = TempFile::new("list", b"trusted_proxies: [private, loopback]");
+    let sources =
+        Sources { file: Some(file.0.clone()), ..from_env(&[("OUTRIGGER__TRUSTED_PROXIES", "privat")]) };
+    let problems = told(load(sources));
+    assert!(problems.contains("OUTRIGGER__TRUSTED_PROXIES: trusted_proxies"), "{problems}");
+    assert!(problems.contains("\"privat\""), "{problems}");
+    for yaml in ["trusted_proxies: ''", "policy: { origins: '' }", "policy: { breaker: { statuses: '' } }"] {
+        assert!(told(Config::from_yaml(yaml)).contains("a list"), "{yaml}");
+    }
 }
 
 #[test]

@@ -11,7 +11,9 @@ fn what_could_be_read_in_two_ways_is_refused() {
         ("log: { level: info, level: debug }", "inline:1:21: log.level\n  this key is given twice"),
         ("log: !!map {}", "tags"),
         ("log: { level: !!str info }", "tags"),
-        ("log: &a { level: info }\nmetrics: { <<: *a }", "merge keys"),
+        ("log: { <<: info }", "inline:1:8: log\n  << takes a map"),
+        ("log: { <<: [{}, info] }", "<< takes a map"),
+        ("log: { <<: {}, <<: {} }", "inline:1:16: log\n  a second <<"),
         ("log: {}\n---\nlog: {}", "a second YAML document"),
         ("? [a]\n: b", "a list or map as a key"),
         ("~: b", "an empty key"),
@@ -34,6 +36,28 @@ fn an_alias_stands_for_what_it_repeats() {
         Config::from_yaml("policy: { heartbeat: &beat { interval: 5s } }\nupstream: { heartbeat: *beat }");
     let upstream = config.unwrap().routes[0].upstream.heartbeat;
     assert_eq!(upstream.map(|heartbeat| heartbeat.interval), Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_merge_key_brings_what_its_map_does_not_set_itself() {
+    for (yaml, interval, timeout) in [
+        ("{ <<: *a }", 1, 2),
+        ("{ <<: *a, timeout: 9s }", 1, 9),
+        ("{ timeout: 9s, <<: *a }", 1, 9),
+        ("{ <<: [*b, *a] }", 1, 5),
+        ("{ <<: [*a, *b] }", 1, 2),
+        ("{ <<: { <<: *b, interval: 7s } }", 7, 5),
+    ] {
+        let text = format!(
+            "x-a: &a {{ interval: 1s, timeout: 2s }}\nx-b: &b {{ timeout: 5s }}\npolicy: {{ heartbeat: {yaml} }}"
+        );
+        let config = Config::from_yaml(&text).unwrap_or_else(|errors| panic!("{yaml}: {errors}"));
+        let timing = config.routes[0].policy.heartbeat.map(|heartbeat| heartbeat.timing).unwrap();
+        assert_eq!((timing.interval.as_secs(), timing.timeout.as_secs()), (interval, timeout), "{yaml}");
+    }
+    // It is told where it was written.
+    let told = told(Config::from_yaml("x-a: &a { intervall: 1s }\npolicy: { heartbeat: { <<: *a } }"));
+    assert!(told.contains("inline:1:11: policy.heartbeat.intervall\n"), "{told}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{ChannelBreaker, Lag, OnStall, ResumeFrom};
+use crate::config::{Lag, OnStall, ResumeFrom};
 
 const COOL_DOWN: Duration = Duration::from_secs(2);
 
@@ -14,7 +14,7 @@ fn delivery(max_trips: u32) -> Delivery {
         max_trips,
         resume_from: ResumeFrom::Oldest,
         throttle: None,
-        channel_breaker: ChannelBreaker { tripped_ratio: 0.5, min_clients: 1, open_for: COOL_DOWN },
+        channel_breaker: None,
     }
 }
 

@@ -1,0 +1,264 @@
+//! What a configuration sets and nothing acts on: settings that no route of theirs reads, and routes that no request
+//! takes. Nothing of it is wrong for itself, so it is a warning: `check`, the start and a reload tell it.
+//!
+//! # Invariants
+//! 1. What is written and is the default anyway is no cause for a warning, nor is what was inherited: a setting at the
+//!    top is told only if no route reads it from there.
+//! 2. Whatever a setting depends on stands in [`RULES`], and nowhere else.
+//!
+//! # Not here
+//! What is refused ([`super::raw`]); what is left open on purpose ([`super::exposed`]).
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::host::Host;
+use super::model::{Auth, Config, HttpMode, ListenAddress, Mode, OnRefuse, ProxyProtocol, Route, UplinkMode};
+use super::problems::Problems;
+use super::raw::{RawConfig, RawPolicy, RawUpstream};
+use super::tree::{Path, Place};
+
+mod hidden;
+
+/// Something that does nothing: where it is written, why, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    place: Option<Place>,
+    key: String,
+    why: String,
+    instead: &'static str,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        write!(f, "{} does nothing: {}; {}", self.key, self.why, self.instead)
+    }
+}
+
+/// A policy's settings that are read only where something else is set.
+struct Rule {
+    /// Of the settings, or of a section around them.
+    keys: &'static [&'static str],
+    is_read: fn(&Route) -> bool,
+    why: &'static str,
+    instead: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        keys: &[
+            "broadcast",
+            "compression",
+            "delivery.channel_breaker",
+            "delivery.cool_down",
+            "delivery.max_lag.messages",
+            "delivery.max_trips",
+            "delivery.resume_from",
+            "delivery.throttle",
+            "history",
+            "session",
+        ],
+        is_read: |route| route.mode == Mode::Broadcast,
+        why: "only routes of mode broadcast read it",
+        instead: "set mode: broadcast on a route, or leave it out",
+    },
+    Rule {
+        keys: &["broadcast.anonymous"],
+        is_read: |route| route.policy.broadcast.uplink == UplinkMode::Forward,
+        why: "broadcast.uplink is not forward",
+        instead: "set uplink: forward, or leave it out",
+    },
+    Rule {
+        keys: &["heartbeat.interval", "heartbeat.timeout", "heartbeat.max_missed"],
+        is_read: |route| route.policy.heartbeat.is_some(),
+        why: "heartbeat.mode is off",
+        instead: "set another mode, or leave it out",
+    },
+    Rule {
+        keys: &["idle_activity", "close_codes.idle"],
+        is_read: |route| route.policy.idle_timeout.is_some(),
+        why: "idle_timeout is off",
+        instead: "set idle_timeout, or leave it out",
+    },
+    Rule {
+        keys: &["handshake_rate.max_queued"],
+        is_read: |route| !route.policy.handshake_rate.queue.is_zero(),
+        why: "handshake_rate.queue is 0s, so that nobody waits",
+        instead: "set queue, or leave it out",
+    },
+    Rule {
+        keys: &["handshake_rate.max_keys"],
+        is_read: |route| {
+            let rate = &route.policy.handshake_rate;
+            rate.per_ip.is_some() || rate.per_user.is_some()
+        },
+        why: "handshake_rate has neither per_ip nor per_user, so that nobody is told apart",
+        instead: "set one of them, or leave it out",
+    },
+    Rule {
+        keys: &["http.rate.max_keys"],
+        is_read: |route| route.policy.http.rate.per_ip.is_some(),
+        why: "http.rate has no per_ip, so that nobody is told apart",
+        instead: "set per_ip, or leave it out",
+    },
+    Rule {
+        keys: &["http.max_body", "http.rate", "http.response_timeout"],
+        is_read: |route| route.policy.http.mode != HttpMode::Refuse,
+        why: "http.mode is refuse",
+        instead: "set another mode, or leave it out",
+    },
+    Rule {
+        keys: &["close_codes.capacity", "close_codes.rate"],
+        is_read: |route| route.policy.on_refuse == OnRefuse::Close,
+        why: "on_refuse is http, so that whoever is refused gets a status",
+        instead: "set on_refuse: close, or leave it out",
+    },
+    Rule {
+        keys: &["close_codes.unauthorized"],
+        // A feed's clients are told so too when its server does not let their channel in any more.
+        is_read: |route| route.policy.on_refuse == OnRefuse::Close || route.mode == Mode::Broadcast,
+        why: "on_refuse is http, so that whoever is refused gets a status",
+        instead: "set on_refuse: close, or leave it out",
+    },
+    Rule {
+        keys: &["close_codes.expired"],
+        is_read: |route| matches!(&route.policy.auth, Some(Auth::Jwt(jwt)) if jwt.close_on_expiry),
+        why: "there is no auth.jwt that closes on expiry, and nothing else runs out",
+        instead: "set auth.jwt, or leave it out",
+    },
+];
+
+/// Settings as they were read, before they were checked.
+pub(super) struct Given {
+    listen: Value,
+    policy: Value,
+    /// What each route's policy came to.
+    routes: Vec<Value>,
+    defaults: Value,
+}
+
+impl Given {
+    /// `overrides`: upstream and policy of each route, complete.
+    pub(super) fn new(raw: &RawConfig, overrides: &[(RawUpstream, RawPolicy)]) -> Self {
+        // What is no JSON is nothing here: these are texts, lists and maps.
+        let policy = |policy: &RawPolicy| serde_json::to_value(policy).unwrap_or_default();
+        Self {
+            listen: serde_json::to_value(&raw.listen).unwrap_or_default(),
+            policy: policy(&raw.policy),
+            routes: overrides.iter().map(|(_, own)| policy(own)).collect(),
+            defaults: serde_json::to_value(RawConfig::default()).unwrap_or_default(),
+        }
+    }
+}
+
+/// All that does nothing, in the order of `config`. `problems` knows where what was written.
+pub(super) fn find(given: &Given, config: &Config, problems: &Problems) -> Vec<Warning> {
+    let hidden: Vec<Option<usize>> =
+        (0..config.routes.len()).map(|index| hidden::by(&config.routes, index)).collect();
+    let mut found = Vec::new();
+    let mut warn = |path: &Path, why: String, instead: &'static str| {
+        if let Some(place) = problems.written(path) {
+            found.push(Warning { place: Some(place), key: path.to_string(), why, instead });
+        }
+    };
+    listening(given, config, &mut warn);
+
+    let top = Path::default().key("policy");
+    for key in changed(&given.policy, &given.defaults["policy"]) {
+        let inherits = |index: usize| {
+            let own = route(index).key("policy").key(&key);
+            hidden[index].is_none() && problems.written(&own).is_none()
+        };
+        let inherits: Vec<&Route> =
+            config.routes.iter().enumerate().filter(|(index, _)| inherits(*index)).map(|(_, r)| r).collect();
+        let idle = RULES.iter().find(|rule| rule.holds(&key) && !inherits.iter().any(|r| (rule.is_read)(r)));
+        if let Some(Rule { why, instead, .. }) = idle {
+            warn(&top.key(&key), (*why).to_owned(), instead);
+        }
+    }
+    for (index, own) in given.routes.iter().enumerate() {
+        let Some(checked) = config.routes.get(index) else { continue };
+        if let Some(by) = hidden[index] {
+            let before = &config.routes[by];
+            let why =
+                format!("routes[{by}] ({}) stands before it and takes all of its requests", before.name);
+            warn(&route(index).key("path"), why, "put it before that one, or leave it out");
+            continue;
+        }
+        for key in changed(own, &given.defaults["policy"]) {
+            let idle = RULES.iter().find(|rule| rule.holds(&key) && !(rule.is_read)(checked));
+            if let Some(Rule { why, instead, .. }) = idle {
+                warn(&route(index).key("policy").key(&key), (*why).to_owned(), instead);
+            }
+        }
+    }
+    found
+}
+
+/// What the port of clients and its neighbours do not read.
+fn listening(given: &Given, config: &Config, warn: &mut impl FnMut(&Path, String, &'static str)) {
+    let listen = Path::default().key("listen");
+    let is_changed = |key: &str| given.listen[key] != given.defaults["listen"][key];
+    if is_changed("http2_max_streams") && config.listen.http2.is_none() {
+        let why = "listen.http2 is false".to_owned();
+        warn(&listen.key("http2_max_streams"), why, "set http2: true, or leave it out");
+    }
+    let has_addresses = matches!(config.listen.address, ListenAddress::Tcp(_))
+        || config.listen.proxy_protocol != ProxyProtocol::Off;
+    if is_changed("max_idle_http_per_ip") && !has_addresses {
+        let why = "whoever connects to a Unix socket has no address".to_owned();
+        warn(
+            &listen.key("max_idle_http_per_ip"),
+            why,
+            "set listen.address or proxy_protocol, or leave it out",
+        );
+    }
+    let trusted = &config.trusted_proxies;
+    if !has_addresses && !trusted.nets.is_empty() && !trusted.unix {
+        let why = "whoever connects to a Unix socket has no address that could be one of these".to_owned();
+        warn(
+            &Path::default().key("trusted_proxies"),
+            why,
+            "add loopback, which means the socket, or leave it out",
+        );
+    }
+}
+
+impl Rule {
+    fn holds(&self, key: &str) -> bool {
+        let is_in = |section: &&str| {
+            key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.keys.iter().any(|section| is_in(section))
+    }
+}
+
+fn route(index: usize) -> Path {
+    Path::default().key("routes").index(index)
+}
+
+/// Every setting of `given` that is not as in `defaults`, as `delivery.max_lag.bytes`.
+fn changed(given: &Value, defaults: &Value) -> Vec<String> {
+    fn walk(prefix: &str, given: &Value, defaults: &Value, into: &mut Vec<String>) {
+        match (given, defaults) {
+            (Value::Object(given), Value::Object(defaults)) => {
+                for (key, given) in given {
+                    let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                    walk(&path, given, defaults.get(key).unwrap_or(&Value::Null), into);
+                }
+            }
+            (given, defaults) if given == defaults => {}
+            _ => into.push(prefix.to_owned()),
+        }
+    }
+    let mut found = Vec::new();
+    walk("", given, defaults, &mut found);
+    found
+}
+
+#[cfg(test)]
+mod tests;
