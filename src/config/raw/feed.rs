@@ -243,7 +243,7 @@ impl JsonSchema for RawOnJoin {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        schema::any_of([JoinWord::schema(), generator.subschema_for::<RawLast>()])
+        schema::any_of(&[JoinWord::schema(), generator.subschema_for::<RawLast>()])
     }
 }
 
