@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
 
-use super::{run_on, runtime};
 use super::table::{Column, table};
+use super::{run_on, runtime};
 use crate::admin::client::{self, Client, Drain, Listing, Message, Payload, Wanted};
 use crate::admin::{Channel, Subscriber};
 use crate::config::Secret;
