@@ -187,7 +187,7 @@ impl JsonSchema for RawUpstreamHeartbeat {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let clocks = generator.subschema_for::<Timing>();
-        schema::any_of([schema::words(&["auto", "off"]), clocks, json_schema!({ "type": "null" })])
+        schema::any_of(&[schema::words(&["auto", "off"]), clocks, json_schema!({ "type": "null" })])
     }
 }
 
