@@ -11,6 +11,7 @@ use support::DEADLINE;
 use support::client::RawClient;
 use support::http::{Head, accept_value, assert_ours};
 use support::link::End;
+use support::logged::Logged;
 use support::proxy::Proxy;
 use support::upstream::{Act, Answer, Upstream};
 use support::wait::eventually;
@@ -257,5 +258,49 @@ async fn a_refusal_with_more_behind_it_than_it_said_is_still_the_refusal() {
         let proxy = Proxy::to(&upstream).spawn().await;
         let refused = proxy.dial().refused().await;
         assert_eq!((refused.status(), &*refused.text()), (status, text));
+    }
+}
+
+#[tokio::test]
+async fn answers_to_a_handshake_with_many_headers_pass_whether_they_are_a_101_or_not() {
+    let (logged, _logging) = Logged::of_this_thread();
+    let many = |count: usize| "X-Many: x\r\n".repeat(count);
+    let refusing = |count| format!("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n{}\r\n", many(count));
+    let upstream = Upstream::builder().answering(Answer::Raw(refusing(500).into())).spawn().await;
+    let proxy = Proxy::to(&upstream).spawn().await;
+    let refused = proxy.dial().refused().await;
+    assert_eq!((refused.status(), refused.head.headers.all("X-Many").len()), (403, 500));
+    let headers = vec![("X-Many", "x"); 500];
+    upstream.change(Upstream::builder().answering(Answer::accept_with(&headers)));
+    let client = proxy.dial().open().await;
+    assert_eq!(client.response.head.headers.all("X-Many").len(), 500);
+    upstream.change(Upstream::builder().answering(Answer::Raw(refusing(600).into())));
+    assert_ours(&proxy.dial().refused().await, 502, "upstream_broken");
+    let limits = "(upstream.max_header_bytes), or has more than 512 headers";
+    assert!(logged.text().contains(limits), "{}", logged.text());
+}
+
+#[tokio::test]
+async fn no_word_of_a_library_stands_in_the_log_when_a_server_fails() {
+    let (logged, _logging) = Logged::of_this_thread();
+    let garbage = |text: &str| Answer::Raw(text.as_bytes().to_vec());
+    for answer in [
+        Answer::Hangup,
+        Answer::HangupAfterRequest,
+        Answer::ResetAfterRequest,
+        garbage("SSH-2.0-OpenSSH\r\n"),
+        garbage("HTTP/1.1 abc\r\n\r\n"),
+        garbage("HTTP/1.1 200 OK\r\nno colon\r\n\r\n"),
+        garbage("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
+    ] {
+        let upstream = Upstream::builder().answering(answer).spawn().await;
+        let proxy = Proxy::to(&upstream).spawn().await;
+        assert_ours(&proxy.dial().refused().await, 502, "upstream_broken");
+    }
+    let text = logged.text();
+    assert!(text.matches("the upstream broke off: ").count() >= 7, "{text}");
+    for words in ["parsed", "client error", "connection error", "hyper", "message completed", "operation was"]
+    {
+        assert!(!text.contains(words), "{words}: {text}");
     }
 }

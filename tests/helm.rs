@@ -356,6 +356,24 @@ fn metrics_in_rules_and_dashboards_are_documented_with_their_labels() {
 }
 
 #[test]
+fn every_metric_is_on_the_board_or_in_a_rule() {
+    let Some(rendered) = rendered() else { return };
+    let selectors = rendered.queries.iter().flat_map(|query| &query.selectors);
+    let shown: BTreeSet<&str> = selectors.map(|selector| selector.metric.as_str()).collect();
+    let documented = promql::documented();
+    // Of a histogram its buckets say it all.
+    let is_part = |name: &str| {
+        ["_sum", "_count"].iter().any(|part| {
+            let whole = name.strip_suffix(part);
+            whole.is_some_and(|whole| documented.contains_key(&format!("{whole}_bucket")))
+        })
+    };
+    let hidden: Vec<_> =
+        documented.keys().filter(|name| !shown.contains(name.as_str()) && !is_part(name)).collect();
+    assert!(hidden.is_empty(), "nobody sees {hidden:?}");
+}
+
+#[test]
 fn every_alert_says_how_bad_it_is_and_where_to_read_on() {
     let Some(rendered) = rendered() else { return };
     let runbook = std::fs::read_to_string(root().join("docs/operations.md")).unwrap().to_lowercase();

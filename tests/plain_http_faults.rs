@@ -296,9 +296,10 @@ async fn the_log_says_what_an_upstream_broke_off_with() {
     let (logged, _logging) = Logged::of_this_thread();
     let upstream = by_hand().await;
     let proxy = Proxy::to(&upstream).spawn().await;
-    for (bytes, words) in
-        [(&b"SSH-2.0-x\r\n"[..], "invalid HTTP version"), (b"", "connection closed before message")]
-    {
+    for (bytes, words) in [
+        (&b"SSH-2.0-x\r\n"[..], "does it speak HTTP/1.1 on this port?"),
+        (b"", "it closed the connection before"),
+    ] {
         let mut client = proxy.plain().send().await;
         let mut server = upstream.accept().await;
         server.send_bytes(bytes).await;
@@ -306,4 +307,82 @@ async fn the_log_says_what_an_upstream_broke_off_with() {
         assert_ours(&client.read_response("GET").await, 502, "upstream_broken");
         assert!(logged.text().contains(words), "{}", logged.text());
     }
+}
+
+/// Answers whoever asks first, and ends the connection as it gets the head of a second request.
+async fn first_answered(upstream: &Upstream) -> support::upstream::ServerConn {
+    let mut server = upstream.accept().await;
+    server.send_bytes(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    server
+}
+
+#[tokio::test]
+async fn a_request_that_meets_the_end_of_a_kept_connection_is_sent_once_more_if_it_may_be() {
+    const RETRIES: &str = "outrigger_upstream_retries_total";
+    let upstream = by_hand().await;
+    let proxy = Proxy::to(&upstream).yaml("upstream: {keep_alive: 60s}").spawn().await;
+    let mut client = proxy.plain().send().await;
+    for resets in [false, true] {
+        for (method, body, is_repeated) in [
+            ("GET", None, true),
+            ("HEAD", None, true),
+            ("DELETE", None, true),
+            ("PUT", Some("begun"), false),
+            ("POST", None, false),
+        ] {
+            println!("{method}, {body:?}, resets: {resets}");
+            let before = proxy.metric(RETRIES).await;
+            let mut kept = first_answered(&upstream).await;
+            assert_eq!(client.read_response("GET").await.status(), 204);
+            let dial = proxy.plain().method(method).path("/second");
+            let dial = if let Some(body) = body { dial.body(body) } else { dial };
+            client.send_bytes(&dial.request()).await;
+            let head = kept.read_head().await;
+            assert_eq!((head.method(), head.target()), (method, "/second"));
+            if resets {
+                kept.reset()
+            } else {
+                drop(kept)
+            }
+            if is_repeated {
+                let mut again = upstream.accept().await;
+                assert_eq!(again.request.head.target(), "/second");
+                again.send_bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+                again.finish_writing().await;
+                assert_eq!(client.read_response(method).await.status(), 200);
+            } else {
+                assert_ours(&client.read_response(method).await, 502, "upstream_broken");
+            }
+            let retries = proxy.metric(RETRIES).await - before;
+            assert_eq!(retries, f64::from(u8::from(is_repeated)), "{method}");
+            // For the next round.
+            client = proxy.plain().send().await;
+        }
+    }
+    drop(first_answered(&upstream).await);
+    assert_eq!(proxy.metric("outrigger_upstream_errors_total{kind=\"broken\"}").await, 4.0);
+}
+
+#[tokio::test]
+async fn an_answer_with_many_headers_passes_and_beyond_the_limits_the_log_names_them() {
+    let (logged, _logging) = Logged::of_this_thread();
+    let upstream = by_hand().await;
+    let proxy = Proxy::to(&upstream).yaml("upstream: {max_header_bytes: 16KiB}").spawn().await;
+    let lines = |count: usize, size: usize| format!("X-Many: {}\r\n", "x".repeat(size)).repeat(count);
+    for (count, size, passes) in [(500, 8, true), (600, 8, false), (1, 20_000, false)] {
+        let mut client = proxy.plain().send().await;
+        let mut server = upstream.accept().await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n", lines(count, size));
+        server.send_bytes(head.as_bytes()).await;
+        let response = client.read_response("GET").await;
+        if passes {
+            assert_eq!((response.status(), response.head.headers.all("X-Many").len()), (200, count));
+        } else {
+            assert_ours(&response, 502, "upstream_broken");
+            let limits = "longer than 16384 bytes (upstream.max_header_bytes), or has more than 512 headers";
+            assert!(logged.text().contains(limits), "{}", logged.text());
+        }
+    }
+    let metric = "outrigger_limit{kind=\"upstream_header_bytes\",route=\"\"}";
+    assert_eq!(proxy.metric(metric).await, 16384.0);
 }

@@ -88,13 +88,13 @@ async fn header_size() {
     let proxy = Proxy::to(&upstream).spawn().await;
     let line = format!("X-Filler: {}\r\n", "x".repeat(1000));
     let lines = |count: usize| line.repeat(count);
-    let many = "X-Filler: x\r\n".repeat(150);
+    let many = "X-Filler: x\r\n".repeat(600);
     let one = format!("X-Filler: {}\r\n", "x".repeat(1 << 20));
     let cases = [
         ("1 MB in many headers", format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(1024))),
         ("1 MB in one header", format!("GET / HTTP/1.1\r\nHost: a\r\n{one}\r\n")),
         ("1 MB that never ends", format!("GET / HTTP/1.1\r\nHost: a\r\n{}", lines(1024))),
-        ("150 headers", format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")),
+        ("600 headers", format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")),
         ("a path of 1 MB", format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1 << 20))),
         ("a path of 70 KB", format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000))),
     ];
@@ -105,7 +105,10 @@ async fn header_size() {
         link.send_bytes(request.as_bytes()).await;
         link.resume_reading();
         println!("{name}");
-        assert_ours(&link.read_response("GET").await, 431, "head_too_large");
+        let refused = link.read_response("GET").await;
+        assert_ours(&refused, 431, "head_too_large");
+        let limits = ["listen.max_header_bytes", "512 headers"];
+        assert!(limits.iter().all(|limit| refused.text().contains(limit)), "{name}: {}", refused.text());
         assert_eq!(link.read_exactly(1).await, Err(End::Eof), "{name}");
         // No reset has come, which would have taken the answer from clients whose system is not Linux.
         link.try_send_bytes(b"still talking").await.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -117,6 +120,13 @@ async fn header_size() {
     link.send_bytes(within.as_bytes()).await;
     assert_eq!(link.read_response("GET").await.status(), 200, "listen.max_header_bytes is 32 KiB");
     assert_eq!(upstream.requests()[0].head.headers.all("X-Filler").len(), 30);
+
+    let many =
+        format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{}\r\n", "X-Filler: x\r\n".repeat(500));
+    let mut link = proxy.plain().connect().await;
+    link.send_bytes(many.as_bytes()).await;
+    assert_eq!(link.read_response("GET").await.status(), 200, "a head is bounded by its bytes first");
+    assert_eq!(upstream.requests()[1].head.headers.all("X-Filler").len(), 500);
 
     // Whoever goes on for ever is not listened to for ever.
     let mut link = proxy.plain().connect().await;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger::config::{TlsVersion, UpstreamTls};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use support::DEADLINE;
 use support::client::RawClient;
 use support::link::{Closed, End};
+use support::logged::Logged;
 use support::pair::Pair;
 use support::proxy::Proxy;
-use support::tls::{self, Authority};
+use support::tls::{self, Authority, Pem};
 use support::upstream::Upstream;
 use support::wait::eventually;
 use support::wire::{self, Frame};
@@ -19,8 +21,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion};
+use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
 
 const BOTH: [(bool, bool); 3] = [(true, false), (false, true), (true, true)];
 
@@ -551,4 +557,130 @@ async fn a_unix_socket_can_have_tls_too() {
     let answer = timeout(DEADLINE, client.next_frame()).await.unwrap();
     assert_eq!(answer.payload, b"round");
     drop(proxy);
+}
+
+/// A server that shows this certificate, whether rustls would or not.
+fn showing(cert: &str, key: &str, version: &'static SupportedProtocolVersion) -> ServerConfig {
+    let provider = Arc::new(default_provider());
+    let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+    let key = provider.key_provider.load_private_key(key).expect("a key of ours");
+    let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("versions")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(shown))
+}
+
+/// A certificate that signs itself: for these names, with the right to sign others or not, until that year.
+fn own(names: &[&str], is_authority: bool, until: i32) -> Pem {
+    let names = Vec::from_iter(names.iter().map(|name| (*name).to_owned()));
+    let mut params = CertificateParams::new(names).expect("DNS names or addresses");
+    params.not_before = date_time_ymd(2000, 1, 1);
+    params.not_after = date_time_ymd(until, 2, 3);
+    if is_authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    let key = KeyPair::generate().expect("keys can be made");
+    Pem { cert: params.self_signed(&key).expect("a certificate").pem(), key: key.serialize_pem() }
+}
+
+/// What `openssl x509 -req` makes by itself, as old devices and old instructions do.
+const V1: &str = include_str!("tls/x509_v1.pem");
+
+/// Whether the proxy gets through to a server that shows `shown` with `key`; if not, what the log says.
+async fn believes(shown: &str, key: &str, config: &UpstreamTls) -> Result<(), String> {
+    let mut told = Ok(());
+    for version in [&TLS13, &TLS12] {
+        let (logged, _logging) = Logged::of_this_thread();
+        let upstream = Upstream::builder().tls(showing(shown, key, version)).spawn().await;
+        let proxy = Proxy::to(&upstream).upstream_tls(config.clone()).spawn().await;
+        let answer = proxy.dial().answer().await;
+        let plain = proxy.plain().answer().await.response;
+        if answer.response.status() == 101 {
+            assert_eq!(plain.status(), 200);
+            continue;
+        }
+        for response in [&answer.response, &plain] {
+            let reason = response.header("X-Outrigger-Reason");
+            assert_eq!((response.status(), reason), (502, Some("upstream_tls")), "{version:?}");
+        }
+        let text = logged.text();
+        for words in ["InvalidCertificate", "invalid peer certificate", "Context", "CaUsed", "received "] {
+            assert!(!text.contains(words), "{words}: {text}");
+        }
+        told = Err(text);
+    }
+    told
+}
+
+fn pinned(pem: &str) -> UpstreamTls {
+    UpstreamTls { ca: Some(tls::file("server.pem", pem)), ..UpstreamTls::default() }
+}
+
+#[tokio::test]
+async fn a_server_that_shows_the_very_certificate_that_was_named_is_believed() {
+    for (what, pem) in [
+        ("for this address", own(&["127.0.0.1"], false, 2100)),
+        ("with the right to sign others", own(&["127.0.0.1"], true, 2100)),
+        ("without a name", own(&[], false, 2100)),
+        ("without a name, with the right to sign others", own(&[], true, 2100)),
+        ("issued by somebody else", Authority::new("stranger").issue(&["127.0.0.1"], "u")),
+        ("of an old form", Pem { cert: V1.into(), key: V1.into() }),
+    ] {
+        let told = believes(&pem.cert, &pem.key, &pinned(&pem.cert)).await;
+        assert_eq!(told, Ok(()), "{what}");
+    }
+    let named = own(&["app.example"], true, 2100);
+    let config = UpstreamTls { server_name: Some("app.example".into()), ..pinned(&named.cert) };
+    assert_eq!(believes(&named.cert, &named.key, &config).await, Ok(()));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_servers_certificate_is_told_with_what_to_do() {
+    let stranger = own(&["127.0.0.1"], false, 2100);
+    let elsewhere = own(&["a.example", "b.example"], true, 2100);
+    let old = own(&["127.0.0.1"], false, 2020);
+    let known = own(&["127.0.0.1"], true, 2100);
+    let v1 = Pem { cert: V1.into(), key: V1.into() };
+    let cases = [
+        (&stranger, &stranger, pinned(&known.cert), "this very certificate if it signs itself"),
+        (
+            &stranger,
+            &stranger,
+            UpstreamTls::default(),
+            "name that authority's certificate in upstream.tls.ca_file",
+        ),
+        (
+            &elsewhere,
+            &elsewhere,
+            pinned(&elsewhere.cert),
+            "is not for 127.0.0.1 but for a.example, b.example; set upstream.tls.server_name",
+        ),
+        (&old, &old, pinned(&old.cert), "its certificate has expired on 2020-02-03: renew it"),
+        (&v1, &v1, pinned(&known.cert), "(X.509 v1)"),
+        // Whoever shows it has to have its key.
+        (&known, &stranger, pinned(&known.cert), "what is signed with its certificate does not hold"),
+        (&v1, &stranger, pinned(V1), "what is signed with its certificate does not hold"),
+    ];
+    for (shown, key, config, words) in cases {
+        let told = believes(&shown.cert, &key.key, &config).await.expect_err(words);
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn insecure_takes_any_certificate_and_still_asks_for_its_key() {
+    let any = UpstreamTls { insecure: true, ..UpstreamTls::default() };
+    let old = own(&["other.example"], true, 2020);
+    let v1 = Pem { cert: V1.into(), key: V1.into() };
+    for pem in [&old, &v1] {
+        assert_eq!(believes(&pem.cert, &pem.key, &any).await, Ok(()));
+    }
+    let stranger = own(&[], false, 2100);
+    for pem in [&old, &v1] {
+        let told = believes(&pem.cert, &stranger.key, &any).await.expect_err("it has not the key");
+        assert!(told.contains("what is signed with its certificate does not hold"), "{told}");
+    }
 }

@@ -69,7 +69,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
             let permit = match &breaker {
-                Some(breaker) => Some(breaker.enter().await.map_err(Refused::Breaker)?),
+                Some(breaker) => Some(breaker.enter(visit.guest.caller()).await.map_err(Refused::Breaker)?),
                 None => None,
             };
             let result = inner.call(visit).await;
@@ -127,6 +127,7 @@ mod tests {
             open_for: Duration::from_secs(5),
             probes: 1,
             max_waiting: 1,
+            slow_after: Duration::from_secs(2),
         };
         let metrics = Metrics::new("outrigger").unwrap();
         let breaker = UpstreamBreaker::new(&settings, &Config::default().routes[0].upstream, "r", &metrics);

@@ -1,5 +1,6 @@
 //! Who asks to come in, and what the layers have found out about it.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +9,7 @@ use http::request::Parts;
 
 use super::quota::Place;
 use crate::net::Peer;
-use crate::resilience::Expiry;
+use crate::resilience::{Caller, Expiry};
 use crate::upstream::headers::Forwarding;
 
 /// A request at the door.
@@ -83,6 +84,19 @@ impl Noted {
     /// By the mode, which is asked last.
     pub fn note_user(&self, user: &User) {
         let _ = self.user.set(Arc::clone(&user.name));
+    }
+}
+
+impl Guest {
+    /// As the breaker around the server tells clients apart: a user is one from however many addresses.
+    pub(super) fn caller(&self) -> Caller {
+        // A key of this process: nobody can choose an address that stands for somebody else's.
+        static KEYS: OnceLock<RandomState> = OnceLock::new();
+        let keys = KEYS.get_or_init(RandomState::new);
+        Caller(match &self.user {
+            Some(user) => keys.hash_one(("user", &*user.name)),
+            None => keys.hash_one(("address", self.client.key())),
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
-use crate::net::head::{self, HeadFault, spelling};
+use crate::net::head::{self, HeadFault, MAX_HEADERS, spelling};
 use crate::telemetry::{AuthFailure, HandshakeOutcome, RefusalReason};
 use crate::upstream::headers::set_upgrade;
 use crate::upstream::{DialError, UpstreamError};
@@ -37,10 +37,10 @@ pub enum Refused {
     /// HTTP in the clear where TLS is spoken.
     #[error("this port speaks TLS: ask for https:// or wss://")]
     Plaintext,
-    /// Above `listen.max_header_bytes`, or above a hundred headers.
+    /// Above `listen.max_header_bytes`, or above so many headers.
     #[error(
         "the request's head (its first line and its headers) is larger than this proxy takes \
-         (listen.max_header_bytes), or has more than 100 headers"
+         (listen.max_header_bytes), or has more than {MAX_HEADERS} headers"
     )]
     HeadTooLarge,
     /// RFC 9110 §15.5.15. No setting moves this bound: targets are kept with 16 bits for their length.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::hub::Hub;
 use crate::net::Hop;
+use crate::resilience::Caller;
 use crate::upstream::verify::Offer;
 use crate::upstream::{Refusal, UpstreamError, headers};
 
@@ -34,7 +35,8 @@ pub(super) async fn attempt(
     told: Option<Option<HeaderValue>>,
 ) -> Result<(Hop, Option<HeaderValue>), NotUp> {
     let permit = match &hub.plan.breaker {
-        Some(breaker) => Some(breaker.enter().await.map_err(NotUp::BreakerOpen)?),
+        // A dial is for all who listen: whose doing it is that it fails, nobody can say.
+        Some(breaker) => Some(breaker.enter(Caller::UNKNOWN).await.map_err(NotUp::BreakerOpen)?),
         None => None,
     };
     let offer = Offer::of(request.headers());

@@ -128,6 +128,8 @@ pub struct Upstream {
     pub stall_timeout: Option<Duration>,
     /// Dials in progress at once, at least 1.
     pub max_dials: usize,
+    /// Longest head of an answer, in bytes: 8 KiB to 1 MiB.
+    pub max_header_bytes: usize,
     /// What the upstream sees as `Host`.
     pub host_header: HostHeader,
     /// Which forwarding headers the upstream is sent.

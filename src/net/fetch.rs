@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use super::head;
 use super::pool::{Pool, SendError};
 use super::tls::{self, Authorities, TlsError};
-use super::{Stream, TcpConnector};
+use super::{Broken, HeadLimit, Stream, TcpConnector, io_words};
 use crate::config::File;
 
 /// Idle connections kept for one client: as many as handshakes wait at once in quiet times.
@@ -90,7 +90,11 @@ impl Fetch {
     /// With TLS as it is set up there.
     fn with_tls(tls: Option<tls::Connector>, uri: Uri) -> Self {
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEAD).title_case_headers(true);
+        builder
+            .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
+            .max_headers(head::MAX_HEADERS)
+            .title_case_headers(true);
         let pool = Arc::new(Pool::new(builder, KEEP_IDLE, MAX_IDLE));
         let usual = usual_port(&uri);
         let host = host(&uri).to_owned();
@@ -111,9 +115,9 @@ impl Fetch {
         address(&mut request, &self.uri)?;
         let until = Instant::now() + deadline;
         let exchange = async {
-            let answer = self.pool.send(request, self.connector.dial(until)).await;
+            let answer = self.pool.send(request, self.connector.dial(until), || ()).await;
             let (response, connection) = answer.map_err(|error| match error {
-                SendError::Dial(error) => broken(error.as_ref()),
+                SendError::Dial(error) => FetchError::Broken(error),
                 SendError::Http(error) => broken(&error),
             })?;
             let (mut head, body) = response.into_parts();
@@ -126,7 +130,10 @@ impl Fetch {
                 if error.is::<http_body_util::LengthLimitError>() {
                     FetchError::TooLarge(max_body)
                 } else {
-                    broken(error.as_ref())
+                    error.downcast_ref().map_or_else(
+                        || FetchError::Broken(Broken::Other.to_string()),
+                        |error: &hyper::Error| broken(error),
+                    )
                 }
             })?;
             Ok(Response::from_parts(head, body.to_bytes()))
@@ -136,13 +143,8 @@ impl Fetch {
     }
 }
 
-/// The innermost cause says what happened, the outer ones only that something did.
-fn broken(error: &(dyn std::error::Error + 'static)) -> FetchError {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    FetchError::Broken(cause.to_string())
+fn broken(error: &hyper::Error) -> FetchError {
+    FetchError::Broken(Broken::of(error, HeadLimit { bytes: MAX_HEAD, setting: None }).to_string())
 }
 
 /// Connects, and speaks TLS where the URL says `https`.
@@ -154,13 +156,16 @@ struct Connector {
     host: Arc<str>,
 }
 
-type ConnectError = Box<dyn std::error::Error + Send + Sync>;
-
 impl Connector {
-    async fn dial(&self, deadline: Instant) -> Result<Stream, ConnectError> {
-        let stream = Stream::Tcp(self.tcp.connect(deadline).await?);
+    /// In case of failure: why, in words.
+    async fn dial(&self, deadline: Instant) -> Result<Stream, String> {
+        let tcp = self.tcp.connect(deadline).await;
+        let stream = Stream::Tcp(tcp.map_err(|error| format!("no connection: {}", io_words(&error)))?);
         let Some(tls) = &self.tls else { return Ok(stream) };
-        Ok(Stream::Tls(tls.connect(stream, &self.host).await?))
+        match tls.connect(stream, &self.host).await {
+            Ok(tls) => Ok(Stream::Tls(tls)),
+            Err(error) => Err(format!("no TLS: {error}")),
+        }
     }
 }
 
@@ -297,13 +302,16 @@ mod tests {
         };
         let known = believing(ca_cert.pem(), "localhost");
         assert_eq!(known.send(get(&uri("localhost")), SOON, 10).await.unwrap().body(), "hi");
+        // The server's own certificate is believed as well.
+        let pinned = believing(cert.pem(), "localhost");
+        assert_eq!(pinned.send(get(&uri("localhost")), SOON, 10).await.unwrap().body(), "hi");
         let elsewhere = believing(ca_cert.pem(), "127.0.0.1");
         let wrong_name = elsewhere.send(get(&uri("127.0.0.1")), SOON, 10).await.unwrap_err();
-        assert!(wrong_name.to_string().contains("certificate"), "{wrong_name}");
+        assert!(wrong_name.to_string().contains("is not for 127.0.0.1 but for localhost"), "{wrong_name}");
         let other = CertificateParams::new(Vec::new()).unwrap().self_signed(&KeyPair::generate().unwrap());
         let stranger = believing(other.unwrap().pem(), "localhost");
         let unknown = stranger.send(get(&uri("localhost")), SOON, 10).await.unwrap_err();
-        assert!(unknown.to_string().contains("certificate"), "{unknown}");
+        assert!(unknown.to_string().contains("name that authority's certificate in x"), "{unknown}");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
+mod broken;
 mod connect;
 mod egress;
 mod fetch;
@@ -17,6 +18,7 @@ mod socket;
 mod stream;
 pub mod tls;
 
+pub use broken::{Broken, HeadLimit, io_words};
 pub use connect::TcpConnector;
 pub(crate) use egress::Egress;
 pub use fetch::{Fetch, FetchError};

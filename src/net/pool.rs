@@ -8,6 +8,9 @@
 //! 1. A connection is kept only by [`Lease::keep`]: who drops a lease ends its connection with the answer on it.
 //! 2. At most `max_idle` are idle, each for `keep_alive` at most.
 //! 3. A request that a kept connection has not begun to send goes over another one.
+//! 4. One that was sent over a kept connection, which then ended without a byte of an answer, is sent once more over a
+//!    new one if its method is idempotent and nothing of its body was taken ([`again`]). Over a connection that was new
+//!    nothing is sent twice: that it ended is the server's answer.
 //!
 //! # Not here
 //! Which answers let a connection be kept ([`super::head::check_answer`]); how one is opened.
@@ -23,7 +26,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 
+use self::again::{Heard, Lent, Listening};
 use super::Stream;
+
+mod again;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -58,7 +64,7 @@ struct Inner<B> {
 
 #[derive(Debug)]
 struct Kept<B> {
-    sender: SendRequest<B>,
+    sender: Sender<B>,
     until: Instant,
 }
 
@@ -66,8 +72,15 @@ struct Kept<B> {
 #[derive(Debug)]
 #[must_use = "dropped, its connection ends"]
 pub struct Lease<B> {
-    sender: SendRequest<B>,
+    sender: Sender<B>,
     idle: Arc<Idle<B>>,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+struct Sender<B> {
+    library: SendRequest<Lent<B>>,
+    heard: Heard,
 }
 
 impl<B> Pool<B>
@@ -83,7 +96,7 @@ where
     }
 
     /// Sends a request whose target is in origin form, over a connection that is kept, or else the one that
-    /// `dial` opens. May be given up at any time: its connection ends then.
+    /// `dial` opens. May be given up at any time: its connection ends then. `repeated` is told of a second try.
     ///
     /// # Errors
     /// There is no connection, or no answer came over it.
@@ -91,50 +104,64 @@ where
         &self,
         mut request: Request<B>,
         dial: impl Future<Output = Result<Stream, E>>,
+        repeated: impl FnOnce(),
     ) -> Result<(Response<Incoming>, Lease<B>), SendError<E>> {
         while let Some(mut sender) = self.idle.take() {
-            match sender.try_send_request(request).await {
+            sender.heard.forget();
+            let (lent, spare) = again::lend(request);
+            let mut error = match sender.library.try_send_request(lent).await {
                 Ok(answer) => return Ok((answer, self.lease(sender))),
-                Err(mut error) => match error.take_message() {
-                    // The server closed it while it was idle.
-                    Some(unsent) => request = unsent,
-                    None => return Err(SendError::Http(error.into_error())),
-                },
+                Err(error) => error,
+            };
+            // The server closed it while it was idle.
+            if let Some(unsent) = error.take_message().and_then(again::returned) {
+                request = unsent;
+                continue;
             }
+            // The server closed it, or broke, while the request was on its way.
+            let spare = spare.filter(|_| !sender.heard.is_anything());
+            let Some(whole) = spare.and_then(again::Spare::reclaim) else {
+                return Err(SendError::Http(error.into_error()));
+            };
+            repeated();
+            request = whole;
+            break;
         }
         let stream = dial.await.map_err(SendError::Dial)?;
         let mut sender = self.open(stream).await.map_err(SendError::Http)?;
-        let answer = sender.send_request(request).await.map_err(SendError::Http)?;
+        let answer = sender.library.send_request(request.map(Lent::Given)).await.map_err(SendError::Http)?;
         Ok((answer, self.lease(sender)))
     }
 
-    fn lease(&self, sender: SendRequest<B>) -> Lease<B> {
+    fn lease(&self, sender: Sender<B>) -> Lease<B> {
         Lease { sender, idle: Arc::clone(&self.idle) }
     }
 
-    async fn open(&self, stream: Stream) -> hyper::Result<SendRequest<B>> {
-        let (mut sender, connection) = self.builder.handshake(TokioIo::new(stream)).await?;
+    async fn open(&self, stream: Stream) -> hyper::Result<Sender<B>> {
+        let heard = Heard::default();
+        let io = TokioIo::new(Listening::new(stream, heard.clone()));
+        let (mut library, connection) = self.builder.handshake(io).await?;
         // It ends with the server, or once nobody can send anything over it and its last answer was read.
         tokio::spawn(connection);
-        sender.ready().await?;
-        Ok(sender)
+        library.ready().await?;
+        Ok(Sender { library, heard })
     }
 }
 
 impl<B> Lease<B>
 where
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Nothing but the answer's body can come over it: it may be used again once that was read.
     pub fn keep(self) {
         let Self { mut sender, idle } = self;
-        if sender.is_ready() {
+        if sender.library.is_ready() {
             return idle.put(sender);
         }
         tokio::spawn(async move {
-            if sender.ready().await.is_ok() {
+            if sender.library.ready().await.is_ok() {
                 idle.put(sender);
             }
         });
@@ -143,18 +170,18 @@ where
 
 impl<B: Send + 'static> Idle<B> {
     /// The one that was used last.
-    fn take(&self) -> Option<SendRequest<B>> {
+    fn take(&self) -> Option<Sender<B>> {
         let now = Instant::now();
         let mut inner = self.lock();
         while let Some(Kept { sender, until }) = inner.kept.pop() {
-            if until > now && sender.is_ready() {
+            if until > now && sender.library.is_ready() {
                 return Some(sender);
             }
         }
         None
     }
 
-    fn put(self: &Arc<Self>, sender: SendRequest<B>) {
+    fn put(self: &Arc<Self>, sender: Sender<B>) {
         let until = Instant::now() + self.keep_alive;
         let mut inner = self.lock();
         if inner.kept.len() >= self.max_idle {
@@ -179,7 +206,7 @@ async fn sweep<B: Send + 'static>(idle: Weak<Idle<B>>, mut until: Instant) {
         let Some(idle) = idle.upgrade() else { return };
         let now = Instant::now();
         let mut inner = idle.lock();
-        inner.kept.retain(|kept| kept.until > now && !kept.sender.is_closed());
+        inner.kept.retain(|kept| kept.until > now && !kept.sender.library.is_closed());
         match inner.kept.iter().map(|kept| kept.until).min() {
             Some(next) => until = next,
             None => {

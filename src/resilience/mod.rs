@@ -16,7 +16,7 @@ mod standstill;
 mod turn;
 
 pub use backoff::Backoff;
-pub use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
+pub use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Caller, Ticket};
 pub use bucket::Bucket;
 pub use budget::{Budget, Share};
 pub use dates::{Date, Dates, Expiry};

@@ -28,7 +28,7 @@ use super::state::{State, Table};
 use super::unrouted;
 use crate::admission::{Refused, Slot};
 use crate::broadcast;
-use crate::net::head::HeadFault;
+use crate::net::head::{HeadFault, MAX_HEADERS};
 use crate::net::tls::{Acceptor, HandshakeError, Protocol};
 use crate::net::{Hop, Peer, Stream};
 use crate::telemetry::{About, Live, TlsFailure};
@@ -88,6 +88,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
         .preserve_header_case(true)
         .title_case_headers(true)
         .max_header_size(max_header_bytes)
+        .max_headers(MAX_HEADERS)
         .max_buf_size(max_header_bytes.max(MIN_BUFFER))
         // Ours tells a slow head from an idle connection.
         .header_read_timeout(None)
@@ -217,8 +218,8 @@ async fn secure(
     let reason = match error {
         HandshakeError::Plaintext => TlsFailure::Plaintext,
         HandshakeError::Ended | HandshakeError::Io(_) => TlsFailure::Lost,
-        HandshakeError::Certificate(_) => TlsFailure::Certificate,
-        HandshakeError::Protocol(_) => TlsFailure::Protocol,
+        HandshakeError::Certificate { .. } => TlsFailure::Certificate,
+        HandshakeError::Protocol { .. } | HandshakeError::NoName => TlsFailure::Protocol,
     };
     state.metrics.on_tls_failure(reason);
     match reason {

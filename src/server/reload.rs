@@ -289,6 +289,7 @@ pub(super) fn show_limits(config: &Config, metrics: &Metrics) {
     // Of the upstream that all routes without one of their own share.
     if let Some(fallback) = config.routes.last() {
         metrics.set_limit("dials", fallback.upstream.max_dials as u64);
+        metrics.set_limit("upstream_header_bytes", fallback.upstream.max_header_bytes as u64);
     }
 }
 

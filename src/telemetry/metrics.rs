@@ -93,6 +93,8 @@ pub struct Metrics {
     pub accept_errors: IntCounter,
     /// Dials in progress.
     pub dials: IntGauge,
+    /// Plain requests that were sent to an upstream once more.
+    pub upstream_retries: IntCounter,
     /// HTTP connections of clients, upgraded ones not among them.
     pub http_connections: IntGauge,
     /// Those of them that are not idle; also the count that `listen.max_handshakes` bounds.
@@ -268,6 +270,10 @@ impl Metrics {
             accept_errors: d
                 .counter("accept_errors_total", "Accepts that failed, mostly for want of descriptors")?,
             dials: d.gauge("dials_in_progress", "Connects to an upstream in progress")?,
+            upstream_retries: d.counter(
+                "upstream_retries_total",
+                "Plain requests sent once more because a kept connection had ended",
+            )?,
             http_connections: d
                 .gauge("http_connections", "HTTP connections of clients that are no WebSocket (yet)")?,
             handshaking: d.gauge(

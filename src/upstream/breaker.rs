@@ -6,7 +6,9 @@
 //! # Invariants
 //! 1. Every ticket is reported: by [`Permit::settle`] and its like, or by the drop of its [`Permit`].
 //! 2. What is a failure of the upstream is said once, by what judges an answer and what judges an error. What one
-//!    client can bring about by what it offers is none: it must not shut the others out.
+//!    client can bring about by what it offers is none; what it can by what it asks for (a path at which the server is
+//!    silent, hangs up, or answers 503) is a suspicion, which is held against that client first
+//!    ([`crate::resilience::Breaker`]): it must not shut the others out.
 //! 3. The metrics know of a breaker as long as it lives, and of each change once.
 //! 4. Nobody waits longer than `upstream.handshake_timeout`, and no more than `max_waiting` do. Who goes away
 //!    leaves its place, and a place among the probes that it was given goes to the next.
@@ -32,7 +34,7 @@ use tracing::{debug, info, warn};
 
 use super::{Refusal, Upgraded, UpstreamError};
 use crate::config;
-use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
+use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Caller, Ticket};
 use crate::telemetry::{BreakerMetrics, BreakerScope, BreakerStage, Metrics};
 
 /// Less than this is not worth a `Retry-After`, nor a timer.
@@ -44,7 +46,7 @@ pub struct UpstreamBreaker {
     route: Box<str>,
     statuses: Box<[u16]>,
     /// A call that was given up by its caller after so long is no better than one that failed.
-    connect_timeout: Duration,
+    slow_after: Duration,
     breaker: Mutex<Breaker>,
     /// How long anybody waits for probes, and how many do at most.
     patience: Duration,
@@ -64,8 +66,16 @@ impl UpstreamBreaker {
         route: &str,
         metrics: &Metrics,
     ) -> Arc<Self> {
-        let config::Breaker { window, min_calls, failure_ratio, ref statuses, open_for, probes, max_waiting } =
-            *settings;
+        let config::Breaker {
+            window,
+            min_calls,
+            failure_ratio,
+            ref statuses,
+            open_for,
+            probes,
+            max_waiting,
+            slow_after,
+        } = *settings;
         let rules = BreakerRules { window, min_calls, failure_ratio, open_for, probes };
         let shown_waiting = metrics.breaker_waiting(route);
         let metrics = metrics.breaker(BreakerScope::Upstream, route);
@@ -73,7 +83,7 @@ impl UpstreamBreaker {
         Arc::new(Self {
             route: route.into(),
             statuses: statuses.as_slice().into(),
-            connect_timeout: upstream.connect_timeout,
+            slow_after,
             breaker: Mutex::new(Breaker::new(rules, Instant::now())),
             patience: upstream.handshake_timeout,
             max_waiting,
@@ -84,12 +94,12 @@ impl UpstreamBreaker {
         })
     }
 
-    /// Leave for one handshake, if need be after a wait for what others find out. May be given up at any time.
+    /// Leave for one handshake of `caller`, if need be after a wait for what others find out. May be given up at any time.
     ///
     /// # Errors
     /// The upstream is not to be asked: how long until that may be worth it, a second at least.
-    pub async fn enter(self: &Arc<Self>) -> Result<Permit, Duration> {
-        match self.ask() {
+    pub async fn enter(self: &Arc<Self>, caller: Caller) -> Result<Permit, Duration> {
+        match self.ask(caller) {
             // Probes are under way.
             Err(Duration::ZERO) => {}
             answer => return answer.map_err(|wait| wait.max(SOON)),
@@ -100,7 +110,7 @@ impl UpstreamBreaker {
             let mut probed = pin!(self.probed.notified());
             // Before it is asked again: what happens from here on is not missed.
             probed.as_mut().enable();
-            match self.ask() {
+            match self.ask(caller) {
                 Err(Duration::ZERO) => {}
                 answer => return answer.map_err(|wait| wait.max(SOON)),
             }
@@ -111,11 +121,11 @@ impl UpstreamBreaker {
     }
 
     /// Leave at once, or how long it is refused; zero: until a probe is back.
-    fn ask(self: &Arc<Self>) -> Result<Permit, Duration> {
+    fn ask(self: &Arc<Self>, caller: Caller) -> Result<Permit, Duration> {
         let now = Instant::now();
         let mut breaker = self.lock();
         let before = breaker.state();
-        let ticket = breaker.allow(now)?;
+        let ticket = breaker.allow_caller(caller, now)?;
         let turned = self.count(before, breaker.state());
         drop(breaker);
         if turned.is_some() {
@@ -130,13 +140,21 @@ impl UpstreamBreaker {
     }
 
     fn judge_status(&self, status: StatusCode) -> CallOutcome {
-        if self.statuses.contains(&status.as_u16()) { CallOutcome::Failure } else { CallOutcome::Success }
+        if self.statuses.contains(&status.as_u16()) { CallOutcome::Suspicion } else { CallOutcome::Success }
     }
 
     fn judge_error(error: &UpstreamError, is_in_use: bool) -> CallOutcome {
-        // A server that is dead has lost those who were connected to it.
-        let is_answer = is_in_use && error.may_be_an_answer();
-        if error.is_failure() && !is_answer { CallOutcome::Failure } else { CallOutcome::Neither }
+        if !error.is_failure() {
+            return CallOutcome::Neither;
+        }
+        match error {
+            // A server that is dead has lost those who were connected to it.
+            error if error.may_be_an_answer() && is_in_use => CallOutcome::Neither,
+            error if error.may_be_an_answer() => CallOutcome::Suspicion,
+            // One that only hangs has not, and is silent for all; but so is one that is well at some paths.
+            UpstreamError::Timeout(_) => CallOutcome::Suspicion,
+            _ => CallOutcome::Failure,
+        }
     }
 
     fn report(&self, ticket: Ticket, outcome: CallOutcome, what: &dyn Display) {
@@ -144,10 +162,12 @@ impl UpstreamBreaker {
         let mut breaker = self.lock();
         let before = breaker.state();
         breaker.report(ticket, outcome, fastrand::f64(), now);
-        let after = breaker.state();
+        let (after, is_held) = (breaker.state(), breaker.is_held_against_one());
         let turned = self.count(before, after);
         drop(breaker);
         match (before, after) {
+            // The place may be one that the first in line cannot have.
+            (BreakerState::HalfOpen, BreakerState::HalfOpen) if is_held => self.probed.notify_waiters(),
             (BreakerState::HalfOpen, BreakerState::HalfOpen) => self.probed.notify_one(),
             (BreakerState::HalfOpen, _) => self.probed.notify_waiters(),
             (BreakerState::Closed | BreakerState::Open, _) => {}
@@ -157,6 +177,8 @@ impl UpstreamBreaker {
             Some(BreakerState::Open) => warn!(
                 route,
                 error = %what,
+                // One whose address all have who come through a proxy that nobody trusts may be all of them.
+                clients = if is_held { "the one that it fails" } else { "all" },
                 "the upstream keeps failing: handshakes are refused for policy.breaker.open_for"
             ),
             Some(BreakerState::Closed) => info!(route, "the upstream answers again: handshakes go through"),
@@ -214,8 +236,8 @@ fn stage(state: BreakerState) -> BreakerStage {
     }
 }
 
-/// Leave for one handshake. Dropped without a word, its client went away: that is a failure of the upstream if
-/// it had kept it waiting for longer than a connect may take, and otherwise says nothing.
+/// Leave for one handshake. Dropped without a word, its client went away: that says something against the upstream if
+/// it had kept it waiting for `breaker.slow_after`, and otherwise nothing.
 #[derive(Debug)]
 #[must_use = "it stands for a handshake that is under way"]
 pub struct Permit {
@@ -261,8 +283,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else { return };
-        let is_late = self.since.elapsed() >= self.breaker.connect_timeout;
-        let outcome = if is_late { CallOutcome::Failure } else { CallOutcome::Neither };
+        let is_late = self.since.elapsed() >= self.breaker.slow_after;
+        let outcome = if is_late { CallOutcome::Suspicion } else { CallOutcome::Neither };
         self.breaker.report(ticket, outcome, &"its client did not wait for an answer any longer");
     }
 }

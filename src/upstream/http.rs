@@ -181,12 +181,14 @@ impl Upstream {
         head.headers.remove(header::TRANSFER_ENCODING);
         let silence = Silence::new(delivery.stall_timeout);
         let body = Requested { body, left: policy.max_body, silence, progress, taken };
+        let request = Request::from_parts(head, body);
+        let repeated = || self.metrics.upstream_retries.inc();
         let answer = tokio::select! {
-            answer = self.pool.send(Request::from_parts(head, body), self.dialer.dial()) => answer,
+            answer = self.pool.send(request, self.dialer.dial(), repeated) => answer,
             after = overdue(sent, policy.response_timeout) => return Err(UpstreamError::Timeout(after)),
             after = untaken(asked, self.config.stall_timeout) => return Err(UpstreamError::BodyUntaken(after)),
         };
-        let (mut answer, connection) = answer.map_err(|error| explain(error, policy.max_body))?;
+        let (mut answer, connection) = answer.map_err(|error| self.explain(error, policy.max_body))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Passed on, it would make the client believe that it speaks something else from here on.
             return Err(UpstreamError::Broken("a 101 that nobody asked for".into()));
@@ -197,6 +199,28 @@ impl Upstream {
             connection.keep();
         }
         Ok(answer)
+    }
+
+    /// Finds what an error was in truth.
+    fn explain(&self, error: SendError<DialError>, max_body: Option<u64>) -> UpstreamError {
+        let error = match error {
+            SendError::Dial(error) => return UpstreamError::Dial(error),
+            SendError::Http(error) => error,
+        };
+        let mut source: Option<&(dyn Error + 'static)> = error.source();
+        while let Some(cause) = source {
+            if cause.is::<TooLong>() {
+                return UpstreamError::BodyTooLarge(max_body.unwrap_or(0));
+            }
+            if let Some(Stalled(limit)) = cause.downcast_ref() {
+                return UpstreamError::BodyStalled(*limit);
+            }
+            if cause.is::<BrokenOff>() {
+                return UpstreamError::BodyBroken;
+            }
+            source = cause.source();
+        }
+        self.broken(&error)
     }
 }
 
@@ -225,26 +249,4 @@ async fn untaken(mut progress: watch::Receiver<Progress>, limit: Option<Duration
             return pending().await;
         }
     }
-}
-
-/// Finds what an error was in truth.
-fn explain(error: SendError<DialError>, max_body: Option<u64>) -> UpstreamError {
-    let error = match error {
-        SendError::Dial(error) => return UpstreamError::Dial(error),
-        SendError::Http(error) => error,
-    };
-    let mut source: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(cause) = source {
-        if cause.is::<TooLong>() {
-            return UpstreamError::BodyTooLarge(max_body.unwrap_or(0));
-        }
-        if let Some(Stalled(limit)) = cause.downcast_ref() {
-            return UpstreamError::BodyStalled(*limit);
-        }
-        if cause.is::<BrokenOff>() {
-            return UpstreamError::BodyBroken;
-        }
-        source = cause.source();
-    }
-    UpstreamError::broken(&error)
 }

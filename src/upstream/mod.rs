@@ -19,9 +19,10 @@ use std::time::Duration;
 use hyper::client::conn::http1;
 
 use crate::config;
-use crate::net::head::FramingFault;
+use crate::net::head::{FramingFault, MAX_HEADERS};
 use crate::net::pool::Pool;
 use crate::net::tls::TlsError;
+use crate::net::{Broken, HeadLimit};
 use crate::telemetry::{Metrics, UpstreamErrorKind};
 
 pub use self::http::Requested;
@@ -33,6 +34,8 @@ pub use websocket::{Refusal, Upgraded};
 
 /// Idle connections kept for one upstream.
 const MAX_IDLE: usize = 64;
+/// What hyper reads ahead and keeps unwritten, at least: its own default, so that bodies pass as they would.
+const MIN_BUFFER: usize = 8 * 1024 + 400 * 1024;
 
 /// Why nothing came of a request to the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -96,17 +99,6 @@ impl UpstreamError {
         }
     }
 
-    /// What the library says, with what it says it of: its own words alone may be "connection error".
-    fn broken(error: &hyper::Error) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        Self::Broken(text.into())
-    }
-
     /// How it is counted; `None` if the upstream is not to blame.
     pub fn kind(&self) -> Option<UpstreamErrorKind> {
         match self {
@@ -136,11 +128,25 @@ impl UpstreamError {
     }
 }
 
+/// Reads heads of answers of at most so many bytes.
+fn reading_heads_of(bytes: usize) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(bytes)
+        .max_buf_size(bytes.max(MIN_BUFFER));
+    builder
+}
+
 /// One upstream, as the routes that lead to it share it.
 #[derive(Debug)]
 pub struct Upstream {
     config: Arc<config::Upstream>,
     dialer: Dialer,
+    /// How answers are read, of handshakes as of requests.
+    http: http1::Builder,
     pool: Pool<Requested>,
     metrics: Arc<Metrics>,
 }
@@ -152,10 +158,16 @@ impl Upstream {
     /// There is no TLS with what `upstream.tls` names.
     pub fn new(config: Arc<config::Upstream>, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
         let dialer = Dialer::new(&config, Arc::clone(&metrics))?;
-        let mut builder = http1::Builder::new();
-        builder.preserve_header_case(true).title_case_headers(true);
-        let pool = Pool::new(builder, config.keep_alive, MAX_IDLE);
-        Ok(Arc::new(Self { config, dialer, pool, metrics }))
+        let http = reading_heads_of(config.max_header_bytes);
+        let pool = Pool::new(http.clone(), config.keep_alive, MAX_IDLE);
+        Ok(Arc::new(Self { config, dialer, http, pool, metrics }))
+    }
+
+    /// Why no answer came of an exchange.
+    fn broken(&self, error: &hyper::Error) -> UpstreamError {
+        let limit =
+            HeadLimit { bytes: self.config.max_header_bytes, setting: Some("upstream.max_header_bytes") };
+        UpstreamError::Broken(Broken::of(error, limit).into())
     }
 
     /// When the certificate that it is shown ends, in seconds since 1970, if there is one.

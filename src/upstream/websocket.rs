@@ -62,11 +62,11 @@ impl Upstream {
     ) -> Result<Result<Upgraded, Refusal>, UpstreamError> {
         let stream = self.dialer.dial().await?;
         let after = self.config.handshake_timeout;
-        let exchange = timeout(after, exchange(stream, request));
+        let exchange = timeout(after, exchange(&self.http, stream, request));
         let (mut response, connection) = exchange
             .await
             .map_err(|_| UpstreamError::Timeout(after))?
-            .map_err(|error| UpstreamError::broken(&error))?;
+            .map_err(|error| self.broken(&error))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (status, version) = (response.status(), response.version());
             // The connection is for this one answer: nobody reads what may be left on it.
@@ -76,7 +76,7 @@ impl Upstream {
             return Ok(Err(response));
         }
         let extensions = offer.verify(&response)?;
-        let parts = connection.without_shutdown().await.map_err(|error| UpstreamError::broken(&error))?;
+        let parts = connection.without_shutdown().await.map_err(|error| self.broken(&error))?;
         let (mut head, _) = response.into_parts();
         headers::for_client(head.status, &mut head.headers);
         headers::set_upgrade(&mut head.headers);
@@ -90,14 +90,11 @@ type Connection = http1::Connection<TokioIo<Stream>, Empty<Bytes>>;
 /// One request and the head of its answer, the connection driven in this very task: a handshake is no
 /// reason to spawn one.
 async fn exchange(
+    http: &http1::Builder,
     stream: Stream,
     request: Request<Empty<Bytes>>,
 ) -> hyper::Result<(Response<Incoming>, Connection)> {
-    let (mut sender, mut connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .title_case_headers(true)
-        .handshake(TokioIo::new(stream))
-        .await?;
+    let (mut sender, mut connection) = http.handshake(TokioIo::new(stream)).await?;
     let mut response = pin!(sender.send_request(request));
     let response = poll_fn(|cx| {
         if let Poll::Ready(response) = response.as_mut().poll(cx) {

@@ -20,6 +20,8 @@ pub struct Breaker {
     pub probes: u32,
     /// Handshakes that wait for what a probe finds out, at most; further ones are refused.
     pub max_waiting: usize,
+    /// A handshake that its client gave up after waiting so long for an answer says something against the server.
+    pub slow_after: Duration,
 }
 
 /// `policy.delivery`

@@ -30,6 +30,7 @@ pub(super) struct RawBreaker {
     open_for: Scalar<Span>,
     probes: Scalar<u32>,
     max_waiting: Scalar<u32>,
+    slow_after: Scalar<Span>,
 }
 
 impl Default for RawBreaker {
@@ -42,6 +43,7 @@ impl Default for RawBreaker {
             open_for: Scalar(Span::secs(5)),
             probes: Scalar(1),
             max_waiting: Scalar(1000),
+            slow_after: Scalar(Span::secs(2)),
         }
     }
 }
@@ -71,11 +73,13 @@ impl Readable for ServerError {
 
 impl RawBreaker {
     pub(super) fn validate(self, problems: &mut Problems) -> Breaker {
-        let Self { window, min_calls, failure_ratio, statuses, open_for, probes, max_waiting } = self;
+        let Self { window, min_calls, failure_ratio, statuses, open_for, probes, max_waiting, slow_after } =
+            self;
         super::positive("window", window, problems);
         super::at_least_one("min_calls", min_calls, problems);
         super::positive("open_for", open_for, problems);
         super::at_least_one("probes", probes, problems);
+        super::positive("slow_after", slow_after, problems);
         let mut statuses: Vec<u16> = statuses.0.into_iter().map(|status| status.0.0).collect();
         // In one form, so that equal settings are equal.
         statuses.sort_unstable();
@@ -88,6 +92,7 @@ impl RawBreaker {
             open_for: open_for.0.0,
             probes: probes.0,
             max_waiting: max_waiting.0 as usize,
+            slow_after: slow_after.0.0,
         }
     }
 }
@@ -238,7 +243,7 @@ impl JsonSchema for RawOnJoin {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        schema::any_of([JoinWord::schema(), generator.subschema_for::<RawLast>()])
+        schema::any_of(&[JoinWord::schema(), generator.subschema_for::<RawLast>()])
     }
 }
 

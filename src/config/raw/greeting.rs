@@ -103,7 +103,7 @@ impl JsonSchema for RawGreeting {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        schema::any_of([schema::text(), generator.subschema_for::<RawBinary>()])
+        schema::any_of(&[schema::text(), generator.subschema_for::<RawBinary>()])
     }
 }
 

@@ -58,7 +58,7 @@ words!(AmbiguousPaths { Refuse = "refuse", Pass = "pass" });
 
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 /// Below it hyper has no buffer to read a head into; above it a head is an attack.
-const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 * 1024..=1024 * 1024;
+pub(super) const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 * 1024..=1024 * 1024;
 
 impl RawListen {
     pub(super) fn validate(self, trusted: &TrustedProxies, problems: &mut Problems) -> Listen {

@@ -9,11 +9,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::listen::HEADER_BYTES;
 use super::scalar::{Scalar, words};
 use super::schema;
 use super::tls::{RawUpstreamTls, is_server_name};
 use super::tunnel::Timing;
-use super::units::{OffSpan, Span};
+use super::units::{Bytes, OffSpan, Span};
 use super::url::{self, HttpUrl};
 use crate::config::error::{Problem, quoted};
 use crate::config::model::{Forwarded, HostHeader, Target, Upstream, UpstreamHeartbeat, UpstreamTls};
@@ -28,6 +29,7 @@ pub(crate) struct RawUpstream {
     keep_alive: Scalar<Span>,
     stall_timeout: Scalar<OffSpan>,
     max_dials: Scalar<u32>,
+    max_header_bytes: Scalar<Bytes>,
     tls: Option<RawUpstreamTls>,
     host_header: Scalar<HostHeader>,
     forwarded: Scalar<Forwarded>,
@@ -43,6 +45,7 @@ impl Default for RawUpstream {
             keep_alive: Scalar(Span::secs(4)),
             stall_timeout: Scalar(OffSpan(Some(Span::secs(60).0))),
             max_dials: Scalar(64),
+            max_header_bytes: Scalar(Bytes(256 * 1024)),
             tls: None,
             host_header: Scalar(HostHeader::Preserve),
             forwarded: Scalar(Forwarded::XForwarded),
@@ -63,6 +66,7 @@ impl RawUpstream {
             keep_alive,
             stall_timeout,
             max_dials,
+            max_header_bytes,
             tls,
             host_header,
             forwarded,
@@ -72,6 +76,9 @@ impl RawUpstream {
         super::positive("handshake_timeout", handshake_timeout, problems);
         super::positive("keep_alive", keep_alive, problems);
         super::at_least_one("max_dials", max_dials, problems);
+        if !HEADER_BYTES.contains(&max_header_bytes.0.0) {
+            problems.refuse("max_header_bytes", super::shown(max_header_bytes), "a size from 8KiB to 1MiB");
+        }
         let given = tls.map(|tls| problems.within("tls", |problems| tls.validate(problems)));
         let (target, tls) = match target(&url.0) {
             Ok((target, true)) => {
@@ -100,6 +107,7 @@ impl RawUpstream {
             keep_alive: keep_alive.0.0,
             stall_timeout: stall_timeout.0.0,
             max_dials: max_dials.0 as usize,
+            max_header_bytes: max_header_bytes.0.0 as usize,
             host_header: host_header.0,
             forwarded: forwarded.0,
             heartbeat: problems.within("heartbeat", |problems| heartbeat.validate(problems)),
@@ -179,7 +187,7 @@ impl JsonSchema for RawUpstreamHeartbeat {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let clocks = generator.subschema_for::<Timing>();
-        schema::any_of([schema::words(&["auto", "off"]), clocks, json_schema!({ "type": "null" })])
+        schema::any_of(&[schema::words(&["auto", "off"]), clocks, json_schema!({ "type": "null" })])
     }
 }
 

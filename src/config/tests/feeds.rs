@@ -24,6 +24,7 @@ fn the_defaults_are_those_of_the_document() {
             open_for: seconds(5),
             probes: 1,
             max_waiting: 1000,
+            slow_after: seconds(2),
         })
     );
     assert_eq!(

@@ -56,6 +56,8 @@ fn each_setting_is_told_where_nothing_reads_it_and_not_where_something_does() {
         ("routes: [{ path: /a, mode: broadcast, policy: { broadcast: { uplink: forward, anonymous: true } } }]".into(), &[]),
         // What comes in.
         ("listen: { http2: false, http2_max_streams: 5 }".into(), &["listen.http2_max_streams"]),
+        ("listen: { max_refusals: 5 }".into(), &["listen.max_refusals"]),
+        ("listen: { max_refusals: 5 }\nroutes: [{ path: /a, policy: { on_refuse: close } }]".into(), &[]),
         ("listen: { unix: /run/a.sock, max_idle_http_per_ip: 5 }\ntrusted_proxies: [private]".into(), &["listen.max_idle_http_per_ip", "trusted_proxies"]),
         ("listen: { unix: /run/a.sock, max_idle_http_per_ip: 5, proxy_protocol: required }\ntrusted_proxies: [private]".into(), &[]),
         ("listen: { unix: /run/a.sock }\ntrusted_proxies: [private, loopback]".into(), &[]),

@@ -21,6 +21,11 @@ mod target;
 use http::request::Parts;
 use http::{Method, Uri, Version};
 
+/// Headers of one head that are read, on either hop. hyper makes room for as many with each head; those that it has by
+/// itself, a hundred, are fewer than applications with policies, cookies and links for preloading send. A head is
+/// bounded by its bytes first (`listen.max_header_bytes`, `upstream.max_header_bytes`).
+pub const MAX_HEADERS: usize = 512;
+
 pub use self::framing::{FramingFault, check_answer};
 pub use self::host::is_host;
 pub use self::target::{Character, RequestLine};

@@ -14,7 +14,7 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use super::contents::{ENCRYPTED, instead, is_encrypted};
 use super::error::TlsError;
-use super::provider;
+use super::{provider, words};
 use crate::config::File;
 use crate::telemetry::redact::escaped;
 
@@ -83,19 +83,45 @@ pub(super) fn own(named: Named<'_>) -> Result<Own, TlsError> {
                 cert_path: cert.path.clone(),
             });
         }
-        Err(error) => return Err(TlsError::unusable(cert_key, &cert.path, CERTIFICATE, error)),
+        Err(error) => return Err(TlsError::unusable(cert_key, &cert.path, CERTIFICATE, words(&error))),
     }
     Ok(Own { certified: Arc::new(certified), not_after, about })
 }
 
-/// Authorities to believe.
+/// Who is believed by a file.
+pub(super) struct Believed {
+    /// Who may have signed what a server shows.
+    pub(super) roots: RootCertStore,
+    /// What a server may show as it is.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+}
+
+/// Authorities to believe, for which clients' certificates are checked.
 pub(super) fn roots(key: &'static str, file: &File) -> Result<RootCertStore, TlsError> {
-    const AUTHORITY: &str = "certificate authority";
     let mut roots = RootCertStore::empty();
     for certificate in certificates(key, file, AUTHORITY)? {
-        roots.add(certificate).map_err(|error| TlsError::unusable(key, &file.path, AUTHORITY, error))?;
+        roots.add(certificate).map_err(|_| unreadable(key, file))?;
     }
     Ok(roots)
+}
+
+/// Authorities to believe, and certificates that servers may show themselves. One that no authority could have, but
+/// a server can, is not refused.
+pub(super) fn authorities(key: &'static str, file: &File) -> Result<Believed, TlsError> {
+    let certificates = certificates(key, file, AUTHORITY)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        if roots.add(certificate.clone()).is_err() && X509Certificate::from_der(certificate).is_err() {
+            return Err(unreadable(key, file));
+        }
+    }
+    Ok(Believed { roots, certificates })
+}
+
+const AUTHORITY: &str = "certificate authority";
+
+fn unreadable(key: &'static str, file: &File) -> TlsError {
+    TlsError::unusable(key, &file.path, AUTHORITY, "it is not an X.509 certificate")
 }
 
 /// At least one.

@@ -3,18 +3,19 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, UnbufferedClientConnection};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::certificate::{self, Named};
 use super::error::{HandshakeError, TlsError};
 use super::provider;
 use super::records::End;
 use super::stream::Tls;
+use super::verify::{Anybody, Known};
+use super::words::{Settings, explain};
 use crate::config::{File, Target, UpstreamTls};
 use crate::net::Stream;
 
@@ -41,6 +42,8 @@ pub struct Connector {
     config: Arc<ClientConfig>,
     name: Option<ServerName<'static>>,
     not_after: Option<i64>,
+    /// What an operator could set if a handshake comes to nothing.
+    settings: Settings,
 }
 
 impl fmt::Debug for Connector {
@@ -56,9 +59,11 @@ impl Connector {
     /// # Errors
     /// The file is not what it has to be, or the system has no authorities.
     pub fn new(key: &'static str, authorities: Authorities<'_>) -> Result<Self, TlsError> {
-        let roots = roots(key, authorities)?;
-        let config = builder(key)?.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { config: finish(config), name: None, not_after: None })
+        let builder = builder(key)?.dangerous();
+        let config =
+            builder.with_custom_certificate_verifier(believed(key, authorities)?).with_no_client_auth();
+        let settings = Settings { ca: Some(key), ..Settings::default() };
+        Ok(Self { config: finish(config), name: None, not_after: None, settings })
     }
 
     /// To one upstream, by `upstream.tls`.
@@ -77,7 +82,7 @@ impl Connector {
                 None => Authorities::System,
                 Some(file) => Authorities::File { key: KEY, file },
             };
-            builder.with_root_certificates(roots(KEY, authorities)?)
+            builder.dangerous().with_custom_certificate_verifier(believed(KEY, authorities)?)
         };
         let own = identity.as_ref().map(|identity| {
             certificate::own(Named {
@@ -99,7 +104,12 @@ impl Connector {
             (None, Target::Unix(_)) => ("upstream.tls.server_name", "localhost"),
         };
         let name = server_name_of(name).ok_or_else(|| TlsError::ServerName { key, name: name.to_owned() })?;
-        Ok(Self { config: finish(config), name: Some(name), not_after })
+        let settings = Settings {
+            ca: Some("upstream.tls.ca_file"),
+            name: Some("upstream.tls.server_name"),
+            own: Some("upstream.tls.cert_file and key_file"),
+        };
+        Ok(Self { config: finish(config), name: Some(name), not_after, settings })
     }
 
     /// Shakes hands with the server behind `socket`: `host` is what its certificate has to be for, unless
@@ -110,13 +120,12 @@ impl Connector {
     pub async fn connect(&self, socket: Stream, host: &str) -> Result<Box<Tls>, HandshakeError> {
         let name = match &self.name {
             Some(name) => name.clone(),
-            None => server_name_of(host).ok_or_else(|| {
-                HandshakeError::Protocol(Error::General(format!("{host:?} is no name of a server")))
-            })?,
+            None => server_name_of(host).ok_or(HandshakeError::NoName)?,
         };
+        let told = |error: HandshakeError| error.told(|error| explain(error, self.settings));
         let connection = UnbufferedClientConnection::new(Arc::clone(&self.config), name)
-            .map_err(HandshakeError::Protocol)?;
-        Tls::handshake(socket, End::Client(connection)).await.map_err(|(error, _)| error)
+            .map_err(|error| told(HandshakeError::sort(error)))?;
+        Tls::handshake(socket, End::Client(connection)).await.map_err(|(error, _)| told(error))
     }
 
     /// When our own certificate ends, in seconds since 1970, if there is one.
@@ -130,7 +139,7 @@ type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
 fn builder(key: &'static str) -> Result<Builder, TlsError> {
     ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|source| TlsError::Refused { key, source })
+        .map_err(|source| TlsError::refused(key, &source))
 }
 
 fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
@@ -143,13 +152,23 @@ fn server_name_of(name: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(name.to_owned()).ok()
 }
 
-fn roots(key: &'static str, authorities: Authorities<'_>) -> Result<Arc<RootCertStore>, TlsError> {
-    match authorities {
-        Authorities::File { key, file } => certificate::roots(key, file).map(Arc::new),
-        Authorities::System => {
-            system_roots().map_err(|why| TlsError::NoSystemRoots { key, why: why.to_owned() })
+/// Who is believed: authorities, and the very certificates of a file.
+fn believed(
+    key: &'static str,
+    authorities: Authorities<'_>,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let (roots, certificates) = match authorities {
+        Authorities::File { key, file } => {
+            let found = certificate::authorities(key, file)?;
+            (Arc::new(found.roots), found.certificates)
         }
-    }
+        Authorities::System => {
+            let no_roots = |why: &str| TlsError::NoSystemRoots { key, why: why.to_owned() };
+            (system_roots().map_err(no_roots)?, Vec::<CertificateDer<'static>>::new())
+        }
+    };
+    let known = Known::new(roots, certificates, provider());
+    Ok(Arc::new(known.map_err(|source| TlsError::refused(key, &source))?))
 }
 
 /// Read once, when they are first needed: that takes milliseconds and half a megabyte.
@@ -167,43 +186,4 @@ fn system_roots() -> Result<Arc<RootCertStore>, &'static str> {
         Ok(Arc::new(roots))
     });
     loaded.as_ref().map(Arc::clone).map_err(String::as_str)
-}
-
-/// `upstream.tls.insecure`: any certificate will do, as long as the server has its key.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustls::{AlertDescription, Error, InvalidMessage};
 
+use super::words;
+
 /// Why no TLS can be had with these settings. Names the key and the file; never shows what is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -56,7 +58,8 @@ pub enum TlsError {
     },
     /// The machine's own list of authorities.
     #[error(
-        "{key}: the system has no certificate authorities ({why}); install them (ca-certificates) or name a file"
+        "{key}: the system has no certificate authorities ({why}); install them (ca-certificates), name a file, or \
+         see whether SSL_CERT_FILE and SSL_CERT_DIR, if they are set, lead to some"
     )]
     NoSystemRoots {
         /// The setting that names others.
@@ -65,12 +68,12 @@ pub enum TlsError {
         why: String,
     },
     /// rustls refuses the whole.
-    #[error("{key}: {source}")]
+    #[error("{key}: {why}")]
     Refused {
         /// The section.
         key: &'static str,
         /// Why.
-        source: Error,
+        why: String,
     },
 }
 
@@ -82,6 +85,10 @@ impl TlsError {
         why: impl std::fmt::Display,
     ) -> Self {
         Self::Unusable { key, path: path.to_owned(), what, why: why.to_string() }
+    }
+
+    pub(super) fn refused(key: &'static str, error: &Error) -> Self {
+        Self::Refused { key, why: words(error) }
     }
 }
 
@@ -95,14 +102,27 @@ pub enum HandshakeError {
     #[error("the peer went away during the TLS handshake")]
     Ended,
     /// The connection broke.
-    #[error("the connection broke during the TLS handshake: {0}")]
+    #[error("the connection broke during the TLS handshake: {}", crate::net::io_words(.0))]
     Io(#[source] io::Error),
     /// One side did not believe the other's certificate, or saw none.
-    #[error("{0}")]
-    Certificate(#[source] Error),
+    #[error("{why}")]
+    Certificate {
+        /// In our words, and with what to do about it.
+        why: String,
+        /// What rustls found.
+        found: Error,
+    },
     /// They have no version, cipher or protocol in common, or somebody broke the rules.
-    #[error("{0}")]
-    Protocol(#[source] Error),
+    #[error("{why}")]
+    Protocol {
+        /// In our words, and with what to do about it.
+        why: String,
+        /// What rustls found.
+        found: Error,
+    },
+    /// What is to be connected to can have no certificate.
+    #[error("its host is neither a DNS name nor an IP address, so that no certificate can be for it")]
+    NoName,
 }
 
 impl HandshakeError {
@@ -141,7 +161,16 @@ impl HandshakeError {
             ),
             _ => false,
         };
-        if is_certificate { Self::Certificate(error) } else { Self::Protocol(error) }
+        let (why, found) = (words(&error), error);
+        if is_certificate { Self::Certificate { why, found } } else { Self::Protocol { why, found } }
+    }
+
+    /// The same, told in other words.
+    pub(super) fn told(mut self, explain: impl FnOnce(&Error) -> String) -> Self {
+        if let Self::Certificate { why, found } | Self::Protocol { why, found } = &mut self {
+            *why = explain(found);
+        }
+        self
     }
 
     /// The same error once more: a pool hands out references only.
@@ -151,8 +180,9 @@ impl HandshakeError {
             Self::Plaintext => Self::Plaintext,
             Self::Ended => Self::Ended,
             Self::Io(error) => Self::Io(io::Error::new(error.kind(), error.to_string())),
-            Self::Certificate(error) => Self::Certificate(error.clone()),
-            Self::Protocol(error) => Self::Protocol(error.clone()),
+            Self::Certificate { why, found } => Self::Certificate { why: why.clone(), found: found.clone() },
+            Self::Protocol { why, found } => Self::Protocol { why: why.clone(), found: found.clone() },
+            Self::NoName => Self::NoName,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! * [`Acceptor`] ends TLS for clients, [`Connector`] begins it towards a server. Making one is where a
 //!   broken file is found ([`TlsError`]); using one fails with a [`HandshakeError`].
 //! * [`stream`] is the hop afterwards; [`records`] drives rustls for it.
+//! * [`verify`] says which servers are believed, [`words`] what was wrong.
 //! * [`certificate`] reads what rustls does not tell: when a certificate ends, and whose it is.
 //!
 //! # Not here
@@ -18,6 +19,8 @@ mod server;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
+mod verify;
+mod words;
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,6 +30,7 @@ pub use client::{Authorities, Connector};
 pub use error::{HandshakeError, TlsError};
 pub use server::{Acceptor, Offer};
 pub use stream::{Protocol, Tls};
+pub use words::words;
 
 /// Named wherever rustls asks: nothing depends on a default of the whole process.
 fn provider() -> Arc<CryptoProvider> {

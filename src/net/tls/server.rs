@@ -55,7 +55,7 @@ impl Acceptor {
             return Ok(Self(Arc::clone(inner)));
         }
         const SECTION: &str = "listen.tls";
-        let refused = |source| TlsError::Refused { key: SECTION, source };
+        let refused = |error| TlsError::refused(SECTION, &error);
         let own = certificate::own(Named {
             cert_key: "listen.tls.cert_file",
             cert: &settings.cert,
@@ -76,9 +76,9 @@ impl Acceptor {
                 let roots = Arc::new(certificate::roots(KEY, ca)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
                 let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
-                let verifier = verifier
-                    .build()
-                    .map_err(|error| TlsError::unusable(KEY, &ca.path, "certificate authority", error))?;
+                let verifier = verifier.build().map_err(|_| {
+                    TlsError::unusable(KEY, &ca.path, "certificate authority", "it holds none")
+                })?;
                 builder.with_client_cert_verifier(verifier)
             }
         };

@@ -28,6 +28,15 @@ impl Bench {
         self.breaker.state()
     }
 
+    /// So many calls of one, each with the same outcome; whether the last of them was let through.
+    fn calls(&mut self, caller: u64, outcome: CallOutcome, times: u32) -> Result<(), Duration> {
+        for _ in 0..times {
+            let ticket = self.breaker.allow_caller(Caller(caller), self.now)?;
+            self.breaker.report(ticket, outcome, 0.0, self.now);
+        }
+        Ok(())
+    }
+
     fn pass(&mut self, millis: u64) {
         self.now += Duration::from_millis(millis);
     }
@@ -44,7 +53,7 @@ impl Bench {
 }
 
 use BreakerState::{Closed, HalfOpen, Open};
-use CallOutcome::{Failure, Neither, Success};
+use CallOutcome::{Failure, Neither, Success, Suspicion};
 
 #[test]
 fn it_opens_at_the_ratio_and_not_below_min_calls() {
@@ -202,6 +211,127 @@ fn a_call_of_an_earlier_period_says_nothing() {
     assert_eq!(bench.breaker.state(), Closed);
 }
 
+#[test]
+fn one_caller_opens_it_for_nobody_else_while_others_are_answered() {
+    let mut bench = Bench::new(RULES);
+    // One answer of another within the window is enough, before or after.
+    for _ in 0..20 {
+        bench.calls(1, Success, 1).unwrap();
+        bench.pass(2000);
+        bench.calls(66, Suspicion, 500).unwrap();
+        bench.pass(2000);
+    }
+    assert_eq!(bench.breaker.state(), Closed);
+    // Nor with a crowd that is answered and one more who is not.
+    for caller in 100..110 {
+        bench.calls(caller, Success, 1).unwrap();
+    }
+    bench.calls(67, Suspicion, 500).unwrap();
+    bench.calls(66, Suspicion, 500).unwrap();
+    assert_eq!(bench.breaker.state(), Closed, "two callers of a dozen");
+}
+
+#[test]
+fn many_callers_open_it_as_failures_do() {
+    let mut bench = Bench::new(RULES);
+    for caller in 1..=4 {
+        bench.calls(caller, Success, 1).unwrap();
+    }
+    for caller in 11..=13 {
+        bench.calls(caller, Suspicion, 5).unwrap();
+        assert_eq!(bench.breaker.state(), Closed, "each counts once: {caller}");
+    }
+    bench.calls(14, Suspicion, 1).unwrap();
+    assert_eq!(bench.breaker.state(), Open);
+    assert!(!bench.breaker.is_held_against_one());
+    assert!(bench.calls(99, Success, 1).is_err(), "it is open for all");
+}
+
+#[test]
+fn what_one_caller_has_brought_about_is_held_against_that_one_only() {
+    let mut bench = Bench::new(RULES);
+    bench.calls(66, Suspicion, 4).unwrap();
+    assert_eq!((bench.breaker.state(), bench.breaker.is_held_against_one()), (Open, true));
+    assert_eq!(bench.calls(66, Suspicion, 1), Err(Duration::from_secs(5)));
+    // Another one is let through at once; what comes of it decides for all.
+    bench.calls(1, Success, 1).unwrap();
+    assert_eq!(bench.calls(66, Suspicion, 1), Err(Duration::from_secs(5)), "also while others probe");
+    bench.calls(2, Success, 1).unwrap();
+    assert_eq!(bench.breaker.state(), Closed);
+
+    let mut bench = Bench::new(RULES);
+    bench.calls(66, Suspicion, 4).unwrap();
+    bench.calls(1, Suspicion, 1).unwrap();
+    assert_eq!((bench.breaker.state(), bench.breaker.is_held_against_one()), (Open, false));
+    assert!(bench.calls(2, Success, 1).is_err(), "two callers cannot both have brought it about");
+}
+
+#[test]
+fn who_it_is_held_against_keeps_nobody_waiting() {
+    let mut bench = Bench::new(RULES);
+    bench.calls(66, Suspicion, 4).unwrap();
+    bench.pass(5000);
+    let take = |bench: &mut Bench, caller| bench.breaker.allow_caller(Caller(caller), bench.now);
+    let mut theirs = vec![take(&mut bench, 66).unwrap(), take(&mut bench, 66).unwrap()];
+    assert_eq!(take(&mut bench, 66), Err(Duration::ZERO), "as many probes as may be");
+    let others = [take(&mut bench, 1).unwrap(), take(&mut bench, 2).unwrap()];
+    assert_eq!(take(&mut bench, 3), Err(Duration::ZERO));
+    bench.breaker.report(theirs.remove(0), Neither, 0.0, bench.now);
+    assert_eq!(take(&mut bench, 3), Err(Duration::ZERO), "that was no place of theirs");
+    theirs.push(take(&mut bench, 66).unwrap());
+    for probe in others {
+        bench.breaker.report(probe, Success, 0.0, bench.now);
+    }
+    assert_eq!(bench.breaker.state(), Closed);
+    bench.breaker.report(theirs.remove(0), Suspicion, 0.0, bench.now);
+    assert_eq!(bench.breaker.state(), Closed, "of an earlier period");
+}
+
+#[test]
+fn a_server_that_answers_nobody_is_left_alone_if_there_is_one_caller_only() {
+    let mut bench = Bench::new(RULES);
+    bench.calls(7, Success, 10).unwrap();
+    bench.calls(7, Suspicion, 10).unwrap();
+    assert_eq!(bench.breaker.state(), Closed, "it has answered a moment ago");
+    bench.pass(10_000);
+    bench.calls(7, Suspicion, 3).unwrap();
+    assert_eq!(bench.breaker.state(), Closed);
+    bench.calls(7, Suspicion, 1).unwrap();
+    assert!(bench.calls(7, Success, 1).is_err());
+    // A probe that finds nothing new opens it again.
+    bench.pass(5000);
+    bench.calls(7, Suspicion, 1).unwrap();
+    assert_eq!(bench.calls(7, Success, 1), Err(Duration::from_secs(5)));
+}
+
+#[test]
+fn failures_and_suspicions_add_up() {
+    let mut bench = Bench::new(RULES);
+    bench.calls(1, Suspicion, 3).unwrap();
+    bench.calls(1, Failure, 1).unwrap();
+    assert_eq!((bench.breaker.state(), bench.breaker.is_held_against_one()), (Open, false));
+}
+
+#[test]
+fn a_million_callers_do_not_grow_it_without_end_and_still_open_it() {
+    let mut bench = Bench::new(BreakerRules { min_calls: 1_000_000, ..RULES });
+    bench.calls(0, Success, 500_000).unwrap();
+    for caller in 1..=499_999 {
+        bench.calls(caller, Suspicion, 1).unwrap();
+    }
+    let Phase::Closed(window) = &bench.breaker.phase else { panic!("{:?}", bench.breaker.state()) };
+    assert_eq!(window.suspicions.as_ref().unwrap().callers.len(), MAX_CALLERS);
+    bench.calls(500_000, Suspicion, 1).unwrap();
+    assert_eq!(bench.breaker.state(), Open);
+    let mut bench = Bench::new(RULES);
+    bench.calls(1, Success, 1).unwrap();
+    bench.calls(2, Suspicion, 1).unwrap();
+    bench.pass(10_000);
+    bench.calls(3, Success, 1).unwrap();
+    let Phase::Closed(window) = &bench.breaker.phase else { panic!("{:?}", bench.breaker.state()) };
+    assert!(window.suspicions.is_none(), "what has left the window costs nothing");
+}
+
 proptest! {
     /// Any life: calls that begin, end and are given up at any time.
     #[test]
@@ -209,30 +339,31 @@ proptest! {
         min_calls in 1u32..6,
         probes in 1u32..4,
         ratio in 0.1f64..=1.0,
-        steps in proptest::collection::vec((0u8..5, 0u64..3000, any::<prop::sample::Index>()), 1..300),
+        steps in proptest::collection::vec(
+            (0u8..6, 0u64..3000, 1u64..4, any::<prop::sample::Index>()), 1..300),
     ) {
         let rules = BreakerRules { min_calls, probes, failure_ratio: ratio, ..RULES };
         let mut bench = Bench::new(rules);
         let mut under_way: Vec<(Ticket, BreakerState)> = Vec::new();
         // Outcomes that were reported while it was closed: when, and whether a failure.
         let mut counted: Vec<Instant> = Vec::new();
-        for (what, millis, which) in steps {
+        for (what, millis, caller, which) in steps {
             bench.pass(millis);
             if what < 2 {
-                if let Ok(ticket) = bench.breaker.allow(bench.now) {
+                if let Ok(ticket) = bench.breaker.allow_caller(Caller(caller), bench.now) {
                     under_way.push((ticket, bench.breaker.state()));
                 }
             } else if !under_way.is_empty() {
                 let (ticket, _) = under_way.remove(which.index(under_way.len()));
                 let is_current = ticket.period == bench.breaker.period;
-                let outcome = [Success, Failure, Neither][usize::from(what) - 2];
+                let outcome = [Success, Failure, Neither, Suspicion][usize::from(what) - 2];
                 let before = bench.breaker.state();
                 bench.breaker.report(ticket, outcome, 0.3, bench.now);
                 if before == Closed && is_current && outcome != Neither {
                     counted.push(bench.now);
                 }
                 if before != Open && bench.breaker.state() == Open {
-                    prop_assert_eq!(outcome, Failure, "opened by something else");
+                    prop_assert!(matches!(outcome, Failure | Suspicion), "opened by {outcome:?}");
                 }
                 if before == Closed && bench.breaker.state() == Open {
                     let within = counted.iter().filter(|at| bench.now - **at <= rules.window).count();
@@ -245,9 +376,10 @@ proptest! {
             let period = bench.breaker.period;
             let probing = under_way
                 .iter()
-                .filter(|(ticket, state)| *state == HalfOpen && ticket.period == period)
-                .count();
-            prop_assert!(probing <= probes as usize, "{probing} probes");
+                .filter(|(ticket, state)| *state == HalfOpen && ticket.period == period);
+            let (held, others): (Vec<_>, Vec<_>) = probing.partition(|(ticket, _)| ticket.is_held);
+            prop_assert!(others.len() <= probes as usize, "{} probes", others.len());
+            prop_assert!(held.len() <= probes as usize, "{} probes of one", held.len());
         }
     }
 }

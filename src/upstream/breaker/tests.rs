@@ -8,7 +8,10 @@ use crate::net::head::FramingFault;
 use crate::net::tls::HandshakeError;
 use crate::upstream::{BadUpgrade, DialError};
 
-/// Two failures open it for 10 s (12 s at most), one success closes it; a connect may take 2 s, and three wait
+/// Whoever it does not matter to tell from others.
+const A: Caller = Caller(1);
+
+/// Two failures open it for 10 s (12 s at most), one success closes it; a client that waited 2 s says something, and three wait
 /// for a probe, for 10 s.
 fn breaker(metrics: &Metrics) -> Arc<UpstreamBreaker> {
     probing_with(1, 3, metrics)
@@ -23,6 +26,7 @@ fn probing_with(probes: u32, max_waiting: usize, metrics: &Metrics) -> Arc<Upstr
         open_for: Duration::from_secs(10),
         probes,
         max_waiting,
+        slow_after: Duration::from_secs(2),
     };
     let config = config::Config::default();
     UpstreamBreaker::new(&settings, &config.routes[0].upstream, "r", metrics)
@@ -43,7 +47,7 @@ fn state(metrics: &Metrics) -> Option<f64> {
 }
 
 fn fail(breaker: &Arc<UpstreamBreaker>) {
-    breaker.ask().unwrap().failed(&UpstreamError::Timeout(Duration::from_secs(1)), false);
+    breaker.ask(A).unwrap().failed(&UpstreamError::Timeout(Duration::from_secs(1)), false);
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,11 +59,11 @@ async fn it_opens_asks_again_and_closes_and_the_metrics_tell() {
     assert_eq!(breaker.state(), BreakerState::Closed);
     fail(&breaker);
     assert_eq!((breaker.state(), state(&metrics)), (BreakerState::Open, Some(2.0)));
-    let wait = breaker.enter().await.unwrap_err();
+    let wait = breaker.enter(A).await.unwrap_err();
     assert!(wait >= Duration::from_secs(10) && wait <= Duration::from_secs(12), "{wait:?}");
 
     advance(Duration::from_secs(12)).await;
-    let probe = breaker.enter().await.unwrap();
+    let probe = breaker.enter(A).await.unwrap();
     assert_eq!((breaker.state(), state(&metrics)), (BreakerState::HalfOpen, Some(1.0)));
     probe.answered(StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!((breaker.state(), state(&metrics)), (BreakerState::Closed, Some(0.0)));
@@ -86,7 +90,7 @@ async fn a_client_that_goes_away_says_something_only_if_it_had_waited() {
     for (waited, state) in [(1999, BreakerState::Closed), (2000, BreakerState::Open)] {
         let breaker = breaker(&metrics());
         for _ in 0..2 {
-            let permit = breaker.enter().await.unwrap();
+            let permit = breaker.enter(A).await.unwrap();
             advance(Duration::from_millis(waited)).await;
             drop(permit);
         }
@@ -100,17 +104,17 @@ async fn a_probe_whose_client_goes_away_leaves_its_place() {
     fail(&breaker);
     fail(&breaker);
     advance(Duration::from_secs(12)).await;
-    let probe = breaker.enter().await.unwrap();
-    assert!(breaker.ask().is_err());
+    let probe = breaker.enter(A).await.unwrap();
+    assert!(breaker.ask(A).is_err());
     drop(probe);
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    breaker.enter().await.unwrap().answered(StatusCode::FORBIDDEN);
+    breaker.enter(A).await.unwrap().answered(StatusCode::FORBIDDEN);
     assert_eq!(breaker.state(), BreakerState::Closed, "any answer is one");
 }
 
 #[tokio::test(start_paused = true)]
 async fn answers_are_successes_but_for_the_statuses_that_are_named() {
-    use CallOutcome::{Failure, Success};
+    use CallOutcome::{Success, Suspicion};
     let breaker = breaker(&metrics());
     for (status, outcome) in [
         (101, Success),
@@ -122,8 +126,8 @@ async fn answers_are_successes_but_for_the_statuses_that_are_named() {
         (404, Success),
         (429, Success),
         (500, Success),
-        (502, Failure),
-        (503, Failure),
+        (502, Suspicion),
+        (503, Suspicion),
         (504, Success),
     ] {
         assert_eq!(breaker.judge_status(StatusCode::from_u16(status).unwrap()), outcome, "{status}");
@@ -132,7 +136,7 @@ async fn answers_are_successes_but_for_the_statuses_that_are_named() {
 
 #[test]
 fn whatever_keeps_the_upstream_from_answering_is_a_failure_and_our_own_doing_is_not() {
-    use CallOutcome::{Failure, Neither};
+    use CallOutcome::{Failure, Neither, Suspicion};
     let target = || "10.1.2.3:3000".to_owned();
     let second = Duration::from_secs(1);
     for (error, outcome) in [
@@ -140,10 +144,10 @@ fn whatever_keeps_the_upstream_from_answering_is_a_failure_and_our_own_doing_is_
         (DialError::Io { target: target(), source: io::ErrorKind::NotFound.into() }.into(), Failure),
         (DialError::Timeout { target: target(), after: second }.into(), Failure),
         (DialError::Tls { target: target(), source: HandshakeError::Ended }.into(), Failure),
-        (UpstreamError::Timeout(second), Failure),
-        (UpstreamError::Broken("x".into()), Failure),
-        (UpstreamError::Framing(FramingFault::Coding), Failure),
-        (UpstreamError::BadUpgrade(BadUpgrade::Accept), Failure),
+        (UpstreamError::Timeout(second), Suspicion),
+        (UpstreamError::Broken("x".into()), Suspicion),
+        (UpstreamError::Framing(FramingFault::Coding), Suspicion),
+        (UpstreamError::BadUpgrade(BadUpgrade::Accept), Suspicion),
         (UpstreamError::BodyUntaken(second), Failure),
         // What one client can bring about by what it offers, or fails to, must not shut out the others.
         (UpstreamError::BadUpgrade(BadUpgrade::Protocol), Neither),
@@ -169,14 +173,14 @@ async fn probed(max_waiting: usize, metrics: &Metrics) -> (Arc<UpstreamBreaker>,
     fail(&breaker);
     fail(&breaker);
     advance(Duration::from_secs(12)).await;
-    let probe = breaker.enter().await.unwrap();
+    let probe = breaker.enter(A).await.unwrap();
     (breaker, probe)
 }
 
 /// Comes, and keeps leave if it gets it.
 fn come(breaker: &Arc<UpstreamBreaker>) -> JoinHandle<Result<Permit, Duration>> {
     let breaker = Arc::clone(breaker);
-    tokio::spawn(async move { breaker.enter().await })
+    tokio::spawn(async move { breaker.enter(A).await })
 }
 
 async fn crowd(breaker: &Arc<UpstreamBreaker>, count: usize) -> Vec<JoinHandle<Result<Permit, Duration>>> {
@@ -238,7 +242,7 @@ async fn no_more_wait_than_may_and_none_longer_than_a_handshake() {
     let (breaker, probe) = probed(3, &metrics).await;
     let start = Instant::now();
     let crowd = crowd(&breaker, 3).await;
-    assert_eq!(breaker.enter().await.unwrap_err(), SOON, "never nothing: somebody would ask again at once");
+    assert_eq!(breaker.enter(A).await.unwrap_err(), SOON, "never nothing: somebody would ask again at once");
     assert_eq!(start.elapsed(), Duration::ZERO, "one too many does not wait");
     for client in crowd {
         assert_eq!(client.await.unwrap().unwrap_err(), SOON);
@@ -246,7 +250,7 @@ async fn no_more_wait_than_may_and_none_longer_than_a_handshake() {
     assert_eq!((start.elapsed().as_secs(), waiting(&metrics)), (10, Some(0.0)));
     probe.answered(StatusCode::OK);
     let (breaker, _probe) = probed(0, &metrics).await;
-    assert_eq!(breaker.enter().await.unwrap_err(), SOON, "with no room nobody waits");
+    assert_eq!(breaker.enter(A).await.unwrap_err(), SOON, "with no room nobody waits");
 }
 
 #[tokio::test(start_paused = true)]
