@@ -239,7 +239,7 @@ impl Rule {
         let is_in = |section: &&str| {
             key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
-        self.keys.iter().any(|section| is_in(section))
+        self.keys.iter().any(is_in)
     }
 }
 

@@ -324,7 +324,7 @@ fn a_key_of_the_operators_own_holds_anchors_and_is_not_read() {
     let route = &config.routes[0];
     let client = route.policy.heartbeat.map(|heartbeat| heartbeat.timing).unwrap();
     assert_eq!((client.interval.as_secs(), client.timeout.as_secs()), (20, 7));
-    assert_eq!(route.upstream.heartbeat.unwrap().timeout.as_secs(), 5);
+    assert_eq!(route.upstream.heartbeat.in_tunnels().unwrap().timeout.as_secs(), 5);
     assert!(validator().is_valid(&as_json(text)));
     // Nowhere but there.
     for text in ["policy: { x-a: 1 }", "x: 1", "X-a: 1", "routes: [{ path: /a, x-a: 1 }]"] {
