@@ -157,7 +157,8 @@ impl Task {
                 Err(Some(over)) => break over,
                 Err(None) => {
                     self.running.settle();
-                    return;
+                    self.stop_listening();
+                    return poll_fn(|cx| self.poll_rest(cx)).await;
                 }
             };
             info!(route = self.route(), channel = %self.shown(), "the feed goes on");

@@ -16,7 +16,6 @@ use super::contents::{ENCRYPTED, instead, is_encrypted};
 use super::error::TlsError;
 use super::{provider, words};
 use crate::config::File;
-use crate::telemetry::redact::escaped;
 
 /// The longest name of a client that goes on: it becomes a header, a log field and the key of a quota.
 const MAX_SUBJECT: usize = 256;
@@ -149,10 +148,11 @@ const NAMED: usize = 5;
 fn about(certificate: &X509Certificate<'_>) -> String {
     let names = certificate.subject_alternative_name().ok().flatten();
     let names = names.map_or(&[][..], |names| &names.value.general_names);
+    // Whoever made the certificate chose them: what acts on a terminal is escaped.
     let mut shown: Vec<String> =
-        names.iter().filter_map(name).map(|name| escaped(&name).to_string()).collect();
+        names.iter().filter_map(name).map(|name| name.escape_debug().to_string()).collect();
     if shown.is_empty() {
-        shown.extend(distinguished(certificate.subject()).map(|name| escaped(&name).to_string()));
+        shown.extend(distinguished(certificate.subject()).map(|name| name.escape_debug().to_string()));
     }
     let more = shown.len().saturating_sub(NAMED);
     shown.truncate(NAMED);
