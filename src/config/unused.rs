@@ -60,7 +60,8 @@ const RULES: &[Rule] = &[
             "delivery.resume_from",
             "delivery.throttle",
             "history",
-            "session",
+            "notices",
+            "redial",
         ],
         is_read: |route| route.mode == Mode::Broadcast,
         why: "only routes of mode broadcast read it",
@@ -239,7 +240,7 @@ impl Rule {
         let is_in = |section: &&str| {
             key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
-        self.keys.iter().any(|section| is_in(section))
+        self.keys.iter().any(is_in)
     }
 }
 

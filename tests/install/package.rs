@@ -80,9 +80,11 @@ fn a_fresh_package_changes_nothing_until_its_operator_says_so() {
     let config = Config::from_yaml(&read(source)).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.admin.address, Config::default().admin.address, "operators are on loopback");
     // What it says of other files is so.
-    for line in read(source).lines().filter(|line| line.contains("/usr/share/doc/outrigger/")) {
-        let path = line.trim_start_matches(['#', ' ']).trim_start_matches('/');
-        let (folder, name) = path.rsplit_once('/').unwrap();
+    let text = read(source);
+    let paths = Vec::from_iter(text.split([' ', '=', '\n']).filter(|word| word.starts_with("/usr/share/")));
+    assert!(paths.len() > 1, "{paths:?}");
+    for path in paths {
+        let (folder, name) = path.trim_start_matches('/').rsplit_once('/').unwrap();
         assert!(
             assets.iter().any(|[source, to, _]| *to == format!("{folder}/") && source.ends_with(name)),
             "{path} is not in the package"

@@ -108,7 +108,7 @@ fn command(words: &[String]) -> Result<(), String> {
                 ("cargo", Some(&"run")) => {
                     rest.iter().position(|word| *word == "--").map(|at| &rest[at + 1..])
                 }
-                ("sudo", _) => rest.iter().position(|word| is_ours(&word)).map(|at| &rest[at + 1..]),
+                ("sudo", _) => rest.iter().position(|word| is_ours(word)).map(|at| &rest[at + 1..]),
                 _ => {
                     let inner = rest.iter().position(|word| *word == "--").map(|at| &rest[at + 1..]);
                     inner.filter(|inner| inner.first().is_some_and(is_ours)).map(|inner| &inner[1..])

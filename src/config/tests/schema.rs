@@ -324,7 +324,7 @@ fn a_key_of_the_operators_own_holds_anchors_and_is_not_read() {
     let route = &config.routes[0];
     let client = route.policy.heartbeat.map(|heartbeat| heartbeat.timing).unwrap();
     assert_eq!((client.interval.as_secs(), client.timeout.as_secs()), (20, 7));
-    assert_eq!(route.upstream.heartbeat.unwrap().timeout.as_secs(), 5);
+    assert_eq!(route.upstream.heartbeat.in_tunnels().unwrap().timeout.as_secs(), 5);
     assert!(validator().is_valid(&as_json(text)));
     // Nowhere but there.
     for text in ["policy: { x-a: 1 }", "x: 1", "X-a: 1", "routes: [{ path: /a, x-a: 1 }]"] {
@@ -337,6 +337,8 @@ fn a_key_of_the_operators_own_holds_anchors_and_is_not_read() {
 #[test]
 fn a_key_at_a_wrong_place_is_told_where_it_belongs() {
     for (text, expected) in [
+        ("policy: { session: { redial: {} } }", "did you mean `policy.redial`?"),
+        ("policy: { session: { notices: true } }", "did you mean `policy.notices`?"),
         ("heartbeat: {}", "did you mean `policy.heartbeat` or `upstream.heartbeat`?"),
         ("idle_timeout: 5m", "did you mean `policy.idle_timeout`?"),
         ("idle_timout: 5m", "did you mean `policy.idle_timeout`?"),
@@ -371,8 +373,8 @@ fn what_is_told_as_accepted_is_what_is_built() {
             "bogus: {}",
             "accepted: listen, upstream, admin, trusted_proxies, log, metrics, memory, drain, policy, routes\n",
         ),
-        ("policy: { session: { bogus: 1 } }", "accepted: redial, notices\n"),
-        ("routes: [{ path: /a, policy: { session: { bogus: 1 } } }]", "accepted: redial, notices\n"),
+        ("policy: { session: { bogus: 1 } }", "accepted: nothing yet\n"),
+        ("routes: [{ path: /a, policy: { session: { bogus: 1 } } }]", "accepted: nothing yet\n"),
         ("policy: { history: { bogus: 1 } }", "accepted: messages, bytes, age, critical, on_join\n"),
     ] {
         let told = format!("{}\n", told(Config::from_yaml(text)));
