@@ -25,6 +25,8 @@ RUN mkdir src benches \
     && export JEMALLOC_SYS_WITH_LG_PAGE="$([ "$(uname -m)" = aarch64 ] && echo 16 || echo 12)" \
     && cargo build --release --locked --bin outrigger
 
+# What the settings are for stands in it, and goes into the program.
+COPY config/outrigger.yaml config/
 COPY src/ src/
 # Copied files may be older than what was built in their place.
 RUN touch src/lib.rs src/main.rs \

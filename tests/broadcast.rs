@@ -24,7 +24,7 @@ use support::wire::RSV1;
 /// A route of this mode, under `/feed/`.
 const FEED: &str = "routes: [{name: feed, path: '/feed/{*rest}', mode: broadcast}]";
 /// Redials at once, also where this server leaves the end of a connection to us.
-const EAGER: &str = "close_timeout: 300ms, session: {redial: {base: 1ms, cap: 20ms}}";
+const EAGER: &str = "close_timeout: 300ms, redial: {base: 1ms, cap: 20ms}";
 
 fn feed(upstream: &Upstream, policy: &str) -> proxy::Builder {
     Proxy::to(upstream).yaml(FEED).yaml(&format!("policy: {{{policy}}}"))
@@ -386,7 +386,7 @@ async fn a_seat_taken_while_its_feed_ends_is_never_lost() {
 #[tokio::test]
 async fn a_server_that_restarts_changes_nothing_for_the_clients() {
     let mut upstream = Upstream::builder().by_hand().spawn().await;
-    let policy = "session: {redial: {base: 1ms, cap: 20ms}, notices: true}";
+    let policy = "redial: {base: 1ms, cap: 20ms}, notices: true";
     let proxy = feed(&upstream, policy).spawn().await;
     let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 20).await;
     server.text("before").await;
@@ -420,7 +420,7 @@ async fn a_server_that_restarts_changes_nothing_for_the_clients() {
 
 #[tokio::test]
 async fn what_the_application_says_at_its_end_reaches_every_client() {
-    for (code, reason) in [(1000, "over"), (1008, "policy"), (3000, "theirs"), (4999, "all of it")] {
+    for (code, reason) in [(1008, "policy"), (3000, "theirs"), (4999, "all of it")] {
         let upstream = Upstream::by_hand().await;
         let proxy = feed(&upstream, EAGER).spawn().await;
         let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 5).await;
@@ -448,7 +448,7 @@ async fn a_server_that_goes_away_is_dialled_again() {
     let upstream = Upstream::by_hand().await;
     let proxy = feed(&upstream, EAGER).spawn().await;
     let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 3).await;
-    for code in [Some(1001), Some(1011), Some(1012), Some(1006), None] {
+    for code in [Some(1000), Some(1001), Some(1011), Some(1012), Some(1006), None] {
         match code {
             // Without a Close.
             Some(1006) => server.finish_writing().await,
@@ -461,14 +461,13 @@ async fn a_server_that_goes_away_is_dialled_again() {
             client.expect_text("back").await;
         }
     }
-    assert_eq!(proxy.dials("ok").await, 6.0);
+    assert_eq!(proxy.dials("ok").await, 7.0);
 }
 
 #[tokio::test]
 async fn clients_are_let_go_when_the_server_stays_away() {
     let mut upstream = Upstream::by_hand().await;
-    let policy =
-        "session: {redial: {base: 1ms, cap: 10ms, give_up: 200ms}}, close_codes: {upstream_lost: 4012}";
+    let policy = "redial: {base: 1ms, cap: 10ms, give_up: 200ms}, close_codes: {upstream_lost: 4012}";
     let proxy = feed(&upstream, policy).spawn().await;
     let (mut clients, server) = joined(&proxy, &upstream, "/feed/a", 3).await;
     upstream.stop().await;

@@ -24,7 +24,7 @@ const LAST: &str = "that was all";
 fn settings(notices: bool) -> String {
     format!(
         "routes: [{{name: feed, path: '/feed/{{*rest}}', mode: broadcast}}]\n\
-         policy: {{session: {{redial: {{base: 1ms, cap: 20ms}}, notices: {notices}}}, \
+         policy: {{redial: {{base: 1ms, cap: 20ms}}, notices: {notices}, \
          history: {{on_join: all}}}}"
     )
 }

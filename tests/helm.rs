@@ -315,8 +315,15 @@ fn pods_are_replaced_only_for_what_takes_a_restart() {
             &rendered.good(case).the("Deployment")["spec"]["template"]["metadata"]["annotations"];
         annotations["checksum/outrigger-config"].as_str().unwrap().to_owned()
     };
+    let grace = |case: &str| {
+        let spec = &rendered.good(case).the("Deployment")["spec"]["template"]["spec"];
+        spec["terminationGracePeriodSeconds"].as_u64().unwrap()
+    };
     for how in ["inject", "beside", "before"] {
         let as_it_is = sum(&format!("{how}/1.31.0"));
+        let [before, after] =
+            [format!("{how}/1.31.0"), format!("{how}/drain/1.31.0")].map(|case| grace(&case));
+        assert_ne!(after, before, "{how}: pods that drain for longer are others, with the time for it");
         assert_eq!(sum(&format!("{how}/drain/1.31.0")), as_it_is, "{how}: a drain's times are read again");
         assert_ne!(sum(&format!("{how}/ports/1.31.0")), as_it_is, "{how}: an address is not");
         assert_ne!(sum(&format!("{how}/config/1.31.0")), as_it_is, "{how}: a metric's prefix is not");
@@ -353,6 +360,24 @@ fn metrics_in_rules_and_dashboards_are_documented_with_their_labels() {
         }
     }
     assert!(asked > 50, "only {asked} metrics were found");
+}
+
+#[test]
+fn every_metric_is_on_the_board_or_in_a_rule() {
+    let Some(rendered) = rendered() else { return };
+    let selectors = rendered.queries.iter().flat_map(|query| &query.selectors);
+    let shown: BTreeSet<&str> = selectors.map(|selector| selector.metric.as_str()).collect();
+    let documented = promql::documented();
+    // Of a histogram its buckets say it all.
+    let is_part = |name: &str| {
+        ["_sum", "_count"].iter().any(|part| {
+            let whole = name.strip_suffix(part);
+            whole.is_some_and(|whole| documented.contains_key(&format!("{whole}_bucket")))
+        })
+    };
+    let hidden: Vec<_> =
+        documented.keys().filter(|name| !shown.contains(name.as_str()) && !is_part(name)).collect();
+    assert!(hidden.is_empty(), "nobody sees {hidden:?}");
 }
 
 #[test]

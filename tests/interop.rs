@@ -215,8 +215,8 @@ async fn feed_from(script: &str) {
         .yaml(FEED)
         .yaml("upstream: {heartbeat: {interval: 100ms, timeout: 5s}}")
         .yaml(
-            "policy: {heartbeat: null, broadcast: {uplink: forward, anonymous: true}, \
-             session: {redial: {base: 10ms, cap: 100ms}}}",
+            "policy: {heartbeat: null, redial: {base: 10ms, cap: 100ms}, history: {on_join: all}, \
+             broadcast: {uplink: forward, anonymous: true, greeting: [subscribe]}}",
         )
         .spawn()
         .await;
@@ -244,6 +244,17 @@ async fn feed_from(script: &str) {
         let sample = r#"outrigger_channels_connected{route="feed"}"#;
         eventually(DEADLINE, || async { proxy.metric(sample).await == expected }).await;
     };
+    // The server's answer to the greeting is the first that each of them gets.
+    for client in &mut clients {
+        client.expect_text("subscribe").await;
+    }
+    let are_told = async |clients: &mut [RawClient]| {
+        for client in clients {
+            client.expect_text(r#"{"type":"outrigger","event":"upstream_lost"}"#).await;
+            client.expect_text(r#"{"type":"outrigger","event":"upstream_restored"}"#).await;
+            client.expect_text("subscribe").await;
+        }
+    };
     in_step(&mut clients, "hello, wörld", "hello, wörld").await;
     in_step(&mut clients, &long, &long).await;
     in_step(&mut clients, "tell target", "/feed?a=1").await;
@@ -260,11 +271,13 @@ async fn feed_from(script: &str) {
     connected(0.0).await;
     let server = Peer::start_at(script, Some(port)).await;
     connected(1.0).await;
+    are_told(&mut clients).await;
     in_step(&mut clients, "after it was killed", "after it was killed").await;
     server.stop().await;
     connected(0.0).await;
     let server = Peer::start_at(script, Some(port)).await;
     connected(1.0).await;
+    are_told(&mut clients).await;
     in_step(&mut clients, "after it was stopped", "after it was stopped").await;
     in_step(&mut clients, "ping me", "pong from the server").await;
     pings().await;

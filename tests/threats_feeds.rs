@@ -132,7 +132,7 @@ async fn malformed_frames_of_a_client() {
 #[tokio::test]
 async fn malformed_frames_of_a_server() {
     let upstream = Upstream::by_hand().await;
-    let policy = "max_frame: 1000B, max_message: 1500B, session: {redial: {base: 1ms, cap: 10ms}}";
+    let policy = "max_frame: 1000B, max_message: 1500B, redial: {base: 1ms, cap: 10ms}";
     let proxy = feed(&upstream, policy).spawn().await;
     let mut client = proxy.connect("/feed/a").await;
     for (name, frames) in [

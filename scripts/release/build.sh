@@ -13,6 +13,10 @@ case $target in
     aarch64-*) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;;
     *) export JEMALLOC_SYS_WITH_LG_PAGE=12 ;;
 esac
+# The C library that is linked in, and what it is compiled with.
+case $target in
+    *-musl) export "CC_${target//-/_}=musl-gcc" ;;
+esac
 cargo build --release --locked --target "$target" --bin outrigger >&2
 binary=${CARGO_TARGET_DIR:-target}/$target/release/outrigger
 "$binary" --version >&2

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Gets the compiler that releases are built with, which is the Dockerfile's, and what a target needs beside it.
+# Gets the compiler that releases are built with, which is the Dockerfile's, for this folder, and what a target needs
+# beside it.
 #
 #   scripts/release/toolchain.sh TARGET
 set -euo pipefail
@@ -8,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 target=$1
 version=$(sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
 rustup toolchain install "$version" --profile minimal --target "$target"
-rustup default "$version"
+rustup override set "$version"
 if [[ $target == *-musl ]] && ! command -v musl-gcc >/dev/null 2>&1; then
     as_root=()
     (($(id -u) == 0)) || as_root=(sudo)

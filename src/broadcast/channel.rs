@@ -83,9 +83,9 @@ impl Channel {
         Arc::new(Self { key, log, fanout, opening, asks, is_connected, members: Mutex::new(members) })
     }
 
-    /// One more member. Under the hub's lock only. It gets what comes from here on: a server may greet as soon
+    /// One more member, and where it begins to read. Under the hub's lock only. It gets what comes from here on: a server may greet as soon
     /// as it is connected, and clients take longer.
-    pub(super) fn enter(self: &Arc<Self>, user: Option<&Arc<str>>, on_join: OnJoin) -> Member {
+    pub(super) fn enter(self: &Arc<Self>, user: Option<&Arc<str>>, on_join: OnJoin) -> (Member, Cursor) {
         let mut members = self.members();
         if members.all == 0 {
             self.fanout.expect();
@@ -96,7 +96,7 @@ impl Channel {
         if let Some(user) = user {
             *members.by_user.entry(Arc::clone(user)).or_default() += 1;
         }
-        Member { channel: Arc::clone(self), user: user.cloned(), cursor }
+        (Member { channel: Arc::clone(self), user: user.cloned() }, cursor)
     }
 
     fn leave(&self, user: Option<Arc<str>>) {
@@ -164,8 +164,6 @@ impl Channel {
 pub(super) struct Member {
     pub(super) channel: Arc<Channel>,
     user: Option<Arc<str>>,
-    /// Where it begins to read.
-    cursor: Cursor,
 }
 
 impl Drop for Member {
@@ -178,6 +176,8 @@ impl Drop for Member {
 #[derive(Debug)]
 pub struct Seat {
     pub(super) member: Member,
+    /// Where it begins to read.
+    pub(super) cursor: Cursor,
     pub(super) protocol: Option<HeaderValue>,
 }
 
@@ -212,8 +212,7 @@ impl Seat {
     pub fn take(self, client: Client) {
         let Client { hop, has_deflate, expires, slot, live } = client;
         let fanout = Arc::clone(&self.member.channel.fanout);
-        let cursor = self.member.cursor;
         let held = Box::new((self.member, slot));
-        fanout.join(Arrival { hop, has_deflate, expires, held, live }, cursor);
+        fanout.join(Arrival { hop, has_deflate, expires, held, live }, self.cursor);
     }
 }

@@ -26,8 +26,8 @@ use super::{NoSeat, Shared};
 use crate::config::{Policy, UplinkMode};
 use crate::delivery::{self, Fanout, FromClients};
 use crate::frame::CloseCode;
-use crate::log::Log;
 use crate::log::rules::Matcher;
+use crate::log::{Cursor, Log};
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason, TaskKind, panics};
 use crate::upstream::headers::{Seen, Telling};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker, UpstreamError};
@@ -115,7 +115,7 @@ impl Hub {
     /// # Errors
     /// Why there is none; the same for all who waited for the same dial.
     pub async fn seat(self: &Arc<Self>, request: Request<'_>) -> Result<Seat, NoSeat> {
-        let member = self.enter(request)?;
+        let (member, cursor) = self.enter(request)?;
         let mut opening = member.channel.opening.clone();
         let opened = match opening.wait_for(Option::is_some).await {
             Ok(opened) => opened.clone(),
@@ -123,13 +123,13 @@ impl Hub {
             Err(_) => None,
         };
         match opened {
-            Some(Ok(protocol)) => Ok(Seat { member, protocol }),
+            Some(Ok(protocol)) => Ok(Seat { member, cursor, protocol }),
             Some(Err(why)) => Err(why.again()),
             None => Err(NoSeat::Upstream(UpstreamError::Broken("its channel has ended".into()))),
         }
     }
 
-    fn enter(self: &Arc<Self>, request: Request<'_>) -> Result<Member, NoSeat> {
+    fn enter(self: &Arc<Self>, request: Request<'_>) -> Result<(Member, Cursor), NoSeat> {
         let broadcast = &self.plan.policy.broadcast;
         let config = self.plan.upstream.config();
         let user = request.user.map(|user| &**user);
@@ -165,7 +165,7 @@ impl Hub {
         let (opened, opening) = watch::channel(None);
         let (ask, asks) = mpsc::channel(MAX_ASKS);
         let channel = Channel::new(key.clone(), log, fanout, opening, ask);
-        let member = channel.enter(request.user, on_join);
+        let entered = channel.enter(request.user, on_join);
         channels.by_key.insert(key, Arc::clone(&channel));
         channels.running += 1;
         drop(channels);
@@ -180,7 +180,7 @@ impl Hub {
             }
         };
         panics::spawn(TaskKind::Channel, &self.shared.metrics, running);
-        Ok(member)
+        Ok(entered)
     }
 
     /// From now on whoever asks for this channel opens another one.
@@ -231,7 +231,7 @@ impl Hub {
         UplinkRules {
             max_frame: policy.max_frame,
             max_message: policy.max_message,
-            heartbeat: upstream.heartbeat,
+            heartbeat: upstream.heartbeat.on_shared_links(),
             stall_timeout: upstream.stall_timeout,
             close_timeout: policy.close_timeout,
             max_waiting: policy.delivery.max_lag.bytes,

@@ -3,7 +3,7 @@
 //! * [`Hubs`]: every hub of the process; [`Hub`]: the channels of one route, which promises clients a [`Seat`].
 //! * [`key`]: which clients share a channel; [`request`]: what the server is sent for it. Both pure.
 //! * [`channel`]: who is on a channel; [`task`]: its link, from the first [`dial`] to its end;
-//!   [`feed`]: what is said on it, on its way into the log.
+//!   [`feed`]: what is said on it, on its way into the log; [`lines`]: what operators are told of its server.
 //!
 //! # Not here
 //! How messages reach a client ([`crate::delivery`]); who may come in ([`crate::admission`]).
@@ -13,9 +13,11 @@ mod dial;
 mod feed;
 mod hub;
 mod key;
+mod lines;
 mod request;
 mod task;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -95,6 +97,15 @@ struct Shared {
     cut: Arc<Notify>,
     /// Tasks that share the clients of a channel.
     shards: usize,
+    /// Milliseconds that the closes of many clients are spread over.
+    spread: AtomicU64,
+}
+
+impl Shared {
+    /// What the closes of many clients are spread over.
+    fn spread(&self) -> Duration {
+        Duration::from_millis(self.spread.load(Relaxed))
+    }
 }
 
 /// What came of publishing.
@@ -134,6 +145,7 @@ impl Hubs {
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
         let holders = Holders::new(Budget::half_of(&budget));
+        let spread = AtomicU64::new(0);
         let shared = Arc::new(Shared {
             logs,
             budget,
@@ -143,8 +155,14 @@ impl Hubs {
             lifecycle,
             cut: Arc::default(),
             shards,
+            spread,
         });
         Arc::new(Self { shared, hubs: Mutex::default() })
+    }
+
+    /// What the closes of many clients are spread over from now on (`drain.spread`).
+    pub fn spread_over(&self, spread: Duration) {
+        self.shared.spread.store(u64::try_from(spread.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// One more hub. It is one of these for as long as somebody holds it or it has a channel.

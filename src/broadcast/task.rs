@@ -14,10 +14,12 @@
 //! # Invariants
 //! 1. A link that is dialled again goes on with the same log: sequence numbers do not begin anew.
 //! 2. A channel leaves its hub before its clients are closed: whoever comes then opens another one.
+//! 3. What is left of a link's close handshake holds nobody up: it runs beside the feed, the last one only, and the
+//!    channel counts until it is over.
 //!
 //! # Not here
 //! Frames ([`crate::upstream::Uplink`]); what becomes of messages ([`super::feed`]); who is on the channel
-//! ([`super::channel`]); one dial ([`super::dial`]).
+//! ([`super::channel`]); one dial ([`super::dial`]); what operators are told of it ([`super::lines`]).
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -30,19 +32,21 @@ use http::{HeaderValue, StatusCode};
 use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::NoSeat;
 use super::channel::{Ask, Opening};
 use super::dial::{NotUp, attempt, kept};
 use super::feed::Feed;
 use super::hub::{Hub, Running};
+use super::lines;
 use super::request::Template;
+use crate::config::{Greeting, OnRedial};
 use crate::frame::{CloseCode, Kind};
 use crate::net::Hop;
-use crate::resilience::Backoff;
+use crate::resilience::{Backoff, Share};
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{By, Label, Reason, UplinkOutcome, lifecycle, some};
+use crate::telemetry::{By, Label, Reason, lifecycle};
 use crate::upstream::{Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
@@ -53,12 +57,6 @@ const RESTORED: &[u8] = br#"{"type":"outrigger","event":"upstream_restored"}"#;
 const SAID: usize = 64;
 /// See [`SAID`].
 const ASKED: usize = 16;
-
-/// Whether there may be a line of this kind about a server of the hub's route now, and the field that tells how many
-/// were left out.
-fn may(hub: &Hub, kind: &'static str) -> Option<Option<u64>> {
-    hub.shared.lines.may((hub.plan.route.clone(), kind), Instant::now()).map(some)
-}
 
 /// The task of a channel.
 pub(super) struct Task {
@@ -75,6 +73,15 @@ pub(super) struct Task {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_draining: bool,
     linger: Option<Pin<Box<Sleep>>>,
+    /// The link before this one, whose socket is not done with yet.
+    rest: Option<Rest>,
+}
+
+/// A link whose end is known, while its close handshake runs.
+struct Rest {
+    uplink: Uplink,
+    /// What it holds of the memory of the process.
+    share: Share,
 }
 
 /// Why something was not waited for to the end.
@@ -115,6 +122,7 @@ impl Task {
             is_draining: false,
             protocol: None,
             linger: None,
+            rest: None,
             running,
             template,
             feed,
@@ -135,35 +143,76 @@ impl Task {
                 self.running.settle();
                 return;
             };
-            if let UplinkEnd::Closed(code, reason) = end {
-                if is_final(code) {
-                    break Over { cause: Reason::UpstreamClose, by: By::Upstream, code, reason };
-                }
-                if let Some(left_out) = self.may("left") {
-                    let (route, channel) = (self.route(), self.shown());
-                    warn!(route, %channel, code = code.0, left_out, "the feed's server left");
-                }
-            } else if let Some(left_out) = self.may("lost") {
-                let (route, channel) = (self.route(), self.shown());
-                warn!(route, %channel, why = %end, left_out, "the feed's server is lost");
+            self.keep(uplink);
+            if let UplinkEnd::Closed(code, reason) = &end
+                && self.running.hub.plan.policy.broadcast.is_final(code.0)
+            {
+                let (code, reason) = (*code, reason.clone());
+                break Over { cause: Reason::UpstreamClose, by: By::Upstream, code, reason };
             }
+            lines::lost(&self.running.hub, &self.shown(), &end);
             self.feed.notice(LOST);
             uplink = match Box::pin(self.restore()).await {
                 Ok(uplink) => uplink,
                 Err(Some(over)) => break over,
                 Err(None) => {
                     self.running.settle();
-                    return;
+                    self.stop_listening();
+                    return poll_fn(|cx| self.poll_rest(cx)).await;
                 }
             };
             info!(route = self.route(), channel = %self.shown(), "the feed goes on");
             self.feed.notice(RESTORED);
+            self.dismiss();
         };
         let Over { cause, by, code, reason } = over;
         info!(route = self.route(), channel = %self.shown(), cause = cause.as_str(), code = code.0, "the feed is over");
         self.running.hub.forget(&self.running.channel);
         self.running.channel.fanout.close(cause, by, code, &reason);
         self.running.settle();
+        self.stop_listening();
+        poll_fn(|cx| self.poll_rest(cx)).await;
+    }
+
+    /// The server is another one now, as far as it knows of its clients: those who are to say all again are closed one
+    /// by one (`broadcast.on_redial`).
+    fn dismiss(&self) {
+        let Running { hub, channel, .. } = &self.running;
+        if hub.plan.policy.broadcast.on_redial == OnRedial::Close {
+            let code = CloseCode(hub.plan.policy.close_codes.upstream_lost);
+            let over = hub.shared.spread();
+            channel.fanout.dismiss(Reason::UpstreamLost, By::Proxy, code, "upstream lost", over);
+        }
+    }
+
+    /// Nothing more comes over this link: its close handshake runs beside what follows. One before it that still does
+    /// is cut, so that a server which ends none of them does not collect them.
+    fn keep(&mut self, uplink: Uplink) {
+        let mut share = self.running.hub.shared.budget.share();
+        share.set(uplink.buffered());
+        self.rest = Some(Rest { uplink, share });
+    }
+
+    /// Ready when no link but the present one is left.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.uplink.poll_rest(cx));
+            rest.share.set(0);
+        }
+        self.rest = None;
+        Poll::Ready(())
+    }
+
+    /// Nobody looks at what is asked and said from here on: whoever has asked hears that it was in vain.
+    fn stop_listening(&mut self) {
+        self.asks.close();
+        while self.asks.try_recv().is_ok() {}
+        if let Some(mut said) = self.said.take() {
+            said.close();
+            while said.try_recv().is_ok() {
+                self.running.hub.metrics.uplink_dropped.inc();
+            }
+        }
     }
 
     /// The first dial. What comes of it is told to all who wait.
@@ -194,7 +243,15 @@ impl Task {
         let now = Instant::now();
         self.backoff.on_up(now);
         let hub = &self.running.hub;
-        Uplink::new(hop, hub.uplink_rules(), Arc::clone(&hub.shared.metrics), now)
+        let mut uplink = Uplink::new(hop, hub.uplink_rules(), Arc::clone(&hub.shared.metrics), now);
+        for message in &hub.plan.policy.broadcast.greeting {
+            let kind = match message {
+                Greeting::Text(_) => Kind::Text,
+                Greeting::Binary(_) => Kind::Binary,
+            };
+            uplink.greet(kind, message.payload());
+        }
+        uplink
     }
 
     /// One dial and handshake. `told`: the subprotocol of the clients that are there already.
@@ -207,43 +264,9 @@ impl Task {
         let path = self.shown().to_string();
         async move {
             let result = attempt(&hub, request, told).await;
-            hub.metrics.on_dial(match &result {
-                Ok(_) => UplinkOutcome::Ok,
-                Err(NotUp::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
-                Err(NotUp::Failed(_) | NotUp::OtherProtocol) => UplinkOutcome::Failed,
-                Err(NotUp::Declined(_)) => UplinkOutcome::Refused,
-            });
-            let (route, channel) = (&*hub.plan.route, path);
-            match &result {
-                Ok(_) => info!(route, channel, %request_id, "a feed is connected"),
-                Err(NotUp::BreakerOpen(_)) => {}
-                Err(NotUp::Failed(error)) => {
-                    if let Some(left_out) = may(&hub, "failed") {
-                        warn!(route, channel, %request_id, left_out, %error, "no feed");
-                    }
-                }
-                Err(NotUp::OtherProtocol) => {
-                    if let Some(left_out) = may(&hub, "other_protocol") {
-                        warn!(
-                            route, channel, %request_id, left_out,
-                            "no feed: the server chose another subprotocol than before"
-                        );
-                    }
-                }
-                Err(NotUp::Declined(refusal)) => {
-                    if let Some(left_out) = may(&hub, "refused") {
-                        let status = refusal.status().as_u16();
-                        warn!(route, channel, %request_id, status, left_out, "no feed: the server refused");
-                    }
-                }
-            }
+            lines::dialled(&hub, &path, &request_id, &result);
             result
         }
-    }
-
-    /// As [`may`].
-    fn may(&self, kind: &'static str) -> Option<Option<u64>> {
-        may(&self.running.hub, kind)
     }
 
     /// Passes on what the server says, until the link has ended. `None`: everyone has left.
@@ -320,13 +343,16 @@ impl Task {
     /// Everyone has left: the server is told.
     async fn leave(&mut self, mut uplink: Uplink) {
         info!(route = self.route(), channel = %self.shown(), "the feed's last client has left");
-        // Nobody looks at what is asked from here on: whoever has asked hears that it was in vain.
-        self.asks.close();
-        while self.asks.try_recv().is_ok() {}
+        self.stop_listening();
         uplink.close(CloseCode::GOING_AWAY, "no clients");
         // Ends by itself in half of that time.
         let patience = self.running.hub.plan.policy.close_timeout * 2;
-        let _ = timeout(patience, poll_fn(|cx| uplink.poll(cx, &mut |_, _| {}))).await;
+        let all = poll_fn(|cx| {
+            let rest = self.poll_rest(cx);
+            let last = uplink.poll_rest(cx);
+            if rest.is_ready() { last } else { Poll::Pending }
+        });
+        let _ = timeout(patience, all).await;
     }
 
     /// Waits for `what`, and sees to the clients meanwhile.
@@ -355,6 +381,8 @@ impl Task {
                 cx.waker().wake_by_ref();
             }
         }
+        // What comes of it is nobody's business any more.
+        let _ = self.poll_rest(cx);
         if !self.is_draining {
             self.is_draining = self.draining.as_mut().poll(cx).is_ready();
         }
@@ -404,11 +432,6 @@ impl Task {
         // Without its path in the key it is told by what its clients have said, which is not for the log.
         redact_path(if name.starts_with('/') { name } else { "-" })
     }
-}
-
-/// Codes that are the application's word: whoever dials again would not be obeying it.
-fn is_final(code: CloseCode) -> bool {
-    matches!(code.0, 1000 | 1008 | 3000..=4999)
 }
 
 /// Shows a channel whose server is connected, for as long as it is.

@@ -135,3 +135,19 @@ async fn a_channel_whose_task_panics_ends_those_who_wait_for_it_and_the_next_one
     let published = timeout(DEADLINE, world.hubs.publish("feed", None, None, Kind::Text, &payload));
     assert_eq!(published.await.expect("an answer").recipients, 1);
 }
+
+#[tokio::test]
+async fn a_shared_link_shows_life_by_itself_where_nothing_else_is_said() {
+    use crate::config::{SHARED_HEARTBEAT, UpstreamHeartbeat};
+    let world = World::new("").await;
+    let beat = world.hub.uplink_rules().heartbeat.expect("it is pinged by default");
+    assert_eq!(beat, SHARED_HEARTBEAT);
+    assert!(beat.interval <= Duration::from_secs(30), "Cowboy closes whoever is silent for 60 s");
+    assert_eq!(world.hub.plan.upstream.config().heartbeat, UpstreamHeartbeat::Auto);
+    for (written, shared, tunnels) in [("auto", true, false), ("null", false, false), ("{}", true, true)] {
+        let config = Config::from_yaml(&format!("upstream: {{heartbeat: {written}}}")).unwrap();
+        let heartbeat = config.routes[0].upstream.heartbeat;
+        let on = (heartbeat.on_shared_links().is_some(), heartbeat.in_tunnels().is_some());
+        assert_eq!(on, (shared, tunnels), "{written}");
+    }
+}

@@ -193,7 +193,7 @@ pub(super) fn subscribers(args: SubscribersArgs) -> anyhow::Result<()> {
 
 pub(super) fn publish(args: PublishArgs) -> anyhow::Result<()> {
     let client = args.port.client()?;
-    let (bytes, what) = message(args.text, args.file.as_deref())?;
+    let (bytes, what) = message(args.text.as_deref(), args.file.as_deref())?;
     let payload = if args.binary {
         Payload::Binary(bytes)
     } else {
@@ -215,8 +215,8 @@ pub(super) fn publish(args: PublishArgs) -> anyhow::Result<()> {
 }
 
 /// The message, and what it is called where something is wrong with it.
-fn message(text: Option<String>, file: Option<&Path>) -> anyhow::Result<(Vec<u8>, String)> {
-    let (mut from, what): (Box<dyn Read>, _) = match (text.as_deref(), file) {
+fn message(text: Option<&str>, file: Option<&Path>) -> anyhow::Result<(Vec<u8>, String)> {
+    let (mut from, what): (Box<dyn Read>, _) = match (text, file) {
         (_, Some(path)) => {
             let what = format!("the message in {}", path.display());
             (Box::new(open(path, &what)?), what)

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 
-use super::runtime;
+use super::{run_on, runtime};
 use crate::admin::client::{self, Client, Probe};
 
 #[derive(Debug, Args)]
@@ -22,6 +22,6 @@ pub(super) fn health(args: &HealthArgs) -> anyhow::Result<()> {
         true => (Probe::Readiness, "ready"),
         false => (Probe::Health, "ok"),
     };
-    runtime(1)?.block_on(Client::new(&args.admin, None)?.health(probe))?;
+    run_on(runtime(1)?, Client::new(&args.admin, None)?.health(probe))?;
     Ok(writeln!(io::stdout(), "{word}")?)
 }

@@ -134,8 +134,8 @@ pub struct Upstream {
     pub host_header: HostHeader,
     /// Which forwarding headers the upstream is sent.
     pub forwarded: Forwarded,
-    /// Pings towards the server, if any.
-    pub heartbeat: Option<Heartbeat>,
+    /// Pings towards the server.
+    pub heartbeat: UpstreamHeartbeat,
 }
 
 /// Where an upstream listens.
@@ -367,7 +367,7 @@ pub struct Policy {
     pub broadcast: Broadcast,
     /// How an upstream that was lost is dialled again.
     pub redial: Redial,
-    /// `session.notices`: whether clients are told what happened to their feed.
+    /// Whether clients are told what happened to their feed; `auto` is resolved by then.
     pub notices: bool,
     /// The log.
     pub history: History,
@@ -402,6 +402,42 @@ pub struct Heartbeat {
     pub timeout: Duration,
     /// Misses in a row that end the connection, at least 1.
     pub max_missed: u32,
+}
+
+/// `upstream.heartbeat`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamHeartbeat {
+    /// [`SHARED_HEARTBEAT`] on links that clients share, which carry nothing of theirs that would show life; none in
+    /// tunnels, where the clients' own traffic and pongs do.
+    Auto,
+    /// None.
+    Off,
+    /// This, in every mode.
+    Every(Heartbeat),
+}
+
+/// What `upstream.heartbeat: auto` comes to on a shared link: half of the 60 s after which Cowboy and many a proxy
+/// close whoever is silent.
+pub const SHARED_HEARTBEAT: Heartbeat =
+    Heartbeat { interval: Duration::from_secs(30), timeout: Duration::from_secs(10), max_missed: 3 };
+
+impl UpstreamHeartbeat {
+    /// On a link that clients share.
+    pub fn on_shared_links(self) -> Option<Heartbeat> {
+        match self {
+            Self::Auto => Some(SHARED_HEARTBEAT),
+            Self::Off => None,
+            Self::Every(heartbeat) => Some(heartbeat),
+        }
+    }
+
+    /// On a link that is one client's.
+    pub fn in_tunnels(self) -> Option<Heartbeat> {
+        match self {
+            Self::Auto | Self::Off => None,
+            Self::Every(heartbeat) => Some(heartbeat),
+        }
+    }
 }
 
 /// `policy.idle_activity`

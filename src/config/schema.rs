@@ -201,6 +201,7 @@ pub(super) fn at_home(path: &Path, problem: Problem) -> Problem {
     }
     let is_built = |name: &&str| !DOCUMENT.is_later(&place.of_key(name));
     let accepted = accepted.split(", ").filter(is_built).collect::<Vec<_>>().join(", ");
+    let accepted = if accepted.is_empty() { "nothing yet".to_owned() } else { accepted };
     Problem::UnknownKey { suggestions, accepted }
 }
 

@@ -60,6 +60,8 @@ const RULES: &[Rule] = &[
             "delivery.resume_from",
             "delivery.throttle",
             "history",
+            "notices",
+            "redial",
             "session",
         ],
         is_read: |route| route.mode == Mode::Broadcast,
@@ -207,6 +209,12 @@ fn listening(given: &Given, config: &Config, warn: &mut impl FnMut(&Path, String
         let why = "listen.http2 is false".to_owned();
         warn(&listen.key("http2_max_streams"), why, "set http2: true, or leave it out");
     }
+    if is_changed("max_refusals")
+        && !config.routes.iter().any(|route| route.policy.on_refuse == OnRefuse::Close)
+    {
+        let why = "on_refuse is http, so that whoever is refused gets a status".to_owned();
+        warn(&listen.key("max_refusals"), why, "set on_refuse: close, or leave it out");
+    }
     let has_addresses = matches!(config.listen.address, ListenAddress::Tcp(_))
         || config.listen.proxy_protocol != ProxyProtocol::Off;
     if is_changed("max_idle_http_per_ip") && !has_addresses {
@@ -233,7 +241,7 @@ impl Rule {
         let is_in = |section: &&str| {
             key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
-        self.keys.iter().any(|section| is_in(section))
+        self.keys.iter().any(is_in)
     }
 }
 

@@ -1,11 +1,13 @@
 //! How a client of a feed is let go: Close, its answer, the end; each within `close_timeout`.
 
+use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::fanout::Crew;
 use super::subscriber::{Reading, Subscriber, Table};
 use super::wire::Wrote;
 use crate::frame::{CloseCode, ControlFrame, Fault};
@@ -54,6 +56,25 @@ impl Farewell {
         let code = if self.code == CloseCode::NONE { CloseCode(1000) } else { self.code.answer() };
         ControlFrame::close(code, &self.words, None)
     }
+}
+
+/// Clients that are to be closed one by one.
+#[derive(Debug)]
+pub(super) struct Dismissal {
+    pub(super) farewell: Arc<Farewell>,
+    /// They are closed from here on, spread over so long.
+    pub(super) from: Instant,
+    pub(super) over: Duration,
+}
+
+/// A Close that a client is to get, and when.
+#[derive(Debug)]
+pub(super) struct Parting {
+    /// Then, whatever it has not had.
+    pub(super) at: Instant,
+    /// The feed is over: as soon as it has had everything.
+    pub(super) is_last: bool,
+    farewell: Arc<Farewell>,
 }
 
 /// An end that has begun.
@@ -149,8 +170,29 @@ impl Subscriber {
             };
             self.close(&farewell, table);
         }
-        if let Some(last) = self.last_words.take_if(|last| last.0 <= table.now) {
-            self.close(&last.1, table);
+        if let Some(parting) = self.parting.take_if(|parting| parting.at <= table.now) {
+            self.close(&parting.farewell, table);
+        }
+    }
+
+    /// The feed is over: it is closed when it has had everything, and not much later.
+    pub(super) fn expect_end(&mut self, farewell: &Arc<Farewell>, crew: &Crew, now: Instant) {
+        let at = now + crew.settings.policy.close_timeout;
+        let at = self.parting.take().map_or(at, |parting| parting.at.min(at));
+        self.parting = Some(Box::new(Parting { at, is_last: true, farewell: Arc::clone(farewell) }));
+    }
+
+    /// It is closed at this date, and goes on as usual until then. One that it has already stands if it is earlier.
+    pub(super) fn expect_close(&mut self, at: Instant, farewell: &Arc<Farewell>) {
+        if self.parting.as_ref().is_none_or(|parting| at < parting.at && !parting.is_last) {
+            self.parting = Some(Box::new(Parting { at, is_last: false, farewell: Arc::clone(farewell) }));
+        }
+    }
+
+    /// It has had everything that its log has.
+    pub(super) fn on_last_delivered(&mut self, table: &Table<'_>) {
+        if let Some(parting) = self.parting.take_if(|parting| parting.is_last) {
+            self.close(&parting.farewell, table);
         }
     }
 
@@ -223,5 +265,41 @@ impl Subscriber {
             closing.is_end_said = shutdown.is_ready();
         }
         false
+    }
+
+    /// Its stream is of no use any more.
+    pub(super) fn on_lost(&mut self) {
+        self.reading = Reading::Ended;
+        match &mut self.closing {
+            Some(closing) => closing.is_broken = true,
+            None => {
+                self.closing = Some(Box::new(Closing::lost(Reason::ClientLost)));
+            }
+        }
+        let lost = self.wire.abandon();
+        self.live.handle().on_discarded(lost);
+    }
+
+    /// Ends now, whatever is unsaid.
+    pub(super) fn cut(&mut self, reason: Reason) {
+        self.wire.stream.reset_on_drop();
+        let lost = self.wire.abandon();
+        self.live.handle().on_discarded(lost);
+        self.reading = Reading::Ended;
+        match &mut self.closing {
+            Some(closing) => closing.is_broken = true,
+            None => self.closing = Some(Box::new(Closing::lost(reason))),
+        }
+    }
+
+    /// The client's place in the registry is given back, and what it did not acknowledge is counted.
+    pub(super) fn leave(&mut self) {
+        let Some(closing) = &self.closing else { return };
+        let ended = closing.ended;
+        if let Some(acknowledged) = self.pulse.as_ref().and_then(|pulse| pulse.acknowledged()) {
+            let failed = self.live.handle().sent().saturating_sub(acknowledged.messages);
+            self.live.metrics().on_unacknowledged(ended.reason, failed);
+        }
+        self.live.leave(ended);
     }
 }

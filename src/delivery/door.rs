@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::Arrival;
-use super::closing::Farewell;
+use super::closing::{Dismissal, Farewell};
 use super::fanout::lock;
 use super::ready::Ready;
 use crate::log::Cursor;
@@ -29,6 +29,8 @@ pub(super) struct Door {
 pub(super) struct Post {
     pub(super) arrivals: VecDeque<(Arrival, Cursor)>,
     pub(super) farewell: Option<Arc<Farewell>>,
+    /// For all that were let in before it, and for nobody else.
+    pub(super) dismissal: Option<Arc<Dismissal>>,
     /// Nobody comes any more, and nobody is on the way.
     pub(super) is_shut: bool,
     /// The shard has panicked: nobody is behind the door any more.
@@ -69,22 +71,31 @@ impl Door {
         self.ready.wake_task();
     }
 
+    /// Has those closed who were taken in by now: who is still on the way was not heard yet, and stays.
+    pub(super) fn dismiss(&self, dismissal: &Arc<Dismissal>) {
+        lock(&self.post).dismissal = Some(Arc::clone(dismissal));
+        self.ready.wake_task();
+    }
+
     /// Nobody comes any more.
     pub(super) fn shut(&self) {
         lock(&self.post).is_shut = true;
         self.ready.wake_task();
     }
 
-    /// What there is, and of those who have come the first so many.
+    /// What there is, and of those who have come the first so many: nobody together with a dismissal, which is not
+    /// for them.
     pub(super) fn take(&self, most: usize) -> Post {
         let mut post = lock(&self.post);
+        let dismissal = post.dismissal.take();
+        let most = if dismissal.is_some() { 0 } else { most };
         let arrivals = if post.arrivals.len() > most {
             post.arrivals.drain(..most).collect()
         } else {
             std::mem::take(&mut post.arrivals)
         };
         let is_shut = post.is_shut && post.arrivals.is_empty();
-        Post { arrivals, farewell: post.farewell.take(), is_shut, is_dead: false }
+        Post { arrivals, farewell: post.farewell.take(), dismissal, is_shut, is_dead: false }
     }
 
     /// Whether somebody was let in and not taken yet.

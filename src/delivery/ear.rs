@@ -37,14 +37,36 @@ pub(super) struct Taken {
     pub(super) fault: Option<Fault>,
 }
 
+/// What came of a frame.
+#[derive(Debug)]
+pub(super) struct Begun {
+    bytes: [u8; MAX_HELD],
+    length: usize,
+}
+
+impl Begun {
+    fn of(held: &[u8]) -> Option<Box<Self>> {
+        if held.is_empty() {
+            return None;
+        }
+        let mut begun = Self { bytes: [0; MAX_HELD], length: held.len() };
+        begun.bytes[..held.len()].copy_from_slice(held);
+        Some(Box::new(begun))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 /// One client's direction towards us.
 #[derive(Debug)]
 pub(super) enum Ear {
     /// Messages end here.
     Walk {
         scanner: Scanner,
-        /// The beginning of a frame that has to be whole first.
-        held: Vec<u8>,
+        /// The beginning of a frame that has to be whole first, while its end has not come.
+        begun: Option<Box<Begun>>,
     },
     /// Messages go on.
     Gather(Box<Assembler>),
@@ -62,14 +84,14 @@ impl Ear {
         if wants_messages {
             Self::Gather(Box::new(Assembler::new(rules)))
         } else {
-            Self::Walk { scanner: Scanner::new(rules), held: Vec::new() }
+            Self::Walk { scanner: Scanner::new(rules), begun: None }
         }
     }
 
     /// Bytes that are kept.
     pub(super) fn held(&self) -> usize {
         match self {
-            Self::Walk { held, .. } => held.len(),
+            Self::Walk { begun, .. } => begun.as_ref().map_or(0, |begun| begun.bytes().len()),
             Self::Gather(assembler) => assembler.held(),
         }
     }
@@ -83,10 +105,11 @@ impl Ear {
     /// [`Said::ShortText`] was a heartbeat's.
     pub(super) fn take(&mut self, buf: &mut [u8], mut on: impl FnMut(Said<'_>) -> bool) -> Taken {
         match self {
-            Self::Walk { scanner, held } => {
-                let start = MAX_HELD - held.len();
-                buf[start..MAX_HELD].copy_from_slice(held);
-                held.clear();
+            Self::Walk { scanner, begun } => {
+                let before = begun.take();
+                let before = before.as_ref().map_or(&[][..], |before| before.bytes());
+                let start = MAX_HELD - before.len();
+                buf[start..MAX_HELD].copy_from_slice(before);
                 let buf = &mut buf[start..];
                 let scanned = scanner.scan(buf, u32::MAX, |whole| {
                     let is_own = match whole.opcode {
@@ -100,7 +123,7 @@ impl Ear {
                 });
                 let fault = match scanned.outcome {
                     Outcome::Open | Outcome::Enough => {
-                        held.extend_from_slice(&buf[scanned.held]);
+                        *begun = Begun::of(&buf[scanned.held]);
                         None
                     }
                     Outcome::Closed => None,

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::channel_guard::ChannelGuard;
-use super::closing::Farewell;
+use super::closing::{Dismissal, Farewell};
 use super::door::Door;
 use super::shard::Shard;
 use super::{Arrival, FromClients, Settings};
@@ -174,6 +175,15 @@ impl Fanout {
                 Err(back) => (arrival, cursor) = *back,
             }
             inner.doors.retain(|known| !Arc::ptr_eq(known, &door));
+        }
+    }
+
+    /// Closes the clients that are there now, one by one over so long: whoever comes later stays.
+    pub fn dismiss(&self, cause: Reason, by: By, code: CloseCode, reason: &str, over: Duration) {
+        let farewell = Arc::new(Farewell::of_feed(cause, by, code, reason));
+        let dismissal = Arc::new(Dismissal { farewell, from: Instant::now(), over });
+        for door in &lock(&self.inner).doors {
+            door.dismiss(&dismissal);
         }
     }
 

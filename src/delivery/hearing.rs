@@ -3,15 +3,17 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::FromClients;
 use super::closing::Farewell;
 use super::ear::Said;
 use super::subscriber::{Reading, Subscriber, Table};
-use crate::config::IdleActivity;
+use crate::config::{IdleActivity, Rate};
 use crate::frame::{CloseCode, ControlFrame, Opcode};
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::resilience::Turn;
+use crate::resilience::{Bucket, Turn};
+use crate::telemetry::Reason;
 use crate::upstream::Uplink;
 
 /// Bytes read at once. Less than the buffer: only after a read can be told how many frames are in it.
@@ -19,9 +21,26 @@ const READ: usize = 16 * 1024;
 /// The same where messages are inflated here, to a thousand times as much.
 const READ_DEFLATED: usize = 2 * 1024;
 
+/// What is read of one client before it is the others' turn; and one read beyond it, which is short.
+const READING: Turn = Turn::new(64 * 1024, 1024);
+
+/// Messages that a client may still say (`limits.message_rate`).
+#[derive(Debug)]
+pub(super) struct Allowance {
+    bucket: Bucket,
+    /// Since when it is not read, for want of tokens, and until when.
+    paused: Option<(Instant, Instant)>,
+}
+
+impl Allowance {
+    pub(super) fn new(rate: Rate, now: Instant) -> Self {
+        Self { bucket: Bucket::new(rate, now), paused: None }
+    }
+}
+
 /// What came of reading once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
+enum Heard {
     /// There is nothing; the task is woken when there is.
     Nothing,
     /// Something; there may be more.
@@ -31,8 +50,102 @@ pub(super) enum Heard {
 }
 
 impl Subscriber {
+    /// Reads what it says. True if there may be something to write now.
+    pub(super) fn read(&mut self, table: &mut Table<'_>) -> bool {
+        if self.reading == Reading::Ended || self.stays_paused(table.now) {
+            return false;
+        }
+        let waker = self.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        let mut has_news = false;
+        let mut turn = READING;
+        // Over some streams no read ever fills the buffer, and there is always one more.
+        while !turn.is_over() && !table.reading.is_over() {
+            match self.hear(&mut cx, table, &mut turn) {
+                Heard::Nothing => return has_news,
+                Heard::Some => has_news = true,
+                Heard::End => return true,
+            }
+        }
+        // Others first; it comes back for the rest.
+        self.waker.wake_by_ref();
+        has_news
+    }
+
+    /// Takes what came with the handshake.
+    fn take_early(&mut self, buf: &mut [u8]) -> usize {
+        let Some(early) = &mut self.early else { return 0 };
+        let n = early.len().min(buf.len());
+        buf[..n].copy_from_slice(&early.split_to(n));
+        if early.is_empty() {
+            // It may hold the whole buffer of the handshake.
+            self.early = None;
+        }
+        n
+    }
+
+    /// Whether it is not read, for want of tokens.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused_until().is_some()
+    }
+
+    /// Until when.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.allowance.as_ref()?.paused.map(|(_, until)| until)
+    }
+
+    /// Whether it is still paused; what stood still meanwhile goes on where it was.
+    fn stays_paused(&mut self, now: Instant) -> bool {
+        let Some(allowance) = &mut self.allowance else { return false };
+        let Some((since, until)) = allowance.paused else { return false };
+        if now < until {
+            return true;
+        }
+        allowance.paused = None;
+        if let Some(pulse) = &mut self.pulse {
+            pulse.shift(now - since, now);
+        }
+        self.last_activity = (self.last_activity + (now - since)).min(now);
+        false
+    }
+
+    /// It has said so many messages; beyond its rate it is not read for a while.
+    fn on_said(&mut self, messages: u32, table: &Table<'_>) {
+        if messages == 0 {
+            return;
+        }
+        self.last_activity = table.now;
+        match &table.crew.from_clients {
+            FromClients::Drop => {
+                table.crew.settings.metrics.uplink_dropped.inc_by(u64::from(messages));
+            }
+            FromClients::Refuse => {
+                self.close(&Farewell::ours(Reason::UplinkRefused, 1008, "uplink refused"), table);
+            }
+            FromClients::Forward(_) => {}
+        }
+        if let Some(Allowance { bucket, paused }) = self.allowance.as_deref_mut() {
+            bucket.take(messages);
+            if bucket.available(table.now) == 0 {
+                *paused = Some((table.now, bucket.next_token_at()));
+            }
+        }
+    }
+
+    /// It has said so many control frames; beyond their rate it is closed, since each may ask for an answer.
+    fn on_controls(&mut self, controls: u32, table: &Table<'_>) {
+        let Some(rate) = table.crew.settings.policy.control_rate.in_feeds() else { return };
+        if controls == 0 || self.closing.is_some() || self.controls.takes(controls, rate, table.now) {
+            return;
+        }
+        self.close(&Farewell::ours(Reason::ControlRate, 1008, "too many control frames"), table);
+        // It is not listened to any more.
+        self.reading = Reading::Blind;
+        self.pong = None;
+    }
+
     /// Reads once, for which `turn` and the shard's are charged.
-    pub(super) fn hear(&mut self, cx: &mut Context<'_>, table: &mut Table<'_>, turn: &mut Turn) -> Heard {
+    fn hear(&mut self, cx: &mut Context<'_>, table: &mut Table<'_>, turn: &mut Turn) -> Heard {
         scratch::with(|scratch| {
             let most = if self.ear.inflates() { READ_DEFLATED } else { READ };
             let room = &mut scratch[HELD_ROOM..HELD_ROOM + most];
@@ -70,7 +183,7 @@ impl Subscriber {
             self.live.handle().on_discarded(buf.len() - HELD_ROOM);
             return (0, 0);
         }
-        let (live, sent) = (&self.live, self.sent);
+        let (live, sent) = (&self.live, self.sent());
         let metrics = live.metrics();
         let pulse = &mut self.pulse;
         let mut pong = None;

@@ -29,7 +29,7 @@ use tracing::warn;
 
 use super::holding::Weight;
 use super::ready::Ready;
-use crate::resilience::Budget;
+use crate::resilience::{Budget, Share};
 use crate::telemetry::Sparingly;
 
 /// From one line in the log about cuts to the next.
@@ -210,6 +210,11 @@ fn warn_of(cuts: u64) {
 }
 
 impl Account {
+    /// A share of what all of them may hold.
+    pub(super) fn share(&self) -> Share {
+        self.holders.budget().share()
+    }
+
     /// One of its clients holds so much, alone and with others.
     pub(super) fn note(&self, bytes: usize) {
         // Only its shard writes it.

@@ -60,7 +60,9 @@ impl Subscriber {
             let cursor = table.log.skip_to_latest(self.cursor);
             let skipped = table.log.skipped(self.cursor, cursor);
             table.crew.settings.metrics.missed.inc_by(skipped);
-            self.untold = self.untold.saturating_add(skipped);
+            if let Some(trouble) = &mut self.trouble {
+                trouble.on_skipped(skipped);
+            }
             self.cursor = cursor;
         }
         let mut floor = table.log.behind(self.cursor);

@@ -15,6 +15,7 @@ mod agenda;
 mod batch;
 mod channel_guard;
 mod closing;
+mod delivering;
 mod door;
 mod ear;
 mod fanout;

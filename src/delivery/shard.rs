@@ -5,13 +5,16 @@
 //! 1. Never a look at all clients for the sake of one: only a new message, or the end of the feed, makes a pass over
 //!    all.
 //! 2. In one poll each kind of work has a turn of its own: [`TURN`] clients come in, as many are told that the feed is
-//!    over, as many are due, as many were woken, as many are sent what is new. What is over waits for the next poll, and
+//!    over, or when they are to go, as many are due, as many were woken, as many are sent what is new. What is over waits for the next poll, and
 //!    other tasks run meanwhile. So none of these keeps another one from its turn.
 //! 3. What all clients say is read within [`READING`] a poll, and whoever was woken first is looked at first: one that
 //!    is never silent is behind all others again once it was read.
 //! 4. It is not under the runtime's own budget for tasks, by which a socket that would take more seems full: it lets
 //!    others run by itself.
 //! 5. It ends when nobody can come any more and the last client has gone, or by a panic: then nobody waits for it.
+
+mod parting;
+mod relief;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -22,18 +25,17 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
 
+use self::parting::Dismissing;
 use super::agenda::Agenda;
 use super::batch::Batcher;
 use super::closing::Farewell;
 use super::door::{Door, Post};
 use super::fanout::Crew;
 use super::holders::Account;
-use super::holding::holdings;
 use super::ready::Knock;
 use super::subscriber::{State, Subscriber, Table};
 use crate::log::Reader;
 use crate::resilience::{Standstill, Turn};
-use crate::telemetry::Reason;
 
 /// Clients that one kind of work is done for before other tasks get their turn.
 const TURN: usize = 64;
@@ -73,6 +75,8 @@ pub(super) struct Shard {
     farewell: Option<Arc<Farewell>>,
     /// The next client that is to be told of it, until all were.
     parting: Option<usize>,
+    /// Clients that are being given their date.
+    dismissing: Option<Dismissing>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -110,12 +114,18 @@ impl Shard {
             pass: None,
             farewell: None,
             parting: None,
+            dismissing: None,
         }
     }
 
     /// Takes in who has come, as many as it is their turn. True if nobody will come any more.
     fn open_post(&mut self, now: Instant) -> bool {
-        let Post { arrivals, farewell, is_shut, .. } = self.door.take(TURN);
+        // Whoever came in now would be dismissed with those who were there.
+        let most = if self.dismissing.is_some() { 0 } else { TURN };
+        let Post { arrivals, farewell, dismissal, is_shut, .. } = self.door.take(most);
+        if let Some(dismissal) = dismissal {
+            self.dismissing = Some(Dismissing::new(dismissal, self.clients.len() - self.free.len()));
+        }
         if let Some(farewell) = farewell {
             self.farewell = Some(farewell);
             self.parting = Some(0);
@@ -134,24 +144,6 @@ impl Shard {
             self.look_at(index);
         }
         is_shut
-    }
-
-    /// Tells the next clients that the feed is over.
-    fn part(&mut self, now: Instant) {
-        let (Some(from), Some(farewell)) = (self.parting, self.farewell.clone()) else { return };
-        let mut turn = TURN;
-        for index in from..self.clients.len() {
-            if turn == 0 {
-                self.parting = Some(index);
-                return;
-            }
-            if let Some(client) = &mut self.clients[index] {
-                turn -= 1;
-                client.expect_end(&farewell, &self.crew, now);
-                self.look_at(index as u32);
-            }
-        }
-        self.parting = None;
     }
 
     /// Has a client looked at when it is its turn.
@@ -199,42 +191,6 @@ impl Shard {
         {
             self.slowest = place;
             self.reader.at(place);
-        }
-    }
-
-    /// Where clients of feeds hold more than they may, those who hold most in the whole process are cut, until that is
-    /// over ([`super::holders`]): others' history is not to go for them. These may be clients of this shard.
-    fn relieve(&mut self, now: Instant) {
-        if !self.account.is_asked() {
-            return;
-        }
-        // A piece that is only remembered would still be there when all who have it have gone.
-        self.batcher.forget();
-        let held = |(index, client): (usize, &Option<Box<Subscriber>>)| {
-            client.as_ref().map(|client| client.holds(index as u32, now))
-        };
-        let all = || self.clients.iter().enumerate().filter_map(held);
-        self.account.set_most(all().map(|held| held.bytes()).max().unwrap_or(0));
-        let mut holdings = holdings(all());
-        let mut left = TURN;
-        loop {
-            while holdings.pop_if(|holding| holding.clients.is_empty()).is_some() {}
-            if !self.account.tell(holdings.last().map(|holding| holding.weight)) {
-                return;
-            }
-            if left == 0 {
-                // It is still its turn, after others have had theirs.
-                self.door.ready().wake_task();
-                return;
-            }
-            left -= 1;
-            let Some(index) = holdings.last_mut().and_then(|holding| holding.clients.pop()) else { return };
-            self.account.on_cut();
-            self.with(index, now, |client, table| {
-                client.live.handle().about.route.memory_cuts.inc();
-                client.cut(Reason::SlowConsumer);
-                client.poll(table)
-            });
         }
     }
 
@@ -442,6 +398,7 @@ impl Future for Shard {
         this.reading = READING;
         let is_shut = this.open_post(now);
         this.part(now);
+        this.dismiss();
         this.on_time(now);
         this.door.ready().drain(&mut this.woken);
         if this.pass.is_none() {
@@ -462,7 +419,8 @@ impl Future for Shard {
         }
         let has_more = this.reader.log().head() > this.until && this.tick.is_none();
         let has_due = this.agenda.next().is_some_and(|at| at <= now);
-        let is_crowded = this.parting.is_some() || this.door.has_arrivals();
+        let is_telling = this.parting.is_some() || this.dismissing.is_some();
+        let is_crowded = is_telling || this.door.has_arrivals();
         if !is_done || !this.woken.is_empty() || has_more || has_due || is_crowded {
             cx.waker().wake_by_ref();
         }

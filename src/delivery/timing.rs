@@ -22,11 +22,11 @@ impl Subscriber {
         now: Instant,
     ) -> Option<Instant> {
         let judgement = self.next_judgement(crew, now).map(|deadline| standstill.defer(deadline));
-        let tokens = self.paused.map(|(_, until)| until);
+        let tokens = self.paused_until();
         let is_open = self.closing.is_none();
         let date = self.dates.next().filter(|_| is_open);
-        let last = self.last_words.as_ref().map(|last| last.0).filter(|_| is_open);
-        [judgement, tokens, date, last].into_iter().flatten().min()
+        let parting = self.parting.as_ref().map(|parting| parting.at).filter(|_| is_open);
+        [judgement, tokens, date, parting].into_iter().flatten().min()
     }
 
     /// The nearest deadline of what it does.

@@ -20,6 +20,8 @@ pub(super) struct Trouble {
     /// How far it was behind when it was tried again: only what is beyond that is held against it.
     floor: Behind,
     told: BreakerStage,
+    /// Messages that the client skipped and was not told of yet (`delivery.resume_from: latest`).
+    untold: u64,
 }
 
 impl Trouble {
@@ -28,7 +30,7 @@ impl Trouble {
         let guard = Guard::new(&crew.settings.policy.delivery, now);
         let told = BreakerStage::Closed;
         crew.settings.recipients.on_transition(None, Some(told));
-        let mut trouble = Self { guard, crew: Arc::clone(crew), floor: Behind::default(), told };
+        let mut trouble = Self { guard, crew: Arc::clone(crew), floor: Behind::default(), told, untold: 0 };
         trouble.tell(now);
         trouble
     }
@@ -73,12 +75,22 @@ impl Trouble {
         self.floor
     }
 
-    /// It has taken all there is. True if its trips are forgotten.
+    /// So many messages will never reach it.
+    pub(super) fn on_skipped(&mut self, messages: u64) {
+        self.untold = self.untold.saturating_add(messages);
+    }
+
+    /// What it is to be told of now.
+    pub(super) fn take_untold(&mut self) -> u64 {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// It has taken all there is. True if its trips are forgotten: not before it was told what they cost.
     pub(super) fn on_caught_up(&mut self, now: Instant) -> bool {
         self.guard.on_caught_up(now);
         self.floor = Behind::default();
         self.tell(now);
-        self.guard.is_over(now)
+        self.untold == 0 && self.guard.is_over(now)
     }
 
     fn tell(&mut self, now: Instant) {

@@ -6,6 +6,7 @@
 
 use super::Server;
 use crate::config::{Route, Target};
+use crate::telemetry::redact::escaped;
 
 /// Upstreams that are named; more are counted.
 const NAMED: usize = 8;
@@ -25,7 +26,7 @@ impl Server {
         let table = self.state.table();
         Overview {
             upstreams: upstreams(table.router.routes().map(|route| &route.config)),
-            tls: table.tls.as_ref().map_or_else(|| "off".to_owned(), |tls| tls.about().to_owned()),
+            tls: table.tls.as_ref().map_or_else(|| "off".to_owned(), |tls| escaped(tls.about()).to_string()),
         }
     }
 }

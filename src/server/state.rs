@@ -143,6 +143,7 @@ impl State {
         );
         let table = Table::new(config, None, &metrics, &budget, &hubs)?;
         table.show(None, &metrics);
+        hubs.spread_over(table.drain.spread);
         Ok(Arc::new(Self {
             drain: Drain::default(),
             crowd: Crowd::new(),
@@ -162,6 +163,7 @@ impl State {
     /// Has `table` hold for whoever comes from now on.
     pub(super) fn replace(&self, table: Table) {
         table.show(Some(&self.table()), &self.metrics);
+        self.hubs.spread_over(table.drain.spread);
         self.table.store(Arc::new(table));
     }
 
@@ -201,7 +203,7 @@ impl Table {
             let tunnel = tunnel::Settings {
                 policy: Arc::clone(&route.policy),
                 upstream_stall: route.upstream.stall_timeout,
-                upstream_heartbeat: route.upstream.heartbeat,
+                upstream_heartbeat: route.upstream.heartbeat.in_tunnels(),
                 budget: Arc::clone(budget),
             };
             let breaker = breaker(&route, &mut breakers, metrics);

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::declare::{Declare, resolve};
-use super::labels::{BreakerScope, BreakerStage, Conflation, Injection, Label, Reason, Trim, UplinkOutcome};
+use super::labels::{
+    BreakerScope, BreakerStage, Conflation, Injection, Label, Reason, Trim, UplinkLoss, UplinkOutcome,
+};
 use super::metrics::{Metrics, MetricsError};
 
 /// The breakers of one scope and route. The gauge shows the worst of them.
@@ -73,6 +75,7 @@ pub struct FeedMetrics {
     pub acknowledged: IntCounter,
     pub(super) conflated: Vec<IntCounter>,
     pub(super) dials: Vec<IntCounter>,
+    pub(super) losses: Vec<IntCounter>,
 }
 
 impl FeedMetrics {
@@ -84,6 +87,11 @@ impl FeedMetrics {
     /// Counts a dial for a channel.
     pub fn on_dial(&self, outcome: UplinkOutcome) {
         self.dials[outcome.index()].inc();
+    }
+
+    /// Counts a channel's loss of its server.
+    pub fn on_loss(&self, cause: UplinkLoss) {
+        self.losses[cause.index()].inc();
     }
 }
 
@@ -104,6 +112,7 @@ pub(super) struct Families {
     conflated: IntCounterVec,
     acknowledged: IntCounterVec,
     uplink_dials: IntCounterVec,
+    uplink_losses: IntCounterVec,
     message_failures: Vec<IntCounter>,
     history_trimmed: Vec<IntCounter>,
     injections: Vec<IntCounter>,
@@ -178,6 +187,11 @@ impl Families {
                 "Dials for channels, by what came of them",
                 &["route", "outcome"],
             )?,
+            uplink_losses: d.counters(
+                "uplink_losses_total",
+                "Servers that channels lost and dialled again, by how",
+                &["route", "cause"],
+            )?,
             message_failures: resolve::<Reason>(&message_failures, |reason| vec![reason]),
             history_trimmed: resolve::<Trim>(&trimmed, |reason| vec![reason]),
             injections: resolve::<Injection>(&injections, |outcome| vec![outcome]),
@@ -219,6 +233,7 @@ impl Metrics {
             acknowledged: self.families.acknowledged.with_label_values(labels),
             conflated: resolve::<Conflation>(&self.families.conflated, |reason| vec![route, reason]),
             dials: resolve::<UplinkOutcome>(&self.families.uplink_dials, |outcome| vec![route, outcome]),
+            losses: resolve::<UplinkLoss>(&self.families.uplink_losses, |cause| vec![route, cause]),
         })
     }
 

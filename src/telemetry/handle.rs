@@ -86,7 +86,8 @@ pub struct Handle {
     lag: AtomicU64,
     buffered: AtomicU64,
     has_mail: AtomicBool,
-    mailbox: Mutex<Mailbox>,
+    /// Apart: nobody looks into it without `has_mail`, and the rest is smaller by a step of the allocator.
+    mailbox: Box<Mutex<Mailbox>>,
 }
 
 /// No log is that long.
@@ -113,7 +114,8 @@ struct Mailbox {
     /// Whether a newer connection takes its place, a Close with a date that was not taken yet, and whether it is
     /// to be cut: none hides another.
     is_replaced: bool,
-    close_at: Option<Command>,
+    /// Most connections never get one.
+    close_at: Option<Box<Command>>,
     is_cut: bool,
     injections: Injections,
     /// Stays when it was used: the task registers it once, not with every poll.
@@ -145,7 +147,7 @@ impl Handle {
             lag: AtomicU64::new(NO_FEED),
             buffered: AtomicU64::new(0),
             has_mail: AtomicBool::new(false),
-            mailbox: Mutex::default(),
+            mailbox: Box::default(),
         }
     }
 
@@ -154,7 +156,7 @@ impl Handle {
     pub fn send(&self, command: Command) {
         let mut mailbox = lock(&self.mailbox);
         match command {
-            Command::CloseAt { .. } => mailbox.close_at = Some(command),
+            Command::CloseAt { .. } => mailbox.close_at = Some(Box::new(command)),
             Command::Replace => mailbox.is_replaced = true,
             Command::Cut => mailbox.is_cut = true,
         }
@@ -197,7 +199,7 @@ impl Handle {
         let replace = std::mem::take(&mut mailbox.is_replaced).then_some(Command::Replace);
         let cut = std::mem::take(&mut mailbox.is_cut).then_some(Command::Cut);
         Mail {
-            commands: [replace, mailbox.close_at.take(), cut],
+            commands: [replace, mailbox.close_at.take().map(|command| *command), cut],
             has_injections: mailbox.injections.is_waiting(),
         }
     }
@@ -237,6 +239,11 @@ impl Handle {
     /// Counts what nobody could take.
     pub fn on_discarded(&self, bytes: usize) {
         add(&self.discarded, bytes as u64);
+    }
+
+    /// Messages that were sent to the client.
+    pub fn sent(&self) -> u64 {
+        self.messages_out.load(Relaxed)
     }
 
     /// Counts messages that the client's WebSocket stack has answered a later ping for.

@@ -248,6 +248,22 @@ labels! {
 }
 
 labels! {
+    /// How a channel lost its server, and dials it again (`outrigger_uplink_losses_total{cause}`).
+    UplinkLoss {
+        /// It said Close, with a code that is not final.
+        Closed = "closed",
+        /// Its connection ended without a Close.
+        Lost = "lost",
+        /// It broke a rule, or said too much.
+        Fault = "fault",
+        /// It answered no ping.
+        Silent = "silent",
+        /// It read nothing.
+        Stalled = "stalled",
+    }
+}
+
+labels! {
     /// How a message that was put between those of a tunnel's server fared (`outrigger_injections_total{outcome}`).
     Injection {
         /// It is on its way to the client.
@@ -484,6 +500,7 @@ mod tests {
         check::<Conflation>();
         check::<Trim>();
         check::<UplinkOutcome>();
+        check::<UplinkLoss>();
         check::<Injection>();
         check::<ConnectionRefusal>();
         check::<DrainCut>();

@@ -19,7 +19,8 @@ pub use handle::{About, Command, Ended, Handle, Mail, Receipts};
 pub use labels::{
     AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal, DrainCut,
     HandshakeOutcome, IdleBound, Injection, JwksOutcome, Label, ProxyFault, Reason, RefusalReason,
-    ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, Trim, UplinkOutcome, UpstreamErrorKind,
+    ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, Trim, UplinkLoss, UplinkOutcome,
+    UpstreamErrorKind,
 };
 pub use metrics::{Metrics, MetricsError, RouteMetrics};
 pub use registry::{Live, Registry, shown};

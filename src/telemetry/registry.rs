@@ -160,8 +160,8 @@ impl Registry {
         duration
     }
 
-    /// Nothing is left of a connection, whose client was there for `duration`.
-    fn leave(&self, handle: &Handle, ended: Ended, duration: Duration) {
+    /// Nothing is left of a connection, whose client was there for so long.
+    fn leave(&self, handle: &Handle, ended: Ended, duration_ms: u64) {
         self.end_injections(handle);
         {
             let mut shard = lock(self.shard(handle.id));
@@ -197,7 +197,7 @@ impl Registry {
                 code = ended.close.map(|(_, code)| code.0),
                 by = ended.close.map(|(by, _)| by.as_str()),
                 fault = ended.fault.map(tracing::field::display),
-                duration_ms = duration.as_millis() as u64,
+                duration_ms,
                 messages_in = totals.messages_in,
                 messages_out = totals.messages_out,
                 acknowledged = Some(handle.acknowledged()).filter(|messages| *messages > 0),
@@ -218,6 +218,24 @@ pub struct Live {
     stage: Stage,
 }
 
+/// Milliseconds, in the room of six bytes: each connection has one.
+#[derive(Debug, Clone, Copy)]
+struct Lasted([u8; 6]);
+
+impl Lasted {
+    fn of(duration: Duration) -> Self {
+        // Enough for nine thousand years.
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min((1 << 48) - 1);
+        let [_, _, bytes @ ..] = millis.to_be_bytes();
+        Self(bytes)
+    }
+
+    fn millis(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+}
+
 /// How far a connection has come to its end.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
@@ -226,7 +244,7 @@ enum Stage {
     /// Its client is gone; how it ends is not known yet.
     Deserted,
     /// It is known. The client was there for so long.
-    Ended(Duration),
+    Ended(Lasted),
     /// Nothing is left of it.
     Left,
 }
@@ -261,16 +279,16 @@ impl Live {
     pub fn ended(&mut self, ended: Ended) {
         self.client_gone();
         if matches!(self.stage, Stage::Deserted) {
-            self.stage = Stage::Ended(self.registry.on_ended(&self.handle, ended));
+            self.stage = Stage::Ended(Lasted::of(self.registry.on_ended(&self.handle, ended)));
         }
     }
 
     /// Leaves the registry, and tells why.
     pub fn leave(&mut self, ended: Ended) {
         self.ended(ended);
-        if let Stage::Ended(duration) = self.stage {
+        if let Stage::Ended(lasted) = self.stage {
             self.stage = Stage::Left;
-            self.registry.leave(&self.handle, ended, duration);
+            self.registry.leave(&self.handle, ended, lasted.millis());
         }
     }
 }
@@ -316,6 +334,15 @@ mod tests {
             request_id: "x".into(),
             route: Arc::clone(route),
         })
+    }
+
+    #[test]
+    fn how_long_a_client_was_there_is_kept_in_a_few_bytes() {
+        for millis in [0, 1, 255, 256, 65_536, 4_294_967_296, (1 << 48) - 1] {
+            assert_eq!(Lasted::of(Duration::from_millis(millis)).millis(), millis);
+        }
+        assert_eq!(Lasted::of(Duration::MAX).millis(), (1 << 48) - 1);
+        assert_eq!(size_of::<Live>(), 3 * size_of::<usize>(), "each connection has one");
     }
 
     #[test]

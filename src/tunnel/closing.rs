@@ -20,7 +20,7 @@ use crate::telemetry::{By, Command, Ended, Reason};
 /// An ending that has begun.
 #[derive(Debug)]
 pub(super) struct Ending {
-    pub(super) ended: Ended,
+    ended: Ended,
     pub(super) deadline: Instant,
     /// The deadline passed once, and a side got our Close only then.
     is_second: bool,
@@ -201,6 +201,17 @@ impl Relay {
             }
         }
         self.live.handle().on_discarded(lost);
+    }
+
+    /// Its client is gone: it takes nobody's place any more, however long its server may take to end.
+    pub(super) fn on_client_gone(&mut self) {
+        self.slot = None;
+        self.live.client_gone();
+        if self.client.reading == Reading::Ended
+            && let Some(ending) = &self.ending
+        {
+            self.live.ended(ending.ended);
+        }
     }
 
     fn cut_both(&mut self) {

@@ -7,6 +7,7 @@
 //! * [`link`]: one hop.
 //! * [`pulse`]: heartbeats, put between frames.
 //! * [`inject`]: messages of an operator, put between messages.
+//! * [`rates`]: how much a client may say.
 //! * [`timing`]: every clock of a connection behind one timer.
 //! * [`ending`], [`closing`]: how it ends, as a table and as steps.
 //!
@@ -18,6 +19,7 @@ mod ending;
 mod inject;
 mod link;
 mod pulse;
+mod rates;
 mod relay;
 mod timing;
 

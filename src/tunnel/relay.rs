@@ -26,12 +26,13 @@ use tokio::time::{Instant, Sleep};
 use super::closing::Ending;
 use super::link::{Link, Reading, Writing};
 use super::pulse::Pulse;
+use super::rates::{Rates, messages};
 use super::{Settings, Terms};
-use crate::config::{HeartbeatMode, IdleActivity, OnStall, Policy, Rate};
+use crate::config::{HeartbeatMode, IdleActivity, OnStall};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
 use crate::net::Hop;
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::resilience::{Bucket, Dates, Share, Standstill, Turn};
+use crate::resilience::{Dates, Share, Standstill, Turn};
 use crate::telemetry::{Injection, Live, Reason, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
@@ -47,7 +48,7 @@ pub(super) struct Relay {
     pub(super) settings: Arc<Settings>,
     pub(super) live: Live,
     /// Given back when the client is gone, at the latest with the relay.
-    slot: Option<Box<dyn Any + Send + Sync>>,
+    pub(super) slot: Option<Box<dyn Any + Send + Sync>>,
     pub(super) client_pulse: Option<Box<Pulse>>,
     pub(super) upstream_pulse: Option<Box<Pulse>>,
     /// What the client may still say.
@@ -66,13 +67,6 @@ pub(super) struct Relay {
     pub(super) has_injections: bool,
     /// What both hops hold, for the budget.
     share: Share,
-}
-
-/// What one client may say.
-#[derive(Debug)]
-struct Rates {
-    messages: Option<Bucket>,
-    controls: Option<Bucket>,
 }
 
 /// A side of the connection.
@@ -430,17 +424,6 @@ impl Relay {
         }
     }
 
-    /// Its client is gone: it takes nobody's place any more, however long its server may take to end.
-    pub(super) fn on_client_gone(&mut self) {
-        self.slot = None;
-        self.live.client_gone();
-        if self.client.reading == Reading::Ended
-            && let Some(ending) = &self.ending
-        {
-            self.live.ended(ending.ended);
-        }
-    }
-
     /// Keeps the task's waker where commands can find it.
     fn register(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -448,19 +431,6 @@ impl Relay {
             self.waker = Some(cx.waker().clone());
         }
     }
-}
-
-impl Rates {
-    fn new(policy: &Policy, now: Instant) -> Option<Box<Self>> {
-        let bucket = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, now));
-        let (messages, controls) = (bucket(policy.message_rate), bucket(policy.control_rate.in_tunnels()));
-        (messages.is_some() || controls.is_some()).then(|| Box::new(Self { messages, controls }))
-    }
-}
-
-/// Messages that the client may say.
-fn messages(rates: &mut Option<Box<Rates>>) -> Option<&mut Bucket> {
-    rates.as_mut()?.messages.as_mut()
 }
 
 impl Drop for Relay {

@@ -240,7 +240,7 @@ impl Stage {
         let settings = Arc::new(Settings {
             policy: Arc::clone(&route.policy),
             upstream_stall: route.upstream.stall_timeout,
-            upstream_heartbeat: route.upstream.heartbeat,
+            upstream_heartbeat: route.upstream.heartbeat.in_tunnels(),
             budget: Arc::clone(&budget),
         });
         let metrics = Metrics::new("outrigger").unwrap();

@@ -3,36 +3,39 @@
 //! # Invariants
 //! 1. The first cause of an end stands; what follows from it is not told as a cause of its own.
 //! 2. Every ending has a deadline. Nothing is sent after our Close, nothing is told after the server's.
-//! 3. What waits for the server is bounded: by `max_waiting`, and by one pong, one ping and one Close.
-//! 4. An idle uplink owns no buffer: it reads into the thread's scratch, and keeps only what is not whole or
+//! 3. Whoever polls hears of an end as soon as nothing more is told: what is left of the close handshake goes on
+//!    beside whatever follows ([`Uplink::poll_rest`]).
+//! 4. What waits for the server is bounded: by `max_waiting`, and by one pong, one ping and one Close.
+//! 5. An idle uplink owns no buffer: it reads into the thread's scratch, and keeps only what is not whole or
 //!    not taken.
-//! 5. Whenever `poll` answers Pending the task's waker is registered for all that may come, and the timer
+//! 6. Whenever `poll` or `poll_rest` answers Pending the task's waker is registered for all that may come, and the timer
 //!    stands at the nearest deadline.
-//! 6. The server is read before it is judged, also when the process stood still.
+//! 7. The server is read before it is judged, also when the process stood still.
 //!
 //! # Not here
 //! Dialling it again, and what becomes of the messages ([`crate::broadcast`]).
 
-use std::fmt;
-use std::future::Future;
+mod ending;
+mod timing;
+
 use std::hash::{BuildHasher, RandomState};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
+use self::ending::{Reading, Writing};
 use crate::config;
-use crate::frame::{
-    Assembler, CloseCode, ControlFrame, Extensions, Fault, Heard, Kind, Opcode, Rules, Sender, encode,
-};
+use crate::frame::{Assembler, ControlFrame, Extensions, Heard, Kind, Opcode, Rules, Sender, encode};
 use crate::net::{Egress, Hop, Stream, scratch};
-use crate::resilience::{Act, Heartbeat, PongKind, Stall, Standstill, Turn};
+use crate::resilience::{Heartbeat, PongKind, Stall, Standstill, Turn};
 use crate::telemetry::Metrics;
+
+pub use self::ending::UplinkEnd;
 
 /// What is read before other tasks get their turn: four full reads, or as many short frames as take about as long.
 const READING: Turn = Turn::new(256 * 1024, 4096);
@@ -58,56 +61,6 @@ pub struct UplinkRules {
     pub close_timeout: Duration,
     /// Most bytes that may wait for the server.
     pub max_waiting: usize,
-}
-
-/// How an uplink ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UplinkEnd {
-    /// The server said Close, with this code and reason.
-    Closed(CloseCode, String),
-    /// The stream ended without a Close.
-    Lost,
-    /// The server broke a rule.
-    Fault(Fault),
-    /// It answered no ping.
-    Silent,
-    /// It takes nothing.
-    Stalled,
-    /// We closed it.
-    Done,
-}
-
-/// As log lines have it.
-impl fmt::Display for UplinkEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed(code, _) => write!(f, "it said Close with {}", code.0),
-            Self::Lost => f.write_str("its connection ended without a Close"),
-            Self::Fault(fault) => write!(f, "it broke the protocol: {fault}"),
-            Self::Silent => f.write_str("it answered no ping (upstream.heartbeat)"),
-            Self::Stalled => f.write_str("it took nothing (upstream.stall_timeout)"),
-            Self::Done => f.write_str("it was let go"),
-        }
-    }
-}
-
-/// What the server's bytes are taken for. Only ever moves down this list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    Frames,
-    /// Nothing any more: read until its end, so that it can finish in peace.
-    Blind,
-    Ended,
-}
-
-/// What the server can still be sent. Only ever moves down this list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Writing {
-    Frames,
-    CloseSaid,
-    EndSaid,
-    /// A write failed. What the server said before it went may still be read.
-    Broken,
 }
 
 /// One upstream link.
@@ -176,8 +129,25 @@ impl Uplink {
         }
     }
 
-    /// Drives the link and tells `on` each message, until the link has ended. Yields after a while.
+    /// Drives the link and tells `on` each message, until no more are told: the server has said Close, has broken a
+    /// rule, or is gone. Yields after a while.
     pub fn poll(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8])) -> Poll<UplinkEnd> {
+        self.drive(cx, on);
+        let is_silent = self.stream.is_none() || self.reading != Reading::Frames;
+        if is_silent { Poll::Ready(self.end.clone().unwrap_or(UplinkEnd::Lost)) } else { Poll::Pending }
+    }
+
+    /// Drives the link to its very end, whatever the server still says: Ready when its socket is done with, within
+    /// `close_timeout` after the end has begun.
+    pub fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.drive(cx, &mut |_, _| {});
+        if self.stream.is_none() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8])) {
+        if self.stream.is_none() {
+            return;
+        }
         let now = Instant::now();
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
@@ -194,19 +164,26 @@ impl Uplink {
             self.write(cx, now);
         }
         if self.stream.is_none() {
-            return Poll::Ready(self.end.clone().unwrap_or(UplinkEnd::Lost));
+            return;
         }
         if is_busy {
             cx.waker().wake_by_ref();
         }
         self.arm(cx);
-        Poll::Pending
     }
 
     /// What has to be free of `max_waiting` for a message of so many bytes: no frame is longer than its payload and this.
     pub fn room_for(payload: usize) -> usize {
         const HEADER: usize = 14;
         payload.saturating_add(HEADER)
+    }
+
+    /// Queues what is said to each server before anything else, right after the handshake. It is bounded by the
+    /// configuration, and not by `max_waiting`: a server that was not greeted would be of no use.
+    pub fn greet(&mut self, kind: Kind, payload: &[u8]) {
+        let mask = self.masks.next();
+        self.push(&encode::masked_message(kind, payload, mask), Instant::now());
+        self.wake();
     }
 
     /// Queues a message for the server; false: too much waits already, or the link is ending. A message that
@@ -223,15 +200,6 @@ impl Uplink {
         true
     }
 
-    /// Says Close; [`Uplink::poll`] then ends with [`UplinkEnd::Done`], within `close_timeout`. Until the
-    /// server has answered, what it says is still told.
-    pub fn close(&mut self, code: CloseCode, reason: &str) {
-        let now = Instant::now();
-        self.begin(UplinkEnd::Done, now);
-        self.say_close(code, reason, now);
-        self.wake();
-    }
-
     /// Bytes that it holds, in either direction.
     pub fn buffered(&self) -> usize {
         let stream = self.stream.as_ref().map_or(0, Stream::held);
@@ -246,25 +214,6 @@ impl Uplink {
     fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
-        }
-    }
-
-    /// Begins to end, unless that has begun.
-    fn begin(&mut self, end: UplinkEnd, now: Instant) {
-        if self.end.is_none() && self.stream.is_some() {
-            self.end = Some(end);
-            self.heartbeat = None;
-            self.deadline = Some(now + self.rules.close_timeout);
-        }
-    }
-
-    /// Says our last word, unless that is said.
-    fn say_close(&mut self, code: CloseCode, reason: &str, now: Instant) {
-        if self.stream.is_some() && self.writing == Writing::Frames {
-            let mask = self.masks.next();
-            self.push(ControlFrame::close(code, reason, Some(mask)).as_bytes(), now);
-            self.writing = Writing::CloseSaid;
-            self.owed_pong = None;
         }
     }
 
@@ -324,16 +273,6 @@ impl Uplink {
             return self.break_off(now);
         }
         self.stall.note(has_moved, self.waiting() > 0, now);
-    }
-
-    /// The server takes nothing more; what it said before that is still read, for a while.
-    fn break_off(&mut self, now: Instant) {
-        self.writing = Writing::Broken;
-        self.heartbeat = None;
-        self.egress.clear();
-        self.stall.clear();
-        self.owed_pong = None;
-        self.deadline.get_or_insert(now + self.rules.close_timeout);
     }
 
     /// Reads what there is; true when the budget is spent and there may be more.
@@ -412,90 +351,6 @@ impl Uplink {
             self.say_close(code.answer(), "", now);
         }
         frames
-    }
-
-    /// It is over, whatever is still under way.
-    fn finish(&mut self, end: UplinkEnd, is_cut: bool) {
-        self.end.get_or_insert(end);
-        let is_settled = matches!(self.writing, Writing::CloseSaid | Writing::EndSaid) && self.waiting() == 0;
-        if let Some(mut stream) = self.stream.take() {
-            if is_cut && !is_settled {
-                stream.reset_on_drop();
-            } else if self.writing != Writing::Broken {
-                stream.say_goodbye();
-            }
-        }
-        self.reading = Reading::Ended;
-        self.heartbeat = None;
-        self.egress.clear();
-        self.assembler = new_assembler(&self.rules);
-    }
-
-    /// The timer, which stood at `due`, has fired: which deadline has passed?
-    fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
-        self.armed = None;
-        if self.standstill.hears_first(due, now) {
-            return;
-        }
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            return self.finish(UplinkEnd::Lost, true);
-        }
-        if self.stall_deadline().is_some_and(|deadline| deadline <= now)
-            && let Some(stream) = &mut self.stream
-        {
-            let has_moved = self.egress.send_unready(cx, stream);
-            if !has_moved {
-                return self.finish(UplinkEnd::Stalled, true);
-            }
-            self.stall.note(has_moved, self.waiting() > 0, now);
-        }
-        let Some(heartbeat) = &mut self.heartbeat else { return };
-        let (act, is_missed) = heartbeat.on_timer(now);
-        if is_missed {
-            self.metrics.heartbeat_missed.inc();
-        }
-        match act {
-            Some(Act::SendPing(payload)) => {
-                let mask = self.masks.next();
-                self.push(ControlFrame::new(Opcode::Ping, &payload, Some(mask)).as_bytes(), now);
-                self.ping_leaves_at = Some(self.queued);
-            }
-            Some(Act::GiveUp) => self.finish(UplinkEnd::Silent, true),
-            None => {}
-        }
-    }
-
-    fn stall_deadline(&self) -> Option<Instant> {
-        Some(self.stall.since()? + self.rules.stall_timeout?)
-    }
-
-    /// The nearest deadline. One that everything ends with leaves no others.
-    fn next_deadline(&self) -> Option<Instant> {
-        let next = self.deadline.or_else(|| {
-            let heartbeat = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.deadline());
-            [heartbeat, self.stall_deadline()].into_iter().flatten().min()
-        });
-        next.map(|deadline| self.standstill.defer(deadline))
-    }
-
-    /// Sets the timer to the nearest deadline if that is earlier than what it stands at.
-    fn arm(&mut self, cx: &mut Context<'_>) {
-        let Some(next) = self.next_deadline() else { return };
-        if self.armed.is_some_and(|armed| armed <= next) {
-            return;
-        }
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                timer.as_mut().reset(next);
-                timer
-            }
-            None => self.timer.insert(Box::pin(tokio::time::sleep_until(next))),
-        };
-        self.armed = Some(next);
-        // Not under the runtime's budget for this task: a timer that has none left does not keep the waker.
-        if pin!(unconstrained(timer.as_mut())).poll(cx) == Poll::Ready(()) {
-            cx.waker().wake_by_ref();
-        }
     }
 }
 

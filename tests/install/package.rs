@@ -5,7 +5,7 @@ use std::process::Command;
 use outrigger::config::Config;
 use serde_json::Value;
 
-use super::tools::{good, read, root};
+use super::tools::{folder, good, read, root};
 
 fn metadata() -> Value {
     let mut cargo = Command::new(env!("CARGO"));
@@ -24,6 +24,14 @@ fn assets(deb: &Value) -> Vec<[String; 3]> {
 fn every_file_of_the_package_is_there_and_goes_where_the_unit_looks() {
     let deb = metadata();
     let assets = assets(&deb);
+    // What the program prints is made when the package is, into a folder of builds.
+    let printed = folder("printed");
+    let script = root().join("scripts/release/extras.sh");
+    good(Command::new(script).arg(env!("CARGO_BIN_EXE_outrigger")).arg(&printed));
+    let at = |source: &str| match source.strip_prefix("target/extras/") {
+        Some(rest) => printed.join(rest),
+        None => root().join(source),
+    };
     for [source, to, mode] in &assets {
         assert!(!to.starts_with('/'), "{to}");
         if source == "target/release/outrigger" {
@@ -32,10 +40,10 @@ fn every_file_of_the_package_is_there_and_goes_where_the_unit_looks() {
         }
         assert_eq!(mode, "644", "{source}");
         match source.split_once('*') {
-            None => assert!(root().join(source).is_file(), "{source} is not there"),
+            None => assert!(at(source).is_file(), "{source} is not there"),
             Some((folder, ending)) => {
                 assert!(to.ends_with('/'), "several files go into a folder: {to}");
-                let files = std::fs::read_dir(root().join(folder)).unwrap();
+                let files = std::fs::read_dir(at(folder)).unwrap();
                 let fits = |name: &str| name.ends_with(ending);
                 assert!(
                     files.filter(|file| fits(file.as_ref().unwrap().file_name().to_str().unwrap())).count()
@@ -72,9 +80,11 @@ fn a_fresh_package_changes_nothing_until_its_operator_says_so() {
     let config = Config::from_yaml(&read(source)).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.admin.address, Config::default().admin.address, "operators are on loopback");
     // What it says of other files is so.
-    for line in read(source).lines().filter(|line| line.contains("/usr/share/doc/outrigger/")) {
-        let path = line.trim_start_matches(['#', ' ']).trim_start_matches('/');
-        let (folder, name) = path.rsplit_once('/').unwrap();
+    let text = read(source);
+    let paths = Vec::from_iter(text.split([' ', '=', '\n']).filter(|word| word.starts_with("/usr/share/")));
+    assert!(paths.len() > 1, "{paths:?}");
+    for path in paths {
+        let (folder, name) = path.trim_start_matches('/').rsplit_once('/').unwrap();
         assert!(
             assets.iter().any(|[source, to, _]| *to == format!("{folder}/") && source.ends_with(name)),
             "{path} is not in the package"

@@ -117,8 +117,11 @@ fn a_tag_that_is_not_the_version_everywhere_makes_no_release() {
 #[test]
 fn an_archive_holds_what_the_document_says_and_is_the_same_each_time() {
     let folder = folder("pack");
+    // Small, so that it is packed at once: it hands its questions on to the program.
     let binary = folder.join("built");
-    std::fs::write(&binary, "#!/bin/sh\necho outrigger\n").unwrap();
+    let program = format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_outrigger"));
+    std::fs::write(&binary, program).unwrap();
+    std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o700)).unwrap();
     let target = "x86_64-unknown-linux-musl";
     let mut archives = Vec::new();
     for name in ["first", "second"] {
@@ -133,19 +136,54 @@ fn an_archive_holds_what_the_document_says_and_is_the_same_each_time() {
     assert_eq!(std::fs::read(&archives[0]).unwrap(), std::fs::read(&archives[1]).unwrap());
     good(Command::new("tar").arg("-xzf").arg(&archives[0]).arg("-C").arg(&folder));
     let tree = folder.join(format!("outrigger-{}-{target}", env!("CARGO_PKG_VERSION")));
-    assert_eq!(good(&mut Command::new(tree.join("outrigger"))), "outrigger\n");
+    let told = good(Command::new(tree.join("outrigger")).arg("--version"));
+    assert_eq!(told, format!("outrigger {}\n", env!("CARGO_PKG_VERSION")));
     for file in [
         "LICENSE",
         "README.md",
         "CHANGELOG.md",
         "config/outrigger.yaml",
+        "config/outrigger.schema.json",
         "config/examples/outrigger.service",
         "config/examples/docker-compose.yaml",
         "config/examples/node-ws.yaml",
         "rules/clients.yaml",
         "dashboards/outrigger.json",
+        "man/outrigger.1",
+        "man/outrigger-run.1",
+        "completions/_outrigger",
     ] {
         assert!(tree.join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn every_command_has_a_page_and_shells_can_read_the_completions() {
+    let folder = folder("extras");
+    let (code, said) =
+        run(root(), "extras.sh", &[env!("CARGO_BIN_EXE_outrigger"), folder.join("out").to_str().unwrap()]);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    let help = good(Command::new(env!("CARGO_BIN_EXE_outrigger")).arg("--help"));
+    let commands = help.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
+    let page_of = |line: &str| match line.split_whitespace().next().unwrap() {
+        "help" => "outrigger.1".to_owned(),
+        name => format!("outrigger-{name}.1"),
+    };
+    let mut pages = Vec::from_iter(commands.lines().map(page_of));
+    pages.sort();
+    let man = folder.join("out/man");
+    let entries = std::fs::read_dir(&man).unwrap();
+    let mut found = Vec::from_iter(entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()));
+    found.sort();
+    assert_eq!(found, pages, "left: made, right: commands");
+    for page in found {
+        let text = std::fs::read_to_string(man.join(&page)).unwrap();
+        assert!(text.contains("\n.SH SYNOPSIS"), "{page}: {text}");
+    }
+    good(Command::new("bash").arg("-n").arg(folder.join("out/completions/outrigger")));
+    for shell in ["_outrigger", "outrigger.fish"] {
+        let text = std::fs::read_to_string(folder.join("out/completions").join(shell)).unwrap();
+        assert!(text.contains("health"), "{shell}");
     }
 }
 

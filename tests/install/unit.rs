@@ -6,7 +6,7 @@ use std::process::Command;
 
 use outrigger::config::Config;
 
-use super::tools::{end, folder, good, longest_drain, read, root, seconds, skipped};
+use super::tools::{end, folder, good, longest_drain, read, seconds, skipped};
 use crate::support::DEADLINE;
 use crate::support::binary::{Binary, Builder, TempFile};
 use crate::support::client::RawClient;
@@ -171,13 +171,29 @@ fn the_unit_gives_a_drain_its_time_and_every_client_its_descriptors() {
 }
 
 #[test]
-fn the_commands_in_the_unit_and_in_the_starter_file_are_those_that_there_are() {
-    let unit = read(UNIT);
-    assert!(unit.contains(UNIT), "it tells where it lies");
-    for text in [unit, read("packaging/deb/outrigger.yaml")] {
-        for line in text.lines().filter_map(|line| line.strip_prefix("#   outrigger ")) {
-            let command = line.split(' ').next().unwrap();
-            good(Command::new(env!("CARGO_BIN_EXE_outrigger")).args([command, "--help"]).current_dir(root()));
+fn the_commands_that_are_told_are_those_that_there_are() {
+    let mut found = 0;
+    for file in [UNIT, "packaging/deb/outrigger.yaml", "docs/install.md", "README.md"] {
+        let text = read(file);
+        assert!(file != UNIT || text.contains(UNIT), "it tells where it lies");
+        for line in text.lines() {
+            let line = line.trim_start_matches(['#', ' ']).split(" #").next().unwrap();
+            let mut words = line.split_whitespace().filter(|word| !["sudo", "--"].contains(word));
+            let (Some("outrigger" | "./outrigger" | "target/release/outrigger"), Some(command)) =
+                (words.next(), words.next())
+            else {
+                continue;
+            };
+            // Prose may begin with the name, too.
+            if !command.bytes().all(|byte| byte.is_ascii_lowercase()) || line.ends_with('.') {
+                continue;
+            }
+            let help = good(Command::new(env!("CARGO_BIN_EXE_outrigger")).args([command, "--help"]));
+            for flag in words.filter(|word| word.starts_with("--")) {
+                assert!(help.contains(flag), "{file}: {line}: there is no {flag} in\n{help}");
+            }
+            found += 1;
         }
     }
+    assert!(found > 8, "only {found} were found");
 }

@@ -91,9 +91,14 @@ fn every_script_that_a_workflow_runs_is_there_and_every_script_of_a_release_is_r
         assert_eq!(mode.permissions().mode() & 0o111, 0o111, "{path}");
     }
     let entries = std::fs::read_dir(root().join("scripts/release")).unwrap();
-    let there =
-        entries.map(|entry| format!("scripts/release/{}", entry.unwrap().file_name().to_str().unwrap()));
-    assert_eq!(run, there.collect(), "left: run by workflows, right: there");
+    let there = BTreeSet::from_iter(
+        entries.map(|entry| format!("scripts/release/{}", entry.unwrap().file_name().to_str().unwrap())),
+    );
+    // Some are steps of others.
+    let steps = Vec::from_iter(run.iter().map(|path| read(path)));
+    let used = |path: &String| run.contains(path) || steps.iter().any(|text| text.contains(path.as_str()));
+    let unused = Vec::from_iter(there.iter().filter(|path| !used(path)));
+    assert!(unused.is_empty(), "{unused:?} are run by nobody");
 }
 
 #[test]

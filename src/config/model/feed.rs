@@ -1,5 +1,6 @@
 //! What holds around feeds and their clients: breakers, the log, mode `broadcast`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// `policy.breaker`
@@ -140,8 +141,50 @@ pub struct Broadcast {
     pub uplink: UplinkMode,
     /// How long the feed stays after its last client.
     pub linger: Duration,
+    /// What is said to the server at each dial, in this order, before anything that clients say.
+    pub greeting: Vec<Greeting>,
+    /// What becomes of the clients of a server that was lost and is back.
+    pub on_redial: OnRedial,
+    /// Codes of a server's Close that are its word and reach the clients; after any other it is dialled again. 1005
+    /// stands for a Close without a code (RFC 6455 §7.1.5).
+    pub final_codes: Vec<RangeInclusive<u16>>,
     /// At least 1.
     pub max_channels: usize,
+}
+
+impl Broadcast {
+    /// Whether a server that closes with this code has said its last word.
+    pub fn is_final(&self, code: u16) -> bool {
+        self.final_codes.iter().any(|codes| codes.contains(&code))
+    }
+}
+
+/// One of `policy.broadcast.greeting`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Greeting {
+    /// A text message.
+    Text(String),
+    /// A binary one.
+    Binary(Vec<u8>),
+}
+
+impl Greeting {
+    /// Its payload.
+    pub fn payload(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+}
+
+/// `policy.broadcast.on_redial`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRedial {
+    /// They stay.
+    Keep,
+    /// They are closed one by one, and say what they have to say on a new connection.
+    Close,
 }
 
 /// One of `policy.broadcast.channel_key`.
@@ -179,7 +222,7 @@ pub enum UplinkMode {
     Forward,
 }
 
-/// `policy.session.redial`, for every link that outlives its upstream; with full jitter.
+/// `policy.redial`, for every link that outlives its upstream; with full jitter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Redial {
     /// The longest wait before the first try; above 0.

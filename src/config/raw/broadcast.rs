@@ -4,12 +4,13 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::auth::is_token;
+use super::greeting::RawGreeting;
 use super::list::List;
-use super::scalar::{Readable, Scalar, words};
+use super::scalar::{CloseCodes, Readable, Scalar, words};
 use super::schema;
 use super::units::Span;
 use crate::config::error::quoted;
-use crate::config::model::{Auth, Broadcast, Credentials, Jwt, KeyPart, TokenSource, UplinkMode};
+use crate::config::model::{Auth, Broadcast, Credentials, Jwt, KeyPart, OnRedial, TokenSource, UplinkMode};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,9 @@ pub(super) struct RawBroadcast {
     uplink: Scalar<UplinkMode>,
     anonymous: Scalar<bool>,
     linger: Scalar<Span>,
+    greeting: Vec<RawGreeting>,
+    on_redial: Scalar<OnRedial>,
+    final_codes: List<CloseCodes>,
     max_channels: Scalar<u32>,
 }
 
@@ -31,6 +35,9 @@ impl Default for RawBroadcast {
             uplink: Scalar(UplinkMode::Drop),
             anonymous: Scalar(false),
             linger: Scalar(Span::secs(30)),
+            greeting: Vec::new(),
+            on_redial: Scalar(OnRedial::Keep),
+            final_codes: List::of([CloseCodes(1008..=1008), CloseCodes(3000..=4999)]),
             max_channels: Scalar(1000),
         }
     }
@@ -38,6 +45,7 @@ impl Default for RawBroadcast {
 
 words!(Credentials { Strip = "strip", First = "first" });
 words!(UplinkMode { Drop = "drop", Refuse = "refuse", Forward = "forward" });
+words!(OnRedial { Keep = "keep", Close = "close" });
 
 /// Each of them is looked at for each client that comes.
 const MOST_PARTS: usize = 16;
@@ -103,8 +111,17 @@ impl Readable for KeyPart {
 
 impl RawBroadcast {
     pub(super) fn validate(self, problems: &mut Problems) -> Broadcast {
-        let Self { channel_key: List(channel_key), credentials, uplink, anonymous, linger, max_channels } =
-            self;
+        let Self {
+            channel_key: List(channel_key),
+            credentials,
+            uplink,
+            anonymous,
+            linger,
+            greeting,
+            on_redial,
+            final_codes: List(final_codes),
+            max_channels,
+        } = self;
         super::at_least_one("max_channels", max_channels, problems);
         if (channel_key.is_empty() || channel_key.len() > MOST_PARTS) && !problems.has("channel_key") {
             let accepted = format!("1 to {MOST_PARTS} of {}", KeyPart::accepted());
@@ -141,6 +158,15 @@ impl RawBroadcast {
             credentials: credentials.0,
             uplink: uplink.0,
             linger: linger.0.0,
+            greeting: greeting
+                .into_iter()
+                .enumerate()
+                .map(|(index, message)| {
+                    problems.within_item("greeting", index, |problems| message.validate(problems))
+                })
+                .collect(),
+            on_redial: on_redial.0,
+            final_codes: final_codes.into_iter().map(|codes| codes.0.0).collect(),
             max_channels: max_channels.0 as usize,
         }
     }

@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapAccessDeserializer;
@@ -16,8 +15,8 @@ use super::rule::RawMatch;
 use super::scalar::{Readable, Scalar, digits, words};
 use super::schema;
 use super::unbuilt::RawQueue;
-use super::units::{Bytes, Factor, OffSpan, Ratio, Span};
-use crate::config::model::{Breaker, History, OnJoin, Redial};
+use super::units::{Bytes, Ratio, Span};
+use crate::config::model::{Breaker, History, OnJoin};
 use crate::config::problems::Problems;
 
 /// `policy.breaker`
@@ -98,16 +97,14 @@ impl RawBreaker {
     }
 }
 
-/// `policy.session`: of all that outlives a link, how it is dialled again, and whether clients are told.
+/// `policy.session`: of all that outlives a link. Nothing of it is built.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(super) struct RawSession {
     resume_window: Later,
     identity: Later<Identity>,
-    redial: RawRedial,
     greeting: Later<Greeting>,
     queue: RawQueue,
-    notices: Scalar<bool>,
     token_key_file: Later,
 }
 
@@ -116,71 +113,22 @@ impl Default for RawSession {
         Self {
             resume_window: Later::word("30s"),
             identity: Later::default(),
-            redial: RawRedial::default(),
             greeting: Later::default(),
             queue: RawQueue::default(),
-            notices: Scalar(false),
             token_key_file: Later::default(),
         }
     }
 }
 
 impl RawSession {
-    /// How to dial again, and whether to tell clients.
-    pub(super) fn validate(self, problems: &mut Problems) -> (Redial, bool) {
+    pub(super) fn validate(self, problems: &mut Problems) {
         let defaults = Self::default();
-        let Self { resume_window, identity, redial, greeting, queue, notices, token_key_file } = self;
+        let Self { resume_window, identity, greeting, queue, token_key_file } = self;
         problems.only_default("resume_window", &resume_window, &defaults.resume_window);
         problems.only_default("identity", &identity, &defaults.identity);
         problems.only_default("greeting", &greeting, &defaults.greeting);
         problems.only_default("queue", &queue, &defaults.queue);
         problems.only_default("token_key_file", &token_key_file, &defaults.token_key_file);
-        (problems.within("redial", |problems| redial.validate(problems)), notices.0)
-    }
-}
-
-/// `policy.session.redial`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-struct RawRedial {
-    base: Scalar<Span>,
-    factor: Scalar<Factor>,
-    cap: Scalar<Span>,
-    give_up: Scalar<OffSpan>,
-    reset_after: Scalar<Span>,
-}
-
-impl Default for RawRedial {
-    fn default() -> Self {
-        Self {
-            base: Scalar(Span(Duration::from_millis(100))),
-            factor: Scalar(Factor(2.0)),
-            cap: Scalar(Span::secs(5)),
-            give_up: Scalar(OffSpan(Some(Span::secs(60).0))),
-            reset_after: Scalar(Span::secs(10)),
-        }
-    }
-}
-
-impl RawRedial {
-    fn validate(self, problems: &mut Problems) -> Redial {
-        let Self { base, factor, cap, give_up, reset_after } = self;
-        super::positive("base", base, problems);
-        if !problems.has("base") && !problems.has("cap") && cap.0.0 < base.0.0 {
-            // A route is told about the one that it sets.
-            if problems.is_own("base") && !problems.is_own("cap") {
-                problems.refuse("base", super::shown(base), format!("at most cap, {}", super::shown(cap)));
-            } else {
-                problems.refuse("cap", super::shown(cap), format!("at least base, {}", super::shown(base)));
-            }
-        }
-        Redial {
-            base: base.0.0,
-            factor: factor.0.0,
-            cap: cap.0.0,
-            give_up: give_up.0.0,
-            reset_after: reset_after.0.0,
-        }
     }
 }
 
@@ -295,7 +243,7 @@ impl JsonSchema for RawOnJoin {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        schema::any_of([JoinWord::schema(), generator.subschema_for::<RawLast>()])
+        schema::any_of(&[JoinWord::schema(), generator.subschema_for::<RawLast>()])
     }
 }
 

@@ -344,7 +344,7 @@ impl JsonSchema for OneOrMore {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schema::any_of([schema::text(), schema::list_of(&schema::text())])
+        schema::any_of(&[schema::text(), schema::list_of(&schema::text())])
     }
 }
 

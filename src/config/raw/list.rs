@@ -84,6 +84,6 @@ impl<T: Readable> JsonSchema for List<T> {
         let mut word = item;
         // An empty text is no list.
         word.insert("not".into(), json!({ "const": "" }));
-        schema::any_of([word, list])
+        schema::any_of(&[word, list])
     }
 }

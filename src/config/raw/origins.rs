@@ -91,7 +91,7 @@ impl JsonSchema for RawOrigins {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        schema::any_of([List::<String>::json_schema(generator), generator.subschema_for::<Fields>()])
+        schema::any_of(&[List::<String>::json_schema(generator), generator.subschema_for::<Fields>()])
     }
 }
 

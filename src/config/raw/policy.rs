@@ -8,8 +8,10 @@ use super::auth::RawAuth;
 use super::broadcast::{self, RawBroadcast};
 use super::delivery::RawDelivery;
 use super::feed::{RawBreaker, RawHistory, RawSession};
+use super::greeting;
 use super::origins::RawOrigins;
 use super::rates::RawHandshakeRate;
+use super::redial::{Notices, RawRedial};
 use super::scalar::{Readable, Scalar, words};
 use super::tunnel::{RawHeartbeat, RawHttp};
 use super::unbuilt::RawFallback;
@@ -38,6 +40,8 @@ pub(crate) struct RawPolicy {
     breaker: Option<RawBreaker>,
     delivery: RawDelivery,
     broadcast: RawBroadcast,
+    redial: RawRedial,
+    notices: Scalar<Notices>,
     session: RawSession,
     history: RawHistory,
     fallback: RawFallback,
@@ -64,6 +68,8 @@ impl Default for RawPolicy {
             breaker: Some(RawBreaker::default()),
             delivery: RawDelivery::default(),
             broadcast: RawBroadcast::default(),
+            redial: RawRedial::default(),
+            notices: Scalar(Notices::Auto),
             session: RawSession::default(),
             history: RawHistory::default(),
             fallback: RawFallback::default(),
@@ -103,6 +109,8 @@ impl RawPolicy {
             breaker,
             delivery,
             broadcast,
+            redial,
+            notices,
             session,
             history,
             fallback,
@@ -134,7 +142,9 @@ impl RawPolicy {
         check_cookies(auth.as_ref(), origins.as_ref(), problems);
         let broadcast = problems.within("broadcast", |problems| broadcast.validate(problems));
         broadcast::check_tokens(auth.as_ref(), &broadcast, problems);
-        let (redial, notices) = problems.within("session", |problems| session.validate(problems));
+        greeting::check(&broadcast.greeting, max_frame, problems);
+        problems.within("session", |problems| session.validate(problems));
+        let notices = notices.0.are_sent(&broadcast);
         Policy {
             heartbeat: heartbeat
                 .and_then(|heartbeat| problems.within("heartbeat", |problems| heartbeat.validate(problems))),
@@ -156,7 +166,7 @@ impl RawPolicy {
             delivery: problems.within("delivery", |problems| delivery.validate(problems)),
             breaker: breaker.map(|breaker| problems.within("breaker", |problems| breaker.validate(problems))),
             broadcast,
-            redial,
+            redial: problems.within("redial", |problems| redial.validate(problems)),
             notices,
             history: problems.within("history", |problems| history.validate(problems)),
             compression: compression.0 == Compression::Deflate,

@@ -86,7 +86,7 @@ impl JsonSchema for RawControlRate {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let bucket = generator.subschema_for::<ControlBucket>();
-        schema::any_of([schema::words(&["auto", "off"]), bucket, json_schema!({ "type": "null" })])
+        schema::any_of(&[schema::words(&["auto", "off"]), bucket, json_schema!({ "type": "null" })])
     }
 }
 

@@ -44,8 +44,8 @@ pub(super) fn words(words: &[&str]) -> Schema {
 }
 
 /// One of several forms.
-pub(super) fn any_of<const N: usize>(forms: [Schema; N]) -> Schema {
-    json_schema!({ "anyOf": forms.as_slice() })
+pub(super) fn any_of(forms: &[Schema]) -> Schema {
+    json_schema!({ "anyOf": forms })
 }
 
 /// A list of what `item` is.
@@ -59,7 +59,7 @@ pub(super) fn or_null(mut schema: Schema) -> Schema {
         types.push("null".into());
         return schema;
     }
-    any_of([schema, json_schema!({ "type": "null" })])
+    any_of(&[schema, json_schema!({ "type": "null" })])
 }
 
 /// For `schemars(schema_with)`: keys of the global `policy`, as a route may set them.

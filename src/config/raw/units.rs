@@ -102,7 +102,7 @@ impl Readable for Span {
     }
 
     fn schema() -> Schema {
-        schema::any_of([schema::pattern("^(0+|[0-9]+(ms|s|m|h))$"), json_schema!({ "const": 0 })])
+        schema::any_of(&[schema::pattern("^(0+|[0-9]+(ms|s|m|h))$"), json_schema!({ "const": 0 })])
     }
 }
 

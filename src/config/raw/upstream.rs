@@ -1,18 +1,23 @@
 //! `upstream`: the unmodified server.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::listen::HEADER_BYTES;
 use super::scalar::{Scalar, words};
+use super::schema;
 use super::tls::{RawUpstreamTls, is_server_name};
 use super::tunnel::Timing;
 use super::units::{Bytes, OffSpan, Span};
 use super::url::{self, HttpUrl};
 use crate::config::error::{Problem, quoted};
-use crate::config::model::{Forwarded, HostHeader, Target, Upstream, UpstreamTls};
+use crate::config::model::{Forwarded, HostHeader, Target, Upstream, UpstreamHeartbeat, UpstreamTls};
 use crate::config::problems::Problems;
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +33,7 @@ pub(crate) struct RawUpstream {
     tls: Option<RawUpstreamTls>,
     host_header: Scalar<HostHeader>,
     forwarded: Scalar<Forwarded>,
-    heartbeat: Option<Timing>,
+    heartbeat: RawUpstreamHeartbeat,
 }
 
 impl Default for RawUpstream {
@@ -44,7 +49,7 @@ impl Default for RawUpstream {
             tls: None,
             host_header: Scalar(HostHeader::Preserve),
             forwarded: Scalar(Forwarded::XForwarded),
-            heartbeat: None,
+            heartbeat: RawUpstreamHeartbeat::Auto,
         }
     }
 }
@@ -105,9 +110,84 @@ impl RawUpstream {
             max_header_bytes: max_header_bytes.0.0 as usize,
             host_header: host_header.0,
             forwarded: forwarded.0,
-            heartbeat: heartbeat
-                .map(|timing| problems.within("heartbeat", |problems| timing.validate(problems))),
+            heartbeat: problems.within("heartbeat", |problems| heartbeat.validate(problems)),
         }
+    }
+}
+
+/// `upstream.heartbeat`: one that hangs on the mode, none, or its clocks.
+#[derive(Debug, Clone)]
+enum RawUpstreamHeartbeat {
+    Auto,
+    Off,
+    Every(Timing),
+}
+
+impl RawUpstreamHeartbeat {
+    fn validate(self, problems: &mut Problems) -> UpstreamHeartbeat {
+        match self {
+            Self::Auto => UpstreamHeartbeat::Auto,
+            Self::Off => UpstreamHeartbeat::Off,
+            Self::Every(timing) => UpstreamHeartbeat::Every(timing.validate(problems)),
+        }
+    }
+}
+
+impl Serialize for RawUpstreamHeartbeat {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Off => serializer.serialize_none(),
+            Self::Every(timing) => timing.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawUpstreamHeartbeat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawUpstreamHeartbeat;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("auto, a map with interval, timeout and max_missed, or null for off")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawUpstreamHeartbeat, E> {
+                match text {
+                    "auto" => Ok(RawUpstreamHeartbeat::Auto),
+                    // Helm and YAML 1.1 write `off` as `false`.
+                    "off" | "false" => Ok(RawUpstreamHeartbeat::Off),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_unit<E>(self) -> Result<RawUpstreamHeartbeat, E> {
+                Ok(RawUpstreamHeartbeat::Off)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawUpstreamHeartbeat, A::Error> {
+                Timing::deserialize(MapAccessDeserializer::new(map)).map(RawUpstreamHeartbeat::Every)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for RawUpstreamHeartbeat {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "UpstreamHeartbeat".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let clocks = generator.subschema_for::<Timing>();
+        schema::any_of(&[schema::words(&["auto", "off"]), clocks, json_schema!({ "type": "null" })])
     }
 }
 

@@ -103,8 +103,10 @@ fn each_type_tells_what_it_reads() {
     };
     assert_eq!(shape("listen.address"), Some(Shape::Text));
     assert_eq!(shape("admin.token"), Some(Shape::Text));
-    assert_eq!(shape("upstream.heartbeat"), Some(Shape::Keys(&["interval", "timeout", "max_missed"])));
-    assert_eq!(shape("upstream.heartbeat.interval"), Some(Shape::Text));
+    let clocks: &[_] = &["mode", "interval", "timeout", "max_missed"];
+    assert_eq!(shape("policy.heartbeat"), Some(Shape::Keys(clocks)));
+    assert_eq!(shape("upstream.heartbeat"), Some(Shape::Nested), "a word or a map");
+    assert_eq!(shape("policy.heartbeat.interval"), Some(Shape::Text));
     assert_eq!(shape("routes"), Some(Shape::Nested));
     assert_eq!(shape("policy.breaker.statuses"), Some(Shape::Nested));
     assert_eq!(shape("policy.nothing"), None);

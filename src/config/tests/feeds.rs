@@ -51,6 +51,9 @@ fn the_defaults_are_those_of_the_document() {
             credentials: Credentials::Strip,
             uplink: UplinkMode::Drop,
             linger: seconds(30),
+            greeting: Vec::new(),
+            on_redial: OnRedial::Keep,
+            final_codes: vec![1008..=1008, 3000..=4999],
             max_channels: 1000,
         }
     );
@@ -86,6 +89,72 @@ fn a_breaker_that_is_null_is_off_and_its_statuses_are_in_one_form() {
     for status in [0, 101, 200, 403, 499, 600, 5000, 65_536] {
         let yaml = format!("policy: {{ breaker: {{ statuses: [{status}] }} }}");
         assert!(Config::from_yaml(&yaml).is_err(), "{status}");
+    }
+}
+
+#[test]
+fn codes_that_are_final_are_single_ones_and_ranges() {
+    let broadcast = |yaml: &str| policy(&format!("{{ broadcast: {{ final_codes: {yaml} }} }}")).broadcast;
+    let cases: [(&str, &[u16], &[u16]); 4] = [
+        ("[1008, 3000-4999]", &[1008, 3000, 4000, 4999], &[1000, 1001, 1005, 1011, 1012, 1013, 2999]),
+        ("[]", &[], &[1000, 1005, 1008, 3000, 4999]),
+        ("[1005]", &[1005], &[1000, 1006]),
+        ("[ '1000 - 1001', 4000-4000 ]", &[1000, 1001, 4000], &[1002, 4001]),
+    ];
+    for (written, are, are_not) in cases {
+        let broadcast = broadcast(written);
+        assert!(are.iter().all(|code| broadcast.is_final(*code)), "{written}");
+        assert!(!are_not.iter().any(|code| broadcast.is_final(*code)), "{written}");
+    }
+    assert!(policy("{}").broadcast.is_final(1008) && !policy("{}").broadcast.is_final(1000));
+    let env = [("OUTRIGGER__POLICY__BROADCAST__FINAL_CODES", "[1000, 4000-4999]")];
+    let routes = load(from_env(&env)).unwrap().routes;
+    assert_eq!(routes[0].policy.broadcast.final_codes, [1000..=1000, 4000..=4999]);
+}
+
+#[test]
+fn a_greeting_is_texts_and_bytes() {
+    let greeting =
+        |yaml: &str| policy(&format!("{{ broadcast: {{ greeting: {yaml} }} }}")).broadcast.greeting;
+    let text = |text: &str| Greeting::Text(text.into());
+    let said =
+        greeting("['{\"op\":\"subscribe\"}', 1, '', { base64: AP8B }, { base64: AP8 }, { base64: '' }]");
+    let bytes = |bytes: &[u8]| Greeting::Binary(bytes.into());
+    let expected = [
+        text("{\"op\":\"subscribe\"}"),
+        text("1"),
+        text(""),
+        bytes(b"\x00\xff\x01"),
+        bytes(b"\x00\xff"),
+        bytes(b""),
+    ];
+    assert_eq!(said, expected);
+    // What all clients could say as well: one frame of each.
+    let long = "x".repeat(1000);
+    assert!(
+        Config::from_yaml(&format!("policy: {{ max_frame: 1000B, broadcast: {{ greeting: [{long}] }} }}"))
+            .is_ok()
+    );
+    assert!(
+        Config::from_yaml(&format!("policy: {{ max_frame: 999B, broadcast: {{ greeting: [{long}] }} }}"))
+            .is_err()
+    );
+}
+
+#[test]
+fn clients_are_told_by_default_where_the_server_may_have_forgotten_what_they_said() {
+    let forward = "uplink: forward, anonymous: true";
+    for (broadcast, notices, are_sent) in [
+        ("", "auto", false),
+        ("uplink: refuse", "auto", false),
+        (forward, "auto", true),
+        ("uplink: forward, anonymous: true, on_redial: close", "auto", false),
+        (forward, "false", false),
+        (forward, "off", false),
+        ("", "true", true),
+    ] {
+        let policy = policy(&format!("{{ notices: {notices}, broadcast: {{ {broadcast} }} }}"));
+        assert_eq!(policy.notices, are_sent, "{broadcast}, {notices}");
     }
 }
 

@@ -183,9 +183,20 @@ fn off_is_none_however_it_is_written() {
 #[test]
 fn an_upstream_heartbeat_has_defaults_of_its_own_once_it_is_there() {
     let beat = |yaml: &str| Config::from_yaml(yaml).unwrap().routes[0].upstream.heartbeat;
-    assert_eq!(beat(""), None);
-    let client = Config::default().routes[0].policy.heartbeat.map(|heartbeat| heartbeat.timing);
-    assert_eq!(beat("upstream: { heartbeat: {} }"), client);
-    let quick = client.map(|timing| Heartbeat { interval: Duration::from_secs(5), ..timing });
-    assert_eq!(beat("upstream: { heartbeat: { interval: 5s } }"), quick);
+    assert_eq!(beat(""), UpstreamHeartbeat::Auto);
+    let client = Config::default().routes[0].policy.heartbeat.unwrap().timing;
+    assert_eq!(beat("upstream: { heartbeat: {} }"), UpstreamHeartbeat::Every(client));
+    assert_eq!(SHARED_HEARTBEAT, client, "as often as clients are pinged");
+    let quick = Heartbeat { interval: Duration::from_secs(5), ..client };
+    assert_eq!(beat("upstream: { heartbeat: { interval: 5s } }"), UpstreamHeartbeat::Every(quick));
+    for (name, value, expected) in [
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT__INTERVAL", "5s", UpstreamHeartbeat::Every(quick)),
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT", "{interval: 5s}", UpstreamHeartbeat::Every(quick)),
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT", "off", UpstreamHeartbeat::Off),
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT", "null", UpstreamHeartbeat::Off),
+        ("OUTRIGGER__UPSTREAM__HEARTBEAT", "auto", UpstreamHeartbeat::Auto),
+    ] {
+        let config = load(from_env(&[(name, value)])).unwrap_or_else(|errors| panic!("{value}: {errors}"));
+        assert_eq!(config.routes[0].upstream.heartbeat, expected, "{name}={value}");
+    }
 }

@@ -50,14 +50,14 @@ routes:
     let [off, on, fallback] = routes.as_slice() else { panic!("{routes:?}") };
     assert_eq!(
         (off.policy.idle_timeout, off.policy.message_rate, off.upstream.heartbeat),
-        (None, None, None)
+        (None, None, UpstreamHeartbeat::Off)
     );
     let timing = on.policy.heartbeat.map(|heartbeat| heartbeat.timing);
     assert_eq!(timing.map(|timing| (timing.interval, timing.max_missed)), Some((Duration::from_secs(7), 3)));
     assert_eq!(on.policy.idle_timeout, Some(Duration::from_secs(300)));
     assert_eq!(fallback.policy.heartbeat, None);
     assert_eq!(fallback.policy.message_rate, Some(Rate { per_second: 10.0, burst: 200 }));
-    assert!(fallback.upstream.heartbeat.is_some());
+    assert!(matches!(fallback.upstream.heartbeat, UpstreamHeartbeat::Every(_)));
 }
 
 #[test]

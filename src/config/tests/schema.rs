@@ -169,7 +169,9 @@ fn every_setting_has_a_description_and_every_one_with_a_default_tells_it() {
             assert!(told.len() > 3, "{path} has no description");
             assert!(!told.starts_with('`'), "{path} has that of its struct: {told}");
             let is_section = property["properties"].is_object() || property["allOf"].is_array();
-            let has_none = path.starts_with(".routes[].") || path.ends_with(".on_join.last");
+            let has_none = path.starts_with(".routes[].")
+                || path.ends_with(".on_join.last")
+                || path.ends_with("[].base64");
             assert!(is_section || has_none || property.get("default").is_some(), "{path} has no default");
             *count += 1;
             walk(property, &path, count);
@@ -265,14 +267,19 @@ fn the_schema_and_the_loader_agree_on_each_single_value() {
                 Some("path") => format!("routes: [{{ path: {value} }}]"),
                 Some(key) => format!("routes: [{{ path: /a, {key}: {value} }}]"),
                 None => {
-                    setting.rsplit('.').fold(value.to_owned(), |inner, key| format!("{{ {key}: {inner} }}"))
+                    setting.rsplit('.').fold(value.to_owned(), |inner, key| match key.strip_suffix("[]") {
+                        Some(list) => format!("{{ {list}: [{inner}] }}"),
+                        None => format!("{{ {key}: {inner} }}"),
+                    })
                 }
             };
             let is_read = has_fitting_forms(&text).unwrap_or_else(|| panic!("{text}"));
             let is_valid = validator.is_valid(&as_json(&text));
             // What nobody may have as a token is a matter of taste and not of form; what is not built is read and
             // then refused.
-            let is_stricter = is_read || setting == "admin.token" && matches!(value, "off" | "false");
+            let is_token = setting == "admin.token" && matches!(value, "off" | "false");
+            // Which numbers are base64 the loader tells.
+            let is_stricter = is_read || is_token || setting.ends_with("[].base64");
             if is_read && !is_valid && !is_later || is_valid && !is_stricter {
                 unlike.push_str(&format!("{text}: read {is_read}, valid {is_valid}\n"));
             }
@@ -324,7 +331,7 @@ fn a_key_of_the_operators_own_holds_anchors_and_is_not_read() {
     let route = &config.routes[0];
     let client = route.policy.heartbeat.map(|heartbeat| heartbeat.timing).unwrap();
     assert_eq!((client.interval.as_secs(), client.timeout.as_secs()), (20, 7));
-    assert_eq!(route.upstream.heartbeat.unwrap().timeout.as_secs(), 5);
+    assert_eq!(route.upstream.heartbeat.in_tunnels().unwrap().timeout.as_secs(), 5);
     assert!(validator().is_valid(&as_json(text)));
     // Nowhere but there.
     for text in ["policy: { x-a: 1 }", "x: 1", "X-a: 1", "routes: [{ path: /a, x-a: 1 }]"] {
@@ -337,6 +344,8 @@ fn a_key_of_the_operators_own_holds_anchors_and_is_not_read() {
 #[test]
 fn a_key_at_a_wrong_place_is_told_where_it_belongs() {
     for (text, expected) in [
+        ("policy: { session: { redial: {} } }", "did you mean `policy.redial`?"),
+        ("policy: { session: { notices: true } }", "did you mean `policy.notices`?"),
         ("heartbeat: {}", "did you mean `policy.heartbeat` or `upstream.heartbeat`?"),
         ("idle_timeout: 5m", "did you mean `policy.idle_timeout`?"),
         ("idle_timout: 5m", "did you mean `policy.idle_timeout`?"),
@@ -371,8 +380,8 @@ fn what_is_told_as_accepted_is_what_is_built() {
             "bogus: {}",
             "accepted: listen, upstream, admin, trusted_proxies, log, metrics, memory, drain, policy, routes\n",
         ),
-        ("policy: { session: { bogus: 1 } }", "accepted: redial, notices\n"),
-        ("routes: [{ path: /a, policy: { session: { bogus: 1 } } }]", "accepted: redial, notices\n"),
+        ("policy: { session: { bogus: 1 } }", "accepted: nothing yet\n"),
+        ("routes: [{ path: /a, policy: { session: { bogus: 1 } } }]", "accepted: nothing yet\n"),
         ("policy: { history: { bogus: 1 } }", "accepted: messages, bytes, age, critical, on_join\n"),
     ] {
         let told = format!("{}\n", told(Config::from_yaml(text)));

@@ -35,7 +35,7 @@ fn an_alias_stands_for_what_it_repeats() {
     let config =
         Config::from_yaml("policy: { heartbeat: &beat { interval: 5s } }\nupstream: { heartbeat: *beat }");
     let upstream = config.unwrap().routes[0].upstream.heartbeat;
-    assert_eq!(upstream.map(|heartbeat| heartbeat.interval), Some(Duration::from_secs(5)));
+    assert_eq!(upstream.in_tunnels().map(|heartbeat| heartbeat.interval), Some(Duration::from_secs(5)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How clients of a feed end.
 
 use super::*;
+use crate::delivery::closing::{Dismissal, Farewell};
 use crate::frame::CloseCode;
 use crate::telemetry::{By, Command, Reason};
 
@@ -24,12 +25,7 @@ async fn a_feed_that_is_over_closes_its_clients_after_its_last_message() {
     let mut clients: Vec<_> = (0..100).map(|_| stage.come(false)).collect();
     stage.turn().await;
     stage.write("last");
-    let farewell = super::super::closing::Farewell::of_feed(
-        Reason::UpstreamClose,
-        By::Upstream,
-        CloseCode(4001),
-        "match over",
-    );
+    let farewell = Farewell::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "match over");
     stage.door.close(&Arc::new(farewell));
     stage.turn().await;
     for client in &mut clients {
@@ -48,6 +44,79 @@ async fn a_feed_that_is_over_closes_its_clients_after_its_last_message() {
     late.say(0x88, &4001_u16.to_be_bytes());
     stage.turn().await;
     assert!(stage.shard.is_none(), "nobody is left, and nobody comes");
+}
+
+/// What a feed whose server is another one now closes its clients with.
+fn dismissal(over: Duration) -> Arc<Dismissal> {
+    let farewell = Farewell::of_feed(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
+    Arc::new(Dismissal { farewell: Arc::new(farewell), from: Instant::now(), over })
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_are_dismissed_are_closed_one_by_one_and_served_until_then() {
+    let mut stage = Stage::open("policy: {heartbeat: null}");
+    let mut clients: Vec<_> = (0..200).map(|_| stage.come(false)).collect();
+    stage.turn().await;
+    stage.door.dismiss(&dismissal(secs(20)));
+    // On the way when it was said: it has not been heard yet.
+    let mut late = stage.come(false);
+    stage.turn().await;
+    let mut closed = 0;
+    for second in 1..=20 {
+        stage.write(&second.to_string());
+        stage.pass(secs(1)).await;
+        let now = clients.extract_if(.., |client| {
+            let heard = client.hear();
+            let is_closed = heard.last().is_some_and(|(first, _)| *first == 0x88);
+            assert!(heard.iter().any(|(first, _)| *first == 0x81), "it hears what comes until then");
+            is_closed
+        });
+        let now = now.count();
+        assert!((8..=12).contains(&now), "{now} in second {second}");
+        closed += now;
+        assert_eq!(late.messages(), [second.to_string()]);
+    }
+    assert_eq!((closed, clients.len()), (200, 0), "all of them");
+    stage.pass(secs(60)).await;
+    assert_eq!(stage.ends(), HashMap::from([("upstream_lost".to_owned(), 200)]));
+    assert!(!late.is_ended, "whoever came later stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dismissal_keeps_nobody_beyond_an_earlier_one_or_the_end_of_the_feed() {
+    let mut stage = Stage::open("policy: {heartbeat: null}");
+    let mut first = stage.come(false);
+    stage.turn().await;
+    stage.door.dismiss(&dismissal(Duration::ZERO));
+    // Before it was heard of.
+    stage.door.dismiss(&dismissal(Duration::ZERO));
+    stage.turn().await;
+    assert_eq!(first.close_code(), Some(1012));
+    let mut second = stage.come(false);
+    stage.turn().await;
+    let early =
+        Dismissal { from: Instant::now() + secs(5), ..Arc::into_inner(dismissal(Duration::ZERO)).unwrap() };
+    stage.door.dismiss(&Arc::new(early));
+    stage.turn().await;
+    // Again and again, as a server does that comes and goes.
+    for _ in 0..4 {
+        let late = Arc::into_inner(dismissal(Duration::ZERO)).unwrap();
+        stage.door.dismiss(&Arc::new(Dismissal { from: Instant::now() + secs(5), ..late }));
+        stage.pass(secs(1)).await;
+        assert_eq!(second.close_code(), None);
+    }
+    stage.pass(secs(1)).await;
+    assert_eq!(second.close_code(), Some(1012));
+    // The end of the feed comes first, also for one that was to stay for a while.
+    let mut third = stage.come(false);
+    stage.turn().await;
+    let late = Arc::into_inner(dismissal(Duration::ZERO)).unwrap();
+    stage.door.dismiss(&Arc::new(Dismissal { from: Instant::now() + secs(60), ..late }));
+    stage.turn().await;
+    let over = Farewell::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
+    stage.door.close(&Arc::new(over));
+    stage.turn().await;
+    assert_eq!(third.close_code(), Some(4001));
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,12 +279,7 @@ async fn a_drain_keeps_nobody_beyond_the_end_of_credentials_or_of_a_life_or_of_t
     let client = stage.come(true);
     stage.turn().await;
     stage.flood(30, 1000);
-    let farewell = super::super::closing::Farewell::of_feed(
-        Reason::UpstreamClose,
-        By::Upstream,
-        CloseCode(4001),
-        "over",
-    );
+    let farewell = Farewell::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
     stage.door.close(&Arc::new(farewell));
     stage.turn().await;
     client.handle.send(Command::CloseAt { at: Instant::now() + secs(60), code: CloseCode(1012) });

@@ -1,7 +1,7 @@
 //! Turns: one client that is never done, or many at once, take from the others no more than a turn each.
 
 use super::*;
-use crate::delivery::closing::Farewell;
+use crate::delivery::closing::{Dismissal, Farewell};
 use crate::frame::CloseCode;
 use crate::telemetry::{By, Reason};
 
@@ -206,6 +206,31 @@ async fn all_are_told_in_turns_that_the_feed_is_over_whoever_comes_meanwhile() {
     stage.turn().await;
     let rest = clients.iter_mut().filter_map(Client::close_code).count();
     assert_eq!(told + rest, clients.len(), "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_are_dismissed_in_turns_and_nobody_who_comes_meanwhile() {
+    let mut stage = Stage::open("policy: {heartbeat: null, close_timeout: 60s}");
+    let mut clients: Vec<_> = (0..500).map(|_| stage.come(false)).collect();
+    stage.turn().await;
+    // Places in the list that are free for whoever comes.
+    clients.drain(..100);
+    stage.turn().await;
+    let farewell = Farewell::of_feed(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
+    let (farewell, from) = (Arc::new(farewell), Instant::now());
+    stage.door.dismiss(&Arc::new(Dismissal { farewell, from, over: Duration::ZERO }));
+    let mut later = Vec::new();
+    for _ in 0..3 {
+        poll_once(&mut stage).await;
+        later.push(stage.come(false));
+    }
+    let told = clients.iter_mut().filter_map(Client::close_code).count();
+    assert!(told <= 3 * LOOKS, "{told} in three turns");
+    stage.turn().await;
+    let rest = clients.iter_mut().filter_map(Client::close_code).count();
+    assert_eq!(told + rest, clients.len(), "each once");
+    assert_eq!(later.iter_mut().filter_map(Client::close_code).count(), 0);
+    assert_eq!(stage.shard.as_ref().unwrap().seated(), clients.len() + later.len(), "they were let in");
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,3 +88,21 @@ async fn what_can_never_go_to_the_server_is_not_kept_for_it() {
     assert_eq!(queue.try_recv().map(|(_, payload)| payload.len()), Ok(986));
     assert!(queue.try_recv().is_err());
 }
+
+/// Each step of the allocator that one of these grows by is paid for by every client there is.
+#[test]
+fn what_a_client_at_rest_is_made_of_stays_small() {
+    use crate::delivery::pulse::Pulse;
+    use crate::delivery::ready::Knock;
+    use crate::delivery::subscriber::Subscriber;
+    let reference_counts = 2 * size_of::<usize>();
+    let sizes = [
+        (size_of::<Subscriber>(), 384),
+        (size_of::<Handle>() + reference_counts, 224),
+        (size_of::<Pulse>(), 224),
+        (size_of::<Knock>() + reference_counts, 48),
+    ];
+    for (size, step) in sizes {
+        assert!(size <= step, "{sizes:?}");
+    }
+}

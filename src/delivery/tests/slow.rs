@@ -35,8 +35,7 @@ async fn a_client_that_never_reads_is_tripped_and_in_the_end_closed_and_nobody_e
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_again_goes_on_with_what_is_still_there_and_the_gap_is_told() {
-    let mut stage =
-        Stage::open(&SLOW.replace("heartbeat: null", "heartbeat: null, session: {notices: true}"));
+    let mut stage = Stage::open(&SLOW.replace("heartbeat: null", "heartbeat: null, notices: true"));
     let mut client = stage.come(true);
     stage.turn().await;
     let mut heard = Vec::new();
@@ -68,8 +67,7 @@ async fn a_client_that_reads_again_goes_on_with_what_is_still_there_and_the_gap_
 #[tokio::test(start_paused = true)]
 async fn resuming_from_latest_skips_what_was_missed_and_says_so() {
     for notices in [false, true] {
-        let slow =
-            SLOW.replace("heartbeat: null", &format!("heartbeat: null, session: {{notices: {notices}}}"));
+        let slow = SLOW.replace("heartbeat: null", &format!("heartbeat: null, notices: {notices}"));
         let mut stage = Stage::open(&slow.replace("max_trips: 3", "max_trips: 3, resume_from: latest"));
         let mut client = stage.come(true);
         stage.turn().await;

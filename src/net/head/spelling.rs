@@ -24,6 +24,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
+use super::MAX_HEADERS;
+
 /// Names that are not spelled word by word with a capital (RFC 6455 §11.3, RFC 9110 §11.6.1).
 const ODD: [(HeaderName, &str); 6] = [
     (header::SEC_WEBSOCKET_ACCEPT, "Sec-WebSocket-Accept"),
@@ -92,6 +94,8 @@ fn exchange(request: &[u8], answer: Response<Empty<Bytes>>) -> (Extensions, Vec<
         // All there is to read has been read before the answer is written.
         .half_close(true)
         .header_read_timeout(None)
+        // As many as were read of a server, and one of our own.
+        .max_headers(MAX_HEADERS + 1)
         .serve_connection(TokioIo::new(tokio::io::join(request, Vec::new())), service);
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..TURNS {

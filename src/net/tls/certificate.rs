@@ -16,7 +16,6 @@ use super::contents::{ENCRYPTED, instead, is_encrypted};
 use super::error::TlsError;
 use super::{provider, words};
 use crate::config::File;
-use crate::telemetry::redact::escaped;
 
 /// The longest name of a client that goes on: it becomes a header, a log field and the key of a quota.
 const MAX_SUBJECT: usize = 256;
@@ -145,14 +144,14 @@ fn certificates(
 /// Names that are shown of one certificate; more are counted.
 const NAMED: usize = 5;
 
-/// The names that a certificate is for (RFC 5280 §4.2.1.6), or else its subject; and the day on which it ends, in UTC.
+/// The names that a certificate is for (RFC 5280 §4.2.1.6), or else its subject; and the day on which it ends, in UTC. As
+/// they stand in it: whoever shows them escapes them.
 fn about(certificate: &X509Certificate<'_>) -> String {
     let names = certificate.subject_alternative_name().ok().flatten();
     let names = names.map_or(&[][..], |names| &names.value.general_names);
-    let mut shown: Vec<String> =
-        names.iter().filter_map(name).map(|name| escaped(&name).to_string()).collect();
+    let mut shown: Vec<String> = names.iter().filter_map(name).collect();
     if shown.is_empty() {
-        shown.extend(distinguished(certificate.subject()).map(|name| escaped(&name).to_string()));
+        shown.extend(distinguished(certificate.subject()));
     }
     let more = shown.len().saturating_sub(NAMED);
     shown.truncate(NAMED);

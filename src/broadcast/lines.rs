@@ -1,0 +1,73 @@
+//! What operators are told of a channel's server: a number for each dial and loss, and a line. A server that fails does
+//! so for all channels of its route, again and again: of each kind of line one is written in a while, with the number of
+//! those that were left out.
+
+use std::fmt::Display;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::dial::NotUp;
+use super::hub::Hub;
+use crate::telemetry::{UplinkOutcome, some};
+use crate::upstream::UplinkEnd;
+
+/// Whether a line of this kind may be written now, and how many were left out since the last one.
+fn may(hub: &Hub, kind: &'static str) -> Option<Option<u64>> {
+    hub.shared.lines.may((hub.plan.route.clone(), kind), Instant::now()).map(some)
+}
+
+/// A dial has ended. `channel`: as it may stand in a line.
+pub(super) fn dialled<T>(hub: &Hub, channel: &str, request_id: &str, result: &Result<T, NotUp>) {
+    hub.metrics.on_dial(match result {
+        Ok(_) => UplinkOutcome::Ok,
+        Err(NotUp::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
+        Err(NotUp::Failed(_) | NotUp::OtherProtocol) => UplinkOutcome::Failed,
+        Err(NotUp::Declined(_)) => UplinkOutcome::Refused,
+    });
+    let route = &*hub.plan.route;
+    match result {
+        Ok(_) => info!(route, channel, request_id, "a feed is connected"),
+        Err(NotUp::BreakerOpen(_)) => {}
+        Err(NotUp::Failed(error)) => {
+            if let Some(left_out) = may(hub, "failed") {
+                warn!(route, channel, request_id, %error, left_out, "no feed");
+            }
+        }
+        Err(NotUp::OtherProtocol) => {
+            if let Some(left_out) = may(hub, "other_protocol") {
+                warn!(
+                    route,
+                    channel,
+                    request_id,
+                    left_out,
+                    "no feed: the server chose another subprotocol than before"
+                );
+            }
+        }
+        Err(NotUp::Declined(refusal)) => {
+            if let Some(left_out) = may(hub, "refused") {
+                let status = refusal.status().as_u16();
+                warn!(route, channel, request_id, status, left_out, "no feed: the server refused");
+            }
+        }
+    }
+}
+
+/// A channel that goes on has lost its server.
+pub(super) fn lost(hub: &Hub, channel: &dyn Display, end: &UplinkEnd) {
+    hub.metrics.on_loss(end.loss());
+    let route = &*hub.plan.route;
+    match end {
+        UplinkEnd::Closed(code, _) => {
+            if let Some(left_out) = may(hub, "left") {
+                warn!(route, %channel, code = code.0, left_out, "the feed's server left");
+            }
+        }
+        UplinkEnd::Lost | UplinkEnd::Fault(_) | UplinkEnd::Silent | UplinkEnd::Stalled | UplinkEnd::Done => {
+            if let Some(left_out) = may(hub, "lost") {
+                warn!(route, %channel, why = %end, left_out, "the feed's server is lost");
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What one client may say: buckets of its messages and of its control frames.
+//!
+//! # Not here
+//! What follows when one is empty: the client is not read for a while ([`super::relay`]), or closed
+//! ([`super::closing`]).
+
+use tokio::time::Instant;
+
+use crate::config::{Policy, Rate};
+use crate::resilience::Bucket;
+
+/// What one client may say.
+#[derive(Debug)]
+pub(super) struct Rates {
+    pub(super) messages: Option<Bucket>,
+    pub(super) controls: Option<Bucket>,
+}
+
+impl Rates {
+    pub(super) fn new(policy: &Policy, now: Instant) -> Option<Box<Self>> {
+        let bucket = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, now));
+        let (messages, controls) = (bucket(policy.message_rate), bucket(policy.control_rate.in_tunnels()));
+        (messages.is_some() || controls.is_some()).then(|| Box::new(Self { messages, controls }))
+    }
+}
+
+/// Messages that the client may say.
+pub(super) fn messages(rates: &mut Option<Box<Rates>>) -> Option<&mut Bucket> {
+    rates.as_mut()?.messages.as_mut()
+}
