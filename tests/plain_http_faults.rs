@@ -341,9 +341,9 @@ async fn a_request_that_meets_the_end_of_a_kept_connection_is_sent_once_more_if_
             let head = kept.read_head().await;
             assert_eq!((head.method(), head.target()), (method, "/second"));
             if resets {
-                kept.reset()
+                kept.reset();
             } else {
-                drop(kept)
+                drop(kept);
             }
             if is_repeated {
                 let mut again = upstream.accept().await;

@@ -122,7 +122,7 @@ mod tests {
         let asking = sender.send_request(Request::new(Empty::<Bytes>::new()));
         let answering = async {
             let mut head = [0; 1024];
-            theirs.read(&mut head).await.unwrap();
+            assert!(theirs.read(&mut head).await.unwrap() > 0);
             theirs.write_all(answer).await.unwrap();
             theirs.shutdown().await.unwrap();
         };

@@ -118,12 +118,10 @@ async fn one_task_sweeps_however_often_the_last_connection_comes_and_goes() {
 
 /// Answers the first request of each connection, and does away with the connection when it has the head of another
 /// one. Tells the first line of each request, and the number of its connection.
-async fn closing_at_the_second(
-    resets: bool,
-) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<(usize, String)>) {
+async fn closing_at_the_second(resets: bool) -> (std::net::SocketAddr, mpsc::Receiver<(usize, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (seen, requests) = mpsc::unbounded_channel();
+    let (seen, requests) = mpsc::channel(16);
     tokio::spawn(async move {
         for number in 0.. {
             let Ok((stream, _)) = listener.accept().await else { return };
@@ -137,7 +135,7 @@ async fn closing_at_the_second(
                             return;
                         }
                     }
-                    seen.send((number, head.lines().next().unwrap().to_owned())).unwrap();
+                    seen.send((number, head.lines().next().unwrap().to_owned())).await.unwrap();
                     if is_first {
                         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
                     }
@@ -235,14 +233,14 @@ async fn nothing_is_sent_twice_over_a_new_connection_or_after_a_byte_of_an_answe
     tokio::spawn(async move {
         let mut head = [0; 1024];
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.read(&mut head).await.unwrap();
+        assert!(stream.read(&mut head).await.unwrap() > 0);
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-        stream.read(&mut head).await.unwrap();
+        assert!(stream.read(&mut head).await.unwrap() > 0);
         stream.write_all(b"H").await.unwrap();
         drop(stream);
         // Over a new one it says nothing at all.
         while let Ok((mut stream, _)) = listener.accept().await {
-            stream.read(&mut head).await.unwrap();
+            assert!(stream.read(&mut head).await.unwrap() > 0);
         }
     });
     let pool = pool(SOON);
