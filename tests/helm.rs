@@ -315,8 +315,15 @@ fn pods_are_replaced_only_for_what_takes_a_restart() {
             &rendered.good(case).the("Deployment")["spec"]["template"]["metadata"]["annotations"];
         annotations["checksum/outrigger-config"].as_str().unwrap().to_owned()
     };
+    let grace = |case: &str| {
+        let spec = &rendered.good(case).the("Deployment")["spec"]["template"]["spec"];
+        spec["terminationGracePeriodSeconds"].as_u64().unwrap()
+    };
     for how in ["inject", "beside", "before"] {
         let as_it_is = sum(&format!("{how}/1.31.0"));
+        let [before, after] =
+            [format!("{how}/1.31.0"), format!("{how}/drain/1.31.0")].map(|case| grace(&case));
+        assert_ne!(after, before, "{how}: pods that drain for longer are others, with the time for it");
         assert_eq!(sum(&format!("{how}/drain/1.31.0")), as_it_is, "{how}: a drain's times are read again");
         assert_ne!(sum(&format!("{how}/ports/1.31.0")), as_it_is, "{how}: an address is not");
         assert_ne!(sum(&format!("{how}/config/1.31.0")), as_it_is, "{how}: a metric's prefix is not");

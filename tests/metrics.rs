@@ -47,6 +47,8 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
 /// Shown as well, and free to change.
 const FURTHER: &[&str] = &[
     "drain_cut_total",
+    "uplink_losses_total",
+    "upstream_retries_total",
     "auth_failures_total",
     "auth_waiting",
     "jwks_fetches_total",

@@ -295,11 +295,12 @@ async fn a_server_that_takes_nothing_of_a_body_is_given_up() {
 async fn the_log_says_what_an_upstream_broke_off_with() {
     let (logged, _logging) = Logged::of_this_thread();
     let upstream = by_hand().await;
-    let proxy = Proxy::to(&upstream).spawn().await;
     for (bytes, words) in [
         (&b"SSH-2.0-x\r\n"[..], "does it speak HTTP/1.1 on this port?"),
         (b"", "it closed the connection before"),
     ] {
+        // Of its own: each has a line for each kind of failure and second.
+        let proxy = Proxy::to(&upstream).spawn().await;
         let mut client = proxy.plain().send().await;
         let mut server = upstream.accept().await;
         server.send_bytes(bytes).await;

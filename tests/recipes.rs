@@ -266,14 +266,30 @@ async fn what_the_document_publishes_reaches_the_clients_and_the_drain_says_what
     let mut client = RawClient::connect(running.address(), "/").await;
     let admin = running.admin_url();
     let published = one("docs/operations.md", "back in five minutes");
-    let [command, answer] = published.lines().take(2).collect::<Vec<_>>()[..] else { panic!("{published}") };
-    let command = command.strip_prefix("$ ").unwrap().replace("http://127.0.0.1:9090", &admin);
+    let after = |start: &str| {
+        let mut lines = published.lines().skip_while(|line| !line.starts_with(start));
+        (lines.next().unwrap().strip_prefix("$ ").unwrap(), lines.next().unwrap())
+    };
+    let (command, answer) = after("$ curl");
+    let command = command.replace("http://127.0.0.1:9090", &admin);
     let told = tokio::process::Command::new("sh").args(["-ec", &command]).output().await.unwrap();
     let told = String::from_utf8(told.stdout).unwrap();
     let keys = |text: &str| {
         serde_json::from_str::<serde_json::Map<_, _>>(text).unwrap().keys().cloned().collect::<Vec<_>>()
     };
     assert_eq!(keys(&told), keys(answer), "{told}");
+    client.expect_text("back in five minutes").await;
+    let (command, answer) = after("$ outrigger publish");
+    let command = command.strip_prefix("outrigger ").unwrap();
+    let (options, text) = command.split_once(" \"").unwrap();
+    let args: Vec<_> = options.split(' ').chain([text.trim_end_matches('"'), "--admin", &admin]).collect();
+    let told = Builder::new(&args).output().await;
+    assert_eq!(
+        (told.code, told.stdout.trim()),
+        (Some(0), &*answer.replace("412 clients", "1 client")),
+        "{}",
+        told.stderr
+    );
     client.expect_text("back in five minutes").await;
 
     let drained = one("docs/operations.md", "outrigger drain --wait");

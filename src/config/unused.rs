@@ -62,6 +62,7 @@ const RULES: &[Rule] = &[
             "history",
             "notices",
             "redial",
+            "session",
         ],
         is_read: |route| route.mode == Mode::Broadcast,
         why: "only routes of mode broadcast read it",

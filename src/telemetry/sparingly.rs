@@ -114,7 +114,7 @@ mod tests {
         }
         assert_eq!(lines.overdue(at(999)), []);
         assert_eq!(lines.overdue(at(1000)), [("storm", 2999)]);
-        assert_eq!(lines.overdue(at(2000)), []);
+        assert_eq!(lines.overdue(at(1499)), []);
         assert_eq!(lines.may("storm", at(1500)), None, "that was a line too");
         assert_eq!(lines.may("storm", at(2000)), Some(1));
     }

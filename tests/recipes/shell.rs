@@ -6,22 +6,27 @@ use super::blocks::root;
 
 /// Commands of others. One that is not here is told as a problem: it may be a misspelling of ours.
 const OTHERS: &[&str] = &[
+    "apt",
+    "apt-get",
     "cargo",
-    "curl",
-    "docker",
-    "helm",
-    "kubectl",
-    "printf",
-    "openssl",
-    "sha256sum",
-    "cut",
-    "systemctl",
-    "journalctl",
-    "install",
-    "sudo",
     "cosign",
-    "source",
+    "curl",
+    "cut",
+    "docker",
     "export",
+    "gh",
+    "helm",
+    "install",
+    "journalctl",
+    "kubectl",
+    "man",
+    "openssl",
+    "printf",
+    "sha256sum",
+    "source",
+    "sudoedit",
+    "systemctl",
+    "tar",
 ];
 
 /// Whether each command of a block is one.
@@ -98,21 +103,18 @@ fn command(words: &[String]) -> Result<(), String> {
     };
     let words: Vec<&str> = words.iter().skip_while(is_variable).map(String::as_str).collect();
     let Some((&name, rest)) = words.split_first() else { return Ok(()) };
+    let is_ours = |word: &str| word.rsplit('/').next() == Some("outrigger");
     // What runs another program is judged by that.
     let ours = match name {
-        "outrigger" | "/outrigger" => Some(rest),
-        "cargo" | "kubectl" | "docker" | "sudo" => {
-            let is_ours =
-                |word: &&str| matches!(*word, "outrigger" | "/outrigger" | "/usr/local/bin/outrigger");
-            match (name, rest.first()) {
-                ("cargo", Some(&"run")) => {
-                    rest.iter().position(|word| *word == "--").map(|at| &rest[at + 1..])
-                }
-                ("sudo", _) => rest.iter().position(|word| is_ours(word)).map(|at| &rest[at + 1..]),
-                _ => {
-                    let inner = rest.iter().position(|word| *word == "--").map(|at| &rest[at + 1..]);
-                    inner.filter(|inner| inner.first().is_some_and(is_ours)).map(|inner| &inner[1..])
-                }
+        _ if is_ours(name) => Some(rest),
+        "sudo" => return command(&rest.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()),
+        "cargo" | "kubectl" | "docker" => {
+            let inner = rest.iter().position(|word| *word == "--").map(|at| &rest[at + 1..]);
+            match rest.first() {
+                Some(&"run") if name == "cargo" => inner,
+                _ => inner
+                    .filter(|inner| inner.first().is_some_and(|word| is_ours(word)))
+                    .map(|inner| &inner[1..]),
             }
         }
         _ => None,

@@ -51,6 +51,12 @@ impl Readable for Base64 {
         "base64 (RFC 4648 §4), such as AAEC".into()
     }
 
+    fn schema() -> Schema {
+        let mut base64 = schema::text();
+        base64.insert("pattern".into(), "^[A-Za-z0-9+/]*={0,2}$".into());
+        base64
+    }
+
     fn read(text: &str) -> Option<Self> {
         BASE64.decode(text).ok().map(Self)
     }
