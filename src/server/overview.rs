@@ -80,10 +80,10 @@ mod tests {
             told(yaml),
             "http://[::1]:7 (1 route), https://app.example.com:443 (2 routes), unix:///run/app.sock (1 route)"
         );
-        let many: String = (0..1000)
+        let many: String = (0..200)
             .map(|at| format!("- {{name: r{at}, path: /{at}, upstream: {{url: 'http://h{at}'}}}}\n"))
             .collect();
         let told = told(&format!("routes:\n{many}"));
-        assert!(told.ends_with("http://h7:80 (1 route), and 993 more"), "{told}");
+        assert!(told.ends_with("http://h7:80 (1 route), and 193 more"), "{told}");
     }
 }
