@@ -28,15 +28,15 @@ pub(super) enum NotUp {
     OtherProtocol,
 }
 
-/// One dial and handshake.
+/// One dial and handshake. `caller`: whose doing it is, if it fails.
 pub(super) async fn attempt(
     hub: &Hub,
+    caller: Caller,
     request: http::Request<http_body_util::Empty<Bytes>>,
     told: Option<Option<HeaderValue>>,
 ) -> Result<(Hop, Option<HeaderValue>), NotUp> {
     let permit = match &hub.plan.breaker {
-        // A dial is for all who listen: whose doing it is that it fails, nobody can say.
-        Some(breaker) => Some(breaker.enter(Caller::UNKNOWN).await.map_err(NotUp::BreakerOpen)?),
+        Some(breaker) => Some(breaker.enter(caller).await.map_err(NotUp::BreakerOpen)?),
         None => None,
     };
     let offer = Offer::of(request.headers());

@@ -104,9 +104,8 @@ pub(super) fn believed(key: &'static str, file: &File) -> Result<Believed, TlsEr
     let certificates = certificates(key, file, AUTHORITY)?;
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
-        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| {
-            TlsError::unusable(key, &file.path, AUTHORITY, "it is not an X.509 certificate")
-        })?;
+        let (_, parsed) = X509Certificate::from_der(certificate)
+            .map_err(|_| TlsError::unusable(key, &file.path, AUTHORITY, "it is not an X.509 certificate"))?;
         if may_sign(&parsed) {
             // One that webpki cannot read signs nothing, but may be shown.
             let _ = roots.add(certificate.clone());
@@ -121,9 +120,8 @@ fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     if certificate.version() != X509Version::V3 {
         return certificate.subject() == certificate.issuer();
     }
-    let has_right = |usage: Option<BasicExtension<&KeyUsage>>| {
-        usage.is_none_or(|usage| usage.value.key_cert_sign())
-    };
+    let has_right =
+        |usage: Option<BasicExtension<&KeyUsage>>| usage.is_none_or(|usage| usage.value.key_cert_sign());
     certificate.is_ca() && certificate.key_usage().is_ok_and(has_right)
 }
 

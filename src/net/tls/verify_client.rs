@@ -57,8 +57,7 @@ impl KnownClients {
         let authorities = if roots.is_empty() {
             None
         } else {
-            let builder =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
             Some(builder.build().map_err(|error| Error::General(error.to_string()))?)
         };
         Ok(Self { authorities, certificates, issuers, required, provider })
