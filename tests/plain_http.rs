@@ -87,6 +87,22 @@ async fn a_request_body_reaches_the_upstream_while_it_is_still_being_sent() {
 }
 
 #[tokio::test]
+async fn a_body_whose_length_nobody_knows_is_sent_on_whatever_the_method() {
+    for method in ["GET", "HEAD", "DELETE", "POST"] {
+        let upstream = by_hand().await;
+        let proxy = Proxy::to(&upstream).spawn().await;
+        let dial = proxy.plain().method(method).header("Transfer-Encoding", "chunked");
+        let mut client = dial.pipelined([http::chunk(b"a query"), http::chunk(b"")].concat()).send().await;
+        let mut server = upstream.accept().await;
+        assert_eq!(server.request.head.body(method, false), Body::Chunked, "{method}");
+        assert_eq!(server.read_chunk().await, Ok(Ok(b"a query".to_vec())), "{method}");
+        assert!(server.read_chunk().await.expect("it ends in order").is_err(), "{method}");
+        server.send_bytes(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!(client.read_head().await.status(), 204);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_may_come_before_the_request_has_ended() {
     let upstream = by_hand().await;
     let proxy = Proxy::to(&upstream).spawn().await;
