@@ -11,7 +11,8 @@
 //!    keeps its place, since it costs no time: the addresses of a name go on sharing the load as the resolver orders
 //!    them, which they would not if the one that answered were always asked first.
 //! 3. At most [`MAX_SILENT`] addresses are remembered.
-//! 4. At most [`MAX_LOOKUPS`] times at once the name is looked up, those included that nobody waits for any more: the
+//! 4. At most [`MAX_ATTEMPTS`] are under way for one connection.
+//! 5. At most [`MAX_LOOKUPS`] times at once the name is looked up, those included that nobody waits for any more: the
 //!    resolver is a call that blocks its thread, and cannot be given up.
 //!
 //! # Not here
@@ -39,6 +40,10 @@ use super::upstream_socket;
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// More addresses than any resolver answers with in one packet without EDNS; what is beyond is only not remembered.
 const MAX_SILENT: usize = 32;
+
+/// Attempts that are under way for one connection. Whoever has been silent longest makes room for the next: a name may
+/// have hundreds of addresses, and each attempt holds a socket.
+const MAX_ATTEMPTS: usize = 8;
 
 /// A resolver that does not answer keeps each lookup for 10 seconds or more, long after its dial was given up. Threads that
 /// block are few (512), and reading a changed configuration needs one too.
@@ -144,7 +149,7 @@ struct Won<T> {
     connection: T,
     /// Of the address that it leads to.
     index: usize,
-    /// Of those that had begun earlier, and had not answered yet.
+    /// Of those that had begun earlier, and had not answered.
     silent: Vec<usize>,
 }
 
@@ -160,12 +165,17 @@ where
     let begin = Instant::now();
     let mut schedule = Schedule::new(addresses.len(), begin, deadline);
     let mut under_way: Vec<(usize, Pin<Box<F>>)> = Vec::new();
+    let mut given_up = Vec::new();
     let mut failure = None;
     let mut timer = pin!(sleep_until(begin));
     poll_fn(|cx| {
         loop {
             let now = Instant::now();
             if let Some(index) = schedule.begin(now) {
+                let oldest = (0..under_way.len()).min_by_key(|at| under_way[*at].0);
+                if let Some(oldest) = oldest.filter(|_| under_way.len() >= MAX_ATTEMPTS) {
+                    given_up.push(under_way.swap_remove(oldest).0);
+                }
                 under_way.push((index, Box::pin(connect(addresses[index]))));
             }
             let mut at = 0;
@@ -175,7 +185,8 @@ where
                     Poll::Ready(Ok(connection)) => {
                         let (index, _) = under_way.swap_remove(at);
                         let earlier = under_way.iter().map(|(other, _)| *other);
-                        let silent = earlier.filter(|other| *other < index).collect();
+                        let silent =
+                            given_up.drain(..).chain(earlier.filter(|other| *other < index)).collect();
                         return Poll::Ready(Ok(Won { connection, index, silent }));
                     }
                     Poll::Ready(Err(error)) => {

@@ -185,3 +185,25 @@ async fn lookups_that_nobody_waits_for_any_more_are_bounded_until_they_end() {
     let found = timeout(Duration::from_secs(60), look_up(&places, lookup())).await.expect("in time");
     assert_eq!(found.unwrap(), addresses(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_name_with_many_addresses_that_are_silent_holds_few_sockets_at_a_time() {
+    let (begun, under_way) = (RefCell::new(0), Rc::new(()));
+    let connect = |address: SocketAddr| {
+        *begun.borrow_mut() += 1;
+        let held = Rc::clone(&under_way);
+        assert!(Rc::strong_count(&under_way) <= MAX_ATTEMPTS + 1, "one for each, and ours");
+        async move {
+            let _held = held;
+            if address.port() < 99 {
+                std::future::pending::<()>().await;
+            }
+            Ok(address.port())
+        }
+    };
+    let won = race(&addresses(100), Instant::now() + Duration::from_secs(2), connect).await.unwrap();
+    assert_eq!((won.connection, begun.take()), (99, 100), "each has had its turn");
+    let mut silent = won.silent;
+    silent.sort_unstable();
+    assert_eq!(silent, (0..99).collect::<Vec<_>>());
+}
