@@ -433,6 +433,34 @@ policy: {breaker: {min_calls: 3, open_for: 10m}}";
 }
 
 #[tokio::test]
+async fn a_probe_that_hears_nothing_does_not_keep_other_clients_waiting() {
+    for mode in ["tunnel", "broadcast"] {
+        let upstream = Upstream::builder().answering(Answer::HangupAfterRequest).spawn().await;
+        let settings = format!(
+            "upstream: {{handshake_timeout: 10m}}\ntrusted_proxies: [127.0.0.1]
+routes: [{{name: r, path: '/{{name}}', mode: {mode}}}]
+policy: {{breaker: {{min_calls: 2, open_for: 50ms, slow_after: 200ms}}}}"
+        );
+        let proxy = Proxy::to(&upstream).yaml(&settings).spawn().await;
+        let client = |address: &str, path: &str| proxy.dial().path(path).header("X-Forwarded-For", address);
+        for (address, path) in [("10.0.0.1", "/1"), ("10.0.0.2", "/2")] {
+            client(address, path).refused().await;
+        }
+        let open = "outrigger_breaker_transitions_total{scope=\"upstream\",route=\"r\",to=\"open\"}";
+        assert_eq!(proxy.metric(open).await, 1.0, "{mode}");
+        upstream.change(Upstream::builder().answering(well_but_for(SILENT)));
+        let _silent = probe(&client("10.6.6.6", "/bad-1"), &upstream).await;
+        // Its others are no probes: they do not take the place of anybody who waits.
+        let mut more = Vec::new();
+        for at in 2..6 {
+            more.push(client("10.6.6.6", &format!("/bad-{at}")).send().await);
+        }
+        drop(client("10.0.0.1", "/good").open().await);
+        drop(client("10.0.0.2", "/good").open().await);
+    }
+}
+
+#[tokio::test]
 async fn a_drain_is_no_failure_of_the_server() {
     let upstream = Upstream::echo().await;
     let proxy = Proxy::to(&upstream).yaml(SHORT).yaml("drain: {spread: 0s, timeout: 60s}").spawn().await;

@@ -68,11 +68,15 @@ where
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
-            let permit = match &breaker {
+            let mut permit = match &breaker {
                 Some(breaker) => Some(breaker.enter(visit.guest.caller()).await.map_err(Refused::Breaker)?),
                 None => None,
             };
-            let result = inner.call(visit).await;
+            let call = inner.call(visit);
+            let result = match &mut permit {
+                Some(permit) => permit.watch(call).await,
+                None => call.await,
+            };
             if let Some(permit) = permit {
                 report(permit, &result, &places);
             }

@@ -35,12 +35,16 @@ pub(super) async fn attempt(
     request: http::Request<http_body_util::Empty<Bytes>>,
     told: Option<Option<HeaderValue>>,
 ) -> Result<(Hop, Option<HeaderValue>), NotUp> {
-    let permit = match &hub.plan.breaker {
+    let mut permit = match &hub.plan.breaker {
         Some(breaker) => Some(breaker.enter(caller).await.map_err(NotUp::BreakerOpen)?),
         None => None,
     };
     let offer = Offer::of(request.headers());
-    let result = hub.plan.upstream.upgrade(request, &offer).await;
+    let call = hub.plan.upstream.upgrade(request, &offer);
+    let result = match &mut permit {
+        Some(permit) => permit.watch(call).await,
+        None => call.await,
+    };
     if let Some(permit) = permit {
         permit.settle(&result, hub.is_connected());
     }

@@ -13,7 +13,9 @@
 //!
 //! # Invariants
 //! 1. It never opens on fewer than `min_calls` outcomes within the window.
-//! 2. Half-open, never more than `probes` calls are on their way; and as many of the caller that it is held against.
+//! 2. Half-open, never more than `probes` calls are on their way; and as many of the caller that it is held against;
+//!    and those that are late, one of each caller and [`MAX_LATE`] at the most: a caller that asks for what the callee is
+//!    silent at would otherwise keep all others waiting while the callee is well.
 //! 3. Only a failure opens it. A success may complete `min_calls`, or outlive the successes before it in the
 //!    window: it says that whoever was called is there, whatever the ratio has come to.
 //! 4. A call that was let through in another period says nothing about this one: each [`Ticket`] has
@@ -52,6 +54,8 @@ const JITTER: f64 = 0.2;
 /// Callers with suspicions that are told apart. Each further suspicion counts as another caller's: one who has more
 /// addresses than this cannot be told from a crowd.
 const MAX_CALLERS: usize = 4096;
+/// Probes that are late, and whose places others have.
+const MAX_LATE: usize = 16;
 
 /// When it opens, and how it closes again.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,6 +113,21 @@ pub struct Ticket {
     caller: Caller,
     /// Whether it takes the place of the caller that the breaker is held against.
     is_held: bool,
+    is_probe: bool,
+    /// Whether its place was given to others.
+    is_late: bool,
+}
+
+impl Ticket {
+    /// Whether others wait for what comes of it.
+    pub fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
+    /// Whether its place was given to others.
+    pub fn is_late(&self) -> bool {
+        self.is_late
+    }
 }
 
 /// The breaker of one callee.
@@ -140,6 +159,14 @@ struct Probing {
     /// own: it cannot keep the others waiting.
     held: Option<(Caller, Instant)>,
     held_under_way: u32,
+    /// Whose probes are late: what comes of these still counts, but no other one of theirs is let through.
+    late: Vec<Caller>,
+}
+
+impl Probing {
+    fn new(held: Option<(Caller, Instant)>) -> Self {
+        Self { under_way: 0, successes: 0, held, held_under_way: 0, late: Vec::new() }
+    }
 }
 
 impl Breaker {
@@ -184,10 +211,14 @@ impl Breaker {
                 return Err(until - now);
             }
             let held = only.map(|only| (only, until));
-            self.enter(Phase::HalfOpen(Probing { under_way: 0, successes: 0, held, held_under_way: 0 }));
+            self.enter(Phase::HalfOpen(Probing::new(held)));
         }
-        let mut is_held = false;
+        let (mut is_held, mut is_probe) = (false, false);
         if let Phase::HalfOpen(probing) = &mut self.phase {
+            if probing.late.contains(&caller) {
+                return Err(Duration::ZERO);
+            }
+            is_probe = true;
             let places = match probing.held {
                 Some((held, until)) if held == caller => {
                     if now < until {
@@ -203,7 +234,22 @@ impl Breaker {
             }
             *places += 1;
         }
-        Ok(Ticket { period: self.period, caller, is_held })
+        Ok(Ticket { period: self.period, caller, is_held, is_probe, is_late: false })
+    }
+
+    /// A probe takes long: another caller may have its place. Whether there is a place now.
+    pub fn on_late(&mut self, ticket: &mut Ticket) -> bool {
+        if ticket.period != self.period || ticket.is_held || ticket.is_late {
+            return false;
+        }
+        let Phase::HalfOpen(probing) = &mut self.phase else { return false };
+        if probing.late.len() >= MAX_LATE {
+            return false;
+        }
+        probing.under_way -= 1;
+        probing.late.push(ticket.caller);
+        ticket.is_late = true;
+        true
     }
 
     /// Tells how a call went. `jitter` is 0 to 1, and different for each breaker.
@@ -223,9 +269,15 @@ impl Breaker {
             // No ticket of this period can be there.
             Phase::Open { .. } => None,
             Phase::HalfOpen(probing) => {
-                let places =
-                    if ticket.is_held { &mut probing.held_under_way } else { &mut probing.under_way };
-                *places -= 1;
+                if ticket.is_late {
+                    if let Some(at) = probing.late.iter().position(|caller| *caller == ticket.caller) {
+                        probing.late.swap_remove(at);
+                    }
+                } else if ticket.is_held {
+                    probing.held_under_way -= 1;
+                } else {
+                    probing.under_way -= 1;
+                }
                 match outcome {
                     CallOutcome::Success => {
                         probing.successes += 1;

@@ -14,7 +14,9 @@
 //!    leaves its place, and a place among the probes that it was given goes to the next.
 //! 5. No client can have a server that is well left alone by asking for what it hangs up on: where somebody is
 //!    connected to it, what may be its answer says nothing ([`UpstreamError::may_be_an_answer`]).
-//! 6. Whoever has waited asks again, as anybody who comes then: what is closed lets it through, and what has
+//! 6. A probe that takes longer than `slow_after` makes room for one of another client, and still counts
+//!    ([`Permit::watch`]).
+//! 7. Whoever has waited asks again, as anybody who comes then: what is closed lets it through, and what has
 //!    opened refuses it.
 //!
 //! # Not here
@@ -139,6 +141,14 @@ impl UpstreamBreaker {
         self.lock().state()
     }
 
+    /// The probe's place is free, though it is still under way.
+    fn on_late(&self, ticket: &mut Ticket) {
+        if self.lock().on_late(ticket) {
+            // All: the first in line may be of the same client, which does not get it.
+            self.probed.notify_waiters();
+        }
+    }
+
     fn judge_status(&self, status: StatusCode) -> CallOutcome {
         if self.statuses.contains(&status.as_u16()) { CallOutcome::Suspicion } else { CallOutcome::Success }
     }
@@ -160,14 +170,16 @@ impl UpstreamBreaker {
     fn report(&self, ticket: Ticket, outcome: CallOutcome, what: &dyn Display) {
         let now = Instant::now();
         let mut breaker = self.lock();
-        let before = breaker.state();
+        let (before, was_late) = (breaker.state(), ticket.is_late());
         breaker.report(ticket, outcome, fastrand::f64(), now);
         let (after, is_held) = (breaker.state(), breaker.is_held_against_one());
         let turned = self.count(before, after);
         drop(breaker);
         match (before, after) {
             // The place may be one that the first in line cannot have.
-            (BreakerState::HalfOpen, BreakerState::HalfOpen) if is_held => self.probed.notify_waiters(),
+            (BreakerState::HalfOpen, BreakerState::HalfOpen) if is_held || was_late => {
+                self.probed.notify_waiters()
+            }
             (BreakerState::HalfOpen, BreakerState::HalfOpen) => self.probed.notify_one(),
             (BreakerState::HalfOpen, _) => self.probed.notify_waiters(),
             (BreakerState::Closed | BreakerState::Open, _) => {}
@@ -248,6 +260,18 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// Does what it stands for. Where others wait for what comes of it, they do so for `breaker.slow_after` only.
+    pub async fn watch<F: Future>(&mut self, call: F) -> F::Output {
+        let mut call = pin!(call);
+        if let Some(ticket) = self.ticket.as_mut().filter(|ticket| ticket.is_probe()) {
+            match timeout_at(self.since + self.breaker.slow_after, call.as_mut()).await {
+                Ok(output) => return output,
+                Err(_) => self.breaker.on_late(ticket),
+            }
+        }
+        call.await
+    }
+
     /// How the handshake went, for whoever asked the upstream itself. `is_in_use`: as of [`Permit::failed`].
     pub fn settle(self, result: &Result<Result<Upgraded, Refusal>, UpstreamError>, is_in_use: bool) {
         match result {

@@ -383,3 +383,59 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_probe_that_is_late_leaves_its_place_to_another_caller_and_still_counts() {
+    let now = Instant::now();
+    let rules = BreakerRules {
+        window: Duration::from_secs(10),
+        min_calls: 1,
+        failure_ratio: 0.5,
+        open_for: Duration::from_secs(5),
+        probes: 1,
+    };
+    let half_open = || {
+        let mut breaker = Breaker::new(rules, now);
+        let ticket = breaker.allow(now).unwrap();
+        breaker.report(ticket, Failure, 0.0, now);
+        (breaker, now + Duration::from_secs(6))
+    };
+    let (late, other) = (Caller(1), Caller(2));
+    for outcome in [Success, Failure, Suspicion, Neither] {
+        let (mut breaker, now) = half_open();
+        let mut ticket = breaker.allow_caller(late, now).unwrap();
+        assert!(ticket.is_probe());
+        assert_eq!(breaker.allow_caller(other, now), Err(Duration::ZERO));
+        assert!(breaker.on_late(&mut ticket) && !breaker.on_late(&mut ticket), "once");
+        assert_eq!(breaker.allow_caller(late, now), Err(Duration::ZERO), "it has its place already");
+        let second = breaker.allow_caller(other, now).unwrap();
+        assert_eq!(breaker.allow_caller(Caller(3), now), Err(Duration::ZERO), "one at a time");
+        breaker.report(ticket, outcome, 0.0, now);
+        let expected = match outcome {
+            Success => BreakerState::Closed,
+            Failure | Suspicion => BreakerState::Open,
+            Neither => BreakerState::HalfOpen,
+        };
+        assert_eq!(breaker.state(), expected, "{outcome:?}");
+        breaker.report(second, Neither, 0.0, now);
+        if outcome == Neither {
+            let ticket = breaker.allow_caller(late, now).unwrap();
+            breaker.report(ticket, Success, 0.0, now);
+            assert_eq!(breaker.state(), BreakerState::Closed);
+        }
+    }
+    // As many as there are late are bounded.
+    let (mut breaker, now) = half_open();
+    let mut late: Vec<_> = (0..MAX_LATE as u64)
+        .map(|caller| {
+            let mut ticket = breaker.allow_caller(Caller(caller), now).unwrap();
+            assert!(breaker.on_late(&mut ticket));
+            ticket
+        })
+        .collect();
+    let mut last = breaker.allow_caller(Caller(99), now).unwrap();
+    assert!(!breaker.on_late(&mut last));
+    assert_eq!(breaker.allow_caller(Caller(100), now), Err(Duration::ZERO));
+    breaker.report(late.pop().unwrap(), Success, 0.0, now);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
