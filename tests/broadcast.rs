@@ -205,6 +205,48 @@ async fn each_user_has_a_channel_where_the_first_ones_credentials_go_on() {
 }
 
 #[tokio::test]
+async fn threat_a_forged_forwarding_header_in_a_channels_key_reaches_no_server() {
+    let parts = [
+        "x-forwarded-host",
+        "x-forwarded-prefix",
+        "forwarded",
+        "x-real-ip",
+        "x_forwarded_for",
+        "x_outrigger_user",
+        "x-outrigger-user",
+    ];
+    let parts = parts.map(|name| format!("'header:{name}'")).join(", ");
+    let policy = format!("broadcast: {{channel_key: [path, {parts}]}}");
+    let said = [
+        ("X-Forwarded-For", "203.0.113.7"),
+        ("X-Forwarded-Host", "tenant.example.com"),
+        ("X-Forwarded-Prefix", "/forged"),
+        ("Forwarded", "host=forged"),
+        ("X-Real-IP", "203.0.113.7"),
+        ("X_Forwarded_For", "203.0.113.7"),
+        ("X_Outrigger_User", "root"),
+        ("X-Outrigger-User", "root"),
+    ];
+    // Of a trusted peer one kind counts; what proxies never write does not.
+    let trusted: &[&str] = &["x-forwarded-host", "x-forwarded-prefix", "x-real-ip"];
+    for (trust, expected) in [("trusted_proxies: []", &[][..]), ("trusted_proxies: [loopback]", trusted)] {
+        let upstream = Upstream::by_hand().await;
+        let proxy = feed(&upstream, &policy).yaml(trust).spawn().await;
+        let forging =
+            said.iter().fold(proxy.dial().path("/feed/a"), |dial, (name, value)| dial.header(name, value));
+        let (_client, server) = (forging.open().await, upstream.accept().await);
+        let head = &server.request.head;
+        let names = head.headers.names();
+        let names: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let told = said.iter().map(|(name, _)| name.to_ascii_lowercase()).filter(|name| names.contains(name));
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{trust}");
+        // Nor does what is not believed set anybody apart.
+        let _other = proxy.connect("/feed/a").await;
+        assert_eq!(proxy.channels().await.len(), if expected.is_empty() { 1 } else { 2 }, "{trust}");
+    }
+}
+
+#[tokio::test]
 async fn threat_clients_of_one_hosts_tenant_are_not_put_on_anothers_channel() {
     let upstream = Upstream::by_hand().await;
     let proxy = feed(&upstream, "").spawn().await;
