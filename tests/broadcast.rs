@@ -15,11 +15,12 @@ use support::DEADLINE;
 use support::client::RawClient;
 use support::http::{Head, assert_ours, response, switching};
 use support::http2;
+use support::link::Received;
 use support::proxy::{self, Proxy};
 use support::token;
 use support::upstream::{Answer, ServerConn, Upstream};
 use support::wait::eventually;
-use support::wire::RSV1;
+use support::wire::{CLOSE, Frame, RSV1, Role};
 
 /// A route of this mode, under `/feed/`.
 const FEED: &str = "routes: [{name: feed, path: '/feed/{*rest}', mode: broadcast}]";
@@ -820,6 +821,25 @@ async fn plain_requests_go_to_the_server_and_bad_handshakes_do_not() {
     let response = proxy.dial().path("/feed/a").without("Sec-WebSocket-Key").refused().await;
     assert_ours(&response, 400, "malformed_handshake");
     assert!(upstream.handshakes().is_empty());
+}
+
+#[tokio::test]
+async fn the_server_hears_what_the_last_client_says_together_with_its_close() {
+    let policy = "broadcast: {uplink: forward, anonymous: true}";
+    for round in 0..5 {
+        let upstream = Upstream::by_hand().await;
+        let proxy = feed(&upstream, policy).spawn().await;
+        let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 1).await;
+        proxy.drain();
+        let Received::Frame(close) = clients[0].receive().await else { panic!("round {round}: no Close") };
+        assert_eq!(close.opcode, CLOSE);
+        let last = [Frame::text("unsent work"), Frame::close(1012, "")];
+        let last: Vec<u8> = last.iter().flat_map(|frame| frame.encode(Role::Client)).collect();
+        clients[0].send_bytes(&last).await;
+        server.expect_text("unsent work").await;
+        assert_eq!(server.closed().await.code, 1001);
+        proxy.ended_within(DEADLINE).await;
+    }
 }
 
 #[tokio::test]

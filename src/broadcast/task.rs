@@ -273,11 +273,13 @@ impl Task {
     async fn follow(&mut self, uplink: &mut Uplink) -> Option<UplinkEnd> {
         let mut share = self.running.hub.shared.budget.share();
         poll_fn(|cx| {
-            if self.poll_aside(cx).is_ready() {
+            let is_deserted = self.poll_aside(cx).is_ready();
+            // Before the link is driven, which writes what is queued; and when everyone has left, since nobody looks
+            // at it later: the last word of the last client may have come together with its Close.
+            self.poll_said(cx, Some(uplink));
+            if is_deserted {
                 return Poll::Ready(None);
             }
-            // Before the link is driven, which writes what is queued.
-            self.poll_said(cx, Some(uplink));
             // A burst is not taken from the server faster than it can be passed on. No client holds that up: only
             // those that take it at once are waited for.
             ready!(self.feed.poll_room(cx));
