@@ -525,6 +525,25 @@ async fn clients_are_let_go_when_the_server_stays_away() {
 }
 
 #[tokio::test]
+async fn clients_are_let_go_on_time_whatever_a_breaker_or_a_silent_server_keeps_waiting() {
+    let refusing = || Upstream::builder().answering(Answer::refuse(503, &[], ""));
+    let silent = || Upstream::builder().answering(Answer::Silent);
+    for (server_then, is_silent) in [(refusing(), false), (silent(), true)] {
+        let upstream = Upstream::by_hand().await;
+        let policy = "redial: {base: 1ms, cap: 10ms, give_up: 500ms}, breaker: {min_calls: 2, open_for: 5m}";
+        let proxy = feed(&upstream, policy).yaml("upstream: {handshake_timeout: 5m}").spawn().await;
+        let (mut clients, server) = joined(&proxy, &upstream, "/feed/a", 2).await;
+        upstream.change(server_then);
+        server.reset();
+        for client in &mut clients {
+            let closed = client.closed().await;
+            assert_eq!((closed.code, &*closed.reason), (1012, "upstream lost"), "silent: {is_silent}");
+        }
+        proxy.has("channels", 0.0).await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_want_us_any_more_is_not_asked_again() {
     let upstream = Upstream::by_hand().await;
     let proxy = feed(&upstream, &format!("{EAGER}, close_codes: {{unauthorized: 4010}}")).spawn().await;
@@ -813,17 +832,6 @@ async fn the_server_hears_of_a_drains_end() {
 }
 
 #[tokio::test]
-async fn plain_requests_go_to_the_server_and_bad_handshakes_do_not() {
-    let upstream = Upstream::echo().await;
-    let proxy = feed(&upstream, "").spawn().await;
-    let response = proxy.plain().path("/feed/a").answer().await.response;
-    assert_eq!((response.status(), response.text()), (200, "hello from the upstream\n".to_owned()));
-    let response = proxy.dial().path("/feed/a").without("Sec-WebSocket-Key").refused().await;
-    assert_ours(&response, 400, "malformed_handshake");
-    assert!(upstream.handshakes().is_empty());
-}
-
-#[tokio::test]
 async fn the_server_hears_what_the_last_client_says_together_with_its_close() {
     let policy = "broadcast: {uplink: forward, anonymous: true}";
     for round in 0..5 {
@@ -840,6 +848,17 @@ async fn the_server_hears_what_the_last_client_says_together_with_its_close() {
         assert_eq!(server.closed().await.code, 1001);
         proxy.ended_within(DEADLINE).await;
     }
+}
+
+#[tokio::test]
+async fn plain_requests_go_to_the_server_and_bad_handshakes_do_not() {
+    let upstream = Upstream::echo().await;
+    let proxy = feed(&upstream, "").spawn().await;
+    let response = proxy.plain().path("/feed/a").answer().await.response;
+    assert_eq!((response.status(), response.text()), (200, "hello from the upstream\n".to_owned()));
+    let response = proxy.dial().path("/feed/a").without("Sec-WebSocket-Key").refused().await;
+    assert_ours(&response, 400, "malformed_handshake");
+    assert!(upstream.handshakes().is_empty());
 }
 
 #[tokio::test]
