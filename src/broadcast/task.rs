@@ -161,7 +161,6 @@ impl Task {
                     return poll_fn(|cx| self.poll_rest(cx)).await;
                 }
             };
-            info!(route = self.route(), channel = %self.shown(), "the feed goes on");
             self.feed.notice(RESTORED);
             self.dismiss();
         };
@@ -262,9 +261,10 @@ impl Task {
         let hub = Arc::clone(&self.running.hub);
         let (request, request_id) = self.template.request(told.as_ref().and_then(Option::as_ref));
         let path = self.shown().to_string();
+        let is_first = told.is_none();
         async move {
             let result = attempt(&hub, request, told).await;
-            lines::dialled(&hub, &path, &request_id, &result);
+            lines::dialled(&hub, &path, &request_id, is_first, &result);
             result
         }
     }
