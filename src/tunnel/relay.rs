@@ -322,8 +322,13 @@ impl Relay {
             let is_far = self.client.waiting() > delivery.max_lag.bytes;
             // Whoever asks for more while nothing is left for all is the one that goes.
             let is_one_too_many = !is_far && is_more && self.settings.budget.is_over();
-            if is_one_too_many && self.ending.is_none() {
+            if is_one_too_many {
                 self.live.handle().about.route.memory_cuts.inc();
+            }
+            if is_one_too_many && self.ending.is_some() {
+                // It is told no other cause than its first; what its server still says to it is nobody's to keep.
+                let lost = self.client.cut();
+                self.live.handle().on_discarded(lost);
             }
             if is_far || is_one_too_many {
                 self.begin(Reason::SlowConsumer, None, None, now);

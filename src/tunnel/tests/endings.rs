@@ -110,6 +110,33 @@ async fn an_isolated_client_that_says_close_and_stops_reading_is_kept_no_more_th
     assert!(said > 64 && stage.relay().ending.is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_isolated_client_that_is_ending_holds_nothing_beyond_the_memory_of_all() {
+    for (reason, words) in [("client_close", &close(1000, true)[..]), ("protocol_error", OFFENCES[0].1)] {
+        let mut stage = Stage::with(Props {
+            settings: "policy: { heartbeat: null, idle_timeout: 0s, delivery: { on_stall: isolate, max_lag: { bytes: 16MiB } } }",
+            buffers: Some(SMALL),
+            memory: Some(10_000),
+            ..Props::default()
+        })
+        .await;
+        stage.client.say(words);
+        stage.turn().await;
+        let mut most = 0;
+        for _ in 0..200 {
+            stage.upstream.try_say(&frame(0x82, &[7; 1000], false));
+            stage.turn().await;
+            most = most.max(stage.budget.used());
+        }
+        assert!(most <= 10_000 + READ, "{reason}: {most} bytes are held");
+        assert_eq!(counts(&stage), (0, 0.0, 0, 1.0), "{reason}: it was cut");
+        assert_eq!(stage.counter("memory_cuts_total"), 1, "{reason}");
+        stage.upstream.leave();
+        stage.turn().await;
+        assert_eq!((stage.budget.used(), stage.reason()), (0, reason.to_owned()));
+    }
+}
+
 /// Settings, what a client says that breaks a rule of theirs, and what it is told.
 const OFFENCES: [(&str, &[u8], u16, &str); 3] = [
     (BARE, &[0x83, 0x80, 1, 2, 3, 4], 1002, "protocol_error"),
