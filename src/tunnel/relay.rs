@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::{Instant, Sleep};
 
 use super::closing::Ending;
+use super::ending::Farewell;
 use super::link::{Link, Reading, Writing};
 use super::pulse::Pulse;
 use super::rates::{Rates, messages};
@@ -242,6 +243,14 @@ impl Relay {
             // Not past the next place for what waits: of a busy server each read may end inside a frame.
             if side == Side::Upstream && self.has_injections && to.is_flushed() {
                 most = 1;
+            }
+            // Whoever is owed our Close hears a frame that it has begun to its end, and then that: of a busy peer each
+            // read may end inside the next frame.
+            if matches!(to.farewell, Farewell::Close(_)) {
+                if from.scanner.at_frame_edge() {
+                    return None;
+                }
+                most = 0;
             }
         }
         if let Some(pause) = from.resume(now) {
