@@ -141,7 +141,7 @@ impl Reloader {
         if result.is_ok() {
             self.files = files;
         }
-        let is_gap = watch.follow(places);
+        let is_gap = watch.follow(places).await;
         match result {
             Ok(Next::Same) => {
                 self.told = None;
