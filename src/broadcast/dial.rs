@@ -35,8 +35,12 @@ pub(super) async fn attempt(
     told: Option<Option<HeaderValue>>,
 ) -> Result<(Hop, Option<HeaderValue>), NotUp> {
     let permit = match &hub.plan.breaker {
-        // A dial is for all who listen: whose doing it is that it fails, nobody can say.
-        Some(breaker) => Some(breaker.enter(Caller::UNKNOWN).await.map_err(NotUp::BreakerOpen)?),
+        // A dial is for all who listen: whose doing it is that it fails, nobody can say. A server that has agreed to
+        // the same request before has changed its mind by itself.
+        Some(breaker) => {
+            let permit = breaker.enter(Caller::UNKNOWN).await.map_err(NotUp::BreakerOpen)?;
+            Some(if told.is_some() { permit.repeated() } else { permit })
+        }
         None => None,
     };
     let offer = Offer::of(request.headers());

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
 use tracing::info;
 
 use super::NoSeat;
@@ -273,11 +273,13 @@ impl Task {
     async fn follow(&mut self, uplink: &mut Uplink) -> Option<UplinkEnd> {
         let mut share = self.running.hub.shared.budget.share();
         poll_fn(|cx| {
-            if self.poll_aside(cx).is_ready() {
+            let is_deserted = self.poll_aside(cx).is_ready();
+            // Before the link is driven, which writes what is queued; and when everyone has left, since nobody looks
+            // at it later: the last word of the last client may have come together with its Close.
+            self.poll_said(cx, Some(uplink));
+            if is_deserted {
                 return Poll::Ready(None);
             }
-            // Before the link is driven, which writes what is queued.
-            self.poll_said(cx, Some(uplink));
             // A burst is not taken from the server faster than it can be passed on. No client holds that up: only
             // those that take it at once are waited for.
             ready!(self.feed.poll_room(cx));
@@ -301,13 +303,15 @@ impl Task {
             let Some(wait) = self.backoff.next(fastrand::f64(), Instant::now()) else {
                 return Err(Some(Over::ours(Reason::UpstreamLost, codes.upstream_lost, "upstream lost")));
             };
-            match self.meanwhile(sleep(wait.max(at_least))).await {
-                Ok(()) => {}
-                Err(Stop::Deserted) => return Err(None),
-                Err(Stop::Draining) => return Err(self.see_off().await),
-            }
-            let dialled = match self.meanwhile(self.dial(Some(self.protocol.clone()))).await {
-                Ok(dialled) => dialled,
+            let dial = self.dial(Some(self.protocol.clone()));
+            // Neither a breaker that stays open nor a server that does not answer keeps anybody beyond that date.
+            let dialled = by(self.backoff.gives_up_at(), async {
+                sleep(wait.max(at_least)).await;
+                dial.await
+            });
+            let dialled = match self.meanwhile(dialled).await {
+                Ok(Some(dialled)) => dialled,
+                Ok(None) => continue,
                 Err(Stop::Deserted) => return Err(None),
                 Err(Stop::Draining) => return Err(self.see_off().await),
             };
@@ -431,6 +435,14 @@ impl Task {
         let name = self.running.channel.key.name.split(' ').next().unwrap_or_default();
         // Without its path in the key it is told by what its clients have said, which is not for the log.
         redact_path(if name.starts_with('/') { name } else { "-" })
+    }
+}
+
+/// What comes of `what` by that moment, if there is one.
+async fn by<F: Future>(moment: Option<Instant>, what: F) -> Option<F::Output> {
+    match moment {
+        Some(moment) => timeout_at(moment, what).await.ok(),
+        None => Some(what.await),
     }
 }
 

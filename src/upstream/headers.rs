@@ -130,6 +130,20 @@ pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_
     }
 }
 
+/// Takes out what nobody who may say it has said: what only proxies tell, where the peer is not trusted, what a trusted
+/// one passed on in the kind that it does not write itself, and names that are ours. For whoever reads single headers
+/// of a client's, and does not pass all of them on ([`for_upstream`]).
+pub fn forget_forged(headers: &mut HeaderMap, forwarding: Option<&Forwarding>) {
+    let is_forged = |name: &HeaderName| {
+        let is_believed = forwarding.is_some_and(|said| said.is_believed(name));
+        *name == X_OUTRIGGER_USER || is_look_alike(name) || is_forwarding(name.as_str()) && !is_believed
+    };
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_forged(name)).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
 /// Puts what the authentication service says in place of whatever stands under these names.
 pub fn attest(headers: &mut HeaderMap, attested: &HeaderMap) {
     for name in attested.keys() {
