@@ -356,7 +356,11 @@ async fn a_target_in_absolute_form_names_the_host_and_goes_on_in_origin_form() {
     assert_eq!(proxy.plain().path("http://named.example.com").answer().await.response.status(), 200);
     assert_eq!(upstream.requests()[1].head.first_line, "GET / HTTP/1.1");
     assert_eq!(proxy.plain().path("http://named.example.com?c=d").answer().await.response.status(), 200);
-    assert_eq!(upstream.requests()[2].head.first_line, "GET /?c=d HTTP/1.1", "an empty path is / (RFC 9112 §3.2.1)");
+    assert_eq!(
+        upstream.requests()[2].head.first_line,
+        "GET /?c=d HTTP/1.1",
+        "an empty path is / (RFC 9112 §3.2.1)"
+    );
 }
 
 #[tokio::test]

@@ -101,7 +101,8 @@ fn prefix(headers: &HeaderMap) -> Option<Box<str>> {
         let text = std::str::from_utf8(entry).ok()?;
         let is_path_byte = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>".contains(&byte);
         // Two slashes would begin the name of a host; dots lead out of what was taken off.
-        let leads_out = |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
+        let leads_out =
+            |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
         if !text.starts_with('/')
             || text.contains("//")
             || text.split('/').any(leads_out)

@@ -21,7 +21,8 @@ use super::HeadFault;
 
 /// Gives a URL without a path, `http://host?query`, the one that it means (RFC 9112 §3.2.1): `/`.
 pub(super) fn settle_path(uri: &mut Uri) -> Result<(), HeadFault> {
-    let Some(query) = uri.path_and_query().map(PathAndQuery::as_str).filter(|text| text.starts_with('?')) else {
+    let Some(query) = uri.path_and_query().map(PathAndQuery::as_str).filter(|text| text.starts_with('?'))
+    else {
         return Ok(());
     };
     let target = PathAndQuery::try_from(format!("/{query}")).map_err(|_| HeadFault::Target)?;
