@@ -414,6 +414,27 @@ policy: {breaker: {min_calls: 3, open_for: 10m}}";
 }
 
 #[tokio::test]
+async fn what_channels_that_one_client_invents_bring_about_is_held_against_no_other() {
+    for bad in [SILENT, UNAVAILABLE, NO_HTTP] {
+        let upstream = Upstream::builder().answering(well_but_for(bad)).spawn().await;
+        let settings = "upstream: {handshake_timeout: 50ms}\ntrusted_proxies: [127.0.0.1]
+routes: [{name: feed, path: '/{name}', mode: broadcast}]
+policy: {breaker: {min_calls: 3, open_for: 10m}}";
+        let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+        let attack =
+            |at: usize| proxy.dial().path(&format!("/bad-{at}")).header("X-Forwarded-For", "10.6.6.6");
+        for at in 0..3 {
+            attack(at).refused().await;
+        }
+        open(&attack(3).refused().await);
+        let other = proxy.dial().path("/good").header("X-Forwarded-For", "10.0.0.1");
+        drop(other.open().await);
+        // Its own channels are the same server's: that answers again.
+        drop(attack(4).path("/better").open().await);
+    }
+}
+
+#[tokio::test]
 async fn a_drain_is_no_failure_of_the_server() {
     let upstream = Upstream::echo().await;
     let proxy = Proxy::to(&upstream).yaml(SHORT).yaml("drain: {spread: 0s, timeout: 60s}").spawn().await;

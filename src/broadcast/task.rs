@@ -44,7 +44,7 @@ use super::request::Template;
 use crate::config::{Greeting, OnRedial};
 use crate::frame::{CloseCode, Kind};
 use crate::net::Hop;
-use crate::resilience::{Backoff, Share};
+use crate::resilience::{Backoff, Caller, Share};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{By, Label, Reason, lifecycle};
 use crate::upstream::{Uplink, UplinkEnd};
@@ -61,6 +61,8 @@ const ASKED: usize = 16;
 /// The task of a channel.
 pub(super) struct Task {
     running: Running,
+    /// For whom it was opened.
+    opener: Caller,
     template: Template,
     feed: Feed,
     asks: mpsc::Receiver<Ask>,
@@ -109,6 +111,7 @@ impl Over {
 impl Task {
     pub(super) fn new(
         running: Running,
+        opener: Caller,
         template: Template,
         feed: Feed,
         asks: mpsc::Receiver<Ask>,
@@ -124,6 +127,7 @@ impl Task {
             linger: None,
             rest: None,
             running,
+            opener,
             template,
             feed,
             asks,
@@ -262,8 +266,10 @@ impl Task {
         let hub = Arc::clone(&self.running.hub);
         let (request, request_id) = self.template.request(told.as_ref().and_then(Option::as_ref));
         let path = self.shown().to_string();
+        // That there is nothing at a path is the doing of whoever asks for it. Once there was, a dial is for all who listen.
+        let caller = if told.is_none() { self.opener } else { Caller::UNKNOWN };
         async move {
-            let result = attempt(&hub, request, told).await;
+            let result = attempt(&hub, caller, request, told).await;
             lines::dialled(&hub, &path, &request_id, &result);
             result
         }

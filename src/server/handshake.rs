@@ -100,6 +100,7 @@ async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response
         target: &target,
         headers,
         user: guest.user.as_ref().map(|user| &user.name),
+        caller: guest.caller(),
         seen: seen(&guest),
     });
     let seat = match seat.await {
