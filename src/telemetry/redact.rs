@@ -39,11 +39,7 @@ impl fmt::Display for Redacted<'_> {
                 f.write_char('…')?;
                 break;
             }
-            if is_control(c) {
-                write!(f, "\\u{:04x}", c as u32)?;
-            } else {
-                f.write_char(c)?;
-            }
+            write!(f, "{}", escaped(c.encode_utf8(&mut [0; 4])))?;
         }
         // The mark (a `?` or a `#`) stays, so that one sees that there was something.
         match query.chars().next() {
@@ -141,6 +137,7 @@ mod tests {
         ("/ws\r\nInjected: yes", "/ws\\u000d\\u000aInjected: yes"),
         ("/ws\u{1b}[31m\u{7f}\u{85}\u{2028}", "/ws\\u001b[31m\\u007f\\u0085\\u2028"),
         ("/größe", "/größe"),
+        ("/a\u{202e}gnp.exe\u{200b}\u{e0041}", "/a\\u202egnp.exe\\u200b\\udb40\\udc41"),
     ];
 
     #[test]

@@ -191,9 +191,11 @@ pub fn set_last(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static(value));
 }
 
-/// The request's id: the client's, if it is one that can stand in a log line, else a new one.
+/// The request's id: the client's, if it is one that can stand in a log line, else a new one. There is one of them then:
+/// of several the server behind might log another one than we do.
 pub fn request_id(headers: &mut HeaderMap) -> Box<str> {
-    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
+    let mut lines = headers.get_all(X_REQUEST_ID).into_iter();
+    let given = lines.next().filter(|_| lines.next().is_none()).and_then(|id| id.to_str().ok());
     if let Some(id) = given.filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len())) {
         return id.into();
     }

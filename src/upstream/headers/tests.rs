@@ -392,6 +392,13 @@ fn a_request_id_is_kept_if_it_can_be_logged_and_made_if_not() {
     let mut headers = HeaderMap::new();
     headers.insert(X_REQUEST_ID, HeaderValue::from_str(&"x".repeat(129)).unwrap());
     assert_eq!(request_id(&mut headers).len(), 32);
+    let mut headers = map(&[("x-request-id", "abc-1"), ("x-request-id", "abc-2")]);
+    let made = request_id(&mut headers);
+    assert_eq!(
+        (made.len(), all(&headers, "x-request-id")),
+        (32, vec![&*made]),
+        "nobody knows which is meant"
+    );
 }
 
 #[test]
