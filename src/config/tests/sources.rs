@@ -175,6 +175,10 @@ fn the_listen_flag_takes_an_address_or_a_socket_whatever_the_file_says() {
         let sources = Sources { file: path, listen: Some(flag.into()), ..Sources::default() };
         assert_eq!(load(sources).unwrap().listen.address, expected);
     }
+    for switch in ["off", "'false'", "OFF", "no"] {
+        let told = told(Config::from_yaml(&format!("listen: {{ unix: {switch} }}")));
+        assert!(told.contains("listen.unix") && told.contains("null is none"), "{switch}: {told}");
+    }
     let config = Config::from_yaml("listen: { unix: /a.sock }").unwrap();
     assert_eq!(config.listen.address, ListenAddress::Unix("/a.sock".into()));
 }
