@@ -245,7 +245,9 @@ async fn a_client_that_a_server_in_use_hangs_up_on_shuts_nobody_else_out() {
         [(Answer::Hangup, "upstream_broken"), (Answer::WrongAccept, "upstream_bad_upgrade")]
     {
         let upstream = Upstream::echo().await;
-        let proxy = Proxy::to(&upstream).yaml(SHORT).spawn().await;
+        // What it has answered leaves the window while it is waited for.
+        let settings = "policy: {breaker: {min_calls: 3, window: 1s, open_for: 10m}}";
+        let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
         let client = proxy.connect("/").await;
         // What many servers do with a path that they do not know.
         upstream.change(Upstream::builder().answering(answer));
@@ -408,6 +410,27 @@ policy: {breaker: {min_calls: 3, open_for: 10m}}";
         }
         proxy.dial().header("X-Forwarded-For", "10.0.0.1").refused().await;
         open(&proxy.dial().header("X-Forwarded-For", "10.0.0.2").refused().await);
+    }
+}
+
+#[tokio::test]
+async fn what_channels_that_one_client_invents_bring_about_is_held_against_no_other() {
+    for bad in [SILENT, UNAVAILABLE, NO_HTTP] {
+        let upstream = Upstream::builder().answering(well_but_for(bad)).spawn().await;
+        let settings = "upstream: {handshake_timeout: 50ms}\ntrusted_proxies: [127.0.0.1]
+routes: [{name: feed, path: '/{name}', mode: broadcast}]
+policy: {breaker: {min_calls: 3, open_for: 10m}}";
+        let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
+        let attack =
+            |at: usize| proxy.dial().path(&format!("/bad-{at}")).header("X-Forwarded-For", "10.6.6.6");
+        for at in 0..3 {
+            attack(at).refused().await;
+        }
+        open(&attack(3).refused().await);
+        let other = proxy.dial().path("/good").header("X-Forwarded-For", "10.0.0.1");
+        drop(other.open().await);
+        // Its own channels are the same server's: that answers again.
+        drop(attack(4).path("/better").open().await);
     }
 }
 

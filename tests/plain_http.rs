@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use support::DEADLINE;
 use support::http::{self, Body, Response, assert_ours};
+use support::http2::Client;
 use support::link::{End, Link};
 use support::proxy::Proxy;
 use support::upstream::{Plain, Upstream};
@@ -84,6 +85,33 @@ async fn a_request_body_reaches_the_upstream_while_it_is_still_being_sent() {
         let response = client.read_response("POST").await;
         assert_eq!((response.status(), response.text().as_str()), (201, "made"));
     }
+}
+
+#[tokio::test]
+async fn the_body_of_a_request_whose_method_has_none_by_itself_arrives_all_the_same() {
+    let upstream = Upstream::builder().on_request(Plain::EchoBody).spawn().await;
+    let proxy = Proxy::to(&upstream).spawn().await;
+    for (method, name, value, sent) in [
+        ("GET", "Transfer-Encoding", "chunked", &b"3\r\nabc\r\n0\r\n\r\n"[..]),
+        ("GET", "Content-Length", "3", b"abc"),
+        ("HEAD", "Transfer-Encoding", "chunked", b"3\r\nabc\r\n0\r\n\r\n"),
+    ] {
+        upstream.forget();
+        let mut link = proxy.plain().method(method).header(name, value).send().await;
+        link.send_bytes(sent).await;
+        assert_eq!(link.read_response(method).await.status(), 200);
+        assert_eq!(upstream.requests()[0].body, b"abc", "{method} {name}");
+    }
+    // Over HTTP/2 no header has to announce it.
+    upstream.forget();
+    let client = Client::connect(proxy.address()).await;
+    let get = ::http::Request::get("http://h2.example/").body(()).unwrap();
+    assert_eq!(client.plain(get, b"abc").await.unwrap().body, b"abc");
+    let get = ::http::Request::get("http://h2.example/").body(()).unwrap();
+    assert_eq!(client.plain(get, b"").await.unwrap().status, 200);
+    let [with, without] = &upstream.requests()[..] else { panic!("two requests") };
+    assert_eq!((with.body.as_slice(), without.body.as_slice()), (&b"abc"[..], &b""[..]));
+    assert_eq!(without.head.header("Transfer-Encoding"), None);
 }
 
 #[tokio::test]
@@ -327,6 +355,12 @@ async fn a_target_in_absolute_form_names_the_host_and_goes_on_in_origin_form() {
 
     assert_eq!(proxy.plain().path("http://named.example.com").answer().await.response.status(), 200);
     assert_eq!(upstream.requests()[1].head.first_line, "GET / HTTP/1.1");
+    assert_eq!(proxy.plain().path("http://named.example.com?c=d").answer().await.response.status(), 200);
+    assert_eq!(
+        upstream.requests()[2].head.first_line,
+        "GET /?c=d HTTP/1.1",
+        "an empty path is / (RFC 9112 §3.2.1)"
+    );
 }
 
 #[tokio::test]

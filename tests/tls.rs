@@ -5,8 +5,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger::config::{TlsVersion, UpstreamTls};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+use outrigger::config::{ClientCertificates, ListenTls, TlsVersion, UpstreamTls};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use support::DEADLINE;
 use support::client::RawClient;
 use support::link::{Closed, End};
@@ -431,7 +431,7 @@ async fn files_that_do_not_fit_are_refused_at_the_start_with_their_names_and_wit
         tls::file("garbage.pem", "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n");
     let torn = tls::file("torn.pem", "-----BEGIN PRIVATE KEY-----\nhunter2!\n");
     let empty = tls::file("empty.pem", "");
-    let with = |change: &dyn Fn(&mut outrigger::config::ListenTls)| {
+    let with = |change: &dyn Fn(&mut ListenTls)| {
         let mut listen = good.clone();
         change(&mut listen);
         listen
@@ -457,7 +457,7 @@ async fn files_that_do_not_fit_are_refused_at_the_start_with_their_names_and_wit
         (with(&|listen| listen.key = torn.clone()), "listen.tls.key_file: the private key in torn.pem"),
         (
             with(&|listen| {
-                let ca = outrigger::config::ClientCertificates { ca: empty.clone(), required: true };
+                let ca = ClientCertificates { ca: empty.clone(), required: true };
                 listen.clients = Some(ca);
             }),
             "listen.tls.client_ca_file: empty.pem holds no certificate authority",
@@ -635,6 +635,63 @@ async fn a_server_that_shows_the_very_certificate_that_was_named_is_believed() {
     let named = own(&["app.example"], true, 2100);
     let config = UpstreamTls { server_name: Some("app.example".into()), ..pinned(&named.cert) };
     assert_eq!(believes(&named.cert, &named.key, &config).await, Ok(()));
+}
+
+/// A certificate for this name, with this common name too, that is signed with the key of `signer`, which is one of
+/// [`own`]: all of these have the same name as subjects.
+fn signed_with(signer: &Pem, name: &str) -> Pem {
+    let key = KeyPair::from_pem(&signer.key).expect("a key");
+    let issuer = Issuer::new(CertificateParams::new(Vec::new()).expect("no names"), key);
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate().expect("keys can be made");
+    let cert = params.signed_by(&key, &issuer).expect("a certificate");
+    Pem { cert: cert.pem(), key: key.serialize_pem() }
+}
+
+#[tokio::test]
+async fn a_servers_own_certificate_that_was_named_vouches_for_no_other() {
+    let (this, other) = (own(&["127.0.0.1"], false, 2100), own(&["other.example"], false, 2100));
+    let both = pinned(&format!("{}{}", this.cert, other.cert));
+    assert_eq!(believes(&this.cert, &this.key, &both).await, Ok(()));
+    let forged = signed_with(&other, "127.0.0.1");
+    let told = believes(&forged.cert, &forged.key, &both).await.expect_err("it may sign nothing");
+    assert!(told.contains("an authority that is not believed"), "{told}");
+    // Who may sign does.
+    let authority = own(&["other.example"], true, 2100);
+    let issued = signed_with(&authority, "127.0.0.1");
+    assert_eq!(believes(&issued.cert, &issued.key, &pinned(&authority.cert)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_clients_own_certificate_that_was_named_lets_it_in_and_vouches_for_no_other() {
+    let upstream = Upstream::echo().await;
+    let known = |identity: &Pem| Authority::known().client(Some(identity), tls::ANY);
+    for is_authority in [false, true] {
+        let alice = own(&["alice"], is_authority, 2100);
+        let old = own(&["old"], is_authority, 2020);
+        let clients = ClientCertificates {
+            ca: tls::file("clients.pem", &format!("{}{}", alice.cert, old.cert)),
+            required: true,
+        };
+        let listen = ListenTls { clients: Some(clients), ..tls::listen() };
+        let proxy = Proxy::to(&upstream).tls(listen).spawn().await;
+        proxy.dial().tls(known(&alice)).open().await;
+        let bob = signed_with(&alice, "bob");
+        for (what, refused) in [("forged", (!is_authority).then_some(&bob)), ("expired", Some(&old))] {
+            let Some(refused) = refused else {
+                proxy.dial().tls(known(&bob)).open().await;
+                continue;
+            };
+            // In TLS 1.3 a client learns of it when it reads.
+            let outcome = async {
+                let mut link = proxy.dial().tls(known(refused)).try_connect().await?;
+                link.try_send_bytes(&proxy.dial().request()).await?;
+                link.try_read_raw().await
+            };
+            assert!(outcome.await.is_err(), "{what}: served");
+        }
+    }
 }
 
 #[tokio::test]

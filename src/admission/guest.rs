@@ -89,7 +89,7 @@ impl Noted {
 
 impl Guest {
     /// As the breaker around the server tells clients apart: a user is one from however many addresses.
-    pub(super) fn caller(&self) -> Caller {
+    pub fn caller(&self) -> Caller {
         // A key of this process: nobody can choose an address that stands for somebody else's.
         static KEYS: OnceLock<RandomState> = OnceLock::new();
         let keys = KEYS.get_or_init(RandomState::new);

@@ -28,15 +28,19 @@ pub(super) enum NotUp {
     OtherProtocol,
 }
 
-/// One dial and handshake.
+/// One dial and handshake. `caller`: whose doing it is, if it fails.
 pub(super) async fn attempt(
     hub: &Hub,
+    caller: Caller,
     request: http::Request<http_body_util::Empty<Bytes>>,
     told: Option<Option<HeaderValue>>,
 ) -> Result<(Hop, Option<HeaderValue>), NotUp> {
     let permit = match &hub.plan.breaker {
-        // A dial is for all who listen: whose doing it is that it fails, nobody can say.
-        Some(breaker) => Some(breaker.enter(Caller::UNKNOWN).await.map_err(NotUp::BreakerOpen)?),
+        // A server that has agreed to the same request before has changed its mind by itself.
+        Some(breaker) => {
+            let permit = breaker.enter(caller).await.map_err(NotUp::BreakerOpen)?;
+            Some(if told.is_some() { permit.repeated() } else { permit })
+        }
         None => None,
     };
     let offer = Offer::of(request.headers());

@@ -28,6 +28,7 @@ use crate::delivery::{self, Fanout, FromClients};
 use crate::frame::CloseCode;
 use crate::log::rules::Matcher;
 use crate::log::{Cursor, Log};
+use crate::resilience::Caller;
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason, TaskKind, panics};
 use crate::upstream::headers::{Seen, Telling};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker, UpstreamError};
@@ -83,6 +84,8 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// Who it is.
     pub user: Option<&'a Arc<str>>,
+    /// As the breaker tells it from others, if the channel is opened for it.
+    pub caller: Caller,
     /// Where it comes from.
     pub seen: Seen<'a>,
 }
@@ -171,7 +174,7 @@ impl Hub {
         drop(channels);
         self.metrics.channels.inc();
         let running = Running { hub: Arc::clone(self), channel, is_settled: false };
-        let task = Task::new(running, template, Feed::new(self, writer), asks, said, opened);
+        let task = Task::new(running, request.caller, template, Feed::new(self, writer), asks, said, opened);
         let cut = Arc::clone(&self.shared.cut).notified_owned();
         let running = async move {
             tokio::select! {

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::config::Config;
 use crate::net::Peer;
+use crate::resilience::Caller;
 use crate::upstream::Upstream;
 use crate::upstream::headers::Seen;
 
@@ -55,7 +56,8 @@ impl World {
     async fn seat(&self) -> Seat {
         let (uri, headers, peer) = (Uri::from_static("/feed"), HeaderMap::new(), Peer::default());
         let seen = Seen { peer: &peer, forwarding: None, client: None, user: None, attested: None };
-        let request = Request { uri: &uri, target: &uri, headers: &headers, user: None, seen };
+        let request =
+            Request { uri: &uri, target: &uri, headers: &headers, user: None, caller: Caller::UNKNOWN, seen };
         timeout(DEADLINE, self.hub.seat(request)).await.expect("an answer").expect("a seat")
     }
 

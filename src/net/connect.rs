@@ -11,6 +11,8 @@
 //!    keeps its place, since it costs no time: the addresses of a name go on sharing the load as the resolver orders
 //!    them, which they would not if the one that answered were always asked first.
 //! 3. At most [`MAX_SILENT`] addresses are remembered.
+//! 4. At most [`MAX_LOOKUPS`] times at once the name is looked up, those included that nobody waits for any more: the
+//!    resolver is a call that blocks its thread, and cannot be given up.
 //!
 //! # Not here
 //! How long it may take, how many connect at once, and what a failure is called (whoever dials). TLS ([`super::tls`]).
@@ -26,6 +28,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 use self::schedule::{Schedule, order};
@@ -37,12 +40,17 @@ const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// More addresses than any resolver answers with in one packet without EDNS; what is beyond is only not remembered.
 const MAX_SILENT: usize = 32;
 
+/// A resolver that does not answer keeps each lookup for 10 seconds or more, long after its dial was given up. Threads that
+/// block are few (512), and reading a changed configuration needs one too.
+const MAX_LOOKUPS: usize = 32;
+
 /// Connects to one host. Clones share what is known of its addresses.
 #[derive(Debug, Clone)]
 pub struct TcpConnector {
     host: Box<str>,
     port: u16,
     silent: Arc<Mutex<Vec<Silent>>>,
+    lookups: Arc<Semaphore>,
 }
 
 /// An address that did not answer while another one did.
@@ -55,7 +63,8 @@ struct Silent {
 impl TcpConnector {
     /// To `host`: a name, or an address without brackets.
     pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.into(), port, silent: Arc::default() }
+        let lookups = Arc::new(Semaphore::new(MAX_LOOKUPS));
+        Self { host: host.into(), port, silent: Arc::default(), lookups }
     }
 
     /// A new connection. Attempts are spread so that each address has its turn before `deadline`; to end at it is the
@@ -68,8 +77,10 @@ impl TcpConnector {
         match self.host.parse::<IpAddr>() {
             Ok(ip) => attempt(SocketAddr::new(ip, self.port)).await,
             Err(_) => {
-                let addresses = tokio::net::lookup_host((&*self.host, self.port)).await?;
-                self.connect_to_any(addresses.collect(), deadline).await
+                let (host, port) = (self.host.clone(), self.port);
+                let lookup = async move { Ok(tokio::net::lookup_host((&*host, port)).await?.collect()) };
+                let addresses = look_up(&self.lookups, lookup).await?;
+                self.connect_to_any(addresses, deadline).await
             }
         }
     }
@@ -107,6 +118,20 @@ impl TcpConnector {
         // A panic under this lock cannot leave it half changed.
         self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Holds a place until the lookup is over, whether its answer is waited for or not.
+async fn look_up(
+    places: &Arc<Semaphore>,
+    lookup: impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+) -> io::Result<Vec<SocketAddr>> {
+    // The semaphore is never closed.
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let task = tokio::spawn(async move {
+        let _place = place;
+        lookup.await
+    });
+    task.await.map_err(io::Error::other)?
 }
 
 async fn attempt(address: SocketAddr) -> io::Result<TcpStream> {

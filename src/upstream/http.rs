@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -179,6 +179,10 @@ impl Upstream {
         let (mut head, body) = request.into_parts();
         head.version = http::Version::HTTP_11;
         head.headers.remove(header::TRANSFER_ENCODING);
+        if !is_sent && !head.headers.contains_key(header::CONTENT_LENGTH) {
+            // hyper takes a GET or a HEAD that announces no body for one that has none.
+            head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let silence = Silence::new(delivery.stall_timeout);
         let body = Requested { body, left: policy.max_body, silence, progress, taken };
         let request = Request::from_parts(head, body);

@@ -162,3 +162,26 @@ async fn a_server_on_one_family_is_reached_by_a_name_that_has_both() {
     }
     TcpConnector::new("localhost", v4.port()).connect(deadline).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn lookups_that_nobody_waits_for_any_more_are_bounded_until_they_end() {
+    let (places, under_way) = (Arc::new(Semaphore::new(2)), Arc::new(Semaphore::new(10)));
+    // As a resolver that does not answer for 20 seconds.
+    let lookup = || {
+        let under_way = Arc::clone(&under_way);
+        async move {
+            let _counted = under_way.try_acquire().expect("there are few");
+            sleep(Duration::from_secs(20)).await;
+            Ok(addresses(1))
+        }
+    };
+    for _ in 0..5 {
+        let given_up = timeout(Duration::from_secs(2), look_up(&places, lookup())).await;
+        assert!(given_up.is_err());
+        assert!(under_way.available_permits() >= 8, "two at a time");
+    }
+    assert_eq!(under_way.available_permits(), 8, "they go on");
+    // Who waits now has a place when the first ends.
+    let found = timeout(Duration::from_secs(60), look_up(&places, lookup())).await.expect("in time");
+    assert_eq!(found.unwrap(), addresses(1));
+}

@@ -9,8 +9,10 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
+use x509_parser::certificate::BasicExtension;
+use x509_parser::extensions::KeyUsage;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+use x509_parser::x509::{AttributeTypeAndValue, X509Name, X509Version};
 
 use super::contents::{ENCRYPTED, instead, is_encrypted};
 use super::error::TlsError;
@@ -89,39 +91,41 @@ pub(super) fn own(named: Named<'_>) -> Result<Own, TlsError> {
 
 /// Who is believed by a file.
 pub(super) struct Believed {
-    /// Who may have signed what a server shows.
+    /// Who may have signed what the other side shows.
     pub(super) roots: RootCertStore,
-    /// What a server may show as it is.
+    /// What the other side may show as it is.
     pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Authorities to believe, for which clients' certificates are checked.
-pub(super) fn roots(key: &'static str, file: &File) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(key, file, AUTHORITY)? {
-        roots.add(certificate).map_err(|_| unreadable(key, file))?;
-    }
-    Ok(roots)
-}
-
-/// Authorities to believe, and certificates that servers may show themselves. One that no authority could have, but
-/// a server can, is not refused.
-pub(super) fn authorities(key: &'static str, file: &File) -> Result<Believed, TlsError> {
+/// Authorities to believe, and certificates that may be shown as they are. Only what may sign others is an authority: the
+/// webpki library takes whatever it is given for one, and whoever has the key of one certificate of the file could make
+/// others then, for the names of all the rest.
+pub(super) fn believed(key: &'static str, file: &File) -> Result<Believed, TlsError> {
     let certificates = certificates(key, file, AUTHORITY)?;
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
-        if roots.add(certificate.clone()).is_err() && X509Certificate::from_der(certificate).is_err() {
-            return Err(unreadable(key, file));
+        let (_, parsed) = X509Certificate::from_der(certificate)
+            .map_err(|_| TlsError::unusable(key, &file.path, AUTHORITY, "it is not an X.509 certificate"))?;
+        if may_sign(&parsed) {
+            // One that webpki cannot read signs nothing, but may be shown.
+            let _ = roots.add(certificate.clone());
         }
     }
     Ok(Believed { roots, certificates })
 }
 
-const AUTHORITY: &str = "certificate authority";
-
-fn unreadable(key: &'static str, file: &File) -> TlsError {
-    TlsError::unusable(key, &file.path, AUTHORITY, "it is not an X.509 certificate")
+/// Whether it may sign other certificates: RFC 5280 §4.2.1.3, §4.2.1.9. Before version 3 none could say so; then it is
+/// one that has signed itself.
+fn may_sign(certificate: &X509Certificate<'_>) -> bool {
+    if certificate.version() != X509Version::V3 {
+        return certificate.subject() == certificate.issuer();
+    }
+    let has_right =
+        |usage: Option<BasicExtension<&KeyUsage>>| usage.is_none_or(|usage| usage.value.key_cert_sign());
+    certificate.is_ca() && certificate.key_usage().is_ok_and(has_right)
 }
+
+const AUTHORITY: &str = "certificate authority";
 
 /// At least one.
 fn certificates(

@@ -159,7 +159,7 @@ fn believed(
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let (roots, certificates) = match authorities {
         Authorities::File { key, file } => {
-            let found = certificate::authorities(key, file)?;
+            let found = certificate::believed(key, file)?;
             (Arc::new(found.roots), found.certificates)
         }
         Authorities::System => {

@@ -20,6 +20,7 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 mod verify;
+mod verify_client;
 mod words;
 
 use std::sync::{Arc, OnceLock};

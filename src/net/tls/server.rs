@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{ServerSessionMemoryCache, UnbufferedServerConnection, WebPkiClientVerifier};
+use rustls::server::{ServerSessionMemoryCache, UnbufferedServerConnection};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
@@ -13,6 +13,7 @@ use super::error::{HandshakeError, TlsError};
 use super::provider;
 use super::records::End;
 use super::stream::Tls;
+use super::verify_client::KnownClients;
 use crate::config::{ClientCertificates, ListenTls, TlsVersion};
 use crate::net::Stream;
 
@@ -73,13 +74,9 @@ impl Acceptor {
             None => builder.with_no_client_auth(),
             Some(ClientCertificates { ca, required }) => {
                 const KEY: &str = "listen.tls.client_ca_file";
-                let roots = Arc::new(certificate::roots(KEY, ca)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
-                let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
-                let verifier = verifier.build().map_err(|_| {
-                    TlsError::unusable(KEY, &ca.path, "certificate authority", "it holds none")
-                })?;
-                builder.with_client_cert_verifier(verifier)
+                let verifier = KnownClients::new(certificate::believed(KEY, ca)?, *required, provider());
+                let verifier = verifier.map_err(|source| TlsError::refused(KEY, &source))?;
+                builder.with_client_cert_verifier(Arc::new(verifier))
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified)));

@@ -1,4 +1,4 @@
-//! Whether a server is who it should be, beyond what rustls asks of it.
+//! Whether a server is who it should be, beyond what rustls asks of it. Of clients: [`super::verify_client`].
 //!
 //! # Invariants
 //! 1. A server that shows the very certificate that the operator named is believed, whoever signed it: the operator
@@ -53,6 +53,15 @@ impl Known {
 /// Whether a certificate that is known as it is may be shown for `name` now.
 fn check_known(der: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)?;
+    check_dates(&certificate, now)?;
+    if certificate.subject_alternative_name().is_ok_and(|names| names.is_none()) {
+        return Ok(());
+    }
+    rustls::client::verify_server_name(&ParsedCertificate::try_from(der)?, name)
+}
+
+/// Whether a certificate is valid now, by what it says of itself.
+pub(super) fn check_dates(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let validity = certificate.validity();
     let unix = |seconds: i64| {
@@ -65,10 +74,7 @@ fn check_known(der: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -
     if seconds > not_after {
         return Err(CertificateError::ExpiredContext { time: now, not_after: unix(not_after) }.into());
     }
-    if certificate.subject_alternative_name().is_ok_and(|names| names.is_none()) {
-        return Ok(());
-    }
-    rustls::client::verify_server_name(&ParsedCertificate::try_from(der)?, name)
+    Ok(())
 }
 
 impl ServerCertVerifier for Known {
@@ -161,14 +167,14 @@ impl ServerCertVerifier for Anybody {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Version {
+pub(super) enum Version {
     Tls12,
     Tls13,
 }
 
 /// Whether the handshake is signed with the certificate's key. rustls asks webpki, which reads X.509 v3 only: of
 /// another one the key is taken out here.
-fn signature(
+pub(super) fn signature(
     provider: &CryptoProvider,
     version: Version,
     message: &[u8],

@@ -59,7 +59,8 @@ fn certificate(error: &CertificateError, settings: Settings) -> String {
     let authority = || {
         hint(settings.ca, |key| {
             format!(
-                "; name that authority's certificate in {key}, or this very certificate if it signs itself"
+                "; name that authority's certificate in {key}, which has to say that it may sign others (CA:TRUE), or \
+                 this very certificate if it signs itself"
             )
         })
     };

@@ -1,0 +1,114 @@
+//! Whether a client is whom its certificate tells of.
+//!
+//! # Invariants
+//! 1. A client that shows the very certificate that the operator named comes in, whoever signed it, while it is valid by
+//!    its dates. It speaks for itself only: what is signed with its key comes in if it is an authority's
+//!    ([`super::certificate::believed`]).
+//! 2. Whatever is believed of a certificate, the client has to show that it has the key.
+//!
+//! # Not here
+//! What becomes of the name that it holds ([`super::Tls::subject`]).
+
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::certificate::Believed;
+use super::verify::{Version, check_dates, signature};
+
+/// By authorities, and by certificates that are believed as they are.
+#[derive(Debug)]
+pub(super) struct KnownClients {
+    /// None: there is no authority among them.
+    authorities: Option<Arc<dyn ClientCertVerifier>>,
+    certificates: Vec<CertificateDer<'static>>,
+    /// Who may have signed what a client shows: some choose by it which one they do.
+    issuers: Vec<DistinguishedName>,
+    required: bool,
+    provider: Arc<CryptoProvider>,
+}
+
+impl KnownClients {
+    /// `required`: nobody comes in without a certificate.
+    ///
+    /// # Errors
+    /// rustls does not take the authorities.
+    pub(super) fn new(
+        believed: Believed,
+        required: bool,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, Error> {
+        let Believed { roots, certificates } = believed;
+        let mut issuers = roots.subjects();
+        for certificate in &certificates {
+            let (_, parsed) =
+                X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+            let issuer = DistinguishedName::from(parsed.issuer().as_raw().to_vec());
+            if !issuers.iter().any(|known| known.as_ref() == issuer.as_ref()) {
+                issuers.push(issuer);
+            }
+        }
+        let authorities = if roots.is_empty() {
+            None
+        } else {
+            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            Some(builder.build().map_err(|error| Error::General(error.to_string()))?)
+        };
+        Ok(Self { authorities, certificates, issuers, required, provider })
+    }
+}
+
+impl ClientCertVerifier for KnownClients {
+    fn client_auth_mandatory(&self) -> bool {
+        self.required
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.issuers
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if self.certificates.contains(end_entity) {
+            let (_, certificate) =
+                X509Certificate::from_der(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+            return check_dates(&certificate, now).map(|()| ClientCertVerified::assertion());
+        }
+        match &self.authorities {
+            Some(authorities) => authorities.verify_client_cert(end_entity, intermediates, now),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature(&self.provider, Version::Tls12, message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature(&self.provider, Version::Tls13, message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
