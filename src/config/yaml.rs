@@ -204,7 +204,8 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
                 return Err(self.stop(place, "there may be more: mend these first".into()));
             }
         }
-        Ok(root.unwrap_or_else(|| Node::new(Kind::Null, (self.place)(1, 1))))
+        let nothing = if self.is_value { Kind::Scalar(String::new()) } else { Kind::Null };
+        Ok(root.unwrap_or_else(|| Node::new(nothing, (self.place)(1, 1))))
     }
 
     fn begin(&mut self, anchor: usize, tagged: bool, place: Place, items: Items) -> Result<(), Stop> {
