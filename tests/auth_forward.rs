@@ -90,7 +90,7 @@ async fn no_client_can_say_what_names_the_user_neither_to_the_service_nor_to_the
         let seen = [upstream.handshakes(), upstream.requests(), service.requests()].concat();
         assert_eq!(seen.len(), 2);
         for seen in seen {
-            for none in ["X-User-Id", "x_user_id"] {
+            for none in ["X-User-Id", "x_user_id", "X!User.Id"] {
                 assert_eq!(seen.head.header(none), None, "{none}");
             }
             assert_eq!(seen.head.headers.all("X-Tenant"), ["theirs"], "it is nobody else's");
@@ -181,6 +181,8 @@ fn lying(dial: Dial) -> Dial {
         .header("X-Tenant", "theirs")
         .header("X_Tenant", "theirs")
         .header("x_user_id", "root")
+        .header("X.Tenant", "theirs")
+        .header("X!User.Id", "root")
 }
 
 #[tokio::test]
@@ -207,7 +209,7 @@ async fn headers_of_its_answer_reach_the_server_and_no_client_can_say_them() {
         assert_eq!(seen.head.headers.all("X-Outrigger-User"), ["ann"]);
         let [asked] = &service.requests()[..] else { panic!("one question") };
         for head in [&seen.head, &asked.head] {
-            for none in ["X_Tenant", "x_user_id", "X-Other"] {
+            for none in ["X_Tenant", "x_user_id", "X.Tenant", "X!User.Id", "X-Other"] {
                 assert_eq!(head.header(none), None, "{none}: {head:#?}");
             }
         }
@@ -242,7 +244,7 @@ async fn what_a_client_says_under_those_names_is_taken_out_where_the_service_say
             let status = lying(dial).header("X-Kept", "1").answer().await.response.status();
             assert!(matches!(status, 101 | 200), "{status}");
             let [seen] = &[upstream.handshakes(), upstream.requests()].concat()[..] else { panic!("one") };
-            for none in ["X-User-Id", "X-Tenant", "X_Tenant", "x_user_id"] {
+            for none in ["X-User-Id", "X-Tenant", "X_Tenant", "x_user_id", "X.Tenant", "X!User.Id"] {
                 assert_eq!(seen.head.header(none), None, "{mode:?} {none}");
             }
             assert_eq!(seen.head.header("X-Kept"), Some("1"));

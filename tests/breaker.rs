@@ -245,7 +245,9 @@ async fn a_client_that_a_server_in_use_hangs_up_on_shuts_nobody_else_out() {
         [(Answer::Hangup, "upstream_broken"), (Answer::WrongAccept, "upstream_bad_upgrade")]
     {
         let upstream = Upstream::echo().await;
-        let proxy = Proxy::to(&upstream).yaml(SHORT).spawn().await;
+        // What it has answered leaves the window while it is waited for.
+        let settings = "policy: {breaker: {min_calls: 3, window: 1s, open_for: 10m}}";
+        let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
         let client = proxy.connect("/").await;
         // What many servers do with a path that they do not know.
         upstream.change(Upstream::builder().answering(answer));

@@ -15,11 +15,12 @@ use support::DEADLINE;
 use support::client::RawClient;
 use support::http::{Head, assert_ours, response, switching};
 use support::http2;
+use support::link::Received;
 use support::proxy::{self, Proxy};
 use support::token;
 use support::upstream::{Answer, ServerConn, Upstream};
 use support::wait::eventually;
-use support::wire::RSV1;
+use support::wire::{CLOSE, Frame, RSV1, Role};
 
 /// A route of this mode, under `/feed/`.
 const FEED: &str = "routes: [{name: feed, path: '/feed/{*rest}', mode: broadcast}]";
@@ -202,6 +203,48 @@ async fn each_user_has_a_channel_where_the_first_ones_credentials_go_on() {
     ann.expect_text("ann's").await;
     ann_too.expect_text("ann's").await;
     bob.expect_text("bob's").await;
+}
+
+#[tokio::test]
+async fn threat_a_forged_forwarding_header_in_a_channels_key_reaches_no_server() {
+    let parts = [
+        "x-forwarded-host",
+        "x-forwarded-prefix",
+        "forwarded",
+        "x-real-ip",
+        "x_forwarded_for",
+        "x_outrigger_user",
+        "x-outrigger-user",
+    ];
+    let parts = parts.map(|name| format!("'header:{name}'")).join(", ");
+    let policy = format!("broadcast: {{channel_key: [path, {parts}]}}");
+    let said = [
+        ("X-Forwarded-For", "203.0.113.7"),
+        ("X-Forwarded-Host", "tenant.example.com"),
+        ("X-Forwarded-Prefix", "/forged"),
+        ("Forwarded", "host=forged"),
+        ("X-Real-IP", "203.0.113.7"),
+        ("X_Forwarded_For", "203.0.113.7"),
+        ("X_Outrigger_User", "root"),
+        ("X-Outrigger-User", "root"),
+    ];
+    // Of a trusted peer one kind counts; what proxies never write does not.
+    let trusted: &[&str] = &["x-forwarded-host", "x-forwarded-prefix", "x-real-ip"];
+    for (trust, expected) in [("trusted_proxies: []", &[][..]), ("trusted_proxies: [loopback]", trusted)] {
+        let upstream = Upstream::by_hand().await;
+        let proxy = feed(&upstream, &policy).yaml(trust).spawn().await;
+        let forging =
+            said.iter().fold(proxy.dial().path("/feed/a"), |dial, (name, value)| dial.header(name, value));
+        let (_client, server) = (forging.open().await, upstream.accept().await);
+        let head = &server.request.head;
+        let names = head.headers.names();
+        let names: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let told = said.iter().map(|(name, _)| name.to_ascii_lowercase()).filter(|name| names.contains(name));
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{trust}");
+        // Nor does what is not believed set anybody apart.
+        let _other = proxy.connect("/feed/a").await;
+        assert_eq!(proxy.channels().await.len(), if expected.is_empty() { 1 } else { 2 }, "{trust}");
+    }
 }
 
 #[tokio::test]
@@ -479,6 +522,25 @@ async fn clients_are_let_go_when_the_server_stays_away() {
     proxy.has("channels", 0.0).await;
     let ended = "outrigger_disconnections_total{reason=\"upstream_lost\",route=\"feed\"}";
     eventually(DEADLINE, async || proxy.metric(ended).await == 3.0).await;
+}
+
+#[tokio::test]
+async fn clients_are_let_go_on_time_whatever_a_breaker_or_a_silent_server_keeps_waiting() {
+    let refusing = || Upstream::builder().answering(Answer::refuse(503, &[], ""));
+    let silent = || Upstream::builder().answering(Answer::Silent);
+    for (server_then, is_silent) in [(refusing(), false), (silent(), true)] {
+        let upstream = Upstream::by_hand().await;
+        let policy = "redial: {base: 1ms, cap: 10ms, give_up: 500ms}, breaker: {min_calls: 2, open_for: 5m}";
+        let proxy = feed(&upstream, policy).yaml("upstream: {handshake_timeout: 5m}").spawn().await;
+        let (mut clients, server) = joined(&proxy, &upstream, "/feed/a", 2).await;
+        upstream.change(server_then);
+        server.reset();
+        for client in &mut clients {
+            let closed = client.closed().await;
+            assert_eq!((closed.code, &*closed.reason), (1012, "upstream lost"), "silent: {is_silent}");
+        }
+        proxy.has("channels", 0.0).await;
+    }
 }
 
 #[tokio::test]
@@ -767,6 +829,25 @@ async fn the_server_hears_of_a_drains_end() {
     }
     assert_eq!(server.closed().await.code, 1001, "nobody is waited for who cannot come");
     proxy.ended_within(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn the_server_hears_what_the_last_client_says_together_with_its_close() {
+    let policy = "broadcast: {uplink: forward, anonymous: true}";
+    for round in 0..5 {
+        let upstream = Upstream::by_hand().await;
+        let proxy = feed(&upstream, policy).spawn().await;
+        let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 1).await;
+        proxy.drain();
+        let Received::Frame(close) = clients[0].receive().await else { panic!("round {round}: no Close") };
+        assert_eq!(close.opcode, CLOSE);
+        let last = [Frame::text("unsent work"), Frame::close(1012, "")];
+        let last: Vec<u8> = last.iter().flat_map(|frame| frame.encode(Role::Client)).collect();
+        clients[0].send_bytes(&last).await;
+        server.expect_text("unsent work").await;
+        assert_eq!(server.closed().await.code, 1001);
+        proxy.ended_within(DEADLINE).await;
+    }
 }
 
 #[tokio::test]

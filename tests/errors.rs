@@ -137,6 +137,8 @@ async fn a_port_below_1024_without_the_right_to_it_says_so_and_three_ways_out() 
         "--admin",
         "127.0.0.1:0",
     ]);
+    // Whatever is set for the tests is none of its settings.
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     let output = match command.output().await {
         Ok(output) => output,
         Err(error) => {

@@ -505,6 +505,44 @@ async fn other_connects_are_not_passed_on() {
 }
 
 #[tokio::test]
+async fn a_connect_that_announces_a_body_is_reset_and_the_other_streams_go_on() {
+    let upstream = Upstream::echo().await;
+    let proxy = Proxy::to(&upstream).spawn().await;
+    let client = Client::connect(proxy.address()).await;
+    let mut witness = client.open("/").await;
+    let announcing = || {
+        let mut request = Client::handshake("/");
+        request.headers_mut().insert("content-length", "5".parse().unwrap());
+        request
+    };
+    // One, and some that come in one breath.
+    for count in [1, 20] {
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            let mut ready = client.send.clone().ready().await.unwrap();
+            answers.push(ready.send_request(announcing(), false).unwrap());
+        }
+        for (answer, _send) in answers {
+            let error = tokio::time::timeout(DEADLINE, answer).await.unwrap().unwrap_err();
+            assert_eq!((error.is_reset(), error.reason()), (true, Some(Reason::INTERNAL_ERROR)), "{error}");
+        }
+        witness.echoes("still here").await;
+    }
+    client.open("/").await.echoes("and further ones come in").await;
+    assert_eq!(upstream.accepted(), 2, "nobody was dialled for");
+    // Who does nothing else is let go, as who takes back all that it asks for.
+    let bad = Client::connect(proxy.address()).await;
+    for _ in 0..1000 {
+        let Ok(mut ready) = bad.send.clone().ready().await else { break };
+        let Ok((answer, _send)) = ready.send_request(announcing(), false) else { break };
+        let _reset = tokio::time::timeout(DEADLINE, answer).await.unwrap();
+    }
+    assert!(bad.has_ended(), "a thousand were taken");
+    assert_eq!(proxy.metric("outrigger_http2_rapid_resets_total").await, 1.0);
+    witness.echoes("unharmed").await;
+}
+
+#[tokio::test]
 async fn plain_requests_work_as_over_http1() {
     let upstream = Upstream::builder().on_request(Plain::EchoBody).spawn().await;
     let proxy = Proxy::to(&upstream).spawn().await;

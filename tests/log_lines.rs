@@ -14,7 +14,7 @@ use support::DEADLINE;
 use support::client::RawClient;
 use support::logged::Logged;
 use support::proxy::Proxy;
-use support::upstream::{Plain, Upstream};
+use support::upstream::{Act, Plain, Upstream};
 use support::wait::eventually;
 
 #[tokio::test]
@@ -77,6 +77,34 @@ async fn a_storm_against_a_dead_server_is_a_line_a_second_and_a_count_of_the_res
     let counted = proxy.metrics().await;
     let errors = counted.get("outrigger_upstream_errors_total{kind=\"connect\"}");
     assert_eq!(errors, Some(3.0 * STORM as f64), "the counter knows each");
+}
+
+#[tokio::test]
+async fn servers_of_many_feeds_that_come_and_go_are_a_line_a_second_and_a_count_of_the_rest() {
+    const FEEDS: usize = 10;
+    let (logged, _logging) = Logged::of_this_thread();
+    let upstream = Upstream::builder().on_open([Act::Close(1001, "")]).spawn().await;
+    let yaml = "routes: [{name: feed, path: '/feed/{*rest}', mode: broadcast}]\n\
+                policy: {redial: {base: 1ms, cap: 20ms}}\n";
+    let proxy = Proxy::to(&upstream).yaml(yaml).spawn().await;
+    let began = Instant::now();
+    let mut clients = Vec::new();
+    for at in 0..FEEDS {
+        clients.push(proxy.connect(&format!("/feed/{at}")).await);
+    }
+    let dials = "outrigger_uplink_dials_total{outcome=\"ok\",route=\"feed\"}";
+    let again = eventually(DEADLINE, async || match proxy.metric(dials).await as u64 {
+        dials if dials >= 200 => Ok(dials - FEEDS as u64),
+        dials => Err(dials),
+    })
+    .await;
+    let told: Vec<Value> = logged.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |words: &str| told.iter().filter(|line| line["message"] == words).count();
+    let (first, on) = (of("a feed is connected"), of("the feed goes on"));
+    assert_eq!(first, FEEDS, "each is told when it begins");
+    let seconds = began.elapsed().as_secs() as usize + 2;
+    assert!((1..=seconds).contains(&on), "{on} lines for {again} redials in {seconds} s");
+    assert!(!logged.line("the feed goes on")["request_id"].is_null());
 }
 
 #[tokio::test]

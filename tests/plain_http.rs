@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use support::DEADLINE;
 use support::http::{self, Body, Response, assert_ours};
+use support::http2::Client;
 use support::link::{End, Link};
 use support::proxy::Proxy;
 use support::upstream::{Plain, Upstream};
@@ -87,19 +88,30 @@ async fn a_request_body_reaches_the_upstream_while_it_is_still_being_sent() {
 }
 
 #[tokio::test]
-async fn a_body_whose_length_nobody_knows_is_sent_on_whatever_the_method() {
-    for method in ["GET", "HEAD", "DELETE", "POST"] {
-        let upstream = by_hand().await;
-        let proxy = Proxy::to(&upstream).spawn().await;
-        let dial = proxy.plain().method(method).header("Transfer-Encoding", "chunked");
-        let mut client = dial.pipelined([http::chunk(b"a query"), http::chunk(b"")].concat()).send().await;
-        let mut server = upstream.accept().await;
-        assert_eq!(server.request.head.body(method, false), Body::Chunked, "{method}");
-        assert_eq!(server.read_chunk().await, Ok(Ok(b"a query".to_vec())), "{method}");
-        assert!(server.read_chunk().await.expect("it ends in order").is_err(), "{method}");
-        server.send_bytes(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-        assert_eq!(client.read_head().await.status(), 204);
+async fn the_body_of_a_request_whose_method_has_none_by_itself_arrives_all_the_same() {
+    let upstream = Upstream::builder().on_request(Plain::EchoBody).spawn().await;
+    let proxy = Proxy::to(&upstream).spawn().await;
+    for (method, name, value, sent) in [
+        ("GET", "Transfer-Encoding", "chunked", &b"3\r\nabc\r\n0\r\n\r\n"[..]),
+        ("GET", "Content-Length", "3", b"abc"),
+        ("HEAD", "Transfer-Encoding", "chunked", b"3\r\nabc\r\n0\r\n\r\n"),
+    ] {
+        upstream.forget();
+        let mut link = proxy.plain().method(method).header(name, value).send().await;
+        link.send_bytes(sent).await;
+        assert_eq!(link.read_response(method).await.status(), 200);
+        assert_eq!(upstream.requests()[0].body, b"abc", "{method} {name}");
     }
+    // Over HTTP/2 no header has to announce it.
+    upstream.forget();
+    let client = Client::connect(proxy.address()).await;
+    let get = ::http::Request::get("http://h2.example/").body(()).unwrap();
+    assert_eq!(client.plain(get, b"abc").await.unwrap().body, b"abc");
+    let get = ::http::Request::get("http://h2.example/").body(()).unwrap();
+    assert_eq!(client.plain(get, b"").await.unwrap().status, 200);
+    let [with, without] = &upstream.requests()[..] else { panic!("two requests") };
+    assert_eq!((with.body.as_slice(), without.body.as_slice()), (&b"abc"[..], &b""[..]));
+    assert_eq!(without.head.header("Transfer-Encoding"), None);
 }
 
 #[tokio::test]
@@ -343,6 +355,12 @@ async fn a_target_in_absolute_form_names_the_host_and_goes_on_in_origin_form() {
 
     assert_eq!(proxy.plain().path("http://named.example.com").answer().await.response.status(), 200);
     assert_eq!(upstream.requests()[1].head.first_line, "GET / HTTP/1.1");
+    assert_eq!(proxy.plain().path("http://named.example.com?c=d").answer().await.response.status(), 200);
+    assert_eq!(
+        upstream.requests()[2].head.first_line,
+        "GET /?c=d HTTP/1.1",
+        "an empty path is / (RFC 9112 §3.2.1)"
+    );
 }
 
 #[tokio::test]

@@ -253,10 +253,14 @@ async fn a_file_that_is_wrong_changes_nothing_and_all_that_is_wrong_is_told() {
     let mut client = RawClient::connect(running.address(), "/").await;
     assert_eq!(fate(&mut client, 5000).await, None);
 
-    for (what, round) in [("gone", 2.0), ("empty", 3.0), ("no YAML", 4.0)] {
+    let rounds = [("gone", 2.0), ("empty", 3.0), ("blank", 4.0), ("without a word", 5.0), ("no YAML", 6.0)];
+    for (what, round) in rounds {
         match what {
             "gone" => fs::remove_file(folder.path("outrigger.yaml")).unwrap(),
             "empty" => folder.write("outrigger.yaml", ""),
+            // What a template makes of a value that is not there.
+            "blank" => folder.write("outrigger.yaml", "  \n\n"),
+            "without a word" => folder.write("outrigger.yaml", "\u{feff}---\n"),
             _ => folder.write("outrigger.yaml", "listen: ["),
         }
         eventually(DEADLINE, || async {

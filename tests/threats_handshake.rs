@@ -234,6 +234,9 @@ async fn forged_forwarding_headers() {
         ("X_Forwarded_For", "6.6.6.6"),
         ("X-Forwarded_Host", "6.6.6.6"),
         ("X_Outrigger_User", "root-6.6.6.6"),
+        ("X.Outrigger.User", "root-6.6.6.6"),
+        ("X!Forwarded~For", "6.6.6.6"),
+        ("True.Client_IP", "6.6.6.6"),
     ];
     let forge = |dial: Dial| forged.iter().fold(dial, |dial, (name, value)| dial.also(name, value));
     drop(forge(proxy.dial()).open().await);

@@ -100,8 +100,14 @@ fn prefix(headers: &HeaderMap) -> Option<Box<str>> {
     for entry in row.into_iter().filter(|entry| !entry.is_empty()) {
         let text = std::str::from_utf8(entry).ok()?;
         let is_path_byte = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>".contains(&byte);
-        // Two slashes would begin the name of a host.
-        if !text.starts_with('/') || text.contains("//") || !text.bytes().all(is_path_byte) {
+        // Two slashes would begin the name of a host; dots lead out of what was taken off.
+        let leads_out =
+            |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
+        if !text.starts_with('/')
+            || text.contains("//")
+            || text.split('/').any(leads_out)
+            || !text.bytes().all(is_path_byte)
+        {
             return None;
         }
         whole.push_str(text.strip_suffix('/').unwrap_or(text));

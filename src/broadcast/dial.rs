@@ -36,7 +36,11 @@ pub(super) async fn attempt(
     told: Option<Option<HeaderValue>>,
 ) -> Result<(Hop, Option<HeaderValue>), NotUp> {
     let mut permit = match &hub.plan.breaker {
-        Some(breaker) => Some(breaker.enter(caller).await.map_err(NotUp::BreakerOpen)?),
+        // A server that has agreed to the same request before has changed its mind by itself.
+        Some(breaker) => {
+            let permit = breaker.enter(caller).await.map_err(NotUp::BreakerOpen)?;
+            Some(if told.is_some() { permit.repeated() } else { permit })
+        }
         None => None,
     };
     let offer = Offer::of(request.headers());

@@ -12,13 +12,22 @@ use super::hub::Hub;
 use crate::telemetry::{UplinkOutcome, some};
 use crate::upstream::UplinkEnd;
 
+/// The kind of line that tells of a server that is there again.
+const BACK: &str = "back";
+
 /// Whether a line of this kind may be written now, and how many were left out since the last one.
 fn may(hub: &Hub, kind: &'static str) -> Option<Option<u64>> {
     hub.shared.lines.may((hub.plan.route.clone(), kind), Instant::now()).map(some)
 }
 
-/// A dial has ended. `channel`: as it may stand in a line.
-pub(super) fn dialled<T>(hub: &Hub, channel: &str, request_id: &str, result: &Result<T, NotUp>) {
+/// A dial has ended: the channel's first, or one again. `channel`: as it may stand in a line.
+pub(super) fn dialled<T>(
+    hub: &Hub,
+    channel: &str,
+    request_id: &str,
+    is_first: bool,
+    result: &Result<T, NotUp>,
+) {
     hub.metrics.on_dial(match result {
         Ok(_) => UplinkOutcome::Ok,
         Err(NotUp::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
@@ -27,7 +36,13 @@ pub(super) fn dialled<T>(hub: &Hub, channel: &str, request_id: &str, result: &Re
     });
     let route = &*hub.plan.route;
     match result {
-        Ok(_) => info!(route, channel, request_id, "a feed is connected"),
+        // There are as many of these as channels are opened.
+        Ok(_) if is_first => info!(route, channel, request_id, "a feed is connected"),
+        Ok(_) => {
+            if let Some(left_out) = may(hub, BACK) {
+                info!(route, channel, request_id, left_out, "the feed goes on");
+            }
+        }
         Err(NotUp::BreakerOpen(_)) => {}
         Err(NotUp::Failed(error)) => {
             if let Some(left_out) = may(hub, "failed") {
@@ -51,6 +66,15 @@ pub(super) fn dialled<T>(hub: &Hub, channel: &str, request_id: &str, result: &Re
                 warn!(route, channel, request_id, status, left_out, "no feed: the server refused");
             }
         }
+    }
+}
+
+/// So many lines of this kind were left out, and no other has told of it since.
+pub(super) fn left_out(route: &str, kind: &'static str, left_out: u64) {
+    if kind == BACK {
+        info!(route, kind, left_out, "more feeds go on");
+    } else {
+        warn!(route, kind, left_out, "more channels had no server");
     }
 }
 

@@ -25,7 +25,6 @@ use bytes::Bytes;
 use http::Response;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use tracing::warn;
 
 use self::channel::Ask;
 pub use self::channel::{Client, Seat};
@@ -245,7 +244,7 @@ impl Hubs {
         self.shared.holders.relieve();
         self.shared.holders.tell_left_out();
         for ((route, kind), left_out) in self.shared.lines.overdue(Instant::now()) {
-            warn!(route, kind, left_out, "more channels had no server");
+            lines::left_out(&route, kind, left_out);
         }
     }
 

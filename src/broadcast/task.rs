@@ -31,7 +31,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
 use tracing::info;
 
 use super::NoSeat;
@@ -165,7 +165,6 @@ impl Task {
                     return poll_fn(|cx| self.poll_rest(cx)).await;
                 }
             };
-            info!(route = self.route(), channel = %self.shown(), "the feed goes on");
             self.feed.notice(RESTORED);
             self.dismiss();
         };
@@ -266,11 +265,12 @@ impl Task {
         let hub = Arc::clone(&self.running.hub);
         let (request, request_id) = self.template.request(told.as_ref().and_then(Option::as_ref));
         let path = self.shown().to_string();
+        let is_first = told.is_none();
         // That there is nothing at a path is the doing of whoever asks for it. Once there was, a dial is for all who listen.
-        let caller = if told.is_none() { self.opener } else { Caller::UNKNOWN };
+        let caller = if is_first { self.opener } else { Caller::UNKNOWN };
         async move {
             let result = attempt(&hub, caller, request, told).await;
-            lines::dialled(&hub, &path, &request_id, &result);
+            lines::dialled(&hub, &path, &request_id, is_first, &result);
             result
         }
     }
@@ -279,11 +279,13 @@ impl Task {
     async fn follow(&mut self, uplink: &mut Uplink) -> Option<UplinkEnd> {
         let mut share = self.running.hub.shared.budget.share();
         poll_fn(|cx| {
-            if self.poll_aside(cx).is_ready() {
+            let is_deserted = self.poll_aside(cx).is_ready();
+            // Before the link is driven, which writes what is queued; and when everyone has left, since nobody looks
+            // at it later: the last word of the last client may have come together with its Close.
+            self.poll_said(cx, Some(uplink));
+            if is_deserted {
                 return Poll::Ready(None);
             }
-            // Before the link is driven, which writes what is queued.
-            self.poll_said(cx, Some(uplink));
             // A burst is not taken from the server faster than it can be passed on. No client holds that up: only
             // those that take it at once are waited for.
             ready!(self.feed.poll_room(cx));
@@ -307,13 +309,15 @@ impl Task {
             let Some(wait) = self.backoff.next(fastrand::f64(), Instant::now()) else {
                 return Err(Some(Over::ours(Reason::UpstreamLost, codes.upstream_lost, "upstream lost")));
             };
-            match self.meanwhile(sleep(wait.max(at_least))).await {
-                Ok(()) => {}
-                Err(Stop::Deserted) => return Err(None),
-                Err(Stop::Draining) => return Err(self.see_off().await),
-            }
-            let dialled = match self.meanwhile(self.dial(Some(self.protocol.clone()))).await {
-                Ok(dialled) => dialled,
+            let dial = Box::pin(self.dial(Some(self.protocol.clone())));
+            // Neither a breaker that stays open nor a server that does not answer keeps anybody beyond that date.
+            let dialled = by(self.backoff.gives_up_at(), async {
+                sleep(wait.max(at_least)).await;
+                dial.await
+            });
+            let dialled = match self.meanwhile(dialled).await {
+                Ok(Some(dialled)) => dialled,
+                Ok(None) => continue,
                 Err(Stop::Deserted) => return Err(None),
                 Err(Stop::Draining) => return Err(self.see_off().await),
             };
@@ -437,6 +441,14 @@ impl Task {
         let name = self.running.channel.key.name.split(' ').next().unwrap_or_default();
         // Without its path in the key it is told by what its clients have said, which is not for the log.
         redact_path(if name.starts_with('/') { name } else { "-" })
+    }
+}
+
+/// What comes of `what` by that moment, if there is one.
+async fn by<F: Future>(moment: Option<Instant>, what: F) -> Option<F::Output> {
+    match moment {
+        Some(moment) => timeout_at(moment, what).await.ok(),
+        None => Some(what.await),
     }
 }
 

@@ -272,9 +272,11 @@ fn print_listing<T, const N: usize>(
     print(&shown)
 }
 
-/// It was read as JSON, in which nothing that [`escaped`] changes but line ends stands outside of strings.
+/// It was read as JSON, in which nothing that [`escaped`] changes but white space stands outside of strings, and what is
+/// white space there never within.
 fn print_json(json: &str) -> anyhow::Result<()> {
-    let lines: Vec<_> = json.lines().map(|line| escaped(line).to_string()).collect();
+    let lines: Vec<_> =
+        json.lines().map(|line| escaped(&line.replace(['\t', '\r'], " ")).to_string()).collect();
     print(&format!("{}\n", lines.join("\n")))
 }
 

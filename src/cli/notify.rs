@@ -1,6 +1,6 @@
 //! Tells a supervisor that clients can come: systemd's notification protocol (sd_notify(3), `Type=notify`).
 //!
-//! One datagram, sent once. Whoever starts the proxy without `NOTIFY_SOCKET` hears nothing.
+//! One datagram, sent once, and nobody is waited for. Whoever starts the proxy without `NOTIFY_SOCKET` hears nothing.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,10 +11,17 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// Says that the ports are open.
 ///
 /// # Errors
-/// When the socket that the environment names is not one that can be written to.
+/// When the socket that the environment names is not one that can be written to at once.
 pub(super) fn ready() -> io::Result<()> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Ok(()) };
-    UnixDatagram::unbound()?.send_to_addr(b"READY=1\n", &address(&name)?).map(drop)
+    send(&address(&name)?)
+}
+
+fn send(to: &SocketAddr) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    // Where nobody reads, the queue is full some day: to wait for it would be to serve nobody.
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(b"READY=1\n", to).map(drop)
 }
 
 /// A path, or a name that is on no disk, which `@` marks (unix(7), abstract).
@@ -29,6 +36,20 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_supervisor_that_does_not_read_is_not_waited_for() {
+        let name = format!("outrigger-notify-{}", std::process::id());
+        let to = SocketAddr::from_abstract_name(name).unwrap();
+        let supervisor = UnixDatagram::bind_addr(&to).unwrap();
+        send(&to).unwrap();
+        let mut said = [0; 16];
+        let length = supervisor.recv(&mut said).unwrap();
+        assert_eq!(&said[..length], b"READY=1\n");
+        // As long as its queue may be, and longer.
+        let full = (0..100_000).find_map(|_| send(&to).err()).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
 
     #[test]
     fn a_socket_is_a_path_or_an_abstract_name_and_nothing_else() {

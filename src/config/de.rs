@@ -102,7 +102,9 @@ impl<'de> Deserializer<'de> for &'de Node {
         match &self.kind {
             // serde would take it for the fields in order.
             Kind::List(_) => Err(serde::de::Error::invalid_type(Unexpected::Seq, &visitor)),
-            Kind::Null | Kind::Scalar(_) | Kind::Map(_) => self.deserialize_any(visitor),
+            // It may be what belongs into one of the fields, and that a secret.
+            Kind::Scalar(_) => Err(serde::de::Error::invalid_type(Unexpected::Other("a word"), &visitor)),
+            Kind::Null | Kind::Map(_) => self.deserialize_any(visitor),
         }
     }
 

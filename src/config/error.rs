@@ -3,6 +3,7 @@
 //! # Invariants
 //! 1. All problems are told at once, in the order of the file, then the environment, then flags.
 //! 2. No value of a secret is shown, and never a line of the file: only the one value at fault.
+//! 3. Nothing that is shown makes a terminal do something.
 
 use std::fmt;
 
@@ -96,13 +97,15 @@ impl fmt::Display for ConfigErrors {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.place, self.key.as_str()) {
-            (Some(place), "") => writeln!(f, "{place}")?,
-            (Some(place), key) => writeln!(f, "{place}: {key}")?,
-            (None, "") => f.write_str("configuration\n")?,
-            (None, key) => writeln!(f, "{key}")?,
-        }
-        self.problem.fmt(f)
+        let head = match (&self.place, self.key.as_str()) {
+            (Some(place), "") => place.to_string(),
+            (Some(place), key) => format!("{place}: {key}"),
+            (None, "") => "configuration".to_owned(),
+            (None, key) => key.to_owned(),
+        };
+        // Keys and names of files are shown as they were written: a terminal should not act on them.
+        f.write_str(&on_screen(&head))?;
+        self.problem.to_string().lines().try_for_each(|line| write!(f, "\n{}", on_screen(line)))
     }
 }
 
@@ -112,6 +115,16 @@ pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     let most = (word.chars().count() / 3).clamp(1, 3);
     let near = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
     near.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)
+}
+
+/// A line without what could make a terminal do something, or could not be seen: as [`quoted`] spells it, and all else as it
+/// is.
+fn on_screen(line: &str) -> String {
+    let spelled = |c: char| match c {
+        '"' | '\'' | '\\' => vec![c],
+        c => c.escape_debug().collect(),
+    };
+    line.chars().flat_map(spelled).collect()
 }
 
 /// Shown of a value that is wrong: enough to find it, and on one line.
@@ -168,6 +181,19 @@ mod tests {
         ] {
             assert_eq!(closest(word, ["policy", "heartbeat", "timeout", "delay"]), meant, "{word}");
         }
+    }
+
+    #[test]
+    fn what_an_error_names_leaves_a_terminal_alone() {
+        let error = |name: &str, key: &str| ConfigError {
+            place: Some(Place::WholeFile { name: name.into() }),
+            key: key.into(),
+            problem: Problem::File(format!("{name}: cannot be read")),
+        };
+        let told = error("größe \"a\\b\"", "it's").to_string();
+        assert_eq!(told, "größe \"a\\b\": it's\n  größe \"a\\b\": cannot be read");
+        let told = error("\u{1b}[2J", "a\u{202e}b\u{200b}").to_string();
+        assert_eq!(told, "\\u{1b}[2J: a\\u{202e}b\\u{200b}\n  \\u{1b}[2J: cannot be read");
     }
 
     #[test]

@@ -74,11 +74,13 @@ pub(crate) struct Layers {
     pub(crate) faults: Vec<Fault>,
     /// A source could not be read at all: checking the rest would only confuse.
     pub(crate) broken: bool,
+    /// Whether there is a file, and neither a setting nor a comment in it.
+    pub(crate) is_file_blank: bool,
 }
 
 impl Layers {
     pub(crate) fn read(sources: &Sources) -> Self {
-        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false };
+        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false, is_file_blank: false };
         if let Some(path) = &sources.file {
             layers.add_file(path);
         }
@@ -89,7 +91,7 @@ impl Layers {
 
     /// One text that stands for a file.
     pub(crate) fn inline(text: &str) -> Self {
-        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false };
+        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false, is_file_blank: false };
         layers.add_yaml(&"inline".into(), text);
         layers
     }
@@ -97,7 +99,10 @@ impl Layers {
     fn add_file(&mut self, path: &FilePath) {
         let name: Arc<str> = path.display().to_string().into();
         match read_text(path) {
-            Ok(text) => self.add_yaml(&name, &text),
+            Ok(text) => {
+                self.is_file_blank = is_blank(&text);
+                self.add_yaml(&name, &text);
+            }
             Err(what) => {
                 let place = Place::WholeFile { name };
                 self.faults.push(Fault { place, path: Vec::new(), problem: Problem::File(what) });
@@ -281,6 +286,12 @@ fn wrap(path: &[String], node: Node) -> Node {
 
 fn keys(path: &[String]) -> Vec<Step> {
     path.iter().cloned().map(Step::Key).collect()
+}
+
+/// Whether nobody wrote anything: what a template makes of a value that is not there.
+fn is_blank(text: &str) -> bool {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.lines().all(|line| matches!(line.trim(), "" | "---" | "..."))
 }
 
 /// The text of a small file.

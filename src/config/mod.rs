@@ -68,6 +68,8 @@ pub struct Reading {
     pub config: Result<Config, ConfigErrors>,
     /// What it sets and nothing acts on; nothing where it is wrong.
     pub warnings: Vec<Warning>,
+    /// Whether the file has neither a setting nor a comment in it.
+    pub is_file_blank: bool,
     /// Every file that was looked at, whether it could be read or not: what has to be read again when one
     /// of them changes.
     pub files: Vec<PathBuf>,
@@ -75,12 +77,14 @@ pub struct Reading {
 
 /// As [`load`], for whoever wants to know when to do it again.
 pub fn read(sources: &Sources) -> Reading {
-    let (checked, named) = Layers::read(sources).check();
+    let layers = Layers::read(sources);
+    let is_file_blank = layers.is_file_blank;
+    let (checked, named) = layers.check();
     let (config, warnings) = match checked {
         Ok(Checked { config, warnings, .. }) => (Ok(config), warnings),
         Err(errors) => (Err(errors), Vec::new()),
     };
-    Reading { config, warnings, files: sources.file.iter().cloned().chain(named).collect() }
+    Reading { config, warnings, is_file_blank, files: sources.file.iter().cloned().chain(named).collect() }
 }
 
 /// The configuration that `sources` come to, as YAML: every key, secrets as `***`.
@@ -126,7 +130,7 @@ struct Checked {
 impl Layers {
     /// Merges the layers, reads the raw settings and checks them. Tells also which files they name.
     fn check(self) -> (Result<Checked, ConfigErrors>, Vec<PathBuf>) {
-        let Self { trees, faults, broken } = self;
+        let Self { trees, faults, broken, is_file_blank: _ } = self;
         let merged = merge(&trees);
         let mut problems = Problems::new(trees);
         for fault in faults {

@@ -5,6 +5,8 @@
 //!    place of the old one. Each link on the way to a file has its directory watched.
 //! 2. An event says no more than "look again". What has changed, if anything, is found by reading.
 //! 3. What happens in these directories to other files wakes nobody, and neither does our own reading.
+//! 4. Nobody waits for the system's watcher for long: while somebody writes in one of the directories without a pause,
+//!    it comes to nothing else. A thread of its own tells it what to watch.
 //!
 //! # Not here
 //! Reading ([`super::read`]) and what a change leads to ([`crate::server`]).
@@ -12,17 +14,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// What is written in several steps is read when they are over.
 const QUIET: Duration = Duration::from_millis(100);
-/// Somebody who never stops writing is not waited for.
+/// Somebody who never stops writing is not waited for, nor a watcher who listens to that.
 const LONGEST: Duration = Duration::from_secs(1);
 /// More links than the kernel follows, for all files together.
 const MOST_LINKS: usize = 256;
@@ -30,13 +33,20 @@ const MOST_LINKS: usize = 256;
 /// Watches the files of a configuration, as far as the system lets it.
 #[derive(Debug)]
 pub struct Watch {
-    /// `None`: nothing can be watched.
-    watcher: Option<RecommendedWatcher>,
+    /// To the thread that tells the watcher. `None`: nothing can be watched.
+    jobs: Option<mpsc::Sender<Job>>,
     events: Arc<Events>,
-    directories: BTreeSet<PathBuf>,
     /// Something has happened, and it was not told yet.
     pending: bool,
-    told: bool,
+}
+
+/// What is to be watched.
+#[derive(Debug)]
+struct Job {
+    /// These, and no others.
+    directories: BTreeSet<PathBuf>,
+    /// Told when they are.
+    done: oneshot::Sender<()>,
 }
 
 /// What the watcher's thread shares with [`Watch`].
@@ -64,23 +74,20 @@ impl Watch {
     /// Watches nothing yet.
     pub fn new() -> Self {
         let events = Arc::new(Events::default());
-        let told = Arc::clone(&events);
-        let watcher = notify::recommended_watcher(move |event| told.on(&event));
-        let mut watch =
-            Self { watcher: None, events, directories: BTreeSet::new(), pending: false, told: false };
-        match watcher {
-            Ok(watcher) => watch.watcher = Some(watcher),
-            Err(error) => watch.tell(&error),
+        let (jobs, taken) = mpsc::channel();
+        let begun = begin(taken, &events);
+        if let Err(error) = &begun {
+            tell(error);
         }
-        watch
+        Self { jobs: begun.is_ok().then_some(jobs), events, pending: false }
     }
 
     /// Watches these places and no others. Whether some of them were not watched before: what was read
-    /// meanwhile may have changed since.
-    pub fn follow(&mut self, places: Places) -> bool {
+    /// meanwhile may have changed since. Where that takes long it is told by [`Watch::changed`].
+    pub async fn follow(&mut self, places: Places) -> bool {
         let Places { directories, mut entries } = places;
         entries.extend(directories.iter().cloned());
-        let Some(watcher) = &mut self.watcher else { return false };
+        let Some(jobs) = &self.jobs else { return false };
         let is_new = {
             let mut names = self.events.names.lock().unwrap_or_else(PoisonError::into_inner);
             // What happened to other names of these directories was not listened to either.
@@ -88,22 +95,11 @@ impl Watch {
             *names = entries;
             is_new
         };
-        for gone in self.directories.difference(&directories) {
-            // The kernel may have done so already.
-            let _ = watcher.unwatch(gone);
-        }
-        let mut failed = None;
-        for directory in &directories {
-            // Those that are watched too: another directory may stand there now.
-            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
-                failed = Some(error);
-            }
-        }
-        self.directories = directories;
-        if let Some(error) = failed {
-            self.tell(&error);
-        }
-        is_new
+        let (done, watched) = oneshot::channel();
+        // An error would mean that the thread is gone, which nothing ends but a panic.
+        let _ = jobs.send(Job { directories, done });
+        let is_watched = matches!(timeout(LONGEST, watched).await, Ok(Ok(())));
+        is_watched && is_new
     }
 
     /// Waits until something has happened to one of the files, and the dust has settled. Never returns
@@ -122,12 +118,49 @@ impl Watch {
             }
         }
     }
+}
 
-    fn tell(&mut self, error: &notify::Error) {
-        if !std::mem::replace(&mut self.told, true) {
-            tracing::warn!(%error, "files cannot be watched: after a change send SIGHUP");
+/// Begins to watch what `jobs` name, until nobody can give any more.
+fn begin(jobs: mpsc::Receiver<Job>, events: &Arc<Events>) -> notify::Result<()> {
+    let (told, late) = (Arc::clone(events), Arc::clone(events));
+    let watcher = notify::recommended_watcher(move |event| told.on(&event))?;
+    thread::Builder::new().name("watch".into()).spawn(move || serve(&jobs, watcher, &late))?;
+    Ok(())
+}
+
+/// Runs in a thread of its own.
+fn serve(jobs: &mpsc::Receiver<Job>, mut watcher: RecommendedWatcher, events: &Events) {
+    let mut watched = BTreeSet::new();
+    let mut is_told = false;
+    while let Ok(job) = jobs.recv() {
+        // Only the newest counts.
+        let Job { directories, done } = jobs.try_iter().last().unwrap_or(job);
+        for gone in watched.difference(&directories) {
+            // The kernel may have done so already.
+            let _ = watcher.unwatch(gone);
+        }
+        let mut failed = None;
+        for directory in &directories {
+            // Those that are watched too: another directory may stand there now.
+            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+                failed = Some(error);
+            }
+        }
+        watched = directories;
+        if let Some(error) = failed
+            && !std::mem::replace(&mut is_told, true)
+        {
+            tell(&error);
+        }
+        if done.send(()).is_err() {
+            // Nobody has waited for it, and what happened until now may not have been heard.
+            events.happened.notify_one();
         }
     }
+}
+
+fn tell(error: &notify::Error) {
+    tracing::warn!(%error, "files cannot be watched: after a change send SIGHUP");
 }
 
 impl Events {
@@ -204,9 +237,9 @@ mod tests {
             Self(fs::canonicalize(path).unwrap())
         }
 
-        fn watch(&self, file: &str) -> Watch {
+        async fn watch(&self, file: &str) -> Watch {
             let mut watch = Watch::new();
-            watch.follow(Places::of(&[self.0.join(file)]));
+            watch.follow(Places::of(&[self.0.join(file)])).await;
             watch
         }
     }
@@ -226,7 +259,7 @@ mod tests {
         let folder = Folder::new("file");
         let file = folder.0.join("a.yaml");
         fs::write(&file, "1").unwrap();
-        let mut watch = folder.watch("a.yaml");
+        let mut watch = folder.watch("a.yaml").await;
         fs::write(&file, "2").unwrap();
         assert!(sees(&mut watch).await, "written");
         fs::write(folder.0.join("b"), "3").unwrap();
@@ -242,7 +275,7 @@ mod tests {
     async fn other_files_and_our_own_reading_wake_nobody() {
         let folder = Folder::new("others");
         fs::write(folder.0.join("a.yaml"), "1").unwrap();
-        let mut watch = folder.watch("a.yaml");
+        let mut watch = folder.watch("a.yaml").await;
         for number in 0..10 {
             fs::write(folder.0.join("other"), number.to_string()).unwrap();
             fs::read(folder.0.join("a.yaml")).unwrap();
@@ -263,7 +296,7 @@ mod tests {
         symlink("..1", folder.0.join("..data")).unwrap();
         symlink("..data/a.yaml", folder.0.join("a.yaml")).unwrap();
         let file = folder.0.join("a.yaml");
-        let mut watch = folder.watch("a.yaml");
+        let mut watch = folder.watch("a.yaml").await;
         for (old, new) in [("..1", "..2"), ("..2", "..3")] {
             version(new);
             symlink(new, folder.0.join("..data_tmp")).unwrap();
@@ -271,7 +304,7 @@ mod tests {
             fs::remove_dir_all(folder.0.join(old)).unwrap();
             assert!(sees(&mut watch).await, "{new}");
             assert_eq!(fs::read_to_string(&file).unwrap(), new);
-            watch.follow(Places::of(std::slice::from_ref(&file)));
+            watch.follow(Places::of(std::slice::from_ref(&file))).await;
         }
     }
 
@@ -281,21 +314,39 @@ mod tests {
         fs::create_dir(folder.0.join("archive")).unwrap();
         fs::write(folder.0.join("archive/cert"), "1").unwrap();
         symlink("archive", folder.0.join("current")).unwrap();
-        let mut watch = folder.watch("current/cert");
+        let mut watch = folder.watch("current/cert").await;
         fs::write(folder.0.join("archive/cert"), "2").unwrap();
         assert!(sees(&mut watch).await, "behind a link");
 
         let missing = [folder.0.join("later/deep/file")];
-        assert!(watch.follow(Places::of(&missing)));
+        assert!(watch.follow(Places::of(&missing)).await);
         fs::create_dir(folder.0.join("later")).unwrap();
         assert!(sees(&mut watch).await, "the first folder");
-        assert!(watch.follow(Places::of(&missing)), "there is more to watch now");
+        assert!(watch.follow(Places::of(&missing)).await, "there is more to watch now");
         fs::create_dir(folder.0.join("later/deep")).unwrap();
         assert!(sees(&mut watch).await, "the second folder");
-        assert!(watch.follow(Places::of(&missing)));
+        assert!(watch.follow(Places::of(&missing)).await);
         fs::write(&missing[0], "1").unwrap();
         assert!(sees(&mut watch).await, "the file");
-        assert!(!watch.follow(Places::of(&missing)), "nothing new");
+        assert!(!watch.follow(Places::of(&missing)).await, "nothing new");
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_is_kept_busy_is_not_waited_for_and_what_it_missed_is_looked_for() {
+        let folder = Folder::new("busy");
+        let file = folder.0.join("a.yaml");
+        let (jobs, taken) = mpsc::channel();
+        let mut watch = Watch { jobs: Some(jobs), events: Arc::default(), pending: false };
+        let places = || Places::of(std::slice::from_ref(&file));
+        for _ in 0..2 {
+            let following = timeout(2 * LONGEST, watch.follow(places())).await;
+            assert_eq!(following, Ok(false), "it is told when they are watched");
+        }
+        assert!(timeout(QUIET, watch.changed()).await.is_err());
+        begin(taken, &watch.events).unwrap();
+        assert!(sees(&mut watch).await, "it has time again");
+        fs::write(&file, "1").unwrap();
+        assert!(sees(&mut watch).await, "and watches");
     }
 
     #[test]

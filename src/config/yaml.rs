@@ -1,8 +1,8 @@
 //! YAML text to a [`Node`] that knows lines and columns.
 //!
 //! # Invariants
-//! 1. Whatever the text, reading it ends, uses bounded memory and does not panic: size, depth and
-//!    the number of nodes (aliases expanded) have limits.
+//! 1. Whatever the text, reading it ends, uses bounded memory and does not panic: size, depth, and what aliases
+//!    come to, in nodes and in bytes, have limits.
 //! 2. Everything a reader might take in two ways is refused: keys given twice, tags, a second document.
 //! 3. A merge key (`<<: *anchor`, or a list of them) stands for the keys of what it names, as far as its map does not
 //!    set them itself; of a list the first that has a key wins (YAML 1.1's merge type).
@@ -44,8 +44,15 @@ pub(crate) fn parse_value(text: &str, place: impl Fn(usize, usize) -> Place) -> 
 }
 
 fn read(text: &str, place: impl Fn(usize, usize) -> Place, is_value: bool) -> Parsed {
-    let mut builder =
-        Builder { place, open: Vec::new(), anchors: HashMap::new(), nodes: 0, faults: Vec::new(), is_value };
+    let mut builder = Builder {
+        place,
+        open: Vec::new(),
+        anchors: HashMap::new(),
+        nodes: 0,
+        repeated_bytes: 0,
+        faults: Vec::new(),
+        is_value,
+    };
     let node = match builder.run(text) {
         Ok(node) => Some(node),
         Err(fault) => {
@@ -62,6 +69,8 @@ pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 pub(crate) const MAX_DEPTH: usize = 32;
 /// Aliases multiply what they repeat: this is the size of what they may come to.
 const MAX_NODES: usize = 20_000;
+/// And this the text in it: what is read of it is kept several times over while a configuration is checked.
+const MAX_REPEATED_BYTES: usize = 4 * MAX_BYTES;
 /// More than an operator reads in one go.
 const MAX_FAULTS: usize = 64;
 
@@ -73,6 +82,8 @@ struct Builder<F> {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// Of text that aliases have repeated.
+    repeated_bytes: usize,
     faults: Vec<Fault>,
     /// Of an environment variable.
     is_value: bool,
@@ -128,7 +139,13 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
                 Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                     Some(node) => {
                         // What is repeated counts each time; all else is counted once, as it is read.
-                        self.nodes += size(&node);
+                        let (nodes, bytes) = size(&node);
+                        self.nodes += nodes;
+                        self.repeated_bytes += bytes;
+                        if self.repeated_bytes > MAX_REPEATED_BYTES {
+                            let what = format!("aliases repeat more than {MAX_REPEATED_BYTES} bytes of text");
+                            return Err(self.stop(place, what));
+                        }
                         Some((node, 0, None))
                     }
                     None => {
@@ -187,7 +204,8 @@ impl<F: Fn(usize, usize) -> Place> Builder<F> {
                 return Err(self.stop(place, "there may be more: mend these first".into()));
             }
         }
-        Ok(root.unwrap_or_else(|| Node::new(Kind::Null, (self.place)(1, 1))))
+        let nothing = if self.is_value { Kind::Scalar(String::new()) } else { Kind::Null };
+        Ok(root.unwrap_or_else(|| Node::new(nothing, (self.place)(1, 1))))
     }
 
     fn begin(&mut self, anchor: usize, tagged: bool, place: Place, items: Items) -> Result<(), Stop> {
@@ -308,11 +326,16 @@ fn maps(node: Node) -> Option<Vec<BTreeMap<String, Entry>>> {
     }
 }
 
-/// How many values `node` comes to.
-fn size(node: &Node) -> usize {
+/// How many values `node` comes to, and bytes of text in them.
+fn size(node: &Node) -> (usize, usize) {
+    let add = |(nodes, bytes), (more_nodes, more_bytes)| (nodes + more_nodes, bytes + more_bytes);
     match &node.kind {
-        Kind::Null | Kind::Scalar(_) => 1,
-        Kind::List(list) => 1 + list.iter().map(size).sum::<usize>(),
-        Kind::Map(map) => 1 + map.values().map(|entry| size(&entry.node)).sum::<usize>(),
+        Kind::Null => (1, 0),
+        Kind::Scalar(text) => (1, text.len()),
+        Kind::List(list) => list.iter().map(size).fold((1, 0), add),
+        Kind::Map(map) => {
+            let entries = map.iter().map(|(key, entry)| add(size(&entry.node), (0, key.len())));
+            entries.fold((1, 0), add)
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Reading one client: its pongs, its pings, its Close, and what else it says.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use super::FromClients;
@@ -24,17 +26,22 @@ const READ_DEFLATED: usize = 2 * 1024;
 /// What is read of one client before it is the others' turn; and one read beyond it, which is short.
 const READING: Turn = Turn::new(64 * 1024, 1024);
 
-/// Messages that a client may still say (`limits.message_rate`).
-#[derive(Debug)]
+/// For so long a client is not read that has filled the queue to its feed's server: a small part of it is enough for that
+/// to be emptied, and in the rest there is room for what others say.
+const FILLED: Duration = Duration::from_millis(10);
+
+/// What a client may still say.
+#[derive(Debug, Default)]
 pub(super) struct Allowance {
-    bucket: Bucket,
-    /// Since when it is not read, for want of tokens, and until when.
+    /// `limits.message_rate`, where it has one.
+    bucket: Option<Bucket>,
+    /// Since when it is not read, and until when.
     paused: Option<(Instant, Instant)>,
 }
 
 impl Allowance {
     pub(super) fn new(rate: Rate, now: Instant) -> Self {
-        Self { bucket: Bucket::new(rate, now), paused: None }
+        Self { bucket: Some(Bucket::new(rate, now)), paused: None }
     }
 }
 
@@ -84,7 +91,7 @@ impl Subscriber {
         n
     }
 
-    /// Whether it is not read, for want of tokens.
+    /// Whether it is not read: for want of tokens, or since it has said more than its feed could pass on.
     pub(super) fn is_paused(&self) -> bool {
         self.paused_until().is_some()
     }
@@ -124,12 +131,19 @@ impl Subscriber {
             }
             FromClients::Forward(_) => {}
         }
-        if let Some(Allowance { bucket, paused }) = self.allowance.as_deref_mut() {
+        if let Some(Allowance { bucket: Some(bucket), .. }) = self.allowance.as_deref_mut() {
             bucket.take(messages);
             if bucket.available(table.now) == 0 {
-                *paused = Some((table.now, bucket.next_token_at()));
+                let until = bucket.next_token_at();
+                self.pause(until, table.now);
             }
         }
+    }
+
+    /// It is not read until then.
+    fn pause(&mut self, until: Instant, now: Instant) {
+        let paused = &mut self.allowance.get_or_insert_default().paused;
+        *paused = Some((now, paused.map_or(until, |(_, at)| at.max(until))));
     }
 
     /// It has said so many control frames; beyond their rate it is closed, since each may ask for an answer.
@@ -188,7 +202,7 @@ impl Subscriber {
         let pulse = &mut self.pulse;
         let mut pong = None;
         let mut closed: Option<CloseCode> = None;
-        let (mut acknowledged, mut bytes) = (0, 0);
+        let (mut acknowledged, mut bytes, mut has_filled) = (0, 0, false);
         let taken = self.ear.take(buf, |said| {
             match said {
                 Said::Ping(payload) => pong = Some(ControlFrame::new(Opcode::Pong, payload, None)),
@@ -210,10 +224,13 @@ impl Subscriber {
                             Uplink::room_for(payload.len()) <= settings.policy.delivery.max_lag.bytes;
                         let message = (may_go && !budget.is_over())
                             .then(|| (kind, budget.hold(Bytes::copy_from_slice(payload))));
-                        match message.and_then(|message| server.try_send(message).ok()) {
-                            Some(()) => live.handle().on_in(1, payload.len()),
-                            // It is full, or the feed is over.
-                            None => settings.metrics.uplink_dropped.inc(),
+                        match message.map(|message| server.try_send(message)) {
+                            Some(Ok(())) => live.handle().on_in(1, payload.len()),
+                            // There is no room for it, or the feed is over.
+                            refused => {
+                                has_filled |= matches!(refused, Some(Err(TrySendError::Full(_))));
+                                settings.metrics.uplink_dropped.inc();
+                            }
                         }
                     }
                 }
@@ -230,6 +247,9 @@ impl Subscriber {
             self.pong = Some(Box::new(pong));
         }
         self.on_said(taken.messages, table);
+        if has_filled {
+            self.pause(now + FILLED, now);
+        }
         self.on_controls(taken.controls, table);
         if let Some(code) = closed {
             self.on_close(code, table);

@@ -92,7 +92,7 @@ pub(super) struct Subscriber {
     pub(super) dates: Dates,
     /// What its feed closes it with, and when.
     pub(super) parting: Option<Box<Parting>>,
-    /// Messages it may still say.
+    /// What it may still say; there where that is limited, or was for a moment.
     pub(super) allowance: Option<Box<Allowance>>,
     /// Control frames it has said.
     pub(super) controls: Spacing,

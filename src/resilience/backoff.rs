@@ -50,6 +50,11 @@ impl Backoff {
         Some(wait.max(self.rules.base.mul_f64(FLOOR)))
     }
 
+    /// When [`Backoff::next`] gives up, while there is no upstream that stays.
+    pub fn gives_up_at(&self) -> Option<Instant> {
+        self.lost_at?.checked_add(self.rules.give_up?)
+    }
+
     /// The link is up. The waits begin anew only if it stays so for `reset_after`.
     pub fn on_up(&mut self, now: Instant) {
         self.up_at = Some(now);

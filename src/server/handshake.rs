@@ -84,7 +84,9 @@ pub(super) async fn answer(
 async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response<AnswerBody>, Refused> {
     let Load { session, route, request_id, .. } = load;
     let mut guest = guest;
-    // A part of the channel's key may be one of these: then it is the service's word that counts.
+    // A part of the channel's key may be a header that only a proxy in front of us may write.
+    headers::forget_forged(&mut guest.head.headers, guest.forwarding.as_deref());
+    // Or one of these: then it is the service's word that counts.
     headers::attest(&mut guest.head.headers, &guest.attested);
     let headers = &guest.head.headers;
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);

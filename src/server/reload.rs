@@ -141,7 +141,7 @@ impl Reloader {
         if result.is_ok() {
             self.files = files;
         }
-        let is_gap = watch.follow(places);
+        let is_gap = watch.follow(places).await;
         match result {
             Ok(Next::Same) => {
                 self.told = None;
@@ -191,18 +191,19 @@ fn read(work: &Work, state: &State) -> Outcome {
     let file = sources.file.as_deref();
     let metadata = file.and_then(|file| std::fs::metadata(file).ok());
     // A pipe that a shell has made for us was read to its end.
-    if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
+    if metadata.is_some_and(|metadata| !metadata.is_file()) {
         let what = "not a regular file: it cannot be read a second time";
         let result = if *cause == Cause::Gap { Ok(Next::Same) } else { Err(unusable(file, what)) };
         return Outcome { result, files: known.clone(), places: Places::of(known) };
     }
-    let config::Reading { config, warnings, mut files } = config::read(sources);
+    let config::Reading { config, warnings, is_file_blank, mut files } = config::read(sources);
     let result = config.and_then(|read| {
         if read == **before {
             return Ok(Next::Same);
         }
-        // At a start it means the defaults; now it is far more likely about to be written.
-        if metadata.is_some_and(|metadata| metadata.len() == 0) {
+        // At a start it means the defaults; now it is far more likely about to be written, or a template's that got no
+        // values: no guard may fall for that. What was read says so, not what the file holds before or after it.
+        if is_file_blank {
             return Err(unusable(file, "empty; if the defaults are meant, put a comment in it"));
         }
         let mut config = read.clone();

@@ -5,8 +5,9 @@
 //! # Invariants
 //! 1. Logging never waits: where the queue is full (whoever reads standard output does not), the line
 //!    is dropped and counted.
-//! 2. One event is one line, whatever a client managed to put into a value: control characters and
-//!    line separators leave as `\n`, `\u001b` …, in both formats.
+//! 2. One event is one line, and looks like what it is, whatever a client managed to put into a value: control
+//!    characters, line separators and what hides or turns around what stands there leave as `\n`, `\u001b` …, in both
+//!    formats.
 //! 3. Lines that were lost are told: by [`Dropped::count`] at once, and by a line once writing works.
 //!
 //! # Not here
@@ -25,7 +26,7 @@ use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use super::redact::is_control;
+use super::redact::{acts, write_escaped};
 use crate::config::{Log, LogFormat};
 
 /// Makes `log` what every event of this process goes through, and starts the thread that writes.
@@ -257,7 +258,7 @@ fn push_line(batch: &mut Vec<u8>, line: &[u8]) {
     }
     let line = String::from_utf8_lossy(line);
     let mut rest = &*line;
-    while let Some(at) = rest.find(is_control) {
+    while let Some(at) = rest.find(acts) {
         let (plain, from) = rest.split_at(at);
         batch.extend_from_slice(plain.as_bytes());
         let mut chars = from.chars();
@@ -265,7 +266,12 @@ fn push_line(batch: &mut Vec<u8>, line: &[u8]) {
             Some('\n') => batch.extend_from_slice(b"\\n"),
             Some('\r') => batch.extend_from_slice(b"\\r"),
             Some('\t') => batch.extend_from_slice(b"\\t"),
-            Some(other) => batch.extend_from_slice(format!("\\u{:04x}", other as u32).as_bytes()),
+            Some(other) => {
+                let mut escaped = String::new();
+                // Fails only where a String fails.
+                let _ = write_escaped(&mut escaped, other);
+                batch.extend_from_slice(escaped.as_bytes());
+            }
             None => {}
         }
         rest = chars.as_str();

@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. Nothing after the first `?` or `#` is shown, and no user info of an absolute target: tokens
 //!    travel there.
-//! 2. What is shown has no control character and no line break, and at most [`SHOWN`] characters ([`SHOWN_ORIGIN`] of an origin).
+//! 2. What is shown has no control character, no line break and nothing else that hides or turns around what stands
+//!    there ([`acts`]), and at most [`SHOWN`] characters ([`SHOWN_ORIGIN`] of an origin).
 //! 3. Showing allocates nothing.
 
 use std::fmt::{self, Write};
@@ -39,11 +40,7 @@ impl fmt::Display for Redacted<'_> {
                 f.write_char('…')?;
                 break;
             }
-            if is_control(c) {
-                write!(f, "\\u{:04x}", c as u32)?;
-            } else {
-                f.write_char(c)?;
-            }
+            write_escaped(f, c)?;
         }
         // The mark (a `?` or a `#`) stays, so that one sees that there was something.
         match query.chars().next() {
@@ -59,10 +56,21 @@ impl fmt::Debug for Redacted<'_> {
     }
 }
 
-/// Whether a character can end a line, or make a terminal do something: C0, DEL, C1, and Unicode's
-/// own line and paragraph separators.
-pub(super) fn is_control(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+/// Whether a character can end a line, make a terminal do something (C0, DEL, C1), or make what is shown mean something
+/// else.
+pub(super) fn acts(c: char) -> bool {
+    c.is_control() || (!c.is_ascii() && (is_unseen(c) || c.is_whitespace()))
+}
+
+/// A character, or as JSON has it where it [`acts`]: beyond the first plane in two halves.
+pub(super) fn write_escaped(to: &mut impl Write, c: char) -> fmt::Result {
+    if !acts(c) {
+        return to.write_char(c);
+    }
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        write!(to, "\\u{unit:04x}")?;
+    }
+    Ok(())
 }
 
 /// Text that others chose, as it may be written to a terminal, or (within a string) to JSON: what could end a line,
@@ -77,25 +85,17 @@ pub struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if is_control(c) || is_unseen(c) {
-                // As JSON has it: beyond the first plane in two halves.
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    write!(f, "\\u{unit:04x}")?;
-                }
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
+        self.0.chars().try_for_each(|c| write_escaped(f, c))
     }
 }
 
-/// Whether a character shows nothing itself and may make what is shown mean something else: those that set the
-/// direction of text, those without width, and tags.
+/// Whether a character shows nothing itself: two names that differ in one look the same, and some set the direction of
+/// what follows. Unicode's `Default_Ignorable_Code_Point` (UAX #44), interlinear annotation, and the empty Braille cell.
 fn is_unseen(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Splits `scheme://user:secret@host/path` into `scheme://` and `host/path`; anything else is left
@@ -140,7 +140,9 @@ mod tests {
         ("/a//user@host", "/a//user@host"),
         ("/ws\r\nInjected: yes", "/ws\\u000d\\u000aInjected: yes"),
         ("/ws\u{1b}[31m\u{7f}\u{85}\u{2028}", "/ws\\u001b[31m\\u007f\\u0085\\u2028"),
+        ("/ws\u{202e}lmth.x\u{a0}status=200\u{3000}", "/ws\\u202elmth.x\\u00a0status=200\\u3000"),
         ("/größe", "/größe"),
+        ("/a\u{202e}gnp.exe\u{200b}\u{e0041}", "/a\\u202egnp.exe\\u200b\\udb40\\udc41"),
     ];
 
     #[test]
@@ -159,6 +161,8 @@ mod tests {
             ("a\r\n\tb\u{7f}\u{9b}2J", "a\\u000d\\u000a\\u0009b\\u007f\\u009b2J"),
             ("ann\u{202e}nimda\u{200b}", "ann\\u202enimda\\u200b"),
             ("\u{e0041}", "\\udb40\\udc41"),
+            ("adm\u{fe0f}in adm\u{34f}in \u{3164}admin", "adm\\ufe0fin adm\\u034fin \\u3164admin"),
+            ("a\u{a0}b\u{2800}c\u{e0101}", "a\\u00a0b\\u2800c\\udb40\\udd01"),
         ];
         for (text, shown) in cases {
             assert_eq!(escaped(text).to_string(), shown, "{text:?}");

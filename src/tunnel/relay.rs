@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::{Instant, Sleep};
 
 use super::closing::Ending;
+use super::ending::Farewell;
 use super::link::{Link, Reading, Writing};
 use super::pulse::Pulse;
 use super::rates::{Rates, messages};
@@ -243,6 +244,14 @@ impl Relay {
             if side == Side::Upstream && self.has_injections && to.is_flushed() {
                 most = 1;
             }
+            // Whoever is owed our Close hears a frame that it has begun to its end, and then that: of a busy peer each
+            // read may end inside the next frame.
+            if matches!(to.farewell, Farewell::Close(_)) {
+                if from.scanner.at_frame_edge() {
+                    return None;
+                }
+                most = 0;
+            }
         }
         if let Some(pause) = from.resume(now) {
             let pulse = match side {
@@ -322,8 +331,13 @@ impl Relay {
             let is_far = self.client.waiting() > delivery.max_lag.bytes;
             // Whoever asks for more while nothing is left for all is the one that goes.
             let is_one_too_many = !is_far && is_more && self.settings.budget.is_over();
-            if is_one_too_many && self.ending.is_none() {
+            if is_one_too_many {
                 self.live.handle().about.route.memory_cuts.inc();
+            }
+            if is_one_too_many && self.ending.is_some() {
+                // It is told no other cause than its first; what its server still says to it is nobody's to keep.
+                let lost = self.client.cut();
+                self.live.handle().on_discarded(lost);
             }
             if is_far || is_one_too_many {
                 self.begin(Reason::SlowConsumer, None, None, now);

@@ -133,7 +133,7 @@ impl UpstreamBreaker {
         if turned.is_some() {
             debug!(route = &*self.route, "the upstream is asked again, to see whether it answers");
         }
-        Ok(Permit { breaker: Arc::clone(self), ticket: Some(ticket), since: now })
+        Ok(Permit { breaker: Arc::clone(self), ticket: Some(ticket), since: now, is_repeated: false })
     }
 
     /// Where it stands.
@@ -257,6 +257,8 @@ pub struct Permit {
     /// Until it is reported.
     ticket: Option<Ticket>,
     since: Instant,
+    /// The upstream has agreed to the same request before.
+    is_repeated: bool,
 }
 
 impl Permit {
@@ -270,6 +272,12 @@ impl Permit {
             }
         }
         call.await
+    }
+
+    /// For a request that the upstream has agreed to before: that it fails now is not the doing of whoever asks for it.
+    pub fn repeated(mut self) -> Self {
+        self.is_repeated = true;
+        self
     }
 
     /// How the handshake went, for whoever asked the upstream itself. `is_in_use`: as of [`Permit::failed`].
@@ -298,6 +306,10 @@ impl Permit {
     }
 
     fn end(mut self, outcome: CallOutcome, what: &dyn Display) {
+        let outcome = match outcome {
+            CallOutcome::Suspicion if self.is_repeated => CallOutcome::Failure,
+            outcome => outcome,
+        };
         if let Some(ticket) = self.ticket.take() {
             self.breaker.report(ticket, outcome, what);
         }

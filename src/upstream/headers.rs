@@ -61,12 +61,19 @@ fn is_protected(name: &HeaderName) -> bool {
         || ["x-outrigger-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
-/// Whether a server that makes variables of its headers (CGI, WSGI, PHP) would take this one for a header
-/// of ours: to them `X_Forwarded_For` and `X-Forwarded-For` are one name.
+/// A header's name as servers have it that make variables of headers (CGI, WSGI, PHP), with `-` for what stands between
+/// words. To all of them `X_Forwarded_For` and `X-Forwarded-For` are one name; PHP takes `.` for the same, and lighttpd
+/// whatever is no letter and no digit.
+pub fn plain_name(name: &str) -> String {
+    name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
+/// Whether such a server would take this one for a header of ours.
 fn is_look_alike(name: &HeaderName) -> bool {
     let text = name.as_str();
-    let meant = || text.replace('_', "-");
-    text.contains('_') && (is_forwarding(&meant()) || meant() == X_OUTRIGGER_USER.as_str())
+    let is_mark = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
+    let meant = || plain_name(text);
+    text.bytes().any(is_mark) && (is_forwarding(&meant()) || meant() == X_OUTRIGGER_USER.as_str())
 }
 
 /// Where a request came in, and from whom.
@@ -123,6 +130,20 @@ pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_
     }
 }
 
+/// Takes out what nobody who may say it has said: what only proxies tell, where the peer is not trusted, what a trusted
+/// one passed on in the kind that it does not write itself, and names that are ours. For whoever reads single headers
+/// of a client's, and does not pass all of them on ([`for_upstream`]).
+pub fn forget_forged(headers: &mut HeaderMap, forwarding: Option<&Forwarding>) {
+    let is_forged = |name: &HeaderName| {
+        let is_believed = forwarding.is_some_and(|said| said.is_believed(name));
+        *name == X_OUTRIGGER_USER || is_look_alike(name) || is_forwarding(name.as_str()) && !is_believed
+    };
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_forged(name)).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
 /// Puts what the authentication service says in place of whatever stands under these names.
 pub fn attest(headers: &mut HeaderMap, attested: &HeaderMap) {
     for name in attested.keys() {
@@ -170,9 +191,11 @@ pub fn set_last(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static(value));
 }
 
-/// The request's id: the client's, if it is one that can stand in a log line, else a new one.
+/// The request's id: the client's, if it is one that can stand in a log line, else a new one. There is one of them then:
+/// of several the server behind might log another one than we do.
 pub fn request_id(headers: &mut HeaderMap) -> Box<str> {
-    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
+    let mut lines = headers.get_all(X_REQUEST_ID).into_iter();
+    let given = lines.next().filter(|_| lines.next().is_none()).and_then(|id| id.to_str().ok());
     if let Some(id) = given.filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len())) {
         return id.into();
     }

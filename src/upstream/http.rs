@@ -179,8 +179,8 @@ impl Upstream {
         let (mut head, body) = request.into_parts();
         head.version = http::Version::HTTP_11;
         head.headers.remove(header::TRANSFER_ENCODING);
-        if !is_sent && body.size_hint().exact().is_none() {
-            // Where nobody says so, hyper sends no body with GET and HEAD, though there is one.
+        if !is_sent && !head.headers.contains_key(header::CONTENT_LENGTH) {
+            // hyper takes a GET or a HEAD that announces no body for one that has none.
             head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let silence = Silence::new(delivery.stall_timeout);

@@ -38,7 +38,7 @@ use crate::config::{self, Forwarded, HostHeader, Target};
 use crate::net::Fetch;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, Metrics};
-use crate::upstream::headers::{self, Seen, Telling};
+use crate::upstream::headers::{self, Seen, Telling, plain_name};
 
 /// Requests to the service at one time: as many as dials to an upstream by default.
 const MAX_ASKING: usize = 128;
@@ -134,13 +134,9 @@ impl Forward {
         for name in &self.its_own {
             headers.remove(name);
         }
-        // To a server that makes variables of headers `_` is `-`, in ours as well.
-        let is_alike = |name: &HeaderName| {
-            let plain = |name: &HeaderName| name.as_str().replace('_', "-");
-            self.its_own.iter().any(|ours| {
-                (name.as_str().contains('_') || ours.as_str().contains('_')) && plain(ours) == plain(name)
-            })
-        };
+        // In other spellings too, of ours as well.
+        let its_own: Vec<String> = self.its_own.iter().map(|name| plain_name(name.as_str())).collect();
+        let is_alike = |name: &HeaderName| its_own.contains(&plain_name(name.as_str()));
         let alike: Vec<HeaderName> = headers.keys().filter(|name| is_alike(name)).cloned().collect();
         for name in alike {
             headers.remove(name);
@@ -181,14 +177,14 @@ impl Forward {
     /// What the service is asked.
     fn request(&self, guest: &Guest) -> Request<Empty<Bytes>> {
         let mut headers = guest.head.headers.clone();
-        let asked = [&X_ORIGINAL_URI, &X_ORIGINAL_METHOD, &X_FORWARDED_URI, &X_FORWARDED_METHOD];
+        let asked = [X_ORIGINAL_URI, X_ORIGINAL_METHOD, X_FORWARDED_URI, X_FORWARDED_METHOD];
+        let asked = asked.each_ref().map(HeaderName::as_str);
         let is_left_out = |name: &HeaderName| {
             let text = name.as_str();
-            // To a server that makes variables of headers `_` is `-`.
             LEFT_OUT.contains(name)
                 || text.starts_with("content-")
                 || text.starts_with("sec-websocket-")
-                || (text.contains('_') && asked.iter().any(|ours| text.replace('_', "-") == ours.as_str()))
+                || asked.contains(&plain_name(text).as_str())
         };
         let left_out: Vec<HeaderName> = headers.keys().filter(|name| is_left_out(name)).cloned().collect();
         for name in left_out {

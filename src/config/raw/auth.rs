@@ -197,8 +197,7 @@ fn passed_on(List(given): List<String>, problems: &mut Problems) -> Vec<String> 
 
 /// Whether a header says how one message is sent, or what becomes of it: nobody but the sender knows that.
 fn is_of_the_hop(name: &str) -> bool {
-    // Servers that make variables of headers take one spelling for the other.
-    let name = name.replace('_', "-");
+    let name = plain_name(name);
     TAKEN.contains(&name.as_str())
         || matches!(name.as_str(), "expect" | "trailer" | "content-encoding" | "content-type" | "origin")
         || ["proxy-", "sec-"].iter().any(|prefix| name.starts_with(prefix))
@@ -206,9 +205,14 @@ fn is_of_the_hop(name: &str) -> bool {
 
 /// Whether the proxy tells the upstream this by itself.
 fn is_ours(name: &str) -> bool {
-    let name = name.replace('_', "-");
+    let name = plain_name(name);
     matches!(name.as_str(), "forwarded" | "x-real-ip" | "x-request-id")
         || ["x-forwarded-", "x-outrigger-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// In the one spelling of all that servers that make variables of headers take for the same.
+fn plain_name(name: &str) -> String {
+    name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 /// Headers that HTTP and the handshake itself need.

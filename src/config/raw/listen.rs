@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::list::is_switch;
 use super::scalar::{MaxIdle, Scalar, Workers, words};
 use super::tls::RawListenTls;
 use super::units::{Bytes, OffCount, Span};
+use crate::config::error::quoted;
 use crate::config::model::{AmbiguousPaths, Http2, Listen, ListenAddress, ProxyProtocol, TrustedProxies};
 use crate::config::problems::Problems;
 
@@ -90,6 +92,16 @@ impl RawListen {
         if !HEADER_BYTES.contains(&max_header_bytes.0.0) {
             let found = super::shown(max_header_bytes);
             problems.refuse("max_header_bytes", found, "a size from 8KiB to 1MiB");
+        }
+        // It would be a file of that name in whatever folder this process was started in.
+        if let Some(path) =
+            unix.as_ref().and_then(|Scalar(path)| path.to_str()).filter(|path| is_switch(path))
+        {
+            problems.refuse(
+                "unix",
+                quoted(path),
+                format!("a path, such as /run/outrigger.sock or ./{path}; null is none"),
+            );
         }
         let address = match (address, unix) {
             (Some(Scalar(address)), None) => ListenAddress::Tcp(address),

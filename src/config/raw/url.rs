@@ -72,9 +72,16 @@ pub(super) fn authorities(
     Some(file)
 }
 
-/// A URL that is not taken. A password may stand before an `@`, and is not shown.
+/// A URL that is not taken. A password may stand before an `@`, and a token in a query: neither is shown.
 pub(super) fn refused(url: &str, accepted: &str) -> Problem {
-    let found = if url.contains('@') { "a URL with a user, not shown".into() } else { quoted(url) };
+    let found = if url.contains('@') {
+        "a URL with a user, not shown".into()
+    } else {
+        match url.find(['?', '#']) {
+            Some(at) => quoted(&format!("{}…", &url[..=at])),
+            None => quoted(url),
+        }
+    };
     Problem::Value { found, accepted: accepted.into() }
 }
 

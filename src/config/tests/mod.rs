@@ -105,6 +105,16 @@ fn no_message_holds_a_secret() {
         "store: { redis: { url: { a: hunter2 } } }",
         "upstream: { url: 'http://me:hunter2@app' }",
         "upstream: { url: 'https://me:hunter2@app' }",
+        "upstream: { url: 'http://app/?key=hunter2' }",
+        "upstream: { url: 'http://app#hunter2' }",
+        "policy: { auth: { forward: { url: 'ftp://auth/?key=hunter2' } } }",
+        "admin: hunter2",
+        "admin: token=hunter2",
+        "upstream: 'http://me:hunter2@app'",
+        "policy: { auth: hunter2 }",
+        "policy: { auth: { api_keys: hunter2 } }",
+        "policy: { auth: { jwt: hunter2 } }",
+        "policy: { auth: { forward: 'http://me:hunter2@auth' } }",
     ] {
         let told = told(Config::from_yaml(yaml));
         assert!(!told.contains("hunter2"), "{told}");

@@ -100,7 +100,7 @@ fn as_json(text: &str) -> Value {
 
 /// Whether every value of a file has the form that its key wants; `None`: it cannot be read at all.
 fn has_fitting_forms(text: &str) -> Option<bool> {
-    let Layers { mut trees, faults, broken } = Layers::inline(text);
+    let Layers { mut trees, faults, broken, .. } = Layers::inline(text);
     if broken || !faults.is_empty() {
         return None;
     }

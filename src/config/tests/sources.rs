@@ -90,6 +90,22 @@ fn null_in_the_environment_switches_off_what_the_file_switched_on() {
     }
 }
 
+/// What is left of a file that was empty and began with a byte order mark, say.
+#[test]
+fn a_variable_without_a_value_in_it_is_refused_and_switches_no_guard_off() {
+    let file =
+        TempFile::new("no-value", b"policy: { auth: { forward: { url: 'http://127.0.0.1:1/auth' } } }");
+    for nothing in ["\u{feff}", "\u{feff}# none", "...", "# none\n...", "---"] {
+        let mut sources = from_env(&[("OUTRIGGER__POLICY__AUTH", nothing)]);
+        sources.file = Some(file.0.clone());
+        let told = told(load(sources));
+        assert!(
+            told.contains("OUTRIGGER__POLICY__AUTH") && told.contains("found:    a word"),
+            "{nothing:?}: {told}"
+        );
+    }
+}
+
 /// What an unset `${X}` in a compose file comes to.
 #[test]
 fn an_empty_variable_switches_no_guard_off() {
@@ -174,6 +190,10 @@ fn the_listen_flag_takes_an_address_or_a_socket_whatever_the_file_says() {
         let path = Some(file.0.clone());
         let sources = Sources { file: path, listen: Some(flag.into()), ..Sources::default() };
         assert_eq!(load(sources).unwrap().listen.address, expected);
+    }
+    for switch in ["off", "'false'", "OFF", "no"] {
+        let told = told(Config::from_yaml(&format!("listen: {{ unix: {switch} }}")));
+        assert!(told.contains("listen.unix") && told.contains("null is none"), "{switch}: {told}");
     }
     let config = Config::from_yaml("listen: { unix: /a.sock }").unwrap();
     assert_eq!(config.listen.address, ListenAddress::Unix("/a.sock".into()));

@@ -77,6 +77,11 @@ fn aliases_that_multiply_and_nesting_without_end_are_cut_short() {
             assert!(words.iter().any(|words| told.contains(words)), "{open} {levels}: {told}");
         }
     }
+    // Few values, and gigabytes of text.
+    let long = format!("x-a: &a {}\nx-b: [{}]", "y".repeat(900_000), ["*a"; 10_000].join(", "));
+    assert!(told(Config::from_yaml(&long)).contains("aliases repeat more than 4194304 bytes of text"));
+    let long = format!("x-a: &a {{ {}: 1 }}\nx-b: [{}]", "y".repeat(120), ["*a"; 6_000].join(", "));
+    assert!(Config::from_yaml(&long).is_ok(), "what a file may hold itself may be repeated");
     let long = "#".repeat(2 << 20);
     assert!(told(Config::from_yaml(&long)).contains("longer than 1048576 bytes"));
     let many: String = (0..1000).map(|key| format!("k{key}: 1\n")).collect();

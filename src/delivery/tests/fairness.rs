@@ -49,6 +49,38 @@ async fn one_look_takes_so_many_frames_and_goes_on_in_the_next_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_fills_the_queue_to_the_server_leaves_it_to_others_for_a_while() {
+    const ROOM: usize = 8;
+    let forward = |said: &mut Option<mpsc::Receiver<(Kind, Bytes)>>| {
+        let (tell, queue) = mpsc::channel(ROOM);
+        *said = Some(queue);
+        FromClients::Forward(tell)
+    };
+    let mut stage = Stage::with("policy: {heartbeat: null}", forward);
+    let mut noisy = stage.come(false);
+    let mut other = stage.come(false);
+    stage.turn().await;
+    widen(&noisy);
+    stuff(&mut noisy, &EMPTY.repeat(100));
+    let mut heard = 0;
+    for round in 1..=20 {
+        poll_once(&mut stage).await;
+        let queue = stage.from_clients.as_mut().unwrap();
+        let from_noisy = std::iter::from_fn(|| queue.try_recv().ok()).count();
+        assert_eq!(from_noisy, ROOM, "it is heard again, round {round}");
+        // Several turns of the shard within these milliseconds.
+        for _ in 0..5 {
+            other.say(0x81, b"here");
+            poll_once(&mut stage).await;
+            let queue = stage.from_clients.as_mut().unwrap();
+            heard += std::iter::from_fn(|| queue.try_recv().ok()).filter(|(_, said)| *said == "here").count();
+        }
+        assert_eq!(heard, 5 * round, "round {round}");
+        tokio::time::advance(Duration::from_millis(11)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_look_takes_so_many_bytes_and_goes_on_in_the_next_turn() {
     let mut stage = Stage::open("policy: {heartbeat: null}");
     let mut noisy = stage.come(false);

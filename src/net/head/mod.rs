@@ -6,7 +6,8 @@
 //!
 //! # Invariants
 //! 1. After [`check_request`] there is one `Host` and it is that of the target, or none (HTTP/1.0).
-//! 2. After it and after [`check_answer`] there is at most one framing: one `Transfer-Encoding`, which is `chunked`, or
+//! 2. After it a path begins with a slash (or is the `*` of OPTIONS).
+//! 3. After it and after [`check_answer`] there is at most one framing: one `Transfer-Encoding`, which is `chunked`, or
 //!    one `Content-Length`, which is a number.
 //!
 //! # Not here
@@ -91,6 +92,7 @@ pub enum HeadFault {
 pub fn check_request(head: &mut Parts) -> Result<(), HeadFault> {
     check_form(&head.method, &head.uri)?;
     host::settle(&head.uri, head.version, &mut head.headers)?;
+    target::settle_path(&mut head.uri)?;
     framing::check_request(head.version, &mut head.headers)?;
     Ok(())
 }

@@ -14,6 +14,24 @@
 
 use std::fmt;
 
+use http::Uri;
+use http::uri::PathAndQuery;
+
+use super::HeadFault;
+
+/// Gives a URL without a path, `http://host?query`, the one that it means (RFC 9112 §3.2.1): `/`.
+pub(super) fn settle_path(uri: &mut Uri) -> Result<(), HeadFault> {
+    let Some(query) = uri.path_and_query().map(PathAndQuery::as_str).filter(|text| text.starts_with('?'))
+    else {
+        return Ok(());
+    };
+    let target = PathAndQuery::try_from(format!("/{query}")).map_err(|_| HeadFault::Target)?;
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = Some(target);
+    *uri = Uri::from_parts(parts).map_err(|_| HeadFault::Target)?;
+    Ok(())
+}
+
 /// A byte that cannot stand in a target as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Character(pub u8);

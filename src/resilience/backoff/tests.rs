@@ -57,7 +57,9 @@ fn giving_up_counts_from_the_loss_and_not_from_the_try() {
     let rules = Redial { give_up: Some(ms(10_000)), ..RULES };
     let start = Instant::now();
     let mut backoff = Backoff::new(rules);
+    assert_eq!(backoff.gives_up_at(), None, "it is there");
     assert!(backoff.next(1.0, start).is_some());
+    assert_eq!(backoff.gives_up_at(), Some(start + ms(10_000)));
     assert!(backoff.next(1.0, start + ms(9999)).is_some());
     assert_eq!(backoff.next(1.0, start + ms(10_000)), None);
     assert_eq!(backoff.next(1.0, start + ms(10_001)), None, "given up for good");

@@ -412,16 +412,16 @@ fn a_probe_that_is_late_leaves_its_place_to_another_caller_and_still_counts() {
         assert_eq!(breaker.allow_caller(Caller(3), now), Err(Duration::ZERO), "one at a time");
         breaker.report(ticket, outcome, 0.0, now);
         let expected = match outcome {
-            Success => BreakerState::Closed,
-            Failure | Suspicion => BreakerState::Open,
-            Neither => BreakerState::HalfOpen,
+            Success => Closed,
+            Failure | Suspicion => Open,
+            Neither => HalfOpen,
         };
         assert_eq!(breaker.state(), expected, "{outcome:?}");
         breaker.report(second, Neither, 0.0, now);
         if outcome == Neither {
             let ticket = breaker.allow_caller(late, now).unwrap();
             breaker.report(ticket, Success, 0.0, now);
-            assert_eq!(breaker.state(), BreakerState::Closed);
+            assert_eq!(breaker.state(), Closed);
         }
     }
     // As many as there are late are bounded.
@@ -437,5 +437,5 @@ fn a_probe_that_is_late_leaves_its_place_to_another_caller_and_still_counts() {
     assert!(!breaker.on_late(&mut last));
     assert_eq!(breaker.allow_caller(Caller(100), now), Err(Duration::ZERO));
     breaker.report(late.pop().unwrap(), Success, 0.0, now);
-    assert_eq!(breaker.state(), BreakerState::Closed);
+    assert_eq!(breaker.state(), Closed);
 }

@@ -25,6 +25,7 @@ mod translate;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -101,6 +102,8 @@ pub(super) async fn serve(
         stall: table.stall_timeout,
     }));
     let window = settings.max_streams.saturating_mul(2 * STREAM_WINDOW).clamp(MIN_WINDOW, MAX_WINDOW);
+    let stream = Replayed::new(early, stream);
+    let is_shut = stream.is_shut();
     let connection = http2::Builder::new(calls)
         .timer(TokioTimer::new())
         .enable_connect_protocol()
@@ -113,7 +116,7 @@ pub(super) async fn serve(
         .max_local_error_reset_streams(RESET_BY_US)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(Replayed::new(early, stream)), service_fn(answer));
+        .serve_connection(TokioIo::new(stream), service_fn(answer));
     drop(table);
     let mut connection = pin!(connection);
     let mut told = pin!(until_drained(state));
@@ -127,12 +130,19 @@ pub(super) async fn serve(
         let deadline = [streams.deadline(), last].into_iter().flatten().min();
         let alarm = sleep_until(deadline.unwrap_or_else(|| Instant::now() + PING_INTERVAL));
         tokio::select! {
-            end = connection.as_mut() => {
-                if let Err(error) = end {
-                    debug!(%error, "an HTTP/2 connection has ended");
+            end = connection.as_mut() => match end {
+                // hyper resets a CONNECT that announces a body, and then stops as if its connection had ended (RFC 9113
+                // §8.1.1: it is the stream that is wrong). All others on it would be lost with it; asked again it goes on.
+                Ok(()) if !is_shut.load(Relaxed) => {
+                    streams.on_end(false);
+                    continue;
                 }
-                return;
-            }
+                Ok(()) => return,
+                Err(error) => {
+                    debug!(%error, "an HTTP/2 connection has ended");
+                    return;
+                }
+            },
             () = streams.changed.notified() => {
                 drop(first.take());
                 if streams.is_abused() {

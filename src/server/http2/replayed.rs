@@ -3,6 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -22,11 +24,18 @@ pub(super) struct Replayed {
     stream: Stream,
     /// Bytes that may be read until others get their turn.
     turn: usize,
+    /// Whether nothing more is going to be written.
+    is_shut: Arc<AtomicBool>,
 }
 
 impl Replayed {
     pub(super) fn new(first: Bytes, stream: Stream) -> Self {
-        Self { first, stream, turn: TURN }
+        Self { first, stream, turn: TURN, is_shut: Arc::default() }
+    }
+
+    /// Tells, from wherever it is asked, whether our direction was ended: the last thing that h2 does with a connection.
+    pub(super) fn is_shut(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_shut)
     }
 }
 
@@ -86,6 +95,7 @@ impl AsyncWrite for Replayed {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_shut.store(true, Relaxed);
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -110,6 +110,77 @@ async fn an_isolated_client_that_says_close_and_stops_reading_is_kept_no_more_th
     assert!(said > 64 && stage.relay().ending.is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_isolated_client_that_is_ending_holds_nothing_beyond_the_memory_of_all() {
+    for (reason, words) in [("client_close", &close(1000, true)[..]), ("protocol_error", OFFENCES[0].1)] {
+        let mut stage = Stage::with(Props {
+            settings: "policy: { heartbeat: null, idle_timeout: 0s, delivery: { on_stall: isolate, max_lag: { bytes: 16MiB } } }",
+            buffers: Some(SMALL),
+            memory: Some(10_000),
+            ..Props::default()
+        })
+        .await;
+        stage.client.say(words);
+        stage.turn().await;
+        let mut most = 0;
+        for _ in 0..200 {
+            stage.upstream.try_say(&frame(0x82, &[7; 1000], false));
+            stage.turn().await;
+            most = most.max(stage.budget.used());
+        }
+        assert!(most <= 10_000 + READ, "{reason}: {most} bytes are held");
+        assert_eq!(counts(&stage), (0, 0.0, 0, 1.0), "{reason}: it was cut");
+        assert_eq!(stage.counter("memory_cuts_total"), 1, "{reason}");
+        stage.upstream.leave();
+        stage.turn().await;
+        assert_eq!((stage.budget.used(), stage.reason()), (0, reason.to_owned()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_of_ours_comes_after_the_frame_that_was_begun_however_much_its_server_goes_on_saying() {
+    let mut stage = Stage::open(BARE).await;
+    let message = frame(0x82, &[7; 1000], false);
+    let (begin, rest) = message.split_at(500);
+    stage.upstream.say(begin);
+    stage.turn().await;
+    stage.command(Command::CloseAt { at: Instant::now(), code: crate::frame::CloseCode(1012) });
+    stage.turn().await;
+    for _ in 0..3 {
+        stage.upstream.say(&[rest, &message, begin].concat());
+        stage.turn().await;
+    }
+    let heard = stage.client.hear();
+    assert_eq!((frames(&heard).len(), close_code(&heard)), (2, 1012));
+    stage.client.say(&close(1012, true));
+    stage.turn().await;
+    assert_eq!(close_code(&stage.upstream.hear()), 1001, "its client has answered");
+    stage.upstream.leave();
+    stage.turn().await;
+    assert_eq!(stage.reason(), "drained");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_client_that_said_too_much_nothing_goes_on_but_the_frame_that_it_has_begun() {
+    let mut stage = Stage::open(OFFENCES[2].0).await;
+    let (ping, message) = (frame(0x89, b"ping", true), frame(0x82, &[7; 100], true));
+    let (begin, rest) = message.split_at(50);
+    stage.client.say(&[&ping[..], &ping, begin].concat());
+    stage.turn().await;
+    for _ in 0..3 {
+        stage.client.say(&[rest, &ping, begin].concat());
+        stage.turn().await;
+    }
+    let heard = stage.upstream.hear();
+    assert_eq!((frames(&heard).len(), close_code(&heard)), (4, 1001));
+    stage.upstream.leave();
+    stage.turn().await;
+    assert_eq!(close_code(&stage.client.hear()), 1008);
+    stage.client.leave();
+    stage.turn().await;
+    assert_eq!(stage.reason(), "control_rate");
+}
+
 /// Settings, what a client says that breaks a rule of theirs, and what it is told.
 const OFFENCES: [(&str, &[u8], u16, &str); 3] = [
     (BARE, &[0x83, 0x80, 1, 2, 3, 4], 1002, "protocol_error"),

@@ -75,6 +75,18 @@ async fn it_opens_asks_again_and_closes_and_the_metrics_tell() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_upstream_has_agreed_to_before_and_now_refuses_is_no_clients_doing() {
+    for (is_repeated, state) in [(false, BreakerState::Closed), (true, BreakerState::Open)] {
+        let breaker = breaker(&metrics());
+        breaker.enter(A).await.unwrap().answered(StatusCode::SWITCHING_PROTOCOLS);
+        let again = breaker.enter(A).await.unwrap();
+        let again = if is_repeated { again.repeated() } else { again };
+        again.answered(StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(breaker.state(), state, "repeated: {is_repeated}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_breaker_that_is_gone_is_shown_no_more() {
     let metrics = metrics();
     let (gone, stays) = (breaker(&metrics), breaker(&metrics));

@@ -94,6 +94,15 @@ pub struct Forwarding {
 }
 
 impl Forwarding {
+    /// Whether a header by which proxies tell each other of a client is of the kind that counts, or of neither.
+    pub(super) fn is_believed(&self, name: &HeaderName) -> bool {
+        if self.is_rfc7239 {
+            ![X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO].contains(name)
+        } else {
+            *name != header::FORWARDED
+        }
+    }
+
     /// The port, by itself or with the host, or the one that scheme and host mean by having none.
     fn port(&self) -> Option<u16> {
         let host = self.host.as_ref().and_then(|host| host.to_str().ok());

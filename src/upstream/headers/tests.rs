@@ -96,6 +96,8 @@ fn what_a_client_says_of_itself_is_replaced() {
         ("x-forwarded_user", "root"),
         ("x_outrigger_user", "root"),
         ("x_real_ip", "10.0.0.1"),
+        ("x.forwarded.for", "10.0.0.1"),
+        ("x~outrigger!user", "root"),
     ];
     let headers = sent(&forged, Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["2001:db8::7"]);
@@ -103,7 +105,8 @@ fn what_a_client_says_of_itself_is_replaced() {
     assert_eq!(all(&headers, "x-forwarded-host"), ["a.example:8080"]);
     assert_eq!(all(&headers, "x-forwarded-port"), ["8080"]);
     assert_eq!(all(&headers, "forwarded"), [r#"for="[2001:db8::7]";host="a.example:8080";proto=http"#]);
-    let left: Vec<_> = headers.keys().map(HeaderName::as_str).filter(|name| name.contains('_')).collect();
+    let left: Vec<_> =
+        headers.keys().map(HeaderName::as_str).filter(|name| name.contains(['_', '.', '~'])).collect();
     assert_eq!(headers.len(), 6, "those five and Host: {headers:?}");
     assert!(left.is_empty(), "{left:?}");
     let headers = sent(&forged, Forwarded::Off, false);
@@ -389,6 +392,13 @@ fn a_request_id_is_kept_if_it_can_be_logged_and_made_if_not() {
     let mut headers = HeaderMap::new();
     headers.insert(X_REQUEST_ID, HeaderValue::from_str(&"x".repeat(129)).unwrap());
     assert_eq!(request_id(&mut headers).len(), 32);
+    let mut headers = map(&[("x-request-id", "abc-1"), ("x-request-id", "abc-2")]);
+    let made = request_id(&mut headers);
+    assert_eq!(
+        (made.len(), all(&headers, "x-request-id")),
+        (32, vec![&*made]),
+        "nobody knows which is meant"
+    );
 }
 
 #[test]
