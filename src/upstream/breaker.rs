@@ -178,7 +178,7 @@ impl UpstreamBreaker {
         match (before, after) {
             // The place may be one that the first in line cannot have.
             (BreakerState::HalfOpen, BreakerState::HalfOpen) if is_held || was_late => {
-                self.probed.notify_waiters()
+                self.probed.notify_waiters();
             }
             (BreakerState::HalfOpen, BreakerState::HalfOpen) => self.probed.notify_one(),
             (BreakerState::HalfOpen, _) => self.probed.notify_waiters(),
