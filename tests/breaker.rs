@@ -87,7 +87,7 @@ async fn a_dead_server_is_met_with_an_instant_503_instead_of_a_pile_up() {
 
 #[tokio::test]
 async fn whatever_way_a_server_fails_it_is_left_alone() {
-    let silent = "upstream: {handshake_timeout: 50ms}";
+    let silent = "upstream: {handshake_timeout: 300ms}";
     for (answer, status, reason) in [
         (Answer::Hangup, 502, "upstream_broken"),
         (Answer::WrongAccept, 502, "upstream_bad_upgrade"),
@@ -287,7 +287,7 @@ async fn a_feed_that_a_server_in_use_hangs_up_on_shuts_no_other_feed_out() {
 async fn a_server_in_use_that_is_gone_for_those_who_come_is_left_alone() {
     let upstream = Upstream::echo().await;
     let settings =
-        "upstream: {handshake_timeout: 50ms}\npolicy: {breaker: {min_calls: 3, window: 1s, open_for: 10m}}";
+        "upstream: {handshake_timeout: 300ms}\npolicy: {breaker: {min_calls: 3, window: 3s, open_for: 10m}}";
     let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
     let _client = proxy.connect("/").await;
     upstream.change(Upstream::builder().answering(Answer::Silent));
@@ -367,7 +367,7 @@ const NO_HTTP: &[u8] = b"what?\r\n\r\n";
 async fn one_client_at_a_path_that_fails_opens_nothing_while_others_are_answered() {
     for bad in [SILENT, UNAVAILABLE, NO_HTTP] {
         let upstream = Upstream::builder().answering(well_but_for(bad)).spawn().await;
-        let settings = "upstream: {handshake_timeout: 50ms}\ntrusted_proxies: [127.0.0.1]
+        let settings = "upstream: {handshake_timeout: 200ms}\ntrusted_proxies: [127.0.0.1]
 policy: {breaker: {window: 10m, min_calls: 3, open_for: 10m}}";
         let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
         drop(proxy.dial().header("X-Forwarded-For", "10.0.0.1").open().await);
@@ -387,7 +387,7 @@ async fn what_one_client_alone_has_brought_about_is_held_against_no_other() {
     for bad in [SILENT, UNAVAILABLE, NO_HTTP] {
         let (logged, _logging) = Logged::of_this_thread();
         let upstream = Upstream::builder().answering(well_but_for(bad)).spawn().await;
-        let settings = "upstream: {handshake_timeout: 50ms}\ntrusted_proxies: [127.0.0.1]
+        let settings = "upstream: {handshake_timeout: 300ms}\ntrusted_proxies: [127.0.0.1]
 policy: {breaker: {min_calls: 3, open_for: 10m}}";
         let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
         let attack = || proxy.dial().path("/bad").header("X-Forwarded-For", "10.6.6.6");
@@ -417,7 +417,7 @@ policy: {breaker: {min_calls: 3, open_for: 10m}}";
 async fn what_channels_that_one_client_invents_bring_about_is_held_against_no_other() {
     for bad in [SILENT, UNAVAILABLE, NO_HTTP] {
         let upstream = Upstream::builder().answering(well_but_for(bad)).spawn().await;
-        let settings = "upstream: {handshake_timeout: 50ms}\ntrusted_proxies: [127.0.0.1]
+        let settings = "upstream: {handshake_timeout: 300ms}\ntrusted_proxies: [127.0.0.1]
 routes: [{name: feed, path: '/{name}', mode: broadcast}]
 policy: {breaker: {min_calls: 3, open_for: 10m}}";
         let proxy = Proxy::to(&upstream).yaml(settings).spawn().await;
