@@ -365,7 +365,12 @@ async fn a_certificate_is_renewed_under_load_and_a_broken_one_keeps_the_old() {
     assert_ne!(before, after, "the new one is shown");
     lead_to(&folder, "broken");
     counted(&running, FAILED, 1.0).await;
-    assert!(running.binary.said().contains("listen.tls.key_file"), "{}", running.binary.said());
+    // Lines are written behind the work that they tell of.
+    eventually(DEADLINE, async || match running.binary.said() {
+        said if said.contains("listen.tls.key_file") => Ok(()),
+        said => Err(said),
+    })
+    .await;
     assert_eq!(shown(&running).await, after, "the one that works goes on");
     assert!(
         running
