@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use outrigger::frame::{Extensions, Rules, Scanner, Sender, Verdict};
+use outrigger::internals::{Extensions, Rules, Scanner, Sender, Verdict};
 
 /// What a relay reads at once.
 const BUFFER: usize = 64 * 1024;

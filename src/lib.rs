@@ -13,19 +13,36 @@
 //! said, [`telemetry`] what an operator sees, and [`admin`] shows it. [`demo`] is a server to try it on,
 //! and [`inject`] puts the program into Kubernetes manifests.
 
-pub mod admin;
-pub mod admission;
-pub mod broadcast;
+mod admin;
+mod admission;
+mod broadcast;
 pub mod cli;
 pub mod config;
-pub mod delivery;
-pub mod demo;
-pub mod frame;
+mod delivery;
+mod demo;
+mod frame;
 pub mod inject;
-pub mod log;
-pub mod net;
-pub mod resilience;
+mod log;
+mod net;
+mod resilience;
 pub mod server;
-pub mod telemetry;
-pub mod tunnel;
-pub mod upstream;
+mod telemetry;
+mod tunnel;
+mod upstream;
+
+/// What benches, fuzz targets and tests of whole processes reach beside the program itself. Everything else is
+/// closed, so that the compiler finds what nobody uses.
+pub mod internals {
+    pub use crate::frame::{
+        Assembler, Extensions, Fault, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, Rules,
+        Scanned, Scanner, Sender, Verdict, accept_for, encode,
+    };
+    pub use crate::log::{Draft, Log, Logs};
+    pub use crate::net::head::{RequestLine, check_answer, check_request};
+    pub use crate::net::tls::{Acceptor, Connector, Offer as TlsOffer, Tls};
+    pub use crate::net::{Stream, raise_descriptor_limit};
+    pub use crate::resilience::Budget;
+    pub use crate::telemetry::lifecycle::Lifecycle;
+    pub use crate::telemetry::{Label, Metrics, Reason};
+    pub use crate::upstream::verify::Offer;
+}

@@ -104,7 +104,7 @@ async fn die(mut server: ServerConn, how: Death) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_killed_and_restarted_under_five_hundred_clients() {
-    outrigger::net::raise_descriptor_limit();
+    outrigger::internals::raise_descriptor_limit();
     let mut upstream = Upstream::by_hand().await;
     let proxy = Proxy::to(&upstream).yaml(&settings(true)).spawn().await;
     let mut clients = JoinSet::new();

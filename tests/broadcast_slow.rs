@@ -106,7 +106,7 @@ async fn a_hundred_clients_of_a_thousand_never_read_and_the_memory_is_the_others
 
 async fn try_with(trial: Trial) {
     let Trial { stuck: count, messages: said, together, max_buffered } = trial;
-    outrigger::net::raise_descriptor_limit();
+    outrigger::internals::raise_descriptor_limit();
     let upstream = Upstream::by_hand().await;
     let proxy = Proxy::to(&upstream).yaml(&settings(max_buffered)).spawn().await;
     let mut stuck = Vec::new();

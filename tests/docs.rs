@@ -68,7 +68,7 @@ fn the_close_reasons_in_the_document_are_those_that_are_sent() {
 
 #[test]
 fn the_disconnect_reasons_in_the_document_are_those_that_are_counted() {
-    use outrigger::telemetry::{Label, Reason};
+    use outrigger::internals::{Label, Reason};
     let section = between_headings("docs/operations.md", "## Why connections end");
     let documented: BTreeSet<_> =
         table(&section).iter().filter_map(|row| code(row.first()?)).map(str::to_owned).collect();

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger::config::{History, OnJoin};
-use outrigger::frame::{Kind, encode};
-use outrigger::log::{Draft, Log, Logs};
-use outrigger::resilience::Budget;
-use outrigger::telemetry::Metrics;
+use outrigger::internals::Budget;
+use outrigger::internals::Metrics;
+use outrigger::internals::{Draft, Log, Logs};
+use outrigger::internals::{Kind, encode};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

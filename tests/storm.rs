@@ -75,7 +75,7 @@ async fn come_in(proxy: &Proxy) -> (support::client::RawClient, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_thousand_come_at_once_and_nobody_but_the_refused_notices() {
-    let descriptors = usize::try_from(outrigger::net::raise_descriptor_limit()).unwrap_or(usize::MAX);
+    let descriptors = usize::try_from(outrigger::internals::raise_descriptor_limit()).unwrap_or(usize::MAX);
     // Four of them for each: client, proxy (twice), server. Others leave when they have been in.
     let stay = (descriptors.saturating_sub(4000) / 4).min(CLIENTS);
     let (upstream, times) = noting_upstream().await;

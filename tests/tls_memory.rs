@@ -53,7 +53,7 @@ async fn proxy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn an_idle_connection_over_tls() {
-    outrigger::net::raise_descriptor_limit();
+    outrigger::internals::raise_descriptor_limit();
     for hops in ["", "client", "client upstream"] {
         let mut upstream = Upstream::builder();
         if hops.contains("upstream") {

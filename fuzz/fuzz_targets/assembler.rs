@@ -7,7 +7,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use outrigger::frame::{
+use outrigger::internals::{
     Assembler, Extensions, Fault, Heard, Kind, MAX_HELD, Outcome, Rules, Scanner, Sender, Verdict,
 };
 

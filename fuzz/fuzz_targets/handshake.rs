@@ -6,8 +6,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use libfuzzer_sys::fuzz_target;
-use outrigger::frame::{Extensions, accept_for};
-use outrigger::upstream::verify::Offer;
+use outrigger::internals::{Extensions, accept_for};
+use outrigger::internals::Offer;
 
 fuzz_target!(|input: &[u8]| {
     let mut lines = input.split(|byte| *byte == b'\n');

@@ -8,7 +8,7 @@
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use libfuzzer_sys::fuzz_target;
-use outrigger::net::head::{RequestLine, check_answer, check_request};
+use outrigger::internals::{RequestLine, check_answer, check_request};
 
 fuzz_target!(|input: &[u8]| {
     line(input);

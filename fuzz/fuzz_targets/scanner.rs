@@ -7,7 +7,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use outrigger::frame::{
+use outrigger::internals::{
     Extensions, Fault, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, Rules, Scanner, Sender, Verdict,
 };
 

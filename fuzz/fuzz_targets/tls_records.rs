@@ -16,8 +16,8 @@ use std::task::{Context, Poll, Waker};
 
 use libfuzzer_sys::fuzz_target;
 use outrigger::config::{File, ListenTls, Target, TlsVersion, UpstreamTls};
-use outrigger::net::Stream;
-use outrigger::net::tls::{Acceptor, Connector, Offer, Tls};
+use outrigger::internals::Stream;
+use outrigger::internals::{Acceptor, Connector, Tls, TlsOffer};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -358,7 +358,7 @@ fn parts() -> &'static Parts {
             Arc::new(config)
         };
         Parts {
-            acceptor: Acceptor::new(&listen, Offer::Http1, None).expect("its files are right"),
+            acceptor: Acceptor::new(&listen, TlsOffer::Http1, None).expect("its files are right"),
             connector: Connector::to_upstream(&settings, &target).expect("its files are right"),
             clients: [client(&TLS13), client(&TLS12)],
             servers: [server(&TLS13), server(&TLS12)],

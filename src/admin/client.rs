@@ -33,22 +33,22 @@ use super::{Channel, Published, Subscriber};
 use crate::config::Secret;
 use crate::telemetry::redact::escaped;
 
-pub use drain::Drain;
-pub use health::{HealthError, Probe};
+pub(crate) use drain::Drain;
+pub(crate) use health::Probe;
 
 /// Where the admin port is unless somebody moved it.
-pub const DEFAULT_ADMIN_URL: &str = "http://127.0.0.1:9090";
+pub(crate) const DEFAULT_ADMIN_URL: &str = "http://127.0.0.1:9090";
 
 /// One admin port, and what is shown at its door.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     admin: AdminAddress,
     authorization: Option<HeaderValue>,
 }
 
 /// Which entries of a list are wanted; `None`: whatever there is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Those of one route.
     pub route: Option<String>,
     /// Those of one channel; only subscribers can be asked for so.
@@ -59,7 +59,7 @@ pub struct Wanted {
 
 /// A list, as far as it was asked for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listing<T> {
+pub(crate) struct Listing<T> {
     /// How many there are.
     pub total: u64,
     /// The first of them.
@@ -70,7 +70,7 @@ pub struct Listing<T> {
 
 /// What to publish, and to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// The route's name.
     pub route: String,
     /// One channel of it; `None`: all.
@@ -83,7 +83,7 @@ pub struct Message {
 
 /// A message by its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Payload {
+pub(crate) enum Payload {
     /// Becomes a text message.
     Text(String),
     /// Becomes a binary message.
@@ -95,7 +95,7 @@ impl Client {
     ///
     /// # Errors
     /// The address or the token cannot be one.
-    pub fn new(admin_url: &str, token: Option<&Secret>) -> Result<Self, ClientError> {
+    pub(crate) fn new(admin_url: &str, token: Option<&Secret>) -> Result<Self, ClientError> {
         let admin = AdminAddress::parse(admin_url)?;
         Ok(Self { admin, authorization: token.map(authorization).transpose()? })
     }
@@ -104,7 +104,7 @@ impl Client {
     ///
     /// # Errors
     /// They could not be learned.
-    pub async fn channels(&self, wanted: &Wanted) -> Result<Listing<Channel>, ClientError> {
+    pub(crate) async fn channels(&self, wanted: &Wanted) -> Result<Listing<Channel>, ClientError> {
         #[derive(Deserialize)]
         struct Said {
             total: u64,
@@ -119,7 +119,7 @@ impl Client {
     ///
     /// # Errors
     /// They could not be learned.
-    pub async fn subscribers(&self, wanted: &Wanted) -> Result<Listing<Subscriber>, ClientError> {
+    pub(crate) async fn subscribers(&self, wanted: &Wanted) -> Result<Listing<Subscriber>, ClientError> {
         #[derive(Deserialize)]
         struct Said {
             total: u64,
@@ -134,7 +134,7 @@ impl Client {
     ///
     /// # Errors
     /// Nothing was published, or it is not known.
-    pub async fn publish(&self, message: &Message) -> Result<(Published, String), ClientError> {
+    pub(crate) async fn publish(&self, message: &Message) -> Result<(Published, String), ClientError> {
         let mut body = serde_json::json!({ "route": message.route });
         for (key, value) in [("channel", &message.channel), ("user", &message.user)] {
             if let Some(value) = value {
@@ -193,7 +193,7 @@ impl Ask {
 
 /// Why the admin port did not do what it was asked for; each says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// The address cannot be used.
     #[error("the admin address \"{url}\" {problem}; give it as http://HOST:PORT, as in {DEFAULT_ADMIN_URL}")]
     Address {
@@ -274,7 +274,7 @@ pub enum ClientError {
 
 /// How an exchange came to nothing once there was a connection.
 #[derive(Debug, thiserror::Error)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// It ended before the answer did.
     #[error("it hung up")]
     HungUp,

@@ -28,7 +28,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The checks before a route of [`super::Class::Operator`].
 #[derive(Debug, Clone)]
-pub struct Guard {
+pub(crate) struct Guard {
     token: Option<Secret>,
     /// What this process is asked for by, besides loopback.
     own: Vec<Host>,
@@ -37,7 +37,7 @@ pub struct Guard {
 impl Guard {
     /// `address` is where the port listens: a name for this process besides the loopback ones, as `hosts`
     /// are (`admin.hosts`).
-    pub fn new(address: SocketAddr, hosts: &[String], token: Option<Secret>) -> Self {
+    pub(crate) fn new(address: SocketAddr, hosts: &[String], token: Option<Secret>) -> Self {
         let mut own = vec![Host::Address(address.ip().to_canonical()), Host::Name("localhost".into())];
         own.extend(hosts.iter().map(|host| Host::read(host)));
         Self { token, own }

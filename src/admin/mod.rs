@@ -28,7 +28,7 @@
 
 mod answer;
 mod body;
-pub mod client;
+pub(crate) mod client;
 mod guard;
 mod listings;
 mod publish;
@@ -45,13 +45,12 @@ use crate::config::Mode;
 use crate::frame::Kind;
 use crate::telemetry::lifecycle::Lifecycle;
 
-pub use guard::Guard;
-pub use routes::{Class, ROUTES, Route};
-pub use server::serve;
+pub(crate) use guard::Guard;
+pub(crate) use server::serve;
 
 /// What the admin port shows and moves.
 #[derive(Clone)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// Shown by `/readyz`, moved by the drain route.
     pub lifecycle: Lifecycle,
     /// Everything `/metrics` shows, collected anew for each request.
@@ -73,14 +72,14 @@ pub struct Admin {
 }
 
 /// Gives a message to those it is for.
-pub type Publish = Arc<dyn Fn(Publication) -> PublishAnswer + Send + Sync>;
+pub(crate) type Publish = Arc<dyn Fn(Publication) -> PublishAnswer + Send + Sync>;
 
 /// What a [`Publish`] gives.
-pub type PublishAnswer = Pin<Box<dyn Future<Output = Result<Published, PublishError>> + Send>>;
+pub(crate) type PublishAnswer = Pin<Box<dyn Future<Output = Result<Published, PublishError>> + Send>>;
 
 /// What an operator has to say, and to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publication {
+pub(crate) struct Publication {
     /// The route's name.
     pub route: String,
     /// One channel of it; `None`: all.
@@ -95,7 +94,7 @@ pub struct Publication {
 
 /// What came of publishing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Published {
+pub(crate) struct Published {
     /// Clients it is on its way to.
     pub recipients: u64,
     /// Its number, where it went into exactly one log.
@@ -104,7 +103,7 @@ pub struct Published {
 
 /// Why nothing was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PublishError {
+pub(crate) enum PublishError {
     /// There is no route of that name.
     NoRoute {
         /// What was asked for.
@@ -141,7 +140,7 @@ pub enum PublishError {
 
 /// A channel of mode broadcast, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Channel {
+pub(crate) struct Channel {
     /// Its route.
     pub route: String,
     /// Its name.
@@ -158,7 +157,7 @@ pub struct Channel {
 
 /// A client of mode broadcast, as operators see it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Subscriber {
+pub(crate) struct Subscriber {
     /// As log lines call it.
     pub connection: u64,
     /// Its route.
@@ -183,14 +182,14 @@ pub struct Subscriber {
 }
 
 /// Whether the upstream can be reached; an error says in words why not.
-pub type UpstreamCheck = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
+pub(crate) type UpstreamCheck = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
 
 /// What an [`UpstreamCheck`] gives: dropped when it takes longer than a probe waits.
-pub type UpstreamAnswer = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+pub(crate) type UpstreamAnswer = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// What one port may be asked for.
 #[derive(Debug, Clone)]
-pub enum Access {
+pub(crate) enum Access {
     /// Routes of [`Class::Probe`] only: for a port that others than operators can reach.
     Probes,
     /// All routes; those of [`Class::Operator`] behind this guard.

@@ -15,94 +15,53 @@ use crate::telemetry::lifecycle::State;
 
 /// Who a route is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// Kubelets, load balancers, Prometheus: nothing is changed and no secret shown, no credentials asked.
     Probe,
     /// People and tools that run this process: behind the port's [`super::Guard`].
     Operator,
 }
 
-impl Class {
-    /// The class as the documentation calls it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Probe => "probe",
-            Self::Operator => "operator",
-        }
-    }
-}
-
 /// One method of one path.
 #[derive(Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// GET stands for HEAD too.
     pub method: Method,
     /// Compared as a whole; the query is the handler's.
     pub path: &'static str,
     /// Who it is for. All methods of one path have the same class.
     pub class: Class,
-    /// One line for the documentation.
-    pub about: &'static str,
     handler: Handler,
 }
 
 /// Everything there is, in the order in which it is listed to people.
-pub const ROUTES: &[Route] = &[
-    Route {
-        method: Method::GET,
-        path: "/healthz",
-        class: Class::Probe,
-        about: "200 as long as the process answers",
-        handler: Handler::Healthz,
-    },
-    Route {
-        method: Method::GET,
-        path: "/readyz",
-        class: Class::Probe,
-        about: "200 while clients should be sent here, else 503 and why",
-        handler: Handler::Readyz,
-    },
-    Route {
-        method: Method::GET,
-        path: "/metrics",
-        class: Class::Probe,
-        about: "metrics in Prometheus' text format",
-        handler: Handler::Metrics,
-    },
+pub(crate) const ROUTES: &[Route] = &[
+    Route { method: Method::GET, path: "/healthz", class: Class::Probe, handler: Handler::Healthz },
+    Route { method: Method::GET, path: "/readyz", class: Class::Probe, handler: Handler::Readyz },
+    Route { method: Method::GET, path: "/metrics", class: Class::Probe, handler: Handler::Metrics },
     Route {
         method: Method::GET,
         path: "/api/admin/drain",
         class: Class::Operator,
-        about: "how far a drain has got",
         handler: Handler::DrainState,
     },
-    Route {
-        method: Method::POST,
-        path: "/api/admin/drain",
-        class: Class::Operator,
-        about: "start the drain; with `?wait=true` answer when it is over",
-        handler: Handler::Drain,
-    },
+    Route { method: Method::POST, path: "/api/admin/drain", class: Class::Operator, handler: Handler::Drain },
     Route {
         method: Method::POST,
         path: "/api/admin/broadcast",
         class: Class::Operator,
-        about: "publish a message to the clients of a route",
         handler: Handler::Publish,
     },
     Route {
         method: Method::GET,
         path: "/api/admin/channels",
         class: Class::Operator,
-        about: "the channels of mode broadcast; `?route=` and `?limit=` narrow it, 100 if not said",
         handler: Handler::Channels,
     },
     Route {
         method: Method::GET,
         path: "/api/admin/subscribers",
         class: Class::Operator,
-        about: "the clients of mode broadcast, those furthest behind first; `?route=`, `?channel=` and `?limit=` narrow \
-                it, 100 if not said",
         handler: Handler::Subscribers,
     },
 ];

@@ -26,7 +26,7 @@ use super::{Access, Admin, routes};
 
 /// Serves the admin port on `listener` until `stop` completes, and returns when its connections have
 /// ended.
-pub async fn serve(listener: TcpListener, access: Access, admin: Arc<Admin>, stop: impl Future) {
+pub(crate) async fn serve(listener: TcpListener, access: Access, admin: Arc<Admin>, stop: impl Future) {
     let shared = Arc::new((access, admin));
     let (stopping, watch) = watch::channel(());
     let mut connections = JoinSet::new();

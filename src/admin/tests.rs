@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::routes::{Class, ROUTES};
 use super::*;
 use crate::config::Secret;
 use crate::telemetry::lifecycle::State;
@@ -188,10 +189,19 @@ fn the_table_in_the_documentation_is_the_table_of_routes() {
     let built: Vec<_> = ROUTES
         .iter()
         .map(|route| {
-            format!("{} | `{}` | {} | {} |", route.method, route.path, route.class.as_str(), route.about)
+            let class = match route.class {
+                Class::Probe => "probe",
+                Class::Operator => "operator",
+            };
+            format!("{} | `{}` | {class} | ", route.method, route.path)
         })
         .collect();
-    assert_eq!(documented, built);
+    assert_eq!(documented.len(), built.len(), "{documented:?}");
+    for (documented, built) in documented.iter().zip(&built) {
+        let about =
+            documented.strip_prefix(built.as_str()).unwrap_or_else(|| panic!("{documented}: not {built}"));
+        assert!(about.len() > 10, "{documented}: says nothing about it");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::telemetry::Metrics;
 
 /// The buckets and places of all routes.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// One for each settings that differ.
     rates: Vec<Arc<Rates>>,
     /// By route. Those of routes that are gone stay until their last connection has gone too.
@@ -19,7 +19,7 @@ pub struct Counts {
 
 impl Counts {
     /// Those of `routes`: what `previous` has of them goes on as it stands.
-    pub fn of(routes: &[Route], previous: Option<&Self>, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn of(routes: &[Route], previous: Option<&Self>, metrics: &Arc<Metrics>) -> Self {
         let mut counts = Self::default();
         for Route { name, policy, .. } in routes {
             for settings in settings(policy) {
@@ -43,7 +43,7 @@ impl Counts {
 
     /// Tells the limits of `routes`, which these are the counts of, and no more those of routes that
     /// `previous` had.
-    pub fn show<'a>(
+    pub(crate) fn show<'a>(
         &self,
         routes: impl Iterator<Item = &'a Route>,
         previous: Option<&Self>,
@@ -58,7 +58,7 @@ impl Counts {
     }
 
     /// The buckets of a route's policy.
-    pub fn rates(&self, policy: &Policy) -> RatesByKind {
+    pub(crate) fn rates(&self, policy: &Policy) -> RatesByKind {
         let [handshakes, requests] = settings(policy).map(|settings| {
             let Some(rates) = self.find(&settings) else { unreachable!("there are buckets for every route") };
             rates
@@ -67,12 +67,12 @@ impl Counts {
     }
 
     /// The places of this route.
-    pub fn places(&self, route: &str) -> Arc<Places> {
+    pub(crate) fn places(&self, route: &str) -> Arc<Places> {
         Arc::clone(&self.places[route])
     }
 
     /// Forgets addresses and users whose buckets are full again. Once a second or so.
-    pub fn sweep(&self, metrics: &Metrics) {
+    pub(crate) fn sweep(&self, metrics: &Metrics) {
         let kept: usize = self.rates.iter().map(|rates| rates.sweep()).sum();
         metrics.rate_keys.set(i64::try_from(kept).unwrap_or(i64::MAX));
     }

@@ -10,7 +10,7 @@ use super::guest::Guest;
 use super::refused::Refused;
 
 /// One question to a guest.
-pub trait Check: Send + Sync + 'static {
+pub(crate) trait Check: Send + Sync + 'static {
     /// Lets it pass, or says why not. May note in `guest` what it found out.
     ///
     /// # Errors
@@ -20,7 +20,7 @@ pub trait Check: Send + Sync + 'static {
 
 /// A guest, and what the mode behind the stack needs besides: no layer looks at that.
 #[derive(Debug)]
-pub struct Visit<T> {
+pub(crate) struct Visit<T> {
     /// Who asks, and for what.
     pub guest: Guest,
     /// The rest of the request.
@@ -29,11 +29,11 @@ pub struct Visit<T> {
 
 /// The layer of a check.
 #[derive(Debug)]
-pub struct Gate<C>(Arc<C>);
+pub(crate) struct Gate<C>(Arc<C>);
 
 impl<C> Gate<C> {
     /// Shared by all requests of a route.
-    pub fn new(check: C) -> Self {
+    pub(crate) fn new(check: C) -> Self {
         Self(Arc::new(check))
     }
 }
@@ -54,7 +54,7 @@ impl<C, S> Layer<S> for Gate<C> {
 
 /// A service behind a check.
 #[derive(Debug)]
-pub struct Gated<C, S> {
+pub(crate) struct Gated<C, S> {
     check: Arc<C>,
     inner: S,
 }

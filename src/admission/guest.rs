@@ -14,7 +14,7 @@ use crate::upstream::headers::Forwarding;
 
 /// A request at the door.
 #[derive(Debug)]
-pub struct Guest {
+pub(crate) struct Guest {
     /// Its head. Layers take out of it what the upstream must not see.
     pub head: Parts,
     /// What it wants to become.
@@ -41,7 +41,7 @@ pub struct Guest {
 
 impl Guest {
     /// One of whom nothing is known but what the hop tells.
-    pub fn new(head: Parts, kind: Kind, peer: Arc<Peer>) -> Self {
+    pub(crate) fn new(head: Parts, kind: Kind, peer: Arc<Peer>) -> Self {
         let client = Client { address: peer.address };
         Self {
             head,
@@ -60,19 +60,19 @@ impl Guest {
 
 /// What stays known of a guest when the layers have taken it apart or turned it away.
 #[derive(Debug, Default)]
-pub struct Noted {
+pub(crate) struct Noted {
     client: OnceLock<Option<SocketAddr>>,
     user: OnceLock<Arc<str>>,
 }
 
 impl Noted {
     /// Whose request it is, once identity has looked.
-    pub fn client(&self) -> Option<SocketAddr> {
+    pub(crate) fn client(&self) -> Option<SocketAddr> {
         self.client.get().copied().flatten()
     }
 
     /// Who authentication says it is, once it has.
-    pub fn user(&self) -> Option<&str> {
+    pub(crate) fn user(&self) -> Option<&str> {
         self.user.get().map(|name| &**name)
     }
 
@@ -82,14 +82,14 @@ impl Noted {
     }
 
     /// By the mode, which is asked last.
-    pub fn note_user(&self, user: &User) {
+    pub(crate) fn note_user(&self, user: &User) {
         let _ = self.user.set(Arc::clone(&user.name));
     }
 }
 
 impl Guest {
     /// As the breaker around the server tells clients apart: a user is one from however many addresses.
-    pub fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Caller {
         // A key of this process: nobody can choose an address that stands for somebody else's.
         static KEYS: OnceLock<RandomState> = OnceLock::new();
         let keys = KEYS.get_or_init(RandomState::new);
@@ -101,11 +101,11 @@ impl Guest {
 }
 
 /// Given back by its drop.
-pub type Slot = Box<Place>;
+pub(crate) type Slot = Box<Place>;
 
 /// What a request wants to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A WebSocket.
     Handshake,
     /// An answer.
@@ -114,7 +114,7 @@ pub enum Kind {
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client {
+pub(crate) struct Client {
     /// The first address that no trusted proxy stands for; its port is 0 where nobody told it. None on a
     /// Unix socket.
     pub address: Option<SocketAddr>,
@@ -122,14 +122,14 @@ pub struct Client {
 
 impl Client {
     /// What limits of one address count: IPv6 by its /64, since anyone who has one address there has all.
-    pub fn key(&self) -> AddressKey {
+    pub(crate) fn key(&self) -> AddressKey {
         AddressKey::of(self.address.map(|address| address.ip()))
     }
 }
 
 /// An address, as limits tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AddressKey(u64);
+pub(crate) struct AddressKey(u64);
 
 impl AddressKey {
     fn of(ip: Option<IpAddr>) -> Self {
@@ -144,7 +144,7 @@ impl AddressKey {
 
 /// Who authentication says a client is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// Its key: what quotas count, and what the upstream is told in `X-Outrigger-User`.
     pub name: Arc<str>,
     /// When its credentials end, where the connection has to end with them.

@@ -38,11 +38,9 @@ mod refused;
 mod stack;
 mod users;
 
-pub use auth::{AuthError, Authenticator};
-pub use counts::Counts;
-pub use gate::{Check, Gate, Visit};
-pub use guest::{AddressKey, Client, Guest, Kind, Noted, Slot, User};
-pub use quota::{Place, Places};
-pub use rate::{RateSettings, Rates, RatesByKind};
-pub use refused::{Answer, Bound, Bucket, Closing, ForeignPage, Refused};
-pub use stack::{Doors, Stack, stack};
+pub(crate) use auth::{AuthError, Authenticator};
+pub(crate) use counts::Counts;
+pub(crate) use gate::Visit;
+pub(crate) use guest::{AddressKey, Client, Guest, Kind, Noted, Slot, User};
+pub(crate) use refused::{Bound, Refused};
+pub(crate) use stack::{Doors, Stack, stack};

@@ -56,7 +56,7 @@ impl Check for Quota {
 
 /// Who is on one route. Outlives the configuration that made it: connections do too.
 #[derive(Debug)]
-pub struct Places {
+pub(crate) struct Places {
     route: Box<str>,
     taken: Mutex<Taken>,
 }
@@ -74,12 +74,12 @@ struct Taken {
 
 impl Places {
     /// Nobody yet.
-    pub fn new(route: &str) -> Arc<Self> {
+    pub(crate) fn new(route: &str) -> Arc<Self> {
         Arc::new(Self { route: route.into(), taken: Mutex::default() })
     }
 
     /// How many are in.
-    pub fn taken(&self) -> u32 {
+    pub(crate) fn taken(&self) -> u32 {
         self.lock().all
     }
 
@@ -145,7 +145,7 @@ impl Taken {
 
 /// One place; held by the handshake, and then by the connection until it ends.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     places: Arc<Places>,
     address: AddressKey,
     user: Option<Arc<str>>,
@@ -158,7 +158,7 @@ pub struct Place {
 impl Place {
     /// The handshake has become this connection. If that is one more than its user may have, the user's oldest
     /// is closed for it (`policy.limits.on_user_limit: replace_oldest`).
-    pub fn on_open(&mut self, handle: &Arc<Handle>) {
+    pub(crate) fn on_open(&mut self, handle: &Arc<Handle>) {
         let mut taken = self.places.lock();
         let was_open = self.id.is_some();
         self.id = NonZeroU64::new(handle.id);

@@ -25,12 +25,12 @@ use super::guest::{AddressKey, Kind};
 use super::keyed::{Bound, Keyed};
 use super::queue::Queue;
 use super::refused::{Bucket, Refused};
-use crate::config::{HandshakeRate, HttpRate, Policy, Rate};
+use crate::config::{HandshakeRate, HttpRate, Rate};
 use crate::telemetry::Metrics;
 
 /// What buckets are made for: handshakes and plain requests have buckets apart, so that neither spends the other's.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RateSettings {
+pub(crate) enum RateSettings {
     /// `policy.handshake_rate`
     Handshakes(HandshakeRate),
     /// `policy.http.rate`
@@ -39,7 +39,7 @@ pub enum RateSettings {
 
 /// The buckets of one `policy.handshake_rate`, or of one `policy.http.rate`.
 #[derive(Debug)]
-pub struct Rates {
+pub(crate) struct Rates {
     settings: RateSettings,
     global: Option<Queue>,
     per_ip: Option<Keyed<AddressKey>>,
@@ -50,7 +50,7 @@ pub struct Rates {
 
 impl Rates {
     /// Full.
-    pub fn new(settings: RateSettings, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(settings: RateSettings, metrics: &Arc<Metrics>) -> Self {
         let (global, per_ip, per_user) = match settings {
             RateSettings::Handshakes(rates) => (rates.global, rates.per_ip, rates.per_user),
             RateSettings::Requests(rates) => (rates.global, rates.per_ip, None),
@@ -75,7 +75,7 @@ impl Rates {
     }
 
     /// What they were made for.
-    pub fn settings(&self) -> &RateSettings {
+    pub(crate) fn settings(&self) -> &RateSettings {
         &self.settings
     }
 
@@ -109,14 +109,14 @@ impl Rates {
     }
 
     /// Forgets addresses and users whose buckets are full again. Answers how many are left.
-    pub fn sweep(&self) -> usize {
+    pub(crate) fn sweep(&self) -> usize {
         self.per_ip.as_ref().map_or(0, Keyed::sweep) + self.per_user.as_ref().map_or(0, Keyed::sweep)
     }
 }
 
 /// The buckets of a route.
 #[derive(Debug, Clone)]
-pub struct RatesByKind {
+pub(crate) struct RatesByKind {
     /// `policy.handshake_rate`
     pub handshakes: Arc<Rates>,
     /// `policy.http.rate`
@@ -124,15 +124,6 @@ pub struct RatesByKind {
 }
 
 impl RatesByKind {
-    /// Full ones, shared with nobody.
-    pub fn new(policy: &Policy, metrics: &Arc<Metrics>) -> Self {
-        let rates = |settings| Arc::new(Rates::new(settings, metrics));
-        Self {
-            handshakes: rates(RateSettings::Handshakes(policy.handshake_rate)),
-            requests: rates(RateSettings::Requests(policy.http.rate)),
-        }
-    }
-
     /// Those that a request of this kind spends.
     pub(super) fn of(&self, kind: Kind) -> &Rates {
         match kind {

@@ -21,11 +21,11 @@ use crate::config::{Policy, TrustedProxies};
 use crate::upstream::UpstreamBreaker;
 
 /// What every request of a route passes, ending in its mode.
-pub type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
+pub(crate) type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
 
 /// What the layers of one route ask.
 #[derive(Debug)]
-pub struct Doors {
+pub(crate) struct Doors {
     /// Whose forwarding headers are believed.
     pub trusted: Arc<TrustedProxies>,
     /// What the route's policy says.
@@ -41,7 +41,7 @@ pub struct Doors {
 }
 
 /// The stack of a route; `mode` is asked last.
-pub fn stack<S, T, B>(doors: &Doors, mode: S) -> Stack<T, Response<B>>
+pub(crate) fn stack<S, T, B>(doors: &Doors, mode: S) -> Stack<T, Response<B>>
 where
     T: Send + 'static,
     S: Service<Visit<T>, Response = Response<B>, Error = Refused> + Clone + Send + Sync + 'static,
@@ -70,6 +70,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::super::guest::{Guest, Kind};
+    use super::super::rate::{RateSettings, Rates};
     use super::super::refused::{Bound, Bucket};
     use super::*;
     use crate::config::{HandshakeRate, Limits, OriginPattern, Origins, Rate};
@@ -87,9 +88,13 @@ mod tests {
         policy.limits = Limits { connections: None, ..policy.limits };
         change(policy);
         let metrics = Metrics::new("outrigger").unwrap();
+        let rates = |settings| Arc::new(Rates::new(settings, &metrics));
         let doors = Doors {
             trusted: Arc::default(),
-            rates: RatesByKind::new(&route.policy, &metrics),
+            rates: RatesByKind {
+                handshakes: rates(RateSettings::Handshakes(route.policy.handshake_rate)),
+                requests: rates(RateSettings::Requests(route.policy.http.rate)),
+            },
             places: Places::new("r"),
             policy: route.policy,
             auth: None,

@@ -174,7 +174,7 @@ impl Drop for Member {
 
 /// A promise to one client: the feed runs, and keeps running while this is held.
 #[derive(Debug)]
-pub struct Seat {
+pub(crate) struct Seat {
     pub(super) member: Member,
     /// Where it begins to read.
     pub(super) cursor: Cursor,
@@ -183,7 +183,7 @@ pub struct Seat {
 
 /// The client of a seat, whose 101 has left.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     /// Its socket.
     pub hop: Hop,
     /// Whether compressed messages were agreed upon.
@@ -198,18 +198,18 @@ pub struct Client {
 
 impl Seat {
     /// The name of its channel.
-    pub fn channel(&self) -> Arc<str> {
+    pub(crate) fn channel(&self) -> Arc<str> {
         Arc::clone(&self.member.channel.key.name)
     }
 
     /// The subprotocol that the server chose.
-    pub fn protocol(&self) -> Option<&HeaderValue> {
+    pub(crate) fn protocol(&self) -> Option<&HeaderValue> {
         self.protocol.as_ref()
     }
 
     /// Takes the seat. The client gets what the log had for it when it was promised (`history.on_join`), and all
     /// that came since.
-    pub fn take(self, client: Client) {
+    pub(crate) fn take(self, client: Client) {
         let Client { hop, has_deflate, expires, slot, live } = client;
         let fanout = Arc::clone(&self.member.channel.fanout);
         let held = Box::new((self.member, slot));

@@ -40,7 +40,7 @@ const MAX_SAID: usize = 64;
 
 /// What a hub is made of.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The route's name.
     pub route: String,
     /// What it takes off paths.
@@ -55,7 +55,7 @@ pub struct Plan {
 
 /// The channels of one route.
 #[derive(Debug)]
-pub struct Hub {
+pub(crate) struct Hub {
     pub(super) plan: Plan,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<FeedMetrics>,
@@ -75,7 +75,7 @@ struct Channels {
 
 /// A client that wants to come in.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// What it asked for.
     pub uri: &'a Uri,
     /// Path and query as the server is to see them: in origin form, without `strip_prefix`.
@@ -117,7 +117,7 @@ impl Hub {
     ///
     /// # Errors
     /// Why there is none; the same for all who waited for the same dial.
-    pub async fn seat(self: &Arc<Self>, request: Request<'_>) -> Result<Seat, NoSeat> {
+    pub(crate) async fn seat(self: &Arc<Self>, request: Request<'_>) -> Result<Seat, NoSeat> {
         let (member, cursor) = self.enter(request)?;
         let mut opening = member.channel.opening.clone();
         let opened = match opening.wait_for(Option::is_some).await {

@@ -27,8 +27,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use self::channel::Ask;
-pub use self::channel::{Client, Seat};
-pub use self::hub::{Hub, Plan, Request};
+pub(crate) use self::channel::{Client, Seat};
+pub(crate) use self::hub::{Hub, Plan, Request};
 use self::key::MAX_NAME;
 use crate::delivery::Holders;
 use crate::frame::{Kind, deflate, encode};
@@ -40,7 +40,7 @@ use crate::upstream::UpstreamError;
 
 /// Why a client gets no seat.
 #[derive(Debug, thiserror::Error)]
-pub enum NoSeat {
+pub(crate) enum NoSeat {
     /// Nobody needs such a name.
     #[error("the name of its channel would be longer than {MAX_NAME} bytes")]
     NameTooLong,
@@ -73,7 +73,7 @@ impl NoSeat {
 
 /// Every hub of the process, also those that a reload has replaced and that still have clients.
 #[derive(Debug)]
-pub struct Hubs {
+pub(crate) struct Hubs {
     shared: Arc<Shared>,
     hubs: Mutex<Vec<Weak<Hub>>>,
 }
@@ -109,7 +109,7 @@ impl Shared {
 
 /// What came of publishing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Published {
+pub(crate) struct Published {
     /// Clients it is for.
     pub recipients: u64,
     /// Its number, where it went into exactly one log.
@@ -118,7 +118,7 @@ pub struct Published {
 
 /// A channel, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelInfo {
+pub(crate) struct ChannelInfo {
     /// Its route.
     pub route: String,
     /// Its name: what the parts of its key come to.
@@ -136,7 +136,7 @@ pub struct ChannelInfo {
 impl Hubs {
     /// None yet. `shards`: tasks that share the clients of a channel. While `lifecycle` drains, no upstream that
     /// was lost is dialled again.
-    pub fn new(
+    pub(crate) fn new(
         logs: Arc<Logs>,
         budget: Arc<Budget>,
         metrics: Arc<Metrics>,
@@ -160,12 +160,12 @@ impl Hubs {
     }
 
     /// What the closes of many clients are spread over from now on (`drain.spread`).
-    pub fn spread_over(&self, spread: Duration) {
+    pub(crate) fn spread_over(&self, spread: Duration) {
         self.shared.spread.store(u64::try_from(spread.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// One more hub. It is one of these for as long as somebody holds it or it has a channel.
-    pub fn hub(&self, plan: Plan) -> Arc<Hub> {
+    pub(crate) fn hub(&self, plan: Plan) -> Arc<Hub> {
         let hub = Hub::new(plan, &self.shared);
         let mut hubs = self.lock();
         hubs.retain(|hub| hub.strong_count() > 0);
@@ -174,7 +174,7 @@ impl Hubs {
     }
 
     /// Publishes into the log of a channel of `route`, or of all of them; to one user, or to all clients.
-    pub async fn publish(
+    pub(crate) async fn publish(
         &self,
         route: &str,
         channel: Option<&str>,
@@ -223,7 +223,7 @@ impl Hubs {
     }
 
     /// Every channel there is.
-    pub fn channels(&self) -> Vec<ChannelInfo> {
+    pub(crate) fn channels(&self) -> Vec<ChannelInfo> {
         let mut channels = Vec::new();
         for hub in self.all() {
             channels.extend(hub.all().iter().map(|channel| ChannelInfo {
@@ -240,7 +240,7 @@ impl Hubs {
 
     /// Looks whether clients of feeds hold more than they may. To be called now and then: those who take something see
     /// to it themselves, but the bound may have been lowered.
-    pub fn relieve(&self) {
+    pub(crate) fn relieve(&self) {
         self.shared.holders.relieve();
         self.shared.holders.tell_left_out();
         for ((route, kind), left_out) in self.shared.lines.overdue(Instant::now()) {
@@ -249,12 +249,12 @@ impl Hubs {
     }
 
     /// Whether no channel runs any more, not even one that is ending.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.all().iter().all(|hub| hub.running() == 0)
     }
 
     /// Ends every channel at once, whatever its server still says or was told.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.shared.cut.notify_waiters();
     }
 

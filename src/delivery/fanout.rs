@@ -86,7 +86,7 @@ fn count(counter: &AtomicUsize, is_more: bool) {
 
 /// All clients of one feed.
 #[derive(Debug)]
-pub struct Fanout {
+pub(crate) struct Fanout {
     log: Arc<Log>,
     crew: Arc<Crew>,
     inner: Mutex<Inner>,
@@ -103,7 +103,7 @@ struct Inner {
 
 impl Fanout {
     /// No client yet. Needs a runtime from the first client on.
-    pub fn new(log: Arc<Log>, from_clients: FromClients, settings: Arc<Settings>) -> Arc<Self> {
+    pub(crate) fn new(log: Arc<Log>, from_clients: FromClients, settings: Arc<Settings>) -> Arc<Self> {
         let guard = ChannelGuard::new(settings.policy.delivery.channel_breaker, Instant::now());
         settings.channels.on_transition(None, Some(BreakerStage::Closed));
         let crew = Crew {
@@ -119,7 +119,7 @@ impl Fanout {
     }
 
     /// Somebody is promised a place, and may be the first client: what comes from here on is kept until then.
-    pub fn expect(&self) {
+    pub(crate) fn expect(&self) {
         let mut inner = lock(&self.inner);
         if inner.hold.is_some() || !inner.doors.is_empty() {
             return;
@@ -132,7 +132,7 @@ impl Fanout {
     }
 
     /// Nobody is promised a place any more: the server does not wait for one who does not come.
-    pub fn expect_nobody(&self) {
+    pub(crate) fn expect_nobody(&self) {
         lock(&self.inner).hold = None;
     }
 
@@ -144,7 +144,7 @@ impl Fanout {
 
     /// Takes a client in, which gets what the log has from `cursor` on: what came since it was promised a place
     /// among it ([`Log::join`]).
-    pub fn join(&self, arrival: Arrival, cursor: Cursor) {
+    pub(crate) fn join(&self, arrival: Arrival, cursor: Cursor) {
         self.crew.on_client(true);
         let mut inner = lock(&self.inner);
         let (mut arrival, mut cursor) = (arrival, cursor);
@@ -179,7 +179,7 @@ impl Fanout {
     }
 
     /// Closes the clients that are there now, one by one over so long: whoever comes later stays.
-    pub fn dismiss(&self, cause: Reason, by: By, code: CloseCode, reason: &str, over: Duration) {
+    pub(crate) fn dismiss(&self, cause: Reason, by: By, code: CloseCode, reason: &str, over: Duration) {
         let farewell = Arc::new(Farewell::of_feed(cause, by, code, reason));
         let dismissal = Arc::new(Dismissal { farewell, from: Instant::now(), over });
         for door in &lock(&self.inner).doors {
@@ -188,7 +188,7 @@ impl Fanout {
     }
 
     /// Closes every client there is, after what it is still to get. Who comes later is closed as well.
-    pub fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
+    pub(crate) fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
         let farewell = Arc::new(Farewell::of_feed(cause, by, code, reason));
         let mut inner = lock(&self.inner);
         for door in &inner.doors {

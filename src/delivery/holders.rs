@@ -40,7 +40,7 @@ const SLACK: usize = 16;
 
 /// What waits for clients of feeds, and the shards that serve them.
 #[derive(Debug)]
-pub struct Holders {
+pub(crate) struct Holders {
     budget: Arc<Budget>,
     /// Whether a round is on, for those who only want to begin one.
     is_on: AtomicBool,
@@ -85,7 +85,7 @@ pub(super) struct Account {
 
 impl Holders {
     /// Nobody holds anything yet. `budget`: what they all may hold together.
-    pub fn new(budget: Budget) -> Arc<Self> {
+    pub(crate) fn new(budget: Budget) -> Arc<Self> {
         Arc::new(Self {
             budget: Arc::new(budget),
             is_on: AtomicBool::new(false),
@@ -96,13 +96,13 @@ impl Holders {
     }
 
     /// What they all may hold together, and do.
-    pub fn budget(&self) -> &Arc<Budget> {
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
     /// Has those who hold most cut, if more is in use than there may be. Costs two loads if not; to be called by
     /// whoever takes something, and now and then.
-    pub fn relieve(&self) {
+    pub(crate) fn relieve(&self) {
         if !self.budget.is_over() || self.is_on.load(Ordering::Acquire) {
             return;
         }
@@ -119,7 +119,7 @@ impl Holders {
     }
 
     /// Tells in the log of cuts that it does not know of yet. To be called now and then.
-    pub fn tell_left_out(&self) {
+    pub(crate) fn tell_left_out(&self) {
         for (_, cuts) in self.lines.overdue(Instant::now()) {
             warn_of(cuts);
         }

@@ -44,12 +44,12 @@ use crate::net::Hop;
 use crate::resilience::Expiry;
 use crate::telemetry::{BreakerMetrics, FeedMetrics, Live, Metrics};
 
-pub use fanout::Fanout;
-pub use holders::Holders;
+pub(crate) use fanout::Fanout;
+pub(crate) use holders::Holders;
 
 /// What holds for all feeds of a route, worked out once.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The route's policy.
     pub policy: Arc<Policy>,
     /// What its feeds count.
@@ -68,7 +68,7 @@ pub struct Settings {
 
 /// What becomes of messages from the clients of one feed.
 #[derive(Debug, Clone)]
-pub enum FromClients {
+pub(crate) enum FromClients {
     /// They end here, and are counted.
     Drop,
     /// Whoever says one is closed.
@@ -79,7 +79,7 @@ pub enum FromClients {
 
 /// A client whose 101 has left.
 #[derive(Debug)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// Its socket.
     pub hop: Hop,
     /// Whether it may be sent compressed messages, and may send such.

@@ -36,7 +36,7 @@ use sockets::Socket;
 
 /// Serves the demo on `listener` until `stop` completes; then every connection is dropped. The page tells people to
 /// call `drain`.
-pub async fn serve(listener: TcpListener, drain: String, stop: impl Future) {
+pub(crate) async fn serve(listener: TcpListener, drain: String, stop: impl Future) {
     let page: Bytes = PAGE.replace("{{DRAIN}}", &escaped(&drain)).into();
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);

@@ -35,7 +35,7 @@ impl CloseCode {
 }
 
 /// The label value of a code: clients choose codes, so that the set has to be bounded.
-pub fn code_label(code: CloseCode) -> &'static str {
+pub(crate) fn code_label(code: CloseCode) -> &'static str {
     match code.0 {
         1000 => "1000",
         1001 => "1001",

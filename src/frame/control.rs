@@ -10,7 +10,7 @@ const MAX_FRAME: usize = 2 + 4 + MAX_CONTROL_PAYLOAD;
 
 /// One short frame, ready to be written. Lives on the stack.
 #[derive(Debug, Clone, Copy)]
-pub struct ControlFrame {
+pub(crate) struct ControlFrame {
     bytes: [u8; MAX_FRAME],
     len: u8,
 }
@@ -18,7 +18,7 @@ pub struct ControlFrame {
 impl ControlFrame {
     /// A final frame with `payload`, of which what is beyond 125 bytes is cut off. `mask` is what a
     /// client needs: pass it for frames towards an upstream, none towards a client (RFC 6455 §5.1).
-    pub fn new(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Self {
+    pub(crate) fn new(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Self {
         let payload = &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)];
         let mut bytes = [0; MAX_FRAME];
         bytes[0] = 0x80 | opcode.bits();
@@ -38,7 +38,7 @@ impl ControlFrame {
     }
 
     /// A Close frame; the reason is cut at a character so that it fits. [`CloseCode::NONE`] makes an empty one.
-    pub fn close(code: CloseCode, reason: &str, mask: Option<[u8; 4]>) -> Self {
+    pub(crate) fn close(code: CloseCode, reason: &str, mask: Option<[u8; 4]>) -> Self {
         if code == CloseCode::NONE {
             return Self::new(Opcode::Close, &[], mask);
         }
@@ -50,7 +50,7 @@ impl ControlFrame {
     }
 
     /// The frame as it goes onto the wire.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 }

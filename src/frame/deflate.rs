@@ -55,7 +55,7 @@ thread_local! {
 
 /// Which of a client's offers is taken (the values of its `Sec-WebSocket-Extensions`, in order), and the answer's
 /// value. Offers that want a smaller window of us are declined, as are unknown parameters.
-pub fn accept<'a>(offers: impl IntoIterator<Item = &'a str>) -> Option<&'static str> {
+pub(crate) fn accept<'a>(offers: impl IntoIterator<Item = &'a str>) -> Option<&'static str> {
     offers.into_iter().flat_map(|value| split(value, ',')).find_map(accept_one)
 }
 
@@ -121,7 +121,7 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
 }
 
 /// One final frame of a server, compressed (RSV1 set); `None` where that makes it no smaller.
-pub fn message(kind: Kind, payload: &[u8]) -> Option<Bytes> {
+pub(crate) fn message(kind: Kind, payload: &[u8]) -> Option<Bytes> {
     if payload.len() < WORTHWHILE {
         return None;
     }
@@ -181,7 +181,7 @@ impl Compressor {
 ///
 /// # Errors
 /// It is not deflate, or comes to more than `max` bytes. `into` then has what came before.
-pub fn inflate(payload: &[u8], max: u64, into: &mut Vec<u8>) -> Result<(), Fault> {
+pub(crate) fn inflate(payload: &[u8], max: u64, into: &mut Vec<u8>) -> Result<(), Fault> {
     if payload.is_empty() {
         // What an empty message comes to (RFC 7692 §7.2.3.6) without its one byte: there is no doubt about it.
         return Ok(());

@@ -126,7 +126,7 @@ impl Fault {
 
 /// A header that is whole and in itself well formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// Last frame of its message.
     pub fin: bool,
     /// RSV1, RSV2, RSV3 in the bits 4, 2, 1.
@@ -148,7 +148,7 @@ impl Header {
     /// # Errors
     /// What RFC 6455 forbids whoever sends it: fragmented or long control frames, lengths that are
     /// not in their shortest form.
-    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Fault> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, Fault> {
         let [first, second, ..] = *bytes else { return Ok(None) };
         let (fin, rsv, opcode) = (first & 0x80 != 0, first >> 4 & 7, Opcode::from_bits(first));
         let masked = second & 0x80 != 0;

@@ -16,11 +16,13 @@ mod entry;
 mod logs;
 mod memory;
 mod rings;
-pub mod rules;
+pub(crate) mod rules;
 
-pub use entry::{Draft, Entry};
+pub use entry::Draft;
+pub(crate) use entry::Entry;
 pub use logs::Logs;
-pub use memory::{Log, Reader, Writer};
+pub use memory::Log;
+pub(crate) use memory::{Reader, Writer};
 
 /// A reader's place: what it reads next. In what a log answers `all_from` is never below `next`, so that readers at
 /// the same place have equal cursors.

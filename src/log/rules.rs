@@ -22,7 +22,7 @@ use crate::frame::Kind;
 
 /// A [`Match`], made ready.
 #[derive(Debug)]
-pub struct Matcher {
+pub(crate) struct Matcher {
     rule: Rule,
 }
 
@@ -40,7 +40,7 @@ enum Rule {
 
 impl Matcher {
     /// The configuration has checked that it can be made.
-    pub fn new(rule: &Match) -> Self {
+    pub(crate) fn new(rule: &Match) -> Self {
         let rule = match rule {
             Match::Pointer { pointer, values } => {
                 Rule::Pointer { pointer: pointer.clone(), values: values.clone() }
@@ -53,7 +53,7 @@ impl Matcher {
 
     /// Whether the message is meant; `number` counts from 1. Values that are no strings are compared as they are
     /// written. Binary messages have nothing at a pointer, and no expression matches them.
-    pub fn matches(&self, kind: Kind, payload: &[u8], number: u64) -> bool {
+    pub(crate) fn matches(&self, kind: Kind, payload: &[u8], number: u64) -> bool {
         match &self.rule {
             Rule::Pointer { pointer, values } => {
                 text_at(pointer, kind, payload).is_some_and(|text| values.iter().any(|value| *value == text))
@@ -69,7 +69,7 @@ impl Matcher {
 
 /// What stands at `pointer`, as text: strings as they are, other values as they are written in the message. `None`:
 /// nothing does, or the message is no JSON.
-pub fn key_at(pointer: &Pointer, kind: Kind, payload: &[u8]) -> Option<Arc<str>> {
+pub(crate) fn key_at(pointer: &Pointer, kind: Kind, payload: &[u8]) -> Option<Arc<str>> {
     text_at(pointer, kind, payload).map(Arc::from)
 }
 

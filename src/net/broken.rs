@@ -10,7 +10,7 @@ use super::tls;
 
 /// How much of a head is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeadLimit {
+pub(crate) struct HeadLimit {
     /// The longest that it may be.
     pub bytes: usize,
     /// The setting that says so, if there is one.
@@ -19,7 +19,7 @@ pub struct HeadLimit {
 
 /// What was wrong with a connection, or with what came over it instead of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// It ended too early.
     #[error("it closed the connection before its answer was complete")]
     Closed,
@@ -49,7 +49,7 @@ pub enum Broken {
 
 impl Broken {
     /// What hyper's error was. `limit` is what it was told of heads.
-    pub fn of(error: &hyper::Error, limit: HeadLimit) -> Self {
+    pub(crate) fn of(error: &hyper::Error, limit: HeadLimit) -> Self {
         if error.is_parse_too_large() {
             return Self::TooLarge(limit);
         }
@@ -89,7 +89,7 @@ impl Broken {
 }
 
 /// The kernel's words are what operators look up; what rustls wraps into an error of the kernel's kind is not.
-pub fn io_words(error: &io::Error) -> String {
+pub(crate) fn io_words(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => tls::words(error),
         None => error.to_string(),

@@ -51,7 +51,7 @@ const MAX_LOOKUPS: usize = 32;
 
 /// Connects to one host. Clones share what is known of its addresses.
 #[derive(Debug, Clone)]
-pub struct TcpConnector {
+pub(crate) struct TcpConnector {
     host: Box<str>,
     port: u16,
     silent: Arc<Mutex<Vec<Silent>>>,
@@ -67,7 +67,7 @@ struct Silent {
 
 impl TcpConnector {
     /// To `host`: a name, or an address without brackets.
-    pub fn new(host: &str, port: u16) -> Self {
+    pub(crate) fn new(host: &str, port: u16) -> Self {
         let lookups = Arc::new(Semaphore::new(MAX_LOOKUPS));
         Self { host: host.into(), port, silent: Arc::default(), lookups }
     }
@@ -78,7 +78,7 @@ impl TcpConnector {
     /// # Errors
     /// The name has no address, or no address could be connected to; then it is what the last one said, or one before
     /// it if that was reachable at all.
-    pub async fn connect(&self, deadline: Instant) -> io::Result<TcpStream> {
+    pub(crate) async fn connect(&self, deadline: Instant) -> io::Result<TcpStream> {
         match self.host.parse::<IpAddr>() {
             Ok(ip) => attempt(SocketAddr::new(ip, self.port)).await,
             Err(_) => {

@@ -53,7 +53,7 @@ pub enum FetchError {
 
 /// Pooled connections to whoever is asked.
 #[derive(Debug, Clone)]
-pub struct Fetch {
+pub(crate) struct Fetch {
     pool: Arc<Pool<Empty<Bytes>>>,
     connector: Connector,
     /// Whatever is asked for, this is who is asked: connections are kept without regard to it.
@@ -66,7 +66,7 @@ impl Fetch {
     ///
     /// # Errors
     /// It is no URL of ours, or there are no authorities.
-    pub fn new(
+    pub(crate) fn new(
         key: &'static str,
         url: &str,
         ca: Option<(&'static str, &File)>,
@@ -106,7 +106,7 @@ impl Fetch {
     ///
     /// # Errors
     /// There is no answer, or it is too long.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         mut request: Request<Empty<Bytes>>,
         deadline: Duration,

@@ -36,17 +36,17 @@ use tokio::time::timeout;
 
 /// Most bytes that one write takes: a DATA frame of the size that every peer accepts (RFC 9113 §4.2).
 /// hyper copies each write into its queue, so that larger ones would be held whole.
-pub const MAX_WRITE: usize = 16 * 1024;
+pub(crate) const MAX_WRITE: usize = 16 * 1024;
 
 /// How long the last words of a stream that was let go in order may wait for the peer's flow control.
 /// As long as the end of an HTTP/1.1 connection is waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Carries what is written into the connection. Done when the end was said, or nothing can be any more.
-pub type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Held as long as the stream is in use.
-pub type Use = Box<dyn Any + Send>;
+pub(crate) type Use = Box<dyn Any + Send>;
 
 /// The stream.
 pub struct Http2 {

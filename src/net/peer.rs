@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// What a hop tells about its other end, before any request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Who connected: the socket's word, or that of a PROXY header that was to be believed. None on a Unix
     /// socket.
     pub address: Option<SocketAddr>,

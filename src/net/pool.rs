@@ -33,7 +33,7 @@ mod again;
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum SendError<E> {
+pub(crate) enum SendError<E> {
     /// No connection.
     Dial(E),
     /// None over it.
@@ -42,7 +42,7 @@ pub enum SendError<E> {
 
 /// Connections to one server.
 #[derive(Debug)]
-pub struct Pool<B> {
+pub(crate) struct Pool<B> {
     builder: http1::Builder,
     idle: Arc<Idle<B>>,
 }
@@ -71,7 +71,7 @@ struct Kept<B> {
 /// The connection of an answer.
 #[derive(Debug)]
 #[must_use = "dropped, its connection ends"]
-pub struct Lease<B> {
+pub(crate) struct Lease<B> {
     sender: Sender<B>,
     idle: Arc<Idle<B>>,
 }
@@ -90,7 +90,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Nothing is connected yet. `builder` says how heads are read.
-    pub fn new(builder: http1::Builder, keep_alive: Duration, max_idle: usize) -> Self {
+    pub(crate) fn new(builder: http1::Builder, keep_alive: Duration, max_idle: usize) -> Self {
         let inner = Mutex::new(Inner { kept: Vec::new(), is_swept: false });
         Self { builder, idle: Arc::new(Idle { keep_alive, max_idle, inner }) }
     }
@@ -100,7 +100,7 @@ where
     ///
     /// # Errors
     /// There is no connection, or no answer came over it.
-    pub async fn send<E>(
+    pub(crate) async fn send<E>(
         &self,
         mut request: Request<B>,
         dial: impl Future<Output = Result<Stream, E>>,
@@ -155,7 +155,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Nothing but the answer's body can come over it: it may be used again once that was read.
-    pub fn keep(self) {
+    pub(crate) fn keep(self) {
         let Self { mut sender, idle } = self;
         if sender.library.is_ready() {
             return idle.put(sender);

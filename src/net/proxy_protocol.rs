@@ -36,7 +36,7 @@ const HEAD: usize = 16;
 
 /// What stands at the beginning of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parsed {
+pub(crate) enum Parsed {
     /// A header may begin so; more bytes will tell.
     NeedMore,
     /// A header of `len` bytes.
@@ -55,7 +55,7 @@ pub enum Parsed {
 
 /// The two ends of the connection that the balancer took in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Named {
+pub(crate) struct Named {
     /// The client.
     pub source: SocketAddr,
     /// Where it connected to.
@@ -64,7 +64,7 @@ pub struct Named {
 
 /// What was read off a socket.
 #[derive(Debug)]
-pub enum Preface {
+pub(crate) enum Preface {
     /// A header, which is read now.
     Header(Option<Named>),
     /// No header; nothing was read.
@@ -75,7 +75,7 @@ pub enum Preface {
 
 /// Why a header could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum PrefaceError {
+pub(crate) enum PrefaceError {
     /// Not as the specification has it.
     #[error("the PROXY header is malformed: {0}")]
     Malformed(&'static str),
@@ -85,7 +85,7 @@ pub enum PrefaceError {
 }
 
 /// Looks at the first bytes of a connection.
-pub fn parse(bytes: &[u8]) -> Parsed {
+pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     if begins(bytes, SIGNATURE) {
         binary(bytes)
     } else if begins(bytes, LINE) {
@@ -99,7 +99,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
 ///
 /// # Errors
 /// It is malformed or cut short, or the socket failed.
-pub async fn read(stream: &mut Stream) -> Result<Preface, PrefaceError> {
+pub(crate) async fn read(stream: &mut Stream) -> Result<Preface, PrefaceError> {
     let mut seen = vec![0; MAX_HEADER];
     match look(stream, &mut seen).await? {
         // With an end of the stream behind it: nobody will complete it.

@@ -8,17 +8,17 @@ use std::cell::Cell;
 use crate::frame::MAX_HELD;
 
 /// Room in front of what is read for what was held before; see [`MAX_HELD`].
-pub const HELD_ROOM: usize = MAX_HELD;
+pub(crate) const HELD_ROOM: usize = MAX_HELD;
 
 /// Payload read at once. A 64 KiB message and its header fit, so that it can take one read and one write.
-pub const READ: usize = 64 * 1024 + 512;
+pub(crate) const READ: usize = 64 * 1024 + 512;
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
 /// Runs `work` with the thread's buffer. A nested call finds none and makes one of its own.
-pub fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(crate) fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; HELD_ROOM + READ].into_boxed_slice());
     let result = work(&mut scratch);
     SCRATCH.set(Some(scratch));

@@ -24,7 +24,7 @@ const UPSTREAM_RECEIVE: u32 = 128 * 1024;
 ///
 /// # Errors
 /// What the kernel says: address in use, not ours, not allowed.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.set_nodelay(true)?;
@@ -37,7 +37,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// No descriptors left.
-pub fn upstream_socket(address: SocketAddr) -> io::Result<TcpSocket> {
+pub(crate) fn upstream_socket(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
     socket.set_recv_buffer_size(UPSTREAM_RECEIVE)?;

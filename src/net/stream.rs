@@ -27,7 +27,7 @@ pub enum Stream {
 
 /// One hop of a connection, as the handshake leaves it.
 #[derive(Debug)]
-pub struct Hop {
+pub(crate) struct Hop {
     /// The socket.
     pub stream: Stream,
     /// What came right after the handshake and was read with it.

@@ -19,7 +19,7 @@ const FLOOR: f64 = 0.1;
 
 /// The waits of one link.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     rules: Redial,
     /// Waits since the last reset.
     waits: u32,
@@ -30,12 +30,12 @@ pub struct Backoff {
 
 impl Backoff {
     /// No try has failed.
-    pub fn new(rules: Redial) -> Self {
+    pub(crate) fn new(rules: Redial) -> Self {
         Self { rules, waits: 0, lost_at: None, up_at: None }
     }
 
     /// The link was lost, or a try failed, now: how long to wait. `random` is 0 to 1. `None`: given up.
-    pub fn next(&mut self, random: f64, now: Instant) -> Option<Duration> {
+    pub(crate) fn next(&mut self, random: f64, now: Instant) -> Option<Duration> {
         let lived = self.up_at.take().map(|up_at| now.saturating_duration_since(up_at));
         if lived.is_some_and(|lived| lived >= self.rules.reset_after) {
             self.waits = 0;
@@ -51,12 +51,12 @@ impl Backoff {
     }
 
     /// When [`Backoff::next`] gives up, while there is no upstream that stays.
-    pub fn gives_up_at(&self) -> Option<Instant> {
+    pub(crate) fn gives_up_at(&self) -> Option<Instant> {
         self.lost_at?.checked_add(self.rules.give_up?)
     }
 
     /// The link is up. The waits begin anew only if it stays so for `reset_after`.
-    pub fn on_up(&mut self, now: Instant) {
+    pub(crate) fn on_up(&mut self, now: Instant) {
         self.up_at = Some(now);
     }
 

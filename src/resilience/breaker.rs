@@ -59,7 +59,7 @@ const MAX_LATE: usize = 16;
 
 /// When it opens, and how it closes again.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BreakerRules {
+pub(crate) struct BreakerRules {
     /// Outcomes older than this are forgotten.
     pub window: Duration,
     /// Fewer outcomes than this say nothing; at least 1.
@@ -74,7 +74,7 @@ pub struct BreakerRules {
 
 /// Where a breaker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerState {
+pub(crate) enum BreakerState {
     /// Calls go through.
     Closed,
     /// None does.
@@ -85,7 +85,7 @@ pub enum BreakerState {
 
 /// How a call went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallOutcome {
+pub(crate) enum CallOutcome {
     /// It was answered.
     Success,
     /// It failed, and that is not its caller's doing.
@@ -98,17 +98,17 @@ pub enum CallOutcome {
 
 /// Who makes a call, as far as callers can be told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Caller(pub u64);
+pub(crate) struct Caller(pub u64);
 
 impl Caller {
     /// Nobody knows who: all of these are one.
-    pub const UNKNOWN: Self = Self(0);
+    pub(crate) const UNKNOWN: Self = Self(0);
 }
 
 /// Leave for one call. It has to be reported once.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a ticket that is not reported holds the place of a probe for ever"]
-pub struct Ticket {
+pub(crate) struct Ticket {
     period: u64,
     caller: Caller,
     /// Whether it takes the place of the caller that the breaker is held against.
@@ -120,19 +120,19 @@ pub struct Ticket {
 
 impl Ticket {
     /// Whether others wait for what comes of it.
-    pub fn is_probe(&self) -> bool {
+    pub(crate) fn is_probe(&self) -> bool {
         self.is_probe
     }
 
     /// Whether its place was given to others.
-    pub fn is_late(&self) -> bool {
+    pub(crate) fn is_late(&self) -> bool {
         self.is_late
     }
 }
 
 /// The breaker of one callee.
 #[derive(Debug)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     rules: BreakerRules,
     phase: Phase,
     /// Counts changes of phase.
@@ -171,12 +171,12 @@ impl Probing {
 
 impl Breaker {
     /// Closed.
-    pub fn new(rules: BreakerRules, now: Instant) -> Self {
+    pub(crate) fn new(rules: BreakerRules, now: Instant) -> Self {
         Self { rules, phase: Phase::Closed(Window::new(rules.window, now)), period: 0 }
     }
 
     /// Where it stands. Open turns half-open with the next call, not by itself.
-    pub fn state(&self) -> BreakerState {
+    pub(crate) fn state(&self) -> BreakerState {
         match self.phase {
             Phase::Closed(_) => BreakerState::Closed,
             Phase::Open { .. } => BreakerState::Open,
@@ -185,7 +185,7 @@ impl Breaker {
     }
 
     /// Whether it is held against one caller only.
-    pub fn is_held_against_one(&self) -> bool {
+    pub(crate) fn is_held_against_one(&self) -> bool {
         match &self.phase {
             Phase::Closed(_) => false,
             Phase::Open { only, .. } => only.is_some(),
@@ -197,7 +197,7 @@ impl Breaker {
     ///
     /// # Errors
     /// It does not: how long until it may be worth asking again (zero: as soon as a probe is back).
-    pub fn allow(&mut self, now: Instant) -> Result<Ticket, Duration> {
+    pub(crate) fn allow(&mut self, now: Instant) -> Result<Ticket, Duration> {
         self.allow_caller(Caller::UNKNOWN, now)
     }
 
@@ -205,7 +205,7 @@ impl Breaker {
     ///
     /// # Errors
     /// As of [`Breaker::allow`]; the breaker may be open for this caller only.
-    pub fn allow_caller(&mut self, caller: Caller, now: Instant) -> Result<Ticket, Duration> {
+    pub(crate) fn allow_caller(&mut self, caller: Caller, now: Instant) -> Result<Ticket, Duration> {
         if let Phase::Open { until, only } = self.phase {
             if now < until && only.is_none_or(|only| only == caller) {
                 return Err(until - now);
@@ -238,7 +238,7 @@ impl Breaker {
     }
 
     /// A probe takes long: another caller may have its place. Whether there is a place now.
-    pub fn on_late(&mut self, ticket: &mut Ticket) -> bool {
+    pub(crate) fn on_late(&mut self, ticket: &mut Ticket) -> bool {
         if ticket.period != self.period || ticket.is_held || ticket.is_late {
             return false;
         }
@@ -254,7 +254,7 @@ impl Breaker {
 
     /// Tells how a call went. `jitter` is 0 to 1, and different for each breaker.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is good for one report")]
-    pub fn report(&mut self, ticket: Ticket, outcome: CallOutcome, jitter: f64, now: Instant) {
+    pub(crate) fn report(&mut self, ticket: Ticket, outcome: CallOutcome, jitter: f64, now: Instant) {
         if ticket.period != self.period {
             return;
         }

@@ -8,7 +8,7 @@ use crate::config::Rate;
 
 /// Tokens that come back with time, up to a burst.
 #[derive(Debug)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     rate: Rate,
     tokens: f64,
     as_of: Instant,
@@ -16,12 +16,12 @@ pub struct Bucket {
 
 impl Bucket {
     /// Full.
-    pub fn new(rate: Rate, now: Instant) -> Self {
+    pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, tokens: f64::from(rate.burst), as_of: now }
     }
 
     /// Whole tokens there are at `now`.
-    pub fn available(&mut self, now: Instant) -> u32 {
+    pub(crate) fn available(&mut self, now: Instant) -> u32 {
         let gained = now.saturating_duration_since(self.as_of).as_secs_f64() * self.rate.per_second;
         self.tokens = (self.tokens + gained).min(f64::from(self.rate.burst));
         self.as_of = now;
@@ -30,19 +30,19 @@ impl Bucket {
     }
 
     /// Takes `n` of the tokens that [`Bucket::available`] told of.
-    pub fn take(&mut self, n: u32) {
+    pub(crate) fn take(&mut self, n: u32) {
         self.tokens -= f64::from(n);
     }
 
     /// Takes `n` tokens; false if there are not so many: then there are none.
-    pub fn takes(&mut self, n: u32, now: Instant) -> bool {
+    pub(crate) fn takes(&mut self, n: u32, now: Instant) -> bool {
         let there = self.available(now);
         self.take(n.min(there));
         n <= there
     }
 
     /// When the next whole token will be there.
-    pub fn next_token_at(&self) -> Instant {
+    pub(crate) fn next_token_at(&self) -> Instant {
         let missing = (1.0 - self.tokens).max(0.0) / self.rate.per_second;
         self.as_of + Duration::from_secs_f64(missing)
     }

@@ -20,14 +20,14 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// When credentials end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expiry {
+pub(crate) struct Expiry {
     at: Instant,
     wall: SystemTime,
 }
 
 impl Expiry {
     /// In `left`, counted from `now` and `wall`, which are the same moment. None if no clock goes that far.
-    pub fn after(left: Duration, now: Instant, wall: SystemTime) -> Option<Self> {
+    pub(crate) fn after(left: Duration, now: Instant, wall: SystemTime) -> Option<Self> {
         Some(Self { at: now.checked_add(left)?, wall: wall.checked_add(left)? })
     }
 
@@ -39,7 +39,7 @@ impl Expiry {
 
 /// Whose date has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Date {
+pub(crate) enum Date {
     /// `policy.max_lifetime`
     Lifetime,
     /// The end of the client's credentials.
@@ -50,7 +50,7 @@ pub enum Date {
 
 /// The dates of one connection. One pointer wide: most have none.
 #[derive(Debug, Default)]
-pub struct Dates(Option<Box<Known>>);
+pub(crate) struct Dates(Option<Box<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -63,7 +63,7 @@ struct Known {
 
 impl Dates {
     /// Those that are known from the beginning.
-    pub fn new(lifetime: Option<Instant>, expiry: Option<Expiry>, now: Instant) -> Self {
+    pub(crate) fn new(lifetime: Option<Instant>, expiry: Option<Expiry>, now: Instant) -> Self {
         if lifetime.is_none() && expiry.is_none() {
             return Self::default();
         }
@@ -72,17 +72,17 @@ impl Dates {
     }
 
     /// A drain gives it a date.
-    pub fn set_drain(&mut self, at: Instant, code: u16) {
+    pub(crate) fn set_drain(&mut self, at: Instant, code: u16) {
         self.0.get_or_insert_default().drain = Some((at, code));
     }
 
     /// Whether a drain has given it a date.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.0.as_ref().is_some_and(|known| known.drain.is_some())
     }
 
     /// When [`Dates::due`] is to be asked.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let known = self.0.as_ref()?;
         let expiry = known.expiry.map(|expiry| expiry.at);
         let drain = known.drain.map(|(at, _)| at);
@@ -90,7 +90,7 @@ impl Dates {
     }
 
     /// The date that has come, the earliest of several. `wall` is asked only where credentials end.
-    pub fn due(&mut self, now: Instant, wall: impl FnOnce() -> SystemTime) -> Option<Date> {
+    pub(crate) fn due(&mut self, now: Instant, wall: impl FnOnce() -> SystemTime) -> Option<Date> {
         let known = self.0.as_mut()?;
         let mut dates = [None; 3];
         if let Some(expiry) = known.expiry {

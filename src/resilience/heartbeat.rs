@@ -23,17 +23,17 @@ use tokio::time::Instant;
 
 use crate::config;
 
-pub use json::{JSON_PING, is_json_pong};
+pub(crate) use json::{JSON_PING, is_json_pong};
 
 /// Length of the payload of our pings: a nonce for the connection, and the ping's number.
-pub const PING_PAYLOAD: usize = 12;
+pub(crate) const PING_PAYLOAD: usize = 12;
 
 /// Unanswered pings whose time is remembered: as many as may be missed by default, and one.
 const REMEMBERED: usize = 4;
 
 /// What a timer asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Act {
+pub(crate) enum Act {
     /// Send a ping with this payload, then call [`Heartbeat::on_flushed`].
     SendPing([u8; PING_PAYLOAD]),
     /// The peer is gone.
@@ -42,7 +42,7 @@ pub enum Act {
 
 /// Whose ping a pong answers.
 #[derive(Debug, PartialEq, Eq)]
-pub enum PongKind {
+pub(crate) enum PongKind {
     /// Ours. The round-trip time is known unless the ping is long forgotten.
     Ours(Option<Duration>),
     /// The other side's, or said unasked: it goes on.
@@ -51,7 +51,7 @@ pub enum PongKind {
 
 /// The heartbeat of one link.
 #[derive(Debug)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     timing: config::Heartbeat,
     nonce: u64,
     /// Number of the newest ping; 0: none yet.
@@ -77,7 +77,7 @@ enum Phase {
 
 impl Heartbeat {
     /// `nonce` sets this connection's pings apart; it need not be secret.
-    pub fn new(timing: config::Heartbeat, nonce: u64, now: Instant) -> Self {
+    pub(crate) fn new(timing: config::Heartbeat, nonce: u64, now: Instant) -> Self {
         Self {
             timing,
             nonce,
@@ -91,7 +91,7 @@ impl Heartbeat {
     }
 
     /// When [`Heartbeat::on_timer`] wants to be called next; never earlier than needed.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Quiet { ping_at } => Some(match self.foreign_ping_until {
                 Some(until) => until.clamp(ping_at, ping_at + self.timing.timeout),
@@ -103,13 +103,13 @@ impl Heartbeat {
     }
 
     /// Whether a pong is owed.
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting { .. })
     }
 
     /// Quiet => Queued + ping. Waiting => Quiet (there was life), Queued + ping, or Gone. An early call
     /// changes nothing. The second value is whether a pong was missed.
-    pub fn on_timer(&mut self, now: Instant) -> (Option<Act>, bool) {
+    pub(crate) fn on_timer(&mut self, now: Instant) -> (Option<Act>, bool) {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return (None, false);
         }
@@ -142,7 +142,7 @@ impl Heartbeat {
     }
 
     /// The newest ping has left: the pong clock starts.
-    pub fn on_flushed(&mut self, now: Instant) {
+    pub(crate) fn on_flushed(&mut self, now: Instant) {
         if self.phase == Phase::Queued {
             self.phase = Phase::Waiting { since: now, due: now + self.timing.timeout };
             self.sent[self.newest as usize % REMEMBERED] = Some(now);
@@ -150,18 +150,18 @@ impl Heartbeat {
     }
 
     /// Anything came from the peer.
-    pub fn on_life(&mut self, now: Instant) {
+    pub(crate) fn on_life(&mut self, now: Instant) {
         self.last_life = now;
         self.missed = 0;
     }
 
     /// The other side's ping went to this peer.
-    pub fn on_foreign_ping(&mut self, now: Instant) {
+    pub(crate) fn on_foreign_ping(&mut self, now: Instant) {
         self.foreign_ping_until = Some(now + self.timing.timeout);
     }
 
     /// A pong came with this payload (RFC 6455 §5.5.3).
-    pub fn on_pong(&mut self, payload: &[u8], now: Instant) -> PongKind {
+    pub(crate) fn on_pong(&mut self, payload: &[u8], now: Instant) -> PongKind {
         let ours = <[u8; PING_PAYLOAD]>::try_from(payload).ok().and_then(|payload| {
             let (nonce, number) = payload.split_at(8);
             let number = u32::from_be_bytes(number.try_into().ok()?);
@@ -177,7 +177,7 @@ impl Heartbeat {
     }
 
     /// A pong came that cannot say which ping it answers (JSON): the newest.
-    pub fn on_plain_pong(&mut self, now: Instant) -> PongKind {
+    pub(crate) fn on_plain_pong(&mut self, now: Instant) -> PongKind {
         self.on_answer(self.newest, now)
     }
 
@@ -198,7 +198,7 @@ impl Heartbeat {
     }
 
     /// For `pause` until `now` the clocks stood still: reading from this peer was not possible.
-    pub fn shift(&mut self, pause: Duration, now: Instant) {
+    pub(crate) fn shift(&mut self, pause: Duration, now: Instant) {
         match &mut self.phase {
             Phase::Quiet { .. } | Phase::Queued | Phase::Gone => {}
             // A ping that left meanwhile has a clock that only stood since then.

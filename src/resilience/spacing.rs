@@ -14,11 +14,11 @@ use crate::config::Rate;
 
 /// When all that was taken will have come back.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Spacing(Option<Instant>);
+pub(crate) struct Spacing(Option<Instant>);
 
 impl Spacing {
     /// Takes `n`; false if that is more than there is of `rate`: then nothing is left.
-    pub fn takes(&mut self, n: u32, rate: Rate, now: Instant) -> bool {
+    pub(crate) fn takes(&mut self, n: u32, rate: Rate, now: Instant) -> bool {
         let used = self.0.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)).as_secs_f64();
         let (used, most) = (used + f64::from(n) / rate.per_second, f64::from(rate.burst) / rate.per_second);
         // A hair more, so that a wait of exactly one token's time is rewarded despite rounding.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// When event `index` of `count` is due within `window`: evenly, and anywhere (`jitter`, 0 to 1)
 /// inside its own share, so that neighbours never coincide by design and no share stays empty.
-pub fn spread_evenly(index: usize, count: usize, window: Duration, jitter: f64) -> Duration {
+pub(crate) fn spread_evenly(index: usize, count: usize, window: Duration, jitter: f64) -> Duration {
     let place = (index as f64 + jitter.clamp(0.0, 1.0)) / count.max(1) as f64;
     window.mul_f64(place.min(1.0))
 }

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 /// The stall clock of one hop: told after everything that touches its socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stall(Option<Instant>);
+pub(crate) struct Stall(Option<Instant>);
 
 impl Stall {
     /// `has_moved`: the socket took something. `is_waiting`: there is something that it has not taken.
-    pub fn note(&mut self, has_moved: bool, is_waiting: bool, now: Instant) {
+    pub(crate) fn note(&mut self, has_moved: bool, is_waiting: bool, now: Instant) {
         self.0 = match (is_waiting, has_moved) {
             (false, _) => None,
             (true, true) => Some(now),
@@ -25,12 +25,12 @@ impl Stall {
     }
 
     /// Nothing waits any more, because it was given up.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0 = None;
     }
 
     /// Since when the peer takes nothing, if there is something for it.
-    pub fn since(&self) -> Option<Instant> {
+    pub(crate) fn since(&self) -> Option<Instant> {
         self.0
     }
 }

@@ -23,13 +23,13 @@ const HEARING: Duration = Duration::from_secs(1);
 
 /// Up to when peers are only listened to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standstill {
+pub(crate) struct Standstill {
     until: Option<Instant>,
 }
 
 impl Standstill {
     /// A timer that stood at `due` has fired `now`. Whether peers are to be heard first: then nobody is judged.
-    pub fn hears_first(&mut self, due: Instant, now: Instant) -> bool {
+    pub(crate) fn hears_first(&mut self, due: Instant, now: Instant) -> bool {
         match self.until {
             Some(until) if now < until => true,
             // What stood at the end of the hearing, or before it, has waited for it.
@@ -47,7 +47,7 @@ impl Standstill {
     }
 
     /// When `deadline`, a judgement's, is to be looked at: not while peers are only listened to.
-    pub fn defer(&self, deadline: Instant) -> Instant {
+    pub(crate) fn defer(&self, deadline: Instant) -> Instant {
         self.until.map_or(deadline, |until| until.max(deadline))
     }
 }

@@ -9,29 +9,29 @@
 
 /// Bytes and frames that may still be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub(crate) struct Turn {
     bytes: usize,
     frames: u32,
 }
 
 impl Turn {
     /// The whole of it.
-    pub const fn new(bytes: usize, frames: u32) -> Self {
+    pub(crate) const fn new(bytes: usize, frames: u32) -> Self {
         Self { bytes, frames }
     }
 
     /// Whether it is used up: others first.
-    pub const fn is_over(&self) -> bool {
+    pub(crate) const fn is_over(&self) -> bool {
         self.bytes == 0 || self.frames == 0
     }
 
     /// Bytes that are left.
-    pub const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// A read brought so much. It counts as a frame at the least: one that brings a byte costs as much.
-    pub fn take(&mut self, bytes: usize, frames: u32) {
+    pub(crate) fn take(&mut self, bytes: usize, frames: u32) {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.frames = self.frames.saturating_sub(frames.max(1));
     }

@@ -24,7 +24,7 @@ use crate::frame::{CloseCode, Fault};
 
 /// Who a connection is, for the log and for lists.
 #[derive(Debug)]
-pub struct About {
+pub(crate) struct About {
     /// Where the client is; its port is 0 where a proxy before us told the address alone. None for Unix
     /// sockets.
     pub client: Option<SocketAddr>,
@@ -40,7 +40,7 @@ pub struct About {
 
 /// What can be asked of a running connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// Close the client with `code` at `at`, go on as usual until then; an upstream that is lost
     /// meanwhile does not hurry it.
     CloseAt {
@@ -57,7 +57,7 @@ pub enum Command {
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The first cause.
     pub reason: Reason,
     /// The first Close: who said it and with which code.
@@ -68,7 +68,7 @@ pub struct Ended {
 
 /// One connection, seen from outside.
 #[derive(Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     /// Unique in this process.
     pub id: u64,
     /// Who it is.
@@ -95,7 +95,7 @@ const NO_FEED: u64 = u64::MAX;
 
 /// How far a client of a feed has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipts {
+pub(crate) struct Receipts {
     /// Messages that it was sent.
     pub sent: u64,
     /// Those of them that a ping has asked about.
@@ -124,7 +124,7 @@ struct Mailbox {
 
 /// What a look into the mailbox found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mail {
+pub(crate) struct Mail {
     /// They are out of the mailbox with this, and to be followed in this order.
     pub commands: [Option<Command>; 3],
     /// These stay until [`Handle::next_injection`] takes them; they are told of once for each that comes.
@@ -153,7 +153,7 @@ impl Handle {
 
     /// Leaves a command, in place of one of its kind that was not taken yet, and wakes the connection. None
     /// hides one of another kind.
-    pub fn send(&self, command: Command) {
+    pub(crate) fn send(&self, command: Command) {
         let mut mailbox = lock(&self.mailbox);
         match command {
             Command::CloseAt { .. } => mailbox.close_at = Some(Box::new(command)),
@@ -167,7 +167,7 @@ impl Handle {
     ///
     /// # Errors
     /// It was not taken, and why.
-    pub fn inject(&self, frame: &Bytes) -> Result<(), Injection> {
+    pub(crate) fn inject(&self, frame: &Bytes) -> Result<(), Injection> {
         let mut mailbox = lock(&self.mailbox);
         mailbox.injections.push(frame)?;
         self.ring(&mailbox);
@@ -184,12 +184,12 @@ impl Handle {
     }
 
     /// Has the connection's task woken by this, from now on; it then calls [`Handle::take_mail`].
-    pub fn wake_with(&self, waker: &Waker) {
+    pub(crate) fn wake_with(&self, waker: &Waker) {
         lock(&self.mailbox).waker = Some(waker.clone());
     }
 
     /// What was left since the last call. Costs one load when there is nothing.
-    pub fn take_mail(&self) -> Mail {
+    pub(crate) fn take_mail(&self) -> Mail {
         if !self.has_mail.load(Relaxed) {
             return Mail::default();
         }
@@ -205,64 +205,64 @@ impl Handle {
     }
 
     /// As [`Handle::take_mail`], for those who take no injections.
-    pub fn take_commands(&self) -> [Option<Command>; 3] {
+    pub(crate) fn take_commands(&self) -> [Option<Command>; 3] {
         self.take_mail().commands
     }
 
     /// From now on injections are taken, as long as at most `bytes` of them wait. Before this, none are.
-    pub fn open_to_injections(&self, bytes: usize) {
+    pub(crate) fn open_to_injections(&self, bytes: usize) {
         lock(&self.mailbox).injections = Injections::open(bytes);
     }
 
     /// From now on injections are refused as `why`. Answers how many waited: nobody will get them.
-    pub fn close_to_injections(&self, why: Injection) -> usize {
+    pub(crate) fn close_to_injections(&self, why: Injection) -> usize {
         lock(&self.mailbox).injections.close(why)
     }
 
     /// The oldest injection that waits.
-    pub fn next_injection(&self) -> Option<Bytes> {
+    pub(crate) fn next_injection(&self) -> Option<Bytes> {
         lock(&self.mailbox).injections.pop()
     }
 
     /// Counts what went on from the client.
-    pub fn on_in(&self, messages: u32, bytes: usize) {
+    pub(crate) fn on_in(&self, messages: u32, bytes: usize) {
         add(&self.messages_in, u64::from(messages));
         add(&self.bytes_in, bytes as u64);
     }
 
     /// Counts what went on to the client.
-    pub fn on_out(&self, messages: u32, bytes: usize) {
+    pub(crate) fn on_out(&self, messages: u32, bytes: usize) {
         add(&self.messages_out, u64::from(messages));
         add(&self.bytes_out, bytes as u64);
     }
 
     /// Counts what nobody could take.
-    pub fn on_discarded(&self, bytes: usize) {
+    pub(crate) fn on_discarded(&self, bytes: usize) {
         add(&self.discarded, bytes as u64);
     }
 
     /// Messages that were sent to the client.
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.messages_out.load(Relaxed)
     }
 
     /// Counts messages that the client's WebSocket stack has answered a later ping for.
-    pub fn on_acknowledged(&self, messages: u64) {
+    pub(crate) fn on_acknowledged(&self, messages: u64) {
         add(&self.acknowledged, messages);
     }
 
     /// Tells that a ping asks about the first `messages` that the client was sent.
-    pub fn on_asked(&self, messages: u64) {
+    pub(crate) fn on_asked(&self, messages: u64) {
         self.asked.store(messages, Relaxed);
     }
 
     /// Tells how many messages of its log the client was not sent yet.
-    pub fn set_lag(&self, messages: u64) {
+    pub(crate) fn set_lag(&self, messages: u64) {
         self.lag.store(messages, Relaxed);
     }
 
     /// How far it has got; none for those that read no log.
-    pub fn receipts(&self) -> Option<Receipts> {
+    pub(crate) fn receipts(&self) -> Option<Receipts> {
         let lag = self.lag.load(Relaxed);
         (lag != NO_FEED).then(|| Receipts {
             sent: self.messages_out.load(Relaxed),
@@ -274,7 +274,7 @@ impl Handle {
     }
 
     /// Tells how much is held for sockets that do not take it.
-    pub fn set_buffered(&self, bytes: usize) {
+    pub(crate) fn set_buffered(&self, bytes: usize) {
         self.buffered.store(bytes as u64, Relaxed);
     }
 

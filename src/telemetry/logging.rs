@@ -33,7 +33,7 @@ use crate::config::{Log, LogFormat};
 ///
 /// # Errors
 /// When the level cannot be read, or when logging was set up before.
-pub fn init(log: &Log) -> Result<Logging, LoggingError> {
+pub(crate) fn init(log: &Log) -> Result<Logging, LoggingError> {
     let (dispatch, logging) = build(log, QUEUED_LINES, io::stdout())?;
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| LoggingError::AlreadySet)?;
     Ok(logging)
@@ -41,7 +41,7 @@ pub fn init(log: &Log) -> Result<Logging, LoggingError> {
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum LoggingError {
+pub(crate) enum LoggingError {
     /// `log.level` is no list of directives at all.
     #[error(
         "log.level: cannot read \"{level}\": {source}; give error, warn, info, debug, trace or off, \
@@ -70,19 +70,14 @@ pub enum LoggingError {
 /// Keeps the writing thread. Dropping it writes what is queued, for at most [`FLUSH_TIMEOUT`].
 #[must_use = "dropping this ends logging"]
 #[derive(Debug)]
-pub struct Logging {
+pub(crate) struct Logging {
     guard: Option<WorkerGuard>,
     dropped: Dropped,
 }
 
 impl Logging {
-    /// How many lines were lost since the start.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.count()
-    }
-
-    /// The same count, to keep elsewhere: for a metric.
-    pub fn dropped_counter(&self) -> Dropped {
+    /// How many lines were lost since the start, to keep elsewhere: for a metric.
+    pub(crate) fn dropped_counter(&self) -> Dropped {
         self.dropped.clone()
     }
 }

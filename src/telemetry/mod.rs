@@ -3,25 +3,26 @@
 
 mod declare;
 mod feeds;
-mod handle;
+pub(crate) mod handle;
 mod injections;
 mod labels;
-pub mod lifecycle;
-pub mod logging;
+pub(crate) mod lifecycle;
+pub(crate) mod logging;
 mod metrics;
-pub mod panics;
-pub mod redact;
+pub(crate) mod panics;
+pub(crate) mod redact;
 mod registry;
 mod sparingly;
 
-pub use feeds::{BreakerMetrics, FeedMetrics};
-pub use handle::{About, Command, Ended, Handle, Mail, Receipts};
-pub use labels::{
+pub(crate) use feeds::{BreakerMetrics, FeedMetrics};
+pub(crate) use handle::{About, Command, Ended, Handle};
+pub(crate) use labels::{
     AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal, DrainCut,
-    HandshakeOutcome, IdleBound, Injection, JwksOutcome, Label, ProxyFault, Reason, RefusalReason,
-    ReloadOutcome, RequestError, StatusClass, TaskKind, TlsFailure, Trim, UplinkLoss, UplinkOutcome,
-    UpstreamErrorKind,
+    HandshakeOutcome, IdleBound, Injection, JwksOutcome, ProxyFault, RefusalReason, ReloadOutcome,
+    RequestError, StatusClass, TaskKind, TlsFailure, Trim, UplinkLoss, UplinkOutcome, UpstreamErrorKind,
 };
-pub use metrics::{Metrics, MetricsError, RouteMetrics};
-pub use registry::{Live, Registry, shown};
-pub use sparingly::{Sparingly, some};
+pub use labels::{Label, Reason};
+pub use metrics::Metrics;
+pub(crate) use metrics::{MetricsError, RouteMetrics};
+pub(crate) use registry::{Live, Registry, shown};
+pub(crate) use sparingly::{Sparingly, some};

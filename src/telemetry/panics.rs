@@ -21,12 +21,12 @@ use super::labels::{Label, TaskKind};
 use super::metrics::Metrics;
 
 /// Before a task is begun anew: it may panic again at once.
-pub const PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// A task has panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a part of the proxy has failed (a panic, which is a bug)")]
-pub struct Panicked;
+pub(crate) struct Panicked;
 
 impl Metrics {
     /// Counts a panic, and says which task it has ended.
@@ -43,7 +43,11 @@ impl Metrics {
 ///
 /// # Errors
 /// It has panicked.
-pub async fn caught<F: Future>(task: TaskKind, metrics: &Metrics, work: F) -> Result<F::Output, Panicked> {
+pub(crate) async fn caught<F: Future>(
+    task: TaskKind,
+    metrics: &Metrics,
+    work: F,
+) -> Result<F::Output, Panicked> {
     let mut work = pin!(work);
     // What is seen of it afterwards is only what its drop leaves behind.
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
@@ -57,7 +61,7 @@ pub async fn caught<F: Future>(task: TaskKind, metrics: &Metrics, work: F) -> Re
 }
 
 /// Spawns `work`, of which nobody needs more than what it leaves behind.
-pub fn spawn<F>(task: TaskKind, metrics: &Arc<Metrics>, work: F)
+pub(crate) fn spawn<F>(task: TaskKind, metrics: &Arc<Metrics>, work: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -69,7 +73,11 @@ where
 }
 
 /// Runs what `make` makes until it has come to its end by itself: after a panic it is made anew, a little later.
-pub async fn kept_up<F: Future>(task: TaskKind, metrics: &Metrics, mut make: impl FnMut() -> F) -> F::Output {
+pub(crate) async fn kept_up<F: Future>(
+    task: TaskKind,
+    metrics: &Metrics,
+    mut make: impl FnMut() -> F,
+) -> F::Output {
     loop {
         if let Ok(output) = caught(task, metrics, make()).await {
             return output;

@@ -10,20 +10,20 @@
 use std::fmt::{self, Write};
 
 /// A request target as it may be written into a log: `/ws?token=x` shows as `/ws?…`.
-pub fn redact_path(target: &str) -> Redacted<'_> {
+pub(crate) fn redact_path(target: &str) -> Redacted<'_> {
     Redacted { target, most: SHOWN }
 }
 
 /// What a client sent as `Origin`, as it may be written into a log or an answer. An origin has neither path nor
 /// user; whoever sends them may have put a secret there.
-pub fn redact_origin(origin: &str) -> Redacted<'_> {
+pub(crate) fn redact_origin(origin: &str) -> Redacted<'_> {
     Redacted { target: origin, most: SHOWN_ORIGIN }
 }
 
 /// Shows a request target without its query; made by [`redact_path`] and [`redact_origin`]. `Debug` shows no more than
 /// `Display` does.
 #[derive(Clone, Copy)]
-pub struct Redacted<'a> {
+pub(crate) struct Redacted<'a> {
     target: &'a str,
     most: usize,
 }
@@ -75,13 +75,13 @@ pub(super) fn write_escaped(to: &mut impl Write, c: char) -> fmt::Result {
 
 /// Text that others chose, as it may be written to a terminal, or (within a string) to JSON: what could end a line,
 /// move a cursor, or turn the order of what stands around it leaves as `\u001b`.
-pub fn escaped(text: &str) -> Escaped<'_> {
+pub(crate) fn escaped(text: &str) -> Escaped<'_> {
     Escaped(text)
 }
 
 /// Made by [`escaped`].
 #[derive(Debug, Clone, Copy)]
-pub struct Escaped<'a>(&'a str);
+pub(crate) struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -34,7 +34,7 @@ struct Shard {
 
 /// Every connection that lives.
 #[derive(Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     shards: [Mutex<Shard>; SHARDS],
     next_id: AtomicU64,
     /// Those whose client is there.
@@ -48,7 +48,7 @@ pub struct Registry {
 
 impl Registry {
     /// Empty.
-    pub fn new(metrics: Arc<Metrics>, log: LogConnections) -> Arc<Self> {
+    pub(crate) fn new(metrics: Arc<Metrics>, log: LogConnections) -> Arc<Self> {
         Arc::new(Self {
             shards: Default::default(),
             next_id: AtomicU64::new(1),
@@ -61,7 +61,7 @@ impl Registry {
     }
 
     /// Enters a connection that was just opened.
-    pub fn enter(self: &Arc<Self>, about: About) -> Live {
+    pub(crate) fn enter(self: &Arc<Self>, about: About) -> Live {
         let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), about));
         self.clients.fetch_add(1, Relaxed);
         handle.about.route.clients.inc();
@@ -81,33 +81,33 @@ impl Registry {
     }
 
     /// Where to read how many log lines were lost.
-    pub fn count_dropped_lines(&self, dropped: Dropped) {
+    pub(crate) fn count_dropped_lines(&self, dropped: Dropped) {
         // Logging is set up once; a second counter would be the same.
         let _ = self.dropped_lines.set(dropped);
     }
 
     /// Clients that are there now.
-    pub fn clients(&self) -> usize {
+    pub(crate) fn clients(&self) -> usize {
         self.clients.load(Relaxed)
     }
 
     /// Connections that have not ended on both sides.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).live.len()).sum()
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Handles of all that live now.
-    pub fn all(&self) -> Vec<Arc<Handle>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
         self.shards.iter().flat_map(|shard| lock(shard).live.values().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// What a scrape shows: the totals are brought up to date first.
-    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+    pub(crate) fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
         let _one_at_a_time = lock(&self.scrape);
         let (mut totals, mut buffered) = (Totals::default(), 0);
         for shard in &self.shards {
@@ -212,7 +212,7 @@ impl Registry {
 
 /// A connection's place in the registry. Given back when it is dropped.
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     handle: Arc<Handle>,
     registry: Arc<Registry>,
     stage: Stage,
@@ -251,23 +251,23 @@ enum Stage {
 
 impl Live {
     /// How others reach this connection.
-    pub fn handle(&self) -> &Arc<Handle> {
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
 
     /// Process-wide metrics.
-    pub fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &Metrics {
         &self.registry.metrics
     }
 
     /// Refuses injections from now on, as the connection is about to end.
-    pub fn end_injections(&self) {
+    pub(crate) fn end_injections(&self) {
         self.registry.end_injections(&self.handle);
     }
 
     /// Its client is gone, though what it has said may not have been read: it does not count among the clients any
     /// more.
-    pub fn client_gone(&mut self) {
+    pub(crate) fn client_gone(&mut self) {
         if matches!(self.stage, Stage::Open) {
             self.registry.on_client_gone(&self.handle);
             self.stage = Stage::Deserted;
@@ -276,7 +276,7 @@ impl Live {
 
     /// Its client is gone, and this is why: counted once, whatever its server still does. The line in the log follows
     /// when that has ended too, since only then it is known what all of it came to.
-    pub fn ended(&mut self, ended: Ended) {
+    pub(crate) fn ended(&mut self, ended: Ended) {
         self.client_gone();
         if matches!(self.stage, Stage::Deserted) {
             self.stage = Stage::Ended(Lasted::of(self.registry.on_ended(&self.handle, ended)));
@@ -284,7 +284,7 @@ impl Live {
     }
 
     /// Leaves the registry, and tells why.
-    pub fn leave(&mut self, ended: Ended) {
+    pub(crate) fn leave(&mut self, ended: Ended) {
         self.ended(ended);
         if let Stage::Ended(lasted) = self.stage {
             self.stage = Stage::Left;
@@ -301,7 +301,7 @@ impl Drop for Live {
 }
 
 /// An address whose port nobody told stands without one.
-pub fn shown(address: SocketAddr) -> tracing::field::DisplayValue<Box<dyn std::fmt::Display>> {
+pub(crate) fn shown(address: SocketAddr) -> tracing::field::DisplayValue<Box<dyn std::fmt::Display>> {
     tracing::field::display(if address.port() == 0 { Box::new(address.ip()) } else { Box::new(address) })
 }
 
@@ -318,7 +318,8 @@ mod tests {
 
     use super::*;
     use crate::frame::CloseCode;
-    use crate::telemetry::{Command, Mail, RouteMetrics};
+    use crate::telemetry::handle::Mail;
+    use crate::telemetry::{Command, RouteMetrics};
 
     fn registry() -> (Arc<Registry>, Arc<RouteMetrics>) {
         let metrics = Metrics::new("outrigger").unwrap();

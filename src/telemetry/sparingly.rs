@@ -24,7 +24,7 @@ use tokio::time::Instant;
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Sparingly<K = &'static str> {
+pub(crate) struct Sparingly<K = &'static str> {
     period: Duration,
     kinds: Mutex<Vec<Kind<K>>>,
 }
@@ -39,13 +39,13 @@ struct Kind<K> {
 
 impl<K: PartialEq + Clone> Sparingly<K> {
     /// One line of each kind in so long.
-    pub fn every(period: Duration) -> Self {
+    pub(crate) fn every(period: Duration) -> Self {
         Self { period, kinds: Mutex::new(Vec::new()) }
     }
 
     /// Whether a line of this kind may be written now, and how many were left out since the last one.
     /// `None`: not now; that is counted.
-    pub fn may(&self, name: K, now: Instant) -> Option<u64> {
+    pub(crate) fn may(&self, name: K, now: Instant) -> Option<u64> {
         let next = now + self.period;
         let mut kinds = self.lock();
         let Some(kind) = kinds.iter_mut().find(|kind| kind.name == name) else {
@@ -62,7 +62,7 @@ impl<K: PartialEq + Clone> Sparingly<K> {
 
     /// What was left out and has had no line since, although one may be written by now: the end of a storm
     /// would otherwise not be told. Whoever asks writes a line for each.
-    pub fn overdue(&self, now: Instant) -> Vec<(K, u64)> {
+    pub(crate) fn overdue(&self, now: Instant) -> Vec<(K, u64)> {
         let next = now + self.period;
         let mut kinds = self.lock();
         // It is as if there had been none: the next may be told at once.
@@ -82,7 +82,7 @@ impl<K: PartialEq + Clone> Sparingly<K> {
 }
 
 /// A count as the field of a line: none has no field.
-pub fn some(count: u64) -> Option<u64> {
+pub(crate) fn some(count: u64) -> Option<u64> {
     Some(count).filter(|count| *count > 0)
 }
 

@@ -35,7 +35,7 @@ use crate::telemetry::Live;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The route's policy.
     pub policy: Arc<Policy>,
     /// `upstream.stall_timeout`
@@ -49,14 +49,14 @@ pub struct Settings {
 impl Settings {
     /// Whether clients of this route are asked for their pong in JSON: the handshake must then not offer
     /// permessage-deflate, since nobody could look into compressed texts.
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json)
     }
 }
 
 /// What holds for one connection of a route.
 #[derive(Debug, Default)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// What was agreed upon with the upstream.
     pub extensions: Extensions,
     /// When its credentials end, and the connection with them.
@@ -66,7 +66,7 @@ pub struct Terms {
 }
 
 /// Relays until both hops have ended. The task owns them; it is reached through its handle only.
-pub fn spawn(client: Hop, upstream: Hop, terms: Terms, settings: &Arc<Settings>, live: Live) {
+pub(crate) fn spawn(client: Hop, upstream: Hop, terms: Terms, settings: &Arc<Settings>, live: Live) {
     tokio::spawn(relay::Relay::new(client, upstream, terms, settings, live));
 }
 

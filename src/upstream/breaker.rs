@@ -44,7 +44,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Whether one route may ask its upstream.
 #[derive(Debug)]
-pub struct UpstreamBreaker {
+pub(crate) struct UpstreamBreaker {
     route: Box<str>,
     statuses: Box<[u16]>,
     /// A call that was given up by its caller after so long is no better than one that failed.
@@ -62,7 +62,7 @@ pub struct UpstreamBreaker {
 
 impl UpstreamBreaker {
     /// Closed. `route` is what it is told by in the log.
-    pub fn new(
+    pub(crate) fn new(
         settings: &config::Breaker,
         upstream: &config::Upstream,
         route: &str,
@@ -100,7 +100,7 @@ impl UpstreamBreaker {
     ///
     /// # Errors
     /// The upstream is not to be asked: how long until that may be worth it, a second at least.
-    pub async fn enter(self: &Arc<Self>, caller: Caller) -> Result<Permit, Duration> {
+    pub(crate) async fn enter(self: &Arc<Self>, caller: Caller) -> Result<Permit, Duration> {
         match self.ask(caller) {
             // Probes are under way.
             Err(Duration::ZERO) => {}
@@ -137,7 +137,7 @@ impl UpstreamBreaker {
     }
 
     /// Where it stands.
-    pub fn state(&self) -> BreakerState {
+    pub(crate) fn state(&self) -> BreakerState {
         self.lock().state()
     }
 
@@ -252,7 +252,7 @@ fn stage(state: BreakerState) -> BreakerStage {
 /// it had kept it waiting for `breaker.slow_after`, and otherwise nothing.
 #[derive(Debug)]
 #[must_use = "it stands for a handshake that is under way"]
-pub struct Permit {
+pub(crate) struct Permit {
     breaker: Arc<UpstreamBreaker>,
     /// Until it is reported.
     ticket: Option<Ticket>,
@@ -263,7 +263,7 @@ pub struct Permit {
 
 impl Permit {
     /// Does what it stands for. Where others wait for what comes of it, they do so for `breaker.slow_after` only.
-    pub async fn watch<F: Future>(&mut self, call: F) -> F::Output {
+    pub(crate) async fn watch<F: Future>(&mut self, call: F) -> F::Output {
         let mut call = pin!(call);
         if let Some(ticket) = self.ticket.as_mut().filter(|ticket| ticket.is_probe()) {
             match timeout_at(self.since + self.breaker.slow_after, call.as_mut()).await {
@@ -275,13 +275,13 @@ impl Permit {
     }
 
     /// For a request that the upstream has agreed to before: that it fails now is not the doing of whoever asks for it.
-    pub fn repeated(mut self) -> Self {
+    pub(crate) fn repeated(mut self) -> Self {
         self.is_repeated = true;
         self
     }
 
     /// How the handshake went, for whoever asked the upstream itself. `is_in_use`: as of [`Permit::failed`].
-    pub fn settle(self, result: &Result<Result<Upgraded, Refusal>, UpstreamError>, is_in_use: bool) {
+    pub(crate) fn settle(self, result: &Result<Result<Upgraded, Refusal>, UpstreamError>, is_in_use: bool) {
         match result {
             Ok(Ok(Upgraded { .. })) => self.report(CallOutcome::Success),
             Ok(Err(refusal)) => self.answered(refusal.status()),
@@ -290,18 +290,18 @@ impl Permit {
     }
 
     /// The upstream answered.
-    pub fn answered(self, status: StatusCode) {
+    pub(crate) fn answered(self, status: StatusCode) {
         let outcome = self.breaker.judge_status(status);
         self.end(outcome, &status);
     }
 
     /// Nothing came of it. `is_in_use`: somebody is connected to the upstream through the same route.
-    pub fn failed(self, error: &UpstreamError, is_in_use: bool) {
+    pub(crate) fn failed(self, error: &UpstreamError, is_in_use: bool) {
         self.end(UpstreamBreaker::judge_error(error, is_in_use), error);
     }
 
     /// As the caller has judged it.
-    pub fn report(self, outcome: CallOutcome) {
+    pub(crate) fn report(self, outcome: CallOutcome) {
         self.end(outcome, &"a handshake failed");
     }
 

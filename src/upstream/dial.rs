@@ -80,7 +80,7 @@ impl DialError {
 
 /// Opens connections to one upstream.
 #[derive(Debug, Clone)]
-pub struct Dialer {
+pub(crate) struct Dialer {
     target: Target,
     road: Road,
     tls: Option<Connector>,
@@ -123,7 +123,7 @@ impl Dialer {
     ///
     /// # Errors
     /// None could be had in time.
-    pub async fn dial(&self) -> Result<Stream, DialError> {
+    pub(crate) async fn dial(&self) -> Result<Stream, DialError> {
         let deadline = Instant::now() + self.timeout;
         let Ok(place) = timeout_at(deadline, self.places.acquire()).await else {
             return Err(DialError::NoPlace {

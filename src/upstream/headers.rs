@@ -17,7 +17,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use self::forwarded::is_forwarding;
-pub use self::forwarded::{
+pub(crate) use self::forwarded::{
     Forwarding, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
 };
 use crate::config::{Forwarded, HostHeader, Target};
@@ -64,7 +64,7 @@ fn is_protected(name: &HeaderName) -> bool {
 /// A header's name as servers have it that make variables of headers (CGI, WSGI, PHP), with `-` for what stands between
 /// words. To all of them `X_Forwarded_For` and `X-Forwarded-For` are one name; PHP takes `.` for the same, and lighttpd
 /// whatever is no letter and no digit.
-pub fn plain_name(name: &str) -> String {
+pub(crate) fn plain_name(name: &str) -> String {
     name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
@@ -78,7 +78,7 @@ fn is_look_alike(name: &HeaderName) -> bool {
 
 /// Where a request came in, and from whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     /// The hop it came over.
     pub peer: &'a Peer,
     /// What the peer says of where it comes from; `None`: it is not trusted, and nothing of that is believed.
@@ -93,7 +93,7 @@ pub struct Seen<'a> {
 
 /// How one upstream wants to be told.
 #[derive(Debug, Clone, Copy)]
-pub struct Telling<'a> {
+pub(crate) struct Telling<'a> {
     /// Which forwarding headers.
     pub forwarded: Forwarded,
     /// Which `Host`.
@@ -105,7 +105,12 @@ pub struct Telling<'a> {
 }
 
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.
-pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_>, is_websocket: bool) {
+pub(crate) fn for_upstream(
+    headers: &mut HeaderMap,
+    seen: Seen<'_>,
+    telling: Telling<'_>,
+    is_websocket: bool,
+) {
     drop_hop_by_hop(headers);
     // Answered by us as soon as the body is read; the upstream need not ask again.
     headers.remove(header::EXPECT);
@@ -133,7 +138,7 @@ pub fn for_upstream(headers: &mut HeaderMap, seen: Seen<'_>, telling: Telling<'_
 /// Takes out what nobody who may say it has said: what only proxies tell, where the peer is not trusted, what a trusted
 /// one passed on in the kind that it does not write itself, and names that are ours. For whoever reads single headers
 /// of a client's, and does not pass all of them on ([`for_upstream`]).
-pub fn forget_forged(headers: &mut HeaderMap, forwarding: Option<&Forwarding>) {
+pub(crate) fn forget_forged(headers: &mut HeaderMap, forwarding: Option<&Forwarding>) {
     let is_forged = |name: &HeaderName| {
         let is_believed = forwarding.is_some_and(|said| said.is_believed(name));
         *name == X_OUTRIGGER_USER || is_look_alike(name) || is_forwarding(name.as_str()) && !is_believed
@@ -145,7 +150,7 @@ pub fn forget_forged(headers: &mut HeaderMap, forwarding: Option<&Forwarding>) {
 }
 
 /// Puts what the authentication service says in place of whatever stands under these names.
-pub fn attest(headers: &mut HeaderMap, attested: &HeaderMap) {
+pub(crate) fn attest(headers: &mut HeaderMap, attested: &HeaderMap) {
     for name in attested.keys() {
         headers.remove(name);
     }
@@ -153,20 +158,20 @@ pub fn attest(headers: &mut HeaderMap, attested: &HeaderMap) {
 }
 
 /// The `Host` of a request that is made from one with these headers.
-pub fn host(headers: &HeaderMap, telling: Telling<'_>) -> HeaderValue {
+pub(crate) fn host(headers: &HeaderMap, telling: Telling<'_>) -> HeaderValue {
     let preserved = headers.get(header::HOST).filter(|_| telling.host == HostHeader::Preserve);
     preserved.cloned().unwrap_or_else(|| authority(telling.target))
 }
 
 /// What says which prefix the route takes off, in a head that is built and not passed on.
-pub fn set_prefix(headers: &mut HeaderMap, telling: Telling<'_>) {
+pub(crate) fn set_prefix(headers: &mut HeaderMap, telling: Telling<'_>) {
     if let Some(prefix) = forwarded::prefix(None, telling).filter(|_| telling.forwarded != Forwarded::Off) {
         headers.insert(X_FORWARDED_PREFIX, prefix);
     }
 }
 
 /// The two headers of this hop that make a message part of a WebSocket handshake.
-pub fn set_upgrade(headers: &mut HeaderMap) {
+pub(crate) fn set_upgrade(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
@@ -174,7 +179,7 @@ pub fn set_upgrade(headers: &mut HeaderMap) {
 /// Turns the headers of an upstream's answer into what the client is sent. A 426 has to say what to upgrade to (RFC 9110
 /// §15.5.22), and the one upgrade that can be had through us is a WebSocket: a server that wants another one, such as
 /// TLS, is not promised for.
-pub fn for_client(status: StatusCode, headers: &mut HeaderMap) {
+pub(crate) fn for_client(status: StatusCode, headers: &mut HeaderMap) {
     let wants_websocket = status == StatusCode::UPGRADE_REQUIRED && {
         let mut wanted = tokens(headers, &header::UPGRADE).peekable();
         wanted.peek().is_none() || wanted.any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
@@ -186,14 +191,14 @@ pub fn for_client(status: StatusCode, headers: &mut HeaderMap) {
 }
 
 /// Has the connection end with this answer, beside what `Connection` names already.
-pub fn set_last(headers: &mut HeaderMap) {
+pub(crate) fn set_last(headers: &mut HeaderMap) {
     let value = if headers.contains_key(header::CONNECTION) { "Upgrade, close" } else { "close" };
     headers.insert(header::CONNECTION, HeaderValue::from_static(value));
 }
 
 /// The request's id: the client's, if it is one that can stand in a log line, else a new one. There is one of them then:
 /// of several the server behind might log another one than we do.
-pub fn request_id(headers: &mut HeaderMap) -> Box<str> {
+pub(crate) fn request_id(headers: &mut HeaderMap) -> Box<str> {
     let mut lines = headers.get_all(X_REQUEST_ID).into_iter();
     let given = lines.next().filter(|_| lines.next().is_none()).and_then(|id| id.to_str().ok());
     if let Some(id) = given.filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len())) {
@@ -223,7 +228,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 
 /// The comma-separated entries of every header of that name (RFC 9110 §5.6.1). What is not text has no
 /// entries.
-pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .into_iter()

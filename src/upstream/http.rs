@@ -26,7 +26,7 @@ use crate::net::pool::SendError;
 
 /// A client's request body on its way: counted, waited for only so long, and its end is told.
 #[derive(Debug)]
-pub struct Requested {
+pub(crate) struct Requested {
     body: Incoming,
     left: Option<u64>,
     silence: Silence,
@@ -150,7 +150,7 @@ impl Upstream {
     ///
     /// # Errors
     /// There was no answer, the body was longer than `http.max_body`, or its rest did not come or was none.
-    pub async fn request(
+    pub(crate) async fn request(
         &self,
         request: Request<Incoming>,
         taken: Option<impl Any + Send>,

@@ -6,10 +6,10 @@
 
 mod breaker;
 mod dial;
-pub mod headers;
+pub(crate) mod headers;
 mod http;
 mod uplink;
-pub mod verify;
+pub(crate) mod verify;
 mod websocket;
 
 use std::error::Error;
@@ -25,12 +25,12 @@ use crate::net::tls::TlsError;
 use crate::net::{Broken, HeadLimit};
 use crate::telemetry::{Metrics, UpstreamErrorKind};
 
-pub use self::http::Requested;
-pub use breaker::{Permit, UpstreamBreaker};
-pub use dial::{DialError, Dialer};
-pub use uplink::{Uplink, UplinkEnd, UplinkRules};
-pub use verify::BadUpgrade;
-pub use websocket::{Refusal, Upgraded};
+pub(crate) use self::http::Requested;
+pub(crate) use breaker::{Permit, UpstreamBreaker};
+pub(crate) use dial::{DialError, Dialer};
+pub(crate) use uplink::{Uplink, UplinkEnd, UplinkRules};
+pub(crate) use verify::BadUpgrade;
+pub(crate) use websocket::{Refusal, Upgraded};
 
 /// Idle connections kept for one upstream.
 const MAX_IDLE: usize = 64;
@@ -142,7 +142,7 @@ fn reading_heads_of(bytes: usize) -> http1::Builder {
 
 /// One upstream, as the routes that lead to it share it.
 #[derive(Debug)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     config: Arc<config::Upstream>,
     dialer: Dialer,
     /// How answers are read, of handshakes as of requests.
@@ -156,7 +156,7 @@ impl Upstream {
     ///
     /// # Errors
     /// There is no TLS with what `upstream.tls` names.
-    pub fn new(config: Arc<config::Upstream>, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
+    pub(crate) fn new(config: Arc<config::Upstream>, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
         let dialer = Dialer::new(&config, Arc::clone(&metrics))?;
         let http = reading_heads_of(config.max_header_bytes);
         let pool = Pool::new(http.clone(), config.keep_alive, MAX_IDLE);
@@ -171,12 +171,12 @@ impl Upstream {
     }
 
     /// When the certificate that it is shown ends, in seconds since 1970, if there is one.
-    pub fn certificate_expiry(&self) -> Option<i64> {
+    pub(crate) fn certificate_expiry(&self) -> Option<i64> {
         self.dialer.certificate_expiry()
     }
 
     /// Its settings.
-    pub fn config(&self) -> &config::Upstream {
+    pub(crate) fn config(&self) -> &config::Upstream {
         &self.config
     }
 
@@ -184,7 +184,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Why it cannot.
-    pub async fn check(&self) -> Result<(), DialError> {
+    pub(crate) async fn check(&self) -> Result<(), DialError> {
         self.dialer.dial().await.map(drop)
     }
 

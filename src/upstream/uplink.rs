@@ -35,7 +35,7 @@ use crate::net::{Egress, Hop, Stream, scratch};
 use crate::resilience::{Heartbeat, PongKind, Stall, Standstill, Turn};
 use crate::telemetry::Metrics;
 
-pub use self::ending::UplinkEnd;
+pub(crate) use self::ending::UplinkEnd;
 
 /// What is read before other tasks get their turn: four full reads, or as many short frames as take about as long.
 const READING: Turn = Turn::new(256 * 1024, 4096);
@@ -48,7 +48,7 @@ const MANY: u32 = 512;
 
 /// What holds for an uplink.
 #[derive(Debug, Clone, Copy)]
-pub struct UplinkRules {
+pub(crate) struct UplinkRules {
     /// Most payload bytes in one frame.
     pub max_frame: u64,
     /// Most in a message.
@@ -65,7 +65,7 @@ pub struct UplinkRules {
 
 /// One upstream link.
 #[derive(Debug)]
-pub struct Uplink {
+pub(crate) struct Uplink {
     /// None once it is over.
     stream: Option<Stream>,
     /// What came with the handshake and was not looked at yet.
@@ -101,7 +101,7 @@ pub struct Uplink {
 
 impl Uplink {
     /// After the handshake.
-    pub fn new(hop: Hop, rules: UplinkRules, metrics: Arc<Metrics>, now: Instant) -> Self {
+    pub(crate) fn new(hop: Hop, rules: UplinkRules, metrics: Arc<Metrics>, now: Instant) -> Self {
         let heartbeat = rules.heartbeat.map(|timing| Heartbeat::new(timing, fastrand::u64(..), now));
         Self {
             stream: Some(hop.stream),
@@ -131,7 +131,7 @@ impl Uplink {
 
     /// Drives the link and tells `on` each message, until no more are told: the server has said Close, has broken a
     /// rule, or is gone. Yields after a while.
-    pub fn poll(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8])) -> Poll<UplinkEnd> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8])) -> Poll<UplinkEnd> {
         self.drive(cx, on);
         let is_silent = self.stream.is_none() || self.reading != Reading::Frames;
         if is_silent { Poll::Ready(self.end.clone().unwrap_or(UplinkEnd::Lost)) } else { Poll::Pending }
@@ -139,7 +139,7 @@ impl Uplink {
 
     /// Drives the link to its very end, whatever the server still says: Ready when its socket is done with, within
     /// `close_timeout` after the end has begun.
-    pub fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.drive(cx, &mut |_, _| {});
         if self.stream.is_none() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -173,14 +173,14 @@ impl Uplink {
     }
 
     /// What has to be free of `max_waiting` for a message of so many bytes: no frame is longer than its payload and this.
-    pub fn room_for(payload: usize) -> usize {
+    pub(crate) fn room_for(payload: usize) -> usize {
         const HEADER: usize = 14;
         payload.saturating_add(HEADER)
     }
 
     /// Queues what is said to each server before anything else, right after the handshake. It is bounded by the
     /// configuration, and not by `max_waiting`: a server that was not greeted would be of no use.
-    pub fn greet(&mut self, kind: Kind, payload: &[u8]) {
+    pub(crate) fn greet(&mut self, kind: Kind, payload: &[u8]) {
         let mask = self.masks.next();
         self.push(&encode::masked_message(kind, payload, mask), Instant::now());
         self.wake();
@@ -188,7 +188,7 @@ impl Uplink {
 
     /// Queues a message for the server; false: too much waits already, or the link is ending. A message that
     /// does not fit into `max_waiting` never goes.
-    pub fn send(&mut self, kind: Kind, payload: &[u8]) -> bool {
+    pub(crate) fn send(&mut self, kind: Kind, payload: &[u8]) -> bool {
         let needed = Self::room_for(payload.len());
         let is_open = self.end.is_none() && self.writing == Writing::Frames;
         if !is_open || self.waiting().saturating_add(needed) > self.rules.max_waiting {
@@ -201,7 +201,7 @@ impl Uplink {
     }
 
     /// Bytes that it holds, in either direction.
-    pub fn buffered(&self) -> usize {
+    pub(crate) fn buffered(&self) -> usize {
         let stream = self.stream.as_ref().map_or(0, Stream::held);
         self.egress.len() + self.assembler.held() + self.early.len() + stream
     }

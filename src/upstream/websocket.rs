@@ -25,7 +25,7 @@ use crate::net::{Hop, Stream, head};
 
 /// The upstream agreed.
 #[derive(Debug)]
-pub struct Upgraded {
+pub(crate) struct Upgraded {
     /// Its 101, as the client is to get it.
     pub response: Response<()>,
     /// The socket.
@@ -35,14 +35,14 @@ pub struct Upgraded {
 }
 
 /// The upstream answered something else: it is passed on.
-pub type Refusal = Response<Incoming>;
+pub(crate) type Refusal = Response<Incoming>;
 
 impl Upstream {
     /// Asks the upstream for a WebSocket. `request` is what it is sent, `offer` what the client wants.
     ///
     /// # Errors
     /// There was no answer, or not a valid one.
-    pub async fn upgrade(
+    pub(crate) async fn upgrade(
         &self,
         request: Request<Empty<Bytes>>,
         offer: &Offer,

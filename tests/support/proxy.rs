@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger::config::{Config, ListenTls, Policy, UpstreamTls};
+use outrigger::internals::Lifecycle;
 use outrigger::server::{Server, StartError};
-use outrigger::telemetry::lifecycle::Lifecycle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 

@@ -15,7 +15,7 @@ use super::{ANSWER_TIMEOUT, Ask, Client, ClientError};
 
 /// How far the drain had got when [`Client::drain`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drain {
+pub(crate) enum Drain {
     /// It is under way.
     Accepted {
         /// Clients still connected.
@@ -31,7 +31,7 @@ impl Client {
     ///
     /// # Errors
     /// When the drain was not accepted, or (only with `wait`) its end could not be learned.
-    pub async fn drain(&self, wait: bool) -> Result<Drain, ClientError> {
+    pub(crate) async fn drain(&self, wait: bool) -> Result<Drain, ClientError> {
         let ask = async |target, patience| -> Result<Drain, ClientError> {
             #[derive(Deserialize)]
             #[serde(rename_all = "lowercase")]

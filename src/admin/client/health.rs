@@ -10,7 +10,7 @@ use super::{Ask, Client, ClientError, printable};
 
 /// Which of the two routes is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probe {
+pub(crate) enum Probe {
     /// `/healthz`: the process answers, whatever it is doing.
     Health,
     /// `/readyz`: clients should be sent here.
@@ -22,7 +22,7 @@ impl Client {
     ///
     /// # Errors
     /// When nobody answers, when it is not this proxy that does, or when it says no.
-    pub async fn health(&self, probe: Probe) -> Result<(), HealthError> {
+    pub(crate) async fn health(&self, probe: Probe) -> Result<(), HealthError> {
         #[derive(Deserialize)]
         struct Refusal {
             error: String,
@@ -47,7 +47,7 @@ impl Client {
 
 /// Why the proxy is not taken to be well.
 #[derive(Debug, thiserror::Error)]
-pub enum HealthError {
+pub(crate) enum HealthError {
     /// No answer, or somebody else's.
     #[error(transparent)]
     Ask(#[from] ClientError),

@@ -112,7 +112,7 @@ impl AuthError {
 
 /// Knows how to tell who somebody is, as one `policy.auth` has it.
 #[derive(Debug)]
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     config: Auth,
     means: Means,
     metrics: Arc<Metrics>,
@@ -138,7 +138,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// A file does not hold what it should.
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         config: &Auth,
         earlier: impl IntoIterator<Item = &'a Arc<Self>>,
         metrics: &Arc<Metrics>,
@@ -157,12 +157,6 @@ impl Authenticator {
             Auth::Forward(forward) => Means::Forward(Box::new(Forward::new(forward, Arc::clone(&metrics))?)),
         };
         Ok(Self { config: config.clone(), means, metrics })
-    }
-
-    /// What it was made from. Whoever has the same wants the same authenticator: it holds the keys that
-    /// were fetched.
-    pub fn config(&self) -> &Auth {
-        &self.config
     }
 
     /// The keys that it has fetched, if they are what `jwt` would fetch.

@@ -47,7 +47,7 @@ pub(super) fn settle(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Re
 ///
 /// Stricter than the grammar of RFC 3986 §3.2.2 where servers would read something else: no comma, which makes a list
 /// of it, and no percent sign, since nobody looks a name up that has one. A port is a number that a port can have.
-pub fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let (name, rest) = match value.iter().position(|byte| *byte == b']') {
         Some(end) => value.split_at(end + 1),
         None => value.split_at(value.iter().position(|byte| *byte == b':').unwrap_or(value.len())),

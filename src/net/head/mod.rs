@@ -16,7 +16,7 @@
 
 mod framing;
 mod host;
-pub mod spelling;
+pub(crate) mod spelling;
 mod target;
 
 use http::request::Parts;
@@ -25,14 +25,16 @@ use http::{Method, Uri, Version};
 /// Headers of one head that are read, on either hop. hyper makes room for as many with each head; those that it has by
 /// itself, a hundred, are fewer than applications with policies, cookies and links for preloading send. A head is
 /// bounded by its bytes first (`listen.max_header_bytes`, `upstream.max_header_bytes`).
-pub const MAX_HEADERS: usize = 512;
+pub(crate) const MAX_HEADERS: usize = 512;
 
-pub use self::framing::{FramingFault, check_answer};
-pub use self::host::is_host;
-pub use self::target::{Character, RequestLine};
+pub(crate) use self::framing::FramingFault;
+pub use self::framing::check_answer;
+pub(crate) use self::host::is_host;
+pub(crate) use self::target::Character;
+pub use self::target::RequestLine;
 
 /// Longest target of a request in bytes, as hyper and its URLs have it: one more is a 414.
-pub const MAX_TARGET: usize = u16::MAX as usize - 1;
+pub(crate) const MAX_TARGET: usize = u16::MAX as usize - 1;
 
 /// What a request's head is refused for. A text says what is wrong and what is accepted, and shows nothing of what
 /// came but the one character that must not be there.

@@ -41,7 +41,7 @@ const TURNS: usize = 8;
 
 /// What a message of our own carries so that its names are spelled as their RFCs spell them. Each of them is there once:
 /// of a name that stands in a head twice the second is left to hyper.
-pub fn own() -> Extensions {
+pub(crate) fn own() -> Extensions {
     static OWN: LazyLock<Extensions> = LazyLock::new(|| {
         let lines: String = ODD.iter().map(|(_, name)| format!("{name}: x\r\n")).collect();
         noted(&lines)
@@ -51,7 +51,7 @@ pub fn own() -> Extensions {
 
 /// Has an answer whose `headers` were spelled by a server keep that spelling, with `added` in our own: the server did
 /// not write that one.
-pub fn add(answer: &mut Extensions, headers: &HeaderMap, added: &HeaderName) {
+pub(crate) fn add(answer: &mut Extensions, headers: &HeaderMap, added: &HeaderName) {
     let Some((_, spelled)) = ODD.iter().find(|(odd, _)| odd == added) else { return };
     let mut lines = written(headers, answer.clone(), added);
     lines.push_str(spelled);

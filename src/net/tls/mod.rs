@@ -27,11 +27,13 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use client::{Authorities, Connector};
-pub use error::{HandshakeError, TlsError};
+pub(crate) use client::Authorities;
+pub use client::Connector;
+pub(crate) use error::{HandshakeError, TlsError};
 pub use server::{Acceptor, Offer};
-pub use stream::{Protocol, Tls};
-pub use words::words;
+pub(crate) use stream::Protocol;
+pub use stream::Tls;
+pub(crate) use words::words;
 
 /// Named wherever rustls asks: nothing depends on a default of the whole process.
 fn provider() -> Arc<CryptoProvider> {

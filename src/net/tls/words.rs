@@ -22,7 +22,7 @@ pub(super) struct Settings {
 }
 
 /// An error of rustls, where no setting is known that would help.
-pub fn words(error: &Error) -> String {
+pub(crate) fn words(error: &Error) -> String {
     explain(error, Settings::default())
 }
 

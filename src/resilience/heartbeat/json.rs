@@ -1,11 +1,11 @@
 //! The JSON form of a heartbeat, for clients and networks that hide ping frames.
 
 /// What is said; the client's answer is `{"type":"pong"}`.
-pub const JSON_PING: &[u8] = br#"{"type":"heartbeat"}"#;
+pub(crate) const JSON_PING: &[u8] = br#"{"type":"heartbeat"}"#;
 
 /// `{"type":"pong"}` with any white space, and nothing else in it: an application's own message of that
 /// type would have more to say.
-pub fn is_json_pong(payload: &[u8]) -> bool {
+pub(crate) fn is_json_pong(payload: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Pong<'a> {

@@ -37,13 +37,13 @@ pub(super) const X_FORWARDED: &str = "x-forwarded-";
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The host that the client asked for.
-pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The port that it came to.
-pub const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 /// What was taken off its path.
-pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+pub(crate) const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// The scheme of its URL.
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Where a request came from, in the kind that has a header for each thing. Who the user is, which some
 /// proxies tell in `X-Forwarded-User`, is not among them.
@@ -80,7 +80,7 @@ pub(super) fn is_forwarding(name: &str) -> bool {
 /// What a trusted peer says of a request before it came to it, besides the client's address. All of it is of one kind:
 /// proxies write one, and many pass on what their clients write in the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Forwarding {
+pub(crate) struct Forwarding {
     /// Whether it is told in `Forwarded` (RFC 7239); else in `X-Forwarded-…`.
     pub is_rfc7239: bool,
     /// In lower case.

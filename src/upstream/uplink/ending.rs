@@ -10,7 +10,7 @@ use crate::telemetry::UplinkLoss;
 
 /// How an uplink ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UplinkEnd {
+pub(crate) enum UplinkEnd {
     /// The server said Close, with this code and reason.
     Closed(CloseCode, String),
     /// The stream ended without a Close.
@@ -27,7 +27,7 @@ pub enum UplinkEnd {
 
 impl UplinkEnd {
     /// What it is counted as, where the server is dialled again for it.
-    pub fn loss(&self) -> UplinkLoss {
+    pub(crate) fn loss(&self) -> UplinkLoss {
         match self {
             Self::Closed(..) => UplinkLoss::Closed,
             Self::Lost | Self::Done => UplinkLoss::Lost,
@@ -74,7 +74,7 @@ pub(super) enum Writing {
 impl Uplink {
     /// Says Close; [`Uplink::poll`] then ends with [`UplinkEnd::Done`], within `close_timeout`. Until the
     /// server has answered, what it says is still told.
-    pub fn close(&mut self, code: CloseCode, reason: &str) {
+    pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
         let now = Instant::now();
         self.begin(UplinkEnd::Done, now);
         self.say_close(code, reason, now);
