@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::fanout::Crew;
 use super::subscriber::{Reading, Subscriber, Table};
 use super::wire::Wrote;
-use crate::frame::{CloseCode, ControlFrame, Fault};
+use crate::frame::{CloseCode, ControlFrame, ProtocolError};
 use crate::resilience::Date;
 use crate::telemetry::{By, Ended, Reason};
 
@@ -21,7 +21,7 @@ pub(super) struct Farewell {
     by: By,
     code: CloseCode,
     words: Box<str>,
-    fault: Option<Fault>,
+    fault: Option<ProtocolError>,
 }
 
 impl Farewell {
@@ -41,7 +41,7 @@ impl Farewell {
     }
 
     /// The client broke a rule.
-    pub(super) fn fault(fault: Fault) -> Self {
+    pub(super) fn fault(fault: ProtocolError) -> Self {
         let code = fault.close_code();
         let (reason, words) = if code == CloseCode::TOO_LARGE {
             (Reason::TooLarge, "message too large")

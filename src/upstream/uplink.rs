@@ -249,7 +249,7 @@ impl Uplink {
             }
         }
         // After a fault the server is not listened to any more: the stream ends once it was told why.
-        let is_fault = matches!(self.end, Some(UplinkEnd::Fault(_)));
+        let is_fault = matches!(self.end, Some(UplinkEnd::ProtocolError(_)));
         if is_fault
             && self.writing == Writing::CloseSaid
             && self.waiting() == 0
@@ -342,7 +342,7 @@ impl Uplink {
         let frames = *pushed.as_ref().unwrap_or(&0);
         if let Err(fault) = pushed {
             self.reading = Reading::Blind;
-            self.begin(UplinkEnd::Fault(fault), now);
+            self.begin(UplinkEnd::ProtocolError(fault), now);
             self.say_close(fault.close_code(), &fault.to_string(), now);
         }
         if let Some((code, reason)) = closed {
