@@ -402,7 +402,7 @@ impl Relay {
             Side::Upstream => &mut self.upstream_pulse,
         };
         if let Some(pulse) = pulse {
-            pulse.on_life(now);
+            pulse.on_activity(now);
         }
         if self.settings.policy.idle_activity == IdleActivity::Any {
             self.last_activity = now;

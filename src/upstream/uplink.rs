@@ -317,7 +317,7 @@ impl Uplink {
     fn hear(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> u32 {
         let Self { assembler, heartbeat, metrics, owed_pong, writing, .. } = self;
         if let Some(heartbeat) = heartbeat {
-            heartbeat.on_life(now);
+            heartbeat.on_activity(now);
         }
         if self.reading != Reading::Frames {
             return 0;
