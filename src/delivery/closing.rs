@@ -220,7 +220,7 @@ impl Subscriber {
             let mut cx = Context::from_waker(Waker::noop());
             if self.wire.write(&mut cx, &frame, Instant::now()) == Wrote::All {
                 ended.close = Some((By::Proxy, code));
-                self.wire.stream.say_goodbye();
+                self.wire.stream.send_close_notify();
             }
         }
         if ended.close.is_none() {
@@ -254,7 +254,7 @@ impl Subscriber {
         }
         // A server ends the TCP connection first (RFC 6455 §7.1.1).
         if closing.is_heard || self.reading == Reading::Ended {
-            self.wire.stream.say_goodbye();
+            self.wire.stream.send_close_notify();
             return true;
         }
         // Whoever broke a rule is not listened to any more: its stream is ended, and read to its end, so that it

@@ -31,7 +31,7 @@ use tokio::time::{Instant, Sleep};
 use self::ending::{Reading, Writing};
 use crate::config;
 use crate::frame::{Assembler, ControlFrame, Extensions, Heard, Kind, Opcode, Rules, Sender, encode};
-use crate::net::{Egress, Hop, Stream, scratch};
+use crate::net::{Stream, Transport, WriteBuffer, scratch};
 use crate::resilience::{Heartbeat, PongKind, Stall, Standstill, Turn};
 use crate::telemetry::Metrics;
 
@@ -73,7 +73,7 @@ pub(crate) struct Uplink {
     assembler: Assembler,
     rules: UplinkRules,
     metrics: Arc<Metrics>,
-    egress: Egress,
+    egress: WriteBuffer,
     /// Bytes that were put into the egress, ever.
     queued: u64,
     /// How many of them have to leave until the newest pong has left, and the newest ping.
@@ -101,7 +101,7 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     /// After the handshake.
-    pub(crate) fn new(hop: Hop, rules: UplinkRules, metrics: Arc<Metrics>, now: Instant) -> Self {
+    pub(crate) fn new(hop: Transport, rules: UplinkRules, metrics: Arc<Metrics>, now: Instant) -> Self {
         let heartbeat = rules.heartbeat.map(|timing| Heartbeat::new(timing, fastrand::u64(..), now));
         Self {
             stream: Some(hop.stream),
@@ -109,7 +109,7 @@ impl Uplink {
             assembler: new_assembler(&rules),
             rules,
             metrics,
-            egress: Egress::default(),
+            egress: WriteBuffer::default(),
             queued: 0,
             pong_leaves_at: 0,
             ping_leaves_at: None,

@@ -118,7 +118,7 @@ impl Uplink {
             if is_cut && !is_settled {
                 stream.reset_on_drop();
             } else if self.writing != Writing::Broken {
-                stream.say_goodbye();
+                stream.send_close_notify();
             }
         }
         self.reading = Reading::Ended;
