@@ -28,7 +28,7 @@ use crate::frame::Kind;
 use crate::log::{Cursor, Log};
 use crate::net::Transport;
 use crate::resilience::Expiry;
-use crate::telemetry::Live;
+use crate::telemetry::ConnectionGuard;
 
 /// What came of the first dial, once that is known. `Ok`: the subprotocol that holds for all clients.
 pub(super) type Opening = Option<Result<Option<HeaderValue>, Arc<NoSeat>>>;
@@ -193,7 +193,7 @@ pub(crate) struct Client {
     /// Held until the connection has ended.
     pub slot: Option<Box<dyn Any + Send + Sync>>,
     /// Its place in the registry.
-    pub live: Live,
+    pub live: ConnectionGuard,
 }
 
 impl Seat {

@@ -35,7 +35,7 @@ use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::resilience::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
-use crate::telemetry::{Metrics, Sparingly};
+use crate::telemetry::{Metrics, WarnThrottle};
 use crate::upstream::UpstreamError;
 
 /// Why a client gets no seat.
@@ -90,7 +90,7 @@ struct Shared {
     holders: Arc<Holders>,
     metrics: Arc<Metrics>,
     /// What is told of servers, by route: clients may invent channels, and all of them lose one server at once.
-    lines: Sparingly<(String, &'static str)>,
+    lines: WarnThrottle<(String, &'static str)>,
     lifecycle: Lifecycle,
     /// Rung when channels are to end at once.
     cut: Arc<Notify>,
@@ -150,7 +150,7 @@ impl Hubs {
             budget,
             holders,
             metrics,
-            lines: Sparingly::every(SECOND),
+            lines: WarnThrottle::every(SECOND),
             lifecycle,
             cut: Arc::default(),
             shards,

@@ -30,7 +30,7 @@ use tracing::warn;
 use super::holding::Weight;
 use super::ready::Ready;
 use crate::resilience::{Budget, Share};
-use crate::telemetry::Sparingly;
+use crate::telemetry::WarnThrottle;
 
 /// From one line in the log about cuts to the next.
 const QUIET: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub(crate) struct Holders {
     /// What was in use when nobody was found who holds it; `usize::MAX`: somebody was.
     in_vain: AtomicUsize,
     /// About cuts.
-    lines: Sparingly,
+    lines: WarnThrottle,
     inner: Mutex<Inner>,
 }
 
@@ -90,7 +90,7 @@ impl Holders {
             budget: Arc::new(budget),
             is_on: AtomicBool::new(false),
             in_vain: AtomicUsize::new(usize::MAX),
-            lines: Sparingly::every(QUIET),
+            lines: WarnThrottle::every(QUIET),
             inner: Mutex::default(),
         })
     }

@@ -39,7 +39,7 @@ use crate::frame::{Header, Kind};
 use crate::log::{Draft, Log, Logs, Writer};
 use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
-use crate::telemetry::{About, BreakerScope, Handle, Metrics, Registry};
+use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
 const SPINS: usize = 20_000;
@@ -293,7 +293,7 @@ impl Stage {
     ) -> Arrival {
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let about = About {
+        let about = ConnectionInfo {
             client: None,
             user: user.map(Arc::from),
             channel: None,

@@ -35,7 +35,7 @@ use crate::frame::Extensions;
 use crate::net::tls::testing;
 use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
-use crate::telemetry::{About, Command, Handle, Metrics, Registry};
+use crate::telemetry::{Command, ConnectionInfo, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
 const SPINS: usize = 10_000;
@@ -245,7 +245,7 @@ impl Stage {
         });
         let metrics = Metrics::new("outrigger").unwrap();
         let registry = Registry::new(Arc::clone(&metrics), LogConnections::Off);
-        let about = About {
+        let about = ConnectionInfo {
             user: None,
             client: None,
             channel: None,
