@@ -53,7 +53,7 @@ impl World {
         Self { hubs, hub, metrics }
     }
 
-    async fn seat(&self) -> Seat {
+    async fn seat(&self) -> Reservation {
         let (uri, headers, peer) = (Uri::from_static("/feed"), HeaderMap::new(), Peer::default());
         let seen = Seen { peer: &peer, forwarding: None, client: None, user: None, attested: None };
         let request =

@@ -131,7 +131,7 @@ async fn a_throttle_sends_the_newest_of_each_key_at_its_pace() {
     let mut client = stage.come(false);
     stage.turn().await;
     let write = |stage: &mut Stage, text: &str, key: &str| {
-        stage.writer.append(Draft {
+        stage.writer.append(NewEntry {
             frame: frame(0x81, text.as_bytes(), false).into(),
             deflated: None,
             is_critical: false,
