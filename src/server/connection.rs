@@ -17,13 +17,13 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::debug;
 
 use super::crowd::Busy;
+use super::http_connection::{ClientIo, Handover, HttpConnection, Next, Subscription};
 use super::http2;
 use super::idle::Rest;
 use super::patience::Patience;
 use super::preface;
 use super::refusal;
 use super::service;
-use super::session::{ClientIo, Handover, Next, Session, Subscription};
 use super::state::{State, Table};
 use super::unrouted;
 use crate::admission::{QuotaPermit, Refused};
@@ -73,18 +73,23 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
     let (http2, max_header_bytes) = (listen.http2, listen.max_header_bytes);
     // It may live for days: it looks up what holds for each of its requests, and keeps nothing of before a reload.
     drop(table);
-    let session = Session::new(patience, busy, Some(Rest::new(&state, &peer)));
+    let connection = HttpConnection::new(patience, busy, Some(Rest::new(&state, &peer)));
     if let Some(settings) = http2.filter(|_| is_http2) {
         drop(shown);
-        return Box::pin(http2::serve(&state, &peer, settings, stream, Bytes::new(), deadline, session))
+        return Box::pin(http2::serve(&state, &peer, settings, stream, Bytes::new(), deadline, connection))
             .await;
     }
-    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&session)));
+    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&connection)));
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {
-        Box::pin(service::serve_http1(Arc::clone(&state), Arc::clone(&session), Arc::clone(&peer), request))
+        Box::pin(service::serve_http1(
+            Arc::clone(&state),
+            Arc::clone(&connection),
+            Arc::clone(&peer),
+            request,
+        ))
     });
-    let mut connection = http1::Builder::new()
+    let mut hyper = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
         .max_header_size(max_header_bytes)
@@ -94,11 +99,11 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
         .header_read_timeout(None)
         .serve_connection(io, service);
     let mut alarm = pin!(sleep_until(deadline));
-    // On the heap, so that it can be let go of before the session is handed on.
-    let mut let_go = Box::pin(session.is_let_go());
+    // On the heap, so that it can be let go of before the connection is handed on.
+    let mut let_go = Box::pin(connection.is_let_go());
     let mut is_spared = false;
     let end = poll_fn(|cx| {
-        match connection.poll_without_shutdown(cx) {
+        match hyper.poll_without_shutdown(cx) {
             Poll::Ready(Err(error)) if error.is_parse_version_h2() => return Poll::Ready(End::Preface),
             Poll::Ready(result) => return Poll::Ready(End::Done(result.err())),
             Poll::Pending => {}
@@ -109,44 +114,44 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
         }
         if !is_spared && cut.as_mut().poll(cx).is_ready() {
             // Nothing is left on it, and what may still be asked is not what the drain was for.
-            is_spared = session.patience().is_idle();
+            is_spared = connection.patience().is_idle();
             if !is_spared {
                 return Poll::Ready(End::Cut);
             }
         }
         loop {
             // Not a `while let`: its lock would be held through the loop.
-            let Some(deadline) = session.patience().deadline() else { return Poll::Pending };
+            let Some(deadline) = connection.patience().deadline() else { return Poll::Pending };
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
             std::task::ready!(alarm.as_mut().poll(cx));
-            if session.patience().deadline() == Some(deadline) {
+            if connection.patience().deadline() == Some(deadline) {
                 return Poll::Ready(End::Late);
             }
         }
     })
     .await;
-    let parts = connection.into_parts();
+    let parts = hyper.into_parts();
     let (mut stream, character) = parts.io.into_inner().into_parts();
     drop(shown);
     let is_preface =
-        matches!(end, End::Preface) || session.unreadable().is_some() && is_preface(&parts.read_buf);
+        matches!(end, End::Preface) || connection.unreadable().is_some() && is_preface(&parts.read_buf);
     if is_preface
-        && session.is_first_head()
+        && connection.is_first_head()
         && let Some(settings) = http2
     {
         drop(let_go);
         // Boxed: what is said over HTTP/1.1 must not have to make room for it.
-        return Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, deadline, session))
+        return Box::pin(http2::serve(&state, &peer, settings, stream, parts.read_buf, deadline, connection))
             .await;
     }
     match end {
         End::Preface => refuse_unrouted(&state, &peer, stream, &HeadFault::Http2.into()).await,
         End::Done(error) => {
-            if let Some(next) = session.take_next() {
+            if let Some(next) = connection.take_next() {
                 go_on(&state, Transport { stream, early: parts.read_buf }, next).await;
-            } else if let Some(status) = session.unreadable() {
+            } else if let Some(status) = connection.unreadable() {
                 let refused = unrouted::explain(status, error.as_ref(), character);
                 refuse_unrouted(&state, &peer, stream, &refused).await;
             } else {
@@ -161,9 +166,9 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
         // In order it could be taken for the end of what was said.
         End::Cut => stream.reset_on_drop(),
         End::Late => {
-            if session.patience().is_in_head() {
+            if connection.patience().is_in_head() {
                 refuse_unrouted(&state, &peer, stream, &Refused::TooSlow).await;
-            } else if session.patience().is_answering() {
+            } else if connection.patience().is_answering() {
                 // It does not read: what it did not take must not wait for it in the kernel either.
                 stream.reset_on_drop();
             } else {

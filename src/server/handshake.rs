@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body_util::{Empty, Full};
 use tokio::time::Instant;
 
+use super::http_connection::{AnswerBody, Handover, Subscription};
 use super::service::{Load, seen, target};
-use super::session::{AnswerBody, Handover, Subscription};
 use crate::admission::{Bound, Refused, RequestContext, User};
 use crate::broadcast::{self, Hub, JoinError};
 use crate::frame::{accept_for, deflate};
@@ -34,7 +34,7 @@ pub(super) async fn answer(
     load: Load,
     has_body: bool,
 ) -> Result<Response<AnswerBody>, Refused> {
-    let Load { state, session, route, request_id, .. } = &load;
+    let Load { state, connection, route, request_id, .. } = &load;
     check(&guest.head, has_body)?;
     if state.drain.refuses(Instant::now()) {
         return Err(Refused::Draining);
@@ -55,14 +55,14 @@ pub(super) async fn answer(
     headers::for_upstream(request.headers_mut(), seen(&guest), load.telling(), true);
     match route.upstream.upgrade(request, &offer).await? {
         Ok(upgraded) => {
-            let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), session));
+            let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), connection));
             if choose_own_protocol(&guest, response.headers_mut()) {
                 let headers = response.headers().clone();
                 spelling::add(response.extensions_mut(), &headers, &header::SEC_WEBSOCKET_PROTOCOL);
             }
             let (user, expires) =
                 guest.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
-            session.hand_over(Handover {
+            connection.hand_over(Handover {
                 upstream: upgraded.hop,
                 terms: tunnel::Terms { extensions: upgraded.extensions, expires, slot: None },
                 slot: guest.slot,
@@ -75,7 +75,7 @@ pub(super) async fn answer(
         }
         Err(mut refused) => {
             headers::for_client(refused.status(), refused.headers_mut());
-            Ok(refused.map(|body| AnswerBody::upstream(body, session)))
+            Ok(refused.map(|body| AnswerBody::upstream(body, connection)))
         }
     }
 }
@@ -86,7 +86,7 @@ async fn subscribe(
     load: &Load,
     hub: &Arc<Hub>,
 ) -> Result<Response<AnswerBody>, Refused> {
-    let Load { session, route, request_id, .. } = load;
+    let Load { connection, route, request_id, .. } = load;
     let mut guest = guest;
     // A part of the channel's key may be a header that only a proxy in front of us may write.
     headers::forget_forged(&mut guest.head.headers, guest.forwarding.as_deref());
@@ -116,10 +116,10 @@ async fn subscribe(
         Err(JoinError::BreakerOpen(wait)) => return Err(Refused::Breaker(wait)),
         Err(JoinError::Upstream(error)) => return Err(Refused::Upstream(error)),
         Err(JoinError::Declined(answer)) => {
-            return Ok(answer.map(|body| AnswerBody::own(Full::from(body), session)));
+            return Ok(answer.map(|body| AnswerBody::own(Full::from(body), connection)));
         }
     };
-    let mut response = Response::new(AnswerBody::own(Full::default(), session));
+    let mut response = Response::new(AnswerBody::own(Full::default(), connection));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.extensions_mut() = spelling::own();
     let headers = response.headers_mut();
@@ -133,7 +133,7 @@ async fn subscribe(
     }
     choose_own_protocol(&guest, headers);
     let (user, expires) = guest.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
-    session.subscribe(Subscription {
+    connection.subscribe(Subscription {
         seat,
         has_deflate: extension.is_some(),
         expires,

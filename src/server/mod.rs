@@ -1,7 +1,7 @@
 //! The ports: clients are taken in, asked what they want, and let go.
 //!
 //! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
-//!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
+//!   how long, [`http_connection`] is what its parts share), [`service`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
 //! * [`ports`] opens the ports; [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing; [`preface`] reads what a load
 //!   balancer says first.
@@ -24,6 +24,7 @@ mod crowd;
 mod drain;
 mod handshake;
 mod http2;
+mod http_connection;
 mod idle;
 mod lines;
 mod overview;
@@ -35,7 +36,6 @@ mod refusal;
 mod reload;
 mod router;
 mod service;
-mod session;
 mod state;
 mod unrouted;
 

@@ -14,10 +14,10 @@ use tower::{Service, ServiceExt};
 
 use super::access::Access;
 use super::handshake;
+use super::http_connection::{AnswerBody, HttpConnection};
 use super::lines::Asked;
 use super::refusal::Acceptance;
 use super::router::without_prefix;
-use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use super::unrouted;
 use crate::admission::{Kind, Refused, RequestContext, Visit};
@@ -31,7 +31,7 @@ use crate::upstream::headers::{self, ForwardingConfig, Requester};
 #[derive(Debug)]
 pub(super) struct Load {
     pub(super) state: Arc<State>,
-    pub(super) session: Arc<Session>,
+    pub(super) connection: Arc<HttpConnection>,
     pub(super) route: Arc<Route>,
     pub(super) request_id: Box<str>,
     pub(super) body: Incoming,
@@ -65,15 +65,15 @@ pub(super) fn seen(guest: &RequestContext) -> Requester<'_> {
 /// body: the connection ends with the answer (RFC 9112 §6.3).
 pub(super) async fn serve_http1(
     state: Arc<State>,
-    session: Arc<Session>,
+    connection: Arc<HttpConnection>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    session.on_request();
+    connection.on_request();
     match unrouted::check(&state, &peer, request) {
-        Ok(request) => serve(state, session, peer, request).await,
+        Ok(request) => serve(state, connection, peer, request).await,
         Err(refused) => {
-            let mut response = refused.response().map(|body| AnswerBody::own(body, &session));
+            let mut response = refused.response().map(|body| AnswerBody::own(body, &connection));
             headers::set_last(response.headers_mut());
             response.body_mut().keep(InFlight::new(&state));
             Ok(response)
@@ -84,11 +84,11 @@ pub(super) async fn serve_http1(
 /// Answers one request, whose head was found to say one thing. Never fails: a failure is an answer too.
 pub(super) async fn serve(
     state: Arc<State>,
-    session: Arc<Session>,
+    connection: Arc<HttpConnection>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    session.on_request();
+    connection.on_request();
     let in_flight = InFlight::new(&state);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let table = state.table();
@@ -112,7 +112,7 @@ pub(super) async fn serve(
     let noted = Arc::clone(&guest.noted);
     let load = Load {
         state: Arc::clone(&state),
-        session: Arc::clone(&session),
+        connection: Arc::clone(&connection),
         route: Arc::clone(&route),
         request_id: request_id.clone(),
         body,
@@ -152,10 +152,10 @@ pub(super) async fn serve(
             acceptance.instead_of(&refused, &route.config.policy.close_codes, &state.refusals, max)
         });
         let Some((response, parting)) = closed else {
-            return refused.response().map(|body| AnswerBody::own(body, &session));
+            return refused.response().map(|body| AnswerBody::own(body, &connection));
         };
-        session.part(parting);
-        response.map(|()| AnswerBody::own(Full::default(), &session))
+        connection.part(parting);
+        response.map(|()| AnswerBody::own(Full::default(), &connection))
     });
     let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if told.outcome == HandshakeOutcome::Abandoned {
@@ -237,12 +237,12 @@ async fn plain(guest: RequestContext, load: Load) -> Result<Response<AnswerBody>
     headers::for_upstream(request.headers_mut(), seen(&guest), load.telling(), false);
     *request.method_mut() = guest.head.method;
     *request.extensions_mut() = guest.head.extensions;
-    let Load { route, session, body, .. } = load;
+    let Load { route, connection, body, .. } = load;
     let policy = &route.config.policy;
-    let taken = (!body.is_end_stream()).then(|| session.takes_body());
+    let taken = (!body.is_end_stream()).then(|| connection.takes_body());
     let mut response = route.upstream.request(request.map(|()| body), taken, policy).await?;
     headers::for_client(response.status(), response.headers_mut());
-    Ok(response.map(|body| AnswerBody::upstream(body, &session)))
+    Ok(response.map(|body| AnswerBody::upstream(body, &connection)))
 }
 
 /// Path and query as the upstream is to see them: in origin form, without `strip_prefix`.

@@ -45,10 +45,10 @@ use self::replayed::Replayed;
 use self::streams::{InUse, Streams};
 use super::connection::{self, LINGER, Shown};
 use super::crowd::Busy;
+use super::http_connection::{AnswerBody, HttpConnection};
 use super::idle::Rest;
 use super::patience::Patience;
 use super::service;
-use super::session::{AnswerBody, Session};
 use super::state::State;
 use super::unrouted;
 use crate::config;
@@ -88,7 +88,7 @@ pub(super) async fn serve(
     stream: Stream,
     early: Bytes,
     until: Instant,
-    first: Arc<Session>,
+    first: Arc<HttpConnection>,
 ) {
     let _shown = Shown::new(state);
     let mut cut = pin!(state.drain.cuts());
@@ -187,7 +187,7 @@ struct Shared {
 /// One request, from its head to the last byte of its answer, or until it is a WebSocket.
 struct Call {
     shared: Arc<Shared>,
-    session: Arc<Session>,
+    connection: Arc<HttpConnection>,
     upgrade: Mutex<Upgrade>,
 }
 
@@ -237,17 +237,17 @@ async fn run<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box
     // Heads come whole; only the stall of an answer is watched.
     let patience = Patience::new(Duration::ZERO, Duration::ZERO, shared.stall, now);
     let busy = Busy::more(&shared.state.metrics.handshaking, now);
-    let session = Session::new(patience, busy, None);
-    let call = Arc::new(Call { shared, session, upgrade: Mutex::default() });
+    let connection = HttpConnection::new(patience, busy, None);
+    let call = Arc::new(Call { shared, connection, upgrade: Mutex::default() });
     let cut = call.shared.state.drain.cuts();
-    let answering = Watched { stream, session: &call.session, alarm: None };
+    let answering = Watched { stream, connection: &call.connection, alarm: None };
     tokio::select! {
         () = CALL.scope(Arc::clone(&call), answering) => {}
         // What is dropped here unfinished is reset.
         () = cut => return,
     }
     let Upgrade { io, pump } = std::mem::take(&mut *call.upgrade());
-    if let (Some(next), Some(io), Some(pump)) = (call.session.take_next(), io, pump)
+    if let (Some(next), Some(io), Some(pump)) = (call.connection.take_next(), io, pump)
         && let Ok(upgraded) = io.await
     {
         let stream = Stream::Http2(Box::new(Http2::new(upgraded, pump, Box::new(in_use))));
@@ -262,9 +262,9 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Watch>, Infal
     };
     let mut asked = Asked { streams: &call.shared.streams, is_answered: false };
     let io = hyper::upgrade::on(&mut request);
-    let (shared, session) = (&call.shared, Arc::clone(&call.session));
+    let (shared, connection) = (&call.shared, Arc::clone(&call.connection));
     // From here on only a stall of its answer ends it, also of one that is refused.
-    session.on_request();
+    connection.on_request();
     let result = match unrouted::check(&shared.state, &shared.peer, request) {
         Err(refused) => Err(refused),
         Ok(mut request) => {
@@ -273,16 +273,16 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Watch>, Infal
                 call.upgrade().io = Some(io);
             }
             let state = Arc::clone(&shared.state);
-            let Ok(response) = service::serve(state, session, Arc::clone(&shared.peer), request).await;
+            let Ok(response) = service::serve(state, connection, Arc::clone(&shared.peer), request).await;
             translate::answer(response, is_handshake)
         }
     };
     asked.is_answered = true;
     let response = result.unwrap_or_else(|refused| {
-        call.session.take_next();
-        refused.response().map(|body| AnswerBody::own(body, &call.session))
+        call.connection.take_next();
+        refused.response().map(|body| AnswerBody::own(body, &call.connection))
     });
-    Ok(response.map(|body| Watch { body, session: Arc::clone(&call.session) }))
+    Ok(response.map(|body| Watch { body, connection: Arc::clone(&call.connection) }))
 }
 
 /// Tells, when it is dropped, whether a request was answered.
@@ -301,7 +301,7 @@ impl Drop for Asked<'_> {
 /// answer for too long.
 struct Watched<'a, F> {
     stream: Pin<Box<F>>,
-    session: &'a Session,
+    connection: &'a HttpConnection,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -313,7 +313,7 @@ impl<F: Future<Output = ()>> Future for Watched<'_, F> {
         if this.stream.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let Some(deadline) = this.session.patience().deadline() else { return Poll::Pending };
+        let Some(deadline) = this.connection.patience().deadline() else { return Poll::Pending };
         let alarm = this.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if alarm.deadline() != deadline {
             alarm.as_mut().reset(deadline);
@@ -326,7 +326,7 @@ impl<F: Future<Output = ()>> Future for Watched<'_, F> {
 /// client takes nothing.
 struct Watch {
     body: AnswerBody,
-    session: Arc<Session>,
+    connection: Arc<HttpConnection>,
 }
 
 impl Body for Watch {
@@ -340,7 +340,7 @@ impl Body for Watch {
         let this = self.get_mut();
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         let waits_for_client = matches!(frame, Poll::Ready(Some(Ok(_))));
-        this.session.patience().on_write(!waits_for_client, Instant::now());
+        this.connection.patience().on_write(!waits_for_client, Instant::now());
         frame
     }
 

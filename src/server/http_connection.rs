@@ -69,7 +69,7 @@ pub(super) enum Next {
 
 /// The shared state.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct HttpConnection {
     patience: Mutex<Patience>,
     next: Mutex<Option<Next>>,
     busy: Busy,
@@ -79,7 +79,7 @@ pub(super) struct Session {
     unreadable: AtomicU16,
 }
 
-impl Session {
+impl HttpConnection {
     pub(super) fn new(patience: Patience, busy: Busy, rest: Option<Rest>) -> Arc<Self> {
         Arc::new(Self {
             patience: Mutex::new(patience),
@@ -170,16 +170,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A request's body on its way to a server, which may answer before it has all of it.
 #[derive(Debug)]
-pub(super) struct TakesBody(Arc<Session>);
+pub(super) struct TakesBody(Arc<HttpConnection>);
 
 impl Drop for TakesBody {
     fn drop(&mut self) {
-        let (session, now) = (&self.0, Instant::now());
-        let is_idle = session.patience().on_body_end(now);
+        let (connection, now) = (&self.0, Instant::now());
+        let is_idle = connection.patience().on_body_end(now);
         if is_idle {
-            session.rest(now);
+            connection.rest(now);
             // This is another task than the one whose clock it is.
-            if let Some(rest) = &session.rest {
+            if let Some(rest) = &connection.rest {
                 rest.wake();
             }
         }
@@ -192,15 +192,15 @@ impl Drop for TakesBody {
 #[derive(Debug)]
 pub(super) struct ClientIo {
     pub(super) stream: Stream,
-    pub(super) session: Arc<Session>,
+    pub(super) connection: Arc<HttpConnection>,
     /// Of the head that is being read. Of one that came together with what stood before it (pipelined, or
     /// behind a body) nothing is seen.
     line: RequestLine,
 }
 
 impl ClientIo {
-    pub(super) fn new(stream: Stream, session: Arc<Session>) -> Self {
-        Self { stream, session, line: RequestLine::default() }
+    pub(super) fn new(stream: Stream, connection: Arc<HttpConnection>) -> Self {
+        Self { stream, connection, line: RequestLine::default() }
     }
 
     /// The socket, and the character in the last target that must not be there.
@@ -216,11 +216,11 @@ impl AsyncRead for ClientIo {
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             let (is_woken, is_in_head) = {
-                let mut patience = this.session.patience();
+                let mut patience = this.connection.patience();
                 (patience.on_bytes(Instant::now()), patience.is_in_head())
             };
             if is_woken {
-                this.session.resume();
+                this.connection.resume();
                 this.line = RequestLine::default();
             }
             if is_in_head {
@@ -234,18 +234,18 @@ impl AsyncRead for ClientIo {
 impl ClientIo {
     /// Whether `bytes` are hyper's own words; they are then noted and not written.
     fn keeps_back(&self, bytes: &[u8]) -> bool {
-        if self.session.patience().is_answering() {
+        if self.connection.patience().is_answering() {
             return false;
         }
         let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
         if let Some(status) = status.and_then(|digits| digits.parse().ok()) {
-            self.session.unreadable.store(status, Relaxed);
+            self.connection.unreadable.store(status, Relaxed);
         }
         true
     }
 
     fn note(&self, result: &Poll<io::Result<usize>>) {
-        self.session.patience().on_write(result.is_ready(), Instant::now());
+        self.connection.patience().on_write(result.is_ready(), Instant::now());
     }
 }
 
@@ -282,13 +282,13 @@ impl AsyncWrite for ClientIo {
         if before.is_some() {
             // What was accepted before had still to be taken.
             let took = result.is_ready() || self.stream.sent() != before;
-            self.session.patience().on_write(took, Instant::now());
+            self.connection.patience().on_write(took, Instant::now());
         }
         if result.is_ready() {
             let now = Instant::now();
-            let is_idle = self.session.patience().on_flushed(now);
+            let is_idle = self.connection.patience().on_flushed(now);
             if is_idle {
-                self.session.rest(now);
+                self.connection.rest(now);
             }
         }
         result
@@ -303,7 +303,7 @@ impl AsyncWrite for ClientIo {
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     inner: Inner,
-    session: Arc<Session>,
+    connection: Arc<HttpConnection>,
     in_flight: Option<InFlight>,
     access: Option<Box<Access>>,
 }
@@ -315,12 +315,17 @@ enum Inner {
 }
 
 impl AnswerBody {
-    pub(super) fn own(body: Full<Bytes>, session: &Arc<Session>) -> Self {
-        Self { inner: Inner::Own(body), session: Arc::clone(session), in_flight: None, access: None }
+    pub(super) fn own(body: Full<Bytes>, connection: &Arc<HttpConnection>) -> Self {
+        Self { inner: Inner::Own(body), connection: Arc::clone(connection), in_flight: None, access: None }
     }
 
-    pub(super) fn upstream(body: Incoming, session: &Arc<Session>) -> Self {
-        Self { inner: Inner::Upstream(body), session: Arc::clone(session), in_flight: None, access: None }
+    pub(super) fn upstream(body: Incoming, connection: &Arc<HttpConnection>) -> Self {
+        Self {
+            inner: Inner::Upstream(body),
+            connection: Arc::clone(connection),
+            in_flight: None,
+            access: None,
+        }
     }
 }
 
@@ -377,6 +382,6 @@ impl Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.session.patience().on_answered();
+        self.connection.patience().on_answered();
     }
 }
