@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::crowd::{self, Busy};
+use super::handshake_limit::{self, HandshakePermit};
 use super::state::State;
 use super::{StartError, connection, ports};
 use crate::net::{Peer, Stream};
@@ -112,13 +112,17 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
     loop {
         match accept(listener).await {
             Ok((stream, peer)) => {
-                let table = state.table();
-                match Busy::enter(&state.metrics.handshaking, table.listen.max_handshakes, Instant::now()) {
-                    Some(busy) => {
-                        let serving = connection::serve(Arc::clone(state), stream, peer, busy);
+                let snapshot = state.snapshot();
+                match HandshakePermit::enter(
+                    &state.metrics.handshaking,
+                    snapshot.listen.max_handshakes,
+                    Instant::now(),
+                ) {
+                    Some(handshake_permit) => {
+                        let serving = connection::serve(Arc::clone(state), stream, peer, handshake_permit);
                         panics::spawn(TaskKind::Connection, &state.metrics, serving);
                     }
-                    None => crowd::turn_away(state, &table.listen, stream),
+                    None => handshake_limit::turn_away(state, &snapshot.listen, stream),
                 }
             }
             Err(error) => {

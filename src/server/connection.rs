@@ -16,16 +16,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::debug;
 
-use super::crowd::Busy;
-use super::http_connection::{ClientIo, Handover, HttpConnection, Next, Subscription};
+use super::handshake_limit::HandshakePermit;
+use super::http_connection::{ClientIo, HttpConnection, PendingSubscription, PendingTunnel, PendingUpgrade};
 use super::http2;
-use super::idle::Rest;
-use super::patience::Patience;
-use super::preface;
-use super::refusal;
-use super::service;
-use super::state::{State, Table};
-use super::unrouted;
+use super::idle::IdleSlot;
+use super::proxy_header;
+use super::refusal_close;
+use super::request;
+use super::request_errors;
+use super::state::{Snapshot, State};
+use super::timeouts::HttpTimeouts;
 use crate::admission::{QuotaPermit, Refused};
 use crate::broadcast;
 use crate::net::head::{HeadFault, MAX_HEADERS};
@@ -56,24 +56,30 @@ enum End {
 
 /// Serves `stream` until it is no HTTP connection any more. Its time runs from the accept, whatever stands
 /// in front of the first request.
-pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, busy: Busy) {
-    let shown = Shown::new(&state);
+pub(super) async fn serve(
+    state: Arc<State>,
+    stream: Stream,
+    mut peer: Peer,
+    handshake_permit: HandshakePermit,
+) {
+    let shown = GaugeGuard::new(&state);
     let mut cut = pin!(state.drain.cuts());
-    let table = state.table();
-    let listen = &table.listen;
-    let stall = table.stall_timeout;
-    let deadline = busy.since() + listen.handshake_timeout;
+    let snapshot = state.snapshot();
+    let listen = &snapshot.listen;
+    let stall = snapshot.stall_timeout;
+    let deadline = handshake_permit.since() + listen.handshake_timeout;
     let begun = tokio::select! {
-        begun = begin(&state, &table, stream, &mut peer, deadline) => begun,
+        begun = begin(&state, &snapshot, stream, &mut peer, deadline) => begun,
         () = cut.as_mut() => return,
     };
     let Some((stream, is_http2)) = begun else { return };
     let peer = Arc::new(peer);
-    let patience = Patience::new(listen.handshake_timeout, listen.keep_alive, stall, busy.since());
+    let timeouts =
+        HttpTimeouts::new(listen.handshake_timeout, listen.keep_alive, stall, handshake_permit.since());
     let (http2, max_header_bytes) = (listen.http2, listen.max_header_bytes);
     // It may live for days: it looks up what holds for each of its requests, and keeps nothing of before a reload.
-    drop(table);
-    let connection = HttpConnection::new(patience, busy, Some(Rest::new(&state, &peer)));
+    drop(snapshot);
+    let connection = HttpConnection::new(timeouts, handshake_permit, Some(IdleSlot::new(&state, &peer)));
     if let Some(settings) = http2.filter(|_| is_http2) {
         drop(shown);
         return Box::pin(http2::serve(&state, &peer, settings, stream, Bytes::new(), deadline, connection))
@@ -82,7 +88,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
     let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&connection)));
     // Boxed, since hyper hands the socket back only from a connection whose futures can move.
     let service = service_fn(|request| {
-        Box::pin(service::serve_http1(
+        Box::pin(request::serve_http1(
             Arc::clone(&state),
             Arc::clone(&connection),
             Arc::clone(&peer),
@@ -114,19 +120,19 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
         }
         if !is_spared && cut.as_mut().poll(cx).is_ready() {
             // Nothing is left on it, and what may still be asked is not what the drain was for.
-            is_spared = connection.patience().is_idle();
+            is_spared = connection.timeouts().is_idle();
             if !is_spared {
                 return Poll::Ready(End::Cut);
             }
         }
         loop {
             // Not a `while let`: its lock would be held through the loop.
-            let Some(deadline) = connection.patience().deadline() else { return Poll::Pending };
+            let Some(deadline) = connection.timeouts().deadline() else { return Poll::Pending };
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
             std::task::ready!(alarm.as_mut().poll(cx));
-            if connection.patience().deadline() == Some(deadline) {
+            if connection.timeouts().deadline() == Some(deadline) {
                 return Poll::Ready(End::Late);
             }
         }
@@ -136,7 +142,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
     let (mut stream, character) = parts.io.into_inner().into_parts();
     drop(shown);
     let is_preface =
-        matches!(end, End::Preface) || connection.unreadable().is_some() && is_preface(&parts.read_buf);
+        matches!(end, End::Preface) || connection.hyper_status().is_some() && is_preface(&parts.read_buf);
     if is_preface
         && connection.is_first_head()
         && let Some(settings) = http2
@@ -149,10 +155,10 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
     match end {
         End::Preface => refuse_unrouted(&state, &peer, stream, &HeadFault::Http2.into()).await,
         End::Done(error) => {
-            if let Some(next) = connection.take_next() {
+            if let Some(next) = connection.take_upgrade() {
                 go_on(&state, Transport { stream, early: parts.read_buf }, next).await;
-            } else if let Some(status) = connection.unreadable() {
-                let refused = unrouted::explain(status, error.as_ref(), character);
+            } else if let Some(status) = connection.hyper_status() {
+                let refused = request_errors::explain(status, error.as_ref(), character);
                 refuse_unrouted(&state, &peer, stream, &refused).await;
             } else {
                 // It asks nothing any more, and is one of those that go for others.
@@ -166,9 +172,9 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
         // In order it could be taken for the end of what was said.
         End::Cut => stream.reset_on_drop(),
         End::Late => {
-            if connection.patience().is_in_head() {
+            if connection.timeouts().is_in_head() {
                 refuse_unrouted(&state, &peer, stream, &Refused::TooSlow).await;
-            } else if connection.patience().is_answering() {
+            } else if connection.timeouts().is_answering() {
                 // It does not read: what it did not take must not wait for it in the kernel either.
                 stream.reset_on_drop();
             } else {
@@ -181,15 +187,15 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
 /// Reads what stands before the first request; also tells whether HTTP/2 is to be spoken. None if it is over.
 async fn begin(
     state: &State,
-    table: &Table,
+    snapshot: &Snapshot,
     mut stream: Stream,
     peer: &mut Peer,
     deadline: Instant,
 ) -> Option<(Stream, bool)> {
-    if !preface::read(state, table, &mut stream, peer, deadline).await {
+    if !proxy_header::read(state, snapshot, &mut stream, peer, deadline).await {
         return None;
     }
-    match &table.tls {
+    match &snapshot.tls {
         // On the heap: most connections have no such future inside.
         Some(acceptor) => Box::pin(secure(state, acceptor, stream, peer, deadline)).await,
         None => Some((stream, false)),
@@ -252,17 +258,17 @@ fn is_preface(read: &[u8]) -> bool {
 }
 
 /// The answer to a handshake is with the client.
-pub(super) async fn go_on(state: &State, client: Transport, next: Next) {
+pub(super) async fn go_on(state: &State, client: Transport, next: PendingUpgrade) {
     match next {
-        Next::Tunnel(handover) => upgrade(state, client, handover),
-        Next::Subscribe(subscription) => subscribe(state, client, *subscription),
-        Next::Part(parting) => refusal::close(client, parting).await,
+        PendingUpgrade::Tunnel(pending) => upgrade(state, client, pending),
+        PendingUpgrade::Subscribe(pending) => subscribe(state, client, *pending),
+        PendingUpgrade::Close(pending) => refusal_close::close(client, pending).await,
     }
 }
 
 /// The 101 is with the client: from here on it is frames.
-fn upgrade(state: &State, client: Transport, handover: Handover) {
-    let Handover { upstream, mut terms, slot, route, client: address, user, request_id } = handover;
+fn upgrade(state: &State, client: Transport, pending: PendingTunnel) {
+    let PendingTunnel { upstream, mut terms, slot, route, client: address, user, request_id } = pending;
     let about = ConnectionInfo {
         client: address,
         user,
@@ -277,8 +283,8 @@ fn upgrade(state: &State, client: Transport, handover: Handover) {
 }
 
 /// The same of a client that gets a feed.
-fn subscribe(state: &State, hop: Transport, subscription: Subscription) {
-    let Subscription { seat, has_deflate, expires, slot, route, client, user, request_id } = subscription;
+fn subscribe(state: &State, hop: Transport, pending: PendingSubscription) {
+    let PendingSubscription { seat, has_deflate, expires, slot, route, client, user, request_id } = pending;
     let about = ConnectionInfo {
         client,
         user,
@@ -301,18 +307,18 @@ fn occupied(slot: Option<QuotaPermit>, live: &ConnectionGuard) -> Option<Box<dyn
 
 /// As [`refuse`], for a request that came: counted, and told in the log.
 async fn refuse_unrouted(state: &State, peer: &Peer, stream: Stream, refused: &Refused) {
-    unrouted::note(state, peer, refused);
+    request_errors::note(state, peer, refused);
     refuse(stream, refused).await;
 }
 
 /// Answers for a request that never became one, and lets the answer arrive.
-pub(super) async fn refuse(mut stream: Stream, refusal: &Refused) {
-    let told = async {
-        stream.write_all(&refusal.to_bytes()).await?;
+pub(super) async fn refuse(mut stream: Stream, refusal_close: &Refused) {
+    let answered = async {
+        stream.write_all(&refusal_close.to_bytes()).await?;
         linger(stream).await
     };
     // A client that will not hear it has only itself to blame.
-    let _ = timeout(LINGER, told).await;
+    let _ = timeout(LINGER, answered).await;
 }
 
 /// Ends our side, and reads on until the client has ended its own or enough was read.
@@ -331,16 +337,16 @@ async fn linger(mut stream: Stream) -> io::Result<()> {
 }
 
 /// Shows the connection in the metrics for as long as it is HTTP.
-pub(super) struct Shown<'a>(&'a State);
+pub(super) struct GaugeGuard<'a>(&'a State);
 
-impl<'a> Shown<'a> {
+impl<'a> GaugeGuard<'a> {
     pub(super) fn new(state: &'a State) -> Self {
         state.metrics.http_connections.inc();
         Self(state)
     }
 }
 
-impl Drop for Shown<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
         self.0.metrics.http_connections.dec();
     }

@@ -31,7 +31,7 @@ use crate::telemetry::{Command, DrainCut, Handle};
 /// How often it is looked whether the last one has gone.
 const LOOK: Duration = Duration::from_millis(20);
 /// What was cut may take as long to end: first in order, then, as long again, without that.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The drain of a process, once it has begun.
 #[derive(Debug, Default)]
@@ -103,11 +103,11 @@ impl Plan {
 }
 
 /// Drains, and returns when a stop was asked for too and nothing is left: the last client has gone, or was cut
-/// after `drain.timeout` or by `hurry`.
-pub(super) async fn run(state: &State, hurry: impl Future) {
+/// after `drain.timeout` or by `force_stop`.
+pub(super) async fn run(state: &State, force_stop: impl Future) {
     let drain = &state.drain;
     let begun = Instant::now();
-    let settings = state.table().drain;
+    let settings = state.snapshot().drain;
     let plan = Plan { settings, from: begun + settings.delay, until: begun + settings.timeout };
     // Before the walk: who is entered later sees the plan by itself.
     let plan = *drain.plan.get_or_init(|| plan);
@@ -124,25 +124,25 @@ pub(super) async fn run(state: &State, hurry: impl Future) {
         plan.place(handle, index, handles.len());
     }
     drop(handles);
-    let mut hurry = pin!(hurry);
-    let is_hurried = empty(state, plan, hurry.as_mut()).await;
+    let mut force_stop = pin!(force_stop);
+    let is_forced = empty(state, plan, force_stop.as_mut()).await;
     info!(took_ms = begun.elapsed().as_millis() as u64, "drained");
     // Read before those who wait for the drain are told: what they do next is theirs.
     let is_stopping = state.lifecycle.is_stopping();
     state.lifecycle.drained();
-    if is_hurried || is_stopping {
+    if is_forced || is_stopping {
         return;
     }
     info!("kept running, without clients, until a signal ends the process");
     state.lifecycle.until_stop().await;
     info!(requests = state.metrics.http_in_flight.get(), "ending");
     // Plain requests were served meanwhile, and a handshake may have been on its way.
-    empty(state, plan, hurry).await;
+    empty(state, plan, force_stop).await;
 }
 
-/// Waits until nothing is left, or cuts what is there at the plan's end or by `hurry`. Whether it was `hurry`, which
+/// Waits until nothing is left, or cuts what is there at the plan's end or by `force_stop`. Whether it was `force_stop`, which
 /// then is over.
-async fn empty(state: &State, plan: Plan, hurry: impl Future) -> bool {
+async fn empty(state: &State, plan: Plan, force_stop: impl Future) -> bool {
     let emptied = async {
         if Instant::now() < plan.from {
             sleep_until(plan.from).await;
@@ -156,7 +156,7 @@ async fn empty(state: &State, plan: Plan, hurry: impl Future) -> bool {
         biased;
         () = emptied => {}
         () = sleep_until(plan.until) => cut(state, "drain.timeout has passed").await,
-        _ = hurry => {
+        _ = force_stop => {
             cut(state, "asked to hurry").await;
             return true;
         }
@@ -197,7 +197,7 @@ async fn cut(state: &State, why: &'static str) {
 
 /// Gives what was cut its time; whether all of it has ended.
 async fn ended(state: &State) -> bool {
-    let deadline = Instant::now() + LAST_WORDS;
+    let deadline = Instant::now() + FLUSH_TIMEOUT;
     loop {
         // Each time: a handshake may just have become a connection.
         for handle in state.registry.all() {

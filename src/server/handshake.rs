@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body_util::{Empty, Full};
 use tokio::time::Instant;
 
-use super::http_connection::{AnswerBody, Handover, Subscription};
-use super::service::{Load, seen, target};
+use super::http_connection::{AnswerBody, PendingSubscription, PendingTunnel};
+use super::request::{RoutedRequest, seen, target};
 use crate::admission::{Bound, Refused, RequestContext, User};
 use crate::broadcast::{self, Hub, JoinError};
 use crate::frame::{accept_for, deflate};
@@ -31,10 +31,10 @@ pub(super) fn is_handshake(headers: &HeaderMap) -> bool {
 /// Asks the upstream and answers the client what it said.
 pub(super) async fn answer(
     mut guest: RequestContext,
-    load: Load,
+    routed: RoutedRequest,
     has_body: bool,
 ) -> Result<Response<AnswerBody>, Refused> {
-    let Load { state, connection, route, request_id, .. } = &load;
+    let RoutedRequest { state, connection, route, request_id, .. } = &routed;
     check(&guest.head, has_body)?;
     if state.drain.refuses(Instant::now()) {
         return Err(Refused::Draining);
@@ -44,7 +44,7 @@ pub(super) async fn answer(
         guest.head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
     if let Some(hub) = &route.hub {
-        return subscribe(guest, &load, hub).await;
+        return subscribe(guest, &routed, hub).await;
     }
     let offer = Offer::of(&guest.head.headers);
     let mut request = Request::new(Empty::<Bytes>::new());
@@ -52,7 +52,7 @@ pub(super) async fn answer(
     *request.headers_mut() = std::mem::take(&mut guest.head.headers);
     // Among them the spelling of the client's headers.
     *request.extensions_mut() = std::mem::take(&mut guest.head.extensions);
-    headers::for_upstream(request.headers_mut(), seen(&guest), load.telling(), true);
+    headers::for_upstream(request.headers_mut(), seen(&guest), routed.telling(), true);
     match route.upstream.upgrade(request, &offer).await? {
         Ok(upgraded) => {
             let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), connection));
@@ -62,7 +62,7 @@ pub(super) async fn answer(
             }
             let (user, expires) =
                 guest.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
-            connection.hand_over(Handover {
+            connection.hold_tunnel(PendingTunnel {
                 upstream: upgraded.hop,
                 terms: tunnel::Terms { extensions: upgraded.extensions, expires, slot: None },
                 slot: guest.slot,
@@ -83,10 +83,10 @@ pub(super) async fn answer(
 /// Answers by ourselves, once the feed that the client asks for runs.
 async fn subscribe(
     guest: RequestContext,
-    load: &Load,
+    routed: &RoutedRequest,
     hub: &Arc<Hub>,
 ) -> Result<Response<AnswerBody>, Refused> {
-    let Load { connection, route, request_id, .. } = load;
+    let RoutedRequest { connection, route, request_id, .. } = routed;
     let mut guest = guest;
     // A part of the channel's key may be a header that only a proxy in front of us may write.
     headers::forget_forged(&mut guest.head.headers, guest.forwarding.as_deref());
@@ -133,7 +133,7 @@ async fn subscribe(
     }
     choose_own_protocol(&guest, headers);
     let (user, expires) = guest.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
-    connection.subscribe(Subscription {
+    connection.hold_subscription(PendingSubscription {
         seat,
         has_deflate: extension.is_some(),
         expires,
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn reason(result: Result<(), Refused>) -> Option<String> {
-        result.err().map(|refusal| refusal.to_string())
+        result.err().map(|refusal_close| refusal_close.to_string())
     }
 
     #[test]

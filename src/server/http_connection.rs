@@ -15,12 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::access::Access;
-use super::crowd::Busy;
-use super::idle::Rest;
-use super::patience::Patience;
-use super::refusal::Parting;
-use super::service::InFlight;
+use super::handshake_limit::HandshakePermit;
+use super::idle::IdleSlot;
+use super::refusal_close::PendingClose;
+use super::request::InFlight;
 use super::state::Route;
+use super::timeouts::HttpTimeouts;
 use crate::admission::QuotaPermit;
 use crate::broadcast::Reservation;
 use crate::net::head::{Character, RequestLine};
@@ -30,7 +30,7 @@ use crate::tunnel;
 
 /// An upstream that waits for its client's socket: the 101 is on its way.
 #[derive(Debug)]
-pub(super) struct Handover {
+pub(super) struct PendingTunnel {
     pub(super) upstream: Transport,
     pub(super) terms: tunnel::Terms,
     pub(super) slot: Option<QuotaPermit>,
@@ -43,7 +43,7 @@ pub(super) struct Handover {
 
 /// A client of a feed that waits for its own socket.
 #[derive(Debug)]
-pub(super) struct Subscription {
+pub(super) struct PendingSubscription {
     pub(super) seat: Reservation,
     pub(super) has_deflate: bool,
     /// When its credentials end.
@@ -58,109 +58,113 @@ pub(super) struct Subscription {
 
 /// What becomes of the client's socket when its 101 has left.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum PendingUpgrade {
     /// A connection.
-    Tunnel(Handover),
+    Tunnel(PendingTunnel),
     /// One more client of a feed. Boxed: most connections are tunnels.
-    Subscribe(Box<Subscription>),
+    Subscribe(Box<PendingSubscription>),
     /// A Close.
-    Part(Parting),
+    Close(PendingClose),
 }
 
 /// The shared state.
 #[derive(Debug)]
 pub(super) struct HttpConnection {
-    patience: Mutex<Patience>,
-    next: Mutex<Option<Next>>,
-    busy: Busy,
+    timeouts: Mutex<HttpTimeouts>,
+    upgrade: Mutex<Option<PendingUpgrade>>,
+    handshake_permit: HandshakePermit,
     /// None for a stream: its connection is idle when none of them is left.
-    rest: Option<Rest>,
+    idle: Option<IdleSlot>,
     /// Status of what hyper said by itself about a request it could not read; 0: nothing.
-    unreadable: AtomicU16,
+    hyper_status: AtomicU16,
 }
 
 impl HttpConnection {
-    pub(super) fn new(patience: Patience, busy: Busy, rest: Option<Rest>) -> Arc<Self> {
+    pub(super) fn new(
+        timeouts: HttpTimeouts,
+        handshake_permit: HandshakePermit,
+        idle: Option<IdleSlot>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            patience: Mutex::new(patience),
-            next: Mutex::new(None),
-            busy,
-            rest,
-            unreadable: AtomicU16::new(0),
+            timeouts: Mutex::new(timeouts),
+            upgrade: Mutex::new(None),
+            handshake_permit,
+            idle,
+            hyper_status: AtomicU16::new(0),
         })
     }
 
-    pub(super) fn patience(&self) -> MutexGuard<'_, Patience> {
-        lock(&self.patience)
+    pub(super) fn timeouts(&self) -> MutexGuard<'_, HttpTimeouts> {
+        lock(&self.timeouts)
     }
 
     /// Leaves the upstream for the driver to connect with the client.
-    pub(super) fn hand_over(&self, handover: Handover) {
-        *lock(&self.next) = Some(Next::Tunnel(handover));
+    pub(super) fn hold_tunnel(&self, pending: PendingTunnel) {
+        *lock(&self.upgrade) = Some(PendingUpgrade::Tunnel(pending));
     }
 
     /// Leaves the feed for the driver to connect with the client.
-    pub(super) fn subscribe(&self, subscription: Subscription) {
-        *lock(&self.next) = Some(Next::Subscribe(Box::new(subscription)));
+    pub(super) fn hold_subscription(&self, pending: PendingSubscription) {
+        *lock(&self.upgrade) = Some(PendingUpgrade::Subscribe(Box::new(pending)));
     }
 
     /// Leaves it to the driver to close what is not to become a connection.
-    pub(super) fn part(&self, parting: Parting) {
-        *lock(&self.next) = Some(Next::Part(parting));
+    pub(super) fn hold_close(&self, pending: PendingClose) {
+        *lock(&self.upgrade) = Some(PendingUpgrade::Close(pending));
     }
 
-    pub(super) fn take_next(&self) -> Option<Next> {
-        lock(&self.next).take()
+    pub(super) fn take_upgrade(&self) -> Option<PendingUpgrade> {
+        lock(&self.upgrade).take()
     }
 
     /// Whether no request has come yet.
     pub(super) fn is_first_head(&self) -> bool {
-        self.patience().is_first_head()
+        self.timeouts().is_first_head()
     }
 
     /// Nothing is asked on it from now on.
-    fn rest(&self, now: Instant) {
-        self.busy.rest();
+    fn enter_idle(&self, now: Instant) {
+        self.handshake_permit.pause();
         // What becomes a WebSocket, or is closed as one, is no HTTP connection much longer.
-        if let Some(rest) = &self.rest
-            && lock(&self.next).is_none()
+        if let Some(idle) = &self.idle
+            && lock(&self.upgrade).is_none()
         {
-            let crowding = rest.begin();
-            self.patience().on_crowding(crowding, now);
+            let pressure = idle.enter();
+            self.timeouts().on_idle_pressure(pressure, now);
         }
     }
 
     /// A head is complete. It may have come together with the request before it: then its bytes woke nobody up.
     pub(super) fn on_request(&self) {
-        self.patience().on_request();
+        self.timeouts().on_request();
         self.resume();
     }
 
     /// Somebody takes the body of the request that is served, until what this gives is dropped.
     pub(super) fn takes_body(self: &Arc<Self>) -> TakesBody {
-        self.patience().on_body();
+        self.timeouts().on_body();
         TakesBody(Arc::clone(self))
     }
 
     /// Something is.
     fn resume(&self) {
-        self.busy.resume();
-        if let Some(rest) = &self.rest {
-            rest.end();
+        self.handshake_permit.resume();
+        if let Some(idle) = &self.idle {
+            idle.leave();
         }
     }
 
     /// Returns when it asks nothing and has to go for others that do not either.
     pub(super) async fn is_let_go(&self) {
-        match &self.rest {
-            Some(rest) => rest.is_let_go().await,
+        match &self.idle {
+            Some(idle) => idle.is_let_go().await,
             None => std::future::pending().await,
         }
     }
 
     /// The status that hyper answered an unreadable request with, if it did.
-    pub(super) fn unreadable(&self) -> Option<u16> {
-        Some(self.unreadable.load(Relaxed)).filter(|status| *status != 0)
+    pub(super) fn hyper_status(&self) -> Option<u16> {
+        Some(self.hyper_status.load(Relaxed)).filter(|status| *status != 0)
     }
 }
 
@@ -175,12 +179,12 @@ pub(super) struct TakesBody(Arc<HttpConnection>);
 impl Drop for TakesBody {
     fn drop(&mut self) {
         let (connection, now) = (&self.0, Instant::now());
-        let is_idle = connection.patience().on_body_end(now);
+        let is_idle = connection.timeouts().on_body_end(now);
         if is_idle {
-            connection.rest(now);
+            connection.enter_idle(now);
             // This is another task than the one whose clock it is.
-            if let Some(rest) = &connection.rest {
-                rest.wake();
+            if let Some(idle) = &connection.idle {
+                idle.wake();
             }
         }
     }
@@ -216,8 +220,8 @@ impl AsyncRead for ClientIo {
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             let (is_woken, is_in_head) = {
-                let mut patience = this.connection.patience();
-                (patience.on_bytes(Instant::now()), patience.is_in_head())
+                let mut timeouts = this.connection.timeouts();
+                (timeouts.on_bytes(Instant::now()), timeouts.is_in_head())
             };
             if is_woken {
                 this.connection.resume();
@@ -234,18 +238,18 @@ impl AsyncRead for ClientIo {
 impl ClientIo {
     /// Whether `bytes` are hyper's own words; they are then noted and not written.
     fn keeps_back(&self, bytes: &[u8]) -> bool {
-        if self.connection.patience().is_answering() {
+        if self.connection.timeouts().is_answering() {
             return false;
         }
         let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
         if let Some(status) = status.and_then(|digits| digits.parse().ok()) {
-            self.connection.unreadable.store(status, Relaxed);
+            self.connection.hyper_status.store(status, Relaxed);
         }
         true
     }
 
     fn note(&self, result: &Poll<io::Result<usize>>) {
-        self.connection.patience().on_write(result.is_ready(), Instant::now());
+        self.connection.timeouts().on_write(result.is_ready(), Instant::now());
     }
 }
 
@@ -282,13 +286,13 @@ impl AsyncWrite for ClientIo {
         if before.is_some() {
             // What was accepted before had still to be taken.
             let took = result.is_ready() || self.stream.sent() != before;
-            self.connection.patience().on_write(took, Instant::now());
+            self.connection.timeouts().on_write(took, Instant::now());
         }
         if result.is_ready() {
             let now = Instant::now();
-            let is_idle = self.connection.patience().on_flushed(now);
+            let is_idle = self.connection.timeouts().on_flushed(now);
             if is_idle {
-                self.connection.rest(now);
+                self.connection.enter_idle(now);
             }
         }
         result
@@ -382,6 +386,6 @@ impl Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.connection.patience().on_answered();
+        self.connection.timeouts().on_answered();
     }
 }

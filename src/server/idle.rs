@@ -1,7 +1,7 @@
 //! How many HTTP connections may ask nothing: `listen.max_idle_http` and `listen.max_idle_http_per_ip`.
 //!
 //! A connection of HTTP/1.1 is *idle* between an answer and the first byte of the next request, one of HTTP/2
-//! while it has no stream, after its first one. Until its first request it is busy ([`super::crowd`]), and
+//! while it has no stream, after its first one. Until its first request it is busy ([`super::handshake_limit`]), and
 //! has `listen.handshake_timeout` for that.
 //!
 //! # Invariants
@@ -12,7 +12,7 @@
 //! 3. Nobody waits: a connection is told, and ends itself in order.
 //!
 //! # Not here
-//! How it ends ([`super::connection`], [`super::http2`]); the clock of `keep_alive` ([`super::patience`]).
+//! How it ends ([`super::connection`], [`super::http2`]); the clock of `keep_alive` ([`super::timeouts`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -37,56 +37,56 @@ const SMALL: usize = 64;
 
 /// Those that are idle now.
 #[derive(Debug, Default)]
-pub(super) struct Idle {
-    resting: Mutex<Resting<Arc<Notify>>>,
+pub(super) struct IdleLimit {
+    idle_set: Mutex<IdleSet<Arc<Notify>>>,
 }
 
-impl Idle {
+impl IdleLimit {
     pub(super) fn new() -> Self {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Resting<Arc<Notify>>> {
+    fn lock(&self) -> MutexGuard<'_, IdleSet<Arc<Notify>>> {
         // A panic under this lock cannot leave its maps half changed.
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle_set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One connection, as far as it may be idle.
 #[derive(Debug)]
-pub(super) struct Rest {
+pub(super) struct IdleSlot {
     state: Arc<State>,
     address: AddressKey,
     /// 0: it is not idle.
     ticket: AtomicU64,
-    bell: Arc<Notify>,
+    notify: Arc<Notify>,
 }
 
-impl Rest {
+impl IdleSlot {
     /// Of a connection from this peer, which is not idle.
     pub(super) fn new(state: &Arc<State>, peer: &Peer) -> Self {
         let address = Client { address: peer.address }.key();
-        Self { state: Arc::clone(state), address, ticket: AtomicU64::new(0), bell: Arc::new(Notify::new()) }
+        Self { state: Arc::clone(state), address, ticket: AtomicU64::new(0), notify: Arc::new(Notify::new()) }
     }
 
     /// It is idle from now on. Answers how crowded it is.
-    pub(super) fn begin(&self) -> Crowding {
+    pub(super) fn enter(&self) -> IdlePressure {
         let State { idle, metrics, .. } = &*self.state;
-        let table = self.state.table();
-        let Listen { max_idle_http: max, max_idle_http_per_ip: per_ip, .. } = table.listen;
-        let (gone, crowding) = {
-            let mut resting = idle.lock();
-            resting.leave(self.ticket.load(Relaxed));
-            let (ticket, gone) = resting.enter(self.address, Arc::clone(&self.bell), max, per_ip);
+        let snapshot = self.state.snapshot();
+        let Listen { max_idle_http: max, max_idle_http_per_ip: per_ip, .. } = snapshot.listen;
+        let (evicted, pressure) = {
+            let mut idle_set = idle.lock();
+            idle_set.leave(self.ticket.load(Relaxed));
+            let (ticket, evicted) = idle_set.enter(self.address, Arc::clone(&self.notify), max, per_ip);
             self.ticket.store(ticket, Relaxed);
-            metrics.http_idle.set(gauge(resting.len()));
-            (gone, Crowding::of(resting.len(), max))
+            metrics.http_idle.set(gauge(idle_set.len()));
+            (evicted, IdlePressure::of(idle_set.len(), max))
         };
-        for (bell, bound) in &gone {
+        for (notify, bound) in &evicted {
             metrics.on_idle_closed(*bound);
-            bell.notify_one();
+            notify.notify_one();
         }
-        if gone.iter().any(|(_, bound)| *bound == IdleBound::All)
+        if evicted.iter().any(|(_, bound)| *bound == IdleBound::All)
             && let Some(left_out) = self.state.lines.warnings.may("max_idle_http", Instant::now())
         {
             warn!(
@@ -96,29 +96,29 @@ impl Rest {
                  let go; outrigger_http_idle_closed_total counts them"
             );
         }
-        crowding
+        pressure
     }
 
     /// Something is asked on it, or it has ended.
-    pub(super) fn end(&self) {
+    pub(super) fn leave(&self) {
         let State { idle, metrics, .. } = &*self.state;
         let ticket = self.ticket.swap(0, Relaxed);
         if ticket != 0 {
-            let mut resting = idle.lock();
-            resting.leave(ticket);
-            metrics.http_idle.set(gauge(resting.len()));
+            let mut idle_set = idle.lock();
+            idle_set.leave(ticket);
+            metrics.http_idle.set(gauge(idle_set.len()));
         }
     }
 
-    /// Has whoever waits for [`Rest::is_let_go`] look again at whatever it looks at.
+    /// Has whoever waits for [`IdleSlot::is_let_go`] look again at whatever it looks at.
     pub(super) fn wake(&self) {
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     /// Returns when it has to go, and is still idle.
     pub(super) async fn is_let_go(&self) {
         loop {
-            self.bell.notified().await;
+            self.notify.notified().await;
             let ticket = self.ticket.load(Relaxed);
             // Rung for a time that it was idle before, it is not meant now.
             if ticket != 0 && !self.state.idle.lock().by_age.contains_key(&ticket) {
@@ -128,9 +128,9 @@ impl Rest {
     }
 }
 
-impl Drop for Rest {
+impl Drop for IdleSlot {
     fn drop(&mut self) {
-        self.end();
+        self.leave();
     }
 }
 
@@ -140,9 +140,9 @@ fn gauge(count: usize) -> i64 {
 
 /// What share of `listen.keep_alive` a connection gets.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Crowding(f64);
+pub(super) struct IdlePressure(f64);
 
-impl Crowding {
+impl IdlePressure {
     /// All of it up to half of `max`; from there on less and less.
     fn of(idle: usize, max: usize) -> Self {
         let left = max.saturating_sub(idle) as f64 / max.max(1) as f64;
@@ -157,20 +157,20 @@ impl Crowding {
 
 /// Who is idle since when, and from where. Pure.
 #[derive(Debug)]
-struct Resting<T> {
+struct IdleSet<T> {
     last: u64,
     /// The lower number has been idle longer.
     by_age: BTreeMap<u64, (AddressKey, T)>,
     by_address: HashMap<AddressKey, BTreeSet<u64>>,
 }
 
-impl<T> Default for Resting<T> {
+impl<T> Default for IdleSet<T> {
     fn default() -> Self {
         Self { last: 0, by_age: BTreeMap::new(), by_address: HashMap::new() }
     }
 }
 
-impl<T> Resting<T> {
+impl<T> IdleSet<T> {
     fn len(&self) -> usize {
         self.by_age.len()
     }
@@ -179,31 +179,32 @@ impl<T> Resting<T> {
     fn enter(
         &mut self,
         address: AddressKey,
-        it: T,
+        value: T,
         max: usize,
         per_ip: Option<usize>,
     ) -> (u64, Vec<(T, IdleBound)>) {
         self.last += 1;
         let ticket = self.last;
-        self.by_age.insert(ticket, (address, it));
+        self.by_age.insert(ticket, (address, value));
         let same = self.by_address.entry(address).or_default();
         same.insert(ticket);
-        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
         // More than one where a reload has lowered the bound.
         let beyond = per_ip.map_or(0, |per_ip| same.len().saturating_sub(per_ip));
         let oldest: Vec<u64> = same.iter().copied().take(beyond).collect();
-        gone.extend(oldest.into_iter().filter_map(|ticket| Some((self.leave(ticket)?, IdleBound::Address))));
+        evicted
+            .extend(oldest.into_iter().filter_map(|ticket| Some((self.leave(ticket)?, IdleBound::Address))));
         while self.by_age.len() > max {
             let oldest = self.by_age.keys().next().copied();
-            let Some(it) = oldest.and_then(|oldest| self.leave(oldest)) else { break };
-            gone.push((it, IdleBound::All));
+            let Some(value) = oldest.and_then(|oldest| self.leave(oldest)) else { break };
+            evicted.push((value, IdleBound::All));
         }
-        (ticket, gone)
+        (ticket, evicted)
     }
 
     /// It is not idle any more.
     fn leave(&mut self, ticket: u64) -> Option<T> {
-        let (address, it) = self.by_age.remove(&ticket)?;
+        let (address, value) = self.by_age.remove(&ticket)?;
         if let Some(same) = self.by_address.get_mut(&address) {
             same.remove(&ticket);
             if same.is_empty() {
@@ -211,12 +212,12 @@ impl<T> Resting<T> {
             }
         }
         // A burst must not leave its table behind.
-        let table = &mut self.by_address;
-        if table.capacity() > SMALL && table.len() < table.capacity() / 4 {
-            let room = table.len() * 2;
-            table.shrink_to(room);
+        let addresses = &mut self.by_address;
+        if addresses.capacity() > SMALL && addresses.len() < addresses.capacity() / 4 {
+            let room = addresses.len() * 2;
+            addresses.shrink_to(room);
         }
-        Some(it)
+        Some(value)
     }
 }
 
@@ -231,8 +232,8 @@ mod tests {
 
     #[test]
     fn the_one_that_has_waited_longest_goes_of_all_and_of_its_address() {
-        let mut resting = Resting::default();
-        let mut enter = |it: &'static str, from: u8| resting.enter(address(from), it, 4, Some(2)).1;
+        let mut idle_set = IdleSet::default();
+        let mut enter = |value: &'static str, from: u8| idle_set.enter(address(from), value, 4, Some(2)).1;
         assert_eq!(enter("a1", 1), []);
         assert_eq!(enter("b1", 2), []);
         assert_eq!(enter("a2", 1), []);
@@ -240,27 +241,27 @@ mod tests {
         assert_eq!(enter("c1", 3), []);
         assert_eq!(enter("d1", 4), [("b1", All)]);
         assert_eq!(enter("a4", 1), [("a2", Address)]);
-        assert_eq!(resting.by_address.len(), 3, "who has none is forgotten");
+        assert_eq!(idle_set.by_address.len(), 3, "who has none is forgotten");
     }
 
     #[test]
     fn a_bound_that_is_lowered_lets_go_what_is_beyond_it_and_nothing_is_left_behind() {
-        let mut resting = Resting::default();
+        let mut idle_set = IdleSet::default();
         let tickets: Vec<u64> =
-            (0..200).map(|n| resting.enter(address(n), usize::from(n), 1000, None).0).collect();
-        assert_eq!(resting.leave(tickets[0]), Some(0));
-        assert_eq!(resting.leave(tickets[0]), None, "once");
-        let (last, gone) = resting.enter(address(1), 200, 3, None);
-        assert_eq!(gone.len(), 197);
-        assert_eq!(gone[0], (1, All));
-        let (_, gone) = resting.enter(address(1), 201, 3, Some(1));
-        assert_eq!(gone, [(200, Address)]);
-        assert_eq!(resting.leave(last), None, "it has gone");
+            (0..200).map(|n| idle_set.enter(address(n), usize::from(n), 1000, None).0).collect();
+        assert_eq!(idle_set.leave(tickets[0]), Some(0));
+        assert_eq!(idle_set.leave(tickets[0]), None, "once");
+        let (last, evicted) = idle_set.enter(address(1), 200, 3, None);
+        assert_eq!(evicted.len(), 197);
+        assert_eq!(evicted[0], (1, All));
+        let (_, evicted) = idle_set.enter(address(1), 201, 3, Some(1));
+        assert_eq!(evicted, [(200, Address)]);
+        assert_eq!(idle_set.leave(last), None, "it has gone");
         for ticket in tickets {
-            resting.leave(ticket);
+            idle_set.leave(ticket);
         }
-        assert_eq!((resting.len(), resting.by_address.len()), (1, 1));
-        assert!(resting.by_address.capacity() <= SMALL * 2, "{}", resting.by_address.capacity());
+        assert_eq!((idle_set.len(), idle_set.by_address.len()), (1, 1));
+        assert!(idle_set.by_address.capacity() <= SMALL * 2, "{}", idle_set.by_address.capacity());
     }
 
     #[test]
@@ -278,7 +279,7 @@ mod tests {
             (1, 1, secs(75), SHORTEST),
         ];
         for (idle, max, keep_alive, expected) in cases {
-            let left = Crowding::of(idle, max).shorten(keep_alive);
+            let left = IdlePressure::of(idle, max).shorten(keep_alive);
             assert!(left.abs_diff(expected) < Duration::from_millis(1), "{idle} of {max}: {left:?}");
         }
     }

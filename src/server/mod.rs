@@ -1,12 +1,12 @@
 //! The ports: clients are taken in, asked what they want, and let go.
 //!
-//! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
-//!   how long, [`http_connection`] is what its parts share), [`service`] answers one request of it.
+//! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`timeouts`] says for
+//!   how long, [`http_connection`] is what its parts share), [`request`] answers one request of it.
 //! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
-//! * [`ports`] opens the ports; [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing; [`preface`] reads what a load
+//! * [`ports`] opens the ports; [`handshake_limit`] bounds how many are on their way, [`idle`] how many ask nothing; [`proxy_header`] reads what a load
 //!   balancer says first.
-//! * [`unrouted`] refuses requests whose heads are none or mean two things.
-//! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
+//! * [`request_errors`] refuses requests whose heads are none or mean two things.
+//! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal_close`] one that only
 //!   tells a browser why not.
 //! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
 //! * [`publish`] gives an operator's message to those it is for.
@@ -18,26 +18,26 @@
 
 mod accept;
 mod access;
-mod carried;
 mod connection;
-mod crowd;
 mod drain;
 mod handshake;
+mod handshake_limit;
 mod http2;
 mod http_connection;
 mod idle;
 mod lines;
 mod overview;
-mod patience;
 mod ports;
-mod preface;
+mod proxy_header;
 mod publish;
-mod refusal;
+mod refusal_close;
 mod reload;
+mod reload_reuse;
+mod request;
+mod request_errors;
 mod router;
-mod service;
 mod state;
-mod unrouted;
+mod timeouts;
 
 use std::future::pending;
 use std::io;
@@ -57,7 +57,7 @@ pub use self::overview::Overview;
 use self::ports::listen;
 pub use self::reload::Reload;
 use self::reload::Reloader;
-use self::state::{State, Table};
+use self::state::{Snapshot, State};
 use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
 use crate::broadcast::Hubs;
 use crate::config::{self, Config, ConfigErrors, ListenAddress, Sources};
@@ -70,7 +70,7 @@ use crate::telemetry::panics::{caught, kept_up};
 use crate::telemetry::{Metrics, MetricsError, TaskKind};
 
 /// How long operators that wait for the drain get to read that it is over.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Of the process, not of a connection: twice a second.
 const TICK: Duration = Duration::from_millis(500);
@@ -134,7 +134,7 @@ impl Server {
     #[expect(clippy::unused_async, reason = "sockets are registered with the runtime this is awaited in")]
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
-        reload::tell_exposed(&config);
+        reload::warn_exposed(&config);
         metrics.set_limit("descriptors", net::raise_descriptor_limit());
         reload::show_limits(&config, &metrics);
         metrics.config_is_good();
@@ -185,7 +185,7 @@ impl Server {
         let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
         let workers = config.listen.workers;
         let hubs = Hubs::new(logs, Arc::clone(&budget), Arc::clone(&metrics), workers, Lifecycle::new());
-        Table::new(config, None, &metrics, &budget, &hubs).map_err(ConfigErrors::from)?;
+        Snapshot::new(config, None, &metrics, &budget, &hubs).map_err(ConfigErrors::from)?;
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl Server {
 
     /// The same in words, for people.
     pub fn listening_on(&self) -> String {
-        match &self.state.table().listen.address {
+        match &self.state.snapshot().listen.address {
             ListenAddress::Tcp(_) => self.address().to_string(),
             ListenAddress::Unix(path) => format!("unix:{}", path.display()),
         }
@@ -224,19 +224,19 @@ impl Server {
         self.run_until(pending::<()>()).await;
     }
 
-    /// As [`Server::run`]; a drain is cut short when `hurry` completes.
-    pub async fn run_until(self, hurry: impl Future) {
+    /// As [`Server::run`]; a drain is cut short when `force_stop` completes.
+    pub async fn run_until(self, force_stop: impl Future) {
         let Self { listener, admin, probes, admin_config, admin_address, state, reloader, .. } = self;
         // Before the operators' port answers: whoever was told that it runs must not read that it is starting. What
         // clients say meanwhile waits in the kernel.
         state.lifecycle.ready();
         let (stop, stopped) = watch::channel(false);
-        let told = Arc::new(to_tell(&state, &admin_config));
+        let operations = Arc::new(operations(&state, &admin_config));
         // Dropped, and so ended, with this future.
         let mut ports = JoinSet::new();
         let guard = Guard::new(admin_address, &admin_config.hosts, admin_config.token.clone());
         let port = |listener, access| {
-            let port = admin::serve(listener, access, Arc::clone(&told), until(stopped.clone()));
+            let port = admin::serve(listener, access, Arc::clone(&operations), until(stopped.clone()));
             let metrics = Arc::clone(&state.metrics);
             // It was counted; whoever watches the port sees that nobody answers there any more.
             async move {
@@ -248,25 +248,26 @@ impl Server {
             ports.spawn(port(probes, Access::Probes));
         }
         let sweeping = Arc::clone(&state);
-        let beating =
-            ports.spawn(async move { kept_up(TaskKind::Sweep, &sweeping.metrics, || beat(&sweeping)).await });
+        let housekeeping = ports.spawn(async move {
+            kept_up(TaskKind::Sweep, &sweeping.metrics, || keep_house(&sweeping)).await
+        });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         let draining = async {
             state.lifecycle.until(lifecycle::State::Draining).await;
-            drain::run(&state, hurry).await;
+            drain::run(&state, force_stop).await;
         };
         tokio::select! {
             () = kept_up(TaskKind::Accept, &state.metrics, || accept::run(&listener, &state)) => {}
             () = draining => {}
         }
         stop.send_replace(true);
-        beating.abort();
+        housekeeping.abort();
         if let Some(reloading) = reloading {
             reloading.abort();
         }
         let ended = async { while ports.join_next().await.is_some() {} };
         // Whoever has not read it by then learns it from the end of the connection.
-        let _ = timeout(FAREWELL, ended).await;
+        let _ = timeout(FLUSH_TIMEOUT, ended).await;
     }
 }
 
@@ -274,7 +275,7 @@ impl Server {
 /// new timer that is due before all others, even by the thread that would wait in it: with this one there,
 /// the timers of handshakes and heartbeats, all of a second or more, never are. What has to be done now and
 /// then for the process is done here too.
-async fn beat(state: &State) {
+async fn keep_house(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
     // After a standstill there is nothing to make up for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -286,10 +287,10 @@ async fn beat(state: &State) {
                 "this process stood still; peers are heard before they are judged"
             );
         }
-        state.table().counts.sweep(&state.metrics);
+        state.snapshot().counts.sweep(&state.metrics);
         state.logs.expire();
         state.hubs.relieve();
-        state.lines.tell_left_out();
+        state.lines.log_left_out();
     }
 }
 
@@ -299,10 +300,10 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 }
 
 /// What the operators' port shows of `state`.
-fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
+fn operations(state: &Arc<State>, config: &config::Admin) -> Admin {
     let asked = Arc::clone(state);
     let check: UpstreamCheck = Arc::new(move || {
-        let upstream = Arc::clone(&asked.table().fallback);
+        let upstream = Arc::clone(&asked.snapshot().fallback);
         Box::pin(async move { upstream.check().await.map_err(|error| error.to_string()) })
     });
     let (gathered, counted) = (Arc::clone(state), Arc::clone(state));

@@ -31,9 +31,9 @@ const AT_ONCE: usize = 256;
 /// # Errors
 /// Nothing was published, and why.
 pub(super) async fn publish(state: Arc<State>, publication: Publication) -> Result<Published, PublishError> {
-    let table = state.table();
-    let Some(route) = table.router.routes().find(|route| route.config.name == publication.route) else {
-        let known = table.router.routes().map(|route| route.config.name.clone()).collect();
+    let snapshot = state.snapshot();
+    let Some(route) = snapshot.router.routes().find(|route| route.config.name == publication.route) else {
+        let known = snapshot.router.routes().map(|route| route.config.name.clone()).collect();
         return Err(PublishError::NoRoute { name: publication.route, known });
     };
     let most = route.config.policy.max_message;
@@ -70,7 +70,7 @@ fn found(state: &State, route: String, name: String) -> Result<(), PublishError>
 
 /// The routes there are, in their order.
 pub(super) fn routes(state: &State) -> Vec<(String, Mode)> {
-    state.table().router.routes().map(|route| (route.config.name.clone(), route.config.mode)).collect()
+    state.snapshot().router.routes().map(|route| (route.config.name.clone(), route.config.mode)).collect()
 }
 
 /// The channels there are.

@@ -1,5 +1,5 @@
 //! What all connections of the process share: what stays ([`State`]), and what a reload replaces as a
-//! whole ([`Table`]).
+//! whole ([`Snapshot`]).
 //!
 //! # Invariants
 //! 1. A table never changes once it is made: whoever holds one sees one configuration, not two halves.
@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::carried::Carried;
-use super::crowd::Crowd;
 use super::drain::Drain;
+use super::handshake_limit::HandshakeLimit;
 use super::http_connection::AnswerBody;
-use super::idle::Idle;
+use super::idle::IdleLimit;
 use super::lines::Lines;
-use super::refusal::Refusals;
+use super::refusal_close::RefusalLimit;
+use super::reload_reuse::ReloadReuse;
+use super::request::{self, RoutedRequest};
 use super::router::{self, Matched, Router};
-use super::service::{self, Load};
 use crate::admission::{self, AuthError, Authenticator, Counts, Stack, StackDeps};
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, TrustedProxies};
@@ -33,16 +33,16 @@ use crate::upstream::{Upstream, UpstreamBreaker};
 /// What lives as long as the process.
 #[derive(Debug)]
 pub(super) struct State {
-    table: ArcSwap<Table>,
+    snapshot: ArcSwap<Snapshot>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) registry: Arc<Registry>,
     pub(super) lifecycle: Lifecycle,
     pub(super) drain: Drain,
-    pub(super) refusals: Arc<Refusals>,
+    pub(super) refusals: Arc<RefusalLimit>,
     /// Who was turned away.
-    pub(super) crowd: Crowd,
+    pub(super) handshake_limit: HandshakeLimit,
     /// HTTP connections that ask nothing.
-    pub(super) idle: Idle,
+    pub(super) idle: IdleLimit,
     /// Bytes of all overflow and logs together (`memory.max_buffered`).
     pub(super) budget: Arc<Budget>,
     pub(super) logs: Arc<Logs>,
@@ -53,7 +53,7 @@ pub(super) struct State {
 
 /// What the configuration says, made ready for requests.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct Snapshot {
     pub(super) listen: config::Listen,
     /// Whose PROXY headers are believed.
     pub(super) trusted: Arc<TrustedProxies>,
@@ -69,13 +69,13 @@ pub(super) struct Table {
     /// How a drain that begins now goes.
     pub(super) drain: config::Drain,
     /// Routes with equal settings share a pool and a bound on dials.
-    upstreams: Carried<Arc<config::Upstream>, Arc<Upstream>>,
+    upstreams: ReloadReuse<Arc<config::Upstream>, Arc<Upstream>>,
     /// Those of equal settings are one, with one set of keys.
-    authenticators: Carried<config::Auth, Arc<Authenticator>>,
+    authenticators: ReloadReuse<config::Auth, Arc<Authenticator>>,
     /// Those of equal settings go on: a reload does not have a server that fails asked again.
-    breakers: Carried<BreakerKey, Arc<UpstreamBreaker>>,
+    breakers: ReloadReuse<BreakerKey, Arc<UpstreamBreaker>>,
     /// Those of equal settings go on, with their channels.
-    hubs: Carried<HubKey, Arc<Hub>>,
+    hubs: ReloadReuse<HubKey, Arc<Hub>>,
 }
 
 /// What a breaker hangs on: the route, what it asks, and how.
@@ -86,7 +86,7 @@ type HubKey = (String, Arc<Policy>, Arc<config::Upstream>, Option<String>);
 
 /// Something that settings name cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum TableError {
+pub enum SnapshotError {
     /// A certificate or key of either hop.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -95,8 +95,8 @@ pub enum TableError {
     Auth(#[from] AuthError),
 }
 
-impl From<TableError> for ConfigErrors {
-    fn from(error: TableError) -> Self {
+impl From<SnapshotError> for ConfigErrors {
+    fn from(error: SnapshotError) -> Self {
         Self::unusable("", error.to_string())
     }
 }
@@ -111,7 +111,7 @@ pub(super) struct Route {
     /// Mode `broadcast`: its channels.
     pub(super) hub: Option<Arc<Hub>>,
     /// What a request passes on its way to the upstream.
-    pub(super) stack: Stack<Load, http::Response<AnswerBody>>,
+    pub(super) stack: Stack<RoutedRequest, http::Response<AnswerBody>>,
 }
 
 impl Matched for Route {
@@ -129,7 +129,7 @@ impl Matched for Route {
 }
 
 impl State {
-    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, TableError> {
+    pub(super) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, SnapshotError> {
         let (connections, requests) = (config.log.connections, config.log.requests);
         let budget = Arc::new(Budget::new(config.max_buffered));
         let lifecycle = Lifecycle::new();
@@ -141,39 +141,39 @@ impl State {
             config.listen.workers,
             lifecycle.clone(),
         );
-        let table = Table::new(config, None, &metrics, &budget, &hubs)?;
-        table.show(None, &metrics);
-        hubs.spread_over(table.drain.spread);
+        let snapshot = Snapshot::new(config, None, &metrics, &budget, &hubs)?;
+        snapshot.show(None, &metrics);
+        hubs.spread_over(snapshot.drain.spread);
         Ok(Arc::new(Self {
             drain: Drain::default(),
-            crowd: Crowd::new(),
-            idle: Idle::new(),
+            handshake_limit: HandshakeLimit::new(),
+            idle: IdleLimit::new(),
             budget,
             lines: Lines::new(requests),
             registry: Registry::new(Arc::clone(&metrics), connections),
             logs,
             hubs,
             lifecycle,
-            refusals: Refusals::new(Arc::clone(&metrics)),
-            table: ArcSwap::from_pointee(table),
+            refusals: RefusalLimit::new(Arc::clone(&metrics)),
+            snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
         }))
     }
 
-    /// Has `table` hold for whoever comes from now on.
-    pub(super) fn replace(&self, table: Table) {
-        table.show(Some(&self.table()), &self.metrics);
-        self.hubs.spread_over(table.drain.spread);
-        self.table.store(Arc::new(table));
+    /// Has `snapshot` hold for whoever comes from now on.
+    pub(super) fn replace(&self, snapshot: Snapshot) {
+        snapshot.show(Some(&self.snapshot()), &self.metrics);
+        self.hubs.spread_over(snapshot.drain.spread);
+        self.snapshot.store(Arc::new(snapshot));
     }
 
     /// What holds for whoever comes now.
-    pub(super) fn table(&self) -> Arc<Table> {
-        self.table.load_full()
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
     }
 }
 
-impl Table {
+impl Snapshot {
     /// Makes everything that `config` needs before a request comes. What `previous` has of equal settings
     /// is carried over.
     ///
@@ -185,21 +185,21 @@ impl Table {
         metrics: &Arc<Metrics>,
         budget: &Arc<Budget>,
         hubs: &Hubs,
-    ) -> Result<Self, TableError> {
+    ) -> Result<Self, SnapshotError> {
         let offer = if config.listen.http2.is_some() { Offer::Http2 } else { Offer::Http1 };
         let earlier = previous.and_then(|previous| previous.tls.as_ref());
         let tls = config.listen.tls.as_ref().map(|tls| Acceptor::new(tls, offer, earlier)).transpose()?;
         let counts = Counts::of(&config.routes, previous.map(|previous| &previous.counts), metrics);
-        let mut authenticators = Carried::after(previous.map(|previous| &previous.authenticators));
+        let mut authenticators = ReloadReuse::after(previous.map(|previous| &previous.authenticators));
         let trusted = Arc::new(config.trusted_proxies);
-        let mut upstreams = Carried::after(previous.map(|previous| &previous.upstreams));
-        let mut known_hubs = Carried::after(previous.map(|previous| &previous.hubs));
-        let mut breakers = Carried::after(previous.map(|previous| &previous.breakers));
+        let mut upstreams = ReloadReuse::after(previous.map(|previous| &previous.upstreams));
+        let mut known_hubs = ReloadReuse::after(previous.map(|previous| &previous.hubs));
+        let mut breakers = ReloadReuse::after(previous.map(|previous| &previous.breakers));
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(config.routes.len());
         for route in config.routes {
             let settings = &route.upstream;
             let make = || Upstream::new(Arc::clone(settings), Arc::clone(metrics));
-            let upstream = upstreams.part(settings, make)?;
+            let upstream = upstreams.get_or_try_insert(settings, make)?;
             let tunnel = tunnel::Settings {
                 policy: Arc::clone(&route.policy),
                 upstream_stall: route.upstream.stall_timeout,
@@ -215,8 +215,11 @@ impl Table {
                 places: counts.places(&route.name),
                 auth: auth
                     .map(|auth| {
-                        let earlier = previous.into_iter().flat_map(|table| table.authenticators.parts());
-                        authenticators.part(auth, || Authenticator::new(auth, earlier, metrics).map(Arc::new))
+                        let earlier =
+                            previous.into_iter().flat_map(|snapshot| snapshot.authenticators.values());
+                        authenticators.get_or_try_insert(auth, || {
+                            Authenticator::new(auth, earlier, metrics).map(Arc::new)
+                        })
                     })
                     .transpose()?,
                 breaker: breaker.clone().filter(|_| route.mode == Mode::Tunnel),
@@ -231,7 +234,7 @@ impl Table {
             let hub = (route.mode == Mode::Broadcast).then(|| {
                 let (policy, upstream) = (Arc::clone(&route.policy), Arc::clone(&route.upstream));
                 let key = (route.name.clone(), policy, upstream, route.strip_prefix.clone());
-                let Ok(hub) = known_hubs.part(&key, || Ok::<_, Infallible>(hubs.hub(plan())));
+                let Ok(hub) = known_hubs.get_or_try_insert(&key, || Ok::<_, Infallible>(hubs.hub(plan())));
                 hub
             });
             routes.push(Arc::new(Route {
@@ -240,7 +243,7 @@ impl Table {
                 tunnel: Arc::new(tunnel),
                 hub,
                 config: route,
-                stack: admission::stack(&doors, service::Mode),
+                stack: admission::stack(&doors, request::Mode),
             }));
         }
         let Some(fallback) = routes.pop() else { unreachable!("the last route is the fallback") };
@@ -269,7 +272,7 @@ impl Table {
         let routes = self.router.routes().map(|route| &route.config);
         self.counts.show(routes, previous.map(|previous| &previous.counts), metrics);
         metrics.set_certificate_expiry(CertificateKind::Listen, self.tls.as_ref().map(Acceptor::not_after));
-        let shown = self.upstreams.parts().filter_map(|upstream| upstream.certificate_expiry()).min();
+        let shown = self.upstreams.values().filter_map(|upstream| upstream.certificate_expiry()).min();
         metrics.set_certificate_expiry(CertificateKind::UpstreamClient, shown);
     }
 }
@@ -277,12 +280,12 @@ impl Table {
 /// The breaker of a route, if it has one.
 fn breaker(
     route: &config::Route,
-    known: &mut Carried<BreakerKey, Arc<UpstreamBreaker>>,
+    known: &mut ReloadReuse<BreakerKey, Arc<UpstreamBreaker>>,
     metrics: &Metrics,
 ) -> Option<Arc<UpstreamBreaker>> {
     let settings = route.policy.breaker.as_ref()?;
     let key = (route.name.clone(), Arc::clone(&route.upstream), settings.clone());
     let make = || Ok::<_, Infallible>(UpstreamBreaker::new(settings, &route.upstream, &route.name, metrics));
-    let Ok(breaker) = known.part(&key, make);
+    let Ok(breaker) = known.get_or_try_insert(&key, make);
     Some(breaker)
 }

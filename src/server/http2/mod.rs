@@ -4,7 +4,7 @@
 //!   between (routes, layers, the handshake with the server) does not know the difference.
 //! * [`streams`]: what is in use, and until when a connection may be without.
 //!
-//! hyper runs each stream through an executor, which is ours ([`Calls`]): a request is a task until its
+//! hyper runs each stream through an executor, which is ours ([`StreamExecutor`]): a request is a task until its
 //! answer is written. The future that moves what a WebSocket says into the connection is not spawned, but
 //! kept and given to its relay: see [`crate::net::http2`].
 //!
@@ -18,7 +18,7 @@
 //! # Not here
 //! How a connection is known to be HTTP/2 ([`super::connection`]).
 
-mod replayed;
+mod rewind;
 mod streams;
 mod translate;
 
@@ -41,16 +41,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
-use self::replayed::Replayed;
+use self::rewind::Rewind;
 use self::streams::{InUse, Streams};
-use super::connection::{self, LINGER, Shown};
-use super::crowd::Busy;
+use super::connection::{self, GaugeGuard, LINGER};
+use super::handshake_limit::HandshakePermit;
 use super::http_connection::{AnswerBody, HttpConnection};
-use super::idle::Rest;
-use super::patience::Patience;
-use super::service;
+use super::idle::IdleSlot;
+use super::request;
+use super::request_errors;
 use super::state::State;
-use super::unrouted;
+use super::timeouts::HttpTimeouts;
 use crate::config;
 use crate::net::http2::{MAX_WRITE, Pump};
 use crate::net::{Http2, Peer, Stream, Transport};
@@ -77,7 +77,7 @@ const RESET_BY_US: usize = 100;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a connection that a drain cuts may take to tell the ends of its streams.
-const LAST_FRAMES: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Serves `stream`, whose first bytes may have been read already; `until`: the first request has to be
 /// there. `first` stands for the connection among those that are busy, until it is.
@@ -90,21 +90,21 @@ pub(super) async fn serve(
     until: Instant,
     first: Arc<HttpConnection>,
 ) {
-    let _shown = Shown::new(state);
+    let _shown = GaugeGuard::new(state);
     let mut cut = pin!(state.drain.cuts());
-    let table = state.table();
-    let listen = &table.listen;
-    let streams = Streams::new(until, listen.keep_alive, Some(Rest::new(state, peer)));
-    let calls = Calls(Arc::new(Shared {
+    let snapshot = state.snapshot();
+    let listen = &snapshot.listen;
+    let streams = Streams::new(until, listen.keep_alive, Some(IdleSlot::new(state, peer)));
+    let executor = StreamExecutor(Arc::new(Shared {
         state: Arc::clone(state),
         peer: Arc::clone(peer),
         streams: Arc::clone(&streams),
-        stall: table.stall_timeout,
+        stall: snapshot.stall_timeout,
     }));
     let window = settings.max_streams.saturating_mul(2 * STREAM_WINDOW).clamp(MIN_WINDOW, MAX_WINDOW);
-    let stream = Replayed::new(early, stream);
+    let stream = Rewind::new(early, stream);
     let is_shut = stream.is_shut();
-    let connection = http2::Builder::new(calls)
+    let connection = http2::Builder::new(executor)
         .timer(TokioTimer::new())
         .enable_connect_protocol()
         .max_concurrent_streams(settings.max_streams)
@@ -117,17 +117,17 @@ pub(super) async fn serve(
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service_fn(answer));
-    drop(table);
+    drop(snapshot);
     let mut connection = pin!(connection);
-    let mut told = pin!(until_drained(state));
+    let mut drained = pin!(until_drained(state));
     let (mut is_drained, mut is_ending) = (false, false);
     // When it ends whatever is left on it.
-    let mut last = None;
+    let mut flush_until = None;
     let mut first = Some(first);
     // A drain waits until this one has said its last words.
     let _held = state.drain.hold();
     loop {
-        let deadline = [streams.deadline(), last].into_iter().flatten().min();
+        let deadline = [streams.deadline(), flush_until].into_iter().flatten().min();
         let alarm = sleep_until(deadline.unwrap_or_else(|| Instant::now() + PING_INTERVAL));
         tokio::select! {
             end = connection.as_mut() => match end {
@@ -152,9 +152,9 @@ pub(super) async fn serve(
                 }
                 continue;
             }
-            () = &mut told, if !is_drained => is_drained = true,
+            () = &mut drained, if !is_drained => is_drained = true,
             // Before a drain nothing is cut, and to ask for it takes a lock that all connections share.
-            () = cut.as_mut(), if is_drained && last.is_none() => last = Some(Instant::now() + LAST_FRAMES),
+            () = cut.as_mut(), if is_drained && flush_until.is_none() => flush_until = Some(Instant::now() + FLUSH_TIMEOUT),
             () = streams.is_let_go(), if !is_ending => {}
             () = alarm, if deadline.is_some() => {
                 if is_ending {
@@ -165,14 +165,14 @@ pub(super) async fn serve(
         // GOAWAY: no further streams, but those that there are go on to their end.
         is_ending = true;
         connection.as_mut().graceful_shutdown();
-        streams.hurry(LINGER, Instant::now());
+        streams.shorten_idle(LINGER, Instant::now());
     }
 }
 
 /// Returns when no new streams are to come, because the process is being stopped.
 async fn until_drained(state: &State) {
     state.lifecycle.until(lifecycle::State::Draining).await;
-    sleep_until(state.drain.closes_from(state.table().drain.delay, Instant::now())).await;
+    sleep_until(state.drain.closes_from(state.snapshot().drain.delay, Instant::now())).await;
 }
 
 /// What the streams of a connection share.
@@ -185,7 +185,7 @@ struct Shared {
 }
 
 /// One request, from its head to the last byte of its answer, or until it is a WebSocket.
-struct Call {
+struct StreamTask {
     shared: Arc<Shared>,
     connection: Arc<HttpConnection>,
     upgrade: Mutex<Upgrade>,
@@ -200,31 +200,31 @@ struct Upgrade {
 
 tokio::task_local! {
     /// The call whose task this is.
-    static CALL: Arc<Call>;
+    static STREAM_TASK: Arc<StreamTask>;
 }
 
 /// Runs what hyper has to have run.
 #[derive(Debug, Clone)]
-struct Calls(Arc<Shared>);
+struct StreamExecutor(Arc<Shared>);
 
-impl<F> hyper::rt::Executor<F> for Calls
+impl<F> hyper::rt::Executor<F> for StreamExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        match CALL.try_with(Arc::clone) {
+        match STREAM_TASK.try_with(Arc::clone) {
             // From within a call: its stream has become a WebSocket.
-            Ok(call) => call.upgrade().pump = Some(Box::pin(future)),
+            Ok(task) => task.upgrade().pump = Some(Box::pin(future)),
             Err(_) => {
                 let in_use = self.0.streams.enter();
-                let running = run(Arc::clone(&self.0), Box::pin(future), in_use);
+                let running = run_stream(Arc::clone(&self.0), Box::pin(future), in_use);
                 panics::spawn(TaskKind::Connection, &self.0.state.metrics, running);
             }
         }
     }
 }
 
-impl Call {
+impl StreamTask {
     fn upgrade(&self) -> MutexGuard<'_, Upgrade> {
         self.upgrade.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -232,66 +232,66 @@ impl Call {
 
 /// Runs one call, and makes a WebSocket of it if that is what came out. `stream` is boxed, or its room
 /// would stay in this task.
-async fn run<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box<F>>, in_use: InUse) {
+async fn run_stream<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box<F>>, in_use: InUse) {
     let now = Instant::now();
     // Heads come whole; only the stall of an answer is watched.
-    let patience = Patience::new(Duration::ZERO, Duration::ZERO, shared.stall, now);
-    let busy = Busy::more(&shared.state.metrics.handshaking, now);
-    let connection = HttpConnection::new(patience, busy, None);
-    let call = Arc::new(Call { shared, connection, upgrade: Mutex::default() });
-    let cut = call.shared.state.drain.cuts();
-    let answering = Watched { stream, connection: &call.connection, alarm: None };
+    let timeouts = HttpTimeouts::new(Duration::ZERO, Duration::ZERO, shared.stall, now);
+    let handshake_permit = HandshakePermit::more(&shared.state.metrics.handshaking, now);
+    let connection = HttpConnection::new(timeouts, handshake_permit, None);
+    let task = Arc::new(StreamTask { shared, connection, upgrade: Mutex::default() });
+    let cut = task.shared.state.drain.cuts();
+    let answering = StallTimeout { stream, connection: &task.connection, alarm: None };
     tokio::select! {
-        () = CALL.scope(Arc::clone(&call), answering) => {}
+        () = STREAM_TASK.scope(Arc::clone(&task), answering) => {}
         // What is dropped here unfinished is reset.
         () = cut => return,
     }
-    let Upgrade { io, pump } = std::mem::take(&mut *call.upgrade());
-    if let (Some(next), Some(io), Some(pump)) = (call.connection.take_next(), io, pump)
+    let Upgrade { io, pump } = std::mem::take(&mut *task.upgrade());
+    if let (Some(next), Some(io), Some(pump)) = (task.connection.take_upgrade(), io, pump)
         && let Ok(upgraded) = io.await
     {
         let stream = Stream::Http2(Box::new(Http2::new(upgraded, pump, Box::new(in_use))));
-        connection::go_on(&call.shared.state, Transport { stream, early: Bytes::new() }, next).await;
+        connection::go_on(&task.shared.state, Transport { stream, early: Bytes::new() }, next).await;
     }
 }
 
 /// Answers one request. Runs inside its call.
-async fn answer(mut request: Request<Incoming>) -> Result<Response<Watch>, Infallible> {
-    let Ok(call) = CALL.try_with(Arc::clone) else {
+async fn answer(mut request: Request<Incoming>) -> Result<Response<StallDetectingBody>, Infallible> {
+    let Ok(task) = STREAM_TASK.try_with(Arc::clone) else {
         unreachable!("hyper polls a service as part of a stream")
     };
-    let mut asked = Asked { streams: &call.shared.streams, is_answered: false };
+    let mut answer_guard = AnswerGuard { streams: &task.shared.streams, is_answered: false };
     let io = hyper::upgrade::on(&mut request);
-    let (shared, connection) = (&call.shared, Arc::clone(&call.connection));
+    let (shared, connection) = (&task.shared, Arc::clone(&task.connection));
     // From here on only a stall of its answer ends it, also of one that is refused.
     connection.on_request();
-    let result = match unrouted::check(&shared.state, &shared.peer, request) {
+    let result = match request_errors::check(&shared.state, &shared.peer, request) {
         Err(refused) => Err(refused),
         Ok(mut request) => {
             let is_handshake = translate::request(&mut request);
             if is_handshake {
-                call.upgrade().io = Some(io);
+                task.upgrade().io = Some(io);
             }
             let state = Arc::clone(&shared.state);
-            let Ok(response) = service::serve(state, connection, Arc::clone(&shared.peer), request).await;
+            let Ok(response) = request::serve(state, connection, Arc::clone(&shared.peer), request).await;
             translate::answer(response, is_handshake)
         }
     };
-    asked.is_answered = true;
+    answer_guard.is_answered = true;
     let response = result.unwrap_or_else(|refused| {
-        call.connection.take_next();
-        refused.response().map(|body| AnswerBody::own(body, &call.connection))
+        task.connection.take_upgrade();
+        refused.response().map(|body| AnswerBody::own(body, &task.connection))
     });
-    Ok(response.map(|body| Watch { body, connection: Arc::clone(&call.connection) }))
+    Ok(response.map(|body| StallDetectingBody { body, connection: Arc::clone(&task.connection) }))
 }
 
 /// Tells, when it is dropped, whether a request was answered.
-struct Asked<'a> {
+struct AnswerGuard<'a> {
     streams: &'a Streams,
     is_answered: bool,
 }
 
-impl Drop for Asked<'_> {
+impl Drop for AnswerGuard<'_> {
     fn drop(&mut self) {
         self.streams.on_end(self.is_answered);
     }
@@ -299,13 +299,13 @@ impl Drop for Asked<'_> {
 
 /// Runs hyper's part of a stream, and gives it up, by a reset, when its client has taken nothing of an
 /// answer for too long.
-struct Watched<'a, F> {
+struct StallTimeout<'a, F> {
     stream: Pin<Box<F>>,
     connection: &'a HttpConnection,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl<F: Future<Output = ()>> Future for Watched<'_, F> {
+impl<F: Future<Output = ()>> Future for StallTimeout<'_, F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -313,7 +313,7 @@ impl<F: Future<Output = ()>> Future for Watched<'_, F> {
         if this.stream.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let Some(deadline) = this.connection.patience().deadline() else { return Poll::Pending };
+        let Some(deadline) = this.connection.timeouts().deadline() else { return Poll::Pending };
         let alarm = this.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if alarm.deadline() != deadline {
             alarm.as_mut().reset(deadline);
@@ -324,12 +324,12 @@ impl<F: Future<Output = ()>> Future for Watched<'_, F> {
 
 /// The body of an answer. hyper asks for its next piece when the client has room for one: until then the
 /// client takes nothing.
-struct Watch {
+struct StallDetectingBody {
     body: AnswerBody,
     connection: Arc<HttpConnection>,
 }
 
-impl Body for Watch {
+impl Body for StallDetectingBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -340,7 +340,7 @@ impl Body for Watch {
         let this = self.get_mut();
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         let waits_for_client = matches!(frame, Poll::Ready(Some(Ok(_))));
-        this.connection.patience().on_write(!waits_for_client, Instant::now());
+        this.connection.timeouts().on_write(!waits_for_client, Instant::now());
         frame
     }
 

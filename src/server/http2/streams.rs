@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::idle::Rest;
+use super::super::idle::IdleSlot;
 
 /// Requests that a client may reset before they were answered, more than it lets be answered: a page that
 /// is left cancels what it has asked for, at most a stream for each; whoever goes on so makes us dial for
@@ -21,7 +21,7 @@ pub(super) struct Streams {
     /// The first one began, the last one ended, or the client went too far.
     pub(super) changed: Notify,
     /// The connection, while none is in use.
-    rest: Option<Rest>,
+    idle: Option<IdleSlot>,
 }
 
 #[derive(Debug)]
@@ -30,15 +30,15 @@ struct State {
     /// When a connection without streams has to end.
     until: Instant,
     /// How long it may be without.
-    patience: Duration,
+    idle_timeout: Duration,
     abandoned: u32,
 }
 
 impl Streams {
-    /// None, and the first has to come by `until`; later ones within `patience`.
-    pub(super) fn new(until: Instant, patience: Duration, rest: Option<Rest>) -> Arc<Self> {
-        let state = State { in_use: 0, until, patience, abandoned: 0 };
-        Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), rest })
+    /// None, and the first has to come by `until`; later ones within `idle_timeout`.
+    pub(super) fn new(until: Instant, idle_timeout: Duration, idle: Option<IdleSlot>) -> Arc<Self> {
+        let state = State { in_use: 0, until, idle_timeout, abandoned: 0 };
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), idle })
     }
 
     /// One more, until the answer is dropped.
@@ -46,8 +46,8 @@ impl Streams {
         let mut state = self.lock();
         state.in_use += 1;
         if state.in_use == 1 {
-            if let Some(rest) = &self.rest {
-                rest.end();
+            if let Some(idle) = &self.idle {
+                idle.leave();
             }
             self.changed.notify_one();
         }
@@ -56,8 +56,8 @@ impl Streams {
 
     /// Returns when the connection is without a stream, and has to go for others that are too.
     pub(super) async fn is_let_go(&self) {
-        match &self.rest {
-            Some(rest) => rest.is_let_go().await,
+        match &self.idle {
+            Some(idle) => idle.is_let_go().await,
             None => std::future::pending().await,
         }
     }
@@ -69,10 +69,10 @@ impl Streams {
     }
 
     /// From now on: no longer than this without a stream.
-    pub(super) fn hurry(&self, patience: Duration, now: Instant) {
+    pub(super) fn shorten_idle(&self, idle_timeout: Duration, now: Instant) {
         let mut state = self.lock();
-        state.patience = patience;
-        state.until = now + patience;
+        state.idle_timeout = idle_timeout;
+        state.until = now + idle_timeout;
         self.changed.notify_one();
     }
 
@@ -108,9 +108,10 @@ impl Drop for InUse {
         let mut state = self.0.lock();
         state.in_use -= 1;
         if state.in_use == 0 {
-            let crowding = self.0.rest.as_ref().map(Rest::begin);
-            let patience = state.patience;
-            state.until = Instant::now() + crowding.map_or(patience, |crowding| crowding.shorten(patience));
+            let pressure = self.0.idle.as_ref().map(IdleSlot::enter);
+            let idle_timeout = state.idle_timeout;
+            state.until =
+                Instant::now() + pressure.map_or(idle_timeout, |pressure| pressure.shorten(idle_timeout));
             self.0.changed.notify_one();
         }
     }
@@ -133,7 +134,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(100)).await;
         drop(second);
         assert_eq!(streams.deadline(), Some(at(175)));
-        streams.hurry(Duration::from_secs(2), at(100));
+        streams.shorten_idle(Duration::from_secs(2), at(100));
         assert_eq!(streams.deadline(), Some(at(102)));
     }
 

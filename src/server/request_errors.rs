@@ -7,8 +7,8 @@
 //!
 //! # Not here
 //! What a head may say ([`crate::net::head`]); how often the log tells of it ([`super::lines`]). Connections that are
-//! turned away before a request ([`super::crowd`], [`super::preface`]), and requests that a route's layers refuse
-//! ([`super::service`]). Streams of HTTP/2 that break its own rules: its library resets them and tells nobody.
+//! turned away before a request ([`super::handshake_limit`], [`super::proxy_header`]), and requests that a route's layers refuse
+//! ([`super::request`]). Streams of HTTP/2 that break its own rules: its library resets them and tells nobody.
 
 use http::Request;
 
@@ -38,7 +38,7 @@ pub(super) fn check<B>(state: &State, peer: &Peer, request: Request<B>) -> Resul
 pub(super) fn note(state: &State, peer: &Peer, refused: &Refused) {
     let Some(reason) = reason(refused) else { return };
     state.metrics.on_request_error(reason);
-    state.lines.unrouted(reason, refused, peer);
+    state.lines.request_errors(reason, refused, peer);
 }
 
 /// How it is counted; `None`: it is no refusal of this kind.

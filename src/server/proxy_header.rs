@@ -11,7 +11,7 @@
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::state::{State, Table};
+use super::state::{Snapshot, State};
 use crate::config::ProxyProtocol;
 use crate::net::proxy_protocol::{Preface, PrefaceError};
 use crate::net::{Peer, Stream, proxy_protocol};
@@ -20,15 +20,15 @@ use crate::telemetry::{ProxyFault, some};
 /// Puts into `peer` whom the header names, if there is one. `false`: the connection is not to be served.
 pub(super) async fn read(
     state: &State,
-    table: &Table,
+    snapshot: &Snapshot,
     stream: &mut Stream,
     peer: &mut Peer,
     deadline: Instant,
 ) -> bool {
-    let is_required = match table.listen.proxy_protocol {
+    let is_required = match snapshot.listen.proxy_protocol {
         ProxyProtocol::Off => return true,
         ProxyProtocol::Optional => {
-            if !table.trusted.contains(peer.address.map(|address| address.ip())) {
+            if !snapshot.trusted.contains(peer.address.map(|address| address.ip())) {
                 return true;
             }
             false

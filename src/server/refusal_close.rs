@@ -5,7 +5,7 @@
 //! 1. What is accepted so is no connection: it has no upstream, no place in the registry, and counts as the
 //!    refusal that it is.
 //! 2. It is no amplifier: one answer and one Close, a few hundred bytes, whatever the client sends. It costs a
-//!    buffer and a socket for [`PATIENCE`], and at most `listen.max_refusals` at the same time: others get the
+//!    buffer and a socket for [`CLOSE_TIMEOUT`], and at most `listen.max_refusals` at the same time: others get the
 //!    status.
 //!
 //! # Not here
@@ -30,40 +30,40 @@ use crate::telemetry::Metrics;
 use crate::upstream::headers::{self, tokens};
 
 /// How long a client may take to answer the Close, and how much it may say before it does.
-const PATIENCE: Duration = Duration::from_secs(2);
-const MOST: usize = 8 << 10;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_READ: usize = 8 << 10;
 
 /// Says that an answer is ours, and why; as on answers with a status.
 const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 
 /// Those who are being told at the moment.
 #[derive(Debug)]
-pub(super) struct Refusals {
+pub(super) struct RefusalLimit {
     closing: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
 /// One of them.
 #[derive(Debug)]
-struct Room(Arc<Refusals>);
+struct RefusalPermit(Arc<RefusalLimit>);
 
-impl Refusals {
+impl RefusalLimit {
     pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { closing: AtomicUsize::new(0), metrics })
     }
 
-    fn enter(self: &Arc<Self>, max: usize) -> Option<Room> {
+    fn enter(self: &Arc<Self>, max: usize) -> Option<RefusalPermit> {
         let enter = |closing: usize| (closing < max).then_some(closing + 1);
         if self.closing.fetch_update(Relaxed, Relaxed, enter).is_err() {
             self.metrics.refusals_not_closed.inc();
             return None;
         }
         self.metrics.refusals_closing.inc();
-        Some(Room(Arc::clone(self)))
+        Some(RefusalPermit(Arc::clone(self)))
     }
 }
 
-impl Drop for Room {
+impl Drop for RefusalPermit {
     fn drop(&mut self) {
         self.0.closing.fetch_sub(1, Relaxed);
         self.0.metrics.refusals_closing.dec();
@@ -72,20 +72,20 @@ impl Drop for Room {
 
 /// A Close that waits for its client's socket: the 101 is on its way.
 #[derive(Debug)]
-pub(super) struct Parting {
+pub(super) struct PendingClose {
     code: CloseCode,
     reason: &'static str,
-    room: Room,
+    permit: RefusalPermit,
 }
 
 /// What a well-formed handshake is answered if it is to be accepted, whatever becomes of it.
 #[derive(Debug)]
-pub(super) struct Acceptance {
+pub(super) struct AcceptThenClose {
     accept: HeaderValue,
     protocol: Option<HeaderValue>,
 }
 
-impl Acceptance {
+impl AcceptThenClose {
     /// `None`: it is not well formed, and its sender no browser.
     pub(super) fn of(head: &Parts, has_body: bool) -> Option<Self> {
         handshake::check(head, has_body).ok()?;
@@ -101,12 +101,12 @@ impl Acceptance {
         self,
         refused: &Refused,
         codes: &CloseCodes,
-        refusals: &Arc<Refusals>,
+        refusals: &Arc<RefusalLimit>,
         max: usize,
-    ) -> Option<(Response<()>, Parting)> {
+    ) -> Option<(Response<()>, PendingClose)> {
         let answer = refused.answer();
         let (code, reason) = answer.closing?.words(codes);
-        let room = refusals.enter(max)?;
+        let permit = refusals.enter(max)?;
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *response.extensions_mut() = spelling::own();
@@ -117,7 +117,7 @@ impl Acceptance {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         headers.insert(REASON, HeaderValue::from_static(answer.reason));
-        Some((response, Parting { code, reason, room }))
+        Some((response, PendingClose { code, reason, permit }))
     }
 }
 
@@ -129,36 +129,36 @@ fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Says the Close, and lets it arrive: until the client answers it, ends, or has said or taken enough.
-pub(super) async fn close(client: Transport, parting: Parting) {
+pub(super) async fn close(client: Transport, pending: PendingClose) {
     let Transport { mut stream, early } = client;
-    let Parting { code, reason, room } = parting;
-    let told = async {
+    let PendingClose { code, reason, permit } = pending;
+    let closing = async {
         stream.write_all(ControlFrame::close(code, reason, None).as_bytes()).await?;
         stream.flush().await?;
-        let mut said = Vec::from(&early[..early.len().min(MOST)]);
-        while said.len() < MOST && !has_close(&said) {
-            if stream.read_buf(&mut said).await? == 0 {
+        let mut received = Vec::from(&early[..early.len().min(MAX_READ)]);
+        while received.len() < MAX_READ && !has_close(&received) {
+            if stream.read_buf(&mut received).await? == 0 {
                 break;
             }
         }
         stream.shutdown().await
     };
     // A client that will not hear it has only itself to blame.
-    let _ = timeout(PATIENCE, Box::pin(told)).await;
-    drop(room);
+    let _ = timeout(CLOSE_TIMEOUT, Box::pin(closing)).await;
+    drop(permit);
 }
 
 /// Whether there is a Close among these frames, or something that is none: it will not come after that.
-fn has_close(mut said: &[u8]) -> bool {
+fn has_close(mut received: &[u8]) -> bool {
     loop {
-        match Header::parse(said) {
+        match Header::parse(received) {
             Err(_) => return true,
             Ok(None) => return false,
             Ok(Some(header)) if header.opcode == Opcode::Close => return true,
             Ok(Some(header)) => {
                 let payload = usize::try_from(header.payload).unwrap_or(usize::MAX);
-                let Some(rest) = said.get(header.size.saturating_add(payload)..) else { return false };
-                said = rest;
+                let Some(rest) = received.get(header.size.saturating_add(payload)..) else { return false };
+                received = rest;
             }
         }
     }
@@ -173,11 +173,11 @@ mod tests {
         let text = b"\x81\x85\x00\x00\x00\x00hello".as_slice();
         let long = [b"\x82\xfe\x01\x00\x00\x00\x00\x00".as_slice(), &[b'x'; 256]].concat();
         let close = b"\x88\x82\x00\x00\x00\x00\x03\xe8".as_slice();
-        let said = [text, &long, text, close].concat();
-        let before = said.len() - close.len();
-        for cut in 0..=said.len() {
+        let received = [text, &long, text, close].concat();
+        let before = received.len() - close.len();
+        for cut in 0..=received.len() {
             // Its header is enough.
-            assert_eq!(has_close(&said[..cut]), cut >= before + 6, "cut at {cut}");
+            assert_eq!(has_close(&received[..cut]), cut >= before + 6, "cut at {cut}");
         }
         assert!(has_close(b"\x09\x80"), "nothing sensible comes after a broken frame");
         assert!(!has_close(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00"));
@@ -185,15 +185,15 @@ mod tests {
 
     #[test]
     fn no_more_are_told_at_once_than_there_is_room_for() {
-        let refusals = Refusals::new(Metrics::new("outrigger").unwrap());
-        let mut rooms = Vec::from_iter((0..3).map(|_| refusals.enter(3).unwrap()));
+        let refusals = RefusalLimit::new(Metrics::new("outrigger").unwrap());
+        let mut permits = Vec::from_iter((0..3).map(|_| refusals.enter(3).unwrap()));
         assert!(refusals.enter(3).is_none());
         assert_eq!(refusals.metrics.refusals_closing.get(), 3);
         assert_eq!(refusals.metrics.refusals_not_closed.get(), 1);
-        rooms.pop();
+        permits.pop();
         assert!(refusals.enter(2).is_none(), "a smaller bound holds at once");
         assert!(refusals.enter(3).is_some());
-        drop(rooms);
+        drop(permits);
         assert_eq!(refusals.metrics.refusals_closing.get(), 0);
         assert!(refusals.enter(0).is_none(), "none at all");
     }

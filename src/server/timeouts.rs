@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::idle::Crowding;
+use super::idle::IdlePressure;
 
 /// What is being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ enum Phase {
 
 /// The clocks of one connection.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct HttpTimeouts {
     handshake: Duration,
     keep_alive: Duration,
     stall: Option<Duration>,
@@ -39,7 +39,7 @@ pub(super) struct Patience {
     stalled_since: Option<Instant>,
 }
 
-impl Patience {
+impl HttpTimeouts {
     /// From the accept. A client that takes not one byte of an answer for `stall` is given up.
     pub(super) fn new(
         handshake: Duration,
@@ -150,9 +150,9 @@ impl Patience {
     }
 
     /// It is idle, and so many others are that it is kept for less time.
-    pub(super) fn on_crowding(&mut self, crowding: Crowding, now: Instant) {
+    pub(super) fn on_idle_pressure(&mut self, pressure: IdlePressure, now: Instant) {
         if let Phase::Idle { until } = &mut self.phase {
-            *until = (*until).min(now + crowding.shorten(self.keep_alive));
+            *until = (*until).min(now + pressure.shorten(self.keep_alive));
         }
     }
 }
@@ -166,50 +166,50 @@ mod tests {
         let (handshake, keep_alive) = (Duration::from_secs(10), Duration::from_secs(75));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut patience = Patience::new(handshake, keep_alive, Some(Duration::from_secs(60)), start);
-        assert!(!patience.on_bytes(at(9)));
-        assert_eq!(patience.deadline(), Some(at(10)), "a first byte late in the day gains no time");
-        patience.on_request();
-        assert_eq!(patience.deadline(), None);
-        assert!(!patience.on_bytes(at(30)));
-        assert_eq!(patience.deadline(), None, "a body is no head");
-        assert!(!patience.on_flushed(at(31)));
-        assert_eq!(patience.deadline(), None, "there may be more to answer");
-        patience.on_write(false, at(32));
-        patience.on_write(false, at(33));
-        assert_eq!(patience.deadline(), Some(at(92)), "the client takes nothing");
-        patience.on_write(true, at(39));
-        patience.on_answered();
-        assert!(patience.is_answering());
-        assert!(patience.on_flushed(at(40)), "idle now");
-        assert!(!patience.on_flushed(at(40)), "once");
-        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(115)), false));
-        assert!(patience.on_bytes(at(100)), "and no more");
-        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(110)), true));
-        assert!(!patience.on_bytes(at(109)));
-        assert_eq!(patience.deadline(), Some(at(110)), "a byte each second does not help");
+        let mut timeouts = HttpTimeouts::new(handshake, keep_alive, Some(Duration::from_secs(60)), start);
+        assert!(!timeouts.on_bytes(at(9)));
+        assert_eq!(timeouts.deadline(), Some(at(10)), "a first byte late in the day gains no time");
+        timeouts.on_request();
+        assert_eq!(timeouts.deadline(), None);
+        assert!(!timeouts.on_bytes(at(30)));
+        assert_eq!(timeouts.deadline(), None, "a body is no head");
+        assert!(!timeouts.on_flushed(at(31)));
+        assert_eq!(timeouts.deadline(), None, "there may be more to answer");
+        timeouts.on_write(false, at(32));
+        timeouts.on_write(false, at(33));
+        assert_eq!(timeouts.deadline(), Some(at(92)), "the client takes nothing");
+        timeouts.on_write(true, at(39));
+        timeouts.on_answered();
+        assert!(timeouts.is_answering());
+        assert!(timeouts.on_flushed(at(40)), "idle now");
+        assert!(!timeouts.on_flushed(at(40)), "once");
+        assert_eq!((timeouts.deadline(), timeouts.is_in_head()), (Some(at(115)), false));
+        assert!(timeouts.on_bytes(at(100)), "and no more");
+        assert_eq!((timeouts.deadline(), timeouts.is_in_head()), (Some(at(110)), true));
+        assert!(!timeouts.on_bytes(at(109)));
+        assert_eq!(timeouts.deadline(), Some(at(110)), "a byte each second does not help");
     }
 
     #[test]
     fn the_rest_of_a_body_that_was_answered_early_is_no_head() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut patience = Patience::new(Duration::from_secs(10), Duration::from_secs(75), None, start);
-        patience.on_request();
-        patience.on_body();
-        patience.on_answered();
-        assert!(!patience.on_flushed(at(1)), "it says something still");
-        assert_eq!(patience.deadline(), Some(at(76)));
-        assert!(!patience.on_bytes(at(70)));
-        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(145)), false));
-        assert!(patience.on_body_end(at(80)), "idle now");
-        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(155)), false));
-        assert!(patience.on_bytes(at(90)) && patience.is_in_head());
+        let mut timeouts = HttpTimeouts::new(Duration::from_secs(10), Duration::from_secs(75), None, start);
+        timeouts.on_request();
+        timeouts.on_body();
+        timeouts.on_answered();
+        assert!(!timeouts.on_flushed(at(1)), "it says something still");
+        assert_eq!(timeouts.deadline(), Some(at(76)));
+        assert!(!timeouts.on_bytes(at(70)));
+        assert_eq!((timeouts.deadline(), timeouts.is_in_head()), (Some(at(145)), false));
+        assert!(timeouts.on_body_end(at(80)), "idle now");
+        assert_eq!((timeouts.deadline(), timeouts.is_in_head()), (Some(at(155)), false));
+        assert!(timeouts.on_bytes(at(90)) && timeouts.is_in_head());
 
-        patience.on_request();
-        patience.on_body();
-        assert!(!patience.on_body_end(at(100)), "it is served");
-        patience.on_answered();
-        assert!(patience.on_flushed(at(101)));
+        timeouts.on_request();
+        timeouts.on_body();
+        assert!(!timeouts.on_body_end(at(100)), "it is served");
+        timeouts.on_answered();
+        assert!(timeouts.on_flushed(at(101)));
     }
 }

@@ -15,11 +15,11 @@ use tower::{Service, ServiceExt};
 use super::access::Access;
 use super::handshake;
 use super::http_connection::{AnswerBody, HttpConnection};
-use super::lines::Asked;
-use super::refusal::Acceptance;
+use super::lines::LogContext;
+use super::refusal_close::AcceptThenClose;
+use super::request_errors;
 use super::router::without_prefix;
 use super::state::{Route, State};
-use super::unrouted;
 use crate::admission::{Kind, Refused, RequestContext, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
@@ -29,7 +29,7 @@ use crate::upstream::headers::{self, ForwardingConfig, Requester};
 
 /// What a mode needs of a request besides the guest.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(super) struct RoutedRequest {
     pub(super) state: Arc<State>,
     pub(super) connection: Arc<HttpConnection>,
     pub(super) route: Arc<Route>,
@@ -37,7 +37,7 @@ pub(super) struct Load {
     pub(super) body: Incoming,
 }
 
-impl Load {
+impl RoutedRequest {
     /// How the route's upstream wants to be told where a request came from.
     pub(super) fn telling(&self) -> ForwardingConfig<'_> {
         let upstream = &self.route.config.upstream;
@@ -70,7 +70,7 @@ pub(super) async fn serve_http1(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     connection.on_request();
-    match unrouted::check(&state, &peer, request) {
+    match request_errors::check(&state, &peer, request) {
         Ok(request) => serve(state, connection, peer, request).await,
         Err(refused) => {
             let mut response = refused.response().map(|body| AnswerBody::own(body, &connection));
@@ -91,8 +91,8 @@ pub(super) async fn serve(
     connection.on_request();
     let in_flight = InFlight::new(&state);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let table = state.table();
-    let picked = table.router.pick(host, request.uri().path());
+    let snapshot = state.snapshot();
+    let picked = snapshot.router.pick(host, request.uri().path());
     let route = Arc::clone(picked.route);
     let ambiguous = picked.stricter.map(|(stricter, why)| {
         state.metrics.ambiguous_paths.inc();
@@ -101,16 +101,17 @@ pub(super) async fn serve(
     let (mut head, body) = request.into_parts();
     let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
     let request_id = headers::request_id(&mut head.headers);
-    let mut told = Told { route: &route.metrics, kind, outcome: HandshakeOutcome::Abandoned };
+    let mut recorder =
+        HandshakeRecorder { route: &route.metrics, kind, outcome: HandshakeOutcome::Abandoned };
     let (method, uri) = (head.method.clone(), head.uri.clone());
     // Asked for now: the layers may take the head apart.
-    let acceptance = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
-        .then(|| Acceptance::of(&head, !body.is_end_stream()))
+    let accept_then_close = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
+        .then(|| AcceptThenClose::of(&head, !body.is_end_stream()))
         .flatten();
     let peer_address = peer.address;
     let guest = RequestContext::new(head, kind, peer);
     let noted = Arc::clone(&guest.noted);
-    let load = Load {
+    let routed = RoutedRequest {
         state: Arc::clone(&state),
         connection: Arc::clone(&connection),
         route: Arc::clone(&route),
@@ -123,17 +124,17 @@ pub(super) async fn serve(
     };
     let result = match ambiguous {
         Some(refused) => Err(refused),
-        None => route.stack.clone().oneshot(Visit { guest, load }).await,
+        None => route.stack.clone().oneshot(Visit { guest, load: routed }).await,
     };
     let mut response = result.unwrap_or_else(|refused| {
-        told.outcome = refused.answer().outcome;
+        recorder.outcome = refused.answer().outcome;
         if let Some(access) = &mut access {
             access.refused(refused.answer().reason);
         }
         if let Some(guard) = refused.guard() {
             route.metrics.on_refusal(guard);
         }
-        let asked = Asked {
+        let log_context = LogContext {
             route: Some(&route.metrics.name),
             client: noted.client().or(peer_address),
             request_id: Some(&request_id),
@@ -143,23 +144,23 @@ pub(super) async fn serve(
         if let Refused::Upstream(error) = &refused
             && let Some(why) = error.kind()
         {
-            state.lines.failed(kind, why, error, &asked);
+            state.lines.upstream_failed(kind, why, error, &log_context);
         } else {
-            state.lines.refused(&refused, &asked);
+            state.lines.refused(&refused, &log_context);
         }
-        let max = state.table().listen.max_refusals;
-        let closed = acceptance.and_then(|acceptance| {
-            acceptance.instead_of(&refused, &route.config.policy.close_codes, &state.refusals, max)
+        let max = state.snapshot().listen.max_refusals;
+        let closed = accept_then_close.and_then(|accept_then_close| {
+            accept_then_close.instead_of(&refused, &route.config.policy.close_codes, &state.refusals, max)
         });
-        let Some((response, parting)) = closed else {
+        let Some((response, pending)) = closed else {
             return refused.response().map(|body| AnswerBody::own(body, &connection));
         };
-        connection.part(parting);
+        connection.hold_close(pending);
         response.map(|()| AnswerBody::own(Full::default(), &connection))
     });
     let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if told.outcome == HandshakeOutcome::Abandoned {
-        told.outcome = if is_upgraded { HandshakeOutcome::Accepted } else { HandshakeOutcome::Refused };
+    if recorder.outcome == HandshakeOutcome::Abandoned {
+        recorder.outcome = if is_upgraded { HandshakeOutcome::Accepted } else { HandshakeOutcome::Refused };
     }
     if kind == Kind::Plain {
         route.metrics.on_http(StatusClass::of(response.status()));
@@ -181,13 +182,13 @@ pub(super) async fn serve(
 }
 
 /// Counts a handshake when it is over, also if that is because the client went away.
-struct Told<'a> {
+struct HandshakeRecorder<'a> {
     route: &'a RouteMetrics,
     kind: Kind,
     outcome: HandshakeOutcome,
 }
 
-impl Drop for Told<'_> {
+impl Drop for HandshakeRecorder<'_> {
     fn drop(&mut self) {
         if self.kind == Kind::Handshake {
             self.route.on_handshake(self.outcome);
@@ -199,7 +200,7 @@ impl Drop for Told<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mode;
 
-impl Service<Visit<Load>> for Mode {
+impl Service<Visit<RoutedRequest>> for Mode {
     type Response = Response<AnswerBody>;
     type Error = Refused;
     type Future = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Refused>> + Send>>;
@@ -208,23 +209,23 @@ impl Service<Visit<Load>> for Mode {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, visit: Visit<Load>) -> Self::Future {
-        let Visit { guest, load } = visit;
+    fn call(&mut self, visit: Visit<RoutedRequest>) -> Self::Future {
+        let Visit { guest, load: routed } = visit;
         if let Some(user) = &guest.user {
             guest.noted.note_user(user);
         }
         match guest.kind {
             Kind::Handshake => {
-                let has_body = !load.body.is_end_stream();
-                Box::pin(handshake::answer(guest, load, has_body))
+                let has_body = !routed.body.is_end_stream();
+                Box::pin(handshake::answer(guest, routed, has_body))
             }
-            Kind::Plain => Box::pin(plain(guest, load)),
+            Kind::Plain => Box::pin(plain(guest, routed)),
         }
     }
 }
 
-async fn plain(guest: RequestContext, load: Load) -> Result<Response<AnswerBody>, Refused> {
-    let policy = &load.route.config.policy;
+async fn plain(guest: RequestContext, routed: RoutedRequest) -> Result<Response<AnswerBody>, Refused> {
+    let policy = &routed.route.config.policy;
     if policy.http.mode == HttpMode::Refuse {
         return Err(Refused::NoHttp);
     }
@@ -232,12 +233,12 @@ async fn plain(guest: RequestContext, load: Load) -> Result<Response<AnswerBody>
         return Err(Refused::Unsupported("CONNECT"));
     }
     let mut request = Request::new(());
-    *request.uri_mut() = target(&load.route, &guest.head.uri)?;
+    *request.uri_mut() = target(&routed.route, &guest.head.uri)?;
     *request.headers_mut() = guest.head.headers.clone();
-    headers::for_upstream(request.headers_mut(), seen(&guest), load.telling(), false);
+    headers::for_upstream(request.headers_mut(), seen(&guest), routed.telling(), false);
     *request.method_mut() = guest.head.method;
     *request.extensions_mut() = guest.head.extensions;
-    let Load { route, connection, body, .. } = load;
+    let RoutedRequest { route, connection, body, .. } = routed;
     let policy = &route.config.policy;
     let taken = (!body.is_end_stream()).then(|| connection.takes_body());
     let mut response = route.upstream.request(request.map(|()| body), taken, policy).await?;

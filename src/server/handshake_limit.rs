@@ -25,21 +25,21 @@ use crate::telemetry::{ConnectionRefusal, TaskKind, panics, some};
 
 /// Clients that are told at the same time why they were turned away, at most: being told takes a socket for
 /// up to two seconds. The others see their connection end.
-const TOLD: usize = 1024;
+const MAX_REFUSING: usize = 1024;
 
 /// A connection that counts as busy, or is about to again.
 #[derive(Debug)]
-pub(super) struct Busy {
+pub(super) struct HandshakePermit {
     gauge: IntGauge,
     counts: AtomicBool,
     since: Instant,
 }
 
-impl Busy {
+impl HandshakePermit {
     /// From the accept; none if there are `max` already. Asked by the accept loop only, and so by one at a
     /// time.
     pub(super) fn enter(gauge: &IntGauge, max: usize, now: Instant) -> Option<Self> {
-        if usize::try_from(gauge.get()).is_ok_and(|busy| busy >= max) {
+        if usize::try_from(gauge.get()).is_ok_and(|handshake_permit| handshake_permit >= max) {
             return None;
         }
         gauge.inc();
@@ -58,7 +58,7 @@ impl Busy {
     }
 
     /// It is kept alive and nothing is asked.
-    pub(super) fn rest(&self) {
+    pub(super) fn pause(&self) {
         if self.counts.swap(false, Relaxed) {
             self.gauge.dec();
         }
@@ -73,21 +73,21 @@ impl Busy {
     }
 }
 
-impl Drop for Busy {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
-        self.rest();
+        self.pause();
     }
 }
 
 /// What is known about those who were turned away.
 #[derive(Debug)]
-pub(super) struct Crowd {
-    telling: Arc<Semaphore>,
+pub(super) struct HandshakeLimit {
+    refusing: Arc<Semaphore>,
 }
 
-impl Crowd {
+impl HandshakeLimit {
     pub(super) fn new() -> Self {
-        Self { telling: Arc::new(Semaphore::new(TOLD)) }
+        Self { refusing: Arc::new(Semaphore::new(MAX_REFUSING)) }
     }
 }
 
@@ -104,11 +104,11 @@ pub(super) fn turn_away(state: &State, listen: &Listen, stream: Stream) {
     }
     // In a TLS handshake our words would be garbage.
     if listen.tls.is_none()
-        && let Ok(telling) = Arc::clone(&state.crowd.telling).try_acquire_owned()
+        && let Ok(refusing) = Arc::clone(&state.handshake_limit.refusing).try_acquire_owned()
     {
         panics::spawn(TaskKind::Connection, &state.metrics, async move {
             connection::refuse(stream, &Refused::TooManyHandshakes).await;
-            drop(telling);
+            drop(refusing);
         });
     }
 }
@@ -120,11 +120,11 @@ mod tests {
     #[test]
     fn a_place_is_given_back_while_nothing_is_asked_and_at_the_end() {
         let gauge = IntGauge::new("busy", "busy").unwrap();
-        let enter = || Busy::enter(&gauge, 2, Instant::now());
+        let enter = || HandshakePermit::enter(&gauge, 2, Instant::now());
         let (one, two) = (enter().unwrap(), enter().unwrap());
         assert!(enter().is_none());
-        one.rest();
-        one.rest();
+        one.pause();
+        one.pause();
         assert_eq!(gauge.get(), 1, "twice is once");
         let three = enter().unwrap();
         one.resume();
@@ -134,7 +134,7 @@ mod tests {
         drop((one, two, three));
         assert_eq!(gauge.get(), 0);
         let idle = enter().unwrap();
-        idle.rest();
+        idle.pause();
         drop(idle);
         assert_eq!(gauge.get(), 0);
     }
