@@ -24,8 +24,8 @@ use tokio::sync::Notify;
 
 use crate::admin::client::ClientError;
 use crate::config::{self, ConfigErrors, Reading, Sources};
+use crate::connections::lifecycle::Lifecycle;
 use crate::server::{Overview, Reload, Server, StartError};
-use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::logging::{self, Logging};
 
 /// Time for what the runtime still holds when its work is done.

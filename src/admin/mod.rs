@@ -42,8 +42,8 @@ use hyper::body::Bytes;
 use prometheus::proto::MetricFamily;
 
 use crate::config::Mode;
+use crate::connections::lifecycle::Lifecycle;
 use crate::frame::Kind;
-use crate::telemetry::lifecycle::Lifecycle;
 
 pub(crate) use guard::Guard;
 pub(crate) use server::serve;

@@ -11,7 +11,7 @@ use prometheus::TextEncoder;
 
 use super::answer::{error, json, text};
 use super::{Access, Admin, listings, publish};
-use crate::telemetry::lifecycle::State;
+use crate::connections::lifecycle::State;
 
 /// Who a route is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

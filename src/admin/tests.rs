@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::routes::{Class, ROUTES};
 use super::*;
 use crate::config::Secret;
-use crate::telemetry::lifecycle::State;
+use crate::connections::lifecycle::State;
 
 /// Generous: nothing here takes that long unless it is broken.
 const SOON: Duration = Duration::from_secs(20);

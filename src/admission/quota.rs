@@ -24,7 +24,7 @@ use super::context::{AddressKey, Kind, RequestContext};
 use super::refused::{Bound, Refused};
 use super::users::Users;
 use crate::config::{Limits, OnUserLimit};
-use crate::telemetry::{Command, Handle};
+use crate::connections::{Command, Handle};
 
 /// Below so many entries there is nothing to gain by giving memory back.
 const SMALL: usize = 64;

@@ -23,12 +23,12 @@ use tokio::time::Instant;
 use super::JoinError;
 use super::key::Key;
 use crate::config::OnJoin;
+use crate::connections::ConnectionGuard;
 use crate::delivery::{Arrival, Fanout};
 use crate::frame::Kind;
 use crate::log::{Cursor, Log};
 use crate::net::Transport;
 use crate::resilience::Expiry;
-use crate::telemetry::ConnectionGuard;
 
 /// What came of the first dial, once that is known. `Ok`: the subprotocol that holds for all clients.
 pub(super) type Opening = Option<Result<Option<HeaderValue>, Arc<JoinError>>>;

@@ -30,11 +30,11 @@ use self::channel::Ask;
 pub(crate) use self::channel::{Client, Reservation};
 pub(crate) use self::hub::{Hub, Plan, Request};
 use self::key::MAX_NAME;
+use crate::connections::lifecycle::Lifecycle;
 use crate::delivery::Holders;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::resilience::Budget;
-use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, WarnThrottle};
 use crate::upstream::UpstreamError;
 

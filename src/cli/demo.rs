@@ -11,9 +11,9 @@ use tokio::net::TcpListener;
 use super::{run_on, runtime, serve};
 use crate::admin::client::DEFAULT_ADMIN_URL;
 use crate::config::Config;
+use crate::connections::lifecycle::{Lifecycle, State};
 use crate::demo;
 use crate::server::Server;
-use crate::telemetry::lifecycle::{Lifecycle, State};
 use crate::telemetry::logging;
 
 #[derive(Debug, Args)]

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::fanout::Crew;
 use super::subscriber::{Reading, Subscriber, Table};
 use super::wire::Wrote;
+use crate::connections::EndReport;
 use crate::frame::{CloseCode, ControlFrame, ProtocolError};
 use crate::resilience::Date;
-use crate::telemetry::{By, EndReport, Reason};
+use crate::telemetry::{By, Reason};
 
 /// What a client is told, and operators are.
 #[derive(Debug, Clone)]

@@ -39,10 +39,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::config::Policy;
+use crate::connections::ConnectionGuard;
 use crate::frame::Kind;
 use crate::net::Transport;
 use crate::resilience::Expiry;
-use crate::telemetry::{BreakerMetrics, ConnectionGuard, FeedMetrics, Metrics};
+use crate::telemetry::{BreakerMetrics, FeedMetrics, Metrics};
 
 pub(crate) use fanout::Fanout;
 pub(crate) use holders::Holders;

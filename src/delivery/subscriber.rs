@@ -30,10 +30,11 @@ use super::trouble::Trouble;
 use super::wire::{Wire, Wrote};
 use super::{Arrival, FromClients};
 use crate::config::HeartbeatMode;
+use crate::connections::{Command, ConnectionGuard};
 use crate::frame::ControlFrame;
 use crate::log::{Cursor, Log};
 use crate::resilience::{Dates, Share, Spacing, Turn};
-use crate::telemetry::{Command, ConnectionGuard, Reason};
+use crate::telemetry::Reason;
 
 /// What all clients of a shard are served with.
 #[derive(Debug)]

@@ -35,11 +35,12 @@ use super::fanout::Fanout;
 use super::shard::Shard;
 use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
+use crate::connections::{ConnectionInfo, Handle, Registry};
 use crate::frame::{Header, Kind};
 use crate::log::{Log, Logs, NewEntry, Writer};
 use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
-use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
+use crate::telemetry::{BreakerScope, Metrics};
 
 /// Far more wake-ups in a row than anything here has work for.
 const SPINS: usize = 20_000;

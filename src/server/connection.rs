@@ -28,10 +28,11 @@ use super::state::{Snapshot, State};
 use super::timeouts::HttpTimeouts;
 use crate::admission::{QuotaPermit, Refused};
 use crate::broadcast;
+use crate::connections::{ConnectionGuard, ConnectionInfo};
 use crate::net::head::{HeadFault, MAX_HEADERS};
 use crate::net::tls::{Acceptor, HandshakeError, Protocol};
 use crate::net::{Peer, Stream, Transport};
-use crate::telemetry::{ConnectionGuard, ConnectionInfo, TlsFailure};
+use crate::telemetry::TlsFailure;
 use crate::tunnel;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn

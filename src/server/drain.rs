@@ -24,9 +24,10 @@ use tracing::{info, warn};
 
 use super::state::State;
 use crate::config;
+use crate::connections::{Command, Handle};
 use crate::frame::CloseCode;
 use crate::resilience::spread_evenly;
-use crate::telemetry::{Command, DrainCut, Handle};
+use crate::telemetry::DrainCut;
 
 /// How often it is looked whether the last one has gone.
 const LOOK: Duration = Duration::from_millis(20);

@@ -18,10 +18,11 @@ use super::state::{Route, State};
 use crate::admin::{Channel, Publication, PublishError, Published, Subscriber};
 use crate::broadcast;
 use crate::config::Mode;
+use crate::connections::Handle;
 use crate::frame::encode;
 use crate::resilience::Budget;
 use crate::telemetry::panics::{Panicked, caught};
-use crate::telemetry::{Handle, Metrics, TaskKind};
+use crate::telemetry::{Metrics, TaskKind};
 
 /// Handles between two pauses: a few hundred microseconds.
 const AT_ONCE: usize = 256;

@@ -22,11 +22,12 @@ use super::router::{self, Matched, Router};
 use crate::admission::{self, AuthError, Authenticator, Counts, Stack, StackDeps};
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, TrustedProxies};
+use crate::connections::Registry;
+use crate::connections::lifecycle::Lifecycle;
 use crate::log::Logs;
 use crate::net::tls::{Acceptor, Offer, TlsError};
 use crate::resilience::Budget;
-use crate::telemetry::lifecycle::Lifecycle;
-use crate::telemetry::{CertificateKind, Metrics, Registry, RouteMetrics};
+use crate::telemetry::{CertificateKind, Metrics, RouteMetrics};
 use crate::tunnel;
 use crate::upstream::{Upstream, UpstreamBreaker};
 

@@ -3,7 +3,7 @@
 //! To add one: a field, its line in [`Metrics::new`], a row in `docs/metrics.md` (a test compares them).
 //!
 //! # Not here
-//! What a single connection counts ([`super::registry`]); never a user, a path or an address as a label.
+//! What a single connection counts ([`crate::connections`]); never a user, a path or an address as a label.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

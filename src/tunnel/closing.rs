@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use super::ending::{Farewell, Words, farewells};
 use super::link::{Link, Reading, Writing};
 use super::relay::{Relay, Side};
+use crate::connections::{Command, EndReport};
 use crate::frame::{CloseCode, ProtocolError, Verdict};
 use crate::resilience::Date;
-use crate::telemetry::{By, Command, EndReport, Reason};
+use crate::telemetry::{By, Reason};
 
 /// An ending that has begun.
 #[derive(Debug)]

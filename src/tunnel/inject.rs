@@ -8,7 +8,7 @@
 //! 3. Each that was taken in is counted once: as said, or as lost to the end.
 //!
 //! # Not here
-//! Who may publish, and to whom ([`crate::server`]); the queue ([`crate::telemetry::Handle::inject`]).
+//! Who may publish, and to whom ([`crate::server`]); the queue ([`crate::connections::Handle::inject`]).
 
 use std::task::Context;
 

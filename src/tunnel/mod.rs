@@ -28,10 +28,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
+use crate::connections::ConnectionGuard;
 use crate::frame::Extensions;
 use crate::net::Transport;
 use crate::resilience::{Budget, Expiry};
-use crate::telemetry::ConnectionGuard;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]

@@ -30,11 +30,12 @@ use super::pulse::Pulse;
 use super::rates::{Rates, messages};
 use super::{Settings, Terms};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
+use crate::connections::ConnectionGuard;
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
 use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::{Dates, Share, Standstill, Turn};
-use crate::telemetry::{ConnectionGuard, Injection, Reason, TaskKind};
+use crate::telemetry::{Injection, Reason, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
 pub(super) const POLL_BUDGET: usize = 256 * 1024;

@@ -31,11 +31,12 @@ use tokio::time::Instant;
 use super::Settings;
 use super::relay::Relay;
 use crate::config::{Config, LogConnections};
+use crate::connections::{Command, ConnectionInfo, Handle, Registry};
 use crate::frame::Extensions;
 use crate::net::tls::testing;
 use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
-use crate::telemetry::{Command, ConnectionInfo, Handle, Metrics, Registry};
+use crate::telemetry::Metrics;
 
 /// Far more wake-ups in a row than anything here has work for.
 const SPINS: usize = 10_000;

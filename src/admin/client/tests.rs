@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::admin::tests::bare;
 use crate::admin::{Access, Admin, Guard, serve};
-use crate::telemetry::lifecycle::{Lifecycle, State};
+use crate::connections::lifecycle::{Lifecycle, State};
 
 /// Generous: nothing here takes that long unless it is broken.
 const SOON: Duration = Duration::from_secs(20);

@@ -52,9 +52,10 @@ use super::request_errors;
 use super::state::State;
 use super::timeouts::HttpTimeouts;
 use crate::config;
+use crate::connections::lifecycle;
 use crate::net::http2::{MAX_WRITE, Pump};
 use crate::net::{Http2, Peer, Stream, Transport};
-use crate::telemetry::{TaskKind, lifecycle, panics};
+use crate::telemetry::{TaskKind, panics};
 
 /// What a client may send on one stream before it is read: RFC 9113's own start value, and room for the
 /// largest frame that the relay reads at once.

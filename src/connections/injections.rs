@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::labels::Injection;
+use crate::telemetry::Injection;
 
 /// Enough for a burst while a long message passes; whoever has more to say has a log for it.
 const MESSAGES: usize = 64;

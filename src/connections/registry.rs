@@ -10,7 +10,6 @@
 //! What a connection has counted, and its mailbox ([`super::handle`]).
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,10 +17,9 @@ use std::time::Duration;
 use tracing::info;
 
 use super::handle::{ConnectionInfo, EndReport, Handle, Totals};
-use super::labels::{Injection, Label, Reason};
-use super::logging::Dropped;
-use super::metrics::Metrics;
 use crate::config::LogConnections;
+use crate::telemetry::logging::Dropped;
+use crate::telemetry::{Injection, Label, Metrics, Reason, shown};
 
 /// Locks that the connections are spread over: opening, ending and scraping rarely meet.
 const SHARDS: usize = 16;
@@ -300,11 +298,6 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// An address whose port nobody told stands without one.
-pub(crate) fn shown(address: SocketAddr) -> tracing::field::DisplayValue<Box<dyn std::fmt::Display>> {
-    tracing::field::display(if address.port() == 0 { Box::new(address.ip()) } else { Box::new(address) })
-}
-
 /// A panic elsewhere while a lock was held cannot leave these maps half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -317,9 +310,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::connections::Command;
+    use crate::connections::handle::Pending;
     use crate::frame::CloseCode;
-    use crate::telemetry::handle::Pending;
-    use crate::telemetry::{Command, RouteMetrics};
+    use crate::telemetry::RouteMetrics;
 
     fn registry() -> (Arc<Registry>, Arc<RouteMetrics>) {
         let metrics = Metrics::new("outrigger").unwrap();

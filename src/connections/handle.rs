@@ -18,9 +18,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::injections::Injections;
-use super::labels::{By, Injection, Reason};
-use super::metrics::RouteMetrics;
 use crate::frame::{CloseCode, ProtocolError};
+use crate::telemetry::{By, Injection, Reason, RouteMetrics};
 
 /// Who a connection is, for the log and for lists.
 #[derive(Debug)]
