@@ -1,4 +1,5 @@
-//! A tower layer that asks one [`Check`] and then the rest of the stack.
+//! A tower layer that asks one [`Check`] and then the rest of the stack. A request that passes the last of them comes
+//! out as it is by then: with what the checks have found out about it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,15 +17,6 @@ pub(crate) trait Check: Send + Sync + 'static {
     /// # Errors
     /// Why the guest has to stay outside.
     fn check(&self, guest: &mut RequestContext) -> impl Future<Output = Result<(), Refused>> + Send;
-}
-
-/// A guest, and what the mode behind the stack needs besides: no layer looks at that.
-#[derive(Debug)]
-pub(crate) struct Visit<T> {
-    /// Who asks, and for what.
-    pub guest: RequestContext,
-    /// The rest of the request.
-    pub load: T,
 }
 
 /// The layer of a check.
@@ -65,11 +57,10 @@ impl<C, S: Clone> Clone for CheckService<C, S> {
     }
 }
 
-impl<C, S, T> Service<Visit<T>> for CheckService<C, S>
+impl<C, S> Service<RequestContext> for CheckService<C, S>
 where
     C: Check,
-    T: Send + 'static,
-    S: Service<Visit<T>, Error = Refused> + Clone + Send + 'static,
+    S: Service<RequestContext, Error = Refused> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = S::Response;
@@ -80,14 +71,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut visit: Visit<T>) -> Self::Future {
+    fn call(&mut self, mut guest: RequestContext) -> Self::Future {
         let check = Arc::clone(&self.check);
         // The one that was asked whether it is ready goes; a fresh one stays.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
-            check.check(&mut visit.guest).await?;
-            inner.call(visit).await
+            check.check(&mut guest).await?;
+            inner.call(guest).await
         })
     }
 }

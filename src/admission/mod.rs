@@ -1,4 +1,5 @@
-//! Who may come in, how fast, how many: the layers that every request passes before its mode.
+//! Who may come in, how fast, how many: the layers that every request passes before its mode. What passes them all is
+//! [`RequestContext::into_admitted`].
 //!
 //! [`stack()`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
 //! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
@@ -39,8 +40,8 @@ mod stack;
 mod users;
 
 pub(crate) use auth::{AuthError, Authenticator};
-pub(crate) use check::Visit;
-pub(crate) use context::{AddressKey, Client, Kind, Noted, QuotaPermit, RequestContext, User};
+pub(crate) use breaker::BreakerGuard;
+pub(crate) use context::{AddressKey, Client, Kind, Noted, RequestContext, User};
 pub(crate) use counts::Counts;
 pub(crate) use refused::{Bound, Refused};
 pub(crate) use stack::{Stack, StackDeps, stack};

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use http::Response;
+use std::future::ready;
+
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceBuilder};
+use tower::{ServiceBuilder, service_fn};
 
 use super::auth::{Authentication, Authenticator};
-use super::breaker::BreakerLayer;
-use super::check::{CheckLayer, Visit};
+use super::check::CheckLayer;
+use super::context::RequestContext;
 use super::global::Global;
 use super::identity::Identity;
 use super::origin::OriginCheck;
@@ -18,10 +19,9 @@ use super::quota::{ConnectionQuota, Quota};
 use super::rate::RatesByKind;
 use super::refused::Refused;
 use crate::config::{Policy, TrustedProxies};
-use crate::upstream::UpstreamBreaker;
 
-/// What every request of a route passes, ending in its mode.
-pub(crate) type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
+/// What every request of a route passes before its mode. It answers with the request, and what is known of it by then.
+pub(crate) type Stack = BoxCloneSyncService<RequestContext, RequestContext, Refused>;
 
 /// What the layers of one route ask.
 #[derive(Debug)]
@@ -36,18 +36,10 @@ pub(crate) struct StackDeps {
     pub places: Arc<ConnectionQuota>,
     /// Who knows who clients are; `None`: nobody asks.
     pub auth: Option<Arc<Authenticator>>,
-    /// Who knows whether the upstream is worth asking for each handshake; `None`: it is asked.
-    pub breaker: Option<Arc<UpstreamBreaker>>,
 }
 
-/// The stack of a route; `mode` is asked last.
-pub(crate) fn stack<S, T, B>(doors: &StackDeps, mode: S) -> Stack<T, Response<B>>
-where
-    T: Send + 'static,
-    S: Service<Visit<T>, Response = Response<B>, Error = Refused> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    B: 'static,
-{
+/// The stack of a route.
+pub(crate) fn stack(doors: &StackDeps) -> Stack {
     BoxCloneSyncService::new(
         ServiceBuilder::new()
             .layer(CheckLayer::new(Identity::new(Arc::clone(&doors.trusted))))
@@ -57,8 +49,7 @@ where
             .layer(CheckLayer::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
             .layer(CheckLayer::new(PerUser(Arc::clone(&doors.rates.handshakes))))
             .layer(CheckLayer::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
-            .layer(BreakerLayer { breaker: doors.breaker.clone(), places: Arc::clone(&doors.places) })
-            .service(mode),
+            .service(service_fn(|request: RequestContext| ready(Ok(request)))),
     )
 }
 
@@ -67,9 +58,9 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    use tower::{ServiceExt, service_fn};
+    use tower::ServiceExt;
 
-    use super::super::context::{Kind, RequestContext};
+    use super::super::context::{Kind, QuotaPermit};
     use super::super::rate::{RateSettings, Rates};
     use super::super::refused::{Bound, Bucket};
     use super::*;
@@ -79,8 +70,7 @@ mod tests {
 
     const NEVER_AGAIN: Rate = Rate { per_second: 0.001, burst: 2 };
 
-    /// A stack whose mode lets the place go, or keeps it, as the load says.
-    fn open(change: impl FnOnce(&mut Policy)) -> Stack<bool, Response<Option<super::super::QuotaPermit>>> {
+    fn open(change: impl FnOnce(&mut Policy)) -> Stack {
         let mut config = crate::config::Config::default();
         let Some(mut route) = config.routes.pop() else { unreachable!() };
         let policy = Arc::make_mut(&mut route.policy);
@@ -98,14 +88,8 @@ mod tests {
             places: ConnectionQuota::new("r"),
             policy: route.policy,
             auth: None,
-            breaker: None,
         };
-        stack(
-            &doors,
-            service_fn(|visit: Visit<bool>| async move {
-                Ok(Response::new(visit.guest.slot.filter(|_| visit.load)))
-            }),
-        )
+        stack(&doors)
     }
 
     fn guest(from: u8, user: Option<&str>, kind: Kind) -> RequestContext {
@@ -119,13 +103,8 @@ mod tests {
         RequestContext::new(head, kind, Arc::new(peer))
     }
 
-    async fn visit(
-        stack: &Stack<bool, Response<Option<super::super::QuotaPermit>>>,
-        from: u8,
-        user: Option<&str>,
-    ) -> Result<Option<super::super::QuotaPermit>, Refused> {
-        let visit = Visit { guest: guest(from, user, Kind::Handshake), load: true };
-        stack.clone().oneshot(visit).await.map(Response::into_body)
+    async fn visit(stack: &Stack, from: u8, user: Option<&str>) -> Result<Option<QuotaPermit>, Refused> {
+        stack.clone().oneshot(guest(from, user, Kind::Handshake)).await.map(|request| request.slot)
     }
 
     fn bucket<T>(result: Result<T, Refused>) -> Bucket {
@@ -186,8 +165,8 @@ mod tests {
         for _ in 0..5 {
             let refused = visit(&stack, 1, Some("https://evil.test")).await;
             assert!(matches!(refused, Err(Refused::Origin(_))));
-            let plain = Visit { guest: guest(1, None, Kind::Plain), load: true };
-            assert!(stack.clone().oneshot(plain).await.unwrap().into_body().is_none());
+            let plain = guest(1, None, Kind::Plain);
+            assert!(stack.clone().oneshot(plain).await.unwrap().slot.is_none());
         }
         let _place = visit(&stack, 1, Some("https://app.example.com")).await.unwrap().unwrap();
         assert!(matches!(visit(&stack, 2, None).await, Err(Refused::Capacity(Bound::Route))));

@@ -30,7 +30,7 @@ use super::trouble::Trouble;
 use super::wire::{Wire, Wrote};
 use super::{Arrival, FromClients};
 use crate::config::HeartbeatMode;
-use crate::connections::{Command, ConnectionGuard};
+use crate::connections::{Command, Connection, ConnectionGuard};
 use crate::frame::ControlFrame;
 use crate::log::{Cursor, Log};
 use crate::resilience::{Dates, Share, Spacing, Turn};
@@ -104,7 +104,7 @@ pub(super) struct Subscriber {
     /// What it alone holds.
     share: Option<Box<Share>>,
     /// Given back with the client.
-    _held: Box<dyn Any + Send + Sync>,
+    _held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Subscriber {
@@ -115,7 +115,7 @@ impl Subscriber {
         crew: &Arc<Crew>,
         now: Instant,
     ) -> Self {
-        let Arrival { hop, has_deflate, expires, held, live } = arrival;
+        let Arrival { hop, has_deflate, connection: Connection { guard: live, expires, held } } = arrival;
         let policy = &crew.settings.policy;
         let is_json = policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json);
         let wants_messages = matches!(crew.from_clients, FromClients::Forward(_));

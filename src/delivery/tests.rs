@@ -35,7 +35,7 @@ use super::fanout::Fanout;
 use super::shard::Shard;
 use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
-use crate::connections::{ConnectionInfo, Handle, Registry};
+use crate::connections::{Connection, ConnectionInfo, Handle, Registry};
 use crate::frame::{Header, Kind};
 use crate::log::{Log, Logs, NewEntry, Writer};
 use crate::net::{Stream, Transport};
@@ -301,12 +301,13 @@ impl Stage {
             request_id: "".into(),
             route: self.metrics.route("r"),
         };
-        let live = self.registry.enter(about);
+        let guard = self.registry.enter(about);
         let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
         let expires = self
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
-        Arrival { hop: Transport { stream, early: Bytes::new() }, has_deflate, expires, held, live }
+        let connection = Connection { guard, expires, held: Some(held) };
+        Arrival { hop: Transport { stream, early: Bytes::new() }, has_deflate, connection }
     }
 
     /// Writes a text into the log.

@@ -1,16 +1,17 @@
 //! The ports: clients are taken in, asked what they want, and let go.
 //!
-//! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`timeouts`] says for
-//!   how long, [`http_connection`] is what its parts share), [`request`] answers one request of it.
-//! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
-//! * [`ports`] opens the ports; [`handshake_limit`] bounds how many are on their way, [`idle`] how many ask nothing; [`proxy_header`] reads what a load
-//!   balancer says first.
-//! * [`request_errors`] refuses requests whose heads are none or mean two things.
-//! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal_close`] one that only
-//!   tells a browser why not.
-//! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
-//! * [`publish`] gives an operator's message to those it is for.
-//! * [`drain`] lets everyone go in good time; [`overview`] tells at the start what there is.
+//! A connection goes this way:
+//!
+//! * [`listener`] opens the ports, [`accept`] takes connections in;
+//! * [`connection`] drives one: PROXY header, TLS, HTTP/1.1 or HTTP/2, and what becomes of its socket after a 101;
+//! * [`request`] answers one request of it: its route ([`router`]), its admission, its mode.
+//!
+//! Below them stand [`state`], which all connections share; [`http`], which the parts of one HTTP connection share;
+//! [`limits`]: how many there may be of what.
+//!
+//! Of the process as a whole: [`reload`] makes a new snapshot while it runs, [`drain`] lets everyone go in good time,
+//! [`publish`] gives an operator's message to those it is for, [`overview`] says at the start what there is;
+//! [`access`] and [`lines`] write the log.
 //!
 //! # Not here
 //! What happens to frames ([`crate::tunnel`]), what is said to upstreams ([`crate::upstream`]), and
@@ -20,29 +21,20 @@ mod accept;
 mod access;
 mod connection;
 mod drain;
-mod handshake;
-mod handshake_limit;
-mod http2;
-mod http_connection;
-mod idle;
+mod error;
+mod http;
+mod limits;
 mod lines;
+mod listener;
 mod overview;
-mod ports;
-mod proxy_header;
 mod publish;
-mod refusal_close;
 mod reload;
-mod reload_reuse;
 mod request;
-mod request_errors;
 mod router;
 mod state;
-mod timeouts;
 
 use std::future::pending;
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,9 +44,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 use tracing::warn;
 
-use self::accept::Listener;
+pub use self::error::StartError;
+use self::listener::{Listener, listen, listen_unix};
 pub use self::overview::Overview;
-use self::ports::listen;
 pub use self::reload::Reload;
 use self::reload::Reloader;
 use self::state::{Snapshot, State};
@@ -67,7 +59,7 @@ use crate::net;
 use crate::resilience::Budget;
 use crate::telemetry::logging::Dropped;
 use crate::telemetry::panics::{caught, kept_up};
-use crate::telemetry::{Metrics, MetricsError, TaskKind};
+use crate::telemetry::{Metrics, TaskKind};
 
 /// How long operators that wait for the drain get to read that it is over.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -77,41 +69,6 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// So late a tick is told of: far more than a machine at work makes of it, far less than any peer is given.
 const STANDSTILL: Duration = Duration::from_secs(1);
-
-/// Why the proxy did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A port could not be listened on.
-    #[error("cannot listen on {address} ({key}): {source}; {remedy}")]
-    Listen {
-        /// The key that says so.
-        key: &'static str,
-        /// Where.
-        address: String,
-        /// What the kernel says.
-        source: io::Error,
-        /// What to do.
-        remedy: String,
-    },
-    /// Something else is where the socket would be, and is nothing to be removed unasked.
-    #[error(
-        "cannot listen on {} (listen.unix): {kind} is there, and only a socket that nobody listens on any more is \
-         taken over; remove it, or name another path",
-        .path.display()
-    )]
-    Occupied {
-        /// Where.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// Something that the configuration names cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigErrors),
-    /// The metrics could not be declared.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-}
 
 /// A proxy with its ports open.
 #[derive(Debug)]
@@ -143,7 +100,7 @@ impl Server {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
                 (Listener::Tcp(tcp, bound.port()), Some(bound))
             }
-            ListenAddress::Unix(path) => (accept::listen_unix(path)?, None),
+            ListenAddress::Unix(path) => (listen_unix(path)?, None),
         };
         let (admin, admin_address) = listen("admin.address", config.admin.address)?;
         let probes =

@@ -206,7 +206,7 @@ impl Relay {
 
     /// Its client is gone: it takes nobody's place any more, however long its server may take to end.
     pub(super) fn on_client_gone(&mut self) {
-        self.slot = None;
+        self.held = None;
         self.live.client_gone();
         if self.client.reading == Reading::Ended
             && let Some(ending) = &self.ending

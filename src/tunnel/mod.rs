@@ -23,15 +23,14 @@ mod rates;
 mod relay;
 mod timing;
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
-use crate::connections::ConnectionGuard;
+use crate::connections::Connection;
 use crate::frame::Extensions;
 use crate::net::Transport;
-use crate::resilience::{Budget, Expiry};
+use crate::resilience::Budget;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]
@@ -49,31 +48,21 @@ pub(crate) struct Settings {
 impl Settings {
     /// Whether clients of this route are asked for their pong in JSON: the handshake must then not offer
     /// permessage-deflate, since nobody could look into compressed texts.
-    pub(crate) fn is_json(&self) -> bool {
+    fn is_json(&self) -> bool {
         self.policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json)
     }
 }
 
-/// What holds for one connection of a route.
-#[derive(Debug, Default)]
-pub(crate) struct Terms {
-    /// What was agreed upon with the upstream.
-    pub extensions: Extensions,
-    /// When its credentials end, and the connection with them.
-    pub expires: Option<Expiry>,
-    /// Held until the connection has ended, whatever ends it.
-    pub slot: Option<Box<dyn Any + Send + Sync>>,
-}
-
-/// Relays until both hops have ended. The task owns them; it is reached through its handle only.
+/// Relays until both hops have ended. The task owns them; it is reached through its handle only. `extensions` are those
+/// that the client and the upstream have agreed upon.
 pub(crate) fn spawn(
     client: Transport,
     upstream: Transport,
-    terms: Terms,
+    extensions: Extensions,
     settings: &Arc<Settings>,
-    live: ConnectionGuard,
+    connection: Connection,
 ) {
-    tokio::spawn(relay::Relay::new(client, upstream, terms, settings, live));
+    tokio::spawn(relay::Relay::new(client, upstream, extensions, settings, connection));
 }
 
 #[cfg(test)]

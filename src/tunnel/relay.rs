@@ -23,14 +23,14 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::time::{Instant, Sleep};
 
+use super::Settings;
 use super::closing::Ending;
 use super::ending::Farewell;
 use super::link::{Link, Reading, Writing};
 use super::pulse::Pulse;
 use super::rates::{Rates, messages};
-use super::{Settings, Terms};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
-use crate::connections::ConnectionGuard;
+use crate::connections::{Connection, ConnectionGuard};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
 use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
@@ -50,7 +50,7 @@ pub(super) struct Relay {
     pub(super) settings: Arc<Settings>,
     pub(super) live: ConnectionGuard,
     /// Given back when the client is gone, at the latest with the relay.
-    pub(super) slot: Option<Box<dyn Any + Send + Sync>>,
+    pub(super) held: Option<Box<dyn Any + Send + Sync>>,
     pub(super) client_pulse: Option<Box<Pulse>>,
     pub(super) upstream_pulse: Option<Box<Pulse>>,
     /// What the client may still say.
@@ -101,11 +101,11 @@ impl Relay {
     pub(super) fn new(
         client: Transport,
         upstream: Transport,
-        terms: Terms,
+        extensions: Extensions,
         settings: &Arc<Settings>,
-        live: ConnectionGuard,
+        connection: Connection,
     ) -> Self {
-        let Terms { extensions, expires, slot } = terms;
+        let Connection { guard: live, expires, held } = connection;
         let now = Instant::now();
         let policy = &settings.policy;
         let scanner = |sender| {
@@ -147,7 +147,7 @@ impl Relay {
             share: settings.budget.share(),
             settings: Arc::clone(settings),
             live,
-            slot,
+            held,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::idle::IdlePressure;
+use crate::server::limits::idle::IdlePressure;
 
 /// What is being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ enum Phase {
 
 /// The clocks of one connection.
 #[derive(Debug)]
-pub(super) struct HttpTimeouts {
+pub(in crate::server) struct HttpTimeouts {
     handshake: Duration,
     keep_alive: Duration,
     stall: Option<Duration>,
@@ -41,7 +41,7 @@ pub(super) struct HttpTimeouts {
 
 impl HttpTimeouts {
     /// From the accept. A client that takes not one byte of an answer for `stall` is given up.
-    pub(super) fn new(
+    pub(in crate::server) fn new(
         handshake: Duration,
         keep_alive: Duration,
         stall: Option<Duration>,
@@ -59,7 +59,7 @@ impl HttpTimeouts {
     }
 
     /// When it runs out.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::server) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Head { until } | Phase::Body { until } | Phase::Idle { until } => Some(until),
             Phase::Serving | Phase::Flushing => {
@@ -69,28 +69,28 @@ impl HttpTimeouts {
     }
 
     /// Whether part of a request may have come, so that its sender should be told why it ends.
-    pub(super) fn is_in_head(&self) -> bool {
+    pub(in crate::server) fn is_in_head(&self) -> bool {
         matches!(self.phase, Phase::Head { .. })
     }
 
     /// Whether all that was asked is answered, and nothing of another request has come.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::server) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle { .. })
     }
 
     /// Whether no request has come yet.
-    pub(super) fn is_first_head(&self) -> bool {
+    pub(in crate::server) fn is_first_head(&self) -> bool {
         self.is_first
     }
 
     /// Whether what is written now answers a request. If not, it is hyper's word about one that it
     /// could not read.
-    pub(super) fn is_answering(&self) -> bool {
+    pub(in crate::server) fn is_answering(&self) -> bool {
         matches!(self.phase, Phase::Serving | Phase::Flushing)
     }
 
     /// The client took something (`true`), or nothing.
-    pub(super) fn on_write(&mut self, took: bool, now: Instant) {
+    pub(in crate::server) fn on_write(&mut self, took: bool, now: Instant) {
         if took {
             self.stalled_since = None;
         } else {
@@ -99,7 +99,7 @@ impl HttpTimeouts {
     }
 
     /// Bytes came. Idle => Head; answers whether it was that.
-    pub(super) fn on_bytes(&mut self, now: Instant) -> bool {
+    pub(in crate::server) fn on_bytes(&mut self, now: Instant) -> bool {
         if let Phase::Body { until } = &mut self.phase {
             *until = now + self.keep_alive;
         }
@@ -111,20 +111,20 @@ impl HttpTimeouts {
     }
 
     /// A head is complete. Any => Serving.
-    pub(super) fn on_request(&mut self) {
+    pub(in crate::server) fn on_request(&mut self) {
         self.phase = Phase::Serving;
         self.is_first = false;
     }
 
     /// The last byte of an answer was handed over. Serving => Flushing.
-    pub(super) fn on_answered(&mut self) {
+    pub(in crate::server) fn on_answered(&mut self) {
         if self.phase == Phase::Serving {
             self.phase = Phase::Flushing;
         }
     }
 
     /// It has left. Flushing => Idle, or Body; answers whether it is idle now.
-    pub(super) fn on_flushed(&mut self, now: Instant) -> bool {
+    pub(in crate::server) fn on_flushed(&mut self, now: Instant) -> bool {
         if self.phase != Phase::Flushing {
             return false;
         }
@@ -135,12 +135,12 @@ impl HttpTimeouts {
     }
 
     /// Somebody takes the body of the request that is served.
-    pub(super) fn on_body(&mut self) {
+    pub(in crate::server) fn on_body(&mut self) {
         self.bodies += 1;
     }
 
     /// One of them is taken, or nobody takes it any more. Body => Idle; answers whether it was that.
-    pub(super) fn on_body_end(&mut self, now: Instant) -> bool {
+    pub(in crate::server) fn on_body_end(&mut self, now: Instant) -> bool {
         self.bodies = self.bodies.saturating_sub(1);
         let is_over = self.bodies == 0 && matches!(self.phase, Phase::Body { .. });
         if is_over {
@@ -150,7 +150,7 @@ impl HttpTimeouts {
     }
 
     /// It is idle, and so many others are that it is kept for less time.
-    pub(super) fn on_idle_pressure(&mut self, pressure: IdlePressure, now: Instant) {
+    pub(in crate::server) fn on_idle_pressure(&mut self, pressure: IdlePressure, now: Instant) {
         if let Phase::Idle { until } = &mut self.phase {
             *until = (*until).min(now + pressure.shorten(self.keep_alive));
         }

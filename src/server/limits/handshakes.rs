@@ -7,21 +7,16 @@
 //! # Invariants
 //! 1. The gauge is the count: there is no second one that could differ from it.
 //! 2. Turning away costs no waiting: the accept loop goes on at once, and only so many are told why.
+//!
+//! # Not here
+//! How a connection is turned away ([`super::super::accept`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use prometheus::IntGauge;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tracing::warn;
-
-use super::connection;
-use super::state::State;
-use crate::admission::Refused;
-use crate::config::Listen;
-use crate::net::Stream;
-use crate::telemetry::{ConnectionRefusal, TaskKind, panics, some};
 
 /// Clients that are told at the same time why they were turned away, at most: being told takes a socket for
 /// up to two seconds. The others see their connection end.
@@ -29,7 +24,7 @@ const MAX_REFUSING: usize = 1024;
 
 /// A connection that counts as busy, or is about to again.
 #[derive(Debug)]
-pub(super) struct HandshakePermit {
+pub(in crate::server) struct HandshakePermit {
     gauge: IntGauge,
     counts: AtomicBool,
     since: Instant,
@@ -38,7 +33,7 @@ pub(super) struct HandshakePermit {
 impl HandshakePermit {
     /// From the accept; none if there are `max` already. Asked by the accept loop only, and so by one at a
     /// time.
-    pub(super) fn enter(gauge: &IntGauge, max: usize, now: Instant) -> Option<Self> {
+    pub(in crate::server) fn enter(gauge: &IntGauge, max: usize, now: Instant) -> Option<Self> {
         if usize::try_from(gauge.get()).is_ok_and(|handshake_permit| handshake_permit >= max) {
             return None;
         }
@@ -47,18 +42,18 @@ impl HandshakePermit {
     }
 
     /// One more that is not turned away: a stream of a connection that was let in.
-    pub(super) fn more(gauge: &IntGauge, now: Instant) -> Self {
+    pub(in crate::server) fn more(gauge: &IntGauge, now: Instant) -> Self {
         gauge.inc();
         Self { gauge: gauge.clone(), counts: AtomicBool::new(true), since: now }
     }
 
     /// When the connection was accepted.
-    pub(super) fn since(&self) -> Instant {
+    pub(in crate::server) fn since(&self) -> Instant {
         self.since
     }
 
     /// It is kept alive and nothing is asked.
-    pub(super) fn pause(&self) {
+    pub(in crate::server) fn pause(&self) {
         if self.counts.swap(false, Relaxed) {
             self.gauge.dec();
         }
@@ -66,7 +61,7 @@ impl HandshakePermit {
 
     /// Something more is asked on it. Whoever was let in once is not turned away then: it would see its
     /// request fail for no fault of its own.
-    pub(super) fn resume(&self) {
+    pub(in crate::server) fn resume(&self) {
         if !self.counts.swap(true, Relaxed) {
             self.gauge.inc();
         }
@@ -79,37 +74,20 @@ impl Drop for HandshakePermit {
     }
 }
 
-/// What is known about those who were turned away.
+/// Counts the connections that are told why they were turned away.
 #[derive(Debug)]
-pub(super) struct HandshakeLimit {
+pub(in crate::server) struct HandshakeLimit {
     refusing: Arc<Semaphore>,
 }
 
 impl HandshakeLimit {
-    pub(super) fn new() -> Self {
+    pub(in crate::server) fn new() -> Self {
         Self { refusing: Arc::new(Semaphore::new(MAX_REFUSING)) }
     }
-}
 
-/// Ends a connection that is one too many, with a word where that can be understood.
-pub(super) fn turn_away(state: &State, listen: &Listen, stream: Stream) {
-    state.metrics.on_connection_refused(ConnectionRefusal::TooManyHandshakes);
-    if let Some(left_out) = state.lines.warnings.may("too_many_handshakes", Instant::now()) {
-        warn!(
-            max_handshakes = listen.max_handshakes,
-            left_out = some(left_out),
-            "too many handshakes are in progress (listen.max_handshakes): new connections are turned away; \
-             outrigger_connections_refused_total counts them"
-        );
-    }
-    // In a TLS handshake our words would be garbage.
-    if listen.tls.is_none()
-        && let Ok(refusing) = Arc::clone(&state.handshake_limit.refusing).try_acquire_owned()
-    {
-        panics::spawn(TaskKind::Connection, &state.metrics, async move {
-            connection::refuse(stream, &Refused::TooManyHandshakes).await;
-            drop(refusing);
-        });
+    /// Leave to tell one more, until what this gives is dropped.
+    pub(in crate::server) fn try_refuse(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.refusing).try_acquire_owned().ok()
     }
 }
 

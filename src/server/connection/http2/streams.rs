@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::idle::IdleSlot;
+use crate::server::http::idle_slot::IdleSlot;
 
 /// Requests that a client may reset before they were answered, more than it lets be answered: a page that
 /// is left cancels what it has asked for, at most a stream for each; whoever goes on so makes us dial for
@@ -55,9 +55,9 @@ impl Streams {
     }
 
     /// Returns when the connection is without a stream, and has to go for others that are too.
-    pub(super) async fn is_let_go(&self) {
+    pub(super) async fn is_evicted(&self) {
         match &self.idle {
-            Some(idle) => idle.is_let_go().await,
+            Some(idle) => idle.is_evicted().await,
             None => std::future::pending().await,
         }
     }

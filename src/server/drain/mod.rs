@@ -10,23 +10,19 @@
 //!    process would start it anew if it ended by itself, and clients would come back.
 //!
 //! # Not here
-//! How a connection closes ([`crate::tunnel`]); who may ask for a drain ([`crate::admin`]).
+//! When what happens ([`plan`]); how a connection closes ([`crate::tunnel`]); who may ask for a drain ([`crate::admin`]).
+
+pub(super) mod plan;
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
+use self::plan::Plan;
 use super::state::State;
-use crate::config;
-use crate::connections::{Command, Handle};
-use crate::frame::CloseCode;
-use crate::resilience::spread_evenly;
+use crate::connections::Command;
 use crate::telemetry::DrainCut;
 
 /// How often it is looked whether the last one has gone.
@@ -34,84 +30,13 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What was cut may take as long to end: first in order, then, as long again, without that.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The drain of a process, once it has begun.
-#[derive(Debug, Default)]
-pub(super) struct Drain {
-    plan: OnceLock<Plan>,
-    /// Connections whose last words may not have left yet when their last client is done.
-    held: AtomicUsize,
-    /// Rung when what is left is cut.
-    cut: Arc<Notify>,
-}
-
-/// A connection that a drain waits for.
-#[derive(Debug)]
-pub(super) struct Held<'a>(&'a Drain);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Relaxed);
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    /// As they were when it began.
-    settings: config::Drain,
-    /// The delay is over: closes begin.
-    from: Instant,
-    /// Whatever is left is cut.
-    until: Instant,
-}
-
-impl Drain {
-    /// Whether new connections are turned away: a drain has begun and its delay has passed.
-    pub(super) fn refuses(&self, now: Instant) -> bool {
-        self.plan.get().is_some_and(|plan| plan.from <= now)
-    }
-
-    /// When closes begin; a drain that was asked for and has no plan yet begins `now`.
-    pub(super) fn closes_from(&self, delay: Duration, now: Instant) -> Instant {
-        self.plan.get().map_or(now + delay, |plan| plan.from)
-    }
-
-    /// Has the end of the drain wait for a connection that carries several clients and ends itself: they
-    /// are done before what they said has left.
-    pub(super) fn hold(&self) -> Held<'_> {
-        self.held.fetch_add(1, Relaxed);
-        Held(self)
-    }
-
-    /// Completes when what is left is cut. Who asks after that is not meant: a process that has drained still answers
-    /// plain requests.
-    pub(super) fn cuts(&self) -> OwnedNotified {
-        Arc::clone(&self.cut).notified_owned()
-    }
-
-    /// Gives a connection that was just opened its place, if a drain has begun.
-    pub(super) fn admit(&self, handle: &Handle) {
-        if let Some(plan) = self.plan.get() {
-            plan.place(handle, 0, 1);
-        }
-    }
-}
-
-impl Plan {
-    fn place(&self, handle: &Handle, index: usize, count: usize) {
-        let at = self.from + spread_evenly(index, count, self.settings.spread, fastrand::f64());
-        handle.send(Command::CloseAt { at, code: CloseCode(self.settings.close_code) });
-    }
-}
-
 /// Drains, and returns when a stop was asked for too and nothing is left: the last client has gone, or was cut
 /// after `drain.timeout` or by `force_stop`.
 pub(super) async fn run(state: &State, force_stop: impl Future) {
-    let drain = &state.drain;
     let begun = Instant::now();
     let settings = state.snapshot().drain;
-    let plan = Plan { settings, from: begun + settings.delay, until: begun + settings.timeout };
     // Before the walk: who is entered later sees the plan by itself.
-    let plan = *drain.plan.get_or_init(|| plan);
+    let plan = state.drain.begin(settings, begun);
     state.metrics.draining.set(1);
     let mut handles = state.registry.all();
     fastrand::shuffle(&mut handles);
@@ -170,7 +95,7 @@ async fn empty(state: &State, plan: Plan, force_stop: impl Future) -> bool {
 fn is_empty(state: &State) -> bool {
     state.metrics.http_in_flight.get() == 0
         && state.registry.is_empty()
-        && state.drain.held.load(Relaxed) == 0
+        && !state.drain.is_held()
         && state.hubs.is_idle()
 }
 
@@ -180,7 +105,7 @@ async fn cut(state: &State, why: &'static str) {
     warn!(clients, requests, why, "cutting what is left");
     state.metrics.on_drain_cut(DrainCut::Connections, clients as u64);
     state.metrics.on_drain_cut(DrainCut::Requests, u64::try_from(requests).unwrap_or_default());
-    state.drain.cut.notify_waiters();
+    state.drain.cut();
     if ended(state).await {
         return;
     }

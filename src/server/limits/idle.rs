@@ -1,7 +1,7 @@
 //! How many HTTP connections may ask nothing: `listen.max_idle_http` and `listen.max_idle_http_per_ip`.
 //!
 //! A connection of HTTP/1.1 is *idle* between an answer and the first byte of the next request, one of HTTP/2
-//! while it has no stream, after its first one. Until its first request it is busy ([`super::handshake_limit`]), and
+//! while it has no stream, after its first one. Until its first request it is busy ([`super::handshakes`]), and
 //! has `listen.handshake_timeout` for that.
 //!
 //! # Invariants
@@ -12,7 +12,7 @@
 //! 3. Nobody waits: a connection is told, and ends itself in order.
 //!
 //! # Not here
-//! How it ends ([`super::connection`], [`super::http2`]); the clock of `keep_alive` ([`super::timeouts`]).
+//! How it ends ([`super::super::connection`]); the clock of `keep_alive` ([`super::super::http::timeouts`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -20,14 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
-use tracing::warn;
 
-use super::state::State;
-use crate::admission::{AddressKey, Client};
+use crate::admission::AddressKey;
 use crate::config::Listen;
-use crate::net::Peer;
-use crate::telemetry::{IdleBound, some};
+use crate::telemetry::{IdleBound, Metrics};
 
 /// However many there are: as long as the next request of a page takes that is just being loaded.
 const SHORTEST: Duration = Duration::from_secs(5);
@@ -36,101 +32,58 @@ const SHORTEST: Duration = Duration::from_secs(5);
 const SMALL: usize = 64;
 
 /// Those that are idle now.
-#[derive(Debug, Default)]
-pub(super) struct IdleLimit {
-    idle_set: Mutex<IdleSet<Arc<Notify>>>,
+#[derive(Debug)]
+pub(in crate::server) struct IdleLimit {
+    idle: Mutex<IdleSet<Arc<Notify>>>,
+    metrics: Arc<Metrics>,
+}
+
+/// What came of one more idle connection.
+#[derive(Debug)]
+pub(in crate::server) struct Entered {
+    /// Those that have to go for it.
+    pub(in crate::server) evicted: Vec<(Arc<Notify>, IdleBound)>,
+    pub(in crate::server) pressure: IdlePressure,
 }
 
 impl IdleLimit {
-    pub(super) fn new() -> Self {
-        Self::default()
+    pub(in crate::server) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { idle: Mutex::default(), metrics }
+    }
+
+    /// One more; `notify` is rung when it has to go. `ticket` is the number by which it leaves, or 0; it is written under
+    /// the lock, so that whoever is rung finds the number that was evicted.
+    pub(in crate::server) fn enter(
+        &self,
+        ticket: &AtomicU64,
+        address: AddressKey,
+        notify: &Arc<Notify>,
+        listen: &Listen,
+    ) -> Entered {
+        let Listen { max_idle_http: max, max_idle_http_per_ip: per_ip, .. } = *listen;
+        let mut idle = self.lock();
+        idle.leave(ticket.load(Relaxed));
+        let (number, evicted) = idle.enter(address, Arc::clone(notify), max, per_ip);
+        ticket.store(number, Relaxed);
+        self.metrics.http_idle.set(gauge(idle.len()));
+        Entered { evicted, pressure: IdlePressure::of(idle.len(), max) }
+    }
+
+    /// It is idle no more.
+    pub(in crate::server) fn leave(&self, ticket: u64) {
+        let mut idle = self.lock();
+        idle.leave(ticket);
+        self.metrics.http_idle.set(gauge(idle.len()));
+    }
+
+    /// Whether it is idle and has not been evicted.
+    pub(in crate::server) fn contains(&self, ticket: u64) -> bool {
+        self.lock().by_age.contains_key(&ticket)
     }
 
     fn lock(&self) -> MutexGuard<'_, IdleSet<Arc<Notify>>> {
         // A panic under this lock cannot leave its maps half changed.
-        self.idle_set.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One connection, as far as it may be idle.
-#[derive(Debug)]
-pub(super) struct IdleSlot {
-    state: Arc<State>,
-    address: AddressKey,
-    /// 0: it is not idle.
-    ticket: AtomicU64,
-    notify: Arc<Notify>,
-}
-
-impl IdleSlot {
-    /// Of a connection from this peer, which is not idle.
-    pub(super) fn new(state: &Arc<State>, peer: &Peer) -> Self {
-        let address = Client { address: peer.address }.key();
-        Self { state: Arc::clone(state), address, ticket: AtomicU64::new(0), notify: Arc::new(Notify::new()) }
-    }
-
-    /// It is idle from now on. Answers how crowded it is.
-    pub(super) fn enter(&self) -> IdlePressure {
-        let State { idle, metrics, .. } = &*self.state;
-        let snapshot = self.state.snapshot();
-        let Listen { max_idle_http: max, max_idle_http_per_ip: per_ip, .. } = snapshot.listen;
-        let (evicted, pressure) = {
-            let mut idle_set = idle.lock();
-            idle_set.leave(self.ticket.load(Relaxed));
-            let (ticket, evicted) = idle_set.enter(self.address, Arc::clone(&self.notify), max, per_ip);
-            self.ticket.store(ticket, Relaxed);
-            metrics.http_idle.set(gauge(idle_set.len()));
-            (evicted, IdlePressure::of(idle_set.len(), max))
-        };
-        for (notify, bound) in &evicted {
-            metrics.on_idle_closed(*bound);
-            notify.notify_one();
-        }
-        if evicted.iter().any(|(_, bound)| *bound == IdleBound::All)
-            && let Some(left_out) = self.state.lines.warnings.may("max_idle_http", Instant::now())
-        {
-            warn!(
-                left_out = some(left_out),
-                max_idle_http = max,
-                "more HTTP connections ask nothing than listen.max_idle_http: those that have waited longest are \
-                 let go; outrigger_http_idle_closed_total counts them"
-            );
-        }
-        pressure
-    }
-
-    /// Something is asked on it, or it has ended.
-    pub(super) fn leave(&self) {
-        let State { idle, metrics, .. } = &*self.state;
-        let ticket = self.ticket.swap(0, Relaxed);
-        if ticket != 0 {
-            let mut idle_set = idle.lock();
-            idle_set.leave(ticket);
-            metrics.http_idle.set(gauge(idle_set.len()));
-        }
-    }
-
-    /// Has whoever waits for [`IdleSlot::is_let_go`] look again at whatever it looks at.
-    pub(super) fn wake(&self) {
-        self.notify.notify_one();
-    }
-
-    /// Returns when it has to go, and is still idle.
-    pub(super) async fn is_let_go(&self) {
-        loop {
-            self.notify.notified().await;
-            let ticket = self.ticket.load(Relaxed);
-            // Rung for a time that it was idle before, it is not meant now.
-            if ticket != 0 && !self.state.idle.lock().by_age.contains_key(&ticket) {
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for IdleSlot {
-    fn drop(&mut self) {
-        self.leave();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,7 +93,7 @@ fn gauge(count: usize) -> i64 {
 
 /// What share of `listen.keep_alive` a connection gets.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct IdlePressure(f64);
+pub(in crate::server) struct IdlePressure(f64);
 
 impl IdlePressure {
     /// All of it up to half of `max`; from there on less and less.
@@ -150,7 +103,7 @@ impl IdlePressure {
     }
 
     /// How long a connection is kept now.
-    pub(super) fn shorten(self, keep_alive: Duration) -> Duration {
+    pub(in crate::server) fn shorten(self, keep_alive: Duration) -> Duration {
         keep_alive.mul_f64(self.0).max(SHORTEST.min(keep_alive))
     }
 }
@@ -225,6 +178,8 @@ impl<T> IdleSet<T> {
 mod tests {
     use super::*;
     use IdleBound::{Address, All};
+
+    use crate::admission::Client;
 
     fn address(n: u8) -> AddressKey {
         Client { address: Some(([10, 0, 0, n], 1).into()) }.key()

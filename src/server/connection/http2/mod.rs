@@ -13,7 +13,7 @@
 //!    unread and a bounded rest unsent.
 //! 2. A stream that nobody reads takes nothing from the others: the connection's window has room for all.
 //! 3. A connection without a stream ends: at first after `listen.handshake_timeout`, later after
-//!    `listen.keep_alive` or when there are too many of them ([`super::idle`]), and in a drain at once.
+//!    `listen.keep_alive` or when there are too many of them ([`super::super::limits::idle`]), and in a drain at once.
 //!
 //! # Not here
 //! How a connection is known to be HTTP/2 ([`super::connection`]).
@@ -43,18 +43,20 @@ use tracing::debug;
 
 use self::rewind::Rewind;
 use self::streams::{InUse, Streams};
-use super::connection::{self, GaugeGuard, LINGER};
-use super::handshake_limit::HandshakePermit;
-use super::http_connection::{AnswerBody, HttpConnection};
-use super::idle::IdleSlot;
-use super::request;
-use super::request_errors;
-use super::state::State;
-use super::timeouts::HttpTimeouts;
+use super::linger::LINGER;
+use super::upgrade;
 use crate::config;
 use crate::connections::lifecycle;
 use crate::net::http2::{MAX_WRITE, Pump};
 use crate::net::{Http2, Peer, Stream, Transport};
+use crate::server::http::body::AnswerBody;
+use crate::server::http::connection::HttpConnection;
+use crate::server::http::idle_slot::IdleSlot;
+use crate::server::http::timeouts::HttpTimeouts;
+use crate::server::limits::gauge::GaugeGuard;
+use crate::server::limits::handshakes::HandshakePermit;
+use crate::server::request::{self, errors};
+use crate::server::state::State;
 use crate::telemetry::{TaskKind, panics};
 
 /// What a client may send on one stream before it is read: RFC 9113's own start value, and room for the
@@ -91,7 +93,7 @@ pub(super) async fn serve(
     until: Instant,
     first: Arc<HttpConnection>,
 ) {
-    let _shown = GaugeGuard::new(state);
+    let _counted = GaugeGuard::new(&state.metrics.http_connections);
     let mut cut = pin!(state.drain.cuts());
     let snapshot = state.snapshot();
     let listen = &snapshot.listen;
@@ -156,7 +158,7 @@ pub(super) async fn serve(
             () = &mut drained, if !is_drained => is_drained = true,
             // Before a drain nothing is cut, and to ask for it takes a lock that all connections share.
             () = cut.as_mut(), if is_drained && flush_until.is_none() => flush_until = Some(Instant::now() + FLUSH_TIMEOUT),
-            () = streams.is_let_go(), if !is_ending => {}
+            () = streams.is_evicted(), if !is_ending => {}
             () = alarm, if deadline.is_some() => {
                 if is_ending {
                     return;
@@ -248,11 +250,11 @@ async fn run_stream<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: 
         () = cut => return,
     }
     let Upgrade { io, pump } = std::mem::take(&mut *task.upgrade());
-    if let (Some(next), Some(io), Some(pump)) = (task.connection.take_upgrade(), io, pump)
+    if let (Some(pending), Some(io), Some(pump)) = (task.connection.take_upgrade(), io, pump)
         && let Ok(upgraded) = io.await
     {
         let stream = Stream::Http2(Box::new(Http2::new(upgraded, pump, Box::new(in_use))));
-        connection::go_on(&task.shared.state, Transport { stream, early: Bytes::new() }, next).await;
+        upgrade::start(&task.shared.state, Transport { stream, early: Bytes::new() }, pending).await;
     }
 }
 
@@ -266,7 +268,7 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<StallDetectin
     let (shared, connection) = (&task.shared, Arc::clone(&task.connection));
     // From here on only a stall of its answer ends it, also of one that is refused.
     connection.on_request();
-    let result = match request_errors::check(&shared.state, &shared.peer, request) {
+    let result = match errors::check(&shared.state, &shared.peer, request) {
         Err(refused) => Err(refused),
         Ok(mut request) => {
             let is_handshake = translate::request(&mut request);
