@@ -139,7 +139,7 @@ impl<K: Eq + Hash + Clone> StateStore for Store<K> {
             keys.full_at.insert(key.clone(), full_at);
             return Ok(passed);
         }
-        self.metrics.rate_untracked.inc();
+        self.metrics.admission.rate_untracked.inc();
         let is_told = is_due(&mut keys.warned, WARNINGS_APART);
         drop(keys);
         if is_told {
@@ -209,11 +209,11 @@ mod tests {
             assert_eq!(keyed.pass(&key), Ok(()), "each is new: it has all its tokens, or no place");
         }
         assert_eq!(keyed.limiter.len(), 10_000);
-        assert_eq!(metrics.rate_untracked.get(), 990_000);
+        assert_eq!(metrics.admission.rate_untracked.get(), 990_000);
         assert!(keyed.pass(&0).is_err(), "those who have a place are still held");
         advance(Duration::from_secs(11)).await;
         assert_eq!(keyed.pass(&2_000_000), Ok(()), "it finds room: the others are full again");
-        assert_eq!(metrics.rate_untracked.get(), 990_000);
+        assert_eq!(metrics.admission.rate_untracked.get(), 990_000);
         assert_eq!(keyed.sweep(), 1);
         let Keyed { limiter } = keyed;
         let store = limiter.into_state_store();
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(keyed.pass(&1), Ok(()), "still none, and the look is noted");
         advance(Duration::from_millis(20)).await;
         assert_eq!(keyed.pass(&1), Ok(()));
-        assert_eq!(metrics.rate_untracked.get(), 3, "it is too early for another look");
+        assert_eq!(metrics.admission.rate_untracked.get(), 3, "it is too early for another look");
         advance(Duration::from_millis(90)).await;
         assert_eq!(keyed.pass(&1), Ok(()));
         assert!(keyed.pass(&1).is_err(), "now it has a place");

@@ -119,13 +119,13 @@ impl Registry {
         let m = &self.metrics;
         let raise =
             |counter: &prometheus::IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
-        raise(&m.messages_in, totals.messages_in);
-        raise(&m.messages_out, totals.messages_out);
-        raise(&m.bytes_in, totals.bytes_in);
-        raise(&m.bytes_out, totals.bytes_out);
-        raise(&m.discarded, totals.discarded);
-        raise(&m.log_lines_dropped, self.dropped_lines.get().map_or(0, Dropped::count));
-        m.buffered.set(i64::try_from(buffered).unwrap_or(i64::MAX));
+        raise(&m.connections.messages_in, totals.messages_in);
+        raise(&m.connections.messages_out, totals.messages_out);
+        raise(&m.connections.bytes_in, totals.bytes_in);
+        raise(&m.connections.bytes_out, totals.bytes_out);
+        raise(&m.connections.discarded, totals.discarded);
+        raise(&m.process.log_lines_dropped, self.dropped_lines.get().map_or(0, Dropped::count));
+        m.connections.buffered.set(i64::try_from(buffered).unwrap_or(i64::MAX));
         m.gather()
     }
 
@@ -136,7 +136,7 @@ impl Registry {
     /// Takes no more injections, and counts those that nobody will get.
     fn end_injections(&self, handle: &Handle) {
         for _ in 0..handle.close_to_injections(Injection::Ended) {
-            self.metrics.on_injection(Injection::Ended);
+            self.metrics.connections.injections.inc(Injection::Ended);
         }
     }
 
@@ -150,10 +150,10 @@ impl Registry {
     fn on_ended(&self, handle: &Handle, ended: EndReport) -> Duration {
         let route = &handle.about.route;
         let duration = handle.since.elapsed();
-        route.on_disconnect(ended.reason);
+        route.disconnections.inc(ended.reason);
         route.duration.observe(duration.as_secs_f64());
         if let Some((by, code)) = ended.close {
-            self.metrics.on_close(by, code);
+            self.metrics.connections.on_close(by, code);
         }
         duration
     }
@@ -350,13 +350,19 @@ mod tests {
         dropped.handle().set_buffered(7);
         registry.gather();
         assert_eq!((registry.len(), route.clients.get()), (2, 2));
-        assert_eq!((registry.metrics.messages_in.get(), registry.metrics.buffered.get()), (3, 7));
+        assert_eq!(
+            (registry.metrics.connections.messages_in.get(), registry.metrics.connections.buffered.get()),
+            (3, 7)
+        );
         orderly.leave(EndReport { reason: Reason::ClientClose, close: None, fault: None });
         drop(orderly);
         drop(dropped);
         registry.gather();
         assert_eq!((registry.len(), route.clients.get()), (0, 0));
-        assert_eq!((registry.metrics.messages_in.get(), registry.metrics.bytes_in.get()), (3, 30));
+        assert_eq!(
+            (registry.metrics.connections.messages_in.get(), registry.metrics.connections.bytes_in.get()),
+            (3, 30)
+        );
         assert_eq!((route.connections.get(), route.duration.get_sample_count()), (2, 2), "each ended once");
     }
 
@@ -374,13 +380,19 @@ mod tests {
         assert_eq!((route.duration.get_sample_count(), registry.len()), (1, 1));
         live.handle().on_discarded(5);
         registry.gather();
-        assert_eq!((registry.metrics.bytes_in.get(), registry.metrics.discarded.get()), (10, 5));
+        assert_eq!(
+            (registry.metrics.connections.bytes_in.get(), registry.metrics.connections.discarded.get()),
+            (10, 5)
+        );
         live.leave(ended);
         live.leave(ended);
         drop(live);
         registry.gather();
         assert_eq!((registry.len(), registry.clients(), route.clients.get()), (0, 0, 0));
-        assert_eq!((registry.metrics.bytes_in.get(), registry.metrics.discarded.get()), (10, 5));
+        assert_eq!(
+            (registry.metrics.connections.bytes_in.get(), registry.metrics.connections.discarded.get()),
+            (10, 5)
+        );
         assert_eq!(route.duration.get_sample_count(), 1, "once");
     }
 

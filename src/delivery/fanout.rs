@@ -14,8 +14,9 @@ use super::shard::Shard;
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
 use crate::log::{Cursor, Log, Reader};
+use crate::resilience::BreakerState;
 use crate::telemetry::panics::caught;
-use crate::telemetry::{BreakerStage, By, Metrics, Reason, TaskKind};
+use crate::telemetry::{By, Metrics, Reason, TaskKind};
 
 /// A further task takes its part only when those that are there have so many clients each: to wake it costs as much as
 /// a delivery.
@@ -30,7 +31,7 @@ pub(super) struct Crew {
     tripped: AtomicUsize,
     /// Whether the channel's breaker is not closed: it is judged with each pass then.
     is_unwell: AtomicBool,
-    guard: Mutex<(ChannelGuard, BreakerStage)>,
+    guard: Mutex<(ChannelGuard, BreakerState)>,
 }
 
 impl Crew {
@@ -53,17 +54,17 @@ impl Crew {
     /// Whether only the newest message is to go out.
     pub(super) fn is_shedding(&self, now: Instant) -> bool {
         // Half-open, everything goes out, once: that is the probe.
-        self.is_unwell.load(Relaxed) && self.judge(now) == BreakerStage::Open
+        self.is_unwell.load(Relaxed) && self.judge(now) == BreakerState::Open
     }
 
-    fn judge(&self, now: Instant) -> BreakerStage {
+    fn judge(&self, now: Instant) -> BreakerState {
         let mut guard = lock(&self.guard);
         let (guard, told) = &mut *guard;
         let stage = guard.judge(self.tripped.load(Relaxed), self.clients.load(Relaxed), fastrand::f64(), now);
         if stage != *told {
             self.settings.channels.on_transition(Some(*told), Some(stage));
             *told = stage;
-            self.is_unwell.store(stage != BreakerStage::Closed, Relaxed);
+            self.is_unwell.store(stage != BreakerState::Closed, Relaxed);
         }
         stage
     }
@@ -105,14 +106,14 @@ impl Fanout {
     /// No client yet. Needs a runtime from the first client on.
     pub(crate) fn new(log: Arc<Log>, from_clients: FromClients, settings: Arc<Settings>) -> Arc<Self> {
         let guard = ChannelGuard::new(settings.policy.delivery.channel_breaker, Instant::now());
-        settings.channels.on_transition(None, Some(BreakerStage::Closed));
+        settings.channels.on_transition(None, Some(BreakerState::Closed));
         let crew = Crew {
             settings,
             from_clients,
             clients: AtomicUsize::new(0),
             tripped: AtomicUsize::new(0),
             is_unwell: AtomicBool::new(false),
-            guard: Mutex::new((guard, BreakerStage::Closed)),
+            guard: Mutex::new((guard, BreakerState::Closed)),
         };
         let inner = Inner { hold: None, doors: Vec::new(), closed: None };
         Arc::new(Self { log, crew: Arc::new(crew), inner: Mutex::new(inner) })

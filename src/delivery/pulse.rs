@@ -60,7 +60,7 @@ impl Pulse {
         }
         let (act, is_missed) = self.heartbeat.on_timer(now);
         if is_missed {
-            metrics.heartbeat_missed.inc();
+            metrics.connections.heartbeat_missed.inc();
         }
         match act {
             Some(HeartbeatAction::SendPing(payload)) => self.due = Some(payload),
@@ -140,7 +140,7 @@ impl Pulse {
 
 fn observe(rtt: Option<std::time::Duration>, metrics: &Metrics) {
     if let Some(rtt) = rtt {
-        metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
+        metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());
     }
 }
 

@@ -189,7 +189,7 @@ impl Log {
         let metrics = self.logs.metrics();
         let mut messages = 0;
         for (reason, n) in freed.messages() {
-            metrics.on_trimmed(reason, n);
+            metrics.log.trimmed.inc_by(reason, n);
             messages += n;
         }
         self.release(messages, freed.bytes);
@@ -200,8 +200,8 @@ impl Log {
             return;
         }
         self.logs.budget().sub(bytes);
-        self.logs.metrics().history_messages.sub(messages as i64);
-        self.logs.metrics().history_bytes.sub(bytes as i64);
+        self.logs.metrics().log.messages.sub(messages as i64);
+        self.logs.metrics().log.bytes.sub(bytes as i64);
     }
 
     fn rings(&self) -> MutexGuard<'_, Rings> {
@@ -246,8 +246,8 @@ impl Writer {
             // Before anybody else can let it go and give it back.
             let size = entry.size();
             let is_over = budget.add(size);
-            metrics.history_messages.inc();
-            metrics.history_bytes.add(size as i64);
+            metrics.log.messages.inc();
+            metrics.log.bytes.add(size as i64);
             log.head.store(entry.sequence, Ordering::Release);
             (entry.sequence, freed, is_over)
         };

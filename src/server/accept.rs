@@ -113,7 +113,11 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
         match accept(listener).await {
             Ok((stream, peer)) => {
                 let table = state.table();
-                match Busy::enter(&state.metrics.handshaking, table.listen.max_handshakes, Instant::now()) {
+                match Busy::enter(
+                    &state.metrics.server.handshaking,
+                    table.listen.max_handshakes,
+                    Instant::now(),
+                ) {
                     Some(busy) => {
                         let serving = connection::serve(Arc::clone(state), stream, peer, busy);
                         panics::spawn(TaskKind::Connection, &state.metrics, serving);
@@ -122,7 +126,7 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
                 }
             }
             Err(error) => {
-                state.metrics.accept_errors.inc();
+                state.metrics.server.accept_errors.inc();
                 // A client that is gone before it was taken in is no reason to wait.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {

@@ -211,7 +211,7 @@ async fn secure(
         Ok(Err((error, socket))) => (error, socket),
         Err(_) => {
             debug!(peer = peer.address.map(tracing::field::display), "no TLS in time");
-            state.metrics.on_tls_failure(TlsFailure::Timeout);
+            state.metrics.server.tls_failures.inc(TlsFailure::Timeout);
             return None;
         }
     };
@@ -222,7 +222,7 @@ async fn secure(
         HandshakeError::Certificate { .. } => TlsFailure::Certificate,
         HandshakeError::Protocol { .. } | HandshakeError::NoName => TlsFailure::Protocol,
     };
-    state.metrics.on_tls_failure(reason);
+    state.metrics.server.tls_failures.inc(reason);
     match reason {
         TlsFailure::Plaintext => refuse_unrouted(state, peer, socket, &Refused::Plaintext).await,
         TlsFailure::Lost => {}
@@ -331,13 +331,13 @@ pub(super) struct Shown<'a>(&'a State);
 
 impl<'a> Shown<'a> {
     pub(super) fn new(state: &'a State) -> Self {
-        state.metrics.http_connections.inc();
+        state.metrics.server.http_connections.inc();
         Self(state)
     }
 }
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        self.0.metrics.http_connections.dec();
+        self.0.metrics.server.http_connections.dec();
     }
 }

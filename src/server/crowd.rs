@@ -93,7 +93,7 @@ impl Crowd {
 
 /// Ends a connection that is one too many, with a word where that can be understood.
 pub(super) fn turn_away(state: &State, listen: &Listen, stream: Stream) {
-    state.metrics.on_connection_refused(ConnectionRefusal::TooManyHandshakes);
+    state.metrics.server.connections_refused.inc(ConnectionRefusal::TooManyHandshakes);
     if let Some(left_out) = state.lines.warnings.may("too_many_handshakes", Instant::now()) {
         warn!(
             max_handshakes = listen.max_handshakes,

@@ -79,11 +79,11 @@ impl Rest {
             resting.leave(self.ticket.load(Relaxed));
             let (ticket, gone) = resting.enter(self.address, Arc::clone(&self.bell), max, per_ip);
             self.ticket.store(ticket, Relaxed);
-            metrics.http_idle.set(gauge(resting.len()));
+            metrics.server.http_idle.set(gauge(resting.len()));
             (gone, Crowding::of(resting.len(), max))
         };
         for (bell, bound) in &gone {
-            metrics.on_idle_closed(*bound);
+            metrics.server.idle_closed.inc(*bound);
             bell.notify_one();
         }
         if gone.iter().any(|(_, bound)| *bound == IdleBound::All)
@@ -106,7 +106,7 @@ impl Rest {
         if ticket != 0 {
             let mut resting = idle.lock();
             resting.leave(ticket);
-            metrics.http_idle.set(gauge(resting.len()));
+            metrics.server.http_idle.set(gauge(resting.len()));
         }
     }
 

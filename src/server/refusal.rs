@@ -55,10 +55,10 @@ impl Refusals {
     fn enter(self: &Arc<Self>, max: usize) -> Option<Room> {
         let enter = |closing: usize| (closing < max).then_some(closing + 1);
         if self.closing.fetch_update(Relaxed, Relaxed, enter).is_err() {
-            self.metrics.refusals_not_closed.inc();
+            self.metrics.server.refusals_not_closed.inc();
             return None;
         }
-        self.metrics.refusals_closing.inc();
+        self.metrics.server.refusals_closing.inc();
         Some(Room(Arc::clone(self)))
     }
 }
@@ -66,7 +66,7 @@ impl Refusals {
 impl Drop for Room {
     fn drop(&mut self) {
         self.0.closing.fetch_sub(1, Relaxed);
-        self.0.metrics.refusals_closing.dec();
+        self.0.metrics.server.refusals_closing.dec();
     }
 }
 
@@ -188,13 +188,13 @@ mod tests {
         let refusals = Refusals::new(Metrics::new("outrigger").unwrap());
         let mut rooms = Vec::from_iter((0..3).map(|_| refusals.enter(3).unwrap()));
         assert!(refusals.enter(3).is_none());
-        assert_eq!(refusals.metrics.refusals_closing.get(), 3);
-        assert_eq!(refusals.metrics.refusals_not_closed.get(), 1);
+        assert_eq!(refusals.metrics.server.refusals_closing.get(), 3);
+        assert_eq!(refusals.metrics.server.refusals_not_closed.get(), 1);
         rooms.pop();
         assert!(refusals.enter(2).is_none(), "a smaller bound holds at once");
         assert!(refusals.enter(3).is_some());
         drop(rooms);
-        assert_eq!(refusals.metrics.refusals_closing.get(), 0);
+        assert_eq!(refusals.metrics.server.refusals_closing.get(), 0);
         assert!(refusals.enter(0).is_none(), "none at all");
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn serve(
     let picked = table.router.pick(host, request.uri().path());
     let route = Arc::clone(picked.route);
     let ambiguous = picked.stricter.map(|(stricter, why)| {
-        state.metrics.ambiguous_paths.inc();
+        state.metrics.server.ambiguous_paths.inc();
         Refused::AmbiguousPath { because: why, stricter: stricter.config.name.clone() }
     });
     let (mut head, body) = request.into_parts();
@@ -131,7 +131,7 @@ pub(super) async fn serve(
             access.refused(refused.answer().reason);
         }
         if let Some(guard) = refused.guard() {
-            route.metrics.on_refusal(guard);
+            route.metrics.refusals.inc(guard);
         }
         let asked = Asked {
             route: Some(&route.metrics.name),
@@ -162,7 +162,7 @@ pub(super) async fn serve(
         told.outcome = if is_upgraded { HandshakeOutcome::Accepted } else { HandshakeOutcome::Refused };
     }
     if kind == Kind::Plain {
-        route.metrics.on_http(StatusClass::of(response.status()));
+        route.metrics.http_requests.inc(StatusClass::of(response.status()));
     }
     if let Some(access) = &mut access {
         access.answered(response.status());
@@ -190,7 +190,7 @@ struct Told<'a> {
 impl Drop for Told<'_> {
     fn drop(&mut self) {
         if self.kind == Kind::Handshake {
-            self.route.on_handshake(self.outcome);
+            self.route.handshakes.inc(self.outcome);
         }
     }
 }
@@ -273,14 +273,14 @@ pub(super) struct InFlight(Arc<State>);
 
 impl InFlight {
     pub(super) fn new(state: &Arc<State>) -> Self {
-        state.metrics.http_in_flight.inc();
+        state.metrics.server.http_in_flight.inc();
         Self(Arc::clone(state))
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.metrics.http_in_flight.dec();
+        self.0.metrics.server.http_in_flight.dec();
     }
 }
 

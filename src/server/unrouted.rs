@@ -37,7 +37,7 @@ pub(super) fn check<B>(state: &State, peer: &Peer, request: Request<B>) -> Resul
 /// Counts a refusal, and tells it in the log.
 pub(super) fn note(state: &State, peer: &Peer, refused: &Refused) {
     let Some(reason) = reason(refused) else { return };
-    state.metrics.on_request_error(reason);
+    state.metrics.server.request_errors.inc(reason);
     state.lines.unrouted(reason, refused, peer);
 }
 

@@ -33,7 +33,7 @@ impl Relay {
             let handle = self.live.handle();
             handle.on_out(1, frame.len() - lost.min(frame.len()));
             handle.on_discarded(lost);
-            self.live.metrics().on_injection(Injection::Ok);
+            self.live.metrics().connections.injections.inc(Injection::Ok);
             said += frame.len();
         }
         said

@@ -147,7 +147,7 @@ pub(super) async fn serve(
             () = streams.changed.notified() => {
                 drop(first.take());
                 if streams.is_abused() {
-                    state.metrics.http2_abuses.inc();
+                    state.metrics.server.http2_abuses.inc();
                     debug!("an HTTP/2 client takes back what it asks for; it is let go");
                     return;
                 }
@@ -237,7 +237,7 @@ async fn run<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box
     let now = Instant::now();
     // Heads come whole; only the stall of an answer is watched.
     let patience = Patience::new(Duration::ZERO, Duration::ZERO, shared.stall, now);
-    let busy = Busy::more(&shared.state.metrics.handshaking, now);
+    let busy = Busy::more(&shared.state.metrics.server.handshaking, now);
     let session = Session::new(patience, busy, None);
     let call = Arc::new(Call { shared, session, upgrade: Mutex::default() });
     let cut = call.shared.state.drain.cuts();

@@ -34,7 +34,7 @@ impl Uplink {
         let Some(heartbeat) = &mut self.heartbeat else { return };
         let (act, is_missed) = heartbeat.on_timer(now);
         if is_missed {
-            self.metrics.heartbeat_missed.inc();
+            self.metrics.connections.heartbeat_missed.inc();
         }
         match act {
             Some(HeartbeatAction::SendPing(payload)) => {
