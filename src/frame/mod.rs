@@ -27,6 +27,6 @@ pub(crate) use control::ControlFrame;
 pub use control::MAX_CONTROL_PAYLOAD;
 pub(crate) use header::Header;
 pub use header::{Fault, Opcode};
-pub use rules::{Extensions, Rules, Sender};
+pub use rules::{Extensions, Role, Rules};
 pub(crate) use scanner::Edge;
 pub use scanner::{MAX_HELD, Outcome, Scanned, Scanner, Verdict};

@@ -7,12 +7,12 @@
 
 use super::header::{Fault, Header, Opcode};
 
-/// Whose frames these are.
+/// One of the two ends of a connection: whose frames these are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// They must be masked.
+pub enum Role {
+    /// Its frames must be masked (RFC 6455 §5.1).
     Client,
-    /// They must not be.
+    /// Its frames must not be.
     Server,
 }
 
@@ -31,8 +31,8 @@ pub enum Extensions {
 /// What holds for one direction.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Whose frames.
-    pub sender: Sender,
+    /// Who sends these frames.
+    pub sender: Role,
     /// What was negotiated.
     pub extensions: Extensions,
     /// Most payload bytes in one frame.
@@ -74,9 +74,9 @@ impl Order {
     pub(super) fn read_header(&self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
         if let Some(second) = bytes.get(1) {
             match (self.rules.sender, second & 0x80 != 0) {
-                (Sender::Client, false) => return Err(Fault::Unmasked),
-                (Sender::Server, true) => return Err(Fault::Masked),
-                (Sender::Client, true) | (Sender::Server, false) => {}
+                (Role::Client, false) => return Err(Fault::Unmasked),
+                (Role::Server, true) => return Err(Fault::Masked),
+                (Role::Client, true) | (Role::Server, false) => {}
             }
         }
         let Some(header) = Header::parse(bytes)? else { return Ok(None) };

@@ -30,7 +30,7 @@ use super::pulse::Pulse;
 use super::rates::{Rates, messages};
 use super::{Settings, Terms};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
-use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
+use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Role, Rules, Scanned, Scanner, Verdict};
 use crate::net::Hop;
 use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::{Dates, Share, Standstill, Turn};
@@ -113,7 +113,7 @@ impl Relay {
                 extensions,
                 max_frame: policy.max_frame,
                 max_message: policy.max_message,
-                show_text: sender == Sender::Client && settings.is_json(),
+                show_text: sender == Role::Client && settings.is_json(),
             })
         };
         // A lifetime ends anywhere in its last tenth: what came together must not go together.
@@ -127,8 +127,8 @@ impl Relay {
             }
         }
         Self {
-            client: Link::new(client.stream, &client.early, scanner(Sender::Client), false),
-            upstream: Link::new(upstream.stream, &upstream.early, scanner(Sender::Server), true),
+            client: Link::new(client.stream, &client.early, scanner(Role::Client), false),
+            upstream: Link::new(upstream.stream, &upstream.early, scanner(Role::Server), true),
             client_pulse: policy.heartbeat.map(|beat| Box::new(Pulse::new(beat.timing, beat.mode, now))),
             upstream_pulse: settings
                 .upstream_heartbeat

@@ -30,7 +30,7 @@ use tokio::time::{Instant, Sleep};
 
 use self::ending::{Reading, Writing};
 use crate::config;
-use crate::frame::{Assembler, ControlFrame, Extensions, Heard, Kind, Opcode, Rules, Sender, encode};
+use crate::frame::{Assembler, ControlFrame, Extensions, Heard, Kind, Opcode, Role, Rules, encode};
 use crate::net::{Egress, Hop, Stream, scratch};
 use crate::resilience::{Heartbeat, PongKind, Stall, Standstill, Turn};
 use crate::telemetry::Metrics;
@@ -357,7 +357,7 @@ impl Uplink {
 /// No extension was offered.
 fn new_assembler(rules: &UplinkRules) -> Assembler {
     Assembler::new(Rules {
-        sender: Sender::Server,
+        sender: Role::Server,
         extensions: Extensions::None,
         max_frame: rules.max_frame,
         max_message: rules.max_message,
