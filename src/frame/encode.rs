@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::assembler::Kind;
-use super::control::apply_mask;
 use super::header::{Header, Opcode};
+use super::masking;
 
 /// The longest header that a server sends.
 const MAX_HEADER: usize = 10;
@@ -71,7 +71,7 @@ pub(super) fn frame(kind: Kind, rsv: u8, payload: &[u8], mask: Option<[u8; 4]>) 
     let start = bytes.len();
     bytes.extend_from_slice(payload);
     if let Some(mask) = mask {
-        apply_mask(&mut bytes[start..], mask);
+        masking::apply(&mut bytes[start..], mask);
     }
     bytes.into()
 }

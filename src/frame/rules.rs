@@ -6,15 +6,7 @@
 //! ([`super::Assembler`]).
 
 use super::header::{Fault, Header, Opcode};
-
-/// One of the two ends of a connection: whose frames these are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Its frames must be masked (RFC 6455 §5.1).
-    Client,
-    /// Its frames must not be.
-    Server,
-}
+use super::role::Role;
 
 /// What the handshake negotiated, as far as headers go (RFC 6455 §9).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
