@@ -30,7 +30,7 @@ use crate::log::rules::Matcher;
 use crate::log::{Cursor, Log};
 use crate::resilience::Caller;
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason, TaskKind, panics};
-use crate::upstream::headers::{Seen, Telling};
+use crate::upstream::headers::{ForwardingConfig, Requester};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker, UpstreamError};
 
 /// Publish requests that may wait for a channel's task.
@@ -87,7 +87,7 @@ pub(crate) struct Request<'a> {
     /// As the breaker tells it from others, if the channel is opened for it.
     pub caller: Caller,
     /// Where it comes from.
-    pub seen: Seen<'a>,
+    pub seen: Requester<'a>,
 }
 
 impl Hub {
@@ -147,7 +147,7 @@ impl Hub {
             return Err(JoinError::Full);
         }
         let first = First { target: request.target, headers: request.headers, seen: request.seen };
-        let telling = Telling {
+        let telling = ForwardingConfig {
             forwarded: config.forwarded,
             host: config.host_header,
             target: &config.target,
