@@ -31,7 +31,7 @@ pub(crate) use control::ControlFrame;
 pub use control::MAX_CONTROL_PAYLOAD;
 pub(crate) use endpoint::{ConnectionState, Endpoint};
 pub(crate) use header::Header;
-pub use header::{Fault, Opcode};
+pub use header::{Opcode, ProtocolError};
 pub use role::Role;
 pub use rules::{Extensions, Rules};
 pub(crate) use scanner::Edge;

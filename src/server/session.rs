@@ -22,16 +22,16 @@ use super::refusal::Parting;
 use super::service::InFlight;
 use super::state::Route;
 use crate::admission::Slot;
-use crate::broadcast::Seat;
+use crate::broadcast::Reservation;
 use crate::net::head::{Character, RequestLine};
-use crate::net::{Hop, Stream};
+use crate::net::{Stream, Transport};
 use crate::resilience::Expiry;
 use crate::tunnel;
 
 /// An upstream that waits for its client's socket: the 101 is on its way.
 #[derive(Debug)]
 pub(super) struct Handover {
-    pub(super) upstream: Hop,
+    pub(super) upstream: Transport,
     pub(super) terms: tunnel::Terms,
     pub(super) slot: Option<Slot>,
     pub(super) route: Arc<Route>,
@@ -44,7 +44,7 @@ pub(super) struct Handover {
 /// A client of a feed that waits for its own socket.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pub(super) seat: Seat,
+    pub(super) seat: Reservation,
     pub(super) has_deflate: bool,
     /// When its credentials end.
     pub(super) expires: Option<Expiry>,
