@@ -35,7 +35,7 @@ mod upstream;
 pub mod internals {
     pub use crate::frame::{
         Assembler, Extensions, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, ProtocolError,
-        Rules, Scanned, Scanner, Sender, Verdict, accept_for, encode,
+        Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
     };
     pub use crate::log::{Log, Logs, NewEntry};
     pub use crate::net::head::{RequestLine, check_answer, check_request};
