@@ -26,7 +26,7 @@ use crate::config::OnJoin;
 use crate::delivery::{Arrival, Fanout};
 use crate::frame::Kind;
 use crate::log::{Cursor, Log};
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::resilience::Expiry;
 use crate::telemetry::Live;
 
@@ -185,7 +185,7 @@ pub(crate) struct Seat {
 #[derive(Debug)]
 pub(crate) struct Client {
     /// Its socket.
-    pub hop: Hop,
+    pub hop: Transport,
     /// Whether compressed messages were agreed upon.
     pub has_deflate: bool,
     /// When its credentials end, and the connection with them.

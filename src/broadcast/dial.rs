@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use super::hub::Hub;
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::resilience::Caller;
 use crate::upstream::verify::Offer;
 use crate::upstream::{Refusal, UpstreamError, headers};
@@ -34,7 +34,7 @@ pub(super) async fn attempt(
     caller: Caller,
     request: http::Request<http_body_util::Empty<Bytes>>,
     told: Option<Option<HeaderValue>>,
-) -> Result<(Hop, Option<HeaderValue>), NotUp> {
+) -> Result<(Transport, Option<HeaderValue>), NotUp> {
     let mut permit = match &hub.plan.breaker {
         // A server that has agreed to the same request before has changed its mind by itself.
         Some(breaker) => {

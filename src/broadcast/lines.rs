@@ -88,7 +88,11 @@ pub(super) fn lost(hub: &Hub, channel: &dyn Display, end: &UplinkEnd) {
                 warn!(route, %channel, code = code.0, left_out, "the feed's server left");
             }
         }
-        UplinkEnd::Lost | UplinkEnd::Fault(_) | UplinkEnd::Silent | UplinkEnd::Stalled | UplinkEnd::Done => {
+        UplinkEnd::Lost
+        | UplinkEnd::ProtocolError(_)
+        | UplinkEnd::Silent
+        | UplinkEnd::Stalled
+        | UplinkEnd::Done => {
             if let Some(left_out) = may(hub, "lost") {
                 warn!(route, %channel, why = %end, left_out, "the feed's server is lost");
             }

@@ -43,7 +43,7 @@ use super::lines;
 use super::request::Template;
 use crate::config::{Greeting, OnRedial};
 use crate::frame::{CloseCode, Kind};
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::resilience::{Backoff, Caller, Share};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{By, Label, Reason, lifecycle};
@@ -242,7 +242,7 @@ impl Task {
         None
     }
 
-    fn up(&mut self, hop: Hop) -> Uplink {
+    fn up(&mut self, hop: Transport) -> Uplink {
         let now = Instant::now();
         self.backoff.on_up(now);
         let hub = &self.running.hub;
@@ -261,7 +261,7 @@ impl Task {
     fn dial(
         &self,
         told: Option<Option<HeaderValue>>,
-    ) -> impl Future<Output = Result<(Hop, Option<HeaderValue>), NotUp>> + use<> {
+    ) -> impl Future<Output = Result<(Transport, Option<HeaderValue>), NotUp>> + use<> {
         let hub = Arc::clone(&self.running.hub);
         let (request, request_id) = self.template.request(told.as_ref().and_then(Option::as_ref));
         let path = self.shown().to_string();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::fanout::Crew;
 use super::subscriber::{Reading, Subscriber, Table};
 use super::wire::Wrote;
-use crate::frame::{CloseCode, ControlFrame, Fault};
+use crate::frame::{CloseCode, ControlFrame, ProtocolError};
 use crate::resilience::Date;
 use crate::telemetry::{By, Ended, Reason};
 
@@ -21,7 +21,7 @@ pub(super) struct Farewell {
     by: By,
     code: CloseCode,
     words: Box<str>,
-    fault: Option<Fault>,
+    fault: Option<ProtocolError>,
 }
 
 impl Farewell {
@@ -41,7 +41,7 @@ impl Farewell {
     }
 
     /// The client broke a rule.
-    pub(super) fn fault(fault: Fault) -> Self {
+    pub(super) fn fault(fault: ProtocolError) -> Self {
         let code = fault.close_code();
         let (reason, words) = if code == CloseCode::TOO_LARGE {
             (Reason::TooLarge, "message too large")
@@ -220,7 +220,7 @@ impl Subscriber {
             let mut cx = Context::from_waker(Waker::noop());
             if self.wire.write(&mut cx, &frame, Instant::now()) == Wrote::All {
                 ended.close = Some((By::Proxy, code));
-                self.wire.stream.say_goodbye();
+                self.wire.stream.send_close_notify();
             }
         }
         if ended.close.is_none() {
@@ -254,7 +254,7 @@ impl Subscriber {
         }
         // A server ends the TCP connection first (RFC 6455 §7.1.1).
         if closing.is_heard || self.reading == Reading::Ended {
-            self.wire.stream.say_goodbye();
+            self.wire.stream.send_close_notify();
             return true;
         }
         // Whoever broke a rule is not listened to any more: its stream is ended, and read to its end, so that it

@@ -40,7 +40,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Policy;
 use crate::frame::Kind;
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::resilience::Expiry;
 use crate::telemetry::{BreakerMetrics, FeedMetrics, Live, Metrics};
 
@@ -81,7 +81,7 @@ pub(crate) enum FromClients {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// Its socket.
-    pub hop: Hop,
+    pub hop: Transport,
     /// Whether it may be sent compressed messages, and may send such.
     pub has_deflate: bool,
     /// When its credentials end, and the connection with them.

@@ -32,7 +32,7 @@ use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::frame::Kind;
 use crate::log::{Draft, Log, Logs, Writer};
-use crate::net::{Hop, Stream};
+use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
 use crate::telemetry::{About, BreakerScope, Handle, Metrics, Registry};
@@ -238,7 +238,7 @@ impl Stage {
         let expires = self
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
-        Arrival { hop: Hop { stream, early: Bytes::new() }, has_deflate, expires, held, live }
+        Arrival { hop: Transport { stream, early: Bytes::new() }, has_deflate, expires, held, live }
     }
 
     /// Writes a text into the log.

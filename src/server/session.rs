@@ -24,14 +24,14 @@ use super::state::Route;
 use crate::admission::Slot;
 use crate::broadcast::Seat;
 use crate::net::head::{Character, RequestLine};
-use crate::net::{Hop, Stream};
+use crate::net::{Stream, Transport};
 use crate::resilience::Expiry;
 use crate::tunnel;
 
 /// An upstream that waits for its client's socket: the 101 is on its way.
 #[derive(Debug)]
 pub(super) struct Handover {
-    pub(super) upstream: Hop,
+    pub(super) upstream: Transport,
     pub(super) terms: tunnel::Terms,
     pub(super) slot: Option<Slot>,
     pub(super) route: Arc<Route>,

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::injections::Injections;
 use super::labels::{By, Injection, Reason};
 use super::metrics::RouteMetrics;
-use crate::frame::{CloseCode, Fault};
+use crate::frame::{CloseCode, ProtocolError};
 
 /// Who a connection is, for the log and for lists.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(crate) struct Ended {
     /// The first Close: who said it and with which code.
     pub close: Option<(By, CloseCode)>,
     /// What a side did wrong, if that was the cause.
-    pub fault: Option<Fault>,
+    pub fault: Option<ProtocolError>,
 }
 
 /// One connection, seen from outside.

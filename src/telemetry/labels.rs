@@ -255,7 +255,7 @@ labels! {
         /// Its connection ended without a Close.
         Lost = "lost",
         /// It broke a rule, or said too much.
-        Fault = "fault",
+        ProtocolError = "fault",
         /// It answered no ping.
         Silent = "silent",
         /// It read nothing.

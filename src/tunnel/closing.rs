@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::ending::{Farewell, Words, farewells};
 use super::link::{Link, Reading, Writing};
 use super::relay::{Relay, Side};
-use crate::frame::{CloseCode, Fault, Verdict};
+use crate::frame::{CloseCode, ProtocolError, Verdict};
 use crate::resilience::Date;
 use crate::telemetry::{By, Command, Ended, Reason};
 
@@ -32,7 +32,7 @@ impl Relay {
         &mut self,
         reason: Reason,
         said: Option<(By, CloseCode)>,
-        fault: Option<(Side, Fault)>,
+        fault: Option<(Side, ProtocolError)>,
         now: Instant,
     ) {
         if self.ending.is_some() {
@@ -112,7 +112,7 @@ impl Relay {
     }
 
     /// `side` broke a rule.
-    pub(super) fn on_fault(&mut self, side: Side, fault: Fault, now: Instant) {
+    pub(super) fn on_fault(&mut self, side: Side, fault: ProtocolError, now: Instant) {
         let code = fault.close_code();
         let reason = if code == CloseCode::TOO_LARGE { Reason::TooLarge } else { Reason::ProtocolError };
         tracing::debug!(connection = self.live.handle().id, side = side.as_str(), %fault, "fault");

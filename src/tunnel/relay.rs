@@ -31,7 +31,7 @@ use super::rates::{Rates, messages};
 use super::{Settings, Terms};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::{Dates, Share, Standstill, Turn};
 use crate::telemetry::{Injection, Live, Reason, TaskKind};
@@ -98,8 +98,8 @@ enum Pumped {
 
 impl Relay {
     pub(super) fn new(
-        client: Hop,
-        upstream: Hop,
+        client: Transport,
+        upstream: Transport,
         terms: Terms,
         settings: &Arc<Settings>,
         live: Live,
@@ -402,7 +402,7 @@ impl Relay {
             Side::Upstream => &mut self.upstream_pulse,
         };
         if let Some(pulse) = pulse {
-            pulse.on_life(now);
+            pulse.on_activity(now);
         }
         if self.settings.policy.idle_activity == IdleActivity::Any {
             self.last_activity = now;

@@ -26,7 +26,7 @@ use super::relay::Relay;
 use crate::config::{Config, LogConnections};
 use crate::frame::Extensions;
 use crate::net::tls::testing;
-use crate::net::{Hop, Stream};
+use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
 use crate::stage::{self, Driven, SPINS, Wakes, first_frame, frame, millis, secs};
 use crate::telemetry::{About, Command, Handle, Metrics, Registry};
@@ -191,7 +191,7 @@ impl Stage {
                 }
             }
             let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-            (Hop { stream, early: Bytes::from_static(early) }, End { socket: Some(theirs), tls: None })
+            (Transport { stream, early: Bytes::from_static(early) }, End { socket: Some(theirs), tls: None })
         };
         let (mut client_hop, mut client) = hop(props.early_client);
         let (mut upstream_hop, mut upstream) = hop(props.early_upstream);
