@@ -12,7 +12,7 @@ use super::subscriber::{Reading, Subscriber, Table};
 use super::wire::Wrote;
 use crate::frame::{CloseCode, ControlFrame, ProtocolError};
 use crate::resilience::Date;
-use crate::telemetry::{By, Ended, Reason};
+use crate::telemetry::{By, EndReport, Reason};
 
 /// What a client is told, and operators are.
 #[derive(Debug, Clone)]
@@ -80,7 +80,7 @@ pub(super) struct Parting {
 /// An end that has begun.
 #[derive(Debug)]
 pub(super) struct Closing {
-    pub(super) ended: Ended,
+    pub(super) ended: EndReport,
     pub(super) deadline: Option<Instant>,
     words: Option<Box<ControlFrame>>,
     is_said: bool,
@@ -93,7 +93,7 @@ impl Closing {
     /// Nothing can be said any more.
     pub(super) fn lost(reason: Reason) -> Self {
         Self {
-            ended: Ended { reason, close: None, fault: None },
+            ended: EndReport { reason, close: None, fault: None },
             deadline: None,
             words: None,
             is_said: false,
@@ -126,7 +126,7 @@ impl Subscriber {
             self.reading = Reading::Blind;
         }
         self.closing = Some(Box::new(Closing {
-            ended: Ended {
+            ended: EndReport {
                 reason: farewell.reason,
                 close: Some((farewell.by, farewell.code)),
                 fault: farewell.fault,
@@ -210,7 +210,7 @@ impl Subscriber {
 
     /// Its shard has panicked and serves nobody any more: it is told if that can be done at once.
     pub(super) fn fail(mut self) {
-        let mut ended = Ended { reason: Reason::InternalError, close: None, fault: None };
+        let mut ended = EndReport { reason: Reason::InternalError, close: None, fault: None };
         if let Some(closing) = &self.closing {
             ended = closing.ended;
         } else if self.wire.is_flushed() {

@@ -42,7 +42,7 @@ use crate::config::Policy;
 use crate::frame::Kind;
 use crate::net::Transport;
 use crate::resilience::Expiry;
-use crate::telemetry::{BreakerMetrics, FeedMetrics, Live, Metrics};
+use crate::telemetry::{BreakerMetrics, ConnectionGuard, FeedMetrics, Metrics};
 
 pub(crate) use fanout::Fanout;
 pub(crate) use holders::Holders;
@@ -89,7 +89,7 @@ pub(crate) struct Arrival {
     /// Held until the connection has ended, whatever ends it.
     pub held: Box<dyn Any + Send + Sync>,
     /// Its place in the registry.
-    pub live: Live,
+    pub live: ConnectionGuard,
 }
 
 #[cfg(test)]

@@ -31,11 +31,11 @@ use super::shard::Shard;
 use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::frame::Kind;
-use crate::log::{Draft, Log, Logs, Writer};
+use crate::log::{Log, Logs, NewEntry, Writer};
 use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
-use crate::telemetry::{About, BreakerScope, Handle, Metrics, Registry};
+use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
 
 /// Kernel buffers that are soon full.
 const SMALL: usize = 4 * 1024;
@@ -226,7 +226,7 @@ impl Stage {
     ) -> Arrival {
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let about = About {
+        let about = ConnectionInfo {
             client: None,
             user: user.map(Arc::from),
             channel: None,
@@ -248,7 +248,7 @@ impl Stage {
 
     fn write_draft(&mut self, text: &str, is_critical: bool, to: Option<&str>) -> u64 {
         self.written += 1;
-        let sequence = self.writer.append(Draft {
+        let sequence = self.writer.append(NewEntry {
             frame: frame(0x81, text.as_bytes(), false).into(),
             deflated: None,
             is_critical,

@@ -31,7 +31,7 @@ use crate::broadcast;
 use crate::net::head::{HeadFault, MAX_HEADERS};
 use crate::net::tls::{Acceptor, HandshakeError, Protocol};
 use crate::net::{Peer, Stream, Transport};
-use crate::telemetry::{About, Live, TlsFailure};
+use crate::telemetry::{ConnectionGuard, ConnectionInfo, TlsFailure};
 use crate::tunnel;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
@@ -258,7 +258,13 @@ pub(super) async fn go_on(state: &State, client: Transport, next: Next) {
 /// The 101 is with the client: from here on it is frames.
 fn upgrade(state: &State, client: Transport, handover: Handover) {
     let Handover { upstream, mut terms, slot, route, client: address, user, request_id } = handover;
-    let about = About { client: address, user, channel: None, request_id, route: Arc::clone(&route.metrics) };
+    let about = ConnectionInfo {
+        client: address,
+        user,
+        channel: None,
+        request_id,
+        route: Arc::clone(&route.metrics),
+    };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     terms.slot = occupied(slot, &live);
@@ -268,8 +274,13 @@ fn upgrade(state: &State, client: Transport, handover: Handover) {
 /// The same of a client that gets a feed.
 fn subscribe(state: &State, hop: Transport, subscription: Subscription) {
     let Subscription { seat, has_deflate, expires, slot, route, client, user, request_id } = subscription;
-    let about =
-        About { client, user, channel: Some(seat.channel()), request_id, route: Arc::clone(&route.metrics) };
+    let about = ConnectionInfo {
+        client,
+        user,
+        channel: Some(seat.channel()),
+        request_id,
+        route: Arc::clone(&route.metrics),
+    };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     let slot = occupied(slot, &live);
@@ -277,7 +288,7 @@ fn subscribe(state: &State, hop: Transport, subscription: Subscription) {
 }
 
 /// The place of a handshake that has become a connection: from here on it is given back with that.
-fn occupied(slot: Option<Slot>, live: &Live) -> Option<Box<dyn Any + Send + Sync>> {
+fn occupied(slot: Option<Slot>, live: &ConnectionGuard) -> Option<Box<dyn Any + Send + Sync>> {
     let mut slot = slot?;
     slot.on_open(live.handle());
     Some(slot)

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::service::{Load, seen, target};
 use super::session::{AnswerBody, Handover, Subscription};
 use crate::admission::{Bound, Guest, Refused, User};
-use crate::broadcast::{self, Hub, NoSeat};
+use crate::broadcast::{self, Hub, JoinError};
 use crate::frame::{accept_for, deflate};
 use crate::net::head::{HeadFault, spelling};
 use crate::tunnel;
@@ -105,11 +105,13 @@ async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response
     });
     let seat = match seat.await {
         Ok(seat) => seat,
-        Err(NoSeat::NameTooLong) => return Err(Refused::Malformed("its channel's name would be too long")),
-        Err(NoSeat::Full) => return Err(Refused::Capacity(Bound::Channels)),
-        Err(NoSeat::BreakerOpen(wait)) => return Err(Refused::Breaker(wait)),
-        Err(NoSeat::Upstream(error)) => return Err(Refused::Upstream(error)),
-        Err(NoSeat::Declined(answer)) => {
+        Err(JoinError::NameTooLong) => {
+            return Err(Refused::Malformed("its channel's name would be too long"));
+        }
+        Err(JoinError::Full) => return Err(Refused::Capacity(Bound::Channels)),
+        Err(JoinError::BreakerOpen(wait)) => return Err(Refused::Breaker(wait)),
+        Err(JoinError::Upstream(error)) => return Err(Refused::Upstream(error)),
+        Err(JoinError::Declined(answer)) => {
             return Ok(answer.map(|body| AnswerBody::own(Full::from(body), session)));
         }
     };

@@ -25,7 +25,7 @@ use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::net::head::HeadFault;
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
-use crate::upstream::headers::{self, Seen, Telling};
+use crate::upstream::headers::{self, ForwardingConfig, Requester};
 
 /// What a mode needs of a request besides the guest.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ pub(super) struct Load {
 
 impl Load {
     /// How the route's upstream wants to be told where a request came from.
-    pub(super) fn telling(&self) -> Telling<'_> {
+    pub(super) fn telling(&self) -> ForwardingConfig<'_> {
         let upstream = &self.route.config.upstream;
-        Telling {
+        ForwardingConfig {
             forwarded: upstream.forwarded,
             host: upstream.host_header,
             target: &upstream.target,
@@ -51,8 +51,8 @@ impl Load {
 }
 
 /// What the upstream is told about a guest.
-pub(super) fn seen(guest: &Guest) -> Seen<'_> {
-    Seen {
+pub(super) fn seen(guest: &Guest) -> Requester<'_> {
+    Requester {
         peer: &guest.peer,
         forwarding: guest.forwarding.as_deref(),
         client: guest.client.address,

@@ -22,7 +22,7 @@ use super::refusal::Parting;
 use super::service::InFlight;
 use super::state::Route;
 use crate::admission::Slot;
-use crate::broadcast::Seat;
+use crate::broadcast::Reservation;
 use crate::net::head::{Character, RequestLine};
 use crate::net::{Stream, Transport};
 use crate::resilience::Expiry;
@@ -44,7 +44,7 @@ pub(super) struct Handover {
 /// A client of a feed that waits for its own socket.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pub(super) seat: Seat,
+    pub(super) seat: Reservation,
     pub(super) has_deflate: bool,
     /// When its credentials end.
     pub(super) expires: Option<Expiry>,

@@ -15,12 +15,12 @@ use super::link::{Link, Reading, Writing};
 use super::relay::{Relay, Side};
 use crate::frame::{CloseCode, ProtocolError, Verdict};
 use crate::resilience::Date;
-use crate::telemetry::{By, Command, Ended, Reason};
+use crate::telemetry::{By, Command, EndReport, Reason};
 
 /// An ending that has begun.
 #[derive(Debug)]
 pub(super) struct Ending {
-    ended: Ended,
+    ended: EndReport,
     pub(super) deadline: Instant,
     /// The deadline passed once, and a side got our Close only then.
     is_second: bool,
@@ -59,7 +59,7 @@ impl Relay {
             self.upstream.farewell = upstream;
         }
         let fault = fault.map(|(_, fault)| fault);
-        let ended = Ended { reason, close: ours.or(said), fault };
+        let ended = EndReport { reason, close: ours.or(said), fault };
         self.ending =
             Some(Box::new(Ending { ended, deadline: now + policy.close_timeout, is_second: false }));
     }
@@ -221,7 +221,7 @@ impl Relay {
 
     /// Both hops have ended.
     pub(super) fn finish(&mut self) {
-        let unexplained = Ended { reason: Reason::Aborted, close: None, fault: None };
+        let unexplained = EndReport { reason: Reason::Aborted, close: None, fault: None };
         self.live.leave(self.ending.as_ref().map_or(unexplained, |ending| ending.ended));
     }
 }

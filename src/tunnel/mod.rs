@@ -31,7 +31,7 @@ use crate::config::{Heartbeat, HeartbeatMode, Policy};
 use crate::frame::Extensions;
 use crate::net::Transport;
 use crate::resilience::{Budget, Expiry};
-use crate::telemetry::Live;
+use crate::telemetry::ConnectionGuard;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub(crate) fn spawn(
     upstream: Transport,
     terms: Terms,
     settings: &Arc<Settings>,
-    live: Live,
+    live: ConnectionGuard,
 ) {
     tokio::spawn(relay::Relay::new(client, upstream, terms, settings, live));
 }

@@ -34,7 +34,7 @@ use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scann
 use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::{Dates, Share, Standstill, Turn};
-use crate::telemetry::{Injection, Live, Reason, TaskKind};
+use crate::telemetry::{ConnectionGuard, Injection, Reason, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
 pub(super) const POLL_BUDGET: usize = 256 * 1024;
@@ -47,7 +47,7 @@ pub(super) struct Relay {
     pub(super) client: Link,
     pub(super) upstream: Link,
     pub(super) settings: Arc<Settings>,
-    pub(super) live: Live,
+    pub(super) live: ConnectionGuard,
     /// Given back when the client is gone, at the latest with the relay.
     pub(super) slot: Option<Box<dyn Any + Send + Sync>>,
     pub(super) client_pulse: Option<Box<Pulse>>,
@@ -102,7 +102,7 @@ impl Relay {
         upstream: Transport,
         terms: Terms,
         settings: &Arc<Settings>,
-        live: Live,
+        live: ConnectionGuard,
     ) -> Self {
         let Terms { extensions, expires, slot } = terms;
         let now = Instant::now();

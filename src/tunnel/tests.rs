@@ -29,7 +29,7 @@ use crate::net::tls::testing;
 use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
 use crate::stage::{self, Driven, SPINS, Wakes, first_frame, frame, millis, secs};
-use crate::telemetry::{About, Command, Handle, Metrics, Registry};
+use crate::telemetry::{Command, ConnectionInfo, Handle, Metrics, Registry};
 
 /// More than goes into two hops whose kernel buffers are [`SMALL`], whatever the kernel makes of that.
 const FLOOD: usize = 256 * 1024;
@@ -173,7 +173,7 @@ impl Stage {
         });
         let metrics = Metrics::new("outrigger").unwrap();
         let registry = Registry::new(Arc::clone(&metrics), LogConnections::Off);
-        let about = About {
+        let about = ConnectionInfo {
             user: None,
             client: None,
             channel: None,

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
 /// A module by its path from the crate's root: `["net", "tls"]`.
-pub type Module = Vec<String>;
+pub(crate) type Module = Vec<String>;
 
 /// Modules that import each other, each circle sorted: its members are those that reach each other.
-pub fn circles(sources: &BTreeMap<Module, String>) -> Vec<Vec<Module>> {
+pub(crate) fn circles(sources: &BTreeMap<Module, String>) -> Vec<Vec<Module>> {
     let imports = imports(sources);
     let reached: BTreeMap<_, _> =
         imports.keys().map(|module| (module, reached_from(module, &imports))).collect();
@@ -37,7 +37,7 @@ fn reached_from(module: &Module, imports: &BTreeMap<Module, BTreeSet<Module>>) -
 }
 
 /// What each module imports, modules of tests not among them.
-pub fn imports(sources: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> {
+fn imports(sources: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> {
     let mut files: BTreeMap<_, _> =
         sources.iter().map(|(module, text)| (module.clone(), File::read(module, text))).collect();
     let tests: Vec<Module> = files.values().flat_map(|file| file.tests.clone()).collect();

@@ -38,7 +38,7 @@ use crate::config::{self, Forwarded, HostHeader, Target};
 use crate::net::Fetch;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, Metrics};
-use crate::upstream::headers::{self, Seen, Telling, plain_name};
+use crate::upstream::headers::{self, ForwardingConfig, Requester, plain_name};
 
 /// Requests to the service at one time: as many as dials to an upstream by default.
 const MAX_ASKING: usize = 128;
@@ -190,14 +190,14 @@ impl Forward {
         for name in left_out {
             headers.remove(name);
         }
-        let seen = Seen {
+        let seen = Requester {
             peer: &guest.peer,
             forwarding: guest.forwarding.as_deref(),
             client: guest.client.address,
             user: None,
             attested: None,
         };
-        let telling = Telling {
+        let telling = ForwardingConfig {
             forwarded: Forwarded::XForwarded,
             host: HostHeader::Preserve,
             target: &self.target,
