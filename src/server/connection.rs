@@ -26,7 +26,7 @@ use super::service;
 use super::session::{ClientIo, Handover, Next, Session, Subscription};
 use super::state::{State, Table};
 use super::unrouted;
-use crate::admission::{Refused, Slot};
+use crate::admission::{QuotaPermit, Refused};
 use crate::broadcast;
 use crate::net::head::{HeadFault, MAX_HEADERS};
 use crate::net::tls::{Acceptor, HandshakeError, Protocol};
@@ -288,7 +288,7 @@ fn subscribe(state: &State, hop: Transport, subscription: Subscription) {
 }
 
 /// The place of a handshake that has become a connection: from here on it is given back with that.
-fn occupied(slot: Option<Slot>, live: &ConnectionGuard) -> Option<Box<dyn Any + Send + Sync>> {
+fn occupied(slot: Option<QuotaPermit>, live: &ConnectionGuard) -> Option<Box<dyn Any + Send + Sync>> {
     let mut slot = slot?;
     slot.on_open(live.handle());
     Some(slot)

@@ -20,7 +20,7 @@ use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use super::unrouted;
-use crate::admission::{Guest, Kind, Refused, Visit};
+use crate::admission::{Kind, Refused, RequestContext, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::net::head::HeadFault;
@@ -51,7 +51,7 @@ impl Load {
 }
 
 /// What the upstream is told about a guest.
-pub(super) fn seen(guest: &Guest) -> Requester<'_> {
+pub(super) fn seen(guest: &RequestContext) -> Requester<'_> {
     Requester {
         peer: &guest.peer,
         forwarding: guest.forwarding.as_deref(),
@@ -108,7 +108,7 @@ pub(super) async fn serve(
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
     let peer_address = peer.address;
-    let guest = Guest::new(head, kind, peer);
+    let guest = RequestContext::new(head, kind, peer);
     let noted = Arc::clone(&guest.noted);
     let load = Load {
         state: Arc::clone(&state),
@@ -223,7 +223,7 @@ impl Service<Visit<Load>> for Mode {
     }
 }
 
-async fn plain(guest: Guest, load: Load) -> Result<Response<AnswerBody>, Refused> {
+async fn plain(guest: RequestContext, load: Load) -> Result<Response<AnswerBody>, Refused> {
     let policy = &load.route.config.policy;
     if policy.http.mode == HttpMode::Refuse {
         return Err(Refused::NoHttp);

@@ -21,7 +21,7 @@ use super::patience::Patience;
 use super::refusal::Parting;
 use super::service::InFlight;
 use super::state::Route;
-use crate::admission::Slot;
+use crate::admission::QuotaPermit;
 use crate::broadcast::Reservation;
 use crate::net::head::{Character, RequestLine};
 use crate::net::{Stream, Transport};
@@ -33,7 +33,7 @@ use crate::tunnel;
 pub(super) struct Handover {
     pub(super) upstream: Transport,
     pub(super) terms: tunnel::Terms,
-    pub(super) slot: Option<Slot>,
+    pub(super) slot: Option<QuotaPermit>,
     pub(super) route: Arc<Route>,
     /// Whose it is, as far as anybody told.
     pub(super) client: Option<SocketAddr>,
@@ -48,7 +48,7 @@ pub(super) struct Subscription {
     pub(super) has_deflate: bool,
     /// When its credentials end.
     pub(super) expires: Option<Expiry>,
-    pub(super) slot: Option<Slot>,
+    pub(super) slot: Option<QuotaPermit>,
     pub(super) route: Arc<Route>,
     /// Whose it is, as far as anybody told.
     pub(super) client: Option<SocketAddr>,

@@ -132,7 +132,7 @@ labels! {
         /// The proxy is being stopped.
         Draining = "draining",
         /// `listen.max_handshakes`
-        Crowded = "crowded",
+        TooManyHandshakes = "crowded",
         /// `policy.handshake_rate`
         RateLimited = "rate_limited",
         /// `policy.limits`
