@@ -26,6 +26,8 @@ mod log;
 mod net;
 mod resilience;
 pub mod server;
+#[cfg(test)]
+mod stage;
 mod telemetry;
 mod tunnel;
 mod upstream;
