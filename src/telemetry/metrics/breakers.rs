@@ -2,9 +2,10 @@
 //! thousands: one for each client.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::declare::{CounterBy, Declare, MetricsError};
@@ -104,7 +105,7 @@ impl BreakerFamilies {
 
     pub(super) fn breaker(&self, scope: BreakerScope, route: &str) -> Arc<BreakerMetrics> {
         // One for all tables: a breaker that outlives a reload counts where its successors do.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         let made = known.entry((scope, route.to_owned())).or_insert_with(|| {
             let scope = scope.as_str();
             let transitions = CounterBy::resolve(&self.transitions, |to| vec![scope, route, to]);
