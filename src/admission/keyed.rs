@@ -9,9 +9,10 @@
 //! # Not here
 //! What a rate is ([`super::rate`]).
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -117,7 +118,7 @@ fn is_due(last: &mut Option<Instant>, apart: Duration) -> bool {
 impl<K: Eq + Hash + Clone> Store<K> {
     fn keys(&self) -> MutexGuard<'_, Keys<K>> {
         // A panic under this lock cannot leave a map half changed.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock()
     }
 }
 
@@ -139,7 +140,7 @@ impl<K: Eq + Hash + Clone> StateStore for Store<K> {
             keys.full_at.insert(key.clone(), full_at);
             return Ok(passed);
         }
-        self.metrics.rate_untracked.inc();
+        self.metrics.admission.rate_untracked.inc();
         let is_told = is_due(&mut keys.warned, WARNINGS_APART);
         drop(keys);
         if is_told {
@@ -209,11 +210,11 @@ mod tests {
             assert_eq!(keyed.pass(&key), Ok(()), "each is new: it has all its tokens, or no place");
         }
         assert_eq!(keyed.limiter.len(), 10_000);
-        assert_eq!(metrics.rate_untracked.get(), 990_000);
+        assert_eq!(metrics.admission.rate_untracked.get(), 990_000);
         assert!(keyed.pass(&0).is_err(), "those who have a place are still held");
         advance(Duration::from_secs(11)).await;
         assert_eq!(keyed.pass(&2_000_000), Ok(()), "it finds room: the others are full again");
-        assert_eq!(metrics.rate_untracked.get(), 990_000);
+        assert_eq!(metrics.admission.rate_untracked.get(), 990_000);
         assert_eq!(keyed.sweep(), 1);
         let Keyed { limiter } = keyed;
         let store = limiter.into_state_store();
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!(keyed.pass(&1), Ok(()), "still none, and the look is noted");
         advance(Duration::from_millis(20)).await;
         assert_eq!(keyed.pass(&1), Ok(()));
-        assert_eq!(metrics.rate_untracked.get(), 3, "it is too early for another look");
+        assert_eq!(metrics.admission.rate_untracked.get(), 3, "it is too early for another look");
         advance(Duration::from_millis(90)).await;
         assert_eq!(keyed.pass(&1), Ok(()));
         assert!(keyed.pass(&1).is_err(), "now it has a place");

@@ -14,8 +14,9 @@
 //! # Why is a promise not kept as a token?
 //! Nobody says who it is when it comes back. Promises that are not kept cost nothing: time passes them by.
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::RateLimiter;
@@ -124,8 +125,8 @@ impl Queue {
         self.book().promise(now, free, self.period)
     }
 
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn book(&self) -> parking_lot::MutexGuard<'_, Book> {
+        self.book.lock()
     }
 }
 
@@ -143,7 +144,7 @@ struct Place<'a>(&'a Queue);
 impl<'a> Place<'a> {
     /// The last place, and how many are ahead of it.
     fn new(queue: &'a Queue) -> (Self, usize) {
-        queue.metrics.handshakes_queued.inc();
+        queue.metrics.admission.handshakes_queued.inc();
         (Self(queue), queue.queued.fetch_add(1, Relaxed))
     }
 }
@@ -151,7 +152,7 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.queued.fetch_sub(1, Relaxed);
-        self.0.metrics.handshakes_queued.dec();
+        self.0.metrics.admission.handshakes_queued.dec();
     }
 }
 
@@ -217,7 +218,7 @@ mod tests {
             let time = time.unwrap();
             assert!(time >= expected && time <= expected + Duration::from_millis(2), "{place}: {time:?}");
         }
-        assert_eq!((queue.queued.load(Relaxed), queue.metrics.handshakes_queued.get()), (0, 0));
+        assert_eq!((queue.queued.load(Relaxed), queue.metrics.admission.handshakes_queued.get()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -229,7 +230,7 @@ mod tests {
             tokio::spawn(async move { queue.pass().await })
         }));
         tokio::task::yield_now().await;
-        assert_eq!(queue.metrics.handshakes_queued.get(), 5);
+        assert_eq!(queue.metrics.admission.handshakes_queued.get(), 5);
         let wait = queue.pass().await.unwrap_err();
         assert_eq!(start.elapsed(), Duration::ZERO, "it was not kept");
         assert_eq!(wait, Duration::from_millis(600), "behind all who wait");
@@ -244,7 +245,7 @@ mod tests {
         let times = storm(&queue, 20).await;
         assert_eq!(times.iter().flatten().count(), 1 + 7);
         assert!(times[8..].iter().all(Option::is_none), "{times:?}");
-        assert_eq!(queue.metrics.handshakes_queued.get(), 0);
+        assert_eq!(queue.metrics.admission.handshakes_queued.get(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,7 +285,7 @@ mod tests {
         }
         let millis = Vec::from_iter(times.iter().map(|time| time.as_millis() / 10));
         assert_eq!(millis, [10, 20], "nobody waits for those who left");
-        assert_eq!((queue.queued.load(Relaxed), queue.metrics.handshakes_queued.get()), (0, 0));
+        assert_eq!((queue.queued.load(Relaxed), queue.metrics.admission.handshakes_queued.get()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

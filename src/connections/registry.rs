@@ -9,9 +9,10 @@
 //! # Not here
 //! What a connection has counted, and its mailbox ([`super::handle`]).
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing::info;
@@ -74,7 +75,7 @@ impl Registry {
                 "connected"
             );
         }
-        lock(self.shard(handle.id)).live.insert(handle.id, Arc::clone(&handle));
+        self.shard(handle.id).lock().live.insert(handle.id, Arc::clone(&handle));
         ConnectionGuard { handle, registry: Arc::clone(self), stage: Stage::Open }
     }
 
@@ -91,7 +92,7 @@ impl Registry {
 
     /// Connections that have not ended on both sides.
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).live.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().live.len()).sum()
     }
 
     /// Whether there are none.
@@ -101,15 +102,15 @@ impl Registry {
 
     /// Handles of all that live now.
     pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
-        self.shards.iter().flat_map(|shard| lock(shard).live.values().cloned().collect::<Vec<_>>()).collect()
+        self.shards.iter().flat_map(|shard| shard.lock().live.values().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// What a scrape shows: the totals are brought up to date first.
     pub(crate) fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
-        let _one_at_a_time = lock(&self.scrape);
+        let _one_at_a_time = self.scrape.lock();
         let (mut totals, mut buffered) = (Totals::default(), 0);
         for shard in &self.shards {
-            let shard = lock(shard);
+            let shard = shard.lock();
             totals.add(shard.ended);
             for handle in shard.live.values() {
                 totals.add(handle.totals());
@@ -119,13 +120,13 @@ impl Registry {
         let m = &self.metrics;
         let raise =
             |counter: &prometheus::IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
-        raise(&m.messages_in, totals.messages_in);
-        raise(&m.messages_out, totals.messages_out);
-        raise(&m.bytes_in, totals.bytes_in);
-        raise(&m.bytes_out, totals.bytes_out);
-        raise(&m.discarded, totals.discarded);
-        raise(&m.log_lines_dropped, self.dropped_lines.get().map_or(0, Dropped::count));
-        m.buffered.set(i64::try_from(buffered).unwrap_or(i64::MAX));
+        raise(&m.connections.messages_in, totals.messages_in);
+        raise(&m.connections.messages_out, totals.messages_out);
+        raise(&m.connections.bytes_in, totals.bytes_in);
+        raise(&m.connections.bytes_out, totals.bytes_out);
+        raise(&m.connections.discarded, totals.discarded);
+        raise(&m.process.log_lines_dropped, self.dropped_lines.get().map_or(0, Dropped::count));
+        m.connections.buffered.set(i64::try_from(buffered).unwrap_or(i64::MAX));
         m.gather()
     }
 
@@ -136,7 +137,7 @@ impl Registry {
     /// Takes no more injections, and counts those that nobody will get.
     fn end_injections(&self, handle: &Handle) {
         for _ in 0..handle.close_to_injections(Injection::Ended) {
-            self.metrics.on_injection(Injection::Ended);
+            self.metrics.connections.injections.inc(Injection::Ended);
         }
     }
 
@@ -150,10 +151,10 @@ impl Registry {
     fn on_ended(&self, handle: &Handle, ended: EndReport) -> Duration {
         let route = &handle.about.route;
         let duration = handle.since.elapsed();
-        route.on_disconnect(ended.reason);
+        route.disconnections.inc(ended.reason);
         route.duration.observe(duration.as_secs_f64());
         if let Some((by, code)) = ended.close {
-            self.metrics.on_close(by, code);
+            self.metrics.connections.on_close(by, code);
         }
         duration
     }
@@ -162,7 +163,7 @@ impl Registry {
     fn leave(&self, handle: &Handle, ended: EndReport, duration_ms: u64) {
         self.end_injections(handle);
         {
-            let mut shard = lock(self.shard(handle.id));
+            let mut shard = self.shard(handle.id).lock();
             shard.live.remove(&handle.id);
             shard.ended.add(handle.totals());
             // A burst of connections must not leave its table behind.
@@ -298,11 +299,6 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// A panic elsewhere while a lock was held cannot leave these maps half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
@@ -350,13 +346,19 @@ mod tests {
         dropped.handle().set_buffered(7);
         registry.gather();
         assert_eq!((registry.len(), route.clients.get()), (2, 2));
-        assert_eq!((registry.metrics.messages_in.get(), registry.metrics.buffered.get()), (3, 7));
+        assert_eq!(
+            (registry.metrics.connections.messages_in.get(), registry.metrics.connections.buffered.get()),
+            (3, 7)
+        );
         orderly.leave(EndReport { reason: Reason::ClientClose, close: None, fault: None });
         drop(orderly);
         drop(dropped);
         registry.gather();
         assert_eq!((registry.len(), route.clients.get()), (0, 0));
-        assert_eq!((registry.metrics.messages_in.get(), registry.metrics.bytes_in.get()), (3, 30));
+        assert_eq!(
+            (registry.metrics.connections.messages_in.get(), registry.metrics.connections.bytes_in.get()),
+            (3, 30)
+        );
         assert_eq!((route.connections.get(), route.duration.get_sample_count()), (2, 2), "each ended once");
     }
 
@@ -374,13 +376,19 @@ mod tests {
         assert_eq!((route.duration.get_sample_count(), registry.len()), (1, 1));
         live.handle().on_discarded(5);
         registry.gather();
-        assert_eq!((registry.metrics.bytes_in.get(), registry.metrics.discarded.get()), (10, 5));
+        assert_eq!(
+            (registry.metrics.connections.bytes_in.get(), registry.metrics.connections.discarded.get()),
+            (10, 5)
+        );
         live.leave(ended);
         live.leave(ended);
         drop(live);
         registry.gather();
         assert_eq!((registry.len(), registry.clients(), route.clients.get()), (0, 0, 0));
-        assert_eq!((registry.metrics.bytes_in.get(), registry.metrics.discarded.get()), (10, 5));
+        assert_eq!(
+            (registry.metrics.connections.bytes_in.get(), registry.metrics.connections.discarded.get()),
+            (10, 5)
+        );
         assert_eq!(route.duration.get_sample_count(), 1, "once");
     }
 

@@ -17,7 +17,6 @@ use tokio::time::Instant;
 
 use crate::config::ChannelBreaker;
 use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
-use crate::telemetry::BreakerStage;
 
 /// Pure. Shared by the tasks of a channel, behind a lock that is taken when a client trips or recovers, and while
 /// it is not closed once a pass.
@@ -46,12 +45,8 @@ impl ChannelGuard {
     }
 
     /// Where the last judgement left it.
-    pub(super) fn stage(&self) -> BreakerStage {
-        match self.breaker.state() {
-            BreakerState::Closed => BreakerStage::Closed,
-            BreakerState::HalfOpen => BreakerStage::HalfOpen,
-            BreakerState::Open => BreakerStage::Open,
-        }
+    pub(super) fn stage(&self) -> BreakerState {
+        self.breaker.state()
     }
 
     /// So many of the clients are tripped now: where that leaves it. `random` is 0 to 1. Open turns half-open
@@ -62,10 +57,10 @@ impl ChannelGuard {
         clients: usize,
         random: f64,
         now: Instant,
-    ) -> BreakerStage {
+    ) -> BreakerState {
         let are_many = self.are_many(tripped, clients);
         let (ticket, outcome) = match self.breaker.state() {
-            BreakerState::Closed if !are_many => return BreakerStage::Closed,
+            BreakerState::Closed if !are_many => return BreakerState::Closed,
             BreakerState::Closed => (self.breaker.allow(now).ok(), CallOutcome::Failure),
             BreakerState::Open => {
                 self.probe = self.breaker.allow(now).ok();

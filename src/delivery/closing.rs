@@ -299,7 +299,7 @@ impl Subscriber {
         let ended = closing.ended;
         if let Some(acknowledged) = self.pulse.as_ref().and_then(|pulse| pulse.acknowledged()) {
             let failed = self.live.handle().sent().saturating_sub(acknowledged.messages);
-            self.live.metrics().on_unacknowledged(ended.reason, failed);
+            self.live.metrics().unacknowledged.inc_by(ended.reason, failed);
         }
         self.live.leave(ended);
     }

@@ -26,10 +26,10 @@ impl Subscriber {
             self.cursor = batch.cursor;
             let metrics = &table.crew.settings.metrics;
             if batch.conflated > 0 {
-                metrics.on_conflated(Conflation::Throttle, batch.conflated);
+                metrics.conflated.inc_by(Conflation::Throttle, batch.conflated);
             }
             if batch.shed > 0 {
-                metrics.on_conflated(Conflation::ChannelBreaker, batch.shed);
+                metrics.conflated.inc_by(Conflation::ChannelBreaker, batch.shed);
             }
             let mut gap = None;
             let untold = self.trouble.as_mut().map_or(0, |trouble| trouble.take_untold());

@@ -1,7 +1,8 @@
 //! The clients of one feed, spread over a few tasks.
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::unconstrained;
@@ -14,8 +15,9 @@ use super::shard::Shard;
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
 use crate::log::{Cursor, Log, Reader};
+use crate::resilience::BreakerState;
 use crate::telemetry::panics::caught;
-use crate::telemetry::{BreakerStage, By, Metrics, Reason, TaskKind};
+use crate::telemetry::{By, Metrics, Reason, TaskKind};
 
 /// A further task takes its part only when those that are there have so many clients each: to wake it costs as much as
 /// a delivery.
@@ -30,7 +32,7 @@ pub(super) struct Crew {
     tripped: AtomicUsize,
     /// Whether the channel's breaker is not closed: it is judged with each pass then.
     is_unwell: AtomicBool,
-    guard: Mutex<(ChannelGuard, BreakerStage)>,
+    guard: Mutex<(ChannelGuard, BreakerState)>,
 }
 
 impl Crew {
@@ -53,17 +55,17 @@ impl Crew {
     /// Whether only the newest message is to go out.
     pub(super) fn is_shedding(&self, now: Instant) -> bool {
         // Half-open, everything goes out, once: that is the probe.
-        self.is_unwell.load(Relaxed) && self.judge(now) == BreakerStage::Open
+        self.is_unwell.load(Relaxed) && self.judge(now) == BreakerState::Open
     }
 
-    fn judge(&self, now: Instant) -> BreakerStage {
-        let mut guard = lock(&self.guard);
+    fn judge(&self, now: Instant) -> BreakerState {
+        let mut guard = self.guard.lock();
         let (guard, told) = &mut *guard;
         let stage = guard.judge(self.tripped.load(Relaxed), self.clients.load(Relaxed), fastrand::f64(), now);
         if stage != *told {
             self.settings.channels.on_transition(Some(*told), Some(stage));
             *told = stage;
-            self.is_unwell.store(stage != BreakerStage::Closed, Relaxed);
+            self.is_unwell.store(stage != BreakerState::Closed, Relaxed);
         }
         stage
     }
@@ -71,7 +73,7 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        let (_, told) = *lock(&self.guard);
+        let (_, told) = *self.guard.lock();
         self.settings.channels.on_transition(Some(told), None);
     }
 }
@@ -105,14 +107,14 @@ impl Fanout {
     /// No client yet. Needs a runtime from the first client on.
     pub(crate) fn new(log: Arc<Log>, from_clients: FromClients, settings: Arc<Settings>) -> Arc<Self> {
         let guard = ChannelGuard::new(settings.policy.delivery.channel_breaker, Instant::now());
-        settings.channels.on_transition(None, Some(BreakerStage::Closed));
+        settings.channels.on_transition(None, Some(BreakerState::Closed));
         let crew = Crew {
             settings,
             from_clients,
             clients: AtomicUsize::new(0),
             tripped: AtomicUsize::new(0),
             is_unwell: AtomicBool::new(false),
-            guard: Mutex::new((guard, BreakerStage::Closed)),
+            guard: Mutex::new((guard, BreakerState::Closed)),
         };
         let inner = Inner { hold: None, doors: Vec::new(), closed: None };
         Arc::new(Self { log, crew: Arc::new(crew), inner: Mutex::new(inner) })
@@ -120,7 +122,7 @@ impl Fanout {
 
     /// Somebody is promised a place, and may be the first client: what comes from here on is kept until then.
     pub(crate) fn expect(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if inner.hold.is_some() || !inner.doors.is_empty() {
             return;
         }
@@ -133,7 +135,7 @@ impl Fanout {
 
     /// Nobody is promised a place any more: the server does not wait for one who does not come.
     pub(crate) fn expect_nobody(&self) {
-        lock(&self.inner).hold = None;
+        self.inner.lock().hold = None;
     }
 
     /// What its tasks share.
@@ -146,7 +148,7 @@ impl Fanout {
     /// among it ([`Log::join`]).
     pub(crate) fn join(&self, arrival: Arrival, cursor: Cursor) {
         self.crew.on_client(true);
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let (mut arrival, mut cursor) = (arrival, cursor);
         loop {
             let least = inner.doors.iter().min_by_key(|door| door.clients());
@@ -182,7 +184,7 @@ impl Fanout {
     pub(crate) fn dismiss(&self, cause: Reason, by: By, code: CloseCode, reason: &str, over: Duration) {
         let farewell = Arc::new(Farewell::of_feed(cause, by, code, reason));
         let dismissal = Arc::new(Dismissal { farewell, from: Instant::now(), over });
-        for door in &lock(&self.inner).doors {
+        for door in &self.inner.lock().doors {
             door.dismiss(&dismissal);
         }
     }
@@ -190,7 +192,7 @@ impl Fanout {
     /// Closes every client there is, after what it is still to get. Who comes later is closed as well.
     pub(crate) fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
         let farewell = Arc::new(Farewell::of_feed(cause, by, code, reason));
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         for door in &inner.doors {
             door.close(&farewell);
         }
@@ -207,13 +209,8 @@ async fn serve(mut shard: Shard, process: Arc<Metrics>) {
 
 impl Drop for Fanout {
     fn drop(&mut self) {
-        for door in &lock(&self.inner).doors {
+        for door in &self.inner.lock().doors {
             door.shut();
         }
     }
-}
-
-/// What is under these locks is changed in single steps: a panic elsewhere cannot leave it half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -23,7 +23,6 @@ use tokio::time::Instant;
 
 use crate::config::Delivery;
 use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
-use crate::telemetry::BreakerStage;
 
 /// So many times `cool_down` a client has to be well in a row, then its trips are forgotten.
 const WELL_FOR: u32 = 10;
@@ -78,12 +77,8 @@ impl Guard {
     }
 
     /// Where it stands.
-    pub(super) fn stage(&self) -> BreakerStage {
-        match self.breaker.state() {
-            BreakerState::Closed => BreakerStage::Closed,
-            BreakerState::HalfOpen => BreakerStage::HalfOpen,
-            BreakerState::Open => BreakerStage::Open,
-        }
+    pub(super) fn stage(&self) -> BreakerState {
+        self.breaker.state()
     }
 
     /// What holds now. Open turns half-open here, when `cool_down` is over: the caller then goes on from

@@ -50,7 +50,7 @@ impl Pulse {
     /// When [`Pulse::on_timer`] wants to be called. While the client is not read no pong can be seen, so that its
     /// clock stands still.
     pub(super) fn deadline(&self, is_paused: bool) -> Option<Instant> {
-        if is_paused && self.heartbeat.is_waiting() { None } else { self.heartbeat.deadline() }
+        self.heartbeat.deadline(is_paused)
     }
 
     /// Asks for a ping where one is due; true when the client is to be given up.
@@ -60,7 +60,7 @@ impl Pulse {
         }
         let (act, is_missed) = self.heartbeat.on_timer(now);
         if is_missed {
-            metrics.heartbeat_missed.inc();
+            metrics.connections.heartbeat_missed.inc();
         }
         match act {
             Some(HeartbeatAction::SendPing(payload)) => self.due = Some(payload),
@@ -140,7 +140,7 @@ impl Pulse {
 
 fn observe(rtt: Option<std::time::Duration>, metrics: &Metrics) {
     if let Some(rtt) = rtt {
-        metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
+        metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::fanout::Crew;
 use super::guard::{Guard, Leave};
 use crate::log::Lag;
-use crate::telemetry::BreakerStage;
+use crate::resilience::BreakerState;
 
 /// The breaker of one client.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Trouble {
     crew: Arc<Crew>,
     /// How far it was behind when it was tried again: only what is beyond that is held against it.
     floor: Lag,
-    told: BreakerStage,
+    told: BreakerState,
     /// Messages that the client skipped and was not told of yet (`delivery.resume_from: latest`).
     untold: u64,
 }
@@ -28,7 +28,7 @@ impl Trouble {
     /// It has tripped for the first time.
     pub(super) fn new(crew: &Arc<Crew>, now: Instant) -> Self {
         let guard = Guard::new(&crew.settings.policy.delivery, now);
-        let told = BreakerStage::Closed;
+        let told = BreakerState::Closed;
         crew.settings.recipients.on_transition(None, Some(told));
         let mut trouble = Self { guard, crew: Arc::clone(crew), floor: Lag::default(), told, untold: 0 };
         trouble.tell(now);
@@ -37,7 +37,7 @@ impl Trouble {
 
     /// Whether it is skipped.
     pub(super) fn is_open(&self) -> bool {
-        self.told == BreakerStage::Open
+        self.told == BreakerState::Open
     }
 
     /// When it is to be tried again.
@@ -99,8 +99,8 @@ impl Trouble {
             return;
         }
         self.crew.settings.recipients.on_transition(Some(self.told), Some(stage));
-        let was_tripped = self.told != BreakerStage::Closed;
-        let is_tripped = stage != BreakerStage::Closed;
+        let was_tripped = self.told != BreakerState::Closed;
+        let is_tripped = stage != BreakerState::Closed;
         self.told = stage;
         if was_tripped != is_tripped {
             self.crew.on_tripped(is_tripped, now);
@@ -111,7 +111,7 @@ impl Trouble {
 impl Drop for Trouble {
     fn drop(&mut self) {
         self.crew.settings.recipients.on_transition(Some(self.told), None);
-        if self.told != BreakerStage::Closed {
+        if self.told != BreakerState::Closed {
             self.crew.on_tripped(false, Instant::now());
         }
     }

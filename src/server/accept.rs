@@ -27,7 +27,7 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
             Ok((stream, peer)) => {
                 let snapshot = state.snapshot();
                 match HandshakePermit::enter(
-                    &state.metrics.handshaking,
+                    &state.metrics.server.handshaking,
                     snapshot.listen.max_handshakes,
                     Instant::now(),
                 ) {
@@ -39,7 +39,7 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
                 }
             }
             Err(error) => {
-                state.metrics.accept_errors.inc();
+                state.metrics.server.accept_errors.inc();
                 // A client that is gone before it was taken in is no reason to wait.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
@@ -67,7 +67,7 @@ async fn accept(listener: &Listener) -> io::Result<(Stream, Peer)> {
 
 /// Ends a connection that is one too many, with a word where that can be understood.
 fn turn_away(state: &State, listen: &Listen, stream: Stream) {
-    state.metrics.on_connection_refused(ConnectionRefusal::TooManyHandshakes);
+    state.metrics.server.connections_refused.inc(ConnectionRefusal::TooManyHandshakes);
     if let Some(left_out) = state.lines.warnings.may("too_many_handshakes", Instant::now()) {
         warn!(
             // Operators filter by it: it stays what it was before this stood here.

@@ -92,9 +92,9 @@ impl Server {
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
         reload::warn_exposed(&config);
-        metrics.set_limit("descriptors", net::raise_descriptor_limit());
+        metrics.process.set_limit("descriptors", net::raise_descriptor_limit());
         reload::show_limits(&config, &metrics);
-        metrics.config_is_good();
+        metrics.process.config_is_good();
         let (listener, address) = match &config.listen.address {
             ListenAddress::Tcp(wanted) => {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
@@ -269,7 +269,7 @@ fn operations(state: &Arc<State>, config: &config::Admin) -> Admin {
     Admin {
         lifecycle: state.lifecycle.clone(),
         gather: Arc::new(move || {
-            gathered.metrics.memory.set(i64::try_from(gathered.budget.used()).unwrap_or(i64::MAX));
+            gathered.metrics.process.memory.set(i64::try_from(gathered.budget.used()).unwrap_or(i64::MAX));
             gathered.registry.gather()
         }),
         clients: Arc::new(move || counted.registry.clients() as u64),

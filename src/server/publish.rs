@@ -172,7 +172,7 @@ fn is_taken(handle: &Handle, frame: &Bytes, metrics: &Metrics) -> bool {
     match handle.inject(frame) {
         Ok(()) => true,
         Err(why) => {
-            metrics.on_injection(why);
+            metrics.connections.injections.inc(why);
             false
         }
     }

@@ -139,7 +139,7 @@ impl Reloader {
             Err(_) => {
                 state.metrics.on_panic(TaskKind::Reload);
                 error!("the configuration could not be read again: the one before still holds");
-                state.metrics.on_reload(ReloadOutcome::Failed);
+                state.metrics.process.on_reload(ReloadOutcome::Failed);
                 return false;
             }
         };
@@ -155,7 +155,7 @@ impl Reloader {
                     Cause::Files => debug!("the configuration is unchanged"),
                     Cause::Gap => return is_gap,
                 }
-                state.metrics.on_reload(ReloadOutcome::Unchanged);
+                state.metrics.process.on_reload(ReloadOutcome::Unchanged);
             }
             Ok(Loaded::New { snapshot, read, warnings, fixed }) => {
                 self.reported = None;
@@ -167,7 +167,7 @@ impl Reloader {
                 show_limits(&self.read, &state.metrics);
                 state.budget.set_limit(self.read.max_buffered);
                 state.replace(*snapshot);
-                state.metrics.on_reload(ReloadOutcome::Applied);
+                state.metrics.process.on_reload(ReloadOutcome::Applied);
                 info!(
                     routes = self.read.routes.len(),
                     "the configuration has changed and holds for whoever comes from now on"
@@ -181,7 +181,7 @@ impl Reloader {
                 if cause == Cause::Gap && self.reported.as_ref() == Some(&reported) {
                     return is_gap;
                 }
-                state.metrics.on_reload(ReloadOutcome::Failed);
+                state.metrics.process.on_reload(ReloadOutcome::Failed);
                 log_errors(&reported, began.log.format);
                 self.reported = Some(reported);
             }
@@ -286,17 +286,17 @@ pub(super) fn warn_exposed(config: &Config) {
 
 /// Tells the bounds that the configuration sets.
 pub(super) fn show_limits(config: &Config, metrics: &Metrics) {
-    metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
-    metrics.set_limit("handshakes", config.listen.max_handshakes as u64);
-    metrics.set_limit("idle_http", config.listen.max_idle_http as u64);
+    metrics.process.set_limit("header_bytes", config.listen.max_header_bytes as u64);
+    metrics.process.set_limit("handshakes", config.listen.max_handshakes as u64);
+    metrics.process.set_limit("idle_http", config.listen.max_idle_http as u64);
     let per_ip = config.listen.max_idle_http_per_ip.map(|count| count as f64);
-    metrics.set_route_limit("idle_http_per_ip", "", per_ip);
-    metrics.set_limit("refusals_closing", config.listen.max_refusals as u64);
-    metrics.set_limit("memory", config.max_buffered as u64);
+    metrics.process.set_route_limit("idle_http_per_ip", "", per_ip);
+    metrics.process.set_limit("refusals_closing", config.listen.max_refusals as u64);
+    metrics.process.set_limit("memory", config.max_buffered as u64);
     // Of the upstream that all routes without one of their own share.
     if let Some(fallback) = config.routes.last() {
-        metrics.set_limit("dials", fallback.upstream.max_dials as u64);
-        metrics.set_limit("upstream_header_bytes", fallback.upstream.max_header_bytes as u64);
+        metrics.process.set_limit("dials", fallback.upstream.max_dials as u64);
+        metrics.process.set_limit("upstream_header_bytes", fallback.upstream.max_header_bytes as u64);
     }
 }
 

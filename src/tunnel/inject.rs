@@ -33,7 +33,7 @@ impl Relay {
             let handle = self.live.handle();
             handle.on_out(1, frame.len() - lost.min(frame.len()));
             handle.on_discarded(lost);
-            self.live.metrics().on_injection(Injection::Ok);
+            self.live.metrics().connections.injections.inc(Injection::Ok);
             said += frame.len();
         }
         said
@@ -43,7 +43,7 @@ impl Relay {
     /// all before.
     fn has_place(&self) -> bool {
         self.ending.is_none()
-            && self.client.takes_frames()
+            && self.client.can_send()
             && self.client.is_flushed()
             && self.upstream.scanner.edge() == Edge::Message
     }

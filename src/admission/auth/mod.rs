@@ -290,7 +290,7 @@ impl Check for Authentication {
                 Ok(())
             }
             Err((failure, refused)) => {
-                authenticator.metrics.on_auth_failure(failure);
+                authenticator.metrics.admission.auth_failures.inc(failure);
                 Err(refused)
             }
         }
@@ -302,14 +302,14 @@ struct Waiting<'a>(&'a Metrics);
 
 impl<'a> Waiting<'a> {
     fn new(metrics: &'a Metrics) -> Self {
-        metrics.auth_waiting.inc();
+        metrics.admission.auth_waiting.inc();
         Self(metrics)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.auth_waiting.dec();
+        self.0.admission.auth_waiting.dec();
     }
 }
 

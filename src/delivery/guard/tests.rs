@@ -27,7 +27,7 @@ enum Step {
     Leave,
 }
 
-use BreakerStage::{Closed, HalfOpen, Open};
+use BreakerState::{Closed, HalfOpen, Open};
 use Step::{CaughtUp, Leave as Ask, Pass, Trouble};
 
 #[test]
@@ -36,7 +36,7 @@ fn each_stage_answers_each_event() {
     let to_open: &[Step] = &[];
     let to_half_open: &[Step] = &[Pass(2000), Ask];
     let to_closed: &[Step] = &[Pass(2000), Ask, CaughtUp];
-    let cases: &[(&[Step], Step, BreakerStage, Leave)] = &[
+    let cases: &[(&[Step], Step, BreakerState, Leave)] = &[
         (to_open, Trouble, Open, Leave::Skip(Instant::now())),
         (to_open, CaughtUp, Open, Leave::Skip(Instant::now())),
         (to_open, Pass(1999), Open, Leave::Skip(Instant::now())),

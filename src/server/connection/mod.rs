@@ -48,7 +48,7 @@ pub(super) async fn serve(
     mut peer: Peer,
     handshake_permit: HandshakePermit,
 ) {
-    let counted = GaugeGuard::new(&state.metrics.http_connections);
+    let counted = GaugeGuard::new(&state.metrics.server.http_connections);
     let mut cut = pin!(state.drain.cuts());
     let snapshot = state.snapshot();
     let listen = &snapshot.listen;

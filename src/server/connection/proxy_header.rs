@@ -59,7 +59,7 @@ pub(super) async fn read(
         Err(_) => (ProxyFault::Timeout, "it did not come in time (listen.handshake_timeout)".to_owned()),
     };
     let (fault, error) = fault;
-    state.metrics.on_proxy_error(fault);
+    state.metrics.server.proxy_errors.inc(fault);
     if let Some(left_out) = state.lines.warnings.may("proxy_protocol", Instant::now()) {
         warn!(
             // Operators filter by it: it stays what it was before this file was called so.

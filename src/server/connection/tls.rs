@@ -29,7 +29,7 @@ pub(super) async fn accept(
         Ok(Err((error, socket))) => (error, socket),
         Err(_) => {
             debug!(peer = peer.address.map(tracing::field::display), "no TLS in time");
-            state.metrics.on_tls_failure(TlsFailure::Timeout);
+            state.metrics.server.tls_failures.inc(TlsFailure::Timeout);
             return None;
         }
     };
@@ -40,7 +40,7 @@ pub(super) async fn accept(
         HandshakeError::Certificate { .. } => TlsFailure::Certificate,
         HandshakeError::Protocol { .. } | HandshakeError::NoName => TlsFailure::Protocol,
     };
-    state.metrics.on_tls_failure(reason);
+    state.metrics.server.tls_failures.inc(reason);
     match reason {
         TlsFailure::Plaintext => linger::refuse_and_log(state, peer, socket, &Refused::Plaintext).await,
         TlsFailure::Lost => {}

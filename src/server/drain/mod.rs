@@ -37,7 +37,7 @@ pub(super) async fn run(state: &State, force_stop: impl Future) {
     let settings = state.snapshot().drain;
     // Before the walk: who is entered later sees the plan by itself.
     let plan = state.drain.begin(settings, begun);
-    state.metrics.draining.set(1);
+    state.metrics.server.draining.set(1);
     let mut handles = state.registry.all();
     fastrand::shuffle(&mut handles);
     info!(
@@ -61,7 +61,7 @@ pub(super) async fn run(state: &State, force_stop: impl Future) {
     }
     info!("kept running, without clients, until a signal ends the process");
     state.lifecycle.until_stop().await;
-    info!(requests = state.metrics.http_in_flight.get(), "ending");
+    info!(requests = state.metrics.server.http_in_flight.get(), "ending");
     // Plain requests were served meanwhile, and a handshake may have been on its way.
     empty(state, plan, force_stop).await;
 }
@@ -93,7 +93,7 @@ async fn empty(state: &State, plan: Plan, force_stop: impl Future) -> bool {
 /// Nobody is connected, no request waits for the rest of its answer, and what clients and the servers of feeds were
 /// told last has left.
 fn is_empty(state: &State) -> bool {
-    state.metrics.http_in_flight.get() == 0
+    state.metrics.server.http_in_flight.get() == 0
         && state.registry.is_empty()
         && !state.drain.is_held()
         && state.hubs.is_idle()
@@ -101,10 +101,10 @@ fn is_empty(state: &State) -> bool {
 
 /// Ends what there is, and waits until it has ended.
 async fn cut(state: &State, why: &'static str) {
-    let (clients, requests) = (state.registry.clients(), state.metrics.http_in_flight.get());
+    let (clients, requests) = (state.registry.clients(), state.metrics.server.http_in_flight.get());
     warn!(clients, requests, why, "cutting what is left");
-    state.metrics.on_drain_cut(DrainCut::Connections, clients as u64);
-    state.metrics.on_drain_cut(DrainCut::Requests, u64::try_from(requests).unwrap_or_default());
+    state.metrics.server.drain_cut.inc_by(DrainCut::Connections, clients as u64);
+    state.metrics.server.drain_cut.inc_by(DrainCut::Requests, u64::try_from(requests).unwrap_or_default());
     state.drain.cut();
     if ended(state).await {
         return;
@@ -115,7 +115,7 @@ async fn cut(state: &State, why: &'static str) {
         // Unheard of: each has heard that it is to end. Whoever waits must not wait for ever all the same.
         warn!(
             connections = state.registry.len(),
-            requests = state.metrics.http_in_flight.get(),
+            requests = state.metrics.server.http_in_flight.get(),
             "it was cut, and has not ended yet"
         );
     }

@@ -1,7 +1,9 @@
 //! What one HTTP connection of a client shares between its driver, its socket and its requests.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
@@ -39,16 +41,16 @@ impl HttpConnection {
     }
 
     pub(in crate::server) fn timeouts(&self) -> MutexGuard<'_, HttpTimeouts> {
-        lock(&self.timeouts)
+        self.timeouts.lock()
     }
 
     /// Leaves it to the driver to go on with the client's socket once the answer has left.
     pub(in crate::server) fn set_upgrade(&self, upgrade: PendingUpgrade) {
-        *lock(&self.upgrade) = Some(upgrade);
+        *self.upgrade.lock() = Some(upgrade);
     }
 
     pub(in crate::server) fn take_upgrade(&self) -> Option<PendingUpgrade> {
-        lock(&self.upgrade).take()
+        self.upgrade.lock().take()
     }
 
     /// Whether no request has come yet.
@@ -61,7 +63,7 @@ impl HttpConnection {
         self.handshake_permit.pause();
         // What becomes a WebSocket, or is closed as one, is no HTTP connection much longer.
         if let Some(idle) = &self.idle
-            && lock(&self.upgrade).is_none()
+            && self.upgrade.lock().is_none()
         {
             let pressure = idle.enter();
             self.timeouts().on_idle_pressure(pressure, now);
@@ -105,10 +107,6 @@ impl HttpConnection {
     pub(in crate::server) fn hyper_status(&self) -> Option<u16> {
         Some(self.hyper_status.load(Relaxed)).filter(|status| *status != 0)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request's body on its way to a server, which may answer before it has all of it.

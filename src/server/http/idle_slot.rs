@@ -38,7 +38,7 @@ impl IdleSlot {
         let Entered { evicted, pressure } =
             self.state.idle.enter(&self.ticket, self.address, &self.notify, listen);
         for (notify, bound) in &evicted {
-            self.state.metrics.on_idle_closed(*bound);
+            self.state.metrics.server.idle_closed.inc(*bound);
             notify.notify_one();
         }
         if evicted.iter().any(|(_, bound)| *bound == IdleBound::All)

@@ -15,8 +15,10 @@
 //! How it ends ([`super::super::connection`]); the clock of `keep_alive` ([`super::super::http::timeouts`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -61,29 +63,24 @@ impl IdleLimit {
         listen: &Listen,
     ) -> Entered {
         let Listen { max_idle_http: max, max_idle_http_per_ip: per_ip, .. } = *listen;
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         idle.leave(ticket.load(Relaxed));
         let (number, evicted) = idle.enter(address, Arc::clone(notify), max, per_ip);
         ticket.store(number, Relaxed);
-        self.metrics.http_idle.set(gauge(idle.len()));
+        self.metrics.server.http_idle.set(gauge(idle.len()));
         Entered { evicted, pressure: IdlePressure::of(idle.len(), max) }
     }
 
     /// It is idle no more.
     pub(in crate::server) fn leave(&self, ticket: u64) {
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         idle.leave(ticket);
-        self.metrics.http_idle.set(gauge(idle.len()));
+        self.metrics.server.http_idle.set(gauge(idle.len()));
     }
 
     /// Whether it is idle and has not been evicted.
     pub(in crate::server) fn contains(&self, ticket: u64) -> bool {
-        self.lock().by_age.contains_key(&ticket)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, IdleSet<Arc<Notify>>> {
-        // A panic under this lock cannot leave its maps half changed.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().by_age.contains_key(&ticket)
     }
 }
 

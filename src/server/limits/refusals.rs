@@ -27,10 +27,10 @@ impl RefusalLimit {
     pub(in crate::server) fn enter(self: &Arc<Self>, max: usize) -> Option<RefusalPermit> {
         let enter = |closing: usize| (closing < max).then_some(closing + 1);
         if self.closing.fetch_update(Relaxed, Relaxed, enter).is_err() {
-            self.metrics.refusals_not_closed.inc();
+            self.metrics.server.refusals_not_closed.inc();
             return None;
         }
-        self.metrics.refusals_closing.inc();
+        self.metrics.server.refusals_closing.inc();
         Some(RefusalPermit(Arc::clone(self)))
     }
 }
@@ -38,7 +38,7 @@ impl RefusalLimit {
 impl Drop for RefusalPermit {
     fn drop(&mut self) {
         self.0.closing.fetch_sub(1, Relaxed);
-        self.0.metrics.refusals_closing.dec();
+        self.0.metrics.server.refusals_closing.dec();
     }
 }
 
@@ -51,13 +51,13 @@ mod tests {
         let refusals = RefusalLimit::new(Metrics::new("outrigger").unwrap());
         let mut permits = Vec::from_iter((0..3).map(|_| refusals.enter(3).unwrap()));
         assert!(refusals.enter(3).is_none());
-        assert_eq!(refusals.metrics.refusals_closing.get(), 3);
-        assert_eq!(refusals.metrics.refusals_not_closed.get(), 1);
+        assert_eq!(refusals.metrics.server.refusals_closing.get(), 3);
+        assert_eq!(refusals.metrics.server.refusals_not_closed.get(), 1);
         permits.pop();
         assert!(refusals.enter(2).is_none(), "a smaller bound holds at once");
         assert!(refusals.enter(3).is_some());
         drop(permits);
-        assert_eq!(refusals.metrics.refusals_closing.get(), 0);
+        assert_eq!(refusals.metrics.server.refusals_closing.get(), 0);
         assert!(refusals.enter(0).is_none(), "none at all");
     }
 }

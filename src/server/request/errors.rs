@@ -41,7 +41,7 @@ pub(in crate::server) fn check<B>(
 /// Counts a refusal, and tells it in the log.
 pub(in crate::server) fn note(state: &State, peer: &Peer, refused: &Refused) {
     let Some(reason) = reason(refused) else { return };
-    state.metrics.on_request_error(reason);
+    state.metrics.server.request_errors.inc(reason);
     state.lines.request_errors(reason, refused, peer);
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn serve_http1(
         Err(refused) => {
             let mut response = refused.response().map(|body| AnswerBody::own(body, &connection));
             headers::set_last(response.headers_mut());
-            response.body_mut().keep(GaugeGuard::new(&state.metrics.http_in_flight));
+            response.body_mut().keep(GaugeGuard::new(&state.metrics.server.http_in_flight));
             Ok(response)
         }
     }
@@ -71,7 +71,7 @@ pub(super) async fn serve(
 ) -> Result<Response<AnswerBody>, Infallible> {
     // Receive: from here on a drain waits for it.
     connection.on_request();
-    let in_flight = GaugeGuard::new(&state.metrics.http_in_flight);
+    let in_flight = GaugeGuard::new(&state.metrics.server.http_in_flight);
 
     // Route.
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -79,7 +79,7 @@ pub(super) async fn serve(
     let picked = snapshot.router.pick(host, request.uri().path());
     let route = Arc::clone(picked.route);
     let ambiguous = picked.stricter.map(|(stricter, why)| {
-        state.metrics.ambiguous_paths.inc();
+        state.metrics.server.ambiguous_paths.inc();
         Refused::AmbiguousPath { because: why, stricter: stricter.config.name.clone() }
     });
 

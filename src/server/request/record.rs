@@ -35,7 +35,7 @@ impl<'a> HandshakeRecorder<'a> {
 impl Drop for HandshakeRecorder<'_> {
     fn drop(&mut self) {
         if self.kind == Kind::Handshake {
-            self.route.on_handshake(self.outcome);
+            self.route.handshakes.inc(self.outcome);
         }
     }
 }
@@ -69,7 +69,7 @@ impl RequestRecord<'_> {
                 if is_upgraded { HandshakeOutcome::Accepted } else { HandshakeOutcome::Refused };
         }
         if self.kind == Kind::Plain {
-            self.route.metrics.on_http(StatusClass::of(response.status()));
+            self.route.metrics.http_requests.inc(StatusClass::of(response.status()));
         }
         if let Some(access) = &mut self.access {
             access.answered(response.status());
@@ -95,7 +95,7 @@ impl RequestRecord<'_> {
             access.refused(refused.answer().reason);
         }
         if let Some(guard) = refused.guard() {
-            route.metrics.on_refusal(guard);
+            route.metrics.refusals.inc(guard);
         }
         let log_context = LogContext {
             route: Some(&route.metrics.name),

@@ -80,8 +80,10 @@ impl Snapshot {
     pub(super) fn show(&self, previous: Option<&Self>, metrics: &Metrics) {
         let routes = self.router.routes().map(|route| &route.config);
         self.counts.show(routes, previous.map(|previous| &previous.counts), metrics);
-        metrics.set_certificate_expiry(CertificateKind::Listen, self.tls.as_ref().map(Acceptor::not_after));
+        metrics
+            .process
+            .set_certificate_expiry(CertificateKind::Listen, self.tls.as_ref().map(Acceptor::not_after));
         let shown = self.parts.upstreams().filter_map(|upstream| upstream.certificate_expiry()).min();
-        metrics.set_certificate_expiry(CertificateKind::UpstreamClient, shown);
+        metrics.process.set_certificate_expiry(CertificateKind::UpstreamClient, shown);
     }
 }

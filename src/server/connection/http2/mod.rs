@@ -22,11 +22,12 @@ mod rewind;
 mod streams;
 mod translate;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ pub(super) async fn serve(
     until: Instant,
     first: Arc<HttpConnection>,
 ) {
-    let _counted = GaugeGuard::new(&state.metrics.http_connections);
+    let _counted = GaugeGuard::new(&state.metrics.server.http_connections);
     let mut cut = pin!(state.drain.cuts());
     let snapshot = state.snapshot();
     let listen = &snapshot.listen;
@@ -149,7 +150,7 @@ pub(super) async fn serve(
             () = streams.changed.notified() => {
                 drop(first.take());
                 if streams.is_abused() {
-                    state.metrics.http2_abuses.inc();
+                    state.metrics.server.http2_abuses.inc();
                     debug!("an HTTP/2 client takes back what it asks for; it is let go");
                     return;
                 }
@@ -229,7 +230,7 @@ where
 
 impl StreamTask {
     fn upgrade(&self) -> MutexGuard<'_, Upgrade> {
-        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner)
+        self.upgrade.lock()
     }
 }
 
@@ -239,7 +240,7 @@ async fn run_stream<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: 
     let now = Instant::now();
     // Heads come whole; only the stall of an answer is watched.
     let timeouts = HttpTimeouts::new(Duration::ZERO, Duration::ZERO, shared.stall, now);
-    let handshake_permit = HandshakePermit::more(&shared.state.metrics.handshaking, now);
+    let handshake_permit = HandshakePermit::more(&shared.state.metrics.server.handshaking, now);
     let connection = HttpConnection::new(timeouts, handshake_permit, None);
     let task = Arc::new(StreamTask { shared, connection, upgrade: Mutex::default() });
     let cut = task.shared.state.drain.cuts();

@@ -1,19 +1,46 @@
 //! Declaring metrics: made and registered in one step, label values resolved.
 
+use std::marker::PhantomData;
+
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
 
-use super::labels::Label;
-use super::metrics::MetricsError;
+use super::label::Label;
 
-/// One counter for each value of `L`, at its index.
-pub(super) fn resolve<'a, L: Label>(
-    family: &IntCounterVec,
-    values: impl Fn(&'static str) -> Vec<&'a str>,
-) -> Vec<IntCounter> {
-    L::ALL.iter().map(|label| family.with_label_values(&values(label.as_str()))).collect()
+/// A metric could not be declared: only a bad prefix can cause it, and the configuration checks that.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot declare the metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// One counter for each value of `L`. All are there from the start, since a `rate()` needs the zero before the first
+/// event, and counting looks nothing up.
+#[derive(Debug)]
+pub(crate) struct CounterBy<L> {
+    counters: Vec<IntCounter>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> CounterBy<L> {
+    /// `values` are the values of all of the family's labels, given that of `L`.
+    pub(super) fn resolve<'a>(family: &IntCounterVec, values: impl Fn(&'static str) -> Vec<&'a str>) -> Self {
+        let counters = L::ALL.iter().map(|label| family.with_label_values(&values(label.as_str()))).collect();
+        Self { counters, label: PhantomData }
+    }
+
+    pub(crate) fn inc(&self, label: L) {
+        self.counters[label.index()].inc();
+    }
+
+    pub(crate) fn inc_by(&self, label: L, n: u64) {
+        self.counters[label.index()].inc_by(n);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn get(&self, label: L) -> u64 {
+        self.counters[label.index()].get()
+    }
 }
 
 /// Makes and registers in one step.
@@ -32,6 +59,12 @@ impl Declare<'_> {
         Ok(c)
     }
 
+    /// What the kernel counts of this process: `process_cpu_seconds_total` and its like, without our prefix.
+    pub(super) fn register_process_collector(&self) -> Result<(), MetricsError> {
+        let collector = prometheus::process_collector::ProcessCollector::for_self();
+        Ok(self.registry.register(Box::new(collector))?)
+    }
+
     pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
         self.register(IntCounter::with_opts(self.opts(name, help))?)
     }
@@ -43,6 +76,16 @@ impl Declare<'_> {
         labels: &[&str],
     ) -> Result<IntCounterVec, MetricsError> {
         self.register(IntCounterVec::new(self.opts(name, help), labels)?)
+    }
+
+    /// A family whose only label is `L`.
+    pub(super) fn counter_by<L: Label>(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+    ) -> Result<CounterBy<L>, MetricsError> {
+        Ok(CounterBy::resolve(&self.counters(name, help, &[label])?, |value| vec![value]))
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
