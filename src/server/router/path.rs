@@ -37,6 +37,16 @@ fn walk(path: &str) -> Vec<(Cow<'_, [u8]>, usize)> {
     segments
 }
 
+/// A segment as the most lenient server compares it: without the control characters that some strip (WHATWG)
+/// or match at the end of a line (`$` in Python), without dots and spaces at its end (Windows), in lower case.
+pub(super) fn fold(text: impl Iterator<Item = u8>) -> Vec<u8> {
+    let mut folded: Vec<u8> =
+        text.filter(|byte| !byte.is_ascii_control()).map(|byte| byte.to_ascii_lowercase()).collect();
+    let end = folded.iter().rposition(|byte| !matches!(byte, b' ' | b'.')).map_or(0, |last| last + 1);
+    folded.truncate(end);
+    folded
+}
+
 /// The bytes that `raw` stands for (RFC 3986 §2.1). A `%` that no two hexadecimal digits follow is itself.
 pub(super) fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     if !raw.contains(&b'%') {

@@ -1,7 +1,6 @@
 //! A route's path pattern, made ready for being compared. Pure.
 
 use super::path;
-use super::readings::fold;
 use crate::config::{PathPattern, Segment};
 
 /// How well something fits: a path its pattern, a host its name.
@@ -101,10 +100,10 @@ impl Literal {
     fn new(text: &str) -> Self {
         let decoded = path::decode(text.as_bytes()).into_owned();
         Self {
-            folded: fold(decoded.iter().copied()),
+            folded: path::fold(decoded.iter().copied()),
             decoded,
             written: text.as_bytes().to_owned(),
-            written_folded: fold(text.bytes()),
+            written_folded: path::fold(text.bytes()),
         }
     }
 
