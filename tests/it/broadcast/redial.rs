@@ -47,13 +47,7 @@ async fn a_close_that_is_not_final_is_dialled_again_and_nobody_is_let_go() {
 #[tokio::test]
 async fn codes_that_final_codes_holds_are_the_servers_word_and_no_others() {
     let policy = format!("{EAGER}, broadcast: {{final_codes: [1000, 1005, 4001-4003]}}");
-    for (close, told) in [
-        (Frame::close(1000, "over"), (1000, "over")),
-        // A Close without a code cannot be sent on as one that has this code.
-        (Frame::empty_close(), (1000, "")),
-        (Frame::close(4001, "first"), (4001, "first")),
-        (Frame::close(4003, "last"), (4003, "last")),
-    ] {
+    let ends = async |close: Frame, told: (u16, &'static str)| {
         let upstream = Upstream::by_hand().await;
         let proxy = feed(&upstream, &policy).spawn().await;
         let (mut clients, mut server) = joined(&proxy, &upstream, "/feed/a", 2).await;
@@ -70,7 +64,15 @@ async fn codes_that_final_codes_holds_are_the_servers_word_and_no_others() {
         }
         proxy.has("channels", 0.0).await;
         assert_eq!(upstream.accepted(), 4, "nobody dialled again");
-    }
+    };
+    // Each server leaves the end of its connections to us, and that is waited for.
+    tokio::join!(
+        ends(Frame::close(1000, "over"), (1000, "over")),
+        // A Close without a code cannot be sent on as one that has this code.
+        ends(Frame::empty_close(), (1000, "")),
+        ends(Frame::close(4001, "first"), (4001, "first")),
+        ends(Frame::close(4003, "last"), (4003, "last")),
+    );
 }
 
 #[tokio::test]
@@ -114,7 +116,9 @@ async fn a_server_that_closes_each_link_at_once_is_asked_less_and_less_and_in_th
     let accepted = upstream.accepted();
     // About 4 while the pauses grow, and then one in 200 ms: chance may halve them, and no more.
     assert!((3..=40).contains(&accepted), "{accepted} dials in 2 s");
-    assert_eq!(proxy.losses("closed").await, accepted as f64, "each is counted");
+    // Given up is by the clock: one dial may be on its way then.
+    let uncounted = accepted as f64 - proxy.losses("closed").await;
+    assert!((0.0..=1.0).contains(&uncounted), "each is counted: {uncounted} of {accepted} are not");
     let line = logged.line("the feed's server left");
     assert_eq!((&line["route"], &line["code"]), (&"feed".into(), &1000.into()), "{line}");
     assert_eq!(logged.line("the feed is over")["code"], 1012);

@@ -1,10 +1,6 @@
 //! A client that is gone is gone at once: for the gauge, for the limits, and for the counters of ends. Its server may
 //! take `close_timeout` to end its own side.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use crate::support::DEADLINE;
 use crate::support::http2::Client;
 use crate::support::proxy::Proxy;
@@ -12,11 +8,8 @@ use crate::support::tls;
 use crate::support::upstream::Upstream;
 use crate::support::wait::eventually;
 
-/// Longer than the test waits for anything.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// One place, and a server that may take its time.
-const ONE: &str = "policy: {close_timeout: 60s, limits: {connections: 1, per_ip: 1}}";
+/// One place, and a server that may take far more time than a test waits for anything ([`DEADLINE`]).
+const ONE: &str = "policy: {close_timeout: 10m, limits: {connections: 1, per_ip: 1}}";
 
 /// The metrics tell soon that nobody is there, and that one connection has ended for `reason`.
 async fn counts_no_more(proxy: &Proxy, route: &str, reason: &str) {
@@ -34,7 +27,6 @@ async fn counts_no_more(proxy: &Proxy, route: &str, reason: &str) {
 async fn over_tcp_and_tls_whether_it_goes_in_order_or_not() {
     for is_secure in [false, true] {
         for is_reset in [false, true] {
-            let since = Instant::now();
             let upstream = Upstream::by_hand().await;
             let proxy = Proxy::to(&upstream).yaml(ONE);
             let proxy = if is_secure { proxy.tls(tls::listen()) } else { proxy }.spawn().await;
@@ -55,7 +47,6 @@ async fn over_tcp_and_tls_whether_it_goes_in_order_or_not() {
             next.text("next").await;
             behind.expect_text("next").await;
             assert_eq!(upstream.open(), 2);
-            assert!(since.elapsed() < CLOSE_TIMEOUT / 2, "this machine is too slow to tell");
             // The server is told in its own time, as it was.
             drop(server);
         }
@@ -65,7 +56,6 @@ async fn over_tcp_and_tls_whether_it_goes_in_order_or_not() {
 #[tokio::test]
 async fn over_http2_whether_its_stream_is_reset_or_its_connection_is_lost() {
     for is_stream in [false, true] {
-        let since = Instant::now();
         let upstream = Upstream::by_hand().await;
         let proxy = Proxy::to(&upstream).yaml(ONE).spawn().await;
         let client = Client::connect(proxy.address()).await;
@@ -79,13 +69,11 @@ async fn over_http2_whether_its_stream_is_reset_or_its_connection_is_lost() {
         }
         counts_no_more(&proxy, "default", "client_lost").await;
         let _next = proxy.connect("/").await;
-        assert!(since.elapsed() < CLOSE_TIMEOUT / 2, "this machine is too slow to tell");
     }
 }
 
 #[tokio::test]
 async fn after_its_close_too_though_its_server_does_not_answer_that() {
-    let since = Instant::now();
     let upstream = Upstream::by_hand().await;
     let proxy = Proxy::to(&upstream).yaml(ONE).spawn().await;
     let mut client = proxy.connect("/").await;
@@ -95,7 +83,6 @@ async fn after_its_close_too_though_its_server_does_not_answer_that() {
     drop(client);
     counts_no_more(&proxy, "default", "client_close").await;
     let _next = proxy.connect("/").await;
-    assert!(since.elapsed() < CLOSE_TIMEOUT / 2, "this machine is too slow to tell");
 }
 
 #[tokio::test]
@@ -121,7 +108,7 @@ async fn of_a_feed_whose_server_does_not_hear_of_it_at_all() {
 async fn and_it_has_one_line_in_the_log_when_its_server_has_ended_too() {
     let (logged, _guard) = crate::support::logged::Logged::of_this_thread();
     let upstream = Upstream::by_hand().await;
-    let proxy = Proxy::to(&upstream).yaml("policy: {close_timeout: 60s}").spawn().await;
+    let proxy = Proxy::to(&upstream).yaml("policy: {close_timeout: 10m}").spawn().await;
     let client = proxy.connect("/").await;
     let mut server = upstream.accept().await;
     client.reset();

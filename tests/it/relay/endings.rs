@@ -1,5 +1,5 @@
 //! How a connection ends, cause by cause: what either side is told, how its stream ends, what the
-//! metrics say. The table is in `src/tunnel/ending.rs`; its row of the drain is in `relay_drain.rs`.
+//! metrics say. The table is in `src/tunnel/ending.rs`; its row of the drain is in `drain.rs`.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Attacks on feeds, by their clients, by whoever publishes, and by their servers. One test a threat, named after it.
 //!
-//! Others stand where what they attack is tested: leaked identities, tenants and invented paths in `broadcast.rs`,
-//! clients that do not read in `broadcast_slow.rs`, cross-site publishing in `publish.rs`.
+//! Others stand where what they attack is tested: leaked identities, tenants and invented paths in `broadcast::channels`,
+//! clients that do not read in `tests/load`, cross-site publishing in `relay::publish`.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -138,7 +138,7 @@ async fn malformed_frames_of_a_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ping_flood() {
     let upstream = Upstream::by_hand().await;
-    // Without the rate, by which it would be closed at once (`noise.rs`).
+    // Without the rate, by which it would be closed at once (`tests/load/noise.rs`).
     let proxy = feed(&upstream, "heartbeat: null, limits: {control_rate: null}").spawn().await;
     let mut attacker = proxy.connect("/feed/a").await;
     let mut server = upstream.accept().await;

@@ -64,7 +64,7 @@ async fn the_health_check_of_the_compose_file_is_a_command_of_the_image() {
     let file = yaml(FILE);
     let test = &file["services"]["outrigger"]["healthcheck"]["test"];
     let words = Vec::from_iter(test.as_array().unwrap().iter().map(|word| word.as_str().unwrap()));
-    // The image has no shell that CMD-SHELL would want, and this as its program (tests/image.rs).
+    // The image has no shell that CMD-SHELL would want, and this as its program (tests/it/shipped/image.rs).
     assert_eq!(words[..2], ["CMD", "/outrigger"]);
     let upstream = Upstream::echo().await;
     let running = Binary::run(&upstream.url(), &[]).await;
