@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::tree::Place;
+use super::tree::Location;
 
 /// Everything wrong with a configuration; at least one problem.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct ConfigErrors {
 /// One problem: where it is, which key, what was found and what is accepted.
 #[derive(Debug, Clone)]
 pub struct ConfigError {
-    pub(super) place: Option<Place>,
+    pub(super) location: Option<Location>,
     pub(super) key: String,
     pub(super) problem: Problem,
 }
@@ -30,7 +30,7 @@ pub(crate) enum Problem {
     #[error("  {0}")]
     Syntax(String),
     #[error("  this key is given twice; first at {first}")]
-    Twice { first: Place },
+    Duplicate { first: Location },
     #[error("  unknown key{}\n  accepted: {accepted}", did_you_mean(.suggestions))]
     UnknownKey { suggestions: Vec<String>, accepted: String },
     #[error("  found:    {found}\n  accepted: {accepted}")]
@@ -48,7 +48,7 @@ pub(crate) enum Problem {
 impl ConfigErrors {
     pub(super) fn new(mut list: Vec<ConfigError>) -> Self {
         // A problem without a place belongs to no line: last.
-        list.sort_by(|a, b| match (&a.place, &b.place) {
+        list.sort_by(|a, b| match (&a.location, &b.location) {
             (Some(a), Some(b)) => a.cmp(b),
             (a, b) => b.is_some().cmp(&a.is_some()),
         });
@@ -58,7 +58,7 @@ impl ConfigErrors {
     /// What is wrong with a setting that can be read but not used, such as a certificate for another key.
     pub fn unusable(key: impl Into<String>, what: impl fmt::Display) -> Self {
         let problem = Problem::File(what.to_string());
-        Self::new(vec![ConfigError { place: None, key: key.into(), problem }])
+        Self::new(vec![ConfigError { location: None, key: key.into(), problem }])
     }
 
     /// Each problem.
@@ -97,9 +97,9 @@ impl fmt::Display for ConfigErrors {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = match (&self.place, self.key.as_str()) {
-            (Some(place), "") => place.to_string(),
-            (Some(place), key) => format!("{place}: {key}"),
+        let head = match (&self.location, self.key.as_str()) {
+            (Some(location), "") => location.to_string(),
+            (Some(location), key) => format!("{location}: {key}"),
             (None, "") => "configuration".to_owned(),
             (None, key) => key.to_owned(),
         };
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn what_an_error_names_leaves_a_terminal_alone() {
         let error = |name: &str, key: &str| ConfigError {
-            place: Some(Place::WholeFile { name: name.into() }),
+            location: Some(Location::WholeFile { name: name.into() }),
             key: key.into(),
             problem: Problem::File(format!("{name}: cannot be read")),
         };

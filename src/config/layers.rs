@@ -25,8 +25,9 @@ use super::error::Problem;
 use super::probe::{self, Shape};
 use super::raw::RawConfig;
 use super::schema;
-use super::tree::{Kind, Node, Path, Place, Step, is_null};
+use super::tree::{Kind, Location, Node, Path, Step};
 use super::yaml::{self, Fault};
+use crate::yaml::is_null;
 
 /// Where settings come from. Later fields win over earlier ones, and all over the defaults.
 #[derive(Clone, Default)]
@@ -104,8 +105,8 @@ impl Layers {
                 self.add_yaml(&name, &text);
             }
             Err(what) => {
-                let place = Place::WholeFile { name };
-                self.faults.push(Fault { place, path: Vec::new(), problem: Problem::File(what) });
+                let location = Location::WholeFile { name };
+                self.faults.push(Fault { location, path: Path::default(), problem: Problem::File(what) });
                 self.broken = true;
             }
         }
@@ -113,23 +114,23 @@ impl Layers {
 
     /// A whole file's text; `name` is what its places are told with.
     fn add_yaml(&mut self, name: &Arc<str>, text: &str) {
-        let place = |line, column| Place::File { name: Arc::clone(name), line, column };
-        let parsed = yaml::parse(text, place);
+        let location = |line, column| Location::File { name: Arc::clone(name), line, column };
+        let parsed = yaml::parse(text, location);
         self.faults.extend(parsed.faults);
         match parsed.node {
             None => self.broken = true,
             // Everything commented out.
-            Some(Node { kind: Kind::Null, place }) => self.trees.push(Node::empty(place)),
-            Some(Node { kind: Kind::Map(mut map), place }) => {
+            Some(Node { kind: Kind::Null, location }) => self.trees.push(Node::empty(location)),
+            Some(Node { kind: Kind::Map(mut map), location }) => {
                 // Anchors are resolved by now.
                 map.retain(|key, _| !key.starts_with(schema::OWN));
-                self.trees.push(Node::new(Kind::Map(map), place));
+                self.trees.push(Node::new(Kind::Map(map), location));
             }
-            Some(Node { kind, place }) => {
+            Some(Node { kind, location }) => {
                 let found = if matches!(kind, Kind::List(_)) { "a list" } else { "a word" };
                 let accepted = "a map of settings, as in `listen: { address: 0.0.0.0:8080 }`".into();
                 let problem = Problem::Value { found: found.into(), accepted };
-                self.faults.push(Fault { place, path: Vec::new(), problem });
+                self.faults.push(Fault { location, path: Path::default(), problem });
                 self.broken = true;
             }
         }
@@ -151,54 +152,52 @@ impl Layers {
             if let [(first, one, _), (second, other, _)] = pair
                 && first == second
             {
-                let problem = Problem::Twice { first: Place::Env((*one).into()) };
-                let place = Place::Env((*other).into());
-                self.faults.push(Fault { place, path: keys(first), problem });
+                let problem = Problem::Duplicate { first: Location::Env((*one).into()) };
+                let location = Location::Env((*other).into());
+                self.faults.push(Fault { location, path: keys(first), problem });
             }
         }
         for (path, name, value) in settings {
-            let place = Place::Env(name.into());
+            let location = Location::Env(name.into());
             if path.len() > yaml::MAX_DEPTH || path.iter().any(String::is_empty) {
                 let problem = Problem::UnknownKey {
                     suggestions: Vec::new(),
                     accepted: "OUTRIGGER__A__B for the setting a.b".into(),
                 };
-                self.faults.push(Fault { place, path: Vec::new(), problem });
+                self.faults.push(Fault { location, path: Path::default(), problem });
                 continue;
             }
-            let Some(node) = self.env_value(&path, value, &place) else { continue };
+            let Some(node) = self.env_value(&path, value, &location) else { continue };
             self.trees.push(wrap(&path, node));
         }
     }
 
     /// Where a list or map may stand, the text is YAML; anywhere else it is taken as it is, so that
     /// `[::]:8080` is an address and any token a token.
-    fn env_value(&mut self, path: &[String], text: &str, place: &Place) -> Option<Node> {
+    fn env_value(&mut self, path: &[String], text: &str, location: &Location) -> Option<Node> {
         if is_null(text) {
-            return Some(Node::new(Kind::Null, place.clone()));
+            return Some(Node::new(Kind::Null, location.clone()));
         }
         match probe::shape_at::<RawConfig>(path) {
             Some(Shape::Keys(_) | Shape::Nested) if text.trim() == "off" => {
-                Some(Node::new(Kind::Null, place.clone()))
+                Some(Node::new(Kind::Null, location.clone()))
             }
             Some(Shape::Keys(_) | Shape::Nested) => {
-                let parsed = yaml::parse_value(text, |_, _| place.clone());
+                let parsed = yaml::parse_value(text, location);
                 self.broken |= parsed.node.is_none();
                 let inner = parsed.faults.into_iter();
-                self.faults.extend(inner.map(|fault| {
-                    let path = keys(path).into_iter().chain(fault.path).collect();
-                    Fault { path, ..fault }
-                }));
+                self.faults
+                    .extend(inner.map(|fault| Fault { path: keys(path).join(&fault.path.0), ..fault }));
                 parsed.node
             }
-            Some(Shape::Text) | None => Some(Node::new(Kind::Scalar(text.to_owned()), place.clone())),
+            Some(Shape::Text) | None => Some(Node::new(Kind::Scalar(text.to_owned()), location.clone())),
         }
     }
 
     fn add_flags(&mut self, sources: &Sources) {
         let Sources { listen, upstream, admin, file: _, env: _ } = sources;
         let mut set = |path: [&str; 2], kind: Kind, flag: &'static str| {
-            self.trees.push(wrap(&path.map(str::to_owned), Node::new(kind, Place::Flag(flag))));
+            self.trees.push(wrap(&path.map(str::to_owned), Node::new(kind, Location::Flag(flag))));
         };
         if let Some(listen) = listen {
             // One of the two, whichever a file has set.
@@ -226,7 +225,7 @@ pub(crate) fn merge<'a>(trees: impl IntoIterator<Item = &'a Node>) -> Result<Nod
     }
     let merged = builder.build()?;
     let root = merged.cache.into_table()?.remove(ROOT);
-    Ok(root.map_or_else(|| Node::empty(Place::Merged), from_value))
+    Ok(root.map_or_else(|| Node::empty(Location::Merged), from_value))
 }
 
 /// `config` takes the keys a source hands it for paths (`a.b`, `a[9999]`), so a source hands it this
@@ -264,7 +263,7 @@ fn from_value(value: Value) -> Node {
         ValueKind::Nil => Kind::Null,
         ValueKind::Array(list) => Kind::List(list.into_iter().map(from_value).collect()),
         ValueKind::Table(table) => {
-            let mut node = Node::empty(Place::Merged);
+            let mut node = Node::empty(Location::Merged);
             for (key, value) in table {
                 node.put(&key, from_value(value));
             }
@@ -272,20 +271,20 @@ fn from_value(value: Value) -> Node {
         }
         scalar => Kind::Scalar(scalar.to_string()),
     };
-    Node::new(kind, Place::Merged)
+    Node::new(kind, Location::Merged)
 }
 
 /// `node` under the keys of `path`.
 fn wrap(path: &[String], node: Node) -> Node {
     path.iter().rev().fold(node, |inner, key| {
-        let mut outer = Node::empty(inner.place.clone());
+        let mut outer = Node::empty(inner.location.clone());
         outer.put(key, inner);
         outer
     })
 }
 
-fn keys(path: &[String]) -> Vec<Step> {
-    path.iter().cloned().map(Step::Key).collect()
+fn keys(path: &[String]) -> Path {
+    Path(path.iter().cloned().map(Step::Key).collect())
 }
 
 /// Whether nobody wrote anything: what a template makes of a value that is not there.
@@ -306,11 +305,4 @@ fn read_text(path: &FilePath) -> Result<String, String> {
     }
     String::from_utf8(bytes)
         .map_err(|error| format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to()))
-}
-
-impl Fault {
-    /// Hands place, path and problem over to those that collect them.
-    pub(crate) fn into_parts(self) -> (Place, Path, Problem) {
-        (self.place, Path(self.path), self.problem)
-    }
 }

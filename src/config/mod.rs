@@ -49,7 +49,7 @@ use self::error::Problem;
 use self::layers::{Layers, merge};
 use self::problems::Problems;
 use self::raw::{RawConfig, RawPolicy, RawRoute, RawUpstream};
-use self::tree::{Kind, Node, Path, Place};
+use self::tree::{Kind, Location, Node, Path};
 use self::unused::Given;
 
 /// Reads, lays over one another and checks what `sources` say.
@@ -96,7 +96,7 @@ pub fn effective(sources: &Sources) -> Result<String, ConfigErrors> {
     raw.routes.iter_mut().for_each(RawRoute::name_itself);
     emit::to_yaml(&raw).map_err(|error| {
         let problem = Problem::Syntax(error.to_string());
-        ConfigErrors::new(vec![ConfigError { place: None, key: String::new(), problem }])
+        ConfigErrors::new(vec![ConfigError { location: None, key: String::new(), problem }])
     })
 }
 
@@ -134,12 +134,11 @@ impl Layers {
         let merged = merge(&trees);
         let mut problems = Problems::new(trees);
         for fault in faults {
-            let (place, path, problem) = fault.into_parts();
-            problems.add_at(place, path, problem);
+            problems.add_at(fault.location, fault.path, fault.problem);
         }
         let mut root = merged.unwrap_or_else(|error| {
             problems.add("", Problem::Syntax(error.to_string()));
-            Node::empty(Place::Merged)
+            Node::empty(Location::Merged)
         });
         if broken {
             // Whatever the unread part sets would be missed all over.
@@ -170,7 +169,7 @@ fn prefer_unix(root: &mut Node) {
         && let Some(mut section) = root.take("listen")
     {
         if section.at(&Path::default().key("address").0).is_none() {
-            section.put("address", Node::new(Kind::Null, Place::Merged));
+            section.put("address", Node::new(Kind::Null, Location::Merged));
         }
         root.put("listen", section);
     }

@@ -16,7 +16,7 @@ use super::error::{ConfigError, ConfigErrors, Problem};
 use super::files::Files;
 use super::model::File;
 use super::schema;
-use super::tree::{Kind, Node, Path, Place, Step};
+use super::tree::{Kind, Location, Node, Path, Step};
 
 /// What was found so far, and the key at which the reader stands.
 pub(crate) struct Problems {
@@ -49,8 +49,8 @@ impl Problems {
     }
 
     /// Where the value stands that counts for `path`, if anybody wrote that very key.
-    pub(crate) fn written(&self, path: &Path) -> Option<Place> {
-        self.layers.iter().rev().find_map(|layer| place_in(layer, &path.0, true))
+    pub(crate) fn written(&self, path: &Path) -> Option<Location> {
+        self.layers.iter().rev().find_map(|layer| location_in(layer, &path.0, true))
     }
 
     /// All that was told, or `value` if that is nothing.
@@ -83,8 +83,8 @@ impl Problems {
     }
 
     /// Something found while reading a source, which knows its place.
-    pub(crate) fn add_at(&mut self, place: Place, path: Path, problem: Problem) {
-        self.push(Some(place), path, problem);
+    pub(crate) fn add_at(&mut self, location: Location, path: Path, problem: Problem) {
+        self.push(Some(location), path, problem);
     }
 
     /// `key` (of where the reader stands; "" for that itself) has a problem.
@@ -95,8 +95,8 @@ impl Problems {
         {
             return;
         }
-        let place = self.place(&path, matches!(problem, Problem::UnknownKey { .. }));
-        self.push(place, path, problem);
+        let location = self.location(&path, matches!(problem, Problem::UnknownKey { .. }));
+        self.push(location, path, problem);
     }
 
     /// A value out of range, or at odds with another.
@@ -197,9 +197,9 @@ impl Problems {
                 Err(misfit) => misfit,
             };
             let path = self.here.join(&misfit.path);
-            let place = self.place(&path, matches!(misfit.problem, Problem::UnknownKey { .. }));
+            let location = self.location(&path, matches!(misfit.problem, Problem::UnknownKey { .. }));
             let problem = schema::at_home(&path, misfit.problem);
-            self.push(place, path, problem);
+            self.push(location, path, problem);
             if self.list.len() >= MOST {
                 let path = self.here.clone();
                 self.push(None, path, Problem::TooMany("there may be more: mend these first"));
@@ -211,8 +211,8 @@ impl Problems {
         }
     }
 
-    fn push(&mut self, place: Option<Place>, path: Path, problem: Problem) {
-        self.list.push(ConfigError { place, key: path.to_string(), problem });
+    fn push(&mut self, location: Option<Location>, path: Path, problem: Problem) {
+        self.list.push(ConfigError { location, key: path.to_string(), problem });
         self.paths.push(path);
     }
 
@@ -232,8 +232,8 @@ impl Problems {
 
     /// Where `path` was written, or else what is nearest around it. A layer that has anything but a map on the way
     /// there replaces what lies below it: one word may stand for a list.
-    fn place(&self, path: &Path, key_itself: bool) -> Option<Place> {
-        let mut around: Option<(usize, Place)> = None;
+    fn location(&self, path: &Path, key_itself: bool) -> Option<Location> {
+        let mut around: Option<(usize, Location)> = None;
         for layer in self.layers.iter().rev() {
             let mut node = layer;
             let down = path.0.iter().map_while(|step| {
@@ -243,21 +243,21 @@ impl Problems {
             let depth = down.count();
             let is_all = depth == path.0.len() || !matches!(node.kind, Kind::Map(_));
             if depth > 0 && (is_all || around.as_ref().is_none_or(|(best, _)| depth > *best)) {
-                let place = place_in(layer, &path.0[..depth], key_itself)?;
+                let location = location_in(layer, &path.0[..depth], key_itself)?;
                 if is_all {
-                    return Some(place);
+                    return Some(location);
                 }
-                around = Some((depth, place));
+                around = Some((depth, location));
             }
         }
-        around.map(|(_, place)| place)
+        around.map(|(_, location)| location)
     }
 }
 
 /// More problems than this are not looked for.
 const MOST: usize = 64;
 
-fn place_in(layer: &Node, path: &[Step], key_itself: bool) -> Option<Place> {
+fn location_in(layer: &Node, path: &[Step], key_itself: bool) -> Option<Location> {
     let node = layer.at(path)?;
     if key_itself
         && let Some((Step::Key(last), parents)) = path.split_last()
@@ -265,5 +265,5 @@ fn place_in(layer: &Node, path: &[Step], key_itself: bool) -> Option<Place> {
     {
         return map.get(last).map(|entry| entry.key.clone());
     }
-    Some(node.place.clone())
+    Some(node.location.clone())
 }

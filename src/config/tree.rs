@@ -13,11 +13,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use crate::yaml::Step;
+
 /// One value and where it was written.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) kind: Kind,
-    pub(crate) place: Place,
+    pub(crate) location: Location,
 }
 
 /// What a [`Node`] holds.
@@ -32,13 +34,13 @@ pub(crate) enum Kind {
 /// A value under a key; an unknown key is shown where the key stands, not its value.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) key: Place,
+    pub(crate) key: Location,
     pub(crate) node: Node,
 }
 
 /// Where something was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// A file of which nothing was read.
     WholeFile {
         name: Arc<str>,
@@ -55,25 +57,18 @@ pub(crate) enum Place {
     Merged,
 }
 
-/// One step down a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    Key(String),
-    Index(usize),
-}
-
 /// From the root of a tree to one of its nodes: `routes[2].policy.max_frame`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Path(pub(crate) Vec<Step>);
 
 impl Node {
-    pub(crate) fn new(kind: Kind, place: Place) -> Self {
-        Self { kind, place }
+    pub(crate) fn new(kind: Kind, location: Location) -> Self {
+        Self { kind, location }
     }
 
     /// A map without entries.
-    pub(crate) fn empty(place: Place) -> Self {
-        Self::new(Kind::Map(BTreeMap::new()), place)
+    pub(crate) fn empty(location: Location) -> Self {
+        Self::new(Kind::Map(BTreeMap::new()), location)
     }
 
     /// The entry or element under `step`.
@@ -109,7 +104,7 @@ impl Node {
     /// Puts `node` under `key`; does nothing to what is not a map.
     pub(crate) fn put(&mut self, key: &str, node: Node) {
         if let Kind::Map(map) = &mut self.kind {
-            map.insert(key.to_owned(), Entry { key: node.place.clone(), node });
+            map.insert(key.to_owned(), Entry { key: node.location.clone(), node });
         }
     }
 
@@ -165,7 +160,7 @@ impl fmt::Display for Path {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WholeFile { name } => f.write_str(name),
@@ -175,9 +170,4 @@ impl fmt::Display for Place {
             Self::Merged => f.write_str("configuration"),
         }
     }
-}
-
-/// Whether plain YAML text (or an environment value) says "nothing here".
-pub(crate) fn is_null(text: &str) -> bool {
-    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }

@@ -17,14 +17,14 @@ use super::host::Host;
 use super::model::{Auth, Config, HttpMode, ListenAddress, Mode, OnRefuse, ProxyProtocol, Route, UplinkMode};
 use super::problems::Problems;
 use super::raw::{RawConfig, RawPolicy, RawUpstream};
-use super::tree::{Path, Place};
+use super::tree::{Location, Path};
 
 mod hidden;
 
 /// Something that does nothing: where it is written, why, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    place: Option<Place>,
+    location: Option<Location>,
     key: String,
     why: String,
     instead: &'static str,
@@ -32,8 +32,8 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
+        if let Some(location) = &self.location {
+            write!(f, "{location}: ")?;
         }
         write!(f, "{} does nothing: {}; {}", self.key, self.why, self.instead)
     }
@@ -163,8 +163,8 @@ pub(super) fn find(given: &Given, config: &Config, problems: &Problems) -> Vec<W
         (0..config.routes.len()).map(|index| hidden::by(&config.routes, index)).collect();
     let mut found = Vec::new();
     let mut warn = |path: &Path, why: String, instead: &'static str| {
-        if let Some(place) = problems.written(path) {
-            found.push(Warning { place: Some(place), key: path.to_string(), why, instead });
+        if let Some(location) = problems.written(path) {
+            found.push(Warning { location: Some(location), key: path.to_string(), why, instead });
         }
     };
     listening(given, config, &mut warn);

@@ -1,7 +1,7 @@
 //! Puts the sidecar into Kubernetes manifests: text in, text and warnings out.
 //!
-//! [`read`] turns text into [`value`]s, [`stream`] finds the objects in them, [`workload`] puts the proxy before the
-//! application of one workload, [`follow`] leads what is beside it to the proxy, [`write`] makes text of it again.
+//! [`read`] turns text into [`yaml::Value`]s, [`stream`] finds the objects in them, [`workload`] puts the proxy before the
+//! application of one workload, [`follow`] leads what is beside it to the proxy, [`yaml::write`] makes text of it again.
 //!
 //! # Invariants
 //! 1. What is not ours to change keeps its meaning and its order.
@@ -24,12 +24,11 @@ mod sidecar;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod value;
 mod workload;
-mod write;
 
-use self::refusal::{Fault, Place};
+use self::refusal::{Fault, Location};
 use self::stream::Stream;
+use crate::yaml;
 
 pub use options::{Configuration, DEFAULT_CONFIGURATION, Family, Options, Ports, SecretMount, Sleep};
 pub use read::MAX_BYTES;
@@ -49,7 +48,7 @@ pub struct Injected {
 /// # Errors
 /// Everything in it that no sidecar can be put into.
 pub fn inject(file: &str, text: &str, options: &Options) -> Result<Injected, Refusals> {
-    let whole = Place::file(file);
+    let whole = Location::file(file);
     options.check().map_err(|fault| fault.at(&whole))?;
     let mut stream = Stream::read(file, text)?;
     let mut warnings = Vec::new();
@@ -58,7 +57,7 @@ pub fn inject(file: &str, text: &str, options: &Options) -> Result<Injected, Ref
     let (targets, config_maps) = stream.inject(options, &mut warnings)?;
     if targets.is_empty() {
         let what = "nothing to inject: no Deployment, StatefulSet, DaemonSet, ReplicaSet or Pod".to_owned();
-        warnings.push(Warning { place: whole.clone(), what });
+        warnings.push(Warning { location: whole.clone(), what });
     }
     warnings.extend(follow::follow(stream.objects_mut(), &targets, options));
     stream.add(config_maps)?;
@@ -66,7 +65,7 @@ pub fn inject(file: &str, text: &str, options: &Options) -> Result<Injected, Ref
         server_side::take_out(&mut object.value);
     }
     let values = stream.into_values();
-    let text = write::write(&values);
+    let text = yaml::write(&values);
     let again = read::read(&text).map(|documents| documents.into_iter().map(|document| document.value));
     if !again.is_ok_and(|again| again.eq(values)) {
         let found = "text that YAML cannot be trusted to carry";

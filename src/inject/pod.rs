@@ -5,7 +5,7 @@ use super::options::{Options, Ports};
 use super::refusal::Fault;
 use super::settings::{Behind, Drain};
 use super::sidecar;
-use super::value::{Map, Value};
+use crate::yaml::{Map, Value};
 
 /// The application in a pod.
 #[derive(Debug)]

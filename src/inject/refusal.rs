@@ -14,7 +14,7 @@ pub struct Refusals(pub(super) Vec<Refusal>);
 /// One thing that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) field: String,
     pub(super) found: String,
     pub(super) accepted: String,
@@ -24,13 +24,13 @@ pub struct Refusal {
 /// Something that stays as it is, and may not be what was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) what: String,
 }
 
 /// An object in a stream of documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// The file's name.
     pub(super) file: String,
     /// Which document, from 1. None: the options, or the file as a whole.
@@ -65,9 +65,9 @@ impl Fault {
         Self::new(field, found, accepted, "mend the manifest: kubectl apply --dry-run=server tells more")
     }
 
-    pub(super) fn at(self, place: &Place) -> Refusal {
+    pub(super) fn at(self, location: &Location) -> Refusal {
         let Self { field, found, accepted, todo } = self;
-        Refusal { place: place.clone(), field, found, accepted, todo }
+        Refusal { location: location.clone(), field, found, accepted, todo }
     }
 }
 
@@ -77,13 +77,13 @@ impl From<Refusal> for Refusals {
     }
 }
 
-impl Place {
+impl Location {
     pub(super) fn file(file: &str) -> Self {
         Self { file: file.to_owned(), document: None, item: None, object: String::new() }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         if let Some(document) = self.document {
@@ -101,14 +101,14 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}\n  found:    {}", self.place, self.field, self.found)?;
+        write!(f, "{}: {}\n  found:    {}", self.location, self.field, self.found)?;
         write!(f, "\n  accepted: {}\n  to do:    {}", self.accepted, self.todo)
     }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
+        write!(f, "{}: {}", self.location, self.what)
     }
 }
 

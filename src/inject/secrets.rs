@@ -12,7 +12,7 @@ use super::options::SecretMount;
 use super::pod;
 use super::refusal::Fault;
 use super::settings::FOLDER;
-use super::value::Value;
+use crate::yaml::Value;
 
 /// How names of volumes with Secrets begin, so that they are known again.
 const PREFIX: &str = "outrigger-secret-";
@@ -63,7 +63,7 @@ pub(super) fn mounts<'a>(secrets: &[SecretMount], earlier: impl Iterator<Item = 
         Value::map([
             ("name", Value::text(volume_name(&secret.name))),
             ("mountPath", Value::text(shown(Path::new(&secret.path)))),
-            ("readOnly", Value::truth(true)),
+            ("readOnly", Value::boolean(true)),
         ])
     });
     own.chain(earlier.filter(|mount| secrets.is_empty() || !is_ours(mount)).cloned()).collect()

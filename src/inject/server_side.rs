@@ -5,7 +5,7 @@
 //! # Not here
 //! Defaults that the cluster filled in: they are taken as if they had been said.
 
-use super::value::Value;
+use crate::yaml::Value;
 
 /// Takes it out of an object that comes from a cluster. What was never there keeps what it has.
 pub(super) fn take_out(object: &mut Value) {

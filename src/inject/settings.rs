@@ -14,9 +14,8 @@ use sha2::{Digest, Sha256};
 use super::options::{Family, Options};
 use super::read;
 use super::refusal::Fault;
-use super::value::{Map, Scalar, Style, Value};
-use super::write;
 use crate::config::{Config, Target};
+use crate::yaml::{self, Map, Scalar, Style, Value};
 
 /// A configuration whose text is at hand.
 #[derive(Debug, Clone)]
@@ -79,7 +78,7 @@ impl Settings {
     pub(super) fn behind(&self) -> Behind {
         let Some(url) = self.text_at("upstream", "url") else { return Behind::Unsaid };
         let section = Value::map([("upstream", Value::map([("url", quoted(url))]))]);
-        let config = Config::from_yaml(&write::write([&section])).ok();
+        let config = Config::from_yaml(&yaml::write([&section])).ok();
         // The last route is the one of all that no other matches.
         match config.as_ref().and_then(|config| config.routes.last()).map(|route| &route.upstream.target) {
             Some(Target::Tcp { host, port }) if matches!(&**host, "127.0.0.1" | "localhost" | "::1") => {
@@ -91,7 +90,7 @@ impl Settings {
 
     pub(super) fn drain(&self) -> Result<Drain, Fault> {
         let section = self.tree.get("drain").cloned().map(|section| Value::map([("drain", section)]));
-        let text = section.map(|section| write::write([&section])).unwrap_or_default();
+        let text = section.map(|section| yaml::write([&section])).unwrap_or_default();
         let drain =
             Config::from_yaml(&text).map_err(|errors| unusable(&self.source, errors.to_string()))?.drain;
         let seconds = |time: Duration| u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
@@ -158,7 +157,7 @@ impl Settings {
     }
 
     pub(super) fn text(&self) -> String {
-        write::write([&Value::Map(self.tree.clone())])
+        yaml::write([&Value::Map(self.tree.clone())])
     }
 
     /// Sum of what a running proxy does not take up again when its configuration changes.
@@ -167,7 +166,7 @@ impl Settings {
             let section = self.tree.get(key).cloned();
             Value::map([(key, section.unwrap_or_else(|| Value::Map(Map::default())))])
         });
-        Sha256::digest(write::write(&sections)).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(yaml::write(&sections)).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn text_at(&self, section: &str, key: &str) -> Option<&str> {
@@ -246,10 +245,11 @@ fn find_files(value: &Value, path: &str, files: &mut Vec<(String, String)>) {
         }
         Value::Map(map) => {
             for (key, value) in &map.0 {
-                let place = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+                let location =
+                    if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
                 match value.as_text().filter(|_| key.text == "file" || key.text.ends_with("_file")) {
-                    Some(file) => files.push((place, file.to_owned())),
-                    None => find_files(value, &place, files),
+                    Some(file) => files.push((location, file.to_owned())),
+                    None => find_files(value, &location, files),
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::options::{Family, Options};
 use super::secrets;
 use super::settings::{self, FOLDER};
-use super::value::{Map, Value};
+use crate::yaml::{Map, Value};
 
 /// The container's name.
 pub(super) const NAME: &str = "outrigger";
@@ -56,7 +56,7 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
     let own = Value::map([
         ("name", Value::text(VOLUME)),
         ("mountPath", Value::text(FOLDER)),
-        ("readOnly", Value::truth(true)),
+        ("readOnly", Value::boolean(true)),
     ]);
     let others = secrets::mounts(&options.secrets, mounts);
     map.set("volumeMounts", Value::List(std::iter::once(own).chain(others).collect()));
@@ -120,10 +120,10 @@ fn default_resources() -> Value {
 /// The restricted Pod Security Standard.
 fn security_context() -> Value {
     Value::map([
-        ("allowPrivilegeEscalation", Value::truth(false)),
+        ("allowPrivilegeEscalation", Value::boolean(false)),
         ("capabilities", Value::map([("drop", Value::texts(["ALL"]))])),
-        ("readOnlyRootFilesystem", Value::truth(true)),
-        ("runAsNonRoot", Value::truth(true)),
+        ("readOnlyRootFilesystem", Value::boolean(true)),
+        ("runAsNonRoot", Value::boolean(true)),
         ("runAsUser", Value::number(65532)),
         ("runAsGroup", Value::number(65532)),
         ("seccompProfile", Value::map([("type", Value::text("RuntimeDefault"))])),

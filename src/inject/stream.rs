@@ -6,9 +6,9 @@
 use super::follow::Target;
 use super::options::Options;
 use super::read::{self, Document};
-use super::refusal::{Fault, Place, Refusals, Warning};
-use super::value::{Map, Value};
+use super::refusal::{Fault, Location, Refusals, Warning};
 use super::{pod, server_side, settings, workload};
+use crate::yaml::{Map, Value};
 
 /// Documents, each an object or a list of them.
 pub(super) struct Stream(Vec<Group>);
@@ -20,14 +20,14 @@ struct Group {
 }
 
 pub(super) struct Object {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) value: Value,
 }
 
 /// A ConfigMap that goes with a workload.
 pub(super) struct NewConfigMap {
     /// The workload it goes before.
-    before: Place,
+    before: Location,
     namespace: Option<String>,
     name: String,
     text: String,
@@ -35,11 +35,12 @@ pub(super) struct NewConfigMap {
 
 impl Stream {
     pub(super) fn read(file: &str, text: &str) -> Result<Self, Refusals> {
-        let whole = Place::file(file);
+        let whole = Location::file(file);
         let documents = read::read(text).map_err(|error| {
-            let place = Place { document: error.document, ..whole.clone() };
-            let field = format!("line {}, column {}", error.line, error.column);
-            Fault::new(field, error.what, "YAML or JSON, as kubectl takes it", "mend the manifest").at(&place)
+            let location = Location { document: error.document, ..whole.clone() };
+            let field = format!("line {}, column {}", error.mark.line, error.mark.column);
+            Fault::new(field, error.what, "YAML or JSON, as kubectl takes it", "mend the manifest")
+                .at(&location)
         })?;
         if documents.is_empty() {
             let todo = "give a manifest; if it comes from a command, look what went wrong there";
@@ -47,7 +48,7 @@ impl Stream {
         }
         let mut groups = Vec::new();
         for Document { number, mut value } in documents {
-            let place = Place { document: Some(number), ..whole.clone() };
+            let location = Location { document: Some(number), ..whole.clone() };
             let items = match &mut value {
                 Value::Map(map) if is_list(map) => map.get_mut("items").and_then(|items| match items {
                     Value::List(items) => Some(std::mem::take(items)),
@@ -57,15 +58,16 @@ impl Stream {
                 other => {
                     let found = other.in_words();
                     return Err(Fault::shape("the document", found, "an object with apiVersion and kind")
-                        .at(&place)
+                        .at(&location)
                         .into());
                 }
             };
             groups.push(match items {
-                None => Group { list: None, objects: vec![Object::new(value, place)] },
+                None => Group { list: None, objects: vec![Object::new(value, location)] },
                 Some(items) => {
-                    let item =
-                        |(index, value)| Object::new(value, Place { item: Some(index + 1), ..place.clone() });
+                    let item = |(index, value)| {
+                        Object::new(value, Location { item: Some(index + 1), ..location.clone() })
+                    };
                     Group { list: Some(value), objects: items.into_iter().enumerate().map(item).collect() }
                 }
             });
@@ -88,7 +90,8 @@ impl Stream {
         match options.only.iter().find(missing) {
             None => Ok(()),
             Some(only) => {
-                let names = Vec::from_iter(workloads.iter().map(|object| &*object.place.object)).join(", ");
+                let names =
+                    Vec::from_iter(workloads.iter().map(|object| &*object.location.object)).join(", ");
                 let accepted = if names.is_empty() { "nothing: there is no workload".into() } else { names };
                 Err(Fault::new("--only", format!("{only:?}"), accepted, "name one that is there"))
             }
@@ -106,7 +109,7 @@ impl Stream {
             let Some(template) = object.template().filter(|_| object.is_meant(options)) else { continue };
             if let Some(owner) = object.owner() {
                 let what = format!("left as it is: it belongs to {owner}, which is where the sidecar goes");
-                warnings.push(Warning { place: object.place.clone(), what });
+                warnings.push(Warning { location: object.location.clone(), what });
                 continue;
             }
             let namespace = object.value.text_at(&["metadata", "namespace"]).map(str::to_owned);
@@ -115,19 +118,20 @@ impl Stream {
                 found.map(|map| map.text.clone())
             };
             match workload::inject(&mut object.value, template, options, named) {
-                Err(fault) => refusals.push(fault.at(&object.place)),
+                Err(fault) => refusals.push(fault.at(&object.location)),
                 Ok(injected) => {
-                    let place = || object.place.clone();
-                    warnings
-                        .extend(injected.warnings.into_iter().map(|what| Warning { place: place(), what }));
+                    let location = || object.location.clone();
+                    warnings.extend(
+                        injected.warnings.into_iter().map(|what| Warning { location: location(), what }),
+                    );
                     config_maps.extend(injected.config_map.map(|(name, text)| NewConfigMap {
-                        before: place(),
+                        before: location(),
                         namespace: namespace.clone(),
                         name,
                         text,
                     }));
                     targets.push(Target {
-                        object: object.place.object.clone(),
+                        object: object.location.object.clone(),
                         namespace,
                         labels: injected.labels,
                         container: injected.container,
@@ -163,7 +167,7 @@ impl Stream {
             match found {
                 Some(object) => {
                     let data = pod::map_at(&mut object.value, &["data"], "data")
-                        .map_err(|fault| fault.at(&object.place))?;
+                        .map_err(|fault| fault.at(&object.location))?;
                     data.set(settings::KEY, Value::text(&*new.text));
                 }
                 None => self.insert(&new),
@@ -187,7 +191,7 @@ impl Stream {
         ]);
         let object = Object::new(value, new.before.clone());
         for (index, group) in self.0.iter_mut().enumerate() {
-            if let Some(item) = group.objects.iter().position(|object| object.place == new.before) {
+            if let Some(item) = group.objects.iter().position(|object| object.location == new.before) {
                 match group.list {
                     Some(_) => group.objects.insert(item, object),
                     None => self.0.insert(index, Group { list: None, objects: vec![object] }),
@@ -216,10 +220,10 @@ impl Stream {
 }
 
 impl Object {
-    fn new(value: Value, place: Place) -> Self {
+    fn new(value: Value, location: Location) -> Self {
         let part = |path: &[&str]| value.text_at(path).unwrap_or("?").to_owned();
         let object = format!("{}/{}", part(&["kind"]), part(&["metadata", "name"]));
-        Self { place: Place { object, ..place }, value }
+        Self { location: Location { object, ..location }, value }
     }
 
     pub(super) fn is(&self, kind: &str) -> bool {

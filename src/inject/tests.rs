@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::options::{Configuration, Options, Ports, SecretMount, Sleep};
 use super::read::read;
-use super::value::{Map, Scalar, Style, Value};
-use super::write::write;
+use crate::yaml::write;
+use crate::yaml::{Map, Scalar, Style, Value};
 
 /// Words that some reader of YAML takes for something else than a string.
 const WORDS: [&str; 36] = [
@@ -395,7 +395,7 @@ fn what_readers_disagree_about_and_what_never_ends_is_unreadable() {
     for (text, (document, line), what) in cases {
         let shown: String = text.chars().take(60).collect();
         let error = read(text).expect_err(&shown);
-        assert_eq!((error.document.unwrap_or(1), error.line), (document, line), "{shown}: {error:?}");
+        assert_eq!((error.document.unwrap_or(1), error.mark.line), (document, line), "{shown}: {error:?}");
         assert!(error.what.contains(what), "{shown}: {error:?}");
     }
 }

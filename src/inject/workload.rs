@@ -12,7 +12,7 @@ use super::refusal::Fault;
 use super::secrets;
 use super::settings::{Behind, Drain, Settings};
 use super::sidecar;
-use super::value::{Map, Value};
+use crate::yaml::{Map, Value};
 
 /// What came of a workload.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ pub(super) fn inject(
     let root = pod::map_at(object, template, &prefix)?;
     let spec = root.map_mut("spec").map_err(|found| Fault::shape("spec", found, "a map"))?;
     let shape = |field: &'static str| move |found| Fault::shape(field, found, "what Kubernetes has there");
-    place(spec, container, options.native_sidecar).map_err(shape("containers"))?;
+    insert_container(spec, container, options.native_sidecar).map_err(shape("containers"))?;
     pod::follow_proxy(spec, moved, options.ports);
     let volumes = spec.list_mut("volumes").map_err(shape("volumes"))?;
     put_named(volumes, sidecar::volume(&source.map));
@@ -239,7 +239,7 @@ fn own_grace(spec: &Value, memory: Option<&Memory>, prefix: &str) -> Result<u64,
 
 /// The sidecar in its list, and in no other. Behind other init containers: it starts when they are done or up, and
 /// ends before they do.
-fn place(spec: &mut Map, container: Value, native: bool) -> Result<(), String> {
+fn insert_container(spec: &mut Map, container: Value, native: bool) -> Result<(), String> {
     let (here, there) = match native {
         true => ("initContainers", "containers"),
         false => ("containers", "initContainers"),
@@ -260,8 +260,8 @@ fn put_named(list: &mut Vec<Value>, item: Value) {
     let name = item.text_at(&["name"]);
     match list.iter().position(|other| other.text_at(&["name"]) == name) {
         Some(index) => {
-            if let Some(place) = list.get_mut(index) {
-                *place = item;
+            if let Some(insert_container) = list.get_mut(index) {
+                *insert_container = item;
             }
         }
         None => list.push(item),

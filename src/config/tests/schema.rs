@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value};
 
 use super::*;
 use crate::config::schema::OWN;
-use crate::config::tree::is_null;
+use crate::yaml::is_null;
 
 fn printed() -> Value {
     serde_json::from_str(&schema()).unwrap()
@@ -105,7 +105,7 @@ fn has_fitting_forms(text: &str) -> Option<bool> {
         return None;
     }
     let mut problems = Problems::new(trees.clone());
-    let mut root = trees.pop().unwrap_or_else(|| Node::empty(Place::Merged));
+    let mut root = trees.pop().unwrap_or_else(|| Node::empty(Location::Merged));
     let routes = root.take("routes");
     let _: RawConfig = problems.read(&mut root);
     match routes.map(|node| node.kind) {

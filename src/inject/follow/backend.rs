@@ -3,7 +3,7 @@
 
 use super::service::FrontPort;
 use super::{Scene, mention};
-use crate::inject::value::{Map, Value};
+use crate::yaml::{Map, Value};
 
 /// How an object names a Service and a port of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Scene;
 use super::target::Target;
 use crate::inject::options::Options;
-use crate::inject::value::{Map, Value};
+use crate::yaml::{Map, Value};
 
 /// Places that are told of one object; what has more of them is not read to the end by anybody.
 const MAX_PLACES: usize = 5;
@@ -106,29 +106,29 @@ impl Search<'_> {
             if path.is_empty() && matches!(&*key.text, "metadata" | "status") {
                 continue;
             }
-            let place = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+            let location = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
             let is_named_so = key.text.parse() == Ok(self.port) && is_port;
             let says_port = says_port(&key.text);
             match value {
-                _ if is_named_so => self.found(place),
+                _ if is_named_so => self.found(location),
                 Value::Scalar(_) if says_port && self.is_it(value) && !self.is_port_of_a_service(map) => {
-                    self.found(place);
+                    self.found(location);
                 }
                 Value::Scalar(_) => {}
-                Value::List(list) => self.list(list, &place, says_port),
-                Value::Map(inner) => self.map(Some(inner), &place, says_port),
+                Value::List(list) => self.list(list, &location, says_port),
+                Value::Map(inner) => self.map(Some(inner), &location, says_port),
             }
         }
     }
 
     fn list(&mut self, list: &[Value], path: &str, is_port: bool) {
         for (index, value) in list.iter().enumerate() {
-            let place = format!("{path}[{index}]");
+            let location = format!("{path}[{index}]");
             match value {
-                Value::Scalar(_) if is_port && self.is_it(value) => self.found(place),
+                Value::Scalar(_) if is_port && self.is_it(value) => self.found(location),
                 Value::Scalar(_) => {}
-                Value::List(inner) => self.list(inner, &place, is_port),
-                Value::Map(inner) => self.map(Some(inner), &place, is_port),
+                Value::List(inner) => self.list(inner, &location, is_port),
+                Value::Map(inner) => self.map(Some(inner), &location, is_port),
             }
         }
     }
@@ -137,9 +137,9 @@ impl Search<'_> {
         value.as_text().is_some_and(|text| text.parse() == Ok(self.port))
     }
 
-    fn found(&mut self, place: String) {
+    fn found(&mut self, location: String) {
         if self.places.len() < MAX_PLACES {
-            self.places.push(place);
+            self.places.push(location);
         }
     }
 

@@ -22,9 +22,9 @@ pub(super) use self::mention::annotations;
 use self::service::Front;
 pub(super) use self::target::{Earlier, Target};
 use super::options::Options;
-use super::refusal::{Place, Warning};
+use super::refusal::{Location, Warning};
 use super::stream::Object;
-use super::value::Value;
+use crate::yaml::Value;
 
 /// What every object is held against.
 struct Scene<'a> {
@@ -44,19 +44,19 @@ pub(super) fn follow<'a>(
     let fronts = objects.iter().filter_map(|object| Front::read(&object.value, targets, options)).collect();
     let scene = Scene { targets, fronts, options };
     let mut warnings = Vec::new();
-    let mut tell = |place: &Place, told: Vec<String>| {
-        warnings.extend(told.into_iter().map(|what| Warning { place: place.clone(), what }));
+    let mut tell = |location: &Location, told: Vec<String>| {
+        warnings.extend(told.into_iter().map(|what| Warning { location: location.clone(), what }));
     };
     for object in &mut objects {
-        tell(&object.place, one(&mut object.value, &scene));
+        tell(&object.location, one(&mut object.value, &scene));
     }
     // Only when all policies are as they will be it is known what none of them admits.
     let policies = objects.iter().filter(|object| kind_of(&object.value) == Kind::NetworkPolicy);
-    let policies = Vec::from_iter(policies.map(|object| (&object.place, &object.value)));
-    for (place, what) in network_policy::shut_probes(&policies, &scene) {
-        tell(place, vec![what]);
+    let policies = Vec::from_iter(policies.map(|object| (&object.location, &object.value)));
+    for (location, what) in network_policy::shut_probes(&policies, &scene) {
+        tell(location, vec![what]);
     }
-    warnings.sort_by_key(|warning| (warning.place.document, warning.place.item));
+    warnings.sort_by_key(|warning| (warning.location.document, warning.location.item));
     warnings
 }
 

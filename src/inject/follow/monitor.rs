@@ -3,7 +3,7 @@
 
 use super::Scene;
 use super::target::selects;
-use crate::inject::value::Value;
+use crate::yaml::Value;
 
 /// What is worth a word about `monitor`.
 pub(super) fn told(monitor: &Value, scene: &Scene<'_>) -> Vec<String> {

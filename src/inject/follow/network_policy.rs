@@ -7,8 +7,8 @@
 use super::Scene;
 use super::target::{Earlier, Target};
 use crate::inject::options::{Options, Ports};
-use crate::inject::refusal::Place;
-use crate::inject::value::{Map, Value};
+use crate::inject::refusal::Location;
+use crate::yaml::{Map, Value};
 
 /// Widens `policy`, or tells what is missing.
 pub(super) fn follow(policy: &mut Value, scene: &Scene<'_>) -> Vec<String> {
@@ -26,9 +26,9 @@ pub(super) fn follow(policy: &mut Value, scene: &Scene<'_>) -> Vec<String> {
 
 /// Policies that keep everybody from the port of health and metrics, each with what is to be said of it.
 pub(super) fn shut_probes<'a>(
-    policies: &[(&'a Place, &Value)],
+    policies: &[(&'a Location, &Value)],
     scene: &Scene<'_>,
-) -> Vec<(&'a Place, String)> {
+) -> Vec<(&'a Location, String)> {
     let probes = scene.options.ports.probes;
     let mut told = Vec::new();
     for target in scene.targets {
@@ -44,9 +44,9 @@ pub(super) fn shut_probes<'a>(
         let names_ports = |rule: &Value| !rule.list_at(&["ports"]).is_empty();
         let first =
             own.iter().find(|(_, policy)| policy.list_at(&["spec", "ingress"]).iter().any(names_ports));
-        if let Some((place, _)) = first.filter(|_| !is_open) {
+        if let Some((location, _)) = first.filter(|_| !is_open) {
             told.push((
-                *place,
+                *location,
                 format!(
                     "none of its rules admits the proxy's port {probes} to {}, where its health and metrics are: add \
                      one for your Prometheus, and for the kubelet where the network filters that",
@@ -246,8 +246,8 @@ fn with_moved_ports(rule: &Value, earlier: Earlier, now: Ports) -> Option<Value>
 }
 
 fn replace(rules: &mut [Value], index: usize, rule: Value) {
-    if let Some(place) = rules.get_mut(index) {
-        *place = rule;
+    if let Some(location) = rules.get_mut(index) {
+        *location = rule;
     }
 }
 

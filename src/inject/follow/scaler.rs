@@ -1,7 +1,7 @@
 //! Autoscalers: one that looks at whole pods counts the sidecar from now on.
 
 use super::Scene;
-use crate::inject::value::Value;
+use crate::yaml::Value;
 
 /// What is worth a word about `scaler`.
 pub(super) fn told(scaler: &Value, scene: &Scene<'_>) -> Vec<String> {

@@ -4,7 +4,7 @@ use super::target::Target;
 use super::{Scene, mention};
 use crate::inject::options::Options;
 use crate::inject::sidecar;
-use crate::inject::value::{Map, Value};
+use crate::yaml::{Map, Value};
 
 /// A Service, as whatever refers to it sees it.
 pub(super) struct Front {

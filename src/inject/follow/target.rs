@@ -1,6 +1,6 @@
 //! Pods with a sidecar, and what finds them.
 
-use crate::inject::value::{Map, Value};
+use crate::yaml::{Map, Value};
 
 /// Pods with a sidecar.
 #[derive(Debug)]

@@ -1,10 +1,15 @@
 //! YAML values as they were written: maps in their order, scalars with their text and their quotes.
 //!
 //! # Invariants
-//! 1. A scalar is never turned into a number or a truth value and back. What was plain is written plain, with
-//!    the same characters, and what was quoted is written quoted: so it means the same to every reader, whatever
-//!    that takes `yes`, `012` or `1e3` for.
+//! 1. A scalar is never turned into a number or a boolean and back. What was plain is written plain, with the same
+//!    characters, and what was quoted is written quoted: so it means the same to every reader, whatever that reader
+//!    takes `yes`, `012` or `1e3` for.
 //! 2. The keys of a map differ.
+
+use std::rc::Rc;
+
+use super::compose::{Content, Entry, Node};
+use super::is_null;
 
 /// Any value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +74,7 @@ impl Scalar {
     }
 
     fn is_null(&self) -> bool {
-        self.style == Style::Plain && matches!(&*self.text, "~" | "null" | "Null" | "NULL")
+        self.style == Style::Plain && is_null(&self.text)
     }
 }
 
@@ -84,9 +89,9 @@ impl Value {
         Self::Scalar(Scalar::plain(number.to_string()))
     }
 
-    /// A truth value.
-    pub(crate) fn truth(truth: bool) -> Self {
-        Self::Scalar(Scalar::plain(truth.to_string()))
+    /// A boolean.
+    pub(crate) fn boolean(value: bool) -> Self {
+        Self::Scalar(Scalar::plain(value.to_string()))
     }
 
     /// A list of strings.
@@ -162,13 +167,22 @@ impl Value {
             Self::Map(_) => "a map".into(),
         }
     }
+}
 
-    /// How many values it comes to.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Scalar(_) => 1,
-            Self::List(list) => 1 + list.iter().map(Self::size).sum::<usize>(),
-            Self::Map(map) => 1 + map.0.iter().map(|(_, value)| 1 + value.size()).sum::<usize>(),
+/// Without positions. The recursion is as deep as the [`Dialect`](super::Dialect) let the text be.
+impl From<Node> for Value {
+    fn from(node: Node) -> Self {
+        let own = |node: Rc<Node>| Value::from(Rc::unwrap_or_clone(node));
+        match node.content {
+            // A value that is left out is written as what it means.
+            Content::Scalar(Scalar { text, style: Style::Plain }) if text.is_empty() => {
+                Self::Scalar(Scalar::plain("null"))
+            }
+            Content::Scalar(scalar) => Self::Scalar(scalar),
+            Content::List(list) => Self::List(list.into_iter().map(own).collect()),
+            Content::Map(map) => {
+                Self::Map(Map(map.into_iter().map(|Entry { key, value, .. }| (key, own(value))).collect()))
+            }
         }
     }
 }
