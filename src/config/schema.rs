@@ -11,7 +11,7 @@
 //!    is at odds with another setting.
 //!
 //! # Not here
-//! How single values are written ([`super::raw::schema`]).
+//! How single values are written ([`super::raw::values::schema`]).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use serde_json::{Map, Number, Value, json};
 
 use super::error::{Problem, closest};
 use super::raw::RawConfig;
-use super::raw::schema::LATER;
+use super::raw::values::schema::LATER;
 use super::tree::{Path, Step};
 
 /// The JSON Schema of a configuration file, as `outrigger schema` prints it.
@@ -195,11 +195,11 @@ pub(super) fn at_home(path: &Path, problem: Problem) -> Problem {
     let Some((Step::Key(key), parents)) = path.0.split_last() else {
         return Problem::UnknownKey { suggestions, accepted };
     };
-    let place = Parent::of(parents);
+    let location = Parent::of(parents);
     if suggestions.is_empty() {
-        suggestions = elsewhere(key, &place);
+        suggestions = elsewhere(key, &location);
     }
-    let is_built = |name: &&str| !DOCUMENT.is_later(&place.of_key(name));
+    let is_built = |name: &&str| !DOCUMENT.is_later(&location.of_key(name));
     let accepted = accepted.split(", ").filter(is_built).collect::<Vec<_>>().join(", ");
     let accepted = if accepted.is_empty() { "nothing yet".to_owned() } else { accepted };
     Problem::UnknownKey { suggestions, accepted }
@@ -244,7 +244,7 @@ impl Parent {
 const MOST_PLACES: usize = 3;
 
 /// Where a setting named `key`, or one with a name like it, is.
-fn elsewhere(key: &str, place: &Parent) -> Vec<String> {
+fn elsewhere(key: &str, location: &Parent) -> Vec<String> {
     let named = |name: &str| -> Vec<&str> {
         let built = DOCUMENT.settings.iter().filter(|setting| !setting.is_later);
         built.map(|setting| setting.path.as_str()).filter(|path| last(path) == name).collect()
@@ -257,7 +257,7 @@ fn elsewhere(key: &str, place: &Parent) -> Vec<String> {
     // The nearest: what is below where it stands, then what is least deep.
     let rank = |path: &str| {
         let shared =
-            place.keys.split('.').zip(path.split('.')).take_while(|(one, other)| one == other).count();
+            location.keys.split('.').zip(path.split('.')).take_while(|(one, other)| one == other).count();
         (Reverse(shared), path.split('.').count())
     };
     let Some(best) = found.iter().map(|path| rank(path)).min() else { return Vec::new() };
@@ -267,7 +267,7 @@ fn elsewhere(key: &str, place: &Parent) -> Vec<String> {
     if found.len() > MOST_PLACES {
         return Vec::new();
     }
-    let shown = |path: &str| match &place.route {
+    let shown = |path: &str| match &location.route {
         Some(route) if path.starts_with("policy.") || path.starts_with("upstream.") => {
             format!("{route}.{path}")
         }

@@ -1,24 +1,46 @@
 //! `policy`: what holds for every connection; routes override any key of it.
 
+mod auth;
+mod breaker;
+mod broadcast;
+mod close_codes;
+mod delivery;
+mod fallback;
+mod handshake_rate;
+pub(crate) mod heartbeat;
+mod history;
+mod http;
+mod limits;
+mod notices;
+mod origins;
+mod redial;
+mod session;
+
+use crate::config::error::quoted;
+use crate::config::raw::values::scalar::Readable;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::access::{RawCloseCodes, RawLimits};
-use super::auth::RawAuth;
-use super::broadcast::{self, RawBroadcast};
-use super::delivery::RawDelivery;
-use super::feed::{RawBreaker, RawHistory, RawSession};
-use super::greeting;
-use super::origins::RawOrigins;
-use super::rates::RawHandshakeRate;
-use super::redial::{Notices, RawRedial};
-use super::scalar::{Readable, Scalar, words};
-use super::tunnel::{RawHeartbeat, RawHttp};
-use super::unbuilt::RawFallback;
-use super::units::{Bytes, OffSpan, Span};
-use crate::config::error::quoted;
 use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, OriginPattern, Origins, Policy, TokenSource};
 use crate::config::problems::Problems;
+use crate::config::raw::policy::auth::RawAuth;
+use crate::config::raw::policy::breaker::RawBreaker;
+use crate::config::raw::policy::broadcast::{RawBroadcast, greeting};
+use crate::config::raw::policy::close_codes::RawCloseCodes;
+use crate::config::raw::policy::delivery::RawDelivery;
+use crate::config::raw::policy::fallback::RawFallback;
+use crate::config::raw::policy::handshake_rate::RawHandshakeRate;
+use crate::config::raw::policy::heartbeat::RawHeartbeat;
+use crate::config::raw::policy::history::RawHistory;
+use crate::config::raw::policy::http::RawHttp;
+use crate::config::raw::policy::limits::RawLimits;
+use crate::config::raw::policy::notices::Notices;
+use crate::config::raw::policy::origins::RawOrigins;
+use crate::config::raw::policy::redial::RawRedial;
+use crate::config::raw::policy::session::RawSession;
+use crate::config::raw::values::check;
+use crate::config::raw::values::scalar::{Scalar, words};
+use crate::config::raw::values::units::{Bytes, OffSpan, Span};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
@@ -89,7 +111,7 @@ enum Compression {
 words!(Compression { Off = "off", Deflate = "deflate" });
 
 impl RawPolicy {
-    pub(super) fn validate(self, problems: &mut Problems) -> Policy {
+    pub(crate) fn validate(self, problems: &mut Problems) -> Policy {
         let defaults = Self::default();
         let Self {
             heartbeat,
@@ -118,18 +140,18 @@ impl RawPolicy {
         } = self;
         problems.only_default("fallback", &fallback, &defaults.fallback);
 
-        super::positive("close_timeout", close_timeout, problems);
-        super::not_empty("max_frame", max_frame, problems);
-        super::not_empty("max_message", max_message, problems);
+        check::positive("close_timeout", close_timeout, problems);
+        check::not_empty("max_frame", max_frame, problems);
+        check::not_empty("max_message", max_message, problems);
         let suspect = problems.has("max_frame") || problems.has("max_message");
         if !suspect && max_frame.0.0 > max_message.0.0 {
             // A route is told about the one that it sets.
             if problems.is_own("max_message") && !problems.is_own("max_frame") {
-                let accepted = format!("at least max_frame, {}", super::shown(max_frame));
-                problems.refuse("max_message", super::shown(max_message), accepted);
+                let accepted = format!("at least max_frame, {}", check::shown(max_frame));
+                problems.refuse("max_message", check::shown(max_message), accepted);
             } else {
-                let accepted = format!("at most max_message, {}", super::shown(max_message));
-                problems.refuse("max_frame", super::shown(max_frame), accepted);
+                let accepted = format!("at most max_message, {}", check::shown(max_message));
+                problems.refuse("max_frame", check::shown(max_frame), accepted);
             }
         }
         let (limits, message_rate, control_rate) =
@@ -143,7 +165,7 @@ impl RawPolicy {
         let broadcast = problems.within("broadcast", |problems| broadcast.validate(problems));
         broadcast::check_tokens(auth.as_ref(), &broadcast, problems);
         greeting::check(&broadcast.greeting, max_frame, problems);
-        problems.within("session", |problems| session.validate(problems));
+        problems.only_default("session", &session, &defaults.session);
         let notices = notices.0.are_sent(&broadcast);
         Policy {
             heartbeat: heartbeat
@@ -205,3 +227,5 @@ fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut 
     let found = format!("{}, and {without}", quoted(&cookie.write()));
     problems.refuse(key, found, accepted);
 }
+
+words!(OnRefuse { Http = "http", Close = "close" });

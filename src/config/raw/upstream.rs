@@ -1,5 +1,9 @@
 //! `upstream`: the unmodified server.
 
+mod tls;
+
+use crate::config::raw::values::check;
+use crate::config::raw::values::units::HEADER_BYTES;
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
@@ -9,16 +13,15 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::listen::HEADER_BYTES;
-use super::scalar::{Scalar, words};
-use super::schema;
-use super::tls::{RawUpstreamTls, is_server_name};
-use super::tunnel::Timing;
-use super::units::{Bytes, OffSpan, Span};
-use super::url::{self, HttpUrl};
 use crate::config::error::{Problem, quoted};
 use crate::config::model::{Forwarded, HostHeader, Target, Upstream, UpstreamHeartbeat, UpstreamTls};
 use crate::config::problems::Problems;
+use crate::config::raw::policy::heartbeat::Timing;
+use crate::config::raw::upstream::tls::{RawUpstreamTls, is_server_name};
+use crate::config::raw::values::scalar::{Scalar, words};
+use crate::config::raw::values::schema;
+use crate::config::raw::values::units::{Bytes, OffSpan, Span};
+use crate::config::raw::values::url::{self, HttpUrl};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
@@ -55,10 +58,11 @@ impl Default for RawUpstream {
 }
 
 words!(HostHeader { Preserve = "preserve", Rewrite = "rewrite" });
+
 words!(Forwarded { XForwarded = "x-forwarded", Rfc7239 = "rfc7239", Both = "both", Off = "off" });
 
 impl RawUpstream {
-    pub(super) fn validate(self, problems: &mut Problems) -> Upstream {
+    pub(crate) fn validate(self, problems: &mut Problems) -> Upstream {
         let Self {
             url,
             connect_timeout,
@@ -72,12 +76,12 @@ impl RawUpstream {
             forwarded,
             heartbeat,
         } = self;
-        super::positive("connect_timeout", connect_timeout, problems);
-        super::positive("handshake_timeout", handshake_timeout, problems);
-        super::positive("keep_alive", keep_alive, problems);
-        super::at_least_one("max_dials", max_dials, problems);
+        check::positive("connect_timeout", connect_timeout, problems);
+        check::positive("handshake_timeout", handshake_timeout, problems);
+        check::positive("keep_alive", keep_alive, problems);
+        check::at_least_one("max_dials", max_dials, problems);
         if !HEADER_BYTES.contains(&max_header_bytes.0.0) {
-            problems.refuse("max_header_bytes", super::shown(max_header_bytes), "a size from 8KiB to 1MiB");
+            problems.refuse("max_header_bytes", check::shown(max_header_bytes), "a size from 8KiB to 1MiB");
         }
         let given = tls.map(|tls| problems.within("tls", |problems| tls.validate(problems)));
         let (target, tls) = match target(&url.0) {

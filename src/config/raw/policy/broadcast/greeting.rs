@@ -1,0 +1,163 @@
+//! `policy.broadcast.greeting`: messages that a server is sent at each dial.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::config::model::Greeting;
+use crate::config::problems::Problems;
+use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::units::Bytes;
+use crate::config::raw::values::{check, schema};
+
+/// They wait for the server together, each time that it is dialled.
+const MOST_MESSAGES: usize = 64;
+
+/// Of all of them.
+const MOST_BYTES: usize = 256 << 10;
+
+/// With or without the padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// One message: a text, or bytes as base64.
+#[derive(Debug, Clone)]
+pub(crate) enum RawGreeting {
+    Text(Scalar<String>),
+    Binary(RawBinary),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with base64")]
+pub(crate) struct RawBinary {
+    /// The bytes of a binary message
+    base64: Option<Scalar<Base64>>,
+}
+
+/// Bytes, as they are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Base64(Vec<u8>);
+
+impl Readable for Base64 {
+    fn accepted() -> String {
+        "base64 (RFC 4648 §4), such as AAEC".into()
+    }
+
+    fn schema() -> Schema {
+        let mut base64 = schema::text();
+        base64.insert("pattern".into(), "^[A-Za-z0-9+/]*={0,2}$".into());
+        base64
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        BASE64.decode(text).ok().map(Self)
+    }
+
+    fn write(&self) -> String {
+        BASE64.encode(&self.0)
+    }
+}
+
+impl Serialize for RawGreeting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => text.serialize(serializer),
+            Self::Binary(bytes) => bytes.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawGreeting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawGreeting;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or bytes as a map with base64, such as { base64: AAEC }")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<RawGreeting, E> {
+                Ok(RawGreeting::Text(Scalar(text.to_owned())))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawGreeting, A::Error> {
+                RawBinary::deserialize(MapAccessDeserializer::new(map)).map(RawGreeting::Binary)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for RawGreeting {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Greeting".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        schema::any_of(&[schema::text(), generator.subschema_for::<RawBinary>()])
+    }
+}
+
+impl RawGreeting {
+    pub(crate) fn validate(self, problems: &mut Problems) -> Greeting {
+        match self {
+            Self::Text(text) => Greeting::Text(text.0),
+            Self::Binary(RawBinary { base64: Some(bytes) }) => Greeting::Binary(bytes.0.0),
+            Self::Binary(RawBinary { base64: None }) => {
+                if !problems.has("base64") {
+                    problems.refuse("base64", "nothing", Base64::accepted());
+                }
+                Greeting::Binary(Vec::new())
+            }
+        }
+    }
+}
+
+/// How many there may be, and how long: what a client could say as well.
+pub(crate) fn check(greeting: &[Greeting], max_frame: Scalar<Bytes>, problems: &mut Problems) {
+    const KEY: &str = "broadcast.greeting";
+    if problems.has(KEY) {
+        return;
+    }
+    if greeting.len() > MOST_MESSAGES {
+        let accepted = format!("at most {MOST_MESSAGES} messages");
+        return problems.refuse(KEY, format!("{} messages", greeting.len()), accepted);
+    }
+    let all: usize = greeting.iter().map(|message| message.payload().len()).sum();
+    if all > MOST_BYTES {
+        let accepted = format!("at most {} of messages together", Bytes(MOST_BYTES as u64).write());
+        return problems.refuse(KEY, format!("{all} bytes"), accepted);
+    }
+    let longest = greeting.iter().enumerate().max_by_key(|(_, message)| message.payload().len());
+    let Some((index, longest)) = longest else { return };
+    let length = longest.payload().len();
+    if problems.has("max_frame") || length as u64 <= max_frame.0.0 {
+        return;
+    }
+    // A route is told about the one that it sets.
+    if problems.is_own("max_frame") && !problems.is_own(KEY) {
+        let accepted = format!("at least {length} bytes, as the longest message of broadcast.greeting");
+        problems.refuse("max_frame", check::shown(max_frame), accepted);
+    } else {
+        let accepted = format!("at most max_frame, {}", check::shown(max_frame));
+        problems.within_item(KEY, index, |problems| {
+            problems.refuse("", format!("{length} bytes"), accepted);
+        });
+    }
+}

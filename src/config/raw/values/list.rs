@@ -1,0 +1,131 @@
+//! Lists of words, where one word stands for a list that has nothing else in it: so it is written in an environment
+//! variable, and by whoever has one host.
+//!
+//! # Invariants
+//! 1. No word that switches something off or on elsewhere ([`SWITCHES`]) stands for a list: `hosts: off` would keep every
+//!    host away from a route, and from what guards it. In brackets it is a word like any other.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::StrDeserializer;
+use serde::de::{Deserialize, Deserializer, SeqAccess, Unexpected, Visitor};
+use serde::ser::{Serialize, Serializer};
+use serde_json::json;
+
+use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::schema;
+
+/// What nobody means as the only word of a list, and YAML 1.1 or Helm may write as the one or the other.
+const SWITCHES: [&str; 6] = ["off", "on", "false", "true", "no", "yes"];
+
+/// Whether a word is one of [`SWITCHES`], as anybody may write it.
+pub(crate) fn is_switch(word: &str) -> bool {
+    SWITCHES.iter().any(|switch| word.eq_ignore_ascii_case(switch))
+}
+
+/// A list of words, or one of them.
+#[derive(Debug, Clone)]
+pub(crate) struct List<T>(pub(crate) Vec<Scalar<T>>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> List<T> {
+    /// What [`Default`] of a section says.
+    pub(crate) fn of(values: impl IntoIterator<Item = T>) -> Self {
+        Self(values.into_iter().map(Scalar).collect())
+    }
+}
+
+impl<T: Readable> Serialize for List<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, T: Readable> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: Readable> Visitor<'de> for Either<T> {
+            type Value = List<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list, of which each is {}", T::accepted())
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<List<T>, E> {
+                if is_switch(text) {
+                    let accepted =
+                        format!("a list, of which each is {}: if it is one, in brackets", T::accepted());
+                    return Err(E::invalid_value(Unexpected::Str(text), &accepted.as_str()));
+                }
+                // What a template made of something that nobody filled in.
+                if text.is_empty() {
+                    return Err(E::invalid_value(Unexpected::Str(text), &self));
+                }
+                Scalar::deserialize(StrDeserializer::new(text)).map(|word| List(vec![word]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<List<T>, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = list.next_element()? {
+                    words.push(word);
+                }
+                Ok(List(words))
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+impl<T: Readable> JsonSchema for List<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "List".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let item = generator.subschema_for::<Scalar<T>>();
+        let list = schema::list_of(&item);
+        let mut word = item;
+        // As an editor reads them.
+        let mut others = vec![json!(""), json!(false), json!(true)];
+        others.extend(SWITCHES.map(|switch| json!(switch)));
+        word.insert("not".into(), json!({ "enum": others }));
+        schema::any_of(&[word, list])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    use super::*;
+
+    #[test]
+    fn one_word_is_a_list_unless_it_switches_something_off_or_on_elsewhere() {
+        let hosts = |written: &str| {
+            let read = Config::from_yaml(&format!("routes: [{{ path: /a, hosts: {written} }}]"));
+            read.map(|config| config.routes[0].hosts.clone()).map_err(|errors| errors.to_string())
+        };
+        assert_eq!(hosts("a.example").unwrap(), ["a.example"]);
+        for switch in SWITCHES {
+            for written in [switch.to_owned(), switch.to_ascii_uppercase(), format!("'{switch}'")] {
+                let told = hosts(&written).unwrap_err();
+                assert!(told.contains("accepted: a list"), "{written}: {told}");
+            }
+            assert_eq!(hosts(&format!("[{switch}]")).unwrap(), [switch]);
+        }
+    }
+}
