@@ -6,9 +6,10 @@
 use std::fmt;
 
 use super::error::closest;
-use super::layers::Sources;
+
 use super::probe::{Shape, shape_at};
 use super::raw::RawConfig;
+use super::sources::Sources;
 
 /// Names the file of the configuration where the command line does not.
 pub const FILE_VARIABLE: &str = "OUTRIGGER_CONFIG";

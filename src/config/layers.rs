@@ -15,7 +15,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use config::{Value, ValueKind};
@@ -25,49 +25,10 @@ use super::error::Problem;
 use super::probe::{self, Shape};
 use super::raw::RawConfig;
 use super::schema;
+use super::sources::Sources;
 use super::tree::{Kind, Location, Node, Path, Step};
 use super::yaml::{self, Fault};
 use crate::yaml::is_null;
-
-/// Where settings come from. Later fields win over earlier ones, and all over the defaults.
-#[derive(Clone, Default)]
-pub struct Sources {
-    /// The YAML file.
-    pub file: Option<PathBuf>,
-    /// Environment variables; only names that start with `OUTRIGGER__` are looked at.
-    pub env: Vec<(String, String)>,
-    /// `--listen`: an address and port, or `unix:` and a path.
-    pub listen: Option<String>,
-    /// `--upstream`: `upstream.url`.
-    pub upstream: Option<String>,
-    /// `--admin`: `admin.address`.
-    pub admin: Option<String>,
-}
-
-/// Which of them there are; of their values none but the name of the file.
-impl std::fmt::Display for Sources {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.file {
-            Some(file) => write!(f, "{}", file.display())?,
-            None => f.write_str("defaults")?,
-        }
-        let is_setting = |(name, _): &(String, String)| name.to_ascii_lowercase().starts_with("outrigger__");
-        if self.env.iter().any(is_setting) {
-            f.write_str(" and the environment")?;
-        }
-        if self.listen.is_some() || self.upstream.is_some() || self.admin.is_some() {
-            f.write_str(" and flags")?;
-        }
-        Ok(())
-    }
-}
-
-/// Any of them may hold a token.
-impl std::fmt::Debug for Sources {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sources").field("file", &self.file).finish_non_exhaustive()
-    }
-}
 
 /// Trees from bottom to top, and what was wrong in reading them.
 pub(crate) struct Layers {
@@ -123,7 +84,7 @@ impl Layers {
             Some(Node { kind: Kind::Null, location }) => self.trees.push(Node::empty(location)),
             Some(Node { kind: Kind::Map(mut map), location }) => {
                 // Anchors are resolved by now.
-                map.retain(|key, _| !key.starts_with(schema::OWN));
+                map.retain(|key, _| !key.starts_with(schema::EXTENSION_PREFIX));
                 self.trees.push(Node::new(Kind::Map(map), location));
             }
             Some(Node { kind, location }) => {

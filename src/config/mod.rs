@@ -26,6 +26,7 @@ mod problems;
 mod raw;
 mod schema;
 mod secret;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -38,10 +39,11 @@ use std::path::PathBuf;
 pub use env::{EnvWarning, FILE_VARIABLE, env_warnings};
 pub use error::{ConfigError, ConfigErrors};
 pub use host::{Host, without_port};
-pub use layers::Sources;
+
 pub use model::*;
-pub use schema::schema;
+pub(crate) use schema::schema;
 pub use secret::Secret;
+pub use sources::Sources;
 pub use unused::Warning;
 pub use watch::{Places, Watch};
 

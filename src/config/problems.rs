@@ -198,7 +198,7 @@ impl Problems {
             };
             let path = self.here.join(&misfit.path);
             let location = self.location(&path, matches!(misfit.problem, Problem::UnknownKey { .. }));
-            let problem = schema::at_home(&path, misfit.problem);
+            let problem = schema::with_suggestions(&path, misfit.problem);
             self.push(location, path, problem);
             if self.list.len() >= MOST {
                 let path = self.here.clone();

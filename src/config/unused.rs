@@ -13,7 +13,6 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::host::Host;
 use super::model::{Auth, Config, HttpMode, ListenAddress, Mode, OnRefuse, ProxyProtocol, Route, UplinkMode};
 use super::problems::Problems;
 use super::raw::{RawConfig, RawPolicy, RawUpstream};

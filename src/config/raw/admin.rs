@@ -3,21 +3,21 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::error::Problem;
-use crate::config::raw::values::url;
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
-use crate::config::error::quoted;
+use crate::config::error::{Problem, quoted};
 use crate::config::model::{Admin, ListenAddress};
 use crate::config::problems::Problems;
-use crate::config::raw::values::check;
 use crate::config::raw::values::list::List;
 use crate::config::raw::values::scalar::{Readable, Scalar};
 use crate::config::raw::values::units::Bytes;
+use crate::config::raw::values::{check, url};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawAdmin {
     address: Scalar<SocketAddr>,

@@ -1,5 +1,6 @@
 //! `drain`: how clients are let go at the end.
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,8 @@ use crate::config::raw::values::close_code::CloseCode;
 use crate::config::raw::values::scalar::{Readable, Scalar};
 use crate::config::raw::values::units::Span;
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawDrain {
     delay: Scalar<Span>,

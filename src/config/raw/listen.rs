@@ -5,6 +5,7 @@ mod tls;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +13,15 @@ use crate::config::error::quoted;
 use crate::config::model::{AmbiguousPaths, Http2, Listen, ListenAddress, ProxyProtocol, TrustedProxies};
 use crate::config::problems::Problems;
 use crate::config::raw::listen::tls::RawListenTls;
+use crate::config::raw::values::check;
 use crate::config::raw::values::list::is_switch;
 use crate::config::raw::values::scalar::{Readable, Scalar, words};
+#[cfg(test)]
+use crate::config::raw::values::schema;
 use crate::config::raw::values::units::{Bytes, HEADER_BYTES, OffCount, Span};
-use crate::config::raw::values::{check, schema};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawListen {
     address: Option<Scalar<SocketAddr>>,
@@ -177,6 +181,7 @@ impl Readable for Workers {
         }
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::whole(1..=1024, "^(auto|[0-9]+)$")
     }
@@ -208,6 +213,7 @@ impl Readable for MaxIdle {
         }
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::whole(1..=u64::from(u32::MAX), "^(auto|[0-9]+)$")
     }

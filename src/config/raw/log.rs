@@ -1,5 +1,6 @@
 //! `log`: what is written to standard output.
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
@@ -9,7 +10,8 @@ use crate::config::model::{Log, LogConnections, LogFormat, LogRequests};
 use crate::config::problems::Problems;
 use crate::config::raw::values::scalar::{Scalar, words};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawLog {
     level: Scalar<String>,

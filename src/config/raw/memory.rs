@@ -1,13 +1,18 @@
 //! `memory`: how much may be buffered.
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::config::cgroup;
 use crate::config::problems::Problems;
+use crate::config::raw::values::check;
 use crate::config::raw::values::scalar::{Readable, Scalar};
-use crate::config::raw::values::units::{Bytes, LARGEST};
-use crate::config::raw::values::{check, schema};
+#[cfg(test)]
+use crate::config::raw::values::schema;
+use crate::config::raw::values::units::Bytes;
+#[cfg(test)]
+use crate::config::raw::values::units::LARGEST;
 
 /// `memory.max_buffered`: a size, or a share of what the container may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +40,14 @@ impl Readable for MaxBuffered {
         }
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::whole(0..=LARGEST, "^(auto|[0-9]+(B|KiB|MiB|GiB)?)$")
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawMemory {
     max_buffered: Scalar<MaxBuffered>,

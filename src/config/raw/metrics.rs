@@ -1,5 +1,6 @@
 //! `metrics`: how metrics are named.
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +8,8 @@ use crate::config::error::quoted;
 use crate::config::problems::Problems;
 use crate::config::raw::values::scalar::Scalar;
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawMetrics {
     prefix: Scalar<String>,

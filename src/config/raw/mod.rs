@@ -29,6 +29,7 @@ pub(crate) use policy::RawPolicy;
 pub(crate) use routes::RawRoute;
 pub(crate) use upstream::RawUpstream;
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,8 @@ use super::model::Config;
 use super::problems::Problems;
 
 /// The whole of it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawConfig {
     pub(crate) listen: RawListen,

@@ -16,11 +16,11 @@ mod origins;
 mod redial;
 mod session;
 
-use crate::config::error::quoted;
-use crate::config::raw::values::scalar::Readable;
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::error::quoted;
 use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, OriginPattern, Origins, Policy, TokenSource};
 use crate::config::problems::Problems;
 use crate::config::raw::policy::auth::RawAuth;
@@ -39,10 +39,11 @@ use crate::config::raw::policy::origins::RawOrigins;
 use crate::config::raw::policy::redial::RawRedial;
 use crate::config::raw::policy::session::RawSession;
 use crate::config::raw::values::check;
-use crate::config::raw::values::scalar::{Scalar, words};
+use crate::config::raw::values::scalar::{Readable, Scalar, words};
 use crate::config::raw::values::units::{Bytes, OffSpan, Span};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawPolicy {
     heartbeat: Option<RawHeartbeat>,

@@ -1,38 +1,40 @@
 //! `routes`: path patterns, and what they override.
 
-use crate::config::model::OnStall;
-use crate::config::raw::values::schema;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::error::{Problem, quoted};
-use crate::config::model::{self, KeyPart, PathPattern, Policy, Route, Segment, Upstream};
+use crate::config::model::{self, KeyPart, OnStall, PathPattern, Policy, Route, Segment, Upstream};
 use crate::config::problems::Problems;
 use crate::config::raw::policy::RawPolicy;
 use crate::config::raw::upstream::RawUpstream;
 use crate::config::raw::values::list::List;
 use crate::config::raw::values::scalar::{Scalar, words};
+#[cfg(test)]
+use crate::config::raw::values::schema;
 use crate::config::raw::values::url;
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map with at least a path")]
-#[schemars(extend("required" = ["path"]))]
+#[cfg_attr(test, schemars(extend("required" = ["path"])))]
 pub(crate) struct RawRoute {
     name: Option<Scalar<String>>,
     path: Option<Scalar<String>>,
     hosts: List<String>,
     mode: Scalar<Mode>,
-    #[schemars(schema_with = "schema::keys_of_upstream")]
+    #[cfg_attr(test, schemars(schema_with = "schema::keys_of_upstream"))]
     upstream: Overrides,
     strip_prefix: Option<Scalar<String>>,
-    #[schemars(schema_with = "schema::keys_of_policy")]
+    #[cfg_attr(test, schemars(schema_with = "schema::keys_of_policy"))]
     policy: Overrides,
 }
 

@@ -2,12 +2,12 @@
 
 mod tls;
 
-use crate::config::raw::values::check;
-use crate::config::raw::values::units::HEADER_BYTES;
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -18,12 +18,15 @@ use crate::config::model::{Forwarded, HostHeader, Target, Upstream, UpstreamHear
 use crate::config::problems::Problems;
 use crate::config::raw::policy::heartbeat::Timing;
 use crate::config::raw::upstream::tls::{RawUpstreamTls, is_server_name};
+use crate::config::raw::values::check;
 use crate::config::raw::values::scalar::{Scalar, words};
+#[cfg(test)]
 use crate::config::raw::values::schema;
-use crate::config::raw::values::units::{Bytes, OffSpan, Span};
+use crate::config::raw::values::units::{Bytes, HEADER_BYTES, OffSpan, Span};
 use crate::config::raw::values::url::{self, HttpUrl};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawUpstream {
     url: Scalar<String>,
@@ -180,6 +183,7 @@ impl<'de> Deserialize<'de> for RawUpstreamHeartbeat {
     }
 }
 
+#[cfg(test)]
 impl JsonSchema for RawUpstreamHeartbeat {
     fn inline_schema() -> bool {
         true

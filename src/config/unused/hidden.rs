@@ -1,7 +1,7 @@
 //! Routes that no request takes, since one before them takes all of theirs. Pure.
 
-use super::{Host, Route};
-use crate::config::model::Segment;
+use crate::config::host::Host;
+use crate::config::model::{Route, Segment};
 
 /// The first route before `index` that fits whatever that one fits.
 pub(super) fn by(routes: &[Route], index: usize) -> Option<usize> {

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,8 @@ use crate::config::raw::values::scalar::{Scalar, words};
 use crate::config::raw::values::tls_files::needed;
 
 /// `listen.tls`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(crate) struct RawListenTls {
     /// File with the certificate and those that lead to its authority, PEM, our own first

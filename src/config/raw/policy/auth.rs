@@ -4,6 +4,7 @@ mod api_keys;
 mod forward;
 mod jwt;
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,8 @@ use crate::config::raw::policy::auth::api_keys::RawApiKeys;
 use crate::config::raw::policy::auth::forward::RawForward;
 use crate::config::raw::policy::auth::jwt::RawJwt;
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map with jwt, api_keys or forward, or null for off")]
 pub(crate) struct RawAuth {
     /// Signed tokens

@@ -1,17 +1,21 @@
 //! `policy.breaker`: how a server that fails is treated.
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::Breaker;
 use crate::config::problems::Problems;
+use crate::config::raw::values::check;
 use crate::config::raw::values::list::List;
 use crate::config::raw::values::scalar::{Readable, Scalar, digits};
+#[cfg(test)]
+use crate::config::raw::values::schema;
 use crate::config::raw::values::units::{Ratio, Span};
-use crate::config::raw::values::{check, schema};
 
 /// `policy.breaker`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(crate) struct RawBreaker {
     window: Scalar<Span>,
@@ -83,6 +87,7 @@ impl Readable for ServerError {
         self.0.to_string()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::whole(500..=599, "^0*5[0-9]{2}$")
     }

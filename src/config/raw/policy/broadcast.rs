@@ -2,22 +2,25 @@
 
 pub(super) mod greeting;
 
-use crate::config::model::{Auth, Jwt, TokenSource};
+#[cfg(test)]
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::config::error::quoted;
-use crate::config::model::{Broadcast, Credentials, KeyPart, OnRedial, UplinkMode};
+use crate::config::model::{Auth, Broadcast, Credentials, Jwt, KeyPart, OnRedial, TokenSource, UplinkMode};
 use crate::config::problems::Problems;
 use crate::config::raw::policy::broadcast::greeting::RawGreeting;
+use crate::config::raw::values::check;
 use crate::config::raw::values::close_code::CloseCodes;
 use crate::config::raw::values::header::is_token;
 use crate::config::raw::values::list::List;
 use crate::config::raw::values::scalar::{Readable, Scalar, words};
+#[cfg(test)]
+use crate::config::raw::values::schema;
 use crate::config::raw::values::units::Span;
-use crate::config::raw::values::{check, schema};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawBroadcast {
     channel_key: List<KeyPart>,
@@ -110,6 +113,7 @@ impl Readable for KeyPart {
         }
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::pattern("^(path|query|user|query:[A-Za-z0-9_.~-]+|header:.+)$")
     }

@@ -1,5 +1,6 @@
 //! `policy.close_codes`.
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,8 @@ use crate::config::raw::values::close_code::CloseCode;
 use crate::config::raw::values::scalar::Scalar;
 
 /// `policy.close_codes`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawCloseCodes {
     capacity: Scalar<CloseCode>,

@@ -1,5 +1,6 @@
 //! `policy.delivery`: what holds for each client's feed.
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,8 @@ use crate::config::raw::values::check;
 use crate::config::raw::values::scalar::{Scalar, words};
 use crate::config::raw::values::units::{Bytes, OffSpan, Ratio, Span};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawDelivery {
     on_stall: Scalar<OnStall>,
@@ -42,7 +44,8 @@ words!(OnStall { Auto = "auto", Isolate = "isolate", Backpressure = "backpressur
 words!(ResumeFrom { Oldest = "oldest", Latest = "latest" });
 
 /// `policy.delivery.max_lag`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 struct RawLag {
     messages: Scalar<u32>,
@@ -65,7 +68,8 @@ impl RawLag {
 }
 
 /// `policy.delivery.throttle`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map with every and key, or null for off")]
 struct RawThrottle {
     /// Of all messages with the same value at key each client gets one in this time, the newest
@@ -96,7 +100,8 @@ impl RawThrottle {
 }
 
 /// `policy.delivery.channel_breaker`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 struct RawChannelBreaker {
     tripped_ratio: Scalar<Ratio>,

@@ -1,17 +1,19 @@
 //! `policy.handshake_rate`: how fast clients may connect.
 
-use crate::config::raw::values::rate::{GlobalRate, KeyedRate};
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::HandshakeRate;
 use crate::config::problems::Problems;
 use crate::config::raw::values::check;
+use crate::config::raw::values::rate::{GlobalRate, KeyedRate};
 use crate::config::raw::values::scalar::Scalar;
 use crate::config::raw::values::units::Span;
 
 /// `policy.handshake_rate`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for no rates")]
 pub(crate) struct RawHandshakeRate {
     global: Option<GlobalRate>,

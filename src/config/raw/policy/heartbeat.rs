@@ -1,5 +1,6 @@
 //! `policy.heartbeat`, and the clocks that `upstream.heartbeat` shares with it.
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,8 @@ use crate::config::raw::values::scalar::{Scalar, words};
 use crate::config::raw::values::units::Span;
 
 /// The clocks of a heartbeat; `upstream.heartbeat` has nothing more.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(crate) struct Timing {
     /// From one ping to the next
@@ -38,7 +40,8 @@ impl Timing {
 }
 
 /// `policy.heartbeat`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(crate) struct RawHeartbeat {
     mode: Scalar<Mode>,

@@ -1,8 +1,10 @@
 //! `policy.history`: what is kept of what a server sends.
 
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -10,14 +12,17 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::model::{History, OnJoin};
 use crate::config::problems::Problems;
+use crate::config::raw::values::check;
 use crate::config::raw::values::matching::RawMatch;
 use crate::config::raw::values::scalar::{Readable, Scalar, words};
+#[cfg(test)]
+use crate::config::raw::values::schema;
 use crate::config::raw::values::units::{Bytes, Span};
 use crate::config::raw::values::unsupported::Later;
-use crate::config::raw::values::{check, schema};
 
 /// `policy.history`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawHistory {
     messages: Scalar<u32>,
@@ -101,6 +106,7 @@ impl<'de> Deserialize<'de> for RawOnJoin {
     }
 }
 
+#[cfg(test)]
 impl JsonSchema for RawOnJoin {
     fn inline_schema() -> bool {
         true
@@ -144,7 +150,8 @@ enum JoinWord {
 
 words!(JoinWord { None = "none", Critical = "critical", All = "all" });
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a map with last")]
 struct RawLast {
     /// So many of the newest messages, and critical ones

@@ -1,17 +1,19 @@
 //! `policy.http`: plain HTTP.
 
-use crate::config::raw::values::rate::{KeyedRequestRate, RequestRate};
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::{Http, HttpMode, HttpRate};
 use crate::config::problems::Problems;
 use crate::config::raw::values::check;
+use crate::config::raw::values::rate::{KeyedRequestRate, RequestRate};
 use crate::config::raw::values::scalar::{Scalar, words};
 use crate::config::raw::values::units::{OffBytes, OffSpan};
 
 /// `policy.http`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawHttp {
     mode: Scalar<RawHttpMode>,
@@ -62,7 +64,8 @@ enum RawHttpMode {
 words!(RawHttpMode { Auto = "auto", Pass = "pass", Guard = "guard", Refuse = "refuse" });
 
 /// `policy.http.rate`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for no rates")]
 pub(crate) struct RawHttpRate {
     global: Option<RequestRate>,

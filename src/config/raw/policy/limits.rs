@@ -1,8 +1,10 @@
 //! `policy.limits`: how many clients may be connected, and how much each may send.
 
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -12,11 +14,13 @@ use crate::config::model::{ControlRate, Limits, OnUserLimit, Rate};
 use crate::config::problems::Problems;
 use crate::config::raw::values::rate::{ControlBucket, MessageRate};
 use crate::config::raw::values::scalar::{Scalar, words};
+#[cfg(test)]
 use crate::config::raw::values::schema;
 use crate::config::raw::values::units::OffCount;
 
 /// `policy.limits`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for no limits")]
 pub(crate) struct RawLimits {
     connections: Scalar<OffCount>,
@@ -144,6 +148,7 @@ impl<'de> Deserialize<'de> for RawControlRate {
     }
 }
 
+#[cfg(test)]
 impl JsonSchema for RawControlRate {
     fn inline_schema() -> bool {
         true

@@ -1,9 +1,11 @@
 //! `policy.notices`: whether clients are told what happened to their feed.
 
+#[cfg(test)]
 use schemars::Schema;
 
 use crate::config::model::{Broadcast, OnRedial, UplinkMode};
 use crate::config::raw::values::scalar::Readable;
+#[cfg(test)]
 use crate::config::raw::values::schema;
 
 /// `policy.notices`
@@ -19,6 +21,7 @@ impl Readable for Notices {
         "auto | true | false".into()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::words(&["auto", "true", "false", "off"])
     }

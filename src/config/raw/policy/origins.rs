@@ -1,10 +1,11 @@
 //! `policy.origins`: which pages may connect.
 
-use crate::config::raw::values::scalar::digits;
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -14,7 +15,8 @@ use crate::config::error::quoted;
 use crate::config::model::{OriginPattern, Origins};
 use crate::config::problems::Problems;
 use crate::config::raw::values::list::List;
-use crate::config::raw::values::scalar::{Scalar, words};
+use crate::config::raw::values::scalar::{Scalar, digits, words};
+#[cfg(test)]
 use crate::config::raw::values::schema;
 use crate::config::raw::values::url::is_host_byte;
 
@@ -23,7 +25,8 @@ use crate::config::raw::values::url::is_host_byte;
 #[serde(transparent)]
 pub(crate) struct RawOrigins(Fields);
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 struct Fields {
     /// Origins of pages that may connect; an empty list lets no page in
@@ -82,6 +85,7 @@ impl<'de> Deserialize<'de> for RawOrigins {
     }
 }
 
+#[cfg(test)]
 impl JsonSchema for RawOrigins {
     fn inline_schema() -> bool {
         true

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,8 @@ use crate::config::raw::values::scalar::Scalar;
 use crate::config::raw::values::tls_files::needed;
 
 /// `upstream.tls`
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
 pub(crate) struct RawUpstreamTls {
     /// File with the authorities to trust in place of the system's, PEM

@@ -1,9 +1,9 @@
 //! Ranges that settings of several sections share.
 
-use super::scalar::{Readable, Scalar};
-use super::units::{Bytes, Span};
 use crate::config::error::quoted;
 use crate::config::problems::Problems;
+use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::units::{Bytes, Span};
 
 /// A clock that ends something must not have run out at the start.
 pub(crate) fn positive(key: &str, span: Scalar<Span>, problems: &mut Problems) {

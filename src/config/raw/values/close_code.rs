@@ -2,9 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+#[cfg(test)]
 use schemars::Schema;
 
 use crate::config::raw::values::scalar::{Readable, digits};
+#[cfg(test)]
 use crate::config::raw::values::schema;
 
 /// A close code an endpoint may send (RFC 6455 §7.4): 1004, 1005, 1006 and 1015 never go over the
@@ -26,6 +28,7 @@ impl Readable for CloseCode {
         self.0.to_string()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         let mut code = schema::whole(1000..=4999, "^0*(100[0-37-9]|101[0-4]|[34][0-9]{3})$");
         code.insert("not".into(), serde_json::json!({ "enum": [1004, 1005, 1006] }));
@@ -44,6 +47,7 @@ impl Readable for CloseCodes {
             .into()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::whole(1000..=4999, "^[0-9]+( *- *[0-9]+)?$")
     }

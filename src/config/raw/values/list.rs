@@ -5,17 +5,21 @@
 //! 1. No word that switches something off or on elsewhere ([`SWITCHES`]) stands for a list: `hosts: off` would keep every
 //!    host away from a route, and from what guards it. In brackets it is a word like any other.
 
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::StrDeserializer;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
+#[cfg(test)]
 use serde_json::json;
 
 use crate::config::raw::values::scalar::{Readable, Scalar};
+#[cfg(test)]
 use crate::config::raw::values::schema;
 
 /// What nobody means as the only word of a list, and YAML 1.1 or Helm may write as the one or the other.
@@ -86,6 +90,7 @@ impl<'de, T: Readable> Deserialize<'de> for List<T> {
     }
 }
 
+#[cfg(test)]
 impl<T: Readable> JsonSchema for List<T> {
     fn inline_schema() -> bool {
         true

@@ -1,14 +1,17 @@
 //! Settings that select messages by their contents: JSON pointers, and rules that match.
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use super::list::List;
-use super::scalar::{Readable, Scalar};
-use super::{check, schema};
 use crate::config::error::quoted;
 use crate::config::model::{Match, Pointer};
 use crate::config::problems::Problems;
+use crate::config::raw::values::check;
+use crate::config::raw::values::list::List;
+use crate::config::raw::values::scalar::{Readable, Scalar};
+#[cfg(test)]
+use crate::config::raw::values::schema;
 
 /// Each message is held against them.
 const MOST_VALUES: usize = 256;
@@ -40,6 +43,7 @@ impl Readable for Pointer {
         escaped.fold(String::new(), |text, token| text + "/" + &token)
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         // Numbers as keys need the slash too, so what is read as a number is none.
         schema::pattern("^(/([^~/]|~[01])*)*$")
@@ -63,7 +67,8 @@ fn unescape(part: &str) -> Option<String> {
 }
 
 /// Which messages: `{ pointer, values }`, `{ regex }` or `{ first }`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,

@@ -7,6 +7,7 @@ pub(crate) mod list;
 pub(crate) mod matching;
 pub(crate) mod rate;
 pub(crate) mod scalar;
+#[cfg(test)]
 pub(crate) mod schema;
 mod secret;
 pub(crate) mod tls_files;

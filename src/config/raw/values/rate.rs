@@ -1,5 +1,6 @@
 //! Token buckets, one type for each default.
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,8 @@ use crate::config::raw::values::units::{PerTime, Unit};
 macro_rules! bucket {
     ($($(#[$doc:meta])* $name:ident: $per_second:literal a second, burst $burst:literal;)+) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(JsonSchema))]
         #[serde(default, deny_unknown_fields, expecting = "a map with rate and burst, or null for off")]
         pub(crate) struct $name {
             /// How many, in the long run

@@ -1,15 +1,18 @@
 //! Settings that are one scalar: what may be written, and how it is written back.
 
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Expected, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+#[cfg(test)]
 use crate::config::raw::values::schema;
 
 /// A value that is written as one word.
@@ -32,6 +35,7 @@ pub(crate) trait Readable: Sized {
     }
 
     /// What may be written, for editors. It takes at least what [`Self::read`] does; null is added by whoever asks.
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::text()
     }
@@ -53,6 +57,7 @@ impl<T: Readable> Serialize for Scalar<T> {
     }
 }
 
+#[cfg(test)]
 impl<T: Readable> JsonSchema for Scalar<T> {
     fn inline_schema() -> bool {
         true
@@ -111,6 +116,7 @@ macro_rules! words {
                 match self { $(Self::$variant => $word,)+ $($(Self::$later => $later_word,)+)? }.to_owned()
             }
 
+            #[cfg(test)]
             fn schema() -> schemars::Schema {
                 $crate::config::raw::values::schema::words(&[$($word),+])
             }
@@ -132,6 +138,7 @@ impl Readable for bool {
         self.to_string()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::words(&["true", "false"])
     }
@@ -164,6 +171,7 @@ impl Readable for PathBuf {
         self.display().to_string()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         let mut path = schema::text();
         path.insert("minLength".into(), 1.into());
@@ -184,6 +192,7 @@ impl Readable for SocketAddr {
         self.to_string()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::pattern(r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[.+\]):[0-9]{1,5}$")
     }
@@ -202,6 +211,7 @@ impl Readable for u32 {
         self.to_string()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::whole(0..=u64::from(u32::MAX), "^[0-9]+$")
     }

@@ -7,11 +7,12 @@
 //! # Not here
 //! The whole document, and what each setting is for ([`crate::config::schema`]).
 
+#[cfg(test)]
 use schemars::{Schema, json_schema};
 use serde_json::{Number, Value};
 
 /// What [`crate::config::schema`] finds settings by of which nothing is built. No reader of the document sees it.
-pub(crate) const LATER: &str = "x-later";
+pub(crate) const UNSUPPORTED: &str = "x-later";
 
 /// Any text. A number or a truth is one that was written without quotes.
 pub(crate) fn text() -> Schema {

@@ -1,9 +1,11 @@
 //! Secrets as scalars.
 
+#[cfg(test)]
 use schemars::Schema;
 
 use crate::config::Secret;
 use crate::config::raw::values::scalar::Readable;
+#[cfg(test)]
 use crate::config::raw::values::schema;
 
 impl Readable for Secret {
@@ -22,6 +24,7 @@ impl Readable for Secret {
         "***".into()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         let mut secret = schema::text();
         secret.insert("pattern".into(), "^[!-~]+$".into());

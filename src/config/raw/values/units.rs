@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+#[cfg(test)]
 use schemars::{Schema, json_schema};
 
 use crate::config::raw::values::scalar::{Readable, digits};
+#[cfg(test)]
 use crate::config::raw::values::schema;
 
 /// Below it hyper has no buffer to read a head into; above it a head is an attack.
@@ -107,6 +109,7 @@ impl Readable for Span {
         }
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::any_of(&[schema::pattern("^(0+|[0-9]+(ms|s|m|h))$"), json_schema!({ "const": 0 })])
     }
@@ -129,6 +132,7 @@ impl Readable for OffSpan {
         Some(Self(None))
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         Span::schema()
     }
@@ -149,6 +153,7 @@ impl Readable for Bytes {
         shortest(&SIZES, self.0)
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::whole(0..=LARGEST, "^[0-9]+(B|KiB|MiB|GiB)?$")
     }
@@ -171,6 +176,7 @@ impl Readable for OffBytes {
         Some(Self(None))
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         Bytes::schema()
     }
@@ -193,6 +199,7 @@ impl Readable for OffCount {
         Some(Self(None))
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         u32::schema()
     }
@@ -224,6 +231,7 @@ impl Readable for PerTime {
         format!("{}/{unit}", self.count)
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::pattern("^0*[1-9][0-9]*/[smh]$")
     }
@@ -242,6 +250,7 @@ impl Readable for Ratio {
         write_decimal(self.0)
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         json_schema!({
             "type": ["number", "string"],
@@ -265,6 +274,7 @@ impl Readable for Factor {
         write_decimal(self.0)
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         json_schema!({
             "type": ["number", "string"],

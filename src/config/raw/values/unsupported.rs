@@ -3,16 +3,19 @@
 //!
 //! When a feature is built, its keys get types of their own here and go out of this module.
 
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::config::raw::values::schema::LATER;
+#[cfg(test)]
+use crate::config::raw::values::schema::UNSUPPORTED;
 
 /// Whatever was written, as text; maps in it hold no other keys than `K` has.
 pub(crate) struct Later<K = Word> {
@@ -75,6 +78,7 @@ impl<'de, K: Keys> Deserialize<'de> for Later<K> {
     }
 }
 
+#[cfg(test)]
 impl<K> JsonSchema for Later<K> {
     fn inline_schema() -> bool {
         true
@@ -85,7 +89,7 @@ impl<K> JsonSchema for Later<K> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ LATER: true })
+        json_schema!({ UNSUPPORTED: true })
     }
 }
 
@@ -196,7 +200,8 @@ keys! {
 macro_rules! unsupported_sections {
     ($($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty = $default:expr),+ $(,)? })+) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
         #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
         pub(crate) struct $name {
             $($key: $type),+

@@ -3,11 +3,11 @@
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
-use super::list::List;
-use super::scalar::Scalar;
 use crate::config::error::{Problem, quoted};
 use crate::config::model::File;
 use crate::config::problems::Problems;
+use crate::config::raw::values::list::List;
+use crate::config::raw::values::scalar::Scalar;
 
 /// `http://host[:port]…` or `https://…` taken apart.
 pub(crate) struct HttpUrl {

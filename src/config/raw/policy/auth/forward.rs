@@ -1,21 +1,22 @@
 //! `policy.auth.forward`: another server decides.
 
-use crate::config::error::quoted;
-use crate::config::raw::values::header::{TAKEN, is_token, plain_name};
 use std::path::PathBuf;
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::error::quoted;
 use crate::config::model::ForwardAuth;
 use crate::config::problems::Problems;
-use crate::config::raw::values::header::header_name;
+use crate::config::raw::values::header::{TAKEN, header_name, is_token, plain_name};
 use crate::config::raw::values::list::List;
 use crate::config::raw::values::scalar::Scalar;
 use crate::config::raw::values::units::Span;
 use crate::config::raw::values::{check, url};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for none")]
 pub(crate) struct RawForward {
     /// What is asked, http:// or https://

@@ -3,10 +3,12 @@
 //! # Not here
 //! What is in files of keys: whoever checks tokens reads them.
 
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -17,10 +19,13 @@ use crate::config::problems::Problems;
 use crate::config::raw::values::header::is_token;
 use crate::config::raw::values::list::List;
 use crate::config::raw::values::scalar::{Readable, Scalar, words};
+#[cfg(test)]
+use crate::config::raw::values::schema;
 use crate::config::raw::values::units::Span;
-use crate::config::raw::values::{check, schema, url};
+use crate::config::raw::values::{check, url};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for none")]
 pub(crate) struct RawJwt {
     /// File with the secret of HS256, HS384 and HS512
@@ -285,6 +290,7 @@ impl Readable for TokenSource {
         }
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         schema::pattern("^(header|subprotocol|cookie:.+|query:[A-Za-z0-9_.~-]+)$")
     }
@@ -334,6 +340,7 @@ impl<'de> Deserialize<'de> for OneOrMore {
     }
 }
 
+#[cfg(test)]
 impl JsonSchema for OneOrMore {
     fn inline_schema() -> bool {
         true

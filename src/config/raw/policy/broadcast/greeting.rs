@@ -1,11 +1,13 @@
 //! `policy.broadcast.greeting`: messages that a server is sent at each dial.
 
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -13,9 +15,11 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::model::Greeting;
 use crate::config::problems::Problems;
+use crate::config::raw::values::check;
 use crate::config::raw::values::scalar::{Readable, Scalar};
+#[cfg(test)]
+use crate::config::raw::values::schema;
 use crate::config::raw::values::units::Bytes;
-use crate::config::raw::values::{check, schema};
 
 /// They wait for the server together, each time that it is dialled.
 const MOST_MESSAGES: usize = 64;
@@ -36,7 +40,8 @@ pub(crate) enum RawGreeting {
     Binary(RawBinary),
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a map with base64")]
 pub(crate) struct RawBinary {
     /// The bytes of a binary message
@@ -52,6 +57,7 @@ impl Readable for Base64 {
         "base64 (RFC 4648 §4), such as AAEC".into()
     }
 
+    #[cfg(test)]
     fn schema() -> Schema {
         let mut base64 = schema::text();
         base64.insert("pattern".into(), "^[A-Za-z0-9+/]*={0,2}$".into());
@@ -100,6 +106,7 @@ impl<'de> Deserialize<'de> for RawGreeting {
     }
 }
 
+#[cfg(test)]
 impl JsonSchema for RawGreeting {
     fn inline_schema() -> bool {
         true

@@ -1,6 +1,6 @@
 //! The file of API keys, line by line.
 
-use super::ApiKeys;
+use crate::config::model::policy::auth::ApiKeys;
 
 /// A user, and the SHA-256 of a key of theirs.
 pub type ApiKey<'a> = (&'a str, [u8; 32]);

@@ -1,4 +1,4 @@
-//! Whose word about the client's address is believed.
+//! Whose statement of the client's address is believed.
 
 use std::net::IpAddr;
 
@@ -21,15 +21,4 @@ impl TrustedProxies {
             None => self.unix,
         }
     }
-}
-
-/// `listen.proxy_protocol`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyProtocol {
-    /// Not looked for.
-    Off,
-    /// Read from trusted proxies, if they send it.
-    Optional,
-    /// Every connection begins with it.
-    Required,
 }
