@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{run_on, runtime, serve};
+use super::runtime::{run_on, runtime};
+use super::serving::serve;
 use crate::admin::client::DEFAULT_ADMIN_URL;
 use crate::config::Config;
 use crate::demo;

@@ -21,7 +21,7 @@ const OWN_TEXT: Dialect = Dialect {
     tags: Tags::None,
 };
 
-/// `value` as a YAML document.
+/// `value` as a YAML document, without what may be a secret in it.
 pub(crate) fn to_yaml<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
     // JSON is YAML too, and serde writes it in the order of the structs.
     let json = serde_json::to_string(value)?;
@@ -30,8 +30,30 @@ pub(crate) fn to_yaml<T: Serialize>(value: &T) -> Result<String, serde_json::Err
         return Err(serde::ser::Error::custom(&error.kind));
     }
     let root = documents.pop().map(|document| Value::from(Rc::unwrap_or_clone(document.root)));
-    let root = root.map_or_else(|| Value::Map(Map::default()), restyled);
+    let mut root = root.map_or_else(|| Value::Map(Map::default()), restyled);
+    hide_queries(&mut root);
     Ok(write_as(Layout::SETTINGS, [&root]))
+}
+
+/// Hides the queries of URLs that are asked for a decision or for keys, wherever a policy stands: a token may be in them.
+fn hide_queries(value: &mut Value) {
+    match value {
+        Value::Scalar(_) => {}
+        Value::List(list) => list.iter_mut().for_each(hide_queries),
+        Value::Map(map) => {
+            if let Some(Value::Map(auth)) = map.get_mut("auth") {
+                for (section, key) in [("forward", "url"), ("jwt", "jwks_url")] {
+                    let Some(Value::Map(section)) = auth.get_mut(section) else { continue };
+                    let Some(Value::Scalar(url)) = section.get_mut(key) else { continue };
+                    if let Some(at) = url.text.find(['?', '#']) {
+                        url.text.replace_range(at + 1.., "***");
+                        url.style = Style::Double;
+                    }
+                }
+            }
+            map.0.iter_mut().for_each(|(_, value)| hide_queries(value));
+        }
+    }
 }
 
 /// Without quotes where none are needed.

@@ -12,7 +12,11 @@
 //! # Not here
 //! Files, standard input, flags ([`crate::cli`]).
 
+mod fields;
 mod follow;
+mod injected;
+mod names;
+mod object;
 mod options;
 mod pod;
 mod read;
@@ -49,7 +53,8 @@ pub struct Injected {
 /// Everything in it that no sidecar can be put into.
 pub fn inject(file: &str, text: &str, options: &Options) -> Result<Injected, Refusals> {
     let whole = Location::file(file);
-    options.check().map_err(|fault| fault.at(&whole))?;
+    let checked = options.check().and_then(|()| secrets::check(&options.secrets));
+    checked.map_err(|fault| fault.at(&whole))?;
     let mut stream = Stream::read(file, text)?;
     let mut warnings = Vec::new();
     stream.check_only(options).map_err(|fault| fault.at(&whole))?;

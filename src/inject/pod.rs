@@ -1,10 +1,11 @@
 //! What is in a pod template: containers, ports, hooks, and what an earlier injection left there.
 
-use super::follow::Earlier;
+use super::fields::field;
+use super::injected::Earlier;
+use super::names;
 use super::options::{Options, Ports};
 use super::refusal::Fault;
 use super::settings::{Behind, Drain};
-use super::sidecar;
 use crate::yaml::{Map, Value};
 
 /// The application in a pod.
@@ -81,7 +82,7 @@ impl App {
         let mut others = Vec::new();
         for (index, container) in spec.list_at(&["containers"]).iter().enumerate() {
             match container.text_at(&["name"]) {
-                Some(sidecar::NAME) => {}
+                Some(names::NAME) => {}
                 Some(name) => others.push((name, container)),
                 None => {
                     let at = format!("{containers}[{index}].name");
@@ -230,8 +231,7 @@ pub(super) fn refuse_foreign_names(spec: &Value, memory: Option<&Memory>, prefix
     if memory.is_some() {
         return Ok(());
     }
-    let lists =
-        [("containers", sidecar::NAME), ("initContainers", sidecar::NAME), ("volumes", sidecar::VOLUME)];
+    let lists = [("containers", names::NAME), ("initContainers", names::NAME), ("volumes", names::VOLUME)];
     for (key, name) in lists {
         if spec.list_at(&[key]).iter().any(|item| item.text_at(&["name"]) == Some(name)) {
             return Err(Fault::new(
@@ -270,7 +270,7 @@ pub(super) fn refuse_taken_ports(
     let containers = spec.list_at(&["containers"]).iter().map(|item| ("containers", item));
     for (key, container) in containers.chain(init) {
         let name = container.text_at(&["name"]).unwrap_or_default();
-        if name == sidecar::NAME {
+        if name == names::NAME {
             continue;
         }
         for port in container.list_at(&["ports"]) {
@@ -290,7 +290,7 @@ pub(super) fn refuse_taken_ports(
 /// The sidecar that is there.
 pub(super) fn sidecar(spec: &Value) -> Option<&Value> {
     let all = spec.list_at(&["initContainers"]).iter().chain(spec.list_at(&["containers"]));
-    all.into_iter().find(|container| container.text_at(&["name"]) == Some(sidecar::NAME))
+    all.into_iter().find(|container| container.text_at(&["name"]) == Some(names::NAME))
 }
 
 /// Where the proxy of the sidecar that is there listens, as far as that is elsewhere from now on.
@@ -300,8 +300,8 @@ pub(super) fn moved_ports(sidecar: &Value, now: Ports) -> Earlier {
         ports.find(|port| port.text_at(&["name"]) == Some(name))?.port_at(&["containerPort"])
     };
     Earlier {
-        client: at(sidecar::CLIENT_PORT).filter(|port| *port != now.client),
-        probes: at(sidecar::PROBE_PORT).filter(|port| *port != now.probes),
+        client: at(names::CLIENT_PORT).filter(|port| *port != now.client),
+        probes: at(names::PROBE_PORT).filter(|port| *port != now.probes),
     }
 }
 
@@ -316,7 +316,7 @@ pub(super) fn follow_proxy(spec: &mut Map, earlier: Earlier, now: Ports) {
     for list in ["initContainers", "containers"] {
         let Some(Value::List(containers)) = spec.get_mut(list) else { continue };
         for container in containers {
-            if container.text_at(&["name"]) == Some(sidecar::NAME) {
+            if container.text_at(&["name"]) == Some(names::NAME) {
                 continue;
             }
             let Value::Map(container) = container else { continue };
@@ -369,7 +369,7 @@ pub(super) fn open_host_ports(spec: &Value, app: &App) -> Vec<String> {
 /// The ConfigMap that the sidecar which is there reads.
 pub(super) fn mounted_config_map(spec: &Value) -> Option<&str> {
     let mut volumes = spec.list_at(&["volumes"]).iter();
-    let volume = volumes.find(|volume| volume.text_at(&["name"]) == Some(sidecar::VOLUME))?;
+    let volume = volumes.find(|volume| volume.text_at(&["name"]) == Some(names::VOLUME))?;
     volume.text_at(&["configMap", "name"])
 }
 
@@ -401,22 +401,4 @@ pub(super) fn sleep_seconds(hook: &Value) -> Option<u64> {
         }
         _ => None,
     }
-}
-
-/// The map under these keys, made where there is none.
-pub(super) fn map_at<'a>(object: &'a mut Value, path: &[&str], prefix: &str) -> Result<&'a mut Map, Fault> {
-    let shape = |found: String| Fault::shape(prefix, found, "a map");
-    let mut map = match object {
-        Value::Map(map) => map,
-        other => return Err(shape(other.in_words())),
-    };
-    for key in path {
-        map = map.map_mut(key).map_err(shape)?;
-    }
-    Ok(map)
-}
-
-/// A field of the pod template.
-pub(super) fn field(prefix: &str, rest: &str) -> String {
-    if prefix.is_empty() { rest.to_owned() } else { format!("{prefix}.{rest}") }
 }

@@ -8,10 +8,10 @@ use std::path::{Component, Path};
 
 use sha2::{Digest, Sha256};
 
+use super::fields;
+use super::names::FOLDER;
 use super::options::SecretMount;
-use super::pod;
 use super::refusal::Fault;
-use super::settings::FOLDER;
 use crate::yaml::Value;
 
 /// How names of volumes with Secrets begin, so that they are known again.
@@ -86,7 +86,7 @@ pub(super) fn refuse_taken(
         };
         if let Some(mount) = mounts.iter().find(is_there) {
             return Err(Fault::new(
-                pod::field(prefix, "spec: volumeMounts of the container outrigger"),
+                fields::field(prefix, "spec: volumeMounts of the container outrigger"),
                 format!("{} at {}", mount.text_at(&["name"]).unwrap_or("?"), secret.path),
                 "nothing there",
                 format!("mount the Secret {} elsewhere, or take that mount out", secret.name),
@@ -99,7 +99,7 @@ pub(super) fn refuse_taken(
         };
         if volumes.any(is_foreign) {
             return Err(Fault::new(
-                pod::field(prefix, "spec.volumes"),
+                fields::field(prefix, "spec.volumes"),
                 format!("{name:?}, which `outrigger inject` did not put there"),
                 format!("any other name; {name} is the proxy's"),
                 "rename it",

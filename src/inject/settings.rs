@@ -6,7 +6,6 @@
 //! # Not here
 //! What settings mean ([`crate::config`]).
 
-use std::path::Path;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -273,15 +272,4 @@ fn unusable(source: &str, found: impl Into<String>) -> Fault {
 
 fn quoted(text: &str) -> Value {
     Value::Scalar(Scalar { text: text.to_owned(), style: Style::Double })
-}
-
-/// Where the sidecar sees its configuration: the folder, not the file, since only then a change arrives in a
-/// running pod.
-pub(super) const FOLDER: &str = "/etc/outrigger/config";
-/// The key in the ConfigMap.
-pub(super) const KEY: &str = "outrigger.yaml";
-
-/// Where the sidecar reads it.
-pub(super) fn path() -> String {
-    Path::new(FOLDER).join(KEY).display().to_string()
 }

@@ -1,18 +1,9 @@
 //! The proxy's container. Key by key what the chart makes (`helm/outrigger/templates/_sidecar.tpl`).
 
+use super::names::{self, CLIENT_PORT, FOLDER, NAME, PROBE_PORT, VOLUME};
 use super::options::{Family, Options};
 use super::secrets;
-use super::settings::{self, FOLDER};
 use crate::yaml::{Map, Value};
-
-/// The container's name.
-pub(super) const NAME: &str = "outrigger";
-/// The name of the port of clients.
-pub(super) const CLIENT_PORT: &str = "outrigger";
-/// The name of the port of health and metrics.
-pub(super) const PROBE_PORT: &str = "outrigger-probe";
-/// The name of the volume with the configuration.
-pub(super) const VOLUME: &str = "outrigger-config";
 
 /// The container. Of an `earlier` one it keeps what an operator may have put there: resources, and further
 /// variables and mounts.
@@ -27,7 +18,7 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
         map.set("restartPolicy", Value::text("Always"));
     }
     map.set("command", Value::texts(["/outrigger"]));
-    map.set("args", Value::texts(["run", "--config", &settings::path()]));
+    map.set("args", Value::texts(["run", "--config", &names::configuration_path()]));
     map.set(
         "ports",
         Value::List(vec![

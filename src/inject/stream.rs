@@ -3,11 +3,14 @@
 //! # Not here
 //! What is done to an object ([`super::workload`], [`super::follow`], [`super::server_side`]).
 
-use super::follow::Target;
+use super::fields;
+use super::injected::Target;
+use super::names;
+use super::object::Object;
 use super::options::Options;
 use super::read::{self, Document};
 use super::refusal::{Fault, Location, Refusals, Warning};
-use super::{pod, server_side, settings, workload};
+use super::{server_side, workload};
 use crate::yaml::{Map, Value};
 
 /// Documents, each an object or a list of them.
@@ -17,11 +20,6 @@ struct Group {
     /// A `kind: List` without its items. None: the document is the one object.
     list: Option<Value>,
     objects: Vec<Object>,
-}
-
-pub(super) struct Object {
-    pub(super) location: Location,
-    pub(super) value: Value,
 }
 
 /// A ConfigMap that goes with a workload.
@@ -166,9 +164,9 @@ impl Stream {
             });
             match found {
                 Some(object) => {
-                    let data = pod::map_at(&mut object.value, &["data"], "data")
+                    let data = fields::map_at(&mut object.value, &["data"], "data")
                         .map_err(|fault| fault.at(&object.location))?;
-                    data.set(settings::KEY, Value::text(&*new.text));
+                    data.set(names::KEY, Value::text(&*new.text));
                 }
                 None => self.insert(&new),
             }
@@ -187,7 +185,7 @@ impl Stream {
             ("apiVersion", Value::text("v1")),
             ("kind", Value::text("ConfigMap")),
             ("metadata", Value::Map(metadata)),
-            ("data", Value::map([(settings::KEY, Value::text(&*new.text))])),
+            ("data", Value::map([(names::KEY, Value::text(&*new.text))])),
         ]);
         let object = Object::new(value, new.before.clone());
         for (index, group) in self.0.iter_mut().enumerate() {
@@ -219,48 +217,6 @@ impl Stream {
     }
 }
 
-impl Object {
-    fn new(value: Value, location: Location) -> Self {
-        let part = |path: &[&str]| value.text_at(path).unwrap_or("?").to_owned();
-        let object = format!("{}/{}", part(&["kind"]), part(&["metadata", "name"]));
-        Self { location: Location { object, ..location }, value }
-    }
-
-    pub(super) fn is(&self, kind: &str) -> bool {
-        self.value.text_at(&["kind"]) == Some(kind)
-    }
-
-    /// Where the template of its pods is, if it is a workload of Kubernetes' own.
-    fn template(&self) -> Option<&'static [&'static str]> {
-        let version = self.value.text_at(&["apiVersion"])?;
-        let is_builtin = version == "v1" || version.starts_with("apps/");
-        workload::template_of(self.value.text_at(&["kind"])?).filter(|_| is_builtin)
-    }
-
-    fn is_meant(&self, options: &Options) -> bool {
-        options.only.is_empty() || options.only.iter().any(|only| self.is_meant_by(only))
-    }
-
-    /// `NAME` or `KIND/NAME`.
-    fn is_meant_by(&self, only: &str) -> bool {
-        let name = self.value.text_at(&["metadata", "name"]);
-        match only.split_once('/') {
-            None => name == Some(only),
-            Some((kind, own)) => {
-                let is_kind = |own: &str| own.eq_ignore_ascii_case(kind);
-                name == Some(own) && self.value.text_at(&["kind"]).is_some_and(is_kind)
-            }
-        }
-    }
-
-    /// What made it, and would make it anew.
-    fn owner(&self) -> Option<String> {
-        let mut owners = self.value.list_at(&["metadata", "ownerReferences"]).iter();
-        let owner = owners.find(|owner| owner.is_true_at(&["controller"]))?;
-        Some(format!("{}/{}", owner.text_at(&["kind"])?, owner.text_at(&["name"])?))
-    }
-}
-
 /// A configuration in the stream.
 struct KnownConfigMap {
     namespace: Option<String>,
@@ -275,7 +231,7 @@ impl KnownConfigMap {
         Some(Self {
             namespace: text(&["metadata", "namespace"]),
             name: text(&["metadata", "name"])?,
-            text: text(&["data", settings::KEY])?,
+            text: text(&["data", names::KEY])?,
         })
     }
 

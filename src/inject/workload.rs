@@ -5,7 +5,10 @@
 //!    annotations of the pod template.
 //! 2. Nothing that somebody else put there is replaced: a name or a port that is taken is refused.
 
-use super::follow::{self, Earlier};
+use super::fields;
+use super::follow;
+use super::injected::Earlier;
+use super::names;
 use super::options::{Configuration, DEFAULT_CONFIGURATION, Options, Sleep};
 use super::pod::{self, App, Memory};
 use super::refusal::Fault;
@@ -29,17 +32,6 @@ pub(super) struct Injected {
     /// Name and text of the ConfigMap that is to be written.
     pub(super) config_map: Option<(String, String)>,
     pub(super) warnings: Vec<String>,
-}
-
-/// What kind of object runs pods that stay: where their template is. Jobs end, and serve nobody.
-pub(super) fn template_of(kind: &str) -> Option<&'static [&'static str]> {
-    match kind {
-        "Pod" => Some(&[]),
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" => {
-            Some(&["spec", "template"])
-        }
-        _ => None,
-    }
 }
 
 /// Puts the sidecar into `object`, or brings an earlier one up to date. `named` finds the text of a ConfigMap
@@ -82,7 +74,7 @@ pub(super) fn inject(
     warnings.extend(follow::annotations(annotations, app.port, options));
 
     let slept = memory.as_ref().and_then(|memory| memory.slept);
-    let root = pod::map_at(object, template, &prefix)?;
+    let root = fields::map_at(object, template, &prefix)?;
     let spec = root.map_mut("spec").map_err(|found| Fault::shape("spec", found, "a map"))?;
     let shape = |field: &'static str| move |found| Fault::shape(field, found, "what Kubernetes has there");
     insert_container(spec, container, options.native_sidecar).map_err(shape("containers"))?;
@@ -231,7 +223,7 @@ fn own_grace(spec: &Value, memory: Option<&Memory>, prefix: &str) -> Result<u64,
     match spec.at(&["terminationGracePeriodSeconds"]) {
         None => Ok(DEFAULT),
         Some(value) => value.as_text().and_then(|text| text.parse().ok()).ok_or_else(|| {
-            let field = pod::field(prefix, "spec.terminationGracePeriodSeconds");
+            let field = fields::field(prefix, "spec.terminationGracePeriodSeconds");
             Fault::shape(field, value.in_words(), "a number of seconds")
         }),
     }
@@ -246,7 +238,7 @@ fn insert_container(spec: &mut Map, container: Value, native: bool) -> Result<()
     };
     if let Some(Value::List(list)) = spec.get_mut(there) {
         let before = list.len();
-        list.retain(|item| item.text_at(&["name"]) != Some(sidecar::NAME));
+        list.retain(|item| item.text_at(&["name"]) != Some(names::NAME));
         if list.is_empty() && before > 0 {
             spec.remove(there);
         }
@@ -260,8 +252,8 @@ fn put_named(list: &mut Vec<Value>, item: Value) {
     let name = item.text_at(&["name"]);
     match list.iter().position(|other| other.text_at(&["name"]) == name) {
         Some(index) => {
-            if let Some(insert_container) = list.get_mut(index) {
-                *insert_container = item;
+            if let Some(other) = list.get_mut(index) {
+                *other = item;
             }
         }
         None => list.push(item),

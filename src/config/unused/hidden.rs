@@ -1,5 +1,7 @@
 //! Routes that no request takes, since one before them takes all of theirs. Pure.
 
+use percent_encoding::percent_decode_str;
+
 use crate::config::host::Host;
 use crate::config::model::{Route, Segment};
 
@@ -30,28 +32,11 @@ fn covers(wide: &[Segment], narrow: &[Segment]) -> bool {
         ([Rest(_), ..], _) | ([], []) => true,
         ([One(_), wide @ ..], [One(_) | Literal(_), narrow @ ..]) => covers(wide, narrow),
         ([Literal(one), wide @ ..], [Literal(other), narrow @ ..]) => {
-            decoded(one) == decoded(other) && covers(wide, narrow)
+            // Paths are compared without their escapes.
+            percent_decode_str(one).eq(percent_decode_str(other)) && covers(wide, narrow)
         }
         _ => false,
     }
-}
-
-/// Without its escapes, as paths are compared.
-fn decoded(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match rest {
-            [b'%', high, low, ..] => std::str::from_utf8(&[*high, *low])
-                .ok()
-                .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &rest[3..] } else { tail };
-    }
-    bytes
 }
 
 #[cfg(test)]

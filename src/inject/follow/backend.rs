@@ -1,8 +1,9 @@
 //! Ingresses and routes of the Gateway API: they name a Service and its port, so they follow by themselves. But where
 //! the port is the pod's, controllers that take it for a `targetPort` lose it with that.
 
-use super::service::FrontPort;
-use super::{Scene, mention};
+use super::front::FrontPort;
+use super::mention;
+use super::scene::Scene;
 use crate::yaml::{Map, Value};
 
 /// How an object names a Service and a port of it.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Scene;
-use super::target::Target;
+use super::scene::Scene;
+use crate::inject::injected::Target;
 use crate::inject::options::Options;
 use crate::yaml::{Map, Value};
 
@@ -13,11 +13,7 @@ const MAX_PLACES: usize = 5;
 const MAX_OWNERS: usize = 3;
 
 /// Annotations that name the server's port: of meshes and load balancers. Those of scrapers stay meant for the server.
-pub(in crate::inject) fn annotations(
-    annotations: Option<&Value>,
-    port: Option<u16>,
-    options: &Options,
-) -> Vec<String> {
+pub(crate) fn annotations(annotations: Option<&Value>, port: Option<u16>, options: &Options) -> Vec<String> {
     const LEFT: [&str; 3] = ["prometheus.io/", "outrigger/", "kubectl.kubernetes.io/"];
     let Some((annotations, port)) = annotations.and_then(Value::as_map).zip(port) else { return Vec::new() };
     let names = |key: &str, value: &str| {

@@ -11,28 +11,24 @@
 //! The pods themselves ([`super::workload`]).
 
 mod backend;
+mod front;
+mod kind;
 mod mention;
 mod monitor;
 mod network_policy;
 mod scaler;
+mod scene;
 mod service;
-mod target;
 
+use self::front::Front;
+use self::kind::{Kind, kind_of};
 pub(super) use self::mention::annotations;
-use self::service::Front;
-pub(super) use self::target::{Earlier, Target};
+use self::scene::Scene;
+use super::injected::Target;
+use super::object::Object;
 use super::options::Options;
 use super::refusal::{Location, Warning};
-use super::stream::Object;
 use crate::yaml::Value;
-
-/// What every object is held against.
-struct Scene<'a> {
-    targets: &'a [Target],
-    /// The Services of the stream as they were, with what each of their ports leads to.
-    fronts: Vec<Front>,
-    options: &'a Options,
-}
 
 /// Leads what is in `objects` to the proxies of `targets`. Answers what is worth a word.
 pub(super) fn follow<'a>(
@@ -71,41 +67,5 @@ fn one(object: &mut Value, scene: &Scene<'_>) -> Vec<String> {
         Kind::PodMonitor => mention::of_earlier(object, scene),
         Kind::Custom => mention::of_server(object, scene),
         Kind::Other => Vec::new(),
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Service,
-    NetworkPolicy,
-    Ingress,
-    /// Of the Gateway API, whatever its protocol.
-    Route,
-    ServiceMonitor,
-    PodMonitor,
-    /// A HorizontalPodAutoscaler, or one of KEDA.
-    Scaler,
-    /// Something whose meaning is not known here, and that may name a port.
-    Custom,
-    /// Something that is known to name none, or another workload with ports of its own.
-    Other,
-}
-
-fn kind_of(object: &Value) -> Kind {
-    let version = object.text_at(&["apiVersion"]).unwrap_or_default();
-    let group = version.split_once('/').map_or("", |(group, _)| group);
-    match (group, object.text_at(&["kind"]).unwrap_or_default()) {
-        ("", "Service") => Kind::Service,
-        ("networking.k8s.io", "NetworkPolicy") => Kind::NetworkPolicy,
-        ("networking.k8s.io", "Ingress") if version.ends_with("/v1") => Kind::Ingress,
-        ("gateway.networking.k8s.io", kind) if kind.ends_with("Route") => Kind::Route,
-        ("monitoring.coreos.com", "ServiceMonitor") => Kind::ServiceMonitor,
-        ("monitoring.coreos.com", "PodMonitor") => Kind::PodMonitor,
-        ("autoscaling", "HorizontalPodAutoscaler") | ("keda.sh", "ScaledObject") => Kind::Scaler,
-        ("", "Endpoints") | ("discovery.k8s.io" | "networking.k8s.io" | "extensions", _) => Kind::Custom,
-        ("apiextensions.k8s.io" | "rbac.authorization.k8s.io", _) => Kind::Other,
-        // Groups of Kubernetes' own without a dot have workloads, jobs and budgets.
-        (group, _) if group.contains('.') => Kind::Custom,
-        _ => Kind::Other,
     }
 }

@@ -1,8 +1,8 @@
 //! ServiceMonitors: they are for the server's metrics, and stay. One that names a port of the Service follows that to
 //! the proxy, which passes what is plain HTTP.
 
-use super::Scene;
-use super::target::selects;
+use super::scene::Scene;
+use crate::inject::injected::selects;
 use crate::yaml::Value;
 
 /// What is worth a word about `monitor`.

@@ -4,8 +4,8 @@
 //! 1. A rule is widened by the proxy's port for the peers that it names, and nobody else.
 //! 2. What is admitted to the server stays admitted, and is told: only its operator knows who needs it.
 
-use super::Scene;
-use super::target::{Earlier, Target};
+use super::scene::Scene;
+use crate::inject::injected::{Earlier, Target};
 use crate::inject::options::{Options, Ports};
 use crate::inject::refusal::Location;
 use crate::yaml::{Map, Value};

@@ -1,6 +1,6 @@
 //! Autoscalers: one that looks at whole pods counts the sidecar from now on.
 
-use super::Scene;
+use super::scene::Scene;
 use crate::yaml::Value;
 
 /// What is worth a word about `scaler`.
