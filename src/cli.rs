@@ -28,7 +28,7 @@ use self::output::{print, warn};
 use self::runtime::{run_on, runtime};
 use self::serving::serve;
 use crate::admin::client::ClientError;
-use crate::config::{self, ConfigErrors, Reading, Sources};
+use crate::config::{self, ConfigErrors, Loaded, Sources};
 use crate::server::{Overview, Reload, Server};
 use crate::telemetry::logging;
 
@@ -205,12 +205,12 @@ fn check(CheckArgs { settings, quiet }: CheckArgs) -> anyhow::Result<()> {
     let sources = settings.sources();
     warn(&config::env_warnings(&sources));
     let text = config::effective(&sources)?;
-    let Reading { config, warnings, .. } = config::read(&sources);
+    let Loaded { config, warnings, .. } = config::read(&sources);
     let config = config?;
-    let exposed = config.exposed();
+    let exposure_warnings = config.exposure_warnings();
     runtime(1)?.block_on(Server::check(config)).map_err(start_error)?;
     warn(&warnings);
-    warn(&exposed);
+    warn(&exposure_warnings);
     if quiet {
         return Ok(());
     }

@@ -27,7 +27,7 @@ const MAX_MESSAGE: u64 = 64 << 20;
 /// Longest file with a token.
 const MAX_TOKEN: u64 = 64 << 10;
 
-/// Where the proxy's admin port is, and what is shown at its door.
+/// Where the proxy's admin port is, and the token for it.
 #[derive(Debug, Args)]
 pub(super) struct AdminArgs {
     /// The proxy's admin port

@@ -1,17 +1,17 @@
-//! The layers of a configuration: file, environment, flags, each a tree; `config` puts them on top
-//! of one another. Built-in defaults lie below all of them: they are what [`super::raw`] fills in
-//! where no layer says anything.
+//! The layers of a configuration: file, environment and flags, each a tree, which `config` merges. Built-in defaults
+//! lie below all of them: [`super::raw`] fills them in where no layer has a value.
 //!
 //! # Invariants
 //! 1. A map is merged key by key, anything else (a list, `null`) replaces what lay below.
 //! 2. Each environment variable and flag is a layer of its own, those that go deeper above those
 //!    that give a whole section.
-//! 3. An environment variable that is empty is none: only a written `null` (or `off`) switches something off.
+//! 3. An environment variable that is empty counts as not set: only a written `null` (or `off`) switches something
+//!    off.
 //!
 //! # Why not the sources of `config`?
-//! Its merging loses where a map was written, its file and environment sources where a value was,
-//! and both turn text into numbers. So the sources here are ours, and places are looked up in the
-//! layers afterwards ([`super::problems::Problems`]).
+//! Its merging forgets where a map was written, its file and environment sources where a value was, and both turn
+//! text into numbers. So the sources here are our own, and locations are looked up in the layers afterwards
+//! ([`super::problems::Problems`]).
 
 use std::fs::File;
 use std::io::Read;
@@ -22,27 +22,28 @@ use config::{Value, ValueKind};
 
 use super::env;
 use super::error::Problem;
-use super::probe::{self, Shape};
 use super::raw::RawConfig;
 use super::schema;
+use super::shape::{self, Shape};
 use super::sources::Sources;
 use super::tree::{Kind, Location, Node, Path, Step};
 use super::yaml::{self, Fault};
 use crate::yaml::is_null;
 
-/// Trees from bottom to top, and what was wrong in reading them.
+/// Trees from the lowest to the highest, and what went wrong in reading them.
 pub(crate) struct Layers {
     pub(crate) trees: Vec<Node>,
     pub(crate) faults: Vec<Fault>,
-    /// A source could not be read at all: checking the rest would only confuse.
-    pub(crate) broken: bool,
+    /// Whether a source could not be read at all. Checking the rest would only confuse then.
+    pub(crate) is_unreadable: bool,
     /// Whether there is a file, and neither a setting nor a comment in it.
     pub(crate) is_file_blank: bool,
 }
 
 impl Layers {
     pub(crate) fn read(sources: &Sources) -> Self {
-        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false, is_file_blank: false };
+        let mut layers =
+            Self { trees: Vec::new(), faults: Vec::new(), is_unreadable: false, is_file_blank: false };
         if let Some(path) = &sources.file {
             layers.add_file(path);
         }
@@ -51,9 +52,10 @@ impl Layers {
         layers
     }
 
-    /// One text that stands for a file.
+    /// One layer of a text that stands for a file.
     pub(crate) fn inline(text: &str) -> Self {
-        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false, is_file_blank: false };
+        let mut layers =
+            Self { trees: Vec::new(), faults: Vec::new(), is_unreadable: false, is_file_blank: false };
         layers.add_yaml(&"inline".into(), text);
         layers
     }
@@ -68,19 +70,19 @@ impl Layers {
             Err(what) => {
                 let location = Location::WholeFile { name };
                 self.faults.push(Fault { location, path: Path::default(), problem: Problem::File(what) });
-                self.broken = true;
+                self.is_unreadable = true;
             }
         }
     }
 
-    /// A whole file's text; `name` is what its places are told with.
+    /// Adds a file's text; `name` is part of its locations.
     fn add_yaml(&mut self, name: &Arc<str>, text: &str) {
         let location = |line, column| Location::File { name: Arc::clone(name), line, column };
         let parsed = yaml::parse(text, location);
         self.faults.extend(parsed.faults);
         match parsed.node {
-            None => self.broken = true,
-            // Everything commented out.
+            None => self.is_unreadable = true,
+            // Everything in the file is commented out.
             Some(Node { kind: Kind::Null, location }) => self.trees.push(Node::empty(location)),
             Some(Node { kind: Kind::Map(mut map), location }) => {
                 // Anchors are resolved by now.
@@ -92,7 +94,7 @@ impl Layers {
                 let accepted = "a map of settings, as in `listen: { address: 0.0.0.0:8080 }`".into();
                 let problem = Problem::Value { found: found.into(), accepted };
                 self.faults.push(Fault { location, path: Path::default(), problem });
-                self.broken = true;
+                self.is_unreadable = true;
             }
         }
     }
@@ -133,19 +135,19 @@ impl Layers {
         }
     }
 
-    /// Where a list or map may stand, the text is YAML; anywhere else it is taken as it is, so that
+    /// Reads a variable's value: as YAML where the setting may be a list or a map, and else as it is, so that
     /// `[::]:8080` is an address and any token a token.
     fn env_value(&mut self, path: &[String], text: &str, location: &Location) -> Option<Node> {
         if is_null(text) {
             return Some(Node::new(Kind::Null, location.clone()));
         }
-        match probe::shape_at::<RawConfig>(path) {
+        match shape::shape_at::<RawConfig>(path) {
             Some(Shape::Keys(_) | Shape::Nested) if text.trim() == "off" => {
                 Some(Node::new(Kind::Null, location.clone()))
             }
             Some(Shape::Keys(_) | Shape::Nested) => {
                 let parsed = yaml::parse_value(text, location);
-                self.broken |= parsed.node.is_none();
+                self.is_unreadable |= parsed.node.is_none();
                 let inner = parsed.faults.into_iter();
                 self.faults
                     .extend(inner.map(|fault| Fault { path: keys(path).join(&fault.path.0), ..fault }));
@@ -161,7 +163,7 @@ impl Layers {
             self.trees.push(wrap(&path.map(str::to_owned), Node::new(kind, Location::Flag(flag))));
         };
         if let Some(listen) = listen {
-            // One of the two, whichever a file has set.
+            // The flag replaces both, whichever of them a file has set.
             let (this, other, value) = match listen.strip_prefix("unix:") {
                 Some(path) => ("unix", "address", path),
                 None => ("address", "unix", listen.as_str()),
@@ -178,7 +180,7 @@ impl Layers {
     }
 }
 
-/// Lays `trees` on top of one another.
+/// Merges `trees`, the first at the bottom.
 pub(crate) fn merge<'a>(trees: impl IntoIterator<Item = &'a Node>) -> Result<Node, config::ConfigError> {
     let mut builder = config::Config::builder();
     for tree in trees {
@@ -189,11 +191,11 @@ pub(crate) fn merge<'a>(trees: impl IntoIterator<Item = &'a Node>) -> Result<Nod
     Ok(root.map_or_else(|| Node::empty(Location::Merged), from_value))
 }
 
-/// `config` takes the keys a source hands it for paths (`a.b`, `a[9999]`), so a source hands it this
-/// one key; what is below is taken as it is.
+/// `config` takes a source's keys for paths (`a.b`, `a[9999]`). So a source has this one key, and what is below it is
+/// taken as it is.
 const ROOT: &str = "root";
 
-/// A tree, as `config` wants it.
+/// A tree as a source of `config`.
 #[derive(Debug, Clone)]
 struct Layer(Value);
 
@@ -248,13 +250,13 @@ fn keys(path: &[String]) -> Path {
     Path(path.iter().cloned().map(Step::Key).collect())
 }
 
-/// Whether nobody wrote anything: what a template makes of a value that is not there.
+/// Whether a file has no content. A template makes such a file of a value that is not there.
 fn is_blank(text: &str) -> bool {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.lines().all(|line| matches!(line.trim(), "" | "---" | "..."))
 }
 
-/// The text of a small file.
+/// Reads a file that is not too long.
 fn read_text(path: &FilePath) -> Result<String, String> {
     let limit = yaml::MAX_BYTES as u64;
     let mut bytes = Vec::new();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where settings come from. Later fields win over earlier ones, and all over the defaults.
+/// The sources of settings. Later fields override earlier ones, and all override the defaults.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// The YAML file.

@@ -1,13 +1,12 @@
-//! Settings as they were written: a tree of maps, lists and raw text that knows where each piece
-//! stands.
+//! Settings as they were written: a tree of maps, lists and text, with the location of each.
 //!
 //! # Invariants
 //! 1. A scalar keeps its text. What it means is decided by the type that reads it, so a token
 //!    `00123` stays a token.
-//! 2. Only a plain `null`, `~` or nothing at all is [`Kind::Null`].
+//! 2. Only a plain `null`, `~` or an empty plain scalar is [`Kind::Null`].
 //!
 //! # Not here
-//! How text becomes a tree ([`super::yaml`]), how trees are layered ([`super::layers`]).
+//! How text becomes a tree ([`super::yaml`]), and how trees are merged ([`super::layers`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +14,7 @@ use std::sync::Arc;
 
 pub(crate) use crate::yaml::Step;
 
-/// One value and where it was written.
+/// A value, and where it was written.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) kind: Kind,
@@ -31,7 +30,7 @@ pub(crate) enum Kind {
     Map(BTreeMap<String, Entry>),
 }
 
-/// A value under a key; an unknown key is shown where the key stands, not its value.
+/// A value under a key. The key has a location of its own, which is where an unknown key is reported.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) key: Location,
@@ -41,11 +40,11 @@ pub(crate) struct Entry {
 /// Where something was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Location {
-    /// A file of which nothing was read.
+    /// A file as a whole.
     WholeFile {
         name: Arc<str>,
     },
-    /// Line and column count from 1.
+    /// Line and column, which count from 1.
     File {
         name: Arc<str>,
         line: usize,
@@ -53,7 +52,7 @@ pub(crate) enum Location {
     },
     Env(Arc<str>),
     Flag(&'static str),
-    /// Made while layering; the layers know better.
+    /// Made by merging layers, which have the locations.
     Merged,
 }
 
@@ -108,9 +107,8 @@ impl Node {
         }
     }
 
-    /// Takes out what stands at `path`, or the nearest map entry around it: an element is never
-    /// taken out of its list alone, since that would renumber those after it. `false`: nothing left
-    /// to take but the root.
+    /// Removes the node at `path`, or the nearest map entry around it: an element is never removed from its list
+    /// alone, since that would renumber those after it. Answers `false` if there is nothing to remove but the root.
     pub(crate) fn prune(&mut self, path: &[Step]) -> bool {
         let mut path = path;
         while let Some((last, parents)) = path.split_last() {

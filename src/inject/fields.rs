@@ -1,11 +1,15 @@
 //! Fields of an object, and how errors name them.
 
-use super::refusal::Fault;
+use super::refusal::FieldError;
 use crate::yaml::{Map, Value};
 
 /// The map under these keys, made where there is none.
-pub(super) fn map_at<'a>(object: &'a mut Value, path: &[&str], prefix: &str) -> Result<&'a mut Map, Fault> {
-    let shape = |found: String| Fault::shape(prefix, found, "a map");
+pub(super) fn map_at<'a>(
+    object: &'a mut Value,
+    path: &[&str],
+    prefix: &str,
+) -> Result<&'a mut Map, FieldError> {
+    let shape = |found: String| FieldError::shape(prefix, found, "a map");
     let mut map = match object {
         Value::Map(map) => map,
         other => return Err(shape(other.in_words())),

@@ -1,46 +1,47 @@
-//! Pods with a sidecar, and what finds them.
+//! Workloads with a sidecar, and the selectors that match their pods.
 
 use crate::yaml::{Map, Value};
 
-/// Pods with a sidecar.
+/// A workload that has a sidecar.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct InjectedWorkload {
     /// `Deployment/web`
     pub(crate) object: String,
     pub(crate) namespace: Option<String>,
     pub(crate) labels: Map,
     /// The application's container.
     pub(crate) container: String,
-    /// Its port, and the names that has.
+    /// The application's port, and the names of that port.
     pub(crate) port: Option<u16>,
     pub(crate) port_names: Vec<String>,
-    pub(crate) earlier: Earlier,
+    pub(crate) earlier: PriorPorts,
 }
 
-/// Where the proxy of an earlier injection was, as far as that was elsewhere.
+/// The ports of the proxy of an earlier injection, where they differ from those of now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Earlier {
+pub(crate) struct PriorPorts {
     pub(crate) client: Option<u16>,
     pub(crate) probes: Option<u16>,
 }
 
-impl Target {
-    /// A namespace that is not said is the one of whoever applies the manifest, so it may be any.
+impl InjectedWorkload {
+    /// Whether it may be in `namespace`. An object without one gets that of the user who applies it, which may be
+    /// any.
     pub(super) fn is_in(&self, namespace: Option<&str>) -> bool {
         namespace.is_none() || self.namespace.is_none() || namespace == self.namespace.as_deref()
     }
 
-    /// Whether a Service with this selector has its pods.
+    /// Whether a Service with this selector selects its pods.
     pub(super) fn has_labels(&self, labels: &Map) -> bool {
         has_all(&self.labels, labels)
     }
 
-    /// Whether a LabelSelector takes its pods.
+    /// Whether a LabelSelector matches its pods.
     pub(super) fn is_selected_by(&self, selector: Option<&Value>) -> bool {
         selects(selector, &self.labels)
     }
 
-    /// Whether a port, by number or name, is the server's.
+    /// Whether a port, by number or name, is the application's.
     pub(super) fn is_server_at(&self, port: &str) -> bool {
         match port.parse::<u16>() {
             Ok(number) => Some(number) == self.port,
@@ -53,13 +54,13 @@ impl Target {
         self.earlier.client.is_some_and(|earlier| port.parse() == Ok(earlier))
     }
 
-    /// `'s port 3000`, where it is known.
+    /// The end of "the server's port 3000", where the port is known.
     pub(super) fn port_in_words(&self) -> String {
         self.port.map(|port| format!("'s port {port}")).unwrap_or_default()
     }
 }
 
-/// Whether a LabelSelector takes what has these labels. Without a word it takes all.
+/// Whether a LabelSelector matches these labels. A selector that is left out matches all.
 pub(super) fn selects(selector: Option<&Value>, labels: &Map) -> bool {
     let Some(selector) = selector else { return true };
     let matches = selector.at(&["matchLabels"]).and_then(Value::as_map);
@@ -81,7 +82,7 @@ fn fits(expression: &Value, labels: &Map) -> bool {
         Some("NotIn") => own.is_none() || !is_listed(),
         Some("Exists") => own.is_some(),
         Some("DoesNotExist") => own.is_none(),
-        // The cluster refuses it.
+        // The API server refuses any other operator.
         _ => false,
     }
 }

@@ -20,19 +20,19 @@ impl Object {
         self.value.text_at(&["kind"]) == Some(kind)
     }
 
-    /// Where the template of its pods is, if it is a workload of Kubernetes' own.
+    /// The path of its pod template, if it is a workload of Kubernetes' own.
     pub(super) fn template(&self) -> Option<&'static [&'static str]> {
         let version = self.value.text_at(&["apiVersion"])?;
         let is_builtin = version == "v1" || version.starts_with("apps/");
         template_of(self.value.text_at(&["kind"])?).filter(|_| is_builtin)
     }
 
-    pub(super) fn is_meant(&self, options: &Options) -> bool {
-        options.only.is_empty() || options.only.iter().any(|only| self.is_meant_by(only))
+    pub(super) fn is_selected(&self, options: &Options) -> bool {
+        options.only.is_empty() || options.only.iter().any(|only| self.matches(only))
     }
 
     /// `NAME` or `KIND/NAME`.
-    pub(super) fn is_meant_by(&self, only: &str) -> bool {
+    pub(super) fn matches(&self, only: &str) -> bool {
         let name = self.value.text_at(&["metadata", "name"]);
         match only.split_once('/') {
             None => name == Some(only),
@@ -43,7 +43,7 @@ impl Object {
         }
     }
 
-    /// What made it, and would make it anew.
+    /// The controller that made it, and would make it again.
     pub(super) fn owner(&self) -> Option<String> {
         let mut owners = self.value.list_at(&["metadata", "ownerReferences"]).iter();
         let owner = owners.find(|owner| owner.is_true_at(&["controller"]))?;
@@ -51,7 +51,7 @@ impl Object {
     }
 }
 
-/// What kind of object runs pods that stay: where their template is. Jobs end, and serve nobody.
+/// The path of the pod template of each kind that serves clients. Jobs end, so they have none.
 fn template_of(kind: &str) -> Option<&'static [&'static str]> {
     match kind {
         "Pod" => Some(&[]),

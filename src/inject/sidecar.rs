@@ -1,12 +1,11 @@
-//! The proxy's container. Key by key what the chart makes (`helm/outrigger/templates/_sidecar.tpl`).
+//! The proxy's container, with the same keys as the chart's (`helm/outrigger/templates/_sidecar.tpl`).
 
 use super::names::{self, CLIENT_PORT, FOLDER, NAME, PROBE_PORT, VOLUME};
 use super::options::{Family, Options};
 use super::secrets;
 use crate::yaml::{Map, Value};
 
-/// The container. Of an `earlier` one it keeps what an operator may have put there: resources, and further
-/// variables and mounts.
+/// The container. It keeps what an operator may have added to an `earlier` one: resources, variables and mounts.
 pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Option<&Value>) -> Value {
     let ports = options.ports;
     let earlier_list = |key: &str| earlier.map(|earlier| earlier.list_at(&[key])).unwrap_or_default();
@@ -62,7 +61,7 @@ pub(super) fn volume(config_map: &str) -> Value {
     ])
 }
 
-/// Health and metrics on the pod's own address; everything else of the operators stays on loopback.
+/// Health and metrics are on the pod's address; all other admin routes stay on loopback.
 fn env(options: &Options, earlier: &[Value]) -> Vec<Value> {
     const POD_IP: &str = "POD_IP";
     const PROBES: &str = "OUTRIGGER__ADMIN__PROBE_ADDRESS";
@@ -89,7 +88,7 @@ fn drain_hook(admin: u16, token_file: Option<&str>) -> Value {
     Value::map([("exec", Value::map([("command", Value::List(command))]))])
 }
 
-/// Seconds between two, seconds for an answer, failures that count.
+/// `period` and `timeout` are seconds; so many `failures` in a row count.
 fn probe(path: &str, port: u16, [period, timeout, failures]: [u64; 3]) -> Value {
     let get = Value::map([("path", Value::text(path)), ("port", Value::number(port.into()))]);
     Value::map([

@@ -309,8 +309,8 @@ proptest! {
 
     #[test]
     fn what_is_beside_a_workload_follows_once_and_wherever_the_proxy_moves(
-        incoming in rules("from"),
-        outgoing in rules("to"),
+        ingress in rules("from"),
+        egress in rules("to"),
         selector in prop::sample::select(vec!["{}", "{matchLabels: {app: a}}", "{matchLabels: {app: b}}"]),
         service_port in prop::sample::select(vec!["{port: 80, targetPort: http}", "{port: 3000}", "{port: 80, targetPort: 9100}"]),
         backend in prop::sample::select(vec!["{number: 80}", "{number: 3000}", "{name: http}"]),
@@ -320,7 +320,7 @@ proptest! {
     ) {
         let manifest = format!(
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p}}\nspec: {{podSelector: {selector}, \
-             policyTypes: [Ingress, Egress], ingress: [{incoming}], egress: [{outgoing}]}}\n---\n\
+             policyTypes: [Ingress, Egress], ingress: [{ingress}], egress: [{egress}]}}\n---\n\
              apiVersion: v1\nkind: Service\nmetadata: {{name: s}}\nspec: {{selector: {{app: a}}, ports: [{service_port}]}}\n---\n\
              apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: i}}\nspec: {{rules: [{{http: {{paths: [{{backend: \
              {{service: {{name: s, port: {backend}}}}}}}]}}}}]}}\n---\n\

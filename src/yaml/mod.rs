@@ -13,12 +13,12 @@
 //! What keys there are and what a scalar means ([`crate::config`], [`crate::inject`]).
 
 mod compose;
+mod node;
 mod value;
 mod write;
 
-pub(crate) use compose::{
-    Composed, Content, Dialect, Documents, Entry, Error, ErrorKind, KeyLimit, Mark, Node, Step, Tags, compose,
-};
+pub(crate) use compose::{Composed, Dialect, Documents, Error, ErrorKind, KeyLimit, Tags, compose};
+pub(crate) use node::{Content, Entry, Mark, Node, Step};
 pub(crate) use value::{Map, Scalar, Style, Value};
 pub(crate) use write::{Layout, write, write_as};
 

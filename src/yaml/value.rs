@@ -6,9 +6,6 @@
 //!    takes `yes`, `012` or `1e3` for.
 //! 2. The keys of a map differ.
 
-use std::rc::Rc;
-
-use super::compose::{Content, Entry, Node};
 use super::is_null;
 
 /// Any value.
@@ -32,7 +29,7 @@ pub(crate) struct Scalar {
 /// How a scalar is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// Without quotes: a number, a truth value, null, or a word that is none of these.
+    /// Without quotes: a number, a boolean, null, or a word that is none of these.
     Plain,
     /// `'…'`
     Single,
@@ -165,24 +162,6 @@ impl Value {
             }
             Self::List(_) => "a list".into(),
             Self::Map(_) => "a map".into(),
-        }
-    }
-}
-
-/// Without positions. The recursion is as deep as the [`Dialect`](super::Dialect) let the text be.
-impl From<Node> for Value {
-    fn from(node: Node) -> Self {
-        let own = |node: Rc<Node>| Value::from(Rc::unwrap_or_clone(node));
-        match node.content {
-            // A value that is left out is written as what it means.
-            Content::Scalar(Scalar { text, style: Style::Plain }) if text.is_empty() => {
-                Self::Scalar(Scalar::plain("null"))
-            }
-            Content::Scalar(scalar) => Self::Scalar(scalar),
-            Content::List(list) => Self::List(list.into_iter().map(own).collect()),
-            Content::Map(map) => {
-                Self::Map(Map(map.into_iter().map(|Entry { key, value, .. }| (key, own(value))).collect()))
-            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::config::error::{Problem, quoted};
 use crate::config::model::{Admin, ListenAddress};
 use crate::config::problems::Problems;
 use crate::config::raw::values::list::List;
-use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue};
 use crate::config::raw::values::units::Bytes;
 use crate::config::raw::values::{check, url};
 

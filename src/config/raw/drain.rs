@@ -8,7 +8,7 @@ use crate::config::error::quoted;
 use crate::config::model::Drain;
 use crate::config::problems::Problems;
 use crate::config::raw::values::close_code::CloseCode;
-use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue};
 use crate::config::raw::values::units::Span;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,11 +37,11 @@ impl RawDrain {
         let Self { delay, spread, timeout, close_code } = self;
         let suspect = ["delay", "spread", "timeout"].iter().any(|key| problems.has(key));
         if !suspect && delay.0.0 + spread.0.0 > timeout.0.0 {
-            let needed = Span(delay.0.0 + spread.0.0).write();
+            let required_file = Span(delay.0.0 + spread.0.0).write();
             problems.refuse(
                 "timeout",
                 quoted(&timeout.0.write()),
-                format!("at least delay + spread, here {needed}"),
+                format!("at least delay + spread, here {required_file}"),
             );
         }
         Drain { delay: delay.0.0, spread: spread.0.0, timeout: timeout.0.0, close_code: close_code.0.0 }

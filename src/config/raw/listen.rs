@@ -15,10 +15,10 @@ use crate::config::problems::Problems;
 use crate::config::raw::listen::tls::RawListenTls;
 use crate::config::raw::values::check;
 use crate::config::raw::values::list::is_switch;
-use crate::config::raw::values::scalar::{Readable, Scalar, words};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue, words};
 #[cfg(test)]
 use crate::config::raw::values::schema;
-use crate::config::raw::values::units::{Bytes, HEADER_BYTES, OffCount, Span};
+use crate::config::raw::values::units::{Bytes, CountOrOff, HEADER_BYTES, Span};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
@@ -33,7 +33,7 @@ pub(crate) struct RawListen {
     handshake_timeout: Scalar<Span>,
     keep_alive: Scalar<Span>,
     max_idle_http: Scalar<MaxIdle>,
-    max_idle_http_per_ip: Scalar<OffCount>,
+    max_idle_http_per_ip: Scalar<CountOrOff>,
     ambiguous_paths: Scalar<AmbiguousPaths>,
     max_header_bytes: Scalar<Bytes>,
     http2: Scalar<bool>,
@@ -53,7 +53,7 @@ impl Default for RawListen {
             handshake_timeout: Scalar(Span::secs(10)),
             keep_alive: Scalar(Span::secs(75)),
             max_idle_http: Scalar(MaxIdle::Auto),
-            max_idle_http_per_ip: Scalar(OffCount(None)),
+            max_idle_http_per_ip: Scalar(CountOrOff(None)),
             ambiguous_paths: Scalar(AmbiguousPaths::Refuse),
             max_header_bytes: Scalar(Bytes(32 * 1024)),
             http2: Scalar(true),
@@ -94,7 +94,7 @@ impl RawListen {
             let found = check::shown(max_header_bytes);
             problems.refuse("max_header_bytes", found, "a size from 8KiB to 1MiB");
         }
-        // It would be a file of that name in whatever folder this process was started in.
+        // It would become a file of that name in the working directory.
         if let Some(path) =
             unix.as_ref().and_then(|Scalar(path)| path.to_str()).filter(|path| is_switch(path))
         {
@@ -124,7 +124,7 @@ impl RawListen {
             }
         };
         let workers = match workers.0 {
-            // Asks for the affinity mask and the cgroup's quota too.
+            // This respects the affinity mask and the cgroup's quota.
             Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
             Workers::Count(count) => count as usize,
         };
@@ -162,7 +162,7 @@ pub(crate) enum Workers {
     Count(u32),
 }
 
-impl Readable for Workers {
+impl ScalarValue for Workers {
     fn accepted() -> String {
         "auto, or a number from 1 to 1024".into()
     }
@@ -187,14 +187,14 @@ impl Readable for Workers {
     }
 }
 
-/// `listen.max_idle_http`: a number from 1, or one that follows another setting.
+/// `listen.max_idle_http`: a number from 1, or one that is derived from another setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MaxIdle {
     Auto,
     Count(u32),
 }
 
-impl Readable for MaxIdle {
+impl ScalarValue for MaxIdle {
     fn accepted() -> String {
         "auto, or a whole number from 1".into()
     }

@@ -38,7 +38,7 @@ impl RawLog {
         if level == "false" {
             level = "off".into();
         }
-        // A bare word that is no level would be taken for a target, which is never what was meant.
+        // A bare word that is no level would be read as a target, which is never meant.
         let bare = level.split(',').filter(|part| !part.contains(['=', ':', '[', ']']));
         let misspelt = level.is_empty() || bare.into_iter().any(|word| !LEVELS.contains(&word.trim()));
         if misspelt || EnvFilter::builder().parse(&level).is_err() {

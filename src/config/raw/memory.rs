@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::config::cgroup;
 use crate::config::problems::Problems;
 use crate::config::raw::values::check;
-use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 use crate::config::raw::values::units::Bytes;
 #[cfg(test)]
-use crate::config::raw::values::units::LARGEST;
+use crate::config::raw::values::units::MAX_SIZE;
 
 /// `memory.max_buffered`: a size, or a share of what the container may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum MaxBuffered {
     Size(Bytes),
 }
 
-impl Readable for MaxBuffered {
+impl ScalarValue for MaxBuffered {
     fn accepted() -> String {
         format!("auto, or {}", Bytes::accepted())
     }
@@ -42,7 +42,7 @@ impl Readable for MaxBuffered {
 
     #[cfg(test)]
     fn schema() -> Schema {
-        schema::whole(0..=LARGEST, "^(auto|[0-9]+(B|KiB|MiB|GiB)?)$")
+        schema::whole(0..=MAX_SIZE, "^(auto|[0-9]+(B|KiB|MiB|GiB)?)$")
     }
 }
 
@@ -73,12 +73,12 @@ impl RawMemory {
     }
 }
 
-/// What `auto` is at most.
+/// The most that `auto` comes to.
 const AUTO_BUFFERED: u64 = 256 << 20;
 
 /// 40 % of the container's limit: the rest is for connections, handshakes and the allocator's slack.
 fn auto_buffered(limit: Option<u64>) -> u64 {
-    // At least a byte: a bound of nothing is no bound but a stop.
+    // At least a byte: a bound of zero would stop everything.
     limit.map_or(AUTO_BUFFERED, |limit| (limit / 5).saturating_mul(2).clamp(1, AUTO_BUFFERED))
 }
 

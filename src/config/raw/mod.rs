@@ -45,7 +45,7 @@ use self::values::list::List;
 use super::model::Config;
 use super::problems::Problems;
 
-/// The whole of it.
+/// The whole configuration.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
@@ -65,7 +65,7 @@ pub(crate) struct RawConfig {
 }
 
 impl RawConfig {
-    /// `overrides`: upstream and policy of each route, complete.
+    /// `overrides` has the merged upstream and policy of each route.
     pub(crate) fn validate(
         self,
         overrides: Vec<(RawUpstream, RawPolicy)>,
@@ -85,8 +85,8 @@ impl RawConfig {
             store,
             routes,
         } = self;
-        problems.only_default("telemetry", &telemetry, &RawTelemetry::default());
-        problems.only_default("store", &store, &RawStore::default());
+        problems.refuse_unless_default("telemetry", &telemetry, &RawTelemetry::default());
+        problems.refuse_unless_default("store", &store, &RawStore::default());
 
         let trusted_proxies = trusted_proxies::validate(trusted_proxies, problems);
         let listen = problems.within("listen", |problems| listen.validate(&trusted_proxies, problems));

@@ -39,17 +39,17 @@ use crate::config::raw::policy::origins::RawOrigins;
 use crate::config::raw::policy::redial::RawRedial;
 use crate::config::raw::policy::session::RawSession;
 use crate::config::raw::values::check;
-use crate::config::raw::values::scalar::{Readable, Scalar, words};
-use crate::config::raw::values::units::{Bytes, OffSpan, Span};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue, words};
+use crate::config::raw::values::units::{Bytes, Span, SpanOrOff};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawPolicy {
     heartbeat: Option<RawHeartbeat>,
-    idle_timeout: Scalar<OffSpan>,
+    idle_timeout: Scalar<SpanOrOff>,
     idle_activity: Scalar<IdleActivity>,
-    max_lifetime: Scalar<OffSpan>,
+    max_lifetime: Scalar<SpanOrOff>,
     close_timeout: Scalar<Span>,
     max_frame: Scalar<Bytes>,
     max_message: Scalar<Bytes>,
@@ -75,9 +75,9 @@ impl Default for RawPolicy {
     fn default() -> Self {
         Self {
             heartbeat: Some(RawHeartbeat::default()),
-            idle_timeout: Scalar(OffSpan(Some(Span::secs(600).0))),
+            idle_timeout: Scalar(SpanOrOff(Some(Span::secs(600).0))),
             idle_activity: Scalar(IdleActivity::Any),
-            max_lifetime: Scalar(OffSpan(None)),
+            max_lifetime: Scalar(SpanOrOff(None)),
             close_timeout: Scalar(Span::secs(5)),
             max_frame: Scalar(Bytes(16 << 20)),
             max_message: Scalar(Bytes(64 << 20)),
@@ -139,14 +139,14 @@ impl RawPolicy {
             fallback,
             compression,
         } = self;
-        problems.only_default("fallback", &fallback, &defaults.fallback);
+        problems.refuse_unless_default("fallback", &fallback, &defaults.fallback);
 
         check::positive("close_timeout", close_timeout, problems);
         check::not_empty("max_frame", max_frame, problems);
         check::not_empty("max_message", max_message, problems);
         let suspect = problems.has("max_frame") || problems.has("max_message");
         if !suspect && max_frame.0.0 > max_message.0.0 {
-            // A route is told about the one that it sets.
+            // On a route the problem is that of the key which the route sets.
             if problems.is_own("max_message") && !problems.is_own("max_frame") {
                 let accepted = format!("at least max_frame, {}", check::shown(max_frame));
                 problems.refuse("max_message", check::shown(max_message), accepted);
@@ -166,7 +166,7 @@ impl RawPolicy {
         let broadcast = problems.within("broadcast", |problems| broadcast.validate(problems));
         broadcast::check_tokens(auth.as_ref(), &broadcast, problems);
         greeting::check(&broadcast.greeting, max_frame, problems);
-        problems.only_default("session", &session, &defaults.session);
+        problems.refuse_unless_default("session", &session, &defaults.session);
         let notices = notices.0.are_sent(&broadcast);
         Policy {
             heartbeat: heartbeat
@@ -197,7 +197,7 @@ impl RawPolicy {
     }
 }
 
-/// A browser sends its cookies along whatever page connects: with them, pages have to be told apart.
+/// A browser sends its cookies whichever page connects: with cookies, origins have to be checked.
 fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut Problems) {
     let Some(Auth::Jwt(Jwt { token_from, .. })) = auth else { return };
     let cookie = token_from.iter().find(|source| matches!(source, TokenSource::Cookie(_)));
@@ -209,7 +209,7 @@ fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut 
     if !lets_all_in || problems.has("origins") {
         return;
     }
-    // A route is told about the one that it sets.
+    // On a route the problem is that of the key which the route sets.
     let key = if problems.is_own("origins") && !problems.is_own("auth.jwt.token_from") {
         "origins"
     } else {

@@ -59,17 +59,17 @@ enum Mode {
     Broadcast,
 }
 
-words!(Mode { Tunnel = "tunnel", Broadcast = "broadcast" } later { Session = "session" });
+words!(Mode { Tunnel = "tunnel", Broadcast = "broadcast" } unsupported { Session = "session" });
 
-/// Keys of `policy` or `upstream` as they were given. They are read where they meet the global ones.
+/// Keys of `policy` or `upstream` as they were written. They are read after they were merged with the global ones.
 #[derive(Debug, Clone, Default, Serialize)]
 struct Overrides(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Overrides {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Given;
+        struct OverridesVisitor;
 
-        impl<'de> Visitor<'de> for Given {
+        impl<'de> Visitor<'de> for OverridesVisitor {
             type Value = Overrides;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,18 +85,18 @@ impl<'de> Deserialize<'de> for Overrides {
             }
         }
 
-        deserializer.deserialize_map(Given)
+        deserializer.deserialize_map(OverridesVisitor)
     }
 }
 
-/// Labels of a metric: more of them than this cost every scrape.
-const MOST_ROUTES: usize = 256;
+/// Each name is a label of metrics: more of them than this make every scrape expensive.
+const MAX_ROUTES: usize = 256;
 
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_LEN: usize = 64;
 
-const LONGEST_PATH: usize = 1024;
+const MAX_PATH_LEN: usize = 1024;
 
-/// Checks every route; the fallback is the last one handed back.
+/// Checks every route, and adds the fallback as the last one.
 pub(crate) fn validate(
     routes: Vec<RawRoute>,
     overrides: Vec<(RawUpstream, RawPolicy)>,
@@ -104,12 +104,12 @@ pub(crate) fn validate(
     policy: Policy,
     problems: &mut Problems,
 ) -> Vec<Route> {
-    if routes.len() > MOST_ROUTES {
-        problems.refuse("routes", format!("{} routes", routes.len()), format!("at most {MOST_ROUTES}"));
+    if routes.len() > MAX_ROUTES {
+        problems.refuse("routes", format!("{} routes", routes.len()), format!("at most {MAX_ROUTES}"));
         return Vec::new();
     }
     let mut names = HashSet::from([Route::DEFAULT.to_owned()]);
-    // The global settings first: most routes share them.
+    // The global settings come first, since most routes share them.
     let mut upstreams = vec![Arc::new(upstream)];
     let mut policies = vec![Arc::new(policy)];
     let mut checked = Vec::new();
@@ -117,8 +117,8 @@ pub(crate) fn validate(
         problems.within_item("routes", index, |problems| {
             let upstream = problems.inheriting("upstream", |problems| upstream.validate(problems));
             let policy = problems.inheriting("policy", |problems| policy.validate(problems));
-            let upstream = shared(&mut upstreams, upstream);
-            let policy = shared(&mut policies, policy);
+            let upstream = deduplicate(&mut upstreams, upstream);
+            let policy = deduplicate(&mut policies, policy);
             checked.extend(route.validate(upstream, policy, &mut names, problems));
         });
     }
@@ -128,8 +128,8 @@ pub(crate) fn validate(
     checked
 }
 
-/// The equal one among `known`, or `value` as one more of them.
-fn shared<T: PartialEq>(known: &mut Vec<Arc<T>>, value: T) -> Arc<T> {
+/// The one among `known` that equals `value`, or else `value`, which is added to them.
+fn deduplicate<T: PartialEq>(known: &mut Vec<Arc<T>>, value: T) -> Arc<T> {
     if let Some(equal) = known.iter().find(|other| ***other == value) {
         return Arc::clone(equal);
     }
@@ -139,8 +139,8 @@ fn shared<T: PartialEq>(known: &mut Vec<Arc<T>>, value: T) -> Arc<T> {
 }
 
 impl RawRoute {
-    /// Names itself after its path where it has no name.
-    pub(crate) fn name_itself(&mut self) {
+    /// A route without a name is named after its path.
+    pub(crate) fn fill_in_name(&mut self) {
         if self.name.is_none() {
             self.name = self.path.clone();
         }
@@ -153,10 +153,10 @@ impl RawRoute {
         names: &mut HashSet<String>,
         problems: &mut Problems,
     ) -> Option<Route> {
-        // The overrides were merged and read: `upstream` and `policy` are what they came to.
+        // The overrides were merged and read already: the result is in the arguments `upstream` and `policy`.
         let Self { name, path, hosts, mode, upstream: _, strip_prefix, policy: _ } = self;
         if mode.0 == Mode::Session {
-            problems.add("mode", Problem::NotYet { accepted: "tunnel or broadcast".into() });
+            problems.add("mode", Problem::Unsupported { accepted: "tunnel or broadcast".into() });
         }
         let Some(Scalar(path)) = path else {
             if !problems.has("path") {
@@ -201,31 +201,31 @@ fn check_broadcast(pattern: &PathPattern, policy: &Policy, problems: &mut Proble
         let accepted = "path in channel_key, or a path without {…}: all clients of a channel would share a link \
                         to the path of the first";
         let found = format!("{}, and a channel_key without path", quoted(&pattern.text));
-        problems.refuse(own_or_else(KEY, "path", problems), found, accepted);
+        problems.refuse(own_key_or(KEY, "path", problems), found, accepted);
     }
     if key.contains(&KeyPart::User) && policy.auth.is_none() && !problems.has("policy.auth") {
         let accepted = "auth, which says who a user is: without it all of them are the same one";
-        let at = own_or_else(KEY, own_or_else("policy.auth", "mode", problems), problems);
+        let at = own_key_or(KEY, own_key_or("policy.auth", "mode", problems), problems);
         problems.refuse(at, "user in channel_key, and no auth", accepted);
     }
     if policy.delivery.on_stall == OnStall::Backpressure {
         let accepted = "auto or isolate on a route of mode broadcast: a feed that is shared waits for nobody";
-        let at = own_or_else("policy.delivery.on_stall", "mode", problems);
+        let at = own_key_or("policy.delivery.on_stall", "mode", problems);
         problems.refuse(at, "on_stall: backpressure", accepted);
     }
 }
 
 /// The key that the route sets, or the other one if it inherits that.
-fn own_or_else<'a>(key: &'a str, other: &'a str, problems: &Problems) -> &'a str {
+fn own_key_or<'a>(key: &'a str, other: &'a str, problems: &Problems) -> &'a str {
     if problems.is_own(key) { key } else { other }
 }
 
 fn check_name(name: &str, named: bool, names: &mut HashSet<String>, problems: &mut Problems) {
     let key = if named { "name" } else { "path" };
     let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:{}*-".contains(&byte);
-    if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(fit) {
+    if name.is_empty() || name.len() > MAX_NAME_LEN || !name.bytes().all(fit) {
         let hint = if named { "" } else { "; without a name the path is the name: give one" };
-        let accepted = format!("a name of up to {LONGEST_NAME} letters, digits and _./:{{}}*-{hint}");
+        let accepted = format!("a name of up to {MAX_NAME_LEN} letters, digits and _./:{{}}*-{hint}");
         problems.refuse(key, quoted(name), accepted);
     } else if !names.insert(name.to_owned()) {
         let accepted = if name == Route::DEFAULT {
@@ -240,7 +240,7 @@ fn check_name(name: &str, named: bool, names: &mut HashSet<String>, problems: &m
 /// Reads a path pattern, or says what is accepted.
 fn pattern(text: &str) -> Result<PathPattern, Cow<'static, str>> {
     let path = text.strip_prefix('/').ok_or("a path that starts with /")?;
-    if text.len() > LONGEST_PATH {
+    if text.len() > MAX_PATH_LEN {
         return Err("a path of up to 1024 bytes".into());
     }
     let mut segments = Vec::new();
@@ -264,7 +264,7 @@ fn pattern(text: &str) -> Result<PathPattern, Cow<'static, str>> {
             None if !part.bytes().all(is_path_byte) => {
                 return Err("a path of visible ASCII characters without ? and #; write others as %XX".into());
             }
-            // As other routers write them: here they would stand for themselves, and fit nothing.
+            // Patterns of other routers: here these characters would be literal, and match nothing.
             None if part.contains('*') => {
                 return Err("{*rest} as the last segment for whatever follows, or {name} for one segment; a star that \
                             stands for itself is %2A"
@@ -289,13 +289,13 @@ fn pattern(text: &str) -> Result<PathPattern, Cow<'static, str>> {
     Ok(PathPattern { segments, text: text.to_owned() })
 }
 
-/// Whether it may stand between `{` and `}`.
+/// Whether `text` may stand between `{` and `}`.
 fn is_name(text: &str) -> bool {
     text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Whether it is `.` or `..`, escaped or not.
+/// Whether a segment is `.` or `..`, escaped or not.
 fn is_dots(part: &str) -> bool {
     matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
 }
@@ -304,7 +304,7 @@ fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'|')
 }
 
-/// Whether `prefix` stands for the first segments of `pattern`, each of them literal.
+/// Whether `prefix` is the first segments of `pattern`, each of them literal.
 fn is_strippable(prefix: &str, pattern: &PathPattern) -> bool {
     let Some(prefix) = prefix.strip_prefix('/').filter(|prefix| !prefix.is_empty()) else { return false };
     let mut segments = pattern.segments.iter();

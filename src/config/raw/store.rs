@@ -1,11 +1,11 @@
 //! `store`: where messages are kept beyond the process. Nothing of it is built.
 
-use crate::config::raw::values::unsupported::{Disk, Later, Redis, unsupported_sections};
+use crate::config::raw::values::unsupported::{Disk, Redis, Unsupported, unsupported_sections};
 
 unsupported_sections! {
     /// `store`
     RawStore {
-        disk: Later<Disk> = Later::default(),
-        redis: Later<Redis> = Later::default(),
+        disk: Unsupported<Disk> = Unsupported::default(),
+        redis: Unsupported<Redis> = Unsupported::default(),
     }
 }

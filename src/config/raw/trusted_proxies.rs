@@ -8,11 +8,11 @@ use crate::config::problems::Problems;
 use crate::config::raw::values::list::List;
 use crate::config::raw::values::scalar::Scalar;
 
-/// Every request is held against each of them.
-const MOST: usize = 256;
+/// Every request is compared with each of them.
+const MAX_ENTRIES: usize = 256;
 
-/// `private`: what no public address is in. Shared address space (RFC 6598) is among them because clouds
-/// put their load balancers and pods there.
+/// The networks of `private`: no public address is in them. Shared address space (RFC 6598) is among them because
+/// clouds put their load balancers and pods there.
 const PRIVATE: [&str; 7] = [
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -28,8 +28,8 @@ const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 /// Checks `trusted_proxies`.
 pub(crate) fn validate(List(given): List<String>, problems: &mut Problems) -> TrustedProxies {
     const KEY: &str = "trusted_proxies";
-    if given.len() > MOST {
-        problems.refuse(KEY, format!("{} entries", given.len()), format!("at most {MOST}"));
+    if given.len() > MAX_ENTRIES {
+        problems.refuse(KEY, format!("{} entries", given.len()), format!("at most {MAX_ENTRIES}"));
     }
     let mut trusted = TrustedProxies::default();
     for (index, Scalar(text)) in given.into_iter().enumerate() {
@@ -52,7 +52,7 @@ pub(crate) fn validate(List(given): List<String>, problems: &mut Problems) -> Tr
     trusted
 }
 
-/// A network or a single address. What is mapped from IPv4 is IPv4, as addresses of peers are.
+/// Reads a network or a single address. Addresses that are mapped from IPv4 become IPv4, as those of peers do.
 fn network(text: &str) -> Option<IpNet> {
     let net: IpNet =
         text.parse().ok().or_else(|| Some(IpNet::from(text.parse::<std::net::IpAddr>().ok()?)))?;

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::*;
-use crate::config::probe::{Shape, shape_at};
+use crate::config::shape::{Shape, shape_at};
 
 /// Every setting that has a default of its own, as `a.b.c`.
 fn leaves() -> BTreeSet<String> {

@@ -101,8 +101,8 @@ fn as_json(text: &str) -> Value {
 
 /// Whether every value of a file has the form that its key wants; `None`: it cannot be read at all.
 fn has_fitting_forms(text: &str) -> Option<bool> {
-    let Layers { mut trees, faults, broken, .. } = Layers::inline(text);
-    if broken || !faults.is_empty() {
+    let Layers { mut trees, faults, is_unreadable, .. } = Layers::inline(text);
+    if is_unreadable || !faults.is_empty() {
         return None;
     }
     let mut problems = Problems::new(trees.clone());
@@ -272,7 +272,7 @@ fn the_schema_and_the_loader_agree_on_each_single_value() {
     keys_of(&printed, "", &mut settings);
     assert!(settings.len() > 170, "{settings:?}");
     let mut unlike = String::new();
-    for (setting, is_later) in settings {
+    for (setting, is_unsupported) in settings {
         for value in VALUES {
             let text = match setting.strip_prefix("routes[].") {
                 Some("path") => format!("routes: [{{ path: {value} }}]"),
@@ -291,7 +291,7 @@ fn the_schema_and_the_loader_agree_on_each_single_value() {
             let is_stricter = is_read
                 || setting.ends_with(".base64")
                 || setting == "admin.token" && matches!(value, "off" | "false");
-            if is_read && !is_valid && !is_later || is_valid && !is_stricter {
+            if is_read && !is_valid && !is_unsupported || is_valid && !is_stricter {
                 unlike.push_str(&format!("{text}: read {is_read}, valid {is_valid}\n"));
             }
         }
@@ -303,8 +303,8 @@ fn the_schema_and_the_loader_agree_on_each_single_value() {
 fn keys_of(node: &Value, path: &str, into: &mut Vec<(String, bool)>) {
     for (key, property) in node["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let is_later = property["description"].as_str().is_some_and(|told| told.starts_with("(later)"));
-        into.push((path.clone(), is_later));
+        let is_unsupported = property["description"].as_str().is_some_and(|told| told.starts_with("(later)"));
+        into.push((path.clone(), is_unsupported));
         keys_of(property, &path, into);
     }
     for form in node["anyOf"].as_array().into_iter().flatten() {

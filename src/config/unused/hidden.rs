@@ -1,16 +1,16 @@
-//! Routes that no request takes, since one before them takes all of theirs. Pure.
+//! Routes that no request takes, since an earlier route matches all of theirs. Pure.
 
 use percent_encoding::percent_decode_str;
 
 use crate::config::host::Host;
 use crate::config::model::{Route, Segment};
 
-/// The first route before `index` that fits whatever that one fits.
+/// The first route before `index` that matches whatever the route at `index` matches.
 pub(super) fn by(routes: &[Route], index: usize) -> Option<usize> {
     let route = routes.get(index)?;
     routes.iter().take(index).position(|before| {
         let segments = |route: &Route| -> Vec<Segment> {
-            // A closing slash is no segment: paths lose it before they are compared.
+            // A trailing slash is no segment: it is removed from paths before they are matched.
             let is_empty = |segment: &&Segment| matches!(segment, Segment::Literal(text) if text.is_empty());
             route.path.segments.iter().filter(|segment| !is_empty(segment)).cloned().collect()
         };
@@ -24,7 +24,7 @@ fn has_hosts_of(before: &Route, route: &Route) -> bool {
         || (!route.hosts.is_empty() && route.hosts.iter().all(|host| known.contains(&Host::read(host))))
 }
 
-/// Whether each path that fits `narrow` fits `wide`.
+/// Whether every path that matches `narrow` matches `wide`.
 fn covers(wide: &[Segment], narrow: &[Segment]) -> bool {
     use Segment::{Literal, One, Rest};
 

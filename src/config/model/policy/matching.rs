@@ -30,7 +30,7 @@ impl Match {
     /// # Errors
     /// It is none, or too large.
     pub fn compile(regex: &str) -> Result<regex::Regex, regex::Error> {
-        const MOST_BYTES: usize = 1 << 20;
-        regex::RegexBuilder::new(regex).size_limit(MOST_BYTES).dfa_size_limit(MOST_BYTES).build()
+        const MAX_BYTES: usize = 1 << 20;
+        regex::RegexBuilder::new(regex).size_limit(MAX_BYTES).dfa_size_limit(MAX_BYTES).build()
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::model::{ClientCertificates, ListenTls, TlsVersion};
 use crate::config::problems::Problems;
 use crate::config::raw::values::scalar::{Scalar, words};
-use crate::config::raw::values::tls_files::needed;
+use crate::config::raw::values::tls_files::required_file;
 
 /// `listen.tls`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,8 +50,8 @@ impl RawListenTls {
             let accepted = "client_ca_file too: whose certificates are to be believed";
             problems.refuse("client_certificate", "no client_ca_file", accepted);
         }
-        let cert = needed("cert_file", cert_file, problems);
-        let key = needed("key_file", key_file, problems);
+        let cert = required_file("cert_file", cert_file, problems);
+        let key = required_file("key_file", key_file, problems);
         let clients = client_ca_file.map(|path| ClientCertificates {
             ca: problems.file("client_ca_file", &path.0),
             required: client_certificate.is_none_or(|wanted| wanted.0 == ClientCertificate::Required),

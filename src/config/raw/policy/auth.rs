@@ -44,7 +44,7 @@ impl RawAuth {
                 problems.refuse("", more.join(" and "), accepted);
             }
         }
-        // All of them, so that all that is wrong is told.
+        // All of them are validated, so that everything that is wrong is reported.
         let jwt = jwt.and_then(|jwt| problems.within("jwt", |problems| jwt.validate(problems)));
         let api_keys =
             api_keys.and_then(|keys| problems.within("api_keys", |problems| keys.validate(problems)));

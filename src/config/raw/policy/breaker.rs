@@ -8,7 +8,7 @@ use crate::config::model::Breaker;
 use crate::config::problems::Problems;
 use crate::config::raw::values::check;
 use crate::config::raw::values::list::List;
-use crate::config::raw::values::scalar::{Readable, Scalar, digits};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue, digits};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 use crate::config::raw::values::units::{Ratio, Span};
@@ -53,7 +53,7 @@ impl RawBreaker {
         check::at_least_one("probes", probes, problems);
         check::positive("slow_after", slow_after, problems);
         let mut statuses: Vec<u16> = statuses.0.into_iter().map(|status| status.0.0).collect();
-        // In one form, so that equal settings are equal.
+        // Sorted and without duplicates, so that equal settings compare equal.
         statuses.sort_unstable();
         statuses.dedup();
         Breaker {
@@ -73,7 +73,7 @@ impl RawBreaker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ServerError(u16);
 
-impl Readable for ServerError {
+impl ScalarValue for ServerError {
     fn accepted() -> String {
         "a status from 500 to 599: what is below is an answer, and no failure".into()
     }

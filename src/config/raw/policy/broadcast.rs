@@ -14,7 +14,7 @@ use crate::config::raw::values::check;
 use crate::config::raw::values::close_code::CloseCodes;
 use crate::config::raw::values::header::is_token;
 use crate::config::raw::values::list::List;
-use crate::config::raw::values::scalar::{Readable, Scalar, words};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue, words};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 use crate::config::raw::values::units::Span;
@@ -56,8 +56,8 @@ words!(UplinkMode { Drop = "drop", Refuse = "refuse", Forward = "forward" });
 
 words!(OnRedial { Keep = "keep", Close = "close" });
 
-/// Each of them is looked at for each client that comes.
-const MOST_PARTS: usize = 16;
+/// Each of them is looked up for each client that joins.
+const MAX_PARTS: usize = 16;
 
 /// Headers that carry credentials, or a secret that stands for them: whoever has the name of a channel (a log
 /// line, an operator) would have these. Those of the handshake differ from client to client.
@@ -80,7 +80,7 @@ const CREDENTIALS: [&str; 16] = [
     "x-xsrf-token",
 ];
 
-impl Readable for KeyPart {
+impl ScalarValue for KeyPart {
     fn accepted() -> String {
         "path | query | user | query:NAME | header:NAME".into()
     }
@@ -93,7 +93,7 @@ impl Readable for KeyPart {
                 "user" => Some(Self::User),
                 _ => None,
             },
-            // Nothing that would be written in two ways.
+            // A value that would be written in two ways is refused.
             Some(("query", name)) => {
                 let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_.~-".contains(&byte);
                 (!name.is_empty() && name.bytes().all(fit)).then(|| Self::QueryParameter(name.into()))
@@ -133,8 +133,8 @@ impl RawBroadcast {
             max_channels,
         } = self;
         check::at_least_one("max_channels", max_channels, problems);
-        if (channel_key.is_empty() || channel_key.len() > MOST_PARTS) && !problems.has("channel_key") {
-            let accepted = format!("1 to {MOST_PARTS} of {}", KeyPart::accepted());
+        if (channel_key.is_empty() || channel_key.len() > MAX_PARTS) && !problems.has("channel_key") {
+            let accepted = format!("1 to {MAX_PARTS} of {}", KeyPart::accepted());
             problems.refuse("channel_key", format!("{} parts", channel_key.len()), accepted);
         }
         for (index, part) in channel_key.iter().enumerate() {
@@ -189,14 +189,14 @@ fn is_credential(header: &str) -> bool {
 /// `key` has a value that needs `user` in the key.
 fn refuse_without_user(key: &str, value: &str, accepted: &str, problems: &mut Problems) {
     let found = format!("{}, and no user in channel_key", quoted(value));
-    // A route is told about the one that it sets.
+    // On a route the problem is that of the key which the route sets.
     let is_key = problems.is_own("channel_key") && !problems.is_own(key);
     let (at, found) =
         if is_key { ("channel_key", format!("no user, and {key}: {value}")) } else { (key, found) };
     problems.refuse(at, found, accepted);
 }
 
-/// Where this policy's clients say who they are must not be what tells channels apart.
+/// The part of a request with the client's credentials must not be part of the channel key.
 pub(crate) fn check_tokens(auth: Option<&Auth>, broadcast: &Broadcast, problems: &mut Problems) {
     let is_token = |part: &KeyPart| match (auth, part) {
         (Some(Auth::ApiKeys(keys)), KeyPart::Header(name)) => keys.header == *name,
@@ -210,12 +210,12 @@ pub(crate) fn check_tokens(auth: Option<&Auth>, broadcast: &Broadcast, problems:
                         users apart)";
         let found = format!("{}, which auth reads", quoted(&part.write()));
         let problem = |problems: &mut Problems| {
-            // Told already, as a header that has credentials whatever auth says.
+            // It was refused already, as a header with credentials.
             if !problems.has("") {
                 problems.refuse("", &found, accepted);
             }
         };
-        // A route is told about the one that it sets.
+        // On a route the problem is that of the key which the route sets.
         if problems.is_own("auth") && !problems.is_own("broadcast.channel_key") {
             problems.within("auth", problem);
         } else {

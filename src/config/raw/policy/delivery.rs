@@ -8,7 +8,7 @@ use crate::config::model::{ChannelBreaker, Delivery, Lag, OnStall, Pointer, Resu
 use crate::config::problems::Problems;
 use crate::config::raw::values::check;
 use crate::config::raw::values::scalar::{Scalar, words};
-use crate::config::raw::values::units::{Bytes, OffSpan, Ratio, Span};
+use crate::config::raw::values::units::{Bytes, Ratio, Span, SpanOrOff};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
@@ -16,7 +16,7 @@ use crate::config::raw::values::units::{Bytes, OffSpan, Ratio, Span};
 pub(crate) struct RawDelivery {
     on_stall: Scalar<OnStall>,
     max_lag: RawLag,
-    stall_timeout: Scalar<OffSpan>,
+    stall_timeout: Scalar<SpanOrOff>,
     cool_down: Scalar<Span>,
     max_trips: Scalar<u32>,
     resume_from: Scalar<ResumeFrom>,
@@ -29,7 +29,7 @@ impl Default for RawDelivery {
         Self {
             on_stall: Scalar(OnStall::Auto),
             max_lag: RawLag::default(),
-            stall_timeout: Scalar(OffSpan(Some(Span::secs(60).0))),
+            stall_timeout: Scalar(SpanOrOff(Some(Span::secs(60).0))),
             cool_down: Scalar(Span::secs(2)),
             max_trips: Scalar(3),
             resume_from: Scalar(ResumeFrom::Oldest),

@@ -38,7 +38,7 @@ impl Default for RawHandshakeRate {
 }
 
 impl RawHandshakeRate {
-    /// What null comes to: none of them holds.
+    /// The value of null: no limit holds.
     pub(crate) fn off() -> Self {
         Self { global: None, per_ip: None, per_user: None, ..Self::default() }
     }

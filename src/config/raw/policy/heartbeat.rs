@@ -14,7 +14,7 @@ use crate::config::raw::values::units::Span;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for off")]
-pub(crate) struct Timing {
+pub(crate) struct HeartbeatTiming {
     /// From one ping to the next
     interval: Scalar<Span>,
     /// How long it has to answer
@@ -23,13 +23,13 @@ pub(crate) struct Timing {
     max_missed: Scalar<u32>,
 }
 
-impl Default for Timing {
+impl Default for HeartbeatTiming {
     fn default() -> Self {
         Self { interval: Scalar(Span::secs(30)), timeout: Scalar(Span::secs(10)), max_missed: Scalar(3) }
     }
 }
 
-impl Timing {
+impl HeartbeatTiming {
     pub(crate) fn validate(self, problems: &mut Problems) -> Heartbeat {
         let Self { interval, timeout, max_missed } = self;
         check::positive("interval", interval, problems);
@@ -52,7 +52,7 @@ pub(crate) struct RawHeartbeat {
 
 impl Default for RawHeartbeat {
     fn default() -> Self {
-        let Timing { interval, timeout, max_missed } = Timing::default();
+        let HeartbeatTiming { interval, timeout, max_missed } = HeartbeatTiming::default();
         Self { mode: Scalar(Mode::Ping), interval, timeout, max_missed }
     }
 }
@@ -60,7 +60,7 @@ impl Default for RawHeartbeat {
 impl RawHeartbeat {
     pub(crate) fn validate(self, problems: &mut Problems) -> Option<ClientHeartbeat> {
         let Self { mode, interval, timeout, max_missed } = self;
-        let timing = Timing { interval, timeout, max_missed }.validate(problems);
+        let timing = HeartbeatTiming { interval, timeout, max_missed }.validate(problems);
         let mode = match mode.0 {
             Mode::Ping => HeartbeatMode::Ping,
             Mode::Json => HeartbeatMode::Json,

@@ -14,11 +14,11 @@ use crate::config::model::{History, OnJoin};
 use crate::config::problems::Problems;
 use crate::config::raw::values::check;
 use crate::config::raw::values::matching::RawMatch;
-use crate::config::raw::values::scalar::{Readable, Scalar, words};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue, words};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 use crate::config::raw::values::units::{Bytes, Span};
-use crate::config::raw::values::unsupported::Later;
+use crate::config::raw::values::unsupported::Unsupported;
 
 /// `policy.history`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub(crate) struct RawHistory {
     age: Scalar<Span>,
     critical: Option<RawMatch>,
     on_join: RawOnJoin,
-    store: Later,
+    store: Unsupported,
 }
 
 impl Default for RawHistory {
@@ -40,8 +40,8 @@ impl Default for RawHistory {
             bytes: Scalar(Bytes(1 << 20)),
             age: Scalar(Span::secs(3600)),
             critical: None,
-            on_join: RawOnJoin::Word(Scalar(JoinWord::None)),
-            store: Later::word("memory"),
+            on_join: RawOnJoin::Word(Scalar(OnJoinWord::None)),
+            store: Unsupported::word("memory"),
         }
     }
 }
@@ -50,7 +50,7 @@ impl RawHistory {
     pub(crate) fn validate(self, problems: &mut Problems) -> History {
         let defaults = Self::default();
         let Self { messages, bytes, age, critical, on_join, store } = self;
-        problems.only_default("store", &store, &defaults.store);
+        problems.refuse_unless_default("store", &store, &defaults.store);
         check::at_least_one("messages", messages, problems);
         check::not_empty("bytes", bytes, problems);
         check::positive("age", age, problems);
@@ -68,7 +68,7 @@ impl RawHistory {
 /// `policy.history.on_join`: a word, or `{ last: N }`.
 #[derive(Debug, Clone)]
 enum RawOnJoin {
-    Word(Scalar<JoinWord>),
+    Word(Scalar<OnJoinWord>),
     Last(RawLast),
 }
 
@@ -83,17 +83,17 @@ impl Serialize for RawOnJoin {
 
 impl<'de> Deserialize<'de> for RawOnJoin {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct OnJoinVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for OnJoinVisitor {
             type Value = RawOnJoin;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}, or a map with last, such as {{ last: 100 }}", JoinWord::accepted())
+                write!(f, "{}, or a map with last, such as {{ last: 100 }}", OnJoinWord::accepted())
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawOnJoin, E> {
-                let word = JoinWord::read(text).map(|word| RawOnJoin::Word(Scalar(word)));
+                let word = OnJoinWord::read(text).map(|word| RawOnJoin::Word(Scalar(word)));
                 word.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
 
@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for RawOnJoin {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(OnJoinVisitor)
     }
 }
 
@@ -117,16 +117,16 @@ impl JsonSchema for RawOnJoin {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        schema::any_of(&[JoinWord::schema(), generator.subschema_for::<RawLast>()])
+        schema::any_of(&[OnJoinWord::schema(), generator.subschema_for::<RawLast>()])
     }
 }
 
 impl RawOnJoin {
     fn validate(self, problems: &mut Problems) -> OnJoin {
         match self {
-            Self::Word(Scalar(JoinWord::None)) => OnJoin::None,
-            Self::Word(Scalar(JoinWord::Critical)) => OnJoin::Critical,
-            Self::Word(Scalar(JoinWord::All)) => OnJoin::All,
+            Self::Word(Scalar(OnJoinWord::None)) => OnJoin::None,
+            Self::Word(Scalar(OnJoinWord::Critical)) => OnJoin::Critical,
+            Self::Word(Scalar(OnJoinWord::All)) => OnJoin::All,
             Self::Last(RawLast { last: Some(last) }) => {
                 check::at_least_one("last", last, problems);
                 OnJoin::Last(u64::from(last.0))
@@ -142,13 +142,13 @@ impl RawOnJoin {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum JoinWord {
+enum OnJoinWord {
     None,
     Critical,
     All,
 }
 
-words!(JoinWord { None = "none", Critical = "critical", All = "all" });
+words!(OnJoinWord { None = "none", Critical = "critical", All = "all" });
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]

@@ -9,7 +9,7 @@ use crate::config::problems::Problems;
 use crate::config::raw::values::check;
 use crate::config::raw::values::rate::{KeyedRequestRate, RequestRate};
 use crate::config::raw::values::scalar::{Scalar, words};
-use crate::config::raw::values::units::{OffBytes, OffSpan};
+use crate::config::raw::values::units::{BytesOrOff, SpanOrOff};
 
 /// `policy.http`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,8 +17,8 @@ use crate::config::raw::values::units::{OffBytes, OffSpan};
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawHttp {
     mode: Scalar<RawHttpMode>,
-    response_timeout: Scalar<OffSpan>,
-    max_body: Scalar<OffBytes>,
+    response_timeout: Scalar<SpanOrOff>,
+    max_body: Scalar<BytesOrOff>,
     rate: Option<RawHttpRate>,
 }
 
@@ -26,8 +26,8 @@ impl Default for RawHttp {
     fn default() -> Self {
         Self {
             mode: Scalar(RawHttpMode::Auto),
-            response_timeout: Scalar(OffSpan(None)),
-            max_body: Scalar(OffBytes(None)),
+            response_timeout: Scalar(SpanOrOff(None)),
+            max_body: Scalar(BytesOrOff(None)),
             rate: Some(RawHttpRate::default()),
         }
     }
@@ -80,7 +80,7 @@ impl Default for RawHttpRate {
 }
 
 impl RawHttpRate {
-    /// What null comes to: none of them holds.
+    /// The value of null: no limit holds.
     pub(crate) fn off() -> Self {
         Self { global: None, per_ip: None, ..Self::default() }
     }

@@ -16,16 +16,16 @@ use crate::config::raw::values::rate::{ControlBucket, MessageRate};
 use crate::config::raw::values::scalar::{Scalar, words};
 #[cfg(test)]
 use crate::config::raw::values::schema;
-use crate::config::raw::values::units::OffCount;
+use crate::config::raw::values::units::CountOrOff;
 
 /// `policy.limits`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings, or null for no limits")]
 pub(crate) struct RawLimits {
-    connections: Scalar<OffCount>,
-    per_ip: Scalar<OffCount>,
-    per_user: Scalar<OffCount>,
+    connections: Scalar<CountOrOff>,
+    per_ip: Scalar<CountOrOff>,
+    per_user: Scalar<CountOrOff>,
     on_user_limit: Scalar<OnUserLimit>,
     message_rate: Option<MessageRate>,
     control_rate: RawControlRate,
@@ -34,9 +34,9 @@ pub(crate) struct RawLimits {
 impl Default for RawLimits {
     fn default() -> Self {
         Self {
-            connections: Scalar(OffCount(Some(10_000))),
-            per_ip: Scalar(OffCount(None)),
-            per_user: Scalar(OffCount(None)),
+            connections: Scalar(CountOrOff(Some(10_000))),
+            per_ip: Scalar(CountOrOff(None)),
+            per_user: Scalar(CountOrOff(None)),
             on_user_limit: Scalar(OnUserLimit::Refuse),
             message_rate: None,
             control_rate: RawControlRate::Auto,
@@ -45,19 +45,19 @@ impl Default for RawLimits {
 }
 
 impl RawLimits {
-    /// What null comes to: none of them holds.
+    /// The value of null: no limit holds.
     pub(crate) fn off() -> Self {
         Self {
-            connections: Scalar(OffCount(None)),
-            per_ip: Scalar(OffCount(None)),
-            per_user: Scalar(OffCount(None)),
+            connections: Scalar(CountOrOff(None)),
+            per_ip: Scalar(CountOrOff(None)),
+            per_user: Scalar(CountOrOff(None)),
             on_user_limit: Scalar(OnUserLimit::Refuse),
             message_rate: None,
             control_rate: RawControlRate::Off,
         }
     }
 
-    /// What holds for connections, for the messages of each, and for its control frames.
+    /// The limits of connections, of the messages of each, and of its control frames.
     pub(crate) fn validate(self, problems: &mut Problems) -> (Limits, Option<Rate>, ControlRate) {
         let Self { connections, per_ip, per_user, on_user_limit, message_rate, control_rate } = self;
         let is_replacing = on_user_limit.0 == OnUserLimit::ReplaceOldest;
@@ -117,9 +117,9 @@ impl Serialize for RawControlRate {
 
 impl<'de> Deserialize<'de> for RawControlRate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct ControlRateVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for ControlRateVisitor {
             type Value = RawControlRate;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for RawControlRate {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(ControlRateVisitor)
     }
 }
 

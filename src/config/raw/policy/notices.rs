@@ -4,7 +4,7 @@
 use schemars::Schema;
 
 use crate::config::model::{Broadcast, OnRedial, UplinkMode};
-use crate::config::raw::values::scalar::Readable;
+use crate::config::raw::values::scalar::ScalarValue;
 #[cfg(test)]
 use crate::config::raw::values::schema;
 
@@ -16,7 +16,7 @@ pub(crate) enum Notices {
     Off,
 }
 
-impl Readable for Notices {
+impl ScalarValue for Notices {
     fn accepted() -> String {
         "auto | true | false".into()
     }
@@ -46,8 +46,8 @@ impl Readable for Notices {
 }
 
 impl Notices {
-    /// `auto` tells clients where the server knows something of them that is gone with its link, and where no Close
-    /// tells them.
+    /// `auto` sends notices where the server knows something of clients that is lost with the connection, and no
+    /// Close tells them.
     pub(crate) fn are_sent(self, broadcast: &Broadcast) -> bool {
         match self {
             Self::Auto => broadcast.uplink == UplinkMode::Forward && broadcast.on_redial == OnRedial::Keep,

@@ -54,9 +54,9 @@ words!(Missing { Allow = "allow", Refuse = "refuse" });
 
 impl<'de> Deserialize<'de> for RawOrigins {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct OriginsVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for OriginsVisitor {
             type Value = Fields;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for RawOrigins {
             }
         }
 
-        deserializer.deserialize_any(Either).map(Self)
+        deserializer.deserialize_any(OriginsVisitor).map(Self)
     }
 }
 
@@ -100,14 +100,14 @@ impl JsonSchema for RawOrigins {
     }
 }
 
-/// Every handshake is held against each of them.
-const MOST_ORIGINS: usize = 256;
+/// Every handshake is compared with each of them.
+const MAX_ORIGINS: usize = 256;
 
 impl RawOrigins {
     pub(crate) fn validate(self, problems: &mut Problems) -> Origins {
         let Self(Fields { allow: List(allow), missing, is_list }) = self;
-        if allow.len() > MOST_ORIGINS {
-            problems.refuse("allow", format!("{} origins", allow.len()), format!("at most {MOST_ORIGINS}"));
+        if allow.len() > MAX_ORIGINS {
+            problems.refuse("allow", format!("{} origins", allow.len()), format!("at most {MAX_ORIGINS}"));
         }
         let missing = missing.0 == Missing::Allow;
         if allow.is_empty() && !missing && !problems.has("allow") {
@@ -168,9 +168,9 @@ fn origin(text: &str) -> Result<OriginPattern, &'static str> {
     if !host.is_ascii() {
         return Err("a host in ASCII, as browsers send it: xn--…");
     }
-    // The root's dot makes no other host of it.
+    // A trailing dot does not make another host of it.
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    // In the one form that browsers send.
+    // In the form that browsers send.
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let (host, is_address) = match bracketed {
         Some(address) => (address.parse::<Ipv6Addr>().map_err(|_| SHAPE)?.to_string(), true),

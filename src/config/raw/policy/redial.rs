@@ -10,7 +10,7 @@ use crate::config::model::Redial;
 use crate::config::problems::Problems;
 use crate::config::raw::values::check;
 use crate::config::raw::values::scalar::Scalar;
-use crate::config::raw::values::units::{Factor, OffSpan, Span};
+use crate::config::raw::values::units::{Factor, Span, SpanOrOff};
 
 /// `policy.redial`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub(crate) struct RawRedial {
     base: Scalar<Span>,
     factor: Scalar<Factor>,
     cap: Scalar<Span>,
-    give_up: Scalar<OffSpan>,
+    give_up: Scalar<SpanOrOff>,
     reset_after: Scalar<Span>,
 }
 
@@ -30,7 +30,7 @@ impl Default for RawRedial {
             base: Scalar(Span(Duration::from_millis(100))),
             factor: Scalar(Factor(2.0)),
             cap: Scalar(Span::secs(5)),
-            give_up: Scalar(OffSpan(Some(Span::secs(60).0))),
+            give_up: Scalar(SpanOrOff(Some(Span::secs(60).0))),
             reset_after: Scalar(Span::secs(10)),
         }
     }
@@ -41,7 +41,7 @@ impl RawRedial {
         let Self { base, factor, cap, give_up, reset_after } = self;
         check::positive("base", base, problems);
         if !problems.has("base") && !problems.has("cap") && cap.0.0 < base.0.0 {
-            // A route is told about the one that it sets.
+            // On a route the problem is that of the key which the route sets.
             if problems.is_own("base") && !problems.is_own("cap") {
                 problems.refuse("base", check::shown(base), format!("at most cap, {}", check::shown(cap)));
             } else {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::model::{Identity, UpstreamTls};
 use crate::config::problems::Problems;
 use crate::config::raw::values::scalar::Scalar;
-use crate::config::raw::values::tls_files::needed;
+use crate::config::raw::values::tls_files::required_file;
 
 /// `upstream.tls`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,8 +53,8 @@ impl RawUpstreamTls {
         let identity = match (cert_file, key_file) {
             (None, None) => None,
             (cert, key) => {
-                let cert = needed("cert_file", cert, problems);
-                let key = needed("key_file", key, problems);
+                let cert = required_file("cert_file", cert, problems);
+                let key = required_file("key_file", key, problems);
                 cert.zip(key).map(|(cert, key)| Identity { cert, key })
             }
         };
@@ -67,7 +67,7 @@ impl RawUpstreamTls {
     }
 }
 
-/// Whether a certificate could name it, and a ClientHello ask for it.
+/// Whether a certificate and a ClientHello can have this name.
 pub(crate) fn is_server_name(name: &str) -> bool {
     rustls::pki_types::ServerName::try_from(name).is_ok()
 }

@@ -2,10 +2,10 @@
 
 use crate::config::error::quoted;
 use crate::config::problems::Problems;
-use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue};
 use crate::config::raw::values::units::{Bytes, Span};
 
-/// A clock that ends something must not have run out at the start.
+/// A timeout of zero would have run out at the start.
 pub(crate) fn positive(key: &str, span: Scalar<Span>, problems: &mut Problems) {
     if span.0.0.is_zero() {
         problems.refuse(key, shown(span), "a duration above 0");
@@ -25,6 +25,6 @@ pub(crate) fn not_empty(key: &str, size: Scalar<Bytes>, problems: &mut Problems)
 }
 
 /// A checked value, as it would be written.
-pub(crate) fn shown<T: Readable + Copy>(value: Scalar<T>) -> String {
+pub(crate) fn shown<T: ScalarValue + Copy>(value: Scalar<T>) -> String {
     quoted(&value.0.write())
 }

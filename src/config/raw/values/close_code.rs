@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 #[cfg(test)]
 use schemars::Schema;
 
-use crate::config::raw::values::scalar::{Readable, digits};
+use crate::config::raw::values::scalar::{ScalarValue, digits};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 
@@ -14,7 +14,7 @@ use crate::config::raw::values::schema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CloseCode(pub(crate) u16);
 
-impl Readable for CloseCode {
+impl ScalarValue for CloseCode {
     fn accepted() -> String {
         "a close code: 1000 to 1014 without 1004, 1005 and 1006, or 3000 to 4999".into()
     }
@@ -41,7 +41,7 @@ impl Readable for CloseCode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CloseCodes(pub(crate) RangeInclusive<u16>);
 
-impl Readable for CloseCodes {
+impl ScalarValue for CloseCodes {
     fn accepted() -> String {
         "a close code from 1000 to 4999, or a range of them, such as 1008 or 3000-4999; 1005 is a Close without one"
             .into()

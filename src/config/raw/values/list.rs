@@ -1,5 +1,4 @@
-//! Lists of words, where one word stands for a list that has nothing else in it: so it is written in an environment
-//! variable, and by whoever has one host.
+//! Lists of words, where a single word stands for a list of it alone, as it is written in an environment variable.
 //!
 //! # Invariants
 //! 1. No word that switches something off or on elsewhere ([`SWITCHES`]) stands for a list: `hosts: off` would keep every
@@ -18,14 +17,14 @@ use serde::ser::{Serialize, Serializer};
 #[cfg(test)]
 use serde_json::json;
 
-use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 
-/// What nobody means as the only word of a list, and YAML 1.1 or Helm may write as the one or the other.
+/// Words that are not meant as the only entry of a list, and that YAML 1.1 or Helm may write one for another.
 const SWITCHES: [&str; 6] = ["off", "on", "false", "true", "no", "yes"];
 
-/// Whether a word is one of [`SWITCHES`], as anybody may write it.
+/// Whether a word is one of [`SWITCHES`], in any case.
 pub(crate) fn is_switch(word: &str) -> bool {
     SWITCHES.iter().any(|switch| word.eq_ignore_ascii_case(switch))
 }
@@ -41,23 +40,23 @@ impl<T> Default for List<T> {
 }
 
 impl<T> List<T> {
-    /// What [`Default`] of a section says.
+    /// For the [`Default`] of a section.
     pub(crate) fn of(values: impl IntoIterator<Item = T>) -> Self {
         Self(values.into_iter().map(Scalar).collect())
     }
 }
 
-impl<T: Readable> Serialize for List<T> {
+impl<T: ScalarValue> Serialize for List<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-impl<'de, T: Readable> Deserialize<'de> for List<T> {
+impl<'de, T: ScalarValue> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either<T>(PhantomData<T>);
+        struct ListVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: Readable> Visitor<'de> for Either<T> {
+        impl<'de, T: ScalarValue> Visitor<'de> for ListVisitor<T> {
             type Value = List<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,7 +69,7 @@ impl<'de, T: Readable> Deserialize<'de> for List<T> {
                         format!("a list, of which each is {}: if it is one, in brackets", T::accepted());
                     return Err(E::invalid_value(Unexpected::Str(text), &accepted.as_str()));
                 }
-                // What a template made of something that nobody filled in.
+                // A template makes an empty text of a value that is not there.
                 if text.is_empty() {
                     return Err(E::invalid_value(Unexpected::Str(text), &self));
                 }
@@ -86,12 +85,12 @@ impl<'de, T: Readable> Deserialize<'de> for List<T> {
             }
         }
 
-        deserializer.deserialize_any(Either(PhantomData))
+        deserializer.deserialize_any(ListVisitor(PhantomData))
     }
 }
 
 #[cfg(test)]
-impl<T: Readable> JsonSchema for List<T> {
+impl<T: ScalarValue> JsonSchema for List<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -104,7 +103,7 @@ impl<T: Readable> JsonSchema for List<T> {
         let item = generator.subschema_for::<Scalar<T>>();
         let list = schema::list_of(&item);
         let mut word = item;
-        // As an editor reads them.
+        // As an editor reads these words.
         let mut others = vec![json!(""), json!(false), json!(true)];
         others.extend(SWITCHES.map(|switch| json!(switch)));
         word.insert("not".into(), json!({ "enum": others }));

@@ -9,18 +9,18 @@ use crate::config::model::{Match, Pointer};
 use crate::config::problems::Problems;
 use crate::config::raw::values::check;
 use crate::config::raw::values::list::List;
-use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 
-/// Each message is held against them.
-const MOST_VALUES: usize = 256;
+/// Every message is compared with each of them.
+const MAX_VALUES: usize = 256;
 
-const LONGEST_POINTER: usize = 1024;
+const MAX_POINTER_LEN: usize = 1024;
 
-const LONGEST_REGEX: usize = 4096;
+const MAX_REGEX_LEN: usize = 4096;
 
-impl Readable for Pointer {
+impl ScalarValue for Pointer {
     fn accepted() -> String {
         "a JSON pointer (RFC 6901), such as /type or /data/0/id: empty, or parts that each begin with /, \
          with ~0 for ~ and ~1 for / in them (at most 1024 bytes)"
@@ -28,7 +28,7 @@ impl Readable for Pointer {
     }
 
     fn read(text: &str) -> Option<Self> {
-        if text.len() > LONGEST_POINTER {
+        if text.len() > MAX_POINTER_LEN {
             return None;
         }
         let mut parts = text.split('/');
@@ -45,7 +45,7 @@ impl Readable for Pointer {
 
     #[cfg(test)]
     fn schema() -> Schema {
-        // Numbers as keys need the slash too, so what is read as a number is none.
+        // A number as a key needs the slash as well, so a YAML number is never a pointer.
         schema::pattern("^(/([^~/]|~[01])*)*$")
     }
 }
@@ -113,8 +113,8 @@ impl RawMatch {
             return Some(Match::First(u64::from(count.0)));
         }
         let List(values) = values.unwrap_or_default();
-        if (values.is_empty() || values.len() > MOST_VALUES) && !problems.has("values") {
-            let accepted = format!("1 to {MOST_VALUES} of what may stand at pointer, such as [GRAFT, PRUNE]");
+        if (values.is_empty() || values.len() > MAX_VALUES) && !problems.has("values") {
+            let accepted = format!("1 to {MAX_VALUES} of what may stand at pointer, such as [GRAFT, PRUNE]");
             problems.refuse("values", format!("{} values", values.len()), accepted);
         }
         let Some(Scalar(pointer)) = pointer else {
@@ -128,8 +128,8 @@ impl RawMatch {
 }
 
 fn check_regex(regex: String, problems: &mut Problems) -> Option<Match> {
-    if regex.len() > LONGEST_REGEX {
-        let accepted = format!("a regular expression of up to {LONGEST_REGEX} bytes");
+    if regex.len() > MAX_REGEX_LEN {
+        let accepted = format!("a regular expression of up to {MAX_REGEX_LEN} bytes");
         problems.refuse("regex", quoted(&regex), accepted);
         return None;
     }
@@ -142,7 +142,7 @@ fn check_regex(regex: String, problems: &mut Problems) -> Option<Match> {
             None
         }
         Err(error) => {
-            // The last line says it; those above draw it.
+            // The last line has the message; those above draw where it is.
             let told = error.to_string();
             let what = told.lines().last().unwrap_or_default().trim_start_matches("error: ");
             let accepted =
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_no_pointer_is_refused() {
-        let long = "/a".repeat(LONGEST_POINTER);
+        let long = "/a".repeat(MAX_POINTER_LEN);
         for text in ["type", "a/b", " /a", "#/a", "/~", "/~2", "/a~", "/a/~x/b", "$.type", &long] {
             assert_eq!(Pointer::read(text), None, "{text}");
         }

@@ -10,7 +10,7 @@ use crate::config::raw::values::check;
 use crate::config::raw::values::scalar::Scalar;
 use crate::config::raw::values::units::{PerTime, Unit};
 
-/// A token bucket. What it holds by default counts once it is there.
+/// A token bucket. Its defaults hold where the section is written without these keys.
 macro_rules! bucket {
     ($($(#[$doc:meta])* $name:ident: $per_second:literal a second, burst $burst:literal;)+) => {$(
         $(#[$doc])*

@@ -1,4 +1,4 @@
-//! Settings that are one scalar: what may be written, and how it is written back.
+//! Settings of one scalar: how they are read and written.
 
 #[cfg(test)]
 use std::borrow::Cow;
@@ -15,50 +15,50 @@ use serde::ser::{Serialize, Serializer};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 
-/// A value that is written as one word.
-pub(crate) trait Readable: Sized {
-    /// Whether what was written may be shown.
+/// A value that is written as one scalar.
+pub(crate) trait ScalarValue: Sized {
+    /// Whether errors must not show what was written.
     const SECRET: bool = false;
 
-    /// What a reader may write, for messages.
+    /// What may be written, for error messages.
     fn accepted() -> String;
 
-    /// `None`: not one of those.
+    /// `None` if `text` is not one of those.
     fn read(text: &str) -> Option<Self>;
 
-    /// Reads back as the same value; `***` for a secret.
+    /// Text that reads back as the same value; `***` for a secret.
     fn write(&self) -> String;
 
-    /// What `null` means, if it means something here.
+    /// The value of `null`, if that is accepted.
     fn null() -> Option<Self> {
         None
     }
 
-    /// What may be written, for editors. It takes at least what [`Self::read`] does; null is added by whoever asks.
+    /// What may be written, for editors: at least what [`Self::read`] accepts. The caller adds null.
     #[cfg(test)]
     fn schema() -> Schema {
         schema::text()
     }
 }
 
-/// A setting of one word, as serde reads and writes it.
+/// A setting of one scalar, as serde reads and writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scalar<T>(pub(crate) T);
 
-impl<'de, T: Readable> Deserialize<'de> for Scalar<T> {
+impl<'de, T: ScalarValue> Deserialize<'de> for Scalar<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Word(PhantomData)).map(Self)
     }
 }
 
-impl<T: Readable> Serialize for Scalar<T> {
+impl<T: ScalarValue> Serialize for Scalar<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0.write())
     }
 }
 
 #[cfg(test)]
-impl<T: Readable> JsonSchema for Scalar<T> {
+impl<T: ScalarValue> JsonSchema for Scalar<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -75,7 +75,7 @@ impl<T: Readable> JsonSchema for Scalar<T> {
 
 struct Word<T>(PhantomData<T>);
 
-impl<T: Readable> Visitor<'_> for Word<T> {
+impl<T: ScalarValue> Visitor<'_> for Word<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,12 +93,12 @@ impl<T: Readable> Visitor<'_> for Word<T> {
     }
 }
 
-/// [`Readable`] for an enum whose variants are words. Those that come `later` are read, so that whoever validates can
-/// say so, and told to nobody as accepted.
+/// [`ScalarValue`] for an enum whose variants are words. Those that are `unsupported` are read, so that validation
+/// can say so, and are not named as accepted.
 macro_rules! words {
     ($type:ty { $($variant:ident = $word:literal),+ $(,)? }
-        $(later { $($later:ident = $later_word:literal),+ $(,)? })?) => {
-        impl $crate::config::raw::values::scalar::Readable for $type {
+        $(unsupported { $($unsupported:ident = $unsupported_word:literal),+ $(,)? })?) => {
+        impl $crate::config::raw::values::scalar::ScalarValue for $type {
             fn accepted() -> String {
                 [$($word),+].join(" | ")
             }
@@ -107,13 +107,13 @@ macro_rules! words {
                 // Helm and YAML 1.1 write `off` as `false`.
                 match if text == "false" { "off" } else { text } {
                     $($word => Some(Self::$variant),)+
-                    $($($later_word => Some(Self::$later),)+)?
+                    $($($unsupported_word => Some(Self::$unsupported),)+)?
                     _ => None,
                 }
             }
 
             fn write(&self) -> String {
-                match self { $(Self::$variant => $word,)+ $($(Self::$later => $later_word,)+)? }.to_owned()
+                match self { $(Self::$variant => $word,)+ $($(Self::$unsupported => $unsupported_word,)+)? }.to_owned()
             }
 
             #[cfg(test)]
@@ -125,7 +125,7 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-impl Readable for bool {
+impl ScalarValue for bool {
     fn accepted() -> String {
         "true | false".into()
     }
@@ -144,7 +144,7 @@ impl Readable for bool {
     }
 }
 
-impl Readable for String {
+impl ScalarValue for String {
     fn accepted() -> String {
         "text".into()
     }
@@ -158,7 +158,7 @@ impl Readable for String {
     }
 }
 
-impl Readable for PathBuf {
+impl ScalarValue for PathBuf {
     fn accepted() -> String {
         "a path".into()
     }
@@ -179,7 +179,7 @@ impl Readable for PathBuf {
     }
 }
 
-impl Readable for SocketAddr {
+impl ScalarValue for SocketAddr {
     fn accepted() -> String {
         "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".into()
     }
@@ -198,7 +198,7 @@ impl Readable for SocketAddr {
     }
 }
 
-impl Readable for u32 {
+impl ScalarValue for u32 {
     fn accepted() -> String {
         "a whole number".into()
     }
@@ -217,7 +217,7 @@ impl Readable for u32 {
     }
 }
 
-/// `text`, if it is nothing but digits: `parse` would take `+5` too.
+/// `text`, if it consists of digits: `parse` would accept `+5` too.
 pub(crate) fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
 }

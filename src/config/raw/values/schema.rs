@@ -1,8 +1,9 @@
-//! What editors are told of single values: pieces of JSON Schema (draft 7), one for each way of writing.
+//! JSON Schema (draft 7) of single values.
 //!
 //! # Invariants
-//! 1. A piece is never narrower than what is read: whoever is told that a file is wrong can rely on it.
-//! 2. Readers of YAML make a number of `8080` and a truth of `true`, where this proxy keeps text: both pass.
+//! 1. A schema accepts at least what is read: a file that an editor calls wrong is wrong.
+//! 2. Readers of YAML make a number of `8080` and a boolean of `true`, where this proxy keeps text: both are
+//!    accepted.
 //!
 //! # Not here
 //! The whole document, and what each setting is for ([`crate::config::schema`]).
@@ -11,20 +12,20 @@
 use schemars::{Schema, json_schema};
 use serde_json::{Number, Value};
 
-/// What [`crate::config::schema`] finds settings by of which nothing is built. No reader of the document sees it.
+/// Marks settings of which nothing is built, for [`crate::config::schema`], which takes the mark out of the document.
 pub(crate) const UNSUPPORTED: &str = "x-later";
 
-/// Any text. A number or a truth is one that was written without quotes.
+/// Any text. A number or a boolean is text that was written without quotes.
 pub(crate) fn text() -> Schema {
     json_schema!({ "type": ["string", "number", "boolean"] })
 }
 
-/// Text that `regex` (ECMA 262) fits, and that is never taken for a number.
+/// Text that matches `regex` (ECMA 262), and that is never read as a number.
 pub(crate) fn pattern(regex: &str) -> Schema {
     json_schema!({ "type": "string", "pattern": regex })
 }
 
-/// A whole number within `range`, or text that `regex` fits.
+/// A whole number within `range`, or text that matches `regex`.
 pub(crate) fn whole(range: std::ops::RangeInclusive<u64>, regex: &str) -> Schema {
     json_schema!({ "type": ["integer", "string"], "minimum": range.start(), "maximum": range.end(), "pattern": regex })
 }
@@ -34,7 +35,7 @@ pub(crate) fn words(words: &[&str]) -> Schema {
     let mut values: Vec<Value> = Vec::new();
     for word in words {
         values.push((*word).into());
-        // `1.2` is a number to a reader of YAML, and `off` is false to one of YAML 1.1.
+        // `1.2` is a number to readers of YAML, and `off` is false to readers of YAML 1.1.
         match *word {
             "true" => values.push(true.into()),
             "false" | "off" => values.push(false.into()),
@@ -49,7 +50,7 @@ pub(crate) fn any_of(forms: &[Schema]) -> Schema {
     json_schema!({ "anyOf": forms })
 }
 
-/// A list of what `item` is.
+/// A list of `item`.
 pub(crate) fn list_of(item: &Schema) -> Schema {
     json_schema!({ "type": "array", "items": item })
 }

@@ -4,11 +4,11 @@
 use schemars::Schema;
 
 use crate::config::Secret;
-use crate::config::raw::values::scalar::Readable;
+use crate::config::raw::values::scalar::ScalarValue;
 #[cfg(test)]
 use crate::config::raw::values::schema;
 
-impl Readable for Secret {
+impl ScalarValue for Secret {
     const SECRET: bool = true;
 
     fn accepted() -> String {
@@ -17,7 +17,7 @@ impl Readable for Secret {
 
     fn read(text: &str) -> Option<Self> {
         let fit = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        (fit && !is_a_slip(text)).then(|| Self::new(text.to_owned()))
+        (fit && !is_placeholder(text)).then(|| Self::new(text.to_owned()))
     }
 
     fn write(&self) -> String {
@@ -32,9 +32,9 @@ impl Readable for Secret {
     }
 }
 
-/// Whether it is what somebody writes who means no token, or forgets to fill one in: anybody could guess it. Files of
-/// variables keep quotes (`TOKEN=""`), and templates that nobody filled in their names.
-fn is_a_slip(text: &str) -> bool {
+/// Whether `text` stands for no token, or for one that was not filled in, and so could be guessed. Files of variables
+/// keep quotes (`TOKEN=""`), and templates that were not filled in keep the names of their variables.
+fn is_placeholder(text: &str) -> bool {
     let bare = text.trim_matches(['"', '\'']);
     let is_name = |open: &str, close: &str| bare.starts_with(open) && bare.ends_with(close);
     bare.is_empty()

@@ -6,7 +6,7 @@ use crate::config::model::File;
 use crate::config::problems::Problems;
 use crate::config::raw::values::scalar::Scalar;
 
-pub(crate) fn needed(
+pub(crate) fn required_file(
     key: &'static str,
     path: Option<Scalar<PathBuf>>,
     problems: &mut Problems,

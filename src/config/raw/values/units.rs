@@ -7,32 +7,32 @@ use std::time::Duration;
 #[cfg(test)]
 use schemars::{Schema, json_schema};
 
-use crate::config::raw::values::scalar::{Readable, digits};
+use crate::config::raw::values::scalar::{ScalarValue, digits};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 
-/// Below it hyper has no buffer to read a head into; above it a head is an attack.
+/// Smaller than this, hyper has no buffer to read a head into; a larger head is an attack.
 pub(crate) const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 * 1024..=1024 * 1024;
 
 /// `250ms`, `30s`, `10m`, `1h`, or `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
 
-/// A [`Span`] for which zero, and `null`, is off.
+/// A [`Span`] where zero and `null` mean off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OffSpan(pub(crate) Option<Duration>);
+pub(crate) struct SpanOrOff(pub(crate) Option<Duration>);
 
 /// `64KiB`, `1MiB`, or a number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
 
-/// [`Bytes`] for which zero, and `null`, is no limit.
+/// [`Bytes`] where zero and `null` mean no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OffBytes(pub(crate) Option<u64>);
+pub(crate) struct BytesOrOff(pub(crate) Option<u64>);
 
-/// A number for which zero, and `null`, is no limit.
+/// A number where zero and `null` mean no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OffCount(pub(crate) Option<u32>);
+pub(crate) struct CountOrOff(pub(crate) Option<u32>);
 
 /// `100/s`, `600/m`, `10/h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) struct PerTime {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Ratio(pub(crate) f64);
 
-/// By how much something grows: from 1.
+/// A factor of growth, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Factor(pub(crate) f64);
 
@@ -76,16 +76,16 @@ impl PerTime {
 /// Milliseconds in each unit, the largest first.
 const SPANS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// Adding a year to any clock is safe; more is a mistake.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Adding a year to any instant is safe; more is a mistake.
+const MAX_SPAN: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Bytes in each unit, the largest first; no unit is bytes.
 const SIZES: [(&str, u64); 5] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1), ("B", 1)];
 
-/// Beyond any buffer or message; sums of two never overflow.
-pub(crate) const LARGEST: u64 = 1 << 40;
+/// Larger than any buffer or message; the sum of two does not overflow.
+pub(crate) const MAX_SIZE: u64 = 1 << 40;
 
-impl Readable for Span {
+impl ScalarValue for Span {
     fn accepted() -> String {
         "a duration: a whole number and ms, s, m or h, such as 250ms or 30s (at most 366 days)".into()
     }
@@ -97,14 +97,14 @@ impl Readable for Span {
             (number, unit) => number.checked_mul(scale(&SPANS, unit)?)?,
         };
         let span = Duration::from_millis(millis);
-        (span <= LONGEST).then_some(Self(span))
+        (span <= MAX_SPAN).then_some(Self(span))
     }
 
     fn write(&self) -> String {
         match u64::try_from(self.0.as_millis()) {
             Ok(0) => "0s".into(),
             Ok(millis) => shortest(&SPANS, millis),
-            // Longer than `LONGEST`: no such value is made.
+            // Longer than `MAX_SPAN`, which no value is.
             Err(_) => format!("{}s", self.0.as_secs()),
         }
     }
@@ -115,7 +115,7 @@ impl Readable for Span {
     }
 }
 
-impl Readable for OffSpan {
+impl ScalarValue for SpanOrOff {
     fn accepted() -> String {
         format!("{}; 0s or null for off", Span::accepted())
     }
@@ -138,7 +138,7 @@ impl Readable for OffSpan {
     }
 }
 
-impl Readable for Bytes {
+impl ScalarValue for Bytes {
     fn accepted() -> String {
         "a size: a whole number of bytes, or one with KiB, MiB or GiB, such as 64KiB (at most 1024GiB)".into()
     }
@@ -146,7 +146,7 @@ impl Readable for Bytes {
     fn read(text: &str) -> Option<Self> {
         let (number, unit) = split(text)?;
         let bytes = number.checked_mul(scale(&SIZES, unit)?)?;
-        (bytes <= LARGEST).then_some(Self(bytes))
+        (bytes <= MAX_SIZE).then_some(Self(bytes))
     }
 
     fn write(&self) -> String {
@@ -155,11 +155,11 @@ impl Readable for Bytes {
 
     #[cfg(test)]
     fn schema() -> Schema {
-        schema::whole(0..=LARGEST, "^[0-9]+(B|KiB|MiB|GiB)?$")
+        schema::whole(0..=MAX_SIZE, "^[0-9]+(B|KiB|MiB|GiB)?$")
     }
 }
 
-impl Readable for OffBytes {
+impl ScalarValue for BytesOrOff {
     fn accepted() -> String {
         format!("{}; 0 or null for no limit", Bytes::accepted())
     }
@@ -182,7 +182,7 @@ impl Readable for OffBytes {
     }
 }
 
-impl Readable for OffCount {
+impl ScalarValue for CountOrOff {
     fn accepted() -> String {
         format!("{}; 0 or null for no limit", u32::accepted())
     }
@@ -205,7 +205,7 @@ impl Readable for OffCount {
     }
 }
 
-impl Readable for PerTime {
+impl ScalarValue for PerTime {
     fn accepted() -> String {
         "a rate above 0: a whole number and /s, /m or /h, such as 100/s".into()
     }
@@ -237,7 +237,7 @@ impl Readable for PerTime {
     }
 }
 
-impl Readable for Ratio {
+impl ScalarValue for Ratio {
     fn accepted() -> String {
         "a share above 0 and at most 1, such as 0.5".into()
     }
@@ -261,7 +261,7 @@ impl Readable for Ratio {
     }
 }
 
-impl Readable for Factor {
+impl ScalarValue for Factor {
     fn accepted() -> String {
         "a number from 1 to 100, such as 2.0".into()
     }
@@ -285,7 +285,7 @@ impl Readable for Factor {
     }
 }
 
-/// Digits, with a point and more digits if need be: `parse` would take `1e3` and `inf` too.
+/// Digits, and perhaps a point and more digits: `parse` would accept `1e3` and `inf` too.
 fn decimal(text: &str) -> Option<f64> {
     let (whole, rest) = text.split_once('.').map_or((text, None), |(whole, rest)| (whole, Some(rest)));
     digits(whole)?;
@@ -293,12 +293,12 @@ fn decimal(text: &str) -> Option<f64> {
     text.parse().ok()
 }
 
-/// Never with an exponent.
+/// Writes a number without an exponent.
 fn write_decimal(number: f64) -> String {
     if number.fract() == 0.0 { format!("{number:.1}") } else { number.to_string() }
 }
 
-/// The digits a text starts with, and the rest.
+/// The number at the start of a text, and the rest.
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -309,7 +309,7 @@ fn scale(units: &[(&str, u64)], unit: &str) -> Option<u64> {
     units.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale)
 }
 
-/// With the largest unit that divides `amount`.
+/// Writes `amount` in the largest unit that divides it.
 fn shortest(units: &[(&str, u64)], amount: u64) -> String {
     let fit = units.iter().find(|(_, scale)| amount != 0 && amount.is_multiple_of(*scale));
     fit.map_or_else(|| amount.to_string(), |(unit, scale)| format!("{}{unit}", amount / scale))
@@ -427,9 +427,18 @@ mod tests {
 
     #[test]
     fn zero_and_null_are_off_where_a_setting_says_so() {
-        assert_eq!((OffSpan::read("0s"), OffSpan::null()), (Some(OffSpan(None)), Some(OffSpan(None))));
-        assert_eq!((OffBytes::read("0"), OffBytes::null()), (Some(OffBytes(None)), Some(OffBytes(None))));
-        assert_eq!((OffCount::read("0"), OffCount::null()), (Some(OffCount(None)), Some(OffCount(None))));
+        assert_eq!(
+            (SpanOrOff::read("0s"), SpanOrOff::null()),
+            (Some(SpanOrOff(None)), Some(SpanOrOff(None)))
+        );
+        assert_eq!(
+            (BytesOrOff::read("0"), BytesOrOff::null()),
+            (Some(BytesOrOff(None)), Some(BytesOrOff(None)))
+        );
+        assert_eq!(
+            (CountOrOff::read("0"), CountOrOff::null()),
+            (Some(CountOrOff(None)), Some(CountOrOff(None)))
+        );
         assert_eq!((Span::null(), Bytes::null()), (None, None));
     }
 }

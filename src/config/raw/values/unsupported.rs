@@ -1,7 +1,7 @@
-//! Settings of features that are not built: every key is known, so that a typing mistake is found
-//! and nothing is ignored in silence, but only the default is accepted.
+//! Settings of features that are not built: every key is known, so that a typing mistake is found and nothing is
+//! silently ignored, but only the default is accepted.
 //!
-//! When a feature is built, its keys get types of their own here and go out of this module.
+//! When a feature is built, its keys get types of their own and leave this module.
 
 #[cfg(test)]
 use std::borrow::Cow;
@@ -17,29 +17,29 @@ use serde_json::{Map, Value};
 #[cfg(test)]
 use crate::config::raw::values::schema::UNSUPPORTED;
 
-/// Whatever was written, as text; maps in it hold no other keys than `K` has.
-pub(crate) struct Later<K = Word> {
+/// A value as it was written; maps in it have no other keys than those of `K`.
+pub(crate) struct Unsupported<K = Word> {
     value: Value,
     keys: PhantomData<K>,
 }
 
-/// The keys of maps in a value.
+/// The keys that maps in a value may have.
 pub(crate) trait Keys {
     const KEYS: Known;
 }
 
-/// Keys, and for each the keys one level further down.
+/// Keys of a map, and the keys of the maps below them.
 #[derive(Clone, Copy)]
 pub(crate) struct Known {
     names: &'static [&'static str],
-    /// Aligned with `names`; shorter where the rest are words.
+    /// The keys below each of `names`; shorter where the rest are words.
     inner: &'static [Known],
 }
 
 /// A word, or a list of words.
 pub(crate) struct Word;
 
-impl<K> Later<K> {
+impl<K> Unsupported<K> {
     /// A word.
     pub(crate) fn word(text: &str) -> Self {
         Self { value: Value::String(text.to_owned()), keys: PhantomData }
@@ -47,39 +47,39 @@ impl<K> Later<K> {
 }
 
 /// `null`.
-impl<K> Default for Later<K> {
+impl<K> Default for Unsupported<K> {
     fn default() -> Self {
         Self { value: Value::Null, keys: PhantomData }
     }
 }
 
-impl<K> Clone for Later<K> {
+impl<K> Clone for Unsupported<K> {
     fn clone(&self) -> Self {
         Self { value: self.value.clone(), keys: PhantomData }
     }
 }
 
-impl<K> fmt::Debug for Later<K> {
-    /// Nothing of the value: there may be a password in a URL.
+impl<K> fmt::Debug for Unsupported<K> {
+    /// Does not show the value: there may be a password in a URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Later")
     }
 }
 
-impl<K> Serialize for Later<K> {
+impl<K> Serialize for Unsupported<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.value.serialize(serializer)
     }
 }
 
-impl<'de, K: Keys> Deserialize<'de> for Later<K> {
+impl<'de, K: Keys> Deserialize<'de> for Unsupported<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         K::KEYS.deserialize(deserializer).map(|value| Self { value, keys: PhantomData })
     }
 }
 
 #[cfg(test)]
-impl<K> JsonSchema for Later<K> {
+impl<K> JsonSchema for Unsupported<K> {
     fn inline_schema() -> bool {
         true
     }
@@ -196,7 +196,7 @@ keys! {
     Redis: &["url", "prefix", "ttl"], &[];
 }
 
-/// Sections whose fields are all [`Later`]: their keys, and the default of each.
+/// Sections whose fields are all [`Unsupported`]: their keys, and the default of each.
 macro_rules! unsupported_sections {
     ($($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty = $default:expr),+ $(,)? })+) => {$(
         $(#[$doc])*

@@ -1,4 +1,4 @@
-//! URLs and hosts, as far as settings have them.
+//! URLs and hosts in settings.
 
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -9,18 +9,18 @@ use crate::config::problems::Problems;
 use crate::config::raw::values::list::List;
 use crate::config::raw::values::scalar::Scalar;
 
-/// `http://host[:port]…` or `https://…` taken apart.
+/// The parts of `http://host[:port]…` or `https://…`.
 pub(crate) struct HttpUrl {
     pub(crate) is_tls: bool,
     /// In lower case, without brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// Whether nothing stands behind the authority (but a slash).
+    /// Whether nothing but a slash follows the authority.
     pub(crate) is_bare: bool,
 }
 
 /// Reads an `http://` or `https://` URL without user and fragment.
-pub(crate) fn read(url: &str) -> Option<HttpUrl> {
+pub(crate) fn parse(url: &str) -> Option<HttpUrl> {
     let is_tls = url.starts_with("https://");
     if !is_tls && !url.starts_with("http://") {
         return None;
@@ -34,7 +34,7 @@ pub(crate) fn read(url: &str) -> Option<HttpUrl> {
     let port = match authority.as_str().strip_prefix(host)? {
         "" if is_tls => 443,
         "" => 80,
-        // `port_u16` is `None` for a port that is no port.
+        // `port_u16` is `None` for what is not a port.
         _ => authority.port_u16().filter(|port| *port != 0)?,
     };
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
@@ -46,16 +46,16 @@ pub(crate) fn read(url: &str) -> Option<HttpUrl> {
     Some(HttpUrl { is_tls, host: host.to_ascii_lowercase(), port, is_bare })
 }
 
-/// A URL that is asked for something: path and query as they are.
-pub(crate) fn endpoint(key: &str, url: &str, problems: &mut Problems) {
-    if read(url).is_none() {
+/// Checks a URL that requests are sent to, with any path and query.
+pub(crate) fn check_endpoint(key: &str, url: &str, problems: &mut Problems) {
+    if parse(url).is_none() {
         problems
             .add(key, refused(url, "http://host[:port]/path or https://host[:port]/path, without a user"));
     }
 }
 
-/// `ca_file` beside the setting `key`, which holds `url`: who may have signed its server's certificate.
-pub(crate) fn authorities(
+/// Reads the `ca_file` beside the setting `key`, which holds `url`: the authorities for its server's certificate.
+pub(crate) fn ca_file(
     key: &str,
     url: &str,
     ca_file: Option<Scalar<PathBuf>>,
@@ -63,7 +63,7 @@ pub(crate) fn authorities(
 ) -> Option<File> {
     let Scalar(path) = ca_file?;
     let file = problems.file("ca_file", &path);
-    let is_plain = read(url).is_some_and(|url| !url.is_tls);
+    let is_plain = parse(url).is_some_and(|url| !url.is_tls);
     if is_plain && !problems.has(key) && !problems.has("ca_file") {
         let accepted = format!("null, or https:// in {key}: without TLS there is no certificate");
         problems.refuse("ca_file", format!("http:// in {key}"), accepted);
@@ -71,7 +71,7 @@ pub(crate) fn authorities(
     Some(file)
 }
 
-/// A URL that is not taken. A password may stand before an `@`, and a token in a query: neither is shown.
+/// Refuses a URL. There may be a password before an `@` and a token in a query: neither is shown.
 pub(crate) fn refused(url: &str, accepted: &str) -> Problem {
     let found = if url.contains('@') {
         "a URL with a user, not shown".into()
@@ -84,7 +84,7 @@ pub(crate) fn refused(url: &str, accepted: &str) -> Problem {
     Problem::Value { found, accepted: accepted.into() }
 }
 
-/// Names or addresses in lower case, each without a port.
+/// Checks names or addresses without a port, and makes them lower case.
 pub(crate) fn hosts(key: &str, List(given): List<String>, problems: &mut Problems) -> Vec<String> {
     let checked = given.into_iter().enumerate().map(|(index, Scalar(host))| {
         let host = host.to_ascii_lowercase();
@@ -105,7 +105,7 @@ pub(crate) fn hosts(key: &str, List(given): List<String>, problems: &mut Problem
     checked.collect()
 }
 
-/// What names are made of; underscores are no host names, but containers have them.
+/// Whether a host name may have this byte. Underscores are not allowed in host names, but containers have them.
 pub(crate) fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }

@@ -6,7 +6,7 @@ use crate::config::model::policy::auth::ApiKeys;
 pub type ApiKey<'a> = (&'a str, [u8; 32]);
 
 /// It goes into a header and into lines of the log.
-const LONGEST_USER: usize = 256;
+const MAX_USER_LEN: usize = 256;
 
 impl ApiKeys {
     /// Every key of the file. A user may have several.
@@ -29,7 +29,7 @@ impl ApiKeys {
 fn read(line: &[u8]) -> Result<ApiKey<'_>, &'static str> {
     let line = std::str::from_utf8(line).map_err(|_| "not ASCII")?;
     let (user, digest) = line.rsplit_once(':').ok_or("no colon")?;
-    if user.is_empty() || user.len() > LONGEST_USER || !user.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if user.is_empty() || user.len() > MAX_USER_LEN || !user.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a user that is not 1 to 256 visible ASCII characters");
     }
     hex(digest.as_bytes()).map(|digest| (user, digest)).ok_or("no SHA-256 after the colon")

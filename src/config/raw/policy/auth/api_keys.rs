@@ -47,7 +47,7 @@ impl RawApiKeys {
     }
 }
 
-/// Tells which line is wrong, and never what is in it.
+/// Reports which line is wrong, and never what is in it.
 fn check_api_keys(file: &File, problems: &mut Problems) {
     if problems.has("file") {
         return;

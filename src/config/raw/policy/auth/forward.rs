@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::error::quoted;
 use crate::config::model::ForwardAuth;
 use crate::config::problems::Problems;
-use crate::config::raw::values::header::{TAKEN, header_name, is_token, plain_name};
+use crate::config::raw::values::header::{RESERVED, canonical_name, header_name, is_token};
 use crate::config::raw::values::list::List;
 use crate::config::raw::values::scalar::Scalar;
 use crate::config::raw::values::units::Span;
@@ -49,7 +49,7 @@ impl RawForward {
         check::positive("timeout", timeout, problems);
         let user_header = header_name("user_header", &user_header.0, problems);
         match &url {
-            Some(Scalar(url)) => url::endpoint("url", url, problems),
+            Some(Scalar(url)) => url::check_endpoint("url", url, problems),
             None if problems.has("url") => {}
             None => problems.refuse(
                 "url",
@@ -57,30 +57,30 @@ impl RawForward {
                 "the URL that is asked, such as http://127.0.0.1:4181/verify",
             ),
         }
-        let headers = passed_on(headers, problems);
+        let headers = check_headers(headers, problems);
         let Scalar(url) = url?;
-        let ca = url::authorities("url", &url, ca_file, problems);
+        let ca = url::ca_file("url", &url, ca_file, problems);
         Some(ForwardAuth { url, ca, timeout: timeout.0.0, user_header, headers })
     }
 }
 
-/// Each of them is looked for in every request.
-const MOST_HEADERS: usize = 32;
+/// Every request is searched for each of them.
+const MAX_HEADERS: usize = 32;
 
-/// `forward.headers`, in lower case: names that the service alone may say from now on.
-fn passed_on(List(given): List<String>, problems: &mut Problems) -> Vec<String> {
-    if given.len() > MOST_HEADERS {
+/// Checks `forward.headers`, and makes them lower case. Only the service may set these headers.
+fn check_headers(List(given): List<String>, problems: &mut Problems) -> Vec<String> {
+    if given.len() > MAX_HEADERS {
         let found = format!("{} headers", given.len());
-        problems.refuse("headers", found, format!("at most {MOST_HEADERS}"));
+        problems.refuse("headers", found, format!("at most {MAX_HEADERS}"));
     }
     let mut names: Vec<String> = Vec::with_capacity(given.len());
     for (index, Scalar(name)) in given.into_iter().enumerate() {
         let name = name.to_ascii_lowercase();
         let wrong = if !is_token(&name) {
             Some("the name of a header, such as x-tenant")
-        } else if is_of_the_hop(&name) {
+        } else if is_hop_by_hop(&name) {
             Some("a header of the service's own, such as x-tenant: HTTP and the handshake need this one")
-        } else if is_ours(&name) {
+        } else if is_set_by_proxy(&name) {
             Some("a header of the service's own, such as x-tenant: this one the proxy says by itself")
         } else if names.contains(&name) {
             Some("each header once")
@@ -95,17 +95,17 @@ fn passed_on(List(given): List<String>, problems: &mut Problems) -> Vec<String> 
     names
 }
 
-/// Whether a header says how one message is sent, or what becomes of it: nobody but the sender knows that.
-fn is_of_the_hop(name: &str) -> bool {
-    let name = plain_name(name);
-    TAKEN.contains(&name.as_str())
+/// Whether a header belongs to one message or one hop, so that nobody but its sender may set it.
+fn is_hop_by_hop(name: &str) -> bool {
+    let name = canonical_name(name);
+    RESERVED.contains(&name.as_str())
         || matches!(name.as_str(), "expect" | "trailer" | "content-encoding" | "content-type" | "origin")
         || ["proxy-", "sec-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether the proxy tells the upstream this by itself.
-fn is_ours(name: &str) -> bool {
-    let name = plain_name(name);
+/// Whether the proxy sets this header towards the upstream.
+fn is_set_by_proxy(name: &str) -> bool {
+    let name = canonical_name(name);
     matches!(name.as_str(), "forwarded" | "x-real-ip" | "x-request-id")
         || ["x-forwarded-", "x-outrigger-"].iter().any(|prefix| name.starts_with(prefix))
 }

@@ -18,7 +18,7 @@ use crate::config::model::{File, Jwt, JwtAlgorithm, JwtKeys, TokenSource};
 use crate::config::problems::Problems;
 use crate::config::raw::values::header::is_token;
 use crate::config::raw::values::list::List;
-use crate::config::raw::values::scalar::{Readable, Scalar, words};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue, words};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 use crate::config::raw::values::units::Span;
@@ -94,10 +94,10 @@ words!(JwtAlgorithm {
     EdDsa = "EdDSA",
 });
 
-/// Each place of a request is looked at.
-const MOST_SOURCES: usize = 8;
+/// Every request is searched for each of them.
+const MAX_SOURCES: usize = 8;
 
-const LONGEST_TEXT: usize = 1024;
+const MAX_TEXT_LEN: usize = 1024;
 
 impl RawJwt {
     pub(crate) fn validate(self, problems: &mut Problems) -> Option<Jwt> {
@@ -130,7 +130,7 @@ impl RawJwt {
             }
         }
         let ca = match &jwks_url {
-            Some(Scalar(url)) => url::authorities("jwks_url", url, ca_file, problems),
+            Some(Scalar(url)) => url::ca_file("jwks_url", url, ca_file, problems),
             None => {
                 if ca_file.is_some() && problems.is_own("ca_file") && !problems.has("ca_file") {
                     problems.refuse("ca_file", "no jwks_url", "jwks_url too: nothing else is fetched");
@@ -148,7 +148,7 @@ impl RawJwt {
         text("issuer", issuer.as_ref(), problems);
         let audience = audience.map_or_else(Vec::new, |OneOrMore { words, is_list }| {
             if words.is_empty() {
-                // What a template makes of a list that nobody filled: it must not come to any audience.
+                // A template makes an empty list of a value that is not there: that must not accept any audience.
                 problems.refuse(
                     "audience",
                     "an empty list",
@@ -165,8 +165,8 @@ impl RawJwt {
             words
         });
         text("user_claim", Some(&user_claim), problems);
-        if (token_from.is_empty() || token_from.len() > MOST_SOURCES) && !problems.has("token_from") {
-            let accepted = format!("1 to {MOST_SOURCES} places: {}", TokenSource::accepted());
+        if (token_from.is_empty() || token_from.len() > MAX_SOURCES) && !problems.has("token_from") {
+            let accepted = format!("1 to {MAX_SOURCES} places: {}", TokenSource::accepted());
             problems.refuse("token_from", format!("{} places", token_from.len()), accepted);
         }
         Some(Jwt {
@@ -182,7 +182,7 @@ impl RawJwt {
     }
 }
 
-/// The keys that say where the keys are.
+/// The settings that say where the keys are.
 struct Sources {
     secret_file: Option<Scalar<PathBuf>>,
     public_key_file: Option<Scalar<PathBuf>>,
@@ -227,12 +227,12 @@ impl Sources {
             return Some(JwtKeys::JwksFile(problems.file("jwks_file", &path)));
         }
         let Scalar(url) = jwks_url?;
-        url::endpoint("jwks_url", &url, problems);
+        url::check_endpoint("jwks_url", &url, problems);
         Some(JwtKeys::JwksUrl { url, ca, refresh: refresh.0.0, min_interval: min_interval.0.0 })
     }
 }
 
-/// A public key is no secret: whoever took one for the secret of an HS256 token could sign whatever he likes.
+/// A public key is no secret: if it were used as the secret of HS256, anybody could sign tokens.
 fn check_algorithms(
     given: Option<List<JwtAlgorithm>>,
     keys: Option<&JwtKeys>,
@@ -262,7 +262,7 @@ fn check_algorithms(
     given.into_iter().map(|algorithm| algorithm.0).collect()
 }
 
-impl Readable for TokenSource {
+impl ScalarValue for TokenSource {
     fn accepted() -> String {
         "header | subprotocol | cookie:NAME | query:NAME".into()
     }
@@ -272,7 +272,7 @@ impl Readable for TokenSource {
             None if text == "header" => Some(Self::Header),
             None if text == "subprotocol" => Some(Self::Subprotocol),
             Some(("cookie", name)) => is_token(name).then(|| Self::Cookie(name.into())),
-            // Nothing that would be written in two ways.
+            // A value that would be written in two ways is refused.
             Some(("query", name)) => {
                 let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"_.~-".contains(&byte);
                 (!name.is_empty() && name.bytes().all(fit)).then(|| Self::Query(name.into()))
@@ -314,9 +314,9 @@ impl Serialize for OneOrMore {
 
 impl<'de> Deserialize<'de> for OneOrMore {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct OneOrMoreVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for OneOrMoreVisitor {
             type Value = OneOrMore;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -336,7 +336,7 @@ impl<'de> Deserialize<'de> for OneOrMore {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(OneOrMoreVisitor)
     }
 }
 
@@ -357,8 +357,8 @@ impl JsonSchema for OneOrMore {
 
 fn text(key: &str, given: Option<&Scalar<String>>, problems: &mut Problems) {
     if let Some(Scalar(given)) = given
-        && (given.is_empty() || given.len() > LONGEST_TEXT)
+        && (given.is_empty() || given.len() > MAX_TEXT_LEN)
     {
-        problems.refuse(key, quoted(given), format!("text of up to {LONGEST_TEXT} bytes, not empty"));
+        problems.refuse(key, quoted(given), format!("text of up to {MAX_TEXT_LEN} bytes, not empty"));
     }
 }

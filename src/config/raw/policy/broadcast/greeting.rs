@@ -16,18 +16,18 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::config::model::Greeting;
 use crate::config::problems::Problems;
 use crate::config::raw::values::check;
-use crate::config::raw::values::scalar::{Readable, Scalar};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue};
 #[cfg(test)]
 use crate::config::raw::values::schema;
 use crate::config::raw::values::units::Bytes;
 
-/// They wait for the server together, each time that it is dialled.
-const MOST_MESSAGES: usize = 64;
+/// All of them are kept in memory while the server is dialled.
+const MAX_MESSAGES: usize = 64;
 
-/// Of all of them.
-const MOST_BYTES: usize = 256 << 10;
+/// The most bytes of all messages together.
+const MAX_BYTES: usize = 256 << 10;
 
-/// With or without the padding.
+/// Reads base64 with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -52,7 +52,7 @@ pub(crate) struct RawBinary {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Base64(Vec<u8>);
 
-impl Readable for Base64 {
+impl ScalarValue for Base64 {
     fn accepted() -> String {
         "base64 (RFC 4648 §4), such as AAEC".into()
     }
@@ -84,9 +84,9 @@ impl Serialize for RawGreeting {
 
 impl<'de> Deserialize<'de> for RawGreeting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct GreetingVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for GreetingVisitor {
             type Value = RawGreeting;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for RawGreeting {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(GreetingVisitor)
     }
 }
 
@@ -136,19 +136,19 @@ impl RawGreeting {
     }
 }
 
-/// How many there may be, and how long: what a client could say as well.
+/// Checks how many messages there are, and that each is as long as a client's may be.
 pub(crate) fn check(greeting: &[Greeting], max_frame: Scalar<Bytes>, problems: &mut Problems) {
     const KEY: &str = "broadcast.greeting";
     if problems.has(KEY) {
         return;
     }
-    if greeting.len() > MOST_MESSAGES {
-        let accepted = format!("at most {MOST_MESSAGES} messages");
+    if greeting.len() > MAX_MESSAGES {
+        let accepted = format!("at most {MAX_MESSAGES} messages");
         return problems.refuse(KEY, format!("{} messages", greeting.len()), accepted);
     }
     let all: usize = greeting.iter().map(|message| message.payload().len()).sum();
-    if all > MOST_BYTES {
-        let accepted = format!("at most {} of messages together", Bytes(MOST_BYTES as u64).write());
+    if all > MAX_BYTES {
+        let accepted = format!("at most {} of messages together", Bytes(MAX_BYTES as u64).write());
         return problems.refuse(KEY, format!("{all} bytes"), accepted);
     }
     let longest = greeting.iter().enumerate().max_by_key(|(_, message)| message.payload().len());
@@ -157,7 +157,7 @@ pub(crate) fn check(greeting: &[Greeting], max_frame: Scalar<Bytes>, problems: &
     if problems.has("max_frame") || length as u64 <= max_frame.0.0 {
         return;
     }
-    // A route is told about the one that it sets.
+    // On a route the problem is that of the key which the route sets.
     if problems.is_own("max_frame") && !problems.is_own(KEY) {
         let accepted = format!("at least {length} bytes, as the longest message of broadcast.greeting");
         problems.refuse("max_frame", check::shown(max_frame), accepted);

@@ -1,4 +1,4 @@
-//! What kinds of objects are told apart.
+//! The kinds of objects that are treated differently.
 
 use crate::yaml::Value;
 
@@ -13,9 +13,9 @@ pub(super) enum Kind {
     PodMonitor,
     /// A HorizontalPodAutoscaler, or one of KEDA.
     Scaler,
-    /// Something whose meaning is not known here, and that may name a port.
+    /// An object of unknown meaning, which may name a port.
     Custom,
-    /// Something that is known to name none, or another workload with ports of its own.
+    /// An object that names no port of ours, or another workload with its own ports.
     Other,
 }
 

@@ -1,18 +1,19 @@
-//! What names a port, and whose meaning is not known here: it is told, with its place.
+//! Objects of unknown meaning that name a port: the field is reported.
 
 use std::collections::BTreeMap;
 
-use super::scene::Scene;
-use crate::inject::injected::Target;
+use super::context::Context;
+use crate::inject::injected::InjectedWorkload;
 use crate::inject::options::Options;
 use crate::yaml::{Map, Value};
 
-/// Places that are told of one object; what has more of them is not read to the end by anybody.
+/// How many fields of one object are reported.
 const MAX_PLACES: usize = 5;
-/// Servers that are named with it.
+/// How many servers are named with them.
 const MAX_OWNERS: usize = 3;
 
-/// Annotations that name the server's port: of meshes and load balancers. Those of scrapers stay meant for the server.
+/// Annotations of meshes and load balancers that name the server's port. Those of scrapers are left out: they are
+/// meant for the server.
 pub(crate) fn annotations(annotations: Option<&Value>, port: Option<u16>, options: &Options) -> Vec<String> {
     const LEFT: [&str; 3] = ["prometheus.io/", "outrigger/", "kubectl.kubernetes.io/"];
     let Some((annotations, port)) = annotations.and_then(Value::as_map).zip(port) else { return Vec::new() };
@@ -38,33 +39,37 @@ pub(crate) fn annotations(annotations: Option<&Value>, port: Option<u16>, option
 }
 
 /// Fields that name the port of a server, or one where its proxy was.
-pub(super) fn of_server(object: &Value, scene: &Scene<'_>) -> Vec<String> {
-    let server = |target: &Target| {
+pub(super) fn server_ports(object: &Value, context: &Context<'_>) -> Vec<String> {
+    let server = |target: &InjectedWorkload| {
         target.port.map(|port| (port, format!("where the server of {} listens", target.object)))
     };
-    told(object, scene, |target| server(target).into_iter().chain(earlier(target)).collect())
+    find(object, context, |target| server(target).into_iter().chain(earlier(target)).collect())
 }
 
-/// Fields that name a port where a proxy was; who names the server's means the server.
-pub(super) fn of_earlier(object: &Value, scene: &Scene<'_>) -> Vec<String> {
-    told(object, scene, |target| earlier(target).collect())
+/// Fields that name a port of an earlier proxy. A field with the server's port is meant for the server.
+pub(super) fn prior_ports(object: &Value, context: &Context<'_>) -> Vec<String> {
+    find(object, context, |target| earlier(target).collect())
 }
 
-fn earlier(target: &Target) -> impl Iterator<Item = (u16, String)> {
+fn earlier(target: &InjectedWorkload) -> impl Iterator<Item = (u16, String)> {
     let ports = [target.earlier.client, target.earlier.probes];
     ports.into_iter().flatten().map(|port| (port, format!("where the proxy of {} was", target.object)))
 }
 
-fn told(object: &Value, scene: &Scene<'_>, ports: impl Fn(&Target) -> Vec<(u16, String)>) -> Vec<String> {
+fn find(
+    object: &Value,
+    context: &Context<'_>,
+    ports: impl Fn(&InjectedWorkload) -> Vec<(u16, String)>,
+) -> Vec<String> {
     let namespace = object.text_at(&["metadata", "namespace"]);
-    // Many servers have the same port; the object is looked through once for all of them.
+    // Many servers have the same port; the object is searched once for all of them.
     let mut owners: BTreeMap<u16, Vec<String>> = BTreeMap::new();
-    for (port, whose) in scene.targets.iter().filter(|target| target.is_in(namespace)).flat_map(ports) {
+    for (port, whose) in context.targets.iter().filter(|target| target.is_in(namespace)).flat_map(ports) {
         owners.entry(port).or_default().push(whose);
     }
     let mut warnings = Vec::new();
     for (port, mut whose) in owners {
-        let mut search = Search { port, namespace, scene, places: Vec::new() };
+        let mut search = Search { port, namespace, context, places: Vec::new() };
         search.map(object.as_map(), "", false);
         if search.places.is_empty() {
             continue;
@@ -75,7 +80,7 @@ fn told(object: &Value, scene: &Scene<'_>, ports: impl Fn(&Target) -> Vec<(u16, 
             whose.push(format!("that of {rest} more"));
         }
         let (places, whose) = (search.places.join(", "), whose.join(" and "));
-        warnings.push(format!("{places} names {port}, {whose}: left as it is. {}", meant(scene.options)));
+        warnings.push(format!("{places} names {port}, {whose}: left as it is. {}", meant(context.options)));
     }
     warnings
 }
@@ -90,12 +95,12 @@ fn meant(options: &Options) -> String {
 struct Search<'a> {
     port: u16,
     namespace: Option<&'a str>,
-    scene: &'a Scene<'a>,
+    context: &'a Context<'a>,
     places: Vec<String>,
 }
 
 impl Search<'_> {
-    /// Depth is bounded by what is read.
+    /// The recursion is as deep as the reader lets a manifest be.
     fn map(&mut self, map: Option<&Map>, path: &str, is_port: bool) {
         let Some(map) = map else { return };
         for (key, value) in &map.0 {
@@ -104,15 +109,15 @@ impl Search<'_> {
             }
             let location = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
             let is_named_so = key.text.parse() == Ok(self.port) && is_port;
-            let says_port = says_port(&key.text);
+            let is_port_key = is_port_key(&key.text);
             match value {
                 _ if is_named_so => self.found(location),
-                Value::Scalar(_) if says_port && self.is_it(value) && !self.is_port_of_a_service(map) => {
+                Value::Scalar(_) if is_port_key && self.is_it(value) && !self.is_port_of_a_service(map) => {
                     self.found(location);
                 }
                 Value::Scalar(_) => {}
-                Value::List(list) => self.list(list, &location, says_port),
-                Value::Map(inner) => self.map(Some(inner), &location, says_port),
+                Value::List(list) => self.list(list, &location, is_port_key),
+                Value::Map(inner) => self.map(Some(inner), &location, is_port_key),
             }
         }
     }
@@ -139,19 +144,19 @@ impl Search<'_> {
         }
     }
 
-    /// A Service of the stream and a port that it has itself: what refers to that follows it.
+    /// Whether `map` refers to a Service of the manifest and a port of that Service, which leads to the proxy.
     fn is_port_of_a_service(&self, map: &Map) -> bool {
         let mut names =
             ["name", "serviceName", "service"].into_iter().filter_map(|key| map.get(key)?.as_text());
         names.any(|name| {
-            let front = self.scene.fronts.iter().find(|front| front.is(name, self.namespace));
+            let front = self.context.services.iter().find(|front| front.is(name, self.namespace));
             front.is_some_and(|front| front.port(&self.port.to_string()).is_some())
         })
     }
 }
 
 /// `port`, `targetPorts`, `portLevelMtls`; not `portrait`.
-fn says_port(key: &str) -> bool {
+fn is_port_key(key: &str) -> bool {
     let lower = key.to_ascii_lowercase();
     let is_end = lower.ends_with("port") || lower.ends_with("ports");
     let next = key.strip_prefix("port").and_then(|rest| rest.chars().next());

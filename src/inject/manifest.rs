@@ -1,22 +1,22 @@
 //! A manifest as a stream of objects, wherever they stand: in documents of their own, or in a `kind: List`.
 //!
 //! # Not here
-//! What is done to an object ([`super::workload`], [`super::follow`], [`super::server_side`]).
+//! What is done to an object ([`super::workload`], [`super::related`], [`super::server_fields`]).
 
 use super::fields;
-use super::injected::Target;
+use super::injected::InjectedWorkload;
 use super::names;
 use super::object::Object;
 use super::options::Options;
 use super::read::{self, Document};
-use super::refusal::{Fault, Location, Refusals, Warning};
-use super::{server_side, workload};
+use super::refusal::{FieldError, Location, Refusals, Warning};
+use super::{server_fields, workload};
 use crate::yaml::{Map, Value};
 
 /// Documents, each an object or a list of them.
-pub(super) struct Stream(Vec<Group>);
+pub(super) struct Manifest(Vec<ManifestDocument>);
 
-struct Group {
+struct ManifestDocument {
     /// A `kind: List` without its items. None: the document is the one object.
     list: Option<Value>,
     objects: Vec<Object>,
@@ -24,25 +24,27 @@ struct Group {
 
 /// A ConfigMap that goes with a workload.
 pub(super) struct NewConfigMap {
-    /// The workload it goes before.
+    /// The workload that it is inserted before.
     before: Location,
     namespace: Option<String>,
     name: String,
     text: String,
 }
 
-impl Stream {
+impl Manifest {
     pub(super) fn read(file: &str, text: &str) -> Result<Self, Refusals> {
         let whole = Location::file(file);
         let documents = read::read(text).map_err(|error| {
             let location = Location { document: error.document, ..whole.clone() };
             let field = format!("line {}, column {}", error.mark.line, error.mark.column);
-            Fault::new(field, error.what, "YAML or JSON, as kubectl takes it", "mend the manifest")
+            FieldError::new(field, error.what, "YAML or JSON, as kubectl takes it", "mend the manifest")
                 .at(&location)
         })?;
         if documents.is_empty() {
-            let todo = "give a manifest; if it comes from a command, look what went wrong there";
-            return Err(Fault::new("the manifest", "nothing", "one object or more", todo).at(&whole).into());
+            let remedy = "give a manifest; if it comes from a command, look what went wrong there";
+            return Err(FieldError::new("the manifest", "nothing", "one object or more", remedy)
+                .at(&whole)
+                .into());
         }
         let mut groups = Vec::new();
         for Document { number, mut value } in documents {
@@ -55,18 +57,25 @@ impl Stream {
                 Value::Map(_) => None,
                 other => {
                     let found = other.in_words();
-                    return Err(Fault::shape("the document", found, "an object with apiVersion and kind")
-                        .at(&location)
-                        .into());
+                    return Err(FieldError::shape(
+                        "the document",
+                        found,
+                        "an object with apiVersion and kind",
+                    )
+                    .at(&location)
+                    .into());
                 }
             };
             groups.push(match items {
-                None => Group { list: None, objects: vec![Object::new(value, location)] },
+                None => ManifestDocument { list: None, objects: vec![Object::new(value, location)] },
                 Some(items) => {
                     let item = |(index, value)| {
                         Object::new(value, Location { item: Some(index + 1), ..location.clone() })
                     };
-                    Group { list: Some(value), objects: items.into_iter().enumerate().map(item).collect() }
+                    ManifestDocument {
+                        list: Some(value),
+                        objects: items.into_iter().enumerate().map(item).collect(),
+                    }
                 }
             });
         }
@@ -81,17 +90,17 @@ impl Stream {
         self.0.iter_mut().flat_map(|group| &mut group.objects)
     }
 
-    /// A name that is meant and not there is a typing mistake.
-    pub(super) fn check_only(&self, options: &Options) -> Result<(), Fault> {
+    /// A name in `--only` that is not in the manifest is a typing mistake.
+    pub(super) fn check_only(&self, options: &Options) -> Result<(), FieldError> {
         let workloads: Vec<_> = self.objects().filter(|object| object.template().is_some()).collect();
-        let missing = |only: &&String| !workloads.iter().any(|object| object.is_meant_by(only));
+        let missing = |only: &&String| !workloads.iter().any(|object| object.matches(only));
         match options.only.iter().find(missing) {
             None => Ok(()),
             Some(only) => {
                 let names =
                     Vec::from_iter(workloads.iter().map(|object| &*object.location.object)).join(", ");
                 let accepted = if names.is_empty() { "nothing: there is no workload".into() } else { names };
-                Err(Fault::new("--only", format!("{only:?}"), accepted, "name one that is there"))
+                Err(FieldError::new("--only", format!("{only:?}"), accepted, "name one that is there"))
             }
         }
     }
@@ -100,11 +109,11 @@ impl Stream {
         &mut self,
         options: &Options,
         warnings: &mut Vec<Warning>,
-    ) -> Result<(Vec<Target>, Vec<NewConfigMap>), Refusals> {
+    ) -> Result<(Vec<InjectedWorkload>, Vec<NewConfigMap>), Refusals> {
         let known: Vec<_> = self.objects().filter_map(KnownConfigMap::read).collect();
         let (mut targets, mut config_maps, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         for object in self.objects_mut() {
-            let Some(template) = object.template().filter(|_| object.is_meant(options)) else { continue };
+            let Some(template) = object.template().filter(|_| object.is_selected(options)) else { continue };
             if let Some(owner) = object.owner() {
                 let what = format!("left as it is: it belongs to {owner}, which is where the sidecar goes");
                 warnings.push(Warning { location: object.location.clone(), what });
@@ -116,7 +125,7 @@ impl Stream {
                 found.map(|map| map.text.clone())
             };
             match workload::inject(&mut object.value, template, options, named) {
-                Err(fault) => refusals.push(fault.at(&object.location)),
+                Err(error) => refusals.push(error.at(&object.location)),
                 Ok(injected) => {
                     let location = || object.location.clone();
                     warnings.extend(
@@ -128,7 +137,7 @@ impl Stream {
                         name,
                         text,
                     }));
-                    targets.push(Target {
+                    targets.push(InjectedWorkload {
                         object: object.location.object.clone(),
                         namespace,
                         labels: injected.labels,
@@ -143,7 +152,7 @@ impl Stream {
         if refusals.is_empty() { Ok((targets, config_maps)) } else { Err(Refusals(refusals)) }
     }
 
-    /// Writes ConfigMaps: into those of that name, or each before its workload.
+    /// Adds ConfigMaps: in place of those of the same name, or else each before its workload.
     pub(super) fn add(&mut self, config_maps: Vec<NewConfigMap>) -> Result<(), Refusals> {
         let mut written: Vec<NewConfigMap> = Vec::new();
         for new in config_maps {
@@ -153,9 +162,9 @@ impl Stream {
                     continue;
                 }
                 let found = format!("the name {}, which {} has as well", new.name, other.before.object);
-                let todo = "inject them one by one with --only, and --config-map NAME for one of them";
-                let fault = Fault::new("its ConfigMap", found, "workloads of different names", todo);
-                return Err(fault.at(&new.before).into());
+                let remedy = "inject them one by one with --only, and --config-map NAME for one of them";
+                let error = FieldError::new("its ConfigMap", found, "workloads of different names", remedy);
+                return Err(error.at(&new.before).into());
             }
             let found = self.objects_mut().find(|object| {
                 object.is("ConfigMap")
@@ -165,7 +174,7 @@ impl Stream {
             match found {
                 Some(object) => {
                     let data = fields::map_at(&mut object.value, &["data"], "data")
-                        .map_err(|fault| fault.at(&object.location))?;
+                        .map_err(|error| error.at(&object.location))?;
                     data.set(names::KEY, Value::text(&*new.text));
                 }
                 None => self.insert(&new),
@@ -192,7 +201,7 @@ impl Stream {
             if let Some(item) = group.objects.iter().position(|object| object.location == new.before) {
                 match group.list {
                     Some(_) => group.objects.insert(item, object),
-                    None => self.0.insert(index, Group { list: None, objects: vec![object] }),
+                    None => self.0.insert(index, ManifestDocument { list: None, objects: vec![object] }),
                 }
                 return;
             }
@@ -200,7 +209,7 @@ impl Stream {
     }
 
     pub(super) fn into_values(self) -> Vec<Value> {
-        let value = |group: Group| {
+        let value = |group: ManifestDocument| {
             let mut objects = group.objects.into_iter().map(|object| object.value);
             match group.list {
                 None => objects.next(),
@@ -208,7 +217,7 @@ impl Stream {
                     if let Value::Map(map) = &mut list {
                         map.set("items", Value::List(objects.collect()));
                     }
-                    server_side::take_out(&mut list);
+                    server_fields::strip(&mut list);
                     Some(list)
                 }
             }
@@ -217,7 +226,7 @@ impl Stream {
     }
 }
 
-/// A configuration in the stream.
+/// A ConfigMap of the manifest that holds a configuration.
 struct KnownConfigMap {
     namespace: Option<String>,
     name: String,

@@ -1,5 +1,5 @@
-//! What a configuration leaves open although it has the guards for it. Nothing of it is wrong: it was written so.
-//! But whoever reads `check`, or the log of a start, is to know.
+//! What a configuration leaves open although it has checks that could close it. None of it is an error, but `check`
+//! and the log of a start warn of it.
 //!
 //! # Not here
 //! What is refused ([`super::error`]).
@@ -7,14 +7,14 @@
 use super::model::{Config, HttpMode, Route};
 
 impl Config {
-    /// Each in a sentence that says where, what is open, and what closes it.
-    pub fn exposed(&self) -> Vec<String> {
-        let passed = self.routes.iter().filter_map(past_the_guards);
-        passed.chain(self.limits_of_nobody()).collect()
+    /// Each warning is a sentence that says where, what is open, and what closes it.
+    pub fn exposure_warnings(&self) -> Vec<String> {
+        let passed = self.routes.iter().filter_map(unguarded_http);
+        passed.chain(self.limits_without_users()).collect()
     }
 
-    /// Limits of one user, where nobody ever has a name.
-    fn limits_of_nobody(&self) -> Option<String> {
+    /// Limits for each user, where no client is ever identified.
+    fn limits_without_users(&self) -> Option<String> {
         let has_names = self.listen.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
             || self.routes.iter().any(|route| route.policy.auth.is_some());
         let limits = |route: &Route| {
@@ -30,8 +30,8 @@ impl Config {
     }
 }
 
-/// Plain HTTP that goes past what WebSockets meet.
-fn past_the_guards(route: &Route) -> Option<String> {
+/// Plain HTTP that does not pass the checks that WebSockets pass.
+fn unguarded_http(route: &Route) -> Option<String> {
     let policy = &route.policy;
     let guards = match (policy.auth.is_some(), policy.origins.is_some()) {
         (true, true) => "policy.auth and policy.origins",
@@ -91,10 +91,14 @@ mod tests {
             ),
         ] {
             let config = Config::from_yaml(&yaml).unwrap_or_else(|errors| panic!("{yaml}: {errors}"));
-            let exposed = config.exposed();
-            assert_eq!(exposed.len(), usize::from(!expected.is_empty()), "{yaml}: {exposed:?}");
+            let exposure_warnings = config.exposure_warnings();
+            assert_eq!(
+                exposure_warnings.len(),
+                usize::from(!expected.is_empty()),
+                "{yaml}: {exposure_warnings:?}"
+            );
             for words in expected {
-                assert!(exposed[0].contains(words), "{yaml}: {exposed:?}");
+                assert!(exposure_warnings[0].contains(words), "{yaml}: {exposure_warnings:?}");
             }
         }
     }

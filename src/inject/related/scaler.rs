@@ -1,17 +1,18 @@
-//! Autoscalers: one that looks at whole pods counts the sidecar from now on.
+//! Autoscalers: one that measures whole pods now counts the sidecar too.
 
-use super::scene::Scene;
+use super::context::Context;
 use crate::yaml::Value;
 
-/// What is worth a word about `scaler`.
-pub(super) fn told(scaler: &Value, scene: &Scene<'_>) -> Vec<String> {
+/// Warnings about `scaler`.
+pub(super) fn warnings(scaler: &Value, context: &Context<'_>) -> Vec<String> {
     let wanted = scaler.at(&["spec", "scaleTargetRef"]);
     let Some((wanted, name)) = wanted.and_then(|wanted| Some((wanted, wanted.text_at(&["name"])?))) else {
         return Vec::new();
     };
     let object = format!("{}/{name}", wanted.text_at(&["kind"]).unwrap_or("Deployment"));
     let namespace = scaler.text_at(&["metadata", "namespace"]);
-    let Some(target) = scene.targets.iter().find(|target| target.object == object && target.is_in(namespace))
+    let Some(target) =
+        context.targets.iter().find(|target| target.object == object && target.is_in(namespace))
     else {
         return Vec::new();
     };
@@ -27,7 +28,7 @@ pub(super) fn told(scaler: &Value, scene: &Scene<'_>) -> Vec<String> {
     )]
 }
 
-/// The resources that it adds up over all containers of a pod.
+/// The resources that it sums over all containers of a pod.
 fn resources(scaler: &Value) -> Vec<String> {
     let text = |value: &Value, path: &[&str]| value.text_at(path).map(str::to_owned);
     if scaler.text_at(&["kind"]) == Some("ScaledObject") {
@@ -40,7 +41,7 @@ fn resources(scaler: &Value) -> Vec<String> {
     }
     let metrics = scaler.list_at(&["spec", "metrics"]);
     if metrics.is_empty() {
-        // In version 1 there is nothing else, later it is the default.
+        // Version 1 has nothing else; in later versions it is the default.
         return vec!["cpu".to_owned()];
     }
     let of_pods = metrics.iter().filter(|metric| metric.text_at(&["type"]) == Some("Resource"));

@@ -1,14 +1,13 @@
-//! What a cluster adds to an object that is read back from it (`kubectl get -o yaml`). An object that is sent
-//! with these is refused (`managedFields`), or runs into a conflict as soon as its status has changed
-//! (`resourceVersion`).
+//! Fields that the API server adds to an object that is read from it (`kubectl get -o yaml`). An object that is sent
+//! back with them is refused (`managedFields`), or conflicts once its status has changed (`resourceVersion`).
 //!
 //! # Not here
-//! Defaults that the cluster filled in: they are taken as if they had been said.
+//! Defaults that the API server filled in: they count as written.
 
 use crate::yaml::Value;
 
-/// Takes it out of an object that comes from a cluster. What was never there keeps what it has.
-pub(super) fn take_out(object: &mut Value) {
+/// Removes these fields from an object that was read from a cluster. Any other object stays as it is.
+pub(super) fn strip(object: &mut Value) {
     let is_from_cluster =
         ["resourceVersion", "uid", "managedFields"].iter().any(|key| object.at(&["metadata", key]).is_some());
     let Value::Map(map) = object else { return };
@@ -21,7 +20,7 @@ pub(super) fn take_out(object: &mut Value) {
         metadata.remove(key);
     }
     let Some(Value::Map(annotations)) = metadata.get_mut("annotations") else { return };
-    // kubectl's own copy of what was sent last; how many rollouts there were.
+    // kubectl's copy of what was applied last, and the number of rollouts.
     for key in ["kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision"] {
         annotations.remove(key);
     }

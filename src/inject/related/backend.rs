@@ -1,9 +1,9 @@
-//! Ingresses and routes of the Gateway API: they name a Service and its port, so they follow by themselves. But where
-//! the port is the pod's, controllers that take it for a `targetPort` lose it with that.
+//! Ingresses and routes of the Gateway API: they name a Service and its port, so they need no change. But some
+//! controllers accept the pod's port there, as a `targetPort`; it has to become the Service's.
 
-use super::front::FrontPort;
-use super::mention;
-use super::scene::Scene;
+use super::context::Context;
+use super::port_references;
+use super::service_info::ServicePort;
 use crate::yaml::{Map, Value};
 
 /// How an object names a Service and a port of it.
@@ -15,8 +15,8 @@ pub(super) enum Style {
     Route,
 }
 
-/// Gives backends the port of the Service where they name the pod's, or tells it.
-pub(super) fn follow(object: &mut Value, style: Style, scene: &Scene<'_>) -> Vec<String> {
+/// Gives backends the Service's port where they name the pod's, or warns of them.
+pub(super) fn retarget(object: &mut Value, style: Style, context: &Context<'_>) -> Vec<String> {
     let namespace = object.text_at(&["metadata", "namespace"]).map(str::to_owned);
     let mut warnings = Vec::new();
     let mut ports = Vec::new();
@@ -26,12 +26,12 @@ pub(super) fn follow(object: &mut Value, style: Style, scene: &Scene<'_>) -> Vec
     each(spec, style, &mut |backend| {
         let namespace =
             backend.get("namespace").and_then(Value::as_text).or(namespace.as_deref()).map(str::to_owned);
-        warnings.extend(one(backend, style, namespace.as_deref(), scene, &mut ports));
+        warnings.extend(one(backend, style, namespace.as_deref(), context, &mut ports));
     });
     warnings.dedup();
     ports.dedup();
     for port in ports {
-        warnings.extend(mention::annotations(annotated.as_ref(), Some(port), scene.options));
+        warnings.extend(port_references::annotations(annotated.as_ref(), Some(port), context.options));
     }
     warnings
 }
@@ -48,7 +48,7 @@ fn each(value: &mut Value, style: Style, visit: &mut impl FnMut(&mut Map)) {
                         for item in list {
                             if let Value::Map(backend) = item {
                                 visit(backend);
-                                // A backend may have filters, and these backends of their own.
+                                // A backend may have filters, which have backends of their own.
                                 if let Some(filters) = backend.get_mut("filters") {
                                     each(filters, style, visit);
                                 }
@@ -64,12 +64,12 @@ fn each(value: &mut Value, style: Style, visit: &mut impl FnMut(&mut Map)) {
     }
 }
 
-/// `ports` takes the servers' ports that the backend leads to.
+/// Adds the servers' ports that the backend leads to to `ports`.
 fn one(
     backend: &mut Map,
     style: Style,
     namespace: Option<&str>,
-    scene: &Scene<'_>,
+    context: &Context<'_>,
     ports: &mut Vec<u16>,
 ) -> Option<String> {
     if backend.get("kind").and_then(Value::as_text).is_some_and(|kind| kind != "Service") {
@@ -84,8 +84,8 @@ fn one(
         }
     }
     .to_owned();
-    let front = scene.fronts.iter().find(|front| front.is(&name, namespace));
-    let mut targets = scene.targets.iter().filter(|target| target.is_in(namespace));
+    let front = context.services.iter().find(|front| front.is(&name, namespace));
+    let mut targets = context.targets.iter().filter(|target| target.is_in(namespace));
     let Some(front) = front else {
         let target = targets.find(|target| target.is_server_at(&port) || target.was_at(&port))?;
         return Some(format!(
@@ -94,17 +94,17 @@ fn one(
             target.object
         ));
     };
-    let led = front.ports.iter().find(|port| port.leads_to_pods);
+    let led = front.ports.iter().find(|port| port.targets_pods);
     let known = front.port(&port);
-    if known.or(led).is_some_and(|port| port.leads_to_pods) {
+    if known.or(led).is_some_and(|port| port.targets_pods) {
         ports.extend(
-            scene.targets.iter().filter(|target| target.is_in(namespace)).filter_map(|target| target.port),
+            context.targets.iter().filter(|target| target.is_in(namespace)).filter_map(|target| target.port),
         );
     }
-    // What the Service has itself is led by it.
+    // A port that the Service has itself is that of the Service.
     let is_pods = targets.any(|target| target.is_server_at(&port) || target.was_at(&port));
-    let number = led.filter(|_| known.is_none() && is_pods).and_then(|FrontPort { number, .. }| *number)?;
-    if !scene.options.services {
+    let number = led.filter(|_| known.is_none() && is_pods).and_then(|ServicePort { number, .. }| *number)?;
+    if !context.options.services {
         return Some(format!(
             "it leads to {port}, which is no port of the Service {name}: --service makes it {number}, since it is \
              lost as soon as that Service leads to the proxy"

@@ -1,58 +1,57 @@
-//! Asks a type what may stand at a key, without a value: serde tells a deserializer what it would
-//! like to read.
+//! Finds out what may stand at a key, without a value: a type tells its deserializer what it expects.
 //!
-//! The environment needs it: whether `[::]:8080` is an address or the start of a list depends on
-//! who reads it.
+//! Environment variables need it: whether `[::]:8080` is an address or the start of a list depends on the setting's
+//! type.
 
 use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-/// What a type reads.
+/// What a type expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// A map with these keys.
     Keys(&'static [&'static str]),
-    /// A list, a map with any keys, or something that takes several forms.
+    /// A list, a map with any keys, or a value with several forms.
     Nested,
     /// Text.
     Text,
 }
 
-/// What `T` reads at `path`; `None`: it knows no such key.
+/// What `T` expects at `path`; `None` if it has no such key.
 pub(crate) fn shape_at<T: DeserializeOwned>(path: &[String]) -> Option<Shape> {
     let mut shape = None;
-    // There is no value, so this always fails: what was asked for on the way is the answer.
-    let _ = T::deserialize(Probe { path, shape: &mut shape }).map(drop);
+    // There is no value, so this always fails; what the type asked for on the way is the answer.
+    let _ = T::deserialize(ShapeQuery { path, shape: &mut shape }).map(drop);
     shape
 }
 
-struct Probe<'a> {
+struct ShapeQuery<'a> {
     path: &'a [String],
     shape: &'a mut Option<Shape>,
 }
 
-impl Probe<'_> {
-    fn answer<T>(self, shape: Shape) -> Result<T, Asked> {
+impl ShapeQuery<'_> {
+    fn answer<T>(self, shape: Shape) -> Result<T, QueryError> {
         *self.shape = Some(shape);
         Err(serde::de::Error::custom("asked"))
     }
 }
 
-type Asked = serde::de::value::Error;
+type QueryError = serde::de::value::Error;
 
-impl<'de> Deserializer<'de> for Probe<'_> {
-    type Error = Asked;
+impl<'de> Deserializer<'de> for ShapeQuery<'_> {
+    type Error = QueryError;
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Asked> {
+    ) -> Result<V::Value, QueryError> {
         if self.path.is_empty() { self.answer(Shape::Keys(fields)) } else { visitor.visit_map(self) }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Asked> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
         visitor.visit_some(self)
     }
 
@@ -60,15 +59,15 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Asked> {
+    ) -> Result<V::Value, QueryError> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Asked> {
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, QueryError> {
         self.answer(Shape::Nested)
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Asked> {
+    fn deserialize_str<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, QueryError> {
         self.answer(Shape::Text)
     }
 
@@ -78,19 +77,19 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 }
 
-/// A map with one key, the next of the path.
-impl<'de> MapAccess<'de> for Probe<'_> {
-    type Error = Asked;
+/// A map with one key, which is the next one of the path.
+impl<'de> MapAccess<'de> for ShapeQuery<'_> {
+    type Error = QueryError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Asked> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, QueryError> {
         match self.path.first() {
             Some(key) => seed.deserialize(StrDeserializer::new(key)).map(Some),
             None => Ok(None),
         }
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Asked> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, QueryError> {
         let path = self.path.get(1..).unwrap_or_default();
-        seed.deserialize(Probe { path, shape: self.shape })
+        seed.deserialize(ShapeQuery { path, shape: self.shape })
     }
 }

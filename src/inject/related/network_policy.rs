@@ -1,37 +1,37 @@
-//! NetworkPolicies: whoever may reach the server has to reach the proxy.
+//! NetworkPolicies: a peer that may reach the server has to reach the proxy.
 //!
 //! # Invariants
-//! 1. A rule is widened by the proxy's port for the peers that it names, and nobody else.
-//! 2. What is admitted to the server stays admitted, and is told: only its operator knows who needs it.
+//! 1. The proxy's port is added to a rule for the peers that it names, and for no others.
+//! 2. What is admitted to the server stays admitted, with a warning: only the operator knows who needs it.
 
-use super::scene::Scene;
-use crate::inject::injected::{Earlier, Target};
+use super::context::Context;
+use crate::inject::injected::{InjectedWorkload, PriorPorts};
 use crate::inject::options::{Options, Ports};
 use crate::inject::refusal::Location;
 use crate::yaml::{Map, Value};
 
-/// Widens `policy`, or tells what is missing.
-pub(super) fn follow(policy: &mut Value, scene: &Scene<'_>) -> Vec<String> {
+/// Adds the proxy's port to `policy`, or warns that it is missing.
+pub(super) fn retarget(policy: &mut Value, context: &Context<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
     let namespace = policy.text_at(&["metadata", "namespace"]).map(str::to_owned);
-    for target in scene.targets.iter().filter(|target| target.is_in(namespace.as_deref())) {
-        let is_theirs = target.is_selected_by(policy.at(&["spec", "podSelector"]));
-        if is_theirs {
-            warnings.extend(incoming(policy, target, scene.options));
+    for target in context.targets.iter().filter(|target| target.is_in(namespace.as_deref())) {
+        let selects_target = target.is_selected_by(policy.at(&["spec", "podSelector"]));
+        if selects_target {
+            warnings.extend(ingress(policy, target, context.options));
         }
-        warnings.extend(outgoing(policy, target, is_theirs, scene.options));
+        warnings.extend(egress(policy, target, selects_target, context.options));
     }
     warnings
 }
 
-/// Policies that keep everybody from the port of health and metrics, each with what is to be said of it.
-pub(super) fn shut_probes<'a>(
+/// Policies that block the port of health and metrics, each with its warning.
+pub(super) fn blocked_probes<'a>(
     policies: &[(&'a Location, &Value)],
-    scene: &Scene<'_>,
+    context: &Context<'_>,
 ) -> Vec<(&'a Location, String)> {
-    let probes = scene.options.ports.probes;
+    let probes = context.options.ports.probes;
     let mut told = Vec::new();
-    for target in scene.targets {
+    for target in context.targets {
         let is_about = |policy: &Value| {
             target.is_in(policy.text_at(&["metadata", "namespace"]))
                 && target.is_selected_by(policy.at(&["spec", "podSelector"]))
@@ -40,7 +40,7 @@ pub(super) fn shut_probes<'a>(
         let own = Vec::from_iter(policies.iter().filter(|(_, policy)| is_about(policy)));
         let admits = |rule: &Value| Rule::read(rule).admits(probes);
         let is_open = own.iter().any(|(_, policy)| policy.list_at(&["spec", "ingress"]).iter().any(admits));
-        // One that names no port at all shut everything before, too.
+        // A policy that names no port at all admitted nothing before either.
         let names_ports = |rule: &Value| !rule.list_at(&["ports"]).is_empty();
         let first =
             own.iter().find(|(_, policy)| policy.list_at(&["spec", "ingress"]).iter().any(names_ports));
@@ -58,8 +58,8 @@ pub(super) fn shut_probes<'a>(
     told
 }
 
-/// Who may come to the pods.
-fn incoming(policy: &mut Value, target: &Target, options: &Options) -> Vec<String> {
+/// Rules for connections to the pods.
+fn ingress(policy: &mut Value, target: &InjectedWorkload, options: &Options) -> Vec<String> {
     if !is_of_type(policy, "Ingress") {
         return Vec::new();
     }
@@ -115,8 +115,13 @@ fn incoming(policy: &mut Value, target: &Target, options: &Options) -> Vec<Strin
     warnings
 }
 
-/// Who may be reached by the pods of the policy, which are those of clients.
-fn outgoing(policy: &mut Value, target: &Target, is_theirs: bool, options: &Options) -> Vec<String> {
+/// Rules for connections from the policy's pods, which are clients here.
+fn egress(
+    policy: &mut Value,
+    target: &InjectedWorkload,
+    selects_target: bool,
+    options: &Options,
+) -> Vec<String> {
     if !is_of_type(policy, "Egress") {
         return Vec::new();
     }
@@ -127,19 +132,19 @@ fn outgoing(policy: &mut Value, target: &Target, is_theirs: bool, options: &Opti
     for index in 0..rules.len() {
         let Some(rule) = rules.get(index) else { break };
         let peers = rule.list_at(&["to"]);
-        let is_meant = peers.iter().any(|peer| {
+        let is_selected = peers.iter().any(|peer| {
             let selector = peer.at(&["podSelector"]);
             selector.is_some() && target.is_selected_by(selector)
         });
-        let may_be_meant = !is_theirs
+        let may_be_meant = !selects_target
             && (peers.is_empty()
                 || peers.iter().any(|peer| {
                     peer.at(&["namespaceSelector"]).is_some() && peer.at(&["podSelector"]).is_none()
                 }));
-        if !(is_meant || may_be_meant) {
+        if !(is_selected || may_be_meant) {
             continue;
         }
-        if let Some(moved) = with_moved_ports(rule, target.earlier, options.ports).filter(|_| is_meant)
+        if let Some(moved) = with_moved_ports(rule, target.earlier, options.ports).filter(|_| is_selected)
             && options.services
         {
             replace(rules, index, moved);
@@ -148,7 +153,7 @@ fn outgoing(policy: &mut Value, target: &Target, is_theirs: bool, options: &Opti
         if !rule.names_server(target) || rule.admits(client) {
             continue;
         }
-        match (is_meant, options.services) {
+        match (is_selected, options.services) {
             (true, true) => widen(rules, index, client),
             (true, false) => warnings.push(format!(
                 "it lets its pods reach the server's port {server} of {}, but not the proxy's {client}: --service \
@@ -165,7 +170,7 @@ fn outgoing(policy: &mut Value, target: &Target, is_theirs: bool, options: &Opti
     warnings
 }
 
-/// The ports of a rule. Without any it admits all.
+/// The ports of a rule. A rule without ports admits all of them.
 struct Rule<'a>(&'a [Value]);
 
 impl<'a> Rule<'a> {
@@ -177,8 +182,8 @@ impl<'a> Rule<'a> {
         self.0.is_empty() || self.tcp().any(|entry| covers(entry, port))
     }
 
-    /// Whether one of its ports is the server's, by number, name or range. All ports at once name none.
-    fn names_server(&self, target: &Target) -> bool {
+    /// Whether one of its ports is the server's, by number, name or range. A rule without ports does not name it.
+    fn names_server(&self, target: &InjectedWorkload) -> bool {
         self.tcp().any(|entry| match entry.text_at(&["port"]) {
             None => false,
             Some(port) => target.is_server_at(port) || target.port.is_some_and(|port| covers(entry, port)),
@@ -198,7 +203,8 @@ fn covers(entry: &Value, port: u16) -> bool {
     }
 }
 
-/// Types that are not said follow from the rules; what comes in is always meant (networking.k8s.io/v1).
+/// Whether a policy is of this type. Without `policyTypes` it follows from the rules, and Ingress always holds
+/// (networking.k8s.io/v1).
 fn is_of_type(policy: &Value, wanted: &str) -> bool {
     let types = policy.list_at(&["spec", "policyTypes"]);
     match types.is_empty() {
@@ -217,8 +223,8 @@ fn rules_of<'a>(policy: &'a mut Value, key: &str) -> &'a mut [Value] {
     }
 }
 
-/// The rule with the ports where the proxy was moved to where it is; none if it names none of them.
-fn with_moved_ports(rule: &Value, earlier: Earlier, now: Ports) -> Option<Value> {
+/// The rule with the proxy's earlier ports replaced by those of now; `None` if it names none of them.
+fn with_moved_ports(rule: &Value, earlier: PriorPorts, now: Ports) -> Option<Value> {
     let moved = |entry: &Value| {
         let port = entry.port_at(&["port"]).filter(|_| entry.at(&["endPort"]).is_none());
         let to = match port {
@@ -235,7 +241,7 @@ fn with_moved_ports(rule: &Value, earlier: Earlier, now: Ports) -> Option<Value>
     for entry in ports {
         match moved(entry) {
             None => new.push(entry.clone()),
-            // Where the new one is named already that is enough.
+            // The port of now is in the rule already.
             Some(moved) if ports.contains(&moved) || new.contains(&moved) => {}
             Some(moved) => new.push(moved),
         }

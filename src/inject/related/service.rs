@@ -1,18 +1,18 @@
-//! Services that lead to pods with a sidecar: whether they lead to the proxy, and making them do so.
+//! Services that select pods with a sidecar: their ports are pointed to the proxy.
 
-use super::front::{is_here, is_past, selected, tcp_target};
-use super::mention;
-use super::scene::Scene;
-use crate::inject::injected::Target;
+use super::context::Context;
+use super::port_references;
+use super::service_info::{selected, targets_client_port, targets_server, tcp_target};
+use crate::inject::injected::InjectedWorkload;
 use crate::inject::options::Options;
 use crate::yaml::Value;
 
-/// Leads `service` to the proxies of those targets that it selects. Answers what is worth a word.
-pub(super) fn lead(service: &mut Value, scene: &Scene<'_>) -> Vec<String> {
-    let client = scene.options.ports.client;
+/// Points `service` to the proxies of the targets that it selects. Answers the warnings.
+pub(super) fn retarget(service: &mut Value, context: &Context<'_>) -> Vec<String> {
+    let client = context.options.ports.client;
     let mut warnings = Vec::new();
-    for target in selected(service, scene.targets) {
-        let Leads { past, behind, here } = leads(service, target, scene.options);
+    for target in selected(service, context.targets) {
+        let PortCounts { past, behind, here } = count_ports(service, target, context.options);
         let headless = service.text_at(&["spec", "clusterIP"]) == Some("None");
         if headless && (past > 0 || here > 0) {
             warnings.push(format!(
@@ -25,7 +25,7 @@ pub(super) fn lead(service: &mut Value, scene: &Scene<'_>) -> Vec<String> {
                 target.object,
                 target.port_in_words()
             ));
-        } else if !scene.options.services {
+        } else if !context.options.services {
             if past > 0 {
                 warnings.push(format!(
                     "it still leads to {} past the proxy: --service moves its targetPort to {client}",
@@ -41,38 +41,38 @@ pub(super) fn lead(service: &mut Value, scene: &Scene<'_>) -> Vec<String> {
             }
         }
         let annotations = service.at(&["metadata", "annotations"]);
-        warnings.extend(mention::annotations(annotations, target.port, scene.options));
-        if scene.options.services {
-            turn(service, target, client);
+        warnings.extend(port_references::annotations(annotations, target.port, context.options));
+        if context.options.services {
+            set_target_ports(service, target, client);
         }
     }
     warnings
 }
 
-/// How many ports of a Service lead to the application itself, to where its proxy was, and to its proxy.
-struct Leads {
+/// How many ports of a Service lead to the application, to an earlier port of its proxy, and to its proxy.
+struct PortCounts {
     past: usize,
     behind: usize,
     here: usize,
 }
 
-fn leads(service: &Value, target: &Target, options: &Options) -> Leads {
-    let mut leads = Leads { past: 0, behind: 0, here: 0 };
+fn count_ports(service: &Value, target: &InjectedWorkload, options: &Options) -> PortCounts {
+    let mut count_ports = PortCounts { past: 0, behind: 0, here: 0 };
     for port in service.list_at(&["spec", "ports"]) {
-        leads.here += usize::from(is_here(port, options));
+        count_ports.here += usize::from(targets_client_port(port, options));
         let leads_to = tcp_target(port);
-        leads.past += usize::from(leads_to.is_some_and(|port| target.is_server_at(port)));
-        leads.behind += usize::from(leads_to.is_some_and(|port| target.was_at(port)));
+        count_ports.past += usize::from(leads_to.is_some_and(|port| target.is_server_at(port)));
+        count_ports.behind += usize::from(leads_to.is_some_and(|port| target.was_at(port)));
     }
-    leads
+    count_ports
 }
 
-/// A number, since not every cluster looks for names in init containers.
-fn turn(service: &mut Value, target: &Target, client: u16) {
+/// Sets `targetPort`: a number, since not every cluster resolves names of init containers' ports.
+fn set_target_ports(service: &mut Value, target: &InjectedWorkload, client: u16) {
     let Value::Map(map) = service else { return };
     let Ok(Ok(ports)) = map.map_mut("spec").map(|spec| spec.list_mut("ports")) else { return };
     for port in ports {
-        if is_past(port, target)
+        if targets_server(port, target)
             && let Value::Map(port) = port
         {
             port.set("targetPort", Value::number(client.into()));
