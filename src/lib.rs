@@ -36,10 +36,10 @@ mod yaml;
 /// closed, so that the compiler finds what nobody uses.
 pub mod internals {
     pub use crate::frame::{
-        Assembler, Extensions, Fault, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, Rules,
-        Scanned, Scanner, Sender, Verdict, accept_for, encode,
+        Assembler, Extensions, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, ProtocolError,
+        Rules, Scanned, Scanner, Sender, Verdict, accept_for, encode,
     };
-    pub use crate::log::{Draft, Log, Logs};
+    pub use crate::log::{Log, Logs, NewEntry};
     pub use crate::net::head::{RequestLine, check_answer, check_request};
     pub use crate::net::tls::{Acceptor, Connector, Offer as TlsOffer, Tls};
     pub use crate::net::{Stream, raise_descriptor_limit};

@@ -10,8 +10,8 @@ use std::time::Duration;
 use outrigger::config::{History, OnJoin};
 use outrigger::internals::Budget;
 use outrigger::internals::Metrics;
-use outrigger::internals::{Draft, Log, Logs};
 use outrigger::internals::{Kind, encode};
+use outrigger::internals::{Log, Logs, NewEntry};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -52,7 +52,7 @@ fn what_logs_say_that_they_hold_is_what_the_process_has_grown_by() {
         for n in 0..messages {
             let frame = encode::message(Kind::Text, &payload);
             let key = has_key.then(|| format!("key-{n:08}").into());
-            writer.append(Draft { frame, deflated: None, is_critical: false, key, to: None });
+            writer.append(NewEntry { frame, deflated: None, is_critical: false, key, to: None });
         }
         // A reader has had them all: what that leaves behind counts too.
         let mut read = Vec::new();

@@ -8,7 +8,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use outrigger::internals::{
-    Assembler, Extensions, Fault, Heard, Kind, MAX_HELD, Outcome, Rules, Scanner, Sender, Verdict,
+    Assembler, Extensions, ProtocolError, Heard, Kind, MAX_HELD, Outcome, Rules, Scanner, Sender, Verdict,
 };
 
 const MAX_FRAME: u64 = 1000;
@@ -19,7 +19,7 @@ const MAX_MESSAGE: u64 = 2500;
 struct Told {
     /// What each thing is, and its payload.
     heard: Vec<(&'static str, Vec<u8>)>,
-    fault: Option<Fault>,
+    fault: Option<ProtocolError>,
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -47,8 +47,8 @@ fuzz_target!(|input: &[u8]| {
     let scanned = Scanner::new(rules).scan(&mut stream.to_vec(), u32::MAX, |_| Verdict::Pass).outcome;
     match whole.fault {
         // What is inside a message the scanner does not look at.
-        Some(Fault::InvalidUtf8 | Fault::InvalidDeflate) => {}
-        Some(Fault::MessageTooLarge { .. }) if rules.extensions == Extensions::Deflate => {}
+        Some(ProtocolError::InvalidUtf8 | ProtocolError::InvalidDeflate) => {}
+        Some(ProtocolError::MessageTooLarge { .. }) if rules.extensions == Extensions::Deflate => {}
         Some(fault) => assert_eq!(scanned, Outcome::Faulty(fault)),
         None if whole.heard.last().is_some_and(|(what, _)| *what == "close") => {
             assert_eq!(scanned, Outcome::Closed);

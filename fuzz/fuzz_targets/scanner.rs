@@ -8,7 +8,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use outrigger::internals::{
-    Extensions, Fault, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, Rules, Scanner, Sender, Verdict,
+    Extensions, ProtocolError, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, Rules, Scanner, Sender, Verdict,
 };
 
 const MAX_FRAME: u64 = 1000;
@@ -21,7 +21,7 @@ struct Result {
     shown: Vec<(u8, Vec<u8>)>,
     messages: u32,
     /// How it ended, if it did.
-    end: Option<std::result::Result<(), Fault>>,
+    end: Option<std::result::Result<(), ProtocolError>>,
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -129,16 +129,16 @@ fn read_plainly(stream: &[u8], rules: &Rules) -> Result {
         let (is_final, opcode, is_masked) = (first >= 0x80, first & 15, second >= 0x80);
         let is_control = opcode >= 8;
         match rules.sender {
-            Sender::Client if !is_masked => return fail(result, Fault::Unmasked),
-            Sender::Server if is_masked => return fail(result, Fault::Masked),
+            Sender::Client if !is_masked => return fail(result, ProtocolError::Unmasked),
+            Sender::Server if is_masked => return fail(result, ProtocolError::Masked),
             _ => {}
         }
         if is_control && !is_final {
-            return fail(result, Fault::FragmentedControl);
+            return fail(result, ProtocolError::FragmentedControl);
         }
         let short = second & 0x7f;
         if is_control && short > 125 {
-            return fail(result, Fault::LongControl);
+            return fail(result, ProtocolError::LongControl);
         }
         let wide = match short {
             126 => 2,
@@ -154,7 +154,7 @@ fn read_plainly(stream: &[u8], rules: &Rules) -> Result {
             _ => length > 0xffff && length < 1 << 63,
         };
         if !is_shortest {
-            return fail(result, Fault::NonMinimalLength);
+            return fail(result, ProtocolError::NonMinimalLength);
         }
         let header = 2 + wide + if is_masked { 4 } else { 0 };
         if rest.len() < header {
@@ -163,25 +163,25 @@ fn read_plainly(stream: &[u8], rules: &Rules) -> Result {
         let is_reserved = matches!(opcode, 3..=7 | 11..);
         let rsv = first >> 4 & 7;
         match rules.extensions {
-            Extensions::None if is_reserved => return fail(result, Fault::ReservedOpcode(opcode)),
-            Extensions::Deflate if is_reserved => return fail(result, Fault::ReservedOpcode(opcode)),
-            Extensions::None if rsv != 0 => return fail(result, Fault::ReservedBits),
+            Extensions::None if is_reserved => return fail(result, ProtocolError::ReservedOpcode(opcode)),
+            Extensions::Deflate if is_reserved => return fail(result, ProtocolError::ReservedOpcode(opcode)),
+            Extensions::None if rsv != 0 => return fail(result, ProtocolError::ReservedBits),
             Extensions::Deflate if rsv != 0 && (rsv != 4 || !matches!(opcode, 1 | 2)) => {
-                return fail(result, Fault::ReservedBits);
+                return fail(result, ProtocolError::ReservedBits);
             }
             _ => {}
         }
         if !is_control {
             match (opcode, message) {
-                (0, None) => return fail(result, Fault::UnexpectedContinuation),
-                (1.., Some(_)) => return fail(result, Fault::ExpectedContinuation),
+                (0, None) => return fail(result, ProtocolError::UnexpectedContinuation),
+                (1.., Some(_)) => return fail(result, ProtocolError::ExpectedContinuation),
                 _ => {}
             }
             if length > MAX_FRAME {
-                return fail(result, Fault::FrameTooLarge { limit: MAX_FRAME });
+                return fail(result, ProtocolError::FrameTooLarge { limit: MAX_FRAME });
             }
             if message.unwrap_or(0) + length > MAX_MESSAGE {
-                return fail(result, Fault::MessageTooLarge { limit: MAX_MESSAGE });
+                return fail(result, ProtocolError::MessageTooLarge { limit: MAX_MESSAGE });
             }
         }
         let whole = header + length as usize;

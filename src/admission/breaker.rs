@@ -16,38 +16,38 @@ use std::task::{Context, Poll};
 use http::Response;
 use tower::{Layer, Service};
 
-use super::gate::Visit;
-use super::guest::Kind;
-use super::quota::Places;
+use super::check::Visit;
+use super::context::Kind;
+use super::quota::ConnectionQuota;
 use super::refused::Refused;
 use crate::resilience::CallOutcome;
 use crate::upstream::{Permit, UpstreamBreaker};
 
 /// The layer around a mode that asks the upstream for each handshake.
 #[derive(Debug, Clone)]
-pub(super) struct Guarding {
+pub(super) struct BreakerLayer {
     /// `None`: it is always asked.
     pub(super) breaker: Option<Arc<UpstreamBreaker>>,
     /// Who is connected.
-    pub(super) places: Arc<Places>,
+    pub(super) places: Arc<ConnectionQuota>,
 }
 
-impl<S> Layer<S> for Guarding {
-    type Service = Guarded<S>;
+impl<S> Layer<S> for BreakerLayer {
+    type Service = BreakerService<S>;
 
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { guarding: self.clone(), inner }
+    fn layer(&self, inner: S) -> BreakerService<S> {
+        BreakerService { guarding: self.clone(), inner }
     }
 }
 
 /// A mode behind a breaker.
 #[derive(Debug, Clone)]
-pub(super) struct Guarded<S> {
-    guarding: Guarding,
+pub(super) struct BreakerService<S> {
+    guarding: BreakerLayer,
     inner: S,
 }
 
-impl<S, T, B> Service<Visit<T>> for Guarded<S>
+impl<S, T, B> Service<Visit<T>> for BreakerService<S>
 where
     T: Send + 'static,
     S: Service<Visit<T>, Response = Response<B>, Error = Refused> + Clone + Send + 'static,
@@ -62,7 +62,7 @@ where
     }
 
     fn call(&mut self, visit: Visit<T>) -> Self::Future {
-        let Guarding { breaker, places } = self.guarding.clone();
+        let BreakerLayer { breaker, places } = self.guarding.clone();
         let breaker = breaker.filter(|_| visit.guest.kind == Kind::Handshake);
         // The one that was asked whether it is ready goes; a fresh one stays.
         let fresh = self.inner.clone();
@@ -85,7 +85,7 @@ where
     }
 }
 
-fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>, places: &Places) {
+fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>, places: &ConnectionQuota) {
     match result {
         // A 101, or whatever else the upstream said, which is passed on.
         Ok(response) => permit.answered(response.status()),
@@ -103,7 +103,7 @@ mod tests {
     use tokio::time::advance;
     use tower::{ServiceExt, service_fn};
 
-    use super::super::guest::Guest;
+    use super::super::context::RequestContext;
     use super::*;
     use crate::config::{self, Config};
     use crate::resilience::BreakerState;
@@ -122,7 +122,7 @@ mod tests {
         WaitAndFail(u64),
     }
 
-    fn layer() -> (Arc<UpstreamBreaker>, Guarding) {
+    fn layer() -> (Arc<UpstreamBreaker>, BreakerLayer) {
         let settings = config::Breaker {
             window: Duration::from_secs(10),
             min_calls: 2,
@@ -135,10 +135,10 @@ mod tests {
         };
         let metrics = Metrics::new("outrigger").unwrap();
         let breaker = UpstreamBreaker::new(&settings, &Config::default().routes[0].upstream, "r", &metrics);
-        (Arc::clone(&breaker), Guarding { breaker: Some(breaker), places: Places::new("r") })
+        (Arc::clone(&breaker), BreakerLayer { breaker: Some(breaker), places: ConnectionQuota::new("r") })
     }
 
-    async fn visit(layer: &Guarding, kind: Kind, play: Play) -> Result<StatusCode, Refused> {
+    async fn visit(layer: &BreakerLayer, kind: Kind, play: Play) -> Result<StatusCode, Refused> {
         let mode = service_fn(|visit: Visit<Play>| async move {
             match visit.load {
                 Play::Answer(status) => Ok(Response::builder().status(status).body(()).unwrap()),
@@ -156,7 +156,7 @@ mod tests {
             }
         });
         let head = http::Request::new(()).into_parts().0;
-        let guest = Guest::new(head, kind, Arc::default());
+        let guest = RequestContext::new(head, kind, Arc::default());
         let answer = layer.layer(mode).oneshot(Visit { guest, load: play }).await;
         answer.map(|response| response.status())
     }

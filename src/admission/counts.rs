@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::quota::Places;
+use super::quota::ConnectionQuota;
 use super::rate::{RateSettings, Rates, RatesByKind};
 use crate::config::{Mode, Policy, Route};
 use crate::telemetry::Metrics;
@@ -14,7 +14,7 @@ pub(crate) struct Counts {
     /// One for each settings that differ.
     rates: Vec<Arc<Rates>>,
     /// By route. Those of routes that are gone stay until their last connection has gone too.
-    places: HashMap<String, Arc<Places>>,
+    places: HashMap<String, Arc<ConnectionQuota>>,
 }
 
 impl Counts {
@@ -31,7 +31,7 @@ impl Counts {
                 }
             }
             let places = previous.and_then(|previous| previous.places.get(name)).map(Arc::clone);
-            counts.places.insert(name.clone(), places.unwrap_or_else(|| Places::new(name)));
+            counts.places.insert(name.clone(), places.unwrap_or_else(|| ConnectionQuota::new(name)));
         }
         for (name, places) in previous.iter().flat_map(|previous| &previous.places) {
             if !counts.places.contains_key(name) && places.taken() > 0 {
@@ -67,7 +67,7 @@ impl Counts {
     }
 
     /// The places of this route.
-    pub(crate) fn places(&self, route: &str) -> Arc<Places> {
+    pub(crate) fn places(&self, route: &str) -> Arc<ConnectionQuota> {
         Arc::clone(&self.places[route])
     }
 

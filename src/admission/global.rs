@@ -1,7 +1,7 @@
 //! How fast are all together? What the server behind can bear does not depend on who asks.
 
-use super::gate::Check;
-use super::guest::Guest;
+use super::check::Check;
+use super::context::RequestContext;
 use super::rate::RatesByKind;
 use super::refused::Refused;
 
@@ -10,7 +10,7 @@ use super::refused::Refused;
 pub(super) struct Global(pub(super) RatesByKind);
 
 impl Check for Global {
-    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
         self.0.of(guest.kind).pass().await
     }
 }

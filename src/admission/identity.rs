@@ -11,9 +11,9 @@ use http::header::{self, HeaderMap};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tracing::warn;
 
+use super::check::Check;
+use super::context::{Client, RequestContext, User};
 use super::forwarded;
-use super::gate::Check;
-use super::guest::{Client, Guest, User};
 use super::refused::Refused;
 use crate::config::TrustedProxies;
 
@@ -65,7 +65,7 @@ impl Identity {
 }
 
 impl Check for Identity {
-    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
         let peer = guest.peer.address;
         let ip = peer.map(|address| address.ip());
         if self.trusted.contains(ip) {
@@ -96,16 +96,16 @@ mod tests {
 
     use http::Request;
 
-    use super::super::guest::Kind;
+    use super::super::context::Kind;
     use super::*;
     use crate::net::Peer;
 
-    fn guest(peer: Peer, headers: &[(&str, &str)]) -> Guest {
+    fn guest(peer: Peer, headers: &[(&str, &str)]) -> RequestContext {
         let mut request = Request::builder();
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Guest::new(request.body(()).unwrap().into_parts().0, Kind::Handshake, Arc::new(peer))
+        RequestContext::new(request.body(()).unwrap().into_parts().0, Kind::Handshake, Arc::new(peer))
     }
 
     fn peer(address: &str) -> Peer {

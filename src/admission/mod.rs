@@ -1,7 +1,7 @@
 //! Who may come in, how fast, how many: the layers that every request passes before its mode.
 //!
 //! [`stack()`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
-//! [`Guest`] and lets it pass, changed or not, or answers [`Refused`].
+//! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
 //!
 //! * [`identity`]: whose request is it, behind proxies that are trusted?
 //! * [`per_address`], [`global`], [`per_user`]: how fast ([`rate`] is what they share; [`keyed`] and [`queue`]
@@ -21,11 +21,11 @@
 
 mod auth;
 mod breaker;
+mod check;
+mod context;
 mod counts;
 mod forwarded;
-mod gate;
 mod global;
-mod guest;
 mod identity;
 mod keyed;
 mod origin;
@@ -39,8 +39,8 @@ mod stack;
 mod users;
 
 pub(crate) use auth::{AuthError, Authenticator};
+pub(crate) use check::Visit;
+pub(crate) use context::{AddressKey, Client, Kind, Noted, QuotaPermit, RequestContext, User};
 pub(crate) use counts::Counts;
-pub(crate) use gate::Visit;
-pub(crate) use guest::{AddressKey, Client, Guest, Kind, Noted, Slot, User};
 pub(crate) use refused::{Bound, Refused};
-pub(crate) use stack::{Doors, Stack, stack};
+pub(crate) use stack::{Stack, StackDeps, stack};

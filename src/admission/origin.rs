@@ -14,26 +14,26 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::gate::Check;
-use super::guest::{Guest, Kind};
+use super::check::Check;
+use super::context::{Kind, RequestContext};
 use super::refused::{ForeignPage, Refused};
 use crate::config::{HttpMode, OriginPattern, Origins, Policy};
 use crate::telemetry::redact::redact_origin;
 
 /// Lets in whom `policy.origins` names.
 #[derive(Debug)]
-pub(super) struct FromPage {
+pub(super) struct OriginCheck {
     policy: Arc<Policy>,
 }
 
-impl FromPage {
+impl OriginCheck {
     pub(super) fn new(policy: Arc<Policy>) -> Self {
         Self { policy }
     }
 }
 
-impl Check for FromPage {
-    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+impl Check for OriginCheck {
+    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
         let is_asked = guest.kind == Kind::Handshake || self.policy.http.mode == HttpMode::Guard;
         let Some(origins) = self.policy.origins.as_ref().filter(|_| is_asked) else { return Ok(()) };
         let headers = &guest.head.headers;
@@ -179,8 +179,8 @@ mod tests {
         Arc::make_mut(&mut route.policy).origins = Some(origins.clone());
         let mut head = http::Request::new(()).into_parts().0;
         head.headers = headers;
-        let mut guest = Guest::new(head, Kind::Handshake, Arc::default());
-        let layer = FromPage::new(route.policy);
+        let mut guest = RequestContext::new(head, Kind::Handshake, Arc::default());
+        let layer = OriginCheck::new(route.policy);
         layer.check(&mut guest).now_or_never().unwrap().is_ok()
     }
 

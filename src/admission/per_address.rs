@@ -1,8 +1,8 @@
 //! How fast is this address? Asked before anything else: one attacker can then neither drain the bucket of
 //! all nor drive authentication.
 
-use super::gate::Check;
-use super::guest::Guest;
+use super::check::Check;
+use super::context::RequestContext;
 use super::rate::RatesByKind;
 use super::refused::Refused;
 
@@ -11,7 +11,7 @@ use super::refused::Refused;
 pub(super) struct PerAddress(pub(super) RatesByKind);
 
 impl Check for PerAddress {
-    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
         self.0.of(guest.kind).pass_address(guest.client.key())
     }
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::gate::Check;
-use super::guest::{Guest, Kind};
+use super::check::Check;
+use super::context::{Kind, RequestContext};
 use super::rate::Rates;
 use super::refused::Refused;
 
@@ -13,7 +13,7 @@ use super::refused::Refused;
 pub(super) struct PerUser(pub(super) Arc<Rates>);
 
 impl Check for PerUser {
-    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
         let user = guest.user.as_ref().filter(|_| guest.kind == Kind::Handshake);
         user.map_or(Ok(()), |user| self.0.pass_user(&user.name))
     }

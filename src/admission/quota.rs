@@ -3,10 +3,10 @@
 //! # Invariants
 //! 1. Everyone who is in is counted, also where nothing is limited: a limit that is switched on later knows
 //!    who is there.
-//! 2. A place is taken with the handshake and given back by the drop of its [`super::Slot`], whatever ends the
+//! 2. A place is taken with the handshake and given back by the drop of its [`super::QuotaPermit`], whatever ends the
 //!    handshake or the connection.
 //! 3. An address or a user is kept as long as it has a place, and no longer.
-//! 4. Whoever makes another connection go has a connection: see [`Place::on_open`].
+//! 4. Whoever makes another connection go has a connection: see [`Permit::on_open`].
 //!
 //! # Not here
 //! How fast they come ([`super::rate`]); which connections of a user have to go ([`super::users`]).
@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
-use super::gate::Check;
-use super::guest::{AddressKey, Guest, Kind};
+use super::check::Check;
+use super::context::{AddressKey, Kind, RequestContext};
 use super::refused::{Bound, Refused};
 use super::users::Users;
 use crate::config::{Limits, OnUserLimit};
@@ -32,18 +32,18 @@ const SMALL: usize = 64;
 /// Asks for a place.
 #[derive(Debug)]
 pub(super) struct Quota {
-    places: Arc<Places>,
+    places: Arc<ConnectionQuota>,
     limits: Limits,
 }
 
 impl Quota {
-    pub(super) fn new(places: Arc<Places>, limits: Limits) -> Self {
+    pub(super) fn new(places: Arc<ConnectionQuota>, limits: Limits) -> Self {
         Self { places, limits }
     }
 }
 
 impl Check for Quota {
-    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
         if guest.kind == Kind::Handshake {
             let user = guest.user.as_ref().map(|user| Arc::clone(&user.name));
             let place =
@@ -56,7 +56,7 @@ impl Check for Quota {
 
 /// Who is on one route. Outlives the configuration that made it: connections do too.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionQuota {
     route: Box<str>,
     taken: Mutex<Taken>,
 }
@@ -72,7 +72,7 @@ struct Taken {
     is_warned: bool,
 }
 
-impl Places {
+impl ConnectionQuota {
     /// Nobody yet.
     pub(crate) fn new(route: &str) -> Arc<Self> {
         Arc::new(Self { route: route.into(), taken: Mutex::default() })
@@ -94,7 +94,7 @@ impl Places {
         limits: &Limits,
         address: AddressKey,
         user: Option<Arc<str>>,
-    ) -> Result<Place, Bound> {
+    ) -> Result<Permit, Bound> {
         let mut taken = self.lock();
         let is_below = |limit: Option<u32>, count: u32| limit.is_none_or(|limit| count < limit);
         if !is_below(limits.connections, taken.all) {
@@ -122,7 +122,7 @@ impl Places {
             );
         }
         let limit = limits.per_user.filter(|_| limits.on_user_limit == OnUserLimit::ReplaceOldest);
-        Ok(Place { places: Arc::clone(self), address, user, limit, id: None })
+        Ok(Permit { places: Arc::clone(self), address, user, limit, id: None })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -145,8 +145,8 @@ impl Taken {
 
 /// One place; held by the handshake, and then by the connection until it ends.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct Permit {
+    places: Arc<ConnectionQuota>,
     address: AddressKey,
     user: Option<Arc<str>>,
     /// Beyond so many connections of the user the oldest goes.
@@ -155,7 +155,7 @@ pub(crate) struct Place {
     id: Option<NonZeroU64>,
 }
 
-impl Place {
+impl Permit {
     /// The handshake has become this connection. If that is one more than its user may have, the user's oldest
     /// is closed for it (`policy.limits.on_user_limit: replace_oldest`).
     pub(crate) fn on_open(&mut self, handle: &Arc<Handle>) {
@@ -176,7 +176,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.all -= 1;
@@ -210,7 +210,7 @@ pub(super) fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::super::guest::Client;
+    use super::super::context::Client;
     use super::*;
     use crate::config::OnUserLimit;
 
@@ -223,11 +223,11 @@ mod tests {
     }
 
     fn take(
-        places: &Arc<Places>,
+        places: &Arc<ConnectionQuota>,
         limits: Limits,
         from: u16,
         user: Option<&str>,
-    ) -> Result<Place, Option<Bound>> {
+    ) -> Result<Permit, Option<Bound>> {
         places.take(&limits, address(from), user.map(Arc::from)).map_err(Some)
     }
 
@@ -245,7 +245,7 @@ mod tests {
             ),
         ];
         for (limits, visits, bound) in cases {
-            let places = Places::new("r");
+            let places = ConnectionQuota::new("r");
             let (last, before) = visits.split_last().unwrap();
             let mut held = Vec::from_iter(
                 before.iter().map(|(from, user)| take(&places, limits, *from, *user).unwrap()),
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_switched_on_knows_who_is_there() {
-        let places = Places::new("r");
+        let places = ConnectionQuota::new("r");
         let held = Vec::from_iter((0..5).map(|_| take(&places, NONE, 1, Some("a")).unwrap()));
         let cases = [
             (Limits { connections: Some(5), ..NONE }, Bound::Route),
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_maps_shrink_after_a_burst() {
-        let places = Places::new("r");
+        let places = ConnectionQuota::new("r");
         let held =
             Vec::from_iter((0..20_000).map(|n| take(&places, NONE, n, Some(&format!("user {n}"))).unwrap()));
         assert!(places.lock().by_address.capacity() >= 20_000);
@@ -312,6 +312,6 @@ mod tests {
     #[test]
     fn a_place_is_small_since_every_idle_connection_holds_one() {
         // An allocation of 48 bytes, as those are made.
-        assert!(size_of::<Place>() <= 48, "{}", size_of::<Place>());
+        assert!(size_of::<Permit>() <= 48, "{}", size_of::<Permit>());
     }
 }

@@ -21,7 +21,7 @@ use governor::clock::Clock;
 use governor::nanos::Nanos;
 use tokio::time::Instant;
 
-use super::guest::{AddressKey, Kind};
+use super::context::{AddressKey, Kind};
 use super::keyed::{Bound, Keyed};
 use super::queue::Queue;
 use super::refused::{Bucket, Refused};
@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::admission::guest::Client;
+    use crate::admission::context::Client;
     use crate::admission::queue::Limiter;
 
     #[test]

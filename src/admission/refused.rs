@@ -63,7 +63,7 @@ pub enum Refused {
     Draining,
     /// `listen.max_handshakes`
     #[error("too many handshakes are in progress; try again later")]
-    Crowded,
+    TooManyHandshakes,
     /// `policy.handshake_rate`, `policy.http.rate`: whose bucket is empty, and when to come back.
     #[error("too many {0}; try again later")]
     Rate(Bucket, Duration),
@@ -182,12 +182,12 @@ pub struct Answer {
     /// `Retry-After`, in whole seconds, at least one.
     pub retry_after: Option<Duration>,
     /// How it is told by a Close, where that is wanted; `None`: always by the status.
-    pub closing: Option<Closing>,
+    pub closing: Option<RefusalClose>,
 }
 
 /// A refusal that a browser can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closing {
+pub enum RefusalClose {
     /// There is no room.
     Capacity,
     /// Too fast, or not at the moment.
@@ -196,7 +196,7 @@ pub enum Closing {
     Unauthorized,
 }
 
-impl Closing {
+impl RefusalClose {
     /// Code and reason of the Close.
     pub fn words(self, codes: &CloseCodes) -> (CloseCode, &'static str) {
         match self {
@@ -218,7 +218,7 @@ impl Refused {
     pub fn answer(&self) -> Answer {
         use HandshakeOutcome as Outcome;
         let fault = |status, reason| (status, reason, Outcome::Malformed, None, None);
-        let upstream = |status, reason, outcome| (status, reason, outcome, None, Some(Closing::Rate));
+        let upstream = |status, reason, outcome| (status, reason, outcome, None, Some(RefusalClose::Rate));
         let (status, reason, outcome, retry_after, closing) = match self {
             Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
             Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
@@ -235,11 +235,15 @@ impl Refused {
                 "draining",
                 Outcome::Draining,
                 Some(SOON),
-                Some(Closing::Rate),
+                Some(RefusalClose::Rate),
             ),
-            Self::Crowded => {
-                (StatusCode::SERVICE_UNAVAILABLE, "too_many_handshakes", Outcome::Crowded, Some(SOON), None)
-            }
+            Self::TooManyHandshakes => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_handshakes",
+                Outcome::TooManyHandshakes,
+                Some(SOON),
+                None,
+            ),
             Self::Rate(bucket, wait) => {
                 let reason = match bucket {
                     Bucket::Global => "rate_global",
@@ -249,7 +253,7 @@ impl Refused {
                     Bucket::HttpPerIp => "http_rate_per_ip",
                 };
                 let status = StatusCode::TOO_MANY_REQUESTS;
-                (status, reason, Outcome::RateLimited, Some(*wait), Some(Closing::Rate))
+                (status, reason, Outcome::RateLimited, Some(*wait), Some(RefusalClose::Rate))
             }
             Self::Capacity(bound) => {
                 let reason = match bound {
@@ -261,18 +265,18 @@ impl Refused {
                 // Places come back when somebody leaves: not within a second.
                 let wait = Duration::from_secs_f64(fastrand::f64().mul_add(10.0, 5.0));
                 let status = StatusCode::SERVICE_UNAVAILABLE;
-                (status, reason, Outcome::AtCapacity, Some(wait), Some(Closing::Capacity))
+                (status, reason, Outcome::AtCapacity, Some(wait), Some(RefusalClose::Capacity))
             }
             Self::Origin(_) => {
-                let closing = Some(Closing::Unauthorized);
+                let closing = Some(RefusalClose::Unauthorized);
                 (StatusCode::FORBIDDEN, "origin", Outcome::ForeignOrigin, None, closing)
             }
             Self::Unauthorized(_) => {
-                let closing = Some(Closing::Unauthorized);
+                let closing = Some(RefusalClose::Unauthorized);
                 (StatusCode::UNAUTHORIZED, "unauthorized", Outcome::Unauthorized, None, closing)
             }
             Self::Forwarded(answer) => {
-                let closing = Some(Closing::Unauthorized);
+                let closing = Some(RefusalClose::Unauthorized);
                 (answer.status(), "unauthorized_by_service", Outcome::Unauthorized, None, closing)
             }
             Self::AuthUnavailable => (
@@ -280,14 +284,14 @@ impl Refused {
                 "auth_unavailable",
                 Outcome::AuthUnavailable,
                 Some(SOON),
-                Some(Closing::Rate),
+                Some(RefusalClose::Rate),
             ),
             Self::Breaker(wait) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "breaker_open",
                 Outcome::BreakerOpen,
                 Some(*wait),
-                Some(Closing::Rate),
+                Some(RefusalClose::Rate),
             ),
             Self::Upstream(error) => match error {
                 UpstreamError::Dial(DialError::Timeout { .. } | DialError::NoPlace { .. }) => {

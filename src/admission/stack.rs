@@ -7,14 +7,14 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder};
 
 use super::auth::{Authentication, Authenticator};
-use super::breaker::Guarding;
-use super::gate::{Gate, Visit};
+use super::breaker::BreakerLayer;
+use super::check::{CheckLayer, Visit};
 use super::global::Global;
 use super::identity::Identity;
-use super::origin::FromPage;
+use super::origin::OriginCheck;
 use super::per_address::PerAddress;
 use super::per_user::PerUser;
-use super::quota::{Places, Quota};
+use super::quota::{ConnectionQuota, Quota};
 use super::rate::RatesByKind;
 use super::refused::Refused;
 use crate::config::{Policy, TrustedProxies};
@@ -25,7 +25,7 @@ pub(crate) type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
 
 /// What the layers of one route ask.
 #[derive(Debug)]
-pub(crate) struct Doors {
+pub(crate) struct StackDeps {
     /// Whose forwarding headers are believed.
     pub trusted: Arc<TrustedProxies>,
     /// What the route's policy says.
@@ -33,7 +33,7 @@ pub(crate) struct Doors {
     /// Each of all routes with the same settings.
     pub rates: RatesByKind,
     /// Of this route.
-    pub places: Arc<Places>,
+    pub places: Arc<ConnectionQuota>,
     /// Who knows who clients are; `None`: nobody asks.
     pub auth: Option<Arc<Authenticator>>,
     /// Who knows whether the upstream is worth asking for each handshake; `None`: it is asked.
@@ -41,7 +41,7 @@ pub(crate) struct Doors {
 }
 
 /// The stack of a route; `mode` is asked last.
-pub(crate) fn stack<S, T, B>(doors: &Doors, mode: S) -> Stack<T, Response<B>>
+pub(crate) fn stack<S, T, B>(doors: &StackDeps, mode: S) -> Stack<T, Response<B>>
 where
     T: Send + 'static,
     S: Service<Visit<T>, Response = Response<B>, Error = Refused> + Clone + Send + Sync + 'static,
@@ -50,14 +50,14 @@ where
 {
     BoxCloneSyncService::new(
         ServiceBuilder::new()
-            .layer(Gate::new(Identity::new(Arc::clone(&doors.trusted))))
-            .layer(Gate::new(PerAddress(doors.rates.clone())))
-            .layer(Gate::new(Global(doors.rates.clone())))
-            .layer(Gate::new(FromPage::new(Arc::clone(&doors.policy))))
-            .layer(Gate::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
-            .layer(Gate::new(PerUser(Arc::clone(&doors.rates.handshakes))))
-            .layer(Gate::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
-            .layer(Guarding { breaker: doors.breaker.clone(), places: Arc::clone(&doors.places) })
+            .layer(CheckLayer::new(Identity::new(Arc::clone(&doors.trusted))))
+            .layer(CheckLayer::new(PerAddress(doors.rates.clone())))
+            .layer(CheckLayer::new(Global(doors.rates.clone())))
+            .layer(CheckLayer::new(OriginCheck::new(Arc::clone(&doors.policy))))
+            .layer(CheckLayer::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
+            .layer(CheckLayer::new(PerUser(Arc::clone(&doors.rates.handshakes))))
+            .layer(CheckLayer::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
+            .layer(BreakerLayer { breaker: doors.breaker.clone(), places: Arc::clone(&doors.places) })
             .service(mode),
     )
 }
@@ -69,7 +69,7 @@ mod tests {
 
     use tower::{ServiceExt, service_fn};
 
-    use super::super::guest::{Guest, Kind};
+    use super::super::context::{Kind, RequestContext};
     use super::super::rate::{RateSettings, Rates};
     use super::super::refused::{Bound, Bucket};
     use super::*;
@@ -80,7 +80,7 @@ mod tests {
     const NEVER_AGAIN: Rate = Rate { per_second: 0.001, burst: 2 };
 
     /// A stack whose mode lets the place go, or keeps it, as the load says.
-    fn open(change: impl FnOnce(&mut Policy)) -> Stack<bool, Response<Option<super::super::Slot>>> {
+    fn open(change: impl FnOnce(&mut Policy)) -> Stack<bool, Response<Option<super::super::QuotaPermit>>> {
         let mut config = crate::config::Config::default();
         let Some(mut route) = config.routes.pop() else { unreachable!() };
         let policy = Arc::make_mut(&mut route.policy);
@@ -89,13 +89,13 @@ mod tests {
         change(policy);
         let metrics = Metrics::new("outrigger").unwrap();
         let rates = |settings| Arc::new(Rates::new(settings, &metrics));
-        let doors = Doors {
+        let doors = StackDeps {
             trusted: Arc::default(),
             rates: RatesByKind {
                 handshakes: rates(RateSettings::Handshakes(route.policy.handshake_rate)),
                 requests: rates(RateSettings::Requests(route.policy.http.rate)),
             },
-            places: Places::new("r"),
+            places: ConnectionQuota::new("r"),
             policy: route.policy,
             auth: None,
             breaker: None,
@@ -108,7 +108,7 @@ mod tests {
         )
     }
 
-    fn guest(from: u8, user: Option<&str>, kind: Kind) -> Guest {
+    fn guest(from: u8, user: Option<&str>, kind: Kind) -> RequestContext {
         let address = Some(SocketAddr::from(([10, 0, 0, from], 1)));
         // Until authentication says otherwise, a client is whom its certificate names.
         let peer = Peer { address, subject: user.map(Arc::from), ..Peer::default() };
@@ -116,14 +116,14 @@ mod tests {
         if let Some(user) = user.filter(|user| user.starts_with("https:")) {
             head.headers.insert("origin", user.parse().unwrap());
         }
-        Guest::new(head, kind, Arc::new(peer))
+        RequestContext::new(head, kind, Arc::new(peer))
     }
 
     async fn visit(
-        stack: &Stack<bool, Response<Option<super::super::Slot>>>,
+        stack: &Stack<bool, Response<Option<super::super::QuotaPermit>>>,
         from: u8,
         user: Option<&str>,
-    ) -> Result<Option<super::super::Slot>, Refused> {
+    ) -> Result<Option<super::super::QuotaPermit>, Refused> {
         let visit = Visit { guest: guest(from, user, Kind::Handshake), load: true };
         stack.clone().oneshot(visit).await.map(Response::into_body)
     }

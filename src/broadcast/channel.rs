@@ -20,18 +20,18 @@ use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::NoSeat;
+use super::JoinError;
 use super::key::Key;
 use crate::config::OnJoin;
 use crate::delivery::{Arrival, Fanout};
 use crate::frame::Kind;
 use crate::log::{Cursor, Log};
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::resilience::Expiry;
-use crate::telemetry::Live;
+use crate::telemetry::ConnectionGuard;
 
 /// What came of the first dial, once that is known. `Ok`: the subprotocol that holds for all clients.
-pub(super) type Opening = Option<Result<Option<HeaderValue>, Arc<NoSeat>>>;
+pub(super) type Opening = Option<Result<Option<HeaderValue>, Arc<JoinError>>>;
 
 /// What an operator has to say to the clients of a channel.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl Drop for Member {
 
 /// A promise to one client: the feed runs, and keeps running while this is held.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Reservation {
     pub(super) member: Member,
     /// Where it begins to read.
     pub(super) cursor: Cursor,
@@ -185,7 +185,7 @@ pub(crate) struct Seat {
 #[derive(Debug)]
 pub(crate) struct Client {
     /// Its socket.
-    pub hop: Hop,
+    pub hop: Transport,
     /// Whether compressed messages were agreed upon.
     pub has_deflate: bool,
     /// When its credentials end, and the connection with them.
@@ -193,10 +193,10 @@ pub(crate) struct Client {
     /// Held until the connection has ended.
     pub slot: Option<Box<dyn Any + Send + Sync>>,
     /// Its place in the registry.
-    pub live: Live,
+    pub live: ConnectionGuard,
 }
 
-impl Seat {
+impl Reservation {
     /// The name of its channel.
     pub(crate) fn channel(&self) -> Arc<str> {
         Arc::clone(&self.member.channel.key.name)

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use super::hub::Hub;
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::resilience::Caller;
 use crate::upstream::verify::Offer;
 use crate::upstream::{Refusal, UpstreamError, headers};
@@ -20,7 +20,7 @@ use crate::upstream::{Refusal, UpstreamError, headers};
 const MAX_BODY: usize = 64 << 10;
 
 /// What came of a dial.
-pub(super) enum NotUp {
+pub(super) enum DialFailure {
     BreakerOpen(Duration),
     Failed(UpstreamError),
     Declined(Refusal),
@@ -34,11 +34,11 @@ pub(super) async fn attempt(
     caller: Caller,
     request: http::Request<http_body_util::Empty<Bytes>>,
     told: Option<Option<HeaderValue>>,
-) -> Result<(Hop, Option<HeaderValue>), NotUp> {
+) -> Result<(Transport, Option<HeaderValue>), DialFailure> {
     let mut permit = match &hub.plan.breaker {
         // A server that has agreed to the same request before has changed its mind by itself.
         Some(breaker) => {
-            let permit = breaker.enter(caller).await.map_err(NotUp::BreakerOpen)?;
+            let permit = breaker.enter(caller).await.map_err(DialFailure::BreakerOpen)?;
             Some(if told.is_some() { permit.repeated() } else { permit })
         }
         None => None,
@@ -54,12 +54,12 @@ pub(super) async fn attempt(
     }
     let upgraded = match result {
         Ok(Ok(upgraded)) => upgraded,
-        Ok(Err(refusal)) => return Err(NotUp::Declined(refusal)),
-        Err(error) => return Err(NotUp::Failed(error)),
+        Ok(Err(refusal)) => return Err(DialFailure::Declined(refusal)),
+        Err(error) => return Err(DialFailure::Failed(error)),
     };
     let protocol = upgraded.response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
     if told.is_some_and(|told| told != protocol) {
-        return Err(NotUp::OtherProtocol);
+        return Err(DialFailure::OtherProtocol);
     }
     Ok((upgraded.hop, protocol))
 }

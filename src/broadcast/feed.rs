@@ -16,7 +16,7 @@ use super::channel::Ask;
 use super::hub::Hub;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::rules::key_at;
-use crate::log::{Draft, Writer};
+use crate::log::{NewEntry, Writer};
 use crate::telemetry::FeedMetrics;
 
 /// Makes log entries of messages.
@@ -68,7 +68,7 @@ impl Feed {
     pub(super) fn notice(&mut self, text: &[u8]) {
         if self.hub.plan.policy.notices {
             let frame = encode::message(Kind::Text, text);
-            self.writer.append(Draft { frame, deflated: None, is_critical: false, key: None, to: None });
+            self.writer.append(NewEntry { frame, deflated: None, is_critical: false, key: None, to: None });
             self.writer.wake();
         }
     }
@@ -85,7 +85,7 @@ impl Feed {
         let is_critical = self.hub.critical.as_ref().is_some_and(|rule| rule.matches(kind, payload, number));
         let throttle = self.hub.plan.policy.delivery.throttle.as_ref().filter(|_| !is_critical);
         let key = throttle.and_then(|throttle| key_at(&throttle.key, kind, payload));
-        self.writer.append(Draft { frame, deflated, is_critical, key, to })
+        self.writer.append(NewEntry { frame, deflated, is_critical, key, to })
     }
 
     fn deflated(&self, kind: Kind, payload: &[u8]) -> Option<Bytes> {

@@ -17,12 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::{HeaderMap, Uri};
 use tokio::sync::{mpsc, watch};
 
-use super::channel::{Channel, Member, Seat};
+use super::channel::{Channel, Member, Reservation};
 use super::feed::Feed;
 use super::key::{Asked, Key};
 use super::request::{First, Template};
 use super::task::Task;
-use super::{NoSeat, Shared};
+use super::{JoinError, Shared};
 use crate::config::{Policy, UplinkMode};
 use crate::delivery::{self, Fanout, FromClients};
 use crate::frame::CloseCode;
@@ -30,7 +30,7 @@ use crate::log::rules::Matcher;
 use crate::log::{Cursor, Log};
 use crate::resilience::Caller;
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Reason, TaskKind, panics};
-use crate::upstream::headers::{Seen, Telling};
+use crate::upstream::headers::{ForwardingConfig, Requester};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker, UpstreamError};
 
 /// Publish requests that may wait for a channel's task.
@@ -87,7 +87,7 @@ pub(crate) struct Request<'a> {
     /// As the breaker tells it from others, if the channel is opened for it.
     pub caller: Caller,
     /// Where it comes from.
-    pub seen: Seen<'a>,
+    pub seen: Requester<'a>,
 }
 
 impl Hub {
@@ -117,7 +117,7 @@ impl Hub {
     ///
     /// # Errors
     /// Why there is none; the same for all who waited for the same dial.
-    pub(crate) async fn seat(self: &Arc<Self>, request: Request<'_>) -> Result<Seat, NoSeat> {
+    pub(crate) async fn seat(self: &Arc<Self>, request: Request<'_>) -> Result<Reservation, JoinError> {
         let (member, cursor) = self.enter(request)?;
         let mut opening = member.channel.opening.clone();
         let opened = match opening.wait_for(Option::is_some).await {
@@ -126,28 +126,28 @@ impl Hub {
             Err(_) => None,
         };
         match opened {
-            Some(Ok(protocol)) => Ok(Seat { member, cursor, protocol }),
+            Some(Ok(protocol)) => Ok(Reservation { member, cursor, protocol }),
             Some(Err(why)) => Err(why.again()),
-            None => Err(NoSeat::Upstream(UpstreamError::Broken("its channel has ended".into()))),
+            None => Err(JoinError::Upstream(UpstreamError::Broken("its channel has ended".into()))),
         }
     }
 
-    fn enter(self: &Arc<Self>, request: Request<'_>) -> Result<(Member, Cursor), NoSeat> {
+    fn enter(self: &Arc<Self>, request: Request<'_>) -> Result<(Member, Cursor), JoinError> {
         let broadcast = &self.plan.policy.broadcast;
         let config = self.plan.upstream.config();
         let user = request.user.map(|user| &**user);
         let asked = Asked { uri: request.uri, headers: request.headers, user };
-        let key = Key::of(&broadcast.channel_key, config.host_header, asked).ok_or(NoSeat::NameTooLong)?;
+        let key = Key::of(&broadcast.channel_key, config.host_header, asked).ok_or(JoinError::NameTooLong)?;
         let on_join = self.plan.policy.history.on_join;
         let mut channels = self.channels();
         if let Some(channel) = channels.by_key.get(&key) {
             return Ok(channel.enter(request.user, on_join));
         }
         if channels.running >= broadcast.max_channels {
-            return Err(NoSeat::Full);
+            return Err(JoinError::Full);
         }
         let first = First { target: request.target, headers: request.headers, seen: request.seen };
-        let telling = Telling {
+        let telling = ForwardingConfig {
             forwarded: config.forwarded,
             host: config.host_header,
             target: &config.target,

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::dial::NotUp;
+use super::dial::DialFailure;
 use super::hub::Hub;
 use crate::telemetry::{UplinkOutcome, some};
 use crate::upstream::UplinkEnd;
@@ -26,13 +26,13 @@ pub(super) fn dialled<T>(
     channel: &str,
     request_id: &str,
     is_first: bool,
-    result: &Result<T, NotUp>,
+    result: &Result<T, DialFailure>,
 ) {
     hub.metrics.on_dial(match result {
         Ok(_) => UplinkOutcome::Ok,
-        Err(NotUp::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
-        Err(NotUp::Failed(_) | NotUp::OtherProtocol) => UplinkOutcome::Failed,
-        Err(NotUp::Declined(_)) => UplinkOutcome::Refused,
+        Err(DialFailure::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
+        Err(DialFailure::Failed(_) | DialFailure::OtherProtocol) => UplinkOutcome::Failed,
+        Err(DialFailure::Declined(_)) => UplinkOutcome::Refused,
     });
     let route = &*hub.plan.route;
     match result {
@@ -43,13 +43,13 @@ pub(super) fn dialled<T>(
                 info!(route, channel, request_id, left_out, "the feed goes on");
             }
         }
-        Err(NotUp::BreakerOpen(_)) => {}
-        Err(NotUp::Failed(error)) => {
+        Err(DialFailure::BreakerOpen(_)) => {}
+        Err(DialFailure::Failed(error)) => {
             if let Some(left_out) = may(hub, "failed") {
                 warn!(route, channel, request_id, %error, left_out, "no feed");
             }
         }
-        Err(NotUp::OtherProtocol) => {
+        Err(DialFailure::OtherProtocol) => {
             if let Some(left_out) = may(hub, "other_protocol") {
                 warn!(
                     route,
@@ -60,7 +60,7 @@ pub(super) fn dialled<T>(
                 );
             }
         }
-        Err(NotUp::Declined(refusal)) => {
+        Err(DialFailure::Declined(refusal)) => {
             if let Some(left_out) = may(hub, "refused") {
                 let status = refusal.status().as_u16();
                 warn!(route, channel, request_id, status, left_out, "no feed: the server refused");
@@ -88,7 +88,11 @@ pub(super) fn lost(hub: &Hub, channel: &dyn Display, end: &UplinkEnd) {
                 warn!(route, %channel, code = code.0, left_out, "the feed's server left");
             }
         }
-        UplinkEnd::Lost | UplinkEnd::Fault(_) | UplinkEnd::Silent | UplinkEnd::Stalled | UplinkEnd::Done => {
+        UplinkEnd::Lost
+        | UplinkEnd::ProtocolError(_)
+        | UplinkEnd::Silent
+        | UplinkEnd::Stalled
+        | UplinkEnd::Done => {
             if let Some(left_out) = may(hub, "lost") {
                 warn!(route, %channel, why = %end, left_out, "the feed's server is lost");
             }

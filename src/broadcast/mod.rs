@@ -1,6 +1,6 @@
 //! Mode `broadcast`: one upstream link for all clients of a channel, 1 : N.
 //!
-//! * [`Hubs`]: every hub of the process; [`Hub`]: the channels of one route, which promises clients a [`Seat`].
+//! * [`Hubs`]: every hub of the process; [`Hub`]: the channels of one route, which promises clients a [`Reservation`].
 //! * [`key`]: which clients share a channel; [`request`]: what the server is sent for it. Both pure.
 //! * [`channel`]: who is on a channel; [`task`]: its link, from the first [`dial`] to its end;
 //!   [`feed`]: what is said on it, on its way into the log; [`lines`]: what operators are told of its server.
@@ -27,7 +27,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use self::channel::Ask;
-pub(crate) use self::channel::{Client, Seat};
+pub(crate) use self::channel::{Client, Reservation};
 pub(crate) use self::hub::{Hub, Plan, Request};
 use self::key::MAX_NAME;
 use crate::delivery::Holders;
@@ -35,12 +35,12 @@ use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::resilience::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
-use crate::telemetry::{Metrics, Sparingly};
+use crate::telemetry::{Metrics, WarnThrottle};
 use crate::upstream::UpstreamError;
 
 /// Why a client gets no seat.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoSeat {
+pub(crate) enum JoinError {
     /// Nobody needs such a name.
     #[error("the name of its channel would be longer than {MAX_NAME} bytes")]
     NameTooLong,
@@ -58,7 +58,7 @@ pub(crate) enum NoSeat {
     Declined(Box<Response<Bytes>>),
 }
 
-impl NoSeat {
+impl JoinError {
     /// The same once more: all who waited are told.
     fn again(&self) -> Self {
         match self {
@@ -90,7 +90,7 @@ struct Shared {
     holders: Arc<Holders>,
     metrics: Arc<Metrics>,
     /// What is told of servers, by route: clients may invent channels, and all of them lose one server at once.
-    lines: Sparingly<(String, &'static str)>,
+    lines: WarnThrottle<(String, &'static str)>,
     lifecycle: Lifecycle,
     /// Rung when channels are to end at once.
     cut: Arc<Notify>,
@@ -150,7 +150,7 @@ impl Hubs {
             budget,
             holders,
             metrics,
-            lines: Sparingly::every(SECOND),
+            lines: WarnThrottle::every(SECOND),
             lifecycle,
             cut: Arc::default(),
             shards,

@@ -18,7 +18,7 @@ use http_body_util::Empty;
 use super::key::named;
 use crate::config::{Credentials, KeyPart};
 use crate::net::head::spelling;
-use crate::upstream::headers::{self, Seen, Telling, tokens};
+use crate::upstream::headers::{self, ForwardingConfig, Requester, tokens};
 
 /// Says who we are where no client's word may stand.
 const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
@@ -31,7 +31,7 @@ pub(super) struct First<'a> {
     /// Path and query as the server is to see them: in origin form, without `strip_prefix`.
     pub(super) target: &'a Uri,
     pub(super) headers: &'a HeaderMap,
-    pub(super) seen: Seen<'a>,
+    pub(super) seen: Requester<'a>,
 }
 
 /// The head that every dial of a channel begins with.
@@ -47,7 +47,7 @@ impl Template {
         key: &[KeyPart],
         credentials: Credentials,
         first: First<'_>,
-        telling: Telling<'_>,
+        telling: ForwardingConfig<'_>,
     ) -> Self {
         match credentials {
             // Those who are nobody share a channel, and are not one user for that.
@@ -113,7 +113,7 @@ fn offer_protocols(headers: &mut HeaderMap, of: &HeaderMap) {
     }
 }
 
-fn built(key: &[KeyPart], first: First<'_>, telling: Telling<'_>) -> HeaderMap {
+fn built(key: &[KeyPart], first: First<'_>, telling: ForwardingConfig<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, headers::host(first.headers, telling));
     headers::set_upgrade(&mut headers);
@@ -208,9 +208,11 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let upstream = Target::Tcp { host: "10.0.0.1".to_owned(), port: 3000 };
-        let telling = Telling { forwarded: Forwarded::Both, host, target: &upstream, strip_prefix: None };
+        let telling =
+            ForwardingConfig { forwarded: Forwarded::Both, host, target: &upstream, strip_prefix: None };
         let said = Forwarding::default();
-        let seen = Seen { peer: &peer, forwarding: Some(&said), client: peer.address, user, attested: None };
+        let seen =
+            Requester { peer: &peer, forwarding: Some(&said), client: peer.address, user, attested: None };
         let first = First { target: &target.parse().unwrap(), headers: &headers, seen };
         Template::new(key, credentials, first, telling)
     }

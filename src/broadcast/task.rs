@@ -34,16 +34,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
 use tracing::info;
 
-use super::NoSeat;
+use super::JoinError;
 use super::channel::{Ask, Opening};
-use super::dial::{NotUp, attempt, kept};
+use super::dial::{DialFailure, attempt, kept};
 use super::feed::Feed;
 use super::hub::{Hub, Running};
 use super::lines;
 use super::request::Template;
 use crate::config::{Greeting, OnRedial};
 use crate::frame::{CloseCode, Kind};
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::resilience::{Backoff, Caller, Share};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{By, Label, Reason, lifecycle};
@@ -89,7 +89,7 @@ struct Rest {
 /// Why something was not waited for to the end.
 enum Stop {
     /// Nobody is there any more, and nobody can come: the channel is out of its hub.
-    Deserted,
+    Idle,
     /// The process lets its clients go: nothing is dialled any more.
     Draining,
 }
@@ -226,14 +226,14 @@ impl Task {
                 self.opened.send_replace(Some(Ok(protocol)));
                 return Some(self.up(hop));
             }
-            Err(NotUp::BreakerOpen(wait)) => NoSeat::BreakerOpen(wait),
-            Err(NotUp::Failed(error)) => NoSeat::Upstream(error),
-            Err(NotUp::Declined(refusal)) => {
+            Err(DialFailure::BreakerOpen(wait)) => JoinError::BreakerOpen(wait),
+            Err(DialFailure::Failed(error)) => JoinError::Upstream(error),
+            Err(DialFailure::Declined(refusal)) => {
                 let patience = self.running.hub.plan.upstream.config().handshake_timeout;
-                NoSeat::Declined(Box::new(kept(refusal, patience).await))
+                JoinError::Declined(Box::new(kept(refusal, patience).await))
             }
             // None was told yet.
-            Err(NotUp::OtherProtocol) => return None,
+            Err(DialFailure::OtherProtocol) => return None,
         };
         // First: whoever comes after the answer dials anew.
         self.running.hub.forget(&self.running.channel);
@@ -242,7 +242,7 @@ impl Task {
         None
     }
 
-    fn up(&mut self, hop: Hop) -> Uplink {
+    fn up(&mut self, hop: Transport) -> Uplink {
         let now = Instant::now();
         self.backoff.on_up(now);
         let hub = &self.running.hub;
@@ -261,7 +261,7 @@ impl Task {
     fn dial(
         &self,
         told: Option<Option<HeaderValue>>,
-    ) -> impl Future<Output = Result<(Hop, Option<HeaderValue>), NotUp>> + use<> {
+    ) -> impl Future<Output = Result<(Transport, Option<HeaderValue>), DialFailure>> + use<> {
         let hub = Arc::clone(&self.running.hub);
         let (request, request_id) = self.template.request(told.as_ref().and_then(Option::as_ref));
         let path = self.shown().to_string();
@@ -318,15 +318,15 @@ impl Task {
             let dialled = match self.meanwhile(dialled).await {
                 Ok(Some(dialled)) => dialled,
                 Ok(None) => continue,
-                Err(Stop::Deserted) => return Err(None),
-                Err(Stop::Draining) => return Err(self.see_off().await),
+                Err(Stop::Idle) => return Err(None),
+                Err(Stop::Draining) => return Err(self.await_drain().await),
             };
             at_least = Duration::ZERO;
             match dialled {
                 Ok((hop, _)) => return Ok(self.up(hop)),
-                Err(NotUp::BreakerOpen(wait)) => at_least = wait,
-                Err(NotUp::Failed(_) | NotUp::OtherProtocol) => {}
-                Err(NotUp::Declined(refusal)) => {
+                Err(DialFailure::BreakerOpen(wait)) => at_least = wait,
+                Err(DialFailure::Failed(_) | DialFailure::OtherProtocol) => {}
+                Err(DialFailure::Declined(refusal)) => {
                     // It knows us and does not want us any more: to ask again would be an attack on it.
                     if matches!(refusal.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                         return Err(Some(Over::ours(
@@ -341,7 +341,7 @@ impl Task {
     }
 
     /// The process drains and the server is gone: clients are closed one by one, as the drain has it.
-    async fn see_off(&mut self) -> Option<Over> {
+    async fn await_drain(&mut self) -> Option<Over> {
         poll_fn(|cx| {
             self.poll_said(cx, None);
             self.poll_aside(cx)
@@ -370,7 +370,7 @@ impl Task {
         let mut what = pin!(what);
         poll_fn(|cx| {
             if self.poll_aside(cx).is_ready() {
-                return Poll::Ready(Err(Stop::Deserted));
+                return Poll::Ready(Err(Stop::Idle));
             }
             if self.is_draining {
                 return Poll::Ready(Err(Stop::Draining));

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::net::Peer;
 use crate::resilience::Caller;
 use crate::upstream::Upstream;
-use crate::upstream::headers::Seen;
+use crate::upstream::headers::Requester;
 
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -53,9 +53,9 @@ impl World {
         Self { hubs, hub, metrics }
     }
 
-    async fn seat(&self) -> Seat {
+    async fn seat(&self) -> Reservation {
         let (uri, headers, peer) = (Uri::from_static("/feed"), HeaderMap::new(), Peer::default());
-        let seen = Seen { peer: &peer, forwarding: None, client: None, user: None, attested: None };
+        let seen = Requester { peer: &peer, forwarding: None, client: None, user: None, attested: None };
         let request =
             Request { uri: &uri, target: &uri, headers: &headers, user: None, caller: Caller::UNKNOWN, seen };
         timeout(DEADLINE, self.hub.seat(request)).await.expect("an answer").expect("a seat")

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::fanout::Crew;
 use super::subscriber::{Reading, Subscriber, Table};
 use super::wire::Wrote;
-use crate::frame::{CloseCode, ControlFrame, Fault};
+use crate::frame::{CloseCode, ControlFrame, ProtocolError};
 use crate::resilience::Date;
-use crate::telemetry::{By, Ended, Reason};
+use crate::telemetry::{By, EndReport, Reason};
 
 /// What a client is told, and operators are.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub(super) struct Farewell {
     by: By,
     code: CloseCode,
     words: Box<str>,
-    fault: Option<Fault>,
+    fault: Option<ProtocolError>,
 }
 
 impl Farewell {
@@ -41,7 +41,7 @@ impl Farewell {
     }
 
     /// The client broke a rule.
-    pub(super) fn fault(fault: Fault) -> Self {
+    pub(super) fn fault(fault: ProtocolError) -> Self {
         let code = fault.close_code();
         let (reason, words) = if code == CloseCode::TOO_LARGE {
             (Reason::TooLarge, "message too large")
@@ -80,7 +80,7 @@ pub(super) struct Parting {
 /// An end that has begun.
 #[derive(Debug)]
 pub(super) struct Closing {
-    pub(super) ended: Ended,
+    pub(super) ended: EndReport,
     pub(super) deadline: Option<Instant>,
     words: Option<Box<ControlFrame>>,
     is_said: bool,
@@ -93,7 +93,7 @@ impl Closing {
     /// Nothing can be said any more.
     pub(super) fn lost(reason: Reason) -> Self {
         Self {
-            ended: Ended { reason, close: None, fault: None },
+            ended: EndReport { reason, close: None, fault: None },
             deadline: None,
             words: None,
             is_said: false,
@@ -126,7 +126,7 @@ impl Subscriber {
             self.reading = Reading::Blind;
         }
         self.closing = Some(Box::new(Closing {
-            ended: Ended {
+            ended: EndReport {
                 reason: farewell.reason,
                 close: Some((farewell.by, farewell.code)),
                 fault: farewell.fault,
@@ -210,7 +210,7 @@ impl Subscriber {
 
     /// Its shard has panicked and serves nobody any more: it is told if that can be done at once.
     pub(super) fn fail(mut self) {
-        let mut ended = Ended { reason: Reason::InternalError, close: None, fault: None };
+        let mut ended = EndReport { reason: Reason::InternalError, close: None, fault: None };
         if let Some(closing) = &self.closing {
             ended = closing.ended;
         } else if self.wire.is_flushed() {
@@ -220,7 +220,7 @@ impl Subscriber {
             let mut cx = Context::from_waker(Waker::noop());
             if self.wire.write(&mut cx, &frame, Instant::now()) == Wrote::All {
                 ended.close = Some((By::Proxy, code));
-                self.wire.stream.say_goodbye();
+                self.wire.stream.send_close_notify();
             }
         }
         if ended.close.is_none() {
@@ -254,7 +254,7 @@ impl Subscriber {
         }
         // A server ends the TCP connection first (RFC 6455 §7.1.1).
         if closing.is_heard || self.reading == Reading::Ended {
-            self.wire.stream.say_goodbye();
+            self.wire.stream.send_close_notify();
             return true;
         }
         // Whoever broke a rule is not listened to any more: its stream is ended, and read to its end, so that it

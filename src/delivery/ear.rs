@@ -5,8 +5,8 @@
 
 use crate::config::Policy;
 use crate::frame::{
-    Assembler, CloseCode, Extensions, Fault, Heard, Kind, MAX_HELD, Opcode, Outcome, Rules, Scanned, Scanner,
-    Sender, Verdict,
+    Assembler, CloseCode, Extensions, Heard, Kind, MAX_HELD, Opcode, Outcome, ProtocolError, Rules, Scanned,
+    Scanner, Sender, Verdict,
 };
 
 /// Something that a client said.
@@ -34,7 +34,7 @@ pub(super) struct Taken {
     /// Control frames among them, and texts that were a heartbeat's.
     pub(super) controls: u32,
     /// The client broke a rule.
-    pub(super) fault: Option<Fault>,
+    pub(super) fault: Option<ProtocolError>,
 }
 
 /// What came of a frame.

@@ -188,7 +188,7 @@ impl Subscriber {
     fn on_bytes(&mut self, buf: &mut [u8], table: &Table<'_>) -> (usize, u32) {
         let now = table.now;
         if let Some(pulse) = &mut self.pulse {
-            pulse.on_life(now);
+            pulse.on_activity(now);
         }
         if table.crew.settings.policy.idle_activity == IdleActivity::Any {
             self.last_activity = now;

@@ -30,7 +30,7 @@ use tracing::warn;
 use super::holding::Weight;
 use super::ready::Ready;
 use crate::resilience::{Budget, Share};
-use crate::telemetry::Sparingly;
+use crate::telemetry::WarnThrottle;
 
 /// From one line in the log about cuts to the next.
 const QUIET: Duration = Duration::from_secs(10);
@@ -45,9 +45,9 @@ pub(crate) struct Holders {
     /// Whether a round is on, for those who only want to begin one.
     is_on: AtomicBool,
     /// What was in use when nobody was found who holds it; `usize::MAX`: somebody was.
-    in_vain: AtomicUsize,
+    last_futile_eviction: AtomicUsize,
     /// About cuts.
-    lines: Sparingly,
+    lines: WarnThrottle,
     inner: Mutex<Inner>,
 }
 
@@ -89,8 +89,8 @@ impl Holders {
         Arc::new(Self {
             budget: Arc::new(budget),
             is_on: AtomicBool::new(false),
-            in_vain: AtomicUsize::new(usize::MAX),
-            lines: Sparingly::every(QUIET),
+            last_futile_eviction: AtomicUsize::new(usize::MAX),
+            lines: WarnThrottle::every(QUIET),
             inner: Mutex::default(),
         })
     }
@@ -106,8 +106,11 @@ impl Holders {
         if !self.budget.is_over() || self.is_on.load(Ordering::Acquire) {
             return;
         }
-        let (used, in_vain) = (self.budget.used(), self.in_vain.load(Ordering::Relaxed));
-        if in_vain != usize::MAX && used.abs_diff(in_vain) < self.budget.limit() / SLACK {
+        let (used, last_futile_eviction) =
+            (self.budget.used(), self.last_futile_eviction.load(Ordering::Relaxed));
+        if last_futile_eviction != usize::MAX
+            && used.abs_diff(last_futile_eviction) < self.budget.limit() / SLACK
+        {
             return;
         }
         let mut inner = self.lock();
@@ -153,8 +156,8 @@ impl Holders {
     /// The round is over; `is_in_vain`: nobody holds anything.
     fn end(&self, inner: &mut Inner, is_in_vain: bool) -> After {
         inner.round = None;
-        let in_vain = if is_in_vain { self.budget.used() } else { usize::MAX };
-        self.in_vain.store(in_vain, Ordering::Relaxed);
+        let last_futile_eviction = if is_in_vain { self.budget.used() } else { usize::MAX };
+        self.last_futile_eviction.store(last_futile_eviction, Ordering::Relaxed);
         self.is_on.store(false, Ordering::Release);
         After { asked: None }
     }

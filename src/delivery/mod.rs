@@ -40,9 +40,9 @@ use tokio::sync::mpsc;
 
 use crate::config::Policy;
 use crate::frame::Kind;
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::resilience::Expiry;
-use crate::telemetry::{BreakerMetrics, FeedMetrics, Live, Metrics};
+use crate::telemetry::{BreakerMetrics, ConnectionGuard, FeedMetrics, Metrics};
 
 pub(crate) use fanout::Fanout;
 pub(crate) use holders::Holders;
@@ -81,7 +81,7 @@ pub(crate) enum FromClients {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// Its socket.
-    pub hop: Hop,
+    pub hop: Transport,
     /// Whether it may be sent compressed messages, and may send such.
     pub has_deflate: bool,
     /// When its credentials end, and the connection with them.
@@ -89,7 +89,7 @@ pub(crate) struct Arrival {
     /// Held until the connection has ended, whatever ends it.
     pub held: Box<dyn Any + Send + Sync>,
     /// Its place in the registry.
-    pub live: Live,
+    pub live: ConnectionGuard,
 }
 
 #[cfg(test)]

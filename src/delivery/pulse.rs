@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::{ClientHeartbeat, HeartbeatMode};
 use crate::frame::{ControlFrame, Opcode};
-use crate::resilience::{Act, Heartbeat, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
+use crate::resilience::{Heartbeat, HeartbeatAction, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
 use crate::telemetry::Metrics;
 
 /// What a client was sent: the newest sequence number, and how many messages.
@@ -63,8 +63,8 @@ impl Pulse {
             metrics.heartbeat_missed.inc();
         }
         match act {
-            Some(Act::SendPing(payload)) => self.due = Some(payload),
-            Some(Act::GiveUp) => return true,
+            Some(HeartbeatAction::SendPing(payload)) => self.due = Some(payload),
+            Some(HeartbeatAction::GiveUp) => return true,
             None => {}
         }
         false
@@ -94,8 +94,8 @@ impl Pulse {
     }
 
     /// Anything came from the client.
-    pub(super) fn on_life(&mut self, now: Instant) {
-        self.heartbeat.on_life(now);
+    pub(super) fn on_activity(&mut self, now: Instant) {
+        self.heartbeat.on_activity(now);
     }
 
     /// The client was not read for so long, until now.

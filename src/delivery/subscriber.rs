@@ -33,7 +33,7 @@ use crate::config::HeartbeatMode;
 use crate::frame::ControlFrame;
 use crate::log::{Cursor, Log};
 use crate::resilience::{Dates, Share, Spacing, Turn};
-use crate::telemetry::{Command, Live, Reason};
+use crate::telemetry::{Command, ConnectionGuard, Reason};
 
 /// What all clients of a shard are served with.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ pub(super) struct Subscriber {
     pub(super) reading: Reading,
     pub(super) closing: Option<Box<Closing>>,
     pub(super) armed: Option<Instant>,
-    pub(super) live: Live,
+    pub(super) live: ConnectionGuard,
     /// What it alone holds.
     share: Option<Box<Share>>,
     /// Given back with the client.

@@ -36,10 +36,10 @@ use super::shard::Shard;
 use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::frame::{Header, Kind};
-use crate::log::{Draft, Log, Logs, Writer};
-use crate::net::{Hop, Stream};
+use crate::log::{Log, Logs, NewEntry, Writer};
+use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
-use crate::telemetry::{About, BreakerScope, Handle, Metrics, Registry};
+use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
 const SPINS: usize = 20_000;
@@ -293,7 +293,7 @@ impl Stage {
     ) -> Arrival {
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let about = About {
+        let about = ConnectionInfo {
             client: None,
             user: user.map(Arc::from),
             channel: None,
@@ -305,7 +305,7 @@ impl Stage {
         let expires = self
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
-        Arrival { hop: Hop { stream, early: Bytes::new() }, has_deflate, expires, held, live }
+        Arrival { hop: Transport { stream, early: Bytes::new() }, has_deflate, expires, held, live }
     }
 
     /// Writes a text into the log.
@@ -315,7 +315,7 @@ impl Stage {
 
     fn write_draft(&mut self, text: &str, is_critical: bool, to: Option<&str>) -> u64 {
         self.written += 1;
-        let sequence = self.writer.append(Draft {
+        let sequence = self.writer.append(NewEntry {
             frame: frame(0x81, text.as_bytes(), false).into(),
             deflated: None,
             is_critical,

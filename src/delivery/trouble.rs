@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::fanout::Crew;
 use super::guard::{Guard, Leave};
-use crate::log::Behind;
+use crate::log::Lag;
 use crate::telemetry::BreakerStage;
 
 /// The breaker of one client.
@@ -18,7 +18,7 @@ pub(super) struct Trouble {
     guard: Guard,
     crew: Arc<Crew>,
     /// How far it was behind when it was tried again: only what is beyond that is held against it.
-    floor: Behind,
+    floor: Lag,
     told: BreakerStage,
     /// Messages that the client skipped and was not told of yet (`delivery.resume_from: latest`).
     untold: u64,
@@ -30,7 +30,7 @@ impl Trouble {
         let guard = Guard::new(&crew.settings.policy.delivery, now);
         let told = BreakerStage::Closed;
         crew.settings.recipients.on_transition(None, Some(told));
-        let mut trouble = Self { guard, crew: Arc::clone(crew), floor: Behind::default(), told, untold: 0 };
+        let mut trouble = Self { guard, crew: Arc::clone(crew), floor: Lag::default(), told, untold: 0 };
         trouble.tell(now);
         trouble
     }
@@ -67,11 +67,11 @@ impl Trouble {
         is_resumed
     }
 
-    pub(super) fn set_floor(&mut self, floor: Behind) {
+    pub(super) fn set_floor(&mut self, floor: Lag) {
         self.floor = floor;
     }
 
-    pub(super) fn floor(&self) -> Behind {
+    pub(super) fn floor(&self) -> Lag {
         self.floor
     }
 
@@ -88,7 +88,7 @@ impl Trouble {
     /// It has taken all there is. True if its trips are forgotten: not before it was told what they cost.
     pub(super) fn on_caught_up(&mut self, now: Instant) -> bool {
         self.guard.on_caught_up(now);
-        self.floor = Behind::default();
+        self.floor = Lag::default();
         self.tell(now);
         self.untold == 0 && self.guard.is_over(now)
     }

@@ -14,7 +14,7 @@
 use super::CloseCode;
 use super::control::{MAX_CONTROL_PAYLOAD, apply_mask};
 use super::deflate;
-use super::header::{Fault, Header, Opcode};
+use super::header::{Header, Opcode, ProtocolError};
 use super::rules::{Extensions, Order, Rules};
 
 /// The longest frame that is told whole without being a message: a masked control frame.
@@ -92,7 +92,7 @@ impl Assembler {
     ///
     /// # Errors
     /// What RFC 6455 forbids, or a bound that was exceeded. What came whole before it was told.
-    pub fn push(&mut self, bytes: &[u8], mut on: impl FnMut(Heard<'_>)) -> Result<u32, Fault> {
+    pub fn push(&mut self, bytes: &[u8], mut on: impl FnMut(Heard<'_>)) -> Result<u32, ProtocolError> {
         let mut rest = bytes;
         let mut frames = 0;
         while !self.has_ended {
@@ -121,7 +121,7 @@ impl Assembler {
     }
 
     /// Reads the next header, and a control frame as a whole. False: more has to come first.
-    fn begin(&mut self, rest: &mut &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<bool, Fault> {
+    fn begin(&mut self, rest: &mut &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<bool, ProtocolError> {
         let held = self.held.len();
         let mut joined = [0; MAX_CONTROL];
         let front = if held == 0 {
@@ -184,7 +184,7 @@ impl Assembler {
     }
 
     /// Takes payload. False: more of it has to come.
-    fn take(&mut self, rest: &mut &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<bool, Fault> {
+    fn take(&mut self, rest: &mut &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<bool, ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok(true) };
         let here = usize::try_from(frame.left).map_or(rest.len(), |left| left.min(rest.len()));
         let (came, after) = rest.split_at(here);
@@ -214,7 +214,7 @@ impl Assembler {
     }
 
     /// A message is whole.
-    fn tell(&self, payload: &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<(), Fault> {
+    fn tell(&self, payload: &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<(), ProtocolError> {
         let mut inflated = Vec::new();
         let message = if self.is_compressed {
             deflate::inflate(payload, self.order.rules().max_message, &mut inflated)?;
@@ -223,7 +223,7 @@ impl Assembler {
             payload
         };
         if self.kind == Kind::Text && std::str::from_utf8(message).is_err() {
-            return Err(Fault::InvalidUtf8);
+            return Err(ProtocolError::InvalidUtf8);
         }
         on(Heard::Message(self.kind, message));
         Ok(())

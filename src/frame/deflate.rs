@@ -15,7 +15,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 
 use super::assembler::Kind;
 use super::encode;
-use super::header::Fault;
+use super::header::ProtocolError;
 
 const NAME: &str = "permessage-deflate";
 
@@ -181,7 +181,7 @@ impl Compressor {
 ///
 /// # Errors
 /// It is not deflate, or comes to more than `max` bytes. `into` then has what came before.
-pub(crate) fn inflate(payload: &[u8], max: u64, into: &mut Vec<u8>) -> Result<(), Fault> {
+pub(crate) fn inflate(payload: &[u8], max: u64, into: &mut Vec<u8>) -> Result<(), ProtocolError> {
     if payload.is_empty() {
         // What an empty message comes to (RFC 7692 §7.2.3.6) without its one byte: there is no doubt about it.
         return Ok(());
@@ -193,7 +193,12 @@ pub(crate) fn inflate(payload: &[u8], max: u64, into: &mut Vec<u8>) -> Result<()
     })
 }
 
-fn inflate_with(state: &mut Decompress, payload: &[u8], max: u64, into: &mut Vec<u8>) -> Result<(), Fault> {
+fn inflate_with(
+    state: &mut Decompress,
+    payload: &[u8],
+    max: u64,
+    into: &mut Vec<u8>,
+) -> Result<(), ProtocolError> {
     let start = into.len();
     let (mut input, mut is_tail) = (payload, false);
     loop {
@@ -204,16 +209,17 @@ fn inflate_with(state: &mut Decompress, payload: &[u8], max: u64, into: &mut Vec
             into.reserve_exact(out.max(FIRST_STEP).min(most));
         }
         let (taken, given) = (state.total_in(), into.len());
-        let status =
-            state.decompress_vec(input, into, FlushDecompress::None).map_err(|_| Fault::InvalidDeflate)?;
+        let status = state
+            .decompress_vec(input, into, FlushDecompress::None)
+            .map_err(|_| ProtocolError::InvalidDeflate)?;
         let taken = (state.total_in() - taken) as usize;
         input = &input[taken..];
         if (into.len() - start) as u64 > max {
-            return Err(Fault::MessageTooLarge { limit: max });
+            return Err(ProtocolError::MessageTooLarge { limit: max });
         }
         match status {
             Status::StreamEnd if input.is_empty() => return Ok(()),
-            Status::StreamEnd if is_tail => return Err(Fault::InvalidDeflate),
+            Status::StreamEnd if is_tail => return Err(ProtocolError::InvalidDeflate),
             // A block may call itself the last, and others follow (RFC 7692 §7.2.3.4).
             Status::StreamEnd => state.reset(false),
             Status::Ok | Status::BufError if into.len() == into.capacity() => {}
@@ -221,7 +227,7 @@ fn inflate_with(state: &mut Decompress, payload: &[u8], max: u64, into: &mut Vec
                 (input, is_tail) = (&TAIL_AND_END, true);
             }
             Status::Ok | Status::BufError if taken > 0 && !input.is_empty() || into.len() > given => {}
-            Status::Ok | Status::BufError => return Err(Fault::InvalidDeflate),
+            Status::Ok | Status::BufError => return Err(ProtocolError::InvalidDeflate),
         }
     }
 }

@@ -57,7 +57,7 @@ impl Opcode {
 
 /// What a peer did that a frame stream cannot recover from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum ProtocolError {
     /// RFC 6455 §5.2: opcodes 3 to 7 and 11 to 15.
     #[error("reserved opcode {0}")]
     ReservedOpcode(u8),
@@ -105,7 +105,7 @@ pub enum Fault {
     InvalidDeflate,
 }
 
-impl Fault {
+impl ProtocolError {
     /// What both sides are told (RFC 6455 §7.4.1).
     pub fn close_code(self) -> CloseCode {
         match self {
@@ -148,17 +148,17 @@ impl Header {
     /// # Errors
     /// What RFC 6455 forbids whoever sends it: fragmented or long control frames, lengths that are
     /// not in their shortest form.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, Fault> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, ProtocolError> {
         let [first, second, ..] = *bytes else { return Ok(None) };
         let (fin, rsv, opcode) = (first & 0x80 != 0, first >> 4 & 7, Opcode::from_bits(first));
         let masked = second & 0x80 != 0;
         let short = second & 0x7f;
         if opcode.is_control() {
             if !fin {
-                return Err(Fault::FragmentedControl);
+                return Err(ProtocolError::FragmentedControl);
             }
             if short > 125 {
-                return Err(Fault::LongControl);
+                return Err(ProtocolError::LongControl);
             }
         }
         let (payload, mut size) = match short {
@@ -168,7 +168,7 @@ impl Header {
                 };
                 let payload = u64::from(u16::from_be_bytes(wide));
                 if payload < 126 {
-                    return Err(Fault::NonMinimalLength);
+                    return Err(ProtocolError::NonMinimalLength);
                 }
                 (payload, 4)
             }
@@ -178,7 +178,7 @@ impl Header {
                 };
                 let payload = u64::from_be_bytes(wide);
                 if payload <= u64::from(u16::MAX) || payload >> 63 != 0 {
-                    return Err(Fault::NonMinimalLength);
+                    return Err(ProtocolError::NonMinimalLength);
                 }
                 (payload, 10)
             }
@@ -200,7 +200,7 @@ impl Header {
 mod tests {
     use super::*;
 
-    fn parse(bytes: &[u8]) -> Result<Option<Header>, Fault> {
+    fn parse(bytes: &[u8]) -> Result<Option<Header>, ProtocolError> {
         Header::parse(bytes)
     }
 
@@ -227,14 +227,14 @@ mod tests {
 
     #[test]
     fn what_the_rfc_forbids_is_named() {
-        let cases: [(&[u8], Fault); 7] = [
-            (&[0x09, 0], Fault::FragmentedControl),
-            (&[0x08, 0x80], Fault::FragmentedControl),
-            (&[0x89, 126], Fault::LongControl),
-            (&[0x8a, 0xff], Fault::LongControl),
-            (&[0x82, 126, 0, 125], Fault::NonMinimalLength),
-            (&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff], Fault::NonMinimalLength),
-            (&[0x82, 127, 0x80, 0, 0, 0, 0, 1, 0, 0], Fault::NonMinimalLength),
+        let cases: [(&[u8], ProtocolError); 7] = [
+            (&[0x09, 0], ProtocolError::FragmentedControl),
+            (&[0x08, 0x80], ProtocolError::FragmentedControl),
+            (&[0x89, 126], ProtocolError::LongControl),
+            (&[0x8a, 0xff], ProtocolError::LongControl),
+            (&[0x82, 126, 0, 125], ProtocolError::NonMinimalLength),
+            (&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff], ProtocolError::NonMinimalLength),
+            (&[0x82, 127, 0x80, 0, 0, 0, 0, 1, 0, 0], ProtocolError::NonMinimalLength),
         ];
         for (bytes, fault) in cases {
             assert_eq!(parse(bytes), Err(fault), "{bytes:?}");

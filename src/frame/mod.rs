@@ -26,7 +26,7 @@ pub(crate) use close::{CloseCode, code_label};
 pub(crate) use control::ControlFrame;
 pub use control::MAX_CONTROL_PAYLOAD;
 pub(crate) use header::Header;
-pub use header::{Fault, Opcode};
+pub use header::{Opcode, ProtocolError};
 pub use rules::{Extensions, Rules, Sender};
 pub(crate) use scanner::Edge;
 pub use scanner::{MAX_HELD, Outcome, Scanned, Scanner, Verdict};

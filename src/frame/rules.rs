@@ -5,7 +5,7 @@
 //! What is wrong with a header by itself ([`Header::parse`]); what stands inside a message
 //! ([`super::Assembler`]).
 
-use super::header::{Fault, Header, Opcode};
+use super::header::{Header, Opcode, ProtocolError};
 
 /// Whose frames these are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +71,11 @@ impl Order {
     ///
     /// # Errors
     /// The rule that it breaks.
-    pub(super) fn read_header(&self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
+    pub(super) fn read_header(&self, bytes: &[u8]) -> Result<Option<Header>, ProtocolError> {
         if let Some(second) = bytes.get(1) {
             match (self.rules.sender, second & 0x80 != 0) {
-                (Sender::Client, false) => return Err(Fault::Unmasked),
-                (Sender::Server, true) => return Err(Fault::Masked),
+                (Sender::Client, false) => return Err(ProtocolError::Unmasked),
+                (Sender::Server, true) => return Err(ProtocolError::Masked),
                 (Sender::Client, true) | (Sender::Server, false) => {}
             }
         }
@@ -84,7 +84,7 @@ impl Order {
         if let Opcode::ReservedData(bits) | Opcode::ReservedControl(bits) = header.opcode
             && !is_unknown
         {
-            return Err(Fault::ReservedOpcode(bits));
+            return Err(ProtocolError::ReservedOpcode(bits));
         }
         let allowed = match self.rules.extensions {
             Extensions::None => 0,
@@ -93,7 +93,7 @@ impl Order {
             Extensions::Unknown => 0b111,
         };
         if header.rsv & !allowed != 0 {
-            return Err(Fault::ReservedBits);
+            return Err(ProtocolError::ReservedBits);
         }
         if !header.opcode.is_control() {
             self.check_data(&header)?;
@@ -101,18 +101,18 @@ impl Order {
         Ok(Some(header))
     }
 
-    fn check_data(&self, header: &Header) -> Result<(), Fault> {
+    fn check_data(&self, header: &Header) -> Result<(), ProtocolError> {
         let before = match (header.opcode, self.open_message) {
-            (Opcode::Continuation, None) => return Err(Fault::UnexpectedContinuation),
+            (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
             (Opcode::Continuation, Some(before)) => before,
-            (_, Some(_)) => return Err(Fault::ExpectedContinuation),
+            (_, Some(_)) => return Err(ProtocolError::ExpectedContinuation),
             (_, None) => 0,
         };
         if header.payload > self.rules.max_frame {
-            return Err(Fault::FrameTooLarge { limit: self.rules.max_frame });
+            return Err(ProtocolError::FrameTooLarge { limit: self.rules.max_frame });
         }
         if before.saturating_add(header.payload) > self.rules.max_message {
-            return Err(Fault::MessageTooLarge { limit: self.rules.max_message });
+            return Err(ProtocolError::MessageTooLarge { limit: self.rules.max_message });
         }
         Ok(())
     }

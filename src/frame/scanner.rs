@@ -15,7 +15,7 @@
 use std::ops::Range;
 
 use super::control::{MAX_CONTROL_PAYLOAD, apply_mask};
-use super::header::{Fault, Header, Opcode};
+use super::header::{Header, Opcode, ProtocolError};
 use super::rules::{Order, Rules};
 
 /// The longest beginning of a frame that is ever held back: one byte less than a masked control frame.
@@ -23,14 +23,14 @@ pub const MAX_HELD: usize = 2 + 4 + MAX_CONTROL_PAYLOAD - 1;
 
 /// A frame that is shown whole.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Whole<'a> {
+pub struct WholeFrame<'a> {
     /// What it is: a control opcode, or [`Opcode::Text`] where [`Rules::show_text`] asks for it.
     pub opcode: Opcode,
     /// Unmasked.
     pub payload: &'a [u8],
 }
 
-/// What becomes of a [`Whole`] frame.
+/// What becomes of a [`WholeFrame`] frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on as it is.
@@ -60,7 +60,7 @@ pub enum Outcome {
     /// A Close frame was seen. What came after it is ignored, and so is all that may still come.
     Closed,
     /// The sender broke a rule. What came before it may go on, nothing else.
-    Faulty(Fault),
+    Faulty(ProtocolError),
 }
 
 /// What a stretch of bytes came to.
@@ -119,7 +119,7 @@ impl Scanner {
         &mut self,
         buf: &mut [u8],
         most: u32,
-        mut judge: impl FnMut(Whole<'_>) -> Verdict,
+        mut judge: impl FnMut(WholeFrame<'_>) -> Verdict,
     ) -> Scanned {
         // `buf[..forward]` is settled, `buf[at..]` is unread; between them lies what was lifted out.
         let (mut forward, mut at, mut messages) = (0, 0, 0);
@@ -158,7 +158,7 @@ impl Scanner {
                     apply_mask(plain, mask);
                 }
                 frames += 1;
-                let verdict = judge(Whole { opcode: header.opcode, payload: plain });
+                let verdict = judge(WholeFrame { opcode: header.opcode, payload: plain });
                 controls += u32::from(header.opcode.is_control() || verdict == Verdict::Drop);
                 match verdict {
                     Verdict::Pass => {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// A message on its way into a log.
 #[derive(Debug, Clone)]
-pub struct Draft {
+pub struct NewEntry {
     /// A whole frame, as clients get it.
     pub frame: Bytes,
     /// The same, compressed, where that is smaller.
@@ -71,8 +71,8 @@ impl Entry {
     /// Bytes that a critical one takes besides that: its place in the ring of critical messages.
     pub const CRITICAL: usize = PLACES * (size_of::<Arc<Self>>() + size_of::<u64>());
 
-    pub(super) fn new(sequence: u64, at: Instant, offset: u64, draft: Draft) -> Self {
-        let Draft { frame, deflated, is_critical, key, to } = draft;
+    pub(super) fn new(sequence: u64, at: Instant, offset: u64, draft: NewEntry) -> Self {
+        let NewEntry { frame, deflated, is_critical, key, to } = draft;
         let has_rare = deflated.is_some() || key.is_some() || to.is_some();
         let rare = has_rare.then(|| Box::new(Rare { deflated: deflated.map(Body::new), key, to }));
         Self { sequence, at, offset, is_critical, frame: Body::new(frame), rare }
@@ -169,12 +169,12 @@ impl AsRef<[u8]> for Form {
 mod tests {
     use super::*;
 
-    fn entry(draft: Draft) -> Arc<Entry> {
+    fn entry(draft: NewEntry) -> Arc<Entry> {
         Arc::new(Entry::new(1, Instant::now(), 0, draft))
     }
 
-    fn plain(frame: Bytes) -> Draft {
-        Draft { frame, deflated: None, is_critical: false, key: None, to: None }
+    fn plain(frame: Bytes) -> NewEntry {
+        NewEntry { frame, deflated: None, is_critical: false, key: None, to: None }
     }
 
     #[test]
@@ -183,9 +183,9 @@ mod tests {
         assert_eq!(Entry::OVERHEAD, 12 * size_of::<usize>());
         let small = entry(plain(Bytes::from(vec![0x81, 2, b'h', b'i'])));
         assert_eq!(small.size(), Entry::OVERHEAD + 4);
-        let critical = entry(Draft { is_critical: true, ..plain(Bytes::from(vec![0; 4])) });
+        let critical = entry(NewEntry { is_critical: true, ..plain(Bytes::from(vec![0; 4])) });
         assert_eq!(critical.size(), small.size() + Entry::CRITICAL);
-        let rare = entry(Draft {
+        let rare = entry(NewEntry {
             deflated: Some(Bytes::from(vec![0; 100])),
             key: Some("key".into()),
             to: Some("ann".into()),
@@ -198,7 +198,7 @@ mod tests {
     fn a_frame_is_not_copied_on_its_way_in_nor_out_and_outlives_its_log() {
         let (frame, deflated) = (Bytes::from(b"plain".to_vec()), Bytes::from(b"zip".to_vec()));
         let (at, deflated_at) = (frame.as_ptr(), deflated.as_ptr());
-        let mut owned = entry(Draft { deflated: Some(deflated), ..plain(frame) });
+        let mut owned = entry(NewEntry { deflated: Some(deflated), ..plain(frame) });
         assert_eq!((owned.frame().as_ptr(), owned.deflated().map(<[u8]>::as_ptr)), (at, Some(deflated_at)));
         for (has_deflate, form, at) in [(false, &b"plain"[..], at), (true, b"zip", deflated_at)] {
             let bytes = owned.bytes(has_deflate);

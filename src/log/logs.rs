@@ -27,7 +27,7 @@ pub struct Logs {
     metrics: Arc<Metrics>,
     logs: Mutex<List>,
     /// Held by whoever makes room; what was in use after the last time that it did not suffice.
-    in_vain: Mutex<Option<usize>>,
+    last_futile_eviction: Mutex<Option<usize>>,
 }
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Logs {
     /// None yet. What logs hold is taken from `budget`, which others share.
     pub fn new(budget: Arc<Budget>, metrics: Arc<Metrics>) -> Arc<Self> {
         let list = List { logs: Vec::new(), sweep_at: 16 };
-        Arc::new(Self { budget, metrics, logs: Mutex::new(list), in_vain: Mutex::new(None) })
+        Arc::new(Self { budget, metrics, logs: Mutex::new(list), last_futile_eviction: Mutex::new(None) })
     }
 
     /// Makes room if the budget is exceeded, in this order: messages that are not critical and that no reader is
@@ -53,22 +53,22 @@ impl Logs {
         if !self.budget.is_over() {
             return;
         }
-        let mut in_vain = match self.in_vain.try_lock() {
+        let mut last_futile_eviction = match self.last_futile_eviction.try_lock() {
             Ok(held) => held,
             Err(TryLockError::Poisoned(held)) => held.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
         let slack = self.budget.limit() / SLACK;
-        if in_vain.is_some_and(|used| self.budget.used().abs_diff(used) < slack) {
+        if last_futile_eviction.is_some_and(|used| self.budget.used().abs_diff(used) < slack) {
             return;
         }
         for what in [Forget::Read, Forget::Unread, Forget::Critical] {
             if self.take(what, slack) {
-                *in_vain = None;
+                *last_futile_eviction = None;
                 return;
             }
         }
-        *in_vain = Some(self.budget.used());
+        *last_futile_eviction = Some(self.budget.used());
     }
 
     /// Forgets what is older than `history.age`, in every log. To be called now and then.

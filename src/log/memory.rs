@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
 use super::rings::{Freed, Rings};
-use super::{Behind, Cursor, Draft, Entry, Logs, Progress};
+use super::{Cursor, Entry, Lag, Logs, NewEntry, Progress};
 use crate::config::{History, OnJoin};
 
 /// Whoever adds to a log. There is one.
@@ -36,7 +36,7 @@ pub struct Log {
     /// That of the rings, for those who want no more.
     head: AtomicU64,
     rings: Mutex<Rings>,
-    readers: Mutex<Vec<Arc<Seat>>>,
+    readers: Mutex<Vec<Arc<ReaderSlot>>>,
     /// The least of the readers' `passed`. Written under their lock.
     passed: AtomicU64,
     /// The writer, when it waits for room.
@@ -47,11 +47,11 @@ pub struct Log {
 #[derive(Debug)]
 pub struct Reader {
     log: Arc<Log>,
-    seat: Arc<Seat>,
+    seat: Arc<ReaderSlot>,
 }
 
 #[derive(Debug)]
-struct Seat {
+struct ReaderSlot {
     at: AtomicU64,
     passed: AtomicU64,
     waker: Mutex<Option<Waker>>,
@@ -116,14 +116,14 @@ impl Log {
 
     /// How far `cursor` is behind the newest message. Messages that are gone count as messages; of their bytes it
     /// is only known that there are at least those of the newest one.
-    pub fn behind(&self, cursor: Cursor) -> Behind {
+    pub fn behind(&self, cursor: Cursor) -> Lag {
         self.rings().behind(cursor)
     }
 
     /// A place to read from. It holds nothing back until it says where it is ([`Reader::at`], [`Reader::passed`]).
     pub fn reader(self: &Arc<Self>) -> Reader {
         let nowhere = || AtomicU64::new(u64::MAX);
-        let seat = Arc::new(Seat { at: nowhere(), passed: nowhere(), waker: Mutex::new(None) });
+        let seat = Arc::new(ReaderSlot { at: nowhere(), passed: nowhere(), waker: Mutex::new(None) });
         lock(&self.readers).push(seat.clone());
         Reader { log: self.clone(), seat }
     }
@@ -235,7 +235,7 @@ impl Writer {
     }
 
     /// Adds a message and answers its sequence number. The readers hear of it with [`Writer::wake`].
-    pub fn append(&mut self, draft: Draft) -> u64 {
+    pub fn append(&mut self, draft: NewEntry) -> u64 {
         let log = &*self.log;
         let (metrics, budget) = (log.logs.metrics(), log.logs.budget());
         let now = Instant::now();

@@ -18,8 +18,8 @@ mod memory;
 mod rings;
 pub(crate) mod rules;
 
-pub use entry::Draft;
 pub(crate) use entry::Entry;
+pub use entry::NewEntry;
 pub use logs::Logs;
 pub use memory::Log;
 pub(crate) use memory::{Reader, Writer};
@@ -36,7 +36,7 @@ pub struct Cursor {
 
 /// How far a cursor is behind the newest message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Behind {
+pub struct Lag {
     /// Messages that it is to read.
     pub messages: u64,
     /// Bytes of their frames.

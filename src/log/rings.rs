@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Behind, Cursor, Draft, Entry, Progress};
+use super::{Cursor, Entry, Lag, NewEntry, Progress};
 use crate::config::{History, OnJoin};
 use crate::telemetry::{Label, Trim};
 
@@ -107,7 +107,7 @@ impl Rings {
     }
 
     /// Adds a message, and lets go what there is no room for of what is older than `passed`.
-    pub(super) fn append(&mut self, draft: Draft, passed: u64, now: Instant) -> (Arc<Entry>, Freed) {
+    pub(super) fn append(&mut self, draft: NewEntry, passed: u64, now: Instant) -> (Arc<Entry>, Freed) {
         self.head += 1;
         let entry = Arc::new(Entry::new(self.head, now, self.written, draft));
         let (size, frame) = (entry.size(), entry.frame().len() as u64);
@@ -262,7 +262,7 @@ impl Rings {
         messages.saturating_sub(critical as u64)
     }
 
-    pub(super) fn behind(&self, cursor: Cursor) -> Behind {
+    pub(super) fn behind(&self, cursor: Cursor) -> Lag {
         let start = cursor.next.max(cursor.all_from).min(self.head + 1);
         let from = self.critical_before(cursor.next);
         let to = self.critical_before(start);
@@ -270,7 +270,7 @@ impl Rings {
         let critical_at = |place: usize| self.critical.get(place).map_or(self.critical_written, |c| c.offset);
         let below = to.saturating_sub(from) as u64;
         let below_bytes = critical_at(to.max(from)) - critical_at(from);
-        Behind {
+        Lag {
             messages: self.head + 1 - start + below,
             bytes: self.written - self.offset_of(start) + below_bytes,
         }

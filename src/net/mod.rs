@@ -6,7 +6,6 @@
 
 mod broken;
 mod connect;
-mod egress;
 mod fetch;
 pub(crate) mod head;
 pub(crate) mod http2;
@@ -17,14 +16,15 @@ pub(crate) mod scratch;
 mod socket;
 mod stream;
 pub(crate) mod tls;
+mod write_buffer;
 
 pub(crate) use broken::{Broken, HeadLimit, io_words};
 pub(crate) use connect::TcpConnector;
-pub(crate) use egress::Egress;
 pub(crate) use fetch::{Fetch, FetchError};
 pub(crate) use http2::Http2;
 pub(crate) use peer::Peer;
 pub use socket::raise_descriptor_limit;
 pub(crate) use socket::{listen, upstream_socket};
-pub(crate) use stream::Hop;
 pub use stream::Stream;
+pub(crate) use stream::Transport;
+pub(crate) use write_buffer::WriteBuffer;

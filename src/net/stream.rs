@@ -27,7 +27,7 @@ pub enum Stream {
 
 /// One hop of a connection, as the handshake leaves it.
 #[derive(Debug)]
-pub(crate) struct Hop {
+pub(crate) struct Transport {
     /// The socket.
     pub stream: Stream,
     /// What came right after the handshake and was read with it.
@@ -90,10 +90,10 @@ impl Stream {
 
     /// Says, before an orderly end, that it is one, where the protocol has words for that and it takes no
     /// waiting.
-    pub fn say_goodbye(&mut self) {
+    pub fn send_close_notify(&mut self) {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => {}
-            Self::Tls(tls) => tls.say_goodbye(),
+            Self::Tls(tls) => tls.send_close_notify(),
         }
     }
 

@@ -33,7 +33,7 @@ const REMEMBERED: usize = 4;
 
 /// What a timer asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum HeartbeatAction {
     /// Send a ping with this payload, then call [`Heartbeat::on_flushed`].
     SendPing([u8; PING_PAYLOAD]),
     /// The peer is gone.
@@ -109,7 +109,7 @@ impl Heartbeat {
 
     /// Quiet => Queued + ping. Waiting => Quiet (there was life), Queued + ping, or Gone. An early call
     /// changes nothing. The second value is whether a pong was missed.
-    pub(crate) fn on_timer(&mut self, now: Instant) -> (Option<Act>, bool) {
+    pub(crate) fn on_timer(&mut self, now: Instant) -> (Option<HeartbeatAction>, bool) {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return (None, false);
         }
@@ -124,7 +124,7 @@ impl Heartbeat {
                 self.missed += 1;
                 if self.missed >= self.timing.max_missed {
                     self.phase = Phase::Gone;
-                    return (Some(Act::GiveUp), true);
+                    return (Some(HeartbeatAction::GiveUp), true);
                 }
                 (Some(self.ping()), true)
             }
@@ -132,13 +132,13 @@ impl Heartbeat {
         }
     }
 
-    fn ping(&mut self) -> Act {
+    fn ping(&mut self) -> HeartbeatAction {
         self.newest = self.newest.wrapping_add(1);
         self.phase = Phase::Queued;
         let mut payload = [0; PING_PAYLOAD];
         payload[..8].copy_from_slice(&self.nonce.to_be_bytes());
         payload[8..].copy_from_slice(&self.newest.to_be_bytes());
-        Act::SendPing(payload)
+        HeartbeatAction::SendPing(payload)
     }
 
     /// The newest ping has left: the pong clock starts.
@@ -150,7 +150,7 @@ impl Heartbeat {
     }
 
     /// Anything came from the peer.
-    pub(crate) fn on_life(&mut self, now: Instant) {
+    pub(crate) fn on_activity(&mut self, now: Instant) {
         self.last_life = now;
         self.missed = 0;
     }

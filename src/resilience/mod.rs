@@ -21,7 +21,7 @@ pub(crate) use bucket::Bucket;
 pub use budget::Budget;
 pub(crate) use budget::Share;
 pub(crate) use dates::{Date, Dates, Expiry};
-pub(crate) use heartbeat::{Act, Heartbeat, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
+pub(crate) use heartbeat::{Heartbeat, HeartbeatAction, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
 pub(crate) use spacing::Spacing;
 pub(crate) use spread::spread_evenly;
 pub(crate) use stall::Stall;

@@ -26,12 +26,12 @@ use super::service;
 use super::session::{ClientIo, Handover, Next, Session, Subscription};
 use super::state::{State, Table};
 use super::unrouted;
-use crate::admission::{Refused, Slot};
+use crate::admission::{QuotaPermit, Refused};
 use crate::broadcast;
 use crate::net::head::{HeadFault, MAX_HEADERS};
 use crate::net::tls::{Acceptor, HandshakeError, Protocol};
-use crate::net::{Hop, Peer, Stream};
-use crate::telemetry::{About, Live, TlsFailure};
+use crate::net::{Peer, Stream, Transport};
+use crate::telemetry::{ConnectionGuard, ConnectionInfo, TlsFailure};
 use crate::tunnel;
 
 /// How long a client may go on sending after our last word before it is cut off: unread bytes would turn
@@ -145,7 +145,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
         End::Preface => refuse_unrouted(&state, &peer, stream, &HeadFault::Http2.into()).await,
         End::Done(error) => {
             if let Some(next) = session.take_next() {
-                go_on(&state, Hop { stream, early: parts.read_buf }, next).await;
+                go_on(&state, Transport { stream, early: parts.read_buf }, next).await;
             } else if let Some(status) = session.unreadable() {
                 let refused = unrouted::explain(status, error.as_ref(), character);
                 refuse_unrouted(&state, &peer, stream, &refused).await;
@@ -157,7 +157,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
                 }
             }
         }
-        End::LetGo => stream.say_goodbye(),
+        End::LetGo => stream.send_close_notify(),
         // In order it could be taken for the end of what was said.
         End::Cut => stream.reset_on_drop(),
         End::Late => {
@@ -167,7 +167,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
                 // It does not read: what it did not take must not wait for it in the kernel either.
                 stream.reset_on_drop();
             } else {
-                stream.say_goodbye();
+                stream.send_close_notify();
             }
         }
     }
@@ -247,7 +247,7 @@ fn is_preface(read: &[u8]) -> bool {
 }
 
 /// The answer to a handshake is with the client.
-pub(super) async fn go_on(state: &State, client: Hop, next: Next) {
+pub(super) async fn go_on(state: &State, client: Transport, next: Next) {
     match next {
         Next::Tunnel(handover) => upgrade(state, client, handover),
         Next::Subscribe(subscription) => subscribe(state, client, *subscription),
@@ -256,9 +256,15 @@ pub(super) async fn go_on(state: &State, client: Hop, next: Next) {
 }
 
 /// The 101 is with the client: from here on it is frames.
-fn upgrade(state: &State, client: Hop, handover: Handover) {
+fn upgrade(state: &State, client: Transport, handover: Handover) {
     let Handover { upstream, mut terms, slot, route, client: address, user, request_id } = handover;
-    let about = About { client: address, user, channel: None, request_id, route: Arc::clone(&route.metrics) };
+    let about = ConnectionInfo {
+        client: address,
+        user,
+        channel: None,
+        request_id,
+        route: Arc::clone(&route.metrics),
+    };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     terms.slot = occupied(slot, &live);
@@ -266,10 +272,15 @@ fn upgrade(state: &State, client: Hop, handover: Handover) {
 }
 
 /// The same of a client that gets a feed.
-fn subscribe(state: &State, hop: Hop, subscription: Subscription) {
+fn subscribe(state: &State, hop: Transport, subscription: Subscription) {
     let Subscription { seat, has_deflate, expires, slot, route, client, user, request_id } = subscription;
-    let about =
-        About { client, user, channel: Some(seat.channel()), request_id, route: Arc::clone(&route.metrics) };
+    let about = ConnectionInfo {
+        client,
+        user,
+        channel: Some(seat.channel()),
+        request_id,
+        route: Arc::clone(&route.metrics),
+    };
     let live = state.registry.enter(about);
     state.drain.admit(live.handle());
     let slot = occupied(slot, &live);
@@ -277,7 +288,7 @@ fn subscribe(state: &State, hop: Hop, subscription: Subscription) {
 }
 
 /// The place of a handshake that has become a connection: from here on it is given back with that.
-fn occupied(slot: Option<Slot>, live: &Live) -> Option<Box<dyn Any + Send + Sync>> {
+fn occupied(slot: Option<QuotaPermit>, live: &ConnectionGuard) -> Option<Box<dyn Any + Send + Sync>> {
     let mut slot = slot?;
     slot.on_open(live.handle());
     Some(slot)

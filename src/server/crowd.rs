@@ -107,7 +107,7 @@ pub(super) fn turn_away(state: &State, listen: &Listen, stream: Stream) {
         && let Ok(telling) = Arc::clone(&state.crowd.telling).try_acquire_owned()
     {
         panics::spawn(TaskKind::Connection, &state.metrics, async move {
-            connection::refuse(stream, &Refused::Crowded).await;
+            connection::refuse(stream, &Refused::TooManyHandshakes).await;
             drop(telling);
         });
     }

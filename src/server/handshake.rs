@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::service::{Load, seen, target};
 use super::session::{AnswerBody, Handover, Subscription};
-use crate::admission::{Bound, Guest, Refused, User};
-use crate::broadcast::{self, Hub, NoSeat};
+use crate::admission::{Bound, Refused, RequestContext, User};
+use crate::broadcast::{self, Hub, JoinError};
 use crate::frame::{accept_for, deflate};
 use crate::net::head::{HeadFault, spelling};
 use crate::tunnel;
@@ -30,7 +30,7 @@ pub(super) fn is_handshake(headers: &HeaderMap) -> bool {
 
 /// Asks the upstream and answers the client what it said.
 pub(super) async fn answer(
-    mut guest: Guest,
+    mut guest: RequestContext,
     load: Load,
     has_body: bool,
 ) -> Result<Response<AnswerBody>, Refused> {
@@ -81,7 +81,11 @@ pub(super) async fn answer(
 }
 
 /// Answers by ourselves, once the feed that the client asks for runs.
-async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response<AnswerBody>, Refused> {
+async fn subscribe(
+    guest: RequestContext,
+    load: &Load,
+    hub: &Arc<Hub>,
+) -> Result<Response<AnswerBody>, Refused> {
     let Load { session, route, request_id, .. } = load;
     let mut guest = guest;
     // A part of the channel's key may be a header that only a proxy in front of us may write.
@@ -105,11 +109,13 @@ async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response
     });
     let seat = match seat.await {
         Ok(seat) => seat,
-        Err(NoSeat::NameTooLong) => return Err(Refused::Malformed("its channel's name would be too long")),
-        Err(NoSeat::Full) => return Err(Refused::Capacity(Bound::Channels)),
-        Err(NoSeat::BreakerOpen(wait)) => return Err(Refused::Breaker(wait)),
-        Err(NoSeat::Upstream(error)) => return Err(Refused::Upstream(error)),
-        Err(NoSeat::Declined(answer)) => {
+        Err(JoinError::NameTooLong) => {
+            return Err(Refused::Malformed("its channel's name would be too long"));
+        }
+        Err(JoinError::Full) => return Err(Refused::Capacity(Bound::Channels)),
+        Err(JoinError::BreakerOpen(wait)) => return Err(Refused::Breaker(wait)),
+        Err(JoinError::Upstream(error)) => return Err(Refused::Upstream(error)),
+        Err(JoinError::Declined(answer)) => {
             return Ok(answer.map(|body| AnswerBody::own(Full::from(body), session)));
         }
     };
@@ -141,7 +147,7 @@ async fn subscribe(guest: Guest, load: &Load, hub: &Arc<Hub>) -> Result<Response
 }
 
 /// Where the server chose none of a client's subprotocols, and one of them was ours; whether that is so.
-fn choose_own_protocol(guest: &Guest, answer: &mut HeaderMap) -> bool {
+fn choose_own_protocol(guest: &RequestContext, answer: &mut HeaderMap) -> bool {
     let Some(own) = guest.own_protocol.filter(|_| !answer.contains_key(header::SEC_WEBSOCKET_PROTOCOL))
     else {
         return false;

@@ -20,7 +20,7 @@ use crate::admission::{Kind, Refused};
 use crate::config::LogRequests;
 use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{Label, RequestError, Sparingly, UpstreamErrorKind, shown, some};
+use crate::telemetry::{Label, RequestError, UpstreamErrorKind, WarnThrottle, shown, some};
 use crate::upstream::UpstreamError;
 
 /// From one line of a reason to its next.
@@ -31,13 +31,13 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Who may write a line now.
 #[derive(Debug)]
 pub(super) struct Lines {
-    refusals: Sparingly,
+    refusals: WarnThrottle,
     /// By route: one whose server is down must not hide what happens on another.
-    failures: Sparingly<Failing>,
+    failures: WarnThrottle<Failing>,
     /// `log.requests`
     pub(super) requests: LogRequests,
     /// What is warned of once a minute.
-    pub(super) warnings: Sparingly,
+    pub(super) warnings: WarnThrottle,
 }
 
 /// What has failed, on which route and why.
@@ -59,9 +59,9 @@ impl Lines {
     pub(super) fn new(requests: LogRequests) -> Self {
         Self {
             requests,
-            refusals: Sparingly::every(SECOND),
-            failures: Sparingly::every(SECOND),
-            warnings: Sparingly::every(MINUTE),
+            refusals: WarnThrottle::every(SECOND),
+            failures: WarnThrottle::every(SECOND),
+            warnings: WarnThrottle::every(MINUTE),
         }
     }
 

@@ -24,7 +24,7 @@ use super::handshake;
 use crate::admission::Refused;
 use crate::config::CloseCodes;
 use crate::frame::{CloseCode, ControlFrame, Header, Opcode, accept_for};
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::net::head::spelling;
 use crate::telemetry::Metrics;
 use crate::upstream::headers::{self, tokens};
@@ -129,8 +129,8 @@ fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Says the Close, and lets it arrive: until the client answers it, ends, or has said or taken enough.
-pub(super) async fn close(client: Hop, parting: Parting) {
-    let Hop { mut stream, early } = client;
+pub(super) async fn close(client: Transport, parting: Parting) {
+    let Transport { mut stream, early } = client;
     let Parting { code, reason, room } = parting;
     let told = async {
         stream.write_all(ControlFrame::close(code, reason, None).as_bytes()).await?;

@@ -20,12 +20,12 @@ use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use super::unrouted;
-use crate::admission::{Guest, Kind, Refused, Visit};
+use crate::admission::{Kind, Refused, RequestContext, Visit};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::net::head::HeadFault;
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
-use crate::upstream::headers::{self, Seen, Telling};
+use crate::upstream::headers::{self, ForwardingConfig, Requester};
 
 /// What a mode needs of a request besides the guest.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ pub(super) struct Load {
 
 impl Load {
     /// How the route's upstream wants to be told where a request came from.
-    pub(super) fn telling(&self) -> Telling<'_> {
+    pub(super) fn telling(&self) -> ForwardingConfig<'_> {
         let upstream = &self.route.config.upstream;
-        Telling {
+        ForwardingConfig {
             forwarded: upstream.forwarded,
             host: upstream.host_header,
             target: &upstream.target,
@@ -51,8 +51,8 @@ impl Load {
 }
 
 /// What the upstream is told about a guest.
-pub(super) fn seen(guest: &Guest) -> Seen<'_> {
-    Seen {
+pub(super) fn seen(guest: &RequestContext) -> Requester<'_> {
+    Requester {
         peer: &guest.peer,
         forwarding: guest.forwarding.as_deref(),
         client: guest.client.address,
@@ -108,7 +108,7 @@ pub(super) async fn serve(
         .then(|| Acceptance::of(&head, !body.is_end_stream()))
         .flatten();
     let peer_address = peer.address;
-    let guest = Guest::new(head, kind, peer);
+    let guest = RequestContext::new(head, kind, peer);
     let noted = Arc::clone(&guest.noted);
     let load = Load {
         state: Arc::clone(&state),
@@ -223,7 +223,7 @@ impl Service<Visit<Load>> for Mode {
     }
 }
 
-async fn plain(guest: Guest, load: Load) -> Result<Response<AnswerBody>, Refused> {
+async fn plain(guest: RequestContext, load: Load) -> Result<Response<AnswerBody>, Refused> {
     let policy = &load.route.config.policy;
     if policy.http.mode == HttpMode::Refuse {
         return Err(Refused::NoHttp);

@@ -21,19 +21,19 @@ use super::patience::Patience;
 use super::refusal::Parting;
 use super::service::InFlight;
 use super::state::Route;
-use crate::admission::Slot;
-use crate::broadcast::Seat;
+use crate::admission::QuotaPermit;
+use crate::broadcast::Reservation;
 use crate::net::head::{Character, RequestLine};
-use crate::net::{Hop, Stream};
+use crate::net::{Stream, Transport};
 use crate::resilience::Expiry;
 use crate::tunnel;
 
 /// An upstream that waits for its client's socket: the 101 is on its way.
 #[derive(Debug)]
 pub(super) struct Handover {
-    pub(super) upstream: Hop,
+    pub(super) upstream: Transport,
     pub(super) terms: tunnel::Terms,
-    pub(super) slot: Option<Slot>,
+    pub(super) slot: Option<QuotaPermit>,
     pub(super) route: Arc<Route>,
     /// Whose it is, as far as anybody told.
     pub(super) client: Option<SocketAddr>,
@@ -44,11 +44,11 @@ pub(super) struct Handover {
 /// A client of a feed that waits for its own socket.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pub(super) seat: Seat,
+    pub(super) seat: Reservation,
     pub(super) has_deflate: bool,
     /// When its credentials end.
     pub(super) expires: Option<Expiry>,
-    pub(super) slot: Option<Slot>,
+    pub(super) slot: Option<QuotaPermit>,
     pub(super) route: Arc<Route>,
     /// Whose it is, as far as anybody told.
     pub(super) client: Option<SocketAddr>,

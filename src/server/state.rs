@@ -19,7 +19,7 @@ use super::refusal::Refusals;
 use super::router::{self, Matched, Router};
 use super::service::{self, Load};
 use super::session::AnswerBody;
-use crate::admission::{self, AuthError, Authenticator, Counts, Doors, Stack};
+use crate::admission::{self, AuthError, Authenticator, Counts, Stack, StackDeps};
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, TrustedProxies};
 use crate::log::Logs;
@@ -208,7 +208,7 @@ impl Table {
             };
             let breaker = breaker(&route, &mut breakers, metrics);
             let auth = route.policy.auth.as_ref();
-            let doors = Doors {
+            let doors = StackDeps {
                 trusted: Arc::clone(&trusted),
                 policy: Arc::clone(&route.policy),
                 rates: counts.rates(&route.policy),

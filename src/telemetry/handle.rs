@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use super::injections::Injections;
 use super::labels::{By, Injection, Reason};
 use super::metrics::RouteMetrics;
-use crate::frame::{CloseCode, Fault};
+use crate::frame::{CloseCode, ProtocolError};
 
 /// Who a connection is, for the log and for lists.
 #[derive(Debug)]
-pub(crate) struct About {
+pub(crate) struct ConnectionInfo {
     /// Where the client is; its port is 0 where a proxy before us told the address alone. None for Unix
     /// sockets.
     pub client: Option<SocketAddr>,
@@ -57,13 +57,13 @@ pub(crate) enum Command {
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub(crate) struct EndReport {
     /// The first cause.
     pub reason: Reason,
     /// The first Close: who said it and with which code.
     pub close: Option<(By, CloseCode)>,
     /// What a side did wrong, if that was the cause.
-    pub fault: Option<Fault>,
+    pub fault: Option<ProtocolError>,
 }
 
 /// One connection, seen from outside.
@@ -72,7 +72,7 @@ pub(crate) struct Handle {
     /// Unique in this process.
     pub id: u64,
     /// Who it is.
-    pub about: About,
+    pub about: ConnectionInfo,
     /// When it was opened.
     pub since: Instant,
     messages_in: AtomicU64,
@@ -95,7 +95,7 @@ const NO_FEED: u64 = u64::MAX;
 
 /// How far a client of a feed has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Receipts {
+pub(crate) struct DeliveryStats {
     /// Messages that it was sent.
     pub sent: u64,
     /// Those of them that a ping has asked about.
@@ -124,7 +124,7 @@ struct Mailbox {
 
 /// What a look into the mailbox found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Mail {
+pub(crate) struct Pending {
     /// They are out of the mailbox with this, and to be followed in this order.
     pub commands: [Option<Command>; 3],
     /// These stay until [`Handle::next_injection`] takes them; they are told of once for each that comes.
@@ -132,7 +132,7 @@ pub(crate) struct Mail {
 }
 
 impl Handle {
-    pub(super) fn new(id: u64, about: About) -> Self {
+    pub(super) fn new(id: u64, about: ConnectionInfo) -> Self {
         Self {
             id,
             about,
@@ -189,16 +189,16 @@ impl Handle {
     }
 
     /// What was left since the last call. Costs one load when there is nothing.
-    pub(crate) fn take_mail(&self) -> Mail {
+    pub(crate) fn take_mail(&self) -> Pending {
         if !self.has_mail.load(Relaxed) {
-            return Mail::default();
+            return Pending::default();
         }
         let mut mailbox = lock(&self.mailbox);
         self.has_mail.store(false, Relaxed);
         // Before the date: whoever is replaced must not come back as those do who are told of a restart.
         let replace = std::mem::take(&mut mailbox.is_replaced).then_some(Command::Replace);
         let cut = std::mem::take(&mut mailbox.is_cut).then_some(Command::Cut);
-        Mail {
+        Pending {
             commands: [replace, mailbox.close_at.take().map(|command| *command), cut],
             has_injections: mailbox.injections.is_waiting(),
         }
@@ -262,9 +262,9 @@ impl Handle {
     }
 
     /// How far it has got; none for those that read no log.
-    pub(crate) fn receipts(&self) -> Option<Receipts> {
+    pub(crate) fn receipts(&self) -> Option<DeliveryStats> {
         let lag = self.lag.load(Relaxed);
-        (lag != NO_FEED).then(|| Receipts {
+        (lag != NO_FEED).then(|| DeliveryStats {
             sent: self.messages_out.load(Relaxed),
             asked: self.asked.load(Relaxed),
             acknowledged: self.acknowledged.load(Relaxed),

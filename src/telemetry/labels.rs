@@ -132,7 +132,7 @@ labels! {
         /// The proxy is being stopped.
         Draining = "draining",
         /// `listen.max_handshakes`
-        Crowded = "crowded",
+        TooManyHandshakes = "crowded",
         /// `policy.handshake_rate`
         RateLimited = "rate_limited",
         /// `policy.limits`
@@ -255,7 +255,7 @@ labels! {
         /// Its connection ended without a Close.
         Lost = "lost",
         /// It broke a rule, or said too much.
-        Fault = "fault",
+        ProtocolError = "fault",
         /// It answered no ping.
         Silent = "silent",
         /// It read nothing.

@@ -12,10 +12,10 @@ mod metrics;
 pub(crate) mod panics;
 pub(crate) mod redact;
 mod registry;
-mod sparingly;
+mod warn_throttle;
 
 pub(crate) use feeds::{BreakerMetrics, FeedMetrics};
-pub(crate) use handle::{About, Command, Ended, Handle};
+pub(crate) use handle::{Command, ConnectionInfo, EndReport, Handle};
 pub(crate) use labels::{
     AuthFailure, BreakerScope, BreakerStage, By, CertificateKind, Conflation, ConnectionRefusal, DrainCut,
     HandshakeOutcome, IdleBound, Injection, JwksOutcome, ProxyFault, RefusalReason, ReloadOutcome,
@@ -24,5 +24,5 @@ pub(crate) use labels::{
 pub use labels::{Label, Reason};
 pub use metrics::Metrics;
 pub(crate) use metrics::{MetricsError, RouteMetrics};
-pub(crate) use registry::{Live, Registry, shown};
-pub(crate) use sparingly::{Sparingly, some};
+pub(crate) use registry::{ConnectionGuard, Registry, shown};
+pub(crate) use warn_throttle::{WarnThrottle, some};

@@ -2,7 +2,7 @@
 //! connection from outside its task (drain, kick, listing).
 //!
 //! # Invariants
-//! 1. A connection is in the registry exactly as long as its [`Live`] exists, whatever ends it.
+//! 1. A connection is in the registry exactly as long as its [`ConnectionGuard`] exists, whatever ends it.
 //! 2. It counts as a client, and its end as none, only as long as its client is there: its server may take longer.
 //! 3. What the totals say never goes back: a connection that ends leaves its counts with its shard.
 //!
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::handle::{About, Ended, Handle, Totals};
+use super::handle::{ConnectionInfo, EndReport, Handle, Totals};
 use super::labels::{Injection, Label, Reason};
 use super::logging::Dropped;
 use super::metrics::Metrics;
@@ -61,7 +61,7 @@ impl Registry {
     }
 
     /// Enters a connection that was just opened.
-    pub(crate) fn enter(self: &Arc<Self>, about: About) -> Live {
+    pub(crate) fn enter(self: &Arc<Self>, about: ConnectionInfo) -> ConnectionGuard {
         let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), about));
         self.clients.fetch_add(1, Relaxed);
         handle.about.route.clients.inc();
@@ -77,7 +77,7 @@ impl Registry {
             );
         }
         lock(self.shard(handle.id)).live.insert(handle.id, Arc::clone(&handle));
-        Live { handle, registry: Arc::clone(self), stage: Stage::Open }
+        ConnectionGuard { handle, registry: Arc::clone(self), stage: Stage::Open }
     }
 
     /// Where to read how many log lines were lost.
@@ -149,7 +149,7 @@ impl Registry {
     }
 
     /// It is known why a connection ended; answers how long its client was there.
-    fn on_ended(&self, handle: &Handle, ended: Ended) -> Duration {
+    fn on_ended(&self, handle: &Handle, ended: EndReport) -> Duration {
         let route = &handle.about.route;
         let duration = handle.since.elapsed();
         route.on_disconnect(ended.reason);
@@ -161,7 +161,7 @@ impl Registry {
     }
 
     /// Nothing is left of a connection, whose client was there for so long.
-    fn leave(&self, handle: &Handle, ended: Ended, duration_ms: u64) {
+    fn leave(&self, handle: &Handle, ended: EndReport, duration_ms: u64) {
         self.end_injections(handle);
         {
             let mut shard = lock(self.shard(handle.id));
@@ -212,7 +212,7 @@ impl Registry {
 
 /// A connection's place in the registry. Given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct ConnectionGuard {
     handle: Arc<Handle>,
     registry: Arc<Registry>,
     stage: Stage,
@@ -249,7 +249,7 @@ enum Stage {
     Left,
 }
 
-impl Live {
+impl ConnectionGuard {
     /// How others reach this connection.
     pub(crate) fn handle(&self) -> &Arc<Handle> {
         &self.handle
@@ -276,7 +276,7 @@ impl Live {
 
     /// Its client is gone, and this is why: counted once, whatever its server still does. The line in the log follows
     /// when that has ended too, since only then it is known what all of it came to.
-    pub(crate) fn ended(&mut self, ended: Ended) {
+    pub(crate) fn ended(&mut self, ended: EndReport) {
         self.client_gone();
         if matches!(self.stage, Stage::Deserted) {
             self.stage = Stage::Ended(Lasted::of(self.registry.on_ended(&self.handle, ended)));
@@ -284,7 +284,7 @@ impl Live {
     }
 
     /// Leaves the registry, and tells why.
-    pub(crate) fn leave(&mut self, ended: Ended) {
+    pub(crate) fn leave(&mut self, ended: EndReport) {
         self.ended(ended);
         if let Stage::Ended(lasted) = self.stage {
             self.stage = Stage::Left;
@@ -293,10 +293,10 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let reason = if std::thread::panicking() { Reason::InternalError } else { Reason::Aborted };
-        self.leave(Ended { reason, close: None, fault: None });
+        self.leave(EndReport { reason, close: None, fault: None });
     }
 }
 
@@ -318,7 +318,7 @@ mod tests {
 
     use super::*;
     use crate::frame::CloseCode;
-    use crate::telemetry::handle::Mail;
+    use crate::telemetry::handle::Pending;
     use crate::telemetry::{Command, RouteMetrics};
 
     fn registry() -> (Arc<Registry>, Arc<RouteMetrics>) {
@@ -327,8 +327,8 @@ mod tests {
         (Registry::new(metrics, LogConnections::Off), route)
     }
 
-    fn enter(registry: &Arc<Registry>, route: &Arc<RouteMetrics>) -> Live {
-        registry.enter(About {
+    fn enter(registry: &Arc<Registry>, route: &Arc<RouteMetrics>) -> ConnectionGuard {
+        registry.enter(ConnectionInfo {
             client: None,
             user: None,
             channel: None,
@@ -343,7 +343,7 @@ mod tests {
             assert_eq!(Lasted::of(Duration::from_millis(millis)).millis(), millis);
         }
         assert_eq!(Lasted::of(Duration::MAX).millis(), (1 << 48) - 1);
-        assert_eq!(size_of::<Live>(), 3 * size_of::<usize>(), "each connection has one");
+        assert_eq!(size_of::<ConnectionGuard>(), 3 * size_of::<usize>(), "each connection has one");
     }
 
     #[test]
@@ -357,7 +357,7 @@ mod tests {
         registry.gather();
         assert_eq!((registry.len(), route.clients.get()), (2, 2));
         assert_eq!((registry.metrics.messages_in.get(), registry.metrics.buffered.get()), (3, 7));
-        orderly.leave(Ended { reason: Reason::ClientClose, close: None, fault: None });
+        orderly.leave(EndReport { reason: Reason::ClientClose, close: None, fault: None });
         drop(orderly);
         drop(dropped);
         registry.gather();
@@ -374,7 +374,7 @@ mod tests {
         live.client_gone();
         assert_eq!((registry.clients(), route.clients.get(), registry.len()), (0, 0, 1));
         assert_eq!(route.duration.get_sample_count(), 0, "why is not known");
-        let ended = Ended { reason: Reason::ClientLost, close: None, fault: None };
+        let ended = EndReport { reason: Reason::ClientLost, close: None, fault: None };
         live.ended(ended);
         live.ended(ended);
         assert_eq!((route.duration.get_sample_count(), registry.len()), (1, 1));
@@ -462,9 +462,9 @@ mod tests {
             }
             assert_eq!(
                 handle.take_mail(),
-                Mail { commands: [None, None, Some(Command::Cut)], has_injections: true }
+                Pending { commands: [None, None, Some(Command::Cut)], has_injections: true }
             );
-            assert_eq!(handle.take_mail(), Mail::default(), "told once");
+            assert_eq!(handle.take_mail(), Pending::default(), "told once");
             assert_eq!(handle.next_injection().as_deref(), Some(&b"frame"[..]), "but it stays");
             assert_eq!(handle.next_injection(), None);
         }

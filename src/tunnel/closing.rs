@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use super::ending::{Farewell, Words, farewells};
 use super::link::{Link, Reading, Writing};
 use super::relay::{Relay, Side};
-use crate::frame::{CloseCode, Fault, Verdict};
+use crate::frame::{CloseCode, ProtocolError, Verdict};
 use crate::resilience::Date;
-use crate::telemetry::{By, Command, Ended, Reason};
+use crate::telemetry::{By, Command, EndReport, Reason};
 
 /// An ending that has begun.
 #[derive(Debug)]
 pub(super) struct Ending {
-    ended: Ended,
+    ended: EndReport,
     pub(super) deadline: Instant,
     /// The deadline passed once, and a side got our Close only then.
     is_second: bool,
@@ -32,7 +32,7 @@ impl Relay {
         &mut self,
         reason: Reason,
         said: Option<(By, CloseCode)>,
-        fault: Option<(Side, Fault)>,
+        fault: Option<(Side, ProtocolError)>,
         now: Instant,
     ) {
         if self.ending.is_some() {
@@ -59,7 +59,7 @@ impl Relay {
             self.upstream.farewell = upstream;
         }
         let fault = fault.map(|(_, fault)| fault);
-        let ended = Ended { reason, close: ours.or(said), fault };
+        let ended = EndReport { reason, close: ours.or(said), fault };
         self.ending =
             Some(Box::new(Ending { ended, deadline: now + policy.close_timeout, is_second: false }));
     }
@@ -112,7 +112,7 @@ impl Relay {
     }
 
     /// `side` broke a rule.
-    pub(super) fn on_fault(&mut self, side: Side, fault: Fault, now: Instant) {
+    pub(super) fn on_fault(&mut self, side: Side, fault: ProtocolError, now: Instant) {
         let code = fault.close_code();
         let reason = if code == CloseCode::TOO_LARGE { Reason::TooLarge } else { Reason::ProtocolError };
         tracing::debug!(connection = self.live.handle().id, side = side.as_str(), %fault, "fault");
@@ -221,7 +221,7 @@ impl Relay {
 
     /// Both hops have ended.
     pub(super) fn finish(&mut self) {
-        let unexplained = Ended { reason: Reason::Aborted, close: None, fault: None };
+        let unexplained = EndReport { reason: Reason::Aborted, close: None, fault: None };
         self.live.leave(self.ending.as_ref().map_or(unexplained, |ending| ending.ended));
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::ending::{Farewell, Words};
 use crate::frame::{CloseCode, ControlFrame, Opcode, Scanner};
-use crate::net::{Egress, Stream};
+use crate::net::{Stream, WriteBuffer};
 use crate::resilience::Stall;
 
 /// What the peer's bytes are taken for. Only ever moves down this list.
@@ -52,7 +52,7 @@ pub(super) struct Link {
     /// Whether `held` is to be scanned before more is read.
     pub(super) has_backlog: bool,
     /// What the peer did not take.
-    pub(super) egress: Egress,
+    pub(super) egress: WriteBuffer,
     /// Told after everything that touches the stream.
     stall: Stall,
     /// Since when nothing can be sent to the peer, or it is known to be gone, though it was not read to its end.
@@ -77,7 +77,7 @@ impl Link {
             scanner,
             held: early.to_vec(),
             has_backlog: !early.is_empty(),
-            egress: Egress::default(),
+            egress: WriteBuffer::default(),
             stall: Stall::default(),
             broken_since: None,
             paused_since: None,
@@ -208,7 +208,7 @@ impl Link {
         0
     }
 
-    /// Whether the peer took anything after all ([`Egress::send_unready`]).
+    /// Whether the peer took anything after all ([`WriteBuffer::send_unready`]).
     pub(super) fn has_taken_some(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let has_moved = self.egress.send_unready(cx, stream);
@@ -285,7 +285,7 @@ impl Link {
         if let Some(stream) = &mut self.stream
             && self.writing != Writing::Broken
         {
-            stream.say_goodbye();
+            stream.send_close_notify();
         }
         self.end()
     }

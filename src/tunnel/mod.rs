@@ -29,9 +29,9 @@ use std::time::Duration;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
 use crate::frame::Extensions;
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::resilience::{Budget, Expiry};
-use crate::telemetry::Live;
+use crate::telemetry::ConnectionGuard;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]
@@ -66,7 +66,13 @@ pub(crate) struct Terms {
 }
 
 /// Relays until both hops have ended. The task owns them; it is reached through its handle only.
-pub(crate) fn spawn(client: Hop, upstream: Hop, terms: Terms, settings: &Arc<Settings>, live: Live) {
+pub(crate) fn spawn(
+    client: Transport,
+    upstream: Transport,
+    terms: Terms,
+    settings: &Arc<Settings>,
+    live: ConnectionGuard,
+) {
     tokio::spawn(relay::Relay::new(client, upstream, terms, settings, live));
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::link::Link;
 use crate::config::{self, HeartbeatMode};
 use crate::frame::{Edge, Opcode, Verdict};
-use crate::resilience::{Act, Heartbeat, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
+use crate::resilience::{Heartbeat, HeartbeatAction, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
 use crate::telemetry::Metrics;
 
 /// One link's heartbeat.
@@ -53,8 +53,8 @@ impl Pulse {
             metrics.heartbeat_missed.inc();
         }
         match act {
-            Some(Act::SendPing(payload)) => self.way = PingWay::Due(payload),
-            Some(Act::GiveUp) => return true,
+            Some(HeartbeatAction::SendPing(payload)) => self.way = PingWay::Due(payload),
+            Some(HeartbeatAction::GiveUp) => return true,
             None => {}
         }
         false
@@ -89,8 +89,8 @@ impl Pulse {
     }
 
     /// Anything came from the peer.
-    pub(super) fn on_life(&mut self, now: Instant) {
-        self.heartbeat.on_life(now);
+    pub(super) fn on_activity(&mut self, now: Instant) {
+        self.heartbeat.on_activity(now);
     }
 
     /// The other side's ping goes to this peer.

@@ -31,10 +31,10 @@ use super::rates::{Rates, messages};
 use super::{Settings, Terms};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
-use crate::net::Hop;
+use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::{Dates, Share, Standstill, Turn};
-use crate::telemetry::{Injection, Live, Reason, TaskKind};
+use crate::telemetry::{ConnectionGuard, Injection, Reason, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
 pub(super) const POLL_BUDGET: usize = 256 * 1024;
@@ -47,7 +47,7 @@ pub(super) struct Relay {
     pub(super) client: Link,
     pub(super) upstream: Link,
     pub(super) settings: Arc<Settings>,
-    pub(super) live: Live,
+    pub(super) live: ConnectionGuard,
     /// Given back when the client is gone, at the latest with the relay.
     pub(super) slot: Option<Box<dyn Any + Send + Sync>>,
     pub(super) client_pulse: Option<Box<Pulse>>,
@@ -98,11 +98,11 @@ enum Pumped {
 
 impl Relay {
     pub(super) fn new(
-        client: Hop,
-        upstream: Hop,
+        client: Transport,
+        upstream: Transport,
         terms: Terms,
         settings: &Arc<Settings>,
-        live: Live,
+        live: ConnectionGuard,
     ) -> Self {
         let Terms { extensions, expires, slot } = terms;
         let now = Instant::now();
@@ -402,7 +402,7 @@ impl Relay {
             Side::Upstream => &mut self.upstream_pulse,
         };
         if let Some(pulse) = pulse {
-            pulse.on_life(now);
+            pulse.on_activity(now);
         }
         if self.settings.policy.idle_activity == IdleActivity::Any {
             self.last_activity = now;

@@ -33,9 +33,9 @@ use super::relay::Relay;
 use crate::config::{Config, LogConnections};
 use crate::frame::Extensions;
 use crate::net::tls::testing;
-use crate::net::{Hop, Stream};
+use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
-use crate::telemetry::{About, Command, Handle, Metrics, Registry};
+use crate::telemetry::{Command, ConnectionInfo, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
 const SPINS: usize = 10_000;
@@ -245,7 +245,7 @@ impl Stage {
         });
         let metrics = Metrics::new("outrigger").unwrap();
         let registry = Registry::new(Arc::clone(&metrics), LogConnections::Off);
-        let about = About {
+        let about = ConnectionInfo {
             user: None,
             client: None,
             channel: None,
@@ -263,7 +263,7 @@ impl Stage {
                 }
             }
             let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-            (Hop { stream, early: Bytes::from_static(early) }, End { socket: Some(theirs), tls: None })
+            (Transport { stream, early: Bytes::from_static(early) }, End { socket: Some(theirs), tls: None })
         };
         let (mut client_hop, mut client) = hop(props.early_client);
         let (mut upstream_hop, mut upstream) = hop(props.early_upstream);

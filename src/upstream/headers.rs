@@ -78,7 +78,7 @@ fn is_look_alike(name: &HeaderName) -> bool {
 
 /// Where a request came in, and from whom.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen<'a> {
+pub(crate) struct Requester<'a> {
     /// The hop it came over.
     pub peer: &'a Peer,
     /// What the peer says of where it comes from; `None`: it is not trusted, and nothing of that is believed.
@@ -93,7 +93,7 @@ pub(crate) struct Seen<'a> {
 
 /// How one upstream wants to be told.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Telling<'a> {
+pub(crate) struct ForwardingConfig<'a> {
     /// Which forwarding headers.
     pub forwarded: Forwarded,
     /// Which `Host`.
@@ -107,8 +107,8 @@ pub(crate) struct Telling<'a> {
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.
 pub(crate) fn for_upstream(
     headers: &mut HeaderMap,
-    seen: Seen<'_>,
-    telling: Telling<'_>,
+    seen: Requester<'_>,
+    telling: ForwardingConfig<'_>,
     is_websocket: bool,
 ) {
     drop_hop_by_hop(headers);
@@ -158,13 +158,13 @@ pub(crate) fn attest(headers: &mut HeaderMap, attested: &HeaderMap) {
 }
 
 /// The `Host` of a request that is made from one with these headers.
-pub(crate) fn host(headers: &HeaderMap, telling: Telling<'_>) -> HeaderValue {
+pub(crate) fn host(headers: &HeaderMap, telling: ForwardingConfig<'_>) -> HeaderValue {
     let preserved = headers.get(header::HOST).filter(|_| telling.host == HostHeader::Preserve);
     preserved.cloned().unwrap_or_else(|| authority(telling.target))
 }
 
 /// What says which prefix the route takes off, in a head that is built and not passed on.
-pub(crate) fn set_prefix(headers: &mut HeaderMap, telling: Telling<'_>) {
+pub(crate) fn set_prefix(headers: &mut HeaderMap, telling: ForwardingConfig<'_>) {
     if let Some(prefix) = forwarded::prefix(None, telling).filter(|_| telling.forwarded != Forwarded::Off) {
         headers.insert(X_FORWARDED_PREFIX, prefix);
     }

@@ -31,7 +31,7 @@ use tokio::time::{Instant, Sleep};
 use self::ending::{Reading, Writing};
 use crate::config;
 use crate::frame::{Assembler, ControlFrame, Extensions, Heard, Kind, Opcode, Rules, Sender, encode};
-use crate::net::{Egress, Hop, Stream, scratch};
+use crate::net::{Stream, Transport, WriteBuffer, scratch};
 use crate::resilience::{Heartbeat, PongKind, Stall, Standstill, Turn};
 use crate::telemetry::Metrics;
 
@@ -73,7 +73,7 @@ pub(crate) struct Uplink {
     assembler: Assembler,
     rules: UplinkRules,
     metrics: Arc<Metrics>,
-    egress: Egress,
+    egress: WriteBuffer,
     /// Bytes that were put into the egress, ever.
     queued: u64,
     /// How many of them have to leave until the newest pong has left, and the newest ping.
@@ -101,7 +101,7 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     /// After the handshake.
-    pub(crate) fn new(hop: Hop, rules: UplinkRules, metrics: Arc<Metrics>, now: Instant) -> Self {
+    pub(crate) fn new(hop: Transport, rules: UplinkRules, metrics: Arc<Metrics>, now: Instant) -> Self {
         let heartbeat = rules.heartbeat.map(|timing| Heartbeat::new(timing, fastrand::u64(..), now));
         Self {
             stream: Some(hop.stream),
@@ -109,7 +109,7 @@ impl Uplink {
             assembler: new_assembler(&rules),
             rules,
             metrics,
-            egress: Egress::default(),
+            egress: WriteBuffer::default(),
             queued: 0,
             pong_leaves_at: 0,
             ping_leaves_at: None,
@@ -249,7 +249,7 @@ impl Uplink {
             }
         }
         // After a fault the server is not listened to any more: the stream ends once it was told why.
-        let is_fault = matches!(self.end, Some(UplinkEnd::Fault(_)));
+        let is_fault = matches!(self.end, Some(UplinkEnd::ProtocolError(_)));
         if is_fault
             && self.writing == Writing::CloseSaid
             && self.waiting() == 0
@@ -317,7 +317,7 @@ impl Uplink {
     fn hear(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> u32 {
         let Self { assembler, heartbeat, metrics, owed_pong, writing, .. } = self;
         if let Some(heartbeat) = heartbeat {
-            heartbeat.on_life(now);
+            heartbeat.on_activity(now);
         }
         if self.reading != Reading::Frames {
             return 0;
@@ -342,7 +342,7 @@ impl Uplink {
         let frames = *pushed.as_ref().unwrap_or(&0);
         if let Err(fault) = pushed {
             self.reading = Reading::Blind;
-            self.begin(UplinkEnd::Fault(fault), now);
+            self.begin(UplinkEnd::ProtocolError(fault), now);
             self.say_close(fault.close_code(), &fault.to_string(), now);
         }
         if let Some((code, reason)) = closed {

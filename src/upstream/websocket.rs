@@ -21,7 +21,7 @@ use super::headers;
 use super::verify::Offer;
 use super::{Upstream, UpstreamError};
 use crate::frame::Extensions;
-use crate::net::{Hop, Stream, head};
+use crate::net::{Stream, Transport, head};
 
 /// The upstream agreed.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Upgraded {
     /// Its 101, as the client is to get it.
     pub response: Response<()>,
     /// The socket.
-    pub hop: Hop,
+    pub hop: Transport,
     /// What was agreed upon.
     pub extensions: Extensions,
 }
@@ -80,7 +80,7 @@ impl Upstream {
         let (mut head, _) = response.into_parts();
         headers::for_client(head.status, &mut head.headers);
         headers::set_upgrade(&mut head.headers);
-        let hop = Hop { stream: parts.io.into_inner(), early: parts.read_buf };
+        let hop = Transport { stream: parts.io.into_inner(), early: parts.read_buf };
         Ok(Ok(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))
     }
 }

@@ -33,12 +33,12 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::{AuthError, Waiting, user_name};
-use crate::admission::{Guest, Kind, Refused};
+use crate::admission::{Kind, Refused, RequestContext};
 use crate::config::{self, Forwarded, HostHeader, Target};
 use crate::net::Fetch;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, Metrics};
-use crate::upstream::headers::{self, Seen, Telling, plain_name};
+use crate::upstream::headers::{self, ForwardingConfig, Requester, plain_name};
 
 /// Requests to the service at one time: as many as dials to an upstream by default.
 const MAX_ASKING: usize = 128;
@@ -144,7 +144,7 @@ impl Forward {
     }
 
     /// Whether `guest` may come in, and as whom.
-    pub(super) async fn check(&self, guest: &Guest) -> Result<Admitted, Refusal> {
+    pub(super) async fn check(&self, guest: &RequestContext) -> Result<Admitted, Refusal> {
         match self.ask(guest).await {
             Ok(response) => {
                 let answer = self.read(response);
@@ -161,7 +161,7 @@ impl Forward {
         }
     }
 
-    async fn ask(&self, guest: &Guest) -> Result<Response<Bytes>, String> {
+    async fn ask(&self, guest: &RequestContext) -> Result<Response<Bytes>, String> {
         let Ok(_place) = self.waiting.try_acquire() else {
             return Err("too many requests wait for its answer".into());
         };
@@ -175,7 +175,7 @@ impl Forward {
     }
 
     /// What the service is asked.
-    fn request(&self, guest: &Guest) -> Request<Empty<Bytes>> {
+    fn request(&self, guest: &RequestContext) -> Request<Empty<Bytes>> {
         let mut headers = guest.head.headers.clone();
         let asked = [X_ORIGINAL_URI, X_ORIGINAL_METHOD, X_FORWARDED_URI, X_FORWARDED_METHOD];
         let asked = asked.each_ref().map(HeaderName::as_str);
@@ -190,14 +190,14 @@ impl Forward {
         for name in left_out {
             headers.remove(name);
         }
-        let seen = Seen {
+        let seen = Requester {
             peer: &guest.peer,
             forwarding: guest.forwarding.as_deref(),
             client: guest.client.address,
             user: None,
             attested: None,
         };
-        let telling = Telling {
+        let telling = ForwardingConfig {
             forwarded: Forwarded::XForwarded,
             host: HostHeader::Preserve,
             target: &self.target,

@@ -34,8 +34,8 @@ use self::forward::{Admitted, Forward};
 use self::jwks::{Jwks, Source};
 use self::jwt::Rules;
 use self::keys::KeySet;
-use super::gate::Check;
-use super::guest::{Guest, Kind, User};
+use super::check::Check;
+use super::context::{Kind, RequestContext, User};
 use super::refused::Refused;
 use crate::config::{self, Auth, HttpMode, JwtKeys, TokenSource};
 use crate::net::FetchError;
@@ -114,12 +114,12 @@ impl AuthError {
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     config: Auth,
-    means: Means,
+    means: AuthMethod,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
-enum Means {
+enum AuthMethod {
     Jwt { sources: Vec<TokenSource>, rules: Rules, keys: Keys },
     ApiKeys(ApiKeys),
     Forward(Box<Forward>),
@@ -147,21 +147,24 @@ impl Authenticator {
         let means = match config {
             Auth::Jwt(jwt) => {
                 let fetched = earlier.into_iter().find_map(|earlier| earlier.fetched(jwt));
-                Means::Jwt {
+                AuthMethod::Jwt {
                     sources: jwt.token_from.clone(),
                     rules: Rules::new(jwt),
                     keys: Keys::new(jwt, fetched, &metrics)?,
                 }
             }
-            Auth::ApiKeys(keys) => Means::ApiKeys(ApiKeys::new(keys)?),
-            Auth::Forward(forward) => Means::Forward(Box::new(Forward::new(forward, Arc::clone(&metrics))?)),
+            Auth::ApiKeys(keys) => AuthMethod::ApiKeys(ApiKeys::new(keys)?),
+            Auth::Forward(forward) => {
+                AuthMethod::Forward(Box::new(Forward::new(forward, Arc::clone(&metrics))?))
+            }
         };
         Ok(Self { config: config.clone(), means, metrics })
     }
 
     /// The keys that it has fetched, if they are what `jwt` would fetch.
     fn fetched(&self, jwt: &config::Jwt) -> Option<Arc<KeySet>> {
-        let (Auth::Jwt(own), Means::Jwt { keys: Keys::Url(keys), .. }) = (&self.config, &self.means) else {
+        let (Auth::Jwt(own), AuthMethod::Jwt { keys: Keys::Url(keys), .. }) = (&self.config, &self.means)
+        else {
             return None;
         };
         let place = |jwt: &config::Jwt| match &jwt.keys {
@@ -174,9 +177,9 @@ impl Authenticator {
     }
 
     /// Takes out of `guest` what only we may see, and finds out who it is.
-    async fn check(&self, guest: &mut Guest) -> Result<Option<User>, (AuthFailure, Refused)> {
+    async fn check(&self, guest: &mut RequestContext) -> Result<Option<User>, (AuthFailure, Refused)> {
         match &self.means {
-            Means::Jwt { sources, rules, keys } => {
+            AuthMethod::Jwt { sources, rules, keys } => {
                 let (token, own_protocol) = tokens::take(sources, &mut guest.head);
                 guest.own_protocol = own_protocol;
                 if is_preflight(guest) {
@@ -193,11 +196,11 @@ impl Authenticator {
                 user.map(Some).map_err(refused)
             }
             _ if is_preflight(guest) => Ok(guest.user.take()),
-            Means::ApiKeys(keys) => {
+            AuthMethod::ApiKeys(keys) => {
                 let name = keys.check(&guest.head.headers).map_err(refused)?;
                 Ok(Some(User { name, expires: None }))
             }
-            Means::Forward(service) => {
+            AuthMethod::Forward(service) => {
                 let Admitted { user, attested } = service.check(guest).await?;
                 guest.attested = attested;
                 Ok(user.map(|name| User { name, expires: None }))
@@ -244,7 +247,7 @@ fn refused(failure: AuthFailure) -> (AuthFailure, Refused) {
 }
 
 /// A browser asks whether it may ask. It sends no credentials with that, and cannot.
-fn is_preflight(guest: &Guest) -> bool {
+fn is_preflight(guest: &RequestContext) -> bool {
     let headers = &guest.head.headers;
     guest.kind == Kind::Plain
         && guest.head.method == Method::OPTIONS
@@ -272,9 +275,9 @@ impl Authentication {
 }
 
 impl Check for Authentication {
-    async fn check(&self, guest: &mut Guest) -> Result<(), Refused> {
+    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
         let Some(authenticator) = &self.authenticator else { return Ok(()) };
-        if let Means::Forward(service) = &authenticator.means {
+        if let AuthMethod::Forward(service) = &authenticator.means {
             // Also where nobody is asked: the server believes these names, whoever lets the request in.
             service.take_out(&mut guest.head.headers);
         }

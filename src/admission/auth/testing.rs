@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
-use crate::admission::{Guest, Kind};
+use crate::admission::{Kind, RequestContext};
 use crate::config::{File, Jwt, JwtAlgorithm, JwtKeys, TokenSource};
 use crate::net::Peer;
 
@@ -103,12 +103,12 @@ pub(super) fn jwt(keys: JwtKeys, algorithms: &[JwtAlgorithm]) -> Jwt {
     }
 }
 
-pub(super) fn guest(kind: Kind, method: &str, target: &str, headers: &[(&str, &str)]) -> Guest {
+pub(super) fn guest(kind: Kind, method: &str, target: &str, headers: &[(&str, &str)]) -> RequestContext {
     let mut request = Request::builder().method(method).uri(target);
     for (name, value) in headers {
         request = request
             .header(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     }
     let peer = Arc::new(Peer { address: "192.0.2.7:4321".parse().ok(), port: Some(80), ..Peer::default() });
-    Guest::new(request.body(()).unwrap().into_parts().0, kind, peer)
+    RequestContext::new(request.body(()).unwrap().into_parts().0, kind, peer)
 }

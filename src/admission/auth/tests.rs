@@ -29,7 +29,7 @@ fn certificate() -> Option<User> {
     Some(User { name: "CN=ann".into(), expires: None })
 }
 
-fn name(guest: &Guest) -> Option<&str> {
+fn name(guest: &RequestContext) -> Option<&str> {
     guest.user.as_ref().map(|user| &*user.name)
 }
 

@@ -29,7 +29,7 @@ fn all() -> Vec<Refused> {
         Refused::Unsupported("CONNECT"),
         Refused::NoHttp,
         Refused::Draining,
-        Refused::Crowded,
+        Refused::TooManyHandshakes,
         Refused::Rate(Bucket::Global, Duration::from_millis(1)),
         Refused::Rate(Bucket::PerIp, Duration::from_millis(1200)),
         Refused::Rate(Bucket::PerUser, Duration::from_secs(3)),
@@ -72,7 +72,7 @@ fn all() -> Vec<Refused> {
             | Refused::Unsupported(_)
             | Refused::NoHttp
             | Refused::Draining
-            | Refused::Crowded
+            | Refused::TooManyHandshakes
             | Refused::Rate(Bucket::Global | Bucket::PerIp | Bucket::PerUser, _)
             | Refused::Rate(Bucket::HttpGlobal | Bucket::HttpPerIp, _)
             | Refused::Capacity(Bound::Route | Bound::PerIp | Bound::PerUser | Bound::Channels)

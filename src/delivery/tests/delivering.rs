@@ -1,7 +1,7 @@
 //! What reaches clients that take what they are sent.
 
 use super::*;
-use crate::telemetry::handle::Receipts;
+use crate::telemetry::handle::DeliveryStats;
 
 fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<String> {
     range.map(|n| format!("m{n}")).collect()
@@ -117,7 +117,7 @@ async fn pings_are_answered_and_pongs_acknowledge() {
     stage.turn().await;
     assert_eq!(stage.metric("delivery_acknowledged_total"), 2.0, "not what was sent after the ping");
     let [handle] = &stage.registry.all()[..] else { panic!("there is one client") };
-    let receipts = Receipts { sent: 3, asked: 2, acknowledged: 2, lag: 0, buffered: 0 };
+    let receipts = DeliveryStats { sent: 3, asked: 2, acknowledged: 2, lag: 0, buffered: 0 };
     assert_eq!(handle.receipts(), Some(receipts), "what no ping has asked about yet says nothing");
     client.socket = None;
     stage.turn().await;
@@ -131,7 +131,7 @@ async fn a_throttle_sends_the_newest_of_each_key_at_its_pace() {
     let mut client = stage.come(false);
     stage.turn().await;
     let write = |stage: &mut Stage, text: &str, key: &str| {
-        stage.writer.append(Draft {
+        stage.writer.append(NewEntry {
             frame: frame(0x81, text.as_bytes(), false).into(),
             deflated: None,
             is_critical: false,

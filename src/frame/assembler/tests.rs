@@ -31,7 +31,7 @@ enum Told {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(u16, Vec<u8>),
-    Fault(Fault),
+    ProtocolError(ProtocolError),
 }
 
 fn told(heard: &Heard<'_>) -> Told {
@@ -52,7 +52,7 @@ fn run<'a>(rules: Rules, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Told
     for chunk in chunks {
         came += chunk.len();
         if let Err(fault) = assembler.push(chunk, |heard| all.push(told(&heard))) {
-            all.push(Told::Fault(fault));
+            all.push(Told::ProtocolError(fault));
         }
         // A header and a control frame, and no more than twice what came.
         assert!(assembler.held() <= 2 * came + 2 * MAX_CONTROL, "{} held of {came}", assembler.held());
@@ -132,11 +132,11 @@ fn what_is_too_large_is_refused_by_its_header_and_nothing_is_kept() {
     let small = Rules { max_frame: 10, max_message: 15, ..rules(Sender::Server) };
     let long = frame(0x82, &[0; 11], false);
     let mut assembler = Assembler::new(small);
-    assert_eq!(assembler.push(&long[..2], |_| ()), Err(Fault::FrameTooLarge { limit: 10 }));
+    assert_eq!(assembler.push(&long[..2], |_| ()), Err(ProtocolError::FrameTooLarge { limit: 10 }));
     assert_eq!(assembler.held(), 0);
     let fragments = [frame(0x02, &[0; 10], false), frame(0x80, &[0; 6], false)].concat();
     let mut assembler = Assembler::new(small);
-    assert_eq!(assembler.push(&fragments[..14], |_| ()), Err(Fault::MessageTooLarge { limit: 15 }));
+    assert_eq!(assembler.push(&fragments[..14], |_| ()), Err(ProtocolError::MessageTooLarge { limit: 15 }));
     assert_eq!(assembler.held(), 0);
     // Nothing more is told.
     assert_eq!(assembler.push(&frame(0x81, b"more", false), |heard| panic!("{heard:?}")), Ok(0));
@@ -149,11 +149,15 @@ fn texts_are_utf8_over_all_their_fragments() {
     assert_eq!(run(rules(Sender::Server), [&split[..]]), [text("\u{20ac}")]);
     for bad in [&b"\xff"[..], b"ab\xc0\x80", b"\xed\xa0\x80", head] {
         let whole = frame(0x81, bad, false);
-        assert_eq!(run(rules(Sender::Server), [&whole[..]]), [Told::Fault(Fault::InvalidUtf8)], "{bad:x?}");
+        assert_eq!(
+            run(rules(Sender::Server), [&whole[..]]),
+            [Told::ProtocolError(ProtocolError::InvalidUtf8)],
+            "{bad:x?}"
+        );
         let binary = frame(0x82, bad, false);
         assert_eq!(run(rules(Sender::Server), [&binary[..]]), [Told::Binary(bad.to_vec())]);
     }
-    assert_eq!(Fault::InvalidUtf8.close_code().0, 1007);
+    assert_eq!(ProtocolError::InvalidUtf8.close_code().0, 1007);
 }
 
 #[test]
@@ -175,7 +179,7 @@ fn compressed_messages_are_inflated() {
         assert_eq!(run(deflate_rules(100), [head, tail]), expected, "cut at {cut}");
     }
     let unasked = run(rules(Sender::Server), [&stream[..]]);
-    assert_eq!(unasked, [Told::Fault(Fault::ReservedBits)], "nothing was agreed upon");
+    assert_eq!(unasked, [Told::ProtocolError(ProtocolError::ReservedBits)], "nothing was agreed upon");
 }
 
 #[test]
@@ -183,19 +187,28 @@ fn what_is_inflated_is_bounded_and_checked() {
     let bomb = deflate::message(Kind::Binary, &[0; 100_000]).unwrap();
     assert_eq!(run(deflate_rules(100_000), [&bomb[..]]), [Told::Binary(vec![0; 100_000])]);
     let limit = 99_999;
-    assert_eq!(run(deflate_rules(limit), [&bomb[..]]), [Told::Fault(Fault::MessageTooLarge { limit })]);
+    assert_eq!(
+        run(deflate_rules(limit), [&bomb[..]]),
+        [Told::ProtocolError(ProtocolError::MessageTooLarge { limit })]
+    );
     let garbage = frame(0xc2, b"\xff\xff\xff", false);
-    assert_eq!(run(deflate_rules(100), [&garbage[..]]), [Told::Fault(Fault::InvalidDeflate)]);
-    assert_eq!(Fault::InvalidDeflate.close_code().0, 1007);
+    assert_eq!(run(deflate_rules(100), [&garbage[..]]), [Told::ProtocolError(ProtocolError::InvalidDeflate)]);
+    assert_eq!(ProtocolError::InvalidDeflate.close_code().0, 1007);
     let latin = deflate::message(Kind::Text, &[0xe9; 100]).unwrap();
-    assert_eq!(run(deflate_rules(100), [&latin[..]]), [Told::Fault(Fault::InvalidUtf8)]);
+    assert_eq!(run(deflate_rules(100), [&latin[..]]), [Told::ProtocolError(ProtocolError::InvalidUtf8)]);
 }
 
 #[test]
 fn an_unknown_extension_is_none_here() {
     let unknown = Rules { extensions: Extensions::Unknown, ..rules(Sender::Server) };
-    assert_eq!(run(unknown, [&frame(0xc1, b"?", false)[..]]), [Told::Fault(Fault::ReservedBits)]);
-    assert_eq!(run(unknown, [&frame(0x83, b"?", false)[..]]), [Told::Fault(Fault::ReservedOpcode(3))]);
+    assert_eq!(
+        run(unknown, [&frame(0xc1, b"?", false)[..]]),
+        [Told::ProtocolError(ProtocolError::ReservedBits)]
+    );
+    assert_eq!(
+        run(unknown, [&frame(0x83, b"?", false)[..]]),
+        [Told::ProtocolError(ProtocolError::ReservedOpcode(3))]
+    );
 }
 
 /// A frame as anybody may send it: right ones mostly.
@@ -256,9 +269,9 @@ proptest! {
         let messages = all.iter().filter(|told| matches!(told, Told::Text(_) | Told::Binary(_))).count();
         match all.last() {
             // What is inside a message the scanner does not look at.
-            Some(Told::Fault(Fault::InvalidUtf8 | Fault::InvalidDeflate)) => {}
-            Some(Told::Fault(Fault::MessageTooLarge { .. })) if rules.extensions == Extensions::Deflate => {}
-            Some(Told::Fault(fault)) => prop_assert_eq!(scanned.outcome, Outcome::Faulty(*fault)),
+            Some(Told::ProtocolError(ProtocolError::InvalidUtf8 | ProtocolError::InvalidDeflate)) => {}
+            Some(Told::ProtocolError(ProtocolError::MessageTooLarge { .. })) if rules.extensions == Extensions::Deflate => {}
+            Some(Told::ProtocolError(fault)) => prop_assert_eq!(scanned.outcome, Outcome::Faulty(*fault)),
             Some(Told::Close(..)) => prop_assert_eq!(scanned.outcome, Outcome::Closed),
             _ => {
                 prop_assert_eq!(scanned.outcome, Outcome::Open);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::frame::header::Header;
 
-fn inflated(payload: &[u8], max: u64) -> Result<Vec<u8>, Fault> {
+fn inflated(payload: &[u8], max: u64) -> Result<Vec<u8>, ProtocolError> {
     let mut into = Vec::new();
     inflate(payload, max, &mut into).map(|()| into)
 }
@@ -90,7 +90,7 @@ fn what_is_no_deflate_or_is_cut_off_is_a_fault() {
         &hello[..5],
     ];
     for payload in cases {
-        assert_eq!(inflated(payload, 1000), Err(Fault::InvalidDeflate), "{payload:x?}");
+        assert_eq!(inflated(payload, 1000), Err(ProtocolError::InvalidDeflate), "{payload:x?}");
     }
     // A thread that met one inflates the next all the same.
     assert_eq!(inflated(&hello, 5).unwrap(), b"Hello");
@@ -104,7 +104,7 @@ fn a_bomb_costs_no_more_than_the_limit() {
     assert!(payload.len() < 1 << 19, "{}", payload.len());
     for max in [0, 1, 999, 1 << 16, (1 << 20) + 1, (32 << 20) - 1] {
         let mut into = Vec::new();
-        assert_eq!(inflate(payload, max, &mut into), Err(Fault::MessageTooLarge { limit: max }));
+        assert_eq!(inflate(payload, max, &mut into), Err(ProtocolError::MessageTooLarge { limit: max }));
         assert!(into.capacity() as u64 <= max + FIRST_STEP as u64, "{} for {max}", into.capacity());
     }
     assert_eq!(inflated(payload, 32 << 20).unwrap().len(), 32 << 20);
@@ -166,7 +166,7 @@ proptest! {
             prop_assert!(compressed.len() < payload.len());
             prop_assert_eq!(inflated(compressed, payload.len() as u64).unwrap(), &payload[..]);
             let short = payload.len() as u64 - 1;
-            prop_assert_eq!(inflated(compressed, short), Err(Fault::MessageTooLarge { limit: short }));
+            prop_assert_eq!(inflated(compressed, short), Err(ProtocolError::MessageTooLarge { limit: short }));
         }
     }
 

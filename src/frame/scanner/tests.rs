@@ -36,7 +36,7 @@ fn frame(first: u8, payload: usize, masked: bool) -> Vec<u8> {
 fn run<'a>(
     scanner: &mut Scanner,
     chunks: impl IntoIterator<Item = &'a [u8]>,
-    mut judge: impl FnMut(Whole<'_>) -> Verdict,
+    mut judge: impl FnMut(WholeFrame<'_>) -> Verdict,
 ) -> (Vec<u8>, u32, Outcome) {
     let (mut out, mut held, mut messages) = (Vec::new(), Vec::new(), 0);
     for chunk in chunks {
@@ -61,19 +61,24 @@ fn every_fault_stops_the_stream_at_a_frame_edge_wherever_it_is_cut() {
     let good = frame(0x81, 3, true);
     let part = frame(0x01, 3, true);
     // name, frames before, the bad one, the fault
-    let cases: &[(&str, &[u8], Vec<u8>, Fault)] = &[
-        ("reserved data opcode", &good, frame(0x83, 1, true), Fault::ReservedOpcode(3)),
-        ("reserved control opcode", &good, frame(0x8b, 1, true), Fault::ReservedOpcode(11)),
-        ("RSV1", &good, frame(0xc1, 1, true), Fault::ReservedBits),
-        ("RSV2", &good, frame(0xa2, 1, true), Fault::ReservedBits),
-        ("RSV3 on a ping", &good, frame(0x99, 1, true), Fault::ReservedBits),
-        ("unmasked", &good, frame(0x81, 1, false), Fault::Unmasked),
-        ("continuation of nothing", &good, frame(0x80, 1, true), Fault::UnexpectedContinuation),
-        ("text inside a message", &part, frame(0x81, 1, true), Fault::ExpectedContinuation),
-        ("fragmented ping", &part, frame(0x09, 1, true), Fault::FragmentedControl),
-        ("long ping", &good, frame(0x89, 126, true), Fault::LongControl),
-        ("long length", &good, vec![0x82, 0xfe, 0, 5, 1, 2, 3, 4], Fault::NonMinimalLength),
-        ("large frame", &good, frame(0x82, (1 << 20) + 1, true), Fault::FrameTooLarge { limit: 1 << 20 }),
+    let cases: &[(&str, &[u8], Vec<u8>, ProtocolError)] = &[
+        ("reserved data opcode", &good, frame(0x83, 1, true), ProtocolError::ReservedOpcode(3)),
+        ("reserved control opcode", &good, frame(0x8b, 1, true), ProtocolError::ReservedOpcode(11)),
+        ("RSV1", &good, frame(0xc1, 1, true), ProtocolError::ReservedBits),
+        ("RSV2", &good, frame(0xa2, 1, true), ProtocolError::ReservedBits),
+        ("RSV3 on a ping", &good, frame(0x99, 1, true), ProtocolError::ReservedBits),
+        ("unmasked", &good, frame(0x81, 1, false), ProtocolError::Unmasked),
+        ("continuation of nothing", &good, frame(0x80, 1, true), ProtocolError::UnexpectedContinuation),
+        ("text inside a message", &part, frame(0x81, 1, true), ProtocolError::ExpectedContinuation),
+        ("fragmented ping", &part, frame(0x09, 1, true), ProtocolError::FragmentedControl),
+        ("long ping", &good, frame(0x89, 126, true), ProtocolError::LongControl),
+        ("long length", &good, vec![0x82, 0xfe, 0, 5, 1, 2, 3, 4], ProtocolError::NonMinimalLength),
+        (
+            "large frame",
+            &good,
+            frame(0x82, (1 << 20) + 1, true),
+            ProtocolError::FrameTooLarge { limit: 1 << 20 },
+        ),
     ];
     for (name, before, bad, fault) in cases {
         let stream = [before, &bad[..bad.len().min(40)]].concat();
@@ -91,7 +96,7 @@ fn every_fault_stops_the_stream_at_a_frame_edge_wherever_it_is_cut() {
 fn a_server_must_not_mask() {
     let (out, _, outcome) =
         run(&mut Scanner::new(rules(Sender::Server)), [&frame(0x81, 1, true)[..]], |_| Verdict::Pass);
-    assert_eq!((out.len(), outcome), (0, Outcome::Faulty(Fault::Masked)));
+    assert_eq!((out.len(), outcome), (0, Outcome::Faulty(ProtocolError::Masked)));
 }
 
 #[test]
@@ -101,7 +106,7 @@ fn a_message_is_too_large_when_its_fragments_are() {
     let stream =
         [frame(0x01, 6, true), frame(0x89, 2, true), frame(0x00, 4, true), frame(0x80, 1, true)].concat();
     let (out, _, outcome) = run(&mut Scanner::new(small), [&stream[..]], |_| Verdict::Pass);
-    assert_eq!(outcome, Outcome::Faulty(Fault::MessageTooLarge { limit: 10 }));
+    assert_eq!(outcome, Outcome::Faulty(ProtocolError::MessageTooLarge { limit: 10 }));
     assert_eq!(out.len(), stream.len() - frame(0x80, 1, true).len());
 }
 

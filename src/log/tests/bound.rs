@@ -61,7 +61,7 @@ fn critical_messages_have_bounds_of_their_own_and_are_counted_once() {
 #[test]
 fn compressed_bytes_are_held_but_are_no_distance() {
     let world = World::roomy();
-    let message = || Draft { deflated: Some(Bytes::from(vec![0; 500])), ..draft(10, false) };
+    let message = || NewEntry { deflated: Some(Bytes::from(vec![0; 500])), ..draft(10, false) };
     let size = Entry::new(1, tokio::time::Instant::now(), 0, message()).size();
     assert!(size > PLAIN + 500);
     let mut writer = world.log(&history(9, 3 * size));

@@ -6,7 +6,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use super::*;
-use crate::log::Behind;
+use crate::log::Lag;
 
 #[test]
 fn numbers_begin_with_one_and_every_log_has_an_epoch_of_its_own() {
@@ -58,7 +58,7 @@ fn whoever_joins_begins_where_it_is_said() {
         );
         let behind = writer.log().behind(cursor);
         let bytes = expected.len() as u64 * 10;
-        assert_eq!(behind, Behind { messages: expected.len() as u64, bytes }, "{said}, {on_join:?}");
+        assert_eq!(behind, Lag { messages: expected.len() as u64, bytes }, "{said}, {on_join:?}");
         // From there on it gets everything.
         say(&mut writer, "mc");
         assert_eq!(read_all(writer.log(), progress.cursor).0, [latest, latest + 1]);
@@ -141,7 +141,7 @@ fn whoever_skips_to_the_latest_still_gets_what_is_critical() {
     let latest = log.skip_to_latest(at(1));
     assert_eq!(latest, Cursor { next: 2, all_from: 9 });
     assert_eq!(log.skipped(at(1), latest), 6);
-    assert_eq!(log.behind(latest), Behind { messages: 2, bytes: 20 });
+    assert_eq!(log.behind(latest), Lag { messages: 2, bytes: 20 });
     assert_eq!(log.skipped(at(6), log.skip_to_latest(at(6))), 3);
     assert_eq!(log.skipped(at(9), log.skip_to_latest(at(9))), 0);
     // It has skipped those already.
@@ -157,13 +157,13 @@ fn a_lag_counts_what_is_gone_as_well() {
     let mut writer = world.log(&history(4, 1000));
     say(&mut writer, "mmmmmmmmmm");
     let log = writer.log();
-    assert_eq!(log.behind(at(11)), Behind::default());
-    assert_eq!(log.behind(at(99)), Behind::default());
-    assert_eq!(log.behind(at(8)), Behind { messages: 3, bytes: 30 });
-    assert_eq!(log.behind(at(7)), Behind { messages: 4, bytes: 40 });
+    assert_eq!(log.behind(at(11)), Lag::default());
+    assert_eq!(log.behind(at(99)), Lag::default());
+    assert_eq!(log.behind(at(8)), Lag { messages: 3, bytes: 30 });
+    assert_eq!(log.behind(at(7)), Lag { messages: 4, bytes: 40 });
     // More than the log may keep: a bound of that length is told from one that was reached exactly.
-    assert_eq!(log.behind(at(6)), Behind { messages: 5, bytes: 50 });
-    assert_eq!(log.behind(at(2)), Behind { messages: 9, bytes: 50 });
+    assert_eq!(log.behind(at(6)), Lag { messages: 5, bytes: 50 });
+    assert_eq!(log.behind(at(2)), Lag { messages: 9, bytes: 50 });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Cursor, Draft, Entry, Log, Logs, Progress, Writer};
+use super::{Cursor, Entry, Log, Logs, NewEntry, Progress, Writer};
 use crate::config::{History, OnJoin};
 use crate::resilience::Budget;
 use crate::telemetry::{Label, Metrics, Trim};
@@ -59,8 +59,8 @@ fn history(messages: usize, bytes: usize) -> History {
     History { messages, bytes, age: Duration::from_secs(3600), critical: None, on_join: OnJoin::None }
 }
 
-fn draft(bytes: usize, is_critical: bool) -> Draft {
-    Draft { frame: Bytes::from(vec![0; bytes]), deflated: None, is_critical, key: None, to: None }
+fn draft(bytes: usize, is_critical: bool) -> NewEntry {
+    NewEntry { frame: Bytes::from(vec![0; bytes]), deflated: None, is_critical, key: None, to: None }
 }
 
 /// What a message of ten bytes takes, and a critical one.

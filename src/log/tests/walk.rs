@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::log::{Behind, Reader};
+use crate::log::{Lag, Reader};
 
 const SEEDS: u64 = 2000;
 const STEPS: usize = 80;
@@ -95,7 +95,7 @@ impl Model {
         }
     }
 
-    fn behind(&self, cursor: Cursor) -> Behind {
+    fn behind(&self, cursor: Cursor) -> Lag {
         let start = cursor.next.max(cursor.all_from).min(self.head() + 1);
         let critical: Vec<_> =
             self.critical.iter().copied().filter(|s| (cursor.next..start).contains(s)).collect();
@@ -104,7 +104,7 @@ impl Model {
         } else {
             self.frames(1..=self.head()) - self.gone
         };
-        Behind {
+        Lag {
             messages: self.head() + 1 - start + critical.len() as u64,
             bytes: bytes + self.frames(critical.into_iter()),
         }
@@ -147,7 +147,8 @@ impl Place {
     fn append(&mut self, rng: &mut fastrand::Rng) {
         let (frame, deflated) = (rng.usize(0..30), rng.bool().then(|| rng.usize(0..10)));
         let is_critical = rng.u8(..) < 60;
-        let message = || Draft { deflated: deflated.map(|n| vec![0; n].into()), ..draft(frame, is_critical) };
+        let message =
+            || NewEntry { deflated: deflated.map(|n| vec![0; n].into()), ..draft(frame, is_critical) };
         let at = Instant::now();
         let size = Entry::new(1, at, 0, message()).size();
         self.model.append(Said { frame, size, is_critical, at });
@@ -218,10 +219,10 @@ impl Place {
 }
 
 /// As [`Logs::relieve`] has it, one message after the other.
-fn relieve(places: &mut [Place], others: usize, limit: usize, in_vain: &mut Option<usize>) {
+fn relieve(places: &mut [Place], others: usize, limit: usize, last_futile_eviction: &mut Option<usize>) {
     let used = |places: &[Place]| others + places.iter().map(|place| place.model.held()).sum::<usize>();
     let slack = limit / 16;
-    if used(places) <= limit || in_vain.is_some_and(|last| used(places).abs_diff(last) < slack) {
+    if used(places) <= limit || last_futile_eviction.is_some_and(|last| used(places).abs_diff(last) < slack) {
         return;
     }
     for step in 0..3 {
@@ -249,7 +250,7 @@ fn relieve(places: &mut [Place], others: usize, limit: usize, in_vain: &mut Opti
             }
         }
     }
-    *in_vain = (used(places) > limit - slack).then(|| used(places));
+    *last_futile_eviction = (used(places) > limit - slack).then(|| used(places));
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,14 +270,14 @@ async fn walk(seed: u64, metrics: &Arc<Metrics>) {
     let budget = Arc::new(Budget::new(limit));
     let world = World { logs: Logs::new(budget.clone(), metrics.clone()), budget, metrics: metrics.clone() };
     let mut places: Vec<_> = (0..rng.usize(1..4)).map(|_| Place::new(&world, &mut rng)).collect();
-    let (mut others, mut in_vain) = (0, None);
+    let (mut others, mut last_futile_eviction) = (0, None);
     for _ in 0..STEPS {
         let index = rng.usize(0..places.len());
         let place = &mut places[index];
         match rng.u8(0..100) {
             0..40 => {
                 place.append(&mut rng);
-                relieve(&mut places, others, limit, &mut in_vain);
+                relieve(&mut places, others, limit, &mut last_futile_eviction);
             }
             40..60 => place.read(&mut rng),
             60..68 => place.join(&mut rng),
@@ -303,7 +304,7 @@ async fn walk(seed: u64, metrics: &Arc<Metrics>) {
             }
             94..98 => {
                 world.logs.relieve();
-                relieve(&mut places, others, limit, &mut in_vain);
+                relieve(&mut places, others, limit, &mut last_futile_eviction);
             }
             _ => {
                 // A log ends, another one begins.

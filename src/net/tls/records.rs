@@ -20,12 +20,12 @@ const MAX_UNSENT: usize = 256 * 1024;
 
 /// Bytes on their way, taken from the front. Empty means no memory.
 #[derive(Default)]
-pub(super) struct Leftover {
+pub(super) struct ByteQueue {
     bytes: Vec<u8>,
     taken: usize,
 }
 
-impl Leftover {
+impl ByteQueue {
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -86,7 +86,7 @@ enum Step {
 pub(super) struct Records {
     end: End,
     /// Sealed, and not sent yet.
-    pub(super) unsent: Leftover,
+    pub(super) unsent: ByteQueue,
     /// The peer has said its close_notify.
     pub(super) has_peer_ended: bool,
     has_failed: bool,
@@ -94,7 +94,7 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn new(end: End) -> Self {
-        Self { end, unsent: Leftover::default(), has_peer_ended: false, has_failed: false }
+        Self { end, unsent: ByteQueue::default(), has_peer_ended: false, has_failed: false }
     }
 
     pub(super) fn state(&self) -> &rustls::CommonState {
@@ -195,7 +195,7 @@ fn obey<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     speech: Option<Speech<'_>>,
     out: &mut [u8],
-    unsent: &mut Leftover,
+    unsent: &mut ByteQueue,
     plain: &mut dyn FnMut(&[u8]),
 ) -> (usize, Result<Step, Error>) {
     let UnbufferedStatus { mut discard, state } = status;

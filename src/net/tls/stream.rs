@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::certificate;
 use super::error::HandshakeError;
-use super::records::{End, Leftover, Records, Speech};
+use super::records::{ByteQueue, End, Records, Speech};
 use super::scratch::{self, HELD, READ, SEAL};
 use crate::net::Stream;
 
@@ -43,7 +43,7 @@ pub struct Tls {
     /// The beginning of something that is not whole yet.
     incoming: Vec<u8>,
     /// Deciphered, and not taken by the reader.
-    plain: Leftover,
+    plain: ByteQueue,
     /// Sealed bytes that the kernel took, ever.
     sent: u64,
     /// Records that came since this was last asked, by what is in them beside what is said: so those count as well
@@ -70,7 +70,7 @@ impl Tls {
             socket,
             records: Records::new(end),
             incoming: Vec::new(),
-            plain: Leftover::default(),
+            plain: ByteQueue::default(),
             sent: 0,
             opened: 0,
             first: None,
@@ -211,7 +211,7 @@ impl Tls {
     }
 
     /// Says close_notify if that takes no waiting: nobody reads an answer to it.
-    pub(in crate::net) fn say_goodbye(&mut self) {
+    pub(in crate::net) fn send_close_notify(&mut self) {
         if !self.has_said_goodbye && self.records.unsent.is_empty() {
             self.has_said_goodbye = true;
             // Whoever is gone needs no goodbye.

@@ -12,7 +12,7 @@ fn heartbeat() -> (Heartbeat, Instant) {
 }
 
 /// Runs the timer at its deadline; answers when that was, and what it asked for.
-fn step(heartbeat: &mut Heartbeat) -> (Instant, Option<Act>, bool) {
+fn step(heartbeat: &mut Heartbeat) -> (Instant, Option<HeartbeatAction>, bool) {
     let at = heartbeat.deadline().expect("a deadline");
     let (act, missed) = heartbeat.on_timer(at);
     (at, act, missed)
@@ -20,7 +20,7 @@ fn step(heartbeat: &mut Heartbeat) -> (Instant, Option<Act>, bool) {
 
 fn ping(heartbeat: &mut Heartbeat) -> (Instant, [u8; PING_PAYLOAD]) {
     let (at, act, _) = step(heartbeat);
-    let Some(Act::SendPing(payload)) = act else { panic!("expected a ping, got {act:?}") };
+    let Some(HeartbeatAction::SendPing(payload)) = act else { panic!("expected a ping, got {act:?}") };
     heartbeat.on_flushed(at);
     (at, payload)
 }
@@ -34,7 +34,7 @@ fn a_silent_peer_is_given_up_after_interval_and_all_timeouts() {
         assert_eq!(at, start + INTERVAL + TIMEOUT * miss, "the next ping follows a miss at once");
         assert_eq!(payload[11], miss as u8 + 1);
     }
-    assert_eq!(step(&mut heartbeat), (start + INTERVAL + TIMEOUT * 3, Some(Act::GiveUp), true));
+    assert_eq!(step(&mut heartbeat), (start + INTERVAL + TIMEOUT * 3, Some(HeartbeatAction::GiveUp), true));
     assert_eq!(heartbeat.deadline(), None, "gone is terminal");
 }
 
@@ -89,7 +89,7 @@ fn foreign_pongs_are_told_apart() {
 fn any_traffic_counts_as_life() {
     let (mut heartbeat, _) = heartbeat();
     let (at, _) = ping(&mut heartbeat);
-    heartbeat.on_life(at + Duration::from_secs(1));
+    heartbeat.on_activity(at + Duration::from_secs(1));
     assert_eq!(step(&mut heartbeat), (at + TIMEOUT, None, false), "no miss");
     assert_eq!(ping(&mut heartbeat).0, at + INTERVAL);
 }
@@ -98,7 +98,7 @@ fn any_traffic_counts_as_life() {
 fn the_pong_clock_starts_when_the_ping_was_flushed() {
     let (mut heartbeat, _) = heartbeat();
     let (at, act, _) = step(&mut heartbeat);
-    assert!(matches!(act, Some(Act::SendPing(_))));
+    assert!(matches!(act, Some(HeartbeatAction::SendPing(_))));
     assert_eq!(heartbeat.deadline(), None, "queued behind what the peer does not take");
     let flushed = at + Duration::from_secs(25);
     heartbeat.on_flushed(flushed);
@@ -123,7 +123,7 @@ fn a_stopped_clock_goes_on_where_it_stood() {
 fn an_answer_to_a_ping_whose_queue_is_not_empty_yet_is_one() {
     let (mut heartbeat, _) = heartbeat();
     let (at, act, _) = step(&mut heartbeat);
-    let Some(Act::SendPing(payload)) = act else { panic!("{act:?}") };
+    let Some(HeartbeatAction::SendPing(payload)) = act else { panic!("{act:?}") };
     assert_eq!(heartbeat.on_pong(&payload, at), PongKind::Ours(None));
     heartbeat.on_flushed(at + Duration::from_secs(5));
     assert_eq!(heartbeat.deadline(), Some(at + INTERVAL), "nothing is owed");
@@ -176,12 +176,12 @@ proptest! {
         for _ in 0..max_missed * 4 {
             let at = heartbeat.deadline().unwrap();
             match heartbeat.on_timer(at).0 {
-                Some(Act::SendPing(_)) => heartbeat.on_flushed(at),
-                Some(Act::GiveUp) => { gone = Some(at); break }
+                Some(HeartbeatAction::SendPing(_)) => heartbeat.on_flushed(at),
+                Some(HeartbeatAction::GiveUp) => { gone = Some(at); break }
                 None => {}
             }
             if lives {
-                heartbeat.on_life(at + timing.timeout / 2);
+                heartbeat.on_activity(at + timing.timeout / 2);
             }
         }
         prop_assert_eq!(gone, if lives { None } else { Some(worst) });

@@ -53,7 +53,7 @@ use super::state::State;
 use super::unrouted;
 use crate::config;
 use crate::net::http2::{MAX_WRITE, Pump};
-use crate::net::{Hop, Http2, Peer, Stream};
+use crate::net::{Http2, Peer, Stream, Transport};
 use crate::telemetry::{TaskKind, lifecycle, panics};
 
 /// What a client may send on one stream before it is read: RFC 9113's own start value, and room for the
@@ -251,7 +251,7 @@ async fn run<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box
         && let Ok(upgraded) = io.await
     {
         let stream = Stream::Http2(Box::new(Http2::new(upgraded, pump, Box::new(in_use))));
-        connection::go_on(&call.shared.state, Hop { stream, early: Bytes::new() }, next).await;
+        connection::go_on(&call.shared.state, Transport { stream, early: Bytes::new() }, next).await;
     }
 }
 

@@ -29,7 +29,7 @@ use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::{Seen, Telling};
+use super::{ForwardingConfig, Requester};
 use crate::config::{self, without_port};
 
 /// Begins every header by which proxies tell each other about a client.
@@ -132,8 +132,8 @@ fn default_port(scheme: &HeaderValue) -> Option<u16> {
 /// Rewrites what stands in `headers` about the road so far; `host` is what the client asked for.
 pub(super) fn tell(
     headers: &mut HeaderMap,
-    seen: Seen<'_>,
-    telling: Telling<'_>,
+    seen: Requester<'_>,
+    telling: ForwardingConfig<'_>,
     host: Option<&HeaderValue>,
 ) {
     let nothing = Forwarding::default();
@@ -195,7 +195,7 @@ pub(super) fn tell(
 }
 
 /// What is missing in front of the path that the upstream sees: what a trusted peer took off it, and what the route does.
-pub(super) fn prefix(said: Option<&str>, telling: Telling<'_>) -> Option<HeaderValue> {
+pub(super) fn prefix(said: Option<&str>, telling: ForwardingConfig<'_>) -> Option<HeaderValue> {
     let whole = format!("{}{}", said.unwrap_or_default(), telling.strip_prefix.unwrap_or_default());
     HeaderValue::try_from(whole).ok().filter(|prefix| !prefix.is_empty())
 }
@@ -235,7 +235,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, last: &str) {
     }
 }
 
-fn scheme(seen: Seen<'_>) -> &'static str {
+fn scheme(seen: Requester<'_>) -> &'static str {
     if seen.peer.is_tls { "https" } else { "http" }
 }
 

@@ -13,8 +13,8 @@ fn stranger() -> Peer {
     Peer { address: "[2001:db8::7]:1234".parse().ok(), port: Some(8080), ..Peer::default() }
 }
 
-fn seen(peer: &Peer) -> Seen<'_> {
-    Seen { peer, forwarding: None, client: peer.address, user: None, attested: None }
+fn seen(peer: &Peer) -> Requester<'_> {
+    Requester { peer, forwarding: None, client: peer.address, user: None, attested: None }
 }
 
 fn sent(pairs: &[(&'static str, &'static str)], forwarded: Forwarded, is_websocket: bool) -> HeaderMap {
@@ -23,13 +23,14 @@ fn sent(pairs: &[(&'static str, &'static str)], forwarded: Forwarded, is_websock
 
 fn told(
     pairs: &[(&'static str, &'static str)],
-    seen: Seen<'_>,
+    seen: Requester<'_>,
     forwarded: Forwarded,
     is_websocket: bool,
 ) -> HeaderMap {
     let mut headers = map(pairs);
     let target = Target::Tcp { host: "::1".into(), port: 3000 };
-    let telling = Telling { forwarded, host: HostHeader::Preserve, target: &target, strip_prefix: None };
+    let telling =
+        ForwardingConfig { forwarded, host: HostHeader::Preserve, target: &target, strip_prefix: None };
     for_upstream(&mut headers, seen, telling, is_websocket);
     headers
 }
@@ -120,7 +121,7 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
     let proxy = Peer { is_tls: true, ..stranger() };
     let client = "203.0.113.7:0".parse().ok();
     let read = road(Some("https"), Some("a.example"), Some(443), Some("/app"));
-    let seen = Seen { forwarding: Some(&read), client, ..seen(&proxy) };
+    let seen = Requester { forwarding: Some(&read), client, ..seen(&proxy) };
     let said = [
         ("host", "inner"),
         ("x-forwarded-for", "198.51.100.9"),
@@ -220,7 +221,7 @@ fn only_what_a_trusted_proxy_did_not_say_is_made() {
     {
         let (scheme, host, port, prefix) = *said;
         let read = Forwarding { is_rfc7239: *is_rfc7239, ..road(scheme, host, port, prefix) };
-        let seen = Seen { forwarding: Some(&read), ..seen(&proxy) };
+        let seen = Requester { forwarding: Some(&read), ..seen(&proxy) };
         // What stands there has been read.
         let stale = [
             ("host", "inner"),
@@ -272,7 +273,7 @@ fn of_the_two_kinds_the_one_that_is_not_believed_is_made_from_the_other() {
         ("forwarded", "for=10.9.9.9;proto=https;host=evil"),
     ];
     let read = road(Some("http"), None, None, None);
-    let seen_x = Seen { forwarding: Some(&read), client, ..seen(&proxy) };
+    let seen_x = Requester { forwarding: Some(&read), client, ..seen(&proxy) };
     let ours = r#"for=10.0.0.1;host="inner";proto=http"#;
     for form in [Forwarded::Both, Forwarded::Rfc7239] {
         let headers = told(&said, seen_x, form, false);
@@ -280,7 +281,7 @@ fn of_the_two_kinds_the_one_that_is_not_believed_is_made_from_the_other() {
     }
     // One that was left open takes in what stands behind it.
     let read = Forwarding { is_rfc7239: true, ..road(Some("https"), None, None, None) };
-    let seen_forwarded = Seen { forwarding: Some(&read), client, ..seen(&proxy) };
+    let seen_forwarded = Requester { forwarding: Some(&read), client, ..seen(&proxy) };
     for (said, expected) in [
         ("for=203.0.113.7;proto=https", "for=203.0.113.7;proto=https"),
         (r#"for="_a, for=203.0.113.7;proto=https"#, "for=203.0.113.7;proto=https"),
@@ -307,9 +308,13 @@ fn a_prefix_that_the_route_takes_off_stands_behind_those_that_were_taken_off_bef
         let read = road(None, None, None, said);
         for form in [Forwarded::XForwarded, Forwarded::Rfc7239, Forwarded::Both, Forwarded::Off] {
             let mut headers = map(&[("host", "a")]);
-            let telling =
-                Telling { forwarded: form, host: HostHeader::Preserve, target: &target, strip_prefix };
-            for_upstream(&mut headers, Seen { forwarding: Some(&read), ..seen(&peer) }, telling, true);
+            let telling = ForwardingConfig {
+                forwarded: form,
+                host: HostHeader::Preserve,
+                target: &target,
+                strip_prefix,
+            };
+            for_upstream(&mut headers, Requester { forwarding: Some(&read), ..seen(&peer) }, telling, true);
             let expected = expected.filter(|_| form != Forwarded::Off);
             assert_eq!(all(&headers, "x-forwarded-prefix"), Vec::from_iter(expected), "{said:?} {form:?}");
         }
@@ -320,7 +325,7 @@ fn a_prefix_that_the_route_takes_off_stands_behind_those_that_were_taken_off_bef
 fn a_client_that_was_named_in_the_other_kind_is_not_lost() {
     let proxy = Peer { address: "10.0.0.1:1".parse().ok(), ..Peer::default() };
     let read = Forwarding::default();
-    let seen = Seen { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..seen(&proxy) };
+    let seen = Requester { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..seen(&proxy) };
     let headers = told(&[("forwarded", "for=203.0.113.7")], seen, Forwarded::XForwarded, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7, 10.0.0.1"]);
     let headers = told(&[("x-forwarded-for", "203.0.113.7")], seen, Forwarded::Rfc7239, false);
@@ -342,7 +347,7 @@ fn on_a_unix_socket_nobody_has_an_address() {
     assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-forwarded-port"));
     assert_eq!(all(&headers, "forwarded"), [r#"for=unknown;host="a\"b\\";proto=http"#]);
     let read = Forwarding::default();
-    let trusted = Seen { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..seen(&unix) };
+    let trusted = Requester { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..seen(&unix) };
     let headers = told(&[("x-forwarded-for", "203.0.113.7")], trusted, Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7"]);
 }
@@ -352,7 +357,8 @@ fn on_a_unix_socket_nobody_has_an_address() {
 fn header_injection() {
     for evil in ["a\r\nX-Admin: 1", "a\nX-Admin: 1", "a\0", "a\u{7f}", "\u{1b}[0m"] {
         let peer = stranger();
-        let headers = told(&[("host", "a")], Seen { user: Some(evil), ..seen(&peer) }, Forwarded::Both, true);
+        let headers =
+            told(&[("host", "a")], Requester { user: Some(evil), ..seen(&peer) }, Forwarded::Both, true);
         assert!(!headers.contains_key("x-outrigger-user"), "{evil:?}");
         assert!(HeaderValue::from_str(evil).is_err() && HeaderValue::from_bytes(evil.as_bytes()).is_err());
         assert!(HeaderName::from_bytes(evil.as_bytes()).is_err());
@@ -418,7 +424,7 @@ fn what_the_authentication_service_says_goes_on_whatever_the_client_names_as_its
     }
     attested.append("authorization", HeaderValue::from_static("Bearer theirs"));
     let peer = stranger();
-    let seen = Seen { attested: Some(&attested), ..seen(&peer) };
+    let seen = Requester { attested: Some(&attested), ..seen(&peer) };
     let said = [
         ("host", "a"),
         ("connection", "upgrade, x-tenant"),

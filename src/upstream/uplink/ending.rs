@@ -5,7 +5,7 @@ use std::fmt;
 use tokio::time::Instant;
 
 use super::{Uplink, new_assembler};
-use crate::frame::{CloseCode, ControlFrame, Fault};
+use crate::frame::{CloseCode, ControlFrame, ProtocolError};
 use crate::telemetry::UplinkLoss;
 
 /// How an uplink ended.
@@ -16,7 +16,7 @@ pub(crate) enum UplinkEnd {
     /// The stream ended without a Close.
     Lost,
     /// The server broke a rule.
-    Fault(Fault),
+    ProtocolError(ProtocolError),
     /// It answered no ping.
     Silent,
     /// It takes nothing.
@@ -31,7 +31,7 @@ impl UplinkEnd {
         match self {
             Self::Closed(..) => UplinkLoss::Closed,
             Self::Lost | Self::Done => UplinkLoss::Lost,
-            Self::Fault(_) => UplinkLoss::Fault,
+            Self::ProtocolError(_) => UplinkLoss::ProtocolError,
             Self::Silent => UplinkLoss::Silent,
             Self::Stalled => UplinkLoss::Stalled,
         }
@@ -44,7 +44,7 @@ impl fmt::Display for UplinkEnd {
             Self::Closed(code, _) if *code == CloseCode::NONE => f.write_str("it said Close without a code"),
             Self::Closed(code, _) => write!(f, "it said Close with {}", code.0),
             Self::Lost => f.write_str("the connection ended without a Close"),
-            Self::Fault(fault) => write!(f, "it broke a rule: {fault}"),
+            Self::ProtocolError(fault) => write!(f, "it broke a rule: {fault}"),
             Self::Silent => f.write_str("it answers no ping (upstream.heartbeat)"),
             Self::Stalled => f.write_str("it reads nothing (upstream.stall_timeout)"),
             Self::Done => f.write_str("it was closed from here"),
@@ -118,7 +118,7 @@ impl Uplink {
             if is_cut && !is_settled {
                 stream.reset_on_drop();
             } else if self.writing != Writing::Broken {
-                stream.say_goodbye();
+                stream.send_close_notify();
             }
         }
         self.reading = Reading::Ended;

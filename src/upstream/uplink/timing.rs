@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Uplink;
 use super::ending::UplinkEnd;
 use crate::frame::{ControlFrame, Opcode};
-use crate::resilience::Act;
+use crate::resilience::HeartbeatAction;
 
 impl Uplink {
     /// The timer, which stood at `due`, has fired: which deadline has passed?
@@ -37,12 +37,12 @@ impl Uplink {
             self.metrics.heartbeat_missed.inc();
         }
         match act {
-            Some(Act::SendPing(payload)) => {
+            Some(HeartbeatAction::SendPing(payload)) => {
                 let mask = self.masks.next();
                 self.push(ControlFrame::new(Opcode::Ping, &payload, Some(mask)).as_bytes(), now);
                 self.ping_leaves_at = Some(self.queued);
             }
-            Some(Act::GiveUp) => self.finish(UplinkEnd::Silent, true),
+            Some(HeartbeatAction::GiveUp) => self.finish(UplinkEnd::Silent, true),
             None => {}
         }
     }

@@ -89,7 +89,7 @@ impl Client {
 /// All there is: the writer's side, and what each message was.
 struct World {
     writer: Writer,
-    said: Vec<Draft>,
+    said: Vec<NewEntry>,
     is_throttled: bool,
     is_trimmed: bool,
 }
@@ -105,7 +105,7 @@ impl World {
                 frame[8..16].copy_from_slice(&sequence.to_be_bytes());
                 Bytes::from(frame)
             };
-            let draft = Draft {
+            let draft = NewEntry {
                 frame: frame(b'p'),
                 deflated: say.has_deflated.then(|| frame(b'z')),
                 is_critical: say.is_critical,
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    fn draft(&self, sequence: u64) -> &Draft {
+    fn draft(&self, sequence: u64) -> &NewEntry {
         &self.said[sequence as usize - 1]
     }
 

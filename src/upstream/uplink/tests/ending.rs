@@ -1,7 +1,7 @@
 //! How it ends, whoever begins.
 
 use super::*;
-use crate::frame::{CloseCode, Fault};
+use crate::frame::{CloseCode, ProtocolError};
 
 #[tokio::test(start_paused = true)]
 async fn a_close_of_the_server_is_told_and_answered_at_once_and_its_end_awaited() {
@@ -142,14 +142,14 @@ async fn a_stream_that_ends_without_a_close_is_lost_also_inside_a_frame() {
 
 #[tokio::test(start_paused = true)]
 async fn what_breaks_a_rule_is_told_to_the_server_why() {
-    let too_large = Fault::FrameTooLarge { limit: 1000 };
-    let message = Fault::MessageTooLarge { limit: 1500 };
+    let too_large = ProtocolError::FrameTooLarge { limit: 1000 };
+    let message = ProtocolError::MessageTooLarge { limit: 1500 };
     let fragments = [frame(0x02, &[0; 1000]), frame(0x80, &[0; 501])].concat();
-    let cases: [(Vec<u8>, Fault, u16); 6] = [
-        (vec![0x81, 0x85, 1, 2, 3, 4], Fault::Masked, 1002),
-        (frame(0x80, b"?"), Fault::UnexpectedContinuation, 1002),
-        (frame(0xc1, b"?"), Fault::ReservedBits, 1002),
-        (frame(0x81, b"\xff"), Fault::InvalidUtf8, 1007),
+    let cases: [(Vec<u8>, ProtocolError, u16); 6] = [
+        (vec![0x81, 0x85, 1, 2, 3, 4], ProtocolError::Masked, 1002),
+        (frame(0x80, b"?"), ProtocolError::UnexpectedContinuation, 1002),
+        (frame(0xc1, b"?"), ProtocolError::ReservedBits, 1002),
+        (frame(0x81, b"\xff"), ProtocolError::InvalidUtf8, 1007),
         (frame(0x82, &[0; 1001]), too_large, 1009),
         (fragments, message, 1009),
     ];
@@ -160,7 +160,7 @@ async fn what_breaks_a_rule_is_told_to_the_server_why() {
         let (heard, is_ended) = stage.hear_all();
         assert_eq!(said_close(&frames(&heard)), code, "{fault}");
         assert!(is_ended, "our side of the stream ends once it was told");
-        assert_eq!(stage.end, Some(UplinkEnd::Fault(fault)));
+        assert_eq!(stage.end, Some(UplinkEnd::ProtocolError(fault)));
         assert!(!stage.is_over, "its end is waited for");
         stage.leave().await;
         assert!(stage.is_over);
@@ -168,6 +168,6 @@ async fn what_breaks_a_rule_is_told_to_the_server_why() {
         let mut stage = Stage::open(RULES).await;
         stage.say(b"\xff\xff").await;
         stage.pass(secs(5)).await;
-        assert!(stage.is_over && matches!(stage.end, Some(UplinkEnd::Fault(_))), "{:?}", stage.end);
+        assert!(stage.is_over && matches!(stage.end, Some(UplinkEnd::ProtocolError(_))), "{:?}", stage.end);
     }
 }

@@ -4,7 +4,7 @@
 //! # Invariants
 //! 1. Of each kind at most one line may be written in a period, however many threads ask.
 //! 2. Nothing is left out in silence: whatever was not said is in the number of a later line, or of
-//!    [`Sparingly::overdue`], exactly once.
+//!    [`WarnThrottle::overdue`], exactly once.
 //! 3. It grows with the kinds that the code and the configuration know, never with what a client sends: a kind is
 //!    `'static`, or a route with one of these. Those that have been quiet for a period are forgotten.
 //!
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 /// }
 /// ```
 #[derive(Debug)]
-pub(crate) struct Sparingly<K = &'static str> {
+pub(crate) struct WarnThrottle<K = &'static str> {
     period: Duration,
     kinds: Mutex<Vec<Kind<K>>>,
 }
@@ -37,7 +37,7 @@ struct Kind<K> {
     left_out: u64,
 }
 
-impl<K: PartialEq + Clone> Sparingly<K> {
+impl<K: PartialEq + Clone> WarnThrottle<K> {
     /// One line of each kind in so long.
     pub(crate) fn every(period: Duration) -> Self {
         Self { period, kinds: Mutex::new(Vec::new()) }
@@ -98,7 +98,7 @@ mod tests {
     fn one_of_a_kind_in_a_period_and_the_next_counts_those_that_were_left_out() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let lines = Sparingly::every(Duration::from_secs(60));
+        let lines = WarnThrottle::every(Duration::from_secs(60));
         let said = (0..=200).filter_map(|second| Some((second, lines.may("a", at(second * 1000))?)));
         assert_eq!(Vec::from_iter(said), [(0, 0), (60, 59), (120, 59), (180, 59)]);
         assert_eq!(lines.may("b", at(180_000)), Some(0), "another kind has its own");
@@ -108,7 +108,7 @@ mod tests {
     fn what_nobody_asked_for_again_is_overdue_once() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let lines = Sparingly::every(Duration::from_secs(1));
+        let lines = WarnThrottle::every(Duration::from_secs(1));
         for (name, times) in [("storm", 3000), ("once", 1)] {
             assert_eq!((0..times).filter_map(|_| lines.may(name, at(0))).count(), 1);
         }
@@ -123,7 +123,7 @@ mod tests {
     fn kinds_that_are_quiet_are_forgotten() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let lines = Sparingly::every(Duration::from_secs(1));
+        let lines = WarnThrottle::every(Duration::from_secs(1));
         for route in 0..100 {
             assert_eq!(lines.may((route, "kind"), at(0)), Some(0));
         }
@@ -139,7 +139,7 @@ mod tests {
         fn no_line_comes_early_and_none_is_lost(
             steps in prop::collection::vec((0_usize..3, 0_u64..700, any::<bool>()), 1..200),
         ) {
-            let lines = Sparingly::every(Duration::from_secs(1));
+            let lines = WarnThrottle::every(Duration::from_secs(1));
             let (mut now, mut asked, mut told) = (Instant::now(), [0; 3], [0; 3]);
             let mut last: HashMap<&str, Instant> = HashMap::new();
             let names = ["a", "b", "c"];

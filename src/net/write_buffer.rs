@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! 1. Empty means no memory: an idle connection owns no buffer.
-//! 2. Bytes leave in the order they came; none is lost unless [`Egress::cut_to_edge`] says so.
+//! 2. Bytes leave in the order they came; none is lost unless [`WriteBuffer::cut_to_edge`] says so.
 //!
 //! # Not here
 //! The bound: whoever fills an egress stops reading its source, or ends the connection.
@@ -17,7 +17,7 @@ use super::Stream;
 
 /// A queue of bytes behind a full socket. One pointer wide: most links never have one.
 #[derive(Debug, Default)]
-pub(crate) struct Egress(Option<Box<Queue>>);
+pub(crate) struct WriteBuffer(Option<Box<Queue>>);
 
 /// Never empty.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ struct Queue {
     edge: Option<usize>,
 }
 
-impl Egress {
+impl WriteBuffer {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -186,14 +186,14 @@ mod tests {
         }
     }
 
-    fn flush(egress: &mut Egress, socket: &mut Narrow) -> bool {
+    fn flush(egress: &mut WriteBuffer, socket: &mut Narrow) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         egress.poll_flush(&mut cx, socket, &mut 0).is_ready()
     }
 
     #[test]
     fn bytes_leave_in_order_and_memory_with_them() {
-        let mut egress = Egress::default();
+        let mut egress = WriteBuffer::default();
         let mut socket = Narrow { room: 3, got: Vec::new() };
         egress.push(b"hello ", Some(6));
         assert!(!flush(&mut egress, &mut socket));
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn it_is_cut_at_the_last_edge_while_that_is_still_here() {
-        let mut egress = Egress::default();
+        let mut egress = WriteBuffer::default();
         let mut socket = Narrow { room: 1, got: Vec::new() };
         egress.push(b"AAAA", Some(4));
         egress.push(b"BB", Some(0)); // a frame that goes on ...
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_edge_survives_that_sent_bytes_are_forgotten() {
-        let mut egress = Egress::default();
+        let mut egress = WriteBuffer::default();
         let mut socket = Narrow { room: 5, got: Vec::new() };
         egress.push(b"AAAABB", Some(4));
         flush(&mut egress, &mut socket);

@@ -7,14 +7,14 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderMap;
 use http::request::Parts;
 
-use super::quota::Place;
+use super::quota::Permit;
 use crate::net::Peer;
 use crate::resilience::{Caller, Expiry};
 use crate::upstream::headers::Forwarding;
 
 /// A request at the door.
 #[derive(Debug)]
-pub(crate) struct Guest {
+pub(crate) struct RequestContext {
     /// Its head. Layers take out of it what the upstream must not see.
     pub head: Parts,
     /// What it wants to become.
@@ -34,12 +34,12 @@ pub(crate) struct Guest {
     /// chooses none of the others: clients fail when none of theirs is chosen.
     pub own_protocol: Option<&'static str>,
     /// What its connection holds until it ends: a place in the quota.
-    pub slot: Option<Slot>,
+    pub slot: Option<QuotaPermit>,
     /// What the log may be told of it, whatever becomes of the guest.
     pub noted: Arc<Noted>,
 }
 
-impl Guest {
+impl RequestContext {
     /// One of whom nothing is known but what the hop tells.
     pub(crate) fn new(head: Parts, kind: Kind, peer: Arc<Peer>) -> Self {
         let client = Client { address: peer.address };
@@ -87,7 +87,7 @@ impl Noted {
     }
 }
 
-impl Guest {
+impl RequestContext {
     /// As the breaker around the server tells clients apart: a user is one from however many addresses.
     pub(crate) fn caller(&self) -> Caller {
         // A key of this process: nobody can choose an address that stands for somebody else's.
@@ -101,7 +101,7 @@ impl Guest {
 }
 
 /// Given back by its drop.
-pub(crate) type Slot = Box<Place>;
+pub(crate) type QuotaPermit = Box<Permit>;
 
 /// What a request wants to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

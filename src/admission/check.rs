@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tower::{Layer, Service};
 
-use super::guest::Guest;
+use super::context::RequestContext;
 use super::refused::Refused;
 
 /// One question to a guest.
@@ -15,57 +15,57 @@ pub(crate) trait Check: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why the guest has to stay outside.
-    fn check(&self, guest: &mut Guest) -> impl Future<Output = Result<(), Refused>> + Send;
+    fn check(&self, guest: &mut RequestContext) -> impl Future<Output = Result<(), Refused>> + Send;
 }
 
 /// A guest, and what the mode behind the stack needs besides: no layer looks at that.
 #[derive(Debug)]
 pub(crate) struct Visit<T> {
     /// Who asks, and for what.
-    pub guest: Guest,
+    pub guest: RequestContext,
     /// The rest of the request.
     pub load: T,
 }
 
 /// The layer of a check.
 #[derive(Debug)]
-pub(crate) struct Gate<C>(Arc<C>);
+pub(crate) struct CheckLayer<C>(Arc<C>);
 
-impl<C> Gate<C> {
+impl<C> CheckLayer<C> {
     /// Shared by all requests of a route.
     pub(crate) fn new(check: C) -> Self {
         Self(Arc::new(check))
     }
 }
 
-impl<C> Clone for Gate<C> {
+impl<C> Clone for CheckLayer<C> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<C, S> Layer<S> for Gate<C> {
-    type Service = Gated<C, S>;
+impl<C, S> Layer<S> for CheckLayer<C> {
+    type Service = CheckService<C, S>;
 
-    fn layer(&self, inner: S) -> Gated<C, S> {
-        Gated { check: Arc::clone(&self.0), inner }
+    fn layer(&self, inner: S) -> CheckService<C, S> {
+        CheckService { check: Arc::clone(&self.0), inner }
     }
 }
 
 /// A service behind a check.
 #[derive(Debug)]
-pub(crate) struct Gated<C, S> {
+pub(crate) struct CheckService<C, S> {
     check: Arc<C>,
     inner: S,
 }
 
-impl<C, S: Clone> Clone for Gated<C, S> {
+impl<C, S: Clone> Clone for CheckService<C, S> {
     fn clone(&self) -> Self {
         Self { check: Arc::clone(&self.check), inner: self.inner.clone() }
     }
 }
 
-impl<C, S, T> Service<Visit<T>> for Gated<C, S>
+impl<C, S, T> Service<Visit<T>> for CheckService<C, S>
 where
     C: Check,
     T: Send + 'static,
