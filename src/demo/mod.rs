@@ -15,12 +15,12 @@
 //! # Not here
 //! The proxy before it, and the command that starts both.
 
+mod clock;
 mod sockets;
 
-use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -29,10 +29,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
+use clock::unix_ms;
 use sockets::Socket;
 
 /// Serves the demo on `listener` until `stop` completes; then every connection is dropped. The page tells people to
@@ -129,11 +131,6 @@ fn escaped(text: &str) -> String {
 
 fn time() -> String {
     format!("{{\"unix_ms\":{}}}\n", unix_ms())
-}
-
-/// A clock set before 1970 shows as 0.
-fn unix_ms() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 const PAGE: &str = include_str!("page.html");

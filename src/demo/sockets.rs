@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
-use super::unix_ms;
+use super::clock::unix_ms;
 
 /// Which of them a path leads to.
 #[derive(Debug, Clone, Copy)]
