@@ -9,9 +9,10 @@
 //! # Not here
 //! What a rate is ([`super::rate`]).
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -117,7 +118,7 @@ fn is_due(last: &mut Option<Instant>, apart: Duration) -> bool {
 impl<K: Eq + Hash + Clone> Store<K> {
     fn keys(&self) -> MutexGuard<'_, Keys<K>> {
         // A panic under this lock cannot leave a map half changed.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock()
     }
 }
 

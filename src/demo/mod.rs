@@ -19,7 +19,7 @@ mod clock;
 mod sockets;
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -29,6 +29,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -80,7 +81,7 @@ async fn connection(stream: TcpStream, page: Bytes) {
         .with_upgrades();
     // Clients may hang up as they like; there is nothing to do about it.
     let _ = http.await;
-    let pending = pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let pending = pending.lock().take();
     if let Some((socket, upgrade)) = pending
         && let Ok(upgraded) = upgrade.await
     {
@@ -99,7 +100,7 @@ fn answer(mut request: Request<Incoming>, page: &Bytes, pending: &PendingUpgrade
     match create_response_with_body(&request, Full::default) {
         Ok(response) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            *pending.lock().unwrap_or_else(PoisonError::into_inner) = Some((socket, upgrade));
+            *pending.lock() = Some((socket, upgrade));
             response
         }
         Err(error) => text(StatusCode::BAD_REQUEST, format!("this is a WebSocket: {error}\n")),
