@@ -12,11 +12,11 @@ use super::shape::{Shape, shape_at};
 use super::sources::Sources;
 
 /// Names the configuration file where the command line does not.
-pub const FILE_VARIABLE: &str = "OUTRIGGER_CONFIG";
+pub(crate) const FILE_VARIABLE: &str = "OUTRIGGER_CONFIG";
 
 /// A variable that has no effect. Its value is never shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EnvWarning {
+pub(crate) enum EnvWarning {
     /// It is empty, as `${X}` in a compose file is where `X` is not set.
     Empty {
         /// The variable.
@@ -54,7 +54,7 @@ impl fmt::Display for EnvWarning {
 }
 
 /// The variables of `sources` that have no effect, in the order of their names.
-pub fn env_warnings(sources: &Sources) -> Vec<EnvWarning> {
+pub(crate) fn env_warnings(sources: &Sources) -> Vec<EnvWarning> {
     let mut variables: Vec<_> = sources.env.iter().map(|(name, value)| (name.as_str(), value)).collect();
     variables.sort_unstable();
     let mut known = None;

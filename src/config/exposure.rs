@@ -8,7 +8,7 @@ use super::model::{Config, HttpMode, Route};
 
 impl Config {
     /// Each warning is a sentence that says where, what is open, and what closes it.
-    pub fn exposure_warnings(&self) -> Vec<String> {
+    pub(crate) fn exposure_warnings(&self) -> Vec<String> {
         let passed = self.routes.iter().filter_map(unguarded_http);
         passed.chain(self.limits_without_users()).collect()
     }

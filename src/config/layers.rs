@@ -27,13 +27,13 @@ use super::schema;
 use super::shape::{self, Shape};
 use super::sources::Sources;
 use super::tree::{Kind, Location, Node, Path, Step};
-use super::yaml::{self, Fault};
+use super::yaml::{self, SourceProblem};
 use crate::yaml::is_null;
 
 /// Trees from the lowest to the highest, and what went wrong in reading them.
 pub(crate) struct Layers {
     pub(crate) trees: Vec<Node>,
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) source_problems: Vec<SourceProblem>,
     /// Whether a source could not be read at all. Checking the rest would only confuse then.
     pub(crate) is_unreadable: bool,
     /// Whether there is a file, and neither a setting nor a comment in it.
@@ -42,8 +42,12 @@ pub(crate) struct Layers {
 
 impl Layers {
     pub(crate) fn read(sources: &Sources) -> Self {
-        let mut layers =
-            Self { trees: Vec::new(), faults: Vec::new(), is_unreadable: false, is_file_blank: false };
+        let mut layers = Self {
+            trees: Vec::new(),
+            source_problems: Vec::new(),
+            is_unreadable: false,
+            is_file_blank: false,
+        };
         if let Some(path) = &sources.file {
             layers.add_file(path);
         }
@@ -54,8 +58,12 @@ impl Layers {
 
     /// One layer of a text that stands for a file.
     pub(crate) fn inline(text: &str) -> Self {
-        let mut layers =
-            Self { trees: Vec::new(), faults: Vec::new(), is_unreadable: false, is_file_blank: false };
+        let mut layers = Self {
+            trees: Vec::new(),
+            source_problems: Vec::new(),
+            is_unreadable: false,
+            is_file_blank: false,
+        };
         layers.add_yaml(&"inline".into(), text);
         layers
     }
@@ -69,7 +77,11 @@ impl Layers {
             }
             Err(what) => {
                 let location = Location::WholeFile { name };
-                self.faults.push(Fault { location, path: Path::default(), problem: Problem::File(what) });
+                self.source_problems.push(SourceProblem {
+                    location,
+                    path: Path::default(),
+                    problem: Problem::File(what),
+                });
                 self.is_unreadable = true;
             }
         }
@@ -79,7 +91,7 @@ impl Layers {
     fn add_yaml(&mut self, name: &Arc<str>, text: &str) {
         let location = |line, column| Location::File { name: Arc::clone(name), line, column };
         let parsed = yaml::parse(text, location);
-        self.faults.extend(parsed.faults);
+        self.source_problems.extend(parsed.source_problems);
         match parsed.node {
             None => self.is_unreadable = true,
             // Everything in the file is commented out.
@@ -93,7 +105,7 @@ impl Layers {
                 let found = if matches!(kind, Kind::List(_)) { "a list" } else { "a word" };
                 let accepted = "a map of settings, as in `listen: { address: 0.0.0.0:8080 }`".into();
                 let problem = Problem::Value { found: found.into(), accepted };
-                self.faults.push(Fault { location, path: Path::default(), problem });
+                self.source_problems.push(SourceProblem { location, path: Path::default(), problem });
                 self.is_unreadable = true;
             }
         }
@@ -117,7 +129,7 @@ impl Layers {
             {
                 let problem = Problem::Duplicate { first: Location::Env((*one).into()) };
                 let location = Location::Env((*other).into());
-                self.faults.push(Fault { location, path: keys(first), problem });
+                self.source_problems.push(SourceProblem { location, path: keys(first), problem });
             }
         }
         for (path, name, value) in settings {
@@ -127,7 +139,7 @@ impl Layers {
                     suggestions: Vec::new(),
                     accepted: "OUTRIGGER__A__B for the setting a.b".into(),
                 };
-                self.faults.push(Fault { location, path: Path::default(), problem });
+                self.source_problems.push(SourceProblem { location, path: Path::default(), problem });
                 continue;
             }
             let Some(node) = self.env_value(&path, value, &location) else { continue };
@@ -148,9 +160,11 @@ impl Layers {
             Some(Shape::Keys(_) | Shape::Nested) => {
                 let parsed = yaml::parse_value(text, location);
                 self.is_unreadable |= parsed.node.is_none();
-                let inner = parsed.faults.into_iter();
-                self.faults
-                    .extend(inner.map(|fault| Fault { path: keys(path).join(&fault.path.0), ..fault }));
+                let inner = parsed.source_problems.into_iter();
+                self.source_problems.extend(inner.map(|source_problem| SourceProblem {
+                    path: keys(path).join(&source_problem.path.0),
+                    ..source_problem
+                }));
                 parsed.node
             }
             Some(Shape::Text) | None => Some(Node::new(Kind::Scalar(text.to_owned()), location.clone())),

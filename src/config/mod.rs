@@ -36,16 +36,16 @@ mod yaml;
 
 use std::path::PathBuf;
 
-pub use env::{EnvWarning, FILE_VARIABLE, env_warnings};
+pub(crate) use env::{EnvWarning, FILE_VARIABLE, env_warnings};
 pub use error::{ConfigError, ConfigErrors};
-pub use host::{Host, without_port};
+pub(crate) use host::{Host, without_port};
 
 pub use model::*;
 pub(crate) use schema::schema;
 pub use secret::Secret;
 pub use sources::Sources;
-pub use unused::Warning;
-pub use watch::{Watch, WatchedPaths};
+pub(crate) use unused::Warning;
+pub(crate) use watch::{Watch, WatchedPaths};
 
 use self::error::Problem;
 use self::layers::{Layers, merge};
@@ -59,26 +59,26 @@ use self::unused::RawSettings;
 /// # Errors
 /// Everything that is wrong with the sources.
 #[expect(clippy::needless_pass_by_value, reason = "sources may hold a token and are done with")]
-pub fn load(sources: Sources) -> Result<Config, ConfigErrors> {
+pub(crate) fn load(sources: Sources) -> Result<Config, ConfigErrors> {
     read(&sources).config
 }
 
 /// What was loaded, and what it was loaded from.
 #[derive(Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// As [`load`] has it.
-    pub config: Result<Config, ConfigErrors>,
+    pub(crate) config: Result<Config, ConfigErrors>,
     /// Settings that nothing acts on; empty where the configuration is wrong.
-    pub warnings: Vec<Warning>,
+    pub(crate) warnings: Vec<Warning>,
     /// Whether the file has neither a setting nor a comment in it.
-    pub is_file_blank: bool,
+    pub(crate) is_file_blank: bool,
     /// Every file that was looked at, whether it could be read or not: a change of any of them is a reason to load
     /// again.
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// As [`load`], with what a caller needs who loads again later.
-pub fn read(sources: &Sources) -> Loaded {
+pub(crate) fn read(sources: &Sources) -> Loaded {
     let layers = Layers::read(sources);
     let is_file_blank = layers.is_file_blank;
     let (checked, named) = layers.check();
@@ -93,7 +93,7 @@ pub fn read(sources: &Sources) -> Loaded {
 ///
 /// # Errors
 /// As [`load`] has it.
-pub fn effective(sources: &Sources) -> Result<String, ConfigErrors> {
+pub(crate) fn effective(sources: &Sources) -> Result<String, ConfigErrors> {
     let Checked { mut raw, .. } = Layers::read(sources).check().0?;
     raw.routes.iter_mut().for_each(RawRoute::fill_in_name);
     emit::to_yaml(&raw).map_err(|error| {
@@ -132,11 +132,11 @@ struct Checked {
 impl Layers {
     /// Merges the layers, reads the raw settings and checks them. Answers also which files they name.
     fn check(self) -> (Result<Checked, ConfigErrors>, Vec<PathBuf>) {
-        let Self { trees, faults, is_unreadable, is_file_blank: _ } = self;
+        let Self { trees, source_problems, is_unreadable, is_file_blank: _ } = self;
         let merged = merge(&trees);
         let mut problems = Problems::new(trees);
-        for fault in faults {
-            problems.add_at(fault.location, fault.path, fault.problem);
+        for source_problem in source_problems {
+            problems.add_at(source_problem.location, source_problem.path, source_problem.problem);
         }
         let mut root = merged.unwrap_or_else(|error| {
             problems.add("", Problem::Syntax(error.to_string()));

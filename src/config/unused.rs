@@ -22,7 +22,7 @@ mod hidden;
 
 /// A setting or route without effect: where it is written, why it has none, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
+pub(crate) struct Warning {
     location: Option<Location>,
     key: String,
     why: String,

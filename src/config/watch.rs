@@ -33,7 +33,7 @@ const MAX_LINKS: usize = 256;
 
 /// Watches the files of a configuration, as far as the system lets it.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// Jobs for the thread that drives the watcher. `None`: nothing can be watched.
     jobs: Option<mpsc::Sender<Job>>,
     events: Arc<Events>,
@@ -60,7 +60,7 @@ struct Events {
 
 /// Where events may come from: directories, and the entries in them that lead to files.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct WatchedPaths {
+pub(crate) struct WatchedPaths {
     directories: BTreeSet<PathBuf>,
     entries: BTreeSet<PathBuf>,
 }
@@ -73,7 +73,7 @@ impl Default for Watch {
 
 impl Watch {
     /// Watches nothing yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let events = Arc::new(Events::default());
         let (jobs, taken) = mpsc::channel();
         let begun = start(taken, &events);
@@ -85,7 +85,7 @@ impl Watch {
 
     /// Watches these paths and no others. Answers whether some of them were not watched before: what was read
     /// meanwhile may have changed since. Where watching takes long, [`Watch::changed`] returns for it instead.
-    pub async fn follow(&mut self, places: WatchedPaths) -> bool {
+    pub(crate) async fn follow(&mut self, places: WatchedPaths) -> bool {
         let WatchedPaths { directories, mut entries } = places;
         entries.extend(directories.iter().cloned());
         let Some(jobs) = &self.jobs else { return false };
@@ -105,7 +105,7 @@ impl Watch {
 
     /// Waits until one of the files may have changed, and nothing more happens for a moment. Never returns where
     /// nothing can be watched. Cancel-safe.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if !self.pending {
             self.events.happened.notified().await;
             self.pending = true;
@@ -184,7 +184,7 @@ impl Events {
 
 impl WatchedPaths {
     /// The directories and entries that lead to `files` now.
-    pub fn of(files: &[PathBuf]) -> Self {
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
         let mut places = Self::default();
         let mut ways: Vec<PathBuf> = files.iter().filter_map(|file| std::path::absolute(file).ok()).collect();
         let mut links = 0;

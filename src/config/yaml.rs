@@ -16,12 +16,12 @@ use crate::yaml::{
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) node: Option<Node>,
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) source_problems: Vec<SourceProblem>,
 }
 
 /// One thing that is wrong with a source.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct SourceProblem {
     pub(crate) location: Location,
     pub(crate) path: Path,
     pub(crate) problem: Problem,
@@ -65,12 +65,10 @@ enum Empty {
 
 fn read(text: &str, empty: Empty, locate: &dyn Fn(Mark) -> Location) -> Parsed {
     let Composed { mut documents, errors, is_complete } = compose(text, &DIALECT);
-    let faults = errors.into_iter().map(|yaml::Error { document: _, mark, path, kind }| Fault {
-        location: locate(mark),
-        path: Path(path),
-        problem: problem(kind, locate),
+    let source_problems = errors.into_iter().map(|yaml::Error { document: _, mark, path, kind }| {
+        SourceProblem { location: locate(mark), path: Path(path), problem: problem(kind, locate) }
     });
-    let faults = faults.collect();
+    let source_problems = source_problems.collect();
     let node = is_complete.then(|| match documents.pop() {
         Some(document) => node(document.root, empty, locate),
         None => {
@@ -78,7 +76,7 @@ fn read(text: &str, empty: Empty, locate: &dyn Fn(Mark) -> Location) -> Parsed {
             Node::new(kind, locate(Mark { line: 1, column: 1 }))
         }
     });
-    Parsed { node, faults }
+    Parsed { node, source_problems }
 }
 
 /// An error, in the words for settings.

@@ -62,16 +62,16 @@ pub(crate) async fn serve(listener: TcpListener, drain: String, stop: impl Futur
 }
 
 /// What a request on this connection asked to become, if one did.
-type Asked = Arc<Mutex<Option<(Socket, OnUpgrade)>>>;
+type PendingUpgrade = Arc<Mutex<Option<(Socket, OnUpgrade)>>>;
 
 async fn connection(stream: TcpStream, page: Bytes) {
     // A small message waits for no other; failing to say so costs milliseconds only.
     let _ = stream.set_nodelay(true);
-    let asked = Asked::default();
+    let pending = PendingUpgrade::default();
     let service = service_fn({
-        let asked = Arc::clone(&asked);
+        let pending = Arc::clone(&pending);
         move |request| {
-            let response = answer(request, &page, &asked);
+            let response = answer(request, &page, &pending);
             async move { Ok::<_, Infallible>(response) }
         }
     });
@@ -81,15 +81,15 @@ async fn connection(stream: TcpStream, page: Bytes) {
         .with_upgrades();
     // Clients may hang up as they like; there is nothing to do about it.
     let _ = http.await;
-    let asked = asked.lock().take();
-    if let Some((socket, upgrade)) = asked
+    let pending = pending.lock().take();
+    if let Some((socket, upgrade)) = pending
         && let Ok(upgraded) = upgrade.await
     {
         socket.run(TokioIo::new(upgraded)).await;
     }
 }
 
-fn answer(mut request: Request<Incoming>, page: &Bytes, asked: &Asked) -> Response<Full<Bytes>> {
+fn answer(mut request: Request<Incoming>, page: &Bytes, pending: &PendingUpgrade) -> Response<Full<Bytes>> {
     let socket = match request.uri().path() {
         "/" => return read(&request, "text/html; charset=utf-8", page.clone()),
         "/api/time" => return read(&request, "application/json", time().into()),
@@ -100,7 +100,7 @@ fn answer(mut request: Request<Incoming>, page: &Bytes, asked: &Asked) -> Respon
     match create_response_with_body(&request, Full::default) {
         Ok(response) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            *asked.lock() = Some((socket, upgrade));
+            *pending.lock() = Some((socket, upgrade));
             response
         }
         Err(error) => text(StatusCode::BAD_REQUEST, format!("this is a WebSocket: {error}\n")),

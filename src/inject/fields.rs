@@ -9,13 +9,13 @@ pub(super) fn map_at<'a>(
     path: &[&str],
     prefix: &str,
 ) -> Result<&'a mut Map, FieldError> {
-    let shape = |found: String| FieldError::shape(prefix, found, "a map");
+    let mismatch = |found: String| FieldError::mismatch(prefix, found, "a map");
     let mut map = match object {
         Value::Map(map) => map,
-        other => return Err(shape(other.in_words())),
+        other => return Err(mismatch(other.in_words())),
     };
     for key in path {
-        map = map.map_mut(key).map_err(shape)?;
+        map = map.map_mut(key).map_err(mismatch)?;
     }
     Ok(map)
 }

@@ -57,7 +57,7 @@ impl Manifest {
                 Value::Map(_) => None,
                 other => {
                     let found = other.in_words();
-                    return Err(FieldError::shape(
+                    return Err(FieldError::mismatch(
                         "the document",
                         found,
                         "an object with apiVersion and kind",

@@ -36,7 +36,7 @@ use self::refusal::{FieldError, Location};
 use crate::yaml;
 
 pub use options::{Configuration, DEFAULT_CONFIGURATION, Family, Options, Ports, SecretMount, Sleep};
-pub use read::MAX_BYTES;
+pub(crate) use read::MAX_BYTES;
 pub use refusal::{Refusal, Refusals, Warning};
 
 /// A manifest with sidecars.

@@ -27,7 +27,7 @@ pub(super) struct PriorInjection {
     pub(super) grace: u64,
     pub(super) drain: Drain,
     /// How long the application's preStop hook sleeps, if an injection has added it.
-    pub(super) app_sleep_before: Option<u64>,
+    pub(super) app_sleep: Option<u64>,
 }
 
 impl PriorInjection {
@@ -45,7 +45,7 @@ impl PriorInjection {
             port: text(Self::PORT).and_then(|port| port.parse().ok()),
             grace: text(Self::GRACE)?.parse().ok()?,
             drain: Drain::from_words(text(Self::DRAIN)?)?,
-            app_sleep_before: text(Self::SLEPT).and_then(|seconds| seconds.parse().ok()),
+            app_sleep: text(Self::SLEPT).and_then(|seconds| seconds.parse().ok()),
         })
     }
 
@@ -57,7 +57,7 @@ impl PriorInjection {
     }
 
     pub(super) fn write(&self, annotations: &mut Map) {
-        let Self { container, port, grace, drain, app_sleep_before } = self;
+        let Self { container, port, grace, drain, app_sleep } = self;
         annotations.set(Self::CONTAINER, Value::text(&**container));
         let mut number = |key, number: Option<u64>| match number {
             Some(number) => annotations.set(key, Value::text(number.to_string())),
@@ -65,7 +65,7 @@ impl PriorInjection {
         };
         number(Self::PORT, port.map(u64::from));
         number(Self::GRACE, Some(*grace));
-        number(Self::SLEPT, *app_sleep_before);
+        number(Self::SLEPT, *app_sleep);
         annotations.set(Self::DRAIN, Value::text(drain.to_words()));
     }
 }
@@ -75,7 +75,7 @@ impl App {
         spec: &Value,
         prior: Option<&PriorInjection>,
         options: &Options,
-        behind: UpstreamTarget,
+        upstream: UpstreamTarget,
         prefix: &str,
     ) -> Result<Self, FieldError> {
         let containers = field(prefix, "spec.containers");
@@ -86,7 +86,7 @@ impl App {
                 Some(name) => others.push((name, container)),
                 None => {
                     let at = format!("{containers}[{index}].name");
-                    return Err(FieldError::shape(at, "nothing", "the container's name"));
+                    return Err(FieldError::mismatch(at, "nothing", "the container's name"));
                 }
             }
         }
@@ -100,7 +100,7 @@ impl App {
             (None, Some(remembered), _) => remembered,
             (None, None, [only]) => *only,
             (None, None, []) => {
-                return Err(FieldError::shape(
+                return Err(FieldError::mismatch(
                     containers,
                     "no container of yours",
                     "a container with the server",
@@ -114,13 +114,13 @@ impl App {
         let (name, container) = chosen;
         let ports = ContainerPorts::read(container);
         let field = format!("{containers}[{name}].ports");
-        let port = match (&options.upstream_port, behind) {
-            (Some(wanted), behind) => {
+        let port = match (&options.upstream_port, upstream) {
+            (Some(wanted), upstream) => {
                 let port = ports.find(wanted, &field)?;
-                if let UpstreamTarget::SamePod(said) = behind
-                    && said != port
+                if let UpstreamTarget::SamePod(in_url) = upstream
+                    && in_url != port
                 {
-                    let found = format!("{port}, and upstream.url says {said}");
+                    let found = format!("{port}, and upstream.url says {in_url}");
                     let remedy = "leave one of the two out";
                     return Err(FieldError::new("--upstream-port", found, "the same port in both", remedy));
                 }
@@ -205,7 +205,7 @@ pub(super) fn spec<'a>(object: &'a Value, template: &[&str], prefix: &str) -> Re
         Some(spec @ Value::Map(_)) => spec,
         other => {
             let found = other.map_or_else(|| "nothing".into(), Value::in_words);
-            return Err(FieldError::shape(field(prefix, "spec"), found, "a map with `containers`"));
+            return Err(FieldError::mismatch(field(prefix, "spec"), found, "a map with `containers`"));
         }
     };
     for key in ["containers", "initContainers", "volumes"] {
@@ -214,7 +214,7 @@ pub(super) fn spec<'a>(object: &'a Value, template: &[&str], prefix: &str) -> Re
             None if key != "containers" => {}
             other => {
                 let found = other.map_or_else(|| "nothing".into(), Value::in_words);
-                return Err(FieldError::shape(
+                return Err(FieldError::mismatch(
                     field(prefix, &format!("spec.{key}")),
                     found,
                     "a list of maps",

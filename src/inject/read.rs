@@ -29,7 +29,7 @@ pub(crate) struct ReadError {
 }
 
 /// The longest manifest that is read: more than a cluster's whole set of CRDs.
-pub const MAX_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 const DIALECT: Dialect = Dialect {
     max_bytes: MAX_BYTES,

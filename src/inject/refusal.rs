@@ -61,7 +61,7 @@ impl FieldError {
     }
 
     /// A field with a value of another type.
-    pub(super) fn shape(field: impl Into<String>, found: impl Into<String>, accepted: &str) -> Self {
+    pub(super) fn mismatch(field: impl Into<String>, found: impl Into<String>, accepted: &str) -> Self {
         Self::new(field, found, accepted, "mend the manifest: kubectl apply --dry-run=server tells more")
     }
 

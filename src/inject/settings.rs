@@ -60,7 +60,7 @@ impl Settings {
     /// Resets the addresses that an earlier injection set, and with `url` that of the application.
     pub(super) fn without_addresses(mut self, url: bool) -> Self {
         let mut sections = vec![("listen", "address"), ("admin", "address")];
-        if url && self.behind() != UpstreamTarget::Elsewhere {
+        if url && self.upstream_target() != UpstreamTarget::Elsewhere {
             sections.push(("upstream", "url"));
         }
         for (section, key) in sections {
@@ -74,7 +74,7 @@ impl Settings {
         self
     }
 
-    pub(super) fn behind(&self) -> UpstreamTarget {
+    pub(super) fn upstream_target(&self) -> UpstreamTarget {
         let Some(url) = self.text_at("upstream", "url") else { return UpstreamTarget::Unspecified };
         let section = Value::map([("upstream", Value::map([("url", quoted(url))]))]);
         let config = Config::from_yaml(&yaml::write([&section])).ok();
@@ -128,7 +128,7 @@ impl Settings {
         let remedy = "leave it out; --probe-port NUMBER changes it, with the probes";
         self.refuse("admin", "probe_address", "nothing here", remedy)?;
         self.refuse_token()?;
-        if let (UpstreamTarget::Unspecified, Some(port)) = (self.behind(), port) {
+        if let (UpstreamTarget::Unspecified, Some(port)) = (self.upstream_target(), port) {
             self.put("upstream", "url", &format!("http://127.0.0.1:{port}"), "")?;
         }
         accepted(&self.source, &self.text())?;

@@ -8,7 +8,7 @@ use crate::yaml::{Map, Value};
 /// The container. It keeps what an operator may have added to an `earlier` one: resources, variables and mounts.
 pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Option<&Value>) -> Value {
     let ports = options.ports;
-    let earlier_list = |key: &str| earlier.map(|earlier| earlier.list_at(&[key])).unwrap_or_default();
+    let list_of_earlier = |key: &str| earlier.map(|earlier| earlier.list_at(&[key])).unwrap_or_default();
     let mut map = Map::default();
     map.set("name", Value::text(NAME));
     map.set("image", Value::text(&*options.image));
@@ -31,9 +31,9 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
             ]),
         ]),
     );
-    map.set("env", Value::List(env(options, earlier_list("env"))));
-    if let [_, ..] = earlier_list("envFrom") {
-        map.set("envFrom", Value::List(earlier_list("envFrom").to_vec()));
+    map.set("env", Value::List(env(options, list_of_earlier("env"))));
+    if let [_, ..] = list_of_earlier("envFrom") {
+        map.set("envFrom", Value::List(list_of_earlier("envFrom").to_vec()));
     }
     map.set("lifecycle", Value::map([("preStop", drain_hook(ports.admin, token_file))]));
     map.set("startupProbe", probe("/healthz", ports.probes, [1, 1, 30]));
@@ -42,7 +42,8 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
     let resources = earlier.and_then(|earlier| earlier.at(&["resources"])).cloned();
     map.set("resources", resources.unwrap_or_else(default_resources));
     map.set("securityContext", security_context());
-    let mounts = earlier_list("volumeMounts").iter().filter(|mount| mount.text_at(&["name"]) != Some(VOLUME));
+    let mounts =
+        list_of_earlier("volumeMounts").iter().filter(|mount| mount.text_at(&["name"]) != Some(VOLUME));
     let own = Value::map([
         ("name", Value::text(VOLUME)),
         ("mountPath", Value::text(FOLDER)),

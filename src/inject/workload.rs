@@ -35,7 +35,7 @@ pub(super) struct Injected {
 }
 
 /// Puts the sidecar into `object`, or brings an earlier one up to date. `named` finds the text of a ConfigMap
-/// that is in the stream.
+/// of the manifest.
 pub(super) fn inject(
     object: &mut Value,
     template: &'static [&'static str],
@@ -49,12 +49,12 @@ pub(super) fn inject(
     let mut warnings = Vec::new();
 
     let source = Source::find(object, spec, prior.as_ref(), options, named, &mut warnings)?;
-    let app = App::find(spec, prior.as_ref(), options, source.behind, &prefix)?;
+    let app = App::find(spec, prior.as_ref(), options, source.upstream, &prefix)?;
     pod::refuse_taken_ports(spec, &app, options, &prefix)?;
-    let own_grace = own_grace(spec, prior.as_ref(), &prefix)?;
+    let app_grace = app_grace(spec, prior.as_ref(), &prefix)?;
     let drain = source.drain;
     let settings = match source.settings {
-        Some(settings) if source.is_ours => Some(settings.with_addresses(options, app.port)?),
+        Some(settings) if source.is_managed => Some(settings.with_addresses(options, app.port)?),
         other => other,
     };
     let earlier = prior.as_ref().and_then(|_| pod::sidecar(spec)).cloned();
@@ -73,37 +73,37 @@ pub(super) fn inject(
     let annotations = object.at(template).and_then(|root| root.at(&["metadata", "annotations"]));
     warnings.extend(related::annotations(annotations, app.port, options));
 
-    let app_sleep_before = prior.as_ref().and_then(|prior| prior.app_sleep_before);
+    let app_sleep_before = prior.as_ref().and_then(|prior| prior.app_sleep);
     let root = fields::map_at(object, template, &prefix)?;
-    let spec = root.map_mut("spec").map_err(|found| FieldError::shape("spec", found, "a map"))?;
-    let shape =
-        |field: &'static str| move |found| FieldError::shape(field, found, "what Kubernetes has there");
-    insert_container(spec, container, options.native_sidecar).map_err(shape("containers"))?;
+    let spec = root.map_mut("spec").map_err(|found| FieldError::mismatch("spec", found, "a map"))?;
+    let mismatch =
+        |field: &'static str| move |found| FieldError::mismatch(field, found, "what Kubernetes has there");
+    insert_container(spec, container, options.native_sidecar).map_err(mismatch("containers"))?;
     pod::retarget_probes(spec, moved, options.ports);
-    let volumes = spec.list_mut("volumes").map_err(shape("volumes"))?;
+    let volumes = spec.list_mut("volumes").map_err(mismatch("volumes"))?;
     put_named(volumes, sidecar::volume(&source.map));
     secrets::put_volumes(&options.secrets, volumes);
     let sleep = add_hook(spec, &app.container, drain, app_sleep_before, options, &mut warnings)
-        .map_err(shape("lifecycle"))?;
-    spec.set("terminationGracePeriodSeconds", Value::number(own_grace.saturating_add(drain.grace())));
+        .map_err(mismatch("lifecycle"))?;
+    spec.set("terminationGracePeriodSeconds", Value::number(app_grace.saturating_add(drain.grace())));
 
-    let metadata = root.map_mut("metadata").map_err(shape("metadata"))?;
-    let labels = metadata.map_mut("labels").map_err(shape("labels"))?;
+    let metadata = root.map_mut("metadata").map_err(mismatch("metadata"))?;
+    let labels = metadata.map_mut("labels").map_err(mismatch("labels"))?;
     labels.set(LABEL, Value::text(label(&source.map)));
     let labels = labels.clone();
-    let annotations = metadata.map_mut("annotations").map_err(shape("annotations"))?;
+    let annotations = metadata.map_mut("annotations").map_err(mismatch("annotations"))?;
     let prior = PriorInjection {
         container: app.container.clone(),
         port: app.port,
-        grace: own_grace,
+        grace: app_grace,
         drain,
-        app_sleep_before: sleep,
+        app_sleep: sleep,
     };
     prior.write(annotations);
-    if let Some(settings) = settings.as_ref().filter(|_| source.is_ours) {
+    if let Some(settings) = settings.as_ref().filter(|_| source.is_managed) {
         annotations.set(CHECKSUM, Value::text(settings.checksum()));
     }
-    let config_map = settings.filter(|_| source.is_ours).map(|settings| (source.map, settings.text()));
+    let config_map = settings.filter(|_| source.is_managed).map(|settings| (source.map, settings.text()));
     let App { container, port, port_names } = app;
     Ok(Injected { labels, container, port, port_names, earlier: moved, config_map, warnings })
 }
@@ -120,23 +120,23 @@ struct Source {
     /// Its settings, where they are known.
     settings: Option<Settings>,
     /// Whether the ConfigMap is written into the manifest.
-    is_ours: bool,
-    behind: UpstreamTarget,
+    is_managed: bool,
+    upstream: UpstreamTarget,
     drain: Drain,
 }
 
 impl Source {
     /// A configuration that is written into the manifest.
     fn managed(map: String, settings: Settings) -> Result<Self, FieldError> {
-        let (behind, drain) = (settings.behind(), settings.drain()?);
-        Ok(Self { map, settings: Some(settings), is_ours: true, behind, drain })
+        let (upstream, drain) = (settings.upstream_target(), settings.drain()?);
+        Ok(Self { map, settings: Some(settings), is_managed: true, upstream, drain })
     }
 
     /// A configuration in a ConfigMap of the manifest, which stays as it is.
     fn external(map: &str, text: &str, options: &Options) -> Result<Self, FieldError> {
         let settings = Settings::read(&format!("ConfigMap {map}"), text)?;
         settings.check_addresses(options)?;
-        Ok(Self { is_ours: false, ..Self::managed(map.to_owned(), settings)? })
+        Ok(Self { is_managed: false, ..Self::managed(map.to_owned(), settings)? })
     }
 
     fn find(
@@ -162,8 +162,8 @@ impl Source {
                         options.ports.admin,
                         drain.to_words()
                     ));
-                    let behind = UpstreamTarget::Unspecified;
-                    Ok(Self { map: name.clone(), settings: None, is_ours: false, behind, drain })
+                    let upstream = UpstreamTarget::Unspecified;
+                    Ok(Self { map: name.clone(), settings: None, is_managed: false, upstream, drain })
                 }
             },
             Configuration::Default => match prior.zip(pod::mounted_config_map(spec)) {
@@ -203,8 +203,8 @@ impl Source {
                 ));
             }
         }
-        let behind = prior.port.map_or(UpstreamTarget::Elsewhere, UpstreamTarget::SamePod);
-        Ok(Self { map: map.to_owned(), settings: None, is_ours: false, behind, drain: prior.drain })
+        let upstream = prior.port.map_or(UpstreamTarget::Elsewhere, UpstreamTarget::SamePod);
+        Ok(Self { map: map.to_owned(), settings: None, is_managed: false, upstream, drain: prior.drain })
     }
 }
 
@@ -213,7 +213,7 @@ fn config_map_name(object: &Value) -> Result<String, FieldError> {
     let name =
         object.text_at(&["metadata", "name"]).or_else(|| object.text_at(&["metadata", "generateName"]));
     let Some(name) = name else {
-        return Err(FieldError::shape("metadata.name", "nothing", "the object's name"));
+        return Err(FieldError::mismatch("metadata.name", "nothing", "the object's name"));
     };
     let short: String = name.chars().take(52).collect();
     Ok(format!("{}-outrigger", short.trim_end_matches(['-', '.'])))
@@ -226,7 +226,7 @@ fn label(name: &str) -> String {
 }
 
 /// The grace period of the application alone, without the drain that an injection adds.
-fn own_grace(spec: &Value, prior: Option<&PriorInjection>, prefix: &str) -> Result<u64, FieldError> {
+fn app_grace(spec: &Value, prior: Option<&PriorInjection>, prefix: &str) -> Result<u64, FieldError> {
     const DEFAULT: u64 = 30;
     if let Some(prior) = prior {
         return Ok(prior.grace);
@@ -235,7 +235,7 @@ fn own_grace(spec: &Value, prior: Option<&PriorInjection>, prefix: &str) -> Resu
         None => Ok(DEFAULT),
         Some(value) => value.as_text().and_then(|text| text.parse().ok()).ok_or_else(|| {
             let field = fields::field(prefix, "spec.terminationGracePeriodSeconds");
-            FieldError::shape(field, value.in_words(), "a number of seconds")
+            FieldError::mismatch(field, value.in_words(), "a number of seconds")
         }),
     }
 }

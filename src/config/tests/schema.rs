@@ -101,8 +101,8 @@ fn as_json(text: &str) -> Value {
 
 /// Whether every value of a file has the form that its key wants; `None`: it cannot be read at all.
 fn has_fitting_forms(text: &str) -> Option<bool> {
-    let Layers { mut trees, faults, is_unreadable, .. } = Layers::inline(text);
-    if is_unreadable || !faults.is_empty() {
+    let Layers { mut trees, source_problems, is_unreadable, .. } = Layers::inline(text);
+    if is_unreadable || !source_problems.is_empty() {
         return None;
     }
     let mut problems = Problems::new(trees.clone());

@@ -44,23 +44,23 @@ pub(super) fn retarget<'a>(
         objects.iter().filter_map(|object| ServiceInfo::read(&object.value, targets, options)).collect();
     let context = Context { targets, services, options };
     let mut warnings = Vec::new();
-    let mut tell = |location: &Location, told: Vec<String>| {
-        warnings.extend(told.into_iter().map(|what| Warning { location: location.clone(), what }));
+    let mut warn = |location: &Location, found: Vec<String>| {
+        warnings.extend(found.into_iter().map(|what| Warning { location: location.clone(), what }));
     };
     for object in &mut objects {
-        tell(&object.location, one(&mut object.value, &context));
+        warn(&object.location, retarget_object(&mut object.value, &context));
     }
     // Which ports no policy admits is known only when all of them are changed.
     let policies = objects.iter().filter(|object| kind_of(&object.value) == Kind::NetworkPolicy);
     let policies = Vec::from_iter(policies.map(|object| (&object.location, &object.value)));
     for (location, what) in network_policy::blocked_probes(&policies, &context) {
-        tell(location, vec![what]);
+        warn(location, vec![what]);
     }
     warnings.sort_by_key(|warning| (warning.location.document, warning.location.item));
     warnings
 }
 
-fn one(object: &mut Value, context: &Context<'_>) -> Vec<String> {
+fn retarget_object(object: &mut Value, context: &Context<'_>) -> Vec<String> {
     match kind_of(object) {
         Kind::Service => service::retarget(object, context),
         Kind::NetworkPolicy => network_policy::retarget(object, context),

@@ -12,27 +12,27 @@ pub(super) fn retarget(service: &mut Value, context: &Context<'_>) -> Vec<String
     let client = context.options.ports.client;
     let mut warnings = Vec::new();
     for target in selected(service, context.targets) {
-        let PortCounts { past, behind, here } = count_ports(service, target, context.options);
+        let PortCounts { server, prior_proxy, proxy } = count_ports(service, target, context.options);
         let headless = service.text_at(&["spec", "clusterIP"]) == Some("None");
-        if headless && (past > 0 || here > 0) {
+        if headless && (server > 0 || proxy > 0) {
             warnings.push(format!(
                 "it has no address of its own, so clients choose the port of {} themselves: tell them {client}",
                 target.object
             ));
-        } else if past + here + behind == 0 {
+        } else if server + proxy + prior_proxy == 0 {
             warnings.push(format!(
                 "it selects the pods of {}, but none of its ports leads to the server{}: left as it is",
                 target.object,
                 target.port_in_words()
             ));
         } else if !context.options.services {
-            if past > 0 {
+            if server > 0 {
                 warnings.push(format!(
                     "it still leads to {} past the proxy: --service moves its targetPort to {client}",
                     target.object
                 ));
             }
-            if let Some(earlier) = target.earlier.client.filter(|_| behind > 0) {
+            if let Some(earlier) = target.earlier.client.filter(|_| prior_proxy > 0) {
                 warnings.push(format!(
                     "it still leads to port {earlier}, where the proxy of {} was: --service moves its targetPort to \
                      {client}",
@@ -51,20 +51,20 @@ pub(super) fn retarget(service: &mut Value, context: &Context<'_>) -> Vec<String
 
 /// How many ports of a Service lead to the application, to an earlier port of its proxy, and to its proxy.
 struct PortCounts {
-    past: usize,
-    behind: usize,
-    here: usize,
+    server: usize,
+    prior_proxy: usize,
+    proxy: usize,
 }
 
 fn count_ports(service: &Value, target: &InjectedWorkload, options: &Options) -> PortCounts {
-    let mut count_ports = PortCounts { past: 0, behind: 0, here: 0 };
+    let mut counts = PortCounts { server: 0, prior_proxy: 0, proxy: 0 };
     for port in service.list_at(&["spec", "ports"]) {
-        count_ports.here += usize::from(targets_client_port(port, options));
+        counts.proxy += usize::from(targets_client_port(port, options));
         let leads_to = tcp_target(port);
-        count_ports.past += usize::from(leads_to.is_some_and(|port| target.is_server_at(port)));
-        count_ports.behind += usize::from(leads_to.is_some_and(|port| target.was_at(port)));
+        counts.server += usize::from(leads_to.is_some_and(|port| target.is_server_at(port)));
+        counts.prior_proxy += usize::from(leads_to.is_some_and(|port| target.was_at(port)));
     }
-    count_ports
+    counts
 }
 
 /// Sets `targetPort`: a number, since not every cluster resolves names of init containers' ports.

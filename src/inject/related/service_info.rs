@@ -33,13 +33,13 @@ impl ServiceInfo {
         let text = |path: &[&str]| object.text_at(path).map(str::to_owned);
         let selected = Vec::from_iter(selected(object, targets));
         let port = |port: &Value| {
-            let past = selected.iter().any(|target| targets_server(port, target));
-            let here = !selected.is_empty() && targets_client_port(port, options);
+            let leads_to_server = selected.iter().any(|target| targets_server(port, target));
+            let leads_to_proxy = !selected.is_empty() && targets_client_port(port, options);
             ServicePort {
                 number: port.port_at(&["port"]),
                 name: port.text_at(&["name"]).map(str::to_owned),
-                targets_pods: past || here,
-                targets_proxy: here || past && options.services,
+                targets_pods: leads_to_server || leads_to_proxy,
+                targets_proxy: leads_to_proxy || leads_to_server && options.services,
             }
         };
         Some(Self {
@@ -57,10 +57,10 @@ impl ServiceInfo {
 
     /// Its port of this number or name.
     pub(super) fn port(&self, port: &str) -> Option<&ServicePort> {
-        let is_it = |own: &&ServicePort| {
+        let matches = |own: &&ServicePort| {
             own.name.as_deref() == Some(port) || own.number.is_some_and(|number| port.parse() == Ok(number))
         };
-        self.ports.iter().find(is_it)
+        self.ports.iter().find(matches)
     }
 }
 
