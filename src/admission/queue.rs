@@ -14,7 +14,6 @@
 //! # Why is a promise not kept as a token?
 //! Nobody says who it is when it comes back. Promises that are not kept cost nothing: time passes them by.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -24,6 +23,7 @@ use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::rate::{Ticks, quota};

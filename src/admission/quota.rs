@@ -11,13 +11,13 @@
 //! # Not here
 //! How fast they come ([`super::rate`]); which connections of a user have to go ([`super::users`]).
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::check::Check;
