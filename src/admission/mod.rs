@@ -4,8 +4,8 @@
 //! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
 //!
 //! * [`identity`]: whose request is it, behind proxies that are trusted?
-//! * [`per_address`], [`global`], [`per_user`]: how fast ([`rate`] is what they share; [`keyed`] and [`queue`]
-//!   are its buckets, [`counts`] hands them on to the next configuration).
+//! * [`rate`]: how fast, from this address, of all, of this user? ([`keyed`] and [`queue`] are its buckets,
+//!   [`counts`] hands them on to the next configuration).
 //! * [`origin`]: from which page? [`auth`]: by whom?
 //! * [`quota`]: is there room? A slot is held until the connection ends, whatever ends it ([`users`]: who of a
 //!   user's has to go).
@@ -25,12 +25,9 @@ mod check;
 mod context;
 mod counts;
 mod forwarded;
-mod global;
 mod identity;
 mod keyed;
 mod origin;
-mod per_address;
-mod per_user;
 mod queue;
 mod quota;
 mod rate;

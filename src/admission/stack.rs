@@ -9,13 +9,10 @@ use tower::{Service, ServiceBuilder};
 use super::auth::{Authentication, Authenticator};
 use super::breaker::BreakerLayer;
 use super::check::{CheckLayer, Visit};
-use super::global::Global;
 use super::identity::Identity;
 use super::origin::OriginCheck;
-use super::per_address::PerAddress;
-use super::per_user::PerUser;
 use super::quota::{ConnectionQuota, Quota};
-use super::rate::RatesByKind;
+use super::rate::{RateCheck, RatesByKind};
 use super::refused::Refused;
 use crate::config::{Policy, TrustedProxies};
 use crate::upstream::UpstreamBreaker;
@@ -51,11 +48,11 @@ where
     BoxCloneSyncService::new(
         ServiceBuilder::new()
             .layer(CheckLayer::new(Identity::new(Arc::clone(&doors.trusted))))
-            .layer(CheckLayer::new(PerAddress(doors.rates.clone())))
-            .layer(CheckLayer::new(Global(doors.rates.clone())))
+            .layer(CheckLayer::new(RateCheck::PerAddress(doors.rates.clone())))
+            .layer(CheckLayer::new(RateCheck::Global(doors.rates.clone())))
             .layer(CheckLayer::new(OriginCheck::new(Arc::clone(&doors.policy))))
             .layer(CheckLayer::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
-            .layer(CheckLayer::new(PerUser(Arc::clone(&doors.rates.handshakes))))
+            .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&doors.rates.handshakes))))
             .layer(CheckLayer::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
             .layer(BreakerLayer { breaker: doors.breaker.clone(), places: Arc::clone(&doors.places) })
             .service(mode),

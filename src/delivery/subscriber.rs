@@ -32,7 +32,7 @@ use super::{Arrival, FromClients};
 use crate::config::HeartbeatMode;
 use crate::frame::ControlFrame;
 use crate::log::{Cursor, Log};
-use crate::resilience::{Dates, Share, Spacing, Turn};
+use crate::resilience::{ArrivalTime, Dates, Share, Turn};
 use crate::telemetry::{Command, ConnectionGuard, Reason};
 
 /// What all clients of a shard are served with.
@@ -95,7 +95,7 @@ pub(super) struct Subscriber {
     /// What it may still say; there where that is limited, or was for a moment.
     pub(super) allowance: Option<Box<Allowance>>,
     /// Control frames it has said.
-    pub(super) controls: Spacing,
+    pub(super) controls: ArrivalTime,
     pub(super) reading: Reading,
     pub(super) closing: Option<Box<Closing>>,
     pub(super) armed: Option<Instant>,
@@ -140,7 +140,7 @@ impl Subscriber {
             dates: Dates::new(lifetime, expires, now),
             parting: None,
             allowance: policy.message_rate.map(|rate| Box::new(Allowance::new(rate, now))),
-            controls: Spacing::default(),
+            controls: ArrivalTime::default(),
             reading: Reading::Frames,
             closing: None,
             armed: None,
