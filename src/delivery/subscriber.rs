@@ -32,7 +32,8 @@ use super::{Arrival, FromClients};
 use crate::config::HeartbeatMode;
 use crate::frame::ControlFrame;
 use crate::log::{Cursor, Log};
-use crate::resilience::{ArrivalTime, Dates, Share, Turn};
+use crate::memory::Share;
+use crate::resilience::{ArrivalTime, Dates, Turn};
 use crate::telemetry::{Command, ConnectionGuard, Reason};
 
 /// What all clients of a shard are served with.

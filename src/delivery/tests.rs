@@ -37,8 +37,9 @@ use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::frame::{Header, Kind};
 use crate::log::{Log, Logs, NewEntry, Writer};
+use crate::memory::Budget;
 use crate::net::{Stream, Transport};
-use crate::resilience::{Budget, Expiry};
+use crate::resilience::Expiry;
 use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.

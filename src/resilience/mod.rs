@@ -5,7 +5,6 @@
 
 mod backoff;
 mod breaker;
-mod budget;
 mod dates;
 mod gcra;
 mod heartbeat;
@@ -16,8 +15,6 @@ mod turn;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Caller, Ticket};
-pub use budget::Budget;
-pub(crate) use budget::Share;
 pub(crate) use dates::{Date, Dates, Expiry};
 pub(crate) use gcra::{ArrivalTime, Bucket, Gcra};
 pub(crate) use heartbeat::{Heartbeat, HeartbeatAction, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};

@@ -23,8 +23,8 @@ use crate::admission::{self, AuthError, Authenticator, Counts, Stack, StackDeps}
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, TrustedProxies};
 use crate::log::Logs;
+use crate::memory::Budget;
 use crate::net::tls::{Acceptor, Offer, TlsError};
-use crate::resilience::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{CertificateKind, Metrics, Registry, RouteMetrics};
 use crate::tunnel;

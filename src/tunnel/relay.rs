@@ -31,9 +31,10 @@ use super::rates::{Rates, messages};
 use super::{Settings, Terms};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
+use crate::memory::Share;
 use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::resilience::{Dates, Share, Standstill, Turn};
+use crate::resilience::{Dates, Standstill, Turn};
 use crate::telemetry::{ConnectionGuard, Injection, Reason, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.

@@ -32,9 +32,10 @@ use super::Settings;
 use super::relay::Relay;
 use crate::config::{Config, LogConnections};
 use crate::frame::Extensions;
+use crate::memory::Budget;
 use crate::net::tls::testing;
 use crate::net::{Stream, Transport};
-use crate::resilience::{Budget, Expiry};
+use crate::resilience::Expiry;
 use crate::telemetry::{Command, ConnectionInfo, Handle, Metrics, Registry};
 
 /// Far more wake-ups in a row than anything here has work for.
