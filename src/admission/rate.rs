@@ -14,8 +14,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::address::AddressKey;
 use super::check::Check;
-use super::context::{AddressKey, Kind, RequestContext};
+use super::context::{Kind, RequestContext};
 use super::keyed::{Bound, Keyed};
 use super::queue::Queue;
 use super::refused::{Bucket, Refused};
@@ -141,12 +142,12 @@ pub(super) enum RateCheck {
 }
 
 impl Check for RateCheck {
-    async fn check(&self, request: &mut RequestContext) -> Result<(), Refused> {
+    async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
         match self {
-            Self::PerAddress(rates) => rates.of(request.kind).take_of_address(request.client.key()),
-            Self::Global(rates) => rates.of(request.kind).take().await,
+            Self::PerAddress(rates) => rates.of(context.kind).take_of_address(context.client.key()),
+            Self::Global(rates) => rates.of(context.kind).take().await,
             Self::PerUser(rates) => {
-                let user = request.user.as_ref().filter(|_| request.kind == Kind::Handshake);
+                let user = context.user.as_ref().filter(|_| context.kind == Kind::Handshake);
                 user.map_or(Ok(()), |user| rates.take_of_user(&user.name))
             }
         }
@@ -164,7 +165,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::admission::context::Client;
+    use crate::admission::address::Client;
 
     proptest! {
         #[test]
