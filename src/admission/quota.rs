@@ -178,6 +178,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::super::address::Client;
+    use super::super::users::SMALL;
     use super::*;
     use crate::config::OnUserLimit;
 

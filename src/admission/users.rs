@@ -137,7 +137,7 @@ impl Share {
 }
 
 /// Below so many entries there is nothing to gain by giving memory back.
-const SMALL: usize = 64;
+pub(super) const SMALL: usize = 64;
 
 /// A burst must not leave its table behind.
 pub(super) fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {

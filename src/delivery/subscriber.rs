@@ -128,7 +128,7 @@ impl Subscriber {
         Self {
             wire: Wire::new(hop.stream),
             share: None,
-            early: (!hop.early.is_empty()).then(|| Box::new(hop.early)),
+            early: (!hop.read_ahead.is_empty()).then(|| Box::new(hop.read_ahead)),
             ear,
             knock,
             waker,

@@ -306,7 +306,7 @@ impl Stage {
         let expires = self
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
-        Arrival { hop: Transport { stream, early: Bytes::new() }, has_deflate, expires, held, live }
+        Arrival { hop: Transport { stream, read_ahead: Bytes::new() }, has_deflate, expires, held, live }
     }
 
     /// Writes a text into the log.

@@ -128,8 +128,8 @@ impl Relay {
             }
         }
         Self {
-            client: Link::new(client.stream, &client.early, scanner(Sender::Client), false),
-            upstream: Link::new(upstream.stream, &upstream.early, scanner(Sender::Server), true),
+            client: Link::new(client.stream, &client.read_ahead, scanner(Sender::Client), false),
+            upstream: Link::new(upstream.stream, &upstream.read_ahead, scanner(Sender::Server), true),
             client_pulse: policy.heartbeat.map(|beat| Box::new(Pulse::new(beat.timing, beat.mode, now))),
             upstream_pulse: settings
                 .upstream_heartbeat

@@ -264,7 +264,10 @@ impl Stage {
                 }
             }
             let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-            (Transport { stream, early: Bytes::from_static(early) }, End { socket: Some(theirs), tls: None })
+            (
+                Transport { stream, read_ahead: Bytes::from_static(early) },
+                End { socket: Some(theirs), tls: None },
+            )
         };
         let (mut client_hop, mut client) = hop(props.early_client);
         let (mut upstream_hop, mut upstream) = hop(props.early_upstream);
