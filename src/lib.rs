@@ -28,6 +28,8 @@ mod memory;
 mod net;
 mod resilience;
 pub mod server;
+#[cfg(test)]
+mod stage;
 mod telemetry;
 mod tunnel;
 mod upstream;
@@ -37,7 +39,7 @@ mod upstream;
 pub mod internals {
     pub use crate::frame::{
         Assembler, Extensions, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, ProtocolError,
-        Rules, Scanned, Scanner, Sender, Verdict, accept_for, encode,
+        Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
     };
     pub use crate::log::{Log, Logs, NewEntry};
     pub use crate::memory::Budget;

@@ -9,9 +9,10 @@
 //! 3. After `stop` nothing is accepted, what was asked is answered for at most [`GRACE`] more, and then
 //!    every connection is ended.
 
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -76,12 +77,12 @@ impl Place {
     }
 
     fn since(&self) -> Option<Instant> {
-        *self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.resting.lock()
     }
 
     /// Something is asked, until what this gives is dropped.
     fn asked(&self) -> Asked<'_> {
-        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.resting.lock() = None;
         Asked(self)
     }
 }
@@ -90,7 +91,7 @@ struct Asked<'a>(&'a Place);
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        *self.0.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.0.resting.lock() = Some(Instant::now());
         self.0.rested.notify_one();
     }
 }

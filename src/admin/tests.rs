@@ -3,8 +3,8 @@
 
 mod feeds;
 
+use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use prometheus::{IntGauge, Registry};
@@ -72,7 +72,7 @@ impl Port {
                 let published = Arc::clone(&published);
                 Arc::new(move |publication| {
                     let answer = answer_to(&publication);
-                    published.lock().unwrap().push(publication);
+                    published.lock().push(publication);
                     Box::pin(async { answer })
                 })
             },
@@ -120,7 +120,7 @@ impl Port {
     }
 
     fn published(&self) -> Vec<Publication> {
-        self.published.lock().unwrap().clone()
+        self.published.lock().clone()
     }
 
     async fn stop(mut self) {

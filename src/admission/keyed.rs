@@ -11,9 +11,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -66,7 +67,7 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
     /// Takes a token of `key`, or answers in how long there will be one.
     pub(super) fn take(&self, key: &K) -> Result<(), Duration> {
         let now = Instant::now();
-        let mut keys = self.lock();
+        let mut keys = self.keys.lock();
         if let Some(bucket) = keys.buckets.get_mut(key) {
             return bucket.take(self.gcra, now);
         }
@@ -90,7 +91,7 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
 
     /// Forgets those whose buckets are full. Answers how many are left.
     pub(super) fn sweep(&self) -> usize {
-        let mut keys = self.lock();
+        let mut keys = self.keys.lock();
         keys.forget_full(Instant::now());
         let buckets = &mut keys.buckets;
         // With room for as many again: a map that is used all day would otherwise grow each second anew.
@@ -99,11 +100,6 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
             buckets.shrink_to(room);
         }
         buckets.len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Keys<K>> {
-        // A panic under this lock cannot leave a map half changed.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,14 +150,14 @@ mod tests {
         for key in 0..1_000_000 {
             assert_eq!(keyed.take(&key), Ok(()), "each is new: it has all its tokens, or no place");
         }
-        assert_eq!(keyed.lock().buckets.len(), 10_000);
+        assert_eq!(keyed.keys.lock().buckets.len(), 10_000);
         assert_eq!(metrics.rate_untracked.get(), 990_000);
         assert!(keyed.take(&0).is_err(), "those who have a place are still held");
         advance(Duration::from_secs(11)).await;
         assert_eq!(keyed.take(&2_000_000), Ok(()), "it finds room: the others are full again");
         assert_eq!(metrics.rate_untracked.get(), 990_000);
         assert_eq!(keyed.sweep(), 1);
-        let capacity = keyed.lock().buckets.capacity();
+        let capacity = keyed.keys.lock().buckets.capacity();
         assert!(capacity <= SMALL, "{capacity}");
     }
 

@@ -14,10 +14,11 @@
 //! # Why is a moment to retry at not kept as a token?
 //! Nobody says who it is when it comes back. Moments that nobody comes back at cost nothing: time passes them by.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Rate;
@@ -70,7 +71,7 @@ impl Queue {
 
     /// Takes a token if there is one, or answers in how long there will be.
     fn try_take(&self, now: Instant) -> Result<(), Duration> {
-        self.schedule().take(self.gcra, now)
+        self.schedule.lock().take(self.gcra, now)
     }
 
     /// A place in the queue, unless there is none or it is not worth waiting in.
@@ -79,7 +80,7 @@ impl Queue {
             return None;
         }
         let (place, ahead) = Place::new(self);
-        let served = self.schedule().free_behind(ahead, self.gcra);
+        let served = self.schedule.lock().free_behind(ahead, self.gcra);
         (ahead < self.max_queued && served <= now + self.max_wait).then_some(place)
     }
 
@@ -93,11 +94,7 @@ impl Queue {
 
     fn retry_after(&self) -> Duration {
         let queued = self.queued.load(Relaxed);
-        self.schedule().retry_after(Instant::now(), queued, self.gcra)
-    }
-
-    fn schedule(&self) -> MutexGuard<'_, Schedule> {
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+        self.schedule.lock().retry_after(Instant::now(), queued, self.gcra)
     }
 }
 

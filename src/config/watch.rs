@@ -11,10 +11,11 @@
 //! # Not here
 //! Reading ([`super::read`]) and what a change leads to ([`crate::server`]).
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -89,7 +90,7 @@ impl Watch {
         entries.extend(directories.iter().cloned());
         let Some(jobs) = &self.jobs else { return false };
         let is_new = {
-            let mut names = self.events.names.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut names = self.events.names.lock();
             // What happened to other names of these directories was not listened to either.
             let is_new = !entries.is_subset(&names);
             *names = entries;
@@ -169,7 +170,7 @@ impl Events {
         let concerns = match event {
             Ok(event) => {
                 let is_reading = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
-                let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+                let names = self.names.lock();
                 // Without a path it says that events were lost.
                 !is_reading && (event.paths.is_empty() || event.paths.iter().any(|path| names.contains(path)))
             }

@@ -17,8 +17,9 @@
 
 mod sockets;
 
+use parking_lot::Mutex;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -78,7 +79,7 @@ async fn connection(stream: TcpStream, page: Bytes) {
         .with_upgrades();
     // Clients may hang up as they like; there is nothing to do about it.
     let _ = http.await;
-    let asked = asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let asked = asked.lock().take();
     if let Some((socket, upgrade)) = asked
         && let Ok(upgraded) = upgrade.await
     {
@@ -97,7 +98,7 @@ fn answer(mut request: Request<Incoming>, page: &Bytes, asked: &Asked) -> Respon
     match create_response_with_body(&request, Full::default) {
         Ok(response) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((socket, upgrade));
+            *asked.lock() = Some((socket, upgrade));
             response
         }
         Err(error) => text(StatusCode::BAD_REQUEST, format!("this is a WebSocket: {error}\n")),

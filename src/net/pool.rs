@@ -15,8 +15,9 @@
 //! # Not here
 //! Which answers let a connection be kept ([`super::head::check_answer`]); how one is opened.
 
+use parking_lot::Mutex;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -173,7 +174,7 @@ impl<B: Send + 'static> Idle<B> {
     /// The one that was used last.
     fn take(&self) -> Option<Sender<B>> {
         let now = Instant::now();
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         while let Some(Kept { sender, until }) = inner.kept.pop() {
             if until > now && sender.library.is_ready() {
                 return Some(sender);
@@ -184,7 +185,7 @@ impl<B: Send + 'static> Idle<B> {
 
     fn put(self: &Arc<Self>, sender: Sender<B>) {
         let until = Instant::now() + self.keep_alive;
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.kept.len() >= self.max_idle {
             return;
         }
@@ -192,11 +193,6 @@ impl<B: Send + 'static> Idle<B> {
         if !std::mem::replace(&mut inner.is_swept, true) {
             tokio::spawn(sweep(Arc::downgrade(self), until));
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner<B>> {
-        // A panic under this lock cannot leave it half changed.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -206,7 +202,7 @@ async fn sweep<B: Send + 'static>(idle: Weak<Idle<B>>, mut until: Instant) {
         sleep_until(until).await;
         let Some(idle) = idle.upgrade() else { return };
         let now = Instant::now();
-        let mut inner = idle.lock();
+        let mut inner = idle.inner.lock();
         inner.kept.retain(|kept| kept.until > now && !kept.sender.library.is_closed());
         match inner.kept.iter().map(|kept| kept.until).min() {
             Some(next) => until = next,

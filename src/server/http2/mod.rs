@@ -22,11 +22,12 @@ mod replayed;
 mod streams;
 mod translate;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -226,7 +227,7 @@ where
 
 impl Call {
     fn upgrade(&self) -> MutexGuard<'_, Upgrade> {
-        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner)
+        self.upgrade.lock()
     }
 }
 

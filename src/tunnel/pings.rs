@@ -15,32 +15,32 @@ use crate::telemetry::Metrics;
 
 /// One link's heartbeat.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct PingScheduler {
     heartbeat: Heartbeat,
     mode: HeartbeatMode,
-    way: PingWay,
+    state: PingState,
 }
 
 /// Where the newest ping is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PingWay {
+enum PingState {
     /// Answered, awaited or not due.
-    Nowhere,
+    Idle,
     /// Waits for a place between frames.
     Due([u8; PING_PAYLOAD]),
     /// Among the bytes that the peer has not taken.
-    InEgress,
+    Queued,
 }
 
-impl Pulse {
+impl PingScheduler {
     pub(super) fn new(timing: config::Heartbeat, mode: HeartbeatMode, now: Instant) -> Self {
-        Self { heartbeat: Heartbeat::new(timing, fastrand::u64(..), now), mode, way: PingWay::Nowhere }
+        Self { heartbeat: Heartbeat::new(timing, fastrand::u64(..), now), mode, state: PingState::Idle }
     }
 
-    /// When [`Pulse::on_timer`] wants to be called. While the link is not read (`is_paused`) no pong can
+    /// When [`PingScheduler::on_timer`] wants to be called. While the link is not read (`is_paused`) no pong can
     /// be seen, so that its clock stands still.
     pub(super) fn deadline(&self, is_paused: bool) -> Option<Instant> {
-        if is_paused && self.heartbeat.is_waiting() { None } else { self.heartbeat.deadline() }
+        self.heartbeat.deadline(is_paused)
     }
 
     /// Asks for a ping where one is due; true when the peer is to be given up.
@@ -53,37 +53,37 @@ impl Pulse {
             metrics.heartbeat_missed.inc();
         }
         match act {
-            Some(HeartbeatAction::SendPing(payload)) => self.way = PingWay::Due(payload),
+            Some(HeartbeatAction::SendPing(payload)) => self.state = PingState::Due(payload),
             Some(HeartbeatAction::GiveUp) => return true,
             None => {}
         }
         false
     }
 
-    /// Whether there is something for [`Pulse::beat`] to do.
-    pub(super) fn is_busy(&self) -> bool {
-        self.way != PingWay::Nowhere
+    /// Whether there is something for [`PingScheduler::send_due`] to do.
+    pub(super) fn is_pending(&self) -> bool {
+        self.state != PingState::Idle
     }
 
     /// Puts a ping that is due between the frames that go to `link`, if the wire is at an `edge` that
     /// has room for it.
-    pub(super) fn beat(&mut self, link: &mut Link, edge: Edge, now: Instant) {
-        if let PingWay::Due(payload) = self.way
-            && link.takes_frames()
+    pub(super) fn send_due(&mut self, link: &mut Link, edge: Edge, now: Instant) {
+        if let PingState::Due(payload) = self.state
+            && link.can_send()
         {
             match self.mode {
                 HeartbeatMode::Ping if edge != Edge::Inside => link.push(Opcode::Ping, &payload, now),
                 HeartbeatMode::Json if edge == Edge::Message => link.push(Opcode::Text, JSON_PING, now),
                 HeartbeatMode::Ping | HeartbeatMode::Json => return,
             }
-            self.way = PingWay::InEgress;
+            self.state = PingState::Queued;
         }
     }
 
     /// Everything queued for the link has left.
     pub(super) fn on_flushed(&mut self, now: Instant) {
-        if self.way == PingWay::InEgress {
-            self.way = PingWay::Nowhere;
+        if self.state == PingState::Queued {
+            self.state = PingState::Idle;
             self.heartbeat.on_flushed(now);
         }
     }
