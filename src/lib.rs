@@ -11,8 +11,8 @@
 //!
 //! [`frame`] and [`resilience`] decide without doing any I/O; [`net`] holds sockets, [`config`] what an operator
 //! said, [`telemetry`] what an operator sees, and [`admin`] shows it; [`memory`] counts what many hold. [`demo`] is a
-//! server to try it on,
-//! and [`inject`] puts the program into Kubernetes manifests.
+//! server to try it on, and [`inject`] puts the program into Kubernetes manifests; [`yaml`] reads and writes both what
+//! operators write and manifests.
 
 mod admin;
 mod admission;
@@ -33,6 +33,7 @@ mod stage;
 mod telemetry;
 mod tunnel;
 mod upstream;
+mod yaml;
 
 /// What benches, fuzz targets and tests of whole processes reach beside the program itself. Everything else is
 /// closed, so that the compiler finds what nobody uses.

@@ -91,11 +91,11 @@ fn private(ip: IpAddr) -> Option<IpNet> {
 
 #[cfg(test)]
 mod tests {
-    use parking_lot::Mutex;
     use std::io::{self, Write};
     use std::net::SocketAddr;
 
     use http::Request;
+    use parking_lot::Mutex;
 
     use super::super::context::Kind;
     use super::*;

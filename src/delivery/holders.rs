@@ -19,12 +19,12 @@
 //! # Not here
 //! What is held by logs ([`crate::log`]) and tunnels ([`crate::tunnel`]).
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 

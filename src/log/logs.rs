@@ -6,10 +6,10 @@
 //! 2. Making room is worth it: a sixteenth of the bound at a time, and where there is nothing left to let go it is
 //!    not tried again for every message.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::cmp::Reverse;
 use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::Log;

@@ -15,7 +15,6 @@
 //! # Not here
 //! Which answers let a connection be kept ([`super::head::check_answer`]); how one is opened.
 
-use parking_lot::Mutex;
 use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -25,6 +24,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use self::retry::{ReadFlag, RetryBody, WatchedStream};

@@ -198,21 +198,7 @@ fn in_query(uri: &Uri, name: &str) -> (Found, Option<Uri>) {
 
 /// As forms have it: `%XX` and `+`. What is no valid escape stands for itself.
 fn percent_decoded(text: &str) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, then @ ..] = rest {
-        rest = then;
-        match (first, digit(then.first()), digit(then.get(1))) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                rest = &then[2..];
-            }
-            (b'+', ..) => decoded.push(b' '),
-            _ => decoded.push(*first),
-        }
-    }
-    decoded
+    percent_encoding::percent_decode_str(&text.replace('+', " ")).collect()
 }
 
 /// What follows our entry, and whether that was there. Works on bytes: a line that is not text must not

@@ -7,7 +7,6 @@
 //! # Invariants
 //! 1. A body that was had back says nothing more to whoever had it before: no half of a request passes for a whole one.
 
-use parking_lot::Mutex;
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
@@ -18,6 +17,7 @@ use std::task::{Context, Poll};
 use http::Request;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Stream;
