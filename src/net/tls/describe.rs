@@ -22,7 +22,7 @@ pub(super) struct Settings {
 }
 
 /// An error of rustls, where no setting is known that would help.
-pub(crate) fn words(error: &Error) -> String {
+pub(crate) fn describe(error: &Error) -> String {
     explain(error, Settings::default())
 }
 
@@ -227,7 +227,11 @@ mod tests {
             let told = explain(&error, SETTINGS);
             assert!(told.contains(expected), "{error:?}: {told}");
             assert!(!told.contains(&error.to_string()), "{told}");
-            assert!(!words(&error).contains("upstream."), "nobody said which setting: {}", words(&error));
+            assert!(
+                !describe(&error).contains("upstream."),
+                "nobody said which setting: {}",
+                describe(&error)
+            );
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::net::Stream;
 
 /// A request's body as the library has it.
 #[derive(Debug)]
-pub(super) enum Lent<B> {
+pub(super) enum RetryBody<B> {
     /// For good.
     Given(B),
     /// Until something of it was taken it can be had back.
@@ -35,33 +35,33 @@ type Slot<B> = Arc<Mutex<Option<B>>>;
 
 /// What makes a request whole once more.
 #[derive(Debug)]
-pub(super) struct Spare<B> {
+pub(super) struct Retry<B> {
     head: Parts,
     body: Slot<B>,
 }
 
 /// The request as it is sent over a kept connection, and what to repeat it with if its method allows that.
-pub(super) fn lend<B>(request: Request<B>) -> (Request<Lent<B>>, Option<Spare<B>>) {
+pub(super) fn keep_for_retry<B>(request: Request<B>) -> (Request<RetryBody<B>>, Option<Retry<B>>) {
     if !request.method().is_idempotent() {
-        return (request.map(Lent::Given), None);
+        return (request.map(RetryBody::Given), None);
     }
     let (head, body) = request.into_parts();
     let body = Arc::new(Mutex::new(Some(body)));
-    let spare = Spare { head: head.clone(), body: Arc::clone(&body) };
-    (Request::from_parts(head, Lent::Shared(body)), Some(spare))
+    let retry = Retry { head: head.clone(), body: Arc::clone(&body) };
+    (Request::from_parts(head, RetryBody::Shared(body)), Some(retry))
 }
 
 /// A request that was not begun to be sent, as it was.
-pub(super) fn returned<B>(request: Request<Lent<B>>) -> Option<Request<B>> {
+pub(super) fn unsent_request<B>(request: Request<RetryBody<B>>) -> Option<Request<B>> {
     let (head, body) = request.into_parts();
     let body = match body {
-        Lent::Given(body) => body,
-        Lent::Shared(slot) => slot.lock().take()?,
+        RetryBody::Given(body) => body,
+        RetryBody::Shared(slot) => slot.lock().take()?,
     };
     Some(Request::from_parts(head, body))
 }
 
-impl<B> Spare<B> {
+impl<B> Retry<B> {
     /// The request once more, unless something of its body was taken.
     pub(super) fn reclaim(self) -> Option<Request<B>> {
         let body = self.body.lock().take()?;
@@ -74,7 +74,7 @@ impl<B> Spare<B> {
 #[error("the request is sent once more over another connection")]
 struct Reclaimed;
 
-impl<B> Body for Lent<B>
+impl<B> Body for RetryBody<B>
 where
     B: Body + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -117,32 +117,32 @@ where
 
 /// Whether a server has said anything since the last request.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Heard(Arc<AtomicBool>);
+pub(super) struct ReadFlag(Arc<AtomicBool>);
 
-impl Heard {
-    pub(super) fn forget(&self) {
+impl ReadFlag {
+    pub(super) fn clear(&self) {
         self.0.store(false, Relaxed);
     }
 
-    pub(super) fn is_anything(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.0.load(Relaxed)
     }
 }
 
 /// A stream that notes when something is heard.
 #[derive(Debug)]
-pub(super) struct Listening {
+pub(super) struct WatchedStream {
     stream: Stream,
-    heard: Heard,
+    has_read: ReadFlag,
 }
 
-impl Listening {
-    pub(super) fn new(stream: Stream, heard: Heard) -> Self {
-        Self { stream, heard }
+impl WatchedStream {
+    pub(super) fn new(stream: Stream, has_read: ReadFlag) -> Self {
+        Self { stream, has_read }
     }
 }
 
-impl AsyncRead for Listening {
+impl AsyncRead for WatchedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -151,13 +151,13 @@ impl AsyncRead for Listening {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.heard.0.store(true, Relaxed);
+            self.has_read.0.store(true, Relaxed);
         }
         read
     }
 }
 
-impl AsyncWrite for Listening {
+impl AsyncWrite for WatchedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

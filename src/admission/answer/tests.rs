@@ -1,10 +1,11 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use super::super::refused::ForeignPage;
 use super::*;
-use crate::net::head::FramingFault;
+use crate::net::head::{FramingFault, HeadFault};
 use crate::net::tls::HandshakeError;
-use crate::telemetry::Label;
+use crate::telemetry::{AuthFailure, Label, RefusalReason};
 use crate::upstream::BadUpgrade;
 
 /// One of each. The match has no `_` arm: whoever adds a variant is sent here.
