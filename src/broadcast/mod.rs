@@ -34,7 +34,7 @@ use self::key::MAX_NAME;
 use crate::delivery::Holders;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, WarnThrottle};
 use crate::upstream::UpstreamError;

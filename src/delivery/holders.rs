@@ -30,7 +30,7 @@ use tracing::warn;
 
 use super::holding::Weight;
 use super::ready::Ready;
-use crate::resilience::{Budget, Share};
+use crate::memory::{Budget, Share};
 use crate::telemetry::WarnThrottle;
 
 /// From one line in the log about cuts to the next.

@@ -32,8 +32,9 @@ use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::frame::Kind;
 use crate::log::{Log, Logs, NewEntry, Writer};
+use crate::memory::Budget;
 use crate::net::{Stream, Transport};
-use crate::resilience::{Budget, Expiry};
+use crate::resilience::Expiry;
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
 use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
 
@@ -238,7 +239,7 @@ impl Stage {
         let expires = self
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
-        Arrival { hop: Transport { stream, early: Bytes::new() }, has_deflate, expires, held, live }
+        Arrival { hop: Transport { stream, read_ahead: Bytes::new() }, has_deflate, expires, held, live }
     }
 
     /// Writes a text into the log.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Log;
 use super::memory::Forget;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::Metrics;
 
 /// So much below the bound (a part of it) is made free, so that the next message does not ask again; and so much

@@ -29,8 +29,9 @@ use std::time::Duration;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
 use crate::frame::Extensions;
+use crate::memory::Budget;
 use crate::net::Transport;
-use crate::resilience::{Budget, Expiry};
+use crate::resilience::Expiry;
 use crate::telemetry::ConnectionGuard;
 
 /// What holds for every connection of a route, worked out once.
