@@ -3,10 +3,10 @@
 
 mod feeds;
 
-use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::{IntGauge, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

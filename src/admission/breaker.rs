@@ -61,15 +61,14 @@ fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>, quota: &Conn
 mod tests {
     use std::time::Duration;
 
-    use http::StatusCode;
-    use tokio::time::advance;
-
     use super::super::context::{Kind, RequestContext};
     use super::*;
     use crate::config::{self, Config};
     use crate::resilience::BreakerState;
     use crate::telemetry::Metrics;
     use crate::upstream::UpstreamError;
+    use http::StatusCode;
+    use tokio::time::advance;
 
     /// What the mode does.
     #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,7 +98,7 @@ mod tests {
         (Arc::clone(&breaker), BreakerGuard::new(breaker, ConnectionQuota::new("r")))
     }
 
-    async fn visit(guard: &BreakerGuard, kind: Kind, play: Play) -> Result<StatusCode, Refused> {
+    async fn ask(guard: &BreakerGuard, kind: Kind, play: Play) -> Result<StatusCode, Refused> {
         let mode = async {
             match play {
                 Play::Answer(status) => Ok(Response::builder().status(status).body(()).unwrap()),
@@ -117,9 +116,9 @@ mod tests {
             }
         };
         let head = http::Request::new(()).into_parts().0;
-        let guest = RequestContext::new(head, kind, Arc::default());
+        let context = RequestContext::new(head, kind, Arc::default());
         let answer = match kind {
-            Kind::Handshake => guard.guard(guest.caller(), mode).await,
+            Kind::Handshake => guard.guard(context.caller(), mode).await,
             Kind::Plain => mode.await,
         };
         answer.map(|response| response.status())
@@ -130,14 +129,14 @@ mod tests {
         for play in [Play::Fail, Play::Answer(503)] {
             let (breaker, guard) = guard();
             for _ in 0..2 {
-                let asked = visit(&guard, Kind::Handshake, play).await;
+                let asked = ask(&guard, Kind::Handshake, play).await;
                 assert!(!matches!(asked, Err(Refused::Breaker(_))), "{play:?}");
             }
             assert_eq!(breaker.state(), BreakerState::Open, "{play:?}");
-            let refused = visit(&guard, Kind::Handshake, Play::Answer(101)).await;
+            let refused = ask(&guard, Kind::Handshake, Play::Answer(101)).await;
             let Err(Refused::Breaker(wait)) = refused else { panic!("{refused:?}") };
             assert!(wait >= Duration::from_secs(5), "{wait:?}");
-            assert!(visit(&guard, Kind::Plain, Play::Answer(200)).await.is_ok(), "requests pass untouched");
+            assert!(ask(&guard, Kind::Plain, Play::Answer(200)).await.is_ok(), "requests pass untouched");
         }
     }
 
@@ -146,9 +145,9 @@ mod tests {
         for play in [Play::Answer(101), Play::Answer(403), Play::Answer(500), Play::Drain, Play::Malformed] {
             let (breaker, guard) = guard();
             for _ in 0..50 {
-                let _ = visit(&guard, Kind::Handshake, play).await;
-                let _ = visit(&guard, Kind::Plain, Play::Fail).await;
-                let _ = visit(&guard, Kind::Plain, Play::Answer(503)).await;
+                let _ = ask(&guard, Kind::Handshake, play).await;
+                let _ = ask(&guard, Kind::Plain, Play::Fail).await;
+                let _ = ask(&guard, Kind::Plain, Play::Answer(503)).await;
             }
             assert_eq!(breaker.state(), BreakerState::Closed, "{play:?}");
         }
@@ -159,7 +158,7 @@ mod tests {
         for (patience, state) in [(1000, BreakerState::Closed), (3000, BreakerState::Open)] {
             let (breaker, guard) = guard();
             for _ in 0..2 {
-                let asked = visit(&guard, Kind::Handshake, Play::Wait(60_000));
+                let asked = ask(&guard, Kind::Handshake, Play::Wait(60_000));
                 let asked = tokio::time::timeout(Duration::from_millis(patience), asked).await;
                 assert!(asked.is_err());
             }
@@ -172,15 +171,15 @@ mod tests {
         for play in [Play::Wait(100), Play::WaitAndFail(100)] {
             let (breaker, guard) = guard();
             for _ in 0..2 {
-                let _ = visit(&guard, Kind::Handshake, Play::Fail).await;
+                let _ = ask(&guard, Kind::Handshake, Play::Fail).await;
             }
             advance(Duration::from_secs(6)).await;
             let start = tokio::time::Instant::now();
             let (probe, other, one_too_many, plain) = tokio::join!(
-                visit(&guard, Kind::Handshake, play),
-                visit(&guard, Kind::Handshake, Play::Answer(101)),
-                visit(&guard, Kind::Handshake, Play::Answer(101)),
-                visit(&guard, Kind::Plain, Play::Answer(200)),
+                ask(&guard, Kind::Handshake, play),
+                ask(&guard, Kind::Handshake, Play::Answer(101)),
+                ask(&guard, Kind::Handshake, Play::Answer(101)),
+                ask(&guard, Kind::Plain, Play::Answer(200)),
             );
             assert_eq!(plain.unwrap(), 200);
             assert!(matches!(one_too_many, Err(Refused::Breaker(wait)) if wait == Duration::from_secs(1)));

@@ -10,13 +10,13 @@ use tower::{Layer, Service};
 use super::context::RequestContext;
 use super::refused::Refused;
 
-/// One question to a guest.
+/// One question to a request, asked before its mode.
 pub(crate) trait Check: Send + Sync + 'static {
-    /// Lets it pass, or says why not. May note in `guest` what it found out.
+    /// Lets it pass, or says why not. May note in `context` what it found out.
     ///
     /// # Errors
-    /// Why the guest has to stay outside.
-    fn check(&self, guest: &mut RequestContext) -> impl Future<Output = Result<(), Refused>> + Send;
+    /// Why the request is refused.
+    fn check(&self, context: &mut RequestContext) -> impl Future<Output = Result<(), Refused>> + Send;
 }
 
 /// The layer of a check.
@@ -71,14 +71,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut guest: RequestContext) -> Self::Future {
+    fn call(&mut self, mut context: RequestContext) -> Self::Future {
         let check = Arc::clone(&self.check);
         // The one that was asked whether it is ready goes; a fresh one stays.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
-            check.check(&mut guest).await?;
-            inner.call(guest).await
+            check.check(&mut context).await?;
+            inner.call(context).await
         })
     }
 }

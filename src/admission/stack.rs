@@ -10,13 +10,11 @@ use tower::{ServiceBuilder, service_fn};
 use super::auth::{Authentication, Authenticator};
 use super::check::CheckLayer;
 use super::context::RequestContext;
-use super::global::Global;
 use super::identity::Identity;
 use super::origin::OriginCheck;
-use super::per_address::PerAddress;
-use super::per_user::PerUser;
-use super::quota::{ConnectionQuota, Quota};
-use super::rate::RatesByKind;
+use super::quota::ConnectionQuota;
+use super::quota_check::QuotaCheck;
+use super::rate::{RateCheck, RatesByKind};
 use super::refused::Refused;
 use crate::config::{Policy, TrustedProxies};
 
@@ -33,23 +31,23 @@ pub(crate) struct StackDeps {
     /// Each of all routes with the same settings.
     pub rates: RatesByKind,
     /// Of this route.
-    pub places: Arc<ConnectionQuota>,
+    pub quota: Arc<ConnectionQuota>,
     /// Who knows who clients are; `None`: nobody asks.
     pub auth: Option<Arc<Authenticator>>,
 }
 
 /// The stack of a route.
-pub(crate) fn stack(doors: &StackDeps) -> Stack {
+pub(crate) fn stack(deps: &StackDeps) -> Stack {
     BoxCloneSyncService::new(
         ServiceBuilder::new()
-            .layer(CheckLayer::new(Identity::new(Arc::clone(&doors.trusted))))
-            .layer(CheckLayer::new(PerAddress(doors.rates.clone())))
-            .layer(CheckLayer::new(Global(doors.rates.clone())))
-            .layer(CheckLayer::new(OriginCheck::new(Arc::clone(&doors.policy))))
-            .layer(CheckLayer::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
-            .layer(CheckLayer::new(PerUser(Arc::clone(&doors.rates.handshakes))))
-            .layer(CheckLayer::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
-            .service(service_fn(|request: RequestContext| ready(Ok(request)))),
+            .layer(CheckLayer::new(Identity::new(Arc::clone(&deps.trusted))))
+            .layer(CheckLayer::new(RateCheck::PerAddress(deps.rates.clone())))
+            .layer(CheckLayer::new(RateCheck::Global(deps.rates.clone())))
+            .layer(CheckLayer::new(OriginCheck::new(Arc::clone(&deps.policy))))
+            .layer(CheckLayer::new(Authentication::new(deps.auth.clone(), deps.policy.http.mode)))
+            .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
+            .layer(CheckLayer::new(QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits)))
+            .service(service_fn(|context: RequestContext| ready(Ok(context)))),
     )
 }
 
@@ -60,7 +58,8 @@ mod tests {
 
     use tower::ServiceExt;
 
-    use super::super::context::{Kind, QuotaPermit};
+    use super::super::context::Kind;
+    use super::super::quota::QuotaPermit;
     use super::super::rate::{RateSettings, Rates};
     use super::super::refused::{Bound, Bucket};
     use super::*;
@@ -79,20 +78,20 @@ mod tests {
         change(policy);
         let metrics = Metrics::new("outrigger").unwrap();
         let rates = |settings| Arc::new(Rates::new(settings, &metrics));
-        let doors = StackDeps {
+        let deps = StackDeps {
             trusted: Arc::default(),
             rates: RatesByKind {
                 handshakes: rates(RateSettings::Handshakes(route.policy.handshake_rate)),
                 requests: rates(RateSettings::Requests(route.policy.http.rate)),
             },
-            places: ConnectionQuota::new("r"),
+            quota: ConnectionQuota::new("r"),
             policy: route.policy,
             auth: None,
         };
-        stack(&doors)
+        stack(&deps)
     }
 
-    fn guest(from: u8, user: Option<&str>, kind: Kind) -> RequestContext {
+    fn context(from: u8, user: Option<&str>, kind: Kind) -> RequestContext {
         let address = Some(SocketAddr::from(([10, 0, 0, from], 1)));
         // Until authentication says otherwise, a client is whom its certificate names.
         let peer = Peer { address, subject: user.map(Arc::from), ..Peer::default() };
@@ -103,8 +102,8 @@ mod tests {
         RequestContext::new(head, kind, Arc::new(peer))
     }
 
-    async fn visit(stack: &Stack, from: u8, user: Option<&str>) -> Result<Option<QuotaPermit>, Refused> {
-        stack.clone().oneshot(guest(from, user, Kind::Handshake)).await.map(|request| request.slot)
+    async fn ask(stack: &Stack, from: u8, user: Option<&str>) -> Result<Option<QuotaPermit>, Refused> {
+        stack.clone().oneshot(context(from, user, Kind::Handshake)).await.map(|context| context.slot)
     }
 
     fn bucket<T>(result: Result<T, Refused>) -> Bucket {
@@ -125,33 +124,33 @@ mod tests {
             policy.handshake_rate.global = Some(Rate { burst: 5, ..NEVER_AGAIN });
         });
         for _ in 0..2 {
-            assert!(visit(&stack, 66, None).await.is_ok());
+            assert!(ask(&stack, 66, None).await.is_ok());
         }
         for _ in 0..100 {
-            assert_eq!(bucket(visit(&stack, 66, None).await), Bucket::PerIp);
+            assert_eq!(bucket(ask(&stack, 66, None).await), Bucket::PerIp);
         }
         for other in 1..4 {
-            assert!(visit(&stack, other, None).await.is_ok(), "there are tokens left for the others");
+            assert!(ask(&stack, other, None).await.is_ok(), "there are tokens left for the others");
         }
-        assert_eq!(bucket(visit(&stack, 4, None).await), Bucket::Global);
+        assert_eq!(bucket(ask(&stack, 4, None).await), Bucket::Global);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_user_is_one_from_however_many_addresses() {
         let stack = open(|policy| policy.handshake_rate.per_user = Some(NEVER_AGAIN));
-        assert!(visit(&stack, 1, Some("a")).await.is_ok());
-        assert!(visit(&stack, 2, Some("a")).await.is_ok());
-        assert_eq!(bucket(visit(&stack, 3, Some("a")).await), Bucket::PerUser);
+        assert!(ask(&stack, 1, Some("a")).await.is_ok());
+        assert!(ask(&stack, 2, Some("a")).await.is_ok());
+        assert_eq!(bucket(ask(&stack, 3, Some("a")).await), Bucket::PerUser);
         for from in 0..10 {
-            assert!(visit(&stack, from, Some("b")).await.is_ok() == (from < 2));
-            assert!(visit(&stack, from, None).await.is_ok(), "who has no name is not limited by it");
+            assert!(ask(&stack, from, Some("b")).await.is_ok() == (from < 2));
+            assert!(ask(&stack, from, None).await.is_ok(), "who has no name is not limited by it");
         }
         let stack = open(|policy| policy.limits.per_user = Some(1));
-        let place = visit(&stack, 1, Some("a")).await.unwrap();
-        let refused = visit(&stack, 2, Some("a")).await;
+        let place = ask(&stack, 1, Some("a")).await.unwrap();
+        let refused = ask(&stack, 2, Some("a")).await;
         assert!(matches!(refused, Err(Refused::Capacity(Bound::PerUser))));
         drop(place);
-        assert!(visit(&stack, 2, Some("a")).await.is_ok());
+        assert!(ask(&stack, 2, Some("a")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -163,12 +162,12 @@ mod tests {
             policy.origins = Some(Origins { allow: vec![page], missing: true });
         });
         for _ in 0..5 {
-            let refused = visit(&stack, 1, Some("https://evil.test")).await;
+            let refused = ask(&stack, 1, Some("https://evil.test")).await;
             assert!(matches!(refused, Err(Refused::Origin(_))));
-            let plain = guest(1, None, Kind::Plain);
+            let plain = context(1, None, Kind::Plain);
             assert!(stack.clone().oneshot(plain).await.unwrap().slot.is_none());
         }
-        let _place = visit(&stack, 1, Some("https://app.example.com")).await.unwrap().unwrap();
-        assert!(matches!(visit(&stack, 2, None).await, Err(Refused::Capacity(Bound::Route))));
+        let _place = ask(&stack, 1, Some("https://app.example.com")).await.unwrap().unwrap();
+        assert!(matches!(ask(&stack, 2, None).await, Err(Refused::Capacity(Bound::Route))));
     }
 }

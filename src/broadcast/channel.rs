@@ -8,7 +8,6 @@
 //! # Not here
 //! What the channel's task does ([`super::feed`]).
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 

@@ -17,13 +17,13 @@ mod lines;
 mod request;
 mod task;
 
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -35,7 +35,7 @@ use crate::connections::lifecycle::Lifecycle;
 use crate::delivery::Holders;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::{Metrics, WarnThrottle};
 use crate::upstream::UpstreamError;
 

@@ -6,10 +6,11 @@
 //! # Not here
 //! What becomes of those who came in ([`super::shard`]); which door a client takes ([`super::fanout`]).
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use parking_lot::Mutex;
 
 use super::Arrival;
 use super::closing::{Dismissal, Farewell};

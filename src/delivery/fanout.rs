@@ -1,10 +1,10 @@
 //! The clients of one feed, spread over a few tasks.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 

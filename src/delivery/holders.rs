@@ -19,18 +19,18 @@
 //! # Not here
 //! What is held by logs ([`crate::log`]) and tunnels ([`crate::tunnel`]).
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::holding::Weight;
 use super::ready::Ready;
-use crate::resilience::{Budget, Share};
+use crate::memory::{Budget, Share};
 use crate::telemetry::WarnThrottle;
 
 /// From one line in the log about cuts to the next.

@@ -5,11 +5,12 @@
 //! 1. Who was woken first is looked at first.
 //! 2. A client stands in the list once, from its first wake-up until it is [taken](Knock::take).
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
 use std::task::{Wake, Waker};
+
+use parking_lot::Mutex;
 
 /// The clients that were woken, and the shard's task.
 #[derive(Debug, Default)]

@@ -33,8 +33,9 @@ use crate::config::{Config, LogConnections, Policy};
 use crate::connections::{Connection, ConnectionInfo, Handle, Registry};
 use crate::frame::Kind;
 use crate::log::{Log, Logs, NewEntry, Writer};
+use crate::memory::Budget;
 use crate::net::{Stream, Transport};
-use crate::resilience::{Budget, Expiry};
+use crate::resilience::Expiry;
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
 use crate::telemetry::{BreakerScope, Metrics};
 
@@ -240,7 +241,7 @@ impl Stage {
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
         let connection = Connection { guard, expires, held: Some(held) };
-        Arrival { hop: Transport { stream, early: Bytes::new() }, has_deflate, connection }
+        Arrival { hop: Transport { stream, read_ahead: Bytes::new() }, has_deflate, connection }
     }
 
     /// Writes a text into the log.

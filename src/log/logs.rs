@@ -6,15 +6,15 @@
 //! 2. Making room is worth it: a sixteenth of the bound at a time, and where there is nothing left to let go it is
 //!    not tried again for every message.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::cmp::Reverse;
 use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::Log;
 use super::memory::Forget;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::Metrics;
 
 /// So much below the bound (a part of it) is made free, so that the next message does not ask again; and so much

@@ -12,11 +12,11 @@
 //! 4. Its bounds on messages and bytes let nothing go that a reader has not had its turn with ([`Reader::passed`]):
 //!    nobody who keeps up misses anything of a burst. It is the writer that waits ([`Writer::poll_room`]).
 
-use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::rings::{Freed, Rings};

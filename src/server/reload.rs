@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use super::state::{Snapshot, State};
-use crate::config::{self, Config, ConfigErrors, LogFormat, Places, Sources, Watch};
+use crate::config::{self, Config, ConfigErrors, LogFormat, Sources, Watch, WatchedPaths};
 use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::{Metrics, ReloadOutcome, TaskKind};
 
@@ -71,12 +71,12 @@ struct Work {
 
 /// What a reading came to.
 struct Outcome {
-    result: Result<Loaded, ConfigErrors>,
+    result: Result<Change, ConfigErrors>,
     files: Vec<PathBuf>,
-    places: Places,
+    places: WatchedPaths,
 }
 
-enum Loaded {
+enum Change {
     Same,
     New {
         snapshot: Box<Snapshot>,
@@ -148,7 +148,7 @@ impl Reloader {
         }
         let is_gap = watch.follow(places).await;
         match result {
-            Ok(Loaded::Same) => {
+            Ok(Change::Same) => {
                 self.reported = None;
                 match cause {
                     Cause::Asked => info!("the configuration is unchanged"),
@@ -157,7 +157,7 @@ impl Reloader {
                 }
                 state.metrics.process.on_reload(ReloadOutcome::Unchanged);
             }
-            Ok(Loaded::New { snapshot, read, warnings, fixed }) => {
+            Ok(Change::New { snapshot, read, warnings, fixed }) => {
                 self.reported = None;
                 self.read = Arc::new(*read);
                 for warning in &warnings {
@@ -198,13 +198,13 @@ fn read(work: &Work, state: &State) -> Outcome {
     // A pipe that a shell has made for us was read to its end.
     if metadata.is_some_and(|metadata| !metadata.is_file()) {
         let what = "not a regular file: it cannot be read a second time";
-        let result = if *cause == Cause::Gap { Ok(Loaded::Same) } else { Err(unusable(file, what)) };
-        return Outcome { result, files: known.clone(), places: Places::of(known) };
+        let result = if *cause == Cause::Gap { Ok(Change::Same) } else { Err(unusable(file, what)) };
+        return Outcome { result, files: known.clone(), places: WatchedPaths::of(known) };
     }
-    let config::Reading { config, warnings, is_file_blank, mut files } = config::read(sources);
+    let config::Loaded { config, warnings, is_file_blank, mut files } = config::read(sources);
     let result = config.and_then(|read| {
         if read == **before {
-            return Ok(Loaded::Same);
+            return Ok(Change::Same);
         }
         // At a start it means the defaults; now it is far more likely about to be written, or a template's that got no
         // values: no guard may fall for that. What was read says so, not what the file holds before or after it.
@@ -216,7 +216,7 @@ fn read(work: &Work, state: &State) -> Outcome {
         let snapshot =
             Snapshot::new(config, Some(&state.snapshot()), &state.metrics, &state.budget, &state.hubs)
                 .map_err(ConfigErrors::from)?;
-        Ok(Loaded::New { snapshot: Box::new(snapshot), read: Box::new(read), warnings, fixed })
+        Ok(Change::New { snapshot: Box::new(snapshot), read: Box::new(read), warnings, fixed })
     });
     if result.is_err() {
         // It may not be known which files it would have named.
@@ -224,7 +224,7 @@ fn read(work: &Work, state: &State) -> Outcome {
     }
     files.sort();
     files.dedup();
-    let places = Places::of(&files);
+    let places = WatchedPaths::of(&files);
     Outcome { result, files, places }
 }
 
@@ -279,7 +279,7 @@ fn log_errors(reported: &str, format: LogFormat) {
 
 /// Warns of what the configuration leaves open.
 pub(super) fn warn_exposed(config: &Config) {
-    for what in config.exposed() {
+    for what in config.exposure_warnings() {
         warn!("{what}");
     }
 }

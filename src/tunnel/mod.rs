@@ -29,8 +29,8 @@ use std::time::Duration;
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
 use crate::connections::Connection;
 use crate::frame::Extensions;
+use crate::memory::Budget;
 use crate::net::Transport;
-use crate::resilience::Budget;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]

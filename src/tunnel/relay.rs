@@ -32,9 +32,10 @@ use super::rates::{Rates, messages};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
 use crate::connections::{Connection, ConnectionGuard};
 use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Role, Rules, Scanned, Scanner, Verdict};
+use crate::memory::Share;
 use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::resilience::{Dates, Share, Standstill, Turn};
+use crate::resilience::{Dates, Standstill, Turn};
 use crate::telemetry::{Injection, Reason, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
@@ -128,8 +129,8 @@ impl Relay {
             }
         }
         Self {
-            client: Link::new(client.stream, &client.early, scanner(Role::Client), false),
-            upstream: Link::new(upstream.stream, &upstream.early, scanner(Role::Server), true),
+            client: Link::new(client.stream, &client.read_ahead, scanner(Role::Client), false),
+            upstream: Link::new(upstream.stream, &upstream.read_ahead, scanner(Role::Server), true),
             client_pings: policy
                 .heartbeat
                 .map(|heartbeat| Box::new(PingScheduler::new(heartbeat.timing, heartbeat.mode, now))),

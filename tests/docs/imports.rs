@@ -129,7 +129,8 @@ impl File {
                         taken += 2;
                     }
                     // Behind `::` it is a path of another crate, or a name of a type; behind `(in` a visibility.
-                    let is_behind = |these: &[&str]| at >= these.len() && starts(&tokens[at - these.len()..], these);
+                    let is_behind =
+                        |these: &[&str]| at >= these.len() && starts(&tokens[at - these.len()..], these);
                     if path.len() > 1 && !is_behind(&["::"]) && !is_behind(&["(", "in"]) {
                         file.paths.push((scope.clone(), path));
                     }

@@ -18,12 +18,12 @@ const MAX_READ: usize = 8 << 10;
 
 /// Says the Close, and lets it arrive: until the client answers it, ends, or has said or taken enough.
 pub(super) async fn close(client: Transport, pending: PendingClose) {
-    let Transport { mut stream, early } = client;
+    let Transport { mut stream, read_ahead } = client;
     let PendingClose { code, reason, permit } = pending;
     let closing = async {
         stream.write_all(ControlFrame::close(code, reason, None).as_bytes()).await?;
         stream.flush().await?;
-        let mut received = Vec::from(&early[..early.len().min(MAX_READ)]);
+        let mut received = Vec::from(&read_ahead[..read_ahead.len().min(MAX_READ)]);
         while received.len() < MAX_READ && !has_close(&received) {
             if stream.read_buf(&mut received).await? == 0 {
                 break;

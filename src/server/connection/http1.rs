@@ -92,12 +92,12 @@ pub(super) async fn finish(
     connection: &HttpConnection,
     evicted: Pin<&mut impl Future<Output = ()>>,
 ) {
-    let Transport { mut stream, early } = client;
+    let Transport { mut stream, read_ahead } = client;
     match end {
         End::Http2Preface => linger::refuse_and_log(state, peer, stream, &HeadFault::Http2.into()).await,
         End::Done(error) => {
             if let Some(pending) = connection.take_upgrade() {
-                upgrade::start(state, Transport { stream, early }, pending).await;
+                upgrade::start(state, Transport { stream, read_ahead }, pending).await;
             } else if let Some(status) = connection.hyper_status() {
                 let refused = errors::explain(status, error.as_ref(), character);
                 linger::refuse_and_log(state, peer, stream, &refused).await;

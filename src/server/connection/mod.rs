@@ -94,23 +94,24 @@ pub(super) async fn serve(
     let mut evicted = Box::pin(connection.is_evicted());
     let poll = |cx: &mut Context<'_>| hyper.poll_without_shutdown(cx);
     let end = http1::drive(poll, &connection, evicted.as_mut(), cut.as_mut(), deadline).await;
-    let (io, early) = {
+    let (io, read_ahead) = {
         let parts = hyper.into_parts();
         (parts.io, parts.read_buf)
     };
     let (stream, character) = io.into_inner().into_parts();
     drop(counted);
-    let is_http2 =
-        matches!(end, End::Http2Preface) || connection.hyper_status().is_some() && http1::is_preface(&early);
+    let is_http2 = matches!(end, End::Http2Preface)
+        || connection.hyper_status().is_some() && http1::is_preface(&read_ahead);
     if is_http2
         && connection.is_first_head()
         && let Some(settings) = http2
     {
         drop(evicted);
         // Boxed: what is said over HTTP/1.1 must not have to make room for it.
-        return Box::pin(http2::serve(&state, &peer, settings, stream, early, deadline, connection)).await;
+        return Box::pin(http2::serve(&state, &peer, settings, stream, read_ahead, deadline, connection))
+            .await;
     }
-    let client = (Transport { stream, early }, character);
+    let client = (Transport { stream, read_ahead }, character);
     http1::finish(&state, &peer, end, client, &connection, evicted.as_mut()).await;
 }
 

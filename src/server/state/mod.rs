@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::connections::Registry;
 use crate::connections::lifecycle::Lifecycle;
 use crate::log::Logs;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::Metrics;
 
 /// What lives as long as the process.

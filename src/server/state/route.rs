@@ -7,7 +7,7 @@ use super::reload_reuse::{Reused, Reusing};
 use crate::admission::{self, Authenticator, BreakerGuard, Counts, Stack, StackDeps};
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, PathPattern, Policy, TrustedProxies};
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::server::router::{self, Matched};
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tunnel;
@@ -117,7 +117,7 @@ impl<'a> RouteBuilder<'a> {
             trusted: Arc::clone(self.trusted),
             policy: Arc::clone(&route.policy),
             rates: self.counts.rates(&route.policy),
-            places: self.counts.places(&route.name),
+            quota: self.counts.quota(&route.name),
             auth: self.authenticator(&route)?,
         });
         let mode = match route.mode {
@@ -128,7 +128,7 @@ impl<'a> RouteBuilder<'a> {
                     upstream_heartbeat: route.upstream.heartbeat.in_tunnels(),
                     budget: Arc::clone(self.budget),
                 }),
-                breaker: breaker.map(|breaker| BreakerGuard::new(breaker, self.counts.places(&route.name))),
+                breaker: breaker.map(|breaker| BreakerGuard::new(breaker, self.counts.quota(&route.name))),
             },
             config::Mode::Broadcast => Mode::Broadcast { hub: self.hub(&route, &upstream, breaker) },
         };

@@ -11,8 +11,8 @@ use super::route::{Route, RouteBuilder, SharedParts};
 use crate::admission::Counts;
 use crate::broadcast::Hubs;
 use crate::config::{self, Config, TrustedProxies};
+use crate::memory::Budget;
 use crate::net::tls::{Acceptor, Offer};
-use crate::resilience::Budget;
 use crate::server::router::Router;
 use crate::telemetry::{CertificateKind, Metrics};
 use crate::upstream::Upstream;
@@ -79,7 +79,7 @@ impl Snapshot {
     /// Has the metrics show what holds from now on: limits, and when certificates end.
     pub(super) fn show(&self, previous: Option<&Self>, metrics: &Metrics) {
         let routes = self.router.routes().map(|route| &route.config);
-        self.counts.show(routes, previous.map(|previous| &previous.counts), metrics);
+        self.counts.report_limits(routes, previous.map(|previous| &previous.counts), metrics);
         metrics
             .process
             .set_certificate_expiry(CertificateKind::Listen, self.tls.as_ref().map(Acceptor::not_after));

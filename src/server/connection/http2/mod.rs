@@ -19,7 +19,6 @@ mod streams;
 mod task;
 mod translate;
 
-use parking_lot::{Mutex, MutexGuard};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -113,12 +113,14 @@ async fn run_stream<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: 
         && let Ok(upgraded) = io.await
     {
         let stream = Stream::Http2(Box::new(Http2::new(upgraded, pump, Box::new(in_use))));
-        upgrade::start(&task.shared.state, Transport { stream, early: Bytes::new() }, pending).await;
+        upgrade::start(&task.shared.state, Transport { stream, read_ahead: Bytes::new() }, pending).await;
     }
 }
 
 /// Answers one request. Runs inside its call.
-pub(super) async fn answer(mut request: Request<Incoming>) -> Result<Response<StallDetectingBody>, Infallible> {
+pub(super) async fn answer(
+    mut request: Request<Incoming>,
+) -> Result<Response<StallDetectingBody>, Infallible> {
     let Ok(task) = STREAM_TASK.try_with(Arc::clone) else {
         unreachable!("hyper polls a service as part of a stream")
     };
