@@ -10,7 +10,7 @@
 //! [`limits`]: how many there may be of what.
 //!
 //! Of the process as a whole: [`reload`] makes a new snapshot while it runs, [`drain`] lets everyone go in good time,
-//! [`publish`] gives an operator's message to those it is for, [`overview`] says at the start what there is;
+//! [`operations`] is what operators may see and do of it, [`overview`] says at the start what there is;
 //! [`access`] and [`lines`] write the log.
 //!
 //! # Not here
@@ -26,8 +26,8 @@ mod http;
 mod limits;
 mod lines;
 mod listener;
+mod operations;
 mod overview;
-mod publish;
 mod reload;
 mod request;
 mod router;
@@ -50,7 +50,7 @@ pub use self::overview::Overview;
 pub use self::reload::Reload;
 use self::reload::Reloader;
 use self::state::{Snapshot, State};
-use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
+use crate::admin::{self, Access, Admin, Guard};
 use crate::broadcast::Hubs;
 use crate::config::{self, Config, ConfigErrors, ListenAddress, Sources};
 use crate::connections::lifecycle::{self, Lifecycle};
@@ -188,12 +188,16 @@ impl Server {
         // clients say meanwhile waits in the kernel.
         state.lifecycle.ready();
         let (stop, stopped) = watch::channel(false);
-        let operations = Arc::new(operations(&state, &admin_config));
+        let operators = Arc::new(Admin {
+            operations: Arc::clone(&state) as _,
+            ready_needs_upstream: admin_config.ready_needs_upstream,
+            max_publish: admin_config.max_publish,
+        });
         // Dropped, and so ended, with this future.
         let mut ports = JoinSet::new();
         let guard = Guard::new(admin_address, &admin_config.hosts, admin_config.token.clone());
         let port = |listener, access| {
-            let port = admin::serve(listener, access, Arc::clone(&operations), until(stopped.clone()));
+            let port = admin::serve(listener, access, Arc::clone(&operators), until(stopped.clone()));
             let metrics = Arc::clone(&state.metrics);
             // It was counted; whoever watches the port sees that nobody answers there any more.
             async move {
@@ -254,30 +258,4 @@ async fn keep_house(state: &State) {
 async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that the server was dropped, which is an end too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// What the operators' port shows of `state`.
-fn operations(state: &Arc<State>, config: &config::Admin) -> Admin {
-    let asked = Arc::clone(state);
-    let check: UpstreamCheck = Arc::new(move || {
-        let upstream = Arc::clone(&asked.snapshot().fallback);
-        Box::pin(async move { upstream.check().await.map_err(|error| error.to_string()) })
-    });
-    let (gathered, counted) = (Arc::clone(state), Arc::clone(state));
-    let (published, listed, followed) = (Arc::clone(state), Arc::clone(state), Arc::clone(state));
-    let named = Arc::clone(state);
-    Admin {
-        lifecycle: state.lifecycle.clone(),
-        gather: Arc::new(move || {
-            gathered.metrics.process.memory.set(i64::try_from(gathered.budget.used()).unwrap_or(i64::MAX));
-            gathered.registry.gather()
-        }),
-        clients: Arc::new(move || counted.registry.clients() as u64),
-        upstream_ready: config.ready_needs_upstream.then_some(check),
-        publish: Arc::new(move |publication| Box::pin(publish::publish(Arc::clone(&published), publication))),
-        max_publish: config.max_publish,
-        routes: Arc::new(move || publish::routes(&named)),
-        channels: Arc::new(move || publish::channels(&listed)),
-        subscribers: Arc::new(move || publish::subscribers(&followed)),
-    }
 }

@@ -8,7 +8,6 @@ use fastrand::Rng;
 
 use super::*;
 use crate::frame::{CloseCode, Edge};
-use crate::tunnel::link::Reading;
 
 /// About two seconds of a debug build.
 const WALKS: u64 = 600;
