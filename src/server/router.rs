@@ -26,7 +26,7 @@ use self::pattern::{Fit, Pattern};
 use self::readings::Readings;
 use crate::config::{AmbiguousPaths, Host, PathPattern, without_port};
 
-/// What the routes of a table lead to.
+/// What a router picks from.
 pub(super) trait Matched {
     /// Which paths.
     fn path(&self) -> &PathPattern;
