@@ -126,7 +126,7 @@ impl Fanout {
         }
         let hold = self.log.reader();
         if self.crew.settings.policy.delivery.throttle.is_none() {
-            hold.passed(self.log.head() + 1);
+            hold.set_delivered(self.log.head() + 1);
         }
         inner.hold = Some(hold);
     }

@@ -25,7 +25,7 @@ impl Subscriber {
         }
         // The log is asked only if the numbers do not tell.
         let is_far = messages > max.messages.saturating_add(floor.messages)
-            || table.log.behind(self.cursor).bytes > (max.bytes as u64).saturating_add(floor.bytes);
+            || table.log.lag(self.cursor).bytes > (max.bytes as u64).saturating_add(floor.bytes);
         if is_far {
             self.trip(table);
         }
@@ -65,7 +65,7 @@ impl Subscriber {
             }
             self.cursor = cursor;
         }
-        let mut floor = table.log.behind(self.cursor);
+        let mut floor = table.log.lag(self.cursor);
         floor.messages = lag(self.cursor, table.log.head());
         if let Some(trouble) = &mut self.trouble {
             trouble.set_floor(floor);

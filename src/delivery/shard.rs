@@ -92,7 +92,7 @@ impl Shard {
         // One that lets messages wait for their time must not make the server wait for it.
         let is_prompt = throttle.is_none();
         if is_prompt {
-            reader.passed(from);
+            reader.set_delivered(from);
         }
         Self {
             batcher: Batcher::new(Arc::clone(reader.log()), throttle),
@@ -190,7 +190,7 @@ impl Shard {
             && place <= self.until
         {
             self.slowest = place;
-            self.reader.at(place);
+            self.reader.set_oldest_needed(place);
         }
     }
 
@@ -316,10 +316,10 @@ impl Shard {
         }
         self.pass = None;
         if self.is_prompt {
-            self.reader.passed(self.until + 1);
+            self.reader.set_delivered(self.until + 1);
         }
         self.slowest = pass.slowest.min(self.until + 1);
-        self.reader.at(self.slowest);
+        self.reader.set_oldest_needed(self.slowest);
         if self.slowest > self.until {
             // Nobody stands where it remembers something for.
             self.batcher.forget();

@@ -36,7 +36,7 @@ use super::shard::Shard;
 use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::frame::{Header, Kind};
-use crate::log::{Log, Logs, NewEntry, Writer};
+use crate::log::{Log, Logs, Message, NewEntry, Writer};
 use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
 use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
@@ -316,7 +316,7 @@ impl Stage {
     fn write_draft(&mut self, text: &str, is_critical: bool, to: Option<&str>) -> u64 {
         self.written += 1;
         let sequence = self.writer.append(NewEntry {
-            frame: frame(0x81, text.as_bytes(), false).into(),
+            message: Message::from_frame(Kind::Text, frame(0x81, text.as_bytes(), false).into()),
             deflated: None,
             is_critical,
             key: None,

@@ -187,7 +187,7 @@ impl Stretch {
                 Some(Lot::Goes) | None => {}
             }
             has_two_forms |= entry.deflated().is_some();
-            let length = entry.form(view.has_deflate).len();
+            let length = entry.frame_for(view.has_deflate).len();
             let is_full = self.picked.len() >= BATCH.messages || bytes + length > BATCH.bytes;
             if is_full && !self.picked.is_empty() {
                 let next = entry.sequence;
@@ -227,11 +227,11 @@ impl Stretch {
 /// Puts the frames of those that were picked together; a single one stays what it is.
 fn join(entries: &[Arc<Entry>], picked: &[usize], has_deflate: bool, length: usize) -> Bytes {
     if let [place] = *picked {
-        return entries[place].bytes(has_deflate);
+        return entries[place].shared_frame_for(has_deflate);
     }
     let mut joined = BytesMut::with_capacity(length);
     for &place in picked {
-        joined.extend_from_slice(entries[place].form(has_deflate));
+        joined.extend_from_slice(entries[place].frame_for(has_deflate));
     }
     joined.freeze()
 }
