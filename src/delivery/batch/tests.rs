@@ -172,7 +172,7 @@ fn a_single_message_is_sent_from_where_it_is_to_all_of_them() {
         let batch = batcher.due(cursor, View { has_deflate: n % 2 == 0, user: Some(user) });
         assert_eq!(batch.bytes.as_ptr(), entries[0].frame().as_ptr());
     }
-    assert_eq!(batcher.made.len(), 1, "made once");
+    assert_eq!(batcher.cached.len(), 1, "made once");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn what_is_for_one_user_is_made_for_that_one_and_once_for_all_others() {
         assert_eq!(text(batch), if is_meant { "a b@7 c " } else { "a c " });
         assert_eq!(batch.others, u64::from(!is_meant));
     }
-    assert_eq!(batcher.made.len(), 2);
+    assert_eq!(batcher.cached.len(), 2);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn messages_for_very_many_users_reach_each_of_them_only() {
         assert_eq!(batch.others, if n < 60 { 59 } else { 60 });
     }
     assert_eq!(batcher.due(START, ANYBODY).others, 60);
-    assert!(batcher.made.len() <= REMEMBERED);
+    assert!(batcher.cached.len() <= CACHED);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn compressed_messages_go_to_those_who_take_them() {
     for (has_deflate, goes) in [(true, "- z - "), (false, "- -+ - "), (true, "- z - ")] {
         assert_eq!(text(batcher.due(START, View { has_deflate, user: None })), goes);
     }
-    assert_eq!(batcher.made.len(), 2);
+    assert_eq!(batcher.cached.len(), 2);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn what_was_missed_is_counted_once_in_whatever_pieces_the_rest_goes() {
                     break;
                 }
                 if !is_remembered {
-                    batcher.forget();
+                    batcher.clear();
                 }
             }
             assert_eq!((had, missed), (60, 120), "{is_throttled} {is_remembered}");

@@ -228,7 +228,7 @@ fn walk(events: &[Event], is_throttled: bool, keeps: usize) {
                     batches -= 1;
                 }
             }
-            Event::Forget => batcher.forget(),
+            Event::Forget => batcher.clear(),
         }
     }
     now += EVERY;
@@ -276,7 +276,7 @@ fn walk_to_the_newest(events: &[Event]) {
                 batcher.begin(false, now);
             }
             Event::Due { batches, .. } => drop(catch_up(&mut batcher, &world, *batches)),
-            Event::Forget => batcher.forget(),
+            Event::Forget => batcher.clear(),
         }
     }
     batcher.begin(false, now + EVERY);
