@@ -1,14 +1,15 @@
 //! The clients of one feed, spread over a few tasks.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::close::{CloseCause, Dismissal};
 use super::shard::{Shard, ShardHandle};
-use super::shared::{FanoutShared, lock};
+use super::shared::FanoutShared;
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
 use crate::log::{Cursor, Log, Reader};
@@ -46,7 +47,7 @@ impl Fanout {
 
     /// A client has a reservation and may be the first one: what comes from here on is kept until it joins.
     pub(crate) fn on_reservation(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if inner.kept_for_first.is_some() || !inner.shards.is_empty() {
             return;
         }
@@ -59,7 +60,7 @@ impl Fanout {
 
     /// Nobody has a reservation any more: the server does not wait for a client that does not come.
     pub(crate) fn on_no_reservations(&self) {
-        lock(&self.inner).kept_for_first = None;
+        self.inner.lock().kept_for_first = None;
     }
 
     /// What its tasks share.
@@ -72,7 +73,7 @@ impl Fanout {
     /// reservation.
     pub(crate) fn join(&self, arrival: Arrival, cursor: Cursor) {
         self.shared.on_client(true);
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let (mut arrival, mut cursor) = (arrival, cursor);
         loop {
             let least = inner.shards.iter().min_by_key(|shard| shard.clients());
@@ -108,7 +109,7 @@ impl Fanout {
     pub(crate) fn dismiss(&self, cause: Reason, by: By, code: CloseCode, reason: &str, over: Duration) {
         let cause = Arc::new(CloseCause::of_feed(cause, by, code, reason));
         let dismissal = Arc::new(Dismissal { cause, from: Instant::now(), over });
-        for shard in &lock(&self.inner).shards {
+        for shard in &self.inner.lock().shards {
             shard.dismiss(&dismissal);
         }
     }
@@ -116,7 +117,7 @@ impl Fanout {
     /// Closes every client there is, after what it is still to get. Who comes later is closed as well.
     pub(crate) fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
         let cause = Arc::new(CloseCause::of_feed(cause, by, code, reason));
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         for shard in &inner.shards {
             shard.close(&cause);
         }
@@ -133,7 +134,7 @@ async fn serve(mut shard: Shard, process: Arc<Metrics>) {
 
 impl Drop for Fanout {
     fn drop(&mut self) {
-        for shard in &lock(&self.inner).shards {
+        for shard in &self.inner.lock().shards {
             shard.shut();
         }
     }

@@ -1,8 +1,9 @@
 //! What the tasks of one feed share: its settings, how many clients it has, and its channel's breaker.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::channel_breaker::ChannelBreaker;
@@ -60,7 +61,7 @@ impl FanoutShared {
     }
 
     fn judge(&self, now: Instant) -> BreakerStage {
-        let mut held = lock(&self.breaker);
+        let mut held = self.breaker.lock();
         let (breaker, reported) = &mut *held;
         let stage =
             breaker.judge(self.tripped.load(Relaxed), self.clients.load(Relaxed), fastrand::f64(), now);
@@ -75,7 +76,7 @@ impl FanoutShared {
 
 impl Drop for FanoutShared {
     fn drop(&mut self) {
-        let (_, reported) = *lock(&self.breaker);
+        let (_, reported) = *self.breaker.lock();
         self.settings.channels.on_transition(Some(reported), None);
     }
 }
@@ -86,9 +87,4 @@ fn count(counter: &AtomicUsize, is_more: bool) {
     } else {
         counter.fetch_sub(1, Relaxed);
     }
-}
-
-/// What is under these locks is changed in single steps: a panic elsewhere cannot leave it half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -30,7 +30,8 @@ use super::{Arrival, FromClients};
 use crate::config::Policy;
 use crate::frame::{Kind, encode};
 use crate::log::{Cursor, Log};
-use crate::resilience::{Dates, Share, Turn};
+use crate::memory::Share;
+use crate::resilience::{Dates, Turn};
 use crate::telemetry::{Command, FeedMetrics, Reason};
 
 /// Batches that one client is sent before it is the others' turn.

@@ -5,9 +5,11 @@
 //! 2. A client is in the list once, from its first wake-up until it is [taken](SubscriberWaker::take).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
+
+use parking_lot::Mutex;
 
 /// The clients that were woken, and the shard's task.
 #[derive(Debug, Default)]
@@ -24,7 +26,7 @@ struct Inner {
 impl WakeList {
     /// From now on `task` is woken.
     pub(super) fn wake_with(&self, task: &Waker) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.task.as_ref().is_none_or(|known| !known.will_wake(task)) {
             inner.task = Some(task.clone());
         }
@@ -32,7 +34,7 @@ impl WakeList {
 
     /// Wakes the shard, for no client in particular.
     pub(super) fn wake_task(&self) {
-        let task = self.lock().task.clone();
+        let task = self.inner.lock().task.clone();
         if let Some(task) = task {
             task.wake();
         }
@@ -41,11 +43,7 @@ impl WakeList {
     /// Adds those that were woken since the last call to `into`. Each [`SubscriberWaker`] has to be
     /// [taken](SubscriberWaker::take) before its client is polled.
     pub(super) fn drain(&self, into: &mut VecDeque<u32>) {
-        into.extend(self.lock().woken.drain(..));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        into.extend(self.inner.lock().woken.drain(..));
     }
 }
 
@@ -84,7 +82,7 @@ impl Wake for SubscriberWaker {
             return;
         }
         let task = {
-            let mut inner = self.list.lock();
+            let mut inner = self.list.inner.lock();
             inner.woken.push(self.index);
             // The first one has woken the task, which has not looked since.
             if inner.woken.len() > 1 { None } else { inner.task.clone() }

@@ -13,10 +13,11 @@
 //!    nobody who keeps up misses anything of a burst. It is the writer that waits ([`Writer::poll_room`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::logs::{Evict, Evictable, Logs};
@@ -131,20 +132,20 @@ impl Log {
             delivered_up_to: nowhere(),
             waker: Mutex::new(None),
         });
-        lock(&self.readers).push(slot.clone());
+        self.readers.lock().push(slot.clone());
         Reader { log: self.clone(), slot }
     }
 
     /// The oldest message that a reader is still to read; without a reader there is none.
     fn oldest_needed(&self) -> u64 {
-        let readers = lock(&self.readers);
+        let readers = self.readers.lock();
         readers.iter().map(|slot| slot.oldest_needed.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)
     }
 
     /// A reader has moved, or gone.
     fn on_delivered(&self) {
         let delivered = {
-            let readers = lock(&self.readers);
+            let readers = self.readers.lock();
             let least = readers.iter().map(|slot| slot.delivered_up_to.load(Ordering::Relaxed)).min();
             let delivered = least.unwrap_or(u64::MAX);
             self.delivered_up_to.store(delivered, Ordering::Release);
@@ -153,7 +154,7 @@ impl Log {
         let mut evicted = Evicted::default();
         self.rings().trim(delivered, &mut evicted);
         self.on_evicted(&evicted);
-        let waiting = lock(&self.waiting).take();
+        let waiting = self.waiting.lock().take();
         if let Some(writer) = waiting {
             writer.wake();
         }
@@ -179,7 +180,7 @@ impl Log {
     }
 
     fn rings(&self) -> MutexGuard<'_, Rings> {
-        lock(&self.rings)
+        self.rings.lock()
     }
 }
 
@@ -216,7 +217,7 @@ impl Evictable for Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let rings = self.rings.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let rings = self.rings.get_mut();
         let (messages, bytes) = (rings.len() as u64, rings.held());
         self.release(messages, bytes);
     }
@@ -259,7 +260,7 @@ impl Writer {
         if self.has_room() {
             return Poll::Ready(());
         }
-        *lock(&self.log.waiting) = Some(cx.waker().clone());
+        *self.log.waiting.lock() = Some(cx.waker().clone());
         // A reader may have moved before it could see that.
         if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -271,8 +272,8 @@ impl Writer {
 
     /// Wakes the readers: once for all messages that came together, so that these leave together.
     pub fn wake(&self) {
-        for slot in lock(&self.log.readers).iter() {
-            if let Some(waker) = &*lock(&slot.waker) {
+        for slot in self.log.readers.lock().iter() {
+            if let Some(waker) = &*slot.waker.lock() {
                 waker.wake_by_ref();
             }
         }
@@ -287,7 +288,7 @@ impl Reader {
 
     /// Has `waker` woken by each [`Writer::wake`] from now on.
     pub fn wake_with(&self, waker: &Waker) {
-        let mut held = lock(&self.slot.waker);
+        let mut held = self.slot.waker.lock();
         if held.as_ref().is_some_and(|held| held.will_wake(waker)) {
             return;
         }
@@ -314,12 +315,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        lock(&self.log.readers).retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        self.log.readers.lock().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
         self.log.on_delivered();
     }
-}
-
-/// What is behind these locks is whole after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

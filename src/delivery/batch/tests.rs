@@ -4,7 +4,7 @@ use super::*;
 use crate::config::{History, OnJoin, Pointer};
 use crate::frame::Kind;
 use crate::log::{Logs, Message, NewEntry, Writer};
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::Metrics;
 
 const EVERY: Duration = Duration::from_millis(100);

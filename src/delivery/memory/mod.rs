@@ -22,16 +22,17 @@
 mod holding;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
 use self::holding::Weight;
 use super::wake_list::WakeList;
-use crate::resilience::{Budget, Share};
+use crate::memory::{Budget, Share};
 use crate::telemetry::WarnThrottle;
 
 pub(super) use self::holding::{Usage, holdings};
@@ -117,7 +118,7 @@ impl ClientMemory {
         {
             return;
         }
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.round.is_none() {
             let next = self.begin(&mut inner);
             drop(inner);
@@ -139,7 +140,7 @@ impl ClientMemory {
             is_asked: AtomicBool::new(false),
             wakes: Arc::clone(wakes),
         });
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let id = inner.next_id;
         inner.next_id += 1;
         inner.accounts.insert(id, Arc::clone(&public));
@@ -164,11 +165,6 @@ impl ClientMemory {
         self.last_futile_eviction.store(last_futile_eviction, Ordering::Relaxed);
         self.has_round.store(false, Ordering::Release);
         NextTurn { asked: None }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // What is under this lock is changed in single steps.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -248,7 +244,7 @@ impl Account {
     /// another shard is asked, or there is room.
     pub(super) fn report(&self, own: Option<Weight>) -> bool {
         let memory = &self.memory;
-        let mut inner = memory.lock();
+        let mut inner = memory.inner.lock();
         let Some(round) = inner.round.as_mut().filter(|round| round.asked == self.id) else {
             self.public.is_asked.store(false, Ordering::Release);
             return false;
@@ -280,7 +276,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let mut inner = self.memory.lock();
+        let mut inner = self.memory.inner.lock();
         inner.accounts.remove(&self.id);
         if inner.round.as_ref().is_none_or(|round| round.asked != self.id) {
             return;

@@ -110,7 +110,7 @@ fn a_shard_that_ends_while_it_is_asked_leaves_its_turn_to_the_next() {
     world.memory.budget.add(5000);
     world.memory.enforce_budget();
     world.shards.clear();
-    assert!(world.memory.lock().round.is_none() && !world.memory.has_round.load(Ordering::Acquire));
+    assert!(world.memory.inner.lock().round.is_none() && !world.memory.has_round.load(Ordering::Acquire));
 }
 
 #[test]
@@ -170,5 +170,5 @@ fn rounds_on_many_threads_come_to_an_end_and_cut_no_more_than_they_have_to() {
         }
     });
     assert_eq!(memory.budget.used(), 0);
-    assert!(memory.lock().round.is_none());
+    assert!(memory.inner.lock().round.is_none());
 }

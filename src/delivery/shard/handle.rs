@@ -7,12 +7,13 @@
 //! What becomes of clients that have joined ([`super::Shard`]); which shard a client joins ([`super::super::fanout`]).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+
+use parking_lot::Mutex;
 
 use super::super::Arrival;
 use super::super::close::{CloseCause, Dismissal};
-use super::super::shared::lock;
 use super::super::wake_list::WakeList;
 use crate::log::Cursor;
 
@@ -59,7 +60,7 @@ impl ShardHandle {
         arrival: Arrival,
         cursor: Cursor,
     ) -> Result<(), Box<(Arrival, Cursor)>> {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.inbox.lock();
         if inbox.has_failed {
             return Err(Box::new((arrival, cursor)));
         }
@@ -72,26 +73,26 @@ impl ShardHandle {
 
     /// The feed is over: all clients are closed, and those that join later too.
     pub(in crate::delivery) fn close(&self, cause: &Arc<CloseCause>) {
-        lock(&self.inbox).closed = Some(Arc::clone(cause));
+        self.inbox.lock().closed = Some(Arc::clone(cause));
         self.wakes.wake_task();
     }
 
     /// Closes the clients that the shard has taken by now: those that still wait were not read yet, and stay.
     pub(in crate::delivery) fn dismiss(&self, dismissal: &Arc<Dismissal>) {
-        lock(&self.inbox).dismissal = Some(Arc::clone(dismissal));
+        self.inbox.lock().dismissal = Some(Arc::clone(dismissal));
         self.wakes.wake_task();
     }
 
     /// No client will join any more.
     pub(in crate::delivery) fn shut(&self) {
-        lock(&self.inbox).is_shut = true;
+        self.inbox.lock().is_shut = true;
         self.wakes.wake_task();
     }
 
     /// What there is, and the first so many clients that wait: none of them together with a dismissal, which is not for
     /// them.
     pub(in crate::delivery) fn take(&self, most: usize) -> Inbox {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.inbox.lock();
         let dismissal = inbox.dismissal.take();
         let most = if dismissal.is_some() { 0 } else { most };
         let arrivals = if inbox.arrivals.len() > most {
@@ -105,7 +106,7 @@ impl ShardHandle {
 
     /// Whether a client waits for the shard.
     pub(in crate::delivery) fn has_arrivals(&self) -> bool {
-        !lock(&self.inbox).arrivals.is_empty()
+        !self.inbox.lock().arrivals.is_empty()
     }
 
     /// A client has gone.
@@ -115,7 +116,7 @@ impl ShardHandle {
 
     /// The shard serves nobody any more. Answers the clients that wait, and how many clients there were with these.
     pub(in crate::delivery) fn fail(&self) -> (VecDeque<(Arrival, Cursor)>, usize) {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.inbox.lock();
         inbox.has_failed = true;
         (std::mem::take(&mut inbox.arrivals), self.clients.swap(0, Relaxed))
     }

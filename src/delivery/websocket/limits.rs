@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Rate;
-use crate::resilience::{Bucket, Spacing};
+use crate::resilience::{ArrivalTime, Bucket, Gcra};
 
 /// What a client may still send.
 #[derive(Debug)]
 pub(in crate::delivery) struct ReadLimits {
     /// There for a client whose rate of messages is limited, or that was not read for a while.
     messages: Option<Box<MessageLimit>>,
-    controls: Spacing,
+    controls: ArrivalTime,
 }
 
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ struct MessageLimit {
 impl ReadLimits {
     pub(super) fn new(message_rate: Option<Rate>, now: Instant) -> Self {
         let limit = |rate| MessageLimit { bucket: Some(Bucket::new(rate, now)), pause: None };
-        Self { messages: message_rate.map(|rate| Box::new(limit(rate))), controls: Spacing::default() }
+        Self { messages: message_rate.map(|rate| Box::new(limit(rate))), controls: ArrivalTime::default() }
     }
 
     /// So many messages came. Beyond their rate the client is not read for a while.
@@ -45,7 +45,7 @@ impl ReadLimits {
 
     /// So many control frames came. Whether their rate allows that.
     pub(in crate::delivery) fn allows_controls(&mut self, controls: u32, rate: Rate, now: Instant) -> bool {
-        self.controls.takes(controls, rate, now)
+        self.controls.take_or_empty(controls, Gcra::new(rate), now)
     }
 
     /// The client is not read until then.

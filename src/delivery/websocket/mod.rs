@@ -123,7 +123,7 @@ impl WebSocket {
             endpoint: Endpoint::new(Role::Server),
             pings: policy.heartbeat.map(|heartbeat| Box::new(PingScheduler::new(heartbeat, now))),
             limits: ReadLimits::new(policy.message_rate, now),
-            read_ahead: (!transport.early.is_empty()).then(|| Box::new(transport.early)),
+            read_ahead: (!transport.read_ahead.is_empty()).then(|| Box::new(transport.read_ahead)),
             ending: None,
             last_activity: now,
             connection,

@@ -310,10 +310,7 @@ fn the_last_word_is_the_same_wherever_the_stream_is_cut() {
     let control = |opcode, payload: &[u8], mask| ControlFrame::new(opcode, payload, mask).as_bytes().to_vec();
     for role in ROLES {
         let mask = if role == Role::Server { Some([1, 2, 3, 4]) } else { None };
-        let data = match mask {
-            Some(mask) => encode::masked_message(Kind::Text, b"text", mask),
-            None => encode::message(Kind::Text, b"text"),
-        };
+        let data = encode::frame(Kind::Text, 0, b"text", mask);
         let ends = [
             (control(Opcode::Close, &[0x0b, 0xb8, b'x'], mask), close(3000, "")),
             (control(Opcode::Close, &[0x03, 0xee], mask), close(1002, "")),

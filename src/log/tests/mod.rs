@@ -15,7 +15,7 @@ use super::entry::Timestamp;
 use super::{Cursor, Entry, Log, Logs, Message, NewEntry, Progress, Writer};
 use crate::config::{History, OnJoin};
 use crate::frame::Kind;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::{Label, Metrics, Trim};
 
 /// A process with nothing but logs.

@@ -76,7 +76,7 @@ async fn what_leaves_with_the_next_write_or_with_the_end_stops_the_stall_clock()
     assert_eq!(link.stalled_since(), None);
 
     let (mut link, _far) = owing(Instant::now()).await;
-    assert!(link.say_end(&mut cx, Instant::now()));
+    assert!(link.send_fin(&mut cx, Instant::now()));
     assert!(link.is_flushed());
     assert_eq!(link.stalled_since(), None);
 }
