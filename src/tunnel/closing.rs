@@ -1,7 +1,7 @@
 //! When an ending begins, what each hop then does ([`super::ending`]), and by when it has to be done.
 //!
 //! # Invariants
-//! 1. The first cause stands: whatever follows from it is not told as a cause of its own.
+//! 1. The first cause stands: whatever follows from it is not reported as a cause of its own.
 //! 2. Every ending has a deadline; a second one at most, for a side that still waits for our Close.
 //!
 //! # Not here
@@ -85,7 +85,7 @@ impl Relay {
             Side::Upstream => (Reason::UpstreamClose, By::Upstream),
         };
         if verdict == Verdict::Drop && side == Side::Upstream && self.ending.is_none() {
-            // Held to the drain's schedule: the server is answered, the client not told yet.
+            // Held to the drain's schedule: the server is answered, and the client gets no Close yet.
             self.upstream.begin_close(CloseAction::Close(CloseFrame { code, reason: "" }));
             self.upstream_pings = None;
             return;

@@ -85,7 +85,7 @@ impl Ending {
         Self { report, deadline, is_prolonged: false }
     }
 
-    /// What operators are told of it.
+    /// What is reported of it to operators.
     pub(super) fn report(&self) -> EndReport {
         self.report
     }

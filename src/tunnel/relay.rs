@@ -103,7 +103,7 @@ impl Relay {
             policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
         match extensions {
             Extensions::Unknown => drop(live.handle().close_to_injections(Injection::Extension)),
-            // A compressed message says so: one that does not is as right as ever (RFC 7692 §6).
+            // A compressed message is marked: one that is not is as right as ever (RFC 7692 §6).
             Extensions::None | Extensions::Deflate => {
                 live.handle().open_to_injections(policy.delivery.max_lag.bytes);
             }

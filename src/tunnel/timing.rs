@@ -168,7 +168,7 @@ impl Relay {
             None => self.sleep.insert(Box::pin(tokio::time::sleep_until(next))),
         };
         self.armed = Some(next);
-        // Not under the runtime's budget for this task: when that is used up a timer says Pending without
+        // Not under the runtime's budget for this task: when that is used up a timer is Pending without
         // keeping the waker, and would not be asked again.
         if pin!(unconstrained(sleep.as_mut())).poll(cx) == Poll::Ready(()) {
             cx.waker().wake_by_ref();
