@@ -10,8 +10,9 @@
 //! server says into a [`log`]; [`delivery`] brings it from there to each client at its own pace.
 //!
 //! [`frame`] and [`resilience`] decide without doing any I/O; [`net`] holds sockets, [`config`] what an operator
-//! said, [`telemetry`] what an operator sees, and [`admin`] shows it. [`demo`] is a server to try it on,
-//! and [`inject`] puts the program into Kubernetes manifests.
+//! said, [`telemetry`] what an operator sees, and [`admin`] shows it; [`memory`] counts what many hold. [`demo`] is a
+//! server to try it on, and [`inject`] puts the program into Kubernetes manifests; [`yaml`] reads and writes both what
+//! operators write and manifests.
 
 mod admin;
 mod admission;
@@ -23,12 +24,16 @@ mod demo;
 mod frame;
 pub mod inject;
 mod log;
+mod memory;
 mod net;
 mod resilience;
 pub mod server;
+#[cfg(test)]
+mod stage;
 mod telemetry;
 mod tunnel;
 mod upstream;
+mod yaml;
 
 /// What benches, fuzz targets and tests of whole processes reach beside the program itself. Everything else is
 /// closed, so that the compiler finds what nobody uses.
@@ -38,10 +43,10 @@ pub mod internals {
         Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
     };
     pub use crate::log::{Log, Logs, NewEntry};
+    pub use crate::memory::Budget;
     pub use crate::net::head::{RequestLine, check_answer, check_request};
     pub use crate::net::tls::{Acceptor, Connector, Offer as TlsOffer, Tls};
     pub use crate::net::{Stream, raise_descriptor_limit};
-    pub use crate::resilience::Budget;
     pub use crate::telemetry::lifecycle::Lifecycle;
     pub use crate::telemetry::{Label, Metrics, Reason};
     pub use crate::upstream::verify::Offer;

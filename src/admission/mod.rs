@@ -4,11 +4,11 @@
 //! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
 //!
 //! * [`identity`]: whose request is it, behind proxies that are trusted?
-//! * [`per_address`], [`global`], [`per_user`]: how fast ([`rate`] is what they share; [`keyed`] and [`queue`]
-//!   are its buckets, [`counts`] hands them on to the next configuration).
+//! * [`rate`]: how fast, from this address, of all, of this user? ([`keyed`] and [`queue`] are its buckets,
+//!   [`counts`] hands them on to the next configuration).
 //! * [`origin`]: from which page? [`auth`]: by whom?
-//! * [`quota`]: is there room? A slot is held until the connection ends, whatever ends it ([`users`]: who of a
-//!   user's has to go).
+//! * [`quota_check`]: is there room? A place of the route's [`quota`] is held until the connection ends, whatever ends it
+//!   ([`users`]: which connection of a user has to go).
 //! * [`breaker`]: is the upstream worth asking?
 //!
 //! # Invariants
@@ -19,28 +19,29 @@
 //! # Not here
 //! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
 
+mod address;
+mod answer;
 mod auth;
 mod breaker;
 mod check;
 mod context;
 mod counts;
 mod forwarded;
-mod global;
 mod identity;
 mod keyed;
 mod origin;
-mod per_address;
-mod per_user;
 mod queue;
 mod quota;
+mod quota_check;
 mod rate;
 mod refused;
 mod stack;
 mod users;
 
+pub(crate) use address::{AddressKey, Client};
 pub(crate) use auth::{AuthError, Authenticator};
-pub(crate) use check::Visit;
-pub(crate) use context::{AddressKey, Client, Kind, Noted, QuotaPermit, RequestContext, User};
+pub(crate) use context::{Kind, Noted, RequestContext, User};
 pub(crate) use counts::Counts;
+pub(crate) use quota::QuotaPermit;
 pub(crate) use refused::{Bound, Refused};
 pub(crate) use stack::{Stack, StackDeps, stack};

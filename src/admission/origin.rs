@@ -33,13 +33,15 @@ impl OriginCheck {
 }
 
 impl Check for OriginCheck {
-    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
-        let is_asked = guest.kind == Kind::Handshake || self.policy.http.mode == HttpMode::Guard;
+    async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
+        let is_asked = context.kind == Kind::Handshake || self.policy.http.mode == HttpMode::Guard;
         let Some(origins) = self.policy.origins.as_ref().filter(|_| is_asked) else { return Ok(()) };
-        let headers = &guest.head.headers;
+        let headers = &context.head.headers;
         let mut values = headers.get_all(header::ORIGIN).into_iter();
         let judged = match (values.next(), values.next()) {
-            (None, _) if guest.kind == Kind::Plain => without_origin(origins, &guest.head.method, headers),
+            (None, _) if context.kind == Kind::Plain => {
+                without_origin(origins, &context.head.method, headers)
+            }
             (None, _) => origins.missing.then_some(()).ok_or(ForeignPage::Missing),
             (Some(_), Some(_)) => Err(ForeignPage::Several),
             (Some(origin), None) => named(origins, origin),
@@ -179,9 +181,9 @@ mod tests {
         Arc::make_mut(&mut route.policy).origins = Some(origins.clone());
         let mut head = http::Request::new(()).into_parts().0;
         head.headers = headers;
-        let mut guest = RequestContext::new(head, Kind::Handshake, Arc::default());
+        let mut context = RequestContext::new(head, Kind::Handshake, Arc::default());
         let layer = OriginCheck::new(route.policy);
-        layer.check(&mut guest).now_or_never().unwrap().is_ok()
+        layer.check(&mut context).now_or_never().unwrap().is_ok()
     }
 
     fn is_welcome_from(origins: &Origins, values: &[&str]) -> bool {

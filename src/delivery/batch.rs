@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::config::Throttle;
 use crate::log::{Cursor, Log};
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use stretch::{Conflate, Made, Stretch};
 
 /// Places at which what is due is remembered.

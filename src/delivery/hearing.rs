@@ -14,7 +14,7 @@ use super::subscriber::{Reading, Subscriber, Table};
 use crate::config::{IdleActivity, Rate};
 use crate::frame::{CloseCode, ControlFrame, Opcode};
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::resilience::{Bucket, Turn};
+use crate::resilience::{Bucket, Gcra, Turn};
 use crate::telemetry::Reason;
 use crate::upstream::Uplink;
 
@@ -149,7 +149,10 @@ impl Subscriber {
     /// It has said so many control frames; beyond their rate it is closed, since each may ask for an answer.
     fn on_controls(&mut self, controls: u32, table: &Table<'_>) {
         let Some(rate) = table.crew.settings.policy.control_rate.in_feeds() else { return };
-        if controls == 0 || self.closing.is_some() || self.controls.takes(controls, rate, table.now) {
+        if controls == 0
+            || self.closing.is_some()
+            || self.controls.take_or_empty(controls, Gcra::new(rate), table.now)
+        {
             return;
         }
         self.close(&Farewell::ours(Reason::ControlRate, 1008, "too many control frames"), table);

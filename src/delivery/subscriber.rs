@@ -32,7 +32,8 @@ use super::{Arrival, FromClients};
 use crate::config::HeartbeatMode;
 use crate::frame::ControlFrame;
 use crate::log::{Cursor, Log};
-use crate::resilience::{Dates, Share, Spacing, Turn};
+use crate::memory::Share;
+use crate::resilience::{ArrivalTime, Dates, Turn};
 use crate::telemetry::{Command, ConnectionGuard, Reason};
 
 /// What all clients of a shard are served with.
@@ -95,7 +96,7 @@ pub(super) struct Subscriber {
     /// What it may still say; there where that is limited, or was for a moment.
     pub(super) allowance: Option<Box<Allowance>>,
     /// Control frames it has said.
-    pub(super) controls: Spacing,
+    pub(super) controls: ArrivalTime,
     pub(super) reading: Reading,
     pub(super) closing: Option<Box<Closing>>,
     pub(super) armed: Option<Instant>,
@@ -127,7 +128,7 @@ impl Subscriber {
         Self {
             wire: Wire::new(hop.stream),
             share: None,
-            early: (!hop.early.is_empty()).then(|| Box::new(hop.early)),
+            early: (!hop.read_ahead.is_empty()).then(|| Box::new(hop.read_ahead)),
             ear,
             knock,
             waker,
@@ -140,7 +141,7 @@ impl Subscriber {
             dates: Dates::new(lifetime, expires, now),
             parting: None,
             allowance: policy.message_rate.map(|rate| Box::new(Allowance::new(rate, now))),
-            controls: Spacing::default(),
+            controls: ArrivalTime::default(),
             reading: Reading::Frames,
             closing: None,
             armed: None,

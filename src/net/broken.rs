@@ -74,7 +74,7 @@ impl Broken {
         let mut source = error.source();
         while let Some(cause) = source {
             if let Some(error) = cause.downcast_ref::<io::Error>() {
-                return Self::Io(io_words(error));
+                return Self::Io(describe_io(error));
             }
             source = cause.source();
         }
@@ -89,9 +89,9 @@ impl Broken {
 }
 
 /// The kernel's words are what operators look up; what rustls wraps into an error of the kernel's kind is not.
-pub(crate) fn io_words(error: &io::Error) -> String {
+pub(crate) fn describe_io(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => tls::words(error),
+        Some(error) => tls::describe(error),
         None => error.to_string(),
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use super::head;
 use super::pool::{Pool, SendError};
 use super::tls::{self, Authorities, TlsError};
-use super::{Broken, HeadLimit, Stream, TcpConnector, io_words};
+use super::{Broken, HeadLimit, Stream, TcpConnector, describe_io};
 use crate::config::File;
 
 /// Idle connections kept for one client: as many as handshakes wait at once in quiet times.
@@ -160,7 +160,7 @@ impl Connector {
     /// In case of failure: why, in words.
     async fn dial(&self, deadline: Instant) -> Result<Stream, String> {
         let tcp = self.tcp.connect(deadline).await;
-        let stream = Stream::Tcp(tcp.map_err(|error| format!("no connection: {}", io_words(&error)))?);
+        let stream = Stream::Tcp(tcp.map_err(|error| format!("no connection: {}", describe_io(&error)))?);
         let Some(tls) = &self.tls else { return Ok(stream) };
         match tls.connect(stream, &self.host).await {
             Ok(tls) => Ok(Stream::Tls(tls)),

@@ -30,9 +30,10 @@ use super::rates::Rates;
 use super::settings::{Settings, Terms};
 use crate::config::HeartbeatMode;
 use crate::frame::{Extensions, Role, Rules, Scanner};
+use crate::memory::Share;
 use crate::net::Transport;
 use crate::net::scratch;
-use crate::resilience::{Dates, Share, Standstill, Turn};
+use crate::resilience::{Dates, Standstill, Turn};
 use crate::telemetry::{ConnectionGuard, Injection, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
@@ -109,8 +110,8 @@ impl Relay {
             }
         }
         Self {
-            client: Link::new(client.stream, &client.early, scanner(Role::Client), Role::Server),
-            upstream: Link::new(upstream.stream, &upstream.early, scanner(Role::Server), Role::Client),
+            client: Link::new(client.stream, &client.read_ahead, scanner(Role::Client), Role::Server),
+            upstream: Link::new(upstream.stream, &upstream.read_ahead, scanner(Role::Server), Role::Client),
             client_pings: policy
                 .heartbeat
                 .map(|heartbeat| Box::new(PingScheduler::new(heartbeat.timing, heartbeat.mode, now))),

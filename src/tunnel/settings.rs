@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
 use crate::frame::Extensions;
-use crate::resilience::{Budget, Expiry};
+use crate::memory::Budget;
+use crate::resilience::Expiry;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]

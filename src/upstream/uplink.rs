@@ -101,7 +101,7 @@ impl Uplink {
         let heartbeat = rules.heartbeat.map(|timing| Heartbeat::new(timing, fastrand::u64(..), now));
         Self {
             stream: Some(hop.stream),
-            early: hop.early,
+            early: hop.read_ahead,
             assembler: new_assembler(&rules),
             endpoint: Endpoint::new(Role::Client),
             rules,

@@ -3,7 +3,7 @@ mod walk;
 use super::*;
 use crate::config::{History, OnJoin, Pointer};
 use crate::log::{Logs, NewEntry, Writer};
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::Metrics;
 
 const EVERY: Duration = Duration::from_millis(100);

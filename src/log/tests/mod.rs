@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{Cursor, Entry, Log, Logs, NewEntry, Progress, Writer};
 use crate::config::{History, OnJoin};
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::{Label, Metrics, Trim};
 
 /// A process with nothing but logs.

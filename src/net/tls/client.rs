@@ -10,12 +10,12 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::certificate::{self, Named};
+use super::describe::{Settings, explain};
 use super::error::{HandshakeError, TlsError};
 use super::provider;
 use super::records::End;
 use super::stream::Tls;
-use super::verify::{Anybody, Known};
-use super::words::{Settings, explain};
+use super::verify::{AnyServer, KnownServers};
 use crate::config::{File, Target, UpstreamTls};
 use crate::net::Stream;
 
@@ -75,7 +75,7 @@ impl Connector {
         let UpstreamTls { ca, server_name, identity, insecure } = settings;
         let builder = builder(SECTION)?;
         let builder = if *insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider())))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider())))
         } else {
             const KEY: &str = "upstream.tls.ca_file";
             let authorities = match ca {
@@ -167,7 +167,7 @@ fn believed(
             (system_roots().map_err(no_roots)?, Vec::<CertificateDer<'static>>::new())
         }
     };
-    let known = Known::new(roots, certificates, provider());
+    let known = KnownServers::new(roots, certificates, provider());
     Ok(Arc::new(known.map_err(|source| TlsError::refused(key, &source))?))
 }
 
