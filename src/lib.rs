@@ -11,8 +11,8 @@
 //!
 //! [`frame`] and [`resilience`] decide without doing any I/O; [`net`] holds sockets, [`config`] what an operator
 //! said, [`connections`] who is connected and what may be asked of them, [`telemetry`] what an operator sees, and
-//! [`admin`] shows it. [`demo`] is a server to try it on,
-//! and [`inject`] puts the program into Kubernetes manifests.
+//! [`admin`] shows it; [`memory`] counts what many hold. [`demo`] is a server to try it on, and [`inject`] puts the
+//! program into Kubernetes manifests; [`yaml`] reads and writes both what operators write and manifests.
 
 mod admin;
 mod admission;
@@ -25,6 +25,7 @@ mod demo;
 mod frame;
 pub mod inject;
 mod log;
+mod memory;
 mod net;
 mod resilience;
 pub mod server;
@@ -33,6 +34,7 @@ mod stage;
 mod telemetry;
 mod tunnel;
 mod upstream;
+mod yaml;
 
 /// What benches, fuzz targets and tests of whole processes reach beside the program itself. Everything else is
 /// closed, so that the compiler finds what nobody uses.
@@ -42,11 +44,11 @@ pub mod internals {
         Assembler, Extensions, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, ProtocolError,
         Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
     };
-    pub use crate::log::{Log, Logs, NewEntry};
+    pub use crate::log::{Log, Logs, Message, NewEntry};
+    pub use crate::memory::Budget;
     pub use crate::net::head::{RequestLine, check_answer, check_request};
     pub use crate::net::tls::{Acceptor, Connector, Offer as TlsOffer, Tls};
     pub use crate::net::{Stream, raise_descriptor_limit};
-    pub use crate::resilience::Budget;
     pub use crate::telemetry::{Label, Metrics, Reason};
     pub use crate::upstream::verify::Offer;
 }

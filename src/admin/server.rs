@@ -9,7 +9,6 @@
 //! 3. After `stop` nothing is accepted, what was asked is answered for at most [`GRACE`] more, and then
 //!    every connection is ended.
 
-use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};

@@ -6,10 +6,10 @@ mod feeds;
 mod port;
 pub(super) mod process;
 
-use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::{IntGauge, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

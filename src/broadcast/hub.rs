@@ -10,12 +10,12 @@
 //! # Not here
 //! What is said to the server ([`super::request`]), and what becomes of what it says ([`super::feed`]).
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use http::{HeaderMap, Uri};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 
 use super::channel::{Channel, Member, Reservation};
@@ -99,7 +99,7 @@ impl Hub {
             metrics: Arc::clone(&metrics),
             recipients: shared.metrics.breaker(BreakerScope::Recipient, &plan.route),
             channels: shared.metrics.breaker(BreakerScope::Channel, &plan.route),
-            holders: Arc::clone(&shared.holders),
+            client_memory: Arc::clone(&shared.client_memory),
             process: Arc::clone(&shared.metrics),
             shards: shared.shards,
         };

@@ -9,13 +9,13 @@
 //! Who has a handle ([`super::registry`]); what a command does, and where an injection finds its place
 //! ([`crate::tunnel`]).
 
-use parking_lot::{Mutex, MutexGuard};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::injections::Injections;

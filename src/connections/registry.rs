@@ -9,13 +9,13 @@
 //! # Not here
 //! What a connection has counted, and its mailbox ([`super::handle`]).
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tracing::info;
 
 use super::handle::{ConnectionInfo, EndReport, Handle, Totals};

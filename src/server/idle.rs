@@ -14,12 +14,12 @@
 //! # Not here
 //! How it ends ([`super::connection`], [`super::http2`]); the clock of `keep_alive` ([`super::patience`]).
 
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::warn;

@@ -21,7 +21,7 @@ use crate::broadcast;
 use crate::config::Mode;
 use crate::connections::lifecycle::Lifecycle;
 use crate::frame::encode;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::panics::{Panicked, caught};
 use crate::telemetry::{Metrics, TaskKind};
 

@@ -25,8 +25,8 @@ use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, Trust
 use crate::connections::Registry;
 use crate::connections::lifecycle::Lifecycle;
 use crate::log::Logs;
+use crate::memory::Budget;
 use crate::net::tls::{Acceptor, Offer, TlsError};
-use crate::resilience::Budget;
 use crate::telemetry::{CertificateKind, Metrics, RouteMetrics};
 use crate::tunnel;
 use crate::upstream::{Upstream, UpstreamBreaker};
@@ -213,7 +213,7 @@ impl Table {
                 trusted: Arc::clone(&trusted),
                 policy: Arc::clone(&route.policy),
                 rates: counts.rates(&route.policy),
-                places: counts.places(&route.name),
+                quota: counts.quota(&route.name),
                 auth: auth
                     .map(|auth| {
                         let earlier = previous.into_iter().flat_map(|table| table.authenticators.parts());
@@ -268,7 +268,7 @@ impl Table {
     /// Has the metrics tell what holds from now on: limits, and when certificates end.
     fn show(&self, previous: Option<&Self>, metrics: &Metrics) {
         let routes = self.router.routes().map(|route| &route.config);
-        self.counts.show(routes, previous.map(|previous| &previous.counts), metrics);
+        self.counts.report_limits(routes, previous.map(|previous| &previous.counts), metrics);
         metrics
             .process
             .set_certificate_expiry(CertificateKind::Listen, self.tls.as_ref().map(Acceptor::not_after));

@@ -11,9 +11,9 @@
 //! # Not here
 //! The lines themselves, and the counters beside them, which know everything.
 
-use parking_lot::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Lets one line of each kind through in a period.

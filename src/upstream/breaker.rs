@@ -22,7 +22,6 @@
 //! # Not here
 //! When it opens and closes ([`crate::resilience::Breaker`]); what a client is told ([`crate::admission`]).
 
-use parking_lot::Mutex;
 use std::fmt::Display;
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,6 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};

@@ -22,7 +22,6 @@ mod replayed;
 mod streams;
 mod translate;
 
-use parking_lot::{Mutex, MutexGuard};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -39,6 +38,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
@@ -253,7 +253,7 @@ async fn run<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box
         && let Ok(upgraded) = io.await
     {
         let stream = Stream::Http2(Box::new(Http2::new(upgraded, pump, Box::new(in_use))));
-        connection::go_on(&call.shared.state, Transport { stream, early: Bytes::new() }, next).await;
+        connection::go_on(&call.shared.state, Transport { stream, read_ahead: Bytes::new() }, next).await;
     }
 }
 

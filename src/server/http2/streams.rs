@@ -1,10 +1,10 @@
 //! The streams of one HTTP/2 connection: how many are in use, since when none is, and whether its client
 //! asks only to go away again.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

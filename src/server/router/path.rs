@@ -39,30 +39,7 @@ fn walk(path: &str) -> Vec<(Cow<'_, [u8]>, usize)> {
 
 /// The bytes that `raw` stands for (RFC 3986 §2.1). A `%` that no two hexadecimal digits follow is itself.
 pub(super) fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
-    if !raw.contains(&b'%') {
-        return Cow::Borrowed(raw);
-    }
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = match (first, tail) {
-            (b'%', [high, low, behind @ ..]) => match byte(*high, *low) {
-                Some(byte) => {
-                    bytes.push(byte);
-                    behind
-                }
-                None => {
-                    bytes.push(first);
-                    tail
-                }
-            },
-            _ => {
-                bytes.push(first);
-                tail
-            }
-        };
-    }
-    Cow::Owned(bytes)
+    percent_encoding::percent_decode(raw).into()
 }
 
 /// The byte that two hexadecimal digits are.

@@ -1,6 +1,6 @@
-use parking_lot::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::*;
