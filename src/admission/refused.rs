@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
 use crate::net::head::{self, HeadFault, MAX_HEADERS, spelling};
+use crate::net::http::{X_OUTRIGGER_REASON, set_upgrade};
 use crate::telemetry::{AuthFailure, HandshakeOutcome, RefusalReason};
-use crate::upstream::headers::set_upgrade;
 use crate::upstream::{DialError, UpstreamError};
 
 /// Why a request was answered by us and not by the upstream.
@@ -207,9 +207,6 @@ impl RefusalClose {
     }
 }
 
-/// Says that an answer is ours, and why.
-const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
-
 /// For those who are refused for a reason that passes soon.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -366,7 +363,7 @@ impl Refused {
         };
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(REASON, HeaderValue::from_static(reason));
+        headers.insert(X_OUTRIGGER_REASON, HeaderValue::from_static(reason));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));

@@ -24,9 +24,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::keys::KeySet;
-use super::{AuthError, USER_AGENT, Waiting};
+use super::{AuthError, Waiting};
 use crate::config::{File, JwtAlgorithm};
 use crate::net::Fetch;
+use crate::net::http::PRODUCT;
 use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, JwksOutcome, Metrics, TaskKind};
@@ -251,7 +252,7 @@ impl Source {
         let unreachable = |why: String| (JwksOutcome::Unreachable, why);
         let request = Request::get(&self.uri)
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
-            .header(header::USER_AGENT, USER_AGENT)
+            .header(header::USER_AGENT, PRODUCT)
             .body(Empty::<Bytes>::new())
             .map_err(|error| unreachable(error.to_string()))?;
         let response = self.fetch.send(request, DEADLINE, MAX_DOCUMENT).await;

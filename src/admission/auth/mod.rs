@@ -46,8 +46,6 @@ use crate::telemetry::{AuthFailure, Metrics};
 const MAX_USER: usize = 256;
 /// RFC 7518 §3.2 wants as many bytes as the hash has.
 const ENOUGH_SECRET: usize = 32;
-/// How we call ourselves when we fetch.
-const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
 
 /// Why credentials could not be checked with what the configuration gives.
 #[derive(Debug, thiserror::Error)]

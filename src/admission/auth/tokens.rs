@@ -19,6 +19,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use crate::config::TokenSource;
+use crate::net::http::{bearer, percent_decode};
 use crate::telemetry::AuthFailure;
 
 /// The entry of `Sec-WebSocket-Protocol` that says that a token follows.
@@ -143,12 +144,6 @@ fn in_authorization(headers: &HeaderMap) -> Place {
     }
 }
 
-/// What follows `Bearer ` (RFC 6750 §2.1); schemes have no case (RFC 9110 §11.1).
-pub(super) fn bearer(line: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = line.split_at_checked(b"Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
-}
-
 fn in_cookies(headers: &HeaderMap, name: &str) -> Place {
     let mut place = Place::Nothing;
     for line in headers.get_all(header::COOKIE) {
@@ -174,9 +169,9 @@ fn in_query(uri: &Uri, name: &str) -> (Place, Option<Uri>) {
     let mut is_changed = false;
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if percent_decoded(key) == name.as_bytes() {
+        if form_decode(key) == name.as_bytes() {
             is_changed = true;
-            place.add(&percent_decoded(value));
+            place.add(&form_decode(value));
         } else {
             kept.push(pair);
         }
@@ -196,23 +191,9 @@ fn in_query(uri: &Uri, name: &str) -> (Place, Option<Uri>) {
     (place, Some(Uri::from_parts(parts).unwrap_or_default()))
 }
 
-/// As forms have it: `%XX` and `+`. What is no valid escape stands for itself.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, then @ ..] = rest {
-        rest = then;
-        match (first, digit(then.first()), digit(then.get(1))) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                rest = &then[2..];
-            }
-            (b'+', ..) => decoded.push(b' '),
-            _ => decoded.push(*first),
-        }
-    }
-    decoded
+/// As forms have it: `+` is a space, and `%XX` a byte.
+fn form_decode(text: &str) -> Vec<u8> {
+    percent_decode(text.replace('+', " ").as_bytes()).into_owned()
 }
 
 /// What follows our entry, and whether that was there. Works on bytes: a line that is not text must not
