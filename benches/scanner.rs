@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use outrigger::internals::{Extensions, Rules, Scanner, Sender, Verdict};
+use outrigger::internals::{Extensions, Role, Rules, Scanner, Verdict};
 
 /// What a relay reads at once.
 const BUFFER: usize = 64 * 1024;
@@ -33,7 +33,7 @@ fn frame(payload: usize, is_masked: bool) -> Vec<u8> {
     bytes
 }
 
-fn scanner(sender: Sender) -> Scanner {
+fn scanner(sender: Role) -> Scanner {
     Scanner::new(Rules {
         sender,
         extensions: Extensions::None,
@@ -58,8 +58,8 @@ fn scan(scanner: &mut Scanner, stream: &mut [u8], piece: usize) -> u32 {
 /// Frames of `payload` bytes, as many as fill a buffer (or one that does), read `piece` bytes at a time.
 fn run(criterion: &mut Criterion, group: &str, payload: usize, piece: impl Fn(usize) -> usize) {
     let mut group = criterion.benchmark_group(group);
-    for (sender, name) in [(Sender::Client, "masked"), (Sender::Server, "unmasked")] {
-        let frame = frame(payload, sender == Sender::Client);
+    for (sender, name) in [(Role::Client, "masked"), (Role::Server, "unmasked")] {
+        let frame = frame(payload, sender == Role::Client);
         let count = (BUFFER / frame.len()).max(1);
         let stream = frame.repeat(count);
         for (throughput, unit) in [
@@ -100,7 +100,7 @@ fn controls(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("16 B, with pings");
     group.throughput(Throughput::Bytes(stream.len() as u64));
     group.bench_function("unmasked/bytes", |bencher| {
-        let mut scanner = scanner(Sender::Server);
+        let mut scanner = scanner(Role::Server);
         bencher.iter_batched_ref(
             || stream.clone(),
             |stream| {

@@ -4,32 +4,33 @@
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
 
 mod admin;
+mod configuration;
 mod demo;
 mod health;
 mod inject;
 mod notify;
+mod output;
 mod print;
+mod runtime;
+mod serving;
 mod table;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
-use tokio::runtime::Runtime;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 
+use self::configuration::{config_file, start_error};
+use self::output::{print, warn};
+use self::runtime::{run_on, runtime};
+use self::serving::serve;
 use crate::admin::client::ClientError;
-use crate::config::{self, ConfigErrors, Reading, Sources};
-use crate::server::{Overview, Reload, Server, StartError};
-use crate::telemetry::lifecycle::Lifecycle;
-use crate::telemetry::logging::{self, Logging};
-
-/// Time for what the runtime still holds when its work is done.
-const LEFT_BEHIND: Duration = Duration::from_millis(500);
+use crate::config::{self, ConfigErrors, Loaded, Sources};
+use crate::server::{Overview, Reload, Server};
+use crate::telemetry::logging;
 
 /// A sidecar reverse proxy that makes existing WebSocket servers resilient without changing them.
 #[derive(Debug, Parser)]
@@ -124,8 +125,8 @@ impl Cli {
             Command::Publish(args) => admin::publish(args),
             Command::Inject(args) => inject::run(args),
             Command::Schema => print::schema(),
-            Command::Completions(args) => print::completions(&args),
-            Command::Man(args) => print::man(&args),
+            Command::Completions(args) => print::completions(&args, Self::command()),
+            Command::Man(args) => print::man(&args, Self::command()),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -152,12 +153,6 @@ fn with_causes(error: &anyhow::Error) -> String {
     told
 }
 
-/// The file that holds the configuration: as the flag says, or else the environment.
-fn config_file(flag: Option<PathBuf>) -> Option<PathBuf> {
-    let named = || std::env::var_os(config::FILE_VARIABLE).filter(|name| !name.is_empty());
-    flag.or_else(|| named().map(PathBuf::from))
-}
-
 fn run(sources: Sources) -> anyhow::Result<()> {
     ignore_hangups()?;
     let warnings = config::env_warnings(&sources);
@@ -175,7 +170,7 @@ fn run(sources: Sources) -> anyhow::Result<()> {
         let reload = Reload::default();
         let hangups = on_hangups(reload.clone())?;
         let configuration = sources.to_string();
-        let server = Server::bind_reloading(config, sources, reload).await.map_err(told)?;
+        let server = Server::bind_reloading(config, sources, reload).await.map_err(start_error)?;
         let serving = serve(server, &logging, |server| {
             let Overview { upstreams, tls } = server.overview();
             tracing::info!(
@@ -187,7 +182,7 @@ fn run(sources: Sources) -> anyhow::Result<()> {
                 version = env!("CARGO_PKG_VERSION"),
                 "ready"
             );
-            // It serves all the same. Whoever waits for the word will end it some day, and the log has said why.
+            // It serves all the same. A supervisor that waits in vain ends the process some day, and the log has said why.
             if let Err(error) = notify::ready() {
                 tracing::error!(
                     "cannot tell the socket in NOTIFY_SOCKET that this process is ready: {error}"
@@ -202,15 +197,6 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     })
 }
 
-/// Says on standard error what does nothing or is left open. Beside the configuration, which may be on its way into a
-/// file.
-fn warn<T: std::fmt::Display>(warnings: &[T]) {
-    for warning in warnings {
-        // If standard error is closed there is nobody to tell.
-        let _ = writeln!(io::stderr(), "outrigger: warning: {warning}");
-    }
-}
-
 /// Above what `check` prints without a file: that is where a new one begins.
 const STARTER: &str = "# yaml-language-server: $schema=outrigger.schema.json\n\
                        # `outrigger schema > outrigger.schema.json` writes that file, and editors know every setting.\n";
@@ -219,61 +205,17 @@ fn check(CheckArgs { settings, quiet }: CheckArgs) -> anyhow::Result<()> {
     let sources = settings.sources();
     warn(&config::env_warnings(&sources));
     let text = config::effective(&sources)?;
-    let Reading { config, warnings, .. } = config::read(&sources);
+    let Loaded { config, warnings, .. } = config::read(&sources);
     let config = config?;
-    let exposed = config.exposed();
-    runtime(1)?.block_on(Server::check(config)).map_err(told)?;
+    let exposure_warnings = config.exposure_warnings();
+    runtime(1)?.block_on(Server::check(config)).map_err(start_error)?;
     warn(&warnings);
-    warn(&exposed);
+    warn(&exposure_warnings);
     if quiet {
         return Ok(());
     }
     let starter = if sources.file.is_none() { STARTER } else { "" };
-    io::stdout().write_all(format!("{starter}{text}").as_bytes()).context("cannot write to standard output")
-}
-
-/// Serves until a signal asks for the end and the drain is over. A second signal cuts it short; one that comes
-/// after `outrigger drain` is the first.
-async fn serve(
-    server: Server,
-    logging: &Logging,
-    announce: impl FnOnce(&Server) -> io::Result<()>,
-) -> anyhow::Result<()> {
-    server.count_dropped_lines(logging.dropped_counter());
-    let hurry = Notify::new();
-    let signals = on_signals(server.lifecycle(), &hurry)?;
-    // Whoever is told that it runs may stop it at once: only now is that a drain.
-    announce(&server).context("cannot write to standard output")?;
-    tokio::select! {
-        () = server.run_until(hurry.notified()) => {}
-        () = signals => {}
-    }
-    Ok(())
-}
-
-/// The first SIGTERM or SIGINT starts the drain or joins it, the next one ends it. Never completes.
-fn on_signals(lifecycle: Lifecycle, hurry: &Notify) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut term = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut int = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    Ok(async move {
-        loop {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            if !lifecycle.request_stop() {
-                hurry.notify_one();
-            }
-        }
-    })
-}
-
-/// What is wrong with the configuration is told as such, also where only the server noticed it.
-fn told(error: StartError) -> anyhow::Error {
-    match error {
-        StartError::Config(errors) => errors.into(),
-        other => other.into(),
-    }
+    print(format!("{starter}{text}"))
 }
 
 /// SIGHUP would end the process until somebody listens for it. Whoever has listened once has changed that for
@@ -292,21 +234,4 @@ fn on_hangups(reload: Reload) -> anyhow::Result<impl Future<Output = ()>> {
         }
         std::future::pending::<()>().await;
     })
-}
-
-/// Runs `future` to its end, and does not wait for long for what it has left behind: the system's resolver may take
-/// half a minute for a name, and cannot be stopped.
-fn run_on<F: Future>(runtime: Runtime, future: F) -> F::Output {
-    let output = runtime.block_on(future);
-    runtime.shutdown_timeout(LEFT_BEHIND);
-    output
-}
-
-/// One worker needs no other threads to hand work to.
-fn runtime(workers: usize) -> anyhow::Result<Runtime> {
-    let mut builder = match workers {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    builder.worker_threads(workers).enable_all().build().context("cannot start the runtime")
 }

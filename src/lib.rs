@@ -11,7 +11,8 @@
 //!
 //! [`frame`] and [`resilience`] decide without doing any I/O; [`net`] holds sockets, [`config`] what an operator
 //! said, [`telemetry`] what an operator sees, and [`admin`] shows it. [`demo`] is a server to try it on,
-//! and [`inject`] puts the program into Kubernetes manifests.
+//! and [`inject`] puts the program into Kubernetes manifests; [`yaml`] reads and writes
+//! both what operators write and manifests.
 
 mod admin;
 mod admission;
@@ -26,16 +27,19 @@ mod log;
 mod net;
 mod resilience;
 pub mod server;
+#[cfg(test)]
+mod stage;
 mod telemetry;
 mod tunnel;
 mod upstream;
+mod yaml;
 
 /// What benches, fuzz targets and tests of whole processes reach beside the program itself. Everything else is
 /// closed, so that the compiler finds what nobody uses.
 pub mod internals {
     pub use crate::frame::{
         Assembler, Extensions, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, ProtocolError,
-        Rules, Scanned, Scanner, Sender, Verdict, accept_for, encode,
+        Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
     };
     pub use crate::log::{Log, Logs, NewEntry};
     pub use crate::net::head::{RequestLine, check_answer, check_request};

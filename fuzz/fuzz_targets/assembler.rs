@@ -8,7 +8,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use outrigger::internals::{
-    Assembler, Extensions, ProtocolError, Heard, Kind, MAX_HELD, Outcome, Rules, Scanner, Sender, Verdict,
+    Assembler, Extensions, ProtocolError, Heard, Kind, MAX_HELD, Outcome, Rules, Scanner, Role, Verdict,
 };
 
 const MAX_FRAME: u64 = 1000;
@@ -25,7 +25,7 @@ struct Told {
 fuzz_target!(|input: &[u8]| {
     let [choice, cut, stream @ ..] = input else { return };
     let rules = Rules {
-        sender: if choice & 1 == 0 { Sender::Client } else { Sender::Server },
+        sender: if choice & 1 == 0 { Role::Client } else { Role::Server },
         extensions: if choice & 2 == 0 { Extensions::None } else { Extensions::Deflate },
         max_frame: MAX_FRAME,
         max_message: MAX_MESSAGE,

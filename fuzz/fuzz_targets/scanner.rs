@@ -8,7 +8,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use outrigger::internals::{
-    Extensions, ProtocolError, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, Rules, Scanner, Sender, Verdict,
+    Extensions, ProtocolError, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, Rules, Scanner, Role, Verdict,
 };
 
 const MAX_FRAME: u64 = 1000;
@@ -27,7 +27,7 @@ struct Result {
 fuzz_target!(|input: &[u8]| {
     let [choice, cut, stream @ ..] = input else { return };
     let rules = Rules {
-        sender: if choice & 1 == 0 { Sender::Client } else { Sender::Server },
+        sender: if choice & 1 == 0 { Role::Client } else { Role::Server },
         extensions: match choice >> 1 & 3 {
             0 | 1 => Extensions::None,
             2 => Extensions::Deflate,
@@ -129,8 +129,8 @@ fn read_plainly(stream: &[u8], rules: &Rules) -> Result {
         let (is_final, opcode, is_masked) = (first >= 0x80, first & 15, second >= 0x80);
         let is_control = opcode >= 8;
         match rules.sender {
-            Sender::Client if !is_masked => return fail(result, ProtocolError::Unmasked),
-            Sender::Server if is_masked => return fail(result, ProtocolError::Masked),
+            Role::Client if !is_masked => return fail(result, ProtocolError::Unmasked),
+            Role::Server if is_masked => return fail(result, ProtocolError::Masked),
             _ => {}
         }
         if is_control && !is_final {

@@ -11,12 +11,13 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -76,12 +77,12 @@ impl Place {
     }
 
     fn since(&self) -> Option<Instant> {
-        *self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.resting.lock()
     }
 
     /// Something is asked, until what this gives is dropped.
     fn asked(&self) -> Asked<'_> {
-        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.resting.lock() = None;
         Asked(self)
     }
 }
@@ -90,7 +91,7 @@ struct Asked<'a>(&'a Place);
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        *self.0.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.0.resting.lock() = Some(Instant::now());
         self.0.rested.notify_one();
     }
 }

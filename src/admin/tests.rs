@@ -4,9 +4,9 @@
 mod feeds;
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::{IntGauge, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -72,7 +72,7 @@ impl Port {
                 let published = Arc::clone(&published);
                 Arc::new(move |publication| {
                     let answer = answer_to(&publication);
-                    published.lock().unwrap().push(publication);
+                    published.lock().push(publication);
                     Box::pin(async { answer })
                 })
             },
@@ -120,7 +120,7 @@ impl Port {
     }
 
     fn published(&self) -> Vec<Publication> {
-        self.published.lock().unwrap().clone()
+        self.published.lock().clone()
     }
 
     async fn stop(mut self) {

@@ -93,9 +93,9 @@ fn private(ip: IpAddr) -> Option<IpNet> {
 mod tests {
     use std::io::{self, Write};
     use std::net::SocketAddr;
-    use std::sync::Mutex;
 
     use http::Request;
+    use parking_lot::Mutex;
 
     use super::super::context::Kind;
     use super::*;
@@ -179,7 +179,7 @@ mod tests {
 
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -205,11 +205,11 @@ mod tests {
         for mut guest in quiet {
             identity.check(&mut guest).await.unwrap();
         }
-        assert_eq!(lines.0.lock().unwrap().as_slice(), b"");
+        assert_eq!(lines.0.lock().as_slice(), b"");
         for from in ["10.0.0.1:1", "10.0.0.1:1", "172.16.3.4:5"] {
             identity.check(&mut guest(peer(from), &[("forwarded", "for=198.51.100.9")])).await.unwrap();
         }
-        let told = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let told = String::from_utf8(lines.0.lock().clone()).unwrap();
         assert_eq!(told.lines().count(), 1, "{told}");
         for word in ["WARN", "trusted_proxies", "peer_network=10.0.0.0/8", "header=forwarded"] {
             assert!(told.contains(word), "{word}: {told}");

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -20,6 +20,7 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 use governor::{NotUntil, RateLimiter};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -117,7 +118,7 @@ fn is_due(last: &mut Option<Instant>, apart: Duration) -> bool {
 impl<K: Eq + Hash + Clone> Store<K> {
     fn keys(&self) -> MutexGuard<'_, Keys<K>> {
         // A panic under this lock cannot leave a map half changed.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock()
     }
 }
 

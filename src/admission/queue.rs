@@ -14,8 +14,8 @@
 //! # Why is a promise not kept as a token?
 //! Nobody says who it is when it comes back. Promises that are not kept cost nothing: time passes them by.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::RateLimiter;
@@ -23,6 +23,7 @@ use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::rate::{Ticks, quota};
@@ -124,8 +125,8 @@ impl Queue {
         self.book().promise(now, free, self.period)
     }
 
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn book(&self) -> parking_lot::MutexGuard<'_, Book> {
+        self.book.lock()
     }
 }
 

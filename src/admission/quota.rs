@@ -15,8 +15,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::check::Check;
@@ -80,12 +81,12 @@ impl ConnectionQuota {
 
     /// How many are in.
     pub(crate) fn taken(&self) -> u32 {
-        self.lock().all
+        self.taken.lock().all
     }
 
     /// Whether somebody is in whose handshake has become a connection.
     pub(super) fn has_open(&self) -> bool {
-        self.lock().open > 0
+        self.taken.lock().open > 0
     }
 
     /// A place, if these limits leave one.
@@ -95,7 +96,7 @@ impl ConnectionQuota {
         address: AddressKey,
         user: Option<Arc<str>>,
     ) -> Result<Permit, Bound> {
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         let is_below = |limit: Option<u32>, count: u32| limit.is_none_or(|limit| count < limit);
         if !is_below(limits.connections, taken.all) {
             return Err(Bound::Route);
@@ -123,11 +124,6 @@ impl ConnectionQuota {
         }
         let limit = limits.per_user.filter(|_| limits.on_user_limit == OnUserLimit::ReplaceOldest);
         Ok(Permit { places: Arc::clone(self), address, user, limit, id: None })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        // A panic under this lock cannot leave a count half changed.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,7 +155,7 @@ impl Permit {
     /// The handshake has become this connection. If that is one more than its user may have, the user's oldest
     /// is closed for it (`policy.limits.on_user_limit: replace_oldest`).
     pub(crate) fn on_open(&mut self, handle: &Arc<Handle>) {
-        let mut taken = self.places.lock();
+        let mut taken = self.places.taken.lock();
         let was_open = self.id.is_some();
         self.id = NonZeroU64::new(handle.id);
         taken.open += u32::from(self.id.is_some() && !was_open);
@@ -178,7 +174,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = self.places.taken.lock();
         taken.all -= 1;
         taken.open -= u32::from(self.id.is_some());
         give_back(&mut taken.by_address, self.address);
@@ -256,7 +252,7 @@ mod tests {
             held.pop();
             assert!(take(&places, limits, last.0, last.1).is_ok(), "{limits:?}");
             drop(held);
-            let taken = places.lock();
+            let taken = places.taken.lock();
             assert_eq!((taken.all, taken.by_address.len(), taken.by_user.count()), (0, 0, 0));
         }
     }
@@ -284,9 +280,9 @@ mod tests {
         let places = ConnectionQuota::new("r");
         let held =
             Vec::from_iter((0..20_000).map(|n| take(&places, NONE, n, Some(&format!("user {n}"))).unwrap()));
-        assert!(places.lock().by_address.capacity() >= 20_000);
+        assert!(places.taken.lock().by_address.capacity() >= 20_000);
         drop(held);
-        let taken = places.lock();
+        let taken = places.taken.lock();
         assert!(taken.by_address.capacity() <= 2 * SMALL, "{}", taken.by_address.capacity());
         assert!(taken.by_user.room() <= 2 * SMALL, "{}", taken.by_user.room());
     }

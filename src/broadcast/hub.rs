@@ -11,10 +11,11 @@
 //! What is said to the server ([`super::request`]), and what becomes of what it says ([`super::feed`]).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, Uri};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 
 use super::channel::{Channel, Member, Reservation};
@@ -243,7 +244,7 @@ impl Hub {
 
     fn channels(&self) -> MutexGuard<'_, Channels> {
         // Nothing that can panic happens between two changes under this lock.
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channels.lock()
     }
 }
 

@@ -18,11 +18,12 @@ mod request;
 mod task;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -167,7 +168,7 @@ impl Hubs {
     /// One more hub. It is one of these for as long as somebody holds it or it has a channel.
     pub(crate) fn hub(&self, plan: Plan) -> Arc<Hub> {
         let hub = Hub::new(plan, &self.shared);
-        let mut hubs = self.lock();
+        let mut hubs = self.hubs.lock();
         hubs.retain(|hub| hub.strong_count() > 0);
         hubs.push(Arc::downgrade(&hub));
         hub
@@ -259,11 +260,7 @@ impl Hubs {
     }
 
     fn all(&self) -> Vec<Arc<Hub>> {
-        self.lock().iter().filter_map(Weak::upgrade).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Hub>>> {
-        self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hubs.lock().iter().filter_map(Weak::upgrade).collect()
     }
 }
 

@@ -1,21 +1,22 @@
 //! `outrigger drain`, `channels`, `subscribers` and `publish`: commands that ask a running proxy's admin port.
 //!
 //! # Invariants
-//! 1. All of them find the port and its token by the same options ([`Port`]).
+//! 1. All of them find the port and its token by the same options ([`AdminArgs`]).
 //! 2. What comes from clients (names of channels and users) is shown escaped, also as JSON.
 //!
 //! # Not here
 //! The requests and what can go wrong with them ([`crate::admin::client`]); tables ([`super::table`]).
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
 
+use super::output::print;
+use super::runtime::{run_on, runtime};
 use super::table::{Column, table};
-use super::{run_on, runtime};
 use crate::admin::client::{self, Client, Drain, Listing, Message, Payload, Wanted};
 use crate::admin::{Channel, Subscriber};
 use crate::config::Secret;
@@ -26,9 +27,9 @@ const MAX_MESSAGE: u64 = 64 << 20;
 /// Longest file with a token.
 const MAX_TOKEN: u64 = 64 << 10;
 
-/// Where the proxy's admin port is, and what is shown at its door.
+/// Where the proxy's admin port is, and the token for it.
 #[derive(Debug, Args)]
-pub(super) struct Port {
+pub(super) struct AdminArgs {
     /// The proxy's admin port
     #[arg(long, value_name = "URL", default_value = client::DEFAULT_ADMIN_URL)]
     admin: String,
@@ -37,7 +38,7 @@ pub(super) struct Port {
     token_file: Option<PathBuf>,
 }
 
-impl Port {
+impl AdminArgs {
     fn client(&self) -> anyhow::Result<Client> {
         let token = match &self.token_file {
             None => None,
@@ -57,7 +58,7 @@ pub(super) struct DrainArgs {
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
-    port: Port,
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -72,7 +73,7 @@ pub(super) struct ChannelsArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    port: Port,
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -90,7 +91,7 @@ pub(super) struct SubscribersArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    port: Port,
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -118,81 +119,60 @@ pub(super) struct PublishArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    port: Port,
+    admin: AdminArgs,
 }
 
 pub(super) fn drain(args: &DrainArgs) -> anyhow::Result<()> {
-    let client = args.port.client()?;
-    print(&match run_on(runtime(1)?, client.drain(args.wait))? {
+    let client = args.admin.client()?;
+    print(match run_on(runtime(1)?, client.drain(args.wait))? {
         Drain::Accepted { clients } => format!("draining, {clients} clients are connected\n"),
         Drain::Done => "drained\n".to_owned(),
     })
 }
 
 pub(super) fn channels(args: ChannelsArgs) -> anyhow::Result<()> {
-    let client = args.port.client()?;
+    let client = args.admin.client()?;
     let wanted = Wanted { route: args.route, channel: None, limit: args.limit };
     let listing = run_on(runtime(1)?, client.channels(&wanted))?;
     if args.json {
         return print_json(&listing.json);
     }
-    const COLUMNS: [Column; 6] = [
-        Column::text("ROUTE"),
-        Column::text("CHANNEL"),
-        Column::number("CLIENTS"),
-        Column::text("SERVER"),
-        Column::number("SEQUENCE"),
-        Column::text("EPOCH"),
+    let columns = [
+        Column::text("ROUTE", |channel: &Channel| name(&channel.route)),
+        Column::text("CHANNEL", |channel| name(&channel.channel)),
+        Column::number("CLIENTS", |channel| channel.clients.to_string()),
+        Column::text("SERVER", |channel| if channel.connected { "connected" } else { "away" }.to_owned()),
+        Column::number("SEQUENCE", |channel| channel.sequence.to_string()),
+        Column::text("EPOCH", |channel| name(&channel.epoch)),
     ];
-    let row = |channel: &Channel| {
-        [
-            name(&channel.route),
-            name(&channel.channel),
-            channel.clients.to_string(),
-            if channel.connected { "connected" } else { "away" }.to_owned(),
-            channel.sequence.to_string(),
-            name(&channel.epoch),
-        ]
-    };
-    print_listing(&listing, "channels", COLUMNS, row)
+    print_listing(&listing, "channels", &columns)
 }
 
 pub(super) fn subscribers(args: SubscribersArgs) -> anyhow::Result<()> {
-    let client = args.port.client()?;
+    let client = args.admin.client()?;
     let wanted = Wanted { route: args.route, channel: args.channel, limit: args.limit };
     let listing = run_on(runtime(1)?, client.subscribers(&wanted))?;
     if args.json {
         return print_json(&listing.json);
     }
-    const COLUMNS: [Column; 9] = [
-        Column::number("CONNECTION"),
-        Column::text("ROUTE"),
-        Column::text("CHANNEL"),
-        Column::text("USER"),
-        Column::number("AGE"),
-        Column::number("SENT"),
-        Column::number("ACKNOWLEDGED"),
-        Column::number("LAG"),
-        Column::number("BUFFERED"),
+    let columns = [
+        Column::number("CONNECTION", |client: &Subscriber| client.connection.to_string()),
+        Column::text("ROUTE", |client| name(&client.route)),
+        Column::text("CHANNEL", |client| name(&client.channel)),
+        Column::text("USER", |client| client.user.as_deref().map_or_else(|| "-".to_owned(), name)),
+        Column::number("AGE", |client| format!("{}s", client.age_seconds)),
+        Column::number("SENT", |client| client.sent.to_string()),
+        Column::number("ACKNOWLEDGED", |client| {
+            client.delivery_rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.0}%", rate * 100.0))
+        }),
+        Column::number("LAG", |client| client.lag.to_string()),
+        Column::number("BUFFERED", |client| client.buffered_bytes.to_string()),
     ];
-    let row = |client: &Subscriber| {
-        [
-            client.connection.to_string(),
-            name(&client.route),
-            name(&client.channel),
-            client.user.as_deref().map_or_else(|| "-".to_owned(), name),
-            format!("{}s", client.age_seconds),
-            client.sent.to_string(),
-            client.delivery_rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.0}%", rate * 100.0)),
-            client.lag.to_string(),
-            client.buffered_bytes.to_string(),
-        ]
-    };
-    print_listing(&listing, "subscribers", COLUMNS, row)
+    print_listing(&listing, "subscribers", &columns)
 }
 
 pub(super) fn publish(args: PublishArgs) -> anyhow::Result<()> {
-    let client = args.port.client()?;
+    let client = args.admin.client()?;
     let (bytes, what) = message(args.text.as_deref(), args.file.as_deref())?;
     let payload = if args.binary {
         Payload::Binary(bytes)
@@ -211,7 +191,7 @@ pub(super) fn publish(args: PublishArgs) -> anyhow::Result<()> {
     };
     let number =
         published.sequence.map_or_else(String::new, |number| format!(", as message {number} of its channel"));
-    print(&format!("published to {clients}{number}\n"))
+    print(format!("published to {clients}{number}\n"))
 }
 
 /// The message, and what it is called where something is wrong with it.
@@ -255,21 +235,16 @@ fn name(name: &str) -> String {
     if name.is_empty() { "\"\"".to_owned() } else { escaped(name).to_string() }
 }
 
-fn print_listing<T, const N: usize>(
-    listing: &Listing<T>,
-    what: &str,
-    columns: [Column; N],
-    row: impl Fn(&T) -> [String; N],
-) -> anyhow::Result<()> {
+fn print_listing<T>(listing: &Listing<T>, what: &str, columns: &[Column<T>]) -> anyhow::Result<()> {
     if listing.entries.is_empty() {
-        return print(&format!("no {what}: nobody is connected to a route of mode broadcast\n"));
+        return print(format!("no {what}: nobody is connected to a route of mode broadcast\n"));
     }
-    let mut shown = table(columns, listing.entries.iter().map(row));
+    let mut shown = table(columns, &listing.entries);
     let (here, total) = (listing.entries.len(), listing.total);
     if (here as u64) < total {
         shown.push_str(&format!("{here} of {total} {what}; --limit N shows more\n"));
     }
-    print(&shown)
+    print(shown)
 }
 
 /// It was read as JSON, in which nothing that [`escaped`] changes but white space stands outside of strings, and what is
@@ -277,9 +252,5 @@ fn print_listing<T, const N: usize>(
 fn print_json(json: &str) -> anyhow::Result<()> {
     let lines: Vec<_> =
         json.lines().map(|line| escaped(&line.replace(['\t', '\r'], " ")).to_string()).collect();
-    print(&format!("{}\n", lines.join("\n")))
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    print(format!("{}\n", lines.join("\n")))
 }

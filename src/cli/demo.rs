@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{run_on, runtime, serve};
+use super::runtime::{run_on, runtime};
+use super::serving::serve;
 use crate::admin::client::DEFAULT_ADMIN_URL;
 use crate::config::Config;
 use crate::demo;
@@ -90,7 +91,7 @@ fn command(by_cargo: bool, executable: Option<&Path>, is_on_path: impl Fn(&Path)
     if shown.chars().all(is_plain) { shown } else { format!("'{}'", shown.replace('\'', "'\\''")) }
 }
 
-/// Whether a shell that is told `outrigger` finds this very file.
+/// Whether the command `outrigger` finds this very file.
 fn is_on_path(executable: &Path) -> bool {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let first =

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 
-use super::{run_on, runtime};
+use super::runtime::{run_on, runtime};
 use crate::admin::client::{self, Client, Probe};
 
 #[derive(Debug, Args)]

@@ -1,17 +1,18 @@
 //! `outrigger inject`: files, standard input and flags of [`crate::inject`].
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::configuration::{config_file, start_error};
+use super::output::{print, warn};
+use super::runtime::runtime;
 use crate::config::{self, Sources};
 use crate::inject::{self, Configuration, Family, Options, Ports, SecretMount, Sleep};
 use crate::server::Server;
-
-use super::{config_file, runtime, told};
 
 #[derive(Debug, Args)]
 pub(super) struct InjectArgs {
@@ -49,7 +50,7 @@ pub(super) struct InjectArgs {
     /// How the server's container waits while clients are let go: the action of Kubernetes 1.30 and newer, or
     /// the program `sleep` of its image [default: action; exec without a native sidecar]
     #[arg(long, value_name = "HOW")]
-    sleep: Option<How>,
+    sleep: Option<SleepMethod>,
     /// Where clients come in
     #[arg(long, value_name = "PORT", default_value_t = Ports::default().client)]
     port: u16,
@@ -65,7 +66,7 @@ pub(super) struct InjectArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum How {
+enum SleepMethod {
     Action,
     Exec,
 }
@@ -94,8 +95,8 @@ pub(super) fn run(args: InjectArgs) -> anyhow::Result<()> {
         only: args.only,
         native_sidecar: args.native_sidecar,
         sleep: match args.sleep {
-            Some(How::Action) => Sleep::Action,
-            Some(How::Exec) => Sleep::Exec,
+            Some(SleepMethod::Action) => Sleep::Action,
+            Some(SleepMethod::Exec) => Sleep::Exec,
             // A cluster without native sidecars has no such action either.
             None if args.native_sidecar => Sleep::Action,
             None => Sleep::Exec,
@@ -108,10 +109,8 @@ pub(super) fn run(args: InjectArgs) -> anyhow::Result<()> {
         },
     };
     let injected = inject::inject(&name, &text, &options)?;
-    for warning in &injected.warnings {
-        warn(&warning.to_string());
-    }
-    io::stdout().write_all(injected.text.as_bytes()).context("cannot write to standard output")
+    warn(&injected.warnings);
+    print(injected.text)
 }
 
 /// `NAME:PATH`; whether they can be is for [`inject`].
@@ -126,10 +125,10 @@ fn checked(path: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration {}", path.display()))?;
     match config::load(Sources { file: Some(path.to_owned()), ..Sources::default() }) {
-        Ok(config) => runtime(1)?.block_on(Server::check(config)).map_err(told)?,
-        Err(errors) if errors.iter().all(config::ConfigError::is_about_a_file) => {
+        Ok(config) => runtime(1)?.block_on(Server::check(config)).map_err(start_error)?,
+        Err(errors) if errors.iter().all(config::ConfigError::is_file_problem) => {
             for error in errors.iter() {
-                warn(&format!("not checked here, since the pod has to have it:\n{error}"));
+                warn(&[format!("not checked here, since the pod has to have it:\n{error}")]);
             }
         }
         Err(errors) => return Err(errors.into()),
@@ -155,9 +154,4 @@ fn manifest(path: &Path) -> anyhow::Result<(String, String)> {
             error.utf8_error().valid_up_to()
         ),
     }
-}
-
-/// If standard error is closed there is nobody to tell.
-fn warn(what: &str) {
-    let _ = writeln!(io::stderr(), "outrigger: warning: {what}");
 }

@@ -1,13 +1,11 @@
 //! `schema`, `completions` and `man`: what is made of the program itself, for other programs.
 
-use std::io::{self, Write};
-
 use anyhow::Context;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::Cli;
+use super::output::print;
 use crate::config;
 
 #[derive(Debug, Args)]
@@ -24,34 +22,29 @@ pub(super) struct ManArgs {
 
 /// The JSON Schema of a configuration.
 pub(super) fn schema() -> anyhow::Result<()> {
-    written(config::schema().as_bytes())
+    print(config::schema())
 }
 
 /// A script that makes a shell complete our command line.
-pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
+pub(super) fn completions(args: &CompletionsArgs, mut program: Command) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "outrigger", &mut script);
-    written(&script)
+    clap_complete::generate(args.shell, &mut program, "outrigger", &mut script);
+    print(&script)
 }
 
 /// A page for `man`, in roff.
-pub(super) fn man(args: &ManArgs) -> anyhow::Result<()> {
-    let mut program = Cli::command();
+pub(super) fn man(args: &ManArgs, mut program: Command) -> anyhow::Result<()> {
     // Commands learn their full names: `outrigger-check`.
     program.build();
     let command = match &args.command {
         None => program,
         Some(name) => {
-            let names = program.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(", ");
+            let names = program.get_subcommands().map(Command::get_name).collect::<Vec<_>>().join(", ");
             let found = program.find_subcommand(name).cloned();
             found.with_context(|| format!("there is no command {name:?}; there are {names}"))?
         }
     };
     let mut page = Vec::new();
     Man::new(command).render(&mut page).context("cannot make the page")?;
-    written(&page)
-}
-
-fn written(bytes: &[u8]) -> anyhow::Result<()> {
-    io::stdout().write_all(bytes).context("cannot write to standard output")
+    print(&page)
 }

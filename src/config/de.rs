@@ -15,24 +15,24 @@ use super::tree::{Entry, Kind, Node, Step};
 
 /// Why a node does not fit its type.
 #[derive(Debug)]
-pub(crate) struct Misfit {
+pub(crate) struct TypeMismatch {
     pub(crate) path: Vec<Step>,
     pub(crate) problem: Problem,
 }
 
-/// Reads a `T`; the first thing that does not fit is told.
-pub(crate) fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Misfit> {
+/// Reads a `T`, up to the first value that does not fit.
+pub(crate) fn read<T: DeserializeOwned>(node: &Node) -> Result<T, TypeMismatch> {
     serde_path_to_error::deserialize(node).map_err(|error| {
         let steps = error.path().iter().filter_map(|segment| match segment {
             Segment::Seq { index } => Some(Step::Index(*index)),
             Segment::Map { key } => Some(Step::Key(key.clone())),
             Segment::Enum { .. } | Segment::Unknown => None,
         });
-        Misfit { path: steps.collect(), problem: error.into_inner().0 }
+        TypeMismatch { path: steps.collect(), problem: error.into_inner().0 }
     })
 }
 
-/// serde's errors, kept in parts.
+/// An error of serde, with what was found and what is accepted apart.
 #[derive(Debug)]
 pub(crate) struct Error(Problem);
 
@@ -61,7 +61,7 @@ impl serde::de::Error for Error {
             Unexpected::Map => "a map".into(),
             other => other.to_string(),
         };
-        // serde's word for it.
+        // serde calls a list a sequence.
         let accepted = accepted.to_string().replace("a sequence", "a list");
         Self(Problem::Value { found, accepted })
     }
@@ -100,9 +100,9 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match &self.kind {
-            // serde would take it for the fields in order.
+            // serde would read a list as the fields in order.
             Kind::List(_) => Err(serde::de::Error::invalid_type(Unexpected::Seq, &visitor)),
-            // It may be what belongs into one of the fields, and that a secret.
+            // The scalar may belong into one of the fields, and may be a secret: it is not shown.
             Kind::Scalar(_) => Err(serde::de::Error::invalid_type(Unexpected::Other("a word"), &visitor)),
             Kind::Null | Kind::Map(_) => self.deserialize_any(visitor),
         }

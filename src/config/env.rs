@@ -1,31 +1,32 @@
-//! Environment variables that set nothing, though somebody may think that they do. Pure.
+//! Environment variables that look like settings and set nothing. Pure.
 //!
 //! # Not here
-//! Those that set something ([`super::layers`]).
+//! Variables that set something ([`super::layers`]).
 
 use std::fmt;
 
 use super::error::closest;
-use super::layers::Sources;
-use super::probe::{Shape, shape_at};
+
 use super::raw::RawConfig;
+use super::shape::{Shape, shape_at};
+use super::sources::Sources;
 
-/// Names the file of the configuration where the command line does not.
-pub const FILE_VARIABLE: &str = "OUTRIGGER_CONFIG";
+/// Names the configuration file where the command line does not.
+pub(crate) const FILE_VARIABLE: &str = "OUTRIGGER_CONFIG";
 
-/// A variable that does nothing. Its value is never shown.
+/// A variable that has no effect. Its value is never shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EnvWarning {
-    /// What `${X}` in a compose file comes to where `X` is not set.
+pub(crate) enum EnvWarning {
+    /// It is empty, as `${X}` in a compose file is where `X` is not set.
     Empty {
         /// The variable.
         name: String,
     },
-    /// It begins as ours do, and is none.
+    /// Its name begins like that of a setting, and is none.
     Unknown {
         /// The variable.
         name: String,
-        /// What may have been meant.
+        /// The setting that may have been meant.
         nearest: Option<String>,
     },
 }
@@ -52,8 +53,8 @@ impl fmt::Display for EnvWarning {
     }
 }
 
-/// The variables of `sources` that do nothing, in the order of their names.
-pub fn env_warnings(sources: &Sources) -> Vec<EnvWarning> {
+/// The variables of `sources` that have no effect, in the order of their names.
+pub(crate) fn env_warnings(sources: &Sources) -> Vec<EnvWarning> {
     let mut variables: Vec<_> = sources.env.iter().map(|(name, value)| (name.as_str(), value)).collect();
     variables.sort_unstable();
     let mut known = None;
@@ -64,14 +65,14 @@ pub fn env_warnings(sources: &Sources) -> Vec<EnvWarning> {
             let keys: Vec<String> = keys.split("__").map(str::to_owned).collect();
             return is_empty(&keys, value).then(|| EnvWarning::Empty { name: name.to_owned() });
         }
-        // Only as it is spelled: by another name nobody looks for it.
+        // The name has to be spelled exactly so: no other spelling is looked for.
         if name == FILE_VARIABLE {
             return value.is_empty().then(|| EnvWarning::Empty { name: name.to_owned() });
         }
-        if is_of_a_service(rest, value) {
+        if is_service_variable(rest, value) {
             return None;
         }
-        let known = known.get_or_insert_with(names);
+        let known = known.get_or_insert_with(setting_names);
         let nearest = closest(rest, known.iter().map(|(plain, _)| plain.as_str()));
         let nearest = nearest.and_then(|nearest| known.iter().find(|(plain, _)| plain == nearest));
         Some(EnvWarning::Unknown { name: name.to_owned(), nearest: nearest.map(|(_, name)| name.clone()) })
@@ -79,8 +80,7 @@ pub fn env_warnings(sources: &Sources) -> Vec<EnvWarning> {
     variables.into_iter().filter_map(warning).collect()
 }
 
-/// Whether the value of a setting says nothing at all, where `null` would be something: blanks, or where YAML
-/// may stand nothing but comments.
+/// Whether a value counts as not set, unlike `null`: it is blank, or nothing but comments where YAML is read.
 pub(super) fn is_empty(path: &[String], value: &str) -> bool {
     let is_comment = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     value.trim().is_empty()
@@ -88,27 +88,28 @@ pub(super) fn is_empty(path: &[String], value: &str) -> bool {
             && matches!(shape_at::<RawConfig>(path), Some(Shape::Keys(_) | Shape::Nested)))
 }
 
-/// Every setting, as `policy_auth` and as it is written.
-fn names() -> Vec<(String, String)> {
-    fn walk(path: &mut Vec<String>, names: &mut Vec<(String, String)>) {
+/// The names of all settings, as `policy_auth` and as they are written.
+fn setting_names() -> Vec<(String, String)> {
+    fn walk(path: &mut Vec<String>, setting_names: &mut Vec<(String, String)>) {
         let Some(Shape::Keys(keys)) = shape_at::<RawConfig>(path) else { return };
         for key in keys {
             path.push((*key).to_owned());
-            names.push((path.join("_"), format!("OUTRIGGER__{}", path.join("__").to_ascii_uppercase())));
-            walk(path, names);
+            setting_names
+                .push((path.join("_"), format!("OUTRIGGER__{}", path.join("__").to_ascii_uppercase())));
+            walk(path, setting_names);
             path.pop();
         }
     }
-    let mut names = Vec::new();
-    walk(&mut Vec::new(), &mut names);
-    names
+    let mut setting_names = Vec::new();
+    walk(&mut Vec::new(), &mut setting_names);
+    setting_names
 }
 
-/// Whether Kubernetes (or Docker's links) put it there for a service named `outrigger` or `outrigger-…`:
-/// `…_SERVICE_HOST`, `…_SERVICE_PORT_HTTP`, `…_PORT`, `…_PORT_8080_TCP_ADDR`. `rest`: in lower case, without
-/// the prefix.
-fn is_of_a_service(rest: &str, value: &str) -> bool {
-    // Somebody who wants another port writes a number there, and they a URL.
+/// Whether Kubernetes (or Docker's links) set the variable for a service named `outrigger` or `outrigger-…`:
+/// `…_SERVICE_HOST`, `…_SERVICE_PORT_HTTP`, `…_PORT`, `…_PORT_8080_TCP_ADDR`. `rest` is in lower case and without the
+/// prefix.
+fn is_service_variable(rest: &str, value: &str) -> bool {
+    // An operator who means the port writes a number; Kubernetes writes a URL.
     let is_url = || ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let words: Vec<&str> = rest.split('_').collect();
     let pairs = || words.windows(2);

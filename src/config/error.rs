@@ -1,13 +1,13 @@
-//! What is wrong with a configuration: each problem with its place, its key and what is accepted.
+//! What is wrong with a configuration: each problem with its location, its key and what is accepted.
 //!
 //! # Invariants
-//! 1. All problems are told at once, in the order of the file, then the environment, then flags.
-//! 2. No value of a secret is shown, and never a line of the file: only the one value at fault.
-//! 3. Nothing that is shown makes a terminal do something.
+//! 1. All problems are reported at once, in the order of the file, then the environment, then flags.
+//! 2. Neither a secret nor a whole line of the file is shown: only the one value that is wrong.
+//! 3. What is shown has no control characters for a terminal in it.
 
 use std::fmt;
 
-use super::tree::Place;
+use super::tree::Location;
 
 /// Everything wrong with a configuration; at least one problem.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct ConfigErrors {
 /// One problem: where it is, which key, what was found and what is accepted.
 #[derive(Debug, Clone)]
 pub struct ConfigError {
-    pub(super) place: Option<Place>,
+    pub(super) location: Option<Location>,
     pub(super) key: String,
     pub(super) problem: Problem,
 }
@@ -26,18 +26,18 @@ pub struct ConfigError {
 /// What can be wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
-    /// The text is not the YAML we take.
+    /// The text is not YAML as it is accepted here.
     #[error("  {0}")]
     Syntax(String),
     #[error("  this key is given twice; first at {first}")]
-    Twice { first: Place },
+    Duplicate { first: Location },
     #[error("  unknown key{}\n  accepted: {accepted}", did_you_mean(.suggestions))]
     UnknownKey { suggestions: Vec<String>, accepted: String },
     #[error("  found:    {found}\n  accepted: {accepted}")]
     Value { found: String, accepted: String },
     /// A key of a feature that is not built.
     #[error("  not supported yet; {accepted}")]
-    NotYet { accepted: String },
+    Unsupported { accepted: String },
     /// Something could not be read from disk.
     #[error("  {0}")]
     File(String),
@@ -47,18 +47,18 @@ pub(crate) enum Problem {
 
 impl ConfigErrors {
     pub(super) fn new(mut list: Vec<ConfigError>) -> Self {
-        // A problem without a place belongs to no line: last.
-        list.sort_by(|a, b| match (&a.place, &b.place) {
+        // A problem without a location belongs to no line: it comes last.
+        list.sort_by(|a, b| match (&a.location, &b.location) {
             (Some(a), Some(b)) => a.cmp(b),
             (a, b) => b.is_some().cmp(&a.is_some()),
         });
         Self { list }
     }
 
-    /// What is wrong with a setting that can be read but not used, such as a certificate for another key.
+    /// A setting that can be read but not used, such as a certificate that does not fit its key.
     pub fn unusable(key: impl Into<String>, what: impl fmt::Display) -> Self {
         let problem = Problem::File(what.to_string());
-        Self::new(vec![ConfigError { place: None, key: key.into(), problem }])
+        Self::new(vec![ConfigError { location: None, key: key.into(), problem }])
     }
 
     /// Each problem.
@@ -73,8 +73,8 @@ impl ConfigError {
         &self.key
     }
 
-    /// Whether the setting itself is fine, and what is wrong is the file that it names.
-    pub fn is_about_a_file(&self) -> bool {
+    /// Whether the setting itself is right, and the problem is the file that it names.
+    pub fn is_file_problem(&self) -> bool {
         matches!(self.problem, Problem::File(_))
     }
 }
@@ -97,29 +97,28 @@ impl fmt::Display for ConfigErrors {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = match (&self.place, self.key.as_str()) {
-            (Some(place), "") => place.to_string(),
-            (Some(place), key) => format!("{place}: {key}"),
+        let head = match (&self.location, self.key.as_str()) {
+            (Some(location), "") => location.to_string(),
+            (Some(location), key) => format!("{location}: {key}"),
             (None, "") => "configuration".to_owned(),
             (None, key) => key.to_owned(),
         };
-        // Keys and names of files are shown as they were written: a terminal should not act on them.
-        f.write_str(&on_screen(&head))?;
-        self.problem.to_string().lines().try_for_each(|line| write!(f, "\n{}", on_screen(line)))
+        // Keys and names of files come from the outside.
+        f.write_str(&escape_for_terminal(&head))?;
+        self.problem.to_string().lines().try_for_each(|line| write!(f, "\n{}", escape_for_terminal(line)))
     }
 }
 
-/// The candidate a typing mistake away from `word`, if there is one.
+/// The candidate that is a typing mistake away from `word`, if there is one.
 pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer words take more mistakes; a short one with two wrong letters is another word.
+    // A longer word may have more mistakes; a short one with two wrong letters is another word.
     let most = (word.chars().count() / 3).clamp(1, 3);
-    let near = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
-    near.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)
+    let near = candidates.into_iter().map(|candidate| (edit_distance(word, candidate), candidate));
+    near.filter(|(edit_distance, _)| *edit_distance <= most).min().map(|(_, candidate)| candidate)
 }
 
-/// A line without what could make a terminal do something, or could not be seen: as [`quoted`] spells it, and all else as it
-/// is.
-fn on_screen(line: &str) -> String {
+/// Escapes what a terminal would act on or not show, as [`quoted`] does; everything else stays.
+fn escape_for_terminal(line: &str) -> String {
     let spelled = |c: char| match c {
         '"' | '\'' | '\\' => vec![c],
         c => c.escape_debug().collect(),
@@ -127,7 +126,7 @@ fn on_screen(line: &str) -> String {
     line.chars().flat_map(spelled).collect()
 }
 
-/// Shown of a value that is wrong: enough to find it, and on one line.
+/// A value that is wrong, in quotes, on one line, and cut where it is long.
 pub(super) fn quoted(text: &str) -> String {
     const SHOWN: usize = 60;
     let mut shown: String = text.chars().take(SHOWN).collect();
@@ -142,8 +141,8 @@ fn did_you_mean(suggestions: &[String]) -> String {
     if words.is_empty() { String::new() } else { format!("; did you mean {}?", words.join(" or ")) }
 }
 
-/// Optimal string alignment: letters inserted, left out, changed, or swapped with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
+/// The optimal string alignment distance: letters inserted, left out, changed, or swapped with their neighbour.
+fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len().abs_diff(b.len()) > 3 {
         return usize::MAX;
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn what_an_error_names_leaves_a_terminal_alone() {
         let error = |name: &str, key: &str| ConfigError {
-            place: Some(Place::WholeFile { name: name.into() }),
+            location: Some(Location::WholeFile { name: name.into() }),
             key: key.into(),
             problem: Problem::File(format!("{name}: cannot be read")),
         };

@@ -1,4 +1,4 @@
-//! Reads the files that a configuration names, each once: whoever names the same file gets the same bytes.
+//! Reads the files that a configuration names, each once: settings that name the same file get the same bytes.
 //!
 //! # Invariants
 //! 1. Reading ends: only regular files are opened, and only so many bytes are taken.
@@ -9,28 +9,28 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What was read so far.
+/// The files that were read so far.
 #[derive(Default)]
-pub(crate) struct Files(BTreeMap<PathBuf, Result<Arc<[u8]>, String>>);
+pub(crate) struct FileCache(BTreeMap<PathBuf, Result<Arc<[u8]>, String>>);
 
 /// The largest chain of certificates, key set or list of API keys that is taken.
 pub(crate) const MAX_BYTES: u64 = 1024 * 1024;
 
-impl Files {
-    /// What stands in `path`, or what is wrong with it.
+impl FileCache {
+    /// The contents of the file at `path`, or why it cannot be read.
     pub(crate) fn read(&mut self, path: &Path) -> Result<Arc<[u8]>, String> {
         self.0.entry(path.into()).or_insert_with(|| read(path)).clone()
     }
 
     /// The path of each file that was asked for.
-    pub(crate) fn asked(&self) -> Vec<PathBuf> {
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.0.keys().cloned().collect()
     }
 }
 
 fn read(path: &Path) -> Result<Arc<[u8]>, String> {
     let told = |error| format!("cannot be read: {error}");
-    // To open a pipe is to wait for whoever writes to it.
+    // Opening a pipe would wait for a writer.
     if !fs::metadata(path).map_err(told)?.is_file() {
         return Err("cannot be read: not a regular file".into());
     }

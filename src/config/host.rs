@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 /// Whom a request is for: one name or address, however it is spelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
+pub(crate) enum Host {
     /// In lower case and without the root's dot (RFC 9110 §4.2.3, RFC 1034 §3.1).
     Name(String),
     /// In brackets or not, and as IPv4 where it is a mapped one.
@@ -13,7 +13,7 @@ pub enum Host {
 
 impl Host {
     /// Reads a host that has no port ([`without_port`]).
-    pub fn read(host: &str) -> Self {
+    pub(crate) fn read(host: &str) -> Self {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         match bare.parse::<IpAddr>() {
             Ok(address) => Self::Address(address.to_canonical()),
@@ -23,7 +23,7 @@ impl Host {
 }
 
 /// What a `Host` header says, without its port.
-pub fn without_port(host: &str) -> &str {
+pub(crate) fn without_port(host: &str) -> &str {
     // The colons of an IPv6 address stand inside brackets.
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,

@@ -1,86 +1,53 @@
-//! The layers of a configuration: file, environment, flags, each a tree; `config` puts them on top
-//! of one another. Built-in defaults lie below all of them: they are what [`super::raw`] fills in
-//! where no layer says anything.
+//! The layers of a configuration: file, environment and flags, each a tree, which `config` merges. Built-in defaults
+//! lie below all of them: [`super::raw`] fills them in where no layer has a value.
 //!
 //! # Invariants
 //! 1. A map is merged key by key, anything else (a list, `null`) replaces what lay below.
 //! 2. Each environment variable and flag is a layer of its own, those that go deeper above those
 //!    that give a whole section.
-//! 3. An environment variable that is empty is none: only a written `null` (or `off`) switches something off.
+//! 3. An environment variable that is empty counts as not set: only a written `null` (or `off`) switches something
+//!    off.
 //!
 //! # Why not the sources of `config`?
-//! Its merging loses where a map was written, its file and environment sources where a value was,
-//! and both turn text into numbers. So the sources here are ours, and places are looked up in the
-//! layers afterwards ([`super::problems::Problems`]).
+//! Its merging forgets where a map was written, its file and environment sources where a value was, and both turn
+//! text into numbers. So the sources here are our own, and locations are looked up in the layers afterwards
+//! ([`super::problems::Problems`]).
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use config::{Value, ValueKind};
 
 use super::env;
 use super::error::Problem;
-use super::probe::{self, Shape};
 use super::raw::RawConfig;
 use super::schema;
-use super::tree::{Kind, Node, Path, Place, Step, is_null};
-use super::yaml::{self, Fault};
+use super::shape::{self, Shape};
+use super::sources::Sources;
+use super::tree::{Kind, Location, Node, Path, Step};
+use super::yaml::{self, SourceProblem};
+use crate::yaml::is_null;
 
-/// Where settings come from. Later fields win over earlier ones, and all over the defaults.
-#[derive(Clone, Default)]
-pub struct Sources {
-    /// The YAML file.
-    pub file: Option<PathBuf>,
-    /// Environment variables; only names that start with `OUTRIGGER__` are looked at.
-    pub env: Vec<(String, String)>,
-    /// `--listen`: an address and port, or `unix:` and a path.
-    pub listen: Option<String>,
-    /// `--upstream`: `upstream.url`.
-    pub upstream: Option<String>,
-    /// `--admin`: `admin.address`.
-    pub admin: Option<String>,
-}
-
-/// Which of them there are; of their values none but the name of the file.
-impl std::fmt::Display for Sources {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.file {
-            Some(file) => write!(f, "{}", file.display())?,
-            None => f.write_str("defaults")?,
-        }
-        let is_setting = |(name, _): &(String, String)| name.to_ascii_lowercase().starts_with("outrigger__");
-        if self.env.iter().any(is_setting) {
-            f.write_str(" and the environment")?;
-        }
-        if self.listen.is_some() || self.upstream.is_some() || self.admin.is_some() {
-            f.write_str(" and flags")?;
-        }
-        Ok(())
-    }
-}
-
-/// Any of them may hold a token.
-impl std::fmt::Debug for Sources {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sources").field("file", &self.file).finish_non_exhaustive()
-    }
-}
-
-/// Trees from bottom to top, and what was wrong in reading them.
+/// Trees from the lowest to the highest, and what went wrong in reading them.
 pub(crate) struct Layers {
     pub(crate) trees: Vec<Node>,
-    pub(crate) faults: Vec<Fault>,
-    /// A source could not be read at all: checking the rest would only confuse.
-    pub(crate) broken: bool,
+    pub(crate) source_problems: Vec<SourceProblem>,
+    /// Whether a source could not be read at all. Checking the rest would only confuse then.
+    pub(crate) is_unreadable: bool,
     /// Whether there is a file, and neither a setting nor a comment in it.
     pub(crate) is_file_blank: bool,
 }
 
 impl Layers {
     pub(crate) fn read(sources: &Sources) -> Self {
-        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false, is_file_blank: false };
+        let mut layers = Self {
+            trees: Vec::new(),
+            source_problems: Vec::new(),
+            is_unreadable: false,
+            is_file_blank: false,
+        };
         if let Some(path) = &sources.file {
             layers.add_file(path);
         }
@@ -89,9 +56,14 @@ impl Layers {
         layers
     }
 
-    /// One text that stands for a file.
+    /// One layer of a text that stands for a file.
     pub(crate) fn inline(text: &str) -> Self {
-        let mut layers = Self { trees: Vec::new(), faults: Vec::new(), broken: false, is_file_blank: false };
+        let mut layers = Self {
+            trees: Vec::new(),
+            source_problems: Vec::new(),
+            is_unreadable: false,
+            is_file_blank: false,
+        };
         layers.add_yaml(&"inline".into(), text);
         layers
     }
@@ -104,33 +76,37 @@ impl Layers {
                 self.add_yaml(&name, &text);
             }
             Err(what) => {
-                let place = Place::WholeFile { name };
-                self.faults.push(Fault { place, path: Vec::new(), problem: Problem::File(what) });
-                self.broken = true;
+                let location = Location::WholeFile { name };
+                self.source_problems.push(SourceProblem {
+                    location,
+                    path: Path::default(),
+                    problem: Problem::File(what),
+                });
+                self.is_unreadable = true;
             }
         }
     }
 
-    /// A whole file's text; `name` is what its places are told with.
+    /// Adds a file's text; `name` is part of its locations.
     fn add_yaml(&mut self, name: &Arc<str>, text: &str) {
-        let place = |line, column| Place::File { name: Arc::clone(name), line, column };
-        let parsed = yaml::parse(text, place);
-        self.faults.extend(parsed.faults);
+        let location = |line, column| Location::File { name: Arc::clone(name), line, column };
+        let parsed = yaml::parse(text, location);
+        self.source_problems.extend(parsed.source_problems);
         match parsed.node {
-            None => self.broken = true,
-            // Everything commented out.
-            Some(Node { kind: Kind::Null, place }) => self.trees.push(Node::empty(place)),
-            Some(Node { kind: Kind::Map(mut map), place }) => {
+            None => self.is_unreadable = true,
+            // Everything in the file is commented out.
+            Some(Node { kind: Kind::Null, location }) => self.trees.push(Node::empty(location)),
+            Some(Node { kind: Kind::Map(mut map), location }) => {
                 // Anchors are resolved by now.
-                map.retain(|key, _| !key.starts_with(schema::OWN));
-                self.trees.push(Node::new(Kind::Map(map), place));
+                map.retain(|key, _| !key.starts_with(schema::EXTENSION_PREFIX));
+                self.trees.push(Node::new(Kind::Map(map), location));
             }
-            Some(Node { kind, place }) => {
+            Some(Node { kind, location }) => {
                 let found = if matches!(kind, Kind::List(_)) { "a list" } else { "a word" };
                 let accepted = "a map of settings, as in `listen: { address: 0.0.0.0:8080 }`".into();
                 let problem = Problem::Value { found: found.into(), accepted };
-                self.faults.push(Fault { place, path: Vec::new(), problem });
-                self.broken = true;
+                self.source_problems.push(SourceProblem { location, path: Path::default(), problem });
+                self.is_unreadable = true;
             }
         }
     }
@@ -151,57 +127,57 @@ impl Layers {
             if let [(first, one, _), (second, other, _)] = pair
                 && first == second
             {
-                let problem = Problem::Twice { first: Place::Env((*one).into()) };
-                let place = Place::Env((*other).into());
-                self.faults.push(Fault { place, path: keys(first), problem });
+                let problem = Problem::Duplicate { first: Location::Env((*one).into()) };
+                let location = Location::Env((*other).into());
+                self.source_problems.push(SourceProblem { location, path: keys(first), problem });
             }
         }
         for (path, name, value) in settings {
-            let place = Place::Env(name.into());
+            let location = Location::Env(name.into());
             if path.len() > yaml::MAX_DEPTH || path.iter().any(String::is_empty) {
                 let problem = Problem::UnknownKey {
                     suggestions: Vec::new(),
                     accepted: "OUTRIGGER__A__B for the setting a.b".into(),
                 };
-                self.faults.push(Fault { place, path: Vec::new(), problem });
+                self.source_problems.push(SourceProblem { location, path: Path::default(), problem });
                 continue;
             }
-            let Some(node) = self.env_value(&path, value, &place) else { continue };
+            let Some(node) = self.env_value(&path, value, &location) else { continue };
             self.trees.push(wrap(&path, node));
         }
     }
 
-    /// Where a list or map may stand, the text is YAML; anywhere else it is taken as it is, so that
+    /// Reads a variable's value: as YAML where the setting may be a list or a map, and else as it is, so that
     /// `[::]:8080` is an address and any token a token.
-    fn env_value(&mut self, path: &[String], text: &str, place: &Place) -> Option<Node> {
+    fn env_value(&mut self, path: &[String], text: &str, location: &Location) -> Option<Node> {
         if is_null(text) {
-            return Some(Node::new(Kind::Null, place.clone()));
+            return Some(Node::new(Kind::Null, location.clone()));
         }
-        match probe::shape_at::<RawConfig>(path) {
+        match shape::shape_at::<RawConfig>(path) {
             Some(Shape::Keys(_) | Shape::Nested) if text.trim() == "off" => {
-                Some(Node::new(Kind::Null, place.clone()))
+                Some(Node::new(Kind::Null, location.clone()))
             }
             Some(Shape::Keys(_) | Shape::Nested) => {
-                let parsed = yaml::parse_value(text, |_, _| place.clone());
-                self.broken |= parsed.node.is_none();
-                let inner = parsed.faults.into_iter();
-                self.faults.extend(inner.map(|fault| {
-                    let path = keys(path).into_iter().chain(fault.path).collect();
-                    Fault { path, ..fault }
+                let parsed = yaml::parse_value(text, location);
+                self.is_unreadable |= parsed.node.is_none();
+                let inner = parsed.source_problems.into_iter();
+                self.source_problems.extend(inner.map(|source_problem| SourceProblem {
+                    path: keys(path).join(&source_problem.path.0),
+                    ..source_problem
                 }));
                 parsed.node
             }
-            Some(Shape::Text) | None => Some(Node::new(Kind::Scalar(text.to_owned()), place.clone())),
+            Some(Shape::Text) | None => Some(Node::new(Kind::Scalar(text.to_owned()), location.clone())),
         }
     }
 
     fn add_flags(&mut self, sources: &Sources) {
         let Sources { listen, upstream, admin, file: _, env: _ } = sources;
         let mut set = |path: [&str; 2], kind: Kind, flag: &'static str| {
-            self.trees.push(wrap(&path.map(str::to_owned), Node::new(kind, Place::Flag(flag))));
+            self.trees.push(wrap(&path.map(str::to_owned), Node::new(kind, Location::Flag(flag))));
         };
         if let Some(listen) = listen {
-            // One of the two, whichever a file has set.
+            // The flag replaces both, whichever of them a file has set.
             let (this, other, value) = match listen.strip_prefix("unix:") {
                 Some(path) => ("unix", "address", path),
                 None => ("address", "unix", listen.as_str()),
@@ -218,7 +194,7 @@ impl Layers {
     }
 }
 
-/// Lays `trees` on top of one another.
+/// Merges `trees`, the first at the bottom.
 pub(crate) fn merge<'a>(trees: impl IntoIterator<Item = &'a Node>) -> Result<Node, config::ConfigError> {
     let mut builder = config::Config::builder();
     for tree in trees {
@@ -226,14 +202,14 @@ pub(crate) fn merge<'a>(trees: impl IntoIterator<Item = &'a Node>) -> Result<Nod
     }
     let merged = builder.build()?;
     let root = merged.cache.into_table()?.remove(ROOT);
-    Ok(root.map_or_else(|| Node::empty(Place::Merged), from_value))
+    Ok(root.map_or_else(|| Node::empty(Location::Merged), from_value))
 }
 
-/// `config` takes the keys a source hands it for paths (`a.b`, `a[9999]`), so a source hands it this
-/// one key; what is below is taken as it is.
+/// `config` takes a source's keys for paths (`a.b`, `a[9999]`). So a source has this one key, and what is below it is
+/// taken as it is.
 const ROOT: &str = "root";
 
-/// A tree, as `config` wants it.
+/// A tree as a source of `config`.
 #[derive(Debug, Clone)]
 struct Layer(Value);
 
@@ -264,7 +240,7 @@ fn from_value(value: Value) -> Node {
         ValueKind::Nil => Kind::Null,
         ValueKind::Array(list) => Kind::List(list.into_iter().map(from_value).collect()),
         ValueKind::Table(table) => {
-            let mut node = Node::empty(Place::Merged);
+            let mut node = Node::empty(Location::Merged);
             for (key, value) in table {
                 node.put(&key, from_value(value));
             }
@@ -272,29 +248,29 @@ fn from_value(value: Value) -> Node {
         }
         scalar => Kind::Scalar(scalar.to_string()),
     };
-    Node::new(kind, Place::Merged)
+    Node::new(kind, Location::Merged)
 }
 
 /// `node` under the keys of `path`.
 fn wrap(path: &[String], node: Node) -> Node {
     path.iter().rev().fold(node, |inner, key| {
-        let mut outer = Node::empty(inner.place.clone());
+        let mut outer = Node::empty(inner.location.clone());
         outer.put(key, inner);
         outer
     })
 }
 
-fn keys(path: &[String]) -> Vec<Step> {
-    path.iter().cloned().map(Step::Key).collect()
+fn keys(path: &[String]) -> Path {
+    Path(path.iter().cloned().map(Step::Key).collect())
 }
 
-/// Whether nobody wrote anything: what a template makes of a value that is not there.
+/// Whether a file has no content. A template makes such a file of a value that is not there.
 fn is_blank(text: &str) -> bool {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.lines().all(|line| matches!(line.trim(), "" | "---" | "..."))
 }
 
-/// The text of a small file.
+/// Reads a file that is not too long.
 fn read_text(path: &FilePath) -> Result<String, String> {
     let limit = yaml::MAX_BYTES as u64;
     let mut bytes = Vec::new();
@@ -306,11 +282,4 @@ fn read_text(path: &FilePath) -> Result<String, String> {
     }
     String::from_utf8(bytes)
         .map_err(|error| format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to()))
-}
-
-impl Fault {
-    /// Hands place, path and problem over to those that collect them.
-    pub(crate) fn into_parts(self) -> (Place, Path, Problem) {
-        (self.place, Path(self.path), self.problem)
-    }
 }

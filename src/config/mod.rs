@@ -1,12 +1,12 @@
-//! What an operator may say, and the checked form of it that the rest of the program reads.
+//! The configuration: what an operator may write, and its checked form, which the rest of the program reads.
 //!
 //! A configuration goes through four rooms: [`layers`] reads file, environment and flags into trees
 //! and lays them on top of one another; [`raw`] says which keys there are and what their defaults
 //! are; there each section is checked; what comes out is [`model`], the types the program reads.
 //!
 //! # Invariants
-//! 1. Everything that is wrong is told in one run, with its place and what is accepted.
-//! 2. Nothing is ignored: a key that is not known, or that nothing acts on, is an error.
+//! 1. Everything that is wrong is reported in one run, with its location and what is accepted.
+//! 2. Nothing is ignored: a key that is unknown, or that nothing acts on, is an error.
 //!
 //! # Not here
 //! What a change means for connections that are open ([`crate::server`]).
@@ -16,16 +16,17 @@ mod de;
 mod emit;
 mod env;
 mod error;
-mod exposed;
+mod exposure;
 mod files;
 mod host;
 mod layers;
 mod model;
-mod probe;
 mod problems;
 mod raw;
 mod schema;
 mod secret;
+mod shape;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -35,48 +36,49 @@ mod yaml;
 
 use std::path::PathBuf;
 
-pub use env::{EnvWarning, FILE_VARIABLE, env_warnings};
+pub(crate) use env::{EnvWarning, FILE_VARIABLE, env_warnings};
 pub use error::{ConfigError, ConfigErrors};
-pub use host::{Host, without_port};
-pub use layers::Sources;
+pub(crate) use host::{Host, without_port};
+
 pub use model::*;
-pub use schema::schema;
+pub(crate) use schema::schema;
 pub use secret::Secret;
-pub use unused::Warning;
-pub use watch::{Places, Watch};
+pub use sources::Sources;
+pub(crate) use unused::Warning;
+pub(crate) use watch::{Watch, WatchedPaths};
 
 use self::error::Problem;
 use self::layers::{Layers, merge};
 use self::problems::Problems;
 use self::raw::{RawConfig, RawPolicy, RawRoute, RawUpstream};
-use self::tree::{Kind, Node, Path, Place};
-use self::unused::Given;
+use self::tree::{Kind, Location, Node, Path};
+use self::unused::RawSettings;
 
-/// Reads, lays over one another and checks what `sources` say.
+/// Reads the sources, merges them and checks the result.
 ///
 /// # Errors
-/// Everything that is wrong with them.
+/// Everything that is wrong with the sources.
 #[expect(clippy::needless_pass_by_value, reason = "sources may hold a token and are done with")]
-pub fn load(sources: Sources) -> Result<Config, ConfigErrors> {
+pub(crate) fn load(sources: Sources) -> Result<Config, ConfigErrors> {
     read(&sources).config
 }
 
-/// What [`read`] found.
+/// What was loaded, and what it was loaded from.
 #[derive(Debug)]
-pub struct Reading {
-    /// As of [`load`].
-    pub config: Result<Config, ConfigErrors>,
-    /// What it sets and nothing acts on; nothing where it is wrong.
-    pub warnings: Vec<Warning>,
+pub(crate) struct Loaded {
+    /// As [`load`] has it.
+    pub(crate) config: Result<Config, ConfigErrors>,
+    /// Settings that nothing acts on; empty where the configuration is wrong.
+    pub(crate) warnings: Vec<Warning>,
     /// Whether the file has neither a setting nor a comment in it.
-    pub is_file_blank: bool,
-    /// Every file that was looked at, whether it could be read or not: what has to be read again when one
-    /// of them changes.
-    pub files: Vec<PathBuf>,
+    pub(crate) is_file_blank: bool,
+    /// Every file that was looked at, whether it could be read or not: a change of any of them is a reason to load
+    /// again.
+    pub(crate) files: Vec<PathBuf>,
 }
 
-/// As [`load`], for whoever wants to know when to do it again.
-pub fn read(sources: &Sources) -> Reading {
+/// As [`load`], with what a caller needs who loads again later.
+pub(crate) fn read(sources: &Sources) -> Loaded {
     let layers = Layers::read(sources);
     let is_file_blank = layers.is_file_blank;
     let (checked, named) = layers.check();
@@ -84,34 +86,34 @@ pub fn read(sources: &Sources) -> Reading {
         Ok(Checked { config, warnings, .. }) => (Ok(config), warnings),
         Err(errors) => (Err(errors), Vec::new()),
     };
-    Reading { config, warnings, is_file_blank, files: sources.file.iter().cloned().chain(named).collect() }
+    Loaded { config, warnings, is_file_blank, files: sources.file.iter().cloned().chain(named).collect() }
 }
 
-/// The configuration that `sources` come to, as YAML: every key, secrets as `***`.
+/// The merged configuration as YAML: every key, secrets as `***`.
 ///
 /// # Errors
-/// As of [`load`].
-pub fn effective(sources: &Sources) -> Result<String, ConfigErrors> {
+/// As [`load`] has it.
+pub(crate) fn effective(sources: &Sources) -> Result<String, ConfigErrors> {
     let Checked { mut raw, .. } = Layers::read(sources).check().0?;
-    raw.routes.iter_mut().for_each(RawRoute::name_itself);
+    raw.routes.iter_mut().for_each(RawRoute::fill_in_name);
     emit::to_yaml(&raw).map_err(|error| {
         let problem = Problem::Syntax(error.to_string());
-        ConfigErrors::new(vec![ConfigError { place: None, key: String::new(), problem }])
+        ConfigErrors::new(vec![ConfigError { location: None, key: String::new(), problem }])
     })
 }
 
 impl Config {
-    /// The defaults and what `text` says: a file that is not on disk.
+    /// The defaults, overridden by `text`, which stands for a file.
     ///
     /// # Errors
-    /// As of [`load`].
+    /// As [`load`] has it.
     pub fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
         Layers::inline(text).check().0.map(|checked| checked.config)
     }
 }
 
 impl Default for Config {
-    /// What holds with no file, no variable and no flag.
+    /// The configuration without a file, a variable or a flag.
     fn default() -> Self {
         match load(Sources::default()) {
             Ok(config) => config,
@@ -120,7 +122,7 @@ impl Default for Config {
     }
 }
 
-/// A configuration without a mistake.
+/// A configuration in which nothing is wrong.
 struct Checked {
     config: Config,
     raw: RawConfig,
@@ -128,21 +130,20 @@ struct Checked {
 }
 
 impl Layers {
-    /// Merges the layers, reads the raw settings and checks them. Tells also which files they name.
+    /// Merges the layers, reads the raw settings and checks them. Answers also which files they name.
     fn check(self) -> (Result<Checked, ConfigErrors>, Vec<PathBuf>) {
-        let Self { trees, faults, broken, is_file_blank: _ } = self;
+        let Self { trees, source_problems, is_unreadable, is_file_blank: _ } = self;
         let merged = merge(&trees);
         let mut problems = Problems::new(trees);
-        for fault in faults {
-            let (place, path, problem) = fault.into_parts();
-            problems.add_at(place, path, problem);
+        for source_problem in source_problems {
+            problems.add_at(source_problem.location, source_problem.path, source_problem.problem);
         }
         let mut root = merged.unwrap_or_else(|error| {
             problems.add("", Problem::Syntax(error.to_string()));
-            Node::empty(Place::Merged)
+            Node::empty(Location::Merged)
         });
-        if broken {
-            // Whatever the unread part sets would be missed all over.
+        if is_unreadable {
+            // Settings of the part that was not read would be reported as missing.
             return (Err(problems.into_errors()), Vec::new());
         }
         prefer_unix(&mut root);
@@ -150,7 +151,7 @@ impl Layers {
         let mut raw: RawConfig = problems.read(&mut root);
         let (routes, overrides) = read_routes(given, &raw, &root, &mut problems);
         raw.routes = routes;
-        let given = Given::new(&raw, &overrides);
+        let given = RawSettings::new(&raw, &overrides);
         let config = raw.clone().validate(overrides, &mut problems);
         let files = problems.files();
         // Routes that are wrong are not among those of `config`.
@@ -160,7 +161,7 @@ impl Layers {
     }
 }
 
-/// `listen.unix` stands instead of the default address, not beside it.
+/// `listen.unix` replaces the default address, where no other address is written.
 fn prefer_unix(root: &mut Node) {
     let listen = Path::default().key("listen").0;
     let unix = |listen: &Node| {
@@ -170,16 +171,16 @@ fn prefer_unix(root: &mut Node) {
         && let Some(mut section) = root.take("listen")
     {
         if section.at(&Path::default().key("address").0).is_none() {
-            section.put("address", Node::new(Kind::Null, Place::Merged));
+            section.put("address", Node::new(Kind::Null, Location::Merged));
         }
         root.put("listen", section);
     }
 }
 
-/// Each route, and its upstream and policy with the global ones beneath.
+/// Reads each route, and its upstream and policy merged over the global ones.
 ///
-/// The global sections in `root` are rid of what was wrong with them, so that what is wrong in a
-/// merged one is the route's own.
+/// What was wrong in the global sections was taken out of `root`, so that what is wrong in a merged section is the
+/// route's own.
 fn read_routes(
     given: Option<Node>,
     raw: &RawConfig,

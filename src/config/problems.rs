@@ -1,8 +1,8 @@
 //! Collects what is wrong while settings are read and checked, and finds where each was written.
 //!
 //! # Invariants
-//! 1. A problem of the global policy is told once, not once for each route that inherits it.
-//! 2. A place is asked of the layers, the last one first: it is where the value that counts stands.
+//! 1. A problem of the global policy is reported once, not once for each route that inherits it.
+//! 2. A location is looked up in the layers, the last one first: that layer has the value that counts.
 
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
@@ -13,57 +13,56 @@ use serde_json::Value;
 
 use super::de;
 use super::error::{ConfigError, ConfigErrors, Problem};
-use super::files::Files;
+use super::files::FileCache;
 use super::model::File;
 use super::schema;
-use super::tree::{Kind, Node, Path, Place, Step};
+use super::tree::{Kind, Location, Node, Path, Step};
 
-/// What was found so far, and the key at which the reader stands.
+/// The problems found so far, and the key that is being read.
 pub(crate) struct Problems {
     layers: Vec<Node>,
     list: Vec<ConfigError>,
-    /// Aligned with `list`.
+    /// The path of each entry of `list`.
     paths: Vec<Path>,
-    here: Path,
-    /// While a route is read: how much of `here` is the route's, and what it inherits from.
+    current: Path,
+    /// While a route is read: how many steps of `current` lead to its section, and the global section that it
+    /// inherits from.
     inherits: Option<(usize, Path)>,
-    files: Files,
+    files: FileCache,
 }
 
 impl Problems {
-    /// `layers` in the order in which they were laid, the first at the bottom.
+    /// `layers` from the lowest to the highest.
     pub(crate) fn new(layers: Vec<Node>) -> Self {
         Self {
             layers,
             list: Vec::new(),
             paths: Vec::new(),
-            here: Path::default(),
+            current: Path::default(),
             inherits: None,
-            files: Files::default(),
+            files: FileCache::default(),
         }
     }
 
-    /// Whether nothing was told.
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Where the value stands that counts for `path`, if anybody wrote that very key.
-    pub(crate) fn written(&self, path: &Path) -> Option<Place> {
-        self.layers.iter().rev().find_map(|layer| place_in(layer, &path.0, true))
+    /// Where the value of `path` that counts was written, if that very key was.
+    pub(crate) fn location_of(&self, path: &Path) -> Option<Location> {
+        self.layers.iter().rev().find_map(|layer| location_in(layer, &path.0, true))
     }
 
-    /// All that was told, or `value` if that is nothing.
+    /// `value`, if there was no problem.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, ConfigErrors> {
         if self.list.is_empty() { Ok(value) } else { Err(self.into_errors()) }
     }
 
-    /// All that was told.
     pub(crate) fn into_errors(self) -> ConfigErrors {
         ConfigErrors::new(self.list)
     }
 
-    /// The file that `key` names. It is empty if it could not be read, which is told then.
+    /// The file that `key` names. If it cannot be read, that is a problem, and the file is empty.
     pub(crate) fn file(&mut self, key: &str, path: &FilePath) -> File {
         self.read_file(path).unwrap_or_else(|what| {
             self.add(key, Problem::File(what));
@@ -71,42 +70,42 @@ impl Problems {
         })
     }
 
-    /// A file that is named somewhere, or why there is none.
+    /// The file at `path`, or why it cannot be read.
     pub(crate) fn read_file(&mut self, path: &FilePath) -> Result<File, String> {
         let contents = self.files.read(path).map_err(|what| format!("{}: {what}", path.display()))?;
         Ok(File { path: path.into(), contents })
     }
 
-    /// Every file that was asked for, whether it could be read or not.
+    /// Every file that was asked for, readable or not.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        self.files.asked()
+        self.files.paths()
     }
 
-    /// Something found while reading a source, which knows its place.
-    pub(crate) fn add_at(&mut self, place: Place, path: Path, problem: Problem) {
-        self.push(Some(place), path, problem);
+    /// Adds a problem that was found while a source was read, and so has a location already.
+    pub(crate) fn add_at(&mut self, location: Location, path: Path, problem: Problem) {
+        self.push(Some(location), path, problem);
     }
 
-    /// `key` (of where the reader stands; "" for that itself) has a problem.
+    /// Adds a problem of `key`, below the key that is being read; "" is that key itself.
     pub(crate) fn add(&mut self, key: &str, problem: Problem) {
         let path = self.path(key);
-        if let Some(general) = self.general(&path)
-            && self.told(&general).any(|error| error.problem == problem)
+        if let Some(global) = self.global(&path)
+            && self.reported(&global).any(|error| error.problem == problem)
         {
             return;
         }
-        let place = self.place(&path, matches!(problem, Problem::UnknownKey { .. }));
-        self.push(place, path, problem);
+        let location = self.location(&path, matches!(problem, Problem::UnknownKey { .. }));
+        self.push(location, path, problem);
     }
 
-    /// A value out of range, or at odds with another.
+    /// Refuses a value that is out of range, or that contradicts another.
     pub(crate) fn refuse(&mut self, key: &str, found: impl fmt::Display, accepted: impl fmt::Display) {
         let (found, accepted) = (found.to_string(), accepted.to_string());
         self.add(key, Problem::Value { found, accepted });
     }
 
-    /// Refuses what differs from the default, since nothing would act on it.
-    pub(crate) fn only_default<T: Serialize>(&mut self, key: &str, given: &T, default: &T) {
+    /// Refuses every setting of `given` that differs from the default, since nothing would act on it.
+    pub(crate) fn refuse_unless_default<T: Serialize>(&mut self, key: &str, given: &T, default: &T) {
         match (serde_json::to_value(given), serde_json::to_value(default)) {
             (Ok(given), Ok(default)) => self.compare(key, &given, &default),
             (Err(error), _) | (_, Err(error)) => self.add(key, Problem::Syntax(error.to_string())),
@@ -124,7 +123,7 @@ impl Problems {
             (given, default) if given == default => {}
             // Helm and YAML 1.1 write `off` as `false`.
             (Value::String(given), Value::String(default)) if given == "false" && default == "off" => {}
-            // Nothing is as good as an empty text.
+            // Null stands for an empty text.
             (Value::Null, Value::String(default)) if default.is_empty() => {}
             (_, default) => {
                 let accepted = match default {
@@ -135,25 +134,25 @@ impl Problems {
                         "leave it out".to_owned()
                     }
                 };
-                self.add(key, Problem::NotYet { accepted });
+                self.add(key, Problem::Unsupported { accepted });
             }
         }
     }
 
-    /// Whether a problem with `key`, with what is around it or with what is inside it was told: a
-    /// check of it against others would only confuse.
+    /// Whether `key`, a section around it or a key inside it has a problem: then checking it against other settings
+    /// would only confuse.
     pub(crate) fn has(&self, key: &str) -> bool {
         let path = self.path(key);
         let mut suspects = vec![path.clone()];
-        // What the route sets itself does not suffer from what it would have inherited.
-        suspects.extend(self.general(&path).filter(|_| !self.is_own(key)));
+        // What a route sets itself is not affected by a problem in what it would have inherited.
+        suspects.extend(self.global(&path).filter(|_| !self.is_own(key)));
         suspects.iter().any(|suspect| {
-            let mut told = self.paths.iter().filter(|told| !told.0.is_empty());
-            told.any(|told| suspect.0.starts_with(&told.0) || told.0.starts_with(&suspect.0))
+            let mut reported = self.paths.iter().filter(|reported| !reported.0.is_empty());
+            reported.any(|reported| suspect.0.starts_with(&reported.0) || reported.0.starts_with(&suspect.0))
         })
     }
 
-    /// Whether `key` is written for this very route (and not inherited).
+    /// Whether `key` is written for this very route, and not inherited.
     pub(crate) fn is_own(&self, key: &str) -> bool {
         let path = self.path(key);
         self.layers.iter().any(|layer| layer.at(&path.0).is_some())
@@ -161,47 +160,47 @@ impl Problems {
 
     /// Reads or checks what is under `key`.
     pub(crate) fn within<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
-        let outer = self.here.clone();
-        self.here = self.path(key);
+        let outer = self.current.clone();
+        self.current = self.path(key);
         let value = read(self);
-        self.here = outer;
+        self.current = outer;
         value
     }
 
     /// Reads or checks element `index` of the list `key`.
     pub(crate) fn within_item<T>(&mut self, key: &str, index: usize, read: impl FnOnce(&mut Self) -> T) -> T {
-        let outer = self.here.clone();
-        self.here = self.path(key).index(index);
+        let outer = self.current.clone();
+        self.current = self.path(key).index(index);
         let value = read(self);
-        self.here = outer;
+        self.current = outer;
         value
     }
 
-    /// What `read` does stands under `key`, and inherits from the global section of that name.
+    /// Reads or checks a route's section `key`, which inherits from the global section of that name.
     pub(crate) fn inheriting<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
         self.within(key, |problems| {
-            let general = Path::default().key(key);
-            problems.inherits = Some((problems.here.0.len(), general));
+            let global = Path::default().key(key);
+            problems.inherits = Some((problems.current.0.len(), global));
             let value = read(problems);
             problems.inherits = None;
             value
         })
     }
 
-    /// Reads a `T`, taking out of `node` whatever does not fit (its default takes the place), until
-    /// the rest does: so that one run tells everything.
+    /// Reads a `T`. What does not fit its type is reported, taken out of `node` and replaced by its default, until
+    /// the rest fits, so that one run reports everything.
     pub(crate) fn read<T: DeserializeOwned + Default>(&mut self, node: &mut Node) -> T {
         loop {
             let misfit = match de::read(node) {
                 Ok(value) => return value,
                 Err(misfit) => misfit,
             };
-            let path = self.here.join(&misfit.path);
-            let place = self.place(&path, matches!(misfit.problem, Problem::UnknownKey { .. }));
-            let problem = schema::at_home(&path, misfit.problem);
-            self.push(place, path, problem);
-            if self.list.len() >= MOST {
-                let path = self.here.clone();
+            let path = self.current.join(&misfit.path);
+            let location = self.location(&path, matches!(misfit.problem, Problem::UnknownKey { .. }));
+            let problem = schema::with_suggestions(&path, misfit.problem);
+            self.push(location, path, problem);
+            if self.list.len() >= MAX_PROBLEMS {
+                let path = self.current.clone();
                 self.push(None, path, Problem::TooMany("there may be more: mend these first"));
                 return T::default();
             }
@@ -211,29 +210,33 @@ impl Problems {
         }
     }
 
-    fn push(&mut self, place: Option<Place>, path: Path, problem: Problem) {
-        self.list.push(ConfigError { place, key: path.to_string(), problem });
+    fn push(&mut self, location: Option<Location>, path: Path, problem: Problem) {
+        self.list.push(ConfigError { location, key: path.to_string(), problem });
         self.paths.push(path);
     }
 
     fn path(&self, key: &str) -> Path {
-        if key.is_empty() { self.here.clone() } else { self.here.key(key) }
+        if key.is_empty() { self.current.clone() } else { self.current.key(key) }
     }
 
-    /// The global counterpart of a route's key.
-    fn general(&self, path: &Path) -> Option<Path> {
-        let (own, general) = self.inherits.as_ref()?;
-        Some(general.join(path.0.get(*own..)?))
+    /// The path that a route's key inherits from.
+    fn global(&self, path: &Path) -> Option<Path> {
+        let (own, global) = self.inherits.as_ref()?;
+        Some(global.join(path.0.get(*own..)?))
     }
 
-    fn told(&self, path: &Path) -> impl Iterator<Item = &ConfigError> {
-        self.list.iter().zip(&self.paths).filter(move |(_, told)| *told == path).map(|(error, _)| error)
+    fn reported(&self, path: &Path) -> impl Iterator<Item = &ConfigError> {
+        self.list
+            .iter()
+            .zip(&self.paths)
+            .filter(move |(_, reported)| *reported == path)
+            .map(|(error, _)| error)
     }
 
-    /// Where `path` was written, or else what is nearest around it. A layer that has anything but a map on the way
-    /// there replaces what lies below it: one word may stand for a list.
-    fn place(&self, path: &Path, key_itself: bool) -> Option<Place> {
-        let mut around: Option<(usize, Place)> = None;
+    /// Where `path` was written, or else the nearest section around it. A layer that has anything but a map on the
+    /// way there replaces what lies below it: a single scalar may stand for a list.
+    fn location(&self, path: &Path, of_key: bool) -> Option<Location> {
+        let mut around: Option<(usize, Location)> = None;
         for layer in self.layers.iter().rev() {
             let mut node = layer;
             let down = path.0.iter().map_while(|step| {
@@ -243,27 +246,27 @@ impl Problems {
             let depth = down.count();
             let is_all = depth == path.0.len() || !matches!(node.kind, Kind::Map(_));
             if depth > 0 && (is_all || around.as_ref().is_none_or(|(best, _)| depth > *best)) {
-                let place = place_in(layer, &path.0[..depth], key_itself)?;
+                let location = location_in(layer, &path.0[..depth], of_key)?;
                 if is_all {
-                    return Some(place);
+                    return Some(location);
                 }
-                around = Some((depth, place));
+                around = Some((depth, location));
             }
         }
-        around.map(|(_, place)| place)
+        around.map(|(_, location)| location)
     }
 }
 
-/// More problems than this are not looked for.
-const MOST: usize = 64;
+/// Reading stops after so many problems.
+const MAX_PROBLEMS: usize = 64;
 
-fn place_in(layer: &Node, path: &[Step], key_itself: bool) -> Option<Place> {
+fn location_in(layer: &Node, path: &[Step], of_key: bool) -> Option<Location> {
     let node = layer.at(path)?;
-    if key_itself
+    if of_key
         && let Some((Step::Key(last), parents)) = path.split_last()
         && let Kind::Map(map) = &layer.at(parents)?.kind
     {
         return map.get(last).map(|entry| entry.key.clone());
     }
-    Some(node.place.clone())
+    Some(node.location.clone())
 }

@@ -1,23 +1,24 @@
-//! Settings as they were written: a tree of maps, lists and raw text that knows where each piece
-//! stands.
+//! Settings as they were written: a tree of maps, lists and text, with the location of each.
 //!
 //! # Invariants
 //! 1. A scalar keeps its text. What it means is decided by the type that reads it, so a token
 //!    `00123` stays a token.
-//! 2. Only a plain `null`, `~` or nothing at all is [`Kind::Null`].
+//! 2. Only a plain `null`, `~` or an empty plain scalar is [`Kind::Null`].
 //!
 //! # Not here
-//! How text becomes a tree ([`super::yaml`]), how trees are layered ([`super::layers`]).
+//! How text becomes a tree ([`super::yaml`]), and how trees are merged ([`super::layers`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// One value and where it was written.
+pub(crate) use crate::yaml::Step;
+
+/// A value, and where it was written.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) kind: Kind,
-    pub(crate) place: Place,
+    pub(crate) location: Location,
 }
 
 /// What a [`Node`] holds.
@@ -29,21 +30,21 @@ pub(crate) enum Kind {
     Map(BTreeMap<String, Entry>),
 }
 
-/// A value under a key; an unknown key is shown where the key stands, not its value.
+/// A value under a key. The key has a location of its own, which is where an unknown key is reported.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) key: Place,
+    pub(crate) key: Location,
     pub(crate) node: Node,
 }
 
 /// Where something was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    /// A file of which nothing was read.
+pub(crate) enum Location {
+    /// A file as a whole.
     WholeFile {
         name: Arc<str>,
     },
-    /// Line and column count from 1.
+    /// Line and column, which count from 1.
     File {
         name: Arc<str>,
         line: usize,
@@ -51,15 +52,8 @@ pub(crate) enum Place {
     },
     Env(Arc<str>),
     Flag(&'static str),
-    /// Made while layering; the layers know better.
+    /// Made by merging layers, which have the locations.
     Merged,
-}
-
-/// One step down a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    Key(String),
-    Index(usize),
 }
 
 /// From the root of a tree to one of its nodes: `routes[2].policy.max_frame`.
@@ -67,13 +61,13 @@ pub(crate) enum Step {
 pub(crate) struct Path(pub(crate) Vec<Step>);
 
 impl Node {
-    pub(crate) fn new(kind: Kind, place: Place) -> Self {
-        Self { kind, place }
+    pub(crate) fn new(kind: Kind, location: Location) -> Self {
+        Self { kind, location }
     }
 
     /// A map without entries.
-    pub(crate) fn empty(place: Place) -> Self {
-        Self::new(Kind::Map(BTreeMap::new()), place)
+    pub(crate) fn empty(location: Location) -> Self {
+        Self::new(Kind::Map(BTreeMap::new()), location)
     }
 
     /// The entry or element under `step`.
@@ -109,13 +103,12 @@ impl Node {
     /// Puts `node` under `key`; does nothing to what is not a map.
     pub(crate) fn put(&mut self, key: &str, node: Node) {
         if let Kind::Map(map) = &mut self.kind {
-            map.insert(key.to_owned(), Entry { key: node.place.clone(), node });
+            map.insert(key.to_owned(), Entry { key: node.location.clone(), node });
         }
     }
 
-    /// Takes out what stands at `path`, or the nearest map entry around it: an element is never
-    /// taken out of its list alone, since that would renumber those after it. `false`: nothing left
-    /// to take but the root.
+    /// Removes the node at `path`, or the nearest map entry around it: an element is never removed from its list
+    /// alone, since that would renumber those after it. Answers `false` if there is nothing to remove but the root.
     pub(crate) fn prune(&mut self, path: &[Step]) -> bool {
         let mut path = path;
         while let Some((last, parents)) = path.split_last() {
@@ -165,7 +158,7 @@ impl fmt::Display for Path {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WholeFile { name } => f.write_str(name),
@@ -175,9 +168,4 @@ impl fmt::Display for Place {
             Self::Merged => f.write_str("configuration"),
         }
     }
-}
-
-/// Whether plain YAML text (or an environment value) says "nothing here".
-pub(crate) fn is_null(text: &str) -> bool {
-    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }

@@ -1,30 +1,29 @@
-//! What a configuration sets and nothing acts on: settings that no route of theirs reads, and routes that no request
-//! takes. Nothing of it is wrong for itself, so it is a warning: `check`, the start and a reload tell it.
+//! What a configuration sets and nothing acts on: settings that none of their routes reads, and routes that no
+//! request takes. Each is valid by itself, so `check`, the start and a reload only warn of it.
 //!
 //! # Invariants
 //! 1. What is written and is the default anyway is no cause for a warning, nor is what was inherited: a setting at the
 //!    top is told only if no route reads it from there.
-//! 2. Whatever a setting depends on stands in [`RULES`], and nowhere else.
+//! 2. Which setting depends on which is in [`RULES`], and nowhere else.
 //!
 //! # Not here
-//! What is refused ([`super::raw`]); what is left open on purpose ([`super::exposed`]).
+//! What is refused ([`super::raw`]); what is left open on purpose ([`super::exposure`]).
 
 use std::fmt;
 
 use serde_json::Value;
 
-use super::host::Host;
 use super::model::{Auth, Config, HttpMode, ListenAddress, Mode, OnRefuse, ProxyProtocol, Route, UplinkMode};
 use super::problems::Problems;
 use super::raw::{RawConfig, RawPolicy, RawUpstream};
-use super::tree::{Path, Place};
+use super::tree::{Location, Path};
 
 mod hidden;
 
-/// Something that does nothing: where it is written, why, and what to do about it.
+/// A setting or route without effect: where it is written, why it has none, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    place: Option<Place>,
+pub(crate) struct Warning {
+    location: Option<Location>,
     key: String,
     why: String,
     instead: &'static str,
@@ -32,16 +31,16 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
+        if let Some(location) = &self.location {
+            write!(f, "{location}: ")?;
         }
         write!(f, "{} does nothing: {}; {}", self.key, self.why, self.instead)
     }
 }
 
-/// A policy's settings that are read only where something else is set.
+/// Settings of a policy that are read only where something else is set.
 struct Rule {
-    /// Of the settings, or of a section around them.
+    /// Settings, or sections around them.
     keys: &'static [&'static str],
     is_read: fn(&Route) -> bool,
     why: &'static str,
@@ -121,7 +120,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         keys: &["close_codes.unauthorized"],
-        // A feed's clients are told so too when its server does not let their channel in any more.
+        // Clients of a feed get this code too, when the server refuses their channel.
         is_read: |route| route.policy.on_refuse == OnRefuse::Close || route.mode == Mode::Broadcast,
         why: "on_refuse is http, so that whoever is refused gets a status",
         instead: "set on_refuse: close, or leave it out",
@@ -134,19 +133,19 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Settings as they were read, before they were checked.
-pub(super) struct Given {
+/// Settings as they were read, before they were checked, as JSON.
+pub(super) struct RawSettings {
     listen: Value,
     policy: Value,
-    /// What each route's policy came to.
+    /// The merged policy of each route.
     routes: Vec<Value>,
     defaults: Value,
 }
 
-impl Given {
-    /// `overrides`: upstream and policy of each route, complete.
+impl RawSettings {
+    /// `overrides` has the merged upstream and policy of each route.
     pub(super) fn new(raw: &RawConfig, overrides: &[(RawUpstream, RawPolicy)]) -> Self {
-        // What is no JSON is nothing here: these are texts, lists and maps.
+        // Settings are texts, lists and maps, which are always JSON.
         let policy = |policy: &RawPolicy| serde_json::to_value(policy).unwrap_or_default();
         Self {
             listen: serde_json::to_value(&raw.listen).unwrap_or_default(),
@@ -157,27 +156,27 @@ impl Given {
     }
 }
 
-/// All that does nothing, in the order of `config`. `problems` knows where what was written.
-pub(super) fn find(given: &Given, config: &Config, problems: &Problems) -> Vec<Warning> {
+/// Everything that has no effect, in the order of `config`. `problems` finds where it was written.
+pub(super) fn find(given: &RawSettings, config: &Config, problems: &Problems) -> Vec<Warning> {
     let hidden: Vec<Option<usize>> =
         (0..config.routes.len()).map(|index| hidden::by(&config.routes, index)).collect();
     let mut found = Vec::new();
     let mut warn = |path: &Path, why: String, instead: &'static str| {
-        if let Some(place) = problems.written(path) {
-            found.push(Warning { place: Some(place), key: path.to_string(), why, instead });
+        if let Some(location) = problems.location_of(path) {
+            found.push(Warning { location: Some(location), key: path.to_string(), why, instead });
         }
     };
-    listening(given, config, &mut warn);
+    listen_warnings(given, config, &mut warn);
 
     let top = Path::default().key("policy");
-    for key in changed(&given.policy, &given.defaults["policy"]) {
+    for key in changed_settings(&given.policy, &given.defaults["policy"]) {
         let inherits = |index: usize| {
             let own = route(index).key("policy").key(&key);
-            hidden[index].is_none() && problems.written(&own).is_none()
+            hidden[index].is_none() && problems.location_of(&own).is_none()
         };
         let inherits: Vec<&Route> =
             config.routes.iter().enumerate().filter(|(index, _)| inherits(*index)).map(|(_, r)| r).collect();
-        let idle = RULES.iter().find(|rule| rule.holds(&key) && !inherits.iter().any(|r| (rule.is_read)(r)));
+        let idle = RULES.iter().find(|rule| rule.covers(&key) && !inherits.iter().any(|r| (rule.is_read)(r)));
         if let Some(Rule { why, instead, .. }) = idle {
             warn(&top.key(&key), (*why).to_owned(), instead);
         }
@@ -191,8 +190,8 @@ pub(super) fn find(given: &Given, config: &Config, problems: &Problems) -> Vec<W
             warn(&route(index).key("path"), why, "put it before that one, or leave it out");
             continue;
         }
-        for key in changed(own, &given.defaults["policy"]) {
-            let idle = RULES.iter().find(|rule| rule.holds(&key) && !(rule.is_read)(checked));
+        for key in changed_settings(own, &given.defaults["policy"]) {
+            let idle = RULES.iter().find(|rule| rule.covers(&key) && !(rule.is_read)(checked));
             if let Some(Rule { why, instead, .. }) = idle {
                 warn(&route(index).key("policy").key(&key), (*why).to_owned(), instead);
             }
@@ -201,8 +200,8 @@ pub(super) fn find(given: &Given, config: &Config, problems: &Problems) -> Vec<W
     found
 }
 
-/// What the port of clients and its neighbours do not read.
-fn listening(given: &Given, config: &Config, warn: &mut impl FnMut(&Path, String, &'static str)) {
+/// Settings of `listen` and `trusted_proxies` that are not read.
+fn listen_warnings(given: &RawSettings, config: &Config, warn: &mut impl FnMut(&Path, String, &'static str)) {
     let listen = Path::default().key("listen");
     let is_changed = |key: &str| given.listen[key] != given.defaults["listen"][key];
     if is_changed("http2_max_streams") && config.listen.http2.is_none() {
@@ -237,7 +236,7 @@ fn listening(given: &Given, config: &Config, warn: &mut impl FnMut(&Path, String
 }
 
 impl Rule {
-    fn holds(&self, key: &str) -> bool {
+    fn covers(&self, key: &str) -> bool {
         let is_in = |section: &&str| {
             key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
@@ -249,8 +248,8 @@ fn route(index: usize) -> Path {
     Path::default().key("routes").index(index)
 }
 
-/// Every setting of `given` that is not as in `defaults`, as `delivery.max_lag.bytes`.
-fn changed(given: &Value, defaults: &Value) -> Vec<String> {
+/// The path of every setting of `given` that differs from `defaults`, such as `delivery.max_lag.bytes`.
+fn changed_settings(given: &Value, defaults: &Value) -> Vec<String> {
     fn walk(prefix: &str, given: &Value, defaults: &Value, into: &mut Vec<String>) {
         match (given, defaults) {
             (Value::Object(given), Value::Object(defaults)) => {

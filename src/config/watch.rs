@@ -1,10 +1,10 @@
-//! Says when a file of the configuration may have changed.
+//! Notices when a file of the configuration may have changed.
 //!
 //! # Invariants
 //! 1. Directories are watched, not files: editors and Kubernetes put another file, or another symlink, in the
 //!    place of the old one. Each link on the way to a file has its directory watched.
-//! 2. An event says no more than "look again". What has changed, if anything, is found by reading.
-//! 3. What happens in these directories to other files wakes nobody, and neither does our own reading.
+//! 2. An event is only a reason to read again. What has changed, if anything, is found by reading.
+//! 3. Changes of other files in these directories wake no task, and neither does our own reading.
 //! 4. Nobody waits for the system's watcher for long: while somebody writes in one of the directories without a pause,
 //!    it comes to nothing else. A thread of its own tells it what to watch.
 //!
@@ -14,52 +14,53 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// What is written in several steps is read when they are over.
-const QUIET: Duration = Duration::from_millis(100);
-/// Somebody who never stops writing is not waited for, nor a watcher who listens to that.
-const LONGEST: Duration = Duration::from_secs(1);
-/// More links than the kernel follows, for all files together.
-const MOST_LINKS: usize = 256;
+/// How long nothing has to happen: what is written in several steps is read when they are over.
+const SETTLE_TIME: Duration = Duration::from_millis(100);
+/// The longest wait for a writer that does not stop, and for a watcher that is busy with its events.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// The most symlinks that are followed for all files together; the kernel follows fewer.
+const MAX_LINKS: usize = 256;
 
 /// Watches the files of a configuration, as far as the system lets it.
 #[derive(Debug)]
-pub struct Watch {
-    /// To the thread that tells the watcher. `None`: nothing can be watched.
+pub(crate) struct Watch {
+    /// Jobs for the thread that drives the watcher. `None`: nothing can be watched.
     jobs: Option<mpsc::Sender<Job>>,
     events: Arc<Events>,
-    /// Something has happened, and it was not told yet.
+    /// Whether an event has come that [`Watch::changed`] has not returned for.
     pending: bool,
 }
 
-/// What is to be watched.
+/// The directories that are to be watched from now on.
 #[derive(Debug)]
 struct Job {
     /// These, and no others.
     directories: BTreeSet<PathBuf>,
-    /// Told when they are.
+    /// Completes when they are watched.
     done: oneshot::Sender<()>,
 }
 
 /// What the watcher's thread shares with [`Watch`].
 #[derive(Debug, Default)]
 struct Events {
-    /// Directories, and entries of them, that concern us.
+    /// The directories, and the entries in them, whose events count.
     names: Mutex<BTreeSet<PathBuf>>,
     happened: Notify,
 }
 
-/// Where events may come from: directories, and in them what leads to files.
+/// Where events may come from: directories, and the entries in them that lead to files.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub(crate) struct WatchedPaths {
     directories: BTreeSet<PathBuf>,
     entries: BTreeSet<PathBuf>,
 }
@@ -72,46 +73,46 @@ impl Default for Watch {
 
 impl Watch {
     /// Watches nothing yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let events = Arc::new(Events::default());
         let (jobs, taken) = mpsc::channel();
-        let begun = begin(taken, &events);
+        let begun = start(taken, &events);
         if let Err(error) = &begun {
-            tell(error);
+            log_failure(error);
         }
         Self { jobs: begun.is_ok().then_some(jobs), events, pending: false }
     }
 
-    /// Watches these places and no others. Whether some of them were not watched before: what was read
-    /// meanwhile may have changed since. Where that takes long it is told by [`Watch::changed`].
-    pub async fn follow(&mut self, places: Places) -> bool {
-        let Places { directories, mut entries } = places;
+    /// Watches these paths and no others. Answers whether some of them were not watched before: what was read
+    /// meanwhile may have changed since. Where watching takes long, [`Watch::changed`] returns for it instead.
+    pub(crate) async fn follow(&mut self, places: WatchedPaths) -> bool {
+        let WatchedPaths { directories, mut entries } = places;
         entries.extend(directories.iter().cloned());
         let Some(jobs) = &self.jobs else { return false };
         let is_new = {
-            let mut names = self.events.names.lock().unwrap_or_else(PoisonError::into_inner);
-            // What happened to other names of these directories was not listened to either.
+            let mut names = self.events.names.lock();
+            // Events of other entries of these directories were not counted before either.
             let is_new = !entries.is_subset(&names);
             *names = entries;
             is_new
         };
         let (done, watched) = oneshot::channel();
-        // An error would mean that the thread is gone, which nothing ends but a panic.
+        // This fails only if the thread has panicked.
         let _ = jobs.send(Job { directories, done });
-        let is_watched = matches!(timeout(LONGEST, watched).await, Ok(Ok(())));
+        let is_watched = matches!(timeout(MAX_WAIT, watched).await, Ok(Ok(())));
         is_watched && is_new
     }
 
-    /// Waits until something has happened to one of the files, and the dust has settled. Never returns
-    /// where nothing can be watched. Nothing is lost if it is dropped while it waits.
-    pub async fn changed(&mut self) {
+    /// Waits until one of the files may have changed, and nothing more happens for a moment. Never returns where
+    /// nothing can be watched. Cancel-safe.
+    pub(crate) async fn changed(&mut self) {
         if !self.pending {
             self.events.happened.notified().await;
             self.pending = true;
         }
-        let end = Instant::now() + LONGEST;
+        let end = Instant::now() + MAX_WAIT;
         loop {
-            let quiet = (Instant::now() + QUIET).min(end);
+            let quiet = (Instant::now() + SETTLE_TIME).min(end);
             if timeout_at(quiet, self.events.happened.notified()).await.is_err() {
                 self.pending = false;
                 return;
@@ -120,10 +121,10 @@ impl Watch {
     }
 }
 
-/// Begins to watch what `jobs` name, until nobody can give any more.
-fn begin(jobs: mpsc::Receiver<Job>, events: &Arc<Events>) -> notify::Result<()> {
-    let (told, late) = (Arc::clone(events), Arc::clone(events));
-    let watcher = notify::recommended_watcher(move |event| told.on(&event))?;
+/// Starts the thread that watches what `jobs` name, until their sender is dropped.
+fn start(jobs: mpsc::Receiver<Job>, events: &Arc<Events>) -> notify::Result<()> {
+    let (notifier, late) = (Arc::clone(events), Arc::clone(events));
+    let watcher = notify::recommended_watcher(move |event| notifier.on(&event))?;
     thread::Builder::new().name("watch".into()).spawn(move || serve(&jobs, watcher, &late))?;
     Ok(())
 }
@@ -131,35 +132,35 @@ fn begin(jobs: mpsc::Receiver<Job>, events: &Arc<Events>) -> notify::Result<()> 
 /// Runs in a thread of its own.
 fn serve(jobs: &mpsc::Receiver<Job>, mut watcher: RecommendedWatcher, events: &Events) {
     let mut watched = BTreeSet::new();
-    let mut is_told = false;
+    let mut has_logged = false;
     while let Ok(job) = jobs.recv() {
-        // Only the newest counts.
+        // Only the newest job counts.
         let Job { directories, done } = jobs.try_iter().last().unwrap_or(job);
         for gone in watched.difference(&directories) {
-            // The kernel may have done so already.
+            // The kernel may have stopped watching it already.
             let _ = watcher.unwatch(gone);
         }
         let mut failed = None;
         for directory in &directories {
-            // Those that are watched too: another directory may stand there now.
+            // Also those that are watched already: another directory may be at that path now.
             if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
                 failed = Some(error);
             }
         }
         watched = directories;
         if let Some(error) = failed
-            && !std::mem::replace(&mut is_told, true)
+            && !std::mem::replace(&mut has_logged, true)
         {
-            tell(&error);
+            log_failure(&error);
         }
         if done.send(()).is_err() {
-            // Nobody has waited for it, and what happened until now may not have been heard.
+            // The caller has stopped waiting, and events until now may have been missed.
             events.happened.notify_one();
         }
     }
 }
 
-fn tell(error: &notify::Error) {
+fn log_failure(error: &notify::Error) {
     tracing::warn!(%error, "files cannot be watched: after a change send SIGHUP");
 }
 
@@ -169,8 +170,8 @@ impl Events {
         let concerns = match event {
             Ok(event) => {
                 let is_reading = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
-                let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-                // Without a path it says that events were lost.
+                let names = self.names.lock();
+                // An event without a path says that events were lost.
                 !is_reading && (event.paths.is_empty() || event.paths.iter().any(|path| names.contains(path)))
             }
             Err(_) => true,
@@ -181,9 +182,9 @@ impl Events {
     }
 }
 
-impl Places {
-    /// All that leads to `files`, as it is now.
-    pub fn of(files: &[PathBuf]) -> Self {
+impl WatchedPaths {
+    /// The directories and entries that lead to `files` now.
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
         let mut places = Self::default();
         let mut ways: Vec<PathBuf> = files.iter().filter_map(|file| std::path::absolute(file).ok()).collect();
         let mut links = 0;
@@ -193,7 +194,7 @@ impl Places {
                 let Ok(target) = fs::read_link(link) else { continue };
                 places.add(link);
                 links += 1;
-                if links > MOST_LINKS {
+                if links > MAX_LINKS {
                     return places;
                 }
                 let rest = way.strip_prefix(link).unwrap_or(Path::new(""));
@@ -205,7 +206,7 @@ impl Places {
         places
     }
 
-    /// The directory of `entry`. If it is not there, the nearest one around it, in which it would appear.
+    /// The directory of `entry`; if that does not exist, the nearest one around it, in which it would appear.
     fn add(&mut self, entry: &Path) {
         for entry in entry.ancestors() {
             let (Some(parent), Some(name)) = (entry.parent(), entry.file_name()) else { return };
@@ -239,7 +240,7 @@ mod tests {
 
         async fn watch(&self, file: &str) -> Watch {
             let mut watch = Watch::new();
-            watch.follow(Places::of(&[self.0.join(file)])).await;
+            watch.follow(WatchedPaths::of(&[self.0.join(file)])).await;
             watch
         }
     }
@@ -304,7 +305,7 @@ mod tests {
             fs::remove_dir_all(folder.0.join(old)).unwrap();
             assert!(sees(&mut watch).await, "{new}");
             assert_eq!(fs::read_to_string(&file).unwrap(), new);
-            watch.follow(Places::of(std::slice::from_ref(&file))).await;
+            watch.follow(WatchedPaths::of(std::slice::from_ref(&file))).await;
         }
     }
 
@@ -319,16 +320,16 @@ mod tests {
         assert!(sees(&mut watch).await, "behind a link");
 
         let missing = [folder.0.join("later/deep/file")];
-        assert!(watch.follow(Places::of(&missing)).await);
+        assert!(watch.follow(WatchedPaths::of(&missing)).await);
         fs::create_dir(folder.0.join("later")).unwrap();
         assert!(sees(&mut watch).await, "the first folder");
-        assert!(watch.follow(Places::of(&missing)).await, "there is more to watch now");
+        assert!(watch.follow(WatchedPaths::of(&missing)).await, "there is more to watch now");
         fs::create_dir(folder.0.join("later/deep")).unwrap();
         assert!(sees(&mut watch).await, "the second folder");
-        assert!(watch.follow(Places::of(&missing)).await);
+        assert!(watch.follow(WatchedPaths::of(&missing)).await);
         fs::write(&missing[0], "1").unwrap();
         assert!(sees(&mut watch).await, "the file");
-        assert!(!watch.follow(Places::of(&missing)).await, "nothing new");
+        assert!(!watch.follow(WatchedPaths::of(&missing)).await, "nothing new");
     }
 
     #[tokio::test]
@@ -337,13 +338,13 @@ mod tests {
         let file = folder.0.join("a.yaml");
         let (jobs, taken) = mpsc::channel();
         let mut watch = Watch { jobs: Some(jobs), events: Arc::default(), pending: false };
-        let places = || Places::of(std::slice::from_ref(&file));
+        let places = || WatchedPaths::of(std::slice::from_ref(&file));
         for _ in 0..2 {
-            let following = timeout(2 * LONGEST, watch.follow(places())).await;
+            let following = timeout(2 * MAX_WAIT, watch.follow(places())).await;
             assert_eq!(following, Ok(false), "it is told when they are watched");
         }
-        assert!(timeout(QUIET, watch.changed()).await.is_err());
-        begin(taken, &watch.events).unwrap();
+        assert!(timeout(SETTLE_TIME, watch.changed()).await.is_err());
+        start(taken, &watch.events).unwrap();
         assert!(sees(&mut watch).await, "it has time again");
         fs::write(&file, "1").unwrap();
         assert!(sees(&mut watch).await, "and watches");
@@ -354,6 +355,6 @@ mod tests {
         let folder = Folder::new("circle");
         symlink("b", folder.0.join("a")).unwrap();
         symlink("a", folder.0.join("b")).unwrap();
-        assert_eq!(Places::of(&[folder.0.join("a")]).directories, BTreeSet::from([folder.0.clone()]));
+        assert_eq!(WatchedPaths::of(&[folder.0.join("a")]).directories, BTreeSet::from([folder.0.clone()]));
     }
 }

@@ -7,12 +7,13 @@
 //! What becomes of those who came in ([`super::shard`]); which door a client takes ([`super::fanout`]).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+
+use parking_lot::Mutex;
 
 use super::Arrival;
 use super::closing::{Dismissal, Farewell};
-use super::fanout::lock;
 use super::ready::Ready;
 use crate::log::Cursor;
 
@@ -55,7 +56,7 @@ impl Door {
 
     /// Lets a client in that is to be served from `cursor` on; it is given back if nobody is there to do that.
     pub(super) fn join(&self, arrival: Arrival, cursor: Cursor) -> Result<(), Box<(Arrival, Cursor)>> {
-        let mut post = lock(&self.post);
+        let mut post = self.post.lock();
         if post.is_dead {
             return Err(Box::new((arrival, cursor)));
         }
@@ -67,26 +68,26 @@ impl Door {
     }
 
     pub(super) fn close(&self, farewell: &Arc<Farewell>) {
-        lock(&self.post).farewell = Some(Arc::clone(farewell));
+        self.post.lock().farewell = Some(Arc::clone(farewell));
         self.ready.wake_task();
     }
 
     /// Has those closed who were taken in by now: who is still on the way was not heard yet, and stays.
     pub(super) fn dismiss(&self, dismissal: &Arc<Dismissal>) {
-        lock(&self.post).dismissal = Some(Arc::clone(dismissal));
+        self.post.lock().dismissal = Some(Arc::clone(dismissal));
         self.ready.wake_task();
     }
 
     /// Nobody comes any more.
     pub(super) fn shut(&self) {
-        lock(&self.post).is_shut = true;
+        self.post.lock().is_shut = true;
         self.ready.wake_task();
     }
 
     /// What there is, and of those who have come the first so many: nobody together with a dismissal, which is not
     /// for them.
     pub(super) fn take(&self, most: usize) -> Post {
-        let mut post = lock(&self.post);
+        let mut post = self.post.lock();
         let dismissal = post.dismissal.take();
         let most = if dismissal.is_some() { 0 } else { most };
         let arrivals = if post.arrivals.len() > most {
@@ -100,7 +101,7 @@ impl Door {
 
     /// Whether somebody was let in and not taken yet.
     pub(super) fn has_arrivals(&self) -> bool {
-        !lock(&self.post).arrivals.is_empty()
+        !self.post.lock().arrivals.is_empty()
     }
 
     /// A client has gone.
@@ -110,7 +111,7 @@ impl Door {
 
     /// Nobody is behind it any more. Answers who was on the way, and how many clients there were with these.
     pub(super) fn give_up(&self) -> (VecDeque<(Arrival, Cursor)>, usize) {
-        let mut post = lock(&self.post);
+        let mut post = self.post.lock();
         post.is_dead = true;
         (std::mem::take(&mut post.arrivals), self.clients.swap(0, Relaxed))
     }

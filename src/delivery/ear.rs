@@ -5,8 +5,8 @@
 
 use crate::config::Policy;
 use crate::frame::{
-    Assembler, CloseCode, Extensions, Heard, Kind, MAX_HELD, Opcode, Outcome, ProtocolError, Rules, Scanned,
-    Scanner, Sender, Verdict,
+    Assembler, CloseCode, Extensions, Heard, Kind, MAX_HELD, Opcode, Outcome, ProtocolError, Role, Rules,
+    Scanned, Scanner, Verdict,
 };
 
 /// Something that a client said.
@@ -75,7 +75,7 @@ pub(super) enum Ear {
 impl Ear {
     pub(super) fn new(policy: &Policy, has_deflate: bool, is_json: bool, wants_messages: bool) -> Self {
         let rules = Rules {
-            sender: Sender::Client,
+            sender: Role::Client,
             extensions: if has_deflate { Extensions::Deflate } else { Extensions::None },
             max_frame: policy.max_frame,
             max_message: policy.max_message,

@@ -1,9 +1,10 @@
 //! The clients of one feed, spread over a few tasks.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
@@ -57,7 +58,7 @@ impl Crew {
     }
 
     fn judge(&self, now: Instant) -> BreakerStage {
-        let mut guard = lock(&self.guard);
+        let mut guard = self.guard.lock();
         let (guard, told) = &mut *guard;
         let stage = guard.judge(self.tripped.load(Relaxed), self.clients.load(Relaxed), fastrand::f64(), now);
         if stage != *told {
@@ -71,7 +72,7 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        let (_, told) = *lock(&self.guard);
+        let (_, told) = *self.guard.lock();
         self.settings.channels.on_transition(Some(told), None);
     }
 }
@@ -120,7 +121,7 @@ impl Fanout {
 
     /// Somebody is promised a place, and may be the first client: what comes from here on is kept until then.
     pub(crate) fn expect(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if inner.hold.is_some() || !inner.doors.is_empty() {
             return;
         }
@@ -133,7 +134,7 @@ impl Fanout {
 
     /// Nobody is promised a place any more: the server does not wait for one who does not come.
     pub(crate) fn expect_nobody(&self) {
-        lock(&self.inner).hold = None;
+        self.inner.lock().hold = None;
     }
 
     /// What its tasks share.
@@ -146,7 +147,7 @@ impl Fanout {
     /// among it ([`Log::join`]).
     pub(crate) fn join(&self, arrival: Arrival, cursor: Cursor) {
         self.crew.on_client(true);
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let (mut arrival, mut cursor) = (arrival, cursor);
         loop {
             let least = inner.doors.iter().min_by_key(|door| door.clients());
@@ -182,7 +183,7 @@ impl Fanout {
     pub(crate) fn dismiss(&self, cause: Reason, by: By, code: CloseCode, reason: &str, over: Duration) {
         let farewell = Arc::new(Farewell::of_feed(cause, by, code, reason));
         let dismissal = Arc::new(Dismissal { farewell, from: Instant::now(), over });
-        for door in &lock(&self.inner).doors {
+        for door in &self.inner.lock().doors {
             door.dismiss(&dismissal);
         }
     }
@@ -190,7 +191,7 @@ impl Fanout {
     /// Closes every client there is, after what it is still to get. Who comes later is closed as well.
     pub(crate) fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
         let farewell = Arc::new(Farewell::of_feed(cause, by, code, reason));
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         for door in &inner.doors {
             door.close(&farewell);
         }
@@ -207,13 +208,8 @@ async fn serve(mut shard: Shard, process: Arc<Metrics>) {
 
 impl Drop for Fanout {
     fn drop(&mut self) {
-        for door in &lock(&self.inner).doors {
+        for door in &self.inner.lock().doors {
             door.shut();
         }
     }
-}
-
-/// What is under these locks is changed in single steps: a panic elsewhere cannot leave it half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

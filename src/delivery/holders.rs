@@ -20,10 +20,11 @@
 //! What is held by logs ([`crate::log`]) and tunnels ([`crate::tunnel`]).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -113,7 +114,7 @@ impl Holders {
         {
             return;
         }
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.round.is_none() {
             let after = self.begin(&mut inner);
             drop(inner);
@@ -135,7 +136,7 @@ impl Holders {
             is_asked: AtomicBool::new(false),
             ready: Arc::clone(ready),
         });
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let id = inner.next_id;
         inner.next_id += 1;
         inner.accounts.insert(id, Arc::clone(&shown));
@@ -160,11 +161,6 @@ impl Holders {
         self.last_futile_eviction.store(last_futile_eviction, Ordering::Relaxed);
         self.is_on.store(false, Ordering::Release);
         After { asked: None }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // What is under this lock is changed in single steps.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -244,7 +240,7 @@ impl Account {
     /// somebody else's turn, or there is room.
     pub(super) fn tell(&self, own: Option<Weight>) -> bool {
         let holders = &self.holders;
-        let mut inner = holders.lock();
+        let mut inner = holders.inner.lock();
         let Some(round) = inner.round.as_mut().filter(|round| round.asked == self.id) else {
             self.shown.is_asked.store(false, Ordering::Release);
             return false;
@@ -276,7 +272,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let mut inner = self.holders.lock();
+        let mut inner = self.holders.inner.lock();
         inner.accounts.remove(&self.id);
         if inner.round.as_ref().is_none_or(|round| round.asked != self.id) {
             return;
@@ -403,7 +399,7 @@ mod tests {
         world.holders.budget.add(5000);
         world.holders.relieve();
         world.shards.clear();
-        assert!(world.holders.lock().round.is_none() && !world.holders.is_on.load(Ordering::Acquire));
+        assert!(world.holders.inner.lock().round.is_none() && !world.holders.is_on.load(Ordering::Acquire));
     }
 
     #[test]
@@ -463,6 +459,6 @@ mod tests {
             }
         });
         assert_eq!(holders.budget.used(), 0);
-        assert!(holders.lock().round.is_none());
+        assert!(holders.inner.lock().round.is_none());
     }
 }

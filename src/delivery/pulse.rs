@@ -50,7 +50,7 @@ impl Pulse {
     /// When [`Pulse::on_timer`] wants to be called. While the client is not read no pong can be seen, so that its
     /// clock stands still.
     pub(super) fn deadline(&self, is_paused: bool) -> Option<Instant> {
-        if is_paused && self.heartbeat.is_waiting() { None } else { self.heartbeat.deadline() }
+        self.heartbeat.deadline(is_paused)
     }
 
     /// Asks for a ping where one is due; true when the client is to be given up.

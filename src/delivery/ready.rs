@@ -6,9 +6,11 @@
 //! 2. A client stands in the list once, from its first wake-up until it is [taken](Knock::take).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
+
+use parking_lot::Mutex;
 
 /// The clients that were woken, and the shard's task.
 #[derive(Debug, Default)]
@@ -25,7 +27,7 @@ struct Inner {
 impl Ready {
     /// Has `task` woken from now on.
     pub(super) fn wake_with(&self, task: &Waker) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.task.as_ref().is_none_or(|known| !known.will_wake(task)) {
             inner.task = Some(task.clone());
         }
@@ -33,7 +35,7 @@ impl Ready {
 
     /// Wakes the shard, for no client in particular.
     pub(super) fn wake_task(&self) {
-        let task = self.lock().task.clone();
+        let task = self.inner.lock().task.clone();
         if let Some(task) = task {
             task.wake();
         }
@@ -42,11 +44,7 @@ impl Ready {
     /// Adds those that were woken since the last call to `into`. Each [`Knock`] has to be
     /// [taken](Knock::take) before its client is polled.
     pub(super) fn drain(&self, into: &mut VecDeque<u32>) {
-        into.extend(self.lock().woken.drain(..));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        into.extend(self.inner.lock().woken.drain(..));
     }
 }
 
@@ -85,7 +83,7 @@ impl Wake for Knock {
             return;
         }
         let task = {
-            let mut inner = self.ready.lock();
+            let mut inner = self.ready.inner.lock();
             inner.woken.push(self.index);
             // Whoever came first has woken the task, and it has not looked since.
             if inner.woken.len() > 1 { None } else { inner.task.clone() }

@@ -1,8 +1,4 @@
-//! A shard, driven by hand: raw clients, a log, a clock that stands still.
-//!
-//! # Invariants
-//! 1. The shard is polled only after its waker was woken: a wake-up that it misses fails a test.
-//! 2. Time moves in [`Stage::pass`] alone.
+//! A shard, driven by hand ([`crate::stage`]): raw clients, a log.
 
 mod delivering;
 mod ending;
@@ -19,9 +15,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -35,48 +30,15 @@ use super::fanout::Fanout;
 use super::shard::Shard;
 use super::{Arrival, FromClients, Holders, Settings};
 use crate::config::{Config, LogConnections, Policy};
-use crate::frame::{Header, Kind};
+use crate::frame::Kind;
 use crate::log::{Log, Logs, NewEntry, Writer};
 use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
+use crate::stage::{self, Driven, Wakes, frame, millis, secs};
 use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
-
-/// Far more wake-ups in a row than anything here has work for.
-const SPINS: usize = 20_000;
 
 /// Kernel buffers that are soon full.
 const SMALL: usize = 4 * 1024;
-
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-/// A whole frame as `first` (fin, rsv, opcode) begins it.
-fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
-    let mask_bit = u8::from(masked) << 7;
-    let mut bytes = vec![first];
-    match payload.len() {
-        len @ 0..126 => bytes.push(mask_bit | len as u8),
-        len @ 126..=0xffff => {
-            bytes.push(mask_bit | 126);
-            bytes.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            bytes.push(mask_bit | 127);
-            bytes.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    let mask: [u8; 4] = if masked { [0x37, 0xfa, 0x21, 0x3d] } else { [0; 4] };
-    if masked {
-        bytes.extend_from_slice(&mask);
-    }
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
-    bytes
-}
 
 /// One raw client.
 struct Client {
@@ -98,25 +60,9 @@ impl Client {
     /// Whole frames that have come since the last call.
     fn hear(&mut self) -> Vec<(u8, Vec<u8>)> {
         if let Some(socket) = &mut self.socket {
-            match socket.read_to_end(&mut self.heard) {
-                Ok(_) => self.is_ended = true,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => self.is_ended = true,
-                Err(error) => panic!("{error}"),
-            }
+            self.is_ended |= stage::read_all(socket, &mut self.heard);
         }
-        let (mut found, mut at) = (Vec::new(), 0);
-        while let Some(header) = Header::parse(&self.heard[at..]).expect("a well-formed header") {
-            let end = at + header.size + header.payload as usize;
-            if end > self.heard.len() {
-                break;
-            }
-            assert!(header.mask.is_none());
-            found.push((self.heard[at], self.heard[at + header.size..end].to_vec()));
-            at = end;
-        }
-        self.heard.drain(..at);
-        found
+        stage::take_frames(&mut self.heard, Some(false))
     }
 
     /// Messages that have come since the last call, as text.
@@ -128,18 +74,7 @@ impl Client {
 
     /// The code of the Close that has come last.
     fn close_code(&mut self) -> Option<u16> {
-        let frames = self.hear();
-        let (first, payload) = frames.last()?;
-        (*first == 0x88).then(|| u16::from_be_bytes([payload[0], payload[1]]))
-    }
-}
-
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
+        stage::close_code(&self.hear())
     }
 }
 
@@ -211,15 +146,13 @@ impl Stage {
         let fanout = Fanout::new(Arc::clone(&log), from_clients(&mut receiver), settings);
         let door = Door::new(None);
         let shard = Shard::new(Arc::clone(&door), Arc::clone(fanout.crew()), log.reader(), 1);
-        let wakes = Arc::new(Wakes::default());
-        wakes.wake_by_ref();
         Self {
             writer,
             log,
             door,
             fanout,
             shard: Some(Box::pin(shard)),
-            wakes,
+            wakes: Wakes::woken(),
             polls: 0,
             policy,
             registry: Registry::new(Arc::clone(&metrics), LogConnections::Off),
@@ -334,51 +267,6 @@ impl Stage {
         }
     }
 
-    fn poll(&mut self) -> bool {
-        if self.wakes.0.swap(0, SeqCst) == 0 {
-            return false;
-        }
-        if let Some(shard) = &mut self.shard {
-            self.polls += 1;
-            let waker = Waker::from(Arc::clone(&self.wakes));
-            // As it is spawned: the runtime's budget for this test's task is none of its business.
-            let mut poll = pin!(unconstrained(shard.as_mut()));
-            if poll.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Ready(()) {
-                self.shard = None;
-            }
-        }
-        true
-    }
-
-    /// Lets the shard do what it was woken for, until nothing wakes it any more.
-    async fn turn(&mut self) {
-        let (mut quiet, mut rounds) = (0, 0);
-        while quiet < 2 {
-            tokio::task::yield_now().await;
-            quiet = if self.poll() { 0 } else { quiet + 1 };
-            rounds += 1;
-            assert!(rounds < SPINS, "it wakes itself over and over with nothing to do");
-        }
-    }
-
-    /// Lets time go by in small steps.
-    async fn pass(&mut self, time: Duration) {
-        let end = Instant::now() + time;
-        let mut stops = 0;
-        loop {
-            self.turn().await;
-            let now = Instant::now();
-            if now >= end {
-                return;
-            }
-            let armed = self.shard.as_ref().and_then(|shard| shard.next_moment());
-            let next = armed.map_or(end, |at| at.max(now + millis(1))).min(end);
-            tokio::time::advance(next - now).await;
-            stops += 1;
-            assert!(stops < SPINS, "its timer fires over and over");
-        }
-    }
-
     /// All samples of a counter or gauge, added up.
     fn metric(&self, name: &str) -> f64 {
         let families = self.registry.gather();
@@ -401,5 +289,29 @@ impl Stage {
             (reason.value().to_owned(), metric.get_counter().get_value() as u64)
         };
         family.get_metric().iter().map(reason).filter(|(_, n)| *n > 0).collect()
+    }
+}
+
+impl Driven for Stage {
+    /// Each of many clients may be woken.
+    const SPINS: usize = 2 * stage::SPINS;
+
+    fn wakes(&self) -> &Arc<Wakes> {
+        &self.wakes
+    }
+
+    fn poll_once(&mut self, cx: &mut Context<'_>) {
+        if let Some(shard) = &mut self.shard {
+            self.polls += 1;
+            // As it is spawned: the runtime's budget for this test's task is none of its business.
+            let mut poll = pin!(unconstrained(shard.as_mut()));
+            if poll.as_mut().poll(cx) == Poll::Ready(()) {
+                self.shard = None;
+            }
+        }
+    }
+
+    fn armed(&self) -> Option<Instant> {
+        self.shard.as_ref().and_then(|shard| shard.next_moment())
     }
 }

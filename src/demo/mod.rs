@@ -15,11 +15,12 @@
 //! # Not here
 //! The proxy before it, and the command that starts both.
 
+mod clock;
 mod sockets;
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -28,10 +29,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
+use clock::unix_ms;
 use sockets::Socket;
 
 /// Serves the demo on `listener` until `stop` completes; then every connection is dropped. The page tells people to
@@ -59,16 +62,16 @@ pub(crate) async fn serve(listener: TcpListener, drain: String, stop: impl Futur
 }
 
 /// What a request on this connection asked to become, if one did.
-type Asked = Arc<Mutex<Option<(Socket, OnUpgrade)>>>;
+type PendingUpgrade = Arc<Mutex<Option<(Socket, OnUpgrade)>>>;
 
 async fn connection(stream: TcpStream, page: Bytes) {
     // A small message waits for no other; failing to say so costs milliseconds only.
     let _ = stream.set_nodelay(true);
-    let asked = Asked::default();
+    let pending = PendingUpgrade::default();
     let service = service_fn({
-        let asked = Arc::clone(&asked);
+        let pending = Arc::clone(&pending);
         move |request| {
-            let response = answer(request, &page, &asked);
+            let response = answer(request, &page, &pending);
             async move { Ok::<_, Infallible>(response) }
         }
     });
@@ -78,15 +81,15 @@ async fn connection(stream: TcpStream, page: Bytes) {
         .with_upgrades();
     // Clients may hang up as they like; there is nothing to do about it.
     let _ = http.await;
-    let asked = asked.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some((socket, upgrade)) = asked
+    let pending = pending.lock().take();
+    if let Some((socket, upgrade)) = pending
         && let Ok(upgraded) = upgrade.await
     {
         socket.run(TokioIo::new(upgraded)).await;
     }
 }
 
-fn answer(mut request: Request<Incoming>, page: &Bytes, asked: &Asked) -> Response<Full<Bytes>> {
+fn answer(mut request: Request<Incoming>, page: &Bytes, pending: &PendingUpgrade) -> Response<Full<Bytes>> {
     let socket = match request.uri().path() {
         "/" => return read(&request, "text/html; charset=utf-8", page.clone()),
         "/api/time" => return read(&request, "application/json", time().into()),
@@ -97,7 +100,7 @@ fn answer(mut request: Request<Incoming>, page: &Bytes, asked: &Asked) -> Respon
     match create_response_with_body(&request, Full::default) {
         Ok(response) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((socket, upgrade));
+            *pending.lock() = Some((socket, upgrade));
             response
         }
         Err(error) => text(StatusCode::BAD_REQUEST, format!("this is a WebSocket: {error}\n")),
@@ -128,11 +131,6 @@ fn escaped(text: &str) -> String {
 
 fn time() -> String {
     format!("{{\"unix_ms\":{}}}\n", unix_ms())
-}
-
-/// A clock set before 1970 shows as 0.
-fn unix_ms() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 const PAGE: &str = include_str!("page.html");

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
-use super::unix_ms;
+use super::clock::unix_ms;
 
 /// Which of them a path leads to.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +39,10 @@ async fn echo<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), tungstenite::Error> {
     while let Some(message) = socket.next().await {
         match message? {
-            Message::Text(words) => match Order::read(&words) {
-                Order::Echo => socket.send(Message::Text(words)).await?,
-                Order::Close(frame) => socket.close(Some(frame)).await?,
-                Order::Unclear => socket.send(Message::text(CLOSE_USAGE)).await?,
+            Message::Text(words) => match EchoCommand::read(&words) {
+                EchoCommand::Echo => socket.send(Message::Text(words)).await?,
+                EchoCommand::Close(frame) => socket.close(Some(frame)).await?,
+                EchoCommand::Invalid => socket.send(Message::text(CLOSE_USAGE)).await?,
             },
             bytes @ Message::Binary(_) => socket.send(bytes).await?,
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
@@ -73,14 +73,14 @@ async fn ticker<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// What a text asks of the echo socket.
 #[derive(Debug, PartialEq)]
-enum Order {
+enum EchoCommand {
     Echo,
     Close(CloseFrame),
     /// Begins like an order, and is none that can be followed.
-    Unclear,
+    Invalid,
 }
 
-impl Order {
+impl EchoCommand {
     fn read(words: &str) -> Self {
         let Some(rest) = words.strip_prefix("/close") else { return Self::Echo };
         if !rest.is_empty() && !rest.starts_with(' ') {
@@ -91,7 +91,7 @@ impl Order {
             Ok(code) if code.is_allowed() && reason.len() <= MAX_REASON => {
                 Self::Close(CloseFrame { code, reason: Utf8Bytes::from(reason) })
             }
-            _ => Self::Unclear,
+            _ => Self::Invalid,
         }
     }
 }
@@ -110,25 +110,25 @@ mod tests {
     #[test]
     fn an_order_to_close_is_told_from_words_that_look_like_one() {
         let close = |code: u16, reason: &str| {
-            Order::Close(CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason) })
+            EchoCommand::Close(CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason) })
         };
         let long = "x".repeat(MAX_REASON);
         let cases = [
-            ("hello".to_owned(), Order::Echo),
-            ("say /close 1000".into(), Order::Echo),
-            ("/closed".into(), Order::Echo),
+            ("hello".to_owned(), EchoCommand::Echo),
+            ("say /close 1000".into(), EchoCommand::Echo),
+            ("/closed".into(), EchoCommand::Echo),
             ("/close 4001 so long".into(), close(4001, "so long")),
             ("/close 1000".into(), close(1000, "")),
             (format!("/close 1000 {long}"), close(1000, &long)),
-            (format!("/close 1000 {long}x"), Order::Unclear),
-            ("/close".into(), Order::Unclear),
-            ("/close now".into(), Order::Unclear),
-            ("/close 1006".into(), Order::Unclear),
-            ("/close 999".into(), Order::Unclear),
-            ("/close 70000".into(), Order::Unclear),
+            (format!("/close 1000 {long}x"), EchoCommand::Invalid),
+            ("/close".into(), EchoCommand::Invalid),
+            ("/close now".into(), EchoCommand::Invalid),
+            ("/close 1006".into(), EchoCommand::Invalid),
+            ("/close 999".into(), EchoCommand::Invalid),
+            ("/close 70000".into(), EchoCommand::Invalid),
         ];
         for (words, order) in cases {
-            assert_eq!(Order::read(&words), order, "{words}");
+            assert_eq!(EchoCommand::read(&words), order, "{words}");
         }
     }
 }

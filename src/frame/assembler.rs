@@ -12,9 +12,10 @@
 //! Streaming without assembly ([`super::Scanner`]); which frame may follow which (`rules`, for both).
 
 use super::CloseCode;
-use super::control::{MAX_CONTROL_PAYLOAD, apply_mask};
+use super::control::MAX_CONTROL_PAYLOAD;
 use super::deflate;
 use super::header::{Header, Opcode, ProtocolError};
+use super::masking;
 use super::rules::{Extensions, Order, Rules};
 
 /// The longest frame that is told whole without being a message: a masked control frame.
@@ -145,7 +146,7 @@ impl Assembler {
         let plain = &mut plain[..payload.len()];
         plain.copy_from_slice(payload);
         if let Some(mask) = header.mask {
-            apply_mask(plain, mask);
+            masking::apply(plain, mask);
         }
         *rest = &rest[end - held..];
         self.held = Vec::new();
@@ -200,7 +201,7 @@ impl Assembler {
         let start = self.body.len();
         self.body.extend_from_slice(came);
         if let Some(mask) = &mut frame.mask {
-            apply_mask(&mut self.body[start..], *mask);
+            masking::apply(&mut self.body[start..], *mask);
             mask.rotate_left(here % 4);
         }
         if is_whole {

@@ -2,6 +2,7 @@
 
 use super::CloseCode;
 use super::header::Opcode;
+use super::masking;
 
 /// Longest payload of a control frame (RFC 6455 §5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
@@ -32,7 +33,7 @@ impl ControlFrame {
         let end = at + payload.len();
         bytes[at..end].copy_from_slice(payload);
         if let Some(mask) = mask {
-            apply_mask(&mut bytes[at..end], mask);
+            masking::apply(&mut bytes[at..end], mask);
         }
         Self { bytes, len: end as u8 }
     }
@@ -55,20 +56,6 @@ impl ControlFrame {
     }
 }
 
-/// Masks or unmasks (RFC 6455 §5.3), sixteen bytes at a time.
-pub(super) fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
-    let mask: [u8; 16] = std::array::from_fn(|i| mask[i % 4]);
-    let (wide, rest) = payload.as_chunks_mut::<16>();
-    for bytes in wide {
-        for (byte, key) in bytes.iter_mut().zip(mask) {
-            *byte ^= key;
-        }
-    }
-    for (byte, key) in rest.iter_mut().zip(mask) {
-        *byte ^= key;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,19 +70,6 @@ mod tests {
         assert_eq!(close.as_bytes(), b"\x88\x05\x03\xf4bye");
         let empty = ControlFrame::close(CloseCode::NONE, "unsaid", None);
         assert_eq!(empty.as_bytes(), b"\x88\x00", "1005 is never sent");
-    }
-
-    #[test]
-    fn a_mask_goes_over_any_length() {
-        let mask = [0x37, 0xfa, 0x21, 0x3d];
-        for len in [0, 1, 3, 4, 15, 16, 17, 31, 32, 125, 1000] {
-            let plain: Vec<u8> = (0..len).map(|i| i as u8).collect();
-            let expected: Vec<u8> =
-                plain.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
-            let mut masked = plain.clone();
-            apply_mask(&mut masked, mask);
-            assert_eq!(masked, expected, "{len}");
-        }
     }
 
     #[test]

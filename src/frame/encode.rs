@@ -6,8 +6,9 @@
 use bytes::Bytes;
 
 use super::assembler::Kind;
-use super::control::apply_mask;
 use super::header::{Header, Opcode};
+use super::masking;
+use super::role::Role;
 
 /// The longest header that a server sends.
 const MAX_HEADER: usize = 10;
@@ -23,9 +24,9 @@ pub fn message(kind: Kind, payload: &[u8]) -> Bytes {
     frame(kind, 0, payload, None)
 }
 
-/// One final frame of a client.
-pub fn masked_message(kind: Kind, payload: &[u8], mask: [u8; 4]) -> Bytes {
-    frame(kind, 0, payload, Some(mask))
+/// One final frame of `role`.
+pub(crate) fn message_from(role: Role, kind: Kind, payload: &[u8]) -> Bytes {
+    frame(kind, 0, payload, role.masking_key())
 }
 
 /// The payload of what [`message`] made.
@@ -71,7 +72,7 @@ pub(super) fn frame(kind: Kind, rsv: u8, payload: &[u8], mask: Option<[u8; 4]>) 
     let start = bytes.len();
     bytes.extend_from_slice(payload);
     if let Some(mask) = mask {
-        apply_mask(&mut bytes[start..], mask);
+        masking::apply(&mut bytes[start..], mask);
     }
     bytes.into()
 }
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn frames_are_encoded_as_the_rfc_shows_them() {
         assert_eq!(message(Kind::Text, b"Hello"), &b"\x81\x05Hello"[..]);
-        let masked = masked_message(Kind::Text, b"Hello", [0x37, 0xfa, 0x21, 0x3d]);
+        let masked = frame(Kind::Text, 0, b"Hello", Some([0x37, 0xfa, 0x21, 0x3d]));
         assert_eq!(masked, &b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"[..]);
         assert_eq!(message(Kind::Binary, &[7; 256])[..4], [0x82, 126, 1, 0]);
         assert_eq!(message(Kind::Binary, &[7; 65536])[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
@@ -93,12 +94,12 @@ mod tests {
     fn lengths_take_their_shortest_form_and_payloads_come_back() {
         for len in [0, 1, 125, 126, 127, 0xffff, 0x1_0000, 200_000] {
             let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
-            let frame = message(Kind::Binary, &payload);
-            let header = Header::parse(&frame).unwrap().unwrap();
+            let whole = message(Kind::Binary, &payload);
+            let header = Header::parse(&whole).unwrap().unwrap();
             assert_eq!((header.payload, header.fin, header.mask), (len, true, None));
-            assert_eq!(payload_of(&frame), payload);
+            assert_eq!(payload_of(&whole), payload);
             let mask = [1, 2, 3, 4];
-            let masked = masked_message(Kind::Binary, &payload, mask);
+            let masked = frame(Kind::Binary, 0, &payload, Some(mask));
             let header = Header::parse(&masked).unwrap().unwrap();
             assert_eq!((header.payload, header.mask), (len, Some(mask)));
         }

@@ -4,6 +4,7 @@
 //! bytes were read into, and says how many of these bytes may go on. A link that ends here reads whole
 //! messages; [`Assembler`] puts them together. Both hold each header against the same rules (`rules`).
 //!
+//! [`Endpoint`] says what an end of a connection may still send and read, and which pong or Close it owes.
 //! [`encode`] and [`deflate`] make frames of messages, [`ControlFrame`] makes the short ones.
 //!
 //! # Not here
@@ -16,7 +17,10 @@ mod close;
 mod control;
 pub(crate) mod deflate;
 pub mod encode;
+mod endpoint;
 mod header;
+mod masking;
+mod role;
 mod rules;
 mod scanner;
 
@@ -25,8 +29,10 @@ pub use assembler::{Assembler, Heard, Kind};
 pub(crate) use close::{CloseCode, code_label};
 pub(crate) use control::ControlFrame;
 pub use control::MAX_CONTROL_PAYLOAD;
+pub(crate) use endpoint::{ConnectionState, Endpoint};
 pub(crate) use header::Header;
 pub use header::{Opcode, ProtocolError};
-pub use rules::{Extensions, Rules, Sender};
+pub use role::Role;
+pub use rules::{Extensions, Rules};
 pub(crate) use scanner::Edge;
 pub use scanner::{MAX_HELD, Outcome, Scanned, Scanner, Verdict};

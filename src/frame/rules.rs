@@ -6,15 +6,7 @@
 //! ([`super::Assembler`]).
 
 use super::header::{Header, Opcode, ProtocolError};
-
-/// Whose frames these are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// They must be masked.
-    Client,
-    /// They must not be.
-    Server,
-}
+use super::role::Role;
 
 /// What the handshake negotiated, as far as headers go (RFC 6455 §9).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,8 +23,8 @@ pub enum Extensions {
 /// What holds for one direction.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Whose frames.
-    pub sender: Sender,
+    /// Who sends these frames.
+    pub sender: Role,
     /// What was negotiated.
     pub extensions: Extensions,
     /// Most payload bytes in one frame.
@@ -74,9 +66,9 @@ impl Order {
     pub(super) fn read_header(&self, bytes: &[u8]) -> Result<Option<Header>, ProtocolError> {
         if let Some(second) = bytes.get(1) {
             match (self.rules.sender, second & 0x80 != 0) {
-                (Sender::Client, false) => return Err(ProtocolError::Unmasked),
-                (Sender::Server, true) => return Err(ProtocolError::Masked),
-                (Sender::Client, true) | (Sender::Server, false) => {}
+                (Role::Client, false) => return Err(ProtocolError::Unmasked),
+                (Role::Server, true) => return Err(ProtocolError::Masked),
+                (Role::Client, true) | (Role::Server, false) => {}
             }
         }
         let Some(header) = Header::parse(bytes)? else { return Ok(None) };

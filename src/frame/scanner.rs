@@ -14,8 +14,9 @@
 
 use std::ops::Range;
 
-use super::control::{MAX_CONTROL_PAYLOAD, apply_mask};
+use super::control::MAX_CONTROL_PAYLOAD;
 use super::header::{Header, Opcode, ProtocolError};
+use super::masking;
 use super::rules::{Order, Rules};
 
 /// The longest beginning of a frame that is ever held back: one byte less than a masked control frame.
@@ -155,7 +156,7 @@ impl Scanner {
                 let plain = &mut plain[..payload.len()];
                 plain.copy_from_slice(payload);
                 if let Some(mask) = header.mask {
-                    apply_mask(plain, mask);
+                    masking::apply(plain, mask);
                 }
                 frames += 1;
                 let verdict = judge(WholeFrame { opcode: header.opcode, payload: plain });

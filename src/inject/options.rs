@@ -1,7 +1,6 @@
 //! What is injected. Names and numbers are those of the chart in `helm/outrigger`.
 
-use super::refusal::Fault;
-use super::secrets;
+use super::refusal::FieldError;
 
 /// How a manifest is changed.
 #[derive(Debug, Clone)]
@@ -10,19 +9,19 @@ pub struct Options {
     pub image: String,
     /// Where its configuration is.
     pub configuration: Configuration,
-    /// Secrets that the configuration names files of. Empty: those of an earlier injection.
+    /// Secrets with files that the configuration names. Empty: those of an earlier injection.
     pub secrets: Vec<SecretMount>,
     /// The application's port, by number or name. None: the only one that its container names.
     pub upstream_port: Option<String>,
     /// The application's container. None: the only one.
     pub container: Option<String>,
-    /// The workloads that are meant: `NAME` or `KIND/NAME`. Empty: all.
+    /// The workloads to inject into: `NAME` or `KIND/NAME`. Empty: all.
     pub only: Vec<String>,
     /// Whether the sidecar is an init container with `restartPolicy: Always` (Kubernetes 1.29 and newer).
     pub native_sidecar: bool,
     /// How the application's container waits in its preStop hook.
     pub sleep: Sleep,
-    /// Whether Services of the stream are led to the proxy.
+    /// Whether Services of the manifest are pointed to the proxy.
     pub services: bool,
     /// The proxy's ports.
     pub ports: Ports,
@@ -35,7 +34,7 @@ pub struct Options {
 pub enum Configuration {
     /// That of an earlier injection where there was one, else [`DEFAULT_CONFIGURATION`].
     Default,
-    /// The text of a file: it goes into a ConfigMap that is written along.
+    /// The text of a file, which goes into a ConfigMap of the manifest.
     Text(String),
     /// A ConfigMap of this name, key `outrigger.yaml`.
     Named(String),
@@ -50,7 +49,7 @@ pub struct SecretMount {
     pub path: String,
 }
 
-/// How the application's container waits while clients are let go.
+/// How the application's container waits while the proxy drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sleep {
     /// The `sleep` action of Kubernetes 1.30 and newer.
@@ -79,7 +78,7 @@ pub enum Family {
     V6,
 }
 
-/// What a cluster needs, where nobody says anything else.
+/// The configuration where none is given.
 pub const DEFAULT_CONFIGURATION: &str = "\
 trusted_proxies:
 - private
@@ -108,14 +107,14 @@ impl Default for Options {
 }
 
 impl Default for Ports {
-    /// Ports that applications seldom have.
+    /// Ports that applications rarely use.
     fn default() -> Self {
         Self { client: 19080, admin: 19090, probes: 19091 }
     }
 }
 
 impl Ports {
-    /// What each is for, and which it is.
+    /// Each port, with its flag.
     pub(super) fn all(self) -> [(&'static str, u16); 3] {
         [("--port", self.client), ("--admin-port", self.admin), ("--probe-port", self.probes)]
     }
@@ -127,18 +126,18 @@ impl Ports {
 }
 
 impl Options {
-    /// What cannot go together.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+    /// Refuses options that contradict one another.
+    pub(super) fn check(&self) -> Result<(), FieldError> {
         for (flag, port) in self.ports.all() {
             if port == 0 || self.ports.flag_of(port) != Some(flag) {
                 let accepted = "three different ports from 1 to 65535";
-                return Err(Fault::new(flag, port.to_string(), accepted, "choose another port"));
+                return Err(FieldError::new(flag, port.to_string(), accepted, "choose another port"));
             }
         }
         if self.image.is_empty() || self.image.contains(char::is_whitespace) {
             let accepted = "an image, such as registry.example.com/outrigger:1.0.0";
-            return Err(Fault::new("--image", format!("{:?}", self.image), accepted, "name the image"));
+            return Err(FieldError::new("--image", format!("{:?}", self.image), accepted, "name the image"));
         }
-        secrets::check(&self.secrets)
+        Ok(())
     }
 }

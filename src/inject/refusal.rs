@@ -1,8 +1,8 @@
-//! Why a manifest is not taken, and what is worth a word though it is.
+//! Why a manifest is refused, and warnings where it is not.
 //!
 //! # Invariants
 //! 1. A refusal says what was found, where, what is accepted and what to do.
-//! 2. Everything that is refused is told in one run, one thing for each object.
+//! 2. Everything that is refused is reported in one run, one thing for each object.
 
 use std::fmt;
 
@@ -14,23 +14,23 @@ pub struct Refusals(pub(super) Vec<Refusal>);
 /// One thing that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) field: String,
     pub(super) found: String,
     pub(super) accepted: String,
-    pub(super) todo: String,
+    pub(super) remedy: String,
 }
 
-/// Something that stays as it is, and may not be what was meant.
+/// Something that was left as it is, and may not be intended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) what: String,
 }
 
 /// An object in a stream of documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// The file's name.
     pub(super) file: String,
     /// Which document, from 1. None: the options, or the file as a whole.
@@ -41,33 +41,33 @@ pub(super) struct Place {
     pub(super) object: String,
 }
 
-/// What is wrong with a field, before it is known whose it is.
+/// What is wrong with a field, before the object is known that has it.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct FieldError {
     pub(super) field: String,
     pub(super) found: String,
     pub(super) accepted: String,
-    pub(super) todo: String,
+    pub(super) remedy: String,
 }
 
-impl Fault {
+impl FieldError {
     pub(super) fn new(
         field: impl Into<String>,
         found: impl Into<String>,
         accepted: impl Into<String>,
-        todo: impl Into<String>,
+        remedy: impl Into<String>,
     ) -> Self {
-        Self { field: field.into(), found: found.into(), accepted: accepted.into(), todo: todo.into() }
+        Self { field: field.into(), found: found.into(), accepted: accepted.into(), remedy: remedy.into() }
     }
 
-    /// A field that holds something of another kind.
-    pub(super) fn shape(field: impl Into<String>, found: impl Into<String>, accepted: &str) -> Self {
+    /// A field with a value of another type.
+    pub(super) fn mismatch(field: impl Into<String>, found: impl Into<String>, accepted: &str) -> Self {
         Self::new(field, found, accepted, "mend the manifest: kubectl apply --dry-run=server tells more")
     }
 
-    pub(super) fn at(self, place: &Place) -> Refusal {
-        let Self { field, found, accepted, todo } = self;
-        Refusal { place: place.clone(), field, found, accepted, todo }
+    pub(super) fn at(self, location: &Location) -> Refusal {
+        let Self { field, found, accepted, remedy } = self;
+        Refusal { location: location.clone(), field, found, accepted, remedy }
     }
 }
 
@@ -77,13 +77,13 @@ impl From<Refusal> for Refusals {
     }
 }
 
-impl Place {
+impl Location {
     pub(super) fn file(file: &str) -> Self {
         Self { file: file.to_owned(), document: None, item: None, object: String::new() }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         if let Some(document) = self.document {
@@ -101,14 +101,14 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}\n  found:    {}", self.place, self.field, self.found)?;
-        write!(f, "\n  accepted: {}\n  to do:    {}", self.accepted, self.todo)
+        write!(f, "{}: {}\n  found:    {}", self.location, self.field, self.found)?;
+        write!(f, "\n  accepted: {}\n  to do:    {}", self.accepted, self.remedy)
     }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
+        write!(f, "{}: {}", self.location, self.what)
     }
 }
 

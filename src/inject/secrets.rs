@@ -2,19 +2,19 @@
 //!
 //! # Invariants
 //! 1. What an operator mounted is neither replaced nor hidden.
-//! 2. Without a word on secrets those of an earlier injection stay; with one, those that are said are all.
+//! 2. Where no secret is given, those of an earlier injection stay; where any is given, no other stays.
 
 use std::path::{Component, Path};
 
 use sha2::{Digest, Sha256};
 
+use super::fields;
+use super::names::FOLDER;
 use super::options::SecretMount;
-use super::pod;
-use super::refusal::Fault;
-use super::settings::FOLDER;
-use super::value::Value;
+use super::refusal::FieldError;
+use crate::yaml::Value;
 
-/// How names of volumes with Secrets begin, so that they are known again.
+/// The prefix of names of volumes with Secrets, by which a later injection finds them.
 const PREFIX: &str = "outrigger-secret-";
 /// Names of volumes are labels (RFC 1123), those of Secrets longer, and with dots.
 const MAX_VOLUME: usize = 63;
@@ -22,15 +22,15 @@ const MAX_SECRET: usize = 253;
 /// Where the program is in its image.
 const PROGRAM: &str = "/outrigger";
 
-/// What cannot be mounted, or not there.
-pub(super) fn check(secrets: &[SecretMount]) -> Result<(), Fault> {
+/// Refuses Secrets that cannot be mounted, or not at that path.
+pub(super) fn check(secrets: &[SecretMount]) -> Result<(), FieldError> {
     for (index, SecretMount { name, path }) in secrets.iter().enumerate() {
         let is_edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let is_inside = |c: char| is_edge(c) || c == '-' || c == '.';
         let is_name = name.starts_with(is_edge) && name.ends_with(is_edge) && name.chars().all(is_inside);
         if !is_name || name.len() > MAX_SECRET {
             let accepted = "the name of a Secret, such as chat-tls";
-            return Err(Fault::new("--secret", format!("{name:?}"), accepted, "say NAME:PATH"));
+            return Err(FieldError::new("--secret", format!("{name:?}"), accepted, "say NAME:PATH"));
         }
         let folder = Path::new(path);
         let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
@@ -38,44 +38,49 @@ pub(super) fn check(secrets: &[SecretMount]) -> Result<(), Fault> {
             path.starts_with('/') && folder.components().all(is_plain) && folder.file_name().is_some();
         if !is_path || path.contains([':', '\n']) {
             let accepted = "an absolute path of a folder, such as /etc/outrigger/tls";
-            return Err(Fault::new("--secret", format!("{path:?}"), accepted, "say NAME:PATH"));
+            return Err(FieldError::new("--secret", format!("{path:?}"), accepted, "say NAME:PATH"));
         }
         let config = Path::new(FOLDER);
         for (taken, whose) in [(config, "the configuration's"), (Path::new(PROGRAM), "the program's")] {
             if folder.starts_with(taken) || taken.starts_with(folder) {
                 let found = format!("{path}, and {} is {whose}", taken.display());
-                let todo = "mount it beside that, such as at /etc/outrigger/tls";
-                return Err(Fault::new("--secret", found, "a folder of its own", todo));
+                let remedy = "mount it beside that, such as at /etc/outrigger/tls";
+                return Err(FieldError::new("--secret", found, "a folder of its own", remedy));
             }
         }
         let is_same = |other: &SecretMount| Path::new(&other.path) == folder;
         if secrets.iter().take(index).any(is_same) {
             let found = format!("{}, twice", shown(folder));
-            return Err(Fault::new("--secret", found, "a folder for each", "mount one of them elsewhere"));
+            return Err(FieldError::new(
+                "--secret",
+                found,
+                "a folder for each",
+                "mount one of them elsewhere",
+            ));
         }
     }
     Ok(())
 }
 
-/// The proxy's mounts: those of `secrets`, and of `earlier` ones what stays.
+/// The proxy's mounts: those of `secrets`, and those of `earlier` that stay.
 pub(super) fn mounts<'a>(secrets: &[SecretMount], earlier: impl Iterator<Item = &'a Value>) -> Vec<Value> {
     let own = secrets.iter().map(|secret| {
         Value::map([
             ("name", Value::text(volume_name(&secret.name))),
             ("mountPath", Value::text(shown(Path::new(&secret.path)))),
-            ("readOnly", Value::truth(true)),
+            ("readOnly", Value::boolean(true)),
         ])
     });
     own.chain(earlier.filter(|mount| secrets.is_empty() || !is_ours(mount)).cloned()).collect()
 }
 
-/// Refuses what would be hidden by a Secret.
+/// Refuses a Secret that would hide another mount or replace a volume.
 pub(super) fn refuse_taken(
     secrets: &[SecretMount],
     spec: &Value,
     sidecar: Option<&Value>,
     prefix: &str,
-) -> Result<(), Fault> {
+) -> Result<(), FieldError> {
     let mounts = sidecar.map(|sidecar| sidecar.list_at(&["volumeMounts"])).unwrap_or_default();
     for secret in secrets {
         let is_there = |mount: &&Value| {
@@ -85,8 +90,8 @@ pub(super) fn refuse_taken(
                     .is_some_and(|path| Path::new(path) == Path::new(&secret.path))
         };
         if let Some(mount) = mounts.iter().find(is_there) {
-            return Err(Fault::new(
-                pod::field(prefix, "spec: volumeMounts of the container outrigger"),
+            return Err(FieldError::new(
+                fields::field(prefix, "spec: volumeMounts of the container outrigger"),
                 format!("{} at {}", mount.text_at(&["name"]).unwrap_or("?"), secret.path),
                 "nothing there",
                 format!("mount the Secret {} elsewhere, or take that mount out", secret.name),
@@ -98,8 +103,8 @@ pub(super) fn refuse_taken(
             volume.text_at(&["name"]) == Some(&*name) && (sidecar.is_none() || !is_volume(volume))
         };
         if volumes.any(is_foreign) {
-            return Err(Fault::new(
-                pod::field(prefix, "spec.volumes"),
+            return Err(FieldError::new(
+                fields::field(prefix, "spec.volumes"),
                 format!("{name:?}, which `outrigger inject` did not put there"),
                 format!("any other name; {name} is the proxy's"),
                 "rename it",
@@ -147,7 +152,7 @@ pub(super) fn missing(files: Vec<(String, String)>, sidecar: &Value) -> Vec<Stri
         .collect()
 }
 
-/// Without a slash at its end.
+/// Shows a path without a trailing slash.
 fn shown(path: &Path) -> String {
     path.components().collect::<std::path::PathBuf>().display().to_string()
 }

@@ -1,27 +1,25 @@
-//! The proxy's configuration, as far as the manifest hangs on it: addresses, the drain, the operators' token.
+//! The parts of the proxy's configuration that the manifest depends on: addresses, the drain, the admin token.
 //!
 //! # Invariants
-//! 1. What is written into a ConfigMap was accepted by [`Config`], which is what the proxy will read it with.
+//! 1. What is written into a ConfigMap was accepted by [`Config`], which the proxy reads it with.
 //!
 //! # Not here
 //! What settings mean ([`crate::config`]).
 
-use std::path::Path;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::options::{Family, Options};
 use super::read;
-use super::refusal::Fault;
-use super::value::{Map, Scalar, Style, Value};
-use super::write;
+use super::refusal::FieldError;
 use crate::config::{Config, Target};
+use crate::yaml::{self, Map, Scalar, Style, Value};
 
-/// A configuration whose text is at hand.
+/// A configuration whose text is known.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
-    /// What errors call it.
+    /// Its name in errors.
     source: String,
     tree: Map,
 }
@@ -34,20 +32,20 @@ pub(super) struct Drain {
     pub(super) timeout: u64,
 }
 
-/// Where a configuration says that the application is.
+/// Where `upstream.url` of a configuration points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Behind {
-    /// It does not say.
-    Unsaid,
-    /// On loopback, so in the same pod.
-    Pod(u16),
-    /// On a socket or another host.
+pub(super) enum UpstreamTarget {
+    /// It is not set.
+    Unspecified,
+    /// To a port on loopback, so in the same pod.
+    SamePod(u16),
+    /// To a Unix socket or another host.
     Elsewhere,
 }
 
 impl Settings {
-    /// Reads `text`; `source` is what it is called in errors.
-    pub(super) fn read(source: &str, text: &str) -> Result<Self, Fault> {
+    /// Reads `text`; `source` is its name in errors.
+    pub(super) fn read(source: &str, text: &str) -> Result<Self, FieldError> {
         accepted(source, text)?;
         let unreadable = |what: String| unusable(source, what);
         let mut documents = read::read(text).map_err(|error| unreadable(error.what))?;
@@ -59,39 +57,39 @@ impl Settings {
         Ok(Self { source: source.to_owned(), tree })
     }
 
-    /// Forgets the addresses, which an earlier injection put there, and with `url` that of the application.
+    /// Resets the addresses that an earlier injection set, and with `url` that of the application.
     pub(super) fn without_addresses(mut self, url: bool) -> Self {
         let mut sections = vec![("listen", "address"), ("admin", "address")];
-        if url && self.behind() != Behind::Elsewhere {
+        if url && self.upstream_target() != UpstreamTarget::Elsewhere {
             sections.push(("upstream", "url"));
         }
         for (section, key) in sections {
             if let Some(Value::Map(section)) = self.tree.get_mut(section)
                 && let Some(value) = section.get_mut(key)
             {
-                // Taken out, it would come back behind its neighbours.
+                // If it were removed, it would be added again behind its neighbours.
                 *value = Value::Scalar(Scalar::plain("null"));
             }
         }
         self
     }
 
-    pub(super) fn behind(&self) -> Behind {
-        let Some(url) = self.text_at("upstream", "url") else { return Behind::Unsaid };
+    pub(super) fn upstream_target(&self) -> UpstreamTarget {
+        let Some(url) = self.text_at("upstream", "url") else { return UpstreamTarget::Unspecified };
         let section = Value::map([("upstream", Value::map([("url", quoted(url))]))]);
-        let config = Config::from_yaml(&write::write([&section])).ok();
-        // The last route is the one of all that no other matches.
+        let config = Config::from_yaml(&yaml::write([&section])).ok();
+        // The last route is the fallback, which has the global upstream.
         match config.as_ref().and_then(|config| config.routes.last()).map(|route| &route.upstream.target) {
             Some(Target::Tcp { host, port }) if matches!(&**host, "127.0.0.1" | "localhost" | "::1") => {
-                Behind::Pod(*port)
+                UpstreamTarget::SamePod(*port)
             }
-            Some(Target::Tcp { .. } | Target::Unix(_)) | None => Behind::Elsewhere,
+            Some(Target::Tcp { .. } | Target::Unix(_)) | None => UpstreamTarget::Elsewhere,
         }
     }
 
-    pub(super) fn drain(&self) -> Result<Drain, Fault> {
+    pub(super) fn drain(&self) -> Result<Drain, FieldError> {
         let section = self.tree.get("drain").cloned().map(|section| Value::map([("drain", section)]));
-        let text = section.map(|section| write::write([&section])).unwrap_or_default();
+        let text = section.map(|section| yaml::write([&section])).unwrap_or_default();
         let drain =
             Config::from_yaml(&text).map_err(|errors| unusable(&self.source, errors.to_string()))?.drain;
         let seconds = |time: Duration| u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
@@ -109,14 +107,14 @@ impl Settings {
         files
     }
 
-    /// The file whose token the drain needs.
+    /// The file with the token that the drain needs.
     pub(super) fn token_file(&self) -> Option<&str> {
         self.text_at("admin", "token_file")
     }
 
-    /// The configuration with the addresses that `options` ask for, and the application at `port` unless it says
-    /// where it is.
-    pub(super) fn with_addresses(mut self, options: &Options, port: Option<u16>) -> Result<Self, Fault> {
+    /// Sets the addresses that `options` ask for, and the application at `port` unless the configuration has its
+    /// address.
+    pub(super) fn with_addresses(mut self, options: &Options, port: Option<u16>) -> Result<Self, FieldError> {
         let client = match options.family {
             Family::V4 => format!("0.0.0.0:{}", options.ports.client),
             Family::V6 => format!("[::]:{}", options.ports.client),
@@ -130,15 +128,15 @@ impl Settings {
         let remedy = "leave it out; --probe-port NUMBER changes it, with the probes";
         self.refuse("admin", "probe_address", "nothing here", remedy)?;
         self.refuse_token()?;
-        if let (Behind::Unsaid, Some(port)) = (self.behind(), port) {
+        if let (UpstreamTarget::Unspecified, Some(port)) = (self.upstream_target(), port) {
             self.put("upstream", "url", &format!("http://127.0.0.1:{port}"), "")?;
         }
         accepted(&self.source, &self.text())?;
         Ok(self)
     }
 
-    /// Whether it has the addresses that probes, hooks and Services count on.
-    pub(super) fn check_addresses(&self, options: &Options) -> Result<(), Fault> {
+    /// Refuses a configuration without the addresses that probes, hooks and Services rely on.
+    pub(super) fn check_addresses(&self, options: &Options) -> Result<(), FieldError> {
         let keys = [("listen", options.ports.client, 8080), ("admin", options.ports.admin, 9090)];
         for ((section, port, default), flag) in keys.into_iter().zip(["--port", "--admin-port"]) {
             let given = self.text_at(section, "address");
@@ -146,7 +144,7 @@ impl Settings {
             if found != Some(port) {
                 let found = given
                     .map_or_else(|| format!("the default port {default}"), |address| format!("{address:?}"));
-                return Err(Fault::new(
+                return Err(FieldError::new(
                     format!("{}: {section}.address", self.source),
                     found,
                     format!("port {port}"),
@@ -158,49 +156,49 @@ impl Settings {
     }
 
     pub(super) fn text(&self) -> String {
-        write::write([&Value::Map(self.tree.clone())])
+        yaml::write([&Value::Map(self.tree.clone())])
     }
 
-    /// Sum of what a running proxy does not take up again when its configuration changes.
+    /// A checksum of the settings that a running proxy does not reload.
     pub(super) fn checksum(&self) -> String {
         let sections = ["listen", "admin", "log", "metrics"].map(|key| {
             let section = self.tree.get(key).cloned();
             Value::map([(key, section.unwrap_or_else(|| Value::Map(Map::default())))])
         });
-        Sha256::digest(write::write(&sections)).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(yaml::write(&sections)).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn text_at(&self, section: &str, key: &str) -> Option<&str> {
         self.tree.get(section)?.text_at(&[key])
     }
 
-    fn put(&mut self, section: &str, key: &str, value: &str, remedy: &str) -> Result<(), Fault> {
+    fn put(&mut self, section: &str, key: &str, value: &str, remedy: &str) -> Result<(), FieldError> {
         if let Some(given) = self.text_at(section, key) {
             if given == value {
                 return Ok(());
             }
             let field = format!("{}: {section}.{key}", self.source);
-            return Err(Fault::new(field, format!("{given:?}"), value, remedy));
+            return Err(FieldError::new(field, format!("{given:?}"), value, remedy));
         }
         let map = self.tree.map_mut(section).map_err(|found| unusable(&self.source, found))?;
         map.set(key, Value::text(value));
         Ok(())
     }
 
-    fn refuse(&self, section: &str, key: &str, accepted: &str, remedy: &str) -> Result<(), Fault> {
+    fn refuse(&self, section: &str, key: &str, accepted: &str, remedy: &str) -> Result<(), FieldError> {
         match self.text_at(section, key) {
             None => Ok(()),
             Some(given) => {
                 let field = format!("{}: {section}.{key}", self.source);
-                Err(Fault::new(field, format!("{given:?}"), accepted, remedy))
+                Err(FieldError::new(field, format!("{given:?}"), accepted, remedy))
             }
         }
     }
 
-    fn refuse_token(&self) -> Result<(), Fault> {
+    fn refuse_token(&self) -> Result<(), FieldError> {
         match self.text_at("admin", "token") {
             None => Ok(()),
-            Some(_) => Err(Fault::new(
+            Some(_) => Err(FieldError::new(
                 format!("{}: admin.token", self.source),
                 "a token, not shown",
                 "admin.token_file: everybody may read a ConfigMap",
@@ -211,7 +209,7 @@ impl Settings {
 }
 
 impl Drain {
-    /// How long the application has to stay: all hooks of a pod run at the same time. One second for the last
+    /// How long the application has to stay: all hooks of a pod run at the same time. One second is for the last
     /// Close.
     pub(super) fn app_sleep(self) -> u64 {
         self.delay.saturating_add(self.spread).saturating_add(1)
@@ -222,12 +220,12 @@ impl Drain {
         self.delay.saturating_add(self.timeout)
     }
 
-    /// As an annotation.
+    /// The value of the annotation.
     pub(super) fn to_words(self) -> String {
         format!("delay={},spread={},timeout={}", self.delay, self.spread, self.timeout)
     }
 
-    /// [`Drain::to_words`] back.
+    /// Reads what [`Drain::to_words`] has written.
     pub(super) fn from_words(words: &str) -> Option<Self> {
         let mut parts = words.split(',');
         let mut part = |key: &str| parts.next()?.strip_prefix(key)?.strip_prefix('=')?.parse().ok();
@@ -246,42 +244,32 @@ fn find_files(value: &Value, path: &str, files: &mut Vec<(String, String)>) {
         }
         Value::Map(map) => {
             for (key, value) in &map.0 {
-                let place = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+                let location =
+                    if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
                 match value.as_text().filter(|_| key.text == "file" || key.text.ends_with("_file")) {
-                    Some(file) => files.push((place, file.to_owned())),
-                    None => find_files(value, &place, files),
+                    Some(file) => files.push((location, file.to_owned())),
+                    None => find_files(value, &location, files),
                 }
             }
         }
     }
 }
 
-/// Files that settings name are the pod's, not this machine's.
-fn accepted(source: &str, text: &str) -> Result<(), Fault> {
+/// Checks a configuration. Files that it names are in the pod, so they may be missing here.
+fn accepted(source: &str, text: &str) -> Result<(), FieldError> {
     match Config::from_yaml(text) {
-        Err(errors) if !errors.iter().all(|error| error.is_about_a_file()) => {
+        Err(errors) if !errors.iter().all(|error| error.is_file_problem()) => {
             Err(unusable(source, errors.to_string()))
         }
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-fn unusable(source: &str, found: impl Into<String>) -> Fault {
+fn unusable(source: &str, found: impl Into<String>) -> FieldError {
     let found = found.into().trim_end().replace('\n', "\n    ");
-    Fault::new(source, found, "what `outrigger check` accepts", "mend the configuration")
+    FieldError::new(source, found, "what `outrigger check` accepts", "mend the configuration")
 }
 
 fn quoted(text: &str) -> Value {
     Value::Scalar(Scalar { text: text.to_owned(), style: Style::Double })
-}
-
-/// Where the sidecar sees its configuration: the folder, not the file, since only then a change arrives in a
-/// running pod.
-pub(super) const FOLDER: &str = "/etc/outrigger/config";
-/// The key in the ConfigMap.
-pub(super) const KEY: &str = "outrigger.yaml";
-
-/// Where the sidecar reads it.
-pub(super) fn path() -> String {
-    Path::new(FOLDER).join(KEY).display().to_string()
 }

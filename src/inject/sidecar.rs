@@ -1,24 +1,14 @@
-//! The proxy's container. Key by key what the chart makes (`helm/outrigger/templates/_sidecar.tpl`).
+//! The proxy's container, with the same keys as the chart's (`helm/outrigger/templates/_sidecar.tpl`).
 
+use super::names::{self, CLIENT_PORT, FOLDER, NAME, PROBE_PORT, VOLUME};
 use super::options::{Family, Options};
 use super::secrets;
-use super::settings::{self, FOLDER};
-use super::value::{Map, Value};
+use crate::yaml::{Map, Value};
 
-/// The container's name.
-pub(super) const NAME: &str = "outrigger";
-/// The name of the port of clients.
-pub(super) const CLIENT_PORT: &str = "outrigger";
-/// The name of the port of health and metrics.
-pub(super) const PROBE_PORT: &str = "outrigger-probe";
-/// The name of the volume with the configuration.
-pub(super) const VOLUME: &str = "outrigger-config";
-
-/// The container. Of an `earlier` one it keeps what an operator may have put there: resources, and further
-/// variables and mounts.
+/// The container. It keeps what an operator may have added to an `earlier` one: resources, variables and mounts.
 pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Option<&Value>) -> Value {
     let ports = options.ports;
-    let earlier_list = |key: &str| earlier.map(|earlier| earlier.list_at(&[key])).unwrap_or_default();
+    let list_of_earlier = |key: &str| earlier.map(|earlier| earlier.list_at(&[key])).unwrap_or_default();
     let mut map = Map::default();
     map.set("name", Value::text(NAME));
     map.set("image", Value::text(&*options.image));
@@ -27,7 +17,7 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
         map.set("restartPolicy", Value::text("Always"));
     }
     map.set("command", Value::texts(["/outrigger"]));
-    map.set("args", Value::texts(["run", "--config", &settings::path()]));
+    map.set("args", Value::texts(["run", "--config", &names::configuration_path()]));
     map.set(
         "ports",
         Value::List(vec![
@@ -41,9 +31,9 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
             ]),
         ]),
     );
-    map.set("env", Value::List(env(options, earlier_list("env"))));
-    if let [_, ..] = earlier_list("envFrom") {
-        map.set("envFrom", Value::List(earlier_list("envFrom").to_vec()));
+    map.set("env", Value::List(env(options, list_of_earlier("env"))));
+    if let [_, ..] = list_of_earlier("envFrom") {
+        map.set("envFrom", Value::List(list_of_earlier("envFrom").to_vec()));
     }
     map.set("lifecycle", Value::map([("preStop", drain_hook(ports.admin, token_file))]));
     map.set("startupProbe", probe("/healthz", ports.probes, [1, 1, 30]));
@@ -52,11 +42,12 @@ pub(super) fn container(options: &Options, token_file: Option<&str>, earlier: Op
     let resources = earlier.and_then(|earlier| earlier.at(&["resources"])).cloned();
     map.set("resources", resources.unwrap_or_else(default_resources));
     map.set("securityContext", security_context());
-    let mounts = earlier_list("volumeMounts").iter().filter(|mount| mount.text_at(&["name"]) != Some(VOLUME));
+    let mounts =
+        list_of_earlier("volumeMounts").iter().filter(|mount| mount.text_at(&["name"]) != Some(VOLUME));
     let own = Value::map([
         ("name", Value::text(VOLUME)),
         ("mountPath", Value::text(FOLDER)),
-        ("readOnly", Value::truth(true)),
+        ("readOnly", Value::boolean(true)),
     ]);
     let others = secrets::mounts(&options.secrets, mounts);
     map.set("volumeMounts", Value::List(std::iter::once(own).chain(others).collect()));
@@ -71,7 +62,7 @@ pub(super) fn volume(config_map: &str) -> Value {
     ])
 }
 
-/// Health and metrics on the pod's own address; everything else of the operators stays on loopback.
+/// Health and metrics are on the pod's address; all other admin routes stay on loopback.
 fn env(options: &Options, earlier: &[Value]) -> Vec<Value> {
     const POD_IP: &str = "POD_IP";
     const PROBES: &str = "OUTRIGGER__ADMIN__PROBE_ADDRESS";
@@ -98,7 +89,7 @@ fn drain_hook(admin: u16, token_file: Option<&str>) -> Value {
     Value::map([("exec", Value::map([("command", Value::List(command))]))])
 }
 
-/// Seconds between two, seconds for an answer, failures that count.
+/// `period` and `timeout` are seconds; so many `failures` in a row count.
 fn probe(path: &str, port: u16, [period, timeout, failures]: [u64; 3]) -> Value {
     let get = Value::map([("path", Value::text(path)), ("port", Value::number(port.into()))]);
     Value::map([
@@ -120,10 +111,10 @@ fn default_resources() -> Value {
 /// The restricted Pod Security Standard.
 fn security_context() -> Value {
     Value::map([
-        ("allowPrivilegeEscalation", Value::truth(false)),
+        ("allowPrivilegeEscalation", Value::boolean(false)),
         ("capabilities", Value::map([("drop", Value::texts(["ALL"]))])),
-        ("readOnlyRootFilesystem", Value::truth(true)),
-        ("runAsNonRoot", Value::truth(true)),
+        ("readOnlyRootFilesystem", Value::boolean(true)),
+        ("runAsNonRoot", Value::boolean(true)),
         ("runAsUser", Value::number(65532)),
         ("runAsGroup", Value::number(65532)),
         ("seccompProfile", Value::map([("type", Value::text("RuntimeDefault"))])),

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::options::{Configuration, Options, Ports, SecretMount, Sleep};
 use super::read::read;
-use super::value::{Map, Scalar, Style, Value};
-use super::write::write;
+use crate::yaml::write;
+use crate::yaml::{Map, Scalar, Style, Value};
 
 /// Words that some reader of YAML takes for something else than a string.
 const WORDS: [&str; 36] = [
@@ -309,8 +309,8 @@ proptest! {
 
     #[test]
     fn what_is_beside_a_workload_follows_once_and_wherever_the_proxy_moves(
-        incoming in rules("from"),
-        outgoing in rules("to"),
+        ingress in rules("from"),
+        egress in rules("to"),
         selector in prop::sample::select(vec!["{}", "{matchLabels: {app: a}}", "{matchLabels: {app: b}}"]),
         service_port in prop::sample::select(vec!["{port: 80, targetPort: http}", "{port: 3000}", "{port: 80, targetPort: 9100}"]),
         backend in prop::sample::select(vec!["{number: 80}", "{number: 3000}", "{name: http}"]),
@@ -320,7 +320,7 @@ proptest! {
     ) {
         let manifest = format!(
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p}}\nspec: {{podSelector: {selector}, \
-             policyTypes: [Ingress, Egress], ingress: [{incoming}], egress: [{outgoing}]}}\n---\n\
+             policyTypes: [Ingress, Egress], ingress: [{ingress}], egress: [{egress}]}}\n---\n\
              apiVersion: v1\nkind: Service\nmetadata: {{name: s}}\nspec: {{selector: {{app: a}}, ports: [{service_port}]}}\n---\n\
              apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: i}}\nspec: {{rules: [{{http: {{paths: [{{backend: \
              {{service: {{name: s, port: {backend}}}}}}}]}}}}]}}\n---\n\
@@ -395,7 +395,7 @@ fn what_readers_disagree_about_and_what_never_ends_is_unreadable() {
     for (text, (document, line), what) in cases {
         let shown: String = text.chars().take(60).collect();
         let error = read(text).expect_err(&shown);
-        assert_eq!((error.document.unwrap_or(1), error.line), (document, line), "{shown}: {error:?}");
+        assert_eq!((error.document.unwrap_or(1), error.mark.line), (document, line), "{shown}: {error:?}");
         assert!(error.what.contains(what), "{shown}: {error:?}");
     }
 }

@@ -7,8 +7,9 @@
 //!    not tried again for every message.
 
 use std::cmp::Reverse;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::Log;
@@ -53,11 +54,7 @@ impl Logs {
         if !self.budget.is_over() {
             return;
         }
-        let mut last_futile_eviction = match self.last_futile_eviction.try_lock() {
-            Ok(held) => held,
-            Err(TryLockError::Poisoned(held)) => held.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
+        let Some(mut last_futile_eviction) = self.last_futile_eviction.try_lock() else { return };
         let slack = self.budget.limit() / SLACK;
         if last_futile_eviction.is_some_and(|used| self.budget.used().abs_diff(used) < slack) {
             return;
@@ -125,6 +122,6 @@ impl Logs {
     }
 
     fn list(&self) -> MutexGuard<'_, List> {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.logs.lock()
     }
 }

@@ -12,10 +12,11 @@
 //! 4. Its bounds on messages and bytes let nothing go that a reader has not had its turn with ([`Reader::passed`]):
 //!    nobody who keeps up misses anything of a burst. It is the writer that waits ([`Writer::poll_room`]).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::rings::{Freed, Rings};
@@ -124,7 +125,7 @@ impl Log {
     pub fn reader(self: &Arc<Self>) -> Reader {
         let nowhere = || AtomicU64::new(u64::MAX);
         let seat = Arc::new(ReaderSlot { at: nowhere(), passed: nowhere(), waker: Mutex::new(None) });
-        lock(&self.readers).push(seat.clone());
+        self.readers.lock().push(seat.clone());
         Reader { log: self.clone(), seat }
     }
 
@@ -163,14 +164,14 @@ impl Log {
 
     /// The oldest message that a reader is still to read; without a reader there is none.
     fn slowest(&self) -> u64 {
-        let readers = lock(&self.readers);
+        let readers = self.readers.lock();
         readers.iter().map(|seat| seat.at.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)
     }
 
     /// A reader has moved, or gone.
     fn on_passed(&self) {
         let passed = {
-            let readers = lock(&self.readers);
+            let readers = self.readers.lock();
             let least = readers.iter().map(|seat| seat.passed.load(Ordering::Relaxed)).min();
             let passed = least.unwrap_or(u64::MAX);
             self.passed.store(passed, Ordering::Release);
@@ -179,7 +180,7 @@ impl Log {
         let mut freed = Freed::default();
         self.rings().trim(passed, &mut freed);
         self.give_back(&freed);
-        let waiting = lock(&self.waiting).take();
+        let waiting = self.waiting.lock().take();
         if let Some(writer) = waiting {
             writer.wake();
         }
@@ -205,13 +206,13 @@ impl Log {
     }
 
     fn rings(&self) -> MutexGuard<'_, Rings> {
-        lock(&self.rings)
+        self.rings.lock()
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let rings = self.rings.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let rings = self.rings.get_mut();
         let (messages, bytes) = (rings.len() as u64, rings.held());
         self.release(messages, bytes);
     }
@@ -265,7 +266,7 @@ impl Writer {
         if self.has_room() {
             return Poll::Ready(());
         }
-        *lock(&self.log.waiting) = Some(cx.waker().clone());
+        *self.log.waiting.lock() = Some(cx.waker().clone());
         // A reader may have moved before it could see that.
         if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -277,8 +278,8 @@ impl Writer {
 
     /// Wakes the readers: once for all messages that came together, so that these leave together.
     pub fn wake(&self) {
-        for seat in lock(&self.log.readers).iter() {
-            if let Some(waker) = &*lock(&seat.waker) {
+        for seat in self.log.readers.lock().iter() {
+            if let Some(waker) = &*seat.waker.lock() {
                 waker.wake_by_ref();
             }
         }
@@ -293,7 +294,7 @@ impl Reader {
 
     /// Has `waker` woken by each [`Writer::wake`] from now on.
     pub fn wake_with(&self, waker: &Waker) {
-        let mut held = lock(&self.seat.waker);
+        let mut held = self.seat.waker.lock();
         if held.as_ref().is_some_and(|held| held.will_wake(waker)) {
             return;
         }
@@ -320,12 +321,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        lock(&self.log.readers).retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+        self.log.readers.lock().retain(|seat| !Arc::ptr_eq(seat, &self.seat));
         self.log.on_passed();
     }
-}
-
-/// What is behind these locks is whole after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -64,27 +64,7 @@ pub(crate) fn plain_name(name: &str) -> String {
 /// The bytes that `raw` stands for (RFC 3986 §2.1). A `%` that is not followed by two hexadecimal digits stands for
 /// itself.
 pub(crate) fn percent_decode(raw: &[u8]) -> Cow<'_, [u8]> {
-    if !raw.contains(&b'%') {
-        return Cow::Borrowed(raw);
-    }
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let [first, tail @ ..] = rest {
-        rest = match tail {
-            [high, low, behind @ ..]
-                if *first == b'%'
-                    && let Some(byte) = hex_byte(*high, *low) =>
-            {
-                bytes.push(byte);
-                behind
-            }
-            _ => {
-                bytes.push(*first);
-                tail
-            }
-        };
-    }
-    Cow::Owned(bytes)
+    percent_encoding::percent_decode(raw).into()
 }
 
 /// The byte that two hexadecimal digits are.

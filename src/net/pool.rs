@@ -16,7 +16,7 @@
 //! Which answers let a connection be kept ([`super::head::check_answer`]); how one is opened.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -24,6 +24,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use self::again::{Heard, Lent, Listening};
@@ -172,7 +173,7 @@ impl<B: Send + 'static> Idle<B> {
     /// The one that was used last.
     fn take(&self) -> Option<Sender<B>> {
         let now = Instant::now();
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         while let Some(Kept { sender, until }) = inner.kept.pop() {
             if until > now && sender.library.is_ready() {
                 return Some(sender);
@@ -183,7 +184,7 @@ impl<B: Send + 'static> Idle<B> {
 
     fn put(self: &Arc<Self>, sender: Sender<B>) {
         let until = Instant::now() + self.keep_alive;
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.kept.len() >= self.max_idle {
             return;
         }
@@ -191,11 +192,6 @@ impl<B: Send + 'static> Idle<B> {
         if !std::mem::replace(&mut inner.is_swept, true) {
             tokio::spawn(sweep(Arc::downgrade(self), until));
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner<B>> {
-        // A panic under this lock cannot leave it half changed.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -205,7 +201,7 @@ async fn sweep<B: Send + 'static>(idle: Weak<Idle<B>>, mut until: Instant) {
         sleep_until(until).await;
         let Some(idle) = idle.upgrade() else { return };
         let now = Instant::now();
-        let mut inner = idle.lock();
+        let mut inner = idle.inner.lock();
         inner.kept.retain(|kept| kept.until > now && !kept.sender.library.is_closed());
         match inner.kept.iter().map(|kept| kept.until).min() {
             Some(next) => until = next,

@@ -90,27 +90,23 @@ impl Heartbeat {
         }
     }
 
-    /// When [`Heartbeat::on_timer`] wants to be called next; never earlier than needed.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    /// When [`Heartbeat::on_timer`] wants to be called next; never earlier than needed. While the peer is not read
+    /// (`is_paused`) no pong can come, so that none is waited for.
+    pub(crate) fn deadline(&self, is_paused: bool) -> Option<Instant> {
         match self.phase {
             Phase::Quiet { ping_at } => Some(match self.foreign_ping_until {
                 Some(until) => until.clamp(ping_at, ping_at + self.timing.timeout),
                 None => ping_at,
             }),
-            Phase::Waiting { due, .. } => Some(due),
+            Phase::Waiting { due, .. } => (!is_paused).then_some(due),
             Phase::Queued | Phase::Gone => None,
         }
-    }
-
-    /// Whether a pong is owed.
-    pub(crate) fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { .. })
     }
 
     /// Quiet => Queued + ping. Waiting => Quiet (there was life), Queued + ping, or Gone. An early call
     /// changes nothing. The second value is whether a pong was missed.
     pub(crate) fn on_timer(&mut self, now: Instant) -> (Option<HeartbeatAction>, bool) {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if self.deadline(false).is_none_or(|deadline| now < deadline) {
             return (None, false);
         }
         self.foreign_ping_until = None;

@@ -15,10 +15,11 @@
 //! How it ends ([`super::connection`], [`super::http2`]); the clock of `keep_alive` ([`super::patience`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::warn;
@@ -45,11 +46,6 @@ impl Idle {
     pub(super) fn new() -> Self {
         Self::default()
     }
-
-    fn lock(&self) -> MutexGuard<'_, Resting<Arc<Notify>>> {
-        // A panic under this lock cannot leave its maps half changed.
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// One connection, as far as it may be idle.
@@ -75,7 +71,7 @@ impl Rest {
         let table = self.state.table();
         let Listen { max_idle_http: max, max_idle_http_per_ip: per_ip, .. } = table.listen;
         let (gone, crowding) = {
-            let mut resting = idle.lock();
+            let mut resting = idle.resting.lock();
             resting.leave(self.ticket.load(Relaxed));
             let (ticket, gone) = resting.enter(self.address, Arc::clone(&self.bell), max, per_ip);
             self.ticket.store(ticket, Relaxed);
@@ -104,7 +100,7 @@ impl Rest {
         let State { idle, metrics, .. } = &*self.state;
         let ticket = self.ticket.swap(0, Relaxed);
         if ticket != 0 {
-            let mut resting = idle.lock();
+            let mut resting = idle.resting.lock();
             resting.leave(ticket);
             metrics.http_idle.set(gauge(resting.len()));
         }
@@ -121,7 +117,7 @@ impl Rest {
             self.bell.notified().await;
             let ticket = self.ticket.load(Relaxed);
             // Rung for a time that it was idle before, it is not meant now.
-            if ticket != 0 && !self.state.idle.lock().by_age.contains_key(&ticket) {
+            if ticket != 0 && !self.state.idle.resting.lock().by_age.contains_key(&ticket) {
                 return;
             }
         }

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use super::state::{State, Table};
-use crate::config::{self, Config, ConfigErrors, LogFormat, Places, Sources, Watch};
+use crate::config::{self, Config, ConfigErrors, LogFormat, Sources, Watch, WatchedPaths};
 use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::{Metrics, ReloadOutcome, TaskKind};
 
@@ -73,7 +73,7 @@ struct Work {
 struct Outcome {
     result: Result<Next, ConfigErrors>,
     files: Vec<PathBuf>,
-    places: Places,
+    places: WatchedPaths,
 }
 
 enum Next {
@@ -194,9 +194,9 @@ fn read(work: &Work, state: &State) -> Outcome {
     if metadata.is_some_and(|metadata| !metadata.is_file()) {
         let what = "not a regular file: it cannot be read a second time";
         let result = if *cause == Cause::Gap { Ok(Next::Same) } else { Err(unusable(file, what)) };
-        return Outcome { result, files: known.clone(), places: Places::of(known) };
+        return Outcome { result, files: known.clone(), places: WatchedPaths::of(known) };
     }
-    let config::Reading { config, warnings, is_file_blank, mut files } = config::read(sources);
+    let config::Loaded { config, warnings, is_file_blank, mut files } = config::read(sources);
     let result = config.and_then(|read| {
         if read == **before {
             return Ok(Next::Same);
@@ -218,7 +218,7 @@ fn read(work: &Work, state: &State) -> Outcome {
     }
     files.sort();
     files.dedup();
-    let places = Places::of(&files);
+    let places = WatchedPaths::of(&files);
     Outcome { result, files, places }
 }
 
@@ -273,7 +273,7 @@ fn tell_wrong(told: &str, format: LogFormat) {
 
 /// Warns of what the configuration leaves open.
 pub(super) fn tell_exposed(config: &Config) {
-    for what in config.exposed() {
+    for what in config.exposure_warnings() {
         warn!("{what}");
     }
 }

@@ -3,14 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -91,26 +92,26 @@ impl Session {
     }
 
     pub(super) fn patience(&self) -> MutexGuard<'_, Patience> {
-        lock(&self.patience)
+        self.patience.lock()
     }
 
     /// Leaves the upstream for the driver to connect with the client.
     pub(super) fn hand_over(&self, handover: Handover) {
-        *lock(&self.next) = Some(Next::Tunnel(handover));
+        *self.next.lock() = Some(Next::Tunnel(handover));
     }
 
     /// Leaves the feed for the driver to connect with the client.
     pub(super) fn subscribe(&self, subscription: Subscription) {
-        *lock(&self.next) = Some(Next::Subscribe(Box::new(subscription)));
+        *self.next.lock() = Some(Next::Subscribe(Box::new(subscription)));
     }
 
     /// Leaves it to the driver to close what is not to become a connection.
     pub(super) fn part(&self, parting: Parting) {
-        *lock(&self.next) = Some(Next::Part(parting));
+        *self.next.lock() = Some(Next::Part(parting));
     }
 
     pub(super) fn take_next(&self) -> Option<Next> {
-        lock(&self.next).take()
+        self.next.lock().take()
     }
 
     /// Whether no request has come yet.
@@ -123,7 +124,7 @@ impl Session {
         self.busy.rest();
         // What becomes a WebSocket, or is closed as one, is no HTTP connection much longer.
         if let Some(rest) = &self.rest
-            && lock(&self.next).is_none()
+            && self.next.lock().is_none()
         {
             let crowding = rest.begin();
             self.patience().on_crowding(crowding, now);
@@ -162,10 +163,6 @@ impl Session {
     pub(super) fn unreadable(&self) -> Option<u16> {
         Some(self.unreadable.load(Relaxed)).filter(|status| *status != 0)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request's body on its way to a server, which may answer before it has all of it.

@@ -1,9 +1,10 @@
 //! What breakers and feeds count: one struct for each route, labels resolved.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::declare::{Declare, resolve};
@@ -203,7 +204,7 @@ impl Metrics {
     /// The breakers of one scope and route.
     pub fn breaker(&self, scope: BreakerScope, route: &str) -> Arc<BreakerMetrics> {
         // One for all tables: a breaker that outlives a reload counts where its successors do.
-        let mut known = self.families.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.families.breakers.lock();
         let made = known.entry((scope, route.to_owned())).or_insert_with(|| {
             let scope = scope.as_str();
             let transitions =

@@ -10,11 +10,12 @@
 //! ([`crate::tunnel`]).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::injections::Injections;
@@ -154,7 +155,7 @@ impl Handle {
     /// Leaves a command, in place of one of its kind that was not taken yet, and wakes the connection. None
     /// hides one of another kind.
     pub(crate) fn send(&self, command: Command) {
-        let mut mailbox = lock(&self.mailbox);
+        let mut mailbox = self.mailbox.lock();
         match command {
             Command::CloseAt { .. } => mailbox.close_at = Some(Box::new(command)),
             Command::Replace => mailbox.is_replaced = true,
@@ -168,7 +169,7 @@ impl Handle {
     /// # Errors
     /// It was not taken, and why.
     pub(crate) fn inject(&self, frame: &Bytes) -> Result<(), Injection> {
-        let mut mailbox = lock(&self.mailbox);
+        let mut mailbox = self.mailbox.lock();
         mailbox.injections.push(frame)?;
         self.ring(&mailbox);
         Ok(())
@@ -185,7 +186,7 @@ impl Handle {
 
     /// Has the connection's task woken by this, from now on; it then calls [`Handle::take_mail`].
     pub(crate) fn wake_with(&self, waker: &Waker) {
-        lock(&self.mailbox).waker = Some(waker.clone());
+        self.mailbox.lock().waker = Some(waker.clone());
     }
 
     /// What was left since the last call. Costs one load when there is nothing.
@@ -193,7 +194,7 @@ impl Handle {
         if !self.has_mail.load(Relaxed) {
             return Pending::default();
         }
-        let mut mailbox = lock(&self.mailbox);
+        let mut mailbox = self.mailbox.lock();
         self.has_mail.store(false, Relaxed);
         // Before the date: whoever is replaced must not come back as those do who are told of a restart.
         let replace = std::mem::take(&mut mailbox.is_replaced).then_some(Command::Replace);
@@ -211,17 +212,17 @@ impl Handle {
 
     /// From now on injections are taken, as long as at most `bytes` of them wait. Before this, none are.
     pub(crate) fn open_to_injections(&self, bytes: usize) {
-        lock(&self.mailbox).injections = Injections::open(bytes);
+        self.mailbox.lock().injections = Injections::open(bytes);
     }
 
     /// From now on injections are refused as `why`. Answers how many waited: nobody will get them.
     pub(crate) fn close_to_injections(&self, why: Injection) -> usize {
-        lock(&self.mailbox).injections.close(why)
+        self.mailbox.lock().injections.close(why)
     }
 
     /// The oldest injection that waits.
     pub(crate) fn next_injection(&self) -> Option<Bytes> {
-        lock(&self.mailbox).injections.pop()
+        self.mailbox.lock().injections.pop()
     }
 
     /// Counts what went on from the client.
@@ -319,9 +320,4 @@ impl Totals {
         self.bytes_out += other.bytes_out;
         self.discarded += other.discarded;
     }
-}
-
-/// A panic elsewhere while a lock was held cannot leave these maps half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

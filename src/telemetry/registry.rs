@@ -12,9 +12,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tracing::info;
 
 use super::handle::{ConnectionInfo, EndReport, Handle, Totals};
@@ -76,7 +77,7 @@ impl Registry {
                 "connected"
             );
         }
-        lock(self.shard(handle.id)).live.insert(handle.id, Arc::clone(&handle));
+        self.shard(handle.id).lock().live.insert(handle.id, Arc::clone(&handle));
         ConnectionGuard { handle, registry: Arc::clone(self), stage: Stage::Open }
     }
 
@@ -93,7 +94,7 @@ impl Registry {
 
     /// Connections that have not ended on both sides.
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).live.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().live.len()).sum()
     }
 
     /// Whether there are none.
@@ -103,15 +104,15 @@ impl Registry {
 
     /// Handles of all that live now.
     pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
-        self.shards.iter().flat_map(|shard| lock(shard).live.values().cloned().collect::<Vec<_>>()).collect()
+        self.shards.iter().flat_map(|shard| shard.lock().live.values().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// What a scrape shows: the totals are brought up to date first.
     pub(crate) fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
-        let _one_at_a_time = lock(&self.scrape);
+        let _one_at_a_time = self.scrape.lock();
         let (mut totals, mut buffered) = (Totals::default(), 0);
         for shard in &self.shards {
-            let shard = lock(shard);
+            let shard = shard.lock();
             totals.add(shard.ended);
             for handle in shard.live.values() {
                 totals.add(handle.totals());
@@ -164,7 +165,7 @@ impl Registry {
     fn leave(&self, handle: &Handle, ended: EndReport, duration_ms: u64) {
         self.end_injections(handle);
         {
-            let mut shard = lock(self.shard(handle.id));
+            let mut shard = self.shard(handle.id).lock();
             shard.live.remove(&handle.id);
             shard.ended.add(handle.totals());
             // A burst of connections must not leave its table behind.
@@ -303,11 +304,6 @@ impl Drop for ConnectionGuard {
 /// An address whose port nobody told stands without one.
 pub(crate) fn shown(address: SocketAddr) -> tracing::field::DisplayValue<Box<dyn std::fmt::Display>> {
     tracing::field::display(if address.port() == 0 { Box::new(address.ip()) } else { Box::new(address) })
-}
-
-/// A panic elsewhere while a lock was held cannot leave these maps half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

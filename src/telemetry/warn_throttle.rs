@@ -11,9 +11,9 @@
 //! # Not here
 //! The lines themselves, and the counters beside them, which know everything.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Lets one line of each kind through in a period.
@@ -47,7 +47,7 @@ impl<K: PartialEq + Clone> WarnThrottle<K> {
     /// `None`: not now; that is counted.
     pub(crate) fn may(&self, name: K, now: Instant) -> Option<u64> {
         let next = now + self.period;
-        let mut kinds = self.lock();
+        let mut kinds = self.kinds.lock();
         let Some(kind) = kinds.iter_mut().find(|kind| kind.name == name) else {
             kinds.push(Kind { name, next, left_out: 0 });
             return Some(0);
@@ -64,7 +64,7 @@ impl<K: PartialEq + Clone> WarnThrottle<K> {
     /// would otherwise not be told. Whoever asks writes a line for each.
     pub(crate) fn overdue(&self, now: Instant) -> Vec<(K, u64)> {
         let next = now + self.period;
-        let mut kinds = self.lock();
+        let mut kinds = self.kinds.lock();
         // It is as if there had been none: the next may be told at once.
         kinds.retain(|kind| kind.left_out > 0 || now < kind.next);
         let overdue = kinds.iter_mut().filter(|kind| kind.left_out > 0 && now >= kind.next);
@@ -73,11 +73,6 @@ impl<K: PartialEq + Clone> WarnThrottle<K> {
             (kind.name.clone(), std::mem::take(&mut kind.left_out))
         });
         told.collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Kind<K>>> {
-        // A panic under this lock cannot leave a kind half changed.
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,9 +124,9 @@ mod tests {
         }
         assert_eq!(lines.may((7, "kind"), at(500)), None);
         assert_eq!(lines.overdue(at(1000)), [((7, "kind"), 1)]);
-        assert_eq!(lines.lock().len(), 1);
+        assert_eq!(lines.kinds.lock().len(), 1);
         assert_eq!(lines.overdue(at(2000)), []);
-        assert_eq!(lines.lock().len(), 0);
+        assert_eq!(lines.kinds.lock().len(), 0);
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::ending::{Farewell, Words, farewells};
+use super::ending::{CloseAction, CloseFrame, close_actions};
 use super::link::{Link, Reading, Writing};
 use super::relay::{Relay, Side};
 use crate::frame::{CloseCode, ProtocolError, Verdict};
@@ -28,7 +28,7 @@ pub(super) struct Ending {
 
 impl Relay {
     /// Begins to end, unless that has begun: what either side is owed, and by when.
-    pub(super) fn begin(
+    pub(super) fn begin_ending(
         &mut self,
         reason: Reason,
         said: Option<(By, CloseCode)>,
@@ -43,20 +43,20 @@ impl Relay {
         let policy = &self.settings.policy;
         let code = said.map_or(CloseCode::NONE, |(_, code)| code);
         let is_clients = matches!(fault, Some((Side::Client, _)));
-        let (client, upstream) = farewells(reason, code, is_clients, &policy.close_codes);
+        let (client, upstream) = close_actions(reason, code, is_clients, &policy.close_codes);
         let ours = match client {
-            Farewell::Close(words)
-            | Farewell::AfterPeer { words, instead: true }
-            | Farewell::Reset(Some(words)) => Some((By::Proxy, words.code)),
-            Farewell::Nothing
-            | Farewell::AfterPeer { instead: false, .. }
-            | Farewell::End
-            | Farewell::Reset(None) => None,
+            CloseAction::Close(frame)
+            | CloseAction::AfterPeer { frame, instead: true }
+            | CloseAction::Reset(Some(frame)) => Some((By::Proxy, frame.code)),
+            CloseAction::Nothing
+            | CloseAction::AfterPeer { instead: false, .. }
+            | CloseAction::Fin
+            | CloseAction::Reset(None) => None,
         };
-        self.client.farewell = client;
+        self.client.close_action = client;
         // An upstream whose Close was kept from the client may still be owed its answer.
-        if upstream != Farewell::Nothing {
-            self.upstream.farewell = upstream;
+        if upstream != CloseAction::Nothing {
+            self.upstream.close_action = upstream;
         }
         let fault = fault.map(|(_, fault)| fault);
         let ended = EndReport { reason, close: ours.or(said), fault };
@@ -71,16 +71,16 @@ impl Relay {
                 self.dates.set_drain(at, code.0);
                 self.on_date(now);
             }
-            Command::Replace => self.begin(Reason::Replaced, None, None, now),
+            Command::Replace => self.begin_ending(Reason::Replaced, None, None, now),
             Command::Cut => {
                 let reason = if self.dates.is_draining() { Reason::Drained } else { Reason::Aborted };
                 let is_first = self.ending.is_none();
-                self.begin(reason, None, None, now);
+                self.begin_ending(reason, None, None, now);
                 if let Some(ending) = self.ending.as_mut().filter(|_| is_first) {
                     // Nobody is told anything.
                     ending.ended.close = None;
                 }
-                self.cut_both();
+                self.reset_both();
             }
         }
     }
@@ -93,7 +93,7 @@ impl Relay {
             Date::Expired => (Reason::Expired, self.settings.policy.close_codes.expired),
             Date::Drained(code) => (Reason::Drained, code),
         };
-        self.begin(reason, Some((By::Proxy, CloseCode(code))), None, now);
+        self.begin_ending(reason, Some((By::Proxy, CloseCode(code))), None, now);
     }
 
     /// `side` said Close.
@@ -104,19 +104,19 @@ impl Relay {
         };
         if verdict == Verdict::Drop && side == Side::Upstream && self.ending.is_none() {
             // Held to the drain's schedule: the server is answered, the client not told yet.
-            self.upstream.farewell = Farewell::Close(Words { code, reason: "" });
-            self.upstream_pulse = None;
+            self.upstream.close_action = CloseAction::Close(CloseFrame { code, reason: "" });
+            self.upstream_pings = None;
             return;
         }
-        self.begin(reason, Some((by, code)), None, now);
+        self.begin_ending(reason, Some((by, code)), None, now);
     }
 
     /// `side` broke a rule.
-    pub(super) fn on_fault(&mut self, side: Side, fault: ProtocolError, now: Instant) {
+    pub(super) fn on_protocol_error(&mut self, side: Side, fault: ProtocolError, now: Instant) {
         let code = fault.close_code();
         let reason = if code == CloseCode::TOO_LARGE { Reason::TooLarge } else { Reason::ProtocolError };
         tracing::debug!(connection = self.live.handle().id, side = side.as_str(), %fault, "fault");
-        self.begin(reason, Some((By::Proxy, code)), Some((side, fault)), now);
+        self.begin_ending(reason, Some((By::Proxy, code)), Some((side, fault)), now);
     }
 
     /// The stream of `side` has ended, in order or by an error.
@@ -124,12 +124,12 @@ impl Relay {
         let link = self.link(side);
         link.reading = Reading::Ended;
         link.held = Vec::new();
-        let lost = if is_error { link.break_off() } else { 0 };
-        let was_closed = link.heard_close.is_some();
+        let lost = if is_error { link.on_broken() } else { 0 };
+        let was_closed = link.close_received.is_some();
         self.live.handle().on_discarded(lost);
         match side {
             _ if was_closed => {}
-            Side::Client => self.begin(Reason::ClientLost, None, None, now),
+            Side::Client => self.begin_ending(Reason::ClientLost, None, None, now),
             Side::Upstream => self.on_upstream_lost(Reason::UpstreamLost, now),
         }
     }
@@ -138,10 +138,10 @@ impl Relay {
     /// stands: only this hop ends.
     pub(super) fn on_upstream_lost(&mut self, reason: Reason, now: Instant) {
         if !self.holds_to_schedule() {
-            return self.begin(reason, None, None, now);
+            return self.begin_ending(reason, None, None, now);
         }
-        self.upstream_pulse = None;
-        let lost = self.upstream.cut();
+        self.upstream_pings = None;
+        let lost = self.upstream.reset();
         self.live.handle().on_discarded(lost);
     }
 
@@ -151,7 +151,7 @@ impl Relay {
             Side::Client => &self.upstream,
             Side::Upstream => &self.client,
         };
-        matches!(to.farewell, Farewell::AfterPeer { instead: true, .. } | Farewell::Close(_))
+        matches!(to.close_action, CloseAction::AfterPeer { instead: true, .. } | CloseAction::Close(_))
     }
 
     /// Whether a loss of the upstream waits for the Close that a drain has planned.
@@ -167,7 +167,8 @@ impl Relay {
                     link.broken_since.get_or_insert(now);
                 }
             }
-            let is_held = self.upstream.farewell != Farewell::Nothing || self.upstream.heard_close.is_some();
+            let is_held =
+                self.upstream.close_action != CloseAction::Nothing || self.upstream.close_received.is_some();
             if !is_held {
                 return false;
             }
@@ -184,20 +185,20 @@ impl Relay {
     pub(super) fn on_ending_deadline(&mut self, now: Instant) {
         let Some(ending) = &mut self.ending else { return };
         let is_owed =
-            |link: &Link| link.takes_frames() && matches!(link.farewell, Farewell::AfterPeer { .. });
+            |link: &Link| link.can_send() && matches!(link.close_action, CloseAction::AfterPeer { .. });
         if ending.is_second || !(is_owed(&self.client) || is_owed(&self.upstream)) {
-            self.cut_both();
+            self.reset_both();
             return;
         }
         ending.is_second = true;
         ending.deadline = now + self.settings.policy.close_timeout;
         let mut lost = 0;
         for link in [&mut self.client, &mut self.upstream] {
-            match link.farewell {
-                Farewell::AfterPeer { words, .. } if link.takes_frames() => {
-                    link.farewell = Farewell::Close(words);
+            match link.close_action {
+                CloseAction::AfterPeer { frame, .. } if link.can_send() => {
+                    link.close_action = CloseAction::Close(frame);
                 }
-                _ => lost += link.cut(),
+                _ => lost += link.reset(),
             }
         }
         self.live.handle().on_discarded(lost);
@@ -214,8 +215,8 @@ impl Relay {
         }
     }
 
-    fn cut_both(&mut self) {
-        let lost = self.client.cut() + self.upstream.cut();
+    fn reset_both(&mut self) {
+        let lost = self.client.reset() + self.upstream.reset();
         self.live.handle().on_discarded(lost);
     }
 
@@ -240,45 +241,45 @@ fn step(link: &mut Link, peer: &Link, is_slow: bool, cx: &mut Context<'_>, now: 
     if !link.is_open() {
         return Step { changed: false, lost: 0 };
     }
-    let before = (link.farewell, link.writing);
+    let before = (link.close_action, link.writing);
     let mut lost = 0;
-    match link.farewell {
-        Farewell::Nothing => {}
-        Farewell::AfterPeer { .. } | Farewell::Close(_) if !link.takes_frames() => {
-            link.farewell = Farewell::Nothing;
+    match link.close_action {
+        CloseAction::Nothing => {}
+        CloseAction::AfterPeer { .. } | CloseAction::Close(_) if !link.can_send() => {
+            link.close_action = CloseAction::Nothing;
         }
-        Farewell::AfterPeer { words, .. } => {
-            if !peer.says_frames() {
-                link.farewell = Farewell::Close(words);
+        CloseAction::AfterPeer { frame, .. } => {
+            if !peer.can_read() {
+                link.close_action = CloseAction::Close(frame);
             }
         }
-        Farewell::Close(words) => {
+        CloseAction::Close(frame) => {
             let forgotten = if is_slow { link.egress.cut_to_edge() } else { None };
             if forgotten.is_some() || peer.scanner.at_frame_edge() {
                 lost += forgotten.unwrap_or(0);
-                link.say(words, now);
-                link.farewell = Farewell::Nothing;
-            } else if is_slow || !peer.says_frames() {
-                link.farewell = Farewell::End;
+                link.send_close(frame, now);
+                link.close_action = CloseAction::Nothing;
+            } else if is_slow || !peer.can_read() {
+                link.close_action = CloseAction::Fin;
             }
         }
-        Farewell::End => {
-            let is_said = matches!(link.writing, Writing::EndSaid | Writing::Broken);
-            if is_said || link.is_flushed() && link.say_end(cx, now) {
-                link.farewell = Farewell::Nothing;
+        CloseAction::Fin => {
+            let is_said = matches!(link.writing, Writing::FinSent | Writing::Broken);
+            if is_said || link.is_flushed() && link.send_fin(cx, now) {
+                link.close_action = CloseAction::Nothing;
             }
         }
-        Farewell::Reset(words) => {
-            if let Some(words) = words
-                && link.takes_frames()
+        CloseAction::Reset(frame) => {
+            if let Some(frame) = frame
+                && link.can_send()
                 && link.is_flushed()
                 && peer.scanner.at_frame_edge()
             {
-                link.say(words, now);
+                link.send_close(frame, now);
                 lost += link.flush(cx, now);
             }
             // Even if all was said: whoever answers no ping will not answer a Close either.
-            lost += link.cut();
+            lost += link.reset();
             return Step { changed: true, lost };
         }
     }
@@ -288,9 +289,9 @@ fn step(link: &mut Link, peer: &Link, is_slow: bool, cx: &mut Context<'_>, now: 
         return Step { changed: true, lost };
     }
     // After a fault the sender is not listened to any more: its stream is ended once it was told why.
-    let is_at_fault = link.reading == Reading::Blind && link.heard_close.is_none();
-    if is_at_fault && link.writing == Writing::CloseSaid && link.is_flushed() {
-        link.say_end(cx, now);
+    let is_at_fault = link.reading == Reading::Discarding && link.close_received.is_none();
+    if is_at_fault && link.writing == Writing::CloseSent && link.is_flushed() {
+        link.send_fin(cx, now);
     }
-    Step { changed: before != (link.farewell, link.writing), lost }
+    Step { changed: before != (link.close_action, link.writing), lost }
 }

@@ -31,28 +31,28 @@ use crate::telemetry::Reason;
 
 /// What one side is owed when a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(super) enum CloseAction {
     /// Nothing: a Close of the other side has passed to it, or will.
     Nothing,
     /// A Close, at the next frame edge.
-    Close(Words),
+    Close(CloseFrame),
     /// A Close once the other side has ended or its time is over. Until then what the other side says
     /// goes on; its own Close does too, unless `instead` of it ours is said.
     AfterPeer {
         /// Our Close.
-        words: Words,
+        frame: CloseFrame,
         /// Whether the other side's Close is replaced by ours.
         instead: bool,
     },
     /// The end of the stream, after what is still to be written.
-    End,
+    Fin,
     /// A reset, now; before it these words if they can be said without waiting.
-    Reset(Option<Words>),
+    Reset(Option<CloseFrame>),
 }
 
 /// A Close frame of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Words {
+pub(super) struct CloseFrame {
     /// The code.
     pub(super) code: CloseCode,
     /// For whoever reads a log at the other end.
@@ -61,72 +61,74 @@ pub(super) struct Words {
 
 /// The table above: what the client and what the upstream is owed. `said` is the code of the Close that
 /// came, of the fault, or of the command, where there was one; `is_clients`: the fault is the client's.
-pub(super) fn farewells(
+pub(super) fn close_actions(
     reason: Reason,
     said: CloseCode,
     is_clients: bool,
     codes: &CloseCodes,
-) -> (Farewell, Farewell) {
-    use Farewell::{AfterPeer, Close, End, Nothing, Reset};
-    let words = |code: u16, reason| Words { code: CloseCode(code), reason };
-    let lost = words(codes.upstream_lost, "upstream lost");
-    let away = |reason| Words { code: CloseCode::GOING_AWAY, reason };
+) -> (CloseAction, CloseAction) {
+    use CloseAction::{AfterPeer, Close, Fin, Nothing, Reset};
+    let frame = |code: u16, reason| CloseFrame { code: CloseCode(code), reason };
+    let lost = frame(codes.upstream_lost, "upstream lost");
+    let away = |reason| CloseFrame { code: CloseCode::GOING_AWAY, reason };
     // What stood in a frame passes as it is, for its receiver to judge; what we say ourselves has to be right.
-    let echo =
-        Words { code: if said == CloseCode::NONE { CloseCode(1000) } else { said.answer() }, reason: "" };
+    let echo = CloseFrame {
+        code: if said == CloseCode::NONE { CloseCode(1000) } else { said.answer() },
+        reason: "",
+    };
     // Without a proxy a server would have answered what came before it sees the fault.
-    let offence = |words| match is_clients {
-        true => AfterPeer { words, instead: true },
-        false => Close(words),
+    let offence = |frame| match is_clients {
+        true => AfterPeer { frame, instead: true },
+        false => Close(frame),
     };
     match reason {
-        Reason::ClientClose => (AfterPeer { words: echo, instead: false }, Nothing),
-        Reason::UpstreamClose => (Nothing, AfterPeer { words: echo, instead: false }),
-        Reason::ClientLost => (Reset(None), End),
+        Reason::ClientClose => (AfterPeer { frame: echo, instead: false }, Nothing),
+        Reason::UpstreamClose => (Nothing, AfterPeer { frame: echo, instead: false }),
+        Reason::ClientLost => (Reset(None), Fin),
         Reason::UpstreamLost => (Close(lost), Reset(None)),
         Reason::HeartbeatTimeout => {
             (Reset(Some(away("heartbeat timeout"))), Close(away("client heartbeat timeout")))
         }
         Reason::UpstreamHeartbeatTimeout | Reason::SlowUpstream => (Close(lost), Reset(None)),
-        Reason::IdleTimeout => (Close(words(codes.idle, "idle timeout")), Close(away("idle timeout"))),
+        Reason::IdleTimeout => (Close(frame(codes.idle, "idle timeout")), Close(away("idle timeout"))),
         Reason::ProtocolError => {
-            let words = Words { code: said, reason: "protocol error" };
-            (offence(words), Close(words))
+            let frame = CloseFrame { code: said, reason: "protocol error" };
+            (offence(frame), Close(frame))
         }
         Reason::TooLarge => {
-            let words = Words { code: said, reason: "message too large" };
-            (offence(words), Close(words))
+            let frame = CloseFrame { code: said, reason: "message too large" };
+            (offence(frame), Close(frame))
         }
         Reason::SlowConsumer => {
-            (Close(words(codes.slow_consumer, "slow consumer")), Close(away("slow consumer")))
+            (Close(frame(codes.slow_consumer, "slow consumer")), Close(away("slow consumer")))
         }
         // Only feeds refuse what clients say.
-        Reason::UplinkRefused => (Close(words(1008, "uplink refused")), Close(away("uplink refused"))),
+        Reason::UplinkRefused => (Close(frame(1008, "uplink refused")), Close(away("uplink refused"))),
         Reason::ControlRate => (
-            AfterPeer { words: words(1008, "too many control frames"), instead: true },
+            AfterPeer { frame: frame(1008, "too many control frames"), instead: true },
             Close(away("too many control frames")),
         ),
         Reason::Lifetime => {
-            let words = Words { code: said, reason: "maximum lifetime reached" };
-            (Close(words), AfterPeer { words: away("maximum lifetime reached"), instead: true })
+            let frame = CloseFrame { code: said, reason: "maximum lifetime reached" };
+            (Close(frame), AfterPeer { frame: away("maximum lifetime reached"), instead: true })
         }
         Reason::Expired => {
-            let words = Words { code: said, reason: "credentials expired" };
-            (Close(words), AfterPeer { words: away("credentials expired"), instead: true })
+            let frame = CloseFrame { code: said, reason: "credentials expired" };
+            (Close(frame), AfterPeer { frame: away("credentials expired"), instead: true })
         }
         // A code that no client comes back for by itself: two that replace each other would never end.
         Reason::Replaced => (
-            Close(words(1008, "replaced by a newer connection")),
-            AfterPeer { words: away("replaced by a newer connection"), instead: true },
+            Close(frame(1008, "replaced by a newer connection")),
+            AfterPeer { frame: away("replaced by a newer connection"), instead: true },
         ),
         Reason::Drained => {
-            let words = Words { code: said, reason: "server is restarting" };
-            (Close(words), AfterPeer { words: away("proxy is draining"), instead: true })
+            let frame = CloseFrame { code: said, reason: "server is restarting" };
+            (Close(frame), AfterPeer { frame: away("proxy is draining"), instead: true })
         }
         // Only feeds have somebody left who can say it.
         Reason::InternalError => {
-            let words = words(1011, "internal error");
-            (Close(words), Close(words))
+            let frame = frame(1011, "internal error");
+            (Close(frame), Close(frame))
         }
         Reason::Aborted => (Reset(None), Reset(None)),
     }
@@ -149,9 +151,9 @@ mod tests {
 
     #[test]
     fn every_cause_settles_both_sides() {
-        use Farewell as F;
+        use CloseAction as F;
         for &reason in Reason::ALL {
-            let (client, upstream) = farewells(reason, CloseCode(4000), false, &CODES);
+            let (client, upstream) = close_actions(reason, CloseCode(4000), false, &CODES);
             assert_ne!((client, upstream), (F::Nothing, F::Nothing), "{reason:?} would never end");
             // Whoever is not to blame and still there is told, not cut.
             let innocent_client = matches!(
@@ -172,27 +174,27 @@ mod tests {
     #[test]
     fn a_close_with_a_code_that_no_frame_may_have_is_answered_as_a_violation() {
         for (said, answered) in [(1006, 1002), (1015, 1002), (0, 1002), (5000, 1002), (4999, 4999)] {
-            let (client, _) = farewells(Reason::ClientClose, CloseCode(said), false, &CODES);
-            let (_, upstream) = farewells(Reason::UpstreamClose, CloseCode(said), false, &CODES);
-            for farewell in [client, upstream] {
-                let Farewell::AfterPeer { words, .. } = farewell else { panic!("{farewell:?}") };
-                assert_eq!(words.code, CloseCode(answered), "{said}");
+            let (client, _) = close_actions(Reason::ClientClose, CloseCode(said), false, &CODES);
+            let (_, upstream) = close_actions(Reason::UpstreamClose, CloseCode(said), false, &CODES);
+            for close_action in [client, upstream] {
+                let CloseAction::AfterPeer { frame, .. } = close_action else { panic!("{close_action:?}") };
+                assert_eq!(frame.code, CloseCode(answered), "{said}");
             }
         }
     }
 
     #[test]
     fn configured_codes_are_used_and_a_close_without_a_code_is_answered_with_1000() {
-        let code = |farewell| match farewell {
-            Farewell::Close(words) | Farewell::AfterPeer { words, .. } => words.code.0,
+        let code = |close_action| match close_action {
+            CloseAction::Close(frame) | CloseAction::AfterPeer { frame, .. } => frame.code.0,
             other => panic!("{other:?}"),
         };
-        let client = |reason| code(farewells(reason, CloseCode(4000), false, &CODES).0);
+        let client = |reason| code(close_actions(reason, CloseCode(4000), false, &CODES).0);
         assert_eq!(client(Reason::UpstreamLost), 4012);
         assert_eq!(client(Reason::SlowConsumer), 4013);
         assert_eq!(client(Reason::IdleTimeout), 4001);
         assert_eq!(client(Reason::Drained), 4000);
-        assert_eq!(code(farewells(Reason::ClientClose, CloseCode::NONE, false, &CODES).0), 1000);
-        assert_eq!(code(farewells(Reason::UpstreamClose, CloseCode(4003), false, &CODES).1), 4003);
+        assert_eq!(code(close_actions(Reason::ClientClose, CloseCode::NONE, false, &CODES).0), 1000);
+        assert_eq!(code(close_actions(Reason::UpstreamClose, CloseCode(4003), false, &CODES).1), 4003);
     }
 }

@@ -43,7 +43,7 @@ impl Relay {
     /// all before.
     fn has_place(&self) -> bool {
         self.ending.is_none()
-            && self.client.takes_frames()
+            && self.client.can_send()
             && self.client.is_flushed()
             && self.upstream.scanner.edge() == Edge::Message
     }

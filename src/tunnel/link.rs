@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::ending::{Farewell, Words};
+use super::ending::{CloseAction, CloseFrame};
 use crate::frame::{CloseCode, ControlFrame, Opcode, Scanner};
 use crate::net::{Stream, WriteBuffer};
 use crate::resilience::Stall;
@@ -23,7 +23,7 @@ pub(super) enum Reading {
     Frames,
     /// Nothing any more: its Close was heard, or it broke the protocol. Read until its end so that it
     /// can finish in peace (unread bytes would turn our close into a reset).
-    Blind,
+    Discarding,
     /// The stream has ended.
     Ended,
 }
@@ -34,9 +34,9 @@ pub(super) enum Writing {
     /// Frames.
     Frames,
     /// The last frame, a Close, is on its way or there (RFC 6455 §5.5.1).
-    CloseSaid,
+    CloseSent,
     /// The end of the stream was sent.
-    EndSaid,
+    FinSent,
     /// Nothing: a write failed. What the peer said before it went may still be read.
     Broken,
 }
@@ -62,9 +62,9 @@ pub(super) struct Link {
     pub(super) reading: Reading,
     pub(super) writing: Writing,
     /// The Close it said.
-    pub(super) heard_close: Option<CloseCode>,
+    pub(super) close_received: Option<CloseCode>,
     /// What it is owed, once the connection ends.
-    pub(super) farewell: Farewell,
+    pub(super) close_action: CloseAction,
     /// Whether the peer is the server: frames to it are masked (RFC 6455 §5.1), and it ends first.
     is_upstream: bool,
 }
@@ -83,8 +83,8 @@ impl Link {
             paused_since: None,
             reading: Reading::Frames,
             writing: Writing::Frames,
-            heard_close: None,
-            farewell: Farewell::Nothing,
+            close_received: None,
+            close_action: CloseAction::Nothing,
             is_upstream,
         }
     }
@@ -94,12 +94,12 @@ impl Link {
     }
 
     /// Whether frames may still be sent to the peer.
-    pub(super) fn takes_frames(&self) -> bool {
+    pub(super) fn can_send(&self) -> bool {
         self.is_open() && self.writing == Writing::Frames
     }
 
     /// Whether the peer may still say frames.
-    pub(super) fn says_frames(&self) -> bool {
+    pub(super) fn can_read(&self) -> bool {
         self.is_open() && self.reading == Reading::Frames
     }
 
@@ -147,7 +147,7 @@ impl Link {
                 match Pin::new(&mut *stream).poll_write(cx, &bytes[at..]) {
                     Poll::Pending => break,
                     Poll::Ready(Ok(n)) if n > 0 => at += n,
-                    Poll::Ready(_) => return bytes.len() - at + self.break_off(),
+                    Poll::Ready(_) => return bytes.len() - at + self.on_broken(),
                 }
             }
         }
@@ -202,7 +202,7 @@ impl Link {
         let Some(stream) = &mut self.stream else { return self.egress.clear() };
         let (sent, has_moved) = self.egress.send(cx, stream);
         if let Poll::Ready(Err(_)) = sent {
-            return self.break_off();
+            return self.on_broken();
         }
         self.stall.note(has_moved, !self.is_flushed(), now);
         0
@@ -223,10 +223,10 @@ impl Link {
     }
 
     /// Says the last words.
-    pub(super) fn say(&mut self, words: Words, now: Instant) {
-        let frame = ControlFrame::close(words.code, words.reason, self.mask());
+    pub(super) fn send_close(&mut self, frame: CloseFrame, now: Instant) {
+        let frame = ControlFrame::close(frame.code, frame.reason, self.mask());
         self.push_frame(&frame, now);
-        self.writing = Writing::CloseSaid;
+        self.writing = Writing::CloseSent;
     }
 
     fn push_frame(&mut self, frame: &ControlFrame, now: Instant) {
@@ -241,7 +241,7 @@ impl Link {
     }
 
     /// Sends the end of the stream; true once that is done (or can never be).
-    pub(super) fn say_end(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    pub(super) fn send_fin(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(stream) = &mut self.stream else { return true };
         let before = stream.sent();
         let shut = Pin::new(stream).poll_shutdown(cx);
@@ -249,18 +249,18 @@ impl Link {
         match shut {
             Poll::Pending => false,
             Poll::Ready(Ok(())) => {
-                self.writing = Writing::EndSaid;
+                self.writing = Writing::FinSent;
                 true
             }
             Poll::Ready(Err(_)) => {
-                self.break_off();
+                self.on_broken();
                 true
             }
         }
     }
 
     /// The peer takes nothing more. Answers how many bytes were lost.
-    pub(super) fn break_off(&mut self) -> usize {
+    pub(super) fn on_broken(&mut self) -> usize {
         self.writing = Writing::Broken;
         self.stall.clear();
         self.egress.clear()
@@ -270,12 +270,12 @@ impl Link {
     pub(super) fn is_done(&self) -> bool {
         match (self.writing, self.reading) {
             (Writing::Frames, _) => false,
-            (Writing::Broken | Writing::EndSaid, reading) => reading == Reading::Ended,
+            (Writing::Broken | Writing::FinSent, reading) => reading == Reading::Ended,
             // A server ends the TCP connection first (RFC 6455 §7.1.1): the upstream's end is waited
             // for, and the client gets ours.
-            (Writing::CloseSaid, reading) => {
+            (Writing::CloseSent, reading) => {
                 self.is_flushed()
-                    && (reading == Reading::Ended || !self.is_upstream && self.heard_close.is_some())
+                    && (reading == Reading::Ended || !self.is_upstream && self.close_received.is_some())
             }
         }
     }
@@ -294,12 +294,12 @@ impl Link {
         self.stream = None;
         self.reading = Reading::Ended;
         self.broken_since = None;
-        self.break_off()
+        self.on_broken()
     }
 
     /// Ends the hop now. A peer that has ended or was told everything gets an orderly end all the same.
-    pub(super) fn cut(&mut self) -> usize {
-        let is_settled = self.writing == Writing::CloseSaid && self.is_flushed();
+    pub(super) fn reset(&mut self) -> usize {
+        let is_settled = self.writing == Writing::CloseSent && self.is_flushed();
         if let Some(stream) = &self.stream
             && self.reading != Reading::Ended
             && !is_settled

@@ -5,7 +5,7 @@
 //!
 //! * [`relay`]: the future; reads one side, lets the scanner walk, writes the other.
 //! * [`link`]: one hop.
-//! * [`pulse`]: heartbeats, put between frames.
+//! * [`pings`]: heartbeats, put between frames.
 //! * [`inject`]: messages of an operator, put between messages.
 //! * [`rates`]: how much a client may say.
 //! * [`timing`]: every clock of a connection behind one timer.
@@ -18,7 +18,7 @@ mod closing;
 mod ending;
 mod inject;
 mod link;
-mod pulse;
+mod pings;
 mod rates;
 mod relay;
 mod timing;

@@ -24,13 +24,13 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::{Instant, Sleep};
 
 use super::closing::Ending;
-use super::ending::Farewell;
+use super::ending::CloseAction;
 use super::link::{Link, Reading, Writing};
-use super::pulse::Pulse;
+use super::pings::PingScheduler;
 use super::rates::{Rates, messages};
 use super::{Settings, Terms};
 use crate::config::{HeartbeatMode, IdleActivity, OnStall};
-use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Rules, Scanned, Scanner, Sender, Verdict};
+use crate::frame::{CloseCode, Extensions, Opcode, Outcome, Role, Rules, Scanned, Scanner, Verdict};
 use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
 use crate::resilience::{Dates, Share, Standstill, Turn};
@@ -50,8 +50,8 @@ pub(super) struct Relay {
     pub(super) live: ConnectionGuard,
     /// Given back when the client is gone, at the latest with the relay.
     pub(super) slot: Option<Box<dyn Any + Send + Sync>>,
-    pub(super) client_pulse: Option<Box<Pulse>>,
-    pub(super) upstream_pulse: Option<Box<Pulse>>,
+    pub(super) client_pings: Option<Box<PingScheduler>>,
+    pub(super) upstream_pings: Option<Box<PingScheduler>>,
     /// What the client may still say.
     rates: Option<Box<Rates>>,
     /// When it may send the next one, while it may not.
@@ -113,7 +113,7 @@ impl Relay {
                 extensions,
                 max_frame: policy.max_frame,
                 max_message: policy.max_message,
-                show_text: sender == Sender::Client && settings.is_json(),
+                show_text: sender == Role::Client && settings.is_json(),
             })
         };
         // A lifetime ends anywhere in its last tenth: what came together must not go together.
@@ -127,12 +127,14 @@ impl Relay {
             }
         }
         Self {
-            client: Link::new(client.stream, &client.early, scanner(Sender::Client), false),
-            upstream: Link::new(upstream.stream, &upstream.early, scanner(Sender::Server), true),
-            client_pulse: policy.heartbeat.map(|beat| Box::new(Pulse::new(beat.timing, beat.mode, now))),
-            upstream_pulse: settings
+            client: Link::new(client.stream, &client.early, scanner(Role::Client), false),
+            upstream: Link::new(upstream.stream, &upstream.early, scanner(Role::Server), true),
+            client_pings: policy
+                .heartbeat
+                .map(|heartbeat| Box::new(PingScheduler::new(heartbeat.timing, heartbeat.mode, now))),
+            upstream_pings: settings
                 .upstream_heartbeat
-                .map(|timing| Box::new(Pulse::new(timing, HeartbeatMode::Ping, now))),
+                .map(|timing| Box::new(PingScheduler::new(timing, HeartbeatMode::Ping, now))),
             rates: Rates::new(policy, now),
             next_token_at: None,
             last_activity: now,
@@ -225,7 +227,7 @@ impl Relay {
             return None;
         }
         let mut most = u32::MAX;
-        if to.takes_frames() && from.reading == Reading::Frames {
+        if to.can_send() && from.reading == Reading::Frames {
             // Beyond max_lag an isolated client is closed; if it is closing already, its feed waits.
             let may_lag = side == Side::Upstream && is_isolated && to.waiting() <= delivery.max_lag.bytes;
             if !to.is_flushed() && !may_lag {
@@ -246,7 +248,7 @@ impl Relay {
             }
             // Whoever is owed our Close hears a frame that it has begun to its end, and then that: of a busy peer each
             // read may end inside the next frame.
-            if matches!(to.farewell, Farewell::Close(_)) {
+            if matches!(to.close_action, CloseAction::Close(_)) {
                 if from.scanner.at_frame_edge() {
                     return None;
                 }
@@ -254,12 +256,12 @@ impl Relay {
             }
         }
         if let Some(pause) = from.resume(now) {
-            let pulse = match side {
-                Side::Client => &mut self.client_pulse,
-                Side::Upstream => &mut self.upstream_pulse,
+            let pings = match side {
+                Side::Client => &mut self.client_pings,
+                Side::Upstream => &mut self.upstream_pings,
             };
-            if let Some(pulse) = pulse {
-                pulse.shift(pause, now);
+            if let Some(pings) = pings {
+                pings.shift(pause, now);
             }
             self.last_activity = (self.last_activity + pause).min(now);
         }
@@ -279,7 +281,7 @@ impl Relay {
             Side::Upstream => (&mut self.upstream, &mut self.client),
         };
         let handle = self.live.handle();
-        let is_taken = to.takes_frames();
+        let is_taken = to.can_send();
         let before = to.egress.len();
         if is_taken {
             let lost = to.send(cx, &buf[..scanned.forward], scanned.edge, now);
@@ -310,11 +312,11 @@ impl Relay {
                 from.has_backlog = !rest.is_empty();
             }
             Outcome::Closed => {
-                from.reading = Reading::Blind;
-                from.heard_close = heard.map(|(code, _)| code);
+                from.reading = Reading::Discarding;
+                from.close_received = heard.map(|(code, _)| code);
                 if let Some((code, verdict)) = heard {
                     if is_taken && verdict == Verdict::Pass && to.writing == Writing::Frames {
-                        to.writing = Writing::CloseSaid;
+                        to.writing = Writing::CloseSent;
                     }
                     self.on_close(side, code, verdict, now);
                 }
@@ -322,8 +324,8 @@ impl Relay {
             Outcome::Faulty(fault) => {
                 // All the rest is nothing any more, however long it is.
                 handle.on_discarded(rest.len());
-                from.reading = Reading::Blind;
-                self.on_fault(side, fault, now);
+                from.reading = Reading::Discarding;
+                self.on_protocol_error(side, fault, now);
             }
         }
         let delivery = &self.settings.policy.delivery;
@@ -336,11 +338,11 @@ impl Relay {
             }
             if is_one_too_many && self.ending.is_some() {
                 // It is told no other cause than its first; what its server still says to it is nobody's to keep.
-                let lost = self.client.cut();
+                let lost = self.client.reset();
                 self.live.handle().on_discarded(lost);
             }
             if is_far || is_one_too_many {
-                self.begin(Reason::SlowConsumer, None, None, now);
+                self.begin_ending(Reason::SlowConsumer, None, None, now);
             }
         }
         if side == Side::Client
@@ -348,7 +350,7 @@ impl Relay {
             && let Some(Rates { controls: Some(bucket), .. }) = self.rates.as_deref_mut()
             && !bucket.takes(scanned.controls, now)
         {
-            self.begin(Reason::ControlRate, None, None, now);
+            self.begin_ending(Reason::ControlRate, None, None, now);
         }
         scanned.frames
     }
@@ -364,8 +366,8 @@ impl Relay {
         let replaces_close = self.replaces_close(side);
         let holds_close = side == Side::Upstream && self.holds_to_schedule();
         let (scanner, own, other) = match side {
-            Side::Client => (&mut self.client.scanner, &mut self.client_pulse, &mut self.upstream_pulse),
-            Side::Upstream => (&mut self.upstream.scanner, &mut self.upstream_pulse, &mut self.client_pulse),
+            Side::Client => (&mut self.client.scanner, &mut self.client_pings, &mut self.upstream_pings),
+            Side::Upstream => (&mut self.upstream.scanner, &mut self.upstream_pings, &mut self.client_pings),
         };
         let metrics = self.live.metrics();
         let mut heard = None;
@@ -379,14 +381,14 @@ impl Relay {
                 verdict
             }
             Opcode::Pong => {
-                own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_pong(whole.payload, now, metrics))
+                own.as_mut().map_or(Verdict::Pass, |pings| pings.judge_pong(whole.payload, now, metrics))
             }
             Opcode::Text => {
-                own.as_mut().map_or(Verdict::Pass, |pulse| pulse.judge_text(whole.payload, now, metrics))
+                own.as_mut().map_or(Verdict::Pass, |pings| pings.judge_text(whole.payload, now, metrics))
             }
             Opcode::Ping => {
-                if let Some(pulse) = other {
-                    pulse.on_foreign_ping(now);
+                if let Some(pings) = other {
+                    pings.on_foreign_ping(now);
                 }
                 Verdict::Pass
             }
@@ -397,12 +399,12 @@ impl Relay {
 
     /// Any byte is a sign of life of whoever sent it.
     fn on_bytes(&mut self, side: Side, now: Instant) {
-        let pulse = match side {
-            Side::Client => &mut self.client_pulse,
-            Side::Upstream => &mut self.upstream_pulse,
+        let pings = match side {
+            Side::Client => &mut self.client_pings,
+            Side::Upstream => &mut self.upstream_pings,
         };
-        if let Some(pulse) = pulse {
-            pulse.on_activity(now);
+        if let Some(pings) = pings {
+            pings.on_activity(now);
         }
         if self.settings.policy.idle_activity == IdleActivity::Any {
             self.last_activity = now;
@@ -410,20 +412,20 @@ impl Relay {
     }
 
     /// Puts pings that are due between the frames, and sends what is queued.
-    fn beat(&mut self, cx: &mut Context<'_>, now: Instant) {
+    fn send_due(&mut self, cx: &mut Context<'_>, now: Instant) {
         let (to_client, to_upstream) = (self.upstream.scanner.edge(), self.client.scanner.edge());
         let sides = [
-            (&mut self.client, to_client, &mut self.client_pulse),
-            (&mut self.upstream, to_upstream, &mut self.upstream_pulse),
+            (&mut self.client, to_client, &mut self.client_pings),
+            (&mut self.upstream, to_upstream, &mut self.upstream_pings),
         ];
-        for (link, edge, pulse) in sides {
-            let Some(pulse) = pulse else { continue };
-            if pulse.is_busy() {
-                pulse.beat(link, edge, now);
+        for (link, edge, pings) in sides {
+            let Some(pings) = pings else { continue };
+            if pings.is_pending() {
+                pings.send_due(link, edge, now);
                 let lost = link.flush(cx, now);
                 self.live.handle().on_discarded(lost);
                 if link.is_flushed() {
-                    pulse.on_flushed(now);
+                    pings.on_flushed(now);
                 }
             }
         }
@@ -487,7 +489,7 @@ impl Future for Relay {
                         continue;
                     }
                 }
-                this.beat(cx, now);
+                this.send_due(cx, now);
                 // Each step of an ending happens once, so that this loop ends. A client that waited for an
                 // upstream that is gone now has to be read again.
                 if !this.settle(cx, now) && this.upstream.is_open() == had_upstream {

@@ -1,10 +1,4 @@
-//! The relay, driven by hand: two raw ends, a clock that stands still, a waker that is counted.
-//!
-//! # Invariants
-//! 1. The relay is polled only after its waker was woken: a wake-up that it misses fails a test, as it
-//!    would leave a connection hanging.
-//! 2. Time moves in [`Stage::pass`] alone, and stops there wherever the relay's timer stands.
-//! 3. A relay that keeps waking itself with nothing to do fails the test that drives it.
+//! The relay, driven by hand between two raw ends ([`crate::stage`]).
 
 mod bounds;
 mod endings;
@@ -15,13 +9,12 @@ mod secure;
 mod waking;
 mod walk;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -35,10 +28,8 @@ use crate::frame::Extensions;
 use crate::net::tls::testing;
 use crate::net::{Stream, Transport};
 use crate::resilience::{Budget, Expiry};
+use crate::stage::{self, Driven, SPINS, Wakes, first_frame, frame, millis, secs};
 use crate::telemetry::{Command, ConnectionInfo, Handle, Metrics, Registry};
-
-/// Far more wake-ups in a row than anything here has work for.
-const SPINS: usize = 10_000;
 
 /// More than goes into two hops whose kernel buffers are [`SMALL`], whatever the kernel makes of that.
 const FLOOD: usize = 256 * 1024;
@@ -46,67 +37,19 @@ const FLOOD: usize = 256 * 1024;
 /// Kernel buffers that a flood fills soon.
 const SMALL: usize = 8 * 1024;
 
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-/// A whole frame as `first` (fin, rsv, opcode) begins it.
-fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
-    let mask_bit = u8::from(masked) << 7;
-    let mut bytes = vec![first];
-    match payload.len() {
-        len @ 0..126 => bytes.push(mask_bit | len as u8),
-        len @ 126..=0xffff => {
-            bytes.push(mask_bit | 126);
-            bytes.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            bytes.push(mask_bit | 127);
-            bytes.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    let mask: [u8; 4] = if masked { [0x37, 0xfa, 0x21, 0x3d] } else { [0; 4] };
-    if masked {
-        bytes.extend_from_slice(&mask);
-    }
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
-    bytes
-}
-
 fn close(code: u16, masked: bool) -> Vec<u8> {
     frame(0x88, &code.to_be_bytes(), masked)
 }
 
-/// The frame at the front of `bytes`: its first byte, its payload in the clear, its length.
-fn first_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
-    let header = crate::frame::Header::parse(bytes).expect("a well-formed header")?;
-    let end = header.size + usize::try_from(header.payload).unwrap();
-    let mask = header.mask.unwrap_or([0; 4]);
-    let payload = bytes.get(header.size..end)?;
-    let plain = payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
-    Some((bytes[0], plain, end))
-}
-
 /// Every frame in `bytes`, which holds whole ones only.
-fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let (first, payload, len) = first_frame(bytes).expect("a whole frame");
-        found.push((first, payload));
-        bytes = &bytes[len..];
-    }
-    found
+fn frames(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    stage::frames(bytes, None)
 }
 
 /// The code of the Close that `bytes` end with.
 fn close_code(bytes: &[u8]) -> u16 {
     let all = frames(bytes);
-    let Some((0x88, payload)) = all.last() else { panic!("no Close in {all:x?}") };
-    u16::from_be_bytes([payload[0], payload[1]])
+    stage::close_code(&all).unwrap_or_else(|| panic!("no Close in {all:x?}"))
 }
 
 /// One raw end of a connection.
@@ -145,13 +88,8 @@ impl End {
             return tls.hear_all(socket);
         }
         let mut heard = Vec::new();
-        match socket.read_to_end(&mut heard) {
-            Ok(_) => (heard, true),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => (heard, false),
-            // How a Unix socket says that it was closed before all was read.
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => (heard, true),
-            Err(error) => panic!("{error}"),
-        }
+        let is_ended = stage::read_all(socket, &mut heard);
+        (heard, is_ended)
     }
 
     /// Everything that has come; it must not be the end.
@@ -174,16 +112,6 @@ impl End {
 
     fn leave(&mut self) {
         self.socket = None;
-    }
-}
-
-/// Counts wake-ups.
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
     }
 }
 
@@ -286,14 +214,12 @@ impl Stage {
                 .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - props.suspended)),
         };
         let relay = Relay::new(client_hop, upstream_hop, terms, &settings, live);
-        let wakes = Arc::new(Wakes::default());
-        wakes.wake_by_ref();
         let relay = Some(Box::pin(relay));
         let mut stage = Self {
             client,
             upstream,
             relay,
-            wakes,
+            wakes: Wakes::woken(),
             polls: 0,
             handle,
             registry,
@@ -307,52 +233,6 @@ impl Stage {
 
     fn relay(&self) -> &Relay {
         self.relay.as_ref().expect("it has ended")
-    }
-
-    /// Polls it if it was woken; whether it was.
-    fn poll(&mut self) -> bool {
-        if self.wakes.0.swap(0, SeqCst) == 0 {
-            return false;
-        }
-        if let Some(relay) = &mut self.relay {
-            self.polls += 1;
-            let waker = Waker::from(Arc::clone(&self.wakes));
-            if relay.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Ready(()) {
-                self.relay = None;
-            }
-        }
-        true
-    }
-
-    /// Lets the relay do what it was woken for, until nothing wakes it any more.
-    async fn turn(&mut self) {
-        let (mut quiet, mut rounds) = (0, 0);
-        // Once round the loop lets the reactor tell what has happened; the second makes sure.
-        while quiet < 2 {
-            tokio::task::yield_now().await;
-            quiet = if self.poll() { 0 } else { quiet + 1 };
-            rounds += 1;
-            assert!(rounds < SPINS, "it wakes itself over and over with nothing to do");
-        }
-    }
-
-    /// Lets time go by, from one moment the relay waits for to the next.
-    async fn pass(&mut self, time: Duration) {
-        let end = Instant::now() + time;
-        let mut stops = 0;
-        loop {
-            self.turn().await;
-            let now = Instant::now();
-            if now >= end {
-                return;
-            }
-            let armed = self.relay.as_ref().and_then(|relay| relay.armed);
-            // Timers have milliseconds: what lies between two of them fires at the later one.
-            let next = armed.map_or(end, |at| at.max(now + millis(1))).min(end);
-            tokio::time::advance(next - now).await;
-            stops += 1;
-            assert!(stops < SPINS, "its timer fires over and over");
-        }
     }
 
     /// Lets time go by up to `at`, counted from the beginning.
@@ -436,6 +316,25 @@ impl Stage {
             }
             heard.extend(more);
         }
+    }
+}
+
+impl Driven for Stage {
+    fn wakes(&self) -> &Arc<Wakes> {
+        &self.wakes
+    }
+
+    fn poll_once(&mut self, cx: &mut Context<'_>) {
+        if let Some(relay) = &mut self.relay {
+            self.polls += 1;
+            if relay.as_mut().poll(cx) == Poll::Ready(()) {
+                self.relay = None;
+            }
+        }
+    }
+
+    fn armed(&self) -> Option<Instant> {
+        self.relay.as_ref().and_then(|relay| relay.armed)
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use super::ending::Farewell;
+use super::ending::CloseAction;
 use super::relay::{Relay, Side};
 use crate::telemetry::Reason;
 
@@ -44,8 +44,8 @@ impl Relay {
         if let Some(ending) = &self.ending {
             return Some(ending.deadline);
         }
-        at(self.client_pulse.as_ref().and_then(|pulse| pulse.deadline(is_paused)));
-        at(self.upstream_pulse.as_ref().and_then(|pulse| pulse.deadline(self.upstream.is_paused())));
+        at(self.client_pings.as_ref().and_then(|pings| pings.deadline(is_paused)));
+        at(self.upstream_pings.as_ref().and_then(|pings| pings.deadline(self.upstream.is_paused())));
         if !is_paused {
             at(policy.idle_timeout.map(|idle| self.last_activity + idle));
         }
@@ -94,7 +94,7 @@ impl Relay {
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         let policy = Arc::clone(&self.settings.policy);
         if is_due(self.stall_deadline(Side::Client)) && !self.client.has_taken_some(cx, now) {
-            return self.begin(Reason::SlowConsumer, None, None, now);
+            return self.begin_ending(Reason::SlowConsumer, None, None, now);
         }
         if is_due(self.stall_deadline(Side::Upstream)) && !self.upstream.has_taken_some(cx, now) {
             return self.on_upstream_lost(Reason::SlowUpstream, now);
@@ -116,22 +116,22 @@ impl Relay {
         }
         // A client that is gone behind bytes the upstream does not take: that one gets close_timeout.
         if is_gone && is_due(self.upstream.stalled_since().map(|since| since + policy.close_timeout)) {
-            self.begin(Reason::ClientLost, None, None, now);
-            self.upstream.farewell = Farewell::Reset(None);
+            self.begin_ending(Reason::ClientLost, None, None, now);
+            self.upstream.close_action = CloseAction::Reset(None);
             return;
         }
         let is_paused = self.client.is_paused();
         if !is_paused && is_due(policy.idle_timeout.map(|idle| self.last_activity + idle)) {
-            return self.begin(Reason::IdleTimeout, None, None, now);
+            return self.begin_ending(Reason::IdleTimeout, None, None, now);
         }
         let metrics = self.live.metrics();
-        if let Some(pulse) = &mut self.client_pulse
-            && pulse.on_timer(is_paused, now, metrics)
+        if let Some(pings) = &mut self.client_pings
+            && pings.on_timer(is_paused, now, metrics)
         {
-            return self.begin(Reason::HeartbeatTimeout, None, None, now);
+            return self.begin_ending(Reason::HeartbeatTimeout, None, None, now);
         }
-        if let Some(pulse) = &mut self.upstream_pulse
-            && pulse.on_timer(self.upstream.is_paused(), now, metrics)
+        if let Some(pings) = &mut self.upstream_pings
+            && pings.on_timer(self.upstream.is_paused(), now, metrics)
         {
             self.on_upstream_lost(Reason::UpstreamHeartbeatTimeout, now);
         }

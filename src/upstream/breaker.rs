@@ -24,11 +24,12 @@
 
 use std::fmt::Display;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -125,7 +126,7 @@ impl UpstreamBreaker {
     /// Leave at once, or how long it is refused; zero: until a probe is back.
     fn ask(self: &Arc<Self>, caller: Caller) -> Result<Permit, Duration> {
         let now = Instant::now();
-        let mut breaker = self.lock();
+        let mut breaker = self.breaker.lock();
         let before = breaker.state();
         let ticket = breaker.allow_caller(caller, now)?;
         let turned = self.count(before, breaker.state());
@@ -138,12 +139,12 @@ impl UpstreamBreaker {
 
     /// Where it stands.
     pub(crate) fn state(&self) -> BreakerState {
-        self.lock().state()
+        self.breaker.lock().state()
     }
 
     /// The probe's place is free, though it is still under way.
     fn on_late(&self, ticket: &mut Ticket) {
-        if self.lock().on_late(ticket) {
+        if self.breaker.lock().on_late(ticket) {
             // All: the first in line may be of the same client, which does not get it.
             self.probed.notify_waiters();
         }
@@ -169,7 +170,7 @@ impl UpstreamBreaker {
 
     fn report(&self, ticket: Ticket, outcome: CallOutcome, what: &dyn Display) {
         let now = Instant::now();
-        let mut breaker = self.lock();
+        let mut breaker = self.breaker.lock();
         let (before, was_late) = (breaker.state(), ticket.is_late());
         breaker.report(ticket, outcome, fastrand::f64(), now);
         let (after, is_held) = (breaker.state(), breaker.is_held_against_one());
@@ -206,11 +207,6 @@ impl UpstreamBreaker {
         }
         self.metrics.on_transition(Some(stage(before)), Some(stage(after)));
         Some(after)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Breaker> {
-        // A panic under this lock cannot leave it half changed.
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -15,10 +15,10 @@
 //! # Not here
 //! Dialling it again, and what becomes of the messages ([`crate::broadcast`]).
 
+mod end;
 mod ending;
 mod timing;
 
-use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -28,14 +28,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use self::ending::{Reading, Writing};
 use crate::config;
-use crate::frame::{Assembler, ControlFrame, Extensions, Heard, Kind, Opcode, Rules, Sender, encode};
+use crate::frame::{Assembler, Endpoint, Extensions, Heard, Kind, Role, Rules, encode};
 use crate::net::{Stream, Transport, WriteBuffer, scratch};
 use crate::resilience::{Heartbeat, PongKind, Stall, Standstill, Turn};
 use crate::telemetry::Metrics;
 
-pub(crate) use self::ending::UplinkEnd;
+pub(crate) use self::end::UplinkEnd;
 
 /// What is read before other tasks get their turn: four full reads, or as many short frames as take about as long.
 const READING: Turn = Turn::new(256 * 1024, 4096);
@@ -71,6 +70,8 @@ pub(crate) struct Uplink {
     /// What came with the handshake and was not looked at yet.
     early: Bytes,
     assembler: Assembler,
+    /// What may still be sent and read, and the pong that waits until the one before it has left.
+    endpoint: Endpoint,
     rules: UplinkRules,
     metrics: Arc<Metrics>,
     egress: WriteBuffer,
@@ -79,19 +80,14 @@ pub(crate) struct Uplink {
     /// How many of them have to leave until the newest pong has left, and the newest ping.
     pong_leaves_at: u64,
     ping_leaves_at: Option<u64>,
-    /// The payload of the newest ping that is not answered: one pong at a time is on its way.
-    owed_pong: Option<Box<[u8]>>,
     heartbeat: Option<Box<Heartbeat>>,
     /// Told after everything that touches the stream.
     stall: Stall,
-    reading: Reading,
     /// Whether its last read brought many frames.
     is_chatty: bool,
-    writing: Writing,
     end: Option<UplinkEnd>,
     /// When it is over at the latest, once it has begun to end or nothing can be sent any more.
     deadline: Option<Instant>,
-    masks: Masks,
     timer: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
     standstill: Standstill,
@@ -107,21 +103,18 @@ impl Uplink {
             stream: Some(hop.stream),
             early: hop.early,
             assembler: new_assembler(&rules),
+            endpoint: Endpoint::new(Role::Client),
             rules,
             metrics,
             egress: WriteBuffer::default(),
             queued: 0,
             pong_leaves_at: 0,
             ping_leaves_at: None,
-            owed_pong: None,
             heartbeat: heartbeat.map(Box::new),
             stall: Stall::default(),
-            reading: Reading::Frames,
             is_chatty: false,
-            writing: Writing::Frames,
             end: None,
             deadline: None,
-            masks: Masks::default(),
             timer: None,
             armed: None,
             standstill: Standstill::default(),
@@ -133,7 +126,7 @@ impl Uplink {
     /// rule, or is gone. Yields after a while.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8])) -> Poll<UplinkEnd> {
         self.drive(cx, on);
-        let is_silent = self.stream.is_none() || self.reading != Reading::Frames;
+        let is_silent = self.stream.is_none() || !self.endpoint.state().can_read();
         if is_silent { Poll::Ready(self.end.clone().unwrap_or(UplinkEnd::Lost)) } else { Poll::Pending }
     }
 
@@ -155,7 +148,7 @@ impl Uplink {
         self.write(cx, now);
         let is_busy = self.read(cx, on, now);
         self.write(cx, now);
-        if self.reading == Reading::Ended {
+        if self.endpoint.state().is_read_ended() {
             self.finish(UplinkEnd::Lost, false);
         }
         // After it was read: what came before a deadline counts, whichever is looked at first.
@@ -181,8 +174,7 @@ impl Uplink {
     /// Queues what is said to each server before anything else, right after the handshake. It is bounded by the
     /// configuration, and not by `max_waiting`: a server that was not greeted would be of no use.
     pub(crate) fn greet(&mut self, kind: Kind, payload: &[u8]) {
-        let mask = self.masks.next();
-        self.push(&encode::masked_message(kind, payload, mask), Instant::now());
+        self.push(&encode::message_from(Role::Client, kind, payload), Instant::now());
         self.wake();
     }
 
@@ -190,12 +182,11 @@ impl Uplink {
     /// does not fit into `max_waiting` never goes.
     pub(crate) fn send(&mut self, kind: Kind, payload: &[u8]) -> bool {
         let needed = Self::room_for(payload.len());
-        let is_open = self.end.is_none() && self.writing == Writing::Frames;
+        let is_open = self.end.is_none() && self.endpoint.state().can_send();
         if !is_open || self.waiting().saturating_add(needed) > self.rules.max_waiting {
             return false;
         }
-        let mask = self.masks.next();
-        self.push(&encode::masked_message(kind, payload, mask), Instant::now());
+        self.push(&encode::message_from(Role::Client, kind, payload), Instant::now());
         self.wake();
         true
     }
@@ -229,16 +220,13 @@ impl Uplink {
         !is_held && self.queued - self.egress.len() as u64 >= at
     }
 
-    /// Sends what waits, and a pong behind it if one is owed and none is under way.
+    /// Sends what waits, and a pong behind it if one is queued and none is under way.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.flush(cx, now);
-        if self.writing == Writing::Frames
-            && self.owed_pong.is_some()
-            && self.has_left(self.pong_leaves_at)
-            && let Some(payload) = self.owed_pong.take()
+        if self.has_left(self.pong_leaves_at)
+            && let Some(pong) = self.endpoint.next_control()
         {
-            let mask = self.masks.next();
-            self.push(ControlFrame::new(Opcode::Pong, &payload, Some(mask)).as_bytes(), now);
+            self.push(pong.as_bytes(), now);
             self.pong_leaves_at = self.queued;
             self.flush(cx, now);
         }
@@ -248,17 +236,13 @@ impl Uplink {
                 heartbeat.on_flushed(now);
             }
         }
-        // After a fault the server is not listened to any more: the stream ends once it was told why.
-        let is_fault = matches!(self.end, Some(UplinkEnd::ProtocolError(_)));
-        if is_fault
-            && self.writing == Writing::CloseSaid
-            && self.waiting() == 0
+        if self.endpoint.state().needs_fin(self.waiting() == 0)
             && let Some(stream) = &mut self.stream
         {
             match Pin::new(stream).poll_shutdown(cx) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.writing = Writing::EndSaid,
-                Poll::Ready(Err(_)) => self.break_off(now),
+                Poll::Ready(Ok(())) => self.endpoint.on_fin_sent(),
+                Poll::Ready(Err(_)) => self.on_broken(now),
             }
         }
     }
@@ -270,7 +254,7 @@ impl Uplink {
         let Some(stream) = &mut self.stream else { return };
         let (sent, has_moved) = self.egress.send(cx, stream);
         if let Poll::Ready(Err(_)) = sent {
-            return self.break_off(now);
+            return self.on_broken(now);
         }
         self.stall.note(has_moved, self.waiting() > 0, now);
     }
@@ -280,10 +264,10 @@ impl Uplink {
         let early = std::mem::take(&mut self.early);
         let mut turn = READING;
         if !early.is_empty() {
-            turn.take(early.len(), self.hear(&early, on, now));
+            turn.take(early.len(), self.on_bytes(&early, on, now));
         }
         scratch::with(|scratch| {
-            while self.reading != Reading::Ended {
+            while !self.endpoint.state().is_read_ended() {
                 if turn.is_over() {
                     return true;
                 }
@@ -301,32 +285,31 @@ impl Uplink {
                 match read {
                     Poll::Pending => return false,
                     Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                        let frames = self.hear(buf.filled(), on, now);
+                        let frames = self.on_bytes(buf.filled(), on, now);
                         turn.take(buf.filled().len(), frames.max(records));
                         self.is_chatty = frames > MANY;
                     }
                     // However it ends: without a Close it is a loss.
-                    Poll::Ready(_) => self.reading = Reading::Ended,
+                    Poll::Ready(_) => self.endpoint.on_read_end(),
                 }
             }
             false
         })
     }
 
-    /// The server said `bytes`; answers how many frames began in them.
-    fn hear(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> u32 {
-        let Self { assembler, heartbeat, metrics, owed_pong, writing, .. } = self;
+    /// The server sent `bytes`; answers how many frames began in them.
+    fn on_bytes(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> u32 {
+        let Self { assembler, endpoint, heartbeat, metrics, .. } = self;
         if let Some(heartbeat) = heartbeat {
             heartbeat.on_activity(now);
         }
-        if self.reading != Reading::Frames {
+        if !endpoint.state().can_read() {
             return 0;
         }
         let mut closed = None;
         let pushed = assembler.push(bytes, |heard| match heard {
             Heard::Message(kind, payload) => on(kind, payload),
-            Heard::Ping(payload) if *writing == Writing::Frames => *owed_pong = Some(payload.into()),
-            Heard::Ping(_) => {}
+            Heard::Ping(payload) => endpoint.on_ping(payload),
             Heard::Pong(payload) => {
                 if let Some(heartbeat) = heartbeat
                     && let PongKind::Ours(Some(rtt)) = heartbeat.on_pong(payload, now)
@@ -340,15 +323,11 @@ impl Uplink {
             }
         });
         let frames = *pushed.as_ref().unwrap_or(&0);
-        if let Err(fault) = pushed {
-            self.reading = Reading::Blind;
-            self.begin(UplinkEnd::ProtocolError(fault), now);
-            self.say_close(fault.close_code(), &fault.to_string(), now);
+        if let Err(error) = pushed {
+            self.on_protocol_error(error, now);
         }
         if let Some((code, reason)) = closed {
-            self.reading = Reading::Blind;
-            self.begin(UplinkEnd::Closed(code, reason), now);
-            self.say_close(code.answer(), "", now);
+            self.on_close_received(code, reason, now);
         }
         frames
     }
@@ -357,27 +336,12 @@ impl Uplink {
 /// No extension was offered.
 fn new_assembler(rules: &UplinkRules) -> Assembler {
     Assembler::new(Rules {
-        sender: Sender::Server,
+        sender: Role::Server,
         extensions: Extensions::None,
         max_frame: rules.max_frame,
         max_message: rules.max_message,
         show_text: false,
     })
-}
-
-/// Masks that nobody can foresee: whoever chose the payload must not choose what is on the wire (RFC 6455
-/// §10.3). Keyed by the system's randomness.
-#[derive(Debug, Default)]
-struct Masks {
-    keys: RandomState,
-    count: u64,
-}
-
-impl Masks {
-    fn next(&mut self) -> [u8; 4] {
-        self.count += 1;
-        (self.keys.hash_one(self.count) as u32).to_be_bytes()
-    }
 }
 
 #[cfg(test)]

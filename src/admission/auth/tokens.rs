@@ -191,7 +191,7 @@ fn in_query(uri: &Uri, name: &str) -> (Place, Option<Uri>) {
     (place, Some(Uri::from_parts(parts).unwrap_or_default()))
 }
 
-/// As forms have it: `+` is a space, and `%XX` a byte.
+/// As forms have it: `+` is a space, and `%XX` a byte. What is no valid escape stands for itself.
 fn form_decode(text: &str) -> Vec<u8> {
     percent_decode(text.replace('+', " ").as_bytes()).into_owned()
 }

@@ -1,4 +1,4 @@
-//! A file that the configuration names, with what is in it.
+//! A file that the configuration names, with its contents.
 
 use std::fmt;
 use std::path::PathBuf;

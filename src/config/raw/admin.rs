@@ -1,23 +1,23 @@
-//! `admin`, `log`, `metrics`, `memory` and `drain`: the operators' side.
+//! `admin`: the port of operators.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
 
-use super::list::List;
-use super::scalar::{CloseCode, MaxBuffered, Readable, Scalar, words};
-use super::units::{Bytes, Span};
-use super::url;
 use crate::config::Secret;
-use crate::config::cgroup;
 use crate::config::error::{Problem, quoted};
-use crate::config::model::{Admin, Drain, ListenAddress, Log, LogConnections, LogFormat, LogRequests};
+use crate::config::model::{Admin, ListenAddress};
 use crate::config::problems::Problems;
+use crate::config::raw::values::list::List;
+use crate::config::raw::values::scalar::{Scalar, ScalarValue};
+use crate::config::raw::values::units::Bytes;
+use crate::config::raw::values::{check, url};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawAdmin {
     address: Scalar<SocketAddr>,
@@ -44,10 +44,10 @@ impl Default for RawAdmin {
 }
 
 impl RawAdmin {
-    pub(super) fn validate(self, listen: &ListenAddress, problems: &mut Problems) -> Admin {
+    pub(crate) fn validate(self, listen: &ListenAddress, problems: &mut Problems) -> Admin {
         let Self { address, probe_address, token, token_file, hosts, max_publish, ready_needs_upstream } =
             self;
-        super::not_empty("max_publish", max_publish, problems);
+        check::not_empty("max_publish", max_publish, problems);
         let (address, probe_address) = (address.0, probe_address.map(|address| address.0));
 
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
@@ -112,163 +112,4 @@ fn token_in(path: &std::path::Path, problems: &mut Problems) -> Result<Secret, P
         found: format!("something else in {}", path.display()),
         accepted: format!("a file that holds the token and nothing more: {}", Secret::accepted()),
     })
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-pub(crate) struct RawLog {
-    level: Scalar<String>,
-    format: Scalar<LogFormat>,
-    connections: Scalar<LogConnections>,
-    requests: Scalar<LogRequests>,
-}
-
-impl Default for RawLog {
-    fn default() -> Self {
-        Self {
-            level: Scalar("info".into()),
-            format: Scalar(LogFormat::Json),
-            connections: Scalar(LogConnections::All),
-            requests: Scalar(LogRequests::Off),
-        }
-    }
-}
-
-words!(LogFormat { Json = "json", Text = "text" });
-words!(LogRequests { All = "all", Errors = "errors", Off = "off" });
-words!(LogConnections { All = "all", Errors = "errors", Off = "off" });
-
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
-impl RawLog {
-    pub(super) fn validate(self, problems: &mut Problems) -> Log {
-        let Self { level, format, connections, requests } = self;
-        let mut level = level.0;
-        if level == "false" {
-            level = "off".into();
-        }
-        // A bare word that is no level would be taken for a target, which is never what was meant.
-        let bare = level.split(',').filter(|part| !part.contains(['=', ':', '[', ']']));
-        let misspelt = level.is_empty() || bare.into_iter().any(|word| !LEVELS.contains(&word.trim()));
-        if misspelt || EnvFilter::builder().parse(&level).is_err() {
-            let accepted =
-                format!("{}, or directives such as info,outrigger::tunnel=debug", LEVELS.join(" | "));
-            problems.refuse("level", quoted(&level), accepted);
-        }
-        Log { level, format: format.0, connections: connections.0, requests: requests.0 }
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-pub(crate) struct RawMetrics {
-    prefix: Scalar<String>,
-}
-
-impl Default for RawMetrics {
-    fn default() -> Self {
-        Self { prefix: Scalar("outrigger".into()) }
-    }
-}
-
-impl RawMetrics {
-    pub(super) fn validate(self, problems: &mut Problems) -> String {
-        let Self { prefix: Scalar(prefix) } = self;
-        let first = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-        let rest = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !first || !rest || prefix.len() > 64 {
-            let accepted = "up to 64 letters, digits and underscores, no digit first";
-            problems.refuse("prefix", quoted(&prefix), accepted);
-        }
-        prefix
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-pub(crate) struct RawMemory {
-    max_buffered: Scalar<MaxBuffered>,
-}
-
-impl Default for RawMemory {
-    fn default() -> Self {
-        Self { max_buffered: Scalar(MaxBuffered::Auto) }
-    }
-}
-
-/// What `auto` is at most.
-const AUTO_BUFFERED: u64 = 256 << 20;
-
-impl RawMemory {
-    pub(super) fn validate(self, problems: &mut Problems) -> usize {
-        let Self { max_buffered } = self;
-        let bytes = match max_buffered.0 {
-            MaxBuffered::Auto => auto_buffered(cgroup::memory_limit()),
-            MaxBuffered::Size(size) => {
-                super::not_empty("max_buffered", Scalar(size), problems);
-                size.0
-            }
-        };
-        bytes as usize
-    }
-}
-
-/// 40 % of the container's limit: the rest is for connections, handshakes and the allocator's slack.
-fn auto_buffered(limit: Option<u64>) -> u64 {
-    // At least a byte: a bound of nothing is no bound but a stop.
-    limit.map_or(AUTO_BUFFERED, |limit| (limit / 5).saturating_mul(2).clamp(1, AUTO_BUFFERED))
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "a map of settings")]
-pub(crate) struct RawDrain {
-    delay: Scalar<Span>,
-    spread: Scalar<Span>,
-    timeout: Scalar<Span>,
-    close_code: Scalar<CloseCode>,
-}
-
-impl Default for RawDrain {
-    fn default() -> Self {
-        Self {
-            delay: Scalar(Span::secs(0)),
-            spread: Scalar(Span::secs(5)),
-            timeout: Scalar(Span::secs(30)),
-            close_code: Scalar(CloseCode(1012)),
-        }
-    }
-}
-
-impl RawDrain {
-    pub(super) fn validate(self, problems: &mut Problems) -> Drain {
-        let Self { delay, spread, timeout, close_code } = self;
-        let suspect = ["delay", "spread", "timeout"].iter().any(|key| problems.has(key));
-        if !suspect && delay.0.0 + spread.0.0 > timeout.0.0 {
-            let needed = Span(delay.0.0 + spread.0.0).write();
-            problems.refuse(
-                "timeout",
-                quoted(&timeout.0.write()),
-                format!("at least delay + spread, here {needed}"),
-            );
-        }
-        Drain { delay: delay.0.0, spread: spread.0.0, timeout: timeout.0.0, close_code: close_code.0.0 }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_kept_for_others_is_two_fifths_of_the_container_and_at_most_256_mib() {
-        for (limit, bytes) in [
-            (None, 256 << 20),
-            (Some(64 << 20), 26_843_544),
-            (Some(640 << 20), 256 << 20),
-            (Some(9_223_372_036_854_771_712), 256 << 20),
-            (Some(0), 1),
-        ] {
-            assert_eq!(auto_buffered(limit), bytes, "{limit:?}");
-        }
-    }
 }

@@ -8,55 +8,46 @@
 //!    tells every problem it finds and then hands back a value that is dropped if there was any.
 //!
 //! # Not here
-//! How values are written ([`scalar`], [`units`]); what is checked and complete
+//! How values are written ([`values`]); what is checked and complete
 //! ([`super::model`]).
 
-mod access;
 mod admin;
-mod auth;
-mod broadcast;
-mod delivery;
-mod feed;
-mod greeting;
-mod jwt;
-mod later;
-mod list;
+mod drain;
 mod listen;
-mod origins;
+mod log;
+mod memory;
+mod metrics;
 mod policy;
-mod rates;
-mod redial;
-mod route;
-mod rule;
-mod scalar;
-pub(super) mod schema;
-mod tls;
-mod trust;
-mod tunnel;
-mod unbuilt;
-mod units;
+mod routes;
+mod store;
+mod telemetry;
+mod trusted_proxies;
 mod upstream;
-mod url;
+pub(super) mod values;
 
 pub(crate) use policy::RawPolicy;
-pub(crate) use route::RawRoute;
+pub(crate) use routes::RawRoute;
 pub(crate) use upstream::RawUpstream;
 
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::admin::{RawAdmin, RawDrain, RawLog, RawMemory, RawMetrics};
-use self::list::List;
+use self::admin::RawAdmin;
+use self::drain::RawDrain;
 use self::listen::RawListen;
-use self::scalar::{Readable, Scalar};
-use self::unbuilt::{RawStore, RawTelemetry};
-use self::units::{Bytes, Span};
-use super::error::quoted;
+use self::log::RawLog;
+use self::memory::RawMemory;
+use self::metrics::RawMetrics;
+use self::store::RawStore;
+use self::telemetry::RawTelemetry;
+use self::values::list::List;
 use super::model::Config;
 use super::problems::Problems;
 
-/// The whole of it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+/// The whole configuration.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawConfig {
     pub(crate) listen: RawListen,
@@ -74,7 +65,7 @@ pub(crate) struct RawConfig {
 }
 
 impl RawConfig {
-    /// `overrides`: upstream and policy of each route, complete.
+    /// `overrides` has the merged upstream and policy of each route.
     pub(crate) fn validate(
         self,
         overrides: Vec<(RawUpstream, RawPolicy)>,
@@ -94,10 +85,10 @@ impl RawConfig {
             store,
             routes,
         } = self;
-        problems.only_default("telemetry", &telemetry, &RawTelemetry::default());
-        problems.only_default("store", &store, &RawStore::default());
+        problems.refuse_unless_default("telemetry", &telemetry, &RawTelemetry::default());
+        problems.refuse_unless_default("store", &store, &RawStore::default());
 
-        let trusted_proxies = trust::validate(trusted_proxies, problems);
+        let trusted_proxies = trusted_proxies::validate(trusted_proxies, problems);
         let listen = problems.within("listen", |problems| listen.validate(&trusted_proxies, problems));
         let upstream = problems.within("upstream", |problems| upstream.validate(problems));
         let admin = problems.within("admin", |problems| admin.validate(&listen.address, problems));
@@ -107,34 +98,10 @@ impl RawConfig {
             metrics_prefix: problems.within("metrics", |problems| metrics.validate(problems)),
             max_buffered: problems.within("memory", |problems| memory.validate(problems)),
             drain: problems.within("drain", |problems| drain.validate(problems)),
-            routes: route::validate(routes, overrides, upstream, policy, problems),
+            routes: routes::validate(routes, overrides, upstream, policy, problems),
             listen,
             admin,
             trusted_proxies,
         }
-    }
-}
-
-/// A clock that ends something must not have run out at the start.
-fn positive(key: &str, span: Scalar<Span>, problems: &mut Problems) {
-    if span.0.0.is_zero() {
-        problems.refuse(key, shown(span), "a duration above 0");
-    }
-}
-
-fn at_least_one(key: &str, count: Scalar<u32>, problems: &mut Problems) {
-    if count.0 == 0 {
-        problems.refuse(key, shown(count), "a whole number from 1");
-    }
-}
-
-/// A checked value, as it would be written.
-fn shown<T: Readable + Copy>(value: Scalar<T>) -> String {
-    quoted(&value.0.write())
-}
-
-fn not_empty(key: &str, size: Scalar<Bytes>, problems: &mut Problems) {
-    if size.0.0 == 0 {
-        problems.refuse(key, shown(size), "a size above 0");
     }
 }

@@ -1,32 +1,55 @@
 //! `policy`: what holds for every connection; routes override any key of it.
 
+mod auth;
+mod breaker;
+mod broadcast;
+mod close_codes;
+mod delivery;
+mod fallback;
+mod handshake_rate;
+pub(crate) mod heartbeat;
+mod history;
+mod http;
+mod limits;
+mod notices;
+mod origins;
+mod redial;
+mod session;
+
+#[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::access::{RawCloseCodes, RawLimits};
-use super::auth::RawAuth;
-use super::broadcast::{self, RawBroadcast};
-use super::delivery::RawDelivery;
-use super::feed::{RawBreaker, RawHistory, RawSession};
-use super::greeting;
-use super::origins::RawOrigins;
-use super::rates::RawHandshakeRate;
-use super::redial::{Notices, RawRedial};
-use super::scalar::{Readable, Scalar, words};
-use super::tunnel::{RawHeartbeat, RawHttp};
-use super::unbuilt::RawFallback;
-use super::units::{Bytes, OffSpan, Span};
 use crate::config::error::quoted;
 use crate::config::model::{Auth, IdleActivity, Jwt, OnRefuse, OriginPattern, Origins, Policy, TokenSource};
 use crate::config::problems::Problems;
+use crate::config::raw::policy::auth::RawAuth;
+use crate::config::raw::policy::breaker::RawBreaker;
+use crate::config::raw::policy::broadcast::{RawBroadcast, greeting};
+use crate::config::raw::policy::close_codes::RawCloseCodes;
+use crate::config::raw::policy::delivery::RawDelivery;
+use crate::config::raw::policy::fallback::RawFallback;
+use crate::config::raw::policy::handshake_rate::RawHandshakeRate;
+use crate::config::raw::policy::heartbeat::RawHeartbeat;
+use crate::config::raw::policy::history::RawHistory;
+use crate::config::raw::policy::http::RawHttp;
+use crate::config::raw::policy::limits::RawLimits;
+use crate::config::raw::policy::notices::Notices;
+use crate::config::raw::policy::origins::RawOrigins;
+use crate::config::raw::policy::redial::RawRedial;
+use crate::config::raw::policy::session::RawSession;
+use crate::config::raw::values::check;
+use crate::config::raw::values::scalar::{Scalar, ScalarValue, words};
+use crate::config::raw::values::units::{Bytes, Span, SpanOrOff};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawPolicy {
     heartbeat: Option<RawHeartbeat>,
-    idle_timeout: Scalar<OffSpan>,
+    idle_timeout: Scalar<SpanOrOff>,
     idle_activity: Scalar<IdleActivity>,
-    max_lifetime: Scalar<OffSpan>,
+    max_lifetime: Scalar<SpanOrOff>,
     close_timeout: Scalar<Span>,
     max_frame: Scalar<Bytes>,
     max_message: Scalar<Bytes>,
@@ -52,9 +75,9 @@ impl Default for RawPolicy {
     fn default() -> Self {
         Self {
             heartbeat: Some(RawHeartbeat::default()),
-            idle_timeout: Scalar(OffSpan(Some(Span::secs(600).0))),
+            idle_timeout: Scalar(SpanOrOff(Some(Span::secs(600).0))),
             idle_activity: Scalar(IdleActivity::Any),
-            max_lifetime: Scalar(OffSpan(None)),
+            max_lifetime: Scalar(SpanOrOff(None)),
             close_timeout: Scalar(Span::secs(5)),
             max_frame: Scalar(Bytes(16 << 20)),
             max_message: Scalar(Bytes(64 << 20)),
@@ -89,7 +112,7 @@ enum Compression {
 words!(Compression { Off = "off", Deflate = "deflate" });
 
 impl RawPolicy {
-    pub(super) fn validate(self, problems: &mut Problems) -> Policy {
+    pub(crate) fn validate(self, problems: &mut Problems) -> Policy {
         let defaults = Self::default();
         let Self {
             heartbeat,
@@ -116,20 +139,20 @@ impl RawPolicy {
             fallback,
             compression,
         } = self;
-        problems.only_default("fallback", &fallback, &defaults.fallback);
+        problems.refuse_unless_default("fallback", &fallback, &defaults.fallback);
 
-        super::positive("close_timeout", close_timeout, problems);
-        super::not_empty("max_frame", max_frame, problems);
-        super::not_empty("max_message", max_message, problems);
+        check::positive("close_timeout", close_timeout, problems);
+        check::not_empty("max_frame", max_frame, problems);
+        check::not_empty("max_message", max_message, problems);
         let suspect = problems.has("max_frame") || problems.has("max_message");
         if !suspect && max_frame.0.0 > max_message.0.0 {
-            // A route is told about the one that it sets.
+            // On a route the problem is that of the key which the route sets.
             if problems.is_own("max_message") && !problems.is_own("max_frame") {
-                let accepted = format!("at least max_frame, {}", super::shown(max_frame));
-                problems.refuse("max_message", super::shown(max_message), accepted);
+                let accepted = format!("at least max_frame, {}", check::shown(max_frame));
+                problems.refuse("max_message", check::shown(max_message), accepted);
             } else {
-                let accepted = format!("at most max_message, {}", super::shown(max_message));
-                problems.refuse("max_frame", super::shown(max_frame), accepted);
+                let accepted = format!("at most max_message, {}", check::shown(max_message));
+                problems.refuse("max_frame", check::shown(max_frame), accepted);
             }
         }
         let (limits, message_rate, control_rate) =
@@ -143,7 +166,7 @@ impl RawPolicy {
         let broadcast = problems.within("broadcast", |problems| broadcast.validate(problems));
         broadcast::check_tokens(auth.as_ref(), &broadcast, problems);
         greeting::check(&broadcast.greeting, max_frame, problems);
-        problems.within("session", |problems| session.validate(problems));
+        problems.refuse_unless_default("session", &session, &defaults.session);
         let notices = notices.0.are_sent(&broadcast);
         Policy {
             heartbeat: heartbeat
@@ -174,7 +197,7 @@ impl RawPolicy {
     }
 }
 
-/// A browser sends its cookies along whatever page connects: with them, pages have to be told apart.
+/// A browser sends its cookies whichever page connects: with cookies, origins have to be checked.
 fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut Problems) {
     let Some(Auth::Jwt(Jwt { token_from, .. })) = auth else { return };
     let cookie = token_from.iter().find(|source| matches!(source, TokenSource::Cookie(_)));
@@ -186,7 +209,7 @@ fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut 
     if !lets_all_in || problems.has("origins") {
         return;
     }
-    // A route is told about the one that it sets.
+    // On a route the problem is that of the key which the route sets.
     let key = if problems.is_own("origins") && !problems.is_own("auth.jwt.token_from") {
         "origins"
     } else {
@@ -205,3 +228,5 @@ fn check_cookies(auth: Option<&Auth>, origins: Option<&Origins>, problems: &mut 
     let found = format!("{}, and {without}", quoted(&cookie.write()));
     problems.refuse(key, found, accepted);
 }
+
+words!(OnRefuse { Http = "http", Close = "close" });

@@ -1,33 +1,39 @@
 //! `upstream`: the unmodified server.
 
+mod tls;
+
+#[cfg(test)]
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::listen::HEADER_BYTES;
-use super::scalar::{Scalar, words};
-use super::schema;
-use super::tls::{RawUpstreamTls, is_server_name};
-use super::tunnel::Timing;
-use super::units::{Bytes, OffSpan, Span};
-use super::url::{self, HttpUrl};
 use crate::config::error::{Problem, quoted};
 use crate::config::model::{Forwarded, HostHeader, Target, Upstream, UpstreamHeartbeat, UpstreamTls};
 use crate::config::problems::Problems;
+use crate::config::raw::policy::heartbeat::HeartbeatTiming;
+use crate::config::raw::upstream::tls::{RawUpstreamTls, is_server_name};
+use crate::config::raw::values::check;
+use crate::config::raw::values::scalar::{Scalar, words};
+#[cfg(test)]
+use crate::config::raw::values::schema;
+use crate::config::raw::values::units::{Bytes, HEADER_BYTES, Span, SpanOrOff};
+use crate::config::raw::values::url::{self, HttpUrl};
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a map of settings")]
 pub(crate) struct RawUpstream {
     url: Scalar<String>,
     connect_timeout: Scalar<Span>,
     handshake_timeout: Scalar<Span>,
     keep_alive: Scalar<Span>,
-    stall_timeout: Scalar<OffSpan>,
+    stall_timeout: Scalar<SpanOrOff>,
     max_dials: Scalar<u32>,
     max_header_bytes: Scalar<Bytes>,
     tls: Option<RawUpstreamTls>,
@@ -43,7 +49,7 @@ impl Default for RawUpstream {
             connect_timeout: Scalar(Span::secs(2)),
             handshake_timeout: Scalar(Span::secs(10)),
             keep_alive: Scalar(Span::secs(4)),
-            stall_timeout: Scalar(OffSpan(Some(Span::secs(60).0))),
+            stall_timeout: Scalar(SpanOrOff(Some(Span::secs(60).0))),
             max_dials: Scalar(64),
             max_header_bytes: Scalar(Bytes(256 * 1024)),
             tls: None,
@@ -55,10 +61,11 @@ impl Default for RawUpstream {
 }
 
 words!(HostHeader { Preserve = "preserve", Rewrite = "rewrite" });
+
 words!(Forwarded { XForwarded = "x-forwarded", Rfc7239 = "rfc7239", Both = "both", Off = "off" });
 
 impl RawUpstream {
-    pub(super) fn validate(self, problems: &mut Problems) -> Upstream {
+    pub(crate) fn validate(self, problems: &mut Problems) -> Upstream {
         let Self {
             url,
             connect_timeout,
@@ -72,12 +79,12 @@ impl RawUpstream {
             forwarded,
             heartbeat,
         } = self;
-        super::positive("connect_timeout", connect_timeout, problems);
-        super::positive("handshake_timeout", handshake_timeout, problems);
-        super::positive("keep_alive", keep_alive, problems);
-        super::at_least_one("max_dials", max_dials, problems);
+        check::positive("connect_timeout", connect_timeout, problems);
+        check::positive("handshake_timeout", handshake_timeout, problems);
+        check::positive("keep_alive", keep_alive, problems);
+        check::at_least_one("max_dials", max_dials, problems);
         if !HEADER_BYTES.contains(&max_header_bytes.0.0) {
-            problems.refuse("max_header_bytes", super::shown(max_header_bytes), "a size from 8KiB to 1MiB");
+            problems.refuse("max_header_bytes", check::shown(max_header_bytes), "a size from 8KiB to 1MiB");
         }
         let given = tls.map(|tls| problems.within("tls", |problems| tls.validate(problems)));
         let (target, tls) = match target(&url.0) {
@@ -87,7 +94,7 @@ impl RawUpstream {
                 (target, Some(tls))
             }
             Ok((target, false)) => {
-                // What a route inherits is for the URL it was written with.
+                // Inherited TLS settings belong to the URL that they were written with.
                 if given.is_some() && problems.is_own("tls") && !problems.has("url") {
                     let accepted = "null, or an upstream.url that starts with https://";
                     problems.refuse("tls", format!("settings of TLS, and {}", quoted(&url.0)), accepted);
@@ -115,12 +122,12 @@ impl RawUpstream {
     }
 }
 
-/// `upstream.heartbeat`: one that hangs on the mode, none, or its clocks.
+/// `upstream.heartbeat`: one that depends on the mode, none, or its timing.
 #[derive(Debug, Clone)]
 enum RawUpstreamHeartbeat {
     Auto,
     Off,
-    Every(Timing),
+    Every(HeartbeatTiming),
 }
 
 impl RawUpstreamHeartbeat {
@@ -145,9 +152,9 @@ impl Serialize for RawUpstreamHeartbeat {
 
 impl<'de> Deserialize<'de> for RawUpstreamHeartbeat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct HeartbeatVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for HeartbeatVisitor {
             type Value = RawUpstreamHeartbeat;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,14 +175,15 @@ impl<'de> Deserialize<'de> for RawUpstreamHeartbeat {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawUpstreamHeartbeat, A::Error> {
-                Timing::deserialize(MapAccessDeserializer::new(map)).map(RawUpstreamHeartbeat::Every)
+                HeartbeatTiming::deserialize(MapAccessDeserializer::new(map)).map(RawUpstreamHeartbeat::Every)
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(HeartbeatVisitor)
     }
 }
 
+#[cfg(test)]
 impl JsonSchema for RawUpstreamHeartbeat {
     fn inline_schema() -> bool {
         true
@@ -186,12 +194,12 @@ impl JsonSchema for RawUpstreamHeartbeat {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let clocks = generator.subschema_for::<Timing>();
+        let clocks = generator.subschema_for::<HeartbeatTiming>();
         schema::any_of(&[schema::words(&["auto", "off"]), clocks, json_schema!({ "type": "null" })])
     }
 }
 
-/// The certificate has to have a name.
+/// Checks that there is a name for the certificate.
 fn check_name(target: &Target, tls: &UpstreamTls, problems: &mut Problems) {
     if let Target::Tcp { host, .. } = target
         && tls.server_name.is_none()
@@ -214,7 +222,7 @@ fn target(url: &str) -> Result<(Target, bool), Problem> {
     if url.starts_with("http") && url.contains('@') {
         return Err(refused(" (no user or password in it)"));
     }
-    let HttpUrl { is_tls, host, port, is_bare } = url::read(url).ok_or_else(|| refused(""))?;
+    let HttpUrl { is_tls, host, port, is_bare } = url::parse(url).ok_or_else(|| refused(""))?;
     if !is_bare {
         return Err(refused(" (no path or query; a route's strip_prefix changes paths)"));
     }

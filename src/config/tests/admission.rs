@@ -320,3 +320,22 @@ fn null_for_a_section_of_limits_is_none_of_them() {
         assert!(told(Config::from_yaml(yaml)).contains("a map of settings"), "{yaml}");
     }
 }
+
+#[test]
+fn the_printed_configuration_hides_queries_of_urls_that_are_asked() {
+    let sources = from_env(&[
+        ("OUTRIGGER__POLICY__AUTH", "{ forward: { url: 'http://auth:81/verify?token=hunter2' } }"),
+        (
+            "OUTRIGGER__ROUTES",
+            "[{ path: /a, policy: { auth: { forward: null, jwt: { jwks_url: 'http://keys/set?key=hunter2&b=c' } } } }]",
+        ),
+    ]);
+    let text = effective(&sources).unwrap();
+    assert!(!text.contains("hunter2"), "{text}");
+    for shown in ["url: \"http://auth:81/verify?***\"", "jwks_url: \"http://keys/set?***\""] {
+        assert!(text.contains(shown), "{text}");
+    }
+    // Without a query nothing is hidden.
+    let sources = from_env(&[("OUTRIGGER__POLICY__AUTH", "{ forward: { url: 'http://auth:81/verify' } }")]);
+    assert!(effective(&sources).unwrap().contains("url: http://auth:81/verify\n"));
+}

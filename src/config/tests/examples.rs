@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::*;
-use crate::config::probe::{Shape, shape_at};
+use crate::config::shape::{Shape, shape_at};
 
 /// Every setting that has a default of its own, as `a.b.c`.
 fn leaves() -> BTreeSet<String> {
@@ -38,7 +38,7 @@ fn the_shipped_file_gives_every_setting_its_default() {
 
     let text = fs::read_to_string(project("config/outrigger.yaml")).unwrap();
     let node =
-        super::super::yaml::parse(&text, |line, column| Place::File { name: "f".into(), line, column });
+        super::super::yaml::parse(&text, |line, column| Location::File { name: "f".into(), line, column });
     let node = node.node.unwrap();
     for leaf in leaves() {
         assert!(node.at(&Path::default().key(&leaf).0).is_some(), "{leaf} is not in config/outrigger.yaml");

@@ -75,14 +75,15 @@ fn bad_files_tell_every_problem_with_its_place_and_what_is_accepted() {
         for error in errors.iter().map(ToString::to_string) {
             let at = error.lines().next().unwrap_or_default();
             let at = at.strip_prefix(&format!("{name}:")).unwrap_or(at).replacen(": ", " ", 1);
-            let fit = expected.iter().position(|(place, words)| place.trim() == at && error.contains(words));
+            let fit =
+                expected.iter().position(|(location, words)| location.trim() == at && error.contains(words));
             match fit {
                 Some(fit) => drop(expected.remove(fit)),
                 None => unlike.push_str(&format!("not expected: {error}\n")),
             }
         }
-        for (place, words) in expected {
-            unlike.push_str(&format!("not told: {name}: {place} | {words}\n"));
+        for (location, words) in expected {
+            unlike.push_str(&format!("not told: {name}: {location} | {words}\n"));
         }
     }
     assert!(unlike.is_empty(), "\n{unlike}");

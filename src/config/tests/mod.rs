@@ -22,11 +22,12 @@ fn project(path: &str) -> PathBuf {
 /// The configurations in `config/examples`, for which there are files of other programs too.
 pub(super) fn examples() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(project("config/examples")).unwrap();
-    let is_ours = |path: &PathBuf| {
+    let is_set_by_proxy = |path: &PathBuf| {
         path.extension().is_some_and(|extension| extension == "yaml")
             && !path.file_name().unwrap().to_string_lossy().starts_with("docker-compose")
     };
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(is_ours).collect();
+    let mut files: Vec<PathBuf> =
+        entries.map(|entry| entry.unwrap().path()).filter(is_set_by_proxy).collect();
     files.sort();
     files
 }
@@ -141,7 +142,7 @@ fn a_loopback_admin_needs_no_token_and_any_other_does() {
 
 #[test]
 fn ports_that_could_not_both_be_opened_are_refused_and_port_0_never_is() {
-    for (listen, admin, probe, fit) in [
+    for (listen, admin, shape, fit) in [
         ("0.0.0.0:80", "127.0.0.1:81", "0.0.0.0:82", true),
         ("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", true),
         ("127.0.0.2:80", "127.0.0.1:80", "127.0.0.3:80", true),
@@ -151,9 +152,9 @@ fn ports_that_could_not_both_be_opened_are_refused_and_port_0_never_is() {
         ("[::]:80", "127.0.0.1:80", "127.0.0.1:82", false),
     ] {
         let yaml = format!(
-            "listen: {{ address: '{listen}' }}\nadmin: {{ address: '{admin}', probe_address: '{probe}' }}"
+            "listen: {{ address: '{listen}' }}\nadmin: {{ address: '{admin}', probe_address: '{shape}' }}"
         );
-        assert_eq!(Config::from_yaml(&yaml).is_ok(), fit, "{listen} {admin} {probe}");
+        assert_eq!(Config::from_yaml(&yaml).is_ok(), fit, "{listen} {admin} {shape}");
     }
 }
 

@@ -177,7 +177,7 @@ routes: [{ path: /ws, hosts: [a.example] }]
 
 fn probe_is_nested(key: &str) -> bool {
     let path: Vec<String> = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
-    probe::shape_at::<RawConfig>(&path).is_some_and(|shape| shape != probe::Shape::Text)
+    shape::shape_at::<RawConfig>(&path).is_some_and(|shape| shape != shape::Shape::Text)
 }
 
 #[test]

@@ -187,8 +187,8 @@ proptest! {
     fn any_word_survives_being_written_and_read_again(word in any::<String>()) {
         let written = emit::to_yaml(&serde_json::json!({ "a": [word, { "b": word }], "c": {}, "d": word }));
         let written = written.unwrap();
-        let place = |line, column| Place::File { name: "x".into(), line, column };
-        let node = super::super::yaml::parse(&written, place).node.unwrap_or_else(|| panic!("{written}"));
+        let location = |line, column| Location::File { name: "x".into(), line, column };
+        let node = super::super::yaml::parse(&written, location).node.unwrap_or_else(|| panic!("{written}"));
         let read: serde_json::Value = de::read(&node).unwrap_or_else(|_| panic!("{written}"));
         let expected = serde_json::json!({ "a": [word, { "b": word }], "c": {}, "d": word });
         prop_assert_eq!(read, expected, "{}", written);

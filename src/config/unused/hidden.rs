@@ -1,14 +1,16 @@
-//! Routes that no request takes, since one before them takes all of theirs. Pure.
+//! Routes that no request takes, since an earlier route matches all of theirs. Pure.
 
-use super::{Host, Route};
-use crate::config::model::Segment;
+use percent_encoding::percent_decode_str;
 
-/// The first route before `index` that fits whatever that one fits.
+use crate::config::host::Host;
+use crate::config::model::{Route, Segment};
+
+/// The first route before `index` that matches whatever the route at `index` matches.
 pub(super) fn by(routes: &[Route], index: usize) -> Option<usize> {
     let route = routes.get(index)?;
     routes.iter().take(index).position(|before| {
         let segments = |route: &Route| -> Vec<Segment> {
-            // A closing slash is no segment: paths lose it before they are compared.
+            // A trailing slash is no segment: it is removed from paths before they are matched.
             let is_empty = |segment: &&Segment| matches!(segment, Segment::Literal(text) if text.is_empty());
             route.path.segments.iter().filter(|segment| !is_empty(segment)).cloned().collect()
         };
@@ -22,7 +24,7 @@ fn has_hosts_of(before: &Route, route: &Route) -> bool {
         || (!route.hosts.is_empty() && route.hosts.iter().all(|host| known.contains(&Host::read(host))))
 }
 
-/// Whether each path that fits `narrow` fits `wide`.
+/// Whether every path that matches `narrow` matches `wide`.
 fn covers(wide: &[Segment], narrow: &[Segment]) -> bool {
     use Segment::{Literal, One, Rest};
 
@@ -30,28 +32,11 @@ fn covers(wide: &[Segment], narrow: &[Segment]) -> bool {
         ([Rest(_), ..], _) | ([], []) => true,
         ([One(_), wide @ ..], [One(_) | Literal(_), narrow @ ..]) => covers(wide, narrow),
         ([Literal(one), wide @ ..], [Literal(other), narrow @ ..]) => {
-            decoded(one) == decoded(other) && covers(wide, narrow)
+            // Paths are compared without their escapes.
+            percent_decode_str(one).eq(percent_decode_str(other)) && covers(wide, narrow)
         }
         _ => false,
     }
-}
-
-/// Without its escapes, as paths are compared.
-fn decoded(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match rest {
-            [b'%', high, low, ..] => std::str::from_utf8(&[*high, *low])
-                .ok()
-                .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &rest[3..] } else { tail };
-    }
-    bytes
 }
 
 #[cfg(test)]

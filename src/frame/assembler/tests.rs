@@ -3,16 +3,16 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::frame::{Outcome, Scanner, Sender, Verdict, encode};
+use crate::frame::{Outcome, Role, Scanner, Verdict, encode};
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-fn rules(sender: Sender) -> Rules {
+fn rules(sender: Role) -> Rules {
     Rules { sender, extensions: Extensions::None, max_frame: 1 << 20, max_message: 1 << 21, show_text: false }
 }
 
 fn deflate_rules(max_message: u64) -> Rules {
-    Rules { extensions: Extensions::Deflate, max_message, ..rules(Sender::Server) }
+    Rules { extensions: Extensions::Deflate, max_message, ..rules(Role::Server) }
 }
 
 /// A frame as `first` (fin, rsv, opcode) begins it.
@@ -90,9 +90,9 @@ fn messages_are_whole_however_they_are_cut() {
     ];
     for cut in 0..stream.len() {
         let (head, tail) = stream.split_at(cut);
-        assert_eq!(run(rules(Sender::Client), [head, tail]), expected, "cut at {cut}");
+        assert_eq!(run(rules(Role::Client), [head, tail]), expected, "cut at {cut}");
     }
-    assert_eq!(run(rules(Sender::Client), stream.chunks(1)), expected);
+    assert_eq!(run(rules(Role::Client), stream.chunks(1)), expected);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_message_that_is_there_whole_is_not_copied() {
     let stream =
         [frame(0x81, b"in place", false), frame(0x01, b"", false), frame(0x80, b"too", false)].concat();
     let range = stream.as_ptr_range();
-    let mut assembler = Assembler::new(rules(Sender::Server));
+    let mut assembler = Assembler::new(rules(Role::Server));
     let mut messages = 0;
     let pushed = assembler.push(&stream, |heard| {
         let Heard::Message(Kind::Text, payload) = heard else { panic!("{heard:?}") };
@@ -113,7 +113,7 @@ fn a_message_that_is_there_whole_is_not_copied() {
 #[test]
 fn memory_follows_what_came_and_not_what_was_announced() {
     let announced = frame(0x82, &vec![1; 1 << 20], false);
-    let mut assembler = Assembler::new(rules(Sender::Server));
+    let mut assembler = Assembler::new(rules(Role::Server));
     for byte in announced[..2000].chunks(1) {
         assembler.push(byte, |heard| panic!("{heard:?}")).unwrap();
     }
@@ -129,7 +129,7 @@ fn memory_follows_what_came_and_not_what_was_announced() {
 
 #[test]
 fn what_is_too_large_is_refused_by_its_header_and_nothing_is_kept() {
-    let small = Rules { max_frame: 10, max_message: 15, ..rules(Sender::Server) };
+    let small = Rules { max_frame: 10, max_message: 15, ..rules(Role::Server) };
     let long = frame(0x82, &[0; 11], false);
     let mut assembler = Assembler::new(small);
     assert_eq!(assembler.push(&long[..2], |_| ()), Err(ProtocolError::FrameTooLarge { limit: 10 }));
@@ -146,16 +146,16 @@ fn what_is_too_large_is_refused_by_its_header_and_nothing_is_kept() {
 fn texts_are_utf8_over_all_their_fragments() {
     let (head, tail) = "\u{20ac}".as_bytes().split_at(1);
     let split = [frame(0x01, head, false), frame(0x80, tail, false)].concat();
-    assert_eq!(run(rules(Sender::Server), [&split[..]]), [text("\u{20ac}")]);
+    assert_eq!(run(rules(Role::Server), [&split[..]]), [text("\u{20ac}")]);
     for bad in [&b"\xff"[..], b"ab\xc0\x80", b"\xed\xa0\x80", head] {
         let whole = frame(0x81, bad, false);
         assert_eq!(
-            run(rules(Sender::Server), [&whole[..]]),
+            run(rules(Role::Server), [&whole[..]]),
             [Told::ProtocolError(ProtocolError::InvalidUtf8)],
             "{bad:x?}"
         );
         let binary = frame(0x82, bad, false);
-        assert_eq!(run(rules(Sender::Server), [&binary[..]]), [Told::Binary(bad.to_vec())]);
+        assert_eq!(run(rules(Role::Server), [&binary[..]]), [Told::Binary(bad.to_vec())]);
     }
     assert_eq!(ProtocolError::InvalidUtf8.close_code().0, 1007);
 }
@@ -178,7 +178,7 @@ fn compressed_messages_are_inflated() {
         let (head, tail) = stream.split_at(cut);
         assert_eq!(run(deflate_rules(100), [head, tail]), expected, "cut at {cut}");
     }
-    let unasked = run(rules(Sender::Server), [&stream[..]]);
+    let unasked = run(rules(Role::Server), [&stream[..]]);
     assert_eq!(unasked, [Told::ProtocolError(ProtocolError::ReservedBits)], "nothing was agreed upon");
 }
 
@@ -200,7 +200,7 @@ fn what_is_inflated_is_bounded_and_checked() {
 
 #[test]
 fn an_unknown_extension_is_none_here() {
-    let unknown = Rules { extensions: Extensions::Unknown, ..rules(Sender::Server) };
+    let unknown = Rules { extensions: Extensions::Unknown, ..rules(Role::Server) };
     assert_eq!(
         run(unknown, [&frame(0xc1, b"?", false)[..]]),
         [Told::ProtocolError(ProtocolError::ReservedBits)]
@@ -247,7 +247,7 @@ fn pieces<'a>(stream: &'a [u8], sizes: &'a [usize]) -> impl Iterator<Item = &'a 
 fn any_case() -> impl Strategy<Value = (Rules, Vec<u8>)> {
     let extensions = select(vec![Extensions::None, Extensions::Deflate]);
     (any::<bool>(), extensions).prop_flat_map(|(is_client, extensions)| {
-        let sender = if is_client { Sender::Client } else { Sender::Server };
+        let sender = if is_client { Role::Client } else { Role::Server };
         let rules = Rules { sender, extensions, max_frame: 1000, max_message: 1500, show_text: false };
         any_stream(is_client).prop_map(move |stream| (rules, stream))
     })

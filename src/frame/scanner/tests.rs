@@ -2,11 +2,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::{ControlFrame, Extensions, Sender};
+use crate::frame::{ControlFrame, Extensions, Role};
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-fn rules(sender: Sender) -> Rules {
+fn rules(sender: Role) -> Rules {
     Rules { sender, extensions: Extensions::None, max_frame: 1 << 20, max_message: 1 << 21, show_text: false }
 }
 
@@ -83,7 +83,7 @@ fn every_fault_stops_the_stream_at_a_frame_edge_wherever_it_is_cut() {
     for (name, before, bad, fault) in cases {
         let stream = [before, &bad[..bad.len().min(40)]].concat();
         for cut in 0..stream.len() {
-            let mut scanner = Scanner::new(rules(Sender::Client));
+            let mut scanner = Scanner::new(rules(Role::Client));
             let (out, _, outcome) = run(&mut scanner, [&stream[..cut], &stream[cut..]], |_| Verdict::Pass);
             assert_eq!(outcome, Outcome::Faulty(*fault), "{name} cut at {cut}");
             assert_eq!(&out, before, "{name} cut at {cut}: the bad frame must not go on");
@@ -95,13 +95,13 @@ fn every_fault_stops_the_stream_at_a_frame_edge_wherever_it_is_cut() {
 #[test]
 fn a_server_must_not_mask() {
     let (out, _, outcome) =
-        run(&mut Scanner::new(rules(Sender::Server)), [&frame(0x81, 1, true)[..]], |_| Verdict::Pass);
+        run(&mut Scanner::new(rules(Role::Server)), [&frame(0x81, 1, true)[..]], |_| Verdict::Pass);
     assert_eq!((out.len(), outcome), (0, Outcome::Faulty(ProtocolError::Masked)));
 }
 
 #[test]
 fn a_message_is_too_large_when_its_fragments_are() {
-    let mut small = rules(Sender::Client);
+    let mut small = rules(Role::Client);
     small.max_message = 10;
     let stream =
         [frame(0x01, 6, true), frame(0x89, 2, true), frame(0x00, 4, true), frame(0x80, 1, true)].concat();
@@ -123,7 +123,7 @@ fn negotiated_extensions_free_their_bits() {
         (Extensions::Unknown, 0x8b, true),
     ];
     for (extensions, first, allowed) in cases {
-        let mut scanner = Scanner::new(Rules { extensions, ..rules(Sender::Client) });
+        let mut scanner = Scanner::new(Rules { extensions, ..rules(Role::Client) });
         let (_, _, outcome) = run(&mut scanner, [&frame(first, 1, true)[..]], |_| Verdict::Pass);
         assert_eq!(outcome == Outcome::Open, allowed, "{extensions:?} {first:#x}");
     }
@@ -135,7 +135,7 @@ fn a_control_frame_is_shown_whole_and_unmasked_however_it_arrives() {
     for cut in 0..ping.as_bytes().len() {
         let mut shown = Vec::new();
         let (head, tail) = ping.as_bytes().split_at(cut);
-        let (out, messages, _) = run(&mut Scanner::new(rules(Sender::Client)), [head, tail], |whole| {
+        let (out, messages, _) = run(&mut Scanner::new(rules(Role::Client)), [head, tail], |whole| {
             shown.push((whole.opcode, whole.payload.to_vec()));
             Verdict::Pass
         });
@@ -151,7 +151,7 @@ fn short_text_is_shown_only_where_it_is_asked_for() {
             [frame(0x81, 5, true), frame(0x81, 126, true), frame(0x01, 5, true), frame(0x80, 5, true)]
                 .concat();
         let mut shown = 0;
-        let mut scanner = Scanner::new(Rules { show_text, ..rules(Sender::Client) });
+        let mut scanner = Scanner::new(Rules { show_text, ..rules(Role::Client) });
         let (out, messages, _) = run(&mut scanner, [&stream[..]], |_| {
             shown += 1;
             Verdict::Drop
@@ -168,7 +168,7 @@ fn nothing_follows_a_close_frame() {
     let close = frame(0x88, 2, false);
     let stream = [frame(0x82, 9, false), close, frame(0x82, 9, false)].concat();
     let (out, messages, outcome) =
-        run(&mut Scanner::new(rules(Sender::Server)), [&stream[..]], |_| Verdict::Pass);
+        run(&mut Scanner::new(rules(Role::Server)), [&stream[..]], |_| Verdict::Pass);
     assert_eq!(outcome, Outcome::Closed);
     assert_eq!((out.len(), messages), (11 + 4, 1));
 }
@@ -177,7 +177,7 @@ fn nothing_follows_a_close_frame() {
 fn it_stops_after_as_many_messages_as_are_allowed() {
     let one = frame(0x82, 9, true);
     let mut buf = one.repeat(5);
-    let mut scanner = Scanner::new(rules(Sender::Client));
+    let mut scanner = Scanner::new(rules(Role::Client));
     let scanned = scanner.scan(&mut buf, 2, |_| Verdict::Pass);
     assert_eq!((scanned.forward, scanned.messages, scanned.outcome), (2 * one.len(), 2, Outcome::Enough));
     assert_eq!(scanned.held, 2 * one.len()..5 * one.len());
@@ -185,7 +185,7 @@ fn it_stops_after_as_many_messages_as_are_allowed() {
 
 #[test]
 fn the_edges_are_where_the_rfc_has_them() {
-    let mut scanner = Scanner::new(rules(Sender::Server));
+    let mut scanner = Scanner::new(rules(Role::Server));
     let steps: [(&[u8], Edge); 5] = [
         (&[0x02, 2, 0], Edge::Inside),
         (&[0], Edge::Frame),
@@ -230,7 +230,7 @@ proptest! {
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
         let chunks = cuts.windows(2).map(|ends| &stream[ends[0]..ends[1]]);
-        let (out, _, outcome) = run(&mut Scanner::new(rules(Sender::Client)), chunks, |whole| {
+        let (out, _, outcome) = run(&mut Scanner::new(rules(Role::Client)), chunks, |whole| {
             if whole.payload == b"ours" { Verdict::Drop } else { Verdict::Pass }
         });
         prop_assert_eq!(outcome, Outcome::Open);
@@ -243,8 +243,8 @@ proptest! {
         bytes in vec(any::<u8>(), 0..400), at in any::<prop::sample::Index>(),
     ) {
         let cut = at.index(bytes.len() + 1);
-        let whole = run(&mut Scanner::new(rules(Sender::Server)), [&bytes[..]], |_| Verdict::Pass);
-        let split = run(&mut Scanner::new(rules(Sender::Server)), [&bytes[..cut], &bytes[cut..]], |_| Verdict::Pass);
+        let whole = run(&mut Scanner::new(rules(Role::Server)), [&bytes[..]], |_| Verdict::Pass);
+        let split = run(&mut Scanner::new(rules(Role::Server)), [&bytes[..cut], &bytes[cut..]], |_| Verdict::Pass);
         prop_assert_eq!(whole, split);
     }
 }

@@ -10,13 +10,14 @@
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use http::Request;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Stream;
@@ -55,7 +56,7 @@ pub(super) fn returned<B>(request: Request<Lent<B>>) -> Option<Request<B>> {
     let (head, body) = request.into_parts();
     let body = match body {
         Lent::Given(body) => body,
-        Lent::Shared(slot) => lock(&slot).take()?,
+        Lent::Shared(slot) => slot.lock().take()?,
     };
     Some(Request::from_parts(head, body))
 }
@@ -63,14 +64,9 @@ pub(super) fn returned<B>(request: Request<Lent<B>>) -> Option<Request<B>> {
 impl<B> Spare<B> {
     /// The request once more, unless something of its body was taken.
     pub(super) fn reclaim(self) -> Option<Request<B>> {
-        let body = lock(&self.body).take()?;
+        let body = self.body.lock().take()?;
         Some(Request::from_parts(self.head, body))
     }
-}
-
-fn lock<B>(slot: &Slot<B>) -> MutexGuard<'_, Option<B>> {
-    // A panic under this lock cannot leave it half changed.
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The request is under way elsewhere.
@@ -93,7 +89,7 @@ where
         let begun = match &mut *self {
             Self::Given(body) => return Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Shared(slot) => {
-                let mut held = lock(slot);
+                let mut held = slot.lock();
                 let Some(body) = held.as_mut() else { return Poll::Ready(Some(Err(Reclaimed.into()))) };
                 let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
                 held.take().map(|body| (body, frame))
@@ -107,14 +103,14 @@ where
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Given(body) => body.is_end_stream(),
-            Self::Shared(slot) => lock(slot).as_ref().is_some_and(Body::is_end_stream),
+            Self::Shared(slot) => slot.lock().as_ref().is_some_and(Body::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Given(body) => body.size_hint(),
-            Self::Shared(slot) => lock(slot).as_ref().map(Body::size_hint).unwrap_or_default(),
+            Self::Shared(slot) => slot.lock().as_ref().map(Body::size_hint).unwrap_or_default(),
         }
     }
 }

@@ -13,7 +13,7 @@ fn heartbeat() -> (Heartbeat, Instant) {
 
 /// Runs the timer at its deadline; answers when that was, and what it asked for.
 fn step(heartbeat: &mut Heartbeat) -> (Instant, Option<HeartbeatAction>, bool) {
-    let at = heartbeat.deadline().expect("a deadline");
+    let at = heartbeat.deadline(false).expect("a deadline");
     let (act, missed) = heartbeat.on_timer(at);
     (at, act, missed)
 }
@@ -35,14 +35,14 @@ fn a_silent_peer_is_given_up_after_interval_and_all_timeouts() {
         assert_eq!(payload[11], miss as u8 + 1);
     }
     assert_eq!(step(&mut heartbeat), (start + INTERVAL + TIMEOUT * 3, Some(HeartbeatAction::GiveUp), true));
-    assert_eq!(heartbeat.deadline(), None, "gone is terminal");
+    assert_eq!(heartbeat.deadline(false), None, "gone is terminal");
 }
 
 #[test]
 fn an_early_timer_changes_nothing() {
     let (mut heartbeat, start) = heartbeat();
     assert_eq!(heartbeat.on_timer(start + INTERVAL - Duration::from_millis(1)), (None, false));
-    assert_eq!(heartbeat.deadline(), Some(start + INTERVAL));
+    assert_eq!(heartbeat.deadline(false), Some(start + INTERVAL));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_pong_tells_the_round_trip_and_quiets_the_clock() {
     let (at, payload) = ping(&mut heartbeat);
     let rtt = Duration::from_millis(42);
     assert_eq!(heartbeat.on_pong(&payload, at + rtt), PongKind::Ours(Some(rtt)));
-    assert_eq!(heartbeat.deadline(), Some(at + INTERVAL));
+    assert_eq!(heartbeat.deadline(false), Some(at + INTERVAL));
     assert_eq!(
         heartbeat.on_pong(&payload, at + rtt),
         PongKind::Ours(None),
@@ -66,9 +66,9 @@ fn a_pong_is_cumulative_and_a_late_one_still_ours() {
     let (second_at, second) = ping(&mut heartbeat);
     let late = second_at + Duration::from_secs(1);
     assert_eq!(heartbeat.on_pong(&first, late), PongKind::Ours(Some(late - first_at)));
-    assert_eq!(heartbeat.deadline(), Some(second_at + TIMEOUT), "the newer ping is still owed");
+    assert_eq!(heartbeat.deadline(false), Some(second_at + TIMEOUT), "the newer ping is still owed");
     assert_eq!(heartbeat.on_pong(&second, late), PongKind::Ours(Some(late - second_at)));
-    assert_eq!(heartbeat.deadline(), Some(second_at + INTERVAL));
+    assert_eq!(heartbeat.deadline(false), Some(second_at + INTERVAL));
 }
 
 #[test]
@@ -99,10 +99,10 @@ fn the_pong_clock_starts_when_the_ping_was_flushed() {
     let (mut heartbeat, _) = heartbeat();
     let (at, act, _) = step(&mut heartbeat);
     assert!(matches!(act, Some(HeartbeatAction::SendPing(_))));
-    assert_eq!(heartbeat.deadline(), None, "queued behind what the peer does not take");
+    assert_eq!(heartbeat.deadline(false), None, "queued behind what the peer does not take");
     let flushed = at + Duration::from_secs(25);
     heartbeat.on_flushed(flushed);
-    assert_eq!(heartbeat.deadline(), Some(flushed + TIMEOUT));
+    assert_eq!(heartbeat.deadline(false), Some(flushed + TIMEOUT));
 }
 
 #[test]
@@ -111,12 +111,24 @@ fn a_stopped_clock_goes_on_where_it_stood() {
     let (at, _) = ping(&mut heartbeat);
     let pause = Duration::from_secs(60);
     heartbeat.shift(pause, at + Duration::from_secs(1) + pause);
-    assert_eq!(heartbeat.deadline(), Some(at + TIMEOUT + pause));
+    assert_eq!(heartbeat.deadline(false), Some(at + TIMEOUT + pause));
 
     let (mut heartbeat, _) = self::heartbeat();
     let (at, _) = ping(&mut heartbeat);
     heartbeat.shift(pause, at + Duration::from_secs(25));
-    assert_eq!(heartbeat.deadline(), Some(at + TIMEOUT + Duration::from_secs(25)), "it left in the pause");
+    assert_eq!(
+        heartbeat.deadline(false),
+        Some(at + TIMEOUT + Duration::from_secs(25)),
+        "it left in the pause"
+    );
+}
+
+#[test]
+fn only_a_pong_is_not_waited_for_while_the_peer_is_not_read() {
+    let (mut heartbeat, start) = heartbeat();
+    assert_eq!(heartbeat.deadline(true), Some(start + INTERVAL), "a ping can be sent all the same");
+    let (at, _) = ping(&mut heartbeat);
+    assert_eq!((heartbeat.deadline(true), heartbeat.deadline(false)), (None, Some(at + TIMEOUT)));
 }
 
 #[test]
@@ -126,7 +138,7 @@ fn an_answer_to_a_ping_whose_queue_is_not_empty_yet_is_one() {
     let Some(HeartbeatAction::SendPing(payload)) = act else { panic!("{act:?}") };
     assert_eq!(heartbeat.on_pong(&payload, at), PongKind::Ours(None));
     heartbeat.on_flushed(at + Duration::from_secs(5));
-    assert_eq!(heartbeat.deadline(), Some(at + INTERVAL), "nothing is owed");
+    assert_eq!(heartbeat.deadline(false), Some(at + INTERVAL), "nothing is owed");
 }
 
 #[test]
@@ -134,7 +146,7 @@ fn a_foreign_ping_delays_ours_but_not_for_ever() {
     let (mut heartbeat, start) = heartbeat();
     let asked = start + INTERVAL - Duration::from_secs(1);
     heartbeat.on_foreign_ping(asked);
-    assert_eq!(heartbeat.deadline(), Some(asked + TIMEOUT));
+    assert_eq!(heartbeat.deadline(false), Some(asked + TIMEOUT));
     assert_eq!(ping(&mut heartbeat).0, asked + TIMEOUT);
 
     let (mut heartbeat, start) = self::heartbeat();
@@ -156,7 +168,7 @@ fn a_pong_without_a_payload_answers_the_newest() {
     let (at, _) = ping(&mut heartbeat);
     let rtt = Duration::from_millis(7);
     assert_eq!(heartbeat.on_plain_pong(at + rtt), PongKind::Ours(Some(rtt)));
-    assert_eq!(heartbeat.deadline(), Some(at + INTERVAL));
+    assert_eq!(heartbeat.deadline(false), Some(at + INTERVAL));
 }
 
 proptest! {
@@ -174,7 +186,7 @@ proptest! {
         let worst = start + timing.interval + timing.timeout * max_missed;
         let mut gone = None;
         for _ in 0..max_missed * 4 {
-            let at = heartbeat.deadline().unwrap();
+            let at = heartbeat.deadline(false).unwrap();
             match heartbeat.on_timer(at).0 {
                 Some(HeartbeatAction::SendPing(_)) => heartbeat.on_flushed(at),
                 Some(HeartbeatAction::GiveUp) => { gone = Some(at); break }

@@ -25,8 +25,8 @@ mod translate;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
@@ -226,7 +227,7 @@ where
 
 impl Call {
     fn upgrade(&self) -> MutexGuard<'_, Upgrade> {
-        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner)
+        self.upgrade.lock()
     }
 }
 

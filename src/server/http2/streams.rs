@@ -1,9 +1,10 @@
 //! The streams of one HTTP/2 connection: how many are in use, since when none is, and whether its client
 //! asks only to go away again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -43,7 +44,7 @@ impl Streams {
 
     /// One more, until the answer is dropped.
     pub(super) fn enter(self: &Arc<Self>) -> InUse {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.in_use += 1;
         if state.in_use == 1 {
             if let Some(rest) = &self.rest {
@@ -64,13 +65,13 @@ impl Streams {
 
     /// When the connection has to end, if nothing comes until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.in_use == 0).then_some(state.until)
     }
 
     /// From now on: no longer than this without a stream.
     pub(super) fn hurry(&self, patience: Duration, now: Instant) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.patience = patience;
         state.until = now + patience;
         self.changed.notify_one();
@@ -78,7 +79,7 @@ impl Streams {
 
     /// A request was answered, or not, since its client took it back.
     pub(super) fn on_end(&self, is_answered: bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if is_answered {
             state.abandoned = state.abandoned.saturating_sub(1);
         } else {
@@ -91,11 +92,7 @@ impl Streams {
 
     /// Whether the client has taken back more than anybody needs to.
     pub(super) fn is_abused(&self) -> bool {
-        self.lock().abandoned >= ABANDONED
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().abandoned >= ABANDONED
     }
 }
 
@@ -105,7 +102,7 @@ pub(super) struct InUse(Arc<Streams>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.in_use -= 1;
         if state.in_use == 0 {
             let crowding = self.0.rest.as_ref().map(Rest::begin);

@@ -1,6 +1,6 @@
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::*;
@@ -12,7 +12,7 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Written {
     fn lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().unwrap().clone();
+        let bytes = self.0.lock().clone();
         assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "the last line is whole");
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
@@ -20,7 +20,7 @@ impl Written {
 
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

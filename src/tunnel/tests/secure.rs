@@ -1,7 +1,7 @@
 //! Hops over TLS, where what was accepted may not have left.
 
 use super::*;
-use crate::frame::{Rules, Scanner, Sender};
+use crate::frame::{Role, Rules, Scanner};
 use crate::tunnel::link::Link;
 
 /// What it takes is ciphertext of a write that was accepted long before: it counts all the same.
@@ -38,7 +38,7 @@ async fn a_client_over_tls_that_reads_a_little_is_not_given_up_and_one_that_read
 async fn owing(now: Instant) -> (Link, testing::Far) {
     let (stream, mut far) = testing::narrow().await;
     let rules = Rules {
-        sender: Sender::Client,
+        sender: Role::Client,
         extensions: Extensions::None,
         max_frame: 1 << 20,
         max_message: 1 << 20,

@@ -1,19 +1,15 @@
-//! The uplink, driven by hand: a raw end, a clock that stands still, a waker that is counted.
-//!
-//! It is polled only after its waker was woken: a wake-up that it misses fails a test.
+//! The uplink, driven by hand ([`crate::stage`]): its server is a raw end.
 
 mod ending;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::Wake;
 
 use socket2::SockRef;
 
 use super::*;
-use crate::frame::Header;
+use crate::stage::{self, Driven, Wakes, millis, secs};
 
 const RULES: UplinkRules = UplinkRules {
     max_frame: 1000,
@@ -26,32 +22,13 @@ const RULES: UplinkRules = UplinkRules {
 
 const BEAT: config::Heartbeat = config::Heartbeat { interval: secs(30), timeout: secs(10), max_missed: 2 };
 
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
 /// A frame of the server as `first` (fin, rsv, opcode) begins it.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = encode::message(Kind::Binary, payload).to_vec();
-    bytes[0] = first;
-    bytes
+    stage::frame(first, payload, false)
 }
 
 fn close(code: u16, reason: &str) -> Vec<u8> {
     frame(0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat())
-}
-
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
 }
 
 /// An uplink and its server.
@@ -83,13 +60,11 @@ impl Stage {
         let hop = Transport { stream, early: Bytes::from_static(early) };
         let start = Instant::now();
         let metrics = Metrics::new("outrigger").unwrap();
-        let wakes = Arc::new(Wakes::default());
-        wakes.wake_by_ref();
         let mut stage = Self {
             server: Some(theirs),
             uplink: Uplink::new(hop, rules, Arc::clone(&metrics), start),
             metrics,
-            wakes,
+            wakes: Wakes::woken(),
             told: Vec::new(),
             bursts: Vec::new(),
             end: None,
@@ -98,58 +73,6 @@ impl Stage {
         };
         stage.turn().await;
         stage
-    }
-
-    fn poll(&mut self) -> bool {
-        if self.wakes.0.swap(0, SeqCst) == 0 {
-            return false;
-        }
-        let waker = Waker::from(Arc::clone(&self.wakes));
-        if self.end.is_none() {
-            let (told, before) = (&mut self.told, self.bursts.len());
-            let mut burst = 0;
-            let polled = self.uplink.poll(&mut Context::from_waker(&waker), &mut |kind, payload| {
-                burst += payload.len();
-                told.push((kind, payload.to_vec()));
-            });
-            if burst > 0 {
-                self.bursts.insert(before, burst);
-            }
-            if let Poll::Ready(end) = polled {
-                self.end = Some(end);
-            }
-        }
-        // As whoever has heard of the end does, at once and later.
-        if self.end.is_some() && !self.is_over {
-            self.is_over = self.uplink.poll_rest(&mut Context::from_waker(&waker)).is_ready();
-        }
-        true
-    }
-
-    /// Lets it do what it was woken for, until nothing wakes it any more.
-    async fn turn(&mut self) {
-        let (mut quiet, mut rounds) = (0, 0);
-        while quiet < 2 {
-            tokio::task::yield_now().await;
-            quiet = if self.poll() { 0 } else { quiet + 1 };
-            rounds += 1;
-            assert!(rounds < 10_000, "it wakes itself over and over with nothing to do");
-        }
-    }
-
-    /// Lets time go by, from one moment it waits for to the next.
-    async fn pass(&mut self, time: Duration) {
-        let end = Instant::now() + time;
-        loop {
-            self.turn().await;
-            let now = Instant::now();
-            if now >= end {
-                return;
-            }
-            let armed = self.uplink.armed.filter(|_| !self.is_over);
-            let next = armed.map_or(end, |at| at.max(now + millis(1))).min(end);
-            tokio::time::advance(next - now).await;
-        }
     }
 
     async fn pass_until(&mut self, at: Duration) {
@@ -169,12 +92,8 @@ impl Stage {
     /// What the server got, and whether it was the end.
     fn hear_all(&mut self) -> (Vec<u8>, bool) {
         let mut heard = Vec::new();
-        match self.server.as_mut().unwrap().read_to_end(&mut heard) {
-            Ok(_) => (heard, true),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => (heard, false),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => (heard, true),
-            Err(error) => panic!("{error}"),
-        }
+        let is_ended = stage::read_all(self.server.as_mut().unwrap(), &mut heard);
+        (heard, is_ended)
     }
 
     /// The frames that the server got: first byte, payload. Each has to be masked.
@@ -191,21 +110,44 @@ impl Stage {
     }
 }
 
-fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let mut found = Vec::new();
-    while let Some(header) = Header::parse(bytes).unwrap() {
-        let end = header.size + usize::try_from(header.payload).unwrap();
-        let mask = header.mask.expect("a client masks");
-        let payload = bytes[header.size..end].iter().zip(mask.iter().cycle());
-        found.push((bytes[0], payload.map(|(byte, key)| byte ^ key).collect()));
-        bytes = &bytes[end..];
+impl Driven for Stage {
+    fn wakes(&self) -> &Arc<Wakes> {
+        &self.wakes
     }
-    found
+
+    fn poll_once(&mut self, cx: &mut Context<'_>) {
+        if self.end.is_none() {
+            let (told, before) = (&mut self.told, self.bursts.len());
+            let mut burst = 0;
+            let polled = self.uplink.poll(cx, &mut |kind, payload| {
+                burst += payload.len();
+                told.push((kind, payload.to_vec()));
+            });
+            if burst > 0 {
+                self.bursts.insert(before, burst);
+            }
+            if let Poll::Ready(end) = polled {
+                self.end = Some(end);
+            }
+        }
+        // As whoever has heard of the end does, at once and later.
+        if self.end.is_some() && !self.is_over {
+            self.is_over = self.uplink.poll_rest(cx).is_ready();
+        }
+    }
+
+    fn armed(&self) -> Option<Instant> {
+        self.uplink.armed.filter(|_| !self.is_over)
+    }
+}
+
+/// Every frame in `bytes`, which a client has sent.
+fn frames(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    stage::frames(bytes, Some(true))
 }
 
 fn said_close(frames: &[(u8, Vec<u8>)]) -> u16 {
-    let Some((0x88, payload)) = frames.last() else { panic!("no Close in {frames:x?}") };
-    u16::from_be_bytes([payload[0], payload[1]])
+    stage::close_code(frames).unwrap_or_else(|| panic!("no Close in {frames:x?}"))
 }
 
 #[tokio::test(start_paused = true)]

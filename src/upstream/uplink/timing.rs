@@ -7,39 +7,72 @@ use std::task::{Context, Poll};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use super::Uplink;
-use super::ending::UplinkEnd;
-use crate::frame::{ControlFrame, Opcode};
+use super::{Uplink, UplinkEnd};
+use crate::frame::{ControlFrame, Opcode, Role};
 use crate::resilience::HeartbeatAction;
 
+/// What is due at a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// The end, however far the closing handshake has come.
+    Ending,
+    /// The server took nothing for `stall_timeout`.
+    Stall,
+    /// A ping, or the answer to one.
+    Heartbeat,
+}
+
 impl Uplink {
+    /// All deadlines, in the order in which they are judged. One that everything ends with leaves no others.
+    fn deadlines(&self) -> impl Iterator<Item = (Instant, Due)> + use<> {
+        let is_open = self.deadline.is_none();
+        let stall = self.stall.since().zip(self.rules.stall_timeout).map(|(since, timeout)| since + timeout);
+        let heartbeat = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.deadline(false));
+        [
+            self.deadline.map(|at| (at, Due::Ending)),
+            stall.filter(|_| is_open).map(|at| (at, Due::Stall)),
+            heartbeat.filter(|_| is_open).map(|at| (at, Due::Heartbeat)),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
     /// The timer, which stood at `due`, has fired: which deadline has passed?
     pub(super) fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
         self.armed = None;
         if self.standstill.hears_first(due, now) {
             return;
         }
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            return self.finish(UplinkEnd::Lost, true);
-        }
-        if self.stall_deadline().is_some_and(|deadline| deadline <= now)
-            && let Some(stream) = &mut self.stream
-        {
-            let has_moved = self.egress.send_unready(cx, stream);
-            if !has_moved {
-                return self.finish(UplinkEnd::Stalled, true);
+        for (_, due) in self.deadlines().filter(|(at, _)| *at <= now) {
+            match due {
+                Due::Ending => self.finish(UplinkEnd::Lost, true),
+                Due::Stall => self.on_stall(cx, now),
+                Due::Heartbeat => self.on_heartbeat(now),
             }
-            self.stall.note(has_moved, self.waiting() > 0, now);
+            if self.stream.is_none() {
+                return;
+            }
         }
+    }
+
+    fn on_stall(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(stream) = &mut self.stream else { return };
+        if !self.egress.send_unready(cx, stream) {
+            return self.finish(UplinkEnd::Stalled, true);
+        }
+        self.stall.note(true, self.waiting() > 0, now);
+    }
+
+    fn on_heartbeat(&mut self, now: Instant) {
         let Some(heartbeat) = &mut self.heartbeat else { return };
-        let (act, is_missed) = heartbeat.on_timer(now);
+        let (action, is_missed) = heartbeat.on_timer(now);
         if is_missed {
             self.metrics.heartbeat_missed.inc();
         }
-        match act {
+        match action {
             Some(HeartbeatAction::SendPing(payload)) => {
-                let mask = self.masks.next();
-                self.push(ControlFrame::new(Opcode::Ping, &payload, Some(mask)).as_bytes(), now);
+                let ping = ControlFrame::new(Opcode::Ping, &payload, Role::Client.masking_key());
+                self.push(ping.as_bytes(), now);
                 self.ping_leaves_at = Some(self.queued);
             }
             Some(HeartbeatAction::GiveUp) => self.finish(UplinkEnd::Silent, true),
@@ -47,22 +80,10 @@ impl Uplink {
         }
     }
 
-    fn stall_deadline(&self) -> Option<Instant> {
-        Some(self.stall.since()? + self.rules.stall_timeout?)
-    }
-
-    /// The nearest deadline. One that everything ends with leaves no others.
-    fn next_deadline(&self) -> Option<Instant> {
-        let next = self.deadline.or_else(|| {
-            let heartbeat = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.deadline());
-            [heartbeat, self.stall_deadline()].into_iter().flatten().min()
-        });
-        next.map(|deadline| self.standstill.defer(deadline))
-    }
-
     /// Sets the timer to the nearest deadline if that is earlier than what it stands at.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
-        let Some(next) = self.next_deadline() else { return };
+        let Some(next) = self.deadlines().map(|(at, _)| at).min() else { return };
+        let next = self.standstill.defer(next);
         if self.armed.is_some_and(|armed| armed <= next) {
             return;
         }

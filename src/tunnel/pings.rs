@@ -1,0 +1,136 @@
+//! The heartbeat of one link: which form a ping takes, and when it can go out.
+//!
+//! # Not here
+//! When a ping is due and what a silence means ([`crate::resilience::Heartbeat`]).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::link::Link;
+use crate::config::{self, HeartbeatMode};
+use crate::frame::{Edge, Opcode, Verdict};
+use crate::resilience::{Heartbeat, HeartbeatAction, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
+use crate::telemetry::Metrics;
+
+/// One link's heartbeat.
+#[derive(Debug)]
+pub(super) struct PingScheduler {
+    heartbeat: Heartbeat,
+    mode: HeartbeatMode,
+    state: PingState,
+}
+
+/// Where the newest ping is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PingState {
+    /// Answered, awaited or not due.
+    Idle,
+    /// Waits for a place between frames.
+    Due([u8; PING_PAYLOAD]),
+    /// Among the bytes that the peer has not taken.
+    Queued,
+}
+
+impl PingScheduler {
+    pub(super) fn new(timing: config::Heartbeat, mode: HeartbeatMode, now: Instant) -> Self {
+        Self { heartbeat: Heartbeat::new(timing, fastrand::u64(..), now), mode, state: PingState::Idle }
+    }
+
+    /// When [`PingScheduler::on_timer`] wants to be called. While the link is not read (`is_paused`) no pong can
+    /// be seen, so that its clock stands still.
+    pub(super) fn deadline(&self, is_paused: bool) -> Option<Instant> {
+        self.heartbeat.deadline(is_paused)
+    }
+
+    /// Asks for a ping where one is due; true when the peer is to be given up.
+    pub(super) fn on_timer(&mut self, is_paused: bool, now: Instant, metrics: &Metrics) -> bool {
+        if self.deadline(is_paused).is_none_or(|deadline| now < deadline) {
+            return false;
+        }
+        let (act, is_missed) = self.heartbeat.on_timer(now);
+        if is_missed {
+            metrics.heartbeat_missed.inc();
+        }
+        match act {
+            Some(HeartbeatAction::SendPing(payload)) => self.state = PingState::Due(payload),
+            Some(HeartbeatAction::GiveUp) => return true,
+            None => {}
+        }
+        false
+    }
+
+    /// Whether there is something for [`PingScheduler::send_due`] to do.
+    pub(super) fn is_pending(&self) -> bool {
+        self.state != PingState::Idle
+    }
+
+    /// Puts a ping that is due between the frames that go to `link`, if the wire is at an `edge` that
+    /// has room for it.
+    pub(super) fn send_due(&mut self, link: &mut Link, edge: Edge, now: Instant) {
+        if let PingState::Due(payload) = self.state
+            && link.can_send()
+        {
+            match self.mode {
+                HeartbeatMode::Ping if edge != Edge::Inside => link.push(Opcode::Ping, &payload, now),
+                HeartbeatMode::Json if edge == Edge::Message => link.push(Opcode::Text, JSON_PING, now),
+                HeartbeatMode::Ping | HeartbeatMode::Json => return,
+            }
+            self.state = PingState::Queued;
+        }
+    }
+
+    /// Everything queued for the link has left.
+    pub(super) fn on_flushed(&mut self, now: Instant) {
+        if self.state == PingState::Queued {
+            self.state = PingState::Idle;
+            self.heartbeat.on_flushed(now);
+        }
+    }
+
+    /// Anything came from the peer.
+    pub(super) fn on_activity(&mut self, now: Instant) {
+        self.heartbeat.on_activity(now);
+    }
+
+    /// The other side's ping goes to this peer.
+    pub(super) fn on_foreign_ping(&mut self, now: Instant) {
+        self.heartbeat.on_foreign_ping(now);
+    }
+
+    /// The peer was not read for so long, until now.
+    pub(super) fn shift(&mut self, pause: Duration, now: Instant) {
+        self.heartbeat.shift(pause, now);
+    }
+
+    /// Judges a pong frame: ours are lifted out.
+    pub(super) fn judge_pong(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> Verdict {
+        if self.mode == HeartbeatMode::Json {
+            return Verdict::Pass;
+        }
+        let kind = self.heartbeat.on_pong(payload, now);
+        judge(&kind, metrics)
+    }
+
+    /// Judges a short text: with the JSON form, the client's pong is lifted out.
+    pub(super) fn judge_text(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> Verdict {
+        if self.mode == HeartbeatMode::Json && is_json_pong(payload) {
+            let kind = self.heartbeat.on_plain_pong(now);
+            judge(&kind, metrics)
+        } else {
+            Verdict::Pass
+        }
+    }
+}
+
+fn judge(kind: &PongKind, metrics: &Metrics) -> Verdict {
+    match kind {
+        PongKind::Foreign => Verdict::Pass,
+        PongKind::Ours(rtt) => {
+            if let Some(rtt) = rtt {
+                metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
+            }
+            Verdict::Drop
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! YAML: text to trees, and trees to text. Pure.
+//!
+//! [`compose`] drives the parser and puts its events together to [`Node`]s, which know where they were written. A
+//! [`Value`] is the same without positions, to be changed and written: [`write`] lays it out.
+//!
+//! # Invariants
+//! 1. Whatever the text, reading it ends, uses bounded memory and does not panic: its size, its depth, and what its
+//!    aliases come to, in nodes and in bytes, have limits.
+//! 2. A scalar keeps its text and whether it was quoted. Nothing here turns it into a number or a boolean.
+//! 3. Keys of a map are scalars, and they differ.
+//!
+//! # Not here
+//! What keys there are and what a scalar means ([`crate::config`], [`crate::inject`]).
+
+mod compose;
+mod node;
+mod value;
+mod write;
+
+pub(crate) use compose::{Composed, Dialect, Documents, Error, ErrorKind, KeyLimit, Tags, compose};
+pub(crate) use node::{Content, Entry, Mark, Node, Step};
+pub(crate) use value::{Map, Scalar, Style, Value};
+pub(crate) use write::{Layout, write, write_as};
+
+/// Whether a plain scalar of this text is null.
+pub(crate) fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
