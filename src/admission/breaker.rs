@@ -27,7 +27,7 @@ use crate::upstream::{Permit, UpstreamBreaker};
 pub(super) struct BreakerLayer {
     /// `None`: it is always asked.
     pub(super) breaker: Option<Arc<UpstreamBreaker>>,
-    /// Who is connected.
+    /// Tells whether a connection of this route is open.
     pub(super) quota: Arc<ConnectionQuota>,
 }
 

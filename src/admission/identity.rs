@@ -1,7 +1,7 @@
 //! Whose request is it? The peer's own, or that of whom a trusted proxy names ([`super::forwarded`]).
 //!
-//! The hint below is for one mistake that nearly everybody makes once: behind an ingress that nobody said
-//! was trusted, all clients have the ingress' address, and limits of one address hit all of them.
+//! The hint below is for one mistake that nearly every operator makes once: behind an ingress that is not configured
+//! as trusted, all clients have the ingress' address, and limits of one address hit all of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

@@ -25,7 +25,7 @@ pub(crate) type Stack<T, R> = BoxCloneSyncService<(RequestContext, T), R, Refuse
 /// What the layers of one route ask.
 #[derive(Debug)]
 pub(crate) struct StackDeps {
-    /// Whose forwarding headers are believed.
+    /// The peers whose forwarding headers are believed.
     pub trusted: Arc<TrustedProxies>,
     /// What the route's policy says.
     pub policy: Arc<Policy>,
@@ -33,9 +33,9 @@ pub(crate) struct StackDeps {
     pub rates: RatesByKind,
     /// Of this route.
     pub quota: Arc<ConnectionQuota>,
-    /// Who knows who clients are; `None`: nobody asks.
+    /// Authenticates clients; `None`: the route does not ask who they are.
     pub auth: Option<Arc<Authenticator>>,
-    /// Who knows whether the upstream is worth asking for each handshake; `None`: it is asked.
+    /// Decides for each handshake whether the upstream is asked; `None`: it always is.
     pub breaker: Option<Arc<UpstreamBreaker>>,
 }
 

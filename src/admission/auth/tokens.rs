@@ -32,7 +32,7 @@ pub(super) const MAX_TOKEN: usize = 8192;
 pub(super) struct Token(Vec<u8>);
 
 impl Token {
-    /// Its bytes, for whoever checks it.
+    /// Its bytes.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -175,7 +175,7 @@ impl HandshakeError {
 
     /// The same error once more: a pool hands out references only.
     #[must_use]
-    pub fn retry(&self) -> Self {
+    pub fn again(&self) -> Self {
         match self {
             Self::Plaintext => Self::Plaintext,
             Self::Ended => Self::Ended,

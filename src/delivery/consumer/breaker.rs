@@ -1,21 +1,22 @@
-//! The breaker of one client: pure.
+//! The breaker of one client. Pure.
 //!
-//! Made at the first trouble and dropped when that is forgotten: most clients never have one.
+//! It is made when a client trips for the first time and dropped when its trips are forgotten: most clients never have
+//! one.
 //!
 //! ```text
 //!             cool_down: Resume, once               on_caught_up
 //!   open ───────────────────────────▶ half-open ───────────────────▶ closed ──▶ over
 //!     ▲                                   │                            │  WELL_FOR × cool_down
-//!     └──────────── on_trouble ───────────┴──────── on_trouble ────────┘
+//!     └───────────── on_trip ─────────────┴───────── on_trip ──────────┘
 //! ```
 //!
 //! # Invariants
-//! 1. Only trouble outside of open is a trip: whoever is skipped cannot fail.
-//! 2. From trip number `max_trips` on the answer is [`Leave::Close`], whatever else happens.
+//! 1. A trip counts only while the breaker is not open: a client that is skipped cannot fail.
+//! 2. From trip number `max_trips` on the answer is [`Decision::Close`], whatever else happens.
 //!
 //! # Not here
-//! What trouble is, and where a client goes on (`resume_from`): its shard's business. Jitter: clients that come
-//! back together cost one pass, and nobody else's server.
+//! When a client trips, and where it goes on (`resume_from`; [`super::Consumer`]). Jitter: clients that come back together
+//! cost one pass, and no server.
 
 use std::time::Duration;
 
@@ -25,37 +26,37 @@ use crate::config::Delivery;
 use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
 use crate::telemetry::BreakerStage;
 
-/// So many times `cool_down` a client has to be well in a row, then its trips are forgotten.
+/// For so many times `cool_down` a client has to keep up, then its trips are forgotten.
 const WELL_FOR: u32 = 10;
 
 /// The breaker of a client that has tripped.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct RecipientBreaker {
     breaker: Breaker,
-    /// What it was let through with while it is half-open.
+    /// What the client was let through with while the breaker is half-open.
     probe: Option<Ticket>,
     trips: u32,
     max_trips: u32,
     cool_down: Duration,
-    /// Since when it is what it is; told only while it is closed.
+    /// Since when the breaker is closed, while it is.
     well_since: Instant,
 }
 
-/// What a client in trouble may do.
+/// What becomes of a client that has tripped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leave {
-    /// It is served as all others are.
+pub(super) enum Decision {
+    /// The client is served as all others are.
     Serve,
-    /// As [`Leave::Serve`], and said once: its cool-down is over, it goes on from `resume_from`.
+    /// As [`Decision::Serve`], answered once: its cool-down is over, and it goes on from `resume_from`.
     Resume,
-    /// It is skipped until then.
+    /// The client is skipped until then.
     Skip(Instant),
-    /// It has tripped too often: it is to be closed.
+    /// The client has tripped too often and is to be closed.
     Close,
 }
 
-impl Guard {
-    /// It has just tripped for the first time.
+impl RecipientBreaker {
+    /// The client has just tripped for the first time.
     pub(super) fn new(delivery: &Delivery, now: Instant) -> Self {
         let rules = BreakerRules {
             // One failure is enough, so nothing is ever left in the window to be forgotten.
@@ -65,7 +66,7 @@ impl Guard {
             open_for: delivery.cool_down,
             probes: 1,
         };
-        let mut guard = Self {
+        let mut breaker = Self {
             breaker: Breaker::new(rules, now),
             probe: None,
             trips: 0,
@@ -73,11 +74,11 @@ impl Guard {
             cool_down: delivery.cool_down,
             well_since: now,
         };
-        guard.on_trouble(now);
-        guard
+        breaker.on_trip(now);
+        breaker
     }
 
-    /// Where it stands.
+    /// Its state, as metrics name it.
     pub(super) fn stage(&self) -> BreakerStage {
         match self.breaker.state() {
             BreakerState::Closed => BreakerStage::Closed,
@@ -86,27 +87,37 @@ impl Guard {
         }
     }
 
-    /// What holds now. Open turns half-open here, when `cool_down` is over: the caller then goes on from
-    /// `resume_from` and says how that went.
-    pub(super) fn leave(&mut self, now: Instant) -> Leave {
-        if self.trips >= self.max_trips {
-            return Leave::Close;
+    /// When the client is to be tried again, while it is skipped.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        if self.has_tripped_too_often() { None } else { self.breaker.open_until() }
+    }
+
+    /// Whether this was one trip too many.
+    pub(super) fn has_tripped_too_often(&self) -> bool {
+        self.trips >= self.max_trips
+    }
+
+    /// What holds now. Open becomes half-open here, when `cool_down` is over: the client then goes on from `resume_from`,
+    /// and how that goes is told with [`RecipientBreaker::on_trip`] or [`RecipientBreaker::on_caught_up`].
+    pub(super) fn decide(&mut self, now: Instant) -> Decision {
+        if self.has_tripped_too_often() {
+            return Decision::Close;
         }
         match self.breaker.state() {
-            BreakerState::Closed | BreakerState::HalfOpen => Leave::Serve,
+            BreakerState::Closed | BreakerState::HalfOpen => Decision::Serve,
             BreakerState::Open => match self.breaker.allow(now) {
                 Ok(probe) => {
                     self.probe = Some(probe);
-                    Leave::Resume
+                    Decision::Resume
                 }
-                Err(wait) => Leave::Skip(now + wait),
+                Err(wait) => Decision::Skip(now + wait),
             },
         }
     }
 
-    /// It lags beyond `max_lag`, or has taken nothing for `stall_timeout`, or (half-open) not one byte since it
-    /// was tripped. From closed and half-open to open; one more trip.
-    pub(super) fn on_trouble(&mut self, now: Instant) {
+    /// The client lags beyond `max_lag`, or has taken nothing for `stall_timeout`, or (half-open) not one byte since it
+    /// tripped. Closed and half-open become open, and this counts as one more trip.
+    pub(super) fn on_trip(&mut self, now: Instant) {
         let ticket = match self.breaker.state() {
             BreakerState::Closed => {
                 if self.is_over(now) {
@@ -123,7 +134,7 @@ impl Guard {
         }
     }
 
-    /// It has taken all there is. Half-open becomes closed.
+    /// The client has taken all there is. Half-open becomes closed.
     pub(super) fn on_caught_up(&mut self, now: Instant) {
         if let Some(probe) = self.probe.take() {
             self.breaker.report(probe, CallOutcome::Success, 0.0, now);
@@ -131,7 +142,7 @@ impl Guard {
         }
     }
 
-    /// Whether it has been well for so long that its trips are forgotten.
+    /// Whether the client has kept up for so long that its trips are forgotten.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.trips < self.max_trips
             && self.breaker.state() == BreakerState::Closed

@@ -1,7 +1,7 @@
-//! What a client of a feed says.
+//! Decodes what a client sends.
 //!
-//! Where its messages end here they are walked over and never assembled; only where they go to the server are they
-//! put together.
+//! Where its messages end here they are scanned and never assembled; they are put together only where they go on to the
+//! server.
 
 use crate::config::Policy;
 use crate::frame::{
@@ -9,24 +9,24 @@ use crate::frame::{
     Scanned, Scanner, Verdict,
 };
 
-/// Something that a client said.
+/// Something that a client sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said<'a> {
-    /// It wants a pong with this payload.
+pub(super) enum ClientEvent<'a> {
+    /// A ping, which is to be answered with this payload.
     Ping(&'a [u8]),
     /// A pong.
     Pong(&'a [u8]),
-    /// A text that may be its half of a JSON heartbeat; whether it was is to be answered.
+    /// A text that may be the answer of a JSON heartbeat; whether it was is answered.
     ShortText(&'a [u8]),
     /// A whole message, where such are wanted.
     Message(Kind, &'a [u8]),
-    /// Its last word.
+    /// A Close.
     Close(CloseCode),
 }
 
-/// How a stretch was taken.
+/// What the bytes of one read came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct Decoded {
     /// Messages that ended here.
     pub(super) messages: u32,
     /// Frames that began.
@@ -34,24 +34,24 @@ pub(super) struct Taken {
     /// Control frames among them, and texts that were a heartbeat's.
     pub(super) controls: u32,
     /// The client broke a rule.
-    pub(super) fault: Option<ProtocolError>,
+    pub(super) error: Option<ProtocolError>,
 }
 
-/// What came of a frame.
+/// The beginning of a frame whose end has not come.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct Partial {
     bytes: [u8; MAX_HELD],
     length: usize,
 }
 
-impl Begun {
+impl Partial {
     fn of(held: &[u8]) -> Option<Box<Self>> {
         if held.is_empty() {
             return None;
         }
-        let mut begun = Self { bytes: [0; MAX_HELD], length: held.len() };
-        begun.bytes[..held.len()].copy_from_slice(held);
-        Some(Box::new(begun))
+        let mut partial = Self { bytes: [0; MAX_HELD], length: held.len() };
+        partial.bytes[..held.len()].copy_from_slice(held);
+        Some(Box::new(partial))
     }
 
     fn bytes(&self) -> &[u8] {
@@ -59,20 +59,20 @@ impl Begun {
     }
 }
 
-/// One client's direction towards us.
+/// The direction from one client to us.
 #[derive(Debug)]
-pub(super) enum Ear {
+pub(super) enum InboundDecoder {
     /// Messages end here.
-    Walk {
+    Scan {
         scanner: Scanner,
-        /// The beginning of a frame that has to be whole first, while its end has not come.
-        begun: Option<Box<Begun>>,
+        /// The beginning of a frame that has to be whole before it is looked at.
+        partial: Option<Box<Partial>>,
     },
     /// Messages go on.
-    Gather(Box<Assembler>),
+    Assemble(Box<Assembler>),
 }
 
-impl Ear {
+impl InboundDecoder {
     pub(super) fn new(policy: &Policy, has_deflate: bool, is_json: bool, wants_messages: bool) -> Self {
         let rules = Rules {
             sender: Role::Client,
@@ -82,82 +82,82 @@ impl Ear {
             show_text: is_json,
         };
         if wants_messages {
-            Self::Gather(Box::new(Assembler::new(rules)))
+            Self::Assemble(Box::new(Assembler::new(rules)))
         } else {
-            Self::Walk { scanner: Scanner::new(rules), begun: None }
+            Self::Scan { scanner: Scanner::new(rules), partial: None }
         }
     }
 
-    /// Bytes that are kept.
+    /// Bytes that are kept between two reads.
     pub(super) fn held(&self) -> usize {
         match self {
-            Self::Walk { begun, .. } => begun.as_ref().map_or(0, |begun| begun.bytes().len()),
-            Self::Gather(assembler) => assembler.held(),
+            Self::Scan { partial, .. } => partial.as_ref().map_or(0, |partial| partial.bytes().len()),
+            Self::Assemble(assembler) => assembler.held(),
         }
     }
 
     /// Whether messages are inflated here: what was read may come to a thousand times as much.
     pub(super) fn inflates(&self) -> bool {
-        matches!(self, Self::Gather(assembler) if assembler.inflates())
+        matches!(self, Self::Assemble(assembler) if assembler.inflates())
     }
 
-    /// Takes what was read into `buf[MAX_HELD..]`, and tells `on` what it comes to; `on` answers whether a
-    /// [`Said::ShortText`] was a heartbeat's.
-    pub(super) fn take(&mut self, buf: &mut [u8], mut on: impl FnMut(Said<'_>) -> bool) -> Taken {
+    /// Decodes what was read into `buf[MAX_HELD..]`, and calls `on` for each event; `on` answers whether a
+    /// [`ClientEvent::ShortText`] was a heartbeat's.
+    pub(super) fn decode(&mut self, buf: &mut [u8], mut on: impl FnMut(ClientEvent<'_>) -> bool) -> Decoded {
         match self {
-            Self::Walk { scanner, begun } => {
-                let before = begun.take();
+            Self::Scan { scanner, partial } => {
+                let before = partial.take();
                 let before = before.as_ref().map_or(&[][..], |before| before.bytes());
                 let start = MAX_HELD - before.len();
                 buf[start..MAX_HELD].copy_from_slice(before);
                 let buf = &mut buf[start..];
                 let scanned = scanner.scan(buf, u32::MAX, |whole| {
                     let is_own = match whole.opcode {
-                        Opcode::Ping => on(Said::Ping(whole.payload)),
-                        Opcode::Pong => on(Said::Pong(whole.payload)),
-                        Opcode::Text => on(Said::ShortText(whole.payload)),
-                        Opcode::Close => on(Said::Close(CloseCode::from_payload(whole.payload))),
+                        Opcode::Ping => on(ClientEvent::Ping(whole.payload)),
+                        Opcode::Pong => on(ClientEvent::Pong(whole.payload)),
+                        Opcode::Text => on(ClientEvent::ShortText(whole.payload)),
+                        Opcode::Close => on(ClientEvent::Close(CloseCode::from_payload(whole.payload))),
                         _ => false,
                     };
                     if is_own { Verdict::Drop } else { Verdict::Pass }
                 });
-                let fault = match scanned.outcome {
+                let error = match scanned.outcome {
                     Outcome::Open | Outcome::Enough => {
-                        *begun = Begun::of(&buf[scanned.held]);
+                        *partial = Partial::of(&buf[scanned.held]);
                         None
                     }
                     Outcome::Closed => None,
-                    Outcome::Faulty(fault) => Some(fault),
+                    Outcome::Faulty(error) => Some(error),
                 };
                 let Scanned { messages, frames, controls, .. } = scanned;
-                Taken { messages, frames, controls, fault }
+                Decoded { messages, frames, controls, error }
             }
-            Self::Gather(assembler) => {
+            Self::Assemble(assembler) => {
                 let (mut messages, mut controls) = (0, 0);
                 let result = assembler.push(&buf[MAX_HELD..], |heard| match heard {
                     Heard::Message(kind, payload) => {
-                        if kind == Kind::Text && payload.len() < 126 && on(Said::ShortText(payload)) {
+                        if kind == Kind::Text && payload.len() < 126 && on(ClientEvent::ShortText(payload)) {
                             controls += 1;
                             return;
                         }
                         messages += 1;
-                        on(Said::Message(kind, payload));
+                        on(ClientEvent::Message(kind, payload));
                     }
                     Heard::Ping(payload) => {
                         controls += 1;
-                        on(Said::Ping(payload));
+                        on(ClientEvent::Ping(payload));
                     }
                     Heard::Pong(payload) => {
                         controls += 1;
-                        on(Said::Pong(payload));
+                        on(ClientEvent::Pong(payload));
                     }
                     Heard::Close(code, _) => {
                         controls += 1;
-                        on(Said::Close(code));
+                        on(ClientEvent::Close(code));
                     }
                 });
                 let frames = *result.as_ref().unwrap_or(&0);
-                Taken { messages, frames, controls, fault: result.err() }
+                Decoded { messages, frames, controls, error: result.err() }
             }
         }
     }

@@ -1,9 +1,9 @@
-//! The way out to one client: its socket, and the rest of what that has begun to take.
+//! The way out to one client: its socket, and the rest of what the socket has begun to take.
 //!
 //! # Invariants
 //! 1. The rest ends between two frames, and nothing is written past it: a frame that was begun is finished, or the
-//!    connection is cut.
-//! 2. The rest is a part of what others were sent too: it is no copy.
+//!    connection is reset.
+//! 2. The rest is a part of what others were sent too, and not a copy.
 
 use std::io;
 use std::pin::Pin;
@@ -19,80 +19,85 @@ use crate::resilience::Stall;
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wrote {
-    /// The kernel has all of it.
-    All,
-    /// It has not; the task is woken when it takes more.
+pub(in crate::delivery) enum WriteStatus {
+    /// The kernel has everything.
+    Flushed,
+    /// It has not; the task is woken when the socket takes more.
     Blocked,
-    /// It never will.
+    /// Nothing can be written any more.
     Broken,
 }
 
 /// The way out.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(in crate::delivery) struct Outbound {
     pub(super) stream: Stream,
     /// What was begun, from its first frame on.
     rest: Bytes,
     /// `rest[..sent]` was taken.
     sent: usize,
-    /// Told after everything that touches the stream.
+    /// Updated after everything that touches the stream.
     stall: Stall,
-    /// Whether it has taken anything since this was last set to false.
-    pub(super) has_moved: bool,
+    /// Whether the client has taken anything since its progress is watched.
+    has_moved: bool,
 }
 
-impl Wire {
-    pub(super) fn new(stream: Stream) -> Self {
+impl Outbound {
+    pub(in crate::delivery) fn new(stream: Stream) -> Self {
         Self { stream, rest: Bytes::new(), sent: 0, stall: Stall::default(), has_moved: false }
     }
 
     /// Whether the kernel has all that was written.
-    pub(super) fn is_flushed(&self) -> bool {
+    pub(in crate::delivery) fn is_flushed(&self) -> bool {
         self.rest.is_empty() && self.stream.unsent() == 0
     }
 
     /// Writes whole frames. Only to be called when nothing is left of the write before.
-    pub(super) fn write(&mut self, cx: &mut Context<'_>, frames: &Bytes, now: Instant) -> Wrote {
+    pub(in crate::delivery) fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &Bytes,
+        now: Instant,
+    ) -> WriteStatus {
         debug_assert!(self.rest.is_empty());
         let before = self.stream.sent();
         let mut at = 0;
         while at < frames.len() {
             match Pin::new(&mut self.stream).poll_write(cx, &frames[at..]) {
                 Poll::Ready(Ok(n)) if n > 0 => at += n,
-                Poll::Ready(_) => return Wrote::Broken,
+                Poll::Ready(_) => return WriteStatus::Broken,
                 Poll::Pending => {
                     self.rest = frames.clone();
                     self.sent = at;
                     self.note(before, at, now);
                     if self.stream.wants_flush() {
-                        // Only what carries it away makes room; an error is told by the next write.
+                        // Only a flush makes room; an error is told by the next write.
                         let _ = Pin::new(&mut self.stream).poll_flush(cx);
                     }
-                    return Wrote::Blocked;
+                    return WriteStatus::Blocked;
                 }
             }
         }
         self.note(before, at, now);
         if self.stream.unsent() == 0 && !self.stream.wants_flush() {
-            return Wrote::All;
+            return WriteStatus::Flushed;
         }
         self.flush(cx, now)
     }
 
     /// Whether something was begun and is not written yet.
-    pub(super) fn has_rest(&self) -> bool {
+    pub(in crate::delivery) fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
-    /// What it was blocked by is the same as `held`, which is counted until nobody has it.
-    pub(super) fn share(&mut self, held: Bytes) {
+    /// Replaces what it was blocked by with the same bytes, which are counted until nobody has them.
+    pub(in crate::delivery) fn share(&mut self, held: Bytes) {
         debug_assert_eq!(self.rest, held);
         self.rest = held;
     }
 
     /// Writes what is left.
-    pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Wrote {
+    pub(in crate::delivery) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> WriteStatus {
         let before = self.stream.sent();
         let mut took = 0;
         while self.sent < self.rest.len() {
@@ -101,10 +106,10 @@ impl Wire {
                     self.sent += n;
                     took += n;
                 }
-                Poll::Ready(_) => return Wrote::Broken,
+                Poll::Ready(_) => return WriteStatus::Broken,
                 Poll::Pending => {
                     self.note(before, took, now);
-                    return Wrote::Blocked;
+                    return WriteStatus::Blocked;
                 }
             }
         }
@@ -119,16 +124,16 @@ impl Wire {
         match flushed {
             Poll::Ready(Ok(())) if self.stream.unsent() == 0 => {
                 self.has_moved = true;
-                Wrote::All
+                WriteStatus::Flushed
             }
-            Poll::Ready(Err(_)) => Wrote::Broken,
-            Poll::Ready(Ok(())) | Poll::Pending => Wrote::Blocked,
+            Poll::Ready(Err(_)) => WriteStatus::Broken,
+            Poll::Ready(Ok(())) | Poll::Pending => WriteStatus::Blocked,
         }
     }
 
     /// Whether the client takes anything at all. A socket counts as writable again only when a good part of its
     /// queue has left; here it is asked directly.
-    pub(super) fn nudge(&mut self, now: Instant) -> bool {
+    pub(in crate::delivery) fn try_write_now(&mut self, now: Instant) -> bool {
         let before = self.stream.sent();
         let n = self.stream.write_now(&self.rest[self.sent..]).unwrap_or(0);
         self.sent += n;
@@ -139,13 +144,13 @@ impl Wire {
         self.note(before, n, now)
     }
 
-    /// Forgets whole frames of the rest that were not begun, and answers how many bytes that was.
-    pub(super) fn cut_to_edge(&mut self) -> usize {
+    /// Drops whole frames of the rest that were not begun, and answers how many bytes they had.
+    pub(in crate::delivery) fn cut_to_edge(&mut self) -> usize {
         let mut edge = 0;
         while edge < self.sent {
             match Header::parse(&self.rest[edge..]) {
                 Ok(Some(header)) => edge += header.size + header.payload as usize,
-                // It was made here, whole.
+                // These frames were made here and are whole.
                 Ok(None) | Err(_) => return 0,
             }
         }
@@ -159,8 +164,8 @@ impl Wire {
         lost
     }
 
-    /// Bytes that the client was to get and will not.
-    pub(super) fn abandon(&mut self) -> usize {
+    /// Drops the rest, and answers how many bytes of it the client will not get.
+    pub(in crate::delivery) fn abandon(&mut self) -> usize {
         let lost = self.rest.len() - self.sent;
         self.rest = Bytes::new();
         self.sent = 0;
@@ -168,17 +173,52 @@ impl Wire {
         lost
     }
 
-    /// The piece that it has begun to take, from its first frame on: others may have it too.
-    pub(super) fn piece(&self) -> &Bytes {
+    /// The piece that the socket has begun to take, from its first frame on: others may have it too.
+    pub(in crate::delivery) fn piece(&self) -> &Bytes {
         &self.rest
     }
 
     /// Bytes held for the client.
-    pub(super) fn held(&self) -> usize {
+    pub(in crate::delivery) fn held(&self) -> usize {
         self.rest.len() - self.sent + self.stream.held()
     }
 
-    pub(super) fn read(
+    /// Those of them that the stream holds: nobody shares them.
+    pub(in crate::delivery) fn held_by_stream(&self) -> usize {
+        self.stream.held()
+    }
+
+    /// Whether there is nothing to flush.
+    pub(in crate::delivery) fn is_idle(&self) -> bool {
+        self.is_flushed() && !self.stream.wants_flush()
+    }
+
+    /// From here on it is noted whether the client takes anything.
+    pub(in crate::delivery) fn watch_progress(&mut self) {
+        self.has_moved = false;
+    }
+
+    /// Whether the client has taken anything since then.
+    pub(in crate::delivery) fn has_moved(&self) -> bool {
+        self.has_moved
+    }
+
+    /// How many TLS records or HTTP/2 frames the last read came in.
+    pub(super) fn take_records(&mut self) -> u32 {
+        self.stream.take_records()
+    }
+
+    /// Tells the client that nothing more comes.
+    pub(super) fn send_close_notify(&mut self) {
+        self.stream.send_close_notify();
+    }
+
+    /// Makes the end of the connection a reset.
+    pub(super) fn reset_on_drop(&mut self) {
+        self.stream.reset_on_drop();
+    }
+
+    pub(in crate::delivery) fn read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut [u8],
@@ -194,14 +234,14 @@ impl Wire {
         match read {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buf.filled().len())),
-            // TLS that ends without its own goodbye: a WebSocket has one itself.
+            // TLS that ends without close_notify: a WebSocket has a Close of its own.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
     }
 
     /// Since when the client has taken nothing, while there is something for it.
-    pub(super) fn stalled_since(&self) -> Option<Instant> {
+    pub(in crate::delivery) fn stalled_since(&self) -> Option<Instant> {
         self.stall.since()
     }
 
@@ -214,7 +254,7 @@ impl Wire {
         has_moved
     }
 
-    /// What was given up does not stall.
+    /// What was dropped does not stall.
     fn forget_stall(&mut self) {
         if self.is_flushed() {
             self.stall.clear();

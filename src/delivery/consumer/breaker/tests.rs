@@ -22,13 +22,13 @@ fn delivery(max_trips: u32) -> Delivery {
 enum Step {
     /// So many milliseconds pass.
     Pass(u64),
-    Trouble,
+    Trip,
     CaughtUp,
-    Leave,
+    Ask,
 }
 
 use BreakerStage::{Closed, HalfOpen, Open};
-use Step::{CaughtUp, Leave as Ask, Pass, Trouble};
+use Step::{Ask, CaughtUp, Pass, Trip};
 
 #[test]
 fn each_stage_answers_each_event() {
@@ -36,58 +36,62 @@ fn each_stage_answers_each_event() {
     let to_open: &[Step] = &[];
     let to_half_open: &[Step] = &[Pass(2000), Ask];
     let to_closed: &[Step] = &[Pass(2000), Ask, CaughtUp];
-    let cases: &[(&[Step], Step, BreakerStage, Leave)] = &[
-        (to_open, Trouble, Open, Leave::Skip(Instant::now())),
-        (to_open, CaughtUp, Open, Leave::Skip(Instant::now())),
-        (to_open, Pass(1999), Open, Leave::Skip(Instant::now())),
-        (to_open, Pass(2000), Open, Leave::Resume),
-        (to_half_open, Trouble, Open, Leave::Skip(Instant::now())),
-        (to_half_open, CaughtUp, Closed, Leave::Serve),
-        (to_half_open, Pass(3_600_000), HalfOpen, Leave::Serve),
-        (to_half_open, Ask, HalfOpen, Leave::Serve),
-        (to_closed, Trouble, Open, Leave::Skip(Instant::now())),
-        (to_closed, CaughtUp, Closed, Leave::Serve),
-        (to_closed, Pass(3_600_000), Closed, Leave::Serve),
-        (to_closed, Ask, Closed, Leave::Serve),
+    let cases: &[(&[Step], Step, BreakerStage, Decision)] = &[
+        (to_open, Trip, Open, Decision::Skip(Instant::now())),
+        (to_open, CaughtUp, Open, Decision::Skip(Instant::now())),
+        (to_open, Pass(1999), Open, Decision::Skip(Instant::now())),
+        (to_open, Pass(2000), Open, Decision::Resume),
+        (to_half_open, Trip, Open, Decision::Skip(Instant::now())),
+        (to_half_open, CaughtUp, Closed, Decision::Serve),
+        (to_half_open, Pass(3_600_000), HalfOpen, Decision::Serve),
+        (to_half_open, Ask, HalfOpen, Decision::Serve),
+        (to_closed, Trip, Open, Decision::Skip(Instant::now())),
+        (to_closed, CaughtUp, Closed, Decision::Serve),
+        (to_closed, Pass(3_600_000), Closed, Decision::Serve),
+        (to_closed, Ask, Closed, Decision::Serve),
     ];
     for (way, step, stage, leave) in cases {
         let mut now = Instant::now();
-        let mut guard = Guard::new(&delivery(100), now);
+        let mut breaker = RecipientBreaker::new(&delivery(100), now);
         for step in way.iter().chain([step]) {
-            apply(&mut guard, *step, &mut now);
+            apply(&mut breaker, *step, &mut now);
         }
-        assert_eq!(guard.stage(), *stage, "{way:?} then {step:?}");
-        match (guard.leave(now), leave) {
-            (Leave::Skip(_), Leave::Skip(_)) => {}
+        assert_eq!(breaker.stage(), *stage, "{way:?} then {step:?}");
+        match (breaker.decide(now), leave) {
+            (Decision::Skip(_), Decision::Skip(_)) => {}
             (is, be) => assert_eq!(is, *be, "{way:?} then {step:?}"),
         }
     }
 }
 
-fn apply(guard: &mut Guard, step: Step, now: &mut Instant) {
+fn apply(breaker: &mut RecipientBreaker, step: Step, now: &mut Instant) {
     match step {
         Pass(millis) => *now += Duration::from_millis(millis),
-        Trouble => guard.on_trouble(*now),
-        CaughtUp => guard.on_caught_up(*now),
-        Ask => drop(guard.leave(*now)),
+        Trip => breaker.on_trip(*now),
+        CaughtUp => breaker.on_caught_up(*now),
+        Ask => drop(breaker.decide(*now)),
     }
 }
 
 #[test]
 fn it_is_skipped_for_cool_down_after_each_trip_and_resumed_once() {
     let mut now = Instant::now();
-    let mut guard = Guard::new(&delivery(100), now);
+    let mut breaker = RecipientBreaker::new(&delivery(100), now);
     for _ in 0..5 {
         let due = now + COOL_DOWN;
-        assert_eq!(guard.leave(now), Leave::Skip(due));
+        assert_eq!(breaker.decide(now), Decision::Skip(due));
         now += COOL_DOWN / 2;
-        guard.on_trouble(now);
-        assert_eq!(guard.leave(now), Leave::Skip(due), "nothing is added by trouble while it is skipped");
+        breaker.on_trip(now);
+        assert_eq!(
+            breaker.decide(now),
+            Decision::Skip(due),
+            "nothing is added by trouble while it is skipped"
+        );
         now = due;
-        assert_eq!(guard.leave(now), Leave::Resume);
-        assert_eq!(guard.leave(now), Leave::Serve);
+        assert_eq!(breaker.decide(now), Decision::Resume);
+        assert_eq!(breaker.decide(now), Decision::Serve);
         now += Duration::from_secs(1);
-        guard.on_trouble(now);
+        breaker.on_trip(now);
     }
 }
 
@@ -95,21 +99,21 @@ fn it_is_skipped_for_cool_down_after_each_trip_and_resumed_once() {
 fn the_last_trip_closes_it_at_once() {
     for max_trips in 1..5 {
         let mut now = Instant::now();
-        let mut guard = Guard::new(&delivery(max_trips), now);
+        let mut breaker = RecipientBreaker::new(&delivery(max_trips), now);
         for trip in 1..max_trips {
-            assert_eq!(guard.leave(now), Leave::Skip(now + COOL_DOWN), "{trip} of {max_trips}");
+            assert_eq!(breaker.decide(now), Decision::Skip(now + COOL_DOWN), "{trip} of {max_trips}");
             now += COOL_DOWN;
-            assert_eq!(guard.leave(now), Leave::Resume);
+            assert_eq!(breaker.decide(now), Decision::Resume);
             if trip % 2 == 0 {
-                guard.on_caught_up(now);
+                breaker.on_caught_up(now);
             }
-            guard.on_trouble(now);
+            breaker.on_trip(now);
         }
         for _ in 0..3 {
-            assert_eq!(guard.leave(now), Leave::Close, "{max_trips}");
-            guard.on_caught_up(now);
-            guard.on_trouble(now);
-            assert!(!guard.is_over(now));
+            assert_eq!(breaker.decide(now), Decision::Close, "{max_trips}");
+            breaker.on_caught_up(now);
+            breaker.on_trip(now);
+            assert!(!breaker.is_over(now));
             now += COOL_DOWN * 100;
         }
     }
@@ -121,18 +125,18 @@ fn trips_are_forgotten_after_ten_cool_downs_well_in_a_row() {
     let hair = Duration::from_millis(1);
     for (pause, is_over) in [(well - hair, false), (well, true), (well * 10, true)] {
         let mut now = Instant::now();
-        let mut guard = Guard::new(&delivery(2), now);
-        assert!(!guard.is_over(now + well), "open");
+        let mut breaker = RecipientBreaker::new(&delivery(2), now);
+        assert!(!breaker.is_over(now + well), "open");
         now += COOL_DOWN * 20;
-        assert_eq!(guard.leave(now), Leave::Resume);
-        assert!(!guard.is_over(now + well), "half-open");
-        guard.on_caught_up(now);
+        assert_eq!(breaker.decide(now), Decision::Resume);
+        assert!(!breaker.is_over(now + well), "half-open");
+        breaker.on_caught_up(now);
         // To catch up again and again is no news: it is well from the first time on.
-        guard.on_caught_up(now + pause / 2);
+        breaker.on_caught_up(now + pause / 2);
         now += pause;
-        assert_eq!(guard.is_over(now), is_over, "{pause:?}");
-        guard.on_trouble(now);
-        let closes = guard.leave(now) == Leave::Close;
+        assert_eq!(breaker.is_over(now), is_over, "{pause:?}");
+        breaker.on_trip(now);
+        let closes = breaker.decide(now) == Decision::Close;
         assert_eq!(closes, !is_over, "a second trip only if the first is not forgotten: {pause:?}");
     }
 }
@@ -140,7 +144,7 @@ fn trips_are_forgotten_after_ten_cool_downs_well_in_a_row() {
 #[test]
 fn it_is_small() {
     // Boxed for each client in trouble, and all of them may be.
-    assert!(size_of::<Guard>() <= 256, "{}", size_of::<Guard>());
+    assert!(size_of::<RecipientBreaker>() <= 256, "{}", size_of::<RecipientBreaker>());
 }
 
 /// What it should do, said another way: by what has happened, not by stages.
@@ -167,15 +171,15 @@ impl Model {
         }
     }
 
-    fn leave(&mut self, max_trips: u32, now: Instant) -> Leave {
+    fn leave(&mut self, max_trips: u32, now: Instant) -> Decision {
         match self.skipped_until {
-            _ if self.trips.len() >= max_trips as usize => Leave::Close,
-            Some(until) if now < until => Leave::Skip(until),
+            _ if self.trips.len() >= max_trips as usize => Decision::Close,
+            Some(until) if now < until => Decision::Skip(until),
             Some(_) => {
                 self.skipped_until = None;
-                Leave::Resume
+                Decision::Resume
             }
-            None => Leave::Serve,
+            None => Decision::Serve,
         }
     }
 }
@@ -184,7 +188,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => (0u64..5000).prop_map(Pass),
         1 => Just(Pass(20_000)),
-        2 => Just(Trouble),
+        2 => Just(Trip),
         3 => Just(CaughtUp),
         4 => Just(Ask),
     ];
@@ -195,31 +199,31 @@ proptest! {
     #[test]
     fn it_does_what_its_model_does(steps in steps(), max_trips in 1u32..6) {
         let mut now = Instant::now();
-        let mut guard = Guard::new(&delivery(max_trips), now);
+        let mut breaker = RecipientBreaker::new(&delivery(max_trips), now);
         let mut model = Model { trips: Vec::new(), skipped_until: None, caught_up: None };
         model.trip(now);
         for step in steps {
             match step {
                 Pass(millis) => now += Duration::from_millis(millis),
-                Trouble => {
-                    guard.on_trouble(now);
+                Trip => {
+                    breaker.on_trip(now);
                     model.trip(now);
                 }
                 CaughtUp => {
-                    guard.on_caught_up(now);
+                    breaker.on_caught_up(now);
                     if model.skipped_until.is_none() {
                         model.caught_up = model.caught_up.or(Some(now));
                     }
                 }
-                Ask => prop_assert_eq!(guard.leave(now), model.leave(max_trips, now)),
+                Ask => prop_assert_eq!(breaker.decide(now), model.leave(max_trips, now)),
             }
             let stage = match (model.skipped_until, model.caught_up) {
                 (Some(_), _) => Open,
                 (None, None) => HalfOpen,
                 (None, Some(_)) => Closed,
             };
-            prop_assert_eq!(guard.stage(), stage);
-            prop_assert_eq!(guard.is_over(now), model.is_over(now));
+            prop_assert_eq!(breaker.stage(), stage);
+            prop_assert_eq!(breaker.is_over(now), model.is_over(now));
         }
     }
 }

@@ -1,9 +1,8 @@
-//! Which clients of a shard have something to say: each has a waker of its own, so that one pong never costs a look
-//! at everybody.
+//! Which clients of a shard were woken: each has a waker of its own, so that one pong never costs a look at everybody.
 //!
 //! # Invariants
-//! 1. Who was woken first is looked at first.
-//! 2. A client stands in the list once, from its first wake-up until it is [taken](Knock::take).
+//! 1. The client that was woken first is looked at first.
+//! 2. A client is in the list once, from its first wake-up until it is [taken](SubscriberWaker::take).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use parking_lot::Mutex;
 
 /// The clients that were woken, and the shard's task.
 #[derive(Debug, Default)]
-pub(super) struct Ready {
+pub(super) struct WakeList {
     inner: Mutex<Inner>,
 }
 
@@ -24,8 +23,8 @@ struct Inner {
     task: Option<Waker>,
 }
 
-impl Ready {
-    /// Has `task` woken from now on.
+impl WakeList {
+    /// From now on `task` is woken.
     pub(super) fn wake_with(&self, task: &Waker) {
         let mut inner = self.inner.lock();
         if inner.task.as_ref().is_none_or(|known| !known.will_wake(task)) {
@@ -41,8 +40,8 @@ impl Ready {
         }
     }
 
-    /// Adds those that were woken since the last call to `into`. Each [`Knock`] has to be
-    /// [taken](Knock::take) before its client is polled.
+    /// Adds those that were woken since the last call to `into`. Each [`SubscriberWaker`] has to be
+    /// [taken](SubscriberWaker::take) before its client is polled.
     pub(super) fn drain(&self, into: &mut VecDeque<u32>) {
         into.extend(self.inner.lock().woken.drain(..));
     }
@@ -50,42 +49,42 @@ impl Ready {
 
 /// One client's waker.
 #[derive(Debug)]
-pub(super) struct Knock {
-    ready: Arc<Ready>,
+pub(super) struct SubscriberWaker {
+    list: Arc<WakeList>,
     index: u32,
     is_woken: AtomicBool,
 }
 
-impl Knock {
-    pub(super) fn new(ready: &Arc<Ready>, index: u32) -> Arc<Self> {
-        Arc::new(Self { ready: Arc::clone(ready), index, is_woken: AtomicBool::new(false) })
+impl SubscriberWaker {
+    pub(super) fn new(list: &Arc<WakeList>, index: u32) -> Arc<Self> {
+        Arc::new(Self { list: Arc::clone(list), index, is_woken: AtomicBool::new(false) })
     }
 
-    /// Has it looked at again, for its shard itself: true if it does not stand in the list yet, and is to be put
+    /// Has the client looked at again, by the shard itself: true if it is not in the list yet, and the shard is to put it
     /// there.
-    pub(super) fn is_new(&self) -> bool {
+    pub(super) fn mark(&self) -> bool {
         !self.is_woken.swap(true, AcqRel)
     }
 
-    /// From here on it may be woken again.
+    /// From here on the client may be woken again.
     pub(super) fn take(&self) {
         self.is_woken.store(false, Release);
     }
 }
 
-impl Wake for Knock {
+impl Wake for SubscriberWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.is_new() {
+        if !self.mark() {
             return;
         }
         let task = {
-            let mut inner = self.ready.inner.lock();
+            let mut inner = self.list.inner.lock();
             inner.woken.push(self.index);
-            // Whoever came first has woken the task, and it has not looked since.
+            // The first one has woken the task, which has not looked since.
             if inner.woken.len() > 1 { None } else { inner.task.clone() }
         };
         if let Some(task) = task {
@@ -111,31 +110,31 @@ mod tests {
     }
 
     #[test]
-    fn a_client_stands_in_the_list_once_until_it_is_taken() {
-        let ready = Arc::<Ready>::default();
+    fn a_client_is_in_the_list_once_until_it_is_taken() {
+        let list = Arc::<WakeList>::default();
         let task = Arc::new(Count::default());
-        ready.wake_with(&Waker::from(Arc::clone(&task)));
-        let knocks: Vec<_> = (0..3).map(|index| Knock::new(&ready, index)).collect();
-        let wakers: Vec<Waker> = knocks.iter().map(|knock| Waker::from(Arc::clone(knock))).collect();
+        list.wake_with(&Waker::from(Arc::clone(&task)));
+        let wakers_of: Vec<_> = (0..3).map(|index| SubscriberWaker::new(&list, index)).collect();
+        let wakers: Vec<Waker> = wakers_of.iter().map(|waker_of| Waker::from(Arc::clone(waker_of))).collect();
         for _ in 0..5 {
             wakers[2].wake_by_ref();
             wakers[0].wake_by_ref();
         }
         assert_eq!(task.0.load(Relaxed), 1, "one wake-up brings all");
         let mut woken = VecDeque::new();
-        ready.drain(&mut woken);
+        list.drain(&mut woken);
         assert_eq!(woken, [2, 0]);
         wakers[2].wake_by_ref();
-        ready.drain(&mut woken);
+        list.drain(&mut woken);
         assert_eq!(woken, [2, 0], "not taken yet");
-        knocks[2].take();
+        wakers_of[2].take();
         wakers[2].wake_by_ref();
-        ready.drain(&mut woken);
+        list.drain(&mut woken);
         assert_eq!((&woken, task.0.load(Relaxed)), (&VecDeque::from([2, 0, 2]), 2));
-        assert!(!knocks[2].is_new(), "it stands there already");
-        assert!(knocks[1].is_new());
+        assert!(!wakers_of[2].mark(), "it stands there allist");
+        assert!(wakers_of[1].mark());
         wakers[1].wake_by_ref();
-        ready.drain(&mut woken);
-        assert_eq!(woken, [2, 0, 2], "whoever asks with is_new puts it there");
+        list.drain(&mut woken);
+        assert_eq!(woken, [2, 0, 2], "whoever marks it puts it there");
     }
 }

@@ -15,24 +15,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::ChannelBreaker;
+use crate::config::ChannelBreaker as Rules;
 use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
 use crate::telemetry::BreakerStage;
 
-/// Pure. Shared by the tasks of a channel, behind a lock that is taken when a client trips or recovers, and while
-/// it is not closed once a pass.
+/// The breaker of one channel. Pure; the tasks of the channel share it behind a lock, which is taken when a client trips or
+/// recovers, and once a pass while the breaker is not closed.
 #[derive(Debug)]
-pub(super) struct ChannelGuard {
+pub(super) struct ChannelBreaker {
     breaker: Breaker,
-    /// What the next judgement answers while it is half-open.
+    /// What the next judgement reports while the breaker is half-open.
     probe: Option<Ticket>,
-    /// `None`: it never opens.
-    rules: Option<ChannelBreaker>,
+    /// `None`: the breaker never opens.
+    rules: Option<Rules>,
 }
 
-impl ChannelGuard {
-    /// Closed.
-    pub(super) fn new(rules: Option<ChannelBreaker>, now: Instant) -> Self {
+impl ChannelBreaker {
+    pub(super) fn new(rules: Option<Rules>, now: Instant) -> Self {
         let breaker = BreakerRules {
             // One judgement is enough, so nothing is ever left in the window to be forgotten.
             window: Duration::from_secs(1),
@@ -45,7 +44,7 @@ impl ChannelGuard {
         Self { breaker: Breaker::new(breaker, now), probe: None, rules }
     }
 
-    /// Where the last judgement left it.
+    /// The state that the last judgement left it in.
     pub(super) fn stage(&self) -> BreakerStage {
         match self.breaker.state() {
             BreakerState::Closed => BreakerStage::Closed,
@@ -54,8 +53,8 @@ impl ChannelGuard {
         }
     }
 
-    /// So many of the clients are tripped now: where that leaves it. `random` is 0 to 1. Open turns half-open
-    /// here, for what is sent until the next judgement, which decides.
+    /// Judges by how many of the clients are tripped now, and answers the state that follows. `random` is 0 to 1. Open
+    /// becomes half-open here, for what is sent until the next judgement, which decides.
     pub(super) fn judge(
         &mut self,
         tripped: usize,

@@ -1,17 +1,17 @@
-//! What clients hold of the memory for what waits for them, and what it would free to cut them. Pure.
+//! What clients hold of the memory for what waits for them, and what it would free to evict them. Pure.
 //!
-//! What a socket has begun to take is a piece that all who stand there share: it is free when the last of them has let
-//! go. So the unit is not a client but a *holding*: a piece and everybody who has it, or what one client has for
-//! itself. A holding *weighs* what is freed for each client that has to go for it: of a piece of 1 MiB that a hundred
-//! clients have, 10 KiB. The heaviest holding goes first, all of its clients one after the other, so that no client is
-//! cut for nothing.
+//! What a socket has begun to take is a piece that all clients at the same place share: it is free when the last of them
+//! has dropped it. So the unit is not a client but a *holding*: a piece and all clients that have it, or what one client
+//! has for itself. A holding *weighs* what is freed for each client that has to be evicted for it: 10 KiB for a piece of
+//! 1 MiB that a hundred clients have. The heaviest holding is evicted first, all of its clients one after the other, so
+//! that no client is evicted for nothing.
 //!
-//! Most holdings are one batch and differ by chance, so a weight is rounded to a power of two, and among those of the
-//! same weight the one goes first whose clients have taken nothing for longest: it is not the one who is well and waits
-//! for one round trip that goes for those who stand still.
+//! Most holdings are one batch and differ by chance. So a weight is rounded to a power of two, and among those of the same
+//! weight the first is the one whose clients have taken nothing for longest: a client that is well and waits for one round
+//! trip is not evicted instead of one that takes nothing.
 //!
 //! # Not here
-//! Whose holding is the heaviest in the process ([`super::holders`]); cutting ([`super::shard`]).
+//! Whose holding is the heaviest in the process ([`super::ClientMemory`]); evicting ([`crate::delivery::shard`]).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -20,30 +20,30 @@ use tokio::time::Instant;
 
 /// What one client holds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    /// Which client.
-    pub(super) index: u32,
-    /// The piece that it has begun to take: where it lies, and how long it is.
-    pub(super) piece: Option<(usize, usize)>,
-    /// Bytes that it has for itself.
-    pub(super) alone: usize,
-    /// When it took something last, as far as it stands still.
-    pub(super) since: Instant,
+pub(in crate::delivery) struct Usage {
+    /// The client's index in its shard.
+    pub(in crate::delivery) index: u32,
+    /// The piece that its socket has begun to take: the address and the length.
+    pub(in crate::delivery) piece: Option<(usize, usize)>,
+    /// Bytes that the client has for itself.
+    pub(in crate::delivery) alone: usize,
+    /// When it took something last, if it has stopped.
+    pub(in crate::delivery) since: Instant,
 }
 
-impl Held {
-    /// All that is free at the most when it goes.
-    pub(super) fn bytes(&self) -> usize {
+impl Usage {
+    /// The most that is freed when the client is evicted.
+    pub(in crate::delivery) fn bytes(&self) -> usize {
         self.alone.saturating_add(self.piece.map_or(0, |(_, bytes)| bytes))
     }
 }
 
-/// What it frees to cut somebody: the greater, the sooner.
+/// What it frees to evict a client: the greatest is evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Weight {
-    /// Bits of the number of bytes.
+pub(in crate::delivery) struct Weight {
+    /// The length of the number of bytes, in bits.
     magnitude: u32,
-    /// Since when nothing was taken; `None`: it is not known, and may be long.
+    /// Since when nothing was taken; `None`: that is not known and may be long ago.
     since: Reverse<Option<Instant>>,
 }
 
@@ -52,25 +52,25 @@ impl Weight {
         Self { magnitude: usize::BITS - bytes.leading_zeros(), since: Reverse(since) }
     }
 
-    /// The greatest that a holding of at most `bytes` may have.
-    pub(super) fn at_most(bytes: usize) -> Self {
+    /// The greatest weight that a holding of at most `bytes` may have.
+    pub(in crate::delivery) fn at_most(bytes: usize) -> Self {
         Self::new(bytes, None)
     }
 }
 
-/// A piece with everybody who has it, or what one client has for itself.
+/// A piece with all clients that have it, or what one client has for itself.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Holding {
-    pub(super) weight: Weight,
-    /// Who has to go.
-    pub(super) clients: Vec<u32>,
+pub(in crate::delivery) struct Holding {
+    pub(in crate::delivery) weight: Weight,
+    /// The clients that have to be evicted.
+    pub(in crate::delivery) clients: Vec<u32>,
 }
 
-/// What is held there; the heaviest comes last.
-pub(super) fn holdings(held: impl Iterator<Item = Held>) -> Vec<Holding> {
+/// All holdings there are, the heaviest last.
+pub(in crate::delivery) fn holdings(usage: impl Iterator<Item = Usage>) -> Vec<Holding> {
     let mut groups: Vec<(usize, Instant, Vec<u32>)> = Vec::new();
     let mut places = HashMap::new();
-    for client in held.filter(|client| client.bytes() > 0) {
+    for client in usage.filter(|client| client.bytes() > 0) {
         let known = client.piece.and_then(|(piece, _)| places.get(&piece).copied());
         match known.and_then(|place: usize| groups.get_mut(place)) {
             Some((bytes, since, clients)) => {
@@ -105,7 +105,7 @@ mod tests {
     fn what_is_freed_for_each_client_counts_and_then_who_has_stood_still_for_longest() {
         let now = Instant::now();
         let ago = |seconds| now - Duration::from_secs(seconds);
-        let held = |index, piece, alone, since| Held { index, piece, alone, since };
+        let held = |index, piece, alone, since| Usage { index, piece, alone, since };
         // A piece of 40,000 bytes for four, one of 30,000 for one, 20,000 for one alone who moves, 25,000 for one
         // who does not, nothing.
         let clients = [
@@ -128,9 +128,9 @@ mod tests {
         let now = Instant::now();
         for bytes in [1, 2, 3, 4095, 4096, 4097, 1 << 40] {
             let most = Weight::at_most(bytes);
-            let one = Held { index: 0, piece: Some((1, bytes)), alone: 0, since: now };
+            let one = Usage { index: 0, piece: Some((1, bytes)), alone: 0, since: now };
             for clients in [1, 2, 3] {
-                let holdings = holdings((0..clients).map(|index| Held { index, ..one }));
+                let holdings = holdings((0..clients).map(|index| Usage { index, ..one }));
                 assert_eq!(holdings.len(), 1);
                 assert!(holdings[0].weight < most, "{bytes} for {clients}");
             }

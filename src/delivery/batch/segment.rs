@@ -1,23 +1,22 @@
-//! A stretch of a log that was read once: which of its messages go, and what is made of them for whom.
+//! A segment of a log that was read once: which of its messages are sent, and the batch that is made of them.
 //!
 //! # Invariants
-//! 1. A message is passed over for a newer one only if that is in the same stretch, so it is there to go next,
-//!    whether or not it is in the same batch.
-//! 2. Who goes on inside a stretch gets what a read from there would have given: a batch that ends early tells what
-//!    was missed up to its end only.
+//! 1. A message is left out for a newer one only if that is in the same segment, and so will be sent next, whether or
+//!    not it is in the same batch.
+//! 2. A client that goes on inside a segment gets what a read from there would have given: a batch that ends early
+//!    counts what was missed up to its end only.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Batch, View};
 use crate::log::{Cursor, Entry, Log, Progress};
 
-/// What one batch has at most: enough for one system call, not enough to keep others waiting. One message goes
-/// however long it is.
+/// The most that one batch has: enough for one system call, and not enough to keep others waiting. A single message is
+/// sent however long it is.
 const BATCH: Bounds = Bounds { messages: 64, bytes: 64 * 1024 };
-/// What is looked at together to find the newest of each key.
+/// The most that is looked at together to find the newest of each key.
 const CONFLATED: Bounds = Bounds { messages: 4096, bytes: 1024 * 1024 };
 /// Users that a batch can be told not to be for.
 const EXCEPTIONS: usize = 16;
@@ -27,10 +26,60 @@ struct Bounds {
     bytes: usize,
 }
 
-/// For which messages a newer one stands.
+/// What a client sees of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::delivery) struct View<'a> {
+    /// Whether it takes compressed messages.
+    pub(in crate::delivery) has_deflate: bool,
+    /// The client's user; messages for other users are left out.
+    pub(in crate::delivery) user: Option<&'a Arc<str>>,
+}
+
+/// A segment of a log, as it goes out to WebSocket clients.
+#[derive(Debug, Clone)]
+pub(in crate::delivery) struct Batch {
+    /// Whole frames: one message's own bytes, or several messages put together. Empty if all of the segment is
+    /// left out: there may be more after it.
+    pub(in crate::delivery) bytes: Bytes,
+    /// Messages in it.
+    pub(in crate::delivery) messages: u32,
+    /// The newest sequence number in it (0: none is).
+    pub(in crate::delivery) newest: u64,
+    /// Where to go on after it.
+    pub(in crate::delivery) cursor: Cursor,
+    /// Messages that nobody will read at this cursor any more.
+    pub(in crate::delivery) missed: u64,
+    /// Messages that are left out for a newer one with the same key (`delivery.throttle`).
+    pub(in crate::delivery) conflated: u64,
+    /// Messages that are left out for a newer one since the channel's breaker is open.
+    pub(in crate::delivery) shed: u64,
+    /// Messages for other users.
+    pub(in crate::delivery) others: u64,
+    /// Whether there is more to read now.
+    pub(in crate::delivery) has_more: bool,
+}
+
+impl Batch {
+    /// Nothing is due at `cursor`.
+    pub(in crate::delivery) fn nothing(cursor: Cursor) -> Self {
+        Self {
+            bytes: Bytes::new(),
+            messages: 0,
+            newest: 0,
+            cursor,
+            missed: 0,
+            conflated: 0,
+            shed: 0,
+            others: 0,
+            has_more: false,
+        }
+    }
+}
+
+/// Which messages are left out for a newer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Conflate {
-    /// Those for which there is one with the same key.
+    /// Those of which there is a newer one with the same key.
     pub(super) by_key: bool,
     /// All but the newest.
     pub(super) to_newest: bool,
@@ -38,44 +87,44 @@ pub(super) struct Conflate {
 
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lot {
-    Goes,
-    /// Another one with its key stands for it.
+enum Disposition {
+    Sent,
+    /// A newer one with the same key is sent instead.
     Conflated,
-    /// Only the newest goes.
+    /// Only the newest one is sent.
     Shed,
 }
 
 /// Messages as they were read.
 #[derive(Debug, Default)]
-pub(super) struct Stretch {
+pub(super) struct Segment {
     /// `None`: nothing was read.
     read: Option<Read>,
     entries: Vec<Arc<Entry>>,
-    /// Of each entry; empty: all go.
-    lots: Vec<Lot>,
+    /// What becomes of each entry; empty: all are sent.
+    dispositions: Vec<Disposition>,
     /// Kept to be used again.
     keys: HashSet<Arc<str>>,
-    /// The places of those that go.
+    /// The indices of those that are sent.
     picked: Vec<usize>,
 }
 
-/// From where it was read, and what came of it.
+/// Where it was read from, and what came of that.
 #[derive(Debug)]
 struct Read {
     start: Cursor,
     progress: Progress,
 }
 
-/// A batch, and who may have it.
+/// A batch, and which clients may have it.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct CachedBatch {
     at: Cursor,
-    /// `None`: it is the same for both.
+    /// `None`: it is the same with and without compression.
     has_deflate: Option<bool>,
     audience: Audience,
     pub(super) batch: Batch,
-    /// Its bytes, for those who keep them.
+    /// Its bytes, counted once for all clients that keep them.
     pub(super) held: Option<Bytes>,
 }
 
@@ -86,8 +135,8 @@ enum Audience {
     Only(Option<Arc<str>>),
 }
 
-impl Made {
-    /// Whether it is what that client is to get.
+impl CachedBatch {
+    /// Whether it is due to that client.
     pub(super) fn is_for(&self, cursor: Cursor, view: View<'_>) -> bool {
         self.at == cursor
             && self.has_deflate.is_none_or(|has_deflate| has_deflate == view.has_deflate)
@@ -99,15 +148,15 @@ impl Made {
     }
 }
 
-impl Stretch {
+impl Segment {
     pub(super) fn clear(&mut self) {
         self.read = None;
         self.entries.clear();
         self.entries.shrink_to(BATCH.messages);
-        self.lots = Vec::new();
+        self.dispositions = Vec::new();
     }
 
-    /// Reads from `cursor` on, as far as it takes to tell what goes.
+    /// Reads from `cursor` on, as far as it takes to tell which messages are sent.
     pub(super) fn read(&mut self, log: &Log, cursor: Cursor, until: u64, conflate: Conflate) {
         self.clear();
         let is_plain = conflate == Conflate { by_key: false, to_newest: false };
@@ -120,10 +169,10 @@ impl Stretch {
     }
 
     fn conflate(&mut self, conflate: Conflate) {
-        self.lots.resize(self.entries.len(), Lot::Goes);
+        self.dispositions.resize(self.entries.len(), Disposition::Sent);
         self.keys.clear();
         let mut is_newest = true;
-        for (entry, lot) in self.entries.iter().zip(&mut self.lots).rev() {
+        for (entry, disposition) in self.entries.iter().zip(&mut self.dispositions).rev() {
             if entry.is_critical || entry.to().is_some() {
                 continue;
             }
@@ -132,9 +181,9 @@ impl Stretch {
                 Some(_) | None => false,
             };
             if is_key_known {
-                *lot = Lot::Conflated;
+                *disposition = Disposition::Conflated;
             } else if conflate.to_newest && !is_newest {
-                *lot = Lot::Shed;
+                *disposition = Disposition::Shed;
             }
             is_newest = false;
         }
@@ -142,7 +191,7 @@ impl Stretch {
         self.keys.shrink_to(BATCH.messages);
     }
 
-    /// Where in the stretch a client goes on that stands at `cursor`; `None`: it has to be read.
+    /// The index in the segment at which a client at `cursor` goes on; `None`: the log has to be read.
     pub(super) fn place_of(&self, cursor: Cursor) -> Option<usize> {
         let read = self.read.as_ref()?;
         if cursor == read.start {
@@ -153,11 +202,11 @@ impl Stretch {
         is_inside.then(|| self.entries.partition_point(|entry| entry.sequence < cursor.next))
     }
 
-    /// What is due to a client that stands at `cursor`, which is at `from` in the stretch.
-    pub(super) fn make(&mut self, cursor: Cursor, from: usize, view: View<'_>) -> Made {
+    /// What is due to a client at `cursor`, which is at index `from` in the segment.
+    pub(super) fn make(&mut self, cursor: Cursor, from: usize, view: View<'_>) -> CachedBatch {
         let Some(read) = &self.read else {
             let batch = Batch::nothing(cursor);
-            return Made { at: cursor, has_deflate: None, audience: Audience::All, batch, held: None };
+            return CachedBatch { at: cursor, has_deflate: None, audience: Audience::All, batch, held: None };
         };
         let mut batch = Batch { has_more: read.progress.has_more, ..Batch::nothing(read.progress.cursor) };
         let mut bytes = 0;
@@ -175,19 +224,19 @@ impl Stretch {
                 }
                 is_personal = true;
             }
-            match self.lots.get(place) {
-                Some(Lot::Conflated) => {
+            match self.dispositions.get(place) {
+                Some(Disposition::Conflated) => {
                     batch.conflated += 1;
                     continue;
                 }
-                Some(Lot::Shed) => {
+                Some(Disposition::Shed) => {
                     batch.shed += 1;
                     continue;
                 }
-                Some(Lot::Goes) | None => {}
+                Some(Disposition::Sent) | None => {}
             }
             has_two_forms |= entry.deflated().is_some();
-            let length = entry.form(view.has_deflate).len();
+            let length = entry.frame_for(view.has_deflate).len();
             let is_full = self.picked.len() >= BATCH.messages || bytes + length > BATCH.bytes;
             if is_full && !self.picked.is_empty() {
                 let next = entry.sequence;
@@ -201,7 +250,7 @@ impl Stretch {
             batch.newest = entry.sequence;
             self.picked.push(place);
         }
-        // Up to where it ends, and not of the whole stretch: what goes later may be missed until then.
+        // Up to where the batch ends and not of the whole segment: what is sent later may be missed until then.
         let done = self.entries.get(from..end).unwrap_or_default();
         let found = done.len() - done.partition_point(|entry| entry.sequence < cursor.all_from);
         batch.missed = batch.cursor.next.saturating_sub(cursor.all_from).saturating_sub(found as u64);
@@ -214,7 +263,7 @@ impl Stretch {
         } else {
             Audience::AllBut(others)
         };
-        Made {
+        CachedBatch {
             at: cursor,
             has_deflate: has_two_forms.then_some(view.has_deflate),
             audience,
@@ -224,14 +273,14 @@ impl Stretch {
     }
 }
 
-/// Puts the frames of those that were picked together; a single one stays what it is.
+/// Joins the frames of the entries that were picked; a single one is not copied.
 fn join(entries: &[Arc<Entry>], picked: &[usize], has_deflate: bool, length: usize) -> Bytes {
     if let [place] = *picked {
-        return entries[place].bytes(has_deflate);
+        return entries[place].shared_frame_for(has_deflate);
     }
     let mut joined = BytesMut::with_capacity(length);
     for &place in picked {
-        joined.extend_from_slice(entries[place].form(has_deflate));
+        joined.extend_from_slice(entries[place].frame_for(has_deflate));
     }
     joined.freeze()
 }
