@@ -44,7 +44,7 @@ pub mod internals {
         Assembler, Extensions, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, ProtocolError,
         Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
     };
-    pub use crate::log::{Log, Logs, NewEntry};
+    pub use crate::log::{Log, Logs, Message, NewEntry};
     pub use crate::memory::Budget;
     pub use crate::net::head::{RequestLine, check_answer, check_request};
     pub use crate::net::tls::{Acceptor, Connector, Offer as TlsOffer, Tls};

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// The first address that no trusted proxy stands for; its port is 0 where nobody told it. None on a
-    /// Unix socket.
+    /// The first address, seen from here, that is not of a trusted proxy. Its port is 0 where no proxy told it. `None`
+    /// on a Unix socket.
     pub address: Option<SocketAddr>,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct AddressKey(u64);
 
 impl AddressKey {
     fn of(ip: Option<IpAddr>) -> Self {
-        // Nobody is given addresses out of 0::/8 (RFC 4291 §2.4), so that IPv4 has room there.
+        // No address is assigned out of 0::/8 (RFC 4291 §2.4), so that IPv4 has room there.
         match ip.map(|ip| ip.to_canonical()) {
             None => Self(0),
             Some(IpAddr::V4(ip)) => Self(1 << 32 | u64::from(ip.to_bits())),

@@ -14,8 +14,8 @@ use super::refused::{Bound, Bucket, Refused};
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
 use crate::net::head::spelling;
+use crate::net::http::set_upgrade;
 use crate::telemetry::HandshakeOutcome;
-use crate::upstream::headers::set_upgrade;
 use crate::upstream::{DialError, UpstreamError};
 
 /// All that a refusal says.
@@ -77,7 +77,7 @@ impl RefusalClose {
 /// Says that an answer is ours, and why.
 const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 
-/// For those who are refused for a reason that passes soon.
+/// `Retry-After` of a reason that passes soon.
 const SOON: Duration = Duration::from_secs(1);
 
 impl Refused {
@@ -111,7 +111,7 @@ impl Refused {
                     .close(RefusalClose::Rate)
             }
             Self::Capacity(bound) => {
-                // Places come back when somebody leaves: not within a second.
+                // Places come back when a connection ends: not within a second.
                 let wait = Duration::from_secs_f64(fastrand::f64().mul_add(10.0, 5.0));
                 Answer::new(Status::SERVICE_UNAVAILABLE, bound.reason(), Outcome::AtCapacity)
                     .retry_after(wait)

@@ -81,7 +81,7 @@ impl Noted {
     }
 
     pub(super) fn note_client(&self, client: &Client) {
-        // There is one identity in a stack: a second word would be the same.
+        // There is one identity check in a stack: a second value would be the same.
         let _ = self.client.set(client.address);
     }
 
@@ -116,7 +116,7 @@ impl RequestContext {
 
     /// As the breaker around the server tells clients apart: a user is one from however many addresses.
     pub(crate) fn caller(&self) -> Caller {
-        // A key of this process: nobody can choose an address that stands for somebody else's.
+        // Hashed with a key of this process: no client can choose an address that collides with another one's.
         static KEYS: OnceLock<RandomState> = OnceLock::new();
         let keys = KEYS.get_or_init(RandomState::new);
         Caller(match &self.user {

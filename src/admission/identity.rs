@@ -1,7 +1,7 @@
 //! Whose request is it? The peer's own, or that of whom a trusted proxy names ([`super::forwarded`]).
 //!
-//! The hint below is for one mistake that nearly everybody makes once: behind an ingress that nobody said
-//! was trusted, all clients have the ingress' address, and limits of one address hit all of them.
+//! The hint below is for one mistake that nearly every operator makes once: behind an ingress that is not configured
+//! as trusted, all clients have the ingress' address, and limits of one address hit all of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::context::{RequestContext, User};
 use super::forwarded;
 use super::refused::Refused;
 use crate::config::TrustedProxies;
+use crate::net::http::X_FORWARDED_FOR;
 
 /// Whether the hint was given. Of the process and not of a configuration, so that a reload does not give it
 /// again.
@@ -49,7 +50,7 @@ impl Identity {
         if self.hinted.load(Relaxed) {
             return;
         }
-        let says = [forwarded::X_FORWARDED_FOR, header::FORWARDED];
+        let says = [X_FORWARDED_FOR, header::FORWARDED];
         let says = says.into_iter().find(|name| headers.contains_key(name));
         if let (Some(name), Some(network)) = (says, peer.and_then(private))
             && !self.hinted.swap(true, Relaxed)

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! 1. A key costs one moment: when its bucket is full again, and from then on it costs nothing.
-//! 2. There are never more than `max_keys`. One that finds no room is let pass, and counted: whoever has so
-//!    many addresses cannot be told apart by them, and must not lock everybody else out. The bucket of all
+//! 2. There are never more than `max_keys`. One that finds no room is let pass, and counted: an attacker
+//!    with so many addresses cannot be limited by them, and must not lock all others out. The bucket of all
 //!    still holds.
 //!
 //! # Not here
@@ -35,7 +35,7 @@ const SMALL: usize = 64;
 #[derive(Debug)]
 pub(super) struct Keyed<K> {
     gcra: Gcra,
-    bound: Bound,
+    limit: KeyLimit,
     metrics: Arc<Metrics>,
     warnings: WarnThrottle,
     keys: Mutex<Keys<K>>,
@@ -43,7 +43,7 @@ pub(super) struct Keyed<K> {
 
 /// How many keys there may be, and what the log says of them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bound {
+pub(super) struct KeyLimit {
     pub(super) max_keys: usize,
     /// The setting that says so, below `policy`.
     pub(super) setting: &'static str,
@@ -59,9 +59,9 @@ struct Keys<K> {
 }
 
 impl<K: Eq + Hash + Clone> Keyed<K> {
-    pub(super) fn new(rate: Rate, bound: Bound, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(rate: Rate, limit: KeyLimit, metrics: Arc<Metrics>) -> Self {
         let keys = Mutex::new(Keys { buckets: HashMap::new(), next_sweep: None });
-        Self { gcra: Gcra::new(rate), bound, metrics, warnings: WarnThrottle::every(WARN_INTERVAL), keys }
+        Self { gcra: Gcra::new(rate), limit, metrics, warnings: WarnThrottle::every(WARN_INTERVAL), keys }
     }
 
     /// Takes a token of `key`, or answers in how long there will be one.
@@ -73,13 +73,13 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
         }
         let mut bucket = ArrivalTime::default();
         bucket.take(self.gcra, now)?;
-        if keys.has_room(self.bound.max_keys, now) {
+        if keys.has_room(self.limit.max_keys, now) {
             keys.buckets.insert(key.clone(), bucket);
             return Ok(());
         }
         drop(keys);
         self.metrics.admission.rate_untracked.inc();
-        let Bound { max_keys, setting, whose } = self.bound;
+        let KeyLimit { max_keys, setting, whose } = self.limit;
         if self.warnings.may(setting, now).is_some() {
             warn!(
                 whose,
@@ -126,8 +126,8 @@ mod tests {
 
     fn keyed(per_second: f64, burst: u32, max_keys: usize) -> (Keyed<u64>, Arc<Metrics>) {
         let metrics = Metrics::new("outrigger").unwrap();
-        let bound = Bound { max_keys, setting: "handshake_rate.max_keys", whose: "addresses" };
-        (Keyed::new(Rate { per_second, burst }, bound, Arc::clone(&metrics)), metrics)
+        let limit = KeyLimit { max_keys, setting: "handshake_rate.max_keys", whose: "addresses" };
+        (Keyed::new(Rate { per_second, burst }, limit, Arc::clone(&metrics)), metrics)
     }
 
     #[tokio::test(start_paused = true)]

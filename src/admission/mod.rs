@@ -1,5 +1,5 @@
-//! Who may come in, how fast, how many: the layers that every request passes before its mode. What passes them all is
-//! [`RequestContext::into_admitted`].
+//! Which requests are admitted, how fast, how many: the layers that every request passes before its mode. What passes
+//! them all becomes [`RequestContext::into_admitted`].
 //!
 //! [`stack()`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
 //! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
@@ -15,7 +15,7 @@
 //! # Invariants
 //! 1. The address comes first: one attacker can neither drain the bucket of all nor drive authentication.
 //! 2. Whatever is kept for an address or a user is bounded, and counted where the bound is met.
-//! 3. A request that is refused has cost nobody else anything: the upstream does not hear of it.
+//! 3. A request that is refused has cost nothing but this proxy's work: the upstream is not asked.
 //!
 //! # Not here
 //! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).

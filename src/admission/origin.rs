@@ -1,5 +1,5 @@
-//! From which page? A browser sends cookies to any server that any page names, and says in `Origin` which page
-//! it was; nobody else has to (cross-site WebSocket hijacking).
+//! From which page? A browser sends cookies to any server that any page names, and names the page's origin in `Origin`
+//! (RFC 6455 §10.2); other clients need not. Without this check there is cross-site WebSocket hijacking.
 //!
 //! # Invariants
 //! 1. What is not understood in full is foreign: a path behind the port, several of them. So is `null`, unless it is
@@ -20,7 +20,7 @@ use super::refused::{ForeignPage, Refused};
 use crate::config::{HttpMode, OriginPattern, Origins, Policy};
 use crate::telemetry::redact::redact_origin;
 
-/// Lets in whom `policy.origins` names.
+/// `policy.origins`
 #[derive(Debug)]
 pub(super) struct OriginCheck {
     policy: Arc<Policy>,
@@ -69,7 +69,7 @@ fn named(origins: &Origins, origin: &HeaderValue) -> Result<(), ForeignPage> {
 fn without_origin(origins: &Origins, method: &Method, headers: &HeaderMap) -> Result<(), ForeignPage> {
     let says = |name: &HeaderName, value: &str| headers.get_all(name).iter().any(|said| said == value);
     if says(&SEC_FETCH_SITE, "cross-site") {
-        // Somebody follows a link of another site: the page that it is on cannot see what comes of it.
+        // A user follows a link of another site: the page that the link is on cannot see the answer.
         let is_followed_link = matches!(*method, Method::GET | Method::HEAD)
             && says(&SEC_FETCH_MODE, "navigate")
             && says(&SEC_FETCH_DEST, "document");

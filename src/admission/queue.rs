@@ -1,18 +1,18 @@
-//! The bucket of all handshakes, the queue before it, and what those are told who cannot wait in it.
+//! The bucket of all handshakes, the queue before it, and when to retry for those that are refused.
 //!
 //! # Invariants
-//! 1. Who waits is served in the order of coming; who comes while somebody waits is queued too.
-//! 2. At most `max_queued` wait, and nobody who would not get a token within `queue`: such a one is refused at
-//!    once, while it can still use the time.
+//! 1. Handshakes leave the queue in the order in which they entered it; while one waits, none passes it.
+//! 2. At most `max_queued` wait, and none that would not get a token within `queue`: it is refused at once, while its
+//!    client can still use the time.
 //! 3. A handshake that is given up while it waits leaves its place to the next.
-//! 4. Whoever is refused is given a free moment of its own to retry at: at the rate, behind all that were given
-//!    before. So a storm comes back at the pace it can be let in, not all after a second.
+//! 4. Each that is refused is given a moment of its own to retry at: at the rate, after all that were given before. So
+//!    a storm of clients comes back at the pace at which they can be admitted, and not all after a second.
 //!
 //! # Not here
 //! Addresses and users ([`super::keyed`]).
 //!
 //! # Why is a moment to retry at not kept as a token?
-//! Nobody says who it is when it comes back. Moments that nobody comes back at cost nothing: time passes them by.
+//! A client that comes back cannot be recognized. A moment at which no client comes back costs nothing: it passes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -25,26 +25,26 @@ use crate::config::Rate;
 use crate::resilience::{ArrivalTime, Gcra};
 use crate::telemetry::Metrics;
 
-/// Nobody is told to come back later than that. Who would be, is sent somewhere into its second half, and asks again.
+/// No client is told to retry later than that: one that would be is told a moment in the second half, at random.
 const HORIZON: Duration = Duration::from_secs(60);
 
 /// The bucket and the queue before it.
 #[derive(Debug)]
 pub(super) struct Queue {
     gcra: Gcra,
-    /// How long anybody may wait.
+    /// How long a handshake may wait.
     max_wait: Duration,
     max_queued: usize,
     /// How many wait, the first included.
     queued: AtomicUsize,
-    /// Held by the first of those who wait; it is handed on in the order of asking.
+    /// Held by the first handshake in the queue. It is fair: those that wait for it get it in the order in which they asked.
     first: tokio::sync::Mutex<()>,
     schedule: Mutex<Schedule>,
     metrics: Arc<Metrics>,
 }
 
 impl Queue {
-    /// `max_wait`: how long anybody may wait; zero: nobody does. `max_queued`: how many may.
+    /// `max_wait`: how long a handshake may wait; with zero none does. `max_queued`: how many may wait.
     pub(super) fn new(rate: Rate, max_wait: Duration, max_queued: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             gcra: Gcra::new(rate),
@@ -120,9 +120,9 @@ impl Drop for Place<'_> {
 #[derive(Debug)]
 struct Schedule {
     bucket: ArrivalTime,
-    /// When there is a token for the first of those who wait, as of the last one that found none.
+    /// When there will be a token for the first in the queue, as of the last time that there was none.
     free: Instant,
-    /// The last moment that somebody was told to retry at.
+    /// The last moment that a client was told to retry at.
     retry_at: Instant,
 }
 
@@ -135,12 +135,12 @@ impl Schedule {
         self.bucket.take(gcra, now).inspect_err(|wait| self.free = later(now, *wait))
     }
 
-    /// When there will be a token for who stands behind `ahead` others.
+    /// When there will be a token for a handshake that has `ahead` others before it.
     fn free_behind(&self, ahead: usize, gcra: Gcra) -> Instant {
         later(self.free, gcra.interval().saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)))
     }
 
-    /// A moment of its own for somebody who is refused while `queued` wait, as a time from `now`.
+    /// A moment to retry at for a handshake that is refused while `queued` wait, as a time from `now`.
     fn retry_after(&mut self, now: Instant, queued: usize, gcra: Gcra) -> Duration {
         let free = self.free_behind(queued, gcra);
         let at = later(self.retry_at, gcra.interval()).max(free).max(now);

@@ -1,12 +1,11 @@
 //! How many: the places of a route, of an address on it, of a user on it.
 //!
 //! # Invariants
-//! 1. Everyone who is in is counted, also where nothing is limited: a limit that is switched on later knows
-//!    who is there.
+//! 1. Every connection is counted, also where nothing is limited: a limit that a reload switches on finds right counts.
 //! 2. A place is taken with the handshake and given back by the drop of its [`QuotaPermit`], whatever ends the
 //!    handshake or the connection.
 //! 3. An address or a user is kept as long as it has a place, and no longer.
-//! 4. Whoever makes another connection go has a connection: see [`Permit::on_open`].
+//! 4. A connection is replaced by one that is open, never by a handshake: see [`Permit::on_open`].
 //!
 //! # Not here
 //! How fast they come ([`super::rate`]); which connections of a user have to go ([`super::users`]); the
@@ -27,7 +26,7 @@ use super::users::{Users, shrink};
 use crate::config::{Limits, OnUserLimit};
 use crate::connections::{Command, ConnectionPermit, Handle};
 
-/// Who is on one route. Outlives the configuration that made it: connections do too.
+/// The connections of one route, counted. Outlives the configuration that made it: connections do too.
 #[derive(Debug)]
 pub(crate) struct ConnectionQuota {
     route: Box<str>,
@@ -46,7 +45,7 @@ struct Taken {
 }
 
 impl ConnectionQuota {
-    /// Nobody yet.
+    /// Without connections.
     pub(crate) fn new(route: &str) -> Arc<Self> {
         Arc::new(Self { route: route.into(), taken: Mutex::default() })
     }
@@ -56,7 +55,7 @@ impl ConnectionQuota {
         self.taken.lock().all
     }
 
-    /// Whether somebody is in whose handshake has become a connection.
+    /// Whether a handshake has become a connection that is still there.
     pub(super) fn has_open(&self) -> bool {
         self.taken.lock().open > 0
     }
@@ -137,7 +136,7 @@ impl ConnectionPermit for Permit {
         let Some(user) = &self.user else { return };
         let displaced = taken.by_user.open(user, handle.id, Arc::clone(handle), self.limit);
         drop(taken);
-        // Without the lock: whoever is woken by this may be on its way to give its place back.
+        // Without the lock: the task that is woken by this may be about to give its place back.
         if let Some(oldest) = displaced.oldest {
             oldest.send(Command::Replace);
         }

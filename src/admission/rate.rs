@@ -2,10 +2,10 @@
 //!
 //! # Invariants
 //! 1. In any time `t` at most `rate · t + burst` requests pass a bucket ([`crate::resilience::Gcra`]).
-//! 2. Nobody is kept waiting but by the bucket of all ([`super::queue`]): a single address or user that is too
-//!    fast is told so at once.
+//! 2. Only the bucket of all lets requests wait ([`super::queue`]): those of a single address or user that is too
+//!    fast are refused at once.
 //! 3. Handshakes spend no tokens of requests, and requests none of handshakes.
-//! 4. Whoever is refused is told when to come back, and no two of them the same moment by design.
+//! 4. A request that is refused is told when to retry, with jitter, so that no two come back at one moment by design.
 //!
 //! # Not here
 //! The order of the checks ([`super::stack`]); how many addresses are told apart ([`super::keyed`]).
@@ -17,10 +17,10 @@ use std::time::Duration;
 use super::address::AddressKey;
 use super::check::Check;
 use super::context::{Kind, RequestContext};
-use super::keyed::{Bound, Keyed};
+use super::keyed::{KeyLimit, Keyed};
 use super::queue::Queue;
 use super::refused::{Bucket, Refused};
-use crate::config::{HandshakeRate, HttpRate, Rate};
+use crate::config::{HandshakeRate, HttpRate};
 use crate::telemetry::Metrics;
 
 /// What buckets are made for: handshakes and plain requests have buckets apart, so that neither spends the other's.
@@ -59,12 +59,12 @@ impl Rates {
             RateSettings::Handshakes(rates) => (rates.max_keys, "handshake_rate.max_keys"),
             RateSettings::Requests(rates) => (rates.max_keys, "http.rate.max_keys"),
         };
-        let bound = |whose| Bound { max_keys, setting, whose };
+        let limit = |whose| KeyLimit { max_keys, setting, whose };
         Self {
             settings,
             global: global.map(|rate| Queue::new(rate, max_wait, max_queued, Arc::clone(metrics))),
-            per_ip: per_ip.map(|rate| Keyed::new(rate, bound("addresses"), Arc::clone(metrics))),
-            per_user: per_user.map(|rate| Keyed::new(rate, bound("users"), Arc::clone(metrics))),
+            per_ip: per_ip.map(|rate| Keyed::new(rate, limit("addresses"), Arc::clone(metrics))),
+            per_user: per_user.map(|rate| Keyed::new(rate, limit("users"), Arc::clone(metrics))),
             hasher: RandomState::new(),
         }
     }
@@ -136,8 +136,8 @@ pub(super) enum RateCheck {
     PerAddress(RatesByKind),
     /// `handshake_rate.global`, `http.rate.global`: what the server behind can bear does not depend on who asks.
     Global(RatesByKind),
-    /// `handshake_rate.per_user`, from however many addresses. Nobody is limited who has not said who it is, and
-    /// plain requests are no connections.
+    /// `handshake_rate.per_user`, from however many addresses. A client without a user is not limited, and plain
+    /// requests are no connections.
     PerUser(Arc<Rates>),
 }
 
@@ -166,6 +166,7 @@ mod tests {
 
     use super::*;
     use crate::admission::address::Client;
+    use crate::config::Rate;
 
     proptest! {
         #[test]
@@ -205,8 +206,8 @@ mod tests {
                 prop_assert!(!passed.is_empty());
                 for (first, from) in passed.iter().enumerate() {
                     for (last, until) in passed.iter().enumerate().skip(first) {
-                        let bound = per_second * (until - from) + f64::from(burst);
-                        prop_assert!((last - first + 1) as f64 <= bound + 1e-6, "{first}..={last}: {passed:?}");
+                        let limit = per_second * (until - from) + f64::from(burst);
+                        prop_assert!((last - first + 1) as f64 <= limit + 1e-6, "{first}..={last}: {passed:?}");
                     }
                 }
             }

@@ -71,10 +71,10 @@ pub enum Refused {
     /// `policy.origins`
     #[error("{0}")]
     Origin(ForeignPage),
-    /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log, not for whoever guesses.
+    /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log: it would help to guess them.
     #[error("credentials are missing or not valid")]
     Unauthorized(AuthFailure),
-    /// `policy.auth.forward`: the answer of whoever was asked.
+    /// `policy.auth.forward`: the answer of the authentication service.
     #[error("the authentication service refused")]
     Forwarded(Box<Response<Bytes>>),
     /// Credentials could not be checked.
@@ -191,7 +191,7 @@ impl Refused {
         })
     }
 
-    /// Why credentials were not taken: for the log, and not for whoever guesses.
+    /// Why credentials were not taken: for the log only.
     pub fn auth_failure(&self) -> Option<AuthFailure> {
         match self {
             Self::Unauthorized(failure) => Some(*failure),

@@ -24,7 +24,7 @@ pub(crate) type Stack = BoxCloneSyncService<RequestContext, RequestContext, Refu
 /// What the layers of one route ask.
 #[derive(Debug)]
 pub(crate) struct StackDeps {
-    /// Whose forwarding headers are believed.
+    /// The peers whose forwarding headers are believed.
     pub trusted: Arc<TrustedProxies>,
     /// What the route's policy says.
     pub policy: Arc<Policy>,
@@ -32,7 +32,7 @@ pub(crate) struct StackDeps {
     pub rates: RatesByKind,
     /// Of this route.
     pub quota: Arc<ConnectionQuota>,
-    /// Who knows who clients are; `None`: nobody asks.
+    /// Authenticates clients; `None`: the route does not ask who they are.
     pub auth: Option<Arc<Authenticator>>,
 }
 

@@ -41,7 +41,7 @@ struct Share {
     ending: u32,
 }
 
-/// Who has to make room for a connection that was just opened.
+/// Which connections have to make room for one that was just opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Displaced<T> {
     /// It is closed.

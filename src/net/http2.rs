@@ -11,7 +11,7 @@
 //!   gone, where hyper's reading shows a CANCEL as an orderly end.
 //!
 //! # Invariants
-//! 1. Whoever owns the stream polls it, at least by a flush, whenever its task is woken: the pump has no
+//! 1. The owner of the stream polls it, at least by a flush, whenever its task is woken: the pump has no
 //!    other task.
 //! 2. What the peer did not take is at most [`MAX_WRITE`] bytes five times over: two in hyper's queue, one
 //!    in the pump, two in the connection (`max_send_buf_size` and what passes it last).

@@ -1,7 +1,7 @@
 //! Connections of HTTP/1 that are kept for further requests to the same server.
 //!
-//! Our own, since what is kept has to be decided upon by whoever reads an answer's head, before anybody else can be
-//! given its connection. The library's pool puts a connection back before it hands out the answer: one that is marked
+//! Our own, since what is kept has to be decided by the code that reads an answer's head, before another request can
+//! be given its connection. The library's pool puts a connection back before it hands out the answer: one that is marked
 //! only then may be another request's already, and what comes behind the first answer is read as the second one.
 //!
 //! # Invariants
@@ -143,7 +143,7 @@ where
         let has_read = ReadFlag::default();
         let io = TokioIo::new(WatchedStream::new(stream, has_read.clone()));
         let (mut library, connection) = self.builder.handshake(io).await?;
-        // It ends with the server, or once nobody can send anything over it and its last answer was read.
+        // It ends with the server, or once its sender is gone and its last answer was read.
         tokio::spawn(connection);
         library.ready().await?;
         Ok(Sender { library, has_read })

@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! 1. In any time `t` at most `t / interval + burst` tokens are taken, but for those that [`Bucket::take`] was told to.
-//! 2. A bucket whose arrival time has passed is full: whoever keeps many may forget it.
+//! 2. A bucket whose arrival time has passed is full: a map of many may forget it.
 //! 3. Sums are made in whole nanoseconds. An interval is rounded up, so that no rate is exceeded by rounding, and a wait
 //!    until the moment that was answered is always rewarded.
 //!

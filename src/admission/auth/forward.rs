@@ -1,4 +1,4 @@
-//! Somebody else is asked whether a request may come in.
+//! Another service is asked whether a request may come in.
 //!
 //! The service gets a `GET` with the client's headers (those of the hop, of the body and of the WebSocket
 //! handshake not among them), with `X-Forwarded-*` as the server behind would see them, and with what was
@@ -38,9 +38,10 @@ use super::waiting::Waiting;
 use crate::admission::{Kind, Refused, RequestContext};
 use crate::config::{self, Forwarded, HostHeader, Target};
 use crate::net::Fetch;
+use crate::net::http::plain_name;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, Metrics};
-use crate::upstream::headers::{self, ForwardingConfig, Requester, plain_name};
+use crate::upstream::headers::{self, ForwardingConfig, Requester};
 
 /// Requests to the service at one time: as many as dials to an upstream by default.
 const MAX_ASKING: usize = 128;
@@ -89,7 +90,7 @@ pub(super) struct Forward {
     user_header: HeaderName,
     /// What of its answer the upstream gets.
     headers: Vec<HeaderName>,
-    /// What nobody else may say: these, and `user_header`.
+    /// What only the service may set: these, and `user_header`.
     reserved: Vec<HeaderName>,
     asking: Semaphore,
     waiting: Semaphore,
@@ -213,7 +214,7 @@ impl Forward {
             headers.insert(X_FORWARDED_URI, path.clone());
             headers.insert(X_ORIGINAL_URI, path);
         }
-        // Over HTTP/2 a handshake is a CONNECT; to whoever has rules it is one thing.
+        // Over HTTP/2 a handshake is a CONNECT; rules of the service are to see one method for both.
         let method = match context.kind {
             Kind::Handshake => &Method::GET,
             Kind::Plain => &context.head.method,
@@ -273,7 +274,7 @@ impl Forward {
         Err(Refusal::Unavailable(format!("it answered with status {}", status.as_u16())))
     }
 
-    /// Says once that it is down, and once that it is up again.
+    /// Logs once that the service is down, and once that it is up again.
     fn report(&self, down: Option<&str>) {
         let was_down = self.is_down.swap(down.is_some(), Ordering::Relaxed);
         if was_down == down.is_some() {
@@ -289,7 +290,7 @@ impl Forward {
     }
 }
 
-/// Who comes in.
+/// What the service says of a request that it allows.
 #[derive(Debug)]
 pub(super) struct Allowed {
     /// Under which name, if it has one.
@@ -298,7 +299,7 @@ pub(super) struct Allowed {
     pub(super) attested: HeaderMap,
 }
 
-/// Why somebody stays outside.
+/// Why the request is refused.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// The service says so.

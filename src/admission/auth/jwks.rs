@@ -5,7 +5,7 @@
 //! 1. One task fetches, one fetch at a time. However many tokens name unknown keys or are signed wrongly:
 //!    because of them it fetches at most once in `min_interval`.
 //! 2. A set that was good stays until another good one comes, also where a reload changes what is asked of tokens.
-//! 3. Nobody waits longer than [`MAX_WAIT`], and no more than [`MAX_WAITING`] do.
+//! 3. No request waits longer than [`MAX_WAIT`], and no more than [`MAX_WAITING`] do.
 //! 4. The task ends with its [`Jwks`].
 //!
 //! # Not here
@@ -28,12 +28,10 @@ use super::keys::KeySet;
 use super::waiting::Waiting;
 use crate::config::{File, JwtAlgorithm};
 use crate::net::Fetch;
+use crate::net::http::PRODUCT;
 use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, JwksOutcome, Metrics, TaskKind};
-
-/// How we call ourselves when we fetch.
-const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
 
 /// How long a handshake waits for keys: a client has given up by the time its own timeout comes.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -61,7 +59,7 @@ pub(super) struct Jwks {
 struct Shared {
     keys: ArcSwapOption<KeySet>,
     status: watch::Sender<Status>,
-    /// Somebody needs a key that is not there, or another one than is.
+    /// A token needs a key that is not there, or another one than is.
     wanted: Notify,
     waiting: Semaphore,
     metrics: Arc<Metrics>,
@@ -74,7 +72,7 @@ struct Status {
     /// Fetches that are over.
     fetches: u64,
     has_failed: bool,
-    /// Before it nobody's wish is heard.
+    /// Before it no token makes it fetch.
     may_ask_at: Instant,
 }
 
@@ -147,13 +145,13 @@ impl Jwks {
     }
 }
 
-/// A key that is not known is wrong, unless nobody can say at the moment: it may be a new one.
+/// A token with an unknown key is refused, unless the last fetch failed: then the key may be a new one.
 fn verdict<R>(result: Result<R, AuthFailure>, status: Status) -> Result<R, AuthFailure> {
     if status.has_failed { unanswered(result) } else { result }
 }
 
-/// What holds while nobody says which keys there are. A key that is there and does not fit the signature is
-/// the last word until another one is: a forged token is not to look like a fault of ours.
+/// What holds while keys cannot be fetched. A signature that does not fit the key that is there stays wrong: a forged
+/// token is not to look like a fault of the proxy.
 fn unanswered<R>(result: Result<R, AuthFailure>) -> Result<R, AuthFailure> {
     match result {
         Err(AuthFailure::UnknownKey) => Err(AuthFailure::Unavailable),
@@ -255,7 +253,7 @@ impl Source {
         let unreachable = |why: String| (JwksOutcome::Unreachable, why);
         let request = Request::get(&self.uri)
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
-            .header(header::USER_AGENT, USER_AGENT)
+            .header(header::USER_AGENT, PRODUCT)
             .body(Empty::<Bytes>::new())
             .map_err(|error| unreachable(error.to_string()))?;
         let response = self.fetch.send(request, DEADLINE, MAX_DOCUMENT).await;

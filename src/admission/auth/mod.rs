@@ -1,7 +1,7 @@
-//! Who is it? Signed tokens, API keys, or somebody else is asked.
+//! By whom? Signed tokens, API keys, or an authentication service that is asked.
 //!
 //! # Invariants
-//! 1. Whoever cannot be checked does not come in: an error is a refusal.
+//! 1. Credentials that cannot be checked are refused: no error lets a request in.
 //! 2. The client is told that it is refused, never why. The reason is a word in the log and a label.
 //! 3. Neither a token nor a key is in a log line, an error, a metric or a `Debug`.
 //! 4. Everything that the configuration gives is parsed when the [`Authenticator`] is made.
@@ -47,7 +47,7 @@ use crate::telemetry::{AuthFailure, Metrics};
 
 /// RFC 7518 §3.2 wants as many bytes as the hash has.
 const ENOUGH_SECRET: usize = 32;
-/// Knows how to tell who somebody is, as one `policy.auth` has it.
+/// Authenticates clients as one `policy.auth` says.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     config: Auth,
@@ -71,7 +71,7 @@ enum Keys {
 impl Authenticator {
     /// Parses what there is to parse, and begins to fetch where there is a URL; that takes a runtime. Keys that one
     /// of `earlier` has fetched from the same place hold until there are newer ones: a setting that changes while
-    /// their server is down locks nobody out.
+    /// their server is down locks no client out.
     ///
     /// # Errors
     /// A file does not hold what it should.
@@ -113,7 +113,7 @@ impl Authenticator {
         keys.fetched().filter(|_| is_same)
     }
 
-    /// Takes out of the request what only we may see, and finds out who it is.
+    /// Takes out of the request what only this proxy may see, and finds out whose it is.
     async fn check(&self, context: &mut RequestContext) -> Result<Option<User>, (AuthFailure, Refused)> {
         match &self.method {
             AuthMethod::Jwt { sources, rules, keys } => {
@@ -209,7 +209,7 @@ impl Check for Authentication {
     async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
         let Some(authenticator) = &self.authenticator else { return Ok(()) };
         if let AuthMethod::Forward(service) = &authenticator.method {
-            // Also where nobody is asked: the server believes these names, whoever lets the request in.
+            // Also where the service is not asked: the server behind believes these headers on every request.
             service.strip_reserved(&mut context.head.headers);
         }
         if context.kind == Kind::Plain && self.http != HttpMode::Guard {

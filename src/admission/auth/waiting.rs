@@ -1,8 +1,8 @@
-//! How many requests wait for somebody else to check their credentials.
+//! How many requests wait for another server before their credentials can be checked.
 
 use crate::telemetry::Metrics;
 
-/// Counts a request for as long as its credentials wait for somebody else.
+/// Counts a request for as long as it waits.
 pub(super) struct Waiting<'a>(&'a Metrics);
 
 impl<'a> Waiting<'a> {

@@ -1,4 +1,4 @@
-//! What the head of an HTTP message means to whoever reads it next: whom a request is for ([`host`]), where a
+//! What the head of an HTTP message means to the next reader: whom a request is for ([`host`]), where a
 //! message ends ([`framing`]), what may stand in a target ([`target`]), and how names are spelled ([`spelling`]). Pure.
 //!
 //! Two readers that take one head for two different messages are what request smuggling and a host's confusion are

@@ -1,7 +1,7 @@
 //! Which character of a request's target is none that can be passed on.
 //!
-//! The library that reads heads refuses a target without a word about what is wrong with it, and lets go of its bytes.
-//! So whoever reads them from the socket shows them to a [`RequestLine`] on their way, which remembers one character and
+//! hyper refuses a target without saying what is wrong with it, and drops its bytes. So what is read from the socket is
+//! shown to a [`RequestLine`] on its way, which remembers one character and
 //! nothing else: targets carry credentials.
 //!
 //! # Invariants

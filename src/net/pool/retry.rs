@@ -2,10 +2,11 @@
 //!
 //! A server may close a connection that is kept at the very moment at which the next request leaves for it. Nobody can
 //! tell then whether it was read. RFC 9110 §9.2.2 lets a proxy repeat a request with an idempotent method by itself, as
-//! long as the whole of it can still be had: none of its body was taken.
+//! long as all of it is still here: none of its body was taken.
 //!
 //! # Invariants
-//! 1. A body that was had back says nothing more to whoever had it before: no half of a request passes for a whole one.
+//! 1. A body that was reclaimed yields an error to the exchange that had it before: no part of a request passes for a
+//!    whole one.
 
 use std::error::Error;
 use std::io;
@@ -25,15 +26,15 @@ use crate::net::Stream;
 /// A request's body as the library has it.
 #[derive(Debug)]
 pub(super) enum RetryBody<B> {
-    /// For good.
+    /// It is sent once.
     Given(B),
-    /// Until something of it was taken it can be had back.
+    /// It can be reclaimed until something of it was taken.
     Shared(Slot<B>),
 }
 
 type Slot<B> = Arc<Mutex<Option<B>>>;
 
-/// What makes a request whole once more.
+/// What a request is sent again with.
 #[derive(Debug)]
 pub(super) struct Retry<B> {
     head: Parts,
@@ -69,7 +70,7 @@ impl<B> Retry<B> {
     }
 }
 
-/// The request is under way elsewhere.
+/// What the exchange gets whose body was reclaimed.
 #[derive(Debug, thiserror::Error)]
 #[error("the request is sent once more over another connection")]
 struct Reclaimed;
@@ -115,7 +116,7 @@ where
     }
 }
 
-/// Whether a server has said anything since the last request.
+/// Whether anything was read since the last request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ReadFlag(Arc<AtomicBool>);
 
@@ -129,7 +130,7 @@ impl ReadFlag {
     }
 }
 
-/// A stream that notes when something is heard.
+/// A stream that notes when something is read.
 #[derive(Debug)]
 pub(super) struct WatchedStream {
     stream: Stream,

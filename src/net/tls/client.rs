@@ -22,7 +22,7 @@ use crate::net::Stream;
 /// Servers whose sessions are remembered, with up to eight tickets each: one connector has one name, or few.
 const SESSIONS: usize = 8;
 
-/// Whose word is taken for who a server is.
+/// Which authorities are trusted to say who a server is.
 #[derive(Debug, Clone, Copy)]
 pub enum Authorities<'a> {
     /// Those that the system believes.
@@ -113,7 +113,7 @@ impl Connector {
     }
 
     /// Shakes hands with the server behind `socket`: `host` is what its certificate has to be for, unless
-    /// the settings name it. Takes as long as the server does: whoever calls this has a clock.
+    /// the settings name it. Takes as long as the server does: callers have a timeout.
     ///
     /// # Errors
     /// Why it came to nothing.
@@ -177,7 +177,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, &'static str> {
     let loaded = ROOTS.get_or_init(|| {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
-        // Some systems carry certificates that nobody can read: the others still count.
+        // Some systems carry certificates that cannot be read: the others still count.
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
             let why = found.errors.first().map_or("none were found".into(), ToString::to_string);

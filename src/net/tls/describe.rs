@@ -1,7 +1,7 @@
-//! What went wrong in a handshake, in words that say what to do: rustls' own are for whoever calls it.
+//! What went wrong in a handshake, in words that say what to do: rustls' own are for programmers.
 //!
 //! # Not here
-//! Which setting helps is known to whoever connects ([`super::client`]).
+//! Which setting helps is known where a connection is made ([`super::client`]).
 
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
@@ -13,7 +13,7 @@ const MAX_NAMES: usize = 8;
 /// The settings that a sentence may name.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Settings {
-    /// Whose word is taken.
+    /// Which authorities are trusted.
     pub(super) ca: Option<&'static str>,
     /// What the server's certificate has to be for.
     pub(super) name: Option<&'static str>,

@@ -5,7 +5,7 @@
 //!    there; only what the socket does not take, or the reader, or the beginning of a record is kept.
 //! 2. A write that is accepted may not have left: [`Tls::unsent`] says how much. Nothing more is accepted
 //!    until it has.
-//! 3. An end without close_notify is an error (`UnexpectedEof`): whoever may, can overlook it.
+//! 3. An end without close_notify is an error (`UnexpectedEof`), which a caller may overlook.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! Whether a client is whom its certificate tells of.
+//! Whether a client is the subject of its certificate.
 //!
 //! # Invariants
 //! 1. A client that shows the very certificate that the operator named comes in, whoever signed it, while it is valid by

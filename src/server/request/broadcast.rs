@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
 use http_body_util::Full;
 
 use super::handshake;
@@ -11,7 +11,8 @@ use super::target;
 use crate::admission::{Bound, Refused};
 use crate::broadcast::{self, Hub, JoinError};
 use crate::frame::{accept_for, deflate};
-use crate::net::head::{HeadFault, spelling};
+use crate::net::head::HeadFault;
+use crate::net::http::switching_protocols;
 use crate::server::http::body::AnswerBody;
 use crate::server::http::upgrade::{PendingSubscription, PendingUpgrade};
 use crate::upstream::headers;
@@ -55,12 +56,8 @@ pub(super) async fn answer(
             return Ok(answer.map(|body| AnswerBody::own(Full::from(body), connection)));
         }
     };
-    let mut response = Response::new(AnswerBody::own(Full::default(), connection));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.extensions_mut() = spelling::own();
+    let mut response = switching_protocols(accept).map(|()| AnswerBody::own(Full::default(), connection));
     let headers = response.headers_mut();
-    headers::set_upgrade(headers);
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     if let Some(protocol) = reservation.protocol() {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
     }

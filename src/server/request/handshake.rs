@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::routed::RoutedRequest;
 use crate::admission::{Refused, RequestContext};
 use crate::config::HeartbeatMode;
-use crate::upstream::headers::tokens;
+use crate::net::http::tokens;
 
 /// Whether a request means to become a WebSocket. Anything else with an `Upgrade` is plain HTTP, and
 /// goes on without it.

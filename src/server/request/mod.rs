@@ -40,7 +40,7 @@ use super::state::{Mode, State};
 use crate::admission::{Kind, Refused, RequestContext};
 use crate::config::OnRefuse;
 use crate::net::Peer;
-use crate::upstream::headers;
+use crate::net::http::{request_id, set_close};
 
 /// Answers one request of HTTP/1, if its head says one thing. If not, nothing that follows it can be told from its
 /// body: the connection ends with the answer (RFC 9112 §6.3).
@@ -55,7 +55,7 @@ pub(super) async fn serve_http1(
         Ok(request) => serve(state, connection, peer, request).await,
         Err(refused) => {
             let mut response = refused.response().map(|body| AnswerBody::own(body, &connection));
-            headers::set_last(response.headers_mut());
+            set_close(response.headers_mut());
             response.body_mut().keep(GaugeGuard::new(&state.metrics.server.http_in_flight));
             Ok(response)
         }
@@ -85,7 +85,7 @@ pub(super) async fn serve(
 
     let (mut head, body) = request.into_parts();
     let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
-    let request_id = headers::request_id(&mut head.headers);
+    let request_id = request_id(&mut head.headers);
     let has_body = !body.is_end_stream();
     // Asked for now: the layers may take the head apart.
     let accept_then_close = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::refusal_close::AcceptThenClose;
 use crate::admission::{Kind, Noted, Refused};
+use crate::net::http::set_close;
 use crate::server::access::Access;
 use crate::server::http::body::AnswerBody;
 use crate::server::http::connection::HttpConnection;
@@ -17,7 +18,6 @@ use crate::server::limits::gauge::GaugeGuard;
 use crate::server::lines::LogContext;
 use crate::server::state::{Route, State};
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
-use crate::upstream::headers;
 
 /// Counts a handshake when it is over, also if that is because the client went away.
 pub(super) struct HandshakeRecorder<'a> {
@@ -81,7 +81,7 @@ impl RequestRecord<'_> {
             Kind::Plain => self.state.drain.refuses(Instant::now()),
         };
         if is_last {
-            headers::set_last(response.headers_mut());
+            set_close(response.headers_mut());
         }
         response.body_mut().keep(self.in_flight);
         response

@@ -14,19 +14,15 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 
 use super::handshake;
 use crate::admission::Refused;
 use crate::config::CloseCodes;
 use crate::frame::accept_for;
-use crate::net::head::spelling;
+use crate::net::http::{X_OUTRIGGER_REASON, switching_protocols, tokens};
 use crate::server::http::upgrade::PendingClose;
 use crate::server::limits::refusals::RefusalLimit;
-use crate::upstream::headers::{self, tokens};
-
-/// Says that an answer is ours, and why; as on answers with a status.
-const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 
 /// What a well-formed handshake is answered if it is to be accepted, whatever becomes of it.
 #[derive(Debug)]
@@ -57,16 +53,12 @@ impl AcceptThenClose {
         let answer = refused.answer();
         let (code, reason) = answer.closing?.words(codes);
         let permit = refusals.enter(max)?;
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.extensions_mut() = spelling::own();
+        let mut response = switching_protocols(self.accept);
         let headers = response.headers_mut();
-        headers::set_upgrade(headers);
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
         if let Some(protocol) = self.protocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
         }
-        headers.insert(REASON, HeaderValue::from_static(answer.reason));
+        headers.insert(X_OUTRIGGER_REASON, HeaderValue::from_static(answer.reason));
         Some((response, PendingClose { code, reason, permit }))
     }
 }

@@ -44,7 +44,7 @@ async fn owing(now: Instant) -> (Link, testing::Far) {
         max_message: 1 << 20,
         show_text: false,
     };
-    let mut link = Link::new(stream, b"", Scanner::new(rules), false);
+    let mut link = Link::new(stream, b"", Scanner::new(rules), Role::Server);
     let message = frame(0x82, &[7; 60_000], false);
     let mut cx = Context::from_waker(Waker::noop());
     assert_eq!(link.send(&mut cx, &message, Some(message.len()), now), 0);
