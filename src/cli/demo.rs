@@ -12,9 +12,9 @@ use super::runtime::{run_on, runtime};
 use super::serving::serve;
 use crate::admin::client::DEFAULT_ADMIN_URL;
 use crate::config::Config;
+use crate::connections::lifecycle::{Lifecycle, State};
 use crate::demo;
 use crate::server::Server;
-use crate::telemetry::lifecycle::{Lifecycle, State};
 use crate::telemetry::logging;
 
 #[derive(Debug, Args)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::connections::EndReport;
 use crate::frame::{CloseCode, ProtocolError};
-use crate::telemetry::{By, EndReport, Reason};
+use crate::telemetry::{By, Reason};
 
 /// The cause of an end, and the Close that goes with it.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@
 //! 2. A request that is not told of costs a comparison.
 //!
 //! # Not here
-//! WebSockets, which have lines of their own ([`crate::telemetry::Registry`]); refusals, which are told of whatever
+//! WebSockets, which have lines of their own ([`crate::connections::Registry`]); refusals, which are told of whatever
 //! this is set to ([`super::lines`]).
 
 use std::sync::Arc;

@@ -141,7 +141,7 @@ impl WebSocket {
         let report = ending.report;
         if let Some(acknowledged) = acknowledged {
             let failed = self.handle().sent().saturating_sub(acknowledged);
-            self.connection.metrics().on_unacknowledged(report.reason, failed);
+            self.connection.metrics().unacknowledged.inc_by(report.reason, failed);
         }
         self.connection.leave(report);
     }
