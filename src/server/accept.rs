@@ -20,7 +20,7 @@ use crate::telemetry::{ConnectionRefusal, TaskKind, panics, some};
 /// again at once would only burn the processor they need for it.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes clients in for ever.
+/// Accepts connections for ever.
 pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
     loop {
         match accept(listener).await {
@@ -40,7 +40,7 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
             }
             Err(error) => {
                 state.metrics.server.accept_errors.inc();
-                // A client that is gone before it was taken in is no reason to wait.
+                // A client that has gone before it was accepted is no reason to wait.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
                     warn!(%error, "cannot accept; trying again shortly");
@@ -65,12 +65,12 @@ async fn accept(listener: &Listener) -> io::Result<(Stream, Peer)> {
     }
 }
 
-/// Ends a connection that is one too many, with a word where that can be understood.
+/// Ends a connection that is one too many, and says why if it is not encrypted.
 fn turn_away(state: &State, listen: &Listen, stream: Stream) {
     state.metrics.server.connections_refused.inc(ConnectionRefusal::TooManyHandshakes);
     if let Some(left_out) = state.lines.warnings.may("too_many_handshakes", Instant::now()) {
         warn!(
-            // Operators filter by it: it stays what it was before this stood here.
+            // Operators may filter by the target, so it has not changed with the name of the file.
             target: "outrigger::server::crowd",
             max_handshakes = listen.max_handshakes,
             left_out = some(left_out),
@@ -78,7 +78,7 @@ fn turn_away(state: &State, listen: &Listen, stream: Stream) {
              outrigger_connections_refused_total counts them"
         );
     }
-    // In a TLS handshake our words would be garbage.
+    // In a TLS handshake a plain answer would be garbage.
     if listen.tls.is_none()
         && let Some(refusing) = state.handshakes.try_refuse()
     {

@@ -28,7 +28,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// From one warning to the next of its kind: they tell of settings or of an attack, which stay for a while.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Who may write a line now.
+/// Decides whether a line may be written now, and writes it.
 #[derive(Debug)]
 pub(super) struct Lines {
     refusals: WarnThrottle,
@@ -65,7 +65,7 @@ impl Lines {
         }
     }
 
-    /// Tells of a request that was refused, if it is time for a line with this reason.
+    /// Logs a request that was refused, if it is time for a line with this reason.
     pub(super) fn refused(&self, refused: &Refused, context: &LogContext<'_>) {
         let failure = refused.auth_failure();
         let reason = failure.map_or(refused.answer().reason, Label::as_str);
@@ -84,16 +84,16 @@ impl Lines {
         }
     }
 
-    /// Tells of a request that was refused before a route was looked for, if it is time for a line with this reason.
-    /// Whose it is nobody has asked yet: `peer` is who connected.
-    pub(super) fn request_errors(&self, reason: RequestError, refused: &Refused, peer: &Peer) {
+    /// Logs a request that was refused before a route was looked for, if it is time for a line with this reason. Its client
+    /// is not known yet: `peer` is the other end of the connection.
+    pub(super) fn refused_unrouted(&self, reason: RequestError, refused: &Refused, peer: &Peer) {
         let reason = reason.as_str();
         let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
         let peer = peer.address.map(tracing::field::display);
         warn!(reason, peer, left_out, error = %refused, "refused");
     }
 
-    /// Tells of a request to which its server gave no usable answer, if it is time for a line of its route with this
+    /// Logs a request to which its server gave no usable answer, if it is time for a line of its route with this
     /// kind of failure.
     pub(super) fn upstream_failed(
         &self,
@@ -113,7 +113,7 @@ impl Lines {
         }
     }
 
-    /// Tells what was left out and has had no line since: now and then.
+    /// Logs how many lines were left out, where none has followed since. To be called now and then.
     pub(super) fn log_left_out(&self) {
         let now = Instant::now();
         for ((what, route, kind), left_out) in self.failures.overdue(now) {

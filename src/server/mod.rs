@@ -61,13 +61,13 @@ use crate::telemetry::logging::Dropped;
 use crate::telemetry::panics::{caught, kept_up};
 use crate::telemetry::{Metrics, TaskKind};
 
-/// How long operators that wait for the drain get to read that it is over.
+/// How long the operators' port goes on after the drain, so that those who wait for its end read of it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Of the process, not of a connection: twice a second.
+/// How often the process does its housekeeping.
 const TICK: Duration = Duration::from_millis(500);
 
-/// So late a tick is told of: far more than a machine at work makes of it, far less than any peer is given.
+/// A tick that is so late is logged: far more than a busy machine is late by, far less than any peer's timeout.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// A proxy with its ports open.
@@ -146,16 +146,15 @@ impl Server {
         Ok(())
     }
 
-    /// Where clients come in; the system's choice if port 0 was asked for, and loopback's port 0 if it
-    /// is a Unix socket.
-    pub fn address(&self) -> SocketAddr {
-        self.address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    /// The address that clients connect to, with the system's choice if port 0 was asked for; `None` for a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
-    /// The same in words, for people.
+    /// Where clients connect to, in words.
     pub fn listening_on(&self) -> String {
         match &self.state.snapshot().listen.address {
-            ListenAddress::Tcp(_) => self.address().to_string(),
+            ListenAddress::Tcp(wanted) => self.address.unwrap_or(*wanted).to_string(),
             ListenAddress::Unix(path) => format!("unix:{}", path.display()),
         }
     }
@@ -210,7 +209,7 @@ impl Server {
         }
         let sweeping = Arc::clone(&state);
         let housekeeping = ports.spawn(async move {
-            kept_up(TaskKind::Sweep, &sweeping.metrics, || keep_house(&sweeping)).await
+            kept_up(TaskKind::Sweep, &sweeping.metrics, || housekeeping(&sweeping)).await
         });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         let draining = async {
@@ -227,7 +226,7 @@ impl Server {
             reloading.abort();
         }
         let ended = async { while ports.join_next().await.is_some() {} };
-        // Whoever has not read it by then learns it from the end of the connection.
+        // Others learn it from the end of their connection.
         let _ = timeout(FLUSH_TIMEOUT, ended).await;
     }
 }
@@ -236,9 +235,9 @@ impl Server {
 /// new timer that is due before all others, even by the thread that would wait in it: with this one there,
 /// the timers of handshakes and heartbeats, all of a second or more, never are. What has to be done now and
 /// then for the process is done here too.
-async fn keep_house(state: &State) {
+async fn housekeeping(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
-    // After a standstill there is nothing to make up for.
+    // After a standstill the ticks that were missed are not made up for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let late = ticks.tick().await.elapsed();

@@ -42,11 +42,11 @@ pub(super) struct Reloader {
     /// Its files.
     files: Vec<PathBuf>,
     asked: Reload,
-    /// What was said of a configuration that is wrong and that nobody has changed since.
+    /// The errors that were logged for a configuration that is wrong and has not changed since.
     reported: Option<String>,
 }
 
-/// Who wants to know.
+/// Why the configuration is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     /// SIGHUP, as a rule.
@@ -57,7 +57,7 @@ enum Cause {
     Gap,
 }
 
-/// What a reading takes.
+/// What it takes to read it again.
 struct Work {
     cause: Cause,
     sources: Arc<Sources>,
@@ -69,7 +69,7 @@ struct Work {
     known: Vec<PathBuf>,
 }
 
-/// What a reading came to.
+/// What came of reading it.
 struct Outcome {
     result: Result<Change, ConfigErrors>,
     files: Vec<PathBuf>,
@@ -102,7 +102,7 @@ impl Reloader {
 
     async fn follow(&mut self, state: &Arc<State>, began: &Arc<Config>) {
         let mut watch = Watch::new();
-        // Whatever happened since the start is found as well.
+        // This finds what has changed since the start as well.
         let mut cause = Cause::Gap;
         loop {
             let is_gap = self.reload(cause, state, began, &mut watch).await;
@@ -190,7 +190,7 @@ impl Reloader {
     }
 }
 
-/// Reads everything again and makes a table of it, if it has changed.
+/// Reads everything again and makes a snapshot of it, if it has changed.
 fn read(work: &Work, state: &State) -> Outcome {
     let Work { cause, sources, before, began, known } = work;
     let file = sources.file.as_deref();
@@ -232,7 +232,7 @@ fn unusable(file: Option<&Path>, what: &str) -> ConfigErrors {
     ConfigErrors::unusable("", format!("{}: {what}", file.unwrap_or(Path::new("")).display()))
 }
 
-/// Puts back what cannot change while the process runs, and names what was to.
+/// Puts back what cannot change while the process runs, and names what would have changed.
 fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     let mut fixed = Vec::new();
     let mut keep = |key, differs: bool| {
@@ -262,7 +262,7 @@ fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     fixed
 }
 
-/// Tells what is wrong with a configuration: in JSON, for machines, in one line; in text, for people, as `check` tells
+/// Logs what is wrong with a configuration: in JSON, for machines, in one line; in text, for people, as `check` tells
 /// it, each line in one of its own.
 fn log_errors(reported: &str, format: LogFormat) {
     const HEADING: &str = "the configuration is wrong: the one before still holds";
@@ -284,7 +284,7 @@ pub(super) fn warn_exposed(config: &Config) {
     }
 }
 
-/// Tells the bounds that the configuration sets.
+/// Shows the bounds that the configuration sets in the metrics.
 pub(super) fn show_limits(config: &Config, metrics: &Metrics) {
     metrics.process.set_limit("header_bytes", config.listen.max_header_bytes as u64);
     metrics.process.set_limit("handshakes", config.listen.max_handshakes as u64);

@@ -12,11 +12,11 @@ use crate::frame::{ControlFrame, Header, Opcode};
 use crate::net::Transport;
 use crate::server::http::upgrade::PendingClose;
 
-/// How long a client may take to answer the Close, and how much it may say before it does.
+/// How long a client may take to answer the Close, and how many bytes it may send before it does.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_READ: usize = 8 << 10;
 
-/// Says the Close, and lets it arrive: until the client answers it, ends, or has said or taken enough.
+/// Sends the Close, and lets it arrive: until the client answers it or ends the connection, or a bound is met.
 pub(super) async fn close(client: Transport, pending: PendingClose) {
     let Transport { mut stream, read_ahead } = client;
     let PendingClose { code, reason, permit } = pending;
@@ -31,12 +31,12 @@ pub(super) async fn close(client: Transport, pending: PendingClose) {
         }
         stream.shutdown().await
     };
-    // A client that will not hear it has only itself to blame.
+    // A client that does not read the Close in time does without it.
     let _ = timeout(CLOSE_TIMEOUT, Box::pin(closing)).await;
     drop(permit);
 }
 
-/// Whether there is a Close among these frames, or something that is none: it will not come after that.
+/// Whether there is a Close among these frames, or something that is not a frame: no Close can follow that.
 fn has_close(mut received: &[u8]) -> bool {
     loop {
         match Header::parse(received) {

@@ -16,15 +16,15 @@ use crate::server::state::State;
 
 /// How the HTTP part of a connection ended.
 pub(super) enum End {
-    /// In order, or by an error of the client's, which hyper names.
+    /// hyper has ended it: in order, or with an error of the client's.
     Done(Option<hyper::Error>),
-    /// By the first bytes of HTTP/2, which hyper gives no answer to.
+    /// The client has sent the preface of HTTP/2, which hyper does not answer.
     Http2Preface,
     /// Time ran out.
     TimedOut,
-    /// Nothing is asked, and there are others.
+    /// It was idle, and had to go for other connections that are.
     Evicted,
-    /// The time of a drain is over.
+    /// A drain has cut it.
     Cut,
 }
 
@@ -46,12 +46,12 @@ pub(super) async fn drive(
             Poll::Ready(result) => return Poll::Ready(End::Done(result.err())),
             Poll::Pending => {}
         }
-        // Asked after the connection: a request that came meanwhile is served.
+        // Polled after hyper: a request that came meanwhile is served.
         if evicted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(End::Evicted);
         }
         if !is_spared && cut.as_mut().poll(cx).is_ready() {
-            // Nothing is left on it, and what may still be asked is not what the drain was for.
+            // On an idle connection nothing is left that the drain could wait for; it may go on.
             is_spared = connection.timeouts().is_idle();
             if !is_spared {
                 return Poll::Ready(End::Cut);
@@ -102,7 +102,7 @@ pub(super) async fn finish(
                 let refused = errors::explain(status, error.as_ref(), character);
                 linger::refuse_and_log(state, peer, stream, &refused).await;
             } else {
-                // It asks nothing any more, and is one of those that go for others.
+                // It is idle until its client ends it, and may be evicted like any other.
                 tokio::select! {
                     _ = timeout(LINGER, linger::linger(stream)) => {}
                     () = evicted => {}
@@ -110,13 +110,13 @@ pub(super) async fn finish(
             }
         }
         End::Evicted => stream.send_close_notify(),
-        // In order it could be taken for the end of what was said.
+        // A close in order could be taken for the end of the answer.
         End::Cut => stream.reset_on_drop(),
         End::TimedOut => {
             if connection.timeouts().is_in_head() {
                 linger::refuse_and_log(state, peer, stream, &Refused::TooSlow).await;
             } else if connection.timeouts().is_answering() {
-                // It does not read: what it did not take must not wait for it in the kernel either.
+                // The client does not read: what is unsent must not wait for it in the kernel either.
                 stream.reset_on_drop();
             } else {
                 stream.send_close_notify();

@@ -63,7 +63,7 @@ pub(super) async fn serve(
     let timeouts =
         HttpTimeouts::new(listen.handshake_timeout, listen.keep_alive, stall, handshake_permit.since());
     let (http2, max_header_bytes) = (listen.http2, listen.max_header_bytes);
-    // It may live for days: it looks up what holds for each of its requests, and keeps nothing of before a reload.
+    // The connection may live for days. It loads the snapshot anew for each request, and keeps none from before a reload.
     drop(snapshot);
     let connection = HttpConnection::new(timeouts, handshake_permit, Some(IdleSlot::new(&state, &peer)));
     if let Some(settings) = http2.filter(|_| is_http2) {
@@ -87,7 +87,7 @@ pub(super) async fn serve(
         .max_header_size(max_header_bytes)
         .max_headers(MAX_HEADERS)
         .max_buf_size(max_header_bytes.max(MIN_BUFFER))
-        // Ours tells a slow head from an idle connection.
+        // `HttpTimeouts` has the timeout of a head, which does not run while the connection is idle.
         .header_read_timeout(None)
         .serve_connection(io, service);
     // On the heap, so that it can be dropped before the connection is handed on.
@@ -107,7 +107,7 @@ pub(super) async fn serve(
         && let Some(settings) = http2
     {
         drop(evicted);
-        // Boxed: what is said over HTTP/1.1 must not have to make room for it.
+        // Boxed, so that connections of HTTP/1.1 do not pay for its size.
         return Box::pin(http2::serve(&state, &peer, settings, stream, read_ahead, deadline, connection))
             .await;
     }
@@ -125,7 +125,7 @@ async fn begin(
 ) -> Option<(Stream, bool)> {
     proxy_header::read(state, snapshot, &mut stream, peer, deadline).await.ok()?;
     match &snapshot.tls {
-        // On the heap: most connections have no such future inside.
+        // Boxed, so that connections without TLS do not pay for its size.
         Some(acceptor) => Box::pin(tls::accept(state, acceptor, stream, peer, deadline)).await,
         None => Some((stream, false)),
     }

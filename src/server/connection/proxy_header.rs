@@ -21,7 +21,7 @@ use crate::telemetry::{ProxyFault, some};
 #[derive(Debug)]
 pub(super) struct NotServed;
 
-/// Puts into `peer` whom the header names, if there is one.
+/// Puts into `peer` the addresses that the header names, if there is one.
 ///
 /// # Errors
 /// [`NotServed`]: there is no header where there has to be one, or it cannot be read.
@@ -50,10 +50,10 @@ pub(super) async fn read(
             }
             return Ok(());
         }
-        // Whose time is over will hear so from those who wait for its request.
+        // If the time is over, the wait for the first request ends at once and answers 408.
         Ok(Ok(Preface::None)) | Err(_) if !is_required => return Ok(()),
         Ok(Ok(Preface::None)) => (ProxyFault::Missing, "there is none".to_owned()),
-        // A balancer that looks whether somebody listens, or one that is gone: no fault.
+        // A load balancer that checks the port, or one that is gone: not a fault.
         Ok(Ok(Preface::Silent) | Err(PrefaceError::Io(_))) => return Err(NotServed),
         Ok(Err(error @ PrefaceError::Malformed(_))) => (ProxyFault::Malformed, error.to_string()),
         Err(_) => (ProxyFault::Timeout, "it did not come in time (listen.handshake_timeout)".to_owned()),

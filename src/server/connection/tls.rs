@@ -10,8 +10,8 @@ use crate::net::{Peer, Stream};
 use crate::server::state::State;
 use crate::telemetry::TlsFailure;
 
-/// Shakes hands over TLS until `deadline`, and notes in `peer` what that told; also whether HTTP/2 is to be
-/// spoken. None if nothing came of it.
+/// Does the TLS handshake, until `deadline` at most, and notes in `peer` what it says of the client; answers also whether
+/// HTTP/2 was negotiated. `None` if it failed.
 pub(super) async fn accept(
     state: &State,
     acceptor: &Acceptor,

@@ -35,7 +35,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) async fn run(state: &State, force_stop: impl Future) {
     let begun = Instant::now();
     let settings = state.snapshot().drain;
-    // Before the walk: who is entered later sees the plan by itself.
+    // Before the walk over the registry: a connection that is entered later takes its place by itself.
     let plan = state.drain.begin(settings, begun);
     state.metrics.server.draining.set(1);
     let mut handles = state.registry.all();
@@ -53,7 +53,7 @@ pub(super) async fn run(state: &State, force_stop: impl Future) {
     let mut force_stop = pin!(force_stop);
     let is_forced = empty(state, plan, force_stop.as_mut()).await;
     info!(took_ms = begun.elapsed().as_millis() as u64, "drained");
-    // Read before those who wait for the drain are told: what they do next is theirs.
+    // Read before `drained` wakes those who wait for it: a stop that they ask for then is another one.
     let is_stopping = state.lifecycle.is_stopping();
     state.lifecycle.drained();
     if is_forced || is_stopping {
@@ -78,7 +78,7 @@ async fn empty(state: &State, plan: Plan, force_stop: impl Future) -> bool {
         }
     };
     tokio::select! {
-        // Where nothing is left there is nothing to cut, however late it is.
+        // If nothing is left, nothing is cut, however late it is.
         biased;
         () = emptied => {}
         () = sleep_until(plan.until) => cut(state, "drain.timeout has passed").await,
@@ -90,8 +90,8 @@ async fn empty(state: &State, plan: Plan, force_stop: impl Future) -> bool {
     false
 }
 
-/// Nobody is connected, no request waits for the rest of its answer, and what clients and the servers of feeds were
-/// told last has left.
+/// No client is connected, no request waits for the rest of its answer, and the last frames to clients and to the
+/// servers of channels have left.
 fn is_empty(state: &State) -> bool {
     state.metrics.server.http_in_flight.get() == 0
         && state.registry.is_empty()
@@ -112,7 +112,7 @@ async fn cut(state: &State, why: &'static str) {
     // Servers of feeds that do not answer their Close.
     state.hubs.cut();
     if !ended(state).await {
-        // Unheard of: each has heard that it is to end. Whoever waits must not wait for ever all the same.
+        // This should not happen: each was told to end. The drain must not wait for ever all the same.
         warn!(
             connections = state.registry.len(),
             requests = state.metrics.server.http_in_flight.get(),
@@ -121,7 +121,7 @@ async fn cut(state: &State, why: &'static str) {
     }
 }
 
-/// Gives what was cut its time; whether all of it has ended.
+/// Waits for what was cut, for [`FLUSH_TIMEOUT`] at most; answers whether all of it has ended.
 async fn ended(state: &State) -> bool {
     let deadline = Instant::now() + FLUSH_TIMEOUT;
     loop {

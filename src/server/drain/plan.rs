@@ -18,9 +18,9 @@ use crate::resilience::spread_evenly;
 #[derive(Debug, Default)]
 pub(in crate::server) struct Drain {
     plan: OnceLock<Plan>,
-    /// Connections whose last words may not have left yet when their last client is done.
+    /// Connections whose last frames may not have left yet when their last client is done.
     held: AtomicUsize,
-    /// Rung when what is left is cut.
+    /// Notified when what is left is cut.
     cut: Arc<Notify>,
 }
 
@@ -79,8 +79,8 @@ impl Drain {
         DrainHold(self)
     }
 
-    /// Completes when what is left is cut. Who asks after that is not meant: a process that has drained still answers
-    /// plain requests.
+    /// Completes when what is left is cut. A future that was made after that never completes: a process that has drained
+    /// still answers plain requests.
     pub(in crate::server) fn cuts(&self) -> OwnedNotified {
         Arc::clone(&self.cut).notified_owned()
     }

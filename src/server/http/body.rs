@@ -13,7 +13,7 @@ use super::connection::HttpConnection;
 use crate::server::access::Access;
 use crate::server::limits::gauge::GaugeGuard;
 
-/// The body of an answer; its end lets the connection's clocks go on.
+/// The body of an answer; its drop moves the connection's timeouts on.
 #[derive(Debug)]
 pub(in crate::server) struct AnswerBody {
     inner: Inner,
@@ -49,7 +49,7 @@ impl AnswerBody {
         self.in_flight = Some(in_flight);
     }
 
-    /// Has the access log tell of the request when the last byte of its answer was handed over.
+    /// Has the access log write its line when the last byte of the answer was handed over.
     pub(in crate::server) fn log(&mut self, access: Option<Box<Access>>) {
         self.access = access;
     }

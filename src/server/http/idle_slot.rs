@@ -45,7 +45,7 @@ impl IdleSlot {
             && let Some(left_out) = self.state.lines.warnings.may("max_idle_http", Instant::now())
         {
             warn!(
-                // Operators filter by it: it stays what it was before this stood here.
+                // Operators may filter by the target, so it has not changed with the name of the file.
                 target: "outrigger::server::idle",
                 left_out = some(left_out),
                 max_idle_http = listen.max_idle_http,

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use crate::server::limits::idle::IdlePressure;
 
-/// What is being waited for.
+/// What the connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The rest of a request's head.
     Head { until: Instant },
-    /// Nothing: the request is being served; who serves it has clocks of its own.
+    /// The answer: whoever makes it has timeouts of its own.
     Serving,
-    /// That the answer's last bytes leave.
+    /// The last bytes of the answer to be written.
     Flushing,
     /// The rest of a request's body, which was answered before it was whole.
     Body { until: Instant },
@@ -25,7 +25,7 @@ enum Phase {
     Idle { until: Instant },
 }
 
-/// The clocks of one connection.
+/// The timeouts of one connection.
 #[derive(Debug)]
 pub(in crate::server) struct HttpTimeouts {
     handshake: Duration,
@@ -40,7 +40,7 @@ pub(in crate::server) struct HttpTimeouts {
 }
 
 impl HttpTimeouts {
-    /// From the accept. A client that takes not one byte of an answer for `stall` is given up.
+    /// `now` is when the connection was accepted. A client that takes no byte of an answer for `stall` is given up.
     pub(in crate::server) fn new(
         handshake: Duration,
         keep_alive: Duration,
@@ -58,7 +58,7 @@ impl HttpTimeouts {
         }
     }
 
-    /// When it runs out.
+    /// When the next one runs out.
     pub(in crate::server) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Head { until } | Phase::Body { until } | Phase::Idle { until } => Some(until),
@@ -83,8 +83,7 @@ impl HttpTimeouts {
         self.is_first
     }
 
-    /// Whether what is written now answers a request. If not, it is hyper's word about one that it
-    /// could not read.
+    /// Whether what is written now answers a request. If not, it is hyper's own answer to one that it could not read.
     pub(in crate::server) fn is_answering(&self) -> bool {
         matches!(self.phase, Phase::Serving | Phase::Flushing)
     }

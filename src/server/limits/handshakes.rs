@@ -1,11 +1,11 @@
-//! How many connections may be on their way to something: `listen.max_handshakes`.
+//! How many connections may be in a handshake or a request: `listen.max_handshakes`.
 //!
-//! A connection is *busy* from its accept until it is a WebSocket or over, but for the time in which it is
-//! kept alive with nothing asked. A new one beyond the bound is turned away before anything of it is read:
-//! whoever opens connections to say nothing on them cannot take more than that of us.
+//! A connection counts from its accept until it is a WebSocket or has ended, but not while it is kept alive and idle.
+//! A new one beyond the bound is turned away before anything of it is read: a client that opens connections and sends
+//! nothing on them cannot take more than that.
 //!
 //! # Invariants
-//! 1. The gauge is the count: there is no second one that could differ from it.
+//! 1. The gauge is the count: there is no second number that could differ from it.
 //! 2. Turning away costs no waiting: the accept loop goes on at once, and only so many are told why.
 //!
 //! # Not here
@@ -18,11 +18,11 @@ use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// Clients that are told at the same time why they were turned away, at most: being told takes a socket for
-/// up to two seconds. The others see their connection end.
+/// How many clients at most are sent a refusal at the same time: that takes a socket for up to two seconds. For others
+/// the connection just ends.
 const MAX_REFUSING: usize = 1024;
 
-/// A connection that counts as busy, or is about to again.
+/// The place that one connection takes, while it counts.
 #[derive(Debug)]
 pub(in crate::server) struct HandshakePermit {
     gauge: IntGauge,
@@ -31,17 +31,17 @@ pub(in crate::server) struct HandshakePermit {
 }
 
 impl HandshakePermit {
-    /// From the accept; none if there are `max` already. Asked by the accept loop only, and so by one at a
-    /// time.
+    /// For a connection that was just accepted; `None` if `max` count already. Only the accept loop calls it, one call at
+    /// a time.
     pub(in crate::server) fn enter(gauge: &IntGauge, max: usize, now: Instant) -> Option<Self> {
-        if usize::try_from(gauge.get()).is_ok_and(|handshake_permit| handshake_permit >= max) {
+        if usize::try_from(gauge.get()).is_ok_and(|count| count >= max) {
             return None;
         }
         gauge.inc();
         Some(Self { gauge: gauge.clone(), counts: AtomicBool::new(true), since: now })
     }
 
-    /// One more that is not turned away: a stream of a connection that was let in.
+    /// For a stream of a connection that was let in: it counts, and is not turned away.
     pub(in crate::server) fn more(gauge: &IntGauge, now: Instant) -> Self {
         gauge.inc();
         Self { gauge: gauge.clone(), counts: AtomicBool::new(true), since: now }
@@ -52,15 +52,15 @@ impl HandshakePermit {
         self.since
     }
 
-    /// It is kept alive and nothing is asked.
+    /// The connection is idle, and does not count.
     pub(in crate::server) fn pause(&self) {
         if self.counts.swap(false, Relaxed) {
             self.gauge.dec();
         }
     }
 
-    /// Something more is asked on it. Whoever was let in once is not turned away then: it would see its
-    /// request fail for no fault of its own.
+    /// Another request has come, and it counts again. It is not turned away even beyond the bound: a client that was let
+    /// in would see its request fail for no fault of its own.
     pub(in crate::server) fn resume(&self) {
         if !self.counts.swap(true, Relaxed) {
             self.gauge.inc();
@@ -74,7 +74,7 @@ impl Drop for HandshakePermit {
     }
 }
 
-/// Counts the connections that are told why they were turned away.
+/// Counts the connections that are being sent a refusal.
 #[derive(Debug)]
 pub(in crate::server) struct HandshakeLimit {
     refusing: Arc<Semaphore>,
@@ -85,7 +85,7 @@ impl HandshakeLimit {
         Self { refusing: Arc::new(Semaphore::new(MAX_REFUSING)) }
     }
 
-    /// Leave to tell one more, until what this gives is dropped.
+    /// A permit to send one more a refusal.
     pub(in crate::server) fn try_refuse(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.refusing).try_acquire_owned().ok()
     }

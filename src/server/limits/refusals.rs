@@ -1,4 +1,4 @@
-//! How many refusals may be told by a Close at the same time: `listen.max_refusals`.
+//! How many refusals may be sent by a Close at the same time: `listen.max_refusals`.
 //!
 //! Each takes a socket and a buffer until the client has answered the Close, or for two seconds.
 
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::telemetry::Metrics;
 
-/// Counts the refusals that are being told.
+/// Counts the refusals that are being sent by a Close.
 #[derive(Debug)]
 pub(in crate::server) struct RefusalLimit {
     closing: AtomicUsize,

@@ -42,7 +42,7 @@ pub(in crate::server) fn check<B>(
 pub(in crate::server) fn note(state: &State, peer: &Peer, refused: &Refused) {
     let Some(reason) = reason(refused) else { return };
     state.metrics.server.request_errors.inc(reason);
-    state.lines.request_errors(reason, refused, peer);
+    state.lines.refused_unrouted(reason, refused, peer);
 }
 
 /// How it is counted; `None`: it is no refusal of this kind.

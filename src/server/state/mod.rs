@@ -39,13 +39,13 @@ pub(in crate::server) struct State {
     pub(in crate::server) drain: Drain,
     pub(in crate::server) refusals: Arc<RefusalLimit>,
     pub(in crate::server) handshakes: HandshakeLimit,
-    /// HTTP connections that ask nothing.
+    /// HTTP connections that are idle.
     pub(in crate::server) idle: IdleLimit,
     /// Bytes of all overflow and logs together (`memory.max_buffered`).
     pub(in crate::server) budget: Arc<Budget>,
     pub(in crate::server) logs: Arc<Logs>,
     pub(in crate::server) hubs: Arc<Hubs>,
-    /// Who may write a line of the log about what clients did.
+    /// Writes lines of the log about what clients did, so many a second at most.
     pub(in crate::server) lines: Lines,
 }
 
@@ -81,14 +81,14 @@ impl State {
         }))
     }
 
-    /// Has `snapshot` hold for whoever comes from now on.
+    /// From now on connections and requests that come get `snapshot`.
     pub(in crate::server) fn replace(&self, snapshot: Snapshot) {
         snapshot.show(Some(&self.snapshot()), &self.metrics);
         self.hubs.spread_over(snapshot.drain.spread);
         self.snapshot.store(Arc::new(snapshot));
     }
 
-    /// What holds for whoever comes now.
+    /// The configuration that holds now.
     pub(in crate::server) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }

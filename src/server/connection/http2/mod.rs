@@ -56,19 +56,19 @@ const MIN_WINDOW: u32 = 16 << 20;
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// What is kept of one stream's answers beyond what its client takes.
 const SEND_BUFFER: usize = MAX_WRITE;
-/// Streams that a client may take back before they were looked at, and that may break a rule: then it is
-/// told to calm down (CVE-2023-44487). h2's own values; hyper would allow a thousand of the latter.
+/// Streams that a client may reset before they were looked at, and streams that may break a rule. Beyond that it gets
+/// ENHANCE_YOUR_CALM (CVE-2023-44487). These are h2's own values; hyper would allow a thousand of the latter.
 const RESET_EARLY: usize = 20;
 const RESET_BY_US: usize = 100;
 /// A connection over which nothing has come for so long is asked whether it is there, and has as long to
 /// answer. WebSockets have heartbeats of their own, which know sooner.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a connection that a drain cuts may take to tell the ends of its streams.
+/// How long a connection that a drain cuts may take to send the ends of its streams.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves `stream`, whose first bytes may have been read already; `until`: the first request has to be
-/// there. `first` stands for the connection among those that are busy, until it is.
+/// Serves `stream`, whose first bytes may have been read already. The first request has to come by `until`; as long as
+/// none has, `first` counts the connection among the handshakes.
 pub(super) async fn serve(
     state: &Arc<State>,
     peer: &Arc<Peer>,
@@ -109,10 +109,10 @@ pub(super) async fn serve(
     let mut connection = pin!(connection);
     let mut drained = pin!(until_drained(state));
     let (mut is_drained, mut is_ending) = (false, false);
-    // When it ends whatever is left on it.
+    // When a drain has cut it, the time by which it ends, whatever is left on it.
     let mut flush_until = None;
     let mut first = Some(first);
-    // A drain waits until this one has said its last words.
+    // A drain waits until the last frames of this connection have left.
     let _held = state.drain.hold();
     loop {
         let deadline = [streams.deadline(), flush_until].into_iter().flatten().min();

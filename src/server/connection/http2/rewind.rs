@@ -17,14 +17,14 @@ const TURN: usize = 32 * 1024;
 /// An empty frame (RFC 9113 §4.1). A TLS record costs as much, if there is less in it.
 const EMPTY: usize = 9;
 
-/// Reads what was read before, and then on.
+/// A stream that gives back what was read from it before, and then reads on.
 #[derive(Debug)]
 pub(super) struct Rewind {
     read_ahead: Bytes,
     stream: Stream,
     /// Bytes that may be read until others get their turn.
     turn: usize,
-    /// Whether nothing more is going to be written.
+    /// Whether our direction has been shut down.
     is_shut: Arc<AtomicBool>,
 }
 
@@ -33,7 +33,7 @@ impl Rewind {
         Self { read_ahead, stream, turn: TURN, is_shut: Arc::default() }
     }
 
-    /// Tells, from wherever it is asked, whether our direction was ended: the last thing that h2 does with a connection.
+    /// A flag that says, wherever it is read, whether our direction was shut down: the last thing that h2 does with a connection.
     pub(super) fn is_shut(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_shut)
     }
@@ -66,7 +66,7 @@ impl AsyncRead for Rewind {
         buf.put_slice(&self.read_ahead[..n]);
         self.read_ahead.advance(n);
         if self.read_ahead.is_empty() {
-            // Its memory with it.
+            // This frees its memory too.
             self.read_ahead = Bytes::new();
         }
         Poll::Ready(Ok(()))

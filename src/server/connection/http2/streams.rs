@@ -15,13 +15,13 @@ use crate::server::http::idle_slot::IdleSlot;
 /// nothing (rapid reset, CVE-2023-44487).
 const ABANDONED: u32 = 200;
 
-/// The count.
+/// Counts the streams of one connection.
 #[derive(Debug)]
 pub(super) struct Streams {
     state: Mutex<State>,
     /// The first one began, the last one ended, or the client went too far.
     pub(super) changed: Notify,
-    /// The connection, while none is in use.
+    /// The connection's place among the idle ones, which it has while no stream is in use.
     idle: Option<IdleSlot>,
 }
 
@@ -30,13 +30,13 @@ struct State {
     in_use: usize,
     /// When a connection without streams has to end.
     until: Instant,
-    /// How long it may be without.
+    /// How long it may be without one.
     idle_timeout: Duration,
     abandoned: u32,
 }
 
 impl Streams {
-    /// None, and the first has to come by `until`; later ones within `idle_timeout`.
+    /// No stream is in use yet. The first has to come by `until`, later ones within `idle_timeout`.
     pub(super) fn new(until: Instant, idle_timeout: Duration, idle: Option<IdleSlot>) -> Arc<Self> {
         let state = State { in_use: 0, until, idle_timeout, abandoned: 0 };
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), idle })
@@ -55,7 +55,7 @@ impl Streams {
         InUse(Arc::clone(self))
     }
 
-    /// Returns when the connection is without a stream, and has to go for others that are too.
+    /// Returns when the connection has no stream, and is evicted for others that have none either.
     pub(super) async fn is_evicted(&self) {
         match &self.idle {
             Some(idle) => idle.is_evicted().await,
@@ -77,7 +77,7 @@ impl Streams {
         self.changed.notify_one();
     }
 
-    /// A request was answered, or not, since its client took it back.
+    /// A request was answered, or its client has reset it.
     pub(super) fn on_end(&self, is_answered: bool) {
         let mut state = self.state.lock();
         if is_answered {
@@ -90,7 +90,7 @@ impl Streams {
         }
     }
 
-    /// Whether the client has taken back more than anybody needs to.
+    /// Whether the client has reset more requests than any client needs to.
     pub(super) fn is_abused(&self) -> bool {
         self.state.lock().abandoned >= ABANDONED
     }

@@ -55,11 +55,11 @@ struct Upgrade {
 }
 
 tokio::task_local! {
-    /// The call whose task this is.
+    /// The stream whose task this is.
     static STREAM_TASK: Arc<StreamTask>;
 }
 
-/// Runs what hyper has to have run.
+/// Spawns the futures that hyper wants to be run.
 #[derive(Debug, Clone)]
 pub(super) struct StreamExecutor(Arc<Shared>);
 
@@ -75,7 +75,7 @@ where
 {
     fn execute(&self, future: F) {
         match STREAM_TASK.try_with(Arc::clone) {
-            // From within a call: its stream has become a WebSocket.
+            // From within a stream's task: the stream has become a WebSocket.
             Ok(task) => task.upgrade().pump = Some(Box::pin(future)),
             Err(_) => {
                 let in_use = self.0.streams.enter();
@@ -92,8 +92,8 @@ impl StreamTask {
     }
 }
 
-/// Runs one call, and makes a WebSocket of it if that is what came out. `stream` is boxed, or its room
-/// would stay in this task.
+/// Runs one stream, and hands it over if it has become a WebSocket. `stream` is boxed: the space that it takes would
+/// otherwise stay in this task for as long as the WebSocket lives.
 async fn run_stream<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box<F>>, in_use: InUse) {
     let now = Instant::now();
     // Heads come whole; only the stall of an answer is watched.
@@ -117,7 +117,7 @@ async fn run_stream<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: 
     }
 }
 
-/// Answers one request. Runs inside its call.
+/// Answers one request. Runs inside its stream's task.
 pub(super) async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<StallDetectingBody>, Infallible> {
@@ -149,7 +149,7 @@ pub(super) async fn answer(
     Ok(response.map(|body| StallDetectingBody { body, connection: Arc::clone(&task.connection) }))
 }
 
-/// Tells, when it is dropped, whether a request was answered.
+/// Notes, when it is dropped, whether a request was answered.
 struct AnswerGuard<'a> {
     streams: &'a Streams,
     is_answered: bool,
