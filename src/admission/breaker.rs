@@ -22,7 +22,7 @@ use crate::upstream::{Permit, UpstreamBreaker};
 #[derive(Debug)]
 pub(crate) struct BreakerGuard {
     breaker: Arc<UpstreamBreaker>,
-    /// Tells whether a connection of this route is open.
+    /// Tells whether somebody is connected through the route.
     quota: Arc<ConnectionQuota>,
 }
 

@@ -1,4 +1,4 @@
-//! What a tunnel is given by its route.
+//! What holds for every tunnel of a route.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Whether clients of this route are asked for their pong in JSON: the handshake must then not offer
     /// permessage-deflate, since nobody could look into compressed texts.
-    pub(super) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json)
     }
 }
