@@ -14,8 +14,8 @@ use super::refused::{Bound, Bucket, Refused};
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
 use crate::net::head::spelling;
+use crate::net::http::set_upgrade;
 use crate::telemetry::HandshakeOutcome;
-use crate::upstream::headers::set_upgrade;
 use crate::upstream::{DialError, UpstreamError};
 
 /// All that a refusal says.

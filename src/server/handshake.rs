@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::{Empty, Full};
 use tokio::time::Instant;
 
@@ -16,8 +16,9 @@ use crate::admission::{Bound, Refused, RequestContext, User};
 use crate::broadcast::{self, Hub, JoinError};
 use crate::frame::{accept_for, deflate};
 use crate::net::head::{HeadFault, spelling};
+use crate::net::http::{switching_protocols, tokens};
 use crate::tunnel;
-use crate::upstream::headers::{self, tokens};
+use crate::upstream::headers;
 use crate::upstream::verify::Offer;
 
 /// Whether a request means to become a WebSocket. Anything else with an `Upgrade` is plain HTTP, and
@@ -119,12 +120,8 @@ async fn subscribe(
             return Ok(answer.map(|body| AnswerBody::own(Full::from(body), session)));
         }
     };
-    let mut response = Response::new(AnswerBody::own(Full::default(), session));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.extensions_mut() = spelling::own();
+    let mut response = switching_protocols(accept).map(|()| AnswerBody::own(Full::default(), session));
     let headers = response.headers_mut();
-    headers::set_upgrade(headers);
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     if let Some(protocol) = seat.protocol() {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
     }

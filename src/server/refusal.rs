@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -25,16 +25,12 @@ use crate::admission::Refused;
 use crate::config::CloseCodes;
 use crate::frame::{CloseCode, ControlFrame, Header, Opcode, accept_for};
 use crate::net::Transport;
-use crate::net::head::spelling;
+use crate::net::http::{X_OUTRIGGER_REASON, switching_protocols, tokens};
 use crate::telemetry::Metrics;
-use crate::upstream::headers::{self, tokens};
 
 /// How long a client may take to answer the Close, and how much it may say before it does.
 const PATIENCE: Duration = Duration::from_secs(2);
 const MOST: usize = 8 << 10;
-
-/// Says that an answer is ours, and why; as on answers with a status.
-const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 
 /// Those who are being told at the moment.
 #[derive(Debug)]
@@ -107,16 +103,12 @@ impl Acceptance {
         let answer = refused.answer();
         let (code, reason) = answer.closing?.words(codes);
         let room = refusals.enter(max)?;
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.extensions_mut() = spelling::own();
+        let mut response = switching_protocols(self.accept);
         let headers = response.headers_mut();
-        headers::set_upgrade(headers);
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
         if let Some(protocol) = self.protocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
         }
-        headers.insert(REASON, HeaderValue::from_static(answer.reason));
+        headers.insert(X_OUTRIGGER_REASON, HeaderValue::from_static(answer.reason));
         Some((response, Parting { code, reason, room }))
     }
 }

@@ -24,6 +24,7 @@ use crate::admission::{Kind, Refused, RequestContext};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::net::head::HeadFault;
+use crate::net::http::{request_id, set_close};
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
 use crate::upstream::headers::{self, ForwardingConfig, Requester};
 
@@ -74,7 +75,7 @@ pub(super) async fn serve_http1(
         Ok(request) => serve(state, session, peer, request).await,
         Err(refused) => {
             let mut response = refused.response().map(|body| AnswerBody::own(body, &session));
-            headers::set_last(response.headers_mut());
+            set_close(response.headers_mut());
             response.body_mut().keep(InFlight::new(&state));
             Ok(response)
         }
@@ -100,7 +101,7 @@ pub(super) async fn serve(
     });
     let (mut head, body) = request.into_parts();
     let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
-    let request_id = headers::request_id(&mut head.headers);
+    let request_id = request_id(&mut head.headers);
     let mut told = Told { route: &route.metrics, kind, outcome: HandshakeOutcome::Abandoned };
     let (method, uri) = (head.method.clone(), head.uri.clone());
     // Asked for now: the layers may take the head apart.
@@ -174,7 +175,7 @@ pub(super) async fn serve(
         Kind::Plain => state.drain.refuses(Instant::now()),
     };
     if is_last {
-        headers::set_last(response.headers_mut());
+        set_close(response.headers_mut());
     }
     response.body_mut().keep(in_flight);
     Ok(response)

@@ -21,6 +21,7 @@ use super::headers;
 use super::verify::Offer;
 use super::{Upstream, UpstreamError};
 use crate::frame::Extensions;
+use crate::net::http::set_upgrade;
 use crate::net::{Stream, Transport, head};
 
 /// The upstream agreed.
@@ -79,7 +80,7 @@ impl Upstream {
         let parts = connection.without_shutdown().await.map_err(|error| self.broken(&error))?;
         let (mut head, _) = response.into_parts();
         headers::for_client(head.status, &mut head.headers);
-        headers::set_upgrade(&mut head.headers);
+        set_upgrade(&mut head.headers);
         let hop = Transport { stream: parts.io.into_inner(), read_ahead: parts.read_buf };
         Ok(Ok(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))
     }

@@ -28,12 +28,11 @@ use super::keys::KeySet;
 use super::waiting::Waiting;
 use crate::config::{File, JwtAlgorithm};
 use crate::net::Fetch;
+use crate::net::http::PRODUCT;
 use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, JwksOutcome, Metrics, TaskKind};
 
-/// How we call ourselves when we fetch.
-const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
 
 /// How long a handshake waits for keys: a client has given up by the time its own timeout comes.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -255,7 +254,7 @@ impl Source {
         let unreachable = |why: String| (JwksOutcome::Unreachable, why);
         let request = Request::get(&self.uri)
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
-            .header(header::USER_AGENT, USER_AGENT)
+            .header(header::USER_AGENT, PRODUCT)
             .body(Empty::<Bytes>::new())
             .map_err(|error| unreachable(error.to_string()))?;
         let response = self.fetch.send(request, DEADLINE, MAX_DOCUMENT).await;

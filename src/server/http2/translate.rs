@@ -6,15 +6,13 @@
 //!    cannot make one.
 //! 2. No header of one HTTP/1.1 hop goes to the client (RFC 9113 §8.2.2).
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::ext::Protocol;
 
 use crate::admission::Refused;
 use crate::net::head::spelling;
+use crate::net::http::{set_upgrade, websocket_key};
 use crate::upstream::UpstreamError;
-use crate::upstream::headers::set_upgrade;
 
 /// Headers of one hop, which HTTP/2 does not know.
 const HOP_BY_HOP: [HeaderName; 5] = [
@@ -41,7 +39,7 @@ pub(super) fn request<B>(request: &mut Request<B>) -> bool {
         let headers = request.headers_mut();
         set_upgrade(headers);
         // The client has none (RFC 8441 §5); the server wants one, and its answer is held against it.
-        headers.insert(header::SEC_WEBSOCKET_KEY, key());
+        headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
         // Lists, which may stand in several lines; a name has one spelling of ours.
         join(headers, &header::SEC_WEBSOCKET_PROTOCOL, b", ");
         join(headers, &header::SEC_WEBSOCKET_EXTENSIONS, b", ");
@@ -69,12 +67,6 @@ pub(super) fn answer<B>(mut response: Response<B>, is_handshake: bool) -> Result
     Ok(response)
 }
 
-/// A nonce, and no secret (RFC 6455 §4.1).
-fn key() -> HeaderValue {
-    let key = STANDARD.encode(fastrand::u128(..).to_be_bytes());
-    HeaderValue::try_from(key).unwrap_or_else(|_| unreachable!("base64 is text"))
-}
-
 /// Makes one header of all of that name.
 fn join(headers: &mut HeaderMap, name: &HeaderName, between: &[u8]) {
     if headers.get_all(name).iter().nth(1).is_none() {
@@ -89,6 +81,8 @@ fn join(headers: &mut HeaderMap, name: &HeaderName, between: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
 
     fn connect(protocol: Option<&'static str>) -> Request<()> {
         let mut request = Request::builder()

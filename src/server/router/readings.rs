@@ -17,8 +17,8 @@
 //! 2. A `..` is not followed: where it leads depends on all other choices, and no client that means well sends
 //!    one (RFC 3986 §5.2.4 has it resolved before). Such a path may be [`Readings::Any`] other one.
 
-use super::path;
 use super::pattern::{Fit, Part, Pattern};
+use crate::net::http::hex_byte;
 
 /// As often a path is decoded: once, and once more by a server behind.
 const MOST_DECODED: u8 = 2;
@@ -142,7 +142,7 @@ fn decode(units: &[Unit], depth: u8) -> Option<Vec<Unit>> {
     let mut rest = units;
     while let Some((first, tail)) = rest.split_first() {
         let escaped = match tail {
-            [high, low, ..] if first.byte == b'%' => path::byte(high.byte, low.byte),
+            [high, low, ..] if first.byte == b'%' => hex_byte(high.byte, low.byte),
             _ => None,
         };
         match escaped {
