@@ -22,6 +22,7 @@ use hyper::body::Bytes;
 use super::answer::error;
 use crate::config::{Host, Secret};
 use crate::net::head::spelling;
+use crate::net::http::bearer;
 
 /// Where a request comes from, as browsers tell (W3C Fetch Metadata Request Headers §2.3). Pages cannot set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -47,7 +48,7 @@ impl Guard {
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refused> {
         match &self.token {
             Some(token) => {
-                let offered = bearer(request).ok_or(Refused::TokenMissing)?;
+                let offered = credentials(request).and_then(bearer).ok_or(Refused::TokenMissing)?;
                 if !token.matches(offered) {
                     return Err(Refused::TokenWrong);
                 }
@@ -127,13 +128,11 @@ fn unauthorized(what: &str) -> Response<Full<Bytes>> {
     response
 }
 
-/// The token of `Authorization: Bearer …`; the scheme is case-insensitive (RFC 9110 §11.1). None where
-/// there are several such headers.
-fn bearer<B>(request: &Request<B>) -> Option<&[u8]> {
+/// The value of `Authorization`; `None` where there are several such headers.
+fn credentials<B>(request: &Request<B>) -> Option<&[u8]> {
     let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+    Some(value.as_bytes())
 }
 
 /// Every host the request names, `None` for what cannot be read.

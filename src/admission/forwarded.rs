@@ -29,12 +29,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::TrustedProxies;
 use crate::net::head::is_host;
-use crate::upstream::headers::{
-    Forwarding, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
+use crate::net::http::{
+    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
 };
-
-/// The header that most proxies write.
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+use crate::upstream::headers::Forwarding;
 
 /// More proxies than any chain has. Of a longer one the outermost of these counts as the client.
 const MAX_ENTRIES: usize = 64;

@@ -17,6 +17,7 @@ use super::context::{RequestContext, User};
 use super::forwarded;
 use super::refused::Refused;
 use crate::config::TrustedProxies;
+use crate::net::http::X_FORWARDED_FOR;
 
 /// Whether the hint was given. Of the process and not of a configuration, so that a reload does not give it
 /// again.
@@ -49,7 +50,7 @@ impl Identity {
         if self.hinted.load(Relaxed) {
             return;
         }
-        let says = [forwarded::X_FORWARDED_FOR, header::FORWARDED];
+        let says = [X_FORWARDED_FOR, header::FORWARDED];
         let says = says.into_iter().find(|name| headers.contains_key(name));
         if let (Some(name), Some(network)) = (says, peer.and_then(private))
             && !self.hinted.swap(true, Relaxed)

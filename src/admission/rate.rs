@@ -20,7 +20,7 @@ use super::context::{Kind, RequestContext};
 use super::keyed::{KeyLimit, Keyed};
 use super::queue::Queue;
 use super::refused::{Bucket, Refused};
-use crate::config::{HandshakeRate, HttpRate, Rate};
+use crate::config::{HandshakeRate, HttpRate};
 use crate::telemetry::Metrics;
 
 /// What buckets are made for: handshakes and plain requests have buckets apart, so that neither spends the other's.
@@ -166,6 +166,7 @@ mod tests {
 
     use super::*;
     use crate::admission::address::Client;
+    use crate::config::Rate;
 
     proptest! {
         #[test]

@@ -99,7 +99,7 @@ impl Hub {
             metrics: Arc::clone(&metrics),
             recipients: shared.metrics.breaker(BreakerScope::Recipient, &plan.route),
             channels: shared.metrics.breaker(BreakerScope::Channel, &plan.route),
-            holders: Arc::clone(&shared.holders),
+            client_memory: Arc::clone(&shared.client_memory),
             process: Arc::clone(&shared.metrics),
             shards: shared.shards,
         };

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Uri, header};
 
 use crate::config::{HostHeader, KeyPart};
-use crate::upstream::headers::tokens;
+use crate::net::http::tokens;
 
 /// Longest name of a channel, in bytes. Names are kept for as long as their channels are.
 pub(super) const MAX_NAME: usize = 2048;

@@ -28,14 +28,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use self::channel::Ask;
-pub(crate) use self::channel::{Client, Reservation};
+pub(crate) use self::channel::Reservation;
 pub(crate) use self::hub::{Hub, Plan, Request};
 use self::key::MAX_NAME;
-use crate::delivery::Holders;
+use crate::connections::lifecycle::Lifecycle;
+use crate::delivery::ClientMemory;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::memory::Budget;
-use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, WarnThrottle};
 use crate::upstream::UpstreamError;
 
@@ -88,7 +88,7 @@ struct Shared {
     logs: Arc<Logs>,
     budget: Arc<Budget>,
     /// Of it: what waits for clients, of all feeds together.
-    holders: Arc<Holders>,
+    client_memory: Arc<ClientMemory>,
     metrics: Arc<Metrics>,
     /// What is told of servers, by route: clients may invent channels, and all of them lose one server at once.
     lines: WarnThrottle<(String, &'static str)>,
@@ -144,12 +144,12 @@ impl Hubs {
         shards: usize,
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
-        let holders = Holders::new(Budget::half_of(&budget));
+        let client_memory = ClientMemory::new(Budget::half_of(&budget));
         let spread = AtomicU64::new(0);
         let shared = Arc::new(Shared {
             logs,
             budget,
-            holders,
+            client_memory,
             metrics,
             lines: WarnThrottle::every(SECOND),
             lifecycle,
@@ -242,8 +242,8 @@ impl Hubs {
     /// Looks whether clients of feeds hold more than they may. To be called now and then: those who take something see
     /// to it themselves, but the bound may have been lowered.
     pub(crate) fn relieve(&self) {
-        self.shared.holders.relieve();
-        self.shared.holders.tell_left_out();
+        self.shared.client_memory.enforce_budget();
+        self.shared.client_memory.log_left_out();
         for ((route, kind), left_out) in self.shared.lines.overdue(Instant::now()) {
             lines::left_out(&route, kind, left_out);
         }

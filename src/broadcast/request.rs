@@ -8,8 +8,6 @@
 //! # Not here
 //! Which clients share a channel ([`super::key`]).
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
@@ -18,12 +16,10 @@ use http_body_util::Empty;
 use super::key::named;
 use crate::config::{Credentials, KeyPart};
 use crate::net::head::spelling;
-use crate::upstream::headers::{self, ForwardingConfig, Requester, tokens};
-
-/// Says who we are where no client's word may stand.
-const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
-const X_OUTRIGGER_USER: HeaderName = HeaderName::from_static("x-outrigger-user");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::net::http::{
+    PRODUCT, X_OUTRIGGER_USER, X_REQUEST_ID, request_id, set_upgrade, tokens, websocket_key,
+};
+use crate::upstream::headers::{self, ForwardingConfig, Requester};
 
 /// The client that opens a channel.
 #[derive(Debug, Clone, Copy)]
@@ -70,16 +66,12 @@ impl Template {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.uri.clone();
         let mut headers = self.headers.clone();
-        // A nonce, and no secret (RFC 6455 §4.1).
-        let key = STANDARD.encode(fastrand::u128(..).to_be_bytes());
-        if let Ok(key) = HeaderValue::try_from(key) {
-            headers.insert(header::SEC_WEBSOCKET_KEY, key);
-        }
+        headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
         if let Some(protocol) = protocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
         }
         headers.remove(X_REQUEST_ID);
-        let id = headers::request_id(&mut headers);
+        let id = request_id(&mut headers);
         *request.headers_mut() = headers;
         *request.extensions_mut() = spelling::own();
         (request, id)
@@ -116,7 +108,7 @@ fn offer_protocols(headers: &mut HeaderMap, of: &HeaderMap) {
 fn built(key: &[KeyPart], first: First<'_>, telling: ForwardingConfig<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, headers::host(first.headers, telling));
-    headers::set_upgrade(&mut headers);
+    set_upgrade(&mut headers);
     // The route's own, and the same for all.
     headers::set_prefix(&mut headers, telling);
     headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -144,13 +136,16 @@ fn built(key: &[KeyPart], first: First<'_>, telling: ForwardingConfig<'_>) -> He
             KeyPart::Path | KeyPart::Query | KeyPart::QueryParameter(_) => {}
         }
     }
-    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(PRODUCT));
     headers
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
 
     use super::*;
     use crate::config::{Forwarded, HostHeader, Target};
@@ -235,7 +230,7 @@ mod tests {
             ("sec-websocket-version", "13"),
             ("sec-websocket-protocol", "b, a, c"),
             ("origin", "https://app.example.com"),
-            ("user-agent", USER_AGENT),
+            ("user-agent", PRODUCT),
             ("x-request-id", &id),
         ];
         for (name, value) in expected {

@@ -1,5 +1,5 @@
-//! Sockets: one stream type for every kind of hop, and what is set on it; and what a head of HTTP over one means
-//! ([`head`]).
+//! Sockets: one stream type for every kind of hop, and what is set on it; what a head of HTTP over one means
+//! ([`head`]), and the words of HTTP that several rooms share ([`mod@http`]).
 //!
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
@@ -8,6 +8,7 @@ mod broken;
 mod connect;
 mod fetch;
 pub(crate) mod head;
+pub(crate) mod http;
 pub(crate) mod http2;
 mod peer;
 pub(crate) mod pool;

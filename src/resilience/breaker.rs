@@ -77,10 +77,10 @@ pub(crate) struct BreakerRules {
 pub(crate) enum BreakerState {
     /// Calls go through.
     Closed,
-    /// None does.
-    Open,
     /// A few do, to see.
     HalfOpen,
+    /// None does.
+    Open,
 }
 
 /// How a call went.
@@ -181,6 +181,14 @@ impl Breaker {
             Phase::Closed(_) => BreakerState::Closed,
             Phase::Open { .. } => BreakerState::Open,
             Phase::HalfOpen(_) => BreakerState::HalfOpen,
+        }
+    }
+
+    /// Until when it is open, if it is.
+    pub(crate) fn open_until(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Open { until, .. } => Some(until),
+            Phase::Closed(_) | Phase::HalfOpen(_) => None,
         }
     }
 

@@ -25,8 +25,9 @@ pub(super) use strictness::is_as_strict;
 use self::pattern::{Fit, Pattern};
 use self::readings::Readings;
 use crate::config::{AmbiguousPaths, Host, PathPattern, without_port};
+use crate::net::http::percent_decode;
 
-/// What the routes of a table lead to.
+/// What a router picks from.
 pub(super) trait Matched {
     /// Which paths.
     fn path(&self) -> &PathPattern;
@@ -165,7 +166,7 @@ impl Asked {
     fn new(host: &str) -> Self {
         let host = without_port(host);
         let other = host.contains('%').then(|| {
-            let decoded = path::decode(host.as_bytes());
+            let decoded = percent_decode(host.as_bytes());
             Host::read(without_port(&String::from_utf8_lossy(&decoded)))
         });
         Self { is_odd: host.ends_with('.') || other.is_some(), host: Host::read(host), other }

@@ -16,20 +16,11 @@ use std::net::SocketAddr;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+pub(crate) use self::forwarded::Forwarding;
 use self::forwarded::is_forwarding;
-pub(crate) use self::forwarded::{
-    Forwarding, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
-};
 use crate::config::{Forwarded, HostHeader, Target};
 use crate::net::Peer;
-
-/// The user that authentication found; never believed from a client.
-const X_OUTRIGGER_USER: HeaderName = HeaderName::from_static("x-outrigger-user");
-/// What ties together the log lines of one request.
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Longest request id that is taken from a client.
-const MAX_REQUEST_ID: usize = 128;
+use crate::net::http::{X_FORWARDED_PREFIX, X_OUTRIGGER_USER, X_REQUEST_ID, plain_name, set_upgrade, tokens};
 
 /// Headers of one hop.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -61,14 +52,7 @@ fn is_protected(name: &HeaderName) -> bool {
         || ["x-outrigger-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
-/// A header's name as servers have it that make variables of headers (CGI, WSGI, PHP), with `-` for what stands between
-/// words. To all of them `X_Forwarded_For` and `X-Forwarded-For` are one name; PHP takes `.` for the same, and lighttpd
-/// whatever is no letter and no digit.
-pub(crate) fn plain_name(name: &str) -> String {
-    name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
-}
-
-/// Whether such a server would take this one for a header of ours.
+/// Whether a server that makes variables of headers would take this one for a header of ours ([`plain_name`]).
 fn is_look_alike(name: &HeaderName) -> bool {
     let text = name.as_str();
     let is_mark = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
@@ -170,12 +154,6 @@ pub(crate) fn set_prefix(headers: &mut HeaderMap, telling: ForwardingConfig<'_>)
     }
 }
 
-/// The two headers of this hop that make a message part of a WebSocket handshake.
-pub(crate) fn set_upgrade(headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-}
-
 /// Turns the headers of an upstream's answer into what the client is sent. A 426 has to say what to upgrade to (RFC 9110
 /// §15.5.22), and the one upgrade that can be had through us is a WebSocket: a server that wants another one, such as
 /// TLS, is not promised for.
@@ -188,27 +166,6 @@ pub(crate) fn for_client(status: StatusCode, headers: &mut HeaderMap) {
     if wants_websocket {
         set_upgrade(headers);
     }
-}
-
-/// Has the connection end with this answer, beside what `Connection` names already.
-pub(crate) fn set_last(headers: &mut HeaderMap) {
-    let value = if headers.contains_key(header::CONNECTION) { "Upgrade, close" } else { "close" };
-    headers.insert(header::CONNECTION, HeaderValue::from_static(value));
-}
-
-/// The request's id: the client's, if it is one that can stand in a log line, else a new one. There is one of them then:
-/// of several the server behind might log another one than we do.
-pub(crate) fn request_id(headers: &mut HeaderMap) -> Box<str> {
-    let mut lines = headers.get_all(X_REQUEST_ID).into_iter();
-    let given = lines.next().filter(|_| lines.next().is_none()).and_then(|id| id.to_str().ok());
-    if let Some(id) = given.filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len())) {
-        return id.into();
-    }
-    let id = format!("{:032x}", fastrand::u128(..));
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        headers.insert(X_REQUEST_ID, value);
-    }
-    id.into()
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
@@ -224,18 +181,6 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-}
-
-/// The comma-separated entries of every header of that name (RFC 9110 §5.6.1). What is not text has no
-/// entries.
-pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
 }
 
 /// What stands in `Host` for the upstream itself.

@@ -4,8 +4,8 @@
 
 use http::{HeaderMap, Response, StatusCode, Version, header};
 
-use super::headers::tokens;
 use crate::frame::{Extensions, accept_for};
+use crate::net::http::tokens;
 
 /// What is wrong with a 101.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -21,6 +21,7 @@ use super::headers;
 use super::verify::Offer;
 use super::{Upstream, UpstreamError};
 use crate::frame::Extensions;
+use crate::net::http::set_upgrade;
 use crate::net::{Stream, Transport, head};
 
 /// The upstream agreed.
@@ -50,7 +51,7 @@ impl Upstream {
         let since = Instant::now();
         let result = self.try_upgrade(request, offer).await;
         if result.is_ok() {
-            self.metrics.upstream_handshake.observe(since.elapsed().as_secs_f64());
+            self.metrics.upstream.handshake.observe(since.elapsed().as_secs_f64());
         }
         self.count(result)
     }
@@ -79,7 +80,7 @@ impl Upstream {
         let parts = connection.without_shutdown().await.map_err(|error| self.broken(&error))?;
         let (mut head, _) = response.into_parts();
         headers::for_client(head.status, &mut head.headers);
-        headers::set_upgrade(&mut head.headers);
+        set_upgrade(&mut head.headers);
         let hop = Transport { stream: parts.io.into_inner(), read_ahead: parts.read_buf };
         Ok(Ok(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))
     }

@@ -17,6 +17,7 @@ use super::error::AuthError;
 use super::tokens;
 use super::user_name::user_name;
 use crate::config;
+use crate::net::http::bearer;
 use crate::telemetry::AuthFailure;
 
 /// The list, made ready.
@@ -64,7 +65,7 @@ impl ApiKeys {
         let shown = tokens::in_header(headers, &self.header)?;
         let mut key = shown.as_bytes();
         if self.header == header::AUTHORIZATION {
-            key = tokens::bearer(key).unwrap_or(key);
+            key = bearer(key).unwrap_or(key);
         }
         let hash: [u8; 32] = Sha256::digest(key).into();
         let mut found = None;

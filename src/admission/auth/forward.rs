@@ -38,9 +38,10 @@ use super::waiting::Waiting;
 use crate::admission::{Kind, Refused, RequestContext};
 use crate::config::{self, Forwarded, HostHeader, Target};
 use crate::net::Fetch;
+use crate::net::http::plain_name;
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, Metrics};
-use crate::upstream::headers::{self, ForwardingConfig, Requester, plain_name};
+use crate::upstream::headers::{self, ForwardingConfig, Requester};
 
 /// Requests to the service at one time: as many as dials to an upstream by default.
 const MAX_ASKING: usize = 128;

@@ -28,12 +28,10 @@ use super::keys::KeySet;
 use super::waiting::Waiting;
 use crate::config::{File, JwtAlgorithm};
 use crate::net::Fetch;
+use crate::net::http::PRODUCT;
 use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, JwksOutcome, Metrics, TaskKind};
-
-/// How we call ourselves when we fetch.
-const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
 
 /// How long a handshake waits for keys: a client has given up by the time its own timeout comes.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -190,7 +188,7 @@ async fn fetch_repeatedly(source: &Source, shared: &Shared) {
         });
         let result = source.get().await;
         let outcome = result.as_ref().err().map_or(JwksOutcome::Ok, |(outcome, _)| *outcome);
-        shared.metrics.on_jwks_fetch(outcome);
+        shared.metrics.admission.jwks_fetches.inc(outcome);
         failures = if result.is_ok() { 0 } else { failures.saturating_add(1) };
         let has_failed = result.is_err();
         match result {
@@ -255,7 +253,7 @@ impl Source {
         let unreachable = |why: String| (JwksOutcome::Unreachable, why);
         let request = Request::get(&self.uri)
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
-            .header(header::USER_AGENT, USER_AGENT)
+            .header(header::USER_AGENT, PRODUCT)
             .body(Empty::<Bytes>::new())
             .map_err(|error| unreachable(error.to_string()))?;
         let response = self.fetch.send(request, DEADLINE, MAX_DOCUMENT).await;

@@ -19,6 +19,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use crate::config::TokenSource;
+use crate::net::http::{bearer, percent_decode};
 use crate::telemetry::AuthFailure;
 
 /// The entry of `Sec-WebSocket-Protocol` that says that a token follows.
@@ -143,12 +144,6 @@ fn in_authorization(headers: &HeaderMap) -> Found {
     }
 }
 
-/// What follows `Bearer ` (RFC 6750 §2.1); schemes have no case (RFC 9110 §11.1).
-pub(super) fn bearer(line: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = line.split_at_checked(b"Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
-}
-
 fn in_cookies(headers: &HeaderMap, name: &str) -> Found {
     let mut found = Found::Nothing;
     for line in headers.get_all(header::COOKIE) {
@@ -174,9 +169,9 @@ fn in_query(uri: &Uri, name: &str) -> (Found, Option<Uri>) {
     let mut is_changed = false;
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if percent_decoded(key) == name.as_bytes() {
+        if form_decode(key) == name.as_bytes() {
             is_changed = true;
-            found.add(&percent_decoded(value));
+            found.add(&form_decode(value));
         } else {
             kept.push(pair);
         }
@@ -196,9 +191,9 @@ fn in_query(uri: &Uri, name: &str) -> (Found, Option<Uri>) {
     (found, Some(Uri::from_parts(parts).unwrap_or_default()))
 }
 
-/// As forms have it: `%XX` and `+`. What is no valid escape stands for itself.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    percent_encoding::percent_decode_str(&text.replace('+', " ")).collect()
+/// As forms have it: `+` is a space, and `%XX` a byte. What is no valid escape stands for itself.
+fn form_decode(text: &str) -> Vec<u8> {
+    percent_decode(text.replace('+', " ").as_bytes()).into_owned()
 }
 
 /// What follows our entry, and whether that was there. Works on bytes: a line that is not text must not

@@ -1,7 +1,7 @@
 //! What reaches clients that take what they are sent.
 
 use super::*;
-use crate::telemetry::handle::DeliveryStats;
+use crate::connections::DeliveryStats;
 
 fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<String> {
     range.map(|n| format!("m{n}")).collect()
@@ -132,7 +132,7 @@ async fn a_throttle_sends_the_newest_of_each_key_at_its_pace() {
     stage.turn().await;
     let write = |stage: &mut Stage, text: &str, key: &str| {
         stage.writer.append(NewEntry {
-            frame: frame(0x81, text.as_bytes(), false).into(),
+            message: Message::from_frame(Kind::Text, frame(0x81, text.as_bytes(), false).into()),
             deflated: None,
             is_critical: false,
             key: Some(key.into()),

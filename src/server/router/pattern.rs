@@ -1,8 +1,8 @@
 //! A route's path pattern, made ready for being compared. Pure.
 
 use super::path;
-use super::readings::fold;
 use crate::config::{PathPattern, Segment};
+use crate::net::http::percent_decode;
 
 /// How well something fits: a path its pattern, a host its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,12 +99,12 @@ impl Pattern {
 
 impl Literal {
     fn new(text: &str) -> Self {
-        let decoded = path::decode(text.as_bytes()).into_owned();
+        let decoded = percent_decode(text.as_bytes()).into_owned();
         Self {
-            folded: fold(decoded.iter().copied()),
+            folded: path::fold(decoded.iter().copied()),
             decoded,
             written: text.as_bytes().to_owned(),
-            written_folded: fold(text.bytes()),
+            written_folded: path::fold(text.bytes()),
         }
     }
 

@@ -19,6 +19,7 @@
 
 use super::path;
 use super::pattern::{Fit, Part, Pattern};
+use crate::net::http::hex_byte;
 
 /// As often a path is decoded: once, and once more by a server behind.
 const MOST_DECODED: u8 = 2;
@@ -142,7 +143,7 @@ fn decode(units: &[Unit], depth: u8) -> Option<Vec<Unit>> {
     let mut rest = units;
     while let Some((first, tail)) = rest.split_first() {
         let escaped = match tail {
-            [high, low, ..] if first.byte == b'%' => path::byte(high.byte, low.byte),
+            [high, low, ..] if first.byte == b'%' => hex_byte(high.byte, low.byte),
             _ => None,
         };
         match escaped {
@@ -170,16 +171,6 @@ fn climbs(units: &[Unit]) -> bool {
 
 fn ends_path(unit: &Unit) -> bool {
     unit.depth > 0 && matches!(unit.byte, b'\0' | b'?' | b'#')
-}
-
-/// A segment as the most lenient server compares it: without the control characters that some strip (WHATWG)
-/// or match at the end of a line (`$` in Python), without dots and spaces at its end (Windows), in lower case.
-pub(super) fn fold(text: impl Iterator<Item = u8>) -> Vec<u8> {
-    let mut folded: Vec<u8> =
-        text.filter(|byte| !byte.is_ascii_control()).map(|byte| byte.to_ascii_lowercase()).collect();
-    let end = folded.iter().rposition(|byte| !matches!(byte, b' ' | b'.')).map_or(0, |last| last + 1);
-    folded.truncate(end);
-    folded
 }
 
 impl Reading {
@@ -270,7 +261,7 @@ impl Reading {
 impl Piece {
     fn new(units: &[Unit]) -> Self {
         let bytes = |units: &[Unit]| Vec::from_iter(units.iter().map(|unit| unit.byte));
-        let folded = |units: &[Unit]| fold(units.iter().map(|unit| unit.byte));
+        let folded = |units: &[Unit]| path::fold(units.iter().map(|unit| unit.byte));
         let before = |end: &dyn Fn(&Unit) -> bool| units.iter().position(end).map(|end| &units[..end]);
         let parameters = before(&|unit| unit.byte == b';');
         let cut = before(&ends_path).map(|cut| {

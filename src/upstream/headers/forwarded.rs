@@ -31,19 +31,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::{ForwardingConfig, Requester};
 use crate::config::{self, without_port};
+use crate::net::http::{
+    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
+};
 
 /// Begins every header by which proxies tell each other about a client.
 pub(super) const X_FORWARDED: &str = "x-forwarded-";
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The host that the client asked for.
-pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// The port that it came to.
-pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-/// What was taken off its path.
-pub(crate) const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-/// The scheme of its URL.
-pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Where a request came from, in the kind that has a header for each thing. Who the user is, which some
 /// proxies tell in `X-Forwarded-User`, is not among them.

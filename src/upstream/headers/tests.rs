@@ -385,29 +385,6 @@ fn only_a_websocket_handshake_keeps_its_upgrade() {
 }
 
 #[test]
-fn a_request_id_is_kept_if_it_can_be_logged_and_made_if_not() {
-    let mut headers = map(&[("x-request-id", "abc-1")]);
-    assert_eq!(&*request_id(&mut headers), "abc-1");
-    for bad in ["", "\u{e9}"] {
-        let mut headers = HeaderMap::new();
-        headers.insert(X_REQUEST_ID, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
-        let made = request_id(&mut headers);
-        assert_eq!(made.len(), 32);
-        assert_eq!(headers[&X_REQUEST_ID], &*made);
-    }
-    let mut headers = HeaderMap::new();
-    headers.insert(X_REQUEST_ID, HeaderValue::from_str(&"x".repeat(129)).unwrap());
-    assert_eq!(request_id(&mut headers).len(), 32);
-    let mut headers = map(&[("x-request-id", "abc-1"), ("x-request-id", "abc-2")]);
-    let made = request_id(&mut headers);
-    assert_eq!(
-        (made.len(), all(&headers, "x-request-id")),
-        (32, vec![&*made]),
-        "nobody knows which is meant"
-    );
-}
-
-#[test]
 fn the_upstreams_own_host_is_a_valid_authority() {
     let tcp = |host: &str, port| authority(&Target::Tcp { host: host.into(), port });
     assert_eq!(tcp("app", 80), "app");
