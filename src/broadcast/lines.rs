@@ -28,7 +28,7 @@ pub(super) fn dialled<T>(
     is_first: bool,
     result: &Result<T, DialFailure>,
 ) {
-    hub.metrics.on_dial(match result {
+    hub.metrics.dials.inc(match result {
         Ok(_) => UplinkOutcome::Ok,
         Err(DialFailure::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
         Err(DialFailure::Failed(_) | DialFailure::OtherProtocol) => UplinkOutcome::Failed,
@@ -80,7 +80,7 @@ pub(super) fn left_out(route: &str, kind: &'static str, left_out: u64) {
 
 /// A channel that goes on has lost its server.
 pub(super) fn lost(hub: &Hub, channel: &dyn Display, end: &UplinkEnd) {
-    hub.metrics.on_loss(end.loss());
+    hub.metrics.losses.inc(end.loss());
     let route = &*hub.plan.route;
     match end {
         UplinkEnd::Closed(code, _) => {

@@ -28,14 +28,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use self::channel::Ask;
-pub(crate) use self::channel::{Client, Reservation};
+pub(crate) use self::channel::Reservation;
 pub(crate) use self::hub::{Hub, Plan, Request};
 use self::key::MAX_NAME;
+use crate::connections::lifecycle::Lifecycle;
 use crate::delivery::ClientMemory;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::memory::Budget;
-use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, WarnThrottle};
 use crate::upstream::UpstreamError;
 

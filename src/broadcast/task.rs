@@ -42,12 +42,13 @@ use super::hub::{Hub, Running};
 use super::lines;
 use super::request::Template;
 use crate::config::{Greeting, OnRedial};
+use crate::connections::lifecycle;
 use crate::frame::{CloseCode, Kind};
 use crate::memory::Share;
 use crate::net::Transport;
 use crate::resilience::{Backoff, Caller};
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{By, Label, Reason, lifecycle};
+use crate::telemetry::{By, Label, Reason};
 use crate::upstream::{Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::connections::EndReport;
 use crate::frame::{CloseCode, ProtocolError};
 use crate::resilience::spread_evenly;
-use crate::telemetry::{By, EndReport, Reason};
+use crate::telemetry::{By, Reason};
 
 /// The cause of an end, and the Close that goes with it.
 #[derive(Debug, Clone)]

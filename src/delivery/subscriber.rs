@@ -28,11 +28,12 @@ use super::wake_list::SubscriberWaker;
 use super::websocket::{SendStatus, WebSocket, WriteStatus};
 use super::{Arrival, FromClients};
 use crate::config::Policy;
+use crate::connections::{Command, Connection};
 use crate::frame::{Kind, encode};
 use crate::log::{Cursor, Log};
 use crate::memory::Share;
 use crate::resilience::{Dates, Turn};
-use crate::telemetry::{Command, FeedMetrics, Reason};
+use crate::telemetry::{FeedMetrics, Reason};
 
 /// Batches that one client is sent before it is the others' turn.
 const BATCHES: usize = 4;
@@ -88,7 +89,7 @@ pub(super) struct Subscriber {
     /// What it alone holds.
     share: Option<Box<Share>>,
     /// Given back with the client.
-    _held: Box<dyn Any + Send + Sync>,
+    _held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Subscriber {
@@ -99,7 +100,7 @@ impl Subscriber {
         shared: &FanoutShared,
         now: Instant,
     ) -> Self {
-        let Arrival { hop, has_deflate, expires, held, live } = arrival;
+        let Arrival { hop, has_deflate, connection: Connection { guard: live, expires, held } } = arrival;
         let policy = &shared.settings.policy;
         let wants_messages = matches!(shared.from_clients, FromClients::Forward(_));
         // A lifetime ends anywhere in its last tenth: clients that came together must not go together.

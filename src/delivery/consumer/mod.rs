@@ -66,10 +66,10 @@ impl Consumer {
         let batch = batcher.due(self.cursor, view);
         self.cursor = batch.cursor;
         if batch.conflated > 0 {
-            metrics.on_conflated(Conflation::Throttle, batch.conflated);
+            metrics.conflated.inc_by(Conflation::Throttle, batch.conflated);
         }
         if batch.shed > 0 {
-            metrics.on_conflated(Conflation::ChannelBreaker, batch.shed);
+            metrics.conflated.inc_by(Conflation::ChannelBreaker, batch.shed);
         }
         metrics.missed.inc_by(batch.missed);
         let unreported = self.tripped.as_mut().map_or(0, |tripped| tripped.take_unreported_gap());

@@ -136,7 +136,7 @@ impl WebSocket {
         let report = ending.report;
         if let Some(acknowledged) = self.pings.as_ref().and_then(|pings| pings.acknowledged()) {
             let failed = self.handle().sent().saturating_sub(acknowledged.messages);
-            self.connection.metrics().on_unacknowledged(report.reason, failed);
+            self.connection.metrics().unacknowledged.inc_by(report.reason, failed);
         }
         self.connection.leave(report);
     }

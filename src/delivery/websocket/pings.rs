@@ -53,7 +53,7 @@ impl PingScheduler {
         }
         let (action, is_missed) = self.heartbeat.on_timer(now);
         if is_missed {
-            metrics.heartbeat_missed.inc();
+            metrics.connections.heartbeat_missed.inc();
         }
         match action {
             Some(HeartbeatAction::SendPing(payload)) => self.due = Some(payload),
@@ -130,7 +130,7 @@ impl PingScheduler {
 
 fn observe(rtt: Option<std::time::Duration>, metrics: &Metrics) {
     if let Some(rtt) = rtt {
-        metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
+        metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());
     }
 }
 
