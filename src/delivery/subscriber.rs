@@ -78,7 +78,6 @@ pub(super) enum PollStatus {
 pub(super) struct Subscriber {
     socket: WebSocket,
     consumer: Consumer,
-    has_deflate: bool,
     wake: Arc<SubscriberWaker>,
     waker: Waker,
     /// When it is closed in any case: the end of its life or of its credentials, a drain's schedule.
@@ -112,7 +111,6 @@ impl Subscriber {
         Self {
             socket: WebSocket::new(hop, has_deflate, policy, wants_messages, live, now),
             consumer: Consumer::new(cursor),
-            has_deflate,
             wake,
             waker,
             dates: Dates::new(lifetime, expires, now),
@@ -167,8 +165,7 @@ impl Subscriber {
         }
         self.account(cx.account);
         if status == PollStatus::Closed {
-            let acknowledged = self.socket.has_receipts().then(|| self.consumer.acknowledged());
-            self.socket.leave(acknowledged);
+            self.socket.leave();
         }
         status
     }
@@ -237,7 +234,7 @@ impl Subscriber {
                 return PollStatus::Open;
             }
             let user = self.socket.handle().about.user.as_ref();
-            let view = View { has_deflate: self.has_deflate, user };
+            let view = View { has_deflate: self.socket.has_deflate(), user };
             let (batch, missed) = self.consumer.next_batch(cx.batcher, view, metrics);
             let notice = (missed > 0 && policy.notices).then(|| prepend_gap_notice(missed, &batch.bytes));
             let bytes = notice.as_ref().unwrap_or(&batch.bytes);
