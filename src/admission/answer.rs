@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 use super::refused::{Bound, Bucket, Refused};
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
 use crate::net::head::spelling;
-use crate::net::http::set_upgrade;
+use crate::net::http::{X_OUTRIGGER_REASON, set_upgrade};
 use crate::telemetry::HandshakeOutcome;
 use crate::upstream::{DialError, UpstreamError};
 
@@ -73,9 +73,6 @@ impl RefusalClose {
         }
     }
 }
-
-/// Says that an answer is ours, and why.
-const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 
 /// `Retry-After` of a reason that passes soon.
 const SOON: Duration = Duration::from_secs(1);
@@ -153,7 +150,7 @@ impl Refused {
         };
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(REASON, HeaderValue::from_static(reason));
+        headers.insert(X_OUTRIGGER_REASON, HeaderValue::from_static(reason));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));

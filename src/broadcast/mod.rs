@@ -28,7 +28,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use self::channel::Ask;
-pub(crate) use self::channel::{Client, Reservation};
+pub(crate) use self::channel::Reservation;
 pub(crate) use self::hub::{Hub, Plan, Request};
 use self::key::MAX_NAME;
 use crate::connections::lifecycle::Lifecycle;

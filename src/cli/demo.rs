@@ -51,7 +51,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
                 io::stdout(),
                 "An unmodified WebSocket server runs on {app_address}, outrigger before it.\n\n  \
                  open     http://{}/\n  metrics  http://{}/metrics\n  drain    {drain}\n\nCtrl-C stops it.\n",
-                server.address(),
+                server.listening_on(),
                 server.admin_address()
             )
         });

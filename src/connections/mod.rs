@@ -8,11 +8,13 @@
 //! What a command does to sockets ([`crate::tunnel`], [`crate::delivery`]); how the numbers are named where they
 //! are scraped ([`crate::telemetry`]).
 
+mod admitted;
 mod handle;
 mod injections;
 pub(crate) mod lifecycle;
 mod registry;
 
+pub(crate) use admitted::{Admitted, Connection, ConnectionPermit};
 #[cfg(test)]
 pub(crate) use handle::DeliveryStats;
 pub(crate) use handle::{Command, ConnectionInfo, EndReport, Handle};

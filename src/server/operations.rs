@@ -40,7 +40,7 @@ impl Operations for State {
     }
 
     fn routes(&self) -> Vec<(String, Mode)> {
-        self.table().router.routes().map(|route| (route.config.name.clone(), route.config.mode)).collect()
+        self.snapshot().router.routes().map(|route| (route.config.name.clone(), route.config.mode)).collect()
     }
 
     fn channels(&self) -> Vec<Channel> {
@@ -61,7 +61,7 @@ impl Operations for State {
     }
 
     fn check_upstream(self: Arc<Self>) -> BoxFuture<Result<(), String>> {
-        let upstream = Arc::clone(&self.table().fallback);
+        let upstream = Arc::clone(&self.snapshot().fallback);
         Box::pin(async move { upstream.check().await.map_err(|error| error.to_string()) })
     }
 
@@ -73,9 +73,9 @@ impl Operations for State {
 /// # Errors
 /// Nothing was published, and why.
 async fn publish(state: Arc<State>, publication: Publication) -> Result<Published, PublishError> {
-    let table = state.table();
-    let Some(route) = table.router.routes().find(|route| route.config.name == publication.route) else {
-        let known = table.router.routes().map(|route| route.config.name.clone()).collect();
+    let snapshot = state.snapshot();
+    let Some(route) = snapshot.router.routes().find(|route| route.config.name == publication.route) else {
+        let known = snapshot.router.routes().map(|route| route.config.name.clone()).collect();
         return Err(PublishError::NoRoute { name: publication.route, known });
     };
     let most = route.config.policy.max_message;

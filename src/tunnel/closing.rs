@@ -169,7 +169,7 @@ impl Relay {
 
     /// Its client is gone: it takes nobody's place any more, however long its server may take to end.
     pub(super) fn on_client_gone(&mut self) {
-        self.slot = None;
+        self.held = None;
         self.live.client_gone();
         if self.client.state().is_read_ended()
             && let Some(ending) = &self.ending

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::Settings;
 use super::relay::Relay;
 use crate::config::{Config, LogConnections};
-use crate::connections::{Command, ConnectionInfo, Handle, Registry};
+use crate::connections::{Command, Connection, ConnectionInfo, Handle, Registry};
 use crate::frame::Extensions;
 use crate::memory::Budget;
 use crate::net::tls::testing;
@@ -182,7 +182,7 @@ impl Stage {
             request_id: "".into(),
             route: metrics.route("r"),
         };
-        let live = registry.enter(about);
+        let guard = registry.enter(about);
         let handle = registry.all().remove(0);
         let hop = |early: &'static [u8]| {
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -211,14 +211,14 @@ impl Stage {
         }
         let slot = Arc::new(());
         let held = Arc::downgrade(&slot);
-        let terms = super::Terms {
-            slot: Some(Box::new(slot)),
-            extensions: props.extensions,
+        let connection = Connection {
+            guard,
+            held: Some(Box::new(slot)),
             expires: props
                 .expires
                 .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - props.suspended)),
         };
-        let relay = Relay::new(client_hop, upstream_hop, terms, &settings, live);
+        let relay = Relay::new(client_hop, upstream_hop, props.extensions, &settings, connection);
         let relay = Some(Box::pin(relay));
         let mut stage = Self {
             client,

@@ -33,7 +33,6 @@ use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, JwksOutcome, Metrics, TaskKind};
 
-
 /// How long a handshake waits for keys: a client has given up by the time its own timeout comes.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Handshakes that may wait for keys; more are told to come back.

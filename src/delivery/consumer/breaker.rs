@@ -77,7 +77,7 @@ impl RecipientBreaker {
         breaker
     }
 
-    /// Its state, as metrics name it.
+    /// Its state.
     pub(super) fn stage(&self) -> BreakerState {
         self.breaker.state()
     }

@@ -8,21 +8,21 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::idle::Rest;
+use crate::server::http::idle_slot::IdleSlot;
 
 /// Requests that a client may reset before they were answered, more than it lets be answered: a page that
 /// is left cancels what it has asked for, at most a stream for each; whoever goes on so makes us dial for
 /// nothing (rapid reset, CVE-2023-44487).
 const ABANDONED: u32 = 200;
 
-/// The count.
+/// Counts the streams of one connection.
 #[derive(Debug)]
 pub(super) struct Streams {
     state: Mutex<State>,
     /// The first one began, the last one ended, or the client went too far.
     pub(super) changed: Notify,
-    /// The connection, while none is in use.
-    rest: Option<Rest>,
+    /// The connection's place among the idle ones, which it has while no stream is in use.
+    idle: Option<IdleSlot>,
 }
 
 #[derive(Debug)]
@@ -30,16 +30,16 @@ struct State {
     in_use: usize,
     /// When a connection without streams has to end.
     until: Instant,
-    /// How long it may be without.
-    patience: Duration,
+    /// How long it may be without one.
+    idle_timeout: Duration,
     abandoned: u32,
 }
 
 impl Streams {
-    /// None, and the first has to come by `until`; later ones within `patience`.
-    pub(super) fn new(until: Instant, patience: Duration, rest: Option<Rest>) -> Arc<Self> {
-        let state = State { in_use: 0, until, patience, abandoned: 0 };
-        Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), rest })
+    /// No stream is in use yet. The first has to come by `until`, later ones within `idle_timeout`.
+    pub(super) fn new(until: Instant, idle_timeout: Duration, idle: Option<IdleSlot>) -> Arc<Self> {
+        let state = State { in_use: 0, until, idle_timeout, abandoned: 0 };
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), idle })
     }
 
     /// One more, until the answer is dropped.
@@ -47,18 +47,18 @@ impl Streams {
         let mut state = self.state.lock();
         state.in_use += 1;
         if state.in_use == 1 {
-            if let Some(rest) = &self.rest {
-                rest.end();
+            if let Some(idle) = &self.idle {
+                idle.leave();
             }
             self.changed.notify_one();
         }
         InUse(Arc::clone(self))
     }
 
-    /// Returns when the connection is without a stream, and has to go for others that are too.
-    pub(super) async fn is_let_go(&self) {
-        match &self.rest {
-            Some(rest) => rest.is_let_go().await,
+    /// Returns when the connection has no stream, and is evicted for others that have none either.
+    pub(super) async fn is_evicted(&self) {
+        match &self.idle {
+            Some(idle) => idle.is_evicted().await,
             None => std::future::pending().await,
         }
     }
@@ -70,14 +70,14 @@ impl Streams {
     }
 
     /// From now on: no longer than this without a stream.
-    pub(super) fn hurry(&self, patience: Duration, now: Instant) {
+    pub(super) fn shorten_idle(&self, idle_timeout: Duration, now: Instant) {
         let mut state = self.state.lock();
-        state.patience = patience;
-        state.until = now + patience;
+        state.idle_timeout = idle_timeout;
+        state.until = now + idle_timeout;
         self.changed.notify_one();
     }
 
-    /// A request was answered, or not, since its client took it back.
+    /// A request was answered, or its client has reset it.
     pub(super) fn on_end(&self, is_answered: bool) {
         let mut state = self.state.lock();
         if is_answered {
@@ -90,7 +90,7 @@ impl Streams {
         }
     }
 
-    /// Whether the client has taken back more than anybody needs to.
+    /// Whether the client has reset more requests than any client needs to.
     pub(super) fn is_abused(&self) -> bool {
         self.state.lock().abandoned >= ABANDONED
     }
@@ -105,9 +105,10 @@ impl Drop for InUse {
         let mut state = self.0.state.lock();
         state.in_use -= 1;
         if state.in_use == 0 {
-            let crowding = self.0.rest.as_ref().map(Rest::begin);
-            let patience = state.patience;
-            state.until = Instant::now() + crowding.map_or(patience, |crowding| crowding.shorten(patience));
+            let pressure = self.0.idle.as_ref().map(IdleSlot::enter);
+            let idle_timeout = state.idle_timeout;
+            state.until =
+                Instant::now() + pressure.map_or(idle_timeout, |pressure| pressure.shorten(idle_timeout));
             self.0.changed.notify_one();
         }
     }
@@ -130,7 +131,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(100)).await;
         drop(second);
         assert_eq!(streams.deadline(), Some(at(175)));
-        streams.hurry(Duration::from_secs(2), at(100));
+        streams.shorten_idle(Duration::from_secs(2), at(100));
         assert_eq!(streams.deadline(), Some(at(102)));
     }
 

@@ -11,25 +11,32 @@
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::state::{State, Table};
 use crate::config::ProxyProtocol;
 use crate::net::proxy_protocol::{Preface, PrefaceError};
 use crate::net::{Peer, Stream, proxy_protocol};
+use crate::server::state::{Snapshot, State};
 use crate::telemetry::{ProxyFault, some};
 
-/// Puts into `peer` whom the header names, if there is one. `false`: the connection is not to be served.
+/// The connection is not to be served.
+#[derive(Debug)]
+pub(super) struct NotServed;
+
+/// Puts into `peer` the addresses that the header names, if there is one.
+///
+/// # Errors
+/// [`NotServed`]: there is no header where there has to be one, or it cannot be read.
 pub(super) async fn read(
     state: &State,
-    table: &Table,
+    snapshot: &Snapshot,
     stream: &mut Stream,
     peer: &mut Peer,
     deadline: Instant,
-) -> bool {
-    let is_required = match table.listen.proxy_protocol {
-        ProxyProtocol::Off => return true,
+) -> Result<(), NotServed> {
+    let is_required = match snapshot.listen.proxy_protocol {
+        ProxyProtocol::Off => return Ok(()),
         ProxyProtocol::Optional => {
-            if !table.trusted.contains(peer.address.map(|address| address.ip())) {
-                return true;
+            if !snapshot.trusted.contains(peer.address.map(|address| address.ip())) {
+                return Ok(());
             }
             false
         }
@@ -41,13 +48,13 @@ pub(super) async fn read(
                 peer.address = Some(named.source);
                 peer.port = Some(named.destination.port());
             }
-            return true;
+            return Ok(());
         }
-        // Whose time is over will hear so from those who wait for its request.
-        Ok(Ok(Preface::None)) | Err(_) if !is_required => return true,
+        // If the time is over, the wait for the first request ends at once and answers 408.
+        Ok(Ok(Preface::None)) | Err(_) if !is_required => return Ok(()),
         Ok(Ok(Preface::None)) => (ProxyFault::Missing, "there is none".to_owned()),
-        // A balancer that looks whether somebody listens, or one that is gone: no fault.
-        Ok(Ok(Preface::Silent) | Err(PrefaceError::Io(_))) => return false,
+        // A load balancer that checks the port, or one that is gone: not a fault.
+        Ok(Ok(Preface::Silent) | Err(PrefaceError::Io(_))) => return Err(NotServed),
         Ok(Err(error @ PrefaceError::Malformed(_))) => (ProxyFault::Malformed, error.to_string()),
         Err(_) => (ProxyFault::Timeout, "it did not come in time (listen.handshake_timeout)".to_owned()),
     };
@@ -55,6 +62,8 @@ pub(super) async fn read(
     state.metrics.server.proxy_errors.inc(fault);
     if let Some(left_out) = state.lines.warnings.may("proxy_protocol", Instant::now()) {
         warn!(
+            // Operators filter by it: it stays what it was before this file was called so.
+            target: "outrigger::server::preface",
             left_out = some(left_out),
             peer = peer.address.map(tracing::field::display),
             %error,
@@ -62,5 +71,5 @@ pub(super) async fn read(
              send it? Further ones are counted in outrigger_proxy_protocol_errors_total and told once a minute"
         );
     }
-    false
+    Err(NotServed)
 }

@@ -6,23 +6,27 @@
 //!    carry credentials.
 //!
 //! # Not here
-//! What a head may say ([`crate::net::head`]); how often the log tells of it ([`super::lines`]). Connections that are
-//! turned away before a request ([`super::crowd`], [`super::preface`]), and requests that a route's layers refuse
-//! ([`super::service`]). Streams of HTTP/2 that break its own rules: its library resets them and tells nobody.
+//! What a head may say ([`crate::net::head`]); how often the log tells of it (`server::lines`). Connections that are
+//! turned away before a request (`server::accept`, `connection::proxy_header`), and requests that a route's layers refuse
+//! ([`super::serve`]). Streams of HTTP/2 that break its own rules: its library resets them and tells nobody.
 
 use http::Request;
 
-use super::state::State;
 use crate::admission::Refused;
 use crate::net::Peer;
 use crate::net::head::{self, Character, FramingFault, HeadFault};
+use crate::server::state::State;
 use crate::telemetry::RequestError;
 
 /// The request, with one `Host` and one framing, or why it is refused; that is counted and told then.
 ///
 /// # Errors
 /// [`Refused::Head`]: its head could be read in two ways.
-pub(super) fn check<B>(state: &State, peer: &Peer, request: Request<B>) -> Result<Request<B>, Refused> {
+pub(in crate::server) fn check<B>(
+    state: &State,
+    peer: &Peer,
+    request: Request<B>,
+) -> Result<Request<B>, Refused> {
     let (mut head, body) = request.into_parts();
     match head::check_request(&mut head) {
         Ok(()) => Ok(Request::from_parts(head, body)),
@@ -35,10 +39,10 @@ pub(super) fn check<B>(state: &State, peer: &Peer, request: Request<B>) -> Resul
 }
 
 /// Counts a refusal, and tells it in the log.
-pub(super) fn note(state: &State, peer: &Peer, refused: &Refused) {
+pub(in crate::server) fn note(state: &State, peer: &Peer, refused: &Refused) {
     let Some(reason) = reason(refused) else { return };
     state.metrics.server.request_errors.inc(reason);
-    state.lines.unrouted(reason, refused, peer);
+    state.lines.refused_unrouted(reason, refused, peer);
 }
 
 /// How it is counted; `None`: it is no refusal of this kind.
@@ -69,7 +73,11 @@ fn reason(refused: &Refused) -> Option<RequestError> {
 /// hyper lets go of a head whose target or framing it refuses, and names the kind in its words only. A kind that is not
 /// among these is told as [`HeadFault::Syntax`], so that other words of a later hyper cost an explanation and nothing
 /// else.
-pub(super) fn explain(status: u16, error: Option<&hyper::Error>, character: Option<Character>) -> Refused {
+pub(in crate::server) fn explain(
+    status: u16,
+    error: Option<&hyper::Error>,
+    character: Option<Character>,
+) -> Refused {
     match status {
         414 => return Refused::TargetTooLong,
         431 => return Refused::HeadTooLarge,

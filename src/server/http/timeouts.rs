@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::idle::Crowding;
+use crate::server::limits::idle::IdlePressure;
 
-/// What is being waited for.
+/// What the connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The rest of a request's head.
     Head { until: Instant },
-    /// Nothing: the request is being served; who serves it has clocks of its own.
+    /// The answer: whoever makes it has timeouts of its own.
     Serving,
-    /// That the answer's last bytes leave.
+    /// The last bytes of the answer to be written.
     Flushing,
     /// The rest of a request's body, which was answered before it was whole.
     Body { until: Instant },
@@ -25,9 +25,9 @@ enum Phase {
     Idle { until: Instant },
 }
 
-/// The clocks of one connection.
+/// The timeouts of one connection.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(in crate::server) struct HttpTimeouts {
     handshake: Duration,
     keep_alive: Duration,
     stall: Option<Duration>,
@@ -39,9 +39,9 @@ pub(super) struct Patience {
     stalled_since: Option<Instant>,
 }
 
-impl Patience {
-    /// From the accept. A client that takes not one byte of an answer for `stall` is given up.
-    pub(super) fn new(
+impl HttpTimeouts {
+    /// `now` is when the connection was accepted. A client that takes no byte of an answer for `stall` is given up.
+    pub(in crate::server) fn new(
         handshake: Duration,
         keep_alive: Duration,
         stall: Option<Duration>,
@@ -58,8 +58,8 @@ impl Patience {
         }
     }
 
-    /// When it runs out.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    /// When the next one runs out.
+    pub(in crate::server) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Head { until } | Phase::Body { until } | Phase::Idle { until } => Some(until),
             Phase::Serving | Phase::Flushing => {
@@ -69,28 +69,27 @@ impl Patience {
     }
 
     /// Whether part of a request may have come, so that its sender should be told why it ends.
-    pub(super) fn is_in_head(&self) -> bool {
+    pub(in crate::server) fn is_in_head(&self) -> bool {
         matches!(self.phase, Phase::Head { .. })
     }
 
     /// Whether all that was asked is answered, and nothing of another request has come.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::server) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle { .. })
     }
 
     /// Whether no request has come yet.
-    pub(super) fn is_first_head(&self) -> bool {
+    pub(in crate::server) fn is_first_head(&self) -> bool {
         self.is_first
     }
 
-    /// Whether what is written now answers a request. If not, it is hyper's word about one that it
-    /// could not read.
-    pub(super) fn is_answering(&self) -> bool {
+    /// Whether what is written now answers a request. If not, it is hyper's own answer to one that it could not read.
+    pub(in crate::server) fn is_answering(&self) -> bool {
         matches!(self.phase, Phase::Serving | Phase::Flushing)
     }
 
     /// The client took something (`true`), or nothing.
-    pub(super) fn on_write(&mut self, took: bool, now: Instant) {
+    pub(in crate::server) fn on_write(&mut self, took: bool, now: Instant) {
         if took {
             self.stalled_since = None;
         } else {
@@ -99,7 +98,7 @@ impl Patience {
     }
 
     /// Bytes came. Idle => Head; answers whether it was that.
-    pub(super) fn on_bytes(&mut self, now: Instant) -> bool {
+    pub(in crate::server) fn on_bytes(&mut self, now: Instant) -> bool {
         if let Phase::Body { until } = &mut self.phase {
             *until = now + self.keep_alive;
         }
@@ -111,20 +110,20 @@ impl Patience {
     }
 
     /// A head is complete. Any => Serving.
-    pub(super) fn on_request(&mut self) {
+    pub(in crate::server) fn on_request(&mut self) {
         self.phase = Phase::Serving;
         self.is_first = false;
     }
 
     /// The last byte of an answer was handed over. Serving => Flushing.
-    pub(super) fn on_answered(&mut self) {
+    pub(in crate::server) fn on_answered(&mut self) {
         if self.phase == Phase::Serving {
             self.phase = Phase::Flushing;
         }
     }
 
     /// It has left. Flushing => Idle, or Body; answers whether it is idle now.
-    pub(super) fn on_flushed(&mut self, now: Instant) -> bool {
+    pub(in crate::server) fn on_flushed(&mut self, now: Instant) -> bool {
         if self.phase != Phase::Flushing {
             return false;
         }
@@ -135,12 +134,12 @@ impl Patience {
     }
 
     /// Somebody takes the body of the request that is served.
-    pub(super) fn on_body(&mut self) {
+    pub(in crate::server) fn on_body(&mut self) {
         self.bodies += 1;
     }
 
     /// One of them is taken, or nobody takes it any more. Body => Idle; answers whether it was that.
-    pub(super) fn on_body_end(&mut self, now: Instant) -> bool {
+    pub(in crate::server) fn on_body_end(&mut self, now: Instant) -> bool {
         self.bodies = self.bodies.saturating_sub(1);
         let is_over = self.bodies == 0 && matches!(self.phase, Phase::Body { .. });
         if is_over {
@@ -150,9 +149,9 @@ impl Patience {
     }
 
     /// It is idle, and so many others are that it is kept for less time.
-    pub(super) fn on_crowding(&mut self, crowding: Crowding, now: Instant) {
+    pub(in crate::server) fn on_idle_pressure(&mut self, pressure: IdlePressure, now: Instant) {
         if let Phase::Idle { until } = &mut self.phase {
-            *until = (*until).min(now + crowding.shorten(self.keep_alive));
+            *until = (*until).min(now + pressure.shorten(self.keep_alive));
         }
     }
 }
@@ -166,50 +165,50 @@ mod tests {
         let (handshake, keep_alive) = (Duration::from_secs(10), Duration::from_secs(75));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut patience = Patience::new(handshake, keep_alive, Some(Duration::from_secs(60)), start);
-        assert!(!patience.on_bytes(at(9)));
-        assert_eq!(patience.deadline(), Some(at(10)), "a first byte late in the day gains no time");
-        patience.on_request();
-        assert_eq!(patience.deadline(), None);
-        assert!(!patience.on_bytes(at(30)));
-        assert_eq!(patience.deadline(), None, "a body is no head");
-        assert!(!patience.on_flushed(at(31)));
-        assert_eq!(patience.deadline(), None, "there may be more to answer");
-        patience.on_write(false, at(32));
-        patience.on_write(false, at(33));
-        assert_eq!(patience.deadline(), Some(at(92)), "the client takes nothing");
-        patience.on_write(true, at(39));
-        patience.on_answered();
-        assert!(patience.is_answering());
-        assert!(patience.on_flushed(at(40)), "idle now");
-        assert!(!patience.on_flushed(at(40)), "once");
-        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(115)), false));
-        assert!(patience.on_bytes(at(100)), "and no more");
-        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(110)), true));
-        assert!(!patience.on_bytes(at(109)));
-        assert_eq!(patience.deadline(), Some(at(110)), "a byte each second does not help");
+        let mut timeouts = HttpTimeouts::new(handshake, keep_alive, Some(Duration::from_secs(60)), start);
+        assert!(!timeouts.on_bytes(at(9)));
+        assert_eq!(timeouts.deadline(), Some(at(10)), "a first byte late in the day gains no time");
+        timeouts.on_request();
+        assert_eq!(timeouts.deadline(), None);
+        assert!(!timeouts.on_bytes(at(30)));
+        assert_eq!(timeouts.deadline(), None, "a body is no head");
+        assert!(!timeouts.on_flushed(at(31)));
+        assert_eq!(timeouts.deadline(), None, "there may be more to answer");
+        timeouts.on_write(false, at(32));
+        timeouts.on_write(false, at(33));
+        assert_eq!(timeouts.deadline(), Some(at(92)), "the client takes nothing");
+        timeouts.on_write(true, at(39));
+        timeouts.on_answered();
+        assert!(timeouts.is_answering());
+        assert!(timeouts.on_flushed(at(40)), "idle now");
+        assert!(!timeouts.on_flushed(at(40)), "once");
+        assert_eq!((timeouts.deadline(), timeouts.is_in_head()), (Some(at(115)), false));
+        assert!(timeouts.on_bytes(at(100)), "and no more");
+        assert_eq!((timeouts.deadline(), timeouts.is_in_head()), (Some(at(110)), true));
+        assert!(!timeouts.on_bytes(at(109)));
+        assert_eq!(timeouts.deadline(), Some(at(110)), "a byte each second does not help");
     }
 
     #[test]
     fn the_rest_of_a_body_that_was_answered_early_is_no_head() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut patience = Patience::new(Duration::from_secs(10), Duration::from_secs(75), None, start);
-        patience.on_request();
-        patience.on_body();
-        patience.on_answered();
-        assert!(!patience.on_flushed(at(1)), "it says something still");
-        assert_eq!(patience.deadline(), Some(at(76)));
-        assert!(!patience.on_bytes(at(70)));
-        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(145)), false));
-        assert!(patience.on_body_end(at(80)), "idle now");
-        assert_eq!((patience.deadline(), patience.is_in_head()), (Some(at(155)), false));
-        assert!(patience.on_bytes(at(90)) && patience.is_in_head());
+        let mut timeouts = HttpTimeouts::new(Duration::from_secs(10), Duration::from_secs(75), None, start);
+        timeouts.on_request();
+        timeouts.on_body();
+        timeouts.on_answered();
+        assert!(!timeouts.on_flushed(at(1)), "it says something still");
+        assert_eq!(timeouts.deadline(), Some(at(76)));
+        assert!(!timeouts.on_bytes(at(70)));
+        assert_eq!((timeouts.deadline(), timeouts.is_in_head()), (Some(at(145)), false));
+        assert!(timeouts.on_body_end(at(80)), "idle now");
+        assert_eq!((timeouts.deadline(), timeouts.is_in_head()), (Some(at(155)), false));
+        assert!(timeouts.on_bytes(at(90)) && timeouts.is_in_head());
 
-        patience.on_request();
-        patience.on_body();
-        assert!(!patience.on_body_end(at(100)), "it is served");
-        patience.on_answered();
-        assert!(patience.on_flushed(at(101)));
+        timeouts.on_request();
+        timeouts.on_body();
+        assert!(!timeouts.on_body_end(at(100)), "it is served");
+        timeouts.on_answered();
+        assert!(timeouts.on_flushed(at(101)));
     }
 }

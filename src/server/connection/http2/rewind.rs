@@ -17,29 +17,29 @@ const TURN: usize = 32 * 1024;
 /// An empty frame (RFC 9113 §4.1). A TLS record costs as much, if there is less in it.
 const EMPTY: usize = 9;
 
-/// Reads what was read before, and then on.
+/// A stream that gives back what was read from it before, and then reads on.
 #[derive(Debug)]
-pub(super) struct Replayed {
-    first: Bytes,
+pub(super) struct Rewind {
+    read_ahead: Bytes,
     stream: Stream,
     /// Bytes that may be read until others get their turn.
     turn: usize,
-    /// Whether nothing more is going to be written.
+    /// Whether our direction has been shut down.
     is_shut: Arc<AtomicBool>,
 }
 
-impl Replayed {
-    pub(super) fn new(first: Bytes, stream: Stream) -> Self {
-        Self { first, stream, turn: TURN, is_shut: Arc::default() }
+impl Rewind {
+    pub(super) fn new(read_ahead: Bytes, stream: Stream) -> Self {
+        Self { read_ahead, stream, turn: TURN, is_shut: Arc::default() }
     }
 
-    /// Tells, from wherever it is asked, whether our direction was ended: the last thing that h2 does with a connection.
+    /// A flag that says, wherever it is read, whether our direction was shut down: the last thing that h2 does with a connection.
     pub(super) fn is_shut(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_shut)
     }
 }
 
-impl AsyncRead for Replayed {
+impl AsyncRead for Rewind {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -50,7 +50,7 @@ impl AsyncRead for Replayed {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if self.first.is_empty() {
+        if self.read_ahead.is_empty() {
             let before = buf.filled().len();
             let result = Pin::new(&mut self.stream).poll_read(cx, buf);
             let records = self.stream.take_records() as usize;
@@ -62,18 +62,18 @@ impl AsyncRead for Replayed {
             };
             return result;
         }
-        let n = self.first.len().min(buf.remaining());
-        buf.put_slice(&self.first[..n]);
-        self.first.advance(n);
-        if self.first.is_empty() {
-            // Its memory with it.
-            self.first = Bytes::new();
+        let n = self.read_ahead.len().min(buf.remaining());
+        buf.put_slice(&self.read_ahead[..n]);
+        self.read_ahead.advance(n);
+        if self.read_ahead.is_empty() {
+            // This frees its memory too.
+            self.read_ahead = Bytes::new();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Replayed {
+impl AsyncWrite for Rewind {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -116,7 +116,7 @@ mod tests {
         SockRef::from(&far.socket).set_send_buffer_size(1 << 20).unwrap();
         far.peer.say_each(&mut far.socket, &[7; SAID]);
         tokio::task::yield_now().await;
-        let mut replayed = Replayed::new(Bytes::new(), stream);
+        let mut rewind = Rewind::new(Bytes::new(), stream);
         let mut cx = Context::from_waker(Waker::noop());
         let (mut heard, mut most) = (0, 0);
         for _ in 0..1000 {
@@ -124,7 +124,7 @@ mod tests {
             loop {
                 let mut room = [0; 8192];
                 let mut buf = ReadBuf::new(&mut room);
-                match Pin::new(&mut replayed).poll_read(&mut cx, &mut buf) {
+                match Pin::new(&mut rewind).poll_read(&mut cx, &mut buf) {
                     Poll::Ready(result) => result.unwrap(),
                     Poll::Pending => break,
                 }
