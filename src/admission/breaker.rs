@@ -20,8 +20,7 @@ use super::check::Visit;
 use super::context::Kind;
 use super::quota::ConnectionQuota;
 use super::refused::Refused;
-use crate::resilience::CallOutcome;
-use crate::upstream::{Permit, UpstreamBreaker};
+use crate::upstream::{Permit, UpstreamBreaker, Verdict};
 
 /// The layer around a mode that asks the upstream for each handshake.
 #[derive(Debug, Clone)]
@@ -88,10 +87,12 @@ where
 fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>, places: &ConnectionQuota) {
     match result {
         // A 101, or whatever else the upstream said, which is passed on.
-        Ok(response) => permit.answered(response.status()),
-        Err(Refused::Upstream(error)) => permit.failed(error, places.has_open()),
+        Ok(response) => permit.settle(Verdict::Answered(response.status())),
+        Err(Refused::Upstream(error)) => {
+            permit.settle(Verdict::Failed { error, is_in_use: places.has_open() });
+        }
         // The upstream was not asked.
-        Err(_) => permit.report(CallOutcome::Neither),
+        Err(_) => permit.settle(Verdict::NotAsked),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Answers of our own. Each says in `X-Outrigger-Reason` that it is ours and why, and in its body what
 //! was wrong and what to do: at 3 am one knows whose 503 it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -87,7 +88,7 @@ pub enum Refused {
     Breaker(Duration),
     /// The upstream is to blame.
     #[error(transparent)]
-    Upstream(#[from] UpstreamError),
+    Upstream(Arc<UpstreamError>),
 }
 
 /// Why a page may not come in. What a client sent is kept as it may be shown: bounded, and without secrets.
@@ -210,6 +211,12 @@ impl RefusalClose {
 /// For those who are refused for a reason that passes soon.
 const SOON: Duration = Duration::from_secs(1);
 
+impl From<UpstreamError> for Refused {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(Arc::new(error))
+    }
+}
+
 impl Refused {
     /// What it comes to. No `_` arm: a new refusal has to choose everything.
     pub fn answer(&self) -> Answer {
@@ -290,7 +297,7 @@ impl Refused {
                 Some(*wait),
                 Some(RefusalClose::Rate),
             ),
-            Self::Upstream(error) => match error {
+            Self::Upstream(error) => match &**error {
                 UpstreamError::Dial(DialError::Timeout { .. } | DialError::NoPlace { .. }) => {
                     upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
                 }
@@ -404,11 +411,14 @@ impl Refused {
                  {because}, and then stricter rules hold for it: write it in its plain form \
                  (listen.ambiguous_paths)\n"
             ),
-            Self::Upstream(UpstreamError::Dial(DialError::Tls { .. })) => {
-                "the upstream is there, but no TLS could be had with it\n".into()
-            }
-            Self::Upstream(UpstreamError::Dial(_)) => "the upstream cannot be reached\n".into(),
-            Self::Upstream(UpstreamError::Broken(_)) => "the upstream broke off\n".into(),
+            Self::Upstream(error) => match &**error {
+                UpstreamError::Dial(DialError::Tls { .. }) => {
+                    "the upstream is there, but no TLS could be had with it\n".into()
+                }
+                UpstreamError::Dial(_) => "the upstream cannot be reached\n".into(),
+                UpstreamError::Broken(_) => "the upstream broke off\n".into(),
+                other => format!("{other}\n"),
+            },
             other => format!("{other}\n"),
         }
     }

@@ -18,6 +18,7 @@ use crate::frame::{accept_for, deflate};
 use crate::net::head::{HeadFault, spelling};
 use crate::net::http::{switching_protocols, tokens};
 use crate::tunnel;
+use crate::upstream::Upgrade;
 use crate::upstream::headers;
 use crate::upstream::verify::Offer;
 
@@ -55,7 +56,7 @@ pub(super) async fn answer(
     *request.extensions_mut() = std::mem::take(&mut guest.head.extensions);
     headers::for_upstream(request.headers_mut(), seen(&guest), load.telling(), true);
     match route.upstream.upgrade(request, &offer).await? {
-        Ok(upgraded) => {
+        Upgrade::Accepted(upgraded) => {
             let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), session));
             if choose_own_protocol(&guest, response.headers_mut()) {
                 let headers = response.headers().clone();
@@ -74,9 +75,9 @@ pub(super) async fn answer(
             });
             Ok(response)
         }
-        Err(mut refused) => {
-            headers::for_client(refused.status(), refused.headers_mut());
-            Ok(refused.map(|body| AnswerBody::upstream(body, session)))
+        Upgrade::Declined(mut declined) => {
+            headers::for_client(declined.status(), declined.headers_mut());
+            Ok(declined.map(|body| AnswerBody::upstream(body, session)))
         }
     }
 }

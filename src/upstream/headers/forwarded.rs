@@ -25,15 +25,43 @@
 //! How a trusted peer's headers are read ([`crate::admission`]).
 
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::{ForwardingConfig, Requester};
-use crate::config::{self, without_port};
+use crate::config::{self, Forwarded, HostHeader, Target, without_port};
+use crate::net::Peer;
 use crate::net::http::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
 };
+
+/// Where a request came in, and from whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Requester<'a> {
+    /// The hop it came over.
+    pub peer: &'a Peer,
+    /// What the peer says of where it comes from; `None`: it is not trusted, and nothing of that is believed.
+    pub forwarding: Option<&'a Forwarding>,
+    /// Whose request it is.
+    pub client: Option<SocketAddr>,
+    /// Who authentication says it is.
+    pub user: Option<&'a str>,
+    /// What the authentication service says of it.
+    pub attested: Option<&'a HeaderMap>,
+}
+
+/// How one upstream wants to be told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ForwardingConfig<'a> {
+    /// Which forwarding headers.
+    pub forwarded: Forwarded,
+    /// Which `Host`.
+    pub host: HostHeader,
+    /// The upstream.
+    pub target: &'a Target,
+    /// What the route takes off the path.
+    pub strip_prefix: Option<&'a str>,
+}
 
 /// Begins every header by which proxies tell each other about a client.
 pub(super) const X_FORWARDED: &str = "x-forwarded-";
