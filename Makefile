@@ -1,6 +1,6 @@
 CARGO ?= cargo
 
-.PHONY: help demo test check bench setup-tests
+.PHONY: help demo test test-nightly check bench setup-tests
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -9,7 +9,10 @@ demo: ## a demo server, the proxy before it, and what to open in a browser
 	$(CARGO) run --release -- demo
 
 test: setup-tests ## every test, those with Node and Python peers included
-	OUTRIGGER_INTEROP=1 $(CARGO) test --locked
+	OUTRIGGER_INTEROP=1 $(CARGO) test --locked $(TEST_ARGS)
+
+test-nightly: ## what takes minutes and proves no more than one of the tests at a larger size: a storm of 5,000
+	$(CARGO) test --locked --test load -- --ignored --nocapture five_thousand
 
 check: ## formatting, lints and documentation, without a warning
 	$(CARGO) fmt --check

@@ -89,7 +89,7 @@ impl Settings {
     fn sources(self) -> Sources {
         Sources {
             file: config_file(self.config),
-            // What is no UTF-8 is not left out: it is refused where it is read, like any wrong value.
+            // A variable that is not UTF-8 is not left out: it is refused where it is read, like any wrong value.
             env: std::env::vars_os()
                 .map(|(key, value)| {
                     (key.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
@@ -131,7 +131,7 @@ impl Cli {
         match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                // If standard error is closed there is nobody to tell.
+                // If standard error is closed nobody can be told.
                 let _ = writeln!(io::stderr(), "outrigger: {}", with_causes(&error));
                 let is_usage = error.is::<ConfigErrors>()
                     || matches!(error.downcast_ref(), Some(ClientError::Address { .. }));
@@ -156,7 +156,7 @@ fn with_causes(error: &anyhow::Error) -> String {
 fn run(sources: Sources) -> anyhow::Result<()> {
     ignore_hangups()?;
     let warnings = config::env_warnings(&sources);
-    // It may be wrong because of them.
+    // These variables may be why the configuration is wrong.
     let reading = config::read(&sources);
     let config = reading.config.inspect_err(|_| warn(&warnings))?;
     let logging = logging::init(&config.log)?;

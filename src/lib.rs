@@ -10,9 +10,9 @@
 //! server says into a [`log`]; [`delivery`] brings it from there to each client at its own pace.
 //!
 //! [`frame`] and [`resilience`] decide without doing any I/O; [`net`] holds sockets, [`config`] what an operator
-//! said, [`telemetry`] what an operator sees, and [`admin`] shows it. [`demo`] is a server to try it on,
-//! and [`inject`] puts the program into Kubernetes manifests; [`yaml`] reads and writes
-//! both what operators write and manifests.
+//! said, [`telemetry`] what an operator sees, and [`admin`] shows it; [`memory`] counts what many hold. [`demo`] is a
+//! server to try it on, and [`inject`] puts the program into Kubernetes manifests; [`yaml`] reads and writes both what
+//! operators write and manifests.
 
 mod admin;
 mod admission;
@@ -24,6 +24,7 @@ mod demo;
 mod frame;
 pub mod inject;
 mod log;
+mod memory;
 mod net;
 mod resilience;
 pub mod server;
@@ -41,11 +42,11 @@ pub mod internals {
         Assembler, Extensions, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, ProtocolError,
         Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
     };
-    pub use crate::log::{Log, Logs, NewEntry};
+    pub use crate::log::{Log, Logs, Message, NewEntry};
+    pub use crate::memory::Budget;
     pub use crate::net::head::{RequestLine, check_answer, check_request};
     pub use crate::net::tls::{Acceptor, Connector, Offer as TlsOffer, Tls};
     pub use crate::net::{Stream, raise_descriptor_limit};
-    pub use crate::resilience::Budget;
     pub use crate::telemetry::lifecycle::Lifecycle;
     pub use crate::telemetry::{Label, Metrics, Reason};
     pub use crate::upstream::verify::Offer;

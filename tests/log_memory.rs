@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use outrigger::config::{History, OnJoin};
 use outrigger::internals::Budget;
+use outrigger::internals::Kind;
 use outrigger::internals::Metrics;
-use outrigger::internals::{Kind, encode};
-use outrigger::internals::{Log, Logs, NewEntry};
+use outrigger::internals::{Log, Logs, Message, NewEntry};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -50,9 +50,9 @@ fn what_logs_say_that_they_hold_is_what_the_process_has_grown_by() {
         let (held, counted) = (private(), metrics.history_bytes.get());
         let mut writer = Log::new(&history, &logs);
         for n in 0..messages {
-            let frame = encode::message(Kind::Text, &payload);
+            let message = Message::new(Kind::Text, &payload);
             let key = has_key.then(|| format!("key-{n:08}").into());
-            writer.append(NewEntry { frame, deflated: None, is_critical: false, key, to: None });
+            writer.append(NewEntry { message, deflated: None, is_critical: false, key, to: None });
         }
         // A reader has had them all: what that leaves behind counts too.
         let mut read = Vec::new();

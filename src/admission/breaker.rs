@@ -16,8 +16,7 @@ use std::task::{Context, Poll};
 use http::Response;
 use tower::{Layer, Service};
 
-use super::check::Visit;
-use super::context::Kind;
+use super::context::{Kind, RequestContext};
 use super::quota::ConnectionQuota;
 use super::refused::Refused;
 use crate::upstream::{Permit, UpstreamBreaker, Verdict};
@@ -27,29 +26,29 @@ use crate::upstream::{Permit, UpstreamBreaker, Verdict};
 pub(super) struct BreakerLayer {
     /// `None`: it is always asked.
     pub(super) breaker: Option<Arc<UpstreamBreaker>>,
-    /// Who is connected.
-    pub(super) places: Arc<ConnectionQuota>,
+    /// Tells whether a connection of this route is open.
+    pub(super) quota: Arc<ConnectionQuota>,
 }
 
 impl<S> Layer<S> for BreakerLayer {
     type Service = BreakerService<S>;
 
     fn layer(&self, inner: S) -> BreakerService<S> {
-        BreakerService { guarding: self.clone(), inner }
+        BreakerService { layer: self.clone(), inner }
     }
 }
 
 /// A mode behind a breaker.
 #[derive(Debug, Clone)]
 pub(super) struct BreakerService<S> {
-    guarding: BreakerLayer,
+    layer: BreakerLayer,
     inner: S,
 }
 
-impl<S, T, B> Service<Visit<T>> for BreakerService<S>
+impl<S, T, B> Service<(RequestContext, T)> for BreakerService<S>
 where
     T: Send + 'static,
-    S: Service<Visit<T>, Response = Response<B>, Error = Refused> + Clone + Send + 'static,
+    S: Service<(RequestContext, T), Response = Response<B>, Error = Refused> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = Response<B>;
@@ -60,36 +59,36 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, visit: Visit<T>) -> Self::Future {
-        let BreakerLayer { breaker, places } = self.guarding.clone();
-        let breaker = breaker.filter(|_| visit.guest.kind == Kind::Handshake);
+    fn call(&mut self, (context, load): (RequestContext, T)) -> Self::Future {
+        let BreakerLayer { breaker, quota } = self.layer.clone();
+        let breaker = breaker.filter(|_| context.kind == Kind::Handshake);
         // The one that was asked whether it is ready goes; a fresh one stays.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
             let mut permit = match &breaker {
-                Some(breaker) => Some(breaker.enter(visit.guest.caller()).await.map_err(Refused::Breaker)?),
+                Some(breaker) => Some(breaker.enter(context.caller()).await.map_err(Refused::Breaker)?),
                 None => None,
             };
-            let call = inner.call(visit);
+            let call = inner.call((context, load));
             let result = match &mut permit {
                 Some(permit) => permit.watch(call).await,
                 None => call.await,
             };
             if let Some(permit) = permit {
-                report(permit, &result, &places);
+                report(permit, &result, &quota);
             }
             result
         })
     }
 }
 
-fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>, places: &ConnectionQuota) {
+fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>, quota: &ConnectionQuota) {
     match result {
         // A 101, or whatever else the upstream said, which is passed on.
         Ok(response) => permit.settle(Verdict::Answered(response.status())),
         Err(Refused::Upstream(error)) => {
-            permit.settle(Verdict::Failed { error, is_in_use: places.has_open() });
+            permit.settle(Verdict::Failed { error, is_in_use: quota.has_open() });
         }
         // The upstream was not asked.
         Err(_) => permit.settle(Verdict::NotAsked),
@@ -104,7 +103,6 @@ mod tests {
     use tokio::time::advance;
     use tower::{ServiceExt, service_fn};
 
-    use super::super::context::RequestContext;
     use super::*;
     use crate::config::{self, Config};
     use crate::resilience::BreakerState;
@@ -136,12 +134,12 @@ mod tests {
         };
         let metrics = Metrics::new("outrigger").unwrap();
         let breaker = UpstreamBreaker::new(&settings, &Config::default().routes[0].upstream, "r", &metrics);
-        (Arc::clone(&breaker), BreakerLayer { breaker: Some(breaker), places: ConnectionQuota::new("r") })
+        (Arc::clone(&breaker), BreakerLayer { breaker: Some(breaker), quota: ConnectionQuota::new("r") })
     }
 
-    async fn visit(layer: &BreakerLayer, kind: Kind, play: Play) -> Result<StatusCode, Refused> {
-        let mode = service_fn(|visit: Visit<Play>| async move {
-            match visit.load {
+    async fn ask(layer: &BreakerLayer, kind: Kind, play: Play) -> Result<StatusCode, Refused> {
+        let mode = service_fn(|(_, play): (RequestContext, Play)| async move {
+            match play {
                 Play::Answer(status) => Ok(Response::builder().status(status).body(()).unwrap()),
                 Play::Fail => Err(UpstreamError::Timeout(Duration::from_secs(1)).into()),
                 Play::Drain => Err(Refused::Draining),
@@ -157,8 +155,8 @@ mod tests {
             }
         });
         let head = http::Request::new(()).into_parts().0;
-        let guest = RequestContext::new(head, kind, Arc::default());
-        let answer = layer.layer(mode).oneshot(Visit { guest, load: play }).await;
+        let context = RequestContext::new(head, kind, Arc::default());
+        let answer = layer.layer(mode).oneshot((context, play)).await;
         answer.map(|response| response.status())
     }
 
@@ -167,14 +165,14 @@ mod tests {
         for play in [Play::Fail, Play::Answer(503)] {
             let (breaker, layer) = layer();
             for _ in 0..2 {
-                let asked = visit(&layer, Kind::Handshake, play).await;
+                let asked = ask(&layer, Kind::Handshake, play).await;
                 assert!(!matches!(asked, Err(Refused::Breaker(_))), "{play:?}");
             }
             assert_eq!(breaker.state(), BreakerState::Open, "{play:?}");
-            let refused = visit(&layer, Kind::Handshake, Play::Answer(101)).await;
+            let refused = ask(&layer, Kind::Handshake, Play::Answer(101)).await;
             let Err(Refused::Breaker(wait)) = refused else { panic!("{refused:?}") };
             assert!(wait >= Duration::from_secs(5), "{wait:?}");
-            assert!(visit(&layer, Kind::Plain, Play::Answer(200)).await.is_ok(), "requests pass untouched");
+            assert!(ask(&layer, Kind::Plain, Play::Answer(200)).await.is_ok(), "requests pass untouched");
         }
     }
 
@@ -183,9 +181,9 @@ mod tests {
         for play in [Play::Answer(101), Play::Answer(403), Play::Answer(500), Play::Drain, Play::Malformed] {
             let (breaker, layer) = layer();
             for _ in 0..50 {
-                let _ = visit(&layer, Kind::Handshake, play).await;
-                let _ = visit(&layer, Kind::Plain, Play::Fail).await;
-                let _ = visit(&layer, Kind::Plain, Play::Answer(503)).await;
+                let _ = ask(&layer, Kind::Handshake, play).await;
+                let _ = ask(&layer, Kind::Plain, Play::Fail).await;
+                let _ = ask(&layer, Kind::Plain, Play::Answer(503)).await;
             }
             assert_eq!(breaker.state(), BreakerState::Closed, "{play:?}");
         }
@@ -196,7 +194,7 @@ mod tests {
         for (patience, state) in [(1000, BreakerState::Closed), (3000, BreakerState::Open)] {
             let (breaker, layer) = layer();
             for _ in 0..2 {
-                let asked = visit(&layer, Kind::Handshake, Play::Wait(60_000));
+                let asked = ask(&layer, Kind::Handshake, Play::Wait(60_000));
                 let asked = tokio::time::timeout(Duration::from_millis(patience), asked).await;
                 assert!(asked.is_err());
             }
@@ -209,15 +207,15 @@ mod tests {
         for play in [Play::Wait(100), Play::WaitAndFail(100)] {
             let (breaker, layer) = layer();
             for _ in 0..2 {
-                let _ = visit(&layer, Kind::Handshake, Play::Fail).await;
+                let _ = ask(&layer, Kind::Handshake, Play::Fail).await;
             }
             advance(Duration::from_secs(6)).await;
             let start = tokio::time::Instant::now();
             let (probe, other, one_too_many, plain) = tokio::join!(
-                visit(&layer, Kind::Handshake, play),
-                visit(&layer, Kind::Handshake, Play::Answer(101)),
-                visit(&layer, Kind::Handshake, Play::Answer(101)),
-                visit(&layer, Kind::Plain, Play::Answer(200)),
+                ask(&layer, Kind::Handshake, play),
+                ask(&layer, Kind::Handshake, Play::Answer(101)),
+                ask(&layer, Kind::Handshake, Play::Answer(101)),
+                ask(&layer, Kind::Plain, Play::Answer(200)),
             );
             assert_eq!(plain.unwrap(), 200);
             assert!(matches!(one_too_many, Err(Refused::Breaker(wait)) if wait == Duration::from_secs(1)));
@@ -240,7 +238,7 @@ mod tests {
         let (_, mut layer) = layer();
         layer.breaker = None;
         for _ in 0..50 {
-            let refused = visit(&layer, Kind::Handshake, Play::Fail).await;
+            let refused = ask(&layer, Kind::Handshake, Play::Fail).await;
             assert!(matches!(refused, Err(Refused::Upstream(_))));
         }
     }

@@ -1,4 +1,5 @@
-//! A tower layer that asks one [`Check`] and then the rest of the stack.
+//! A tower layer that asks one [`Check`] and then the rest of the stack. A request of the stack is a pair: the
+//! [`RequestContext`], and what the mode needs besides, which no layer looks at.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,22 +10,13 @@ use tower::{Layer, Service};
 use super::context::RequestContext;
 use super::refused::Refused;
 
-/// One question to a guest.
+/// One question to a request, asked before its mode.
 pub(crate) trait Check: Send + Sync + 'static {
-    /// Lets it pass, or says why not. May note in `guest` what it found out.
+    /// Lets it pass, or says why not. May note in `context` what it found out.
     ///
     /// # Errors
-    /// Why the guest has to stay outside.
-    fn check(&self, guest: &mut RequestContext) -> impl Future<Output = Result<(), Refused>> + Send;
-}
-
-/// A guest, and what the mode behind the stack needs besides: no layer looks at that.
-#[derive(Debug)]
-pub(crate) struct Visit<T> {
-    /// Who asks, and for what.
-    pub guest: RequestContext,
-    /// The rest of the request.
-    pub load: T,
+    /// Why the request is refused.
+    fn check(&self, context: &mut RequestContext) -> impl Future<Output = Result<(), Refused>> + Send;
 }
 
 /// The layer of a check.
@@ -65,11 +57,11 @@ impl<C, S: Clone> Clone for CheckService<C, S> {
     }
 }
 
-impl<C, S, T> Service<Visit<T>> for CheckService<C, S>
+impl<C, S, T> Service<(RequestContext, T)> for CheckService<C, S>
 where
     C: Check,
     T: Send + 'static,
-    S: Service<Visit<T>, Error = Refused> + Clone + Send + 'static,
+    S: Service<(RequestContext, T), Error = Refused> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = S::Response;
@@ -80,14 +72,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut visit: Visit<T>) -> Self::Future {
+    fn call(&mut self, (mut context, load): (RequestContext, T)) -> Self::Future {
         let check = Arc::clone(&self.check);
         // The one that was asked whether it is ready goes; a fresh one stays.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
-            check.check(&mut visit.guest).await?;
-            inner.call(visit).await
+            check.check(&mut context).await?;
+            inner.call((context, load)).await
         })
     }
 }

@@ -1,13 +1,15 @@
-//! Who asks to come in, and what the layers have found out about it.
+//! A request that asks to be admitted, and what the layers have found out about it: each reads what those before it
+//! wrote, and the mode gets all of it.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use http::request::Parts;
 
-use super::quota::Permit;
+use super::address::Client;
+use super::quota::QuotaPermit;
 use crate::net::Peer;
 use crate::resilience::{Caller, Expiry};
 use crate::upstream::headers::Forwarding;
@@ -35,7 +37,7 @@ pub(crate) struct RequestContext {
     pub own_protocol: Option<&'static str>,
     /// What its connection holds until it ends: a place in the quota.
     pub slot: Option<QuotaPermit>,
-    /// What the log may be told of it, whatever becomes of the guest.
+    /// What the log may be told of it, whatever becomes of the request.
     pub noted: Arc<Noted>,
 }
 
@@ -58,7 +60,7 @@ impl RequestContext {
     }
 }
 
-/// What stays known of a guest when the layers have taken it apart or turned it away.
+/// What stays known of a request when the layers have taken it apart or turned it away.
 #[derive(Debug, Default)]
 pub(crate) struct Noted {
     client: OnceLock<Option<SocketAddr>>,
@@ -77,7 +79,7 @@ impl Noted {
     }
 
     pub(super) fn note_client(&self, client: &Client) {
-        // There is one identity in a stack: a second word would be the same.
+        // There is one identity check in a stack: a second value would be the same.
         let _ = self.client.set(client.address);
     }
 
@@ -90,7 +92,7 @@ impl Noted {
 impl RequestContext {
     /// As the breaker around the server tells clients apart: a user is one from however many addresses.
     pub(crate) fn caller(&self) -> Caller {
-        // A key of this process: nobody can choose an address that stands for somebody else's.
+        // Hashed with a key of this process: no client can choose an address that collides with another one's.
         static KEYS: OnceLock<RandomState> = OnceLock::new();
         let keys = KEYS.get_or_init(RandomState::new);
         Caller(match &self.user {
@@ -100,9 +102,6 @@ impl RequestContext {
     }
 }
 
-/// Given back by its drop.
-pub(crate) type QuotaPermit = Box<Permit>;
-
 /// What a request wants to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -110,36 +109,6 @@ pub(crate) enum Kind {
     Handshake,
     /// An answer.
     Plain,
-}
-
-/// Where a request comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Client {
-    /// The first address that no trusted proxy stands for; its port is 0 where nobody told it. None on a
-    /// Unix socket.
-    pub address: Option<SocketAddr>,
-}
-
-impl Client {
-    /// What limits of one address count: IPv6 by its /64, since anyone who has one address there has all.
-    pub(crate) fn key(&self) -> AddressKey {
-        AddressKey::of(self.address.map(|address| address.ip()))
-    }
-}
-
-/// An address, as limits tell them apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct AddressKey(u64);
-
-impl AddressKey {
-    fn of(ip: Option<IpAddr>) -> Self {
-        // Nobody is given addresses out of 0::/8 (RFC 4291 §2.4), so that IPv4 has room there.
-        match ip.map(|ip| ip.to_canonical()) {
-            None => Self(0),
-            Some(IpAddr::V4(ip)) => Self(1 << 32 | u64::from(ip.to_bits())),
-            Some(IpAddr::V6(ip)) => Self((ip.to_bits() >> 64) as u64),
-        }
-    }
 }
 
 /// Who authentication says a client is.

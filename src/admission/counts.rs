@@ -8,13 +8,13 @@ use super::rate::{RateSettings, Rates, RatesByKind};
 use crate::config::{Mode, Policy, Route};
 use crate::telemetry::Metrics;
 
-/// The buckets and places of all routes.
+/// The rates and quotas of all routes.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// One for each settings that differ.
     rates: Vec<Arc<Rates>>,
     /// By route. Those of routes that are gone stay until their last connection has gone too.
-    places: HashMap<String, Arc<ConnectionQuota>>,
+    quotas: HashMap<String, Arc<ConnectionQuota>>,
 }
 
 impl Counts {
@@ -30,12 +30,12 @@ impl Counts {
                     counts.rates.push(rates);
                 }
             }
-            let places = previous.and_then(|previous| previous.places.get(name)).map(Arc::clone);
-            counts.places.insert(name.clone(), places.unwrap_or_else(|| ConnectionQuota::new(name)));
+            let quota = previous.and_then(|previous| previous.quotas.get(name)).map(Arc::clone);
+            counts.quotas.insert(name.clone(), quota.unwrap_or_else(|| ConnectionQuota::new(name)));
         }
-        for (name, places) in previous.iter().flat_map(|previous| &previous.places) {
-            if !counts.places.contains_key(name) && places.taken() > 0 {
-                counts.places.insert(name.clone(), Arc::clone(places));
+        for (name, quota) in previous.iter().flat_map(|previous| &previous.quotas) {
+            if !counts.quotas.contains_key(name) && quota.taken() > 0 {
+                counts.quotas.insert(name.clone(), Arc::clone(quota));
             }
         }
         counts
@@ -43,17 +43,17 @@ impl Counts {
 
     /// Tells the limits of `routes`, which these are the counts of, and no more those of routes that
     /// `previous` had.
-    pub(crate) fn show<'a>(
+    pub(crate) fn report_limits<'a>(
         &self,
         routes: impl Iterator<Item = &'a Route>,
         previous: Option<&Self>,
         metrics: &Metrics,
     ) {
-        for name in previous.iter().flat_map(|previous| previous.places.keys()) {
-            tell(metrics, name, None, None);
+        for name in previous.iter().flat_map(|previous| previous.quotas.keys()) {
+            set_limits(metrics, name, None, None);
         }
         for Route { name, policy, mode, .. } in routes {
-            tell(metrics, name, Some(policy), Some(*mode));
+            set_limits(metrics, name, Some(policy), Some(*mode));
         }
     }
 
@@ -66,9 +66,9 @@ impl Counts {
         RatesByKind { handshakes, requests }
     }
 
-    /// The places of this route.
-    pub(crate) fn places(&self, route: &str) -> Arc<ConnectionQuota> {
-        Arc::clone(&self.places[route])
+    /// The quota of this route.
+    pub(crate) fn quota(&self, route: &str) -> Arc<ConnectionQuota> {
+        Arc::clone(&self.quotas[route])
     }
 
     /// Forgets addresses and users whose buckets are full again. Once a second or so.
@@ -88,7 +88,7 @@ fn settings(policy: &Policy) -> [RateSettings; 2] {
 }
 
 /// Shows the limits of a route; without a policy it has none any more.
-fn tell(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode: Option<Mode>) {
+fn set_limits(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode: Option<Mode>) {
     let limits = policy.map(|policy| policy.limits);
     let rates = policy.map(|policy| policy.handshake_rate);
     let http = policy.map(|policy| policy.http.rate);
@@ -166,8 +166,8 @@ mod tests {
         let second = Counts::of(&after, Some(&first), &metrics);
         assert!(Arc::ptr_eq(&rates(&first, &before[0]), &rates(&second, &after[0])));
         assert!(!Arc::ptr_eq(&rates(&first, &before[2]), &rates(&second, &after[2])), "they differ");
-        assert!(Arc::ptr_eq(&first.places("c"), &second.places("c")));
-        assert!(!Arc::ptr_eq(&second.places("a"), &second.places("b")), "each route has places of its own");
+        assert!(Arc::ptr_eq(&first.quota("c"), &second.quota("c")));
+        assert!(!Arc::ptr_eq(&second.quota("a"), &second.quota("b")), "each route has a quota of its own");
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
         });
         let first = Counts::of(&before, None, &metrics);
         assert_eq!(limit(&metrics, "connections", "a"), None, "they are not in force yet");
-        first.show(before.iter(), None, &metrics);
+        first.report_limits(before.iter(), None, &metrics);
         assert_eq!(limit(&metrics, "connections", "a"), Some(100.0));
         assert_eq!(limit(&metrics, "connections_per_ip", "a"), Some(3.0));
         assert_eq!(limit(&metrics, "connections_per_user", "a"), None, "what is not limited has no value");
@@ -192,7 +192,7 @@ mod tests {
         set(&mut after[0], |policy| {
             policy.limits = Limits { connections: Some(5), per_ip: None, per_user: None, on_user_limit }
         });
-        Counts::of(&after, Some(&first), &metrics).show(after.iter(), Some(&first), &metrics);
+        Counts::of(&after, Some(&first), &metrics).report_limits(after.iter(), Some(&first), &metrics);
         assert_eq!(limit(&metrics, "connections", "a"), Some(5.0));
         assert_eq!(limit(&metrics, "connections_per_ip", "a"), None);
         assert_eq!(limit(&metrics, "connections", "b"), None, "the route is gone");

@@ -1,8 +1,8 @@
 //! What forwarding headers say about the client and its request, and how far they are believed. Pure.
 //!
-//! Each proxy writes down, on the right, who it was asked by. So the list is read from the right, for as
-//! long as those who wrote it are trusted: the first address that is none of theirs is the client. What
-//! stands further left it said itself.
+//! Each proxy appends the address of its peer. So the list is read from the right, for as long as the proxies that
+//! wrote it are trusted: the first address that is not of one of them is the client. What stands further left was
+//! written by the client.
 //!
 //! `X-Forwarded-For` counts where there is one, else `Forwarded` (RFC 7239): proxies write the first and
 //! few know the second. A trusted proxy therefore must not pass on an `X-Forwarded-For` of its client's
@@ -15,7 +15,7 @@
 //! * `X-Forwarded-Prefix` has no counterpart in `Forwarded` and counts beside either. It is a list of what each proxy
 //!   took off a path, the outermost first.
 //!
-//! What cannot be read is not said.
+//! A value that cannot be read is left out.
 //!
 //! # Invariants
 //! 1. What stands left of the client's address is not looked at, so that it cannot change anything: not by
@@ -34,12 +34,12 @@ use crate::net::http::{
 };
 use crate::upstream::headers::Forwarding;
 
-/// More proxies than stand in any row; whoever has more is the outermost of these.
+/// More proxies than any chain has. Of a longer one the outermost of these counts as the client.
 const MAX_ENTRIES: usize = 64;
 /// More letters than any scheme has that a browser knows.
 const LONGEST_SCHEME: usize = 32;
 
-/// The client behind `peer`, which is trusted, and what is said of its request. Its port is 0 where nobody told it.
+/// The client behind `peer`, which is trusted, and what is said of its request. Its port is 0 where no proxy told it.
 pub(super) fn read(
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
@@ -49,20 +49,20 @@ pub(super) fn read(
     if headers.contains_key(X_FORWARDED_FOR) || !headers.contains_key(header::FORWARDED) {
         let client = walk(entries(headers, &X_FORWARDED_FOR), address, peer, trusted);
         let last = |name| entries(headers, &name).map(<[u8]>::trim_ascii).find(|entry| !entry.is_empty());
-        let told = Forwarding {
+        let forwarding = Forwarding {
             is_rfc7239: false,
             scheme: last(X_FORWARDED_PROTO).and_then(scheme),
             host: last(X_FORWARDED_HOST).and_then(host),
             port: last(X_FORWARDED_PORT).and_then(port),
             prefix,
         };
-        return (client, told);
+        return (client, forwarding);
     }
-    let mut told = Forwarding { is_rfc7239: true, prefix, ..Forwarding::default() };
+    let mut forwarding = Forwarding { is_rfc7239: true, prefix, ..Forwarding::default() };
     let elements = headers.get_all(header::FORWARDED).into_iter().rev();
     let elements = elements.flat_map(|value| Elements(Some(value.as_bytes())));
-    let client = walk(elements, |element| read_element(element, &mut told), peer, trusted);
-    (client, told)
+    let client = walk(elements, |element| read_element(element, &mut forwarding), peer, trusted);
+    (client, forwarding)
 }
 
 /// The entries of a list without quoted strings, the last one first.

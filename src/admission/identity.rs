@@ -1,7 +1,7 @@
 //! Whose request is it? The peer's own, or that of whom a trusted proxy names ([`super::forwarded`]).
 //!
-//! The hint below is for one mistake that nearly everybody makes once: behind an ingress that nobody said
-//! was trusted, all clients have the ingress' address, and limits of one address hit all of them.
+//! The hint below is for one mistake that nearly every operator makes once: behind an ingress that is not configured
+//! as trusted, all clients have the ingress' address, and limits of one address hit all of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use http::header::{self, HeaderMap};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tracing::warn;
 
+use super::address::Client;
 use super::check::Check;
-use super::context::{Client, RequestContext, User};
+use super::context::{RequestContext, User};
 use super::forwarded;
 use super::refused::Refused;
 use crate::config::TrustedProxies;
@@ -66,19 +67,19 @@ impl Identity {
 }
 
 impl Check for Identity {
-    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
-        let peer = guest.peer.address;
+    async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
+        let peer = context.peer.address;
         let ip = peer.map(|address| address.ip());
         if self.trusted.contains(ip) {
-            let (address, forwarding) = forwarded::read(&guest.head.headers, peer, &self.trusted);
-            guest.client = Client { address };
-            guest.forwarding = Some(Box::new(forwarding));
+            let (address, forwarding) = forwarded::read(&context.head.headers, peer, &self.trusted);
+            context.client = Client { address };
+            context.forwarding = Some(Box::new(forwarding));
         } else {
-            guest.client = Client { address: peer };
-            self.hint(&guest.head.headers, ip);
+            context.client = Client { address: peer };
+            self.hint(&context.head.headers, ip);
         }
-        guest.noted.note_client(&guest.client);
-        guest.user = guest.peer.subject.clone().map(|name| User { name, expires: None });
+        context.noted.note_client(&context.client);
+        context.user = context.peer.subject.clone().map(|name| User { name, expires: None });
         Ok(())
     }
 }
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
     use crate::net::Peer;
 
-    fn guest(peer: Peer, headers: &[(&str, &str)]) -> RequestContext {
+    fn context(peer: Peer, headers: &[(&str, &str)]) -> RequestContext {
         let mut request = Request::builder();
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -136,19 +137,19 @@ mod tests {
             (&["0.0.0.0/0", "::/0"], false, "a Unix socket", None, false),
         ];
         for (nets, unix, from, client, is_forwarded) in CASES {
-            let mut guest = guest(peer(from), &[("x-forwarded-for", "198.51.100.9, 203.0.113.7")]);
-            identity(nets, *unix).check(&mut guest).await.unwrap();
+            let mut context = context(peer(from), &[("x-forwarded-for", "198.51.100.9, 203.0.113.7")]);
+            identity(nets, *unix).check(&mut context).await.unwrap();
             let expected: Option<SocketAddr> = client.map(|client| client.parse().unwrap());
-            assert_eq!(guest.client, Client { address: expected }, "{nets:?} {from}");
-            assert_eq!(guest.forwarding.is_some(), *is_forwarded, "{nets:?} {from}");
+            assert_eq!(context.client, Client { address: expected }, "{nets:?} {from}");
+            assert_eq!(context.forwarding.is_some(), *is_forwarded, "{nets:?} {from}");
         }
     }
 
     #[tokio::test]
     async fn a_verified_certificate_names_the_user() {
-        let mut guest = guest(Peer { subject: Some("CN=alice".into()), ..peer("10.0.0.1:1") }, &[]);
-        identity(&[], false).check(&mut guest).await.unwrap();
-        assert_eq!(guest.user, Some(User { name: "CN=alice".into(), expires: None }));
+        let mut context = context(Peer { subject: Some("CN=alice".into()), ..peer("10.0.0.1:1") }, &[]);
+        identity(&[], false).check(&mut context).await.unwrap();
+        assert_eq!(context.user, Some(User { name: "CN=alice".into(), expires: None }));
     }
 
     #[test]
@@ -196,18 +197,18 @@ mod tests {
         let _guard = tracing::subscriber::set_default(subscriber);
         let identity = identity(&["192.168.0.0/16"], false);
         let quiet = [
-            guest(peer("203.0.113.7:1"), &[("x-forwarded-for", "198.51.100.9")]),
-            guest(peer("127.0.0.1:1"), &[("x-forwarded-for", "198.51.100.9")]),
-            guest(peer("192.168.0.1:1"), &[("x-forwarded-for", "198.51.100.9")]),
-            guest(peer("10.0.0.1:1"), &[("x-other", "1")]),
-            guest(peer("a Unix socket"), &[("forwarded", "for=198.51.100.9")]),
+            context(peer("203.0.113.7:1"), &[("x-forwarded-for", "198.51.100.9")]),
+            context(peer("127.0.0.1:1"), &[("x-forwarded-for", "198.51.100.9")]),
+            context(peer("192.168.0.1:1"), &[("x-forwarded-for", "198.51.100.9")]),
+            context(peer("10.0.0.1:1"), &[("x-other", "1")]),
+            context(peer("a Unix socket"), &[("forwarded", "for=198.51.100.9")]),
         ];
-        for mut guest in quiet {
-            identity.check(&mut guest).await.unwrap();
+        for mut context in quiet {
+            identity.check(&mut context).await.unwrap();
         }
         assert_eq!(lines.0.lock().as_slice(), b"");
         for from in ["10.0.0.1:1", "10.0.0.1:1", "172.16.3.4:5"] {
-            identity.check(&mut guest(peer(from), &[("forwarded", "for=198.51.100.9")])).await.unwrap();
+            identity.check(&mut context(peer(from), &[("forwarded", "for=198.51.100.9")])).await.unwrap();
         }
         let told = String::from_utf8(lines.0.lock().clone()).unwrap();
         assert_eq!(told.lines().count(), 1, "{told}");

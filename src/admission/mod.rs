@@ -1,46 +1,47 @@
-//! Who may come in, how fast, how many: the layers that every request passes before its mode.
+//! Which requests are admitted, how fast, how many: the layers that every request passes before its mode.
 //!
 //! [`stack()`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
 //! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
 //!
 //! * [`identity`]: whose request is it, behind proxies that are trusted?
-//! * [`per_address`], [`global`], [`per_user`]: how fast ([`rate`] is what they share; [`keyed`] and [`queue`]
-//!   are its buckets, [`counts`] hands them on to the next configuration).
+//! * [`rate`]: how fast, from this address, of all, of this user? ([`keyed`] and [`queue`] are its buckets,
+//!   [`counts`] hands them on to the next configuration).
 //! * [`origin`]: from which page? [`auth`]: by whom?
-//! * [`quota`]: is there room? A slot is held until the connection ends, whatever ends it ([`users`]: who of a
-//!   user's has to go).
+//! * [`quota_check`]: is there room? A place of the route's [`quota`] is held until the connection ends, whatever ends it
+//!   ([`users`]: which connection of a user has to go).
 //! * [`breaker`]: is the upstream worth asking?
 //!
 //! # Invariants
 //! 1. The address comes first: one attacker can neither drain the bucket of all nor drive authentication.
 //! 2. Whatever is kept for an address or a user is bounded, and counted where the bound is met.
-//! 3. A request that is refused has cost nobody else anything: the upstream does not hear of it.
+//! 3. A request that is refused has cost nothing but this proxy's work: the upstream is not asked.
 //!
 //! # Not here
 //! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
 
+mod address;
+mod answer;
 mod auth;
 mod breaker;
 mod check;
 mod context;
 mod counts;
 mod forwarded;
-mod global;
 mod identity;
 mod keyed;
 mod origin;
-mod per_address;
-mod per_user;
 mod queue;
 mod quota;
+mod quota_check;
 mod rate;
 mod refused;
 mod stack;
 mod users;
 
+pub(crate) use address::{AddressKey, Client};
 pub(crate) use auth::{AuthError, Authenticator};
-pub(crate) use check::Visit;
-pub(crate) use context::{AddressKey, Client, Kind, Noted, QuotaPermit, RequestContext, User};
+pub(crate) use context::{Kind, Noted, RequestContext, User};
 pub(crate) use counts::Counts;
+pub(crate) use quota::QuotaPermit;
 pub(crate) use refused::{Bound, Refused};
 pub(crate) use stack::{Stack, StackDeps, stack};

@@ -1,5 +1,5 @@
-//! From which page? A browser sends cookies to any server that any page names, and says in `Origin` which page
-//! it was; nobody else has to (cross-site WebSocket hijacking).
+//! From which page? A browser sends cookies to any server that any page names, and names the page's origin in `Origin`
+//! (RFC 6455 §10.2); other clients need not. Without this check there is cross-site WebSocket hijacking.
 //!
 //! # Invariants
 //! 1. What is not understood in full is foreign: a path behind the port, several of them. So is `null`, unless it is
@@ -20,7 +20,7 @@ use super::refused::{ForeignPage, Refused};
 use crate::config::{HttpMode, OriginPattern, Origins, Policy};
 use crate::telemetry::redact::redact_origin;
 
-/// Lets in whom `policy.origins` names.
+/// `policy.origins`
 #[derive(Debug)]
 pub(super) struct OriginCheck {
     policy: Arc<Policy>,
@@ -33,13 +33,15 @@ impl OriginCheck {
 }
 
 impl Check for OriginCheck {
-    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
-        let is_asked = guest.kind == Kind::Handshake || self.policy.http.mode == HttpMode::Guard;
+    async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
+        let is_asked = context.kind == Kind::Handshake || self.policy.http.mode == HttpMode::Guard;
         let Some(origins) = self.policy.origins.as_ref().filter(|_| is_asked) else { return Ok(()) };
-        let headers = &guest.head.headers;
+        let headers = &context.head.headers;
         let mut values = headers.get_all(header::ORIGIN).into_iter();
         let judged = match (values.next(), values.next()) {
-            (None, _) if guest.kind == Kind::Plain => without_origin(origins, &guest.head.method, headers),
+            (None, _) if context.kind == Kind::Plain => {
+                without_origin(origins, &context.head.method, headers)
+            }
             (None, _) => origins.missing.then_some(()).ok_or(ForeignPage::Missing),
             (Some(_), Some(_)) => Err(ForeignPage::Several),
             (Some(origin), None) => named(origins, origin),
@@ -67,7 +69,7 @@ fn named(origins: &Origins, origin: &HeaderValue) -> Result<(), ForeignPage> {
 fn without_origin(origins: &Origins, method: &Method, headers: &HeaderMap) -> Result<(), ForeignPage> {
     let says = |name: &HeaderName, value: &str| headers.get_all(name).iter().any(|said| said == value);
     if says(&SEC_FETCH_SITE, "cross-site") {
-        // Somebody follows a link of another site: the page that it is on cannot see what comes of it.
+        // A user follows a link of another site: the page that the link is on cannot see the answer.
         let is_followed_link = matches!(*method, Method::GET | Method::HEAD)
             && says(&SEC_FETCH_MODE, "navigate")
             && says(&SEC_FETCH_DEST, "document");
@@ -179,9 +181,9 @@ mod tests {
         Arc::make_mut(&mut route.policy).origins = Some(origins.clone());
         let mut head = http::Request::new(()).into_parts().0;
         head.headers = headers;
-        let mut guest = RequestContext::new(head, Kind::Handshake, Arc::default());
+        let mut context = RequestContext::new(head, Kind::Handshake, Arc::default());
         let layer = OriginCheck::new(route.policy);
-        layer.check(&mut guest).now_or_never().unwrap().is_ok()
+        layer.check(&mut context).now_or_never().unwrap().is_ok()
     }
 
     fn is_welcome_from(origins: &Origins, values: &[&str]) -> bool {

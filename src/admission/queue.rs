@@ -1,144 +1,104 @@
-//! The bucket of all handshakes, the line before it, and what those are told who cannot wait in it.
+//! The bucket of all handshakes, the queue before it, and when to retry for those that are refused.
 //!
 //! # Invariants
-//! 1. Who waits is served in the order of coming; who comes while somebody waits gets into line.
-//! 2. At most `max_queued` wait, and nobody who would not get a token within `queue`: such a one is refused at
-//!    once, while it can still use the time.
+//! 1. Handshakes leave the queue in the order in which they entered it; while one waits, none passes it.
+//! 2. At most `max_queued` wait, and none that would not get a token within `queue`: it is refused at once, while its
+//!    client can still use the time.
 //! 3. A handshake that is given up while it waits leaves its place to the next.
-//! 4. Whoever is refused is promised a free moment of its own: at the rate, behind all that were promised
-//!    before. So a storm comes back at the pace it can be let in, not all after a second.
+//! 4. Each that is refused is given a moment of its own to retry at: at the rate, after all that were given before. So
+//!    a storm of clients comes back at the pace at which they can be admitted, and not all after a second.
 //!
 //! # Not here
 //! Addresses and users ([`super::keyed`]).
 //!
-//! # Why is a promise not kept as a token?
-//! Nobody says who it is when it comes back. Promises that are not kept cost nothing: time passes them by.
+//! # Why is a moment to retry at not kept as a token?
+//! A client that comes back cannot be recognized. A moment at which no client comes back costs nothing: it passes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use governor::RateLimiter;
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::rate::{Ticks, quota};
 use crate::config::Rate;
+use crate::resilience::{ArrivalTime, Gcra};
 use crate::telemetry::Metrics;
 
-/// Nothing is promised further ahead. Who would come later than that is sent somewhere into its second half,
-/// and asks again.
+/// No client is told to retry later than that: one that would be is told a moment in the second half, at random.
 const HORIZON: Duration = Duration::from_secs(60);
 
-pub(super) type Limiter = RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>;
-
-/// The bucket and the line before it.
+/// The bucket and the queue before it.
 #[derive(Debug)]
 pub(super) struct Queue {
-    limiter: Limiter,
-    /// From one token to the next.
-    period: Duration,
-    /// How long anybody may wait.
-    longest: Duration,
+    gcra: Gcra,
+    /// How long a handshake may wait.
+    max_wait: Duration,
     max_queued: usize,
-    /// How many are in line, its first included.
+    /// How many wait, the first included.
     queued: AtomicUsize,
-    /// Held by the first in line; it is handed on in the order of asking.
+    /// Held by the first handshake in the queue. It is fair: those that wait for it get it in the order in which they asked.
     first: tokio::sync::Mutex<()>,
-    book: Mutex<Book>,
+    schedule: Mutex<Schedule>,
     metrics: Arc<Metrics>,
 }
 
 impl Queue {
-    /// `longest`: how long anybody may wait in line; zero: nobody does. `max_queued`: how many may.
-    pub(super) fn new(rate: Rate, longest: Duration, max_queued: usize, metrics: Arc<Metrics>) -> Self {
-        let quota = quota(rate);
-        let now = Instant::now();
+    /// `max_wait`: how long a handshake may wait; with zero none does. `max_queued`: how many may wait.
+    pub(super) fn new(rate: Rate, max_wait: Duration, max_queued: usize, metrics: Arc<Metrics>) -> Self {
         Self {
-            limiter: RateLimiter::direct_with_clock(quota, Ticks::new()),
-            period: quota.replenish_interval(),
-            longest,
+            gcra: Gcra::new(rate),
+            max_wait,
             max_queued,
             queued: AtomicUsize::new(0),
             first: tokio::sync::Mutex::new(()),
-            book: Mutex::new(Book { free: now, promised: now }),
+            schedule: Mutex::new(Schedule::new(Instant::now())),
             metrics,
         }
     }
 
-    /// Takes a token, if need be after a wait, or says when to come back.
-    pub(super) async fn pass(&self) -> Result<(), Duration> {
+    /// Takes a token, if need be after a wait, or answers in how long to retry.
+    pub(super) async fn take(&self) -> Result<(), Duration> {
         let arrived = Instant::now();
-        if self.queued.load(Relaxed) == 0 && self.take().is_ok() {
+        if self.queued.load(Relaxed) == 0 && self.try_take(arrived).is_ok() {
             return Ok(());
         }
-        match self.line_up(arrived) {
-            Some(place) => {
-                let passed = timeout_at(arrived + self.longest, self.wait()).await.is_ok();
-                drop(place);
-                if passed { Ok(()) } else { Err(self.promise()) }
-            }
-            None => Err(self.promise()),
-        }
+        let Some(place) = self.enqueue(arrived) else { return Err(self.retry_after()) };
+        let is_taken = timeout_at(arrived + self.max_wait, self.wait()).await.is_ok();
+        drop(place);
+        if is_taken { Ok(()) } else { Err(self.retry_after()) }
     }
 
-    /// A token at once, or in how long there will be one; that is noted.
-    fn take(&self) -> Result<(), Duration> {
-        self.limiter.check().map_err(|until| {
-            let wait = until.wait_time_from(self.limiter.clock().now());
-            self.book().free = Instant::now() + wait;
-            wait
-        })
+    /// Takes a token if there is one, or answers in how long there will be.
+    fn try_take(&self, now: Instant) -> Result<(), Duration> {
+        self.schedule.lock().take(self.gcra, now)
     }
 
-    /// A place in line, unless there is none or it is not worth waiting in.
-    fn line_up(&self, now: Instant) -> Option<Place<'_>> {
-        if self.longest.is_zero() {
+    /// A place in the queue, unless there is none or it is not worth waiting in.
+    fn enqueue(&self, now: Instant) -> Option<Place<'_>> {
+        if self.max_wait.is_zero() {
             return None;
         }
         let (place, ahead) = Place::new(self);
-        let served = self.free_behind(ahead);
-        (ahead < self.max_queued && served <= now + self.longest).then_some(place)
-    }
-
-    /// When there will be a token for who stands behind `ahead` others.
-    fn free_behind(&self, ahead: usize) -> Instant {
-        let behind = self.period.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX));
-        later(self.book().free, behind)
+        let served = self.schedule.lock().free_behind(ahead, self.gcra);
+        (ahead < self.max_queued && served <= now + self.max_wait).then_some(place)
     }
 
     /// Until it is this one's turn and there is a token.
     async fn wait(&self) {
         let _first = self.first.lock().await;
-        while let Err(wait) = self.take() {
+        while let Err(wait) = self.try_take(Instant::now()) {
             sleep(wait).await;
         }
     }
 
-    fn promise(&self) -> Duration {
-        let now = Instant::now();
-        let free = self.free_behind(self.queued.load(Relaxed));
-        self.book().promise(now, free, self.period)
-    }
-
-    fn book(&self) -> parking_lot::MutexGuard<'_, Book> {
-        self.book.lock()
+    fn retry_after(&self) -> Duration {
+        let queued = self.queued.load(Relaxed);
+        self.schedule.lock().retry_after(Instant::now(), queued, self.gcra)
     }
 }
 
-/// `at`, so much later; for ever, if no clock can tell.
-fn later(at: Instant, by: Duration) -> Instant {
-    at.checked_add(by).unwrap_or_else(|| at + FOR_EVER)
-}
-
-/// A hundred years.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
-
-/// A place in line. Given back when it is dropped, by whom ever.
+/// A place in the queue. Given back when it is dropped, whether it was waited for or given up.
 struct Place<'a>(&'a Queue);
 
 impl<'a> Place<'a> {
@@ -156,29 +116,52 @@ impl Drop for Place<'_> {
     }
 }
 
-/// What is known of the time to come.
+/// Which tokens are taken, and which moments to come are spoken for. Pure.
 #[derive(Debug)]
-struct Book {
-    /// When there is a token for the first in line.
+struct Schedule {
+    bucket: ArrivalTime,
+    /// When there will be a token for the first in the queue, as of the last time that there was none.
     free: Instant,
-    /// The last moment that was promised to somebody.
-    promised: Instant,
+    /// The last moment that a client was told to retry at.
+    retry_at: Instant,
 }
 
-impl Book {
-    /// A moment of its own for somebody who is sent away, from `free` on, as a time from `now`.
-    fn promise(&mut self, now: Instant, free: Instant, period: Duration) -> Duration {
-        let moment = later(self.promised, period).max(free).max(now);
-        // At the least the next token can be promised, however slow the rate.
+impl Schedule {
+    fn new(now: Instant) -> Self {
+        Self { bucket: ArrivalTime::default(), free: now, retry_at: now }
+    }
+
+    fn take(&mut self, gcra: Gcra, now: Instant) -> Result<(), Duration> {
+        self.bucket.take(gcra, now).inspect_err(|wait| self.free = later(now, *wait))
+    }
+
+    /// When there will be a token for a handshake that has `ahead` others before it.
+    fn free_behind(&self, ahead: usize, gcra: Gcra) -> Instant {
+        later(self.free, gcra.interval().saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)))
+    }
+
+    /// A moment to retry at for a handshake that is refused while `queued` wait, as a time from `now`.
+    fn retry_after(&mut self, now: Instant, queued: usize, gcra: Gcra) -> Duration {
+        let free = self.free_behind(queued, gcra);
+        let at = later(self.retry_at, gcra.interval()).max(free).max(now);
+        // The next token can always be waited for, however slow the rate.
         let horizon = later(now, HORIZON).max(free);
-        if moment > horizon {
+        if at > horizon {
             let ahead = horizon - now;
             return ahead.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
         }
-        self.promised = moment;
-        moment - now
+        self.retry_at = at;
+        at - now
     }
 }
+
+/// `at`, so much later; for ever, if no clock can tell.
+fn later(at: Instant, by: Duration) -> Instant {
+    at.checked_add(by).unwrap_or_else(|| at + FOR_EVER)
+}
+
+/// A hundred years.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 #[cfg(test)]
 mod tests {
@@ -188,9 +171,9 @@ mod tests {
 
     use super::*;
 
-    fn queue_of(per_second: f64, burst: u32, longest: Duration, max_queued: usize) -> Arc<Queue> {
+    fn queue_of(per_second: f64, burst: u32, max_wait: Duration, max_queued: usize) -> Arc<Queue> {
         let metrics = Metrics::new("outrigger").unwrap();
-        Arc::new(Queue::new(Rate { per_second, burst }, longest, max_queued, metrics))
+        Arc::new(Queue::new(Rate { per_second, burst }, max_wait, max_queued, metrics))
     }
 
     const NO_WAIT: Duration = Duration::ZERO;
@@ -200,7 +183,7 @@ mod tests {
         let start = Instant::now();
         let tasks = Vec::from_iter((0..count).map(|_| {
             let queue = Arc::clone(queue);
-            tokio::spawn(async move { queue.pass().await.ok().map(|()| start.elapsed()) })
+            tokio::spawn(async move { queue.take().await.ok().map(|()| start.elapsed()) })
         }));
         let mut times = Vec::new();
         for task in tasks {
@@ -227,11 +210,11 @@ mod tests {
         let start = Instant::now();
         let holders = Vec::from_iter((0..6).map(|_| {
             let queue = Arc::clone(&queue);
-            tokio::spawn(async move { queue.pass().await })
+            tokio::spawn(async move { queue.take().await })
         }));
         tokio::task::yield_now().await;
         assert_eq!(queue.metrics.handshakes_queued.get(), 5);
-        let wait = queue.pass().await.unwrap_err();
+        let wait = queue.take().await.unwrap_err();
         assert_eq!(start.elapsed(), Duration::ZERO, "it was not kept");
         assert_eq!(wait, Duration::from_millis(600), "behind all who wait");
         for holder in holders {
@@ -251,13 +234,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn late_comers_do_not_overtake() {
         let queue = queue_of(10.0, 1, Duration::from_secs(10), 1000);
-        queue.pass().await.unwrap();
+        queue.take().await.unwrap();
         let mut cx = Context::from_waker(Waker::noop());
-        let mut early = Box::pin(queue.pass());
+        let mut early = Box::pin(queue.take());
         assert!(early.as_mut().poll(&mut cx).is_pending());
         advance(Duration::from_millis(100)).await;
         // There is a token now, and the early one has not been told yet.
-        let mut late = Box::pin(queue.pass());
+        let mut late = Box::pin(queue.take());
         assert!(late.as_mut().poll(&mut cx).is_pending(), "it got the token of the one before it");
         assert_eq!(early.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
         late.await.unwrap();
@@ -266,11 +249,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_goes_away_leaves_its_place_to_the_next() {
         let queue = queue_of(10.0, 1, Duration::from_secs(10), 1000);
-        queue.pass().await.unwrap();
+        queue.take().await.unwrap();
         let start = Instant::now();
         let waiting = Vec::from_iter((0..5).map(|_| {
             let queue = Arc::clone(&queue);
-            tokio::spawn(async move { queue.pass().await.map(|()| Instant::now()) })
+            tokio::spawn(async move { queue.take().await.map(|()| Instant::now()) })
         }));
         tokio::task::yield_now().await;
         // The first in line and two others give up.
@@ -293,7 +276,7 @@ mod tests {
         let queue = queue_of(200.0, 100, NO_WAIT, 0);
         let mut waits = Vec::new();
         for _ in 0..5000 {
-            if let Err(wait) = queue.pass().await {
+            if let Err(wait) = queue.take().await {
                 waits.push(wait.as_secs_f64());
             }
         }
@@ -304,22 +287,22 @@ mod tests {
         }
         // Time passes promises by: ten seconds later ten seconds less are spoken for.
         advance(Duration::from_secs(10)).await;
-        while queue.pass().await.is_ok() {}
-        let wait = queue.pass().await.unwrap_err().as_secs_f64();
+        while queue.take().await.is_ok() {}
+        let wait = queue.take().await.unwrap_err().as_secs_f64();
         assert!((wait - 14.51).abs() < 0.01, "{wait}");
         advance(Duration::from_secs(60)).await;
-        while queue.pass().await.is_ok() {}
-        let wait = queue.pass().await.unwrap_err();
+        while queue.take().await.is_ok() {}
+        let wait = queue.take().await.unwrap_err();
         assert!(wait < Duration::from_millis(20), "{wait:?}: all promises are over");
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_promised_beyond_the_horizon() {
         let queue = queue_of(10.0, 1, NO_WAIT, 0);
-        queue.pass().await.unwrap();
+        queue.take().await.unwrap();
         let mut beyond = Vec::new();
         for place in 1..2000_u32 {
-            let wait = queue.pass().await.unwrap_err();
+            let wait = queue.take().await.unwrap_err();
             assert!(wait <= HORIZON, "{wait:?}");
             if place > 600 {
                 beyond.push(wait);
@@ -330,8 +313,8 @@ mod tests {
         assert!(beyond[beyond.len() / 4] < Duration::from_secs(40), "they are spread too");
         // A slow rate has nothing nearer to offer.
         let slow = queue_of(0.001, 1, NO_WAIT, 0);
-        slow.pass().await.unwrap();
-        assert_eq!(slow.pass().await.unwrap_err(), Duration::from_secs(1000));
-        assert!(slow.pass().await.unwrap_err() >= Duration::from_secs(500));
+        slow.take().await.unwrap();
+        assert_eq!(slow.take().await.unwrap_err(), Duration::from_secs(1000));
+        assert!(slow.take().await.unwrap_err() >= Duration::from_secs(500));
     }
 }

@@ -1,15 +1,15 @@
 //! How many: the places of a route, of an address on it, of a user on it.
 //!
 //! # Invariants
-//! 1. Everyone who is in is counted, also where nothing is limited: a limit that is switched on later knows
-//!    who is there.
-//! 2. A place is taken with the handshake and given back by the drop of its [`super::QuotaPermit`], whatever ends the
+//! 1. Every connection is counted, also where nothing is limited: a limit that a reload switches on finds right counts.
+//! 2. A place is taken with the handshake and given back by the drop of its [`QuotaPermit`], whatever ends the
 //!    handshake or the connection.
 //! 3. An address or a user is kept as long as it has a place, and no longer.
-//! 4. Whoever makes another connection go has a connection: see [`Permit::on_open`].
+//! 4. A connection is replaced by one that is open, never by a handshake: see [`Permit::on_open`].
 //!
 //! # Not here
-//! How fast they come ([`super::rate`]); which connections of a user have to go ([`super::users`]).
+//! How fast they come ([`super::rate`]); which connections of a user have to go ([`super::users`]); the
+//! layer that asks ([`super::quota_check`]).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,42 +20,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tracing::warn;
 
-use super::check::Check;
-use super::context::{AddressKey, Kind, RequestContext};
-use super::refused::{Bound, Refused};
-use super::users::Users;
+use super::address::AddressKey;
+use super::refused::Bound;
+use super::users::{Users, shrink};
 use crate::config::{Limits, OnUserLimit};
 use crate::telemetry::{Command, Handle};
 
-/// Below so many entries there is nothing to gain by giving memory back.
-const SMALL: usize = 64;
-
-/// Asks for a place.
-#[derive(Debug)]
-pub(super) struct Quota {
-    places: Arc<ConnectionQuota>,
-    limits: Limits,
-}
-
-impl Quota {
-    pub(super) fn new(places: Arc<ConnectionQuota>, limits: Limits) -> Self {
-        Self { places, limits }
-    }
-}
-
-impl Check for Quota {
-    async fn check(&self, guest: &mut RequestContext) -> Result<(), Refused> {
-        if guest.kind == Kind::Handshake {
-            let user = guest.user.as_ref().map(|user| Arc::clone(&user.name));
-            let place =
-                self.places.take(&self.limits, guest.client.key(), user).map_err(Refused::Capacity)?;
-            guest.slot = Some(Box::new(place));
-        }
-        Ok(())
-    }
-}
-
-/// Who is on one route. Outlives the configuration that made it: connections do too.
+/// The connections of one route, counted. Outlives the configuration that made it: connections do too.
 #[derive(Debug)]
 pub(crate) struct ConnectionQuota {
     route: Box<str>,
@@ -74,7 +45,7 @@ struct Taken {
 }
 
 impl ConnectionQuota {
-    /// Nobody yet.
+    /// Without connections.
     pub(crate) fn new(route: &str) -> Arc<Self> {
         Arc::new(Self { route: route.into(), taken: Mutex::default() })
     }
@@ -84,13 +55,13 @@ impl ConnectionQuota {
         self.taken.lock().all
     }
 
-    /// Whether somebody is in whose handshake has become a connection.
+    /// Whether a handshake has become a connection that is still there.
     pub(super) fn has_open(&self) -> bool {
         self.taken.lock().open > 0
     }
 
     /// A place, if these limits leave one.
-    fn take(
+    pub(super) fn take(
         self: &Arc<Self>,
         limits: &Limits,
         address: AddressKey,
@@ -105,7 +76,7 @@ impl ConnectionQuota {
             return Err(Bound::PerIp);
         }
         if let Some(user) = &user
-            && !taken.by_user.come(user, limits.per_user, limits.on_user_limit)
+            && !taken.by_user.reserve(user, limits.per_user, limits.on_user_limit)
         {
             return Err(Bound::PerUser);
         }
@@ -123,7 +94,7 @@ impl ConnectionQuota {
             );
         }
         let limit = limits.per_user.filter(|_| limits.on_user_limit == OnUserLimit::ReplaceOldest);
-        Ok(Permit { places: Arc::clone(self), address, user, limit, id: None })
+        Ok(Permit { quota: Arc::clone(self), address, user, limit, id: None })
     }
 }
 
@@ -139,10 +110,13 @@ impl Taken {
     }
 }
 
+/// Boxed, since requests carry it through their layers. Given back by its drop.
+pub(crate) type QuotaPermit = Box<Permit>;
+
 /// One place; held by the handshake, and then by the connection until it ends.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    places: Arc<ConnectionQuota>,
+    quota: Arc<ConnectionQuota>,
     address: AddressKey,
     user: Option<Arc<str>>,
     /// Beyond so many connections of the user the oldest goes.
@@ -155,14 +129,14 @@ impl Permit {
     /// The handshake has become this connection. If that is one more than its user may have, the user's oldest
     /// is closed for it (`policy.limits.on_user_limit: replace_oldest`).
     pub(crate) fn on_open(&mut self, handle: &Arc<Handle>) {
-        let mut taken = self.places.taken.lock();
+        let mut taken = self.quota.taken.lock();
         let was_open = self.id.is_some();
         self.id = NonZeroU64::new(handle.id);
         taken.open += u32::from(self.id.is_some() && !was_open);
         let Some(user) = &self.user else { return };
         let displaced = taken.by_user.open(user, handle.id, Arc::clone(handle), self.limit);
         drop(taken);
-        // Without the lock: whoever is woken by this may be on its way to give its place back.
+        // Without the lock: the task that is woken by this may be about to give its place back.
         if let Some(oldest) = displaced.oldest {
             oldest.send(Command::Replace);
         }
@@ -174,12 +148,12 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
+        let mut taken = self.quota.taken.lock();
         taken.all -= 1;
         taken.open -= u32::from(self.id.is_some());
         give_back(&mut taken.by_address, self.address);
         if let Some(user) = self.user.take() {
-            taken.by_user.leave(user, self.id.map(NonZeroU64::get));
+            taken.by_user.release(user, self.id.map(NonZeroU64::get));
         }
     }
 }
@@ -194,19 +168,12 @@ fn give_back<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) {
     shrink(counts);
 }
 
-/// A burst must not leave its table behind.
-pub(super) fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
-    if table.capacity() > SMALL && table.len() < table.capacity() / 4 {
-        let room = table.len() * 2;
-        table.shrink_to(room);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
 
-    use super::super::context::Client;
+    use super::super::address::Client;
+    use super::super::users::SMALL;
     use super::*;
     use crate::config::OnUserLimit;
 
@@ -219,12 +186,12 @@ mod tests {
     }
 
     fn take(
-        places: &Arc<ConnectionQuota>,
+        quota: &Arc<ConnectionQuota>,
         limits: Limits,
         from: u16,
         user: Option<&str>,
     ) -> Result<Permit, Option<Bound>> {
-        places.take(&limits, address(from), user.map(Arc::from)).map_err(Some)
+        quota.take(&limits, address(from), user.map(Arc::from)).map_err(Some)
     }
 
     #[test]
@@ -241,48 +208,47 @@ mod tests {
             ),
         ];
         for (limits, visits, bound) in cases {
-            let places = ConnectionQuota::new("r");
+            let quota = ConnectionQuota::new("r");
             let (last, before) = visits.split_last().unwrap();
-            let mut held = Vec::from_iter(
-                before.iter().map(|(from, user)| take(&places, limits, *from, *user).unwrap()),
-            );
-            assert_eq!(take(&places, limits, last.0, last.1).err(), Some(Some(bound)), "{limits:?}");
-            assert_eq!(places.taken() as usize, before.len(), "who is refused takes nothing");
+            let mut held =
+                Vec::from_iter(before.iter().map(|(from, user)| take(&quota, limits, *from, *user).unwrap()));
+            assert_eq!(take(&quota, limits, last.0, last.1).err(), Some(Some(bound)), "{limits:?}");
+            assert_eq!(quota.taken() as usize, before.len(), "who is refused takes nothing");
             // Someone who is what the last one is goes.
             held.pop();
-            assert!(take(&places, limits, last.0, last.1).is_ok(), "{limits:?}");
+            assert!(take(&quota, limits, last.0, last.1).is_ok(), "{limits:?}");
             drop(held);
-            let taken = places.taken.lock();
+            let taken = quota.taken.lock();
             assert_eq!((taken.all, taken.by_address.len(), taken.by_user.count()), (0, 0, 0));
         }
     }
 
     #[test]
     fn a_limit_that_is_switched_on_knows_who_is_there() {
-        let places = ConnectionQuota::new("r");
-        let held = Vec::from_iter((0..5).map(|_| take(&places, NONE, 1, Some("a")).unwrap()));
+        let quota = ConnectionQuota::new("r");
+        let held = Vec::from_iter((0..5).map(|_| take(&quota, NONE, 1, Some("a")).unwrap()));
         let cases = [
             (Limits { connections: Some(5), ..NONE }, Bound::Route),
             (Limits { per_ip: Some(5), ..NONE }, Bound::PerIp),
             (Limits { per_user: Some(3), ..NONE }, Bound::PerUser),
         ];
         for (limits, bound) in cases {
-            assert_eq!(take(&places, limits, 1, Some("a")).err(), Some(Some(bound)));
+            assert_eq!(take(&quota, limits, 1, Some("a")).err(), Some(Some(bound)));
         }
         drop(held);
         for (limits, _) in cases {
-            assert!(take(&places, limits, 1, Some("a")).is_ok());
+            assert!(take(&quota, limits, 1, Some("a")).is_ok());
         }
     }
 
     #[test]
     fn the_maps_shrink_after_a_burst() {
-        let places = ConnectionQuota::new("r");
+        let quota = ConnectionQuota::new("r");
         let held =
-            Vec::from_iter((0..20_000).map(|n| take(&places, NONE, n, Some(&format!("user {n}"))).unwrap()));
-        assert!(places.taken.lock().by_address.capacity() >= 20_000);
+            Vec::from_iter((0..20_000).map(|n| take(&quota, NONE, n, Some(&format!("user {n}"))).unwrap()));
+        assert!(quota.taken.lock().by_address.capacity() >= 20_000);
         drop(held);
-        let taken = places.taken.lock();
+        let taken = quota.taken.lock();
         assert!(taken.by_address.capacity() <= 2 * SMALL, "{}", taken.by_address.capacity());
         assert!(taken.by_user.room() <= 2 * SMALL, "{}", taken.by_user.room());
     }

@@ -1,31 +1,26 @@
-//! How fast: the buckets that routes with equal settings share.
+//! How fast: the buckets that routes with equal settings share, and the checks that take tokens from them.
 //!
 //! # Invariants
-//! 1. In any time `t` at most `rate · t + burst` requests pass a bucket (GCRA; [`governor`] does the sums).
-//! 2. Nobody is kept waiting but by the bucket of all ([`super::queue`]): a single address or user that is too
-//!    fast is told so at once.
+//! 1. In any time `t` at most `rate · t + burst` requests pass a bucket ([`crate::resilience::Gcra`]).
+//! 2. Only the bucket of all lets requests wait ([`super::queue`]): those of a single address or user that is too
+//!    fast are refused at once.
 //! 3. Handshakes spend no tokens of requests, and requests none of handshakes.
-//! 4. Whoever is refused is told when to come back, and no two of them the same moment by design.
+//! 4. A request that is refused is told when to retry, with jitter, so that no two come back at one moment by design.
 //!
 //! # Not here
-//! Where in the road they stand ([`super::per_address`], [`super::global`], [`super::per_user`]); how many
-//! addresses are told apart ([`super::keyed`]).
+//! The order of the checks ([`super::stack`]); how many addresses are told apart ([`super::keyed`]).
 
 use std::hash::{BuildHasher, RandomState};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::Quota;
-use governor::clock::Clock;
-use governor::nanos::Nanos;
-use tokio::time::Instant;
-
-use super::context::{AddressKey, Kind};
-use super::keyed::{Bound, Keyed};
+use super::address::AddressKey;
+use super::check::Check;
+use super::context::{Kind, RequestContext};
+use super::keyed::{KeyLimit, Keyed};
 use super::queue::Queue;
 use super::refused::{Bucket, Refused};
-use crate::config::{HandshakeRate, HttpRate, Rate};
+use crate::config::{HandshakeRate, HttpRate};
 use crate::telemetry::Metrics;
 
 /// What buckets are made for: handshakes and plain requests have buckets apart, so that neither spends the other's.
@@ -55,8 +50,8 @@ impl Rates {
             RateSettings::Handshakes(rates) => (rates.global, rates.per_ip, rates.per_user),
             RateSettings::Requests(rates) => (rates.global, rates.per_ip, None),
         };
-        // Requests do not line up: a poll that waits holds its connection.
-        let (longest, max_queued) = match settings {
+        // Plain requests are not queued: a poll that waits holds its connection.
+        let (max_wait, max_queued) = match settings {
             RateSettings::Handshakes(rates) => (rates.queue, rates.max_queued),
             RateSettings::Requests(_) => (Duration::ZERO, 0),
         };
@@ -64,12 +59,12 @@ impl Rates {
             RateSettings::Handshakes(rates) => (rates.max_keys, "handshake_rate.max_keys"),
             RateSettings::Requests(rates) => (rates.max_keys, "http.rate.max_keys"),
         };
-        let bound = |whose| Bound { max_keys, setting, whose };
+        let limit = |whose| KeyLimit { max_keys, setting, whose };
         Self {
             settings,
-            global: global.map(|rate| Queue::new(rate, longest, max_queued, Arc::clone(metrics))),
-            per_ip: per_ip.map(|rate| Keyed::new(rate, bound("addresses"), Arc::clone(metrics))),
-            per_user: per_user.map(|rate| Keyed::new(rate, bound("users"), Arc::clone(metrics))),
+            global: global.map(|rate| Queue::new(rate, max_wait, max_queued, Arc::clone(metrics))),
+            per_ip: per_ip.map(|rate| Keyed::new(rate, limit("addresses"), Arc::clone(metrics))),
+            per_user: per_user.map(|rate| Keyed::new(rate, limit("users"), Arc::clone(metrics))),
             hasher: RandomState::new(),
         }
     }
@@ -88,24 +83,24 @@ impl Rates {
     }
 
     /// Takes a token of all, if need be after a wait in the queue.
-    pub(super) async fn pass(&self) -> Result<(), Refused> {
+    async fn take(&self) -> Result<(), Refused> {
         let Some(global) = &self.global else { return Ok(()) };
         let bucket = self.bucket(Bucket::Global, Bucket::HttpGlobal);
-        global.pass().await.map_err(|wait| Refused::Rate(bucket, wait + jitter()))
+        global.take().await.map_err(|wait| Refused::Rate(bucket, wait + jitter()))
     }
 
     /// Takes a token of one address.
-    pub(super) fn pass_address(&self, address: AddressKey) -> Result<(), Refused> {
+    fn take_of_address(&self, address: AddressKey) -> Result<(), Refused> {
         let Some(per_ip) = &self.per_ip else { return Ok(()) };
         let bucket = self.bucket(Bucket::PerIp, Bucket::HttpPerIp);
-        per_ip.pass(&address).map_err(|wait| Refused::Rate(bucket, wait + jitter()))
+        per_ip.take(&address).map_err(|wait| Refused::Rate(bucket, wait + jitter()))
     }
 
     /// Takes a token of one user.
-    pub(super) fn pass_user(&self, user: &str) -> Result<(), Refused> {
+    fn take_of_user(&self, user: &str) -> Result<(), Refused> {
         let Some(per_user) = &self.per_user else { return Ok(()) };
         let key = self.hasher.hash_one(user);
-        per_user.pass(&key).map_err(|wait| Refused::Rate(Bucket::PerUser, wait + jitter()))
+        per_user.take(&key).map_err(|wait| Refused::Rate(Bucket::PerUser, wait + jitter()))
     }
 
     /// Forgets addresses and users whose buckets are full again. Answers how many are left.
@@ -125,10 +120,36 @@ pub(crate) struct RatesByKind {
 
 impl RatesByKind {
     /// Those that a request of this kind spends.
-    pub(super) fn of(&self, kind: Kind) -> &Rates {
+    fn of(&self, kind: Kind) -> &Rates {
         match kind {
             Kind::Handshake => &self.handshakes,
             Kind::Plain => &self.requests,
+        }
+    }
+}
+
+/// Takes one token of a request.
+#[derive(Debug)]
+pub(super) enum RateCheck {
+    /// `handshake_rate.per_ip`, `http.rate.per_ip`. Asked before anything else: one attacker can then neither drain
+    /// the bucket of all nor drive authentication.
+    PerAddress(RatesByKind),
+    /// `handshake_rate.global`, `http.rate.global`: what the server behind can bear does not depend on who asks.
+    Global(RatesByKind),
+    /// `handshake_rate.per_user`, from however many addresses. A client without a user is not limited, and plain
+    /// requests are no connections.
+    PerUser(Arc<Rates>),
+}
+
+impl Check for RateCheck {
+    async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
+        match self {
+            Self::PerAddress(rates) => rates.of(context.kind).take_of_address(context.client.key()),
+            Self::Global(rates) => rates.of(context.kind).take().await,
+            Self::PerUser(rates) => {
+                let user = context.user.as_ref().filter(|_| context.kind == Kind::Handshake);
+                user.map_or(Ok(()), |user| rates.take_of_user(&user.name))
+            }
         }
     }
 }
@@ -138,59 +159,14 @@ fn jitter() -> Duration {
     Duration::from_secs_f64(fastrand::f64())
 }
 
-/// The time of [`governor`]: since a start, by the runtime's clock, which tests can stop.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ticks {
-    start: Instant,
-}
-
-impl Ticks {
-    pub(super) fn new() -> Self {
-        Self { start: Instant::now() }
-    }
-}
-
-impl Clock for Ticks {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.start.elapsed().into()
-    }
-}
-
-/// A rate as [`governor`] wants it. It counts nanoseconds in 64 bits, and multiplies them by the burst.
-pub(super) fn quota(rate: Rate) -> Quota {
-    let burst = NonZeroU32::new(rate.burst).unwrap_or(NonZeroU32::MIN);
-    let longest = i64::MAX / 2 / i64::from(burst.get());
-    // Rounded up: in doubt a little slower than the rate.
-    let period = (1e9 / rate.per_second).ceil().clamp(1.0, longest as f64);
-    Quota::with_period(Duration::from_nanos(period as u64))
-        .unwrap_or(Quota::per_second(burst))
-        .allow_burst(burst)
-}
-
 #[cfg(test)]
 mod tests {
-    use governor::RateLimiter;
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     use super::*;
-    use crate::admission::context::Client;
-    use crate::admission::queue::Limiter;
-
-    #[test]
-    fn any_rate_that_a_file_can_say_has_a_quota() {
-        for per_second in [f64::MIN_POSITIVE, 1e-6, 0.5, 10.0, 1e9, 1e300] {
-            for burst in [1, 1000, u32::MAX] {
-                let quota = quota(Rate { per_second, burst });
-                assert_eq!(quota.burst_size().get(), burst);
-                let limiter: Limiter = RateLimiter::direct_with_clock(quota, Ticks::new());
-                assert!(limiter.check().is_ok(), "{per_second} {burst}");
-            }
-        }
-        let ten = quota(Rate { per_second: 10.0, burst: 1 });
-        assert_eq!(ten.replenish_interval(), Duration::from_millis(100));
-    }
+    use crate::admission::address::Client;
+    use crate::config::Rate;
 
     proptest! {
         #[test]
@@ -217,10 +193,10 @@ mod tests {
                 let (mut all, mut of_one) = (Vec::new(), Vec::new());
                 for gap in &gaps {
                     tokio::time::advance(Duration::from_millis(*gap)).await;
-                    if rates.pass().await.is_ok() {
+                    if rates.take().await.is_ok() {
                         all.push(start.elapsed().as_secs_f64());
                     }
-                    if rates.pass_address(nobody.key()).is_ok() {
+                    if rates.take_of_address(nobody.key()).is_ok() {
                         of_one.push(start.elapsed().as_secs_f64());
                     }
                 }
@@ -230,8 +206,8 @@ mod tests {
                 prop_assert!(!passed.is_empty());
                 for (first, from) in passed.iter().enumerate() {
                     for (last, until) in passed.iter().enumerate().skip(first) {
-                        let bound = per_second * (until - from) + f64::from(burst);
-                        prop_assert!((last - first + 1) as f64 <= bound + 1e-6, "{first}..={last}: {passed:?}");
+                        let limit = per_second * (until - from) + f64::from(burst);
+                        prop_assert!((last - first + 1) as f64 <= limit + 1e-6, "{first}..={last}: {passed:?}");
                     }
                 }
             }

@@ -1,19 +1,17 @@
-//! Answers of our own. Each says in `X-Outrigger-Reason` that it is ours and why, and in its body what
-//! was wrong and what to do: at 3 am one knows whose 503 it is.
+//! Why a request is answered by the proxy and not by the upstream, in words that say what was wrong and what to do.
+//!
+//! # Not here
+//! What the client is sent ([`super::answer`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http::Response;
 
-use crate::config::CloseCodes;
-use crate::frame::CloseCode;
-use crate::net::head::{self, HeadFault, MAX_HEADERS, spelling};
-use crate::net::http::{X_OUTRIGGER_REASON, set_upgrade};
-use crate::telemetry::{AuthFailure, HandshakeOutcome, RefusalReason};
-use crate::upstream::{DialError, UpstreamError};
+use crate::net::head::{self, HeadFault, MAX_HEADERS};
+use crate::telemetry::{AuthFailure, RefusalReason};
+use crate::upstream::UpstreamError;
 
 /// Why a request was answered by us and not by the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +72,10 @@ pub enum Refused {
     /// `policy.origins`
     #[error("{0}")]
     Origin(ForeignPage),
-    /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log, not for whoever guesses.
+    /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log: it would help to guess them.
     #[error("credentials are missing or not valid")]
     Unauthorized(AuthFailure),
-    /// `policy.auth.forward`: the answer of whoever was asked.
+    /// `policy.auth.forward`: the answer of the authentication service.
     #[error("the authentication service refused")]
     Forwarded(Box<Response<Bytes>>),
     /// Credentials could not be checked.
@@ -171,46 +169,6 @@ impl std::fmt::Display for Bound {
     }
 }
 
-/// All that a refusal says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// `X-Outrigger-Reason`.
-    pub reason: &'static str,
-    /// How a handshake that ended so is counted.
-    pub outcome: HandshakeOutcome,
-    /// `Retry-After`, in whole seconds, at least one.
-    pub retry_after: Option<Duration>,
-    /// How it is told by a Close, where that is wanted; `None`: always by the status.
-    pub closing: Option<RefusalClose>,
-}
-
-/// A refusal that a browser can read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalClose {
-    /// There is no room.
-    Capacity,
-    /// Too fast, or not at the moment.
-    Rate,
-    /// Not with these credentials, or not from there.
-    Unauthorized,
-}
-
-impl RefusalClose {
-    /// Code and reason of the Close.
-    pub fn words(self, codes: &CloseCodes) -> (CloseCode, &'static str) {
-        match self {
-            Self::Capacity => (CloseCode(codes.capacity), "Server at capacity"),
-            Self::Rate => (CloseCode(codes.rate), "try again later"),
-            Self::Unauthorized => (CloseCode(codes.unauthorized), "unauthorized"),
-        }
-    }
-}
-
-/// For those who are refused for a reason that passes soon.
-const SOON: Duration = Duration::from_secs(1);
-
 impl From<UpstreamError> for Refused {
     fn from(error: UpstreamError) -> Self {
         Self::Upstream(Arc::new(error))
@@ -218,112 +176,6 @@ impl From<UpstreamError> for Refused {
 }
 
 impl Refused {
-    /// What it comes to. No `_` arm: a new refusal has to choose everything.
-    pub fn answer(&self) -> Answer {
-        use HandshakeOutcome as Outcome;
-        let fault = |status, reason| (status, reason, Outcome::Malformed, None, None);
-        let upstream = |status, reason, outcome| (status, reason, outcome, None, Some(RefusalClose::Rate));
-        let (status, reason, outcome, retry_after, closing) = match self {
-            Self::Malformed(_) => fault(StatusCode::BAD_REQUEST, "malformed_handshake"),
-            Self::Version => fault(StatusCode::UPGRADE_REQUIRED, "unsupported_version"),
-            Self::AmbiguousPath { .. } => fault(StatusCode::BAD_REQUEST, "ambiguous_path"),
-            Self::Head(_) => fault(StatusCode::BAD_REQUEST, "malformed_request"),
-            Self::Plaintext => fault(StatusCode::BAD_REQUEST, "tls_expected"),
-            Self::HeadTooLarge => fault(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
-            Self::TargetTooLong => fault(StatusCode::URI_TOO_LONG, "target_too_long"),
-            Self::TooSlow => fault(StatusCode::REQUEST_TIMEOUT, "handshake_timeout"),
-            Self::Unsupported(_) => fault(StatusCode::NOT_IMPLEMENTED, "unsupported_request"),
-            Self::NoHttp => fault(StatusCode::NOT_FOUND, "http_refused"),
-            Self::Draining => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "draining",
-                Outcome::Draining,
-                Some(SOON),
-                Some(RefusalClose::Rate),
-            ),
-            Self::TooManyHandshakes => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too_many_handshakes",
-                Outcome::TooManyHandshakes,
-                Some(SOON),
-                None,
-            ),
-            Self::Rate(bucket, wait) => {
-                let reason = match bucket {
-                    Bucket::Global => "rate_global",
-                    Bucket::PerIp => "rate_per_ip",
-                    Bucket::PerUser => "rate_per_user",
-                    Bucket::HttpGlobal => "http_rate_global",
-                    Bucket::HttpPerIp => "http_rate_per_ip",
-                };
-                let status = StatusCode::TOO_MANY_REQUESTS;
-                (status, reason, Outcome::RateLimited, Some(*wait), Some(RefusalClose::Rate))
-            }
-            Self::Capacity(bound) => {
-                let reason = match bound {
-                    Bound::Route => "capacity",
-                    Bound::PerIp => "capacity_per_ip",
-                    Bound::PerUser => "capacity_per_user",
-                    Bound::Channels => "capacity_channels",
-                };
-                // Places come back when somebody leaves: not within a second.
-                let wait = Duration::from_secs_f64(fastrand::f64().mul_add(10.0, 5.0));
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                (status, reason, Outcome::AtCapacity, Some(wait), Some(RefusalClose::Capacity))
-            }
-            Self::Origin(_) => {
-                let closing = Some(RefusalClose::Unauthorized);
-                (StatusCode::FORBIDDEN, "origin", Outcome::ForeignOrigin, None, closing)
-            }
-            Self::Unauthorized(_) => {
-                let closing = Some(RefusalClose::Unauthorized);
-                (StatusCode::UNAUTHORIZED, "unauthorized", Outcome::Unauthorized, None, closing)
-            }
-            Self::Forwarded(answer) => {
-                let closing = Some(RefusalClose::Unauthorized);
-                (answer.status(), "unauthorized_by_service", Outcome::Unauthorized, None, closing)
-            }
-            Self::AuthUnavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "auth_unavailable",
-                Outcome::AuthUnavailable,
-                Some(SOON),
-                Some(RefusalClose::Rate),
-            ),
-            Self::Breaker(wait) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "breaker_open",
-                Outcome::BreakerOpen,
-                Some(*wait),
-                Some(RefusalClose::Rate),
-            ),
-            Self::Upstream(error) => match &**error {
-                UpstreamError::Dial(DialError::Timeout { .. } | DialError::NoPlace { .. }) => {
-                    upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
-                }
-                UpstreamError::Dial(DialError::Io { .. }) => {
-                    upstream(StatusCode::BAD_GATEWAY, "upstream_unreachable", Outcome::Unreachable)
-                }
-                UpstreamError::Dial(DialError::Tls { .. }) => {
-                    upstream(StatusCode::BAD_GATEWAY, "upstream_tls", Outcome::Unreachable)
-                }
-                UpstreamError::Timeout(_) | UpstreamError::BodyUntaken(_) => {
-                    upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
-                }
-                UpstreamError::Broken(_) | UpstreamError::Framing(_) => {
-                    upstream(StatusCode::BAD_GATEWAY, "upstream_broken", Outcome::Unreachable)
-                }
-                UpstreamError::BadUpgrade(_) => {
-                    upstream(StatusCode::BAD_GATEWAY, "upstream_bad_upgrade", Outcome::BadUpgrade)
-                }
-                UpstreamError::BodyTooLarge(_) => fault(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
-                UpstreamError::BodyStalled(_) => fault(StatusCode::REQUEST_TIMEOUT, "body_timeout"),
-                UpstreamError::BodyBroken => fault(StatusCode::BAD_REQUEST, "body_broken"),
-            },
-        };
-        Answer { status, reason, outcome, retry_after, closing }
-    }
-
     /// Which guard of a route turned the request away; `None`: it was none of them.
     pub fn guard(&self) -> Option<RefusalReason> {
         use RefusalReason as Reason;
@@ -346,7 +198,7 @@ impl Refused {
         })
     }
 
-    /// Why credentials were not taken: for the log, and not for whoever guesses.
+    /// Why credentials were not taken: for the log only.
     pub fn auth_failure(&self) -> Option<AuthFailure> {
         match self {
             Self::Unauthorized(failure) => Some(*failure),
@@ -355,79 +207,4 @@ impl Refused {
             _ => None,
         }
     }
-
-    /// The whole answer.
-    pub fn response(&self) -> Response<Full<Bytes>> {
-        let Answer { status, reason, retry_after, .. } = self.answer();
-        let mut response = match self {
-            Self::Forwarded(answer) => Response::clone(answer).map(Full::from),
-            _ => {
-                let mut response = Response::new(Full::from(self.text()));
-                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, plain);
-                response
-            }
-        };
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(X_OUTRIGGER_REASON, HeaderValue::from_static(reason));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(after) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
-        }
-        match self {
-            Self::Version => {
-                set_upgrade(headers);
-                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            }
-            Self::Unauthorized(_) => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            _ => {}
-        }
-        response.extensions_mut().extend(spelling::own());
-        response
-    }
-
-    /// The answer as bytes, for when no HTTP machinery is left to send it.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let Answer { status, reason, retry_after, .. } = self.answer();
-        let text = self.text();
-        let retry =
-            retry_after.map(|after| format!("Retry-After: {}\r\n", seconds(after))).unwrap_or_default();
-        format!(
-            "HTTP/1.1 {status}\r\nX-Outrigger-Reason: {reason}\r\n{retry}\
-             Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
-            text.len()
-        )
-        .into_bytes()
-    }
-
-    /// Addresses of upstreams and names of routes are for operators: clients get the kind of failure only.
-    fn text(&self) -> String {
-        match self {
-            Self::AmbiguousPath { because, .. } => format!(
-                "servers may read the path or host of this request in another way than this proxy does, because of \
-                 {because}, and then stricter rules hold for it: write it in its plain form \
-                 (listen.ambiguous_paths)\n"
-            ),
-            Self::Upstream(error) => match &**error {
-                UpstreamError::Dial(DialError::Tls { .. }) => {
-                    "the upstream is there, but no TLS could be had with it\n".into()
-                }
-                UpstreamError::Dial(_) => "the upstream cannot be reached\n".into(),
-                UpstreamError::Broken(_) => "the upstream broke off\n".into(),
-                other => format!("{other}\n"),
-            },
-            other => format!("{other}\n"),
-        }
-    }
 }
-
-/// Whole seconds, as `Retry-After` has them (RFC 9110 §10.2.3).
-fn seconds(after: Duration) -> u64 {
-    (after.as_secs_f64().ceil() as u64).max(1)
-}
-
-#[cfg(test)]
-mod tests;

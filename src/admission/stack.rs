@@ -8,56 +8,55 @@ use tower::{Service, ServiceBuilder};
 
 use super::auth::{Authentication, Authenticator};
 use super::breaker::BreakerLayer;
-use super::check::{CheckLayer, Visit};
-use super::global::Global;
+use super::check::CheckLayer;
+use super::context::RequestContext;
 use super::identity::Identity;
 use super::origin::OriginCheck;
-use super::per_address::PerAddress;
-use super::per_user::PerUser;
-use super::quota::{ConnectionQuota, Quota};
-use super::rate::RatesByKind;
+use super::quota::ConnectionQuota;
+use super::quota_check::QuotaCheck;
+use super::rate::{RateCheck, RatesByKind};
 use super::refused::Refused;
 use crate::config::{Policy, TrustedProxies};
 use crate::upstream::UpstreamBreaker;
 
 /// What every request of a route passes, ending in its mode.
-pub(crate) type Stack<T, R> = BoxCloneSyncService<Visit<T>, R, Refused>;
+pub(crate) type Stack<T, R> = BoxCloneSyncService<(RequestContext, T), R, Refused>;
 
 /// What the layers of one route ask.
 #[derive(Debug)]
 pub(crate) struct StackDeps {
-    /// Whose forwarding headers are believed.
+    /// The peers whose forwarding headers are believed.
     pub trusted: Arc<TrustedProxies>,
     /// What the route's policy says.
     pub policy: Arc<Policy>,
     /// Each of all routes with the same settings.
     pub rates: RatesByKind,
     /// Of this route.
-    pub places: Arc<ConnectionQuota>,
-    /// Who knows who clients are; `None`: nobody asks.
+    pub quota: Arc<ConnectionQuota>,
+    /// Authenticates clients; `None`: the route does not ask who they are.
     pub auth: Option<Arc<Authenticator>>,
-    /// Who knows whether the upstream is worth asking for each handshake; `None`: it is asked.
+    /// Decides for each handshake whether the upstream is asked; `None`: it always is.
     pub breaker: Option<Arc<UpstreamBreaker>>,
 }
 
 /// The stack of a route; `mode` is asked last.
-pub(crate) fn stack<S, T, B>(doors: &StackDeps, mode: S) -> Stack<T, Response<B>>
+pub(crate) fn stack<S, T, B>(deps: &StackDeps, mode: S) -> Stack<T, Response<B>>
 where
     T: Send + 'static,
-    S: Service<Visit<T>, Response = Response<B>, Error = Refused> + Clone + Send + Sync + 'static,
+    S: Service<(RequestContext, T), Response = Response<B>, Error = Refused> + Clone + Send + Sync + 'static,
     S::Future: Send,
     B: 'static,
 {
     BoxCloneSyncService::new(
         ServiceBuilder::new()
-            .layer(CheckLayer::new(Identity::new(Arc::clone(&doors.trusted))))
-            .layer(CheckLayer::new(PerAddress(doors.rates.clone())))
-            .layer(CheckLayer::new(Global(doors.rates.clone())))
-            .layer(CheckLayer::new(OriginCheck::new(Arc::clone(&doors.policy))))
-            .layer(CheckLayer::new(Authentication::new(doors.auth.clone(), doors.policy.http.mode)))
-            .layer(CheckLayer::new(PerUser(Arc::clone(&doors.rates.handshakes))))
-            .layer(CheckLayer::new(Quota::new(Arc::clone(&doors.places), doors.policy.limits)))
-            .layer(BreakerLayer { breaker: doors.breaker.clone(), places: Arc::clone(&doors.places) })
+            .layer(CheckLayer::new(Identity::new(Arc::clone(&deps.trusted))))
+            .layer(CheckLayer::new(RateCheck::PerAddress(deps.rates.clone())))
+            .layer(CheckLayer::new(RateCheck::Global(deps.rates.clone())))
+            .layer(CheckLayer::new(OriginCheck::new(Arc::clone(&deps.policy))))
+            .layer(CheckLayer::new(Authentication::new(deps.auth.clone(), deps.policy.http.mode)))
+            .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
+            .layer(CheckLayer::new(QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits)))
+            .layer(BreakerLayer { breaker: deps.breaker.clone(), quota: Arc::clone(&deps.quota) })
             .service(mode),
     )
 }
@@ -69,7 +68,8 @@ mod tests {
 
     use tower::{ServiceExt, service_fn};
 
-    use super::super::context::{Kind, RequestContext};
+    use super::super::context::Kind;
+    use super::super::quota::QuotaPermit;
     use super::super::rate::{RateSettings, Rates};
     use super::super::refused::{Bound, Bucket};
     use super::*;
@@ -80,7 +80,7 @@ mod tests {
     const NEVER_AGAIN: Rate = Rate { per_second: 0.001, burst: 2 };
 
     /// A stack whose mode lets the place go, or keeps it, as the load says.
-    fn open(change: impl FnOnce(&mut Policy)) -> Stack<bool, Response<Option<super::super::QuotaPermit>>> {
+    fn open(change: impl FnOnce(&mut Policy)) -> Stack<bool, Response<Option<QuotaPermit>>> {
         let mut config = crate::config::Config::default();
         let Some(mut route) = config.routes.pop() else { unreachable!() };
         let policy = Arc::make_mut(&mut route.policy);
@@ -89,26 +89,26 @@ mod tests {
         change(policy);
         let metrics = Metrics::new("outrigger").unwrap();
         let rates = |settings| Arc::new(Rates::new(settings, &metrics));
-        let doors = StackDeps {
+        let deps = StackDeps {
             trusted: Arc::default(),
             rates: RatesByKind {
                 handshakes: rates(RateSettings::Handshakes(route.policy.handshake_rate)),
                 requests: rates(RateSettings::Requests(route.policy.http.rate)),
             },
-            places: ConnectionQuota::new("r"),
+            quota: ConnectionQuota::new("r"),
             policy: route.policy,
             auth: None,
             breaker: None,
         };
         stack(
-            &doors,
-            service_fn(|visit: Visit<bool>| async move {
-                Ok(Response::new(visit.guest.slot.filter(|_| visit.load)))
+            &deps,
+            service_fn(|(context, load): (RequestContext, bool)| async move {
+                Ok(Response::new(context.slot.filter(|_| load)))
             }),
         )
     }
 
-    fn guest(from: u8, user: Option<&str>, kind: Kind) -> RequestContext {
+    fn context(from: u8, user: Option<&str>, kind: Kind) -> RequestContext {
         let address = Some(SocketAddr::from(([10, 0, 0, from], 1)));
         // Until authentication says otherwise, a client is whom its certificate names.
         let peer = Peer { address, subject: user.map(Arc::from), ..Peer::default() };
@@ -119,13 +119,13 @@ mod tests {
         RequestContext::new(head, kind, Arc::new(peer))
     }
 
-    async fn visit(
-        stack: &Stack<bool, Response<Option<super::super::QuotaPermit>>>,
+    async fn ask(
+        stack: &Stack<bool, Response<Option<QuotaPermit>>>,
         from: u8,
         user: Option<&str>,
-    ) -> Result<Option<super::super::QuotaPermit>, Refused> {
-        let visit = Visit { guest: guest(from, user, Kind::Handshake), load: true };
-        stack.clone().oneshot(visit).await.map(Response::into_body)
+    ) -> Result<Option<QuotaPermit>, Refused> {
+        let request = (context(from, user, Kind::Handshake), true);
+        stack.clone().oneshot(request).await.map(Response::into_body)
     }
 
     fn bucket<T>(result: Result<T, Refused>) -> Bucket {
@@ -146,33 +146,33 @@ mod tests {
             policy.handshake_rate.global = Some(Rate { burst: 5, ..NEVER_AGAIN });
         });
         for _ in 0..2 {
-            assert!(visit(&stack, 66, None).await.is_ok());
+            assert!(ask(&stack, 66, None).await.is_ok());
         }
         for _ in 0..100 {
-            assert_eq!(bucket(visit(&stack, 66, None).await), Bucket::PerIp);
+            assert_eq!(bucket(ask(&stack, 66, None).await), Bucket::PerIp);
         }
         for other in 1..4 {
-            assert!(visit(&stack, other, None).await.is_ok(), "there are tokens left for the others");
+            assert!(ask(&stack, other, None).await.is_ok(), "there are tokens left for the others");
         }
-        assert_eq!(bucket(visit(&stack, 4, None).await), Bucket::Global);
+        assert_eq!(bucket(ask(&stack, 4, None).await), Bucket::Global);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_user_is_one_from_however_many_addresses() {
         let stack = open(|policy| policy.handshake_rate.per_user = Some(NEVER_AGAIN));
-        assert!(visit(&stack, 1, Some("a")).await.is_ok());
-        assert!(visit(&stack, 2, Some("a")).await.is_ok());
-        assert_eq!(bucket(visit(&stack, 3, Some("a")).await), Bucket::PerUser);
+        assert!(ask(&stack, 1, Some("a")).await.is_ok());
+        assert!(ask(&stack, 2, Some("a")).await.is_ok());
+        assert_eq!(bucket(ask(&stack, 3, Some("a")).await), Bucket::PerUser);
         for from in 0..10 {
-            assert!(visit(&stack, from, Some("b")).await.is_ok() == (from < 2));
-            assert!(visit(&stack, from, None).await.is_ok(), "who has no name is not limited by it");
+            assert!(ask(&stack, from, Some("b")).await.is_ok() == (from < 2));
+            assert!(ask(&stack, from, None).await.is_ok(), "who has no name is not limited by it");
         }
         let stack = open(|policy| policy.limits.per_user = Some(1));
-        let place = visit(&stack, 1, Some("a")).await.unwrap();
-        let refused = visit(&stack, 2, Some("a")).await;
+        let place = ask(&stack, 1, Some("a")).await.unwrap();
+        let refused = ask(&stack, 2, Some("a")).await;
         assert!(matches!(refused, Err(Refused::Capacity(Bound::PerUser))));
         drop(place);
-        assert!(visit(&stack, 2, Some("a")).await.is_ok());
+        assert!(ask(&stack, 2, Some("a")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -184,12 +184,12 @@ mod tests {
             policy.origins = Some(Origins { allow: vec![page], missing: true });
         });
         for _ in 0..5 {
-            let refused = visit(&stack, 1, Some("https://evil.test")).await;
+            let refused = ask(&stack, 1, Some("https://evil.test")).await;
             assert!(matches!(refused, Err(Refused::Origin(_))));
-            let plain = Visit { guest: guest(1, None, Kind::Plain), load: true };
+            let plain = (context(1, None, Kind::Plain), true);
             assert!(stack.clone().oneshot(plain).await.unwrap().into_body().is_none());
         }
-        let _place = visit(&stack, 1, Some("https://app.example.com")).await.unwrap().unwrap();
-        assert!(matches!(visit(&stack, 2, None).await, Err(Refused::Capacity(Bound::Route))));
+        let _place = ask(&stack, 1, Some("https://app.example.com")).await.unwrap().unwrap();
+        assert!(matches!(ask(&stack, 2, None).await, Err(Refused::Capacity(Bound::Route))));
     }
 }

@@ -15,6 +15,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::config::OnUserLimit;
@@ -40,7 +41,7 @@ struct Share {
     ending: u32,
 }
 
-/// Who has to make room for a connection that was just opened.
+/// Which connections have to make room for one that was just opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Displaced<T> {
     /// It is closed.
@@ -57,7 +58,7 @@ impl<T> Default for Users<T> {
 
 impl<T: Clone> Users<T> {
     /// A handshake of `user` takes a place, if there is one or can be made one.
-    pub(super) fn come(&mut self, user: &Arc<str>, limit: Option<u32>, beyond: OnUserLimit) -> bool {
+    pub(super) fn reserve(&mut self, user: &Arc<str>, limit: Option<u32>, beyond: OnUserLimit) -> bool {
         let share = self.shares.get(user).copied().unwrap_or_default();
         let has_room = limit.is_none_or(|limit| match beyond {
             OnUserLimit::Refuse => share.all() < limit,
@@ -99,7 +100,7 @@ impl<T: Clone> Users<T> {
     }
 
     /// A place of `user` is given back: that of connection `id`, or of a handshake.
-    pub(super) fn leave(&mut self, user: Arc<str>, id: Option<u64>) {
+    pub(super) fn release(&mut self, user: Arc<str>, id: Option<u64>) {
         let key = id.map(|id| (Arc::clone(&user), id));
         let was_open = key.as_ref().is_some_and(|key| self.open.remove(key).is_some());
         let was_ending = !was_open && key.is_some_and(|key| self.ending.remove(&key).is_some());
@@ -115,7 +116,7 @@ impl<T: Clone> Users<T> {
                 entry.remove();
             }
         }
-        super::quota::shrink(&mut self.shares);
+        shrink(&mut self.shares);
     }
 
     #[cfg(test)]
@@ -132,6 +133,17 @@ impl<T: Clone> Users<T> {
 impl Share {
     fn all(self) -> u32 {
         self.coming + self.open + self.ending
+    }
+}
+
+/// Below so many entries there is nothing to gain by giving memory back.
+pub(super) const SMALL: usize = 64;
+
+/// A burst must not leave its table behind.
+pub(super) fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
+    if table.capacity() > SMALL && table.len() < table.capacity() / 4 {
+        let room = table.len() * 2;
+        table.shrink_to(room);
     }
 }
 

@@ -90,7 +90,7 @@ impl Channel {
     pub(super) fn enter(self: &Arc<Self>, user: Option<&Arc<str>>, on_join: OnJoin) -> (Member, Cursor) {
         let mut members = self.members();
         if members.all == 0 {
-            self.fanout.expect();
+            self.fanout.on_reservation();
         }
         let cursor = self.log.join(on_join);
         members.all += 1;
@@ -115,7 +115,7 @@ impl Channel {
         if members.all == 0 {
             members.empty_since = Some(Instant::now());
             members.by_user = HashMap::new();
-            self.fanout.expect_nobody();
+            self.fanout.on_no_reservations();
             if let Some(waker) = &members.waker {
                 waker.wake_by_ref();
             }

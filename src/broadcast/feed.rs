@@ -16,7 +16,7 @@ use super::channel::PublishRequest;
 use super::state::HubState;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::rules::key_at;
-use crate::log::{NewEntry, Writer};
+use crate::log::{Message, NewEntry, Writer};
 use crate::telemetry::FeedMetrics;
 
 /// Makes log entries of messages.
@@ -67,8 +67,8 @@ impl Feed {
     /// We do, if clients want to hear it.
     pub(super) fn notice(&mut self, text: &[u8]) {
         if self.hub.plan.policy.notices {
-            let frame = encode::message(Kind::Text, text);
-            self.writer.append(NewEntry { frame, deflated: None, is_critical: false, key: None, to: None });
+            let message = Message::new(Kind::Text, text);
+            self.writer.append(NewEntry { message, deflated: None, is_critical: false, key: None, to: None });
             self.writer.wake();
         }
     }
@@ -85,7 +85,8 @@ impl Feed {
         let is_critical = self.hub.critical.as_ref().is_some_and(|rule| rule.matches(kind, payload, number));
         let throttle = self.hub.plan.policy.delivery.throttle.as_ref().filter(|_| !is_critical);
         let key = throttle.and_then(|throttle| key_at(&throttle.key, kind, payload));
-        self.writer.append(NewEntry { frame, deflated, is_critical, key, to })
+        let message = Message::from_frame(kind, frame);
+        self.writer.append(NewEntry { message, deflated, is_critical, key, to })
     }
 
     fn deflated(&self, kind: Kind, payload: &[u8]) -> Option<Bytes> {

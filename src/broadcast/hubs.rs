@@ -16,10 +16,10 @@ use super::channel::PublishRequest;
 use super::hub::Hub;
 use super::lines;
 use super::state::{HubState, Plan, Shared};
-use crate::delivery::Holders;
+use crate::delivery::ClientMemory;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, WarnThrottle};
 
@@ -69,12 +69,12 @@ impl Hubs {
         shards: usize,
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
-        let holders = Holders::new(Budget::half_of(&budget));
+        let client_memory = ClientMemory::new(Budget::half_of(&budget));
         let spread = AtomicU64::new(0);
         let shared = Arc::new(Shared {
             logs,
             budget,
-            holders,
+            client_memory,
             metrics,
             lines: WarnThrottle::every(SECOND),
             lifecycle,
@@ -168,8 +168,8 @@ impl Hubs {
     /// Looks whether clients of feeds hold more than they may. To be called now and then: those who take something see
     /// to it themselves, but the bound may have been lowered.
     pub(crate) fn relieve(&self) {
-        self.shared.holders.relieve();
-        self.shared.holders.tell_left_out();
+        self.shared.client_memory.enforce_budget();
+        self.shared.client_memory.log_left_out();
         for ((route, kind), left_out) in self.shared.lines.overdue(Instant::now()) {
             lines::left_out(&route, kind, left_out);
         }

@@ -19,11 +19,11 @@ use tokio::sync::Notify;
 use super::channel::Channel;
 use super::key::Key;
 use crate::config::Policy;
-use crate::delivery::{self, Holders};
+use crate::delivery::{self, ClientMemory};
 use crate::frame::CloseCode;
 use crate::log::Logs;
 use crate::log::rules::Matcher;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Metrics, Reason, WarnThrottle};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker};
@@ -34,7 +34,7 @@ pub(super) struct Shared {
     pub(super) logs: Arc<Logs>,
     pub(super) budget: Arc<Budget>,
     /// Of it: what waits for clients, of all feeds together.
-    pub(super) holders: Arc<Holders>,
+    pub(super) client_memory: Arc<ClientMemory>,
     pub(super) metrics: Arc<Metrics>,
     /// What is told of servers, by route: clients may invent channels, and all of them lose one server at once.
     pub(super) lines: WarnThrottle<(String, &'static str)>,
@@ -97,7 +97,7 @@ impl HubState {
             metrics: Arc::clone(&metrics),
             recipients: shared.metrics.breaker(BreakerScope::Recipient, &plan.route),
             channels: shared.metrics.breaker(BreakerScope::Channel, &plan.route),
-            holders: Arc::clone(&shared.holders),
+            client_memory: Arc::clone(&shared.client_memory),
             process: Arc::clone(&shared.metrics),
             shards: shared.shards,
         };

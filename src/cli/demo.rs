@@ -1,4 +1,4 @@
-//! `outrigger demo`: the server of [`crate::demo`], the proxy before it, and what to do with both.
+//! `outrigger demo`: the server of [`crate::demo`], the proxy in front of it, and instructions for both.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -65,7 +65,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 async fn end_when_drained(lifecycle: &Lifecycle, own: &str) {
     lifecycle.until(State::Drained).await;
     if !lifecycle.is_stopping() {
-        // If standard output is closed there is nobody to tell.
+        // If standard output is closed nobody can be told.
         let _ = writeln!(
             io::stdout(),
             "\nDrained: every client was let go, and a supervisor would replace the proxy now. This demo has none and \
@@ -87,7 +87,7 @@ fn command(by_cargo: bool, executable: Option<&Path>, is_on_path: impl Fn(&Path)
     }
     let shown = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%".contains(c);
-    // As a shell takes it whole (POSIX, 2.2.2).
+    // Quoted, so that a shell reads it as one word (POSIX, 2.2.2).
     if shown.chars().all(is_plain) { shown } else { format!("'{}'", shown.replace('\'', "'\\''")) }
 }
 

@@ -97,7 +97,7 @@ pub(super) fn run(args: InjectArgs) -> anyhow::Result<()> {
         sleep: match args.sleep {
             Some(SleepMethod::Action) => Sleep::Action,
             Some(SleepMethod::Exec) => Sleep::Exec,
-            // A cluster without native sidecars has no such action either.
+            // A cluster without native sidecars does not have the `sleep` action either.
             None if args.native_sidecar => Sleep::Action,
             None => Sleep::Exec,
         },

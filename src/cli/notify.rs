@@ -1,6 +1,6 @@
 //! Tells a supervisor that clients can come: systemd's notification protocol (sd_notify(3), `Type=notify`).
 //!
-//! One datagram, sent once, and nobody is waited for. Whoever starts the proxy without `NOTIFY_SOCKET` hears nothing.
+//! One datagram is sent once, without waiting for a reader. Without `NOTIFY_SOCKET` nothing is sent.
 
 use std::ffi::OsStr;
 use std::io;
@@ -19,7 +19,7 @@ pub(super) fn ready() -> io::Result<()> {
 
 fn send(to: &SocketAddr) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
-    // Where nobody reads, the queue is full some day: to wait for it would be to serve nobody.
+    // If nothing reads from the socket its queue fills up, and waiting for it would keep the proxy from serving.
     socket.set_nonblocking(true)?;
     socket.send_to_addr(b"READY=1\n", to).map(drop)
 }

@@ -1,4 +1,4 @@
-//! `schema`, `completions` and `man`: what is made of the program itself, for other programs.
+//! `schema`, `completions` and `man`: descriptions of the program, for other programs.
 
 use anyhow::Context;
 use clap::{Args, Command};
@@ -34,7 +34,7 @@ pub(super) fn completions(args: &CompletionsArgs, mut program: Command) -> anyho
 
 /// A page for `man`, in roff.
 pub(super) fn man(args: &ManArgs, mut program: Command) -> anyhow::Result<()> {
-    // Commands learn their full names: `outrigger-check`.
+    // This gives commands their full names, such as `outrigger-check`.
     program.build();
     let command = match &args.command {
         None => program,

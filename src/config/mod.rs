@@ -36,7 +36,7 @@ mod yaml;
 
 use std::path::PathBuf;
 
-pub(crate) use env::{EnvWarning, FILE_VARIABLE, env_warnings};
+pub(crate) use env::{FILE_VARIABLE, env_warnings};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use host::{Host, without_port};
 

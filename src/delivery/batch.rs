@@ -1,17 +1,17 @@
-//! What is due at a cursor, in one piece: made once for all clients that stand there.
+//! What is due at a cursor, as one piece for WebSocket clients, made once for all clients that are there.
 //!
 //! # Invariants
 //! 1. A batch ends between two frames.
 //! 2. What it leaves out (messages for others, conflated ones) it counts, each message once; critical messages and
 //!    those for one user are never conflated.
-//! 3. Whoever follows the cursors gets each message, in order, or finds it counted; of each key it gets the newest.
-//! 4. While clients stand at a few places, `due` reads the log once for each of them: it is a comparison for
-//!    everybody else, without a lock or an allocation.
+//! 3. A client that follows the cursors gets each message in order, or finds it counted; of each key it gets the newest.
+//! 4. While clients are at a few places, `due` reads the log once for each of these: for all other clients it is a
+//!    comparison, without a lock or an allocation.
 //!
 //! # Not here
-//! Which messages of a stretch go ([`stretch`]); writing them.
+//! Which messages of a segment are sent ([`segment`]); writing them.
 
-mod stretch;
+mod segment;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,79 +21,31 @@ use tokio::time::Instant;
 
 use crate::config::Throttle;
 use crate::log::{Cursor, Log};
-use crate::resilience::Budget;
-use stretch::{Conflate, Made, Stretch};
+use crate::memory::Budget;
+use segment::{CachedBatch, Conflate, Segment};
 
-/// Places at which what is due is remembered.
-const REMEMBERED: usize = 8;
+pub(super) use segment::{Batch, View};
 
-/// What stands between a client and the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct View<'a> {
-    /// Whether it takes compressed messages.
-    pub(super) has_deflate: bool,
-    /// Who it is; messages for other users are left out.
-    pub(super) user: Option<&'a Arc<str>>,
-}
+/// Batches that are remembered, each for one place.
+const CACHED: usize = 8;
 
-/// A stretch of a log, as it goes onto the wire.
-#[derive(Debug, Clone)]
-pub(super) struct Batch {
-    /// Whole frames: one message's own bytes, or several messages put together. Empty if all of the stretch is
-    /// left out: there may be more behind it.
-    pub(super) bytes: Bytes,
-    /// Messages in it.
-    pub(super) messages: u32,
-    /// The newest sequence number in it (0: none is).
-    pub(super) newest: u64,
-    /// Where to go on after it.
-    pub(super) cursor: Cursor,
-    /// Messages that nobody will read at this cursor any more.
-    pub(super) missed: u64,
-    /// Messages for which a newer one with the same key stands (`delivery.throttle`).
-    pub(super) conflated: u64,
-    /// Messages that are left out as the channel's breaker is open, and a newer one stands.
-    pub(super) shed: u64,
-    /// Messages for other users.
-    pub(super) others: u64,
-    /// Whether there is more to read now.
-    pub(super) has_more: bool,
-}
-
-impl Batch {
-    /// Nothing is due at `cursor`.
-    fn nothing(cursor: Cursor) -> Self {
-        Self {
-            bytes: Bytes::new(),
-            messages: 0,
-            newest: 0,
-            cursor,
-            missed: 0,
-            conflated: 0,
-            shed: 0,
-            others: 0,
-            has_more: false,
-        }
-    }
-}
-
-/// Makes batches, and remembers the last ones: clients mostly stand at the same place.
+/// Makes batches and remembers the last ones: most clients are at the same place.
 #[derive(Debug)]
 pub(super) struct Batcher {
     log: Arc<Log>,
     /// `delivery.throttle.every`
     every: Option<Duration>,
-    /// When messages were let out last.
-    let_out: Option<Instant>,
+    /// When messages were released last (`delivery.throttle`).
+    released_at: Option<Instant>,
     /// The newest message that may go out.
     until: u64,
     is_newest_only: bool,
-    stretch: Stretch,
-    made: Vec<Made>,
-    /// The place in `made` of what was asked for last.
+    segment: Segment,
+    cached: Vec<CachedBatch>,
+    /// The index in `cached` of what was asked for last.
     last: usize,
-    /// The place in `made` that is used next.
-    turn: usize,
+    /// The index in `cached` that is used next.
+    next_slot: usize,
     nothing: Batch,
 }
 
@@ -103,13 +55,13 @@ impl Batcher {
         Self {
             log,
             every: throttle.map(|throttle| throttle.every),
-            let_out: None,
+            released_at: None,
             until: 0,
             is_newest_only: false,
-            stretch: Stretch::default(),
-            made: Vec::new(),
+            segment: Segment::default(),
+            cached: Vec::new(),
             last: 0,
-            turn: 0,
+            next_slot: 0,
             nothing: Batch::nothing(Cursor { next: 1, all_from: 1 }),
         }
     }
@@ -122,24 +74,24 @@ impl Batcher {
     pub(super) fn begin(&mut self, is_newest_only: bool, now: Instant) -> (u64, Option<Instant>) {
         if self.is_newest_only != is_newest_only {
             self.is_newest_only = is_newest_only;
-            self.forget();
+            self.clear();
         }
         let head = self.log.head();
         if head == self.until {
             return (self.until, None);
         }
-        if let (Some(every), Some(last)) = (self.every, self.let_out)
+        if let (Some(every), Some(last)) = (self.every, self.released_at)
             && now.saturating_duration_since(last) < every
         {
             return (self.until, Some(last + every));
         }
-        self.let_out = Some(now);
+        self.released_at = Some(now);
         self.until = head;
-        self.forget();
+        self.clear();
         (head, None)
     }
 
-    /// What is due at `cursor`. Costs a comparison where another client stood there in this pass.
+    /// What is due at `cursor`. Costs a comparison where another client was there in this pass.
     pub(super) fn due(&mut self, cursor: Cursor, view: View<'_>) -> &Batch {
         // Above `next` alone it matters what `all_from` is: otherwise cursors that read the same would differ.
         let cursor = Cursor { next: cursor.next, all_from: cursor.all_from.max(cursor.next) };
@@ -147,43 +99,43 @@ impl Batcher {
             self.nothing.cursor = cursor;
             return &self.nothing;
         }
-        let known = self.made.iter().position(|made| made.is_for(cursor, view));
+        let known = self.cached.iter().position(|cached| cached.is_for(cursor, view));
         let place = known.unwrap_or_else(|| self.make(cursor, view));
         self.last = place;
-        &self.made[place].batch
+        &self.cached[place].batch
     }
 
     /// The bytes of the last [`Batcher::due`], counted once for all of its clients that keep them.
     pub(super) fn held(&mut self, budget: &Arc<Budget>) -> Bytes {
-        let Some(made) = self.made.get_mut(self.last) else { return Bytes::new() };
-        made.held.get_or_insert_with(|| budget.hold(made.batch.bytes.clone())).clone()
+        let Some(cached) = self.cached.get_mut(self.last) else { return Bytes::new() };
+        cached.held.get_or_insert_with(|| budget.hold(cached.batch.bytes.clone())).clone()
     }
 
-    /// Lets go what it remembers, which is more than the log knows of. To be called when all clients have what is
-    /// due: it would be held until the next message.
-    pub(super) fn forget(&mut self) {
-        self.made.clear();
-        self.turn = 0;
-        self.stretch.clear();
+    /// Drops what is remembered, which the log does not count. To be called when all clients have what is due: it would
+    /// be held until the next message.
+    pub(super) fn clear(&mut self) {
+        self.cached.clear();
+        self.next_slot = 0;
+        self.segment.clear();
     }
 
-    /// Answers the place of what it has made.
+    /// Answers the index in `cached` of what it has made.
     fn make(&mut self, cursor: Cursor, view: View<'_>) -> usize {
-        let from = match self.stretch.place_of(cursor) {
+        let from = match self.segment.place_of(cursor) {
             Some(from) => from,
             None => {
                 let conflate = Conflate { by_key: self.every.is_some(), to_newest: self.is_newest_only };
-                self.stretch.read(&self.log, cursor, self.until, conflate);
+                self.segment.read(&self.log, cursor, self.until, conflate);
                 0
             }
         };
-        let made = self.stretch.make(cursor, from, view);
+        let made = self.segment.make(cursor, from, view);
         debug_assert!(made.batch.cursor.next > cursor.next, "a batch leads on");
-        let place = self.turn;
-        self.turn = (self.turn + 1) % REMEMBERED;
-        match self.made.get_mut(place) {
+        let place = self.next_slot;
+        self.next_slot = (self.next_slot + 1) % CACHED;
+        match self.cached.get_mut(place) {
             Some(old) => *old = made,
-            None => self.made.push(made),
+            None => self.cached.push(made),
         }
         place
     }

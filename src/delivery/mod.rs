@@ -1,36 +1,28 @@
-//! From a log to its clients: each has a cursor, and nobody waits for anybody else.
+//! From a log to its clients: each has a cursor, and no client waits for another one.
 //!
-//! * [`fanout`]: all clients of a feed; [`shard`]: one task that serves a part of them, [`door`]: how
-//!   others reach it.
-//! * [`subscriber`]: one client; [`wire`]: its way out, [`ear`] and [`hearing`]: what it says, [`pulse`]: its
-//!   heartbeat and receipts, [`timing`]: its clocks, [`closing`]: its end, [`trouble`] and [`lagging`]: its breaker.
-//! * [`batch`]: what goes out together; [`guard`], [`channel_guard`]: breakers, pure.
-//! * [`ready`], [`agenda`]: who was woken, and who is due.
-//! * [`Holders`]: who holds most of the memory, in the whole process; [`holding`]: what that means, pure.
+//! * [`Fanout`]: all clients of a feed, and what its tasks share ([`shared`]). [`shard`]: one task that serves a part of
+//!   them; [`wake_list`] and [`timer_heap`]: which of them were woken or are due.
+//! * [`subscriber`]: one client, made of what reads the log ([`consumer`]) and what its messages go out by ([`websocket`]).
+//! * [`batch`]: what goes out together. [`channel_breaker`]: when all are sent the newest message only. [`close`]: why
+//!   clients are closed. [`receipts`]: what they have acknowledged.
+//! * [`ClientMemory`]: what waits for clients, in the whole process, and which of them hold most of it.
 //!
 //! # Not here
 //! Where the messages come from ([`crate::broadcast`]); the log itself ([`crate::log`]).
 
-mod agenda;
 mod batch;
-mod channel_guard;
-mod closing;
-mod delivering;
-mod door;
-mod ear;
+mod channel_breaker;
+mod close;
+mod consumer;
 mod fanout;
-mod guard;
-mod hearing;
-mod holders;
-mod holding;
-mod lagging;
-mod pulse;
-mod ready;
+mod memory;
+mod receipts;
 mod shard;
+mod shared;
 mod subscriber;
-mod timing;
-mod trouble;
-mod wire;
+mod timer_heap;
+mod wake_list;
+mod websocket;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -45,7 +37,7 @@ use crate::resilience::Expiry;
 use crate::telemetry::{BreakerMetrics, ConnectionGuard, FeedMetrics, Metrics};
 
 pub(crate) use fanout::Fanout;
-pub(crate) use holders::Holders;
+pub(crate) use memory::ClientMemory;
 
 /// What holds for all feeds of a route, worked out once.
 #[derive(Debug)]
@@ -58,8 +50,8 @@ pub(crate) struct Settings {
     pub recipients: Arc<BreakerMetrics>,
     /// The breakers of whole channels.
     pub channels: Arc<BreakerMetrics>,
-    /// What waits for clients, of all feeds together, and who holds it.
-    pub holders: Arc<Holders>,
+    /// The memory for what waits for clients, of all feeds together.
+    pub client_memory: Arc<ClientMemory>,
     /// What is counted of the process.
     pub process: Arc<Metrics>,
     /// Tasks that share the clients of a channel.
@@ -69,15 +61,15 @@ pub(crate) struct Settings {
 /// What becomes of messages from the clients of one feed.
 #[derive(Debug, Clone)]
 pub(crate) enum FromClients {
-    /// They end here, and are counted.
+    /// They are dropped and counted.
     Drop,
-    /// Whoever says one is closed.
+    /// A client that sends one is closed.
     Refuse,
-    /// They go here; what there is no room for is dropped and counted.
+    /// They are queued here; what there is no room for is dropped and counted.
     Forward(mpsc::Sender<(Kind, Bytes)>),
 }
 
-/// A client whose 101 has left.
+/// A client whose 101 was sent.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// Its socket.

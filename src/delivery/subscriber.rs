@@ -1,14 +1,16 @@
-//! One client of a feed: what it is sent, what it says, and how it ends.
+//! One client of a feed: a [`Consumer`] of its log, and the [`WebSocket`] that its messages go out by.
 //!
 //! # Invariants
-//! 1. It reads the log by its cursor alone; what it does not take waits there, not in a queue of its own.
-//! 2. After every call that answers [`State::Going`] the socket has its waker for whatever is to go on, or there is a
+//! 1. After every call that answers [`PollStatus::Open`] the socket has its waker for whatever is to go on, or there is a
 //!    deadline for it.
-//! 3. The first cause of an end stands.
+//! 2. A client is read before it is judged, also when the process stood still ([`crate::resilience::Standstill`]): its
+//!    shard sees to that.
 //!
 //! # Not here
-//! Whose turn it is ([`super::shard`]); what goes out together ([`super::batch`]), and when ([`super::delivering`]); what
-//! it says ([`super::hearing`]); how it is let go ([`super::closing`]).
+//! Whose turn it is ([`super::shard`]); what goes out together ([`super::batch`]).
+
+mod deadlines;
+mod receive;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -17,89 +19,73 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::batch::Batcher;
-use super::closing::{Closing, Farewell, Parting};
-use super::ear::Ear;
-use super::fanout::Crew;
-use super::hearing::Allowance;
-use super::holders::Account;
-use super::holding::Held;
-use super::pulse::{Pulse, Sent};
-use super::ready::Knock;
-use super::trouble::Trouble;
-use super::wire::{Wire, Wrote};
+use super::batch::{Batcher, View};
+use super::close::{CloseCause, ScheduledClose};
+use super::consumer::Consumer;
+use super::memory::{Account, Usage};
+use super::shared::FanoutShared;
+use super::wake_list::SubscriberWaker;
+use super::websocket::{SendStatus, WebSocket, WriteStatus};
 use super::{Arrival, FromClients};
-use crate::config::HeartbeatMode;
-use crate::frame::ControlFrame;
+use crate::config::Policy;
+use crate::frame::{Kind, encode};
 use crate::log::{Cursor, Log};
-use crate::resilience::{Dates, Share, Spacing, Turn};
-use crate::telemetry::{Command, ConnectionGuard, Reason};
+use crate::memory::Share;
+use crate::resilience::{Dates, Turn};
+use crate::telemetry::{Command, FeedMetrics, Reason};
+
+/// Batches that one client is sent before it is the others' turn.
+const BATCHES: usize = 4;
 
 /// What all clients of a shard are served with.
 #[derive(Debug)]
-pub(super) struct Table<'a> {
-    pub(super) crew: &'a Arc<Crew>,
+pub(super) struct PollContext<'a> {
+    pub(super) shared: &'a Arc<FanoutShared>,
     pub(super) log: &'a Log,
     pub(super) batcher: &'a mut Batcher,
     pub(super) account: &'a Account,
     /// The newest message that may go out now.
     pub(super) until: u64,
     /// What may still be read in this turn of the shard.
-    pub(super) reading: &'a mut Turn,
+    pub(super) read_budget: &'a mut Turn,
     pub(super) now: Instant,
 }
 
-/// Whether a client is still there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// It is.
-    Going,
-    /// So it is, and there is more to do for it at once.
-    Again,
-    /// It is not: it is to be dropped.
-    Gone,
+impl<'a> PollContext<'a> {
+    fn policy(&self) -> &'a Policy {
+        &self.shared.settings.policy
+    }
+
+    fn metrics(&self) -> &'a FeedMetrics {
+        &self.shared.settings.metrics
+    }
 }
 
-/// What is read of the client.
+/// What is to become of a client that was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// Frames.
-    Frames,
-    /// Nothing any more, but its end.
-    Blind,
-    /// It has ended.
-    Ended,
+pub(super) enum PollStatus {
+    /// It stays.
+    Open,
+    /// It stays, and there is more to do for it at once.
+    Yield,
+    /// It has ended and is to be dropped.
+    Closed,
 }
 
 /// One client.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    pub(super) wire: Wire,
-    /// What came right after the handshake and was read with it.
-    pub(super) early: Option<Box<Bytes>>,
-    pub(super) ear: Ear,
-    pub(super) knock: Arc<Knock>,
-    pub(super) waker: Waker,
-    pub(super) cursor: Cursor,
-    pub(super) has_deflate: bool,
-    pub(super) pulse: Option<Box<Pulse>>,
-    /// The answer to its newest ping.
-    pub(super) pong: Option<Box<ControlFrame>>,
-    /// There since it tripped, until that is forgotten.
-    pub(super) trouble: Option<Box<Trouble>>,
-    pub(super) last_activity: Instant,
-    /// When it is closed in any case: the end of its life or of credentials, a drain's schedule.
-    pub(super) dates: Dates,
+    socket: WebSocket,
+    consumer: Consumer,
+    has_deflate: bool,
+    wake: Arc<SubscriberWaker>,
+    waker: Waker,
+    /// When it is closed in any case: the end of its life or of its credentials, a drain's schedule.
+    dates: Dates,
     /// What its feed closes it with, and when.
-    pub(super) parting: Option<Box<Parting>>,
-    /// What it may still say; there where that is limited, or was for a moment.
-    pub(super) allowance: Option<Box<Allowance>>,
-    /// Control frames it has said.
-    pub(super) controls: Spacing,
-    pub(super) reading: Reading,
-    pub(super) closing: Option<Box<Closing>>,
-    pub(super) armed: Option<Instant>,
-    pub(super) live: ConnectionGuard,
+    feed_close: Option<Box<ScheduledClose>>,
+    /// The moment at which its shard looks at it.
+    armed: Option<Instant>,
     /// What it alone holds.
     share: Option<Box<Share>>,
     /// Given back with the client.
@@ -110,199 +96,279 @@ impl Subscriber {
     pub(super) fn new(
         arrival: Arrival,
         cursor: Cursor,
-        knock: Arc<Knock>,
-        crew: &Arc<Crew>,
+        wake: Arc<SubscriberWaker>,
+        shared: &FanoutShared,
         now: Instant,
     ) -> Self {
         let Arrival { hop, has_deflate, expires, held, live } = arrival;
-        let policy = &crew.settings.policy;
-        let is_json = policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json);
-        let wants_messages = matches!(crew.from_clients, FromClients::Forward(_));
-        // A lifetime ends anywhere in its last tenth: what came together must not go together.
+        let policy = &shared.settings.policy;
+        let wants_messages = matches!(shared.from_clients, FromClients::Forward(_));
+        // A lifetime ends anywhere in its last tenth: clients that came together must not go together.
         let lifetime =
             policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
-        let waker = Waker::from(Arc::clone(&knock));
+        let waker = Waker::from(Arc::clone(&wake));
         live.handle().wake_with(&waker);
-        let ear = Ear::new(policy, has_deflate, is_json, wants_messages);
         Self {
-            wire: Wire::new(hop.stream),
-            share: None,
-            early: (!hop.early.is_empty()).then(|| Box::new(hop.early)),
-            ear,
-            knock,
-            waker,
-            cursor,
+            socket: WebSocket::new(hop, has_deflate, policy, wants_messages, live, now),
+            consumer: Consumer::new(cursor),
             has_deflate,
-            pulse: policy.heartbeat.map(|heartbeat| Box::new(Pulse::new(heartbeat, now))),
-            pong: None,
-            trouble: None,
-            last_activity: now,
+            wake,
+            waker,
             dates: Dates::new(lifetime, expires, now),
-            parting: None,
-            allowance: policy.message_rate.map(|rate| Box::new(Allowance::new(rate, now))),
-            controls: Spacing::default(),
-            reading: Reading::Frames,
-            closing: None,
+            feed_close: None,
             armed: None,
-            live,
+            share: None,
             _held: held,
         }
     }
 
-    /// From here on it reads every message: older ones need not be kept for it.
-    pub(super) fn place(&self) -> u64 {
-        self.cursor.next.max(self.cursor.all_from)
+    /// The number of the next message that it is to get.
+    pub(super) fn next(&self) -> u64 {
+        self.consumer.next()
     }
 
-    /// How far it was sent what the log has.
-    pub(super) fn sent(&self) -> Sent {
-        Sent { sequence: self.cursor.next.saturating_sub(1), messages: self.live.handle().sent() }
+    /// The number from which on its log keeps messages for it.
+    pub(super) fn oldest_needed(&self) -> u64 {
+        self.consumer.oldest_needed()
+    }
+
+    /// What has it looked at.
+    pub(super) fn wake(&self) -> &SubscriberWaker {
+        &self.wake
+    }
+
+    /// The moment at which its shard looks at it, kept here for [`super::timer_heap`].
+    pub(super) fn armed(&mut self) -> &mut Option<Instant> {
+        &mut self.armed
+    }
+
+    /// Whether its shard looks at it at that moment.
+    pub(super) fn is_armed_for(&self, at: Instant) -> bool {
+        self.armed == Some(at)
     }
 
     /// Whether the next message can go out to it at once.
     pub(super) fn is_served(&self) -> bool {
-        self.closing.is_none() && self.wire.is_flushed() && !self.is_skipped()
-    }
-
-    pub(super) fn is_skipped(&self) -> bool {
-        self.trouble.as_ref().is_some_and(|trouble| trouble.is_open())
+        self.socket.is_open() && self.socket.is_flushed() && !self.consumer.is_skipped()
     }
 
     /// Everything that can be done for it now.
-    pub(super) fn poll(&mut self, table: &mut Table<'_>) -> State {
-        for command in self.live.handle().take_commands().into_iter().flatten() {
-            self.on_command(command, table);
+    pub(super) fn poll(&mut self, cx: &mut PollContext<'_>) -> PollStatus {
+        for command in self.socket.handle().take_commands().into_iter().flatten() {
+            self.on_command(command, cx);
         }
-        let mut state = self.write(table);
-        if state != State::Gone && self.read(table) {
+        let mut status = self.write(cx);
+        if status != PollStatus::Closed && self.read(cx) {
             // What was read may have to be answered.
-            let after = self.write(table);
-            state = if state == State::Again && after == State::Going { State::Again } else { after };
+            let after = self.write(cx);
+            let is_still_due = status == PollStatus::Yield && after == PollStatus::Open;
+            status = if is_still_due { PollStatus::Yield } else { after };
         }
-        self.account(table.account);
-        if state == State::Gone {
-            self.leave();
+        self.account(cx.account);
+        if status == PollStatus::Closed {
+            let acknowledged = self.socket.has_receipts().then(|| self.consumer.acknowledged());
+            self.socket.leave(acknowledged);
         }
-        state
+        status
     }
 
-    /// Bytes held for it alone or together with others.
-    pub(super) fn held(&self) -> usize {
-        self.wire.held() + self.ear.held()
+    /// Does what follows if it has to be closed now.
+    pub(super) fn poll_if_closing(&mut self, cx: &mut PollContext<'_>) -> PollStatus {
+        if self.socket.is_open() { PollStatus::Open } else { self.poll(cx) }
     }
 
-    /// Bytes held for it alone.
-    fn held_alone(&self) -> usize {
-        self.wire.stream.held() + self.ear.held()
+    /// Something outside asks.
+    fn on_command(&mut self, command: Command, cx: &PollContext<'_>) {
+        match command {
+            Command::CloseAt { at, code } => {
+                self.dates.set_drain(at, code.0);
+                self.on_close_date(cx);
+            }
+            Command::Replace => {
+                let cause = CloseCause::ours(Reason::Replaced, 1008, "replaced by a newer connection");
+                self.close(&cause, cx);
+            }
+            Command::Cut => {
+                let is_draining = self.dates.is_draining();
+                self.socket.reset(if is_draining { Reason::Drained } else { Reason::Aborted });
+            }
+        }
+    }
+
+    /// Begins to close it, unless an end has begun.
+    fn close(&mut self, cause: &CloseCause, cx: &PollContext<'_>) {
+        self.socket.close(cause, cx.policy().close_timeout, cx.now);
+    }
+
+    /// Sends what is left, control frames, and what is due.
+    fn write(&mut self, cx: &mut PollContext<'_>) -> PollStatus {
+        let waker = self.waker.clone();
+        let mut task = Context::from_waker(&waker);
+        loop {
+            match self.socket.poll_send(&mut task, self.consumer.sequence(), cx.now) {
+                SendStatus::Ready => {}
+                SendStatus::Blocked => {
+                    self.check_lag(cx);
+                    // It may have been closed for that, and what it did not take dropped up to where its Close can go.
+                    if self.socket.is_flushed() && !self.socket.is_open() {
+                        continue;
+                    }
+                    return PollStatus::Open;
+                }
+                SendStatus::Closed => return PollStatus::Closed,
+            }
+            if !self.socket.is_open() || self.consumer.is_skipped() {
+                return PollStatus::Open;
+            }
+            let status = self.deliver(cx);
+            if self.socket.is_open() || status != PollStatus::Open {
+                return status;
+            }
+        }
+    }
+
+    /// Sends what the log has for it; nothing may be left of what was sent before.
+    pub(super) fn deliver(&mut self, cx: &mut PollContext<'_>) -> PollStatus {
+        let (policy, metrics) = (cx.policy(), cx.metrics());
+        for _ in 0..BATCHES {
+            if self.consumer.next() > cx.until {
+                self.on_caught_up(cx);
+                return PollStatus::Open;
+            }
+            let user = self.socket.handle().about.user.as_ref();
+            let view = View { has_deflate: self.has_deflate, user };
+            let (batch, missed) = self.consumer.next_batch(cx.batcher, view, metrics);
+            let notice = (missed > 0 && policy.notices).then(|| prepend_gap_notice(missed, &batch.bytes));
+            let bytes = notice.as_ref().unwrap_or(&batch.bytes);
+            let has_more = batch.has_more;
+            if bytes.is_empty() {
+                if has_more {
+                    continue;
+                }
+                self.on_caught_up(cx);
+                return PollStatus::Open;
+            }
+            // Without a copy of the waker: this is once a delivery.
+            let mut task = Context::from_waker(&self.waker);
+            match self.socket.send(&mut task, bytes, batch.messages, cx.now) {
+                WriteStatus::Flushed => {}
+                WriteStatus::Blocked => {
+                    let budget = cx.shared.settings.client_memory.budget();
+                    self.socket.share_unsent(|| match notice {
+                        Some(notice) => budget.hold(notice),
+                        None => cx.batcher.held(budget),
+                    });
+                    self.account(cx.account);
+                    return PollStatus::Open;
+                }
+                WriteStatus::Broken => return PollStatus::Closed,
+            }
+            if !has_more {
+                self.on_caught_up(cx);
+                return PollStatus::Open;
+            }
+        }
+        PollStatus::Yield
+    }
+
+    /// It was sent everything that may go out now.
+    fn on_caught_up(&mut self, cx: &PollContext<'_>) {
+        self.socket.handle().set_lag(0);
+        self.consumer.on_caught_up(cx.now);
+        // The log may be ahead of what may go out now: the Close at the end of the feed waits for that too.
+        if self.consumer.next() > cx.log.head()
+            && let Some(close) = self.feed_close.take_if(|close| close.is_final)
+        {
+            self.close(&close.cause, cx);
+        }
+    }
+
+    /// It takes nothing at the moment: is it too far behind?
+    pub(super) fn check_lag(&mut self, cx: &PollContext<'_>) {
+        self.socket.handle().set_lag(self.consumer.lag(cx.log.head()));
+        if self.socket.is_open()
+            && !self.consumer.is_skipped()
+            && self.consumer.is_beyond(&cx.policy().delivery.max_lag, cx.log)
+        {
+            self.trip(cx);
+        }
+    }
+
+    /// It is skipped for a while, or closed if it has been too often.
+    fn trip(&mut self, cx: &PollContext<'_>) {
+        self.socket.watch_progress();
+        if self.consumer.trip(cx.shared, cx.now) {
+            let code = cx.policy().close_codes.slow_consumer;
+            self.close(&CloseCause::ours(Reason::SlowConsumer, code, "slow consumer"), cx);
+        }
+    }
+
+    /// The time in which it is skipped may be over.
+    fn try_again(&mut self, cx: &PollContext<'_>) {
+        if !self.consumer.ends_cool_down(cx.now) {
+            return;
+        }
+        // If it has not taken a byte in all that time there is no use in trying.
+        if !self.socket.makes_progress(cx.now) {
+            return self.trip(cx);
+        }
+        self.consumer.resume(cx.policy().delivery.resume_from, cx.log, cx.metrics());
+    }
+
+    /// The feed is over: it is closed when it was sent everything, and not much later.
+    pub(super) fn close_after_last(&mut self, cause: &Arc<CloseCause>, policy: &Policy, now: Instant) {
+        let at = now + policy.close_timeout;
+        let at = self.feed_close.take().map_or(at, |close| close.at.min(at));
+        self.feed_close = Some(Box::new(ScheduledClose { at, is_final: true, cause: Arc::clone(cause) }));
+    }
+
+    /// It is closed at that time and served as usual until then. An earlier Close that it is to get stands.
+    pub(super) fn close_at(&mut self, at: Instant, cause: &Arc<CloseCause>) {
+        if self.feed_close.as_ref().is_none_or(|close| at < close.at && !close.is_final) {
+            self.feed_close =
+                Some(Box::new(ScheduledClose { at, is_final: false, cause: Arc::clone(cause) }));
+        }
+    }
+
+    /// It is reset to make room in memory.
+    pub(super) fn evict(&mut self) {
+        self.socket.handle().about.route.memory_cuts.inc();
+        self.socket.reset(Reason::SlowConsumer);
+    }
+
+    /// Its shard has panicked and serves nobody any more.
+    pub(super) fn fail(self) {
+        self.socket.fail();
     }
 
     /// What it holds of the memory of the process.
-    pub(super) fn holds(&self, index: u32, now: Instant) -> Held {
-        let piece = self.wire.piece();
-        Held {
+    pub(super) fn usage(&self, index: u32, now: Instant) -> Usage {
+        let piece = self.socket.unsent_piece();
+        Usage {
             index,
             piece: (!piece.is_empty()).then(|| (piece.as_ptr().addr(), piece.len())),
-            alone: self.held_alone(),
-            since: self.wire.stalled_since().unwrap_or(now),
+            alone: self.socket.held_alone(),
+            since: self.socket.stalled_since().unwrap_or(now),
         }
     }
 
-    /// Tells what it holds: what it shares with others tells that itself.
-    pub(super) fn account(&mut self, account: &Account) {
-        self.live.handle().set_buffered(self.held());
-        let alone = self.held_alone();
+    /// Accounts for what it holds: a piece that it shares with others is counted by itself.
+    fn account(&mut self, account: &Account) {
+        self.socket.handle().set_buffered(self.socket.held());
+        let alone = self.socket.held_alone();
         if alone > 0 && self.share.is_none() {
             self.share = Some(Box::new(account.share()));
         }
         if let Some(share) = &mut self.share {
             share.set(alone);
         }
-        account.note(alone + self.wire.piece().len());
+        account.note(alone + self.socket.unsent_piece().len());
     }
+}
 
-    /// Something outside asks.
-    fn on_command(&mut self, command: Command, table: &Table<'_>) {
-        match command {
-            Command::CloseAt { at, code } => {
-                self.dates.set_drain(at, code.0);
-                self.on_close_date(table);
-            }
-            Command::Replace => {
-                let farewell = Farewell::ours(Reason::Replaced, 1008, "replaced by a newer connection");
-                self.close(&farewell, table);
-            }
-            Command::Cut => {
-                self.cut(if self.dates.is_draining() { Reason::Drained } else { Reason::Aborted });
-            }
-        }
-    }
-
-    /// Sends what is left, what we have to say, and what is due.
-    fn write(&mut self, table: &mut Table<'_>) -> State {
-        let waker = self.waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        loop {
-            if self.is_over(&mut cx) {
-                return State::Gone;
-            }
-            if !self.wire.is_flushed() || self.wire.stream.wants_flush() {
-                match self.wire.flush(&mut cx, table.now) {
-                    Wrote::All => {}
-                    Wrote::Blocked => {
-                        self.check_lag(table);
-                        // It may have been closed for that, and cut to where its Close can go.
-                        if self.wire.is_flushed() && self.closing.is_some() {
-                            continue;
-                        }
-                        return State::Going;
-                    }
-                    Wrote::Broken => {
-                        self.on_lost();
-                        continue;
-                    }
-                }
-                if let Some(pulse) = &mut self.pulse {
-                    pulse.on_flushed(table.now);
-                }
-            }
-            let Some(frame) = self.next_control() else { break };
-            let frame = Bytes::copy_from_slice(frame.as_bytes());
-            match self.wire.write(&mut cx, &frame, table.now) {
-                Wrote::All => {
-                    if let Some(pulse) = &mut self.pulse {
-                        pulse.on_flushed(table.now);
-                    }
-                }
-                Wrote::Blocked => {}
-                Wrote::Broken => self.on_lost(),
-            }
-        }
-        if self.closing.is_some() || self.is_skipped() {
-            return State::Going;
-        }
-        let state = self.deliver(table);
-        if self.closing.is_some() && state == State::Going { self.write(table) } else { state }
-    }
-
-    /// A frame of ours that is due between two messages.
-    fn next_control(&mut self) -> Option<ControlFrame> {
-        if let Some(closing) = &mut self.closing {
-            return closing.take_words();
-        }
-        if let Some(pong) = self.pong.take() {
-            return Some(*pong);
-        }
-        let sent = self.sent();
-        let pulse = self.pulse.as_mut()?;
-        let ping = pulse.take_ping(sent)?;
-        if pulse.acknowledged().is_some() {
-            self.live.handle().on_asked(sent.messages);
-        }
-        Some(ping)
-    }
-
-    /// It may have to be closed, after something that only began that.
-    pub(super) fn settle(&mut self, table: &mut Table<'_>) -> State {
-        if self.closing.is_some() { self.poll(table) } else { State::Going }
-    }
+/// A notice of a gap, and what follows it.
+fn prepend_gap_notice(missed: u64, next: &Bytes) -> Bytes {
+    let text = format!(r#"{{"type":"outrigger","event":"gap","missed":{missed}}}"#);
+    let notice = encode::message(Kind::Text, text.as_bytes());
+    [&notice[..], &next[..]].concat().into()
 }

@@ -25,15 +25,15 @@ use tokio::sync::mpsc;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use super::door::Door;
 use super::fanout::Fanout;
-use super::shard::Shard;
-use super::{Arrival, FromClients, Holders, Settings};
+use super::shard::{Shard, ShardHandle};
+use super::{Arrival, ClientMemory, FromClients, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::frame::Kind;
-use crate::log::{Log, Logs, NewEntry, Writer};
+use crate::log::{Log, Logs, Message, NewEntry, Writer};
+use crate::memory::Budget;
 use crate::net::{Stream, Transport};
-use crate::resilience::{Budget, Expiry};
+use crate::resilience::Expiry;
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
 use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
 
@@ -82,7 +82,7 @@ impl Client {
 struct Stage {
     writer: Writer,
     log: Arc<Log>,
-    door: Arc<Door>,
+    shard_handle: Arc<ShardHandle>,
     fanout: Arc<Fanout>,
     shard: Option<Pin<Box<Shard>>>,
     wakes: Arc<Wakes>,
@@ -91,7 +91,7 @@ struct Stage {
     metrics: Arc<Metrics>,
     registry: Arc<Registry>,
     budget: Arc<Budget>,
-    holders: Arc<Holders>,
+    client_memory: Arc<ClientMemory>,
     from_clients: Option<mpsc::Receiver<(Kind, Bytes)>>,
     written: u64,
     /// When the credentials of clients end, counted from their coming.
@@ -111,21 +111,21 @@ impl Stage {
     ) -> Self {
         let config = Config::from_yaml(settings).unwrap();
         let budget = Arc::new(Budget::new(config.max_buffered));
-        let holders = Holders::new(Budget::half_of(&budget));
-        Self::sharing(settings, from_clients, budget, holders)
+        let client_memory = ClientMemory::new(Budget::half_of(&budget));
+        Self::sharing(settings, from_clients, budget, client_memory)
     }
 
     /// Another feed of the same process.
     fn beside(&self, settings: &str) -> Self {
-        let holders = Arc::clone(&self.holders);
-        Self::sharing(settings, |_| FromClients::Drop, Arc::clone(&self.budget), holders)
+        let client_memory = Arc::clone(&self.client_memory);
+        Self::sharing(settings, |_| FromClients::Drop, Arc::clone(&self.budget), client_memory)
     }
 
     fn sharing(
         settings: &str,
         from_clients: impl FnOnce(&mut Option<mpsc::Receiver<(Kind, Bytes)>>) -> FromClients,
         budget: Arc<Budget>,
-        holders: Arc<Holders>,
+        client_memory: Arc<ClientMemory>,
     ) -> Self {
         let config = Config::from_yaml(settings).unwrap();
         let policy = Arc::clone(&config.routes.last().unwrap().policy);
@@ -138,18 +138,18 @@ impl Stage {
             metrics: metrics.feeds("r"),
             recipients: metrics.breaker(BreakerScope::Recipient, "r"),
             channels: metrics.breaker(BreakerScope::Channel, "r"),
-            holders: Arc::clone(&holders),
+            client_memory: Arc::clone(&client_memory),
             process: Arc::clone(&metrics),
             shards: 1,
         });
         let mut receiver = None;
         let fanout = Fanout::new(Arc::clone(&log), from_clients(&mut receiver), settings);
-        let door = Door::new(None);
-        let shard = Shard::new(Arc::clone(&door), Arc::clone(fanout.crew()), log.reader(), 1);
+        let shard_handle = ShardHandle::new(None);
+        let shard = Shard::new(Arc::clone(&shard_handle), Arc::clone(fanout.shared()), log.reader(), 1);
         Self {
             writer,
             log,
-            door,
+            shard_handle,
             fanout,
             shard: Some(Box::pin(shard)),
             wakes: Wakes::woken(),
@@ -158,7 +158,7 @@ impl Stage {
             registry: Registry::new(Arc::clone(&metrics), LogConnections::Off),
             metrics,
             budget,
-            holders,
+            client_memory,
             from_clients: receiver,
             written: 0,
             expires: None,
@@ -198,8 +198,8 @@ impl Stage {
         let held = Arc::downgrade(&slot);
         let arrival = self.arrive(ours, &theirs, user, has_deflate, Box::new(slot));
         let handle = self.newest();
-        self.fanout.crew().on_client(true);
-        self.door.join(arrival, self.log.join(self.policy.history.on_join)).expect("it is there");
+        self.fanout.shared().on_client(true);
+        self.shard_handle.join(arrival, self.log.join(self.policy.history.on_join)).expect("it is there");
         Client { socket: Some(theirs), heard: Vec::new(), is_ended: false, handle, held }
     }
 
@@ -238,7 +238,7 @@ impl Stage {
         let expires = self
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
-        Arrival { hop: Transport { stream, early: Bytes::new() }, has_deflate, expires, held, live }
+        Arrival { hop: Transport { stream, read_ahead: Bytes::new() }, has_deflate, expires, held, live }
     }
 
     /// Writes a text into the log.
@@ -249,7 +249,7 @@ impl Stage {
     fn write_draft(&mut self, text: &str, is_critical: bool, to: Option<&str>) -> u64 {
         self.written += 1;
         let sequence = self.writer.append(NewEntry {
-            frame: frame(0x81, text.as_bytes(), false).into(),
+            message: Message::from_frame(Kind::Text, frame(0x81, text.as_bytes(), false).into()),
             deflated: None,
             is_critical,
             key: None,

@@ -1,5 +1,5 @@
-//! The server that `outrigger demo` puts behind the proxy: one as anybody writes it, with no heartbeat,
-//! no drain and no limits of its own.
+//! The server that `outrigger demo` puts behind the proxy: an ordinary one, without a heartbeat, a drain and limits
+//! of its own.
 //!
 //! | path | what it is |
 //! | --- | --- |
@@ -10,10 +10,10 @@
 //!
 //! # Invariants
 //! 1. It knows nothing of the proxy: no import from another folder, no header of ours.
-//! 2. Nothing here outlasts [`serve`]: WebSockets end without a goodbye, as when a server dies.
+//! 2. Nothing here outlasts [`serve`]: WebSockets end without a Close, as when a server dies.
 //!
 //! # Not here
-//! The proxy before it, and the command that starts both.
+//! The proxy in front of it, and the command that starts both.
 
 mod clock;
 mod sockets;
@@ -61,11 +61,11 @@ pub(crate) async fn serve(listener: TcpListener, drain: String, stop: impl Futur
     connections.shutdown().await;
 }
 
-/// What a request on this connection asked to become, if one did.
+/// The WebSocket that a request on this connection has asked for.
 type PendingUpgrade = Arc<Mutex<Option<(Socket, OnUpgrade)>>>;
 
 async fn connection(stream: TcpStream, page: Bytes) {
-    // A small message waits for no other; failing to say so costs milliseconds only.
+    // A small message is sent at once; if this fails, it costs milliseconds only.
     let _ = stream.set_nodelay(true);
     let pending = PendingUpgrade::default();
     let service = service_fn({
@@ -79,7 +79,7 @@ async fn connection(stream: TcpStream, page: Bytes) {
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    // Clients may hang up as they like; there is nothing to do about it.
+    // Clients may hang up at any time, which needs no reaction.
     let _ = http.await;
     let pending = pending.lock().take();
     if let Some((socket, upgrade)) = pending

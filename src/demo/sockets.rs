@@ -21,7 +21,7 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Speaks until either side ends it.
+    /// Serves the WebSocket until either side ends it.
     pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
         let (name, ended) = match self {
@@ -71,12 +71,12 @@ async fn ticker<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// What a text asks of the echo socket.
+/// What a text message asks the echo socket to do.
 #[derive(Debug, PartialEq)]
 enum EchoCommand {
     Echo,
     Close(CloseFrame),
-    /// Begins like an order, and is none that can be followed.
+    /// It begins like a command, and is not a valid one.
     Invalid,
 }
 

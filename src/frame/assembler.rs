@@ -1,8 +1,8 @@
 //! Puts the frames of one direction together to whole messages, for links that end here.
 //!
 //! # Invariants
-//! 1. Any way of cutting a stream into calls tells the same (property test).
-//! 2. A message that is whole and unmasked in what is pushed is told in place. Any other is put together in a
+//! 1. Any way of cutting a stream into calls yields the same (property test).
+//! 2. A message that is whole and unmasked in what is pushed is passed on in place. Any other is put together in a
 //!    buffer that grows with what has come, not with what was announced, and that is let go with its last
 //!    byte: between messages no memory is kept.
 //! 3. Limits are held against headers: nothing is kept of a message that is too large, and what is inflated
@@ -16,44 +16,36 @@ use super::control::MAX_CONTROL_PAYLOAD;
 use super::deflate;
 use super::header::{Header, Opcode, ProtocolError};
 use super::masking;
-use super::rules::{Extensions, Order, Rules};
+use super::message::Kind;
+use super::rules::{Extensions, FrameSequence, Rules};
 
-/// The longest frame that is told whole without being a message: a masked control frame.
+/// The longest frame that is passed on whole without being a message: a masked control frame.
 const MAX_CONTROL: usize = 2 + 4 + MAX_CONTROL_PAYLOAD;
 
-/// What a data message is (RFC 6455 §5.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// UTF-8.
-    Text,
-    /// Any bytes.
-    Binary,
-}
-
-/// What a peer said.
+/// What a peer sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard<'a> {
     /// A whole data message: unmasked, inflated, and valid UTF-8 if it is a text.
     Message(Kind, &'a [u8]),
     /// It wants a pong with this payload.
     Ping(&'a [u8]),
-    /// The answer to a ping, or said unasked.
+    /// The answer to a ping, or sent unasked (RFC 6455 §5.5.3).
     Pong(&'a [u8]),
-    /// The last thing it says: code and payload (code and reason as they came).
+    /// The last frame it sends: code and payload (code and reason as they came).
     Close(CloseCode, &'a [u8]),
 }
 
 /// The state of one direction.
 #[derive(Debug)]
 pub struct Assembler {
-    order: Order,
+    sequence: FrameSequence,
     /// The beginning of a header or of a control frame; less than [`MAX_CONTROL`].
     held: Vec<u8>,
     /// Payload of the present message that came before, unmasked.
     body: Vec<u8>,
     /// The data frame whose payload comes.
     frame: Option<Frame>,
-    /// What the present message is, and whether it is compressed: its first frame said so.
+    /// What the present message is, and whether it is compressed: from its first frame.
     kind: Kind,
     is_compressed: bool,
     has_ended: bool,
@@ -78,7 +70,7 @@ impl Assembler {
             rules.extensions = Extensions::None;
         }
         Self {
-            order: Order::new(rules),
+            sequence: FrameSequence::new(rules),
             held: Vec::new(),
             body: Vec::new(),
             frame: None,
@@ -88,18 +80,18 @@ impl Assembler {
         }
     }
 
-    /// Takes what came, and tells `on` each thing that is whole; answers how many frames began. After a Close or a fault nothing more is told:
-    /// the rest is ignored, and so is all that may still be pushed.
+    /// Takes what came, and calls `on` with each thing that is whole; answers how many frames began. After a Close or a
+    /// protocol error it is not called any more: the rest is ignored, and so is all that may still be pushed.
     ///
     /// # Errors
-    /// What RFC 6455 forbids, or a bound that was exceeded. What came whole before it was told.
+    /// What RFC 6455 forbids, or a bound that was exceeded. `on` was called with what came whole before it.
     pub fn push(&mut self, bytes: &[u8], mut on: impl FnMut(Heard<'_>)) -> Result<u32, ProtocolError> {
         let mut rest = bytes;
         let mut frames = 0;
         while !self.has_ended {
             let is_new = self.frame.is_none();
-            let told = if is_new { self.begin(&mut rest, &mut on) } else { self.take(&mut rest, &mut on) };
-            match told {
+            let read = if is_new { self.begin(&mut rest, &mut on) } else { self.take(&mut rest, &mut on) };
+            match read {
                 Ok(true) => frames += u32::from(is_new),
                 Ok(false) => return Ok(frames),
                 Err(fault) => {
@@ -113,7 +105,7 @@ impl Assembler {
 
     /// Whether messages may be compressed.
     pub fn inflates(&self) -> bool {
-        self.order.rules().extensions == Extensions::Deflate
+        self.sequence.rules().extensions == Extensions::Deflate
     }
 
     /// Memory that is kept until a message, or the beginning of a frame, is whole.
@@ -133,7 +125,7 @@ impl Assembler {
             joined[held..held + fits].copy_from_slice(&rest[..fits]);
             &joined[..held + fits]
         };
-        let Some(header) = self.order.read_header(front)? else { return Ok(self.hold(rest)) };
+        let Some(header) = self.sequence.read_header(front)? else { return Ok(self.hold(rest)) };
         if !header.opcode.is_control() {
             *rest = &rest[header.size - held..];
             self.held = Vec::new();
@@ -176,11 +168,11 @@ impl Assembler {
             Opcode::Binary => self.kind = Kind::Binary,
             _ => {}
         }
-        if !self.order.is_inside_message() {
+        if !self.sequence.is_inside_message() {
             // RSV1, where it is allowed.
             self.is_compressed = header.rsv != 0;
         }
-        self.order.enter(header);
+        self.sequence.enter(header);
         self.frame = Some(Frame { left: header.payload, mask: header.mask, ends_message: header.fin });
     }
 
@@ -194,7 +186,7 @@ impl Assembler {
         let (is_whole, ends_message) = (frame.left == 0, frame.ends_message);
         if is_whole && ends_message && frame.mask.is_none() && self.body.is_empty() {
             self.frame = None;
-            self.tell(came, on)?;
+            self.finish_message(came, on)?;
             return Ok(true);
         }
         make_room(&mut self.body, here, frame.left);
@@ -208,17 +200,17 @@ impl Assembler {
             self.frame = None;
             if ends_message {
                 let body = std::mem::take(&mut self.body);
-                self.tell(&body, on)?;
+                self.finish_message(&body, on)?;
             }
         }
         Ok(is_whole)
     }
 
     /// A message is whole.
-    fn tell(&self, payload: &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<(), ProtocolError> {
+    fn finish_message(&self, payload: &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<(), ProtocolError> {
         let mut inflated = Vec::new();
         let message = if self.is_compressed {
-            deflate::inflate(payload, self.order.rules().max_message, &mut inflated)?;
+            deflate::inflate(payload, self.sequence.rules().max_message, &mut inflated)?;
             &inflated
         } else {
             payload

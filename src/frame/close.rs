@@ -11,12 +11,12 @@ impl CloseCode {
     pub const GOING_AWAY: Self = Self(1001);
     /// The peer broke the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// What a message holds is not what it says it is.
+    /// The payload of a message is not of its type.
     pub const INVALID_DATA: Self = Self(1007);
     /// A frame or message above its limit.
     pub const TOO_LARGE: Self = Self(1009);
 
-    /// What a Close frame's payload says. One byte is no code; the peer will judge it, not we.
+    /// The code in the payload of a Close frame. One byte is no code; the peer will judge it, not we.
     pub fn from_payload(payload: &[u8]) -> Self {
         match payload {
             [high, low, ..] => Self(u16::from_be_bytes([*high, *low])),

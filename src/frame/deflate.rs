@@ -13,9 +13,9 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::assembler::Kind;
 use super::encode;
 use super::header::ProtocolError;
+use super::message::Kind;
 
 const NAME: &str = "permessage-deflate";
 

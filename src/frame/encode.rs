@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 
-use super::assembler::Kind;
 use super::header::{Header, Opcode};
 use super::masking;
+use super::message::Kind;
 use super::role::Role;
 
 /// The longest header that a server sends.

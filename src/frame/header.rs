@@ -15,7 +15,7 @@ pub enum Opcode {
     Close,
     /// A question for a [`Opcode::Pong`] with the same payload.
     Ping,
-    /// The answer to a [`Opcode::Ping`], or said unasked.
+    /// The answer to a [`Opcode::Ping`], or sent unasked.
     Pong,
     /// 3 to 7: data frames that only an extension may define.
     ReservedData(u8),
@@ -100,13 +100,13 @@ pub enum ProtocolError {
     /// RFC 6455 §8.1: a text that is none.
     #[error("text that is not UTF-8")]
     InvalidUtf8,
-    /// RFC 7692 §7.2.2: what says that it is compressed cannot be inflated.
+    /// RFC 7692 §7.2.2: a message that is marked as compressed cannot be inflated.
     #[error("compressed message that is not valid deflate")]
     InvalidDeflate,
 }
 
 impl ProtocolError {
-    /// What both sides are told (RFC 6455 §7.4.1).
+    /// The code that both sides get (RFC 6455 §7.4.1).
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => CloseCode::TOO_LARGE,

@@ -1,5 +1,5 @@
 //! What may follow what in one direction of a connection: the rules of RFC 6455 §5 that take more than one
-//! frame, or both ends, to be seen. Whoever reads frames reads them through [`Order`].
+//! frame, or both ends, to be seen. Whoever reads frames reads them through [`FrameSequence`].
 //!
 //! # Not here
 //! What is wrong with a header by itself ([`Header::parse`]); what stands inside a message
@@ -35,15 +35,15 @@ pub struct Rules {
     pub show_text: bool,
 }
 
-/// The order of frames: where in a message the next one stands, and what it may be there.
+/// The sequence of frames: where in a message the next one stands, and what it may be there.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct FrameSequence {
     rules: Rules,
     /// Payload bytes so far of a fragmented message that is not finished.
     open_message: Option<u64>,
 }
 
-impl Order {
+impl FrameSequence {
     /// At the first byte after the handshake.
     pub(super) fn new(rules: Rules) -> Self {
         Self { rules, open_message: None }
@@ -109,7 +109,7 @@ impl Order {
         Ok(())
     }
 
-    /// A data frame begins, which was read with [`Order::read_header`].
+    /// A data frame begins, which was read with [`FrameSequence::read_header`].
     pub(super) fn enter(&mut self, header: &Header) {
         self.open_message = if header.fin {
             None

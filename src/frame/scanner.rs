@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! 1. What [`Scanned::forward`] covers ends where a header begins or inside a payload, never inside a
-//!    header: so a fault always finds the receiving side at a frame edge, and it can still be told.
+//!    header: so after a protocol error the receiving side is always at a frame edge, and a Close can still be sent to it.
 //! 2. Any way of cutting a stream into calls forwards the same bytes (property test).
 //! 3. Control frames (and, where asked for, short final text frames) are shown whole before any byte of
 //!    them goes on, so that they can be lifted out. Until then they are *held*: at most [`MAX_HELD`]
@@ -17,7 +17,7 @@ use std::ops::Range;
 use super::control::MAX_CONTROL_PAYLOAD;
 use super::header::{Header, Opcode, ProtocolError};
 use super::masking;
-use super::rules::{Order, Rules};
+use super::rules::{FrameSequence, Rules};
 
 /// The longest beginning of a frame that is ever held back: one byte less than a masked control frame.
 pub const MAX_HELD: usize = 2 + 4 + MAX_CONTROL_PAYLOAD - 1;
@@ -87,7 +87,7 @@ pub struct Scanned {
 /// The state of one direction: where in a frame and in a message it stands.
 #[derive(Debug)]
 pub struct Scanner {
-    order: Order,
+    sequence: FrameSequence,
     /// Payload bytes of the present frame that have not come yet.
     payload_left: u64,
     /// Whether the present frame ends a message.
@@ -97,12 +97,12 @@ pub struct Scanner {
 impl Scanner {
     /// At the first byte after the handshake.
     pub fn new(rules: Rules) -> Self {
-        Self { order: Order::new(rules), payload_left: 0, ends_message: false }
+        Self { sequence: FrameSequence::new(rules), payload_left: 0, ends_message: false }
     }
 
     /// What may be put between what was forwarded so far and what comes next.
     pub fn edge(&self) -> Edge {
-        match (self.payload_left, self.order.is_inside_message()) {
+        match (self.payload_left, self.sequence.is_inside_message()) {
             (0, false) => Edge::Message,
             (0, true) => Edge::Frame,
             (_, _) => Edge::Inside,
@@ -144,7 +144,7 @@ impl Scanner {
             if messages >= most {
                 break Outcome::Enough;
             }
-            let header = match self.order.read_header(&buf[at..]) {
+            let header = match self.sequence.read_header(&buf[at..]) {
                 Ok(Some(header)) => header,
                 Ok(None) => break Outcome::Open,
                 Err(fault) => break Outcome::Faulty(fault),
@@ -189,7 +189,7 @@ impl Scanner {
 
     fn is_shown(&self, header: &Header) -> bool {
         header.opcode.is_control()
-            || self.order.rules().show_text
+            || self.sequence.rules().show_text
                 && header.opcode == Opcode::Text
                 && header.fin
                 && header.payload <= MAX_CONTROL_PAYLOAD as u64
@@ -199,7 +199,7 @@ impl Scanner {
     fn enter(&mut self, header: &Header) {
         self.payload_left = header.payload;
         self.ends_message = header.fin;
-        self.order.enter(header);
+        self.sequence.enter(header);
     }
 }
 

@@ -13,6 +13,7 @@
 //! # Not here
 //! Files, standard input, flags ([`crate::cli`]).
 
+mod app;
 mod fields;
 mod injected;
 mod manifest;
@@ -20,6 +21,7 @@ mod names;
 mod object;
 mod options;
 mod pod;
+mod prior;
 mod read;
 mod refusal;
 mod related;

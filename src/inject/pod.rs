@@ -1,203 +1,13 @@
-//! What is in a pod template: containers, ports, hooks, and what an earlier injection left there.
+//! What is in a pod template: containers, ports and hooks, and what keeps a sidecar out of it.
 
+use super::app::App;
 use super::fields::field;
 use super::injected::PriorPorts;
 use super::names;
 use super::options::{Options, Ports};
+use super::prior::PriorInjection;
 use super::refusal::FieldError;
-use super::settings::{Drain, UpstreamTarget};
 use crate::yaml::{Map, Value};
-
-/// The application in a pod.
-#[derive(Debug)]
-pub(super) struct App {
-    pub(super) container: String,
-    /// The port that it listens on; `None` if it is not in this pod, or not known here.
-    pub(super) port: Option<u16>,
-    /// The names that its container gives that port.
-    pub(super) port_names: Vec<String>,
-}
-
-/// What an earlier injection has recorded in annotations of the pod template.
-#[derive(Debug)]
-pub(super) struct PriorInjection {
-    pub(super) container: String,
-    pub(super) port: Option<u16>,
-    /// `terminationGracePeriodSeconds` without the drain.
-    pub(super) grace: u64,
-    pub(super) drain: Drain,
-    /// How long the application's preStop hook sleeps, if an injection has added it.
-    pub(super) app_sleep: Option<u64>,
-}
-
-impl PriorInjection {
-    const CONTAINER: &str = "outrigger/app-container";
-    const PORT: &str = "outrigger/app-port";
-    const GRACE: &str = "outrigger/app-grace-period-seconds";
-    const SLEPT: &str = "outrigger/app-sleep-seconds";
-    const DRAIN: &str = "outrigger/drain-seconds";
-
-    /// `None` if nothing was injected before.
-    pub(super) fn read(template: &Value) -> Option<Self> {
-        let text = |key| template.text_at(&["metadata", "annotations", key]);
-        Some(Self {
-            container: text(Self::CONTAINER)?.to_owned(),
-            port: text(Self::PORT).and_then(|port| port.parse().ok()),
-            grace: text(Self::GRACE)?.parse().ok()?,
-            drain: Drain::from_words(text(Self::DRAIN)?)?,
-            app_sleep: text(Self::SLEPT).and_then(|seconds| seconds.parse().ok()),
-        })
-    }
-
-    /// Whether the application can still listen on the recorded port.
-    pub(super) fn still_holds(&self, spec: &Value) -> bool {
-        let mut containers = spec.list_at(&["containers"]).iter();
-        let app = containers.find(|container| container.text_at(&["name"]) == Some(&*self.container));
-        app.zip(self.port).is_none_or(|(app, port)| ContainerPorts::read(app).may_have(port))
-    }
-
-    pub(super) fn write(&self, annotations: &mut Map) {
-        let Self { container, port, grace, drain, app_sleep } = self;
-        annotations.set(Self::CONTAINER, Value::text(&**container));
-        let mut number = |key, number: Option<u64>| match number {
-            Some(number) => annotations.set(key, Value::text(number.to_string())),
-            None => drop(annotations.remove(key)),
-        };
-        number(Self::PORT, port.map(u64::from));
-        number(Self::GRACE, Some(*grace));
-        number(Self::SLEPT, *app_sleep);
-        annotations.set(Self::DRAIN, Value::text(drain.to_words()));
-    }
-}
-
-impl App {
-    pub(super) fn find(
-        spec: &Value,
-        prior: Option<&PriorInjection>,
-        options: &Options,
-        upstream: UpstreamTarget,
-        prefix: &str,
-    ) -> Result<Self, FieldError> {
-        let containers = field(prefix, "spec.containers");
-        let mut others = Vec::new();
-        for (index, container) in spec.list_at(&["containers"]).iter().enumerate() {
-            match container.text_at(&["name"]) {
-                Some(names::NAME) => {}
-                Some(name) => others.push((name, container)),
-                None => {
-                    let at = format!("{containers}[{index}].name");
-                    return Err(FieldError::mismatch(at, "nothing", "the container's name"));
-                }
-            }
-        }
-        let names = Vec::from_iter(others.iter().map(|(name, _)| *name)).join(", ");
-        let find = |wanted: &str| others.iter().find(|(name, _)| *name == wanted).copied();
-        let chosen = match (&options.container, prior.and_then(|prior| find(&prior.container)), &*others) {
-            (Some(wanted), ..) => find(wanted).ok_or_else(|| {
-                let remedy = "say --container with one of them, or leave this object out with --only";
-                FieldError::new(&*containers, format!("no container {wanted:?}"), &*names, remedy)
-            })?,
-            (None, Some(remembered), _) => remembered,
-            (None, None, [only]) => *only,
-            (None, None, []) => {
-                return Err(FieldError::mismatch(
-                    containers,
-                    "no container of yours",
-                    "a container with the server",
-                ));
-            }
-            (None, None, _) => {
-                let remedy = "say which one is the WebSocket server: --container NAME";
-                return Err(FieldError::new(containers, "several containers", names, remedy));
-            }
-        };
-        let (name, container) = chosen;
-        let ports = ContainerPorts::read(container);
-        let field = format!("{containers}[{name}].ports");
-        let port = match (&options.upstream_port, upstream) {
-            (Some(wanted), upstream) => {
-                let port = ports.find(wanted, &field)?;
-                if let UpstreamTarget::SamePod(in_url) = upstream
-                    && in_url != port
-                {
-                    let found = format!("{port}, and upstream.url says {in_url}");
-                    let remedy = "leave one of the two out";
-                    return Err(FieldError::new("--upstream-port", found, "the same port in both", remedy));
-                }
-                Some(port)
-            }
-            (None, UpstreamTarget::SamePod(port)) => Some(port),
-            (None, UpstreamTarget::Elsewhere) => ports.only(),
-            (None, UpstreamTarget::Unspecified) => {
-                let remembered = prior.and_then(|prior| prior.port).filter(|port| ports.may_have(*port));
-                Some(remembered.or_else(|| ports.only()).ok_or_else(|| ports.ambiguous(&field))?)
-            }
-        };
-        let is_it = |(own, _): &&(u16, Option<&str>)| Some(*own) == port;
-        let port_names =
-            ports.0.iter().filter(is_it).filter_map(|(_, name)| name.map(str::to_owned)).collect();
-        Ok(Self { container: name.to_owned(), port, port_names })
-    }
-}
-
-/// The TCP ports that a container names.
-struct ContainerPorts<'a>(Vec<(u16, Option<&'a str>)>);
-
-impl<'a> ContainerPorts<'a> {
-    fn read(container: &'a Value) -> Self {
-        let is_tcp = |port: &&Value| port.text_at(&["protocol"]).is_none_or(|protocol| protocol == "TCP");
-        let ports = container.list_at(&["ports"]).iter().filter(is_tcp);
-        Self(
-            ports
-                .filter_map(|port| Some((port.port_at(&["containerPort"])?, port.text_at(&["name"]))))
-                .collect(),
-        )
-    }
-
-    fn only(&self) -> Option<u16> {
-        match &*self.0 {
-            [(port, _)] => Some(*port),
-            _ => None,
-        }
-    }
-
-    /// A container may leave its ports out. If it declares any, the server's port is among them.
-    fn may_have(&self, port: u16) -> bool {
-        self.0.is_empty() || self.0.iter().any(|(own, _)| *own == port)
-    }
-
-    /// By number or name.
-    fn find(&self, wanted: &str, field: &str) -> Result<u16, FieldError> {
-        let number = wanted.parse().ok().filter(|port| *port != 0 && self.may_have(*port));
-        let named = || self.0.iter().find(|(_, name)| *name == Some(wanted)).map(|(port, _)| *port);
-        number.or_else(named).ok_or_else(|| {
-            let remedy = "say --upstream-port with one of them, or name the port in the container";
-            FieldError::new(field, format!("no port {wanted}"), self.in_words(), remedy)
-        })
-    }
-
-    fn ambiguous(&self, field: &str) -> FieldError {
-        let (found, remedy) = match self.0.is_empty() {
-            true => (
-                "no port",
-                "say where the server listens: --upstream-port NUMBER, or leave it out with --only",
-            ),
-            false => ("several ports", "say which one is the WebSocket server's: --upstream-port"),
-        };
-        FieldError::new(field, found, self.in_words(), remedy)
-    }
-
-    fn in_words(&self) -> String {
-        let one = |(port, name): &(u16, Option<&str>)| match name {
-            Some(name) => format!("{port} ({name})"),
-            None => port.to_string(),
-        };
-        match self.0.is_empty() {
-            true => "a number from 1 to 65535".into(),
-            false => Vec::from_iter(self.0.iter().map(one)).join(", "),
-        }
-    }
-}
 
 /// The pod's spec, if a sidecar can be put into it.
 pub(super) fn spec<'a>(object: &'a Value, template: &[&str], prefix: &str) -> Result<&'a Value, FieldError> {
@@ -299,24 +109,6 @@ pub(super) fn refuse_taken_ports(
     }
 }
 
-/// The sidecar of an earlier injection.
-pub(super) fn sidecar(spec: &Value) -> Option<&Value> {
-    let all = spec.list_at(&["initContainers"]).iter().chain(spec.list_at(&["containers"]));
-    all.into_iter().find(|container| container.text_at(&["name"]) == Some(names::NAME))
-}
-
-/// The ports of the proxy in `sidecar` that differ from those of now.
-pub(super) fn moved_ports(sidecar: &Value, now: Ports) -> PriorPorts {
-    let at = |name: &str| {
-        let mut ports = sidecar.list_at(&["ports"]).iter();
-        ports.find(|port| port.text_at(&["name"]) == Some(name))?.port_at(&["containerPort"])
-    };
-    PriorPorts {
-        client: at(names::CLIENT_PORT).filter(|port| *port != now.client),
-        probes: at(names::PROBE_PORT).filter(|port| *port != now.probes),
-    }
-}
-
 /// Probes and hooks of other containers that use a port of the proxy use its port of now. A name in them is a port of
 /// their own container.
 pub(super) fn retarget_probes(spec: &mut Map, earlier: PriorPorts, now: Ports) {
@@ -376,28 +168,6 @@ pub(super) fn open_host_ports(spec: &Value, app: &App) -> Vec<String> {
         )
     })
     .collect()
-}
-
-/// The ConfigMap that the sidecar of an earlier injection reads.
-pub(super) fn mounted_config_map(spec: &Value) -> Option<&str> {
-    let mut volumes = spec.list_at(&["volumes"]).iter();
-    let volume = volumes.find(|volume| volume.text_at(&["name"]) == Some(names::VOLUME))?;
-    volume.text_at(&["configMap", "name"])
-}
-
-/// The file with the admin token that a sidecar's hook names.
-pub(super) fn token_file(sidecar: &Value) -> Option<String> {
-    hook_flag(sidecar, "--token-file").map(str::to_owned)
-}
-
-/// The admin port that a sidecar's hook names.
-pub(super) fn admin_port(sidecar: &Value) -> Option<u16> {
-    hook_flag(sidecar, "--admin")?.rsplit(':').next()?.parse().ok()
-}
-
-fn hook_flag<'a>(sidecar: &'a Value, flag: &str) -> Option<&'a str> {
-    let command = sidecar.list_at(&["lifecycle", "preStop", "exec", "command"]);
-    command.iter().filter_map(Value::as_text).skip_while(|word| *word != flag).nth(1)
 }
 
 /// How long a hook sleeps, if that is all it does.

@@ -5,11 +5,13 @@
 //!    annotations of the pod template.
 //! 2. Nothing that an operator has put there is replaced: a name or a port that is taken is refused.
 
+use super::app::{self, App};
 use super::fields;
 use super::injected::PriorPorts;
 use super::names;
 use super::options::{Configuration, DEFAULT_CONFIGURATION, Options, Sleep};
-use super::pod::{self, App, PriorInjection};
+use super::pod;
+use super::prior::{self, PriorInjection};
 use super::refusal::FieldError;
 use super::related;
 use super::secrets;
@@ -57,18 +59,19 @@ pub(super) fn inject(
         Some(settings) if source.is_managed => Some(settings.with_addresses(options, app.port)?),
         other => other,
     };
-    let earlier = prior.as_ref().and_then(|_| pod::sidecar(spec)).cloned();
+    let earlier = prior.as_ref().and_then(|_| prior::sidecar(spec)).cloned();
     let token_file = match &settings {
         Some(settings) => settings.token_file().map(str::to_owned),
         // Only the hook of the earlier sidecar names it.
-        None => earlier.as_ref().and_then(pod::token_file),
+        None => earlier.as_ref().and_then(prior::token_file),
     };
     let container = sidecar::container(options, token_file.as_deref(), earlier.as_ref());
 
     secrets::refuse_taken(&options.secrets, spec, earlier.as_ref(), &prefix)?;
     let files = settings.as_ref().map(Settings::files).unwrap_or_default();
     warnings.extend(secrets::missing(files, &container));
-    let moved = earlier.as_ref().map(|earlier| pod::moved_ports(earlier, options.ports)).unwrap_or_default();
+    let moved =
+        earlier.as_ref().map(|earlier| prior::moved_ports(earlier, options.ports)).unwrap_or_default();
     warnings.extend(pod::open_host_ports(spec, &app));
     let annotations = object.at(template).and_then(|root| root.at(&["metadata", "annotations"]));
     warnings.extend(related::annotations(annotations, app.port, options));
@@ -166,12 +169,12 @@ impl Source {
                     Ok(Self { map: name.clone(), settings: None, is_managed: false, upstream, drain })
                 }
             },
-            Configuration::Default => match prior.zip(pod::mounted_config_map(spec)) {
+            Configuration::Default => match prior.zip(prior::mounted_config_map(spec)) {
                 None => Self::managed(own_name, default()?),
                 Some((prior, map)) => match named(map) {
                     Some(text) if map == own_name => {
                         let settings = Settings::read(&format!("ConfigMap {map}"), &text)?;
-                        let port = options.upstream_port.is_some() || !prior.still_holds(spec);
+                        let port = options.upstream_port.is_some() || !app::still_holds(prior, spec);
                         Self::managed(own_name, settings.without_addresses(port))
                     }
                     Some(text) => Self::external(map, &text, options),
@@ -188,8 +191,8 @@ impl Source {
         prior: &PriorInjection,
         options: &Options,
     ) -> Result<Self, FieldError> {
-        let sidecar = pod::sidecar(spec);
-        let admin = sidecar.and_then(pod::admin_port);
+        let sidecar = prior::sidecar(spec);
+        let admin = sidecar.and_then(prior::admin_port);
         let client = sidecar.and_then(|sidecar| sidecar.list_at(&["ports"]).first());
         let client = client.and_then(|port| port.port_at(&["containerPort"]));
         let given = [("--port", options.ports.client, client), ("--admin-port", options.ports.admin, admin)];

@@ -3,26 +3,46 @@
 //! # Invariants
 //! 1. Never two locks of logs at once, and none while the list of logs is locked: logs may be appended to, and
 //!    dropped, while room is made.
-//! 2. Making room is worth it: a sixteenth of the bound at a time, and where there is nothing left to let go it is
-//!    not tried again for every message.
+//! 2. Making room is worth it: a sixteenth of the bound at a time, and where there is nothing left to evict, it is not
+//!    tried again for every message.
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::Log;
-use super::memory::Forget;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::Metrics;
 
 /// So much below the bound (a part of it) is made free, so that the next message does not ask again; and so much
 /// has to change before it is tried again in vain.
 const SLACK: usize = 16;
 
+/// What may be evicted from a log when the process holds too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evict {
+    /// What every reader has read, but not critical messages.
+    Read,
+    /// All but the newest message and critical ones.
+    Unread,
+    /// Critical messages, but not the newest message.
+    Critical,
+}
+
+/// A log as its siblings under one bound see it.
+pub(super) trait Evictable: Send + Sync {
+    /// The log of which this is the most is asked first: all that it holds, how far its slowest reader is behind, or
+    /// what it holds of critical messages.
+    fn weight(&self, what: Evict) -> u64;
+    /// Makes room for `excess` bytes if it can, of what `what` allows. Answers how much room it made.
+    fn evict(&self, what: Evict, excess: usize) -> usize;
+    /// Evicts what is too old.
+    fn expire(&self, now: Instant);
+}
+
 /// Every log of the process.
-#[derive(Debug)]
 pub struct Logs {
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
@@ -31,11 +51,16 @@ pub struct Logs {
     last_futile_eviction: Mutex<Option<usize>>,
 }
 
-#[derive(Debug)]
 struct List {
-    logs: Vec<Weak<Log>>,
+    logs: Vec<Weak<dyn Evictable>>,
     /// At this length those that are gone are looked for.
     sweep_at: usize,
+}
+
+impl fmt::Debug for Logs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logs").field("budget", &self.budget).finish_non_exhaustive()
+    }
 }
 
 impl Logs {
@@ -45,12 +70,12 @@ impl Logs {
         Arc::new(Self { budget, metrics, logs: Mutex::new(list), last_futile_eviction: Mutex::new(None) })
     }
 
-    /// Makes room if the budget is exceeded, in this order: messages that are not critical and that no reader is
-    /// to read any more, the longest log first; then the oldest messages of the log whose readers are furthest
+    /// Evicts messages if the budget is exceeded, in this order: those that are not critical and that no reader is
+    /// to read any more, from the longest log first; then the oldest messages of the log whose readers are furthest
     /// behind; critical ones last of all. The newest message of each log stays.
     ///
-    /// Does nothing while another thread is at it, and while it would be in vain: others use the same budget.
-    pub fn relieve(&self) {
+    /// Does nothing while another thread does it, and while it would be futile: others use the same budget.
+    pub fn enforce_budget(&self) {
         if !self.budget.is_over() {
             return;
         }
@@ -59,8 +84,8 @@ impl Logs {
         if last_futile_eviction.is_some_and(|used| self.budget.used().abs_diff(used) < slack) {
             return;
         }
-        for what in [Forget::Read, Forget::Unread, Forget::Critical] {
-            if self.take(what, slack) {
+        for what in [Evict::Read, Evict::Unread, Evict::Critical] {
+            if self.evict(what, slack) {
                 *last_futile_eviction = None;
                 return;
             }
@@ -68,7 +93,7 @@ impl Logs {
         *last_futile_eviction = Some(self.budget.used());
     }
 
-    /// Forgets what is older than `history.age`, in every log. To be called now and then.
+    /// Evicts what is older than `history.age` from every log. To be called now and then.
     pub fn expire(&self) {
         let now = Instant::now();
         for log in self.all() {
@@ -76,9 +101,9 @@ impl Logs {
         }
     }
 
-    /// Takes from one log after the other, the one with the most to give first, until there is room. Answers
+    /// Evicts from one log after the other, from the one with the most of it first, until there is room. Answers
     /// whether there is.
-    fn take(&self, what: Forget, slack: usize) -> bool {
+    fn evict(&self, what: Evict, slack: usize) -> bool {
         let mut logs: Vec<_> = self.all().into_iter().map(|log| (log.weight(what), log)).collect();
         logs.sort_by_key(|(weight, _)| Reverse(*weight));
         for (_, log) in logs {
@@ -86,7 +111,7 @@ impl Logs {
             if excess == 0 {
                 return true;
             }
-            log.forget(what, excess);
+            log.evict(what, excess);
         }
         self.excess(slack) == 0
     }
@@ -95,17 +120,17 @@ impl Logs {
         self.budget.used().saturating_sub(self.budget.limit().saturating_sub(slack))
     }
 
-    fn all(&self) -> Vec<Arc<Log>> {
+    fn all(&self) -> Vec<Arc<dyn Evictable>> {
         self.list().logs.iter().filter_map(Weak::upgrade).collect()
     }
 
-    pub(super) fn add(&self, log: &Arc<Log>) {
+    pub(super) fn add(&self, log: Weak<dyn Evictable>) {
         let mut list = self.list();
         if list.logs.len() >= list.sweep_at {
             list.logs.retain(|log| log.strong_count() > 0);
             list.sweep_at = list.logs.len().max(8) * 2;
         }
-        list.logs.push(Arc::downgrade(log));
+        list.logs.push(log);
     }
 
     #[cfg(test)]

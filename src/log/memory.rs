@@ -9,18 +9,20 @@
 //!    and then reads misses nothing.
 //! 3. What the rings hold is in the budget and in the gauges, until the log is dropped: whoever still has it can
 //!    read it after its writer is gone.
-//! 4. Its bounds on messages and bytes let nothing go that a reader has not had its turn with ([`Reader::passed`]):
+//! 4. Its bounds on messages and bytes evict nothing that a reader has not had its turn with ([`Reader::set_delivered`]):
 //!    nobody who keeps up misses anything of a burst. It is the writer that waits ([`Writer::poll_room`]).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::SystemTime;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::rings::{Freed, Rings};
-use super::{Cursor, Entry, Lag, Logs, NewEntry, Progress};
+use super::logs::{Evict, Evictable, Logs};
+use super::rings::{Evicted, Rings};
+use super::{Cursor, Entry, Lag, NewEntry, Progress};
 use crate::config::{History, OnJoin};
 
 /// Whoever adds to a log. There is one.
@@ -38,8 +40,8 @@ pub struct Log {
     head: AtomicU64,
     rings: Mutex<Rings>,
     readers: Mutex<Vec<Arc<ReaderSlot>>>,
-    /// The least of the readers' `passed`. Written under their lock.
-    passed: AtomicU64,
+    /// The least of the readers' `delivered_up_to`. Written under their lock.
+    delivered_up_to: AtomicU64,
     /// The writer, when it waits for room.
     waiting: Mutex<Option<Waker>>,
 }
@@ -48,13 +50,13 @@ pub struct Log {
 #[derive(Debug)]
 pub struct Reader {
     log: Arc<Log>,
-    seat: Arc<ReaderSlot>,
+    slot: Arc<ReaderSlot>,
 }
 
 #[derive(Debug)]
 struct ReaderSlot {
-    at: AtomicU64,
-    passed: AtomicU64,
+    oldest_needed: AtomicU64,
+    delivered_up_to: AtomicU64,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -66,12 +68,13 @@ impl Log {
             epoch: fastrand::u64(..),
             logs: logs.clone(),
             head: AtomicU64::new(0),
-            rings: Mutex::new(Rings::new(history)),
+            rings: Mutex::new(Rings::new(history, Instant::now())),
             readers: Mutex::new(Vec::new()),
-            passed: AtomicU64::new(u64::MAX),
+            delivered_up_to: AtomicU64::new(u64::MAX),
             waiting: Mutex::new(None),
         });
-        logs.add(&log);
+        let weak: Weak<Self> = Arc::downgrade(&log);
+        logs.add(weak);
         Writer { log }
     }
 
@@ -117,83 +120,54 @@ impl Log {
 
     /// How far `cursor` is behind the newest message. Messages that are gone count as messages; of their bytes it
     /// is only known that there are at least those of the newest one.
-    pub fn behind(&self, cursor: Cursor) -> Lag {
-        self.rings().behind(cursor)
+    pub fn lag(&self, cursor: Cursor) -> Lag {
+        self.rings().lag(cursor)
     }
 
-    /// A place to read from. It holds nothing back until it says where it is ([`Reader::at`], [`Reader::passed`]).
+    /// A place to read from. It holds nothing back until it says where it is ([`Reader::set_oldest_needed`], [`Reader::set_delivered`]).
     pub fn reader(self: &Arc<Self>) -> Reader {
         let nowhere = || AtomicU64::new(u64::MAX);
-        let seat = Arc::new(ReaderSlot { at: nowhere(), passed: nowhere(), waker: Mutex::new(None) });
-        self.readers.lock().push(seat.clone());
-        Reader { log: self.clone(), seat }
-    }
-
-    /// Lets go what is too old.
-    pub(super) fn expire(&self, now: Instant) {
-        let freed = self.rings().expire(now);
-        self.give_back(&freed);
-    }
-
-    /// How early it is asked for that: by all it holds, by how far its slowest reader is behind, by what it holds
-    /// of critical messages.
-    pub(super) fn weight(&self, what: Forget) -> u64 {
-        let slowest = self.slowest();
-        let rings = self.rings();
-        match what {
-            Forget::Read => rings.held() as u64,
-            Forget::Unread => rings.behind(Cursor { next: slowest, all_from: slowest }).bytes,
-            Forget::Critical => rings.critical_held() as u64,
-        }
-    }
-
-    /// Makes room for `excess` bytes, if it can, of what `what` allows. Answers how much it made.
-    pub(super) fn forget(&self, what: Forget, excess: usize) -> usize {
-        let slowest = self.slowest();
-        let freed = {
-            let mut rings = self.rings();
-            match what {
-                Forget::Read => rings.forget_before(slowest, slowest, excess),
-                Forget::Unread => rings.forget_before(u64::MAX, slowest, excess),
-                Forget::Critical => rings.forget_critical(slowest, excess),
-            }
-        };
-        self.give_back(&freed);
-        freed.bytes
+        let slot = Arc::new(ReaderSlot {
+            oldest_needed: nowhere(),
+            delivered_up_to: nowhere(),
+            waker: Mutex::new(None),
+        });
+        self.readers.lock().push(slot.clone());
+        Reader { log: self.clone(), slot }
     }
 
     /// The oldest message that a reader is still to read; without a reader there is none.
-    fn slowest(&self) -> u64 {
+    fn oldest_needed(&self) -> u64 {
         let readers = self.readers.lock();
-        readers.iter().map(|seat| seat.at.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)
+        readers.iter().map(|slot| slot.oldest_needed.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)
     }
 
     /// A reader has moved, or gone.
-    fn on_passed(&self) {
-        let passed = {
+    fn on_delivered(&self) {
+        let delivered = {
             let readers = self.readers.lock();
-            let least = readers.iter().map(|seat| seat.passed.load(Ordering::Relaxed)).min();
-            let passed = least.unwrap_or(u64::MAX);
-            self.passed.store(passed, Ordering::Release);
-            passed
+            let least = readers.iter().map(|slot| slot.delivered_up_to.load(Ordering::Relaxed)).min();
+            let delivered = least.unwrap_or(u64::MAX);
+            self.delivered_up_to.store(delivered, Ordering::Release);
+            delivered
         };
-        let mut freed = Freed::default();
-        self.rings().trim(passed, &mut freed);
-        self.give_back(&freed);
+        let mut evicted = Evicted::default();
+        self.rings().trim(delivered, &mut evicted);
+        self.on_evicted(&evicted);
         let waiting = self.waiting.lock().take();
         if let Some(writer) = waiting {
             writer.wake();
         }
     }
 
-    fn give_back(&self, freed: &Freed) {
+    fn on_evicted(&self, evicted: &Evicted) {
         let metrics = self.logs.metrics();
         let mut messages = 0;
-        for (reason, n) in freed.messages() {
+        for (reason, n) in evicted.messages() {
             metrics.on_trimmed(reason, n);
             messages += n;
         }
-        self.release(messages, freed.bytes);
+        self.release(messages, evicted.bytes);
     }
 
     fn release(&self, messages: u64, bytes: usize) {
@@ -210,23 +184,43 @@ impl Log {
     }
 }
 
+impl Evictable for Log {
+    fn expire(&self, now: Instant) {
+        let evicted = self.rings().expire(now);
+        self.on_evicted(&evicted);
+    }
+
+    fn weight(&self, what: Evict) -> u64 {
+        let oldest_needed = self.oldest_needed();
+        let rings = self.rings();
+        match what {
+            Evict::Read => rings.held() as u64,
+            Evict::Unread => rings.lag(Cursor { next: oldest_needed, all_from: oldest_needed }).bytes,
+            Evict::Critical => rings.critical_held() as u64,
+        }
+    }
+
+    fn evict(&self, what: Evict, excess: usize) -> usize {
+        let oldest_needed = self.oldest_needed();
+        let evicted = {
+            let mut rings = self.rings();
+            match what {
+                Evict::Read => rings.evict_before(oldest_needed, oldest_needed, excess),
+                Evict::Unread => rings.evict_before(u64::MAX, oldest_needed, excess),
+                Evict::Critical => rings.evict_critical(oldest_needed, excess),
+            }
+        };
+        self.on_evicted(&evicted);
+        evicted.bytes
+    }
+}
+
 impl Drop for Log {
     fn drop(&mut self) {
         let rings = self.rings.get_mut();
         let (messages, bytes) = (rings.len() as u64, rings.held());
         self.release(messages, bytes);
     }
-}
-
-/// What the bound of the process takes from a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Forget {
-    /// What every reader has read; not critical messages.
-    Read,
-    /// All but the newest message and critical ones.
-    Unread,
-    /// Critical messages, but not the newest message.
-    Critical,
 }
 
 impl Writer {
@@ -236,32 +230,32 @@ impl Writer {
     }
 
     /// Adds a message and answers its sequence number. The readers hear of it with [`Writer::wake`].
-    pub fn append(&mut self, draft: NewEntry) -> u64 {
+    pub fn append(&mut self, entry: NewEntry) -> u64 {
         let log = &*self.log;
         let (metrics, budget) = (log.logs.metrics(), log.logs.budget());
         let now = Instant::now();
-        let passed = log.passed.load(Ordering::Acquire);
-        let (sequence, freed, is_over) = {
+        let delivered = log.delivered_up_to.load(Ordering::Acquire);
+        let (sequence, evicted, is_over) = {
             let mut rings = log.rings();
-            let (entry, freed) = rings.append(draft, passed, now);
-            // Before anybody else can let it go and give it back.
+            let (entry, evicted) = rings.append(entry, delivered, now, SystemTime::now());
+            // Before anybody else can evict it and release its bytes.
             let size = entry.size();
             let is_over = budget.add(size);
             metrics.history_messages.inc();
             metrics.history_bytes.add(size as i64);
             log.head.store(entry.sequence, Ordering::Release);
-            (entry.sequence, freed, is_over)
+            (entry.sequence, evicted, is_over)
         };
-        log.give_back(&freed);
+        log.on_evicted(&evicted);
         // It may have made the room that it needs itself.
         if is_over && budget.is_over() {
-            log.logs.relieve();
+            log.logs.enforce_budget();
         }
         sequence
     }
 
-    /// Ready when at most half of what the log may hold has still to be passed by a reader. Whoever can make others
-    /// wait asks before it takes more from them: what is not passed stays, beyond all bounds but that of the process.
+    /// Ready when at most half of what the log may hold has still to be delivered by a reader. Whoever can make others
+    /// wait asks before it takes more from them: what is not delivered stays, beyond all bounds but that of the process.
     pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         if self.has_room() {
             return Poll::Ready(());
@@ -272,14 +266,14 @@ impl Writer {
     }
 
     fn has_room(&self) -> bool {
-        let passed = self.log.passed.load(Ordering::Acquire);
-        passed > self.log.head() || self.log.rings().has_room(passed)
+        let delivered = self.log.delivered_up_to.load(Ordering::Acquire);
+        delivered > self.log.head() || self.log.rings().has_room(delivered)
     }
 
     /// Wakes the readers: once for all messages that came together, so that these leave together.
     pub fn wake(&self) {
-        for seat in self.log.readers.lock().iter() {
-            if let Some(waker) = &*seat.waker.lock() {
+        for slot in self.log.readers.lock().iter() {
+            if let Some(waker) = &*slot.waker.lock() {
                 waker.wake_by_ref();
             }
         }
@@ -294,7 +288,7 @@ impl Reader {
 
     /// Has `waker` woken by each [`Writer::wake`] from now on.
     pub fn wake_with(&self, waker: &Waker) {
-        let mut held = self.seat.waker.lock();
+        let mut held = self.slot.waker.lock();
         if held.as_ref().is_some_and(|held| held.will_wake(waker)) {
             return;
         }
@@ -307,21 +301,21 @@ impl Reader {
     /// None of its clients reads what is older than `next` any more: the least of their [`Cursor::all_from`], as
     /// critical messages are kept apart (the least [`Cursor::next`] holds more than it needs to); `u64::MAX`
     /// without clients.
-    pub fn at(&self, next: u64) {
-        self.seat.at.store(next, Ordering::Relaxed);
+    pub fn set_oldest_needed(&self, next: u64) {
+        self.slot.oldest_needed.store(next, Ordering::Relaxed);
     }
 
     /// Each of its clients that takes what it is sent has had everything older than `next`. Others may not wait for
     /// it for long: the writer does.
-    pub fn passed(&self, next: u64) {
-        self.seat.passed.store(next, Ordering::Relaxed);
-        self.log.on_passed();
+    pub fn set_delivered(&self, next: u64) {
+        self.slot.delivered_up_to.store(next, Ordering::Relaxed);
+        self.log.on_delivered();
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.log.readers.lock().retain(|seat| !Arc::ptr_eq(seat, &self.seat));
-        self.log.on_passed();
+        self.log.readers.lock().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        self.log.on_delivered();
     }
 }

@@ -19,7 +19,7 @@ mod rings;
 pub(crate) mod rules;
 
 pub(crate) use entry::Entry;
-pub use entry::NewEntry;
+pub use entry::{Message, NewEntry};
 pub use logs::Logs;
 pub use memory::Log;
 pub(crate) use memory::{Reader, Writer};
@@ -30,7 +30,7 @@ pub(crate) use memory::{Reader, Writer};
 pub struct Cursor {
     /// The next sequence number.
     pub next: u64,
-    /// Below this one only critical messages are read (a late joiner, or whoever missed something).
+    /// Below this one only critical messages are read (for a late joiner, or after a gap).
     pub all_from: u64,
 }
 

@@ -1,12 +1,12 @@
-//! What a log keeps, pure: two rings, drafts and `now` in, what had to go out.
+//! What a log keeps, pure: two rings, new entries and `now` in, what was evicted out.
 //!
 //! One ring has the newest messages, all of them, without gaps: a sequence number is a place in it. The other has
-//! the newest critical ones, which stay when the first has let them go.
+//! the newest critical ones, which stay when the first has evicted them.
 //!
 //! # Invariants
 //! 1. The newest message is always kept, however long it is and however old.
 //! 2. Every critical message of the first ring is in the second one as well. It holds by itself for the bounds of
-//!    the log, as both rings have the same; [`Rings::forget_critical`] has to see to it.
+//!    the log, as both rings have the same; [`Rings::evict_critical`] has to see to it.
 //! 3. What a message holds is counted once, whichever rings it is in, and in full ([`Entry::size`]): the bounds in
 //!    bytes are bounds on memory.
 //!
@@ -15,10 +15,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::entry::Timestamp;
 use super::{Cursor, Entry, Lag, NewEntry, Progress};
 use crate::config::{History, OnJoin};
 use crate::telemetry::{Label, Trim};
@@ -26,9 +27,10 @@ use crate::telemetry::{Label, Trim};
 /// The messages of one log.
 #[derive(Debug)]
 pub(super) struct Rings {
-    most: usize,
-    bytes: usize,
-    age: Duration,
+    opened: Instant,
+    max_messages: usize,
+    max_bytes: usize,
+    max_age: Duration,
     all: VecDeque<Arc<Entry>>,
     /// What `all` holds.
     all_size: usize,
@@ -41,8 +43,8 @@ pub(super) struct Rings {
     /// Bytes of all frames there ever were; of all critical ones.
     written: u64,
     critical_written: u64,
-    /// Where the newest of the messages that `all` has let go began.
-    gone: u64,
+    /// Where the newest of the messages that `all` has evicted began.
+    evicted_offset: u64,
 }
 
 #[derive(Debug)]
@@ -52,32 +54,33 @@ struct Critical {
     offset: u64,
 }
 
-/// What left a log.
+/// What was evicted from a log.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Freed {
+pub(super) struct Evicted {
     /// Bytes it held.
     pub(super) bytes: usize,
     messages: [u64; Trim::ALL.len()],
 }
 
-impl Freed {
+impl Evicted {
     fn count(&mut self, reason: Trim, entry: &Entry) {
         self.bytes += entry.size();
         self.messages[reason.index()] += 1;
     }
 
-    /// Messages, by what made them leave.
+    /// Messages, by why they were evicted.
     pub(super) fn messages(&self) -> impl Iterator<Item = (Trim, u64)> {
         Trim::ALL.iter().zip(self.messages).filter(|(_, n)| *n > 0).map(|(reason, n)| (*reason, n))
     }
 }
 
 impl Rings {
-    pub(super) fn new(history: &History) -> Self {
+    pub(super) fn new(history: &History, now: Instant) -> Self {
         Self {
-            most: history.messages.max(1),
-            bytes: history.bytes,
-            age: history.age,
+            opened: now,
+            max_messages: history.messages.max(1),
+            max_bytes: history.bytes,
+            max_age: history.age,
             all: VecDeque::new(),
             all_size: 0,
             critical: VecDeque::new(),
@@ -86,7 +89,7 @@ impl Rings {
             head: 0,
             written: 0,
             critical_written: 0,
-            gone: 0,
+            evicted_offset: 0,
         }
     }
 
@@ -106,10 +109,17 @@ impl Rings {
         self.all.len() + self.critical_before(first)
     }
 
-    /// Adds a message, and lets go what there is no room for of what is older than `passed`.
-    pub(super) fn append(&mut self, draft: NewEntry, passed: u64, now: Instant) -> (Arc<Entry>, Freed) {
+    /// Adds a message, and evicts what there is no room for of what is older than `delivered_up_to`.
+    pub(super) fn append(
+        &mut self,
+        new: NewEntry,
+        delivered_up_to: u64,
+        now: Instant,
+        wall: SystemTime,
+    ) -> (Arc<Entry>, Evicted) {
         self.head += 1;
-        let entry = Arc::new(Entry::new(self.head, now, self.written, draft));
+        let appended = Timestamp::new(now.saturating_duration_since(self.opened), wall);
+        let entry = Arc::new(Entry::new(self.head, appended, self.written, new));
         let (size, frame) = (entry.size(), entry.frame().len() as u64);
         self.written += frame;
         self.held += size;
@@ -121,103 +131,105 @@ impl Rings {
             self.critical_size += size;
             self.critical.push_back(Critical { entry: entry.clone(), offset });
         }
-        let mut freed = self.expire(now);
-        self.trim(passed, &mut freed);
-        (entry, freed)
+        let mut evicted = self.expire(now);
+        self.trim(delivered_up_to, &mut evicted);
+        (entry, evicted)
     }
 
-    /// Lets go what there is no room for of what is older than `passed`.
-    pub(super) fn trim(&mut self, passed: u64, freed: &mut Freed) {
-        while self.all.len() > 1 && self.first() < passed {
-            let reason = if self.all.len() > self.most {
+    /// Evicts what there is no room for of what is older than `delivered_up_to`.
+    pub(super) fn trim(&mut self, delivered_up_to: u64, evicted: &mut Evicted) {
+        while self.all.len() > 1 && self.first() < delivered_up_to {
+            let reason = if self.all.len() > self.max_messages {
                 Trim::Messages
-            } else if self.all_size > self.bytes {
+            } else if self.all_size > self.max_bytes {
                 Trim::Bytes
             } else {
                 break;
             };
-            self.let_oldest_go(reason, freed);
+            self.evict_oldest(reason, evicted);
         }
         loop {
-            let reason = if self.critical.len() > self.most {
+            let reason = if self.critical.len() > self.max_messages {
                 Trim::Messages
-            } else if self.critical_size > self.bytes {
+            } else if self.critical_size > self.max_bytes {
                 Trim::Bytes
             } else {
                 break;
             };
-            if !self.let_critical_go(reason, freed) {
+            if !self.evict_oldest_critical(reason, evicted) {
                 break;
             }
         }
     }
 
-    /// Whether half of what it may hold is enough for all messages from `passed` on, as they stand there before they
+    /// Whether half of what it may hold is enough for all messages from `delivered_up_to` on, as they stand there before they
     /// are compressed.
-    pub(super) fn has_room(&self, passed: u64) -> bool {
-        let behind = self.behind(Cursor { next: passed, all_from: passed });
-        let held = behind.messages.saturating_mul(Entry::OVERHEAD as u64).saturating_add(behind.bytes);
-        behind.messages <= self.most as u64 / 2 && held <= self.bytes as u64 / 2
+    pub(super) fn has_room(&self, delivered_up_to: u64) -> bool {
+        let lag = self.lag(Cursor { next: delivered_up_to, all_from: delivered_up_to });
+        let held = lag.messages.saturating_mul(Entry::OVERHEAD as u64).saturating_add(lag.bytes);
+        lag.messages <= self.max_messages as u64 / 2 && held <= self.max_bytes as u64 / 2
     }
 
-    /// Lets go what is too old.
-    pub(super) fn expire(&mut self, now: Instant) -> Freed {
-        let mut freed = Freed::default();
-        let is_old = |entry: &Arc<Entry>| now.saturating_duration_since(entry.at) > self.age;
+    /// Evicts what is too old.
+    pub(super) fn expire(&mut self, now: Instant) -> Evicted {
+        let mut evicted = Evicted::default();
+        let open_for = now.saturating_duration_since(self.opened);
+        let is_old =
+            |entry: &Arc<Entry>| open_for.saturating_sub(entry.appended().since_opened()) > self.max_age;
         let old = self.all.iter().take(self.all.len().saturating_sub(1)).take_while(|e| is_old(e)).count();
         for _ in 0..old {
-            self.let_oldest_go(Trim::Age, &mut freed);
+            self.evict_oldest(Trim::Age, &mut evicted);
         }
-        freed
+        evicted
     }
 
-    /// Lets the oldest messages older than `before` go that are not critical, at least `excess` bytes of them if
-    /// there are.
-    pub(super) fn forget_before(&mut self, before: u64, slowest: u64, excess: usize) -> Freed {
-        let mut freed = Freed::default();
-        while freed.bytes < excess && self.all.len() > 1 && self.first() < before {
-            self.let_oldest_go(reason_for(self.first(), slowest), &mut freed);
+    /// Evicts the oldest messages older than `before` that are not critical, at least `excess` bytes of them if there
+    /// are as many.
+    pub(super) fn evict_before(&mut self, before: u64, oldest_needed: u64, excess: usize) -> Evicted {
+        let mut evicted = Evicted::default();
+        while evicted.bytes < excess && self.all.len() > 1 && self.first() < before {
+            self.evict_oldest(reason_for(self.first(), oldest_needed), &mut evicted);
         }
-        freed
+        evicted
     }
 
-    /// Lets the oldest critical messages go, at least `excess` bytes of them if there are; not those that the ring
-    /// of all messages has.
-    pub(super) fn forget_critical(&mut self, slowest: u64, excess: usize) -> Freed {
-        let mut freed = Freed::default();
-        while freed.bytes < excess {
+    /// Evicts the oldest critical messages, at least `excess` bytes of them if there are as many, but none that the
+    /// ring of all messages has.
+    pub(super) fn evict_critical(&mut self, oldest_needed: u64, excess: usize) -> Evicted {
+        let mut evicted = Evicted::default();
+        while evicted.bytes < excess {
             let Some(oldest) = self.critical.front() else { break };
-            let reason = reason_for(oldest.entry.sequence, slowest);
-            if !self.let_critical_go(reason, &mut freed) {
+            let reason = reason_for(oldest.entry.sequence, oldest_needed);
+            if !self.evict_oldest_critical(reason, &mut evicted) {
                 break;
             }
         }
-        freed
+        evicted
     }
 
-    fn let_oldest_go(&mut self, reason: Trim, freed: &mut Freed) {
+    fn evict_oldest(&mut self, reason: Trim, evicted: &mut Evicted) {
         let Some(entry) = self.all.pop_front() else { return };
-        give_room_back(&mut self.all);
+        shrink_if_sparse(&mut self.all);
         self.all_size -= entry.size();
-        self.gone = entry.offset;
+        self.evicted_offset = entry.offset;
         // The other ring has those that are critical.
         if !entry.is_critical {
             self.held -= entry.size();
-            freed.count(reason, &entry);
+            evicted.count(reason, &entry);
         }
     }
 
     /// Whether there was one that only this ring has.
-    fn let_critical_go(&mut self, reason: Trim, freed: &mut Freed) -> bool {
+    fn evict_oldest_critical(&mut self, reason: Trim, evicted: &mut Evicted) -> bool {
         let first = self.first();
         if self.critical.front().is_none_or(|c| c.entry.sequence >= first) {
             return false;
         }
         let Some(Critical { entry, .. }) = self.critical.pop_front() else { return false };
-        give_room_back(&mut self.critical);
+        shrink_if_sparse(&mut self.critical);
         self.critical_size -= entry.size();
         self.held -= entry.size();
-        freed.count(reason, &entry);
+        evicted.count(reason, &entry);
         true
     }
 
@@ -262,7 +274,7 @@ impl Rings {
         messages.saturating_sub(critical as u64)
     }
 
-    pub(super) fn behind(&self, cursor: Cursor) -> Lag {
+    pub(super) fn lag(&self, cursor: Cursor) -> Lag {
         let start = cursor.next.max(cursor.all_from).min(self.head + 1);
         let from = self.critical_before(cursor.next);
         let to = self.critical_before(start);
@@ -280,7 +292,7 @@ impl Rings {
     fn offset_of(&self, sequence: u64) -> u64 {
         match sequence.checked_sub(self.first()) {
             Some(place) => self.all.get(place as usize).map_or(self.written, |entry| entry.offset),
-            None => self.gone,
+            None => self.evicted_offset,
         }
     }
 
@@ -359,14 +371,14 @@ impl Taken {
 }
 
 /// A ring that was long once does not keep the room for it, which nobody counts: an entry counts for two places. What
-/// is moved is less than what was let go since the last time.
-pub(super) fn give_room_back<T>(ring: &mut VecDeque<T>) {
+/// is moved is less than what was evicted since the last time.
+pub(super) fn shrink_if_sparse<T>(ring: &mut VecDeque<T>) {
     if ring.capacity() > 64 && ring.len() < ring.capacity() / 4 {
         ring.shrink_to(ring.len() * 2);
     }
 }
 
 /// Why the bound of the process takes a message: nobody reads it any more, or the slowest reader still would.
-fn reason_for(sequence: u64, slowest: u64) -> Trim {
-    if sequence < slowest { Trim::Memory } else { Trim::Laggard }
+fn reason_for(sequence: u64, oldest_needed: u64) -> Trim {
+    if sequence < oldest_needed { Trim::Memory } else { Trim::Laggard }
 }

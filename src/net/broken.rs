@@ -1,4 +1,4 @@
-//! Why no answer came over a connection, in words for whoever runs the server: hyper's own are for whoever calls it.
+//! Why no answer came over a connection, in words for the operator of the server: hyper's own are for programmers.
 //!
 //! # Not here
 //! What an answer's head may say once it was read ([`super::head`]).
@@ -74,7 +74,7 @@ impl Broken {
         let mut source = error.source();
         while let Some(cause) = source {
             if let Some(error) = cause.downcast_ref::<io::Error>() {
-                return Self::Io(io_words(error));
+                return Self::Io(describe_io(error));
             }
             source = cause.source();
         }
@@ -88,10 +88,10 @@ impl Broken {
     }
 }
 
-/// The kernel's words are what operators look up; what rustls wraps into an error of the kernel's kind is not.
-pub(crate) fn io_words(error: &io::Error) -> String {
+/// Errors of the kernel keep its text, which operators look up; those of rustls inside them are described.
+pub(crate) fn describe_io(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => tls::words(error),
+        Some(error) => tls::describe(error),
         None => error.to_string(),
     }
 }

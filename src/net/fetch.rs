@@ -1,4 +1,4 @@
-//! A small HTTP client for what admission asks others: key sets, and whether somebody may come in.
+//! A small HTTP client for what admission asks other servers: key sets, and whether a request may come in.
 //!
 //! # Invariants
 //! 1. Nothing is fetched without a deadline and a limit on the answer's body; the head is limited too.
@@ -6,7 +6,7 @@
 //! 3. An error shows no URL and no header: secrets travel there.
 //!
 //! # Not here
-//! What an answer means; how many are asked for at once (whoever asks has a bound of its own).
+//! What an answer means; how many requests there are at once (callers have bounds of their own).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use super::head;
 use super::pool::{Pool, SendError};
 use super::tls::{self, Authorities, TlsError};
-use super::{Broken, HeadLimit, Stream, TcpConnector, io_words};
+use super::{Broken, HeadLimit, Stream, TcpConnector, describe_io};
 use crate::config::File;
 
 /// Idle connections kept for one client: as many as handshakes wait at once in quiet times.
@@ -51,12 +51,12 @@ pub enum FetchError {
     TooLarge(usize),
 }
 
-/// Pooled connections to whoever is asked.
+/// Pooled connections to one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetch {
     pool: Arc<Pool<Empty<Bytes>>>,
     connector: Connector,
-    /// Whatever is asked for, this is who is asked: connections are kept without regard to it.
+    /// All requests go to its host: pooled connections are not told apart by host.
     uri: Uri,
 }
 
@@ -102,7 +102,8 @@ impl Fetch {
         Self { pool, connector: Connector { tcp, tls, host: host.into() }, uri }
     }
 
-    /// Sends `request`, of which the path counts, to whoever the URL names, and reads the whole answer, of at most `max_body` bytes, within `deadline`.
+    /// Sends `request` to the host of the URL (of its own only the path and query count), and reads the whole answer,
+    /// of at most `max_body` bytes, within `deadline`.
     ///
     /// # Errors
     /// There is no answer, or it is too long.
@@ -122,7 +123,7 @@ impl Fetch {
             })?;
             let (mut head, body) = response.into_parts();
             let framing = head::check_answer(head.status, head.version, &mut head.headers);
-            // What may be left on it must not be read as somebody else's answer.
+            // What may be left on it must not be read as the answer to another request.
             if framing.map_err(|fault| FetchError::Broken(fault.to_string()))? {
                 connection.keep();
             }
@@ -157,10 +158,10 @@ struct Connector {
 }
 
 impl Connector {
-    /// In case of failure: why, in words.
+    /// An error is a text for the log.
     async fn dial(&self, deadline: Instant) -> Result<Stream, String> {
         let tcp = self.tcp.connect(deadline).await;
-        let stream = Stream::Tcp(tcp.map_err(|error| format!("no connection: {}", io_words(&error)))?);
+        let stream = Stream::Tcp(tcp.map_err(|error| format!("no connection: {}", describe_io(&error)))?);
         let Some(tls) = &self.tls else { return Ok(stream) };
         match tls.connect(stream, &self.host).await {
             Ok(tls) => Ok(Stream::Tls(tls)),
@@ -173,12 +174,12 @@ fn host(uri: &Uri) -> &str {
     uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 
-/// The port that goes without saying.
+/// The default port of the scheme.
 fn usual_port(uri: &Uri) -> u16 {
     if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 }
 }
 
-/// Says in `Host` who is asked, without the port that goes without saying, and leaves the path of the target.
+/// Sets `Host`, without a default port, and reduces the target to its path and query (RFC 9112 §3.2.1).
 fn address(request: &mut Request<Empty<Bytes>>, to: &Uri) -> Result<(), FetchError> {
     let usual = usual_port(to);
     let host = to.host().ok_or(FetchError::Url)?;

@@ -11,7 +11,7 @@
 //!   gone, where hyper's reading shows a CANCEL as an orderly end.
 //!
 //! # Invariants
-//! 1. Whoever owns the stream polls it, at least by a flush, whenever its task is woken: the pump has no
+//! 1. The owner of the stream polls it, at least by a flush, whenever its task is woken: the pump has no
 //!    other task.
 //! 2. What the peer did not take is at most [`MAX_WRITE`] bytes five times over: two in hyper's queue, one
 //!    in the pump, two in the connection (`max_send_buf_size` and what passes it last).
@@ -38,49 +38,49 @@ use tokio::time::timeout;
 /// hyper copies each write into its queue, so that larger ones would be held whole.
 pub(crate) const MAX_WRITE: usize = 16 * 1024;
 
-/// How long the last words of a stream that was let go in order may wait for the peer's flow control.
+/// How long the rest of a stream that was let go in order may wait for the peer's flow control.
 /// As long as the end of an HTTP/1.1 connection is waited for.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Carries what is written into the connection. Done when the end was said, or nothing can be any more.
 pub(crate) type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Held as long as the stream is in use.
-pub(crate) type Use = Box<dyn Any + Send>;
+pub(crate) type InUse = Box<dyn Any + Send>;
 
 /// The stream.
 pub struct Http2 {
     io: TokioIo<Upgraded>,
     /// None: the end was said, or the peer takes nothing any more.
     pump: Option<Pump>,
-    /// Whether the end was said, or is to be as soon as the pump gets there.
-    ends: bool,
-    resets: Cell<bool>,
-    in_use: Option<Use>,
+    /// Whether END_STREAM was sent, or is to be as soon as the pump gets there.
+    is_ended: bool,
+    resets_on_drop: Cell<bool>,
+    in_use: Option<InUse>,
 }
 
 impl Http2 {
     /// Of what hyper hands over.
-    pub fn new(upgraded: Upgraded, pump: Pump, in_use: Use) -> Self {
+    pub fn new(upgraded: Upgraded, pump: Pump, in_use: InUse) -> Self {
         Self {
             io: TokioIo::new(upgraded),
             pump: Some(pump),
-            ends: false,
-            resets: Cell::new(false),
+            is_ended: false,
+            resets_on_drop: Cell::new(false),
             in_use: Some(in_use),
         }
     }
 
     /// Makes the coming drop send RST_STREAM.
     pub fn reset_on_drop(&self) {
-        self.resets.set(true);
+        self.resets_on_drop.set(true);
     }
 
     /// Whether the peer has reset the stream, or the connection is gone. The end of a stream that was
     /// said in order cannot be seen behind bytes that were not read.
     pub fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
         self.pump(cx);
-        self.pump.is_none() && !self.ends
+        self.pump.is_none() && !self.is_ended
     }
 
     fn pump(&mut self, cx: &mut Context<'_>) {
@@ -94,7 +94,7 @@ impl Http2 {
 
 impl fmt::Debug for Http2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http2").field("ends", &self.ends).finish_non_exhaustive()
+        f.debug_struct("Http2").field("is_ended", &self.is_ended).finish_non_exhaustive()
     }
 }
 
@@ -134,10 +134,10 @@ impl AsyncWrite for Http2 {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.pump.is_none() && !this.ends {
+        if this.pump.is_none() && !this.is_ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        this.ends = true;
+        this.is_ended = true;
         // Closes the queue; it is ready once the pump has ended, and tells how.
         let _ = Pin::new(&mut this.io).poll_shutdown(cx);
         this.pump(cx);
@@ -150,7 +150,7 @@ impl AsyncWrite for Http2 {
 
 impl Drop for Http2 {
     fn drop(&mut self) {
-        if self.resets.get() || self.pump.is_none() {
+        if self.resets_on_drop.get() || self.pump.is_none() {
             return;
         }
         let mut cx = Context::from_waker(Waker::noop());
@@ -159,7 +159,7 @@ impl Drop for Http2 {
             let in_use = self.in_use.take();
             runtime.spawn(async move {
                 // After it the stream is reset.
-                let _ = timeout(LAST_WORDS, pump).await;
+                let _ = timeout(FLUSH_TIMEOUT, pump).await;
                 drop(in_use);
             });
         }

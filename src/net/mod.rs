@@ -19,7 +19,7 @@ mod stream;
 pub(crate) mod tls;
 mod write_buffer;
 
-pub(crate) use broken::{Broken, HeadLimit, io_words};
+pub(crate) use broken::{Broken, HeadLimit, describe_io};
 pub(crate) use connect::TcpConnector;
 pub(crate) use fetch::{Fetch, FetchError};
 pub(crate) use http2::Http2;

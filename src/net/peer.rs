@@ -1,4 +1,4 @@
-//! Who is at the other end of a client's hop.
+//! The other end of a client's hop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,8 +6,7 @@ use std::sync::Arc;
 /// What a hop tells about its other end, before any request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Who connected: the socket's word, or that of a PROXY header that was to be believed. None on a Unix
-    /// socket.
+    /// The address of the socket, or that of a PROXY header from a trusted proxy. `None` on a Unix socket.
     pub address: Option<SocketAddr>,
     /// The port it came to; none on a Unix socket.
     pub port: Option<u16>,

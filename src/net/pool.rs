@@ -1,7 +1,7 @@
 //! Connections of HTTP/1 that are kept for further requests to the same server.
 //!
-//! Our own, since what is kept has to be decided upon by whoever reads an answer's head, before anybody else can be
-//! given its connection. The library's pool puts a connection back before it hands out the answer: one that is marked
+//! Our own, since what is kept has to be decided by the code that reads an answer's head, before another request can
+//! be given its connection. The library's pool puts a connection back before it hands out the answer: one that is marked
 //! only then may be another request's already, and what comes behind the first answer is read as the second one.
 //!
 //! # Invariants
@@ -9,7 +9,7 @@
 //! 2. At most `max_idle` are idle, each for `keep_alive` at most.
 //! 3. A request that a kept connection has not begun to send goes over another one.
 //! 4. One that was sent over a kept connection, which then ended without a byte of an answer, is sent once more over a
-//!    new one if its method is idempotent and nothing of its body was taken ([`again`]). Over a connection that was new
+//!    new one if its method is idempotent and nothing of its body was taken ([`retry`]). Over a connection that was new
 //!    nothing is sent twice: that it ended is the server's answer.
 //!
 //! # Not here
@@ -27,10 +27,10 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use self::again::{Heard, Lent, Listening};
+use self::retry::{ReadFlag, RetryBody, WatchedStream};
 use super::Stream;
 
-mod again;
+mod retry;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -80,8 +80,8 @@ pub(crate) struct Lease<B> {
 /// One end of a connection.
 #[derive(Debug)]
 struct Sender<B> {
-    library: SendRequest<Lent<B>>,
-    heard: Heard,
+    library: SendRequest<RetryBody<B>>,
+    has_read: ReadFlag,
 }
 
 impl<B> Pool<B>
@@ -108,20 +108,20 @@ where
         repeated: impl FnOnce(),
     ) -> Result<(Response<Incoming>, Lease<B>), SendError<E>> {
         while let Some(mut sender) = self.idle.take() {
-            sender.heard.forget();
-            let (lent, spare) = again::lend(request);
+            sender.has_read.clear();
+            let (lent, retry) = retry::keep_for_retry(request);
             let mut error = match sender.library.try_send_request(lent).await {
                 Ok(answer) => return Ok((answer, self.lease(sender))),
                 Err(error) => error,
             };
             // The server closed it while it was idle.
-            if let Some(unsent) = error.take_message().and_then(again::returned) {
+            if let Some(unsent) = error.take_message().and_then(retry::unsent_request) {
                 request = unsent;
                 continue;
             }
             // The server closed it, or broke, while the request was on its way.
-            let spare = spare.filter(|_| !sender.heard.is_anything());
-            let Some(whole) = spare.and_then(again::Spare::reclaim) else {
+            let retry = retry.filter(|_| !sender.has_read.is_set());
+            let Some(whole) = retry.and_then(retry::Retry::reclaim) else {
                 return Err(SendError::Http(error.into_error()));
             };
             repeated();
@@ -130,7 +130,8 @@ where
         }
         let stream = dial.await.map_err(SendError::Dial)?;
         let mut sender = self.open(stream).await.map_err(SendError::Http)?;
-        let answer = sender.library.send_request(request.map(Lent::Given)).await.map_err(SendError::Http)?;
+        let answer =
+            sender.library.send_request(request.map(RetryBody::Given)).await.map_err(SendError::Http)?;
         Ok((answer, self.lease(sender)))
     }
 
@@ -139,13 +140,13 @@ where
     }
 
     async fn open(&self, stream: Stream) -> hyper::Result<Sender<B>> {
-        let heard = Heard::default();
-        let io = TokioIo::new(Listening::new(stream, heard.clone()));
+        let has_read = ReadFlag::default();
+        let io = TokioIo::new(WatchedStream::new(stream, has_read.clone()));
         let (mut library, connection) = self.builder.handshake(io).await?;
-        // It ends with the server, or once nobody can send anything over it and its last answer was read.
+        // It ends with the server, or once its sender is gone and its last answer was read.
         tokio::spawn(connection);
         library.ready().await?;
-        Ok(Sender { library, heard })
+        Ok(Sender { library, has_read })
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) enum Preface {
     Header(Option<Named>),
     /// No header; nothing was read.
     None,
-    /// The connection ended before its first byte: whoever looks whether a port is open does that.
+    /// The connection ended before its first byte, as those of port scans and TCP health checks do.
     Silent,
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
 pub(crate) async fn read(stream: &mut Stream) -> Result<Preface, PrefaceError> {
     let mut seen = vec![0; MAX_HEADER];
     match look(stream, &mut seen).await? {
-        // With an end of the stream behind it: nobody will complete it.
+        // The stream has ended behind it: it stays incomplete.
         Parsed::NeedMore => Err(PrefaceError::Malformed("it ends in the middle")),
         Parsed::NotProxy if seen.is_empty() => Ok(Preface::Silent),
         Parsed::NotProxy => Ok(Preface::None),
@@ -218,7 +218,7 @@ fn binary(bytes: &[u8]) -> Parsed {
         return Parsed::NeedMore;
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
-    // Before the rest has come: whoever announces nonsense need not be waited for.
+    // Before the rest has come: there is no need to wait for a header of that length.
     let named: fn(&[u8]) -> Option<Option<Named>> = match (command, family) {
         // LOCAL: the balancer speaks for itself.
         (0x20, _) => |_| Some(None),

@@ -36,6 +36,6 @@ mod tests {
             assert_ne!(outer.as_ptr(), inner);
             outer.as_ptr()
         });
-        assert_eq!(with(|again| again.as_ptr()), first);
+        assert_eq!(with(|retry| retry.as_ptr()), first);
     }
 }

@@ -1,4 +1,8 @@
 //! A byte stream of either hop.
+//!
+//! # Why do this file and that of TLS import each other?
+//! TLS runs over any stream, and is one of them. A trait object between them would cost a call through a table for each
+//! read and write, and a type parameter would end in every type that holds a stream.
 
 use std::future::Future;
 use std::io;
@@ -25,13 +29,13 @@ pub enum Stream {
     Tls(Box<Tls>),
 }
 
-/// One hop of a connection, as the handshake leaves it.
+/// What one hop of a connection is carried by once its handshake is over.
 #[derive(Debug)]
 pub(crate) struct Transport {
     /// The socket.
     pub stream: Stream,
     /// What came right after the handshake and was read with it.
-    pub early: bytes::Bytes,
+    pub read_ahead: bytes::Bytes,
 }
 
 impl Stream {
@@ -88,8 +92,7 @@ impl Stream {
         }
     }
 
-    /// Says, before an orderly end, that it is one, where the protocol has words for that and it takes no
-    /// waiting.
+    /// Announces an orderly end, where the protocol has a message for that and it can be sent without waiting.
     pub fn send_close_notify(&mut self) {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => {}
@@ -97,7 +100,7 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has ended or reset its side, though what it said before may not be read yet. Some
+    /// Whether the peer has ended or reset its side, though what it sent before may not be read yet. Some
     /// streams have to be asked with `task`, which is then woken when it does.
     pub fn is_read_closed(&mut self, task: &mut Context<'_>) -> bool {
         match self {
@@ -165,7 +168,7 @@ impl AsyncWrite for Stream {
         }
     }
 
-    /// Pieces are sealed one by one: whoever has several had better put them together.
+    /// Over TLS pieces are encrypted one by one: whoever has several had better put them together.
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => true,

@@ -5,7 +5,7 @@
 //! 2. Bytes leave in the order they came; none is lost unless [`WriteBuffer::cut_to_edge`] says so.
 //!
 //! # Not here
-//! The bound: whoever fills an egress stops reading its source, or ends the connection.
+//! The bound: the task that fills a buffer stops reading its source, or ends the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -63,7 +63,7 @@ impl WriteBuffer {
         queue.bytes.extend_from_slice(more);
     }
 
-    /// Forgets what follows the last frame edge, so that a Close can be said, and answers how much that
+    /// Forgets what follows the last frame edge, so that a Close can be sent, and answers how much that
     /// was. Nothing if the frame has begun to leave: then the wire is inside it for good.
     pub(crate) fn cut_to_edge(&mut self) -> Option<usize> {
         let queue = self.0.as_mut()?;

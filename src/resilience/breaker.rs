@@ -184,6 +184,14 @@ impl Breaker {
         }
     }
 
+    /// Until when it is open, if it is.
+    pub(crate) fn open_until(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Open { until, .. } => Some(until),
+            Phase::Closed(_) | Phase::HalfOpen(_) => None,
+        }
+    }
+
     /// Whether it is held against one caller only.
     pub(crate) fn is_held_against_one(&self) -> bool {
         match &self.phase {

@@ -5,11 +5,9 @@
 
 mod backoff;
 mod breaker;
-mod bucket;
-mod budget;
 mod dates;
+mod gcra;
 mod heartbeat;
-mod spacing;
 mod spread;
 mod stall;
 mod standstill;
@@ -17,12 +15,9 @@ mod turn;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use breaker::{Breaker, BreakerRules, BreakerState, CallOutcome, Caller, Ticket};
-pub(crate) use bucket::Bucket;
-pub use budget::Budget;
-pub(crate) use budget::Share;
 pub(crate) use dates::{Date, Dates, Expiry};
+pub(crate) use gcra::{ArrivalTime, Bucket, Gcra};
 pub(crate) use heartbeat::{Heartbeat, HeartbeatAction, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
-pub(crate) use spacing::Spacing;
 pub(crate) use spread::spread_evenly;
 pub(crate) use stall::Stall;
 pub(crate) use standstill::Standstill;

@@ -5,7 +5,7 @@
 //!    little they bring. So no stream, and no way of cutting one, keeps a task busy for longer than its turn.
 //!
 //! # Not here
-//! What comes of a turn that is used up: whoever reads wakes itself, and goes on where it was.
+//! What follows when a turn is used up: the task that reads wakes itself, and goes on where it was.
 
 /// Bytes and frames that may still be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -145,7 +145,7 @@ pub(super) async fn serve(state: Arc<State>, stream: Stream, mut peer: Peer, bus
         End::Preface => refuse_unrouted(&state, &peer, stream, &HeadFault::Http2.into()).await,
         End::Done(error) => {
             if let Some(next) = session.take_next() {
-                go_on(&state, Transport { stream, early: parts.read_buf }, next).await;
+                go_on(&state, Transport { stream, read_ahead: parts.read_buf }, next).await;
             } else if let Some(status) = session.unreadable() {
                 let refused = unrouted::explain(status, error.as_ref(), character);
                 refuse_unrouted(&state, &peer, stream, &refused).await;

@@ -19,7 +19,7 @@ use crate::admin::{Channel, Publication, PublishError, Published, Subscriber};
 use crate::broadcast;
 use crate::config::Mode;
 use crate::frame::encode;
-use crate::resilience::Budget;
+use crate::memory::Budget;
 use crate::telemetry::panics::{Panicked, caught};
 use crate::telemetry::{Handle, Metrics, TaskKind};
 

@@ -122,12 +122,12 @@ fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Says the Close, and lets it arrive: until the client answers it, ends, or has said or taken enough.
 pub(super) async fn close(client: Transport, parting: Parting) {
-    let Transport { mut stream, early } = client;
+    let Transport { mut stream, read_ahead } = client;
     let Parting { code, reason, room } = parting;
     let told = async {
         stream.write_all(ControlFrame::close(code, reason, None).as_bytes()).await?;
         stream.flush().await?;
-        let mut said = Vec::from(&early[..early.len().min(MOST)]);
+        let mut said = Vec::from(&read_ahead[..read_ahead.len().min(MOST)]);
         while said.len() < MOST && !has_close(&said) {
             if stream.read_buf(&mut said).await? == 0 {
                 break;

@@ -20,7 +20,7 @@ use super::router::without_prefix;
 use super::session::{AnswerBody, Session};
 use super::state::{Route, State};
 use super::unrouted;
-use crate::admission::{Kind, Refused, RequestContext, Visit};
+use crate::admission::{Kind, Refused, RequestContext};
 use crate::config::{HttpMode, OnRefuse};
 use crate::net::Peer;
 use crate::net::head::HeadFault;
@@ -124,7 +124,7 @@ pub(super) async fn serve(
     };
     let result = match ambiguous {
         Some(refused) => Err(refused),
-        None => route.stack.clone().oneshot(Visit { guest, load }).await,
+        None => route.stack.clone().oneshot((guest, load)).await,
     };
     let mut response = result.unwrap_or_else(|refused| {
         told.outcome = refused.answer().outcome;
@@ -200,7 +200,7 @@ impl Drop for Told<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mode;
 
-impl Service<Visit<Load>> for Mode {
+impl Service<(RequestContext, Load)> for Mode {
     type Response = Response<AnswerBody>;
     type Error = Refused;
     type Future = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Refused>> + Send>>;
@@ -209,8 +209,7 @@ impl Service<Visit<Load>> for Mode {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, visit: Visit<Load>) -> Self::Future {
-        let Visit { guest, load } = visit;
+    fn call(&mut self, (guest, load): (RequestContext, Load)) -> Self::Future {
         if let Some(user) = &guest.user {
             guest.noted.note_user(user);
         }

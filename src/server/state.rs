@@ -23,8 +23,8 @@ use crate::admission::{self, AuthError, Authenticator, Counts, Stack, StackDeps}
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, Config, ConfigErrors, Mode, PathPattern, Policy, TrustedProxies};
 use crate::log::Logs;
+use crate::memory::Budget;
 use crate::net::tls::{Acceptor, Offer, TlsError};
-use crate::resilience::Budget;
 use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{CertificateKind, Metrics, Registry, RouteMetrics};
 use crate::tunnel;
@@ -212,7 +212,7 @@ impl Table {
                 trusted: Arc::clone(&trusted),
                 policy: Arc::clone(&route.policy),
                 rates: counts.rates(&route.policy),
-                places: counts.places(&route.name),
+                quota: counts.quota(&route.name),
                 auth: auth
                     .map(|auth| {
                         let earlier = previous.into_iter().flat_map(|table| table.authenticators.parts());
@@ -267,7 +267,7 @@ impl Table {
     /// Has the metrics tell what holds from now on: limits, and when certificates end.
     fn show(&self, previous: Option<&Self>, metrics: &Metrics) {
         let routes = self.router.routes().map(|route| &route.config);
-        self.counts.show(routes, previous.map(|previous| &previous.counts), metrics);
+        self.counts.report_limits(routes, previous.map(|previous| &previous.counts), metrics);
         metrics.set_certificate_expiry(CertificateKind::Listen, self.tls.as_ref().map(Acceptor::not_after));
         let shown = self.upstreams.parts().filter_map(|upstream| upstream.certificate_expiry()).min();
         metrics.set_certificate_expiry(CertificateKind::UpstreamClient, shown);

@@ -2,68 +2,126 @@
 //!
 //! | what happened | the client is | the upstream is |
 //! |---|---|---|
-//! | client said Close | answered by the upstream's Close, or by ours if none comes | told so: its Close passes |
-//! | upstream said Close | told so: its Close passes | answered by the client's Close, or by ours |
+//! | client sent a Close | answered by the upstream's Close, or by ours if none comes | gets it: it passes |
+//! | upstream sent a Close | gets it: it passes | answered by the client's Close, or by ours |
 //! | client lost | gone | ended without a Close, as it would be without us |
 //! | upstream lost | closed (`close_codes.upstream_lost`) | gone |
-//! | no pong from the client | closed 1001 if that can be said at once; cut, with a reset unless all was taken | closed 1001 |
+//! | no pong from the client | closed 1001 if that can be sent at once; then reset, unless all was taken | closed 1001 |
 //! | no pong from the upstream | closed (`upstream_lost`) | reset |
 //! | idle | closed (`close_codes.idle`) | closed 1001 |
-//! | protocol error, too large: of the client | closed 1002, 1009, once the upstream has said all to what came before and ended | closed 1002, 1009 |
+//! | protocol error, too large: of the client | closed 1002, 1009, once the upstream has answered what came before and ended | closed 1002, 1009 |
 //! | protocol error, too large: of the upstream | closed 1002, 1009 | closed 1002, 1009 |
 //! | client does not read | closed (`slow_consumer`), reset after `close_timeout` | closed 1001 |
-//! | more control frames than the client may say | closed 1008, once the upstream has ended | closed 1001 |
+//! | more control frames than the client may send | closed 1008, once the upstream has ended | closed 1001 |
 //! | upstream does not read | closed (`upstream_lost`) | reset |
-//! | lifetime, drain | closed 1012 (`drain.close_code`) | goes on hearing the client until it answers, then closed 1001 |
-//! | a newer connection of its user | closed 1008 | goes on hearing the client until it answers, then closed 1001 |
+//! | lifetime, drain | closed 1012 (`drain.close_code`) | goes on getting the client's frames until that answers, then closed 1001 |
+//! | a newer connection of its user | closed 1008 | goes on getting the client's frames until that answers, then closed 1001 |
 //! | cut | reset | reset |
 //!
-//! A Close is said at a frame edge. Inside a frame that still comes it waits for the edge; inside one
+//! A Close is sent at a frame edge. Inside a frame that still comes it waits for the edge; inside one
 //! whose rest can never come the stream ends without a Close. Whatever has not ended after
 //! `close_timeout` is reset, except that a side which is owed our Close then gets as long again.
 //!
 //! # Not here
 //! When things happen ([`super::relay`]); the names operators see ([`crate::telemetry::Reason`]).
 
+use tokio::time::Instant;
+
 use crate::config::CloseCodes;
 use crate::frame::CloseCode;
-use crate::telemetry::Reason;
+use crate::telemetry::{EndReport, Reason};
 
-/// What one side is owed when a connection ends.
+/// How one hop is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CloseAction {
-    /// Nothing: a Close of the other side has passed to it, or will.
+    /// Nothing is to be done: a Close of the other side has passed to it, or will.
     Nothing,
-    /// A Close, at the next frame edge.
+    /// A Close is sent at the next frame edge.
     Close(CloseFrame),
-    /// A Close once the other side has ended or its time is over. Until then what the other side says
-    /// goes on; its own Close does too, unless `instead` of it ours is said.
+    /// A Close is sent once the other side has ended or its time is over. Until then the frames of the other side go
+    /// on; its own Close does too, unless ours is sent `instead`.
     AfterPeer {
-        /// Our Close.
         frame: CloseFrame,
         /// Whether the other side's Close is replaced by ours.
         instead: bool,
     },
-    /// The end of the stream, after what is still to be written.
+    /// The stream is ended after what is still to be written.
     Fin,
-    /// A reset, now; before it these words if they can be said without waiting.
+    /// The hop is reset now; before that this frame is sent if that is possible without waiting.
     Reset(Option<CloseFrame>),
+}
+
+impl CloseAction {
+    /// The code that is sent of our own accord, in no answer to a Close.
+    pub(super) fn own_code(self) -> Option<CloseCode> {
+        match self {
+            Self::Close(frame) | Self::AfterPeer { frame, instead: true } | Self::Reset(Some(frame)) => {
+                Some(frame.code)
+            }
+            Self::Nothing | Self::AfterPeer { instead: false, .. } | Self::Fin | Self::Reset(None) => None,
+        }
+    }
 }
 
 /// A Close frame of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CloseFrame {
-    /// The code.
     pub(super) code: CloseCode,
     /// For whoever reads a log at the other end.
     pub(super) reason: &'static str,
 }
 
-/// The table above: what the client and what the upstream is owed. `said` is the code of the Close that
-/// came, of the fault, or of the command, where there was one; `is_clients`: the fault is the client's.
+/// An ending that has begun.
+#[derive(Debug)]
+pub(super) struct Ending {
+    report: EndReport,
+    deadline: Instant,
+    /// The deadline passed once, and a side got our Close only then.
+    is_prolonged: bool,
+}
+
+impl Ending {
+    pub(super) fn new(report: EndReport, deadline: Instant) -> Self {
+        Self { report, deadline, is_prolonged: false }
+    }
+
+    /// What is reported of it to operators.
+    pub(super) fn report(&self) -> EndReport {
+        self.report
+    }
+
+    /// Whether a client ends because it did not take what it was sent.
+    pub(super) fn is_slow(&self) -> bool {
+        self.report.reason == Reason::SlowConsumer
+    }
+
+    /// When both hops are reset.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether it may go on after its deadline: once.
+    pub(super) fn can_be_prolonged(&self) -> bool {
+        !self.is_prolonged
+    }
+
+    /// Goes on until then.
+    pub(super) fn prolong(&mut self, deadline: Instant) {
+        self.is_prolonged = true;
+        self.deadline = deadline;
+    }
+
+    /// No Close is sent after all.
+    pub(super) fn without_close(&mut self) {
+        self.report.close = None;
+    }
+}
+
+/// The table above: how the client's hop is ended, and how the upstream's. `given` is the code of the Close that
+/// came, of the protocol error, or of the command, where there was one; `is_clients`: the error is the client's.
 pub(super) fn close_actions(
     reason: Reason,
-    said: CloseCode,
+    given: CloseCode,
     is_clients: bool,
     codes: &CloseCodes,
 ) -> (CloseAction, CloseAction) {
@@ -71,9 +129,9 @@ pub(super) fn close_actions(
     let frame = |code: u16, reason| CloseFrame { code: CloseCode(code), reason };
     let lost = frame(codes.upstream_lost, "upstream lost");
     let away = |reason| CloseFrame { code: CloseCode::GOING_AWAY, reason };
-    // What stood in a frame passes as it is, for its receiver to judge; what we say ourselves has to be right.
+    // What stood in a frame passes as it is, for its receiver to judge; what we send ourselves has to be right.
     let echo = CloseFrame {
-        code: if said == CloseCode::NONE { CloseCode(1000) } else { said.answer() },
+        code: if given == CloseCode::NONE { CloseCode(1000) } else { given.answer() },
         reason: "",
     };
     // Without a proxy a server would have answered what came before it sees the fault.
@@ -92,28 +150,28 @@ pub(super) fn close_actions(
         Reason::UpstreamHeartbeatTimeout | Reason::SlowUpstream => (Close(lost), Reset(None)),
         Reason::IdleTimeout => (Close(frame(codes.idle, "idle timeout")), Close(away("idle timeout"))),
         Reason::ProtocolError => {
-            let frame = CloseFrame { code: said, reason: "protocol error" };
+            let frame = CloseFrame { code: given, reason: "protocol error" };
             (offence(frame), Close(frame))
         }
         Reason::TooLarge => {
-            let frame = CloseFrame { code: said, reason: "message too large" };
+            let frame = CloseFrame { code: given, reason: "message too large" };
             (offence(frame), Close(frame))
         }
         Reason::SlowConsumer => {
             (Close(frame(codes.slow_consumer, "slow consumer")), Close(away("slow consumer")))
         }
-        // Only feeds refuse what clients say.
+        // Only feeds refuse what clients send.
         Reason::UplinkRefused => (Close(frame(1008, "uplink refused")), Close(away("uplink refused"))),
         Reason::ControlRate => (
             AfterPeer { frame: frame(1008, "too many control frames"), instead: true },
             Close(away("too many control frames")),
         ),
         Reason::Lifetime => {
-            let frame = CloseFrame { code: said, reason: "maximum lifetime reached" };
+            let frame = CloseFrame { code: given, reason: "maximum lifetime reached" };
             (Close(frame), AfterPeer { frame: away("maximum lifetime reached"), instead: true })
         }
         Reason::Expired => {
-            let frame = CloseFrame { code: said, reason: "credentials expired" };
+            let frame = CloseFrame { code: given, reason: "credentials expired" };
             (Close(frame), AfterPeer { frame: away("credentials expired"), instead: true })
         }
         // A code that no client comes back for by itself: two that replace each other would never end.
@@ -122,10 +180,10 @@ pub(super) fn close_actions(
             AfterPeer { frame: away("replaced by a newer connection"), instead: true },
         ),
         Reason::Drained => {
-            let frame = CloseFrame { code: said, reason: "server is restarting" };
+            let frame = CloseFrame { code: given, reason: "server is restarting" };
             (Close(frame), AfterPeer { frame: away("proxy is draining"), instead: true })
         }
-        // Only feeds have somebody left who can say it.
+        // Only feeds have somebody left who can send it.
         Reason::InternalError => {
             let frame = frame(1011, "internal error");
             (Close(frame), Close(frame))

@@ -5,7 +5,7 @@
 //!    server has not finished, never past a Close, never once an ending has begun.
 //! 2. One at a time: what the client has not taken stays in its mailbox, which is bounded, and not in the
 //!    egress. So a message that waits neither pauses the server nor lets an isolated client lag.
-//! 3. Each that was taken in is counted once: as said, or as lost to the end.
+//! 3. Each that was taken in is counted once: as sent, or as lost to the end.
 //!
 //! # Not here
 //! Who may publish, and to whom ([`crate::server`]); the queue ([`crate::telemetry::Handle::inject`]).
@@ -19,24 +19,24 @@ use crate::frame::Edge;
 use crate::telemetry::Injection;
 
 impl Relay {
-    /// Says what waits, as far as there is a place for it and the client takes it; stops after `most` bytes.
+    /// Sends what waits, as far as there is a place for it and the client takes it; stops after `most` bytes.
     /// Answers how many bytes went.
     pub(super) fn inject(&mut self, cx: &mut Context<'_>, most: usize, now: Instant) -> usize {
-        let mut said = 0;
-        while said < most && self.has_place() {
+        let mut sent = 0;
+        while sent < most && self.has_place() {
             let Some(frame) = self.live.handle().next_injection() else {
                 self.has_injections = false;
                 break;
             };
-            // Nobody's sign of life: the idle timeout goes by what the two sides say themselves.
+            // No activity of either side: the idle timeout goes by what they send themselves.
             let lost = self.client.send(cx, &frame, Some(frame.len()), now);
             let handle = self.live.handle();
             handle.on_out(1, frame.len() - lost.min(frame.len()));
             handle.on_discarded(lost);
             self.live.metrics().on_injection(Injection::Ok);
-            said += frame.len();
+            sent += frame.len();
         }
-        said
+        sent
     }
 
     /// Whether a message may be put between what the client was sent and what comes next, and it has taken

@@ -1,7 +1,12 @@
-//! One hop of a connection: what its peer still says, what it can still be told, what it has not taken.
+//! One hop of a connection: what is still read of its peer, what that can still be sent, what it has not taken.
+//!
+//! # Invariants
+//! 1. Its state is private and changes by the moves that are named here and in `close`.
 //!
 //! # Not here
 //! Which bytes go where and what they mean ([`super::relay`]).
+
+mod close;
 
 use std::io;
 use std::pin::Pin;
@@ -11,67 +16,55 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::ending::{CloseAction, CloseFrame};
-use crate::frame::{CloseCode, ControlFrame, Opcode, Scanner};
+use super::ending::CloseAction;
+use crate::frame::{ConnectionState, ControlFrame, Opcode, Role, Scanner};
 use crate::net::{Stream, WriteBuffer};
 use crate::resilience::Stall;
 
-/// What the peer's bytes are taken for. Only ever moves down this list.
+/// A side of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// Frames.
-    Frames,
-    /// Nothing any more: its Close was heard, or it broke the protocol. Read until its end so that it
-    /// can finish in peace (unread bytes would turn our close into a reset).
-    Discarding,
-    /// The stream has ended.
-    Ended,
+pub(super) enum Side {
+    Client,
+    Upstream,
 }
 
-/// What the peer can still be sent. Only ever moves down this list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Writing {
-    /// Frames.
-    Frames,
-    /// The last frame, a Close, is on its way or there (RFC 6455 §5.5.1).
-    CloseSent,
-    /// The end of the stream was sent.
-    FinSent,
-    /// Nothing: a write failed. What the peer said before it went may still be read.
-    Broken,
+impl Side {
+    /// As log lines have it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+    }
 }
 
 /// One hop.
 #[derive(Debug)]
 pub(super) struct Link {
     stream: Option<Stream>,
-    /// Walks what the peer says.
+    /// Walks the frames that the peer sends.
     pub(super) scanner: Scanner,
     /// The beginning of a frame that has to be whole first, or (`has_backlog`) frames not looked at yet.
-    pub(super) held: Vec<u8>,
+    held: Vec<u8>,
     /// Whether `held` is to be scanned before more is read.
-    pub(super) has_backlog: bool,
+    has_backlog: bool,
     /// What the peer did not take.
     pub(super) egress: WriteBuffer,
     /// Told after everything that touches the stream.
     stall: Stall,
     /// Since when nothing can be sent to the peer, or it is known to be gone, though it was not read to its end.
-    pub(super) broken_since: Option<Instant>,
-    /// Since when it is not read, because nobody takes what it says.
+    broken_since: Option<Instant>,
+    /// Since when it is not read, because nobody takes what it sends.
     paused_since: Option<Instant>,
-    pub(super) reading: Reading,
-    pub(super) writing: Writing,
-    /// The Close it said.
-    pub(super) close_received: Option<CloseCode>,
-    /// What it is owed, once the connection ends.
-    pub(super) close_action: CloseAction,
-    /// Whether the peer is the server: frames to it are masked (RFC 6455 §5.1), and it ends first.
-    is_upstream: bool,
+    /// What may still be sent to the peer, and is still read of it. Our role is the opposite of the peer's.
+    state: ConnectionState,
+    /// What is still to be done for the end of this hop.
+    close_action: CloseAction,
 }
 
 impl Link {
-    /// `early` came together with the handshake.
-    pub(super) fn new(stream: Stream, early: &[u8], scanner: Scanner, is_upstream: bool) -> Self {
+    /// `early` came together with the handshake; `role` is ours on this hop.
+    pub(super) fn new(stream: Stream, early: &[u8], scanner: Scanner, role: Role) -> Self {
         Self {
             stream: Some(stream),
             scanner,
@@ -81,11 +74,8 @@ impl Link {
             stall: Stall::default(),
             broken_since: None,
             paused_since: None,
-            reading: Reading::Frames,
-            writing: Writing::Frames,
-            close_received: None,
+            state: ConnectionState::new(role),
             close_action: CloseAction::Nothing,
-            is_upstream,
         }
     }
 
@@ -93,14 +83,60 @@ impl Link {
         self.stream.is_some()
     }
 
-    /// Whether frames may still be sent to the peer.
-    pub(super) fn can_send(&self) -> bool {
-        self.is_open() && self.writing == Writing::Frames
+    /// What may still be sent to the peer, and is still read of it.
+    pub(super) fn state(&self) -> ConnectionState {
+        self.state
     }
 
-    /// Whether the peer may still say frames.
+    /// Whether frames may still be sent to the peer.
+    pub(super) fn can_send(&self) -> bool {
+        self.is_open() && self.state.can_send()
+    }
+
+    /// Whether frames of the peer are still read.
     pub(super) fn can_read(&self) -> bool {
-        self.is_open() && self.reading == Reading::Frames
+        self.is_open() && self.state.can_read()
+    }
+
+    /// The peer's Close came.
+    pub(super) fn on_close_received(&mut self) {
+        self.state.on_close_received();
+    }
+
+    /// The other side's Close was passed on to the peer.
+    pub(super) fn on_close_forwarded(&mut self) {
+        self.state.on_close_sent();
+    }
+
+    /// The peer broke the protocol: what it sends is discarded.
+    pub(super) fn discard(&mut self) {
+        self.state.discard();
+    }
+
+    /// The peer's stream has ended. Answers how many bytes were lost, if that was by an error.
+    pub(super) fn on_read_end(&mut self, is_error: bool) -> usize {
+        self.state.on_read_end();
+        self.held = Vec::new();
+        if is_error { self.on_broken() } else { 0 }
+    }
+
+    /// Takes what came and was not scanned yet.
+    pub(super) fn take_backlog(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.has_backlog).then(|| std::mem::take(&mut self.held))
+    }
+
+    /// Keeps the beginning of a frame until more of it has come, or, as a backlog, frames that are not to be scanned now.
+    pub(super) fn hold(&mut self, rest: &[u8], is_backlog: bool) {
+        self.held.extend_from_slice(rest);
+        self.has_backlog = is_backlog && !rest.is_empty();
+    }
+
+    /// Puts what was held in front of what was read into `buf[at..]`, as on the wire. Answers where it begins.
+    pub(super) fn unhold(&mut self, buf: &mut [u8], at: usize) -> usize {
+        let start = at - self.held.len();
+        buf[start..at].copy_from_slice(&self.held);
+        self.held.clear();
+        start
     }
 
     pub(super) fn poll_read(
@@ -222,13 +258,6 @@ impl Link {
         self.push_frame(&frame, now);
     }
 
-    /// Says the last words.
-    pub(super) fn send_close(&mut self, frame: CloseFrame, now: Instant) {
-        let frame = ControlFrame::close(frame.code, frame.reason, self.mask());
-        self.push_frame(&frame, now);
-        self.writing = Writing::CloseSent;
-    }
-
     fn push_frame(&mut self, frame: &ControlFrame, now: Instant) {
         let bytes = frame.as_bytes();
         self.egress.push(bytes, Some(bytes.len()));
@@ -237,53 +266,42 @@ impl Link {
 
     /// Any mask will do: these payloads are ours, no attacker chose them (RFC 6455 §10.3).
     fn mask(&self) -> Option<[u8; 4]> {
-        self.is_upstream.then(|| fastrand::u32(..).to_be_bytes())
+        (self.state.role() == Role::Client).then(|| fastrand::u32(..).to_be_bytes())
     }
 
-    /// Sends the end of the stream; true once that is done (or can never be).
-    pub(super) fn send_fin(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(stream) = &mut self.stream else { return true };
-        let before = stream.sent();
-        let shut = Pin::new(stream).poll_shutdown(cx);
-        self.note_sent(before, now);
-        match shut {
-            Poll::Pending => false,
-            Poll::Ready(Ok(())) => {
-                self.writing = Writing::FinSent;
-                true
-            }
-            Poll::Ready(Err(_)) => {
-                self.on_broken();
-                true
-            }
-        }
-    }
-
-    /// The peer takes nothing more. Answers how many bytes were lost.
-    pub(super) fn on_broken(&mut self) -> usize {
-        self.writing = Writing::Broken;
+    /// A write failed, or nothing is to be sent any more. Answers how many bytes were lost.
+    fn on_broken(&mut self) -> usize {
+        self.state.on_broken();
         self.stall.clear();
         self.egress.clear()
     }
 
-    /// Nothing is left to be done on this hop.
-    pub(super) fn is_done(&self) -> bool {
-        match (self.writing, self.reading) {
-            (Writing::Frames, _) => false,
-            (Writing::Broken | Writing::FinSent, reading) => reading == Reading::Ended,
-            // A server ends the TCP connection first (RFC 6455 §7.1.1): the upstream's end is waited
-            // for, and the client gets ours.
-            (Writing::CloseSent, reading) => {
-                self.is_flushed()
-                    && (reading == Reading::Ended || !self.is_upstream && self.close_received.is_some())
-            }
+    /// Notes since when nothing can be sent, if that is so.
+    pub(super) fn note_broken(&mut self, now: Instant) {
+        if self.is_open() && self.state.is_broken() {
+            self.on_peer_gone(now);
         }
     }
 
-    /// Ends the hop in an orderly way.
-    pub(super) fn close(&mut self) -> usize {
+    /// The peer is known to be gone, though its stream was not read to its end.
+    pub(super) fn on_peer_gone(&mut self, now: Instant) {
+        self.broken_since.get_or_insert(now);
+    }
+
+    /// Since when nothing can be sent, or the peer is known to be gone.
+    pub(super) fn broken_since(&self) -> Option<Instant> {
+        self.broken_since
+    }
+
+    /// The time that a broken hop had for its end is over.
+    pub(super) fn forget_broken(&mut self) {
+        self.broken_since = None;
+    }
+
+    /// Ends the hop in an orderly way. Answers how many bytes were lost.
+    fn close(&mut self) -> usize {
         if let Some(stream) = &mut self.stream
-            && self.writing != Writing::Broken
+            && !self.state.is_broken()
         {
             stream.send_close_notify();
         }
@@ -292,16 +310,16 @@ impl Link {
 
     fn end(&mut self) -> usize {
         self.stream = None;
-        self.reading = Reading::Ended;
+        self.state.on_read_end();
         self.broken_since = None;
         self.on_broken()
     }
 
-    /// Ends the hop now. A peer that has ended or was told everything gets an orderly end all the same.
+    /// Ends the hop now. A peer that has ended, or was sent everything, gets an orderly end all the same.
     pub(super) fn reset(&mut self) -> usize {
-        let is_settled = self.writing == Writing::CloseSent && self.is_flushed();
+        let is_settled = self.state.close_sent() && !self.state.fin_sent() && self.is_flushed();
         if let Some(stream) = &self.stream
-            && self.reading != Reading::Ended
+            && !self.state.is_read_ended()
             && !is_settled
         {
             stream.reset_on_drop();
@@ -324,8 +342,14 @@ impl Link {
         self.paused_since.take().map(|since| now.saturating_duration_since(since))
     }
 
-    /// Whether the peer has ended or reset its side, though what it said before may not be read yet.
+    /// Whether the peer has ended or reset its side, though what it sent before may not be read yet.
     pub(super) fn is_peer_gone(&mut self, task: &mut Context<'_>) -> bool {
         self.stream.as_mut().is_none_or(|stream| stream.is_read_closed(task))
+    }
+
+    /// Memory that it holds for what was not scanned yet.
+    #[cfg(test)]
+    pub(super) fn held_capacity(&self) -> usize {
+        self.held.capacity()
     }
 }

@@ -44,10 +44,7 @@ impl PingScheduler {
     }
 
     /// Asks for a ping where one is due; true when the peer is to be given up.
-    pub(super) fn on_timer(&mut self, is_paused: bool, now: Instant, metrics: &Metrics) -> bool {
-        if self.deadline(is_paused).is_none_or(|deadline| now < deadline) {
-            return false;
-        }
+    pub(super) fn on_timer(&mut self, now: Instant, metrics: &Metrics) -> bool {
         let (act, is_missed) = self.heartbeat.on_timer(now);
         if is_missed {
             metrics.heartbeat_missed.inc();

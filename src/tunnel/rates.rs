@@ -1,4 +1,4 @@
-//! What one client may say: buckets of its messages and of its control frames.
+//! What one client may send: buckets of its messages and of its control frames.
 //!
 //! # Not here
 //! What follows when one is empty: the client is not read for a while ([`super::relay`]), or closed
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::config::{Policy, Rate};
 use crate::resilience::Bucket;
 
-/// What one client may say.
+/// What one client may send.
 #[derive(Debug)]
 pub(super) struct Rates {
     pub(super) messages: Option<Bucket>,
@@ -24,7 +24,7 @@ impl Rates {
     }
 }
 
-/// Messages that the client may say.
+/// Messages that the client may send.
 pub(super) fn messages(rates: &mut Option<Box<Rates>>) -> Option<&mut Bucket> {
     rates.as_mut()?.messages.as_mut()
 }

@@ -25,9 +25,10 @@ use super::Settings;
 use super::relay::Relay;
 use crate::config::{Config, LogConnections};
 use crate::frame::Extensions;
+use crate::memory::Budget;
 use crate::net::tls::testing;
 use crate::net::{Stream, Transport};
-use crate::resilience::{Budget, Expiry};
+use crate::resilience::Expiry;
 use crate::stage::{self, Driven, SPINS, Wakes, first_frame, frame, millis, secs};
 use crate::telemetry::{Command, ConnectionInfo, Handle, Metrics, Registry};
 
@@ -191,7 +192,10 @@ impl Stage {
                 }
             }
             let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-            (Transport { stream, early: Bytes::from_static(early) }, End { socket: Some(theirs), tls: None })
+            (
+                Transport { stream, read_ahead: Bytes::from_static(early) },
+                End { socket: Some(theirs), tls: None },
+            )
         };
         let (mut client_hop, mut client) = hop(props.early_client);
         let (mut upstream_hop, mut upstream) = hop(props.early_upstream);

@@ -7,8 +7,8 @@
 //! 1. A peer is read before it is judged, also when the process stood still ([`crate::resilience::Standstill`]).
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,66 +16,72 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::ending::CloseAction;
-use super::relay::{Relay, Side};
+use super::link::Side;
+use super::relay::Relay;
 use crate::telemetry::Reason;
 
 /// How often a client that is not read is looked at, whether it is still there: the only way to see the
 /// end of a stream behind bytes that nobody takes.
-const GONE_CHECK: Duration = Duration::from_secs(1);
+const PRESENCE_CHECK: Duration = Duration::from_secs(1);
+
+/// What is due at a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// The end, however far the closing handshake has come.
+    Ending,
+    /// A side that took nothing for its timeout is given up.
+    Stall(Side),
+    /// A side that nothing can be sent to has had its time to send the rest and end. Mostly it has ended long before; the
+    /// peer of a Unix socket may shut one direction alone.
+    Broken(Side),
+    /// Whether a client that is not read is still there.
+    Presence,
+    Idle,
+    /// A ping, or the answer to one.
+    Heartbeat(Side),
+}
 
 impl Relay {
-    /// When it is to be looked at. Judgements of peers may have to wait; what a client may say, and dates, do not.
+    /// All deadlines of the peers, in the order in which they are judged. One that everything ends with leaves no others.
+    fn deadlines(&self, now: Instant) -> impl Iterator<Item = (Instant, Due)> + use<> {
+        let mut all = [None; 9];
+        if let Some(ending) = &self.ending {
+            all[0] = Some((ending.deadline(), Due::Ending));
+        } else {
+            let policy = &self.settings.policy;
+            let is_paused = self.client.is_paused();
+            let stall = |side, since: Option<Instant>, timeout: Option<Duration>| {
+                Some((since? + timeout?, Due::Stall(side)))
+            };
+            let broken =
+                |side| Some((self.link(side).broken_since()? + policy.close_timeout, Due::Broken(side)));
+            let heartbeat = |side| {
+                let deadline = self.pings(side)?.deadline(self.link(side).is_paused())?;
+                Some((deadline, Due::Heartbeat(side)))
+            };
+            let is_held_back = self.upstream.stalled_since().is_some() || self.next_token_at.is_some();
+            let check = now + PRESENCE_CHECK.min(policy.close_timeout);
+            let idle = policy.idle_timeout.filter(|_| !is_paused);
+            all = [
+                None,
+                stall(Side::Client, self.client.stalled_since(), policy.delivery.stall_timeout),
+                stall(Side::Upstream, self.upstream.stalled_since(), self.settings.upstream_stall),
+                broken(Side::Client),
+                broken(Side::Upstream),
+                (is_paused && is_held_back).then_some((check, Due::Presence)),
+                idle.map(|idle| (self.last_activity + idle, Due::Idle)),
+                heartbeat(Side::Client),
+                heartbeat(Side::Upstream),
+            ];
+        }
+        all.into_iter().flatten()
+    }
+
+    /// When it is to be looked at. Judgements of peers may have to wait; what a client may send, and dates, do not.
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let dates = self.dates.next().filter(|_| self.ending.is_none());
-        let judgement = self.next_judgement(now).map(|deadline| self.standstill.defer(deadline));
+        let judgement = self.deadlines(now).map(|(at, _)| at).min().map(|at| self.standstill.defer(at));
         [judgement, dates, self.next_token_at].into_iter().flatten().min()
-    }
-
-    /// The nearest deadline of a peer.
-    fn next_judgement(&self, now: Instant) -> Option<Instant> {
-        let policy = &self.settings.policy;
-        let is_paused = self.client.is_paused();
-        let mut next = None;
-        let mut at = |deadline: Option<Instant>| {
-            if let Some(deadline) = deadline {
-                next = Some(next.map_or(deadline, |next: Instant| next.min(deadline)));
-            }
-        };
-        if let Some(ending) = &self.ending {
-            return Some(ending.deadline);
-        }
-        at(self.client_pings.as_ref().and_then(|pings| pings.deadline(is_paused)));
-        at(self.upstream_pings.as_ref().and_then(|pings| pings.deadline(self.upstream.is_paused())));
-        if !is_paused {
-            at(policy.idle_timeout.map(|idle| self.last_activity + idle));
-        }
-        at(self.stall_deadline(Side::Client));
-        at(self.stall_deadline(Side::Upstream));
-        at(self.broken_deadline(Side::Client));
-        at(self.broken_deadline(Side::Upstream));
-        if is_paused && (self.upstream.stalled_since().is_some() || self.next_token_at.is_some()) {
-            at(Some(now + GONE_CHECK.min(policy.close_timeout)));
-        }
-        next
-    }
-
-    /// When `side`, which takes nothing, is given up.
-    fn stall_deadline(&self, side: Side) -> Option<Instant> {
-        let (link, timeout) = match side {
-            Side::Client => (&self.client, self.settings.policy.delivery.stall_timeout),
-            Side::Upstream => (&self.upstream, self.settings.upstream_stall),
-        };
-        Some(link.stalled_since()? + timeout?)
-    }
-
-    /// When `side`, which can be told nothing any more, has had its time to say the rest and end. Mostly
-    /// it has ended long before; the peer of a Unix socket may shut its ear alone.
-    fn broken_deadline(&self, side: Side) -> Option<Instant> {
-        let link = match side {
-            Side::Client => &self.client,
-            Side::Upstream => &self.upstream,
-        };
-        Some(link.broken_since? + self.settings.policy.close_timeout)
     }
 
     /// A deadline has passed, or the timer, which stood at `due`: which?
@@ -85,56 +91,67 @@ impl Relay {
         if self.standstill.hears_first(due, now) {
             return;
         }
-        if let Some(ending) = &self.ending {
-            if ending.deadline <= now {
-                self.on_ending_deadline(now);
+        for (at, due) in self.deadlines(now) {
+            // A client that is not read is looked at whenever the timer has fired.
+            let is_due = at <= now || due == Due::Presence;
+            if is_due && self.on_due(due, cx, now).is_break() {
+                return;
             }
-            return;
         }
-        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        let policy = Arc::clone(&self.settings.policy);
-        if is_due(self.stall_deadline(Side::Client)) && !self.client.has_taken_some(cx, now) {
-            return self.begin_ending(Reason::SlowConsumer, None, None, now);
+    }
+
+    /// What `due` asks for. Break: nothing else is judged now, since something has ended.
+    fn on_due(&mut self, due: Due, cx: &mut Context<'_>, now: Instant) -> ControlFlow<()> {
+        match due {
+            Due::Ending => self.on_ending_deadline(now),
+            Due::Stall(side) if self.link_mut(side).has_taken_some(cx, now) => {
+                return ControlFlow::Continue(());
+            }
+            Due::Stall(Side::Client) => self.begin_ending(Reason::SlowConsumer, None, None, now),
+            Due::Stall(Side::Upstream) => self.on_upstream_lost(Reason::SlowUpstream, now),
+            Due::Broken(side) => {
+                self.link_mut(side).forget_broken();
+                self.on_end(side, false, now);
+            }
+            Due::Presence => return self.check_presence(cx, now),
+            Due::Idle => self.begin_ending(Reason::IdleTimeout, None, None, now),
+            Due::Heartbeat(side) => {
+                let pings = match side {
+                    Side::Client => &mut self.client_pings,
+                    Side::Upstream => &mut self.upstream_pings,
+                };
+                let metrics = self.live.metrics();
+                if !pings.as_mut().is_some_and(|pings| pings.on_timer(now, metrics)) {
+                    return ControlFlow::Continue(());
+                }
+                match side {
+                    Side::Client => self.begin_ending(Reason::HeartbeatTimeout, None, None, now),
+                    Side::Upstream => self.on_upstream_lost(Reason::UpstreamHeartbeatTimeout, now),
+                }
+            }
         }
-        if is_due(self.stall_deadline(Side::Upstream)) && !self.upstream.has_taken_some(cx, now) {
-            return self.on_upstream_lost(Reason::SlowUpstream, now);
+        ControlFlow::Break(())
+    }
+
+    /// Whether a client that is not read has gone, behind bytes that nobody takes.
+    fn check_presence(&mut self, cx: &mut Context<'_>, now: Instant) -> ControlFlow<()> {
+        if !self.client.is_peer_gone(cx) {
+            return ControlFlow::Continue(());
         }
-        let is_gone = self.client.is_paused() && self.client.is_peer_gone(cx);
-        if is_gone {
-            self.on_client_gone();
-        }
+        self.on_client_gone();
         // Whoever is gone behind what its rate holds back has close_timeout for it, however much that is: as long as
         // there is some, its stream is not read to its end.
-        if is_gone && self.next_token_at.is_some() {
-            self.client.broken_since.get_or_insert(now);
-        }
-        for side in [Side::Client, Side::Upstream] {
-            if is_due(self.broken_deadline(side)) {
-                self.link(side).broken_since = None;
-                return self.on_end(side, false, now);
-            }
+        if self.next_token_at.is_some() {
+            self.client.on_peer_gone(now);
         }
         // A client that is gone behind bytes the upstream does not take: that one gets close_timeout.
-        if is_gone && is_due(self.upstream.stalled_since().map(|since| since + policy.close_timeout)) {
+        let close_timeout = self.settings.policy.close_timeout;
+        if self.upstream.stalled_since().is_some_and(|since| since + close_timeout <= now) {
             self.begin_ending(Reason::ClientLost, None, None, now);
-            self.upstream.close_action = CloseAction::Reset(None);
-            return;
+            self.upstream.begin_close(CloseAction::Reset(None));
+            return ControlFlow::Break(());
         }
-        let is_paused = self.client.is_paused();
-        if !is_paused && is_due(policy.idle_timeout.map(|idle| self.last_activity + idle)) {
-            return self.begin_ending(Reason::IdleTimeout, None, None, now);
-        }
-        let metrics = self.live.metrics();
-        if let Some(pings) = &mut self.client_pings
-            && pings.on_timer(is_paused, now, metrics)
-        {
-            return self.begin_ending(Reason::HeartbeatTimeout, None, None, now);
-        }
-        if let Some(pings) = &mut self.upstream_pings
-            && pings.on_timer(self.upstream.is_paused(), now, metrics)
-        {
-            self.on_upstream_lost(Reason::UpstreamHeartbeatTimeout, now);
-        }
+        ControlFlow::Continue(())
     }
 
     /// Sets the timer to the nearest deadline if that is earlier than what it stands at.
@@ -151,7 +168,7 @@ impl Relay {
             None => self.sleep.insert(Box::pin(tokio::time::sleep_until(next))),
         };
         self.armed = Some(next);
-        // Not under the runtime's budget for this task: when that is used up a timer says Pending without
+        // Not under the runtime's budget for this task: when that is used up a timer is Pending without
         // keeping the waker, and would not be asked again.
         if pin!(unconstrained(sleep.as_mut())).poll(cx) == Poll::Ready(()) {
             cx.waker().wake_by_ref();

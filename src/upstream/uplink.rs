@@ -1,9 +1,9 @@
 //! An upstream link that ends here: whole messages in, whole messages out, pings answered.
 //!
 //! # Invariants
-//! 1. The first cause of an end stands; what follows from it is not told as a cause of its own.
-//! 2. Every ending has a deadline. Nothing is sent after our Close, nothing is told after the server's.
-//! 3. Whoever polls hears of an end as soon as nothing more is told: what is left of the close handshake goes on
+//! 1. The first cause of an end stands; what follows from it is not reported as a cause of its own.
+//! 2. Every ending has a deadline. Nothing is sent after our Close, no message counts after the server's.
+//! 3. Whoever polls gets the end as soon as no message can follow: what is left of the close handshake goes on
 //!    beside whatever follows ([`Uplink::poll_rest`]).
 //! 4. What waits for the server is bounded: by `max_waiting`, and by one pong, one ping and one Close.
 //! 5. An idle uplink owns no buffer: it reads into the thread's scratch, and keeps only what is not whole or
@@ -39,7 +39,7 @@ pub(crate) use self::end::UplinkEnd;
 /// What is read before other tasks get their turn: four full reads, or as many short frames as take about as long.
 const READING: Turn = Turn::new(256 * 1024, 4096);
 
-/// Bytes read at once of a server whose frames are short: only after a read can be told how many are in it.
+/// Bytes read at once of a server whose frames are short: only after a read it is known how many are in it.
 const READ_SHORT: usize = 8 * 1024;
 
 /// Frames in one read from which on they are short.
@@ -101,7 +101,7 @@ impl Uplink {
         let heartbeat = rules.heartbeat.map(|timing| Heartbeat::new(timing, fastrand::u64(..), now));
         Self {
             stream: Some(hop.stream),
-            early: hop.early,
+            early: hop.read_ahead,
             assembler: new_assembler(&rules),
             endpoint: Endpoint::new(Role::Client),
             rules,
@@ -122,7 +122,7 @@ impl Uplink {
         }
     }
 
-    /// Drives the link and tells `on` each message, until no more are told: the server has said Close, has broken a
+    /// Drives the link and calls `on` with each message, until no more can come: the server has sent a Close, has broken a
     /// rule, or is gone. Yields after a while.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8])) -> Poll<UplinkEnd> {
         self.drive(cx, on);
@@ -130,7 +130,7 @@ impl Uplink {
         if is_silent { Poll::Ready(self.end.clone().unwrap_or(UplinkEnd::Lost)) } else { Poll::Pending }
     }
 
-    /// Drives the link to its very end, whatever the server still says: Ready when its socket is done with, within
+    /// Drives the link to its very end, whatever the server still sends: Ready when its socket is done with, within
     /// `close_timeout` after the end has begun.
     pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.drive(cx, &mut |_, _| {});
@@ -171,7 +171,7 @@ impl Uplink {
         payload.saturating_add(HEADER)
     }
 
-    /// Queues what is said to each server before anything else, right after the handshake. It is bounded by the
+    /// Queues what each server is sent before anything else, right after the handshake. It is bounded by the
     /// configuration, and not by `max_waiting`: a server that was not greeted would be of no use.
     pub(crate) fn greet(&mut self, kind: Kind, payload: &[u8]) {
         self.push(&encode::message_from(Role::Client, kind, payload), Instant::now());

@@ -100,7 +100,7 @@ impl Upstream {
         let (mut head, _) = response.into_parts();
         headers::for_client(head.status, &mut head.headers);
         set_upgrade(&mut head.headers);
-        let hop = Transport { stream: parts.io.into_inner(), early: parts.read_buf };
+        let hop = Transport { stream: parts.io.into_inner(), read_ahead: parts.read_buf };
         Ok(Upgrade::Accepted(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))
     }
 }

@@ -4,57 +4,19 @@
 //! 1. Composing does not recurse, so nesting costs no stack.
 //! 2. An alias shares the node that it repeats. What it repeats is counted each time, since whoever makes something
 //!    else of the tree copies it each time.
-//! 3. Whatever two readers could understand differently is an error: keys given twice, tags, list and maps as keys.
+//! 3. Whatever two readers could understand differently is an error: keys given twice, tags, lists and maps as keys.
 //! 4. A merge key (`<<: *anchor`, or a list of them) stands for the keys of what it names, as far as its map does not
 //!    set them itself; of several maps the first that has a key wins (YAML 1.1's merge type).
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::rc::Rc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
+use super::dialect::{Dialect, Documents, KeyLimit, Tags};
 use super::is_null;
 use super::node::{Content, Entry, Mark, Node, Step};
 use super::value::{Scalar, Style};
-
-/// What a text may be.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Dialect {
-    pub(crate) max_bytes: usize,
-    pub(crate) max_depth: usize,
-    /// Nodes of all documents; those that an alias repeats are counted each time.
-    pub(crate) max_nodes: usize,
-    /// Bytes of text that aliases may repeat.
-    pub(crate) max_repeated_bytes: usize,
-    /// Composing stops after so many errors.
-    pub(crate) max_errors: usize,
-    pub(crate) key_limit: KeyLimit,
-    pub(crate) documents: Documents,
-    pub(crate) tags: Tags,
-}
-
-/// How long a key may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyLimit {
-    Bytes(usize),
-    Chars(usize),
-}
-
-/// How many documents a text may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Documents {
-    One,
-    Many,
-}
-
-/// Which tags a node may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tags {
-    None,
-    /// `!!str`, `!!seq` and `!!map`, each on a node of its own kind.
-    Core,
-}
 
 /// What was read of a text.
 #[derive(Debug)]
@@ -396,15 +358,6 @@ fn maps_of(node: Rc<Node>) -> Option<Vec<Rc<Node>>> {
         Content::Map(_) => Some(vec![node]),
         Content::List(list) => list.iter().all(is_map).then(|| list.clone()),
         Content::Scalar(_) => None,
-    }
-}
-
-impl fmt::Display for KeyLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bytes(most) => write!(f, "{most} bytes"),
-            Self::Chars(most) => write!(f, "{most} characters"),
-        }
     }
 }
 

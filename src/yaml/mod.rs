@@ -13,11 +13,13 @@
 //! What keys there are and what a scalar means ([`crate::config`], [`crate::inject`]).
 
 mod compose;
+mod dialect;
 mod node;
 mod value;
 mod write;
 
-pub(crate) use compose::{Composed, Dialect, Documents, Error, ErrorKind, KeyLimit, Tags, compose};
+pub(crate) use compose::{Composed, Error, ErrorKind, compose};
+pub(crate) use dialect::{Dialect, Documents, KeyLimit, Tags};
 pub(crate) use node::{Content, Entry, Mark, Node, Step};
 pub(crate) use value::{Map, Scalar, Style, Value};
 pub(crate) use write::{Layout, write, write_as};

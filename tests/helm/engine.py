@@ -1,4 +1,4 @@
-"""Helm's own engine for tests/helm.rs: reads what to do on standard input, answers on standard output, in JSON.
+"""Helm's own engine for tests/helm/main.rs: reads what to do on standard input, answers on standard output, in JSON.
 
 It judges nothing but what needs a library that Rust does not have: the chart is linted and rendered, YAML is read
 (a key that stands twice is an error), PromQL is parsed. One process does all of it, since loading takes longer than

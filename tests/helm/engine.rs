@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Once, OnceLock};
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cases::{self, Case};
 use super::snippets;
+use super::wanted;
 
 /// What came of everything.
 #[derive(Debug, Deserialize)]
@@ -118,7 +119,8 @@ impl Outcome {
 /// Renders all cases, once; `None` where that is not asked for.
 pub fn rendered() -> Option<&'static Rendered> {
     static RENDERED: OnceLock<Rendered> = OnceLock::new();
-    (!skipped()).then(|| RENDERED.get_or_init(|| run(&[cases::all(), snippets::cases()].concat())))
+    (!wanted::skipped("Helm's engine"))
+        .then(|| RENDERED.get_or_init(|| run(&[cases::all(), snippets::cases()].concat())))
 }
 
 fn run(cases: &[Case]) -> Rendered {
@@ -148,17 +150,4 @@ fn run(cases: &[Case]) -> Rendered {
 /// Where the Python side, its packages and the golden files are.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("helm")
-}
-
-/// Whether the engine is not asked for; says so once, past the capture of test output.
-fn skipped() -> bool {
-    static TOLD: Once = Once::new();
-    let wanted = std::env::var_os("OUTRIGGER_INTEROP").is_some_and(|value| value == "1");
-    if !wanted {
-        TOLD.call_once(|| {
-            let why = b"\nSKIPPED, all of tests/helm.rs: Helm's engine is used with OUTRIGGER_INTEROP=1 only (make test)\n";
-            std::io::stderr().write_all(why).expect("standard error can be written");
-        });
-    }
-    !wanted
 }

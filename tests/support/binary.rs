@@ -2,9 +2,7 @@
 //! standard output, an environment).
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
@@ -51,7 +49,7 @@ struct Lines {
 pub struct Running {
     pub binary: Binary,
     address: SocketAddr,
-    admin: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 impl Builder {
@@ -215,11 +213,6 @@ impl Running {
         RawClient::plain(self.admin).path(path).header("Connection", "close").answer().await.response
     }
 
-    /// What a readiness probe asks.
-    pub fn readiness(&self) -> Dial {
-        RawClient::plain(self.admin).path("/readyz").header("Connection", "close")
-    }
-
     /// All of `/metrics`.
     pub async fn metrics(&self) -> Metrics {
         Metrics(self.admin_get("/metrics").await.text())
@@ -245,30 +238,5 @@ impl Lines {
 
     fn text(&self) -> String {
         self.all().iter().map(|line| format!("{line}\n")).collect()
-    }
-}
-
-/// A file that is there as long as this lives.
-pub struct TempFile(PathBuf);
-
-impl TempFile {
-    pub fn new(name: &str, text: &str) -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::SeqCst);
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let path = folder.join(format!("{}-{number}-{name}", std::process::id()));
-        std::fs::write(&path, text).expect("the folder is writable");
-        Self(path)
-    }
-
-    pub fn path(&self) -> &str {
-        self.0.to_str().expect("the folder's path is UTF-8")
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        // Nothing depends on it any more.
-        let _ = std::fs::remove_file(&self.0);
     }
 }

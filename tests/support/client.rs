@@ -53,7 +53,6 @@ impl RawClient {
             body: Vec::new(),
             pipelined: Vec::new(),
             receive_buffer: None,
-            send_buffer: None,
             single_bytes: false,
             tls: None,
         }
@@ -98,7 +97,6 @@ pub struct Dial {
     body: Vec<u8>,
     pipelined: Vec<u8>,
     receive_buffer: Option<u32>,
-    send_buffer: Option<u32>,
     single_bytes: bool,
     tls: Option<Arc<ClientConfig>>,
 }
@@ -177,13 +175,6 @@ impl Dial {
         self
     }
 
-    /// `SO_SNDBUF`, set before the connect.
-    #[must_use]
-    pub fn send_buffer(mut self, bytes: u32) -> Self {
-        self.send_buffer = Some(bytes);
-        self
-    }
-
     /// The request goes out in segments of one byte.
     #[must_use]
     pub fn in_single_bytes(mut self) -> Self {
@@ -200,7 +191,7 @@ impl Dial {
 
     /// Connects, over TLS if that was asked for, or tells why that failed.
     pub async fn try_connect(self) -> io::Result<Link> {
-        let socket = Socket::connect(&self.to, self.receive_buffer, self.send_buffer).await?;
+        let socket = Socket::connect(&self.to, self.receive_buffer).await?;
         let socket = match self.tls {
             None => socket,
             Some(config) => timeout(DEADLINE, Box::pin(socket.secure(config))).await??,

@@ -8,18 +8,14 @@
 //! 2. Every wait has a deadline ([`DEADLINE`]) and a message that tells what had come until then.
 //! 3. Nothing is answered behind a test's back, except where a method says so.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "every test file uses its own part of this module"
-)]
+#![allow(unreachable_pub, reason = "a module of test programs: nothing is outside of them")]
 
 pub mod binary;
 pub mod client;
+pub mod feed;
+pub mod files;
 pub mod http;
 pub mod http2;
-pub mod kubelet;
 pub mod link;
 pub mod logged;
 pub mod metrics;
@@ -31,6 +27,7 @@ pub mod tls;
 pub mod token;
 pub mod upstream;
 pub mod wait;
+pub mod wanted;
 pub mod wire;
 pub mod yaml;
 
@@ -38,3 +35,6 @@ use std::time::Duration;
 
 /// How long anything may take before a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Long enough for what must not happen to happen.
+pub const A_MOMENT: Duration = Duration::from_millis(100);

@@ -4,30 +4,19 @@
 //! `OUTRIGGER_INTEROP=1`, as `make test` sets it after `scripts/setup-tests.sh`; then a missing peer is a
 //! failure.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Once;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::DEADLINE;
+use super::{DEADLINE, wanted};
 
-/// Whether peers are not asked for; says so once, past the capture of test output.
+/// Whether tests with peers are left out here.
 pub fn skipped() -> bool {
-    static TOLD: Once = Once::new();
-    let wanted = std::env::var_os("OUTRIGGER_INTEROP").is_some_and(|value| value == "1");
-    if !wanted {
-        TOLD.call_once(|| {
-            let why = b"\nSKIPPED, all tests here with Node and Python peers: they are used with \
-                        OUTRIGGER_INTEROP=1 only (make test)\n";
-            std::io::stderr().write_all(why).expect("standard error can be written");
-        });
-    }
-    !wanted
+    wanted::skipped("Node and Python peers")
 }
 
 /// The interpreter and the script, from the folder where the setup put its packages.
@@ -45,7 +34,7 @@ pub fn command(script: &str) -> Command {
 
 /// A server in another process; killed when it is dropped.
 pub struct Peer {
-    child: Child,
+    pub child: Child,
     /// Apart from the child: waiting for that would close it.
     stdin: Option<ChildStdin>,
     port: u16,
@@ -87,11 +76,6 @@ impl Peer {
     /// Ends it in the middle of whatever it does.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it is running");
-    }
-
-    /// Sends a signal: `TERM`, `KILL`.
-    pub async fn signal(&self, name: &str) {
-        super::binary::signal(self.child.id().expect("it is still running"), name).await;
     }
 
     /// Waits for its end; `None` if it is still running then.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use outrigger::config::{Config, ListenTls, Policy, UpstreamTls};
 use outrigger::internals::Lifecycle;
 use outrigger::server::{Server, StartError};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -20,6 +21,7 @@ use super::http::Response;
 use super::metrics::Metrics;
 use super::socket::Address;
 use super::upstream::Upstream;
+use super::wait::eventually;
 use super::yaml;
 
 /// A running proxy. Cut short when it is dropped; [`Proxy::stop`] lets it drain.
@@ -95,6 +97,28 @@ impl Proxy {
     /// As [`Proxy::metric`], `None` where there is no such sample (a label set not met yet).
     pub async fn find_metric(&self, sample: &str) -> Option<f64> {
         self.metrics().await.get(sample)
+    }
+
+    /// Waits until a sample is this.
+    pub async fn becomes(&self, sample: &str, expected: f64) {
+        eventually(DEADLINE, async || match self.metric(sample).await {
+            there if there == expected => Ok(()),
+            there => Err(format!("{sample} is {there}")),
+        })
+        .await;
+    }
+
+    /// What the operators' port answers to this as something to publish.
+    pub async fn post(&self, body: &str) -> Response {
+        let dial = RawClient::plain(self.admin).method("POST").path("/api/admin/broadcast");
+        dial.header("Connection", "close").body(body).answer().await.response
+    }
+
+    /// Publishes what must be accepted; the answer.
+    pub async fn publish(&self, what: &Value) -> Value {
+        let response = self.post(&what.to_string()).await;
+        assert_eq!(response.status(), 200, "{}", response.text());
+        serde_json::from_str(&response.text()).expect("it answers in JSON")
     }
 
     /// All of `/metrics` at one moment.

@@ -52,11 +52,7 @@ pub enum Socket {
 
 impl Socket {
     /// Connects. Kernel buffers are bounded first where asked: afterwards the window is already told.
-    pub async fn connect(
-        to: &Address,
-        receive_buffer: Option<u32>,
-        send_buffer: Option<u32>,
-    ) -> io::Result<Self> {
+    pub async fn connect(to: &Address, receive_buffer: Option<u32>) -> io::Result<Self> {
         let address = match to {
             Address::Unix(path) => return Ok(Self::Unix(UnixStream::connect(path).await?)),
             Address::Tcp(address) => *address,
@@ -64,9 +60,6 @@ impl Socket {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(size) = receive_buffer {
             socket.set_recv_buffer_size(size)?;
-        }
-        if let Some(size) = send_buffer {
-            socket.set_send_buffer_size(size)?;
         }
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, header};
 use sha2::{Digest, Sha256};
 
-use super::{AuthError, tokens, user_name};
+use super::error::AuthError;
+use super::tokens;
+use super::user_name::user_name;
 use crate::config;
 use crate::net::http::bearer;
 use crate::telemetry::AuthFailure;

@@ -1,4 +1,4 @@
-//! Somebody else is asked whether a request may come in.
+//! Another service is asked whether a request may come in.
 //!
 //! The service gets a `GET` with the client's headers (those of the hop, of the body and of the WebSocket
 //! handshake not among them), with `X-Forwarded-*` as the server behind would see them, and with what was
@@ -16,7 +16,7 @@
 //! # Invariants
 //! 1. What the service is told about the request is what we saw: a client cannot say it.
 //! 2. What the service alone says (`user_header`, `headers`) a client cannot say either, neither to the service nor
-//!    to the upstream, in no spelling and on no kind of request ([`Forward::take_out`]).
+//!    to the upstream, in no spelling and on no kind of request ([`Forward::strip_reserved`]).
 //! 3. At most [`MAX_ASKING`] are asked for at once, [`MAX_WAITING`] wait for it; the time that somebody
 //!    waits is part of `timeout`.
 
@@ -32,7 +32,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use super::{AuthError, Waiting, user_name};
+use super::error::AuthError;
+use super::user_name::user_name;
+use super::waiting::Waiting;
 use crate::admission::{Kind, Refused, RequestContext};
 use crate::config::{self, Forwarded, HostHeader, Target};
 use crate::net::Fetch;
@@ -62,7 +64,7 @@ const PASSED_ON: [HeaderName; 9] = [
 ];
 
 /// Of a body that is not sent, or such that the answer could depend on what the client has already.
-const LEFT_OUT: [HeaderName; 7] = [
+const NOT_ASKED: [HeaderName; 7] = [
     header::EXPECT,
     header::IF_MATCH,
     header::IF_MODIFIED_SINCE,
@@ -88,8 +90,8 @@ pub(super) struct Forward {
     user_header: HeaderName,
     /// What of its answer the upstream gets.
     headers: Vec<HeaderName>,
-    /// What nobody else may say: these, and `user_header`.
-    its_own: Vec<HeaderName>,
+    /// What only the service may set: these, and `user_header`.
+    reserved: Vec<HeaderName>,
     asking: Semaphore,
     waiting: Semaphore,
     is_down: AtomicBool,
@@ -111,9 +113,9 @@ impl Forward {
         let named = config.headers.iter().map(|name| HeaderName::from_bytes(name.as_bytes()));
         let headers =
             named.collect::<Result<Vec<_>, _>>().map_err(|_| AuthError::Header("forward.headers"))?;
-        let mut its_own = headers.clone();
-        if !its_own.contains(&user_header) {
-            its_own.push(user_header.clone());
+        let mut reserved = headers.clone();
+        if !reserved.contains(&user_header) {
+            reserved.push(user_header.clone());
         }
         Ok(Self {
             fetch,
@@ -122,7 +124,7 @@ impl Forward {
             timeout: config.timeout,
             user_header,
             headers,
-            its_own,
+            reserved,
             asking: Semaphore::new(MAX_ASKING),
             waiting: Semaphore::new(MAX_WAITING),
             is_down: AtomicBool::new(false),
@@ -131,38 +133,38 @@ impl Forward {
     }
 
     /// Takes out of a request what only the service may say.
-    pub(super) fn take_out(&self, headers: &mut HeaderMap) {
-        for name in &self.its_own {
+    pub(super) fn strip_reserved(&self, headers: &mut HeaderMap) {
+        for name in &self.reserved {
             headers.remove(name);
         }
         // In other spellings too, of ours as well.
-        let its_own: Vec<String> = self.its_own.iter().map(|name| plain_name(name.as_str())).collect();
-        let is_alike = |name: &HeaderName| its_own.contains(&plain_name(name.as_str()));
-        let alike: Vec<HeaderName> = headers.keys().filter(|name| is_alike(name)).cloned().collect();
+        let reserved: Vec<String> = self.reserved.iter().map(|name| plain_name(name.as_str())).collect();
+        let is_reserved = |name: &HeaderName| reserved.contains(&plain_name(name.as_str()));
+        let alike: Vec<HeaderName> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
         for name in alike {
             headers.remove(name);
         }
     }
 
-    /// Whether `guest` may come in, and as whom.
-    pub(super) async fn check(&self, guest: &RequestContext) -> Result<Admitted, Refusal> {
-        match self.ask(guest).await {
+    /// Whether `context` may come in, and as whom.
+    pub(super) async fn check(&self, context: &RequestContext) -> Result<Allowed, Refusal> {
+        match self.ask(context).await {
             Ok(response) => {
                 let answer = self.read(response);
-                self.tell(answer.as_ref().err().and_then(|refusal| match refusal {
+                self.report(answer.as_ref().err().and_then(|refusal| match refusal {
                     Refusal::Unavailable(why) => Some(why.as_str()),
                     Refusal::Refused(_) => None,
                 }));
                 answer
             }
             Err(why) => {
-                self.tell(Some(&why));
+                self.report(Some(&why));
                 Err(Refusal::Unavailable(why))
             }
         }
     }
 
-    async fn ask(&self, guest: &RequestContext) -> Result<Response<Bytes>, String> {
+    async fn ask(&self, context: &RequestContext) -> Result<Response<Bytes>, String> {
         let Ok(_place) = self.waiting.try_acquire() else {
             return Err("too many requests wait for its answer".into());
         };
@@ -170,31 +172,31 @@ impl Forward {
         let until = Instant::now() + self.timeout;
         let turn = timeout_at(until, self.asking.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err("it is too slow for as many as ask".into()) };
-        let request = self.request(guest);
+        let request = self.request(context);
         let left = until.saturating_duration_since(Instant::now());
         self.fetch.send(request, left, MAX_BODY).await.map_err(|error| error.to_string())
     }
 
     /// What the service is asked.
-    fn request(&self, guest: &RequestContext) -> Request<Empty<Bytes>> {
-        let mut headers = guest.head.headers.clone();
+    fn request(&self, context: &RequestContext) -> Request<Empty<Bytes>> {
+        let mut headers = context.head.headers.clone();
         let asked = [X_ORIGINAL_URI, X_ORIGINAL_METHOD, X_FORWARDED_URI, X_FORWARDED_METHOD];
         let asked = asked.each_ref().map(HeaderName::as_str);
-        let is_left_out = |name: &HeaderName| {
+        let is_not_asked = |name: &HeaderName| {
             let text = name.as_str();
-            LEFT_OUT.contains(name)
+            NOT_ASKED.contains(name)
                 || text.starts_with("content-")
                 || text.starts_with("sec-websocket-")
                 || asked.contains(&plain_name(text).as_str())
         };
-        let left_out: Vec<HeaderName> = headers.keys().filter(|name| is_left_out(name)).cloned().collect();
+        let left_out: Vec<HeaderName> = headers.keys().filter(|name| is_not_asked(name)).cloned().collect();
         for name in left_out {
             headers.remove(name);
         }
         let seen = Requester {
-            peer: &guest.peer,
-            forwarding: guest.forwarding.as_deref(),
-            client: guest.client.address,
+            peer: &context.peer,
+            forwarding: context.forwarding.as_deref(),
+            client: context.client.address,
             user: None,
             attested: None,
         };
@@ -207,15 +209,15 @@ impl Forward {
         headers::for_upstream(&mut headers, seen, telling, false);
         // Its own, from the URL.
         headers.remove(header::HOST);
-        let path = guest.head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let path = context.head.uri.path_and_query().map_or("/", |target| target.as_str());
         if let Ok(path) = HeaderValue::from_bytes(path.as_bytes()) {
             headers.insert(X_FORWARDED_URI, path.clone());
             headers.insert(X_ORIGINAL_URI, path);
         }
-        // Over HTTP/2 a handshake is a CONNECT; to whoever has rules it is one thing.
-        let method = match guest.kind {
+        // Over HTTP/2 a handshake is a CONNECT; rules of the service are to see one method for both.
+        let method = match context.kind {
             Kind::Handshake => &Method::GET,
-            Kind::Plain => &guest.head.method,
+            Kind::Plain => &context.head.method,
         };
         if let Ok(method) = HeaderValue::from_str(method.as_str()) {
             headers.insert(X_FORWARDED_METHOD, method.clone());
@@ -229,7 +231,7 @@ impl Forward {
     }
 
     /// What its answer means.
-    fn read(&self, response: Response<Bytes>) -> Result<Admitted, Refusal> {
+    fn read(&self, response: Response<Bytes>) -> Result<Allowed, Refusal> {
         let status = response.status();
         let is_redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
             && response.headers().contains_key(header::LOCATION);
@@ -242,10 +244,10 @@ impl Forward {
             }
             let mut named = response.headers().get_all(&self.user_header).into_iter();
             return match (named.next(), named.next()) {
-                (None, _) => Ok(Admitted { user: None, attested }),
-                (Some(name), None) if name.is_empty() => Ok(Admitted { user: None, attested }),
+                (None, _) => Ok(Allowed { user: None, attested }),
+                (Some(name), None) if name.is_empty() => Ok(Allowed { user: None, attested }),
                 (Some(name), None) => match name.to_str().ok().and_then(user_name) {
-                    Some(name) => Ok(Admitted { user: Some(name), attested }),
+                    Some(name) => Ok(Allowed { user: Some(name), attested }),
                     None => Err(Refusal::Unavailable(format!(
                         "its {} is not 1 to 256 visible ASCII characters",
                         self.user_header
@@ -272,8 +274,8 @@ impl Forward {
         Err(Refusal::Unavailable(format!("it answered with status {}", status.as_u16())))
     }
 
-    /// Says once that it is down, and once that it is up again.
-    fn tell(&self, down: Option<&str>) {
+    /// Logs once that the service is down, and once that it is up again.
+    fn report(&self, down: Option<&str>) {
         let was_down = self.is_down.swap(down.is_some(), Ordering::Relaxed);
         if was_down == down.is_some() {
             return;
@@ -288,16 +290,16 @@ impl Forward {
     }
 }
 
-/// Who comes in.
+/// What the service says of a request that it allows.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(super) struct Allowed {
     /// Under which name, if it has one.
     pub(super) user: Option<Arc<str>>,
     /// What the upstream is told of it.
     pub(super) attested: HeaderMap,
 }
 
-/// Why somebody stays outside.
+/// Why the request is refused.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// The service says so.
@@ -318,7 +320,7 @@ impl From<Refusal> for (AuthFailure, Refused) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::auth::testing::guest;
+    use crate::admission::auth::testing::context;
 
     fn service() -> Forward {
         let config = config::ForwardAuth {
@@ -333,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_service_gets_the_clients_headers_and_what_we_saw() {
-        let guest = guest(
+        let context = context(
             Kind::Handshake,
             "GET",
             "/chat/7?room=%2Fa&x",
@@ -370,7 +372,7 @@ mod tests {
                 ("forwarded", "for=10.0.0.1"),
             ],
         );
-        let request = service().request(&guest);
+        let request = service().request(&context);
         assert_eq!((request.method(), request.uri().to_string()), (&Method::GET, service().uri.to_string()));
         let mut sent: Vec<_> = request
             .headers()

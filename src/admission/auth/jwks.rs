@@ -5,7 +5,7 @@
 //! 1. One task fetches, one fetch at a time. However many tokens name unknown keys or are signed wrongly:
 //!    because of them it fetches at most once in `min_interval`.
 //! 2. A set that was good stays until another good one comes, also where a reload changes what is asked of tokens.
-//! 3. Nobody waits longer than [`PATIENCE`], and no more than [`MAX_WAITING`] do.
+//! 3. No request waits longer than [`MAX_WAIT`], and no more than [`MAX_WAITING`] do.
 //! 4. The task ends with its [`Jwks`].
 //!
 //! # Not here
@@ -23,8 +23,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
+use super::error::AuthError;
 use super::keys::KeySet;
-use super::{AuthError, Waiting};
+use super::waiting::Waiting;
 use crate::config::{File, JwtAlgorithm};
 use crate::net::Fetch;
 use crate::net::http::PRODUCT;
@@ -33,7 +34,7 @@ use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, JwksOutcome, Metrics, TaskKind};
 
 /// How long a handshake waits for keys: a client has given up by the time its own timeout comes.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Handshakes that may wait for keys; more are told to come back.
 const MAX_WAITING: usize = 1024;
 /// How long one fetch may take.
@@ -58,9 +59,9 @@ pub(super) struct Jwks {
 struct Shared {
     keys: ArcSwapOption<KeySet>,
     status: watch::Sender<Status>,
-    /// Somebody needs a key that is not there, or another one than is.
+    /// A token needs a key that is not there, or another one than is.
     wanted: Notify,
-    places: Semaphore,
+    waiting: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -71,7 +72,7 @@ struct Status {
     /// Fetches that are over.
     fetches: u64,
     has_failed: bool,
-    /// Before it nobody's wish is heard.
+    /// Before it no token makes it fetch.
     may_ask_at: Instant,
 }
 
@@ -93,10 +94,10 @@ impl Jwks {
             keys: ArcSwapOption::new(fetched),
             status: watch::Sender::new(status),
             wanted: Notify::new(),
-            places: Semaphore::new(MAX_WAITING),
+            waiting: Semaphore::new(MAX_WAITING),
             metrics,
         });
-        let task = tokio::spawn(keep_up(source, Arc::clone(&shared)));
+        let task = tokio::spawn(run(source, Arc::clone(&shared)));
         Self { shared, task }
     }
 
@@ -131,12 +132,12 @@ impl Jwks {
         if is_final(&result) || (!seen.is_fetching && Instant::now() < seen.may_ask_at) {
             return verdict(result, seen);
         }
-        let Ok(_place) = self.shared.places.try_acquire() else { return unanswered(result) };
+        let Ok(_place) = self.shared.waiting.try_acquire() else { return unanswered(result) };
         let _waiting = Waiting::new(&self.shared.metrics);
         if !seen.is_fetching {
             self.shared.wanted.notify_one();
         }
-        let fetched = timeout(PATIENCE, status.wait_for(|now| now.fetches != seen.fetches)).await;
+        let fetched = timeout(MAX_WAIT, status.wait_for(|now| now.fetches != seen.fetches)).await;
         match fetched {
             Ok(Ok(now)) => verdict(ask(), *now),
             Ok(Err(_)) | Err(_) => unanswered(result),
@@ -144,13 +145,13 @@ impl Jwks {
     }
 }
 
-/// A key that is not known is wrong, unless nobody can say at the moment: it may be a new one.
+/// A token with an unknown key is refused, unless the last fetch failed: then the key may be a new one.
 fn verdict<R>(result: Result<R, AuthFailure>, status: Status) -> Result<R, AuthFailure> {
     if status.has_failed { unanswered(result) } else { result }
 }
 
-/// What holds while nobody says which keys there are. A key that is there and does not fit the signature is
-/// the last word until another one is: a forged token is not to look like a fault of ours.
+/// What holds while keys cannot be fetched. A signature that does not fit the key that is there stays wrong: a forged
+/// token is not to look like a fault of the proxy.
 fn unanswered<R>(result: Result<R, AuthFailure>) -> Result<R, AuthFailure> {
     match result {
         Err(AuthFailure::UnknownKey) => Err(AuthFailure::Unavailable),
@@ -165,8 +166,8 @@ impl Drop for Jwks {
 }
 
 /// Fetches for as long as it is let. A panic is a fetch that has failed.
-async fn keep_up(source: Source, shared: Arc<Shared>) {
-    while caught(TaskKind::Jwks, &shared.metrics, keep(&source, &shared)).await.is_err() {
+async fn run(source: Source, shared: Arc<Shared>) {
+    while caught(TaskKind::Jwks, &shared.metrics, fetch_repeatedly(&source, &shared)).await.is_err() {
         shared.status.send_modify(|status| {
             status.is_fetching = false;
             status.has_failed = true;
@@ -176,7 +177,7 @@ async fn keep_up(source: Source, shared: Arc<Shared>) {
     }
 }
 
-async fn keep(source: &Source, shared: &Shared) {
+async fn fetch_repeatedly(source: &Source, shared: &Shared) {
     let url = source.uri.to_string();
     let mut is_up = None;
     let mut failures = 0_u32;

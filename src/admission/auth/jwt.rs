@@ -20,15 +20,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Validation;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::algorithms;
 use super::keys::KeySet;
-use super::user_name;
+use super::user_name::user_name;
 use crate::admission::User;
 use crate::config::{self, JwtAlgorithm};
 use crate::resilience::Expiry;
@@ -59,7 +60,7 @@ struct Head<'a> {
 impl Rules {
     pub(super) fn new(config: &config::Jwt) -> Self {
         let validation = |algorithm: &JwtAlgorithm| {
-            let mut validation = Validation::new(library(*algorithm));
+            let mut validation = Validation::new(algorithms::library(*algorithm));
             // The library asks for `iss` and `aud` only where the token has them.
             let mut required = vec!["exp"];
             if let Some(issuer) = &config.issuer {
@@ -99,7 +100,7 @@ impl Rules {
 
     /// What a token of this algorithm has to be, if it is one that may be used.
     fn allowed(&self, name: &str) -> Option<&(JwtAlgorithm, Validation)> {
-        let named = algorithm_named(name);
+        let named = algorithms::named(name);
         self.validations.iter().find(|(algorithm, _)| named == Some(*algorithm))
     }
 
@@ -170,42 +171,6 @@ fn reason(kind: &ErrorKind) -> AuthFailure {
         ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => AuthFailure::Claims,
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => AuthFailure::Algorithm,
         _ => AuthFailure::Malformed,
-    }
-}
-
-/// RFC 7518 §3.1, and no `none`.
-pub(super) fn algorithm_named(name: &str) -> Option<JwtAlgorithm> {
-    Some(match name {
-        "HS256" => JwtAlgorithm::Hs256,
-        "HS384" => JwtAlgorithm::Hs384,
-        "HS512" => JwtAlgorithm::Hs512,
-        "RS256" => JwtAlgorithm::Rs256,
-        "RS384" => JwtAlgorithm::Rs384,
-        "RS512" => JwtAlgorithm::Rs512,
-        "PS256" => JwtAlgorithm::Ps256,
-        "PS384" => JwtAlgorithm::Ps384,
-        "PS512" => JwtAlgorithm::Ps512,
-        "ES256" => JwtAlgorithm::Es256,
-        "ES384" => JwtAlgorithm::Es384,
-        "EdDSA" => JwtAlgorithm::EdDsa,
-        _ => return None,
-    })
-}
-
-fn library(algorithm: JwtAlgorithm) -> Algorithm {
-    match algorithm {
-        JwtAlgorithm::Hs256 => Algorithm::HS256,
-        JwtAlgorithm::Hs384 => Algorithm::HS384,
-        JwtAlgorithm::Hs512 => Algorithm::HS512,
-        JwtAlgorithm::Rs256 => Algorithm::RS256,
-        JwtAlgorithm::Rs384 => Algorithm::RS384,
-        JwtAlgorithm::Rs512 => Algorithm::RS512,
-        JwtAlgorithm::Ps256 => Algorithm::PS256,
-        JwtAlgorithm::Ps384 => Algorithm::PS384,
-        JwtAlgorithm::Ps512 => Algorithm::PS512,
-        JwtAlgorithm::Es256 => Algorithm::ES256,
-        JwtAlgorithm::Es384 => Algorithm::ES384,
-        JwtAlgorithm::EdDsa => Algorithm::EdDSA,
     }
 }
 

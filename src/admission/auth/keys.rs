@@ -17,7 +17,8 @@ use serde::Deserialize;
 use crate::config::{File, JwtAlgorithm};
 use crate::telemetry::AuthFailure;
 
-use super::AuthError;
+use super::algorithms;
+use super::error::AuthError;
 
 /// Keys of one set. Large providers publish a dozen.
 const MAX_KEYS: usize = 128;
@@ -194,7 +195,7 @@ fn usable(jwk: &Jwk) -> Option<Key> {
     let algorithm = match jwk.common.key_algorithm {
         None => None,
         // Of another use, or one that nobody here knows.
-        Some(named) => Some(super::jwt::algorithm_named(&named.to_string())?),
+        Some(named) => Some(algorithms::named(&named.to_string())?),
     };
     let id = jwk.common.key_id.as_deref().map(Into::into);
     Some(Key { id, kind, algorithm, decoding: DecodingKey::from_jwk(jwk).ok()? })

@@ -103,7 +103,7 @@ pub(super) fn jwt(keys: JwtKeys, algorithms: &[JwtAlgorithm]) -> Jwt {
     }
 }
 
-pub(super) fn guest(kind: Kind, method: &str, target: &str, headers: &[(&str, &str)]) -> RequestContext {
+pub(super) fn context(kind: Kind, method: &str, target: &str, headers: &[(&str, &str)]) -> RequestContext {
     let mut request = Request::builder().method(method).uri(target);
     for (name, value) in headers {
         request = request

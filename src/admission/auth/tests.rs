@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use super::testing::{file, guest, hmac, jwt};
+use super::testing::{context, file, hmac, jwt};
 use super::*;
 use crate::config::JwtAlgorithm;
 
@@ -29,8 +29,8 @@ fn certificate() -> Option<User> {
     Some(User { name: "CN=ann".into(), expires: None })
 }
 
-fn name(guest: &RequestContext) -> Option<&str> {
-    guest.user.as_ref().map(|user| &*user.name)
+fn name(context: &RequestContext) -> Option<&str> {
+    context.user.as_ref().map(|user| &*user.name)
 }
 
 fn token() -> String {
@@ -60,8 +60,8 @@ async fn keys_that_were_fetched_hold_where_what_is_asked_of_tokens_changes_while
     asked.write_all(answer.as_bytes()).await.unwrap();
     let bearer = format!("Bearer {}", token());
     let lets_in = async |authenticator: &Authenticator| {
-        let mut guest = guest(Kind::Handshake, "GET", "/", &[("authorization", &bearer)]);
-        authenticator.check(&mut guest).await.map(drop).map_err(|(failure, _)| failure)
+        let mut context = context(Kind::Handshake, "GET", "/", &[("authorization", &bearer)]);
+        authenticator.check(&mut context).await.map(drop).map_err(|(failure, _)| failure)
     };
     assert_eq!(lets_in(&first).await, Ok(()));
 
@@ -95,11 +95,11 @@ async fn plain_http_is_asked_where_it_is_guarded_and_only_there() {
         (Kind::Plain, Refuse, false),
     ] {
         let (layer, _) = layer(&by_token(), http);
-        let mut without = guest(kind, "GET", "/", &[]);
+        let mut without = context(kind, "GET", "/", &[]);
         without.user = certificate();
         assert_eq!(layer.check(&mut without).await.is_err(), is_asked, "{kind:?} {http:?}");
         let target = format!("/?token={}&a=1", token());
-        let mut with = guest(kind, "GET", &target, &[]);
+        let mut with = context(kind, "GET", &target, &[]);
         with.user = certificate();
         layer.check(&mut with).await.unwrap();
         let (user, left) = if is_asked { ("bob", "/?a=1") } else { ("CN=ann", &*target) };
@@ -110,10 +110,10 @@ async fn plain_http_is_asked_where_it_is_guarded_and_only_there() {
         );
     }
     let nobody_asks = Authentication::new(None, Guard);
-    let mut guest = guest(Kind::Handshake, "GET", "/", &[]);
-    guest.user = certificate();
-    nobody_asks.check(&mut guest).await.unwrap();
-    assert_eq!(name(&guest), Some("CN=ann"));
+    let mut context = context(Kind::Handshake, "GET", "/", &[]);
+    context.user = certificate();
+    nobody_asks.check(&mut context).await.unwrap();
+    assert_eq!(name(&context), Some("CN=ann"));
 }
 
 #[tokio::test]
@@ -134,12 +134,12 @@ async fn a_preflight_passes_without_credentials_and_without_a_token_of_ours() {
     for auth in [by_token(), keys] {
         let (layer, _) = layer(&auth, HttpMode::Guard);
         for (kind, verb, headers, passes) in &cases {
-            let mut guest = guest(*kind, verb, "/?token=x", headers);
-            assert_eq!(layer.check(&mut guest).await.is_ok(), *passes, "{kind:?} {verb} {headers:?}");
+            let mut context = context(*kind, verb, "/?token=x", headers);
+            assert_eq!(layer.check(&mut context).await.is_ok(), *passes, "{kind:?} {verb} {headers:?}");
             if matches!(auth, Auth::Jwt(_)) {
-                assert_eq!(guest.head.uri, "/", "{kind:?} {verb} {headers:?}");
+                assert_eq!(context.head.uri, "/", "{kind:?} {verb} {headers:?}");
             }
-            assert_eq!(name(&guest), None);
+            assert_eq!(name(&context), None);
         }
     }
 }
@@ -149,7 +149,7 @@ async fn a_failure_is_counted_by_its_reason_and_answered_without() {
     let (layer, metrics) = layer(&by_token(), HttpMode::Guard);
     let old = hmac(Algorithm::HS256, SECRET, &json!({ "sub": "bob", "exp": 1 }));
     for target in ["/", "/?token=x", &format!("/?token={old}")] {
-        let refused = layer.check(&mut guest(Kind::Handshake, "GET", target, &[])).await.unwrap_err();
+        let refused = layer.check(&mut context(Kind::Handshake, "GET", target, &[])).await.unwrap_err();
         assert!(matches!(refused, Refused::Unauthorized(_)), "{target}: {refused:?}");
     }
     let families = metrics.gather();

@@ -33,7 +33,7 @@ pub(super) const MAX_TOKEN: usize = 8192;
 pub(super) struct Token(Vec<u8>);
 
 impl Token {
-    /// Its bytes, for whoever checks it.
+    /// Its bytes.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -52,61 +52,61 @@ pub(super) fn take(
     head: &mut Parts,
 ) -> (Result<Token, AuthFailure>, Option<&'static str>) {
     let mut own_protocol = None;
-    let mut found = Place::Nothing;
+    let mut found = Found::Nothing;
     for source in sources {
-        let place = match source {
+        let here = match source {
             TokenSource::Header => in_authorization(&head.headers),
             TokenSource::Cookie(name) => in_cookies(&head.headers, name),
             TokenSource::Query(name) => {
-                let (place, rest) = in_query(&head.uri, name);
+                let (here, rest) = in_query(&head.uri, name);
                 if let Some(rest) = rest {
                     head.uri = rest;
                 }
-                place
+                here
             }
             TokenSource::Subprotocol => {
-                let (place, was_there) = in_subprotocols(&mut head.headers);
+                let (here, was_there) = in_subprotocols(&mut head.headers);
                 if was_there {
                     own_protocol = Some(BEARER_PROTOCOL);
                 }
-                place
+                here
             }
         };
-        found = found.or(place);
+        found = found.or(here);
     }
     let token = match found {
-        Place::Nothing => Err(AuthFailure::Missing),
-        Place::Many => Err(AuthFailure::Ambiguous),
-        Place::One(token) if token.len() > MAX_TOKEN => Err(AuthFailure::Malformed),
-        Place::One(token) => Ok(Token(token)),
+        Found::Nothing => Err(AuthFailure::Missing),
+        Found::Many => Err(AuthFailure::Ambiguous),
+        Found::One(token) if token.len() > MAX_TOKEN => Err(AuthFailure::Malformed),
+        Found::One(token) => Ok(Token(token)),
     };
     (token, own_protocol)
 }
 
 /// The one value of a header. Two lines that say the same are one.
 pub(super) fn in_header(headers: &HeaderMap, name: &HeaderName) -> Result<Token, AuthFailure> {
-    let mut place = Place::Nothing;
+    let mut found = Found::Nothing;
     for value in headers.get_all(name) {
-        place.add(value.as_bytes());
+        found.add(value.as_bytes());
     }
-    match place {
-        Place::Nothing => Err(AuthFailure::Missing),
-        Place::Many => Err(AuthFailure::Ambiguous),
-        Place::One(token) if token.len() > MAX_TOKEN => Err(AuthFailure::Malformed),
-        Place::One(token) => Ok(Token(token)),
+    match found {
+        Found::Nothing => Err(AuthFailure::Missing),
+        Found::Many => Err(AuthFailure::Ambiguous),
+        Found::One(token) if token.len() > MAX_TOKEN => Err(AuthFailure::Malformed),
+        Found::One(token) => Ok(Token(token)),
     }
 }
 
 /// What one source holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum Found {
     Nothing,
     One(Vec<u8>),
     /// That differ.
     Many,
 }
 
-impl Place {
+impl Found {
     /// Empty is nothing: cookies and queries are emptied where a user logs out.
     fn add(&mut self, token: &[u8]) {
         match self {
@@ -127,25 +127,25 @@ impl Place {
     }
 }
 
-fn in_authorization(headers: &HeaderMap) -> Place {
-    let mut lines = Place::Nothing;
+fn in_authorization(headers: &HeaderMap) -> Found {
+    let mut lines = Found::Nothing;
     for value in headers.get_all(header::AUTHORIZATION) {
         lines.add(value.as_bytes());
     }
-    let Place::One(line) = lines else { return lines };
+    let Found::One(line) = lines else { return lines };
     match bearer(&line) {
         Some(token) => {
-            let mut place = Place::Nothing;
-            place.add(token);
-            place
+            let mut found = Found::Nothing;
+            found.add(token);
+            found
         }
         // Of another scheme: none of ours.
-        None => Place::Nothing,
+        None => Found::Nothing,
     }
 }
 
-fn in_cookies(headers: &HeaderMap, name: &str) -> Place {
-    let mut place = Place::Nothing;
+fn in_cookies(headers: &HeaderMap, name: &str) -> Found {
+    let mut found = Found::Nothing;
     for line in headers.get_all(header::COOKIE) {
         for cookie in line.as_bytes().split(|byte| *byte == b';') {
             let mut halves = cookie.splitn(2, |byte| *byte == b'=');
@@ -154,30 +154,30 @@ fn in_cookies(headers: &HeaderMap, name: &str) -> Place {
                 let value = value.trim_ascii();
                 // RFC 6265 §4.1.1 lets a value stand in quotes.
                 let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-                place.add(bare.unwrap_or(value));
+                found.add(bare.unwrap_or(value));
             }
         }
     }
-    place
+    found
 }
 
 /// What stands in the query, and the target without it if there was any.
-fn in_query(uri: &Uri, name: &str) -> (Place, Option<Uri>) {
-    let mut place = Place::Nothing;
-    let Some(query) = uri.query() else { return (place, None) };
+fn in_query(uri: &Uri, name: &str) -> (Found, Option<Uri>) {
+    let mut found = Found::Nothing;
+    let Some(query) = uri.query() else { return (found, None) };
     let mut kept = Vec::new();
     let mut is_changed = false;
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if form_decode(key) == name.as_bytes() {
             is_changed = true;
-            place.add(&form_decode(value));
+            found.add(&form_decode(value));
         } else {
             kept.push(pair);
         }
     }
     if !is_changed {
-        return (place, None);
+        return (found, None);
     }
     let mut target = BytesMut::from(uri.path());
     for (number, pair) in kept.iter().enumerate() {
@@ -188,7 +188,7 @@ fn in_query(uri: &Uri, name: &str) -> (Place, Option<Uri>) {
     // A part of a target that was one is a target. Were it not so, no query is better than the token.
     let target = PathAndQuery::from_maybe_shared(target.freeze());
     parts.path_and_query = Some(target.unwrap_or_else(|_| PathAndQuery::from_static("/")));
-    (place, Some(Uri::from_parts(parts).unwrap_or_default()))
+    (found, Some(Uri::from_parts(parts).unwrap_or_default()))
 }
 
 /// As forms have it: `+` is a space, and `%XX` a byte. What is no valid escape stands for itself.
@@ -198,8 +198,8 @@ fn form_decode(text: &str) -> Vec<u8> {
 
 /// What follows our entry, and whether that was there. Works on bytes: a line that is not text must not
 /// carry a token past us.
-fn in_subprotocols(headers: &mut HeaderMap) -> (Place, bool) {
-    let mut place = Place::Nothing;
+fn in_subprotocols(headers: &mut HeaderMap) -> (Found, bool) {
+    let mut found = Found::Nothing;
     let mut kept: Vec<&[u8]> = Vec::new();
     let mut was_there = false;
     let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
@@ -208,7 +208,7 @@ fn in_subprotocols(headers: &mut HeaderMap) -> (Place, bool) {
     while let Some(entry) = entries.next() {
         if entry == BEARER_PROTOCOL.as_bytes() {
             was_there = true;
-            place.add(entries.next_if(|token| *token != BEARER_PROTOCOL.as_bytes()).unwrap_or_default());
+            found.add(entries.next_if(|token| *token != BEARER_PROTOCOL.as_bytes()).unwrap_or_default());
         } else {
             kept.push(entry);
         }
@@ -220,7 +220,7 @@ fn in_subprotocols(headers: &mut HeaderMap) -> (Place, bool) {
             _ => headers.remove(header::SEC_WEBSOCKET_PROTOCOL),
         };
     }
-    (place, was_there)
+    (found, was_there)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ fn is_empty(users: &Users<u64>) -> bool {
 
 /// A connection from its handshake to where it is open; the number reaches it.
 fn connect(users: &mut Users<u64>, user: &str, id: u64, limit: u32) -> Displaced<u64> {
-    assert!(users.come(&name(user), Some(limit), ReplaceOldest), "{user} {id}");
+    assert!(users.reserve(&name(user), Some(limit), ReplaceOldest), "{user} {id}");
     users.open(&name(user), id, id, Some(limit))
 }
 
@@ -26,11 +26,11 @@ fn the_oldest_goes_and_the_longest_waited_for_is_cut() {
     assert_eq!(connect(&mut users, "ann", 3, 1), Displaced { oldest: Some(1), overdue: None });
     assert_eq!(connect(&mut users, "ann", 4, 1), Displaced { oldest: Some(3), overdue: Some(1) });
     // What was cut has not gone yet: one more would be too many.
-    assert!(!users.come(&name("ann"), Some(1), ReplaceOldest));
-    users.leave(name("ann"), Some(1));
+    assert!(!users.reserve(&name("ann"), Some(1), ReplaceOldest));
+    users.release(name("ann"), Some(1));
     assert_eq!(connect(&mut users, "ann", 5, 1), Displaced { oldest: Some(4), overdue: Some(3) });
     for (user, id) in [("ann", 3), ("ann", 4), ("ann", 5), ("bob", 2)] {
-        users.leave(name(user), Some(id));
+        users.release(name(user), Some(id));
     }
     assert!(is_empty(&users));
 }
@@ -39,9 +39,9 @@ fn the_oldest_goes_and_the_longest_waited_for_is_cut() {
 fn nobody_goes_for_a_handshake_that_comes_to_nothing_and_one_at_a_time_may_try() {
     let mut users = Users::default();
     connect(&mut users, "ann", 1, 1);
-    assert!(users.come(&name("ann"), Some(1), ReplaceOldest));
-    assert!(!users.come(&name("ann"), Some(1), ReplaceOldest), "there is nothing that could be closed");
-    users.leave(name("ann"), None);
+    assert!(users.reserve(&name("ann"), Some(1), ReplaceOldest));
+    assert!(!users.reserve(&name("ann"), Some(1), ReplaceOldest), "there is nothing that could be closed");
+    users.release(name("ann"), None);
     assert_eq!(connect(&mut users, "ann", 2, 1).oldest, Some(1));
 }
 
@@ -49,10 +49,10 @@ fn nobody_goes_for_a_handshake_that_comes_to_nothing_and_one_at_a_time_may_try()
 fn who_is_there_without_a_limit_is_known_when_there_is_one_and_only_one_goes_for_one() {
     let mut users = Users::default();
     for id in 1..=5 {
-        assert!(users.come(&name("ann"), None, Refuse));
+        assert!(users.reserve(&name("ann"), None, Refuse));
         assert_eq!(users.open(&name("ann"), id, id, None).oldest, None);
     }
-    assert!(!users.come(&name("ann"), Some(5), Refuse));
+    assert!(!users.reserve(&name("ann"), Some(5), Refuse));
     assert_eq!(connect(&mut users, "ann", 6, 2).oldest, Some(1));
     assert_eq!(connect(&mut users, "ann", 7, 2).oldest, Some(2));
     assert_eq!(users.shares[&name("ann")], Share { coming: 0, open: 5, ending: 2 });
@@ -89,7 +89,7 @@ proptest! {
             match step {
                 Step::Come(first) => {
                     let user = &names[usize::from(first)];
-                    if users.come(user, Some(limit), ReplaceOldest) {
+                    if users.reserve(user, Some(limit), ReplaceOldest) {
                         coming.push(Arc::clone(user));
                     }
                 }
@@ -109,13 +109,13 @@ proptest! {
                         cut.push(waited.remove(at));
                     }
                 }
-                Step::LeaveComing if !coming.is_empty() => users.leave(coming.pop().unwrap(), None),
+                Step::LeaveComing if !coming.is_empty() => users.release(coming.pop().unwrap(), None),
                 Step::Leave(at) => {
                     let lists = [&mut open, &mut waited, &mut cut];
                     let list = lists.into_iter().nth(at % 3).unwrap();
                     if !list.is_empty() {
                         let (user, id) = list.remove(at % list.len());
-                        users.leave(user, Some(id));
+                        users.release(user, Some(id));
                     }
                 }
                 Step::Open(_) | Step::LeaveComing => {}
@@ -131,10 +131,10 @@ proptest! {
             }
         }
         for user in coming {
-            users.leave(user, None);
+            users.release(user, None);
         }
         for (user, id) in open.into_iter().chain(waited).chain(cut) {
-            users.leave(user, Some(id));
+            users.release(user, Some(id));
         }
         prop_assert!(is_empty(&users));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::resilience::{Budget, Share};
+use crate::memory::{Budget, Share};
 use crate::upstream::Uplink;
 
 /// The link before the present one, whose socket is not done with yet.

@@ -2,8 +2,9 @@ mod walk;
 
 use super::*;
 use crate::config::{History, OnJoin, Pointer};
-use crate::log::{Logs, NewEntry, Writer};
-use crate::resilience::Budget;
+use crate::frame::Kind;
+use crate::log::{Logs, Message, NewEntry, Writer};
+use crate::memory::Budget;
 use crate::telemetry::Metrics;
 
 const EVERY: Duration = Duration::from_millis(100);
@@ -33,7 +34,7 @@ fn draft(said: &str) -> NewEntry {
     let (head, to) = said.split_once('@').map_or((said, None), |(head, to)| (head, Some(Arc::from(to))));
     let key = head.chars().next().filter(|key| *key != '-');
     NewEntry {
-        frame: Bytes::from(format!("{said} ")),
+        message: Message::from_frame(Kind::Text, Bytes::from(format!("{said} "))),
         deflated: head.contains('+').then(|| Bytes::from_static(b"z ")),
         is_critical: head.contains('!'),
         key: key.map(|key| Arc::from(key.to_string())),
@@ -171,7 +172,7 @@ fn a_single_message_is_sent_from_where_it_is_to_all_of_them() {
         let batch = batcher.due(cursor, View { has_deflate: n % 2 == 0, user: Some(user) });
         assert_eq!(batch.bytes.as_ptr(), entries[0].frame().as_ptr());
     }
-    assert_eq!(batcher.made.len(), 1, "made once");
+    assert_eq!(batcher.cached.len(), 1, "made once");
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn what_is_for_one_user_is_made_for_that_one_and_once_for_all_others() {
         assert_eq!(text(batch), if is_meant { "a b@7 c " } else { "a c " });
         assert_eq!(batch.others, u64::from(!is_meant));
     }
-    assert_eq!(batcher.made.len(), 2);
+    assert_eq!(batcher.cached.len(), 2);
 }
 
 #[test]
@@ -221,7 +222,7 @@ fn messages_for_very_many_users_reach_each_of_them_only() {
         assert_eq!(batch.others, if n < 60 { 59 } else { 60 });
     }
     assert_eq!(batcher.due(START, ANYBODY).others, 60);
-    assert!(batcher.made.len() <= REMEMBERED);
+    assert!(batcher.cached.len() <= CACHED);
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn compressed_messages_go_to_those_who_take_them() {
     for (has_deflate, goes) in [(true, "- z - "), (false, "- -+ - "), (true, "- z - ")] {
         assert_eq!(text(batcher.due(START, View { has_deflate, user: None })), goes);
     }
-    assert_eq!(batcher.made.len(), 2);
+    assert_eq!(batcher.cached.len(), 2);
 }
 
 #[test]
@@ -256,7 +257,10 @@ fn a_batch_has_64_messages_or_64_kib_and_one_message_however_long() {
             let mut batcher = batcher(&writer, is_throttled);
             for (length, n) in *lengths {
                 for _ in 0..*n {
-                    writer.append(NewEntry { frame: vec![b'x'; *length].into(), ..draft("-") });
+                    writer.append(NewEntry {
+                        message: Message::from_frame(Kind::Text, vec![b'x'; *length].into()),
+                        ..draft("-")
+                    });
                 }
             }
             batcher.begin(false, Instant::now());
@@ -309,7 +313,10 @@ fn what_was_missed_is_counted_once_in_whatever_pieces_the_rest_goes() {
         for n in 0..100 {
             let length = if n % 10 == 0 { 40_000 } else { 10 };
             let message = if n % 10 == 0 { draft("-!") } else { draft("-") };
-            writer.append(NewEntry { frame: vec![b'x'; length].into(), ..message });
+            writer.append(NewEntry {
+                message: Message::from_frame(Kind::Text, vec![b'x'; length].into()),
+                ..message
+            });
         }
         (0..80).for_each(|_| say(&mut writer, "-"));
         for is_remembered in [true, false] {
@@ -325,7 +332,7 @@ fn what_was_missed_is_counted_once_in_whatever_pieces_the_rest_goes() {
                     break;
                 }
                 if !is_remembered {
-                    batcher.forget();
+                    batcher.clear();
                 }
             }
             assert_eq!((had, missed), (60, 120), "{is_throttled} {is_remembered}");
@@ -337,7 +344,10 @@ fn what_was_missed_is_counted_once_in_whatever_pieces_the_rest_goes() {
 fn critical_messages_that_go_before_their_batch_are_counted_as_missed() {
     let mut writer = writer(3);
     for _ in 0..3 {
-        writer.append(NewEntry { frame: vec![b'x'; 40_000].into(), ..draft("-!") });
+        writer.append(NewEntry {
+            message: Message::from_frame(Kind::Text, vec![b'x'; 40_000].into()),
+            ..draft("-!")
+        });
     }
     say(&mut writer, "- - -");
     let mut batcher = batcher(&writer, false);

@@ -132,7 +132,7 @@ async fn a_throttle_sends_the_newest_of_each_key_at_its_pace() {
     stage.turn().await;
     let write = |stage: &mut Stage, text: &str, key: &str| {
         stage.writer.append(NewEntry {
-            frame: frame(0x81, text.as_bytes(), false).into(),
+            message: Message::from_frame(Kind::Text, frame(0x81, text.as_bytes(), false).into()),
             deflated: None,
             is_critical: false,
             key: Some(key.into()),

@@ -1,7 +1,7 @@
 //! How clients of a feed end.
 
 use super::*;
-use crate::delivery::closing::{Dismissal, Farewell};
+use crate::delivery::close::{CloseCause, Dismissal};
 use crate::frame::CloseCode;
 use crate::telemetry::{By, Command, Reason};
 
@@ -25,8 +25,8 @@ async fn a_feed_that_is_over_closes_its_clients_after_its_last_message() {
     let mut clients: Vec<_> = (0..100).map(|_| stage.come(false)).collect();
     stage.turn().await;
     stage.write("last");
-    let farewell = Farewell::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "match over");
-    stage.door.close(&Arc::new(farewell));
+    let cause = CloseCause::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "match over");
+    stage.shard_handle.close(&Arc::new(cause));
     stage.turn().await;
     for client in &mut clients {
         let heard = client.hear();
@@ -39,7 +39,7 @@ async fn a_feed_that_is_over_closes_its_clients_after_its_last_message() {
     let mut late = stage.come(false);
     stage.turn().await;
     assert_eq!(late.close_code(), Some(4001), "who comes later is closed as well");
-    stage.door.shut();
+    stage.shard_handle.shut();
     stage.turn().await;
     late.say(0x88, &4001_u16.to_be_bytes());
     stage.turn().await;
@@ -48,8 +48,8 @@ async fn a_feed_that_is_over_closes_its_clients_after_its_last_message() {
 
 /// What a feed whose server is another one now closes its clients with.
 fn dismissal(over: Duration) -> Arc<Dismissal> {
-    let farewell = Farewell::of_feed(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
-    Arc::new(Dismissal { farewell: Arc::new(farewell), from: Instant::now(), over })
+    let cause = CloseCause::of_feed(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
+    Arc::new(Dismissal { cause: Arc::new(cause), from: Instant::now(), over })
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +57,7 @@ async fn clients_that_are_dismissed_are_closed_one_by_one_and_served_until_then(
     let mut stage = Stage::open("policy: {heartbeat: null}");
     let mut clients: Vec<_> = (0..200).map(|_| stage.come(false)).collect();
     stage.turn().await;
-    stage.door.dismiss(&dismissal(secs(20)));
+    stage.shard_handle.dismiss(&dismissal(secs(20)));
     // On the way when it was said: it has not been heard yet.
     let mut late = stage.come(false);
     stage.turn().await;
@@ -87,21 +87,21 @@ async fn a_dismissal_keeps_nobody_beyond_an_earlier_one_or_the_end_of_the_feed()
     let mut stage = Stage::open("policy: {heartbeat: null}");
     let mut first = stage.come(false);
     stage.turn().await;
-    stage.door.dismiss(&dismissal(Duration::ZERO));
+    stage.shard_handle.dismiss(&dismissal(Duration::ZERO));
     // Before it was heard of.
-    stage.door.dismiss(&dismissal(Duration::ZERO));
+    stage.shard_handle.dismiss(&dismissal(Duration::ZERO));
     stage.turn().await;
     assert_eq!(first.close_code(), Some(1012));
     let mut second = stage.come(false);
     stage.turn().await;
     let early =
         Dismissal { from: Instant::now() + secs(5), ..Arc::into_inner(dismissal(Duration::ZERO)).unwrap() };
-    stage.door.dismiss(&Arc::new(early));
+    stage.shard_handle.dismiss(&Arc::new(early));
     stage.turn().await;
     // Again and again, as a server does that comes and goes.
     for _ in 0..4 {
         let late = Arc::into_inner(dismissal(Duration::ZERO)).unwrap();
-        stage.door.dismiss(&Arc::new(Dismissal { from: Instant::now() + secs(5), ..late }));
+        stage.shard_handle.dismiss(&Arc::new(Dismissal { from: Instant::now() + secs(5), ..late }));
         stage.pass(secs(1)).await;
         assert_eq!(second.close_code(), None);
     }
@@ -111,10 +111,10 @@ async fn a_dismissal_keeps_nobody_beyond_an_earlier_one_or_the_end_of_the_feed()
     let mut third = stage.come(false);
     stage.turn().await;
     let late = Arc::into_inner(dismissal(Duration::ZERO)).unwrap();
-    stage.door.dismiss(&Arc::new(Dismissal { from: Instant::now() + secs(60), ..late }));
+    stage.shard_handle.dismiss(&Arc::new(Dismissal { from: Instant::now() + secs(60), ..late }));
     stage.turn().await;
-    let over = Farewell::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
-    stage.door.close(&Arc::new(over));
+    let over = CloseCause::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
+    stage.shard_handle.close(&Arc::new(over));
     stage.turn().await;
     assert_eq!(third.close_code(), Some(4001));
 }
@@ -279,8 +279,8 @@ async fn a_drain_keeps_nobody_beyond_the_end_of_credentials_or_of_a_life_or_of_t
     let client = stage.come(true);
     stage.turn().await;
     stage.flood(30, 1000);
-    let farewell = Farewell::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
-    stage.door.close(&Arc::new(farewell));
+    let cause = CloseCause::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
+    stage.shard_handle.close(&Arc::new(cause));
     stage.turn().await;
     client.handle.send(Command::CloseAt { at: Instant::now() + secs(60), code: CloseCode(1012) });
     stage.pass(secs(11)).await;
@@ -319,7 +319,7 @@ async fn a_shard_that_panics_ends_its_clients_with_a_reason_and_whoever_comes_la
     stage.write("two");
     rest().await;
     assert_eq!(later.messages(), ["two"]);
-    assert_eq!(stage.fanout.crew().clients(), 1, "those who have gone do not count");
+    assert_eq!(stage.fanout.shared().clients(), 1, "those who have gone do not count");
 }
 
 /// Lets the tasks of the runtime do what they were woken for.
@@ -348,6 +348,6 @@ async fn clients_that_have_gone_leave_no_moments_behind() {
         client.socket = None;
         stage.turn().await;
     }
-    let moments = stage.shard.as_ref().unwrap().moments();
-    assert!(moments < 100, "{moments} for one client, of which none is near");
+    let timers = stage.shard.as_ref().unwrap().timers();
+    assert!(timers < 100, "{timers} for one client, of which none is near");
 }

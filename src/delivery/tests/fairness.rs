@@ -1,7 +1,7 @@
 //! Turns: one client that is never done, or many at once, take from the others no more than a turn each.
 
 use super::*;
-use crate::delivery::closing::{Dismissal, Farewell};
+use crate::delivery::close::{CloseCause, Dismissal};
 use crate::frame::CloseCode;
 use crate::telemetry::{By, Reason};
 
@@ -211,15 +211,15 @@ async fn a_crowd_at_the_door_is_let_in_by_turns() {
     stage.write("meanwhile");
     let mut polls = 0;
     while early.messages().is_empty() {
-        let before = stage.shard.as_ref().unwrap().seated();
+        let before = stage.shard.as_ref().unwrap().clients();
         poll_once(&mut stage).await;
         polls += 1;
-        let seated = stage.shard.as_ref().unwrap().seated();
+        let seated = stage.shard.as_ref().unwrap().clients();
         assert!(seated - before <= LOOKS, "{} were let in at once", seated - before);
         assert!(polls <= 2, "whoever is there does not wait for those who come");
     }
     stage.turn().await;
-    assert_eq!(stage.shard.as_ref().unwrap().seated(), crowd.len() + 1);
+    assert_eq!(stage.shard.as_ref().unwrap().clients(), crowd.len() + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,8 +227,8 @@ async fn all_are_told_in_turns_that_the_feed_is_over_whoever_comes_meanwhile() {
     let mut stage = Stage::open("policy: {heartbeat: null, close_timeout: 60s}");
     let mut clients: Vec<_> = (0..500).map(|_| stage.come(false)).collect();
     stage.turn().await;
-    let over = Farewell::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
-    stage.door.close(&Arc::new(over));
+    let over = CloseCause::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
+    stage.shard_handle.close(&Arc::new(over));
     for _ in 0..3 {
         poll_once(&mut stage).await;
         clients.push(stage.come(false));
@@ -248,9 +248,9 @@ async fn all_are_dismissed_in_turns_and_nobody_who_comes_meanwhile() {
     // Places in the list that are free for whoever comes.
     clients.drain(..100);
     stage.turn().await;
-    let farewell = Farewell::of_feed(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
-    let (farewell, from) = (Arc::new(farewell), Instant::now());
-    stage.door.dismiss(&Arc::new(Dismissal { farewell, from, over: Duration::ZERO }));
+    let cause = CloseCause::of_feed(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
+    let (cause, from) = (Arc::new(cause), Instant::now());
+    stage.shard_handle.dismiss(&Arc::new(Dismissal { cause, from, over: Duration::ZERO }));
     let mut later = Vec::new();
     for _ in 0..3 {
         poll_once(&mut stage).await;
@@ -262,7 +262,7 @@ async fn all_are_dismissed_in_turns_and_nobody_who_comes_meanwhile() {
     let rest = clients.iter_mut().filter_map(Client::close_code).count();
     assert_eq!(told + rest, clients.len(), "each once");
     assert_eq!(later.iter_mut().filter_map(Client::close_code).count(), 0);
-    assert_eq!(stage.shard.as_ref().unwrap().seated(), clients.len() + later.len(), "they were let in");
+    assert_eq!(stage.shard.as_ref().unwrap().clients(), clients.len() + later.len(), "they were let in");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ async fn turn_both(one: &mut Stage, other: &mut Stage) {
 }
 
 fn is_over(stage: &Stage) -> bool {
-    stage.holders.budget().is_over()
+    stage.client_memory.budget().is_over()
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,7 +62,7 @@ async fn a_feed_on_which_nothing_happens_gives_when_another_one_needs_it_or_the_
     assert_eq!((quiet.registry.len(), busy.registry.len()), (0, 1), "the three share one message");
     assert!(quiet.budget.used() < before, "{} of {before}", quiet.budget.used());
     quiet.budget.set_limit(100_000);
-    quiet.holders.relieve();
+    quiet.client_memory.enforce_budget();
     turn_both(&mut quiet, &mut busy).await;
     assert_eq!(busy.registry.len(), 0);
     assert_eq!(busy.metric("memory_cuts_total"), 1.0);
@@ -92,15 +92,15 @@ async fn what_can_never_go_to_the_server_is_not_kept_for_it() {
 /// Each step of the allocator that one of these grows by is paid for by every client there is.
 #[test]
 fn what_a_client_at_rest_is_made_of_stays_small() {
-    use crate::delivery::pulse::Pulse;
-    use crate::delivery::ready::Knock;
     use crate::delivery::subscriber::Subscriber;
+    use crate::delivery::wake_list::SubscriberWaker;
+    use crate::delivery::websocket::PingScheduler;
     let reference_counts = 2 * size_of::<usize>();
     let sizes = [
         (size_of::<Subscriber>(), 384),
         (size_of::<Handle>() + reference_counts, 224),
-        (size_of::<Pulse>(), 224),
-        (size_of::<Knock>() + reference_counts, 48),
+        (size_of::<PingScheduler>(), 224),
+        (size_of::<SubscriberWaker>() + reference_counts, 48),
     ];
     for (size, step) in sizes {
         assert!(size <= step, "{sizes:?}");

@@ -41,7 +41,7 @@ fn a_bound_on_bytes_counts_what_messages_cost_and_not_what_they_say_alone() {
 fn a_ring_that_was_long_once_gives_its_room_back() {
     let mut ring: std::collections::VecDeque<u64> = (0..100_000).collect();
     while ring.pop_front().is_some() {
-        crate::log::rings::give_room_back(&mut ring);
+        crate::log::rings::shrink_if_sparse(&mut ring);
         assert!(ring.capacity() <= 4 * (ring.len() + 1).max(16), "{} for {}", ring.capacity(), ring.len());
     }
 }
@@ -62,14 +62,14 @@ fn critical_messages_have_bounds_of_their_own_and_are_counted_once() {
 fn compressed_bytes_are_held_but_are_no_distance() {
     let world = World::roomy();
     let message = || NewEntry { deflated: Some(Bytes::from(vec![0; 500])), ..draft(10, false) };
-    let size = Entry::new(1, tokio::time::Instant::now(), 0, message()).size();
+    let size = Entry::new(1, Timestamp::new(Duration::ZERO, SystemTime::UNIX_EPOCH), 0, message()).size();
     assert!(size > PLAIN + 500);
     let mut writer = world.log(&history(9, 3 * size));
     for _ in 0..4 {
         writer.append(message());
     }
     assert_eq!(world.held(), (3, 3 * size as i64));
-    assert_eq!(writer.log().behind(at(3)).bytes, 20);
+    assert_eq!(writer.log().lag(at(3)).bytes, 20);
 }
 
 #[test]
@@ -81,8 +81,8 @@ fn the_bound_of_the_process_takes_what_nobody_reads_then_from_the_furthest_behin
     }
     // The first is read up to its middle, the second not at all, the third has no reader.
     let readers = [logs[0].log().reader(), logs[1].log().reader()];
-    readers[0].at(3);
-    readers[1].at(1);
+    readers[0].set_oldest_needed(3);
+    readers[1].set_oldest_needed(1);
     // What is held when there is room for so many plain and critical messages and nothing more: what there is to take
     // goes down to a sixteenth below the bound.
     let room = |plain: usize, critical: usize| (plain * PLAIN + critical * CRITICAL) * 16 / 15 + 16;
@@ -100,7 +100,7 @@ fn the_bound_of_the_process_takes_what_nobody_reads_then_from_the_furthest_behin
     ];
     for &(limit, expected, memory, laggard) in cases {
         world.budget.set_limit(limit);
-        world.logs.relieve();
+        world.logs.enforce_budget();
         let kept = logs.each_ref().map(|log| read_all(log.log(), at(1)).0);
         assert_eq!(kept.each_ref().map(|kept| &kept[..]), expected, "bound {limit}");
         assert_eq!((world.trimmed(Trim::Memory), world.trimmed(Trim::Laggard)), (memory, laggard), "{limit}");
@@ -118,7 +118,7 @@ fn the_longest_log_gives_first() {
         say(log, said);
     }
     world.budget.set_limit(8 * PLAIN);
-    world.logs.relieve();
+    world.logs.enforce_budget();
     assert_eq!(logs.each_ref().map(|log| read_all(log.log(), at(1)).0.len()), [3, 2, 2]);
 }
 

@@ -56,7 +56,7 @@ fn whoever_joins_begins_where_it_is_said() {
             Progress { cursor: at(latest), missed: 0, has_more: false },
             "{said}, {on_join:?}"
         );
-        let behind = writer.log().behind(cursor);
+        let behind = writer.log().lag(cursor);
         let bytes = expected.len() as u64 * 10;
         assert_eq!(behind, Lag { messages: expected.len() as u64, bytes }, "{said}, {on_join:?}");
         // From there on it gets everything.
@@ -141,7 +141,7 @@ fn whoever_skips_to_the_latest_still_gets_what_is_critical() {
     let latest = log.skip_to_latest(at(1));
     assert_eq!(latest, Cursor { next: 2, all_from: 9 });
     assert_eq!(log.skipped(at(1), latest), 6);
-    assert_eq!(log.behind(latest), Lag { messages: 2, bytes: 20 });
+    assert_eq!(log.lag(latest), Lag { messages: 2, bytes: 20 });
     assert_eq!(log.skipped(at(6), log.skip_to_latest(at(6))), 3);
     assert_eq!(log.skipped(at(9), log.skip_to_latest(at(9))), 0);
     // It has skipped those already.
@@ -157,13 +157,13 @@ fn a_lag_counts_what_is_gone_as_well() {
     let mut writer = world.log(&history(4, 1000));
     say(&mut writer, "mmmmmmmmmm");
     let log = writer.log();
-    assert_eq!(log.behind(at(11)), Lag::default());
-    assert_eq!(log.behind(at(99)), Lag::default());
-    assert_eq!(log.behind(at(8)), Lag { messages: 3, bytes: 30 });
-    assert_eq!(log.behind(at(7)), Lag { messages: 4, bytes: 40 });
+    assert_eq!(log.lag(at(11)), Lag::default());
+    assert_eq!(log.lag(at(99)), Lag::default());
+    assert_eq!(log.lag(at(8)), Lag { messages: 3, bytes: 30 });
+    assert_eq!(log.lag(at(7)), Lag { messages: 4, bytes: 40 });
     // More than the log may keep: a bound of that length is told from one that was reached exactly.
-    assert_eq!(log.behind(at(6)), Lag { messages: 5, bytes: 50 });
-    assert_eq!(log.behind(at(2)), Lag { messages: 9, bytes: 50 });
+    assert_eq!(log.lag(at(6)), Lag { messages: 5, bytes: 50 });
+    assert_eq!(log.lag(at(2)), Lag { messages: 9, bytes: 50 });
 }
 
 #[test]
@@ -248,17 +248,17 @@ fn what_a_reader_has_not_passed_stays_whatever_the_bounds() {
     say(&mut writer, "mmmmmm");
     assert_eq!(read_all(writer.log(), at(1)).0, [3, 4, 5, 6], "they have not said where they are");
     assert!(room(&writer, &waker));
-    first.passed(7);
-    second.passed(7);
+    first.set_delivered(7);
+    second.set_delivered(7);
     say(&mut writer, "mm");
     assert!(room(&writer, &waker), "half of the log");
     say(&mut writer, "mmcm");
     assert_eq!(read_all(writer.log(), at(1)).0, [7, 8, 9, 10, 11, 12]);
     assert!(!room(&writer, &waker));
-    first.passed(13);
+    first.set_delivered(13);
     assert!(!room(&writer, &waker), "the other has not passed them");
     assert_eq!(bell.0.load(Relaxed), 1, "it had to look");
-    second.passed(11);
+    second.set_delivered(11);
     assert_eq!(bell.0.load(Relaxed), 2);
     assert!(room(&writer, &waker));
     assert_eq!(read_all(writer.log(), at(1)).0, [9, 10, 11, 12], "nothing more than the bounds allow");

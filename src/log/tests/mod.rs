@@ -7,13 +7,15 @@ mod threads;
 mod walk;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{Cursor, Entry, Log, Logs, NewEntry, Progress, Writer};
+use super::entry::Timestamp;
+use super::{Cursor, Entry, Log, Logs, Message, NewEntry, Progress, Writer};
 use crate::config::{History, OnJoin};
-use crate::resilience::Budget;
+use crate::frame::Kind;
+use crate::memory::Budget;
 use crate::telemetry::{Label, Metrics, Trim};
 
 /// A process with nothing but logs.
@@ -60,7 +62,13 @@ fn history(messages: usize, bytes: usize) -> History {
 }
 
 fn draft(bytes: usize, is_critical: bool) -> NewEntry {
-    NewEntry { frame: Bytes::from(vec![0; bytes]), deflated: None, is_critical, key: None, to: None }
+    NewEntry {
+        message: Message::from_frame(Kind::Text, Bytes::from(vec![0; bytes])),
+        deflated: None,
+        is_critical,
+        key: None,
+        to: None,
+    }
 }
 
 /// What a message of ten bytes takes, and a critical one.

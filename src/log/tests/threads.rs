@@ -33,7 +33,7 @@ fn read_to_the_end(log: &Arc<Log>, until: u64, is_slow: bool, start: &Barrier) {
     let mut entries = Vec::new();
     let mut gaps = 0_u64;
     while cursor.next <= until {
-        reader.at(cursor.all_from);
+        reader.set_oldest_needed(cursor.all_from);
         let progress = log.read(cursor, u64::MAX, 16, usize::MAX, &mut entries);
         for entry in entries.drain(..) {
             assert!(entry.sequence > last, "{} after {last}", entry.sequence);
@@ -65,7 +65,7 @@ fn readers_that_a_writer_waits_for_miss_nothing() {
     let mut writer = world.log(&history(16, 100_000));
     let log = writer.log().clone();
     let readers = [log.reader(), log.reader(), log.reader()];
-    readers.iter().for_each(|reader| reader.passed(1));
+    readers.iter().for_each(|reader| reader.set_delivered(1));
     thread::scope(|scope| {
         for reader in readers {
             scope.spawn(move || {
@@ -79,7 +79,7 @@ fn readers_that_a_writer_waits_for_miss_nothing() {
                         assert_eq!(entry.sequence, seen);
                     }
                     cursor = progress.cursor;
-                    reader.passed(cursor.next);
+                    reader.set_delivered(cursor.next);
                     if !progress.has_more && cursor.next <= MESSAGES {
                         let since = Instant::now();
                         thread::park_timeout(PATIENCE);
@@ -118,10 +118,10 @@ fn each_of_many_readers_sees_everything_once_and_in_order_or_is_told_what_it_mis
             while !is_over.load(SeqCst) {
                 let mut other = world.log(&history(100, 5000));
                 let late = other.log().reader();
-                late.at(1);
+                late.set_oldest_needed(1);
                 say(&mut other, "mcmcmmmmmm");
                 world.budget.add(15_000);
-                world.logs.relieve();
+                world.logs.enforce_budget();
                 world.logs.expire();
                 world.budget.sub(15_000);
             }

@@ -1,7 +1,6 @@
 //! Random walks over everything that can be done to logs, next to a model that does it the slow and plain way.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -31,6 +30,7 @@ struct Said {
 
 /// A log, its model, and who reads it.
 struct Place {
+    opened: Instant,
     writer: Writer,
     model: Model,
     clients: Vec<Cursor>,
@@ -137,7 +137,7 @@ impl Place {
         history.age = Duration::from_secs(rng.u64(1..40));
         let writer = world.log(&history);
         let model = Model { history, messages: Vec::new(), first: 1, critical: BTreeSet::new(), gone: 0 };
-        Self { writer, model, clients: Vec::new(), readers: Vec::new() }
+        Self { opened: Instant::now(), writer, model, clients: Vec::new(), readers: Vec::new() }
     }
 
     fn slowest(&self) -> u64 {
@@ -150,7 +150,8 @@ impl Place {
         let message =
             || NewEntry { deflated: deflated.map(|n| vec![0; n].into()), ..draft(frame, is_critical) };
         let at = Instant::now();
-        let size = Entry::new(1, at, 0, message()).size();
+        let appended = Timestamp::new(at - self.opened, SystemTime::now());
+        let size = Entry::new(1, appended, 0, message()).size();
         self.model.append(Said { frame, size, is_critical, at });
         assert_eq!(self.writer.append(message()), self.model.head());
     }
@@ -197,7 +198,7 @@ impl Place {
         assert_eq!((progress.has_more, progress.cursor.all_from), (has_more, cursor.all_from.max(next)));
         for entry in &entries {
             let said = self.model.said(entry.sequence);
-            assert_eq!((entry.size(), entry.at), (said.size, said.at));
+            assert_eq!((entry.size(), entry.appended().since_opened()), (said.size, said.at - self.opened));
             assert_eq!(entry.offset, self.model.frames(1..entry.sequence));
         }
         self.clients[client] = progress.cursor;
@@ -288,7 +289,7 @@ async fn walk(seed: u64, metrics: &Arc<Metrics>) {
             80..88 => {
                 if let Some((reader, at)) = place.readers.last_mut() {
                     *at = rng.u64(0..place.model.head() + 3);
-                    reader.at(*at);
+                    reader.set_oldest_needed(*at);
                 }
             }
             88..92 => {
@@ -303,7 +304,7 @@ async fn walk(seed: u64, metrics: &Arc<Metrics>) {
                 world.budget.add(others);
             }
             94..98 => {
-                world.logs.relieve();
+                world.logs.enforce_budget();
                 relieve(&mut places, others, limit, &mut last_futile_eviction);
             }
             _ => {
@@ -328,7 +329,7 @@ fn check(world: &World, places: &[Place], others: usize) {
         assert_eq!(read_all(log, everything).0, kept);
         assert!(model.head() == 0 || kept.last() == Some(&model.head()), "the newest stays");
         for &client in clients {
-            assert_eq!(log.behind(client), model.behind(client));
+            assert_eq!(log.lag(client), model.behind(client));
         }
         messages += kept.len() as i64;
         bytes += model.held();

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use http::{HeaderMap, HeaderValue, Uri, Version, header};
 
-use super::{HeadFault, has_pseudo_headers};
+use super::fault::HeadFault;
 
 /// Leaves one `Host` in `headers`: the target's where it names one, or the header's. HTTP/1.0 may have none.
 ///
@@ -93,4 +93,9 @@ fn number(digits: &[u8]) -> Option<u16> {
         let digit = char::from(*digit).to_digit(10).and_then(|digit| u16::try_from(digit).ok())?;
         number.checked_mul(10)?.checked_add(digit)
     })
+}
+
+/// Whether it is a version in which heads have no `Host` of their own, but `:authority`.
+fn has_pseudo_headers(version: Version) -> bool {
+    version > Version::HTTP_11
 }

@@ -1,7 +1,7 @@
 //! Which character of a request's target is none that can be passed on.
 //!
-//! The library that reads heads refuses a target without a word about what is wrong with it, and lets go of its bytes.
-//! So whoever reads them from the socket shows them to a [`RequestLine`] on their way, which remembers one character and
+//! hyper refuses a target without saying what is wrong with it, and drops its bytes. So what is read from the socket is
+//! shown to a [`RequestLine`] on its way, which remembers one character and
 //! nothing else: targets carry credentials.
 //!
 //! # Invariants
@@ -13,24 +13,6 @@
 //! A verdict: the library has the say, this explains it.
 
 use std::fmt;
-
-use http::Uri;
-use http::uri::PathAndQuery;
-
-use super::HeadFault;
-
-/// Gives a URL without a path, `http://host?query`, the one that it means (RFC 9112 §3.2.1): `/`.
-pub(super) fn settle_path(uri: &mut Uri) -> Result<(), HeadFault> {
-    let Some(query) = uri.path_and_query().map(PathAndQuery::as_str).filter(|text| text.starts_with('?'))
-    else {
-        return Ok(());
-    };
-    let target = PathAndQuery::try_from(format!("/{query}")).map_err(|_| HeadFault::Target)?;
-    let mut parts = std::mem::take(uri).into_parts();
-    parts.path_and_query = Some(target);
-    *uri = Uri::from_parts(parts).map_err(|_| HeadFault::Target)?;
-    Ok(())
-}
 
 /// A byte that cannot stand in a target as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +38,7 @@ impl fmt::Display for Character {
 /// Follows the first line of a request from byte to byte.
 #[derive(Debug, Clone, Default)]
 pub struct RequestLine {
-    place: Place,
+    position: Position,
     /// The beginning of a character of UTF-8 that is not whole yet.
     partial: [u8; 4],
     length: usize,
@@ -65,7 +47,7 @@ pub struct RequestLine {
 
 /// Where in the line it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// Before the method: empty lines are passed over (RFC 9112 §2.2).
     #[default]
     Before,
@@ -84,7 +66,7 @@ impl RequestLine {
     /// Takes what came next.
     pub fn read(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            if self.place == Place::After {
+            if self.position == Position::After {
                 return;
             }
             self.step(*byte);
@@ -97,46 +79,46 @@ impl RequestLine {
     }
 
     fn step(&mut self, byte: u8) {
-        self.place = match (self.place, byte) {
-            (Place::Before, b'\r' | b'\n') => Place::Before,
-            (Place::Before | Place::Method, byte) if is_token(byte) => Place::Method,
-            (Place::Method, b' ') => Place::Target,
-            (Place::Before | Place::Method, _) => Place::After,
+        self.position = match (self.position, byte) {
+            (Position::Before, b'\r' | b'\n') => Position::Before,
+            (Position::Before | Position::Method, byte) if is_token(byte) => Position::Method,
+            (Position::Method, b' ') => Position::Target,
+            (Position::Before | Position::Method, _) => Position::After,
             // Its end, or that of all that is looked at: the library cuts a fragment off unread.
             (_, b' ' | b'\r' | b'\n' | b'#') => {
                 self.cut();
-                Place::After
+                Position::After
             }
-            (Place::Target, b'/') => Place::Path,
-            (Place::Target, b'?' | b'*') => Place::After,
-            (Place::Target, _) => Place::Url(0),
+            (Position::Target, b'/') => Position::Path,
+            (Position::Target, b'?' | b'*') => Position::After,
+            (Position::Target, _) => Position::Url(0),
             // `http://host/`: the third slash begins the path.
-            (Place::Url(2), b'/') => Place::Path,
-            (Place::Url(slashes), b'/') => Place::Url(slashes + 1),
-            (Place::Url(2), b'?') => Place::Query,
-            (Place::Url(slashes), _) => Place::Url(slashes),
-            (place @ (Place::Path | Place::Query), byte) => self.character(place, byte),
-            (Place::After, _) => Place::After,
+            (Position::Url(2), b'/') => Position::Path,
+            (Position::Url(slashes), b'/') => Position::Url(slashes + 1),
+            (Position::Url(2), b'?') => Position::Query,
+            (Position::Url(slashes), _) => Position::Url(slashes),
+            (position @ (Position::Path | Position::Query), byte) => self.character(position, byte),
+            (Position::After, _) => Position::After,
         };
     }
 
-    fn character(&mut self, place: Place, byte: u8) -> Place {
+    fn character(&mut self, position: Position, byte: u8) -> Position {
         if byte >= 0x80 {
-            return self.piece(place, byte);
+            return self.piece(position, byte);
         }
         self.cut();
         if self.found.is_some() {
-            return Place::After;
+            return Position::After;
         }
-        match (place, byte) {
-            (Place::Path, b'?') => Place::Query,
-            (_, byte) if is_allowed(place, byte) => place,
+        match (position, byte) {
+            (Position::Path, b'?') => Position::Query,
+            (_, byte) if is_allowed(position, byte) => position,
             (_, byte) => self.find(byte),
         }
     }
 
     /// One more byte of a character beyond ASCII.
-    fn piece(&mut self, place: Place, byte: u8) -> Place {
+    fn piece(&mut self, position: Position, byte: u8) -> Position {
         let Some(free) = self.partial.get_mut(self.length) else { return self.find(byte) };
         *free = byte;
         self.length += 1;
@@ -145,7 +127,7 @@ impl RequestLine {
             Err(error) if error.error_len().is_none() => {}
             Err(_) => return self.find(self.partial[0]),
         }
-        place
+        position
     }
 
     /// What has begun of a character goes no further.
@@ -155,9 +137,9 @@ impl RequestLine {
         }
     }
 
-    fn find(&mut self, byte: u8) -> Place {
+    fn find(&mut self, byte: u8) -> Position {
         self.found.get_or_insert(Character(byte));
-        Place::After
+        Position::After
     }
 }
 
@@ -167,9 +149,9 @@ fn is_token(byte: u8) -> bool {
 }
 
 /// What of ASCII the library takes as it is; more than RFC 3986 has, for clients that do not escape.
-fn is_allowed(place: Place, byte: u8) -> bool {
-    let is_refused = match place {
-        Place::Query => b"\"<>".contains(&byte),
+fn is_allowed(position: Position, byte: u8) -> bool {
+    let is_refused = match position {
+        Position::Query => b"\"<>".contains(&byte),
         _ => b"<>`".contains(&byte),
     };
     (0x21..=0x7e).contains(&byte) && !is_refused

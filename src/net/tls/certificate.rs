@@ -15,8 +15,9 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name, X509Version};
 
 use super::contents::{ENCRYPTED, instead, is_encrypted};
+use super::describe::describe;
 use super::error::TlsError;
-use super::{provider, words};
+use super::provider;
 use crate::config::File;
 
 /// The longest name of a client that goes on: it becomes a header, a log field and the key of a quota.
@@ -84,7 +85,7 @@ pub(super) fn own(named: Named<'_>) -> Result<Own, TlsError> {
                 cert_path: cert.path.clone(),
             });
         }
-        Err(error) => return Err(TlsError::unusable(cert_key, &cert.path, CERTIFICATE, words(&error))),
+        Err(error) => return Err(TlsError::unusable(cert_key, &cert.path, CERTIFICATE, describe(&error))),
     }
     Ok(Own { certified: Arc::new(certified), not_after, about })
 }

@@ -10,19 +10,19 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::certificate::{self, Named};
+use super::describe::{Settings, explain};
 use super::error::{HandshakeError, TlsError};
 use super::provider;
 use super::records::End;
 use super::stream::Tls;
-use super::verify::{Anybody, Known};
-use super::words::{Settings, explain};
+use super::verify::{AnyServer, KnownServers};
 use crate::config::{File, Target, UpstreamTls};
 use crate::net::Stream;
 
 /// Servers whose sessions are remembered, with up to eight tickets each: one connector has one name, or few.
 const SESSIONS: usize = 8;
 
-/// Whose word is taken for who a server is.
+/// Which authorities are trusted to say who a server is.
 #[derive(Debug, Clone, Copy)]
 pub enum Authorities<'a> {
     /// Those that the system believes.
@@ -75,7 +75,7 @@ impl Connector {
         let UpstreamTls { ca, server_name, identity, insecure } = settings;
         let builder = builder(SECTION)?;
         let builder = if *insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider())))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider())))
         } else {
             const KEY: &str = "upstream.tls.ca_file";
             let authorities = match ca {
@@ -113,7 +113,7 @@ impl Connector {
     }
 
     /// Shakes hands with the server behind `socket`: `host` is what its certificate has to be for, unless
-    /// the settings name it. Takes as long as the server does: whoever calls this has a clock.
+    /// the settings name it. Takes as long as the server does: callers have a timeout.
     ///
     /// # Errors
     /// Why it came to nothing.
@@ -167,7 +167,7 @@ fn believed(
             (system_roots().map_err(no_roots)?, Vec::<CertificateDer<'static>>::new())
         }
     };
-    let known = Known::new(roots, certificates, provider());
+    let known = KnownServers::new(roots, certificates, provider());
     Ok(Arc::new(known.map_err(|source| TlsError::refused(key, &source))?))
 }
 
@@ -177,7 +177,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, &'static str> {
     let loaded = ROOTS.get_or_init(|| {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
-        // Some systems carry certificates that nobody can read: the others still count.
+        // Some systems carry certificates that cannot be read: the others still count.
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
             let why = found.errors.first().map_or("none were found".into(), ToString::to_string);

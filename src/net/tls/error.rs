@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::{AlertDescription, Error, InvalidMessage};
 
-use super::words;
+use super::describe::describe;
 
 /// Why no TLS can be had with these settings. Names the key and the file; never shows what is in it.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ impl TlsError {
     }
 
     pub(super) fn refused(key: &'static str, error: &Error) -> Self {
-        Self::Refused { key, why: words(error) }
+        Self::Refused { key, why: describe(error) }
     }
 }
 
@@ -102,7 +102,7 @@ pub enum HandshakeError {
     #[error("the peer went away during the TLS handshake")]
     Ended,
     /// The connection broke.
-    #[error("the connection broke during the TLS handshake: {}", crate::net::io_words(.0))]
+    #[error("the connection broke during the TLS handshake: {}", crate::net::describe_io(.0))]
     Io(#[source] io::Error),
     /// One side did not believe the other's certificate, or saw none.
     #[error("{why}")]
@@ -161,7 +161,7 @@ impl HandshakeError {
             ),
             _ => false,
         };
-        let (why, found) = (words(&error), error);
+        let (why, found) = (describe(&error), error);
         if is_certificate { Self::Certificate { why, found } } else { Self::Protocol { why, found } }
     }
 

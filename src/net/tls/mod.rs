@@ -3,7 +3,7 @@
 //! * [`Acceptor`] ends TLS for clients, [`Connector`] begins it towards a server. Making one is where a
 //!   broken file is found ([`TlsError`]); using one fails with a [`HandshakeError`].
 //! * [`stream`] is the hop afterwards; [`records`] drives rustls for it.
-//! * [`verify`] says which servers are believed, [`words`] what was wrong.
+//! * [`verify`] says which servers are believed, [`describe`] what was wrong.
 //! * [`certificate`] reads what rustls does not tell: when a certificate ends, and whose it is.
 //!
 //! # Not here
@@ -12,6 +12,7 @@
 mod certificate;
 mod client;
 mod contents;
+mod describe;
 mod error;
 mod records;
 mod scratch;
@@ -21,7 +22,6 @@ mod stream;
 pub(crate) mod testing;
 mod verify;
 mod verify_client;
-mod words;
 
 use std::sync::{Arc, OnceLock};
 
@@ -29,11 +29,11 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub(crate) use client::Authorities;
 pub use client::Connector;
+pub(crate) use describe::describe;
 pub(crate) use error::{HandshakeError, TlsError};
 pub use server::{Acceptor, Offer};
 pub(crate) use stream::Protocol;
 pub use stream::Tls;
-pub(crate) use words::words;
 
 /// Named wherever rustls asks: nothing depends on a default of the whole process.
 fn provider() -> Arc<CryptoProvider> {

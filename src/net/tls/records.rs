@@ -1,9 +1,9 @@
 //! Between plaintext and records: drives rustls without buffers of its own.
 //!
 //! # Invariants
-//! 1. After [`Records::open`] nothing whole is left in what it was given: what it did not use up is the
+//! 1. After [`Records::decrypt`] nothing whole is left in what it was given: what it did not use up is the
 //!    beginning of a record, or of a handshake message.
-//! 2. Records leave in the order they were sealed in: they are numbered.
+//! 2. Records leave in the order they were encrypted in: they are numbered.
 //! 3. After an error rustls is not asked again: it may count on bytes that are gone.
 //!
 //! # Why not rustls' buffered connection?
@@ -62,32 +62,32 @@ pub(super) enum End {
     Client(UnbufferedClientConnection),
 }
 
-/// What is to be sealed.
+/// What is to be encrypted.
 #[derive(Clone, Copy)]
-pub(super) enum Speech<'a> {
+pub(super) enum Outgoing<'a> {
     Data(&'a [u8]),
-    /// Nothing more will be said: close_notify.
-    Goodbye,
+    /// RFC 8446 §6.1: nothing follows it.
+    CloseNotify,
 }
 
 /// What rustls wanted.
 enum Step {
     /// It was done; there may be more.
     More,
-    /// The peer said that it will say nothing more.
+    /// The peer sent its close_notify.
     PeerEnded,
-    /// So many bytes were sealed.
-    Sealed(usize),
-    /// Nothing: it waits for what comes, or for what we have to say.
+    /// So many bytes were encrypted.
+    Encrypted(usize),
+    /// Nothing: it waits for more from the peer, or for more to encrypt.
     Idle,
 }
 
 /// The state of one connection.
 pub(super) struct Records {
     end: End,
-    /// Sealed, and not sent yet.
+    /// Encrypted, and not sent yet.
     pub(super) unsent: ByteQueue,
-    /// The peer has said its close_notify.
+    /// The peer has sent its close_notify.
     pub(super) has_peer_ended: bool,
     has_failed: bool,
 }
@@ -108,9 +108,9 @@ impl Records {
         matches!(self.end, End::Server(_))
     }
 
-    /// Deals with what came; answers how much of it, from the front, is used up. May leave something to be
+    /// Decrypts what came into `plain`; answers how much of it, from the front, is used up. May leave something to be
     /// sent, even if it fails: the alert that tells why.
-    pub(super) fn open(&mut self, came: &mut [u8], plain: &mut dyn FnMut(&[u8])) -> Result<usize, Error> {
+    pub(super) fn decrypt(&mut self, came: &mut [u8], plain: &mut dyn FnMut(&[u8])) -> Result<usize, Error> {
         if self.has_failed {
             return Err(failed());
         }
@@ -121,9 +121,9 @@ impl Records {
             match step {
                 Ok(Step::More) => {}
                 Ok(Step::PeerEnded) => self.has_peer_ended = true,
-                Ok(Step::Sealed(_) | Step::Idle) => return Ok(used),
+                Ok(Step::Encrypted(_) | Step::Idle) => return Ok(used),
                 Err(error) => {
-                    // What it has to say about it: while there is some, it looks at nothing else.
+                    // Its alert about it: while there is one to send, rustls looks at nothing else.
                     while self.state().wants_write() {
                         if self.step(&mut came[used..], None, &mut [], plain).1.is_err() {
                             break;
@@ -140,12 +140,12 @@ impl Records {
         }
     }
 
-    /// Seals `speech` into `out`; answers its length there. `held` is what [`Records::open`] did not use
+    /// Encrypts `outgoing` into `out`; answers its length there. `held` is what [`Records::decrypt`] did not use
     /// up. What is `unsent` afterwards goes before it.
-    pub(super) fn seal(
+    pub(super) fn encrypt(
         &mut self,
         held: &mut Vec<u8>,
-        speech: Speech<'_>,
+        outgoing: Outgoing<'_>,
         out: &mut [u8],
         plain: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, Error> {
@@ -153,12 +153,12 @@ impl Records {
             return Err(failed());
         }
         loop {
-            let (discard, step) = self.step(held, Some(speech), out, plain);
+            let (discard, step) = self.step(held, Some(outgoing), out, plain);
             held.drain(..discard);
             match step {
                 Ok(Step::More) => {}
                 Ok(Step::PeerEnded) => self.has_peer_ended = true,
-                Ok(Step::Sealed(n)) => return Ok(n),
+                Ok(Step::Encrypted(n)) => return Ok(n),
                 Ok(Step::Idle) => return Err(Error::HandshakeNotComplete),
                 Err(error) => {
                     self.has_failed = true;
@@ -171,16 +171,16 @@ impl Records {
     fn step(
         &mut self,
         came: &mut [u8],
-        speech: Option<Speech<'_>>,
+        outgoing: Option<Outgoing<'_>>,
         out: &mut [u8],
         plain: &mut dyn FnMut(&[u8]),
     ) -> (usize, Result<Step, Error>) {
         match &mut self.end {
             End::Server(server) => {
-                obey(server.process_tls_records(came), speech, out, &mut self.unsent, plain)
+                apply(server.process_tls_records(came), outgoing, out, &mut self.unsent, plain)
             }
             End::Client(client) => {
-                obey(client.process_tls_records(came), speech, out, &mut self.unsent, plain)
+                apply(client.process_tls_records(came), outgoing, out, &mut self.unsent, plain)
             }
         }
     }
@@ -191,9 +191,9 @@ fn failed() -> Error {
 }
 
 /// Does what rustls asks for.
-fn obey<Data>(
+fn apply<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    speech: Option<Speech<'_>>,
+    outgoing: Option<Outgoing<'_>>,
     out: &mut [u8],
     unsent: &mut ByteQueue,
     plain: &mut dyn FnMut(&[u8]),
@@ -225,10 +225,10 @@ fn obey<Data>(
             Ok(Step::More)
         }
         Ok(ConnectionState::PeerClosed) => Ok(Step::PeerEnded),
-        Ok(ConnectionState::WriteTraffic(mut traffic)) => match speech {
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => match outgoing {
             None => Ok(Step::Idle),
-            Some(Speech::Data(data)) => sealed(traffic.encrypt(data, out)),
-            Some(Speech::Goodbye) => sealed(traffic.queue_close_notify(out)),
+            Some(Outgoing::Data(data)) => encrypted(traffic.encrypt(data, out)),
+            Some(Outgoing::CloseNotify) => encrypted(traffic.queue_close_notify(out)),
         },
         // Early data is never asked for.
         Ok(_) => Ok(Step::Idle),
@@ -236,6 +236,6 @@ fn obey<Data>(
     (discard, step)
 }
 
-fn sealed<E: std::fmt::Display>(result: Result<usize, E>) -> Result<Step, Error> {
-    result.map(Step::Sealed).map_err(|error| Error::General(error.to_string()))
+fn encrypted<E: std::fmt::Display>(result: Result<usize, E>) -> Result<Step, Error> {
+    result.map(Step::Encrypted).map_err(|error| Error::General(error.to_string()))
 }

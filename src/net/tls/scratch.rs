@@ -6,8 +6,8 @@ use std::cell::Cell;
 /// Ciphertext read at once.
 pub(super) const READ: usize = 64 * 1024;
 
-/// Plaintext sealed at once: what the relay reads at once.
-pub(super) const SEAL: usize = 64 * 1024 + 512;
+/// Plaintext encrypted at once: what the relay reads at once.
+pub(super) const MAX_PLAINTEXT: usize = 64 * 1024 + 512;
 
 /// The longest beginning of something that is not whole yet: rustls takes handshake messages of up to
 /// 64 KiB, in records of their own, and a record has up to 16 KiB.

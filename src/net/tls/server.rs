@@ -96,7 +96,7 @@ impl Acceptor {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Shakes hands with a client. Takes as long as the client does: whoever calls this has a clock.
+    /// Shakes hands with a client. Takes as long as the client does: callers have a timeout.
     ///
     /// # Errors
     /// Why it came to nothing, and the socket, on which the alert has been sent as far as it went.

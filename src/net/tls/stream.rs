@@ -1,11 +1,11 @@
 //! A hop over TLS.
 //!
 //! # Invariants
-//! 1. An idle stream owns no buffer: what comes is deciphered in the thread's scratch, what goes is sealed
+//! 1. An idle stream owns no buffer: what comes is decrypted in the thread's scratch, what goes is encrypted
 //!    there; only what the socket does not take, or the reader, or the beginning of a record is kept.
 //! 2. A write that is accepted may not have left: [`Tls::unsent`] says how much. Nothing more is accepted
 //!    until it has.
-//! 3. An end without close_notify is an error (`UnexpectedEof`): whoever may, can overlook it.
+//! 3. An end without close_notify is an error (`UnexpectedEof`), which a caller may overlook.
 
 use std::fmt;
 use std::io;
@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::certificate;
 use super::error::HandshakeError;
-use super::records::{ByteQueue, End, Records, Speech};
-use super::scratch::{self, HELD, READ, SEAL};
+use super::records::{ByteQueue, End, Outgoing, Records};
+use super::scratch::{self, HELD, MAX_PLAINTEXT, READ};
 use crate::net::Stream;
 
 /// Read at once at the least: shorter records would cost a system call each.
@@ -42,16 +42,16 @@ pub struct Tls {
     records: Records,
     /// The beginning of something that is not whole yet.
     incoming: Vec<u8>,
-    /// Deciphered, and not taken by the reader.
+    /// Decrypted, and not taken by the reader.
     plain: ByteQueue,
-    /// Sealed bytes that the kernel took, ever.
+    /// Encrypted bytes that the kernel took, ever.
     sent: u64,
-    /// Records that came since this was last asked, by what is in them beside what is said: so those count as well
-    /// that say nothing, and change keys.
-    opened: u32,
+    /// Records that came since this was last asked, estimated from what they take beside their plaintext: so those
+    /// count as well that carry none, as those do that change keys.
+    records_read: u32,
     /// The first byte that came.
     first: Option<u8>,
-    has_said_goodbye: bool,
+    has_sent_close_notify: bool,
 }
 
 impl fmt::Debug for Tls {
@@ -72,9 +72,9 @@ impl Tls {
             incoming: Vec::new(),
             plain: ByteQueue::default(),
             sent: 0,
-            opened: 0,
+            records_read: 0,
             first: None,
-            has_said_goodbye: false,
+            has_sent_close_notify: false,
         });
         match std::future::poll_fn(|cx| tls.poll_handshake(cx)).await {
             Ok(()) => Ok(tls),
@@ -85,7 +85,7 @@ impl Tls {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
         if self.first.is_none() {
             // A client speaks first.
-            self.records.open(&mut [], &mut |_| {}).map_err(HandshakeError::sort)?;
+            self.records.decrypt(&mut [], &mut |_| {}).map_err(HandshakeError::sort)?;
         }
         loop {
             ready!(self.poll_unsent(cx)).map_err(HandshakeError::Io)?;
@@ -107,10 +107,10 @@ impl Tls {
         }
     }
 
-    /// Reads once from the socket and deciphers what is whole, into `buf` as far as it goes. False at the
+    /// Reads once from the socket and decrypts what is whole, into `buf` as far as it goes. False at the
     /// end of the socket's stream.
     fn fill(&mut self, cx: &mut Context<'_>, mut buf: Option<&mut ReadBuf<'_>>) -> Poll<io::Result<bool>> {
-        let Self { socket, records, incoming, plain, first, opened: count, .. } = self;
+        let Self { socket, records, incoming, plain, first, records_read: count, .. } = self;
         scratch::with(|scratch| {
             let held = incoming.len();
             let room = buf.as_ref().map_or(MIN_READ, |buf| buf.remaining().clamp(MIN_READ, READ));
@@ -124,7 +124,7 @@ impl Tls {
                 return Poll::Ready(Ok(false));
             }
             if is_short(incoming, n) {
-                // Nothing to decipher yet: a peer that sends single bytes costs no copy of all before them.
+                // Nothing to decrypt yet: a peer that sends single bytes costs no copy of all before them.
                 incoming.extend_from_slice(&scratch[held..held + n]);
                 return Poll::Ready(Ok(true));
             }
@@ -133,17 +133,17 @@ impl Tls {
             *incoming = Vec::new();
             let came = &mut scratch[..held + n];
             first.get_or_insert(came[0]);
-            let mut said = 0;
-            let opened = records.open(came, &mut |bytes| {
-                said += bytes.len();
+            let mut decrypted_bytes = 0;
+            let decrypted = records.decrypt(came, &mut |bytes| {
+                decrypted_bytes += bytes.len();
                 let fits = buf.as_ref().map_or(0, |buf| buf.remaining().min(bytes.len()));
                 if let Some(buf) = &mut buf {
                     buf.put_slice(&bytes[..fits]);
                 }
                 plain.push(&bytes[fits..]);
             });
-            let used = opened.map_err(broken)?;
-            *count = count.saturating_add((used.saturating_sub(said) / MIN_OVERHEAD) as u32);
+            let used = decrypted.map_err(broken)?;
+            *count = count.saturating_add((used.saturating_sub(decrypted_bytes) / MIN_OVERHEAD) as u32);
             if !records.has_peer_ended {
                 incoming.extend_from_slice(&came[used..]);
             }
@@ -151,7 +151,7 @@ impl Tls {
         })
     }
 
-    /// Sends what is sealed.
+    /// Sends what is encrypted.
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.drain(&mut |socket, bytes| Pin::new(socket).poll_write(cx, bytes))
     }
@@ -168,16 +168,17 @@ impl Tls {
         Poll::Ready(Ok(()))
     }
 
-    /// Seals `speech` and pushes it as far as it goes; the rest is `unsent`.
-    fn say(&mut self, speech: Speech<'_>, push: Push<'_>) -> io::Result<()> {
+    /// Encrypts `outgoing` and pushes it as far as it goes; the rest is `unsent`.
+    fn send(&mut self, outgoing: Outgoing<'_>, push: Push<'_>) -> io::Result<()> {
         let Self { socket, records, incoming, plain, sent, .. } = self;
         scratch::with(|scratch| {
-            let len =
-                records.seal(incoming, speech, scratch, &mut |bytes| plain.push(bytes)).map_err(broken)?;
-            let sealed = &scratch[..len];
+            let len = records
+                .encrypt(incoming, outgoing, scratch, &mut |bytes| plain.push(bytes))
+                .map_err(broken)?;
+            let encrypted = &scratch[..len];
             let mut at = 0;
             while at < len && records.unsent.is_empty() {
-                match push(socket, &sealed[at..]) {
+                match push(socket, &encrypted[at..]) {
                     Poll::Pending => break,
                     Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                     Poll::Ready(Ok(n)) => {
@@ -187,7 +188,7 @@ impl Tls {
                     Poll::Ready(Err(error)) => return Err(error),
                 }
             }
-            records.unsent.push(&sealed[at..]);
+            records.unsent.push(&encrypted[at..]);
             Ok(())
         })
     }
@@ -197,8 +198,8 @@ impl Tls {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let n = bytes.len().min(SEAL);
-        self.say(Speech::Data(&bytes[..n]), push)?;
+        let n = bytes.len().min(MAX_PLAINTEXT);
+        self.send(Outgoing::Data(&bytes[..n]), push)?;
         Poll::Ready(Ok(n))
     }
 
@@ -210,16 +211,17 @@ impl Tls {
         }
     }
 
-    /// Says close_notify if that takes no waiting: nobody reads an answer to it.
+    /// Sends close_notify if that takes no waiting: no answer to it is read.
     pub(in crate::net) fn send_close_notify(&mut self) {
-        if !self.has_said_goodbye && self.records.unsent.is_empty() {
-            self.has_said_goodbye = true;
-            // Whoever is gone needs no goodbye.
-            let _ = self.say(Speech::Goodbye, &mut |socket, bytes| would_block(socket.write_now(bytes)));
+        if !self.has_sent_close_notify && self.records.unsent.is_empty() {
+            self.has_sent_close_notify = true;
+            // A peer that is gone reads none.
+            let _ =
+                self.send(Outgoing::CloseNotify, &mut |socket, bytes| would_block(socket.write_now(bytes)));
         }
     }
 
-    /// Accepted and sealed, but not with the kernel.
+    /// Accepted and encrypted, but not with the kernel.
     pub fn unsent(&self) -> usize {
         self.records.unsent.len()
     }
@@ -229,14 +231,14 @@ impl Tls {
         self.unsent() + self.plain.len() + self.incoming.len()
     }
 
-    /// Sealed bytes that the kernel took, ever.
+    /// Encrypted bytes that the kernel took, ever.
     pub(in crate::net) fn sent(&self) -> u64 {
         self.sent
     }
 
     /// As [`Stream::take_records`].
     pub(in crate::net) fn take_records(&mut self) -> u32 {
-        std::mem::take(&mut self.opened)
+        std::mem::take(&mut self.records_read)
     }
 
     /// What it runs over.
@@ -244,7 +246,7 @@ impl Tls {
         &self.socket
     }
 
-    /// Whether the peer has said that it will say nothing more.
+    /// Whether the peer has sent its close_notify.
     pub(in crate::net) fn has_peer_ended(&self) -> bool {
         self.records.has_peer_ended
     }
@@ -316,9 +318,9 @@ impl AsyncWrite for Tls {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_unsent(cx))?;
-        if !this.has_said_goodbye {
-            this.has_said_goodbye = true;
-            this.say(Speech::Goodbye, &mut |socket, bytes| Pin::new(socket).poll_write(cx, bytes))?;
+        if !this.has_sent_close_notify {
+            this.has_sent_close_notify = true;
+            this.send(Outgoing::CloseNotify, &mut |socket, bytes| Pin::new(socket).poll_write(cx, bytes))?;
             ready!(this.poll_unsent(cx))?;
         }
         Pin::new(&mut this.socket).poll_shutdown(cx)

@@ -62,18 +62,18 @@ impl Peer {
     /// Everything that has come, and whether it was the end; sends what is left over from before.
     pub(crate) fn hear_all(&mut self, socket: &mut UnixStream) -> (Vec<u8>, bool) {
         self.flush(socket);
-        let mut heard = Vec::new();
+        let mut has_read = Vec::new();
         loop {
             let came = self.0.read_tls(socket);
             let state = self.0.process_new_packets().expect("records of the relay are well-formed");
             let mut more = vec![0; state.plaintext_bytes_to_read()];
             self.0.reader().read_exact(&mut more).unwrap();
-            heard.extend(more);
+            has_read.extend(more);
             match came {
-                Ok(0) => return (heard, true),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return (heard, true),
+                Ok(0) => return (has_read, true),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return (has_read, true),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return (heard, state.peer_has_closed());
+                    return (has_read, state.peer_has_closed());
                 }
                 Ok(_) => {}
                 Err(error) => panic!("{error}"),

@@ -1,4 +1,4 @@
-//! Whether a client is whom its certificate tells of.
+//! Whether a client is the subject of its certificate.
 //!
 //! # Invariants
 //! 1. A client that shows the very certificate that the operator named comes in, whoever signed it, while it is valid by
@@ -20,7 +20,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::Believed;
-use super::verify::{Version, check_dates, signature};
+use super::verify::{Version, check_dates, signature, verify_signatures};
 
 /// By authorities, and by certificates that are believed as they are.
 #[derive(Debug)]
@@ -90,25 +90,5 @@ impl ClientCertVerifier for KnownClients {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        signature(&self.provider, Version::Tls12, message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        signature(&self.provider, Version::Tls13, message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    verify_signatures!(provider);
 }

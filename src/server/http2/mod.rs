@@ -252,7 +252,7 @@ async fn run<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box
         && let Ok(upgraded) = io.await
     {
         let stream = Stream::Http2(Box::new(Http2::new(upgraded, pump, Box::new(in_use))));
-        connection::go_on(&call.shared.state, Transport { stream, early: Bytes::new() }, next).await;
+        connection::go_on(&call.shared.state, Transport { stream, read_ahead: Bytes::new() }, next).await;
     }
 }
 

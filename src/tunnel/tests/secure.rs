@@ -44,7 +44,7 @@ async fn owing(now: Instant) -> (Link, testing::Far) {
         max_message: 1 << 20,
         show_text: false,
     };
-    let mut link = Link::new(stream, b"", Scanner::new(rules), false);
+    let mut link = Link::new(stream, b"", Scanner::new(rules), Role::Server);
     let message = frame(0x82, &[7; 60_000], false);
     let mut cx = Context::from_waker(Waker::noop());
     assert_eq!(link.send(&mut cx, &message, Some(message.len()), now), 0);
@@ -76,7 +76,7 @@ async fn what_leaves_with_the_next_write_or_with_the_end_stops_the_stall_clock()
     assert_eq!(link.stalled_since(), None);
 
     let (mut link, _far) = owing(Instant::now()).await;
-    assert!(link.say_end(&mut cx, Instant::now()));
+    assert!(link.send_fin(&mut cx, Instant::now()));
     assert!(link.is_flushed());
     assert_eq!(link.stalled_since(), None);
 }

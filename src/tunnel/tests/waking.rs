@@ -24,7 +24,7 @@ async fn an_idle_relay_is_polled_for_its_heartbeats_alone_and_owns_no_buffer() {
     let polls = stage.polls - before;
     assert!(polls <= 10 * 3, "{polls} polls for 10 heartbeats");
     for link in [&stage.relay().client, &stage.relay().upstream] {
-        assert_eq!((link.egress.capacity(), link.held.capacity()), (0, 0));
+        assert_eq!((link.egress.capacity(), link.held_capacity()), (0, 0));
     }
 }
 

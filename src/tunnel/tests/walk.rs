@@ -8,7 +8,6 @@ use fastrand::Rng;
 
 use super::*;
 use crate::frame::{CloseCode, Edge};
-use crate::tunnel::link::Reading;
 
 /// About two seconds of a debug build.
 const WALKS: u64 = 600;
@@ -332,7 +331,7 @@ async fn catch_up(stage: &mut Stage, actors: &mut [Actor; 2], rng: &mut Rng) {
     let Some(relay) = &stage.relay else { return };
     let is_whole = [&relay.client, &relay.upstream]
         .iter()
-        .all(|link| link.takes_frames() && link.reading == Reading::Frames && link.is_flushed());
+        .all(|link| link.can_send() && link.can_read() && link.is_flushed());
     if relay.ending.is_none() && is_whole {
         for (hears, says) in [(0, 1), (1, 0)] {
             let whole = actors[says].lines.iter().take_while(|(end, _)| *end <= actors[says].said).count();

@@ -29,7 +29,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::{self, Forwarded, HostHeader, Target, without_port};
+use crate::config::{Forwarded, HostHeader, Target, without_port};
 use crate::net::Peer;
 use crate::net::http::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
@@ -178,7 +178,7 @@ pub(super) fn tell(
     // Whom a trusted peer named.
     let named = seen.client.map(|client| client.ip().to_canonical()).filter(|client| Some(*client) != peer);
     let form = telling.forwarded;
-    if matches!(form, config::Forwarded::XForwarded | config::Forwarded::Both) {
+    if matches!(form, Forwarded::XForwarded | Forwarded::Both) {
         let begins = named.filter(|_| !headers.contains_key(X_FORWARDED_FOR));
         let row: Vec<_> = [begins, peer].into_iter().flatten().map(|ip| ip.to_string()).collect();
         append(headers, X_FORWARDED_FOR, &row.join(", "));
@@ -198,11 +198,11 @@ pub(super) fn tell(
         }
     }
     if let Some(prefix) = prefix(said.prefix.as_deref(), telling)
-        && form != config::Forwarded::Off
+        && form != Forwarded::Off
     {
         headers.insert(X_FORWARDED_PREFIX, prefix);
     }
-    if matches!(form, config::Forwarded::Rfc7239 | config::Forwarded::Both) {
+    if matches!(form, Forwarded::Rfc7239 | Forwarded::Both) {
         let host = host.and_then(|host| host.to_str().ok());
         let mut row = element(peer, host, Some(scheme(seen)));
         let is_told = named.is_some() || said.scheme.is_some() || said.host.is_some();

@@ -8,7 +8,7 @@ use crate::telemetry::UplinkLoss;
 /// How an uplink ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UplinkEnd {
-    /// The server said Close, with this code and reason.
+    /// The server sent a Close, with this code and reason.
     Closed(CloseCode, String),
     /// The stream ended without a Close.
     Lost,

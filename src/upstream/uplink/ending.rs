@@ -7,7 +7,7 @@ use crate::frame::{CloseCode, ProtocolError};
 
 impl Uplink {
     /// Sends a Close; [`Uplink::poll`] then ends with [`UplinkEnd::Done`], within `close_timeout`. Until the
-    /// server has answered, its messages are still told.
+    /// server has answered, its messages still come.
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
         let now = Instant::now();
         self.begin(UplinkEnd::Done, now);
@@ -23,7 +23,7 @@ impl Uplink {
         self.send_close(now);
     }
 
-    /// The server broke a rule: it is told which, and nothing of it is read any more but the end of its stream.
+    /// The server broke a rule: its Close says which, and nothing of it is read any more but the end of its stream.
     pub(super) fn on_protocol_error(&mut self, error: ProtocolError, now: Instant) {
         self.begin(UplinkEnd::ProtocolError(error), now);
         self.endpoint.fail(error.close_code(), &error.to_string());

@@ -57,7 +57,7 @@ impl Stage {
             socket.set_nonblocking(true).unwrap();
         }
         let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-        let hop = Transport { stream, early: Bytes::from_static(early) };
+        let hop = Transport { stream, read_ahead: Bytes::from_static(early) };
         let start = Instant::now();
         let metrics = Metrics::new("outrigger").unwrap();
         let mut stage = Self {
@@ -312,7 +312,7 @@ async fn what_leaves_while_the_server_is_read_stops_the_stall_clock() {
     let (stream, mut far) = crate::net::tls::testing::narrow().await;
     let now = Instant::now();
     let rules = UplinkRules { stall_timeout: Some(secs(10)), ..RULES };
-    let hop = Transport { stream, early: Bytes::new() };
+    let hop = Transport { stream, read_ahead: Bytes::new() };
     let mut uplink = Uplink::new(hop, rules, Metrics::new("outrigger").unwrap(), now);
     let mut cx = Context::from_waker(Waker::noop());
     assert!(uplink.send(Kind::Binary, &[7; 60_000]));

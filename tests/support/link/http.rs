@@ -29,6 +29,12 @@ impl Link {
         Ok(Head::parse(&bytes))
     }
 
+    /// The whole response to these bytes, which are a `GET`.
+    pub async fn ask(&mut self, request: &[u8]) -> Response {
+        self.send_bytes(request).await;
+        self.read_response("GET").await
+    }
+
     /// A whole response to a request of this method. A 101 has no body: frames follow.
     #[track_caller]
     pub fn read_response(&mut self, method: &str) -> impl Future<Output = Response> {

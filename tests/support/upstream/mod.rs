@@ -23,6 +23,7 @@ pub use script::{Act, Answer, Plain};
 pub use serve::ServerConn;
 
 use super::DEADLINE;
+use super::files;
 use super::http::Head;
 use super::link::{Closed, Link};
 use super::socket::{Address, Socket};
@@ -132,7 +133,6 @@ impl Builder {
     }
 
     pub async fn spawn(self) -> Upstream {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let (sender, receiver) = mpsc::channel(1024);
         let shared = Arc::new(Shared {
             tls: self.tls,
@@ -145,8 +145,7 @@ impl Builder {
             by_hand: sender,
         });
         let address = if self.unix {
-            let name = format!("outrigger-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
-            Address::Unix(std::env::temp_dir().join(name).with_extension("sock"))
+            Address::Unix(files::socket_path())
         } else {
             Address::Tcp(([127, 0, 0, 1], 0).into())
         };
@@ -166,6 +165,11 @@ impl Upstream {
     /// A running echo server.
     pub async fn echo() -> Self {
         Self::builder().spawn().await
+    }
+
+    /// A running server whose plain requests the test answers.
+    pub async fn requests_by_hand() -> Self {
+        Self::builder().on_request(Plain::HandOver).spawn().await
     }
 
     /// A running server whose open WebSockets are the test's to serve: [`Upstream::accept`].

@@ -110,7 +110,6 @@ pub enum Act {
     StopReading,
     /// Reads on, and never says anything again.
     Ignore,
-    Wait(Duration),
     /// The test takes over, through `Upstream::accept`.
     HandOver,
 }

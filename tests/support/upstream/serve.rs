@@ -235,7 +235,6 @@ async fn perform(mut conn: ServerConn, act: &Act) -> io::Result<Option<ServerCon
             ignore(&mut conn).await;
             return Ok(None);
         }
-        Act::Wait(time) => sleep(*time).await,
         Act::HandOver => {
             conn.hand_over().await;
             return Ok(None);

@@ -106,7 +106,7 @@ impl World {
                 Bytes::from(frame)
             };
             let draft = NewEntry {
-                frame: frame(b'p'),
+                message: Message::from_frame(Kind::Text, frame(b'p')),
                 deflated: say.has_deflated.then(|| frame(b'z')),
                 is_critical: say.is_critical,
                 key: say.key.map(|key| Arc::from(key.to_string())),
@@ -142,7 +142,7 @@ impl World {
             let number = |at: Range<usize>| u64::from_be_bytes(rest[at].try_into().unwrap());
             let (length, sequence) = (number(0..8), number(8..16));
             let draft = self.draft(sequence);
-            let form = draft.deflated.as_ref().filter(|_| has_deflate).unwrap_or(&draft.frame);
+            let form = draft.deflated.as_ref().filter(|_| has_deflate).unwrap_or(draft.message.frame());
             assert_eq!(&rest[..length as usize], form, "{sequence}");
             sequences.push(sequence);
             rest = &rest[length as usize..];
@@ -228,7 +228,7 @@ fn walk(events: &[Event], is_throttled: bool, keeps: usize) {
                     batches -= 1;
                 }
             }
-            Event::Forget => batcher.forget(),
+            Event::Forget => batcher.clear(),
         }
     }
     now += EVERY;
@@ -276,7 +276,7 @@ fn walk_to_the_newest(events: &[Event]) {
                 batcher.begin(false, now);
             }
             Event::Due { batches, .. } => drop(catch_up(&mut batcher, &world, *batches)),
-            Event::Forget => batcher.forget(),
+            Event::Forget => batcher.clear(),
         }
     }
     batcher.begin(false, now + EVERY);

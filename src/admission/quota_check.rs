@@ -1,0 +1,33 @@
+//! The layer that takes a place for each handshake.
+
+use std::sync::Arc;
+
+use super::check::Check;
+use super::context::{Kind, RequestContext};
+use super::quota::ConnectionQuota;
+use super::refused::Refused;
+use crate::config::Limits;
+
+/// `policy.limits`
+#[derive(Debug)]
+pub(super) struct QuotaCheck {
+    quota: Arc<ConnectionQuota>,
+    limits: Limits,
+}
+
+impl QuotaCheck {
+    pub(super) fn new(quota: Arc<ConnectionQuota>, limits: Limits) -> Self {
+        Self { quota, limits }
+    }
+}
+
+impl Check for QuotaCheck {
+    async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
+        if context.kind == Kind::Handshake {
+            let user = context.user.as_ref().map(|user| Arc::clone(&user.name));
+            let permit = self.quota.take(&self.limits, context.client.key(), user);
+            context.slot = Some(Box::new(permit.map_err(Refused::Capacity)?));
+        }
+        Ok(())
+    }
+}

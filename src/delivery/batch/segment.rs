@@ -1,0 +1,286 @@
+//! A segment of a log that was read once: which of its messages are sent, and the batch that is made of them.
+//!
+//! # Invariants
+//! 1. A message is left out for a newer one only if that is in the same segment, and so will be sent next, whether or
+//!    not it is in the same batch.
+//! 2. A client that goes on inside a segment gets what a read from there would have given: a batch that ends early
+//!    counts what was missed up to its end only.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::log::{Cursor, Entry, Log, Progress};
+
+/// The most that one batch has: enough for one system call, and not enough to keep others waiting. A single message is
+/// sent however long it is.
+const BATCH: Bounds = Bounds { messages: 64, bytes: 64 * 1024 };
+/// The most that is looked at together to find the newest of each key.
+const CONFLATED: Bounds = Bounds { messages: 4096, bytes: 1024 * 1024 };
+/// Users that a batch can be told not to be for.
+const EXCEPTIONS: usize = 16;
+
+struct Bounds {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What a client sees of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::delivery) struct View<'a> {
+    /// Whether it takes compressed messages.
+    pub(in crate::delivery) has_deflate: bool,
+    /// The client's user; messages for other users are left out.
+    pub(in crate::delivery) user: Option<&'a Arc<str>>,
+}
+
+/// A segment of a log, as it goes out to WebSocket clients.
+#[derive(Debug, Clone)]
+pub(in crate::delivery) struct Batch {
+    /// Whole frames: one message's own bytes, or several messages put together. Empty if all of the segment is
+    /// left out: there may be more after it.
+    pub(in crate::delivery) bytes: Bytes,
+    /// Messages in it.
+    pub(in crate::delivery) messages: u32,
+    /// The newest sequence number in it (0: none is).
+    pub(in crate::delivery) newest: u64,
+    /// Where to go on after it.
+    pub(in crate::delivery) cursor: Cursor,
+    /// Messages that nobody will read at this cursor any more.
+    pub(in crate::delivery) missed: u64,
+    /// Messages that are left out for a newer one with the same key (`delivery.throttle`).
+    pub(in crate::delivery) conflated: u64,
+    /// Messages that are left out for a newer one since the channel's breaker is open.
+    pub(in crate::delivery) shed: u64,
+    /// Messages for other users.
+    pub(in crate::delivery) others: u64,
+    /// Whether there is more to read now.
+    pub(in crate::delivery) has_more: bool,
+}
+
+impl Batch {
+    /// Nothing is due at `cursor`.
+    pub(in crate::delivery) fn nothing(cursor: Cursor) -> Self {
+        Self {
+            bytes: Bytes::new(),
+            messages: 0,
+            newest: 0,
+            cursor,
+            missed: 0,
+            conflated: 0,
+            shed: 0,
+            others: 0,
+            has_more: false,
+        }
+    }
+}
+
+/// Which messages are left out for a newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Conflate {
+    /// Those of which there is a newer one with the same key.
+    pub(super) by_key: bool,
+    /// All but the newest.
+    pub(super) to_newest: bool,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disposition {
+    Sent,
+    /// A newer one with the same key is sent instead.
+    Conflated,
+    /// Only the newest one is sent.
+    Shed,
+}
+
+/// Messages as they were read.
+#[derive(Debug, Default)]
+pub(super) struct Segment {
+    /// `None`: nothing was read.
+    read: Option<Read>,
+    entries: Vec<Arc<Entry>>,
+    /// What becomes of each entry; empty: all are sent.
+    dispositions: Vec<Disposition>,
+    /// Kept to be used again.
+    keys: HashSet<Arc<str>>,
+    /// The indices of those that are sent.
+    picked: Vec<usize>,
+}
+
+/// Where it was read from, and what came of that.
+#[derive(Debug)]
+struct Read {
+    start: Cursor,
+    progress: Progress,
+}
+
+/// A batch, and which clients may have it.
+#[derive(Debug)]
+pub(super) struct CachedBatch {
+    at: Cursor,
+    /// `None`: it is the same with and without compression.
+    has_deflate: Option<bool>,
+    audience: Audience,
+    pub(super) batch: Batch,
+    /// Its bytes, counted once for all clients that keep them.
+    pub(super) held: Option<Bytes>,
+}
+
+#[derive(Debug)]
+enum Audience {
+    All,
+    AllBut(Vec<Arc<str>>),
+    Only(Option<Arc<str>>),
+}
+
+impl CachedBatch {
+    /// Whether it is due to that client.
+    pub(super) fn is_for(&self, cursor: Cursor, view: View<'_>) -> bool {
+        self.at == cursor
+            && self.has_deflate.is_none_or(|has_deflate| has_deflate == view.has_deflate)
+            && match &self.audience {
+                Audience::All => true,
+                Audience::AllBut(users) => view.user.is_none_or(|user| !users.contains(user)),
+                Audience::Only(user) => user.as_ref() == view.user,
+            }
+    }
+}
+
+impl Segment {
+    pub(super) fn clear(&mut self) {
+        self.read = None;
+        self.entries.clear();
+        self.entries.shrink_to(BATCH.messages);
+        self.dispositions = Vec::new();
+    }
+
+    /// Reads from `cursor` on, as far as it takes to tell which messages are sent.
+    pub(super) fn read(&mut self, log: &Log, cursor: Cursor, until: u64, conflate: Conflate) {
+        self.clear();
+        let is_plain = conflate == Conflate { by_key: false, to_newest: false };
+        let most = if is_plain { &BATCH } else { &CONFLATED };
+        let progress = log.read(cursor, until, most.messages, most.bytes, &mut self.entries);
+        self.read = Some(Read { start: cursor, progress });
+        if !is_plain {
+            self.conflate(conflate);
+        }
+    }
+
+    fn conflate(&mut self, conflate: Conflate) {
+        self.dispositions.resize(self.entries.len(), Disposition::Sent);
+        self.keys.clear();
+        let mut is_newest = true;
+        for (entry, disposition) in self.entries.iter().zip(&mut self.dispositions).rev() {
+            if entry.is_critical || entry.to().is_some() {
+                continue;
+            }
+            let is_key_known = match entry.key() {
+                Some(key) if conflate.by_key => !self.keys.insert(key.clone()),
+                Some(_) | None => false,
+            };
+            if is_key_known {
+                *disposition = Disposition::Conflated;
+            } else if conflate.to_newest && !is_newest {
+                *disposition = Disposition::Shed;
+            }
+            is_newest = false;
+        }
+        self.keys.clear();
+        self.keys.shrink_to(BATCH.messages);
+    }
+
+    /// The index in the segment at which a client at `cursor` goes on; `None`: the log has to be read.
+    pub(super) fn place_of(&self, cursor: Cursor) -> Option<usize> {
+        let read = self.read.as_ref()?;
+        if cursor == read.start {
+            return Some(0);
+        }
+        let is_inside = (read.start.next..read.progress.cursor.next).contains(&cursor.next)
+            && cursor.all_from == read.start.all_from.max(cursor.next);
+        is_inside.then(|| self.entries.partition_point(|entry| entry.sequence < cursor.next))
+    }
+
+    /// What is due to a client at `cursor`, which is at index `from` in the segment.
+    pub(super) fn make(&mut self, cursor: Cursor, from: usize, view: View<'_>) -> CachedBatch {
+        let Some(read) = &self.read else {
+            let batch = Batch::nothing(cursor);
+            return CachedBatch { at: cursor, has_deflate: None, audience: Audience::All, batch, held: None };
+        };
+        let mut batch = Batch { has_more: read.progress.has_more, ..Batch::nothing(read.progress.cursor) };
+        let mut bytes = 0;
+        let (mut is_personal, mut has_two_forms) = (false, false);
+        let mut others = Vec::new();
+        let mut end = self.entries.len();
+        for (place, entry) in self.entries.iter().enumerate().skip(from) {
+            if let Some(user) = entry.to() {
+                if view.user != Some(user) {
+                    batch.others += 1;
+                    if others.len() <= EXCEPTIONS && !others.contains(user) {
+                        others.push(user.clone());
+                    }
+                    continue;
+                }
+                is_personal = true;
+            }
+            match self.dispositions.get(place) {
+                Some(Disposition::Conflated) => {
+                    batch.conflated += 1;
+                    continue;
+                }
+                Some(Disposition::Shed) => {
+                    batch.shed += 1;
+                    continue;
+                }
+                Some(Disposition::Sent) | None => {}
+            }
+            has_two_forms |= entry.deflated().is_some();
+            let length = entry.frame_for(view.has_deflate).len();
+            let is_full = self.picked.len() >= BATCH.messages || bytes + length > BATCH.bytes;
+            if is_full && !self.picked.is_empty() {
+                let next = entry.sequence;
+                batch.cursor = Cursor { next, all_from: cursor.all_from.max(next) };
+                batch.has_more = true;
+                end = place;
+                break;
+            }
+            bytes += length;
+            batch.messages += 1;
+            batch.newest = entry.sequence;
+            self.picked.push(place);
+        }
+        // Up to where the batch ends and not of the whole segment: what is sent later may be missed until then.
+        let done = self.entries.get(from..end).unwrap_or_default();
+        let found = done.len() - done.partition_point(|entry| entry.sequence < cursor.all_from);
+        batch.missed = batch.cursor.next.saturating_sub(cursor.all_from).saturating_sub(found as u64);
+        batch.bytes = join(&self.entries, &self.picked, view.has_deflate, bytes);
+        self.picked.clear();
+        let audience = if is_personal || others.len() > EXCEPTIONS {
+            Audience::Only(view.user.cloned())
+        } else if others.is_empty() {
+            Audience::All
+        } else {
+            Audience::AllBut(others)
+        };
+        CachedBatch {
+            at: cursor,
+            has_deflate: has_two_forms.then_some(view.has_deflate),
+            audience,
+            batch,
+            held: None,
+        }
+    }
+}
+
+/// Joins the frames of the entries that were picked; a single one is not copied.
+fn join(entries: &[Arc<Entry>], picked: &[usize], has_deflate: bool, length: usize) -> Bytes {
+    if let [place] = *picked {
+        return entries[place].shared_frame_for(has_deflate);
+    }
+    let mut joined = BytesMut::with_capacity(length);
+    for &place in picked {
+        joined.extend_from_slice(entries[place].frame_for(has_deflate));
+    }
+    joined.freeze()
+}

@@ -1,0 +1,118 @@
+//! Why a client of a feed is closed, and what it and operators are told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::frame::{CloseCode, ProtocolError};
+use crate::telemetry::{By, EndReport, Reason};
+
+/// The cause of an end, and the Close that goes with it.
+#[derive(Debug, Clone)]
+pub(super) struct CloseCause {
+    reason: Reason,
+    by: By,
+    code: CloseCode,
+    text: Box<str>,
+    error: Option<ProtocolError>,
+}
+
+impl CloseCause {
+    /// A Close of our own.
+    pub(super) fn ours(reason: Reason, code: u16, text: &str) -> Self {
+        Self { reason, by: By::Proxy, code: CloseCode(code), text: text.into(), error: None }
+    }
+
+    /// A Close for all clients of a feed.
+    pub(super) fn of_feed(reason: Reason, by: By, code: CloseCode, text: &str) -> Self {
+        Self { reason, by, code, text: text.into(), error: None }
+    }
+
+    /// The client's own Close, which is answered.
+    pub(super) fn received(code: CloseCode) -> Self {
+        Self { reason: Reason::ClientClose, by: By::Client, code, text: "".into(), error: None }
+    }
+
+    /// The client broke the protocol.
+    pub(super) fn protocol_error(error: ProtocolError) -> Self {
+        let code = error.close_code();
+        let (reason, text) = if code == CloseCode::TOO_LARGE {
+            (Reason::TooLarge, "message too large")
+        } else {
+            (Reason::ProtocolError, "protocol error")
+        };
+        Self { reason, by: By::Proxy, code, text: text.into(), error: Some(error) }
+    }
+
+    /// The code in the Close that is sent.
+    pub(super) fn code(&self) -> CloseCode {
+        // A Close without a code cannot be sent as one (RFC 6455 section 7.1.5).
+        if self.code == CloseCode::NONE { CloseCode(1000) } else { self.code.answer() }
+    }
+
+    /// The reason in the Close that is sent.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the Close goes in place of what the client has not begun to take: it takes nothing.
+    pub(super) fn replaces_unsent(&self) -> bool {
+        self.reason == Reason::SlowConsumer
+    }
+
+    /// Whether nothing more of the client is read but the end of its stream.
+    pub(super) fn ends_reading(&self) -> bool {
+        self.error.is_some() || self.reason == Reason::ControlRate
+    }
+
+    /// What operators are told.
+    pub(super) fn report(&self) -> EndReport {
+        EndReport { reason: self.reason, close: Some((self.by, self.code)), fault: self.error }
+    }
+}
+
+/// All clients of a shard are to be closed, one by one.
+#[derive(Debug)]
+pub(super) struct Dismissal {
+    pub(super) cause: Arc<CloseCause>,
+    /// When the first one is closed.
+    pub(super) from: Instant,
+    /// The time that the others are spread over.
+    pub(super) over: Duration,
+}
+
+/// A Close that a client is to get, and when.
+#[derive(Debug)]
+pub(super) struct ScheduledClose {
+    /// The latest time for it, whatever the client was not sent by then.
+    pub(super) at: Instant,
+    /// Whether the feed is over: then it is due as soon as the client was sent everything.
+    pub(super) is_final: bool,
+    pub(super) cause: Arc<CloseCause>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_is_sent_with_a_code_that_may_stand_in_one() {
+        for (code, sent) in [(1005, 1000), (1000, 1000), (4001, 4001), (1006, 1002), (1015, 1002)] {
+            let cause = CloseCause::received(CloseCode(code));
+            assert_eq!((cause.code().0, cause.report().close), (sent, Some((By::Client, CloseCode(code)))));
+        }
+    }
+
+    #[test]
+    fn who_broke_a_rule_is_read_no_more() {
+        let too_large = CloseCause::protocol_error(ProtocolError::MessageTooLarge { limit: 1 });
+        assert_eq!((too_large.code().0, too_large.text()), (1009, "message too large"));
+        let rate = CloseCause::ours(Reason::ControlRate, 1008, "too many control frames");
+        let slow = CloseCause::ours(Reason::SlowConsumer, 1013, "slow consumer");
+        let questions = |cause: &CloseCause| (cause.ends_reading(), cause.replaces_unsent());
+        assert_eq!(questions(&too_large), (true, false));
+        assert_eq!(questions(&rate), (true, false));
+        assert_eq!(questions(&slow), (false, true));
+    }
+}

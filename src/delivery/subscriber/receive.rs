@@ -1,0 +1,160 @@
+//! What becomes of what one client sends.
+
+use std::task::Context;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::super::FromClients;
+use super::super::close::CloseCause;
+use super::super::websocket::{Input, ReadStatus, Received};
+use super::{PollContext, Subscriber};
+use crate::frame::Kind;
+use crate::resilience::Turn;
+use crate::telemetry::Reason;
+use crate::upstream::Uplink;
+
+/// What is read of one client before it is the others' turn; and one read beyond it, which is short.
+const READING: Turn = Turn::new(64 * 1024, 1024);
+
+/// For so long a client is not read that has filled the queue to its feed's server: a small part of it is enough for that
+/// to be emptied, and in the rest there is room for what others send.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
+
+/// What became of the messages of one read.
+#[derive(Debug, Default)]
+struct Forwarded {
+    messages: u32,
+    bytes: usize,
+    acknowledged: u64,
+    /// Whether the queue to the feed's server was full.
+    has_filled: bool,
+}
+
+impl Subscriber {
+    /// Reads what it sends. True if there may be something to write now.
+    pub(super) fn read(&mut self, cx: &mut PollContext<'_>) -> bool {
+        if !self.socket.poll_readable(cx.now) {
+            return false;
+        }
+        let waker = self.waker.clone();
+        let mut task = Context::from_waker(&waker);
+        let mut has_read = false;
+        let mut turn = READING;
+        // Over some streams no read ever fills the buffer, and there is always one more.
+        while !turn.is_over() && !cx.read_budget.is_over() {
+            match self.read_once(&mut task, cx) {
+                ReadStatus::Pending => return has_read,
+                ReadStatus::Ended => return true,
+                ReadStatus::Read(input) => {
+                    turn.take(input.bytes, input.frames);
+                    cx.read_budget.take(input.bytes, input.frames);
+                    has_read = true;
+                }
+            }
+            if self.socket.limits().is_paused() {
+                return true;
+            }
+        }
+        // Others are read first; it is looked at again for the rest.
+        waker.wake_by_ref();
+        has_read
+    }
+
+    fn read_once(&mut self, task: &mut Context<'_>, cx: &PollContext<'_>) -> ReadStatus {
+        let consumer = &mut self.consumer;
+        let sent = self.socket.handle().sent();
+        let mut forwarded = Forwarded::default();
+        let status =
+            self.socket.receive(task, cx.policy().idle_activity, cx.now, |received| match received {
+                Received::Receipt(position) => {
+                    forwarded.acknowledged += consumer.on_receipt(position, sent);
+                }
+                Received::Message(kind, payload) => {
+                    if let FromClients::Forward(server) = &cx.shared.from_clients {
+                        forward(server, kind, payload, &mut forwarded, cx);
+                    }
+                }
+            });
+        if let ReadStatus::Read(input) = &status {
+            self.on_input(input, &forwarded, cx);
+        }
+        status
+    }
+
+    fn on_input(&mut self, input: &Input, forwarded: &Forwarded, cx: &PollContext<'_>) {
+        if forwarded.messages > 0 {
+            self.socket.handle().on_in(forwarded.messages, forwarded.bytes);
+        }
+        if forwarded.acknowledged > 0 {
+            cx.metrics().acknowledged.inc_by(forwarded.acknowledged);
+            self.socket.handle().on_acknowledged(forwarded.acknowledged);
+        }
+        self.on_messages(input.messages, cx);
+        if forwarded.has_filled {
+            self.socket.limits().pause(cx.now + QUEUE_FULL_PAUSE, cx.now);
+        }
+        self.on_controls(input.controls, cx);
+        if let Some(code) = input.close {
+            self.socket.on_close_received(code, cx.policy().close_timeout, cx.now);
+        }
+        if let Some(error) = input.error {
+            tracing::debug!(connection = self.socket.handle().id, fault = %error, "fault");
+            self.close(&CloseCause::protocol_error(error), cx);
+        }
+    }
+
+    /// So many messages came. Beyond their rate it is not read for a while.
+    fn on_messages(&mut self, messages: u32, cx: &PollContext<'_>) {
+        if messages == 0 {
+            return;
+        }
+        match &cx.shared.from_clients {
+            FromClients::Drop => cx.metrics().uplink_dropped.inc_by(u64::from(messages)),
+            FromClients::Refuse => {
+                self.close(&CloseCause::ours(Reason::UplinkRefused, 1008, "uplink refused"), cx);
+            }
+            FromClients::Forward(_) => {}
+        }
+        self.socket.limits().on_messages(messages, cx.now);
+    }
+
+    /// So many control frames came. Beyond their rate it is closed, since each may ask for an answer.
+    fn on_controls(&mut self, controls: u32, cx: &PollContext<'_>) {
+        let Some(rate) = cx.policy().control_rate.in_feeds() else { return };
+        if controls == 0
+            || !self.socket.is_open()
+            || self.socket.limits().allows_controls(controls, rate, cx.now)
+        {
+            return;
+        }
+        self.close(&CloseCause::ours(Reason::ControlRate, 1008, "too many control frames"), cx);
+    }
+}
+
+/// Queues a message of a client for the feed's server; what there is no room for is dropped and counted.
+fn forward(
+    server: &Sender<(Kind, Bytes)>,
+    kind: Kind,
+    payload: &[u8],
+    forwarded: &mut Forwarded,
+    cx: &PollContext<'_>,
+) {
+    let budget = cx.shared.settings.client_memory.budget();
+    // One that the uplink will never have room for is not copied and queued for it.
+    let may_go = Uplink::room_for(payload.len()) <= cx.policy().delivery.max_lag.bytes;
+    let message = (may_go && !budget.is_over()).then(|| (kind, budget.hold(Bytes::copy_from_slice(payload))));
+    match message.map(|message| server.try_send(message)) {
+        Some(Ok(())) => {
+            forwarded.messages += 1;
+            forwarded.bytes += payload.len();
+        }
+        // There is no room for it, or the feed is over.
+        refused => {
+            forwarded.has_filled |= matches!(refused, Some(Err(TrySendError::Full(_))));
+            cx.metrics().uplink_dropped.inc();
+        }
+    }
+}

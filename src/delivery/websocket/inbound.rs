@@ -1,0 +1,164 @@
+//! Decodes what a client sends.
+//!
+//! Where its messages end here they are scanned and never assembled; they are put together only where they go on to the
+//! server.
+
+use crate::config::Policy;
+use crate::frame::{
+    Assembler, CloseCode, Extensions, Heard, Kind, MAX_HELD, Opcode, Outcome, ProtocolError, Role, Rules,
+    Scanned, Scanner, Verdict,
+};
+
+/// Something that a client sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ClientEvent<'a> {
+    /// A ping, which is to be answered with this payload.
+    Ping(&'a [u8]),
+    /// A pong.
+    Pong(&'a [u8]),
+    /// A text that may be the answer of a JSON heartbeat; whether it was is answered.
+    ShortText(&'a [u8]),
+    /// A whole message, where such are wanted.
+    Message(Kind, &'a [u8]),
+    /// A Close.
+    Close(CloseCode),
+}
+
+/// What the bytes of one read came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Decoded {
+    /// Messages that ended here.
+    pub(super) messages: u32,
+    /// Frames that began.
+    pub(super) frames: u32,
+    /// Control frames among them, and texts that were a heartbeat's.
+    pub(super) controls: u32,
+    /// The client broke a rule.
+    pub(super) error: Option<ProtocolError>,
+}
+
+/// The beginning of a frame whose end has not come.
+#[derive(Debug)]
+pub(super) struct Partial {
+    bytes: [u8; MAX_HELD],
+    length: usize,
+}
+
+impl Partial {
+    fn of(held: &[u8]) -> Option<Box<Self>> {
+        if held.is_empty() {
+            return None;
+        }
+        let mut partial = Self { bytes: [0; MAX_HELD], length: held.len() };
+        partial.bytes[..held.len()].copy_from_slice(held);
+        Some(Box::new(partial))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The direction from one client to us.
+#[derive(Debug)]
+pub(super) enum InboundDecoder {
+    /// Messages end here.
+    Scan {
+        scanner: Scanner,
+        /// The beginning of a frame that has to be whole before it is looked at.
+        partial: Option<Box<Partial>>,
+    },
+    /// Messages go on.
+    Assemble(Box<Assembler>),
+}
+
+impl InboundDecoder {
+    pub(super) fn new(policy: &Policy, has_deflate: bool, is_json: bool, wants_messages: bool) -> Self {
+        let rules = Rules {
+            sender: Role::Client,
+            extensions: if has_deflate { Extensions::Deflate } else { Extensions::None },
+            max_frame: policy.max_frame,
+            max_message: policy.max_message,
+            show_text: is_json,
+        };
+        if wants_messages {
+            Self::Assemble(Box::new(Assembler::new(rules)))
+        } else {
+            Self::Scan { scanner: Scanner::new(rules), partial: None }
+        }
+    }
+
+    /// Bytes that are kept between two reads.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Scan { partial, .. } => partial.as_ref().map_or(0, |partial| partial.bytes().len()),
+            Self::Assemble(assembler) => assembler.held(),
+        }
+    }
+
+    /// Whether messages are inflated here: what was read may come to a thousand times as much.
+    pub(super) fn inflates(&self) -> bool {
+        matches!(self, Self::Assemble(assembler) if assembler.inflates())
+    }
+
+    /// Decodes what was read into `buf[MAX_HELD..]`, and calls `on` for each event; `on` answers whether a
+    /// [`ClientEvent::ShortText`] was a heartbeat's.
+    pub(super) fn decode(&mut self, buf: &mut [u8], mut on: impl FnMut(ClientEvent<'_>) -> bool) -> Decoded {
+        match self {
+            Self::Scan { scanner, partial } => {
+                let before = partial.take();
+                let before = before.as_ref().map_or(&[][..], |before| before.bytes());
+                let start = MAX_HELD - before.len();
+                buf[start..MAX_HELD].copy_from_slice(before);
+                let buf = &mut buf[start..];
+                let scanned = scanner.scan(buf, u32::MAX, |whole| {
+                    let is_own = match whole.opcode {
+                        Opcode::Ping => on(ClientEvent::Ping(whole.payload)),
+                        Opcode::Pong => on(ClientEvent::Pong(whole.payload)),
+                        Opcode::Text => on(ClientEvent::ShortText(whole.payload)),
+                        Opcode::Close => on(ClientEvent::Close(CloseCode::from_payload(whole.payload))),
+                        _ => false,
+                    };
+                    if is_own { Verdict::Drop } else { Verdict::Pass }
+                });
+                let error = match scanned.outcome {
+                    Outcome::Open | Outcome::Enough => {
+                        *partial = Partial::of(&buf[scanned.held]);
+                        None
+                    }
+                    Outcome::Closed => None,
+                    Outcome::Faulty(error) => Some(error),
+                };
+                let Scanned { messages, frames, controls, .. } = scanned;
+                Decoded { messages, frames, controls, error }
+            }
+            Self::Assemble(assembler) => {
+                let (mut messages, mut controls) = (0, 0);
+                let result = assembler.push(&buf[MAX_HELD..], |heard| match heard {
+                    Heard::Message(kind, payload) => {
+                        if kind == Kind::Text && payload.len() < 126 && on(ClientEvent::ShortText(payload)) {
+                            controls += 1;
+                            return;
+                        }
+                        messages += 1;
+                        on(ClientEvent::Message(kind, payload));
+                    }
+                    Heard::Ping(payload) => {
+                        controls += 1;
+                        on(ClientEvent::Ping(payload));
+                    }
+                    Heard::Pong(payload) => {
+                        controls += 1;
+                        on(ClientEvent::Pong(payload));
+                    }
+                    Heard::Close(code, _) => {
+                        controls += 1;
+                        on(ClientEvent::Close(code));
+                    }
+                });
+                let frames = *result.as_ref().unwrap_or(&0);
+                Decoded { messages, frames, controls, error: result.err() }
+            }
+        }
+    }
+}

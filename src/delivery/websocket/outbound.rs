@@ -1,0 +1,263 @@
+//! The way out to one client: its socket, and the rest of what the socket has begun to take.
+//!
+//! # Invariants
+//! 1. The rest ends between two frames, and nothing is written past it: a frame that was begun is finished, or the
+//!    connection is reset.
+//! 2. The rest is a part of what others were sent too, and not a copy.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::frame::Header;
+use crate::net::Stream;
+use crate::resilience::Stall;
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::delivery) enum WriteStatus {
+    /// The kernel has everything.
+    Flushed,
+    /// It has not; the task is woken when the socket takes more.
+    Blocked,
+    /// Nothing can be written any more.
+    Broken,
+}
+
+/// The way out.
+#[derive(Debug)]
+pub(in crate::delivery) struct Outbound {
+    pub(super) stream: Stream,
+    /// What was begun, from its first frame on.
+    rest: Bytes,
+    /// `rest[..sent]` was taken.
+    sent: usize,
+    /// Updated after everything that touches the stream.
+    stall: Stall,
+    /// Whether the client has taken anything since its progress is watched.
+    has_moved: bool,
+}
+
+impl Outbound {
+    pub(in crate::delivery) fn new(stream: Stream) -> Self {
+        Self { stream, rest: Bytes::new(), sent: 0, stall: Stall::default(), has_moved: false }
+    }
+
+    /// Whether the kernel has all that was written.
+    pub(in crate::delivery) fn is_flushed(&self) -> bool {
+        self.rest.is_empty() && self.stream.unsent() == 0
+    }
+
+    /// Writes whole frames. Only to be called when nothing is left of the write before.
+    pub(in crate::delivery) fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &Bytes,
+        now: Instant,
+    ) -> WriteStatus {
+        debug_assert!(self.rest.is_empty());
+        let before = self.stream.sent();
+        let mut at = 0;
+        while at < frames.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &frames[at..]) {
+                Poll::Ready(Ok(n)) if n > 0 => at += n,
+                Poll::Ready(_) => return WriteStatus::Broken,
+                Poll::Pending => {
+                    self.rest = frames.clone();
+                    self.sent = at;
+                    self.note(before, at, now);
+                    if self.stream.wants_flush() {
+                        // Only a flush makes room; an error is told by the next write.
+                        let _ = Pin::new(&mut self.stream).poll_flush(cx);
+                    }
+                    return WriteStatus::Blocked;
+                }
+            }
+        }
+        self.note(before, at, now);
+        if self.stream.unsent() == 0 && !self.stream.wants_flush() {
+            return WriteStatus::Flushed;
+        }
+        self.flush(cx, now)
+    }
+
+    /// Whether something was begun and is not written yet.
+    pub(in crate::delivery) fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// Replaces what it was blocked by with the same bytes, which are counted until nobody has them.
+    pub(in crate::delivery) fn share(&mut self, held: Bytes) {
+        debug_assert_eq!(self.rest, held);
+        self.rest = held;
+    }
+
+    /// Writes what is left.
+    pub(in crate::delivery) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> WriteStatus {
+        let before = self.stream.sent();
+        let mut took = 0;
+        while self.sent < self.rest.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.rest[self.sent..]) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.sent += n;
+                    took += n;
+                }
+                Poll::Ready(_) => return WriteStatus::Broken,
+                Poll::Pending => {
+                    self.note(before, took, now);
+                    return WriteStatus::Blocked;
+                }
+            }
+        }
+        self.rest = Bytes::new();
+        self.sent = 0;
+        let flushed = if self.stream.unsent() > 0 || self.stream.wants_flush() {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        };
+        self.note(before, took, now);
+        match flushed {
+            Poll::Ready(Ok(())) if self.stream.unsent() == 0 => {
+                self.has_moved = true;
+                WriteStatus::Flushed
+            }
+            Poll::Ready(Err(_)) => WriteStatus::Broken,
+            Poll::Ready(Ok(())) | Poll::Pending => WriteStatus::Blocked,
+        }
+    }
+
+    /// Whether the client takes anything at all. A socket counts as writable again only when a good part of its
+    /// queue has left; here it is asked directly.
+    pub(in crate::delivery) fn try_write_now(&mut self, now: Instant) -> bool {
+        let before = self.stream.sent();
+        let n = self.stream.write_now(&self.rest[self.sent..]).unwrap_or(0);
+        self.sent += n;
+        if self.sent == self.rest.len() {
+            self.rest = Bytes::new();
+            self.sent = 0;
+        }
+        self.note(before, n, now)
+    }
+
+    /// Drops whole frames of the rest that were not begun, and answers how many bytes they had.
+    pub(in crate::delivery) fn cut_to_edge(&mut self) -> usize {
+        let mut edge = 0;
+        while edge < self.sent {
+            match Header::parse(&self.rest[edge..]) {
+                Ok(Some(header)) => edge += header.size + header.payload as usize,
+                // These frames were made here and are whole.
+                Ok(None) | Err(_) => return 0,
+            }
+        }
+        let lost = self.rest.len().saturating_sub(edge);
+        self.rest.truncate(edge);
+        if self.sent == self.rest.len() {
+            self.rest = Bytes::new();
+            self.sent = 0;
+        }
+        self.forget_stall();
+        lost
+    }
+
+    /// Drops the rest, and answers how many bytes of it the client will not get.
+    pub(in crate::delivery) fn abandon(&mut self) -> usize {
+        let lost = self.rest.len() - self.sent;
+        self.rest = Bytes::new();
+        self.sent = 0;
+        self.forget_stall();
+        lost
+    }
+
+    /// The piece that the socket has begun to take, from its first frame on: others may have it too.
+    pub(in crate::delivery) fn piece(&self) -> &Bytes {
+        &self.rest
+    }
+
+    /// Bytes held for the client.
+    pub(in crate::delivery) fn held(&self) -> usize {
+        self.rest.len() - self.sent + self.stream.held()
+    }
+
+    /// Those of them that the stream holds: nobody shares them.
+    pub(in crate::delivery) fn held_by_stream(&self) -> usize {
+        self.stream.held()
+    }
+
+    /// Whether there is nothing to flush.
+    pub(in crate::delivery) fn is_idle(&self) -> bool {
+        self.is_flushed() && !self.stream.wants_flush()
+    }
+
+    /// From here on it is noted whether the client takes anything.
+    pub(in crate::delivery) fn watch_progress(&mut self) {
+        self.has_moved = false;
+    }
+
+    /// Whether the client has taken anything since then.
+    pub(in crate::delivery) fn has_moved(&self) -> bool {
+        self.has_moved
+    }
+
+    /// How many TLS records or HTTP/2 frames the last read came in.
+    pub(super) fn take_records(&mut self) -> u32 {
+        self.stream.take_records()
+    }
+
+    /// Tells the client that nothing more comes.
+    pub(super) fn send_close_notify(&mut self) {
+        self.stream.send_close_notify();
+    }
+
+    /// Makes the end of the connection a reset.
+    pub(super) fn reset_on_drop(&mut self) {
+        self.stream.reset_on_drop();
+    }
+
+    pub(in crate::delivery) fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        now: Instant,
+    ) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        let before = self.stream.sent();
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
+        if before.is_some() {
+            // TLS sends what it has sealed with a read as well.
+            self.note(before, 0, now);
+        }
+        match read {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(buf.filled().len())),
+            // TLS that ends without close_notify: a WebSocket has a Close of its own.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Since when the client has taken nothing, while there is something for it.
+    pub(in crate::delivery) fn stalled_since(&self) -> Option<Instant> {
+        self.stall.since()
+    }
+
+    /// The socket took `took` bytes, or, where the stream keeps an account of its own, whatever it has sent since
+    /// `before`. Whether that was anything.
+    fn note(&mut self, before: Option<u64>, took: usize, now: Instant) -> bool {
+        let has_moved = if before.is_some() { self.stream.sent() != before } else { took > 0 };
+        self.has_moved |= has_moved;
+        self.stall.note(has_moved, !self.is_flushed(), now);
+        has_moved
+    }
+
+    /// What was dropped does not stall.
+    fn forget_stall(&mut self) {
+        if self.is_flushed() {
+            self.stall.clear();
+        }
+    }
+}

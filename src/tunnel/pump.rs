@@ -1,0 +1,258 @@
+//! One direction of a tunnel: what may be read of one side, and what of it goes on to the other.
+//!
+//! # Not here
+//! When a direction is pumped, and for how long ([`super::relay`]); where frames begin and end
+//! ([`crate::frame::Scanner`]).
+
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use super::link::Side;
+use super::rates::{Rates, messages};
+use super::relay::{Pumped, Relay};
+use crate::config::{IdleActivity, OnStall};
+use crate::frame::{CloseCode, Opcode, Outcome, Scanned, Verdict};
+use crate::net::scratch::HELD_ROOM;
+use crate::resilience::Turn;
+use crate::telemetry::Reason;
+
+impl Relay {
+    /// Moves the frames of `side` to the other one.
+    pub(super) fn pump(
+        &mut self,
+        cx: &mut Context<'_>,
+        side: Side,
+        turn: &mut Turn,
+        scratch: &mut [u8],
+        now: Instant,
+    ) -> Pumped {
+        loop {
+            if side == Side::Upstream && self.has_injections {
+                let injected = self.inject(cx, turn.bytes(), now);
+                if injected > 0 {
+                    turn.take(injected, 0);
+                }
+                if turn.is_over() {
+                    return Pumped::Busy;
+                }
+            }
+            let most = match self.may_read(side, now) {
+                Some(most) => most,
+                None => return Pumped::Waiting,
+            };
+            if turn.is_over() {
+                return Pumped::Busy;
+            }
+            let from = self.link_mut(side);
+            if let Some(mut backlog) = from.take_backlog() {
+                let frames = self.forward(cx, side, &mut backlog, most, now);
+                turn.take(backlog.len(), frames);
+                continue;
+            }
+            let n = match from.poll_read(cx, &mut scratch[HELD_ROOM..], now) {
+                Poll::Pending => return Pumped::Waiting,
+                Poll::Ready(Ok(n)) if n > 0 => n,
+                Poll::Ready(end) => {
+                    self.on_end(side, end.is_err(), now);
+                    return Pumped::Waiting;
+                }
+            };
+            let start = from.unhold(scratch, HELD_ROOM);
+            let records = from.take_records();
+            let frames = self.forward(cx, side, &mut scratch[start..HELD_ROOM + n], most, now);
+            turn.take(n, frames.max(records));
+        }
+    }
+
+    /// Whether `side` is to be read now, and how many messages of it may go on.
+    fn may_read(&mut self, side: Side, now: Instant) -> Option<u32> {
+        if side == Side::Client {
+            // Told anew below if the rate still has a say; a stale moment would wake the task for ever.
+            self.next_token_at = None;
+        }
+        let delivery = &self.settings.policy.delivery;
+        let is_isolated = delivery.on_stall == OnStall::Isolate;
+        let (from, to) = match side {
+            Side::Client => (&mut self.client, &self.upstream),
+            Side::Upstream => (&mut self.upstream, &self.client),
+        };
+        if !from.is_open() || from.state().is_read_ended() {
+            return None;
+        }
+        let mut most = u32::MAX;
+        if to.can_send() && from.state().can_read() {
+            // Beyond max_lag an isolated client is closed; if it is closing already, its feed waits.
+            let may_lag = side == Side::Upstream && is_isolated && to.waiting() <= delivery.max_lag.bytes;
+            if !to.is_flushed() && !may_lag {
+                from.pause(now);
+                return None;
+            }
+            if let (Side::Client, Some(bucket)) = (side, messages(&mut self.rates)) {
+                most = bucket.available(now);
+                self.next_token_at = (most == 0).then(|| bucket.next_token_at());
+                if most == 0 {
+                    from.pause(now);
+                    return None;
+                }
+            }
+            // Not past the next place for what waits: of a busy server each read may end inside a frame.
+            if side == Side::Upstream && self.has_injections && to.is_flushed() {
+                most = 1;
+            }
+            // Whoever waits for our Close gets a frame that it has begun to its end, and then that: of a busy peer each
+            // read may end inside the next frame.
+            if to.waits_for_edge() {
+                if from.scanner.at_frame_edge() {
+                    return None;
+                }
+                most = 0;
+            }
+        }
+        if let Some(pause) = from.resume(now) {
+            if let Some(pings) = self.pings_mut(side) {
+                pings.shift(pause, now);
+            }
+            self.last_activity = (self.last_activity + pause).min(now);
+        }
+        Some(most)
+    }
+
+    /// Scans `buf`, which `side` sent, and sends on what may go on; answers how many frames began.
+    fn forward(&mut self, cx: &mut Context<'_>, side: Side, buf: &mut [u8], most: u32, now: Instant) -> u32 {
+        self.on_bytes(side, now);
+        if !self.link(side).state().can_read() {
+            self.live.handle().on_discarded(buf.len());
+            return 0;
+        }
+        let (scanned, close) = self.scan(side, buf, most, now);
+        let (from, to) = match side {
+            Side::Client => (&mut self.client, &mut self.upstream),
+            Side::Upstream => (&mut self.upstream, &mut self.client),
+        };
+        let handle = self.live.handle();
+        let is_taken = to.can_send();
+        let before = to.egress.len();
+        if is_taken {
+            let lost = to.send(cx, &buf[..scanned.forward], scanned.edge, now);
+            handle.on_discarded(lost);
+            match side {
+                Side::Client => handle.on_in(scanned.messages, scanned.forward - lost.min(scanned.forward)),
+                Side::Upstream => {
+                    handle.on_out(scanned.messages, scanned.forward - lost.min(scanned.forward));
+                }
+            }
+        } else {
+            handle.on_discarded(scanned.forward);
+        }
+        if scanned.messages > 0 || !from.scanner.at_frame_edge() {
+            self.last_activity = now;
+        }
+        if side == Side::Client
+            && let Some(bucket) = messages(&mut self.rates)
+        {
+            bucket.take(scanned.messages);
+        }
+        let is_more = side == Side::Upstream && to.egress.len() > before;
+        let rest = &buf[scanned.held];
+        match scanned.outcome {
+            Outcome::Open => from.hold(rest, false),
+            Outcome::Enough => from.hold(rest, true),
+            Outcome::Closed => {
+                from.on_close_received();
+                if let Some((code, verdict)) = close {
+                    if is_taken && verdict == Verdict::Pass {
+                        to.on_close_forwarded();
+                    }
+                    self.on_close_received(side, code, verdict, now);
+                }
+            }
+            Outcome::Faulty(error) => {
+                // All the rest is nothing any more, however long it is.
+                handle.on_discarded(rest.len());
+                from.discard();
+                self.on_protocol_error(side, error, now);
+            }
+        }
+        let delivery = &self.settings.policy.delivery;
+        if delivery.on_stall == OnStall::Isolate {
+            let is_far = self.client.waiting() > delivery.max_lag.bytes;
+            // Whoever asks for more while nothing is left for all is the one that goes.
+            let is_one_too_many = !is_far && is_more && self.settings.budget.is_over();
+            if is_one_too_many {
+                self.live.handle().about.route.memory_cuts.inc();
+            }
+            if is_one_too_many && self.ending.is_some() {
+                // It is told no other cause than its first; what its server still sends it is nobody's to keep.
+                let lost = self.client.reset();
+                self.live.handle().on_discarded(lost);
+            }
+            if is_far || is_one_too_many {
+                self.begin_ending(Reason::SlowConsumer, None, None, now);
+            }
+        }
+        if side == Side::Client
+            && scanned.controls > 0
+            && let Some(Rates { controls: Some(bucket), .. }) = self.rates.as_deref_mut()
+            && !bucket.takes(scanned.controls, now)
+        {
+            self.begin_ending(Reason::ControlRate, None, None, now);
+        }
+        scanned.frames
+    }
+
+    /// Walks the frames in `buf`; answers also the Close among them and what becomes of it.
+    fn scan(
+        &mut self,
+        side: Side,
+        buf: &mut [u8],
+        most: u32,
+        now: Instant,
+    ) -> (Scanned, Option<(CloseCode, Verdict)>) {
+        let replaces_close = match side {
+            Side::Client => self.upstream.replaces_close(),
+            Side::Upstream => self.client.replaces_close(),
+        };
+        let holds_close = side == Side::Upstream && self.holds_to_schedule();
+        let (scanner, own, other) = match side {
+            Side::Client => (&mut self.client.scanner, &mut self.client_pings, &mut self.upstream_pings),
+            Side::Upstream => (&mut self.upstream.scanner, &mut self.upstream_pings, &mut self.client_pings),
+        };
+        let metrics = self.live.metrics();
+        let mut close = None;
+        let scanned = scanner.scan(buf, most, |whole| match whole.opcode {
+            Opcode::Close => {
+                let code = CloseCode::from_payload(whole.payload);
+                // A server that stops sends 1001 or 1012 to everyone at once; a drain's pace stands.
+                let is_held = holds_close && matches!(code.0, 1001 | 1012);
+                let verdict = if replaces_close || is_held { Verdict::Drop } else { Verdict::Pass };
+                close = Some((code, verdict));
+                verdict
+            }
+            Opcode::Pong => {
+                own.as_mut().map_or(Verdict::Pass, |pings| pings.judge_pong(whole.payload, now, metrics))
+            }
+            Opcode::Text => {
+                own.as_mut().map_or(Verdict::Pass, |pings| pings.judge_text(whole.payload, now, metrics))
+            }
+            Opcode::Ping => {
+                if let Some(pings) = other {
+                    pings.on_foreign_ping(now);
+                }
+                Verdict::Pass
+            }
+            _ => Verdict::Pass,
+        });
+        (scanned, close)
+    }
+
+    /// Any byte is activity of whoever sent it.
+    fn on_bytes(&mut self, side: Side, now: Instant) {
+        if let Some(pings) = self.pings_mut(side) {
+            pings.on_activity(now);
+        }
+        if self.settings.policy.idle_activity == IdleActivity::Any {
+            self.last_activity = now;
+        }
+    }
+}
