@@ -10,15 +10,16 @@
 //! server says into a [`log`]; [`delivery`] brings it from there to each client at its own pace.
 //!
 //! [`frame`] and [`resilience`] decide without doing any I/O; [`net`] holds sockets, [`config`] what an operator
-//! said, [`telemetry`] what an operator sees, and [`admin`] shows it; [`memory`] counts what many hold. [`demo`] is a
-//! server to try it on, and [`inject`] puts the program into Kubernetes manifests; [`yaml`] reads and writes both what
-//! operators write and manifests.
+//! said, [`connections`] who is connected and what may be asked of them, [`telemetry`] what an operator sees, and
+//! [`admin`] shows it; [`memory`] counts what many hold. [`demo`] is a server to try it on, and [`inject`] puts the
+//! program into Kubernetes manifests; [`yaml`] reads and writes both what operators write and manifests.
 
 mod admin;
 mod admission;
 mod broadcast;
 pub mod cli;
 pub mod config;
+mod connections;
 mod delivery;
 mod demo;
 mod frame;
@@ -38,6 +39,7 @@ mod yaml;
 /// What benches, fuzz targets and tests of whole processes reach beside the program itself. Everything else is
 /// closed, so that the compiler finds what nobody uses.
 pub mod internals {
+    pub use crate::connections::lifecycle::Lifecycle;
     pub use crate::frame::{
         Assembler, Extensions, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, ProtocolError,
         Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
@@ -47,7 +49,6 @@ pub mod internals {
     pub use crate::net::head::{RequestLine, check_answer, check_request};
     pub use crate::net::tls::{Acceptor, Connector, Offer as TlsOffer, Tls};
     pub use crate::net::{Stream, raise_descriptor_limit};
-    pub use crate::telemetry::lifecycle::Lifecycle;
     pub use crate::telemetry::{Label, Metrics, Reason};
     pub use crate::upstream::verify::Offer;
 }

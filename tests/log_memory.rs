@@ -47,7 +47,7 @@ fn what_logs_say_that_they_hold_is_what_the_process_has_grown_by() {
         (20, 4 << 20, false),
     ] {
         let payload = vec![b'x'; payload];
-        let (held, counted) = (private(), metrics.history_bytes.get());
+        let (held, counted) = (private(), metrics.log.bytes.get());
         let mut writer = Log::new(&history, &logs);
         for n in 0..messages {
             let message = Message::new(Kind::Text, &payload);
@@ -62,7 +62,7 @@ fn what_logs_say_that_they_hold_is_what_the_process_has_grown_by() {
             read.clear();
         }
         drop(read);
-        let (grown, counted) = (private() - held, metrics.history_bytes.get() - counted);
+        let (grown, counted) = (private() - held, metrics.log.bytes.get() - counted);
         let ratio = grown as f64 / counted as f64;
         println!(
             "{messages} messages of {} bytes: {counted} counted, {grown} taken ({} a message)",
@@ -73,7 +73,7 @@ fn what_logs_say_that_they_hold_is_what_the_process_has_grown_by() {
         assert!(payload.len() > 2 || has_key || grown / messages < 128, "{}", grown / messages);
         kept.push(writer);
     }
-    assert_eq!(budget.used() as i64, metrics.history_bytes.get());
+    assert_eq!(budget.used() as i64, metrics.log.bytes.get());
     drop(kept);
-    assert_eq!((budget.used(), metrics.history_bytes.get()), (0, 0));
+    assert_eq!((budget.used(), metrics.log.bytes.get()), (0, 0));
 }

@@ -25,7 +25,7 @@ const MOST: usize = 10_000;
 /// Channels, by route and name.
 pub(super) fn channels(query: Option<&str>, admin: &Admin) -> Response<Full<Bytes>> {
     list(query, Kind::Channels, admin, |wanted| {
-        let mut all = (admin.channels)();
+        let mut all = admin.operations.channels();
         all.retain(|channel: &Channel| wanted.takes(&channel.route, &channel.channel));
         shown(all, wanted, |a, b| (&a.route, &a.channel).cmp(&(&b.route, &b.channel)))
     })
@@ -34,7 +34,7 @@ pub(super) fn channels(query: Option<&str>, admin: &Admin) -> Response<Full<Byte
 /// Clients of feeds, those furthest behind first.
 pub(super) fn subscribers(query: Option<&str>, admin: &Admin) -> Response<Full<Bytes>> {
     list(query, Kind::Subscribers, admin, |wanted| {
-        let mut all = (admin.subscribers)();
+        let mut all = admin.operations.subscribers();
         all.retain(|client: &Subscriber| wanted.takes(&client.route, &client.channel));
         shown(all, wanted, |a, b| {
             (b.lag, b.buffered_bytes, a.connection).cmp(&(a.lag, a.buffered_bytes, b.connection))
@@ -98,7 +98,7 @@ impl Wanted {
     /// What was asked for and is not there.
     fn missing(&self, kind: Kind, admin: &Admin) -> Option<(StatusCode, String)> {
         if let Some(wanted) = &self.route {
-            let routes = (admin.routes)();
+            let routes = admin.operations.routes();
             match routes.iter().find(|(name, _)| name == wanted) {
                 None => {
                     let known = routes.iter().map(|(name, _)| name.as_str());
@@ -116,7 +116,7 @@ impl Wanted {
             }
         }
         let wanted = self.channel.as_deref()?;
-        let there = (admin.channels)();
+        let there = admin.operations.channels();
         let is_there = there.iter().any(|channel| self.takes(&channel.route, &channel.channel));
         (!is_there).then(|| {
             let what = format!(

@@ -23,14 +23,14 @@
 //! 4. Nothing here outlasts [`serve`]: when it returns, its connections have ended.
 //!
 //! # Not here
-//! What draining does ([`Lifecycle`] is only told), and where the numbers come from: this folder stands
-//! below the server and is given closures.
+//! What comes of what is asked: this folder stands below the server, which implements [`Operations`].
 
 mod answer;
 mod body;
 pub(crate) mod client;
 mod guard;
 mod listings;
+mod model;
 mod publish;
 mod routes;
 mod server;
@@ -38,154 +38,56 @@ mod server;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hyper::body::Bytes;
 use prometheus::proto::MetricFamily;
 
 use crate::config::Mode;
-use crate::frame::Kind;
-use crate::telemetry::lifecycle::Lifecycle;
+use crate::connections::lifecycle::Lifecycle;
 
 pub(crate) use guard::Guard;
+pub(crate) use model::{Channel, Publication, PublishError, Published, Subscriber};
 pub(crate) use server::serve;
 
-/// What the admin port shows and moves.
+/// What an operator may see and do. The answer to each route of the port is made of these.
+pub(crate) trait Operations: Send + Sync {
+    /// Shown by `/readyz`, moved by the drain route.
+    fn lifecycle(&self) -> &Lifecycle;
+
+    /// Everything `/metrics` shows, collected anew for each request.
+    fn metrics(&self) -> Vec<MetricFamily>;
+
+    /// WebSocket clients connected now.
+    fn clients(&self) -> u64;
+
+    /// The routes by name, and what they do.
+    fn routes(&self) -> Vec<(String, Mode)>;
+
+    /// The channels of mode broadcast, in any order.
+    fn channels(&self) -> Vec<Channel>;
+
+    /// The clients of mode broadcast, in any order.
+    fn subscribers(&self) -> Vec<Subscriber>;
+
+    /// Whether the upstream can be reached; an error says in words why not. Dropped when it takes longer than a probe
+    /// waits.
+    fn check_upstream(self: Arc<Self>) -> BoxFuture<Result<(), String>>;
+
+    /// Gives a message to those it is for. Dropped when whoever asked hangs up: what was begun has to go on by itself.
+    fn publish(self: Arc<Self>, publication: Publication) -> BoxFuture<Result<Published, PublishError>>;
+}
+
+/// A future whose type is not named, so that a trait object can give it.
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the ports for operators serve from.
 #[derive(Clone)]
 pub(crate) struct Admin {
-    /// Shown by `/readyz`, moved by the drain route.
-    pub lifecycle: Lifecycle,
-    /// Everything `/metrics` shows, collected anew for each request.
-    pub gather: Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>,
-    /// WebSocket clients connected now.
-    pub clients: Arc<dyn Fn() -> u64 + Send + Sync>,
-    /// Asked by `/readyz` where the configuration wants that (`admin.ready_needs_upstream`).
-    pub upstream_ready: Option<UpstreamCheck>,
-    /// Asked by the broadcast route. Dropped when whoever asked hangs up: what was begun must go on by itself.
-    pub publish: Publish,
+    /// Those of the process.
+    pub operations: Arc<dyn Operations>,
+    /// Whether `/readyz` asks for the upstream too (`admin.ready_needs_upstream`).
+    pub ready_needs_upstream: bool,
     /// The longest body of the broadcast route (`admin.max_publish`).
     pub max_publish: usize,
-    /// The routes by name, and what they do.
-    pub routes: Arc<dyn Fn() -> Vec<(String, Mode)> + Send + Sync>,
-    /// The channels of mode broadcast, in any order.
-    pub channels: Arc<dyn Fn() -> Vec<Channel> + Send + Sync>,
-    /// The clients of mode broadcast, in any order.
-    pub subscribers: Arc<dyn Fn() -> Vec<Subscriber> + Send + Sync>,
 }
-
-/// Gives a message to those it is for.
-pub(crate) type Publish = Arc<dyn Fn(Publication) -> PublishAnswer + Send + Sync>;
-
-/// What a [`Publish`] gives.
-pub(crate) type PublishAnswer = Pin<Box<dyn Future<Output = Result<Published, PublishError>> + Send>>;
-
-/// What an operator has to say, and to whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Publication {
-    /// The route's name.
-    pub route: String,
-    /// One channel of it; `None`: all.
-    pub channel: Option<String>,
-    /// One user's clients; `None`: all.
-    pub user: Option<String>,
-    /// Text or bytes.
-    pub kind: Kind,
-    /// The message.
-    pub payload: Bytes,
-}
-
-/// What came of publishing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Published {
-    /// Clients it is on its way to.
-    pub recipients: u64,
-    /// Its number, where it went into exactly one log.
-    pub sequence: Option<u64>,
-}
-
-/// Why nothing was published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PublishError {
-    /// There is no route of that name.
-    NoRoute {
-        /// What was asked for.
-        name: String,
-        /// All there are.
-        known: Vec<String>,
-    },
-    /// There is no channel of that name on the route.
-    NoChannel {
-        /// The route.
-        route: String,
-        /// What was asked for.
-        name: String,
-        /// All there are.
-        known: Vec<String>,
-    },
-    /// A channel was asked for of a route that has none.
-    NoChannels {
-        /// The route.
-        route: String,
-    },
-    /// The message is above a bound of the route.
-    TooLong {
-        /// Which.
-        setting: &'static str,
-        /// What it says, in bytes.
-        most: u64,
-    },
-    /// `memory.max_buffered` is used up.
-    NoMemory,
-    /// A fault of ours in the middle of it: some may have got it.
-    Failed,
-}
-
-/// A channel of mode broadcast, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Channel {
-    /// Its route.
-    pub route: String,
-    /// Its name.
-    pub channel: String,
-    /// Clients it has.
-    pub clients: u64,
-    /// Whether its upstream is connected.
-    pub connected: bool,
-    /// Of its log, 16 hexadecimal digits: as a number it would be rounded by many readers of JSON.
-    pub epoch: String,
-    /// The newest sequence number.
-    pub sequence: u64,
-}
-
-/// A client of mode broadcast, as operators see it.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Subscriber {
-    /// As log lines call it.
-    pub connection: u64,
-    /// Its route.
-    pub route: String,
-    /// Its channel, by name.
-    pub channel: String,
-    /// Who it is, where it was authenticated.
-    pub user: Option<String>,
-    /// Seconds since it was opened.
-    pub age_seconds: u64,
-    /// Messages that it was sent.
-    pub sent: u64,
-    /// Those of them that a pong has told of: see `delivery_rate`.
-    pub acknowledged: u64,
-    /// Of the messages that it was asked about by a ping, the part that a pong has told of. A hint: its WebSocket
-    /// stack took them. `null`: it was not asked yet, or `heartbeat.mode` is `json`.
-    pub delivery_rate: Option<f64>,
-    /// Messages of the log that it was not sent yet.
-    pub lag: u64,
-    /// Bytes that wait for its socket.
-    pub buffered_bytes: u64,
-}
-
-/// Whether the upstream can be reached; an error says in words why not.
-pub(crate) type UpstreamCheck = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
-
-/// What an [`UpstreamCheck`] gives: dropped when it takes longer than a probe waits.
-pub(crate) type UpstreamAnswer = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// What one port may be asked for.
 #[derive(Debug, Clone)]

@@ -6,9 +6,10 @@
 //! 2. No answer is as long as what it answers: what it repeats of a request is cut.
 //!
 //! # Not here
-//! Who gets it ([`super::Admin::publish`]).
+//! Who gets it ([`super::Operations::publish`]).
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -82,7 +83,7 @@ where
         Err(what) => return error(StatusCode::BAD_REQUEST, &format!("nothing was published: {what}")),
     };
     drop(read);
-    match (admin.publish)(publication).await {
+    match Arc::clone(&admin.operations).publish(publication).await {
         Ok(Published { recipients, sequence }) => {
             json(StatusCode::OK, &serde_json::json!({ "recipients": recipients, "sequence": sequence }))
         }

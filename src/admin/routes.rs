@@ -1,6 +1,7 @@
 //! The table of routes, and what each of them answers.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -11,7 +12,7 @@ use prometheus::TextEncoder;
 
 use super::answer::{error, json, text};
 use super::{Access, Admin, listings, publish};
-use crate::telemetry::lifecycle::State;
+use crate::connections::lifecycle::State;
 
 /// Who a route is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +126,7 @@ where
 }
 
 async fn not_ready(admin: &Admin) -> Option<String> {
-    match admin.lifecycle.state() {
+    match admin.operations.lifecycle().state() {
         State::Starting => return Some("starting: the client port is not open yet".into()),
         State::Draining => return Some("draining: clients are being let go, send no new ones here".into()),
         State::Drained => {
@@ -135,8 +136,11 @@ async fn not_ready(admin: &Admin) -> Option<String> {
         }
         State::Ready => {}
     }
-    let check = admin.upstream_ready.as_ref()?;
-    match tokio::time::timeout(UPSTREAM_CHECK, check()).await {
+    if !admin.ready_needs_upstream {
+        return None;
+    }
+    let check = Arc::clone(&admin.operations).check_upstream();
+    match tokio::time::timeout(UPSTREAM_CHECK, check).await {
         Ok(Ok(())) => None,
         Ok(Err(reason)) => Some(format!("the upstream is not ready (admin.ready_needs_upstream): {reason}")),
         Err(_) => Some(format!(
@@ -147,7 +151,7 @@ async fn not_ready(admin: &Admin) -> Option<String> {
 }
 
 fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
-    match TextEncoder::new().encode_to_string(&(admin.gather)()) {
+    match TextEncoder::new().encode_to_string(&admin.operations.metrics()) {
         Ok(shown) => {
             let mut response = text(shown);
             let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -173,18 +177,18 @@ async fn drain(query: Option<&str>, admin: &Admin) -> Response<Full<Bytes>> {
             );
         }
     };
-    if admin.lifecycle.request_drain() {
-        tracing::info!(clients = (admin.clients)(), "drain asked for through the admin port");
+    if admin.operations.lifecycle().request_drain() {
+        tracing::info!(clients = admin.operations.clients(), "drain asked for through the admin port");
     }
     if wait {
-        admin.lifecycle.until(State::Drained).await;
+        admin.operations.lifecycle().until(State::Drained).await;
     }
     drain_state(StatusCode::ACCEPTED, admin)
 }
 
 fn drain_state(status: StatusCode, admin: &Admin) -> Response<Full<Bytes>> {
-    let state = admin.lifecycle.state().as_str();
-    json(status, &serde_json::json!({ "state": state, "clients": (admin.clients)() }))
+    let state = admin.operations.lifecycle().state().as_str();
+    json(status, &serde_json::json!({ "state": state, "clients": admin.operations.clients() }))
 }
 
 fn not_found(access: &Access) -> Response<Full<Bytes>> {

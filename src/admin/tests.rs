@@ -1,7 +1,10 @@
 //! The admin port over real sockets, asked in bytes: what a kubelet, Prometheus, curl or a hostile page
 //! would see.
 
+mod access;
 mod feeds;
+mod port;
+pub(super) mod process;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,10 +17,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use self::process::{Process, UpstreamCheck};
 use super::routes::{Class, ROUTES};
 use super::*;
 use crate::config::Secret;
-use crate::telemetry::lifecycle::State;
+use crate::connections::lifecycle::State;
 
 /// Generous: nothing here takes that long unless it is broken.
 const SOON: Duration = Duration::from_secs(20);
@@ -54,7 +58,7 @@ impl Answer {
 }
 
 impl Port {
-    async fn open(probes_only: bool, token: Option<&str>, upstream_ready: Option<UpstreamCheck>) -> Self {
+    async fn open(probes_only: bool, token: Option<&str>, upstream: Option<UpstreamCheck>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let registry = Registry::new();
@@ -63,23 +67,22 @@ impl Port {
         registry.register(Box::new(gauge)).unwrap();
         let life = Lifecycle::new();
         let published: Arc<Mutex<Vec<Publication>>> = Arc::default();
-        let admin = Admin {
-            lifecycle: life.clone(),
-            gather: Arc::new(move || registry.gather()),
-            clients: Arc::new(|| 7),
-            upstream_ready,
+        let process = Process {
+            clients: 7,
+            registry,
+            upstream,
             publish: {
                 let published = Arc::clone(&published);
-                Arc::new(move |publication| {
+                Box::new(move |publication| {
                     let answer = answer_to(&publication);
                     published.lock().push(publication);
                     Box::pin(async { answer })
                 })
             },
-            max_publish: MAX_PUBLISH,
-            routes: Arc::new(|| vec![("feed".into(), Mode::Broadcast), ("tunnel".into(), Mode::Tunnel)]),
-            channels: Arc::new(|| (0..CHANNELS).rev().map(channel).collect()),
-            subscribers: Arc::new(|| (0..3).map(feeds::subscriber).collect()),
+            routes: vec![("feed".into(), Mode::Broadcast), ("tunnel".into(), Mode::Tunnel)],
+            channels: CHANNELS,
+            subscribers: 3,
+            ..Process::bare(life.clone())
         };
         let access = if probes_only {
             Access::Probes
@@ -87,7 +90,7 @@ impl Port {
             Access::All(Guard::new(address, &[], token.map(|token| Secret::new(token.into()))))
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, access, Arc::new(admin), stopped));
+        let served = tokio::spawn(serve(listener, access, Arc::new(process.admin()), stopped));
         Self { address, life, published, stop: Some(stop), served }
     }
 
@@ -126,21 +129,6 @@ impl Port {
     async fn stop(mut self) {
         self.stop.take().unwrap().send(()).unwrap();
         timeout(SOON, self.served).await.expect("serve ends after stop").unwrap();
-    }
-}
-
-/// A port of a process without clients.
-pub(super) fn bare(lifecycle: Lifecycle) -> Admin {
-    Admin {
-        lifecycle,
-        gather: Arc::new(Vec::new),
-        clients: Arc::new(|| 0),
-        upstream_ready: None,
-        publish: Arc::new(|_| Box::pin(async { Ok(Published::default()) })),
-        max_publish: MAX_PUBLISH,
-        routes: Arc::new(Vec::new),
-        channels: Arc::new(Vec::new),
-        subscribers: Arc::new(Vec::new),
     }
 }
 
@@ -236,9 +224,9 @@ async fn health_is_told_at_every_station_of_life_and_readiness_at_one() {
 
 #[tokio::test]
 async fn readiness_asks_the_upstream_only_where_configured_and_repeats_its_reason() {
-    let refusing: UpstreamCheck = Arc::new(|| Box::pin(async { Err("connection refused".to_owned()) }));
-    let silent: UpstreamCheck = Arc::new(|| Box::pin(std::future::pending()));
-    let fine: UpstreamCheck = Arc::new(|| Box::pin(async { Ok(()) }));
+    let refusing: UpstreamCheck = Box::new(|| Box::pin(async { Err("connection refused".to_owned()) }));
+    let silent: UpstreamCheck = Box::new(|| Box::pin(std::future::pending()));
+    let fine: UpstreamCheck = Box::new(|| Box::pin(async { Ok(()) }));
     for (check, status, words) in [
         (refusing, 503, "connection refused"),
         (silent, 503, "no answer within 800 ms"),
@@ -354,264 +342,4 @@ async fn a_mistyped_drain_starts_nothing() {
     }
     assert_eq!(port.life.state(), State::Starting);
     assert_eq!(port.ask("POST /api/admin/drain?wait=false").await.status, 202);
-}
-
-#[tokio::test]
-async fn operator_routes_want_the_token_and_probes_do_not() {
-    let port = Port::open(false, Some("s3cret"), None).await;
-    for route in ROUTES {
-        let line = format!("{} {}", route.method, route.path);
-        let answer = port.ask(&line).await;
-        let wrong = port.ask_with(&line, "Authorization: Bearer secret\r\n").await;
-        match route.class {
-            Class::Probe => assert_ne!(answer.status, 401, "{line}"),
-            Class::Operator => {
-                for refused in [answer, wrong] {
-                    assert_eq!(refused.status, 401, "{line}");
-                    assert!(refused.header("www-authenticate").unwrap().starts_with("Bearer"), "{line}");
-                    assert!(!refused.body.contains("s3cret"), "{line}");
-                }
-            }
-        }
-    }
-    assert_eq!(port.life.state(), State::Starting, "nothing was started without the token");
-    let answer = port.ask_with("POST /api/admin/drain", "Authorization: Bearer s3cret\r\n").await;
-    assert_eq!(answer.status, 202);
-    assert!(port.life.is_draining());
-}
-
-#[tokio::test]
-async fn a_web_page_cannot_drain() {
-    let port = Port::open(false, None, None).await;
-    let rebound = "POST /api/admin/drain HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
-    let rebound = read_answer(port.send(rebound).await).await;
-    let foreign = port.ask_with("POST /api/admin/drain", "Origin: http://evil.example\r\n").await;
-    let none = read_answer(port.send("POST /api/admin/drain HTTP/1.0\r\n\r\n").await).await;
-    let form = port.ask_with("POST /api/admin/drain", "Sec-Fetch-Site: cross-site\r\n").await;
-    let neighbour = port.ask_with("POST /api/admin/drain", "Sec-Fetch-Site: same-site\r\n").await;
-    let image = port.ask_with("GET /api/admin/drain", "Sec-Fetch-Site: cross-site\r\n").await;
-    for (answer, word) in [
-        (rebound, "Host"),
-        (foreign, "Origin"),
-        (none, "Host"),
-        (form, "Sec-Fetch-Site"),
-        (neighbour, "Sec-Fetch-Site"),
-        (image, "Sec-Fetch-Site"),
-    ] {
-        assert_eq!(answer.status, 403);
-        assert!(answer.error().contains(word), "{}", answer.body);
-    }
-    assert_eq!(port.life.state(), State::Starting);
-    for path in ["/healthz", "/metrics"] {
-        let probe = port.ask_with(&format!("GET {path}"), "Sec-Fetch-Site: cross-site\r\n").await;
-        assert_eq!(probe.status, 200, "{path} is for everybody");
-    }
-    let own = port.ask_with("POST /api/admin/drain", "Sec-Fetch-Site: same-origin\r\n").await;
-    assert_eq!(own.status, 202);
-}
-
-#[tokio::test]
-async fn a_probe_port_has_no_operator_routes() {
-    let port = Port::open(true, None, None).await;
-    for route in ROUTES {
-        let answer = port.ask(&format!("{} {}", route.method, route.path)).await;
-        assert_eq!(answer.status == 404, route.class == Class::Operator, "{}", route.path);
-    }
-    let listed = port.ask("GET /").await.error();
-    assert!(listed.contains("/metrics") && !listed.contains("/api"), "{listed}");
-    assert_eq!(port.life.state(), State::Starting);
-}
-
-#[tokio::test]
-async fn a_head_too_long_is_refused_and_a_body_is_not_read() {
-    let port = Port::open(false, None, None).await;
-    let filler = "x".repeat(server::HEADER_BYTES);
-    let answer = port.ask_with("GET /healthz", &format!("X-Filler: {filler}\r\n")).await;
-    assert_eq!(answer.status, 431);
-    let filler = "x".repeat(server::HEADER_BYTES - 200);
-    let answer = port.ask_with("GET /healthz", &format!("X-Filler: {filler}\r\n")).await;
-    assert_eq!(answer.status, 200, "what fits passes");
-    // The body never comes; the answer does.
-    let answer = port.ask_with("POST /api/admin/drain", "Content-Length: 100000\r\n").await;
-    assert_eq!(answer.status, 202);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_dawdles_over_a_request_is_cut() {
-    let port = Port::open(false, None, None).await;
-    let began = tokio::time::Instant::now();
-    for beginning in ["", "GET /healthz HT"] {
-        let mut stream = port.send(beginning).await;
-        let mut rest = Vec::new();
-        // Paused time runs on only while everybody waits: this ends by the port's own clock.
-        stream.read_to_end(&mut rest).await.unwrap();
-    }
-    assert!(began.elapsed() >= server::HEADER_TIMEOUT, "{:?}", began.elapsed());
-    assert!(began.elapsed() < 3 * server::HEADER_TIMEOUT, "{:?}", began.elapsed());
-}
-
-const PROBE: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const LAST_PROBE: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-
-#[tokio::test]
-async fn whoever_keeps_all_connections_keeps_no_probe_out() {
-    let port = Port::open(true, None, None).await;
-    let mut kept = Vec::new();
-    for n in 0..server::CONNECTIONS {
-        // Half of them ask, and stay; half say nothing whole.
-        let mut stream = port.send(if n % 2 == 0 { PROBE } else { "GET /healthz HTTP/1.1\r\n" }).await;
-        if n % 2 == 0 {
-            // An answer proves that this one is among those accepted.
-            timeout(SOON, stream.read_exact(&mut [0; 1])).await.unwrap().unwrap();
-        }
-        kept.push(stream);
-    }
-    let began = tokio::time::Instant::now();
-    for _ in 0..10 {
-        assert_eq!(read_answer(port.send(LAST_PROBE).await).await.status, 200);
-    }
-    assert!(
-        began.elapsed() < server::HEADER_TIMEOUT,
-        "none had to run out of time first: {:?}",
-        began.elapsed()
-    );
-    // Who has rested longest has gone, and who came last is still there.
-    let mut youngest = kept.swap_remove(server::CONNECTIONS - 2);
-    youngest.write_all(LAST_PROBE.as_bytes()).await.unwrap();
-    let mut rest = Vec::new();
-    timeout(SOON, youngest.read_to_end(&mut rest)).await.unwrap().unwrap();
-    assert!(
-        rest.ends_with(b"ok\n") && rest.windows(8).filter(|at| at == b"HTTP/1.1").count() == 1,
-        "{rest:?}"
-    );
-}
-
-#[tokio::test]
-async fn beyond_the_connection_bound_one_waits_for_a_place_while_all_are_being_answered() {
-    let (asked, mut are_asked) = tokio::sync::watch::channel(0);
-    let publish: Publish = Arc::new(move |_| {
-        asked.send_modify(|asked| *asked += 1);
-        Box::pin(std::future::pending())
-    });
-    let admin = Arc::new(Admin { publish, max_publish: MAX_PUBLISH, ..bare(Lifecycle::new()) });
-    let body = r#"{"route":"r","text":"x"}"#;
-    let line = "POST /api/admin/broadcast HTTP/1.1\r\nHost: localhost\r\n";
-    let request = format!("{line}Content-Length: {}\r\n\r\n{body}", body.len());
-    stopped_under(&admin, async |address| {
-        let mut asking = Vec::new();
-        for _ in 0..server::CONNECTIONS {
-            asking.push(send_to(address, &request).await);
-        }
-        are_asked.wait_for(|asked| *asked == server::CONNECTIONS).await.unwrap();
-        let mut waiting = send_to(address, LAST_PROBE).await;
-        let early = timeout(Duration::from_millis(200), waiting.read_u8()).await;
-        assert!(early.is_err(), "no place, no answer: {early:?}");
-        asking.pop();
-        assert_eq!(read_answer(waiting).await.status, 200);
-    })
-    .await;
-}
-
-/// Runs `serve` and, beside it, a client that returns once it wants the port to stop. Gives what the
-/// client had, and the time from the stop to the end of `serve`.
-async fn stopped_under<T>(admin: &Arc<Admin>, client: impl AsyncFnOnce(SocketAddr) -> T) -> (T, Duration) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let access = Access::All(Guard::new(address, &[], None));
-    let client = async {
-        let had = client(address).await;
-        drop(stop);
-        (had, tokio::time::Instant::now())
-    };
-    let ((), (had, began)) = tokio::join!(serve(listener, access, Arc::clone(admin), stopped), client);
-    (had, began.elapsed())
-}
-
-fn admin(upstream_ready: Option<UpstreamCheck>) -> Arc<Admin> {
-    let lifecycle = Lifecycle::new();
-    lifecycle.ready();
-    Arc::new(Admin { upstream_ready, ..bare(lifecycle) })
-}
-
-async fn send_to(address: SocketAddr, request: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream
-}
-
-const WAIT: &str = "POST /api/admin/drain?wait=true HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_ends_idle_connections_at_once() {
-    let admin = admin(None);
-    let (mut idle, took) = stopped_under(&admin, async |address| {
-        let fresh = send_to(address, "").await;
-        let mut used = send_to(address, "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(used.read_u8().await.unwrap());
-        }
-        [fresh, used]
-    })
-    .await;
-    assert!(took < server::GRACE, "{took:?}");
-    for stream in &mut idle {
-        assert_eq!(stream.read_to_end(&mut Vec::new()).await.unwrap(), 0);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_cuts_who_waits_and_leaves_nothing_behind() {
-    let admin = admin(None);
-    let (mut waiting, took) = stopped_under(&admin, async |address| {
-        let waiting = send_to(address, WAIT).await;
-        admin.lifecycle.until(State::Draining).await;
-        waiting
-    })
-    .await;
-    assert_eq!(Arc::strong_count(&admin), 1, "no connection holds it any more");
-    assert!(took >= server::GRACE && took < 2 * server::GRACE, "{took:?}");
-    let mut rest = Vec::new();
-    let _ = waiting.read_to_end(&mut rest).await;
-    assert_eq!(rest, b"");
-}
-
-#[tokio::test]
-async fn an_answer_under_way_at_a_stop_is_still_given() {
-    let (asked, mut is_asked) = tokio::sync::watch::channel(());
-    let (go, may_go) = tokio::sync::watch::channel(());
-    let admin = admin(Some(Arc::new(move || {
-        asked.send_replace(());
-        let mut may_go = may_go.clone();
-        Box::pin(async move { may_go.changed().await.map_err(|gone| gone.to_string()) })
-    })));
-    let (answered, answer) = oneshot::channel();
-    let ((), took) = stopped_under(&admin, async |address| {
-        let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let asking = send_to(address, request).await;
-        is_asked.changed().await.unwrap();
-        tokio::spawn(async move {
-            // Refused: the port has seen the stop.
-            while TcpStream::connect(address).await.is_ok() {
-                tokio::task::yield_now().await;
-            }
-            go.send_replace(());
-            let _ = answered.send(read_answer(asking).await);
-        });
-    })
-    .await;
-    assert!(took < server::GRACE, "{took:?}");
-    let answer = answer.await.unwrap();
-    assert_eq!((answer.status, answer.body.as_str()), (200, "ready\n"));
-}
-
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_peer_that_takes_nothing_is_given_up_by_the_kernel() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    server::set_options(&stream).unwrap();
-    let bound = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
-    assert_eq!(bound, Some(server::UNSENT_TIMEOUT));
 }

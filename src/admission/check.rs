@@ -1,5 +1,5 @@
-//! A tower layer that asks one [`Check`] and then the rest of the stack. A request of the stack is a pair: the
-//! [`RequestContext`], and what the mode needs besides, which no layer looks at.
+//! A tower layer that asks one [`Check`] and then the rest of the stack. A request that passes the last of them comes
+//! out as it is by then: with what the checks have found out about it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,11 +57,10 @@ impl<C, S: Clone> Clone for CheckService<C, S> {
     }
 }
 
-impl<C, S, T> Service<(RequestContext, T)> for CheckService<C, S>
+impl<C, S> Service<RequestContext> for CheckService<C, S>
 where
     C: Check,
-    T: Send + 'static,
-    S: Service<(RequestContext, T), Error = Refused> + Clone + Send + 'static,
+    S: Service<RequestContext, Error = Refused> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = S::Response;
@@ -72,14 +71,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, (mut context, load): (RequestContext, T)) -> Self::Future {
+    fn call(&mut self, mut context: RequestContext) -> Self::Future {
         let check = Arc::clone(&self.check);
         // The one that was asked whether it is ready goes; a fresh one stays.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
             check.check(&mut context).await?;
-            inner.call((context, load)).await
+            inner.call(context).await
         })
     }
 }

@@ -10,9 +10,11 @@ use http::request::Parts;
 
 use super::address::Client;
 use super::quota::QuotaPermit;
+use crate::connections::{Admitted, ConnectionInfo, ConnectionPermit};
 use crate::net::Peer;
 use crate::resilience::{Caller, Expiry};
-use crate::upstream::headers::Forwarding;
+use crate::telemetry::RouteMetrics;
+use crate::upstream::headers::{Forwarding, Requester};
 
 /// A request at the door.
 #[derive(Debug)]
@@ -90,6 +92,28 @@ impl Noted {
 }
 
 impl RequestContext {
+    /// What the upstream is told of where it comes from.
+    pub(crate) fn requester(&self) -> Requester<'_> {
+        Requester {
+            peer: &self.peer,
+            forwarding: self.forwarding.as_deref(),
+            client: self.client.address,
+            user: self.user.as_ref().map(|user| &*user.name),
+            attested: Some(&self.attested),
+        }
+    }
+
+    /// What its connection is and holds, now that it was let in.
+    pub(crate) fn into_admitted(self, request_id: Box<str>, route: Arc<RouteMetrics>) -> Admitted {
+        let (user, expires) = self.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
+        let client = self.client.address;
+        Admitted {
+            info: ConnectionInfo { client, user, channel: None, request_id, route },
+            expires,
+            permit: self.slot.map(|permit| permit as Box<dyn ConnectionPermit>),
+        }
+    }
+
     /// As the breaker around the server tells clients apart: a user is one from however many addresses.
     pub(crate) fn caller(&self) -> Caller {
         // Hashed with a key of this process: no client can choose an address that collides with another one's.

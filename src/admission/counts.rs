@@ -74,7 +74,7 @@ impl Counts {
     /// Forgets addresses and users whose buckets are full again. Once a second or so.
     pub(crate) fn sweep(&self, metrics: &Metrics) {
         let kept: usize = self.rates.iter().map(|rates| rates.sweep()).sum();
-        metrics.rate_keys.set(i64::try_from(kept).unwrap_or(i64::MAX));
+        metrics.admission.rate_keys.set(i64::try_from(kept).unwrap_or(i64::MAX));
     }
 
     fn find(&self, settings: &RateSettings) -> Option<Arc<Rates>> {
@@ -120,7 +120,7 @@ fn set_limits(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode
         ("http_rate_keys", http.filter(|rates| rates.per_ip.is_some()).map(|rates| rates.max_keys as f64)),
     ];
     for (kind, value) in values {
-        metrics.set_route_limit(kind, route, value);
+        metrics.process.set_route_limit(kind, route, value);
     }
 }
 

@@ -78,7 +78,7 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
             return Ok(());
         }
         drop(keys);
-        self.metrics.rate_untracked.inc();
+        self.metrics.admission.rate_untracked.inc();
         let KeyLimit { max_keys, setting, whose } = self.limit;
         if self.warnings.may(setting, now).is_some() {
             warn!(
@@ -151,11 +151,11 @@ mod tests {
             assert_eq!(keyed.take(&key), Ok(()), "each is new: it has all its tokens, or no place");
         }
         assert_eq!(keyed.keys.lock().buckets.len(), 10_000);
-        assert_eq!(metrics.rate_untracked.get(), 990_000);
+        assert_eq!(metrics.admission.rate_untracked.get(), 990_000);
         assert!(keyed.take(&0).is_err(), "those who have a place are still held");
         advance(Duration::from_secs(11)).await;
         assert_eq!(keyed.take(&2_000_000), Ok(()), "it finds room: the others are full again");
-        assert_eq!(metrics.rate_untracked.get(), 990_000);
+        assert_eq!(metrics.admission.rate_untracked.get(), 990_000);
         assert_eq!(keyed.sweep(), 1);
         let capacity = keyed.keys.lock().buckets.capacity();
         assert!(capacity <= SMALL, "{capacity}");
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(keyed.take(&1), Ok(()), "still none, and the look is noted");
         advance(Duration::from_millis(20)).await;
         assert_eq!(keyed.take(&1), Ok(()));
-        assert_eq!(metrics.rate_untracked.get(), 3, "it is too early for another look");
+        assert_eq!(metrics.admission.rate_untracked.get(), 3, "it is too early for another look");
         advance(Duration::from_millis(90)).await;
         assert_eq!(keyed.take(&1), Ok(()));
         assert!(keyed.take(&1).is_err(), "now it has a place");

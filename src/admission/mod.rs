@@ -1,4 +1,5 @@
-//! Which requests are admitted, how fast, how many: the layers that every request passes before its mode.
+//! Which requests are admitted, how fast, how many: the layers that every request passes before its mode. What passes
+//! them all is [`RequestContext::into_admitted`].
 //!
 //! [`stack()`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
 //! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
@@ -40,8 +41,8 @@ mod users;
 
 pub(crate) use address::{AddressKey, Client};
 pub(crate) use auth::{AuthError, Authenticator};
+pub(crate) use breaker::BreakerGuard;
 pub(crate) use context::{Kind, Noted, RequestContext, User};
 pub(crate) use counts::Counts;
-pub(crate) use quota::QuotaPermit;
 pub(crate) use refused::{Bound, Refused};
 pub(crate) use stack::{Stack, StackDeps, stack};

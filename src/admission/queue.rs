@@ -104,7 +104,7 @@ struct Place<'a>(&'a Queue);
 impl<'a> Place<'a> {
     /// The last place, and how many are ahead of it.
     fn new(queue: &'a Queue) -> (Self, usize) {
-        queue.metrics.handshakes_queued.inc();
+        queue.metrics.admission.handshakes_queued.inc();
         (Self(queue), queue.queued.fetch_add(1, Relaxed))
     }
 }
@@ -112,7 +112,7 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.queued.fetch_sub(1, Relaxed);
-        self.0.metrics.handshakes_queued.dec();
+        self.0.metrics.admission.handshakes_queued.dec();
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
             let time = time.unwrap();
             assert!(time >= expected && time <= expected + Duration::from_millis(2), "{place}: {time:?}");
         }
-        assert_eq!((queue.queued.load(Relaxed), queue.metrics.handshakes_queued.get()), (0, 0));
+        assert_eq!((queue.queued.load(Relaxed), queue.metrics.admission.handshakes_queued.get()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -213,7 +213,7 @@ mod tests {
             tokio::spawn(async move { queue.take().await })
         }));
         tokio::task::yield_now().await;
-        assert_eq!(queue.metrics.handshakes_queued.get(), 5);
+        assert_eq!(queue.metrics.admission.handshakes_queued.get(), 5);
         let wait = queue.take().await.unwrap_err();
         assert_eq!(start.elapsed(), Duration::ZERO, "it was not kept");
         assert_eq!(wait, Duration::from_millis(600), "behind all who wait");
@@ -228,7 +228,7 @@ mod tests {
         let times = storm(&queue, 20).await;
         assert_eq!(times.iter().flatten().count(), 1 + 7);
         assert!(times[8..].iter().all(Option::is_none), "{times:?}");
-        assert_eq!(queue.metrics.handshakes_queued.get(), 0);
+        assert_eq!(queue.metrics.admission.handshakes_queued.get(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -268,7 +268,7 @@ mod tests {
         }
         let millis = Vec::from_iter(times.iter().map(|time| time.as_millis() / 10));
         assert_eq!(millis, [10, 20], "nobody waits for those who left");
-        assert_eq!((queue.queued.load(Relaxed), queue.metrics.handshakes_queued.get()), (0, 0));
+        assert_eq!((queue.queued.load(Relaxed), queue.metrics.admission.handshakes_queued.get()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ use super::address::AddressKey;
 use super::refused::Bound;
 use super::users::{Users, shrink};
 use crate::config::{Limits, OnUserLimit};
-use crate::telemetry::{Command, Handle};
+use crate::connections::{Command, ConnectionPermit, Handle};
 
 /// The connections of one route, counted. Outlives the configuration that made it: connections do too.
 #[derive(Debug)]
@@ -125,10 +125,10 @@ pub(crate) struct Permit {
     id: Option<NonZeroU64>,
 }
 
-impl Permit {
-    /// The handshake has become this connection. If that is one more than its user may have, the user's oldest
-    /// is closed for it (`policy.limits.on_user_limit: replace_oldest`).
-    pub(crate) fn on_open(&mut self, handle: &Arc<Handle>) {
+impl ConnectionPermit for Permit {
+    /// If that is one more than its user may have, the user's oldest is closed for it
+    /// (`policy.limits.on_user_limit: replace_oldest`).
+    fn on_open(&mut self, handle: &Arc<Handle>) {
         let mut taken = self.quota.taken.lock();
         let was_open = self.id.is_some();
         self.id = NonZeroU64::new(handle.id);

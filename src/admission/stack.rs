@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use http::Response;
+use std::future::ready;
+
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceBuilder};
+use tower::{ServiceBuilder, service_fn};
 
 use super::auth::{Authentication, Authenticator};
-use super::breaker::BreakerLayer;
 use super::check::CheckLayer;
 use super::context::RequestContext;
 use super::identity::Identity;
@@ -17,10 +17,9 @@ use super::quota_check::QuotaCheck;
 use super::rate::{RateCheck, RatesByKind};
 use super::refused::Refused;
 use crate::config::{Policy, TrustedProxies};
-use crate::upstream::UpstreamBreaker;
 
-/// What every request of a route passes, ending in its mode.
-pub(crate) type Stack<T, R> = BoxCloneSyncService<(RequestContext, T), R, Refused>;
+/// What every request of a route passes before its mode. It answers with the request, and what is known of it by then.
+pub(crate) type Stack = BoxCloneSyncService<RequestContext, RequestContext, Refused>;
 
 /// What the layers of one route ask.
 #[derive(Debug)]
@@ -35,18 +34,10 @@ pub(crate) struct StackDeps {
     pub quota: Arc<ConnectionQuota>,
     /// Authenticates clients; `None`: the route does not ask who they are.
     pub auth: Option<Arc<Authenticator>>,
-    /// Decides for each handshake whether the upstream is asked; `None`: it always is.
-    pub breaker: Option<Arc<UpstreamBreaker>>,
 }
 
-/// The stack of a route; `mode` is asked last.
-pub(crate) fn stack<S, T, B>(deps: &StackDeps, mode: S) -> Stack<T, Response<B>>
-where
-    T: Send + 'static,
-    S: Service<(RequestContext, T), Response = Response<B>, Error = Refused> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    B: 'static,
-{
+/// The stack of a route.
+pub(crate) fn stack(deps: &StackDeps) -> Stack {
     BoxCloneSyncService::new(
         ServiceBuilder::new()
             .layer(CheckLayer::new(Identity::new(Arc::clone(&deps.trusted))))
@@ -56,8 +47,7 @@ where
             .layer(CheckLayer::new(Authentication::new(deps.auth.clone(), deps.policy.http.mode)))
             .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
             .layer(CheckLayer::new(QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits)))
-            .layer(BreakerLayer { breaker: deps.breaker.clone(), quota: Arc::clone(&deps.quota) })
-            .service(mode),
+            .service(service_fn(|context: RequestContext| ready(Ok(context)))),
     )
 }
 
@@ -66,7 +56,7 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    use tower::{ServiceExt, service_fn};
+    use tower::ServiceExt;
 
     use super::super::context::Kind;
     use super::super::quota::QuotaPermit;
@@ -79,8 +69,7 @@ mod tests {
 
     const NEVER_AGAIN: Rate = Rate { per_second: 0.001, burst: 2 };
 
-    /// A stack whose mode lets the place go, or keeps it, as the load says.
-    fn open(change: impl FnOnce(&mut Policy)) -> Stack<bool, Response<Option<QuotaPermit>>> {
+    fn open(change: impl FnOnce(&mut Policy)) -> Stack {
         let mut config = crate::config::Config::default();
         let Some(mut route) = config.routes.pop() else { unreachable!() };
         let policy = Arc::make_mut(&mut route.policy);
@@ -98,14 +87,8 @@ mod tests {
             quota: ConnectionQuota::new("r"),
             policy: route.policy,
             auth: None,
-            breaker: None,
         };
-        stack(
-            &deps,
-            service_fn(|(context, load): (RequestContext, bool)| async move {
-                Ok(Response::new(context.slot.filter(|_| load)))
-            }),
-        )
+        stack(&deps)
     }
 
     fn context(from: u8, user: Option<&str>, kind: Kind) -> RequestContext {
@@ -119,13 +102,8 @@ mod tests {
         RequestContext::new(head, kind, Arc::new(peer))
     }
 
-    async fn ask(
-        stack: &Stack<bool, Response<Option<QuotaPermit>>>,
-        from: u8,
-        user: Option<&str>,
-    ) -> Result<Option<QuotaPermit>, Refused> {
-        let request = (context(from, user, Kind::Handshake), true);
-        stack.clone().oneshot(request).await.map(Response::into_body)
+    async fn ask(stack: &Stack, from: u8, user: Option<&str>) -> Result<Option<QuotaPermit>, Refused> {
+        stack.clone().oneshot(context(from, user, Kind::Handshake)).await.map(|context| context.slot)
     }
 
     fn bucket<T>(result: Result<T, Refused>) -> Bucket {
@@ -186,8 +164,8 @@ mod tests {
         for _ in 0..5 {
             let refused = ask(&stack, 1, Some("https://evil.test")).await;
             assert!(matches!(refused, Err(Refused::Origin(_))));
-            let plain = (context(1, None, Kind::Plain), true);
-            assert!(stack.clone().oneshot(plain).await.unwrap().into_body().is_none());
+            let plain = context(1, None, Kind::Plain);
+            assert!(stack.clone().oneshot(plain).await.unwrap().slot.is_none());
         }
         let _place = ask(&stack, 1, Some("https://app.example.com")).await.unwrap().unwrap();
         assert!(matches!(ask(&stack, 2, None).await, Err(Refused::Capacity(Bound::Route))));

@@ -8,7 +8,6 @@
 //! # Not here
 //! What the channel's task does ([`super::task`]).
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -24,12 +23,11 @@ use tokio::time::Instant;
 use super::error::JoinError;
 use super::key::Key;
 use crate::config::OnJoin;
+use crate::connections::Connection;
 use crate::delivery::{Arrival, Fanout};
 use crate::frame::Kind;
 use crate::log::{Cursor, Log};
 use crate::net::Transport;
-use crate::resilience::Expiry;
-use crate::telemetry::ConnectionGuard;
 use crate::telemetry::redact::redact_path;
 
 /// What came of the first dial, once that is known. `Ok`: the subprotocol that holds for all clients.
@@ -190,21 +188,6 @@ pub(crate) struct Reservation {
     pub(super) protocol: Option<HeaderValue>,
 }
 
-/// The client of a seat, whose 101 has left.
-#[derive(Debug)]
-pub(crate) struct Client {
-    /// Its socket.
-    pub hop: Transport,
-    /// Whether compressed messages were agreed upon.
-    pub has_deflate: bool,
-    /// When its credentials end, and the connection with them.
-    pub expires: Option<Expiry>,
-    /// Held until the connection has ended.
-    pub slot: Option<Box<dyn Any + Send + Sync>>,
-    /// Its place in the registry.
-    pub live: ConnectionGuard,
-}
-
 impl Reservation {
     /// The name of its channel.
     pub(crate) fn channel(&self) -> Arc<str> {
@@ -216,12 +199,13 @@ impl Reservation {
         self.protocol.as_ref()
     }
 
-    /// Takes the seat. The client gets what the log had for it when it was promised (`history.on_join`), and all
+    /// Takes the seat for a client whose 101 has left; `has_deflate`: compressed messages were agreed upon. The client
+    /// gets what the log had for it when it was promised (`history.on_join`), and all
     /// that came since.
-    pub(crate) fn take(self, client: Client) {
-        let Client { hop, has_deflate, expires, slot, live } = client;
+    pub(crate) fn take(self, client: Transport, has_deflate: bool, connection: Connection) {
         let fanout = Arc::clone(&self.member.channel.fanout);
-        let held = Box::new((self.member, slot));
-        fanout.join(Arrival { hop, has_deflate, expires, held, live }, self.cursor);
+        let held = Some(Box::new((self.member, connection.held)) as _);
+        let connection = Connection { held, ..connection };
+        fanout.join(Arrival { hop: client, has_deflate, connection }, self.cursor);
     }
 }

@@ -16,11 +16,11 @@ use super::channel::PublishRequest;
 use super::hub::Hub;
 use super::lines;
 use super::state::{HubState, Plan, Shared};
+use crate::connections::lifecycle::Lifecycle;
 use crate::delivery::ClientMemory;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::memory::Budget;
-use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, WarnThrottle};
 
 /// Every hub of the process, also those that a reload has replaced and that still have clients.

@@ -48,7 +48,7 @@ impl Observer for DialLines {
 
 fn on_dialed(hub: &HubState, channel: &str, dialed: &Dialed<'_>) {
     let Dialed { request_id, is_first, ref result } = *dialed;
-    hub.metrics.on_dial(match result {
+    hub.metrics.dials.inc(match result {
         Ok(_) => UplinkOutcome::Ok,
         Err(DialFailure::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
         Err(DialFailure::Failed(_) | DialFailure::OtherProtocol) => UplinkOutcome::Failed,
@@ -100,7 +100,7 @@ pub(super) fn left_out(route: &str, kind: &'static str, left_out: u64) {
 
 /// A channel that goes on has lost its server.
 pub(super) fn lost(hub: &HubState, channel: &dyn Display, end: &UplinkEnd) {
-    hub.metrics.on_loss(end.loss());
+    hub.metrics.losses.inc(end.loss());
     let route = &*hub.plan.route;
     match end {
         UplinkEnd::Closed(code, _) => {

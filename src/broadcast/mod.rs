@@ -25,7 +25,7 @@ mod lines;
 mod state;
 mod task;
 
-pub(crate) use self::channel::{Client, Reservation};
+pub(crate) use self::channel::Reservation;
 pub(crate) use self::error::JoinError;
 pub(crate) use self::hub::{Hub, Request};
 pub(crate) use self::hubs::{ChannelInfo, Hubs, Published};

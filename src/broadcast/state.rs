@@ -19,12 +19,12 @@ use tokio::sync::Notify;
 use super::channel::Channel;
 use super::key::Key;
 use crate::config::Policy;
+use crate::connections::lifecycle::Lifecycle;
 use crate::delivery::{self, ClientMemory};
 use crate::frame::CloseCode;
 use crate::log::Logs;
 use crate::log::rules::Matcher;
 use crate::memory::Budget;
-use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Metrics, Reason, WarnThrottle};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker};
 

@@ -12,13 +12,13 @@ use tokio::time::{sleep, timeout};
 use super::channel::PublishRequest;
 use super::*;
 use crate::config::Config;
+use crate::connections::lifecycle::Lifecycle;
 use crate::frame::{Kind, encode};
 use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net::Peer;
 use crate::resilience::Caller;
 use crate::telemetry::Metrics;
-use crate::telemetry::lifecycle::Lifecycle;
 use crate::upstream::Upstream;
 use crate::upstream::headers::Requester;
 

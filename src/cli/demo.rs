@@ -12,9 +12,9 @@ use super::runtime::{run_on, runtime};
 use super::serving::serve;
 use crate::admin::client::DEFAULT_ADMIN_URL;
 use crate::config::Config;
+use crate::connections::lifecycle::{Lifecycle, State};
 use crate::demo;
 use crate::server::Server;
-use crate::telemetry::lifecycle::{Lifecycle, State};
 use crate::telemetry::logging;
 
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
                 io::stdout(),
                 "An unmodified WebSocket server runs on {app_address}, outrigger before it.\n\n  \
                  open     http://{}/\n  metrics  http://{}/metrics\n  drain    {drain}\n\nCtrl-C stops it.\n",
-                server.address(),
+                server.listening_on(),
                 server.admin_address()
             )
         });

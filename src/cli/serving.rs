@@ -6,8 +6,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::connections::lifecycle::Lifecycle;
 use crate::server::Server;
-use crate::telemetry::lifecycle::Lifecycle;
 use crate::telemetry::logging::Logging;
 
 /// Serves until a signal asks for the end and the drain is over. A second signal ends the drain at once; a signal that

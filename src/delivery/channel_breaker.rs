@@ -17,7 +17,6 @@ use tokio::time::Instant;
 
 use crate::config::ChannelBreaker as Rules;
 use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
-use crate::telemetry::BreakerStage;
 
 /// The breaker of one channel. Pure; the tasks of the channel share it behind a lock, which is taken when a client trips or
 /// recovers, and once a pass while the breaker is not closed.
@@ -45,12 +44,8 @@ impl ChannelBreaker {
     }
 
     /// The state that the last judgement left it in.
-    pub(super) fn stage(&self) -> BreakerStage {
-        match self.breaker.state() {
-            BreakerState::Closed => BreakerStage::Closed,
-            BreakerState::HalfOpen => BreakerStage::HalfOpen,
-            BreakerState::Open => BreakerStage::Open,
-        }
+    pub(super) fn stage(&self) -> BreakerState {
+        self.breaker.state()
     }
 
     /// Judges by how many of the clients are tripped now, and answers the state that follows. `random` is 0 to 1. Open
@@ -61,10 +56,10 @@ impl ChannelBreaker {
         clients: usize,
         random: f64,
         now: Instant,
-    ) -> BreakerStage {
+    ) -> BreakerState {
         let are_many = self.are_many(tripped, clients);
         let (ticket, outcome) = match self.breaker.state() {
-            BreakerState::Closed if !are_many => return BreakerStage::Closed,
+            BreakerState::Closed if !are_many => return BreakerState::Closed,
             BreakerState::Closed => (self.breaker.allow(now).ok(), CallOutcome::Failure),
             BreakerState::Open => {
                 self.probe = self.breaker.allow(now).ok();

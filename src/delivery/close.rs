@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::connections::EndReport;
 use crate::frame::{CloseCode, ProtocolError};
-use crate::telemetry::{By, EndReport, Reason};
+use crate::resilience::spread_evenly;
+use crate::telemetry::{By, Reason};
 
 /// The cause of an end, and the Close that goes with it.
 #[derive(Debug, Clone)]
@@ -80,6 +82,38 @@ pub(super) struct Dismissal {
     pub(super) from: Instant,
     /// The time that the others are spread over.
     pub(super) over: Duration,
+}
+
+/// How far a dismissal has got.
+#[derive(Debug)]
+pub(super) struct DismissalProgress {
+    dismissal: Arc<Dismissal>,
+    /// The index of the next client.
+    next: usize,
+    /// Clients that have their time, of so many.
+    scheduled: usize,
+    count: usize,
+}
+
+impl DismissalProgress {
+    pub(super) fn new(dismissal: Arc<Dismissal>, count: usize) -> Self {
+        Self { dismissal, next: 0, scheduled: 0, count }
+    }
+
+    /// The next index below `end`.
+    pub(super) fn next_index(&mut self, end: usize) -> Option<usize> {
+        let index = self.next;
+        self.next += 1;
+        (index < end).then_some(index)
+    }
+
+    /// When the next client is closed, and why. `random` is 0 to 1.
+    pub(super) fn schedule(&mut self, random: f64) -> (Instant, &Arc<CloseCause>) {
+        let Dismissal { cause, from, over } = &*self.dismissal;
+        let at = *from + spread_evenly(self.scheduled, self.count, *over, random);
+        self.scheduled += 1;
+        (at, cause)
+    }
 }
 
 /// A Close that a client is to get, and when.

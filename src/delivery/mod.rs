@@ -24,17 +24,16 @@ mod timer_heap;
 mod wake_list;
 mod websocket;
 
-use std::any::Any;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::config::Policy;
+use crate::connections::Connection;
 use crate::frame::Kind;
 use crate::net::Transport;
-use crate::resilience::Expiry;
-use crate::telemetry::{BreakerMetrics, ConnectionGuard, FeedMetrics, Metrics};
+use crate::telemetry::{BreakerMetrics, FeedMetrics, Metrics};
 
 pub(crate) use fanout::Fanout;
 pub(crate) use memory::ClientMemory;
@@ -76,12 +75,8 @@ pub(crate) struct Arrival {
     pub hop: Transport,
     /// Whether it may be sent compressed messages, and may send such.
     pub has_deflate: bool,
-    /// When its credentials end, and the connection with them.
-    pub expires: Option<Expiry>,
-    /// Held until the connection has ended, whatever ends it.
-    pub held: Box<dyn Any + Send + Sync>,
-    /// Its place in the registry.
-    pub live: ConnectionGuard,
+    /// Its place in the registry, and what is held for it.
+    pub connection: Connection,
 }
 
 #[cfg(test)]

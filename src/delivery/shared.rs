@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::channel_breaker::ChannelBreaker;
 use super::{FromClients, Settings};
-use crate::telemetry::BreakerStage;
+use crate::resilience::BreakerState;
 
 /// What the tasks of one feed share.
 #[derive(Debug)]
@@ -20,20 +20,20 @@ pub(super) struct FanoutShared {
     /// Whether the channel's breaker is not closed, and so is judged with each pass.
     is_judged_each_pass: AtomicBool,
     /// The channel's breaker, and the state of it that was reported last.
-    breaker: Mutex<(ChannelBreaker, BreakerStage)>,
+    breaker: Mutex<(ChannelBreaker, BreakerState)>,
 }
 
 impl FanoutShared {
     pub(super) fn new(settings: Arc<Settings>, from_clients: FromClients) -> Self {
         let breaker = ChannelBreaker::new(settings.policy.delivery.channel_breaker, Instant::now());
-        settings.channels.on_transition(None, Some(BreakerStage::Closed));
+        settings.channels.on_transition(None, Some(BreakerState::Closed));
         Self {
             settings,
             from_clients,
             clients: AtomicUsize::new(0),
             tripped: AtomicUsize::new(0),
             is_judged_each_pass: AtomicBool::new(false),
-            breaker: Mutex::new((breaker, BreakerStage::Closed)),
+            breaker: Mutex::new((breaker, BreakerState::Closed)),
         }
     }
 
@@ -57,10 +57,10 @@ impl FanoutShared {
     /// Whether only the newest message is to go out.
     pub(super) fn is_shedding(&self, now: Instant) -> bool {
         // Half-open, everything goes out, once: that is the probe.
-        self.is_judged_each_pass.load(Relaxed) && self.judge(now) == BreakerStage::Open
+        self.is_judged_each_pass.load(Relaxed) && self.judge(now) == BreakerState::Open
     }
 
-    fn judge(&self, now: Instant) -> BreakerStage {
+    fn judge(&self, now: Instant) -> BreakerState {
         let mut held = self.breaker.lock();
         let (breaker, reported) = &mut *held;
         let stage =
@@ -68,7 +68,7 @@ impl FanoutShared {
         if stage != *reported {
             self.settings.channels.on_transition(Some(*reported), Some(stage));
             *reported = stage;
-            self.is_judged_each_pass.store(stage != BreakerStage::Closed, Relaxed);
+            self.is_judged_each_pass.store(stage != BreakerState::Closed, Relaxed);
         }
         stage
     }

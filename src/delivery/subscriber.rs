@@ -28,11 +28,12 @@ use super::wake_list::SubscriberWaker;
 use super::websocket::{SendStatus, WebSocket, WriteStatus};
 use super::{Arrival, FromClients};
 use crate::config::Policy;
+use crate::connections::{Command, Connection};
 use crate::frame::{Kind, encode};
 use crate::log::{Cursor, Log};
 use crate::memory::Share;
 use crate::resilience::{Dates, Turn};
-use crate::telemetry::{Command, FeedMetrics, Reason};
+use crate::telemetry::{FeedMetrics, Reason};
 
 /// Batches that one client is sent before it is the others' turn.
 const BATCHES: usize = 4;
@@ -77,7 +78,6 @@ pub(super) enum PollStatus {
 pub(super) struct Subscriber {
     socket: WebSocket,
     consumer: Consumer,
-    has_deflate: bool,
     wake: Arc<SubscriberWaker>,
     waker: Waker,
     /// When it is closed in any case: the end of its life or of its credentials, a drain's schedule.
@@ -89,7 +89,7 @@ pub(super) struct Subscriber {
     /// What it alone holds.
     share: Option<Box<Share>>,
     /// Given back with the client.
-    _held: Box<dyn Any + Send + Sync>,
+    _held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Subscriber {
@@ -100,7 +100,7 @@ impl Subscriber {
         shared: &FanoutShared,
         now: Instant,
     ) -> Self {
-        let Arrival { hop, has_deflate, expires, held, live } = arrival;
+        let Arrival { hop, has_deflate, connection: Connection { guard: live, expires, held } } = arrival;
         let policy = &shared.settings.policy;
         let wants_messages = matches!(shared.from_clients, FromClients::Forward(_));
         // A lifetime ends anywhere in its last tenth: clients that came together must not go together.
@@ -111,7 +111,6 @@ impl Subscriber {
         Self {
             socket: WebSocket::new(hop, has_deflate, policy, wants_messages, live, now),
             consumer: Consumer::new(cursor),
-            has_deflate,
             wake,
             waker,
             dates: Dates::new(lifetime, expires, now),
@@ -166,8 +165,7 @@ impl Subscriber {
         }
         self.account(cx.account);
         if status == PollStatus::Closed {
-            let acknowledged = self.socket.has_receipts().then(|| self.consumer.acknowledged());
-            self.socket.leave(acknowledged);
+            self.socket.leave();
         }
         status
     }
@@ -236,7 +234,7 @@ impl Subscriber {
                 return PollStatus::Open;
             }
             let user = self.socket.handle().about.user.as_ref();
-            let view = View { has_deflate: self.has_deflate, user };
+            let view = View { has_deflate: self.socket.has_deflate(), user };
             let (batch, missed) = self.consumer.next_batch(cx.batcher, view, metrics);
             let notice = (missed > 0 && policy.notices).then(|| prepend_gap_notice(missed, &batch.bytes));
             let bytes = notice.as_ref().unwrap_or(&batch.bytes);

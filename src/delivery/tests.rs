@@ -29,13 +29,14 @@ use super::fanout::Fanout;
 use super::shard::{Shard, ShardHandle};
 use super::{Arrival, ClientMemory, FromClients, Settings};
 use crate::config::{Config, LogConnections, Policy};
+use crate::connections::{Connection, ConnectionInfo, Handle, Registry};
 use crate::frame::Kind;
 use crate::log::{Log, Logs, Message, NewEntry, Writer};
 use crate::memory::Budget;
 use crate::net::{Stream, Transport};
 use crate::resilience::Expiry;
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
-use crate::telemetry::{BreakerScope, ConnectionInfo, Handle, Metrics, Registry};
+use crate::telemetry::{BreakerScope, Metrics};
 
 /// Kernel buffers that are soon full.
 const SMALL: usize = 4 * 1024;
@@ -233,12 +234,13 @@ impl Stage {
             request_id: "".into(),
             route: self.metrics.route("r"),
         };
-        let live = self.registry.enter(about);
+        let guard = self.registry.enter(about);
         let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
         let expires = self
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
-        Arrival { hop: Transport { stream, read_ahead: Bytes::new() }, has_deflate, expires, held, live }
+        let connection = Connection { guard, expires, held: Some(held) };
+        Arrival { hop: Transport { stream, read_ahead: Bytes::new() }, has_deflate, connection }
     }
 
     /// Writes a text into the log.

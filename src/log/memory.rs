@@ -164,7 +164,7 @@ impl Log {
         let metrics = self.logs.metrics();
         let mut messages = 0;
         for (reason, n) in evicted.messages() {
-            metrics.on_trimmed(reason, n);
+            metrics.log.trimmed.inc_by(reason, n);
             messages += n;
         }
         self.release(messages, evicted.bytes);
@@ -175,8 +175,8 @@ impl Log {
             return;
         }
         self.logs.budget().sub(bytes);
-        self.logs.metrics().history_messages.sub(messages as i64);
-        self.logs.metrics().history_bytes.sub(bytes as i64);
+        self.logs.metrics().log.messages.sub(messages as i64);
+        self.logs.metrics().log.bytes.sub(bytes as i64);
     }
 
     fn rings(&self) -> MutexGuard<'_, Rings> {
@@ -241,8 +241,8 @@ impl Writer {
             // Before anybody else can evict it and release its bytes.
             let size = entry.size();
             let is_over = budget.add(size);
-            metrics.history_messages.inc();
-            metrics.history_bytes.add(size as i64);
+            metrics.log.messages.inc();
+            metrics.log.bytes.add(size as i64);
             log.head.store(entry.sequence, Ordering::Release);
             (entry.sequence, evicted, is_over)
         };

@@ -77,10 +77,10 @@ pub(crate) struct BreakerRules {
 pub(crate) enum BreakerState {
     /// Calls go through.
     Closed,
-    /// None does.
-    Open,
     /// A few do, to see.
     HalfOpen,
+    /// None does.
+    Open,
 }
 
 /// How a call went.

@@ -1,129 +1,46 @@
 //! The accept loop: takes connections in and never waits for any of them.
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io};
 
-use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::crowd::{self, Busy};
+use super::connection::{self, linger};
+use super::limits::handshakes::HandshakePermit;
+use super::listener::Listener;
 use super::state::State;
-use super::{StartError, connection, ports};
+use crate::admission::Refused;
+use crate::config::Listen;
 use crate::net::{Peer, Stream};
-use crate::telemetry::{TaskKind, panics};
+use crate::telemetry::{ConnectionRefusal, TaskKind, panics, some};
 
 /// After an accept that failed for want of descriptors or memory: others have to end first, and trying
 /// again at once would only burn the processor they need for it.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Where clients come in.
-#[derive(Debug)]
-pub(super) enum Listener {
-    /// TCP, and its port.
-    Tcp(TcpListener, u16),
-    /// A Unix socket; its file goes with it.
-    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] SocketFile),
-}
-
-/// The file of a Unix socket, removed when it is no longer listened on.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    /// Which file it is: what others have put in its place is theirs.
-    id: Option<(u64, u64)>,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.id.is_some() && self.id == id(&self.path) {
-            // It may be gone already; nothing depends on it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Device and number of the file itself, not of what a link leads to.
-fn id(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
-}
-
-/// Listens on a Unix socket. The file of one that a process which died left behind is taken over; one that
-/// somebody listens on is not, nor is anything that is no socket.
-///
-/// # Errors
-/// What the kernel says, or what is there.
-pub(super) fn listen_unix(path: &Path) -> Result<Listener, StartError> {
-    let failed = |source: io::Error| {
-        let remedy = ports::for_unix(source.kind());
-        StartError::Listen { key: "listen.unix", address: path.display().to_string(), source, remedy }
-    };
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let file = fs::symlink_metadata(path).map_err(failed)?.file_type();
-            if !file.is_socket() {
-                return Err(StartError::Occupied { path: path.to_owned(), kind: kind(file) });
-            }
-            match is_abandoned(path) {
-                Ok(true) => {}
-                Ok(false) => return Err(failed(error)),
-                Err(why) => return Err(failed(why)),
-            }
-            fs::remove_file(path).map_err(failed)?;
-            UnixListener::bind(path).map_err(failed)?
-        }
-        other => other.map_err(failed)?,
-    };
-    Ok(Listener::Unix(listener, SocketFile { path: path.to_owned(), id: id(path) }))
-}
-
-/// Whether nobody listens on the socket there. An error: whoever does speaks something else, or may not be asked.
-fn is_abandoned(path: &Path) -> io::Result<bool> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // One whose backlog is full would have this wait until it accepts.
-    socket.set_nonblocking(true)?;
-    match socket.connect(&SockAddr::unix(path)?) {
-        Ok(()) => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-/// What a file that is no socket is.
-fn kind(file: fs::FileType) -> &'static str {
-    if file.is_dir() {
-        "a directory"
-    } else if file.is_symlink() {
-        "a symbolic link"
-    } else if file.is_file() {
-        "a regular file"
-    } else {
-        "a device or a pipe"
-    }
-}
-
-/// Takes clients in for ever.
+/// Accepts connections for ever.
 pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
     loop {
         match accept(listener).await {
             Ok((stream, peer)) => {
-                let table = state.table();
-                match Busy::enter(&state.metrics.handshaking, table.listen.max_handshakes, Instant::now()) {
-                    Some(busy) => {
-                        let serving = connection::serve(Arc::clone(state), stream, peer, busy);
+                let snapshot = state.snapshot();
+                match HandshakePermit::enter(
+                    &state.metrics.server.handshaking,
+                    snapshot.listen.max_handshakes,
+                    Instant::now(),
+                ) {
+                    Some(handshake_permit) => {
+                        let serving = connection::serve(Arc::clone(state), stream, peer, handshake_permit);
                         panics::spawn(TaskKind::Connection, &state.metrics, serving);
                     }
-                    None => crowd::turn_away(state, &table.listen, stream),
+                    None => turn_away(state, &snapshot.listen, stream),
                 }
             }
             Err(error) => {
-                state.metrics.accept_errors.inc();
-                // A client that is gone before it was taken in is no reason to wait.
+                state.metrics.server.accept_errors.inc();
+                // A client that has gone before it was accepted is no reason to wait.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
                     warn!(%error, "cannot accept; trying again shortly");
@@ -148,99 +65,26 @@ async fn accept(listener: &Listener) -> io::Result<(Stream, Peer)> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-    use std::os::unix::net::UnixDatagram;
-
-    use super::*;
-
-    /// A directory of its own, gone with it.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("outrigger-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.0.join(name)
-        }
+/// Ends a connection that is one too many, and says why if it is not encrypted.
+fn turn_away(state: &State, listen: &Listen, stream: Stream) {
+    state.metrics.server.connections_refused.inc(ConnectionRefusal::TooManyHandshakes);
+    if let Some(left_out) = state.lines.warnings.may("too_many_handshakes", Instant::now()) {
+        warn!(
+            // Operators may filter by the target, so it has not changed with the name of the file.
+            target: "outrigger::server::crowd",
+            max_handshakes = listen.max_handshakes,
+            left_out = some(left_out),
+            "too many handshakes are in progress (listen.max_handshakes): new connections are turned away; \
+             outrigger_connections_refused_total counts them"
+        );
     }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    /// Why it cannot be listened on.
-    fn refused(path: &Path) -> String {
-        match listen_unix(path) {
-            Ok(_) => panic!("{} is listened on", path.display()),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[tokio::test]
-    async fn only_a_socket_that_nobody_listens_on_is_taken_over() {
-        let scratch = Scratch::new("unix-kinds");
-        let path = scratch.path("s");
-
-        fs::write(&path, "precious").unwrap();
-        let told = refused(&path);
-        assert!(told.contains("a regular file") && told.contains("remove it"), "{told}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-        fs::remove_file(&path).unwrap();
-
-        fs::create_dir(&path).unwrap();
-        assert!(refused(&path).contains("a directory"));
-        fs::remove_dir(&path).unwrap();
-
-        // What a link leads to is not looked at: the link itself would be removed.
-        fs::write(scratch.path("target"), "precious").unwrap();
-        symlink(scratch.path("target"), &path).unwrap();
-        assert!(refused(&path).contains("a symbolic link"));
-        assert_eq!(fs::read_link(&path).unwrap(), scratch.path("target"));
-        fs::remove_file(&path).unwrap();
-
-        let other = UnixDatagram::bind(&path).unwrap();
-        let told = refused(&path);
-        assert!(path.exists(), "it is somebody's, who speaks something else: {told}");
-        drop(other);
-        fs::remove_file(&path).unwrap();
-
-        let first = listen_unix(&path).unwrap();
-        assert!(refused(&path).contains("in use"));
-        drop(first);
-        assert!(!path.exists(), "it goes with its listener");
-
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "a process that died left it behind");
-        let taken_over = listen_unix(&path).unwrap();
-        assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
-        drop(taken_over);
-    }
-
-    #[tokio::test]
-    async fn what_stands_in_the_place_of_a_socket_by_then_is_not_removed_with_it() {
-        let scratch = Scratch::new("unix-place");
-        let path = scratch.path("s");
-        let listener = listen_unix(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, "precious").unwrap();
-        drop(listener);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-
-        fs::remove_file(&path).unwrap();
-        let old = listen_unix(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        let new = listen_unix(&path).unwrap();
-        drop(old);
-        assert!(path.exists(), "the socket of a process that came after it stays");
-        drop(new);
+    // In a TLS handshake a plain answer would be garbage.
+    if listen.tls.is_none()
+        && let Some(refusing) = state.handshakes.try_refuse()
+    {
+        panics::spawn(TaskKind::Connection, &state.metrics, async move {
+            linger::refuse(stream, &Refused::TooManyHandshakes).await;
+            drop(refusing);
+        });
     }
 }

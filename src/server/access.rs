@@ -6,7 +6,7 @@
 //! 2. A request that is not told of costs a comparison.
 //!
 //! # Not here
-//! WebSockets, which have lines of their own ([`crate::telemetry::Registry`]); refusals, which are told of whatever
+//! WebSockets, which have lines of their own ([`crate::connections::Registry`]); refusals, which are told of whatever
 //! this is set to ([`super::lines`]).
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::telemetry::{RouteMetrics, shown};
 /// Longest method shown, in bytes: those that are registered have 17 at most.
 const SHOWN_METHOD: usize = 32;
 
-/// One request; tells of it when it is dropped.
+/// One request; writes its line when it is dropped.
 #[derive(Debug)]
 pub(super) struct Access {
     wanted: LogRequests,
@@ -41,7 +41,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// A request that has just come; `None`: it is not told of, whatever becomes of it.
+    /// A request that has just come; `None`: it gets no line, whatever becomes of it.
     pub(super) fn of(
         wanted: LogRequests,
         route: &Arc<RouteMetrics>,
@@ -86,7 +86,7 @@ impl Access {
     }
 }
 
-/// Whether there is a line for a request that went so.
+/// Whether a request with this end gets a line.
 fn is_told(wanted: LogRequests, status: Option<StatusCode>, is_broken: bool) -> bool {
     match wanted {
         LogRequests::All => true,

@@ -4,7 +4,7 @@
 //! # Invariants
 //! 1. No client can have the log grow without bound: a line is bounded in length, and so many come in a second as
 //!    there are reasons (and, of failures, routes).
-//! 2. What was left out is told, if need be by a line of its own ([`Lines::tell_left_out`]).
+//! 2. What was left out is told, if need be by a line of its own ([`Lines::log_left_out`]).
 //! 3. A query never stands in a line, nor does anything else that credentials travel in.
 //!
 //! # Not here
@@ -28,7 +28,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// From one warning to the next of its kind: they tell of settings or of an attack, which stay for a while.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Who may write a line now.
+/// Decides whether a line may be written now, and writes it.
 #[derive(Debug)]
 pub(super) struct Lines {
     refusals: WarnThrottle,
@@ -45,7 +45,7 @@ type Failing = (Kind, Box<str>, &'static str);
 
 /// What is known of a request that was refused. What is not known, or was not read, is `None`.
 #[derive(Debug, Default)]
-pub(super) struct Asked<'a> {
+pub(super) struct LogContext<'a> {
     /// Its name, if the request got as far as to have one.
     pub(super) route: Option<&'a str>,
     /// As admission found it, or else the peer.
@@ -65,14 +65,14 @@ impl Lines {
         }
     }
 
-    /// Tells of a request that was refused, if it is time for a line with this reason.
-    pub(super) fn refused(&self, refused: &Refused, asked: &Asked<'_>) {
+    /// Logs a request that was refused, if it is time for a line with this reason.
+    pub(super) fn refused(&self, refused: &Refused, context: &LogContext<'_>) {
         let failure = refused.auth_failure();
         let reason = failure.map_or(refused.answer().reason, Label::as_str);
         let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
-        let &Asked { route, request_id, .. } = asked;
-        let client = asked.client.map(shown);
-        let path = asked.path.map(|path| tracing::field::display(redact_path(path)));
+        let &LogContext { route, request_id, .. } = context;
+        let client = context.client.map(shown);
+        let path = context.path.map(|path| tracing::field::display(redact_path(path)));
         if failure.is_some() {
             info!(route, reason, client, request_id, path, left_out, "not authenticated");
         } else {
@@ -84,37 +84,37 @@ impl Lines {
         }
     }
 
-    /// Tells of a request that was refused before a route was looked for, if it is time for a line with this reason.
-    /// Whose it is nobody has asked yet: `peer` is who connected.
-    pub(super) fn unrouted(&self, reason: RequestError, refused: &Refused, peer: &Peer) {
+    /// Logs a request that was refused before a route was looked for, if it is time for a line with this reason. Its client
+    /// is not known yet: `peer` is the other end of the connection.
+    pub(super) fn refused_unrouted(&self, reason: RequestError, refused: &Refused, peer: &Peer) {
         let reason = reason.as_str();
         let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
         let peer = peer.address.map(tracing::field::display);
         warn!(reason, peer, left_out, error = %refused, "refused");
     }
 
-    /// Tells of a request to which its server gave no usable answer, if it is time for a line of its route with this
+    /// Logs a request to which its server gave no usable answer, if it is time for a line of its route with this
     /// kind of failure.
-    pub(super) fn failed(
+    pub(super) fn upstream_failed(
         &self,
         what: Kind,
         why: UpstreamErrorKind,
         error: &UpstreamError,
-        asked: &Asked<'_>,
+        context: &LogContext<'_>,
     ) {
-        let &Asked { route, request_id, .. } = asked;
+        let &LogContext { route, request_id, .. } = context;
         let kind = why.as_str();
         let key = (what, route.unwrap_or_default().into(), kind);
         let Some(left_out) = self.failures.may(key, Instant::now()).map(some) else { return };
-        let path = asked.path.map(|path| tracing::field::display(redact_path(path)));
+        let path = context.path.map(|path| tracing::field::display(redact_path(path)));
         match what {
             Kind::Handshake => warn!(route, request_id, path, kind, left_out, %error, "handshake failed"),
             Kind::Plain => warn!(route, request_id, path, kind, left_out, %error, "request failed"),
         }
     }
 
-    /// Tells what was left out and has had no line since: now and then.
-    pub(super) fn tell_left_out(&self) {
+    /// Logs how many lines were left out, where none has followed since. To be called now and then.
+    pub(super) fn log_left_out(&self) {
         let now = Instant::now();
         for ((what, route, kind), left_out) in self.failures.overdue(now) {
             let route = &*route;

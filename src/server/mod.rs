@@ -1,16 +1,17 @@
 //! The ports: clients are taken in, asked what they want, and let go.
 //!
-//! * [`accept`] takes connections in, [`connection`] drives one while it is HTTP ([`patience`] says for
-//!   how long, [`session`] is what its parts share), [`service`] answers one request of it.
-//! * [`http2`] drives a connection of HTTP/2, over which many requests and WebSockets come.
-//! * [`ports`] opens the ports; [`crowd`] bounds how many are on their way, [`idle`] how many ask nothing; [`preface`] reads what a load
-//!   balancer says first.
-//! * [`unrouted`] refuses requests whose heads are none or mean two things.
-//! * [`router`] picks the route; [`handshake`] makes a WebSocket of a request, [`refusal`] one that only
-//!   tells a browser why not.
-//! * [`state`] is what all of them share; [`reload`] makes a new table of routes while they run.
-//! * [`publish`] gives an operator's message to those it is for.
-//! * [`drain`] lets everyone go in good time; [`overview`] tells at the start what there is.
+//! A connection goes this way:
+//!
+//! * [`listener`] opens the ports, [`accept`] takes connections in;
+//! * [`connection`] drives one: PROXY header, TLS, HTTP/1.1 or HTTP/2, and what becomes of its socket after a 101;
+//! * [`request`] answers one request of it: its route ([`router`]), its admission, its mode.
+//!
+//! Below them stand [`state`], which all connections share; [`http`], which the parts of one HTTP connection share;
+//! [`limits`]: how many there may be of what.
+//!
+//! Of the process as a whole: [`reload`] makes a new snapshot while it runs, [`drain`] lets everyone go in good time,
+//! [`operations`] is what operators may see and do of it, [`overview`] says at the start what there is;
+//! [`access`] and [`lines`] write the log.
 //!
 //! # Not here
 //! What happens to frames ([`crate::tunnel`]), what is said to upstreams ([`crate::upstream`]), and
@@ -18,31 +19,22 @@
 
 mod accept;
 mod access;
-mod carried;
 mod connection;
-mod crowd;
 mod drain;
-mod handshake;
-mod http2;
-mod idle;
+mod error;
+mod http;
+mod limits;
 mod lines;
+mod listener;
+mod operations;
 mod overview;
-mod patience;
-mod ports;
-mod preface;
-mod publish;
-mod refusal;
 mod reload;
+mod request;
 mod router;
-mod service;
-mod session;
 mod state;
-mod unrouted;
 
 use std::future::pending;
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,66 +44,31 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 use tracing::warn;
 
-use self::accept::Listener;
+pub use self::error::StartError;
+use self::listener::{Listener, listen, listen_unix};
 pub use self::overview::Overview;
-use self::ports::listen;
 pub use self::reload::Reload;
 use self::reload::Reloader;
-use self::state::{State, Table};
-use crate::admin::{self, Access, Admin, Guard, UpstreamCheck};
+use self::state::{Snapshot, State};
+use crate::admin::{self, Access, Admin, Guard};
 use crate::broadcast::Hubs;
 use crate::config::{self, Config, ConfigErrors, ListenAddress, Sources};
+use crate::connections::lifecycle::{self, Lifecycle};
 use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net;
-use crate::telemetry::lifecycle::{self, Lifecycle};
 use crate::telemetry::logging::Dropped;
 use crate::telemetry::panics::{caught, kept_up};
-use crate::telemetry::{Metrics, MetricsError, TaskKind};
+use crate::telemetry::{Metrics, TaskKind};
 
-/// How long operators that wait for the drain get to read that it is over.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the operators' port goes on after the drain, so that those who wait for its end read of it.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Of the process, not of a connection: twice a second.
+/// How often the process does its housekeeping.
 const TICK: Duration = Duration::from_millis(500);
 
-/// So late a tick is told of: far more than a machine at work makes of it, far less than any peer is given.
+/// A tick that is so late is logged: far more than a busy machine is late by, far less than any peer's timeout.
 const STANDSTILL: Duration = Duration::from_secs(1);
-
-/// Why the proxy did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A port could not be listened on.
-    #[error("cannot listen on {address} ({key}): {source}; {remedy}")]
-    Listen {
-        /// The key that says so.
-        key: &'static str,
-        /// Where.
-        address: String,
-        /// What the kernel says.
-        source: io::Error,
-        /// What to do.
-        remedy: String,
-    },
-    /// Something else is where the socket would be, and is nothing to be removed unasked.
-    #[error(
-        "cannot listen on {} (listen.unix): {kind} is there, and only a socket that nobody listens on any more is \
-         taken over; remove it, or name another path",
-        .path.display()
-    )]
-    Occupied {
-        /// Where.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// Something that the configuration names cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigErrors),
-    /// The metrics could not be declared.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-}
 
 /// A proxy with its ports open.
 #[derive(Debug)]
@@ -134,16 +91,16 @@ impl Server {
     #[expect(clippy::unused_async, reason = "sockets are registered with the runtime this is awaited in")]
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
-        reload::tell_exposed(&config);
-        metrics.set_limit("descriptors", net::raise_descriptor_limit());
+        reload::warn_exposed(&config);
+        metrics.process.set_limit("descriptors", net::raise_descriptor_limit());
         reload::show_limits(&config, &metrics);
-        metrics.config_is_good();
+        metrics.process.config_is_good();
         let (listener, address) = match &config.listen.address {
             ListenAddress::Tcp(wanted) => {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
                 (Listener::Tcp(tcp, bound.port()), Some(bound))
             }
-            ListenAddress::Unix(path) => (accept::listen_unix(path)?, None),
+            ListenAddress::Unix(path) => (listen_unix(path)?, None),
         };
         let (admin, admin_address) = listen("admin.address", config.admin.address)?;
         let probes =
@@ -185,20 +142,19 @@ impl Server {
         let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
         let workers = config.listen.workers;
         let hubs = Hubs::new(logs, Arc::clone(&budget), Arc::clone(&metrics), workers, Lifecycle::new());
-        Table::new(config, None, &metrics, &budget, &hubs).map_err(ConfigErrors::from)?;
+        Snapshot::new(config, None, &metrics, &budget, &hubs).map_err(ConfigErrors::from)?;
         Ok(())
     }
 
-    /// Where clients come in; the system's choice if port 0 was asked for, and loopback's port 0 if it
-    /// is a Unix socket.
-    pub fn address(&self) -> SocketAddr {
-        self.address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    /// The address that clients connect to, with the system's choice if port 0 was asked for; `None` for a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
-    /// The same in words, for people.
+    /// Where clients connect to, in words.
     pub fn listening_on(&self) -> String {
-        match &self.state.table().listen.address {
-            ListenAddress::Tcp(_) => self.address().to_string(),
+        match &self.state.snapshot().listen.address {
+            ListenAddress::Tcp(wanted) => self.address.unwrap_or(*wanted).to_string(),
             ListenAddress::Unix(path) => format!("unix:{}", path.display()),
         }
     }
@@ -224,19 +180,23 @@ impl Server {
         self.run_until(pending::<()>()).await;
     }
 
-    /// As [`Server::run`]; a drain is cut short when `hurry` completes.
-    pub async fn run_until(self, hurry: impl Future) {
+    /// As [`Server::run`]; a drain is cut short when `force_stop` completes.
+    pub async fn run_until(self, force_stop: impl Future) {
         let Self { listener, admin, probes, admin_config, admin_address, state, reloader, .. } = self;
         // Before the operators' port answers: whoever was told that it runs must not read that it is starting. What
         // clients say meanwhile waits in the kernel.
         state.lifecycle.ready();
         let (stop, stopped) = watch::channel(false);
-        let told = Arc::new(to_tell(&state, &admin_config));
+        let operators = Arc::new(Admin {
+            operations: Arc::clone(&state) as _,
+            ready_needs_upstream: admin_config.ready_needs_upstream,
+            max_publish: admin_config.max_publish,
+        });
         // Dropped, and so ended, with this future.
         let mut ports = JoinSet::new();
         let guard = Guard::new(admin_address, &admin_config.hosts, admin_config.token.clone());
         let port = |listener, access| {
-            let port = admin::serve(listener, access, Arc::clone(&told), until(stopped.clone()));
+            let port = admin::serve(listener, access, Arc::clone(&operators), until(stopped.clone()));
             let metrics = Arc::clone(&state.metrics);
             // It was counted; whoever watches the port sees that nobody answers there any more.
             async move {
@@ -248,25 +208,26 @@ impl Server {
             ports.spawn(port(probes, Access::Probes));
         }
         let sweeping = Arc::clone(&state);
-        let beating =
-            ports.spawn(async move { kept_up(TaskKind::Sweep, &sweeping.metrics, || beat(&sweeping)).await });
+        let housekeeping = ports.spawn(async move {
+            kept_up(TaskKind::Sweep, &sweeping.metrics, || housekeeping(&sweeping)).await
+        });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         let draining = async {
             state.lifecycle.until(lifecycle::State::Draining).await;
-            drain::run(&state, hurry).await;
+            drain::run(&state, force_stop).await;
         };
         tokio::select! {
             () = kept_up(TaskKind::Accept, &state.metrics, || accept::run(&listener, &state)) => {}
             () = draining => {}
         }
         stop.send_replace(true);
-        beating.abort();
+        housekeeping.abort();
         if let Some(reloading) = reloading {
             reloading.abort();
         }
         let ended = async { while ports.join_next().await.is_some() {} };
-        // Whoever has not read it by then learns it from the end of the connection.
-        let _ = timeout(FAREWELL, ended).await;
+        // Others learn it from the end of their connection.
+        let _ = timeout(FLUSH_TIMEOUT, ended).await;
     }
 }
 
@@ -274,9 +235,9 @@ impl Server {
 /// new timer that is due before all others, even by the thread that would wait in it: with this one there,
 /// the timers of handshakes and heartbeats, all of a second or more, never are. What has to be done now and
 /// then for the process is done here too.
-async fn beat(state: &State) {
+async fn housekeeping(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
-    // After a standstill there is nothing to make up for.
+    // After a standstill the ticks that were missed are not made up for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let late = ticks.tick().await.elapsed();
@@ -286,40 +247,14 @@ async fn beat(state: &State) {
                 "this process stood still; peers are heard before they are judged"
             );
         }
-        state.table().counts.sweep(&state.metrics);
+        state.snapshot().counts.sweep(&state.metrics);
         state.logs.expire();
         state.hubs.relieve();
-        state.lines.tell_left_out();
+        state.lines.log_left_out();
     }
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that the server was dropped, which is an end too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// What the operators' port shows of `state`.
-fn to_tell(state: &Arc<State>, config: &config::Admin) -> Admin {
-    let asked = Arc::clone(state);
-    let check: UpstreamCheck = Arc::new(move || {
-        let upstream = Arc::clone(&asked.table().fallback);
-        Box::pin(async move { upstream.check().await.map_err(|error| error.to_string()) })
-    });
-    let (gathered, counted) = (Arc::clone(state), Arc::clone(state));
-    let (published, listed, followed) = (Arc::clone(state), Arc::clone(state), Arc::clone(state));
-    let named = Arc::clone(state);
-    Admin {
-        lifecycle: state.lifecycle.clone(),
-        gather: Arc::new(move || {
-            gathered.metrics.memory.set(i64::try_from(gathered.budget.used()).unwrap_or(i64::MAX));
-            gathered.registry.gather()
-        }),
-        clients: Arc::new(move || counted.registry.clients() as u64),
-        upstream_ready: config.ready_needs_upstream.then_some(check),
-        publish: Arc::new(move |publication| Box::pin(publish::publish(Arc::clone(&published), publication))),
-        max_publish: config.max_publish,
-        routes: Arc::new(move || publish::routes(&named)),
-        channels: Arc::new(move || publish::channels(&listed)),
-        subscribers: Arc::new(move || publish::subscribers(&followed)),
-    }
 }

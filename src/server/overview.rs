@@ -23,10 +23,13 @@ pub struct Overview {
 impl Server {
     /// What it proxies, and how clients reach it.
     pub fn overview(&self) -> Overview {
-        let table = self.state.table();
+        let snapshot = self.state.snapshot();
         Overview {
-            upstreams: upstreams(table.router.routes().map(|route| &route.config)),
-            tls: table.tls.as_ref().map_or_else(|| "off".to_owned(), |tls| escaped(tls.about()).to_string()),
+            upstreams: upstreams(snapshot.router.routes().map(|route| &route.config)),
+            tls: snapshot
+                .tls
+                .as_ref()
+                .map_or_else(|| "off".to_owned(), |tls| escaped(tls.about()).to_string()),
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::state::{State, Table};
+use super::state::{Snapshot, State};
 use crate::config::{self, Config, ConfigErrors, LogFormat, Sources, Watch, WatchedPaths};
 use crate::telemetry::panics::{PAUSE, caught};
 use crate::telemetry::{Metrics, ReloadOutcome, TaskKind};
@@ -42,11 +42,11 @@ pub(super) struct Reloader {
     /// Its files.
     files: Vec<PathBuf>,
     asked: Reload,
-    /// What was said of a configuration that is wrong and that nobody has changed since.
-    told: Option<String>,
+    /// The errors that were logged for a configuration that is wrong and has not changed since.
+    reported: Option<String>,
 }
 
-/// Who wants to know.
+/// Why the configuration is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     /// SIGHUP, as a rule.
@@ -57,7 +57,7 @@ enum Cause {
     Gap,
 }
 
-/// What a reading takes.
+/// What it takes to read it again.
 struct Work {
     cause: Cause,
     sources: Arc<Sources>,
@@ -69,22 +69,27 @@ struct Work {
     known: Vec<PathBuf>,
 }
 
-/// What a reading came to.
+/// What came of reading it.
 struct Outcome {
-    result: Result<Next, ConfigErrors>,
+    result: Result<Change, ConfigErrors>,
     files: Vec<PathBuf>,
     places: WatchedPaths,
 }
 
-enum Next {
+enum Change {
     Same,
-    New { table: Box<Table>, read: Box<Config>, warnings: Vec<config::Warning>, fixed: Vec<&'static str> },
+    New {
+        snapshot: Box<Snapshot>,
+        read: Box<Config>,
+        warnings: Vec<config::Warning>,
+        fixed: Vec<&'static str>,
+    },
 }
 
 impl Reloader {
     /// `read`: what the process began with, and where it was read from.
     pub(super) fn new(sources: Sources, read: Config, asked: Reload) -> Self {
-        Self { sources: Arc::new(sources), read: Arc::new(read), files: Vec::new(), asked, told: None }
+        Self { sources: Arc::new(sources), read: Arc::new(read), files: Vec::new(), asked, reported: None }
     }
 
     /// Reloads whenever there is cause to, for ever; after a panic it begins anew.
@@ -97,7 +102,7 @@ impl Reloader {
 
     async fn follow(&mut self, state: &Arc<State>, began: &Arc<Config>) {
         let mut watch = Watch::new();
-        // Whatever happened since the start is found as well.
+        // This finds what has changed since the start as well.
         let mut cause = Cause::Gap;
         loop {
             let is_gap = self.reload(cause, state, began, &mut watch).await;
@@ -134,7 +139,7 @@ impl Reloader {
             Err(_) => {
                 state.metrics.on_panic(TaskKind::Reload);
                 error!("the configuration could not be read again: the one before still holds");
-                state.metrics.on_reload(ReloadOutcome::Failed);
+                state.metrics.process.on_reload(ReloadOutcome::Failed);
                 return false;
             }
         };
@@ -143,26 +148,26 @@ impl Reloader {
         }
         let is_gap = watch.follow(places).await;
         match result {
-            Ok(Next::Same) => {
-                self.told = None;
+            Ok(Change::Same) => {
+                self.reported = None;
                 match cause {
                     Cause::Asked => info!("the configuration is unchanged"),
                     Cause::Files => debug!("the configuration is unchanged"),
                     Cause::Gap => return is_gap,
                 }
-                state.metrics.on_reload(ReloadOutcome::Unchanged);
+                state.metrics.process.on_reload(ReloadOutcome::Unchanged);
             }
-            Ok(Next::New { table, read, warnings, fixed }) => {
-                self.told = None;
+            Ok(Change::New { snapshot, read, warnings, fixed }) => {
+                self.reported = None;
                 self.read = Arc::new(*read);
                 for warning in &warnings {
                     warn!("{warning}");
                 }
-                tell_exposed(&self.read);
+                warn_exposed(&self.read);
                 show_limits(&self.read, &state.metrics);
                 state.budget.set_limit(self.read.max_buffered);
-                state.replace(*table);
-                state.metrics.on_reload(ReloadOutcome::Applied);
+                state.replace(*snapshot);
+                state.metrics.process.on_reload(ReloadOutcome::Applied);
                 info!(
                     routes = self.read.routes.len(),
                     "the configuration has changed and holds for whoever comes from now on"
@@ -172,20 +177,20 @@ impl Reloader {
                 }
             }
             Err(errors) => {
-                let told = errors.to_string();
-                if cause == Cause::Gap && self.told.as_ref() == Some(&told) {
+                let reported = errors.to_string();
+                if cause == Cause::Gap && self.reported.as_ref() == Some(&reported) {
                     return is_gap;
                 }
-                state.metrics.on_reload(ReloadOutcome::Failed);
-                tell_wrong(&told, began.log.format);
-                self.told = Some(told);
+                state.metrics.process.on_reload(ReloadOutcome::Failed);
+                log_errors(&reported, began.log.format);
+                self.reported = Some(reported);
             }
         }
         is_gap
     }
 }
 
-/// Reads everything again and makes a table of it, if it has changed.
+/// Reads everything again and makes a snapshot of it, if it has changed.
 fn read(work: &Work, state: &State) -> Outcome {
     let Work { cause, sources, before, began, known } = work;
     let file = sources.file.as_deref();
@@ -193,13 +198,13 @@ fn read(work: &Work, state: &State) -> Outcome {
     // A pipe that a shell has made for us was read to its end.
     if metadata.is_some_and(|metadata| !metadata.is_file()) {
         let what = "not a regular file: it cannot be read a second time";
-        let result = if *cause == Cause::Gap { Ok(Next::Same) } else { Err(unusable(file, what)) };
+        let result = if *cause == Cause::Gap { Ok(Change::Same) } else { Err(unusable(file, what)) };
         return Outcome { result, files: known.clone(), places: WatchedPaths::of(known) };
     }
     let config::Loaded { config, warnings, is_file_blank, mut files } = config::read(sources);
     let result = config.and_then(|read| {
         if read == **before {
-            return Ok(Next::Same);
+            return Ok(Change::Same);
         }
         // At a start it means the defaults; now it is far more likely about to be written, or a template's that got no
         // values: no guard may fall for that. What was read says so, not what the file holds before or after it.
@@ -208,9 +213,10 @@ fn read(work: &Work, state: &State) -> Outcome {
         }
         let mut config = read.clone();
         let fixed = hold(&mut config, began);
-        let table = Table::new(config, Some(&state.table()), &state.metrics, &state.budget, &state.hubs)
-            .map_err(ConfigErrors::from)?;
-        Ok(Next::New { table: Box::new(table), read: Box::new(read), warnings, fixed })
+        let snapshot =
+            Snapshot::new(config, Some(&state.snapshot()), &state.metrics, &state.budget, &state.hubs)
+                .map_err(ConfigErrors::from)?;
+        Ok(Change::New { snapshot: Box::new(snapshot), read: Box::new(read), warnings, fixed })
     });
     if result.is_err() {
         // It may not be known which files it would have named.
@@ -226,7 +232,7 @@ fn unusable(file: Option<&Path>, what: &str) -> ConfigErrors {
     ConfigErrors::unusable("", format!("{}: {what}", file.unwrap_or(Path::new("")).display()))
 }
 
-/// Puts back what cannot change while the process runs, and names what was to.
+/// Puts back what cannot change while the process runs, and names what would have changed.
 fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     let mut fixed = Vec::new();
     let mut keep = |key, differs: bool| {
@@ -256,15 +262,15 @@ fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     fixed
 }
 
-/// Tells what is wrong with a configuration: in JSON, for machines, in one line; in text, for people, as `check` tells
+/// Logs what is wrong with a configuration: in JSON, for machines, in one line; in text, for people, as `check` tells
 /// it, each line in one of its own.
-fn tell_wrong(told: &str, format: LogFormat) {
+fn log_errors(reported: &str, format: LogFormat) {
     const HEADING: &str = "the configuration is wrong: the one before still holds";
     match format {
-        LogFormat::Json => error!(problems = told, "{HEADING}"),
+        LogFormat::Json => error!(problems = reported, "{HEADING}"),
         LogFormat::Text => {
             error!("{HEADING}");
-            for line in told.lines().filter(|line| !line.trim().is_empty()) {
+            for line in reported.lines().filter(|line| !line.trim().is_empty()) {
                 error!("{line}");
             }
         }
@@ -272,25 +278,25 @@ fn tell_wrong(told: &str, format: LogFormat) {
 }
 
 /// Warns of what the configuration leaves open.
-pub(super) fn tell_exposed(config: &Config) {
+pub(super) fn warn_exposed(config: &Config) {
     for what in config.exposure_warnings() {
         warn!("{what}");
     }
 }
 
-/// Tells the bounds that the configuration sets.
+/// Shows the bounds that the configuration sets in the metrics.
 pub(super) fn show_limits(config: &Config, metrics: &Metrics) {
-    metrics.set_limit("header_bytes", config.listen.max_header_bytes as u64);
-    metrics.set_limit("handshakes", config.listen.max_handshakes as u64);
-    metrics.set_limit("idle_http", config.listen.max_idle_http as u64);
+    metrics.process.set_limit("header_bytes", config.listen.max_header_bytes as u64);
+    metrics.process.set_limit("handshakes", config.listen.max_handshakes as u64);
+    metrics.process.set_limit("idle_http", config.listen.max_idle_http as u64);
     let per_ip = config.listen.max_idle_http_per_ip.map(|count| count as f64);
-    metrics.set_route_limit("idle_http_per_ip", "", per_ip);
-    metrics.set_limit("refusals_closing", config.listen.max_refusals as u64);
-    metrics.set_limit("memory", config.max_buffered as u64);
+    metrics.process.set_route_limit("idle_http_per_ip", "", per_ip);
+    metrics.process.set_limit("refusals_closing", config.listen.max_refusals as u64);
+    metrics.process.set_limit("memory", config.max_buffered as u64);
     // Of the upstream that all routes without one of their own share.
     if let Some(fallback) = config.routes.last() {
-        metrics.set_limit("dials", fallback.upstream.max_dials as u64);
-        metrics.set_limit("upstream_header_bytes", fallback.upstream.max_header_bytes as u64);
+        metrics.process.set_limit("dials", fallback.upstream.max_dials as u64);
+        metrics.process.set_limit("upstream_header_bytes", fallback.upstream.max_header_bytes as u64);
     }
 }
 

@@ -27,7 +27,7 @@ use self::readings::Readings;
 use crate::config::{AmbiguousPaths, Host, PathPattern, without_port};
 use crate::net::http::percent_decode;
 
-/// What the routes of a table lead to.
+/// What a router picks from.
 pub(super) trait Matched {
     /// Which paths.
     fn path(&self) -> &PathPattern;

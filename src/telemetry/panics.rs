@@ -17,8 +17,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::error;
 
-use super::labels::{Label, TaskKind};
-use super::metrics::Metrics;
+use super::metrics::{Label, Metrics, TaskKind};
 
 /// Before a task is begun anew: it may panic again at once.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -30,8 +29,8 @@ pub(crate) struct Panicked;
 
 impl Metrics {
     /// Counts a panic, and says which task it has ended.
-    pub fn on_panic(&self, task: TaskKind) {
-        self.task_panics[task.index()].inc();
+    pub(crate) fn on_panic(&self, task: TaskKind) {
+        self.process.task_panics.inc(task);
         error!(
             task = task.as_str(),
             "a task has panicked and was ended, with those who waited for it: please report what standard error says"
@@ -105,7 +104,7 @@ mod tests {
             panic!("as it is to be");
         });
         assert!(told.await.is_err(), "whoever waits hears of it");
-        let counted = |task: TaskKind| metrics.task_panics[task.index()].get();
+        let counted = |task: TaskKind| metrics.process.task_panics.get(task);
         assert_eq!((counted(TaskKind::Channel), counted(TaskKind::Shard)), (1, 0));
         assert_eq!(caught(TaskKind::Shard, &metrics, async { 7 }).await, Ok(7));
         assert_eq!(counted(TaskKind::Shard), 0);
@@ -122,7 +121,7 @@ mod tests {
             run
         };
         assert_eq!(kept_up(TaskKind::Sweep, &metrics, make).await, 4);
-        assert_eq!(metrics.task_panics[TaskKind::Sweep.index()].get(), 3);
+        assert_eq!(metrics.process.task_panics.get(TaskKind::Sweep), 3);
         assert!(start.elapsed() >= 3 * PAUSE);
     }
 }

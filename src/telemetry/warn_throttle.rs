@@ -76,11 +76,6 @@ impl<K: PartialEq + Clone> WarnThrottle<K> {
     }
 }
 
-/// A count as the field of a line: none has no field.
-pub(crate) fn some(count: u64) -> Option<u64> {
-    Some(count).filter(|count| *count > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;

@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use super::ending::{CloseAction, CloseFrame, Ending, close_actions};
 use super::link::Side;
 use super::relay::Relay;
+use crate::connections::{Command, EndReport};
 use crate::frame::{CloseCode, ProtocolError, Verdict};
 use crate::resilience::Date;
-use crate::telemetry::{By, Command, EndReport, Reason};
+use crate::telemetry::{By, Reason};
 
 impl Relay {
     /// Begins to end, unless that has begun. `close`: whose Close it is about, and its code.
@@ -168,7 +169,7 @@ impl Relay {
 
     /// Its client is gone: it takes nobody's place any more, however long its server may take to end.
     pub(super) fn on_client_gone(&mut self) {
-        self.slot = None;
+        self.held = None;
         self.live.client_gone();
         if self.client.state().is_read_ended()
             && let Some(ending) = &self.ending

@@ -28,8 +28,9 @@
 use tokio::time::Instant;
 
 use crate::config::CloseCodes;
+use crate::connections::EndReport;
 use crate::frame::CloseCode;
-use crate::telemetry::{EndReport, Reason};
+use crate::telemetry::Reason;
 
 /// How one hop is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

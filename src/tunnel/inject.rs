@@ -8,7 +8,7 @@
 //! 3. Each that was taken in is counted once: as sent, or as lost to the end.
 //!
 //! # Not here
-//! Who may publish, and to whom ([`crate::server`]); the queue ([`crate::telemetry::Handle::inject`]).
+//! Who may publish, and to whom ([`crate::server`]); the queue ([`crate::connections::Handle::inject`]).
 
 use std::task::Context;
 
@@ -33,7 +33,7 @@ impl Relay {
             let handle = self.live.handle();
             handle.on_out(1, frame.len() - lost.min(frame.len()));
             handle.on_discarded(lost);
-            self.live.metrics().on_injection(Injection::Ok);
+            self.live.metrics().connections.injections.inc(Injection::Ok);
             sent += frame.len();
         }
         sent

@@ -27,20 +27,22 @@ mod timing;
 
 use std::sync::Arc;
 
+use crate::connections::Connection;
+use crate::frame::Extensions;
 use crate::net::Transport;
-use crate::telemetry::ConnectionGuard;
 
-pub(crate) use settings::{Settings, Terms};
+pub(crate) use settings::Settings;
 
-/// Relays until both hops have ended. The task owns them; it is reached through its handle only.
+/// Relays until both hops have ended. The task owns them; it is reached through its handle only. `extensions` are those
+/// that the client and the upstream have agreed upon.
 pub(crate) fn spawn(
     client: Transport,
     upstream: Transport,
-    terms: Terms,
+    extensions: Extensions,
     settings: &Arc<Settings>,
-    live: ConnectionGuard,
+    connection: Connection,
 ) {
-    tokio::spawn(relay::Relay::new(client, upstream, terms, settings, live));
+    tokio::spawn(relay::Relay::new(client, upstream, extensions, settings, connection));
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl PingScheduler {
     pub(super) fn on_timer(&mut self, now: Instant, metrics: &Metrics) -> bool {
         let (act, is_missed) = self.heartbeat.on_timer(now);
         if is_missed {
-            metrics.heartbeat_missed.inc();
+            metrics.connections.heartbeat_missed.inc();
         }
         match act {
             Some(HeartbeatAction::SendPing(payload)) => self.state = PingState::Due(payload),
@@ -125,7 +125,7 @@ fn judge(kind: &PongKind, metrics: &Metrics) -> Verdict {
         PongKind::Foreign => Verdict::Pass,
         PongKind::Ours(rtt) => {
             if let Some(rtt) = rtt {
-                metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
+                metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());
             }
             Verdict::Drop
         }

@@ -27,14 +27,15 @@ use super::ending::Ending;
 use super::link::{Link, Side};
 use super::pings::PingScheduler;
 use super::rates::Rates;
-use super::settings::{Settings, Terms};
+use super::settings::Settings;
 use crate::config::HeartbeatMode;
+use crate::connections::{Connection, ConnectionGuard};
 use crate::frame::{Extensions, Role, Rules, Scanner};
 use crate::memory::Share;
 use crate::net::Transport;
 use crate::net::scratch;
 use crate::resilience::{Dates, Standstill, Turn};
-use crate::telemetry::{ConnectionGuard, Injection, TaskKind};
+use crate::telemetry::{Injection, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
 pub(super) const POLL_BUDGET: usize = 256 * 1024;
@@ -49,7 +50,7 @@ pub(super) struct Relay {
     pub(super) settings: Arc<Settings>,
     pub(super) live: ConnectionGuard,
     /// Given back when the client is gone, at the latest with the relay.
-    pub(super) slot: Option<Box<dyn Any + Send + Sync>>,
+    pub(super) held: Option<Box<dyn Any + Send + Sync>>,
     pub(super) client_pings: Option<Box<PingScheduler>>,
     pub(super) upstream_pings: Option<Box<PingScheduler>>,
     /// What the client may still send.
@@ -83,11 +84,11 @@ impl Relay {
     pub(super) fn new(
         client: Transport,
         upstream: Transport,
-        terms: Terms,
+        extensions: Extensions,
         settings: &Arc<Settings>,
-        live: ConnectionGuard,
+        connection: Connection,
     ) -> Self {
-        let Terms { extensions, expires, slot } = terms;
+        let Connection { guard: live, expires, held } = connection;
         let now = Instant::now();
         let policy = &settings.policy;
         let scanner = |sender| {
@@ -131,7 +132,7 @@ impl Relay {
             share: settings.budget.share(),
             settings: Arc::clone(settings),
             live,
-            slot,
+            held,
         }
     }
 

@@ -1,13 +1,10 @@
-//! What a tunnel is given: by its route, and by its handshake.
+//! What holds for every tunnel of a route.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Heartbeat, HeartbeatMode, Policy};
-use crate::frame::Extensions;
 use crate::memory::Budget;
-use crate::resilience::Expiry;
 
 /// What holds for every connection of a route, worked out once.
 #[derive(Debug)]
@@ -28,15 +25,4 @@ impl Settings {
     pub(crate) fn is_json(&self) -> bool {
         self.policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json)
     }
-}
-
-/// What holds for one connection of a route.
-#[derive(Debug, Default)]
-pub(crate) struct Terms {
-    /// What was agreed upon with the upstream.
-    pub extensions: Extensions,
-    /// When its credentials end, and the connection with them.
-    pub expires: Option<Expiry>,
-    /// Held until the connection has ended, whatever ends it.
-    pub slot: Option<Box<dyn Any + Send + Sync>>,
 }

@@ -24,13 +24,14 @@ use tokio::time::Instant;
 use super::Settings;
 use super::relay::Relay;
 use crate::config::{Config, LogConnections};
+use crate::connections::{Command, Connection, ConnectionInfo, Handle, Registry};
 use crate::frame::Extensions;
 use crate::memory::Budget;
 use crate::net::tls::testing;
 use crate::net::{Stream, Transport};
 use crate::resilience::Expiry;
 use crate::stage::{self, Driven, SPINS, Wakes, first_frame, frame, millis, secs};
-use crate::telemetry::{Command, ConnectionInfo, Handle, Metrics, Registry};
+use crate::telemetry::Metrics;
 
 /// More than goes into two hops whose kernel buffers are [`SMALL`], whatever the kernel makes of that.
 const FLOOD: usize = 256 * 1024;
@@ -181,7 +182,7 @@ impl Stage {
             request_id: "".into(),
             route: metrics.route("r"),
         };
-        let live = registry.enter(about);
+        let guard = registry.enter(about);
         let handle = registry.all().remove(0);
         let hop = |early: &'static [u8]| {
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -210,14 +211,14 @@ impl Stage {
         }
         let slot = Arc::new(());
         let held = Arc::downgrade(&slot);
-        let terms = super::Terms {
-            slot: Some(Box::new(slot)),
-            extensions: props.extensions,
+        let connection = Connection {
+            guard,
+            held: Some(Box::new(slot)),
             expires: props
                 .expires
                 .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - props.suspended)),
         };
-        let relay = Relay::new(client_hop, upstream_hop, terms, &settings, live);
+        let relay = Relay::new(client_hop, upstream_hop, props.extensions, &settings, connection);
         let relay = Some(Box::pin(relay));
         let mut stage = Self {
             client,

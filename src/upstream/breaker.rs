@@ -32,7 +32,7 @@ use tracing::{debug, info, warn};
 use super::classify::{Classifier, Verdict};
 use crate::config;
 use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Caller, Ticket};
-use crate::telemetry::{BreakerMetrics, BreakerScope, BreakerStage, Metrics};
+use crate::telemetry::{BreakerMetrics, BreakerScope, Metrics};
 
 /// Less than this is not worth a `Retry-After`, nor a timer.
 const SOON: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ impl UpstreamBreaker {
         let rules = BreakerRules { window, min_calls, failure_ratio, open_for, probes };
         let shown_waiting = metrics.breaker_waiting(route);
         let metrics = metrics.breaker(BreakerScope::Upstream, route);
-        metrics.on_transition(None, Some(BreakerStage::Closed));
+        metrics.on_transition(None, Some(BreakerState::Closed));
         Arc::new(Self {
             route: route.into(),
             classifier: Classifier::new(statuses),
@@ -181,14 +181,14 @@ impl UpstreamBreaker {
         if before == after {
             return None;
         }
-        self.metrics.on_transition(Some(stage(before)), Some(stage(after)));
+        self.metrics.on_transition(Some(before), Some(after));
         Some(after)
     }
 }
 
 impl Drop for UpstreamBreaker {
     fn drop(&mut self) {
-        self.metrics.on_transition(Some(stage(self.state())), None);
+        self.metrics.on_transition(Some(self.state()), None);
     }
 }
 
@@ -209,14 +209,6 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Relaxed);
         self.0.shown_waiting.dec();
-    }
-}
-
-fn stage(state: BreakerState) -> BreakerStage {
-    match state {
-        BreakerState::Closed => BreakerStage::Closed,
-        BreakerState::HalfOpen => BreakerStage::HalfOpen,
-        BreakerState::Open => BreakerStage::Open,
     }
 }
 

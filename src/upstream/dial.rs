@@ -155,14 +155,14 @@ struct Shown<'a>(&'a Metrics);
 
 impl<'a> Shown<'a> {
     fn new(metrics: &'a Metrics) -> Self {
-        metrics.dials.inc();
+        metrics.upstream.dials.inc();
         Self(metrics)
     }
 }
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        self.0.dials.dec();
+        self.0.upstream.dials.dec();
     }
 }
 

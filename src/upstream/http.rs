@@ -186,7 +186,7 @@ impl Upstream {
         let silence = Silence::new(delivery.stall_timeout);
         let body = Requested { body, left: policy.max_body, silence, progress, taken };
         let request = Request::from_parts(head, body);
-        let repeated = || self.metrics.upstream_retries.inc();
+        let repeated = || self.metrics.upstream.retries.inc();
         let answer = tokio::select! {
             answer = self.pool.send(request, self.dialer.dial(), repeated) => answer,
             after = overdue(sent, policy.response_timeout) => return Err(UpstreamError::Timeout(after)),

@@ -105,7 +105,7 @@ impl Upstream {
         if let Err(error) = &result
             && let Some(kind) = error.kind()
         {
-            self.metrics.on_upstream_error(kind);
+            self.metrics.upstream.errors.inc(kind);
         }
         result
     }

@@ -314,7 +314,7 @@ impl Uplink {
                 if let Some(heartbeat) = heartbeat
                     && let PongKind::Ours(Some(rtt)) = heartbeat.on_pong(payload, now)
                 {
-                    metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
+                    metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());
                 }
             }
             Heard::Close(code, payload) => {

@@ -70,7 +70,7 @@ impl Upstream {
         let since = Instant::now();
         let result = self.try_upgrade(request, offer).await;
         if result.is_ok() {
-            self.metrics.upstream_handshake.observe(since.elapsed().as_secs_f64());
+            self.metrics.upstream.handshake.observe(since.elapsed().as_secs_f64());
         }
         self.count(result)
     }

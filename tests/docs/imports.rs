@@ -128,8 +128,10 @@ impl File {
                         path.push(rest[taken + 1].clone());
                         taken += 2;
                     }
-                    // Behind `::` it is a path of another crate, or a name of a type.
-                    if path.len() > 1 && (at == 0 || tokens[at - 1] != "::") {
+                    // Behind `::` it is a path of another crate, or a name of a type; behind `(in` a visibility.
+                    let is_behind =
+                        |these: &[&str]| at >= these.len() && starts(&tokens[at - these.len()..], these);
+                    if path.len() > 1 && !is_behind(&["::"]) && !is_behind(&["(", "in"]) {
                         file.paths.push((scope.clone(), path));
                     }
                 }
@@ -421,6 +423,7 @@ fn what_is_no_import_of_the_code_makes_no_circle() {
         "use super::C;",
         "use std::b::B; use b::B as D;",
         "use ::b::B; fn f() { ::room::b::g() }",
+        "pub(in super::b) const A: u8 = 0;",
     ];
     for way in ways {
         let files = [

@@ -236,7 +236,7 @@ impl Builder {
         }
         let server = Server::bind(config).await?;
         Ok(Proxy {
-            address: server.address(),
+            address: server.address().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             admin: server.admin_address(),
             lifecycle: server.lifecycle(),
             running: tokio::spawn(async move {

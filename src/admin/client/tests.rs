@@ -5,9 +5,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::admin::tests::bare;
-use crate::admin::{Access, Admin, Guard, serve};
-use crate::telemetry::lifecycle::{Lifecycle, State};
+use crate::admin::tests::process::Process;
+use crate::admin::{Access, Guard, serve};
+use crate::connections::lifecycle::{Lifecycle, State};
 
 /// Generous: nothing here takes that long unless it is broken.
 const SOON: Duration = Duration::from_secs(20);
@@ -18,9 +18,10 @@ async fn proxy(token: Option<&str>) -> (String, Lifecycle, JoinHandle<()>) {
     let address = listener.local_addr().unwrap();
     let life = Lifecycle::new();
     life.ready();
-    let admin = Admin { clients: Arc::new(|| 5), ..bare(life.clone()) };
+    let process = Process { clients: 5, ..Process::bare(life.clone()) };
     let access = Access::All(Guard::new(address, &[], token.map(secret)));
-    let served = tokio::spawn(serve(listener, access, Arc::new(admin), std::future::pending::<()>()));
+    let served =
+        tokio::spawn(serve(listener, access, Arc::new(process.admin()), std::future::pending::<()>()));
     (format!("http://{address}"), life, served)
 }
 

@@ -1,6 +1,7 @@
 //! Publishing, and the lists of channels and of their clients.
 
 use super::*;
+use crate::frame::Kind;
 
 #[tokio::test]
 async fn what_is_published_arrives_as_it_was_meant_and_the_answer_tells_who_gets_it() {

@@ -188,7 +188,7 @@ async fn fetch_repeatedly(source: &Source, shared: &Shared) {
         });
         let result = source.get().await;
         let outcome = result.as_ref().err().map_or(JwksOutcome::Ok, |(outcome, _)| *outcome);
-        shared.metrics.on_jwks_fetch(outcome);
+        shared.metrics.admission.jwks_fetches.inc(outcome);
         failures = if result.is_ok() { 0 } else { failures.saturating_add(1) };
         let has_failed = result.is_err();
         match result {

@@ -221,7 +221,7 @@ impl Check for Authentication {
                 Ok(())
             }
             Err((failure, refused)) => {
-                authenticator.metrics.on_auth_failure(failure);
+                authenticator.metrics.admission.auth_failures.inc(failure);
                 Err(refused)
             }
         }

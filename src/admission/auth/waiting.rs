@@ -7,13 +7,13 @@ pub(super) struct Waiting<'a>(&'a Metrics);
 
 impl<'a> Waiting<'a> {
     pub(super) fn new(metrics: &'a Metrics) -> Self {
-        metrics.auth_waiting.inc();
+        metrics.admission.auth_waiting.inc();
         Self(metrics)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.auth_waiting.dec();
+        self.0.admission.auth_waiting.dec();
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::super::channel::Channel;
 use super::super::state::HubState;
-use crate::telemetry::lifecycle::{self, Lifecycle};
+use crate::connections::lifecycle::{self, Lifecycle};
 
 pub(super) struct Presence {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,

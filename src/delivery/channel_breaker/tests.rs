@@ -4,7 +4,7 @@ use super::*;
 
 const RULES: Rules = Rules { tripped_ratio: 0.5, min_clients: 10, open_for: Duration::from_secs(5) };
 
-use BreakerStage::{Closed, HalfOpen, Open};
+use BreakerState::{Closed, HalfOpen, Open};
 
 #[test]
 fn without_rules_it_never_opens() {

@@ -24,7 +24,6 @@ use tokio::time::Instant;
 
 use crate::config::Delivery;
 use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Ticket};
-use crate::telemetry::BreakerStage;
 
 /// For so many times `cool_down` a client has to keep up, then its trips are forgotten.
 const WELL_FOR: u32 = 10;
@@ -78,13 +77,9 @@ impl RecipientBreaker {
         breaker
     }
 
-    /// Its state, as metrics name it.
-    pub(super) fn stage(&self) -> BreakerStage {
-        match self.breaker.state() {
-            BreakerState::Closed => BreakerStage::Closed,
-            BreakerState::HalfOpen => BreakerStage::HalfOpen,
-            BreakerState::Open => BreakerStage::Open,
-        }
+    /// Its state.
+    pub(super) fn stage(&self) -> BreakerState {
+        self.breaker.state()
     }
 
     /// When the client is to be tried again, while it is skipped.

@@ -1,4 +1,4 @@
-//! Who reads a log: where it stands, how far it may be behind, and what it has acknowledged.
+//! Who reads a log: where it is, and how far it may be behind.
 //!
 //! A consumer does not know how its client is reached; any transport can take what it reads.
 //!
@@ -7,7 +7,7 @@
 //! 2. Each message that its client will never get is counted once, and its client is told if it wants to be.
 //!
 //! # Not here
-//! What goes out together ([`super::batch`]); when a client takes nothing ([`super::subscriber`]).
+//! What goes out together ([`super::batch`]); what its client has acknowledged ([`super::receipts`], told by pongs); when a client takes nothing ([`super::subscriber`]).
 
 mod breaker;
 mod tripped;
@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use self::tripped::Tripped;
 use super::batch::{Batch, Batcher, View};
-use super::receipts::{Position, Receipts};
 use super::shared::FanoutShared;
 use crate::config::{self, ResumeFrom};
 use crate::log::{Cursor, Log};
@@ -28,14 +27,13 @@ use crate::telemetry::{Conflation, FeedMetrics};
 #[derive(Debug)]
 pub(super) struct Consumer {
     cursor: Cursor,
-    receipts: Receipts,
     /// There since its client tripped, until that is forgotten.
     tripped: Option<Box<Tripped>>,
 }
 
 impl Consumer {
     pub(super) fn new(cursor: Cursor) -> Self {
-        Self { cursor, receipts: Receipts::default(), tripped: None }
+        Self { cursor, tripped: None }
     }
 
     /// The number of the next message.
@@ -68,10 +66,10 @@ impl Consumer {
         let batch = batcher.due(self.cursor, view);
         self.cursor = batch.cursor;
         if batch.conflated > 0 {
-            metrics.on_conflated(Conflation::Throttle, batch.conflated);
+            metrics.conflated.inc_by(Conflation::Throttle, batch.conflated);
         }
         if batch.shed > 0 {
-            metrics.on_conflated(Conflation::ChannelBreaker, batch.shed);
+            metrics.conflated.inc_by(Conflation::ChannelBreaker, batch.shed);
         }
         metrics.missed.inc_by(batch.missed);
         let unreported = self.tripped.as_mut().map_or(0, |tripped| tripped.take_unreported_gap());
@@ -81,18 +79,6 @@ impl Consumer {
     /// Its client has taken all there is.
     pub(super) fn on_caught_up(&mut self, now: Instant) {
         self.tripped.take_if(|tripped| tripped.on_caught_up(now));
-    }
-
-    /// Its client says that it has got as far as `position`; it was sent `messages` messages. Answers how many messages
-    /// that acknowledges anew.
-    pub(super) fn on_receipt(&mut self, position: Position, messages: u64) -> u64 {
-        let sent = Position { sequence: self.sequence(), messages };
-        self.receipts.on_receipt(position, sent)
-    }
-
-    /// Messages that its client has acknowledged.
-    pub(super) fn acknowledged(&self) -> u64 {
-        self.receipts.acknowledged().messages
     }
 
     /// Whether its client is left alone, since it has tripped.

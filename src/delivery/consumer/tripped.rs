@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::breaker::{Decision, RecipientBreaker};
 use crate::delivery::shared::FanoutShared;
 use crate::log::Lag;
-use crate::telemetry::BreakerStage;
+use crate::resilience::BreakerState;
 
 /// What is kept of a client from its first trip until its trips are forgotten.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Tripped {
     /// How far the client was behind when it was tried again: only what is beyond that is held against it.
     floor: Lag,
     /// The state of the breaker that was reported last.
-    reported: BreakerStage,
+    reported: BreakerState,
     /// Messages that the client skipped and was not told of yet (`delivery.resume_from: latest`).
     unreported_gap: u64,
 }
@@ -29,7 +29,7 @@ impl Tripped {
     /// The client has tripped for the first time.
     pub(super) fn new(shared: &Arc<FanoutShared>, now: Instant) -> Self {
         let breaker = RecipientBreaker::new(&shared.settings.policy.delivery, now);
-        let reported = BreakerStage::Closed;
+        let reported = BreakerState::Closed;
         shared.settings.recipients.on_transition(None, Some(reported));
         let shared = Arc::clone(shared);
         let mut tripped = Self { breaker, shared, floor: Lag::default(), reported, unreported_gap: 0 };
@@ -39,7 +39,7 @@ impl Tripped {
 
     /// Whether the client is skipped.
     pub(super) fn is_skipped(&self) -> bool {
-        self.reported == BreakerStage::Open
+        self.reported == BreakerState::Open
     }
 
     /// When it is to be tried again.
@@ -98,8 +98,8 @@ impl Tripped {
             return;
         }
         self.shared.settings.recipients.on_transition(Some(self.reported), Some(stage));
-        let was_tripped = self.reported != BreakerStage::Closed;
-        let is_tripped = stage != BreakerStage::Closed;
+        let was_tripped = self.reported != BreakerState::Closed;
+        let is_tripped = stage != BreakerState::Closed;
         self.reported = stage;
         if was_tripped != is_tripped {
             self.shared.on_tripped(is_tripped, now);
@@ -110,7 +110,7 @@ impl Tripped {
 impl Drop for Tripped {
     fn drop(&mut self) {
         self.shared.settings.recipients.on_transition(Some(self.reported), None);
-        if self.reported != BreakerStage::Closed {
+        if self.reported != BreakerState::Closed {
             self.shared.on_tripped(false, Instant::now());
         }
     }

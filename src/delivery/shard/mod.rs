@@ -26,10 +26,9 @@ use std::task::{Context, Poll};
 use slab::Slab;
 use tokio::time::{Instant, Sleep};
 
-use self::closing::DismissalProgress;
 use self::handle::Inbox;
 use super::batch::Batcher;
-use super::close::CloseCause;
+use super::close::{CloseCause, DismissalProgress};
 use super::memory::Account;
 use super::shared::FanoutShared;
 use super::subscriber::{PollContext, PollStatus, Subscriber};

@@ -64,20 +64,23 @@ impl Subscriber {
     }
 
     fn read_once(&mut self, task: &mut Context<'_>, cx: &PollContext<'_>) -> ReadStatus {
-        let consumer = &mut self.consumer;
-        let sent = self.socket.handle().sent();
+        let sequence = self.consumer.sequence();
         let mut forwarded = Forwarded::default();
         let status =
-            self.socket.receive(task, cx.policy().idle_activity, cx.now, |received| match received {
-                Received::Receipt(position) => {
-                    forwarded.acknowledged += consumer.on_receipt(position, sent);
-                }
-                Received::Message(kind, payload) => {
-                    if let FromClients::Forward(server) = &cx.shared.from_clients {
-                        forward(server, kind, payload, &mut forwarded, cx);
+            self.socket.receive(
+                task,
+                cx.policy().idle_activity,
+                sequence,
+                cx.now,
+                |received| match received {
+                    Received::Receipt(messages) => forwarded.acknowledged += messages,
+                    Received::Message(kind, payload) => {
+                        if let FromClients::Forward(server) = &cx.shared.from_clients {
+                            forward(server, kind, payload, &mut forwarded, cx);
+                        }
                     }
-                }
-            });
+                },
+            );
         if let ReadStatus::Read(input) = &status {
             self.on_input(input, &forwarded, cx);
         }

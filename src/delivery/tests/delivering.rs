@@ -1,7 +1,7 @@
 //! What reaches clients that take what they are sent.
 
 use super::*;
-use crate::telemetry::handle::DeliveryStats;
+use crate::connections::DeliveryStats;
 
 fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<String> {
     range.map(|n| format!("m{n}")).collect()

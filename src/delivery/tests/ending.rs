@@ -1,9 +1,10 @@
 //! How clients of a feed end.
 
 use super::*;
+use crate::connections::Command;
 use crate::delivery::close::{CloseCause, Dismissal};
 use crate::frame::CloseCode;
-use crate::telemetry::{By, Command, Reason};
+use crate::telemetry::{By, Reason};
 
 #[tokio::test(start_paused = true)]
 async fn a_close_is_answered_and_a_loss_noticed() {

@@ -6,16 +6,10 @@ use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
-use super::{Bytes, CloseCause, CloseCode, ControlFrame, EndReport, Instant, Reason, WebSocket, WriteStatus};
+use super::{
+    Bytes, CloseCause, CloseCode, ControlFrame, EndReport, Ending, Instant, Reason, WebSocket, WriteStatus,
+};
 use crate::telemetry::By;
-
-/// An end that has begun.
-#[derive(Debug)]
-pub(super) struct Ending {
-    report: EndReport,
-    /// When it has to be over.
-    deadline: Option<Instant>,
-}
 
 impl WebSocket {
     /// Begins to close, unless an end has begun. It has to be over within `timeout`.
@@ -134,14 +128,13 @@ impl WebSocket {
         self.connection.leave(report);
     }
 
-    /// The client's place in the registry is given back, once an end has begun. `acknowledged`: messages that it has
-    /// acknowledged, if it can tell.
-    pub(in crate::delivery) fn leave(&mut self, acknowledged: Option<u64>) {
+    /// The client's place in the registry is given back, once an end has begun, and what it has not acknowledged is counted.
+    pub(in crate::delivery) fn leave(&mut self) {
         let Some(ending) = &self.ending else { return };
         let report = ending.report;
-        if let Some(acknowledged) = acknowledged {
-            let failed = self.handle().sent().saturating_sub(acknowledged);
-            self.connection.metrics().on_unacknowledged(report.reason, failed);
+        if let Some(acknowledged) = self.pings.as_ref().and_then(|pings| pings.acknowledged()) {
+            let failed = self.handle().sent().saturating_sub(acknowledged.messages);
+            self.connection.metrics().unacknowledged.inc_by(report.reason, failed);
         }
         self.connection.leave(report);
     }

@@ -25,16 +25,16 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::ending::Ending;
 use self::inbound::{ClientEvent, InboundDecoder};
 use self::limits::ReadLimits;
 use super::close::CloseCause;
 use super::receipts::Position;
 use crate::config::{HeartbeatMode, IdleActivity, Policy};
+use crate::connections::{ConnectionGuard, EndReport, Handle};
 use crate::frame::{CloseCode, ControlFrame, Endpoint, Kind, ProtocolError, Role};
 use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::telemetry::{ConnectionGuard, EndReport, Handle, Reason};
+use crate::telemetry::Reason;
 
 pub(super) use self::outbound::{Outbound, WriteStatus};
 pub(super) use self::pings::PingScheduler;
@@ -61,6 +61,14 @@ pub(super) struct WebSocket {
     connection: ConnectionGuard,
 }
 
+/// An end that has begun.
+#[derive(Debug)]
+struct Ending {
+    report: EndReport,
+    /// When it has to be over.
+    deadline: Option<Instant>,
+}
+
 /// How far sending has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SendStatus {
@@ -77,8 +85,8 @@ pub(super) enum SendStatus {
 pub(super) enum Received<'a> {
     /// A whole message, where such are wanted.
     Message(Kind, &'a [u8]),
-    /// The answer to a ping, which says how far the client had been sent when the ping was made.
-    Receipt(Position),
+    /// The answer to a ping: so many messages are acknowledged that were not before.
+    Receipt(u64),
 }
 
 /// What one read came to.
@@ -118,7 +126,7 @@ impl WebSocket {
     ) -> Self {
         let is_json = policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json);
         Self {
-            outbound: Outbound::new(transport.stream),
+            outbound: Outbound::new(transport.stream, has_deflate),
             inbound: InboundDecoder::new(policy, has_deflate, is_json, wants_messages),
             endpoint: Endpoint::new(Role::Server),
             pings: policy.heartbeat.map(|heartbeat| Box::new(PingScheduler::new(heartbeat, now))),
@@ -179,9 +187,9 @@ impl WebSocket {
         self.outbound.held_by_stream() + self.inbound.held()
     }
 
-    /// Whether answers to pings tell how far the client has got.
-    pub(super) fn has_receipts(&self) -> bool {
-        self.pings.as_ref().is_some_and(|pings| pings.has_receipts())
+    /// Whether the client takes compressed messages.
+    pub(super) fn has_deflate(&self) -> bool {
+        self.outbound.has_deflate()
     }
 
     /// Sends what is left, and control frames. `sequence`: how far the client was sent, for a ping to carry.
@@ -254,7 +262,7 @@ impl WebSocket {
         let sent = Position { sequence, messages: handle.sent() };
         let pings = self.pings.as_mut()?;
         let ping = pings.next_ping(sent)?;
-        if pings.has_receipts() {
+        if pings.acknowledged().is_some() {
             handle.on_asked(sent.messages);
         }
         Some(ping)
@@ -274,11 +282,12 @@ impl WebSocket {
         !self.limits.is_paused()
     }
 
-    /// Reads once, and hands `on` what came.
+    /// Reads once, and hands `on` what came. `sequence`: how far the client was sent, which is all that it can acknowledge.
     pub(super) fn receive(
         &mut self,
         cx: &mut Context<'_>,
         idle_activity: IdleActivity,
+        sequence: u64,
         now: Instant,
         on: impl FnMut(Received<'_>),
     ) -> ReadStatus {
@@ -297,7 +306,7 @@ impl WebSocket {
                 n => n,
             };
             let records = self.outbound.take_records();
-            let mut input = self.decode(&mut scratch[..HELD_ROOM + n], idle_activity, now, on);
+            let mut input = self.decode(&mut scratch[..HELD_ROOM + n], idle_activity, sequence, now, on);
             input.bytes = input.bytes.max(n);
             input.frames = input.frames.max(records);
             ReadStatus::Read(input)
@@ -320,6 +329,7 @@ impl WebSocket {
         &mut self,
         buf: &mut [u8],
         idle_activity: IdleActivity,
+        sequence: u64,
         now: Instant,
         mut on: impl FnMut(Received<'_>),
     ) -> Input {
@@ -334,15 +344,15 @@ impl WebSocket {
             return Input::default();
         }
         let metrics = self.connection.metrics();
+        let sent = Position { sequence, messages: self.connection.handle().sent() };
         let (pings, endpoint) = (&mut self.pings, &mut self.endpoint);
         let (mut close, mut bytes) = (None, 0);
         let decoded = self.inbound.decode(buf, |event| {
             match event {
                 ClientEvent::Ping(payload) => endpoint.on_ping(payload),
                 ClientEvent::Pong(payload) => {
-                    let receipt = pings.as_mut().and_then(|pings| pings.on_pong(payload, now, metrics));
-                    if let Some(position) = receipt {
-                        on(Received::Receipt(position));
+                    if let Some(pings) = pings {
+                        on(Received::Receipt(pings.on_pong(payload, sent, now, metrics)));
                     }
                 }
                 ClientEvent::ShortText(payload) => {

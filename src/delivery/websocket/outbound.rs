@@ -40,11 +40,17 @@ pub(in crate::delivery) struct Outbound {
     stall: Stall,
     /// Whether the client has taken anything since its progress is watched.
     has_moved: bool,
+    has_deflate: bool,
 }
 
 impl Outbound {
-    pub(in crate::delivery) fn new(stream: Stream) -> Self {
-        Self { stream, rest: Bytes::new(), sent: 0, stall: Stall::default(), has_moved: false }
+    pub(in crate::delivery) fn new(stream: Stream, has_deflate: bool) -> Self {
+        Self { stream, rest: Bytes::new(), sent: 0, stall: Stall::default(), has_moved: false, has_deflate }
+    }
+
+    /// Whether the client takes compressed messages.
+    pub(super) fn has_deflate(&self) -> bool {
+        self.has_deflate
     }
 
     /// Whether the kernel has all that was written.

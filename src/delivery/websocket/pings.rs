@@ -9,7 +9,7 @@
 use tokio::time::Instant;
 
 use crate::config::{ClientHeartbeat, HeartbeatMode};
-use crate::delivery::receipts::Position;
+use crate::delivery::receipts::{Position, Receipts};
 use crate::frame::{ControlFrame, Opcode};
 use crate::resilience::{Heartbeat, HeartbeatAction, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
 use crate::telemetry::Metrics;
@@ -25,6 +25,8 @@ pub(in crate::delivery) struct PingScheduler {
     due: Option<[u8; PING_PAYLOAD]>,
     /// Whether a ping was written and may not have left.
     is_in_flight: bool,
+    /// Here and not with the cursor: a client without pings has none, and each byte there is paid for by every client.
+    receipts: Receipts,
 }
 
 impl PingScheduler {
@@ -34,6 +36,7 @@ impl PingScheduler {
             mode: settings.mode,
             due: None,
             is_in_flight: false,
+            receipts: Receipts::default(),
         }
     }
 
@@ -50,7 +53,7 @@ impl PingScheduler {
         }
         let (action, is_missed) = self.heartbeat.on_timer(now);
         if is_missed {
-            metrics.heartbeat_missed.inc();
+            metrics.connections.heartbeat_missed.inc();
         }
         match action {
             Some(HeartbeatAction::SendPing(payload)) => self.due = Some(payload),
@@ -93,17 +96,19 @@ impl PingScheduler {
         self.heartbeat.shift(pause, now);
     }
 
-    /// A pong came. Answers what the ping said that it echoes, if that was one of ours.
-    pub(super) fn on_pong(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> Option<Position> {
-        if !self.has_receipts() || payload.len() != PAYLOAD {
-            return None;
+    /// A pong came. Answers how many messages it acknowledges that none before did. `sent`: how far the client was sent,
+    /// which is all that it can have taken.
+    pub(super) fn on_pong(&mut self, payload: &[u8], sent: Position, now: Instant, metrics: &Metrics) -> u64 {
+        if self.mode == HeartbeatMode::Json || payload.len() != PAYLOAD {
+            return 0;
         }
         let (own, position) = payload.split_at(PING_PAYLOAD);
-        let PongKind::Ours(rtt) = self.heartbeat.on_pong(own, now) else { return None };
+        let PongKind::Ours(rtt) = self.heartbeat.on_pong(own, now) else { return 0 };
         observe(rtt, metrics);
         let (sequence, messages) = position.split_at(8);
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_be_bytes);
-        Some(Position { sequence: number(sequence), messages: number(messages) })
+        let position = Position { sequence: number(sequence), messages: number(messages) };
+        self.receipts.on_receipt(position, sent)
     }
 
     /// A short text came: whether it was the client's pong (JSON form).
@@ -117,15 +122,15 @@ impl PingScheduler {
         true
     }
 
-    /// Whether answers tell how far the client has got: those of a JSON heartbeat do not.
-    pub(super) fn has_receipts(&self) -> bool {
-        self.mode == HeartbeatMode::Ping
+    /// How far the client has acknowledged what it was sent; `None`: a JSON heartbeat does not tell.
+    pub(super) fn acknowledged(&self) -> Option<Position> {
+        (self.mode == HeartbeatMode::Ping).then(|| self.receipts.acknowledged())
     }
 }
 
 fn observe(rtt: Option<std::time::Duration>, metrics: &Metrics) {
     if let Some(rtt) = rtt {
-        metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
+        metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());
     }
 }
 
@@ -134,7 +139,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::delivery::receipts::Receipts;
 
     const SETTINGS: ClientHeartbeat = ClientHeartbeat {
         mode: HeartbeatMode::Ping,
@@ -158,52 +162,33 @@ mod tests {
         frame.as_bytes()[2..].to_vec()
     }
 
-    /// A client's pings, and what it has acknowledged.
-    struct Client {
-        pings: PingScheduler,
-        receipts: Receipts,
-    }
-
-    impl Client {
-        fn new() -> Self {
-            let pings = PingScheduler::new(SETTINGS, Instant::now());
-            Self { pings, receipts: Receipts::default() }
-        }
-
-        /// How many messages a pong acknowledges that none before did.
-        fn on_pong(&mut self, payload: &[u8], sent: Position, now: Instant, metrics: &Metrics) -> u64 {
-            let receipt = self.pings.on_pong(payload, now, metrics);
-            receipt.map_or(0, |position| self.receipts.on_receipt(position, sent))
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_pong_acknowledges_what_was_sent_before_its_ping_once() {
         let metrics = Metrics::new("outrigger").unwrap();
-        let mut client = Client::new();
-        let first = ping(&mut client.pings, sent(5), &metrics).await;
+        let mut pings = PingScheduler::new(SETTINGS, Instant::now());
+        let first = ping(&mut pings, sent(5), &metrics).await;
         let now = Instant::now();
-        assert_eq!(client.on_pong(&first, sent(9), now, &metrics), 5, "not those sent since");
-        assert_eq!(client.on_pong(&first, sent(9), now, &metrics), 0, "again");
-        let second = ping(&mut client.pings, sent(9), &metrics).await;
-        let third = ping(&mut client.pings, sent(12), &metrics).await;
+        assert_eq!(pings.on_pong(&first, sent(9), now, &metrics), 5, "not those sent since");
+        assert_eq!(pings.on_pong(&first, sent(9), now, &metrics), 0, "again");
+        let second = ping(&mut pings, sent(9), &metrics).await;
+        let third = ping(&mut pings, sent(12), &metrics).await;
         let now = Instant::now();
-        assert_eq!(client.on_pong(&third, sent(12), now, &metrics), 7, "pongs are cumulative");
-        assert_eq!(client.on_pong(&second, sent(12), now, &metrics), 0, "late");
-        assert_eq!(client.receipts.acknowledged(), sent(12));
+        assert_eq!(pings.on_pong(&third, sent(12), now, &metrics), 7, "pongs are cumulative");
+        assert_eq!(pings.on_pong(&second, sent(12), now, &metrics), 0, "late");
+        assert_eq!(pings.acknowledged(), Some(sent(12)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_forged_pong_acknowledges_nothing_that_was_not_sent() {
         let metrics = Metrics::new("outrigger").unwrap();
-        let mut client = Client::new();
-        let mut payload = ping(&mut client.pings, sent(3), &metrics).await;
+        let mut pings = PingScheduler::new(SETTINGS, Instant::now());
+        let mut payload = ping(&mut pings, sent(3), &metrics).await;
         payload[PING_PAYLOAD..].fill(0xff);
         let now = Instant::now();
-        assert_eq!(client.on_pong(&payload, sent(3), now, &metrics), 3);
+        assert_eq!(pings.on_pong(&payload, sent(3), now, &metrics), 3);
         payload[0] ^= 1;
         for other in [&payload[..], b"", b"x", &payload[..PING_PAYLOAD]] {
-            assert_eq!(client.on_pong(other, sent(30), now, &metrics), 0);
+            assert_eq!(pings.on_pong(other, sent(30), now, &metrics), 0);
         }
     }
 }

@@ -142,7 +142,7 @@ fn room_is_not_looked_for_with_every_message_where_others_hold_it_all() {
     let (mut attempts, mut last) = (0, 0);
     for _ in 0..1000 {
         say(&mut writer, "m");
-        let held = world.metrics.history_bytes.get();
+        let held = world.metrics.log.bytes.get();
         attempts += u32::from(held < last);
         last = held;
         assert!(held as usize <= 11 * PLAIN, "a sixteenth of the bound, and a message");

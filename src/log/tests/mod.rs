@@ -43,7 +43,7 @@ impl World {
 
     /// Messages and bytes that are held by the gauges.
     fn held(&self) -> (i64, i64) {
-        (self.metrics.history_messages.get(), self.metrics.history_bytes.get())
+        (self.metrics.log.messages.get(), self.metrics.log.bytes.get())
     }
 
     /// Messages that left a log for this reason.

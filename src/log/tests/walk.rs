@@ -259,7 +259,7 @@ async fn logs_do_what_a_plain_model_of_them_does() {
     let metrics = World::roomy().metrics;
     for seed in 0..SEEDS {
         walk(seed, &metrics).await;
-        assert_eq!((metrics.history_messages.get(), metrics.history_bytes.get()), (0, 0), "seed {seed}");
+        assert_eq!((metrics.log.messages.get(), metrics.log.bytes.get()), (0, 0), "seed {seed}");
     }
 }
 

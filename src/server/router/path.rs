@@ -7,6 +7,16 @@ use std::borrow::Cow;
 
 use crate::net::http::percent_decode;
 
+/// A segment as the most lenient server compares it: without the control characters that some strip (WHATWG)
+/// or match at the end of a line (`$` in Python), without dots and spaces at its end (Windows), in lower case.
+pub(super) fn fold(text: impl Iterator<Item = u8>) -> Vec<u8> {
+    let mut folded: Vec<u8> =
+        text.filter(|byte| !byte.is_ascii_control()).map(|byte| byte.to_ascii_lowercase()).collect();
+    let end = folded.iter().rposition(|byte| !matches!(byte, b' ' | b'.')).map_or(0, |last| last + 1);
+    folded.truncate(end);
+    folded
+}
+
 /// The segments of `path`, as RFC 3986 §6.2.2 has them normalised and servers merge slashes.
 pub(super) fn segments(path: &str) -> Vec<Cow<'_, [u8]>> {
     walk(path).into_iter().map(|(segment, _)| segment).collect()

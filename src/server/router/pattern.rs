@@ -1,6 +1,6 @@
 //! A route's path pattern, made ready for being compared. Pure.
 
-use super::readings::fold;
+use super::path;
 use crate::config::{PathPattern, Segment};
 use crate::net::http::percent_decode;
 
@@ -101,10 +101,10 @@ impl Literal {
     fn new(text: &str) -> Self {
         let decoded = percent_decode(text.as_bytes()).into_owned();
         Self {
-            folded: fold(decoded.iter().copied()),
+            folded: path::fold(decoded.iter().copied()),
             decoded,
             written: text.as_bytes().to_owned(),
-            written_folded: fold(text.bytes()),
+            written_folded: path::fold(text.bytes()),
         }
     }
 

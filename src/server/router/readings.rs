@@ -17,6 +17,7 @@
 //! 2. A `..` is not followed: where it leads depends on all other choices, and no client that means well sends
 //!    one (RFC 3986 §5.2.4 has it resolved before). Such a path may be [`Readings::Any`] other one.
 
+use super::path;
 use super::pattern::{Fit, Part, Pattern};
 use crate::net::http::hex_byte;
 
@@ -172,16 +173,6 @@ fn ends_path(unit: &Unit) -> bool {
     unit.depth > 0 && matches!(unit.byte, b'\0' | b'?' | b'#')
 }
 
-/// A segment as the most lenient server compares it: without the control characters that some strip (WHATWG)
-/// or match at the end of a line (`$` in Python), without dots and spaces at its end (Windows), in lower case.
-pub(super) fn fold(text: impl Iterator<Item = u8>) -> Vec<u8> {
-    let mut folded: Vec<u8> =
-        text.filter(|byte| !byte.is_ascii_control()).map(|byte| byte.to_ascii_lowercase()).collect();
-    let end = folded.iter().rposition(|byte| !matches!(byte, b' ' | b'.')).map_or(0, |last| last + 1);
-    folded.truncate(end);
-    folded
-}
-
 impl Reading {
     /// `None`: there is too much in it that may be dropped.
     fn new(
@@ -270,7 +261,7 @@ impl Reading {
 impl Piece {
     fn new(units: &[Unit]) -> Self {
         let bytes = |units: &[Unit]| Vec::from_iter(units.iter().map(|unit| unit.byte));
-        let folded = |units: &[Unit]| fold(units.iter().map(|unit| unit.byte));
+        let folded = |units: &[Unit]| path::fold(units.iter().map(|unit| unit.byte));
         let before = |end: &dyn Fn(&Unit) -> bool| units.iter().position(end).map(|end| &units[..end]);
         let parameters = before(&|unit| unit.byte == b';');
         let cut = before(&ends_path).map(|cut| {

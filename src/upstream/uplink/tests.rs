@@ -246,9 +246,9 @@ async fn a_silent_server_is_given_up_after_its_missed_pongs_and_one_that_answers
     assert_eq!(stage.end, Some(UplinkEnd::Silent));
     let (heard, is_ended) = stage.hear_all();
     assert_eq!((heard.len(), is_ended), (0, true), "who answers no ping is told nothing");
-    let rtt = &stage.metrics.heartbeat_rtt;
+    let rtt = &stage.metrics.connections.heartbeat_rtt;
     assert_eq!((rtt.get_sample_count(), rtt.get_sample_sum().round()), (1, 5.0));
-    assert_eq!(stage.metrics.heartbeat_missed.get(), 2);
+    assert_eq!(stage.metrics.connections.heartbeat_missed.get(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -346,6 +346,10 @@ async fn a_pong_that_came_in_time_counts_though_its_clock_is_looked_at_first() {
         }
         stage.turn().await;
         stage.pass(secs(5)).await;
-        assert_eq!((&stage.end, stage.metrics.heartbeat_missed.get()), (&None, 0), "{standstill:?}");
+        assert_eq!(
+            (&stage.end, stage.metrics.connections.heartbeat_missed.get()),
+            (&None, 0),
+            "{standstill:?}"
+        );
     }
 }

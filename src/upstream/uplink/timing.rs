@@ -67,7 +67,7 @@ impl Uplink {
         let Some(heartbeat) = &mut self.heartbeat else { return };
         let (action, is_missed) = heartbeat.on_timer(now);
         if is_missed {
-            self.metrics.heartbeat_missed.inc();
+            self.metrics.connections.heartbeat_missed.inc();
         }
         match action {
             Some(HeartbeatAction::SendPing(payload)) => {

@@ -113,7 +113,7 @@ async fn a_client_that_is_cut_before_its_turn_was_told_nothing() {
         upstream.url()
     );
     let server = Server::bind(Config::from_yaml(&config).unwrap()).await.unwrap();
-    let (address, lifecycle) = (server.address(), server.lifecycle());
+    let (address, lifecycle) = (server.address().unwrap(), server.lifecycle());
     let (hurry, hurried) = oneshot::channel::<()>();
     let running = tokio::spawn(server.run_until(hurried));
     let mut client = RawClient::connect(address, "/").await;

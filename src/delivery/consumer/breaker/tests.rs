@@ -27,7 +27,7 @@ enum Step {
     Ask,
 }
 
-use BreakerStage::{Closed, HalfOpen, Open};
+use BreakerState::{Closed, HalfOpen, Open};
 use Step::{Ask, CaughtUp, Pass, Trip};
 
 #[test]
@@ -36,7 +36,7 @@ fn each_stage_answers_each_event() {
     let to_open: &[Step] = &[];
     let to_half_open: &[Step] = &[Pass(2000), Ask];
     let to_closed: &[Step] = &[Pass(2000), Ask, CaughtUp];
-    let cases: &[(&[Step], Step, BreakerStage, Decision)] = &[
+    let cases: &[(&[Step], Step, BreakerState, Decision)] = &[
         (to_open, Trip, Open, Decision::Skip(Instant::now())),
         (to_open, CaughtUp, Open, Decision::Skip(Instant::now())),
         (to_open, Pass(1999), Open, Decision::Skip(Instant::now())),

@@ -1,0 +1,21 @@
+//! The connections that are open now and what may be asked of them from outside: the control plane of the process.
+//!
+//! A connection's task owns its sockets; nobody else may touch them. Whoever wants something of it (a drain, a
+//! quota that has to make room, an operator who publishes) finds its [`Handle`] in the [`Registry`] and leaves a
+//! [`Command`] or a message there. [`lifecycle`] is the same for the process as a whole.
+//!
+//! # Not here
+//! What a command does to sockets ([`crate::tunnel`], [`crate::delivery`]); how the numbers are named where they
+//! are scraped ([`crate::telemetry`]).
+
+mod admitted;
+mod handle;
+mod injections;
+pub(crate) mod lifecycle;
+mod registry;
+
+pub(crate) use admitted::{Admitted, Connection, ConnectionPermit};
+#[cfg(test)]
+pub(crate) use handle::DeliveryStats;
+pub(crate) use handle::{Command, ConnectionInfo, EndReport, Handle};
+pub(crate) use registry::{ConnectionGuard, Registry};

@@ -1,0 +1,75 @@
+//! What a load balancer says in front of everything else (`listen.proxy_protocol`).
+//!
+//! * `optional`: a trusted peer may send a PROXY header. Of everybody else the bytes are taken as they are,
+//!   and a PROXY line is then a request that cannot be read.
+//! * `required`: everybody has to, and everybody is believed. The port must not be reachable by clients
+//!   then: any of them could say that it is somebody else.
+//!
+//! The client that the header names takes the place of the peer: it is *its* forwarding headers that are
+//! believed or not from there on.
+
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use crate::config::ProxyProtocol;
+use crate::net::proxy_protocol::{Preface, PrefaceError};
+use crate::net::{Peer, Stream, proxy_protocol};
+use crate::server::state::{Snapshot, State};
+use crate::telemetry::{ProxyFault, some};
+
+/// The connection is not to be served.
+#[derive(Debug)]
+pub(super) struct NotServed;
+
+/// Puts into `peer` the addresses that the header names, if there is one.
+///
+/// # Errors
+/// [`NotServed`]: there is no header where there has to be one, or it cannot be read.
+pub(super) async fn read(
+    state: &State,
+    snapshot: &Snapshot,
+    stream: &mut Stream,
+    peer: &mut Peer,
+    deadline: Instant,
+) -> Result<(), NotServed> {
+    let is_required = match snapshot.listen.proxy_protocol {
+        ProxyProtocol::Off => return Ok(()),
+        ProxyProtocol::Optional => {
+            if !snapshot.trusted.contains(peer.address.map(|address| address.ip())) {
+                return Ok(());
+            }
+            false
+        }
+        ProxyProtocol::Required => true,
+    };
+    let fault = match timeout_at(deadline, proxy_protocol::read(stream)).await {
+        Ok(Ok(Preface::Header(named))) => {
+            if let Some(named) = named {
+                peer.address = Some(named.source);
+                peer.port = Some(named.destination.port());
+            }
+            return Ok(());
+        }
+        // If the time is over, the wait for the first request ends at once and answers 408.
+        Ok(Ok(Preface::None)) | Err(_) if !is_required => return Ok(()),
+        Ok(Ok(Preface::None)) => (ProxyFault::Missing, "there is none".to_owned()),
+        // A load balancer that checks the port, or one that is gone: not a fault.
+        Ok(Ok(Preface::Silent) | Err(PrefaceError::Io(_))) => return Err(NotServed),
+        Ok(Err(error @ PrefaceError::Malformed(_))) => (ProxyFault::Malformed, error.to_string()),
+        Err(_) => (ProxyFault::Timeout, "it did not come in time (listen.handshake_timeout)".to_owned()),
+    };
+    let (fault, error) = fault;
+    state.metrics.server.proxy_errors.inc(fault);
+    if let Some(left_out) = state.lines.warnings.may("proxy_protocol", Instant::now()) {
+        warn!(
+            // Operators filter by it: it stays what it was before this file was called so.
+            target: "outrigger::server::preface",
+            left_out = some(left_out),
+            peer = peer.address.map(tracing::field::display),
+            %error,
+            "a connection ended for want of a PROXY header (listen.proxy_protocol); is the load balancer set to \
+             send it? Further ones are counted in outrigger_proxy_protocol_errors_total and told once a minute"
+        );
+    }
+    Err(NotServed)
+}

@@ -1,0 +1,31 @@
+//! The 101 is with the client: what its socket is for from here on.
+
+use super::closing;
+use crate::connections::{Admitted, Connection};
+use crate::net::Transport;
+use crate::server::http::upgrade::{PendingSubscription, PendingTunnel, PendingUpgrade};
+use crate::server::state::State;
+use crate::tunnel;
+
+/// Hands the client's socket to what waits for it. Nothing of HTTP stays alive.
+pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgrade) {
+    match pending {
+        PendingUpgrade::Tunnel(pending) => {
+            let PendingTunnel { admitted, upstream, extensions, settings } = pending;
+            tunnel::spawn(client, upstream, extensions, &settings, open(state, admitted));
+        }
+        PendingUpgrade::Broadcast(pending) => {
+            let PendingSubscription { mut admitted, reservation, has_deflate } = *pending;
+            admitted.info.channel = Some(reservation.channel());
+            reservation.take(client, has_deflate, open(state, admitted));
+        }
+        PendingUpgrade::Close(pending) => closing::close(client, pending).await,
+    }
+}
+
+/// Enters the connection into the registry, and into a drain if one has begun.
+fn open(state: &State, admitted: Admitted) -> Connection {
+    let connection = admitted.open(&state.registry);
+    state.drain.admit(connection.guard.handle());
+    connection
+}

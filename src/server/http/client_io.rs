@@ -1,0 +1,126 @@
+//! The client's socket, as hyper reads and writes it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::connection::HttpConnection;
+use crate::net::Stream;
+use crate::net::head::{Character, RequestLine};
+
+/// The client's socket under hyper: it moves the clocks, and it keeps back what hyper says by itself
+/// about an unreadable request, since that would not say whose answer it is. It also looks at each request's
+/// first line on its way: hyper does not tell which character it refuses one for.
+#[derive(Debug)]
+pub(in crate::server) struct ClientIo {
+    stream: Stream,
+    connection: Arc<HttpConnection>,
+    /// Of the head that is being read. Of one that came together with what stood before it (pipelined, or
+    /// behind a body) nothing is seen.
+    line: RequestLine,
+}
+
+impl ClientIo {
+    pub(in crate::server) fn new(stream: Stream, connection: Arc<HttpConnection>) -> Self {
+        Self { stream, connection, line: RequestLine::default() }
+    }
+
+    /// The socket, and the character in the last target that must not be there.
+    pub(in crate::server) fn into_parts(self) -> (Stream, Option<Character>) {
+        (self.stream, self.line.found())
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            let (is_woken, is_in_head) = {
+                let mut timeouts = this.connection.timeouts();
+                (timeouts.on_bytes(Instant::now()), timeouts.is_in_head())
+            };
+            if is_woken {
+                this.connection.resume();
+                this.line = RequestLine::default();
+            }
+            if is_in_head {
+                this.line.read(&buf.filled()[before..]);
+            }
+        }
+        result
+    }
+}
+
+impl ClientIo {
+    /// Whether `bytes` are hyper's own words; they are then noted and not written.
+    fn keeps_back(&self, bytes: &[u8]) -> bool {
+        if self.connection.timeouts().is_answering() {
+            return false;
+        }
+        let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(status) = status.and_then(|digits| digits.parse().ok()) {
+            self.connection.set_hyper_status(status);
+        }
+        true
+    }
+
+    fn note(&self, result: &Poll<io::Result<usize>>) {
+        self.connection.timeouts().on_write(result.is_ready(), Instant::now());
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.keeps_back(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.keeps_back(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[], |buf| buf)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = self.stream.sent();
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        if before.is_some() {
+            // What was accepted before had still to be taken.
+            let took = result.is_ready() || self.stream.sent() != before;
+            self.connection.timeouts().on_write(took, Instant::now());
+        }
+        if result.is_ready() {
+            let now = Instant::now();
+            let is_idle = self.connection.timeouts().on_flushed(now);
+            if is_idle {
+                self.connection.enter_idle(now);
+            }
+        }
+        result
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

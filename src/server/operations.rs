@@ -1,0 +1,171 @@
+//! What operators may see and do of the running server: [`Operations`] for [`State`].
+//!
+//! # Invariants
+//! 1. A published message is encoded once and shared by all who get it; it is in the budget of the process until the
+//!    last of them has it.
+//! 2. What was begun is finished, whether or not whoever asked still waits for the answer.
+//!
+//! # Not here
+//! What a request looks like, and who may ask ([`crate::admin`]); where in a tunnel there is a place for a message
+//! ([`crate::tunnel`]).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus::proto::MetricFamily;
+use tokio::time::Instant;
+
+use super::state::{Route, State};
+use crate::admin::{BoxFuture, Channel, Operations, Publication, PublishError, Published, Subscriber};
+use crate::broadcast;
+use crate::config::Mode;
+use crate::connections::lifecycle::Lifecycle;
+use crate::frame::encode;
+use crate::memory::Budget;
+use crate::telemetry::panics::{Panicked, caught};
+use crate::telemetry::{Metrics, TaskKind};
+
+impl Operations for State {
+    fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    fn metrics(&self) -> Vec<MetricFamily> {
+        self.metrics.process.memory.set(i64::try_from(self.budget.used()).unwrap_or(i64::MAX));
+        self.registry.gather()
+    }
+
+    fn clients(&self) -> u64 {
+        self.registry.clients() as u64
+    }
+
+    fn routes(&self) -> Vec<(String, Mode)> {
+        self.snapshot().router.routes().map(|route| (route.config.name.clone(), route.config.mode)).collect()
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        let channel = |info: broadcast::ChannelInfo| Channel {
+            route: info.route,
+            channel: info.channel,
+            clients: info.clients,
+            connected: info.is_connected,
+            epoch: format!("{:016x}", info.epoch),
+            sequence: info.sequence,
+        };
+        self.hubs.channels().into_iter().map(channel).collect()
+    }
+
+    fn subscribers(&self) -> Vec<Subscriber> {
+        let now = Instant::now();
+        self.registry.all().iter().filter_map(|handle| Subscriber::of(handle, now)).collect()
+    }
+
+    fn check_upstream(self: Arc<Self>) -> BoxFuture<Result<(), String>> {
+        let upstream = Arc::clone(&self.snapshot().fallback);
+        Box::pin(async move { upstream.check().await.map_err(|error| error.to_string()) })
+    }
+
+    fn publish(self: Arc<Self>, publication: Publication) -> BoxFuture<Result<Published, PublishError>> {
+        Box::pin(publish(self, publication))
+    }
+}
+
+/// # Errors
+/// Nothing was published, and why.
+async fn publish(state: Arc<State>, publication: Publication) -> Result<Published, PublishError> {
+    let snapshot = state.snapshot();
+    let Some(route) = snapshot.router.routes().find(|route| route.config.name == publication.route) else {
+        let known = snapshot.router.routes().map(|route| route.config.name.clone()).collect();
+        return Err(PublishError::NoRoute { name: publication.route, known });
+    };
+    let most = route.config.policy.max_message;
+    if publication.payload.len() as u64 > most {
+        return Err(PublishError::TooLong { setting: "policy.max_message", most });
+    }
+    match route.config.mode {
+        Mode::Broadcast => {
+            let (asked, metrics) = (Arc::clone(&state), Arc::clone(&state.metrics));
+            let (route, channel) = (publication.route.clone(), publication.channel.clone());
+            let published = run_to_end(metrics, publish_to_logs(state, publication)).await?;
+            match channel {
+                Some(name) if published.sequence.is_none() && published.recipients == 0 => {
+                    check_channel(&asked, route, name).map(|()| published)
+                }
+                _ => Ok(published),
+            }
+        }
+        Mode::Tunnel => {
+            let frame = frame_for_tunnels(&state.budget, route, &publication)?;
+            let metrics = Arc::clone(&state.metrics);
+            run_to_end(metrics, publish_to_tunnels(state, publication, frame)).await
+        }
+    }
+}
+
+/// Whether there is such a channel, of which nobody was meant; asked afterwards, since nearly always somebody is.
+fn check_channel(state: &State, route: String, name: String) -> Result<(), PublishError> {
+    let all = state.channels().into_iter().filter(|channel| channel.route == route);
+    let mut known: Vec<String> = all.map(|channel| channel.channel).collect();
+    known.sort_unstable();
+    if known.contains(&name) { Ok(()) } else { Err(PublishError::NoChannel { route, name, known }) }
+}
+
+/// Runs `work` in a task of its own, which is over soon: a request's future is dropped when whoever asked hangs up.
+async fn run_to_end(
+    metrics: Arc<Metrics>,
+    work: impl Future<Output = Published> + Send + 'static,
+) -> Result<Published, PublishError> {
+    let working = tokio::spawn(async move { caught(TaskKind::Publish, &metrics, work).await });
+    match working.await {
+        Ok(published) => published.map_err(|Panicked| PublishError::Failed),
+        // The runtime ends, and nobody hears the answer.
+        Err(_) => Err(PublishError::Failed),
+    }
+}
+
+async fn publish_to_logs(state: Arc<State>, publication: Publication) -> Published {
+    let Publication { route, channel, user, kind, payload } = publication;
+    let broadcast::Published { recipients, sequence } =
+        state.hubs.publish(&route, channel.as_deref(), user.as_deref(), kind, &payload).await;
+    Published { recipients, sequence }
+}
+
+async fn publish_to_tunnels(state: Arc<State>, publication: Publication, frame: Bytes) -> Published {
+    let recipients = state.registry.inject(&publication.route, publication.user.as_deref(), &frame).await;
+    Published { recipients, sequence: None }
+}
+
+/// The frame that clients of tunnels get, if they may.
+fn frame_for_tunnels(
+    budget: &Arc<Budget>,
+    route: &Route,
+    publication: &Publication,
+) -> Result<Bytes, PublishError> {
+    if publication.channel.is_some() {
+        return Err(PublishError::NoChannels { route: publication.route.clone() });
+    }
+    if budget.is_over() {
+        return Err(PublishError::NoMemory);
+    }
+    let frame = encode::message(publication.kind, &publication.payload);
+    // Nobody could take it.
+    let most = route.config.policy.delivery.max_lag.bytes;
+    if frame.len() > most {
+        return Err(PublishError::TooLong { setting: "policy.delivery.max_lag.bytes", most: most as u64 });
+    }
+    Ok(budget.hold(frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_in_the_middle_of_publishing_is_an_answer() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        let failed = run_to_end(Arc::clone(&metrics), async { panic!("as it is to be") }).await;
+        assert!(matches!(failed, Err(PublishError::Failed)), "{failed:?}");
+        let published = run_to_end(metrics, async { Published { recipients: 3, sequence: None } }).await;
+        assert_eq!(published.unwrap().recipients, 3);
+    }
+}

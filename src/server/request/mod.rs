@@ -1,0 +1,147 @@
+//! One request of a client, from its head to its answer.
+//!
+//! [`serve`] has the phases, in order: receive, route, admit, answer by the route's mode, conclude.
+//!
+//! * [`errors`]: requests that are refused before a route is looked for. [`handshake`]: what a handshake has to be;
+//!   [`target`]: what the upstream sees of a target.
+//! * [`tunnel`], [`broadcast`], [`plain`]: how a mode answers. [`record`]: what is recorded, whatever came of it.
+//! * [`refusal_close`]: refusals that a browser can read.
+//!
+//! # Not here
+//! The connection that a request came over ([`super::http`]); which route it takes ([`super::router`]); who is let in
+//! ([`crate::admission`]).
+
+mod broadcast;
+pub(super) mod errors;
+mod handshake;
+mod plain;
+mod record;
+mod refusal_close;
+mod routed;
+mod target;
+mod tunnel;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{Request, Response, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use tower::ServiceExt;
+
+use self::record::{HandshakeRecorder, RequestRecord};
+use self::refusal_close::AcceptThenClose;
+use self::routed::RoutedRequest;
+use super::access::Access;
+use super::http::body::AnswerBody;
+use super::http::connection::HttpConnection;
+use super::limits::gauge::GaugeGuard;
+use super::state::{Mode, State};
+use crate::admission::{Kind, Refused, RequestContext};
+use crate::config::OnRefuse;
+use crate::net::Peer;
+use crate::net::http::{request_id, set_close};
+
+/// Answers one request of HTTP/1, if its head says one thing. If not, nothing that follows it can be told from its
+/// body: the connection ends with the answer (RFC 9112 §6.3).
+pub(super) async fn serve_http1(
+    state: Arc<State>,
+    connection: Arc<HttpConnection>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    connection.on_request();
+    match errors::check(&state, &peer, request) {
+        Ok(request) => serve(state, connection, peer, request).await,
+        Err(refused) => {
+            let mut response = refused.response().map(|body| AnswerBody::own(body, &connection));
+            set_close(response.headers_mut());
+            response.body_mut().keep(GaugeGuard::new(&state.metrics.server.http_in_flight));
+            Ok(response)
+        }
+    }
+}
+
+/// Answers one request, whose head was found to say one thing. Never fails: a failure is an answer too.
+pub(super) async fn serve(
+    state: Arc<State>,
+    connection: Arc<HttpConnection>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    // Receive: from here on a drain waits for it.
+    connection.on_request();
+    let in_flight = GaugeGuard::new(&state.metrics.server.http_in_flight);
+
+    // Route.
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let snapshot = state.snapshot();
+    let picked = snapshot.router.pick(host, request.uri().path());
+    let route = Arc::clone(picked.route);
+    let ambiguous = picked.stricter.map(|(stricter, why)| {
+        state.metrics.server.ambiguous_paths.inc();
+        Refused::AmbiguousPath { because: why, stricter: stricter.config.name.clone() }
+    });
+
+    let (mut head, body) = request.into_parts();
+    let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
+    let request_id = request_id(&mut head.headers);
+    let has_body = !body.is_end_stream();
+    // Asked for now: the layers may take the head apart.
+    let accept_then_close = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
+        .then(|| AcceptThenClose::of(&head, has_body))
+        .flatten();
+    let (method, uri) = (head.method.clone(), head.uri.clone());
+    let peer_address = peer.address;
+    let context = RequestContext::new(head, kind, peer);
+    let noted = Arc::clone(&context.noted);
+    let access = match kind {
+        Kind::Handshake => None,
+        Kind::Plain => Access::of(state.lines.requests, &route.metrics, &noted, (&method, &uri, &request_id)),
+    };
+    let record = RequestRecord {
+        state: &state,
+        connection: &connection,
+        route: &route,
+        kind,
+        uri,
+        request_id: &request_id,
+        peer: peer_address,
+        noted,
+        access,
+        accept_then_close,
+        recorder: HandshakeRecorder::new(&route.metrics, kind),
+        in_flight,
+    };
+
+    let result = async {
+        if let Some(refused) = ambiguous {
+            return Err(refused);
+        }
+        // Admit.
+        let context = route.admission.clone().oneshot(context).await?;
+        if let Some(user) = &context.user {
+            context.noted.note_user(user);
+        }
+        // Answer. On the heap: who waits to be admitted needs none of it.
+        let request = RoutedRequest {
+            state: &state,
+            connection: &connection,
+            route: &route,
+            request_id: &request_id,
+            context,
+            has_body,
+        };
+        match (kind, &route.mode) {
+            (Kind::Plain, _) => Box::pin(plain::answer(request, body)).await,
+            (Kind::Handshake, Mode::Tunnel { settings, breaker }) => {
+                Box::pin(tunnel::answer(request, settings, breaker.as_ref())).await
+            }
+            (Kind::Handshake, Mode::Broadcast { hub }) => Box::pin(broadcast::answer(request, hub)).await,
+        }
+    };
+    let result = result.await;
+
+    // Conclude.
+    Ok(record.conclude(result))
+}

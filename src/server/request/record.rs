@@ -1,0 +1,124 @@
+//! What is recorded of a request, and the end that every request comes to: counters, lines of the log, the last headers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Response, StatusCode, Uri};
+use http_body_util::Full;
+use tokio::time::Instant;
+
+use super::refusal_close::AcceptThenClose;
+use crate::admission::{Kind, Noted, Refused};
+use crate::net::http::set_close;
+use crate::server::access::Access;
+use crate::server::http::body::AnswerBody;
+use crate::server::http::connection::HttpConnection;
+use crate::server::http::upgrade::PendingUpgrade;
+use crate::server::limits::gauge::GaugeGuard;
+use crate::server::lines::LogContext;
+use crate::server::state::{Route, State};
+use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
+
+/// Counts a handshake when it is over, also if that is because the client went away.
+pub(super) struct HandshakeRecorder<'a> {
+    route: &'a RouteMetrics,
+    kind: Kind,
+    outcome: HandshakeOutcome,
+}
+
+impl<'a> HandshakeRecorder<'a> {
+    pub(super) fn new(route: &'a RouteMetrics, kind: Kind) -> Self {
+        Self { route, kind, outcome: HandshakeOutcome::Abandoned }
+    }
+}
+
+impl Drop for HandshakeRecorder<'_> {
+    fn drop(&mut self) {
+        if self.kind == Kind::Handshake {
+            self.route.handshakes.inc(self.outcome);
+        }
+    }
+}
+
+/// What stays known of a request while admission and the mode take it apart.
+pub(super) struct RequestRecord<'a> {
+    pub(super) state: &'a State,
+    pub(super) connection: &'a Arc<HttpConnection>,
+    pub(super) route: &'a Route,
+    pub(super) kind: Kind,
+    pub(super) uri: Uri,
+    pub(super) request_id: &'a str,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) noted: Arc<Noted>,
+    pub(super) access: Option<Box<Access>>,
+    pub(super) accept_then_close: Option<AcceptThenClose>,
+    pub(super) recorder: HandshakeRecorder<'a>,
+    pub(super) in_flight: GaugeGuard,
+}
+
+impl RequestRecord<'_> {
+    /// Makes an answer of whatever came of the request, and records it.
+    pub(super) fn conclude(mut self, result: Result<Response<AnswerBody>, Refused>) -> Response<AnswerBody> {
+        let mut response = match result {
+            Ok(response) => response,
+            Err(refused) => self.refuse(&refused),
+        };
+        let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if self.recorder.outcome == HandshakeOutcome::Abandoned {
+            self.recorder.outcome =
+                if is_upgraded { HandshakeOutcome::Accepted } else { HandshakeOutcome::Refused };
+        }
+        if self.kind == Kind::Plain {
+            self.route.metrics.http_requests.inc(StatusClass::of(response.status()));
+        }
+        if let Some(access) = &mut self.access {
+            access.answered(response.status());
+        }
+        response.body_mut().log(self.access);
+        // What a client sent after a handshake was meant for a WebSocket: it must not be read as a request.
+        let is_last = match self.kind {
+            Kind::Handshake => !is_upgraded,
+            Kind::Plain => self.state.drain.refuses(Instant::now()),
+        };
+        if is_last {
+            set_close(response.headers_mut());
+        }
+        response.body_mut().keep(self.in_flight);
+        response
+    }
+
+    /// Counts and logs a refusal, and answers with its status, or with a 101 and a Close.
+    fn refuse(&mut self, refused: &Refused) -> Response<AnswerBody> {
+        let Self { state, connection, route, .. } = *self;
+        self.recorder.outcome = refused.answer().outcome;
+        if let Some(access) = &mut self.access {
+            access.refused(refused.answer().reason);
+        }
+        if let Some(guard) = refused.guard() {
+            route.metrics.refusals.inc(guard);
+        }
+        let log_context = LogContext {
+            route: Some(&route.metrics.name),
+            client: self.noted.client().or(self.peer),
+            request_id: Some(self.request_id),
+            path: Some(self.uri.path()),
+        };
+        // A body that is none is the client's fault, and no failure of the server.
+        if let Refused::Upstream(error) = refused
+            && let Some(why) = error.kind()
+        {
+            state.lines.upstream_failed(self.kind, why, error, &log_context);
+        } else {
+            state.lines.refused(refused, &log_context);
+        }
+        let max = state.snapshot().listen.max_refusals;
+        let closed = self.accept_then_close.take().and_then(|accept| {
+            accept.instead_of(refused, &route.config.policy.close_codes, &state.refusals, max)
+        });
+        let Some((response, pending)) = closed else {
+            return refused.response().map(|body| AnswerBody::own(body, connection));
+        };
+        connection.set_upgrade(PendingUpgrade::Close(pending));
+        response.map(|()| AnswerBody::own(Full::default(), connection))
+    }
+}

@@ -1,0 +1,26 @@
+//! A request whose route is known.
+
+use std::sync::Arc;
+
+use crate::admission::RequestContext;
+use crate::connections::Admitted;
+use crate::server::http::connection::HttpConnection;
+use crate::server::state::{Route, State};
+
+/// What a mode gets of a request that was admitted.
+pub(super) struct RoutedRequest<'a> {
+    pub(super) state: &'a State,
+    pub(super) connection: &'a Arc<HttpConnection>,
+    pub(super) route: &'a Route,
+    pub(super) request_id: &'a str,
+    /// Its head, and what the layers of admission have found out about it.
+    pub(super) context: RequestContext,
+    pub(super) has_body: bool,
+}
+
+impl RoutedRequest<'_> {
+    /// Its client, whose handshake has succeeded.
+    pub(super) fn into_admitted(self) -> Admitted {
+        self.context.into_admitted(self.request_id.into(), Arc::clone(&self.route.metrics))
+    }
+}

@@ -1,0 +1,70 @@
+//! Mode `tunnel` answers a handshake: the upstream is asked for each, and the client is answered what it said.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::{Empty, Full};
+
+use super::handshake;
+use super::routed::RoutedRequest;
+use super::target;
+use crate::admission::{BreakerGuard, Refused};
+use crate::net::head::spelling;
+use crate::server::http::body::AnswerBody;
+use crate::server::http::upgrade::{PendingTunnel, PendingUpgrade};
+use crate::tunnel;
+use crate::upstream::Upgrade;
+use crate::upstream::headers;
+use crate::upstream::verify::Offer;
+
+/// Asks the upstream, if its breaker lets it.
+pub(super) async fn answer(
+    request: RoutedRequest<'_>,
+    settings: &Arc<tunnel::Settings>,
+    breaker: Option<&BreakerGuard>,
+) -> Result<Response<AnswerBody>, Refused> {
+    match breaker {
+        Some(breaker) => {
+            let caller = request.context.caller();
+            breaker.guard(caller, Box::pin(upgrade(request, settings))).await
+        }
+        None => Box::pin(upgrade(request, settings)).await,
+    }
+}
+
+async fn upgrade(
+    mut request: RoutedRequest<'_>,
+    settings: &Arc<tunnel::Settings>,
+) -> Result<Response<AnswerBody>, Refused> {
+    handshake::prepare(&mut request)?;
+    let (route, connection) = (request.route, request.connection);
+    let context = &mut request.context;
+    let offer = Offer::of(&context.head.headers);
+    let mut asked = Request::new(Empty::<Bytes>::new());
+    *asked.uri_mut() = target::for_upstream(route, &context.head.uri)?;
+    *asked.headers_mut() = std::mem::take(&mut context.head.headers);
+    // Among them the spelling of the client's headers.
+    *asked.extensions_mut() = std::mem::take(&mut context.head.extensions);
+    headers::for_upstream(asked.headers_mut(), context.requester(), route.forwarding(), true);
+    match route.upstream.upgrade(asked, &offer).await? {
+        Upgrade::Accepted(upgraded) => {
+            let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), connection));
+            if handshake::choose_own_protocol(context, response.headers_mut()) {
+                let headers = response.headers().clone();
+                spelling::add(response.extensions_mut(), &headers, &header::SEC_WEBSOCKET_PROTOCOL);
+            }
+            connection.set_upgrade(PendingUpgrade::Tunnel(PendingTunnel {
+                admitted: request.into_admitted(),
+                upstream: upgraded.hop,
+                extensions: upgraded.extensions,
+                settings: Arc::clone(settings),
+            }));
+            Ok(response)
+        }
+        Upgrade::Declined(mut declined) => {
+            headers::for_client(declined.status(), declined.headers_mut());
+            Ok(declined.map(|body| AnswerBody::upstream(body, connection)))
+        }
+    }
+}
