@@ -26,6 +26,9 @@ use crate::telemetry::{Injection, Label, Metrics, Reason, shown};
 /// Locks that the connections are spread over: opening, ending and scraping rarely meet.
 const SHARDS: usize = 16;
 
+/// Of the lines about connections: operators choose by it (`log.level`), so it does not follow the name of the module.
+const TARGET: &str = "outrigger::telemetry::registry";
+
 /// Handles that a message is left for between two pauses: a few hundred microseconds.
 const INJECTED_AT_ONCE: usize = 256;
 
@@ -64,18 +67,19 @@ impl Registry {
     }
 
     /// Enters a connection that was just opened.
-    pub(crate) fn enter(self: &Arc<Self>, about: ConnectionInfo) -> ConnectionGuard {
-        let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), about));
+    pub(crate) fn enter(self: &Arc<Self>, info: ConnectionInfo) -> ConnectionGuard {
+        let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), info));
         self.clients.fetch_add(1, Relaxed);
-        handle.about.route.clients.inc();
-        handle.about.route.connections.inc();
+        handle.info.route.clients.inc();
+        handle.info.route.connections.inc();
         if self.log == LogConnections::All {
             info!(
+                target: TARGET,
                 connection = handle.id,
-                request_id = &*handle.about.request_id,
-                route = &*handle.about.route.name,
-                client = handle.about.client.map(shown),
-                user = handle.about.user.as_deref(),
+                request_id = &*handle.info.request_id,
+                route = &*handle.info.route.name,
+                client = handle.info.client.map(shown),
+                user = handle.info.user.as_deref(),
                 "connected"
             );
         }
@@ -117,7 +121,7 @@ impl Registry {
         };
         let mut recipients = 0;
         for handles in self.all().chunks(INJECTED_AT_ONCE) {
-            for handle in handles.iter().filter(|handle| is_meant(&handle.about)) {
+            for handle in handles.iter().filter(|handle| is_meant(&handle.info)) {
                 match handle.inject(frame) {
                     // The connection counts it, when its end is known.
                     Ok(()) => recipients += 1,
@@ -161,7 +165,7 @@ impl Registry {
 
     /// Takes no more injections, and counts those that nobody will get.
     fn end_injections(&self, handle: &Handle) {
-        for _ in 0..handle.close_to_injections(Injection::Ended) {
+        for _ in 0..handle.refuse_injections(Injection::Ended) {
             self.metrics.connections.injections.inc(Injection::Ended);
         }
     }
@@ -169,12 +173,12 @@ impl Registry {
     /// The client of a connection is gone.
     fn on_client_gone(&self, handle: &Handle) {
         self.clients.fetch_sub(1, Relaxed);
-        handle.about.route.clients.dec();
+        handle.info.route.clients.dec();
     }
 
     /// It is known why a connection ended; answers how long its client was there.
     fn on_ended(&self, handle: &Handle, ended: EndReport) -> Duration {
-        let route = &handle.about.route;
+        let route = &handle.info.route;
         let duration = handle.since.elapsed();
         route.disconnections.inc(ended.reason);
         route.duration.observe(duration.as_secs_f64());
@@ -196,7 +200,7 @@ impl Registry {
                 shard.live.shrink_to_fit();
             }
         }
-        let is_told = match self.log {
+        let is_logged = match self.log {
             LogConnections::All => true,
             LogConnections::Errors => !matches!(
                 ended.reason,
@@ -209,14 +213,15 @@ impl Registry {
             ),
             LogConnections::Off => false,
         };
-        if is_told {
+        if is_logged {
             let totals = handle.totals();
             info!(
+                target: TARGET,
                 connection = handle.id,
-                request_id = &*handle.about.request_id,
-                route = &*handle.about.route.name,
-                client = handle.about.client.map(shown),
-                user = handle.about.user.as_deref(),
+                request_id = &*handle.info.request_id,
+                route = &*handle.info.route.name,
+                client = handle.info.client.map(shown),
+                user = handle.info.user.as_deref(),
                 reason = ended.reason.as_str(),
                 code = ended.close.map(|(_, code)| code.0),
                 by = ended.close.map(|(by, _)| by.as_str()),
@@ -244,9 +249,9 @@ pub(crate) struct ConnectionGuard {
 
 /// Milliseconds, in the room of six bytes: each connection has one.
 #[derive(Debug, Clone, Copy)]
-struct Lasted([u8; 6]);
+struct DurationMillis([u8; 6]);
 
-impl Lasted {
+impl DurationMillis {
     fn of(duration: Duration) -> Self {
         // Enough for nine thousand years.
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min((1 << 48) - 1);
@@ -266,11 +271,11 @@ enum Stage {
     /// Its client is there.
     Open,
     /// Its client is gone; how it ends is not known yet.
-    Deserted,
+    ClientGone,
     /// It is known. The client was there for so long.
-    Ended(Lasted),
+    Ended(DurationMillis),
     /// Nothing is left of it.
-    Left,
+    Removed,
 }
 
 impl ConnectionGuard {
@@ -294,7 +299,7 @@ impl ConnectionGuard {
     pub(crate) fn client_gone(&mut self) {
         if matches!(self.stage, Stage::Open) {
             self.registry.on_client_gone(&self.handle);
-            self.stage = Stage::Deserted;
+            self.stage = Stage::ClientGone;
         }
     }
 
@@ -302,17 +307,17 @@ impl ConnectionGuard {
     /// when that has ended too, since only then it is known what all of it came to.
     pub(crate) fn ended(&mut self, ended: EndReport) {
         self.client_gone();
-        if matches!(self.stage, Stage::Deserted) {
-            self.stage = Stage::Ended(Lasted::of(self.registry.on_ended(&self.handle, ended)));
+        if matches!(self.stage, Stage::ClientGone) {
+            self.stage = Stage::Ended(DurationMillis::of(self.registry.on_ended(&self.handle, ended)));
         }
     }
 
     /// Leaves the registry, and tells why.
     pub(crate) fn leave(&mut self, ended: EndReport) {
         self.ended(ended);
-        if let Stage::Ended(lasted) = self.stage {
-            self.stage = Stage::Left;
-            self.registry.leave(&self.handle, ended, lasted.millis());
+        if let Stage::Ended(duration) = self.stage {
+            self.stage = Stage::Removed;
+            self.registry.leave(&self.handle, ended, duration.millis());
         }
     }
 }
@@ -325,207 +330,4 @@ impl Drop for ConnectionGuard {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::task::Waker;
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::connections::Command;
-    use crate::connections::handle::Pending;
-    use crate::frame::CloseCode;
-    use crate::telemetry::RouteMetrics;
-
-    fn registry() -> (Arc<Registry>, Arc<RouteMetrics>) {
-        let metrics = Metrics::new("outrigger").unwrap();
-        let route = metrics.route("r");
-        (Registry::new(metrics, LogConnections::Off), route)
-    }
-
-    fn enter(registry: &Arc<Registry>, route: &Arc<RouteMetrics>) -> ConnectionGuard {
-        registry.enter(ConnectionInfo {
-            client: None,
-            user: None,
-            channel: None,
-            request_id: "x".into(),
-            route: Arc::clone(route),
-        })
-    }
-
-    #[test]
-    fn how_long_a_client_was_there_is_kept_in_a_few_bytes() {
-        for millis in [0, 1, 255, 256, 65_536, 4_294_967_296, (1 << 48) - 1] {
-            assert_eq!(Lasted::of(Duration::from_millis(millis)).millis(), millis);
-        }
-        assert_eq!(Lasted::of(Duration::MAX).millis(), (1 << 48) - 1);
-        assert_eq!(size_of::<ConnectionGuard>(), 3 * size_of::<usize>(), "each connection has one");
-    }
-
-    #[test]
-    fn a_connection_leaves_whatever_ends_it_and_its_counts_stay() {
-        let (registry, route) = registry();
-        let mut orderly = enter(&registry, &route);
-        let dropped = enter(&registry, &route);
-        orderly.handle().on_in(2, 20);
-        dropped.handle().on_in(1, 10);
-        dropped.handle().set_buffered(7);
-        registry.gather();
-        assert_eq!((registry.len(), route.clients.get()), (2, 2));
-        assert_eq!(
-            (registry.metrics.connections.messages_in.get(), registry.metrics.connections.buffered.get()),
-            (3, 7)
-        );
-        orderly.leave(EndReport { reason: Reason::ClientClose, close: None, fault: None });
-        drop(orderly);
-        drop(dropped);
-        registry.gather();
-        assert_eq!((registry.len(), route.clients.get()), (0, 0));
-        assert_eq!(
-            (registry.metrics.connections.messages_in.get(), registry.metrics.connections.bytes_in.get()),
-            (3, 30)
-        );
-        assert_eq!((route.connections.get(), route.duration.get_sample_count()), (2, 2), "each ended once");
-    }
-
-    #[test]
-    fn who_is_gone_counts_no_more_and_what_its_server_still_costs_is_added_up() {
-        let (registry, route) = registry();
-        let mut live = enter(&registry, &route);
-        live.handle().on_in(1, 10);
-        live.client_gone();
-        assert_eq!((registry.clients(), route.clients.get(), registry.len()), (0, 0, 1));
-        assert_eq!(route.duration.get_sample_count(), 0, "why is not known");
-        let ended = EndReport { reason: Reason::ClientLost, close: None, fault: None };
-        live.ended(ended);
-        live.ended(ended);
-        assert_eq!((route.duration.get_sample_count(), registry.len()), (1, 1));
-        live.handle().on_discarded(5);
-        registry.gather();
-        assert_eq!(
-            (registry.metrics.connections.bytes_in.get(), registry.metrics.connections.discarded.get()),
-            (10, 5)
-        );
-        live.leave(ended);
-        live.leave(ended);
-        drop(live);
-        registry.gather();
-        assert_eq!((registry.len(), registry.clients(), route.clients.get()), (0, 0, 0));
-        assert_eq!(
-            (registry.metrics.connections.bytes_in.get(), registry.metrics.connections.discarded.get()),
-            (10, 5)
-        );
-        assert_eq!(route.duration.get_sample_count(), 1, "once");
-    }
-
-    #[test]
-    fn the_newest_date_is_taken_once_and_a_cut_after_it_whichever_was_sent_first() {
-        let (registry, route) = registry();
-        let live = enter(&registry, &route);
-        let all = registry.all();
-        let close_at = |code| Command::CloseAt { at: all[0].since, code: CloseCode(code) };
-        for sent in [
-            [close_at(1001), close_at(1012), Command::Cut],
-            [close_at(1001), Command::Cut, close_at(1012)],
-            [Command::Cut, close_at(1001), close_at(1012)],
-        ] {
-            sent.into_iter().for_each(|command| all[0].send(command));
-            assert_eq!(
-                live.handle().take_commands(),
-                [None, Some(close_at(1012)), Some(Command::Cut)],
-                "{sent:?}"
-            );
-            assert_eq!(live.handle().take_commands(), [None; 3]);
-        }
-    }
-
-    #[test]
-    fn who_is_replaced_hears_so_first_whatever_else_was_asked() {
-        let (registry, route) = registry();
-        let live = enter(&registry, &route);
-        let close_at = Command::CloseAt { at: live.handle().since, code: CloseCode(1012) };
-        for order in [[Command::Replace, close_at, Command::Cut], [Command::Cut, close_at, Command::Replace]]
-        {
-            for command in order {
-                live.handle().send(command);
-            }
-            let taken = live.handle().take_commands();
-            assert_eq!(taken, [Some(Command::Replace), Some(close_at), Some(Command::Cut)]);
-            assert_eq!(live.handle().take_commands(), [None; 3]);
-        }
-    }
-
-    #[test]
-    fn every_command_wakes_the_connection_and_not_the_first_only() {
-        struct Woken(AtomicU64);
-        impl std::task::Wake for Woken {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Relaxed);
-            }
-        }
-        let (registry, route) = registry();
-        let live = enter(&registry, &route);
-        let woken = Arc::new(Woken(AtomicU64::new(0)));
-        live.handle().wake_with(&Waker::from(Arc::clone(&woken)));
-        for sent in 1..=3 {
-            live.handle().send(Command::Cut);
-            assert_eq!(woken.0.load(Relaxed), sent);
-            assert_eq!(live.handle().take_commands(), [None, None, Some(Command::Cut)]);
-        }
-    }
-
-    #[test]
-    fn neither_a_command_nor_an_injection_is_lost_to_the_other() {
-        let (registry, route) = registry();
-        let live = enter(&registry, &route);
-        let handle = live.handle();
-        handle.open_to_injections(100);
-        for first in [true, false] {
-            if first {
-                handle.send(Command::Cut);
-            }
-            handle.inject(&Bytes::from_static(b"frame")).unwrap();
-            if !first {
-                handle.send(Command::Cut);
-            }
-            assert_eq!(
-                handle.take_mail(),
-                Pending { commands: [None, None, Some(Command::Cut)], has_injections: true }
-            );
-            assert_eq!(handle.take_mail(), Pending::default(), "told once");
-            assert_eq!(handle.next_injection().as_deref(), Some(&b"frame"[..]), "but it stays");
-            assert_eq!(handle.next_injection(), None);
-        }
-        handle.inject(&Bytes::from_static(b"frame")).unwrap();
-        assert_eq!(handle.take_commands(), [None; 3]);
-        assert!(handle.next_injection().is_some());
-    }
-
-    #[test]
-    fn an_injection_wakes_the_connection_and_what_waits_at_its_end_is_counted() {
-        struct Woken(AtomicU64);
-        impl std::task::Wake for Woken {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Relaxed);
-            }
-        }
-        let (registry, route) = registry();
-        let live = enter(&registry, &route);
-        let handle = Arc::clone(&registry.all()[0]);
-        let woken = Arc::new(Woken(AtomicU64::new(0)));
-        handle.wake_with(&Waker::from(Arc::clone(&woken)));
-        let frame = Bytes::from_static(b"frame");
-        assert_eq!(handle.inject(&frame), Err(Injection::Ended), "nobody has said that they are taken");
-        assert_eq!(woken.0.load(Relaxed), 0);
-        handle.open_to_injections(100);
-        for n in 1..=3 {
-            handle.inject(&frame).unwrap();
-            assert_eq!(woken.0.load(Relaxed), n);
-        }
-        drop(live);
-        assert_eq!(handle.inject(&frame), Err(Injection::Ended));
-        let families = registry.gather();
-        let family = families.iter().find(|f| f.name() == "outrigger_injections_total").unwrap();
-        let ended = family.get_metric().iter().find(|m| m.get_label()[0].value() == "ended").unwrap();
-        assert_eq!(ended.get_counter().get_value(), 3.0);
-    }
-}
+mod tests;

@@ -3,8 +3,9 @@
 
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -226,14 +227,14 @@ impl Lines {
         let reading = tokio::spawn(async move {
             let mut from = BufReader::new(stream).lines();
             while let Ok(Some(line)) = from.next_line().await {
-                into.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                into.lock().push(line);
             }
         });
         Self { lines, reading }
     }
 
     fn all(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines.lock().clone()
     }
 
     fn text(&self) -> String {

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// Whether tests that need `what` are left out here. `scripts/setup-tests.sh` installs it.
 pub fn skipped(what: &str) -> bool {
@@ -37,7 +38,7 @@ fn is_set(name: &str, value: &str) -> bool {
 /// Says it once, past the capture of test output.
 fn say(what: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned()) {
+    if SAID.lock().insert(what.to_owned()) {
         let line = format!("\n{what}\n");
         std::io::stderr().write_all(line.as_bytes()).expect("standard error can be written");
     }

@@ -4,7 +4,7 @@
 //! 1. A client that has joined is served, or told why it is not: the handle of a shard that has failed gives it back.
 //!
 //! # Not here
-//! What becomes of clients that have joined ([`super::Shard`]); which shard a client joins ([`super::super::fanout`]).
+//! What becomes of clients that have joined ([`super::Shard`]); which shard a client joins ([`crate::delivery::fanout`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::super::Arrival;
-use super::super::close::{CloseCause, Dismissal};
-use super::super::wake_list::WakeList;
+use crate::delivery::Arrival;
+use crate::delivery::close::{CloseCause, Dismissal};
+use crate::delivery::wake_list::WakeList;
 use crate::log::Cursor;
 
 /// The handle of one shard.

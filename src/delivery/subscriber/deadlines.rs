@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::super::close::CloseCause;
 use super::{PollContext, Subscriber};
 use crate::config::Policy;
+use crate::delivery::close::CloseCause;
 use crate::frame::CloseCode;
 use crate::resilience::{Date, Standstill};
 use crate::telemetry::Reason;

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::super::FromClients;
-use super::super::close::CloseCause;
-use super::super::websocket::{Input, ReadStatus, Received};
 use super::{PollContext, Subscriber};
+use crate::delivery::FromClients;
+use crate::delivery::close::CloseCause;
+use crate::delivery::websocket::{Input, ReadStatus, Received};
 use crate::frame::Kind;
 use crate::resilience::Turn;
 use crate::telemetry::Reason;

@@ -4,12 +4,15 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
-use super::{
-    Bytes, CloseCause, CloseCode, ControlFrame, EndReport, Ending, Instant, Reason, WebSocket, WriteStatus,
-};
-use crate::telemetry::By;
+use super::{Ending, WebSocket, WriteStatus};
+use crate::connections::EndReport;
+use crate::delivery::close::CloseCause;
+use crate::frame::{CloseCode, ControlFrame};
+use crate::telemetry::{By, Reason};
 
 impl WebSocket {
     /// Begins to close, unless an end has begun. It has to be over within `timeout`.

@@ -219,8 +219,13 @@ impl Place {
     }
 }
 
-/// As [`Logs::relieve`] has it, one message after the other.
-fn relieve(places: &mut [Place], others: usize, limit: usize, last_futile_eviction: &mut Option<usize>) {
+/// As [`Logs::enforce_budget`] has it, one message after the other.
+fn enforce_budget(
+    places: &mut [Place],
+    others: usize,
+    limit: usize,
+    last_futile_eviction: &mut Option<usize>,
+) {
     let used = |places: &[Place]| others + places.iter().map(|place| place.model.held()).sum::<usize>();
     let slack = limit / 16;
     if used(places) <= limit || last_futile_eviction.is_some_and(|last| used(places).abs_diff(last) < slack) {
@@ -278,7 +283,7 @@ async fn walk(seed: u64, metrics: &Arc<Metrics>) {
         match rng.u8(0..100) {
             0..40 => {
                 place.append(&mut rng);
-                relieve(&mut places, others, limit, &mut last_futile_eviction);
+                enforce_budget(&mut places, others, limit, &mut last_futile_eviction);
             }
             40..60 => place.read(&mut rng),
             60..68 => place.join(&mut rng),
@@ -305,7 +310,7 @@ async fn walk(seed: u64, metrics: &Arc<Metrics>) {
             }
             94..98 => {
                 world.logs.enforce_budget();
-                relieve(&mut places, others, limit, &mut last_futile_eviction);
+                enforce_budget(&mut places, others, limit, &mut last_futile_eviction);
             }
             _ => {
                 // A log ends, another one begins.

@@ -227,3 +227,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn asking_when_a_client_is_tried_again_changes_nothing() {
+    let now = Instant::now();
+    let mut breaker = RecipientBreaker::new(&delivery(2), now);
+    let retry_at = now + COOL_DOWN;
+    for _ in 0..3 {
+        assert_eq!(breaker.retry_at(), Some(retry_at), "also when that has passed");
+        assert_eq!(breaker.stage(), Open);
+    }
+    assert_eq!(breaker.decide(retry_at), Decision::Resume);
+    assert_eq!((breaker.retry_at(), breaker.stage()), (None, HalfOpen));
+    breaker.on_trip(retry_at);
+    assert!(breaker.has_tripped_too_often());
+    assert_eq!((breaker.retry_at(), breaker.stage()), (None, Open), "it is closed and not tried again");
+}
