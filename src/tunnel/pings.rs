@@ -91,8 +91,8 @@ impl PingScheduler {
     }
 
     /// The other side's ping goes to this peer.
-    pub(super) fn on_foreign_ping(&mut self, now: Instant) {
-        self.heartbeat.on_foreign_ping(now);
+    pub(super) fn on_other_side_ping(&mut self, now: Instant) {
+        self.heartbeat.on_other_side_ping(now);
     }
 
     /// The peer was not read for so long, until now.
@@ -122,7 +122,7 @@ impl PingScheduler {
 
 fn judge(kind: &PongKind, metrics: &Metrics) -> Verdict {
     match kind {
-        PongKind::Foreign => Verdict::Pass,
+        PongKind::OtherSide => Verdict::Pass,
         PongKind::Ours(rtt) => {
             if let Some(rtt) = rtt {
                 metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());

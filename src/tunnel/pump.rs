@@ -14,7 +14,7 @@ use super::relay::{Pumped, Relay};
 use crate::config::{IdleActivity, OnStall};
 use crate::frame::{CloseCode, Opcode, Outcome, Scanned, Verdict};
 use crate::net::scratch::HELD_ROOM;
-use crate::resilience::Turn;
+use crate::resilience::ReadBudget;
 use crate::telemetry::Reason;
 
 impl Relay {
@@ -23,17 +23,17 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         side: Side,
-        turn: &mut Turn,
+        read_budget: &mut ReadBudget,
         scratch: &mut [u8],
         now: Instant,
     ) -> Pumped {
         loop {
             if side == Side::Upstream && self.has_injections {
-                let injected = self.inject(cx, turn.bytes(), now);
+                let injected = self.inject(cx, read_budget.bytes(), now);
                 if injected > 0 {
-                    turn.take(injected, 0);
+                    read_budget.take(injected, 0);
                 }
-                if turn.is_over() {
+                if read_budget.is_spent() {
                     return Pumped::Busy;
                 }
             }
@@ -41,13 +41,13 @@ impl Relay {
                 Some(most) => most,
                 None => return Pumped::Waiting,
             };
-            if turn.is_over() {
+            if read_budget.is_spent() {
                 return Pumped::Busy;
             }
             let from = self.link_mut(side);
             if let Some(mut backlog) = from.take_backlog() {
                 let frames = self.forward(cx, side, &mut backlog, most, now);
-                turn.take(backlog.len(), frames);
+                read_budget.take(backlog.len(), frames);
                 continue;
             }
             let n = match from.poll_read(cx, &mut scratch[HELD_ROOM..], now) {
@@ -61,7 +61,7 @@ impl Relay {
             let start = from.unhold(scratch, HELD_ROOM);
             let records = from.take_records();
             let frames = self.forward(cx, side, &mut scratch[start..HELD_ROOM + n], most, now);
-            turn.take(n, frames.max(records));
+            read_budget.take(n, frames.max(records));
         }
     }
 
@@ -194,7 +194,7 @@ impl Relay {
         if side == Side::Client
             && scanned.controls > 0
             && let Some(Rates { controls: Some(bucket), .. }) = self.rates.as_deref_mut()
-            && !bucket.takes(scanned.controls, now)
+            && !bucket.take_or_empty(scanned.controls, now)
         {
             self.begin_ending(Reason::ControlRate, None, None, now);
         }
@@ -237,7 +237,7 @@ impl Relay {
             }
             Opcode::Ping => {
                 if let Some(pings) = other {
-                    pings.on_foreign_ping(now);
+                    pings.on_other_side_ping(now);
                 }
                 Verdict::Pass
             }

@@ -34,7 +34,7 @@ use crate::frame::{Extensions, Role, Rules, Scanner};
 use crate::memory::Share;
 use crate::net::Transport;
 use crate::net::scratch;
-use crate::resilience::{Dates, Standstill, Turn};
+use crate::resilience::{Dates, ReadBudget, Standstill};
 use crate::telemetry::{Injection, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
@@ -225,13 +225,13 @@ impl Future for Relay {
         }
         let mut due = this.armed.filter(|armed| *armed <= now);
         // For each direction one, over all rounds of the loop.
-        let [mut up_turn, mut down_turn] = [Turn::new(POLL_BUDGET, POLL_FRAMES); 2];
+        let [mut up_budget, mut down_budget] = [ReadBudget::new(POLL_BUDGET, POLL_FRAMES); 2];
         let busy = scratch::with(|scratch| {
             loop {
                 let had_upstream = this.upstream.is_open();
                 let lost = this.client.flush(cx, now) + this.upstream.flush(cx, now);
-                let up = this.pump(cx, Side::Client, &mut up_turn, scratch, now);
-                let down = this.pump(cx, Side::Upstream, &mut down_turn, scratch, now);
+                let up = this.pump(cx, Side::Client, &mut up_budget, scratch, now);
+                let down = this.pump(cx, Side::Upstream, &mut down_budget, scratch, now);
                 this.live.handle().on_discarded(lost);
                 let is_busy = up == Pumped::Busy || down == Pumped::Busy;
                 // After the sockets were read: what came before a deadline counts, whichever is looked at first.

@@ -88,7 +88,7 @@ impl Relay {
     pub(super) fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
         self.armed = None;
         self.on_date(now);
-        if self.standstill.hears_first(due, now) {
+        if self.standstill.must_read_first(due, now) {
             return;
         }
         for (at, due) in self.deadlines(now) {

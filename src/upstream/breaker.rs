@@ -149,7 +149,7 @@ impl UpstreamBreaker {
         let mut breaker = self.breaker.lock();
         let (before, was_late) = (breaker.state(), ticket.is_late());
         breaker.report(ticket, outcome, fastrand::f64(), now);
-        let (after, is_held) = (breaker.state(), breaker.is_held_against_one());
+        let (after, is_held) = (breaker.state(), breaker.blames_one_caller());
         let turned = self.count(before, after);
         drop(breaker);
         match (before, after) {
@@ -264,7 +264,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else { return };
         let is_late = self.since.elapsed() >= self.breaker.slow_after;
-        let outcome = if is_late { CallOutcome::Suspicion } else { CallOutcome::Neither };
+        let outcome = if is_late { CallOutcome::Suspicion } else { CallOutcome::Ignored };
         self.breaker.report(ticket, outcome, &"its client did not wait for an answer any longer");
     }
 }

@@ -31,13 +31,13 @@ use tokio::time::{Instant, Sleep};
 use crate::config;
 use crate::frame::{Assembled, Assembler, Endpoint, Extensions, Kind, Role, Rules, encode};
 use crate::net::{Stream, Transport, WriteBuffer, scratch};
-use crate::resilience::{Heartbeat, PongKind, Stall, Standstill, Turn};
+use crate::resilience::{Heartbeat, PongKind, ReadBudget, Stall, Standstill};
 use crate::telemetry::Metrics;
 
 pub(crate) use self::end::UplinkEnd;
 
 /// What is read before other tasks get their turn: four full reads, or as many short frames as take about as long.
-const READING: Turn = Turn::new(256 * 1024, 4096);
+const READ_BUDGET: ReadBudget = ReadBudget::new(256 * 1024, 4096);
 
 /// Bytes read at once of a server whose frames are short: only after a read it is known how many are in it.
 const READ_SHORT: usize = 8 * 1024;
@@ -262,13 +262,13 @@ impl Uplink {
     /// Reads what there is; true when the budget is spent and there may be more.
     fn read(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> bool {
         let early = std::mem::take(&mut self.early);
-        let mut turn = READING;
+        let mut budget = READ_BUDGET;
         if !early.is_empty() {
-            turn.take(early.len(), self.on_bytes(&early, on, now));
+            budget.take(early.len(), self.on_bytes(&early, on, now));
         }
         scratch::with(|scratch| {
             while !self.endpoint.state().is_read_ended() {
-                if turn.is_over() {
+                if budget.is_spent() {
                     return true;
                 }
                 let most = if self.is_chatty { READ_SHORT } else { scratch.len() };
@@ -286,7 +286,7 @@ impl Uplink {
                     Poll::Pending => return false,
                     Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
                         let frames = self.on_bytes(buf.filled(), on, now);
-                        turn.take(buf.filled().len(), frames.max(records));
+                        budget.take(buf.filled().len(), frames.max(records));
                         self.is_chatty = frames > MANY;
                     }
                     // However it ends: without a Close it is a loss.

@@ -303,7 +303,7 @@ async fn a_server_that_says_much_does_not_keep_the_thread() {
     }
     assert_eq!(stage.told.len(), 3000);
     assert!(most > 1, "the kernel had more than one budget");
-    let budget = READING.bytes() + scratch::HELD_ROOM + scratch::READ;
+    let budget = READ_BUDGET.bytes() + scratch::HELD_ROOM + scratch::READ;
     assert!(stage.bursts.iter().all(|burst| *burst <= budget), "{:?}", stage.bursts);
 }
 

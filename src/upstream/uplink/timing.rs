@@ -40,7 +40,7 @@ impl Uplink {
     /// The timer, which stood at `due`, has fired: which deadline has passed?
     pub(super) fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
         self.armed = None;
-        if self.standstill.hears_first(due, now) {
+        if self.standstill.must_read_first(due, now) {
             return;
         }
         for (_, due) in self.deadlines().filter(|(at, _)| *at <= now) {
