@@ -5,6 +5,10 @@
 //! 1. No connection owns a compressor or a window: a thread has one of each, and a message borrows it.
 //! 2. What inflates stops at its bound, and memory is taken for what has come out, in steps.
 //!
+//! # Why without context takeover?
+//! With a window for each client there would be as many compressions as deliveries, and 32 KiB or more for each
+//! client.
+//!
 //! # Not here
 //! Where RSV1 may stand (`rules`).
 
