@@ -113,12 +113,12 @@ pub(crate) struct Subscriber {
 impl Subscriber {
     /// `None`: the connection is none of mode broadcast.
     pub(crate) fn of(handle: &Handle, now: Instant) -> Option<Self> {
-        let stats = handle.receipts()?;
+        let stats = handle.delivery_stats()?;
         Some(Self {
             connection: handle.id,
-            route: handle.about.route.name.to_string(),
-            channel: handle.about.channel.as_deref().unwrap_or_default().to_owned(),
-            user: handle.about.user.as_deref().map(str::to_owned),
+            route: handle.info.route.name.to_string(),
+            channel: handle.info.channel.as_deref().unwrap_or_default().to_owned(),
+            user: handle.info.user.as_deref().map(str::to_owned),
             age_seconds: now.saturating_duration_since(handle.since).as_secs(),
             sent: stats.sent,
             acknowledged: stats.acknowledged,

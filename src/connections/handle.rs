@@ -72,7 +72,7 @@ pub(crate) struct Handle {
     /// Unique in this process.
     pub id: u64,
     /// Who it is.
-    pub about: ConnectionInfo,
+    pub info: ConnectionInfo,
     /// When it was opened.
     pub since: Instant,
     messages_in: AtomicU64,
@@ -82,16 +82,16 @@ pub(crate) struct Handle {
     discarded: AtomicU64,
     acknowledged: AtomicU64,
     asked: AtomicU64,
-    /// [`NO_FEED`] for those that read no log.
+    /// [`NO_LOG`] for those that read no log.
     lag: AtomicU64,
     buffered: AtomicU64,
-    has_mail: AtomicBool,
-    /// Apart: nobody looks into it without `has_mail`, and the rest is smaller by a step of the allocator.
+    has_pending: AtomicBool,
+    /// Apart: nobody looks into it without `has_pending`, and the rest is smaller by a step of the allocator.
     mailbox: Box<Mutex<Mailbox>>,
 }
 
 /// No log is that long.
-const NO_FEED: u64 = u64::MAX;
+const NO_LOG: u64 = u64::MAX;
 
 /// How far a client of a feed has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,10 +132,10 @@ pub(crate) struct Pending {
 }
 
 impl Handle {
-    pub(super) fn new(id: u64, about: ConnectionInfo) -> Self {
+    pub(super) fn new(id: u64, info: ConnectionInfo) -> Self {
         Self {
             id,
-            about,
+            info,
             since: Instant::now(),
             messages_in: AtomicU64::new(0),
             messages_out: AtomicU64::new(0),
@@ -144,9 +144,9 @@ impl Handle {
             discarded: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             asked: AtomicU64::new(0),
-            lag: AtomicU64::new(NO_FEED),
+            lag: AtomicU64::new(NO_LOG),
             buffered: AtomicU64::new(0),
-            has_mail: AtomicBool::new(false),
+            has_pending: AtomicBool::new(false),
             mailbox: Box::default(),
         }
     }
@@ -160,7 +160,7 @@ impl Handle {
             Command::Replace => mailbox.is_replaced = true,
             Command::Cut => mailbox.is_cut = true,
         }
-        self.ring(&mailbox);
+        self.wake(&mailbox);
     }
 
     /// Leaves a whole frame for the client, to be put between two messages of its server.
@@ -170,31 +170,31 @@ impl Handle {
     pub(crate) fn inject(&self, frame: &Bytes) -> Result<(), Injection> {
         let mut mailbox = self.mailbox.lock();
         mailbox.injections.push(frame)?;
-        self.ring(&mailbox);
+        self.wake(&mailbox);
         Ok(())
     }
 
     /// Tells the task that there is something.
-    fn ring(&self, mailbox: &MutexGuard<'_, Mailbox>) {
+    fn wake(&self, mailbox: &MutexGuard<'_, Mailbox>) {
         // Under the lock: whoever registers a waker after this sees it.
-        self.has_mail.store(true, Relaxed);
+        self.has_pending.store(true, Relaxed);
         if let Some(waker) = &mailbox.waker {
             waker.wake_by_ref();
         }
     }
 
-    /// Has the connection's task woken by this, from now on; it then calls [`Handle::take_mail`].
+    /// Has the connection's task woken by this, from now on; it then calls [`Handle::take_pending`].
     pub(crate) fn wake_with(&self, waker: &Waker) {
         self.mailbox.lock().waker = Some(waker.clone());
     }
 
     /// What was left since the last call. Costs one load when there is nothing.
-    pub(crate) fn take_mail(&self) -> Pending {
-        if !self.has_mail.load(Relaxed) {
+    pub(crate) fn take_pending(&self) -> Pending {
+        if !self.has_pending.load(Relaxed) {
             return Pending::default();
         }
         let mut mailbox = self.mailbox.lock();
-        self.has_mail.store(false, Relaxed);
+        self.has_pending.store(false, Relaxed);
         // Before the date: whoever is replaced must not come back as those do who are told of a restart.
         let replace = std::mem::take(&mut mailbox.is_replaced).then_some(Command::Replace);
         let cut = std::mem::take(&mut mailbox.is_cut).then_some(Command::Cut);
@@ -204,18 +204,18 @@ impl Handle {
         }
     }
 
-    /// As [`Handle::take_mail`], for those who take no injections.
+    /// As [`Handle::take_pending`], for those who take no injections.
     pub(crate) fn take_commands(&self) -> [Option<Command>; 3] {
-        self.take_mail().commands
+        self.take_pending().commands
     }
 
     /// From now on injections are taken, as long as at most `bytes` of them wait. Before this, none are.
-    pub(crate) fn open_to_injections(&self, bytes: usize) {
+    pub(crate) fn accept_injections(&self, bytes: usize) {
         self.mailbox.lock().injections = Injections::open(bytes);
     }
 
     /// From now on injections are refused as `why`. Answers how many waited: nobody will get them.
-    pub(crate) fn close_to_injections(&self, why: Injection) -> usize {
+    pub(crate) fn refuse_injections(&self, why: Injection) -> usize {
         self.mailbox.lock().injections.close(why)
     }
 
@@ -262,9 +262,9 @@ impl Handle {
     }
 
     /// How far it has got; none for those that read no log.
-    pub(crate) fn receipts(&self) -> Option<DeliveryStats> {
+    pub(crate) fn delivery_stats(&self) -> Option<DeliveryStats> {
         let lag = self.lag.load(Relaxed);
-        (lag != NO_FEED).then(|| DeliveryStats {
+        (lag != NO_LOG).then(|| DeliveryStats {
             sent: self.messages_out.load(Relaxed),
             asked: self.asked.load(Relaxed),
             acknowledged: self.acknowledged.load(Relaxed),

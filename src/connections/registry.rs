@@ -67,19 +67,19 @@ impl Registry {
     }
 
     /// Enters a connection that was just opened.
-    pub(crate) fn enter(self: &Arc<Self>, about: ConnectionInfo) -> ConnectionGuard {
-        let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), about));
+    pub(crate) fn enter(self: &Arc<Self>, info: ConnectionInfo) -> ConnectionGuard {
+        let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), info));
         self.clients.fetch_add(1, Relaxed);
-        handle.about.route.clients.inc();
-        handle.about.route.connections.inc();
+        handle.info.route.clients.inc();
+        handle.info.route.connections.inc();
         if self.log == LogConnections::All {
             info!(
                 target: TARGET,
                 connection = handle.id,
-                request_id = &*handle.about.request_id,
-                route = &*handle.about.route.name,
-                client = handle.about.client.map(shown),
-                user = handle.about.user.as_deref(),
+                request_id = &*handle.info.request_id,
+                route = &*handle.info.route.name,
+                client = handle.info.client.map(shown),
+                user = handle.info.user.as_deref(),
                 "connected"
             );
         }
@@ -121,7 +121,7 @@ impl Registry {
         };
         let mut recipients = 0;
         for handles in self.all().chunks(INJECTED_AT_ONCE) {
-            for handle in handles.iter().filter(|handle| is_meant(&handle.about)) {
+            for handle in handles.iter().filter(|handle| is_meant(&handle.info)) {
                 match handle.inject(frame) {
                     // The connection counts it, when its end is known.
                     Ok(()) => recipients += 1,
@@ -165,7 +165,7 @@ impl Registry {
 
     /// Takes no more injections, and counts those that nobody will get.
     fn end_injections(&self, handle: &Handle) {
-        for _ in 0..handle.close_to_injections(Injection::Ended) {
+        for _ in 0..handle.refuse_injections(Injection::Ended) {
             self.metrics.connections.injections.inc(Injection::Ended);
         }
     }
@@ -173,12 +173,12 @@ impl Registry {
     /// The client of a connection is gone.
     fn on_client_gone(&self, handle: &Handle) {
         self.clients.fetch_sub(1, Relaxed);
-        handle.about.route.clients.dec();
+        handle.info.route.clients.dec();
     }
 
     /// It is known why a connection ended; answers how long its client was there.
     fn on_ended(&self, handle: &Handle, ended: EndReport) -> Duration {
-        let route = &handle.about.route;
+        let route = &handle.info.route;
         let duration = handle.since.elapsed();
         route.disconnections.inc(ended.reason);
         route.duration.observe(duration.as_secs_f64());
@@ -200,7 +200,7 @@ impl Registry {
                 shard.live.shrink_to_fit();
             }
         }
-        let is_told = match self.log {
+        let is_logged = match self.log {
             LogConnections::All => true,
             LogConnections::Errors => !matches!(
                 ended.reason,
@@ -213,15 +213,15 @@ impl Registry {
             ),
             LogConnections::Off => false,
         };
-        if is_told {
+        if is_logged {
             let totals = handle.totals();
             info!(
                 target: TARGET,
                 connection = handle.id,
-                request_id = &*handle.about.request_id,
-                route = &*handle.about.route.name,
-                client = handle.about.client.map(shown),
-                user = handle.about.user.as_deref(),
+                request_id = &*handle.info.request_id,
+                route = &*handle.info.route.name,
+                client = handle.info.client.map(shown),
+                user = handle.info.user.as_deref(),
                 reason = ended.reason.as_str(),
                 code = ended.close.map(|(_, code)| code.0),
                 by = ended.close.map(|(by, _)| by.as_str()),
@@ -249,9 +249,9 @@ pub(crate) struct ConnectionGuard {
 
 /// Milliseconds, in the room of six bytes: each connection has one.
 #[derive(Debug, Clone, Copy)]
-struct Lasted([u8; 6]);
+struct DurationMillis([u8; 6]);
 
-impl Lasted {
+impl DurationMillis {
     fn of(duration: Duration) -> Self {
         // Enough for nine thousand years.
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min((1 << 48) - 1);
@@ -271,11 +271,11 @@ enum Stage {
     /// Its client is there.
     Open,
     /// Its client is gone; how it ends is not known yet.
-    Deserted,
+    ClientGone,
     /// It is known. The client was there for so long.
-    Ended(Lasted),
+    Ended(DurationMillis),
     /// Nothing is left of it.
-    Left,
+    Removed,
 }
 
 impl ConnectionGuard {
@@ -299,7 +299,7 @@ impl ConnectionGuard {
     pub(crate) fn client_gone(&mut self) {
         if matches!(self.stage, Stage::Open) {
             self.registry.on_client_gone(&self.handle);
-            self.stage = Stage::Deserted;
+            self.stage = Stage::ClientGone;
         }
     }
 
@@ -307,17 +307,17 @@ impl ConnectionGuard {
     /// when that has ended too, since only then it is known what all of it came to.
     pub(crate) fn ended(&mut self, ended: EndReport) {
         self.client_gone();
-        if matches!(self.stage, Stage::Deserted) {
-            self.stage = Stage::Ended(Lasted::of(self.registry.on_ended(&self.handle, ended)));
+        if matches!(self.stage, Stage::ClientGone) {
+            self.stage = Stage::Ended(DurationMillis::of(self.registry.on_ended(&self.handle, ended)));
         }
     }
 
     /// Leaves the registry, and tells why.
     pub(crate) fn leave(&mut self, ended: EndReport) {
         self.ended(ended);
-        if let Stage::Ended(lasted) = self.stage {
-            self.stage = Stage::Left;
-            self.registry.leave(&self.handle, ended, lasted.millis());
+        if let Stage::Ended(duration) = self.stage {
+            self.stage = Stage::Removed;
+            self.registry.leave(&self.handle, ended, duration.millis());
         }
     }
 }

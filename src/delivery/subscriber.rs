@@ -233,7 +233,7 @@ impl Subscriber {
                 self.on_caught_up(cx);
                 return PollStatus::Open;
             }
-            let user = self.socket.handle().about.user.as_ref();
+            let user = self.socket.handle().info.user.as_ref();
             let view = View { has_deflate: self.socket.has_deflate(), user };
             let (batch, missed) = self.consumer.next_batch(cx.batcher, view, metrics);
             let notice = (missed > 0 && policy.notices).then(|| prepend_gap_notice(missed, &batch.bytes));
@@ -330,7 +330,7 @@ impl Subscriber {
 
     /// It is reset to make room in memory.
     pub(super) fn evict(&mut self) {
-        self.socket.handle().about.route.memory_cuts.inc();
+        self.socket.handle().info.route.memory_cuts.inc();
         self.socket.reset(Reason::SlowConsumer);
     }
 

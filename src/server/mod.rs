@@ -209,7 +209,7 @@ impl Server {
         }
         let sweeping = Arc::clone(&state);
         let housekeeping = ports.spawn(async move {
-            kept_up(TaskKind::Sweep, &sweeping.metrics, || housekeeping(&sweeping)).await
+            kept_up(TaskKind::Sweep, &sweeping.metrics, || housekeeping(&sweeping)).await;
         });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         let draining = async {

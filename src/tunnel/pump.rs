@@ -180,7 +180,7 @@ impl Relay {
             // Whoever asks for more while nothing is left for all is the one that goes.
             let is_one_too_many = !is_far && is_more && self.settings.budget.is_over();
             if is_one_too_many {
-                self.live.handle().about.route.memory_cuts.inc();
+                self.live.handle().info.route.memory_cuts.inc();
             }
             if is_one_too_many && self.ending.is_some() {
                 // It is told no other cause than its first; what its server still sends it is nobody's to keep.

@@ -116,10 +116,10 @@ impl Relay {
         let lifetime =
             policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
         match extensions {
-            Extensions::Unknown => drop(live.handle().close_to_injections(Injection::Extension)),
+            Extensions::Unknown => drop(live.handle().refuse_injections(Injection::Extension)),
             // A compressed message is marked: one that is not is as right as ever (RFC 7692 §6).
             Extensions::None | Extensions::Deflate => {
-                live.handle().open_to_injections(policy.delivery.max_lag.bytes);
+                live.handle().accept_injections(policy.delivery.max_lag.bytes);
             }
         }
         Self {
@@ -230,7 +230,7 @@ impl Future for Relay {
         let this = self.get_mut();
         let now = Instant::now();
         this.register(cx);
-        let mail = this.live.handle().take_mail();
+        let mail = this.live.handle().take_pending();
         this.has_injections |= mail.has_injections;
         for command in mail.commands.into_iter().flatten() {
             this.on_command(command, now);

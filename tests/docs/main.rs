@@ -53,13 +53,15 @@ fn the_yaml_in_the_documents_is_accepted() {
 #[test]
 fn the_close_reasons_in_the_document_are_those_that_are_sent() {
     let source = read("src/tunnel/ending.rs".as_ref());
-    let farewells = between(&source, "fn farewells(", "\n}");
+    let actions = between(&source, "fn close_actions(", "\n}");
     let is_reason =
         |text: &&str| text.contains(' ') && text.bytes().all(|b| b.is_ascii_lowercase() || b == b' ');
     // What feeds alone say, when their own task has failed.
-    let feeds = read("src/delivery/closing.rs".as_ref());
+    let of_code = |path: &PathBuf| !path.iter().any(|part| part == "tests" || part == "tests.rs");
+    let feeds = files(&root().join("src/delivery"), "rs").into_iter().filter(of_code);
+    let feeds: String = feeds.map(|path| read(&path)).collect();
     let failed = feeds.split("ControlFrame::close(").skip(1).filter_map(|rest| rest.split('"').nth(1));
-    let said = farewells.split('"').skip(1).step_by(2).chain(failed);
+    let said = actions.split('"').skip(1).step_by(2).chain(failed);
     let sent: BTreeSet<_> = said.filter(is_reason).map(str::to_owned).collect();
     assert!(sent.len() > 5, "{sent:?}");
     let section = between_headings("docs/close-codes.md", "## Closes by the proxy");

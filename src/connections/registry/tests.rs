@@ -27,9 +27,9 @@ fn enter(registry: &Arc<Registry>, route: &Arc<RouteMetrics>) -> ConnectionGuard
 #[test]
 fn how_long_a_client_was_there_is_kept_in_a_few_bytes() {
     for millis in [0, 1, 255, 256, 65_536, 4_294_967_296, (1 << 48) - 1] {
-        assert_eq!(Lasted::of(Duration::from_millis(millis)).millis(), millis);
+        assert_eq!(DurationMillis::of(Duration::from_millis(millis)).millis(), millis);
     }
-    assert_eq!(Lasted::of(Duration::MAX).millis(), (1 << 48) - 1);
+    assert_eq!(DurationMillis::of(Duration::MAX).millis(), (1 << 48) - 1);
     assert_eq!(size_of::<ConnectionGuard>(), 3 * size_of::<usize>(), "each connection has one");
 }
 
@@ -149,7 +149,7 @@ fn neither_a_command_nor_an_injection_is_lost_to_the_other() {
     let (registry, route) = registry();
     let live = enter(&registry, &route);
     let handle = live.handle();
-    handle.open_to_injections(100);
+    handle.accept_injections(100);
     for first in [true, false] {
         if first {
             handle.send(Command::Cut);
@@ -159,10 +159,10 @@ fn neither_a_command_nor_an_injection_is_lost_to_the_other() {
             handle.send(Command::Cut);
         }
         assert_eq!(
-            handle.take_mail(),
+            handle.take_pending(),
             Pending { commands: [None, None, Some(Command::Cut)], has_injections: true }
         );
-        assert_eq!(handle.take_mail(), Pending::default(), "told once");
+        assert_eq!(handle.take_pending(), Pending::default(), "told once");
         assert_eq!(handle.next_injection().as_deref(), Some(&b"frame"[..]), "but it stays");
         assert_eq!(handle.next_injection(), None);
     }
@@ -187,7 +187,7 @@ fn an_injection_wakes_the_connection_and_what_waits_at_its_end_is_counted() {
     let frame = Bytes::from_static(b"frame");
     assert_eq!(handle.inject(&frame), Err(Injection::Ended), "nobody has said that they are taken");
     assert_eq!(woken.0.load(Relaxed), 0);
-    handle.open_to_injections(100);
+    handle.accept_injections(100);
     for n in 1..=3 {
         handle.inject(&frame).unwrap();
         assert_eq!(woken.0.load(Relaxed), n);

@@ -4,7 +4,6 @@ use tokio::time::Instant;
 
 use super::{Shard, TURN};
 use crate::delivery::memory::holdings;
-use crate::delivery::subscriber::Subscriber;
 
 impl Shard {
     /// When clients of feeds hold more than they may, those that hold most in the whole process are evicted, until that is
@@ -15,8 +14,7 @@ impl Shard {
         }
         // A piece that is only remembered would still be there when all clients that have it have gone.
         self.batcher.clear();
-        let usage = |(index, client): (usize, &Box<Subscriber>)| client.usage(index as u32, now);
-        let all = || self.clients.iter().map(usage);
+        let all = || self.clients.iter().map(|(index, client)| client.usage(index as u32, now));
         self.account.set_most(all().map(|usage| usage.bytes()).max().unwrap_or(0));
         let mut holdings = holdings(all());
         let mut left = TURN;

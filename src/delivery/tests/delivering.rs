@@ -118,7 +118,7 @@ async fn pings_are_answered_and_pongs_acknowledge() {
     assert_eq!(stage.metric("delivery_acknowledged_total"), 2.0, "not what was sent after the ping");
     let [handle] = &stage.registry.all()[..] else { panic!("there is one client") };
     let receipts = DeliveryStats { sent: 3, asked: 2, acknowledged: 2, lag: 0, buffered: 0 };
-    assert_eq!(handle.receipts(), Some(receipts), "what no ping has asked about yet says nothing");
+    assert_eq!(handle.delivery_stats(), Some(receipts), "what no ping has asked about yet says nothing");
     client.socket = None;
     stage.turn().await;
     assert_eq!(stage.metric("message_failures_total"), 1.0);

@@ -198,7 +198,7 @@ async fn a_client_that_took_all_when_it_was_asked_again_has_no_clock_that_runs()
     let mut stage = Stage::open("policy: {heartbeat: null, delivery: {stall_timeout: 10s}}");
     let mut client = stage.come(true);
     stage.turn().await;
-    let waiting = |client: &Client| client.handle.receipts().unwrap().buffered;
+    let waiting = |client: &Client| client.handle.delivery_stats().unwrap().buffered;
     while waiting(&client) == 0 {
         stage.flood(1, 600);
         stage.turn().await;

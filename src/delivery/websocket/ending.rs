@@ -9,9 +9,10 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::{Ending, WebSocket, WriteStatus};
+use crate::connections::EndReport;
 use crate::delivery::close::CloseCause;
 use crate::frame::{CloseCode, ControlFrame};
-use crate::telemetry::{By, EndReport, Reason};
+use crate::telemetry::{By, Reason};
 
 impl WebSocket {
     /// Begins to close, unless an end has begun. It has to be over within `timeout`.

@@ -27,14 +27,12 @@ use tokio::time::Instant;
 
 use self::inbound::{ClientEvent, InboundDecoder};
 use self::limits::ReadLimits;
-use super::close::CloseCause;
 use super::receipts::Position;
 use crate::config::{HeartbeatMode, IdleActivity, Policy};
 use crate::connections::{ConnectionGuard, EndReport, Handle};
 use crate::frame::{CloseCode, ControlFrame, Endpoint, Kind, ProtocolError, Role};
 use crate::net::Transport;
 use crate::net::scratch::{self, HELD_ROOM};
-use crate::telemetry::Reason;
 
 pub(super) use self::outbound::{Outbound, WriteStatus};
 pub(super) use self::pings::PingScheduler;

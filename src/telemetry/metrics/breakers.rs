@@ -67,6 +67,7 @@ impl BreakerMetrics {
     }
 
     /// How many are open now.
+    #[cfg(test)]
     pub(crate) fn open(&self) -> i64 {
         self.open.load(Relaxed)
     }

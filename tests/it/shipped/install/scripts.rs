@@ -288,7 +288,8 @@ fn the_check_of_messages_is_a_hook_too_and_says_how_it_is_called() {
     assert!(said.contains("the message: the subject ends with a full stop"), "{said}");
 
     let script = root().join("scripts/check-commits.sh");
-    for args in [&["--message"][..], &["--message", "/nowhere"], &["--help"], &["a..b", "c..d"], &["nobody..nowhere"]]
+    for args in
+        [&["--message"][..], &["--message", "/nowhere"], &["--help"], &["a..b", "c..d"], &["nobody..nowhere"]]
     {
         let (code, said) = end(Command::new(&script).args(args).current_dir(root()));
         assert_eq!(code, Some(2), "{args:?}\n{said}");
