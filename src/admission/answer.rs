@@ -191,11 +191,14 @@ impl Refused {
                  {because}, and then stricter rules hold for it: write it in its plain form \
                  (listen.ambiguous_paths)\n"
             ),
-            Self::Upstream(UpstreamError::Dial(DialError::Tls { .. })) => {
-                "the upstream is there, but no TLS could be had with it\n".into()
-            }
-            Self::Upstream(UpstreamError::Dial(_)) => "the upstream cannot be reached\n".into(),
-            Self::Upstream(UpstreamError::Broken(_)) => "the upstream broke off\n".into(),
+            Self::Upstream(error) => match &**error {
+                UpstreamError::Dial(DialError::Tls { .. }) => {
+                    "the upstream is there, but no TLS could be had with it\n".into()
+                }
+                UpstreamError::Dial(_) => "the upstream cannot be reached\n".into(),
+                UpstreamError::Broken(_) => "the upstream broke off\n".into(),
+                other => format!("{other}\n"),
+            },
             other => format!("{other}\n"),
         }
     }

@@ -15,8 +15,8 @@ use http::Response;
 
 use super::quota::ConnectionQuota;
 use super::refused::Refused;
-use crate::resilience::{CallOutcome, Caller};
-use crate::upstream::{Permit, UpstreamBreaker};
+use crate::resilience::Caller;
+use crate::upstream::{Permit, UpstreamBreaker, Verdict};
 
 /// The breaker around the server of one route, as handshakes meet it.
 #[derive(Debug)]
@@ -50,10 +50,12 @@ impl BreakerGuard {
 fn report<B>(permit: Permit, result: &Result<Response<B>, Refused>, quota: &ConnectionQuota) {
     match result {
         // A 101, or whatever else the upstream said, which is passed on.
-        Ok(response) => permit.answered(response.status()),
-        Err(Refused::Upstream(error)) => permit.failed(error, quota.has_open()),
+        Ok(response) => permit.settle(Verdict::Answered(response.status())),
+        Err(Refused::Upstream(error)) => {
+            permit.settle(Verdict::Failed { error, is_in_use: quota.has_open() });
+        }
         // The upstream was not asked.
-        Err(_) => permit.report(CallOutcome::Neither),
+        Err(_) => permit.settle(Verdict::NotAsked),
     }
 }
 

@@ -3,6 +3,7 @@
 //! # Not here
 //! What the client is sent ([`super::answer`]).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,7 +86,7 @@ pub enum Refused {
     Breaker(Duration),
     /// The upstream is to blame.
     #[error(transparent)]
-    Upstream(#[from] UpstreamError),
+    Upstream(Arc<UpstreamError>),
 }
 
 /// Why a page may not come in. What a client sent is kept as it may be shown: bounded, and without secrets.
@@ -165,6 +166,12 @@ impl std::fmt::Display for Bound {
             Self::PerUser => "of this user",
             Self::Channels => "to anything that nobody is connected to yet",
         })
+    }
+}
+
+impl From<UpstreamError> for Refused {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(Arc::new(error))
     }
 }
 

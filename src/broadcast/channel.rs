@@ -3,10 +3,13 @@
 //! # Invariants
 //! 1. Whoever is promised a seat counts from then on, until its [`Member`] is dropped, whatever drops it.
 //! 2. Members come only under the hub's lock, and a channel leaves its hub only under that lock
-//!    ([`super::hub`]): no seat is taken on a channel that has ended.
+//!    ([`super::state`]): no seat is taken on a channel that has ended.
+//!
+//! # Why does a log begin anew with each channel?
+//! What is kept for nobody costs memory, and nobody knows whether the server still means it.
 //!
 //! # Not here
-//! What the channel's task does ([`super::feed`]).
+//! What the channel's task does ([`super::task`]).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,7 +23,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::JoinError;
+use super::error::JoinError;
 use super::key::Key;
 use crate::config::OnJoin;
 use crate::connections::Connection;
@@ -28,13 +31,14 @@ use crate::delivery::{Arrival, Fanout};
 use crate::frame::Kind;
 use crate::log::{Cursor, Log};
 use crate::net::Transport;
+use crate::telemetry::redact::redact_path;
 
 /// What came of the first dial, once that is known. `Ok`: the subprotocol that holds for all clients.
-pub(super) type Opening = Option<Result<Option<HeaderValue>, Arc<JoinError>>>;
+pub(super) type FirstDial = Option<Result<Option<HeaderValue>, JoinError>>;
 
 /// What an operator has to say to the clients of a channel.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct PublishRequest {
     pub(super) kind: Kind,
     pub(super) payload: Bytes,
     /// The frame, made once for all channels.
@@ -52,8 +56,8 @@ pub(super) struct Channel {
     pub(super) key: Key,
     pub(super) log: Arc<Log>,
     pub(super) fanout: Arc<Fanout>,
-    pub(super) opening: watch::Receiver<Opening>,
-    pub(super) asks: mpsc::Sender<Ask>,
+    pub(super) first_dial: watch::Receiver<FirstDial>,
+    pub(super) publish: mpsc::Sender<PublishRequest>,
     is_connected: AtomicBool,
     members: Mutex<Members>,
 }
@@ -73,13 +77,13 @@ impl Channel {
         key: Key,
         log: Arc<Log>,
         fanout: Arc<Fanout>,
-        opening: watch::Receiver<Opening>,
-        asks: mpsc::Sender<Ask>,
+        first_dial: watch::Receiver<FirstDial>,
+        publish: mpsc::Sender<PublishRequest>,
     ) -> Arc<Self> {
         let empty_since = Some(Instant::now());
         let members = Members { all: 0, by_user: HashMap::new(), empty_since, waker: None };
         let is_connected = AtomicBool::new(false);
-        Arc::new(Self { key, log, fanout, opening, asks, is_connected, members: Mutex::new(members) })
+        Arc::new(Self { key, log, fanout, first_dial, publish, is_connected, members: Mutex::new(members) })
     }
 
     /// One more member, and where it begins to read. Under the hub's lock only. It gets what comes from here on: a server may greet as soon
@@ -141,7 +145,14 @@ impl Channel {
 
     /// Whether the first dial went well.
     pub(super) fn is_open(&self) -> bool {
-        matches!(&*self.opening.borrow(), Some(Ok(_)))
+        matches!(&*self.first_dial.borrow(), Some(Ok(_)))
+    }
+
+    /// The channel as it may stand in a log line: its path.
+    pub(super) fn shown(&self) -> impl std::fmt::Display + '_ {
+        let name = self.key.name.split(' ').next().unwrap_or_default();
+        // Without its path in the key it is told by what its clients have said, which is not for the log.
+        redact_path(if name.starts_with('/') { name } else { "-" })
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -191,7 +202,8 @@ impl Reservation {
         self.protocol.as_ref()
     }
 
-    /// Takes the seat for a client whose 101 has left; `has_deflate`: compressed messages were agreed upon. The client gets what the log had for it when it was promised (`history.on_join`), and all
+    /// Takes the seat for a client whose 101 has left; `has_deflate`: compressed messages were agreed upon. The client
+    /// gets what the log had for it when it was promised (`history.on_join`), and all
     /// that came since.
     pub(crate) fn take(self, client: Transport, has_deflate: bool, connection: Connection) {
         let fanout = Arc::clone(&self.member.channel.fanout);

@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::channel::Ask;
-use super::hub::Hub;
+use super::channel::PublishRequest;
+use super::state::HubState;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::rules::key_at;
 use crate::log::{Message, NewEntry, Writer};
@@ -22,13 +22,13 @@ use crate::telemetry::FeedMetrics;
 /// Makes log entries of messages.
 #[derive(Debug)]
 pub(super) struct Feed {
-    hub: Arc<Hub>,
+    hub: Arc<HubState>,
     metrics: Arc<FeedMetrics>,
     writer: Writer,
 }
 
 impl Feed {
-    pub(super) fn new(hub: &Arc<Hub>, writer: Writer) -> Self {
+    pub(super) fn new(hub: &Arc<HubState>, writer: Writer) -> Self {
         Self { hub: Arc::clone(hub), metrics: Arc::clone(&hub.metrics), writer }
     }
 
@@ -55,8 +55,8 @@ impl Feed {
     }
 
     /// An operator did.
-    pub(super) fn publish(&mut self, ask: Ask) {
-        let Ask { kind, payload, frame, deflated, to, reply } = ask;
+    pub(super) fn publish(&mut self, request: PublishRequest) {
+        let PublishRequest { kind, payload, frame, deflated, to, reply } = request;
         self.metrics.published.inc();
         let sequence = self.append(kind, &payload, frame, deflated, to);
         self.writer.wake();

@@ -6,8 +6,13 @@
 //! 2. No credentials: the configuration refuses them as parts, and authentication has taken its token out of
 //!    the query and the subprotocols by then.
 //!
+//! # Why do subprotocols, `Host` and `Origin` set channels apart?
+//! There is one answer for all who share a link. Where the server sees `Host`, it may name another tenant. And a
+//! server that judges pages by itself sees only the page of the client that came first: any other would come in
+//! behind that one, or be refused because of it.
+//!
 //! # Not here
-//! What the server is sent for a channel ([`super::request`]).
+//! What the server is sent for a channel ([`crate::upstream::opening`]).
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,7 +20,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Uri, header};
 
 use crate::config::{HostHeader, KeyPart};
-use crate::net::http::tokens;
+use crate::net::http::{query_pairs, tokens};
 
 /// Longest name of a channel, in bytes. Names are kept for as long as their channels are.
 pub(super) const MAX_NAME: usize = 2048;
@@ -65,7 +70,7 @@ impl Key {
                     }
                 }
                 KeyPart::QueryParameter(parameter) => {
-                    for pair in named(query, parameter) {
+                    for pair in query_pairs(query, parameter) {
                         let value = pair.split_once('=').map_or("", |(_, value)| value);
                         add(&mut name, "query", Some(parameter), value.as_bytes());
                     }
@@ -91,12 +96,6 @@ impl Key {
         let length = name.len() + length(&host) + length(&origin);
         (length <= MAX_NAME).then(|| Self { name: name.into(), host, origin })
     }
-}
-
-/// The pairs of a query of that name, as they stand there. A name is what stands there, not what it may
-/// decode to: the server is sent these pairs and no others.
-pub(super) fn named<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
-    query.split('&').filter(move |pair| pair.split_once('=').map_or(*pair, |(name, _)| name) == name)
 }
 
 /// ` what:which=value`

@@ -3,31 +3,51 @@
 //! those that were left out.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::dial::DialFailure;
-use super::hub::Hub;
+use super::channel::Channel;
+use super::state::HubState;
 use crate::telemetry::{UplinkOutcome, some};
 use crate::upstream::UplinkEnd;
+use crate::upstream::redial::{DialFailure, Dialed, Observer};
 
 /// The kind of line that tells of a server that is there again.
 const BACK: &str = "back";
 
 /// Whether a line of this kind may be written now, and how many were left out since the last one.
-fn may(hub: &Hub, kind: &'static str) -> Option<Option<u64>> {
+fn may(hub: &HubState, kind: &'static str) -> Option<Option<u64>> {
     hub.shared.lines.may((hub.plan.route.clone(), kind), Instant::now()).map(some)
 }
 
-/// A dial has ended: the channel's first, or one again. `channel`: as it may stand in a line.
-pub(super) fn dialled<T>(
-    hub: &Hub,
-    channel: &str,
-    request_id: &str,
-    is_first: bool,
-    result: &Result<T, DialFailure>,
-) {
+/// Tells of the dials of one channel.
+#[derive(Debug)]
+pub(super) struct DialLines {
+    hub: Arc<HubState>,
+    /// The channel, as it may stand in a line.
+    channel: Box<str>,
+}
+
+impl DialLines {
+    pub(super) fn new(hub: Arc<HubState>, channel: &Channel) -> Self {
+        Self { hub, channel: channel.shown().to_string().into() }
+    }
+}
+
+impl Observer for DialLines {
+    fn is_in_use(&self) -> bool {
+        self.hub.is_connected()
+    }
+
+    fn on_dialed(&self, dialed: &Dialed<'_>) {
+        on_dialed(&self.hub, &self.channel, dialed);
+    }
+}
+
+fn on_dialed(hub: &HubState, channel: &str, dialed: &Dialed<'_>) {
+    let Dialed { request_id, is_first, ref result } = *dialed;
     hub.metrics.dials.inc(match result {
         Ok(_) => UplinkOutcome::Ok,
         Err(DialFailure::BreakerOpen(_)) => UplinkOutcome::BreakerOpen,
@@ -60,9 +80,9 @@ pub(super) fn dialled<T>(
                 );
             }
         }
-        Err(DialFailure::Declined(refusal)) => {
+        Err(DialFailure::Declined(response)) => {
             if let Some(left_out) = may(hub, "refused") {
-                let status = refusal.status().as_u16();
+                let status = response.status().as_u16();
                 warn!(route, channel, request_id, status, left_out, "no feed: the server refused");
             }
         }
@@ -79,7 +99,7 @@ pub(super) fn left_out(route: &str, kind: &'static str, left_out: u64) {
 }
 
 /// A channel that goes on has lost its server.
-pub(super) fn lost(hub: &Hub, channel: &dyn Display, end: &UplinkEnd) {
+pub(super) fn lost(hub: &HubState, channel: &dyn Display, end: &UplinkEnd) {
     hub.metrics.losses.inc(end.loss());
     let route = &*hub.plan.route;
     match end {

@@ -19,170 +19,136 @@
 //!
 //! # Not here
 //! Frames ([`crate::upstream::Uplink`]); what becomes of messages ([`super::feed`]); who is on the channel
-//! ([`super::channel`]); one dial ([`super::dial`]); what operators are told of it ([`super::lines`]).
+//! ([`super::channel`]); dials, and the waits between them ([`crate::upstream::redial`]); what operators are told of it
+//! ([`super::lines`]).
+
+mod closing;
+mod inbox;
+mod presence;
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
 use prometheus::IntGauge;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use super::JoinError;
-use super::channel::{Ask, Opening};
-use super::dial::{DialFailure, attempt, kept};
+use self::closing::Closing;
+pub(super) use self::inbox::Inbox;
+use self::presence::Presence;
+use super::channel::{Channel, FirstDial};
+use super::declined;
+use super::error::JoinError;
 use super::feed::Feed;
-use super::hub::{Hub, Running};
-use super::lines;
-use super::request::Template;
+use super::lines::{self, DialLines};
+use super::state::{HubState, TaskGuard};
 use crate::config::{Greeting, OnRedial};
-use crate::connections::lifecycle;
 use crate::frame::{CloseCode, Kind};
-use crate::memory::Share;
 use crate::net::Transport;
-use crate::resilience::{Backoff, Caller};
-use crate::telemetry::redact::redact_path;
+use crate::resilience::Caller;
 use crate::telemetry::{By, Label, Reason};
+use crate::upstream::redial::{DialFailure, Redialed, Redialer};
 use crate::upstream::{Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
 const RESTORED: &[u8] = br#"{"type":"outrigger","event":"upstream_restored"}"#;
 
-/// Messages of clients, and of operators, that are taken in one poll: what the queue holds. Whoever fills it while it
-/// is emptied would otherwise keep the link from being read, by the runtime's budget for tasks if by nothing else.
-const SAID: usize = 64;
-/// See [`SAID`].
-const ASKED: usize = 16;
-
 /// The task of a channel.
 pub(super) struct Task {
-    running: Running,
+    guard: TaskGuard,
     /// For whom it was opened.
     opener: Caller,
-    template: Template,
+    redialer: Redialer<DialLines>,
     feed: Feed,
-    asks: mpsc::Receiver<Ask>,
-    /// What clients say, where it goes to the server.
-    said: Option<mpsc::Receiver<(Kind, Bytes)>>,
-    opened: watch::Sender<Opening>,
-    backoff: Backoff,
-    /// The subprotocol that clients were told.
-    protocol: Option<HeaderValue>,
-    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
-    is_draining: bool,
-    linger: Option<Pin<Box<Sleep>>>,
-    /// The link before this one, whose socket is not done with yet.
-    rest: Option<Rest>,
+    inbox: Inbox,
+    opened: watch::Sender<FirstDial>,
+    presence: Presence,
+    closing: Closing,
 }
 
-/// A link whose end is known, while its close handshake runs.
-struct Rest {
-    uplink: Uplink,
-    /// What it holds of the memory of the process.
-    share: Share,
-}
-
-/// Why something was not waited for to the end.
+/// Why a link that was lost is not dialled any more.
 enum Stop {
+    /// Its clients are told.
+    End(ChannelEnd),
     /// Nobody is there any more, and nobody can come: the channel is out of its hub.
     Idle,
-    /// The process lets its clients go: nothing is dialled any more.
-    Draining,
 }
 
 /// What ends a channel that has clients.
-struct Over {
+struct ChannelEnd {
     cause: Reason,
     by: By,
     code: CloseCode,
     reason: String,
 }
 
-impl Over {
-    fn ours(cause: Reason, code: u16, reason: &str) -> Self {
+impl ChannelEnd {
+    fn by_proxy(cause: Reason, code: u16, reason: &str) -> Self {
         Self { cause, by: By::Proxy, code: CloseCode(code), reason: reason.to_owned() }
     }
 }
 
 impl Task {
     pub(super) fn new(
-        running: Running,
+        guard: TaskGuard,
         opener: Caller,
-        template: Template,
+        redialer: Redialer<DialLines>,
         feed: Feed,
-        asks: mpsc::Receiver<Ask>,
-        said: Option<mpsc::Receiver<(Kind, Bytes)>>,
-        opened: watch::Sender<Opening>,
+        inbox: Inbox,
+        opened: watch::Sender<FirstDial>,
     ) -> Self {
-        let lifecycle = running.hub.shared.lifecycle.clone();
-        Self {
-            backoff: Backoff::new(running.hub.plan.policy.redial),
-            draining: Box::pin(async move { lifecycle.until(lifecycle::State::Draining).await }),
-            is_draining: false,
-            protocol: None,
-            linger: None,
-            rest: None,
-            running,
-            opener,
-            template,
-            feed,
-            asks,
-            said,
-            opened,
-        }
+        let presence = Presence::new(guard.hub.shared.lifecycle.clone());
+        Self { guard, opener, redialer, feed, inbox, opened, presence, closing: Closing::default() }
     }
 
     pub(super) async fn run(mut self) {
         let Some(mut uplink) = Box::pin(self.open()).await else { return };
-        let over = loop {
-            let connected = Connected::new(&self.running);
+        let end = loop {
+            let connected = Connected::new(&self.guard);
             let end = self.follow(&mut uplink).await;
             drop(connected);
             let Some(end) = end else {
                 self.leave(uplink).await;
-                self.running.settle();
+                self.guard.settle();
                 return;
             };
-            self.keep(uplink);
+            self.closing.replace(uplink, &self.guard.hub.shared.budget);
             if let UplinkEnd::Closed(code, reason) = &end
-                && self.running.hub.plan.policy.broadcast.is_final(code.0)
+                && self.guard.hub.plan.policy.broadcast.is_final(code.0)
             {
                 let (code, reason) = (*code, reason.clone());
-                break Over { cause: Reason::UpstreamClose, by: By::Upstream, code, reason };
+                break ChannelEnd { cause: Reason::UpstreamClose, by: By::Upstream, code, reason };
             }
-            lines::lost(&self.running.hub, &self.shown(), &end);
+            lines::lost(&self.guard.hub, &self.guard.channel.shown(), &end);
             self.feed.notice(LOST);
             uplink = match Box::pin(self.restore()).await {
                 Ok(uplink) => uplink,
-                Err(Some(over)) => break over,
-                Err(None) => {
-                    self.running.settle();
-                    self.stop_listening();
-                    return poll_fn(|cx| self.poll_rest(cx)).await;
+                Err(Stop::End(end)) => break end,
+                Err(Stop::Idle) => {
+                    self.guard.settle();
+                    self.inbox.close();
+                    return poll_fn(|cx| self.closing.poll(cx)).await;
                 }
             };
             self.feed.notice(RESTORED);
             self.dismiss();
         };
-        let Over { cause, by, code, reason } = over;
-        info!(route = self.route(), channel = %self.shown(), cause = cause.as_str(), code = code.0, "the feed is over");
-        self.running.hub.forget(&self.running.channel);
-        self.running.channel.fanout.close(cause, by, code, &reason);
-        self.running.settle();
-        self.stop_listening();
-        poll_fn(|cx| self.poll_rest(cx)).await;
+        let ChannelEnd { cause, by, code, reason } = end;
+        let channel = self.guard.channel.shown().to_string();
+        info!(route = self.route(), %channel, cause = cause.as_str(), code = code.0, "the feed is over");
+        self.guard.hub.forget(&self.guard.channel);
+        self.guard.channel.fanout.close(cause, by, code, &reason);
+        self.guard.settle();
+        self.inbox.close();
+        poll_fn(|cx| self.closing.poll(cx)).await;
     }
 
     /// The server is another one now, as far as it knows of its clients: those who are to say all again are closed one
     /// by one (`broadcast.on_redial`).
     fn dismiss(&self) {
-        let Running { hub, channel, .. } = &self.running;
+        let TaskGuard { hub, channel, .. } = &self.guard;
         if hub.plan.policy.broadcast.on_redial == OnRedial::Close {
             let code = CloseCode(hub.plan.policy.close_codes.upstream_lost);
             let over = hub.shared.spread();
@@ -190,65 +156,34 @@ impl Task {
         }
     }
 
-    /// Nothing more comes over this link: its close handshake runs beside what follows. One before it that still does
-    /// is cut, so that a server which ends none of them does not collect them.
-    fn keep(&mut self, uplink: Uplink) {
-        let mut share = self.running.hub.shared.budget.share();
-        share.set(uplink.buffered());
-        self.rest = Some(Rest { uplink, share });
-    }
-
-    /// Ready when no link but the present one is left.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.uplink.poll_rest(cx));
-            rest.share.set(0);
-        }
-        self.rest = None;
-        Poll::Ready(())
-    }
-
-    /// Nobody looks at what is asked and said from here on: whoever has asked hears that it was in vain.
-    fn stop_listening(&mut self) {
-        self.asks.close();
-        while self.asks.try_recv().is_ok() {}
-        if let Some(mut said) = self.said.take() {
-            said.close();
-            while said.try_recv().is_ok() {
-                self.running.hub.metrics.uplink_dropped.inc();
-            }
-        }
-    }
-
     /// The first dial. What comes of it is told to all who wait.
     async fn open(&mut self) -> Option<Uplink> {
-        let why = match self.dial(None).await {
-            Ok((hop, protocol)) => {
-                self.protocol.clone_from(&protocol);
+        let why = match self.redialer.open(self.opener).await {
+            Ok((transport, protocol)) => {
                 self.opened.send_replace(Some(Ok(protocol)));
-                return Some(self.up(hop));
+                return Some(self.greet(transport));
             }
             Err(DialFailure::BreakerOpen(wait)) => JoinError::BreakerOpen(wait),
-            Err(DialFailure::Failed(error)) => JoinError::Upstream(error),
-            Err(DialFailure::Declined(refusal)) => {
-                let patience = self.running.hub.plan.upstream.config().handshake_timeout;
-                JoinError::Declined(Box::new(kept(refusal, patience).await))
+            Err(DialFailure::Failed(error)) => JoinError::Upstream(Arc::new(error)),
+            Err(DialFailure::Declined(response)) => {
+                let patience = self.guard.hub.plan.upstream.config().handshake_timeout;
+                JoinError::Declined(Box::new(declined::buffer(response, patience).await))
             }
-            // None was told yet.
+            // There was none before.
             Err(DialFailure::OtherProtocol) => return None,
         };
         // First: whoever comes after the answer dials anew.
-        self.running.hub.forget(&self.running.channel);
-        self.opened.send_replace(Some(Err(Arc::new(why))));
-        self.running.settle();
+        self.guard.hub.forget(&self.guard.channel);
+        self.opened.send_replace(Some(Err(why)));
+        self.guard.settle();
         None
     }
 
-    fn up(&mut self, hop: Transport) -> Uplink {
-        let now = Instant::now();
-        self.backoff.on_up(now);
-        let hub = &self.running.hub;
-        let mut uplink = Uplink::new(hop, hub.uplink_rules(), Arc::clone(&hub.shared.metrics), now);
+    /// A link that is up, with what the server is told before anything else.
+    fn greet(&self, transport: Transport) -> Uplink {
+        let hub = &self.guard.hub;
+        let metrics = Arc::clone(&hub.shared.metrics);
+        let mut uplink = Uplink::new(transport, hub.uplink_rules(), metrics, Instant::now());
         for message in &hub.plan.policy.broadcast.greeting {
             let kind = match message {
                 Greeting::Text(_) => Kind::Text,
@@ -259,33 +194,15 @@ impl Task {
         uplink
     }
 
-    /// One dial and handshake. `told`: the subprotocol of the clients that are there already.
-    fn dial(
-        &self,
-        told: Option<Option<HeaderValue>>,
-    ) -> impl Future<Output = Result<(Transport, Option<HeaderValue>), DialFailure>> + use<> {
-        let hub = Arc::clone(&self.running.hub);
-        let (request, request_id) = self.template.request(told.as_ref().and_then(Option::as_ref));
-        let path = self.shown().to_string();
-        let is_first = told.is_none();
-        // That there is nothing at a path is the doing of whoever asks for it. Once there was, a dial is for all who listen.
-        let caller = if is_first { self.opener } else { Caller::UNKNOWN };
-        async move {
-            let result = attempt(&hub, caller, request, told).await;
-            lines::dialled(&hub, &path, &request_id, is_first, &result);
-            result
-        }
-    }
-
     /// Passes on what the server says, until the link has ended. `None`: everyone has left.
     async fn follow(&mut self, uplink: &mut Uplink) -> Option<UplinkEnd> {
-        let mut share = self.running.hub.shared.budget.share();
+        let mut share = self.guard.hub.shared.budget.share();
         poll_fn(|cx| {
-            let is_deserted = self.poll_aside(cx).is_ready();
+            let is_idle = self.poll_control(cx).is_ready();
             // Before the link is driven, which writes what is queued; and when everyone has left, since nobody looks
             // at it later: the last word of the last client may have come together with its Close.
-            self.poll_said(cx, Some(uplink));
-            if is_deserted {
+            self.inbox.poll_inbound(cx, Some(uplink));
+            if is_idle {
                 return Poll::Ready(None);
             }
             // A burst is not taken from the server faster than it can be passed on. No client holds that up: only
@@ -303,171 +220,91 @@ impl Task {
         .await
     }
 
-    /// Dials until the link is there again. An error without a word: everyone has left.
-    async fn restore(&mut self) -> Result<Uplink, Option<Over>> {
-        let codes = self.running.hub.plan.policy.close_codes;
-        let mut at_least = Duration::ZERO;
-        loop {
-            let Some(wait) = self.backoff.next(fastrand::f64(), Instant::now()) else {
-                return Err(Some(Over::ours(Reason::UpstreamLost, codes.upstream_lost, "upstream lost")));
-            };
-            let dial = Box::pin(self.dial(Some(self.protocol.clone())));
-            // Neither a breaker that stays open nor a server that does not answer keeps anybody beyond that date.
-            let dialled = by(self.backoff.gives_up_at(), async {
-                sleep(wait.max(at_least)).await;
-                dial.await
-            });
-            let dialled = match self.meanwhile(dialled).await {
-                Ok(Some(dialled)) => dialled,
-                Ok(None) => continue,
-                Err(Stop::Idle) => return Err(None),
-                Err(Stop::Draining) => return Err(self.await_drain().await),
-            };
-            at_least = Duration::ZERO;
-            match dialled {
-                Ok((hop, _)) => return Ok(self.up(hop)),
-                Err(DialFailure::BreakerOpen(wait)) => at_least = wait,
-                Err(DialFailure::Failed(_) | DialFailure::OtherProtocol) => {}
-                Err(DialFailure::Declined(refusal)) => {
-                    // It knows us and does not want us any more: to ask again would be an attack on it.
-                    if matches!(refusal.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                        return Err(Some(Over::ours(
-                            Reason::UpstreamClose,
-                            codes.unauthorized,
-                            "unauthorized",
-                        )));
-                    }
-                }
+    /// Dials until the link is there again, and sees to the clients meanwhile.
+    async fn restore(&mut self) -> Result<Uplink, Stop> {
+        let codes = self.guard.hub.plan.policy.close_codes;
+        let redialed = poll_fn(|cx| {
+            if self.poll_control(cx).is_ready() {
+                return Poll::Ready(Some(Err(Stop::Idle)));
             }
+            if self.presence.is_draining() {
+                return Poll::Ready(None);
+            }
+            self.inbox.poll_inbound(cx, None);
+            self.redialer.poll_redial(cx).map(|redialed| Some(Ok(redialed)))
+        });
+        let redialed = redialed.await;
+        self.redialer.cancel();
+        let Some(redialed) = redialed else { return Err(self.await_drain().await) };
+        match redialed? {
+            Redialed::Up(transport) => Ok(self.greet(transport)),
+            Redialed::GivenUp => Err(Stop::End(ChannelEnd::by_proxy(
+                Reason::UpstreamLost,
+                codes.upstream_lost,
+                "upstream lost",
+            ))),
+            Redialed::Declined => Err(Stop::End(ChannelEnd::by_proxy(
+                Reason::UpstreamClose,
+                codes.unauthorized,
+                "unauthorized",
+            ))),
         }
     }
 
-    /// The process drains and the server is gone: clients are closed one by one, as the drain has it.
-    async fn await_drain(&mut self) -> Option<Over> {
+    /// The process drains and the server is gone: nothing is dialled any more, and clients are closed one by one, as the
+    /// drain has it.
+    async fn await_drain(&mut self) -> Stop {
         poll_fn(|cx| {
-            self.poll_said(cx, None);
-            self.poll_aside(cx)
+            self.inbox.poll_inbound(cx, None);
+            self.poll_control(cx)
         })
         .await;
-        None
+        Stop::Idle
     }
 
     /// Everyone has left: the server is told.
     async fn leave(&mut self, mut uplink: Uplink) {
-        info!(route = self.route(), channel = %self.shown(), "the feed's last client has left");
-        self.stop_listening();
+        info!(route = self.route(), channel = %self.guard.channel.shown(), "the feed's last client has left");
+        self.inbox.close();
         uplink.close(CloseCode::GOING_AWAY, "no clients");
         // Ends by itself in half of that time.
-        let patience = self.running.hub.plan.policy.close_timeout * 2;
+        let patience = self.guard.hub.plan.policy.close_timeout * 2;
         let all = poll_fn(|cx| {
-            let rest = self.poll_rest(cx);
+            let rest = self.closing.poll(cx);
             let last = uplink.poll_rest(cx);
             if rest.is_ready() { last } else { Poll::Pending }
         });
         let _ = timeout(patience, all).await;
     }
 
-    /// Waits for `what`, and sees to the clients meanwhile.
-    async fn meanwhile<F: Future>(&mut self, what: F) -> Result<F::Output, Stop> {
-        let mut what = pin!(what);
-        poll_fn(|cx| {
-            if self.poll_aside(cx).is_ready() {
-                return Poll::Ready(Err(Stop::Idle));
-            }
-            if self.is_draining {
-                return Poll::Ready(Err(Stop::Draining));
-            }
-            self.poll_said(cx, None);
-            what.as_mut().poll(cx).map(Ok)
-        })
-        .await
-    }
-
     /// What there is to do whatever the link does: publish, and look whether anybody is there. Ready when nobody
     /// is any more, and nobody can come.
-    fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        for taken in 1..=ASKED {
-            let Poll::Ready(Some(ask)) = self.asks.poll_recv(cx) else { break };
-            self.feed.publish(ask);
-            if taken == ASKED {
-                cx.waker().wake_by_ref();
-            }
-        }
-        // What comes of it is nobody's business any more.
-        let _ = self.poll_rest(cx);
-        if !self.is_draining {
-            self.is_draining = self.draining.as_mut().poll(cx).is_ready();
-        }
-        let Running { hub, channel, .. } = &self.running;
-        loop {
-            let Some(since) = channel.empty_since(cx.waker()) else {
-                self.linger = None;
-                return Poll::Pending;
-            };
-            if !self.is_draining {
-                let until = since + hub.plan.policy.broadcast.linger;
-                let timer = self.linger.get_or_insert_with(|| Box::pin(sleep_until(until)));
-                if timer.deadline() != until {
-                    timer.as_mut().reset(until);
-                }
-                ready!(timer.as_mut().poll(cx));
-            }
-            if hub.forget_if_empty(channel, since) {
-                return Poll::Ready(());
-            }
-        }
-    }
-
-    /// Hands what clients said to the server. Without one it is lost, as it would be without us.
-    fn poll_said(&mut self, cx: &mut Context<'_>, mut uplink: Option<&mut Uplink>) {
-        let Some(said) = &mut self.said else { return };
-        for taken in 1..=SAID {
-            let Poll::Ready(Some((kind, payload))) = said.poll_recv(cx) else { break };
-            if taken == SAID {
-                cx.waker().wake_by_ref();
-            }
-            if uplink.as_mut().is_some_and(|uplink| uplink.send(kind, &payload)) {
-                self.running.hub.metrics.uplink_forwarded.inc();
-            } else {
-                self.running.hub.metrics.uplink_dropped.inc();
-            }
-        }
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inbox.poll_publish(cx, &mut self.feed);
+        // Nothing depends on how it ends.
+        let _ = self.closing.poll(cx);
+        self.presence.poll_idle(cx, &self.guard.hub, &self.guard.channel)
     }
 
     fn route(&self) -> &str {
-        &self.running.hub.plan.route
-    }
-
-    /// The channel as it may stand in a log line: its path.
-    fn shown(&self) -> impl std::fmt::Display + '_ {
-        let name = self.running.channel.key.name.split(' ').next().unwrap_or_default();
-        // Without its path in the key it is told by what its clients have said, which is not for the log.
-        redact_path(if name.starts_with('/') { name } else { "-" })
-    }
-}
-
-/// What comes of `what` by that moment, if there is one.
-async fn by<F: Future>(moment: Option<Instant>, what: F) -> Option<F::Output> {
-    match moment {
-        Some(moment) => timeout_at(moment, what).await.ok(),
-        None => Some(what.await),
+        &self.guard.hub.plan.route
     }
 }
 
 /// Shows a channel whose server is connected, for as long as it is.
 struct Connected {
     gauge: IntGauge,
-    hub: Arc<Hub>,
-    channel: Arc<super::channel::Channel>,
+    hub: Arc<HubState>,
+    channel: Arc<Channel>,
 }
 
 impl Connected {
-    fn new(running: &Running) -> Self {
-        let gauge = running.hub.metrics.connected.clone();
+    fn new(guard: &TaskGuard) -> Self {
+        let gauge = guard.hub.metrics.connected.clone();
         gauge.inc();
-        running.hub.set_connected(true);
-        running.channel.set_connected(true);
-        Self { gauge, hub: Arc::clone(&running.hub), channel: Arc::clone(&running.channel) }
+        guard.hub.set_connected(true);
+        guard.channel.set_connected(true);
+        Self { gauge, hub: Arc::clone(&guard.hub), channel: Arc::clone(&guard.channel) }
     }
 }
 

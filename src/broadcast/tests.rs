@@ -1,15 +1,24 @@
 //! Channels whose tasks end in the middle of something, driven from the inside.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Uri};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::channel::PublishRequest;
 use super::*;
 use crate::config::Config;
+use crate::connections::lifecycle::Lifecycle;
+use crate::frame::{Kind, encode};
+use crate::log::Logs;
+use crate::memory::Budget;
 use crate::net::Peer;
 use crate::resilience::Caller;
+use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::headers::Requester;
 
@@ -78,10 +87,10 @@ impl World {
     }
 }
 
-fn ask(payload: Bytes) -> (Ask, oneshot::Receiver<u64>) {
+fn ask(payload: Bytes) -> (PublishRequest, oneshot::Receiver<u64>) {
     let (reply, told) = oneshot::channel();
     let frame = encode::message(Kind::Text, &payload);
-    (Ask { kind: Kind::Text, payload, frame, deflated: None, to: None, reply }, told)
+    (PublishRequest { kind: Kind::Text, payload, frame, deflated: None, to: None, reply }, told)
 }
 
 #[tokio::test]
@@ -89,17 +98,17 @@ async fn who_publishes_to_a_channel_that_is_just_leaving_is_not_kept_waiting() {
     let world = World::new("close_timeout: 20s, broadcast: {linger: 0s}").await;
     let seat = world.seat().await;
     // As whoever publishes sees it, just before it leaves.
-    let channel = world.hub.all().remove(0);
+    let channel = world.hub.state.all().remove(0);
     drop(seat);
-    world.until(|world| world.hub.all().is_empty()).await;
+    world.until(|world| world.hub.state.all().is_empty()).await;
     let (ask, told) = ask(Bytes::from_static(b"late"));
     let answered = timeout(Duration::from_secs(5), async {
-        if channel.asks.send(ask).await.is_ok() {
+        if channel.publish.send(ask).await.is_ok() {
             let _ = told.await;
         }
     });
     assert!(answered.await.is_ok(), "it is told that nobody is there");
-    assert_eq!(world.hub.running(), 1, "and the server has not answered our Close yet");
+    assert_eq!(world.hub.state.running(), 1, "and the server has not answered our Close yet");
     assert_eq!(world.metric("published_total"), 0.0);
 }
 
@@ -118,19 +127,19 @@ async fn a_channel_whose_task_panics_ends_those_who_wait_for_it_and_the_next_one
     }
     let world = World::new("").await;
     let _seat = world.seat().await;
-    let channel = world.hub.all().remove(0);
+    let channel = world.hub.state.all().remove(0);
     let mut told = Vec::new();
     for payload in [Bytes::from_owner(Panics), Bytes::from_static(b"x"), Bytes::from_static(b"y")] {
         let (ask, answer) = ask(payload);
         // It may have ended by then.
-        if channel.asks.send(ask).await.is_ok() {
+        if channel.publish.send(ask).await.is_ok() {
             told.push(answer);
         }
     }
     for answer in told {
         timeout(DEADLINE, answer).await.expect("nobody waits for the dead").ok();
     }
-    world.until(|world| world.hub.running() == 0).await;
+    world.until(|world| world.hub.state.running() == 0).await;
     assert_eq!(world.metric("task_panics_total"), 1.0);
     let _next = world.seat().await;
     let payload = Bytes::from_static(b"z");
@@ -142,10 +151,10 @@ async fn a_channel_whose_task_panics_ends_those_who_wait_for_it_and_the_next_one
 async fn a_shared_link_shows_life_by_itself_where_nothing_else_is_said() {
     use crate::config::{SHARED_HEARTBEAT, UpstreamHeartbeat};
     let world = World::new("").await;
-    let beat = world.hub.uplink_rules().heartbeat.expect("it is pinged by default");
+    let beat = world.hub.state.uplink_rules().heartbeat.expect("it is pinged by default");
     assert_eq!(beat, SHARED_HEARTBEAT);
     assert!(beat.interval <= Duration::from_secs(30), "Cowboy closes whoever is silent for 60 s");
-    assert_eq!(world.hub.plan.upstream.config().heartbeat, UpstreamHeartbeat::Auto);
+    assert_eq!(world.hub.state.plan.upstream.config().heartbeat, UpstreamHeartbeat::Auto);
     for (written, shared, tunnels) in [("auto", true, false), ("null", false, false), ("{}", true, true)] {
         let config = Config::from_yaml(&format!("upstream: {{heartbeat: {written}}}")).unwrap();
         let heartbeat = config.routes[0].upstream.heartbeat;

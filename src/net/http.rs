@@ -61,6 +61,12 @@ pub(crate) fn plain_name(name: &str) -> String {
     name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
+/// The pairs of a query of that name, as they stand there. A name is what stands there, not what it may
+/// decode to: the server is sent these pairs and no others.
+pub(crate) fn query_pairs<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    query.split('&').filter(move |pair| pair.split_once('=').map_or(*pair, |(name, _)| name) == name)
+}
+
 /// The bytes that `raw` stands for (RFC 3986 §2.1). A `%` that is not followed by two hexadecimal digits stands for
 /// itself.
 pub(crate) fn percent_decode(raw: &[u8]) -> Cow<'_, [u8]> {

@@ -1,26 +1,21 @@
-//! The breaker around an upstream: whether it is asked at all, and what of its answers is a failure.
+//! The breaker around an upstream: whether it is asked at all.
 //!
 //! While probes are under way whoever else comes waits for what they find out: a healthy server would otherwise
 //! refuse all but the first of those who come back to it at once.
 //!
 //! # Invariants
-//! 1. Every ticket is reported: by [`Permit::settle`] and its like, or by the drop of its [`Permit`].
-//! 2. What is a failure of the upstream is said once, by what judges an answer and what judges an error. What one
-//!    client can bring about by what it offers is none; what it can by what it asks for (a path at which the server is
-//!    silent, hangs up, or answers 503) is a suspicion, which is held against that client first
-//!    ([`crate::resilience::Breaker`]): it must not shut the others out.
-//! 3. The metrics know of a breaker as long as it lives, and of each change once.
-//! 4. Nobody waits longer than `upstream.handshake_timeout`, and no more than `max_waiting` do. Who goes away
+//! 1. Every ticket is reported: by [`Permit::settle`], or by the drop of its [`Permit`].
+//! 2. The metrics know of a breaker as long as it lives, and of each change once.
+//! 3. Nobody waits longer than `upstream.handshake_timeout`, and no more than `max_waiting` do. Who goes away
 //!    leaves its place, and a place among the probes that it was given goes to the next.
-//! 5. No client can have a server that is well left alone by asking for what it hangs up on: where somebody is
-//!    connected to it, what may be its answer says nothing ([`UpstreamError::may_be_an_answer`]).
-//! 6. A probe that takes longer than `slow_after` makes room for one of another client, and still counts
+//! 4. A probe that takes longer than `slow_after` makes room for one of another client, and still counts
 //!    ([`Permit::watch`]).
-//! 7. Whoever has waited asks again, as anybody who comes then: what is closed lets it through, and what has
+//! 5. Whoever has waited asks again, as anybody who comes then: what is closed lets it through, and what has
 //!    opened refuses it.
 //!
 //! # Not here
-//! When it opens and closes ([`crate::resilience::Breaker`]); what a client is told ([`crate::admission`]).
+//! What of its answers is a failure ([`super::classify`]); when it opens and closes ([`crate::resilience::Breaker`]); what
+//! a client is told ([`crate::admission`]).
 
 use std::fmt::Display;
 use std::pin::pin;
@@ -28,14 +23,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::{Refusal, Upgraded, UpstreamError};
+use super::classify::{Classifier, Verdict};
 use crate::config;
 use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Caller, Ticket};
 use crate::telemetry::{BreakerMetrics, BreakerScope, Metrics};
@@ -47,7 +41,7 @@ const SOON: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct UpstreamBreaker {
     route: Box<str>,
-    statuses: Box<[u16]>,
+    classifier: Classifier,
     /// A call that was given up by its caller after so long is no better than one that failed.
     slow_after: Duration,
     breaker: Mutex<Breaker>,
@@ -85,7 +79,7 @@ impl UpstreamBreaker {
         metrics.on_transition(None, Some(BreakerState::Closed));
         Arc::new(Self {
             route: route.into(),
-            statuses: statuses.as_slice().into(),
+            classifier: Classifier::new(statuses),
             slow_after,
             breaker: Mutex::new(Breaker::new(rules, Instant::now())),
             patience: upstream.handshake_timeout,
@@ -147,24 +141,6 @@ impl UpstreamBreaker {
         if self.breaker.lock().on_late(ticket) {
             // All: the first in line may be of the same client, which does not get it.
             self.probed.notify_waiters();
-        }
-    }
-
-    fn judge_status(&self, status: StatusCode) -> CallOutcome {
-        if self.statuses.contains(&status.as_u16()) { CallOutcome::Suspicion } else { CallOutcome::Success }
-    }
-
-    fn judge_error(error: &UpstreamError, is_in_use: bool) -> CallOutcome {
-        if !error.is_failure() {
-            return CallOutcome::Neither;
-        }
-        match error {
-            // A server that is dead has lost those who were connected to it.
-            error if error.may_be_an_answer() && is_in_use => CallOutcome::Neither,
-            error if error.may_be_an_answer() => CallOutcome::Suspicion,
-            // One that only hangs has not, and is silent for all; but so is one that is well at some paths.
-            UpstreamError::Timeout(_) => CallOutcome::Suspicion,
-            _ => CallOutcome::Failure,
         }
     }
 
@@ -268,39 +244,19 @@ impl Permit {
         self
     }
 
-    /// How the handshake went, for whoever asked the upstream itself. `is_in_use`: as of [`Permit::failed`].
-    pub(crate) fn settle(self, result: &Result<Result<Upgraded, Refusal>, UpstreamError>, is_in_use: bool) {
-        match result {
-            Ok(Ok(Upgraded { .. })) => self.report(CallOutcome::Success),
-            Ok(Err(refusal)) => self.answered(refusal.status()),
-            Err(error) => self.failed(error, is_in_use),
-        }
-    }
-
-    /// The upstream answered.
-    pub(crate) fn answered(self, status: StatusCode) {
-        let outcome = self.breaker.judge_status(status);
-        self.end(outcome, &status);
-    }
-
-    /// Nothing came of it. `is_in_use`: somebody is connected to the upstream through the same route.
-    pub(crate) fn failed(self, error: &UpstreamError, is_in_use: bool) {
-        self.end(UpstreamBreaker::judge_error(error, is_in_use), error);
-    }
-
-    /// As the caller has judged it.
-    pub(crate) fn report(self, outcome: CallOutcome) {
-        self.end(outcome, &"a handshake failed");
-    }
-
-    fn end(mut self, outcome: CallOutcome, what: &dyn Display) {
-        let outcome = match outcome {
+    /// Reports how the handshake went.
+    pub(crate) fn settle(mut self, verdict: Verdict<'_>) {
+        let outcome = match self.breaker.classifier.outcome(verdict) {
             CallOutcome::Suspicion if self.is_repeated => CallOutcome::Failure,
             outcome => outcome,
         };
-        if let Some(ticket) = self.ticket.take() {
-            self.breaker.report(ticket, outcome, what);
-        }
+        let Some(ticket) = self.ticket.take() else { return };
+        let what: &dyn Display = match &verdict {
+            Verdict::Answered(status) => status,
+            Verdict::Failed { error, .. } => error,
+            Verdict::NotAsked => &"a handshake failed",
+        };
+        self.breaker.report(ticket, outcome, what);
     }
 }
 

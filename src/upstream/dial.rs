@@ -62,22 +62,6 @@ pub enum DialError {
     },
 }
 
-impl DialError {
-    /// The same error once more: the pool hands out references only.
-    pub(super) fn again(&self) -> Self {
-        match self {
-            Self::Timeout { target, after } => Self::Timeout { target: target.clone(), after: *after },
-            Self::NoPlace { target, after, places } => {
-                Self::NoPlace { target: target.clone(), after: *after, places: *places }
-            }
-            Self::Io { target, source } => {
-                Self::Io { target: target.clone(), source: io::Error::new(source.kind(), source.to_string()) }
-            }
-            Self::Tls { target, source } => Self::Tls { target: target.clone(), source: source.again() },
-        }
-    }
-}
-
 /// Opens connections to one upstream.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {

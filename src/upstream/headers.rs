@@ -11,15 +11,12 @@
 
 mod forwarded;
 
-use std::net::SocketAddr;
-
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-pub(crate) use self::forwarded::Forwarding;
 use self::forwarded::is_forwarding;
+pub(crate) use self::forwarded::{Forwarding, ForwardingConfig, Requester};
 use crate::config::{Forwarded, HostHeader, Target};
-use crate::net::Peer;
 use crate::net::http::{X_FORWARDED_PREFIX, X_OUTRIGGER_USER, X_REQUEST_ID, plain_name, set_upgrade, tokens};
 
 /// Headers of one hop.
@@ -58,34 +55,6 @@ fn is_look_alike(name: &HeaderName) -> bool {
     let is_mark = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
     let meant = || plain_name(text);
     text.bytes().any(is_mark) && (is_forwarding(&meant()) || meant() == X_OUTRIGGER_USER.as_str())
-}
-
-/// Where a request came in, and from whom.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Requester<'a> {
-    /// The hop it came over.
-    pub peer: &'a Peer,
-    /// What the peer says of where it comes from; `None`: it is not trusted, and nothing of that is believed.
-    pub forwarding: Option<&'a Forwarding>,
-    /// Whose request it is.
-    pub client: Option<SocketAddr>,
-    /// Who authentication says it is.
-    pub user: Option<&'a str>,
-    /// What the authentication service says of it.
-    pub attested: Option<&'a HeaderMap>,
-}
-
-/// How one upstream wants to be told.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ForwardingConfig<'a> {
-    /// Which forwarding headers.
-    pub forwarded: Forwarded,
-    /// Which `Host`.
-    pub host: HostHeader,
-    /// The upstream.
-    pub target: &'a Target,
-    /// What the route takes off the path.
-    pub strip_prefix: Option<&'a str>,
 }
 
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.

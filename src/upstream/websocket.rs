@@ -24,7 +24,7 @@ use crate::frame::Extensions;
 use crate::net::http::set_upgrade;
 use crate::net::{Stream, Transport, head};
 
-/// The upstream agreed.
+/// The upstream has agreed to a handshake.
 #[derive(Debug)]
 pub(crate) struct Upgraded {
     /// Its 101, as the client is to get it.
@@ -35,8 +35,27 @@ pub(crate) struct Upgraded {
     pub extensions: Extensions,
 }
 
-/// The upstream answered something else: it is passed on.
-pub(crate) type Refusal = Response<Incoming>;
+/// The upstream answered with something else than a 101, which is passed on.
+pub(crate) type Declined = Response<Incoming>;
+
+/// What an upstream answers to a handshake.
+#[derive(Debug)]
+pub(crate) enum Upgrade {
+    /// The socket is a WebSocket now.
+    Accepted(Upgraded),
+    /// It is not.
+    Declined(Declined),
+}
+
+impl Upgrade {
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Accepted(_) => StatusCode::SWITCHING_PROTOCOLS,
+            Self::Declined(response) => response.status(),
+        }
+    }
+}
 
 impl Upstream {
     /// Asks the upstream for a WebSocket. `request` is what it is sent, `offer` what the client wants.
@@ -47,7 +66,7 @@ impl Upstream {
         &self,
         request: Request<Empty<Bytes>>,
         offer: &Offer,
-    ) -> Result<Result<Upgraded, Refusal>, UpstreamError> {
+    ) -> Result<Upgrade, UpstreamError> {
         let since = Instant::now();
         let result = self.try_upgrade(request, offer).await;
         if result.is_ok() {
@@ -60,7 +79,7 @@ impl Upstream {
         &self,
         request: Request<Empty<Bytes>>,
         offer: &Offer,
-    ) -> Result<Result<Upgraded, Refusal>, UpstreamError> {
+    ) -> Result<Upgrade, UpstreamError> {
         let stream = self.dialer.dial().await?;
         let after = self.config.handshake_timeout;
         let exchange = timeout(after, exchange(&self.http, stream, request));
@@ -74,7 +93,7 @@ impl Upstream {
             head::check_answer(status, version, response.headers_mut())?;
             // It has to be driven while its body is passed on; it ends with it, or with its reader.
             tokio::spawn(connection);
-            return Ok(Err(response));
+            return Ok(Upgrade::Declined(response));
         }
         let extensions = offer.verify(&response)?;
         let parts = connection.without_shutdown().await.map_err(|error| self.broken(&error))?;
@@ -82,7 +101,7 @@ impl Upstream {
         headers::for_client(head.status, &mut head.headers);
         set_upgrade(&mut head.headers);
         let hop = Transport { stream: parts.io.into_inner(), read_ahead: parts.read_buf };
-        Ok(Ok(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))
+        Ok(Upgrade::Accepted(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))
     }
 }
 

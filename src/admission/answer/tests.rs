@@ -6,7 +6,7 @@ use super::*;
 use crate::net::head::{FramingFault, HeadFault};
 use crate::net::tls::HandshakeError;
 use crate::telemetry::{AuthFailure, Label, RefusalReason};
-use crate::upstream::BadUpgrade;
+use crate::upstream::verify::BadUpgrade;
 
 /// One of each. The match has no `_` arm: whoever adds a variant is sent here.
 fn all() -> Vec<Refused> {
@@ -46,19 +46,19 @@ fn all() -> Vec<Refused> {
         Refused::Forwarded(Box::new(Response::builder().status(401).body(Bytes::new()).unwrap())),
         Refused::AuthUnavailable,
         Refused::Breaker(Duration::from_millis(2500)),
-        Refused::Upstream(dial.into()),
-        Refused::Upstream(late.into()),
-        Refused::Upstream(full.into()),
-        Refused::Upstream(tls.into()),
-        Refused::Upstream(UpstreamError::Timeout(Duration::from_secs(1))),
-        Refused::Upstream(UpstreamError::Broken("10.1.2.3".into())),
-        Refused::Upstream(UpstreamError::Framing(FramingFault::Both)),
-        Refused::Upstream(UpstreamError::BadUpgrade(BadUpgrade::Accept)),
-        Refused::Upstream(UpstreamError::BodyTooLarge(5)),
-        Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(1))),
-        Refused::Upstream(UpstreamError::BodyStalled(Duration::from_secs(60))),
-        Refused::Upstream(UpstreamError::BodyBroken),
-        Refused::Upstream(UpstreamError::BodyUntaken(Duration::from_secs(60))),
+        Refused::from(UpstreamError::from(dial)),
+        Refused::from(UpstreamError::from(late)),
+        Refused::from(UpstreamError::from(full)),
+        Refused::from(UpstreamError::from(tls)),
+        Refused::from(UpstreamError::Timeout(Duration::from_secs(1))),
+        Refused::from(UpstreamError::Broken("10.1.2.3".into())),
+        Refused::from(UpstreamError::Framing(FramingFault::Both)),
+        Refused::from(UpstreamError::BadUpgrade(BadUpgrade::Accept)),
+        Refused::from(UpstreamError::BodyTooLarge(5)),
+        Refused::from(UpstreamError::BodyStalled(Duration::from_secs(1))),
+        Refused::from(UpstreamError::BodyStalled(Duration::from_secs(60))),
+        Refused::from(UpstreamError::BodyBroken),
+        Refused::from(UpstreamError::BodyUntaken(Duration::from_secs(60))),
     ];
     for refused in &all {
         match refused {
@@ -82,7 +82,7 @@ fn all() -> Vec<Refused> {
             | Refused::Forwarded(_)
             | Refused::AuthUnavailable
             | Refused::Breaker(_) => {}
-            Refused::Upstream(error) => match error {
+            Refused::Upstream(error) => match &**error {
                 UpstreamError::Dial(
                     DialError::Timeout { .. }
                     | DialError::NoPlace { .. }

@@ -172,17 +172,4 @@ impl HandshakeError {
         }
         self
     }
-
-    /// The same error once more: a pool hands out references only.
-    #[must_use]
-    pub fn again(&self) -> Self {
-        match self {
-            Self::Plaintext => Self::Plaintext,
-            Self::Ended => Self::Ended,
-            Self::Io(error) => Self::Io(io::Error::new(error.kind(), error.to_string())),
-            Self::Certificate { why, found } => Self::Certificate { why: why.clone(), found: found.clone() },
-            Self::Protocol { why, found } => Self::Protocol { why: why.clone(), found: found.clone() },
-            Self::NoName => Self::NoName,
-        }
-    }
 }

@@ -14,6 +14,7 @@ use crate::net::head::spelling;
 use crate::server::http::body::AnswerBody;
 use crate::server::http::upgrade::{PendingTunnel, PendingUpgrade};
 use crate::tunnel;
+use crate::upstream::Upgrade;
 use crate::upstream::headers;
 use crate::upstream::verify::Offer;
 
@@ -47,7 +48,7 @@ async fn upgrade(
     *asked.extensions_mut() = std::mem::take(&mut context.head.extensions);
     headers::for_upstream(asked.headers_mut(), context.requester(), route.forwarding(), true);
     match route.upstream.upgrade(asked, &offer).await? {
-        Ok(upgraded) => {
+        Upgrade::Accepted(upgraded) => {
             let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), connection));
             if handshake::choose_own_protocol(context, response.headers_mut()) {
                 let headers = response.headers().clone();
@@ -61,9 +62,9 @@ async fn upgrade(
             }));
             Ok(response)
         }
-        Err(mut refused) => {
-            headers::for_client(refused.status(), refused.headers_mut());
-            Ok(refused.map(|body| AnswerBody::upstream(body, connection)))
+        Upgrade::Declined(mut declined) => {
+            headers::for_client(declined.status(), declined.headers_mut());
+            Ok(declined.map(|body| AnswerBody::upstream(body, connection)))
         }
     }
 }

@@ -56,8 +56,8 @@ impl<'a, K: PartialEq + Clone, V: Clone> Reusing<'a, K, V> {
     }
 
     /// Those of the snapshot before.
-    pub(super) fn previous(&self) -> impl Iterator<Item = &'a V> + use<'a, K, V> {
-        self.previous.iter().map(|(_, value)| value)
+    pub(super) fn previous(&self) -> &'a [(K, V)] {
+        self.previous
     }
 
     /// Those that were asked for; the others are let go with the snapshot before.

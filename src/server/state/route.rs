@@ -138,7 +138,7 @@ impl<'a> RouteBuilder<'a> {
     /// Who knows who the route's clients are; `None`: nobody asks.
     fn authenticator(&mut self, route: &config::Route) -> Result<Option<Arc<Authenticator>>, SnapshotError> {
         let Some(auth) = &route.policy.auth else { return Ok(None) };
-        let earlier = self.authenticators.previous();
+        let earlier = self.authenticators.previous().iter().map(|(_, authenticator)| authenticator);
         let make = || Authenticator::new(auth, earlier, self.metrics).map(Arc::new);
         Ok(Some(self.authenticators.get_or_try_insert(auth, make)?))
     }

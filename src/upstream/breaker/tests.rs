@@ -1,15 +1,15 @@
-use std::io;
-
+use http::StatusCode;
 use tokio::task::JoinHandle;
 use tokio::time::advance;
 
 use super::*;
-use crate::net::head::FramingFault;
-use crate::net::tls::HandshakeError;
-use crate::upstream::{BadUpgrade, DialError};
+use crate::upstream::UpstreamError;
 
 /// Whoever it does not matter to tell from others.
 const A: Caller = Caller(1);
+
+const TIMED_OUT: Verdict<'_> =
+    Verdict::Failed { error: &UpstreamError::Timeout(Duration::from_secs(1)), is_in_use: false };
 
 /// Two failures open it for 10 s (12 s at most), one success closes it; a client that waited 2 s says something, and three wait
 /// for a probe, for 10 s.
@@ -47,7 +47,7 @@ fn state(metrics: &Metrics) -> Option<f64> {
 }
 
 fn fail(breaker: &Arc<UpstreamBreaker>) {
-    breaker.ask(A).unwrap().failed(&UpstreamError::Timeout(Duration::from_secs(1)), false);
+    breaker.ask(A).unwrap().settle(TIMED_OUT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn it_opens_asks_again_and_closes_and_the_metrics_tell() {
     advance(Duration::from_secs(12)).await;
     let probe = breaker.enter(A).await.unwrap();
     assert_eq!((breaker.state(), state(&metrics)), (BreakerState::HalfOpen, Some(1.0)));
-    probe.answered(StatusCode::SWITCHING_PROTOCOLS);
+    probe.settle(Verdict::Answered(StatusCode::SWITCHING_PROTOCOLS));
     assert_eq!((breaker.state(), state(&metrics)), (BreakerState::Closed, Some(0.0)));
     for to in ["open", "half_open", "closed"] {
         let name =
@@ -78,10 +78,10 @@ async fn it_opens_asks_again_and_closes_and_the_metrics_tell() {
 async fn what_the_upstream_has_agreed_to_before_and_now_refuses_is_no_clients_doing() {
     for (is_repeated, state) in [(false, BreakerState::Closed), (true, BreakerState::Open)] {
         let breaker = breaker(&metrics());
-        breaker.enter(A).await.unwrap().answered(StatusCode::SWITCHING_PROTOCOLS);
+        breaker.enter(A).await.unwrap().settle(Verdict::Answered(StatusCode::SWITCHING_PROTOCOLS));
         let again = breaker.enter(A).await.unwrap();
         let again = if is_repeated { again.repeated() } else { again };
-        again.answered(StatusCode::SERVICE_UNAVAILABLE);
+        again.settle(Verdict::Answered(StatusCode::SERVICE_UNAVAILABLE));
         assert_eq!(breaker.state(), state, "repeated: {is_repeated}");
     }
 }
@@ -120,63 +120,8 @@ async fn a_probe_whose_client_goes_away_leaves_its_place() {
     assert!(breaker.ask(A).is_err());
     drop(probe);
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    breaker.enter(A).await.unwrap().answered(StatusCode::FORBIDDEN);
+    breaker.enter(A).await.unwrap().settle(Verdict::Answered(StatusCode::FORBIDDEN));
     assert_eq!(breaker.state(), BreakerState::Closed, "any answer is one");
-}
-
-#[tokio::test(start_paused = true)]
-async fn answers_are_successes_but_for_the_statuses_that_are_named() {
-    use CallOutcome::{Success, Suspicion};
-    let breaker = breaker(&metrics());
-    for (status, outcome) in [
-        (101, Success),
-        (200, Success),
-        (301, Success),
-        (400, Success),
-        (401, Success),
-        (403, Success),
-        (404, Success),
-        (429, Success),
-        (500, Success),
-        (502, Suspicion),
-        (503, Suspicion),
-        (504, Success),
-    ] {
-        assert_eq!(breaker.judge_status(StatusCode::from_u16(status).unwrap()), outcome, "{status}");
-    }
-}
-
-#[test]
-fn whatever_keeps_the_upstream_from_answering_is_a_failure_and_our_own_doing_is_not() {
-    use CallOutcome::{Failure, Neither, Suspicion};
-    let target = || "10.1.2.3:3000".to_owned();
-    let second = Duration::from_secs(1);
-    for (error, outcome) in [
-        (DialError::Io { target: target(), source: io::ErrorKind::ConnectionRefused.into() }.into(), Failure),
-        (DialError::Io { target: target(), source: io::ErrorKind::NotFound.into() }.into(), Failure),
-        (DialError::Timeout { target: target(), after: second }.into(), Failure),
-        (DialError::Tls { target: target(), source: HandshakeError::Ended }.into(), Failure),
-        (UpstreamError::Timeout(second), Suspicion),
-        (UpstreamError::Broken("x".into()), Suspicion),
-        (UpstreamError::Framing(FramingFault::Coding), Suspicion),
-        (UpstreamError::BadUpgrade(BadUpgrade::Accept), Suspicion),
-        (UpstreamError::BodyUntaken(second), Failure),
-        // What one client can bring about by what it offers, or fails to, must not shut out the others.
-        (UpstreamError::BadUpgrade(BadUpgrade::Protocol), Neither),
-        (UpstreamError::BadUpgrade(BadUpgrade::Extension), Neither),
-        (DialError::NoPlace { target: target(), after: second, places: 1 }.into(), Neither),
-        (UpstreamError::BodyTooLarge(5), Neither),
-        (UpstreamError::BodyStalled(second), Neither),
-        (UpstreamError::BodyBroken, Neither),
-    ] {
-        assert_eq!(UpstreamBreaker::judge_error(&error, false), outcome, "{error}");
-        let may_be_an_answer = matches!(
-            error,
-            UpstreamError::Broken(_) | UpstreamError::Framing(_) | UpstreamError::BadUpgrade(_)
-        );
-        let in_use = if may_be_an_answer { Neither } else { outcome };
-        assert_eq!(UpstreamBreaker::judge_error(&error, true), in_use, "{error}");
-    }
 }
 
 /// A breaker with its one probe under way.
@@ -220,7 +165,7 @@ async fn all_who_wait_for_a_probe_go_through_when_it_succeeds() {
     let crowd = crowd(&breaker, 49).await;
     assert!(crowd.iter().all(|client| !client.is_finished()), "they wait");
     assert_eq!(waiting(&metrics), Some(49.0));
-    probe.answered(StatusCode::SWITCHING_PROTOCOLS);
+    probe.settle(Verdict::Answered(StatusCode::SWITCHING_PROTOCOLS));
     let mut inside = Vec::new();
     for client in crowd {
         inside.push(client.await.unwrap().unwrap());
@@ -229,7 +174,7 @@ async fn all_who_wait_for_a_probe_go_through_when_it_succeeds() {
     assert_eq!(start.elapsed(), Duration::ZERO);
     // They are handshakes like any other: what becomes of them counts.
     for permit in inside.drain(..2) {
-        permit.failed(&UpstreamError::Timeout(Duration::from_secs(1)), false);
+        permit.settle(TIMED_OUT);
     }
     assert_eq!(breaker.state(), BreakerState::Open);
 }
@@ -240,7 +185,7 @@ async fn all_who_wait_are_refused_at_once_when_the_probe_fails() {
     let (breaker, probe) = probed(100, &metrics).await;
     let crowd = crowd(&breaker, 49).await;
     let start = Instant::now();
-    probe.failed(&UpstreamError::Timeout(Duration::from_secs(1)), false);
+    probe.settle(TIMED_OUT);
     for client in crowd {
         let wait = client.await.unwrap().unwrap_err();
         assert!(wait >= Duration::from_secs(10), "until it is asked again: {wait:?}");
@@ -260,7 +205,7 @@ async fn no_more_wait_than_may_and_none_longer_than_a_handshake() {
         assert_eq!(client.await.unwrap().unwrap_err(), SOON);
     }
     assert_eq!((start.elapsed().as_secs(), waiting(&metrics)), (10, Some(0.0)));
-    probe.answered(StatusCode::OK);
+    probe.settle(Verdict::Answered(StatusCode::OK));
     let (breaker, _probe) = probed(0, &metrics).await;
     assert_eq!(breaker.enter(A).await.unwrap_err(), SOON, "with no room nobody waits");
 }
@@ -283,8 +228,8 @@ async fn a_probe_that_says_nothing_leaves_its_place_to_one_who_waits_and_leavers
     let probe = crowd.remove(next).await.unwrap().unwrap();
     assert_eq!((breaker.state(), waiting(&metrics)), (BreakerState::HalfOpen, Some(1.0)));
     assert!(!crowd[0].is_finished(), "one place, one probe");
-    probe.answered(StatusCode::OK);
-    crowd.remove(0).await.unwrap().unwrap().answered(StatusCode::OK);
+    probe.settle(Verdict::Answered(StatusCode::OK));
+    crowd.remove(0).await.unwrap().unwrap().settle(Verdict::Answered(StatusCode::OK));
     assert_eq!((breaker.state(), waiting(&metrics)), (BreakerState::Closed, Some(0.0)));
 }
 
@@ -309,8 +254,8 @@ async fn while_it_is_half_open_there_are_as_many_probes_as_may_be_and_no_wake_up
             assert_eq!(inside.len(), probes.min((inside.len() + crowd.len()) as u32) as usize, "seed {seed}");
             let Some(at) = (!inside.is_empty()).then(|| random.usize(..inside.len())) else { break };
             match random.u8(..8) {
-                0 => inside.swap_remove(at).answered(StatusCode::OK),
-                1 => inside.swap_remove(at).failed(&UpstreamError::Timeout(Duration::from_secs(1)), false),
+                0 => inside.swap_remove(at).settle(Verdict::Answered(StatusCode::OK)),
+                1 => inside.swap_remove(at).settle(TIMED_OUT),
                 2..5 => drop(inside.swap_remove(at)),
                 _ if crowd.is_empty() => {}
                 _ => crowd.swap_remove(random.usize(..crowd.len())).abort(),

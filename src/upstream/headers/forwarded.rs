@@ -25,15 +25,43 @@
 //! How a trusted peer's headers are read ([`crate::admission`]).
 
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::{ForwardingConfig, Requester};
-use crate::config::{self, without_port};
+use crate::config::{Forwarded, HostHeader, Target, without_port};
+use crate::net::Peer;
 use crate::net::http::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
 };
+
+/// Where a request came in, and from whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Requester<'a> {
+    /// The hop it came over.
+    pub peer: &'a Peer,
+    /// What the peer says of where it comes from; `None`: it is not trusted, and nothing of that is believed.
+    pub forwarding: Option<&'a Forwarding>,
+    /// Whose request it is.
+    pub client: Option<SocketAddr>,
+    /// Who authentication says it is.
+    pub user: Option<&'a str>,
+    /// What the authentication service says of it.
+    pub attested: Option<&'a HeaderMap>,
+}
+
+/// How one upstream wants to be told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ForwardingConfig<'a> {
+    /// Which forwarding headers.
+    pub forwarded: Forwarded,
+    /// Which `Host`.
+    pub host: HostHeader,
+    /// The upstream.
+    pub target: &'a Target,
+    /// What the route takes off the path.
+    pub strip_prefix: Option<&'a str>,
+}
 
 /// Begins every header by which proxies tell each other about a client.
 pub(super) const X_FORWARDED: &str = "x-forwarded-";
@@ -150,7 +178,7 @@ pub(super) fn tell(
     // Whom a trusted peer named.
     let named = seen.client.map(|client| client.ip().to_canonical()).filter(|client| Some(*client) != peer);
     let form = telling.forwarded;
-    if matches!(form, config::Forwarded::XForwarded | config::Forwarded::Both) {
+    if matches!(form, Forwarded::XForwarded | Forwarded::Both) {
         let begins = named.filter(|_| !headers.contains_key(X_FORWARDED_FOR));
         let row: Vec<_> = [begins, peer].into_iter().flatten().map(|ip| ip.to_string()).collect();
         append(headers, X_FORWARDED_FOR, &row.join(", "));
@@ -170,11 +198,11 @@ pub(super) fn tell(
         }
     }
     if let Some(prefix) = prefix(said.prefix.as_deref(), telling)
-        && form != config::Forwarded::Off
+        && form != Forwarded::Off
     {
         headers.insert(X_FORWARDED_PREFIX, prefix);
     }
-    if matches!(form, config::Forwarded::Rfc7239 | config::Forwarded::Both) {
+    if matches!(form, Forwarded::Rfc7239 | Forwarded::Both) {
         let host = host.and_then(|host| host.to_str().ok());
         let mut row = element(peer, host, Some(scheme(seen)));
         let is_told = named.is_some() || said.scheme.is_some() || said.host.is_some();

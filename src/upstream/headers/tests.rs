@@ -1,4 +1,5 @@
 use super::*;
+use crate::net::Peer;
 
 fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();

@@ -1,0 +1,191 @@
+//! Every hub of the process: what operators and the process as a whole do with channels.
+//!
+//! # Not here
+//! The channels of one route, and who joins them ([`super::hub`]).
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::channel::PublishRequest;
+use super::hub::Hub;
+use super::lines;
+use super::state::{HubState, Plan, Shared};
+use crate::connections::lifecycle::Lifecycle;
+use crate::delivery::ClientMemory;
+use crate::frame::{Kind, deflate, encode};
+use crate::log::Logs;
+use crate::memory::Budget;
+use crate::telemetry::{Metrics, WarnThrottle};
+
+/// Every hub of the process, also those that a reload has replaced and that still have clients.
+#[derive(Debug)]
+pub(crate) struct Hubs {
+    shared: Arc<Shared>,
+    hubs: Mutex<Vec<Weak<HubState>>>,
+}
+
+/// From one line of a route about a server of its channels to the next of its kind.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What came of publishing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Clients it is for.
+    pub recipients: u64,
+    /// Its number, where it went into exactly one log.
+    pub sequence: Option<u64>,
+}
+
+/// A channel, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChannelInfo {
+    /// Its route.
+    pub route: String,
+    /// Its name: what the parts of its key come to.
+    pub channel: String,
+    /// Clients it has.
+    pub clients: u64,
+    /// Whether its upstream is connected.
+    pub is_connected: bool,
+    /// Of its log.
+    pub epoch: u64,
+    /// The newest sequence number.
+    pub sequence: u64,
+}
+
+impl Hubs {
+    /// None yet. `shards`: tasks that share the clients of a channel. While `lifecycle` drains, no upstream that
+    /// was lost is dialled again.
+    pub(crate) fn new(
+        logs: Arc<Logs>,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+        shards: usize,
+        lifecycle: Lifecycle,
+    ) -> Arc<Self> {
+        let client_memory = ClientMemory::new(Budget::half_of(&budget));
+        let spread = AtomicU64::new(0);
+        let shared = Arc::new(Shared {
+            logs,
+            budget,
+            client_memory,
+            metrics,
+            lines: WarnThrottle::every(SECOND),
+            lifecycle,
+            cut: Arc::default(),
+            shards,
+            spread,
+        });
+        Arc::new(Self { shared, hubs: Mutex::default() })
+    }
+
+    /// What the closes of many clients are spread over from now on (`drain.spread`).
+    pub(crate) fn spread_over(&self, spread: Duration) {
+        self.shared.spread.store(u64::try_from(spread.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// One more hub. It is one of these for as long as somebody holds it or it has a channel.
+    pub(crate) fn hub(&self, plan: Plan) -> Arc<Hub> {
+        let state = HubState::new(plan, &self.shared);
+        let mut hubs = self.hubs.lock();
+        hubs.retain(|hub| hub.strong_count() > 0);
+        hubs.push(Arc::downgrade(&state));
+        Arc::new(Hub::new(state))
+    }
+
+    /// Publishes into the log of a channel of `route`, or of all of them; to one user, or to all clients.
+    pub(crate) async fn publish(
+        &self,
+        route: &str,
+        channel: Option<&str>,
+        user: Option<&str>,
+        kind: Kind,
+        payload: &Bytes,
+    ) -> Published {
+        let hubs = self.all();
+        let mut replies = Vec::new();
+        let frame = encode::message(kind, payload);
+        let mut smaller = None;
+        for hub in hubs.iter().filter(|hub| hub.plan.route == route) {
+            for found in hub.all() {
+                let is_meant = found.is_open() && channel.is_none_or(|name| *found.key.name == *name);
+                let recipients = found.count(user);
+                // One who is not there would find it in the history, and nobody was told that it is for that.
+                if !is_meant || user.is_some() && recipients == 0 {
+                    continue;
+                }
+                let deflated = hub
+                    .plan
+                    .policy
+                    .compression
+                    .then(|| smaller.get_or_insert_with(|| deflate::message(kind, payload)).clone());
+                let (reply, told) = oneshot::channel();
+                let (frame, payload) = (frame.clone(), payload.clone());
+                let deflated = deflated.flatten();
+                let request =
+                    PublishRequest { kind, payload, frame, deflated, to: user.map(Arc::from), reply };
+                // An error says that it has just ended.
+                if found.publish.send(request).await.is_ok() {
+                    replies.push((recipients, told));
+                }
+            }
+        }
+        let mut published = Published::default();
+        let mut logs = 0;
+        for (recipients, told) in replies {
+            if let Ok(sequence) = told.await {
+                logs += 1;
+                published.recipients += recipients;
+                published.sequence = Some(sequence);
+            }
+        }
+        published.sequence = published.sequence.filter(|_| logs == 1);
+        published
+    }
+
+    /// Every channel there is.
+    pub(crate) fn channels(&self) -> Vec<ChannelInfo> {
+        let mut channels = Vec::new();
+        for hub in self.all() {
+            channels.extend(hub.all().iter().map(|channel| ChannelInfo {
+                route: hub.plan.route.clone(),
+                channel: channel.key.name.to_string(),
+                clients: channel.count(None),
+                is_connected: channel.is_connected(),
+                epoch: channel.log.epoch(),
+                sequence: channel.log.head(),
+            }));
+        }
+        channels
+    }
+
+    /// Looks whether clients of feeds hold more than they may. To be called now and then: those who take something see
+    /// to it themselves, but the bound may have been lowered.
+    pub(crate) fn relieve(&self) {
+        self.shared.client_memory.enforce_budget();
+        self.shared.client_memory.log_left_out();
+        for ((route, kind), left_out) in self.shared.lines.overdue(Instant::now()) {
+            lines::left_out(&route, kind, left_out);
+        }
+    }
+
+    /// Whether no channel runs any more, not even one that is ending.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.all().iter().all(|hub| hub.running() == 0)
+    }
+
+    /// Ends every channel at once, whatever its server still says or was told.
+    pub(crate) fn cut(&self) {
+        self.shared.cut.notify_waiters();
+    }
+
+    fn all(&self) -> Vec<Arc<HubState>> {
+        self.hubs.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+}

@@ -1,0 +1,174 @@
+//! The kept head of a handshake: what each dial of a link that ends here begins with. Pure.
+//!
+//! # Invariants
+//! 1. With `credentials: strip` a shared link carries nothing that is not named here: the head is built, not filtered,
+//!    so that what one client sent (cookies, `Authorization`, where it came from) cannot reach a link that others
+//!    share. From a filtered one a header that nobody has thought of would carry somebody's credentials.
+//! 2. The key of the handshake is ours and fresh for each dial; compression is not offered.
+//! 3. A kept head holds its own bytes and no others: values of a request's headers are slices of the buffer that the
+//!    request was read into, and would keep all of that.
+//!
+//! # Not here
+//! When it is dialled ([`super::redial`]); who shares a link ([`crate::broadcast`]).
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+use http_body_util::Empty;
+
+use super::headers::{self, ForwardingConfig, Requester};
+use crate::config::{Credentials, KeyPart};
+use crate::net::head::spelling;
+use crate::net::http::{
+    PRODUCT, X_OUTRIGGER_USER, X_REQUEST_ID, query_pairs, request_id, set_upgrade, tokens, websocket_key,
+};
+
+/// A client's handshake, as a head is made from it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientHandshake<'a> {
+    /// Path and query as the server is to see them: in origin form, without `strip_prefix`.
+    pub target: &'a Uri,
+    /// Its headers, without anything of ours.
+    pub headers: &'a HeaderMap,
+    /// Whose it is.
+    pub requester: Requester<'a>,
+}
+
+/// The head that every dial of one link begins with.
+#[derive(Debug, Clone)]
+pub(crate) struct Opening {
+    /// The target and the header fields, a line each, as `name:value` without padding. No value can hold a line feed
+    /// (RFC 9110 §5.5).
+    head: Box<[u8]>,
+}
+
+impl Opening {
+    /// For a link that clients share, opened by `client`. `key`: what all who share it have in common.
+    pub(crate) fn shared(
+        key: &[KeyPart],
+        credentials: Credentials,
+        client: ClientHandshake<'_>,
+        forwarding: ForwardingConfig<'_>,
+    ) -> Self {
+        match credentials {
+            // Clients without a name share a channel, and are not one user for that.
+            Credentials::First if client.requester.user.is_some() => {
+                let mut headers = client.headers.clone();
+                headers::for_upstream(&mut headers, client.requester, forwarding, true);
+                headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+                offer_protocols(&mut headers, client.headers);
+                Self::new(client.target, headers)
+            }
+            Credentials::First | Credentials::Strip => {
+                let target = without_foreign_query(key, client.target);
+                Self::new(&target, build(key, client, forwarding))
+            }
+        }
+    }
+
+    fn new(target: &Uri, mut headers: HeaderMap) -> Self {
+        // Each dial has its own.
+        headers.remove(X_REQUEST_ID);
+        headers.remove(header::SEC_WEBSOCKET_KEY);
+        let target = target.path_and_query().map_or("/", PathAndQuery::as_str);
+        let mut head = Vec::from(target);
+        for (name, value) in &headers {
+            head.push(b'\n');
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.push(b':');
+            head.extend_from_slice(value.as_bytes());
+        }
+        Self { head: head.into() }
+    }
+
+    /// The request of one dial, and its id for the log. `protocol`: the one that was agreed upon with the
+    /// clients that are there already; nothing else is offered then.
+    pub(crate) fn request(&self, protocol: Option<&HeaderValue>) -> (Request<Empty<Bytes>>, Box<str>) {
+        let mut request = Request::new(Empty::new());
+        let mut lines = self.head.split(|byte| *byte == b'\n');
+        // A part of a target that was one, as the names and values below were.
+        let target = lines.next().and_then(|target| PathAndQuery::try_from(target).ok());
+        *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
+        let headers = request.headers_mut();
+        for line in lines {
+            let mut halves = line.splitn(2, |byte| *byte == b':');
+            if let (Some(name), Some(value)) = (halves.next(), halves.next())
+                && let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+            {
+                headers.append(name, value);
+            }
+        }
+        headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
+        if let Some(protocol) = protocol {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+        }
+        let id = request_id(headers);
+        *request.extensions_mut() = spelling::own();
+        (request, id)
+    }
+}
+
+/// `target` with no more of its query than the key has: what is not in the key is one client's own.
+fn without_foreign_query(key: &[KeyPart], target: &Uri) -> Uri {
+    if key.contains(&KeyPart::Query) {
+        return target.clone();
+    }
+    let query = target.query().unwrap_or_default();
+    let parameters = key.iter().filter_map(|part| match part {
+        KeyPart::QueryParameter(name) => Some(name.as_str()),
+        KeyPart::Path | KeyPart::Query | KeyPart::User | KeyPart::Header(_) => None,
+    });
+    let kept: Vec<&str> = parameters.flat_map(|name| query_pairs(query, name)).collect();
+    let path = target.path();
+    let text = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    // Of parts of a target, which are such in any order.
+    PathAndQuery::try_from(text).map_or_else(|_| Uri::from_static("/"), Uri::from)
+}
+
+/// Offers the client's subprotocols in one line, as the key has them: a name has one spelling of ours.
+fn offer_protocols(headers: &mut HeaderMap, of: &HeaderMap) {
+    let offered: Vec<&str> = tokens(of, &header::SEC_WEBSOCKET_PROTOCOL).collect();
+    if let Ok(offered) = HeaderValue::try_from(offered.join(", "))
+        && !offered.is_empty()
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
+    }
+}
+
+fn build(key: &[KeyPart], client: ClientHandshake<'_>, forwarding: ForwardingConfig<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, headers::host(client.headers, forwarding));
+    set_upgrade(&mut headers);
+    // The route's own, and the same for all.
+    headers::set_prefix(&mut headers, forwarding);
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    offer_protocols(&mut headers, client.headers);
+    if let Some(origin) = client.headers.get(header::ORIGIN) {
+        headers.insert(header::ORIGIN, origin.clone());
+    }
+    for part in key {
+        match part {
+            KeyPart::User => {
+                if let Some(user) = client.requester.user.and_then(|user| HeaderValue::from_str(user).ok()) {
+                    headers.insert(X_OUTRIGGER_USER, user);
+                }
+            }
+            KeyPart::Header(name) => {
+                let Ok(name) = HeaderName::try_from(name.as_str()) else { continue };
+                // What is ours, or stands there already, stays as it is.
+                if headers.contains_key(&name) || name.as_str().starts_with("x-outrigger-") {
+                    continue;
+                }
+                for value in client.headers.get_all(&name) {
+                    headers.append(&name, value.clone());
+                }
+            }
+            KeyPart::Path | KeyPart::Query | KeyPart::QueryParameter(_) => {}
+        }
+    }
+    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(PRODUCT));
+    headers
+}
+
+#[cfg(test)]
+mod tests;

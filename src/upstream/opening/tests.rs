@@ -1,0 +1,213 @@
+use std::collections::BTreeSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{Forwarded, HostHeader, Target};
+use crate::net::Peer;
+use crate::upstream::headers::Forwarding;
+
+const ONE_CLIENT: &[(&str, &str)] = &[
+    ("host", "feed.example.com"),
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("sec-websocket-extensions", "permessage-deflate"),
+    ("sec-websocket-protocol", "b,a"),
+    ("sec-websocket-protocol", "c"),
+    ("origin", "https://app.example.com"),
+    ("user-agent", "Mozilla"),
+    ("accept-language", "de"),
+    ("cookie", "sid=secret"),
+    ("authorization", "Bearer secret"),
+    ("proxy-authorization", "Basic secret"),
+    ("x-api-key", "secret"),
+    ("x-forwarded-for", "203.0.113.7"),
+    ("x-forwarded-user", "alice"),
+    ("x-real-ip", "203.0.113.7"),
+    ("forwarded", "for=203.0.113.7"),
+    ("x-request-id", "theirs"),
+    ("x-outrigger-user", "mallory"),
+    ("x-tenant", "blue"),
+    ("x-tenant", "green"),
+];
+
+fn parameter(name: &str) -> KeyPart {
+    KeyPart::QueryParameter(name.to_owned())
+}
+
+fn named_header(name: &str) -> KeyPart {
+    KeyPart::Header(name.to_owned())
+}
+
+fn template(key: &[KeyPart], credentials: Credentials, host: HostHeader, target: &str) -> Opening {
+    template_of(key, credentials, host, target, Some("alice"))
+}
+
+fn template_of(
+    key: &[KeyPart],
+    credentials: Credentials,
+    host: HostHeader,
+    target: &str,
+    user: Option<&str>,
+) -> Opening {
+    let peer = Peer { address: "198.51.100.1:5".parse().ok(), ..Peer::default() };
+    let mut headers = HeaderMap::new();
+    for (name, value) in ONE_CLIENT {
+        headers.append(*name, value.parse().unwrap());
+    }
+    let upstream = Target::Tcp { host: "10.0.0.1".to_owned(), port: 3000 };
+    let telling =
+        ForwardingConfig { forwarded: Forwarded::Both, host, target: &upstream, strip_prefix: None };
+    let said = Forwarding::default();
+    let seen = Requester { peer: &peer, forwarding: Some(&said), client: peer.address, user, attested: None };
+    let client = ClientHandshake { target: &target.parse().unwrap(), headers: &headers, requester: seen };
+    Opening::shared(key, credentials, client, telling)
+}
+
+fn names(headers: &HeaderMap) -> BTreeSet<&str> {
+    headers.keys().map(HeaderName::as_str).collect()
+}
+
+#[test]
+fn a_shared_link_carries_nothing_of_one_client_that_is_not_in_the_key() {
+    let key = [KeyPart::Path, KeyPart::Query];
+    let template = template(&key, Credentials::Strip, HostHeader::Preserve, "/ws/a?b=c");
+    let (request, id) = template.request(None);
+    assert_eq!((request.method().as_str(), request.uri().to_string()), ("GET", "/ws/a?b=c".to_owned()));
+    let headers = request.headers();
+    let expected = [
+        ("host", "feed.example.com"),
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-protocol", "b, a, c"),
+        ("origin", "https://app.example.com"),
+        ("user-agent", PRODUCT),
+        ("x-request-id", &id),
+    ];
+    for (name, value) in expected {
+        let all: Vec<_> = headers.get_all(name).iter().collect();
+        assert_eq!(all, [value], "{name}");
+    }
+    let mut known: BTreeSet<_> = expected.into_iter().map(|(name, _)| name).collect();
+    known.insert("sec-websocket-key");
+    assert_eq!(names(headers), known);
+    assert_ne!(&*id, "theirs");
+}
+
+#[test]
+fn what_is_in_the_key_goes_on() {
+    let key = [KeyPart::Path, KeyPart::User, named_header("x-tenant"), named_header("user-agent")];
+    let (request, _) =
+        template(&key, Credentials::Strip, HostHeader::Rewrite, "/ws?token=secret").request(None);
+    assert_eq!(request.uri(), "/ws", "no more of the query than the key has");
+    let headers = request.headers();
+    assert_eq!(headers["x-outrigger-user"], "alice");
+    assert_eq!(headers["user-agent"], "Mozilla");
+    assert_eq!(headers["host"], "10.0.0.1:3000");
+    let tenants: Vec<_> = headers.get_all("x-tenant").iter().collect();
+    assert_eq!(tenants, ["blue", "green"]);
+}
+
+#[test]
+fn a_key_cannot_replace_what_is_ours() {
+    let key =
+        ["host", "x-outrigger-user", "connection", "sec-websocket-protocol", "missing"].map(named_header);
+    let (request, _) = template(&key, Credentials::Strip, HostHeader::Rewrite, "/ws").request(None);
+    let headers = request.headers();
+    assert_eq!(headers.get_all("host").iter().count(), 1);
+    assert_eq!(headers["host"], "10.0.0.1:3000");
+    assert_eq!(headers.get_all("connection").iter().count(), 1);
+    assert_eq!(headers["sec-websocket-protocol"], "b, a, c");
+    assert!(!headers.contains_key("x-outrigger-user"), "nobody vouches for what a client says");
+    assert!(!headers.contains_key("missing"));
+}
+
+#[test]
+fn of_a_query_goes_on_what_the_key_names() {
+    let cases = [
+        (vec![KeyPart::Path], "/ws?a=1&b=2", "/ws"),
+        (vec![KeyPart::Path, KeyPart::Query], "/ws?a=1&b=2", "/ws?a=1&b=2"),
+        (vec![parameter("b")], "/ws?a=1&b=2&bb=3", "/ws?b=2"),
+        (vec![parameter("b"), parameter("a")], "/ws?a=1&b=2&a=%20+", "/ws?b=2&a=1&a=%20+"),
+        (vec![parameter("a")], "/ws?%61=1&A=2", "/ws"),
+        (vec![parameter("a")], "/ws?a", "/ws?a"),
+        (vec![parameter("a")], "/ws", "/ws"),
+    ];
+    for (key, target, expected) in cases {
+        let template = template(&key, Credentials::Strip, HostHeader::Preserve, target);
+        assert_eq!(template.request(None).0.uri(), expected, "{key:?} {target}");
+    }
+}
+
+#[test]
+fn the_first_clients_credentials_go_on_where_that_is_wanted() {
+    let key = [KeyPart::Path, KeyPart::User];
+    let (request, id) = template(&key, Credentials::First, HostHeader::Preserve, "/ws?x=y").request(None);
+    assert_eq!(request.uri(), "/ws?x=y");
+    let headers = request.headers();
+    assert_eq!(headers["cookie"], "sid=secret");
+    assert_eq!(headers["authorization"], "Bearer secret");
+    assert_eq!(headers["x-outrigger-user"], "alice");
+    assert_eq!(headers["x-forwarded-for"], "203.0.113.7, 198.51.100.1");
+    assert_eq!(headers["x-request-id"], *id);
+    assert_ne!(headers["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");
+    assert!(!headers.contains_key("sec-websocket-extensions"), "the link ends here");
+    assert!(!headers.contains_key("proxy-authorization"));
+}
+
+#[test]
+fn of_clients_that_nobody_knows_the_first_lends_the_others_nothing() {
+    let key = [KeyPart::Path, KeyPart::User];
+    let template = template_of(&key, Credentials::First, HostHeader::Preserve, "/ws?x=y", None);
+    let (request, _) = template.request(None);
+    assert_eq!(request.uri(), "/ws");
+    for name in ["cookie", "authorization", "x-forwarded-for", "x-api-key"] {
+        assert!(!request.headers().contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn each_dial_has_a_key_of_its_own_and_offers_what_clients_were_told() {
+    for credentials in [Credentials::Strip, Credentials::First] {
+        let template = template(&[KeyPart::Path], credentials, HostHeader::Preserve, "/ws");
+        let (first, id) = template.request(None);
+        let (second, other_id) = template.request(Some(&HeaderValue::from_static("a")));
+        assert_ne!(first.headers()["sec-websocket-key"], second.headers()["sec-websocket-key"]);
+        assert_ne!(id, other_id);
+        let key = STANDARD.decode(&first.headers()["sec-websocket-key"]).unwrap();
+        assert_eq!(key.len(), 16);
+        let offered: Vec<_> = second.headers().get_all("sec-websocket-protocol").iter().collect();
+        assert_eq!(offered, ["a"]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_kept_head_is_what_it_was_made_from(
+        target in "/[a-z%/]{0,12}(\\?[a-z=&%]{0,12})?",
+        fields in proptest::collection::vec(
+            ("[a-z][a-z0-9_!#$-]{0,8}", proptest::collection::vec(0x20u8..=0xff, 0..12)),
+            0..12,
+        ),
+    ) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &fields {
+            let Ok(value) = HeaderValue::from_bytes(value) else { continue };
+            headers.append(HeaderName::try_from(format!("x-{name}")).unwrap(), value);
+        }
+        let target: Uri = target.parse().unwrap();
+        let (request, _) = Opening::new(&target, headers.clone()).request(None);
+        prop_assert_eq!(request.uri(), &target);
+        for name in headers.keys() {
+            let all = |headers: &HeaderMap| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
+            prop_assert_eq!(all(request.headers()), all(&headers), "{}", name);
+        }
+        // Its own key and id.
+        prop_assert_eq!(request.headers().keys_len(), headers.keys_len() + 2);
+    }
+}
