@@ -39,8 +39,7 @@
 //! # What a reload does to a hub
 //! A hub hangs on the route's name, policy, upstream and `strip_prefix`. If one of these changes there is a new hub
 //! for whoever comes; the old one lives as long as it has a channel, since the `TaskGuard` of each channel's task holds
-//! it. [`Hubs`]
-//! knows both: what is published by the route's name reaches both, and a drain waits for both.
+//! it. [`Hubs`] knows both: what is published by the route's name reaches both, and a drain waits for both.
 //!
 //! # Not here
 //! How messages reach a client ([`crate::delivery`]); who may come in ([`crate::admission`]); what the server is sent for
