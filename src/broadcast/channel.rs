@@ -1,9 +1,9 @@
 //! A channel, as its clients and its hub see it: who is on it, and where to reach its task.
 //!
 //! # Invariants
-//! 1. Whoever is promised a seat counts from then on, until its [`Member`] is dropped, whatever drops it.
+//! 1. Whoever gets a reservation counts from then on, until its [`Member`] is dropped, whatever drops it.
 //! 2. Members come only under the hub's lock, and a channel leaves its hub only under that lock
-//!    ([`super::state`]): no seat is taken on a channel that has ended.
+//!    ([`super::state`]): no reservation is used on a channel that has ended.
 //!
 //! # Why does a log begin anew with each channel?
 //! What is kept for nobody costs memory, and nobody knows whether the server still means it.
@@ -202,7 +202,7 @@ impl Reservation {
         self.protocol.as_ref()
     }
 
-    /// Takes the seat for a client whose 101 has left; `has_deflate`: compressed messages were agreed upon. The client
+    /// Uses the reservation for a client whose 101 has left; `has_deflate`: compressed messages were agreed upon. The client
     /// gets what the log had for it when it was promised (`history.on_join`), and all
     /// that came since.
     pub(crate) fn take(self, client: Transport, has_deflate: bool, connection: Connection) {

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::channel::{Channel, Member, Reservation};
 use super::error::JoinError;
 use super::feed::Feed;
-use super::key::{Asked, Key};
+use super::key::{Key, KeySource};
 use super::lines::DialLines;
 use super::state::{HubState, TaskGuard};
 use super::task::{Inbox, Task};
@@ -38,7 +38,7 @@ const MAX_INBOUND: usize = 64;
 
 /// A client that wants to come in.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Request<'a> {
+pub(crate) struct JoinRequest<'a> {
     /// What it asked for.
     pub uri: &'a Uri,
     /// Path and query as the server is to see them: in origin form, without `strip_prefix`.
@@ -50,7 +50,7 @@ pub(crate) struct Request<'a> {
     /// As the breaker tells it from others, if the channel is opened for it.
     pub caller: Caller,
     /// Where it comes from.
-    pub seen: Requester<'a>,
+    pub requester: Requester<'a>,
 }
 
 /// The channels of one route.
@@ -64,11 +64,11 @@ impl Hub {
         Self { state }
     }
 
-    /// Promises a client a seat on its channel, which is opened if there is none.
+    /// Reserves a place for a client on its channel, which is opened if there is none.
     ///
     /// # Errors
     /// Why there is none; the same for all who waited for the same dial.
-    pub(crate) async fn seat(&self, request: Request<'_>) -> Result<Reservation, JoinError> {
+    pub(crate) async fn reserve(&self, request: JoinRequest<'_>) -> Result<Reservation, JoinError> {
         let (member, cursor) = self.enter(request)?;
         let mut first_dial = member.channel.first_dial.clone();
         let opened = match first_dial.wait_for(Option::is_some).await {
@@ -86,13 +86,14 @@ impl Hub {
         }
     }
 
-    fn enter(&self, request: Request<'_>) -> Result<(Member, Cursor), JoinError> {
+    fn enter(&self, request: JoinRequest<'_>) -> Result<(Member, Cursor), JoinError> {
         let hub = &self.state;
         let broadcast = &hub.plan.policy.broadcast;
         let config = hub.plan.upstream.config();
         let user = request.user.map(|user| &**user);
-        let asked = Asked { uri: request.uri, headers: request.headers, user };
-        let key = Key::of(&broadcast.channel_key, config.host_header, asked).ok_or(JoinError::NameTooLong)?;
+        let source = KeySource { uri: request.uri, headers: request.headers, user };
+        let key =
+            Key::of(&broadcast.channel_key, config.host_header, source).ok_or(JoinError::NameTooLong)?;
         let on_join = hub.plan.policy.history.on_join;
         let mut channels = hub.channels();
         if let Some(channel) = channels.by_key.get(&key) {
@@ -101,8 +102,11 @@ impl Hub {
         if channels.running >= broadcast.max_channels {
             return Err(JoinError::Full);
         }
-        let client =
-            ClientHandshake { target: request.target, headers: request.headers, requester: request.seen };
+        let client = ClientHandshake {
+            target: request.target,
+            headers: request.headers,
+            requester: request.requester,
+        };
         let forwarding = ForwardingConfig {
             forwarded: config.forwarded,
             host: config.host_header,

@@ -27,7 +27,7 @@ pub(super) const MAX_NAME: usize = 2048;
 
 /// What a request says about its channel.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct KeySource<'a> {
     pub(super) uri: &'a Uri,
     pub(super) headers: &'a HeaderMap,
     pub(super) user: Option<&'a str>,
@@ -51,12 +51,12 @@ impl Key {
     ///
     /// Path and query come first; what follows stands in the configured order, each behind a space, and
     /// at last the subprotocols that were offered: a link has one answer for all who share it.
-    pub(super) fn of(parts: &[KeyPart], host: HostHeader, asked: Asked<'_>) -> Option<Self> {
+    pub(super) fn of(parts: &[KeyPart], host: HostHeader, source: KeySource<'_>) -> Option<Self> {
         let mut name = String::new();
         if parts.contains(&KeyPart::Path) {
-            name.push_str(asked.uri.path());
+            name.push_str(source.uri.path());
         }
-        let query = asked.uri.query().unwrap_or_default();
+        let query = source.uri.query().unwrap_or_default();
         if parts.contains(&KeyPart::Query) && !query.is_empty() {
             name.push('?');
             name.push_str(query);
@@ -65,7 +65,7 @@ impl Key {
             match part {
                 KeyPart::Path | KeyPart::Query => {}
                 KeyPart::User => {
-                    if let Some(user) = asked.user {
+                    if let Some(user) = source.user {
                         add(&mut name, "user", None, user.as_bytes());
                     }
                 }
@@ -76,22 +76,22 @@ impl Key {
                     }
                 }
                 KeyPart::Header(header) => {
-                    for value in asked.headers.get_all(header.as_str()) {
+                    for value in source.headers.get_all(header.as_str()) {
                         add(&mut name, "header", Some(header), value.as_bytes());
                     }
                 }
             }
         }
-        let offered: Vec<&str> = tokens(asked.headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
+        let offered: Vec<&str> = tokens(source.headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
         if !offered.is_empty() {
             add(&mut name, "protocol", None, offered.join(",").as_bytes());
         }
         let host = match host {
-            HostHeader::Preserve => asked.headers.get(header::HOST),
+            HostHeader::Preserve => source.headers.get(header::HOST),
             HostHeader::Rewrite => None,
         };
         let host = host.map(|host| host.as_bytes().to_ascii_lowercase().into_boxed_slice());
-        let origin = asked.headers.get(header::ORIGIN).map(|origin| Box::from(origin.as_bytes()));
+        let origin = source.headers.get(header::ORIGIN).map(|origin| Box::from(origin.as_bytes()));
         let length = |kept: &Option<Box<[u8]>>| kept.as_ref().map_or(0, |bytes| bytes.len());
         let length = name.len() + length(&host) + length(&origin);
         (length <= MAX_NAME).then(|| Self { name: name.into(), host, origin })
@@ -156,7 +156,7 @@ mod tests {
 
     fn key(of: &str, uri: &str, lines: &[(&'static str, &[u8])], user: Option<&str>) -> Option<Key> {
         let (uri, headers) = (uri.parse().unwrap(), headers(lines));
-        Key::of(&parts(of), HostHeader::Preserve, Asked { uri: &uri, headers: &headers, user })
+        Key::of(&parts(of), HostHeader::Preserve, KeySource { uri: &uri, headers: &headers, user })
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
     fn hosts_are_set_apart_where_the_server_sees_them() {
         let of = |host: &'static [u8], rule| {
             let (uri, headers) = (Uri::from_static("/ws"), headers(&[("host", host)]));
-            Key::of(&[KeyPart::Path], rule, Asked { uri: &uri, headers: &headers, user: None }).unwrap()
+            Key::of(&[KeyPart::Path], rule, KeySource { uri: &uri, headers: &headers, user: None }).unwrap()
         };
         let (a, b) = (of(b"a.example.com", HostHeader::Preserve), of(b"b.example.com", HostHeader::Preserve));
         assert_ne!(a, b);

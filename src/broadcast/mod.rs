@@ -58,7 +58,7 @@ mod task;
 
 pub(crate) use self::channel::Reservation;
 pub(crate) use self::error::JoinError;
-pub(crate) use self::hub::{Hub, Request};
+pub(crate) use self::hub::{Hub, JoinRequest};
 pub(crate) use self::hubs::{ChannelInfo, Hubs, Published};
 pub(crate) use self::state::Plan;
 

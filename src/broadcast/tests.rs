@@ -62,12 +62,18 @@ impl World {
         Self { hubs, hub, metrics }
     }
 
-    async fn seat(&self) -> Reservation {
+    async fn reserve(&self) -> Reservation {
         let (uri, headers, peer) = (Uri::from_static("/feed"), HeaderMap::new(), Peer::default());
-        let seen = Requester { peer: &peer, forwarding: None, client: None, user: None, attested: None };
-        let request =
-            Request { uri: &uri, target: &uri, headers: &headers, user: None, caller: Caller::UNKNOWN, seen };
-        timeout(DEADLINE, self.hub.seat(request)).await.expect("an answer").expect("a seat")
+        let requester = Requester { peer: &peer, forwarding: None, client: None, user: None, attested: None };
+        let request = JoinRequest {
+            uri: &uri,
+            target: &uri,
+            headers: &headers,
+            user: None,
+            caller: Caller::UNKNOWN,
+            requester,
+        };
+        timeout(DEADLINE, self.hub.reserve(request)).await.expect("an answer").expect("a seat")
     }
 
     /// All samples of a counter, added up.
@@ -96,10 +102,10 @@ fn ask(payload: Bytes) -> (PublishRequest, oneshot::Receiver<u64>) {
 #[tokio::test]
 async fn who_publishes_to_a_channel_that_is_just_leaving_is_not_kept_waiting() {
     let world = World::new("close_timeout: 20s, broadcast: {linger: 0s}").await;
-    let seat = world.seat().await;
+    let reserve = world.reserve().await;
     // As whoever publishes sees it, just before it leaves.
     let channel = world.hub.state.all().remove(0);
-    drop(seat);
+    drop(reserve);
     world.until(|world| world.hub.state.all().is_empty()).await;
     let (ask, told) = ask(Bytes::from_static(b"late"));
     let answered = timeout(Duration::from_secs(5), async {
@@ -126,7 +132,7 @@ async fn a_channel_whose_task_panics_ends_those_who_wait_for_it_and_the_next_one
         }
     }
     let world = World::new("").await;
-    let _seat = world.seat().await;
+    let _seat = world.reserve().await;
     let channel = world.hub.state.all().remove(0);
     let mut told = Vec::new();
     for payload in [Bytes::from_owner(Panics), Bytes::from_static(b"x"), Bytes::from_static(b"y")] {
@@ -141,7 +147,7 @@ async fn a_channel_whose_task_panics_ends_those_who_wait_for_it_and_the_next_one
     }
     world.until(|world| world.hub.state.running() == 0).await;
     assert_eq!(world.metric("task_panics_total"), 1.0);
-    let _next = world.seat().await;
+    let _next = world.reserve().await;
     let payload = Bytes::from_static(b"z");
     let published = timeout(DEADLINE, world.hubs.publish("feed", None, None, Kind::Text, &payload));
     assert_eq!(published.await.expect("an answer").recipients, 1);

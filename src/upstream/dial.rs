@@ -66,7 +66,7 @@ pub enum DialError {
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
     target: Target,
-    road: Road,
+    connect: Connect,
     tls: Option<Connector>,
     timeout: Duration,
     max_dials: usize,
@@ -76,7 +76,7 @@ pub(crate) struct Dialer {
 
 /// How its socket is opened.
 #[derive(Debug, Clone)]
-enum Road {
+enum Connect {
     Tcp(TcpConnector),
     Unix(PathBuf),
 }
@@ -84,13 +84,13 @@ enum Road {
 impl Dialer {
     pub(super) fn new(config: &config::Upstream, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
         let tls = config.tls.as_ref().map(|tls| Connector::to_upstream(tls, &config.target));
-        let road = match &config.target {
-            Target::Tcp { host, port } => Road::Tcp(TcpConnector::new(host, *port)),
-            Target::Unix(path) => Road::Unix(path.clone()),
+        let connect = match &config.target {
+            Target::Tcp { host, port } => Connect::Tcp(TcpConnector::new(host, *port)),
+            Target::Unix(path) => Connect::Unix(path.clone()),
         };
         Ok(Self {
             tls: tls.transpose()?,
-            road,
+            connect,
             target: config.target.clone(),
             timeout: config.connect_timeout,
             max_dials: config.max_dials,
@@ -128,7 +128,7 @@ impl Dialer {
     }
 
     async fn connect(&self, deadline: Instant) -> Result<Stream, DialError> {
-        let _shown = Shown::new(&self.metrics);
+        let _shown = DialGauge::new(&self.metrics);
         let socket = self.open(deadline).await;
         let socket = socket.map_err(|source| DialError::Io { target: self.target.to_string(), source })?;
         let Some(tls) = &self.tls else { return Ok(socket) };
@@ -143,24 +143,24 @@ impl Dialer {
     }
 
     async fn open(&self, deadline: Instant) -> io::Result<Stream> {
-        match &self.road {
-            Road::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-            Road::Tcp(tcp) => tcp.connect(deadline).await.map(Stream::Tcp),
+        match &self.connect {
+            Connect::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Connect::Tcp(tcp) => tcp.connect(deadline).await.map(Stream::Tcp),
         }
     }
 }
 
 /// Shows a dial in the metrics for as long as it lasts, whatever ends it.
-struct Shown<'a>(&'a Metrics);
+struct DialGauge<'a>(&'a Metrics);
 
-impl<'a> Shown<'a> {
+impl<'a> DialGauge<'a> {
     fn new(metrics: &'a Metrics) -> Self {
         metrics.upstream.dials.inc();
         Self(metrics)
     }
 }
 
-impl Drop for Shown<'_> {
+impl Drop for DialGauge<'_> {
     fn drop(&mut self) {
         self.0.upstream.dials.dec();
     }

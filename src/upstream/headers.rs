@@ -60,18 +60,18 @@ fn is_look_alike(name: &HeaderName) -> bool {
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.
 pub(crate) fn for_upstream(
     headers: &mut HeaderMap,
-    seen: Requester<'_>,
-    telling: ForwardingConfig<'_>,
+    requester: Requester<'_>,
+    config: ForwardingConfig<'_>,
     is_websocket: bool,
 ) {
     drop_hop_by_hop(headers);
     // Answered by us as soon as the body is read; the upstream need not ask again.
     headers.remove(header::EXPECT);
     headers.remove(X_OUTRIGGER_USER);
-    if let Some(user) = seen.user.and_then(|user| HeaderValue::from_str(user).ok()) {
+    if let Some(user) = requester.user.and_then(|user| HeaderValue::from_str(user).ok()) {
         headers.insert(X_OUTRIGGER_USER, user);
     }
-    if let Some(attested) = seen.attested {
+    if let Some(attested) = requester.attested {
         attest(headers, attested);
     }
     let look_alikes: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();
@@ -79,9 +79,9 @@ pub(crate) fn for_upstream(
         headers.remove(name);
     }
     let host = headers.get(header::HOST).cloned();
-    forwarded::tell(headers, seen, telling, host.as_ref());
-    if telling.host == HostHeader::Rewrite || host.is_none() {
-        headers.insert(header::HOST, authority(telling.target));
+    forwarded::set_forwarding(headers, requester, config, host.as_ref());
+    if config.host == HostHeader::Rewrite || host.is_none() {
+        headers.insert(header::HOST, authority(config.target));
     }
     if is_websocket {
         set_upgrade(headers);
@@ -111,14 +111,14 @@ pub(crate) fn attest(headers: &mut HeaderMap, attested: &HeaderMap) {
 }
 
 /// The `Host` of a request that is made from one with these headers.
-pub(crate) fn host(headers: &HeaderMap, telling: ForwardingConfig<'_>) -> HeaderValue {
-    let preserved = headers.get(header::HOST).filter(|_| telling.host == HostHeader::Preserve);
-    preserved.cloned().unwrap_or_else(|| authority(telling.target))
+pub(crate) fn host(headers: &HeaderMap, config: ForwardingConfig<'_>) -> HeaderValue {
+    let preserved = headers.get(header::HOST).filter(|_| config.host == HostHeader::Preserve);
+    preserved.cloned().unwrap_or_else(|| authority(config.target))
 }
 
 /// What says which prefix the route takes off, in a head that is built and not passed on.
-pub(crate) fn set_prefix(headers: &mut HeaderMap, telling: ForwardingConfig<'_>) {
-    if let Some(prefix) = forwarded::prefix(None, telling).filter(|_| telling.forwarded != Forwarded::Off) {
+pub(crate) fn set_prefix(headers: &mut HeaderMap, config: ForwardingConfig<'_>) {
+    if let Some(prefix) = forwarded::prefix(None, config).filter(|_| config.forwarded != Forwarded::Off) {
         headers.insert(X_FORWARDED_PREFIX, prefix);
     }
 }

@@ -26,10 +26,10 @@ use crate::net::pool::SendError;
 
 /// A client's request body on its way: counted, waited for only so long, and its end is told.
 #[derive(Debug)]
-pub(crate) struct Requested {
+pub(crate) struct RequestBody {
     body: Incoming,
     left: Option<u64>,
-    silence: Silence,
+    body_timeout: BodyTimeout,
     progress: Arc<watch::Sender<Progress>>,
     /// Who wants to know until when it is taken: dropped at its end, or with it.
     taken: Option<Box<dyn Any + Send>>,
@@ -66,14 +66,14 @@ struct BrokenOff(#[source] hyper::Error);
 /// How long a client has said nothing of a body while it was waited for. Time in which the upstream takes
 /// nothing does not count: nobody waits for the client then.
 #[derive(Debug)]
-struct Silence {
+struct BodyTimeout {
     limit: Option<Duration>,
     /// Made at the first wait: most bodies come at once.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
 }
 
-impl Silence {
+impl BodyTimeout {
     fn new(limit: Option<Duration>) -> Self {
         Self { limit, timer: None, is_waiting: false }
     }
@@ -94,7 +94,7 @@ impl Silence {
     }
 }
 
-impl Body for Requested {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
@@ -107,9 +107,9 @@ impl Body for Requested {
             this.progress.send_if_modified(|progress| {
                 std::mem::replace(progress, Progress::Awaited) != Progress::Awaited
             });
-            return this.silence.poll(cx).map(|stalled| Some(Err(stalled.into())));
+            return this.body_timeout.poll(cx).map(|stalled| Some(Err(stalled.into())));
         };
-        this.silence.end();
+        this.body_timeout.end();
         match frame {
             None => {
                 this.progress.send_replace(Progress::Sent);
@@ -183,14 +183,14 @@ impl Upstream {
             // hyper takes a GET or a HEAD that announces no body for one that has none.
             head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let silence = Silence::new(delivery.stall_timeout);
-        let body = Requested { body, left: policy.max_body, silence, progress, taken };
+        let body_timeout = BodyTimeout::new(delivery.stall_timeout);
+        let body = RequestBody { body, left: policy.max_body, body_timeout, progress, taken };
         let request = Request::from_parts(head, body);
         let repeated = || self.metrics.upstream.retries.inc();
         let answer = tokio::select! {
             answer = self.pool.send(request, self.dialer.dial(), repeated) => answer,
-            after = overdue(sent, policy.response_timeout) => return Err(UpstreamError::Timeout(after)),
-            after = untaken(asked, self.config.stall_timeout) => return Err(UpstreamError::BodyUntaken(after)),
+            after = response_overdue(sent, policy.response_timeout) => return Err(UpstreamError::Timeout(after)),
+            after = body_untaken(asked, self.config.stall_timeout) => return Err(UpstreamError::BodyUntaken(after)),
         };
         let (mut answer, connection) = answer.map_err(|error| self.explain(error, policy.max_body))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -229,7 +229,7 @@ impl Upstream {
 }
 
 /// Resolves `after` the request's last byte.
-async fn overdue(mut progress: watch::Receiver<Progress>, after: Option<Duration>) -> Duration {
+async fn response_overdue(mut progress: watch::Receiver<Progress>, after: Option<Duration>) -> Duration {
     let Some(after) = after else { return pending().await };
     // An error means that the body was dropped, which is an end too.
     let _ = progress.wait_for(|progress| *progress == Progress::Sent).await;
@@ -238,7 +238,7 @@ async fn overdue(mut progress: watch::Receiver<Progress>, after: Option<Duration
 }
 
 /// Resolves when the server has taken nothing of what is there for it for `limit`.
-async fn untaken(mut progress: watch::Receiver<Progress>, limit: Option<Duration>) -> Duration {
+async fn body_untaken(mut progress: watch::Receiver<Progress>, limit: Option<Duration>) -> Duration {
     let Some(limit) = limit else { return pending().await };
     loop {
         let is_owed = *progress.borrow_and_update() == Progress::Taken;

@@ -28,7 +28,7 @@ use crate::net::tls::TlsError;
 use crate::net::{Broken, HeadLimit};
 use crate::telemetry::Metrics;
 
-pub(crate) use self::http::Requested;
+pub(crate) use self::http::RequestBody;
 pub(crate) use breaker::{Permit, UpstreamBreaker};
 pub(crate) use classify::Verdict;
 pub(crate) use dial::{DialError, Dialer};
@@ -60,7 +60,7 @@ pub(crate) struct Upstream {
     dialer: Dialer,
     /// How answers are read, of handshakes as of requests.
     http: http1::Builder,
-    pool: Pool<Requested>,
+    pool: Pool<RequestBody>,
     metrics: Arc<Metrics>,
 }
 

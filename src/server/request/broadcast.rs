@@ -36,13 +36,13 @@ pub(super) async fn answer(
     let offers = offers.filter_map(|offers| offers.to_str().ok());
     let extension = route.config.policy.compression.then(|| deflate::accept(offers)).flatten();
     let target = target::for_upstream(route, &context.head.uri)?;
-    let joined = hub.seat(broadcast::Request {
+    let joined = hub.reserve(broadcast::JoinRequest {
         uri: &context.head.uri,
         target: &target,
         headers,
         user: context.user.as_ref().map(|user| &user.name),
         caller: context.caller(),
-        seen: context.requester(),
+        requester: context.requester(),
     });
     let reservation = match joined.await {
         Ok(reservation) => reservation,

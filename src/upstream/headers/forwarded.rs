@@ -6,7 +6,7 @@
 //! | `X-Forwarded-Proto`, `-Host`, `-Port` | replaced by what we saw | what it said, in one value; what we saw where it says nothing |
 //! | `X-Forwarded-Prefix` | removed | what it said |
 //! | `Forwarded` | replaced by our element | kept, our element appended |
-//! | every other `X-Forwarded-…` (`-User`, `-Email`, `-Ssl` …), `X-Real-IP` and the others of [`TOLD`] | removed | kept |
+//! | every other `X-Forwarded-…` (`-User`, `-Email`, `-Ssl` …), `X-Real-IP` and the others of [`TRUSTED_ONLY`] | removed | kept |
 //!
 //! Of the two kinds only those that the upstream wants to be told (`upstream.forwarded`) are sent at all, and of a trusted
 //! peer only one is believed ([`Forwarding`]): the other one, where it is wanted, is made from that. A prefix that the
@@ -69,12 +69,12 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Where a request came from, in the kind that has a header for each thing. Who the user is, which some
 /// proxies tell in `X-Forwarded-User`, is not among them.
-const ROAD: [HeaderName; 6] =
+const X_FORWARDED_ALL: [HeaderName; 6] =
     [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_REAL_IP];
 
 /// Besides `X-Forwarded-…`: by these too proxies and networks of proxies say whom they ask for, over what, and for which
 /// URL, and servers believe them.
-const TOLD: [&str; 17] = [
+const TRUSTED_ONLY: [&str; 17] = [
     "forwarded",
     "x-forwarded",
     "x-real-ip",
@@ -96,7 +96,7 @@ const TOLD: [&str; 17] = [
 
 /// Whether only a trusted peer may say this.
 pub(super) fn is_forwarding(name: &str) -> bool {
-    name.starts_with(X_FORWARDED) || TOLD.contains(&name)
+    name.starts_with(X_FORWARDED) || TRUSTED_ONLY.contains(&name)
 }
 
 /// What a trusted peer says of a request before it came to it, besides the client's address. All of it is of one kind:
@@ -152,15 +152,15 @@ fn default_port(scheme: &HeaderValue) -> Option<u16> {
 }
 
 /// Rewrites what stands in `headers` about the road so far; `host` is what the client asked for.
-pub(super) fn tell(
+pub(super) fn set_forwarding(
     headers: &mut HeaderMap,
-    seen: Requester<'_>,
-    telling: ForwardingConfig<'_>,
+    requester: Requester<'_>,
+    config: ForwardingConfig<'_>,
     host: Option<&HeaderValue>,
 ) {
     let nothing = Forwarding::default();
-    let said = seen.forwarding.unwrap_or(&nothing);
-    if seen.forwarding.is_none() {
+    let said = requester.forwarding.unwrap_or(&nothing);
+    if requester.forwarding.is_none() {
         let forged: Vec<HeaderName> =
             headers.keys().filter(|name| is_forwarding(name.as_str())).cloned().collect();
         for name in forged {
@@ -174,37 +174,38 @@ pub(super) fn tell(
     if !said.is_rfc7239 || !is_readable(headers) {
         headers.remove(header::FORWARDED);
     }
-    let peer = seen.peer.address.map(|peer| peer.ip().to_canonical());
+    let peer = requester.peer.address.map(|peer| peer.ip().to_canonical());
     // Whom a trusted peer named.
-    let named = seen.client.map(|client| client.ip().to_canonical()).filter(|client| Some(*client) != peer);
-    let form = telling.forwarded;
+    let named =
+        requester.client.map(|client| client.ip().to_canonical()).filter(|client| Some(*client) != peer);
+    let form = config.forwarded;
     if matches!(form, Forwarded::XForwarded | Forwarded::Both) {
         let begins = named.filter(|_| !headers.contains_key(X_FORWARDED_FOR));
         let row: Vec<_> = [begins, peer].into_iter().flatten().map(|ip| ip.to_string()).collect();
         append(headers, X_FORWARDED_FOR, &row.join(", "));
         // A port belongs to the scheme and host it was said with: ours behind theirs would be a wrong URL.
         let is_own = said.scheme.is_none() && said.host.is_none();
-        if let Some(port) = said.port().or(seen.peer.port.filter(|_| is_own)) {
+        if let Some(port) = said.port().or(requester.peer.port.filter(|_| is_own)) {
             headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
         }
-        let scheme = said.scheme.clone().unwrap_or(HeaderValue::from_static(scheme(seen)));
+        let scheme = said.scheme.clone().unwrap_or(HeaderValue::from_static(scheme(requester)));
         headers.insert(X_FORWARDED_PROTO, scheme);
         if let Some(host) = said.host.as_ref().or(host) {
             headers.insert(X_FORWARDED_HOST, host.clone());
         }
     } else {
-        for name in ROAD {
+        for name in X_FORWARDED_ALL {
             headers.remove(name);
         }
     }
-    if let Some(prefix) = prefix(said.prefix.as_deref(), telling)
+    if let Some(prefix) = prefix(said.prefix.as_deref(), config)
         && form != Forwarded::Off
     {
         headers.insert(X_FORWARDED_PREFIX, prefix);
     }
     if matches!(form, Forwarded::Rfc7239 | Forwarded::Both) {
         let host = host.and_then(|host| host.to_str().ok());
-        let mut row = element(peer, host, Some(scheme(seen)));
+        let mut row = element(peer, host, Some(scheme(requester)));
         let is_told = named.is_some() || said.scheme.is_some() || said.host.is_some();
         if is_told && !headers.contains_key(header::FORWARDED) {
             let scheme = said.scheme.as_ref().and_then(|scheme| scheme.to_str().ok());
@@ -217,8 +218,8 @@ pub(super) fn tell(
 }
 
 /// What is missing in front of the path that the upstream sees: what a trusted peer took off it, and what the route does.
-pub(super) fn prefix(said: Option<&str>, telling: ForwardingConfig<'_>) -> Option<HeaderValue> {
-    let whole = format!("{}{}", said.unwrap_or_default(), telling.strip_prefix.unwrap_or_default());
+pub(super) fn prefix(said: Option<&str>, config: ForwardingConfig<'_>) -> Option<HeaderValue> {
+    let whole = format!("{}{}", said.unwrap_or_default(), config.strip_prefix.unwrap_or_default());
     HeaderValue::try_from(whole).ok().filter(|prefix| !prefix.is_empty())
 }
 
@@ -257,8 +258,8 @@ fn append(headers: &mut HeaderMap, name: HeaderName, last: &str) {
     }
 }
 
-fn scheme(seen: Requester<'_>) -> &'static str {
-    if seen.peer.is_tls { "https" } else { "http" }
+fn scheme(requester: Requester<'_>) -> &'static str {
+    if requester.peer.is_tls { "https" } else { "http" }
 }
 
 /// An element of `Forwarded` (RFC 7239 §4). Hosts with a port have to be quoted.

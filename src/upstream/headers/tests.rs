@@ -14,25 +14,25 @@ fn stranger() -> Peer {
     Peer { address: "[2001:db8::7]:1234".parse().ok(), port: Some(8080), ..Peer::default() }
 }
 
-fn seen(peer: &Peer) -> Requester<'_> {
+fn requester(peer: &Peer) -> Requester<'_> {
     Requester { peer, forwarding: None, client: peer.address, user: None, attested: None }
 }
 
 fn sent(pairs: &[(&'static str, &'static str)], forwarded: Forwarded, is_websocket: bool) -> HeaderMap {
-    told(pairs, seen(&stranger()), forwarded, is_websocket)
+    told(pairs, requester(&stranger()), forwarded, is_websocket)
 }
 
 fn told(
     pairs: &[(&'static str, &'static str)],
-    seen: Requester<'_>,
+    requester: Requester<'_>,
     forwarded: Forwarded,
     is_websocket: bool,
 ) -> HeaderMap {
     let mut headers = map(pairs);
     let target = Target::Tcp { host: "::1".into(), port: 3000 };
-    let telling =
+    let config =
         ForwardingConfig { forwarded, host: HostHeader::Preserve, target: &target, strip_prefix: None };
-    for_upstream(&mut headers, seen, telling, is_websocket);
+    for_upstream(&mut headers, requester, config, is_websocket);
     headers
 }
 
@@ -122,7 +122,7 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
     let proxy = Peer { is_tls: true, ..stranger() };
     let client = "203.0.113.7:0".parse().ok();
     let read = road(Some("https"), Some("a.example"), Some(443), Some("/app"));
-    let seen = Requester { forwarding: Some(&read), client, ..seen(&proxy) };
+    let requester = Requester { forwarding: Some(&read), client, ..requester(&proxy) };
     let said = [
         ("host", "inner"),
         ("x-forwarded-for", "198.51.100.9"),
@@ -137,7 +137,7 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
         ("x-outrigger-user", "root"),
         ("x_forwarded_for", "10.0.0.1"),
     ];
-    let headers = told(&said, seen, Forwarded::Both, false);
+    let headers = told(&said, requester, Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["198.51.100.9, 203.0.113.7, 2001:db8::7"]);
     let ours =
         r#"for=203.0.113.7;host="a.example";proto=https, for="[2001:db8::7]";host="inner";proto=https"#;
@@ -149,12 +149,12 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
         assert!(!headers.contains_key(gone), "{gone}: only we say this");
     }
     // The kind that the upstream does not want is not sent; who the user is does not belong to either.
-    let headers = told(&said, seen, Forwarded::XForwarded, false);
+    let headers = told(&said, requester, Forwarded::XForwarded, false);
     assert!(!headers.contains_key("forwarded") && headers.contains_key("x-real-ip"));
-    let headers = told(&said, seen, Forwarded::Rfc7239, false);
+    let headers = told(&said, requester, Forwarded::Rfc7239, false);
     assert_eq!(all(&headers, "forwarded"), [ours]);
     assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-real-ip"));
-    let headers = told(&said, seen, Forwarded::Off, false);
+    let headers = told(&said, requester, Forwarded::Off, false);
     assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("forwarded"));
     assert_eq!(all(&headers, "x-forwarded-user"), ["alice"]);
 }
@@ -222,7 +222,7 @@ fn only_what_a_trusted_proxy_did_not_say_is_made() {
     {
         let (scheme, host, port, prefix) = *said;
         let read = Forwarding { is_rfc7239: *is_rfc7239, ..road(scheme, host, port, prefix) };
-        let seen = Requester { forwarding: Some(&read), ..seen(&proxy) };
+        let requester = Requester { forwarding: Some(&read), ..requester(&proxy) };
         // What stands there has been read.
         let stale = [
             ("host", "inner"),
@@ -231,7 +231,7 @@ fn only_what_a_trusted_proxy_did_not_say_is_made() {
             ("x-forwarded-port", "1, 2"),
             ("x-forwarded-prefix", "/stale"),
         ];
-        let headers = told(&stale, seen, Forwarded::Both, false);
+        let headers = told(&stale, requester, Forwarded::Both, false);
         assert_eq!(all(&headers, "x-forwarded-for"), ["2001:db8::7"]);
         for (name, value) in ["proto", "host", "port", "prefix"].iter().zip(expected) {
             let name = format!("x-forwarded-{name}");
@@ -242,7 +242,7 @@ fn only_what_a_trusted_proxy_did_not_say_is_made() {
         let whole =
             if element.is_empty() { ours.to_owned() } else { format!("for=unknown{element}, {ours}") };
         assert_eq!(all(&headers, "forwarded"), [whole], "{said:?}");
-        let headers = told(&stale, seen, Forwarded::Off, false);
+        let headers = told(&stale, requester, Forwarded::Off, false);
         assert_eq!(headers.len(), 1, "Host: {headers:?}");
     }
 }
@@ -274,7 +274,7 @@ fn of_the_two_kinds_the_one_that_is_not_believed_is_made_from_the_other() {
         ("forwarded", "for=10.9.9.9;proto=https;host=evil"),
     ];
     let read = road(Some("http"), None, None, None);
-    let seen_x = Requester { forwarding: Some(&read), client, ..seen(&proxy) };
+    let seen_x = Requester { forwarding: Some(&read), client, ..requester(&proxy) };
     let ours = r#"for=10.0.0.1;host="inner";proto=http"#;
     for form in [Forwarded::Both, Forwarded::Rfc7239] {
         let headers = told(&said, seen_x, form, false);
@@ -282,7 +282,7 @@ fn of_the_two_kinds_the_one_that_is_not_believed_is_made_from_the_other() {
     }
     // One that was left open takes in what stands behind it.
     let read = Forwarding { is_rfc7239: true, ..road(Some("https"), None, None, None) };
-    let seen_forwarded = Requester { forwarding: Some(&read), client, ..seen(&proxy) };
+    let seen_forwarded = Requester { forwarding: Some(&read), client, ..requester(&proxy) };
     for (said, expected) in [
         ("for=203.0.113.7;proto=https", "for=203.0.113.7;proto=https"),
         (r#"for="_a, for=203.0.113.7;proto=https"#, "for=203.0.113.7;proto=https"),
@@ -309,13 +309,18 @@ fn a_prefix_that_the_route_takes_off_stands_behind_those_that_were_taken_off_bef
         let read = road(None, None, None, said);
         for form in [Forwarded::XForwarded, Forwarded::Rfc7239, Forwarded::Both, Forwarded::Off] {
             let mut headers = map(&[("host", "a")]);
-            let telling = ForwardingConfig {
+            let config = ForwardingConfig {
                 forwarded: form,
                 host: HostHeader::Preserve,
                 target: &target,
                 strip_prefix,
             };
-            for_upstream(&mut headers, Requester { forwarding: Some(&read), ..seen(&peer) }, telling, true);
+            for_upstream(
+                &mut headers,
+                Requester { forwarding: Some(&read), ..requester(&peer) },
+                config,
+                true,
+            );
             let expected = expected.filter(|_| form != Forwarded::Off);
             assert_eq!(all(&headers, "x-forwarded-prefix"), Vec::from_iter(expected), "{said:?} {form:?}");
         }
@@ -326,17 +331,18 @@ fn a_prefix_that_the_route_takes_off_stands_behind_those_that_were_taken_off_bef
 fn a_client_that_was_named_in_the_other_kind_is_not_lost() {
     let proxy = Peer { address: "10.0.0.1:1".parse().ok(), ..Peer::default() };
     let read = Forwarding::default();
-    let seen = Requester { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..seen(&proxy) };
-    let headers = told(&[("forwarded", "for=203.0.113.7")], seen, Forwarded::XForwarded, false);
+    let requester =
+        Requester { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..requester(&proxy) };
+    let headers = told(&[("forwarded", "for=203.0.113.7")], requester, Forwarded::XForwarded, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7, 10.0.0.1"]);
-    let headers = told(&[("x-forwarded-for", "203.0.113.7")], seen, Forwarded::Rfc7239, false);
+    let headers = told(&[("x-forwarded-for", "203.0.113.7")], requester, Forwarded::Rfc7239, false);
     assert_eq!(all(&headers, "forwarded"), ["for=203.0.113.7, for=10.0.0.1;proto=http"]);
 }
 
 #[test]
 fn a_mapped_address_is_told_as_the_ipv4_address_it_is() {
     let mapped = Peer { address: "[::ffff:192.0.2.1]:1".parse().ok(), ..Peer::default() };
-    let headers = told(&[], seen(&mapped), Forwarded::Both, false);
+    let headers = told(&[], requester(&mapped), Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["192.0.2.1"]);
     assert_eq!(all(&headers, "forwarded"), ["for=192.0.2.1;proto=http"]);
 }
@@ -344,11 +350,12 @@ fn a_mapped_address_is_told_as_the_ipv4_address_it_is() {
 #[test]
 fn on_a_unix_socket_nobody_has_an_address() {
     let unix = Peer::default();
-    let headers = told(&[("host", "a\"b\\")], seen(&unix), Forwarded::Both, false);
+    let headers = told(&[("host", "a\"b\\")], requester(&unix), Forwarded::Both, false);
     assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-forwarded-port"));
     assert_eq!(all(&headers, "forwarded"), [r#"for=unknown;host="a\"b\\";proto=http"#]);
     let read = Forwarding::default();
-    let trusted = Requester { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..seen(&unix) };
+    let trusted =
+        Requester { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..requester(&unix) };
     let headers = told(&[("x-forwarded-for", "203.0.113.7")], trusted, Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7"]);
 }
@@ -359,7 +366,7 @@ fn header_injection() {
     for evil in ["a\r\nX-Admin: 1", "a\nX-Admin: 1", "a\0", "a\u{7f}", "\u{1b}[0m"] {
         let peer = stranger();
         let headers =
-            told(&[("host", "a")], Requester { user: Some(evil), ..seen(&peer) }, Forwarded::Both, true);
+            told(&[("host", "a")], Requester { user: Some(evil), ..requester(&peer) }, Forwarded::Both, true);
         assert!(!headers.contains_key("x-outrigger-user"), "{evil:?}");
         assert!(HeaderValue::from_str(evil).is_err() && HeaderValue::from_bytes(evil.as_bytes()).is_err());
         assert!(HeaderName::from_bytes(evil.as_bytes()).is_err());
@@ -367,7 +374,7 @@ fn header_injection() {
     }
     // A quote cannot end the quoted string of our element either.
     let peer = stranger();
-    let headers = told(&[("host", "a\";for=1.2.3.4,\"")], seen(&peer), Forwarded::Rfc7239, false);
+    let headers = told(&[("host", "a\";for=1.2.3.4,\"")], requester(&peer), Forwarded::Rfc7239, false);
     assert_eq!(all(&headers, "forwarded"), [r#"for="[2001:db8::7]";host="a\";for=1.2.3.4,\"";proto=http"#]);
 }
 
@@ -402,7 +409,7 @@ fn what_the_authentication_service_says_goes_on_whatever_the_client_names_as_its
     }
     attested.append("authorization", HeaderValue::from_static("Bearer theirs"));
     let peer = stranger();
-    let seen = Requester { attested: Some(&attested), ..seen(&peer) };
+    let requester = Requester { attested: Some(&attested), ..requester(&peer) };
     let said = [
         ("host", "a"),
         ("connection", "upgrade, x-tenant"),
@@ -411,7 +418,7 @@ fn what_the_authentication_service_says_goes_on_whatever_the_client_names_as_its
         ("x-kept", "1"),
     ];
     for is_websocket in [false, true] {
-        let headers = told(&said, seen, Forwarded::Off, is_websocket);
+        let headers = told(&said, requester, Forwarded::Off, is_websocket);
         assert_eq!(all(&headers, "x-tenant"), ["a", "b"]);
         assert_eq!(all(&headers, "authorization"), ["Bearer theirs"]);
         assert_eq!(all(&headers, "x-kept"), ["1"]);
