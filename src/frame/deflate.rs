@@ -5,6 +5,10 @@
 //! 1. No connection owns a compressor or a window: each thread has one of each, which a message borrows.
 //! 2. Inflating stops at its bound, and memory is taken in steps, for what has come out.
 //!
+//! # Why without context takeover?
+//! With a window for each client there would be as many compressions as deliveries, and 32 KiB or more for each
+//! client.
+//!
 //! # Not here
 //! Where RSV1 may stand (`rules`).
 

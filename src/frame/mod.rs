@@ -7,6 +7,11 @@
 //! [`Endpoint`] says what an end of a connection may still send and read, and which pong or Close it owes.
 //! [`encode`] and [`deflate`] make frames of messages; [`ControlFrame`] is a control frame.
 //!
+//! # Why a parser of our own?
+//! Libraries unmask, assemble and check whole messages. A relay must do none of this: it would cost a buffer for each
+//! connection and a copy of each message, and would break extensions that it does not know. Headers are all that it
+//! needs.
+//!
 //! # Not here
 //! Sockets, clocks, buffers that outlive a call ([`crate::tunnel`]); the HTTP handshake
 //! ([`crate::upstream`]).
