@@ -208,6 +208,6 @@ impl Reservation {
         let fanout = Arc::clone(&self.member.channel.fanout);
         let held = Some(Box::new((self.member, connection.held)) as _);
         let connection = Connection { held, ..connection };
-        fanout.join(Arrival { hop: client, has_deflate, connection }, self.cursor);
+        fanout.join(Arrival { transport: client, has_deflate, connection }, self.cursor);
     }
 }
