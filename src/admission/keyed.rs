@@ -80,7 +80,7 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
         drop(keys);
         self.metrics.admission.rate_untracked.inc();
         let KeyLimit { max_keys, setting, whose } = self.limit;
-        if self.warnings.may(setting, now).is_some() {
+        if self.warnings.allow(setting, now).is_some() {
             warn!(
                 whose,
                 max_keys, "more of them than policy.{setting}: further ones are not limited one by one"

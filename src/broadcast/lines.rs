@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::channel::Channel;
 use super::state::HubState;
-use crate::telemetry::{UplinkOutcome, some};
+use crate::telemetry::{UplinkOutcome, nonzero};
 use crate::upstream::UplinkEnd;
 use crate::upstream::redial::{DialFailure, Dialed, Observer};
 
@@ -19,7 +19,7 @@ const BACK: &str = "back";
 
 /// Whether a line of this kind may be written now, and how many were left out since the last one.
 fn may(hub: &HubState, kind: &'static str) -> Option<Option<u64>> {
-    hub.shared.lines.may((hub.plan.route.clone(), kind), Instant::now()).map(some)
+    hub.shared.lines.allow((hub.plan.route.clone(), kind), Instant::now()).map(nonzero)
 }
 
 /// Tells of the dials of one channel.

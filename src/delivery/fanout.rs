@@ -13,7 +13,7 @@ use super::shared::FanoutShared;
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
 use crate::log::{Cursor, Log, Reader};
-use crate::telemetry::panics::caught;
+use crate::telemetry::panics::catch_panic;
 use crate::telemetry::{By, Metrics, Reason, TaskKind};
 
 /// A further task takes its part only when those that are there have so many clients each: to wake it costs as much as
@@ -127,7 +127,7 @@ impl Fanout {
 
 /// Serves until nobody can come any more, or until a panic.
 async fn serve(mut shard: Shard, process: Arc<Metrics>) {
-    if caught(TaskKind::Shard, &process, &mut shard).await.is_err() {
+    if catch_panic(TaskKind::Shard, &process, &mut shard).await.is_err() {
         shard.fail();
     }
 }

@@ -14,7 +14,7 @@ use super::state::State;
 use crate::admission::Refused;
 use crate::config::Listen;
 use crate::net::{Peer, Stream};
-use crate::telemetry::{ConnectionRefusal, TaskKind, panics, some};
+use crate::telemetry::{ConnectionRefusal, TaskKind, nonzero, panics};
 
 /// After an accept that failed for want of descriptors or memory: others have to end first, and trying
 /// again at once would only burn the processor they need for it.
@@ -68,12 +68,12 @@ async fn accept(listener: &Listener) -> io::Result<(Stream, Peer)> {
 /// Ends a connection that is one too many, and says why if it is not encrypted.
 fn turn_away(state: &State, listen: &Listen, stream: Stream) {
     state.metrics.server.connections_refused.inc(ConnectionRefusal::TooManyHandshakes);
-    if let Some(left_out) = state.lines.warnings.may("too_many_handshakes", Instant::now()) {
+    if let Some(left_out) = state.lines.warnings.allow("too_many_handshakes", Instant::now()) {
         warn!(
             // Operators may filter by the target, so it has not changed with the name of the file.
             target: "outrigger::server::crowd",
             max_handshakes = listen.max_handshakes,
-            left_out = some(left_out),
+            left_out = nonzero(left_out),
             "too many handshakes are in progress (listen.max_handshakes): new connections are turned away; \
              outrigger_connections_refused_total counts them"
         );

@@ -18,7 +18,7 @@ use tracing::info;
 use crate::admission::Noted;
 use crate::config::LogRequests;
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{RouteMetrics, shown};
+use crate::telemetry::{RouteMetrics, client_address};
 
 /// Longest method shown, in bytes: those that are registered have 17 at most.
 const SHOWN_METHOD: usize = 32;
@@ -107,7 +107,7 @@ impl Drop for Access {
         info!(
             route = &*self.route.name,
             request_id = &*self.request_id,
-            client = self.noted.client().map(shown),
+            client = self.noted.client().map(client_address),
             user = self.noted.user(),
             method = &method[..method.len().min(SHOWN_METHOD)],
             path = %redact_path(self.uri.path()),

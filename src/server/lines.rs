@@ -20,7 +20,7 @@ use crate::admission::{Kind, Refused};
 use crate::config::LogRequests;
 use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{Label, RequestError, UpstreamErrorKind, WarnThrottle, shown, some};
+use crate::telemetry::{Label, RequestError, UpstreamErrorKind, WarnThrottle, client_address, nonzero};
 use crate::upstream::UpstreamError;
 
 /// From one line of a reason to its next.
@@ -69,9 +69,9 @@ impl Lines {
     pub(super) fn refused(&self, refused: &Refused, context: &LogContext<'_>) {
         let failure = refused.auth_failure();
         let reason = failure.map_or(refused.answer().reason, Label::as_str);
-        let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
+        let Some(left_out) = self.refusals.allow(reason, Instant::now()).map(nonzero) else { return };
         let &LogContext { route, request_id, .. } = context;
-        let client = context.client.map(shown);
+        let client = context.client.map(client_address);
         let path = context.path.map(|path| tracing::field::display(redact_path(path)));
         if failure.is_some() {
             info!(route, reason, client, request_id, path, left_out, "not authenticated");
@@ -88,7 +88,7 @@ impl Lines {
     /// is not known yet: `peer` is the other end of the connection.
     pub(super) fn refused_unrouted(&self, reason: RequestError, refused: &Refused, peer: &Peer) {
         let reason = reason.as_str();
-        let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
+        let Some(left_out) = self.refusals.allow(reason, Instant::now()).map(nonzero) else { return };
         let peer = peer.address.map(tracing::field::display);
         warn!(reason, peer, left_out, error = %refused, "refused");
     }
@@ -105,7 +105,7 @@ impl Lines {
         let &LogContext { route, request_id, .. } = context;
         let kind = why.as_str();
         let key = (what, route.unwrap_or_default().into(), kind);
-        let Some(left_out) = self.failures.may(key, Instant::now()).map(some) else { return };
+        let Some(left_out) = self.failures.allow(key, Instant::now()).map(nonzero) else { return };
         let path = context.path.map(|path| tracing::field::display(redact_path(path)));
         match what {
             Kind::Handshake => warn!(route, request_id, path, kind, left_out, %error, "handshake failed"),

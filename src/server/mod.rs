@@ -58,7 +58,7 @@ use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net;
 use crate::telemetry::logging::Dropped;
-use crate::telemetry::panics::{caught, kept_up};
+use crate::telemetry::panics::{catch_panic, restart_on_panic};
 use crate::telemetry::{Metrics, TaskKind};
 
 /// How long the operators' port goes on after the drain, so that those who wait for its end read of it.
@@ -94,7 +94,7 @@ impl Server {
         reload::warn_exposed(&config);
         metrics.process.set_limit("descriptors", net::raise_descriptor_limit());
         reload::show_limits(&config, &metrics);
-        metrics.process.config_is_good();
+        metrics.process.on_config_accepted();
         let (listener, address) = match &config.listen.address {
             ListenAddress::Tcp(wanted) => {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
@@ -200,7 +200,7 @@ impl Server {
             let metrics = Arc::clone(&state.metrics);
             // It was counted; whoever watches the port sees that nobody answers there any more.
             async move {
-                let _ = caught(TaskKind::Admin, &metrics, port).await;
+                let _ = catch_panic(TaskKind::Admin, &metrics, port).await;
             }
         };
         ports.spawn(port(admin, Access::All(guard)));
@@ -209,7 +209,7 @@ impl Server {
         }
         let sweeping = Arc::clone(&state);
         let housekeeping = ports.spawn(async move {
-            kept_up(TaskKind::Sweep, &sweeping.metrics, || housekeeping(&sweeping)).await;
+            restart_on_panic(TaskKind::Sweep, &sweeping.metrics, || housekeeping(&sweeping)).await;
         });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         let draining = async {
@@ -217,7 +217,7 @@ impl Server {
             drain::run(&state, force_stop).await;
         };
         tokio::select! {
-            () = kept_up(TaskKind::Accept, &state.metrics, || accept::run(&listener, &state)) => {}
+            () = restart_on_panic(TaskKind::Accept, &state.metrics, || accept::run(&listener, &state)) => {}
             () = draining => {}
         }
         stop.send_replace(true);

@@ -22,7 +22,7 @@ use crate::config::Mode;
 use crate::connections::lifecycle::Lifecycle;
 use crate::frame::encode;
 use crate::memory::Budget;
-use crate::telemetry::panics::{Panicked, caught};
+use crate::telemetry::panics::{Panicked, catch_panic};
 use crate::telemetry::{Metrics, TaskKind};
 
 impl Operations for State {
@@ -115,7 +115,7 @@ async fn run_to_end(
     metrics: Arc<Metrics>,
     work: impl Future<Output = Published> + Send + 'static,
 ) -> Result<Published, PublishError> {
-    let working = tokio::spawn(async move { caught(TaskKind::Publish, &metrics, work).await });
+    let working = tokio::spawn(async move { catch_panic(TaskKind::Publish, &metrics, work).await });
     match working.await {
         Ok(published) => published.map_err(|Panicked| PublishError::Failed),
         // The runtime ends, and nobody hears the answer.

@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use super::state::{Snapshot, State};
 use crate::config::{self, Config, ConfigErrors, LogFormat, Sources, Watch, WatchedPaths};
-use crate::telemetry::panics::{PAUSE, caught};
+use crate::telemetry::panics::{PAUSE, catch_panic};
 use crate::telemetry::{Metrics, ReloadOutcome, TaskKind};
 
 /// Asks the server to read its configuration again, whether or not a file has changed.
@@ -95,7 +95,7 @@ impl Reloader {
     /// Reloads whenever there is cause to, for ever; after a panic it begins anew.
     pub(super) async fn run(mut self, state: Arc<State>) {
         let began = Arc::clone(&self.read);
-        while caught(TaskKind::Reload, &state.metrics, self.follow(&state, &began)).await.is_err() {
+        while catch_panic(TaskKind::Reload, &state.metrics, self.follow(&state, &began)).await.is_err() {
             sleep(PAUSE).await;
         }
     }

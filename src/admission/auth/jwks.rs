@@ -29,7 +29,7 @@ use super::waiting::Waiting;
 use crate::config::{File, JwtAlgorithm};
 use crate::net::Fetch;
 use crate::net::http::PRODUCT;
-use crate::telemetry::panics::{PAUSE, caught};
+use crate::telemetry::panics::{PAUSE, catch_panic};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, JwksOutcome, Metrics, TaskKind};
 
@@ -167,7 +167,7 @@ impl Drop for Jwks {
 
 /// Fetches for as long as it is let. A panic is a fetch that has failed.
 async fn run(source: Source, shared: Arc<Shared>) {
-    while caught(TaskKind::Jwks, &shared.metrics, fetch_repeatedly(&source, &shared)).await.is_err() {
+    while catch_panic(TaskKind::Jwks, &shared.metrics, fetch_repeatedly(&source, &shared)).await.is_err() {
         shared.status.send_modify(|status| {
             status.is_fetching = false;
             status.has_failed = true;

@@ -268,7 +268,7 @@ impl Account {
 
     /// It has evicted a client.
     pub(super) fn on_evicted(&self) {
-        if let Some(left_out) = self.memory.lines.may("cut", Instant::now()) {
+        if let Some(left_out) = self.memory.lines.allow("cut", Instant::now()) {
             warn_of_evicted(left_out + 1);
         }
     }

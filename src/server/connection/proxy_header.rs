@@ -15,7 +15,7 @@ use crate::config::ProxyProtocol;
 use crate::net::proxy_protocol::{Preface, PrefaceError};
 use crate::net::{Peer, Stream, proxy_protocol};
 use crate::server::state::{Snapshot, State};
-use crate::telemetry::{ProxyFault, some};
+use crate::telemetry::{ProxyFault, nonzero};
 
 /// The connection is not to be served.
 #[derive(Debug)]
@@ -60,11 +60,11 @@ pub(super) async fn read(
     };
     let (fault, error) = fault;
     state.metrics.server.proxy_errors.inc(fault);
-    if let Some(left_out) = state.lines.warnings.may("proxy_protocol", Instant::now()) {
+    if let Some(left_out) = state.lines.warnings.allow("proxy_protocol", Instant::now()) {
         warn!(
             // Operators filter by it: it stays what it was before this file was called so.
             target: "outrigger::server::preface",
-            left_out = some(left_out),
+            left_out = nonzero(left_out),
             peer = peer.address.map(tracing::field::display),
             %error,
             "a connection ended for want of a PROXY header (listen.proxy_protocol); is the load balancer set to \

@@ -12,7 +12,7 @@ use crate::admission::{AddressKey, Client};
 use crate::net::Peer;
 use crate::server::limits::idle::{Entered, IdlePressure};
 use crate::server::state::State;
-use crate::telemetry::{IdleBound, some};
+use crate::telemetry::{IdleBound, nonzero};
 
 /// The place that a connection takes among the idle ones.
 #[derive(Debug)]
@@ -42,12 +42,12 @@ impl IdleSlot {
             notify.notify_one();
         }
         if evicted.iter().any(|(_, bound)| *bound == IdleBound::All)
-            && let Some(left_out) = self.state.lines.warnings.may("max_idle_http", Instant::now())
+            && let Some(left_out) = self.state.lines.warnings.allow("max_idle_http", Instant::now())
         {
             warn!(
                 // Operators may filter by the target, so it has not changed with the name of the file.
                 target: "outrigger::server::idle",
-                left_out = some(left_out),
+                left_out = nonzero(left_out),
                 max_idle_http = listen.max_idle_http,
                 "more HTTP connections ask nothing than listen.max_idle_http: those that have waited longest are \
                  let go; outrigger_http_idle_closed_total counts them"
