@@ -38,9 +38,9 @@ pub(crate) struct RequestContext {
     /// chooses none of the others: clients fail when none of theirs is chosen.
     pub own_protocol: Option<&'static str>,
     /// What its connection holds until it ends: a place in the quota.
-    pub slot: Option<QuotaPermit>,
+    pub quota_permit: Option<QuotaPermit>,
     /// What the log may be told of it, whatever becomes of the request.
-    pub noted: Arc<Noted>,
+    pub log_fields: Arc<LogFields>,
 }
 
 impl RequestContext {
@@ -56,20 +56,20 @@ impl RequestContext {
             user: None,
             attested: HeaderMap::new(),
             own_protocol: None,
-            slot: None,
-            noted: Arc::default(),
+            quota_permit: None,
+            log_fields: Arc::default(),
         }
     }
 }
 
 /// What stays known of a request when the layers have taken it apart or turned it away.
 #[derive(Debug, Default)]
-pub(crate) struct Noted {
+pub(crate) struct LogFields {
     client: OnceLock<Option<SocketAddr>>,
     user: OnceLock<Arc<str>>,
 }
 
-impl Noted {
+impl LogFields {
     /// Whose request it is, once identity has looked.
     pub(crate) fn client(&self) -> Option<SocketAddr> {
         self.client.get().copied().flatten()
@@ -80,13 +80,13 @@ impl Noted {
         self.user.get().map(|name| &**name)
     }
 
-    pub(super) fn note_client(&self, client: &Client) {
+    pub(super) fn set_client(&self, client: &Client) {
         // There is one identity check in a stack: a second value would be the same.
         let _ = self.client.set(client.address);
     }
 
     /// By the mode, which is asked last.
-    pub(crate) fn note_user(&self, user: &User) {
+    pub(crate) fn set_user(&self, user: &User) {
         let _ = self.user.set(Arc::clone(&user.name));
     }
 }
@@ -110,7 +110,7 @@ impl RequestContext {
         Admitted {
             info: ConnectionInfo { client, user, channel: None, request_id, route },
             expires,
-            permit: self.slot.map(|permit| permit as Box<dyn ConnectionPermit>),
+            permit: self.quota_permit.map(|permit| permit as Box<dyn ConnectionPermit>),
         }
     }
 

@@ -78,7 +78,7 @@ impl Check for Identity {
             context.client = Client { address: peer };
             self.hint(&context.head.headers, ip);
         }
-        context.noted.note_client(&context.client);
+        context.log_fields.set_client(&context.client);
         context.user = context.peer.subject.clone().map(|name| User { name, expires: None });
         Ok(())
     }

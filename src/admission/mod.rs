@@ -42,7 +42,7 @@ mod users;
 pub(crate) use address::{AddressKey, Client};
 pub(crate) use auth::{AuthError, Authenticator};
 pub(crate) use breaker::BreakerGuard;
-pub(crate) use context::{Kind, Noted, RequestContext, User};
+pub(crate) use context::{Kind, LogFields, RequestContext, User};
 pub(crate) use counts::Counts;
 pub(crate) use refused::{Bound, Refused};
 pub(crate) use stack::{Stack, StackDeps, stack};
