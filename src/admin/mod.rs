@@ -15,9 +15,9 @@
 //! HEAD works where GET does. Errors are JSON, `{"error": "…"}`, and say what to do.
 //!
 //! # Invariants
-//! 1. [`ROUTES`] is the one list of what there is: requests are dispatched by it, answers of 404 and 405
+//! 1. [`routes::ROUTES`] is the one list of what there is: requests are dispatched by it, answers of 404 and 405
 //!    are written from it, and the table above is tested against it.
-//! 2. Every route of class [`Class::Operator`] passes the port's [`Guard`], because the dispatcher asks
+//! 2. Every route of class [`routes::Class::Operator`] passes the port's [`Guard`], because the dispatcher asks
 //!    it by class and not by route; a port of [`Access::Probes`] has no such routes at all.
 //! 3. No body is read but of a route that wants one, after the guard, and with a bound ([`body`]).
 //! 4. Nothing here outlasts [`serve`]: when it returns, its connections have ended.
@@ -92,9 +92,9 @@ pub(crate) struct Admin {
 /// What one port may be asked for.
 #[derive(Debug, Clone)]
 pub(crate) enum Access {
-    /// Routes of [`Class::Probe`] only: for a port that others than operators can reach.
+    /// Routes of [`routes::Class::Probe`] only: for a port that others than operators can reach.
     Probes,
-    /// All routes; those of [`Class::Operator`] behind this guard.
+    /// All routes; those of [`routes::Class::Operator`] behind this guard.
     All(Guard),
 }
 

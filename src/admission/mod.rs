@@ -1,7 +1,7 @@
 //! Which requests are admitted, how fast, how many: the layers that every request passes before its mode. What passes
 //! them all is [`RequestContext::into_admitted`].
 //!
-//! [`stack()`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
+//! [`stack()`] lists them once, in order. Each layer is a [`Check`](check::Check) in a file of its own, which looks at a
 //! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
 //!
 //! * [`identity`]: whose request is it, behind proxies that are trusted?

@@ -8,7 +8,7 @@
 //! 4. A request that is refused is told when to retry, with jitter, so that no two come back at one moment by design.
 //!
 //! # Not here
-//! The order of the checks ([`super::stack`]); how many addresses are told apart ([`super::keyed`]).
+//! The order of the checks ([`super::stack()`]); how many addresses are told apart ([`super::keyed`]).
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

@@ -5,6 +5,9 @@
 //! 2. Members come only under the hub's lock, and a channel leaves its hub only under that lock
 //!    ([`super::state`]): no reservation is used on a channel that has ended.
 //!
+//! # Why does a log begin anew with each channel?
+//! What is kept for nobody costs memory, and nobody knows whether the server still means it.
+//!
 //! # Not here
 //! What the channel's task does ([`super::task`]).
 

@@ -4,7 +4,8 @@
 //! allocation for the entry, one for its frame. What most messages do not have is behind a pointer.
 //!
 //! # Invariants
-//! 1. [`Entry::size`] is what an entry takes of the process, its slots in the rings included.
+//! 1. [`Entry::size`] is what an entry takes of the process, its slots in the rings included: `tests/log_memory.rs` holds
+//!    what is counted against what the process grows by.
 //! 2. A payload is a part of its frame and never a copy of it.
 
 use std::mem::size_of;

@@ -9,6 +9,14 @@
 //! 2. One writer: [`Writer`] cannot be cloned.
 //! 3. A reader owns no memory here: a cursor is two numbers.
 //!
+//! # Why is there no queue for each client?
+//! The log is the queue of all. How far behind a client is, is the difference of two numbers, and what is evicted is
+//! evicted once.
+//!
+//! # Where else may a log be kept?
+//! The ring in memory is the head of every log. A disk or a server follows it with a [`Reader`] of its own, as a
+//! shard does, and never stands in the writer's way.
+//!
 //! # Not here
 //! Sockets and clients ([`crate::delivery`]).
 

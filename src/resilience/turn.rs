@@ -4,6 +4,10 @@
 //! 1. Whatever a peer sends uses it up: bytes, frames however short, TLS records however little they hold, reads however
 //!    little they bring. So no stream, and no way of cutting one, keeps a task busy for longer than its turn.
 //!
+//! # Why is a read bounded by frames as well as by bytes?
+//! An empty frame costs as much as one of a kilobyte. And a read that does not fill the buffer says nothing about the
+//! next one: over TLS and HTTP/2 no read ever fills it.
+//!
 //! # Not here
 //! What follows when a turn is used up: the task that reads wakes itself, and goes on where it was.
 

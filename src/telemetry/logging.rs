@@ -10,6 +10,9 @@
 //!    formats.
 //! 3. Lines that were lost are reported: by [`Dropped::count`] at once, and by a line once writing works.
 //!
+//! # Why are lines dropped?
+//! A standard output that nobody reads would otherwise block a worker, and with it every connection on that worker.
+//!
 //! # Not here
 //! Hiding secrets ([`super::redact`]: a line shows what it is given), and spans: an event carries its
 //! own fields, which in JSON stand beside `timestamp`, `level`, `target` and `message`.

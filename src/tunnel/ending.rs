@@ -15,12 +15,21 @@
 //! | more control frames than the client may send | closed 1008, once the upstream has ended | closed 1001 |
 //! | upstream does not read | closed (`upstream_lost`) | reset |
 //! | lifetime, drain | closed 1012 (`drain.close_code`) | goes on getting the client's frames until that answers, then closed 1001 |
+//! | credentials expired | closed (`close_codes.expired`) | goes on getting the client's frames until that answers, then closed 1001 |
 //! | a newer connection of its user | closed 1008 | goes on getting the client's frames until that answers, then closed 1001 |
 //! | cut | reset | reset |
 //!
 //! A Close is sent at a frame edge. Inside a frame that still comes it waits for the edge; inside one
 //! whose rest can never come the stream ends without a Close. Whatever has not ended after
 //! `close_timeout` is reset, except that a side which is owed our Close then gets as long again.
+//!
+//! A client that broke a rule still gets what its upstream answers to what came before, as it would without us; nothing
+//! more of the client goes on. The answer to our Close, the upstream's end or `close_timeout` says that this was all.
+//!
+//! A drain gives each connection a date (`Command::CloseAt`), of which the nearest holds ([`crate::resilience::Dates`]).
+//! Until then an upstream that is lost, or sends 1001 or 1012, changes nothing for the client.
+//!
+//! A reset is `SO_LINGER` 0: the kernel forgets what the peer did not take.
 //!
 //! # Not here
 //! When things happen ([`super::relay`]); the names operators see ([`crate::telemetry::Reason`]).

@@ -157,7 +157,7 @@ impl Relay {
         let rest = &buf[scanned.held];
         match scanned.outcome {
             Outcome::Open => from.hold(rest, false),
-            Outcome::Enough => from.hold(rest, true),
+            Outcome::LimitReached => from.hold(rest, true),
             Outcome::Closed => {
                 from.on_close_received();
                 if let Some((code, verdict)) = close {
@@ -167,7 +167,7 @@ impl Relay {
                     self.on_close_received(side, code, verdict, now);
                 }
             }
-            Outcome::Faulty(error) => {
+            Outcome::Invalid(error) => {
                 // All the rest is nothing any more, however long it is.
                 handle.on_discarded(rest.len());
                 from.discard();

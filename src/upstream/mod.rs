@@ -5,6 +5,7 @@
 //! What is answered to a client when this fails ([`crate::server`]); what happens to frames
 //! ([`crate::tunnel`]).
 
+mod body;
 mod breaker;
 mod classify;
 mod dial;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use hyper::client::conn::http1;
 
+use self::body::RequestBody;
 use crate::config;
 use crate::net::head::MAX_HEADERS;
 use crate::net::pool::Pool;
@@ -28,7 +30,6 @@ use crate::net::tls::TlsError;
 use crate::net::{Broken, HeadLimit};
 use crate::telemetry::Metrics;
 
-pub(crate) use self::http::RequestBody;
 pub(crate) use breaker::{Permit, UpstreamBreaker};
 pub(crate) use classify::Verdict;
 pub(crate) use dial::{DialError, Dialer};

@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. With `credentials: strip` a shared link carries nothing that is not named here: the head is built, not filtered,
 //!    so that what one client sent (cookies, `Authorization`, where it came from) cannot reach a link that others
-//!    share.
+//!    share. From a filtered one a header that nobody has thought of would carry somebody's credentials.
 //! 2. The key of the handshake is ours and fresh for each dial; compression is not offered.
 //! 3. A kept head holds its own bytes and no others: values of a request's headers are slices of the buffer that the
 //!    request was read into, and would keep all of that.

@@ -29,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::config;
-use crate::frame::{Assembler, Endpoint, Extensions, Heard, Kind, Role, Rules, encode};
+use crate::frame::{Assembled, Assembler, Endpoint, Extensions, Kind, Role, Rules, encode};
 use crate::net::{Stream, Transport, WriteBuffer, scratch};
 use crate::resilience::{Heartbeat, PongKind, Stall, Standstill, Turn};
 use crate::telemetry::Metrics;
@@ -307,17 +307,17 @@ impl Uplink {
             return 0;
         }
         let mut closed = None;
-        let pushed = assembler.push(bytes, |heard| match heard {
-            Heard::Message(kind, payload) => on(kind, payload),
-            Heard::Ping(payload) => endpoint.on_ping(payload),
-            Heard::Pong(payload) => {
+        let pushed = assembler.push(bytes, |assembled| match assembled {
+            Assembled::Message(kind, payload) => on(kind, payload),
+            Assembled::Ping(payload) => endpoint.on_ping(payload),
+            Assembled::Pong(payload) => {
                 if let Some(heartbeat) = heartbeat
                     && let PongKind::Ours(Some(rtt)) = heartbeat.on_pong(payload, now)
                 {
                     metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());
                 }
             }
-            Heard::Close(code, payload) => {
+            Assembled::Close(code, payload) => {
                 let reason = payload.get(2..).unwrap_or_default();
                 closed = Some((code, String::from_utf8_lossy(reason).into_owned()));
             }

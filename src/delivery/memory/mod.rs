@@ -3,7 +3,7 @@
 //!
 //! Each shard has an [`Account`] here with one number: the most that any of its clients may hold, raised when a socket is
 //! full. Whoever finds too much in use begins a *round*. The shard with the greatest number is asked; it looks at its own
-//! clients, reports what its heaviest [holding](holding) weighs, and evicts it if no other shard may have a heavier one.
+//! clients, reports what its heaviest [`holding`] weighs, and evicts it if no other shard may have a heavier one.
 //! Otherwise that shard is asked. What was reported stands until the round is over, so that each shard is asked in vain
 //! at most once.
 //!

@@ -11,6 +11,16 @@
 //! 4. It is not under the runtime's own budget for tasks, with which a socket that would take more seems full: it yields
 //!    by itself.
 //! 5. It ends when no client can join any more and the last one has gone, or by a panic.
+//!
+//! # Why is a client not a task of its own?
+//! A message would wake each of these tasks. A shard that writes to its clients in turn is woken once, and only
+//! sockets that are full cost more.
+//!
+//! # What a client costs
+//! A boxed `Subscriber` in its shard's list, a `SubscriberWaker`, a handle in the registry, and one socket. A message
+//! to it is one write; that it was sent is noted with plain stores. What is rare about it is behind a pointer that is
+//! empty until then (a trip, a date, a pause, the outcome of a frame): `delivery/tests/memory.rs` holds each of these
+//! to its step of the allocator.
 
 mod closing;
 mod eviction;

@@ -9,6 +9,9 @@
 //! 4. A process that has drained keeps running, without clients, until a stop is asked for as well: its supervisor
 //!    would restart it if it ended by itself, and clients would come back.
 //!
+//! # Why does a connection get its time when the drain begins?
+//! The server is often stopped at the same moment. Its end must not be what sends ten thousand clients back at once.
+//!
 //! # Not here
 //! When what happens ([`plan`]); how a connection closes ([`crate::tunnel`]); who may ask for a drain ([`crate::admin`]).
 

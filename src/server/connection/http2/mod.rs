@@ -12,7 +12,7 @@
 //!    `listen.keep_alive` or when there are too many of them ([`super::super::limits::idle`]), and in a drain at once.
 //!
 //! # Not here
-//! How a connection is known to be HTTP/2 ([`super::connection`]).
+//! How a connection is known to be HTTP/2 ([`super`]).
 
 mod rewind;
 mod streams;
