@@ -1,4 +1,4 @@
-//! The layer that takes a place for each handshake.
+//! The layer that takes a permit of the quota for each handshake.
 
 use std::sync::Arc;
 

@@ -50,7 +50,7 @@ impl AcceptThenClose {
         max: usize,
     ) -> Option<(Response<()>, PendingClose)> {
         let answer = refused.answer();
-        let (code, reason) = answer.closing?.words(codes);
+        let (code, reason) = answer.closing?.close_frame(codes);
         let permit = refusals.enter(max)?;
         let mut response = switching_protocols(self.accept);
         let headers = response.headers_mut();
