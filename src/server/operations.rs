@@ -78,9 +78,9 @@ async fn publish(state: Arc<State>, publication: Publication) -> Result<Publishe
         let known = snapshot.router.routes().map(|route| route.config.name.clone()).collect();
         return Err(PublishError::NoRoute { name: publication.route, known });
     };
-    let most = route.config.policy.max_message;
-    if publication.payload.len() as u64 > most {
-        return Err(PublishError::TooLong { setting: "policy.max_message", most });
+    let max = route.config.policy.max_message;
+    if publication.payload.len() as u64 > max {
+        return Err(PublishError::TooLong { setting: "policy.max_message", max });
     }
     match route.config.mode {
         Mode::Broadcast => {
@@ -150,9 +150,9 @@ fn frame_for_tunnels(
     }
     let frame = encode::message(publication.kind, &publication.payload);
     // No client could take it.
-    let most = route.config.policy.delivery.max_lag.bytes;
-    if frame.len() > most {
-        return Err(PublishError::TooLong { setting: "policy.delivery.max_lag.bytes", most: most as u64 });
+    let max = route.config.policy.delivery.max_lag.bytes;
+    if frame.len() > max {
+        return Err(PublishError::TooLong { setting: "policy.delivery.max_lag.bytes", max: max as u64 });
     }
     Ok(budget.hold(frame))
 }
