@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::config::ProxyProtocol;
-use crate::net::proxy_protocol::{Preface, PrefaceError};
+use crate::net::proxy_protocol::{ReadError, ReadOutcome};
 use crate::net::{Peer, Stream, proxy_protocol};
 use crate::server::state::{Snapshot, State};
 use crate::telemetry::{ProxyFault, nonzero};
@@ -42,19 +42,19 @@ pub(super) async fn read(
         ProxyProtocol::Required => true,
     };
     let fault = match timeout_at(deadline, proxy_protocol::read(stream)).await {
-        Ok(Ok(Preface::Header(named))) => {
-            if let Some(named) = named {
-                peer.address = Some(named.source);
-                peer.port = Some(named.destination.port());
+        Ok(Ok(ReadOutcome::Header(addresses))) => {
+            if let Some(addresses) = addresses {
+                peer.address = Some(addresses.source);
+                peer.port = Some(addresses.destination.port());
             }
             return Ok(());
         }
         // If it has timed out, the wait for the first request ends at once too, with a 408.
-        Ok(Ok(Preface::None)) | Err(_) if !is_required => return Ok(()),
-        Ok(Ok(Preface::None)) => (ProxyFault::Missing, "there is none".to_owned()),
+        Ok(Ok(ReadOutcome::None)) | Err(_) if !is_required => return Ok(()),
+        Ok(Ok(ReadOutcome::None)) => (ProxyFault::Missing, "there is none".to_owned()),
         // A load balancer's health check, or a connection that has ended: not a fault.
-        Ok(Ok(Preface::Silent) | Err(PrefaceError::Io(_))) => return Err(NotServed),
-        Ok(Err(error @ PrefaceError::Malformed(_))) => (ProxyFault::Malformed, error.to_string()),
+        Ok(Ok(ReadOutcome::Closed) | Err(ReadError::Io(_))) => return Err(NotServed),
+        Ok(Err(error @ ReadError::Malformed(_))) => (ProxyFault::Malformed, error.to_string()),
         Err(_) => (ProxyFault::Timeout, "it did not come in time (listen.handshake_timeout)".to_owned()),
     };
     let (fault, error) = fault;
