@@ -67,9 +67,8 @@ impl Opening {
     }
 
     fn new(target: &Uri, mut headers: HeaderMap) -> Self {
-        // Each dial has its own.
+        // Each dial has its own, and of the key as well. That one keeps its place among the others: `insert` replaces it.
         headers.remove(X_REQUEST_ID);
-        headers.remove(header::SEC_WEBSOCKET_KEY);
         let target = target.path_and_query().map_or("/", PathAndQuery::as_str);
         let mut head = Vec::from(target);
         for (name, value) in &headers {

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::super::refused::ForeignPage;
+use super::super::refused::OriginError;
 use super::*;
 use crate::net::head::{FramingFault, HeadFault};
 use crate::net::tls::HandshakeError;
@@ -40,8 +40,8 @@ fn all() -> Vec<Refused> {
         Refused::Capacity(Bound::PerIp),
         Refused::Capacity(Bound::PerUser),
         Refused::Capacity(Bound::Channels),
-        Refused::Origin(ForeignPage::Named("https://evil.test".into())),
-        Refused::Origin(ForeignPage::Missing),
+        Refused::Origin(OriginError::Named("https://evil.test".into())),
+        Refused::Origin(OriginError::Missing),
         Refused::Unauthorized(AuthFailure::Signature),
         Refused::Forwarded(Box::new(Response::builder().status(401).body(Bytes::new()).unwrap())),
         Refused::AuthUnavailable,

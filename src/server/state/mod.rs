@@ -63,7 +63,7 @@ impl State {
             lifecycle.clone(),
         );
         let snapshot = Snapshot::new(config, None, &metrics, &budget, &hubs)?;
-        snapshot.show(None, &metrics);
+        snapshot.report(None, &metrics);
         hubs.set_spread(snapshot.drain.spread);
         Ok(Arc::new(Self {
             drain: Drain::default(),
@@ -83,7 +83,7 @@ impl State {
 
     /// From now on connections and requests that come get `snapshot`.
     pub(in crate::server) fn replace(&self, snapshot: Snapshot) {
-        snapshot.show(Some(&self.snapshot()), &self.metrics);
+        snapshot.report(Some(&self.snapshot()), &self.metrics);
         self.hubs.set_spread(snapshot.drain.spread);
         self.snapshot.store(Arc::new(snapshot));
     }
