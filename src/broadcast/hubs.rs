@@ -179,7 +179,7 @@ impl Hubs {
         self.all().iter().all(|hub| hub.running() == 0)
     }
 
-    /// Ends every channel at once, whatever its server still says or was told.
+    /// Ends every channel at once, without a close handshake with its server.
     pub(crate) fn cut(&self) {
         self.shared.cut.notify_waiters();
     }

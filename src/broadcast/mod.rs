@@ -6,7 +6,7 @@
 //!   [`Reservation`].
 //! * `task`: a channel's task: its link to the server, from the first dial to its end. `declined`: the server's refusal,
 //!   kept for all who wait for it.
-//! * `feed`: what becomes of a message on its way into the log; `lines`: what operators are told of a channel's server.
+//! * `feed`: what becomes of a message on its way into the log; `lines`: metrics and log lines about a channel's server.
 //! * `state`: what a hub and the tasks of its channels share; `channel`: who is on a channel.
 //! * `key`: which clients share a channel (pure); `error`: why a client cannot join one.
 //!

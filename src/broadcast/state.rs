@@ -120,7 +120,7 @@ impl HubState {
         }
     }
 
-    /// As [`Self::forget`], if nobody has come since; whether that is so.
+    /// As [`Self::forget`], if the channel has had no members since `since`; whether that is so.
     pub(super) fn forget_if_empty(&self, channel: &Arc<Channel>, since: tokio::time::Instant) -> bool {
         let mut channels = self.channels();
         if !channel.is_empty_since(since) {

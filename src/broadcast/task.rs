@@ -19,7 +19,7 @@
 //!
 //! # Not here
 //! Frames ([`crate::upstream::Uplink`]); what becomes of messages ([`super::feed`]); who is on the channel
-//! ([`super::channel`]); dials, and the waits between them ([`crate::upstream::redial`]); what operators are told of it
+//! ([`super::channel`]); dials, and the waits between them ([`crate::upstream::redial`]); log lines about it
 //! ([`super::lines`]).
 
 mod closing;

@@ -26,7 +26,7 @@ impl Receipts {
         new
     }
 
-    /// How far the client has got, as far as it has said.
+    /// How far the client has acknowledged what it was sent.
     pub(super) fn acknowledged(&self) -> Position {
         self.acknowledged
     }

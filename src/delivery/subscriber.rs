@@ -335,7 +335,7 @@ impl Subscriber {
         self.socket.reset(Reason::SlowConsumer);
     }
 
-    /// Its shard has panicked and serves nobody any more.
+    /// Its shard has panicked.
     pub(super) fn fail(self) {
         self.socket.fail();
     }

@@ -8,7 +8,7 @@
 //! 3. A connection without dates needs no memory for them.
 //!
 //! # Not here
-//! What a client is told then.
+//! How a client is closed then.
 
 use std::time::{Duration, SystemTime};
 

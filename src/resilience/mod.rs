@@ -6,9 +6,9 @@
 //!   timer wheel, and an idle one wakes for its heartbeat and nothing else.
 //! * A ping is due each interval, whatever else is sent ([`Heartbeat`]). Any byte that is received counts as
 //!   activity.
-//! * A peer that takes nothing has one clock ([`Stall`]), which is told after everything that touches its stream:
+//! * A peer that takes nothing has one clock ([`Stall`]), which is updated after every call on its stream:
 //!   what TLS has encrypted may leave with a read as well.
-//! * A process that stood still has not heard its peers, and its runtime may fire timers before it reports what came.
+//! * A process that stood still has not read its peers, and its runtime may fire timers before it reports what came.
 //!   A timer that is 50 ms late is taken for that ([`Standstill`]): peers are read for 1 s before anybody is judged.
 //!   Dates do not wait.
 //! * Credentials end by the clock that says so first (`Expiry`): the monotonic clock stands still while a machine is

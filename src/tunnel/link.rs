@@ -54,7 +54,7 @@ pub(super) struct Link {
     stall: Stall,
     /// Since when nothing can be sent to the peer, or it is known to be gone, though it was not read to its end.
     broken_since: Option<Instant>,
-    /// Since when it is not read, because nobody takes what it sends.
+    /// Since when it is not read, because the other side does not take what it sends.
     paused_since: Option<Instant>,
     /// What may still be sent to the peer, and is still read of it. Our role is the opposite of the peer's.
     state: ConnectionState,

@@ -21,7 +21,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Whether clients of this route are asked for their pong in JSON: the handshake must then not offer
-    /// permessage-deflate, since nobody could look into compressed texts.
+    /// permessage-deflate, since compressed texts could not be read.
     pub(crate) fn is_json(&self) -> bool {
         self.policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json)
     }

@@ -21,7 +21,7 @@ use super::relay::Relay;
 use crate::telemetry::Reason;
 
 /// How often a client that is not read is looked at, whether it is still there: the only way to see the
-/// end of a stream behind bytes that nobody takes.
+/// end of a stream behind bytes that are not taken.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
 
 /// What is due at a deadline.
@@ -133,7 +133,7 @@ impl Relay {
         ControlFlow::Break(())
     }
 
-    /// Whether a client that is not read has gone, behind bytes that nobody takes.
+    /// Whether a client that is not read has gone, behind bytes that are not taken.
     fn check_presence(&mut self, cx: &mut Context<'_>, now: Instant) -> ControlFlow<()> {
         if !self.client.is_peer_gone(cx) {
             return ControlFlow::Continue(());

@@ -31,7 +31,7 @@ pub(super) enum Progress {
     Unasked,
     /// The client is waited for.
     Awaited,
-    /// A part of it was taken, and nobody has asked for more: the server is waited for.
+    /// A part of it was taken, and no more was polled: the server is waited for.
     Taken,
     /// All of it was taken.
     Sent,

@@ -14,7 +14,7 @@
 //!
 //! # Not here
 //! What of its answers is a failure ([`super::classify`]); when it opens and closes ([`crate::resilience::Breaker`]); what
-//! a client is told ([`crate::admission`]).
+//! a client is answered ([`crate::admission`]).
 
 use std::fmt::Display;
 use std::pin::pin;

@@ -126,7 +126,7 @@ async fn body_untaken(mut progress: watch::Receiver<Progress>, limit: Option<Dur
             progress.changed().await
         };
         if changed.is_err() {
-            // The body was dropped: nobody waits for it any more.
+            // The body was dropped: it is not waited for any more.
             return pending().await;
         }
     }

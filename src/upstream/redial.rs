@@ -13,7 +13,7 @@
 //! 2. Neither a breaker that stays open nor a server that does not answer delays giving up beyond `redial.give_up`.
 //! 3. A server that has accepted the handshake before and answers 401 or 403 now is not dialled again: it knows who asks, and
 //!    to insist would be an attack on it.
-//! 4. A link that is up again has the subprotocol that it had at first, since clients were told that one.
+//! 4. A link that is up again has the subprotocol that it had at first, since clients were given that one.
 //!
 //! # Not here
 //! Frames ([`super::Uplink`]); the waits ([`crate::resilience::Backoff`]); what is done meanwhile, and what clients are

@@ -89,7 +89,7 @@ impl Upstream {
             .map_err(|error| self.broken(&error))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (status, version) = (response.status(), response.version());
-            // The connection is for this one answer: nobody reads what may be left on it.
+            // The connection is for this one answer: what may be left on it is not read.
             head::check_answer(status, version, response.headers_mut())?;
             // It has to be driven while its body is passed on; it ends with it, or with its reader.
             tokio::spawn(connection);

@@ -18,7 +18,7 @@ use crate::log::{Cursor, Entry, Log, Progress};
 const BATCH: Bounds = Bounds { messages: 64, bytes: 64 * 1024 };
 /// The most that is looked at together to find the newest of each key.
 const CONFLATED: Bounds = Bounds { messages: 4096, bytes: 1024 * 1024 };
-/// Users that a batch can be told not to be for.
+/// The most users that a batch can exclude.
 const EXCEPTIONS: usize = 16;
 
 struct Bounds {
@@ -47,7 +47,7 @@ pub(in crate::delivery) struct Batch {
     pub(in crate::delivery) newest: u64,
     /// Where to go on after it.
     pub(in crate::delivery) cursor: Cursor,
-    /// Messages that nobody will read at this cursor any more.
+    /// Messages that cannot be read at this cursor any more.
     pub(in crate::delivery) missed: u64,
     /// Messages that are left out for a newer one with the same key (`delivery.throttle`).
     pub(in crate::delivery) conflated: u64,

@@ -93,7 +93,7 @@ impl RecipientBreaker {
     }
 
     /// What holds now. Open becomes half-open here, when `cool_down` is over: the client then goes on from `resume_from`,
-    /// and how that goes is told with [`RecipientBreaker::on_trip`] or [`RecipientBreaker::on_caught_up`].
+    /// and how that goes is reported with [`RecipientBreaker::on_trip`] or [`RecipientBreaker::on_caught_up`].
     pub(super) fn decide(&mut self, now: Instant) -> Decision {
         if self.has_tripped_too_often() {
             return Decision::Close;

@@ -4,7 +4,7 @@
 //!
 //! # Invariants
 //! 1. It reads the log by its cursor alone: what its client does not take waits there, and not in a queue of its own.
-//! 2. Each message that its client will never get is counted once, and its client is told if it wants to be.
+//! 2. Each message that its client will never get is counted once, and its client gets a notice if notices are on.
 //!
 //! # Why is a client that has tripped not held against how far it was behind then?
 //! It could never catch up: it was behind by as much as `max_lag`, or it had not tripped. That lag is its *floor*:

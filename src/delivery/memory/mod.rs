@@ -9,7 +9,7 @@
 //!
 //! # Invariants
 //! 1. One shard at a time is asked, and no other one evicts: not two for the same excess.
-//! 2. Nobody looks at the clients of another shard: a step is a look at one number for each shard, or at the clients
+//! 2. No shard looks at the clients of another one: a step is a look at one number for each shard, or at the clients
 //!    of one.
 //! 3. What is taken is found by the shard that takes it, when it has had its turn. A bound that was lowered, and what
 //!    others use of it, is found by a look now and then ([`ClientMemory::enforce_budget`]).

@@ -1,7 +1,7 @@
 //! How others reach a shard: clients join through its handle, and are closed through it.
 //!
 //! # Invariants
-//! 1. A client that has joined is served, or told why it is not: the handle of a shard that has failed gives it back.
+//! 1. A client that has joined is served or closed: the handle of a shard that has failed gives it back.
 //!
 //! # Not here
 //! What becomes of clients that have joined ([`super::Shard`]); which shard a client joins ([`crate::delivery::fanout`]).
@@ -114,7 +114,7 @@ impl ShardHandle {
         self.clients.fetch_sub(1, Relaxed);
     }
 
-    /// The shard serves nobody any more. Answers the clients that wait, and how many clients there were with these.
+    /// The shard has failed. Answers the clients that wait, and how many clients there were with these.
     pub(in crate::delivery) fn fail(&self) -> (VecDeque<(Arrival, Cursor)>, usize) {
         let mut inbox = self.inbox.lock();
         inbox.has_failed = true;

@@ -25,6 +25,7 @@
 mod closing;
 mod eviction;
 mod handle;
+mod pass;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -69,7 +70,7 @@ pub(super) struct Shard {
     until: u64,
     /// Whether each message is to go out at once.
     is_prompt: bool,
-    /// The oldest message that a client needs, as the log was told.
+    /// The oldest message that a client needs, as it was reported to the log.
     oldest_needed: u64,
     clients: Slab<Box<Subscriber>>,
     /// Woken, and not looked at yet.
@@ -282,60 +283,6 @@ impl Shard {
             self.with(index, now, Subscriber::poll);
             self.keep_for(index);
         }
-    }
-
-    /// Sends what is new to the next clients. True when all were sent it.
-    fn pass(&mut self, now: Instant) -> bool {
-        let Some(mut pass) = self.pass else { return true };
-        let mut turn = TURN;
-        while pass.next < self.end() {
-            if turn == 0 {
-                self.pass = Some(pass);
-                return false;
-            }
-            let index = pass.next;
-            pass.next += 1;
-            let Some(client) = self.clients.get_mut(index) else { continue };
-            if client.next() > self.until {
-                continue;
-            }
-            turn -= 1;
-            let mut cx = PollContext {
-                shared: &self.shared,
-                log: self.reader.log(),
-                batcher: &mut self.batcher,
-                account: &self.account,
-                until: self.until,
-                read_budget: &mut self.read_budget,
-                now,
-            };
-            let mut is_watched = true;
-            if client.is_served() {
-                let status = client.deliver(&mut cx);
-                is_watched = status != PollStatus::Open || !client.is_served();
-                if status == PollStatus::Yield && client.wake().mark() {
-                    self.woken.push_back(index as u32);
-                }
-            } else {
-                client.check_lag(&cx);
-            }
-            pass.oldest_needed = pass.oldest_needed.min(client.oldest_needed());
-            // A client that took everything has no new deadline; the others are looked at once more.
-            if is_watched {
-                self.with(index as u32, now, |client, cx| client.poll_if_closing(cx));
-            }
-        }
-        self.pass = None;
-        if self.is_prompt {
-            self.reader.set_delivered(self.until + 1);
-        }
-        self.oldest_needed = pass.oldest_needed.min(self.until + 1);
-        self.reader.set_oldest_needed(self.oldest_needed);
-        if self.oldest_needed > self.until {
-            // No client is at a place that a batch is remembered for.
-            self.batcher.clear();
-        }
-        true
     }
 
     /// Clients that it has taken and not removed.

@@ -96,7 +96,7 @@ impl Outbound {
         !self.rest.is_empty()
     }
 
-    /// Replaces what it was blocked by with the same bytes, which are counted until nobody has them.
+    /// Replaces what it was blocked by with the same bytes, which are counted until their last clone is dropped.
     pub(in crate::delivery) fn share(&mut self, held: Bytes) {
         debug_assert_eq!(self.rest, held);
         self.rest = held;
@@ -189,7 +189,7 @@ impl Outbound {
         self.rest.len() - self.sent + self.stream.held()
     }
 
-    /// Those of them that the stream holds: nobody shares them.
+    /// Those of them that the stream holds, which are not shared.
     pub(in crate::delivery) fn held_by_stream(&self) -> usize {
         self.stream.held()
     }

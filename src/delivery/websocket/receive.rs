@@ -1,0 +1,129 @@
+//! Reads what a client sends.
+
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use super::inbound::ClientEvent;
+use super::{Input, ReadStatus, Received, WebSocket};
+use crate::config::IdleActivity;
+use crate::delivery::receipts::Position;
+use crate::net::scratch::{self, HELD_ROOM};
+
+/// Bytes read at once. Less than the buffer: how many frames a read has is only known after it.
+const READ: usize = 16 * 1024;
+/// The same where messages are inflated here, to a thousand times as much.
+const READ_DEFLATED: usize = 2 * 1024;
+
+impl WebSocket {
+    /// Whether the client may be read now. What stood still while it was not read goes on where it was.
+    pub(in crate::delivery) fn poll_readable(&mut self, now: Instant) -> bool {
+        if self.endpoint.state().is_read_ended() {
+            return false;
+        }
+        if let Some(pause) = self.limits.end_pause(now) {
+            if let Some(pings) = &mut self.pings {
+                pings.shift(pause, now);
+            }
+            self.last_activity = (self.last_activity + pause).min(now);
+        }
+        !self.limits.is_paused()
+    }
+
+    /// Reads once, and hands `on` what came. `sequence`: how far the client was sent, which is all that it can acknowledge.
+    pub(in crate::delivery) fn receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        idle_activity: IdleActivity,
+        sequence: u64,
+        now: Instant,
+        on: impl FnMut(Received<'_>),
+    ) -> ReadStatus {
+        scratch::with(|scratch| {
+            let most = if self.inbound.inflates() { READ_DEFLATED } else { READ };
+            let room = &mut scratch[HELD_ROOM..HELD_ROOM + most];
+            let n = match self.take_read_ahead(room) {
+                0 => match self.outbound.read(cx, room, now) {
+                    Poll::Pending => return ReadStatus::Pending,
+                    Poll::Ready(Ok(n)) if n > 0 => n,
+                    Poll::Ready(_) => {
+                        self.on_read_end();
+                        return ReadStatus::Ended;
+                    }
+                },
+                n => n,
+            };
+            let records = self.outbound.take_records();
+            let mut input = self.decode(&mut scratch[..HELD_ROOM + n], idle_activity, sequence, now, on);
+            input.bytes = input.bytes.max(n);
+            input.frames = input.frames.max(records);
+            ReadStatus::Read(input)
+        })
+    }
+
+    /// Takes what was read together with the handshake.
+    fn take_read_ahead(&mut self, buf: &mut [u8]) -> usize {
+        let Some(bytes) = &mut self.read_ahead else { return 0 };
+        let n = bytes.len().min(buf.len());
+        buf[..n].copy_from_slice(&bytes.split_to(n));
+        if bytes.is_empty() {
+            // It may hold the whole buffer of the handshake.
+            self.read_ahead = None;
+        }
+        n
+    }
+
+    fn decode(
+        &mut self,
+        buf: &mut [u8],
+        idle_activity: IdleActivity,
+        sequence: u64,
+        now: Instant,
+        mut on: impl FnMut(Received<'_>),
+    ) -> Input {
+        if let Some(pings) = &mut self.pings {
+            pings.on_activity(now);
+        }
+        if idle_activity == IdleActivity::Any {
+            self.last_activity = now;
+        }
+        if !self.endpoint.state().can_read() {
+            self.handle().on_discarded(buf.len() - HELD_ROOM);
+            return Input::default();
+        }
+        let metrics = self.connection.metrics();
+        let sent = Position { sequence, messages: self.connection.handle().sent() };
+        let (pings, endpoint) = (&mut self.pings, &mut self.endpoint);
+        let (mut close, mut bytes) = (None, 0);
+        let decoded = self.inbound.decode(buf, |event| {
+            match event {
+                ClientEvent::Ping(payload) => endpoint.on_ping(payload),
+                ClientEvent::Pong(payload) => {
+                    if let Some(pings) = pings {
+                        on(Received::Receipt(pings.on_pong(payload, sent, now, metrics)));
+                    }
+                }
+                ClientEvent::ShortText(payload) => {
+                    return pings.as_mut().is_some_and(|pings| pings.on_text(payload, now, metrics));
+                }
+                ClientEvent::Message(kind, payload) => {
+                    bytes += payload.len();
+                    on(Received::Message(kind, payload));
+                }
+                ClientEvent::Close(code) => close = Some(code),
+            }
+            false
+        });
+        if decoded.messages > 0 {
+            self.last_activity = now;
+        }
+        Input {
+            bytes,
+            frames: decoded.frames,
+            messages: decoded.messages,
+            controls: decoded.controls,
+            close,
+            error: decoded.error,
+        }
+    }
+}
