@@ -40,6 +40,7 @@
 //! What a call is, and what counts as its failure; giving up a ticket when its holder is gone (that is
 //! up to the holder: every ticket has to be reported).
 
+mod call;
 mod window;
 
 use std::time::Duration;
@@ -48,25 +49,12 @@ use tokio::time::Instant;
 
 use self::window::{OpensFor, Window};
 
+pub(crate) use self::call::{BreakerRules, CallOutcome, Caller};
+
 /// Reopening is spread over this share of `open_for`, so that many breakers do not probe together.
 const JITTER: f64 = 0.2;
 /// Probes that are late, and whose places were given to others.
 const MAX_LATE: usize = 16;
-
-/// When it opens, and how it closes again.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct BreakerRules {
-    /// Outcomes older than this are forgotten.
-    pub window: Duration,
-    /// Fewer outcomes than this say nothing; at least 1.
-    pub min_calls: u32,
-    /// The share of failures that opens it: above 0, at most 1.
-    pub failure_ratio: f64,
-    /// How long it stays open, up to a fifth longer.
-    pub open_for: Duration,
-    /// Calls at a time while it is half-open, and successes that close it; at least 1.
-    pub probes: u32,
-}
 
 /// Where a breaker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,28 +65,6 @@ pub(crate) enum BreakerState {
     HalfOpen,
     /// None does.
     Open,
-}
-
-/// How a call went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallOutcome {
-    /// It was answered.
-    Success,
-    /// It failed, and not because of what its caller asked for.
-    Failure,
-    /// It failed, in a way that may be an answer to what its caller asks for.
-    Suspicion,
-    /// It says nothing about the callee (its caller went away, a drain).
-    Ignored,
-}
-
-/// Who makes a call, as far as callers can be told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Caller(pub u64);
-
-impl Caller {
-    /// It is not known who: all of these are one caller.
-    pub(crate) const UNKNOWN: Self = Self(0);
 }
 
 /// Permission for one call. It has to be reported once.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{BreakerRules, CallOutcome, Caller};
+use super::call::{BreakerRules, CallOutcome, Caller};
 
 /// Parts of the window.
 const BUCKETS: usize = 10;
