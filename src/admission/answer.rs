@@ -210,7 +210,7 @@ fn upstream_answer(error: &UpstreamError) -> Answer {
     use StatusCode as Status;
     let failed = |status, reason, outcome| Answer::new(status, reason, outcome).close(RefusalClose::Rate);
     match error {
-        UpstreamError::Dial(DialError::Timeout { .. } | DialError::NoPlace { .. })
+        UpstreamError::Dial(DialError::Timeout { .. } | DialError::TooManyDials { .. })
         | UpstreamError::Timeout(_)
         | UpstreamError::BodyUntaken(_) => {
             failed(Status::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)

@@ -32,7 +32,7 @@ use crate::connections::{Command, Connection};
 use crate::frame::{Kind, encode};
 use crate::log::{Cursor, Log};
 use crate::memory::Share;
-use crate::resilience::{Dates, Turn};
+use crate::resilience::{Dates, ReadBudget};
 use crate::telemetry::{FeedMetrics, Reason};
 
 /// Batches that one client is sent before it is the others' turn.
@@ -48,7 +48,7 @@ pub(super) struct PollContext<'a> {
     /// The newest message that may go out now.
     pub(super) until: u64,
     /// What may still be read in this turn of the shard.
-    pub(super) read_budget: &'a mut Turn,
+    pub(super) read_budget: &'a mut ReadBudget,
     pub(super) now: Instant,
 }
 

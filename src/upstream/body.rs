@@ -13,21 +13,21 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A client's request body on its way: counted, waited for only so long, and its end is told.
+/// A client's request body on its way: bounded in length and in the time that it is waited for, with its progress shown.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Incoming,
     left: Option<u64>,
     body_timeout: BodyTimeout,
     progress: Arc<watch::Sender<Progress>>,
-    /// Who wants to know until when it is taken: dropped at its end, or with it.
+    /// Dropped when the body has ended, or with it.
     taken: Option<Box<dyn Any + Send>>,
 }
 
 /// How far a request's body has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Nobody has asked for it: there is no connection yet.
+    /// It was not polled yet: there is no connection.
     Unasked,
     /// The client is waited for.
     Awaited,
@@ -47,13 +47,13 @@ pub(super) struct TooLong;
 #[error("the rest of the request body did not come for {0:?}")]
 pub(super) struct Stalled(pub(super) Duration);
 
-/// What came of the body is none.
+/// The body ended before it was whole, or broke the framing.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body did not come whole")]
 pub(super) struct BrokenOff(#[source] hyper::Error);
 
-/// How long a client has said nothing of a body while it was waited for. Time in which the upstream takes
-/// nothing does not count: nobody waits for the client then.
+/// Bounds how long a client may send nothing of a body while it is waited for. Time in which the upstream takes
+/// nothing does not count, since the client is not waited for then.
 #[derive(Debug)]
 struct BodyTimeout {
     limit: Option<Duration>,
@@ -67,7 +67,7 @@ impl BodyTimeout {
         Self { limit, timer: None, is_waiting: false }
     }
 
-    /// Something came, or its end did.
+    /// Data came, or the end.
     fn end(&mut self) {
         self.is_waiting = false;
     }

@@ -1,7 +1,7 @@
 //! Plain HTTP to an upstream, over pooled connections, streaming both ways.
 //!
 //! # Invariants
-//! 1. Somebody is always waited for with a clock: a client that owes more of its body (`delivery.stall_timeout`), a
+//! 1. Whatever is waited for has a timeout: a client that owes more of its body (`delivery.stall_timeout`), a
 //!    server that takes nothing of it (`upstream.stall_timeout`), one that has had all of it (`http.response_timeout`).
 
 use std::any::Any;

@@ -207,6 +207,8 @@ impl NextTurn {
 
 fn warn_of_evicted(clients: u64) {
     warn!(
+        // Operators may filter by the target, so it has not changed with the name of the file.
+        target: "outrigger::delivery::holders",
         clients,
         "cut clients of feeds that held most: half of memory.max_buffered is for what waits for such as them"
     );

@@ -172,3 +172,27 @@ fn rounds_on_many_threads_come_to_an_end_and_cut_no_more_than_they_have_to() {
     assert_eq!(memory.budget.used(), 0);
     assert!(memory.inner.lock().round.is_none());
 }
+
+/// What was written into the log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn lines_about_evicted_clients_keep_the_target_that_operators_filter_by() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    tracing::subscriber::with_default(subscriber, || World::new(100, &[&[200]]).turn());
+    let logged = String::from_utf8(lines.0.lock().clone()).unwrap();
+    assert!(logged.contains("WARN outrigger::delivery::holders: cut clients of feeds"), "{logged}");
+}

@@ -6,7 +6,7 @@
 //! 2. In one poll each kind of work has a turn of its own: [`TURN`] clients join, as many are closed or get the time of
 //!    their Close, as many are due, as many were woken, as many are sent what is new. What is left waits for the next poll,
 //!    and other tasks run meanwhile. So no kind of work keeps another one from its turn.
-//! 3. What all clients send is read within [`READING`] a poll, and the client that was woken first is looked at first: one
+//! 3. What all clients send is read within [`READ_BUDGET`] a poll, and the client that was woken first is looked at first: one
 //!    that never stops sending is behind all others again once it was read.
 //! 4. It is not under the runtime's own budget for tasks, with which a socket that would take more seems full: it yields
 //!    by itself.
@@ -45,7 +45,7 @@ use super::subscriber::{PollContext, PollStatus, Subscriber};
 use super::timer_heap::TimerHeap;
 use super::wake_list::SubscriberWaker;
 use crate::log::Reader;
-use crate::resilience::{Standstill, Turn};
+use crate::resilience::{ReadBudget, Standstill};
 
 pub(super) use self::handle::ShardHandle;
 
@@ -54,7 +54,7 @@ const TURN: usize = 64;
 
 /// What is read of all clients before other tasks get their turn: what four of them may send in a turn of theirs. It
 /// takes a fraction of a millisecond, so that a pass over a thousand clients is hardly longer for it.
-const READING: Turn = Turn::new(256 * 1024, 4096);
+const READ_BUDGET: ReadBudget = ReadBudget::new(256 * 1024, 4096);
 
 /// The task.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub(super) struct Shard {
     /// Woken, and not looked at yet.
     woken: VecDeque<u32>,
     /// What may still be read in this poll.
-    read_budget: Turn,
+    read_budget: ReadBudget,
     timers: TimerHeap,
     standstill: Standstill,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -124,7 +124,7 @@ impl Shard {
             reader,
             clients: Slab::new(),
             woken: VecDeque::new(),
-            read_budget: READING,
+            read_budget: READ_BUDGET,
             timers: TimerHeap::default(),
             standstill: Standstill::default(),
             sleep: None,
@@ -231,10 +231,10 @@ impl Shard {
     /// Looks at the next of those who are due.
     fn poll_due(&mut self, now: Instant) {
         let Some(due) = self.timers.next().filter(|due| *due <= now) else { return };
-        let listens_only = self.standstill.hears_first(due, now);
+        let is_grace_period = self.standstill.must_read_first(due, now);
         for _ in 0..TURN {
             // Nobody is judged that cannot be read first.
-            if self.read_budget.is_over() {
+            if self.read_budget.is_spent() {
                 break;
             }
             let Some((index, at)) = self.timers.pop(now) else { break };
@@ -251,7 +251,7 @@ impl Shard {
                 if before == PollStatus::Closed {
                     return before;
                 }
-                client.on_deadlines(listens_only, cx);
+                client.on_deadlines(is_grace_period, cx);
                 let after = client.poll(cx);
                 if after == PollStatus::Open { before } else { after }
             });
@@ -272,7 +272,7 @@ impl Shard {
     /// Looks at the next of those who were woken.
     fn poll_woken(&mut self, now: Instant) {
         for _ in 0..self.woken.len().min(TURN) {
-            if self.read_budget.is_over() {
+            if self.read_budget.is_spent() {
                 break;
             }
             let Some(index) = self.woken.pop_front() else { break };
@@ -406,7 +406,7 @@ impl Future for Shard {
         let now = Instant::now();
         this.handle.wakes().wake_with(cx.waker());
         this.reader.wake_with(cx.waker());
-        this.read_budget = READING;
+        this.read_budget = READ_BUDGET;
         let is_shut = this.take_inbox(now);
         this.close_next(now);
         this.dismiss_next();

@@ -54,11 +54,11 @@ impl Subscriber {
         [judgements.map(|deadline| standstill.defer(deadline)), others].into_iter().flatten().min()
     }
 
-    /// Deadlines may have come: does what follows from each. With `listens_only` nobody is judged.
-    pub(in crate::delivery) fn on_deadlines(&mut self, listens_only: bool, cx: &PollContext<'_>) {
+    /// Deadlines may have come: does what follows from each. With `is_grace_period` nobody is judged.
+    pub(in crate::delivery) fn on_deadlines(&mut self, is_grace_period: bool, cx: &PollContext<'_>) {
         // Always: the wall clock may tell of an end of credentials that is not due by the other one.
         self.on_close_date(cx);
-        if listens_only {
+        if is_grace_period {
             return;
         }
         for due in JUDGEMENTS {

@@ -26,7 +26,7 @@ pub(super) async fn answer(
     let (route, connection) = (request.route, request.connection);
     let context = &mut request.context;
     // A part of the channel's key may be a header that only a proxy in front of us may write.
-    headers::forget_forged(&mut context.head.headers, context.forwarding.as_deref());
+    headers::remove_forged(&mut context.head.headers, context.forwarding.as_deref());
     // Or one that the authentication service sets: then its value counts.
     headers::attest(&mut context.head.headers, &context.attested);
     let headers = &context.head.headers;

@@ -56,7 +56,7 @@ async fn upgrade(
             }
             connection.set_upgrade(PendingUpgrade::Tunnel(PendingTunnel {
                 admitted: request.into_admitted(),
-                upstream: upgraded.hop,
+                upstream: upgraded.transport,
                 extensions: upgraded.extensions,
                 settings: Arc::clone(settings),
             }));

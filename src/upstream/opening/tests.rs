@@ -62,9 +62,11 @@ fn template_of(
     let upstream = Target::Tcp { host: "10.0.0.1".to_owned(), port: 3000 };
     let telling =
         ForwardingConfig { forwarded: Forwarded::Both, host, target: &upstream, strip_prefix: None };
-    let said = Forwarding::default();
-    let seen = Requester { peer: &peer, forwarding: Some(&said), client: peer.address, user, attested: None };
-    let client = ClientHandshake { target: &target.parse().unwrap(), headers: &headers, requester: seen };
+    let forwarding = Forwarding::default();
+    let requester =
+        Requester { peer: &peer, forwarding: Some(&forwarding), client: peer.address, user, attested: None };
+    let client =
+        ClientHandshake { target: &target.parse().unwrap(), headers: &headers, requester: requester };
     Opening::shared(key, credentials, client, telling)
 }
 
@@ -210,4 +212,44 @@ proptest! {
         // Its own key and id.
         prop_assert_eq!(request.headers().keys_len(), headers.keys_len() + 2);
     }
+}
+
+#[test]
+fn headers_of_the_first_client_keep_their_order() {
+    let template =
+        template(&[KeyPart::Path, KeyPart::User], Credentials::First, HostHeader::Preserve, "/ws/a");
+    let (first, _) = template.request(None);
+    let (again, _) = template.request(None);
+    // As `HeaderMap` has it, which fills the place of what is removed with the last one.
+    let expected = [
+        "host",
+        "x-outrigger-user",
+        "x-tenant",
+        "sec-websocket-version",
+        "sec-websocket-key",
+        "upgrade",
+        "sec-websocket-protocol",
+        "origin",
+        "user-agent",
+        "accept-language",
+        "cookie",
+        "authorization",
+        "connection",
+        "x-api-key",
+        "x-forwarded-for",
+        "x-forwarded-user",
+        "x-real-ip",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "forwarded",
+        "x-request-id",
+    ];
+    let names = |request: &Request<_>| {
+        let names: Vec<_> = request.headers().keys().map(|name| name.as_str().to_owned()).collect();
+        names
+    };
+    assert_eq!(names(&first), expected);
+    assert_eq!(names(&again), expected);
+    assert_ne!(first.headers()["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==", "a fresh one");
+    assert_ne!(first.headers()["sec-websocket-key"], again.headers()["sec-websocket-key"]);
 }
