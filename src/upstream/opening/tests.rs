@@ -65,8 +65,7 @@ fn template_of(
     let forwarding = Forwarding::default();
     let requester =
         Requester { peer: &peer, forwarding: Some(&forwarding), client: peer.address, user, attested: None };
-    let client =
-        ClientHandshake { target: &target.parse().unwrap(), headers: &headers, requester: requester };
+    let client = ClientHandshake { target: &target.parse().unwrap(), headers: &headers, requester };
     Opening::shared(key, credentials, client, telling)
 }
 
