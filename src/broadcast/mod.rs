@@ -2,7 +2,7 @@
 //!
 //! Each file imports only from files further down:
 //!
-//! * `hubs`: every hub of the process ([`Hubs`]); `hub`: the channels of one route, which promise clients a
+//! * `hubs`: all hubs of the process ([`Hubs`]); `hub`: the channels of one route, on which clients get a
 //!   [`Reservation`].
 //! * `task`: a channel's task: its link to the server, from the first dial to its end. `declined`: the server's refusal,
 //!   kept for all who wait for it.

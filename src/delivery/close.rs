@@ -1,6 +1,6 @@
-//! Why a client of a feed is closed, and what it and operators are told.
+//! Why a client of a feed is closed, and what is sent to it and reported to operators.
 //!
-//! There is no other side that is owed something. A Close goes between two frames; its answer has `close_timeout`,
+//! Unlike in a tunnel there is no other side to close. A Close is sent between two frames; its answer has `close_timeout`,
 //! then the client is reset ([`super::websocket`]).
 //!
 //! | cause | the client is |
@@ -86,7 +86,7 @@ impl CloseCause {
         self.error.is_some() || self.reason == Reason::ControlRate
     }
 
-    /// What operators are told.
+    /// What is reported to operators.
     pub(super) fn report(&self) -> EndReport {
         EndReport { reason: self.reason, close: Some((self.by, self.code)), fault: self.error }
     }

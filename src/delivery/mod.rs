@@ -89,7 +89,7 @@ pub(crate) enum FromClients {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// Its socket.
-    pub hop: Transport,
+    pub transport: Transport,
     /// Whether it may be sent compressed messages, and may send such.
     pub has_deflate: bool,
     /// Its place in the registry, and what is held for it.

@@ -81,7 +81,7 @@ pub struct Entry {
     extras: Option<Box<Extras>>,
 }
 
-/// One moment on both clocks: one tells how old an entry is, the other one is what people and other machines can read.
+/// One moment on both clocks: the monotonic one tells how old an entry is, the wall clock's can be shown to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timestamp {
     /// Nanoseconds on the monotonic clock since the log was opened: half as large as an `Instant`, and enough for 584
@@ -150,7 +150,7 @@ impl Entry {
         self.kind
     }
 
-    /// What was said, without the frame's header.
+    /// The payload: the frame without its header.
     pub fn payload(&self) -> &[u8] {
         &self.frame()[usize::from(self.header)..]
     }
@@ -218,7 +218,7 @@ impl Entry {
 
 impl FrameBytes {
     fn new(bytes: Bytes) -> Self {
-        // Without a copy where nobody else has it.
+        // Not copied if it is not shared.
         if bytes.is_unique() { Self::Own(Vec::from(bytes).into()) } else { Self::Shared(Box::new(bytes)) }
     }
 

@@ -1,4 +1,4 @@
-//! The log: what an upstream said, in order, each message once, encoded once. Every way out is a [`Cursor`].
+//! The log: the messages of an upstream in order, each encoded once. Everything that reads it has a [`Cursor`].
 //!
 //! * [`rings`]: what is kept, and what a cursor reads of it (pure); [`memory`]: the same behind a lock, with its
 //!   writer and its readers; [`Logs`]: all of them under one bound.
@@ -32,7 +32,7 @@ pub use logs::Logs;
 pub use memory::Log;
 pub(crate) use memory::{Reader, Writer};
 
-/// A reader's place: what it reads next. In what a log answers `all_from` is never below `next`, so that readers at
+/// A place in a log: what is read next. In cursors that a log answers `all_from` is never below `next`, so that readers at
 /// the same place have equal cursors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
@@ -51,7 +51,7 @@ pub struct Lag {
     pub bytes: u64,
 }
 
-/// What came of reading.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Where to read on.

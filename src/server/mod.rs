@@ -251,7 +251,7 @@ async fn housekeeping(state: &State) {
         }
         state.snapshot().counts.sweep(&state.metrics);
         state.logs.expire();
-        state.hubs.relieve();
+        state.hubs.enforce_budget();
         state.lines.log_left_out();
     }
 }

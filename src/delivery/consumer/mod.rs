@@ -1,4 +1,4 @@
-//! Who reads a log: where it is, and how far it may be behind.
+//! A reader of a log: where it is, and how far it may be behind.
 //!
 //! A consumer does not know how its client is reached; any transport can take what it reads.
 //!
@@ -11,7 +11,8 @@
 //! only what is beyond it counts.
 //!
 //! # Not here
-//! What goes out together ([`super::batch`]); what its client has acknowledged ([`super::receipts`], told by pongs); when a client takes nothing ([`super::subscriber`]).
+//! What is sent together ([`super::batch`]); what its client has acknowledged ([`super::receipts`]); when its client takes
+//! nothing ([`super::subscriber`]).
 
 mod breaker;
 mod tripped;
@@ -31,7 +32,7 @@ use crate::telemetry::{Conflation, FeedMetrics};
 #[derive(Debug)]
 pub(super) struct Consumer {
     cursor: Cursor,
-    /// There since its client tripped, until that is forgotten.
+    /// `Some` from its client's first trip until its trips are forgotten.
     tripped: Option<Box<Tripped>>,
 }
 
@@ -55,7 +56,7 @@ impl Consumer {
         self.cursor.next.saturating_sub(1)
     }
 
-    /// Messages up to `head`, those among them that are not kept any more.
+    /// Messages up to `head` that it is still to read, including those that are not kept any more.
     pub(super) fn lag(&self, head: u64) -> u64 {
         (head + 1).saturating_sub(self.oldest_needed())
     }
@@ -85,7 +86,7 @@ impl Consumer {
         self.tripped.take_if(|tripped| tripped.on_caught_up(now));
     }
 
-    /// Whether its client is left alone, since it has tripped.
+    /// Whether its client is skipped, since it has tripped.
     pub(super) fn is_skipped(&self) -> bool {
         self.tripped.as_ref().is_some_and(|tripped| tripped.is_skipped())
     }

@@ -63,7 +63,7 @@ pub(super) struct Shard {
     shared: Arc<FanoutShared>,
     reader: Reader,
     batcher: Batcher,
-    /// What its clients hold, as the process is told.
+    /// The account of what its clients hold.
     account: Account,
     /// The newest message that may go out now.
     until: u64,
@@ -176,7 +176,7 @@ impl Shard {
         }
     }
 
-    /// Does something with one client, and with what becomes of it.
+    /// Does `work` for one client, removes or queues it as its status asks for, and sets its timer.
     fn with(
         &mut self,
         index: u32,
@@ -228,12 +228,12 @@ impl Shard {
         }
     }
 
-    /// Looks at the next of those who are due.
+    /// Polls the next clients that are due.
     fn poll_due(&mut self, now: Instant) {
         let Some(due) = self.timers.next().filter(|due| *due <= now) else { return };
         let is_grace_period = self.standstill.must_read_first(due, now);
         for _ in 0..TURN {
-            // Nobody is judged that cannot be read first.
+            // A client that cannot be read first is not judged.
             if self.read_budget.is_spent() {
                 break;
             }
@@ -269,7 +269,7 @@ impl Shard {
             .sweep(|index, at| clients.get(index as usize).is_some_and(|client| client.is_armed_for(at)));
     }
 
-    /// Looks at the next of those who were woken.
+    /// Polls the next clients that were woken.
     fn poll_woken(&mut self, now: Instant) {
         for _ in 0..self.woken.len().min(TURN) {
             if self.read_budget.is_spent() {
@@ -332,7 +332,7 @@ impl Shard {
         self.oldest_needed = pass.oldest_needed.min(self.until + 1);
         self.reader.set_oldest_needed(self.oldest_needed);
         if self.oldest_needed > self.until {
-            // No client is where it remembers something for.
+            // No client is at a place that a batch is remembered for.
             self.batcher.clear();
         }
         true
@@ -344,7 +344,7 @@ impl Shard {
         self.clients.len()
     }
 
-    /// Timers that it remembers.
+    /// Entries of its timer heap.
     #[cfg(test)]
     pub(super) fn timers(&self) -> usize {
         self.timers.len()
@@ -356,10 +356,10 @@ impl Shard {
         self.woken.len()
     }
 
-    /// It has panicked: all of its clients are told, if that can be done at once, and so are those that wait for it.
+    /// It has panicked: all of its clients, and those that wait for it, are closed.
     pub(super) fn fail(mut self) {
         let (arrivals, clients) = self.handle.fail();
-        // What has panicked once may do so again: that ends one client then, and was counted.
+        // It may panic again: that ends one client then, and the first panic was counted.
         let end = |client: Box<Subscriber>| {
             let _ = catch_unwind(AssertUnwindSafe(move || client.fail()));
         };

@@ -58,7 +58,7 @@ impl Subscriber {
                 return true;
             }
         }
-        // Others are read first; it is looked at again for the rest.
+        // Other clients are read first; it is polled again for the rest.
         waker.wake_by_ref();
         has_read
     }

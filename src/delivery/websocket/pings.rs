@@ -7,7 +7,7 @@
 //! Every client has to answer a ping with what was in it (RFC 6455 §5.5.3), so that no client has to be changed.
 //!
 //! # Not here
-//! When a ping is due and what a silence means ([`crate::resilience::Heartbeat`]).
+//! When a ping is due and what a missing pong means ([`crate::resilience::Heartbeat`]).
 
 use tokio::time::Instant;
 

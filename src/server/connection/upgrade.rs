@@ -17,7 +17,7 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
         PendingUpgrade::Broadcast(pending) => {
             let PendingSubscription { mut admitted, reservation, has_deflate } = *pending;
             admitted.info.channel = Some(reservation.channel());
-            reservation.take(client, has_deflate, open(state, admitted));
+            reservation.join(client, has_deflate, open(state, admitted));
         }
         PendingUpgrade::Close(pending) => closing::close(client, pending).await,
     }

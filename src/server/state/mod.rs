@@ -64,7 +64,7 @@ impl State {
         );
         let snapshot = Snapshot::new(config, None, &metrics, &budget, &hubs)?;
         snapshot.report(None, &metrics);
-        hubs.spread_over(snapshot.drain.spread);
+        hubs.set_spread(snapshot.drain.spread);
         Ok(Arc::new(Self {
             drain: Drain::default(),
             handshakes: HandshakeLimit::new(),
@@ -84,7 +84,7 @@ impl State {
     /// From now on connections and requests that come get `snapshot`.
     pub(in crate::server) fn replace(&self, snapshot: Snapshot) {
         snapshot.report(Some(&self.snapshot()), &self.metrics);
-        self.hubs.spread_over(snapshot.drain.spread);
+        self.hubs.set_spread(snapshot.drain.spread);
         self.snapshot.store(Arc::new(snapshot));
     }
 
