@@ -1,5 +1,5 @@
-//! The commands: `run`, `check`, `demo`, `inject`, those that ask a running proxy ([`admin`], [`health`]), and those that
-//! print what is made of the program itself ([`mod@print`]).
+//! The commands: `run`, `check`, `demo`, `inject`, those that ask a running proxy ([`admin`], [`health`]), and those
+//! that print what is made of the program itself ([`mod@print`]).
 //!
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
 
@@ -182,7 +182,8 @@ fn run(sources: Sources) -> anyhow::Result<()> {
                 version = env!("CARGO_PKG_VERSION"),
                 "ready"
             );
-            // It serves all the same. A supervisor that waits in vain ends the process some day, and the log has said why.
+            // It serves all the same. A supervisor that waits in vain ends the process some day, and the log has said
+            // why.
             if let Err(error) = notify::ready() {
                 tracing::error!(
                     "cannot tell the socket in NOTIFY_SOCKET that this process is ready: {error}"

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 /// How long a whole body may take: publishers are near, as a rule.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of a body that is too long is read and discarded beyond the bound: with unread bytes the kernel would reset the
-/// connection, and the answer would be lost.
+/// How much of a body that is too long is read and discarded beyond the bound: with unread bytes the kernel would reset
+/// the connection, and the answer would be lost.
 const MAX_DISCARDED: usize = 16 << 20;
 
 /// Why a body was not read.

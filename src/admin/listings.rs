@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! 1. An answer is bounded: [`MAX_LIMIT`] entries.
-//! 2. An empty list means that there are no entries: a query for a route or a channel that does not exist, or for channels
-//!    of a tunnel, is an error.
+//! 2. An empty list means that there are no entries: a query for a route or a channel that does not exist, or for
+//!    channels of a tunnel, is an error.
 
 use std::cmp::Ordering;
 

@@ -70,8 +70,8 @@ pub(crate) trait Operations: Send + Sync {
     /// waits.
     fn check_upstream(self: Arc<Self>) -> BoxFuture<Result<(), String>>;
 
-    /// Sends a message to its recipients. The future is dropped when the operator hangs up: a publish that has begun must
-    /// not depend on it.
+    /// Sends a message to its recipients. The future is dropped when the operator hangs up: a publish that has begun
+    /// must not depend on it.
     fn publish(self: Arc<Self>, publication: Publication) -> BoxFuture<Result<Published, PublishError>>;
 }
 

@@ -101,8 +101,8 @@ pub(crate) struct Subscriber {
     pub sent: u64,
     /// Those of them that a pong has acknowledged: see `delivery_rate`.
     pub acknowledged: u64,
-    /// The part of the messages sent before a ping that a pong has acknowledged. A hint: the client's WebSocket stack took
-    /// them. `null`: no ping was sent yet, or `heartbeat.mode` is `json`.
+    /// The part of the messages sent before a ping that a pong has acknowledged. A hint: the client's WebSocket stack
+    /// took them. `null`: no ping was sent yet, or `heartbeat.mode` is `json`.
     pub delivery_rate: Option<f64>,
     /// Messages of the log that it was not sent yet.
     pub lag: u64,

@@ -1,8 +1,8 @@
 //! `POST /api/admin/broadcast`: parses the message to publish, and answers with the result.
 //!
 //! # Invariants
-//! 1. Nothing is published unless the whole request is valid: an unknown key may be a mistyped `user`, and a message for one
-//!    user would go to all.
+//! 1. Nothing is published unless the whole request is valid: an unknown key may be a mistyped `user`, and a message
+//!    for one user would go to all.
 //! 2. An answer that repeats parts of a request truncates them.
 //!
 //! # Not here

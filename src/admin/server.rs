@@ -1,11 +1,12 @@
 //! The accept loop of the admin port.
 //!
 //! # Invariants
-//! 1. At most [`CONNECTIONS`] at once. For one more, the one that has been idle longest is ended: idle connections cannot keep
-//!    a probe out. Where none is idle, more wait in the kernel's backlog, where they cost nothing.
-//! 2. A connection that does not send a whole request ends after [`HEADER_TIMEOUT`]; one that takes none of its answer after
-//!    [`UNSENT_TIMEOUT`].
-//! 3. After `stop` nothing is accepted, requests in progress have at most [`GRACE`] more, and then every connection is ended.
+//! 1. At most [`CONNECTIONS`] at once. For one more, the one that has been idle longest is ended: idle connections
+//!    cannot keep a probe out. Where none is idle, more wait in the kernel's backlog, where they cost nothing.
+//! 2. A connection that does not send a whole request ends after [`HEADER_TIMEOUT`]; one that takes none of its answer
+//!    after [`UNSENT_TIMEOUT`].
+//! 3. After `stop` nothing is accepted, requests in progress have at most [`GRACE`] more, and then every connection is
+//!    ended.
 
 use std::convert::Infallible;
 use std::io;

@@ -11,7 +11,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The key that limits count by: IPv6 addresses by their /64, since a client that has one address there has all of them.
+    /// The key that limits count by: IPv6 addresses by their /64, since a client that has one address there has all of
+    /// them.
     pub(crate) fn key(&self) -> AddressKey {
         AddressKey::of(self.address.map(|address| address.ip()))
     }

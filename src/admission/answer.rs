@@ -1,5 +1,5 @@
-//! The answer of a refusal. Each says in `X-Outrigger-Reason` that the proxy made it and why, and in its body what was wrong
-//! and what to do: an operator sees at once whether a 503 is the proxy's or the server's.
+//! The answer of a refusal. Each says in `X-Outrigger-Reason` that the proxy made it and why, and in its body what was
+//! wrong and what to do: an operator sees at once whether a 503 is the proxy's or the server's.
 //!
 //! # Not here
 //! Why requests are refused ([`super::refused`]).

@@ -1,5 +1,5 @@
-//! The breaker of mode `tunnel`: each handshake, once admitted, takes a permit of the upstream's breaker, and reports its
-//! result. While the breaker is half-open, handshakes wait for the result of the probes.
+//! The breaker of mode `tunnel`: each handshake, once admitted, takes a permit of the upstream's breaker, and reports
+//! its result. While the breaker is half-open, handshakes wait for the result of the probes.
 //!
 //! # Invariants
 //! 1. Only the upstream's failures count: refusals by the proxy, a drain, or a client that disconnects at once do not.

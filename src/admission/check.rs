@@ -1,5 +1,5 @@
-//! A tower layer that runs one [`Check`] and then the rest of the stack. The last service returns the context with all that
-//! the checks have found out about the request.
+//! A tower layer that runs one [`Check`] and then the rest of the stack. The last service returns the context with all
+//! that the checks have found out about the request.
 
 use std::pin::Pin;
 use std::sync::Arc;

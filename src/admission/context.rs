@@ -1,5 +1,5 @@
-//! A request on its way through admission, with what the layers have found out about it: each reads what those before it
-//! wrote, and the mode gets all of it.
+//! A request on its way through admission, with what the layers have found out about it: each reads what those before
+//! it wrote, and the mode gets all of it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;

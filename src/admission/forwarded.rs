@@ -9,7 +9,8 @@
 //! while it writes `Forwarded` only. The same kind tells scheme, host and port, so that what a client says in
 //! the other one counts for nothing:
 //!
-//! * In `Forwarded` they stand in the elements that are believed; of several the outermost counts, which saw the client.
+//! * In `Forwarded` they stand in the elements that are believed; of several the outermost counts, which saw the
+//!   client.
 //! * `X-Forwarded-Proto`, `-Host` and `-Port` are single values. Of a list, or of several headers, the last counts: the
 //!   peer wrote it, and what stands left of it may be the client's.
 //! * `X-Forwarded-Prefix` has no counterpart in `Forwarded` and counts beside either. It is a list of what each proxy
@@ -94,7 +95,8 @@ fn port(text: &[u8]) -> Option<u16> {
     std::str::from_utf8(digits).ok()?.parse().ok().filter(|port| *port != 0)
 }
 
-/// What proxies took off a path, one behind the other. All of it has to be such, or it is none: servers make links of it.
+/// What proxies took off a path, one behind the other. All of it has to be such, or it is none: servers make links of
+/// it.
 fn prefix(headers: &HeaderMap) -> Option<Box<str>> {
     let mut row: Vec<_> = entries(headers, &X_FORWARDED_PREFIX).map(<[u8]>::trim_ascii).collect();
     row.reverse();

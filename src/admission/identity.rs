@@ -22,8 +22,8 @@ use crate::net::http::X_FORWARDED_FOR;
 /// Whether the hint was logged. Static, so that it is not logged again after a reload.
 static HINTED: AtomicBool = AtomicBool::new(false);
 
-/// Networks of ingresses and load balancers. Loopback is not among them: a peer on this machine that sends such headers is
-/// a test or a tool.
+/// Networks of ingresses and load balancers. Loopback is not among them: a peer on this machine that sends such headers
+/// is a test or a tool.
 const PRIVATE: [IpNet; 5] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8)),
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12)),

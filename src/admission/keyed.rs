@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! 1. A key costs one instant until its bucket is full again, and nothing from then on.
-//! 2. There are never more than `max_keys`. A request of a key beyond that passes, and is counted: an attacker with so many
-//!    addresses cannot be limited by address, and must not lock all other clients out. The global bucket still limits.
+//! 2. There are never more than `max_keys`. A request of a key beyond that passes, and is counted: an attacker with so
+//!    many addresses cannot be limited by address, and must not lock all other clients out. The global bucket still
+//!    limits.
 //!
 //! # Not here
 //! Which rates there are ([`super::rate`]); the algorithm ([`Gcra`]).

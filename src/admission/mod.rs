@@ -1,15 +1,15 @@
-//! Which requests are admitted, how fast, how many: the layers that every request passes before its mode. A handshake that
-//! was admitted becomes a connection by [`RequestContext::into_admitted`].
+//! Which requests are admitted, how fast, how many: the layers that every request passes before its mode. A handshake
+//! that was admitted becomes a connection by [`RequestContext::into_admitted`].
 //!
-//! [`stack()`] lists them once, in order. Each layer is a [`Check`](check::Check) in a file of its own, which looks at a
-//! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
+//! [`stack()`] lists them once, in order. Each layer is a [`Check`](check::Check) in a file of its own, which looks at
+//! a [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
 //!
 //! * [`identity`]: who is the client, behind trusted proxies?
 //! * [`rate`]: how fast, from this address, in total, by this user? ([`keyed`] and [`queue`] are its buckets,
 //!   [`counts`] hands them on to the next configuration).
 //! * [`origin`]: from which page? [`auth`]: by whom?
-//! * [`quota_check`]: is there room? A permit of the route's [`quota`] is held until the connection ends, whatever ends it
-//!   ([`users`]: which connection of a user is replaced).
+//! * [`quota_check`]: is there room? A permit of the route's [`quota`] is held until the connection ends, whatever ends
+//!   it ([`users`]: which connection of a user is replaced).
 //! * [`breaker`]: does the upstream's breaker permit a handshake?
 //!
 //! # Invariants

@@ -1,11 +1,12 @@
-//! Checks the origin of the page that a request comes from. A browser sends cookies to any server that any page names, and
-//! names the page's origin in `Origin` (RFC 6455 §10.2); other clients need not. Without this check there is cross-site
-//! WebSocket hijacking.
+//! Checks the origin of the page that a request comes from. A browser sends cookies to any server that any page names,
+//! and names the page's origin in `Origin` (RFC 6455 §10.2); other clients need not. Without this check there is
+//! cross-site WebSocket hijacking.
 //!
 //! # Invariants
-//! 1. An `Origin` that is not valid in full is refused: one with a path behind the port, or several of them. So is `null`,
-//!    unless it is listed: pages without an origin of any site send it.
-//! 2. Plain requests of a guarded route without `Origin` are checked by `Sec-Fetch-Site`: those of another site are refused.
+//! 1. An `Origin` that is not valid in full is refused: one with a path behind the port, or several of them. So is
+//!    `null`, unless it is listed: pages without an origin of any site send it.
+//! 2. Plain requests of a guarded route without `Origin` are checked by `Sec-Fetch-Site`: those of another site are
+//!    refused.
 //! 3. Scheme, host and port have to match, all three, with the default ports filled in.
 //!
 //! # Not here

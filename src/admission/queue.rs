@@ -5,8 +5,8 @@
 //! 2. At most `max_queued` wait, and none that would not get a token within `queue`: it is refused at once, while its
 //!    client can still use the time.
 //! 3. A handshake that is given up while it waits frees its place in the queue.
-//! 4. Each refused handshake gets its own time to retry at: at the rate, after all that were given before. So the clients
-//!    of a storm come back at the rate at which they can be admitted, and not all after a second.
+//! 4. Each refused handshake gets its own time to retry at: at the rate, after all that were given before. So the
+//!    clients of a storm come back at the rate at which they can be admitted, and not all after a second.
 //!
 //! # Not here
 //! Addresses and users ([`super::keyed`]).
@@ -37,7 +37,8 @@ pub(super) struct Queue {
     max_queued: usize,
     /// How many wait, the first included.
     queued: AtomicUsize,
-    /// Held by the first handshake in the queue. It is fair: those that wait for it get it in the order in which they asked.
+    /// Held by the first handshake in the queue. It is fair: those that wait for it get it in the order in which they
+    /// asked.
     first: tokio::sync::Mutex<()>,
     schedule: Mutex<Schedule>,
     metrics: Arc<Metrics>,

@@ -172,7 +172,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::super::address::Client;
-    use super::super::users::SMALL;
+    use super::super::users::SHRINK_ABOVE;
     use super::*;
     use crate::config::OnUserLimit;
 
@@ -248,8 +248,8 @@ mod tests {
         assert!(quota.state.lock().by_address.capacity() >= 20_000);
         drop(held);
         let state = quota.state.lock();
-        assert!(state.by_address.capacity() <= 2 * SMALL, "{}", state.by_address.capacity());
-        assert!(state.by_user.room() <= 2 * SMALL, "{}", state.by_user.room());
+        assert!(state.by_address.capacity() <= 2 * SHRINK_ABOVE, "{}", state.by_address.capacity());
+        assert!(state.by_user.room() <= 2 * SHRINK_ABOVE, "{}", state.by_user.room());
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! 1. In any time `t` at most `rate · t + burst` requests pass a bucket ([`crate::resilience::Gcra`]).
-//! 2. Only the global bucket lets requests wait ([`super::queue`]): those of a single address or user that is too fast are
-//!    refused at once.
+//! 2. Only the global bucket lets requests wait ([`super::queue`]): those of a single address or user that is too fast
+//!    are refused at once.
 //! 3. Handshakes spend no tokens of requests, and requests none of handshakes.
 //! 4. A refused request gets a `Retry-After` with jitter, so that clients do not come back at the same time.
 //!
@@ -23,7 +23,8 @@ use super::refused::{Bucket, Refused};
 use crate::config::{HandshakeRate, HttpRate};
 use crate::telemetry::Metrics;
 
-/// What buckets are made for: handshakes and plain requests have separate buckets, so that neither spends the other's tokens.
+/// What buckets are made for: handshakes and plain requests have separate buckets, so that neither spends the other's
+/// tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum RateSettings {
     /// `policy.handshake_rate`
@@ -155,7 +156,8 @@ impl Check for RateCheck {
     }
 }
 
-/// Clients that are refused at the same time must not come back at the same time, although `Retry-After` has whole seconds.
+/// Clients that are refused at the same time must not come back at the same time, although `Retry-After` has whole
+/// seconds.
 fn jitter() -> Duration {
     Duration::from_secs_f64(fastrand::f64())
 }

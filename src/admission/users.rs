@@ -1,17 +1,16 @@
-//! The connections of each user on one route: how many there are, which is the oldest, and which have to go.
-//! Pure: `T` is how one of them is reached.
+//! The connections of each user on one route: how many there are, which is the oldest, and which are replaced.
+//! Pure: `T` is the handle of a connection.
 //!
-//! Where the oldest is replaced, it goes when the newcomer is open and not before: a handshake that comes to
-//! nothing costs nobody a connection. Who was told to go keeps a place of its own kind until it is gone, so
-//! that the newcomer need not wait for the Close of a peer that is dead.
+//! The oldest connection is replaced when the new one is open and not before: a handshake that fails costs no
+//! connection. A connection that is being closed is counted separately until it is gone, so that the new one need not
+//! wait for the Close of a peer that is dead.
 //!
 //! # Invariants
 //! 1. With a limit of N and `replace_oldest` a user has at most N open connections (beyond it only those that
 //!    were there before the limit was), and at most 2 N that come or are ending.
-//! 2. Of those that are ending at most N are waited for; the others were cut, and end without anybody's help.
-//! 3. A handshake that is under way has nothing that could be closed: the next one beyond N is refused.
-//! 4. A user is kept as long as there is a place of theirs, and no longer. No step looks at the connections
-//!    of others.
+//! 2. At most N of those that are ending are waited for; the others were cut.
+//! 3. A handshake cannot be closed: the next one beyond N is refused.
+//! 4. A user is kept only while it has a handshake or a connection. No step looks at the connections of other users.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -24,29 +23,29 @@ use crate::config::OnUserLimit;
 #[derive(Debug)]
 pub(super) struct Users<T> {
     shares: HashMap<Arc<str>, Share>,
-    /// Those that may stay, by user and then by age: the lower number is the older.
+    /// Open connections, by user and then by age: the lower number is the older.
     open: BTreeMap<(Arc<str>, u64), T>,
-    /// Those that were told to go; `None`: cut as well.
+    /// Connections that are being closed; `None`: that were cut as well.
     ending: BTreeMap<(Arc<str>, u64), Option<T>>,
 }
 
-/// What one user has.
+/// The counts of one user.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Share {
-    /// Handshakes under way.
-    coming: u32,
-    /// Connections that may stay.
+    /// Handshakes in progress.
+    pending: u32,
+    /// Open connections.
     open: u32,
-    /// Connections that were told to go.
+    /// Connections that are being closed.
     ending: u32,
 }
 
-/// Which connections have to make room for one that was just opened.
+/// The connections that a new one replaces.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Displaced<T> {
-    /// It is closed.
+    /// To be closed.
     pub(super) oldest: Option<T>,
-    /// It was told to go for another one, did not yet, and is waited for no longer.
+    /// To be cut: it was closed for an earlier one, and has not ended yet.
     pub(super) overdue: Option<T>,
 }
 
@@ -57,28 +56,27 @@ impl<T> Default for Users<T> {
 }
 
 impl<T: Clone> Users<T> {
-    /// A handshake of `user` takes a place, if there is one or can be made one.
+    /// Counts a handshake of `user`, if the limit has room for it or a connection can be replaced.
     pub(super) fn reserve(&mut self, user: &Arc<str>, limit: Option<u32>, beyond: OnUserLimit) -> bool {
         let share = self.shares.get(user).copied().unwrap_or_default();
         let has_room = limit.is_none_or(|limit| match beyond {
             OnUserLimit::Refuse => share.all() < limit,
-            // Each that comes may make one more end: together they have as many places again.
+            // Each handshake may replace a connection: together they may be as many again.
             OnUserLimit::ReplaceOldest => {
-                share.coming < limit && share.coming + share.ending < limit.saturating_mul(2)
+                share.pending < limit && share.pending + share.ending < limit.saturating_mul(2)
             }
         });
         if has_room {
-            self.shares.entry(Arc::clone(user)).or_default().coming += 1;
+            self.shares.entry(Arc::clone(user)).or_default().pending += 1;
         }
         has_room
     }
 
-    /// A handshake of `user` has become connection `id`, the newest so far. `limit`: the oldest one beyond it
-    /// has to go.
+    /// A handshake of `user` has become connection `id`, the newest so far. Beyond `limit` the oldest is replaced.
     pub(super) fn open(&mut self, user: &Arc<str>, id: u64, it: T, limit: Option<u32>) -> Displaced<T> {
         let mut displaced = Displaced { oldest: None, overdue: None };
         let share = self.shares.entry(Arc::clone(user)).or_default();
-        share.coming = share.coming.saturating_sub(1);
+        share.pending = share.pending.saturating_sub(1);
         share.open += 1;
         self.open.insert((Arc::clone(user), id), it);
         let Some(limit) = limit.filter(|limit| share.open > *limit) else { return displaced };
@@ -92,14 +90,14 @@ impl<T: Clone> Users<T> {
         }
         if share.ending > limit {
             let mut waited_for = self.ending.range_mut(all).filter(|(_, it)| it.is_some());
-            // Never the one that has only just been told.
+            // Never the one that is closed just now.
             let overdue = waited_for.next().map(|(_, it)| it);
             displaced.overdue = overdue.filter(|_| waited_for.next().is_some()).and_then(Option::take);
         }
         displaced
     }
 
-    /// A place of `user` is given back: that of connection `id`, or of a handshake.
+    /// Takes connection `id` of `user`, or one of its handshakes, out of the counts.
     pub(super) fn release(&mut self, user: Arc<str>, id: Option<u64>) {
         let key = id.map(|id| (Arc::clone(&user), id));
         let was_open = key.as_ref().is_some_and(|key| self.open.remove(key).is_some());
@@ -109,7 +107,7 @@ impl<T: Clone> Users<T> {
             let count = match (was_open, was_ending) {
                 (true, _) => &mut share.open,
                 (_, true) => &mut share.ending,
-                _ => &mut share.coming,
+                _ => &mut share.pending,
             };
             *count = count.saturating_sub(1);
             if share.all() == 0 {
@@ -132,16 +130,16 @@ impl<T: Clone> Users<T> {
 
 impl Share {
     fn all(self) -> u32 {
-        self.coming + self.open + self.ending
+        self.pending + self.open + self.ending
     }
 }
 
-/// Below so many entries there is nothing to gain by giving memory back.
-pub(super) const SMALL: usize = 64;
+/// Tables are shrunk only above this capacity: below it there is no memory to gain.
+pub(super) const SHRINK_ABOVE: usize = 64;
 
 /// A burst must not leave its table behind.
 pub(super) fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
-    if table.capacity() > SMALL && table.len() < table.capacity() / 4 {
+    if table.capacity() > SHRINK_ABOVE && table.len() < table.capacity() / 4 {
         let room = table.len() * 2;
         table.shrink_to(room);
     }

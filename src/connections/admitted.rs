@@ -1,8 +1,8 @@
-//! One client that was let in: what its connection is and holds, noted once by admission and passed on whole, whatever
-//! mode it is for.
+//! A client that was admitted: what identifies its connection and what the connection holds, made by admission and
+//! passed on as a whole to any mode.
 //!
 //! # Not here
-//! Who is let in (admission); what a permit stands for.
+//! Which clients are admitted (admission), and what a permit counts.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -12,11 +12,11 @@ use super::handle::{ConnectionInfo, Handle};
 use super::registry::{ConnectionGuard, Registry};
 use crate::resilience::Expiry;
 
-/// A client whose handshake was let in, until its 101 has left.
+/// A client whose handshake was admitted, until its 101 was sent.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub info: ConnectionInfo,
-    /// When its credentials end, and the connection with them.
+    /// When its credentials expire, and the connection ends.
     pub expires: Option<Expiry>,
     /// Its place in a quota.
     pub permit: Option<Box<dyn ConnectionPermit>>,
@@ -28,7 +28,7 @@ pub(crate) trait ConnectionPermit: Any + Debug + Send + Sync {
     fn on_open(&mut self, handle: &Arc<Handle>);
 }
 
-/// A client whose 101 has left: what the task of its connection owns beside the sockets.
+/// A client whose 101 was sent: what the task of its connection owns beside the sockets.
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// Its place in the registry.

@@ -1,4 +1,4 @@
-//! One connection seen from outside: what it has counted, and its mailbox.
+//! The handle of one connection: its counters, and its mailbox.
 //!
 //! # Invariants
 //! 1. The counters of a handle have one writer, its connection: plain loads and stores, no locked
@@ -6,7 +6,7 @@
 //! 2. The mailbox is bounded: one command of each kind, and the injections of [`super::injections`].
 //!
 //! # Not here
-//! Who has a handle ([`super::registry`]); what a command does, and where an injection finds its place
+//! Which connections there are ([`super::registry`]); what a command does, and between which frames an injection goes
 //! ([`crate::tunnel`]).
 
 use std::net::SocketAddr;
@@ -22,13 +22,12 @@ use super::injections::Injections;
 use crate::frame::{CloseCode, ProtocolError};
 use crate::telemetry::{By, Injection, Reason, RouteMetrics};
 
-/// Who a connection is, for the log and for lists.
+/// What identifies a connection in the log and in lists.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
-    /// Where the client is; its port is 0 where a proxy before us told the address alone. None for Unix
-    /// sockets.
+    /// The client's address; its port is 0 where a proxy in front gave the address alone. `None` for Unix sockets.
     pub client: Option<SocketAddr>,
-    /// Who authentication says it is.
+    /// The authenticated user.
     pub user: Option<Arc<str>>,
     /// Mode `broadcast`: the name of its channel.
     pub channel: Option<Arc<str>>,
@@ -38,20 +37,20 @@ pub(crate) struct ConnectionInfo {
     pub route: Arc<RouteMetrics>,
 }
 
-/// What can be asked of a running connection.
+/// What a running connection can be commanded to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Close the client with `code` at `at`, go on as usual until then; an upstream that is lost
     /// meanwhile does not hurry it.
     CloseAt {
-        /// When.
+        /// When to close.
         at: Instant,
-        /// What the client is told.
+        /// The code of the Close.
         code: CloseCode,
     },
     /// Close the client now: a newer connection of its user takes its place.
     Replace,
-    /// End now, whatever is unsaid.
+    /// End now, without a Close.
     Cut,
 }
 
@@ -60,18 +59,18 @@ pub(crate) enum Command {
 pub(crate) struct EndReport {
     /// The first cause.
     pub reason: Reason,
-    /// The first Close: who said it and with which code.
+    /// The first Close: who sent it and with which code.
     pub close: Option<(By, CloseCode)>,
-    /// What a side did wrong, if that was the cause.
+    /// The violation of the protocol, if that was the cause.
     pub fault: Option<ProtocolError>,
 }
 
-/// One connection, seen from outside.
+/// The handle of one connection.
 #[derive(Debug)]
 pub(crate) struct Handle {
     /// Unique in this process.
     pub id: u64,
-    /// Who it is.
+    /// What identifies it.
     pub info: ConnectionInfo,
     /// When it was opened.
     pub since: Instant,
@@ -86,11 +85,12 @@ pub(crate) struct Handle {
     lag: AtomicU64,
     buffered: AtomicU64,
     has_pending: AtomicBool,
-    /// Apart: nobody looks into it without `has_pending`, and the rest is smaller by a step of the allocator.
+    /// Boxed: it is only looked at if `has_pending`, and without it the handle fits a smaller size class of the
+    /// allocator.
     mailbox: Box<Mutex<Mailbox>>,
 }
 
-/// No log is that long.
+/// More messages than any log has.
 const NO_LOG: u64 = u64::MAX;
 
 /// How far a client of a feed has got.
@@ -98,9 +98,9 @@ const NO_LOG: u64 = u64::MAX;
 pub(crate) struct DeliveryStats {
     /// Messages that it was sent.
     pub sent: u64,
-    /// Those of them that a ping has asked about.
+    /// Those of them that were sent before a ping.
     pub asked: u64,
-    /// Those of them that a pong has told of: its WebSocket stack took them.
+    /// Those of them that a pong has acknowledged: the client's WebSocket stack took them.
     pub acknowledged: u64,
     /// Messages of the log that it was not sent yet.
     pub lag: u64,
@@ -108,7 +108,7 @@ pub(crate) struct DeliveryStats {
     pub buffered: u64,
 }
 
-/// What is left for a connection, and how its task is woken for it.
+/// Commands and injections for a connection, and the waker of its task.
 #[derive(Debug, Default)]
 struct Mailbox {
     /// Whether a newer connection takes its place, a Close with a date that was not taken yet, and whether it is
@@ -122,12 +122,12 @@ struct Mailbox {
     waker: Option<Waker>,
 }
 
-/// What a look into the mailbox found.
+/// What was in the mailbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
-    /// They are out of the mailbox with this, and to be followed in this order.
+    /// Taken out of the mailbox; to be executed in this order.
     pub commands: [Option<Command>; 3],
-    /// These stay until [`Handle::next_injection`] takes them; they are told of once for each that comes.
+    /// Injections stay until [`Handle::next_injection`] takes them; this is set once for each that comes.
     pub has_injections: bool,
 }
 
@@ -174,9 +174,9 @@ impl Handle {
         Ok(())
     }
 
-    /// Tells the task that there is something.
+    /// Wakes the task.
     fn wake(&self, mailbox: &MutexGuard<'_, Mailbox>) {
-        // Under the lock: whoever registers a waker after this sees it.
+        // Under the lock: a task that registers its waker after this sees it.
         self.has_pending.store(true, Relaxed);
         if let Some(waker) = &mailbox.waker {
             waker.wake_by_ref();
@@ -188,14 +188,14 @@ impl Handle {
         self.mailbox.lock().waker = Some(waker.clone());
     }
 
-    /// What was left since the last call. Costs one load when there is nothing.
+    /// What has come since the last call. Costs one load if there is nothing.
     pub(crate) fn take_pending(&self) -> Pending {
         if !self.has_pending.load(Relaxed) {
             return Pending::default();
         }
         let mut mailbox = self.mailbox.lock();
         self.has_pending.store(false, Relaxed);
-        // Before the date: whoever is replaced must not come back as those do who are told of a restart.
+        // Before `CloseAt`: a client that is replaced must not reconnect, as clients do after the code of a restart.
         let replace = std::mem::take(&mut mailbox.is_replaced).then_some(Command::Replace);
         let cut = std::mem::take(&mut mailbox.is_cut).then_some(Command::Cut);
         Pending {
@@ -204,7 +204,7 @@ impl Handle {
         }
     }
 
-    /// As [`Handle::take_pending`], for those who take no injections.
+    /// As [`Handle::take_pending`], for connections that take no injections.
     pub(crate) fn take_commands(&self) -> [Option<Command>; 3] {
         self.take_pending().commands
     }
@@ -214,7 +214,7 @@ impl Handle {
         self.mailbox.lock().injections = Injections::open(bytes);
     }
 
-    /// From now on injections are refused as `why`. Answers how many waited: nobody will get them.
+    /// From now on injections are refused as `why`. Answers how many waited, which are dropped.
     pub(crate) fn refuse_injections(&self, why: Injection) -> usize {
         self.mailbox.lock().injections.close(why)
     }
@@ -224,19 +224,19 @@ impl Handle {
         self.mailbox.lock().injections.pop()
     }
 
-    /// Counts what went on from the client.
+    /// Counts what the client sent on its way to the server.
     pub(crate) fn on_in(&self, messages: u32, bytes: usize) {
         add(&self.messages_in, u64::from(messages));
         add(&self.bytes_in, bytes as u64);
     }
 
-    /// Counts what went on to the client.
+    /// Counts what was sent to the client.
     pub(crate) fn on_out(&self, messages: u32, bytes: usize) {
         add(&self.messages_out, u64::from(messages));
         add(&self.bytes_out, bytes as u64);
     }
 
-    /// Counts what nobody could take.
+    /// Counts bytes that were discarded.
     pub(crate) fn on_discarded(&self, bytes: usize) {
         add(&self.discarded, bytes as u64);
     }
@@ -251,17 +251,17 @@ impl Handle {
         add(&self.acknowledged, messages);
     }
 
-    /// Tells that a ping asks about the first `messages` that the client was sent.
+    /// A ping was sent after the first `messages`.
     pub(crate) fn on_asked(&self, messages: u64) {
         self.asked.store(messages, Relaxed);
     }
 
-    /// Tells how many messages of its log the client was not sent yet.
+    /// Sets how many messages of its log the client was not sent yet.
     pub(crate) fn set_lag(&self, messages: u64) {
         self.lag.store(messages, Relaxed);
     }
 
-    /// How far it has got; none for those that read no log.
+    /// How far the client has got; `None` for connections that read no log.
     pub(crate) fn delivery_stats(&self) -> Option<DeliveryStats> {
         let lag = self.lag.load(Relaxed);
         (lag != NO_LOG).then(|| DeliveryStats {
@@ -273,7 +273,7 @@ impl Handle {
         })
     }
 
-    /// Tells how much is held for sockets that do not take it.
+    /// Sets how many bytes wait for the sockets.
     pub(crate) fn set_buffered(&self, bytes: usize) {
         self.buffered.store(bytes as u64, Relaxed);
     }

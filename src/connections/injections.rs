@@ -1,12 +1,12 @@
-//! Whole frames that wait for their place between two messages of a tunnel. Pure.
+//! Whole frames that wait to be sent between two messages of a tunnel. Pure.
 //!
 //! # Invariants
-//! 1. Bounded: at most [`MESSAGES`], and at most as many bytes as were said when it was opened.
-//! 2. They leave in the order they came.
-//! 3. Where nothing waits there is no memory but the bound itself.
+//! 1. They are bounded: [`MESSAGES`], and the bytes given to [`Injections::open`].
+//! 2. They are sent in the order in which they came.
+//! 3. Without frames only the bound takes memory.
 //!
 //! # Not here
-//! Where their place is ([`crate::tunnel`]); the lock around this ([`super::registry`]).
+//! Between which messages they are sent ([`crate::tunnel`]); the lock around this ([`super::registry`]).
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::telemetry::Injection;
 
-/// Enough for a burst while a long message passes; whoever has more to say has a log for it.
+/// Enough for a burst while a long message passes; for more there is mode `broadcast`.
 const MESSAGES: usize = 64;
 
 /// The injections of one connection.

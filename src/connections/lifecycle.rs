@@ -1,14 +1,14 @@
-//! Where the process is in its life: one small value that everybody may watch.
+//! The lifecycle of the process: one small value that every task may watch.
 //!
 //! # Invariants
 //! 1. The state only ever moves forward: a drain cannot be taken back, and what has drained stays so.
-//! 2. Exactly one [`Lifecycle::request_drain`] is answered `true`: whoever asked first started it. The same
-//!    goes for [`Lifecycle::request_stop`].
-//! 3. A stop implies a drain, and never the other way round: who has drained stays until it is told to end.
+//! 2. Exactly one [`Lifecycle::request_drain`] answers `true`: the first, which starts the drain. The same goes for
+//!    [`Lifecycle::request_stop`].
+//! 3. A stop implies a drain, but not the other way round: a process that has drained keeps running until a stop.
 //!
 //! # Why does a drain not end the process?
-//! Whoever supervises a process that ends by itself starts it anew, and clients come back to it: a kubelet
-//! does so with a sidecar. Only a signal says that the supervisor wants it gone too.
+//! A supervisor restarts a process that ends by itself, and clients come back to it: a kubelet does so with a sidecar.
+//! Only a signal says that the supervisor wants it to end.
 //!
 //! # Not here
 //! What a drain does to clients (the server's business), and who may ask for one (the admin port's).
@@ -17,16 +17,16 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The stations of a process, in order.
+/// The states of the process, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Not listening yet.
     Starting,
-    /// Clients are taken.
+    /// Clients are accepted.
     Ready,
-    /// A drain was asked for: clients are let go, and none should be sent here any more.
+    /// A drain was requested: connections are closed, and no new clients should be sent here.
     Draining,
-    /// The last client has gone; the process ends once it is told to. Terminal.
+    /// The last client has gone; the process ends with a stop. Terminal.
     Drained,
 }
 
@@ -50,7 +50,7 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A life that begins: [`State::Starting`].
+    /// A process that is starting: [`State::Starting`].
     pub fn new() -> Self {
         Self { state: Arc::new(watch::Sender::new(State::Starting)), stop: Arc::default() }
     }
@@ -68,7 +68,7 @@ impl Lifecycle {
     /// Has the process end when it has drained, and starts the drain unless one is under way. `true` when it
     /// was this call that asked for the end, `false` when that was asked for already.
     pub fn request_stop(&self) -> bool {
-        // In this order: whoever sees the drain sees that it is for good.
+        // In this order: a task that sees the drain sees the stop too.
         let is_first = !self.stop.send_replace(true);
         self.request_drain();
         is_first
@@ -85,7 +85,7 @@ impl Lifecycle {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
-    /// Nobody is left.
+    /// The drain is over.
     pub fn drained(&self) {
         self.advance(State::Drained);
     }

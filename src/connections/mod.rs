@@ -1,8 +1,8 @@
 //! The connections that are open now and what may be asked of them from outside: the control plane of the process.
 //!
-//! A connection's task owns its sockets; nobody else may touch them. Whoever wants something of it (a drain, a
-//! quota that has to make room, an operator who publishes) finds its [`Handle`] in the [`Registry`] and leaves a
-//! [`Command`] or a message there. [`lifecycle`] is the same for the process as a whole.
+//! A connection's task owns its sockets, and no other task touches them. A drain, a quota that replaces a connection,
+//! or an operator who publishes finds its [`Handle`] in the [`Registry`] and puts a [`Command`] or a message into its
+//! mailbox. [`lifecycle`] is the same for the process as a whole.
 //!
 //! # Not here
 //! What a command does to sockets ([`crate::tunnel`], [`crate::delivery`]); how the numbers are named where they

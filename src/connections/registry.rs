@@ -1,10 +1,10 @@
-//! The connections that live now: one small handle each, which is the only way to reach a running
-//! connection from outside its task (drain, kick, listing).
+//! The open connections: one small handle each, which is the only way to reach a running connection from outside its
+//! task (drain, replacement, listing).
 //!
 //! # Invariants
 //! 1. A connection is in the registry exactly as long as its [`ConnectionGuard`] exists, whatever ends it.
-//! 2. It counts as a client, and its end as none, only as long as its client is there: its server may take longer.
-//! 3. What the totals say never goes back: a connection that ends leaves its counts with its shard.
+//! 2. It counts as a client until its client is gone; its server may take longer to end.
+//! 3. Totals never decrease: a connection that ends adds its counts to its shard.
 //!
 //! # Not here
 //! What a connection has counted, and its mailbox ([`super::handle`]).
@@ -29,7 +29,7 @@ const SHARDS: usize = 16;
 /// Of the lines about connections: operators choose by it (`log.level`), so it does not follow the name of the module.
 const TARGET: &str = "outrigger::telemetry::registry";
 
-/// Handles that a message is left for between two pauses: a few hundred microseconds.
+/// How many handles get a message before the task yields: a few hundred microseconds' work.
 const INJECTED_AT_ONCE: usize = 256;
 
 #[derive(Debug, Default)]
@@ -38,12 +38,12 @@ struct Shard {
     ended: Totals,
 }
 
-/// Every connection that lives.
+/// Every open connection.
 #[derive(Debug)]
 pub(crate) struct Registry {
     shards: [Mutex<Shard>; SHARDS],
     next_id: AtomicU64,
-    /// Those whose client is there.
+    /// How many have a client that is connected.
     clients: AtomicUsize,
     metrics: Arc<Metrics>,
     log: LogConnections,
@@ -113,30 +113,30 @@ impl Registry {
         self.shards.iter().flat_map(|shard| shard.lock().live.values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Leaves `frame` for the clients of the route `route` that take one, or for those among them that are of `user`.
-    /// Answers how many will get it.
+    /// Puts `frame` into the mailboxes of the clients of `route`, or of those of `user` among them. Answers how many
+    /// will get it.
     pub(crate) async fn inject(&self, route: &str, user: Option<&str>, frame: &Bytes) -> u64 {
-        let is_meant = |info: &ConnectionInfo| {
+        let is_recipient = |info: &ConnectionInfo| {
             *info.route.name == *route && user.is_none_or(|user| info.user.as_deref() == Some(user))
         };
         let mut recipients = 0;
         for handles in self.all().chunks(INJECTED_AT_ONCE) {
-            for handle in handles.iter().filter(|handle| is_meant(&handle.info)) {
+            for handle in handles.iter().filter(|handle| is_recipient(&handle.info)) {
                 match handle.inject(frame) {
-                    // The connection counts it, when its end is known.
+                    // The connection counts it, once it was sent or dropped.
                     Ok(()) => recipients += 1,
                     Err(why) => self.metrics.connections.injections.inc(why),
                 }
             }
-            // Those that were woken get their turn.
+            // The woken tasks may run.
             tokio::task::yield_now().await;
         }
         recipients
     }
 
-    /// What a scrape shows: the totals are brought up to date first.
+    /// The metrics for a scrape, with up-to-date totals.
     pub(crate) fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
-        let _one_at_a_time = self.scrape.lock();
+        let _scrape = self.scrape.lock();
         let (mut totals, mut buffered) = (Totals::default(), 0);
         for shard in &self.shards {
             let shard = shard.lock();
@@ -147,14 +147,14 @@ impl Registry {
             }
         }
         let m = &self.metrics;
-        let raise =
+        let raise_to =
             |counter: &prometheus::IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
-        raise(&m.connections.messages_in, totals.messages_in);
-        raise(&m.connections.messages_out, totals.messages_out);
-        raise(&m.connections.bytes_in, totals.bytes_in);
-        raise(&m.connections.bytes_out, totals.bytes_out);
-        raise(&m.connections.discarded, totals.discarded);
-        raise(&m.process.log_lines_dropped, self.dropped_lines.get().map_or(0, Dropped::count));
+        raise_to(&m.connections.messages_in, totals.messages_in);
+        raise_to(&m.connections.messages_out, totals.messages_out);
+        raise_to(&m.connections.bytes_in, totals.bytes_in);
+        raise_to(&m.connections.bytes_out, totals.bytes_out);
+        raise_to(&m.connections.discarded, totals.discarded);
+        raise_to(&m.process.log_lines_dropped, self.dropped_lines.get().map_or(0, Dropped::count));
         m.connections.buffered.set(i64::try_from(buffered).unwrap_or(i64::MAX));
         m.gather()
     }
@@ -163,7 +163,7 @@ impl Registry {
         &self.shards[id as usize % SHARDS]
     }
 
-    /// Takes no more injections, and counts those that nobody will get.
+    /// Refuses further injections, and counts those that are dropped.
     fn end_injections(&self, handle: &Handle) {
         for _ in 0..handle.refuse_injections(Injection::Ended) {
             self.metrics.connections.injections.inc(Injection::Ended);

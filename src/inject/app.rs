@@ -89,7 +89,7 @@ impl App {
 }
 
 /// Whether the application can still listen on the port that an earlier injection has recorded.
-pub(super) fn still_holds(prior: &PriorInjection, spec: &Value) -> bool {
+pub(super) fn is_still_valid(prior: &PriorInjection, spec: &Value) -> bool {
     let mut containers = spec.list_at(&["containers"]).iter();
     let app = containers.find(|container| container.text_at(&["name"]) == Some(&*prior.container));
     app.zip(prior.port).is_none_or(|(app, port)| ContainerPorts::read(app).may_have(port))
@@ -127,7 +127,7 @@ impl<'a> ContainerPorts<'a> {
         let named = || self.0.iter().find(|(_, name)| *name == Some(wanted)).map(|(port, _)| *port);
         number.or_else(named).ok_or_else(|| {
             let remedy = "say --upstream-port with one of them, or name the port in the container";
-            FieldError::new(field, format!("no port {wanted}"), self.in_words(), remedy)
+            FieldError::new(field, format!("no port {wanted}"), self.describe(), remedy)
         })
     }
 
@@ -139,10 +139,10 @@ impl<'a> ContainerPorts<'a> {
             ),
             false => ("several ports", "say which one is the WebSocket server's: --upstream-port"),
         };
-        FieldError::new(field, found, self.in_words(), remedy)
+        FieldError::new(field, found, self.describe(), remedy)
     }
 
-    fn in_words(&self) -> String {
+    fn describe(&self) -> String {
         let one = |(port, name): &(u16, Option<&str>)| match name {
             Some(name) => format!("{port} ({name})"),
             None => port.to_string(),

@@ -12,7 +12,7 @@ pub(super) fn map_at<'a>(
     let mismatch = |found: String| FieldError::mismatch(prefix, found, "a map");
     let mut map = match object {
         Value::Map(map) => map,
-        other => return Err(mismatch(other.in_words())),
+        other => return Err(mismatch(other.describe())),
     };
     for key in path {
         map = map.map_mut(key).map_err(mismatch)?;

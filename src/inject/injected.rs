@@ -50,7 +50,7 @@ impl InjectedWorkload {
     }
 
     /// Whether its proxy was at this port before it moved.
-    pub(super) fn was_at(&self, port: &str) -> bool {
+    pub(super) fn proxy_was_at(&self, port: &str) -> bool {
         self.earlier.client.is_some_and(|earlier| port.parse() == Ok(earlier))
     }
 

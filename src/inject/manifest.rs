@@ -56,7 +56,7 @@ impl Manifest {
                 }),
                 Value::Map(_) => None,
                 other => {
-                    let found = other.in_words();
+                    let found = other.describe();
                     return Err(FieldError::mismatch(
                         "the document",
                         found,

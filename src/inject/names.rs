@@ -1,5 +1,5 @@
-//! Names in a manifest that are the sidecar's, and where its container sees its configuration. They are those of the chart
-//! in `helm/outrigger`.
+//! Names in a manifest that are the sidecar's, and where its container sees its configuration. They are those of the
+//! chart in `helm/outrigger`.
 
 use std::path::Path;
 

@@ -14,7 +14,7 @@ pub(super) fn spec<'a>(object: &'a Value, template: &[&str], prefix: &str) -> Re
     let spec = match object.at(template).and_then(|root| root.at(&["spec"])) {
         Some(spec @ Value::Map(_)) => spec,
         other => {
-            let found = other.map_or_else(|| "nothing".into(), Value::in_words);
+            let found = other.map_or_else(|| "nothing".into(), Value::describe);
             return Err(FieldError::mismatch(field(prefix, "spec"), found, "a map with `containers`"));
         }
     };
@@ -23,7 +23,7 @@ pub(super) fn spec<'a>(object: &'a Value, template: &[&str], prefix: &str) -> Re
             Some(Value::List(list)) if list.iter().all(|item| item.as_map().is_some()) => {}
             None if key != "containers" => {}
             other => {
-                let found = other.map_or_else(|| "nothing".into(), Value::in_words);
+                let found = other.map_or_else(|| "nothing".into(), Value::describe);
                 return Err(FieldError::mismatch(
                     field(prefix, &format!("spec.{key}")),
                     found,

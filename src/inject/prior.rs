@@ -32,7 +32,7 @@ impl PriorInjection {
             container: text(Self::CONTAINER)?.to_owned(),
             port: text(Self::PORT).and_then(|port| port.parse().ok()),
             grace: text(Self::GRACE)?.parse().ok()?,
-            drain: Drain::from_words(text(Self::DRAIN)?)?,
+            drain: Drain::from_annotation(text(Self::DRAIN)?)?,
             app_sleep: text(Self::SLEPT).and_then(|seconds| seconds.parse().ok()),
         })
     }
@@ -47,7 +47,7 @@ impl PriorInjection {
         number(Self::PORT, port.map(u64::from));
         number(Self::GRACE, Some(*grace));
         number(Self::SLEPT, *app_sleep);
-        annotations.set(Self::DRAIN, Value::text(drain.to_words()));
+        annotations.set(Self::DRAIN, Value::text(drain.to_annotation()));
     }
 }
 

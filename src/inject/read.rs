@@ -52,7 +52,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Document>, ReadError> {
     }
     let Composed { documents, errors, is_complete: _ } = compose(text, &DIALECT);
     if let Some(Error { document, mark, path: _, kind }) = errors.into_iter().next() {
-        return Err(ReadError { document, mark, what: in_words(kind) });
+        return Err(ReadError { document, mark, what: describe(kind) });
     }
     let documents = documents.into_iter().map(|document| Document {
         number: document.number,
@@ -62,7 +62,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Document>, ReadError> {
 }
 
 /// An error, in the words for manifests.
-fn in_words(kind: ErrorKind) -> String {
+fn describe(kind: ErrorKind) -> String {
     match kind {
         ErrorKind::Tag(tag) => {
             format!("the tag {tag}; a manifest has plain strings, numbers, lists and maps")

@@ -8,7 +8,7 @@ use std::fmt;
 
 /// Everything that is refused; at least one thing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("nothing was written: {}", told(.0))]
+#[error("nothing was written: {}", join(.0))]
 pub struct Refusals(pub(super) Vec<Refusal>);
 
 /// One thing that is refused.
@@ -112,13 +112,13 @@ impl fmt::Display for Warning {
     }
 }
 
-fn told(refusals: &[Refusal]) -> String {
-    let mut told = match refusals.len() {
+fn join(refusals: &[Refusal]) -> String {
+    let mut joined = match refusals.len() {
         1 => "1 problem".to_owned(),
         count => format!("{count} problems"),
     };
     for refusal in refusals {
-        told.push_str(&format!("\n\n{refusal}"));
+        joined.push_str(&format!("\n\n{refusal}"));
     }
-    told
+    joined
 }

@@ -1,4 +1,5 @@
-//! Secrets that the proxy's container sees as folders: volumes and mounts, and which files of a configuration they hold.
+//! Secrets that the proxy's container sees as folders: volumes and mounts, and which files of a configuration they
+//! hold.
 //!
 //! # Invariants
 //! 1. What an operator mounted is neither replaced nor hidden.

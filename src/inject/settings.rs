@@ -52,7 +52,7 @@ impl Settings {
         let tree = match documents.pop().map(|document| document.value) {
             None => Map::default(),
             Some(Value::Map(map)) => map,
-            Some(other) => return Err(unreadable(other.in_words())),
+            Some(other) => return Err(unreadable(other.describe())),
         };
         Ok(Self { source: source.to_owned(), tree })
     }
@@ -221,12 +221,12 @@ impl Drain {
     }
 
     /// The value of the annotation.
-    pub(super) fn to_words(self) -> String {
+    pub(super) fn to_annotation(self) -> String {
         format!("delay={},spread={},timeout={}", self.delay, self.spread, self.timeout)
     }
 
-    /// Reads what [`Drain::to_words`] has written.
-    pub(super) fn from_words(words: &str) -> Option<Self> {
+    /// Reads what [`Drain::to_annotation`] has written.
+    pub(super) fn from_annotation(words: &str) -> Option<Self> {
         let mut parts = words.split(',');
         let mut part = |key: &str| parts.next()?.strip_prefix(key)?.strip_prefix('=')?.parse().ok();
         Some(Self { delay: part("delay")?, spread: part("spread")?, timeout: part("timeout")? })

@@ -272,7 +272,7 @@ proptest! {
                 prop_assert_eq!(app.at(&["lifecycle", "preStop"]), Some(hook), "an existing hook is kept");
             }
             let drain = annotations.get("outrigger/drain-seconds").and_then(Value::as_text).unwrap();
-            let drain = super::settings::Drain::from_words(drain).unwrap();
+            let drain = super::settings::Drain::from_annotation(drain).unwrap();
             let total: u64 = spec.text_at(&["terminationGracePeriodSeconds"]).unwrap().parse().unwrap();
             prop_assert_eq!(total, drain.delay + drain.timeout + grace.unwrap_or(30));
         }

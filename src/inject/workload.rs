@@ -163,7 +163,7 @@ impl Source {
                          the default drain ({}). Put it into the stream to have it read",
                         options.ports.client,
                         options.ports.admin,
-                        drain.to_words()
+                        drain.to_annotation()
                     ));
                     let upstream = UpstreamTarget::Unspecified;
                     Ok(Self { map: name.clone(), settings: None, is_managed: false, upstream, drain })
@@ -174,7 +174,7 @@ impl Source {
                 Some((prior, map)) => match named(map) {
                     Some(text) if map == own_name => {
                         let settings = Settings::read(&format!("ConfigMap {map}"), &text)?;
-                        let port = options.upstream_port.is_some() || !app::still_holds(prior, spec);
+                        let port = options.upstream_port.is_some() || !app::is_still_valid(prior, spec);
                         Self::managed(own_name, settings.without_addresses(port))
                     }
                     Some(text) => Self::external(map, &text, options),
@@ -238,7 +238,7 @@ fn app_grace(spec: &Value, prior: Option<&PriorInjection>, prefix: &str) -> Resu
         None => Ok(DEFAULT),
         Some(value) => value.as_text().and_then(|text| text.parse().ok()).ok_or_else(|| {
             let field = fields::field(prefix, "spec.terminationGracePeriodSeconds");
-            FieldError::mismatch(field, value.in_words(), "a number of seconds")
+            FieldError::mismatch(field, value.describe(), "a number of seconds")
         }),
     }
 }

@@ -54,7 +54,8 @@ impl Broken {
             return Self::TooLarge(limit);
         }
         if error.is_parse() {
-            // hyper names the part that it could not read only in its text; another text of a later hyper costs a detail.
+            // hyper names the part that it could not read only in its text; another text of a later hyper costs a
+            // detail.
             let said = error.to_string();
             return Self::NotHttp(if said.contains("version") {
                 "what it said does not begin as an answer of HTTP/1.1 does"

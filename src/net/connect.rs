@@ -1,14 +1,15 @@
 //! Connects to a host by name or address, over the address that answers first (RFC 8305, "Happy Eyeballs").
 //!
-//! A name may have addresses that do not answer: those of a node that is gone, or of a family without a route. An address
-//! that drops packets must not use up the time of the others. [`schedule`] decides when which attempt begins; the first that
-//! connects wins, and the others are dropped with their sockets.
+//! A name may have addresses that do not answer: those of a node that is gone, or of a family without a route. An
+//! address that drops packets must not use up the time of the others. [`schedule`] decides when which attempt begins;
+//! the first that connects wins, and the others are dropped with their sockets.
 //!
 //! # Invariants
-//! 1. Every address is tried before the deadline, however short that is; when an attempt fails, the next begins at once.
-//! 2. An address that did not answer while a later attempt connected is tried last for [`REMEMBERED_FOR`]. One that refused
-//!    keeps its place, since it costs no time: so the addresses of a name share the load in the resolver's order, which they
-//!    would not if the one that answered were always tried first.
+//! 1. Every address is tried before the deadline, however short that is; when an attempt fails, the next begins at
+//!    once.
+//! 2. An address that did not answer while a later attempt connected is tried last for [`REMEMBERED_FOR`]. One that
+//!    refused keeps its place, since it costs no time: so the addresses of a name share the load in the resolver's
+//!    order, which they would not if the one that answered were always tried first.
 //! 3. At most [`MAX_UNRESPONSIVE`] addresses are remembered.
 //! 4. At most [`MAX_ATTEMPTS`] attempts are in progress for one connection.
 //! 5. At most [`MAX_LOOKUPS`] lookups of the name are in progress, including those that nobody waits for any more: the
@@ -35,18 +36,18 @@ use tokio::time::{Instant, sleep_until};
 use self::schedule::{Schedule, sort_addresses};
 use super::upstream_socket;
 
-/// How long an address that did not answer is tried last. Trying it first again costs the dials of that moment a quarter of
-/// a second, and gives a node that is back its share of the connections.
+/// How long an address that did not answer is tried last. Trying it first again costs the dials of that moment a
+/// quarter of a second, and gives a node that is back its share of the connections.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// More addresses than any resolver answers with in one packet without EDNS; further ones are not remembered.
 const MAX_UNRESPONSIVE: usize = 32;
 
-/// Attempts in progress for one connection. Beyond that the oldest is abandoned: a name may have hundreds of addresses, and
-/// each attempt holds a socket.
+/// Attempts in progress for one connection. Beyond that the oldest is abandoned: a name may have hundreds of addresses,
+/// and each attempt holds a socket.
 const MAX_ATTEMPTS: usize = 8;
 
-/// A resolver that does not answer blocks each lookup for 10 seconds or more, long after its dial has timed out. There are
-/// only 512 threads for blocking calls, and reading a changed configuration needs one too.
+/// A resolver that does not answer blocks each lookup for 10 seconds or more, long after its dial has timed out. There
+/// are only 512 threads for blocking calls, and reading a changed configuration needs one too.
 const MAX_LOOKUPS: usize = 32;
 
 /// Connects to one host. Clones share which of its addresses do not answer.
@@ -217,7 +218,8 @@ where
     .await
 }
 
-/// Keeps the failure that tells more: that this machine has no route to IPv6 says nothing of a server that refuses IPv4.
+/// Keeps the failure that tells more: that this machine has no route to IPv6 says nothing of a server that refuses
+/// IPv4.
 fn keep_failure(failure: &mut Option<io::Error>, error: io::Error) {
     use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
     let is_unroutable = matches!(

@@ -1,14 +1,14 @@
 //! The HTTP/2 stream of one WebSocket, as a byte stream.
 //!
-//! hyper gives such a stream in two pieces: an [`Upgraded`] to read and write, whose writes go into a short queue, and a
-//! future (the *pump*) that moves them from the queue into the connection, by the peer's flow control. hyper would spawn the
-//! pump; here it belongs to the stream and is polled with it. So a WebSocket is one task, as over HTTP/1.1, and the pump can
-//! be dropped on purpose:
+//! hyper gives such a stream in two pieces: an [`Upgraded`] to read and write, whose writes go into a short queue, and
+//! a future (the *pump*) that moves them from the queue into the connection, by the peer's flow control. hyper would
+//! spawn the pump; here it belongs to the stream and is polled with it. So a WebSocket is one task, as over HTTP/1.1,
+//! and the pump can be dropped on purpose:
 //!
-//! * dropped before it has sent END_STREAM, it resets the stream (RST_STREAM, CANCEL), and bytes that the peer did not take
-//!   are discarded: that is [`Http2::reset_on_drop`];
-//! * if it ends before END_STREAM was to be sent, the peer has reset the stream or the connection is gone, while hyper's
-//!   reads show a CANCEL as an orderly end.
+//! * dropped before it has sent END_STREAM, it resets the stream (RST_STREAM, CANCEL), and bytes that the peer did not
+//!   take are discarded: that is [`Http2::reset_on_drop`];
+//! * if it ends before END_STREAM was to be sent, the peer has reset the stream or the connection is gone, while
+//!   hyper's reads show a CANCEL as an orderly end.
 //!
 //! # Invariants
 //! 1. The owner of the stream polls it, at least by a flush, whenever its task is woken: the pump has no
@@ -38,8 +38,8 @@ use tokio::time::timeout;
 /// hyper copies each write into its queue, so that larger ones would be held whole.
 pub(crate) const MAX_WRITE: usize = 16 * 1024;
 
-/// How long the rest of a stream that was dropped in order may wait for the peer's flow control: as long as the end of an
-/// HTTP/1.1 connection may take.
+/// How long the rest of a stream that was dropped in order may wait for the peer's flow control: as long as the end of
+/// an HTTP/1.1 connection may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Moves writes into the connection. Completes when END_STREAM was sent, or nothing can be sent any more.
@@ -76,8 +76,8 @@ impl Http2 {
         self.resets_on_drop.set(true);
     }
 
-    /// Whether the peer has reset the stream, or the connection is gone. An orderly end is not seen before all bytes in front
-    /// of it were read.
+    /// Whether the peer has reset the stream, or the connection is gone. An orderly end is not seen before all bytes in
+    /// front of it were read.
     pub fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
         self.pump(cx);
         self.pump.is_none() && !self.is_ended

@@ -1,9 +1,9 @@
 //! Connections of HTTP/1 that are kept for further requests to the same server.
 //!
 //! # Why not the pool of hyper-util?
-//! Whether a connection may be kept is decided by the head of its answer, before another request can get the connection.
-//! hyper-util puts a connection back before it returns the answer: by the time that the head was checked another request may
-//! have the connection, and bytes behind the first answer would be read as the second one.
+//! Whether a connection may be kept is decided by the head of its answer, before another request can get the
+//! connection. hyper-util puts a connection back before it returns the answer: by the time that the head was checked
+//! another request may have the connection, and bytes behind the first answer would be read as the second one.
 //!
 //! # Invariants
 //! 1. A connection is kept only by [`Lease::keep`]: otherwise it ends when the lease is dropped, with the answer on it.

@@ -1,9 +1,9 @@
-//! The PROXY protocol, versions 1 and 2: before everything else a load balancer sends the addresses of the connection that it
-//! forwards. [`parse`] is pure; [`read`] reads the header from a socket.
+//! The PROXY protocol, versions 1 and 2: before everything else a load balancer sends the addresses of the connection
+//! that it forwards. [`parse`] is pure; [`read`] reads the header from a socket.
 //!
 //! # Invariants
-//! 1. No byte behind the header is read: the header is peeked at in the kernel's buffer, and read when its end is known.
-//!    Without a header nothing is read.
+//! 1. No byte behind the header is read: the header is peeked at in the kernel's buffer, and read when its end is
+//!    known. Without a header nothing is read.
 //! 2. While a header is incomplete the task sleeps: the next byte wakes it, and the end of the stream ends the wait.
 //! 3. A header is at most [`MAX_HEADER`] bytes.
 //!
@@ -42,8 +42,8 @@ pub(crate) enum Parsed {
     Header {
         /// In bytes, all of which are there.
         len: usize,
-        /// The addresses in it. `None` for a connection of the balancer itself (a health check), and where it does not know
-        /// them or gives Unix sockets: then the socket's own addresses count.
+        /// The addresses in it. `None` for a connection of the balancer itself (a health check), and where it does not
+        /// know them or gives Unix sockets: then the socket's own addresses count.
         addresses: Option<Addresses>,
     },
     /// Something else.
@@ -116,8 +116,8 @@ pub(crate) async fn read(stream: &mut Stream) -> Result<ReadOutcome, ReadError> 
 
 /// Waits until the first bytes can be classified, or until the stream ends. Leaves them in `peeked`.
 async fn peek_header(stream: &mut Stream, peeked: &mut Vec<u8>) -> io::Result<Parsed> {
-    // A duplicate of the socket, of whatever family: std's sockets can peek, and tokio's have no peek that can be told that
-    // there is not enough yet.
+    // A duplicate of the socket, of whatever family: std's sockets can peek, and tokio's have no peek that can be told
+    // that there is not enough yet.
     let socket = match stream {
         Stream::Tcp(tcp) => tcp.as_fd().try_clone_to_owned()?,
         Stream::Unix(unix) => unix.as_fd().try_clone_to_owned()?,

@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpSocket};
 /// Connections the kernel may hold that were not accepted yet: a reconnect storm comes in a burst.
 const BACKLOG: u32 = 4096;
 
-/// Unsent bytes that the kernel takes for a client before the socket is full. Without a bound it buffers up to 4 MB for a
-/// client that does not read; with too small a one a fast client waits for the proxy.
+/// Unsent bytes that the kernel takes for a client before the socket is full. Without a bound it buffers up to 4 MB for
+/// a client that does not read; with too small a one a fast client waits for the proxy.
 const CLIENT_NOTSENT: u32 = 128 * 1024;
 
 /// Receive buffer towards the upstream; the kernel doubles it for its own book-keeping. This is the side
@@ -18,9 +18,9 @@ const CLIENT_NOTSENT: u32 = 128 * 1024;
 /// flood. The upstream is near (same pod, same host), so that a small window costs no throughput.
 const UPSTREAM_RECEIVE: u32 = 128 * 1024;
 
-/// A listening TCP socket. Connections that are accepted from it inherit (on Linux) that small frames are sent at once, and
-/// the bound of unsent bytes: so these are set once, and not for each connection.
-/// `SO_REUSEADDR` lets a restart not wait for old connections.
+/// A listening TCP socket. Connections that are accepted from it inherit (on Linux) that small frames are sent at once,
+/// and the bound of unsent bytes: so these are set once, and not for each connection. `SO_REUSEADDR` lets a restart not
+/// wait for old connections.
 ///
 /// # Errors
 /// The kernel's error: the address is in use, not of this machine, or not allowed.

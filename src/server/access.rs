@@ -6,8 +6,8 @@
 //! 2. A request that gets no line costs a comparison.
 //!
 //! # Not here
-//! WebSockets, which have lines of their own ([`crate::connections::Registry`]); refusals, which are logged whatever this
-//! is set to ([`super::lines`]).
+//! WebSockets, which have lines of their own ([`crate::connections::Registry`]); refusals, which are logged whatever
+//! this is set to ([`super::lines`]).
 
 use std::sync::Arc;
 

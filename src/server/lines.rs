@@ -84,8 +84,8 @@ impl Lines {
         }
     }
 
-    /// Logs a request that was refused before a route was looked for, if it is time for a line with this reason. Its client
-    /// is not known yet: `peer` is the other end of the connection.
+    /// Logs a request that was refused before a route was looked for, if it is time for a line with this reason. Its
+    /// client is not known yet: `peer` is the other end of the connection.
     pub(super) fn refused_unrouted(&self, reason: RequestError, refused: &Refused, peer: &Peer) {
         let reason = reason.as_str();
         let Some(left_out) = self.refusals.allow(reason, Instant::now()).map(nonzero) else { return };

@@ -45,8 +45,8 @@ fn file_id(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Listens on a Unix socket. A socket file that no process listens on any more is replaced; one that a process listens on
-/// is not, nor is any other kind of file.
+/// Listens on a Unix socket. A socket file that no process listens on any more is replaced; one that a process listens
+/// on is not, nor is any other kind of file.
 ///
 /// # Errors
 /// The kernel refused it, or another file is there.
@@ -74,8 +74,8 @@ pub(super) fn listen_unix(path: &Path) -> Result<Listener, StartError> {
     Ok(Listener::Unix(listener, SocketFile { path: path.to_owned(), file_id: file_id(path) }))
 }
 
-/// Whether no process listens on the socket there. An error: it is a socket of another type, or there is no permission to
-/// connect.
+/// Whether no process listens on the socket there. An error: it is a socket of another type, or there is no permission
+/// to connect.
 fn is_abandoned(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Connecting to one whose backlog is full would block until it accepts.

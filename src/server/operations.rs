@@ -1,8 +1,8 @@
 //! What operators may see and do of the running server: [`Operations`] for [`State`].
 //!
 //! # Invariants
-//! 1. A published message is encoded once and shared by all clients that get it; it is in the budget of the process until
-//!    it was sent to the last of them.
+//! 1. A published message is encoded once and shared by all clients that get it; it is in the budget of the process
+//!    until it was sent to the last of them.
 //! 2. A publish that has begun is finished, whether or not the operator still waits for the answer.
 //!
 //! # Not here

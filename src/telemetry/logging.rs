@@ -1,4 +1,4 @@
-//! Sets `tracing` up: what is written to standard output, and that writing it stops nobody.
+//! Sets `tracing` up: what is written to standard output, without ever blocking a task.
 //!
 //! A line is formatted where it happens, put into a bounded queue, and written by a thread of its own.
 //!

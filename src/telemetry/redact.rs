@@ -89,8 +89,8 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Whether a character is invisible: two names that differ in one look the same, and some set the direction of
-/// what follows. Unicode's `Default_Ignorable_Code_Point` (UAX #44), interlinear annotation, and the empty Braille cell.
+/// Whether a character is invisible: two names that differ in one look the same, and some set the direction of what
+/// follows. Unicode's `Default_Ignorable_Code_Point` (UAX #44), interlinear annotation, and the empty Braille cell.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
         | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'

@@ -60,8 +60,8 @@ impl<K: PartialEq + Clone> WarnThrottle<K> {
         Some(std::mem::take(&mut kind.left_out))
     }
 
-    /// The kinds of which lines were left out and none was written since, although one may be written by now: the end of
-    /// a storm would otherwise not be logged. The caller writes a line for each.
+    /// The kinds of which lines were left out and none was written since, although one may be written by now: the end
+    /// of a storm would otherwise not be logged. The caller writes a line for each.
     pub(crate) fn overdue(&self, now: Instant) -> Vec<(K, u64)> {
         let next = now + self.period;
         let mut kinds = self.kinds.lock();

@@ -150,7 +150,7 @@ impl Value {
     }
 
     /// What it is, for an error.
-    pub(crate) fn in_words(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Self::Scalar(scalar) if scalar.is_null() => "nothing".into(),
             Self::Scalar(scalar) => {
@@ -195,7 +195,7 @@ impl Map {
         }
         match self.get_mut(key) {
             Some(Value::Map(map)) => Ok(map),
-            other => Err(other.map_or_else(String::new, |value| value.in_words())),
+            other => Err(other.map_or_else(String::new, |value| value.describe())),
         }
     }
 
@@ -206,7 +206,7 @@ impl Map {
         }
         match self.get_mut(key) {
             Some(Value::List(list)) => Ok(list),
-            other => Err(other.map_or_else(String::new, |value| value.in_words())),
+            other => Err(other.map_or_else(String::new, |value| value.describe())),
         }
     }
 }

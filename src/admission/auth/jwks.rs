@@ -107,7 +107,8 @@ impl Jwks {
         self.shared.keys.load_full()
     }
 
-    /// Runs `check` with the present keys, and once more with fresh ones if its failure is one that `may_change` with them.
+    /// Runs `check` with the present keys, and once more with fresh ones if its failure is one that `may_change` with
+    /// them.
     pub(super) async fn with<R>(
         &self,
         check: impl Fn(&KeySet) -> Result<R, AuthFailure>,
@@ -150,8 +151,8 @@ fn verdict<R>(result: Result<R, AuthFailure>, status: Status) -> Result<R, AuthF
     if status.has_failed { while_unfetchable(result) } else { result }
 }
 
-/// The result while keys cannot be fetched. A signature that does not fit the key stays wrong: a forged token must not look
-/// like a failure of the proxy.
+/// The result while keys cannot be fetched. A signature that does not fit the key stays wrong: a forged token must not
+/// look like a failure of the proxy.
 fn while_unfetchable<R>(result: Result<R, AuthFailure>) -> Result<R, AuthFailure> {
     match result {
         Err(AuthFailure::UnknownKey) => Err(AuthFailure::Unavailable),

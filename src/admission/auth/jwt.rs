@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. The algorithm is one that the operator listed and that fits the key; the token only chooses among
 //!    those.
-//! 2. Nothing of a token is believed before its signature was verified: until then its head only serves to choose the key.
+//! 2. Nothing of a token is believed before its signature was verified: until then its head only serves to choose the
+//!    key.
 //! 3. Keys and rules are parsed when the configuration is; a check parses the token alone.
 //!
 //! # Why are the times checked here, and not by the library?
@@ -34,7 +35,8 @@ use crate::config::{self, JwtAlgorithm};
 use crate::resilience::Expiry;
 use crate::telemetry::AuthFailure;
 
-/// A token that is valid for longer than this (30 years) does not end its connection: adding it to a clock could overflow.
+/// A token that is valid for longer than this (30 years) does not end its connection: adding it to a clock could
+/// overflow.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// What a token has to be.

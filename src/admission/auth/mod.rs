@@ -8,8 +8,8 @@
 //!
 //! # Which credentials the upstream sees
 //! A token in the query or among the subprotocols is for the proxy: it is removed, and the upstream does not see it
-//! ([`tokens`]). `Authorization`, cookies and the header of an API key are passed on unchanged: the upstream may read them
-//! as it did without a proxy.
+//! ([`tokens`]). `Authorization`, cookies and the header of an API key are passed on unchanged: the upstream may read
+//! them as it did without a proxy.
 //!
 //! # Not here
 //! Which page it comes from (origin), how often (rate); what is refused is told by
@@ -69,9 +69,9 @@ enum Keys {
 }
 
 impl Authenticator {
-    /// Parses the files, and begins to fetch where there is a URL, for which it needs a runtime. Keys that one of `earlier`
-    /// has fetched from the same URL are used until there are newer ones: a setting that changes while their server is down
-    /// locks no client out.
+    /// Parses the files, and begins to fetch where there is a URL, for which it needs a runtime. Keys that one of
+    /// `earlier` has fetched from the same URL are used until there are newer ones: a setting that changes while their
+    /// server is down locks no client out.
     ///
     /// # Errors
     /// A file does not hold what it should.

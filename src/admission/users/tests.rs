@@ -55,7 +55,7 @@ fn who_is_there_without_a_limit_is_known_when_there_is_one_and_only_one_goes_for
     assert!(!users.reserve(&name("ann"), Some(5), Refuse));
     assert_eq!(connect(&mut users, "ann", 6, 2).oldest, Some(1));
     assert_eq!(connect(&mut users, "ann", 7, 2).oldest, Some(2));
-    assert_eq!(users.shares[&name("ann")], Share { coming: 0, open: 5, ending: 2 });
+    assert_eq!(users.shares[&name("ann")], Share { pending: 0, open: 5, ending: 2 });
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,18 +83,18 @@ proptest! {
         let mut users = Users::default();
         let names = [name("ann"), name("bob")];
         // Beside it: who is there, in plain lists.
-        let (mut coming, mut open, mut waited, mut cut) = (vec![], vec![], vec![], vec![]);
+        let (mut pending, mut open, mut waited, mut cut) = (vec![], vec![], vec![], vec![]);
         let mut next = 1;
         for step in steps {
             match step {
                 Step::Come(first) => {
                     let user = &names[usize::from(first)];
                     if users.reserve(user, Some(limit), ReplaceOldest) {
-                        coming.push(Arc::clone(user));
+                        pending.push(Arc::clone(user));
                     }
                 }
-                Step::Open(at) if !coming.is_empty() => {
-                    let user: Arc<str> = coming.swap_remove(at % coming.len());
+                Step::Open(at) if !pending.is_empty() => {
+                    let user: Arc<str> = pending.swap_remove(at % pending.len());
                     let displaced = users.open(&user, next, next, Some(limit));
                     open.push((user, next));
                     next += 1;
@@ -109,7 +109,7 @@ proptest! {
                         cut.push(waited.remove(at));
                     }
                 }
-                Step::LeaveComing if !coming.is_empty() => users.release(coming.pop().unwrap(), None),
+                Step::LeaveComing if !pending.is_empty() => users.release(pending.pop().unwrap(), None),
                 Step::Leave(at) => {
                     let lists = [&mut open, &mut waited, &mut cut];
                     let list = lists.into_iter().nth(at % 3).unwrap();
@@ -122,15 +122,15 @@ proptest! {
             }
             for user in &names {
                 let of = |list: &[(Arc<str>, u64)]| list.iter().filter(|(name, _)| name == user).count() as u32;
-                let comes = coming.iter().filter(|name| *name == user).count() as u32;
+                let comes = pending.iter().filter(|name| *name == user).count() as u32;
                 let share = users.shares.get(user).copied().unwrap_or_default();
                 let ending = of(&waited) + of(&cut);
-                prop_assert_eq!(share, Share { coming: comes, open: of(&open), ending });
-                prop_assert!(share.open <= limit && share.coming + share.ending <= 2 * limit);
+                prop_assert_eq!(share, Share { pending: comes, open: of(&open), ending });
+                prop_assert!(share.open <= limit && share.pending + share.ending <= 2 * limit);
                 prop_assert!(of(&waited) <= limit, "{} are waited for", of(&waited));
             }
         }
-        for user in coming {
+        for user in pending {
             users.release(user, None);
         }
         for (user, id) in open.into_iter().chain(waited).chain(cut) {

@@ -23,10 +23,10 @@ pub(super) fn retarget(object: &mut Value, style: Style, context: &Context<'_>) 
     let annotated = object.at(&["metadata", "annotations"]).cloned();
     let Value::Map(map) = object else { return warnings };
     let Some(spec) = map.get_mut("spec") else { return warnings };
-    each(spec, style, &mut |backend| {
+    visit_backends(spec, style, &mut |backend| {
         let namespace =
             backend.get("namespace").and_then(Value::as_text).or(namespace.as_deref()).map(str::to_owned);
-        warnings.extend(one(backend, style, namespace.as_deref(), context, &mut ports));
+        warnings.extend(retarget_backend(backend, style, namespace.as_deref(), context, &mut ports));
     });
     warnings.dedup();
     ports.dedup();
@@ -37,7 +37,7 @@ pub(super) fn retarget(object: &mut Value, style: Style, context: &Context<'_>) 
 }
 
 /// Every backend below `value`.
-fn each(value: &mut Value, style: Style, visit: &mut impl FnMut(&mut Map)) {
+fn visit_backends(value: &mut Value, style: Style, visit: &mut impl FnMut(&mut Map)) {
     match value {
         Value::Map(map) => {
             for (key, inner) in &mut map.0 {
@@ -50,22 +50,22 @@ fn each(value: &mut Value, style: Style, visit: &mut impl FnMut(&mut Map)) {
                                 visit(backend);
                                 // A backend may have filters, which have backends of their own.
                                 if let Some(filters) = backend.get_mut("filters") {
-                                    each(filters, style, visit);
+                                    visit_backends(filters, style, visit);
                                 }
                             }
                         }
                     }
-                    (_, _, inner) => each(inner, style, visit),
+                    (_, _, inner) => visit_backends(inner, style, visit),
                 }
             }
         }
-        Value::List(list) => list.iter_mut().for_each(|inner| each(inner, style, visit)),
+        Value::List(list) => list.iter_mut().for_each(|inner| visit_backends(inner, style, visit)),
         Value::Scalar(_) => {}
     }
 }
 
 /// Adds the servers' ports that the backend leads to to `ports`.
-fn one(
+fn retarget_backend(
     backend: &mut Map,
     style: Style,
     namespace: Option<&str>,
@@ -87,7 +87,7 @@ fn one(
     let front = context.services.iter().find(|front| front.is(&name, namespace));
     let mut targets = context.targets.iter().filter(|target| target.is_in(namespace));
     let Some(front) = front else {
-        let target = targets.find(|target| target.is_server_at(&port) || target.was_at(&port))?;
+        let target = targets.find(|target| target.is_server_at(&port) || target.proxy_was_at(&port))?;
         return Some(format!(
             "it leads to port {port} of the Service {name}, which is not in the stream: whether that leads to the \
              proxy of {} is not known here. Put the Service into the stream, and say --service",
@@ -102,7 +102,7 @@ fn one(
         );
     }
     // A port that the Service has itself is that of the Service.
-    let is_pods = targets.any(|target| target.is_server_at(&port) || target.was_at(&port));
+    let is_pods = targets.any(|target| target.is_server_at(&port) || target.proxy_was_at(&port));
     let number = led.filter(|_| known.is_none() && is_pods).and_then(|ServicePort { number, .. }| *number)?;
     if !context.options.services {
         return Some(format!(

@@ -30,7 +30,7 @@ pub(super) fn blocked_probes<'a>(
     context: &Context<'_>,
 ) -> Vec<(&'a Location, String)> {
     let probes = context.options.ports.probes;
-    let mut told = Vec::new();
+    let mut warnings = Vec::new();
     for target in context.targets {
         let is_about = |policy: &Value| {
             target.is_in(policy.text_at(&["metadata", "namespace"]))
@@ -45,7 +45,7 @@ pub(super) fn blocked_probes<'a>(
         let first =
             own.iter().find(|(_, policy)| policy.list_at(&["spec", "ingress"]).iter().any(names_ports));
         if let Some((location, _)) = first.filter(|_| !is_open) {
-            told.push((
+            warnings.push((
                 *location,
                 format!(
                     "none of its rules admits the proxy's port {probes} to {}, where its health and metrics are: add \
@@ -55,7 +55,7 @@ pub(super) fn blocked_probes<'a>(
             ));
         }
     }
-    told
+    warnings
 }
 
 /// Rules for connections to the pods.

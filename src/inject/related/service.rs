@@ -62,7 +62,7 @@ fn count_ports(service: &Value, target: &InjectedWorkload, options: &Options) ->
         counts.proxy += usize::from(targets_client_port(port, options));
         let leads_to = tcp_target(port);
         counts.server += usize::from(leads_to.is_some_and(|port| target.is_server_at(port)));
-        counts.prior_proxy += usize::from(leads_to.is_some_and(|port| target.was_at(port)));
+        counts.prior_proxy += usize::from(leads_to.is_some_and(|port| target.proxy_was_at(port)));
     }
     counts
 }

@@ -79,7 +79,7 @@ pub(super) fn selected<'a>(
 
 /// Whether a port leads to the server, or to an earlier port of its proxy.
 pub(super) fn targets_server(port: &Value, target: &InjectedWorkload) -> bool {
-    tcp_target(port).is_some_and(|port| target.is_server_at(port) || target.was_at(port))
+    tcp_target(port).is_some_and(|port| target.is_server_at(port) || target.proxy_was_at(port))
 }
 
 /// Where a port leads. Without a `targetPort` that is the port that the Service has itself.

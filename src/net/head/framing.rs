@@ -1,7 +1,7 @@
 //! Where a message ends: one table for requests and answers (RFC 9112 §6).
 //!
-//! The library reads a body by the same headers, and takes more than is safe: `chunked` twice, another coding before it,
-//! and in answers a length beside it. What it takes would be read in another way by another server on the path.
+//! The library reads a body by the same headers, and takes more than is safe: `chunked` twice, another coding before
+//! it, and in answers a length beside it. What it takes would be read in another way by another server on the path.
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 

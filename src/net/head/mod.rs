@@ -1,8 +1,8 @@
 //! What the head of an HTTP message means to the next reader: whom a request is for ([`host`]), where a
 //! message ends ([`framing`]), what may stand in a target ([`target`]), and how names are spelled ([`spelling`]). Pure.
 //!
-//! Two readers that take one head for two different messages are what request smuggling and a host's confusion are
-//! made of (RFC 9112 §11.1, §11.2). So a head says one thing, or it is refused; what is safe to mend is mended in place.
+//! Two readers that take one head for two different messages are what request smuggling and a host's confusion are made
+//! of (RFC 9112 §11.1, §11.2). So a head says one thing, or it is refused; what is safe to mend is mended in place.
 //!
 //! # Invariants
 //! 1. After [`check_request`] there is one `Host` and it is that of the target, or none (HTTP/1.0).

@@ -11,8 +11,8 @@
 //! That would be a second place that decides where a message ends.
 //!
 //! # Not here
-//! Telling hyper to begin words with capitals (`title_case_headers`): whoever makes a connection does. What goes on of a
-//! head, and its spelling with it ([`crate::upstream::headers`]).
+//! Telling hyper to begin words with capitals (`title_case_headers`): whoever makes a connection does. What goes on of
+//! a head, and its spelling with it ([`crate::upstream::headers`]).
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -42,8 +42,8 @@ const ODD: [(HeaderName, &str); 6] = [
 /// Times that hyper is asked to go on: it stops by itself after each few steps.
 const TURNS: usize = 8;
 
-/// What a message of our own carries so that its names are spelled as their RFCs spell them. Each of them is there once:
-/// of a name that stands in a head twice the second is left to hyper.
+/// What a message of our own carries so that its names are spelled as their RFCs spell them. Each of them is there
+/// once: of a name that stands in a head twice the second is left to hyper.
 pub(crate) fn own() -> Extensions {
     static OWN: LazyLock<Extensions> = LazyLock::new(|| {
         let lines: String = ODD.iter().map(|(_, name)| format!("{name}: x\r\n")).collect();

@@ -5,8 +5,8 @@
 //! nothing else: targets carry credentials.
 //!
 //! # Invariants
-//! 1. A path and query in which it finds nothing is one that the library takes, and the other way round; a property test
-//!    and a fuzzer hold it to that.
+//! 1. A path and query in which it finds nothing is one that the library takes, and the other way round; a property
+//!    test and a fuzzer hold it to that.
 //! 2. It finds the same however the bytes are cut.
 //!
 //! # Why are `"`, `<`, `>` and `` ` `` refused where hyper refuses them, and not passed on?

@@ -98,9 +98,9 @@ pub(super) struct TrustedCertificates {
     pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Authorities to believe, and certificates that may be shown as they are. Only what may sign others is an authority: the
-/// webpki library takes whatever it is given for one, and whoever has the key of one certificate of the file could make
-/// others then, for the names of all the rest.
+/// Authorities to believe, and certificates that may be shown as they are. Only what may sign others is an authority:
+/// the webpki library takes whatever it is given for one, and whoever has the key of one certificate of the file could
+/// make others then, for the names of all the rest.
 pub(super) fn load_trusted(key: &'static str, file: &File) -> Result<TrustedCertificates, TlsError> {
     let certificates = certificates(key, file, AUTHORITY)?;
     let mut roots = RootCertStore::empty();
@@ -149,8 +149,8 @@ fn certificates(
 /// Names that are shown of one certificate; more are counted.
 const NAMED: usize = 5;
 
-/// The names that a certificate is for (RFC 5280 §4.2.1.6), or else its subject; and the day on which it ends, in UTC. As
-/// they stand in it: whoever shows them escapes them.
+/// The names that a certificate is for (RFC 5280 §4.2.1.6), or else its subject; and the day on which it ends, in UTC.
+/// As they stand in it: whoever shows them escapes them.
 fn about(certificate: &X509Certificate<'_>) -> String {
     let names = certificate.subject_alternative_name().ok().flatten();
     let names = names.map_or(&[][..], |names| &names.value.general_names);

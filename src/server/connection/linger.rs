@@ -1,4 +1,5 @@
-//! Ends a client's connection so that the last answer arrives: the kernel turns bytes that are left unread into a reset.
+//! Ends a client's connection so that the last answer arrives: the kernel turns bytes that are left unread into a
+//! reset.
 
 use std::io;
 use std::time::Duration;

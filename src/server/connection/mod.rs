@@ -2,8 +2,8 @@
 //! WebSocket.
 //!
 //! * [`proxy_header`], [`tls`]: before the first request. [`http1`], [`http2`]: while it is HTTP.
-//! * [`upgrade`]: what becomes of its socket after a 101; [`closing`]: a refusal that is sent as a Close; [`linger`]: an end
-//!   that lets the last answer arrive.
+//! * [`upgrade`]: what becomes of its socket after a 101; [`closing`]: a refusal that is sent as a Close; [`linger`]:
+//!   an end that lets the last answer arrive.
 //!
 //! # Not here
 //! What a request is answered ([`super::request`]); how long it may take ([`super::http::timeouts`]).
@@ -40,8 +40,8 @@ use crate::net::{Peer, Stream, Transport};
 /// hyper takes no smaller buffer.
 const MIN_BUFFER: usize = 8192;
 
-/// Serves `stream` for as long as it is an HTTP connection. Its time runs from the accept, whatever comes before the first
-/// request.
+/// Serves `stream` for as long as it is an HTTP connection. Its time runs from the accept, whatever comes before the
+/// first request.
 pub(super) async fn serve(
     state: Arc<State>,
     stream: Stream,
@@ -63,7 +63,8 @@ pub(super) async fn serve(
     let timeouts =
         HttpTimeouts::new(listen.handshake_timeout, listen.keep_alive, stall, handshake_permit.since());
     let (http2, max_header_bytes) = (listen.http2, listen.max_header_bytes);
-    // The connection may live for days. It loads the snapshot anew for each request, and keeps none from before a reload.
+    // The connection may live for days. It loads the snapshot anew for each request, and keeps none from before a
+    // reload.
     drop(snapshot);
     let connection = HttpConnection::new(timeouts, handshake_permit, Some(IdleSlot::new(&state, &peer)));
     if let Some(settings) = http2.filter(|_| is_http2) {

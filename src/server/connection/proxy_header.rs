@@ -1,9 +1,9 @@
 //! The PROXY header that a load balancer sends before everything else (`listen.proxy_protocol`).
 //!
-//! * `optional`: a trusted peer may send a PROXY header. From any other peer it is not looked for, and a PROXY line is a
-//!   request that cannot be read.
-//! * `required`: every peer has to send one, and every peer is believed. The port must not be reachable by clients then:
-//!   any of them could give another client's address.
+//! * `optional`: a trusted peer may send a PROXY header. From any other peer it is not looked for, and a PROXY line is
+//!   a request that cannot be read.
+//! * `required`: every peer has to send one, and every peer is believed. The port must not be reachable by clients
+//!   then: any of them could give another client's address.
 //!
 //! The address in the header replaces the peer's: from there on it decides whether forwarding headers are believed.
 

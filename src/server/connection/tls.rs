@@ -13,8 +13,8 @@ use crate::telemetry::TlsFailure;
 /// Of log lines: operators choose by it (`log.level`), so it does not follow the name of the module.
 const TARGET: &str = "outrigger::server::connection";
 
-/// Does the TLS handshake, until `deadline` at most, and notes in `peer` the subject of the client's certificate; answers also
-/// whether HTTP/2 was negotiated. `None` if it failed.
+/// Does the TLS handshake, until `deadline` at most, and notes in `peer` the subject of the client's certificate;
+/// answers also whether HTTP/2 was negotiated. `None` if it failed.
 pub(super) async fn accept(
     state: &State,
     acceptor: &Acceptor,

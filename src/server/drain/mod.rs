@@ -13,7 +13,8 @@
 //! The server is often stopped at the same moment. Its end must not be what sends ten thousand clients back at once.
 //!
 //! # Not here
-//! When what happens ([`plan`]); how a connection closes ([`crate::tunnel`]); who may ask for a drain ([`crate::admin`]).
+//! When what happens ([`plan`]); how a connection closes ([`crate::tunnel`]); who may ask for a drain
+//! ([`crate::admin`]).
 
 pub(super) mod plan;
 
@@ -69,8 +70,8 @@ pub(super) async fn run(state: &State, force_stop: impl Future) {
     wait_until_empty(state, plan, force_stop).await;
 }
 
-/// Waits until nothing is left, and cuts what is left at the plan's deadline or when `force_stop` completes. Answers whether
-/// `force_stop` has completed.
+/// Waits until nothing is left, and cuts what is left at the plan's deadline or when `force_stop` completes. Answers
+/// whether `force_stop` has completed.
 async fn wait_until_empty(state: &State, plan: Plan, force_stop: impl Future) -> bool {
     let emptied = async {
         if Instant::now() < plan.closes_from {
@@ -93,8 +94,8 @@ async fn wait_until_empty(state: &State, plan: Plan, force_stop: impl Future) ->
     false
 }
 
-/// Whether no client is connected, no request waits for the rest of its answer, and the last frames to clients and to the
-/// servers of channels were sent.
+/// Whether no client is connected, no request waits for the rest of its answer, and the last frames to clients and to
+/// the servers of channels were sent.
 fn is_empty(state: &State) -> bool {
     state.metrics.server.http_in_flight.get() == 0
         && state.registry.is_empty()

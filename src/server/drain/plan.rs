@@ -79,8 +79,8 @@ impl Drain {
         DrainHold(self)
     }
 
-    /// Completes when what is left is cut. A future that was made after that never completes: a process that has drained
-    /// still answers plain requests.
+    /// Completes when what is left is cut. A future that was made after that never completes: a process that has
+    /// drained still answers plain requests.
     pub(in crate::server) fn cuts(&self) -> OwnedNotified {
         Arc::clone(&self.cut).notified_owned()
     }

@@ -19,8 +19,8 @@ use crate::net::head::{Character, RequestLine};
 pub(in crate::server) struct ClientIo {
     stream: Stream,
     connection: Arc<HttpConnection>,
-    /// The request line of the head that is being read. That of a head that came together with bytes before it (pipelined,
-    /// or behind a body) is not seen.
+    /// The request line of the head that is being read. That of a head that came together with bytes before it
+    /// (pipelined, or behind a body) is not seen.
     line: RequestLine,
 }
 

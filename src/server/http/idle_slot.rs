@@ -1,5 +1,5 @@
-//! The idleness of one connection: it enters [`IdleLimit`](crate::server::limits::idle::IdleLimit) when it has no request,
-//! and leaves with the next one.
+//! The idleness of one connection: it enters [`IdleLimit`](crate::server::limits::idle::IdleLimit) when it has no
+//! request, and leaves with the next one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

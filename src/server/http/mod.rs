@@ -1,7 +1,7 @@
 //! What the driver of an HTTP connection, its socket and its requests share.
 //!
-//! * [`connection`]: the connection itself; [`timeouts`], pure; [`idle_slot`], its idleness; [`upgrade`], what its socket
-//!   becomes.
+//! * [`connection`]: the connection itself; [`timeouts`], pure; [`idle_slot`], its idleness; [`upgrade`], what its
+//!   socket becomes.
 //! * [`client_io`]: the socket under hyper; [`body`]: the body of an answer. Both drive the timeouts.
 //!
 //! # Not here

@@ -1,5 +1,5 @@
-//! What becomes of a client's socket when its 101 was sent: made by the mode that answers the handshake, and kept by the
-//! HTTP connection until hyper gives the socket back.
+//! What becomes of a client's socket when its 101 was sent: made by the mode that answers the handshake, and kept by
+//! the HTTP connection until hyper gives the socket back.
 
 use std::sync::Arc;
 

@@ -31,8 +31,8 @@ pub(in crate::server) struct HandshakePermit {
 }
 
 impl HandshakePermit {
-    /// For a connection that was just accepted; `None` if `max` count already. Only the accept loop calls it, one call at
-    /// a time.
+    /// For a connection that was just accepted; `None` if `max` count already. Only the accept loop calls it, one call
+    /// at a time.
     pub(in crate::server) fn enter(gauge: &IntGauge, max: usize, now: Instant) -> Option<Self> {
         if usize::try_from(gauge.get()).is_ok_and(|count| count >= max) {
             return None;
@@ -59,8 +59,8 @@ impl HandshakePermit {
         }
     }
 
-    /// Another request has come, and it counts again. It is not turned away even beyond the bound: a client that was let
-    /// in would see its request fail for no fault of its own.
+    /// Another request has come, and it counts again. It is not turned away even beyond the bound: a client that was
+    /// let in would see its request fail for no fault of its own.
     pub(in crate::server) fn resume(&self) {
         if !self.is_counted.swap(true, Relaxed) {
             self.gauge.inc();

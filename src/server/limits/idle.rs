@@ -53,8 +53,8 @@ impl IdleLimit {
         Self { idle: Mutex::default(), metrics }
     }
 
-    /// Enters a connection; `notify` is notified when it is evicted. `ticket` is the number by which it leaves, or 0; it is
-    /// written under the lock, so that whoever is notified finds the number that was evicted.
+    /// Enters a connection; `notify` is notified when it is evicted. `ticket` is the number by which it leaves, or 0;
+    /// it is written under the lock, so that whoever is notified finds the number that was evicted.
     pub(in crate::server) fn enter(
         &self,
         ticket: &AtomicU64,

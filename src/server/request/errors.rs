@@ -1,5 +1,5 @@
-//! Requests that are refused before a route is looked for: their heads are malformed or ambiguous, did not come in time, or
-//! are too large. Each is counted, and logged with its cause and its peer.
+//! Requests that are refused before a route is looked for: their heads are malformed or ambiguous, did not come in
+//! time, or are too large. Each is counted, and logged with its cause and its peer.
 //!
 //! # Invariants
 //! 1. The log shows no byte of the request but the one character that a target must not have: targets and headers carry
@@ -67,12 +67,12 @@ fn reason(refused: &Refused) -> Option<RequestError> {
     Some(reason)
 }
 
-/// Why hyper itself refused a request: `status` is what it would have answered, `error` its error, and `character` the one
-/// that the target must not have had.
+/// Why hyper itself refused a request: `status` is what it would have answered, `error` its error, and `character` the
+/// one that the target must not have had.
 ///
-/// hyper drops a head whose target or framing it refuses, and names the kind only in the text of its error. A text that is
-/// not among these becomes [`HeadFault::Syntax`], so that another text of a later hyper costs an explanation and nothing
-/// else.
+/// hyper drops a head whose target or framing it refuses, and names the kind only in the text of its error. A text that
+/// is not among these becomes [`HeadFault::Syntax`], so that another text of a later hyper costs an explanation and
+/// nothing else.
 pub(in crate::server) fn explain(
     status: u16,
     error: Option<&hyper::Error>,

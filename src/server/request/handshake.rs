@@ -12,7 +12,8 @@ use crate::admission::{Refused, RequestContext};
 use crate::config::HeartbeatMode;
 use crate::net::http::tokens;
 
-/// Whether a request asks for a WebSocket. Any other request with an `Upgrade` is plain HTTP, and is sent on without it.
+/// Whether a request asks for a WebSocket. Any other request with an `Upgrade` is plain HTTP, and is sent on without
+/// it.
 pub(super) fn is_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
         && tokens(headers, &header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"))

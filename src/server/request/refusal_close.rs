@@ -1,11 +1,11 @@
-//! Refusals that a page can read: browsers hide the status of a handshake that failed, but show the code of a Close. So the
-//! handshake succeeds, and a Close is sent at once.
+//! Refusals that a page can read: browsers hide the status of a handshake that failed, but show the code of a Close. So
+//! the handshake succeeds, and a Close is sent at once.
 //!
 //! # Invariants
-//! 1. A handshake that is accepted so does not become a connection: it has no upstream, is not in the registry, and counts
-//!    as a refusal.
-//! 2. It is no amplifier: one answer and one Close, a few hundred bytes, whatever the client sends. It costs a buffer and a
-//!    socket for two seconds, for at most `listen.max_refusals` clients at the same time: others get the status.
+//! 1. A handshake that is accepted so does not become a connection: it has no upstream, is not in the registry, and
+//!    counts as a refusal.
+//! 2. It is no amplifier: one answer and one Close, a few hundred bytes, whatever the client sends. It costs a buffer
+//!    and a socket for two seconds, for at most `listen.max_refusals` clients at the same time: others get the status.
 //!
 //! # Not here
 //! Which requests are refused, and why ([`crate::admission::Refused`]); sending the Close (`connection::closing`).

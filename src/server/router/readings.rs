@@ -1,15 +1,15 @@
 //! How servers may read a path. Pure.
 //!
-//! Some decode it as a whole and then look for slashes (ASGI, WSGI, nginx), some split it first, some never
-//! decode it (Node's `req.url`), some decode it twice, because something before them did so once. Some take a
-//! backslash for a slash (IIS, whatever parses it as a browser does), drop what follows a `;` (Java), stop at a NUL or at a `?` that was escaped, merge
-//! slashes or do not, ignore case (Express, IIS), or read `//host/path` as a URL.
+//! Some decode it as a whole and then look for slashes (ASGI, WSGI, nginx), some split it first, some never decode it
+//! (Node's `req.url`), some decode it twice, because something before them did so once. Some take a backslash for a
+//! slash (IIS, whatever parses it as a browser does), drop what follows a `;` (Java), stop at a NUL or at a `?` that
+//! was escaped, merge slashes or do not, ignore case (Express, IIS), or read `//host/path` as a URL.
 //!
-//! All of these together are thousands of readings. So only the separators are enumerated: how often the path
-//! is decoded, which of its escapes are decoded before it is split, and whether a backslash splits. Within one
-//! of these (twelve at most, two as a rule) each other choice is left open for every segment by itself, and a pattern is
-//! compared with all of them at once: [`Reading::fit`] says whether *some* choice leads to it. That takes in
-//! chains of servers too, each with a habit of its own, and errs to the side of `Maybe`.
+//! All of these together are thousands of readings. So only the separators are enumerated: how often the path is
+//! decoded, which of its escapes are decoded before it is split, and whether a backslash splits. Within one of these
+//! (twelve at most, two as a rule) each other choice is left open for every segment by itself, and a pattern is
+//! compared with all of them at once: [`Reading::fit`] says whether *some* choice leads to it. That takes in chains of
+//! servers too, each with a habit of its own, and errs to the side of `Maybe`.
 //!
 //! # Invariants
 //! 1. The work is bounded: twelve readings, each walked once, and for each pattern as many segments as it has

@@ -7,7 +7,7 @@
 
 use crate::config::{HandshakeRate, Http, HttpMode, HttpRate, Limits, Mode, Policy, Rate, Route};
 
-/// Whether whoever `route` lets in might come in by `other` too, and do there what it may do here. Two settings of
+/// Whether every request that `route` admits might be admitted by `other` too, and do the same there. Two settings of
 /// which neither is plainly the stricter one (two key sets, two lists of origins) are not as strict as each other.
 pub(crate) fn is_as_strict(route: &Route, other: &Route) -> bool {
     let (ours, theirs): (&Policy, &Policy) = (&route.policy, &other.policy);
@@ -16,7 +16,7 @@ pub(crate) fn is_as_strict(route: &Route, other: &Route) -> bool {
         (Mode::Broadcast, Mode::Broadcast) => ours.broadcast == theirs.broadcast,
         (Mode::Tunnel | Mode::Broadcast, Mode::Tunnel) => true,
     };
-    // What `auto` comes to hangs on the mode.
+    // What `auto` means depends on the mode.
     let controls = rate(control_rate(route), control_rate(other));
     mode && controls && (ours == theirs || is_as_strict_by(ours, theirs))
 }
@@ -35,7 +35,7 @@ fn is_as_strict_by(ours: &Policy, theirs: &Policy) -> bool {
         // Compared with the mode.
         control_rate: _,
         broadcast: _,
-        // They keep nobody out.
+        // These refuse no request.
         heartbeat: _,
         idle_timeout: _,
         idle_activity: _,
@@ -86,7 +86,7 @@ fn rate(ours: Option<Rate>, theirs: Option<Rate>) -> bool {
 fn http(ours: &Http, theirs: &Http) -> bool {
     let &Http { mode, max_body, rate: HttpRate { global, per_ip, max_keys: _ }, response_timeout: _ } = ours;
     let is_mode = mode == theirs.mode || mode == HttpMode::Refuse || theirs.mode == HttpMode::Pass;
-    // Whoever answers no request needs no rate and no bound for them.
+    // A route that answers no plain requests needs no rate and no bound for them.
     let are_bounds = limit(max_body, theirs.max_body)
         && rate(global, theirs.rate.global)
         && rate(per_ip, theirs.rate.per_ip);

@@ -4,8 +4,8 @@
 
 use std::convert::Infallible;
 
-/// A value for each different setting. Equal settings share a value, also across a reload: a value whose settings have not
-/// changed keeps all that it has counted, pooled or cached.
+/// A value for each different setting. Equal settings share a value, also across a reload: a value whose settings have
+/// not changed keeps all that it has counted, pooled or cached.
 #[derive(Debug)]
 pub(super) struct Reused<K, V> {
     entries: Vec<(K, V)>,

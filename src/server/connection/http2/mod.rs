@@ -1,12 +1,12 @@
 //! Drives one client's HTTP/2 connection. WebSockets come in as extended CONNECT (RFC 8441).
 //!
-//! * [`translate`]: requests of HTTP/2 as HTTP/1.1, and answers the other way round. Everything between (routes, layers,
-//!   the handshake with the server) does not know the difference.
+//! * [`translate`]: requests of HTTP/2 as HTTP/1.1, and answers the other way round. Everything between (routes,
+//!   layers, the handshake with the server) does not know the difference.
 //! * [`streams`]: how many streams are in use, and how long a connection may have none. [`task`]: one stream as a task.
 //!
 //! # Invariants
-//! 1. The memory of one connection is bounded: streams by [`config::Http2`], each with [`STREAM_WINDOW`] bytes unread and
-//!    a bounded number unsent.
+//! 1. The memory of one connection is bounded: streams by [`config::Http2`], each with [`STREAM_WINDOW`] bytes unread
+//!    and a bounded number unsent.
 //! 2. A stream that is not read does not block the others: the connection's window has room for all.
 //! 3. A connection without a stream ends: before its first one after `listen.handshake_timeout`, later after
 //!    `listen.keep_alive` or when there are too many of them ([`super::super::limits::idle`]), and in a drain at once.
@@ -70,8 +70,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection that a drain cuts may take to send the ends of its streams.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves `stream`, whose first bytes may have been read already. The first request has to come by `first_deadline`; as long as
-/// none has, `first_request` counts the connection among the handshakes.
+/// Serves `stream`, whose first bytes may have been read already. The first request has to come by `first_deadline`; as
+/// long as none has, `first_request` counts the connection among the handshakes.
 pub(super) async fn serve(
     state: &Arc<State>,
     peer: &Arc<Peer>,
@@ -122,8 +122,9 @@ pub(super) async fn serve(
         let alarm = sleep_until(deadline.unwrap_or_else(|| Instant::now() + PING_INTERVAL));
         tokio::select! {
                     end = connection.as_mut() => match end {
-                        // hyper resets a CONNECT that announces a body, and then stops as if its connection had ended (RFC 9113
-                        // §8.1.1: it is the stream that is wrong). All others on it would be lost with it; asked again it goes on.
+                        // hyper resets a CONNECT that announces a body, and then stops as if its connection had ended
+                        // (RFC 9113 §8.1.1: it is the stream that is wrong). All others on it would be lost with it;
+                        // asked again it goes on.
                         Ok(()) if !is_write_shut.load(Relaxed) => {
                             streams.on_end(false);
                             continue;

@@ -1,5 +1,5 @@
-//! A stream whose first bytes were read already, and that yields after a number of bytes: h2 reads small frames for as long
-//! as there are any, without letting other tasks run.
+//! A stream whose first bytes were read already, and that yields after a number of bytes: h2 reads small frames for as
+//! long as there are any, without letting other tasks run.
 
 use std::io;
 use std::pin::Pin;
@@ -33,7 +33,8 @@ impl Rewind {
         Self { read_ahead, stream, turn: TURN, is_write_shut: Arc::default() }
     }
 
-    /// A flag that says, wherever it is read, whether our direction was shut down: the last thing that h2 does with a connection.
+    /// A flag that says, wherever it is read, whether our direction was shut down: the last thing that h2 does with a
+    /// connection.
     pub(super) fn is_write_shut(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_write_shut)
     }

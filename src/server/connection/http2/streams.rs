@@ -1,5 +1,5 @@
-//! The streams of one HTTP/2 connection: how many are in use, until when it may have none, and whether its client resets
-//! too many of them.
+//! The streams of one HTTP/2 connection: how many are in use, until when it may have none, and whether its client
+//! resets too many of them.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -92,8 +92,8 @@ impl StreamTask {
     }
 }
 
-/// Runs one stream, and hands it over if it has become a WebSocket. `stream` is boxed, because its size would otherwise be
-/// part of this task for as long as the WebSocket lives.
+/// Runs one stream, and hands it over if it has become a WebSocket. `stream` is boxed, because its size would otherwise
+/// be part of this task for as long as the WebSocket lives.
 async fn run_stream<F: Future<Output = ()> + Send>(
     shared: Arc<Shared>,
     stream: Pin<Box<F>>,

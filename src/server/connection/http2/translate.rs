@@ -38,7 +38,8 @@ pub(super) fn request<B>(request: &mut Request<B>) -> bool {
         *request.version_mut() = Version::HTTP_11;
         let headers = request.headers_mut();
         set_upgrade(headers);
-        // The client sends none (RFC 8441 §5); the server needs one, and its `Sec-WebSocket-Accept` is verified with it.
+        // The client sends none (RFC 8441 §5); the server needs one, and its `Sec-WebSocket-Accept` is verified with
+        // it.
         headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
         // Lists, which may come in several headers; each gets one, in our own spelling.
         join(headers, &header::SEC_WEBSOCKET_PROTOCOL, b", ");
