@@ -17,7 +17,7 @@ test-nightly: ## what takes minutes and proves no more than one of the tests at 
 check: ## formatting, lints and documentation, without a warning
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 bench: ## side by side with other proxies, on this machine
 	bench/bench.sh

@@ -1,5 +1,5 @@
 //! The commands: `run`, `check`, `demo`, `inject`, those that ask a running proxy ([`admin`], [`health`]), and those that
-//! print what is made of the program itself ([`print`]).
+//! print what is made of the program itself ([`mod@print`]).
 //!
 //! Exit codes: 0 done; 1 it failed; 2 the configuration or the command line is wrong.
 

@@ -41,8 +41,8 @@ mod yaml;
 pub mod internals {
     pub use crate::connections::lifecycle::Lifecycle;
     pub use crate::frame::{
-        Assembler, Extensions, Heard, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome, ProtocolError,
-        Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
+        Assembled, Assembler, Extensions, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome,
+        ProtocolError, Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
     };
     pub use crate::log::{Log, Logs, Message, NewEntry};
     pub use crate::memory::Budget;

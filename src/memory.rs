@@ -1,19 +1,19 @@
-//! Memory that many share, counted in one place.
+//! Budgets of memory that many share.
 //!
 //! # Not here
-//! What goes when it is used up: who holds the memory decides ([`crate::log`], [`crate::tunnel`]).
+//! What is dropped when a budget is exceeded: that is up to its holders ([`crate::log`], [`crate::tunnel`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-/// Bytes in use, and how many there may be. A bound that is told, not kept: whoever adds asks afterwards.
+/// Bytes in use, and their limit. The budget does not enforce it: whoever adds bytes asks afterwards.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
     limit: AtomicUsize,
-    /// What it is a part of.
+    /// The budget that it is a part of.
     whole: Option<Arc<Budget>>,
 }
 
@@ -23,12 +23,12 @@ impl Budget {
         Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit), whole: None }
     }
 
-    /// Of `whole`, and at most half of it: who uses this up leaves the rest to the others.
+    /// A part of `whole`, limited to half of it: the rest is left to the other users.
     pub fn half_of(whole: &Arc<Self>) -> Self {
         Self { whole: Some(Arc::clone(whole)), ..Self::new(0) }
     }
 
-    /// Takes `bytes`; true if that is more than there may be.
+    /// Adds `bytes` to what is in use; true if the limit is exceeded then.
     pub fn add(&self, bytes: usize) -> bool {
         if let Some(whole) = &self.whole {
             whole.add(bytes);
@@ -36,7 +36,7 @@ impl Budget {
         self.used.fetch_add(bytes, Relaxed).saturating_add(bytes) > self.limit()
     }
 
-    /// Gives `bytes` back.
+    /// `bytes` are not in use any more.
     pub fn sub(&self, bytes: usize) {
         if let Some(whole) = &self.whole {
             whole.sub(bytes);
@@ -44,33 +44,33 @@ impl Budget {
         self.used.fetch_sub(bytes, Relaxed);
     }
 
-    /// In use.
+    /// Bytes in use.
     pub fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 
-    /// How many there may be.
+    /// The limit.
     pub fn limit(&self) -> usize {
         self.whole.as_ref().map_or_else(|| self.limit.load(Relaxed), |whole| whole.limit() / 2)
     }
 
-    /// From now on there may be so many. What is half of another goes by that one.
+    /// Changes the limit. A half has none of its own: its limit follows that of the whole.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Relaxed);
     }
 
-    /// Whether more are in use than there may be.
+    /// Whether the limit is exceeded.
     pub fn is_over(&self) -> bool {
         self.used() > self.limit()
     }
 
-    /// `bytes`, in use until the last of those who share them lets go.
+    /// `bytes`, counted as in use until their last clone is dropped.
     pub fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         self.add(bytes.len());
         Bytes::from_owner(Held { bytes, budget: Arc::clone(self) })
     }
 
-    /// For one that holds more at one time and less at another.
+    /// A share for a holder whose use goes up and down.
     pub fn share(self: &Arc<Self>) -> Share {
         Share { budget: Arc::clone(self), held: 0 }
     }
@@ -93,7 +93,7 @@ impl Drop for Held {
     }
 }
 
-/// What one holds of a budget. Given back when it is dropped.
+/// What one holder uses of a budget; released when it is dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Arc<Budget>,
@@ -101,7 +101,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// It holds so much now. Costs a comparison where nothing has changed.
+    /// The holder uses `bytes` now. Costs a comparison if nothing has changed.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.held {
             self.budget.add(bytes - self.held);
@@ -111,7 +111,7 @@ impl Share {
         self.held = bytes;
     }
 
-    /// What it was last said to hold.
+    /// The bytes of the last [`Share::set`].
     pub fn held(&self) -> usize {
         self.held
     }

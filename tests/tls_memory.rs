@@ -1,6 +1,7 @@
 //! What an idle connection over TLS costs the proxy. Run by hand:
 //! `cargo test --release --test tls_memory -- --ignored --nocapture`
 
+#[allow(dead_code, unused_imports, reason = "`tests/it` uses all of it")]
 mod support;
 
 use std::io::{BufRead, BufReader};

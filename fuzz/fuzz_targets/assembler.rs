@@ -8,7 +8,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use outrigger::internals::{
-    Assembler, Extensions, ProtocolError, Heard, Kind, MAX_HELD, Outcome, Rules, Scanner, Role, Verdict,
+    Assembler, Extensions, ProtocolError, Assembled, Kind, MAX_HELD, Outcome, Rules, Scanner, Role, Verdict,
 };
 
 const MAX_FRAME: u64 = 1000;
@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
         // What is inside a message the scanner does not look at.
         Some(ProtocolError::InvalidUtf8 | ProtocolError::InvalidDeflate) => {}
         Some(ProtocolError::MessageTooLarge { .. }) if rules.extensions == Extensions::Deflate => {}
-        Some(fault) => assert_eq!(scanned, Outcome::Faulty(fault)),
+        Some(fault) => assert_eq!(scanned, Outcome::Invalid(fault)),
         None if whole.heard.last().is_some_and(|(what, _)| *what == "close") => {
             assert_eq!(scanned, Outcome::Closed);
         }
@@ -65,11 +65,11 @@ fn tell(rules: Rules, stream: &[u8], mut piece: impl FnMut(usize) -> usize) -> T
         let n = piece(at).min(stream.len() - at);
         let pushed = assembler.push(&stream[at..at + n], |heard| {
             told.heard.push(match heard {
-                Heard::Message(Kind::Text, payload) => ("text", payload.to_vec()),
-                Heard::Message(Kind::Binary, payload) => ("binary", payload.to_vec()),
-                Heard::Ping(payload) => ("ping", payload.to_vec()),
-                Heard::Pong(payload) => ("pong", payload.to_vec()),
-                Heard::Close(_, payload) => ("close", payload.to_vec()),
+                Assembled::Message(Kind::Text, payload) => ("text", payload.to_vec()),
+                Assembled::Message(Kind::Binary, payload) => ("binary", payload.to_vec()),
+                Assembled::Ping(payload) => ("ping", payload.to_vec()),
+                Assembled::Pong(payload) => ("pong", payload.to_vec()),
+                Assembled::Close(_, payload) => ("close", payload.to_vec()),
             });
         });
         at += n;

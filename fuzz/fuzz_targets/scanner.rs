@@ -97,7 +97,7 @@ fn scan(stream: &[u8], rules: &Rules, most: u32, mut piece: impl FnMut(usize) ->
         has_backlog = false;
         match scanned.outcome {
             Outcome::Open => assert!(held.len() <= MAX_HELD, "{} bytes held", held.len()),
-            Outcome::Enough => {
+            Outcome::LimitReached => {
                 assert_eq!(scanned.messages, most);
                 has_backlog = !held.is_empty();
             }
@@ -105,7 +105,7 @@ fn scan(stream: &[u8], rules: &Rules, most: u32, mut piece: impl FnMut(usize) ->
                 result.end = Some(Ok(()));
                 return result;
             }
-            Outcome::Faulty(fault) => {
+            Outcome::Invalid(fault) => {
                 assert!(scanner.at_frame_edge(), "a fault leaves the other side at an edge");
                 result.end = Some(Err(fault));
                 return result;

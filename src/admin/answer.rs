@@ -1,4 +1,4 @@
-//! The shapes an answer can take. All of them forbid caching: a stale "ready" is a lie.
+//! The kinds of answers. None of them may be cached: a stale "ready" would be wrong.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -15,7 +15,7 @@ pub(super) fn json(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     with_type(status, "application/json", format!("{value}\n").into())
 }
 
-/// `{"error": what}`: what was wrong, and what to do.
+/// `{"error": what}`, where `what` says what was wrong and what to do.
 pub(super) fn error(status: StatusCode, what: &str) -> Response<Full<Bytes>> {
     json(status, &serde_json::json!({ "error": what }))
 }

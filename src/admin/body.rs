@@ -9,56 +9,56 @@ use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use tokio::time::timeout;
 
-/// For the whole of a body: those who publish stand near, as a rule.
+/// How long a whole body may take: publishers are near, as a rule.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Of a body that is too long, so much is read past its bound and thrown away: an answer to somebody who
-/// still writes would be lost in a reset.
-const THROWN_AWAY: usize = 16 << 20;
+/// How much of a body that is too long is read and discarded beyond the bound: with unread bytes the kernel would reset the
+/// connection, and the answer would be lost.
+const MAX_DISCARDED: usize = 16 << 20;
 
-/// Why there is no body to work with.
+/// Why a body was not read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
     /// Longer than it may be.
     TooLong,
     /// It did not come in time.
-    Late,
+    TimedOut,
     /// It did not come whole.
     Broken(String),
 }
 
-/// All of `body`, if that is at most `most` bytes.
-pub(super) async fn read<B>(body: B, most: usize) -> Result<Vec<u8>, BodyError>
+/// All of `body`, if that is at most `max` bytes.
+pub(super) async fn read<B>(body: B, max: usize) -> Result<Vec<u8>, BodyError>
 where
     B: Body<Data = Bytes>,
     B::Error: Display,
 {
-    // Who announces too much and waits for a 100 has sent nothing yet, and need not.
-    if body.size_hint().lower() > most.saturating_add(THROWN_AWAY) as u64 {
+    // A client that announces too much, and waits for a 100, has not sent it yet.
+    if body.size_hint().lower() > max.saturating_add(MAX_DISCARDED) as u64 {
         return Err(BodyError::TooLong);
     }
-    timeout(BODY_TIMEOUT, collect(body, most)).await.unwrap_or(Err(BodyError::Late))
+    timeout(BODY_TIMEOUT, collect(body, max)).await.unwrap_or(Err(BodyError::TimedOut))
 }
 
-async fn collect<B>(body: B, most: usize) -> Result<Vec<u8>, BodyError>
+async fn collect<B>(body: B, max: usize) -> Result<Vec<u8>, BodyError>
 where
     B: Body<Data = Bytes>,
     B::Error: Display,
 {
     let mut body = pin!(body);
-    let (mut read, mut came) = (Vec::new(), 0);
+    let (mut read, mut received) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
-        came += data.len();
-        if came <= most {
+        received += data.len();
+        if received <= max {
             read.extend_from_slice(&data);
         } else {
             read = Vec::new();
-            if came > most.saturating_add(THROWN_AWAY) {
+            if received > max.saturating_add(MAX_DISCARDED) {
                 break;
             }
         }
     }
-    if came > most { Err(BodyError::TooLong) } else { Ok(read) }
+    if received > max { Err(BodyError::TooLong) } else { Ok(read) }
 }

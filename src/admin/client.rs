@@ -1,13 +1,12 @@
-//! The other end of the operators' port: what `outrigger drain`, `health`, `channels`, `subscribers` and
-//! `publish` ask.
+//! The client of the operators' port, for `outrigger drain`, `health`, `channels`, `subscribers` and `publish`.
 //!
 //! # Invariants
-//! 1. Nothing counts as success but an answer that only this proxy gives: another server on that port
-//!    that says 200 to everything has drained nobody, and published nothing.
-//! 2. An answer is read up to a bound, and what it says is shown escaped: names in it come from clients.
+//! 1. Only an answer that no other server gives counts as success: one that answers 200 to everything has drained and
+//!    published nothing.
+//! 2. An answer is read up to a bound, and its text is shown escaped: names in it come from clients.
 //!
 //! # Not here
-//! Waiting for the end of a drain ([`drain`]); whether it is well ([`health`]); what a terminal is shown (the command line's).
+//! Waiting for the end of a drain ([`drain`]); health checks ([`health`]); the output of the commands ([`crate::cli`]).
 
 mod drain;
 mod health;
@@ -36,22 +35,22 @@ use crate::telemetry::redact::escaped;
 pub(crate) use drain::Drain;
 pub(crate) use health::Probe;
 
-/// Where the admin port is unless somebody moved it.
+/// The URL of the admin port by default.
 pub(crate) const DEFAULT_ADMIN_URL: &str = "http://127.0.0.1:9090";
 
-/// One admin port, and what is shown at its door.
+/// One admin port, and the token for it.
 #[derive(Debug)]
 pub(crate) struct Client {
     admin: AdminAddress,
     authorization: Option<HeaderValue>,
 }
 
-/// Which entries of a list are wanted; `None`: whatever there is.
+/// Which entries of a list are asked for; `None`: all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct ListFilter {
     /// Those of one route.
     pub route: Option<String>,
-    /// Those of one channel; only subscribers can be asked for so.
+    /// Those of one channel; for subscribers only.
     pub channel: Option<String>,
     /// At most so many.
     pub limit: Option<u32>,
@@ -103,37 +102,39 @@ impl Client {
     /// The channels of mode broadcast.
     ///
     /// # Errors
-    /// They could not be learned.
-    pub(crate) async fn channels(&self, wanted: &Wanted) -> Result<Listing<Channel>, ClientError> {
+    /// There was no such answer.
+    pub(crate) async fn channels(&self, filter: &ListFilter) -> Result<Listing<Channel>, ClientError> {
         #[derive(Deserialize)]
-        struct Said {
+        struct ResponseBody {
             total: u64,
             channels: Vec<Channel>,
         }
-        let target = wanted.target("/api/admin/channels")?;
-        let (said, json) = self.ask(Ask::get(target)).await?.read::<Said>(StatusCode::OK)?;
-        Ok(Listing { total: said.total, entries: said.channels, json })
+        let target = filter.target("/api/admin/channels")?;
+        let (body, json) =
+            self.send(AdminRequest::get(target)).await?.read::<ResponseBody>(StatusCode::OK)?;
+        Ok(Listing { total: body.total, entries: body.channels, json })
     }
 
     /// The clients of mode broadcast, those furthest behind first.
     ///
     /// # Errors
-    /// They could not be learned.
-    pub(crate) async fn subscribers(&self, wanted: &Wanted) -> Result<Listing<Subscriber>, ClientError> {
+    /// There was no such answer.
+    pub(crate) async fn subscribers(&self, filter: &ListFilter) -> Result<Listing<Subscriber>, ClientError> {
         #[derive(Deserialize)]
-        struct Said {
+        struct ResponseBody {
             total: u64,
             subscribers: Vec<Subscriber>,
         }
-        let target = wanted.target("/api/admin/subscribers")?;
-        let (said, json) = self.ask(Ask::get(target)).await?.read::<Said>(StatusCode::OK)?;
-        Ok(Listing { total: said.total, entries: said.subscribers, json })
+        let target = filter.target("/api/admin/subscribers")?;
+        let (body, json) =
+            self.send(AdminRequest::get(target)).await?.read::<ResponseBody>(StatusCode::OK)?;
+        Ok(Listing { total: body.total, entries: body.subscribers, json })
     }
 
-    /// Publishes. Where no answer comes it is not known whether the message went out: it is not sent again.
+    /// Publishes. Without an answer it is not known whether the message was published, and it is not sent again.
     ///
     /// # Errors
-    /// Nothing was published, or it is not known.
+    /// Nothing was published, or it is not known whether it was.
     pub(crate) async fn publish(&self, message: &Message) -> Result<(Published, String), ClientError> {
         let mut body = serde_json::json!({ "route": message.route });
         for (key, value) in [("channel", &message.channel), ("user", &message.user)] {
@@ -145,21 +146,21 @@ impl Client {
             Payload::Text(text) => body["text"] = text.as_str().into(),
             Payload::Binary(bytes) => body["base64"] = STANDARD.encode(bytes).into(),
         }
-        let ask = Ask {
+        let request = AdminRequest {
             method: Method::POST,
             target: Uri::from_static("/api/admin/broadcast"),
             body: body.to_string().into(),
-            patience: Some(PUBLISH_TIMEOUT),
+            answer_timeout: Some(PUBLISH_TIMEOUT),
         };
-        self.ask(ask).await?.read(StatusCode::OK)
+        self.send(request).await?.read(StatusCode::OK)
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Answer, ClientError> {
-        self.admin.ask(ask, self.authorization.clone()).await
+    async fn send(&self, request: AdminRequest) -> Result<Answer, ClientError> {
+        self.admin.send(request, self.authorization.clone()).await
     }
 }
 
-impl Wanted {
+impl ListFilter {
     fn target(&self, path: &'static str) -> Result<Uri, ClientError> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (key, value) in [("route", &self.route), ("channel", &self.channel)] {
@@ -177,17 +178,17 @@ impl Wanted {
 }
 
 /// One request.
-struct Ask {
+struct AdminRequest {
     method: Method,
     target: Uri,
     body: Bytes,
-    /// Bounds the answer; connecting has a bound in any case.
-    patience: Option<Duration>,
+    /// How long the answer may take, if that is bounded; connecting is bounded in any case.
+    answer_timeout: Option<Duration>,
 }
 
-impl Ask {
+impl AdminRequest {
     fn get(target: Uri) -> Self {
-        Self { method: Method::GET, target, body: Bytes::new(), patience: Some(ANSWER_TIMEOUT) }
+        Self { method: Method::GET, target, body: Bytes::new(), answer_timeout: Some(ANSWER_TIMEOUT) }
     }
 }
 
@@ -228,19 +229,19 @@ pub(crate) enum ClientError {
         /// Host and port.
         admin: String,
         /// What went wrong.
-        source: Ending,
+        source: ExchangeError,
     },
     /// Whoever listens there says nothing.
     #[error(
         "{admin} did not answer within {} s: is this Outrigger's admin port? \
          Give the right one with --admin",
-        .patience.as_secs()
+        .answer_timeout.as_secs()
     )]
     Silent {
         /// Host and port.
         admin: String,
         /// For so long.
-        patience: Duration,
+        answer_timeout: Duration,
     },
     /// 401.
     #[error("{admin} wants its admin.token, and {given}: give the file that holds it with --token-file")]
@@ -272,13 +273,13 @@ pub(crate) enum ClientError {
     },
 }
 
-/// How an exchange came to nothing once there was a connection.
+/// Why an exchange failed once there was a connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Ending {
+pub(crate) enum ExchangeError {
     /// It ended before the answer did.
     #[error("it hung up")]
     HungUp,
-    /// What was said is no HTTP/1.1.
+    /// The answer is not HTTP/1.1.
     #[error("it does not speak HTTP/1.1")]
     NotHttp,
     /// More than [`ANSWER_BYTES`].
@@ -289,7 +290,7 @@ pub(crate) enum Ending {
     Broken(io::Error),
 }
 
-impl From<hyper::Error> for Ending {
+impl From<hyper::Error> for ExchangeError {
     fn from(error: hyper::Error) -> Self {
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         match cause {
@@ -343,18 +344,22 @@ impl AdminAddress {
     }
 
     /// One request on a connection of its own.
-    async fn ask(&self, ask: Ask, authorization: Option<HeaderValue>) -> Result<Answer, ClientError> {
+    async fn send(
+        &self,
+        request: AdminRequest,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Answer, ClientError> {
         let connect_failed = |source| ClientError::Connect { admin: self.authority.to_string(), source };
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), self.port)))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(connect_failed)?;
-        let (with_token, patience) = (authorization.is_some(), ask.patience);
-        let exchange = self.exchange(stream, ask, authorization);
-        let answered = match patience {
-            Some(patience) => timeout(patience, exchange)
+        let (with_token, answer_timeout) = (authorization.is_some(), request.answer_timeout);
+        let exchange = self.exchange(stream, request, authorization);
+        let answered = match answer_timeout {
+            Some(answer_timeout) => timeout(answer_timeout, exchange)
                 .await
-                .map_err(|_| ClientError::Silent { admin: self.authority.to_string(), patience })?,
+                .map_err(|_| ClientError::Silent { admin: self.authority.to_string(), answer_timeout })?,
             None => exchange.await,
         };
         let (status, body) =
@@ -365,12 +370,12 @@ impl AdminAddress {
     async fn exchange(
         &self,
         stream: TcpStream,
-        ask: Ask,
+        admin_request: AdminRequest,
         authorization: Option<HeaderValue>,
-    ) -> Result<(StatusCode, Bytes), Ending> {
-        let mut request = Request::new(Full::new(ask.body));
-        *request.method_mut() = ask.method;
-        *request.uri_mut() = ask.target;
+    ) -> Result<(StatusCode, Bytes), ExchangeError> {
+        let mut request = Request::new(Full::new(admin_request.body));
+        *request.method_mut() = admin_request.method;
+        *request.uri_mut() = admin_request.target;
         let headers = request.headers_mut();
         headers.insert(header::HOST, self.host_header.clone());
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -383,8 +388,8 @@ impl AdminAddress {
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
-                Ok(error) => Ending::from(*error),
-                Err(_) => Ending::TooLong,
+                Ok(error) => ExchangeError::from(*error),
+                Err(_) => ExchangeError::TooLong,
             })?;
             Ok((status, body.to_bytes()))
         };
@@ -408,7 +413,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// What it says, and the same as it came, if it is the `expected` one.
+    /// The answer, parsed and as it came, if it has the `expected` status.
     fn read<T: DeserializeOwned>(self, expected: StatusCode) -> Result<(T, String), ClientError> {
         #[derive(Deserialize)]
         struct Refusal {
@@ -416,10 +421,10 @@ impl Answer {
         }
         let Self { admin, with_token, status, body } = self;
         if status == expected
-            && let Ok(said) = serde_json::from_slice(&body)
+            && let Ok(value) = serde_json::from_slice(&body)
             && let Ok(json) = String::from_utf8(body.to_vec())
         {
-            return Ok((said, json));
+            return Ok((value, json));
         }
         Err(match serde_json::from_slice::<Refusal>(&body) {
             Ok(_) if status == StatusCode::UNAUTHORIZED => {
@@ -441,9 +446,9 @@ fn authorization(token: &Secret) -> Result<HeaderValue, ClientError> {
     Ok(value)
 }
 
-/// What another process said may be anything; a terminal should not act on it.
+/// Text of another process, which a terminal must not interpret.
 fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).collect();
+    let mut shown: String = text.chars().take(MAX_REASON_CHARS).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }
@@ -457,11 +462,11 @@ fn without_password(url: &str) -> String {
     }
 }
 
-/// Longest refusal shown, in characters: names of the routes there are may stand in it.
-const SHOWN: usize = 4000;
-/// For the local machine, as a rule, or the next one.
+/// Longest refusal shown, in characters: it may list the names of routes.
+const MAX_REASON_CHARS: usize = 4000;
+/// For connecting, mostly to this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The proxy answers at once what is only looked up.
+/// For answers that the proxy gives at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A message may be long, and go to a hundred thousand clients.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);

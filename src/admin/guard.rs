@@ -27,7 +27,7 @@ use crate::net::http::bearer;
 /// Where a request comes from, as browsers tell (W3C Fetch Metadata Request Headers §2.3). Pages cannot set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The checks before a route of [`super::Class::Operator`].
+/// The checks before a route of [`super::routes::Class::Operator`].
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     token: Option<Secret>,

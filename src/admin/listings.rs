@@ -1,9 +1,9 @@
-//! What there is in mode broadcast: `GET /api/admin/channels` and `GET /api/admin/subscribers`.
+//! The lists of mode broadcast: `GET /api/admin/channels` and `GET /api/admin/subscribers`.
 //!
 //! # Invariants
-//! 1. An answer is bounded, whatever there is: [`MOST`] entries.
-//! 2. An empty list means that there is nothing: who asks for a route or a channel that does not exist, or for
-//!    channels of a tunnel, is told so.
+//! 1. An answer is bounded: [`MAX_LIMIT`] entries.
+//! 2. An empty list means that there are no entries: a query for a route or a channel that does not exist, or for channels
+//!    of a tunnel, is an error.
 
 use std::cmp::Ordering;
 
@@ -13,30 +13,30 @@ use hyper::body::Bytes;
 use serde::Serialize;
 
 use super::answer::{error, json};
-use super::publish::{cut, no_route};
+use super::publish::{no_route, truncate};
 use super::{Admin, Channel, Subscriber};
 use crate::config::Mode;
 
-/// As many are listed unless asked otherwise.
-const SHOWN: usize = 100;
-/// As many at most: some megabytes.
-const MOST: usize = 10_000;
+/// How many entries are listed by default.
+const DEFAULT_LIMIT: usize = 100;
+/// How many entries are listed at most: some megabytes.
+const MAX_LIMIT: usize = 10_000;
 
 /// Channels, by route and name.
 pub(super) fn channels(query: Option<&str>, admin: &Admin) -> Response<Full<Bytes>> {
-    list(query, Kind::Channels, admin, |wanted| {
+    list(query, Kind::Channels, admin, |filter| {
         let mut all = admin.operations.channels();
-        all.retain(|channel: &Channel| wanted.takes(&channel.route, &channel.channel));
-        shown(all, wanted, |a, b| (&a.route, &a.channel).cmp(&(&b.route, &b.channel)))
+        all.retain(|channel: &Channel| filter.matches(&channel.route, &channel.channel));
+        first_entries(all, filter, |a, b| (&a.route, &a.channel).cmp(&(&b.route, &b.channel)))
     })
 }
 
 /// Clients of feeds, those furthest behind first.
 pub(super) fn subscribers(query: Option<&str>, admin: &Admin) -> Response<Full<Bytes>> {
-    list(query, Kind::Subscribers, admin, |wanted| {
+    list(query, Kind::Subscribers, admin, |filter| {
         let mut all = admin.operations.subscribers();
-        all.retain(|client: &Subscriber| wanted.takes(&client.route, &client.channel));
-        shown(all, wanted, |a, b| {
+        all.retain(|client: &Subscriber| filter.matches(&client.route, &client.channel));
+        first_entries(all, filter, |a, b| {
             (b.lag, b.buffered_bytes, a.connection).cmp(&(a.lag, a.buffered_bytes, b.connection))
         })
     })
@@ -56,46 +56,46 @@ impl Kind {
         }
     }
 
-    /// What a query may say, for people.
+    /// The form of a query, for error texts.
     fn form(self) -> String {
         let channel = if self == Self::Subscribers { ", channel=NAME" } else { "" };
-        format!("the query may say route=NAME{channel} and limit=N, with N from 1 to {MOST}, each once")
+        format!("the query may say route=NAME{channel} and limit=N, with N from 1 to {MAX_LIMIT}, each once")
     }
 }
 
-/// What is asked for.
+/// A parsed query.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
+struct ListFilter {
     limit: usize,
     route: Option<String>,
     channel: Option<String>,
 }
 
-impl Wanted {
-    fn takes(&self, route: &str, channel: &str) -> bool {
+impl ListFilter {
+    fn matches(&self, route: &str, channel: &str) -> bool {
         self.route.as_deref().is_none_or(|wanted| wanted == route)
             && self.channel.as_deref().is_none_or(|wanted| wanted == channel)
     }
 
-    /// `None`: it is not understood whole. A mistyped `route` would otherwise show all of them.
+    /// `None`: some part of it is not valid. A mistyped `route` would otherwise show all of them.
     fn read(query: &str, kind: Kind) -> Option<Self> {
         let (mut limit, mut route, mut channel) = (None, None, None);
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-            let place = match &*key {
+            let field = match &*key {
                 "limit" => &mut limit,
                 "route" => &mut route,
                 "channel" if kind == Kind::Subscribers => &mut channel,
                 _ => return None,
             };
-            if value.is_empty() || place.replace(value.into_owned()).is_some() {
+            if value.is_empty() || field.replace(value.into_owned()).is_some() {
                 return None;
             }
         }
-        let limit = limit.map_or(Some(SHOWN), |limit| limit.parse().ok())?;
-        (1..=MOST).contains(&limit).then_some(Self { limit, route, channel })
+        let limit = limit.map_or(Some(DEFAULT_LIMIT), |limit| limit.parse().ok())?;
+        (1..=MAX_LIMIT).contains(&limit).then_some(Self { limit, route, channel })
     }
 
-    /// What was asked for and is not there.
+    /// The error if the route or the channel does not exist.
     fn missing(&self, kind: Kind, admin: &Admin) -> Option<(StatusCode, String)> {
         if let Some(wanted) = &self.route {
             let routes = admin.operations.routes();
@@ -107,7 +107,7 @@ impl Wanted {
                 Some((_, Mode::Tunnel)) => {
                     let what = format!(
                         "the route \"{}\" is a tunnel and has no {}; give a route of mode broadcast",
-                        cut(wanted),
+                        truncate(wanted),
                         kind.as_str()
                     );
                     return Some((StatusCode::BAD_REQUEST, what));
@@ -117,11 +117,11 @@ impl Wanted {
         }
         let wanted = self.channel.as_deref()?;
         let there = admin.operations.channels();
-        let is_there = there.iter().any(|channel| self.takes(&channel.route, &channel.channel));
+        let is_there = there.iter().any(|channel| self.matches(&channel.route, &channel.channel));
         (!is_there).then(|| {
             let what = format!(
                 "there is no channel \"{}\" now; GET /api/admin/channels lists those there are",
-                cut(wanted)
+                truncate(wanted)
             );
             (StatusCode::NOT_FOUND, what)
         })
@@ -132,26 +132,26 @@ fn list(
     query: Option<&str>,
     kind: Kind,
     admin: &Admin,
-    of: impl FnOnce(&Wanted) -> (usize, serde_json::Value),
+    entries_of: impl FnOnce(&ListFilter) -> (usize, serde_json::Value),
 ) -> Response<Full<Bytes>> {
-    let Some(wanted) = Wanted::read(query.unwrap_or_default(), kind) else {
+    let Some(filter) = ListFilter::read(query.unwrap_or_default(), kind) else {
         return error(StatusCode::BAD_REQUEST, &format!("this is not understood: {}", kind.form()));
     };
-    if let Some((status, what)) = wanted.missing(kind, admin) {
+    if let Some((status, what)) = filter.missing(kind, admin) {
         return error(status, &what);
     }
-    let (total, entries) = of(&wanted);
+    let (total, entries) = entries_of(&filter);
     json(StatusCode::OK, &serde_json::json!({ "total": total, kind.as_str(): entries }))
 }
 
-/// How many there are, and the first of them.
-fn shown<T: Serialize>(
+/// How many entries there are, and the first of them.
+fn first_entries<T: Serialize>(
     mut all: Vec<T>,
-    wanted: &Wanted,
+    filter: &ListFilter,
     order: impl FnMut(&T, &T) -> Ordering,
 ) -> (usize, serde_json::Value) {
     let total = all.len();
     all.sort_unstable_by(order);
-    all.truncate(wanted.limit);
+    all.truncate(filter.limit);
     (total, serde_json::json!(all))
 }

@@ -1,5 +1,4 @@
-//! The operators' port: is it alive, is it ready, how is it doing, let your clients go, and:
-//! tell them something.
+//! The operators' port: liveness, readiness, metrics, draining, publishing, and the lists of mode broadcast.
 //!
 //! | method | path | class | what it is for |
 //! | --- | --- | --- | --- |
@@ -15,15 +14,15 @@
 //! HEAD works where GET does. Errors are JSON, `{"error": "…"}`, and say what to do.
 //!
 //! # Invariants
-//! 1. [`ROUTES`] is the one list of what there is: requests are dispatched by it, answers of 404 and 405
+//! 1. [`routes::ROUTES`] is the one list of what there is: requests are dispatched by it, answers of 404 and 405
 //!    are written from it, and the table above is tested against it.
-//! 2. Every route of class [`Class::Operator`] passes the port's [`Guard`], because the dispatcher asks
+//! 2. Every route of class [`routes::Class::Operator`] passes the port's [`Guard`], because the dispatcher asks
 //!    it by class and not by route; a port of [`Access::Probes`] has no such routes at all.
-//! 3. No body is read but of a route that wants one, after the guard, and with a bound ([`body`]).
+//! 3. A body is only read for a route that needs one, after the guard, and with a bound ([`body`]).
 //! 4. Nothing here outlasts [`serve`]: when it returns, its connections have ended.
 //!
 //! # Not here
-//! What comes of what is asked: this folder stands below the server, which implements [`Operations`].
+//! What requests do: this folder stands below the server, which implements [`Operations`].
 
 mod answer;
 mod body;
@@ -71,7 +70,8 @@ pub(crate) trait Operations: Send + Sync {
     /// waits.
     fn check_upstream(self: Arc<Self>) -> BoxFuture<Result<(), String>>;
 
-    /// Gives a message to those it is for. Dropped when whoever asked hangs up: what was begun has to go on by itself.
+    /// Sends a message to its recipients. The future is dropped when the operator hangs up: a publish that has begun must
+    /// not depend on it.
     fn publish(self: Arc<Self>, publication: Publication) -> BoxFuture<Result<Published, PublishError>>;
 }
 
@@ -92,9 +92,9 @@ pub(crate) struct Admin {
 /// What one port may be asked for.
 #[derive(Debug, Clone)]
 pub(crate) enum Access {
-    /// Routes of [`Class::Probe`] only: for a port that others than operators can reach.
+    /// Routes of [`routes::Class::Probe`] only: for a port that others than operators can reach.
     Probes,
-    /// All routes; those of [`Class::Operator`] behind this guard.
+    /// All routes; those of [`routes::Class::Operator`] behind this guard.
     All(Guard),
 }
 

@@ -1,4 +1,4 @@
-//! What operators read and write, as it stands in JSON.
+//! The JSON objects of the operators' port.
 
 use hyper::body::Bytes;
 use tokio::time::Instant;
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::connections::Handle;
 use crate::frame::Kind;
 
-/// What an operator has to say, and to whom.
+/// A message that an operator publishes, and its recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Publication {
     /// The route's name.
@@ -21,12 +21,12 @@ pub(crate) struct Publication {
     pub payload: Bytes,
 }
 
-/// What came of publishing.
+/// The result of publishing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Published {
-    /// Clients it is on its way to.
+    /// The number of clients that will get it.
     pub recipients: u64,
-    /// Its number, where it went into exactly one log.
+    /// Its sequence number, if it went into exactly one log.
     pub sequence: Option<u64>,
 }
 
@@ -35,18 +35,18 @@ pub(crate) struct Published {
 pub(crate) enum PublishError {
     /// There is no route of that name.
     NoRoute {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// All there are.
+        /// All names that exist.
         known: Vec<String>,
     },
     /// There is no channel of that name on the route.
     NoChannel {
         /// The route.
         route: String,
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// All there are.
+        /// All names that exist.
         known: Vec<String>,
     },
     /// A channel was asked for of a route that has none.
@@ -56,14 +56,14 @@ pub(crate) enum PublishError {
     },
     /// The message is above a bound of the route.
     TooLong {
-        /// Which.
+        /// The setting of the bound.
         setting: &'static str,
-        /// What it says, in bytes.
-        most: u64,
+        /// Its value, in bytes.
+        max: u64,
     },
     /// `memory.max_buffered` is used up.
     NoMemory,
-    /// A fault of ours in the middle of it: some may have got it.
+    /// The task panicked: some clients may have got the message.
     Failed,
 }
 
@@ -99,10 +99,10 @@ pub(crate) struct Subscriber {
     pub age_seconds: u64,
     /// Messages that it was sent.
     pub sent: u64,
-    /// Those of them that a pong has told of: see `delivery_rate`.
+    /// Those of them that a pong has acknowledged: see `delivery_rate`.
     pub acknowledged: u64,
-    /// Of the messages that it was asked about by a ping, the part that a pong has told of. A hint: its WebSocket
-    /// stack took them. `null`: it was not asked yet, or `heartbeat.mode` is `json`.
+    /// The part of the messages sent before a ping that a pong has acknowledged. A hint: the client's WebSocket stack took
+    /// them. `null`: no ping was sent yet, or `heartbeat.mode` is `json`.
     pub delivery_rate: Option<f64>,
     /// Messages of the log that it was not sent yet.
     pub lag: u64,
@@ -111,7 +111,7 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
-    /// `None`: the connection is none of mode broadcast.
+    /// `None`: the connection is not of mode broadcast.
     pub(crate) fn of(handle: &Handle, now: Instant) -> Option<Self> {
         let stats = handle.delivery_stats()?;
         Some(Self {

@@ -1,12 +1,12 @@
-//! `POST /api/admin/broadcast`: reads what is to be published, and tells what came of it.
+//! `POST /api/admin/broadcast`: parses the message to publish, and answers with the result.
 //!
 //! # Invariants
-//! 1. Nothing is published of a request that is not understood whole: an unknown key may be a mistyped
-//!    `user`, and what was for one would go to all.
-//! 2. No answer is as long as what it answers: what it repeats of a request is cut.
+//! 1. Nothing is published unless the whole request is valid: an unknown key may be a mistyped `user`, and a message for one
+//!    user would go to all.
+//! 2. An answer that repeats parts of a request truncates them.
 //!
 //! # Not here
-//! Who gets it ([`super::Operations::publish`]).
+//! Which clients get it ([`super::Operations::publish`]).
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ use super::body::{self, BodyError};
 use super::{Admin, Publication, PublishError, Published};
 use crate::frame::Kind;
 
-/// What a body may look like, for people.
+/// The form of a body, for error texts.
 const FORM: &str = "send {\"route\": NAME} with exactly one of \"text\" (a string), \"json\" (any value) and \
                     \"base64\" (bytes), and, to narrow it, \"channel\" and \"user\"";
 
-/// Of names and reasons that are repeated in an answer.
-const REPEATED: usize = 300;
-/// Of route names in one.
-const NAMES: usize = 20;
+/// Longest name or reason that an answer repeats, in characters.
+const MAX_ECHOED: usize = 300;
+/// How many names an answer lists.
+const MAX_NAMES: usize = 20;
 
 /// Padding may be left out, as many encoders do.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -41,15 +41,15 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The body as it stands there.
+/// The body of a request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct PublishRequest {
     route: String,
     channel: Option<String>,
     user: Option<String>,
     text: Option<String>,
-    /// As it was written: no number loses a digit and no key its place. `null` is a value too.
+    /// Kept as it was written, so that no number loses a digit and keys keep their order. `null` is a value too.
     #[serde(default, deserialize_with = "given")]
     json: Option<Box<RawValue>>,
     base64: Option<String>,
@@ -59,8 +59,7 @@ fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D
     Deserialize::deserialize(value).map(Some)
 }
 
-/// Whether it is said in words for whom a message is: an empty name is one that was lost, and what was for one must not go
-/// to all.
+/// Refuses an empty name: it was probably lost, and a message for one recipient must not go to all.
 fn check_name(key: &str, given: Option<&str>) -> Result<(), String> {
     match given {
         Some("") => Err(format!("\"{key}\" is empty: give a name, or leave it out to mean all; {FORM}")),
@@ -68,7 +67,7 @@ fn check_name(key: &str, given: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// Reads, publishes, answers.
+/// Parses a request, publishes its message, and answers.
 pub(super) async fn publish<B>(request_body: B, admin: &Admin) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes>,
@@ -76,9 +75,9 @@ where
 {
     let read = match body::read(request_body, admin.max_publish).await {
         Ok(read) => read,
-        Err(why) => return unread(why, admin.max_publish),
+        Err(why) => return unreadable(why, admin.max_publish),
     };
-    let publication = match understand(&read) {
+    let publication = match parse(&read) {
         Ok(publication) => publication,
         Err(what) => return error(StatusCode::BAD_REQUEST, &format!("nothing was published: {what}")),
     };
@@ -91,11 +90,11 @@ where
     }
 }
 
-/// What a body asks for.
-fn understand(read: &[u8]) -> Result<Publication, String> {
-    let asked: Asked = serde_json::from_slice(read)
-        .map_err(|error| format!("the body is not understood: {}; {FORM}", cut(&error.to_string())))?;
-    let Asked { route, channel, user, text, json, base64 } = asked;
+/// Parses a body.
+fn parse(read: &[u8]) -> Result<Publication, String> {
+    let request: PublishRequest = serde_json::from_slice(read)
+        .map_err(|error| format!("the body is not understood: {}; {FORM}", truncate(&error.to_string())))?;
+    let PublishRequest { route, channel, user, text, json, base64 } = request;
     if route.is_empty() {
         return Err(format!("\"route\" is empty: give the name of one; {FORM}"));
     }
@@ -134,13 +133,13 @@ fn compact(json: &str) -> Vec<u8> {
         .collect()
 }
 
-fn unread(why: BodyError, most: usize) -> Response<Full<Bytes>> {
+fn unreadable(why: BodyError, max: usize) -> Response<Full<Bytes>> {
     match why {
         BodyError::TooLong => error(
             StatusCode::PAYLOAD_TOO_LARGE,
-            &format!("nothing was published: the body is longer than admin.max_publish ({most} bytes)"),
+            &format!("nothing was published: the body is longer than admin.max_publish ({max} bytes)"),
         ),
-        BodyError::Late => error(
+        BodyError::TimedOut => error(
             StatusCode::REQUEST_TIMEOUT,
             &format!(
                 "nothing was published: the body did not come within {} s",
@@ -149,7 +148,7 @@ fn unread(why: BodyError, most: usize) -> Response<Full<Bytes>> {
         ),
         BodyError::Broken(reason) => error(
             StatusCode::BAD_REQUEST,
-            &format!("nothing was published: the body did not come whole: {}", cut(&reason)),
+            &format!("nothing was published: the body did not come whole: {}", truncate(&reason)),
         ),
     }
 }
@@ -171,8 +170,8 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
             let there = if known.is_empty() { "none".to_owned() } else { listed(names) };
             let what = format!(
                 "the route \"{}\" has no channel \"{}\"; there is {there} (a channel is there while it has clients)",
-                cut(route),
-                cut(name)
+                truncate(route),
+                truncate(name)
             );
             (StatusCode::NOT_FOUND, what)
         }
@@ -180,13 +179,13 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
             let what = format!(
                 "the route \"{}\" is a tunnel and has no channels; leave out \"channel\", or give a route of \
                  mode broadcast",
-                cut(route)
+                truncate(route)
             );
             (StatusCode::BAD_REQUEST, what)
         }
-        PublishError::TooLong { setting, most } => (
+        PublishError::TooLong { setting, max } => (
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the message is longer than the route's {setting} ({most} bytes)"),
+            format!("the message is longer than the route's {setting} ({max} bytes)"),
         ),
         PublishError::NoMemory => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -197,26 +196,26 @@ fn refused(why: &PublishError) -> Response<Full<Bytes>> {
     error(status, &format!("nothing was published: {what}"))
 }
 
-/// What is told of a route that there is not.
+/// The error text for a route that does not exist.
 pub(super) fn no_route<'a>(name: &str, known: impl ExactSizeIterator<Item = &'a str>) -> String {
-    format!("there is no route \"{}\"; there is {}", cut(name), listed(known))
+    format!("there is no route \"{}\"; there is {}", truncate(name), listed(known))
 }
 
-/// Names there are; not more of them than fit an answer.
+/// The names that exist, [`MAX_NAMES`] of them at most.
 fn listed<'a>(known: impl ExactSizeIterator<Item = &'a str>) -> String {
-    let more = known.len().saturating_sub(NAMES);
+    let more = known.len().saturating_sub(MAX_NAMES);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let known: Vec<_> = known.take(NAMES).map(cut).collect();
+    let known: Vec<_> = known.take(MAX_NAMES).map(truncate).collect();
     format!("{}{more}", known.join(", "))
 }
 
-/// Not more of it than fits an answer.
-pub(super) fn cut(text: &str) -> String {
-    let mut cut: String = text.chars().take(REPEATED).collect();
-    if cut.len() < text.len() {
-        cut.push('…');
+/// The first [`MAX_ECHOED`] characters of `text`.
+pub(super) fn truncate(text: &str) -> String {
+    let mut short: String = text.chars().take(MAX_ECHOED).collect();
+    if short.len() < text.len() {
+        short.push('…');
     }
-    cut
+    short
 }
 
 #[cfg(test)]
@@ -245,7 +244,7 @@ mod tests {
         ];
         for (message, kind, payload) in cases {
             let body = format!("{{\"route\":\"r\",{message}}}");
-            match understand(body.as_bytes()) {
+            match parse(body.as_bytes()) {
                 Ok(publication) => {
                     assert_eq!((publication.kind, &publication.payload[..]), (kind, payload), "{body}");
                     assert_eq!(
@@ -281,7 +280,7 @@ mod tests {
             (long.as_bytes(), "unknown field `kkk"),
         ];
         for (body, told) in cases {
-            let Err(error) = understand(body) else { panic!("{} was understood", body.escape_ascii()) };
+            let Err(error) = parse(body) else { panic!("{} was understood", body.escape_ascii()) };
             assert!(error.contains(told), "{error}");
             assert!(error.contains("send {\"route\"") || error.contains("alphabet"), "{error}");
             assert!(error.len() < 1000, "{} bytes", error.len());
@@ -291,7 +290,7 @@ mod tests {
     #[test]
     fn deep_nesting_costs_nothing() {
         let deep = format!("{{\"route\":\"r\",\"json\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        let publication = understand(deep.as_bytes()).unwrap();
+        let publication = parse(deep.as_bytes()).unwrap();
         assert_eq!(publication.payload.len(), 200_001);
     }
 }

@@ -1,4 +1,4 @@
-//! The table of routes, and what each of them answers.
+//! The table of routes, and the answer of each.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) struct Route {
     handler: Handler,
 }
 
-/// Everything there is, in the order in which it is listed to people.
+/// All routes, in the order in which they are listed.
 pub(crate) const ROUTES: &[Route] = &[
     Route { method: Method::GET, path: "/healthz", class: Class::Probe, handler: Handler::Healthz },
     Route { method: Method::GET, path: "/readyz", class: Class::Probe, handler: Handler::Readyz },
@@ -79,24 +79,24 @@ enum Handler {
     Subscribers,
 }
 
-/// Finds the route, asks the guard where its class wants that, and answers.
+/// Finds the route, runs the guard if its class needs that, and answers.
 pub(super) async fn answer<B>(request: Request<B>, access: &Access, admin: &Admin) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes>,
     B::Error: Display,
 {
     let path = request.uri().path();
-    let there: Vec<&Route> = offered(access).filter(|route| route.path == path).collect();
-    let Some(class) = there.first().map(|route| route.class) else { return not_found(access) };
+    let routes: Vec<&Route> = offered(access).filter(|route| route.path == path).collect();
+    let Some(class) = routes.first().map(|route| route.class) else { return not_found(access) };
     if let (Class::Operator, Access::All(guard)) = (class, access)
         && let Err(refused) = guard.admit(&request)
     {
         return refused.answer();
     }
-    let wanted = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-    match there.iter().find(|route| route.method == *wanted) {
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    match routes.iter().find(|route| route.method == *method) {
         Some(route) => handle(route.handler, request, admin).await,
-        None => wrong_method(request.method(), &there),
+        None => wrong_method(request.method(), &routes),
     }
 }
 
@@ -152,8 +152,8 @@ async fn not_ready(admin: &Admin) -> Option<String> {
 
 fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
     match TextEncoder::new().encode_to_string(&admin.operations.metrics()) {
-        Ok(shown) => {
-            let mut response = text(shown);
+        Ok(body) => {
+            let mut response = text(body);
             let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
             response
@@ -166,7 +166,7 @@ fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
 }
 
 async fn drain(query: Option<&str>, admin: &Admin) -> Response<Full<Bytes>> {
-    // Read in full before anything is started: who mistypes `wait` must not find his clients gone.
+    // The query is checked before anything is started: a mistyped `wait` must not start a drain.
     let wait = match query {
         None | Some("" | "wait=false") => false,
         Some("wait=true") => true,
@@ -196,9 +196,9 @@ fn not_found(access: &Access) -> Response<Full<Bytes>> {
     error(StatusCode::NOT_FOUND, &format!("there is nothing here; this port has {}", listed.join(", ")))
 }
 
-fn wrong_method(method: &Method, there: &[&Route]) -> Response<Full<Bytes>> {
+fn wrong_method(method: &Method, routes: &[&Route]) -> Response<Full<Bytes>> {
     let mut allowed = Vec::new();
-    for route in there {
+    for route in routes {
         allowed.push(route.method.as_str());
         if route.method == Method::GET {
             allowed.push("HEAD");
@@ -215,5 +215,5 @@ fn wrong_method(method: &Method, there: &[&Route]) -> Response<Full<Bytes>> {
     response
 }
 
-/// Below the second that a kubelet waits by default, so that it gets to see the reason.
+/// Less than the second that a kubelet waits by default, so that it gets the reason.
 const UPSTREAM_CHECK: Duration = Duration::from_millis(800);

@@ -1,13 +1,11 @@
 //! The accept loop of the admin port.
 //!
 //! # Invariants
-//! 1. At most [`CONNECTIONS`] at once. For one more, the one goes that has asked nothing for longest: whoever keeps
-//!    connections, or opens them and says nothing, keeps no probe out. Where all are being answered, more wait in the
-//!    kernel's backlog, where they cost nothing.
-//! 2. A connection that says nothing, or not enough for a request, ends after [`HEADER_TIMEOUT`]; one
-//!    that takes none of its answer after [`UNSENT_TIMEOUT`].
-//! 3. After `stop` nothing is accepted, what was asked is answered for at most [`GRACE`] more, and then
-//!    every connection is ended.
+//! 1. At most [`CONNECTIONS`] at once. For one more, the one that has been idle longest is ended: idle connections cannot keep
+//!    a probe out. Where none is idle, more wait in the kernel's backlog, where they cost nothing.
+//! 2. A connection that does not send a whole request ends after [`HEADER_TIMEOUT`]; one that takes none of its answer after
+//!    [`UNSENT_TIMEOUT`].
+//! 3. After `stop` nothing is accepted, requests in progress have at most [`GRACE`] more, and then every connection is ended.
 
 use std::convert::Infallible;
 use std::io;
@@ -31,21 +29,21 @@ pub(crate) async fn serve(listener: TcpListener, access: Access, admin: Arc<Admi
     let shared = Arc::new((access, admin));
     let (stopping, watch) = watch::channel(());
     let mut connections = JoinSet::new();
-    let mut places: Vec<(Arc<Place>, AbortHandle)> = Vec::new();
-    let rested = Arc::new(Notify::new());
-    // Accepted, and without a place yet.
+    let mut slots: Vec<(Arc<ConnectionSlot>, AbortHandle)> = Vec::new();
+    let became_idle = Arc::new(Notify::new());
+    // A connection that was accepted and has no slot yet.
     let mut next = None;
     let mut stop = std::pin::pin!(stop);
     loop {
-        if let Some(stream) = next.take_if(|_| has_room(&mut places)) {
-            let place = Arc::new(Place::new(Arc::clone(&rested)));
-            let serving = connection(stream, Arc::clone(&shared), Arc::clone(&place), watch.clone());
-            places.push((place, connections.spawn(serving)));
+        if let Some(stream) = next.take_if(|_| make_room(&mut slots)) {
+            let slot = Arc::new(ConnectionSlot::new(Arc::clone(&became_idle)));
+            let serving = connection(stream, Arc::clone(&shared), Arc::clone(&slot), watch.clone());
+            slots.push((slot, connections.spawn(serving)));
         }
         tokio::select! {
             _ = &mut stop => break,
-            Some(_) = connections.join_next() => places.retain(|(_, task)| !task.is_finished()),
-            () = rested.notified(), if next.is_some() => {}
+            Some(_) = connections.join_next() => slots.retain(|(_, task)| !task.is_finished()),
+            () = became_idle.notified(), if next.is_some() => {}
             accepted = listener.accept(), if next.is_none() => match accepted {
                 Ok((stream, _)) => next = Some(stream),
                 Err(error) => {
@@ -64,46 +62,46 @@ pub(crate) async fn serve(listener: TcpListener, access: Access, admin: Arc<Admi
     }
 }
 
-/// Of a connection: since when it has asked nothing.
-struct Place {
-    /// None: it is being answered.
-    resting: Mutex<Option<Instant>>,
-    rested: Arc<Notify>,
+/// One connection, and since when it is idle.
+struct ConnectionSlot {
+    /// `None`: a request is being answered.
+    idle_since: Mutex<Option<Instant>>,
+    became_idle: Arc<Notify>,
 }
 
-impl Place {
-    fn new(rested: Arc<Notify>) -> Self {
-        Self { resting: Mutex::new(Some(Instant::now())), rested }
+impl ConnectionSlot {
+    fn new(became_idle: Arc<Notify>) -> Self {
+        Self { idle_since: Mutex::new(Some(Instant::now())), became_idle }
     }
 
-    fn since(&self) -> Option<Instant> {
-        *self.resting.lock()
+    fn idle_since(&self) -> Option<Instant> {
+        *self.idle_since.lock()
     }
 
-    /// Something is asked, until what this gives is dropped.
-    fn asked(&self) -> Asked<'_> {
-        *self.resting.lock() = None;
-        Asked(self)
+    /// The connection has a request, until the guard is dropped.
+    fn begin_request(&self) -> ActiveRequest<'_> {
+        *self.idle_since.lock() = None;
+        ActiveRequest(self)
     }
 }
 
-struct Asked<'a>(&'a Place);
+struct ActiveRequest<'a>(&'a ConnectionSlot);
 
-impl Drop for Asked<'_> {
+impl Drop for ActiveRequest<'_> {
     fn drop(&mut self) {
-        *self.0.resting.lock() = Some(Instant::now());
-        self.0.rested.notify_one();
+        *self.0.idle_since.lock() = Some(Instant::now());
+        self.0.became_idle.notify_one();
     }
 }
 
-/// Whether there is a place for one more; for its sake the one goes that has asked nothing for longest.
-fn has_room(places: &mut Vec<(Arc<Place>, AbortHandle)>) -> bool {
-    if places.len() < CONNECTIONS {
+/// Whether there is room for one more connection, if need be after ending the one that has been idle longest.
+fn make_room(slots: &mut Vec<(Arc<ConnectionSlot>, AbortHandle)>) -> bool {
+    if slots.len() < CONNECTIONS {
         return true;
     }
-    let resting = places.iter().enumerate().filter_map(|(index, (place, _))| Some((place.since()?, index)));
-    let longest = resting.min().map(|(_, index)| places.swap_remove(index));
-    longest.is_some_and(|(_, task)| {
+    let idle = slots.iter().enumerate().filter_map(|(index, (slot, _))| Some((slot.idle_since()?, index)));
+    let longest_idle = idle.min().map(|(_, index)| slots.swap_remove(index));
+    longest_idle.is_some_and(|(_, task)| {
         task.abort();
         true
     })
@@ -112,7 +110,7 @@ fn has_room(places: &mut Vec<(Arc<Place>, AbortHandle)>) -> bool {
 async fn connection(
     stream: TcpStream,
     shared: Arc<(Access, Arc<Admin>)>,
-    place: Arc<Place>,
+    slot: Arc<ConnectionSlot>,
     mut stopping: watch::Receiver<()>,
 ) {
     if let Err(error) = set_options(&stream) {
@@ -120,9 +118,9 @@ async fn connection(
         return;
     }
     let service = service_fn(move |request| {
-        let (shared, place) = (Arc::clone(&shared), Arc::clone(&place));
+        let (shared, slot) = (Arc::clone(&shared), Arc::clone(&slot));
         async move {
-            let _asked = place.asked();
+            let _active = slot.begin_request();
             Ok::<_, Infallible>(routes::answer(request, &shared.0, &shared.1).await)
         }
     });
@@ -142,7 +140,7 @@ async fn connection(
         }
     };
     if let Err(error) = result {
-        // A scraper that hangs up or a client that dawdles is its own affair.
+        // Its client has hung up, or was too slow.
         tracing::debug!(%error, "an admin connection ended early");
     }
 }
@@ -156,9 +154,9 @@ pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
 
 /// Plenty for probes, scrapers and people; each costs at most a few tens of kilobytes.
 pub(super) const CONNECTIONS: usize = 64;
-/// From the accept, or the answer before, to the last header byte.
+/// From the accept, or from the answer before, to the end of a request's head.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest request head: hyper's smallest buffer.
+/// Longest head of a request: hyper's smallest buffer.
 pub(super) const HEADER_BYTES: usize = 8 * 1024;
 /// For a peer to take what was sent: longer than any network hiccup that a probe would sit out.
 #[cfg(target_os = "linux")]

@@ -138,7 +138,7 @@ fn answer_to(publication: &Publication) -> Result<Published, PublishError> {
         "feed" => Ok(Published { recipients: 3, sequence: Some(7) }),
         "tunnel" if publication.channel.is_some() => Err(PublishError::NoChannels { route: "tunnel".into() }),
         "tunnel" => Ok(Published { recipients: 2, sequence: None }),
-        "short" => Err(PublishError::TooLong { setting: "policy.max_message", most: 9 }),
+        "short" => Err(PublishError::TooLong { setting: "policy.max_message", max: 9 }),
         "full" => Err(PublishError::NoMemory),
         other => Err(PublishError::NoRoute {
             name: other.into(),

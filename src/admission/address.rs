@@ -1,4 +1,4 @@
-//! Whose address limits count a request for.
+//! The client of a request, and the address that limits count it by.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,13 +11,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// What limits of one address count: IPv6 by its /64, since anyone who has one address there has all.
+    /// The key that limits count by: IPv6 addresses by their /64, since a client that has one address there has all of them.
     pub(crate) fn key(&self) -> AddressKey {
         AddressKey::of(self.address.map(|address| address.ip()))
     }
 }
 
-/// An address, as limits tell them apart.
+/// An address as limits distinguish them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AddressKey(u64);
 

@@ -1,5 +1,5 @@
-//! What a refused client is sent. Each answer says in `X-Outrigger-Reason` that it is the proxy's own and why, and in
-//! its body what was wrong and what to do: at 3 am one knows whose 503 it is.
+//! The answer of a refusal. Each says in `X-Outrigger-Reason` that the proxy made it and why, and in its body what was wrong
+//! and what to do: an operator sees at once whether a 503 is the proxy's or the server's.
 //!
 //! # Not here
 //! Why requests are refused ([`super::refused`]).
@@ -18,18 +18,18 @@ use crate::net::http::{X_OUTRIGGER_REASON, set_upgrade};
 use crate::telemetry::HandshakeOutcome;
 use crate::upstream::{DialError, UpstreamError};
 
-/// All that a refusal says.
+/// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// `X-Outrigger-Reason`.
     pub reason: &'static str,
-    /// How a handshake that ended so is counted.
+    /// How a handshake that is refused so is counted.
     pub outcome: HandshakeOutcome,
     /// `Retry-After`, in whole seconds, at least one.
     pub retry_after: Option<Duration>,
-    /// How it is told by a Close, where that is wanted; `None`: always by the status.
+    /// The Close with `on_refuse: close`; `None`: it is always answered by the status.
     pub closing: Option<RefusalClose>,
 }
 
@@ -38,7 +38,7 @@ impl Answer {
         Self { status, reason, outcome, retry_after: None, closing: None }
     }
 
-    /// A request that can never be taken as it is: it is neither to be tried again nor told by a Close.
+    /// For a request that can never succeed as it is: there is neither a `Retry-After` nor a Close.
     fn malformed(status: StatusCode, reason: &'static str) -> Self {
         Self::new(status, reason, HandshakeOutcome::Malformed)
     }
@@ -52,7 +52,7 @@ impl Answer {
     }
 }
 
-/// A refusal that a browser can read.
+/// The Close of a refusal, whose code a page can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalClose {
     /// There is no room.
@@ -65,7 +65,7 @@ pub enum RefusalClose {
 
 impl RefusalClose {
     /// Code and reason of the Close.
-    pub fn words(self, codes: &CloseCodes) -> (CloseCode, &'static str) {
+    pub fn close_frame(self, codes: &CloseCodes) -> (CloseCode, &'static str) {
         match self {
             Self::Capacity => (CloseCode(codes.capacity), "Server at capacity"),
             Self::Rate => (CloseCode(codes.rate), "try again later"),
@@ -74,11 +74,11 @@ impl RefusalClose {
     }
 }
 
-/// `Retry-After` of a reason that passes soon.
+/// `Retry-After` of a condition that is temporary.
 const SOON: Duration = Duration::from_secs(1);
 
 impl Refused {
-    /// What it comes to. No `_` arm: a new refusal has to choose everything.
+    /// How it is answered. No `_` arm: a new refusal has to choose everything.
     pub fn answer(&self) -> Answer {
         use HandshakeOutcome as Outcome;
         use StatusCode as Status;
@@ -108,7 +108,7 @@ impl Refused {
                     .close(RefusalClose::Rate)
             }
             Self::Capacity(bound) => {
-                // Places come back when a connection ends: not within a second.
+                // Connections have to end first, which takes more than a second.
                 let wait = Duration::from_secs_f64(fastrand::f64().mul_add(10.0, 5.0));
                 Answer::new(Status::SERVICE_UNAVAILABLE, bound.reason(), Outcome::AtCapacity)
                     .retry_after(wait)
@@ -132,7 +132,7 @@ impl Refused {
                     .retry_after(*wait)
                     .close(RefusalClose::Rate)
             }
-            Self::Upstream(error) => of_upstream(error),
+            Self::Upstream(error) => upstream_answer(error),
         }
     }
 
@@ -169,7 +169,7 @@ impl Refused {
         response
     }
 
-    /// The answer as bytes, for when no HTTP machinery is left to send it.
+    /// The answer as bytes, for connections that hyper does not drive any more.
     pub fn to_bytes(&self) -> Vec<u8> {
         let Answer { status, reason, retry_after, .. } = self.answer();
         let text = self.text();
@@ -183,7 +183,7 @@ impl Refused {
         .into_bytes()
     }
 
-    /// Addresses of upstreams and names of routes are for operators: clients get the kind of failure only.
+    /// The text for clients: addresses of upstreams and names of routes are for operators only.
     fn text(&self) -> String {
         match self {
             Self::AmbiguousPath { because, .. } => format!(
@@ -204,13 +204,13 @@ impl Refused {
     }
 }
 
-/// What an upstream's failure comes to.
-fn of_upstream(error: &UpstreamError) -> Answer {
+/// How an upstream's failure is answered.
+fn upstream_answer(error: &UpstreamError) -> Answer {
     use HandshakeOutcome as Outcome;
     use StatusCode as Status;
     let failed = |status, reason, outcome| Answer::new(status, reason, outcome).close(RefusalClose::Rate);
     match error {
-        UpstreamError::Dial(DialError::Timeout { .. } | DialError::NoPlace { .. })
+        UpstreamError::Dial(DialError::Timeout { .. } | DialError::TooManyDials { .. })
         | UpstreamError::Timeout(_)
         | UpstreamError::BodyUntaken(_) => {
             failed(Status::GATEWAY_TIMEOUT, "upstream_timeout", Outcome::Timeout)
@@ -227,7 +227,7 @@ fn of_upstream(error: &UpstreamError) -> Answer {
         UpstreamError::BadUpgrade(_) => {
             failed(Status::BAD_GATEWAY, "upstream_bad_upgrade", Outcome::BadUpgrade)
         }
-        // The client is to blame for these.
+        // The client caused these.
         UpstreamError::BodyTooLarge(_) => Answer::malformed(Status::PAYLOAD_TOO_LARGE, "body_too_large"),
         UpstreamError::BodyStalled(_) => Answer::malformed(Status::REQUEST_TIMEOUT, "body_timeout"),
         UpstreamError::BodyBroken => Answer::malformed(Status::BAD_REQUEST, "body_broken"),

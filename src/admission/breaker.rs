@@ -1,13 +1,12 @@
-//! Is the upstream worth asking? Mode `tunnel` asks this for each handshake, once that is admitted, and what comes of
-//! the handshake tells how the upstream does. While others find out whether it is back, a handshake waits for them.
+//! The breaker of mode `tunnel`: each handshake, once admitted, takes a permit of the upstream's breaker, and reports its
+//! result. While the breaker is half-open, handshakes wait for the result of the probes.
 //!
 //! # Invariants
-//! 1. What the upstream did not do is not held against it: refusals of our own, a drain, a client that leaves
-//!    at once.
-//! 2. Plain HTTP is neither asked nor counted.
+//! 1. Only the upstream's failures count: refusals by the proxy, a drain, or a client that disconnects at once do not.
+//! 2. Plain HTTP neither needs a permit nor is counted.
 //!
 //! # Not here
-//! What is a failure ([`UpstreamBreaker`]). Mode `broadcast` asks for itself, with each dial.
+//! What a failure is ([`UpstreamBreaker`]). The channels of mode `broadcast` take a permit for each dial themselves.
 
 use std::sync::Arc;
 
@@ -18,11 +17,11 @@ use super::refused::Refused;
 use crate::resilience::Caller;
 use crate::upstream::{Permit, UpstreamBreaker, Verdict};
 
-/// The breaker around the server of one route, as handshakes meet it.
+/// The breaker of one route's upstream, for handshakes.
 #[derive(Debug)]
 pub(crate) struct BreakerGuard {
     breaker: Arc<UpstreamBreaker>,
-    /// Tells whether somebody is connected through the route.
+    /// Knows whether any connection of the route is open.
     quota: Arc<ConnectionQuota>,
 }
 
@@ -31,7 +30,7 @@ impl BreakerGuard {
         Self { breaker, quota }
     }
 
-    /// Runs `handshake` on behalf of `caller` if the breaker lets it, and reports to the breaker what came of it.
+    /// Runs `handshake` on behalf of `caller` if the breaker permits it, and reports the result to the breaker.
     ///
     /// # Errors
     /// [`Refused::Breaker`], or what `handshake` says.

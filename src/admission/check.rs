@@ -1,5 +1,5 @@
-//! A tower layer that asks one [`Check`] and then the rest of the stack. A request that passes the last of them comes
-//! out as it is by then: with what the checks have found out about it.
+//! A tower layer that runs one [`Check`] and then the rest of the stack. The last service returns the context with all that
+//! the checks have found out about the request.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use tower::{Layer, Service};
 use super::context::RequestContext;
 use super::refused::Refused;
 
-/// One question to a request, asked before its mode.
+/// One check of a request, before its mode.
 pub(crate) trait Check: Send + Sync + 'static {
-    /// Lets it pass, or says why not. May note in `context` what it found out.
+    /// Admits or refuses the request. May write into `context` what it found out.
     ///
     /// # Errors
     /// Why the request is refused.
@@ -73,7 +73,7 @@ where
 
     fn call(&mut self, mut context: RequestContext) -> Self::Future {
         let check = Arc::clone(&self.check);
-        // The one that was asked whether it is ready goes; a fresh one stays.
+        // The service that was polled ready is used; a clone takes its place.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {

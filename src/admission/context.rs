@@ -1,4 +1,4 @@
-//! A request that asks to be admitted, and what the layers have found out about it: each reads what those before it
+//! A request on its way through admission, with what the layers have found out about it: each reads what those before it
 //! wrote, and the mode gets all of it.
 
 use std::hash::{BuildHasher, RandomState};
@@ -16,35 +16,35 @@ use crate::resilience::{Caller, Expiry};
 use crate::telemetry::RouteMetrics;
 use crate::upstream::headers::{Forwarding, Requester};
 
-/// A request at the door.
+/// A request on its way through admission.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
     /// Its head. Layers take out of it what the upstream must not see.
     pub head: Parts,
-    /// What it wants to become.
+    /// Whether it is a handshake.
     pub kind: Kind,
     /// The hop it came over.
     pub peer: Arc<Peer>,
-    /// Whose it is. Until identity has looked: the peer's own.
+    /// Its client: the peer, until the identity check has run.
     pub client: Client,
-    /// What a trusted peer says of where it comes from; `None`: identity has not looked, or the peer is not trusted.
+    /// The forwarding headers of a trusted peer; `None` if the peer is not trusted, or the identity check has not run.
     pub forwarding: Option<Box<Forwarding>>,
-    /// Who authentication says it is.
+    /// The authenticated user.
     pub user: Option<User>,
-    /// What else the authentication service says of it, for the upstream. The client's own words under these
-    /// names are out of `head` by then, whether there is anything here or not.
+    /// Further headers of the authentication service, for the upstream. The client's own headers of these names were
+    /// removed from `head`, whether there is any here or not.
     pub attested: HeaderMap,
-    /// An entry of `Sec-WebSocket-Protocol` that was ours, and what the client is answered if the server
-    /// chooses none of the others: clients fail when none of theirs is chosen.
+    /// The proxy's own subprotocol, if the client offered it. It is chosen where the server chooses none of the others:
+    /// clients fail when none of theirs is chosen.
     pub own_protocol: Option<&'static str>,
-    /// What its connection holds until it ends: a place in the quota.
-    pub slot: Option<QuotaPermit>,
-    /// What the log may be told of it, whatever becomes of the request.
-    pub noted: Arc<Noted>,
+    /// Its permit of the quota, which the connection holds until it ends.
+    pub quota_permit: Option<QuotaPermit>,
+    /// What log lines about the request have, whatever its result.
+    pub log_fields: Arc<LogFields>,
 }
 
 impl RequestContext {
-    /// One of whom nothing is known but what the hop tells.
+    /// A request of which only head and peer are known.
     pub(crate) fn new(head: Parts, kind: Kind, peer: Arc<Peer>) -> Self {
         let client = Client { address: peer.address };
         Self {
@@ -56,43 +56,43 @@ impl RequestContext {
             user: None,
             attested: HeaderMap::new(),
             own_protocol: None,
-            slot: None,
-            noted: Arc::default(),
+            quota_permit: None,
+            log_fields: Arc::default(),
         }
     }
 }
 
-/// What stays known of a request when the layers have taken it apart or turned it away.
+/// What log lines say of a request's client, kept when the layers have consumed or refused the request.
 #[derive(Debug, Default)]
-pub(crate) struct Noted {
+pub(crate) struct LogFields {
     client: OnceLock<Option<SocketAddr>>,
     user: OnceLock<Arc<str>>,
 }
 
-impl Noted {
-    /// Whose request it is, once identity has looked.
+impl LogFields {
+    /// The client, once the identity check has run.
     pub(crate) fn client(&self) -> Option<SocketAddr> {
         self.client.get().copied().flatten()
     }
 
-    /// Who authentication says it is, once it has.
+    /// The user, once authenticated.
     pub(crate) fn user(&self) -> Option<&str> {
         self.user.get().map(|name| &**name)
     }
 
-    pub(super) fn note_client(&self, client: &Client) {
+    pub(super) fn set_client(&self, client: &Client) {
         // There is one identity check in a stack: a second value would be the same.
         let _ = self.client.set(client.address);
     }
 
-    /// By the mode, which is asked last.
-    pub(crate) fn note_user(&self, user: &User) {
+    /// Called when the request was admitted.
+    pub(crate) fn set_user(&self, user: &User) {
         let _ = self.user.set(Arc::clone(&user.name));
     }
 }
 
 impl RequestContext {
-    /// What the upstream is told of where it comes from.
+    /// What forwarding headers tell the upstream of the client.
     pub(crate) fn requester(&self) -> Requester<'_> {
         Requester {
             peer: &self.peer,
@@ -103,18 +103,18 @@ impl RequestContext {
         }
     }
 
-    /// What its connection is and holds, now that it was let in.
+    /// What its connection is and holds, once it was admitted.
     pub(crate) fn into_admitted(self, request_id: Box<str>, route: Arc<RouteMetrics>) -> Admitted {
         let (user, expires) = self.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
         let client = self.client.address;
         Admitted {
             info: ConnectionInfo { client, user, channel: None, request_id, route },
             expires,
-            permit: self.slot.map(|permit| permit as Box<dyn ConnectionPermit>),
+            permit: self.quota_permit.map(|permit| permit as Box<dyn ConnectionPermit>),
         }
     }
 
-    /// As the breaker around the server tells clients apart: a user is one from however many addresses.
+    /// The caller as the upstream's breaker distinguishes them: a user is one caller from any number of addresses.
     pub(crate) fn caller(&self) -> Caller {
         // Hashed with a key of this process: no client can choose an address that collides with another one's.
         static KEYS: OnceLock<RandomState> = OnceLock::new();
@@ -126,20 +126,20 @@ impl RequestContext {
     }
 }
 
-/// What a request wants to become.
+/// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A WebSocket.
     Handshake,
-    /// An answer.
+    /// An HTTP response.
     Plain,
 }
 
-/// Who authentication says a client is.
+/// An authenticated user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
-    /// Its key: what quotas count, and what the upstream is told in `X-Outrigger-User`.
+    /// The name: quotas count by it, and the upstream gets it in `X-Outrigger-User`.
     pub name: Arc<str>,
-    /// When its credentials end, where the connection has to end with them.
+    /// When its credentials expire, if the connection has to end then.
     pub expires: Option<Expiry>,
 }

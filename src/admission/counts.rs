@@ -1,4 +1,4 @@
-//! What admission counts, and hands on from one configuration to the next: a reload forgets nobody.
+//! The counts of admission (rates and quotas), which a reload hands on to the next configuration.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::telemetry::Metrics;
 /// The rates and quotas of all routes.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// One for each settings that differ.
+    /// One for each different setting.
     rates: Vec<Arc<Rates>>,
     /// By route. Those of routes that are gone stay until their last connection has gone too.
     quotas: HashMap<String, Arc<ConnectionQuota>>,
 }
 
 impl Counts {
-    /// Those of `routes`: what `previous` has of them goes on as it stands.
+    /// The counts of `routes`: those that `previous` has are taken over.
     pub(crate) fn of(routes: &[Route], previous: Option<&Self>, metrics: &Arc<Metrics>) -> Self {
         let mut counts = Self::default();
         for Route { name, policy, .. } in routes {
@@ -34,15 +34,14 @@ impl Counts {
             counts.quotas.insert(name.clone(), quota.unwrap_or_else(|| ConnectionQuota::new(name)));
         }
         for (name, quota) in previous.iter().flat_map(|previous| &previous.quotas) {
-            if !counts.quotas.contains_key(name) && quota.taken() > 0 {
+            if !counts.quotas.contains_key(name) && quota.count() > 0 {
                 counts.quotas.insert(name.clone(), Arc::clone(quota));
             }
         }
         counts
     }
 
-    /// Tells the limits of `routes`, which these are the counts of, and no more those of routes that
-    /// `previous` had.
+    /// Sets the limits of `routes` in the metrics, and removes those of routes that only `previous` had.
     pub(crate) fn report_limits<'a>(
         &self,
         routes: impl Iterator<Item = &'a Route>,
@@ -71,7 +70,7 @@ impl Counts {
         Arc::clone(&self.quotas[route])
     }
 
-    /// Forgets addresses and users whose buckets are full again. Once a second or so.
+    /// Removes addresses and users whose buckets are full again. To be called about once a second.
     pub(crate) fn sweep(&self, metrics: &Metrics) {
         let kept: usize = self.rates.iter().map(|rates| rates.sweep()).sum();
         metrics.admission.rate_keys.set(i64::try_from(kept).unwrap_or(i64::MAX));
@@ -87,7 +86,7 @@ fn settings(policy: &Policy) -> [RateSettings; 2] {
     [RateSettings::Handshakes(policy.handshake_rate), RateSettings::Requests(policy.http.rate)]
 }
 
-/// Shows the limits of a route; without a policy it has none any more.
+/// Sets the limits of a route in the metrics, or removes them if there is no policy.
 fn set_limits(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode: Option<Mode>) {
     let limits = policy.map(|policy| policy.limits);
     let rates = policy.map(|policy| policy.handshake_rate);

@@ -22,6 +22,10 @@
 //!    being garbage, and not by a quote that is never closed. That is why elements are cut off from the
 //!    right, quoted strings included.
 //! 2. At most [`MAX_ENTRIES`] entries are looked at.
+//!
+//! # Why is only one kind of header believed, even of a trusted proxy?
+//! Proxies write one kind, and many pass on the other one as their client wrote it. The kind that names the client is
+//! the one that the proxy writes.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! Whose request is it? The peer's own, or that of whom a trusted proxy names ([`super::forwarded`]).
+//! Determines the client of a request: the peer, or the client that a trusted proxy names ([`super::forwarded`]).
 //!
 //! The hint below is for one mistake that nearly every operator makes once: behind an ingress that is not configured
 //! as trusted, all clients have the ingress' address, and limits of one address hit all of them.
@@ -19,12 +19,11 @@ use super::refused::Refused;
 use crate::config::TrustedProxies;
 use crate::net::http::X_FORWARDED_FOR;
 
-/// Whether the hint was given. Of the process and not of a configuration, so that a reload does not give it
-/// again.
+/// Whether the hint was logged. Static, so that it is not logged again after a reload.
 static HINTED: AtomicBool = AtomicBool::new(false);
 
-/// Where ingresses and load balancers stand. Loopback is not among them: whoever is on this machine and
-/// sends such headers is a test or a tool.
+/// Networks of ingresses and load balancers. Loopback is not among them: a peer on this machine that sends such headers is
+/// a test or a tool.
 const PRIVATE: [IpNet; 5] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8)),
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12)),
@@ -50,9 +49,9 @@ impl Identity {
         if self.hinted.load(Relaxed) {
             return;
         }
-        let says = [X_FORWARDED_FOR, header::FORWARDED];
-        let says = says.into_iter().find(|name| headers.contains_key(name));
-        if let (Some(name), Some(network)) = (says, peer.and_then(private))
+        let claim = [X_FORWARDED_FOR, header::FORWARDED];
+        let claim = claim.into_iter().find(|name| headers.contains_key(name));
+        if let (Some(name), Some(network)) = (claim, peer.and_then(private))
             && !self.hinted.swap(true, Relaxed)
         {
             warn!(
@@ -78,7 +77,7 @@ impl Check for Identity {
             context.client = Client { address: peer };
             self.hint(&context.head.headers, ip);
         }
-        context.noted.note_client(&context.client);
+        context.log_fields.set_client(&context.client);
         context.user = context.peer.subject.clone().map(|name| User { name, expires: None });
         Ok(())
     }

@@ -1,10 +1,9 @@
 //! One bucket for each address or user, for a bounded number of them.
 //!
 //! # Invariants
-//! 1. A key costs one moment: when its bucket is full again, and from then on it costs nothing.
-//! 2. There are never more than `max_keys`. One that finds no room is let pass, and counted: an attacker
-//!    with so many addresses cannot be limited by them, and must not lock all others out. The bucket of all
-//!    still holds.
+//! 1. A key costs one instant until its bucket is full again, and nothing from then on.
+//! 2. There are never more than `max_keys`. A request of a key beyond that passes, and is counted: an attacker with so many
+//!    addresses cannot be limited by address, and must not lock all other clients out. The global bucket still limits.
 //!
 //! # Not here
 //! Which rates there are ([`super::rate`]); the algorithm ([`Gcra`]).
@@ -22,18 +21,18 @@ use crate::config::Rate;
 use crate::resilience::{ArrivalTime, Gcra};
 use crate::telemetry::{Metrics, WarnThrottle};
 
-/// Looking through all keys for room takes milliseconds where there are many: not for every request.
+/// Least time between two sweeps that make room: one takes milliseconds where there are many keys.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// One warning says it all.
+/// The period of the warning that there are too many keys.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Below so many keys there is nothing to gain.
-const SMALL: usize = 64;
+/// The map is shrunk only above this capacity: below it there is no memory to gain.
+const SHRINK_ABOVE: usize = 64;
 
 /// Buckets by key.
 #[derive(Debug)]
-pub(super) struct Keyed<K> {
+pub(super) struct KeyedBuckets<K> {
     gcra: Gcra,
     limit: KeyLimit,
     metrics: Arc<Metrics>,
@@ -45,7 +44,7 @@ pub(super) struct Keyed<K> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyLimit {
     pub(super) max_keys: usize,
-    /// The setting that says so, below `policy`.
+    /// The setting of the limit, below `policy`.
     pub(super) setting: &'static str,
     /// What the keys are.
     pub(super) whose: &'static str,
@@ -58,7 +57,7 @@ struct Keys<K> {
     next_sweep: Option<Instant>,
 }
 
-impl<K: Eq + Hash + Clone> Keyed<K> {
+impl<K: Eq + Hash + Clone> KeyedBuckets<K> {
     pub(super) fn new(rate: Rate, limit: KeyLimit, metrics: Arc<Metrics>) -> Self {
         let keys = Mutex::new(Keys { buckets: HashMap::new(), next_sweep: None });
         Self { gcra: Gcra::new(rate), limit, metrics, warnings: WarnThrottle::every(WARN_INTERVAL), keys }
@@ -80,7 +79,7 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
         drop(keys);
         self.metrics.admission.rate_untracked.inc();
         let KeyLimit { max_keys, setting, whose } = self.limit;
-        if self.warnings.may(setting, now).is_some() {
+        if self.warnings.allow(setting, now).is_some() {
             warn!(
                 whose,
                 max_keys, "more of them than policy.{setting}: further ones are not limited one by one"
@@ -89,13 +88,13 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
         Ok(())
     }
 
-    /// Forgets those whose buckets are full. Answers how many are left.
+    /// Removes keys whose buckets are full. Answers how many are left.
     pub(super) fn sweep(&self) -> usize {
         let mut keys = self.keys.lock();
         keys.forget_full(Instant::now());
         let buckets = &mut keys.buckets;
-        // With room for as many again: a map that is used all day would otherwise grow each second anew.
-        if buckets.capacity() > SMALL && buckets.len() < buckets.capacity() / 4 {
+        // To twice the length: a map that is always in use would otherwise grow again each second.
+        if buckets.capacity() > SHRINK_ABOVE && buckets.len() < buckets.capacity() / 4 {
             let room = buckets.len() * 2;
             buckets.shrink_to(room);
         }
@@ -104,7 +103,7 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
 }
 
 impl<K: Eq + Hash> Keys<K> {
-    /// Whether there is room for one more, if need be after a look for buckets that are full.
+    /// Whether there is room for one more key, if need be after a sweep.
     fn has_room(&mut self, max: usize, now: Instant) -> bool {
         if self.buckets.len() >= max && self.next_sweep.is_none_or(|next| now >= next) {
             self.next_sweep = Some(now + SWEEP_INTERVAL);
@@ -124,10 +123,10 @@ mod tests {
 
     use super::*;
 
-    fn keyed(per_second: f64, burst: u32, max_keys: usize) -> (Keyed<u64>, Arc<Metrics>) {
+    fn keyed(per_second: f64, burst: u32, max_keys: usize) -> (KeyedBuckets<u64>, Arc<Metrics>) {
         let metrics = Metrics::new("outrigger").unwrap();
         let limit = KeyLimit { max_keys, setting: "handshake_rate.max_keys", whose: "addresses" };
-        (Keyed::new(Rate { per_second, burst }, limit, Arc::clone(&metrics)), metrics)
+        (KeyedBuckets::new(Rate { per_second, burst }, limit, Arc::clone(&metrics)), metrics)
     }
 
     #[tokio::test(start_paused = true)]
@@ -158,7 +157,7 @@ mod tests {
         assert_eq!(metrics.admission.rate_untracked.get(), 990_000);
         assert_eq!(keyed.sweep(), 1);
         let capacity = keyed.keys.lock().buckets.capacity();
-        assert!(capacity <= SMALL, "{capacity}");
+        assert!(capacity <= SHRINK_ABOVE, "{capacity}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,24 +1,24 @@
-//! Which requests are admitted, how fast, how many: the layers that every request passes before its mode. What passes
-//! them all is [`RequestContext::into_admitted`].
+//! Which requests are admitted, how fast, how many: the layers that every request passes before its mode. A handshake that
+//! was admitted becomes a connection by [`RequestContext::into_admitted`].
 //!
-//! [`stack()`] lists them once, in order. Each layer is a [`Check`] in a file of its own, which looks at a
+//! [`stack()`] lists them once, in order. Each layer is a [`Check`](check::Check) in a file of its own, which looks at a
 //! [`RequestContext`] and lets it pass, changed or not, or answers [`Refused`].
 //!
-//! * [`identity`]: whose request is it, behind proxies that are trusted?
-//! * [`rate`]: how fast, from this address, of all, of this user? ([`keyed`] and [`queue`] are its buckets,
+//! * [`identity`]: who is the client, behind trusted proxies?
+//! * [`rate`]: how fast, from this address, in total, by this user? ([`keyed`] and [`queue`] are its buckets,
 //!   [`counts`] hands them on to the next configuration).
 //! * [`origin`]: from which page? [`auth`]: by whom?
-//! * [`quota_check`]: is there room? A place of the route's [`quota`] is held until the connection ends, whatever ends it
-//!   ([`users`]: which connection of a user has to go).
-//! * [`breaker`]: is the upstream worth asking?
+//! * [`quota_check`]: is there room? A permit of the route's [`quota`] is held until the connection ends, whatever ends it
+//!   ([`users`]: which connection of a user is replaced).
+//! * [`breaker`]: does the upstream's breaker permit a handshake?
 //!
 //! # Invariants
-//! 1. The address comes first: one attacker can neither drain the bucket of all nor drive authentication.
+//! 1. The address is checked first: one attacker can neither empty the global bucket nor cause authentication work.
 //! 2. Whatever is kept for an address or a user is bounded, and counted where the bound is met.
-//! 3. A request that is refused has cost nothing but this proxy's work: the upstream is not asked.
+//! 3. A request that is refused does not reach the upstream.
 //!
 //! # Not here
-//! What is asked of the upstream ([`crate::server`]); how a refusal travels ([`crate::server`]).
+//! Requests to the upstream, and how a refusal is sent ([`crate::server`]).
 
 mod address;
 mod answer;
@@ -42,7 +42,7 @@ mod users;
 pub(crate) use address::{AddressKey, Client};
 pub(crate) use auth::{AuthError, Authenticator};
 pub(crate) use breaker::BreakerGuard;
-pub(crate) use context::{Kind, Noted, RequestContext, User};
+pub(crate) use context::{Kind, LogFields, RequestContext, User};
 pub(crate) use counts::Counts;
 pub(crate) use refused::{Bound, Refused};
 pub(crate) use stack::{Stack, StackDeps, stack};

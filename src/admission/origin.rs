@@ -1,11 +1,12 @@
-//! From which page? A browser sends cookies to any server that any page names, and names the page's origin in `Origin`
-//! (RFC 6455 §10.2); other clients need not. Without this check there is cross-site WebSocket hijacking.
+//! Checks the origin of the page that a request comes from. A browser sends cookies to any server that any page names, and
+//! names the page's origin in `Origin` (RFC 6455 §10.2); other clients need not. Without this check there is cross-site
+//! WebSocket hijacking.
 //!
 //! # Invariants
-//! 1. What is not understood in full is foreign: a path behind the port, several of them. So is `null`, unless it is
-//!    named: that is what pages send that have no origin, of whatever site they are.
-//! 2. Plain requests of a guarded route that name no page are judged by `Sec-Fetch-Site`: another site's are foreign.
-//! 3. Scheme, host and port count, all three, with the default ports filled in.
+//! 1. An `Origin` that is not valid in full is refused: one with a path behind the port, or several of them. So is `null`,
+//!    unless it is listed: pages without an origin of any site send it.
+//! 2. Plain requests of a guarded route without `Origin` are checked by `Sec-Fetch-Site`: those of another site are refused.
+//! 3. Scheme, host and port have to match, all three, with the default ports filled in.
 //!
 //! # Not here
 //! The operators' port ([`crate::admin`] looks at `Origin` by itself).
@@ -16,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::check::Check;
 use super::context::{Kind, RequestContext};
-use super::refused::{ForeignPage, Refused};
+use super::refused::{OriginError, Refused};
 use crate::config::{HttpMode, OriginPattern, Origins, Policy};
 use crate::telemetry::redact::redact_origin;
 
@@ -42,15 +43,15 @@ impl Check for OriginCheck {
             (None, _) if context.kind == Kind::Plain => {
                 without_origin(origins, &context.head.method, headers)
             }
-            (None, _) => origins.missing.then_some(()).ok_or(ForeignPage::Missing),
-            (Some(_), Some(_)) => Err(ForeignPage::Several),
+            (None, _) => origins.missing.then_some(()).ok_or(OriginError::Missing),
+            (Some(_), Some(_)) => Err(OriginError::Several),
             (Some(origin), None) => named(origins, origin),
         };
         judged.map_err(Refused::Origin)
     }
 }
 
-fn named(origins: &Origins, origin: &HeaderValue) -> Result<(), ForeignPage> {
+fn named(origins: &Origins, origin: &HeaderValue) -> Result<(), OriginError> {
     let text = origin.to_str().unwrap_or_default();
     let parsed = Origin::parse(text);
     let is_allowed = |pattern: &OriginPattern| match parsed {
@@ -61,27 +62,27 @@ fn named(origins: &Origins, origin: &HeaderValue) -> Result<(), ForeignPage> {
         return Ok(());
     }
     let shown = redact_origin(&String::from_utf8_lossy(origin.as_bytes())).to_string();
-    Err(ForeignPage::Named(shown.into()))
+    Err(OriginError::Named(shown.into()))
 }
 
 /// A plain request without `Origin`. Browsers send none with a GET of the page's own site, nor with one of another
 /// site's page for an image, a script or a frame: of which it is they say in `Sec-Fetch-Site` (W3C Fetch Metadata).
-fn without_origin(origins: &Origins, method: &Method, headers: &HeaderMap) -> Result<(), ForeignPage> {
+fn without_origin(origins: &Origins, method: &Method, headers: &HeaderMap) -> Result<(), OriginError> {
     let says = |name: &HeaderName, value: &str| headers.get_all(name).iter().any(|said| said == value);
     if says(&SEC_FETCH_SITE, "cross-site") {
         // A user follows a link of another site: the page that the link is on cannot see the answer.
         let is_followed_link = matches!(*method, Method::GET | Method::HEAD)
             && says(&SEC_FETCH_MODE, "navigate")
             && says(&SEC_FETCH_DEST, "document");
-        return (is_followed_link && origins.missing).then_some(()).ok_or(ForeignPage::CrossSite);
+        return (is_followed_link && origins.missing).then_some(()).ok_or(OriginError::CrossSite);
     }
     let is_own_page = says(&SEC_FETCH_SITE, "same-origin") || says(&SEC_FETCH_SITE, "none");
-    (origins.missing || is_own_page).then_some(()).ok_or(ForeignPage::Missing)
+    (origins.missing || is_own_page).then_some(()).ok_or(OriginError::Missing)
 }
 
-/// Which page asks: `same-origin`, `same-site`, `cross-site`; `none`: the user.
+/// The site of the page: `same-origin`, `same-site`, `cross-site`; `none`: the user typed the address.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// `navigate`: what comes is shown in a window or a frame.
+/// `navigate`: the response is shown in a window or a frame.
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// `document`: in a window.
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -96,7 +97,7 @@ struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// `None`: it is `null`, or not an origin and nothing but it.
+    /// `None`: it is `null`, or not an origin alone.
     fn parse(text: &'a str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let is_scheme_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
@@ -149,7 +150,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// What a browser leaves out; 0 where a scheme knows no ports (`chrome-extension`).
+/// The port that browsers leave out; 0 for schemes without ports (`chrome-extension`).
 fn default_port(scheme: &str) -> u16 {
     if scheme.eq_ignore_ascii_case("https") {
         443

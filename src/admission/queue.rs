@@ -1,18 +1,18 @@
-//! The bucket of all handshakes, the queue before it, and when to retry for those that are refused.
+//! The global bucket of handshakes, the queue before it, and `Retry-After` of handshakes that are refused.
 //!
 //! # Invariants
 //! 1. Handshakes leave the queue in the order in which they entered it; while one waits, none passes it.
 //! 2. At most `max_queued` wait, and none that would not get a token within `queue`: it is refused at once, while its
 //!    client can still use the time.
-//! 3. A handshake that is given up while it waits leaves its place to the next.
-//! 4. Each that is refused is given a moment of its own to retry at: at the rate, after all that were given before. So
-//!    a storm of clients comes back at the pace at which they can be admitted, and not all after a second.
+//! 3. A handshake that is given up while it waits frees its place in the queue.
+//! 4. Each refused handshake gets its own time to retry at: at the rate, after all that were given before. So the clients
+//!    of a storm come back at the rate at which they can be admitted, and not all after a second.
 //!
 //! # Not here
 //! Addresses and users ([`super::keyed`]).
 //!
-//! # Why is a moment to retry at not kept as a token?
-//! A client that comes back cannot be recognized. A moment at which no client comes back costs nothing: it passes.
+//! # Why is a time to retry at not reserved as a token?
+//! A client that comes back cannot be recognized, and a time at which no client comes back costs nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -25,7 +25,7 @@ use crate::config::Rate;
 use crate::resilience::{ArrivalTime, Gcra};
 use crate::telemetry::Metrics;
 
-/// No client is told to retry later than that: one that would be is told a moment in the second half, at random.
+/// The longest `Retry-After`: instead of a longer one a client gets a random time in the second half of this.
 const HORIZON: Duration = Duration::from_secs(60);
 
 /// The bucket and the queue before it.
@@ -74,17 +74,17 @@ impl Queue {
         self.schedule.lock().take(self.gcra, now)
     }
 
-    /// A place in the queue, unless there is none or it is not worth waiting in.
-    fn enqueue(&self, now: Instant) -> Option<Place<'_>> {
+    /// A place in the queue, unless it is full or the wait would be too long.
+    fn enqueue(&self, now: Instant) -> Option<QueueSlot<'_>> {
         if self.max_wait.is_zero() {
             return None;
         }
-        let (place, ahead) = Place::new(self);
-        let served = self.schedule.lock().free_behind(ahead, self.gcra);
+        let (place, ahead) = QueueSlot::new(self);
+        let served = self.schedule.lock().next_token_behind(ahead, self.gcra);
         (ahead < self.max_queued && served <= now + self.max_wait).then_some(place)
     }
 
-    /// Until it is this one's turn and there is a token.
+    /// Waits until this handshake is the first in the queue, and there is a token.
     async fn wait(&self) {
         let _first = self.first.lock().await;
         while let Err(wait) = self.try_take(Instant::now()) {
@@ -98,54 +98,57 @@ impl Queue {
     }
 }
 
-/// A place in the queue. Given back when it is dropped, whether it was waited for or given up.
-struct Place<'a>(&'a Queue);
+/// A place in the queue, free again when this is dropped, whether the wait succeeded or was given up.
+struct QueueSlot<'a>(&'a Queue);
 
-impl<'a> Place<'a> {
-    /// The last place, and how many are ahead of it.
+impl<'a> QueueSlot<'a> {
+    /// The last place in the queue, and how many handshakes are ahead of it.
     fn new(queue: &'a Queue) -> (Self, usize) {
         queue.metrics.admission.handshakes_queued.inc();
         (Self(queue), queue.queued.fetch_add(1, Relaxed))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         self.0.queued.fetch_sub(1, Relaxed);
         self.0.metrics.admission.handshakes_queued.dec();
     }
 }
 
-/// Which tokens are taken, and which moments to come are spoken for. Pure.
+/// Which tokens are taken, and which times to retry at were given. Pure.
 #[derive(Debug)]
 struct Schedule {
     bucket: ArrivalTime,
     /// When there will be a token for the first in the queue, as of the last time that there was none.
-    free: Instant,
-    /// The last moment that a client was told to retry at.
+    next_token: Instant,
+    /// The last time that a client was given to retry at.
     retry_at: Instant,
 }
 
 impl Schedule {
     fn new(now: Instant) -> Self {
-        Self { bucket: ArrivalTime::default(), free: now, retry_at: now }
+        Self { bucket: ArrivalTime::default(), next_token: now, retry_at: now }
     }
 
     fn take(&mut self, gcra: Gcra, now: Instant) -> Result<(), Duration> {
-        self.bucket.take(gcra, now).inspect_err(|wait| self.free = later(now, *wait))
+        self.bucket.take(gcra, now).inspect_err(|wait| self.next_token = add_saturating(now, *wait))
     }
 
     /// When there will be a token for a handshake that has `ahead` others before it.
-    fn free_behind(&self, ahead: usize, gcra: Gcra) -> Instant {
-        later(self.free, gcra.interval().saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)))
+    fn next_token_behind(&self, ahead: usize, gcra: Gcra) -> Instant {
+        add_saturating(
+            self.next_token,
+            gcra.interval().saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)),
+        )
     }
 
-    /// A moment to retry at for a handshake that is refused while `queued` wait, as a time from `now`.
+    /// The time to retry at for a handshake that is refused while `queued` wait, as a duration from `now`.
     fn retry_after(&mut self, now: Instant, queued: usize, gcra: Gcra) -> Duration {
-        let free = self.free_behind(queued, gcra);
-        let at = later(self.retry_at, gcra.interval()).max(free).max(now);
+        let next_token = self.next_token_behind(queued, gcra);
+        let at = add_saturating(self.retry_at, gcra.interval()).max(next_token).max(now);
         // The next token can always be waited for, however slow the rate.
-        let horizon = later(now, HORIZON).max(free);
+        let horizon = add_saturating(now, HORIZON).max(next_token);
         if at > horizon {
             let ahead = horizon - now;
             return ahead.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
@@ -155,13 +158,13 @@ impl Schedule {
     }
 }
 
-/// `at`, so much later; for ever, if no clock can tell.
-fn later(at: Instant, by: Duration) -> Instant {
-    at.checked_add(by).unwrap_or_else(|| at + FOR_EVER)
+/// `at + by`, or [`FAR_FUTURE`] where that overflows.
+fn add_saturating(at: Instant, by: Duration) -> Instant {
+    at.checked_add(by).unwrap_or_else(|| at + FAR_FUTURE)
 }
 
 /// A hundred years.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,14 @@
-//! How many: the places of a route, of an address on it, of a user on it.
+//! How many connections: of a route, of an address on it, of a user on it.
 //!
 //! # Invariants
-//! 1. Every connection is counted, also where nothing is limited: a limit that a reload switches on finds right counts.
-//! 2. A place is taken with the handshake and given back by the drop of its [`QuotaPermit`], whatever ends the
-//!    handshake or the connection.
-//! 3. An address or a user is kept as long as it has a place, and no longer.
+//! 1. Every connection is counted, also where nothing is limited: a limit that a reload sets finds correct counts.
+//! 2. A handshake is counted until its [`QuotaPermit`] is dropped, whatever ends it or the connection that it becomes.
+//! 3. An address or a user is kept only while it has a permit.
 //! 4. A connection is replaced by one that is open, never by a handshake: see [`Permit::on_open`].
 //!
 //! # Not here
-//! How fast they come ([`super::rate`]); which connections of a user have to go ([`super::users`]); the
-//! layer that asks ([`super::quota_check`]).
+//! Rates ([`super::rate`]); which connections of a user are replaced ([`super::users`]); the layer
+//! ([`super::quota_check`]).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -30,61 +29,61 @@ use crate::connections::{Command, ConnectionPermit, Handle};
 #[derive(Debug)]
 pub(crate) struct ConnectionQuota {
     route: Box<str>,
-    taken: Mutex<Taken>,
+    state: Mutex<QuotaState>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct QuotaState {
     all: u32,
     /// Of these: handshakes that have become connections.
     open: u32,
     by_address: HashMap<AddressKey, u32>,
     by_user: Users<Arc<Handle>>,
-    /// Since it was last well below the limit.
+    /// Whether the log has warned since the count was last well below the limit.
     is_warned: bool,
 }
 
 impl ConnectionQuota {
     /// Without connections.
     pub(crate) fn new(route: &str) -> Arc<Self> {
-        Arc::new(Self { route: route.into(), taken: Mutex::default() })
+        Arc::new(Self { route: route.into(), state: Mutex::default() })
     }
 
-    /// How many are in.
-    pub(crate) fn taken(&self) -> u32 {
-        self.taken.lock().all
+    /// How many permits there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.state.lock().all
     }
 
-    /// Whether a handshake has become a connection that is still there.
+    /// Whether any connection is open.
     pub(super) fn has_open(&self) -> bool {
-        self.taken.lock().open > 0
+        self.state.lock().open > 0
     }
 
-    /// A place, if these limits leave one.
+    /// A permit, if these limits allow one more.
     pub(super) fn take(
         self: &Arc<Self>,
         limits: &Limits,
         address: AddressKey,
         user: Option<Arc<str>>,
     ) -> Result<Permit, Bound> {
-        let mut taken = self.taken.lock();
+        let mut state = self.state.lock();
         let is_below = |limit: Option<u32>, count: u32| limit.is_none_or(|limit| count < limit);
-        if !is_below(limits.connections, taken.all) {
+        if !is_below(limits.connections, state.all) {
             return Err(Bound::Route);
         }
-        if !is_below(limits.per_ip, taken.by_address.get(&address).copied().unwrap_or(0)) {
+        if !is_below(limits.per_ip, state.by_address.get(&address).copied().unwrap_or(0)) {
             return Err(Bound::PerIp);
         }
         if let Some(user) = &user
-            && !taken.by_user.reserve(user, limits.per_user, limits.on_user_limit)
+            && !state.by_user.reserve(user, limits.per_user, limits.on_user_limit)
         {
             return Err(Bound::PerUser);
         }
-        *taken.by_address.entry(address).or_default() += 1;
-        taken.all += 1;
-        let (count, is_news) = (taken.all, taken.nears(limits.connections));
-        drop(taken);
-        if is_news {
+        *state.by_address.entry(address).or_default() += 1;
+        state.all += 1;
+        let (count, should_warn) = (state.all, state.is_newly_near(limits.connections));
+        drop(state);
+        if should_warn {
             let (route, limit) = (&*self.route, limits.connections);
             warn!(
                 route,
@@ -98,9 +97,9 @@ impl ConnectionQuota {
     }
 }
 
-impl Taken {
+impl QuotaState {
     /// Whether 80 % of `limit` are taken, for the first time since it was less than 70 %.
-    fn nears(&mut self, limit: Option<u32>) -> bool {
+    fn is_newly_near(&mut self, limit: Option<u32>) -> bool {
         let Some(limit) = limit.map(u64::from) else { return false };
         let all = u64::from(self.all);
         if all * 10 < limit * 7 {
@@ -110,16 +109,16 @@ impl Taken {
     }
 }
 
-/// Boxed, since requests carry it through their layers. Given back by its drop.
+/// Boxed, since requests carry it through the layers. Its drop takes it out of the counts.
 pub(crate) type QuotaPermit = Box<Permit>;
 
-/// One place; held by the handshake, and then by the connection until it ends.
+/// One connection of the quota; held by the handshake, and then by the connection until it ends.
 #[derive(Debug)]
 pub(crate) struct Permit {
     quota: Arc<ConnectionQuota>,
     address: AddressKey,
     user: Option<Arc<str>>,
-    /// Beyond so many connections of the user the oldest goes.
+    /// With more connections of the user than this the oldest is replaced.
     limit: Option<u32>,
     /// The connection's number, once the handshake has become one: the higher, the younger. None of them is 0.
     id: Option<NonZeroU64>,
@@ -129,14 +128,14 @@ impl ConnectionPermit for Permit {
     /// If that is one more than its user may have, the user's oldest is closed for it
     /// (`policy.limits.on_user_limit: replace_oldest`).
     fn on_open(&mut self, handle: &Arc<Handle>) {
-        let mut taken = self.quota.taken.lock();
+        let mut state = self.quota.state.lock();
         let was_open = self.id.is_some();
         self.id = NonZeroU64::new(handle.id);
-        taken.open += u32::from(self.id.is_some() && !was_open);
+        state.open += u32::from(self.id.is_some() && !was_open);
         let Some(user) = &self.user else { return };
-        let displaced = taken.by_user.open(user, handle.id, Arc::clone(handle), self.limit);
-        drop(taken);
-        // Without the lock: the task that is woken by this may be about to give its place back.
+        let displaced = state.by_user.open(user, handle.id, Arc::clone(handle), self.limit);
+        drop(state);
+        // Without the lock: the task that this wakes may be dropping its own permit.
         if let Some(oldest) = displaced.oldest {
             oldest.send(Command::Replace);
         }
@@ -148,17 +147,17 @@ impl ConnectionPermit for Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.quota.taken.lock();
-        taken.all -= 1;
-        taken.open -= u32::from(self.id.is_some());
-        give_back(&mut taken.by_address, self.address);
+        let mut state = self.quota.state.lock();
+        state.all -= 1;
+        state.open -= u32::from(self.id.is_some());
+        decrement(&mut state.by_address, self.address);
         if let Some(user) = self.user.take() {
-            taken.by_user.release(user, self.id.map(NonZeroU64::get));
+            state.by_user.release(user, self.id.map(NonZeroU64::get));
         }
     }
 }
 
-fn give_back<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) {
+fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) {
     if let Entry::Occupied(mut entry) = counts.entry(key) {
         *entry.get_mut() -= 1;
         if *entry.get() == 0 {
@@ -213,13 +212,13 @@ mod tests {
             let mut held =
                 Vec::from_iter(before.iter().map(|(from, user)| take(&quota, limits, *from, *user).unwrap()));
             assert_eq!(take(&quota, limits, last.0, last.1).err(), Some(Some(bound)), "{limits:?}");
-            assert_eq!(quota.taken() as usize, before.len(), "who is refused takes nothing");
+            assert_eq!(quota.count() as usize, before.len(), "who is refused takes nothing");
             // Someone who is what the last one is goes.
             held.pop();
             assert!(take(&quota, limits, last.0, last.1).is_ok(), "{limits:?}");
             drop(held);
-            let taken = quota.taken.lock();
-            assert_eq!((taken.all, taken.by_address.len(), taken.by_user.count()), (0, 0, 0));
+            let state = quota.state.lock();
+            assert_eq!((state.all, state.by_address.len(), state.by_user.count()), (0, 0, 0));
         }
     }
 
@@ -246,20 +245,20 @@ mod tests {
         let quota = ConnectionQuota::new("r");
         let held =
             Vec::from_iter((0..20_000).map(|n| take(&quota, NONE, n, Some(&format!("user {n}"))).unwrap()));
-        assert!(quota.taken.lock().by_address.capacity() >= 20_000);
+        assert!(quota.state.lock().by_address.capacity() >= 20_000);
         drop(held);
-        let taken = quota.taken.lock();
-        assert!(taken.by_address.capacity() <= 2 * SMALL, "{}", taken.by_address.capacity());
-        assert!(taken.by_user.room() <= 2 * SMALL, "{}", taken.by_user.room());
+        let state = quota.state.lock();
+        assert!(state.by_address.capacity() <= 2 * SMALL, "{}", state.by_address.capacity());
+        assert!(state.by_user.room() <= 2 * SMALL, "{}", state.by_user.room());
     }
 
     #[test]
     fn four_fifths_are_news_once_until_it_has_been_less() {
         let limit = Some(100);
-        let mut taken = Taken::default();
+        let mut state = QuotaState::default();
         let mut news = |all| {
-            taken.all = all;
-            taken.nears(limit)
+            state.all = all;
+            state.is_newly_near(limit)
         };
         let cases = [(79, false), (80, true), (81, false), (100, false), (75, false), (80, false)];
         for (all, expected) in cases {
@@ -267,8 +266,8 @@ mod tests {
         }
         assert!(!news(69));
         assert!(news(80));
-        assert!(!Taken { all: 5, ..Taken::default() }.nears(None));
-        assert!(Taken { all: 1, ..Taken::default() }.nears(Some(1)));
+        assert!(!QuotaState { all: 5, ..QuotaState::default() }.is_newly_near(None));
+        assert!(QuotaState { all: 1, ..QuotaState::default() }.is_newly_near(Some(1)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The layer that takes a place for each handshake.
+//! The layer that takes a permit of the quota for each handshake.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Check for QuotaCheck {
         if context.kind == Kind::Handshake {
             let user = context.user.as_ref().map(|user| Arc::clone(&user.name));
             let permit = self.quota.take(&self.limits, context.client.key(), user);
-            context.slot = Some(Box::new(permit.map_err(Refused::Capacity)?));
+            context.quota_permit = Some(Box::new(permit.map_err(Refused::Capacity)?));
         }
         Ok(())
     }

@@ -1,14 +1,14 @@
-//! How fast: the buckets that routes with equal settings share, and the checks that take tokens from them.
+//! Rates: the buckets that routes with equal settings share, and the checks that take tokens from them.
 //!
 //! # Invariants
 //! 1. In any time `t` at most `rate · t + burst` requests pass a bucket ([`crate::resilience::Gcra`]).
-//! 2. Only the bucket of all lets requests wait ([`super::queue`]): those of a single address or user that is too
-//!    fast are refused at once.
+//! 2. Only the global bucket lets requests wait ([`super::queue`]): those of a single address or user that is too fast are
+//!    refused at once.
 //! 3. Handshakes spend no tokens of requests, and requests none of handshakes.
-//! 4. A request that is refused is told when to retry, with jitter, so that no two come back at one moment by design.
+//! 4. A refused request gets a `Retry-After` with jitter, so that clients do not come back at the same time.
 //!
 //! # Not here
-//! The order of the checks ([`super::stack`]); how many addresses are told apart ([`super::keyed`]).
+//! The order of the checks ([`super::stack()`]); how many addresses have a bucket ([`super::keyed`]).
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use std::time::Duration;
 use super::address::AddressKey;
 use super::check::Check;
 use super::context::{Kind, RequestContext};
-use super::keyed::{KeyLimit, Keyed};
+use super::keyed::{KeyLimit, KeyedBuckets};
 use super::queue::Queue;
 use super::refused::{Bucket, Refused};
 use crate::config::{HandshakeRate, HttpRate};
 use crate::telemetry::Metrics;
 
-/// What buckets are made for: handshakes and plain requests have buckets apart, so that neither spends the other's.
+/// What buckets are made for: handshakes and plain requests have separate buckets, so that neither spends the other's tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum RateSettings {
     /// `policy.handshake_rate`
@@ -37,14 +37,14 @@ pub(crate) enum RateSettings {
 pub(crate) struct Rates {
     settings: RateSettings,
     global: Option<Queue>,
-    per_ip: Option<Keyed<AddressKey>>,
+    per_ip: Option<KeyedBuckets<AddressKey>>,
     /// By a hash of the name: names can be long, and a million of them would be kept.
-    per_user: Option<Keyed<u64>>,
+    per_user: Option<KeyedBuckets<u64>>,
     hasher: RandomState,
 }
 
 impl Rates {
-    /// Full.
+    /// With full buckets.
     pub(crate) fn new(settings: RateSettings, metrics: &Arc<Metrics>) -> Self {
         let (global, per_ip, per_user) = match settings {
             RateSettings::Handshakes(rates) => (rates.global, rates.per_ip, rates.per_user),
@@ -63,18 +63,18 @@ impl Rates {
         Self {
             settings,
             global: global.map(|rate| Queue::new(rate, max_wait, max_queued, Arc::clone(metrics))),
-            per_ip: per_ip.map(|rate| Keyed::new(rate, limit("addresses"), Arc::clone(metrics))),
-            per_user: per_user.map(|rate| Keyed::new(rate, limit("users"), Arc::clone(metrics))),
+            per_ip: per_ip.map(|rate| KeyedBuckets::new(rate, limit("addresses"), Arc::clone(metrics))),
+            per_user: per_user.map(|rate| KeyedBuckets::new(rate, limit("users"), Arc::clone(metrics))),
             hasher: RandomState::new(),
         }
     }
 
-    /// What they were made for.
+    /// The settings that they were made for.
     pub(crate) fn settings(&self) -> &RateSettings {
         &self.settings
     }
 
-    /// One bucket or the other, by what is counted.
+    /// One bucket or the other, depending on the settings.
     fn bucket(&self, of_handshakes: Bucket, of_requests: Bucket) -> Bucket {
         match self.settings {
             RateSettings::Handshakes(_) => of_handshakes,
@@ -82,7 +82,7 @@ impl Rates {
         }
     }
 
-    /// Takes a token of all, if need be after a wait in the queue.
+    /// Takes a token of the global bucket, if need be after a wait in the queue.
     async fn take(&self) -> Result<(), Refused> {
         let Some(global) = &self.global else { return Ok(()) };
         let bucket = self.bucket(Bucket::Global, Bucket::HttpGlobal);
@@ -90,22 +90,23 @@ impl Rates {
     }
 
     /// Takes a token of one address.
-    fn take_of_address(&self, address: AddressKey) -> Result<(), Refused> {
+    fn take_per_ip(&self, address: AddressKey) -> Result<(), Refused> {
         let Some(per_ip) = &self.per_ip else { return Ok(()) };
         let bucket = self.bucket(Bucket::PerIp, Bucket::HttpPerIp);
         per_ip.take(&address).map_err(|wait| Refused::Rate(bucket, wait + jitter()))
     }
 
     /// Takes a token of one user.
-    fn take_of_user(&self, user: &str) -> Result<(), Refused> {
+    fn take_per_user(&self, user: &str) -> Result<(), Refused> {
         let Some(per_user) = &self.per_user else { return Ok(()) };
         let key = self.hasher.hash_one(user);
         per_user.take(&key).map_err(|wait| Refused::Rate(Bucket::PerUser, wait + jitter()))
     }
 
-    /// Forgets addresses and users whose buckets are full again. Answers how many are left.
+    /// Removes addresses and users whose buckets are full again. Answers how many are left.
     pub(crate) fn sweep(&self) -> usize {
-        self.per_ip.as_ref().map_or(0, Keyed::sweep) + self.per_user.as_ref().map_or(0, Keyed::sweep)
+        self.per_ip.as_ref().map_or(0, KeyedBuckets::sweep)
+            + self.per_user.as_ref().map_or(0, KeyedBuckets::sweep)
     }
 }
 
@@ -119,7 +120,7 @@ pub(crate) struct RatesByKind {
 }
 
 impl RatesByKind {
-    /// Those that a request of this kind spends.
+    /// The buckets of requests of this kind.
     fn of(&self, kind: Kind) -> &Rates {
         match kind {
             Kind::Handshake => &self.handshakes,
@@ -144,17 +145,17 @@ pub(super) enum RateCheck {
 impl Check for RateCheck {
     async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
         match self {
-            Self::PerAddress(rates) => rates.of(context.kind).take_of_address(context.client.key()),
+            Self::PerAddress(rates) => rates.of(context.kind).take_per_ip(context.client.key()),
             Self::Global(rates) => rates.of(context.kind).take().await,
             Self::PerUser(rates) => {
                 let user = context.user.as_ref().filter(|_| context.kind == Kind::Handshake);
-                user.map_or(Ok(()), |user| rates.take_of_user(&user.name))
+                user.map_or(Ok(()), |user| rates.take_per_user(&user.name))
             }
         }
     }
 }
 
-/// `Retry-After` has whole seconds; those who were refused together must not be back together.
+/// Clients that are refused at the same time must not come back at the same time, although `Retry-After` has whole seconds.
 fn jitter() -> Duration {
     Duration::from_secs_f64(fastrand::f64())
 }
@@ -196,7 +197,7 @@ mod tests {
                     if rates.take().await.is_ok() {
                         all.push(start.elapsed().as_secs_f64());
                     }
-                    if rates.take_of_address(nobody.key()).is_ok() {
+                    if rates.take_per_ip(nobody.key()).is_ok() {
                         of_one.push(start.elapsed().as_secs_f64());
                     }
                 }

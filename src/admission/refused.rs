@@ -1,7 +1,7 @@
-//! Why a request is answered by the proxy and not by the upstream, in words that say what was wrong and what to do.
+//! Why the proxy answers a request and not the upstream; each text says what was wrong and what to do.
 //!
 //! # Not here
-//! What the client is sent ([`super::answer`]).
+//! The response ([`super::answer`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::net::head::{self, HeadFault, MAX_HEADERS};
 use crate::telemetry::{AuthFailure, RefusalReason};
 use crate::upstream::UpstreamError;
 
-/// Why a request was answered by us and not by the upstream.
+/// Why the proxy answers a request and not the upstream.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// RFC 6455 §4.2.1.
@@ -71,7 +71,7 @@ pub enum Refused {
     Capacity(Bound),
     /// `policy.origins`
     #[error("{0}")]
-    Origin(ForeignPage),
+    Origin(OriginError),
     /// `policy.auth`: no credentials, or wrong ones. What exactly is for the log: it would help to guess them.
     #[error("credentials are missing or not valid")]
     Unauthorized(AuthFailure),
@@ -91,7 +91,7 @@ pub enum Refused {
 
 /// Why a page may not come in. What a client sent is kept as it may be shown: bounded, and without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ForeignPage {
+pub enum OriginError {
     /// The `Origin` that was sent.
     #[error("pages of {0} may not connect here: it is no origin of policy.origins")]
     Named(Box<str>),
@@ -108,7 +108,7 @@ pub enum ForeignPage {
     CrossSite,
 }
 
-impl ForeignPage {
+impl OriginError {
     /// The origin that was sent.
     pub fn origin(&self) -> Option<&str> {
         match self {

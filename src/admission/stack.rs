@@ -103,7 +103,7 @@ mod tests {
     }
 
     async fn ask(stack: &Stack, from: u8, user: Option<&str>) -> Result<Option<QuotaPermit>, Refused> {
-        stack.clone().oneshot(context(from, user, Kind::Handshake)).await.map(|context| context.slot)
+        stack.clone().oneshot(context(from, user, Kind::Handshake)).await.map(|context| context.quota_permit)
     }
 
     fn bucket<T>(result: Result<T, Refused>) -> Bucket {
@@ -165,7 +165,7 @@ mod tests {
             let refused = ask(&stack, 1, Some("https://evil.test")).await;
             assert!(matches!(refused, Err(Refused::Origin(_))));
             let plain = context(1, None, Kind::Plain);
-            assert!(stack.clone().oneshot(plain).await.unwrap().slot.is_none());
+            assert!(stack.clone().oneshot(plain).await.unwrap().quota_permit.is_none());
         }
         let _place = ask(&stack, 1, Some("https://app.example.com")).await.unwrap().unwrap();
         assert!(matches!(ask(&stack, 2, None).await, Err(Refused::Capacity(Bound::Route))));

@@ -1,9 +1,12 @@
-//! A channel, as its clients and its hub see it: who is on it, and where to reach its task.
+//! A channel, as its clients and its hub see it: its members, and the way to its task.
 //!
 //! # Invariants
-//! 1. Whoever gets a reservation counts from then on, until its [`Member`] is dropped, whatever drops it.
+//! 1. A client with a reservation counts as a member until its [`Member`] is dropped, for whatever reason.
 //! 2. Members come only under the hub's lock, and a channel leaves its hub only under that lock
 //!    ([`super::state`]): no reservation is used on a channel that has ended.
+//!
+//! # Why does a log begin anew with each channel?
+//! A log that has no reader costs memory, and its messages may be out of date.
 //!
 //! # Not here
 //! What the channel's task does ([`super::task`]).
@@ -30,10 +33,10 @@ use crate::log::{Cursor, Log};
 use crate::net::Transport;
 use crate::telemetry::redact::redact_path;
 
-/// What came of the first dial, once that is known. `Ok`: the subprotocol that holds for all clients.
+/// The result of the first dial, once there is one. `Ok`: the subprotocol that holds for all clients.
 pub(super) type FirstDial = Option<Result<Option<HeaderValue>, JoinError>>;
 
-/// What an operator has to say to the clients of a channel.
+/// A message that an operator publishes to the clients of a channel.
 #[derive(Debug)]
 pub(super) struct PublishRequest {
     pub(super) kind: Kind,
@@ -41,9 +44,9 @@ pub(super) struct PublishRequest {
     /// The frame, made once for all channels.
     pub(super) frame: Bytes,
     pub(super) deflated: Option<Bytes>,
-    /// For this user only.
+    /// The one user it is for; `None`: all.
     pub(super) to: Option<Arc<str>>,
-    /// Told its number in the log.
+    /// Gets the message's number in the log.
     pub(super) reply: oneshot::Sender<u64>,
 }
 
@@ -63,9 +66,9 @@ pub(super) struct Channel {
 struct Members {
     all: u64,
     by_user: HashMap<Arc<str>, u64>,
-    /// Since when there is none.
+    /// Since when there are none.
     empty_since: Option<Instant>,
-    /// Of the channel's task, woken when the last one leaves.
+    /// The channel's task, which is woken when the last one leaves.
     waker: Option<Waker>,
 }
 
@@ -83,8 +86,8 @@ impl Channel {
         Arc::new(Self { key, log, fanout, first_dial, publish, is_connected, members: Mutex::new(members) })
     }
 
-    /// One more member, and where it begins to read. Under the hub's lock only. It gets what comes from here on: a server may greet as soon
-    /// as it is connected, and clients take longer.
+    /// Adds a member, and answers where it begins to read. Only to be called under the hub's lock. The member gets what comes
+    /// from here on: a server may greet as soon as it is connected, and clients take longer.
     pub(super) fn enter(self: &Arc<Self>, user: Option<&Arc<str>>, on_join: OnJoin) -> (Member, Cursor) {
         let mut members = self.members();
         if members.all == 0 {
@@ -120,13 +123,13 @@ impl Channel {
         }
     }
 
-    /// Members there are, or only those of `user`.
+    /// The number of members, or of those of `user`.
     pub(super) fn count(&self, user: Option<&str>) -> u64 {
         let members = self.members();
         user.map_or(members.all, |user| members.by_user.get(user).copied().unwrap_or(0))
     }
 
-    /// Since when nobody is on it; its task, which `waker` wakes, hears of it when the last one leaves.
+    /// Since when it has no members. `waker` is woken when the last one leaves.
     pub(super) fn empty_since(&self, waker: &Waker) -> Option<Instant> {
         let mut members = self.members();
         if !members.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -135,20 +138,20 @@ impl Channel {
         members.empty_since
     }
 
-    /// Whether nobody has come since. Decides something only under the hub's lock.
+    /// Whether it has had no members since `since`. Only to be relied on under the hub's lock.
     pub(super) fn is_empty_since(&self, since: Instant) -> bool {
         self.members().empty_since == Some(since)
     }
 
-    /// Whether the first dial went well.
+    /// Whether the first dial has succeeded.
     pub(super) fn is_open(&self) -> bool {
         matches!(&*self.first_dial.borrow(), Some(Ok(_)))
     }
 
-    /// The channel as it may stand in a log line: its path.
-    pub(super) fn shown(&self) -> impl std::fmt::Display + '_ {
+    /// Its name for log lines: its path.
+    pub(super) fn log_name(&self) -> impl std::fmt::Display + '_ {
         let name = self.key.name.split(' ').next().unwrap_or_default();
-        // Without its path in the key it is told by what its clients have said, which is not for the log.
+        // Without the path, the name consists of what clients have sent, which does not belong in the log.
         redact_path(if name.starts_with('/') { name } else { "-" })
     }
 
@@ -166,7 +169,7 @@ impl Channel {
     }
 }
 
-/// A client that counts as one of a channel's.
+/// A client that counts as a member of a channel.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) channel: Arc<Channel>,
@@ -179,7 +182,7 @@ impl Drop for Member {
     }
 }
 
-/// A promise to one client: the feed runs, and keeps running while this is held.
+/// A client's place on a channel: the feed runs, and keeps running while this exists.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     pub(super) member: Member,
@@ -199,13 +202,12 @@ impl Reservation {
         self.protocol.as_ref()
     }
 
-    /// Uses the reservation for a client whose 101 has left; `has_deflate`: compressed messages were agreed upon. The client
-    /// gets what the log had for it when it was promised (`history.on_join`), and all
-    /// that came since.
-    pub(crate) fn take(self, client: Transport, has_deflate: bool, connection: Connection) {
+    /// Joins the client, whose 101 was sent; `has_deflate`: compressed messages were agreed upon. The client gets what the
+    /// log had for it when the reservation was made (`history.on_join`), and everything that came since.
+    pub(crate) fn join(self, client: Transport, has_deflate: bool, connection: Connection) {
         let fanout = Arc::clone(&self.member.channel.fanout);
         let held = Some(Box::new((self.member, connection.held)) as _);
         let connection = Connection { held, ..connection };
-        fanout.join(Arrival { hop: client, has_deflate, connection }, self.cursor);
+        fanout.join(Arrival { transport: client, has_deflate, connection }, self.cursor);
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn buffer(declined: Declined, patience: Duration) -> Response<B
             }
         }
     };
-    // What has come by then is what there is.
+    // On a timeout, what has come by then is used.
     let _ = timeout(patience, reading).await;
     let mut response = Response::new(Bytes::from(bytes));
     *response.status_mut() = head.status;
@@ -35,10 +35,10 @@ pub(super) async fn buffer(declined: Declined, patience: Duration) -> Response<B
     response
 }
 
-/// What of such a response's headers may go to clients that did not ask for it themselves.
+/// The headers of such a response that may go to clients other than the one that the server answered.
 fn for_all(status: StatusCode, mut headers: HeaderMap) -> HeaderMap {
     headers::for_client(status, &mut headers);
-    // The body may be cut; and a session that the server begins is nobody's.
+    // The body may be cut; and a session that the server begins must not be shared.
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::SET_COOKIE);
     headers

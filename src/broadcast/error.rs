@@ -9,10 +9,10 @@ use http::Response;
 use super::key::MAX_NAME;
 use crate::upstream::UpstreamError;
 
-/// Why a client gets no place on a channel. All who waited for the same dial are told the same.
+/// Why a client cannot join a channel. All clients that waited for the same dial get the same error.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum JoinError {
-    /// Nobody needs such a name.
+    /// The name is longer than any that is of use.
     #[error("the name of its channel would be longer than {MAX_NAME} bytes")]
     NameTooLong,
     /// `broadcast.max_channels`
@@ -21,7 +21,7 @@ pub(crate) enum JoinError {
     /// The server keeps failing: it is not asked before this has passed.
     #[error("the server keeps failing; it is asked again in {0:?}")]
     BreakerOpen(Duration),
-    /// The server is to blame.
+    /// The server could not be reached, or did not answer as it has to.
     #[error(transparent)]
     Upstream(Arc<UpstreamError>),
     /// The server answered with something else than a 101: every client gets this.

@@ -1,7 +1,7 @@
-//! What a channel's clients are to get, on its way into the log.
+//! Writes a channel's log: what the server sends, what operators publish, and notices.
 //!
 //! # Invariants
-//! 1. One writer: what the server says, what operators publish, and notices all come here.
+//! 1. The feed is the only writer of the log.
 //! 2. A message is encoded once, and compressed once, for all.
 //!
 //! # Not here
@@ -42,29 +42,29 @@ impl Feed {
         self.writer.log().head()
     }
 
-    /// Sends what was taken on its way: once for all that came together.
+    /// Wakes the readers of the log: once for all messages that came together.
     pub(super) fn wake(&self) {
         self.writer.wake();
     }
 
-    /// The server said this.
-    pub(super) fn take(&mut self, kind: Kind, payload: &[u8]) {
+    /// The server sent a message.
+    pub(super) fn on_message(&mut self, kind: Kind, payload: &[u8]) {
         self.metrics.received.inc();
         let deflated = self.deflated(kind, payload);
         self.append(kind, payload, encode::message(kind, payload), deflated, None);
     }
 
-    /// An operator did.
+    /// An operator publishes a message.
     pub(super) fn publish(&mut self, request: PublishRequest) {
         let PublishRequest { kind, payload, frame, deflated, to, reply } = request;
         self.metrics.published.inc();
         let sequence = self.append(kind, &payload, frame, deflated, to);
         self.writer.wake();
-        // It may have gone away meanwhile.
+        // The operator may have gone away meanwhile.
         let _ = reply.send(sequence);
     }
 
-    /// We do, if clients want to hear it.
+    /// Adds a notice of our own, if clients are to get them.
     pub(super) fn notice(&mut self, text: &[u8]) {
         if self.hub.plan.policy.notices {
             let message = Message::new(Kind::Text, text);

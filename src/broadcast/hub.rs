@@ -1,13 +1,13 @@
-//! The channels of one route: who joins which, and who opens one.
+//! The channels of one route: clients join one, which is opened by the first.
 //!
 //! # Invariants
 //! 1. At most `max_channels` tasks: those that are ending count until they have ended, so that inventing paths
 //!    buys nothing.
-//! 2. The dial belongs to the channel's task: a client that goes away takes nothing from those who wait with it.
+//! 2. The dial belongs to the channel's task: a client that goes away does not cancel it for the others that wait.
 //!
 //! # Not here
-//! When a channel goes on ([`super::state`]); what the server is sent ([`crate::upstream::opening`]), and what becomes of
-//! what it says ([`super::feed`]).
+//! How long a channel stays ([`super::state`]); what the server is sent ([`crate::upstream::opening`]), and what becomes of
+//! its messages ([`super::feed`]).
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ const MAX_PUBLISH_REQUESTS: usize = 64;
 /// Messages from clients that may wait for a channel's task. It passes them on as soon as it runs.
 const MAX_INBOUND: usize = 64;
 
-/// A client that wants to come in.
+/// A client that asks to join a channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JoinRequest<'a> {
     /// What it asked for.
@@ -47,7 +47,7 @@ pub(crate) struct JoinRequest<'a> {
     pub headers: &'a HeaderMap,
     /// Who it is.
     pub user: Option<&'a Arc<str>>,
-    /// As the breaker tells it from others, if the channel is opened for it.
+    /// The caller for the breaker, if the channel is opened for this client.
     pub caller: Caller,
     /// Where it comes from.
     pub requester: Requester<'a>,
@@ -73,7 +73,7 @@ impl Hub {
         let mut first_dial = member.channel.first_dial.clone();
         let opened = match first_dial.wait_for(Option::is_some).await {
             Ok(opened) => opened.clone(),
-            // Its task ended without a word: a panic, or the end of the process.
+            // Its task ended without a result: by a panic, or with the process.
             Err(_) => None,
         };
         match opened {

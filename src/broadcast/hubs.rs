@@ -1,4 +1,4 @@
-//! Every hub of the process: what operators and the process as a whole do with channels.
+//! All hubs of the process: what operators and the process as a whole do with channels.
 //!
 //! # Not here
 //! The channels of one route, and who joins them ([`super::hub`]).
@@ -23,22 +23,22 @@ use crate::log::Logs;
 use crate::memory::Budget;
 use crate::telemetry::{Metrics, WarnThrottle};
 
-/// Every hub of the process, also those that a reload has replaced and that still have clients.
+/// All hubs of the process, including those that a reload has replaced and that still have clients.
 #[derive(Debug)]
 pub(crate) struct Hubs {
     shared: Arc<Shared>,
     hubs: Mutex<Vec<Weak<HubState>>>,
 }
 
-/// From one line of a route about a server of its channels to the next of its kind.
-const SECOND: Duration = Duration::from_secs(1);
+/// The time between two lines of one kind about the servers of a route's channels.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What came of publishing.
+/// The result of publishing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Published {
-    /// Clients it is for.
+    /// The number of clients that it is for.
     pub recipients: u64,
-    /// Its number, where it went into exactly one log.
+    /// Its number, if it went into exactly one log.
     pub sequence: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct ChannelInfo {
     pub route: String,
     /// Its name: what the parts of its key come to.
     pub channel: String,
-    /// Clients it has.
+    /// The number of its clients.
     pub clients: u64,
     /// Whether its upstream is connected.
     pub is_connected: bool,
@@ -60,7 +60,7 @@ pub(crate) struct ChannelInfo {
 }
 
 impl Hubs {
-    /// None yet. `shards`: tasks that share the clients of a channel. While `lifecycle` drains, no upstream that
+    /// No hubs yet. `shards`: tasks that share the clients of a channel. While `lifecycle` drains, no upstream that
     /// was lost is dialled again.
     pub(crate) fn new(
         logs: Arc<Logs>,
@@ -76,7 +76,7 @@ impl Hubs {
             budget,
             client_memory,
             metrics,
-            lines: WarnThrottle::every(SECOND),
+            lines: WarnThrottle::every(LINE_INTERVAL),
             lifecycle,
             cut: Arc::default(),
             shards,
@@ -86,11 +86,11 @@ impl Hubs {
     }
 
     /// What the closes of many clients are spread over from now on (`drain.spread`).
-    pub(crate) fn spread_over(&self, spread: Duration) {
+    pub(crate) fn set_spread(&self, spread: Duration) {
         self.shared.spread.store(u64::try_from(spread.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// One more hub. It is one of these for as long as somebody holds it or it has a channel.
+    /// Adds a hub, which is remembered for as long as it is referenced or has a channel.
     pub(crate) fn hub(&self, plan: Plan) -> Arc<Hub> {
         let state = HubState::new(plan, &self.shared);
         let mut hubs = self.hubs.lock();
@@ -111,35 +111,34 @@ impl Hubs {
         let hubs = self.all();
         let mut replies = Vec::new();
         let frame = encode::message(kind, payload);
-        let mut smaller = None;
+        let mut deflated_once = None;
         for hub in hubs.iter().filter(|hub| hub.plan.route == route) {
-            for found in hub.all() {
-                let is_meant = found.is_open() && channel.is_none_or(|name| *found.key.name == *name);
-                let recipients = found.count(user);
-                // One who is not there would find it in the history, and nobody was told that it is for that.
+            for candidate in hub.all() {
+                let is_meant = candidate.is_open() && channel.is_none_or(|name| *candidate.key.name == *name);
+                let recipients = candidate.count(user);
+                // A user who is not connected would find it in the history, which publishing does not promise.
                 if !is_meant || user.is_some() && recipients == 0 {
                     continue;
                 }
-                let deflated = hub
-                    .plan
-                    .policy
-                    .compression
-                    .then(|| smaller.get_or_insert_with(|| deflate::message(kind, payload)).clone());
-                let (reply, told) = oneshot::channel();
+                let deflated =
+                    hub.plan.policy.compression.then(|| {
+                        deflated_once.get_or_insert_with(|| deflate::message(kind, payload)).clone()
+                    });
+                let (reply, receiver) = oneshot::channel();
                 let (frame, payload) = (frame.clone(), payload.clone());
                 let deflated = deflated.flatten();
                 let request =
                     PublishRequest { kind, payload, frame, deflated, to: user.map(Arc::from), reply };
                 // An error says that it has just ended.
-                if found.publish.send(request).await.is_ok() {
-                    replies.push((recipients, told));
+                if candidate.publish.send(request).await.is_ok() {
+                    replies.push((recipients, receiver));
                 }
             }
         }
         let mut published = Published::default();
         let mut logs = 0;
-        for (recipients, told) in replies {
-            if let Ok(sequence) = told.await {
+        for (recipients, receiver) in replies {
+            if let Ok(sequence) = receiver.await {
                 logs += 1;
                 published.recipients += recipients;
                 published.sequence = Some(sequence);
@@ -165,13 +164,13 @@ impl Hubs {
         channels
     }
 
-    /// Looks whether clients of feeds hold more than they may. To be called now and then: those who take something see
-    /// to it themselves, but the bound may have been lowered.
-    pub(crate) fn relieve(&self) {
+    /// Evicts clients of feeds if they hold more than they may, and writes log lines that are overdue. To be called now and
+    /// then: whatever takes memory checks the bound by itself, but the bound may have been lowered.
+    pub(crate) fn enforce_budget(&self) {
         self.shared.client_memory.enforce_budget();
         self.shared.client_memory.log_left_out();
         for ((route, kind), left_out) in self.shared.lines.overdue(Instant::now()) {
-            lines::left_out(&route, kind, left_out);
+            lines::log_left_out(&route, kind, left_out);
         }
     }
 

@@ -6,6 +6,11 @@
 //! 2. No credentials: the configuration refuses them as parts, and authentication has taken its token out of
 //!    the query and the subprotocols by then.
 //!
+//! # Why do subprotocols, `Host` and `Origin` set channels apart?
+//! There is one answer for all who share a link. Where the server sees `Host`, it may name another tenant. And a
+//! server that judges pages by itself sees only the page of the client that came first: any other would come in
+//! behind that one, or be refused because of it.
+//!
 //! # Not here
 //! What the server is sent for a channel ([`crate::upstream::opening`]).
 

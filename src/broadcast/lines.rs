@@ -1,6 +1,5 @@
-//! What operators are told of a channel's server: a number for each dial and loss, and a line. A server that fails does
-//! so for all channels of its route, again and again: of each kind of line one is written in a while, with the number of
-//! those that were left out.
+//! Metrics and log lines about a channel's server: each dial and loss is counted, and has a line. A server that fails does
+//! so for all channels of its route, again and again: lines of each kind are throttled, and say how many were left out.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -10,29 +9,29 @@ use tracing::{info, warn};
 
 use super::channel::Channel;
 use super::state::HubState;
-use crate::telemetry::{UplinkOutcome, some};
+use crate::telemetry::{UplinkOutcome, nonzero};
 use crate::upstream::UplinkEnd;
 use crate::upstream::redial::{DialFailure, Dialed, Observer};
 
-/// The kind of line that tells of a server that is there again.
+/// The kind of line about a server that is connected again.
 const BACK: &str = "back";
 
 /// Whether a line of this kind may be written now, and how many were left out since the last one.
-fn may(hub: &HubState, kind: &'static str) -> Option<Option<u64>> {
-    hub.shared.lines.may((hub.plan.route.clone(), kind), Instant::now()).map(some)
+fn allow(hub: &HubState, kind: &'static str) -> Option<Option<u64>> {
+    hub.shared.lines.allow((hub.plan.route.clone(), kind), Instant::now()).map(nonzero)
 }
 
-/// Tells of the dials of one channel.
+/// Observes the dials of one channel.
 #[derive(Debug)]
 pub(super) struct DialLines {
     hub: Arc<HubState>,
-    /// The channel, as it may stand in a line.
+    /// The channel's name for log lines.
     channel: Box<str>,
 }
 
 impl DialLines {
     pub(super) fn new(hub: Arc<HubState>, channel: &Channel) -> Self {
-        Self { hub, channel: channel.shown().to_string().into() }
+        Self { hub, channel: channel.log_name().to_string().into() }
     }
 }
 
@@ -56,21 +55,21 @@ fn on_dialed(hub: &HubState, channel: &str, dialed: &Dialed<'_>) {
     });
     let route = &*hub.plan.route;
     match result {
-        // There are as many of these as channels are opened.
+        // Not throttled: there is one for each channel that is opened.
         Ok(_) if is_first => info!(route, channel, request_id, "a feed is connected"),
         Ok(_) => {
-            if let Some(left_out) = may(hub, BACK) {
+            if let Some(left_out) = allow(hub, BACK) {
                 info!(route, channel, request_id, left_out, "the feed goes on");
             }
         }
         Err(DialFailure::BreakerOpen(_)) => {}
         Err(DialFailure::Failed(error)) => {
-            if let Some(left_out) = may(hub, "failed") {
+            if let Some(left_out) = allow(hub, "failed") {
                 warn!(route, channel, request_id, %error, left_out, "no feed");
             }
         }
         Err(DialFailure::OtherProtocol) => {
-            if let Some(left_out) = may(hub, "other_protocol") {
+            if let Some(left_out) = allow(hub, "other_protocol") {
                 warn!(
                     route,
                     channel,
@@ -81,7 +80,7 @@ fn on_dialed(hub: &HubState, channel: &str, dialed: &Dialed<'_>) {
             }
         }
         Err(DialFailure::Declined(response)) => {
-            if let Some(left_out) = may(hub, "refused") {
+            if let Some(left_out) = allow(hub, "refused") {
                 let status = response.status().as_u16();
                 warn!(route, channel, request_id, status, left_out, "no feed: the server refused");
             }
@@ -89,8 +88,8 @@ fn on_dialed(hub: &HubState, channel: &str, dialed: &Dialed<'_>) {
     }
 }
 
-/// So many lines of this kind were left out, and no other has told of it since.
-pub(super) fn left_out(route: &str, kind: &'static str, left_out: u64) {
+/// Lines of this kind were left out, and no later one of it has said so.
+pub(super) fn log_left_out(route: &str, kind: &'static str, left_out: u64) {
     if kind == BACK {
         info!(route, kind, left_out, "more feeds go on");
     } else {
@@ -98,13 +97,13 @@ pub(super) fn left_out(route: &str, kind: &'static str, left_out: u64) {
     }
 }
 
-/// A channel that goes on has lost its server.
+/// A channel has lost its server, and dials it again.
 pub(super) fn lost(hub: &HubState, channel: &dyn Display, end: &UplinkEnd) {
     hub.metrics.losses.inc(end.loss());
     let route = &*hub.plan.route;
     match end {
         UplinkEnd::Closed(code, _) => {
-            if let Some(left_out) = may(hub, "left") {
+            if let Some(left_out) = allow(hub, "left") {
                 warn!(route, %channel, code = code.0, left_out, "the feed's server left");
             }
         }
@@ -113,7 +112,7 @@ pub(super) fn lost(hub: &HubState, channel: &dyn Display, end: &UplinkEnd) {
         | UplinkEnd::Silent
         | UplinkEnd::Stalled
         | UplinkEnd::Done => {
-            if let Some(left_out) = may(hub, "lost") {
+            if let Some(left_out) = allow(hub, "lost") {
                 warn!(route, %channel, why = %end, left_out, "the feed's server is lost");
             }
         }

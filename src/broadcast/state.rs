@@ -1,9 +1,9 @@
-//! What a hub and the tasks of its channels share: the channels of one route, and what all of them need.
+//! What a hub and the tasks of its channels share.
 //!
 //! # Invariants
-//! 1. Whether a channel goes on is decided under the hub's lock: whoever finds it in the map counts before the
-//!    lock is given back, and it is taken out of the map only while nobody counts, or when its feed is over.
-//! 2. Tasks that are ending count until they have ended.
+//! 1. Whether a channel ends is decided under the hub's lock: a client that finds it in the map is a member before the
+//!    lock is released, and it is removed from the map only while it has no members, or when its feed is over.
+//! 2. Tasks that are ending count as running until they have ended.
 //!
 //! # Not here
 //! Who opens a channel ([`super::hub`]), and what its task does ([`super::task`]).
@@ -28,27 +28,27 @@ use crate::memory::Budget;
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Metrics, Reason, WarnThrottle};
 use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker};
 
-/// What all hubs need.
+/// What all hubs share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) logs: Arc<Logs>,
     pub(super) budget: Arc<Budget>,
-    /// Of it: what waits for clients, of all feeds together.
+    /// The part of it for what waits for clients, of all feeds together.
     pub(super) client_memory: Arc<ClientMemory>,
     pub(super) metrics: Arc<Metrics>,
-    /// What is told of servers, by route: clients may invent channels, and all of them lose one server at once.
+    /// Throttles lines about servers, by route: clients may invent channels, and all of them lose a server at once.
     pub(super) lines: WarnThrottle<(String, &'static str)>,
     pub(super) lifecycle: Lifecycle,
-    /// Rung when channels are to end at once.
+    /// Notified when all channels are to end at once.
     pub(super) cut: Arc<Notify>,
     /// Tasks that share the clients of a channel.
     pub(super) shards: usize,
-    /// Milliseconds that the closes of many clients are spread over.
+    /// Milliseconds that the Closes of many clients are spread over.
     pub(super) spread: AtomicU64,
 }
 
 impl Shared {
-    /// What the closes of many clients are spread over.
+    /// The time that the Closes of many clients are spread over.
     pub(super) fn spread(&self) -> Duration {
         Duration::from_millis(self.spread.load(Relaxed))
     }
@@ -63,9 +63,9 @@ pub(crate) struct Plan {
     pub strip_prefix: Option<String>,
     /// Its policy.
     pub policy: Arc<Policy>,
-    /// Where its feeds come from.
+    /// The server of its feeds.
     pub upstream: Arc<Upstream>,
-    /// Whether those may be asked at the moment; `None`: always.
+    /// The breaker around that server, if there is one.
     pub breaker: Option<Arc<UpstreamBreaker>>,
 }
 
@@ -85,7 +85,7 @@ pub(super) struct HubState {
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     pub(super) by_key: HashMap<Key, Arc<Channel>>,
-    /// Tasks, also of channels that are in the map no more.
+    /// Running tasks, including those of channels that are not in the map any more.
     pub(super) running: usize,
 }
 
@@ -112,7 +112,7 @@ impl HubState {
         })
     }
 
-    /// From now on whoever asks for this channel opens another one.
+    /// Removes the channel: the next client that asks for it opens another one.
     pub(super) fn forget(&self, channel: &Arc<Channel>) {
         let mut channels = self.channels();
         if channels.by_key.get(&channel.key).is_some_and(|known| Arc::ptr_eq(known, channel)) {
@@ -120,7 +120,7 @@ impl HubState {
         }
     }
 
-    /// As [`Hub::forget`], if nobody has come since; whether that is so.
+    /// As [`Self::forget`], if nobody has come since; whether that is so.
     pub(super) fn forget_if_empty(&self, channel: &Arc<Channel>, since: tokio::time::Instant) -> bool {
         let mut channels = self.channels();
         if !channel.is_empty_since(since) {
@@ -130,22 +130,22 @@ impl HubState {
         true
     }
 
-    /// Those that are there now.
+    /// All channels of the map.
     pub(super) fn all(&self) -> Vec<Arc<Channel>> {
         self.channels().by_key.values().cloned().collect()
     }
 
-    /// Tasks of channels.
+    /// The number of running tasks.
     pub(super) fn running(&self) -> usize {
         self.channels().running
     }
 
-    /// Whether any of them has a link to the server.
+    /// Whether any channel has a link to the server.
     pub(super) fn is_connected(&self) -> bool {
         self.connected.load(Relaxed) > 0
     }
 
-    /// One more of them has a link, or one less.
+    /// A channel has got a link to the server, or has lost it.
     pub(super) fn set_connected(&self, is_connected: bool) {
         if is_connected {
             self.connected.fetch_add(1, Relaxed);
@@ -154,7 +154,7 @@ impl HubState {
         }
     }
 
-    /// What its links to the server keep to.
+    /// The rules for links to the server.
     pub(super) fn uplink_rules(&self) -> UplinkRules {
         let (policy, upstream) = (&self.plan.policy, self.plan.upstream.config());
         UplinkRules {
@@ -173,31 +173,31 @@ impl HubState {
     }
 }
 
-/// Counts a channel's task among its hub's, whatever ends it.
+/// Counts a channel's task as running, and cleans up whatever ends it.
 #[derive(Debug)]
 pub(super) struct TaskGuard {
     pub(super) hub: Arc<HubState>,
     pub(super) channel: Arc<Channel>,
-    is_settled: bool,
+    is_disarmed: bool,
 }
 
 impl TaskGuard {
-    /// One more task, which the hub has counted already.
+    /// A guard for a task that the hub has counted already.
     pub(super) fn new(hub: Arc<HubState>, channel: Arc<Channel>) -> Self {
-        Self { hub, channel, is_settled: false }
+        Self { hub, channel, is_disarmed: false }
     }
 
-    /// Its clients know all that they are owed.
-    pub(super) fn settle(&mut self) {
-        self.is_settled = true;
+    /// Its clients were closed, or there are none: nothing is left for the drop to close.
+    pub(super) fn disarm(&mut self) {
+        self.is_disarmed = true;
     }
 }
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
         self.hub.forget(&self.channel);
-        if !self.is_settled {
-            // A panic, or it was cut: nobody would ever write to them again.
+        if !self.is_disarmed {
+            // It has panicked, or was cut: nothing would ever be sent to its clients again.
             let code = CloseCode(self.hub.plan.policy.close_codes.upstream_lost);
             self.channel.fanout.close(Reason::UpstreamLost, By::Proxy, code, "upstream lost");
         }

@@ -4,18 +4,18 @@
 //!   first dial ──ok──▶ connected ──lost──▶ waiting ──▶ dialling
 //!       │                ▲   │                ▲            │
 //!       ▼                │   ▼                └──failed────┤
-//!    refused             │  over: the server's word        │
+//!    refused             │  over: a final Close            │
 //!                        └───────────────ok────────────────┘
 //! ```
 //!
-//! Everywhere but in the first dial: nobody has been there for `linger`: over. Given up, or refused by a server
-//! that knew us: over.
+//! Except in the first dial, it is over as well when the channel had no members for `linger`, when the redial is given up,
+//! and when a server that had accepted the handshake declines it.
 //!
 //! # Invariants
 //! 1. A link that is dialled again goes on with the same log: sequence numbers do not begin anew.
-//! 2. A channel leaves its hub before its clients are closed: whoever comes then opens another one.
-//! 3. What is left of a link's close handshake holds nobody up: it runs beside the feed, the last one only, and the
-//!    channel counts until it is over.
+//! 2. A channel leaves its hub before its clients are closed: a client that comes then opens another one.
+//! 3. The close handshake of a link that has ended delays nothing: it runs beside the feed, the last one only, and the
+//!    channel's task counts as running until it is over.
 //!
 //! # Not here
 //! Frames ([`crate::upstream::Uplink`]); what becomes of messages ([`super::feed`]); who is on the channel
@@ -58,7 +58,7 @@ const RESTORED: &[u8] = br#"{"type":"outrigger","event":"upstream_restored"}"#;
 /// The task of a channel.
 pub(super) struct Task {
     guard: TaskGuard,
-    /// For whom it was opened.
+    /// The caller that it was opened for.
     opener: Caller,
     redialer: Redialer<DialLines>,
     feed: Feed,
@@ -70,9 +70,9 @@ pub(super) struct Task {
 
 /// Why a link that was lost is not dialled any more.
 enum Stop {
-    /// Its clients are told.
+    /// The channel ends, and its clients are closed.
     End(ChannelEnd),
-    /// Nobody is there any more, and nobody can come: the channel is out of its hub.
+    /// It has no members, and cannot get any: it has left its hub.
     Idle,
 }
 
@@ -111,7 +111,7 @@ impl Task {
             drop(connected);
             let Some(end) = end else {
                 self.leave(uplink).await;
-                self.guard.settle();
+                self.guard.disarm();
                 return;
             };
             self.closing.replace(uplink, &self.guard.hub.shared.budget);
@@ -121,13 +121,13 @@ impl Task {
                 let (code, reason) = (*code, reason.clone());
                 break ChannelEnd { cause: Reason::UpstreamClose, by: By::Upstream, code, reason };
             }
-            lines::lost(&self.guard.hub, &self.guard.channel.shown(), &end);
+            lines::lost(&self.guard.hub, &self.guard.channel.log_name(), &end);
             self.feed.notice(LOST);
             uplink = match Box::pin(self.restore()).await {
                 Ok(uplink) => uplink,
                 Err(Stop::End(end)) => break end,
                 Err(Stop::Idle) => {
-                    self.guard.settle();
+                    self.guard.disarm();
                     self.inbox.close();
                     return poll_fn(|cx| self.closing.poll(cx)).await;
                 }
@@ -136,16 +136,16 @@ impl Task {
             self.dismiss();
         };
         let ChannelEnd { cause, by, code, reason } = end;
-        let channel = self.guard.channel.shown().to_string();
+        let channel = self.guard.channel.log_name().to_string();
         info!(route = self.route(), %channel, cause = cause.as_str(), code = code.0, "the feed is over");
         self.guard.hub.forget(&self.guard.channel);
         self.guard.channel.fanout.close(cause, by, code, &reason);
-        self.guard.settle();
+        self.guard.disarm();
         self.inbox.close();
         poll_fn(|cx| self.closing.poll(cx)).await;
     }
 
-    /// The server is another one now, as far as it knows of its clients: those who are to say all again are closed one
+    /// The new link's server does not know what clients have sent before: if they are to send it again, they are closed one
     /// by one (`broadcast.on_redial`).
     fn dismiss(&self) {
         let TaskGuard { hub, channel, .. } = &self.guard;
@@ -156,7 +156,7 @@ impl Task {
         }
     }
 
-    /// The first dial. What comes of it is told to all who wait.
+    /// The first dial. Its result goes to all clients that wait.
     async fn open(&mut self) -> Option<Uplink> {
         let why = match self.redialer.open(self.opener).await {
             Ok((transport, protocol)) => {
@@ -169,17 +169,17 @@ impl Task {
                 let patience = self.guard.hub.plan.upstream.config().handshake_timeout;
                 JoinError::Declined(Box::new(declined::buffer(response, patience).await))
             }
-            // There was none before.
+            // Impossible: there was no subprotocol before.
             Err(DialFailure::OtherProtocol) => return None,
         };
-        // First: whoever comes after the answer dials anew.
+        // Before the result is sent: a client that comes after it dials anew.
         self.guard.hub.forget(&self.guard.channel);
         self.opened.send_replace(Some(Err(why)));
-        self.guard.settle();
+        self.guard.disarm();
         None
     }
 
-    /// A link that is up, with what the server is told before anything else.
+    /// A link over `transport`, with the greeting that the server is sent first.
     fn greet(&self, transport: Transport) -> Uplink {
         let hub = &self.guard.hub;
         let metrics = Arc::clone(&hub.shared.metrics);
@@ -194,25 +194,25 @@ impl Task {
         uplink
     }
 
-    /// Passes on what the server says, until the link has ended. `None`: everyone has left.
+    /// Follows the link until it has ended. `None`: all members have left.
     async fn follow(&mut self, uplink: &mut Uplink) -> Option<UplinkEnd> {
         let mut share = self.guard.hub.shared.budget.share();
         poll_fn(|cx| {
             let is_idle = self.poll_control(cx).is_ready();
-            // Before the link is driven, which writes what is queued; and when everyone has left, since nobody looks
-            // at it later: the last word of the last client may have come together with its Close.
+            // Before the link is driven, which writes what is queued; and also when all members have left, since nothing
+            // takes it later: the last message of the last client may have come together with its Close.
             self.inbox.poll_inbound(cx, Some(uplink));
             if is_idle {
                 return Poll::Ready(None);
             }
-            // A burst is not taken from the server faster than it can be passed on. No client holds that up: only
-            // those that take it at once are waited for.
+            // A burst is not read from the server faster than it can be delivered. No client delays that: only those that
+            // take everything at once are waited for.
             ready!(self.feed.poll_room(cx));
             let before = self.feed.head();
-            let end = uplink.poll(cx, &mut |kind, payload| self.feed.take(kind, payload)).map(Some);
+            let end = uplink.poll(cx, &mut |kind, payload| self.feed.on_message(kind, payload)).map(Some);
             share.set(uplink.buffered());
             if self.feed.head() != before {
-                // Once for all that came together: it leaves together.
+                // Once for all messages that came together: they leave together.
                 self.feed.wake();
             }
             end
@@ -220,7 +220,7 @@ impl Task {
         .await
     }
 
-    /// Dials until the link is there again, and sees to the clients meanwhile.
+    /// Dials until the link is up again, and serves the channel meanwhile.
     async fn restore(&mut self) -> Result<Uplink, Stop> {
         let codes = self.guard.hub.plan.policy.close_codes;
         let redialed = poll_fn(|cx| {
@@ -251,8 +251,8 @@ impl Task {
         }
     }
 
-    /// The process drains and the server is gone: nothing is dialled any more, and clients are closed one by one, as the
-    /// drain has it.
+    /// The process drains and the link is lost: it is not dialled any more, and clients are closed one by one on the drain's
+    /// schedule.
     async fn await_drain(&mut self) -> Stop {
         poll_fn(|cx| {
             self.inbox.poll_inbound(cx, None);
@@ -262,12 +262,12 @@ impl Task {
         Stop::Idle
     }
 
-    /// Everyone has left: the server is told.
+    /// All members have left: the link is closed.
     async fn leave(&mut self, mut uplink: Uplink) {
-        info!(route = self.route(), channel = %self.guard.channel.shown(), "the feed's last client has left");
+        info!(route = self.route(), channel = %self.guard.channel.log_name(), "the feed's last client has left");
         self.inbox.close();
         uplink.close(CloseCode::GOING_AWAY, "no clients");
-        // Ends by itself in half of that time.
+        // The link ends by itself in half of that time.
         let patience = self.guard.hub.plan.policy.close_timeout * 2;
         let all = poll_fn(|cx| {
             let rest = self.closing.poll(cx);
@@ -277,11 +277,10 @@ impl Task {
         let _ = timeout(patience, all).await;
     }
 
-    /// What there is to do whatever the link does: publish, and look whether anybody is there. Ready when nobody
-    /// is any more, and nobody can come.
+    /// What there is to do whatever the link does. Ready when the channel has no members and cannot get any.
     fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.inbox.poll_publish(cx, &mut self.feed);
-        // Nothing depends on how it ends.
+        // Nothing waits for its end here.
         let _ = self.closing.poll(cx);
         self.presence.poll_idle(cx, &self.guard.hub, &self.guard.channel)
     }
@@ -291,7 +290,7 @@ impl Task {
     }
 }
 
-/// Shows a channel whose server is connected, for as long as it is.
+/// Marks the channel as connected, for as long as it exists.
 struct Connected {
     gauge: IntGauge,
     hub: Arc<HubState>,

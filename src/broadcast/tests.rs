@@ -94,9 +94,9 @@ impl World {
 }
 
 fn ask(payload: Bytes) -> (PublishRequest, oneshot::Receiver<u64>) {
-    let (reply, told) = oneshot::channel();
+    let (reply, receiver) = oneshot::channel();
     let frame = encode::message(Kind::Text, &payload);
-    (PublishRequest { kind: Kind::Text, payload, frame, deflated: None, to: None, reply }, told)
+    (PublishRequest { kind: Kind::Text, payload, frame, deflated: None, to: None, reply }, receiver)
 }
 
 #[tokio::test]
@@ -107,10 +107,10 @@ async fn who_publishes_to_a_channel_that_is_just_leaving_is_not_kept_waiting() {
     let channel = world.hub.state.all().remove(0);
     drop(reserve);
     world.until(|world| world.hub.state.all().is_empty()).await;
-    let (ask, told) = ask(Bytes::from_static(b"late"));
+    let (ask, receiver) = ask(Bytes::from_static(b"late"));
     let answered = timeout(Duration::from_secs(5), async {
         if channel.publish.send(ask).await.is_ok() {
-            let _ = told.await;
+            let _ = receiver.await;
         }
     });
     assert!(answered.await.is_ok(), "it is told that nobody is there");
@@ -134,15 +134,15 @@ async fn a_channel_whose_task_panics_ends_those_who_wait_for_it_and_the_next_one
     let world = World::new("").await;
     let _seat = world.reserve().await;
     let channel = world.hub.state.all().remove(0);
-    let mut told = Vec::new();
+    let mut receiver = Vec::new();
     for payload in [Bytes::from_owner(Panics), Bytes::from_static(b"x"), Bytes::from_static(b"y")] {
         let (ask, answer) = ask(payload);
         // It may have ended by then.
         if channel.publish.send(ask).await.is_ok() {
-            told.push(answer);
+            receiver.push(answer);
         }
     }
-    for answer in told {
+    for answer in receiver {
         timeout(DEADLINE, answer).await.expect("nobody waits for the dead").ok();
     }
     world.until(|world| world.hub.state.running() == 0).await;

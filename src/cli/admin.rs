@@ -17,7 +17,7 @@ use clap::{ArgGroup, Args};
 use super::output::print;
 use super::runtime::{run_on, runtime};
 use super::table::{Column, table};
-use crate::admin::client::{self, Client, Drain, Listing, Message, Payload, Wanted};
+use crate::admin::client::{self, Client, Drain, ListFilter, Listing, Message, Payload};
 use crate::admin::{Channel, Subscriber};
 use crate::config::Secret;
 use crate::telemetry::redact::escaped;
@@ -132,8 +132,8 @@ pub(super) fn drain(args: &DrainArgs) -> anyhow::Result<()> {
 
 pub(super) fn channels(args: ChannelsArgs) -> anyhow::Result<()> {
     let client = args.admin.client()?;
-    let wanted = Wanted { route: args.route, channel: None, limit: args.limit };
-    let listing = run_on(runtime(1)?, client.channels(&wanted))?;
+    let filter = ListFilter { route: args.route, channel: None, limit: args.limit };
+    let listing = run_on(runtime(1)?, client.channels(&filter))?;
     if args.json {
         return print_json(&listing.json);
     }
@@ -150,8 +150,8 @@ pub(super) fn channels(args: ChannelsArgs) -> anyhow::Result<()> {
 
 pub(super) fn subscribers(args: SubscribersArgs) -> anyhow::Result<()> {
     let client = args.admin.client()?;
-    let wanted = Wanted { route: args.route, channel: args.channel, limit: args.limit };
-    let listing = run_on(runtime(1)?, client.subscribers(&wanted))?;
+    let filter = ListFilter { route: args.route, channel: args.channel, limit: args.limit };
+    let listing = run_on(runtime(1)?, client.subscribers(&filter))?;
     if args.json {
         return print_json(&listing.json);
     }

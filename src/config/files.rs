@@ -29,13 +29,15 @@ impl FileCache {
 }
 
 fn read(path: &Path) -> Result<Arc<[u8]>, String> {
-    let told = |error| format!("cannot be read: {error}");
+    let unreadable = |error| format!("cannot be read: {error}");
     // Opening a pipe would wait for a writer.
-    if !fs::metadata(path).map_err(told)?.is_file() {
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("cannot be read: not a regular file".into());
     }
     let mut bytes = Vec::new();
-    fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(told)?;
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("longer than {MAX_BYTES} bytes"));
     }

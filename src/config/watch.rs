@@ -75,18 +75,18 @@ impl Watch {
     /// Watches nothing yet.
     pub(crate) fn new() -> Self {
         let events = Arc::new(Events::default());
-        let (jobs, taken) = mpsc::channel();
-        let begun = start(taken, &events);
-        if let Err(error) = &begun {
+        let (jobs, receiver) = mpsc::channel();
+        let started = start(receiver, &events);
+        if let Err(error) = &started {
             log_failure(error);
         }
-        Self { jobs: begun.is_ok().then_some(jobs), events, pending: false }
+        Self { jobs: started.is_ok().then_some(jobs), events, pending: false }
     }
 
     /// Watches these paths and no others. Answers whether some of them were not watched before: what was read
     /// meanwhile may have changed since. Where watching takes long, [`Watch::changed`] returns for it instead.
-    pub(crate) async fn follow(&mut self, places: WatchedPaths) -> bool {
-        let WatchedPaths { directories, mut entries } = places;
+    pub(crate) async fn follow(&mut self, paths: WatchedPaths) -> bool {
+        let WatchedPaths { directories, mut entries } = paths;
         entries.extend(directories.iter().cloned());
         let Some(jobs) = &self.jobs else { return false };
         let is_new = {
@@ -112,8 +112,8 @@ impl Watch {
         }
         let end = Instant::now() + MAX_WAIT;
         loop {
-            let quiet = (Instant::now() + SETTLE_TIME).min(end);
-            if timeout_at(quiet, self.events.happened.notified()).await.is_err() {
+            let settled = (Instant::now() + SETTLE_TIME).min(end);
+            if timeout_at(settled, self.events.happened.notified()).await.is_err() {
                 self.pending = false;
                 return;
             }
@@ -123,9 +123,9 @@ impl Watch {
 
 /// Starts the thread that watches what `jobs` name, until their sender is dropped.
 fn start(jobs: mpsc::Receiver<Job>, events: &Arc<Events>) -> notify::Result<()> {
-    let (notifier, late) = (Arc::clone(events), Arc::clone(events));
-    let watcher = notify::recommended_watcher(move |event| notifier.on(&event))?;
-    thread::Builder::new().name("watch".into()).spawn(move || serve(&jobs, watcher, &late))?;
+    let (notifier, thread_events) = (Arc::clone(events), Arc::clone(events));
+    let watcher = notify::recommended_watcher(move |event| notifier.on_event(&event))?;
+    thread::Builder::new().name("watch".into()).spawn(move || serve(&jobs, watcher, &thread_events))?;
     Ok(())
 }
 
@@ -166,8 +166,8 @@ fn log_failure(error: &notify::Error) {
 
 impl Events {
     /// Runs in the watcher's thread.
-    fn on(&self, event: &notify::Result<Event>) {
-        let concerns = match event {
+    fn on_event(&self, event: &notify::Result<Event>) {
+        let is_relevant = match event {
             Ok(event) => {
                 let is_reading = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
                 let names = self.names.lock();
@@ -176,7 +176,7 @@ impl Events {
             }
             Err(_) => true,
         };
-        if concerns {
+        if is_relevant {
             self.happened.notify_one();
         }
     }
@@ -185,25 +185,26 @@ impl Events {
 impl WatchedPaths {
     /// The directories and entries that lead to `files` now.
     pub(crate) fn of(files: &[PathBuf]) -> Self {
-        let mut places = Self::default();
-        let mut ways: Vec<PathBuf> = files.iter().filter_map(|file| std::path::absolute(file).ok()).collect();
+        let mut paths = Self::default();
+        let mut pending_paths: Vec<PathBuf> =
+            files.iter().filter_map(|file| std::path::absolute(file).ok()).collect();
         let mut links = 0;
-        while let Some(way) = ways.pop() {
-            places.add(&way);
-            for link in way.ancestors() {
+        while let Some(path) = pending_paths.pop() {
+            paths.add(&path);
+            for link in path.ancestors() {
                 let Ok(target) = fs::read_link(link) else { continue };
-                places.add(link);
+                paths.add(link);
                 links += 1;
                 if links > MAX_LINKS {
-                    return places;
+                    return paths;
                 }
-                let rest = way.strip_prefix(link).unwrap_or(Path::new(""));
+                let rest = path.strip_prefix(link).unwrap_or(Path::new(""));
                 let target = link.parent().unwrap_or(Path::new("/")).join(target);
                 // Joining nothing would add a slash.
-                ways.push(if rest.as_os_str().is_empty() { target } else { target.join(rest) });
+                pending_paths.push(if rest.as_os_str().is_empty() { target } else { target.join(rest) });
             }
         }
-        places
+        paths
     }
 
     /// The directory of `entry`; if that does not exist, the nearest one around it, in which it would appear.
@@ -336,15 +337,15 @@ mod tests {
     async fn a_watcher_that_is_kept_busy_is_not_waited_for_and_what_it_missed_is_looked_for() {
         let folder = Folder::new("busy");
         let file = folder.0.join("a.yaml");
-        let (jobs, taken) = mpsc::channel();
+        let (jobs, receiver) = mpsc::channel();
         let mut watch = Watch { jobs: Some(jobs), events: Arc::default(), pending: false };
-        let places = || WatchedPaths::of(std::slice::from_ref(&file));
+        let paths = || WatchedPaths::of(std::slice::from_ref(&file));
         for _ in 0..2 {
-            let following = timeout(2 * MAX_WAIT, watch.follow(places())).await;
+            let following = timeout(2 * MAX_WAIT, watch.follow(paths())).await;
             assert_eq!(following, Ok(false), "it is told when they are watched");
         }
         assert!(timeout(SETTLE_TIME, watch.changed()).await.is_err());
-        start(taken, &watch.events).unwrap();
+        start(receiver, &watch.events).unwrap();
         assert!(sees(&mut watch).await, "it has time again");
         fs::write(&file, "1").unwrap();
         assert!(sees(&mut watch).await, "and watches");

@@ -21,7 +21,7 @@ use tracing::info;
 use super::handle::{ConnectionInfo, EndReport, Handle, Totals};
 use crate::config::LogConnections;
 use crate::telemetry::logging::Dropped;
-use crate::telemetry::{Injection, Label, Metrics, Reason, shown};
+use crate::telemetry::{Injection, Label, Metrics, Reason, client_address};
 
 /// Locks that the connections are spread over: opening, ending and scraping rarely meet.
 const SHARDS: usize = 16;
@@ -78,7 +78,7 @@ impl Registry {
                 connection = handle.id,
                 request_id = &*handle.info.request_id,
                 route = &*handle.info.route.name,
-                client = handle.info.client.map(shown),
+                client = handle.info.client.map(client_address),
                 user = handle.info.user.as_deref(),
                 "connected"
             );
@@ -220,7 +220,7 @@ impl Registry {
                 connection = handle.id,
                 request_id = &*handle.info.request_id,
                 route = &*handle.info.route.name,
-                client = handle.info.client.map(shown),
+                client = handle.info.client.map(client_address),
                 user = handle.info.user.as_deref(),
                 reason = ended.reason.as_str(),
                 code = ended.close.map(|(_, code)| code.0),

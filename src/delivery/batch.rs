@@ -8,6 +8,14 @@
 //! 4. While clients are at a few places, `due` reads the log once for each of these: for all other clients it is a
 //!    comparison, without a lock or an allocation.
 //!
+//! # Why are messages conflated when the log is read?
+//! Which message is the newest depends on where a client is. A log that was written conflated could serve neither
+//! history nor a client that is not throttled.
+//!
+//! # Why are batches put together by copying?
+//! One write of one piece, shared by all clients there, costs less than a list of pieces for each. A message alone is
+//! not copied: its bytes are the log's own.
+//!
 //! # Not here
 //! Which messages of a segment are sent ([`segment`]); writing them.
 

@@ -44,7 +44,7 @@ impl ChannelBreaker {
     }
 
     /// The state that the last judgement left it in.
-    pub(super) fn stage(&self) -> BreakerState {
+    pub(super) fn state(&self) -> BreakerState {
         self.breaker.state()
     }
 
@@ -63,7 +63,7 @@ impl ChannelBreaker {
             BreakerState::Closed => (self.breaker.allow(now).ok(), CallOutcome::Failure),
             BreakerState::Open => {
                 self.probe = self.breaker.allow(now).ok();
-                return self.stage();
+                return self.state();
             }
             BreakerState::HalfOpen if are_many => (self.probe.take(), CallOutcome::Failure),
             BreakerState::HalfOpen => (self.probe.take(), CallOutcome::Success),
@@ -71,7 +71,7 @@ impl ChannelBreaker {
         if let Some(ticket) = ticket {
             self.breaker.report(ticket, outcome, random, now);
         }
-        self.stage()
+        self.state()
     }
 
     fn are_many(&self, tripped: usize, clients: usize) -> bool {

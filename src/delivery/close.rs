@@ -1,4 +1,22 @@
-//! Why a client of a feed is closed, and what it and operators are told.
+//! Why a client of a feed is closed, and what is sent to it and reported to operators.
+//!
+//! Unlike in a tunnel there is no other side to close. A Close is sent between two frames; its answer has `close_timeout`,
+//! then the client is reset ([`super::websocket`]).
+//!
+//! | cause | the client is |
+//! | --- | --- |
+//! | client sent a Close | answered with its code |
+//! | client lost | gone |
+//! | the server's Close is its word (`broadcast.final_codes`) | sent what the log still has for it, then closed with the server's code and reason |
+//! | the server was lost and is back, and `broadcast.on_redial: close` | closed (`close_codes.upstream_lost`), at its place in `drain.spread` (`Fanout::dismiss`) |
+//! | the server was given up (`redial.give_up`) | sent what the log still has for it, then closed (`close_codes.upstream_lost`) |
+//! | a redial was answered 401 or 403 | the same, with `close_codes.unauthorized` |
+//! | `max_trips` | closed (`close_codes.slow_consumer`), in place of what it has not begun to take |
+//! | no pong | closed 1001 if that can be sent at once, then reset |
+//! | it sent something, and `uplink: refuse`; more control frames than `limits.control_rate` | closed 1008 |
+//! | text that is no UTF-8, or compressed data that cannot be inflated (`uplink: forward`) | closed 1007 |
+//! | idle, lifetime, credentials, replaced, drain, protocol error, too large, cut | as in a tunnel ([`crate::tunnel`]) |
+//! | its shard has failed | closed 1011, where that can be sent between two frames |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +86,7 @@ impl CloseCause {
         self.error.is_some() || self.reason == Reason::ControlRate
     }
 
-    /// What operators are told.
+    /// What is reported to operators.
     pub(super) fn report(&self) -> EndReport {
         EndReport { reason: self.reason, close: Some((self.by, self.code)), fault: self.error }
     }

@@ -13,7 +13,7 @@ use super::shared::FanoutShared;
 use super::{Arrival, FromClients, Settings};
 use crate::frame::CloseCode;
 use crate::log::{Cursor, Log, Reader};
-use crate::telemetry::panics::caught;
+use crate::telemetry::panics::catch_panic;
 use crate::telemetry::{By, Metrics, Reason, TaskKind};
 
 /// A further task takes its part only when those that are there have so many clients each: to wake it costs as much as
@@ -58,7 +58,7 @@ impl Fanout {
         inner.kept_for_first = Some(kept);
     }
 
-    /// Nobody has a reservation any more: the server does not wait for a client that does not come.
+    /// There are no reservations any more: the server does not wait for a client that does not come.
     pub(crate) fn on_no_reservations(&self) {
         self.inner.lock().kept_for_first = None;
     }
@@ -105,7 +105,7 @@ impl Fanout {
         }
     }
 
-    /// Closes the clients that are there now, one by one over so long: whoever comes later stays.
+    /// Closes the clients that have joined by now, one by one within `over`: clients that come later stay.
     pub(crate) fn dismiss(&self, cause: Reason, by: By, code: CloseCode, reason: &str, over: Duration) {
         let cause = Arc::new(CloseCause::of_feed(cause, by, code, reason));
         let dismissal = Arc::new(Dismissal { cause, from: Instant::now(), over });
@@ -114,7 +114,7 @@ impl Fanout {
         }
     }
 
-    /// Closes every client there is, after what it is still to get. Who comes later is closed as well.
+    /// Closes every client, after what it is still to get. Clients that come later are closed as well.
     pub(crate) fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
         let cause = Arc::new(CloseCause::of_feed(cause, by, code, reason));
         let mut inner = self.inner.lock();
@@ -125,9 +125,9 @@ impl Fanout {
     }
 }
 
-/// Serves until nobody can come any more, or until a panic.
+/// Runs the shard until no client can join any more, or until it panics.
 async fn serve(mut shard: Shard, process: Arc<Metrics>) {
-    if caught(TaskKind::Shard, &process, &mut shard).await.is_err() {
+    if catch_panic(TaskKind::Shard, &process, &mut shard).await.is_err() {
         shard.fail();
     }
 }

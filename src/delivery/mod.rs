@@ -7,6 +7,23 @@
 //!   clients are closed. [`receipts`]: what they have acknowledged.
 //! * [`ClientMemory`]: what waits for clients, in the whole process, and which of them hold most of it.
 //!
+//! # Who wakes whom
+//!
+//! | what happens | who is woken |
+//! | --- | --- |
+//! | the server sent something; something was published; a notice | every shard of the channel (its [`Reader`](crate::log::Reader)), for a pass over its clients |
+//! | a client's socket can be read or written; its handle has a command | the client's `SubscriberWaker` puts its number on the shard's [`wake_list`] once, and wakes the task if the list was empty |
+//! | a deadline of a client has passed | the shard, by its one timer; [`timer_heap`] knows whose deadline it is |
+//! | a client joins; the feed is over, or its clients are dismissed; nobody can join any more | the shard, through its `ShardHandle` |
+//! | clients of feeds hold too much memory | the shard whose client may hold most ([`memory`]) |
+//! | a client sent something that goes to the server; a publish request; the last client left; a drain; the linger | the channel's task ([`crate::broadcast`]) |
+//!
+//! # What holds a server up
+//! A message that a pass has not had yet stays in the log, whatever its bounds (`Reader::set_delivered`). When such
+//! messages are more than half of the bounds, the uplink is not read until passes have had them
+//! (`Writer::poll_room`). A pass waits for no client, so that no client can hold the server up. A throttled shard is
+//! not waited for, and holds nothing.
+//!
 //! # Not here
 //! Where the messages come from ([`crate::broadcast`]); the log itself ([`crate::log`]).
 
@@ -72,7 +89,7 @@ pub(crate) enum FromClients {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// Its socket.
-    pub hop: Transport,
+    pub transport: Transport,
     /// Whether it may be sent compressed messages, and may send such.
     pub has_deflate: bool,
     /// Its place in the registry, and what is held for it.

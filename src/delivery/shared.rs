@@ -42,7 +42,7 @@ impl FanoutShared {
         count(&self.clients, is_new);
     }
 
-    /// Clients there are, and those on their way.
+    /// The number of clients, including those that are joining.
     #[cfg(test)]
     pub(super) fn clients(&self) -> usize {
         self.clients.load(Relaxed)
@@ -63,14 +63,14 @@ impl FanoutShared {
     fn judge(&self, now: Instant) -> BreakerState {
         let mut held = self.breaker.lock();
         let (breaker, reported) = &mut *held;
-        let stage =
+        let state =
             breaker.judge(self.tripped.load(Relaxed), self.clients.load(Relaxed), fastrand::f64(), now);
-        if stage != *reported {
-            self.settings.channels.on_transition(Some(*reported), Some(stage));
-            *reported = stage;
-            self.is_judged_each_pass.store(stage != BreakerState::Closed, Relaxed);
+        if state != *reported {
+            self.settings.channels.on_transition(Some(*reported), Some(state));
+            *reported = state;
+            self.is_judged_each_pass.store(state != BreakerState::Closed, Relaxed);
         }
-        stage
+        state
     }
 }
 

@@ -32,11 +32,11 @@ use crate::connections::{Command, Connection};
 use crate::frame::{Kind, encode};
 use crate::log::{Cursor, Log};
 use crate::memory::Share;
-use crate::resilience::{Dates, Turn};
+use crate::resilience::{Dates, ReadBudget};
 use crate::telemetry::{FeedMetrics, Reason};
 
 /// Batches that one client is sent before it is the others' turn.
-const BATCHES: usize = 4;
+const MAX_BATCHES: usize = 4;
 
 /// What all clients of a shard are served with.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) struct PollContext<'a> {
     /// The newest message that may go out now.
     pub(super) until: u64,
     /// What may still be read in this turn of the shard.
-    pub(super) read_budget: &'a mut Turn,
+    pub(super) read_budget: &'a mut ReadBudget,
     pub(super) now: Instant,
 }
 
@@ -100,16 +100,17 @@ impl Subscriber {
         shared: &FanoutShared,
         now: Instant,
     ) -> Self {
-        let Arrival { hop, has_deflate, connection: Connection { guard: live, expires, held } } = arrival;
+        let Arrival { transport, has_deflate, connection: Connection { guard: connection, expires, held } } =
+            arrival;
         let policy = &shared.settings.policy;
         let wants_messages = matches!(shared.from_clients, FromClients::Forward(_));
         // A lifetime ends anywhere in its last tenth: clients that came together must not go together.
         let lifetime =
             policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
         let waker = Waker::from(Arc::clone(&wake));
-        live.handle().wake_with(&waker);
+        connection.handle().wake_with(&waker);
         Self {
-            socket: WebSocket::new(hop, has_deflate, policy, wants_messages, live, now),
+            socket: WebSocket::new(transport, has_deflate, policy, wants_messages, connection, now),
             consumer: Consumer::new(cursor),
             wake,
             waker,
@@ -131,7 +132,7 @@ impl Subscriber {
         self.consumer.oldest_needed()
     }
 
-    /// What has it looked at.
+    /// Its waker, which has its shard look at it.
     pub(super) fn wake(&self) -> &SubscriberWaker {
         &self.wake
     }
@@ -175,7 +176,7 @@ impl Subscriber {
         if self.socket.is_open() { PollStatus::Open } else { self.poll(cx) }
     }
 
-    /// Something outside asks.
+    /// A command came through the handle.
     fn on_command(&mut self, command: Command, cx: &PollContext<'_>) {
         match command {
             Command::CloseAt { at, code } => {
@@ -228,7 +229,7 @@ impl Subscriber {
     /// Sends what the log has for it; nothing may be left of what was sent before.
     pub(super) fn deliver(&mut self, cx: &mut PollContext<'_>) -> PollStatus {
         let (policy, metrics) = (cx.policy(), cx.metrics());
-        for _ in 0..BATCHES {
+        for _ in 0..MAX_BATCHES {
             if self.consumer.next() > cx.until {
                 self.on_caught_up(cx);
                 return PollStatus::Open;

@@ -240,7 +240,7 @@ impl Stage {
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
         let connection = Connection { guard, expires, held: Some(held) };
-        Arrival { hop: Transport { stream, read_ahead: Bytes::new() }, has_deflate, connection }
+        Arrival { transport: Transport { stream, read_ahead: Bytes::new() }, has_deflate, connection }
     }
 
     /// Writes a text into the log.

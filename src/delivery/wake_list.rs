@@ -1,4 +1,4 @@
-//! Which clients of a shard were woken: each has a waker of its own, so that one pong never costs a look at everybody.
+//! Which clients of a shard were woken: each has a waker of its own, so that a pong of one never costs a look at all.
 //!
 //! # Invariants
 //! 1. The client that was woken first is looked at first.
@@ -131,10 +131,10 @@ mod tests {
         wakers[2].wake_by_ref();
         list.drain(&mut woken);
         assert_eq!((&woken, task.0.load(Relaxed)), (&VecDeque::from([2, 0, 2]), 2));
-        assert!(!wakers_of[2].mark(), "it stands there allist");
+        assert!(!wakers_of[2].mark(), "it is in the list already");
         assert!(wakers_of[1].mark());
         wakers[1].wake_by_ref();
         list.drain(&mut woken);
-        assert_eq!(woken, [2, 0, 2], "whoever marks it puts it there");
+        assert_eq!(woken, [2, 0, 2], "it was marked, and so it is not added by a wake-up");
     }
 }

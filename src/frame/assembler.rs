@@ -1,9 +1,9 @@
-//! Puts the frames of one direction together to whole messages, for links that end here.
+//! Assembles the frames of one direction into whole messages, for connections that end here.
 //!
 //! # Invariants
 //! 1. Any way of cutting a stream into calls yields the same (property test).
-//! 2. A message that is whole and unmasked in what is pushed is passed on in place. Any other is put together in a
-//!    buffer that grows with what has come, not with what was announced, and that is let go with its last
+//! 2. A message that is whole and unmasked in what is pushed is handed out in place. Any other is assembled in a
+//!    buffer that grows with what has come, not with what was announced, and that is freed with the message's last
 //!    byte: between messages no memory is kept.
 //! 3. Limits are held against headers: nothing is kept of a message that is too large, and what is inflated
 //!    stops at the limit.
@@ -19,19 +19,19 @@ use super::masking;
 use super::message::Kind;
 use super::rules::{Extensions, FrameSequence, Rules};
 
-/// The longest frame that is passed on whole without being a message: a masked control frame.
+/// The longest control frame, masked: what may have to be held until it is whole.
 const MAX_CONTROL: usize = 2 + 4 + MAX_CONTROL_PAYLOAD;
 
-/// What a peer sent.
+/// What the frames of a peer came to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard<'a> {
+pub enum Assembled<'a> {
     /// A whole data message: unmasked, inflated, and valid UTF-8 if it is a text.
     Message(Kind, &'a [u8]),
-    /// It wants a pong with this payload.
+    /// A ping, which asks for a pong with this payload.
     Ping(&'a [u8]),
-    /// The answer to a ping, or sent unasked (RFC 6455 §5.5.3).
+    /// A pong: the answer to a ping, or unsolicited (RFC 6455 §5.5.3).
     Pong(&'a [u8]),
-    /// The last frame it sends: code and payload (code and reason as they came).
+    /// A Close, which is the last frame: its code, and its payload as it came (code and reason).
     Close(CloseCode, &'a [u8]),
 }
 
@@ -54,17 +54,17 @@ pub struct Assembler {
 /// The present data frame.
 #[derive(Debug)]
 struct Frame {
-    /// Payload bytes that have not come yet.
+    /// Payload bytes that are still to come.
     left: u64,
-    /// Turned so that it begins with the next byte's key.
+    /// Rotated so that it begins with the key of the next byte.
     mask: Option<[u8; 4]>,
     ends_message: bool,
 }
 
 impl Assembler {
     /// At the first byte after the handshake. With [`Extensions::Deflate`] messages may be compressed
-    /// without context takeover; `max_message` bounds them inflated, too. Nobody here could read what an
-    /// unknown extension makes of a frame: it counts as none.
+    /// without context takeover; `max_message` bounds them inflated, too. Frames of an unknown
+    /// extension could not be decoded here: it counts as none.
     pub fn new(mut rules: Rules) -> Self {
         if rules.extensions == Extensions::Unknown {
             rules.extensions = Extensions::None;
@@ -80,23 +80,27 @@ impl Assembler {
         }
     }
 
-    /// Takes what came, and calls `on` with each thing that is whole; answers how many frames began. After a Close or a
-    /// protocol error it is not called any more: the rest is ignored, and so is all that may still be pushed.
+    /// Reads `bytes`, and calls `on` with each message and control frame that is whole; answers how many frames began. After
+    /// a Close or a protocol error `on` is not called any more: the rest is ignored, and so is all that is pushed later.
     ///
     /// # Errors
-    /// What RFC 6455 forbids, or a bound that was exceeded. `on` was called with what came whole before it.
-    pub fn push(&mut self, bytes: &[u8], mut on: impl FnMut(Heard<'_>)) -> Result<u32, ProtocolError> {
+    /// What RFC 6455 forbids, or a bound that was exceeded. `on` was called with everything that was whole before it.
+    pub fn push(&mut self, bytes: &[u8], mut on: impl FnMut(Assembled<'_>)) -> Result<u32, ProtocolError> {
         let mut rest = bytes;
         let mut frames = 0;
         while !self.has_ended {
-            let is_new = self.frame.is_none();
-            let read = if is_new { self.begin(&mut rest, &mut on) } else { self.take(&mut rest, &mut on) };
+            let is_header = self.frame.is_none();
+            let read = if is_header {
+                self.read_header(&mut rest, &mut on)
+            } else {
+                self.read_payload(&mut rest, &mut on)
+            };
             match read {
-                Ok(true) => frames += u32::from(is_new),
+                Ok(true) => frames += u32::from(is_header),
                 Ok(false) => return Ok(frames),
-                Err(fault) => {
+                Err(error) => {
                     self.end();
-                    return Err(fault);
+                    return Err(error);
                 }
             }
         }
@@ -113,8 +117,12 @@ impl Assembler {
         self.held.capacity() + self.body.capacity()
     }
 
-    /// Reads the next header, and a control frame as a whole. False: more has to come first.
-    fn begin(&mut self, rest: &mut &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<bool, ProtocolError> {
+    /// Reads the next header, or a whole control frame. False if more bytes are needed.
+    fn read_header(
+        &mut self,
+        rest: &mut &[u8],
+        on: &mut impl FnMut(Assembled<'_>),
+    ) -> Result<bool, ProtocolError> {
         let held = self.held.len();
         let mut joined = [0; MAX_CONTROL];
         let front = if held == 0 {
@@ -129,7 +137,7 @@ impl Assembler {
         if !header.opcode.is_control() {
             *rest = &rest[header.size - held..];
             self.held = Vec::new();
-            self.enter(&header);
+            self.start_frame(&header);
             return Ok(true);
         }
         let end = header.size + header.payload as usize;
@@ -143,13 +151,13 @@ impl Assembler {
         *rest = &rest[end - held..];
         self.held = Vec::new();
         match header.opcode {
-            Opcode::Ping => on(Heard::Ping(plain)),
-            Opcode::Pong => on(Heard::Pong(plain)),
+            Opcode::Ping => on(Assembled::Ping(plain)),
+            Opcode::Pong => on(Assembled::Pong(plain)),
             Opcode::Close => {
                 self.end();
-                on(Heard::Close(CloseCode::from_payload(plain), plain));
+                on(Assembled::Close(CloseCode::from_payload(plain), plain));
             }
-            // No rule lets them through.
+            // The rules have refused them.
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
             Opcode::ReservedData(_) | Opcode::ReservedControl(_) => {}
         }
@@ -161,23 +169,27 @@ impl Assembler {
         false
     }
 
-    /// Takes a data frame's header into the state.
-    fn enter(&mut self, header: &Header) {
+    /// A data frame begins.
+    fn start_frame(&mut self, header: &Header) {
         match header.opcode {
             Opcode::Text => self.kind = Kind::Text,
             Opcode::Binary => self.kind = Kind::Binary,
             _ => {}
         }
         if !self.sequence.is_inside_message() {
-            // RSV1, where it is allowed.
+            // Of the reserved bits the rules let RSV1 through at most.
             self.is_compressed = header.rsv != 0;
         }
-        self.sequence.enter(header);
+        self.sequence.start_frame(header);
         self.frame = Some(Frame { left: header.payload, mask: header.mask, ends_message: header.fin });
     }
 
-    /// Takes payload. False: more of it has to come.
-    fn take(&mut self, rest: &mut &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<bool, ProtocolError> {
+    /// Reads payload of the present frame. False if more of it is to come.
+    fn read_payload(
+        &mut self,
+        rest: &mut &[u8],
+        on: &mut impl FnMut(Assembled<'_>),
+    ) -> Result<bool, ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok(true) };
         let here = usize::try_from(frame.left).map_or(rest.len(), |left| left.min(rest.len()));
         let (came, after) = rest.split_at(here);
@@ -207,7 +219,11 @@ impl Assembler {
     }
 
     /// A message is whole.
-    fn finish_message(&self, payload: &[u8], on: &mut impl FnMut(Heard<'_>)) -> Result<(), ProtocolError> {
+    fn finish_message(
+        &self,
+        payload: &[u8],
+        on: &mut impl FnMut(Assembled<'_>),
+    ) -> Result<(), ProtocolError> {
         let mut inflated = Vec::new();
         let message = if self.is_compressed {
             deflate::inflate(payload, self.sequence.rules().max_message, &mut inflated)?;
@@ -218,7 +234,7 @@ impl Assembler {
         if self.kind == Kind::Text && std::str::from_utf8(message).is_err() {
             return Err(ProtocolError::InvalidUtf8);
         }
-        on(Heard::Message(self.kind, message));
+        on(Assembled::Message(self.kind, message));
         Ok(())
     }
 
@@ -230,8 +246,8 @@ impl Assembler {
     }
 }
 
-/// Room for `more`, and for as much again as has come by then, if `left` bytes will still follow: whoever
-/// announces much and sends little takes up little.
+/// Makes room for `more` bytes, and for as many again as have come by then if `left` bytes are still to follow: a peer
+/// that announces much and sends little costs little memory.
 fn make_room(body: &mut Vec<u8>, more: usize, left: u64) {
     let needed = body.len() + more;
     if needed > body.capacity() {

@@ -16,7 +16,8 @@ impl CloseCode {
     /// A frame or message above its limit.
     pub const TOO_LARGE: Self = Self(1009);
 
-    /// The code in the payload of a Close frame. One byte is no code; the peer will judge it, not we.
+    /// The code in the payload of a Close frame. A single byte is no code; whether it is an error is for
+    /// the receiver to say.
     pub fn from_payload(payload: &[u8]) -> Self {
         match payload {
             [high, low, ..] => Self(u16::from_be_bytes([*high, *low])),
@@ -34,7 +35,7 @@ impl CloseCode {
     }
 }
 
-/// The label value of a code: clients choose codes, so that the set has to be bounded.
+/// The label value of a code: since clients choose codes, the set has to be bounded.
 pub(crate) fn code_label(code: CloseCode) -> &'static str {
     match code.0 {
         1000 => "1000",
@@ -79,10 +80,9 @@ mod tests {
     #[test]
     fn a_close_is_answered_with_its_code_unless_that_may_not_be_sent() {
         let cases = [(1000, 1000), (1005, 1005), (1006, 1002), (1015, 1002), (1004, 1002), (999, 1002)];
-        for (said, answered) in
-            cases.into_iter().chain([(1014, 1014), (3000, 3000), (4999, 4999), (5000, 1002)])
+        for (sent, reply) in cases.into_iter().chain([(1014, 1014), (3000, 3000), (4999, 4999), (5000, 1002)])
         {
-            assert_eq!(CloseCode(said).answer().0, answered, "{said}");
+            assert_eq!(CloseCode(sent).answer().0, reply, "{sent}");
         }
     }
 }

@@ -17,8 +17,8 @@ pub(crate) struct ControlFrame {
 }
 
 impl ControlFrame {
-    /// A final frame with `payload`, of which what is beyond 125 bytes is cut off. `mask` is what a
-    /// client needs: pass it for frames towards an upstream, none towards a client (RFC 6455 §5.1).
+    /// A final frame with the first 125 bytes of `payload`. `mask`: the masking key, for a frame that a client sends
+    /// (RFC 6455 §5.1).
     pub(crate) fn new(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Self {
         let payload = &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)];
         let mut bytes = [0; MAX_FRAME];

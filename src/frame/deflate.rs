@@ -1,9 +1,13 @@
-//! permessage-deflate without context takeover (RFC 7692 §7): each message by itself, so that one compressed
-//! frame serves every client.
+//! permessage-deflate without context takeover (RFC 7692 §7): each message is compressed by itself, so that one
+//! compressed frame serves every client.
 //!
 //! # Invariants
-//! 1. No connection owns a compressor or a window: a thread has one of each, and a message borrows it.
-//! 2. What inflates stops at its bound, and memory is taken for what has come out, in steps.
+//! 1. No connection owns a compressor or a window: each thread has one of each, which a message borrows.
+//! 2. Inflating stops at its bound, and memory is taken in steps, for what has come out.
+//!
+//! # Why without context takeover?
+//! With a window for each client there would be as many compressions as deliveries, and 32 KiB or more for each
+//! client.
 //!
 //! # Not here
 //! Where RSV1 may stand (`rules`).
@@ -19,7 +23,8 @@ use super::message::Kind;
 
 const NAME: &str = "permessage-deflate";
 
-/// A client without a wish for our window, and one that wants to be told that it gets the full one.
+/// The answers to an offer without `server_max_window_bits`, and to one that asks for the full window, which has to be
+/// confirmed.
 const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 const ANSWER_WITH_WINDOW: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15";
@@ -27,40 +32,40 @@ const ANSWER_WITH_WINDOW: &str =
 /// The window that deflate has at most, and that both directions have here.
 const WINDOW_BITS: u8 = 15;
 
-/// Once per message, however many clients get it: 3 takes two to three times as long as 1 (some 20 µs for 1 KB
+/// A message is compressed once, however many clients get it: level 3 takes two to three times as long as 1 (some 20 µs for 1 KB
 /// of JSON), which is less than the writes to five clients, and leaves a quarter fewer bytes for each of them.
-/// 1 makes a JSON text of 100 bytes no smaller at all; above 3 only the time grows.
+/// Level 1 makes a JSON text of 100 bytes no smaller at all; above 3 only the time grows.
 const LEVEL: u32 = 3;
 
-/// A payload below this is sent as it is: deflate saves nothing worth the client's work.
-const WORTHWHILE: usize = 32;
+/// A shorter payload is sent as it is: deflate saves nothing that is worth the client's work.
+const MIN_PAYLOAD: usize = 32;
 
-/// What a sync flush ends with, and what is left out on the wire (RFC 7692 §7.2.1).
+/// The end of a sync flush, which is left out on the wire (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// The tail, and a final block behind it: if the stream does not end exactly there, something was missing.
+/// The tail with a final block behind it: unless the stream ends exactly there, something was missing.
 const TAIL_AND_END: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
 
-/// What deflate adds to a message, whatever is in it: the heads and ends of blocks, the tail.
-const ROOM: usize = 64;
+/// What deflate adds to any message: the heads and ends of blocks, and the tail.
+const OVERHEAD: usize = 64;
 
-/// Memory for the first of what comes out, and the most that a thread keeps of its buffer.
-const FIRST_STEP: usize = 1024;
-const MOST_KEPT: usize = 256 * 1024;
+/// Memory for the first bytes that come out, and the most that a thread keeps of its buffer.
+const INITIAL_CAPACITY: usize = 1024;
+const MAX_KEPT: usize = 256 * 1024;
 
 thread_local! {
     static COMPRESSOR: RefCell<Option<Compressor>> = const { RefCell::new(None) };
     static INFLATER: RefCell<Option<Decompress>> = const { RefCell::new(None) };
 }
 
-/// Which of a client's offers is taken (the values of its `Sec-WebSocket-Extensions`, in order), and the answer's
-/// value. Offers that want a smaller window of us are declined, as are unknown parameters.
+/// Accepts the first acceptable one of a client's offers (the values of its `Sec-WebSocket-Extensions`, in order), and
+/// answers the value of our own header. Offers that want a smaller window of us are declined, as are unknown parameters.
 pub(crate) fn accept<'a>(offers: impl IntoIterator<Item = &'a str>) -> Option<&'static str> {
-    offers.into_iter().flat_map(|value| split(value, ',')).find_map(accept_one)
+    offers.into_iter().flat_map(|value| split(value, ',')).find_map(accept_offer)
 }
 
 /// One offer: `permessage-deflate` and its parameters (RFC 7692 §7.1).
-fn accept_one(offer: &str) -> Option<&'static str> {
+fn accept_offer(offer: &str) -> Option<&'static str> {
     let mut parts = split(offer, ';').map(str::trim_ascii);
     if parts.next() != Some(NAME) {
         return None;
@@ -72,7 +77,7 @@ fn accept_one(offer: &str) -> Option<&'static str> {
             Some((name, value)) => (name.trim_ascii_end(), Some(value.trim_ascii_start())),
             None => (part, None),
         };
-        // Four are known and none may come twice: so there is always a place for the next one.
+        // Four are known and none may be repeated, so the array has room for the next one.
         if seen.contains(&name) {
             return None;
         }
@@ -82,7 +87,7 @@ fn accept_one(offer: &str) -> Option<&'static str> {
                 "server_no_context_takeover" | "client_no_context_takeover" | "client_max_window_bits",
                 None,
             ) => {}
-            // How small its own window is changes nothing for who inflates with the largest.
+            // Whatever the client's window is, the largest one inflates it.
             ("client_max_window_bits", Some(value)) => drop(window_bits(value)?),
             ("server_max_window_bits", Some(value)) if window_bits(value)? == WINDOW_BITS => {
                 answer = ANSWER_WITH_WINDOW;
@@ -122,15 +127,15 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
 
 /// One final frame of a server, compressed (RSV1 set); `None` where that makes it no smaller.
 pub(crate) fn message(kind: Kind, payload: &[u8]) -> Option<Bytes> {
-    if payload.len() < WORTHWHILE {
+    if payload.len() < MIN_PAYLOAD {
         return None;
     }
     COMPRESSOR.with_borrow_mut(|compressor| {
         let compressor = compressor.get_or_insert_with(Compressor::new);
         let frame = compressor
             .compress(payload)
-            .map(|compressed| encode::frame(kind, encode::COMPRESSED, compressed, None));
-        compressor.let_go();
+            .map(|compressed| encode::frame(kind, encode::RSV1, compressed, None));
+        compressor.shrink();
         frame
     })
 }
@@ -150,18 +155,18 @@ impl Compressor {
         Self { state: new_state(), out: Vec::new() }
     }
 
-    /// None unless it becomes smaller.
+    /// The compressed payload, if it is smaller.
     fn compress(&mut self, payload: &[u8]) -> Option<&[u8]> {
         self.out.clear();
-        // Nine bits a byte is the most that comes out. It has to have room, although nobody wants what is that
-        // long: a compressor that was left with something to say is not clean after a reset (zlib-rs 0.6.8).
-        self.out.reserve_exact(payload.len() + payload.len() / 8 + ROOM);
+        // Nine bits a byte is the most that comes out. There has to be room for it although such a result is not used: a
+        // compressor with output that it could not write is not clean after a reset (zlib-rs 0.6.8).
+        self.out.reserve_exact(payload.len() + payload.len() / 8 + OVERHEAD);
         let flushed = self.state.compress_vec(payload, &mut self.out, FlushCompress::Sync);
         let is_complete = flushed.is_ok()
             && self.state.total_in() == payload.len() as u64
             && self.out.len() < self.out.capacity();
         if !is_complete {
-            // There was room for anything: whatever this is, it is not used again.
+            // Since there was room for any output, the compressor is broken: it is not used again.
             self.state = new_state();
             return None;
         }
@@ -170,8 +175,8 @@ impl Compressor {
         (compressed.len() < payload.len()).then_some(compressed)
     }
 
-    fn let_go(&mut self) {
-        if self.out.capacity() > MOST_KEPT {
+    fn shrink(&mut self) {
+        if self.out.capacity() > MAX_KEPT {
             self.out = Vec::new();
         }
     }
@@ -180,10 +185,10 @@ impl Compressor {
 /// Appends to `into` what `payload` inflates to.
 ///
 /// # Errors
-/// It is not deflate, or comes to more than `max` bytes. `into` then has what came before.
+/// It is not deflate, or comes to more than `max` bytes. `into` then holds what was inflated before that.
 pub(crate) fn inflate(payload: &[u8], max: u64, into: &mut Vec<u8>) -> Result<(), ProtocolError> {
     if payload.is_empty() {
-        // What an empty message comes to (RFC 7692 §7.2.3.6) without its one byte: there is no doubt about it.
+        // An empty message is one byte (RFC 7692 §7.2.3.6); without that byte it is still unambiguous.
         return Ok(());
     }
     INFLATER.with_borrow_mut(|state| {
@@ -203,10 +208,11 @@ fn inflate_with(
     let (mut input, mut is_tail) = (payload, false);
     loop {
         if into.len() == into.capacity() {
-            // Twice what there is, so that a bomb has to grow, and never more than it takes to see it.
+            // The buffer doubles, so that a decompression bomb has to grow, and has one byte beyond `max` at most, which is
+            // enough to see that it is exceeded.
             let out = into.len() - start;
             let most = usize::try_from(max - out as u64).map_or(usize::MAX, |left| left.saturating_add(1));
-            into.reserve_exact(out.max(FIRST_STEP).min(most));
+            into.reserve_exact(out.max(INITIAL_CAPACITY).min(most));
         }
         let (taken, given) = (state.total_in(), into.len());
         let status = state
@@ -220,7 +226,7 @@ fn inflate_with(
         match status {
             Status::StreamEnd if input.is_empty() => return Ok(()),
             Status::StreamEnd if is_tail => return Err(ProtocolError::InvalidDeflate),
-            // A block may call itself the last, and others follow (RFC 7692 §7.2.3.4).
+            // More blocks may follow one that is marked as final (RFC 7692 §7.2.3.4).
             Status::StreamEnd => state.reset(false),
             Status::Ok | Status::BufError if into.len() == into.capacity() => {}
             Status::Ok | Status::BufError if input.is_empty() && !is_tail => {

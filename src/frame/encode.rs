@@ -14,10 +14,10 @@ use super::role::Role;
 const MAX_HEADER: usize = 10;
 
 /// FIN.
-const LAST: u8 = 0x80;
+const FIN: u8 = 0x80;
 
 /// RSV1: the message is compressed (RFC 7692 §6).
-pub(super) const COMPRESSED: u8 = 0x40;
+pub(super) const RSV1: u8 = 0x40;
 
 /// One final frame of a server: header and payload in one piece.
 pub fn message(kind: Kind, payload: &[u8]) -> Bytes {
@@ -33,7 +33,7 @@ pub(crate) fn message_from(role: Role, kind: Kind, payload: &[u8]) -> Bytes {
 pub fn payload_of(frame: &Bytes) -> Bytes {
     match Header::parse(frame) {
         Ok(Some(header)) => frame.slice(header.size..),
-        // None that was made here.
+        // Not a frame that was made here.
         Ok(None) | Err(_) => Bytes::new(),
     }
 }
@@ -45,7 +45,7 @@ pub(super) fn frame(kind: Kind, rsv: u8, payload: &[u8], mask: Option<[u8; 4]>) 
         Kind::Binary => Opcode::Binary,
     };
     let mut header = [0; MAX_HEADER];
-    header[0] = LAST | rsv | opcode.bits();
+    header[0] = FIN | rsv | opcode.bits();
     let size = match payload.len() {
         len @ 0..126 => {
             header[1] = len as u8;
@@ -62,7 +62,7 @@ pub(super) fn frame(kind: Kind, rsv: u8, payload: &[u8], mask: Option<[u8; 4]>) 
             MAX_HEADER
         }
     };
-    // To the byte: what is kept in a log owns no room that nobody needs.
+    // Exactly as large as the frame: a log may keep it, and counts no spare capacity.
     let mut bytes = Vec::with_capacity(size + mask.map_or(0, |mask| mask.len()) + payload.len());
     bytes.extend_from_slice(&header[..size]);
     if let Some(mask) = mask {

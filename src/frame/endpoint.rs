@@ -1,15 +1,15 @@
 //! One end of a WebSocket connection that ends here: what it may still send and read, and which pong or Close it owes.
 //!
-//! It is told what the peer sent and what became of writes, and answers what is to be sent next. Its owner calls
+//! It takes what the peer sent and what became of writes, and answers what is to be sent next. Its owner calls
 //! [`Endpoint::next_control`] whenever the stream stands between two frames and takes more, and sends data only while
 //! [`ConnectionState::can_send`]. It ends the stream when [`ConnectionState::needs_fin`] says so, and goes on reading until
 //! [`ConnectionState::is_done`].
 //!
 //! # Invariants
-//! 1. Nothing is sent after our Close, and nothing of the peer counts after its Close or a protocol error, but the end of its
-//!    stream (RFC 6455 §5.5.1, §7.1.7).
+//! 1. Nothing is sent after our Close, and after the peer's Close or a protocol error of its, nothing counts but the end of
+//!    its stream (RFC 6455 §5.5.1, §7.1.7).
 //! 2. The first Close that is begun is the one that is sent; a Close of the peer is answered unless ours was begun (§5.5.1).
-//! 3. Of several pings the newest is answered (§5.5.3), and none any more once a Close is begun: one frame at most is queued.
+//! 3. Of several pings the newest is answered (§5.5.3), and none once a Close was begun: one frame at most is queued.
 //!
 //! # Not here
 //! Sockets, and how long an ending may take; data frames ([`super::Assembler`], [`super::encode`]); why a connection ends.
@@ -55,8 +55,8 @@ impl Endpoint {
         self.start_closing(reply, "");
     }
 
-    /// Begins the closing handshake (RFC 6455 §7.1.2): a Close is sent next and last, and the peer's is read for. False if one
-    /// was begun, or nothing can be sent any more.
+    /// Begins the closing handshake (RFC 6455 §7.1.2): a Close is sent next, as the last frame, and the peer is read until its
+    /// own has come. False if one was begun before, or nothing can be sent any more.
     pub(crate) fn start_closing(&mut self, code: CloseCode, reason: &str) -> bool {
         let is_first = self.state.queue_close();
         if is_first {
@@ -65,7 +65,7 @@ impl Endpoint {
         is_first
     }
 
-    /// Fails the connection (RFC 6455 §7.1.7): as [`Endpoint::start_closing`], but nothing more is read for.
+    /// Fails the connection (RFC 6455 §7.1.7): as [`Endpoint::start_closing`], but whatever the peer still sends is discarded.
     pub(crate) fn fail(&mut self, code: CloseCode, reason: &str) -> bool {
         self.state.discard();
         self.start_closing(code, reason)
@@ -76,7 +76,7 @@ impl Endpoint {
         self.state.on_read_end();
     }
 
-    /// The control frame that goes out next, to be asked for where one can be sent at once. After a Close there is none.
+    /// Takes the control frame that goes out next. Only to be called where one can be sent at once. After a Close there is none.
     pub(crate) fn next_control(&mut self) -> Option<ControlFrame> {
         let frame = self.queued.take()?;
         if !self.state.can_send() {

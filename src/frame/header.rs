@@ -11,11 +11,11 @@ pub enum Opcode {
     Text,
     /// A binary message, or its first fragment.
     Binary,
-    /// The end of the conversation.
+    /// Begins or answers the closing handshake.
     Close,
-    /// A question for a [`Opcode::Pong`] with the same payload.
+    /// Asks for an [`Opcode::Pong`] with the same payload.
     Ping,
-    /// The answer to a [`Opcode::Ping`], or sent unasked.
+    /// Answers an [`Opcode::Ping`], or is unsolicited.
     Pong,
     /// 3 to 7: data frames that only an extension may define.
     ReservedData(u8),
@@ -55,7 +55,7 @@ impl Opcode {
     }
 }
 
-/// What a peer did that a frame stream cannot recover from.
+/// What a peer did wrong, after which a stream of frames cannot be read any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
     /// RFC 6455 §5.2: opcodes 3 to 7 and 11 to 15.
@@ -79,7 +79,7 @@ pub enum ProtocolError {
     /// RFC 6455 §5.2: the shortest form must be used, and the top bit is zero.
     #[error("length not in its shortest form")]
     NonMinimalLength,
-    /// RFC 6455 §5.4: nothing to continue.
+    /// RFC 6455 §5.4: there is no message to continue.
     #[error("continuation frame outside a message")]
     UnexpectedContinuation,
     /// RFC 6455 §5.4: the message before is not finished.
@@ -97,7 +97,7 @@ pub enum ProtocolError {
         /// The setting.
         limit: u64,
     },
-    /// RFC 6455 §8.1: a text that is none.
+    /// RFC 6455 §8.1: a text message has to be UTF-8.
     #[error("text that is not UTF-8")]
     InvalidUtf8,
     /// RFC 7692 §7.2.2: a message that is marked as compressed cannot be inflated.
@@ -124,14 +124,14 @@ impl ProtocolError {
     }
 }
 
-/// A header that is whole and in itself well formed.
+/// A header that is whole and well formed by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     /// Last frame of its message.
     pub fin: bool,
     /// RSV1, RSV2, RSV3 in the bits 4, 2, 1.
     pub rsv: u8,
-    /// What kind.
+    /// The opcode.
     pub opcode: Opcode,
     /// The masking key, if masked.
     pub mask: Option<[u8; 4]>,
@@ -142,11 +142,11 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads a header from the front of `bytes`; `None` when more of them are needed. What the first
-    /// bytes give away is found at once, so that a peer cannot sit on half a bad header.
+    /// Reads a header from the front of `bytes`; `None` if more bytes are needed. An error that the
+    /// first bytes already show is answered at once, so that a peer cannot keep half of a bad header back.
     ///
     /// # Errors
-    /// What RFC 6455 forbids whoever sends it: fragmented or long control frames, lengths that are
+    /// What RFC 6455 forbids both roles: fragmented or long control frames, lengths that are
     /// not in their shortest form.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, ProtocolError> {
         let [first, second, ..] = *bytes else { return Ok(None) };
@@ -236,8 +236,8 @@ mod tests {
             (&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff], ProtocolError::NonMinimalLength),
             (&[0x82, 127, 0x80, 0, 0, 0, 0, 1, 0, 0], ProtocolError::NonMinimalLength),
         ];
-        for (bytes, fault) in cases {
-            assert_eq!(parse(bytes), Err(fault), "{bytes:?}");
+        for (bytes, error) in cases {
+            assert_eq!(parse(bytes), Err(error), "{bytes:?}");
         }
     }
 

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
-/// A key that nobody can foresee: whoever chose the payload must not choose what is on the wire (RFC 6455 §10.3). It is
+/// An unpredictable key: whoever chose the payload must not choose the bytes on the wire (RFC 6455 §10.3). It is
 /// derived from a count with a hash that is keyed by the system's randomness.
 pub(super) fn new_key() -> [u8; 4] {
     thread_local! {

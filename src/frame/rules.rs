@@ -1,5 +1,5 @@
-//! What may follow what in one direction of a connection: the rules of RFC 6455 §5 that take more than one
-//! frame, or both ends, to be seen. Whoever reads frames reads them through [`FrameSequence`].
+//! Which frames may follow each other in one direction of a connection: the rules of RFC 6455 §5 that cannot be checked on
+//! a header alone. All frames are read through [`FrameSequence`].
 //!
 //! # Not here
 //! What is wrong with a header by itself ([`Header::parse`]); what stands inside a message
@@ -11,21 +11,21 @@ use super::role::Role;
 /// What the handshake negotiated, as far as headers go (RFC 6455 §9).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Extensions {
-    /// None: reserved bits and opcodes are faults.
+    /// None: reserved bits and opcodes are protocol errors.
     #[default]
     None,
     /// permessage-deflate alone: RSV1 on the first frame of a message (RFC 7692 §6).
     Deflate,
-    /// Something else: it may define any reserved bit and opcode.
+    /// Another one, which may define any reserved bit and opcode.
     Unknown,
 }
 
-/// What holds for one direction.
+/// The rules and limits of one direction.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Who sends these frames.
     pub sender: Role,
-    /// What was negotiated.
+    /// The extensions that were negotiated.
     pub extensions: Extensions,
     /// Most payload bytes in one frame.
     pub max_frame: u64,
@@ -35,7 +35,7 @@ pub struct Rules {
     pub show_text: bool,
 }
 
-/// The sequence of frames: where in a message the next one stands, and what it may be there.
+/// The sequence of frames: whether the next one begins a message or continues one, and what it may be.
 #[derive(Debug)]
 pub(super) struct FrameSequence {
     rules: Rules,
@@ -53,16 +53,15 @@ impl FrameSequence {
         &self.rules
     }
 
-    /// Whether the next data frame goes on with a message.
+    /// Whether the next data frame continues a message.
     pub(super) fn is_inside_message(&self) -> bool {
         self.open_message.is_some()
     }
 
-    /// Reads the next header and holds it against the rules, the earliest byte first; `None` when more of it
-    /// is needed.
+    /// Reads the next header and checks it against the rules, from its first byte on; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// The rule that it breaks.
+    /// The first rule that it breaks.
     pub(super) fn read_header(&self, bytes: &[u8]) -> Result<Option<Header>, ProtocolError> {
         if let Some(second) = bytes.get(1) {
             match (self.rules.sender, second & 0x80 != 0) {
@@ -110,7 +109,7 @@ impl FrameSequence {
     }
 
     /// A data frame begins, which was read with [`FrameSequence::read_header`].
-    pub(super) fn enter(&mut self, header: &Header) {
+    pub(super) fn start_frame(&mut self, header: &Header) {
         self.open_message = if header.fin {
             None
         } else {

@@ -2,15 +2,15 @@
 //!
 //! # Invariants
 //! 1. What [`Scanned::forward`] covers ends where a header begins or inside a payload, never inside a
-//!    header: so after a protocol error the receiving side is always at a frame edge, and a Close can still be sent to it.
+//!    header: after a protocol error the receiving side is always at a frame edge, where a Close can still be sent to it.
 //! 2. Any way of cutting a stream into calls forwards the same bytes (property test).
-//! 3. Control frames (and, where asked for, short final text frames) are shown whole before any byte of
-//!    them goes on, so that they can be lifted out. Until then they are *held*: at most [`MAX_HELD`]
+//! 3. Control frames (and, with [`Rules::show_text`], short final text frames) are handed to the caller whole before any
+//!    byte of them is forwarded, so that they can be dropped. Until then they are *held*: at most [`MAX_HELD`]
 //!    bytes, which the caller puts in front of the next bytes.
-//! 4. After a Close frame or a fault nothing is forwarded any more (RFC 6455 §5.5.1).
+//! 4. After a Close frame or a protocol error nothing is forwarded any more (RFC 6455 §5.5.1).
 //!
 //! # Not here
-//! Payloads of data frames: they are neither unmasked nor inflated nor checked for UTF-8; the peers do.
+//! Payloads of data frames: they are neither unmasked nor inflated nor checked for UTF-8, which the receivers do.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ use super::rules::{FrameSequence, Rules};
 /// The longest beginning of a frame that is ever held back: one byte less than a masked control frame.
 pub const MAX_HELD: usize = 2 + 4 + MAX_CONTROL_PAYLOAD - 1;
 
-/// A frame that is shown whole.
+/// A frame that is handed to the caller whole.
 #[derive(Debug, PartialEq, Eq)]
 pub struct WholeFrame<'a> {
     /// What it is: a control opcode, or [`Opcode::Text`] where [`Rules::show_text`] asks for it.
@@ -31,12 +31,12 @@ pub struct WholeFrame<'a> {
     pub payload: &'a [u8],
 }
 
-/// What becomes of a [`WholeFrame`] frame.
+/// What becomes of a [`WholeFrame`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on as it is.
+    /// It is forwarded as it is.
     Pass,
-    /// It ends here.
+    /// It is dropped.
     Drop,
 }
 
@@ -45,9 +45,9 @@ pub enum Verdict {
 pub enum Edge {
     /// Between messages: anything may follow.
     Message,
-    /// Between the fragments of a message: control frames may follow.
+    /// Between the fragments of a message: only control frames may follow.
     Frame,
-    /// Inside a frame: nothing may.
+    /// Inside a frame: no other frame may follow.
     Inside,
 }
 
@@ -56,31 +56,31 @@ pub enum Edge {
 pub enum Outcome {
     /// All was read; more may come.
     Open,
-    /// As many messages as were allowed have ended; the rest is held, however long it is.
-    Enough,
+    /// As many messages as were asked for have ended; the rest is held, however long it is.
+    LimitReached,
     /// A Close frame was seen. What came after it is ignored, and so is all that may still come.
     Closed,
-    /// The sender broke a rule. What came before it may go on, nothing else.
-    Faulty(ProtocolError),
+    /// The sender broke the protocol. What came before that may be forwarded, and nothing else.
+    Invalid(ProtocolError),
 }
 
-/// What a stretch of bytes came to.
+/// What a scan came to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Scanned {
-    /// `buf[..forward]` may be written on as it stands.
+    /// `buf[..forward]` is to be forwarded as it stands.
     pub forward: usize,
-    /// Where in that stretch the last frame edge lies: its end, unless its last frame is unfinished;
-    /// nowhere, if all of it is from the inside of one frame.
+    /// The offset of the last frame edge in these bytes: their end, unless the last frame is unfinished; `None` if all of
+    /// them are from the inside of one frame.
     pub edge: Option<usize>,
     /// `buf[held]` comes again in front of the next bytes.
     pub held: Range<usize>,
     /// Data messages that ended.
     pub messages: u32,
-    /// Frames that began, those that were lifted out among them.
+    /// Frames that began, those that were dropped among them.
     pub frames: u32,
-    /// Control frames among them, and texts that were lifted out: those are the same in another form.
+    /// Control frames among them, and texts that were dropped: those are pongs of a JSON heartbeat.
     pub controls: u32,
-    /// What next.
+    /// How the scan ended.
     pub outcome: Outcome,
 }
 
@@ -100,7 +100,7 @@ impl Scanner {
         Self { sequence: FrameSequence::new(rules), payload_left: 0, ends_message: false }
     }
 
-    /// What may be put between what was forwarded so far and what comes next.
+    /// What may be inserted between what was forwarded so far and what comes next.
     pub fn edge(&self) -> Edge {
         match (self.payload_left, self.sequence.is_inside_message()) {
             (0, false) => Edge::Message,
@@ -109,20 +109,21 @@ impl Scanner {
         }
     }
 
-    /// Whether a control frame may be put there.
+    /// Whether a control frame may be inserted there.
     pub fn at_frame_edge(&self) -> bool {
         self.payload_left == 0
     }
 
-    /// Walks `buf`: what was held of the last call, then what came since. Bytes that are lifted out are
-    /// closed up, so that what goes on is one stretch at the front. Stops after `most` messages.
+    /// Walks `buf`: what was held of the last call, then what came since. Calls `on_frame` with each frame that may be
+    /// dropped, once it is whole; the bytes behind a dropped one move up, so that what is forwarded is one piece at the
+    /// front. Stops after `max_messages` messages.
     pub fn scan(
         &mut self,
         buf: &mut [u8],
-        most: u32,
-        mut judge: impl FnMut(WholeFrame<'_>) -> Verdict,
+        max_messages: u32,
+        mut on_frame: impl FnMut(WholeFrame<'_>) -> Verdict,
     ) -> Scanned {
-        // `buf[..forward]` is settled, `buf[at..]` is unread; between them lies what was lifted out.
+        // `buf[..forward]` is forwarded, `buf[at..]` is unread; between them lie the frames that were dropped.
         let (mut forward, mut at, mut messages) = (0, 0, 0);
         let (mut frames, mut controls) = (0, 0);
         let mut edge = self.at_frame_edge().then_some(0);
@@ -141,15 +142,15 @@ impl Scanner {
                 messages += u32::from(self.ends_message);
                 edge = Some(forward);
             }
-            if messages >= most {
-                break Outcome::Enough;
+            if messages >= max_messages {
+                break Outcome::LimitReached;
             }
             let header = match self.sequence.read_header(&buf[at..]) {
                 Ok(Some(header)) => header,
                 Ok(None) => break Outcome::Open,
-                Err(fault) => break Outcome::Faulty(fault),
+                Err(error) => break Outcome::Invalid(error),
             };
-            if self.is_shown(&header) {
+            if self.is_intercepted(&header) {
                 let end = at + header.size + header.payload as usize;
                 let Some(payload) = buf.get(at + header.size..end) else { break Outcome::Open };
                 let mut plain = [0; MAX_CONTROL_PAYLOAD];
@@ -159,7 +160,7 @@ impl Scanner {
                     masking::apply(plain, mask);
                 }
                 frames += 1;
-                let verdict = judge(WholeFrame { opcode: header.opcode, payload: plain });
+                let verdict = on_frame(WholeFrame { opcode: header.opcode, payload: plain });
                 controls += u32::from(header.opcode.is_control() || verdict == Verdict::Drop);
                 match verdict {
                     Verdict::Pass => {
@@ -176,7 +177,7 @@ impl Scanner {
                 }
             } else {
                 frames += 1;
-                self.enter(&header);
+                self.start_frame(&header);
                 pass(buf, &mut forward, &mut at, header.size);
                 if self.payload_left == 0 {
                     messages += u32::from(self.ends_message);
@@ -187,7 +188,7 @@ impl Scanner {
         Scanned { forward, edge, held: at..buf.len(), messages, frames, controls, outcome }
     }
 
-    fn is_shown(&self, header: &Header) -> bool {
+    fn is_intercepted(&self, header: &Header) -> bool {
         header.opcode.is_control()
             || self.sequence.rules().show_text
                 && header.opcode == Opcode::Text
@@ -195,16 +196,15 @@ impl Scanner {
                 && header.payload <= MAX_CONTROL_PAYLOAD as u64
     }
 
-    /// Takes a data frame's header into the state.
-    fn enter(&mut self, header: &Header) {
+    /// A data frame begins.
+    fn start_frame(&mut self, header: &Header) {
         self.payload_left = header.payload;
         self.ends_message = header.fin;
-        self.sequence.enter(header);
+        self.sequence.start_frame(header);
     }
 }
 
-/// Moves the next `n` unread bytes to the settled ones. Nothing is copied unless something was lifted
-/// out of this stretch before.
+/// Forwards the next `n` unread bytes. Nothing is copied unless a frame was dropped before them.
 fn pass(buf: &mut [u8], forward: &mut usize, at: &mut usize, n: usize) {
     if forward != at {
         buf.copy_within(*at..*at + n, *forward);

@@ -4,7 +4,8 @@
 //! allocation for the entry, one for its frame. What most messages do not have is behind a pointer.
 //!
 //! # Invariants
-//! 1. [`Entry::size`] is what an entry takes of the process, its slots in the rings included.
+//! 1. [`Entry::size`] is what an entry takes of the process, its slots in the rings included: `tests/log_memory.rs` holds
+//!    what is counted against what the process grows by.
 //! 2. A payload is a part of its frame and never a copy of it.
 
 use std::mem::size_of;
@@ -80,7 +81,7 @@ pub struct Entry {
     extras: Option<Box<Extras>>,
 }
 
-/// One moment on both clocks: one tells how old an entry is, the other one is what people and other machines can read.
+/// One moment on both clocks: the monotonic one tells how old an entry is, the wall clock's can be shown to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timestamp {
     /// Nanoseconds on the monotonic clock since the log was opened: half as large as an `Instant`, and enough for 584
@@ -149,7 +150,7 @@ impl Entry {
         self.kind
     }
 
-    /// What was said, without the frame's header.
+    /// The payload: the frame without its header.
     pub fn payload(&self) -> &[u8] {
         &self.frame()[usize::from(self.header)..]
     }
@@ -217,7 +218,7 @@ impl Entry {
 
 impl FrameBytes {
     fn new(bytes: Bytes) -> Self {
-        // Without a copy where nobody else has it.
+        // Not copied if it is not shared.
         if bytes.is_unique() { Self::Own(Vec::from(bytes).into()) } else { Self::Shared(Box::new(bytes)) }
     }
 

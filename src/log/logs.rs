@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use crate::memory::Budget;
 use crate::telemetry::Metrics;
 
-/// So much below the bound (a part of it) is made free, so that the next message does not ask again; and so much
-/// has to change before it is tried again in vain.
+/// The part of the bound that is made free beyond what is needed, so that the next message need not evict again; and by
+/// which use has to change before an eviction that was futile is tried again.
 const SLACK: usize = 16;
 
 /// What may be evicted from a log when the process holds too much.
@@ -47,13 +47,13 @@ pub struct Logs {
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     logs: Mutex<List>,
-    /// Held by whoever makes room; what was in use after the last time that it did not suffice.
+    /// Locked while room is made; what was in use after the last eviction that did not suffice.
     last_futile_eviction: Mutex<Option<usize>>,
 }
 
 struct List {
     logs: Vec<Weak<dyn Evictable>>,
-    /// At this length those that are gone are looked for.
+    /// The length at which logs that are gone are removed.
     sweep_at: usize,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Debug for Logs {
 }
 
 impl Logs {
-    /// None yet. What logs hold is taken from `budget`, which others share.
+    /// No logs yet. What they hold is taken from `budget`, which is shared with other users.
     pub fn new(budget: Arc<Budget>, metrics: Arc<Metrics>) -> Arc<Self> {
         let list = List { logs: Vec::new(), sweep_at: 16 };
         Arc::new(Self { budget, metrics, logs: Mutex::new(list), last_futile_eviction: Mutex::new(None) })

@@ -1,16 +1,16 @@
 //! A log in memory: two rings behind one lock, the newest messages and the critical ones.
 //!
-//! This is the head of every log: who writes waits for nothing but this lock. Logs on disk or in Redis are to follow
+//! This is the head of every log: its writer waits for nothing but this lock. Logs on disk or in Redis are to follow
 //! it as any client does, each with a [`Reader`] of its own.
 //!
 //! # Invariants
 //! 1. No other lock is taken while the rings are locked, and none of two logs at once.
 //! 2. Readers are woken when the rings are unlocked again and the head has moved: whoever registers its waker first
 //!    and then reads misses nothing.
-//! 3. What the rings hold is in the budget and in the gauges, until the log is dropped: whoever still has it can
-//!    read it after its writer is gone.
-//! 4. Its bounds on messages and bytes evict nothing that a reader has not had its turn with ([`Reader::set_delivered`]):
-//!    nobody who keeps up misses anything of a burst. It is the writer that waits ([`Writer::poll_room`]).
+//! 3. What the rings hold is in the budget and in the gauges until the log is dropped: it can still be read after its
+//!    writer is gone.
+//! 4. Its bounds on messages and bytes evict nothing that is not delivered yet ([`Reader::set_delivered`]):
+//!    a client that keeps up misses nothing of a burst. It is the writer that waits ([`Writer::poll_room`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -25,7 +25,7 @@ use super::rings::{Evicted, Rings};
 use super::{Cursor, Entry, Lag, NewEntry, Progress};
 use crate::config::{History, OnJoin};
 
-/// Whoever adds to a log. There is one.
+/// The writer of a log. There is one.
 #[derive(Debug)]
 pub struct Writer {
     log: Arc<Log>,
@@ -36,7 +36,7 @@ pub struct Writer {
 pub struct Log {
     epoch: u64,
     logs: Arc<Logs>,
-    /// That of the rings, for those who want no more.
+    /// The head of the rings, to be read without the lock.
     head: AtomicU64,
     rings: Mutex<Rings>,
     readers: Mutex<Vec<Arc<ReaderSlot>>>,
@@ -62,7 +62,7 @@ struct ReaderSlot {
 
 impl Log {
     /// An empty log of a new epoch.
-    #[expect(clippy::new_ret_no_self, reason = "whoever makes a log is the one who writes it")]
+    #[expect(clippy::new_ret_no_self, reason = "a log is made with its writer")]
     pub fn new(history: &History, logs: &Arc<Logs>) -> Writer {
         let log = Arc::new(Self {
             epoch: fastrand::u64(..),
@@ -88,19 +88,19 @@ impl Log {
         self.head.load(Ordering::Acquire)
     }
 
-    /// Where one begins who joins now.
+    /// Where a reader begins that joins now.
     pub fn join(&self, on_join: OnJoin) -> Cursor {
         self.rings().join(on_join)
     }
 
-    /// Where one goes on who is to begin with the next message, and still wants the critical ones since `cursor`.
-    /// What it leaves out is no [`Progress::missed`] later: [`Log::skipped`] tells.
+    /// Where a reader at `cursor` goes on that skips everything up to the next message but the critical ones. What it skips
+    /// does not count as [`Progress::missed`] later, but as [`Log::skipped`].
     pub fn skip_to_latest(&self, cursor: Cursor) -> Cursor {
         self.rings().skip_to_latest(cursor)
     }
 
-    /// Messages that `from` was to read, or had missed already, and that one never gets who goes on at `to`
-    /// instead. Critical messages that are still kept are none of them.
+    /// How many messages a reader at `from` was to read, or had missed already, and never gets if it goes on at `to`
+    /// instead. Critical messages that are still kept do not count.
     pub fn skipped(&self, from: Cursor, to: Cursor) -> u64 {
         self.rings().skipped(from, to)
     }
@@ -124,7 +124,8 @@ impl Log {
         self.rings().lag(cursor)
     }
 
-    /// A place to read from. It holds nothing back until it says where it is ([`Reader::set_oldest_needed`], [`Reader::set_delivered`]).
+    /// A new reader. It keeps nothing from being evicted until its place is set ([`Reader::set_oldest_needed`],
+    /// [`Reader::set_delivered`]).
     pub fn reader(self: &Arc<Self>) -> Reader {
         let nowhere = || AtomicU64::new(u64::MAX);
         let slot = Arc::new(ReaderSlot {
@@ -238,7 +239,7 @@ impl Writer {
         let (sequence, evicted, is_over) = {
             let mut rings = log.rings();
             let (entry, evicted) = rings.append(entry, delivered, now, SystemTime::now());
-            // Before anybody else can evict it and release its bytes.
+            // Under the lock, so that it is not evicted, and its bytes released, before they are added.
             let size = entry.size();
             let is_over = budget.add(size);
             metrics.log.messages.inc();
@@ -247,15 +248,15 @@ impl Writer {
             (entry.sequence, evicted, is_over)
         };
         log.on_evicted(&evicted);
-        // It may have made the room that it needs itself.
+        // The append may have evicted as much as it added.
         if is_over && budget.is_over() {
             log.logs.enforce_budget();
         }
         sequence
     }
 
-    /// Ready when at most half of what the log may hold has still to be delivered by a reader. Whoever can make others
-    /// wait asks before it takes more from them: what is not delivered stays, beyond all bounds but that of the process.
+    /// Ready when at most half of what the log may hold has still to be delivered by a reader. To be polled before more is
+    /// read from a server: what is not delivered stays, beyond all bounds but that of the process.
     pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         if self.has_room() {
             return Poll::Ready(());
@@ -294,7 +295,7 @@ impl Reader {
         }
         let old = held.replace(waker.clone());
         drop(held);
-        // The last waker of a task may take the task with it, and that this reader's lock.
+        // To drop the last waker of a task may drop the task, which takes the lock of this reader.
         drop(old);
     }
 
@@ -305,8 +306,8 @@ impl Reader {
         self.slot.oldest_needed.store(next, Ordering::Relaxed);
     }
 
-    /// Each of its clients that takes what it is sent has had everything older than `next`. Others may not wait for
-    /// it for long: the writer does.
+    /// Everything older than `next` was delivered to each of its clients that takes what it is sent. The writer waits for
+    /// this: it has to follow soon after a wake-up.
     pub fn set_delivered(&self, next: u64) {
         self.slot.delivered_up_to.store(next, Ordering::Relaxed);
         self.log.on_delivered();

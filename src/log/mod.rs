@@ -1,4 +1,4 @@
-//! The log: what an upstream said, in order, each message once, encoded once. Every way out is a [`Cursor`].
+//! The log: the messages of an upstream in order, each encoded once. Everything that reads it has a [`Cursor`].
 //!
 //! * [`rings`]: what is kept, and what a cursor reads of it (pure); [`memory`]: the same behind a lock, with its
 //!   writer and its readers; [`Logs`]: all of them under one bound.
@@ -8,6 +8,14 @@
 //! 1. Sequence numbers begin with 1 and have no gaps; they mean something within their epoch only.
 //! 2. One writer: [`Writer`] cannot be cloned.
 //! 3. A reader owns no memory here: a cursor is two numbers.
+//!
+//! # Why is there no queue for each client?
+//! The log is the queue of all. How far behind a client is, is the difference of two numbers, and what is evicted is
+//! evicted once.
+//!
+//! # Where else may a log be kept?
+//! The ring in memory is the head of every log. A disk or a server follows it with a [`Reader`] of its own, as a
+//! shard does, and never stands in the writer's way.
 //!
 //! # Not here
 //! Sockets and clients ([`crate::delivery`]).
@@ -24,7 +32,7 @@ pub use logs::Logs;
 pub use memory::Log;
 pub(crate) use memory::{Reader, Writer};
 
-/// A reader's place: what it reads next. In what a log answers `all_from` is never below `next`, so that readers at
+/// A place in a log: what is read next. In cursors that a log answers `all_from` is never below `next`, so that readers at
 /// the same place have equal cursors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
@@ -43,7 +51,7 @@ pub struct Lag {
     pub bytes: u64,
 }
 
-/// What came of reading.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Where to read on.

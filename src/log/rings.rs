@@ -265,7 +265,7 @@ impl Rings {
         Cursor { next: critical.map_or(latest, |c| c.entry.sequence), all_from: latest }
     }
 
-    /// Messages of which `to` will never be given any, and that `from` was to read.
+    /// As [`super::Log::skipped`].
     pub(super) fn skipped(&self, from: Cursor, to: Cursor) -> u64 {
         let start = from.next.max(from.all_from);
         let messages = to.all_from.saturating_sub(start);
@@ -358,7 +358,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Takes it if there is; the first one always has room.
+    /// Counts the entry if there is room for it; for the first one there always is.
     fn has_room_for(&mut self, entry: &Entry) -> bool {
         let bytes = self.bytes.saturating_add(entry.frame().len());
         if self.messages > 0 && (self.messages >= self.most || bytes > self.limit) {
@@ -370,15 +370,15 @@ impl Taken {
     }
 }
 
-/// A ring that was long once does not keep the room for it, which nobody counts: an entry counts for two places. What
-/// is moved is less than what was evicted since the last time.
+/// Shrinks a ring that was long once: spare room is not counted beyond two places for each entry. Fewer entries are moved
+/// than were evicted since the last time.
 pub(super) fn shrink_if_sparse<T>(ring: &mut VecDeque<T>) {
     if ring.capacity() > 64 && ring.len() < ring.capacity() / 4 {
         ring.shrink_to(ring.len() * 2);
     }
 }
 
-/// Why the bound of the process takes a message: nobody reads it any more, or the slowest reader still would.
+/// Why a message is evicted for the bound of the process: every reader has read it, or the slowest one has not.
 fn reason_for(sequence: u64, oldest_needed: u64) -> Trim {
     if sequence < oldest_needed { Trim::Memory } else { Trim::Laggard }
 }

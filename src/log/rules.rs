@@ -128,8 +128,8 @@ impl<'de> Visitor<'de> for Step<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        if let Some(place) = place(self.token) {
-            for _ in 0..place {
+        if let Some(array_index) = array_index(self.token) {
+            for _ in 0..array_index {
                 if seq.next_element::<IgnoredAny>()?.is_none() {
                     return Ok(None);
                 }
@@ -167,9 +167,9 @@ impl<'de> Visitor<'de> for Step<'_> {
     }
 }
 
-/// An index as RFC 6901 §4 writes it: digits, and no leading zero. `-` is the place after the last one: nothing is
-/// there.
-fn place(token: &str) -> Option<usize> {
+/// An array index as RFC 6901 §4 has it: digits without a leading zero. `-`, the place after the last element, has no
+/// value.
+fn array_index(token: &str) -> Option<usize> {
     let is_index = token == "0" || (!token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit()));
     if is_index { token.parse().ok() } else { None }
 }

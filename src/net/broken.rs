@@ -1,4 +1,4 @@
-//! Why no answer came over a connection, in words for the operator of the server: hyper's own are for programmers.
+//! Why a connection gave no answer, in texts for operators: hyper's are for programmers.
 //!
 //! # Not here
 //! What an answer's head may say once it was read ([`super::head`]).
@@ -8,12 +8,12 @@ use std::io;
 
 use super::tls;
 
-/// How much of a head is read.
+/// The limit of a head's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HeadLimit {
-    /// The longest that it may be.
+    /// The limit.
     pub bytes: usize,
-    /// The setting that says so, if there is one.
+    /// The setting of the limit, if there is one.
     pub setting: Option<&'static str>,
 }
 
@@ -36,25 +36,25 @@ pub(crate) enum Broken {
     /// What came is no answer of HTTP/1: what of it is wrong.
     #[error("{0}: does it speak HTTP/1.1 on this port?")]
     NotHttp(&'static str),
-    /// Bytes came that answer nothing.
+    /// Bytes came that do not answer a request.
     #[error("it said something that it was not asked for")]
     Unasked,
     /// The connection ended before the request was sent.
     #[error("the connection ended before the request could be sent")]
     Unsent,
-    /// Whatever else: hyper has no name for it that would help.
+    /// Any other error: hyper's kind would not help an operator.
     #[error("the exchange was broken off")]
     Other,
 }
 
 impl Broken {
-    /// What hyper's error was. `limit` is what it was told of heads.
+    /// Classifies hyper's error. `limit` is the limit that hyper was given for heads.
     pub(crate) fn of(error: &hyper::Error, limit: HeadLimit) -> Self {
         if error.is_parse_too_large() {
             return Self::TooLarge(limit);
         }
         if error.is_parse() {
-            // It names what it could not read in its words only; with others a later hyper costs an explanation.
+            // hyper names the part that it could not read only in its text; another text of a later hyper costs a detail.
             let said = error.to_string();
             return Self::NotHttp(if said.contains("version") {
                 "what it said does not begin as an answer of HTTP/1.1 does"

@@ -1,9 +1,9 @@
-//! A small HTTP client for what admission asks other servers: key sets, and whether a request may come in.
+//! A small HTTP client for admission: it fetches key sets, and asks authentication services.
 //!
 //! # Invariants
 //! 1. Nothing is fetched without a deadline and a limit on the answer's body; the head is limited too.
-//! 2. No redirect is followed, no proxy asked, nothing unpacked: one request, one answer.
-//! 3. An error shows no URL and no header: secrets travel there.
+//! 2. No redirect is followed, no proxy used, nothing decompressed: one request, one answer.
+//! 3. An error shows no URL and no header: they may hold secrets.
 //!
 //! # Not here
 //! What an answer means; how many requests there are at once (callers have bounds of their own).
@@ -96,9 +96,9 @@ impl Fetch {
             .max_headers(head::MAX_HEADERS)
             .title_case_headers(true);
         let pool = Arc::new(Pool::new(builder, KEEP_IDLE, MAX_IDLE));
-        let usual = usual_port(&uri);
+        let default = default_port(&uri);
         let host = host(&uri).to_owned();
-        let tcp = TcpConnector::new(&host, uri.port_u16().unwrap_or(usual));
+        let tcp = TcpConnector::new(&host, uri.port_u16().unwrap_or(default));
         Self { pool, connector: Connector { tcp, tls, host: host.into() }, uri }
     }
 
@@ -113,7 +113,7 @@ impl Fetch {
         deadline: Duration,
         max_body: usize,
     ) -> Result<Response<Bytes>, FetchError> {
-        address(&mut request, &self.uri)?;
+        set_host_and_path(&mut request, &self.uri)?;
         let until = Instant::now() + deadline;
         let exchange = async {
             let answer = self.pool.send(request, self.connector.dial(until), || ()).await;
@@ -175,15 +175,15 @@ fn host(uri: &Uri) -> &str {
 }
 
 /// The default port of the scheme.
-fn usual_port(uri: &Uri) -> u16 {
+fn default_port(uri: &Uri) -> u16 {
     if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 }
 }
 
 /// Sets `Host`, without a default port, and reduces the target to its path and query (RFC 9112 §3.2.1).
-fn address(request: &mut Request<Empty<Bytes>>, to: &Uri) -> Result<(), FetchError> {
-    let usual = usual_port(to);
+fn set_host_and_path(request: &mut Request<Empty<Bytes>>, to: &Uri) -> Result<(), FetchError> {
+    let default = default_port(to);
     let host = to.host().ok_or(FetchError::Url)?;
-    let host = match to.port_u16().filter(|port| *port != usual) {
+    let host = match to.port_u16().filter(|port| *port != default) {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     };

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::head::spelling;
 
-/// Says that an answer is ours and not the server's, and why.
+/// On answers of the proxy itself: why it did not ask the server.
 pub(crate) const X_OUTRIGGER_REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 /// The user that authentication found; never believed from a client.
 pub(crate) const X_OUTRIGGER_USER: HeaderName = HeaderName::from_static("x-outrigger-user");
@@ -67,8 +67,7 @@ pub(crate) fn query_pairs<'a>(query: &'a str, name: &'a str) -> impl Iterator<It
     query.split('&').filter(move |pair| pair.split_once('=').map_or(*pair, |(name, _)| name) == name)
 }
 
-/// The bytes that `raw` stands for (RFC 3986 §2.1). A `%` that is not followed by two hexadecimal digits stands for
-/// itself.
+/// Decodes `raw` (RFC 3986 §2.1). A `%` that is not followed by two hexadecimal digits stays.
 pub(crate) fn percent_decode(raw: &[u8]) -> Cow<'_, [u8]> {
     percent_encoding::percent_decode(raw).into()
 }

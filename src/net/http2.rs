@@ -1,23 +1,23 @@
-//! One WebSocket's stream of an HTTP/2 connection, as a hop.
+//! The HTTP/2 stream of one WebSocket, as a byte stream.
 //!
-//! hyper hands such a stream over in two pieces: an [`Upgraded`] to read and write, whose writes go into
-//! a short queue, and a future (the *pump*) that carries them from there into the connection, by the
-//! peer's flow control. hyper would have the pump spawned; here it belongs to the stream and is polled
-//! with it. So a WebSocket is one task, as over HTTP/1.1, and the pump's fate is ours:
+//! hyper gives such a stream in two pieces: an [`Upgraded`] to read and write, whose writes go into a short queue, and a
+//! future (the *pump*) that moves them from the queue into the connection, by the peer's flow control. hyper would spawn the
+//! pump; here it belongs to the stream and is polled with it. So a WebSocket is one task, as over HTTP/1.1, and the pump can
+//! be dropped on purpose:
 //!
-//! * dropped before it has said the end, it resets the stream (RST_STREAM, CANCEL) and what the peer did
-//!   not take is forgotten: that is [`Http2::reset_on_drop`];
-//! * ended before it was to say the end, it tells that the peer has reset the stream or the connection is
-//!   gone, where hyper's reading shows a CANCEL as an orderly end.
+//! * dropped before it has sent END_STREAM, it resets the stream (RST_STREAM, CANCEL), and bytes that the peer did not take
+//!   are discarded: that is [`Http2::reset_on_drop`];
+//! * if it ends before END_STREAM was to be sent, the peer has reset the stream or the connection is gone, while hyper's
+//!   reads show a CANCEL as an orderly end.
 //!
 //! # Invariants
 //! 1. The owner of the stream polls it, at least by a flush, whenever its task is woken: the pump has no
 //!    other task.
-//! 2. What the peer did not take is at most [`MAX_WRITE`] bytes five times over: two in hyper's queue, one
-//!    in the pump, two in the connection (`max_send_buf_size` and what passes it last).
+//! 2. At most five times [`MAX_WRITE`] bytes are unsent: two in hyper's queue, one in the pump, two in the connection
+//!    (`max_send_buf_size` and the last write beyond it).
 //!
 //! # Not here
-//! How a request becomes such a stream, and the connection's own clocks ([`crate::server`]).
+//! How a request becomes such a stream, and the connection's timeouts ([`crate::server`]).
 
 use std::any::Any;
 use std::cell::Cell;
@@ -38,11 +38,11 @@ use tokio::time::timeout;
 /// hyper copies each write into its queue, so that larger ones would be held whole.
 pub(crate) const MAX_WRITE: usize = 16 * 1024;
 
-/// How long the rest of a stream that was let go in order may wait for the peer's flow control.
-/// As long as the end of an HTTP/1.1 connection is waited for.
+/// How long the rest of a stream that was dropped in order may wait for the peer's flow control: as long as the end of an
+/// HTTP/1.1 connection may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Carries what is written into the connection. Done when the end was said, or nothing can be any more.
+/// Moves writes into the connection. Completes when END_STREAM was sent, or nothing can be sent any more.
 pub(crate) type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Held as long as the stream is in use.
@@ -51,7 +51,7 @@ pub(crate) type InUse = Box<dyn Any + Send>;
 /// The stream.
 pub struct Http2 {
     io: TokioIo<Upgraded>,
-    /// None: the end was said, or the peer takes nothing any more.
+    /// `None`: END_STREAM was sent, or the peer takes nothing any more.
     pump: Option<Pump>,
     /// Whether END_STREAM was sent, or is to be as soon as the pump gets there.
     is_ended: bool,
@@ -60,7 +60,7 @@ pub struct Http2 {
 }
 
 impl Http2 {
-    /// Of what hyper hands over.
+    /// From the two pieces that hyper gives.
     pub fn new(upgraded: Upgraded, pump: Pump, in_use: InUse) -> Self {
         Self {
             io: TokioIo::new(upgraded),
@@ -76,8 +76,8 @@ impl Http2 {
         self.resets_on_drop.set(true);
     }
 
-    /// Whether the peer has reset the stream, or the connection is gone. The end of a stream that was
-    /// said in order cannot be seen behind bytes that were not read.
+    /// Whether the peer has reset the stream, or the connection is gone. An orderly end is not seen before all bytes in front
+    /// of it were read.
     pub fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
         self.pump(cx);
         self.pump.is_none() && !self.is_ended
@@ -138,7 +138,7 @@ impl AsyncWrite for Http2 {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         this.is_ended = true;
-        // Closes the queue; it is ready once the pump has ended, and tells how.
+        // Closes the queue; this completes once the pump has ended, with its result.
         let _ = Pin::new(&mut this.io).poll_shutdown(cx);
         this.pump(cx);
         match this.pump {

@@ -1,9 +1,9 @@
-//! The other end of a client's hop.
+//! The peer of a client's connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What a hop tells about its other end, before any request.
+/// What a connection tells about its peer, before any request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Peer {
     /// The address of the socket, or that of a PROXY header from a trusted proxy. `None` on a Unix socket.

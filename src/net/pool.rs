@@ -1,13 +1,14 @@
 //! Connections of HTTP/1 that are kept for further requests to the same server.
 //!
-//! Our own, since what is kept has to be decided by the code that reads an answer's head, before another request can
-//! be given its connection. The library's pool puts a connection back before it hands out the answer: one that is marked
-//! only then may be another request's already, and what comes behind the first answer is read as the second one.
+//! # Why not the pool of hyper-util?
+//! Whether a connection may be kept is decided by the head of its answer, before another request can get the connection.
+//! hyper-util puts a connection back before it returns the answer: by the time that the head was checked another request may
+//! have the connection, and bytes behind the first answer would be read as the second one.
 //!
 //! # Invariants
-//! 1. A connection is kept only by [`Lease::keep`]: who drops a lease ends its connection with the answer on it.
+//! 1. A connection is kept only by [`Lease::keep`]: otherwise it ends when the lease is dropped, with the answer on it.
 //! 2. At most `max_idle` are idle, each for `keep_alive` at most.
-//! 3. A request that a kept connection has not begun to send goes over another one.
+//! 3. A request that a kept connection has not begun to send is sent over another one.
 //! 4. One that was sent over a kept connection, which then ended without a byte of an answer, is sent once more over a
 //!    new one if its method is idempotent and nothing of its body was taken ([`retry`]). Over a connection that was new
 //!    nothing is sent twice: that it ended is the server's answer.
@@ -45,11 +46,11 @@ pub(crate) enum SendError<E> {
 #[derive(Debug)]
 pub(crate) struct Pool<B> {
     builder: http1::Builder,
-    idle: Arc<Idle<B>>,
+    idle: Arc<IdleConnections<B>>,
 }
 
 #[derive(Debug)]
-struct Idle<B> {
+struct IdleConnections<B> {
     keep_alive: Duration,
     max_idle: usize,
     inner: Mutex<Inner<B>>,
@@ -57,16 +58,16 @@ struct Idle<B> {
 
 #[derive(Debug)]
 struct Inner<B> {
-    /// The one that was used last comes last.
-    kept: Vec<Kept<B>>,
-    /// Whether a task ends those whose time is over: there is one at the most.
-    is_swept: bool,
+    /// In the order in which they were used.
+    connections: Vec<IdleConnection<B>>,
+    /// Whether the task that ends expired connections runs: there is one at most.
+    has_sweeper: bool,
 }
 
 #[derive(Debug)]
-struct Kept<B> {
+struct IdleConnection<B> {
     sender: Sender<B>,
-    until: Instant,
+    expires: Instant,
 }
 
 /// The connection of an answer.
@@ -74,13 +75,13 @@ struct Kept<B> {
 #[must_use = "dropped, its connection ends"]
 pub(crate) struct Lease<B> {
     sender: Sender<B>,
-    idle: Arc<Idle<B>>,
+    idle: Arc<IdleConnections<B>>,
 }
 
 /// One end of a connection.
 #[derive(Debug)]
 struct Sender<B> {
-    library: SendRequest<RetryBody<B>>,
+    inner: SendRequest<RetryBody<B>>,
     has_read: ReadFlag,
 }
 
@@ -92,8 +93,8 @@ where
 {
     /// Nothing is connected yet. `builder` says how heads are read.
     pub(crate) fn new(builder: http1::Builder, keep_alive: Duration, max_idle: usize) -> Self {
-        let inner = Mutex::new(Inner { kept: Vec::new(), is_swept: false });
-        Self { builder, idle: Arc::new(Idle { keep_alive, max_idle, inner }) }
+        let inner = Mutex::new(Inner { connections: Vec::new(), has_sweeper: false });
+        Self { builder, idle: Arc::new(IdleConnections { keep_alive, max_idle, inner }) }
     }
 
     /// Sends a request whose target is in origin form, over a connection that is kept, or else the one that
@@ -109,8 +110,8 @@ where
     ) -> Result<(Response<Incoming>, Lease<B>), SendError<E>> {
         while let Some(mut sender) = self.idle.take() {
             sender.has_read.clear();
-            let (lent, retry) = retry::keep_for_retry(request);
-            let mut error = match sender.library.try_send_request(lent).await {
+            let (sent, retry) = retry::keep_for_retry(request);
+            let mut error = match sender.inner.try_send_request(sent).await {
                 Ok(answer) => return Ok((answer, self.lease(sender))),
                 Err(error) => error,
             };
@@ -131,7 +132,7 @@ where
         let stream = dial.await.map_err(SendError::Dial)?;
         let mut sender = self.open(stream).await.map_err(SendError::Http)?;
         let answer =
-            sender.library.send_request(request.map(RetryBody::Given)).await.map_err(SendError::Http)?;
+            sender.inner.send_request(request.map(RetryBody::Given)).await.map_err(SendError::Http)?;
         Ok((answer, self.lease(sender)))
     }
 
@@ -142,11 +143,11 @@ where
     async fn open(&self, stream: Stream) -> hyper::Result<Sender<B>> {
         let has_read = ReadFlag::default();
         let io = TokioIo::new(WatchedStream::new(stream, has_read.clone()));
-        let (mut library, connection) = self.builder.handshake(io).await?;
+        let (mut inner, connection) = self.builder.handshake(io).await?;
         // It ends with the server, or once its sender is gone and its last answer was read.
         tokio::spawn(connection);
-        library.ready().await?;
-        Ok(Sender { library, has_read })
+        inner.ready().await?;
+        Ok(Sender { inner, has_read })
     }
 }
 
@@ -159,24 +160,24 @@ where
     /// Nothing but the answer's body can come over it: it may be used again once that was read.
     pub(crate) fn keep(self) {
         let Self { mut sender, idle } = self;
-        if sender.library.is_ready() {
+        if sender.inner.is_ready() {
             return idle.put(sender);
         }
         tokio::spawn(async move {
-            if sender.library.ready().await.is_ok() {
+            if sender.inner.ready().await.is_ok() {
                 idle.put(sender);
             }
         });
     }
 }
 
-impl<B: Send + 'static> Idle<B> {
-    /// The one that was used last.
+impl<B: Send + 'static> IdleConnections<B> {
+    /// The connection that was used last.
     fn take(&self) -> Option<Sender<B>> {
         let now = Instant::now();
         let mut inner = self.inner.lock();
-        while let Some(Kept { sender, until }) = inner.kept.pop() {
-            if until > now && sender.library.is_ready() {
+        while let Some(IdleConnection { sender, expires }) = inner.connections.pop() {
+            if expires > now && sender.inner.is_ready() {
                 return Some(sender);
             }
         }
@@ -184,30 +185,30 @@ impl<B: Send + 'static> Idle<B> {
     }
 
     fn put(self: &Arc<Self>, sender: Sender<B>) {
-        let until = Instant::now() + self.keep_alive;
+        let expires = Instant::now() + self.keep_alive;
         let mut inner = self.inner.lock();
-        if inner.kept.len() >= self.max_idle {
+        if inner.connections.len() >= self.max_idle {
             return;
         }
-        inner.kept.push(Kept { sender, until });
-        if !std::mem::replace(&mut inner.is_swept, true) {
-            tokio::spawn(sweep(Arc::downgrade(self), until));
+        inner.connections.push(IdleConnection { sender, expires });
+        if !std::mem::replace(&mut inner.has_sweeper, true) {
+            tokio::spawn(sweep(Arc::downgrade(self), expires));
         }
     }
 }
 
-/// Ends idle connections whose time is over, until there are none. `until`: the first one's.
-async fn sweep<B: Send + 'static>(idle: Weak<Idle<B>>, mut until: Instant) {
+/// Ends idle connections whose time is over, until there are none. `expires`: the first one's.
+async fn sweep<B: Send + 'static>(idle: Weak<IdleConnections<B>>, mut expires: Instant) {
     loop {
-        sleep_until(until).await;
+        sleep_until(expires).await;
         let Some(idle) = idle.upgrade() else { return };
         let now = Instant::now();
         let mut inner = idle.inner.lock();
-        inner.kept.retain(|kept| kept.until > now && !kept.sender.library.is_closed());
-        match inner.kept.iter().map(|kept| kept.until).min() {
-            Some(next) => until = next,
+        inner.connections.retain(|idle| idle.expires > now && !idle.sender.inner.is_closed());
+        match inner.connections.iter().map(|idle| idle.expires).min() {
+            Some(next) => expires = next,
             None => {
-                inner.is_swept = false;
+                inner.has_sweeper = false;
                 return;
             }
         }

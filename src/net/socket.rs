@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpSocket};
 /// Connections the kernel may hold that were not accepted yet: a reconnect storm comes in a burst.
 const BACKLOG: u32 = 4096;
 
-/// Unsent bytes the kernel takes for a client before it says that the socket is full. Without a bound it
-/// hides up to 4 MB of a stalled client's feed; with too small a one a fast client waits for us.
+/// Unsent bytes that the kernel takes for a client before the socket is full. Without a bound it buffers up to 4 MB for a
+/// client that does not read; with too small a one a fast client waits for the proxy.
 const CLIENT_NOTSENT: u32 = 128 * 1024;
 
 /// Receive buffer towards the upstream; the kernel doubles it for its own book-keeping. This is the side
@@ -18,12 +18,12 @@ const CLIENT_NOTSENT: u32 = 128 * 1024;
 /// flood. The upstream is near (same pod, same host), so that a small window costs no throughput.
 const UPSTREAM_RECEIVE: u32 = 128 * 1024;
 
-/// A listening TCP socket. Connections that are accepted from it inherit (on Linux) that small frames
-/// leave at once, and that the kernel does not hide what a client is owed: set once, not twice for each.
+/// A listening TCP socket. Connections that are accepted from it inherit (on Linux) that small frames are sent at once, and
+/// the bound of unsent bytes: so these are set once, and not for each connection.
 /// `SO_REUSEADDR` lets a restart not wait for old connections.
 ///
 /// # Errors
-/// What the kernel says: address in use, not ours, not allowed.
+/// The kernel's error: the address is in use, not of this machine, or not allowed.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;

@@ -1,8 +1,8 @@
-//! What a socket did not take yet.
+//! Bytes that a socket has not taken yet.
 //!
 //! # Invariants
 //! 1. Empty means no memory: an idle connection owns no buffer.
-//! 2. Bytes leave in the order they came; none is lost unless [`WriteBuffer::cut_to_edge`] says so.
+//! 2. Bytes are sent in the order in which they came; none is lost but by [`WriteBuffer::cut_to_edge`].
 //!
 //! # Not here
 //! The bound: the task that fills a buffer stops reading its source, or ends the connection.

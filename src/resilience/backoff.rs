@@ -1,10 +1,10 @@
-//! How long to wait before the next try: exponential, with full jitter, so that whoever lost the same server at
-//! the same moment does not come back at the same moment.
+//! How long to wait before the next try: exponential, with full jitter, so that links that were lost
+//! at the same moment are not dialled again at the same moment.
 //!
 //! # Invariants
 //! 1. A wait is never above `min(cap, base × factor^n)` after `n` waits, and never below a tenth of `base`: full
 //!    jitter alone would let an unlucky link try again at once, many times in a row.
-//! 2. Tries that succeed for a moment do not make the waits short again: only `reset_after` of life does.
+//! 2. Tries that succeed for a moment do not make the waits short again: only a link that stays up for `reset_after` does.
 //! 3. Giving up counts from the moment at which the upstream was lost, whatever was tried since: a link that came
 //!    up, and did not stay so for `reset_after`, does not set the clock back.
 
@@ -23,7 +23,7 @@ pub(crate) struct Backoff {
     rules: Redial,
     /// Waits since the last reset.
     waits: u32,
-    /// Since when there is no upstream that stays.
+    /// Since when there is no link that stays up.
     lost_at: Option<Instant>,
     up_at: Option<Instant>,
 }
@@ -34,7 +34,7 @@ impl Backoff {
         Self { rules, waits: 0, lost_at: None, up_at: None }
     }
 
-    /// The link was lost, or a try failed, now: how long to wait. `random` is 0 to 1. `None`: given up.
+    /// The link was lost, or a try failed, at `now`: how long to wait. `random` is 0 to 1. `None`: it is given up.
     pub(crate) fn next(&mut self, random: f64, now: Instant) -> Option<Duration> {
         let lived = self.up_at.take().map(|up_at| now.saturating_duration_since(up_at));
         if lived.is_some_and(|lived| lived >= self.rules.reset_after) {
@@ -50,7 +50,7 @@ impl Backoff {
         Some(wait.max(self.rules.base.mul_f64(FLOOR)))
     }
 
-    /// When [`Backoff::next`] gives up, while there is no upstream that stays.
+    /// When [`Backoff::next`] gives up, while there is no link that stays up.
     pub(crate) fn gives_up_at(&self) -> Option<Instant> {
         self.lost_at?.checked_add(self.rules.give_up?)
     }
@@ -64,7 +64,7 @@ impl Backoff {
     fn ceiling(&self) -> Duration {
         let Redial { base, factor, cap, .. } = self.rules;
         let seconds = base.as_secs_f64() * factor.powf(f64::from(self.waits));
-        // After many waits it is infinite.
+        // After many waits this is infinite.
         if seconds < cap.as_secs_f64() { Duration::from_secs_f64(seconds) } else { cap }
     }
 }

@@ -1,11 +1,11 @@
-//! When a connection is to be closed whatever its peers do: the nearest of its dates holds.
+//! The dates at which a connection is closed whatever its peers do: the nearest one holds.
 //!
 //! # Invariants
-//! 1. A drain replaces the date of a drain before it, and no other: it keeps nobody beyond the end of a life or of
-//!    credentials.
-//! 2. Credentials end by the clock that says so first. The monotonic one stands still while a machine is suspended,
-//!    the wall clock may be set back: neither makes them last longer than [`LOOK`] beyond the other.
-//! 3. Without a date there is no memory.
+//! 1. A drain replaces the date of a drain before it, and no other: it keeps no connection beyond the end of its
+//!    lifetime or credentials.
+//! 2. Credentials end by whichever clock reaches their end first. The monotonic one stands still while a machine is
+//!    suspended, the wall clock may be set back: neither makes them last longer than [`WALL_CLOCK_INTERVAL`] beyond the other.
+//! 3. A connection without dates needs no memory for them.
 //!
 //! # Not here
 //! What a client is told then.
@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// How often the wall clock is looked at: credentials that ended while the machine was suspended end so much later
+/// How often the wall clock is read: credentials that ended while the machine was suspended end so much later
 /// at the most. As long as the default interval of heartbeats, which wake a connection anyway.
-const LOOK: Duration = Duration::from_secs(30);
+const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// When credentials end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,25 +26,25 @@ pub(crate) struct Expiry {
 }
 
 impl Expiry {
-    /// In `left`, counted from `now` and `wall`, which are the same moment. None if no clock goes that far.
+    /// In `left`, counted from `now` and `wall`, which are the same moment. `None` if no clock goes that far.
     pub(crate) fn after(left: Duration, now: Instant, wall: SystemTime) -> Option<Self> {
         Some(Self { at: now.checked_add(left)?, wall: wall.checked_add(left)? })
     }
 
     /// Whether they have ended by either clock.
-    fn is_over(&self, now: Instant, wall: SystemTime) -> bool {
+    fn has_ended(&self, now: Instant, wall: SystemTime) -> bool {
         self.at <= now || self.wall <= wall
     }
 }
 
-/// Whose date has come.
+/// A date that has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Date {
     /// `policy.max_lifetime`
     Lifetime,
     /// The end of the client's credentials.
     Expired,
-    /// A drain's, with the code that the client is closed with.
+    /// The end of its place in a drain, with the close code.
     Drained(u16),
 }
 
@@ -57,8 +57,8 @@ struct Known {
     lifetime: Option<Instant>,
     expiry: Option<Expiry>,
     drain: Option<(Instant, u16)>,
-    /// When the wall clock is to be looked at again.
-    look: Option<Instant>,
+    /// When the wall clock is to be read again.
+    check_wall_at: Option<Instant>,
 }
 
 impl Dates {
@@ -67,8 +67,8 @@ impl Dates {
         if lifetime.is_none() && expiry.is_none() {
             return Self::default();
         }
-        let look = expiry.map(|_| now + LOOK);
-        Self(Some(Box::new(Known { lifetime, expiry, drain: None, look })))
+        let check_wall_at = expiry.map(|_| now + WALL_CLOCK_INTERVAL);
+        Self(Some(Box::new(Known { lifetime, expiry, drain: None, check_wall_at })))
     }
 
     /// A drain gives it a date.
@@ -86,17 +86,17 @@ impl Dates {
         let known = self.0.as_ref()?;
         let expiry = known.expiry.map(|expiry| expiry.at);
         let drain = known.drain.map(|(at, _)| at);
-        [known.lifetime, expiry, known.look, drain].into_iter().flatten().min()
+        [known.lifetime, expiry, known.check_wall_at, drain].into_iter().flatten().min()
     }
 
-    /// The date that has come, the earliest of several. `wall` is asked only where credentials end.
+    /// The date that has come, the earliest of several. `wall` is read only if there are credentials.
     pub(crate) fn due(&mut self, now: Instant, wall: impl FnOnce() -> SystemTime) -> Option<Date> {
         let known = self.0.as_mut()?;
         let mut dates = [None; 3];
         if let Some(expiry) = known.expiry {
-            known.look = Some(now + LOOK);
-            // One that only the wall clock tells of has come now, as far as the others can tell.
-            dates[0] = expiry.is_over(now, wall()).then(|| (expiry.at.min(now), Date::Expired));
+            known.check_wall_at = Some(now + WALL_CLOCK_INTERVAL);
+            // An end that only the wall clock shows counts as of now, for the order.
+            dates[0] = expiry.has_ended(now, wall()).then(|| (expiry.at.min(now), Date::Expired));
         }
         dates[1] = known.lifetime.map(|at| (at, Date::Lifetime));
         dates[2] = known.drain.map(|(at, code)| (at, Date::Drained(code)));
@@ -158,12 +158,16 @@ mod tests {
             (3600, -9000, true), // and further
             (60, -9000, false),
         ];
-        for (monotonic, on_wall, is_over) in cases {
+        for (monotonic, on_wall, has_ended) in cases {
             let wall = if on_wall < 0 { wall - secs(9000) } else { wall + secs(on_wall as u64) };
             let due = dates().due(now + secs(monotonic), || wall);
-            assert_eq!(due.is_some(), is_over, "{monotonic} s, {on_wall} s on the wall");
+            assert_eq!(due.is_some(), has_ended, "{monotonic} s, {on_wall} s on the wall");
         }
-        assert_eq!(dates().next(), Some(now + LOOK), "a timer alone may stand still with the machine");
+        assert_eq!(
+            dates().next(),
+            Some(now + WALL_CLOCK_INTERVAL),
+            "a timer alone may stand still with the machine"
+        );
     }
 
     #[test]
@@ -173,7 +177,7 @@ mod tests {
         let (mut looks, mut at) = (0, now);
         while dates.due(at, || wall).is_none() {
             let next = dates.next().unwrap();
-            assert!(next > at && next <= at + LOOK);
+            assert!(next > at && next <= at + WALL_CLOCK_INTERVAL);
             at = next;
             looks += 1;
         }

@@ -1,14 +1,14 @@
 //! The generic cell rate algorithm (ITU-T I.371, virtual scheduling): a token bucket that is kept as one moment.
 //!
-//! Tokens come back one in each *interval*, up to a *burst*. A bucket's *theoretical arrival time* is the moment at which
+//! One token comes back in each *interval*, up to a *burst*. A bucket's *theoretical arrival time* is the moment at which
 //! it is full again. To take a token moves that moment by an interval; it conforms if the moment was at most
 //! `burst - 1` intervals ahead (the *tolerance*).
 //!
 //! # Invariants
-//! 1. In any time `t` at most `t / interval + burst` tokens are taken, but for those that [`Bucket::take`] was told to.
+//! 1. In any time `t` at most `t / interval + burst` tokens are taken, apart from what [`Bucket::take`] takes ahead of time.
 //! 2. A bucket whose arrival time has passed is full: a map of many may forget it.
-//! 3. Sums are made in whole nanoseconds. An interval is rounded up, so that no rate is exceeded by rounding, and a wait
-//!    until the moment that was answered is always rewarded.
+//! 3. Sums are made in whole nanoseconds. An interval is rounded up, so that no rate is exceeded by rounding, and there is always a token at
+//!    the moment that was answered.
 //!
 //! # Not here
 //! Which bucket counts what, and who waits for a token.
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::config::Rate;
 
-/// A rate and its burst, as the algorithm has them. In nanoseconds.
+/// A rate and its burst as the algorithm needs them, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gcra {
     interval: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Gcra {
 impl Gcra {
     pub(crate) fn new(rate: Rate) -> Self {
         let burst = u64::from(rate.burst.max(1));
-        // However slow the rate: a whole burst fits into 64 bits, and into what clocks can tell.
+        // However slow the rate is, a whole burst fits into 64 bits, and into the range of clocks.
         let longest = i64::MAX.unsigned_abs() / 2 / burst;
         let interval = (1e9 / rate.per_second).ceil().clamp(1.0, longest as f64) as u64;
         Self { interval, tolerance: interval * (burst - 1) }
@@ -75,7 +75,7 @@ impl ArrivalTime {
     pub(crate) fn take_or_empty(&mut self, tokens: u32, gcra: Gcra, now: Instant) -> bool {
         let before = self.ahead(now);
         let after = before.saturating_add(gcra.cost(tokens));
-        // What was taken ahead of its time stays taken.
+        // What was taken ahead of time stays taken.
         self.set_ahead(after.min(gcra.capacity()).max(before), now);
         after <= gcra.capacity()
     }
@@ -87,7 +87,7 @@ impl ArrivalTime {
     }
 
     fn set_ahead(&mut self, ahead: u64, now: Instant) {
-        // What no clock can tell does not come: the longest capacity is less than 150 years.
+        // The longest capacity is less than 150 years, which is within the range of clocks.
         self.0 = now.checked_add(Duration::from_nanos(ahead)).or(self.0);
     }
 }
@@ -114,14 +114,14 @@ impl Bucket {
         u32::try_from(there).unwrap_or(u32::MAX)
     }
 
-    /// Takes `n` tokens, if need be ahead of their time; [`Bucket::available`] told of those that are there.
+    /// Takes `n` tokens, if need be ahead of time; [`Bucket::available`] answers how many there are.
     pub(crate) fn take(&mut self, n: u32) {
         let cost = Duration::from_nanos(self.gcra.cost(n));
         self.arrival = self.arrival.checked_add(cost).unwrap_or(self.arrival);
     }
 
     /// Takes `n` tokens; false if there are fewer: then none are left.
-    pub(crate) fn takes(&mut self, n: u32, now: Instant) -> bool {
+    pub(crate) fn take_or_empty(&mut self, n: u32, now: Instant) -> bool {
         let mut arrival = ArrivalTime(Some(self.arrival));
         let is_there = arrival.take_or_empty(n, self.gcra, now);
         self.arrival = arrival.0.unwrap_or(now);

@@ -1,4 +1,4 @@
-//! Is the peer still there?
+//! A heartbeat: whether the peer is still there.
 //!
 //! A ping every interval; a pong (or any other traffic) must come within the timeout; after a miss the
 //! next ping goes out at once; so many misses in a row mean that the peer is gone. The worst case is
@@ -7,13 +7,13 @@
 //! # Invariants
 //! 1. The pong clock starts when the ping was flushed, not when it was asked for.
 //! 2. Pongs are cumulative (RFC 6455 §5.5.3): the answer to a ping answers every older one.
-//! 3. While a ping of the *other* side is unanswered none is sent, for at most one timeout however many
-//!    there are: a peer may answer the newest ping only, and it must not be that one which is skipped.
+//! 3. While a ping of the *other* side of the tunnel is unanswered none is sent, for at most one timeout however many
+//!    there are: a peer may answer the newest ping only, and the other side's must not be the one without an answer.
 //! 4. A clock that was stopped ([`Heartbeat::shift`]) goes on where it stood.
 //!
 //! # Not here
-//! What a ping looks like (a frame or a JSON text): the driver's business. In JSON there is no payload,
-//! and [`Heartbeat::on_pong`] is told the newest.
+//! What a ping looks like (a frame or a JSON text), which is up to the driver. A JSON pong has no payload
+//! ([`Heartbeat::on_plain_pong`]).
 
 mod json;
 
@@ -31,7 +31,7 @@ pub(crate) const PING_PAYLOAD: usize = 12;
 /// Unanswered pings whose time is remembered: as many as may be missed by default, and one.
 const REMEMBERED: usize = 4;
 
-/// What a timer asks for.
+/// What is to be done when the timer has fired.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HeartbeatAction {
     /// Send a ping with this payload, then call [`Heartbeat::on_flushed`].
@@ -43,10 +43,10 @@ pub(crate) enum HeartbeatAction {
 /// Whose ping a pong answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PongKind {
-    /// Ours. The round-trip time is known unless the ping is long forgotten.
+    /// Ours. The round-trip time is known unless the ping is too old to be remembered.
     Ours(Option<Duration>),
-    /// The other side's, or said unasked: it goes on.
-    Foreign,
+    /// The other side's, or an unsolicited one: it is forwarded.
+    OtherSide,
 }
 
 /// The heartbeat of one link.
@@ -58,16 +58,16 @@ pub(crate) struct Heartbeat {
     newest: u32,
     sent: [Option<Instant>; REMEMBERED],
     phase: Phase,
-    last_life: Instant,
+    last_activity: Instant,
     missed: u32,
-    foreign_ping_until: Option<Instant>,
+    other_side_ping_until: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing is owed until `ping_at`.
+    /// Nothing is due until `ping_at`.
     Quiet { ping_at: Instant },
-    /// A ping is on its way out, behind what the peer has not taken yet.
+    /// A ping is queued behind what the peer has not taken yet.
     Queued,
     /// Flushed; the pong is due.
     Waiting { since: Instant, due: Instant },
@@ -84,9 +84,9 @@ impl Heartbeat {
             newest: 0,
             sent: [None; REMEMBERED],
             phase: Phase::Quiet { ping_at: now + timing.interval },
-            last_life: now,
+            last_activity: now,
             missed: 0,
-            foreign_ping_until: None,
+            other_side_ping_until: None,
         }
     }
 
@@ -94,7 +94,7 @@ impl Heartbeat {
     /// (`is_paused`) no pong can come, so that none is waited for.
     pub(crate) fn deadline(&self, is_paused: bool) -> Option<Instant> {
         match self.phase {
-            Phase::Quiet { ping_at } => Some(match self.foreign_ping_until {
+            Phase::Quiet { ping_at } => Some(match self.other_side_ping_until {
                 Some(until) => until.clamp(ping_at, ping_at + self.timing.timeout),
                 None => ping_at,
             }),
@@ -103,16 +103,16 @@ impl Heartbeat {
         }
     }
 
-    /// Quiet => Queued + ping. Waiting => Quiet (there was life), Queued + ping, or Gone. An early call
+    /// Quiet => Queued + ping. Waiting => Quiet (the peer was active), Queued + ping, or Gone. An early call
     /// changes nothing. The second value is whether a pong was missed.
     pub(crate) fn on_timer(&mut self, now: Instant) -> (Option<HeartbeatAction>, bool) {
         if self.deadline(false).is_none_or(|deadline| now < deadline) {
             return (None, false);
         }
-        self.foreign_ping_until = None;
+        self.other_side_ping_until = None;
         match self.phase {
             Phase::Quiet { .. } => (Some(self.ping()), false),
-            Phase::Waiting { since, .. } if self.last_life >= since => {
+            Phase::Waiting { since, .. } if self.last_activity >= since => {
                 self.phase = Phase::Quiet { ping_at: (since + self.timing.interval).max(now) };
                 (None, false)
             }
@@ -147,13 +147,13 @@ impl Heartbeat {
 
     /// Anything came from the peer.
     pub(crate) fn on_activity(&mut self, now: Instant) {
-        self.last_life = now;
+        self.last_activity = now;
         self.missed = 0;
     }
 
     /// The other side's ping went to this peer.
-    pub(crate) fn on_foreign_ping(&mut self, now: Instant) {
-        self.foreign_ping_until = Some(now + self.timing.timeout);
+    pub(crate) fn on_other_side_ping(&mut self, now: Instant) {
+        self.other_side_ping_until = Some(now + self.timing.timeout);
     }
 
     /// A pong came with this payload (RFC 6455 §5.5.3).
@@ -166,8 +166,8 @@ impl Heartbeat {
         match ours {
             Some(number) => self.on_answer(number, now),
             None => {
-                self.foreign_ping_until = None;
-                PongKind::Foreign
+                self.other_side_ping_until = None;
+                PongKind::OtherSide
             }
         }
     }
@@ -185,7 +185,7 @@ impl Heartbeat {
                 Phase::Waiting { since, .. } => {
                     self.phase = Phase::Quiet { ping_at: since + self.timing.interval };
                 }
-                // It has left, though what was queued behind it has not.
+                // The ping has left, though what is queued behind it has not.
                 Phase::Queued => self.phase = Phase::Quiet { ping_at: now + self.timing.interval },
                 Phase::Quiet { .. } | Phase::Gone => {}
             }
@@ -200,7 +200,7 @@ impl Heartbeat {
             // A ping that left meanwhile has a clock that only stood since then.
             Phase::Waiting { since, due } => *due += pause.min(now.saturating_duration_since(*since)),
         }
-        if let Some(until) = &mut self.foreign_ping_until {
+        if let Some(until) = &mut self.other_side_ping_until {
             *until += pause;
         }
     }

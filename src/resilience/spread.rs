@@ -1,4 +1,4 @@
-//! Spreads many events over a window, so that what they cause does not come at once.
+//! Spreads many events over a window, so that their consequences do not come all at once.
 
 use std::time::Duration;
 

@@ -1,16 +1,16 @@
-//! Since when a peer takes nothing of what there is for it.
+//! Since when a peer has taken nothing of what waits for it.
 //!
 //! # Invariants
-//! 1. While nothing waits no clock runs, however the last of it left: with a flush, with the next write, while the
-//!    peer was read, or when the socket was asked directly.
-//! 2. Each byte that leaves begins the time anew.
+//! 1. While nothing waits no clock runs, whichever call sent the last byte: a flush, the next write, a read, or a write
+//!    that did not wait for readiness.
+//! 2. Each byte that leaves restarts the clock.
 //!
 //! # Not here
 //! How long that may last, and what follows.
 
 use tokio::time::Instant;
 
-/// The stall clock of one hop: told after everything that touches its socket.
+/// The stall clock of one socket, updated after every call on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Stall(Option<Instant>);
 
@@ -24,7 +24,7 @@ impl Stall {
         };
     }
 
-    /// Nothing waits any more, because it was given up.
+    /// Nothing waits any more, because it was dropped.
     pub(crate) fn clear(&mut self) {
         self.0 = None;
     }

@@ -1,52 +1,53 @@
-//! A process that stood still (stopped, starved, its machine suspended) has not looked at its peers meanwhile: it
-//! hears them before it judges them.
+//! Detects that the process stood still (stopped, starved, its machine suspended). It has not read its peers meanwhile, and
+//! has to do so before it judges them.
 //!
-//! A timer that fires far too late tells of it. What peers said in that time is in the kernel, and the runtime
-//! may not know yet: timers can fire before readiness is told. So judgements wait for a moment, once.
+//! A timer that fires far too late shows it. What peers sent in that time is in the kernel, and the runtime may not know
+//! yet: timers can fire before readiness is reported. So judgements are deferred, once.
 //!
 //! # Invariants
-//! 1. A judgement waits for one [`HEARING`] at most, however often and however late timers fire.
+//! 1. A judgement is deferred by one [`GRACE`] at most, however often and however late timers fire.
 //!
 //! # Not here
-//! Dates (a drain, the end of credentials): they do not depend on what a peer has said, and do not wait.
+//! Dates (a drain, the end of credentials): they do not depend on what a peer has sent, and are not
+//! deferred.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So late no timer is in a process that runs, however busy it is: fifty times the resolution of tokio's timers.
+/// In a running process no timer is as late as this, however busy it is: fifty times the resolution of tokio's timers.
 const LATE: Duration = Duration::from_millis(50);
 
-/// How long peers are listened to before they are judged: the time in which a process reads what came for all of
+/// How long peers are read before they are judged: the time in which a process reads what came for all of
 /// its connections, and, in HTTP/2, hands it on from one task to another.
-const HEARING: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(1);
 
-/// Up to when peers are only listened to.
+/// Until when peers are read and not judged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Standstill {
     until: Option<Instant>,
 }
 
 impl Standstill {
-    /// A timer that stood at `due` has fired `now`. Whether peers are to be heard first: then nobody is judged.
-    pub(crate) fn hears_first(&mut self, due: Instant, now: Instant) -> bool {
+    /// A timer that was set to `due` has fired at `now`. True if peers are to be read first, and not judged now.
+    pub(crate) fn must_read_first(&mut self, due: Instant, now: Instant) -> bool {
         match self.until {
             Some(until) if now < until => true,
-            // What stood at the end of the hearing, or before it, has waited for it.
+            // A timer that was set to the end of the grace period, or before it, has been deferred by it.
             Some(until) if due <= until => {
                 self.until = None;
                 false
             }
-            // A timer of later: that it is late tells of another standstill.
+            // If a later timer is late, that is another standstill.
             _ => {
                 let is_late = now.saturating_duration_since(due) >= LATE;
-                self.until = is_late.then(|| now + HEARING);
+                self.until = is_late.then(|| now + GRACE);
                 is_late
             }
         }
     }
 
-    /// When `deadline`, a judgement's, is to be looked at: not while peers are only listened to.
+    /// When the judgement that is due at `deadline` is to be made: not within a grace period.
     pub(crate) fn defer(&self, deadline: Instant) -> Instant {
         self.until.map_or(deadline, |until| until.max(deadline))
     }
@@ -61,12 +62,12 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut standstill = Standstill::default();
-        assert!(standstill.hears_first(at(10), at(11)));
+        assert!(standstill.must_read_first(at(10), at(11)));
         assert_eq!(standstill.defer(at(20)), at(20), "nothing is due until then");
-        assert!(standstill.hears_first(at(20), at(100)), "it stood still again");
-        assert!(!standstill.hears_first(at(101), at(101)));
-        assert!(standstill.hears_first(at(110), at(111)));
-        assert!(!standstill.hears_first(at(120), at(120)), "punctual, long after");
+        assert!(standstill.must_read_first(at(20), at(100)), "it stood still again");
+        assert!(!standstill.must_read_first(at(101), at(101)));
+        assert!(standstill.must_read_first(at(110), at(111)));
+        assert!(!standstill.must_read_first(at(120), at(120)), "punctual, long after");
         assert_eq!(standstill.defer(at(120)), at(120));
     }
 
@@ -76,16 +77,22 @@ mod tests {
         let at = |millis| due + Duration::from_millis(millis);
         let mut standstill = Standstill::default();
         for punctual in [0, 1, 49] {
-            assert!(!standstill.hears_first(due, at(punctual)), "{punctual} ms");
+            assert!(!standstill.must_read_first(due, at(punctual)), "{punctual} ms");
             assert_eq!(standstill.defer(due), due);
         }
         for late in [50, 90_000] {
-            assert!(standstill.hears_first(due, at(late)));
-            let until = at(late) + HEARING;
+            assert!(standstill.must_read_first(due, at(late)));
+            let until = at(late) + GRACE;
             assert_eq!(standstill.defer(due), until);
-            assert_eq!(standstill.defer(until + HEARING), until + HEARING);
-            assert!(standstill.hears_first(due, until - Duration::from_millis(1)), "something else fired");
-            assert!(!standstill.hears_first(due, until + Duration::from_secs(90)), "late again, and judged");
+            assert_eq!(standstill.defer(until + GRACE), until + GRACE);
+            assert!(
+                standstill.must_read_first(due, until - Duration::from_millis(1)),
+                "something else fired"
+            );
+            assert!(
+                !standstill.must_read_first(due, until + Duration::from_secs(90)),
+                "late again, and judged"
+            );
             assert_eq!(standstill.defer(due), due);
         }
     }

@@ -1,4 +1,4 @@
-//! The accept loop: takes connections in and never waits for any of them.
+//! The accept loop: accepts connections and never waits for any of them.
 
 use std::io;
 use std::sync::Arc;
@@ -14,11 +14,10 @@ use super::state::State;
 use crate::admission::Refused;
 use crate::config::Listen;
 use crate::net::{Peer, Stream};
-use crate::telemetry::{ConnectionRefusal, TaskKind, panics, some};
+use crate::telemetry::{ConnectionRefusal, TaskKind, nonzero, panics};
 
-/// After an accept that failed for want of descriptors or memory: others have to end first, and trying
-/// again at once would only burn the processor they need for it.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The delay after an accept that failed for want of descriptors or memory: other connections have to end first.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Accepts connections for ever.
 pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
@@ -40,11 +39,11 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
             }
             Err(error) => {
                 state.metrics.server.accept_errors.inc();
-                // A client that has gone before it was accepted is no reason to wait.
+                // A client that disconnected before it was accepted is no reason to wait.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
                     warn!(%error, "cannot accept; trying again shortly");
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -65,20 +64,20 @@ async fn accept(listener: &Listener) -> io::Result<(Stream, Peer)> {
     }
 }
 
-/// Ends a connection that is one too many, and says why if it is not encrypted.
+/// Ends a connection beyond the limit, with an answer that says why unless TLS is spoken.
 fn turn_away(state: &State, listen: &Listen, stream: Stream) {
     state.metrics.server.connections_refused.inc(ConnectionRefusal::TooManyHandshakes);
-    if let Some(left_out) = state.lines.warnings.may("too_many_handshakes", Instant::now()) {
+    if let Some(left_out) = state.lines.warnings.allow("too_many_handshakes", Instant::now()) {
         warn!(
             // Operators may filter by the target, so it has not changed with the name of the file.
             target: "outrigger::server::crowd",
             max_handshakes = listen.max_handshakes,
-            left_out = some(left_out),
+            left_out = nonzero(left_out),
             "too many handshakes are in progress (listen.max_handshakes): new connections are turned away; \
              outrigger_connections_refused_total counts them"
         );
     }
-    // In a TLS handshake a plain answer would be garbage.
+    // A plain answer would be garbage in a TLS handshake.
     if listen.tls.is_none()
         && let Some(refusing) = state.handshakes.try_refuse()
     {

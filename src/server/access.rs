@@ -1,13 +1,13 @@
 //! The access log of plain HTTP (`log.requests`): one line for each request, when the last byte of its answer was
-//! handed on, or when nobody waits for it any more.
+//! handed on, or when its client has gone away.
 //!
 //! # Invariants
-//! 1. A line is bounded in length, and has neither a query nor anything else that credentials travel in.
-//! 2. A request that is not told of costs a comparison.
+//! 1. A line is bounded in length, and has neither a query nor anything else that may hold credentials.
+//! 2. A request that gets no line costs a comparison.
 //!
 //! # Not here
-//! WebSockets, which have lines of their own ([`crate::connections::Registry`]); refusals, which are told of whatever
-//! this is set to ([`super::lines`]).
+//! WebSockets, which have lines of their own ([`crate::connections::Registry`]); refusals, which are logged whatever this
+//! is set to ([`super::lines`]).
 
 use std::sync::Arc;
 
@@ -15,25 +15,25 @@ use http::{Method, StatusCode, Uri};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::admission::Noted;
+use crate::admission::LogFields;
 use crate::config::LogRequests;
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{RouteMetrics, shown};
+use crate::telemetry::{RouteMetrics, client_address};
 
-/// Longest method shown, in bytes: those that are registered have 17 at most.
-const SHOWN_METHOD: usize = 32;
+/// Longest method logged, in bytes: registered methods have at most 17.
+const MAX_METHOD_CHARS: usize = 32;
 
-/// One request; writes its line when it is dropped.
+/// The line of one request; written when this is dropped.
 #[derive(Debug)]
 pub(super) struct Access {
     wanted: LogRequests,
     route: Arc<RouteMetrics>,
-    noted: Arc<Noted>,
+    log_fields: Arc<LogFields>,
     method: Method,
     uri: Uri,
     request_id: Box<str>,
     since: Instant,
-    /// None: it was not answered, since its client went away.
+    /// `None`: it was not answered, because its client went away.
     status: Option<StatusCode>,
     reason: Option<&'static str>,
     bytes_out: u64,
@@ -41,18 +41,18 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// A request that has just come; `None`: it gets no line, whatever becomes of it.
-    pub(super) fn of(
+    /// For a request that has just come; `None` if it gets no line in any case.
+    pub(super) fn new(
         wanted: LogRequests,
         route: &Arc<RouteMetrics>,
-        noted: &Arc<Noted>,
+        log_fields: &Arc<LogFields>,
         (method, uri, request_id): (&Method, &Uri, &str),
     ) -> Option<Box<Self>> {
         (wanted != LogRequests::Off).then(|| {
             Box::new(Self {
                 wanted,
                 route: Arc::clone(route),
-                noted: Arc::clone(noted),
+                log_fields: Arc::clone(log_fields),
                 method: method.clone(),
                 uri: uri.clone(),
                 request_id: request_id.into(),
@@ -65,29 +65,29 @@ impl Access {
         })
     }
 
-    /// The answer is ours, and why.
+    /// The proxy refused the request, for this reason.
     pub(super) fn refused(&mut self, reason: &'static str) {
         self.reason = Some(reason);
     }
 
-    /// The head of the answer is known.
+    /// The status of the answer is known.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
     }
 
-    /// So much of the answer's body was handed on.
+    /// Counts bytes of the answer's body that were handed on.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
     }
 
-    /// The rest of the answer cannot come.
+    /// The answer broke off.
     pub(super) fn broken(&mut self) {
         self.is_broken = true;
     }
 }
 
-/// Whether a request with this end gets a line.
-fn is_told(wanted: LogRequests, status: Option<StatusCode>, is_broken: bool) -> bool {
+/// Whether a request that ended so gets a line.
+fn is_logged(wanted: LogRequests, status: Option<StatusCode>, is_broken: bool) -> bool {
     match wanted {
         LogRequests::All => true,
         LogRequests::Errors => {
@@ -99,7 +99,7 @@ fn is_told(wanted: LogRequests, status: Option<StatusCode>, is_broken: bool) -> 
 
 impl Drop for Access {
     fn drop(&mut self) {
-        if !is_told(self.wanted, self.status, self.is_broken) {
+        if !is_logged(self.wanted, self.status, self.is_broken) {
             return;
         }
         // A method is ASCII: it can be cut anywhere.
@@ -107,9 +107,9 @@ impl Drop for Access {
         info!(
             route = &*self.route.name,
             request_id = &*self.request_id,
-            client = self.noted.client().map(shown),
-            user = self.noted.user(),
-            method = &method[..method.len().min(SHOWN_METHOD)],
+            client = self.log_fields.client().map(client_address),
+            user = self.log_fields.user(),
+            method = &method[..method.len().min(MAX_METHOD_CHARS)],
             path = %redact_path(self.uri.path()),
             status = self.status.map(|status| status.as_u16()),
             reason = self.reason,
@@ -138,8 +138,8 @@ mod tests {
             (of(503), false, true),
             (None, false, true),
         ] {
-            assert_eq!(is_told(Errors, status, is_broken), is_error, "{status:?} {is_broken}");
-            assert!(is_told(All, status, is_broken) && !is_told(Off, status, is_broken));
+            assert_eq!(is_logged(Errors, status, is_broken), is_error, "{status:?} {is_broken}");
+            assert!(is_logged(All, status, is_broken) && !is_logged(Off, status, is_broken));
         }
     }
 }

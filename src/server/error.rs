@@ -12,25 +12,25 @@ pub enum StartError {
     /// A port could not be listened on.
     #[error("cannot listen on {address} ({key}): {source}; {remedy}")]
     Listen {
-        /// The key that says so.
+        /// The setting of the address.
         key: &'static str,
-        /// Where.
+        /// The address.
         address: String,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
         /// What to do.
         remedy: String,
     },
-    /// Something else is where the socket would be, and is nothing to be removed unasked.
+    /// A file that is not an abandoned socket is in the place of the socket.
     #[error(
         "cannot listen on {} (listen.unix): {kind} is there, and only a socket that nobody listens on any more is \
          taken over; remove it, or name another path",
         .path.display()
     )]
     Occupied {
-        /// Where.
+        /// The path of the socket.
         path: PathBuf,
-        /// What it is.
+        /// The kind of the file.
         kind: &'static str,
     },
     /// Something that the configuration names cannot be used.

@@ -1,14 +1,14 @@
-//! Lines of the log about requests that were refused, and about those that failed at the server: one for each reason
-//! and second, with a count of those that were left out; and what is warned of once a minute.
+//! Log lines about requests that were refused, and about those that failed at the server: one for each reason
+//! and second, with a count of those that were left out; and the throttle of warnings that come once a minute.
 //!
 //! # Invariants
-//! 1. No client can have the log grow without bound: a line is bounded in length, and so many come in a second as
-//!    there are reasons (and, of failures, routes).
-//! 2. What was left out is told, if need be by a line of its own ([`Lines::log_left_out`]).
-//! 3. A query never stands in a line, nor does anything else that credentials travel in.
+//! 1. No client can make the log grow without bound: a line is bounded in length, and in a second there are at most as
+//!    many lines as reasons (for failures, as reasons and routes).
+//! 2. Lines that were left out are counted in a later one, if need be one of its own ([`Lines::log_left_out`]).
+//! 3. A line never has a query, nor anything else that may hold credentials.
 //!
 //! # Not here
-//! What a refusal is answered ([`crate::admission::Refused`]); counters, which know each of them.
+//! The answer of a refusal ([`crate::admission::Refused`]); the counters, which count each of them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::admission::{Kind, Refused};
 use crate::config::LogRequests;
 use crate::net::Peer;
 use crate::telemetry::redact::redact_path;
-use crate::telemetry::{Label, RequestError, UpstreamErrorKind, WarnThrottle, shown, some};
+use crate::telemetry::{Label, RequestError, UpstreamErrorKind, WarnThrottle, client_address, nonzero};
 use crate::upstream::UpstreamError;
 
-/// From one line of a reason to its next.
+/// The period of lines of the same reason.
 const SECOND: Duration = Duration::from_secs(1);
-/// From one warning to the next of its kind: they tell of settings or of an attack, which stay for a while.
+/// The period of warnings of the same kind: their causes, settings or an attack, last for a while.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Decides whether a line may be written now, and writes it.
@@ -40,18 +40,18 @@ pub(super) struct Lines {
     pub(super) warnings: WarnThrottle,
 }
 
-/// What has failed, on which route and why.
+/// What kind of request failed, on which route, and the kind of the error.
 type Failing = (Kind, Box<str>, &'static str);
 
-/// What is known of a request that was refused. What is not known, or was not read, is `None`.
+/// What is known of a request that was refused; `None` where it is not known or was not read.
 #[derive(Debug, Default)]
 pub(super) struct LogContext<'a> {
-    /// Its name, if the request got as far as to have one.
+    /// The name of its route, if one was picked.
     pub(super) route: Option<&'a str>,
-    /// As admission found it, or else the peer.
+    /// The client as admission found it, or else the peer.
     pub(super) client: Option<SocketAddr>,
     pub(super) request_id: Option<&'a str>,
-    /// Shown without its query.
+    /// The path; it is logged without its query.
     pub(super) path: Option<&'a str>,
 }
 
@@ -69,9 +69,9 @@ impl Lines {
     pub(super) fn refused(&self, refused: &Refused, context: &LogContext<'_>) {
         let failure = refused.auth_failure();
         let reason = failure.map_or(refused.answer().reason, Label::as_str);
-        let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
+        let Some(left_out) = self.refusals.allow(reason, Instant::now()).map(nonzero) else { return };
         let &LogContext { route, request_id, .. } = context;
-        let client = context.client.map(shown);
+        let client = context.client.map(client_address);
         let path = context.path.map(|path| tracing::field::display(redact_path(path)));
         if failure.is_some() {
             info!(route, reason, client, request_id, path, left_out, "not authenticated");
@@ -88,7 +88,7 @@ impl Lines {
     /// is not known yet: `peer` is the other end of the connection.
     pub(super) fn refused_unrouted(&self, reason: RequestError, refused: &Refused, peer: &Peer) {
         let reason = reason.as_str();
-        let Some(left_out) = self.refusals.may(reason, Instant::now()).map(some) else { return };
+        let Some(left_out) = self.refusals.allow(reason, Instant::now()).map(nonzero) else { return };
         let peer = peer.address.map(tracing::field::display);
         warn!(reason, peer, left_out, error = %refused, "refused");
     }
@@ -105,7 +105,7 @@ impl Lines {
         let &LogContext { route, request_id, .. } = context;
         let kind = why.as_str();
         let key = (what, route.unwrap_or_default().into(), kind);
-        let Some(left_out) = self.failures.may(key, Instant::now()).map(some) else { return };
+        let Some(left_out) = self.failures.allow(key, Instant::now()).map(nonzero) else { return };
         let path = context.path.map(|path| tracing::field::display(redact_path(path)));
         match what {
             Kind::Handshake => warn!(route, request_id, path, kind, left_out, %error, "handshake failed"),

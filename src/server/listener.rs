@@ -1,4 +1,4 @@
-//! Opening the ports that clients and operators connect to, and what to do where that fails.
+//! Opens the ports that clients and operators connect to, and says what to do where that fails.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, UnixListener};
 use super::error::StartError;
 use crate::net;
 
-/// Ports below take a right of their own (net.ipv4.ip_unprivileged_port_start, unless somebody has changed it).
+/// Ports below this need a capability (net.ipv4.ip_unprivileged_port_start, by default).
 const UNPRIVILEGED: u16 = 1024;
 
-/// Where clients come in.
+/// The socket that accepts clients.
 #[derive(Debug)]
 pub(super) enum Listener {
     /// TCP, and its port.
@@ -27,39 +27,39 @@ pub(super) enum Listener {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Which file it is: what others have put in its place is theirs.
-    id: Option<(u64, u64)>,
+    /// Identifies the file: one that others have put in its place is not removed.
+    file_id: Option<(u64, u64)>,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.id.is_some() && self.id == id(&self.path) {
+        if self.file_id.is_some() && self.file_id == file_id(&self.path) {
             // It may be gone already; nothing depends on it.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Device and number of the file itself, not of what a link leads to.
-fn id(path: &Path) -> Option<(u64, u64)> {
+/// Device and inode of the file itself, not of what a link leads to.
+fn file_id(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Listens on a Unix socket. The file of one that a process which died left behind is taken over; one that
-/// somebody listens on is not, nor is anything that is no socket.
+/// Listens on a Unix socket. A socket file that no process listens on any more is replaced; one that a process listens on
+/// is not, nor is any other kind of file.
 ///
 /// # Errors
-/// What the kernel says, or what is there.
+/// The kernel refused it, or another file is there.
 pub(super) fn listen_unix(path: &Path) -> Result<Listener, StartError> {
     let failed = |source: io::Error| {
-        let remedy = for_unix(source.kind());
+        let remedy = unix_remedy(source.kind());
         StartError::Listen { key: "listen.unix", address: path.display().to_string(), source, remedy }
     };
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let file = fs::symlink_metadata(path).map_err(failed)?.file_type();
             if !file.is_socket() {
-                return Err(StartError::Occupied { path: path.to_owned(), kind: kind(file) });
+                return Err(StartError::Occupied { path: path.to_owned(), kind: file_kind(file) });
             }
             match is_abandoned(path) {
                 Ok(true) => {}
@@ -71,13 +71,14 @@ pub(super) fn listen_unix(path: &Path) -> Result<Listener, StartError> {
         }
         other => other.map_err(failed)?,
     };
-    Ok(Listener::Unix(listener, SocketFile { path: path.to_owned(), id: id(path) }))
+    Ok(Listener::Unix(listener, SocketFile { path: path.to_owned(), file_id: file_id(path) }))
 }
 
-/// Whether nobody listens on the socket there. An error: whoever does speaks something else, or may not be asked.
+/// Whether no process listens on the socket there. An error: it is a socket of another type, or there is no permission to
+/// connect.
 fn is_abandoned(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // One whose backlog is full would have this wait until it accepts.
+    // Connecting to one whose backlog is full would block until it accepts.
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Ok(()) => Ok(false),
@@ -87,8 +88,8 @@ fn is_abandoned(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// What a file that is no socket is.
-fn kind(file: fs::FileType) -> &'static str {
+/// The kind of a file that is not a socket, in words.
+fn file_kind(file: fs::FileType) -> &'static str {
     if file.is_dir() {
         "a directory"
     } else if file.is_symlink() {
@@ -106,7 +107,7 @@ pub(super) fn listen(
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source: io::Error| {
-        let remedy = for_tcp(key, address, source.kind());
+        let remedy = tcp_remedy(key, address, source.kind());
         StartError::Listen { key, address: address.to_string(), source, remedy }
     };
     let listener = net::listen(address).map_err(failed)?;
@@ -114,7 +115,7 @@ pub(super) fn listen(
     Ok((listener, bound))
 }
 
-fn for_tcp(key: &'static str, address: SocketAddr, why: io::ErrorKind) -> String {
+fn tcp_remedy(key: &'static str, address: SocketAddr, why: io::ErrorKind) -> String {
     let port = address.port();
     let flag = match key {
         "listen.address" => " (or --listen)",
@@ -141,8 +142,8 @@ fn for_tcp(key: &'static str, address: SocketAddr, why: io::ErrorKind) -> String
     }
 }
 
-/// The same for a socket in the file system.
-fn for_unix(why: io::ErrorKind) -> String {
+/// As [`tcp_remedy`], for a Unix socket.
+fn unix_remedy(why: io::ErrorKind) -> String {
     match why {
         io::ErrorKind::AddrInUse => "somebody listens there: stop it, or name another path",
         io::ErrorKind::NotFound => "its folder is not there: make it, or name another path",
@@ -200,8 +201,8 @@ mod tests {
         let path = scratch.path("s");
 
         fs::write(&path, "precious").unwrap();
-        let told = refused(&path);
-        assert!(told.contains("a regular file") && told.contains("remove it"), "{told}");
+        let refusal = refused(&path);
+        assert!(refusal.contains("a regular file") && refusal.contains("remove it"), "{refusal}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         fs::remove_file(&path).unwrap();
 
@@ -217,8 +218,8 @@ mod tests {
         fs::remove_file(&path).unwrap();
 
         let other = UnixDatagram::bind(&path).unwrap();
-        let told = refused(&path);
-        assert!(path.exists(), "it is somebody's, who speaks something else: {told}");
+        let refusal = refused(&path);
+        assert!(path.exists(), "it is somebody's, who speaks something else: {refusal}");
         drop(other);
         fs::remove_file(&path).unwrap();
 

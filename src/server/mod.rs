@@ -1,6 +1,6 @@
-//! The ports: clients are taken in, asked what they want, and let go.
+//! The ports: connections are accepted, their requests answered, and in a drain they are closed.
 //!
-//! A connection goes this way:
+//! The way of a connection:
 //!
 //! * [`listener`] opens the ports, [`accept`] takes connections in;
 //! * [`connection`] drives one: PROXY header, TLS, HTTP/1.1 or HTTP/2, and what becomes of its socket after a 101;
@@ -9,13 +9,13 @@
 //! Below them stand [`state`], which all connections share; [`http`], which the parts of one HTTP connection share;
 //! [`limits`]: how many there may be of what.
 //!
-//! Of the process as a whole: [`reload`] makes a new snapshot while it runs, [`drain`] lets everyone go in good time,
-//! [`operations`] is what operators may see and do of it, [`overview`] says at the start what there is;
+//! For the process as a whole: [`reload`] makes a new snapshot while it runs, [`drain`] closes all connections in time,
+//! [`operations`] is what operators may see and do, [`overview`] describes at the start what is served;
 //! [`access`] and [`lines`] write the log.
 //!
 //! # Not here
-//! What happens to frames ([`crate::tunnel`]), what is said to upstreams ([`crate::upstream`]), and
-//! signals (the command line's business: a library has none).
+//! What happens to frames ([`crate::tunnel`]), requests to upstreams ([`crate::upstream`]), and signals
+//! ([`crate::cli`]: a library handles none).
 
 mod accept;
 mod access;
@@ -58,16 +58,16 @@ use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net;
 use crate::telemetry::logging::Dropped;
-use crate::telemetry::panics::{caught, kept_up};
+use crate::telemetry::panics::{catch_panic, restart_on_panic};
 use crate::telemetry::{Metrics, TaskKind};
 
-/// How long the operators' port goes on after the drain, so that those who wait for its end read of it.
+/// How long the operators' port goes on after the drain, so that requests that wait for its end are answered.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the process does its housekeeping.
 const TICK: Duration = Duration::from_millis(500);
 
-/// A tick that is so late is logged: far more than a busy machine is late by, far less than any peer's timeout.
+/// A tick that is so late is logged: far later than on a busy machine, far less than any peer's timeout.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// A proxy with its ports open.
@@ -94,7 +94,7 @@ impl Server {
         reload::warn_exposed(&config);
         metrics.process.set_limit("descriptors", net::raise_descriptor_limit());
         reload::show_limits(&config, &metrics);
-        metrics.process.config_is_good();
+        metrics.process.on_config_accepted();
         let (listener, address) = match &config.listen.address {
             ListenAddress::Tcp(wanted) => {
                 let (tcp, bound) = listen("listen.address", *wanted)?;
@@ -159,7 +159,7 @@ impl Server {
         }
     }
 
-    /// Has the metrics tell of log lines that were lost.
+    /// Has the metrics count log lines that were lost.
     pub fn count_dropped_lines(&self, dropped: Dropped) {
         self.state.registry.count_dropped_lines(dropped);
     }
@@ -169,13 +169,13 @@ impl Server {
         self.admin_address
     }
 
-    /// To watch it, and to have it drained.
+    /// The lifecycle of the process, to watch it and to request a drain.
     pub fn lifecycle(&self) -> Lifecycle {
         self.state.lifecycle.clone()
     }
 
-    /// Serves until a stop was asked for and the drain is over. A drain alone lets clients go and keeps the rest
-    /// away, until the stop.
+    /// Serves until a stop was asked for and the drain is over. A drain alone closes connections and refuses new ones,
+    /// until the stop.
     pub async fn run(self) {
         self.run_until(pending::<()>()).await;
     }
@@ -183,8 +183,8 @@ impl Server {
     /// As [`Server::run`]; a drain is cut short when `force_stop` completes.
     pub async fn run_until(self, force_stop: impl Future) {
         let Self { listener, admin, probes, admin_config, admin_address, state, reloader, .. } = self;
-        // Before the operators' port answers: whoever was told that it runs must not read that it is starting. What
-        // clients say meanwhile waits in the kernel.
+        // Before the operators' port answers: it must not say `starting` after the start was announced. Connections of
+        // clients wait in the kernel meanwhile.
         state.lifecycle.ready();
         let (stop, stopped) = watch::channel(false);
         let operators = Arc::new(Admin {
@@ -196,20 +196,23 @@ impl Server {
         let mut ports = JoinSet::new();
         let guard = Guard::new(admin_address, &admin_config.hosts, admin_config.token.clone());
         let port = |listener, access| {
-            let port = admin::serve(listener, access, Arc::clone(&operators), until(stopped.clone()));
+            let port = admin::serve(listener, access, Arc::clone(&operators), wait_for_stop(stopped.clone()));
             let metrics = Arc::clone(&state.metrics);
-            // It was counted; whoever watches the port sees that nobody answers there any more.
+            // The panic was counted; probes see that the port does not answer any more.
             async move {
-                let _ = caught(TaskKind::Admin, &metrics, port).await;
+                let _ = catch_panic(TaskKind::Admin, &metrics, port).await;
             }
         };
         ports.spawn(port(admin, Access::All(guard)));
         if let Some(probes) = probes {
             ports.spawn(port(probes, Access::Probes));
         }
-        let sweeping = Arc::clone(&state);
+        let housekeeping_state = Arc::clone(&state);
         let housekeeping = ports.spawn(async move {
-            kept_up(TaskKind::Sweep, &sweeping.metrics, || housekeeping(&sweeping)).await;
+            restart_on_panic(TaskKind::Sweep, &housekeeping_state.metrics, || {
+                housekeeping(&housekeeping_state)
+            })
+            .await;
         });
         let reloading = reloader.map(|reloader| ports.spawn(reloader.run(Arc::clone(&state))));
         let draining = async {
@@ -217,7 +220,7 @@ impl Server {
             drain::run(&state, force_stop).await;
         };
         tokio::select! {
-            () = kept_up(TaskKind::Accept, &state.metrics, || accept::run(&listener, &state)) => {}
+            () = restart_on_panic(TaskKind::Accept, &state.metrics, || accept::run(&listener, &state)) => {}
             () = draining => {}
         }
         stop.send_replace(true);
@@ -231,13 +234,12 @@ impl Server {
     }
 }
 
-/// Keeps a timer in the runtime that is due soon. The runtime's driver is woken by a system call for every
-/// new timer that is due before all others, even by the thread that would wait in it: with this one there,
-/// the timers of handshakes and heartbeats, all of a second or more, never are. What has to be done now and
-/// then for the process is done here too.
+/// Does what the process has to do now and then, and thereby keeps a timer in the runtime that is due soon: tokio wakes
+/// its driver by a system call for every new timer that is due before all others, even from the thread that would wait in
+/// it. With this timer there, those of handshakes and heartbeats, all of a second or more, are never the first.
 async fn housekeeping(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
-    // After a standstill the ticks that were missed are not made up for.
+    // After a standstill, missed ticks are not made up for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let late = ticks.tick().await.elapsed();
@@ -249,12 +251,12 @@ async fn housekeeping(state: &State) {
         }
         state.snapshot().counts.sweep(&state.metrics);
         state.logs.expire();
-        state.hubs.relieve();
+        state.hubs.enforce_budget();
         state.lines.log_left_out();
     }
 }
 
-async fn until(mut stopped: watch::Receiver<bool>) {
+async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
     // An error means that the server was dropped, which is an end too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }

@@ -1,12 +1,12 @@
 //! What operators may see and do of the running server: [`Operations`] for [`State`].
 //!
 //! # Invariants
-//! 1. A published message is encoded once and shared by all who get it; it is in the budget of the process until the
-//!    last of them has it.
-//! 2. What was begun is finished, whether or not whoever asked still waits for the answer.
+//! 1. A published message is encoded once and shared by all clients that get it; it is in the budget of the process until
+//!    it was sent to the last of them.
+//! 2. A publish that has begun is finished, whether or not the operator still waits for the answer.
 //!
 //! # Not here
-//! What a request looks like, and who may ask ([`crate::admin`]); where in a tunnel there is a place for a message
+//! Requests to the admin port and who may send them ([`crate::admin`]); between which frames of a tunnel a message goes
 //! ([`crate::tunnel`]).
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::config::Mode;
 use crate::connections::lifecycle::Lifecycle;
 use crate::frame::encode;
 use crate::memory::Budget;
-use crate::telemetry::panics::{Panicked, caught};
+use crate::telemetry::panics::{Panicked, catch_panic};
 use crate::telemetry::{Metrics, TaskKind};
 
 impl Operations for State {
@@ -78,18 +78,18 @@ async fn publish(state: Arc<State>, publication: Publication) -> Result<Publishe
         let known = snapshot.router.routes().map(|route| route.config.name.clone()).collect();
         return Err(PublishError::NoRoute { name: publication.route, known });
     };
-    let most = route.config.policy.max_message;
-    if publication.payload.len() as u64 > most {
-        return Err(PublishError::TooLong { setting: "policy.max_message", most });
+    let max = route.config.policy.max_message;
+    if publication.payload.len() as u64 > max {
+        return Err(PublishError::TooLong { setting: "policy.max_message", max });
     }
     match route.config.mode {
         Mode::Broadcast => {
-            let (asked, metrics) = (Arc::clone(&state), Arc::clone(&state.metrics));
+            let (for_check, metrics) = (Arc::clone(&state), Arc::clone(&state.metrics));
             let (route, channel) = (publication.route.clone(), publication.channel.clone());
             let published = run_to_end(metrics, publish_to_logs(state, publication)).await?;
             match channel {
                 Some(name) if published.sequence.is_none() && published.recipients == 0 => {
-                    check_channel(&asked, route, name).map(|()| published)
+                    check_channel(&for_check, route, name).map(|()| published)
                 }
                 _ => Ok(published),
             }
@@ -102,7 +102,8 @@ async fn publish(state: Arc<State>, publication: Publication) -> Result<Publishe
     }
 }
 
-/// Whether there is such a channel, of which nobody was meant; asked afterwards, since nearly always somebody is.
+/// Whether the channel exists, where a publish reached no client of it. Checked afterwards, since nearly always one is
+/// reached.
 fn check_channel(state: &State, route: String, name: String) -> Result<(), PublishError> {
     let all = state.channels().into_iter().filter(|channel| channel.route == route);
     let mut known: Vec<String> = all.map(|channel| channel.channel).collect();
@@ -110,15 +111,15 @@ fn check_channel(state: &State, route: String, name: String) -> Result<(), Publi
     if known.contains(&name) { Ok(()) } else { Err(PublishError::NoChannel { route, name, known }) }
 }
 
-/// Runs `work` in a task of its own, which is over soon: a request's future is dropped when whoever asked hangs up.
+/// Runs `work` in a task of its own: the future of a request is dropped when the operator hangs up.
 async fn run_to_end(
     metrics: Arc<Metrics>,
     work: impl Future<Output = Published> + Send + 'static,
 ) -> Result<Published, PublishError> {
-    let working = tokio::spawn(async move { caught(TaskKind::Publish, &metrics, work).await });
-    match working.await {
+    let task = tokio::spawn(async move { catch_panic(TaskKind::Publish, &metrics, work).await });
+    match task.await {
         Ok(published) => published.map_err(|Panicked| PublishError::Failed),
-        // The runtime ends, and nobody hears the answer.
+        // The runtime is shutting down, and nobody gets the answer.
         Err(_) => Err(PublishError::Failed),
     }
 }
@@ -135,7 +136,7 @@ async fn publish_to_tunnels(state: Arc<State>, publication: Publication, frame: 
     Published { recipients, sequence: None }
 }
 
-/// The frame that clients of tunnels get, if they may.
+/// The frame for clients of a tunnel, if it may be sent.
 fn frame_for_tunnels(
     budget: &Arc<Budget>,
     route: &Route,
@@ -148,10 +149,10 @@ fn frame_for_tunnels(
         return Err(PublishError::NoMemory);
     }
     let frame = encode::message(publication.kind, &publication.payload);
-    // Nobody could take it.
-    let most = route.config.policy.delivery.max_lag.bytes;
-    if frame.len() > most {
-        return Err(PublishError::TooLong { setting: "policy.delivery.max_lag.bytes", most: most as u64 });
+    // No client could take it.
+    let max = route.config.policy.delivery.max_lag.bytes;
+    if frame.len() > max {
+        return Err(PublishError::TooLong { setting: "policy.delivery.max_lag.bytes", max: max as u64 });
     }
     Ok(budget.hold(frame))
 }

@@ -1,4 +1,4 @@
-//! What a proxy that has started is, in words: for the line of the log that says so.
+//! Describes in words what the proxy serves, for the log line at its start.
 //!
 //! # Invariants
 //! 1. It is bounded, however many routes and names there are.
@@ -8,20 +8,20 @@ use super::Server;
 use crate::config::{Route, Target};
 use crate::telemetry::redact::escaped;
 
-/// Upstreams that are named; more are counted.
-const NAMED: usize = 8;
+/// How many upstreams are named; the rest are counted.
+const MAX_NAMED: usize = 8;
 
 /// What an operator wants to see at the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overview {
-    /// Where each upstream is, and how many routes have it.
+    /// The URL of each upstream, and how many routes have it.
     pub upstreams: String,
-    /// Whose certificate clients see, and until when it is good; `off` without TLS.
+    /// The subject of the certificate that clients see, and when it expires; `off` without TLS.
     pub tls: String,
 }
 
 impl Server {
-    /// What it proxies, and how clients reach it.
+    /// Which upstreams it has, and whether clients use TLS.
     pub fn overview(&self) -> Overview {
         let snapshot = self.state.snapshot();
         Overview {
@@ -43,10 +43,10 @@ fn upstreams<'a>(routes: impl Iterator<Item = &'a Route>) -> String {
             None => counted.push((url, 1)),
         }
     }
-    let more = counted.len().saturating_sub(NAMED);
+    let more = counted.len().saturating_sub(MAX_NAMED);
     let mut words: Vec<String> = counted
         .iter()
-        .take(NAMED)
+        .take(MAX_NAMED)
         .map(|(url, count)| match count {
             1 => format!("{url} (1 route)"),
             count => format!("{url} ({count} routes)"),
@@ -73,20 +73,20 @@ mod tests {
 
     #[test]
     fn upstreams_are_told_once_each_with_the_routes_that_have_them() {
-        let told = |yaml: &str| upstreams(Config::from_yaml(yaml).unwrap().routes.iter());
-        assert_eq!(told(""), "http://127.0.0.1:3000 (1 route)");
+        let text = |yaml: &str| upstreams(Config::from_yaml(yaml).unwrap().routes.iter());
+        assert_eq!(text(""), "http://127.0.0.1:3000 (1 route)");
         let yaml = "upstream: {url: 'https://app.example.com'}\nroutes:\n\
                     - {name: a, path: /a, upstream: {url: 'http://[::1]:7'}}\n\
                     - {name: b, path: /b}\n\
                     - {name: c, path: /c, upstream: {url: 'unix:///run/app.sock'}}\n";
         assert_eq!(
-            told(yaml),
+            text(yaml),
             "http://[::1]:7 (1 route), https://app.example.com:443 (2 routes), unix:///run/app.sock (1 route)"
         );
         let many: String = (0..200)
             .map(|at| format!("- {{name: r{at}, path: /{at}, upstream: {{url: 'http://h{at}'}}}}\n"))
             .collect();
-        let told = told(&format!("routes:\n{many}"));
-        assert!(told.ends_with("http://h7:80 (1 route), and 193 more"), "{told}");
+        let text = text(&format!("routes:\n{many}"));
+        assert!(text.ends_with("http://h7:80 (1 route), and 193 more"), "{text}");
     }
 }

@@ -1,10 +1,10 @@
-//! Reads the configuration again while the proxy runs: one road, whatever asked for it.
+//! Reads the configuration again while the proxy runs, in one way whatever the cause.
 //!
 //! # Invariants
-//! 1. What is wrong changes nothing: everything is read, checked and made before anything is replaced.
-//! 2. Whoever comes sees the old configuration or the new one, as a whole. Connections that are open keep
-//!    what they began with.
-//! 3. What cannot change while the process runs keeps the value it began with, and is named in a warning.
+//! 1. A configuration that is wrong changes nothing: everything is read, checked and made before anything is replaced.
+//! 2. A request sees the old configuration or the new one, as a whole. Connections that are open keep the one that they
+//!    began with.
+//! 3. Settings that cannot change while the process runs keep their initial values, and a warning names them.
 //!
 //! # Not here
 //! Signals (the command line's), and how files are watched ([`crate::config::Watch`]).
@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use super::state::{Snapshot, State};
 use crate::config::{self, Config, ConfigErrors, LogFormat, Sources, Watch, WatchedPaths};
-use crate::telemetry::panics::{PAUSE, caught};
+use crate::telemetry::panics::{PAUSE, catch_panic};
 use crate::telemetry::{Metrics, ReloadOutcome, TaskKind};
 
 /// Asks the server to read its configuration again, whether or not a file has changed.
@@ -27,7 +27,7 @@ use crate::telemetry::{Metrics, ReloadOutcome, TaskKind};
 pub struct Reload(Arc<Notify>);
 
 impl Reload {
-    /// Soon, and once if it is asked for several times before.
+    /// Requests a reload; several requests before it begins are one.
     pub fn request(&self) {
         self.0.notify_one();
     }
@@ -37,11 +37,11 @@ impl Reload {
 #[derive(Debug)]
 pub(super) struct Reloader {
     sources: Arc<Sources>,
-    /// What was read last and was good.
+    /// The last configuration that was valid.
     read: Arc<Config>,
-    /// Its files.
+    /// The files that it was read from.
     files: Vec<PathBuf>,
-    asked: Reload,
+    requests: Reload,
     /// The errors that were logged for a configuration that is wrong and has not changed since.
     reported: Option<String>,
 }
@@ -49,31 +49,31 @@ pub(super) struct Reloader {
 /// Why the configuration is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// SIGHUP, as a rule.
-    Asked,
-    /// Something has happened to one of the files.
-    Files,
-    /// There are more files to watch than before: one of them may have changed before it was watched.
-    Gap,
+    /// It was requested: by SIGHUP, as a rule.
+    Requested,
+    /// One of the files has changed.
+    FileChanged,
+    /// There are new paths to watch: a file may have changed before it was watched.
+    NewPaths,
 }
 
-/// What it takes to read it again.
-struct Work {
+/// What the thread that reads the configuration needs.
+struct ReadJob {
     cause: Cause,
     sources: Arc<Sources>,
-    /// What was good last.
-    before: Arc<Config>,
-    /// What the process began with.
-    began: Arc<Config>,
-    /// Its files.
-    known: Vec<PathBuf>,
+    /// The last configuration that was valid.
+    previous: Arc<Config>,
+    /// The configuration that the process began with.
+    initial: Arc<Config>,
+    /// The files of `previous`.
+    known_files: Vec<PathBuf>,
 }
 
-/// What came of reading it.
+/// The result of reading it.
 struct Outcome {
     result: Result<Change, ConfigErrors>,
     files: Vec<PathBuf>,
-    places: WatchedPaths,
+    watched_paths: WatchedPaths,
 }
 
 enum Change {
@@ -82,59 +82,63 @@ enum Change {
         snapshot: Box<Snapshot>,
         read: Box<Config>,
         warnings: Vec<config::Warning>,
-        fixed: Vec<&'static str>,
+        needs_restart: Vec<&'static str>,
     },
 }
 
 impl Reloader {
-    /// `read`: what the process began with, and where it was read from.
-    pub(super) fn new(sources: Sources, read: Config, asked: Reload) -> Self {
-        Self { sources: Arc::new(sources), read: Arc::new(read), files: Vec::new(), asked, reported: None }
+    /// `read` is the configuration that the process began with, read from `sources`.
+    pub(super) fn new(sources: Sources, read: Config, requests: Reload) -> Self {
+        Self { sources: Arc::new(sources), read: Arc::new(read), files: Vec::new(), requests, reported: None }
     }
 
-    /// Reloads whenever there is cause to, for ever; after a panic it begins anew.
+    /// Reloads whenever there is cause to, for ever; it is started again after a panic.
     pub(super) async fn run(mut self, state: Arc<State>) {
-        let began = Arc::clone(&self.read);
-        while caught(TaskKind::Reload, &state.metrics, self.follow(&state, &began)).await.is_err() {
+        let initial = Arc::clone(&self.read);
+        while catch_panic(TaskKind::Reload, &state.metrics, self.watch_and_reload(&state, &initial))
+            .await
+            .is_err()
+        {
             sleep(PAUSE).await;
         }
     }
 
-    async fn follow(&mut self, state: &Arc<State>, began: &Arc<Config>) {
+    async fn watch_and_reload(&mut self, state: &Arc<State>, initial: &Arc<Config>) {
         let mut watch = Watch::new();
         // This finds what has changed since the start as well.
-        let mut cause = Cause::Gap;
+        let mut cause = Cause::NewPaths;
         loop {
-            let is_gap = self.reload(cause, state, began, &mut watch).await;
-            cause = if is_gap {
-                Cause::Gap
+            let has_new_paths = self.reload(cause, state, initial, &mut watch).await;
+            cause = if has_new_paths {
+                Cause::NewPaths
             } else {
                 tokio::select! {
-                    () = self.asked.0.notified() => Cause::Asked,
-                    () = watch.changed() => Cause::Files,
+                    () = self.requests.0.notified() => Cause::Requested,
+                    () = watch.changed() => Cause::FileChanged,
                 }
             };
         }
     }
 
-    /// Reads once. Whether there are places that were not watched while it was read.
+    /// Reads once. Answers whether there are paths that were not watched while it was read.
     async fn reload(
         &mut self,
         cause: Cause,
         state: &Arc<State>,
-        began: &Arc<Config>,
+        initial: &Arc<Config>,
         watch: &mut Watch,
     ) -> bool {
-        let work = Work {
+        let job = ReadJob {
             cause,
             sources: Arc::clone(&self.sources),
-            before: Arc::clone(&self.read),
-            began: Arc::clone(began),
-            known: self.files.clone(),
+            previous: Arc::clone(&self.read),
+            initial: Arc::clone(initial),
+            known_files: self.files.clone(),
         };
         let shared = Arc::clone(state);
         // Files may be slow to read, and keys to make.
-        let Outcome { result, files, places } = match spawn_blocking(move || read(&work, &shared)).await {
+        let Outcome { result, files, watched_paths } = match spawn_blocking(move || read(&job, &shared)).await
+        {
             Ok(outcome) => outcome,
             Err(_) => {
                 state.metrics.on_panic(TaskKind::Reload);
@@ -146,18 +150,18 @@ impl Reloader {
         if result.is_ok() {
             self.files = files;
         }
-        let is_gap = watch.follow(places).await;
+        let has_new_paths = watch.follow(watched_paths).await;
         match result {
             Ok(Change::Same) => {
                 self.reported = None;
                 match cause {
-                    Cause::Asked => info!("the configuration is unchanged"),
-                    Cause::Files => debug!("the configuration is unchanged"),
-                    Cause::Gap => return is_gap,
+                    Cause::Requested => info!("the configuration is unchanged"),
+                    Cause::FileChanged => debug!("the configuration is unchanged"),
+                    Cause::NewPaths => return has_new_paths,
                 }
                 state.metrics.process.on_reload(ReloadOutcome::Unchanged);
             }
-            Ok(Change::New { snapshot, read, warnings, fixed }) => {
+            Ok(Change::New { snapshot, read, warnings, needs_restart }) => {
                 self.reported = None;
                 self.read = Arc::new(*read);
                 for warning in &warnings {
@@ -172,38 +176,38 @@ impl Reloader {
                     routes = self.read.routes.len(),
                     "the configuration has changed and holds for whoever comes from now on"
                 );
-                if !fixed.is_empty() {
-                    warn!(keys = %fixed.join(", "), "these settings have changed too, and take a restart");
+                if !needs_restart.is_empty() {
+                    warn!(keys = %needs_restart.join(", "), "these settings have changed too, and take a restart");
                 }
             }
             Err(errors) => {
                 let reported = errors.to_string();
-                if cause == Cause::Gap && self.reported.as_ref() == Some(&reported) {
-                    return is_gap;
+                if cause == Cause::NewPaths && self.reported.as_ref() == Some(&reported) {
+                    return has_new_paths;
                 }
                 state.metrics.process.on_reload(ReloadOutcome::Failed);
-                log_errors(&reported, began.log.format);
+                log_errors(&reported, initial.log.format);
                 self.reported = Some(reported);
             }
         }
-        is_gap
+        has_new_paths
     }
 }
 
 /// Reads everything again and makes a snapshot of it, if it has changed.
-fn read(work: &Work, state: &State) -> Outcome {
-    let Work { cause, sources, before, began, known } = work;
+fn read(job: &ReadJob, state: &State) -> Outcome {
+    let ReadJob { cause, sources, previous, initial, known_files } = job;
     let file = sources.file.as_deref();
     let metadata = file.and_then(|file| std::fs::metadata(file).ok());
-    // A pipe that a shell has made for us was read to its end.
+    // A pipe (a shell's process substitution) was read to its end.
     if metadata.is_some_and(|metadata| !metadata.is_file()) {
         let what = "not a regular file: it cannot be read a second time";
-        let result = if *cause == Cause::Gap { Ok(Change::Same) } else { Err(unusable(file, what)) };
-        return Outcome { result, files: known.clone(), places: WatchedPaths::of(known) };
+        let result = if *cause == Cause::NewPaths { Ok(Change::Same) } else { Err(unusable(file, what)) };
+        return Outcome { result, files: known_files.clone(), watched_paths: WatchedPaths::of(known_files) };
     }
     let config::Loaded { config, warnings, is_file_blank, mut files } = config::read(sources);
     let result = config.and_then(|read| {
-        if read == **before {
+        if read == **previous {
             return Ok(Change::Same);
         }
         // At a start it means the defaults; now it is far more likely about to be written, or a template's that got no
@@ -212,35 +216,35 @@ fn read(work: &Work, state: &State) -> Outcome {
             return Err(unusable(file, "empty; if the defaults are meant, put a comment in it"));
         }
         let mut config = read.clone();
-        let fixed = hold(&mut config, began);
+        let needs_restart = keep_fixed_settings(&mut config, initial);
         let snapshot =
             Snapshot::new(config, Some(&state.snapshot()), &state.metrics, &state.budget, &state.hubs)
                 .map_err(ConfigErrors::from)?;
-        Ok(Change::New { snapshot: Box::new(snapshot), read: Box::new(read), warnings, fixed })
+        Ok(Change::New { snapshot: Box::new(snapshot), read: Box::new(read), warnings, needs_restart })
     });
     if result.is_err() {
         // It may not be known which files it would have named.
-        files.extend(known.iter().cloned());
+        files.extend(known_files.iter().cloned());
     }
     files.sort();
     files.dedup();
-    let places = WatchedPaths::of(&files);
-    Outcome { result, files, places }
+    let watched_paths = WatchedPaths::of(&files);
+    Outcome { result, files, watched_paths }
 }
 
 fn unusable(file: Option<&Path>, what: &str) -> ConfigErrors {
     ConfigErrors::unusable("", format!("{}: {what}", file.unwrap_or(Path::new("")).display()))
 }
 
-/// Puts back what cannot change while the process runs, and names what would have changed.
-fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
-    let mut fixed = Vec::new();
+/// Restores the settings that cannot change while the process runs, and answers the keys of those that differ.
+fn keep_fixed_settings(config: &mut Config, initial: &Config) -> Vec<&'static str> {
+    let mut needs_restart = Vec::new();
     let mut keep = |key, differs: bool| {
         if differs {
-            fixed.push(key);
+            needs_restart.push(key);
         }
     };
-    let (listen, admin, log) = (&began.listen, &began.admin, &began.log);
+    let (listen, admin, log) = (&initial.listen, &initial.admin, &initial.log);
     keep("listen.address or listen.unix", config.listen.address != listen.address);
     keep("listen.workers", config.listen.workers != listen.workers);
     keep("admin.address", config.admin.address != admin.address);
@@ -253,13 +257,13 @@ fn hold(config: &mut Config, began: &Config) -> Vec<&'static str> {
     keep("log.format", config.log.format != log.format);
     keep("log.connections", config.log.connections != log.connections);
     keep("log.requests", config.log.requests != log.requests);
-    keep("metrics.prefix", config.metrics_prefix != began.metrics_prefix);
+    keep("metrics.prefix", config.metrics_prefix != initial.metrics_prefix);
     config.listen.address = listen.address.clone();
     config.listen.workers = listen.workers;
     config.admin = admin.clone();
     config.log = log.clone();
-    config.metrics_prefix.clone_from(&began.metrics_prefix);
-    fixed
+    config.metrics_prefix.clone_from(&initial.metrics_prefix);
+    needs_restart
 }
 
 /// Logs what is wrong with a configuration: in JSON, for machines, in one line; in text, for people, as `check` tells
@@ -277,7 +281,7 @@ fn log_errors(reported: &str, format: LogFormat) {
     }
 }
 
-/// Warns of what the configuration leaves open.
+/// Logs a warning for each thing that the configuration leaves exposed.
 pub(super) fn warn_exposed(config: &Config) {
     for what in config.exposure_warnings() {
         warn!("{what}");
@@ -306,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_takes_a_restart_is_named_and_keeps_its_value_while_the_rest_changes() {
-        let began = Config::default();
+        let initial = Config::default();
         let cases = [
             ("listen: { address: '127.0.0.1:1' }", vec!["listen.address or listen.unix"]),
             ("listen: { unix: /tmp/a.sock }", vec!["listen.address or listen.unix"]),
@@ -327,11 +331,11 @@ mod tests {
         for (yaml, expected) in cases {
             let read = Config::from_yaml(yaml).unwrap_or_else(|errors| panic!("{errors}"));
             let mut config = read.clone();
-            assert_eq!(hold(&mut config, &began), expected, "{yaml}");
+            assert_eq!(keep_fixed_settings(&mut config, &initial), expected, "{yaml}");
             if expected.is_empty() {
                 assert_eq!(config, read, "{yaml}");
             } else {
-                assert_eq!(config, began, "{yaml}");
+                assert_eq!(config, initial, "{yaml}");
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Which route a request takes: the first in file order whose path and host match. Pure.
 //!
 //! A server behind may read a path or a host in another way than this proxy does. The route that it is let in
-//! by has to be as strict as each that such a reading leads to; otherwise the request is [`Picked::stricter`].
+//! by has to be as strict as each that such a reading leads to; otherwise the request is [`RouteMatch::stricter`].
 //!
 //! # Invariants
 //! 1. There is always one: the last route matches everything.
 //! 2. A path cannot dodge its route by being written in another way: it is matched as most servers would
 //!    read it ([`path`]), and compared with how else they may ([`readings`]). What goes upstream is unchanged.
-//! 3. Where all routes are equally strict, no other reading is looked at.
+//! 3. Where all routes are equally strict, other readings are not looked at.
 
 mod path;
 mod pattern;
@@ -27,11 +27,11 @@ use self::readings::Readings;
 use crate::config::{AmbiguousPaths, Host, PathPattern, without_port};
 use crate::net::http::percent_decode;
 
-/// What a router picks from.
-pub(super) trait Matched {
-    /// Which paths.
+/// A route, as far as the router looks at it.
+pub(super) trait Candidate {
+    /// Which paths it takes.
     fn path(&self) -> &PathPattern;
-    /// Which hosts; empty is any.
+    /// Which hosts it takes; empty is any.
     fn hosts(&self) -> &[String];
     /// Whether whoever may take this route might take `other` as well.
     fn is_as_strict_as(&self, other: &Self) -> bool;
@@ -42,10 +42,10 @@ pub(super) trait Matched {
 pub(super) struct Router<R> {
     entries: Vec<Entry<R>>,
     fallback: Arc<R>,
-    /// Parts of the longest pattern.
-    longest: usize,
-    /// Whether it matters how else a request may be read.
-    compares: bool,
+    /// How many parts the longest pattern has.
+    max_parts: usize,
+    /// Whether some route is stricter than another, so that other readings of a request matter.
+    compares_readings: bool,
 }
 
 #[derive(Debug)]
@@ -57,21 +57,22 @@ struct Entry<R> {
 
 /// The route of a request.
 #[derive(Debug)]
-pub(super) struct Picked<'a, R> {
+pub(super) struct RouteMatch<'a, R> {
     pub(super) route: &'a Arc<R>,
-    /// Another one that it may be read to be for, with guards that `route` has not, and what is to blame.
+    /// A route that another reading leads to and that is stricter than `route`, and why the request can be read so.
     pub(super) stricter: Option<(&'a Arc<R>, &'static str)>,
 }
 
-/// A request's host: as it is read here, and what else it may be.
-struct Asked {
+/// The host of a request, as this proxy and other servers may read it.
+struct RequestHost {
     host: Host,
-    /// `Host` has them, and servers need not ignore them: a closing dot, escapes.
+    /// As a server reads it that decodes escapes.
     other: Option<Host>,
-    is_odd: bool,
+    /// Whether it ends in a dot or has escapes, which servers need not ignore.
+    is_ambiguous: bool,
 }
 
-impl<R: Matched> Router<R> {
+impl<R: Candidate> Router<R> {
     /// `fallback` is taken when none of `routes` matches.
     pub(super) fn new(routes: Vec<Arc<R>>, fallback: Arc<R>, ambiguous: AmbiguousPaths) -> Self {
         let entry = |route: Arc<R>| Entry {
@@ -83,8 +84,13 @@ impl<R: Matched> Router<R> {
         // To be as strict as another is transitive.
         let is_alike = |route: &Arc<R>| route.is_as_strict_as(&fallback) && fallback.is_as_strict_as(route);
         let is_uniform = entries.iter().all(|entry| is_alike(&entry.route));
-        let longest = entries.iter().map(|entry| entry.pattern.len()).max().unwrap_or(0);
-        Self { compares: ambiguous == AmbiguousPaths::Refuse && !is_uniform, longest, entries, fallback }
+        let max_parts = entries.iter().map(|entry| entry.pattern.len()).max().unwrap_or(0);
+        Self {
+            compares_readings: ambiguous == AmbiguousPaths::Refuse && !is_uniform,
+            max_parts,
+            entries,
+            fallback,
+        }
     }
 
     /// All of them, the fallback last.
@@ -93,45 +99,53 @@ impl<R: Matched> Router<R> {
     }
 
     /// The route of a request for `path` at `host` (with or without a port).
-    pub(super) fn pick(&self, host: &str, path: &str) -> Picked<'_, R> {
-        let asked = Asked::new(host);
+    pub(super) fn pick(&self, host: &str, path: &str) -> RouteMatch<'_, R> {
+        let request_host = RequestHost::new(host);
         let segments = path::segments(path);
-        let is_its = |entry: &&Entry<R>| entry.takes(&asked.host) && entry.pattern.fit(&segments) == Fit::Yes;
+        let is_its = |entry: &&Entry<R>| {
+            entry.takes_host(&request_host.host) && entry.pattern.fit(&segments) == Fit::Yes
+        };
         let route = self.entries.iter().find(is_its).map_or(&self.fallback, |entry| &entry.route);
-        let stricter = self.compares.then(|| self.stricter(route, &asked, path, &segments)).flatten();
-        Picked { route, stricter }
+        let stricter =
+            self.compares_readings.then(|| self.stricter(route, &request_host, path, &segments)).flatten();
+        RouteMatch { route, stricter }
     }
 
     /// A route that the request may be read to be for, and that is stricter than `than`.
     fn stricter(
         &self,
         than: &Arc<R>,
-        asked: &Asked,
+        request_host: &RequestHost,
         path: &str,
         segments: &[Cow<'_, [u8]>],
     ) -> Option<(&Arc<R>, &'static str)> {
-        let blame = |route| {
-            let host = asked.is_odd.then_some("the spelling of the host");
-            (route, readings::oddity(path).or(host).unwrap_or("the case of letters"))
+        let with_reason = |route| {
+            let host = request_host.is_ambiguous.then_some("the spelling of the host");
+            (route, readings::ambiguity(path).or(host).unwrap_or("the case of letters"))
         };
-        if !readings::is_odd(path) {
+        if !readings::is_ambiguous(path) {
             let fit = |pattern: &Pattern| pattern.fit(segments);
-            return self.first_stricter(than, asked, fit).map(blame);
+            return self.first_stricter(than, request_host, fit).map(with_reason);
         }
-        let found = match readings::readings(path, self.longest) {
-            Readings::Any => self.first_stricter(than, asked, |_| Fit::Maybe),
+        let found = match readings::readings(path, self.max_parts) {
+            Readings::Any => self.first_stricter(than, request_host, |_| Fit::Maybe),
             Readings::These(list) => list
                 .iter()
-                .find_map(|reading| self.first_stricter(than, asked, |pattern| reading.fit(pattern))),
+                .find_map(|reading| self.first_stricter(than, request_host, |pattern| reading.fit(pattern))),
         };
-        found.map(blame)
+        found.map(with_reason)
     }
 
     /// The first route that may be meant and is stricter than `than`, as far as the first that is meant for sure.
-    fn first_stricter(&self, than: &Arc<R>, asked: &Asked, fit: impl Fn(&Pattern) -> Fit) -> Option<&Arc<R>> {
+    fn first_stricter(
+        &self,
+        than: &Arc<R>,
+        request_host: &RequestHost,
+        fit: impl Fn(&Pattern) -> Fit,
+    ) -> Option<&Arc<R>> {
         let is_stricter = |route: &Arc<R>| !Arc::ptr_eq(route, than) && !than.is_as_strict_as(route);
         for entry in &self.entries {
-            let fit = match entry.may_take(asked) {
+            let fit = match entry.host_fit(request_host) {
                 Fit::No => continue,
                 host => host.min(fit(&entry.pattern)),
             };
@@ -147,28 +161,28 @@ impl<R: Matched> Router<R> {
 }
 
 impl<R> Entry<R> {
-    fn takes(&self, host: &Host) -> bool {
+    fn takes_host(&self, host: &Host) -> bool {
         self.hosts.is_empty() || self.hosts.contains(host)
     }
 
-    fn may_take(&self, asked: &Asked) -> Fit {
+    fn host_fit(&self, request_host: &RequestHost) -> Fit {
         let is = |host: &Host| self.hosts.contains(host);
-        match (self.hosts.is_empty(), is(&asked.host), asked.other.as_ref().is_some_and(is)) {
+        match (self.hosts.is_empty(), is(&request_host.host), request_host.other.as_ref().is_some_and(is)) {
             (true, ..) => Fit::Yes,
-            (false, true, _) if !asked.is_odd => Fit::Yes,
+            (false, true, _) if !request_host.is_ambiguous => Fit::Yes,
             (false, true, _) | (false, _, true) => Fit::Maybe,
             (false, false, false) => Fit::No,
         }
     }
 }
 
-impl Asked {
+impl RequestHost {
     fn new(host: &str) -> Self {
         let host = without_port(host);
         let other = host.contains('%').then(|| {
             let decoded = percent_decode(host.as_bytes());
             Host::read(without_port(&String::from_utf8_lossy(&decoded)))
         });
-        Self { is_odd: host.ends_with('.') || other.is_some(), host: Host::read(host), other }
+        Self { is_ambiguous: host.ends_with('.') || other.is_some(), host: Host::read(host), other }
     }
 }

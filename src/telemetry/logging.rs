@@ -8,7 +8,10 @@
 //! 2. One event is one line, and looks like what it is, whatever a client managed to put into a value: control
 //!    characters, line separators and what hides or turns around what stands there leave as `\n`, `\u001b` …, in both
 //!    formats.
-//! 3. Lines that were lost are told: by [`Dropped::count`] at once, and by a line once writing works.
+//! 3. Lines that were lost are reported: by [`Dropped::count`] at once, and by a line once writing works.
+//!
+//! # Why are lines dropped?
+//! A standard output that nobody reads would otherwise block a worker, and with it every connection on that worker.
 //!
 //! # Not here
 //! Hiding secrets ([`super::redact`]: a line shows what it is given), and spans: an event carries its
@@ -26,7 +29,7 @@ use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use super::redact::{acts, write_escaped};
+use super::redact::{needs_escape, write_escaped};
 use crate::config::{Log, LogFormat};
 
 /// Makes `log` what every event of this process goes through, and starts the thread that writes.
@@ -100,7 +103,7 @@ impl Drop for Logging {
 
 /// How many lines were lost: the queue was full, or writing failed. Clones count the same.
 #[derive(Debug, Clone, Default)]
-pub struct Dropped(Arc<Lost>);
+pub struct Dropped(Arc<LossCounts>);
 
 impl Dropped {
     /// Lines lost since the start.
@@ -111,7 +114,7 @@ impl Dropped {
 }
 
 #[derive(Debug, Default)]
-struct Lost {
+struct LossCounts {
     /// Set once the queue exists; the writer has to be made before it.
     queue: OnceLock<ErrorCounter>,
     unwritten: AtomicU64,
@@ -123,12 +126,12 @@ where
 {
     let filter = filter(&log.level)?;
     let dropped = Dropped::default();
-    let outlet = Outlet::new(to, log.format, dropped.clone());
+    let writer = LineWriter::new(to, log.format, dropped.clone());
     let (queue, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(lines)
         .lossy(true)
         .thread_name("log-writer")
-        .finish(outlet);
+        .finish(writer);
     let _ = dropped.0.queue.set(queue.error_counter());
 
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue).with_ansi(false);
@@ -152,13 +155,13 @@ fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
 }
 
 /// What the writing thread writes to: gathers lines while there are more, keeps each on one line, and
-/// counts those it cannot get rid of. Never fails: the thread would only try the next line.
-struct Outlet<W> {
+/// counts those that could not be written. Never fails: the thread would only try the next line.
+struct LineWriter<W> {
     to: W,
     format: LogFormat,
     dropped: Dropped,
-    /// Of [`Dropped::count`], how many were told in a line.
-    told: u64,
+    /// How many of [`Dropped::count`] a line has reported.
+    reported: u64,
     /// Lines not written yet, at most [`BATCH_BYTES`] and a line.
     batch: Vec<u8>,
     lines: u64,
@@ -166,9 +169,9 @@ struct Outlet<W> {
     broken: bool,
 }
 
-impl<W: Write> Outlet<W> {
+impl<W: Write> LineWriter<W> {
     fn new(to: W, format: LogFormat, dropped: Dropped) -> Self {
-        Self { to, format, dropped, told: 0, batch: Vec::new(), lines: 0, broken: false }
+        Self { to, format, dropped, reported: 0, batch: Vec::new(), lines: 0, broken: false }
     }
 
     fn send(&mut self) -> bool {
@@ -176,9 +179,9 @@ impl<W: Write> Outlet<W> {
             return true;
         }
         let mut rest = self.batch.as_slice();
-        let mut result = if self.broken { write_patiently(&mut self.to, &mut &b"\n"[..]) } else { Ok(()) };
+        let mut result = if self.broken { write_all_blocking(&mut self.to, &mut &b"\n"[..]) } else { Ok(()) };
         if result.is_ok() {
-            result = write_patiently(&mut self.to, &mut rest).and_then(|()| self.to.flush());
+            result = write_all_blocking(&mut self.to, &mut rest).and_then(|()| self.to.flush());
             let written = &self.batch[..self.batch.len() - rest.len()];
             self.broken = written.last().map_or(self.broken, |last| *last != b'\n');
             let out = written.iter().filter(|byte| **byte == b'\n').count();
@@ -190,20 +193,20 @@ impl<W: Write> Outlet<W> {
         result.is_ok()
     }
 
-    fn tell_losses(&mut self) {
+    fn report_losses(&mut self) {
         let total = self.dropped.count();
-        if total == self.told {
+        if total == self.reported {
             return;
         }
-        // Not counted as a line: were it lost, it would have to tell of itself.
-        self.batch.extend_from_slice(notice(self.format, total - self.told, total).as_bytes());
+        // This line is not counted: if it is lost, it would have to report itself.
+        self.batch.extend_from_slice(loss_line(self.format, total - self.reported, total).as_bytes());
         if self.send() {
-            self.told = total;
+            self.reported = total;
         }
     }
 }
 
-impl<W: Write> Write for Outlet<W> {
+impl<W: Write> Write for LineWriter<W> {
     /// Takes one line: the queue hands over what one event was formatted to.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         push_line(&mut self.batch, line);
@@ -217,7 +220,7 @@ impl<W: Write> Write for Outlet<W> {
     /// Called when the queue is empty.
     fn flush(&mut self) -> io::Result<()> {
         if self.send() {
-            self.tell_losses();
+            self.report_losses();
         }
         // Lines that come meanwhile are queued without a system call to wake this thread, and are then
         // written together: a storm of handshakes costs a few hundred writes a second, not two each.
@@ -228,7 +231,7 @@ impl<W: Write> Write for Outlet<W> {
 
 /// `write_all` that also sits out a non-blocking standard output (a parent process may have made it
 /// one): this thread has nothing else to do. `bytes` is left with what was not written.
-fn write_patiently(to: &mut impl Write, bytes: &mut &[u8]) -> io::Result<()> {
+fn write_all_blocking(to: &mut impl Write, bytes: &mut &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -253,7 +256,7 @@ fn push_line(batch: &mut Vec<u8>, line: &[u8]) {
     }
     let line = String::from_utf8_lossy(line);
     let mut rest = &*line;
-    while let Some(at) = rest.find(acts) {
+    while let Some(at) = rest.find(needs_escape) {
         let (plain, from) = rest.split_at(at);
         batch.extend_from_slice(plain.as_bytes());
         let mut chars = from.chars();
@@ -275,7 +278,7 @@ fn push_line(batch: &mut Vec<u8>, line: &[u8]) {
     batch.push(b'\n');
 }
 
-fn notice(format: LogFormat, dropped: u64, total: u64) -> String {
+fn loss_line(format: LogFormat, dropped: u64, total: u64) -> String {
     let mut now = String::new();
     // Fails only where a String fails.
     let _ = SystemTime.format_time(&mut Writer::new(&mut now));

@@ -7,7 +7,7 @@ pub(crate) mod panics;
 pub(crate) mod redact;
 mod warn_throttle;
 
-pub(crate) use fields::{shown, some};
+pub(crate) use fields::{client_address, nonzero};
 pub(crate) use metrics::{
     AuthFailure, BreakerMetrics, BreakerScope, By, CertificateKind, Conflation, ConnectionRefusal, DrainCut,
     FeedMetrics, HandshakeOutcome, IdleBound, Injection, JwksOutcome, MetricsError, ProxyFault,

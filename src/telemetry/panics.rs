@@ -1,11 +1,11 @@
-//! Panics: each ends one task and not those who wait for it, and is counted (`outrigger_task_panics_total`).
+//! Panics: each ends one task, but not the tasks that wait for it, and is counted (`outrigger_task_panics_total`).
 //!
 //! # Invariants
-//! 1. Whoever waits for a task hears of its end: by what is dropped with it, or by the answer of [`caught`].
-//! 2. What has to run as long as the process does begins anew ([`kept_up`]).
+//! 1. Whoever waits for a task learns of its end: something is dropped with it, or [`catch_panic`] answers.
+//! 2. A task that has to run as long as the process does is started again ([`restart_on_panic`]).
 //!
 //! # Not here
-//! What the panic said: the runtime writes that to standard error, with its place.
+//! The panic's message: the runtime writes that to standard error, with its location.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use tracing::error;
 
 use super::metrics::{Label, Metrics, TaskKind};
 
-/// Before a task is begun anew: it may panic again at once.
+/// How long to wait before a task is started again: it may panic again at once.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// A task has panicked.
@@ -42,13 +42,13 @@ impl Metrics {
 ///
 /// # Errors
 /// It has panicked.
-pub(crate) async fn caught<F: Future>(
+pub(crate) async fn catch_panic<F: Future>(
     task: TaskKind,
     metrics: &Metrics,
     work: F,
 ) -> Result<F::Output, Panicked> {
     let mut work = pin!(work);
-    // What is seen of it afterwards is only what its drop leaves behind.
+    // After a panic `work` is not polled again, only dropped.
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),
         Err(_) => {
@@ -59,26 +59,26 @@ pub(crate) async fn caught<F: Future>(
     .await
 }
 
-/// Spawns `work`, of which nobody needs more than what it leaves behind.
+/// Spawns `work`, whose output nobody waits for.
 pub(crate) fn spawn<F>(task: TaskKind, metrics: &Arc<Metrics>, work: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let metrics = Arc::clone(metrics);
     tokio::spawn(async move {
-        // It was counted, and there is nobody else to tell.
-        let _ = caught(task, &metrics, work).await;
+        // The panic was counted; nobody waits for this task.
+        let _ = catch_panic(task, &metrics, work).await;
     });
 }
 
-/// Runs what `make` makes until it has come to its end by itself: after a panic it is made anew, a little later.
-pub(crate) async fn kept_up<F: Future>(
+/// Runs the future of `make` until it completes; after a panic, `make` is called again, [`PAUSE`] later.
+pub(crate) async fn restart_on_panic<F: Future>(
     task: TaskKind,
     metrics: &Metrics,
     mut make: impl FnMut() -> F,
 ) -> F::Output {
     loop {
-        if let Ok(output) = caught(task, metrics, make()).await {
+        if let Ok(output) = catch_panic(task, metrics, make()).await {
             return output;
         }
         sleep(PAUSE).await;
@@ -97,16 +97,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_panic_ends_a_task_and_what_it_held_and_is_counted_once() {
         let metrics = Metrics::new("outrigger").unwrap();
-        let (tell, told) = oneshot::channel::<()>();
+        let (held, dropped) = oneshot::channel::<()>();
         spawn(TaskKind::Channel, &metrics, async move {
-            let _tell = tell;
+            let _held = held;
             tokio::task::yield_now().await;
             panic!("as it is to be");
         });
-        assert!(told.await.is_err(), "whoever waits hears of it");
+        assert!(dropped.await.is_err(), "whoever waits hears of it");
         let counted = |task: TaskKind| metrics.process.task_panics.get(task);
         assert_eq!((counted(TaskKind::Channel), counted(TaskKind::Shard)), (1, 0));
-        assert_eq!(caught(TaskKind::Shard, &metrics, async { 7 }).await, Ok(7));
+        assert_eq!(catch_panic(TaskKind::Shard, &metrics, async { 7 }).await, Ok(7));
         assert_eq!(counted(TaskKind::Shard), 0);
     }
 
@@ -120,7 +120,7 @@ mod tests {
             assert_eq!(run, 4, "as it is to be");
             run
         };
-        assert_eq!(kept_up(TaskKind::Sweep, &metrics, make).await, 4);
+        assert_eq!(restart_on_panic(TaskKind::Sweep, &metrics, make).await, 4);
         assert_eq!(metrics.process.task_panics.get(TaskKind::Sweep), 3);
         assert!(start.elapsed() >= 3 * PAUSE);
     }

@@ -1,23 +1,23 @@
-//! Showing what a client sent without showing its secrets.
+//! Shows what a client sent without its secrets.
 //!
 //! # Invariants
 //! 1. Nothing after the first `?` or `#` is shown, and no user info of an absolute target: tokens
 //!    travel there.
 //! 2. What is shown has no control character, no line break and nothing else that hides or turns around what stands
-//!    there ([`acts`]), and at most [`SHOWN`] characters ([`SHOWN_ORIGIN`] of an origin).
+//!    there ([`needs_escape`]), and at most [`MAX_PATH_CHARS`] characters ([`MAX_ORIGIN_CHARS`] of an origin).
 //! 3. Showing allocates nothing.
 
 use std::fmt::{self, Write};
 
 /// A request target as it may be written into a log: `/ws?token=x` shows as `/ws?…`.
 pub(crate) fn redact_path(target: &str) -> Redacted<'_> {
-    Redacted { target, most: SHOWN }
+    Redacted { target, max_chars: MAX_PATH_CHARS }
 }
 
 /// What a client sent as `Origin`, as it may be written into a log or an answer. An origin has neither path nor
 /// user; whoever sends them may have put a secret there.
 pub(crate) fn redact_origin(origin: &str) -> Redacted<'_> {
-    Redacted { target: origin, most: SHOWN_ORIGIN }
+    Redacted { target: origin, max_chars: MAX_ORIGIN_CHARS }
 }
 
 /// Shows a request target without its query; made by [`redact_path`] and [`redact_origin`]. `Debug` shows no more than
@@ -25,7 +25,7 @@ pub(crate) fn redact_origin(origin: &str) -> Redacted<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Redacted<'a> {
     target: &'a str,
-    most: usize,
+    max_chars: usize,
 }
 
 impl fmt::Display for Redacted<'_> {
@@ -36,7 +36,7 @@ impl fmt::Display for Redacted<'_> {
         };
         let (before, path) = without_user_info(path);
         for (shown, c) in before.chars().chain(path.chars()).enumerate() {
-            if shown == self.most {
+            if shown == self.max_chars {
                 f.write_char('…')?;
                 break;
             }
@@ -58,13 +58,13 @@ impl fmt::Debug for Redacted<'_> {
 
 /// Whether a character can end a line, make a terminal do something (C0, DEL, C1), or make what is shown mean something
 /// else.
-pub(super) fn acts(c: char) -> bool {
-    c.is_control() || (!c.is_ascii() && (is_unseen(c) || c.is_whitespace()))
+pub(super) fn needs_escape(c: char) -> bool {
+    c.is_control() || (!c.is_ascii() && (is_invisible(c) || c.is_whitespace()))
 }
 
-/// A character, or as JSON has it where it [`acts`]: beyond the first plane in two halves.
+/// Writes a character, escaped as in JSON where it [`needs_escape`]: beyond the first plane as a surrogate pair.
 pub(super) fn write_escaped(to: &mut impl Write, c: char) -> fmt::Result {
-    if !acts(c) {
+    if !needs_escape(c) {
         return to.write_char(c);
     }
     for unit in c.encode_utf16(&mut [0; 2]) {
@@ -89,9 +89,9 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Whether a character shows nothing itself: two names that differ in one look the same, and some set the direction of
+/// Whether a character is invisible: two names that differ in one look the same, and some set the direction of
 /// what follows. Unicode's `Default_Ignorable_Code_Point` (UAX #44), interlinear annotation, and the empty Braille cell.
-fn is_unseen(c: char) -> bool {
+fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
         | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
@@ -113,10 +113,10 @@ fn without_user_info(target: &str) -> (&str, &str) {
 }
 
 /// Longest path shown, in characters: enough to tell one by, and a client cannot fill a disk with it.
-const SHOWN: usize = 512;
+const MAX_PATH_CHARS: usize = 512;
 
 /// Longest origin shown, in characters: a scheme, the longest name that there is (253 bytes), and a port.
-const SHOWN_ORIGIN: usize = 272;
+const MAX_ORIGIN_CHARS: usize = 272;
 
 #[cfg(test)]
 mod tests {
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_very_long_path_is_cut_and_its_query_still_hidden() {
-        let long = "/".repeat(SHOWN);
+        let long = "/".repeat(MAX_PATH_CHARS);
         assert_eq!(redact_path(&long).to_string(), long);
         assert_eq!(redact_path(&format!("{long}/?token=x")).to_string(), format!("{long}…?…"));
     }

@@ -32,12 +32,12 @@ impl Relay {
         if self.ending.is_some() {
             return;
         }
-        self.live.end_injections();
+        self.connection.end_injections();
         self.has_injections = false;
         let policy = &self.settings.policy;
         let code = close.map_or(CloseCode::NONE, |(_, code)| code);
-        let is_clients = matches!(error, Some((Side::Client, _)));
-        let (client, upstream) = close_actions(reason, code, is_clients, &policy.close_codes);
+        let is_client_error = matches!(error, Some((Side::Client, _)));
+        let (client, upstream) = close_actions(reason, code, is_client_error, &policy.close_codes);
         let ours = client.own_code().map(|code| (By::Proxy, code));
         self.client.begin_close(client);
         // An upstream whose Close was kept from the client may still wait for its answer.
@@ -48,7 +48,7 @@ impl Relay {
         self.ending = Some(Box::new(Ending::new(report, now + policy.close_timeout)));
     }
 
-    /// Something outside asks.
+    /// A command came through the handle.
     pub(super) fn on_command(&mut self, command: Command, now: Instant) {
         match command {
             Command::CloseAt { at, code } => {
@@ -68,7 +68,7 @@ impl Relay {
         }
     }
 
-    /// A date may have come: it is closed then, whatever its peers do.
+    /// If a date has come, the connection is closed, whatever its peers do.
     pub(super) fn on_date(&mut self, now: Instant) {
         let Some(date) = self.dates.due(now, SystemTime::now) else { return };
         let (reason, code) = match date {
@@ -98,7 +98,7 @@ impl Relay {
     pub(super) fn on_protocol_error(&mut self, side: Side, error: ProtocolError, now: Instant) {
         let code = error.close_code();
         let reason = if code == CloseCode::TOO_LARGE { Reason::TooLarge } else { Reason::ProtocolError };
-        tracing::debug!(connection = self.live.handle().id, side = side.as_str(), fault = %error, "fault");
+        tracing::debug!(connection = self.connection.handle().id, side = side.as_str(), fault = %error, "fault");
         self.begin_ending(reason, Some((By::Proxy, code)), Some((side, error)), now);
     }
 
@@ -107,7 +107,7 @@ impl Relay {
         let link = self.link_mut(side);
         let lost = link.on_read_end(is_error);
         let was_closed = link.state().close_received();
-        self.live.handle().on_discarded(lost);
+        self.connection.handle().on_discarded(lost);
         match side {
             _ if was_closed => {}
             Side::Client => self.begin_ending(Reason::ClientLost, None, None, now),
@@ -115,7 +115,7 @@ impl Relay {
         }
     }
 
-    /// The upstream is gone, or as good as gone. While a drain has planned the client's Close, that one
+    /// The upstream is lost, or is given up. While a drain has planned the client's Close, that one
     /// stands: only this hop ends.
     pub(super) fn on_upstream_lost(&mut self, reason: Reason, now: Instant) {
         if !self.holds_to_schedule() {
@@ -123,7 +123,7 @@ impl Relay {
         }
         self.upstream_pings = None;
         let lost = self.upstream.reset();
-        self.live.handle().on_discarded(lost);
+        self.connection.handle().on_discarded(lost);
     }
 
     /// Whether a loss of the upstream waits for the Close that a drain has planned.
@@ -145,7 +145,7 @@ impl Relay {
         let is_slow = self.ending.as_ref().is_some_and(|ending| ending.is_slow());
         let client = self.client.step(&self.upstream, is_slow, cx, now);
         let upstream = self.upstream.step(&self.client, false, cx, now);
-        self.live.handle().on_discarded(client.lost + upstream.lost);
+        self.connection.handle().on_discarded(client.lost + upstream.lost);
         client.changed || upstream.changed
     }
 
@@ -164,28 +164,28 @@ impl Relay {
                 lost += link.reset();
             }
         }
-        self.live.handle().on_discarded(lost);
+        self.connection.handle().on_discarded(lost);
     }
 
-    /// Its client is gone: it takes nobody's place any more, however long its server may take to end.
+    /// The client is gone: its place in quotas is given back, however long the server may take to end.
     pub(super) fn on_client_gone(&mut self) {
         self.held = None;
-        self.live.client_gone();
+        self.connection.client_gone();
         if self.client.state().is_read_ended()
             && let Some(ending) = &self.ending
         {
-            self.live.ended(ending.report());
+            self.connection.ended(ending.report());
         }
     }
 
     fn reset_both(&mut self) {
         let lost = self.client.reset() + self.upstream.reset();
-        self.live.handle().on_discarded(lost);
+        self.connection.handle().on_discarded(lost);
     }
 
     /// Both hops have ended.
     pub(super) fn finish(&mut self) {
         let unexplained = EndReport { reason: Reason::Aborted, close: None, fault: None };
-        self.live.leave(self.ending.as_ref().map_or(unexplained, |ending| ending.report()));
+        self.connection.leave(self.ending.as_ref().map_or(unexplained, |ending| ending.report()));
     }
 }

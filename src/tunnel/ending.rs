@@ -15,12 +15,21 @@
 //! | more control frames than the client may send | closed 1008, once the upstream has ended | closed 1001 |
 //! | upstream does not read | closed (`upstream_lost`) | reset |
 //! | lifetime, drain | closed 1012 (`drain.close_code`) | goes on getting the client's frames until that answers, then closed 1001 |
+//! | credentials expired | closed (`close_codes.expired`) | goes on getting the client's frames until that answers, then closed 1001 |
 //! | a newer connection of its user | closed 1008 | goes on getting the client's frames until that answers, then closed 1001 |
 //! | cut | reset | reset |
 //!
 //! A Close is sent at a frame edge. Inside a frame that still comes it waits for the edge; inside one
 //! whose rest can never come the stream ends without a Close. Whatever has not ended after
-//! `close_timeout` is reset, except that a side which is owed our Close then gets as long again.
+//! `close_timeout` is reset, except that a side which still waits for our Close then gets as long again.
+//!
+//! A client that broke a rule still gets what its upstream answers to what came before, as it would without us; nothing
+//! more of the client goes on. The answer to our Close, the upstream's end or `close_timeout` says that this was all.
+//!
+//! A drain gives each connection a date (`Command::CloseAt`), of which the nearest holds ([`crate::resilience::Dates`]).
+//! Until then an upstream that is lost, or sends 1001 or 1012, changes nothing for the client.
+//!
+//! A reset is `SO_LINGER` 0: the kernel forgets what the peer did not take.
 //!
 //! # Not here
 //! When things happen ([`super::relay`]); the names operators see ([`crate::telemetry::Reason`]).
@@ -68,7 +77,7 @@ impl CloseAction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CloseFrame {
     pub(super) code: CloseCode,
-    /// For whoever reads a log at the other end.
+    /// Meant for the logs of the other end.
     pub(super) reason: &'static str,
 }
 
@@ -119,11 +128,11 @@ impl Ending {
 }
 
 /// The table above: how the client's hop is ended, and how the upstream's. `given` is the code of the Close that
-/// came, of the protocol error, or of the command, where there was one; `is_clients`: the error is the client's.
+/// came, of the protocol error, or of the command, where there was one; `is_client_error`: the error is the client's.
 pub(super) fn close_actions(
     reason: Reason,
     given: CloseCode,
-    is_clients: bool,
+    is_client_error: bool,
     codes: &CloseCodes,
 ) -> (CloseAction, CloseAction) {
     use CloseAction::{AfterPeer, Close, Fin, Nothing, Reset};
@@ -135,8 +144,8 @@ pub(super) fn close_actions(
         code: if given == CloseCode::NONE { CloseCode(1000) } else { given.answer() },
         reason: "",
     };
-    // Without a proxy a server would have answered what came before it sees the fault.
-    let offence = |frame| match is_clients {
+    // Without a proxy a server would have answered what came before the error, and only then have seen it.
+    let for_offender = |frame| match is_client_error {
         true => AfterPeer { frame, instead: true },
         false => Close(frame),
     };
@@ -152,16 +161,16 @@ pub(super) fn close_actions(
         Reason::IdleTimeout => (Close(frame(codes.idle, "idle timeout")), Close(away("idle timeout"))),
         Reason::ProtocolError => {
             let frame = CloseFrame { code: given, reason: "protocol error" };
-            (offence(frame), Close(frame))
+            (for_offender(frame), Close(frame))
         }
         Reason::TooLarge => {
             let frame = CloseFrame { code: given, reason: "message too large" };
-            (offence(frame), Close(frame))
+            (for_offender(frame), Close(frame))
         }
         Reason::SlowConsumer => {
             (Close(frame(codes.slow_consumer, "slow consumer")), Close(away("slow consumer")))
         }
-        // Only feeds refuse what clients send.
+        // Only a feed refuses what clients send; here for a total match.
         Reason::UplinkRefused => (Close(frame(1008, "uplink refused")), Close(away("uplink refused"))),
         Reason::ControlRate => (
             AfterPeer { frame: frame(1008, "too many control frames"), instead: true },
@@ -175,7 +184,7 @@ pub(super) fn close_actions(
             let frame = CloseFrame { code: given, reason: "credentials expired" };
             (Close(frame), AfterPeer { frame: away("credentials expired"), instead: true })
         }
-        // A code that no client comes back for by itself: two that replace each other would never end.
+        // A code after which clients do not reconnect by themselves: two that replace each other would never end.
         Reason::Replaced => (
             Close(frame(1008, "replaced by a newer connection")),
             AfterPeer { frame: away("replaced by a newer connection"), instead: true },
@@ -184,7 +193,7 @@ pub(super) fn close_actions(
             let frame = CloseFrame { code: given, reason: "server is restarting" };
             (Close(frame), AfterPeer { frame: away("proxy is draining"), instead: true })
         }
-        // Only feeds have somebody left who can send it.
+        // Only a feed has a task left that can send it; here for a total match.
         Reason::InternalError => {
             let frame = frame(1011, "internal error");
             (Close(frame), Close(frame))
@@ -210,21 +219,24 @@ mod tests {
 
     #[test]
     fn every_cause_settles_both_sides() {
-        use CloseAction as F;
         for &reason in Reason::ALL {
             let (client, upstream) = close_actions(reason, CloseCode(4000), false, &CODES);
-            assert_ne!((client, upstream), (F::Nothing, F::Nothing), "{reason:?} would never end");
-            // Whoever is not to blame and still there is told, not cut.
-            let innocent_client = matches!(
+            assert_ne!(
+                (client, upstream),
+                (CloseAction::Nothing, CloseAction::Nothing),
+                "{reason:?} would never end"
+            );
+            // A client that is not to blame and still there is sent a Close, not reset.
+            let is_innocent_client = matches!(
                 reason,
                 Reason::UpstreamLost
                     | Reason::UpstreamHeartbeatTimeout
                     | Reason::SlowUpstream
                     | Reason::Drained
             );
-            assert!(!innocent_client || matches!(client, F::Close(_)), "{reason:?}");
+            assert!(!is_innocent_client || matches!(client, CloseAction::Close(_)), "{reason:?}");
             assert!(
-                !matches!(upstream, F::Reset(_)) || reason == Reason::Aborted || innocent_client,
+                !matches!(upstream, CloseAction::Reset(_)) || reason == Reason::Aborted || is_innocent_client,
                 "{reason:?} resets the upstream"
             );
         }

@@ -5,7 +5,7 @@
 //!    server has not finished, never past a Close, never once an ending has begun.
 //! 2. One at a time: what the client has not taken stays in its mailbox, which is bounded, and not in the
 //!    egress. So a message that waits neither pauses the server nor lets an isolated client lag.
-//! 3. Each that was taken in is counted once: as sent, or as lost to the end.
+//! 3. Each message that was accepted is counted once: as sent, or as lost when the connection ended.
 //!
 //! # Not here
 //! Who may publish, and to whom ([`crate::server`]); the queue ([`crate::connections::Handle::inject`]).
@@ -19,21 +19,21 @@ use crate::frame::Edge;
 use crate::telemetry::Injection;
 
 impl Relay {
-    /// Sends what waits, as far as there is a place for it and the client takes it; stops after `most` bytes.
-    /// Answers how many bytes went.
+    /// Sends messages that wait, while there is a place for one and the client has taken everything; stops after `most`
+    /// bytes. Answers how many bytes were sent.
     pub(super) fn inject(&mut self, cx: &mut Context<'_>, most: usize, now: Instant) -> usize {
         let mut sent = 0;
         while sent < most && self.has_place() {
-            let Some(frame) = self.live.handle().next_injection() else {
+            let Some(frame) = self.connection.handle().next_injection() else {
                 self.has_injections = false;
                 break;
             };
-            // No activity of either side: the idle timeout goes by what they send themselves.
+            // This is no activity: the idle timeout goes by what the two sides send themselves.
             let lost = self.client.send(cx, &frame, Some(frame.len()), now);
-            let handle = self.live.handle();
+            let handle = self.connection.handle();
             handle.on_out(1, frame.len() - lost.min(frame.len()));
             handle.on_discarded(lost);
-            self.live.metrics().connections.injections.inc(Injection::Ok);
+            self.connection.metrics().connections.injections.inc(Injection::Ok);
             sent += frame.len();
         }
         sent

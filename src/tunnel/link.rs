@@ -1,4 +1,4 @@
-//! One hop of a connection: what is still read of its peer, what that can still be sent, what it has not taken.
+//! One hop of a connection: what is still read of its peer, what the peer may still be sent, and what it has not taken.
 //!
 //! # Invariants
 //! 1. Its state is private and changes by the moves that are named here and in `close`.
@@ -50,7 +50,7 @@ pub(super) struct Link {
     has_backlog: bool,
     /// What the peer did not take.
     pub(super) egress: WriteBuffer,
-    /// Told after everything that touches the stream.
+    /// Updated after every call on the stream.
     stall: Stall,
     /// Since when nothing can be sent to the peer, or it is known to be gone, though it was not read to its end.
     broken_since: Option<Instant>,
@@ -63,13 +63,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// `early` came together with the handshake; `role` is ours on this hop.
-    pub(super) fn new(stream: Stream, early: &[u8], scanner: Scanner, role: Role) -> Self {
+    /// `read_ahead` came together with the handshake; `role` is ours on this hop.
+    pub(super) fn new(stream: Stream, read_ahead: &[u8], scanner: Scanner, role: Role) -> Self {
         Self {
             stream: Some(stream),
             scanner,
-            held: early.to_vec(),
-            has_backlog: !early.is_empty(),
+            held: read_ahead.to_vec(),
+            has_backlog: !read_ahead.is_empty(),
             egress: WriteBuffer::default(),
             stall: Stall::default(),
             broken_since: None,
@@ -132,7 +132,7 @@ impl Link {
     }
 
     /// Puts what was held in front of what was read into `buf[at..]`, as on the wire. Answers where it begins.
-    pub(super) fn unhold(&mut self, buf: &mut [u8], at: usize) -> usize {
+    pub(super) fn prepend_held(&mut self, buf: &mut [u8], at: usize) -> usize {
         let start = at - self.held.len();
         buf[start..at].copy_from_slice(&self.held);
         self.held.clear();
@@ -154,8 +154,8 @@ impl Link {
         match read {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buf.filled().len())),
-            // TLS that ends without its own goodbye: a WebSocket has one itself, and without that one the
-            // end is a loss anyway.
+            // TLS that ends without close_notify: a WebSocket has a Close of its own, and without that one the end is a
+            // loss anyway.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
@@ -195,7 +195,7 @@ impl Link {
         0
     }
 
-    /// Something may have left of what the stream holds: it had sent `before`, if it keeps an account.
+    /// The stream may have sent some of what it holds: it had sent `before`, if it counts that.
     fn note_sent(&mut self, before: Option<u64>, now: Instant) {
         if let Some(stream) = &self.stream
             && before.is_some()
@@ -230,7 +230,7 @@ impl Link {
             if let Some(stream) = &mut self.stream
                 && stream.wants_flush()
             {
-                // An error is told by the next read or write.
+                // An error is reported by the next read or write.
                 let _ = Pin::new(stream).poll_flush(cx);
             }
             return 0;
@@ -244,7 +244,7 @@ impl Link {
         0
     }
 
-    /// Whether the peer took anything after all ([`WriteBuffer::send_unready`]).
+    /// Whether the peer takes anything although its socket is not ready ([`WriteBuffer::send_unready`]).
     pub(super) fn has_taken_some(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let has_moved = self.egress.send_unready(cx, stream);
@@ -252,7 +252,7 @@ impl Link {
         has_moved
     }
 
-    /// Queues a frame of ours; the caller has seen to it that the wire is at an edge.
+    /// Queues a frame of ours; only to be called at a frame edge.
     pub(super) fn push(&mut self, opcode: Opcode, payload: &[u8], now: Instant) {
         let frame = ControlFrame::new(opcode, payload, self.mask());
         self.push_frame(&frame, now);
@@ -293,8 +293,8 @@ impl Link {
         self.broken_since
     }
 
-    /// The time that a broken hop had for its end is over.
-    pub(super) fn forget_broken(&mut self) {
+    /// The time that a broken hop had to end has passed.
+    pub(super) fn clear_broken(&mut self) {
         self.broken_since = None;
     }
 

@@ -21,14 +21,14 @@ pub(super) struct PingScheduler {
     state: PingState,
 }
 
-/// Where the newest ping is.
+/// How far the newest ping has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PingState {
-    /// Answered, awaited or not due.
+    /// None is to be sent: it was answered, or its pong is awaited, or none is due.
     Idle,
-    /// Waits for a place between frames.
+    /// It waits for a frame edge.
     Due([u8; PING_PAYLOAD]),
-    /// Among the bytes that the peer has not taken.
+    /// It is among the bytes that the peer has not taken.
     Queued,
 }
 
@@ -45,11 +45,11 @@ impl PingScheduler {
 
     /// Asks for a ping where one is due; true when the peer is to be given up.
     pub(super) fn on_timer(&mut self, now: Instant, metrics: &Metrics) -> bool {
-        let (act, is_missed) = self.heartbeat.on_timer(now);
+        let (action, is_missed) = self.heartbeat.on_timer(now);
         if is_missed {
             metrics.connections.heartbeat_missed.inc();
         }
-        match act {
+        match action {
             Some(HeartbeatAction::SendPing(payload)) => self.state = PingState::Due(payload),
             Some(HeartbeatAction::GiveUp) => return true,
             None => {}
@@ -62,8 +62,7 @@ impl PingScheduler {
         self.state != PingState::Idle
     }
 
-    /// Puts a ping that is due between the frames that go to `link`, if the wire is at an `edge` that
-    /// has room for it.
+    /// Sends a ping that is due between the frames that go to `link`, if these are at an `edge` where it may stand.
     pub(super) fn send_due(&mut self, link: &mut Link, edge: Edge, now: Instant) {
         if let PingState::Due(payload) = self.state
             && link.can_send()
@@ -91,38 +90,38 @@ impl PingScheduler {
     }
 
     /// The other side's ping goes to this peer.
-    pub(super) fn on_foreign_ping(&mut self, now: Instant) {
-        self.heartbeat.on_foreign_ping(now);
+    pub(super) fn on_other_side_ping(&mut self, now: Instant) {
+        self.heartbeat.on_other_side_ping(now);
     }
 
-    /// The peer was not read for so long, until now.
+    /// The peer was not read for `pause`, until now.
     pub(super) fn shift(&mut self, pause: Duration, now: Instant) {
         self.heartbeat.shift(pause, now);
     }
 
-    /// Judges a pong frame: ours are lifted out.
-    pub(super) fn judge_pong(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> Verdict {
+    /// A pong came: the answers to our pings are dropped, all others are forwarded.
+    pub(super) fn on_pong(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> Verdict {
         if self.mode == HeartbeatMode::Json {
             return Verdict::Pass;
         }
         let kind = self.heartbeat.on_pong(payload, now);
-        judge(&kind, metrics)
+        verdict_on(&kind, metrics)
     }
 
-    /// Judges a short text: with the JSON form, the client's pong is lifted out.
-    pub(super) fn judge_text(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> Verdict {
+    /// A short text came: in the JSON form, the client's pong is dropped.
+    pub(super) fn on_text(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> Verdict {
         if self.mode == HeartbeatMode::Json && is_json_pong(payload) {
             let kind = self.heartbeat.on_plain_pong(now);
-            judge(&kind, metrics)
+            verdict_on(&kind, metrics)
         } else {
             Verdict::Pass
         }
     }
 }
 
-fn judge(kind: &PongKind, metrics: &Metrics) -> Verdict {
+fn verdict_on(kind: &PongKind, metrics: &Metrics) -> Verdict {
     match kind {
-        PongKind::Foreign => Verdict::Pass,
+        PongKind::OtherSide => Verdict::Pass,
         PongKind::Ours(rtt) => {
             if let Some(rtt) = rtt {
                 metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());

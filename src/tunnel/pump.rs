@@ -14,7 +14,7 @@ use super::relay::{Pumped, Relay};
 use crate::config::{IdleActivity, OnStall};
 use crate::frame::{CloseCode, Opcode, Outcome, Scanned, Verdict};
 use crate::net::scratch::HELD_ROOM;
-use crate::resilience::Turn;
+use crate::resilience::ReadBudget;
 use crate::telemetry::Reason;
 
 impl Relay {
@@ -23,17 +23,17 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         side: Side,
-        turn: &mut Turn,
+        read_budget: &mut ReadBudget,
         scratch: &mut [u8],
         now: Instant,
     ) -> Pumped {
         loop {
             if side == Side::Upstream && self.has_injections {
-                let injected = self.inject(cx, turn.bytes(), now);
+                let injected = self.inject(cx, read_budget.bytes(), now);
                 if injected > 0 {
-                    turn.take(injected, 0);
+                    read_budget.take(injected, 0);
                 }
-                if turn.is_over() {
+                if read_budget.is_spent() {
                     return Pumped::Busy;
                 }
             }
@@ -41,13 +41,13 @@ impl Relay {
                 Some(most) => most,
                 None => return Pumped::Waiting,
             };
-            if turn.is_over() {
+            if read_budget.is_spent() {
                 return Pumped::Busy;
             }
             let from = self.link_mut(side);
             if let Some(mut backlog) = from.take_backlog() {
                 let frames = self.forward(cx, side, &mut backlog, most, now);
-                turn.take(backlog.len(), frames);
+                read_budget.take(backlog.len(), frames);
                 continue;
             }
             let n = match from.poll_read(cx, &mut scratch[HELD_ROOM..], now) {
@@ -58,17 +58,17 @@ impl Relay {
                     return Pumped::Waiting;
                 }
             };
-            let start = from.unhold(scratch, HELD_ROOM);
+            let start = from.prepend_held(scratch, HELD_ROOM);
             let records = from.take_records();
             let frames = self.forward(cx, side, &mut scratch[start..HELD_ROOM + n], most, now);
-            turn.take(n, frames.max(records));
+            read_budget.take(n, frames.max(records));
         }
     }
 
     /// Whether `side` is to be read now, and how many messages of it may go on.
     fn may_read(&mut self, side: Side, now: Instant) -> Option<u32> {
         if side == Side::Client {
-            // Told anew below if the rate still has a say; a stale moment would wake the task for ever.
+            // Set again below while the rate holds the client back; a stale moment would wake the task for ever.
             self.next_token_at = None;
         }
         let delivery = &self.settings.policy.delivery;
@@ -82,7 +82,7 @@ impl Relay {
         }
         let mut most = u32::MAX;
         if to.can_send() && from.state().can_read() {
-            // Beyond max_lag an isolated client is closed; if it is closing already, its feed waits.
+            // Beyond max_lag an isolated client is closed; if it is closing already, the upstream waits.
             let may_lag = side == Side::Upstream && is_isolated && to.waiting() <= delivery.max_lag.bytes;
             if !to.is_flushed() && !may_lag {
                 from.pause(now);
@@ -96,12 +96,12 @@ impl Relay {
                     return None;
                 }
             }
-            // Not past the next place for what waits: of a busy server each read may end inside a frame.
+            // Not past the next edge while a message waits for one: each read of a busy server may end inside a frame.
             if side == Side::Upstream && self.has_injections && to.is_flushed() {
                 most = 1;
             }
-            // Whoever waits for our Close gets a frame that it has begun to its end, and then that: of a busy peer each
-            // read may end inside the next frame.
+            // A side that waits for our Close gets the rest of the present frame, and then the Close: each read of a busy
+            // peer may end inside the next frame.
             if to.waits_for_edge() {
                 if from.scanner.at_frame_edge() {
                     return None;
@@ -122,7 +122,7 @@ impl Relay {
     fn forward(&mut self, cx: &mut Context<'_>, side: Side, buf: &mut [u8], most: u32, now: Instant) -> u32 {
         self.on_bytes(side, now);
         if !self.link(side).state().can_read() {
-            self.live.handle().on_discarded(buf.len());
+            self.connection.handle().on_discarded(buf.len());
             return 0;
         }
         let (scanned, close) = self.scan(side, buf, most, now);
@@ -130,7 +130,7 @@ impl Relay {
             Side::Client => (&mut self.client, &mut self.upstream),
             Side::Upstream => (&mut self.upstream, &mut self.client),
         };
-        let handle = self.live.handle();
+        let handle = self.connection.handle();
         let is_taken = to.can_send();
         let before = to.egress.len();
         if is_taken {
@@ -153,11 +153,11 @@ impl Relay {
         {
             bucket.take(scanned.messages);
         }
-        let is_more = side == Side::Upstream && to.egress.len() > before;
+        let has_grown = side == Side::Upstream && to.egress.len() > before;
         let rest = &buf[scanned.held];
         match scanned.outcome {
             Outcome::Open => from.hold(rest, false),
-            Outcome::Enough => from.hold(rest, true),
+            Outcome::LimitReached => from.hold(rest, true),
             Outcome::Closed => {
                 from.on_close_received();
                 if let Some((code, verdict)) = close {
@@ -167,8 +167,8 @@ impl Relay {
                     self.on_close_received(side, code, verdict, now);
                 }
             }
-            Outcome::Faulty(error) => {
-                // All the rest is nothing any more, however long it is.
+            Outcome::Invalid(error) => {
+                // The rest is discarded, however long it is.
                 handle.on_discarded(rest.len());
                 from.discard();
                 self.on_protocol_error(side, error, now);
@@ -176,25 +176,25 @@ impl Relay {
         }
         let delivery = &self.settings.policy.delivery;
         if delivery.on_stall == OnStall::Isolate {
-            let is_far = self.client.waiting() > delivery.max_lag.bytes;
-            // Whoever asks for more while nothing is left for all is the one that goes.
-            let is_one_too_many = !is_far && is_more && self.settings.budget.is_over();
-            if is_one_too_many {
-                self.live.handle().info.route.memory_cuts.inc();
+            let is_beyond_lag = self.client.waiting() > delivery.max_lag.bytes;
+            // The connection whose egress grows while the budget of the process is exceeded is the one that ends.
+            let is_over_budget = !is_beyond_lag && has_grown && self.settings.budget.is_over();
+            if is_over_budget {
+                self.connection.handle().info.route.memory_cuts.inc();
             }
-            if is_one_too_many && self.ending.is_some() {
-                // It is told no other cause than its first; what its server still sends it is nobody's to keep.
+            if is_over_budget && self.ending.is_some() {
+                // The first cause stands; what the server still sends for the client is not kept.
                 let lost = self.client.reset();
-                self.live.handle().on_discarded(lost);
+                self.connection.handle().on_discarded(lost);
             }
-            if is_far || is_one_too_many {
+            if is_beyond_lag || is_over_budget {
                 self.begin_ending(Reason::SlowConsumer, None, None, now);
             }
         }
         if side == Side::Client
             && scanned.controls > 0
             && let Some(Rates { controls: Some(bucket), .. }) = self.rates.as_deref_mut()
-            && !bucket.takes(scanned.controls, now)
+            && !bucket.take_or_empty(scanned.controls, now)
         {
             self.begin_ending(Reason::ControlRate, None, None, now);
         }
@@ -218,26 +218,26 @@ impl Relay {
             Side::Client => (&mut self.client.scanner, &mut self.client_pings, &mut self.upstream_pings),
             Side::Upstream => (&mut self.upstream.scanner, &mut self.upstream_pings, &mut self.client_pings),
         };
-        let metrics = self.live.metrics();
+        let metrics = self.connection.metrics();
         let mut close = None;
         let scanned = scanner.scan(buf, most, |whole| match whole.opcode {
             Opcode::Close => {
                 let code = CloseCode::from_payload(whole.payload);
-                // A server that stops sends 1001 or 1012 to everyone at once; a drain's pace stands.
+                // A server that stops sends 1001 or 1012 to all clients at once; the drain's schedule stands.
                 let is_held = holds_close && matches!(code.0, 1001 | 1012);
                 let verdict = if replaces_close || is_held { Verdict::Drop } else { Verdict::Pass };
                 close = Some((code, verdict));
                 verdict
             }
             Opcode::Pong => {
-                own.as_mut().map_or(Verdict::Pass, |pings| pings.judge_pong(whole.payload, now, metrics))
+                own.as_mut().map_or(Verdict::Pass, |pings| pings.on_pong(whole.payload, now, metrics))
             }
             Opcode::Text => {
-                own.as_mut().map_or(Verdict::Pass, |pings| pings.judge_text(whole.payload, now, metrics))
+                own.as_mut().map_or(Verdict::Pass, |pings| pings.on_text(whole.payload, now, metrics))
             }
             Opcode::Ping => {
                 if let Some(pings) = other {
-                    pings.on_foreign_ping(now);
+                    pings.on_other_side_ping(now);
                 }
                 Verdict::Pass
             }
@@ -246,7 +246,7 @@ impl Relay {
         (scanned, close)
     }
 
-    /// Any byte is activity of whoever sent it.
+    /// `side` has sent something.
     fn on_bytes(&mut self, side: Side, now: Instant) {
         if let Some(pings) = self.pings_mut(side) {
             pings.on_activity(now);

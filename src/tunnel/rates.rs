@@ -1,4 +1,4 @@
-//! What one client may send: buckets of its messages and of its control frames.
+//! Rates of one client: token buckets for its messages and its control frames.
 //!
 //! # Not here
 //! What follows when one is empty: the client is not read for a while ([`super::relay`]), or closed
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::config::{Policy, Rate};
 use crate::resilience::Bucket;
 
-/// What one client may send.
+/// The token buckets of one client.
 #[derive(Debug)]
 pub(super) struct Rates {
     pub(super) messages: Option<Bucket>,
@@ -24,7 +24,7 @@ impl Rates {
     }
 }
 
-/// Messages that the client may send.
+/// The bucket for messages, if their rate is limited.
 pub(super) fn messages(rates: &mut Option<Box<Rates>>) -> Option<&mut Bucket> {
     rates.as_mut()?.messages.as_mut()
 }

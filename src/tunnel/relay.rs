@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. An idle relay owns no buffer: bytes are read into the thread's scratch, scanned in place and
 //!    written at once; only what a full socket does not take is copied.
-//! 2. A frame of ours goes out at an edge only, and nothing goes past a Close or a fault.
+//! 2. A frame of ours is sent at an edge only, and nothing is forwarded past a Close or a protocol error.
 //! 3. What one side does not take, the other is not read for (`backpressure`), or it is bounded by
 //!    `max_lag` (`isolate`); while a side is not read, its clocks stand still.
 //! 4. One poll moves at most [`POLL_BUDGET`] bytes and [`POLL_FRAMES`] frames each way, and one read beyond, whatever
@@ -13,7 +13,19 @@
 //!    task's waker, and the timer stands at the nearest deadline.
 //!
 //! # Why not `tokio::io::copy_bidirectional`?
-//! It cannot see frame edges: it has no safe place for a ping or a Close.
+//! It cannot see frame edges: it has no safe place for a ping or a Close, and cannot tell where a message ends, which a
+//! limit on messages has to know.
+//!
+//! # Why does one task own both directions?
+//! It wakes once for both, needs no lock between them, and sees the whole state when the connection ends. Two tasks
+//! would have to tell each other how they ended.
+//!
+//! # What a connection costs
+//! An idle connection is one task that holds a relay (two links, their boxed pings, one boxed timer), one handle in
+//! the registry, and two sockets in the kernel. It has no buffers: what is held back between two reads is a `Vec`
+//! that is empty most of the time. The task is the largest part of it, in steps of 128 bytes of the allocator: mind
+//! what is added to a link, which is there twice. What is rare (an egress, an ending, a token bucket) is behind a
+//! pointer.
 
 use std::any::Any;
 use std::future::Future;
@@ -34,7 +46,7 @@ use crate::frame::{Extensions, Role, Rules, Scanner};
 use crate::memory::Share;
 use crate::net::Transport;
 use crate::net::scratch;
-use crate::resilience::{Dates, Standstill, Turn};
+use crate::resilience::{Dates, ReadBudget, Standstill};
 use crate::telemetry::{Injection, TaskKind};
 
 /// Bytes moved each way before other connections get their turn: four full reads.
@@ -48,7 +60,7 @@ pub(super) struct Relay {
     pub(super) client: Link,
     pub(super) upstream: Link,
     pub(super) settings: Arc<Settings>,
-    pub(super) live: ConnectionGuard,
+    pub(super) connection: ConnectionGuard,
     /// Given back when the client is gone, at the latest with the relay.
     pub(super) held: Option<Box<dyn Any + Send + Sync>>,
     pub(super) client_pings: Option<Box<PingScheduler>>,
@@ -88,7 +100,7 @@ impl Relay {
         settings: &Arc<Settings>,
         connection: Connection,
     ) -> Self {
-        let Connection { guard: live, expires, held } = connection;
+        let Connection { guard: connection, expires, held } = connection;
         let now = Instant::now();
         let policy = &settings.policy;
         let scanner = |sender| {
@@ -100,14 +112,14 @@ impl Relay {
                 show_text: sender == Role::Client && settings.is_json(),
             })
         };
-        // A lifetime ends anywhere in its last tenth: what came together must not go together.
+        // A lifetime ends anywhere in its last tenth: connections that came together must not end together.
         let lifetime =
             policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
         match extensions {
-            Extensions::Unknown => drop(live.handle().refuse_injections(Injection::Extension)),
-            // A compressed message is marked: one that is not is as right as ever (RFC 7692 §6).
+            Extensions::Unknown => drop(connection.handle().refuse_injections(Injection::Extension)),
+            // RSV1 marks compressed messages: one without it is valid as well (RFC 7692 §6).
             Extensions::None | Extensions::Deflate => {
-                live.handle().accept_injections(policy.delivery.max_lag.bytes);
+                connection.handle().accept_injections(policy.delivery.max_lag.bytes);
             }
         }
         Self {
@@ -131,7 +143,7 @@ impl Relay {
             has_injections: false,
             share: settings.budget.share(),
             settings: Arc::clone(settings),
-            live,
+            connection,
             held,
         }
     }
@@ -164,7 +176,7 @@ impl Relay {
         }
     }
 
-    /// Puts pings that are due between the frames, and sends what is queued.
+    /// Sends pings that are due, and what is queued.
     fn send_due(&mut self, cx: &mut Context<'_>, now: Instant) {
         let (to_client, to_upstream) = (self.upstream.scanner.edge(), self.client.scanner.edge());
         let sides = [
@@ -176,7 +188,7 @@ impl Relay {
             if pings.is_pending() {
                 pings.send_due(link, edge, now);
                 let lost = link.flush(cx, now);
-                self.live.handle().on_discarded(lost);
+                self.connection.handle().on_discarded(lost);
                 if link.is_flushed() {
                     pings.on_flushed(now);
                 }
@@ -184,19 +196,19 @@ impl Relay {
         }
     }
 
-    /// Tells others how much is held, if that has changed: the budget is shared by all threads.
-    fn tell_buffered(&mut self) {
+    /// Reports how much both hops hold, if that has changed: the budget is shared by all threads.
+    fn report_buffered(&mut self) {
         let buffered = self.client.buffered() + self.upstream.buffered();
         if buffered != self.share.held() {
             self.share.set(buffered);
-            self.live.handle().set_buffered(buffered);
+            self.connection.handle().set_buffered(buffered);
         }
     }
 
-    /// Keeps the task's waker where commands can find it.
+    /// Registers the task's waker with the handle, for commands.
     fn register(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            self.live.handle().wake_with(cx.waker());
+            self.connection.handle().wake_with(cx.waker());
             self.waker = Some(cx.waker().clone());
         }
     }
@@ -204,9 +216,9 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Looked at here, and not by something around it, which each connection would pay for.
+        // Counted here, and not by a wrapper, which each connection would pay for.
         if std::thread::panicking() {
-            self.live.metrics().on_panic(TaskKind::Tunnel);
+            self.connection.metrics().on_panic(TaskKind::Tunnel);
         }
     }
 }
@@ -218,21 +230,21 @@ impl Future for Relay {
         let this = self.get_mut();
         let now = Instant::now();
         this.register(cx);
-        let mail = this.live.handle().take_pending();
-        this.has_injections |= mail.has_injections;
-        for command in mail.commands.into_iter().flatten() {
+        let pending = this.connection.handle().take_pending();
+        this.has_injections |= pending.has_injections;
+        for command in pending.commands.into_iter().flatten() {
             this.on_command(command, now);
         }
         let mut due = this.armed.filter(|armed| *armed <= now);
         // For each direction one, over all rounds of the loop.
-        let [mut up_turn, mut down_turn] = [Turn::new(POLL_BUDGET, POLL_FRAMES); 2];
+        let [mut up_budget, mut down_budget] = [ReadBudget::new(POLL_BUDGET, POLL_FRAMES); 2];
         let busy = scratch::with(|scratch| {
             loop {
                 let had_upstream = this.upstream.is_open();
                 let lost = this.client.flush(cx, now) + this.upstream.flush(cx, now);
-                let up = this.pump(cx, Side::Client, &mut up_turn, scratch, now);
-                let down = this.pump(cx, Side::Upstream, &mut down_turn, scratch, now);
-                this.live.handle().on_discarded(lost);
+                let up = this.pump(cx, Side::Client, &mut up_budget, scratch, now);
+                let down = this.pump(cx, Side::Upstream, &mut down_budget, scratch, now);
+                this.connection.handle().on_discarded(lost);
                 let is_busy = up == Pumped::Busy || down == Pumped::Busy;
                 // After the sockets were read: what came before a deadline counts, whichever is looked at first.
                 if let Some(due) = due.take() {
@@ -250,7 +262,7 @@ impl Future for Relay {
                 }
             }
         });
-        this.tell_buffered();
+        this.report_buffered();
         if this.client.state().is_read_ended() {
             this.on_client_gone();
         }

@@ -184,7 +184,7 @@ impl Stage {
         };
         let guard = registry.enter(about);
         let handle = registry.all().remove(0);
-        let hop = |early: &'static [u8]| {
+        let hop = |read_ahead: &'static [u8]| {
             let (ours, theirs) = UnixStream::pair().unwrap();
             for socket in [&ours, &theirs] {
                 socket.set_nonblocking(true).unwrap();
@@ -194,7 +194,7 @@ impl Stage {
             }
             let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
             (
-                Transport { stream, read_ahead: Bytes::from_static(early) },
+                Transport { stream, read_ahead: Bytes::from_static(read_ahead) },
                 End { socket: Some(theirs), tls: None },
             )
         };

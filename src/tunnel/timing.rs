@@ -77,18 +77,18 @@ impl Relay {
         all.into_iter().flatten()
     }
 
-    /// When it is to be looked at. Judgements of peers may have to wait; what a client may send, and dates, do not.
+    /// When the task is to be woken. Judgements of peers may be deferred; dates, and the next token of a rate, are not.
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let dates = self.dates.next().filter(|_| self.ending.is_none());
         let judgement = self.deadlines(now).map(|(at, _)| at).min().map(|at| self.standstill.defer(at));
         [judgement, dates, self.next_token_at].into_iter().flatten().min()
     }
 
-    /// A deadline has passed, or the timer, which stood at `due`: which?
+    /// The timer, which was set to `due`, has fired: does what is due.
     pub(super) fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
         self.armed = None;
         self.on_date(now);
-        if self.standstill.hears_first(due, now) {
+        if self.standstill.must_read_first(due, now) {
             return;
         }
         for (at, due) in self.deadlines(now) {
@@ -110,7 +110,7 @@ impl Relay {
             Due::Stall(Side::Client) => self.begin_ending(Reason::SlowConsumer, None, None, now),
             Due::Stall(Side::Upstream) => self.on_upstream_lost(Reason::SlowUpstream, now),
             Due::Broken(side) => {
-                self.link_mut(side).forget_broken();
+                self.link_mut(side).clear_broken();
                 self.on_end(side, false, now);
             }
             Due::Presence => return self.check_presence(cx, now),
@@ -120,7 +120,7 @@ impl Relay {
                     Side::Client => &mut self.client_pings,
                     Side::Upstream => &mut self.upstream_pings,
                 };
-                let metrics = self.live.metrics();
+                let metrics = self.connection.metrics();
                 if !pings.as_mut().is_some_and(|pings| pings.on_timer(now, metrics)) {
                     return ControlFlow::Continue(());
                 }
@@ -139,12 +139,12 @@ impl Relay {
             return ControlFlow::Continue(());
         }
         self.on_client_gone();
-        // Whoever is gone behind what its rate holds back has close_timeout for it, however much that is: as long as
-        // there is some, its stream is not read to its end.
+        // A client that is gone behind bytes that its rate holds back has close_timeout for them, however many these are:
+        // as long as there are some, its stream is not read to its end.
         if self.next_token_at.is_some() {
             self.client.on_peer_gone(now);
         }
-        // A client that is gone behind bytes the upstream does not take: that one gets close_timeout.
+        // If the upstream does not take the bytes of a client that is gone, it has close_timeout for them.
         let close_timeout = self.settings.policy.close_timeout;
         if self.upstream.stalled_since().is_some_and(|since| since + close_timeout <= now) {
             self.begin_ending(Reason::ClientLost, None, None, now);
@@ -154,7 +154,7 @@ impl Relay {
         ControlFlow::Continue(())
     }
 
-    /// Sets the timer to the nearest deadline if that is earlier than what it stands at.
+    /// Sets the timer to the nearest deadline, if that is earlier than the one it is set to.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(next) = self.next_deadline(now) else { return };
         if self.armed.is_some_and(|armed| armed <= next) {

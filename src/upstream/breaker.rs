@@ -1,17 +1,16 @@
-//! The breaker around an upstream: whether it is asked at all.
+//! The breaker around an upstream: whether handshakes are sent to it at all.
 //!
-//! While probes are under way whoever else comes waits for what they find out: a healthy server would otherwise
-//! refuse all but the first of those who come back to it at once.
+//! While probes are under way all other handshakes wait for their outcome: otherwise all but the first of the clients that
+//! come back at once would be refused, though the server is healthy again.
 //!
 //! # Invariants
 //! 1. Every ticket is reported: by [`Permit::settle`], or by the drop of its [`Permit`].
-//! 2. The metrics know of a breaker as long as it lives, and of each change once.
-//! 3. Nobody waits longer than `upstream.handshake_timeout`, and no more than `max_waiting` do. Who goes away
-//!    leaves its place, and a place among the probes that it was given goes to the next.
+//! 2. The metrics show a breaker as long as it exists, and count each transition once.
+//! 3. A handshake waits no longer than `upstream.handshake_timeout`, and no more than `max_waiting` do. One that is given
+//!    up leaves its slot, and the probe's place that it may have been woken for goes to the next.
 //! 4. A probe that takes longer than `slow_after` makes room for one of another client, and still counts
 //!    ([`Permit::watch`]).
-//! 5. Whoever has waited asks again, as anybody who comes then: what is closed lets it through, and what has
-//!    opened refuses it.
+//! 5. A handshake that has waited enters as a new one would: a closed breaker lets it through, and an open one refuses it.
 //!
 //! # Not here
 //! What of its answers is a failure ([`super::classify`]); when it opens and closes ([`crate::resilience::Breaker`]); what
@@ -35,28 +34,28 @@ use crate::resilience::{Breaker, BreakerRules, BreakerState, CallOutcome, Caller
 use crate::telemetry::{BreakerMetrics, BreakerScope, Metrics};
 
 /// Less than this is not worth a `Retry-After`, nor a timer.
-const SOON: Duration = Duration::from_secs(1);
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Whether one route may ask its upstream.
+/// The breaker of one route around its upstream.
 #[derive(Debug)]
 pub(crate) struct UpstreamBreaker {
     route: Box<str>,
     classifier: Classifier,
-    /// A call that was given up by its caller after so long is no better than one that failed.
+    /// A handshake that its client gives up after this time is a suspicion.
     slow_after: Duration,
     breaker: Mutex<Breaker>,
-    /// How long anybody waits for probes, and how many do at most.
-    patience: Duration,
+    /// How long a handshake waits for probes, and how many may wait.
+    handshake_timeout: Duration,
     max_waiting: usize,
     waiting: AtomicUsize,
-    /// One is woken for each place among the probes that is free, and all when there are no probes any more.
+    /// Wakes one waiter for each probe's place that is free, and all when there are no probes any more.
     probed: Notify,
     metrics: Arc<BreakerMetrics>,
-    shown_waiting: IntGauge,
+    waiting_gauge: IntGauge,
 }
 
 impl UpstreamBreaker {
-    /// Closed. `route` is what it is told by in the log.
+    /// A closed breaker. `route`: its name in log lines.
     pub(crate) fn new(
         settings: &config::Breaker,
         upstream: &config::Upstream,
@@ -74,7 +73,7 @@ impl UpstreamBreaker {
             slow_after,
         } = *settings;
         let rules = BreakerRules { window, min_calls, failure_ratio, open_for, probes };
-        let shown_waiting = metrics.breaker_waiting(route);
+        let waiting_gauge = metrics.breaker_waiting(route);
         let metrics = metrics.breaker(BreakerScope::Upstream, route);
         metrics.on_transition(None, Some(BreakerState::Closed));
         Arc::new(Self {
@@ -82,50 +81,50 @@ impl UpstreamBreaker {
             classifier: Classifier::new(statuses),
             slow_after,
             breaker: Mutex::new(Breaker::new(rules, Instant::now())),
-            patience: upstream.handshake_timeout,
+            handshake_timeout: upstream.handshake_timeout,
             max_waiting,
             waiting: AtomicUsize::new(0),
             probed: Notify::new(),
             metrics,
-            shown_waiting,
+            waiting_gauge,
         })
     }
 
-    /// Leave for one handshake of `caller`, if need be after a wait for what others find out. May be given up at any time.
+    /// A permit for one handshake of `caller`, if need be after a wait for the outcome of probes. Cancel safe.
     ///
     /// # Errors
-    /// The upstream is not to be asked: how long until that may be worth it, a second at least.
+    /// The breaker is open: how long until another try may succeed, a second at least.
     pub(crate) async fn enter(self: &Arc<Self>, caller: Caller) -> Result<Permit, Duration> {
-        match self.ask(caller) {
+        match self.try_enter(caller) {
             // Probes are under way.
             Err(Duration::ZERO) => {}
-            answer => return answer.map_err(|wait| wait.max(SOON)),
+            answer => return answer.map_err(|wait| wait.max(MIN_RETRY_AFTER)),
         }
-        let Some(_place) = Place::take(self) else { return Err(SOON) };
-        let deadline = Instant::now() + self.patience;
+        let Some(_wait_slot) = WaitSlot::take(self) else { return Err(MIN_RETRY_AFTER) };
+        let deadline = Instant::now() + self.handshake_timeout;
         loop {
             let mut probed = pin!(self.probed.notified());
-            // Before it is asked again: what happens from here on is not missed.
+            // Before the breaker is asked again, so that no notification is missed.
             probed.as_mut().enable();
-            match self.ask(caller) {
+            match self.try_enter(caller) {
                 Err(Duration::ZERO) => {}
-                answer => return answer.map_err(|wait| wait.max(SOON)),
+                answer => return answer.map_err(|wait| wait.max(MIN_RETRY_AFTER)),
             }
             if timeout_at(deadline, probed).await.is_err() {
-                return Err(SOON);
+                return Err(MIN_RETRY_AFTER);
             }
         }
     }
 
-    /// Leave at once, or how long it is refused; zero: until a probe is back.
-    fn ask(self: &Arc<Self>, caller: Caller) -> Result<Permit, Duration> {
+    /// A permit at once, or how long there is none; zero: until a probe has ended.
+    fn try_enter(self: &Arc<Self>, caller: Caller) -> Result<Permit, Duration> {
         let now = Instant::now();
         let mut breaker = self.breaker.lock();
         let before = breaker.state();
         let ticket = breaker.allow_caller(caller, now)?;
-        let turned = self.count(before, breaker.state());
+        let changed = self.record(before, breaker.state());
         drop(breaker);
-        if turned.is_some() {
+        if changed.is_some() {
             debug!(route = &*self.route, "the upstream is asked again, to see whether it answers");
         }
         Ok(Permit { breaker: Arc::clone(self), ticket: Some(ticket), since: now, is_repeated: false })
@@ -139,22 +138,22 @@ impl UpstreamBreaker {
     /// The probe's place is free, though it is still under way.
     fn on_late(&self, ticket: &mut Ticket) {
         if self.breaker.lock().on_late(ticket) {
-            // All: the first in line may be of the same client, which does not get it.
+            // All of them, since the first may be of the same client, which does not get the place.
             self.probed.notify_waiters();
         }
     }
 
-    fn report(&self, ticket: Ticket, outcome: CallOutcome, what: &dyn Display) {
+    fn report(&self, ticket: Ticket, outcome: CallOutcome, cause: &dyn Display) {
         let now = Instant::now();
         let mut breaker = self.breaker.lock();
         let (before, was_late) = (breaker.state(), ticket.is_late());
         breaker.report(ticket, outcome, fastrand::f64(), now);
-        let (after, is_held) = (breaker.state(), breaker.is_held_against_one());
-        let turned = self.count(before, after);
+        let (after, blames_one) = (breaker.state(), breaker.blames_one_caller());
+        let changed = self.record(before, after);
         drop(breaker);
         match (before, after) {
-            // The place may be one that the first in line cannot have.
-            (BreakerState::HalfOpen, BreakerState::HalfOpen) if is_held || was_late => {
+            // The place may be one that the first waiter cannot have.
+            (BreakerState::HalfOpen, BreakerState::HalfOpen) if blames_one || was_late => {
                 self.probed.notify_waiters();
             }
             (BreakerState::HalfOpen, BreakerState::HalfOpen) => self.probed.notify_one(),
@@ -162,12 +161,12 @@ impl UpstreamBreaker {
             (BreakerState::Closed | BreakerState::Open, _) => {}
         }
         let route = &*self.route;
-        match turned {
+        match changed {
             Some(BreakerState::Open) => warn!(
                 route,
-                error = %what,
-                // One whose address all have who come through a proxy that nobody trusts may be all of them.
-                clients = if is_held { "the one that it fails" } else { "all" },
+                error = %cause,
+                // Behind a proxy that is not trusted all clients have one address: that one caller may be all of them.
+                clients = if blames_one { "the one that it fails" } else { "all" },
                 "the upstream keeps failing: handshakes are refused for policy.breaker.open_for"
             ),
             Some(BreakerState::Closed) => info!(route, "the upstream answers again: handshakes go through"),
@@ -175,9 +174,9 @@ impl UpstreamBreaker {
         }
     }
 
-    /// Tells the metrics of a change, under the lock so that they learn of changes in their order. Where it
-    /// stands now, if that is another place.
-    fn count(&self, before: BreakerState, after: BreakerState) -> Option<BreakerState> {
+    /// Counts a transition, under the lock so that transitions are counted in order. Answers the new state, if it is
+    /// another one.
+    fn record(&self, before: BreakerState, after: BreakerState) -> Option<BreakerState> {
         if before == after {
             return None;
         }
@@ -192,28 +191,28 @@ impl Drop for UpstreamBreaker {
     }
 }
 
-/// A place among those who wait. Given back when it is dropped, by whom ever.
-struct Place<'a>(&'a UpstreamBreaker);
+/// A slot among the handshakes that wait, given back when it is dropped.
+struct WaitSlot<'a>(&'a UpstreamBreaker);
 
-impl<'a> Place<'a> {
-    /// None: as many wait as may.
+impl<'a> WaitSlot<'a> {
+    /// `None`: as many wait as may.
     fn take(breaker: &'a UpstreamBreaker) -> Option<Self> {
         let enter = |waiting: usize| (waiting < breaker.max_waiting).then_some(waiting + 1);
         breaker.waiting.fetch_update(Relaxed, Relaxed, enter).ok()?;
-        breaker.shown_waiting.inc();
+        breaker.waiting_gauge.inc();
         Some(Self(breaker))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitSlot<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Relaxed);
-        self.0.shown_waiting.dec();
+        self.0.waiting_gauge.dec();
     }
 }
 
-/// Leave for one handshake. Dropped without a word, its client went away: that says something against the upstream if
-/// it had kept it waiting for `breaker.slow_after`, and otherwise nothing.
+/// A permit for one handshake. If it is dropped unsettled, the client went away: that is a suspicion if the upstream had
+/// kept the client waiting for `breaker.slow_after`, and is not counted otherwise.
 #[derive(Debug)]
 #[must_use = "it stands for a handshake that is under way"]
 pub(crate) struct Permit {
@@ -226,7 +225,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Does what it stands for. Where others wait for what comes of it, they do so for `breaker.slow_after` only.
+    /// Runs the handshake. If it is a probe that others wait for, they do so for `breaker.slow_after` only.
     pub(crate) async fn watch<F: Future>(&mut self, call: F) -> F::Output {
         let mut call = pin!(call);
         if let Some(ticket) = self.ticket.as_mut().filter(|ticket| ticket.is_probe()) {
@@ -238,7 +237,7 @@ impl Permit {
         call.await
     }
 
-    /// For a request that the upstream has agreed to before: that it fails now is not the doing of whoever asks for it.
+    /// For a request that the upstream has accepted before: a failure now is the upstream's, and not the request's.
     pub(crate) fn repeated(mut self) -> Self {
         self.is_repeated = true;
         self
@@ -251,12 +250,12 @@ impl Permit {
             outcome => outcome,
         };
         let Some(ticket) = self.ticket.take() else { return };
-        let what: &dyn Display = match &verdict {
+        let cause: &dyn Display = match &verdict {
             Verdict::Answered(status) => status,
             Verdict::Failed { error, .. } => error,
             Verdict::NotAsked => &"a handshake failed",
         };
-        self.breaker.report(ticket, outcome, what);
+        self.breaker.report(ticket, outcome, cause);
     }
 }
 
@@ -264,7 +263,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else { return };
         let is_late = self.since.elapsed() >= self.breaker.slow_after;
-        let outcome = if is_late { CallOutcome::Suspicion } else { CallOutcome::Neither };
+        let outcome = if is_late { CallOutcome::Suspicion } else { CallOutcome::Ignored };
         self.breaker.report(ticket, outcome, &"its client did not wait for an answer any longer");
     }
 }

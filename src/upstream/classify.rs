@@ -1,12 +1,12 @@
-//! What an answer of the upstream, or its failure to answer, is to a breaker. Pure.
+//! Classifies the upstream's answers, and failures to answer, for its breaker. Pure.
 //!
 //! # Invariants
-//! 1. What is a failure of the upstream is said here, once. What one client can bring about by what it offers is none;
-//!    what it can bring about by what it asks for (a path at which the server is silent, hangs up, or answers 503) is a
+//! 1. What counts as a failure of the upstream is decided here alone. What one client can bring about by what it offers does not
+//!    count; what it can bring about by what it asks for (a path at which the server is silent, hangs up, or answers 503) is a
 //!    suspicion, which is held against that client first ([`crate::resilience::Breaker`]): it must not shut the others
 //!    out.
-//! 2. No client can have a server that is well left alone by asking for what it hangs up on: where somebody is
-//!    connected to it, what may be its answer says nothing ([`UpstreamError::may_be_an_answer`]).
+//! 2. No client can open the breaker of a server that works by asking for what it hangs up on: while there are connections
+//!    to it, what may be its answer does not count ([`UpstreamError::may_be_an_answer`]).
 //!
 //! # Not here
 //! When a breaker opens and closes ([`crate::resilience::Breaker`]).
@@ -43,7 +43,7 @@ impl<'a> Verdict<'a> {
     }
 }
 
-/// Tells failures of one upstream from what does not speak against it.
+/// The classifier of one upstream.
 #[derive(Debug)]
 pub(super) struct Classifier {
     /// `breaker.statuses`: answers that are suspicions.
@@ -59,21 +59,21 @@ impl Classifier {
         match verdict {
             Verdict::Answered(status) if self.statuses.contains(&status.as_u16()) => CallOutcome::Suspicion,
             Verdict::Answered(_) => CallOutcome::Success,
-            Verdict::Failed { error, is_in_use } => of_error(error, is_in_use),
-            Verdict::NotAsked => CallOutcome::Neither,
+            Verdict::Failed { error, is_in_use } => outcome_of_error(error, is_in_use),
+            Verdict::NotAsked => CallOutcome::Ignored,
         }
     }
 }
 
-fn of_error(error: &UpstreamError, is_in_use: bool) -> CallOutcome {
+fn outcome_of_error(error: &UpstreamError, is_in_use: bool) -> CallOutcome {
     if !error.is_failure() {
-        return CallOutcome::Neither;
+        return CallOutcome::Ignored;
     }
     match error {
-        // A server that is dead has lost those who were connected to it.
-        error if error.may_be_an_answer() && is_in_use => CallOutcome::Neither,
+        // A server that is dead has lost its connections.
+        error if error.may_be_an_answer() && is_in_use => CallOutcome::Ignored,
         error if error.may_be_an_answer() => CallOutcome::Suspicion,
-        // One that only hangs has not, and is silent for all; but so is one that is well at some paths.
+        // A server that only hangs has not, and does not answer any client; but one that works may do so at some paths.
         UpstreamError::Timeout(_) => CallOutcome::Suspicion,
         _ => CallOutcome::Failure,
     }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn whatever_keeps_the_upstream_from_answering_is_a_failure_and_our_own_doing_is_not() {
-        use CallOutcome::{Failure, Neither, Suspicion};
+        use CallOutcome::{Failure, Ignored, Suspicion};
         let target = || "10.1.2.3:3000".to_owned();
         let second = Duration::from_secs(1);
         let classifier = Classifier::new(&[]);
@@ -136,12 +136,12 @@ mod tests {
             (UpstreamError::BadUpgrade(BadUpgrade::Accept), Suspicion),
             (UpstreamError::BodyUntaken(second), Failure),
             // What one client can bring about by what it offers, or fails to, must not shut out the others.
-            (UpstreamError::BadUpgrade(BadUpgrade::Protocol), Neither),
-            (UpstreamError::BadUpgrade(BadUpgrade::Extension), Neither),
-            (DialError::NoPlace { target: target(), after: second, places: 1 }.into(), Neither),
-            (UpstreamError::BodyTooLarge(5), Neither),
-            (UpstreamError::BodyStalled(second), Neither),
-            (UpstreamError::BodyBroken, Neither),
+            (UpstreamError::BadUpgrade(BadUpgrade::Protocol), Ignored),
+            (UpstreamError::BadUpgrade(BadUpgrade::Extension), Ignored),
+            (DialError::TooManyDials { target: target(), after: second, limit: 1 }.into(), Ignored),
+            (UpstreamError::BodyTooLarge(5), Ignored),
+            (UpstreamError::BodyStalled(second), Ignored),
+            (UpstreamError::BodyBroken, Ignored),
         ] {
             assert_eq!(
                 classifier.outcome(Verdict::Failed { error: &error, is_in_use: false }),
@@ -152,7 +152,7 @@ mod tests {
                 error,
                 UpstreamError::Broken(_) | UpstreamError::Framing(_) | UpstreamError::BadUpgrade(_)
             );
-            let in_use = if may_be_an_answer { Neither } else { outcome };
+            let in_use = if may_be_an_answer { Ignored } else { outcome };
             assert_eq!(
                 classifier.outcome(Verdict::Failed { error: &error, is_in_use: true }),
                 in_use,

@@ -1,8 +1,8 @@
 //! Opens connections to an upstream: TCP by name or address, or a Unix socket; over TLS where it has it.
 //!
 //! # Invariants
-//! 1. At most `max_dials` are in progress at once; who waits for a place spends its connect timeout. One that waits in
-//!    vain says nothing about the server: [`DialError::NoPlace`].
+//! 1. At most `max_dials` are in progress at once; a dial that waits for a permit spends its connect timeout. If it gets
+//!    none in that time, that says nothing about the server: [`DialError::TooManyDials`].
 //!
 //! # Not here
 //! Which of a name's addresses is tried when ([`crate::net::TcpConnector`]).
@@ -34,15 +34,15 @@ pub enum DialError {
     },
     /// As many dials as may be were in progress for the whole of `upstream.connect_timeout`.
     #[error(
-        "no place among the connects to {target} within {after:?}: {places} were in progress (upstream.max_dials)"
+        "no place among the connects to {target} within {after:?}: {limit} were in progress (upstream.max_dials)"
     )]
-    NoPlace {
+    TooManyDials {
         /// Where to.
         target: String,
         /// The setting.
         after: Duration,
         /// `upstream.max_dials`
-        places: usize,
+        limit: usize,
     },
     /// Refused, unreachable, no such name.
     #[error("cannot connect to {target}: {source}")]
@@ -70,7 +70,7 @@ pub(crate) struct Dialer {
     tls: Option<Connector>,
     timeout: Duration,
     max_dials: usize,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -94,7 +94,7 @@ impl Dialer {
             target: config.target.clone(),
             timeout: config.connect_timeout,
             max_dials: config.max_dials,
-            places: Arc::new(Semaphore::new(config.max_dials)),
+            slots: Arc::new(Semaphore::new(config.max_dials)),
             metrics,
         })
     }
@@ -109,15 +109,15 @@ impl Dialer {
     /// None could be had in time.
     pub(crate) async fn dial(&self) -> Result<Stream, DialError> {
         let deadline = Instant::now() + self.timeout;
-        let Ok(place) = timeout_at(deadline, self.places.acquire()).await else {
-            return Err(DialError::NoPlace {
+        let Ok(permit) = timeout_at(deadline, self.slots.acquire()).await else {
+            return Err(DialError::TooManyDials {
                 target: self.target.to_string(),
                 after: self.timeout,
-                places: self.max_dials,
+                limit: self.max_dials,
             });
         };
         // The semaphore is never closed.
-        let _place = place.map_err(|error| DialError::Io {
+        let _permit = permit.map_err(|error| DialError::Io {
             target: self.target.to_string(),
             source: io::Error::other(error),
         })?;
@@ -128,7 +128,7 @@ impl Dialer {
     }
 
     async fn connect(&self, deadline: Instant) -> Result<Stream, DialError> {
-        let _shown = DialGauge::new(&self.metrics);
+        let _gauge = DialGauge::new(&self.metrics);
         let socket = self.open(deadline).await;
         let socket = socket.map_err(|source| DialError::Io { target: self.target.to_string(), source })?;
         let Some(tls) = &self.tls else { return Ok(socket) };
@@ -150,7 +150,7 @@ impl Dialer {
     }
 }
 
-/// Shows a dial in the metrics for as long as it lasts, whatever ends it.
+/// Counts a dial in the gauge for as long as it lasts, whatever ends it.
 struct DialGauge<'a>(&'a Metrics);
 
 impl<'a> DialGauge<'a> {

@@ -1,4 +1,4 @@
-//! Why nothing came of a request to the upstream, and whom that speaks against.
+//! Why a request to the upstream has failed, and whether that counts against the upstream.
 //!
 //! # Not here
 //! What it is to a breaker ([`super::classify`]); what a client is answered ([`crate::admission`]).
@@ -11,7 +11,7 @@ use super::verify::BadUpgrade;
 use crate::net::head::FramingFault;
 use crate::telemetry::UpstreamErrorKind;
 
-/// Why nothing came of a request to the upstream.
+/// Why a request to the upstream has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// No connection.
@@ -26,7 +26,7 @@ pub enum UpstreamError {
     /// Where the answer ends is not clear.
     #[error("the end of the upstream's answer is not clear: {0}")]
     Framing(#[from] FramingFault),
-    /// A 101 that is none.
+    /// A 101 that is not a valid answer.
     #[error("the upstream's 101 is not a valid WebSocket answer: {0}")]
     BadUpgrade(#[from] BadUpgrade),
     /// The client's body was longer than `http.max_body`.
@@ -44,8 +44,8 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// Whether a server that is well may have meant it: many hang up on what they do not serve, or have one 101
-    /// for everybody, whatever was offered.
+    /// Whether it may be the answer of a server that works: many hang up on what they do not serve, or have one 101
+    /// for all clients, whatever was offered.
     pub fn may_be_an_answer(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Framing(_) | Self::BadUpgrade(_) => true,
@@ -61,7 +61,7 @@ impl UpstreamError {
     /// How it is counted; `None` if the upstream is not to blame.
     pub fn kind(&self) -> Option<UpstreamErrorKind> {
         match self {
-            Self::Dial(DialError::Timeout { .. } | DialError::NoPlace { .. }) => {
+            Self::Dial(DialError::Timeout { .. } | DialError::TooManyDials { .. }) => {
                 Some(UpstreamErrorKind::ConnectTimeout)
             }
             Self::Dial(DialError::Io { .. }) => Some(UpstreamErrorKind::Connect),
@@ -73,12 +73,12 @@ impl UpstreamError {
         }
     }
 
-    /// Whether it says that the upstream does not work. It does not if a client can bring it about by what it asks
-    /// for: to be given a subprotocol or extensions that this client did not offer may be what every other one gets
-    /// in answer to its offer. Nor if nobody was asked.
+    /// Whether it shows that the upstream does not work. It does not if a client can bring it about by what it asks
+    /// for: a subprotocol or extension that this client did not offer may be the right answer to every other client's
+    /// offer. Nor does it if the upstream was not asked.
     pub fn is_failure(&self) -> bool {
         match self {
-            Self::Dial(DialError::NoPlace { .. })
+            Self::Dial(DialError::TooManyDials { .. })
             | Self::BadUpgrade(BadUpgrade::Protocol | BadUpgrade::Extension) => false,
             error => error.kind().is_some(),
         }

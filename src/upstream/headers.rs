@@ -1,13 +1,13 @@
-//! What of a request's and an answer's headers goes on (RFC 9110 §7.6).
+//! Which headers of a request and of a response are forwarded (RFC 9110 §7.6).
 //!
 //! # Invariants
-//! 1. A header that belongs to one hop does not go on, nor does one that `Connection` names, except
+//! 1. Hop-by-hop headers are not forwarded, nor are those that `Connection` names, except
 //!    those that say who a request is from: a client must not be able to have them removed.
-//! 2. Forwarding headers say what *we* saw, or what a trusted proxy did ([`forwarded`]): what a client sent
-//!    of them is replaced.
-//! 3. What the authentication service says of a request goes on whatever `Connection` names, and nobody else's
-//!    word under those names.
-//! 4. An upgrade goes on only if it is a WebSocket handshake.
+//! 2. Forwarding headers say what the proxy itself saw, or what a trusted proxy says ([`forwarded`]): those of a client
+//!    are replaced.
+//! 3. What the authentication service says of a request is forwarded whatever `Connection` names, and replaces whatever
+//!    others have put under those names.
+//! 4. An upgrade is forwarded only if it is a WebSocket handshake.
 
 mod forwarded;
 
@@ -19,7 +19,7 @@ pub(crate) use self::forwarded::{Forwarding, ForwardingConfig, Requester};
 use crate::config::{Forwarded, HostHeader, Target};
 use crate::net::http::{X_FORWARDED_PREFIX, X_OUTRIGGER_USER, X_REQUEST_ID, plain_name, set_upgrade, tokens};
 
-/// Headers of one hop.
+/// Hop-by-hop headers.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -32,7 +32,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
-/// Headers that say who a request is from, where it was meant for, or what it is: naming them in
+/// Headers that say who a request is from, where it was addressed to, or what it is: naming them in
 /// `Connection` does not remove them (CVE-2024-45410, CVE-2026-29054).
 fn is_protected(name: &HeaderName) -> bool {
     let text = name.as_str();
@@ -52,9 +52,9 @@ fn is_protected(name: &HeaderName) -> bool {
 /// Whether a server that makes variables of headers would take this one for a header of ours ([`plain_name`]).
 fn is_look_alike(name: &HeaderName) -> bool {
     let text = name.as_str();
-    let is_mark = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
-    let meant = || plain_name(text);
-    text.bytes().any(is_mark) && (is_forwarding(&meant()) || meant() == X_OUTRIGGER_USER.as_str())
+    let is_separator = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
+    let plain = || plain_name(text);
+    text.bytes().any(is_separator) && (is_forwarding(&plain()) || plain() == X_OUTRIGGER_USER.as_str())
 }
 
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.
@@ -65,7 +65,7 @@ pub(crate) fn for_upstream(
     is_websocket: bool,
 ) {
     drop_hop_by_hop(headers);
-    // Answered by us as soon as the body is read; the upstream need not ask again.
+    // The proxy answers it as soon as the body is read; the upstream need not ask again.
     headers.remove(header::EXPECT);
     headers.remove(X_OUTRIGGER_USER);
     if let Some(user) = requester.user.and_then(|user| HeaderValue::from_str(user).ok()) {
@@ -88,12 +88,12 @@ pub(crate) fn for_upstream(
     }
 }
 
-/// Takes out what nobody who may say it has said: what only proxies tell, where the peer is not trusted, what a trusted
-/// one passed on in the kind that it does not write itself, and names that are ours. For whoever reads single headers
-/// of a client's, and does not pass all of them on ([`for_upstream`]).
-pub(crate) fn forget_forged(headers: &mut HeaderMap, forwarding: Option<&Forwarding>) {
+/// Removes headers that a client may have forged: forwarding headers of a peer that is not trusted, those that a trusted
+/// peer passed on in the kind that it does not write itself, and names that are ours. For code that reads single headers
+/// of a client instead of forwarding all of them ([`for_upstream`]).
+pub(crate) fn remove_forged(headers: &mut HeaderMap, forwarding: Option<&Forwarding>) {
     let is_forged = |name: &HeaderName| {
-        let is_believed = forwarding.is_some_and(|said| said.is_believed(name));
+        let is_believed = forwarding.is_some_and(|forwarding| forwarding.is_believed(name));
         *name == X_OUTRIGGER_USER || is_look_alike(name) || is_forwarding(name.as_str()) && !is_believed
     };
     let forged: Vec<HeaderName> = headers.keys().filter(|name| is_forged(name)).cloned().collect();
@@ -116,7 +116,7 @@ pub(crate) fn host(headers: &HeaderMap, config: ForwardingConfig<'_>) -> HeaderV
     preserved.cloned().unwrap_or_else(|| authority(config.target))
 }
 
-/// What says which prefix the route takes off, in a head that is built and not passed on.
+/// Sets the header that says which prefix the route strips, in a head that is built and not forwarded.
 pub(crate) fn set_prefix(headers: &mut HeaderMap, config: ForwardingConfig<'_>) {
     if let Some(prefix) = forwarded::prefix(None, config).filter(|_| config.forwarded != Forwarded::Off) {
         headers.insert(X_FORWARDED_PREFIX, prefix);

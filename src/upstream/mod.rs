@@ -5,6 +5,7 @@
 //! What is answered to a client when this fails ([`crate::server`]); what happens to frames
 //! ([`crate::tunnel`]).
 
+mod body;
 mod breaker;
 mod classify;
 mod dial;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use hyper::client::conn::http1;
 
+use self::body::RequestBody;
 use crate::config;
 use crate::net::head::MAX_HEADERS;
 use crate::net::pool::Pool;
@@ -28,7 +30,6 @@ use crate::net::tls::TlsError;
 use crate::net::{Broken, HeadLimit};
 use crate::telemetry::Metrics;
 
-pub(crate) use self::http::RequestBody;
 pub(crate) use breaker::{Permit, UpstreamBreaker};
 pub(crate) use classify::Verdict;
 pub(crate) use dial::{DialError, Dialer};
@@ -41,8 +42,8 @@ const MAX_IDLE: usize = 64;
 /// What hyper reads ahead and keeps unwritten, at least: its own default, so that bodies pass as they would.
 const MIN_BUFFER: usize = 8 * 1024 + 400 * 1024;
 
-/// Reads heads of answers of at most so many bytes.
-fn reading_heads_of(bytes: usize) -> http1::Builder {
+/// A client of HTTP/1 that reads heads of responses of at most `bytes`.
+fn http1_builder(bytes: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .preserve_header_case(true)
@@ -71,7 +72,7 @@ impl Upstream {
     /// There is no TLS with what `upstream.tls` names.
     pub(crate) fn new(config: Arc<config::Upstream>, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
         let dialer = Dialer::new(&config, Arc::clone(&metrics))?;
-        let http = reading_heads_of(config.max_header_bytes);
+        let http = http1_builder(config.max_header_bytes);
         let pool = Pool::new(http.clone(), config.keep_alive, MAX_IDLE);
         Ok(Arc::new(Self { config, dialer, http, pool, metrics }))
     }

@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. With `credentials: strip` a shared link carries nothing that is not named here: the head is built, not filtered,
 //!    so that what one client sent (cookies, `Authorization`, where it came from) cannot reach a link that others
-//!    share.
+//!    share. From a filtered one a header that nobody has thought of would carry somebody's credentials.
 //! 2. The key of the handshake is ours and fresh for each dial; compression is not offered.
 //! 3. A kept head holds its own bytes and no others: values of a request's headers are slices of the buffer that the
 //!    request was read into, and would keep all of that.
@@ -51,7 +51,7 @@ impl Opening {
         forwarding: ForwardingConfig<'_>,
     ) -> Self {
         match credentials {
-            // Clients without a name share a channel, and are not one user for that.
+            // Clients without a user share a channel, but are not one user.
             Credentials::First if client.requester.user.is_some() => {
                 let mut headers = client.headers.clone();
                 headers::for_upstream(&mut headers, client.requester, forwarding, true);
@@ -60,8 +60,8 @@ impl Opening {
                 Self::new(client.target, headers)
             }
             Credentials::First | Credentials::Strip => {
-                let target = without_foreign_query(key, client.target);
-                Self::new(&target, build(key, client, forwarding))
+                let target = keyed_query_only(key, client.target);
+                Self::new(&target, build_headers(key, client, forwarding))
             }
         }
     }
@@ -85,7 +85,7 @@ impl Opening {
     pub(crate) fn request(&self, protocol: Option<&HeaderValue>) -> (Request<Empty<Bytes>>, Box<str>) {
         let mut request = Request::new(Empty::new());
         let mut lines = self.head.split(|byte| *byte == b'\n');
-        // A part of a target that was one, as the names and values below were.
+        // The target was valid when it was kept, and so were the names and values below.
         let target = lines.next().and_then(|target| PathAndQuery::try_from(target).ok());
         *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
         let headers = request.headers_mut();
@@ -107,8 +107,8 @@ impl Opening {
     }
 }
 
-/// `target` with no more of its query than the key has: what is not in the key is one client's own.
-fn without_foreign_query(key: &[KeyPart], target: &Uri) -> Uri {
+/// `target` with only those parts of its query that the key has: the rest belongs to one client.
+fn keyed_query_only(key: &[KeyPart], target: &Uri) -> Uri {
     if key.contains(&KeyPart::Query) {
         return target.clone();
     }
@@ -120,11 +120,11 @@ fn without_foreign_query(key: &[KeyPart], target: &Uri) -> Uri {
     let kept: Vec<&str> = parameters.flat_map(|name| query_pairs(query, name)).collect();
     let path = target.path();
     let text = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
-    // Of parts of a target, which are such in any order.
+    // Parts of a valid target are one in any order.
     PathAndQuery::try_from(text).map_or_else(|_| Uri::from_static("/"), Uri::from)
 }
 
-/// Offers the client's subprotocols in one line, as the key has them: a name has one spelling of ours.
+/// Offers the client's subprotocols in one header, as the key has them.
 fn offer_protocols(headers: &mut HeaderMap, of: &HeaderMap) {
     let offered: Vec<&str> = tokens(of, &header::SEC_WEBSOCKET_PROTOCOL).collect();
     if let Ok(offered) = HeaderValue::try_from(offered.join(", "))
@@ -134,7 +134,11 @@ fn offer_protocols(headers: &mut HeaderMap, of: &HeaderMap) {
     }
 }
 
-fn build(key: &[KeyPart], client: ClientHandshake<'_>, forwarding: ForwardingConfig<'_>) -> HeaderMap {
+fn build_headers(
+    key: &[KeyPart],
+    client: ClientHandshake<'_>,
+    forwarding: ForwardingConfig<'_>,
+) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, headers::host(client.headers, forwarding));
     set_upgrade(&mut headers);
@@ -154,7 +158,7 @@ fn build(key: &[KeyPart], client: ClientHandshake<'_>, forwarding: ForwardingCon
             }
             KeyPart::Header(name) => {
                 let Ok(name) = HeaderName::try_from(name.as_str()) else { continue };
-                // What is ours, or stands there already, stays as it is.
+                // Headers that are set already, and those that are ours, are not replaced.
                 if headers.contains_key(&name) || name.as_str().starts_with("x-outrigger-") {
                     continue;
                 }

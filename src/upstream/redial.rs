@@ -10,9 +10,9 @@
 //!
 //! # Invariants
 //! 1. Dials of one link are never closer together than its backoff has them, nor before the breaker may be asked.
-//! 2. Neither a breaker that stays open nor a server that does not answer keeps anybody beyond `redial.give_up`.
-//! 3. A server that has agreed before and says 401 or 403 now is not asked again: it knows who asks, and to insist
-//!    would be an attack on it.
+//! 2. Neither a breaker that stays open nor a server that does not answer delays giving up beyond `redial.give_up`.
+//! 3. A server that has accepted the handshake before and answers 401 or 403 now is not dialled again: it knows who asks, and
+//!    to insist would be an attack on it.
 //! 4. A link that is up again has the subprotocol that it had at first, since clients were told that one.
 //!
 //! # Not here
@@ -42,9 +42,9 @@ use crate::resilience::{Backoff, Caller};
 /// Why a dial brought no link.
 #[derive(Debug)]
 pub(crate) enum DialFailure<B = Incoming> {
-    /// The server was not asked, and is not to be for so long.
+    /// The breaker is open, and will be for this time.
     BreakerOpen(Duration),
-    /// It cannot be reached, or its answer is none.
+    /// The server cannot be reached, or its answer is not valid.
     Failed(UpstreamError),
     /// It answered with something else than a 101.
     Declined(Response<B>),
@@ -74,7 +74,7 @@ pub(crate) struct Dialed<'a> {
     pub result: Result<(), &'a DialFailure>,
 }
 
-/// Whom a link belongs to, as far as its dials have to know.
+/// What observes the dials of a link.
 pub(crate) trait Observer: Send + Sync + 'static {
     /// Whether somebody is connected to the server through the same route.
     fn is_in_use(&self) -> bool;
@@ -172,7 +172,8 @@ impl<O: Observer> Redialer<O> {
     }
 
     fn attempt_after(&self, wait: Duration) -> Pin<Box<dyn Future<Output = Option<DialResult>> + Send>> {
-        // That there is nothing at a path is the doing of whoever asks for it. Once there was, a dial is for all.
+        // A path that the server does not serve is held against the client that asks for it. Once the server has accepted
+        // the handshake, a dial is on behalf of all clients.
         let dial = self.dial(Caller::UNKNOWN, Some(self.protocol.clone()));
         let gives_up_at = self.backoff.gives_up_at();
         Box::pin(async move {
@@ -213,7 +214,7 @@ async fn dial(
     before: Option<Option<HeaderValue>>,
 ) -> DialResult {
     let mut permit = match &target.breaker {
-        // A server that has agreed to the same request before has changed its mind by itself.
+        // If the server has accepted the same request before, a failure is not due to the request.
         Some(breaker) => {
             let permit = breaker.enter(caller).await.map_err(DialFailure::BreakerOpen)?;
             Some(if before.is_some() { permit.repeated() } else { permit })
@@ -229,7 +230,7 @@ async fn dial(
     if let Some(permit) = permit {
         permit.settle(Verdict::of(&result, observer.is_in_use()));
     }
-    let Upgraded { response, hop, .. } = match result {
+    let Upgraded { response, transport, .. } = match result {
         Ok(Upgrade::Accepted(upgraded)) => upgraded,
         Ok(Upgrade::Declined(response)) => return Err(DialFailure::Declined(response)),
         Err(error) => return Err(DialFailure::Failed(error)),
@@ -238,7 +239,7 @@ async fn dial(
     if before.is_some_and(|before| before != protocol) {
         return Err(DialFailure::OtherProtocol);
     }
-    Ok((hop, protocol))
+    Ok((transport, protocol))
 }
 
 /// What follows a dial that failed, once the link had been up.

@@ -1,13 +1,13 @@
-//! An upstream link that ends here: whole messages in, whole messages out, pings answered.
+//! A connection to an upstream that ends here: whole messages in, whole messages out, pings answered.
 //!
 //! # Invariants
 //! 1. The first cause of an end stands; what follows from it is not reported as a cause of its own.
 //! 2. Every ending has a deadline. Nothing is sent after our Close, no message counts after the server's.
-//! 3. Whoever polls gets the end as soon as no message can follow: what is left of the close handshake goes on
-//!    beside whatever follows ([`Uplink::poll_rest`]).
+//! 3. [`Uplink::poll`] answers the end as soon as no message can follow: the rest of the close handshake is driven
+//!    separately ([`Uplink::poll_rest`]).
 //! 4. What waits for the server is bounded: by `max_waiting`, and by one pong, one ping and one Close.
-//! 5. An idle uplink owns no buffer: it reads into the thread's scratch, and keeps only what is not whole or
-//!    not taken.
+//! 5. An idle uplink owns no buffer: it reads into the thread's scratch, and keeps only incomplete messages and
+//!    bytes that the socket has not taken.
 //! 6. Whenever `poll` or `poll_rest` answers Pending the task's waker is registered for all that may come, and the timer
 //!    stands at the nearest deadline.
 //! 7. The server is read before it is judged, also when the process stood still.
@@ -29,21 +29,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::config;
-use crate::frame::{Assembler, Endpoint, Extensions, Heard, Kind, Role, Rules, encode};
+use crate::frame::{Assembled, Assembler, Endpoint, Extensions, Kind, Role, Rules, encode};
 use crate::net::{Stream, Transport, WriteBuffer, scratch};
-use crate::resilience::{Heartbeat, PongKind, Stall, Standstill, Turn};
+use crate::resilience::{Heartbeat, PongKind, ReadBudget, Stall, Standstill};
 use crate::telemetry::Metrics;
 
 pub(crate) use self::end::UplinkEnd;
 
 /// What is read before other tasks get their turn: four full reads, or as many short frames as take about as long.
-const READING: Turn = Turn::new(256 * 1024, 4096);
+const READ_BUDGET: ReadBudget = ReadBudget::new(256 * 1024, 4096);
 
-/// Bytes read at once of a server whose frames are short: only after a read it is known how many are in it.
+/// Bytes read at once of a server whose frames are short: how many frames a read has is only known after it.
 const READ_SHORT: usize = 8 * 1024;
 
-/// Frames in one read from which on they are short.
-const MANY: u32 = 512;
+/// With more frames than this in one read they are short.
+const MANY_FRAMES: u32 = 512;
 
 /// What holds for an uplink.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +67,8 @@ pub(crate) struct UplinkRules {
 pub(crate) struct Uplink {
     /// None once it is over.
     stream: Option<Stream>,
-    /// What came with the handshake and was not looked at yet.
-    early: Bytes,
+    /// Bytes that were read together with the handshake.
+    read_ahead: Bytes,
     assembler: Assembler,
     /// What may still be sent and read, and the pong that waits until the one before it has left.
     endpoint: Endpoint,
@@ -81,27 +81,27 @@ pub(crate) struct Uplink {
     pong_leaves_at: u64,
     ping_leaves_at: Option<u64>,
     heartbeat: Option<Box<Heartbeat>>,
-    /// Told after everything that touches the stream.
+    /// Updated after every call on the stream.
     stall: Stall,
-    /// Whether its last read brought many frames.
-    is_chatty: bool,
+    /// Whether the last read had many frames.
+    has_short_frames: bool,
     end: Option<UplinkEnd>,
-    /// When it is over at the latest, once it has begun to end or nothing can be sent any more.
+    /// When the socket is dropped at the latest, once an end has begun or nothing can be sent any more.
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
     standstill: Standstill,
-    /// Whoever polls; woken by what is queued outside of a poll.
+    /// The polling task's, woken when something is queued outside of a poll.
     waker: Option<Waker>,
 }
 
 impl Uplink {
     /// After the handshake.
-    pub(crate) fn new(hop: Transport, rules: UplinkRules, metrics: Arc<Metrics>, now: Instant) -> Self {
+    pub(crate) fn new(transport: Transport, rules: UplinkRules, metrics: Arc<Metrics>, now: Instant) -> Self {
         let heartbeat = rules.heartbeat.map(|timing| Heartbeat::new(timing, fastrand::u64(..), now));
         Self {
-            stream: Some(hop.stream),
-            early: hop.read_ahead,
+            stream: Some(transport.stream),
+            read_ahead: transport.read_ahead,
             assembler: new_assembler(&rules),
             endpoint: Endpoint::new(Role::Client),
             rules,
@@ -112,7 +112,7 @@ impl Uplink {
             ping_leaves_at: None,
             heartbeat: heartbeat.map(Box::new),
             stall: Stall::default(),
-            is_chatty: false,
+            has_short_frames: false,
             end: None,
             deadline: None,
             timer: None,
@@ -126,8 +126,8 @@ impl Uplink {
     /// rule, or is gone. Yields after a while.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8])) -> Poll<UplinkEnd> {
         self.drive(cx, on);
-        let is_silent = self.stream.is_none() || !self.endpoint.state().can_read();
-        if is_silent { Poll::Ready(self.end.clone().unwrap_or(UplinkEnd::Lost)) } else { Poll::Pending }
+        let is_finished = self.stream.is_none() || !self.endpoint.state().can_read();
+        if is_finished { Poll::Ready(self.end.clone().unwrap_or(UplinkEnd::Lost)) } else { Poll::Pending }
     }
 
     /// Drives the link to its very end, whatever the server still sends: Ready when its socket is done with, within
@@ -151,7 +151,7 @@ impl Uplink {
         if self.endpoint.state().is_read_ended() {
             self.finish(UplinkEnd::Lost, false);
         }
-        // After it was read: what came before a deadline counts, whichever is looked at first.
+        // After the socket was read: what came before a deadline counts.
         if let Some(due) = self.armed.filter(|armed| *armed <= now) {
             self.on_time(cx, due, now);
             self.write(cx, now);
@@ -165,13 +165,13 @@ impl Uplink {
         self.arm(cx);
     }
 
-    /// What has to be free of `max_waiting` for a message of so many bytes: no frame is longer than its payload and this.
+    /// How much of `max_waiting` has to be free for a message of `payload` bytes: its payload and the longest header.
     pub(crate) fn room_for(payload: usize) -> usize {
         const HEADER: usize = 14;
         payload.saturating_add(HEADER)
     }
 
-    /// Queues what each server is sent before anything else, right after the handshake. It is bounded by the
+    /// Queues a message that the server is sent before anything else, right after the handshake. It is bounded by the
     /// configuration, and not by `max_waiting`: a server that was not greeted would be of no use.
     pub(crate) fn greet(&mut self, kind: Kind, payload: &[u8]) {
         self.push(&encode::message_from(Role::Client, kind, payload), Instant::now());
@@ -194,7 +194,7 @@ impl Uplink {
     /// Bytes that it holds, in either direction.
     pub(crate) fn buffered(&self) -> usize {
         let stream = self.stream.as_ref().map_or(0, Stream::held);
-        self.egress.len() + self.assembler.held() + self.early.len() + stream
+        self.egress.len() + self.assembler.held() + self.read_ahead.len() + stream
     }
 
     /// Bytes that the server was sent and the kernel has not.
@@ -214,10 +214,10 @@ impl Uplink {
         self.stall.note(false, true, now);
     }
 
-    /// Whether everything up to there has left.
+    /// Whether the first `at` bytes that were queued have left.
     fn has_left(&self, at: u64) -> bool {
-        let is_held = self.stream.as_ref().is_some_and(|stream| stream.unsent() > 0);
-        !is_held && self.queued - self.egress.len() as u64 >= at
+        let has_unsent = self.stream.as_ref().is_some_and(|stream| stream.unsent() > 0);
+        !has_unsent && self.queued - self.egress.len() as u64 >= at
     }
 
     /// Sends what waits, and a pong behind it if one is queued and none is under way.
@@ -263,17 +263,17 @@ impl Uplink {
 
     /// Reads what there is; true when the budget is spent and there may be more.
     fn read(&mut self, cx: &mut Context<'_>, on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> bool {
-        let early = std::mem::take(&mut self.early);
-        let mut turn = READING;
-        if !early.is_empty() {
-            turn.take(early.len(), self.on_bytes(&early, on, now));
+        let read_ahead = std::mem::take(&mut self.read_ahead);
+        let mut budget = READ_BUDGET;
+        if !read_ahead.is_empty() {
+            budget.take(read_ahead.len(), self.on_bytes(&read_ahead, on, now));
         }
         scratch::with(|scratch| {
             while !self.endpoint.state().is_read_ended() {
-                if turn.is_over() {
+                if budget.is_spent() {
                     return true;
                 }
-                let most = if self.is_chatty { READ_SHORT } else { scratch.len() };
+                let most = if self.has_short_frames { READ_SHORT } else { scratch.len() };
                 let Some(stream) = &mut self.stream else { return false };
                 let mut buf = ReadBuf::new(&mut scratch[..most]);
                 let before = stream.sent();
@@ -288,8 +288,8 @@ impl Uplink {
                     Poll::Pending => return false,
                     Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
                         let frames = self.on_bytes(buf.filled(), on, now);
-                        turn.take(buf.filled().len(), frames.max(records));
-                        self.is_chatty = frames > MANY;
+                        budget.take(buf.filled().len(), frames.max(records));
+                        self.has_short_frames = frames > MANY_FRAMES;
                     }
                     // However it ends: without a Close it is a loss.
                     Poll::Ready(_) => self.endpoint.on_read_end(),
@@ -309,17 +309,17 @@ impl Uplink {
             return 0;
         }
         let mut closed = None;
-        let pushed = assembler.push(bytes, |heard| match heard {
-            Heard::Message(kind, payload) => on(kind, payload),
-            Heard::Ping(payload) => endpoint.on_ping(payload),
-            Heard::Pong(payload) => {
+        let pushed = assembler.push(bytes, |assembled| match assembled {
+            Assembled::Message(kind, payload) => on(kind, payload),
+            Assembled::Ping(payload) => endpoint.on_ping(payload),
+            Assembled::Pong(payload) => {
                 if let Some(heartbeat) = heartbeat
                     && let PongKind::Ours(Some(rtt)) = heartbeat.on_pong(payload, now)
                 {
                     metrics.connections.heartbeat_rtt.observe(rtt.as_secs_f64());
                 }
             }
-            Heard::Close(code, payload) => {
+            Assembled::Close(code, payload) => {
                 let reason = payload.get(2..).unwrap_or_default();
                 closed = Some((code, String::from_utf8_lossy(reason).into_owned()));
             }

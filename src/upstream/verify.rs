@@ -1,6 +1,6 @@
-//! Is that 101 the answer to our handshake? (RFC 6455 §4.1) Pure.
+//! Checks that a 101 is the answer to our handshake (RFC 6455 §4.1). Pure.
 //!
-//! A proxy that takes another answer for an upgrade hands its client a raw line into the upstream.
+//! A proxy that takes another response for an upgrade gives its client an unfiltered connection to the upstream.
 
 use http::{HeaderMap, Response, StatusCode, Version, header};
 

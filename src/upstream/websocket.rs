@@ -1,9 +1,9 @@
 //! The WebSocket handshake with an upstream.
 //!
 //! # Invariants
-//! 1. Nothing but the request's head is sent before the upstream's 101 was verified: whoever has more to
-//!    say (early frames of a client) waits until [`Upgraded`] exists.
-//! 2. After it nothing of HTTP is left: the socket and what came with the 101.
+//! 1. Nothing but the request's head is sent before the upstream's 101 was verified: early frames of a
+//!    client wait until [`Upgraded`] exists.
+//! 2. After it nothing of HTTP is left but the socket and the bytes that came with the 101.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -30,7 +30,7 @@ pub(crate) struct Upgraded {
     /// Its 101, as the client is to get it.
     pub response: Response<()>,
     /// The socket.
-    pub hop: Transport,
+    pub transport: Transport,
     /// What was agreed upon.
     pub extensions: Extensions,
 }
@@ -100,8 +100,8 @@ impl Upstream {
         let (mut head, _) = response.into_parts();
         headers::for_client(head.status, &mut head.headers);
         set_upgrade(&mut head.headers);
-        let hop = Transport { stream: parts.io.into_inner(), read_ahead: parts.read_buf };
-        Ok(Upgrade::Accepted(Upgraded { response: Response::from_parts(head, ()), hop, extensions }))
+        let transport = Transport { stream: parts.io.into_inner(), read_ahead: parts.read_buf };
+        Ok(Upgrade::Accepted(Upgraded { response: Response::from_parts(head, ()), transport, extensions }))
     }
 }
 
@@ -121,12 +121,12 @@ async fn exchange(
             return Poll::Ready(response);
         }
         match connection.poll_without_shutdown(cx) {
-            // An answer may be there all the same, with more behind it than it said.
+            // There may be a response all the same, with more behind it than it announced.
             Poll::Ready(Err(error)) => match response.as_mut().poll(cx) {
                 Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
                 _ => Poll::Ready(Err(error)),
             },
-            // Done, by an answer or without one: the sender knows.
+            // The connection is done, with or without a response: the sender knows.
             Poll::Ready(Ok(())) => response.as_mut().poll(cx),
             Poll::Pending => response.as_mut().poll(cx),
         }

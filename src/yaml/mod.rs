@@ -1,7 +1,7 @@
 //! YAML: text to trees, and trees to text. Pure.
 //!
-//! [`compose`] drives the parser and puts its events together to [`Node`]s, which know where they were written. A
-//! [`Value`] is the same without positions, to be changed and written: [`write`] lays it out.
+//! [`compose()`] drives the parser and puts its events together to [`Node`]s, which know where they were written. A
+//! [`Value`] is the same without positions, to be changed and written: [`write()`] lays it out.
 //!
 //! # Invariants
 //! 1. Whatever the text, reading it ends, uses bounded memory and does not panic: its size, its depth, and what its

@@ -154,6 +154,38 @@ fn files_of_a_folder_import_each_other_in_a_circle_only_where_the_list_says_so()
 }
 
 #[test]
+fn names_in_the_map_are_those_of_the_code() {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut known = BTreeSet::new();
+    for file in files(&root().join("src"), "rs") {
+        known.extend(file.with_extension("").iter().map(|part| part.to_str().unwrap().to_owned()));
+        let text = read(&file);
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        known.extend(code.flat_map(|line| line.split(|c| !is_word(c))).map(str::to_owned));
+    }
+    let mut checked = 0;
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = read(document.as_ref());
+        for span in text.split('`').skip(1).step_by(2).filter(|span| !span.contains(char::is_whitespace)) {
+            let is_name = span.contains("::") || span.starts_with(|c: char| c.is_ascii_uppercase());
+            let is_path = span.contains('/') && span.chars().all(|c| is_word(c) || "/.-".contains(c));
+            // What tests install is not there before they do.
+            let is_made = ["foo/", ".venv", "node_modules"].iter().any(|part| span.contains(part));
+            let exists = if is_path && !is_made {
+                root().join(span).exists() || root().join("src").join(span).exists()
+            } else if is_name && !is_path && span.chars().all(|c| is_word(c) || c == ':') {
+                span.split("::").all(|part| known.contains(part) || part == "outrigger")
+            } else {
+                continue;
+            };
+            assert!(exists, "{document}: there is no `{span}`");
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "only {checked} names were found");
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut checked = 0;
     for file in documents() {

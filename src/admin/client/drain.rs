@@ -1,4 +1,4 @@
-//! What `outrigger drain` does.
+//! The requests of `outrigger drain`.
 //!
 //! # Invariants
 //! 1. Waiting begins after the drain was accepted in an answer of its own. From then on a connection
@@ -11,7 +11,7 @@ use http::{Method, StatusCode, Uri};
 use hyper::body::Bytes;
 use serde::Deserialize;
 
-use super::{ANSWER_TIMEOUT, Ask, Client, ClientError};
+use super::{ANSWER_TIMEOUT, AdminRequest, Client, ClientError};
 
 /// How far the drain had got when [`Client::drain`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,24 +32,28 @@ impl Client {
     /// # Errors
     /// When the drain was not accepted, or (only with `wait`) its end could not be learned.
     pub(crate) async fn drain(&self, wait: bool) -> Result<Drain, ClientError> {
-        let ask = async |target, patience| -> Result<Drain, ClientError> {
+        let ask = async |target, answer_timeout| -> Result<Drain, ClientError> {
             #[derive(Deserialize)]
             #[serde(rename_all = "lowercase")]
-            enum Said {
+            enum ResponseBody {
                 Draining,
                 Drained,
             }
             #[derive(Deserialize)]
             struct Progress {
-                state: Said,
+                state: ResponseBody,
                 clients: u64,
             }
-            let ask =
-                Ask { method: Method::POST, target: Uri::from_static(target), body: Bytes::new(), patience };
-            let (Progress { state, clients }, _) = self.ask(ask).await?.read(StatusCode::ACCEPTED)?;
+            let request = AdminRequest {
+                method: Method::POST,
+                target: Uri::from_static(target),
+                body: Bytes::new(),
+                answer_timeout,
+            };
+            let (Progress { state, clients }, _) = self.send(request).await?.read(StatusCode::ACCEPTED)?;
             Ok(match state {
-                Said::Draining => Drain::Accepted { clients },
-                Said::Drained => Drain::Done,
+                ResponseBody::Draining => Drain::Accepted { clients },
+                ResponseBody::Drained => Drain::Done,
             })
         };
         let accepted = ask("/api/admin/drain", Some(ANSWER_TIMEOUT)).await?;

@@ -1,4 +1,4 @@
-//! What `outrigger health` asks: whether the process answers, or whether clients can come.
+//! The requests of `outrigger health`: whether the process answers, or whether it is ready.
 //!
 //! For supervisors that run a command in the container instead of asking over HTTP themselves (Docker's and Compose's
 //! health checks): the image has no shell and no curl. Kubernetes asks `/healthz` and `/readyz` without it.
@@ -6,7 +6,7 @@
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 
-use super::{Ask, Client, ClientError, printable};
+use super::{AdminRequest, Client, ClientError, printable};
 
 /// Which of the two routes is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Client {
             Probe::Health => ("/healthz", b"ok\n".as_slice()),
             Probe::Readiness => ("/readyz", b"ready\n".as_slice()),
         };
-        let answer = self.ask(Ask::get(Uri::from_static(target))).await?;
+        let answer = self.send(AdminRequest::get(Uri::from_static(target))).await?;
         if answer.status == StatusCode::OK && answer.body == yes {
             return Ok(());
         }
@@ -50,7 +50,7 @@ impl Client {
 pub(crate) enum HealthError {
     /// No answer, or somebody else's.
     #[error(transparent)]
-    Ask(#[from] ClientError),
+    Client(#[from] ClientError),
     /// `/readyz` says no.
     #[error("{admin} is not ready: {reason}")]
     NotReady {

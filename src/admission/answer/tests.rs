@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::super::refused::ForeignPage;
+use super::super::refused::OriginError;
 use super::*;
 use crate::net::head::{FramingFault, HeadFault};
 use crate::net::tls::HandshakeError;
@@ -14,7 +14,7 @@ fn all() -> Vec<Refused> {
         DialError::Io { target: "10.1.2.3:3000".into(), source: io::ErrorKind::ConnectionRefused.into() };
     let late = DialError::Timeout { target: "10.1.2.3:3000".into(), after: Duration::from_secs(1) };
     let full =
-        DialError::NoPlace { target: "10.1.2.3:3000".into(), after: Duration::from_secs(1), places: 64 };
+        DialError::TooManyDials { target: "10.1.2.3:3000".into(), after: Duration::from_secs(1), limit: 64 };
     let tls = DialError::Tls { target: "10.1.2.3:3000".into(), source: HandshakeError::Ended };
     let all = vec![
         Refused::Malformed("the key is not 16 bytes in base64"),
@@ -40,8 +40,8 @@ fn all() -> Vec<Refused> {
         Refused::Capacity(Bound::PerIp),
         Refused::Capacity(Bound::PerUser),
         Refused::Capacity(Bound::Channels),
-        Refused::Origin(ForeignPage::Named("https://evil.test".into())),
-        Refused::Origin(ForeignPage::Missing),
+        Refused::Origin(OriginError::Named("https://evil.test".into())),
+        Refused::Origin(OriginError::Missing),
         Refused::Unauthorized(AuthFailure::Signature),
         Refused::Forwarded(Box::new(Response::builder().status(401).body(Bytes::new()).unwrap())),
         Refused::AuthUnavailable,
@@ -85,7 +85,7 @@ fn all() -> Vec<Refused> {
             Refused::Upstream(error) => match &**error {
                 UpstreamError::Dial(
                     DialError::Timeout { .. }
-                    | DialError::NoPlace { .. }
+                    | DialError::TooManyDials { .. }
                     | DialError::Io { .. }
                     | DialError::Tls { .. },
                 )

@@ -1,4 +1,4 @@
-//! Another service is asked whether a request may come in.
+//! Asks another service whether a request is allowed.
 //!
 //! The service gets a `GET` with the client's headers (those of the hop, of the body and of the WebSocket
 //! handshake not among them), with `X-Forwarded-*` as the server behind would see them, and with what was
@@ -14,10 +14,10 @@
 //! guarded route; a WebSocket client does not follow them, and sees that it failed.
 //!
 //! # Invariants
-//! 1. What the service is told about the request is what we saw: a client cannot say it.
-//! 2. What the service alone says (`user_header`, `headers`) a client cannot say either, neither to the service nor
-//!    to the upstream, in no spelling and on no kind of request ([`Forward::strip_reserved`]).
-//! 3. At most [`MAX_ASKING`] are asked for at once, [`MAX_WAITING`] wait for it; the time that somebody
+//! 1. The headers that describe the request to the service are the proxy's: a client cannot forge them.
+//! 2. A client cannot forge the service's own headers either (`user_header`, `headers`), neither towards the service nor
+//!    towards the upstream, in any spelling and on any kind of request ([`Forward::strip_reserved`]).
+//! 3. At most [`MAX_CONCURRENT`] are asked for at once, [`MAX_WAITING`] wait for it; the time that somebody
 //!    waits is part of `timeout`.
 
 use std::sync::Arc;
@@ -44,14 +44,14 @@ use crate::telemetry::{AuthFailure, Metrics};
 use crate::upstream::headers::{self, ForwardingConfig, Requester};
 
 /// Requests to the service at one time: as many as dials to an upstream by default.
-const MAX_ASKING: usize = 128;
-/// Those and the ones that wait for their turn; more are told to come back.
+const MAX_CONCURRENT: usize = 128;
+/// Requests that are in progress or wait; more are refused.
 const MAX_WAITING: usize = 1024;
-/// What a client is told of an answer: a page that says why.
+/// Longest body that is passed to a client: a page that says why it is refused.
 const MAX_BODY: usize = 64 * 1024;
 
-/// What belongs to a refusal. Headers that say something about the service itself do not.
-const PASSED_ON: [HeaderName; 9] = [
+/// Headers that are passed to a client with a refusal; others may describe the service itself.
+const PASSED_TO_CLIENT: [HeaderName; 9] = [
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
     header::CONTENT_TYPE,
@@ -63,8 +63,8 @@ const PASSED_ON: [HeaderName; 9] = [
     header::CONTENT_SECURITY_POLICY,
 ];
 
-/// Of a body that is not sent, or such that the answer could depend on what the client has already.
-const NOT_ASKED: [HeaderName; 7] = [
+/// Headers about a body, which is not sent, or that make the answer depend on what the client has cached.
+const NOT_FORWARDED: [HeaderName; 7] = [
     header::EXPECT,
     header::IF_MATCH,
     header::IF_MODIFIED_SINCE,
@@ -88,11 +88,11 @@ pub(super) struct Forward {
     target: Target,
     timeout: Duration,
     user_header: HeaderName,
-    /// What of its answer the upstream gets.
+    /// The headers of its answer that the upstream gets.
     headers: Vec<HeaderName>,
-    /// What only the service may set: these, and `user_header`.
+    /// The headers that only the service may set: `headers` and `user_header`.
     reserved: Vec<HeaderName>,
-    asking: Semaphore,
+    concurrent: Semaphore,
     waiting: Semaphore,
     is_down: AtomicBool,
     metrics: Arc<Metrics>,
@@ -125,19 +125,19 @@ impl Forward {
             user_header,
             headers,
             reserved,
-            asking: Semaphore::new(MAX_ASKING),
+            concurrent: Semaphore::new(MAX_CONCURRENT),
             waiting: Semaphore::new(MAX_WAITING),
             is_down: AtomicBool::new(false),
             metrics,
         })
     }
 
-    /// Takes out of a request what only the service may say.
+    /// Removes from a request the headers that only the service may set.
     pub(super) fn strip_reserved(&self, headers: &mut HeaderMap) {
         for name in &self.reserved {
             headers.remove(name);
         }
-        // In other spellings too, of ours as well.
+        // In other spellings too.
         let reserved: Vec<String> = self.reserved.iter().map(|name| plain_name(name.as_str())).collect();
         let is_reserved = |name: &HeaderName| reserved.contains(&plain_name(name.as_str()));
         let alike: Vec<HeaderName> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
@@ -146,7 +146,7 @@ impl Forward {
         }
     }
 
-    /// Whether `context` may come in, and as whom.
+    /// Whether the request is allowed, and as which user.
     pub(super) async fn check(&self, context: &RequestContext) -> Result<Allowed, Refusal> {
         match self.ask(context).await {
             Ok(response) => {
@@ -165,13 +165,13 @@ impl Forward {
     }
 
     async fn ask(&self, context: &RequestContext) -> Result<Response<Bytes>, String> {
-        let Ok(_place) = self.waiting.try_acquire() else {
+        let Ok(_permit) = self.waiting.try_acquire() else {
             return Err("too many requests wait for its answer".into());
         };
         let _waiting = Waiting::new(&self.metrics);
         let until = Instant::now() + self.timeout;
-        let turn = timeout_at(until, self.asking.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err("it is too slow for as many as ask".into()) };
+        let slot = timeout_at(until, self.concurrent.acquire()).await;
+        let Ok(Ok(_slot)) = slot else { return Err("it is too slow for as many as ask".into()) };
         let request = self.request(context);
         let left = until.saturating_duration_since(Instant::now());
         self.fetch.send(request, left, MAX_BODY).await.map_err(|error| error.to_string())
@@ -180,33 +180,34 @@ impl Forward {
     /// What the service is asked.
     fn request(&self, context: &RequestContext) -> Request<Empty<Bytes>> {
         let mut headers = context.head.headers.clone();
-        let asked = [X_ORIGINAL_URI, X_ORIGINAL_METHOD, X_FORWARDED_URI, X_FORWARDED_METHOD];
-        let asked = asked.each_ref().map(HeaderName::as_str);
-        let is_not_asked = |name: &HeaderName| {
+        let own_names = [X_ORIGINAL_URI, X_ORIGINAL_METHOD, X_FORWARDED_URI, X_FORWARDED_METHOD];
+        let own_names = own_names.each_ref().map(HeaderName::as_str);
+        let is_not_forwarded = |name: &HeaderName| {
             let text = name.as_str();
-            NOT_ASKED.contains(name)
+            NOT_FORWARDED.contains(name)
                 || text.starts_with("content-")
                 || text.starts_with("sec-websocket-")
-                || asked.contains(&plain_name(text).as_str())
+                || own_names.contains(&plain_name(text).as_str())
         };
-        let left_out: Vec<HeaderName> = headers.keys().filter(|name| is_not_asked(name)).cloned().collect();
+        let left_out: Vec<HeaderName> =
+            headers.keys().filter(|name| is_not_forwarded(name)).cloned().collect();
         for name in left_out {
             headers.remove(name);
         }
-        let seen = Requester {
+        let requester = Requester {
             peer: &context.peer,
             forwarding: context.forwarding.as_deref(),
             client: context.client.address,
             user: None,
             attested: None,
         };
-        let telling = ForwardingConfig {
+        let forwarding_config = ForwardingConfig {
             forwarded: Forwarded::XForwarded,
             host: HostHeader::Preserve,
             target: &self.target,
             strip_prefix: None,
         };
-        headers::for_upstream(&mut headers, seen, telling, false);
+        headers::for_upstream(&mut headers, requester, forwarding_config, false);
         // Its own, from the URL.
         headers.remove(header::HOST);
         let path = context.head.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -230,7 +231,7 @@ impl Forward {
         request
     }
 
-    /// What its answer means.
+    /// Interprets the answer.
     fn read(&self, response: Response<Bytes>) -> Result<Allowed, Refusal> {
         let status = response.status();
         let is_redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
@@ -263,7 +264,7 @@ impl Forward {
             let mut passed_on = Response::new(body);
             *passed_on.status_mut() = status;
             let mut headers = HeaderMap::new();
-            for name in &PASSED_ON {
+            for name in &PASSED_TO_CLIENT {
                 for value in head.headers.get_all(name) {
                     headers.append(name, value.clone());
                 }

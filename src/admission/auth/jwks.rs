@@ -29,7 +29,7 @@ use super::waiting::Waiting;
 use crate::config::{File, JwtAlgorithm};
 use crate::net::Fetch;
 use crate::net::http::PRODUCT;
-use crate::telemetry::panics::{PAUSE, caught};
+use crate::telemetry::panics::{PAUSE, catch_panic};
 use crate::telemetry::redact::redact_path;
 use crate::telemetry::{AuthFailure, JwksOutcome, Metrics, TaskKind};
 
@@ -41,11 +41,11 @@ const MAX_WAITING: usize = 1024;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// A dozen keys with their certificates are 30 KiB.
 const MAX_DOCUMENT: usize = 256 * 1024;
-/// After a fetch that failed: at first so long, then twice as long each time …
+/// The delay after a fetch that failed, doubled with each further failure …
 const RETRY: Duration = Duration::from_secs(1);
 /// … up to this, or `refresh` if that is shorter.
 const MAX_RETRY: Duration = Duration::from_secs(30);
-/// No setting makes it fetch without a pause.
+/// The least delay between two fetches, whatever the settings.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// The set, and the task that keeps it fresh.
@@ -60,7 +60,7 @@ struct Shared {
     keys: ArcSwapOption<KeySet>,
     status: watch::Sender<Status>,
     /// A token needs a key that is not there, or another one than is.
-    wanted: Notify,
+    fetch_requested: Notify,
     waiting: Semaphore,
     metrics: Arc<Metrics>,
 }
@@ -73,7 +73,7 @@ struct Status {
     fetches: u64,
     has_failed: bool,
     /// Before it no token makes it fetch.
-    may_ask_at: Instant,
+    may_fetch_at: Instant,
 }
 
 /// Where the set is, and how often it is asked for.
@@ -89,11 +89,12 @@ pub(super) struct Source {
 impl Jwks {
     /// Starts to fetch at once; needs a runtime. `fetched` holds until then.
     pub(super) fn new(source: Source, fetched: Option<Arc<KeySet>>, metrics: Arc<Metrics>) -> Self {
-        let status = Status { is_fetching: true, fetches: 0, has_failed: false, may_ask_at: Instant::now() };
+        let status =
+            Status { is_fetching: true, fetches: 0, has_failed: false, may_fetch_at: Instant::now() };
         let shared = Arc::new(Shared {
             keys: ArcSwapOption::new(fetched),
             status: watch::Sender::new(status),
-            wanted: Notify::new(),
+            fetch_requested: Notify::new(),
             waiting: Semaphore::new(MAX_WAITING),
             metrics,
         });
@@ -106,14 +107,13 @@ impl Jwks {
         self.shared.keys.load_full()
     }
 
-    /// Asks `check` with the keys there are, and once more with fresh ones if its failure is one that
-    /// `may_change` with them.
+    /// Runs `check` with the present keys, and once more with fresh ones if its failure is one that `may_change` with them.
     pub(super) async fn with<R>(
         &self,
         check: impl Fn(&KeySet) -> Result<R, AuthFailure>,
         may_change: impl Fn(AuthFailure) -> bool,
     ) -> Result<R, AuthFailure> {
-        let ask = || match self.shared.keys.load().as_deref() {
+        let check_current = || match self.shared.keys.load().as_deref() {
             Some(keys) => check(keys),
             None => Err(AuthFailure::Unavailable),
         };
@@ -121,38 +121,38 @@ impl Jwks {
             Ok(_) => true,
             Err(failure) => *failure != AuthFailure::Unavailable && !may_change(*failure),
         };
-        let result = ask();
+        let result = check_current();
         if is_final(&result) {
             return result;
         }
         let mut status = self.shared.status.subscribe();
         let seen = *status.borrow_and_update();
         // Again: a fetch may have ended before the status was looked at.
-        let result = ask();
-        if is_final(&result) || (!seen.is_fetching && Instant::now() < seen.may_ask_at) {
+        let result = check_current();
+        if is_final(&result) || (!seen.is_fetching && Instant::now() < seen.may_fetch_at) {
             return verdict(result, seen);
         }
-        let Ok(_place) = self.shared.waiting.try_acquire() else { return unanswered(result) };
+        let Ok(_permit) = self.shared.waiting.try_acquire() else { return while_unfetchable(result) };
         let _waiting = Waiting::new(&self.shared.metrics);
         if !seen.is_fetching {
-            self.shared.wanted.notify_one();
+            self.shared.fetch_requested.notify_one();
         }
         let fetched = timeout(MAX_WAIT, status.wait_for(|now| now.fetches != seen.fetches)).await;
         match fetched {
-            Ok(Ok(now)) => verdict(ask(), *now),
-            Ok(Err(_)) | Err(_) => unanswered(result),
+            Ok(Ok(now)) => verdict(check_current(), *now),
+            Ok(Err(_)) | Err(_) => while_unfetchable(result),
         }
     }
 }
 
 /// A token with an unknown key is refused, unless the last fetch failed: then the key may be a new one.
 fn verdict<R>(result: Result<R, AuthFailure>, status: Status) -> Result<R, AuthFailure> {
-    if status.has_failed { unanswered(result) } else { result }
+    if status.has_failed { while_unfetchable(result) } else { result }
 }
 
-/// What holds while keys cannot be fetched. A signature that does not fit the key that is there stays wrong: a forged
-/// token is not to look like a fault of the proxy.
-fn unanswered<R>(result: Result<R, AuthFailure>) -> Result<R, AuthFailure> {
+/// The result while keys cannot be fetched. A signature that does not fit the key stays wrong: a forged token must not look
+/// like a failure of the proxy.
+fn while_unfetchable<R>(result: Result<R, AuthFailure>) -> Result<R, AuthFailure> {
     match result {
         Err(AuthFailure::UnknownKey) => Err(AuthFailure::Unavailable),
         result => result,
@@ -165,9 +165,9 @@ impl Drop for Jwks {
     }
 }
 
-/// Fetches for as long as it is let. A panic is a fetch that has failed.
+/// Fetches until the task is aborted. A panic counts as a fetch that has failed.
 async fn run(source: Source, shared: Arc<Shared>) {
-    while caught(TaskKind::Jwks, &shared.metrics, fetch_repeatedly(&source, &shared)).await.is_err() {
+    while catch_panic(TaskKind::Jwks, &shared.metrics, fetch_repeatedly(&source, &shared)).await.is_err() {
         shared.status.send_modify(|status| {
             status.is_fetching = false;
             status.has_failed = true;
@@ -184,7 +184,7 @@ async fn fetch_repeatedly(source: &Source, shared: &Shared) {
     loop {
         shared.status.send_modify(|status| {
             status.is_fetching = true;
-            status.may_ask_at = Instant::now() + source.min_interval;
+            status.may_fetch_at = Instant::now() + source.min_interval;
         });
         let result = source.get().await;
         let outcome = result.as_ref().err().map_or(JwksOutcome::Ok, |(outcome, _)| *outcome);
@@ -198,7 +198,7 @@ async fn fetch_repeatedly(source: &Source, shared: &Shared) {
                     info!(url = %redact_path(&url), "key set fetched");
                 }
             }
-            // Said once, until it changes.
+            // Logged once, until it changes.
             Err((_, why)) if is_up.replace(false) != Some(false) => {
                 let has_keys = shared.keys.load().is_some();
                 warn!(url = %redact_path(&url), why, has_keys, "key set cannot be fetched (policy.auth.jwt.jwks_url)");
@@ -214,8 +214,8 @@ async fn fetch_repeatedly(source: &Source, shared: &Shared) {
         loop {
             tokio::select! {
                 () = sleep_until(due) => break,
-                () = shared.wanted.notified() => {
-                    if Instant::now() >= shared.status.borrow().may_ask_at {
+                () = shared.fetch_requested.notified() => {
+                    if Instant::now() >= shared.status.borrow().may_fetch_at {
                         break;
                     }
                 }
@@ -227,11 +227,11 @@ async fn fetch_repeatedly(source: &Source, shared: &Shared) {
 /// How long until the next fetch, after so many failures in a row. Jittered: replicas start together.
 fn pause(failures: u32, refresh: Duration) -> Duration {
     let longest = if failures == 0 { refresh } else { refresh.min(MAX_RETRY) };
-    let wanted = match failures {
+    let backoff = match failures {
         0 => refresh,
         _ => RETRY.saturating_mul(2_u32.saturating_pow(failures - 1)),
     };
-    wanted.min(longest).mul_f64(fastrand::f64().mul_add(0.2, 0.8)).max(MIN_PAUSE)
+    backoff.min(longest).mul_f64(fastrand::f64().mul_add(0.2, 0.8)).max(MIN_PAUSE)
 }
 
 impl Source {

@@ -3,8 +3,7 @@
 //! # Invariants
 //! 1. The algorithm is one that the operator listed and that fits the key; the token only chooses among
 //!    those.
-//! 2. Nothing of a token is believed before its signature is: until then its head is looked at to choose
-//!    the key, and for nothing else.
+//! 2. Nothing of a token is believed before its signature was verified: until then its head only serves to choose the key.
 //! 3. Keys and rules are parsed when the configuration is; a check parses the token alone.
 //!
 //! # Why are the times checked here, and not by the library?
@@ -35,8 +34,8 @@ use crate::config::{self, JwtAlgorithm};
 use crate::resilience::Expiry;
 use crate::telemetry::AuthFailure;
 
-/// A connection that may last longer is not ended by its token: 30 years, far below what clocks overflow at.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+/// A token that is valid for longer than this (30 years) does not end its connection: adding it to a clock could overflow.
+const MAX_LIFETIME: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// What a token has to be.
 #[derive(Debug)]
@@ -110,8 +109,8 @@ impl Rules {
     /// Why it is not believed; [`Rules::may_change`] tells whether other keys could change that.
     pub(super) fn check(&self, token: &[u8], keys: &KeySet, now: SystemTime) -> Result<User, AuthFailure> {
         // The system's clock may stand before 1970; nothing is valid then.
-        let wall = now;
-        let now = wall.duration_since(UNIX_EPOCH).map_err(|_| AuthFailure::NotYetValid)?;
+        let wall_clock = now;
+        let now = wall_clock.duration_since(UNIX_EPOCH).map_err(|_| AuthFailure::NotYetValid)?;
         let head = head(token)?;
         let head: Head<'_> = serde_json::from_slice(&head).map_err(|_| AuthFailure::Malformed)?;
         // RFC 7515 §4.1.11: an extension that must be understood, and is not.
@@ -142,8 +141,8 @@ impl Rules {
             Some(_) => None,
         }
         .ok_or(AuthFailure::User)?;
-        let left = Some(ends.saturating_sub(now)).filter(|left| self.close_on_expiry && *left < FAR);
-        Ok(User { name, expires: left.and_then(|left| Expiry::after(left, Instant::now(), wall)) })
+        let left = Some(ends.saturating_sub(now)).filter(|left| self.close_on_expiry && *left < MAX_LIFETIME);
+        Ok(User { name, expires: left.and_then(|left| Expiry::after(left, Instant::now(), wall_clock)) })
     }
 }
 

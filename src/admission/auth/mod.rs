@@ -1,15 +1,15 @@
-//! By whom? Signed tokens, API keys, or an authentication service that is asked.
+//! Authentication: by signed tokens, API keys, or an authentication service.
 //!
 //! # Invariants
 //! 1. Credentials that cannot be checked are refused: no error lets a request in.
-//! 2. The client is told that it is refused, never why. The reason is a word in the log and a label.
+//! 2. The client learns that it is refused, never why. The reason is in the log and a label of a metric.
 //! 3. Neither a token nor a key is in a log line, an error, a metric or a `Debug`.
 //! 4. Everything that the configuration gives is parsed when the [`Authenticator`] is made.
 //!
-//! # Where credentials go on to
-//! A token in the query or among the subprotocols is ours: it is taken out, and the server behind does not
-//! see it ([`tokens`]). `Authorization`, cookies and the header of an API key are the client's, and pass on
-//! unchanged: the server may read them as it did before there was a proxy.
+//! # Which credentials the upstream sees
+//! A token in the query or among the subprotocols is for the proxy: it is removed, and the upstream does not see it
+//! ([`tokens`]). `Authorization`, cookies and the header of an API key are passed on unchanged: the upstream may read them
+//! as it did without a proxy.
 //!
 //! # Not here
 //! Which page it comes from (origin), how often (rate); what is refused is told by
@@ -46,7 +46,7 @@ use crate::config::{self, Auth, HttpMode, JwtKeys, TokenSource};
 use crate::telemetry::{AuthFailure, Metrics};
 
 /// RFC 7518 §3.2 wants as many bytes as the hash has.
-const ENOUGH_SECRET: usize = 32;
+const MIN_SECRET: usize = 32;
 /// Authenticates clients as one `policy.auth` says.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
@@ -69,9 +69,9 @@ enum Keys {
 }
 
 impl Authenticator {
-    /// Parses what there is to parse, and begins to fetch where there is a URL; that takes a runtime. Keys that one
-    /// of `earlier` has fetched from the same place hold until there are newer ones: a setting that changes while
-    /// their server is down locks no client out.
+    /// Parses the files, and begins to fetch where there is a URL, for which it needs a runtime. Keys that one of `earlier`
+    /// has fetched from the same URL are used until there are newer ones: a setting that changes while their server is down
+    /// locks no client out.
     ///
     /// # Errors
     /// A file does not hold what it should.
@@ -98,7 +98,7 @@ impl Authenticator {
         Ok(Self { config: config.clone(), method, metrics })
     }
 
-    /// The keys that it has fetched, if they are what `jwt` would fetch.
+    /// The keys that it has fetched, if `jwt` would fetch the same.
     fn fetched(&self, jwt: &config::Jwt) -> Option<Arc<KeySet>> {
         let (Auth::Jwt(own), AuthMethod::Jwt { keys: Keys::Url(keys), .. }) = (&self.config, &self.method)
         else {
@@ -113,7 +113,7 @@ impl Authenticator {
         keys.fetched().filter(|_| is_same)
     }
 
-    /// Takes out of the request what only this proxy may see, and finds out whose it is.
+    /// Removes from the request the credentials that only the proxy may see, and authenticates it.
     async fn check(&self, context: &mut RequestContext) -> Result<Option<User>, (AuthFailure, Refused)> {
         match &self.method {
             AuthMethod::Jwt { sources, rules, keys } => {
@@ -155,7 +155,7 @@ impl Keys {
     ) -> Result<Self, AuthError> {
         Ok(match &jwt.keys {
             JwtKeys::Secret(file) => {
-                if file.contents.trim_ascii_end().len() < ENOUGH_SECRET {
+                if file.contents.trim_ascii_end().len() < MIN_SECRET {
                     let path = file.path.display();
                     warn!(%path, "the secret is shorter than 32 bytes: whoever has one token can guess it");
                 }
@@ -174,7 +174,7 @@ impl Keys {
     }
 }
 
-/// How a failure of ours is answered.
+/// The refusal of an authentication failure.
 fn refused(failure: AuthFailure) -> (AuthFailure, Refused) {
     let refused = match failure {
         AuthFailure::Unavailable => Refused::AuthUnavailable,
@@ -183,7 +183,7 @@ fn refused(failure: AuthFailure) -> (AuthFailure, Refused) {
     (failure, refused)
 }
 
-/// A browser asks whether it may ask. It sends no credentials with that, and cannot.
+/// Whether it is a CORS preflight, which browsers send without credentials.
 fn is_preflight(context: &RequestContext) -> bool {
     let headers = &context.head.headers;
     context.kind == Kind::Plain
@@ -192,7 +192,7 @@ fn is_preflight(context: &RequestContext) -> bool {
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The layer: asks its route's [`Authenticator`], if there is one.
+/// The check that runs the route's [`Authenticator`], if there is one.
 #[derive(Debug)]
 pub(super) struct Authentication {
     authenticator: Option<Arc<Authenticator>>,

@@ -1,14 +1,14 @@
-//! Where a token stands in a request, and taking it out of the places that others read. Pure.
+//! Finds the token in a request, and removes it from the places where others would read it. Pure.
 //!
 //! # Invariants
-//! 1. What stands in the query and in the subprotocols is taken out, from every configured source and
-//!    however often it stands there, whichever source wins and whatever comes of it.
+//! 1. Tokens in the query and in the subprotocols are removed, from every configured source and however often they occur,
+//!    whichever source wins and whatever the result.
 //! 2. Two different tokens in one place are an error: the server behind might read the other one.
-//! 3. What is left of a query or of the subprotocols is what the client sent, byte for byte; nothing
-//!    left is no query and no header.
+//! 3. The rest of a query or of the subprotocols stays as the client sent it, byte for byte; if nothing is left, the query
+//!    or the header is removed.
 //!
 //! # Not here
-//! Whether a token is any good ([`super::jwt`]). `Authorization` and cookies stay: the server behind may
+//! Whether a token is valid ([`super::jwt`]). `Authorization` and cookies stay: the server behind may
 //! want to read them, and no log does.
 
 use std::fmt;
@@ -22,13 +22,13 @@ use crate::config::TokenSource;
 use crate::net::http::{bearer, percent_decode};
 use crate::telemetry::AuthFailure;
 
-/// The entry of `Sec-WebSocket-Protocol` that says that a token follows.
+/// The entry of `Sec-WebSocket-Protocol` before a token.
 const BEARER_PROTOCOL: &str = "outrigger.bearer";
 
 /// Longest token: an order of magnitude above what issuers make, and well below `listen.max_header_bytes`.
 pub(super) const MAX_TOKEN: usize = 8192;
 
-/// What a client showed. Not to be printed.
+/// A token or key of a client. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Token(Vec<u8>);
 
@@ -52,7 +52,7 @@ pub(super) fn take(
     head: &mut Parts,
 ) -> (Result<Token, AuthFailure>, Option<&'static str>) {
     let mut own_protocol = None;
-    let mut found = Found::Nothing;
+    let mut found = TokensFound::Nothing;
     for source in sources {
         let here = match source {
             TokenSource::Header => in_authorization(&head.headers),
@@ -65,8 +65,8 @@ pub(super) fn take(
                 here
             }
             TokenSource::Subprotocol => {
-                let (here, was_there) = in_subprotocols(&mut head.headers);
-                if was_there {
+                let (here, was_found) = in_subprotocols(&mut head.headers);
+                if was_found {
                     own_protocol = Some(BEARER_PROTOCOL);
                 }
                 here
@@ -75,77 +75,77 @@ pub(super) fn take(
         found = found.or(here);
     }
     let token = match found {
-        Found::Nothing => Err(AuthFailure::Missing),
-        Found::Many => Err(AuthFailure::Ambiguous),
-        Found::One(token) if token.len() > MAX_TOKEN => Err(AuthFailure::Malformed),
-        Found::One(token) => Ok(Token(token)),
+        TokensFound::Nothing => Err(AuthFailure::Missing),
+        TokensFound::Several => Err(AuthFailure::Ambiguous),
+        TokensFound::One(token) if token.len() > MAX_TOKEN => Err(AuthFailure::Malformed),
+        TokensFound::One(token) => Ok(Token(token)),
     };
     (token, own_protocol)
 }
 
-/// The one value of a header. Two lines that say the same are one.
+/// The value of a header. Several equal ones count as one.
 pub(super) fn in_header(headers: &HeaderMap, name: &HeaderName) -> Result<Token, AuthFailure> {
-    let mut found = Found::Nothing;
+    let mut found = TokensFound::Nothing;
     for value in headers.get_all(name) {
         found.add(value.as_bytes());
     }
     match found {
-        Found::Nothing => Err(AuthFailure::Missing),
-        Found::Many => Err(AuthFailure::Ambiguous),
-        Found::One(token) if token.len() > MAX_TOKEN => Err(AuthFailure::Malformed),
-        Found::One(token) => Ok(Token(token)),
+        TokensFound::Nothing => Err(AuthFailure::Missing),
+        TokensFound::Several => Err(AuthFailure::Ambiguous),
+        TokensFound::One(token) if token.len() > MAX_TOKEN => Err(AuthFailure::Malformed),
+        TokensFound::One(token) => Ok(Token(token)),
     }
 }
 
-/// What one source holds.
+/// The tokens that one source has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Found {
+enum TokensFound {
     Nothing,
     One(Vec<u8>),
-    /// That differ.
-    Many,
+    /// Several that differ.
+    Several,
 }
 
-impl Found {
+impl TokensFound {
     /// Empty is nothing: cookies and queries are emptied where a user logs out.
     fn add(&mut self, token: &[u8]) {
         match self {
             _ if token.is_empty() => {}
             Self::Nothing => *self = Self::One(token.to_vec()),
             Self::One(other) if other == token => {}
-            Self::One(_) | Self::Many => *self = Self::Many,
+            Self::One(_) | Self::Several => *self = Self::Several,
         }
     }
 
     /// The first source wins, but none may hold two.
     fn or(self, later: Self) -> Self {
         match (self, later) {
-            (Self::Many, _) | (_, Self::Many) => Self::Many,
+            (Self::Several, _) | (_, Self::Several) => Self::Several,
             (Self::Nothing, later) => later,
             (earlier, _) => earlier,
         }
     }
 }
 
-fn in_authorization(headers: &HeaderMap) -> Found {
-    let mut lines = Found::Nothing;
+fn in_authorization(headers: &HeaderMap) -> TokensFound {
+    let mut lines = TokensFound::Nothing;
     for value in headers.get_all(header::AUTHORIZATION) {
         lines.add(value.as_bytes());
     }
-    let Found::One(line) = lines else { return lines };
+    let TokensFound::One(line) = lines else { return lines };
     match bearer(&line) {
         Some(token) => {
-            let mut found = Found::Nothing;
+            let mut found = TokensFound::Nothing;
             found.add(token);
             found
         }
-        // Of another scheme: none of ours.
-        None => Found::Nothing,
+        // Credentials of another scheme are not for the proxy.
+        None => TokensFound::Nothing,
     }
 }
 
-fn in_cookies(headers: &HeaderMap, name: &str) -> Found {
-    let mut found = Found::Nothing;
+fn in_cookies(headers: &HeaderMap, name: &str) -> TokensFound {
+    let mut found = TokensFound::Nothing;
     for line in headers.get_all(header::COOKIE) {
         for cookie in line.as_bytes().split(|byte| *byte == b';') {
             let mut halves = cookie.splitn(2, |byte| *byte == b'=');
@@ -162,8 +162,8 @@ fn in_cookies(headers: &HeaderMap, name: &str) -> Found {
 }
 
 /// What stands in the query, and the target without it if there was any.
-fn in_query(uri: &Uri, name: &str) -> (Found, Option<Uri>) {
-    let mut found = Found::Nothing;
+fn in_query(uri: &Uri, name: &str) -> (TokensFound, Option<Uri>) {
+    let mut found = TokensFound::Nothing;
     let Some(query) = uri.query() else { return (found, None) };
     let mut kept = Vec::new();
     let mut is_changed = false;
@@ -191,36 +191,36 @@ fn in_query(uri: &Uri, name: &str) -> (Found, Option<Uri>) {
     (found, Some(Uri::from_parts(parts).unwrap_or_default()))
 }
 
-/// As forms have it: `+` is a space, and `%XX` a byte. What is no valid escape stands for itself.
+/// Decodes as forms do: `+` is a space, and `%XX` a byte. An invalid escape stays as it is.
 fn form_decode(text: &str) -> Vec<u8> {
     percent_decode(text.replace('+', " ").as_bytes()).into_owned()
 }
 
 /// What follows our entry, and whether that was there. Works on bytes: a line that is not text must not
 /// carry a token past us.
-fn in_subprotocols(headers: &mut HeaderMap) -> (Found, bool) {
-    let mut found = Found::Nothing;
+fn in_subprotocols(headers: &mut HeaderMap) -> (TokensFound, bool) {
+    let mut found = TokensFound::Nothing;
     let mut kept: Vec<&[u8]> = Vec::new();
-    let mut was_there = false;
+    let mut was_found = false;
     let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
     let entries = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let mut entries = entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()).peekable();
     while let Some(entry) = entries.next() {
         if entry == BEARER_PROTOCOL.as_bytes() {
-            was_there = true;
+            was_found = true;
             found.add(entries.next_if(|token| *token != BEARER_PROTOCOL.as_bytes()).unwrap_or_default());
         } else {
             kept.push(entry);
         }
     }
-    if was_there {
+    if was_found {
         let rest = HeaderValue::from_bytes(&kept.join(&b", "[..]));
         match rest {
             Ok(rest) if !rest.is_empty() => headers.insert(header::SEC_WEBSOCKET_PROTOCOL, rest),
             _ => headers.remove(header::SEC_WEBSOCKET_PROTOCOL),
         };
     }
-    (found, was_there)
+    (found, was_found)
 }
 
 #[cfg(test)]
@@ -346,13 +346,13 @@ mod tests {
             (&[b", ,"], Err(Missing), false, Some(b", ,")),
             (&[], Err(Missing), false, None),
         ];
-        for (lines, expected, was_there, rest) in CASES {
+        for (lines, expected, was_found, rest) in CASES {
             let lines: Vec<_> = lines.iter().map(|line| ("sec-websocket-protocol", *line)).collect();
             let mut head = head("/", &lines);
             let (found, own) = take(&[TokenSource::Subprotocol], &mut head);
             let found = found.map(|token| String::from_utf8(token.0).unwrap());
             assert_eq!(found.as_deref(), expected.as_ref().copied(), "{lines:?}");
-            assert_eq!(own.is_some(), *was_there, "{lines:?}");
+            assert_eq!(own.is_some(), *was_found, "{lines:?}");
             let left: Vec<_> =
                 head.headers.get_all("sec-websocket-protocol").iter().map(HeaderValue::as_bytes).collect();
             assert_eq!(left, Vec::from_iter(*rest), "{lines:?}");

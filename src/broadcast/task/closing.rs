@@ -19,8 +19,8 @@ struct Link {
 }
 
 impl Closing {
-    /// Nothing more comes over this link. One before it whose close handshake still runs is cut, so that a server which
-    /// ends none of them does not collect them.
+    /// No message will come over this link any more. An earlier link whose close handshake still runs is dropped, so that
+    /// links do not pile up at a server that ends none of them.
     pub(super) fn replace(&mut self, uplink: Uplink, budget: &Arc<Budget>) {
         let mut share = budget.share();
         share.set(uplink.buffered());

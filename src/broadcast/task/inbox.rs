@@ -1,4 +1,4 @@
-//! What others have for a channel's task: what operators publish, and what clients say to the server.
+//! The queues of a channel's task: what operators publish, and what clients send to the server.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,17 +12,17 @@ use crate::frame::Kind;
 use crate::telemetry::FeedMetrics;
 use crate::upstream::Uplink;
 
-/// Messages of clients, and of operators, that are taken in one poll: what the queue holds. Whoever fills it while it
-/// is emptied would otherwise keep the link from being read, by the runtime's budget for tasks if by nothing else.
+/// Messages of clients that are taken in one poll: as many as the queue holds. Otherwise, if it is filled while it is
+/// emptied, the link would not be read, because of the runtime's budget for tasks if for no other reason.
 const INBOUND_TURN: usize = 64;
-/// See [`INBOUND_TURN`].
+/// The same for messages of operators.
 const PUBLISH_TURN: usize = 16;
 
 /// The queues of one channel.
 #[derive(Debug)]
 pub(in crate::broadcast) struct Inbox {
     publish_requests: mpsc::Receiver<PublishRequest>,
-    /// What clients say, where it goes to the server.
+    /// Messages of clients, if they go to the server.
     inbound: Option<mpsc::Receiver<(Kind, Bytes)>>,
     metrics: Arc<FeedMetrics>,
 }
@@ -47,7 +47,7 @@ impl Inbox {
         }
     }
 
-    /// Hands what clients said to the server. Without one it is lost, as it would be without us.
+    /// Sends messages of clients to the server. Without a link they are lost, as they would be without the proxy.
     pub(super) fn poll_inbound(&mut self, cx: &mut Context<'_>, mut uplink: Option<&mut Uplink>) {
         let Some(inbound) = &mut self.inbound else { return };
         for taken in 1..=INBOUND_TURN {
@@ -63,7 +63,7 @@ impl Inbox {
         }
     }
 
-    /// Nothing is taken from here on: whoever has asked for something hears that it was in vain.
+    /// Nothing is taken from here on: what waits is dropped, and publish requests fail.
     pub(super) fn close(&mut self) {
         self.publish_requests.close();
         while self.publish_requests.try_recv().is_ok() {}

@@ -1,5 +1,4 @@
-//! Whether anybody is there for whom a channel goes on: clients, within `broadcast.linger`, and a process that does not
-//! drain.
+//! Whether a channel still has members: it stays without them for `broadcast.linger`, unless the process drains.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ impl Presence {
         self.is_draining
     }
 
-    /// Ready when nobody is there any more, and nobody can come: the channel is out of its hub then.
+    /// Ready when the channel has no members and cannot get any: it has left its hub then.
     pub(super) fn poll_idle(
         &mut self,
         cx: &mut Context<'_>,

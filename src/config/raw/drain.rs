@@ -37,11 +37,11 @@ impl RawDrain {
         let Self { delay, spread, timeout, close_code } = self;
         let suspect = ["delay", "spread", "timeout"].iter().any(|key| problems.has(key));
         if !suspect && delay.0.0 + spread.0.0 > timeout.0.0 {
-            let required_file = Span(delay.0.0 + spread.0.0).write();
+            let needed = Span(delay.0.0 + spread.0.0).write();
             problems.refuse(
                 "timeout",
                 quoted(&timeout.0.write()),
-                format!("at least delay + spread, here {required_file}"),
+                format!("at least delay + spread, here {needed}"),
             );
         }
         Drain { delay: delay.0.0, spread: spread.0.0, timeout: timeout.0.0, close_code: close_code.0.0 }

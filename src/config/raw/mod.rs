@@ -7,6 +7,14 @@
 //! 3. `validate` takes a struct apart without `..`, so that a new key cannot be forgotten there; it
 //!    tells every problem it finds and then hands back a value that is dropped if there was any.
 //!
+//! # How a setting is added
+//! A field in the struct of its section here, its default, its check, and a field in [`super::model`]; then its line
+//! in `config/outrigger.yaml`, whose comment says what it is for (the schema has it too; a key of a section that is
+//! null there has it in the comment on its field), one in `.env.example`, a row in `docs/configuration.md`, and a
+//! line in `CHANGELOG.md`. Tests compare all but the last. A value that is written in a way of its own has a
+//! `ScalarValue::schema`, without which editors take any text for valid; a type that reads several forms implements
+//! `JsonSchema`. `UPDATE_GOLDEN=1 cargo test --lib schema` and `helm/schema.py` write the schemas anew.
+//!
 //! # Not here
 //! How values are written ([`values`]); what is checked and complete
 //! ([`super::model`]).

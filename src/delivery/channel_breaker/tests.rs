@@ -32,11 +32,11 @@ fn it_opens_at_the_ratio_and_not_below_min_clients() {
         // Counted at different moments by different tasks.
         (12, 10, Open),
     ];
-    for (tripped, clients, stage) in cases {
+    for (tripped, clients, state) in cases {
         let now = Instant::now();
         let mut breaker = ChannelBreaker::new(Some(RULES), now);
-        assert_eq!(breaker.judge(tripped, clients, 0.0, now), stage, "{tripped} of {clients}");
-        assert_eq!(breaker.stage(), stage);
+        assert_eq!(breaker.judge(tripped, clients, 0.0, now), state, "{tripped} of {clients}");
+        assert_eq!(breaker.state(), state);
     }
 }
 
@@ -64,14 +64,14 @@ fn open_it_stays_so_for_its_time_whoever_recovers() {
 fn half_open_the_next_judgement_decides() {
     // tripped, clients, where that leaves it
     let cases = [(10, 10, Open), (5, 10, Open), (4, 10, Closed), (9, 9, Closed), (0, 0, Closed)];
-    for (tripped, clients, stage) in cases {
+    for (tripped, clients, state) in cases {
         let start = Instant::now();
         let mut breaker = ChannelBreaker::new(Some(RULES), start);
         breaker.judge(10, 10, 0.0, start);
         let due = start + RULES.open_for;
         assert_eq!(breaker.judge(10, 10, 0.0, due), HalfOpen, "a full pass first, whatever it finds");
-        assert_eq!(breaker.judge(tripped, clients, 1.0, due), stage, "{tripped} of {clients}");
-        if stage == Open {
+        assert_eq!(breaker.judge(tripped, clients, 1.0, due), state, "{tripped} of {clients}");
+        if state == Open {
             let again = due + Duration::from_secs(6);
             assert_eq!(breaker.judge(0, 10, 0.0, again - Duration::from_millis(1)), Open);
             assert_eq!(breaker.judge(0, 10, 0.0, again), HalfOpen);
@@ -87,13 +87,13 @@ proptest! {
     ) {
         let mut now = Instant::now();
         let mut breaker = ChannelBreaker::new(Some(RULES), now);
-        let mut stage = Closed;
+        let mut state = Closed;
         let mut opened = now;
         for (tripped, clients, random, millis) in judgements {
             now += Duration::from_millis(millis);
             let are_many = clients >= 10 && tripped * 2 >= clients;
             let next = breaker.judge(tripped, clients, random, now);
-            match (stage, next) {
+            match (state, next) {
                 (Closed | HalfOpen, Open) => {
                     prop_assert!(are_many);
                     opened = now;
@@ -101,9 +101,9 @@ proptest! {
                 (Closed | HalfOpen, Closed) => prop_assert!(!are_many),
                 (Open, Open) => prop_assert!(now - opened < RULES.open_for.mul_f64(1.2)),
                 (Open, HalfOpen) => prop_assert!(now - opened >= RULES.open_for),
-                (Open, Closed) | (Closed | HalfOpen, HalfOpen) => prop_assert!(false, "{stage:?} to {next:?}"),
+                (Open, Closed) | (Closed | HalfOpen, HalfOpen) => prop_assert!(false, "{state:?} to {next:?}"),
             }
-            stage = next;
+            state = next;
         }
     }
 }

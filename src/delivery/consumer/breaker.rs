@@ -78,7 +78,7 @@ impl RecipientBreaker {
     }
 
     /// Its state.
-    pub(super) fn stage(&self) -> BreakerState {
+    pub(super) fn state(&self) -> BreakerState {
         self.breaker.state()
     }
 

@@ -1,4 +1,4 @@
-//! Who reads a log: where it is, and how far it may be behind.
+//! A reader of a log: where it is, and how far it may be behind.
 //!
 //! A consumer does not know how its client is reached; any transport can take what it reads.
 //!
@@ -6,8 +6,13 @@
 //! 1. It reads the log by its cursor alone: what its client does not take waits there, and not in a queue of its own.
 //! 2. Each message that its client will never get is counted once, and its client is told if it wants to be.
 //!
+//! # Why is a client that has tripped not held against how far it was behind then?
+//! It could never catch up: it was behind by as much as `max_lag`, or it had not tripped. That lag is its *floor*:
+//! only what is beyond it counts.
+//!
 //! # Not here
-//! What goes out together ([`super::batch`]); what its client has acknowledged ([`super::receipts`], told by pongs); when a client takes nothing ([`super::subscriber`]).
+//! What is sent together ([`super::batch`]); what its client has acknowledged ([`super::receipts`]); when its client takes
+//! nothing ([`super::subscriber`]).
 
 mod breaker;
 mod tripped;
@@ -27,7 +32,7 @@ use crate::telemetry::{Conflation, FeedMetrics};
 #[derive(Debug)]
 pub(super) struct Consumer {
     cursor: Cursor,
-    /// There since its client tripped, until that is forgotten.
+    /// `Some` from its client's first trip until its trips are forgotten.
     tripped: Option<Box<Tripped>>,
 }
 
@@ -51,7 +56,7 @@ impl Consumer {
         self.cursor.next.saturating_sub(1)
     }
 
-    /// Messages up to `head`, those among them that are not kept any more.
+    /// Messages up to `head` that it is still to read, including those that are not kept any more.
     pub(super) fn lag(&self, head: u64) -> u64 {
         (head + 1).saturating_sub(self.oldest_needed())
     }
@@ -81,7 +86,7 @@ impl Consumer {
         self.tripped.take_if(|tripped| tripped.on_caught_up(now));
     }
 
-    /// Whether its client is left alone, since it has tripped.
+    /// Whether its client is skipped, since it has tripped.
     pub(super) fn is_skipped(&self) -> bool {
         self.tripped.as_ref().is_some_and(|tripped| tripped.is_skipped())
     }

@@ -1,7 +1,7 @@
 //! A client that has tripped: its breaker, as metrics and the channel's breaker see it, and what the trip cost.
 //!
 //! # Invariants
-//! 1. What gauges and the channel's breaker were told of a client is taken back when this is dropped.
+//! 1. What was reported of a client to gauges and to the channel's breaker is taken back when this is dropped.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) struct Tripped {
     floor: Lag,
     /// The state of the breaker that was reported last.
     reported: BreakerState,
-    /// Messages that the client skipped and was not told of yet (`delivery.resume_from: latest`).
+    /// Messages that were skipped and that the client has no notice of yet (`delivery.resume_from: latest`).
     unreported_gap: u64,
 }
 
@@ -79,12 +79,13 @@ impl Tripped {
         self.unreported_gap = self.unreported_gap.saturating_add(messages);
     }
 
-    /// Messages that the client is to be told of now.
+    /// Messages that the client is to get a notice of now.
     pub(super) fn take_unreported_gap(&mut self) -> u64 {
         std::mem::take(&mut self.unreported_gap)
     }
 
-    /// The client has taken all there is. True if its trips are forgotten: not before it was told what they cost.
+    /// The client has taken all there is. True if its trips are forgotten: not before it has a notice of
+    /// what they cost.
     pub(super) fn on_caught_up(&mut self, now: Instant) -> bool {
         self.breaker.on_caught_up(now);
         self.floor = Lag::default();
@@ -93,14 +94,14 @@ impl Tripped {
     }
 
     fn report(&mut self, now: Instant) {
-        let stage = self.breaker.stage();
-        if stage == self.reported {
+        let state = self.breaker.state();
+        if state == self.reported {
             return;
         }
-        self.shared.settings.recipients.on_transition(Some(self.reported), Some(stage));
+        self.shared.settings.recipients.on_transition(Some(self.reported), Some(state));
         let was_tripped = self.reported != BreakerState::Closed;
-        let is_tripped = stage != BreakerState::Closed;
-        self.reported = stage;
+        let is_tripped = state != BreakerState::Closed;
+        self.reported = state;
         if was_tripped != is_tripped {
             self.shared.on_tripped(is_tripped, now);
         }

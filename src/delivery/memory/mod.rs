@@ -2,8 +2,8 @@
 //! clients that hold most are evicted, whichever feed they are on and whether or not anything happens there.
 //!
 //! Each shard has an [`Account`] here with one number: the most that any of its clients may hold, raised when a socket is
-//! full. Whoever finds too much in use begins a *round*. The shard with the greatest number is asked; it looks at its own
-//! clients, reports what its heaviest [holding](holding) weighs, and evicts it if no other shard may have a heavier one.
+//! full. The shard that finds too much in use begins a *round*. The shard with the greatest number is asked; it looks at its own
+//! clients, reports what its heaviest [`holding`] weighs, and evicts it if no other shard may have a heavier one.
 //! Otherwise that shard is asked. What was reported stands until the round is over, so that each shard is asked in vain
 //! at most once.
 //!
@@ -47,7 +47,7 @@ const SLACK: usize = 16;
 #[derive(Debug)]
 pub(crate) struct ClientMemory {
     budget: Arc<Budget>,
-    /// Whether a round is under way, for those who only want to begin one.
+    /// Whether a round is under way, to be read without the lock.
     has_round: AtomicBool,
     /// What was in use when no client was found that holds it; `usize::MAX`: one was found.
     last_futile_eviction: AtomicUsize,
@@ -105,8 +105,8 @@ impl ClientMemory {
         &self.budget
     }
 
-    /// Has the clients that hold most evicted if more is in use than may be. Costs two loads if not; to be called by
-    /// whoever takes something, and now and then.
+    /// Has the clients that hold most evicted if more is in use than may be. Costs two loads if not; to be called after
+    /// something was taken, and now and then.
     pub(crate) fn enforce_budget(&self) {
         if !self.budget.is_over() || self.has_round.load(Ordering::Acquire) {
             return;
@@ -149,7 +149,7 @@ impl ClientMemory {
     }
 
     /// Begins a round with the shard that may hold most.
-    fn begin(&self, inner: &mut Inner) -> NextTurn {
+    fn begin(&self, inner: &mut Inner) -> AskedShard {
         self.has_round.store(true, Ordering::Release);
         inner.round = Some(Round::default());
         match inner.heaviest(None) {
@@ -159,12 +159,12 @@ impl ClientMemory {
     }
 
     /// Ends the round; `is_futile`: no client holds anything.
-    fn end(&self, inner: &mut Inner, is_futile: bool) -> NextTurn {
+    fn end(&self, inner: &mut Inner, is_futile: bool) -> AskedShard {
         inner.round = None;
         let last_futile_eviction = if is_futile { self.budget.used() } else { usize::MAX };
         self.last_futile_eviction.store(last_futile_eviction, Ordering::Relaxed);
         self.has_round.store(false, Ordering::Release);
-        NextTurn { asked: None }
+        AskedShard { asked: None }
     }
 }
 
@@ -181,23 +181,23 @@ impl Inner {
     }
 
     /// Asks that shard.
-    fn ask(&mut self, id: u64) -> NextTurn {
+    fn ask(&mut self, id: u64) -> AskedShard {
         let asked = self.accounts.get(&id).map(Arc::clone);
         if let (Some(round), Some(public)) = (&mut self.round, &asked) {
             round.asked = id;
             public.is_asked.store(true, Ordering::Release);
         }
-        NextTurn { asked }
+        AskedShard { asked }
     }
 }
 
 /// The shard that is to be woken when the lock is released.
 #[must_use]
-struct NextTurn {
+struct AskedShard {
     asked: Option<Arc<PublicAccount>>,
 }
 
-impl NextTurn {
+impl AskedShard {
     fn wake(self) {
         if let Some(public) = self.asked {
             public.wakes.wake_task();
@@ -270,7 +270,7 @@ impl Account {
 
     /// It has evicted a client.
     pub(super) fn on_evicted(&self) {
-        if let Some(left_out) = self.memory.lines.may("cut", Instant::now()) {
+        if let Some(left_out) = self.memory.lines.allow("cut", Instant::now()) {
             warn_of_evicted(left_out + 1);
         }
     }

@@ -6,11 +6,21 @@
 //! 2. In one poll each kind of work has a turn of its own: [`TURN`] clients join, as many are closed or get the time of
 //!    their Close, as many are due, as many were woken, as many are sent what is new. What is left waits for the next poll,
 //!    and other tasks run meanwhile. So no kind of work keeps another one from its turn.
-//! 3. What all clients send is read within [`READING`] a poll, and the client that was woken first is looked at first: one
+//! 3. What all clients send is read within [`READ_BUDGET`] a poll, and the client that was woken first is looked at first: one
 //!    that never stops sending is behind all others again once it was read.
 //! 4. It is not under the runtime's own budget for tasks, with which a socket that would take more seems full: it yields
 //!    by itself.
 //! 5. It ends when no client can join any more and the last one has gone, or by a panic.
+//!
+//! # Why is a client not a task of its own?
+//! A message would wake each of these tasks. A shard that writes to its clients in turn is woken once, and only
+//! sockets that are full cost more.
+//!
+//! # What a client costs
+//! A boxed `Subscriber` in its shard's list, a `SubscriberWaker`, a handle in the registry, and one socket. A message
+//! to it is one write; that it was sent is noted with plain stores. What is rare about it is behind a pointer that is
+//! empty until then (a trip, a date, a pause, the outcome of a frame): `delivery/tests/memory.rs` holds each of these
+//! to its step of the allocator.
 
 mod closing;
 mod eviction;
@@ -35,7 +45,7 @@ use super::subscriber::{PollContext, PollStatus, Subscriber};
 use super::timer_heap::TimerHeap;
 use super::wake_list::SubscriberWaker;
 use crate::log::Reader;
-use crate::resilience::{Standstill, Turn};
+use crate::resilience::{ReadBudget, Standstill};
 
 pub(super) use self::handle::ShardHandle;
 
@@ -44,7 +54,7 @@ const TURN: usize = 64;
 
 /// What is read of all clients before other tasks get their turn: what four of them may send in a turn of theirs. It
 /// takes a fraction of a millisecond, so that a pass over a thousand clients is hardly longer for it.
-const READING: Turn = Turn::new(256 * 1024, 4096);
+const READ_BUDGET: ReadBudget = ReadBudget::new(256 * 1024, 4096);
 
 /// The task.
 #[derive(Debug)]
@@ -53,7 +63,7 @@ pub(super) struct Shard {
     shared: Arc<FanoutShared>,
     reader: Reader,
     batcher: Batcher,
-    /// What its clients hold, as the process is told.
+    /// The account of what its clients hold.
     account: Account,
     /// The newest message that may go out now.
     until: u64,
@@ -65,7 +75,7 @@ pub(super) struct Shard {
     /// Woken, and not looked at yet.
     woken: VecDeque<u32>,
     /// What may still be read in this poll.
-    read_budget: Turn,
+    read_budget: ReadBudget,
     timers: TimerHeap,
     standstill: Standstill,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -114,7 +124,7 @@ impl Shard {
             reader,
             clients: Slab::new(),
             woken: VecDeque::new(),
-            read_budget: READING,
+            read_budget: READ_BUDGET,
             timers: TimerHeap::default(),
             standstill: Standstill::default(),
             sleep: None,
@@ -166,7 +176,7 @@ impl Shard {
         }
     }
 
-    /// Does something with one client, and with what becomes of it.
+    /// Does `work` for one client, removes or queues it as its status asks for, and sets its timer.
     fn with(
         &mut self,
         index: u32,
@@ -218,13 +228,13 @@ impl Shard {
         }
     }
 
-    /// Looks at the next of those who are due.
+    /// Polls the next clients that are due.
     fn poll_due(&mut self, now: Instant) {
         let Some(due) = self.timers.next().filter(|due| *due <= now) else { return };
-        let listens_only = self.standstill.hears_first(due, now);
+        let is_grace_period = self.standstill.must_read_first(due, now);
         for _ in 0..TURN {
-            // Nobody is judged that cannot be read first.
-            if self.read_budget.is_over() {
+            // A client that cannot be read first is not judged.
+            if self.read_budget.is_spent() {
                 break;
             }
             let Some((index, at)) = self.timers.pop(now) else { break };
@@ -241,7 +251,7 @@ impl Shard {
                 if before == PollStatus::Closed {
                     return before;
                 }
-                client.on_deadlines(listens_only, cx);
+                client.on_deadlines(is_grace_period, cx);
                 let after = client.poll(cx);
                 if after == PollStatus::Open { before } else { after }
             });
@@ -259,10 +269,10 @@ impl Shard {
             .sweep(|index, at| clients.get(index as usize).is_some_and(|client| client.is_armed_for(at)));
     }
 
-    /// Looks at the next of those who were woken.
+    /// Polls the next clients that were woken.
     fn poll_woken(&mut self, now: Instant) {
         for _ in 0..self.woken.len().min(TURN) {
-            if self.read_budget.is_over() {
+            if self.read_budget.is_spent() {
                 break;
             }
             let Some(index) = self.woken.pop_front() else { break };
@@ -322,7 +332,7 @@ impl Shard {
         self.oldest_needed = pass.oldest_needed.min(self.until + 1);
         self.reader.set_oldest_needed(self.oldest_needed);
         if self.oldest_needed > self.until {
-            // No client is where it remembers something for.
+            // No client is at a place that a batch is remembered for.
             self.batcher.clear();
         }
         true
@@ -334,7 +344,7 @@ impl Shard {
         self.clients.len()
     }
 
-    /// Timers that it remembers.
+    /// Entries of its timer heap.
     #[cfg(test)]
     pub(super) fn timers(&self) -> usize {
         self.timers.len()
@@ -346,10 +356,10 @@ impl Shard {
         self.woken.len()
     }
 
-    /// It has panicked: all of its clients are told, if that can be done at once, and so are those that wait for it.
+    /// It has panicked: all of its clients, and those that wait for it, are closed.
     pub(super) fn fail(mut self) {
         let (arrivals, clients) = self.handle.fail();
-        // What has panicked once may do so again: that ends one client then, and was counted.
+        // It may panic again: that ends one client then, and the first panic was counted.
         let end = |client: Box<Subscriber>| {
             let _ = catch_unwind(AssertUnwindSafe(move || client.fail()));
         };
@@ -396,7 +406,7 @@ impl Future for Shard {
         let now = Instant::now();
         this.handle.wakes().wake_with(cx.waker());
         this.reader.wake_with(cx.waker());
-        this.read_budget = READING;
+        this.read_budget = READ_BUDGET;
         let is_shut = this.take_inbox(now);
         this.close_next(now);
         this.dismiss_next();

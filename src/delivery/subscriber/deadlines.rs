@@ -37,8 +37,8 @@ enum Due {
 
 /// What does not depend on what the client does.
 const DATES: [Due; 2] = [Due::Date, Due::FeedClose];
-/// Judgements of what the client does, in the order in which they are made. They wait while a process that stood still
-/// only listens.
+/// Judgements of what the client does, in the order in which they are made. They are deferred after the process stood
+/// still.
 const JUDGEMENTS: [Due; 5] = [Due::Closing, Due::Retry, Due::Stall, Due::Idle, Due::Ping];
 
 impl Subscriber {
@@ -54,11 +54,11 @@ impl Subscriber {
         [judgements.map(|deadline| standstill.defer(deadline)), others].into_iter().flatten().min()
     }
 
-    /// Deadlines may have come: does what follows from each. With `listens_only` nobody is judged.
-    pub(in crate::delivery) fn on_deadlines(&mut self, listens_only: bool, cx: &PollContext<'_>) {
-        // Always: the wall clock may tell of an end of credentials that is not due by the other one.
+    /// Deadlines may have come: does what follows from each. In a grace period the client is not judged.
+    pub(in crate::delivery) fn on_deadlines(&mut self, is_grace_period: bool, cx: &PollContext<'_>) {
+        // Always, since credentials may have ended by the wall clock before they end by the monotonic one.
         self.on_close_date(cx);
-        if listens_only {
+        if is_grace_period {
             return;
         }
         for due in JUDGEMENTS {

@@ -12,12 +12,12 @@ use crate::delivery::FromClients;
 use crate::delivery::close::CloseCause;
 use crate::delivery::websocket::{Input, ReadStatus, Received};
 use crate::frame::Kind;
-use crate::resilience::Turn;
+use crate::resilience::ReadBudget;
 use crate::telemetry::Reason;
 use crate::upstream::Uplink;
 
 /// What is read of one client before it is the others' turn; and one read beyond it, which is short.
-const READING: Turn = Turn::new(64 * 1024, 1024);
+const READ_BUDGET: ReadBudget = ReadBudget::new(64 * 1024, 1024);
 
 /// For so long a client is not read that has filled the queue to its feed's server: a small part of it is enough for that
 /// to be emptied, and in the rest there is room for what others send.
@@ -42,14 +42,14 @@ impl Subscriber {
         let waker = self.waker.clone();
         let mut task = Context::from_waker(&waker);
         let mut has_read = false;
-        let mut turn = READING;
+        let mut budget = READ_BUDGET;
         // Over some streams no read ever fills the buffer, and there is always one more.
-        while !turn.is_over() && !cx.read_budget.is_over() {
+        while !budget.is_spent() && !cx.read_budget.is_spent() {
             match self.read_once(&mut task, cx) {
                 ReadStatus::Pending => return has_read,
                 ReadStatus::Ended => return true,
                 ReadStatus::Read(input) => {
-                    turn.take(input.bytes, input.frames);
+                    budget.take(input.bytes, input.frames);
                     cx.read_budget.take(input.bytes, input.frames);
                     has_read = true;
                 }
@@ -58,7 +58,7 @@ impl Subscriber {
                 return true;
             }
         }
-        // Others are read first; it is looked at again for the rest.
+        // Other clients are read first; it is polled again for the rest.
         waker.wake_by_ref();
         has_read
     }

@@ -34,7 +34,7 @@ impl WebSocket {
 
     /// The client answers no ping: it is closed, but not waited for.
     pub(in crate::delivery) fn close_now(&mut self, cause: &CloseCause, now: Instant) {
-        // Whoever answers no ping will not answer a Close either: it is sent if that can be done at once.
+        // A client that answers no ping will not answer a Close either: it is sent if that can be done at once.
         self.close(cause, Duration::ZERO, now);
     }
 
@@ -110,7 +110,7 @@ impl WebSocket {
         false
     }
 
-    /// Whoever serves the client has failed: it is told if that can be done at once.
+    /// The client's shard has failed: a Close is sent if that can be done at once.
     pub(in crate::delivery) fn fail(mut self) {
         let mut report = EndReport { reason: Reason::InternalError, close: None, fault: None };
         if let Some(ending) = &self.ending {

@@ -5,7 +5,7 @@
 
 use crate::config::Policy;
 use crate::frame::{
-    Assembler, CloseCode, Extensions, Heard, Kind, MAX_HELD, Opcode, Outcome, ProtocolError, Role, Rules,
+    Assembled, Assembler, CloseCode, Extensions, Kind, MAX_HELD, Opcode, Outcome, ProtocolError, Role, Rules,
     Scanned, Scanner, Verdict,
 };
 
@@ -122,20 +122,20 @@ impl InboundDecoder {
                     if is_own { Verdict::Drop } else { Verdict::Pass }
                 });
                 let error = match scanned.outcome {
-                    Outcome::Open | Outcome::Enough => {
+                    Outcome::Open | Outcome::LimitReached => {
                         *partial = Partial::of(&buf[scanned.held]);
                         None
                     }
                     Outcome::Closed => None,
-                    Outcome::Faulty(error) => Some(error),
+                    Outcome::Invalid(error) => Some(error),
                 };
                 let Scanned { messages, frames, controls, .. } = scanned;
                 Decoded { messages, frames, controls, error }
             }
             Self::Assemble(assembler) => {
                 let (mut messages, mut controls) = (0, 0);
-                let result = assembler.push(&buf[MAX_HELD..], |heard| match heard {
-                    Heard::Message(kind, payload) => {
+                let result = assembler.push(&buf[MAX_HELD..], |assembled| match assembled {
+                    Assembled::Message(kind, payload) => {
                         if kind == Kind::Text && payload.len() < 126 && on(ClientEvent::ShortText(payload)) {
                             controls += 1;
                             return;
@@ -143,15 +143,15 @@ impl InboundDecoder {
                         messages += 1;
                         on(ClientEvent::Message(kind, payload));
                     }
-                    Heard::Ping(payload) => {
+                    Assembled::Ping(payload) => {
                         controls += 1;
                         on(ClientEvent::Ping(payload));
                     }
-                    Heard::Pong(payload) => {
+                    Assembled::Pong(payload) => {
                         controls += 1;
                         on(ClientEvent::Pong(payload));
                     }
-                    Heard::Close(code, _) => {
+                    Assembled::Close(code, _) => {
                         controls += 1;
                         on(ClientEvent::Close(code));
                     }

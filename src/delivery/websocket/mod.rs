@@ -37,7 +37,7 @@ use crate::net::scratch::{self, HELD_ROOM};
 pub(super) use self::outbound::{Outbound, WriteStatus};
 pub(super) use self::pings::PingScheduler;
 
-/// Bytes read at once. Less than the buffer: only after a read can be told how many frames are in it.
+/// Bytes read at once. Less than the buffer: how many frames a read has is only known after it.
 const READ: usize = 16 * 1024;
 /// The same where messages are inflated here, to a thousand times as much.
 const READ_DEFLATED: usize = 2 * 1024;
@@ -78,7 +78,7 @@ pub(super) enum SendStatus {
     Closed,
 }
 
-/// Something that a client sent, for whoever serves it.
+/// Something that a client sent, for the subscriber.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Received<'a> {
     /// A whole message, where such are wanted.

@@ -77,7 +77,7 @@ impl Outbound {
                     self.sent = at;
                     self.note(before, at, now);
                     if self.stream.wants_flush() {
-                        // Only a flush makes room; an error is told by the next write.
+                        // Only a flush makes room; an error is reported by the next write.
                         let _ = Pin::new(&mut self.stream).poll_flush(cx);
                     }
                     return WriteStatus::Blocked;
@@ -214,7 +214,7 @@ impl Outbound {
         self.stream.take_records()
     }
 
-    /// Tells the client that nothing more comes.
+    /// Ends TLS in an orderly way, if there is TLS.
     pub(super) fn send_close_notify(&mut self) {
         self.stream.send_close_notify();
     }

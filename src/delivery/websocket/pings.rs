@@ -3,8 +3,11 @@
 //! A ping carries how far the client had been sent when the ping was made. Its echo tells that the client's WebSocket
 //! stack took everything up to there: a strong hint and not a proof, since stacks answer before the application reads.
 //!
+//! # Why do pings carry it?
+//! Every client has to answer a ping with what was in it (RFC 6455 §5.5.3), so that no client has to be changed.
+//!
 //! # Not here
-//! When a ping is due and what a silence means ([`crate::resilience::Heartbeat`]).
+//! When a ping is due and what a missing pong means ([`crate::resilience::Heartbeat`]).
 
 use tokio::time::Instant;
 

@@ -23,9 +23,9 @@ fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     bytes
 }
 
-/// What was told, so that it can be kept.
+/// What was assembled, to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Told {
+enum Owned {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -34,25 +34,25 @@ enum Told {
     ProtocolError(ProtocolError),
 }
 
-fn told(heard: &Heard<'_>) -> Told {
-    match heard {
-        Heard::Message(Kind::Text, text) => Told::Text(String::from_utf8(text.to_vec()).unwrap()),
-        Heard::Message(Kind::Binary, bytes) => Told::Binary(bytes.to_vec()),
-        Heard::Ping(payload) => Told::Ping(payload.to_vec()),
-        Heard::Pong(payload) => Told::Pong(payload.to_vec()),
-        Heard::Close(code, payload) => Told::Close(code.0, payload.to_vec()),
+fn owned(assembled: &Assembled<'_>) -> Owned {
+    match assembled {
+        Assembled::Message(Kind::Text, text) => Owned::Text(String::from_utf8(text.to_vec()).unwrap()),
+        Assembled::Message(Kind::Binary, bytes) => Owned::Binary(bytes.to_vec()),
+        Assembled::Ping(payload) => Owned::Ping(payload.to_vec()),
+        Assembled::Pong(payload) => Owned::Pong(payload.to_vec()),
+        Assembled::Close(code, payload) => Owned::Close(code.0, payload.to_vec()),
     }
 }
 
-/// Everything that is told of `chunks`.
-fn run<'a>(rules: Rules, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Told> {
+/// Everything that `chunks` come to.
+fn run<'a>(rules: Rules, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Owned> {
     let mut assembler = Assembler::new(rules);
     let mut all = Vec::new();
     let mut came = 0;
     for chunk in chunks {
         came += chunk.len();
-        if let Err(fault) = assembler.push(chunk, |heard| all.push(told(&heard))) {
-            all.push(Told::ProtocolError(fault));
+        if let Err(error) = assembler.push(chunk, |assembled| all.push(owned(&assembled))) {
+            all.push(Owned::ProtocolError(error));
         }
         // A header and a control frame, and no more than twice what came.
         assert!(assembler.held() <= 2 * came + 2 * MAX_CONTROL, "{} held of {came}", assembler.held());
@@ -60,8 +60,8 @@ fn run<'a>(rules: Rules, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Told
     all
 }
 
-fn text(text: &str) -> Told {
-    Told::Text(text.to_owned())
+fn text(text: &str) -> Owned {
+    Owned::Text(text.to_owned())
 }
 
 #[test]
@@ -81,12 +81,12 @@ fn messages_are_whole_however_they_are_cut() {
     .concat();
     let expected = [
         text("one"),
-        Told::Ping(b"ping inside".to_vec()),
-        Told::Pong(Vec::new()),
+        Owned::Ping(b"ping inside".to_vec()),
+        Owned::Pong(Vec::new()),
         text("tw\u{f6} halves"),
-        Told::Binary(vec![7; 300]),
+        Owned::Binary(vec![7; 300]),
         text(""),
-        Told::Close(1000, b"\x03\xe8bye".to_vec()),
+        Owned::Close(1000, b"\x03\xe8bye".to_vec()),
     ];
     for cut in 0..stream.len() {
         let (head, tail) = stream.split_at(cut);
@@ -102,8 +102,8 @@ fn a_message_that_is_there_whole_is_not_copied() {
     let range = stream.as_ptr_range();
     let mut assembler = Assembler::new(rules(Role::Server));
     let mut messages = 0;
-    let pushed = assembler.push(&stream, |heard| {
-        let Heard::Message(Kind::Text, payload) = heard else { panic!("{heard:?}") };
+    let pushed = assembler.push(&stream, |assembled| {
+        let Assembled::Message(Kind::Text, payload) = assembled else { panic!("{assembled:?}") };
         assert!(range.contains(&payload.as_ptr()));
         messages += 1;
     });
@@ -115,7 +115,7 @@ fn memory_follows_what_came_and_not_what_was_announced() {
     let announced = frame(0x82, &vec![1; 1 << 20], false);
     let mut assembler = Assembler::new(rules(Role::Server));
     for byte in announced[..2000].chunks(1) {
-        assembler.push(byte, |heard| panic!("{heard:?}")).unwrap();
+        assembler.push(byte, |assembled| panic!("{assembled:?}")).unwrap();
     }
     assert!(assembler.held() <= 4000, "{}", assembler.held());
     let mut messages = 0;
@@ -138,8 +138,8 @@ fn what_is_too_large_is_refused_by_its_header_and_nothing_is_kept() {
     let mut assembler = Assembler::new(small);
     assert_eq!(assembler.push(&fragments[..14], |_| ()), Err(ProtocolError::MessageTooLarge { limit: 15 }));
     assert_eq!(assembler.held(), 0);
-    // Nothing more is told.
-    assert_eq!(assembler.push(&frame(0x81, b"more", false), |heard| panic!("{heard:?}")), Ok(0));
+    // Nothing more is handed out.
+    assert_eq!(assembler.push(&frame(0x81, b"more", false), |assembled| panic!("{assembled:?}")), Ok(0));
 }
 
 #[test]
@@ -151,11 +151,11 @@ fn texts_are_utf8_over_all_their_fragments() {
         let whole = frame(0x81, bad, false);
         assert_eq!(
             run(rules(Role::Server), [&whole[..]]),
-            [Told::ProtocolError(ProtocolError::InvalidUtf8)],
+            [Owned::ProtocolError(ProtocolError::InvalidUtf8)],
             "{bad:x?}"
         );
         let binary = frame(0x82, bad, false);
-        assert_eq!(run(rules(Role::Server), [&binary[..]]), [Told::Binary(bad.to_vec())]);
+        assert_eq!(run(rules(Role::Server), [&binary[..]]), [Owned::Binary(bad.to_vec())]);
     }
     assert_eq!(ProtocolError::InvalidUtf8.close_code().0, 1007);
 }
@@ -173,29 +173,32 @@ fn compressed_messages_are_inflated() {
         frame(0x80, b"so", false),
     ]
     .concat();
-    let expected = [text("Hello"), Told::Ping(b"?".to_vec()), text("Hello"), text("as it is"), text("also")];
+    let expected = [text("Hello"), Owned::Ping(b"?".to_vec()), text("Hello"), text("as it is"), text("also")];
     for cut in 0..stream.len() {
         let (head, tail) = stream.split_at(cut);
         assert_eq!(run(deflate_rules(100), [head, tail]), expected, "cut at {cut}");
     }
     let unasked = run(rules(Role::Server), [&stream[..]]);
-    assert_eq!(unasked, [Told::ProtocolError(ProtocolError::ReservedBits)], "nothing was agreed upon");
+    assert_eq!(unasked, [Owned::ProtocolError(ProtocolError::ReservedBits)], "nothing was agreed upon");
 }
 
 #[test]
 fn what_is_inflated_is_bounded_and_checked() {
     let bomb = deflate::message(Kind::Binary, &[0; 100_000]).unwrap();
-    assert_eq!(run(deflate_rules(100_000), [&bomb[..]]), [Told::Binary(vec![0; 100_000])]);
+    assert_eq!(run(deflate_rules(100_000), [&bomb[..]]), [Owned::Binary(vec![0; 100_000])]);
     let limit = 99_999;
     assert_eq!(
         run(deflate_rules(limit), [&bomb[..]]),
-        [Told::ProtocolError(ProtocolError::MessageTooLarge { limit })]
+        [Owned::ProtocolError(ProtocolError::MessageTooLarge { limit })]
     );
     let garbage = frame(0xc2, b"\xff\xff\xff", false);
-    assert_eq!(run(deflate_rules(100), [&garbage[..]]), [Told::ProtocolError(ProtocolError::InvalidDeflate)]);
+    assert_eq!(
+        run(deflate_rules(100), [&garbage[..]]),
+        [Owned::ProtocolError(ProtocolError::InvalidDeflate)]
+    );
     assert_eq!(ProtocolError::InvalidDeflate.close_code().0, 1007);
     let latin = deflate::message(Kind::Text, &[0xe9; 100]).unwrap();
-    assert_eq!(run(deflate_rules(100), [&latin[..]]), [Told::ProtocolError(ProtocolError::InvalidUtf8)]);
+    assert_eq!(run(deflate_rules(100), [&latin[..]]), [Owned::ProtocolError(ProtocolError::InvalidUtf8)]);
 }
 
 #[test]
@@ -203,11 +206,11 @@ fn an_unknown_extension_is_none_here() {
     let unknown = Rules { extensions: Extensions::Unknown, ..rules(Role::Server) };
     assert_eq!(
         run(unknown, [&frame(0xc1, b"?", false)[..]]),
-        [Told::ProtocolError(ProtocolError::ReservedBits)]
+        [Owned::ProtocolError(ProtocolError::ReservedBits)]
     );
     assert_eq!(
         run(unknown, [&frame(0x83, b"?", false)[..]]),
-        [Told::ProtocolError(ProtocolError::ReservedOpcode(3))]
+        [Owned::ProtocolError(ProtocolError::ReservedOpcode(3))]
     );
 }
 
@@ -266,13 +269,13 @@ proptest! {
         let mut scanner = Scanner::new(rules);
         let scanned = scanner.scan(&mut stream.clone(), u32::MAX, |_| Verdict::Pass);
         let all = run(rules, pieces(&stream, &sizes));
-        let messages = all.iter().filter(|told| matches!(told, Told::Text(_) | Told::Binary(_))).count();
+        let messages = all.iter().filter(|owned| matches!(owned, Owned::Text(_) | Owned::Binary(_))).count();
         match all.last() {
             // What is inside a message the scanner does not look at.
-            Some(Told::ProtocolError(ProtocolError::InvalidUtf8 | ProtocolError::InvalidDeflate)) => {}
-            Some(Told::ProtocolError(ProtocolError::MessageTooLarge { .. })) if rules.extensions == Extensions::Deflate => {}
-            Some(Told::ProtocolError(fault)) => prop_assert_eq!(scanned.outcome, Outcome::Faulty(*fault)),
-            Some(Told::Close(..)) => prop_assert_eq!(scanned.outcome, Outcome::Closed),
+            Some(Owned::ProtocolError(ProtocolError::InvalidUtf8 | ProtocolError::InvalidDeflate)) => {}
+            Some(Owned::ProtocolError(ProtocolError::MessageTooLarge { .. })) if rules.extensions == Extensions::Deflate => {}
+            Some(Owned::ProtocolError(error)) => prop_assert_eq!(scanned.outcome, Outcome::Invalid(*error)),
+            Some(Owned::Close(..)) => prop_assert_eq!(scanned.outcome, Outcome::Closed),
             _ => {
                 prop_assert_eq!(scanned.outcome, Outcome::Open);
                 prop_assert_eq!(scanned.messages as usize, messages);

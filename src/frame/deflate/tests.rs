@@ -105,7 +105,7 @@ fn a_bomb_costs_no_more_than_the_limit() {
     for max in [0, 1, 999, 1 << 16, (1 << 20) + 1, (32 << 20) - 1] {
         let mut into = Vec::new();
         assert_eq!(inflate(payload, max, &mut into), Err(ProtocolError::MessageTooLarge { limit: max }));
-        assert!(into.capacity() as u64 <= max + FIRST_STEP as u64, "{} for {max}", into.capacity());
+        assert!(into.capacity() as u64 <= max + INITIAL_CAPACITY as u64, "{} for {max}", into.capacity());
     }
     assert_eq!(inflated(payload, 32 << 20).unwrap().len(), 32 << 20);
     assert_eq!(inflated(payload, u64::MAX).unwrap().len(), 32 << 20);
@@ -135,8 +135,8 @@ fn a_message_becomes_one_compressed_frame() {
 #[test]
 fn what_becomes_no_smaller_stays_as_it_is() {
     assert_eq!(message(Kind::Text, b""), None);
-    assert_eq!(message(Kind::Text, &[b'a'; WORTHWHILE - 1]), None);
-    assert!(message(Kind::Text, &[b'a'; WORTHWHILE]).is_some());
+    assert_eq!(message(Kind::Text, &[b'a'; MIN_PAYLOAD - 1]), None);
+    assert!(message(Kind::Text, &[b'a'; MIN_PAYLOAD]).is_some());
     let mut random = fastrand::Rng::with_seed(1);
     for len in [32, 100, 1000, 100_000, 1_000_000] {
         let noise: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
@@ -148,7 +148,7 @@ fn what_becomes_no_smaller_stays_as_it_is() {
 fn a_large_message_leaves_no_large_buffer() {
     let large: Vec<u8> = (0..4_000_000_u32).map(|i| (i % 251) as u8).collect();
     assert!(message(Kind::Binary, &large).is_some());
-    COMPRESSOR.with_borrow(|compressor| assert!(compressor.as_ref().unwrap().out.capacity() <= MOST_KEPT));
+    COMPRESSOR.with_borrow(|compressor| assert!(compressor.as_ref().unwrap().out.capacity() <= MAX_KEPT));
 }
 
 /// Something that compresses, more or less.

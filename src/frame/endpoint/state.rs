@@ -1,7 +1,7 @@
 //! How far each direction of a connection has come on its way to the end.
 //!
 //! # Invariants
-//! 1. Each direction only ever moves down its list, and only by the moves named here: what is sent out of order changes
+//! 1. Each direction only ever moves down its list, and only by the moves named here: a move that comes too late changes
 //!    nothing.
 //!
 //! # Not here
@@ -21,8 +21,8 @@ pub(crate) struct ConnectionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Read {
     Frames,
-    /// After a protocol error. What follows is discarded up to the end of the stream, so that the peer gets our Close:
-    /// bytes that nobody reads would turn the end of the connection into a reset.
+    /// After a protocol error. What follows is read and discarded up to the end of the stream, so that the peer gets our
+    /// Close: unread bytes would turn the end of the connection into a reset.
     Discarding,
     /// The peer's Close came. What follows is discarded likewise.
     CloseReceived,
@@ -84,7 +84,7 @@ impl ConnectionState {
         can_send
     }
 
-    /// A Close was sent: ours, or one of somebody else that was passed on.
+    /// A Close was sent: ours, or the one of another connection that was forwarded.
     pub(crate) fn on_close_sent(&mut self) {
         if self.write < Write::CloseSent {
             self.write = Write::CloseSent;
@@ -139,7 +139,7 @@ impl ConnectionState {
     }
 
     /// Whether the stream is to be ended now, though the peer's Close has not come; `is_flushed`: the kernel has all that
-    /// was sent. A peer that broke the protocol is not heard any more: it is told why, and then that this was all.
+    /// was sent. A peer that broke the protocol is sent the reason, and then the end of the stream.
     pub(crate) fn needs_fin(self, is_flushed: bool) -> bool {
         self.read == Read::Discarding && self.write == Write::CloseSent && is_flushed
     }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::state::{Read, Write};
 use super::*;
-use crate::frame::{Assembler, Extensions, Heard, Kind, Rules, encode};
+use crate::frame::{Assembled, Assembler, Extensions, Kind, Rules, encode};
 
 const READS: [Read; 5] = [
     Read::Frames,
@@ -292,13 +292,13 @@ fn replies<'a>(role: Role, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<(Opcod
     let mut endpoint = Endpoint::new(role);
     let mut sent = Vec::new();
     for chunk in chunks {
-        let pushed = assembler.push(chunk, |heard| match heard {
-            Heard::Ping(payload) => endpoint.on_ping(payload),
-            Heard::Close(code, _) => endpoint.on_close_received(code.answer()),
-            Heard::Message(..) | Heard::Pong(_) => {}
+        let pushed = assembler.push(chunk, |assembled| match assembled {
+            Assembled::Ping(payload) => endpoint.on_ping(payload),
+            Assembled::Close(code, _) => endpoint.on_close_received(code.answer()),
+            Assembled::Message(..) | Assembled::Pong(_) => {}
         });
-        if let Err(fault) = pushed {
-            endpoint.fail(fault.close_code(), "");
+        if let Err(error) = pushed {
+            endpoint.fail(error.close_code(), "");
         }
         sent.extend(next(&mut endpoint));
     }

@@ -80,12 +80,12 @@ fn every_fault_stops_the_stream_at_a_frame_edge_wherever_it_is_cut() {
             ProtocolError::FrameTooLarge { limit: 1 << 20 },
         ),
     ];
-    for (name, before, bad, fault) in cases {
+    for (name, before, bad, error) in cases {
         let stream = [before, &bad[..bad.len().min(40)]].concat();
         for cut in 0..stream.len() {
             let mut scanner = Scanner::new(rules(Role::Client));
             let (out, _, outcome) = run(&mut scanner, [&stream[..cut], &stream[cut..]], |_| Verdict::Pass);
-            assert_eq!(outcome, Outcome::Faulty(*fault), "{name} cut at {cut}");
+            assert_eq!(outcome, Outcome::Invalid(*error), "{name} cut at {cut}");
             assert_eq!(&out, before, "{name} cut at {cut}: the bad frame must not go on");
             assert!(scanner.at_frame_edge(), "{name} cut at {cut}");
         }
@@ -96,7 +96,7 @@ fn every_fault_stops_the_stream_at_a_frame_edge_wherever_it_is_cut() {
 fn a_server_must_not_mask() {
     let (out, _, outcome) =
         run(&mut Scanner::new(rules(Role::Server)), [&frame(0x81, 1, true)[..]], |_| Verdict::Pass);
-    assert_eq!((out.len(), outcome), (0, Outcome::Faulty(ProtocolError::Masked)));
+    assert_eq!((out.len(), outcome), (0, Outcome::Invalid(ProtocolError::Masked)));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_message_is_too_large_when_its_fragments_are() {
     let stream =
         [frame(0x01, 6, true), frame(0x89, 2, true), frame(0x00, 4, true), frame(0x80, 1, true)].concat();
     let (out, _, outcome) = run(&mut Scanner::new(small), [&stream[..]], |_| Verdict::Pass);
-    assert_eq!(outcome, Outcome::Faulty(ProtocolError::MessageTooLarge { limit: 10 }));
+    assert_eq!(outcome, Outcome::Invalid(ProtocolError::MessageTooLarge { limit: 10 }));
     assert_eq!(out.len(), stream.len() - frame(0x80, 1, true).len());
 }
 
@@ -179,7 +179,10 @@ fn it_stops_after_as_many_messages_as_are_allowed() {
     let mut buf = one.repeat(5);
     let mut scanner = Scanner::new(rules(Role::Client));
     let scanned = scanner.scan(&mut buf, 2, |_| Verdict::Pass);
-    assert_eq!((scanned.forward, scanned.messages, scanned.outcome), (2 * one.len(), 2, Outcome::Enough));
+    assert_eq!(
+        (scanned.forward, scanned.messages, scanned.outcome),
+        (2 * one.len(), 2, Outcome::LimitReached)
+    );
     assert_eq!(scanned.held, 2 * one.len()..5 * one.len());
 }
 

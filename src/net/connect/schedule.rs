@@ -12,28 +12,31 @@ const MIN_DELAY: Duration = Duration::from_millis(10);
 
 /// The order in which to try what the resolver found: families take turns (RFC 8305 §4), and who is known to be silent
 /// comes after all others. Each address once.
-pub(super) fn order(found: &[SocketAddr], is_silent: impl Fn(&SocketAddr) -> bool) -> Vec<SocketAddr> {
+pub(super) fn sort_addresses(
+    found: &[SocketAddr],
+    is_unresponsive: impl Fn(&SocketAddr) -> bool,
+) -> Vec<SocketAddr> {
     let mut unique: Vec<SocketAddr> = Vec::with_capacity(found.len());
     for address in found {
         if !unique.contains(address) {
             unique.push(*address);
         }
     }
-    let (silent, others): (Vec<_>, Vec<_>) = unique.into_iter().partition(is_silent);
-    let mut ordered = in_turns(&others);
-    ordered.extend(in_turns(&silent));
+    let (unresponsive, others): (Vec<_>, Vec<_>) = unique.into_iter().partition(is_unresponsive);
+    let mut ordered = interleave_families(&others);
+    ordered.extend(interleave_families(&unresponsive));
     ordered
 }
 
 /// The family of the first address begins: the resolver has sorted by what this machine can reach (RFC 6724).
-fn in_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+fn interleave_families(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let Some(first) = addresses.first() else { return Vec::new() };
-    let mut ours = addresses.iter().filter(|address| address.is_ipv4() == first.is_ipv4());
-    let mut theirs = addresses.iter().filter(|address| address.is_ipv4() != first.is_ipv4());
+    let mut same_family = addresses.iter().filter(|address| address.is_ipv4() == first.is_ipv4());
+    let mut other_family = addresses.iter().filter(|address| address.is_ipv4() != first.is_ipv4());
     let mut ordered = Vec::with_capacity(addresses.len());
     while ordered.len() < addresses.len() {
-        ordered.extend(ours.next());
-        ordered.extend(theirs.next());
+        ordered.extend(same_family.next());
+        ordered.extend(other_family.next());
     }
     ordered
 }
@@ -42,7 +45,7 @@ fn in_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 #[derive(Debug)]
 pub(super) struct Schedule {
     count: usize,
-    begun: usize,
+    started: usize,
     delay: Duration,
     next: Instant,
 }
@@ -52,7 +55,7 @@ impl Schedule {
     pub(super) fn new(count: usize, now: Instant, deadline: Instant) -> Self {
         let left = deadline.saturating_duration_since(now);
         let share = left / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-        Self { count, begun: 0, delay: share.clamp(MIN_DELAY, DELAY), next: now }
+        Self { count, started: 0, delay: share.clamp(MIN_DELAY, DELAY), next: now }
     }
 
     /// The attempt that is to begin now, if one is.
@@ -60,8 +63,8 @@ impl Schedule {
         let next = self.next().filter(|next| *next <= now)?;
         // From now on, and not from when it was due: each attempt has the whole delay, also after a standstill.
         self.next = next.max(now) + self.delay;
-        self.begun += 1;
-        Some(self.begun - 1)
+        self.started += 1;
+        Some(self.started - 1)
     }
 
     /// An attempt has failed: nothing is gained by waiting.
@@ -71,7 +74,7 @@ impl Schedule {
 
     /// When the next attempt begins, unless all have.
     pub(super) fn next(&self) -> Option<Instant> {
-        (self.begun < self.count).then_some(self.next)
+        (self.started < self.count).then_some(self.next)
     }
 }
 
@@ -103,9 +106,9 @@ mod tests {
                 &["[::2]:1", "10.0.0.1:1", "[::1]:1", "10.0.0.2:1"],
             ),
         ];
-        for (found, silent, expected) in cases {
-            let silent = addresses(silent);
-            let ordered = order(&addresses(found), |address| silent.contains(address));
+        for (found, unresponsive, expected) in cases {
+            let unresponsive = addresses(unresponsive);
+            let ordered = sort_addresses(&addresses(found), |address| unresponsive.contains(address));
             assert_eq!(ordered, addresses(expected), "{found:?}");
         }
     }

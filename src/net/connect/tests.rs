@@ -12,7 +12,7 @@ enum Play {
     /// Answers after so many milliseconds.
     Answer(u64),
     Fail(u64, io::ErrorKind),
-    Silent,
+    UnresponsiveAddress,
 }
 
 fn addresses(count: u16) -> Vec<SocketAddr> {
@@ -20,11 +20,11 @@ fn addresses(count: u16) -> Vec<SocketAddr> {
 }
 
 /// The winner, or the kind of the failure; when it was known, and when each attempt began.
-async fn play(plays: &[Play], millis: u64) -> (Result<Won<u16>, io::ErrorKind>, u128, Vec<u128>) {
+async fn play(plays: &[Play], millis: u64) -> (Result<Winner<u16>, io::ErrorKind>, u128, Vec<u128>) {
     let start = Instant::now();
-    let begun = RefCell::new(Vec::new());
+    let started = RefCell::new(Vec::new());
     let connect = |address: SocketAddr| {
-        begun.borrow_mut().push(start.elapsed().as_millis());
+        started.borrow_mut().push(start.elapsed().as_millis());
         let play = plays[usize::from(address.port())];
         async move {
             match play {
@@ -33,14 +33,14 @@ async fn play(plays: &[Play], millis: u64) -> (Result<Won<u16>, io::ErrorKind>, 
                     sleep(Duration::from_millis(after)).await;
                     return Err(kind.into());
                 }
-                Play::Silent => std::future::pending().await,
+                Play::UnresponsiveAddress => std::future::pending().await,
             }
             Ok(address.port())
         }
     };
     let addresses = addresses(plays.len() as u16);
-    let won = race(&addresses, start + Duration::from_millis(millis), connect).await;
-    (won.map_err(|error| error.kind()), start.elapsed().as_millis(), begun.take())
+    let winner = race(&addresses, start + Duration::from_millis(millis), connect).await;
+    (winner.map_err(|error| error.kind()), start.elapsed().as_millis(), started.take())
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,18 +50,34 @@ async fn an_address_that_is_silent_delays_the_next_by_a_quarter_of_a_second() {
     type Case<'a> = (&'a [Play], u16, u128, &'a [u128], &'a [usize]);
     let cases: &[Case<'_>] = &[
         (&[Play::Answer(5), Play::Answer(0)], 0, 5, &[0], &[]),
-        (&[Play::Silent, Play::Answer(5)], 1, 255, &[0, 250], &[0]),
-        (&[Play::Silent, Play::Silent, Play::Answer(1)], 2, 501, &[0, 250, 500], &[0, 1]),
+        (&[Play::UnresponsiveAddress, Play::Answer(5)], 1, 255, &[0, 250], &[0]),
+        (
+            &[Play::UnresponsiveAddress, Play::UnresponsiveAddress, Play::Answer(1)],
+            2,
+            501,
+            &[0, 250, 500],
+            &[0, 1],
+        ),
         (&[Play::Fail(3, ConnectionRefused), Play::Answer(5)], 1, 8, &[0, 3], &[]),
         // One that is slow may still win, and who began after it has not been silent.
-        (&[Play::Answer(300), Play::Silent], 0, 300, &[0, 250], &[]),
-        (&[Play::Silent, Play::Fail(10, ConnectionRefused), Play::Answer(5)], 2, 265, &[0, 250, 260], &[0]),
+        (&[Play::Answer(300), Play::UnresponsiveAddress], 0, 300, &[0, 250], &[]),
+        (
+            &[Play::UnresponsiveAddress, Play::Fail(10, ConnectionRefused), Play::Answer(5)],
+            2,
+            265,
+            &[0, 250, 260],
+            &[0],
+        ),
     ];
-    for (plays, index, when, begun, silent) in cases {
-        let (won, took, began) = play(plays, 2000).await;
-        let won = won.unwrap();
-        assert_eq!((won.connection, took, &began[..]), (*index, *when, *begun), "{plays:?}");
-        assert_eq!((won.index, &won.silent[..]), (usize::from(*index), *silent), "{plays:?}");
+    for (plays, index, when, started, unresponsive) in cases {
+        let (winner, took, began) = play(plays, 2000).await;
+        let winner = winner.unwrap();
+        assert_eq!((winner.connection, took, &began[..]), (*index, *when, *started), "{plays:?}");
+        assert_eq!(
+            (winner.index, &winner.unresponsive[..]),
+            (usize::from(*index), *unresponsive),
+            "{plays:?}"
+        );
     }
 }
 
@@ -122,7 +138,7 @@ async fn an_address_that_swallows_what_it_is_sent_costs_the_next_a_quarter_of_a_
         let first = timeout(Duration::from_secs(10), connect()).await.expect("the next one has its turn");
         assert_eq!(first.unwrap().peer_addr().unwrap(), alive, "{found:?}");
         let is_first = found[0] == alive;
-        assert_eq!(connector.silent().len(), usize::from(!is_first), "{found:?}");
+        assert_eq!(connector.unresponsive().len(), usize::from(!is_first), "{found:?}");
         let since = Instant::now();
         connect().await.unwrap();
         assert!(since.elapsed() < schedule::DELAY, "{:?}", since.elapsed());
@@ -135,19 +151,20 @@ async fn an_address_that_swallows_what_it_is_sent_costs_the_next_a_quarter_of_a_
 #[tokio::test(start_paused = true)]
 async fn what_was_silent_is_remembered_for_a_while_and_until_it_answers() {
     let connector = TcpConnector::new("name", 1);
-    let known = || connector.silent().iter().map(|silent| silent.address).collect::<Vec<_>>();
+    let known =
+        || connector.unresponsive().iter().map(|unresponsive| unresponsive.address).collect::<Vec<_>>();
     let all = addresses(100);
     connector.remember(all[9], all[..2].iter().copied());
     assert_eq!(known(), all[..2]);
     connector.remember(all[0], std::iter::empty());
     assert_eq!(known(), all[1..2], "it has answered");
-    tokio::time::advance(KNOWN_FOR / 2).await;
+    tokio::time::advance(REMEMBERED_FOR / 2).await;
     connector.remember(all[9], all[2..3].iter().copied());
-    tokio::time::advance(KNOWN_FOR / 2).await;
+    tokio::time::advance(REMEMBERED_FOR / 2).await;
     connector.remember(all[9], std::iter::empty());
     assert_eq!(known(), all[2..3], "the first one's time is over");
     connector.remember(all[99], all[..99].iter().copied());
-    assert_eq!(known().len(), MAX_SILENT);
+    assert_eq!(known().len(), MAX_UNRESPONSIVE);
 }
 
 #[tokio::test]
@@ -165,34 +182,34 @@ async fn a_server_on_one_family_is_reached_by_a_name_that_has_both() {
 
 #[tokio::test(start_paused = true)]
 async fn lookups_that_nobody_waits_for_any_more_are_bounded_until_they_end() {
-    let (places, under_way) = (Arc::new(Semaphore::new(2)), Arc::new(Semaphore::new(10)));
+    let (permits, attempts) = (Arc::new(Semaphore::new(2)), Arc::new(Semaphore::new(10)));
     // As a resolver that does not answer for 20 seconds.
     let lookup = || {
-        let under_way = Arc::clone(&under_way);
+        let attempts = Arc::clone(&attempts);
         async move {
-            let _counted = under_way.try_acquire().expect("there are few");
+            let _counted = attempts.try_acquire().expect("there are few");
             sleep(Duration::from_secs(20)).await;
             Ok(addresses(1))
         }
     };
     for _ in 0..5 {
-        let given_up = timeout(Duration::from_secs(2), look_up(&places, lookup())).await;
-        assert!(given_up.is_err());
-        assert!(under_way.available_permits() >= 8, "two at a time");
+        let abandoned = timeout(Duration::from_secs(2), look_up(&permits, lookup())).await;
+        assert!(abandoned.is_err());
+        assert!(attempts.available_permits() >= 8, "two at a time");
     }
-    assert_eq!(under_way.available_permits(), 8, "they go on");
+    assert_eq!(attempts.available_permits(), 8, "they go on");
     // Who waits now has a place when the first ends.
-    let found = timeout(Duration::from_secs(60), look_up(&places, lookup())).await.expect("in time");
+    let found = timeout(Duration::from_secs(60), look_up(&permits, lookup())).await.expect("in time");
     assert_eq!(found.unwrap(), addresses(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_name_with_many_addresses_that_are_silent_holds_few_sockets_at_a_time() {
-    let (begun, under_way) = (RefCell::new(0), Rc::new(()));
+    let (started, attempts) = (RefCell::new(0), Rc::new(()));
     let connect = |address: SocketAddr| {
-        *begun.borrow_mut() += 1;
-        let held = Rc::clone(&under_way);
-        assert!(Rc::strong_count(&under_way) <= MAX_ATTEMPTS + 1, "one for each, and ours");
+        *started.borrow_mut() += 1;
+        let held = Rc::clone(&attempts);
+        assert!(Rc::strong_count(&attempts) <= MAX_ATTEMPTS + 1, "one for each, and ours");
         async move {
             let _held = held;
             if address.port() < 99 {
@@ -201,9 +218,9 @@ async fn a_name_with_many_addresses_that_are_silent_holds_few_sockets_at_a_time(
             Ok(address.port())
         }
     };
-    let won = race(&addresses(100), Instant::now() + Duration::from_secs(2), connect).await.unwrap();
-    assert_eq!((won.connection, begun.take()), (99, 100), "each has had its turn");
-    let mut silent = won.silent;
-    silent.sort_unstable();
-    assert_eq!(silent, (0..99).collect::<Vec<_>>());
+    let winner = race(&addresses(100), Instant::now() + Duration::from_secs(2), connect).await.unwrap();
+    assert_eq!((winner.connection, started.take()), (99, 100), "each has had its turn");
+    let mut unresponsive = winner.unresponsive;
+    unresponsive.sort_unstable();
+    assert_eq!(unresponsive, (0..99).collect::<Vec<_>>());
 }

@@ -10,6 +10,10 @@
 //! 3. After it and after [`check_answer`] there is at most one framing: one `Transfer-Encoding`, which is `chunked`, or
 //!    one `Content-Length`, which is a number.
 //!
+//! # Why check heads that hyper has read?
+//! hyper takes what it can read in one way: two `Host`s, `chunked` twice, a coding and a length in one answer.
+//! Somebody else on the road reads them in another way, and one request becomes two.
+//!
 //! # Not here
 //! How bytes become a head: hyper does it, and refuses what is no HTTP/1.1 before anybody here is asked. What is
 //! answered, counted and logged ([`crate::server`], [`crate::admission::Refused`]).

@@ -7,6 +7,9 @@
 //! of any other name with a capital, if it is told to. That is right for all names but those in [`ODD`]. What it notes
 //! is a type of its own, which nobody else can make. So it is given a head with those names to read, once.
 //!
+//! # Why not write heads without hyper?
+//! That would be a second place that decides where a message ends.
+//!
 //! # Not here
 //! Telling hyper to begin words with capitals (`title_case_headers`): whoever makes a connection does. What goes on of a
 //! head, and its spelling with it ([`crate::upstream::headers`]).

@@ -9,6 +9,11 @@
 //!    and a fuzzer hold it to that.
 //! 2. It finds the same however the bytes are cut.
 //!
+//! # Why are `"`, `<`, `>` and `` ` `` refused where hyper refuses them, and not passed on?
+//! The type that carries a target through hyper on both hops cannot hold them. A parser of our own beside it would
+//! have to agree with hyper's on where each head begins. If they were escaped for the client, the server would see
+//! another target than was asked for.
+//!
 //! # Not here
 //! A verdict: the library has the say, this explains it.
 

@@ -42,7 +42,13 @@ async fn ask(
 }
 
 fn idle(pool: &Pool<Empty<Bytes>>) -> usize {
-    pool.idle.inner.lock().kept.iter().filter(|kept| !kept.sender.library.is_closed()).count()
+    pool.idle
+        .inner
+        .lock()
+        .connections
+        .iter()
+        .filter(|connections| !connections.sender.inner.is_closed())
+        .count()
 }
 
 async fn until(what: impl Fn() -> bool) {
@@ -96,11 +102,11 @@ async fn no_more_are_kept_than_may_be_and_none_for_longer() {
         lease.keep();
     }
     until(|| idle(&pool) == 2).await;
-    until(|| pool.idle.inner.lock().kept.is_empty()).await;
+    until(|| pool.idle.inner.lock().connections.is_empty()).await;
     // And once more, after there were none.
     ask(&pool, address).await.1.keep();
     until(|| idle(&pool) == 1).await;
-    until(|| pool.idle.inner.lock().kept.is_empty()).await;
+    until(|| pool.idle.inner.lock().connections.is_empty()).await;
 }
 
 #[tokio::test]
@@ -188,7 +194,7 @@ async fn over_a_stale_connection(
     let (answer, lease) = timeout(SOON, pool.send(request, dial(), || ())).await.unwrap().unwrap();
     assert_eq!(answer.status(), 204);
     lease.keep();
-    until(|| pool.idle.inner.lock().kept.len() == 1).await;
+    until(|| pool.idle.inner.lock().connections.len() == 1).await;
 
     let (sender, body) = pending_body();
     let repeats = std::sync::atomic::AtomicUsize::new(0);

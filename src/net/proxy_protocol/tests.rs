@@ -14,7 +14,7 @@ use super::*;
 /// Version 2 with this command, family and rest.
 fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
-    [&SIGNATURE[..], &[command, family], &length, rest].concat()
+    [&V2_SIGNATURE[..], &[command, family], &length, rest].concat()
 }
 
 const V4: [u8; 12] = [203, 0, 113, 7, 198, 51, 100, 1, 0x12, 0x67, 0x01, 0xbb];
@@ -35,7 +35,7 @@ fn headers() -> Vec<(Vec<u8>, Ends)> {
     let longest = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535";
     let all_ones = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
     let mut filled = format!("PROXY UNKNOWN {}", "x".repeat(200));
-    filled.truncate(MAX_LINE - 2);
+    filled.truncate(MAX_V1_LINE - 2);
     vec![
         (line("PROXY TCP4 203.0.113.7 198.51.100.1 4711 443"), v4),
         (line("PROXY TCP6 2001:db8::7 ::1 4711 443"), v6),
@@ -59,8 +59,8 @@ fn headers() -> Vec<(Vec<u8>, Ends)> {
     ]
 }
 
-fn named(ends: Option<(&str, &str)>) -> Option<Named> {
-    ends.map(|(source, destination)| Named {
+fn addresses(ends: Option<(&str, &str)>) -> Option<Addresses> {
+    ends.map(|(source, destination)| Addresses {
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
     })
@@ -69,7 +69,7 @@ fn named(ends: Option<(&str, &str)>) -> Option<Named> {
 #[test]
 fn headers_are_read_wherever_they_are_cut() {
     for (bytes, ends) in headers() {
-        let whole = Parsed::Header { len: bytes.len(), named: named(ends) };
+        let whole = Parsed::Header { len: bytes.len(), addresses: addresses(ends) };
         for cut in 0..bytes.len() {
             assert_eq!(parse(&bytes[..cut]), Parsed::NeedMore, "{} at {cut}", bytes.escape_ascii());
         }
@@ -81,7 +81,7 @@ fn headers_are_read_wherever_they_are_cut() {
 
 #[test]
 fn what_begins_like_a_header_and_is_none_is_malformed_as_soon_as_that_can_be_seen() {
-    let announced = |length: u16| [&SIGNATURE[..], &[0x21, 0x11], &length.to_be_bytes()].concat();
+    let announced = |length: u16| [&V2_SIGNATURE[..], &[0x21, 0x11], &length.to_be_bytes()].concat();
     let lines = [
         "PROXY TCP4 203.0.113.7 198.51.100.1 4711 443\n",
         "PROXY TCP4 203.0.113.7 198.51.100.1 4711 443 \r\n",
@@ -104,21 +104,21 @@ fn what_begins_like_a_header_and_is_none_is_malformed_as_soon_as_that_can_be_see
         "PROXY \n",
         "PROXY UNKNOWN\u{e9}\n",
     ];
-    let longest = [&b"PROXY UNKNOWN "[..], &[b'x'; MAX_LINE]].concat();
+    let longest = [&b"PROXY UNKNOWN "[..], &[b'x'; MAX_V1_LINE]].concat();
     let mut cases: Vec<Vec<u8>> = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
     cases.extend([
-        longest[..MAX_LINE].to_vec(),
+        longest[..MAX_V1_LINE].to_vec(),
         b"PROXY UNKNOWN \xff\xfe\r\n".to_vec(),
         // Version 2: wrong version, command, family or protocol; too long or too short for what it says.
-        v2(0x11, 0x11, &V4)[..HEAD].to_vec(),
-        v2(0x31, 0x11, &V4)[..HEAD].to_vec(),
-        v2(0x22, 0x11, &V4)[..HEAD].to_vec(),
-        v2(0x21, 0x12, &V4)[..HEAD].to_vec(),
-        v2(0x21, 0x10, &V4)[..HEAD].to_vec(),
-        v2(0x21, 0x22, &v6_addresses())[..HEAD].to_vec(),
-        v2(0x21, 0x32, &[0; 216])[..HEAD].to_vec(),
-        v2(0x21, 0x41, &V4)[..HEAD].to_vec(),
-        v2(0x21, 0x01, &V4)[..HEAD].to_vec(),
+        v2(0x11, 0x11, &V4)[..V2_HEAD_LEN].to_vec(),
+        v2(0x31, 0x11, &V4)[..V2_HEAD_LEN].to_vec(),
+        v2(0x22, 0x11, &V4)[..V2_HEAD_LEN].to_vec(),
+        v2(0x21, 0x12, &V4)[..V2_HEAD_LEN].to_vec(),
+        v2(0x21, 0x10, &V4)[..V2_HEAD_LEN].to_vec(),
+        v2(0x21, 0x22, &v6_addresses())[..V2_HEAD_LEN].to_vec(),
+        v2(0x21, 0x32, &[0; 216])[..V2_HEAD_LEN].to_vec(),
+        v2(0x21, 0x41, &V4)[..V2_HEAD_LEN].to_vec(),
+        v2(0x21, 0x01, &V4)[..V2_HEAD_LEN].to_vec(),
         announced(4097),
         announced(u16::MAX),
         v2(0x21, 0x11, &V4[..11]),
@@ -155,9 +155,9 @@ fn other_protocols_are_told_apart_by_their_first_bytes() {
 
 proptest! {
     #[test]
-    fn bytes_from_the_wire_do_no_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..64), mark in 0..3) {
-        let mark: &[u8] = [b"", LINE, SIGNATURE][mark as usize];
-        bytes.splice(..0, mark.iter().copied());
+    fn bytes_from_the_wire_do_no_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..64), signature in 0..3) {
+        let signature: &[u8] = [b"", V1_PREFIX, V2_SIGNATURE][signature as usize];
+        bytes.splice(..0, signature.iter().copied());
         if let Parsed::Header { len, .. } = parse(&bytes) {
             prop_assert!(len <= bytes.len());
         }
@@ -189,7 +189,7 @@ async fn a_header_is_taken_off_the_socket_and_not_a_byte_more() {
         client.write_all(&[&bytes[..], b"GET /"].concat()).await.unwrap();
         client.shutdown().await.unwrap();
         match soon(read(&mut stream)).await {
-            Ok(Preface::Header(found)) => assert_eq!(found, named(ends), "{}", bytes.escape_ascii()),
+            Ok(ReadOutcome::Header(found)) => assert_eq!(found, addresses(ends), "{}", bytes.escape_ascii()),
             other => panic!("{}: {other:?}", bytes.escape_ascii()),
         }
         assert_eq!(rest(stream).await, b"GET /");
@@ -201,13 +201,13 @@ async fn what_is_no_header_stays_on_the_socket() {
     let (mut client, mut stream) = pair().await;
     client.write_all(b"PRI * HTTP/2.0").await.unwrap();
     client.shutdown().await.unwrap();
-    assert!(matches!(soon(read(&mut stream)).await, Ok(Preface::None)));
+    assert!(matches!(soon(read(&mut stream)).await, Ok(ReadOutcome::None)));
     assert_eq!(rest(stream).await, b"PRI * HTTP/2.0");
     // Over a Unix socket it is the same.
     let (mut client, server) = UnixStream::pair().unwrap();
     let mut stream = Stream::Unix(server);
     client.write_all(b"PROXY UNKNOWN\r\nGET").await.unwrap();
-    assert!(matches!(soon(read(&mut stream)).await, Ok(Preface::Header(None))));
+    assert!(matches!(soon(read(&mut stream)).await, Ok(ReadOutcome::Header(None))));
     client.shutdown().await.unwrap();
     assert_eq!(rest(stream).await, b"GET");
 }
@@ -216,13 +216,13 @@ async fn what_is_no_header_stays_on_the_socket() {
 async fn an_end_ends_the_wait() {
     let (client, mut stream) = pair().await;
     drop(client);
-    assert!(matches!(soon(read(&mut stream)).await, Ok(Preface::Silent)));
-    for sent in [&b"P"[..], b"PROXY TCP4 203.0.113.7", &SIGNATURE[..], &SIGNATURE[..5]] {
+    assert!(matches!(soon(read(&mut stream)).await, Ok(ReadOutcome::Closed)));
+    for sent in [&b"P"[..], b"PROXY TCP4 203.0.113.7", &V2_SIGNATURE[..], &V2_SIGNATURE[..5]] {
         let (mut client, mut stream) = pair().await;
         client.write_all(sent).await.unwrap();
         client.shutdown().await.unwrap();
         let result = soon(read(&mut stream)).await;
-        assert!(matches!(result, Err(PrefaceError::Malformed(_))), "{}: {result:?}", sent.escape_ascii());
+        assert!(matches!(result, Err(ReadError::Malformed(_))), "{}: {result:?}", sent.escape_ascii());
     }
 }
 
@@ -246,7 +246,7 @@ async fn a_header_that_comes_byte_by_byte_costs_a_poll_a_byte_and_no_spinning() 
         }
     };
     let (result, ()) = soon(async { tokio::join!(counted, sending) }).await;
-    assert!(matches!(result, Ok(Preface::Header(Some(_)))), "{result:?}");
+    assert!(matches!(result, Ok(ReadOutcome::Header(Some(_)))), "{result:?}");
     let once = poll_fn(|_| Poll::Ready(polls.load(SeqCst))).await;
     assert!(once >= header.len() / 2, "it was looked at as it came: {once}");
 }

@@ -24,7 +24,7 @@ use crate::config::File;
 const MAX_SUBJECT: usize = 256;
 
 /// Our own certificate, its key, and when it ends.
-pub(super) struct Own {
+pub(super) struct OwnCertificate {
     pub(super) certified: Arc<CertifiedKey>,
     /// Seconds since 1970.
     pub(super) not_after: i64,
@@ -32,9 +32,9 @@ pub(super) struct Own {
     pub(super) about: String,
 }
 
-/// The settings and files of an [`Own`].
+/// The settings and files of an [`OwnCertificate`].
 #[derive(Clone, Copy)]
-pub(super) struct Named<'a> {
+pub(super) struct CertificateFiles<'a> {
     pub(super) cert_key: &'static str,
     pub(super) cert: &'a File,
     pub(super) key_key: &'static str,
@@ -42,10 +42,10 @@ pub(super) struct Named<'a> {
 }
 
 /// A chain and the key of its first certificate, seen to belong together.
-pub(super) fn own(named: Named<'_>) -> Result<Own, TlsError> {
+pub(super) fn load_own(named: CertificateFiles<'_>) -> Result<OwnCertificate, TlsError> {
     const CERTIFICATE: &str = "certificate";
     const KEY: &str = "private key";
-    let Named { cert_key, cert, key_key, key } = named;
+    let CertificateFiles { cert_key, cert, key_key, key } = named;
     let chain = certificates(cert_key, cert, CERTIFICATE)?;
     let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
     let no_certificate =
@@ -87,11 +87,11 @@ pub(super) fn own(named: Named<'_>) -> Result<Own, TlsError> {
         }
         Err(error) => return Err(TlsError::unusable(cert_key, &cert.path, CERTIFICATE, describe(&error))),
     }
-    Ok(Own { certified: Arc::new(certified), not_after, about })
+    Ok(OwnCertificate { certified: Arc::new(certified), not_after, about })
 }
 
 /// Who is believed by a file.
-pub(super) struct Believed {
+pub(super) struct TrustedCertificates {
     /// Who may have signed what the other side shows.
     pub(super) roots: RootCertStore,
     /// What the other side may show as it is.
@@ -101,7 +101,7 @@ pub(super) struct Believed {
 /// Authorities to believe, and certificates that may be shown as they are. Only what may sign others is an authority: the
 /// webpki library takes whatever it is given for one, and whoever has the key of one certificate of the file could make
 /// others then, for the names of all the rest.
-pub(super) fn believed(key: &'static str, file: &File) -> Result<Believed, TlsError> {
+pub(super) fn load_trusted(key: &'static str, file: &File) -> Result<TrustedCertificates, TlsError> {
     let certificates = certificates(key, file, AUTHORITY)?;
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
@@ -112,7 +112,7 @@ pub(super) fn believed(key: &'static str, file: &File) -> Result<Believed, TlsEr
             let _ = roots.add(certificate.clone());
         }
     }
-    Ok(Believed { roots, certificates })
+    Ok(TrustedCertificates { roots, certificates })
 }
 
 /// Whether it may sign other certificates: RFC 5280 §4.2.1.3, §4.2.1.9. Before version 3 none could say so; then it is
@@ -156,7 +156,7 @@ fn about(certificate: &X509Certificate<'_>) -> String {
     let names = names.map_or(&[][..], |names| &names.value.general_names);
     let mut shown: Vec<String> = names.iter().filter_map(name).collect();
     if shown.is_empty() {
-        shown.extend(distinguished(certificate.subject()));
+        shown.extend(distinguished_name(certificate.subject()));
     }
     let more = shown.len().saturating_sub(NAMED);
     shown.truncate(NAMED);
@@ -187,7 +187,7 @@ pub(super) fn subject(der: &[u8]) -> Option<Arc<str>> {
     let mut common = name.iter_common_name();
     let text = match (common.next(), common.next()) {
         (Some(only), None) => only.as_str().ok()?.to_owned(),
-        _ => distinguished(name)?,
+        _ => distinguished_name(name)?,
     };
     fits_header(&text).then(|| text.into())
 }
@@ -201,7 +201,7 @@ fn fits_header(text: &str) -> bool {
 }
 
 /// The name as RFC 4514 writes it: the last part first.
-fn distinguished(name: &X509Name<'_>) -> Option<String> {
+fn distinguished_name(name: &X509Name<'_>) -> Option<String> {
     let mut parts = Vec::new();
     for part in name.iter_rdn() {
         let attributes: Option<Vec<_>> = part.iter().map(attribute).collect();

@@ -9,13 +9,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::certificate::{self, Named};
+use super::certificate::{self, CertificateFiles};
 use super::describe::{Settings, explain};
 use super::error::{HandshakeError, TlsError};
 use super::provider;
 use super::records::End;
 use super::stream::Tls;
-use super::verify::{AnyServer, KnownServers};
+use super::verify::{AnyServer, ServerVerifier};
 use crate::config::{File, Target, UpstreamTls};
 use crate::net::Stream;
 
@@ -60,8 +60,9 @@ impl Connector {
     /// The file is not what it has to be, or the system has no authorities.
     pub fn new(key: &'static str, authorities: Authorities<'_>) -> Result<Self, TlsError> {
         let builder = builder(key)?.dangerous();
-        let config =
-            builder.with_custom_certificate_verifier(believed(key, authorities)?).with_no_client_auth();
+        let config = builder
+            .with_custom_certificate_verifier(server_verifier(key, authorities)?)
+            .with_no_client_auth();
         let settings = Settings { ca: Some(key), ..Settings::default() };
         Ok(Self { config: finish(config), name: None, not_after: None, settings })
     }
@@ -82,21 +83,23 @@ impl Connector {
                 None => Authorities::System,
                 Some(file) => Authorities::File { key: KEY, file },
             };
-            builder.dangerous().with_custom_certificate_verifier(believed(KEY, authorities)?)
+            builder.dangerous().with_custom_certificate_verifier(server_verifier(KEY, authorities)?)
         };
-        let own = identity.as_ref().map(|identity| {
-            certificate::own(Named {
+        let identity = identity.as_ref().map(|identity| {
+            certificate::load_own(CertificateFiles {
                 cert_key: "upstream.tls.cert_file",
                 cert: &identity.cert,
                 key_key: "upstream.tls.key_file",
                 key: &identity.key,
             })
         });
-        let own = own.transpose()?;
-        let not_after = own.as_ref().map(|own| own.not_after);
-        let config = match own {
+        let identity = identity.transpose()?;
+        let not_after = identity.as_ref().map(|identity| identity.not_after);
+        let config = match identity {
             None => builder.with_no_client_auth(),
-            Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified))),
+            Some(identity) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)))
+            }
         };
         let (key, name) = match (server_name, target) {
             (Some(name), _) => ("upstream.tls.server_name", name.as_str()),
@@ -107,7 +110,7 @@ impl Connector {
         let settings = Settings {
             ca: Some("upstream.tls.ca_file"),
             name: Some("upstream.tls.server_name"),
-            own: Some("upstream.tls.cert_file and key_file"),
+            own_certificate: Some("upstream.tls.cert_file and key_file"),
         };
         Ok(Self { config: finish(config), name: Some(name), not_after, settings })
     }
@@ -122,10 +125,10 @@ impl Connector {
             Some(name) => name.clone(),
             None => server_name_of(host).ok_or(HandshakeError::NoName)?,
         };
-        let told = |error: HandshakeError| error.told(|error| explain(error, self.settings));
+        let explained = |error: HandshakeError| error.with_text(|error| explain(error, self.settings));
         let connection = UnbufferedClientConnection::new(Arc::clone(&self.config), name)
-            .map_err(|error| told(HandshakeError::sort(error)))?;
-        Tls::handshake(socket, End::Client(connection)).await.map_err(|(error, _)| told(error))
+            .map_err(|error| explained(HandshakeError::from_rustls(error)))?;
+        Tls::handshake(socket, End::Client(connection)).await.map_err(|(error, _)| explained(error))
     }
 
     /// When our own certificate ends, in seconds since 1970, if there is one.
@@ -153,13 +156,13 @@ fn server_name_of(name: &str) -> Option<ServerName<'static>> {
 }
 
 /// Who is believed: authorities, and the very certificates of a file.
-fn believed(
+fn server_verifier(
     key: &'static str,
     authorities: Authorities<'_>,
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let (roots, certificates) = match authorities {
         Authorities::File { key, file } => {
-            let found = certificate::believed(key, file)?;
+            let found = certificate::load_trusted(key, file)?;
             (Arc::new(found.roots), found.certificates)
         }
         Authorities::System => {
@@ -167,7 +170,7 @@ fn believed(
             (system_roots().map_err(no_roots)?, Vec::<CertificateDer<'static>>::new())
         }
     };
-    let known = KnownServers::new(roots, certificates, provider());
+    let known = ServerVerifier::new(roots, certificates, provider());
     Ok(Arc::new(known.map_err(|source| TlsError::refused(key, &source))?))
 }
 

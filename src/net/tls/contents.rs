@@ -105,9 +105,9 @@ mod tests {
             (b"\x30", "text without a line"),
             (b"key: none\n", "text without a line"),
         ];
-        for (contents, told) in cases {
+        for (contents, message) in cases {
             let said = instead(contents);
-            assert!(said.contains(told), "{}: {said}", contents.escape_ascii());
+            assert!(said.contains(message), "{}: {said}", contents.escape_ascii());
         }
         for (contents, expected) in [
             (&b"-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"[..], true),

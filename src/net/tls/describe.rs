@@ -18,7 +18,7 @@ pub(super) struct Settings {
     /// What the server's certificate has to be for.
     pub(super) name: Option<&'static str>,
     /// Our own certificate.
-    pub(super) own: Option<&'static str>,
+    pub(super) own_certificate: Option<&'static str>,
 }
 
 /// An error of rustls, where no setting is known that would help.
@@ -122,10 +122,10 @@ fn certificate(error: &CertificateError, settings: Settings) -> String {
 
 fn alerted(alert: AlertDescription, settings: Settings) -> String {
     use AlertDescription as Alert;
-    let own = || hint(settings.own, |key| format!("; set {key}"));
+    let own_certificate = || hint(settings.own_certificate, |key| format!("; set {key}"));
     match alert {
         Alert::CertificateRequired | Alert::NoCertificate => {
-            format!("the other side wants a certificate of ours{}", own())
+            format!("the other side wants a certificate of ours{}", own_certificate())
         }
         Alert::UnknownCA => "the other side does not believe who issued our certificate".into(),
         Alert::CertificateExpired => "the other side says that our certificate has expired".into(),
@@ -142,7 +142,7 @@ fn alerted(alert: AlertDescription, settings: Settings) -> String {
         }
         Alert::HandshakeFailure | Alert::InsufficientSecurity => format!(
             "the other side ended the handshake: there is no cipher that both speak, or it wants a certificate of ours{}",
-            own()
+            own_certificate()
         ),
         Alert::NoApplicationProtocol => "the other side does not speak HTTP/1.1 over TLS (ALPN)".into(),
         other => format!("the other side ended TLS with the alert {}", name_of(other)),
@@ -186,7 +186,7 @@ mod tests {
     const SETTINGS: Settings = Settings {
         ca: Some("upstream.tls.ca_file"),
         name: Some("upstream.tls.server_name"),
-        own: Some("upstream.tls.cert_file"),
+        own_certificate: Some("upstream.tls.cert_file"),
     };
 
     #[test]
@@ -224,9 +224,9 @@ mod tests {
             (Error::General("words of the library".into()), "TLS failed"),
         ];
         for (error, expected) in cases {
-            let told = explain(&error, SETTINGS);
-            assert!(told.contains(expected), "{error:?}: {told}");
-            assert!(!told.contains(&error.to_string()), "{told}");
+            let message = explain(&error, SETTINGS);
+            assert!(message.contains(expected), "{error:?}: {message}");
+            assert!(!message.contains(&error.to_string()), "{message}");
             assert!(
                 !describe(&error).contains("upstream."),
                 "nobody said which setting: {}",

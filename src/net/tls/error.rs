@@ -128,8 +128,8 @@ pub enum HandshakeError {
 impl HandshakeError {
     /// What a stream's error was. `first` is the first byte that ever came, if this side was to be spoken to.
     pub(super) fn of(error: io::Error, first: Option<u8>) -> Self {
-        let told = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-        match told {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        match inner {
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Ended,
             None => Self::Io(error),
             // The letters that methods are made of; a record begins with 20 to 24.
@@ -138,11 +138,11 @@ impl HandshakeError {
             {
                 Self::Plaintext
             }
-            Some(error) => Self::sort(error.clone()),
+            Some(error) => Self::from_rustls(error.clone()),
         }
     }
 
-    pub(super) fn sort(error: Error) -> Self {
+    pub(super) fn from_rustls(error: Error) -> Self {
         use AlertDescription as Alert;
         let is_certificate = match &error {
             Error::InvalidCertificate(_)
@@ -166,7 +166,7 @@ impl HandshakeError {
     }
 
     /// The same, told in other words.
-    pub(super) fn told(mut self, explain: impl FnOnce(&Error) -> String) -> Self {
+    pub(super) fn with_text(mut self, explain: impl FnOnce(&Error) -> String) -> Self {
         if let Self::Certificate { why, found } | Self::Protocol { why, found } = &mut self {
             *why = explain(found);
         }

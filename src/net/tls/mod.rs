@@ -3,7 +3,7 @@
 //! * [`Acceptor`] ends TLS for clients, [`Connector`] begins it towards a server. Making one is where a
 //!   broken file is found ([`TlsError`]); using one fails with a [`HandshakeError`].
 //! * [`stream`] is the hop afterwards; [`records`] drives rustls for it.
-//! * [`verify`] says which servers are believed, [`describe`] what was wrong.
+//! * [`verify`] says which servers are believed, [`mod@describe`] what was wrong.
 //! * [`certificate`] reads what rustls does not tell: when a certificate ends, and whose it is.
 //!
 //! # Not here

@@ -110,13 +110,17 @@ impl Records {
 
     /// Decrypts what came into `plain`; answers how much of it, from the front, is used up. May leave something to be
     /// sent, even if it fails: the alert that tells why.
-    pub(super) fn decrypt(&mut self, came: &mut [u8], plain: &mut dyn FnMut(&[u8])) -> Result<usize, Error> {
+    pub(super) fn decrypt(
+        &mut self,
+        received: &mut [u8],
+        plain: &mut dyn FnMut(&[u8]),
+    ) -> Result<usize, Error> {
         if self.has_failed {
             return Err(failed());
         }
         let mut used = 0;
         loop {
-            let (discard, step) = self.step(&mut came[used..], None, &mut [], plain);
+            let (discard, step) = self.step(&mut received[used..], None, &mut [], plain);
             used += discard;
             match step {
                 Ok(Step::More) => {}
@@ -125,7 +129,7 @@ impl Records {
                 Err(error) => {
                     // Its alert about it: while there is one to send, rustls looks at nothing else.
                     while self.state().wants_write() {
-                        if self.step(&mut came[used..], None, &mut [], plain).1.is_err() {
+                        if self.step(&mut received[used..], None, &mut [], plain).1.is_err() {
                             break;
                         }
                     }
@@ -170,17 +174,17 @@ impl Records {
 
     fn step(
         &mut self,
-        came: &mut [u8],
+        received: &mut [u8],
         outgoing: Option<Outgoing<'_>>,
         out: &mut [u8],
         plain: &mut dyn FnMut(&[u8]),
     ) -> (usize, Result<Step, Error>) {
         match &mut self.end {
             End::Server(server) => {
-                apply(server.process_tls_records(came), outgoing, out, &mut self.unsent, plain)
+                apply(server.process_tls_records(received), outgoing, out, &mut self.unsent, plain)
             }
             End::Client(client) => {
-                apply(client.process_tls_records(came), outgoing, out, &mut self.unsent, plain)
+                apply(client.process_tls_records(received), outgoing, out, &mut self.unsent, plain)
             }
         }
     }

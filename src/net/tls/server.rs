@@ -8,12 +8,12 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
-use super::certificate::{self, Named};
+use super::certificate::{self, CertificateFiles};
 use super::error::{HandshakeError, TlsError};
 use super::provider;
 use super::records::End;
 use super::stream::Tls;
-use super::verify_client::KnownClients;
+use super::verify_client::ClientVerifier;
 use crate::config::{ClientCertificates, ListenTls, TlsVersion};
 use crate::net::Stream;
 
@@ -57,7 +57,7 @@ impl Acceptor {
         }
         const SECTION: &str = "listen.tls";
         let refused = |error| TlsError::refused(SECTION, &error);
-        let own = certificate::own(Named {
+        let identity = certificate::load_own(CertificateFiles {
             cert_key: "listen.tls.cert_file",
             cert: &settings.cert,
             key_key: "listen.tls.key_file",
@@ -74,12 +74,13 @@ impl Acceptor {
             None => builder.with_no_client_auth(),
             Some(ClientCertificates { ca, required }) => {
                 const KEY: &str = "listen.tls.client_ca_file";
-                let verifier = KnownClients::new(certificate::believed(KEY, ca)?, *required, provider());
+                let verifier =
+                    ClientVerifier::new(certificate::load_trusted(KEY, ca)?, *required, provider());
                 let verifier = verifier.map_err(|source| TlsError::refused(KEY, &source))?;
                 builder.with_client_cert_verifier(Arc::new(verifier))
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified)));
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)));
         config.alpn_protocols = match offer {
             Offer::Http1 => vec![b"http/1.1".to_vec()],
             Offer::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -90,8 +91,8 @@ impl Acceptor {
             settings: settings.clone(),
             offer,
             config: Arc::new(config),
-            not_after: own.not_after,
-            about: own.about,
+            not_after: identity.not_after,
+            about: identity.about,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -103,7 +104,7 @@ impl Acceptor {
     pub async fn accept(&self, socket: Stream) -> Result<Box<Tls>, (HandshakeError, Stream)> {
         match UnbufferedServerConnection::new(Arc::clone(&self.0.config)) {
             Ok(connection) => Tls::handshake(socket, End::Server(connection)).await,
-            Err(error) => Err((HandshakeError::sort(error), socket)),
+            Err(error) => Err((HandshakeError::from_rustls(error), socket)),
         }
     }
 

@@ -85,7 +85,7 @@ impl Tls {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
         if self.first.is_none() {
             // A client speaks first.
-            self.records.decrypt(&mut [], &mut |_| {}).map_err(HandshakeError::sort)?;
+            self.records.decrypt(&mut [], &mut |_| {}).map_err(HandshakeError::from_rustls)?;
         }
         loop {
             ready!(self.poll_unsent(cx)).map_err(HandshakeError::Io)?;
@@ -131,10 +131,10 @@ impl Tls {
             scratch[..held].copy_from_slice(incoming);
             // Its memory too.
             *incoming = Vec::new();
-            let came = &mut scratch[..held + n];
-            first.get_or_insert(came[0]);
+            let received = &mut scratch[..held + n];
+            first.get_or_insert(received[0]);
             let mut decrypted_bytes = 0;
-            let decrypted = records.decrypt(came, &mut |bytes| {
+            let decrypted = records.decrypt(received, &mut |bytes| {
                 decrypted_bytes += bytes.len();
                 let fits = buf.as_ref().map_or(0, |buf| buf.remaining().min(bytes.len()));
                 if let Some(buf) = &mut buf {
@@ -145,7 +145,7 @@ impl Tls {
             let used = decrypted.map_err(broken)?;
             *count = count.saturating_add((used.saturating_sub(decrypted_bytes) / MIN_OVERHEAD) as u32);
             if !records.has_peer_ended {
-                incoming.extend_from_slice(&came[used..]);
+                incoming.extend_from_slice(&received[used..]);
             }
             Poll::Ready(Ok(true))
         })

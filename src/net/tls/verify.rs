@@ -49,14 +49,14 @@ pub(super) use verify_signatures;
 
 /// By authorities, and by certificates that are believed as they are.
 #[derive(Debug)]
-pub(super) struct KnownServers {
+pub(super) struct ServerVerifier {
     /// None: there is no authority among them.
     authorities: Option<Arc<WebPkiServerVerifier>>,
     certificates: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl KnownServers {
+impl ServerVerifier {
     /// `certificates` may be shown as they are.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ pub(super) fn check_dates(certificate: &X509Certificate<'_>, now: UnixTime) -> R
     Ok(())
 }
 
-impl ServerCertVerifier for KnownServers {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

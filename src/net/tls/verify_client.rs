@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. A client that shows the very certificate that the operator named comes in, whoever signed it, while it is valid by
 //!    its dates. It speaks for itself only: what is signed with its key comes in if it is an authority's
-//!    ([`super::certificate::believed`]).
+//!    ([`super::certificate::trusted`]).
 //! 2. Whatever is believed of a certificate, the client has to show that it has the key.
 //!
 //! # Not here
@@ -19,12 +19,12 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificate::Believed;
+use super::certificate::TrustedCertificates;
 use super::verify::{Version, check_dates, signature, verify_signatures};
 
 /// By authorities, and by certificates that are believed as they are.
 #[derive(Debug)]
-pub(super) struct KnownClients {
+pub(super) struct ClientVerifier {
     /// None: there is no authority among them.
     authorities: Option<Arc<dyn ClientCertVerifier>>,
     certificates: Vec<CertificateDer<'static>>,
@@ -34,17 +34,17 @@ pub(super) struct KnownClients {
     provider: Arc<CryptoProvider>,
 }
 
-impl KnownClients {
+impl ClientVerifier {
     /// `required`: nobody comes in without a certificate.
     ///
     /// # Errors
     /// rustls does not take the authorities.
     pub(super) fn new(
-        believed: Believed,
+        trusted: TrustedCertificates,
         required: bool,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, Error> {
-        let Believed { roots, certificates } = believed;
+        let TrustedCertificates { roots, certificates } = trusted;
         let mut issuers = roots.subjects();
         for certificate in &certificates {
             let (_, parsed) =
@@ -64,7 +64,7 @@ impl KnownClients {
     }
 }
 
-impl ClientCertVerifier for KnownClients {
+impl ClientCertVerifier for ClientVerifier {
     fn client_auth_mandatory(&self) -> bool {
         self.required
     }

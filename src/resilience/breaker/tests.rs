@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::window::MAX_CALLERS;
 use super::*;
 
 const RULES: BreakerRules = BreakerRules {
@@ -53,7 +54,7 @@ impl Bench {
 }
 
 use BreakerState::{Closed, HalfOpen, Open};
-use CallOutcome::{Failure, Neither, Success, Suspicion};
+use CallOutcome::{Failure, Ignored, Success, Suspicion};
 
 #[test]
 fn it_opens_at_the_ratio_and_not_below_min_calls() {
@@ -66,10 +67,10 @@ fn it_opens_at_the_ratio_and_not_below_min_calls() {
         (&[Success, Success, Success, Failure], Closed),
         (&[Success, Success, Success, Failure, Failure], Closed),
         (&[Success, Success, Success, Failure, Failure, Failure], Open),
-        (&[Failure, Failure, Failure, Neither], Closed),
-        (&[Neither; 20], Closed),
+        (&[Failure, Failure, Failure, Ignored], Closed),
+        (&[Ignored; 20], Closed),
         (&[Failure, Failure, Failure, Success], Closed),
-        (&[Failure, Failure, Failure, Success, Neither, Success], Closed),
+        (&[Failure, Failure, Failure, Success, Ignored, Success], Closed),
         (&[Failure, Failure, Failure, Success, Failure], Open),
         (&[Success; 20], Closed),
     ];
@@ -187,7 +188,7 @@ fn a_probe_that_says_nothing_gives_its_place_back() {
     let mut bench = Bench::opened(RULES);
     bench.pass(5000);
     for _ in 0..100 {
-        assert_eq!(bench.call(Neither), HalfOpen);
+        assert_eq!(bench.call(Ignored), HalfOpen);
     }
     bench.call(Success);
     assert_eq!(bench.call(Success), Closed);
@@ -243,7 +244,7 @@ fn many_callers_open_it_as_failures_do() {
     }
     bench.calls(14, Suspicion, 1).unwrap();
     assert_eq!(bench.breaker.state(), Open);
-    assert!(!bench.breaker.is_held_against_one());
+    assert!(!bench.breaker.blames_one_caller());
     assert!(bench.calls(99, Success, 1).is_err(), "it is open for all");
 }
 
@@ -251,7 +252,7 @@ fn many_callers_open_it_as_failures_do() {
 fn what_one_caller_has_brought_about_is_held_against_that_one_only() {
     let mut bench = Bench::new(RULES);
     bench.calls(66, Suspicion, 4).unwrap();
-    assert_eq!((bench.breaker.state(), bench.breaker.is_held_against_one()), (Open, true));
+    assert_eq!((bench.breaker.state(), bench.breaker.blames_one_caller()), (Open, true));
     assert_eq!(bench.calls(66, Suspicion, 1), Err(Duration::from_secs(5)));
     // Another one is let through at once; what comes of it decides for all.
     bench.calls(1, Success, 1).unwrap();
@@ -262,7 +263,7 @@ fn what_one_caller_has_brought_about_is_held_against_that_one_only() {
     let mut bench = Bench::new(RULES);
     bench.calls(66, Suspicion, 4).unwrap();
     bench.calls(1, Suspicion, 1).unwrap();
-    assert_eq!((bench.breaker.state(), bench.breaker.is_held_against_one()), (Open, false));
+    assert_eq!((bench.breaker.state(), bench.breaker.blames_one_caller()), (Open, false));
     assert!(bench.calls(2, Success, 1).is_err(), "two callers cannot both have brought it about");
 }
 
@@ -276,7 +277,7 @@ fn who_it_is_held_against_keeps_nobody_waiting() {
     assert_eq!(take(&mut bench, 66), Err(Duration::ZERO), "as many probes as may be");
     let others = [take(&mut bench, 1).unwrap(), take(&mut bench, 2).unwrap()];
     assert_eq!(take(&mut bench, 3), Err(Duration::ZERO));
-    bench.breaker.report(theirs.remove(0), Neither, 0.0, bench.now);
+    bench.breaker.report(theirs.remove(0), Ignored, 0.0, bench.now);
     assert_eq!(take(&mut bench, 3), Err(Duration::ZERO), "that was no place of theirs");
     theirs.push(take(&mut bench, 66).unwrap());
     for probe in others {
@@ -309,7 +310,7 @@ fn failures_and_suspicions_add_up() {
     let mut bench = Bench::new(RULES);
     bench.calls(1, Suspicion, 3).unwrap();
     bench.calls(1, Failure, 1).unwrap();
-    assert_eq!((bench.breaker.state(), bench.breaker.is_held_against_one()), (Open, false));
+    assert_eq!((bench.breaker.state(), bench.breaker.blames_one_caller()), (Open, false));
 }
 
 #[test]
@@ -320,7 +321,7 @@ fn a_million_callers_do_not_grow_it_without_end_and_still_open_it() {
         bench.calls(caller, Suspicion, 1).unwrap();
     }
     let Phase::Closed(window) = &bench.breaker.phase else { panic!("{:?}", bench.breaker.state()) };
-    assert_eq!(window.suspicions.as_ref().unwrap().callers.len(), MAX_CALLERS);
+    assert_eq!(window.remembered_callers(), Some(MAX_CALLERS));
     bench.calls(500_000, Suspicion, 1).unwrap();
     assert_eq!(bench.breaker.state(), Open);
     let mut bench = Bench::new(RULES);
@@ -329,7 +330,7 @@ fn a_million_callers_do_not_grow_it_without_end_and_still_open_it() {
     bench.pass(10_000);
     bench.calls(3, Success, 1).unwrap();
     let Phase::Closed(window) = &bench.breaker.phase else { panic!("{:?}", bench.breaker.state()) };
-    assert!(window.suspicions.is_none(), "what has left the window costs nothing");
+    assert_eq!(window.remembered_callers(), None, "what has left the window costs nothing");
 }
 
 proptest! {
@@ -356,10 +357,10 @@ proptest! {
             } else if !under_way.is_empty() {
                 let (ticket, _) = under_way.remove(which.index(under_way.len()));
                 let is_current = ticket.period == bench.breaker.period;
-                let outcome = [Success, Failure, Neither, Suspicion][usize::from(what) - 2];
+                let outcome = [Success, Failure, Ignored, Suspicion][usize::from(what) - 2];
                 let before = bench.breaker.state();
                 bench.breaker.report(ticket, outcome, 0.3, bench.now);
-                if before == Closed && is_current && outcome != Neither {
+                if before == Closed && is_current && outcome != Ignored {
                     counted.push(bench.now);
                 }
                 if before != Open && bench.breaker.state() == Open {
@@ -377,7 +378,7 @@ proptest! {
             let probing = under_way
                 .iter()
                 .filter(|(ticket, state)| *state == HalfOpen && ticket.period == period);
-            let (held, others): (Vec<_>, Vec<_>) = probing.partition(|(ticket, _)| ticket.is_held);
+            let (held, others): (Vec<_>, Vec<_>) = probing.partition(|(ticket, _)| ticket.is_blamed);
             prop_assert!(others.len() <= probes as usize, "{} probes", others.len());
             prop_assert!(held.len() <= probes as usize, "{} probes of one", held.len());
         }
@@ -401,7 +402,7 @@ fn a_probe_that_is_late_leaves_its_place_to_another_caller_and_still_counts() {
         (breaker, now + Duration::from_secs(6))
     };
     let (late, other) = (Caller(1), Caller(2));
-    for outcome in [Success, Failure, Suspicion, Neither] {
+    for outcome in [Success, Failure, Suspicion, Ignored] {
         let (mut breaker, now) = half_open();
         let mut ticket = breaker.allow_caller(late, now).unwrap();
         assert!(ticket.is_probe());
@@ -414,11 +415,11 @@ fn a_probe_that_is_late_leaves_its_place_to_another_caller_and_still_counts() {
         let expected = match outcome {
             Success => Closed,
             Failure | Suspicion => Open,
-            Neither => HalfOpen,
+            Ignored => HalfOpen,
         };
         assert_eq!(breaker.state(), expected, "{outcome:?}");
-        breaker.report(second, Neither, 0.0, now);
-        if outcome == Neither {
+        breaker.report(second, Ignored, 0.0, now);
+        if outcome == Ignored {
             let ticket = breaker.allow_caller(late, now).unwrap();
             breaker.report(ticket, Success, 0.0, now);
             assert_eq!(breaker.state(), Closed);

@@ -35,8 +35,10 @@ fn tokens_come_back_at_the_rate_and_never_exceed_the_burst() {
     assert_eq!(bucket.available(next), 1);
     assert_eq!(bucket.available(start + Duration::from_secs(60)), 5);
     let later = start + Duration::from_secs(60);
-    assert!(bucket.takes(3, later) && bucket.takes(2, later) && !bucket.takes(1, later));
-    assert!(!bucket.takes(2, later + Duration::from_millis(100)));
+    assert!(
+        bucket.take_or_empty(3, later) && bucket.take_or_empty(2, later) && !bucket.take_or_empty(1, later)
+    );
+    assert!(!bucket.take_or_empty(2, later + Duration::from_millis(100)));
     assert_eq!(bucket.available(later + Duration::from_millis(100)), 0);
 }
 
@@ -60,7 +62,7 @@ fn what_was_taken_ahead_of_its_time_is_waited_for() {
     let mut bucket = Bucket::new(Rate { per_second: 10.0, burst: 2 }, start);
     bucket.take(5);
     assert_eq!(bucket.next_token_at(), start + Duration::from_millis(400));
-    assert!(!bucket.takes(1, start + Duration::from_millis(100)));
+    assert!(!bucket.take_or_empty(1, start + Duration::from_millis(100)));
     assert_eq!(bucket.next_token_at(), start + Duration::from_millis(400), "a refusal forgives no debt");
     assert_eq!(bucket.available(start + Duration::from_millis(400)), 1);
 }
@@ -135,7 +137,7 @@ proptest! {
                 prop_assert_eq!(bucket.available(now), there as u32);
             }
             let taken = arrival.take_or_empty(n, gcra, now);
-            prop_assert_eq!(taken, bucket.takes(n, now), "one owner or one of many: the same sums");
+            prop_assert_eq!(taken, bucket.take_or_empty(n, now), "one owner or one of many: the same sums");
             // Rounding may decide about the last one.
             prop_assert!(taken == (f64::from(n) <= there) || !is_clear, "{} of {}", n, there);
             model.tokens = if taken { there - f64::from(n) } else { 0.0 };

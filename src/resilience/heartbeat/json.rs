@@ -1,17 +1,17 @@
-//! The JSON form of a heartbeat, for clients and networks that hide ping frames.
+//! The JSON form of a heartbeat, for client libraries and networks that hide ping frames.
 
-/// What is said; the client's answer is `{"type":"pong"}`.
+/// The ping; the client's answer is `{"type":"pong"}`.
 pub(crate) const JSON_PING: &[u8] = br#"{"type":"heartbeat"}"#;
 
-/// `{"type":"pong"}` with any white space, and nothing else in it: an application's own message of that
-/// type would have more to say.
+/// `{"type":"pong"}` with any white space, and no other member: an application's own message of that
+/// type would have more.
 pub(crate) fn is_json_pong(payload: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Pong<'a> {
         r#type: &'a str,
     }
-    // Most texts are not even close: spare them the parser.
+    // Most texts do not begin like it, and need no parser.
     payload.first().is_some_and(|first| matches!(first, b'{' | b' ' | b'\n' | b'\r' | b'\t'))
         && serde_json::from_slice::<Pong<'_>>(payload).is_ok_and(|pong| pong.r#type == "pong")
 }

@@ -81,7 +81,7 @@ fn foreign_pongs_are_told_apart() {
     other_nonce[0] ^= 1;
     let cases: [&[u8]; 5] = [b"", b"hello", &payload[..11], &unsent, &other_nonce];
     for foreign in cases {
-        assert_eq!(heartbeat.on_pong(foreign, at), PongKind::Foreign, "{foreign:?}");
+        assert_eq!(heartbeat.on_pong(foreign, at), PongKind::OtherSide, "{foreign:?}");
     }
 }
 
@@ -145,18 +145,18 @@ fn an_answer_to_a_ping_whose_queue_is_not_empty_yet_is_one() {
 fn a_foreign_ping_delays_ours_but_not_for_ever() {
     let (mut heartbeat, start) = heartbeat();
     let asked = start + INTERVAL - Duration::from_secs(1);
-    heartbeat.on_foreign_ping(asked);
+    heartbeat.on_other_side_ping(asked);
     assert_eq!(heartbeat.deadline(false), Some(asked + TIMEOUT));
     assert_eq!(ping(&mut heartbeat).0, asked + TIMEOUT);
 
     let (mut heartbeat, start) = self::heartbeat();
     for seconds in 0..60 {
-        heartbeat.on_foreign_ping(start + Duration::from_secs(seconds));
+        heartbeat.on_other_side_ping(start + Duration::from_secs(seconds));
     }
     assert_eq!(ping(&mut heartbeat).0, start + INTERVAL + TIMEOUT, "however often it asks");
 
     let (mut heartbeat, start) = self::heartbeat();
-    heartbeat.on_foreign_ping(asked);
+    heartbeat.on_other_side_ping(asked);
     heartbeat.on_pong(b"theirs", asked);
     assert_eq!(ping(&mut heartbeat).0, start + INTERVAL, "answered: ours goes out on time");
 }

@@ -1,7 +1,7 @@
-//! A refusal that is told by a Close: says it once the 101 has left, and lets it arrive.
+//! A refusal that is sent as a Close: writes the Close after the 101, and waits until it has arrived.
 //!
 //! # Not here
-//! Who is refused so, and the 101 (`request::refusal_close`).
+//! Which refusals are sent so, and the 101 (`request::refusal_close`).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::server::http::upgrade::PendingClose;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_READ: usize = 8 << 10;
 
-/// Sends the Close, and lets it arrive: until the client answers it or ends the connection, or a bound is met.
+/// Sends the Close, and waits until the client answers it or ends the connection, or a bound is met.
 pub(super) async fn close(client: Transport, pending: PendingClose) {
     let Transport { mut stream, read_ahead } = client;
     let PendingClose { code, reason, permit } = pending;
@@ -31,7 +31,7 @@ pub(super) async fn close(client: Transport, pending: PendingClose) {
         }
         stream.shutdown().await
     };
-    // A client that does not read the Close in time does without it.
+    // A client that does not read the Close in time does not get it.
     let _ = timeout(CLOSE_TIMEOUT, Box::pin(closing)).await;
     drop(permit);
 }

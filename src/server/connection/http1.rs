@@ -1,4 +1,4 @@
-//! A connection of HTTP/1.1 while hyper serves requests on it: how long it may, and what its end means.
+//! A connection of HTTP/1.1 while hyper serves requests on it: how long it may last, and what its end means.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,19 +16,19 @@ use crate::server::state::State;
 
 /// How the HTTP part of a connection ended.
 pub(super) enum End {
-    /// hyper has ended it: in order, or with an error of the client's.
+    /// hyper has ended it: in order, or with an error that the client caused.
     Done(Option<hyper::Error>),
     /// The client has sent the preface of HTTP/2, which hyper does not answer.
     Http2Preface,
     /// Time ran out.
     TimedOut,
-    /// It was idle, and had to go for other connections that are.
+    /// It was idle, and was evicted for other idle connections.
     Evicted,
     /// A drain has cut it.
     Cut,
 }
 
-/// Runs `hyper` until it ends, or has to: time ran out (first at `deadline`), it is `evicted`, or a drain has it `cut`.
+/// Runs `hyper` until it ends, its time runs out (first at `deadline`), it is `evicted`, or a drain `cut`s it.
 pub(super) async fn drive(
     mut hyper: impl FnMut(&mut Context<'_>) -> Poll<hyper::Result<()>>,
     connection: &HttpConnection,
@@ -37,7 +37,7 @@ pub(super) async fn drive(
     deadline: Instant,
 ) -> End {
     let mut alarm = std::pin::pin!(sleep_until(deadline));
-    let mut is_spared = false;
+    let mut survives_cut = false;
     std::future::poll_fn(|cx| {
         match hyper(cx) {
             Poll::Ready(Err(error)) if error.is_parse_version_h2() => {
@@ -50,10 +50,10 @@ pub(super) async fn drive(
         if evicted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(End::Evicted);
         }
-        if !is_spared && cut.as_mut().poll(cx).is_ready() {
-            // On an idle connection nothing is left that the drain could wait for; it may go on.
-            is_spared = connection.timeouts().is_idle();
-            if !is_spared {
+        if !survives_cut && cut.as_mut().poll(cx).is_ready() {
+            // The drain does not wait for an idle connection: it may go on.
+            survives_cut = connection.timeouts().is_idle();
+            if !survives_cut {
                 return Poll::Ready(End::Cut);
             }
         }
@@ -72,18 +72,17 @@ pub(super) async fn drive(
     .await
 }
 
-/// What a client of HTTP/2 says first (RFC 9113 §3.4).
+/// The connection preface of HTTP/2 (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Whether what hyper could not read as a request may become that: it gives up as soon as the version has
-/// come, and its answer was kept back.
+/// Whether what hyper could not read as a request may be the beginning of [`PREFACE`]: hyper gives up as soon as it has
+/// read the version, and its answer was suppressed.
 pub(super) fn is_preface(read: &[u8]) -> bool {
     let n = read.len().min(PREFACE.len());
     n >= b"PRI * HTTP/".len() && read[..n] == PREFACE[..n]
 }
 
-/// Does with the client's socket what the end of HTTP asks for. `character` is what stood in the last target and must not
-/// be there.
+/// Does with the client's socket what `end` asks for. `character` is the one that the last target must not have had.
 pub(super) async fn finish(
     state: &State,
     peer: &Peer,
@@ -102,7 +101,7 @@ pub(super) async fn finish(
                 let refused = errors::explain(status, error.as_ref(), character);
                 linger::refuse_and_log(state, peer, stream, &refused).await;
             } else {
-                // It is idle until its client ends it, and may be evicted like any other.
+                // The connection is idle until its client ends it, and may be evicted like any other.
                 tokio::select! {
                     _ = timeout(LINGER, linger::linger(stream)) => {}
                     () = evicted => {}
@@ -110,13 +109,13 @@ pub(super) async fn finish(
             }
         }
         End::Evicted => stream.send_close_notify(),
-        // A close in order could be taken for the end of the answer.
+        // An orderly close could be taken for the end of the answer.
         End::Cut => stream.reset_on_drop(),
         End::TimedOut => {
             if connection.timeouts().is_in_head() {
                 linger::refuse_and_log(state, peer, stream, &Refused::TooSlow).await;
             } else if connection.timeouts().is_answering() {
-                // The client does not read: what is unsent must not wait for it in the kernel either.
+                // The client does not read: unsent bytes must not wait for it in the kernel either.
                 stream.reset_on_drop();
             } else {
                 stream.send_close_notify();

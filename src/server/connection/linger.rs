@@ -1,4 +1,4 @@
-//! Ending a client's connection so that our last words arrive: bytes that are left unread would turn them into a reset.
+//! Ends a client's connection so that the last answer arrives: the kernel turns bytes that are left unread into a reset.
 
 use std::io;
 use std::time::Duration;
@@ -11,29 +11,28 @@ use crate::net::{Peer, Stream};
 use crate::server::request::errors;
 use crate::server::state::State;
 
-/// How long a client may go on sending after our last byte before its connection is dropped: bytes that are left unread
-/// make the kernel send a reset, and the client would lose our answer.
+/// How long a client may go on sending after our last byte before its connection is dropped.
 pub(in crate::server) const LINGER: Duration = Duration::from_secs(2);
 /// How much of that is read at most.
 const LINGER_BYTES: usize = 4 << 20;
 
-/// As [`refuse`], and counts and logs the request that is refused.
+/// As [`refuse`], and counts and logs the refusal.
 pub(super) async fn refuse_and_log(state: &State, peer: &Peer, stream: Stream, refused: &Refused) {
-    errors::note(state, peer, refused);
+    errors::record(state, peer, refused);
     refuse(stream, refused).await;
 }
 
 /// Answers a request that could not be read as one, and lets the answer arrive.
-pub(in crate::server) async fn refuse(mut stream: Stream, refusal_close: &Refused) {
+pub(in crate::server) async fn refuse(mut stream: Stream, refused: &Refused) {
     let answered = async {
-        stream.write_all(&refusal_close.to_bytes()).await?;
+        stream.write_all(&refused.to_bytes()).await?;
         linger(stream).await
     };
     // A client that does not read the answer in time does without it.
     let _ = timeout(LINGER, answered).await;
 }
 
-/// Ends our side, and reads on until the client has ended its own or enough was read.
+/// Shuts our direction down, and reads on until the client has shut down its own or enough was read.
 pub(super) async fn linger(mut stream: Stream) -> io::Result<()> {
     stream.shutdown().await?;
     // On the heap: inside the future it would make the task of every connection larger.

@@ -1,9 +1,9 @@
-//! Drives one client's connection: what stands before the first request, then HTTP, until it ends, runs out of time, or
-//! becomes a WebSocket.
+//! Drives one client's connection: PROXY header and TLS, then HTTP, until it ends, runs out of time, or becomes a
+//! WebSocket.
 //!
-//! * [`proxy_header`], [`tls`]: what stands before the first request. [`http1`], [`http2`]: while it is HTTP.
-//! * [`upgrade`]: what becomes of its socket after a 101; [`closing`]: a refusal that is told by a Close; [`linger`]: how
-//!   our last words arrive.
+//! * [`proxy_header`], [`tls`]: before the first request. [`http1`], [`http2`]: while it is HTTP.
+//! * [`upgrade`]: what becomes of its socket after a 101; [`closing`]: a refusal that is sent as a Close; [`linger`]: an end
+//!   that lets the last answer arrive.
 //!
 //! # Not here
 //! What a request is answered ([`super::request`]); how long it may take ([`super::http::timeouts`]).
@@ -40,8 +40,8 @@ use crate::net::{Peer, Stream, Transport};
 /// hyper takes no smaller buffer.
 const MIN_BUFFER: usize = 8192;
 
-/// Serves `stream` until it is no HTTP connection any more. Its time runs from the accept, whatever stands
-/// in front of the first request.
+/// Serves `stream` for as long as it is an HTTP connection. Its time runs from the accept, whatever comes before the first
+/// request.
 pub(super) async fn serve(
     state: Arc<State>,
     stream: Stream,
@@ -115,7 +115,8 @@ pub(super) async fn serve(
     http1::finish(&state, &peer, end, client, &connection, evicted.as_mut()).await;
 }
 
-/// Reads what stands before the first request; also tells whether HTTP/2 is to be spoken. `None` if it is over.
+/// Reads what comes before the first request; also answers whether HTTP/2 was negotiated. `None` if the connection has
+/// ended.
 async fn begin(
     state: &State,
     snapshot: &Snapshot,

@@ -1,21 +1,20 @@
-//! What a load balancer says in front of everything else (`listen.proxy_protocol`).
+//! The PROXY header that a load balancer sends before everything else (`listen.proxy_protocol`).
 //!
-//! * `optional`: a trusted peer may send a PROXY header. Of everybody else the bytes are taken as they are,
-//!   and a PROXY line is then a request that cannot be read.
-//! * `required`: everybody has to, and everybody is believed. The port must not be reachable by clients
-//!   then: any of them could say that it is somebody else.
+//! * `optional`: a trusted peer may send a PROXY header. From any other peer it is not looked for, and a PROXY line is a
+//!   request that cannot be read.
+//! * `required`: every peer has to send one, and every peer is believed. The port must not be reachable by clients then:
+//!   any of them could give another client's address.
 //!
-//! The client that the header names takes the place of the peer: it is *its* forwarding headers that are
-//! believed or not from there on.
+//! The address in the header replaces the peer's: from there on it decides whether forwarding headers are believed.
 
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::config::ProxyProtocol;
-use crate::net::proxy_protocol::{Preface, PrefaceError};
+use crate::net::proxy_protocol::{ReadError, ReadOutcome};
 use crate::net::{Peer, Stream, proxy_protocol};
 use crate::server::state::{Snapshot, State};
-use crate::telemetry::{ProxyFault, some};
+use crate::telemetry::{ProxyFault, nonzero};
 
 /// The connection is not to be served.
 #[derive(Debug)]
@@ -43,28 +42,28 @@ pub(super) async fn read(
         ProxyProtocol::Required => true,
     };
     let fault = match timeout_at(deadline, proxy_protocol::read(stream)).await {
-        Ok(Ok(Preface::Header(named))) => {
-            if let Some(named) = named {
-                peer.address = Some(named.source);
-                peer.port = Some(named.destination.port());
+        Ok(Ok(ReadOutcome::Header(addresses))) => {
+            if let Some(addresses) = addresses {
+                peer.address = Some(addresses.source);
+                peer.port = Some(addresses.destination.port());
             }
             return Ok(());
         }
-        // If the time is over, the wait for the first request ends at once and answers 408.
-        Ok(Ok(Preface::None)) | Err(_) if !is_required => return Ok(()),
-        Ok(Ok(Preface::None)) => (ProxyFault::Missing, "there is none".to_owned()),
-        // A load balancer that checks the port, or one that is gone: not a fault.
-        Ok(Ok(Preface::Silent) | Err(PrefaceError::Io(_))) => return Err(NotServed),
-        Ok(Err(error @ PrefaceError::Malformed(_))) => (ProxyFault::Malformed, error.to_string()),
+        // If it has timed out, the wait for the first request ends at once too, with a 408.
+        Ok(Ok(ReadOutcome::None)) | Err(_) if !is_required => return Ok(()),
+        Ok(Ok(ReadOutcome::None)) => (ProxyFault::Missing, "there is none".to_owned()),
+        // A load balancer's health check, or a connection that has ended: not a fault.
+        Ok(Ok(ReadOutcome::Closed) | Err(ReadError::Io(_))) => return Err(NotServed),
+        Ok(Err(error @ ReadError::Malformed(_))) => (ProxyFault::Malformed, error.to_string()),
         Err(_) => (ProxyFault::Timeout, "it did not come in time (listen.handshake_timeout)".to_owned()),
     };
     let (fault, error) = fault;
     state.metrics.server.proxy_errors.inc(fault);
-    if let Some(left_out) = state.lines.warnings.may("proxy_protocol", Instant::now()) {
+    if let Some(left_out) = state.lines.warnings.allow("proxy_protocol", Instant::now()) {
         warn!(
             // Operators filter by it: it stays what it was before this file was called so.
             target: "outrigger::server::preface",
-            left_out = some(left_out),
+            left_out = nonzero(left_out),
             peer = peer.address.map(tracing::field::display),
             %error,
             "a connection ended for want of a PROXY header (listen.proxy_protocol); is the load balancer set to \

@@ -10,8 +10,11 @@ use crate::net::{Peer, Stream};
 use crate::server::state::State;
 use crate::telemetry::TlsFailure;
 
-/// Does the TLS handshake, until `deadline` at most, and notes in `peer` what it says of the client; answers also whether
-/// HTTP/2 was negotiated. `None` if it failed.
+/// Of log lines: operators choose by it (`log.level`), so it does not follow the name of the module.
+const TARGET: &str = "outrigger::server::connection";
+
+/// Does the TLS handshake, until `deadline` at most, and notes in `peer` the subject of the client's certificate; answers also
+/// whether HTTP/2 was negotiated. `None` if it failed.
 pub(super) async fn accept(
     state: &State,
     acceptor: &Acceptor,
@@ -28,12 +31,12 @@ pub(super) async fn accept(
         }
         Ok(Err((error, socket))) => (error, socket),
         Err(_) => {
-            debug!(peer = peer.address.map(tracing::field::display), "no TLS in time");
+            debug!(target: TARGET, peer = peer.address.map(tracing::field::display), "no TLS in time");
             state.metrics.server.tls_failures.inc(TlsFailure::Timeout);
             return None;
         }
     };
-    debug!(peer = peer.address.map(tracing::field::display), %error, "no TLS");
+    debug!(target: TARGET, peer = peer.address.map(tracing::field::display), %error, "no TLS");
     let reason = match error {
         HandshakeError::Plaintext => TlsFailure::Plaintext,
         HandshakeError::Ended | HandshakeError::Io(_) => TlsFailure::Lost,
@@ -45,7 +48,7 @@ pub(super) async fn accept(
         TlsFailure::Plaintext => linger::refuse_and_log(state, peer, socket, &Refused::Plaintext).await,
         TlsFailure::Lost => {}
         _ => {
-            // The alert would be lost with the connection if it ended before what came was read.
+            // Without this the kernel would reset the connection over unread bytes, and the alert would be lost.
             let _ = timeout(LINGER, linger::linger(socket)).await;
         }
     }

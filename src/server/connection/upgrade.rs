@@ -1,4 +1,4 @@
-//! The 101 is with the client: what its socket is for from here on.
+//! What becomes of a client's socket once its 101 was sent.
 
 use super::closing;
 use crate::connections::{Admitted, Connection};
@@ -7,7 +7,7 @@ use crate::server::http::upgrade::{PendingSubscription, PendingTunnel, PendingUp
 use crate::server::state::State;
 use crate::tunnel;
 
-/// Hands the client's socket to what waits for it. Nothing of HTTP stays alive.
+/// Hands the client's socket to the mode that waits for it. Nothing of HTTP stays alive.
 pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgrade) {
     match pending {
         PendingUpgrade::Tunnel(pending) => {
@@ -17,15 +17,15 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
         PendingUpgrade::Broadcast(pending) => {
             let PendingSubscription { mut admitted, reservation, has_deflate } = *pending;
             admitted.info.channel = Some(reservation.channel());
-            reservation.take(client, has_deflate, open(state, admitted));
+            reservation.join(client, has_deflate, open(state, admitted));
         }
         PendingUpgrade::Close(pending) => closing::close(client, pending).await,
     }
 }
 
-/// Enters the connection into the registry, and into a drain if one has begun.
+/// Enters the connection into the registry, and schedules its close if a drain has begun.
 fn open(state: &State, admitted: Admitted) -> Connection {
     let connection = admitted.open(&state.registry);
-    state.drain.admit(connection.guard.handle());
+    state.drain.schedule(connection.guard.handle());
     connection
 }

@@ -1,5 +1,5 @@
-//! The drain of a process, once it has begun: whether newcomers are turned away, when closes begin, when what is left is
-//! cut, and what the end of the drain waits for.
+//! The drain of a process, once it has begun: whether new connections are refused, when closes begin, when what is left
+//! is cut, and what the end of the drain waits for.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ use crate::resilience::spread_evenly;
 #[derive(Debug, Default)]
 pub(in crate::server) struct Drain {
     plan: OnceLock<Plan>,
-    /// Connections whose last frames may not have left yet when their last client is done.
+    /// How many connections are held: their last frames may not have been sent when their last client is gone.
     held: AtomicUsize,
     /// Notified when what is left is cut.
     cut: Arc<Notify>,
@@ -37,18 +37,18 @@ impl Drop for DrainHold<'_> {
 /// When a drain does what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
-    /// As they were when it began.
+    /// The settings when the drain began.
     settings: config::Drain,
-    /// The delay is over: closes begin.
-    pub(super) from: Instant,
-    /// Whatever is left is cut.
-    pub(super) until: Instant,
+    /// When the delay is over and closes begin.
+    pub(super) closes_from: Instant,
+    /// When whatever is left is cut.
+    pub(super) deadline: Instant,
 }
 
 impl Drain {
-    /// Begins it, if none has begun. Answers the plan that holds.
+    /// Begins the drain, unless one has begun. Answers the plan that holds.
     pub(super) fn begin(&self, settings: config::Drain, now: Instant) -> Plan {
-        let plan = Plan { settings, from: now + settings.delay, until: now + settings.timeout };
+        let plan = Plan { settings, closes_from: now + settings.delay, deadline: now + settings.timeout };
         *self.plan.get_or_init(|| plan)
     }
 
@@ -63,17 +63,17 @@ impl Drain {
     }
 
     /// Whether new connections are turned away: a drain has begun and its delay has passed.
-    pub(in crate::server) fn refuses(&self, now: Instant) -> bool {
-        self.plan.get().is_some_and(|plan| plan.from <= now)
+    pub(in crate::server) fn refuses_new(&self, now: Instant) -> bool {
+        self.plan.get().is_some_and(|plan| plan.closes_from <= now)
     }
 
     /// When closes begin; a drain that was asked for and has no plan yet begins `now`.
     pub(in crate::server) fn closes_from(&self, delay: Duration, now: Instant) -> Instant {
-        self.plan.get().map_or(now + delay, |plan| plan.from)
+        self.plan.get().map_or(now + delay, |plan| plan.closes_from)
     }
 
-    /// Has the end of the drain wait for a connection that carries several clients and ends itself: they
-    /// are done before what they said has left.
+    /// Makes the end of the drain wait for a connection that carries several clients and ends by itself: the clients
+    /// are gone before their last frames have been sent.
     pub(in crate::server) fn hold(&self) -> DrainHold<'_> {
         self.held.fetch_add(1, Relaxed);
         DrainHold(self)
@@ -85,18 +85,18 @@ impl Drain {
         Arc::clone(&self.cut).notified_owned()
     }
 
-    /// Gives a connection that was just opened its place, if a drain has begun.
-    pub(in crate::server) fn admit(&self, handle: &Handle) {
+    /// Schedules the close of a connection that was just opened, if a drain has begun.
+    pub(in crate::server) fn schedule(&self, handle: &Handle) {
         if let Some(plan) = self.plan.get() {
-            plan.place(handle, 0, 1);
+            plan.schedule(handle, 0, 1);
         }
     }
 }
 
 impl Plan {
-    /// Gives one of `count` connections its place in the window.
-    pub(super) fn place(&self, handle: &Handle, index: usize, count: usize) {
-        let at = self.from + spread_evenly(index, count, self.settings.spread, fastrand::f64());
+    /// Schedules the close of one of `count` connections within the window.
+    pub(super) fn schedule(&self, handle: &Handle, index: usize, count: usize) {
+        let at = self.closes_from + spread_evenly(index, count, self.settings.spread, fastrand::f64());
         handle.send(Command::CloseAt { at, code: CloseCode(self.settings.close_code) });
     }
 }

@@ -13,7 +13,7 @@ use super::connection::HttpConnection;
 use crate::server::access::Access;
 use crate::server::limits::gauge::GaugeGuard;
 
-/// The body of an answer; its drop moves the connection's timeouts on.
+/// The body of an answer; its drop tells the connection's timeouts that it was handed over.
 #[derive(Debug)]
 pub(in crate::server) struct AnswerBody {
     inner: Inner,
@@ -45,12 +45,12 @@ impl AnswerBody {
 
 impl AnswerBody {
     /// Counts the request as in flight until the last byte of its answer was handed over.
-    pub(in crate::server) fn keep(&mut self, in_flight: GaugeGuard) {
+    pub(in crate::server) fn hold_in_flight(&mut self, in_flight: GaugeGuard) {
         self.in_flight = Some(in_flight);
     }
 
     /// Has the access log write its line when the last byte of the answer was handed over.
-    pub(in crate::server) fn log(&mut self, access: Option<Box<Access>>) {
+    pub(in crate::server) fn set_access(&mut self, access: Option<Box<Access>>) {
         self.access = access;
     }
 }

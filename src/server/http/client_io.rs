@@ -12,15 +12,15 @@ use super::connection::HttpConnection;
 use crate::net::Stream;
 use crate::net::head::{Character, RequestLine};
 
-/// The client's socket under hyper: it moves the clocks, and it keeps back what hyper says by itself
-/// about an unreadable request, since that would not say whose answer it is. It also looks at each request's
-/// first line on its way: hyper does not tell which character it refuses one for.
+/// The client's socket under hyper. It drives the timeouts, and it suppresses the answers that hyper itself gives to
+/// unreadable requests, because these do not say that the proxy refused them. It also looks at the first line of each
+/// request: hyper does not tell for which character it refuses one.
 #[derive(Debug)]
 pub(in crate::server) struct ClientIo {
     stream: Stream,
     connection: Arc<HttpConnection>,
-    /// Of the head that is being read. Of one that came together with what stood before it (pipelined, or
-    /// behind a body) nothing is seen.
+    /// The request line of the head that is being read. That of a head that came together with bytes before it (pipelined,
+    /// or behind a body) is not seen.
     line: RequestLine,
 }
 
@@ -29,7 +29,7 @@ impl ClientIo {
         Self { stream, connection, line: RequestLine::default() }
     }
 
-    /// The socket, and the character in the last target that must not be there.
+    /// The socket, and the character that the last target must not have had.
     pub(in crate::server) fn into_parts(self) -> (Stream, Option<Character>) {
         (self.stream, self.line.found())
     }
@@ -41,11 +41,11 @@ impl AsyncRead for ClientIo {
         let before = buf.filled().len();
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            let (is_woken, is_in_head) = {
+            let (was_idle, is_in_head) = {
                 let mut timeouts = this.connection.timeouts();
                 (timeouts.on_bytes(Instant::now()), timeouts.is_in_head())
             };
-            if is_woken {
+            if was_idle {
                 this.connection.resume();
                 this.line = RequestLine::default();
             }
@@ -58,8 +58,8 @@ impl AsyncRead for ClientIo {
 }
 
 impl ClientIo {
-    /// Whether `bytes` are hyper's own words; they are then noted and not written.
-    fn keeps_back(&self, bytes: &[u8]) -> bool {
+    /// Whether `bytes` are an answer of hyper's own; its status is then noted, and nothing is written.
+    fn suppresses(&self, bytes: &[u8]) -> bool {
         if self.connection.timeouts().is_answering() {
             return false;
         }
@@ -70,18 +70,18 @@ impl ClientIo {
         true
     }
 
-    fn note(&self, result: &Poll<io::Result<usize>>) {
+    fn on_written(&self, result: &Poll<io::Result<usize>>) {
         self.connection.timeouts().on_write(result.is_ready(), Instant::now());
     }
 }
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.keeps_back(buf) {
+        if self.suppresses(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note(&result);
+        self.on_written(&result);
         result
     }
 
@@ -90,11 +90,11 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.keeps_back(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[], |buf| buf)) {
+        if self.suppresses(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[], |buf| buf)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note(&result);
+        self.on_written(&result);
         result
     }
 
@@ -106,7 +106,7 @@ impl AsyncWrite for ClientIo {
         let before = self.stream.sent();
         let result = Pin::new(&mut self.stream).poll_flush(cx);
         if before.is_some() {
-            // What was accepted before had still to be taken.
+            // Bytes of earlier writes may have been sent by this flush.
             let took = result.is_ready() || self.stream.sent() != before;
             self.connection.timeouts().on_write(took, Instant::now());
         }

@@ -1,4 +1,4 @@
-//! What one HTTP connection of a client shares between its driver, its socket and its requests.
+//! The state that the driver, the socket and the requests of one HTTP connection share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
@@ -16,12 +16,12 @@ use crate::server::limits::handshakes::HandshakePermit;
 #[derive(Debug)]
 pub(in crate::server) struct HttpConnection {
     timeouts: Mutex<HttpTimeouts>,
-    /// What its socket is for once the answer to the handshake has left.
+    /// What becomes of its socket once the answer to the handshake was sent.
     upgrade: Mutex<Option<PendingUpgrade>>,
     handshake_permit: HandshakePermit,
-    /// None for a stream: its connection is idle when none of them is left.
+    /// `None` for a stream: its connection is idle when no stream is left.
     idle: Option<IdleSlot>,
-    /// Status of what hyper said by itself about a request it could not read; 0: nothing.
+    /// Status of hyper's own answer to a request that it could not read; 0: there was none.
     hyper_status: AtomicU16,
 }
 
@@ -44,7 +44,7 @@ impl HttpConnection {
         self.timeouts.lock()
     }
 
-    /// Leaves it to the driver to go on with the client's socket once the answer has left.
+    /// Has the driver hand over the client's socket once the answer was sent.
     pub(in crate::server) fn set_upgrade(&self, upgrade: PendingUpgrade) {
         *self.upgrade.lock() = Some(upgrade);
     }
@@ -58,10 +58,10 @@ impl HttpConnection {
         self.timeouts().is_first_head()
     }
 
-    /// Nothing is asked on it from now on.
+    /// The connection is idle from now on.
     pub(super) fn enter_idle(&self, now: Instant) {
         self.handshake_permit.pause();
-        // What becomes a WebSocket, or is closed as one, is no HTTP connection much longer.
+        // A connection that becomes a WebSocket, or is closed as one, will not be an HTTP connection much longer.
         if let Some(idle) = &self.idle
             && self.upgrade.lock().is_none()
         {
@@ -70,19 +70,19 @@ impl HttpConnection {
         }
     }
 
-    /// A head is complete. It may have come together with the request before it: then its bytes woke nobody up.
+    /// A head is complete. If it came together with the request before it, no read has ended the idleness.
     pub(in crate::server) fn on_request(&self) {
         self.timeouts().on_request();
         self.resume();
     }
 
-    /// Somebody takes the body of the request that is served, until what this gives is dropped.
-    pub(in crate::server) fn takes_body(self: &Arc<Self>) -> TakesBody {
+    /// The body of the request is being read until the guard is dropped.
+    pub(in crate::server) fn hold_request_body(self: &Arc<Self>) -> RequestBodyGuard {
         self.timeouts().on_body();
-        TakesBody(Arc::clone(self))
+        RequestBodyGuard(Arc::clone(self))
     }
 
-    /// Something is asked on it.
+    /// The connection is not idle any more.
     pub(super) fn resume(&self) {
         self.handshake_permit.resume();
         if let Some(idle) = &self.idle {
@@ -90,7 +90,7 @@ impl HttpConnection {
         }
     }
 
-    /// Returns when it asks nothing and has to go for others that do not either.
+    /// Completes when the connection is idle and is evicted for other idle connections.
     pub(in crate::server) async fn is_evicted(&self) {
         match &self.idle {
             Some(idle) => idle.is_evicted().await,
@@ -98,7 +98,7 @@ impl HttpConnection {
         }
     }
 
-    /// hyper answered a request that it could not read with this status.
+    /// Notes the status that hyper answered an unreadable request with.
     pub(super) fn set_hyper_status(&self, status: u16) {
         self.hyper_status.store(status, Relaxed);
     }
@@ -109,17 +109,17 @@ impl HttpConnection {
     }
 }
 
-/// A request's body on its way to a server, which may answer before it has all of it.
+/// Held while a request's body is sent to the server, which may answer before it has all of it.
 #[derive(Debug)]
-pub(in crate::server) struct TakesBody(Arc<HttpConnection>);
+pub(in crate::server) struct RequestBodyGuard(Arc<HttpConnection>);
 
-impl Drop for TakesBody {
+impl Drop for RequestBodyGuard {
     fn drop(&mut self) {
         let (connection, now) = (&self.0, Instant::now());
         let is_idle = connection.timeouts().on_body_end(now);
         if is_idle {
             connection.enter_idle(now);
-            // This is another task than the one whose clock it is.
+            // The driver of the connection is another task, and has to look at the new deadline.
             if let Some(idle) = &connection.idle {
                 idle.wake();
             }

@@ -1,5 +1,5 @@
-//! One connection, as far as it may be idle: it enters [`IdleLimit`](crate::server::limits::idle::IdleLimit) when
-//! nothing is asked on it, and leaves when something is.
+//! The idleness of one connection: it enters [`IdleLimit`](crate::server::limits::idle::IdleLimit) when it has no request,
+//! and leaves with the next one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,7 +12,7 @@ use crate::admission::{AddressKey, Client};
 use crate::net::Peer;
 use crate::server::limits::idle::{Entered, IdlePressure};
 use crate::server::state::State;
-use crate::telemetry::{IdleBound, some};
+use crate::telemetry::{IdleBound, nonzero};
 
 /// The place that a connection takes among the idle ones.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub(in crate::server) struct IdleSlot {
 }
 
 impl IdleSlot {
-    /// Of a connection from this peer, which is not idle.
+    /// For a connection from this peer, which is not idle yet.
     pub(in crate::server) fn new(state: &Arc<State>, peer: &Peer) -> Self {
         let address = Client { address: peer.address }.key();
         Self { state: Arc::clone(state), address, ticket: AtomicU64::new(0), notify: Arc::new(Notify::new()) }
     }
 
-    /// It is idle from now on. Answers how crowded it is.
+    /// The connection is idle from now on. Answers how close the number of idle connections is to the limit.
     pub(in crate::server) fn enter(&self) -> IdlePressure {
         let snapshot = self.state.snapshot();
         let listen = &snapshot.listen;
@@ -42,12 +42,12 @@ impl IdleSlot {
             notify.notify_one();
         }
         if evicted.iter().any(|(_, bound)| *bound == IdleBound::All)
-            && let Some(left_out) = self.state.lines.warnings.may("max_idle_http", Instant::now())
+            && let Some(left_out) = self.state.lines.warnings.allow("max_idle_http", Instant::now())
         {
             warn!(
                 // Operators may filter by the target, so it has not changed with the name of the file.
                 target: "outrigger::server::idle",
-                left_out = some(left_out),
+                left_out = nonzero(left_out),
                 max_idle_http = listen.max_idle_http,
                 "more HTTP connections ask nothing than listen.max_idle_http: those that have waited longest are \
                  let go; outrigger_http_idle_closed_total counts them"
@@ -56,7 +56,7 @@ impl IdleSlot {
         pressure
     }
 
-    /// Something is asked on it, or it has ended.
+    /// The connection is not idle any more, or has ended.
     pub(in crate::server) fn leave(&self) {
         let ticket = self.ticket.swap(0, Relaxed);
         if ticket != 0 {
@@ -64,17 +64,17 @@ impl IdleSlot {
         }
     }
 
-    /// Has whoever waits for [`IdleSlot::is_evicted`] look again at whatever it looks at.
+    /// Wakes the task that polls [`IdleSlot::is_evicted`], so that it looks at the other things that it waits for.
     pub(in crate::server) fn wake(&self) {
         self.notify.notify_one();
     }
 
-    /// Returns when it has to go, and is still idle.
+    /// Completes when the connection was evicted and is still idle.
     pub(in crate::server) async fn is_evicted(&self) {
         loop {
             self.notify.notified().await;
             let ticket = self.ticket.load(Relaxed);
-            // Rung for a time that it was idle before, it is not meant now.
+            // A notification for an earlier idle time does not count.
             if ticket != 0 && !self.state.idle.contains(ticket) {
                 return;
             }

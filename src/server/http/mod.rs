@@ -1,8 +1,8 @@
 //! What the driver of an HTTP connection, its socket and its requests share.
 //!
-//! * [`connection`]: the connection itself; [`timeouts`], its clocks, pure; [`idle_slot`], its place among those that ask
-//!   nothing; [`upgrade`], what its socket becomes.
-//! * [`client_io`]: the socket under hyper; [`body`]: the body of an answer. Both move the clocks.
+//! * [`connection`]: the connection itself; [`timeouts`], pure; [`idle_slot`], its idleness; [`upgrade`], what its socket
+//!   becomes.
+//! * [`client_io`]: the socket under hyper; [`body`]: the body of an answer. Both drive the timeouts.
 //!
 //! # Not here
 //! Who drives a connection ([`super::connection`]), and who answers its requests ([`super::request`]).

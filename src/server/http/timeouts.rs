@@ -1,8 +1,8 @@
-//! How long a client may take with a request: the clocks of one HTTP connection. Pure.
+//! How long a client may take with a request: the timeouts of one HTTP connection. Pure.
 //!
 //! # Why not hyper's own header timeout?
 //! It also runs while a connection is idle between two requests: a handshake timeout of 10 s would end
-//! every keep-alive connection after 10 s, and one of 75 s would let a slow loris have 75.
+//! every keep-alive connection after 10 s, and one of 75 s would give a slow loris 75 s.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::server::limits::idle::IdlePressure;
 enum Phase {
     /// The rest of a request's head.
     Head { until: Instant },
-    /// The answer: whoever makes it has timeouts of its own.
+    /// The answer: making it has timeouts of its own.
     Serving,
     /// The last bytes of the answer to be written.
     Flushing,
-    /// The rest of a request's body, which was answered before it was whole.
+    /// The rest of the body of a request that was answered before.
     Body { until: Instant },
     /// The first byte of another request.
     Idle { until: Instant },
@@ -33,9 +33,9 @@ pub(in crate::server) struct HttpTimeouts {
     stall: Option<Duration>,
     phase: Phase,
     is_first: bool,
-    /// Bodies of requests that somebody still takes: the end of one may be taken when the next has begun.
+    /// How many request bodies are still being read: one may end after the next request has begun.
     bodies: usize,
-    /// Since when the client takes nothing of an answer.
+    /// Since when the client has taken no byte of an answer.
     stalled_since: Option<Instant>,
 }
 
@@ -58,7 +58,7 @@ impl HttpTimeouts {
         }
     }
 
-    /// When the next one runs out.
+    /// When the next timeout runs out.
     pub(in crate::server) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Head { until } | Phase::Body { until } | Phase::Idle { until } => Some(until),
@@ -68,12 +68,12 @@ impl HttpTimeouts {
         }
     }
 
-    /// Whether part of a request may have come, so that its sender should be told why it ends.
+    /// Whether part of a request may have come, so that the client should be answered why it ends.
     pub(in crate::server) fn is_in_head(&self) -> bool {
         matches!(self.phase, Phase::Head { .. })
     }
 
-    /// Whether all that was asked is answered, and nothing of another request has come.
+    /// Whether every request is answered, and nothing of another has come.
     pub(in crate::server) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle { .. })
     }
@@ -97,7 +97,7 @@ impl HttpTimeouts {
         }
     }
 
-    /// Bytes came. Idle => Head; answers whether it was that.
+    /// Bytes came. Idle => Head; answers whether it was idle.
     pub(in crate::server) fn on_bytes(&mut self, now: Instant) -> bool {
         if let Phase::Body { until } = &mut self.phase {
             *until = now + self.keep_alive;
@@ -122,7 +122,7 @@ impl HttpTimeouts {
         }
     }
 
-    /// It has left. Flushing => Idle, or Body; answers whether it is idle now.
+    /// The answer was flushed. Flushing => Idle, or Body; answers whether it is idle now.
     pub(in crate::server) fn on_flushed(&mut self, now: Instant) -> bool {
         if self.phase != Phase::Flushing {
             return false;
@@ -133,12 +133,12 @@ impl HttpTimeouts {
         is_idle
     }
 
-    /// Somebody takes the body of the request that is served.
+    /// The body of the request is being read.
     pub(in crate::server) fn on_body(&mut self) {
         self.bodies += 1;
     }
 
-    /// One of them is taken, or nobody takes it any more. Body => Idle; answers whether it was that.
+    /// A body was read, or is not read any more. Body => Idle; answers whether it is idle now.
     pub(in crate::server) fn on_body_end(&mut self, now: Instant) -> bool {
         self.bodies = self.bodies.saturating_sub(1);
         let is_over = self.bodies == 0 && matches!(self.phase, Phase::Body { .. });
@@ -148,7 +148,7 @@ impl HttpTimeouts {
         is_over
     }
 
-    /// It is idle, and so many others are that it is kept for less time.
+    /// So many other connections are idle that this idle one is kept for less time.
     pub(in crate::server) fn on_idle_pressure(&mut self, pressure: IdlePressure, now: Instant) {
         if let Phase::Idle { until } = &mut self.phase {
             *until = (*until).min(now + pressure.shorten(self.keep_alive));

@@ -1,5 +1,5 @@
-//! What becomes of a client's socket when its 101 has left: made by whoever answers the handshake, and kept by the HTTP
-//! connection until hyper gives the socket back.
+//! What becomes of a client's socket when its 101 was sent: made by the mode that answers the handshake, and kept by the
+//! HTTP connection until hyper gives the socket back.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::net::Transport;
 use crate::server::limits::refusals::RefusalPermit;
 use crate::tunnel;
 
-/// One variant for each mode, and one for refusals that are told by a Close.
+/// One variant for each mode, and one for refusals that are sent as a Close.
 #[derive(Debug)]
 pub(in crate::server) enum PendingUpgrade {
     Tunnel(PendingTunnel),

@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! 1. The gauge is the count: there is no second number that could differ from it.
-//! 2. Turning away costs no waiting: the accept loop goes on at once, and only so many are told why.
+//! 2. A refusal does not delay the accept loop, and at most [`MAX_REFUSING`] clients at a time are sent a reason.
 //!
 //! # Not here
 //! How a connection is turned away ([`super::super::accept`]).
@@ -22,11 +22,11 @@ use tokio::time::Instant;
 /// the connection just ends.
 const MAX_REFUSING: usize = 1024;
 
-/// The place that one connection takes, while it counts.
+/// One connection's share of the limit, while it counts.
 #[derive(Debug)]
 pub(in crate::server) struct HandshakePermit {
     gauge: IntGauge,
-    counts: AtomicBool,
+    is_counted: AtomicBool,
     since: Instant,
 }
 
@@ -38,13 +38,13 @@ impl HandshakePermit {
             return None;
         }
         gauge.inc();
-        Some(Self { gauge: gauge.clone(), counts: AtomicBool::new(true), since: now })
+        Some(Self { gauge: gauge.clone(), is_counted: AtomicBool::new(true), since: now })
     }
 
-    /// For a stream of a connection that was let in: it counts, and is not turned away.
-    pub(in crate::server) fn more(gauge: &IntGauge, now: Instant) -> Self {
+    /// For an HTTP/2 stream of a connection that was let in: it counts, and is never refused.
+    pub(in crate::server) fn for_stream(gauge: &IntGauge, now: Instant) -> Self {
         gauge.inc();
-        Self { gauge: gauge.clone(), counts: AtomicBool::new(true), since: now }
+        Self { gauge: gauge.clone(), is_counted: AtomicBool::new(true), since: now }
     }
 
     /// When the connection was accepted.
@@ -54,7 +54,7 @@ impl HandshakePermit {
 
     /// The connection is idle, and does not count.
     pub(in crate::server) fn pause(&self) {
-        if self.counts.swap(false, Relaxed) {
+        if self.is_counted.swap(false, Relaxed) {
             self.gauge.dec();
         }
     }
@@ -62,7 +62,7 @@ impl HandshakePermit {
     /// Another request has come, and it counts again. It is not turned away even beyond the bound: a client that was let
     /// in would see its request fail for no fault of its own.
     pub(in crate::server) fn resume(&self) {
-        if !self.counts.swap(true, Relaxed) {
+        if !self.is_counted.swap(true, Relaxed) {
             self.gauge.inc();
         }
     }

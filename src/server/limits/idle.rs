@@ -5,11 +5,10 @@
 //! has `listen.handshake_timeout` for that.
 //!
 //! # Invariants
-//! 1. Each connection is here at most once, and not for longer than it is idle: whoever asks for something is
-//!    not let go for having asked nothing.
-//! 2. Beyond a bound the one that has been idle longest goes, of all or of its address. No step looks at the
-//!    others.
-//! 3. Nobody waits: a connection is told, and ends itself in order.
+//! 1. Each connection is here at most once, and only while it is idle: a connection with a request is not evicted.
+//! 2. Beyond a bound the connection that has been idle longest is evicted, of all or of its address, without a look at
+//!    the others.
+//! 3. Nobody waits: a connection is notified, and ends itself in order.
 //!
 //! # Not here
 //! How it ends ([`super::super::connection`]); the clock of `keep_alive` ([`super::super::http::timeouts`]).
@@ -27,23 +26,24 @@ use crate::admission::AddressKey;
 use crate::config::Listen;
 use crate::telemetry::{IdleBound, Metrics};
 
-/// However many there are: as long as the next request of a page takes that is just being loaded.
-const SHORTEST: Duration = Duration::from_secs(5);
+/// The least time that a connection is kept, however many there are: a page that is being loaded sends its next request
+/// within it.
+const MIN_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// Below so many addresses there is nothing to gain by giving memory back.
-const SMALL: usize = 64;
+/// The map of addresses is shrunk only above this capacity: below it there is no memory to gain.
+const SHRINK_ABOVE: usize = 64;
 
-/// Those that are idle now.
+/// The connections that are idle now.
 #[derive(Debug)]
 pub(in crate::server) struct IdleLimit {
     idle: Mutex<IdleSet<Arc<Notify>>>,
     metrics: Arc<Metrics>,
 }
 
-/// What came of one more idle connection.
+/// The result of [`IdleLimit::enter`].
 #[derive(Debug)]
 pub(in crate::server) struct Entered {
-    /// Those that have to go for it.
+    /// The connections that are evicted for it.
     pub(in crate::server) evicted: Vec<(Arc<Notify>, IdleBound)>,
     pub(in crate::server) pressure: IdlePressure,
 }
@@ -53,8 +53,8 @@ impl IdleLimit {
         Self { idle: Mutex::default(), metrics }
     }
 
-    /// One more; `notify` is rung when it has to go. `ticket` is the number by which it leaves, or 0; it is written under
-    /// the lock, so that whoever is rung finds the number that was evicted.
+    /// Enters a connection; `notify` is notified when it is evicted. `ticket` is the number by which it leaves, or 0; it is
+    /// written under the lock, so that whoever is notified finds the number that was evicted.
     pub(in crate::server) fn enter(
         &self,
         ticket: &AtomicU64,
@@ -71,7 +71,7 @@ impl IdleLimit {
         Entered { evicted, pressure: IdlePressure::of(idle.len(), max) }
     }
 
-    /// It is idle no more.
+    /// Takes out a connection that is not idle any more.
     pub(in crate::server) fn leave(&self, ticket: u64) {
         let mut idle = self.idle.lock();
         idle.leave(ticket);
@@ -101,11 +101,11 @@ impl IdlePressure {
 
     /// How long a connection is kept now.
     pub(in crate::server) fn shorten(self, keep_alive: Duration) -> Duration {
-        keep_alive.mul_f64(self.0).max(SHORTEST.min(keep_alive))
+        keep_alive.mul_f64(self.0).max(MIN_KEEP_ALIVE.min(keep_alive))
     }
 }
 
-/// Who is idle since when, and from where. Pure.
+/// The idle connections by age and by address. Pure.
 #[derive(Debug)]
 struct IdleSet<T> {
     last: u64,
@@ -125,7 +125,7 @@ impl<T> IdleSet<T> {
         self.by_age.len()
     }
 
-    /// One more. Answers its number, and who has to go for it.
+    /// Enters a connection. Answers its number, and the connections that are evicted for it.
     fn enter(
         &mut self,
         address: AddressKey,
@@ -136,12 +136,12 @@ impl<T> IdleSet<T> {
         self.last += 1;
         let ticket = self.last;
         self.by_age.insert(ticket, (address, value));
-        let same = self.by_address.entry(address).or_default();
-        same.insert(ticket);
+        let of_address = self.by_address.entry(address).or_default();
+        of_address.insert(ticket);
         let mut evicted = Vec::new();
         // More than one where a reload has lowered the bound.
-        let beyond = per_ip.map_or(0, |per_ip| same.len().saturating_sub(per_ip));
-        let oldest: Vec<u64> = same.iter().copied().take(beyond).collect();
+        let excess = per_ip.map_or(0, |per_ip| of_address.len().saturating_sub(per_ip));
+        let oldest: Vec<u64> = of_address.iter().copied().take(excess).collect();
         evicted
             .extend(oldest.into_iter().filter_map(|ticket| Some((self.leave(ticket)?, IdleBound::Address))));
         while self.by_age.len() > max {
@@ -152,18 +152,18 @@ impl<T> IdleSet<T> {
         (ticket, evicted)
     }
 
-    /// It is not idle any more.
+    /// Takes out a connection.
     fn leave(&mut self, ticket: u64) -> Option<T> {
         let (address, value) = self.by_age.remove(&ticket)?;
-        if let Some(same) = self.by_address.get_mut(&address) {
-            same.remove(&ticket);
-            if same.is_empty() {
+        if let Some(of_address) = self.by_address.get_mut(&address) {
+            of_address.remove(&ticket);
+            if of_address.is_empty() {
                 self.by_address.remove(&address);
             }
         }
         // A burst must not leave its table behind.
         let addresses = &mut self.by_address;
-        if addresses.capacity() > SMALL && addresses.len() < addresses.capacity() / 4 {
+        if addresses.capacity() > SHRINK_ABOVE && addresses.len() < addresses.capacity() / 4 {
             let room = addresses.len() * 2;
             addresses.shrink_to(room);
         }
@@ -213,7 +213,7 @@ mod tests {
             idle_set.leave(ticket);
         }
         assert_eq!((idle_set.len(), idle_set.by_address.len()), (1, 1));
-        assert!(idle_set.by_address.capacity() <= SMALL * 2, "{}", idle_set.by_address.capacity());
+        assert!(idle_set.by_address.capacity() <= SHRINK_ABOVE * 2, "{}", idle_set.by_address.capacity());
     }
 
     #[test]
@@ -225,10 +225,10 @@ mod tests {
             (50, 100, secs(75), secs(75)),
             (75, 100, secs(80), secs(40)),
             (99, 100, secs(1000), secs(20)),
-            (100, 100, secs(75), SHORTEST),
-            (150, 100, secs(75), SHORTEST),
+            (100, 100, secs(75), MIN_KEEP_ALIVE),
+            (150, 100, secs(75), MIN_KEEP_ALIVE),
             (100, 100, secs(2), secs(2)),
-            (1, 1, secs(75), SHORTEST),
+            (1, 1, secs(75), MIN_KEEP_ALIVE),
         ];
         for (idle, max, keep_alive, expected) in cases {
             let left = IdlePressure::of(idle, max).shorten(keep_alive);

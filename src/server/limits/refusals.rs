@@ -14,7 +14,7 @@ pub(in crate::server) struct RefusalLimit {
     metrics: Arc<Metrics>,
 }
 
-/// One of them.
+/// Lets one refusal be sent by a Close; its drop makes room for the next.
 #[derive(Debug)]
 pub(in crate::server) struct RefusalPermit(Arc<RefusalLimit>);
 
@@ -23,7 +23,7 @@ impl RefusalLimit {
         Arc::new(Self { closing: AtomicUsize::new(0), metrics })
     }
 
-    /// One more, if there are fewer than `max`.
+    /// A permit, if fewer than `max` are held.
     pub(in crate::server) fn enter(self: &Arc<Self>, max: usize) -> Option<RefusalPermit> {
         let enter = |closing: usize| (closing < max).then_some(closing + 1);
         if self.closing.fetch_update(Relaxed, Relaxed, enter).is_err() {

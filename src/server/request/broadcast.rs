@@ -1,4 +1,4 @@
-//! Mode `broadcast` answers a handshake by itself, once the channel that the client asks for runs.
+//! Mode `broadcast` answers a handshake itself, once the channel that the client asks for runs.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub(super) async fn answer(
     let (route, connection) = (request.route, request.connection);
     let context = &mut request.context;
     // A part of the channel's key may be a header that only a proxy in front of us may write.
-    headers::forget_forged(&mut context.head.headers, context.forwarding.as_deref());
-    // Or one of these: then it is the service's word that counts.
+    headers::remove_forged(&mut context.head.headers, context.forwarding.as_deref());
+    // Or one that the authentication service sets: then its value counts.
     headers::attest(&mut context.head.headers, &context.attested);
     let headers = &context.head.headers;
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);

@@ -1,14 +1,14 @@
-//! Requests that are refused before a route is looked for: their heads mean nothing, or more than one thing, did not
-//! come in time, or are too large. Each is counted, and told in the log with its cause and its peer.
+//! Requests that are refused before a route is looked for: their heads are malformed or ambiguous, did not come in time, or
+//! are too large. Each is counted, and logged with its cause and its peer.
 //!
 //! # Invariants
-//! 1. What is told shows no byte of the request but the one character that a target must not have: targets and headers
-//!    carry credentials.
+//! 1. The log shows no byte of the request but the one character that a target must not have: targets and headers carry
+//!    credentials.
 //!
 //! # Not here
-//! What a head may say ([`crate::net::head`]); how often the log tells of it (`server::lines`). Connections that are
-//! turned away before a request (`server::accept`, `connection::proxy_header`), and requests that a route's layers refuse
-//! ([`super::serve`]). Streams of HTTP/2 that break its own rules: its library resets them and tells nobody.
+//! What a valid head is ([`crate::net::head`]); how often lines are written (`server::lines`). Connections that are
+//! refused before a request (`server::accept`, `connection::proxy_header`), and requests that a route's layers refuse
+//! ([`super::serve`]). Streams of HTTP/2 that break its own rules: h2 resets them without telling.
 
 use http::Request;
 
@@ -18,7 +18,7 @@ use crate::net::head::{self, Character, FramingFault, HeadFault};
 use crate::server::state::State;
 use crate::telemetry::RequestError;
 
-/// The request, with one `Host` and one framing, or why it is refused; that is counted and told then.
+/// The request, with one `Host` and one framing. A refusal is counted and logged here.
 ///
 /// # Errors
 /// [`Refused::Head`]: its head could be read in two ways.
@@ -32,20 +32,20 @@ pub(in crate::server) fn check<B>(
         Ok(()) => Ok(Request::from_parts(head, body)),
         Err(fault) => {
             let refused = Refused::from(fault);
-            note(state, peer, &refused);
+            record(state, peer, &refused);
             Err(refused)
         }
     }
 }
 
-/// Counts a refusal, and tells it in the log.
-pub(in crate::server) fn note(state: &State, peer: &Peer, refused: &Refused) {
+/// Counts and logs a refusal.
+pub(in crate::server) fn record(state: &State, peer: &Peer, refused: &Refused) {
     let Some(reason) = reason(refused) else { return };
     state.metrics.server.request_errors.inc(reason);
     state.lines.refused_unrouted(reason, refused, peer);
 }
 
-/// How it is counted; `None`: it is no refusal of this kind.
+/// The label that it is counted by; `None`: it is a refusal of another kind.
 fn reason(refused: &Refused) -> Option<RequestError> {
     let reason = match refused {
         Refused::Head(fault) => match fault {
@@ -67,11 +67,11 @@ fn reason(refused: &Refused) -> Option<RequestError> {
     Some(reason)
 }
 
-/// What hyper refused by itself: `status` is what it would have answered, `error` what it says, and `character` what
-/// stood in the target that must not be there.
+/// Why hyper itself refused a request: `status` is what it would have answered, `error` its error, and `character` the one
+/// that the target must not have had.
 ///
-/// hyper lets go of a head whose target or framing it refuses, and names the kind in its words only. A kind that is not
-/// among these is told as [`HeadFault::Syntax`], so that other words of a later hyper cost an explanation and nothing
+/// hyper drops a head whose target or framing it refuses, and names the kind only in the text of its error. A text that is
+/// not among these becomes [`HeadFault::Syntax`], so that another text of a later hyper costs an explanation and nothing
 /// else.
 pub(in crate::server) fn explain(
     status: u16,
@@ -83,14 +83,14 @@ pub(in crate::server) fn explain(
         431 => return Refused::HeadTooLarge,
         _ => {}
     }
-    let said = error.map(hyper::Error::to_string).unwrap_or_default();
-    let fault = if said.contains("URI") {
+    let message = error.map(hyper::Error::to_string).unwrap_or_default();
+    let fault = if message.contains("URI") {
         character.map_or(HeadFault::Target, HeadFault::Character)
-    } else if said.contains("content-length") {
+    } else if message.contains("content-length") {
         FramingFault::Length.into()
-    } else if said.contains("unexpected transfer-encoding") {
+    } else if message.contains("unexpected transfer-encoding") {
         FramingFault::CodingVersion.into()
-    } else if said.contains("transfer-encoding") {
+    } else if message.contains("transfer-encoding") {
         FramingFault::Coding.into()
     } else {
         HeadFault::Syntax

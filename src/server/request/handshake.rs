@@ -1,4 +1,5 @@
-//! Handshakes, whatever mode answers them: what is one, and is it well formed (RFC 6455 §4.2.1)?
+//! Handshakes, whatever mode answers them: which requests are handshakes, and whether they are well formed
+//! (RFC 6455 §4.2.1).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,29 +12,28 @@ use crate::admission::{Refused, RequestContext};
 use crate::config::HeartbeatMode;
 use crate::net::http::tokens;
 
-/// Whether a request means to become a WebSocket. Anything else with an `Upgrade` is plain HTTP, and
-/// goes on without it.
+/// Whether a request asks for a WebSocket. Any other request with an `Upgrade` is plain HTTP, and is sent on without it.
 pub(super) fn is_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
         && tokens(headers, &header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"))
         && tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
 }
 
-/// What every mode asks of a handshake before it does anything for it.
+/// The checks of every mode before it does anything for a handshake.
 pub(super) fn prepare(request: &mut RoutedRequest<'_>) -> Result<(), Refused> {
     check(&request.context.head, request.has_body)?;
-    if request.state.drain.refuses(Instant::now()) {
+    if request.state.drain.refuses_new(Instant::now()) {
         return Err(Refused::Draining);
     }
     let heartbeat = request.route.config.policy.heartbeat;
     if heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json) {
-        // Nobody could look for the client's pong inside compressed texts.
+        // The client's pong could not be found in compressed texts.
         request.context.head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
     Ok(())
 }
 
-/// Where the server chose none of a client's subprotocols, and one of them was ours; whether that is so.
+/// Chooses the proxy's own subprotocol if the client offered it and the server chose none; answers whether it did.
 pub(super) fn choose_own_protocol(context: &RequestContext, answer: &mut HeaderMap) -> bool {
     let Some(own) = context.own_protocol.filter(|_| !answer.contains_key(header::SEC_WEBSOCKET_PROTOCOL))
     else {
@@ -43,7 +43,7 @@ pub(super) fn choose_own_protocol(context: &RequestContext, answer: &mut HeaderM
     true
 }
 
-/// Whether a handshake is one (RFC 6455 §4.2.1).
+/// Whether a handshake is well formed (RFC 6455 §4.2.1).
 pub(super) fn check(head: &Parts, has_body: bool) -> Result<(), Refused> {
     let malformed = |what| Err(Refused::Malformed(what));
     if head.method != Method::GET {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn reason(result: Result<(), Refused>) -> Option<String> {
-        result.err().map(|refusal_close| refusal_close.to_string())
+        result.err().map(|refused| refused.to_string())
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(super) async fn serve_http1(
         Err(refused) => {
             let mut response = refused.response().map(|body| AnswerBody::own(body, &connection));
             set_close(response.headers_mut());
-            response.body_mut().keep(GaugeGuard::new(&state.metrics.server.http_in_flight));
+            response.body_mut().hold_in_flight(GaugeGuard::new(&state.metrics.server.http_in_flight));
             Ok(response)
         }
     }
@@ -76,9 +76,9 @@ pub(super) async fn serve(
     // Route.
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let snapshot = state.snapshot();
-    let picked = snapshot.router.pick(host, request.uri().path());
-    let route = Arc::clone(picked.route);
-    let ambiguous = picked.stricter.map(|(stricter, why)| {
+    let route_match = snapshot.router.pick(host, request.uri().path());
+    let route = Arc::clone(route_match.route);
+    let ambiguous = route_match.stricter.map(|(stricter, why)| {
         state.metrics.server.ambiguous_paths.inc();
         Refused::AmbiguousPath { because: why, stricter: stricter.config.name.clone() }
     });
@@ -94,10 +94,12 @@ pub(super) async fn serve(
     let (method, uri) = (head.method.clone(), head.uri.clone());
     let peer_address = peer.address;
     let context = RequestContext::new(head, kind, peer);
-    let noted = Arc::clone(&context.noted);
+    let log_fields = Arc::clone(&context.log_fields);
     let access = match kind {
         Kind::Handshake => None,
-        Kind::Plain => Access::of(state.lines.requests, &route.metrics, &noted, (&method, &uri, &request_id)),
+        Kind::Plain => {
+            Access::new(state.lines.requests, &route.metrics, &log_fields, (&method, &uri, &request_id))
+        }
     };
     let record = RequestRecord {
         state: &state,
@@ -107,7 +109,7 @@ pub(super) async fn serve(
         uri,
         request_id: &request_id,
         peer: peer_address,
-        noted,
+        log_fields,
         access,
         accept_then_close,
         recorder: HandshakeRecorder::new(&route.metrics, kind),
@@ -121,9 +123,9 @@ pub(super) async fn serve(
         // Admit.
         let context = route.admission.clone().oneshot(context).await?;
         if let Some(user) = &context.user {
-            context.noted.note_user(user);
+            context.log_fields.set_user(user);
         }
-        // Answer. On the heap: who waits to be admitted needs none of it.
+        // Answer. On the heap: a request that waits to be admitted does not need the space yet.
         let request = RoutedRequest {
             state: &state,
             connection: &connection,

@@ -1,4 +1,4 @@
-//! Plain HTTP: whatever is not a handshake goes to the upstream as it is, if the route lets it.
+//! Plain HTTP: a request that is not a handshake goes to the upstream as it is, if the route passes them on.
 
 use http::{Method, Request, Response};
 use http_body::Body;
@@ -11,7 +11,7 @@ use crate::config::HttpMode;
 use crate::server::http::body::AnswerBody;
 use crate::upstream::headers;
 
-/// Asks the upstream, and answers what it said. Bodies are streamed both ways.
+/// Sends the request to the upstream, and answers with its response. Bodies are streamed both ways.
 pub(super) async fn answer(
     request: RoutedRequest<'_>,
     body: Incoming,
@@ -24,14 +24,14 @@ pub(super) async fn answer(
     if context.head.method == Method::CONNECT {
         return Err(Refused::Unsupported("CONNECT"));
     }
-    let mut asked = Request::new(());
-    *asked.uri_mut() = target::for_upstream(route, &context.head.uri)?;
-    *asked.headers_mut() = context.head.headers.clone();
-    headers::for_upstream(asked.headers_mut(), context.requester(), route.forwarding(), false);
-    *asked.method_mut() = context.head.method;
-    *asked.extensions_mut() = context.head.extensions;
-    let taken = (!body.is_end_stream()).then(|| connection.takes_body());
-    let mut response = route.upstream.request(asked.map(|()| body), taken, policy).await?;
+    let mut upstream_request = Request::new(());
+    *upstream_request.uri_mut() = target::for_upstream(route, &context.head.uri)?;
+    *upstream_request.headers_mut() = context.head.headers.clone();
+    headers::for_upstream(upstream_request.headers_mut(), context.requester(), route.forwarding(), false);
+    *upstream_request.method_mut() = context.head.method;
+    *upstream_request.extensions_mut() = context.head.extensions;
+    let body_guard = (!body.is_end_stream()).then(|| connection.hold_request_body());
+    let mut response = route.upstream.request(upstream_request.map(|()| body), body_guard, policy).await?;
     headers::for_client(response.status(), response.headers_mut());
     Ok(response.map(|body| AnswerBody::upstream(body, connection)))
 }

@@ -1,4 +1,4 @@
-//! What is recorded of a request, and the end that every request comes to: counters, lines of the log, the last headers.
+//! What is recorded of a request, and the end of every request: counters, log lines, the last headers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::refusal_close::AcceptThenClose;
-use crate::admission::{Kind, Noted, Refused};
+use crate::admission::{Kind, LogFields, Refused};
 use crate::net::http::set_close;
 use crate::server::access::Access;
 use crate::server::http::body::AnswerBody;
@@ -40,7 +40,7 @@ impl Drop for HandshakeRecorder<'_> {
     }
 }
 
-/// What stays known of a request while admission and the mode take it apart.
+/// What is kept of a request for its record, while admission and the mode take its head apart.
 pub(super) struct RequestRecord<'a> {
     pub(super) state: &'a State,
     pub(super) connection: &'a Arc<HttpConnection>,
@@ -49,7 +49,7 @@ pub(super) struct RequestRecord<'a> {
     pub(super) uri: Uri,
     pub(super) request_id: &'a str,
     pub(super) peer: Option<SocketAddr>,
-    pub(super) noted: Arc<Noted>,
+    pub(super) log_fields: Arc<LogFields>,
     pub(super) access: Option<Box<Access>>,
     pub(super) accept_then_close: Option<AcceptThenClose>,
     pub(super) recorder: HandshakeRecorder<'a>,
@@ -57,7 +57,7 @@ pub(super) struct RequestRecord<'a> {
 }
 
 impl RequestRecord<'_> {
-    /// Makes an answer of whatever came of the request, and records it.
+    /// Makes the answer from the result of the request, and records it.
     pub(super) fn conclude(mut self, result: Result<Response<AnswerBody>, Refused>) -> Response<AnswerBody> {
         let mut response = match result {
             Ok(response) => response,
@@ -74,16 +74,16 @@ impl RequestRecord<'_> {
         if let Some(access) = &mut self.access {
             access.answered(response.status());
         }
-        response.body_mut().log(self.access);
-        // What a client sent after a handshake was meant for a WebSocket: it must not be read as a request.
+        response.body_mut().set_access(self.access);
+        // Bytes after a handshake were meant for a WebSocket: they must not be read as a request.
         let is_last = match self.kind {
             Kind::Handshake => !is_upgraded,
-            Kind::Plain => self.state.drain.refuses(Instant::now()),
+            Kind::Plain => self.state.drain.refuses_new(Instant::now()),
         };
         if is_last {
             set_close(response.headers_mut());
         }
-        response.body_mut().keep(self.in_flight);
+        response.body_mut().hold_in_flight(self.in_flight);
         response
     }
 
@@ -99,11 +99,11 @@ impl RequestRecord<'_> {
         }
         let log_context = LogContext {
             route: Some(&route.metrics.name),
-            client: self.noted.client().or(self.peer),
+            client: self.log_fields.client().or(self.peer),
             request_id: Some(self.request_id),
             path: Some(self.uri.path()),
         };
-        // A body that is none is the client's fault, and no failure of the server.
+        // Errors without a kind are the client's (its request body), and not failures of the server.
         if let Refused::Upstream(error) = refused
             && let Some(why) = error.kind()
         {
@@ -112,8 +112,8 @@ impl RequestRecord<'_> {
             state.lines.refused(refused, &log_context);
         }
         let max = state.snapshot().listen.max_refusals;
-        let closed = self.accept_then_close.take().and_then(|accept| {
-            accept.instead_of(refused, &route.config.policy.close_codes, &state.refusals, max)
+        let closed = self.accept_then_close.take().and_then(|accept_then_close| {
+            accept_then_close.accept(refused, &route.config.policy.close_codes, &state.refusals, max)
         });
         let Some((response, pending)) = closed else {
             return refused.response().map(|body| AnswerBody::own(body, connection));

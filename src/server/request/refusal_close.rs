@@ -1,15 +1,14 @@
-//! Refusals that a browser can read: it hides the status of a handshake that failed, and shows the code of a
-//! Close. So the handshake succeeds, and a Close is all that comes.
+//! Refusals that a page can read: browsers hide the status of a handshake that failed, but show the code of a Close. So the
+//! handshake succeeds, and a Close is sent at once.
 //!
 //! # Invariants
-//! 1. What is accepted so is no connection: it has no upstream, no place in the registry, and counts as the
-//!    refusal that it is.
-//! 2. It is no amplifier: one answer and one Close, a few hundred bytes, whatever the client sends. It costs a
-//!    buffer and a socket for two seconds, and at most `listen.max_refusals` at the same time: others get the
-//!    status.
+//! 1. A handshake that is accepted so does not become a connection: it has no upstream, is not in the registry, and counts
+//!    as a refusal.
+//! 2. It is no amplifier: one answer and one Close, a few hundred bytes, whatever the client sends. It costs a buffer and a
+//!    socket for two seconds, for at most `listen.max_refusals` clients at the same time: others get the status.
 //!
 //! # Not here
-//! What is refused, and in which words ([`crate::admission::Refused`]); who says the Close (`connection::closing`).
+//! Which requests are refused, and why ([`crate::admission::Refused`]); sending the Close (`connection::closing`).
 
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ use crate::net::http::{X_OUTRIGGER_REASON, switching_protocols, tokens};
 use crate::server::http::upgrade::PendingClose;
 use crate::server::limits::refusals::RefusalLimit;
 
-/// What a well-formed handshake is answered if it is to be accepted, whatever becomes of it.
+/// How a well-formed handshake is answered if it is accepted in any case.
 #[derive(Debug)]
 pub(super) struct AcceptThenClose {
     accept: HeaderValue,
@@ -32,7 +31,7 @@ pub(super) struct AcceptThenClose {
 }
 
 impl AcceptThenClose {
-    /// `None`: it is not well formed, and its sender no browser.
+    /// `None`: it is not well formed, so it does not come from a browser.
     pub(super) fn of(head: &Parts, has_body: bool) -> Option<Self> {
         handshake::check(head, has_body).ok()?;
         let key = head.headers.get(header::SEC_WEBSOCKET_KEY)?;
@@ -42,8 +41,8 @@ impl AcceptThenClose {
         })
     }
 
-    /// The 101 in place of `refused`, and the Close after it; `None`: it is told by its status.
-    pub(super) fn instead_of(
+    /// The 101 in place of `refused`, and the Close after it; `None`: the refusal is sent as its status.
+    pub(super) fn accept(
         self,
         refused: &Refused,
         codes: &CloseCodes,
@@ -51,7 +50,7 @@ impl AcceptThenClose {
         max: usize,
     ) -> Option<(Response<()>, PendingClose)> {
         let answer = refused.answer();
-        let (code, reason) = answer.closing?.words(codes);
+        let (code, reason) = answer.closing?.close_frame(codes);
         let permit = refusals.enter(max)?;
         let mut response = switching_protocols(self.accept);
         let headers = response.headers_mut();
@@ -63,8 +62,8 @@ impl AcceptThenClose {
     }
 }
 
-/// Of those that the client offers: browsers fail a handshake when none of theirs is chosen, and nobody would
-/// read the Close.
+/// The first subprotocol that the client offers: browsers fail a handshake when none of theirs is chosen, and the page
+/// would not see the Close.
 fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let first = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).next()?;
     HeaderValue::from_str(first).ok()

@@ -1,4 +1,4 @@
-//! Mode `tunnel` answers a handshake: the upstream is asked for each, and the client is answered what it said.
+//! Mode `tunnel` answers a handshake: each is sent to the upstream, and the client gets the upstream's answer.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::upstream::Upgrade;
 use crate::upstream::headers;
 use crate::upstream::verify::Offer;
 
-/// Asks the upstream, if its breaker lets it.
+/// Sends the handshake to the upstream, if its breaker is closed.
 pub(super) async fn answer(
     request: RoutedRequest<'_>,
     settings: &Arc<tunnel::Settings>,
@@ -41,13 +41,13 @@ async fn upgrade(
     let (route, connection) = (request.route, request.connection);
     let context = &mut request.context;
     let offer = Offer::of(&context.head.headers);
-    let mut asked = Request::new(Empty::<Bytes>::new());
-    *asked.uri_mut() = target::for_upstream(route, &context.head.uri)?;
-    *asked.headers_mut() = std::mem::take(&mut context.head.headers);
+    let mut upstream_request = Request::new(Empty::<Bytes>::new());
+    *upstream_request.uri_mut() = target::for_upstream(route, &context.head.uri)?;
+    *upstream_request.headers_mut() = std::mem::take(&mut context.head.headers);
     // Among them the spelling of the client's headers.
-    *asked.extensions_mut() = std::mem::take(&mut context.head.extensions);
-    headers::for_upstream(asked.headers_mut(), context.requester(), route.forwarding(), true);
-    match route.upstream.upgrade(asked, &offer).await? {
+    *upstream_request.extensions_mut() = std::mem::take(&mut context.head.extensions);
+    headers::for_upstream(upstream_request.headers_mut(), context.requester(), route.forwarding(), true);
+    match route.upstream.upgrade(upstream_request, &offer).await? {
         Upgrade::Accepted(upgraded) => {
             let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), connection));
             if handshake::choose_own_protocol(context, response.headers_mut()) {
@@ -56,7 +56,7 @@ async fn upgrade(
             }
             connection.set_upgrade(PendingUpgrade::Tunnel(PendingTunnel {
                 admitted: request.into_admitted(),
-                upstream: upgraded.hop,
+                upstream: upgraded.transport,
                 extensions: upgraded.extensions,
                 settings: Arc::clone(settings),
             }));

@@ -13,12 +13,12 @@ pub(super) enum Fit {
     Yes,
 }
 
-/// The parts of a [`PathPattern`]. A closing slash is none of them, since paths lose it too.
+/// The parts of a [`PathPattern`], without a closing slash: it is dropped from paths too.
 #[derive(Debug)]
 pub(super) struct Pattern {
     parts: Vec<Part>,
-    /// A segment of it has an escaped separator in it, so that readings split what it does not.
-    is_odd: bool,
+    /// One of its segments has an escaped separator, where a reading splits and the pattern does not.
+    has_escaped_separator: bool,
 }
 
 #[derive(Debug)]
@@ -50,19 +50,19 @@ impl Pattern {
                 Segment::Rest(_) => Some(Part::Rest),
             })
             .collect();
-        let is_odd = parts.iter().any(|part| match part {
+        let has_escaped_separator = parts.iter().any(|part| match part {
             Part::Literal(literal) => literal.decoded.iter().any(|byte| b"/\\\0".contains(byte)),
             Part::One | Part::Rest => false,
         });
-        Self { parts, is_odd }
+        Self { parts, has_escaped_separator }
     }
 
     pub(super) fn len(&self) -> usize {
         self.parts.len()
     }
 
-    pub(super) fn is_odd(&self) -> bool {
-        self.is_odd
+    pub(super) fn has_escaped_separator(&self) -> bool {
+        self.has_escaped_separator
     }
 
     pub(super) fn part(&self, index: usize) -> Option<&Part> {

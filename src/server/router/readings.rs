@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //! 1. The work is bounded: twelve readings, each walked once, and for each pattern as many segments as it has
-//!    and [`MOST_ODD`] more.
+//!    and [`MAX_DROPPABLE`] more.
 //! 2. A `..` is not followed: where it leads depends on all other choices, and no client that means well sends
 //!    one (RFC 3986 §5.2.4 has it resolved before). Such a path may be [`Readings::Any`] other one.
 
@@ -21,12 +21,11 @@ use super::path;
 use super::pattern::{Fit, Part, Pattern};
 use crate::net::http::hex_byte;
 
-/// As often a path is decoded: once, and once more by a server behind.
-const MOST_DECODED: u8 = 2;
+/// How often a path may be decoded: once, and once more by a server behind.
+const MAX_DECODINGS: u8 = 2;
 
-/// More segments that may be dropped than this are not told apart: such a path may be any. States are counted
-/// by bits of a `u64`.
-const MOST_ODD: usize = 32;
+/// A path with more segments that may be dropped than this may be read as any path. States are bits of a `u64`.
+const MAX_DROPPABLE: usize = 32;
 
 /// A byte of a path and how often it was decoded: 0 is as it came.
 #[derive(Debug, Clone, Copy)]
@@ -63,14 +62,14 @@ struct Piece {
     may_be_dropped: bool,
 }
 
-/// Why a path has several readings, for people. The most telling of them.
-pub(super) fn oddity(path: &str) -> Option<&'static str> {
+/// Why a path has several readings, in words: the first cause of this list.
+pub(super) fn ambiguity(path: &str) -> Option<&'static str> {
     let levels = levels(path);
     let last = levels.last().map_or(&[][..], Vec::as_slice);
     let escaped = |wanted: &[u8]| last.iter().any(|unit| unit.depth > 0 && wanted.contains(&unit.byte));
     let has = |byte: u8| last.iter().any(|unit| unit.byte == byte);
     let found = [
-        (climbs(last), "a segment `..`"),
+        (has_dot_dot(last), "a segment `..`"),
         (escaped(b"/"), "an escaped slash (%2F)"),
         (has(b'\\'), "a backslash"),
         (escaped(b"\0?#"), "an escaped NUL, `?` or `#`"),
@@ -89,17 +88,17 @@ pub(super) fn oddity(path: &str) -> Option<&'static str> {
 }
 
 /// Whether servers may differ on `path`, apart from the case of letters. Cheap: it is asked of every request.
-pub(super) fn is_odd(path: &str) -> bool {
+pub(super) fn is_ambiguous(path: &str) -> bool {
     let bytes = path.as_bytes();
     bytes.iter().any(|byte| matches!(byte, b'%' | b'\\' | b';'))
         || bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/." | b"./"))
         || bytes.last() == Some(&b'.')
 }
 
-/// All readings of `path`; `longest`: parts of the longest pattern that they are compared with.
-pub(super) fn readings(path: &str, longest: usize) -> Readings {
+/// All readings of `path`; `max_parts`: parts of the longest pattern that they are compared with.
+pub(super) fn readings(path: &str, max_parts: usize) -> Readings {
     let levels = levels(path);
-    if levels.last().is_some_and(|last| climbs(last)) {
+    if levels.last().is_some_and(|last| has_dot_dot(last)) {
         return Readings::Any;
     }
     let mut readings = Vec::new();
@@ -117,7 +116,7 @@ pub(super) fn readings(path: &str, longest: usize) -> Readings {
                 if !has_new || !has_backslash {
                     continue;
                 }
-                match Reading::new(units, is_separator, longest, level == 0) {
+                match Reading::new(units, is_separator, max_parts, level == 0) {
                     Some(reading) => readings.push(reading),
                     None => return Readings::Any,
                 }
@@ -130,7 +129,7 @@ pub(super) fn readings(path: &str, longest: usize) -> Readings {
 /// `path` as it came, decoded once, and twice; only as far as there is something to decode.
 fn levels(path: &str) -> Vec<Vec<Unit>> {
     let mut levels = vec![path.bytes().map(|byte| Unit { byte, depth: 0 }).collect::<Vec<_>>()];
-    for depth in 1..=MOST_DECODED {
+    for depth in 1..=MAX_DECODINGS {
         let Some(decoded) = levels.last().and_then(|units| decode(units, depth)) else { break };
         levels.push(decoded);
     }
@@ -161,7 +160,7 @@ fn decode(units: &[Unit], depth: u8) -> Option<Vec<Unit>> {
 }
 
 /// Whether a `..` is among the segments, whatever separates them and whatever is dropped from it.
-fn climbs(units: &[Unit]) -> bool {
+fn has_dot_dot(units: &[Unit]) -> bool {
     units.split(|unit| matches!(unit.byte, b'/' | b'\\')).any(|segment| {
         let text = segment.split(|unit| unit.byte == b';' || ends_path(unit)).next().unwrap_or_default();
         let mut text = text.iter().map(|unit| unit.byte).filter(|byte| !byte.is_ascii_control());
@@ -174,17 +173,17 @@ fn ends_path(unit: &Unit) -> bool {
 }
 
 impl Reading {
-    /// `None`: there is too much in it that may be dropped.
+    /// `None`: too many of its segments may be dropped.
     fn new(
         units: &[Unit],
         is_separator: impl Fn(&Unit) -> bool,
-        longest: usize,
+        max_parts: usize,
         is_raw: bool,
     ) -> Option<Self> {
         let mut pieces = units.split(is_separator).peekable();
         // What stands before the first slash.
         pieces.next_if(|first| first.is_empty());
-        let (mut segments, mut odd) = (Vec::new(), 0);
+        let (mut segments, mut droppable) = (Vec::new(), 0);
         let mut may_be_url = false;
         while let Some(units) = pieces.next() {
             // A closing slash is not told apart.
@@ -197,12 +196,12 @@ impl Reading {
             } else if !piece.may_be_dropped && std::mem::take(&mut may_be_url) {
                 piece.may_be_dropped = true;
             }
-            odd += usize::from(piece.may_be_dropped);
-            if odd > MOST_ODD {
+            droppable += usize::from(piece.may_be_dropped);
+            if droppable > MAX_DROPPABLE {
                 return None;
             }
             segments.push(piece);
-            if segments.len() > longest + MOST_ODD + 1 {
+            if segments.len() > max_parts + MAX_DROPPABLE + 1 {
                 break;
             }
         }
@@ -211,7 +210,7 @@ impl Reading {
 
     /// Whether some server finds `pattern` in the path (`Maybe`), or all that split it so (`Yes`).
     pub(super) fn fit(&self, pattern: &Pattern) -> Fit {
-        if pattern.is_odd() {
+        if pattern.has_escaped_separator() {
             return Fit::Maybe;
         }
         // Bit n: some server has dropped n of the segments so far, and found the others in the pattern.

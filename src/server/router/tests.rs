@@ -13,7 +13,7 @@ use crate::config::{Config, Route};
 #[derive(Debug)]
 struct Entry(Route);
 
-impl Matched for Entry {
+impl Candidate for Entry {
     fn path(&self) -> &PathPattern {
         &self.0.path
     }

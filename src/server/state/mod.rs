@@ -63,8 +63,8 @@ impl State {
             lifecycle.clone(),
         );
         let snapshot = Snapshot::new(config, None, &metrics, &budget, &hubs)?;
-        snapshot.show(None, &metrics);
-        hubs.spread_over(snapshot.drain.spread);
+        snapshot.report(None, &metrics);
+        hubs.set_spread(snapshot.drain.spread);
         Ok(Arc::new(Self {
             drain: Drain::default(),
             handshakes: HandshakeLimit::new(),
@@ -83,8 +83,8 @@ impl State {
 
     /// From now on connections and requests that come get `snapshot`.
     pub(in crate::server) fn replace(&self, snapshot: Snapshot) {
-        snapshot.show(Some(&self.snapshot()), &self.metrics);
-        self.hubs.spread_over(snapshot.drain.spread);
+        snapshot.report(Some(&self.snapshot()), &self.metrics);
+        self.hubs.set_spread(snapshot.drain.spread);
         self.snapshot.store(Arc::new(snapshot));
     }
 

@@ -1,11 +1,11 @@
 //! Values that a snapshot takes over from the one before, because the settings that they were made of are equal.
 //!
-//! While a snapshot is made they are [`Reusing`]; [`Reusing::finish`] leaves those that were asked for.
+//! While a snapshot is made they are [`Reusing`]; [`Reusing::finish`] keeps those that were used.
 
 use std::convert::Infallible;
 
-/// A value for each setting there is. Equal settings have one value between them, also across a reload: a value
-/// whose settings stay as they were goes on with all that it has counted, pooled or cached.
+/// A value for each different setting. Equal settings share a value, also across a reload: a value whose settings have not
+/// changed keeps all that it has counted, pooled or cached.
 #[derive(Debug)]
 pub(super) struct Reused<K, V> {
     entries: Vec<(K, V)>,
@@ -31,7 +31,7 @@ impl<'a, K: PartialEq + Clone, V: Clone> Reusing<'a, K, V> {
         Self { entries: Vec::new(), previous: previous.map_or(&[], |previous| &previous.entries) }
     }
 
-    /// The value of these settings: one that is there, or what `make` makes.
+    /// The value of these settings: an existing one, or that of `make`.
     pub(super) fn get_or_try_insert<E>(
         &mut self,
         key: &K,
@@ -60,7 +60,7 @@ impl<'a, K: PartialEq + Clone, V: Clone> Reusing<'a, K, V> {
         self.previous
     }
 
-    /// Those that were asked for; the others are let go with the snapshot before.
+    /// The values that were used; the others go with the snapshot before.
     pub(super) fn finish(self) -> Reused<K, V> {
         Reused { entries: self.entries }
     }

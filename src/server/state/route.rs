@@ -8,7 +8,7 @@ use crate::admission::{self, Authenticator, BreakerGuard, Counts, Stack, StackDe
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, PathPattern, Policy, TrustedProxies};
 use crate::memory::Budget;
-use crate::server::router::{self, Matched};
+use crate::server::router::{self, Candidate};
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tunnel;
 use crate::upstream::headers::ForwardingConfig;
@@ -38,10 +38,10 @@ pub(in crate::server) enum Mode {
     },
 }
 
-/// What a breaker hangs on: the route, what it asks, and how.
+/// What a breaker depends on: the route, what it asks, and how.
 type BreakerKey = (String, Arc<config::Upstream>, config::Breaker);
 
-/// What a hub hangs on: the route, what holds for its clients, and what its servers are asked.
+/// What a hub depends on: the route, what holds for its clients, and what its servers are asked.
 type HubKey = (String, Arc<Policy>, Arc<config::Upstream>, Option<String>);
 
 /// What routes share, and what the next snapshot takes over where its settings are equal.
@@ -49,11 +49,11 @@ type HubKey = (String, Arc<Policy>, Arc<config::Upstream>, Option<String>);
 pub(super) struct SharedParts {
     /// Routes with equal settings share a pool and a bound on dials.
     upstreams: Reused<Arc<config::Upstream>, Arc<Upstream>>,
-    /// Those of equal settings are one, with one set of keys.
+    /// Routes with equal settings share one, with its key set.
     authenticators: Reused<config::Auth, Arc<Authenticator>>,
-    /// Those of equal settings go on: a reload does not have a server that fails asked again.
+    /// A reload keeps those with equal settings: a server that fails is not asked again.
     breakers: Reused<BreakerKey, Arc<UpstreamBreaker>>,
-    /// Those of equal settings go on, with their channels.
+    /// A reload keeps those with equal settings, and their channels.
     hubs: Reused<HubKey, Arc<Hub>>,
 }
 
@@ -135,7 +135,7 @@ impl<'a> RouteBuilder<'a> {
         Ok(Route { metrics: self.metrics.route(&route.name), upstream, admission, mode, config: route })
     }
 
-    /// Who knows who the route's clients are; `None`: nobody asks.
+    /// What authenticates the route's clients; `None`: the route does not.
     fn authenticator(&mut self, route: &config::Route) -> Result<Option<Arc<Authenticator>>, SnapshotError> {
         let Some(auth) = &route.policy.auth else { return Ok(None) };
         let earlier = self.authenticators.previous().iter().map(|(_, authenticator)| authenticator);
@@ -173,7 +173,7 @@ impl<'a> RouteBuilder<'a> {
 }
 
 impl Route {
-    /// How the route's upstream wants to be told where a request came from.
+    /// How the route's upstream gets the forwarding headers.
     pub(in crate::server) fn forwarding(&self) -> ForwardingConfig<'_> {
         let upstream = &self.config.upstream;
         ForwardingConfig {
@@ -185,7 +185,7 @@ impl Route {
     }
 }
 
-impl Matched for Route {
+impl Candidate for Route {
     fn path(&self) -> &PathPattern {
         &self.config.path
     }

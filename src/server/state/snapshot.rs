@@ -1,4 +1,4 @@
-//! What the configuration says, made ready for requests. A reload replaces it as a whole.
+//! The configuration, made ready for requests. A reload replaces it as a whole.
 //!
 //! # Invariants
 //! 1. A snapshot never changes once it is made: whoever holds one sees one configuration, not two halves.
@@ -24,7 +24,7 @@ pub(in crate::server) struct Snapshot {
     /// Whose PROXY headers are believed.
     pub(in crate::server) trusted: Arc<TrustedProxies>,
     pub(in crate::server) router: Router<Route>,
-    /// What the layers of all routes count.
+    /// The rates and quotas of all routes.
     pub(in crate::server) counts: Counts,
     /// Ends TLS for clients, where they have it.
     pub(in crate::server) tls: Option<Acceptor>,
@@ -32,7 +32,7 @@ pub(in crate::server) struct Snapshot {
     pub(in crate::server) stall_timeout: Option<Duration>,
     /// The upstream of requests that match no route.
     pub(in crate::server) fallback: Arc<Upstream>,
-    /// How a drain that begins now goes.
+    /// The settings of a drain that begins now.
     pub(in crate::server) drain: config::Drain,
     parts: SharedParts,
 }
@@ -76,14 +76,14 @@ impl Snapshot {
         })
     }
 
-    /// Has the metrics show what holds from now on: limits, and when certificates end.
-    pub(super) fn show(&self, previous: Option<&Self>, metrics: &Metrics) {
+    /// Sets the metrics of the snapshot that holds from now on: limits, and when certificates expire.
+    pub(super) fn report(&self, previous: Option<&Self>, metrics: &Metrics) {
         let routes = self.router.routes().map(|route| &route.config);
         self.counts.report_limits(routes, previous.map(|previous| &previous.counts), metrics);
         metrics
             .process
             .set_certificate_expiry(CertificateKind::Listen, self.tls.as_ref().map(Acceptor::not_after));
-        let shown = self.parts.upstreams().filter_map(|upstream| upstream.certificate_expiry()).min();
-        metrics.process.set_certificate_expiry(CertificateKind::UpstreamClient, shown);
+        let expiry = self.parts.upstreams().filter_map(|upstream| upstream.certificate_expiry()).min();
+        metrics.process.set_certificate_expiry(CertificateKind::UpstreamClient, expiry);
     }
 }

@@ -109,7 +109,7 @@ fn no_value_breaks_a_json_line() {
         tracing::info!(shown = %NASTY, debugged = ?NASTY, text = NASTY, "{NASTY}");
     });
     let [line] = lines.as_slice() else { panic!("{lines:?}") };
-    assert!(!line.contains(acts), "{line:?}");
+    assert!(!line.contains(needs_escape), "{line:?}");
     let line: Value = serde_json::from_str(line).unwrap();
     assert_eq!(line["text"], NASTY, "what was escaped reads back as it was");
     assert_eq!(line["shown"], NASTY);
@@ -122,7 +122,7 @@ fn no_value_breaks_a_text_line() {
         tracing::warn!(code = 1006, "second");
     });
     let [first, second] = lines.as_slice() else { panic!("{lines:?}") };
-    assert!(!first.contains(acts), "{first:?}");
+    assert!(!first.contains(needs_escape), "{first:?}");
     assert!(first.contains(r"shown=a\r\nb\tc"), "{first}");
     assert!(second.contains("WARN") && second.ends_with("second code=1006"), "{second}");
 }
@@ -181,17 +181,17 @@ fn a_stuck_output_stops_nobody_and_what_it_cost_is_told() {
 
         let lines = then.lines();
         assert!(lines[0].contains("before"), "{lines:?}");
-        let (told, kept): (Vec<_>, Vec<_>) =
+        let (reported, kept): (Vec<_>, Vec<_>) =
             lines[1..].iter().partition(|line| line.contains("log lines were dropped"));
         assert_eq!(kept.len(), 4, "{lines:?}");
-        let [told] = told.as_slice() else { panic!("told once: {lines:?}") };
+        let [reported] = reported.as_slice() else { panic!("told once: {lines:?}") };
         match format {
             LogFormat::Json => {
-                let told: Value = serde_json::from_str(told).unwrap();
-                assert_eq!(told["dropped"], 6);
-                assert_eq!(told["level"], "WARN");
+                let reported: Value = serde_json::from_str(reported).unwrap();
+                assert_eq!(reported["dropped"], 6);
+                assert_eq!(reported["level"], "WARN");
             }
-            LogFormat::Text => assert!(told.ends_with("dropped=6 dropped_total=6"), "{told}"),
+            LogFormat::Text => assert!(reported.ends_with("dropped=6 dropped_total=6"), "{reported}"),
         }
     }
 }
@@ -216,22 +216,22 @@ fn a_stuck_output_does_not_hold_up_the_end() {
     drop(go);
 }
 
-fn outlet(steps: &[Result<usize, io::ErrorKind>]) -> (Outlet<Scripted>, Written, Dropped) {
+fn writer(steps: &[Result<usize, io::ErrorKind>]) -> (LineWriter<Scripted>, Written, Dropped) {
     let (then, dropped) = (Written::default(), Dropped::default());
     let to = Scripted { steps: steps.to_vec(), then: then.clone() };
-    (Outlet::new(to, LogFormat::Text, dropped.clone()), then, dropped)
+    (LineWriter::new(to, LogFormat::Text, dropped.clone()), then, dropped)
 }
 
 #[test]
 fn a_write_that_fails_counts_its_lines_and_tells_when_it_works_again() {
-    let (mut outlet, then, dropped) = outlet(&[Err(io::ErrorKind::BrokenPipe)]);
-    outlet.write_all(b"one\n").unwrap();
-    outlet.write_all(b"two\n").unwrap();
-    outlet.flush().unwrap();
+    let (mut writer, then, dropped) = writer(&[Err(io::ErrorKind::BrokenPipe)]);
+    writer.write_all(b"one\n").unwrap();
+    writer.write_all(b"two\n").unwrap();
+    writer.flush().unwrap();
     assert_eq!((then.lines().len(), dropped.count()), (0, 2));
-    outlet.write_all(b"three\n").unwrap();
-    outlet.flush().unwrap();
-    outlet.flush().unwrap();
+    writer.write_all(b"three\n").unwrap();
+    writer.flush().unwrap();
+    writer.flush().unwrap();
     let lines = then.lines();
     assert_eq!(lines.len(), 2, "told once: {lines:?}");
     assert_eq!(lines[0], "three");
@@ -240,21 +240,21 @@ fn a_write_that_fails_counts_its_lines_and_tells_when_it_works_again() {
 
 #[test]
 fn a_line_cut_in_the_middle_takes_no_other_with_it() {
-    let (mut outlet, then, dropped) = outlet(&[Ok(6), Err(io::ErrorKind::Other)]);
-    outlet.write_all(b"one\n").unwrap();
-    outlet.write_all(b"second\n").unwrap();
-    outlet.flush().unwrap();
+    let (mut writer, then, dropped) = writer(&[Ok(6), Err(io::ErrorKind::Other)]);
+    writer.write_all(b"one\n").unwrap();
+    writer.write_all(b"second\n").unwrap();
+    writer.flush().unwrap();
     assert_eq!(dropped.count(), 1, "the first was written whole");
-    outlet.write_all(b"three\n").unwrap();
-    outlet.flush().unwrap();
+    writer.write_all(b"three\n").unwrap();
+    writer.flush().unwrap();
     assert_eq!(then.lines()[..3], ["one", "se", "three"]);
 }
 
 #[test]
 fn an_output_that_would_block_is_waited_for() {
-    let (mut outlet, then, dropped) =
-        outlet(&[Ok(2), Err(io::ErrorKind::WouldBlock), Err(io::ErrorKind::Interrupted), Ok(1)]);
-    outlet.write_all(b"whole\n").unwrap();
-    outlet.flush().unwrap();
+    let (mut writer, then, dropped) =
+        writer(&[Ok(2), Err(io::ErrorKind::WouldBlock), Err(io::ErrorKind::Interrupted), Ok(1)]);
+    writer.write_all(b"whole\n").unwrap();
+    writer.flush().unwrap();
     assert_eq!((then.lines(), dropped.count()), (vec!["whole".to_owned()], 0));
 }

@@ -129,12 +129,12 @@ impl ProcessMetrics {
     pub(crate) fn on_reload(&self, outcome: ReloadOutcome) {
         self.reloads.inc(outcome);
         if outcome != ReloadOutcome::Failed {
-            self.config_is_good();
+            self.on_config_accepted();
         }
     }
 
     /// The configuration was read and found good now.
-    pub(crate) fn config_is_good(&self) {
+    pub(crate) fn on_config_accepted(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.last_good_config.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }

@@ -110,7 +110,7 @@ impl Link {
                     self.send_close(frame, now);
                     lost += self.flush(cx, now);
                 }
-                // Even if all was sent: whoever answers no ping will not answer a Close either.
+                // Even if everything was sent: a peer that answers no ping will not answer a Close either.
                 lost += self.reset();
                 return Step { changed: true, lost };
             }
@@ -132,7 +132,7 @@ impl Link {
         self.state.on_close_sent();
     }
 
-    /// Sends the end of the stream; true once that is done (or can never be).
+    /// Sends the end of the stream; true once it was sent, or never can be.
     pub(in crate::tunnel) fn send_fin(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(stream) = &mut self.stream else { return true };
         let before = stream.sent();

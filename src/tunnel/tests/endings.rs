@@ -200,11 +200,11 @@ const OFFENCES: [(&str, &[u8], u16, &str); 3] = [
 
 #[tokio::test(start_paused = true)]
 async fn what_a_server_says_to_all_that_came_before_a_violation_reaches_its_client_before_the_close() {
-    for (settings, offence, code, reason) in OFFENCES {
+    for (settings, for_offender, code, reason) in OFFENCES {
         for ends_with_close in [true, false] {
             let mut stage = Stage::open(settings).await;
             let [a, b] = [frame(0x81, b"A", true), frame(0x81, b"B", true)];
-            stage.client.say(&[&a[..], &b, offence].concat());
+            stage.client.say(&[&a[..], &b, for_offender].concat());
             stage.turn().await;
             let heard = frames(&stage.upstream.hear());
             assert_eq!(heard[..2], [(0x81, b"A".to_vec()), (0x81, b"B".to_vec())], "{reason}");
@@ -233,9 +233,9 @@ async fn what_a_server_says_to_all_that_came_before_a_violation_reaches_its_clie
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_talks_on_after_a_violation_has_close_timeout_for_it() {
-    for (settings, offence, code, reason) in OFFENCES {
+    for (settings, for_offender, code, reason) in OFFENCES {
         let mut stage = Stage::open(settings).await;
-        stage.client.say(offence);
+        stage.client.say(for_offender);
         stage.turn().await;
         let from = Instant::now();
         while from.elapsed() < secs(5) {

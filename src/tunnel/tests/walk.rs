@@ -36,7 +36,7 @@ const RATED: usize = 3;
 
 const JSON_PING: &[u8] = br#"{"type":"heartbeat"}"#;
 
-/// What may end a life is the last of what [`act`] can do.
+/// What may end a life is the last of what [`action`] can do.
 const END: u8 = 86;
 
 /// Only our own pings are as long as this.
@@ -207,7 +207,7 @@ async fn walk(seed: u64, tls: [bool; 2]) {
         let side = rng.usize(0..2);
         let what = rng.u8(0..100);
         if what < END || rng.u8(0..calm) == 0 {
-            act(&mut stage, &mut actors, side, what, &mut rng).await;
+            action(&mut stage, &mut actors, side, what, &mut rng).await;
         }
         if has_news && rng.u8(0..4) == 0 {
             publish(&stage, &mut actors[0], &mut rng);
@@ -259,7 +259,7 @@ fn publish(stage: &Stage, client: &mut Actor, rng: &mut Rng) {
 }
 
 /// One thing happens.
-async fn act(stage: &mut Stage, actors: &mut [Actor; 2], side: usize, what: u8, rng: &mut Rng) {
+async fn action(stage: &mut Stage, actors: &mut [Actor; 2], side: usize, what: u8, rng: &mut Rng) {
     let which = [Which::Client, Which::Upstream][side];
     let actor = &mut actors[side];
     match what {

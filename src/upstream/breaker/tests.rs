@@ -47,7 +47,7 @@ fn state(metrics: &Metrics) -> Option<f64> {
 }
 
 fn fail(breaker: &Arc<UpstreamBreaker>) {
-    breaker.ask(A).unwrap().settle(TIMED_OUT);
+    breaker.try_enter(A).unwrap().settle(TIMED_OUT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +117,7 @@ async fn a_probe_whose_client_goes_away_leaves_its_place() {
     fail(&breaker);
     advance(Duration::from_secs(12)).await;
     let probe = breaker.enter(A).await.unwrap();
-    assert!(breaker.ask(A).is_err());
+    assert!(breaker.try_enter(A).is_err());
     drop(probe);
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
     breaker.enter(A).await.unwrap().settle(Verdict::Answered(StatusCode::FORBIDDEN));
@@ -199,15 +199,19 @@ async fn no_more_wait_than_may_and_none_longer_than_a_handshake() {
     let (breaker, probe) = probed(3, &metrics).await;
     let start = Instant::now();
     let crowd = crowd(&breaker, 3).await;
-    assert_eq!(breaker.enter(A).await.unwrap_err(), SOON, "never nothing: somebody would ask again at once");
+    assert_eq!(
+        breaker.enter(A).await.unwrap_err(),
+        MIN_RETRY_AFTER,
+        "never nothing: somebody would ask again at once"
+    );
     assert_eq!(start.elapsed(), Duration::ZERO, "one too many does not wait");
     for client in crowd {
-        assert_eq!(client.await.unwrap().unwrap_err(), SOON);
+        assert_eq!(client.await.unwrap().unwrap_err(), MIN_RETRY_AFTER);
     }
     assert_eq!((start.elapsed().as_secs(), waiting(&metrics)), (10, Some(0.0)));
     probe.settle(Verdict::Answered(StatusCode::OK));
     let (breaker, _probe) = probed(0, &metrics).await;
-    assert_eq!(breaker.enter(A).await.unwrap_err(), SOON, "with no room nobody waits");
+    assert_eq!(breaker.enter(A).await.unwrap_err(), MIN_RETRY_AFTER, "with no room nobody waits");
 }
 
 #[tokio::test(start_paused = true)]

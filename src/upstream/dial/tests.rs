@@ -19,10 +19,10 @@ fn dialer(address: SocketAddr, timeout: Duration) -> Dialer {
 async fn who_waits_for_a_place_in_vain_is_told_so_and_not_that_the_server_is_slow() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dialer = dialer(listener.local_addr().unwrap(), Duration::from_millis(100));
-    let place = dialer.places.acquire().await.unwrap();
+    let permit = dialer.slots.acquire().await.unwrap();
     let error = dialer.dial().await.unwrap_err();
-    assert!(matches!(error, DialError::NoPlace { places: 1, .. }), "{error}");
+    assert!(matches!(error, DialError::TooManyDials { limit: 1, .. }), "{error}");
     assert!(error.to_string().contains("upstream.max_dials"), "{error}");
-    drop(place);
+    drop(permit);
     dialer.dial().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What the upstream is told about where a request came from.
+//! The headers that tell the upstream where a request came from.
 //!
 //! | header | of a peer that is not trusted | of a trusted one |
 //! | --- | --- | --- |
@@ -12,8 +12,7 @@
 //! peer only one is believed ([`Forwarding`]): the other one, where it is wanted, is made from that. A prefix that the
 //! route takes off is appended to `X-Forwarded-Prefix`, for which `Forwarded` has no word: it goes with either kind.
 //!
-//! `X-Real-IP` is never made: it says less than `X-Forwarded-For`, and two tellers of one thing differ some
-//! day.
+//! `X-Real-IP` is never made: it says less than `X-Forwarded-For`, and two headers for one fact may come to differ.
 //!
 //! # Invariants
 //! 1. Nothing of this comes from a peer that is not trusted.
@@ -63,7 +62,7 @@ pub(crate) struct ForwardingConfig<'a> {
     pub strip_prefix: Option<&'a str>,
 }
 
-/// Begins every header by which proxies tell each other about a client.
+/// The prefix of the headers by which proxies tell each other about a client.
 pub(super) const X_FORWARDED: &str = "x-forwarded-";
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
@@ -159,7 +158,7 @@ pub(super) fn set_forwarding(
     host: Option<&HeaderValue>,
 ) {
     let nothing = Forwarding::default();
-    let said = requester.forwarding.unwrap_or(&nothing);
+    let claimed = requester.forwarding.unwrap_or(&nothing);
     if requester.forwarding.is_none() {
         let forged: Vec<HeaderName> =
             headers.keys().filter(|name| is_forwarding(name.as_str())).cloned().collect();
@@ -171,7 +170,7 @@ pub(super) fn set_forwarding(
     for name in [X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO] {
         headers.remove(name);
     }
-    if !said.is_rfc7239 || !is_readable(headers) {
+    if !claimed.is_rfc7239 || !is_readable(headers) {
         headers.remove(header::FORWARDED);
     }
     let peer = requester.peer.address.map(|peer| peer.ip().to_canonical());
@@ -181,16 +180,16 @@ pub(super) fn set_forwarding(
     let form = config.forwarded;
     if matches!(form, Forwarded::XForwarded | Forwarded::Both) {
         let begins = named.filter(|_| !headers.contains_key(X_FORWARDED_FOR));
-        let row: Vec<_> = [begins, peer].into_iter().flatten().map(|ip| ip.to_string()).collect();
-        append(headers, X_FORWARDED_FOR, &row.join(", "));
-        // A port belongs to the scheme and host it was said with: ours behind theirs would be a wrong URL.
-        let is_own = said.scheme.is_none() && said.host.is_none();
-        if let Some(port) = said.port().or(requester.peer.port.filter(|_| is_own)) {
+        let list: Vec<_> = [begins, peer].into_iter().flatten().map(|ip| ip.to_string()).collect();
+        append(headers, X_FORWARDED_FOR, &list.join(", "));
+        // A port belongs to the scheme and host that it came with: our port with their host would be a wrong URL.
+        let is_own = claimed.scheme.is_none() && claimed.host.is_none();
+        if let Some(port) = claimed.port().or(requester.peer.port.filter(|_| is_own)) {
             headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
         }
-        let scheme = said.scheme.clone().unwrap_or(HeaderValue::from_static(scheme(requester)));
+        let scheme = claimed.scheme.clone().unwrap_or(HeaderValue::from_static(scheme(requester)));
         headers.insert(X_FORWARDED_PROTO, scheme);
-        if let Some(host) = said.host.as_ref().or(host) {
+        if let Some(host) = claimed.host.as_ref().or(host) {
             headers.insert(X_FORWARDED_HOST, host.clone());
         }
     } else {
@@ -198,33 +197,33 @@ pub(super) fn set_forwarding(
             headers.remove(name);
         }
     }
-    if let Some(prefix) = prefix(said.prefix.as_deref(), config)
+    if let Some(prefix) = prefix(claimed.prefix.as_deref(), config)
         && form != Forwarded::Off
     {
         headers.insert(X_FORWARDED_PREFIX, prefix);
     }
     if matches!(form, Forwarded::Rfc7239 | Forwarded::Both) {
         let host = host.and_then(|host| host.to_str().ok());
-        let mut row = element(peer, host, Some(scheme(requester)));
-        let is_told = named.is_some() || said.scheme.is_some() || said.host.is_some();
+        let mut list = element(peer, host, Some(scheme(requester)));
+        let is_told = named.is_some() || claimed.scheme.is_some() || claimed.host.is_some();
         if is_told && !headers.contains_key(header::FORWARDED) {
-            let scheme = said.scheme.as_ref().and_then(|scheme| scheme.to_str().ok());
-            row = format!("{}, {row}", element(named, said.authority().as_deref(), scheme));
+            let scheme = claimed.scheme.as_ref().and_then(|scheme| scheme.to_str().ok());
+            list = format!("{}, {list}", element(named, claimed.authority().as_deref(), scheme));
         }
-        append(headers, header::FORWARDED, &row);
+        append(headers, header::FORWARDED, &list);
     } else {
         headers.remove(header::FORWARDED);
     }
 }
 
 /// What is missing in front of the path that the upstream sees: what a trusted peer took off it, and what the route does.
-pub(super) fn prefix(said: Option<&str>, config: ForwardingConfig<'_>) -> Option<HeaderValue> {
-    let whole = format!("{}{}", said.unwrap_or_default(), config.strip_prefix.unwrap_or_default());
+pub(super) fn prefix(claimed: Option<&str>, config: ForwardingConfig<'_>) -> Option<HeaderValue> {
+    let whole = format!("{}{}", claimed.unwrap_or_default(), config.strip_prefix.unwrap_or_default());
     HeaderValue::try_from(whole).ok().filter(|prefix| !prefix.is_empty())
 }
 
-/// Whether each `Forwarded` ends outside of quotes for whoever reads it from the left: what a client has left open would
-/// take in all that stands behind it, ours too.
+/// Whether each `Forwarded` ends outside of quotes, read from the left: a quote that a client has left open would swallow
+/// everything behind it, our element too.
 fn is_readable(headers: &HeaderMap) -> bool {
     headers.get_all(header::FORWARDED).into_iter().all(|value| {
         let (mut is_quoted, mut is_escaped) = (false, false);
@@ -242,17 +241,17 @@ fn is_readable(headers: &HeaderMap) -> bool {
 
 /// Makes one header of all of that name, with `last` at its end.
 fn append(headers: &mut HeaderMap, name: HeaderName, last: &str) {
-    let mut row = Vec::new();
+    let mut list = Vec::new();
     let values = headers.get_all(&name).into_iter().map(HeaderValue::as_bytes);
     for value in values.chain([last.as_bytes()]).filter(|value| !value.is_empty()) {
-        if !row.is_empty() {
-            row.extend_from_slice(b", ");
+        if !list.is_empty() {
+            list.extend_from_slice(b", ");
         }
-        row.extend_from_slice(value);
+        list.extend_from_slice(value);
     }
-    // Of values that are such and of ours, which have no control characters: it is one.
-    if let Ok(value) = HeaderValue::from_bytes(&row)
-        && !row.is_empty()
+    // The values are valid, and ours has no control characters: so the list is valid.
+    if let Ok(value) = HeaderValue::from_bytes(&list)
+        && !list.is_empty()
     {
         headers.insert(name, value);
     }

@@ -19,10 +19,10 @@ fn requester(peer: &Peer) -> Requester<'_> {
 }
 
 fn sent(pairs: &[(&'static str, &'static str)], forwarded: Forwarded, is_websocket: bool) -> HeaderMap {
-    told(pairs, requester(&stranger()), forwarded, is_websocket)
+    forwarded_headers(pairs, requester(&stranger()), forwarded, is_websocket)
 }
 
-fn told(
+fn forwarded_headers(
     pairs: &[(&'static str, &'static str)],
     requester: Requester<'_>,
     forwarded: Forwarded,
@@ -123,7 +123,7 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
     let client = "203.0.113.7:0".parse().ok();
     let read = road(Some("https"), Some("a.example"), Some(443), Some("/app"));
     let requester = Requester { forwarding: Some(&read), client, ..requester(&proxy) };
-    let said = [
+    let sent = [
         ("host", "inner"),
         ("x-forwarded-for", "198.51.100.9"),
         ("x-forwarded-for", "203.0.113.7"),
@@ -137,24 +137,24 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
         ("x-outrigger-user", "root"),
         ("x_forwarded_for", "10.0.0.1"),
     ];
-    let headers = told(&said, requester, Forwarded::Both, false);
+    let headers = forwarded_headers(&sent, requester, Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["198.51.100.9, 203.0.113.7, 2001:db8::7"]);
     let ours =
         r#"for=203.0.113.7;host="a.example";proto=https, for="[2001:db8::7]";host="inner";proto=https"#;
     assert_eq!(all(&headers, "forwarded"), [ours]);
-    for (name, value) in &said[3..9] {
+    for (name, value) in &sent[3..9] {
         assert_eq!(all(&headers, name), [*value], "{name}");
     }
     for gone in ["x-outrigger-user", "x_forwarded_for"] {
         assert!(!headers.contains_key(gone), "{gone}: only we say this");
     }
     // The kind that the upstream does not want is not sent; who the user is does not belong to either.
-    let headers = told(&said, requester, Forwarded::XForwarded, false);
+    let headers = forwarded_headers(&sent, requester, Forwarded::XForwarded, false);
     assert!(!headers.contains_key("forwarded") && headers.contains_key("x-real-ip"));
-    let headers = told(&said, requester, Forwarded::Rfc7239, false);
+    let headers = forwarded_headers(&sent, requester, Forwarded::Rfc7239, false);
     assert_eq!(all(&headers, "forwarded"), [ours]);
     assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-real-ip"));
-    let headers = told(&said, requester, Forwarded::Off, false);
+    let headers = forwarded_headers(&sent, requester, Forwarded::Off, false);
     assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("forwarded"));
     assert_eq!(all(&headers, "x-forwarded-user"), ["alice"]);
 }
@@ -217,10 +217,10 @@ fn only_what_a_trusted_proxy_did_not_say_is_made() {
         ((Some("https"), Some("a:"), None, None), ["https", "a:", "443", ""], r#";host="a:";proto=https"#),
         ((None, None, None, Some("/app")), ["https", "inner", "8080", "/app"], ""),
     ];
-    for (is_rfc7239, (said, expected, element)) in
+    for (is_rfc7239, (sent, expected, element)) in
         [false, true].iter().flat_map(|kind| CASES.iter().map(move |row| (kind, row)))
     {
-        let (scheme, host, port, prefix) = *said;
+        let (scheme, host, port, prefix) = *sent;
         let read = Forwarding { is_rfc7239: *is_rfc7239, ..road(scheme, host, port, prefix) };
         let requester = Requester { forwarding: Some(&read), ..requester(&proxy) };
         // What stands there has been read.
@@ -231,18 +231,18 @@ fn only_what_a_trusted_proxy_did_not_say_is_made() {
             ("x-forwarded-port", "1, 2"),
             ("x-forwarded-prefix", "/stale"),
         ];
-        let headers = told(&stale, requester, Forwarded::Both, false);
+        let headers = forwarded_headers(&stale, requester, Forwarded::Both, false);
         assert_eq!(all(&headers, "x-forwarded-for"), ["2001:db8::7"]);
         for (name, value) in ["proto", "host", "port", "prefix"].iter().zip(expected) {
             let name = format!("x-forwarded-{name}");
             let expected: Vec<_> = Some(*value).filter(|value| !value.is_empty()).into_iter().collect();
-            assert_eq!(all(&headers, &name), expected, "{name}: {said:?}");
+            assert_eq!(all(&headers, &name), expected, "{name}: {sent:?}");
         }
         let ours = r#"for="[2001:db8::7]";host="inner";proto=https"#;
         let whole =
             if element.is_empty() { ours.to_owned() } else { format!("for=unknown{element}, {ours}") };
-        assert_eq!(all(&headers, "forwarded"), [whole], "{said:?}");
-        let headers = told(&stale, requester, Forwarded::Off, false);
+        assert_eq!(all(&headers, "forwarded"), [whole], "{sent:?}");
+        let headers = forwarded_headers(&stale, requester, Forwarded::Off, false);
         assert_eq!(headers.len(), 1, "Host: {headers:?}");
     }
 }
@@ -268,7 +268,7 @@ fn of_the_two_kinds_the_one_that_is_not_believed_is_made_from_the_other() {
     let proxy = Peer { address: "10.0.0.1:1".parse().ok(), ..Peer::default() };
     let client = "203.0.113.7:0".parse().ok();
     // A client's own `Forwarded`, which a proxy that writes the other kind lets pass.
-    let said = [
+    let sent = [
         ("host", "inner"),
         ("x-forwarded-for", "203.0.113.7"),
         ("forwarded", "for=10.9.9.9;proto=https;host=evil"),
@@ -277,20 +277,25 @@ fn of_the_two_kinds_the_one_that_is_not_believed_is_made_from_the_other() {
     let seen_x = Requester { forwarding: Some(&read), client, ..requester(&proxy) };
     let ours = r#"for=10.0.0.1;host="inner";proto=http"#;
     for form in [Forwarded::Both, Forwarded::Rfc7239] {
-        let headers = told(&said, seen_x, form, false);
+        let headers = forwarded_headers(&sent, seen_x, form, false);
         assert_eq!(all(&headers, "forwarded"), [format!("for=203.0.113.7;proto=http, {ours}")]);
     }
     // One that was left open takes in what stands behind it.
     let read = Forwarding { is_rfc7239: true, ..road(Some("https"), None, None, None) };
     let seen_forwarded = Requester { forwarding: Some(&read), client, ..requester(&proxy) };
-    for (said, expected) in [
+    for (sent, expected) in [
         ("for=203.0.113.7;proto=https", "for=203.0.113.7;proto=https"),
         (r#"for="_a, for=203.0.113.7;proto=https"#, "for=203.0.113.7;proto=https"),
         (r#"for="_a\", for=203.0.113.7;proto=https"#, "for=203.0.113.7;proto=https"),
         (r#"for="_a\"", for=203.0.113.7;proto=https"#, r#"for="_a\"", for=203.0.113.7;proto=https"#),
     ] {
-        let headers = told(&[("host", "inner"), ("forwarded", said)], seen_forwarded, Forwarded::Both, false);
-        assert_eq!(all(&headers, "forwarded"), [format!("{expected}, {ours}")], "{said}");
+        let headers = forwarded_headers(
+            &[("host", "inner"), ("forwarded", sent)],
+            seen_forwarded,
+            Forwarded::Both,
+            false,
+        );
+        assert_eq!(all(&headers, "forwarded"), [format!("{expected}, {ours}")], "{sent}");
         assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7, 10.0.0.1"]);
         assert_eq!(all(&headers, "x-forwarded-proto"), ["https"]);
     }
@@ -300,13 +305,13 @@ fn of_the_two_kinds_the_one_that_is_not_believed_is_made_from_the_other() {
 fn a_prefix_that_the_route_takes_off_stands_behind_those_that_were_taken_off_before() {
     let peer = stranger();
     let target = Target::Tcp { host: "a".into(), port: 80 };
-    for (said, strip_prefix, expected) in [
+    for (sent, strip_prefix, expected) in [
         (None, None, None),
         (Some("/app"), None, Some("/app")),
         (None, Some("/api"), Some("/api")),
         (Some("/app"), Some("/api/v1"), Some("/app/api/v1")),
     ] {
-        let read = road(None, None, None, said);
+        let read = road(None, None, None, sent);
         for form in [Forwarded::XForwarded, Forwarded::Rfc7239, Forwarded::Both, Forwarded::Off] {
             let mut headers = map(&[("host", "a")]);
             let config = ForwardingConfig {
@@ -322,7 +327,7 @@ fn a_prefix_that_the_route_takes_off_stands_behind_those_that_were_taken_off_bef
                 true,
             );
             let expected = expected.filter(|_| form != Forwarded::Off);
-            assert_eq!(all(&headers, "x-forwarded-prefix"), Vec::from_iter(expected), "{said:?} {form:?}");
+            assert_eq!(all(&headers, "x-forwarded-prefix"), Vec::from_iter(expected), "{sent:?} {form:?}");
         }
     }
 }
@@ -333,16 +338,18 @@ fn a_client_that_was_named_in_the_other_kind_is_not_lost() {
     let read = Forwarding::default();
     let requester =
         Requester { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..requester(&proxy) };
-    let headers = told(&[("forwarded", "for=203.0.113.7")], requester, Forwarded::XForwarded, false);
+    let headers =
+        forwarded_headers(&[("forwarded", "for=203.0.113.7")], requester, Forwarded::XForwarded, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7, 10.0.0.1"]);
-    let headers = told(&[("x-forwarded-for", "203.0.113.7")], requester, Forwarded::Rfc7239, false);
+    let headers =
+        forwarded_headers(&[("x-forwarded-for", "203.0.113.7")], requester, Forwarded::Rfc7239, false);
     assert_eq!(all(&headers, "forwarded"), ["for=203.0.113.7, for=10.0.0.1;proto=http"]);
 }
 
 #[test]
 fn a_mapped_address_is_told_as_the_ipv4_address_it_is() {
     let mapped = Peer { address: "[::ffff:192.0.2.1]:1".parse().ok(), ..Peer::default() };
-    let headers = told(&[], requester(&mapped), Forwarded::Both, false);
+    let headers = forwarded_headers(&[], requester(&mapped), Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["192.0.2.1"]);
     assert_eq!(all(&headers, "forwarded"), ["for=192.0.2.1;proto=http"]);
 }
@@ -350,13 +357,13 @@ fn a_mapped_address_is_told_as_the_ipv4_address_it_is() {
 #[test]
 fn on_a_unix_socket_nobody_has_an_address() {
     let unix = Peer::default();
-    let headers = told(&[("host", "a\"b\\")], requester(&unix), Forwarded::Both, false);
+    let headers = forwarded_headers(&[("host", "a\"b\\")], requester(&unix), Forwarded::Both, false);
     assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-forwarded-port"));
     assert_eq!(all(&headers, "forwarded"), [r#"for=unknown;host="a\"b\\";proto=http"#]);
     let read = Forwarding::default();
     let trusted =
         Requester { forwarding: Some(&read), client: "203.0.113.7:0".parse().ok(), ..requester(&unix) };
-    let headers = told(&[("x-forwarded-for", "203.0.113.7")], trusted, Forwarded::Both, false);
+    let headers = forwarded_headers(&[("x-forwarded-for", "203.0.113.7")], trusted, Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["203.0.113.7"]);
 }
 
@@ -365,8 +372,12 @@ fn on_a_unix_socket_nobody_has_an_address() {
 fn header_injection() {
     for evil in ["a\r\nX-Admin: 1", "a\nX-Admin: 1", "a\0", "a\u{7f}", "\u{1b}[0m"] {
         let peer = stranger();
-        let headers =
-            told(&[("host", "a")], Requester { user: Some(evil), ..requester(&peer) }, Forwarded::Both, true);
+        let headers = forwarded_headers(
+            &[("host", "a")],
+            Requester { user: Some(evil), ..requester(&peer) },
+            Forwarded::Both,
+            true,
+        );
         assert!(!headers.contains_key("x-outrigger-user"), "{evil:?}");
         assert!(HeaderValue::from_str(evil).is_err() && HeaderValue::from_bytes(evil.as_bytes()).is_err());
         assert!(HeaderName::from_bytes(evil.as_bytes()).is_err());
@@ -374,7 +385,8 @@ fn header_injection() {
     }
     // A quote cannot end the quoted string of our element either.
     let peer = stranger();
-    let headers = told(&[("host", "a\";for=1.2.3.4,\"")], requester(&peer), Forwarded::Rfc7239, false);
+    let headers =
+        forwarded_headers(&[("host", "a\";for=1.2.3.4,\"")], requester(&peer), Forwarded::Rfc7239, false);
     assert_eq!(all(&headers, "forwarded"), [r#"for="[2001:db8::7]";host="a\";for=1.2.3.4,\"";proto=http"#]);
 }
 
@@ -410,7 +422,7 @@ fn what_the_authentication_service_says_goes_on_whatever_the_client_names_as_its
     attested.append("authorization", HeaderValue::from_static("Bearer theirs"));
     let peer = stranger();
     let requester = Requester { attested: Some(&attested), ..requester(&peer) };
-    let said = [
+    let sent = [
         ("host", "a"),
         ("connection", "upgrade, x-tenant"),
         ("authorization", "Bearer own"),
@@ -418,7 +430,7 @@ fn what_the_authentication_service_says_goes_on_whatever_the_client_names_as_its
         ("x-kept", "1"),
     ];
     for is_websocket in [false, true] {
-        let headers = told(&said, requester, Forwarded::Off, is_websocket);
+        let headers = forwarded_headers(&sent, requester, Forwarded::Off, is_websocket);
         assert_eq!(all(&headers, "x-tenant"), ["a", "b"]);
         assert_eq!(all(&headers, "authorization"), ["Bearer theirs"]);
         assert_eq!(all(&headers, "x-kept"), ["1"]);

@@ -62,9 +62,10 @@ fn template_of(
     let upstream = Target::Tcp { host: "10.0.0.1".to_owned(), port: 3000 };
     let telling =
         ForwardingConfig { forwarded: Forwarded::Both, host, target: &upstream, strip_prefix: None };
-    let said = Forwarding::default();
-    let seen = Requester { peer: &peer, forwarding: Some(&said), client: peer.address, user, attested: None };
-    let client = ClientHandshake { target: &target.parse().unwrap(), headers: &headers, requester: seen };
+    let forwarding = Forwarding::default();
+    let requester =
+        Requester { peer: &peer, forwarding: Some(&forwarding), client: peer.address, user, attested: None };
+    let client = ClientHandshake { target: &target.parse().unwrap(), headers: &headers, requester };
     Opening::shared(key, credentials, client, telling)
 }
 

@@ -106,8 +106,8 @@ async fn redialer(plays: Vec<Play>, redial: &str) -> (Redialer<Seen>, Arc<Mutex<
         opening: Opening::shared(&[KeyPart::Path], Credentials::Strip, client, forwarding),
     };
     let seen = Seen::default();
-    let told = Arc::clone(&seen.0);
-    (Redialer::new(target, route.policy.redial, seen), told)
+    let reports = Arc::clone(&seen.0);
+    (Redialer::new(target, route.policy.redial, seen), reports)
 }
 
 async fn redial(redialer: &mut Redialer<Seen>) -> Redialed {
@@ -118,49 +118,49 @@ async fn redial(redialer: &mut Redialer<Seen>) -> Redialed {
 #[tokio::test]
 async fn a_lost_link_is_dialled_until_the_server_is_back() {
     let plays = vec![Play::Accept, Play::HangUp, Play::Answer(500), Play::Accept];
-    let (mut redialer, told) = redialer(plays, "{base: 1ms, cap: 2ms}").await;
+    let (mut redialer, reports) = redialer(plays, "{base: 1ms, cap: 2ms}").await;
     let (_link, protocol) = redialer.open(Caller::UNKNOWN).await.unwrap();
     assert_eq!(protocol, None);
     assert!(matches!(redial(&mut redialer).await, Redialed::Up(_)));
-    assert_eq!(*told.lock(), ["first up", "failed", "500", "up"]);
+    assert_eq!(*reports.lock(), ["first up", "failed", "500", "up"]);
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_know_us_any_more_is_not_asked_again() {
     for status in [401, 403] {
-        let (mut redialer, told) =
+        let (mut redialer, reports) =
             redialer(vec![Play::Accept, Play::Answer(status)], "{base: 1ms, cap: 2ms}").await;
         let _link = redialer.open(Caller::UNKNOWN).await.unwrap();
         let ended = redial(&mut redialer).await;
         assert!(matches!(ended, Redialed::Declined), "{ended:?}");
-        assert_eq!(*told.lock(), ["first up".to_owned(), status.to_string()]);
+        assert_eq!(*reports.lock(), ["first up".to_owned(), status.to_string()]);
     }
 }
 
 #[tokio::test]
 async fn the_first_dial_is_one_dial() {
-    let (mut redialer, told) = redialer(vec![Play::Answer(404)], "{base: 1ms, cap: 2ms}").await;
+    let (mut redialer, reports) = redialer(vec![Play::Answer(404)], "{base: 1ms, cap: 2ms}").await;
     let failure = redialer.open(Caller::UNKNOWN).await.unwrap_err();
     assert!(matches!(failure, DialFailure::Declined(response) if response.status() == 404));
-    assert_eq!(*told.lock(), ["first 404"]);
+    assert_eq!(*reports.lock(), ["first 404"]);
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_keeps_nobody_beyond_the_date_to_give_up() {
-    let (mut redialer, told) =
+    let (mut redialer, reports) =
         redialer(vec![Play::Accept, Play::Hang], "{base: 1ms, cap: 2ms, give_up: 50ms}").await;
     let _link = redialer.open(Caller::UNKNOWN).await.unwrap();
     assert!(matches!(redial(&mut redialer).await, Redialed::GivenUp));
-    assert_eq!(*told.lock(), ["first up"]);
+    assert_eq!(*reports.lock(), ["first up"]);
 }
 
 #[tokio::test]
 async fn a_cancelled_attempt_is_dropped_and_another_one_can_follow() {
-    let (mut redialer, told) = redialer(vec![Play::Accept, Play::Accept], "{base: 1ms, cap: 2ms}").await;
+    let (mut redialer, reports) = redialer(vec![Play::Accept, Play::Accept], "{base: 1ms, cap: 2ms}").await;
     let _link = redialer.open(Caller::UNKNOWN).await.unwrap();
     assert!(redialer.poll_redial(&mut Context::from_waker(Waker::noop())).is_pending());
     redialer.cancel();
     assert!(redialer.attempt.is_none());
     assert!(matches!(redial(&mut redialer).await, Redialed::Up(_)));
-    assert_eq!(*told.lock(), ["first up", "up"]);
+    assert_eq!(*reports.lock(), ["first up", "up"]);
 }

@@ -1,4 +1,4 @@
-//! How an uplink ended, for whoever dials its server again and for operators.
+//! How an uplink ended, for the redial and for operators.
 
 use std::fmt;
 

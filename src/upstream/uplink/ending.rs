@@ -48,7 +48,7 @@ impl Uplink {
         }
     }
 
-    /// Nothing can be sent any more; what the server sent before that is still read, for a while.
+    /// Nothing can be sent any more; what the server sent before that is still read, until the deadline.
     pub(super) fn on_broken(&mut self, now: Instant) {
         self.endpoint.on_broken();
         self.heartbeat = None;
@@ -57,7 +57,7 @@ impl Uplink {
         self.deadline.get_or_insert(now + self.rules.close_timeout);
     }
 
-    /// It is over, whatever is still under way.
+    /// Drops the socket, whatever is still under way.
     pub(super) fn finish(&mut self, end: UplinkEnd, is_cut: bool) {
         self.end.get_or_insert(end);
         let is_settled = self.endpoint.state().close_sent() && self.waiting() == 0;

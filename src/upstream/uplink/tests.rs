@@ -57,12 +57,12 @@ impl Stage {
             socket.set_nonblocking(true).unwrap();
         }
         let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
-        let hop = Transport { stream, read_ahead: Bytes::from_static(early) };
+        let transport = Transport { stream, read_ahead: Bytes::from_static(early) };
         let start = Instant::now();
         let metrics = Metrics::new("outrigger").unwrap();
         let mut stage = Self {
             server: Some(theirs),
-            uplink: Uplink::new(hop, rules, Arc::clone(&metrics), start),
+            uplink: Uplink::new(transport, rules, Arc::clone(&metrics), start),
             metrics,
             wakes: Wakes::woken(),
             told: Vec::new(),
@@ -303,7 +303,7 @@ async fn a_server_that_says_much_does_not_keep_the_thread() {
     }
     assert_eq!(stage.told.len(), 3000);
     assert!(most > 1, "the kernel had more than one budget");
-    let budget = READING.bytes() + scratch::HELD_ROOM + scratch::READ;
+    let budget = READ_BUDGET.bytes() + scratch::HELD_ROOM + scratch::READ;
     assert!(stage.bursts.iter().all(|burst| *burst <= budget), "{:?}", stage.bursts);
 }
 
@@ -312,8 +312,8 @@ async fn what_leaves_while_the_server_is_read_stops_the_stall_clock() {
     let (stream, mut far) = crate::net::tls::testing::narrow().await;
     let now = Instant::now();
     let rules = UplinkRules { stall_timeout: Some(secs(10)), ..RULES };
-    let hop = Transport { stream, read_ahead: Bytes::new() };
-    let mut uplink = Uplink::new(hop, rules, Metrics::new("outrigger").unwrap(), now);
+    let transport = Transport { stream, read_ahead: Bytes::new() };
+    let mut uplink = Uplink::new(transport, rules, Metrics::new("outrigger").unwrap(), now);
     let mut cx = Context::from_waker(Waker::noop());
     assert!(uplink.send(Kind::Binary, &[7; 60_000]));
     uplink.write(&mut cx, now);

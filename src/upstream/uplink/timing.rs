@@ -1,4 +1,4 @@
-//! The clocks of an uplink: which is the next, and what happens when it has run out.
+//! The deadlines of an uplink: which is next, and what happens when one has passed.
 
 use std::future::Future;
 use std::pin::pin;
@@ -37,10 +37,10 @@ impl Uplink {
         .flatten()
     }
 
-    /// The timer, which stood at `due`, has fired: which deadline has passed?
+    /// The timer, which was set to `due`, has fired: does what is due.
     pub(super) fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
         self.armed = None;
-        if self.standstill.hears_first(due, now) {
+        if self.standstill.must_read_first(due, now) {
             return;
         }
         for (_, due) in self.deadlines().filter(|(at, _)| *at <= now) {
@@ -80,7 +80,7 @@ impl Uplink {
         }
     }
 
-    /// Sets the timer to the nearest deadline if that is earlier than what it stands at.
+    /// Sets the timer to the nearest deadline, if that is earlier than the one it is set to.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
         let Some(next) = self.deadlines().map(|(at, _)| at).min() else { return };
         let next = self.standstill.defer(next);
@@ -95,7 +95,8 @@ impl Uplink {
             None => self.timer.insert(Box::pin(tokio::time::sleep_until(next))),
         };
         self.armed = Some(next);
-        // Not under the runtime's budget for this task: a timer that has none left does not keep the waker.
+        // Not under the runtime's budget for this task: when that is used up, a timer is Pending without keeping
+        // the waker.
         if pin!(unconstrained(timer.as_mut())).poll(cx) == Poll::Ready(()) {
             cx.waker().wake_by_ref();
         }

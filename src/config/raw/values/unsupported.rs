@@ -2,6 +2,9 @@
 //! silently ignored, but only the default is accepted.
 //!
 //! When a feature is built, its keys get types of their own and leave this module.
+//!
+//! # Why refuse them?
+//! Whoever sets a limit and is not told that it does nothing believes that it holds.
 
 #[cfg(test)]
 use std::borrow::Cow;

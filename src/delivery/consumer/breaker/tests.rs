@@ -50,13 +50,13 @@ fn each_stage_answers_each_event() {
         (to_closed, Pass(3_600_000), Closed, Decision::Serve),
         (to_closed, Ask, Closed, Decision::Serve),
     ];
-    for (way, step, stage, leave) in cases {
+    for (way, step, state, leave) in cases {
         let mut now = Instant::now();
         let mut breaker = RecipientBreaker::new(&delivery(100), now);
         for step in way.iter().chain([step]) {
             apply(&mut breaker, *step, &mut now);
         }
-        assert_eq!(breaker.stage(), *stage, "{way:?} then {step:?}");
+        assert_eq!(breaker.state(), *state, "{way:?} then {step:?}");
         match (breaker.decide(now), leave) {
             (Decision::Skip(_), Decision::Skip(_)) => {}
             (is, be) => assert_eq!(is, *be, "{way:?} then {step:?}"),
@@ -217,12 +217,12 @@ proptest! {
                 }
                 Ask => prop_assert_eq!(breaker.decide(now), model.leave(max_trips, now)),
             }
-            let stage = match (model.skipped_until, model.caught_up) {
+            let state = match (model.skipped_until, model.caught_up) {
                 (Some(_), _) => Open,
                 (None, None) => HalfOpen,
                 (None, Some(_)) => Closed,
             };
-            prop_assert_eq!(breaker.stage(), stage);
+            prop_assert_eq!(breaker.state(), state);
             prop_assert_eq!(breaker.is_over(now), model.is_over(now));
         }
     }
@@ -235,11 +235,11 @@ fn asking_when_a_client_is_tried_again_changes_nothing() {
     let retry_at = now + COOL_DOWN;
     for _ in 0..3 {
         assert_eq!(breaker.retry_at(), Some(retry_at), "also when that has passed");
-        assert_eq!(breaker.stage(), Open);
+        assert_eq!(breaker.state(), Open);
     }
     assert_eq!(breaker.decide(retry_at), Decision::Resume);
-    assert_eq!((breaker.retry_at(), breaker.stage()), (None, HalfOpen));
+    assert_eq!((breaker.retry_at(), breaker.state()), (None, HalfOpen));
     breaker.on_trip(retry_at);
     assert!(breaker.has_tripped_too_often());
-    assert_eq!((breaker.retry_at(), breaker.stage()), (None, Open), "it is closed and not tried again");
+    assert_eq!((breaker.retry_at(), breaker.state()), (None, Open), "it is closed and not tried again");
 }

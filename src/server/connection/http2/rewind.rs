@@ -1,5 +1,5 @@
-//! A stream of which something was read already, and that is read in turns: of small frames h2 takes as many as there
-//! are before it lets others run.
+//! A stream whose first bytes were read already, and that yields after a number of bytes: h2 reads small frames for as long
+//! as there are any, without letting other tasks run.
 
 use std::io;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Stream;
 
-/// Bytes read before other tasks get their turn: 3600 empty frames are a few hundred microseconds' work.
+/// Bytes read before the task yields: 3600 empty frames are a few hundred microseconds' work.
 const TURN: usize = 32 * 1024;
-/// An empty frame (RFC 9113 §4.1). A TLS record costs as much, if there is less in it.
+/// The size of an empty frame (RFC 9113 §4.1). A TLS record counts as at least as much.
 const EMPTY: usize = 9;
 
 /// A stream that gives back what was read from it before, and then reads on.
@@ -22,20 +22,20 @@ const EMPTY: usize = 9;
 pub(super) struct Rewind {
     read_ahead: Bytes,
     stream: Stream,
-    /// Bytes that may be read until others get their turn.
+    /// Bytes that may be read before the task yields.
     turn: usize,
     /// Whether our direction has been shut down.
-    is_shut: Arc<AtomicBool>,
+    is_write_shut: Arc<AtomicBool>,
 }
 
 impl Rewind {
     pub(super) fn new(read_ahead: Bytes, stream: Stream) -> Self {
-        Self { read_ahead, stream, turn: TURN, is_shut: Arc::default() }
+        Self { read_ahead, stream, turn: TURN, is_write_shut: Arc::default() }
     }
 
     /// A flag that says, wherever it is read, whether our direction was shut down: the last thing that h2 does with a connection.
-    pub(super) fn is_shut(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.is_shut)
+    pub(super) fn is_write_shut(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_write_shut)
     }
 }
 
@@ -95,7 +95,7 @@ impl AsyncWrite for Rewind {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.is_shut.store(true, Relaxed);
+        self.is_write_shut.store(true, Relaxed);
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

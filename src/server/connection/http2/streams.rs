@@ -1,5 +1,5 @@
-//! The streams of one HTTP/2 connection: how many are in use, since when none is, and whether its client
-//! asks only to go away again.
+//! The streams of one HTTP/2 connection: how many are in use, until when it may have none, and whether its client resets
+//! too many of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use tokio::time::Instant;
 
 use crate::server::http::idle_slot::IdleSlot;
 
-/// Requests that a client may reset before they were answered, more than it lets be answered: a page that
-/// is left cancels what it has asked for, at most a stream for each; whoever goes on so makes us dial for
-/// nothing (rapid reset, CVE-2023-44487).
-const ABANDONED: u32 = 200;
+/// How many more requests a client may reset before they were answered than it lets be answered. A page that is left
+/// cancels its requests, at most all streams at once; a client that goes on resetting makes us dial for nothing (rapid
+/// reset, CVE-2023-44487).
+const MAX_ABANDONED: u32 = 200;
 
 /// Counts the streams of one connection.
 #[derive(Debug)]
 pub(super) struct Streams {
     state: Mutex<State>,
-    /// The first one began, the last one ended, or the client went too far.
+    /// Notified when the first stream begins, the last one ends, or the client has reset too many.
     pub(super) changed: Notify,
     /// The connection's place among the idle ones, which it has while no stream is in use.
     idle: Option<IdleSlot>,
@@ -42,8 +42,8 @@ impl Streams {
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), idle })
     }
 
-    /// One more, until the answer is dropped.
-    pub(super) fn enter(self: &Arc<Self>) -> InUse {
+    /// Counts a stream until the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> StreamGuard {
         let mut state = self.state.lock();
         state.in_use += 1;
         if state.in_use == 1 {
@@ -52,10 +52,10 @@ impl Streams {
             }
             self.changed.notify_one();
         }
-        InUse(Arc::clone(self))
+        StreamGuard(Arc::clone(self))
     }
 
-    /// Returns when the connection has no stream, and is evicted for others that have none either.
+    /// Completes when the connection is evicted: it has no stream, and neither have others.
     pub(super) async fn is_evicted(&self) {
         match &self.idle {
             Some(idle) => idle.is_evicted().await,
@@ -69,7 +69,7 @@ impl Streams {
         (state.in_use == 0).then_some(state.until)
     }
 
-    /// From now on: no longer than this without a stream.
+    /// From now on the connection may have no stream for at most `idle_timeout`.
     pub(super) fn shorten_idle(&self, idle_timeout: Duration, now: Instant) {
         let mut state = self.state.lock();
         state.idle_timeout = idle_timeout;
@@ -84,7 +84,7 @@ impl Streams {
             state.abandoned = state.abandoned.saturating_sub(1);
         } else {
             state.abandoned += 1;
-            if state.abandoned == ABANDONED {
+            if state.abandoned == MAX_ABANDONED {
                 self.changed.notify_one();
             }
         }
@@ -92,15 +92,15 @@ impl Streams {
 
     /// Whether the client has reset more requests than any client needs to.
     pub(super) fn is_abused(&self) -> bool {
-        self.state.lock().abandoned >= ABANDONED
+        self.state.lock().abandoned >= MAX_ABANDONED
     }
 }
 
 /// A stream in use: a request, or a WebSocket.
 #[derive(Debug)]
-pub(super) struct InUse(Arc<Streams>);
+pub(super) struct StreamGuard(Arc<Streams>);
 
-impl Drop for InUse {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.in_use -= 1;
@@ -139,12 +139,12 @@ mod tests {
     fn who_takes_back_what_it_asks_for_is_noticed_and_who_reads_answers_is_not() {
         let now = Instant::now();
         let streams = Streams::new(now, Duration::ZERO, None);
-        for _ in 0..10 * ABANDONED {
+        for _ in 0..10 * MAX_ABANDONED {
             streams.on_end(false);
             streams.on_end(true);
         }
         assert!(!streams.is_abused());
-        for _ in 0..ABANDONED {
+        for _ in 0..MAX_ABANDONED {
             streams.on_end(false);
         }
         assert!(streams.is_abused());

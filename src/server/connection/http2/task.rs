@@ -1,8 +1,8 @@
 //! One stream of HTTP/2 as a task: a request, from its head to the last byte of its answer or until it is a WebSocket.
 //!
 //! hyper runs each stream through an executor, which is ours ([`StreamExecutor`]): a request is a task until its
-//! answer is written. The future that moves what a WebSocket says into the connection is not spawned, but
-//! kept and given to its relay: see [`crate::net::http2`].
+//! answer is written. The future that writes the frames of a WebSocket into the connection is not spawned: the stream
+//! keeps and polls it ([`crate::net::http2`]).
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::super::upgrade;
-use super::streams::{InUse, Streams};
+use super::streams::{StreamGuard, Streams};
 use super::translate;
 use crate::net::http2::Pump;
 use crate::net::{Http2, Peer, Stream, Transport};
@@ -92,20 +92,24 @@ impl StreamTask {
     }
 }
 
-/// Runs one stream, and hands it over if it has become a WebSocket. `stream` is boxed: the space that it takes would
-/// otherwise stay in this task for as long as the WebSocket lives.
-async fn run_stream<F: Future<Output = ()> + Send>(shared: Arc<Shared>, stream: Pin<Box<F>>, in_use: InUse) {
+/// Runs one stream, and hands it over if it has become a WebSocket. `stream` is boxed, because its size would otherwise be
+/// part of this task for as long as the WebSocket lives.
+async fn run_stream<F: Future<Output = ()> + Send>(
+    shared: Arc<Shared>,
+    stream: Pin<Box<F>>,
+    in_use: StreamGuard,
+) {
     let now = Instant::now();
     // Heads come whole; only the stall of an answer is watched.
     let timeouts = HttpTimeouts::new(Duration::ZERO, Duration::ZERO, shared.stall, now);
-    let handshake_permit = HandshakePermit::more(&shared.state.metrics.server.handshaking, now);
+    let handshake_permit = HandshakePermit::for_stream(&shared.state.metrics.server.handshaking, now);
     let connection = HttpConnection::new(timeouts, handshake_permit, None);
     let task = Arc::new(StreamTask { shared, connection, upgrade: Mutex::default() });
     let cut = task.shared.state.drain.cuts();
     let answering = StallTimeout { stream, connection: &task.connection, alarm: None };
     tokio::select! {
         () = STREAM_TASK.scope(Arc::clone(&task), answering) => {}
-        // What is dropped here unfinished is reset.
+        // A stream that is dropped before its end is reset.
         () = cut => return,
     }
     let Upgrade { io, pump } = std::mem::take(&mut *task.upgrade());
@@ -127,7 +131,7 @@ pub(super) async fn answer(
     let mut answer_guard = AnswerGuard { streams: &task.shared.streams, is_answered: false };
     let io = hyper::upgrade::on(&mut request);
     let (shared, connection) = (&task.shared, Arc::clone(&task.connection));
-    // From here on only a stall of its answer ends it, also of one that is refused.
+    // From here on only a stall of the answer ends it, also where the request is refused.
     connection.on_request();
     let result = match errors::check(&shared.state, &shared.peer, request) {
         Err(refused) => Err(refused),

@@ -1,10 +1,10 @@
-//! Requests and answers of HTTP/2 in the words of HTTP/1.1, which is what the rest of the proxy and the
-//! unmodified server speak. Pure. What comes here has passed [`crate::net::head::check_request`].
+//! Translates requests and answers between HTTP/2 and HTTP/1.1, which the rest of the proxy and the unmodified server
+//! speak. Pure. Requests have passed [`crate::net::head::check_request`].
 //!
 //! # Invariants
-//! 1. Whatever comes out as a handshake was an extended CONNECT for `websocket` (RFC 8441 §4): a header
+//! 1. A request that becomes a handshake was an extended CONNECT for `websocket` (RFC 8441 §4): a header
 //!    cannot make one.
-//! 2. No header of one HTTP/1.1 hop goes to the client (RFC 9113 §8.2.2).
+//! 2. No hop-by-hop header of HTTP/1.1 goes to the client (RFC 9113 §8.2.2).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::ext::Protocol;
@@ -14,7 +14,7 @@ use crate::net::head::spelling;
 use crate::net::http::{set_upgrade, websocket_key};
 use crate::upstream::UpstreamError;
 
-/// Headers of one hop, which HTTP/2 does not know.
+/// Hop-by-hop headers, which HTTP/2 does not have.
 const HOP_BY_HOP: [HeaderName; 5] = [
     header::CONNECTION,
     header::UPGRADE,
@@ -23,10 +23,10 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     header::TRANSFER_ENCODING,
 ];
 
-/// What a request of HTTP/2 becomes. True: it is a handshake now, and its answer has to go through [`answer`].
+/// Translates a request. Answers whether it is a handshake, whose answer has to go through [`answer`].
 pub(super) fn request<B>(request: &mut Request<B>) -> bool {
     let protocol = request.extensions_mut().remove::<Protocol>();
-    // Clients may cut it into pieces; a server of HTTP/1.1 looks at one (RFC 9113 §8.2.3).
+    // Clients may split it; a server of HTTP/1.1 expects one header (RFC 9113 §8.2.3).
     join(request.headers_mut(), &header::COOKIE, b"; ");
     for name in HOP_BY_HOP {
         request.headers_mut().remove(name);
@@ -38,9 +38,9 @@ pub(super) fn request<B>(request: &mut Request<B>) -> bool {
         *request.version_mut() = Version::HTTP_11;
         let headers = request.headers_mut();
         set_upgrade(headers);
-        // The client has none (RFC 8441 §5); the server wants one, and its answer is held against it.
+        // The client sends none (RFC 8441 §5); the server needs one, and its `Sec-WebSocket-Accept` is verified with it.
         headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
-        // Lists, which may stand in several lines; a name has one spelling of ours.
+        // Lists, which may come in several headers; each gets one, in our own spelling.
         join(headers, &header::SEC_WEBSOCKET_PROTOCOL, b", ");
         join(headers, &header::SEC_WEBSOCKET_EXTENSIONS, b", ");
         request.extensions_mut().extend(spelling::own());
@@ -48,7 +48,7 @@ pub(super) fn request<B>(request: &mut Request<B>) -> bool {
     is_handshake
 }
 
-/// The answer to a handshake: a 101 is a 200 (RFC 8441 §4), and a 200 of the server's is no success.
+/// Translates an answer. To a handshake a 101 becomes a 200 (RFC 8441 §4), and a 2xx of the server is a failure.
 pub(super) fn answer<B>(mut response: Response<B>, is_handshake: bool) -> Result<Response<B>, Refused> {
     if is_handshake && response.status() == StatusCode::SWITCHING_PROTOCOLS {
         *response.status_mut() = StatusCode::OK;
@@ -57,8 +57,8 @@ pub(super) fn answer<B>(mut response: Response<B>, is_handshake: bool) -> Result
     } else if is_handshake && response.status().is_success() {
         // Passed on, it would make the client believe that it has a WebSocket.
         let status = response.status().as_u16();
-        let said = format!("it answered {status} where a WebSocket takes a 101");
-        return Err(UpstreamError::Broken(said.into()).into());
+        let message = format!("it answered {status} where a WebSocket takes a 101");
+        return Err(UpstreamError::Broken(message.into()).into());
     }
     for name in HOP_BY_HOP {
         response.headers_mut().remove(name);
@@ -67,7 +67,7 @@ pub(super) fn answer<B>(mut response: Response<B>, is_handshake: bool) -> Result
     Ok(response)
 }
 
-/// Makes one header of all of that name.
+/// Joins the headers of that name into one.
 fn join(headers: &mut HeaderMap, name: &HeaderName, between: &[u8]) {
     if headers.get_all(name).iter().nth(1).is_none() {
         return;
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn answers_lose_what_belongs_to_one_hop() {
-        let said = |status: u16| {
+        let message = |status: u16| {
             Response::builder()
                 .status(status)
                 .header("connection", "Upgrade")
@@ -168,16 +168,16 @@ mod tests {
                 .body(())
                 .unwrap()
         };
-        let accepted = answer(said(101), true).unwrap();
+        let accepted = answer(message(101), true).unwrap();
         assert_eq!(accepted.status(), 200);
         assert_eq!(accepted.headers().len(), 1);
         assert_eq!(accepted.headers()["sec-websocket-protocol"], "chat");
         for status in [200, 201, 204, 299] {
-            assert!(answer(said(status), true).is_err(), "{status} would be taken for a WebSocket");
-            assert_eq!(answer(said(status), false).unwrap().status(), status);
+            assert!(answer(message(status), true).is_err(), "{status} would be taken for a WebSocket");
+            assert_eq!(answer(message(status), false).unwrap().status(), status);
         }
         for status in [301, 401, 429, 503] {
-            let refused = answer(said(status), true).unwrap();
+            let refused = answer(message(status), true).unwrap();
             assert_eq!(refused.status(), status);
             assert!(!refused.headers().contains_key("connection"));
         }

@@ -1,4 +1,5 @@
-//! The steps of a release, in `scripts/release/`: those that can be taken here are taken.
+//! The steps of a release, in `scripts/release/`: those that can be taken here are taken. And what is said of the messages of
+//! commits, by `scripts/check-commits.sh`.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,8 @@ fn the_linter_finds_nothing_in_the_scripts() {
     if skipped() {
         return;
     }
-    good(tool("shellcheck").args(scripts()).args([".ci/run", "scripts/setup-tests.sh"]));
+    let others = [".ci/run", "scripts/check-commits.sh", "scripts/setup-tests.sh"];
+    good(tool("shellcheck").args(scripts()).args(others));
 }
 
 /// A copy of what tells a version, and of the scripts, which look around where they are.
@@ -219,4 +221,82 @@ fn releases_are_built_as_the_image_is() {
     assert!(dockerfile.contains("echo 16 || echo 12"), "what the script repeats has changed");
     let version = dockerfile.lines().find_map(|line| line.strip_prefix("ARG RUST_VERSION=")).unwrap();
     assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "toolchain.sh reads {version}");
+}
+
+/// Asks a program of the name of a commit-msg hook, or of its own, what it finds in a message.
+fn judged(program: &Path, args: &[&str], message: &str) -> (Option<i32>, String) {
+    let file = program.with_file_name("COMMIT_EDITMSG");
+    std::fs::write(&file, message).unwrap();
+    end(Command::new(program).args(args).arg(file).current_dir(root()))
+}
+
+#[test]
+fn a_message_of_a_commit_is_held_to_what_contributing_asks() {
+    let script = folder("commits").join("check-commits.sh");
+    std::fs::copy(root().join("scripts/check-commits.sh"), &script).unwrap();
+    let why = "\n\nBecause nobody could.\n";
+    let longest = format!("Add {}", "ü".repeat(68));
+    let too_long = format!("{longest}ü");
+    // The message, and what is said of it: nothing where it is as it should be.
+    let table: &[(&str, &[&str])] = &[
+        (&format!("Count what is dropped{why}"), &[]),
+        (&format!("{longest}{why}"), &[]),
+        (&format!("check-commits.sh: say why{why}"), &[]),
+        (&format!("Add what Adds adds{why}"), &[]),
+        ("Merge branch 'delivery'\n", &[]),
+        (&format!("Merge {too_long}.\nwith no empty line"), &[]),
+        ("Revert \"Count what is dropped\"\n", &[]),
+        (&format!("# A comment of git's.\nCount what is dropped{why}# Another one.\n"), &[]),
+        ("Count what is dropped\n", &["warning: there is no body"]),
+        ("Count what is dropped\n\n# Please enter the message.\n", &["warning: there is no body"]),
+        (&format!("{too_long}{why}"), &["the subject has 73 characters, at most 72"]),
+        (&format!("Count what is dropped.{why}"), &["the subject ends with a full stop"]),
+        (&format!("count what is dropped{why}"), &["the subject begins with a small letter"]),
+        (&format!("Added a counter{why}"), &["the subject is no order"]),
+        (&format!("Fixes the counter{why}"), &["the subject is no order"]),
+        (&format!("Updating{why}"), &["the subject is no order"]),
+        ("Count what is dropped\nbecause nobody could\n", &["the second line is not empty"]),
+        (&format!("fixup! Count what is dropped{why}"), &["is to be folded into the commit that it mends"]),
+        ("squash! Count what is dropped\n", &["is to be folded into the commit that it mends"]),
+        ("\n# Nothing but a comment.\n", &["has no subject"]),
+        (
+            "added a counter.\nas it is\n",
+            &["ends with a full stop", "begins with a small letter", "the second line is not empty"],
+        ),
+    ];
+    for (message, expected) in table {
+        let (code, said) = judged(&script, &["--message"], message);
+        let found = Vec::from_iter(said.lines().filter(|line| line.starts_with("the message: ")));
+        assert_eq!(found.len(), expected.len(), "{message:?}\n{said}");
+        for (line, expected) in found.iter().zip(*expected) {
+            assert!(line.contains(expected), "{message:?}\n{said}");
+        }
+        let faults = found.iter().filter(|line| !line.contains(": warning: ")).count();
+        let summary = format!("check-commits.sh: {faults} to mend, {} to look at", found.len() - faults);
+        assert_eq!(said.lines().last(), Some(&*summary), "{message:?}");
+        assert_eq!(code, Some(i32::from(faults > 0)), "{message:?}\n{said}");
+    }
+}
+
+#[test]
+fn the_check_of_messages_is_a_hook_too_and_says_how_it_is_called() {
+    let hook = folder("commit-msg").join("commit-msg");
+    std::os::unix::fs::symlink(root().join("scripts/check-commits.sh"), &hook).unwrap();
+    assert_eq!(judged(&hook, &[], "Count what is dropped\n\nNobody could.\n").0, Some(0));
+    let (code, said) = judged(&hook, &[], "Counted.\n\nNobody could.\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the message: the subject ends with a full stop"), "{said}");
+
+    let script = root().join("scripts/check-commits.sh");
+    for args in
+        [&["--message"][..], &["--message", "/nowhere"], &["--help"], &["a..b", "c..d"], &["nobody..nowhere"]]
+    {
+        let (code, said) = end(Command::new(&script).args(args).current_dir(root()));
+        assert_eq!(code, Some(2), "{args:?}\n{said}");
+        assert!(!said.is_empty(), "{args:?}");
+    }
+    // Sources without a history have no commits to look at.
+    if root().join(".git").exists() {
+        assert_eq!(end(Command::new(&script).arg("HEAD..HEAD").current_dir(root())).0, Some(0));
+    }
 }
