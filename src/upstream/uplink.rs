@@ -236,7 +236,9 @@ impl Uplink {
                 heartbeat.on_flushed(now);
             }
         }
-        if self.endpoint.state().needs_fin(self.waiting() == 0)
+        // Where we have closed the link the server has `close_timeout` to answer, whatever it sends meanwhile.
+        if matches!(self.end, Some(UplinkEnd::ProtocolError(_)))
+            && self.endpoint.state().needs_fin(self.waiting() == 0)
             && let Some(stream) = &mut self.stream
         {
             match Pin::new(stream).poll_shutdown(cx) {

@@ -123,6 +123,10 @@ async fn our_close_that_nobody_answers_ends_after_close_timeout() {
         let mut stage = Stage::open(RULES).await;
         stage.uplink.close(CloseCode(1000), "");
         stage.say(odd).await;
+        stage.turn().await;
+        let (heard, is_ended) = stage.hear_all();
+        assert_eq!(said_close(&frames(&heard)), 1000);
+        assert!(!is_ended, "it has close_timeout to answer");
         stage.leave().await;
         assert_eq!(stage.end, Some(UplinkEnd::Done));
     }
