@@ -43,7 +43,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// The body of a request.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct PublishRequest {
     route: String,
     channel: Option<String>,
