@@ -41,10 +41,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The body of a request.
+/// The body of a request. This name stands in answers: serde has it in its errors about bodies that are no object.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PublishRequest {
+struct Asked {
     route: String,
     channel: Option<String>,
     user: Option<String>,
@@ -92,9 +92,9 @@ where
 
 /// Parses a body.
 fn parse(read: &[u8]) -> Result<Publication, String> {
-    let request: PublishRequest = serde_json::from_slice(read)
+    let request: Asked = serde_json::from_slice(read)
         .map_err(|error| format!("the body is not understood: {}; {FORM}", truncate(&error.to_string())))?;
-    let PublishRequest { route, channel, user, text, json, base64 } = request;
+    let Asked { route, channel, user, text, json, base64 } = request;
     if route.is_empty() {
         return Err(format!("\"route\" is empty: give the name of one; {FORM}"));
     }
@@ -264,8 +264,8 @@ mod tests {
             (b"", "line 1 column 0"),
             (b"news", "line 1 column"),
             (b"{\"route\":\"r\",\n\"text\":}", "line 2 column 8"),
-            (b"[]", "line 1"),
-            (b"\"r\"", "line 1"),
+            (b"[]", "invalid length 0, expected struct Asked with 6 elements at line 1 column 2"),
+            (b"\"r\"", "expected struct Asked at line 1"),
             (br#"{"text":"x"}"#, "missing field `route`"),
             (br#"{"route":"r"}"#, "no message"),
             (br#"{"route":"r","text":null}"#, "no message"),
