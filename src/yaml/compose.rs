@@ -14,9 +14,8 @@ use std::rc::Rc;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::dialect::{Dialect, Documents, KeyLimit, Tags};
-use super::is_null;
 use super::node::{Content, Entry, Mark, Node, Step};
-use super::value::{Scalar, Style};
+use super::value::{Scalar, Style, is_null};
 
 /// What was read of a text.
 #[derive(Debug)]

@@ -21,10 +21,5 @@ mod write;
 pub(crate) use compose::{Composed, Error, ErrorKind, compose};
 pub(crate) use dialect::{Dialect, Documents, KeyLimit, Tags};
 pub(crate) use node::{Content, Entry, Mark, Node, Step};
-pub(crate) use value::{Map, Scalar, Style, Value};
+pub(crate) use value::{Map, Scalar, Style, Value, is_null};
 pub(crate) use write::{Layout, write, write_as};
-
-/// Whether a plain scalar of this text is null.
-pub(crate) fn is_null(text: &str) -> bool {
-    matches!(text, "" | "~" | "null" | "Null" | "NULL")
-}

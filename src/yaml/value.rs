@@ -6,8 +6,6 @@
 //!    takes `yes`, `012` or `1e3` for.
 //! 2. The keys of a map differ.
 
-use super::is_null;
-
 /// Any value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
@@ -219,4 +217,9 @@ fn is_clearly_text(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:@-".contains(&byte))
         && !text.ends_with(':')
         && !WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// Whether a plain scalar of this text is null.
+pub(crate) fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
