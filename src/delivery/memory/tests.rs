@@ -72,7 +72,7 @@ impl World {
 }
 
 #[test]
-fn the_heaviest_goes_first_whichever_shard_it_has_round_until_there_is_room() {
+fn the_heaviest_goes_first_whichever_shard_it_is_on_until_there_is_room() {
     let mut world = World::new(10_000, &[&[900, 4000], &[], &[8000, 2000, 1000], &[70, 16_000]]);
     world.turn();
     assert_eq!(world.evicted, [(3, 16_000), (2, 8000)]);
