@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. A client that shows the very certificate that the operator named comes in, whoever signed it, while it is valid
 //!    by its dates. It speaks for itself only: what is signed with its key comes in if it is an authority's
-//!    ([`super::certificate::trusted`]).
+//!    ([`super::certificate::load_trusted`]).
 //! 2. Whatever is believed of a certificate, the client has to show that it has the key.
 //!
 //! # Not here
