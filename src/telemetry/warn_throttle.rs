@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 /// Lets one line of each kind through in a period.
 ///
-/// ```ignore
+/// ```text
 /// if let Some(left_out) = state.refused_lines.may(reason, Instant::now()) {
 ///     warn!(reason, left_out = nonzero(left_out), "refused");
 /// }
