@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// Lets one line of each kind through in a period.
 ///
 /// ```text
-/// if let Some(left_out) = state.refused_lines.may(reason, Instant::now()) {
+/// if let Some(left_out) = state.refused_lines.allow(reason, Instant::now()) {
 ///     warn!(reason, left_out = nonzero(left_out), "refused");
 /// }
 /// ```
