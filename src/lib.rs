@@ -29,6 +29,7 @@ mod memory;
 mod net;
 mod resilience;
 pub mod server;
+mod session;
 #[cfg(test)]
 mod stage;
 mod telemetry;

@@ -1,0 +1,6 @@
+//! Mode `session`: both WebSocket links of a client end here, so that neither side notices when the other one drops.
+//!
+//! # Not here
+//! The links themselves ([`crate::delivery`] for the client's, [`crate::upstream`] for the server's); the messages that the
+//! client was not sent yet ([`crate::log`]).
+#![allow(dead_code, reason = "it is not wired to the server yet")]
