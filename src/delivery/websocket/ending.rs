@@ -46,13 +46,7 @@ impl WebSocket {
     }
 
     /// The client's Close came.
-    pub(super) fn on_close_received(
-        &mut self,
-        code: CloseCode,
-        said: &str,
-        timeout: Duration,
-        now: Instant,
-    ) {
+    pub(super) fn on_close_received(&mut self, code: CloseCode, said: &str, timeout: Duration, now: Instant) {
         let cause = CloseCause::received(code);
         let is_first = self.is_open();
         self.close(&cause, timeout, now);

@@ -31,8 +31,6 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::inbound::InboundDecoder;
-use self::outbound::Outbound;
-use self::pings::PingScheduler;
 use super::receipts::Position;
 use crate::config::{HeartbeatMode, Policy};
 use crate::connections::{ConnectionGuard, EndReport, Handle};
@@ -40,8 +38,9 @@ use crate::frame::{CloseCode, ControlFrame, Endpoint, Kind, ProtocolError, Role}
 use crate::net::Transport;
 
 pub(crate) use self::limits::ReadLimits;
+pub(super) use self::outbound::Outbound;
 pub(crate) use self::outbound::WriteStatus;
-
+pub(super) use self::pings::PingScheduler;
 
 /// The server's end of one client's WebSocket.
 #[derive(Debug)]
