@@ -5,6 +5,7 @@
 //! * [`subscriber`]: one client, made of what reads the log ([`consumer`]) and what its messages go out by ([`websocket`]).
 //! * [`batch`]: what goes out together. [`channel_breaker`]: when all are sent the newest message only. [`close`]: why
 //!   clients are closed. [`receipts`]: what they have acknowledged.
+//! * [`control`]: the protocol that clients may speak with this proxy among their messages.
 //! * [`ClientMemory`]: what waits for clients, in the whole process, and which of them hold most of it.
 //!
 //! # Who wakes whom
@@ -31,6 +32,7 @@ mod batch;
 mod channel_breaker;
 mod close;
 mod consumer;
+pub(crate) mod control;
 mod fanout;
 mod memory;
 mod receipts;
