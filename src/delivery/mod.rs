@@ -6,6 +6,7 @@
 //!   sessions use as well).
 //! * [`batch`]: what goes out together. [`channel_breaker`]: when all are sent the newest message only. [`close`]: why
 //!   clients are closed. [`receipts`]: what they have acknowledged.
+//! * [`control`]: the protocol that clients may speak with this proxy among their messages.
 //! * [`ClientMemory`]: what waits for clients, in the whole process, and which of them hold most of it.
 //!
 //! # Who wakes whom
@@ -33,6 +34,7 @@ mod batch;
 mod channel_breaker;
 mod close;
 mod consumer;
+pub(crate) mod control;
 mod fanout;
 mod memory;
 mod receipts;
