@@ -8,6 +8,7 @@
 mod body;
 mod breaker;
 mod classify;
+mod closing;
 mod dial;
 mod error;
 pub(crate) mod headers;
@@ -32,6 +33,7 @@ use crate::telemetry::Metrics;
 
 pub(crate) use breaker::{Permit, UpstreamBreaker};
 pub(crate) use classify::Verdict;
+pub(crate) use closing::Closing;
 pub(crate) use dial::{DialError, Dialer};
 pub(crate) use error::UpstreamError;
 pub(crate) use uplink::{Uplink, UplinkEnd, UplinkRules};
