@@ -104,7 +104,7 @@ impl ListFilter {
                     let known = routes.iter().map(|(name, _)| name.as_str());
                     return Some((StatusCode::NOT_FOUND, no_route(wanted, known)));
                 }
-                Some((_, Mode::Tunnel)) => {
+                Some((_, Mode::Tunnel | Mode::Session)) => {
                     let what = format!(
                         "the route \"{}\" is a tunnel and has no {}; give a route of mode broadcast",
                         truncate(wanted),

@@ -39,14 +39,17 @@ use super::outbox::Outbox;
 use super::plan::Plan;
 use crate::connections::{Command, Connection};
 use crate::delivery::WebSocket;
-use crate::frame::CloseCode;
-use crate::log::{Log, Writer};
+use crate::frame::{CloseCode, Kind};
+use crate::log::{Log, Message, NewEntry, Writer};
 use crate::memory::Share;
 use crate::net::Transport;
 use crate::resilience::{Dates, Standstill};
-use crate::telemetry::{MessageLoss, Reason, SessionEnd};
+use crate::telemetry::{Injection, MessageLoss, Reason, SessionEnd};
 use crate::upstream::opening::Opening;
 use crate::upstream::{Closing, Uplink};
+
+/// The first byte of a final text frame (RFC 6455 §5.2).
+const TEXT: u8 = 0x81;
 
 /// What the first handshake with the server has brought.
 #[derive(Debug)]
@@ -110,6 +113,7 @@ impl Task {
         // A lifetime ends anywhere in its last tenth: sessions that began together must not end together.
         let lifetime =
             policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
+        guard.handle().accept_injections(policy.delivery.max_lag.bytes);
         let greetings = (!plan.greeting.is_empty())
             .then(|| Box::new(Greetings::new(Arc::clone(&plan.greeting), policy.session.queue.bytes)));
         Self {
@@ -154,10 +158,26 @@ impl Task {
         }
     }
 
-    fn take_commands(&mut self) {
+    /// Takes what others have left in the client's mailbox.
+    fn take_pending(&mut self) {
         let Some(client) = &self.client else { return };
-        for command in client.handle().take_commands().into_iter().flatten() {
+        let pending = client.handle().take_pending();
+        for command in pending.commands.into_iter().flatten() {
             self.on_command(command);
+        }
+        if pending.has_injections {
+            self.take_injections();
+        }
+    }
+
+    /// What an operator publishes goes into the log, between two messages of the server.
+    fn take_injections(&mut self) {
+        let Some(client) = &self.client else { return };
+        while let Some(frame) = client.handle().next_injection() {
+            let kind = if frame.first() == Some(&TEXT) { Kind::Text } else { Kind::Binary };
+            let message = Message::from_frame(kind, frame);
+            self.writer.append(NewEntry { message, deflated: None, is_critical: false, key: None, to: None });
+            self.plan.shared.metrics.connections.injections.inc(Injection::Ok);
         }
     }
 
@@ -242,7 +262,7 @@ impl Future for Task {
         let this = self.get_mut();
         let now = Instant::now();
         this.register(cx);
-        this.take_commands();
+        this.take_pending();
         let mut due = this.armed.filter(|armed| *armed <= now);
         loop {
             this.poll_server(cx, now);

@@ -31,7 +31,6 @@ impl Task {
     /// Reads the client, as far as what it says can go on.
     pub(super) fn read_client(&mut self, cx: &mut Context<'_>, now: Instant) {
         let mut budget = READ_BUDGET;
-        let mut has_read = false;
         loop {
             let may_read = self.may_read();
             let Some(client) = &mut self.client else { return };
@@ -50,12 +49,10 @@ impl Task {
             match self.read_once(cx, now) {
                 Some(ReadStatus::Read(input)) => {
                     budget.take(input.bytes, input.frames);
-                    has_read = true;
                 }
                 Some(ReadStatus::Pending | ReadStatus::Ended) | None => break,
             }
         }
-        let _ = has_read;
     }
 
     /// Whether a message of the client could go somewhere. Where it could not, the client waits, as it would without us.
@@ -77,7 +74,12 @@ impl Task {
             return None;
         };
         let mut said = Said::default();
-        let is_taken = !matches!(machine.client(), Client::Gone) && machine.server() != Server::Over;
+        // Who has a ticket was told what was received: it says again whatever comes after that.
+        let is_taken = match machine.client() {
+            Client::Gone => false,
+            Client::Leaving { .. } => !machine.is_held(),
+            Client::Attached | Client::Away { .. } => true,
+        } && machine.server() != Server::Over;
         let is_live = machine.is_live();
         let policy = &plan.policy;
         let sequence = *next - 1;
@@ -200,7 +202,6 @@ impl Task {
         let Self { client: Some(client), writer, uplink, plan, next, .. } = self else { return };
         let head = writer.log().head();
         let behind = (head + 1).saturating_sub(*next);
-        client.handle().set_lag(behind);
         let max_lag = &plan.policy.delivery.max_lag;
         let is_beyond = behind > 0 && {
             let lag = writer.log().lag(Cursor { next: *next, all_from: *next });

@@ -41,7 +41,7 @@ type Dial = Pin<Box<dyn Future<Output = Result<Relinked, DialFailure>> + Send>>;
 impl Task {
     /// Drives the link to the server: what it says goes into the log.
     pub(super) fn poll_server(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let Self { uplink: Some(uplink), plan, machine, greetings, writer, outbox, client, .. } = self else {
+        let Self { uplink: Some(uplink), machine, greetings, writer, outbox, client, .. } = self else {
             return;
         };
         let is_greeting = matches!(machine.server(), Server::Greeting { .. });
@@ -61,7 +61,6 @@ impl Task {
         if let Poll::Ready(end) = end {
             self.on_server_end(end, now);
         }
-        let _ = plan;
     }
 
     /// The link to the server has ended.
