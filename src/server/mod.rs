@@ -254,6 +254,7 @@ async fn housekeeping(state: &State) {
         state.snapshot().counts.sweep(&state.metrics);
         state.logs.expire();
         state.hubs.enforce_budget();
+        state.sessions.log_left_out();
         state.lines.log_left_out();
     }
 }
