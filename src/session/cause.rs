@@ -66,7 +66,7 @@ pub(super) enum Cause {
     /// One message has ended link after link.
     Poison,
     /// The client's Close.
-    Client(CloseCode),
+    Client(CloseCode, Box<str>),
     /// The client's connection broke.
     ClientLost,
     /// It answered no ping.
@@ -101,7 +101,7 @@ impl Cause {
             Self::UpstreamLost => SessionEnd::UpstreamLost,
             Self::Unauthorized => SessionEnd::Unauthorized,
             Self::Poison => SessionEnd::Poison,
-            Self::Client(_) | Self::ClientLost | Self::ClientSilent | Self::TakenOver | Self::Cut => {
+            Self::Client(..) | Self::ClientLost | Self::ClientSilent | Self::TakenOver | Self::Cut => {
                 SessionEnd::Client
             }
             Self::ServerFault(_) | Self::ClientFault(_) | Self::ControlRate => SessionEnd::Fault,
@@ -131,7 +131,7 @@ impl Cause {
         match self {
             Self::ClientLost
             | Self::ClientSilent
-            | Self::Client(CloseCode::GOING_AWAY)
+            | Self::Client(CloseCode::GOING_AWAY, _)
             | Self::Slow
             | Self::Lifetime
             | Self::Expired => true,
@@ -140,7 +140,7 @@ impl Cause {
             | Self::UpstreamLost
             | Self::Unauthorized
             | Self::Poison
-            | Self::Client(_)
+            | Self::Client(..)
             | Self::ClientFault(_)
             | Self::ControlRate
             | Self::Idle
@@ -164,7 +164,7 @@ impl Cause {
             | Self::Unauthorized
             | Self::Poison
             | Self::Drain(_) => true,
-            Self::Client(_)
+            Self::Client(..)
             | Self::ClientLost
             | Self::ClientSilent
             | Self::ClientFault(_)
@@ -188,7 +188,7 @@ impl Cause {
         let ours = |reason, code, text| Some(CloseCause::ours(reason, code, text));
         match self {
             Self::Server(code, reason) => {
-                Some(CloseCause::passed_on(Reason::UpstreamClose, By::Upstream, *code, reason))
+                Some(CloseCause::new(Reason::UpstreamClose, By::Upstream, *code, reason))
             }
             Self::ServerFault(error) => Some(CloseCause::protocol_error(*error)),
             Self::UpstreamLost => ours(Reason::UpstreamLost, codes.upstream_lost, "upstream lost"),
@@ -203,7 +203,7 @@ impl Cause {
             Self::Replaced => ours(Reason::Replaced, 1008, "replaced by a newer connection"),
             Self::Drain(code) => ours(Reason::Drained, code.0, "server is restarting"),
             // The link itself has begun these ends.
-            Self::Client(_)
+            Self::Client(..)
             | Self::ClientLost
             | Self::ClientSilent
             | Self::ClientFault(_)
@@ -215,11 +215,11 @@ impl Cause {
     }
 
     /// What the server is told when the session is over.
-    pub(super) fn to_server(&self) -> (CloseCode, &'static str) {
+    pub(super) fn to_server(&self) -> (CloseCode, &str) {
         let away = |text| (CloseCode::GOING_AWAY, text);
         match self {
-            Self::Client(code) if *code == CloseCode::NONE => (CloseCode(1000), ""),
-            Self::Client(code) => (code.answer(), ""),
+            Self::Client(CloseCode::NONE, _) => (CloseCode(1000), ""),
+            Self::Client(code, reason) => (code.answer(), reason),
             Self::ServerFault(error) => (error.close_code(), ""),
             // It has closed the link, or there is none.
             Self::Server(..) | Self::UpstreamLost | Self::Unauthorized => away(""),

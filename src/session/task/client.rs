@@ -5,10 +5,9 @@ use std::task::Context;
 use tokio::time::Instant;
 
 use super::Task;
-use crate::delivery::{Input, ReadStatus, Received, SendStatus, WriteStatus};
-use crate::frame::Kind;
+use crate::delivery::{Input, ReadStatus, Received, SendStatus, WebSocket, WriteStatus};
+use crate::frame::CloseCode;
 use crate::log::Cursor;
-use crate::net::scratch;
 use crate::resilience::ReadBudget;
 use crate::session::cause::Cause;
 use crate::session::machine::{Client, Server};
@@ -35,10 +34,10 @@ impl Task {
             let may_read = self.may_read();
             let Some(client) = &mut self.client else { return };
             if !may_read {
-                client.pause_reading(now);
+                client.limits().pause_reading(now);
                 return;
             }
-            client.resume_reading(now);
+            client.limits().resume_reading(now);
             if !client.poll_readable(now) {
                 return;
             }
@@ -270,10 +269,13 @@ struct Said {
 }
 
 /// Why a link of the client has ended, or is ending.
-fn cause_of(client: &crate::delivery::WebSocket) -> Cause {
+fn cause_of(client: &WebSocket) -> Cause {
     let Some(report) = client.end_report() else { return Cause::ClientLost };
     match report.reason {
-        Reason::ClientClose => Cause::Client(report.close.map_or(crate::frame::CloseCode::NONE, |(_, code)| code)),
+        Reason::ClientClose => {
+            let code = client.client_close().unwrap_or(CloseCode::NONE);
+            Cause::Client(code, client.client_close_reason().into())
+        }
         Reason::HeartbeatTimeout => Cause::ClientSilent,
         Reason::IdleTimeout => Cause::Idle,
         Reason::ControlRate => Cause::ControlRate,

@@ -12,6 +12,7 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::Task;
+use crate::delivery::WebSocket;
 use crate::frame::CloseCode;
 use crate::resilience::Date;
 use crate::session::cause::Cause;
@@ -31,12 +32,14 @@ impl Task {
     /// When the task is to be woken.
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let judgement = self.judgement().map(|at| self.standstill.defer(at));
+        // The end of a pause in reading is no judgement.
+        let pause = self.client.as_ref().and_then(WebSocket::paused_until);
         let dates = self.dates.next().filter(|_| self.machine.client() == Client::Attached);
         let rest = self.rest.map(|(_, by)| by).filter(|_| self.client.as_ref().is_some_and(|client| client.is_open()));
         let queue = self.outbox.next_expiry().filter(|_| !self.machine.is_live());
         // A turn that is due is asked for in every poll.
         let machine = self.machine.deadline().filter(|at| *at > now);
-        [judgement, dates, rest, queue, machine].into_iter().flatten().min()
+        [judgement, pause, dates, rest, queue, machine].into_iter().flatten().min()
     }
 
     /// The timer, which was set to `due`, has fired: does what is due.

@@ -13,7 +13,6 @@ use crate::session::cause::{Cause, ServerEnd};
 use crate::session::greeting::Step;
 use crate::session::lines;
 use crate::session::machine::{Client, DialEnd, Server};
-use crate::session::plan::Plan;
 use crate::telemetry::{MessageLoss, RecoverySide, RedialOutcome};
 use crate::upstream::redial::{Blame, DialFailure, Relinked, redial_once};
 use crate::upstream::revival::{Turn, Waiting};
