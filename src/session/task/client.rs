@@ -5,6 +5,7 @@ use std::task::Context;
 use tokio::time::Instant;
 
 use super::Task;
+use super::server::advance;
 use crate::delivery::{Input, ReadStatus, Received, SendStatus, WebSocket, WriteStatus};
 use crate::frame::CloseCode;
 use crate::log::Cursor;
@@ -69,7 +70,7 @@ impl Task {
     }
 
     fn read_once(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<ReadStatus> {
-        let Self { client: Some(client), uplink, machine, outbox, greetings, plan, next, .. } = self else {
+        let Self { client: Some(client), uplink, machine, outbox, greetings, plan, next, waker, .. } = self else {
             return None;
         };
         let mut said = Said::default();
@@ -92,17 +93,22 @@ impl Task {
                 let is_sent = link.is_some_and(|link| link.send(kind, payload));
                 if !is_sent {
                     if plan.skip.as_ref().is_some_and(|skip| skip.matches(kind, payload, outbox.received() + 1)) {
-                        outbox.skip();
+                        outbox.pass_over();
                     } else {
                         said.dropped += outbox.queue(kind, payload, now);
                     }
                     return;
                 }
                 said.has_sent = true;
-                let Some(link) = uplink else { return };
-                // A mark is told apart from the bytes: what has left need not be kept.
-                outbox.on_sent(kind, payload, link.sent(), false, now);
-                if let Some(greetings) = greetings {
+                let (Some(link), Some(waker)) = (uplink.as_mut(), &waker) else { return };
+                let mut has_left = false;
+                if payload.len() >= WRITE_AT_ONCE {
+                    link.flush(&mut Context::from_waker(waker));
+                    said.given_up += advance(link, outbox, greetings.as_deref_mut());
+                    has_left = link.left() == link.sent();
+                }
+                outbox.on_sent(kind, payload, link.sent(), has_left, now);
+                if has_left && let Some(greetings) = greetings {
                     said.given_up += greetings.on_client_message(outbox.received(), kind, payload);
                 }
             }
@@ -111,7 +117,7 @@ impl Task {
             && let Some(uplink) = uplink
         {
             uplink.flush(cx);
-            outbox.advance(uplink.left(), uplink.proven(), now);
+            said.given_up += advance(uplink, outbox, greetings.as_deref_mut());
         }
         if let ReadStatus::Read(input) = &status {
             self.on_input(input, &said, now);

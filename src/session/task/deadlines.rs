@@ -79,7 +79,7 @@ impl Task {
             return;
         }
         if let Some(expired) = self.outbox.expire(now) {
-            let messages = expired.messages();
+            let messages = expired.messages;
             self.plan.metrics.lost.inc_by(MessageLoss::Age, messages);
             lines::messages_lost(&self.plan, self.connection(), "age", messages);
         }

@@ -10,9 +10,10 @@ use super::Task;
 use crate::frame::{CloseCode, Kind, deflate, encode};
 use crate::log::{Message, NewEntry, Writer};
 use crate::session::cause::{Cause, ServerEnd};
-use crate::session::greeting::Step;
+use crate::session::greeting::{Greetings, Step};
 use crate::session::lines;
 use crate::session::machine::{Client, DialEnd, Server};
+use crate::session::outbox::Outbox;
 use crate::telemetry::{MessageLoss, RecoverySide, RedialOutcome};
 use crate::upstream::redial::{Blame, DialFailure, Relinked, redial_once};
 use crate::upstream::revival::{Turn, Waiting};
@@ -40,7 +41,7 @@ type Dial = Pin<Box<dyn Future<Output = Result<Relinked, DialFailure>> + Send>>;
 impl Task {
     /// Drives the link to the server: what it says goes into the log.
     pub(super) fn poll_server(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let Self { uplink: Some(uplink), machine, greetings, writer, outbox, client, .. } = self else {
+        let Self { uplink: Some(uplink), machine, greetings, writer, client, .. } = self else {
             return;
         };
         let is_greeting = matches!(machine.server(), Server::Greeting { .. });
@@ -56,9 +57,18 @@ impl Task {
             }
             append(writer, kind, payload, has_deflate);
         });
-        outbox.advance(uplink.left(), uplink.proven(), now);
+        self.advance();
         if let Poll::Ready(end) = end {
             self.on_server_end(end, now);
+        }
+    }
+
+    /// Notes how far the link to the server has come: what has left may belong to the greeting from now on.
+    pub(super) fn advance(&mut self) {
+        let Self { uplink: Some(uplink), outbox, greetings, plan, .. } = self else { return };
+        let given_up = advance(uplink, outbox, greetings.as_deref_mut());
+        if given_up > 0 {
+            plan.metrics.lost.inc_by(MessageLoss::Greeting, given_up);
         }
     }
 
@@ -87,11 +97,12 @@ impl Task {
 
     /// The link is of no use any more: what has not left goes to the next one, and its close handshake runs beside.
     fn drop_link(&mut self) {
+        self.advance();
         let Some(uplink) = self.uplink.take() else { return };
-        self.outbox.advance(uplink.left(), uplink.proven(), Instant::now());
         self.closing.replace(*uplink, &self.plan.shared.budget);
-        if let Some(uncertain) = self.outbox.on_lost() {
-            let messages = uncertain.messages();
+        let greeted = self.greetings.iter().flat_map(|greetings| greetings.numbers());
+        if let Some(uncertain) = self.outbox.on_lost(greeted) {
+            let messages = uncertain.messages;
             self.plan.metrics.lost.inc_by(MessageLoss::Uncertain, messages);
             lines::messages_lost(&self.plan, self.connection(), "uncertain", messages);
             self.notice(format!(r#"{{"type":"outrigger","event":"uncertain","messages":{messages}}}"#).as_bytes());
@@ -196,7 +207,7 @@ impl Task {
         }
         if let Some(uplink) = &mut self.uplink {
             uplink.flush(cx);
-            self.outbox.advance(uplink.left(), uplink.proven(), now);
+            self.advance();
         }
     }
 
@@ -219,7 +230,8 @@ impl Task {
         let Self { uplink: Some(uplink), outbox, greetings, plan, .. } = self else { return };
         for _ in 0..MAX_SAID {
             let Some(saying) = outbox.next() else { return };
-            if saying.is_replay && greetings.as_ref().is_some_and(|greetings| greetings.is_kept(saying.number)) {
+            let is_greeted = |greetings: &Greetings| greetings.is_kept(saying.number, saying.kind, saying.payload);
+            if greetings.as_deref().is_some_and(is_greeted) {
                 outbox.leave_out();
                 continue;
             }
@@ -228,9 +240,6 @@ impl Task {
             }
             if saying.is_replay {
                 plan.metrics.replayed.inc();
-            } else if let Some(greetings) = greetings {
-                let given_up = greetings.on_client_message(saying.number, saying.kind, saying.payload);
-                plan.metrics.lost.inc_by(MessageLoss::Greeting, given_up);
             }
             outbox.on_said(uplink.sent(), false);
         }
@@ -252,6 +261,19 @@ impl Task {
             append(&mut self.writer, Kind::Text, text, false);
         }
     }
+}
+
+/// See [`Task::advance`]. Answers how many messages of the greeting were given up.
+pub(super) fn advance(uplink: &Uplink, outbox: &mut Outbox, greetings: Option<&mut Greetings>) -> u64 {
+    let (left, proven) = (uplink.left(), uplink.proven());
+    let mut given_up = 0;
+    if let Some(greetings) = greetings {
+        for said in outbox.leaving(left) {
+            given_up += greetings.on_client_message(said.number, said.kind, said.payload);
+        }
+    }
+    outbox.advance(left, proven);
+    given_up
 }
 
 fn append(writer: &mut Writer, kind: Kind, payload: &[u8], has_deflate: bool) {
