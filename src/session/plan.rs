@@ -8,7 +8,7 @@ use crate::config::{OnStall, Policy};
 use crate::log::rules::Matcher;
 use crate::telemetry::SessionMetrics;
 use crate::upstream::revival::Revival;
-use crate::upstream::{UplinkRules, Upstream};
+use crate::upstream::{ReceiptMode, UplinkRules, Upstream};
 
 /// What waits for the server at most, beside one message of the longest kind.
 const MAX_WAITING: usize = 256 * 1024;
@@ -53,7 +53,7 @@ impl Plan {
             stall_timeout: upstream.stall_timeout,
             close_timeout: policy.close_timeout,
             max_waiting: usize::try_from(policy.max_message).unwrap_or(usize::MAX).saturating_add(MAX_WAITING),
-            receipts: policy.session.receipts,
+            receipts: if policy.session.receipts { ReceiptMode::Pings } else { ReceiptMode::Assumed },
         }
     }
 

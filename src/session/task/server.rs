@@ -15,8 +15,8 @@ use crate::session::lines;
 use crate::session::machine::{Client, DialEnd, Server};
 use crate::session::outbox::Outbox;
 use crate::telemetry::{MessageLoss, RecoverySide, RedialOutcome};
-use crate::upstream::redial::{Blame, DialFailure, Relinked, redial_once};
-use crate::upstream::revival::{Turn, Waiting};
+use crate::upstream::redial::{DialFailure, Relinked, redial_once};
+use crate::upstream::revival::{Blame, Turn, Waiting};
 use crate::upstream::{Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
@@ -158,8 +158,8 @@ impl Task {
 
     fn dial(&self) -> Dial {
         let (upstream, protocol) = (Arc::clone(&self.plan.upstream), self.protocol.clone());
-        let opening = self.opening.clone();
-        Box::pin(async move { redial_once(&upstream, &opening, protocol).await })
+        let (request, _) = self.opening.request(protocol.as_ref());
+        Box::pin(async move { redial_once(&upstream, request, protocol).await })
     }
 
     fn on_dialled(&mut self, turn: Turn, result: Result<Relinked, DialFailure>, now: Instant) {
