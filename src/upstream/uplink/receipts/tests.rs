@@ -72,8 +72,11 @@ impl Link {
     }
 }
 
+/// What a link looks like, and how it comes there.
+type Example = (&'static str, fn() -> Link);
+
 /// Each state that there is, all at 1 s or before.
-fn states() -> [(&'static str, fn() -> Link); 8] {
+fn states() -> [Example; 8] {
     let asked = || {
         let mut link = Link::new(ReceiptMode::Pings);
         link.send(2);
