@@ -26,10 +26,10 @@
 mod uncertain;
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 
 use tokio::time::Instant;
 
+pub(super) use self::uncertain::Lost;
 use self::uncertain::Uncertain;
 use crate::config::{Replay, SessionQueue};
 use crate::frame::Kind;
@@ -91,15 +91,6 @@ enum Pace {
     OneAtATime,
     /// Not any more.
     Poisoned,
-}
-
-/// Messages that the client will not be able to find out about otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lost {
-    /// They are among these. What else is among them was taken, or was told before.
-    pub(super) numbers: RangeInclusive<u64>,
-    /// How many they are; at least 1.
-    pub(super) messages: u64,
 }
 
 /// A message for the server.

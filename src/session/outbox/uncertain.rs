@@ -4,12 +4,20 @@
 //! are one run, whatever their number.
 
 use std::collections::VecDeque;
-
-use super::Lost;
+use std::ops::RangeInclusive;
 
 /// More runs than these are not told apart. Runs break where a number was left out, which takes a message that was
 /// dropped or that the greeting has said.
 const MAX_RUNS: usize = 32;
+
+/// Messages that the client will not be able to find out about otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::session) struct Lost {
+    /// They are among these. What else is among them was taken, or was told of before.
+    pub(in crate::session) numbers: RangeInclusive<u64>,
+    /// How many they are; at least 1.
+    pub(in crate::session) messages: u64,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Uncertain {
