@@ -5,4 +5,6 @@
 //! client was not sent yet ([`crate::log`]).
 #![allow(dead_code, reason = "it is not wired to the server yet")]
 
+mod greeting;
+mod outbox;
 mod ticket;
