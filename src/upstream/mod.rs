@@ -1,5 +1,5 @@
 //! The hop to the unmodified server: dialling, the WebSocket handshake, plain HTTP, and a link that ends here
-//! ([`Uplink`]), with the way back to the server that it has lost ([`redial`]).
+//! ([`Uplink`]), with the way back to the server that it has lost ([`redial`], [`revival`]).
 //!
 //! # Not here
 //! What is answered to a client when this fails ([`crate::server`]); what happens to frames
@@ -15,6 +15,7 @@ pub(crate) mod headers;
 mod http;
 pub(crate) mod opening;
 pub(crate) mod redial;
+pub(crate) mod revival;
 mod uplink;
 pub(crate) mod verify;
 mod websocket;

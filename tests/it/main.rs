@@ -67,13 +67,18 @@ mod requests {
     mod tls;
 }
 
+/// Mode session: servers and clients that nobody here wrote, and a server that is killed between them.
+mod sessions {
+    mod servers;
+}
+
 /// What is given to users beside the program: manifests, recipes, packages, the image; peers of other languages.
 mod shipped {
     mod image;
     mod inject;
     mod install;
     mod interop;
-    mod recipes;
+    pub(crate) mod recipes;
 }
 
 /// What is exposed, and what single lines of the log say.
