@@ -5,4 +5,11 @@
 //! client was not sent yet ([`crate::log`]).
 #![allow(dead_code, reason = "it is not wired to the server yet")]
 
+mod detached;
+mod graves;
+mod handle;
+mod registry;
 mod ticket;
+
+pub(crate) use handle::{Ask, Attach, EndRequest, Handle, Identity, NotResumed, Request};
+pub(crate) use registry::{Gate, SessionGuard, Sessions};
