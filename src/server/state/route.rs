@@ -119,6 +119,7 @@ impl<'a> RouteBuilder<'a> {
             rates: self.counts.rates(&route.policy),
             quota: self.counts.quota(&route.name),
             auth: self.authenticator(&route)?,
+            resume: None,
         });
         let mode = match route.mode {
             config::Mode::Tunnel | config::Mode::Session => Mode::Tunnel {
