@@ -221,12 +221,13 @@ fn check_session(policy: &Policy, problems: &mut Problems) {
     ];
     for (key, is_given) in settings {
         if is_given {
+            let how = if key == "throttle" { " (null, where it is inherited)" } else { "" };
             let accepted = format!(
-                "no delivery.{key} on a route of mode session (null, if it is inherited): its client gets each message, or \
-                 its session ends"
+                "no delivery.{key}{how} on a route of mode session: its client gets each message, or its session ends"
             );
+            let found = format!("delivery.{key}, and mode session");
             let key = format!("policy.delivery.{key}");
-            problems.refuse(own_key_or(&key, "mode", problems), format!("{key} is set"), accepted);
+            problems.refuse(own_key_or(&key, "mode", problems), found, accepted);
         }
     }
     let age = policy.history.age;
