@@ -34,8 +34,8 @@ if ((${#packages[@]})); then
     "${apt[@]}" install -y --no-install-recommends "${packages[@]}" </dev/null >/dev/null
 fi
 
-node -e 'process.exit(parseInt(process.versions.node) >= 18 ? 0 : 1)' ||
-    fail "node $(node --version) is too old: the peers need 18 or newer"
+node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' ||
+    fail "node $(node --version) is too old: the peers need 20 or newer"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     fail "$(python3 --version) is too old: the peers need 3.10 or newer"
 

@@ -104,10 +104,11 @@ impl ListFilter {
                     let known = routes.iter().map(|(name, _)| name.as_str());
                     return Some((StatusCode::NOT_FOUND, no_route(wanted, known)));
                 }
-                Some((_, Mode::Tunnel)) => {
+                Some((_, mode @ (Mode::Tunnel | Mode::Session))) => {
                     let what = format!(
-                        "the route \"{}\" is a tunnel and has no {}; give a route of mode broadcast",
+                        "the route \"{}\" is a {} and has no {}; give a route of mode broadcast",
                         truncate(wanted),
+                        if *mode == Mode::Session { "session" } else { "tunnel" },
                         kind.as_str()
                     );
                     return Some((StatusCode::BAD_REQUEST, what));

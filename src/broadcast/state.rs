@@ -26,7 +26,7 @@ use crate::log::Logs;
 use crate::log::rules::Matcher;
 use crate::memory::Budget;
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Metrics, Reason, WarnThrottle};
-use crate::upstream::{UplinkRules, Upstream, UpstreamBreaker};
+use crate::upstream::{ReceiptMode, UplinkRules, Upstream, UpstreamBreaker};
 
 /// What all hubs share.
 #[derive(Debug)]
@@ -164,6 +164,7 @@ impl HubState {
             stall_timeout: upstream.stall_timeout,
             close_timeout: policy.close_timeout,
             max_waiting: policy.delivery.max_lag.bytes,
+            receipts: ReceiptMode::Off,
         }
     }
 

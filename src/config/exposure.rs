@@ -1,16 +1,19 @@
-//! What a configuration leaves open although it has checks that could close it. None of it is an error, but `check`
-//! and the log of a start warn of it.
+//! What a configuration leaves open although it has checks that could close it, and what clients lose by a mode. None
+//! of it is an error, but `check` and the log of a start warn of it.
 //!
 //! # Not here
 //! What is refused ([`super::error`]).
 
-use super::model::{Config, HttpMode, Route};
+use super::model::{Config, HttpMode, Mode, Route};
 
 impl Config {
-    /// Each warning is a sentence that says where, what is open, and what closes it.
+    /// Each warning is a sentence that says where, what is open or lost, and what to do about it.
     pub(crate) fn exposure_warnings(&self) -> Vec<String> {
         let passed = self.routes.iter().filter_map(unguarded_http);
-        passed.chain(self.limits_without_users()).collect()
+        passed
+            .chain(self.limits_without_users())
+            .chain(self.routes.iter().filter_map(lost_compression))
+            .collect()
     }
 
     /// Limits for each user, where no client is ever identified.
@@ -43,6 +46,17 @@ fn unguarded_http(route: &Route) -> Option<String> {
         format!(
             "route {}: policy.http.mode is pass, so that plain HTTP, long polling too, goes past {guards}; \
              auto or guard has it meet them",
+            route.name
+        )
+    })
+}
+
+/// In a tunnel the two ends agree on compression by themselves.
+fn lost_compression(route: &Route) -> Option<String> {
+    (route.mode == Mode::Session && !route.policy.compression).then(|| {
+        format!(
+            "route {}: in mode session nothing is compressed end to end, since both connections end at the proxy; \
+             policy.compression: deflate compresses what clients are sent",
             route.name
         )
     })
@@ -83,6 +97,11 @@ mod tests {
                 &["route default", "per_user limits nobody"],
             ),
             (format!("policy: {{ {auth}, limits: {{ per_user: 3 }} }}"), &[]),
+            (
+                "routes: [{ path: /a }, { path: /b, mode: session }]".to_owned(),
+                &["route /b", "nothing is compressed"],
+            ),
+            ("routes: [{ path: /b, mode: session, policy: { compression: deflate } }]".to_owned(), &[]),
             (
                 format!(
                     "policy: {{ limits: {{ per_user: 3 }} }}\nroutes: [{{ path: /ws, policy: {{ {auth} }} }}]"

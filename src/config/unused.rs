@@ -51,21 +51,42 @@ const RULES: &[Rule] = &[
     Rule {
         keys: &[
             "broadcast",
-            "compression",
             "delivery.channel_breaker",
             "delivery.cool_down",
-            "delivery.max_lag.messages",
             "delivery.max_trips",
             "delivery.resume_from",
             "delivery.throttle",
-            "history",
-            "notices",
-            "redial",
-            "session",
+            "history.critical",
+            "history.on_join",
+            "history.store",
         ],
         is_read: |route| route.mode == Mode::Broadcast,
         why: "only routes of mode broadcast read it",
         instead: "set mode: broadcast on a route, or leave it out",
+    },
+    Rule {
+        keys: &["compression", "delivery.max_lag.messages", "notices", "redial"],
+        is_read: |route| route.mode != Mode::Tunnel,
+        why: "routes of mode tunnel do not read it",
+        instead: "set mode: session or broadcast on a route, or leave it out",
+    },
+    Rule {
+        keys: &["history.messages", "history.bytes", "history.age"],
+        is_read: |route| route.mode == Mode::Broadcast || has_tickets(route),
+        why: "only routes of mode broadcast, and of mode session with a resume_window, read it",
+        instead: "set mode: session or broadcast on a route, or leave it out",
+    },
+    Rule {
+        keys: &["session"],
+        is_read: |route| route.mode == Mode::Session,
+        why: "only routes of mode session read it",
+        instead: "set mode: session on a route, or leave it out",
+    },
+    Rule {
+        keys: &["session.max_detached", "session.token_key_file"],
+        is_read: has_tickets,
+        why: "session.resume_window is 0s, so that no tickets are given",
+        instead: "set resume_window, or leave it out",
     },
     Rule {
         keys: &["broadcast.anonymous"],
@@ -120,8 +141,8 @@ const RULES: &[Rule] = &[
     },
     Rule {
         keys: &["close_codes.unauthorized"],
-        // Clients of a feed get this code too, when the server refuses their channel.
-        is_read: |route| route.policy.on_refuse == OnRefuse::Close || route.mode == Mode::Broadcast,
+        // Who is connected gets this code too, when the server refuses a redial.
+        is_read: |route| route.policy.on_refuse == OnRefuse::Close || route.mode != Mode::Tunnel,
         why: "on_refuse is http, so that whoever is refused gets a status",
         instead: "set on_refuse: close, or leave it out",
     },
@@ -132,6 +153,11 @@ const RULES: &[Rule] = &[
         instead: "set auth.jwt, or leave it out",
     },
 ];
+
+/// Whether clients of the route may come back to their session.
+fn has_tickets(route: &Route) -> bool {
+    route.mode == Mode::Session && route.policy.session.resume_window.is_some()
+}
 
 /// Settings as they were read, before they were checked, as JSON.
 pub(super) struct RawSettings {

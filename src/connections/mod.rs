@@ -13,9 +13,11 @@ mod handle;
 mod injections;
 pub(crate) mod lifecycle;
 mod registry;
+mod resume;
 
 pub(crate) use admitted::{Admitted, Connection, ConnectionPermit};
 #[cfg(test)]
 pub(crate) use handle::DeliveryStats;
 pub(crate) use handle::{Command, ConnectionInfo, EndReport, Handle};
 pub(crate) use registry::{ConnectionGuard, Registry};
+pub(crate) use resume::{EndedSession, ResumeGate, ResumeGrant, SessionId};

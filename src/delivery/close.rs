@@ -1,9 +1,9 @@
-//! Why a client of a feed is closed, and what is sent to it and reported to operators.
+//! Why a client's WebSocket is closed, and what is sent to it and reported to operators.
 //!
-//! Unlike in a tunnel there is no other side to close. A Close is sent between two frames; its answer has `close_timeout`,
+//! Unlike in a tunnel the other side is closed apart from it, if there is one. A Close is sent between two frames; its answer has `close_timeout`,
 //! then the client is reset ([`super::websocket`]).
 //!
-//! | cause | the client is |
+//! | cause | the client of a feed is |
 //! | --- | --- |
 //! | client sent a Close | answered with its code |
 //! | client lost | gone |
@@ -23,14 +23,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::CloseCodes;
 use crate::connections::EndReport;
 use crate::frame::{CloseCode, ProtocolError};
-use crate::resilience::spread_evenly;
+use crate::resilience::{Date, spread_evenly};
 use crate::telemetry::{By, Reason};
 
 /// The cause of an end, and the Close that goes with it.
 #[derive(Debug, Clone)]
-pub(super) struct CloseCause {
+pub(crate) struct CloseCause {
     reason: Reason,
     by: By,
     code: CloseCode,
@@ -39,23 +40,32 @@ pub(super) struct CloseCause {
 }
 
 impl CloseCause {
-    /// A Close of our own.
-    pub(super) fn ours(reason: Reason, code: u16, text: &str) -> Self {
-        Self { reason, by: By::Proxy, code: CloseCode(code), text: text.into(), error: None }
-    }
-
-    /// A Close for all clients of a feed.
-    pub(super) fn of_feed(reason: Reason, by: By, code: CloseCode, text: &str) -> Self {
+    /// A Close with this code and text, which are `by`'s: a server's own, or ours.
+    pub(crate) fn new(reason: Reason, by: By, code: CloseCode, text: &str) -> Self {
         Self { reason, by, code, text: text.into(), error: None }
     }
 
+    /// A Close of our own.
+    pub(crate) fn ours(reason: Reason, code: u16, text: &str) -> Self {
+        Self::new(reason, By::Proxy, CloseCode(code), text)
+    }
+
+    /// A date has come on which the client is closed whatever it does.
+    pub(crate) fn of_date(date: Date, codes: &CloseCodes) -> Self {
+        match date {
+            Date::Lifetime => Self::ours(Reason::Lifetime, 1012, "maximum lifetime reached"),
+            Date::Expired => Self::ours(Reason::Expired, codes.expired, "credentials expired"),
+            Date::Drained(code) => Self::ours(Reason::Drained, code, "server is restarting"),
+        }
+    }
+
     /// The client's own Close, which is answered.
-    pub(super) fn received(code: CloseCode) -> Self {
-        Self { reason: Reason::ClientClose, by: By::Client, code, text: "".into(), error: None }
+    pub(crate) fn received(code: CloseCode) -> Self {
+        Self::new(Reason::ClientClose, By::Client, code, "")
     }
 
     /// The client broke the protocol.
-    pub(super) fn protocol_error(error: ProtocolError) -> Self {
+    pub(crate) fn protocol_error(error: ProtocolError) -> Self {
         let code = error.close_code();
         let (reason, text) = if code == CloseCode::TOO_LARGE {
             (Reason::TooLarge, "message too large")

@@ -107,7 +107,7 @@ impl Fanout {
 
     /// Closes the clients that have joined by now, one by one within `over`: clients that come later stay.
     pub(crate) fn dismiss(&self, cause: Reason, by: By, code: CloseCode, reason: &str, over: Duration) {
-        let cause = Arc::new(CloseCause::of_feed(cause, by, code, reason));
+        let cause = Arc::new(CloseCause::new(cause, by, code, reason));
         let dismissal = Arc::new(Dismissal { cause, from: Instant::now(), over });
         for shard in &self.inner.lock().shards {
             shard.dismiss(&dismissal);
@@ -116,7 +116,7 @@ impl Fanout {
 
     /// Closes every client, after what it is still to get. Clients that come later are closed as well.
     pub(crate) fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
-        let cause = Arc::new(CloseCause::of_feed(cause, by, code, reason));
+        let cause = Arc::new(CloseCause::new(cause, by, code, reason));
         let mut inner = self.inner.lock();
         for shard in &inner.shards {
             shard.close(&cause);

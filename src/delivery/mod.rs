@@ -2,9 +2,11 @@
 //!
 //! * [`Fanout`]: all clients of a feed, and what its tasks share ([`shared`]). [`shard`]: one task that serves a part of
 //!   them; [`wake_list`] and [`timer_heap`]: which of them were woken or are due.
-//! * [`subscriber`]: one client, made of what reads the log ([`consumer`]) and what its messages go out by ([`websocket`]).
+//! * [`subscriber`]: one client, made of what reads the log ([`consumer`]) and what its messages go out by ([`websocket`], which
+//!   sessions use as well).
 //! * [`batch`]: what goes out together. [`channel_breaker`]: when all are sent the newest message only. [`close`]: why
 //!   clients are closed. [`receipts`]: what they have acknowledged.
+//! * [`control`]: the protocol that clients may speak with this proxy among their messages.
 //! * [`ClientMemory`]: what waits for clients, in the whole process, and which of them hold most of it.
 //!
 //! # Who wakes whom
@@ -25,12 +27,14 @@
 //! not waited for, and holds nothing.
 //!
 //! # Not here
-//! Where the messages come from ([`crate::broadcast`]); the log itself ([`crate::log`]).
+//! Where the messages come from ([`crate::broadcast`]); the log itself ([`crate::log`]). A session ([`crate::session`]) uses
+//! the WebSocket of its client alone: it has one client, and serves it in its own task.
 
 mod batch;
 mod channel_breaker;
 mod close;
 mod consumer;
+pub(crate) mod control;
 mod fanout;
 mod memory;
 mod receipts;
@@ -52,8 +56,10 @@ use crate::frame::Kind;
 use crate::net::Transport;
 use crate::telemetry::{BreakerMetrics, FeedMetrics, Metrics};
 
+pub(crate) use close::CloseCause;
 pub(crate) use fanout::Fanout;
 pub(crate) use memory::ClientMemory;
+pub(crate) use websocket::{Input, ReadStatus, Received, SendStatus, WebSocket, WriteStatus};
 
 /// What holds for all feeds of a route, worked out once.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 mod delivering;
 mod ending;
 mod fairness;
+mod link;
 mod memory;
 mod secure;
 mod slow;

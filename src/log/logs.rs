@@ -34,8 +34,8 @@ pub(super) enum Evict {
 /// A log as its siblings under one bound see it.
 pub(super) trait Evictable: Send + Sync {
     /// The log of which this is the most is asked first: all that it holds, how far its slowest reader is behind, or
-    /// what it holds of critical messages.
-    fn weight(&self, what: Evict) -> u64;
+    /// what it holds of critical messages. `None`: it has nothing of that kind, and is not asked.
+    fn weight(&self, what: Evict) -> Option<u64>;
     /// Makes room for `excess` bytes if it can, of what `what` allows. Answers how much room it made.
     fn evict(&self, what: Evict, excess: usize) -> usize;
     /// Evicts what is too old.
@@ -84,8 +84,9 @@ impl Logs {
         if last_futile_eviction.is_some_and(|used| self.budget.used().abs_diff(used) < slack) {
             return;
         }
+        let logs = self.all();
         for what in [Evict::Read, Evict::Unread, Evict::Critical] {
-            if self.evict(what, slack) {
+            if self.evict(&logs, what, slack) {
                 *last_futile_eviction = None;
                 return;
             }
@@ -93,7 +94,8 @@ impl Logs {
         *last_futile_eviction = Some(self.budget.used());
     }
 
-    /// Evicts what is older than `history.age` from every log. To be called now and then.
+    /// Evicts what is older than `history.age` from every log, and has private ones that keep nothing give back their rings.
+    /// To be called now and then.
     pub fn expire(&self) {
         let now = Instant::now();
         for log in self.all() {
@@ -103,10 +105,10 @@ impl Logs {
 
     /// Evicts from one log after the other, from the one with the most of it first, until there is room. Answers
     /// whether there is.
-    fn evict(&self, what: Evict, slack: usize) -> bool {
-        let mut logs: Vec<_> = self.all().into_iter().map(|log| (log.weight(what), log)).collect();
-        logs.sort_by_key(|(weight, _)| Reverse(*weight));
-        for (_, log) in logs {
+    fn evict(&self, logs: &[Arc<dyn Evictable>], what: Evict, slack: usize) -> bool {
+        let mut holders: Vec<_> = logs.iter().filter_map(|log| Some((log.weight(what)?, log))).collect();
+        holders.sort_by_key(|(weight, _)| Reverse(*weight));
+        for (_, log) in holders {
             let excess = self.excess(slack);
             if excess == 0 {
                 return true;

@@ -1,7 +1,7 @@
 //! The log: the messages of an upstream in order, each encoded once. Everything that reads it has a [`Cursor`].
 //!
 //! * [`rings`]: what is kept, and what a cursor reads of it (pure); [`memory`]: the same behind a lock, with its
-//!   writer and its readers; [`Logs`]: all of them under one bound.
+//!   writer and its [`readers`]; [`Logs`]: all of them under one bound.
 //! * [`Entry`]: one message, and what it costs; [`rules`]: which messages a setting means.
 //!
 //! # Invariants
@@ -9,7 +9,11 @@
 //! 2. One writer: [`Writer`] cannot be cloned.
 //! 3. A reader owns no memory here: a cursor is two numbers.
 //!
-//! # Why is there no queue for each client?
+//! # Whose log is it?
+//! That of a channel is written for all who read it, and keeps history ([`Log::new`]). A private one ([`Log::private`]) is a
+//! queue with numbers: one owner writes and reads it, and what its owner lets go of is not kept any more.
+//!
+//! # Why is there no queue for each client of a channel?
 //! The log is the queue of all. How far behind a client is, is the difference of two numbers, and what is evicted is
 //! evicted once.
 //!
@@ -23,6 +27,7 @@
 mod entry;
 mod logs;
 mod memory;
+mod readers;
 mod rings;
 pub(crate) mod rules;
 

@@ -4,7 +4,7 @@
 //! the newest critical ones, which stay when the first has evicted them.
 //!
 //! # Invariants
-//! 1. The newest message is always kept, however long it is and however old.
+//! 1. No bound evicts the newest message, however long it is and however old. Only the owner of a private log lets go of it.
 //! 2. Every critical message of the first ring is in the second one as well. It holds by itself for the bounds of
 //!    the log, as both rings have the same; [`Rings::evict_critical`] has to see to it.
 //! 3. What a message holds is counted once, whichever rings it is in, and in full ([`Entry::size`]): the bounds in
@@ -62,6 +62,21 @@ pub(super) struct Evicted {
     messages: [u64; Trim::ALL.len()],
 }
 
+/// What the owner of a private log has let go of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct LetGo {
+    pub(super) messages: u64,
+    /// Bytes it held.
+    pub(super) bytes: usize,
+}
+
+impl LetGo {
+    fn count(&mut self, entry: &Entry) {
+        self.messages += 1;
+        self.bytes += entry.size();
+    }
+}
+
 impl Evicted {
     fn count(&mut self, reason: Trim, entry: &Entry) {
         self.bytes += entry.size();
@@ -77,16 +92,26 @@ impl Evicted {
 impl Rings {
     pub(super) fn new(history: &History, now: Instant) -> Self {
         Self {
-            opened: now,
             max_messages: history.messages.max(1),
             max_bytes: history.bytes,
             max_age: history.age,
+            ..Self::private(0, now)
+        }
+    }
+
+    /// Those of a private log, which keeps nothing and has no bounds. `head`: the number of its newest message.
+    pub(super) fn private(head: u64, now: Instant) -> Self {
+        Self {
+            opened: now,
+            max_messages: usize::MAX,
+            max_bytes: usize::MAX,
+            max_age: Duration::MAX,
             all: VecDeque::new(),
             all_size: 0,
             critical: VecDeque::new(),
             critical_size: 0,
             held: 0,
-            head: 0,
+            head,
             written: 0,
             critical_written: 0,
             evicted_offset: 0,
@@ -101,6 +126,11 @@ impl Rings {
     /// Bytes of the critical ones among them.
     pub(super) fn critical_held(&self) -> usize {
         self.critical_size
+    }
+
+    /// Whether nothing is kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.critical.is_empty()
     }
 
     /// Messages that are kept.
@@ -207,30 +237,57 @@ impl Rings {
         evicted
     }
 
+    /// Drops what is older than `below`, the newest message as well.
+    pub(super) fn let_go(&mut self, below: u64) -> LetGo {
+        let mut gone = LetGo::default();
+        while self.first() < below && !self.all.is_empty() {
+            if let Some(entry) = self.pop_oldest() {
+                gone.count(&entry);
+            }
+        }
+        while self.critical.front().is_some_and(|c| c.entry.sequence < below) {
+            let Some(entry) = self.pop_oldest_critical() else { break };
+            gone.count(&entry);
+        }
+        gone
+    }
+
     fn evict_oldest(&mut self, reason: Trim, evicted: &mut Evicted) {
-        let Some(entry) = self.all.pop_front() else { return };
-        shrink_if_sparse(&mut self.all);
-        self.all_size -= entry.size();
-        self.evicted_offset = entry.offset;
-        // The other ring has those that are critical.
-        if !entry.is_critical {
-            self.held -= entry.size();
+        if let Some(entry) = self.pop_oldest() {
             evicted.count(reason, &entry);
         }
     }
 
     /// Whether there was one that only this ring has.
     fn evict_oldest_critical(&mut self, reason: Trim, evicted: &mut Evicted) -> bool {
-        let first = self.first();
-        if self.critical.front().is_none_or(|c| c.entry.sequence >= first) {
-            return false;
+        let Some(entry) = self.pop_oldest_critical() else { return false };
+        evicted.count(reason, &entry);
+        true
+    }
+
+    /// Takes the oldest message out of the ring of all, and answers it if it is not kept any more: the other ring has those
+    /// that are critical.
+    fn pop_oldest(&mut self) -> Option<Arc<Entry>> {
+        let entry = self.all.pop_front()?;
+        shrink_if_sparse(&mut self.all);
+        self.all_size -= entry.size();
+        self.evicted_offset = entry.offset;
+        if entry.is_critical {
+            return None;
         }
-        let Some(Critical { entry, .. }) = self.critical.pop_front() else { return false };
+        self.held -= entry.size();
+        Some(entry)
+    }
+
+    /// Takes out the oldest critical message, if only that ring has it.
+    fn pop_oldest_critical(&mut self) -> Option<Arc<Entry>> {
+        let first = self.first();
+        self.critical.front().filter(|c| c.entry.sequence < first)?;
+        let Critical { entry, .. } = self.critical.pop_front()?;
         shrink_if_sparse(&mut self.critical);
         self.critical_size -= entry.size();
         self.held -= entry.size();
-        evicted.count(reason, &entry);
-        true
+        Some(entry)
     }
 
     /// The oldest message from which on all are kept.

@@ -1,5 +1,6 @@
 //! Sockets: one stream type for every kind of hop, and what is set on it; what a head of HTTP over one means
-//! ([`head`]), and the words of HTTP that several rooms share ([`mod@http`]).
+//! ([`head`]), the words of HTTP that several rooms share ([`mod@http`]), and the subprotocols that are this proxy's own
+//! ([`own_protocols`]).
 //!
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
@@ -10,9 +11,11 @@ mod fetch;
 pub(crate) mod head;
 pub(crate) mod http;
 pub(crate) mod http2;
+pub(crate) mod own_protocols;
 mod peer;
 pub(crate) mod pool;
 pub(crate) mod proxy_protocol;
+mod random;
 pub(crate) mod scratch;
 mod socket;
 mod stream;
@@ -24,6 +27,7 @@ pub(crate) use connect::TcpConnector;
 pub(crate) use fetch::{Fetch, FetchError};
 pub(crate) use http2::Http2;
 pub(crate) use peer::Peer;
+pub(crate) use random::random_bytes;
 pub use socket::raise_descriptor_limit;
 pub(crate) use socket::{listen, upstream_socket};
 pub use stream::Stream;

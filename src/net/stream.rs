@@ -67,6 +67,15 @@ impl Stream {
         }
     }
 
+    /// How many bytes at the end of all that was ever accepted cannot have reached the peer: they went into records whose
+    /// last byte the kernel has not taken.
+    pub(crate) fn unsent_data(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => 0,
+            Self::Tls(tls) => tls.unsent_data(),
+        }
+    }
+
     /// Bytes that the stream holds in this process, in either direction.
     pub fn held(&self) -> usize {
         match self {

@@ -1,12 +1,14 @@
 //! Bytes that a socket has not taken yet.
 //!
 //! # Invariants
-//! 1. Empty means no memory: an idle connection owns no buffer.
+//! 1. Empty means no memory: an idle connection owns no buffer. A thread keeps a small one for whoever appends next, since
+//!    most of what is put together here leaves at once.
 //! 2. Bytes are sent in the order in which they came; none is lost but by [`WriteBuffer::cut_to_edge`].
 //!
 //! # Not here
 //! The bound: the task that fills a buffer stops reading its source, or ends the connection.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,12 +17,20 @@ use tokio::io::AsyncWrite;
 
 use super::Stream;
 
+/// The most memory that a thread keeps: the short messages for which an allocation would show. A link whose socket is
+/// full holds on to what it took over, so that it is not much.
+const MAX_SPARE: usize = 4 * 1024;
+
+thread_local! {
+    static SPARE: Cell<Option<Box<Queue>>> = const { Cell::new(None) };
+}
+
 /// A queue of bytes behind a full socket. One pointer wide: most links never have one.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer(Option<Box<Queue>>);
 
-/// Never empty.
-#[derive(Debug)]
+/// Never empty, but for the one that a thread keeps.
+#[derive(Debug, Default)]
 struct Queue {
     bytes: Vec<u8>,
     /// `bytes[..sent]` were taken.
@@ -50,17 +60,34 @@ impl WriteBuffer {
         if more.is_empty() {
             return;
         }
-        let queue = self.0.get_or_insert_with(|| Box::new(Queue { bytes: Vec::new(), sent: 0, edge: None }));
-        if queue.sent > 0 && queue.sent >= queue.bytes.len() / 2 {
-            // At most as many bytes are moved as were sent since the last time.
-            queue.bytes.drain(..queue.sent);
-            queue.edge = queue.edge.and_then(|edge| edge.checked_sub(queue.sent));
-            queue.sent = 0;
-        }
+        let queue = self.0.get_or_insert_default();
+        queue.forget_sent();
         if let Some(edge) = edge {
             queue.edge = Some(queue.bytes.len() + edge);
         }
         queue.bytes.extend_from_slice(more);
+    }
+
+    /// Adds whole frames, which `write` puts behind what is there; answers how many bytes these are. To be followed by a
+    /// flush: it may take over the memory that the thread keeps.
+    pub(crate) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let queue = self.0.get_or_insert_with(Queue::spare);
+        queue.forget_sent();
+        let before = queue.bytes.len();
+        write(&mut queue.bytes);
+        let after = queue.bytes.len();
+        queue.edge = Some(after);
+        if after == queue.sent {
+            self.free();
+        }
+        after - before
+    }
+
+    /// What it holds is not needed any more.
+    fn free(&mut self) {
+        if let Some(queue) = self.0.take() {
+            queue.keep();
+        }
     }
 
     /// Forgets what follows the last frame edge, so that a Close can be sent, and answers how much that
@@ -71,7 +98,7 @@ impl WriteBuffer {
         let lost = queue.bytes.len() - edge;
         queue.bytes.truncate(edge);
         if queue.sent == edge {
-            self.0 = None;
+            self.free();
         }
         Some(lost)
     }
@@ -79,7 +106,7 @@ impl WriteBuffer {
     /// Forgets everything and answers how much that was.
     pub(crate) fn clear(&mut self) -> usize {
         let len = self.len();
-        self.0 = None;
+        self.free();
         len
     }
 
@@ -102,7 +129,7 @@ impl WriteBuffer {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-        self.0 = None;
+        self.free();
         Poll::Ready(Ok(()))
     }
 
@@ -129,6 +156,32 @@ impl WriteBuffer {
             let _ = stream.write_now(&[]);
         }
         has_moved(stream, before, took)
+    }
+}
+
+impl Queue {
+    /// An empty one, with the memory that the thread keeps if there is some.
+    fn spare() -> Box<Self> {
+        // A thread that ends keeps nothing any more.
+        SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
+    }
+
+    /// Lets the thread keep the memory, unless that is much.
+    fn keep(mut self: Box<Self>) {
+        if self.bytes.capacity() <= MAX_SPARE {
+            self.bytes.clear();
+            (self.sent, self.edge) = (0, None);
+            let _ = SPARE.try_with(|spare| spare.set(Some(self)));
+        }
+    }
+
+    /// Makes room where bytes were that have left. At most as many bytes are moved as were sent since the last time.
+    fn forget_sent(&mut self) {
+        if self.sent > 0 && self.sent >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent);
+            self.edge = self.edge.and_then(|edge| edge.checked_sub(self.sent));
+            self.sent = 0;
+        }
     }
 }
 
@@ -206,6 +259,45 @@ mod tests {
         assert_eq!(socket.got, b"hello world");
         assert!(egress.is_empty());
         assert_eq!(egress.capacity(), 0);
+    }
+
+    #[test]
+    fn short_frames_use_the_memory_of_those_before_them_and_long_ones_leave_none() {
+        fn send(socket: &mut Narrow, frame: &[u8]) -> *const u8 {
+            let mut egress = WriteBuffer::default();
+            assert_eq!(egress.append(|out| out.extend_from_slice(frame)), frame.len());
+            let at = egress.0.as_ref().unwrap().bytes.as_ptr();
+            socket.room = usize::MAX;
+            assert!(flush(&mut egress, socket) && egress.is_empty());
+            at
+        }
+        let kept = || {
+            let spare = SPARE.take();
+            let capacity = spare.as_ref().map(|queue| queue.bytes.capacity());
+            SPARE.set(spare);
+            capacity
+        };
+        let mut socket = Narrow { room: 0, got: Vec::new() };
+        SPARE.set(None);
+        let first = send(&mut socket, b"one");
+        assert_eq!(send(&mut socket, b"two"), first);
+        let capacity = kept().unwrap();
+        // A buffer in use is its own: another one meanwhile gets other memory, and only one is kept.
+        let mut held = WriteBuffer::default();
+        held.append(|out| out.extend_from_slice(b"three"));
+        assert_eq!(kept(), None);
+        assert_ne!(send(&mut socket, b"four"), first);
+        held.clear();
+        assert_eq!(kept(), Some(capacity));
+        // Nor is anything left of what was there before.
+        let mut again = WriteBuffer::default();
+        assert_eq!((again.append(|_| {}), again.is_empty()), (0, true));
+        again.append(|out| out.extend_from_slice(b"five"));
+        assert_eq!((again.len(), again.cut_to_edge(), again.clear()), (4, Some(0), 4));
+        SPARE.set(None);
+        send(&mut socket, &[0; MAX_SPARE + 1]);
+        assert_eq!(kept(), None);
+        assert_eq!(&socket.got[..10], b"onetwofour");
     }
 
     #[test]

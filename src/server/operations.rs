@@ -94,7 +94,7 @@ async fn publish(state: Arc<State>, publication: Publication) -> Result<Publishe
                 _ => Ok(published),
             }
         }
-        Mode::Tunnel => {
+        Mode::Tunnel | Mode::Session => {
             let frame = frame_for_tunnels(&state.budget, route, &publication)?;
             let metrics = Arc::clone(&state.metrics);
             run_to_end(metrics, publish_to_tunnels(state, publication, frame)).await

@@ -4,3 +4,5 @@
 //! The links themselves ([`crate::delivery`] for the client's, [`crate::upstream`] for the server's); the messages that the
 //! client was not sent yet ([`crate::log`]).
 #![allow(dead_code, reason = "it is not wired to the server yet")]
+
+mod ticket;

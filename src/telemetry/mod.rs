@@ -15,4 +15,8 @@ pub(crate) use metrics::{
     UplinkLoss, UplinkOutcome, UpstreamErrorKind,
 };
 pub use metrics::{Label, Metrics, Reason};
+#[allow(unused_imports, reason = "mode session is not wired yet")]
+pub(crate) use metrics::{
+    MessageLoss, RecoverySide, RedialOutcome, ResumeOutcome, SessionEnd, SessionMetrics,
+};
 pub(crate) use warn_throttle::WarnThrottle;

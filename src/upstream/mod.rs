@@ -34,7 +34,7 @@ pub(crate) use breaker::{Permit, UpstreamBreaker};
 pub(crate) use classify::Verdict;
 pub(crate) use dial::{DialError, Dialer};
 pub(crate) use error::UpstreamError;
-pub(crate) use uplink::{Uplink, UplinkEnd, UplinkRules};
+pub(crate) use uplink::{ReceiptMode, Uplink, UplinkEnd, UplinkRules};
 pub(crate) use websocket::{Declined, Upgrade, Upgraded};
 
 /// Idle connections kept for one upstream.

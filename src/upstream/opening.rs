@@ -7,21 +7,33 @@
 //! 2. The key of the handshake is ours and fresh for each dial; compression is not offered.
 //! 3. A kept head holds its own bytes and no others: values of a request's headers are slices of the buffer that the
 //!    request was read into, and would keep all of that.
+//! 4. What a head holds is not shown: credentials travel in any of its fields, and in its query.
 //!
 //! # Not here
-//! When it is dialled ([`super::redial`]); who shares a link ([`crate::broadcast`]).
+//! When it is dialled ([`super::redial`]); who shares a link ([`crate::broadcast`]); what becomes of cookies ([`cookies`]).
+
+mod cookies;
+mod http_date;
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use http_body_util::Empty;
 
+use self::cookies::Cookies;
 use super::headers::{self, ForwardingConfig, Requester};
 use crate::config::{Credentials, KeyPart};
 use crate::net::head::spelling;
 use crate::net::http::{
     PRODUCT, X_OUTRIGGER_USER, X_REQUEST_ID, query_pairs, request_id, set_upgrade, tokens, websocket_key,
 };
+use crate::telemetry::redact::redact_path;
+
+/// How the line of the cookies begins in a kept head.
+const COOKIE: &[u8] = b"cookie:";
 
 /// A client's handshake, as a head is made from it.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +47,7 @@ pub(crate) struct ClientHandshake<'a> {
 }
 
 /// The head that every dial of one link begins with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Opening {
     /// The target and the header fields, a line each, as `name:value` without padding. No value can hold a line feed
     /// (RFC 9110 §5.5).
@@ -66,6 +78,12 @@ impl Opening {
         }
     }
 
+    /// For a link that one client has alone. `headers`: what the server is to see, without anything of ours.
+    pub(crate) fn of_one_client(target: &Uri, mut headers: HeaderMap) -> Self {
+        headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+        Self::new(target, headers)
+    }
+
     fn new(target: &Uri, mut headers: HeaderMap) -> Self {
         // Each dial has its own, and of the key as well. That one keeps its place among the others: `insert` replaces it.
         headers.remove(X_REQUEST_ID);
@@ -80,6 +98,52 @@ impl Opening {
         Self { head: head.into() }
     }
 
+    /// Applies what an answer of the server sets to the cookies of the next dials. Answers how many cookies found no room.
+    pub(crate) fn set_cookies(&mut self, answer: &HeaderMap) -> usize {
+        let mut set = answer.get_all(header::SET_COOKIE).iter().peekable();
+        if set.peek().is_none() {
+            return 0;
+        }
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+        let kept = self.head.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(COOKIE));
+        let mut cookies = Cookies::of_lines(kept);
+        let refused = set.filter(|line| !cookies.set(line.as_bytes(), now)).count();
+        let line = cookies.to_line();
+        self.replace_cookie(&line);
+        refused
+    }
+
+    /// Puts `line` where the first `Cookie` stands, or last if there is none; empty: there is none any more.
+    fn replace_cookie(&mut self, line: &[u8]) {
+        let mut head = Vec::with_capacity(self.head.len() + COOKIE.len() + line.len() + 1);
+        let mut line = Some(line).filter(|line| !line.is_empty());
+        let mut push_cookie = |head: &mut Vec<u8>| {
+            if let Some(line) = line.take() {
+                head.extend_from_slice(b"\n");
+                head.extend_from_slice(COOKIE);
+                head.extend_from_slice(line);
+            }
+        };
+        for (nth, kept) in self.head.split(|byte| *byte == b'\n').enumerate() {
+            if kept.starts_with(COOKIE) {
+                push_cookie(&mut head);
+                continue;
+            }
+            if nth > 0 {
+                head.push(b'\n');
+            }
+            head.extend_from_slice(kept);
+        }
+        push_cookie(&mut head);
+        self.head = head.into();
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn size(&self) -> usize {
+        self.head.len()
+    }
+
     /// The request of one dial, and its id for the log. `protocol`: the one that was agreed upon with the
     /// clients that are there already; nothing else is offered then.
     pub(crate) fn request(&self, protocol: Option<&HeaderValue>) -> (Request<Empty<Bytes>>, Box<str>) {
@@ -92,8 +156,10 @@ impl Opening {
         for line in lines {
             let mut halves = line.splitn(2, |byte| *byte == b':');
             if let (Some(name), Some(value)) = (halves.next(), halves.next())
-                && let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+                && let (Ok(name), Ok(mut value)) =
+                    (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
             {
+                value.set_sensitive(is_credential(&name));
                 headers.append(name, value);
             }
         }
@@ -105,6 +171,23 @@ impl Opening {
         *request.extensions_mut() = spelling::own();
         (request, id)
     }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = self.head.split(|byte| matches!(byte, b'\n' | b'?')).next().unwrap_or_default();
+        let fields = self.head.iter().filter(|byte| **byte == b'\n').count();
+        f.debug_struct("Opening")
+            .field("path", &redact_path(&String::from_utf8_lossy(target)))
+            .field("fields", &fields)
+            .field("bytes", &self.size())
+            .finish()
+    }
+}
+
+/// Whether a header's value is shown by nothing that shows headers.
+fn is_credential(name: &HeaderName) -> bool {
+    [header::COOKIE, header::AUTHORIZATION].contains(name)
 }
 
 /// `target` with only those parts of its query that the key has: the rest belongs to one client.

@@ -5,11 +5,12 @@
 //! 2. Every ending has a deadline. Nothing is sent after our Close, no message counts after the server's.
 //! 3. [`Uplink::poll`] answers the end as soon as no message can follow: the rest of the close handshake is driven
 //!    separately ([`Uplink::poll_rest`]).
-//! 4. What waits for the server is bounded: by `max_waiting`, and by one pong, one ping and one Close.
+//! 4. What waits for the server is bounded: by `max_waiting`, and by one pong, two pings (the heartbeat's, and one that asks
+//!    for a receipt) and one Close.
 //! 5. An idle uplink owns no buffer: it reads into the thread's scratch, and keeps only incomplete messages and
 //!    bytes that the socket has not taken.
-//! 6. Whenever `poll` or `poll_rest` answers Pending the task's waker is registered for all that may come, and the timer
-//!    stands at the nearest deadline.
+//! 6. Whenever `poll` or `poll_rest` answers Pending, and after [`Uplink::flush`], the task's waker is registered for all that
+//!    may come, and the timer stands at the nearest deadline.
 //! 7. The server is read before it is judged, also when the process stood still.
 //!
 //! # Not here
@@ -17,6 +18,9 @@
 
 mod end;
 mod ending;
+mod marks;
+mod receipts;
+mod sending;
 mod timing;
 
 use std::pin::Pin;
@@ -25,16 +29,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::config;
-use crate::frame::{Assembled, Assembler, Endpoint, Extensions, Kind, Role, Rules, encode};
+use crate::frame::{Assembled, Assembler, Endpoint, Extensions, Kind, Role, Rules};
 use crate::net::{Stream, Transport, WriteBuffer, scratch};
 use crate::resilience::{Heartbeat, PongKind, ReadBudget, Stall, Standstill};
 use crate::telemetry::Metrics;
 
 pub(crate) use self::end::UplinkEnd;
+pub(crate) use self::receipts::ReceiptMode;
+use self::receipts::Receipts;
 
 /// What is read before other tasks get their turn: four full reads, or as many short frames as take about as long.
 const READ_BUDGET: ReadBudget = ReadBudget::new(256 * 1024, 4096);
@@ -60,6 +66,8 @@ pub(crate) struct UplinkRules {
     pub close_timeout: Duration,
     /// Most bytes that may wait for the server.
     pub max_waiting: usize,
+    /// How it is found out which messages the server has taken.
+    pub receipts: ReceiptMode,
 }
 
 /// One upstream link.
@@ -77,10 +85,16 @@ pub(crate) struct Uplink {
     egress: WriteBuffer,
     /// Bytes that were put into the egress, ever.
     queued: u64,
+    /// How many of them the kernel has, over TLS with all of their record.
+    left_bytes: u64,
     /// How many of them have to leave until the newest pong has left, and the newest ping.
     pong_leaves_at: u64,
     ping_leaves_at: Option<u64>,
     heartbeat: Option<Box<Heartbeat>>,
+    /// None before the first message.
+    receipts: Option<Box<Receipts>>,
+    /// Since when the server is not read.
+    paused_since: Option<Instant>,
     /// Updated after every call on the stream.
     stall: Stall,
     /// Whether the last read had many frames.
@@ -108,9 +122,12 @@ impl Uplink {
             metrics,
             egress: WriteBuffer::default(),
             queued: 0,
+            left_bytes: 0,
             pong_leaves_at: 0,
             ping_leaves_at: None,
             heartbeat: heartbeat.map(Box::new),
+            receipts: None,
+            paused_since: None,
             stall: Stall::default(),
             has_short_frames: false,
             end: None,
@@ -146,7 +163,7 @@ impl Uplink {
             self.waker = Some(cx.waker().clone());
         }
         self.write(cx, now);
-        let is_busy = self.read(cx, on, now);
+        let is_busy = !self.is_paused() && self.read(cx, on, now);
         self.write(cx, now);
         if self.endpoint.state().is_read_ended() {
             self.finish(UplinkEnd::Lost, false);
@@ -165,100 +182,42 @@ impl Uplink {
         self.arm(cx);
     }
 
-    /// How much of `max_waiting` has to be free for a message of `payload` bytes: its payload and the longest header.
-    pub(crate) fn room_for(payload: usize) -> usize {
-        const HEADER: usize = 14;
-        payload.saturating_add(HEADER)
-    }
-
-    /// Queues a message that the server is sent before anything else, right after the handshake. It is bounded by the
-    /// configuration, and not by `max_waiting`: a server that was not greeted would be of no use.
-    pub(crate) fn greet(&mut self, kind: Kind, payload: &[u8]) {
-        self.push(&encode::message_from(Role::Client, kind, payload), Instant::now());
-        self.wake();
-    }
-
-    /// Queues a message for the server; false: too much waits already, or the link is ending. A message that
-    /// does not fit into `max_waiting` never goes.
-    pub(crate) fn send(&mut self, kind: Kind, payload: &[u8]) -> bool {
-        let needed = Self::room_for(payload.len());
-        let is_open = self.end.is_none() && self.endpoint.state().can_send();
-        if !is_open || self.waiting().saturating_add(needed) > self.rules.max_waiting {
-            return false;
+    /// Stops reading the server, whose heartbeat's clock stands still from now on; writing goes on, and so does the clock of
+    /// a server that takes nothing. A link that ends is read again: else it could not end in order.
+    pub(crate) fn pause(&mut self, now: Instant) {
+        if self.end.is_none() {
+            self.paused_since.get_or_insert(now);
         }
-        self.push(&encode::message_from(Role::Client, kind, payload), Instant::now());
+    }
+
+    /// Reads the server again. Wakes the task.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        let Some(since) = self.paused_since.take() else { return };
+        let pause = now.saturating_duration_since(since);
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.shift(pause, now);
+        }
+        if let Some(receipts) = &mut self.receipts {
+            receipts.shift(pause, now);
+        }
         self.wake();
-        true
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused_since.is_some()
     }
 
     /// Bytes that it holds, in either direction.
     pub(crate) fn buffered(&self) -> usize {
         let stream = self.stream.as_ref().map_or(0, Stream::held);
-        self.egress.len() + self.assembler.held() + self.read_ahead.len() + stream
-    }
-
-    /// Bytes that the server was sent and the kernel has not.
-    fn waiting(&self) -> usize {
-        self.egress.len() + self.stream.as_ref().map_or(0, Stream::unsent)
+        let receipts = self.receipts.as_ref().map_or(0, |receipts| receipts.held());
+        self.egress.len() + self.assembler.held() + self.read_ahead.len() + stream + receipts
     }
 
     fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
-    }
-
-    fn push(&mut self, frame: &[u8], now: Instant) {
-        self.egress.push(frame, Some(frame.len()));
-        self.queued += frame.len() as u64;
-        self.stall.note(false, true, now);
-    }
-
-    /// Whether the first `at` bytes that were queued have left.
-    fn has_left(&self, at: u64) -> bool {
-        let has_unsent = self.stream.as_ref().is_some_and(|stream| stream.unsent() > 0);
-        !has_unsent && self.queued - self.egress.len() as u64 >= at
-    }
-
-    /// Sends what waits, and a pong behind it if one is queued and none is under way.
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) {
-        self.flush(cx, now);
-        if self.has_left(self.pong_leaves_at)
-            && let Some(pong) = self.endpoint.next_control()
-        {
-            self.push(pong.as_bytes(), now);
-            self.pong_leaves_at = self.queued;
-            self.flush(cx, now);
-        }
-        if self.ping_leaves_at.is_some_and(|at| self.has_left(at)) {
-            self.ping_leaves_at = None;
-            if let Some(heartbeat) = &mut self.heartbeat {
-                heartbeat.on_flushed(now);
-            }
-        }
-        // Where we have closed the link the server has `close_timeout` to answer, whatever it sends meanwhile.
-        if matches!(self.end, Some(UplinkEnd::ProtocolError(_)))
-            && self.endpoint.state().needs_fin(self.waiting() == 0)
-            && let Some(stream) = &mut self.stream
-        {
-            match Pin::new(stream).poll_shutdown(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.endpoint.on_fin_sent(),
-                Poll::Ready(Err(_)) => self.on_broken(now),
-            }
-        }
-    }
-
-    fn flush(&mut self, cx: &mut Context<'_>, now: Instant) {
-        if self.waiting() == 0 {
-            return;
-        }
-        let Some(stream) = &mut self.stream else { return };
-        let (sent, has_moved) = self.egress.send(cx, stream);
-        if let Poll::Ready(Err(_)) = sent {
-            return self.on_broken(now);
-        }
-        self.stall.note(has_moved, self.waiting() > 0, now);
     }
 
     /// Reads what there is; true when the budget is spent and there may be more.
@@ -284,6 +243,10 @@ impl Uplink {
                     self.stall.note(stream.sent() != before, waits, now);
                 }
                 let records = stream.take_records();
+                if before.is_some() {
+                    // Before what it says is looked at, which may be the answer.
+                    self.note_left(now);
+                }
                 match read {
                     Poll::Pending => return false,
                     Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
@@ -301,7 +264,7 @@ impl Uplink {
 
     /// The server sent `bytes`; answers how many frames began in them.
     fn on_bytes(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> u32 {
-        let Self { assembler, endpoint, heartbeat, metrics, .. } = self;
+        let Self { assembler, endpoint, heartbeat, receipts, metrics, .. } = self;
         if let Some(heartbeat) = heartbeat {
             heartbeat.on_activity(now);
         }
@@ -313,6 +276,9 @@ impl Uplink {
             Assembled::Message(kind, payload) => on(kind, payload),
             Assembled::Ping(payload) => endpoint.on_ping(payload),
             Assembled::Pong(payload) => {
+                if let Some(receipts) = receipts {
+                    receipts.on_pong(payload);
+                }
                 if let Some(heartbeat) = heartbeat
                     && let PongKind::Ours(Some(rtt)) = heartbeat.on_pong(payload, now)
                 {

@@ -12,5 +12,5 @@ io.on("connection", (socket) => {
   socket.on("leave me", () => socket.disconnect(true));
 });
 
-http.listen(0, "127.0.0.1", () => console.log(`listening ${http.address().port}`));
+http.listen(Number(process.argv[2] ?? 0), "127.0.0.1", () => console.log(`listening ${http.address().port}`));
 process.stdin.on("end", () => process.exit(0)).resume();

@@ -50,16 +50,21 @@ impl Inbox {
     /// Sends messages of clients to the server. Without a link they are lost, as they would be without the proxy.
     pub(super) fn poll_inbound(&mut self, cx: &mut Context<'_>, mut uplink: Option<&mut Uplink>) {
         let Some(inbound) = &mut self.inbound else { return };
+        let mut has_sent = false;
         for taken in 1..=INBOUND_TURN {
             let Poll::Ready(Some((kind, payload))) = inbound.poll_recv(cx) else { break };
             if taken == INBOUND_TURN {
                 cx.waker().wake_by_ref();
             }
             if uplink.as_mut().is_some_and(|uplink| uplink.send(kind, &payload)) {
+                has_sent = true;
                 self.metrics.uplink_forwarded.inc();
             } else {
                 self.metrics.uplink_dropped.inc();
             }
+        }
+        if let Some(uplink) = uplink.filter(|_| has_sent) {
+            uplink.flush(cx);
         }
     }
 

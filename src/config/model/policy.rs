@@ -14,6 +14,7 @@ mod matching;
 mod origins;
 mod rate;
 mod redial;
+mod session;
 
 pub use auth::*;
 pub use breaker::*;
@@ -29,6 +30,7 @@ pub use matching::*;
 pub use origins::*;
 pub use rate::*;
 pub use redial::*;
+pub use session::*;
 
 use std::time::Duration;
 
@@ -73,6 +75,8 @@ pub struct Policy {
     pub delivery: Delivery,
     /// Mode `broadcast`.
     pub broadcast: Broadcast,
+    /// Mode `session`.
+    pub session: Session,
     /// How an upstream that was lost is dialled again.
     pub redial: Redial,
     /// Whether clients are told what happened to their feed; `auto` is resolved by then.

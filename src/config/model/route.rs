@@ -47,6 +47,8 @@ impl Route {
 pub enum Mode {
     /// 1 : 1, nothing kept.
     Tunnel,
+    /// 1 : 1, and either side may drop without the other one noticing.
+    Session,
     /// 1 : N, one upstream feed for all clients of a channel.
     Broadcast,
 }

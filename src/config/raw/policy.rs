@@ -166,7 +166,6 @@ impl RawPolicy {
         let broadcast = problems.within("broadcast", |problems| broadcast.validate(problems));
         broadcast::check_tokens(auth.as_ref(), &broadcast, problems);
         greeting::check(&broadcast.greeting, max_frame, problems);
-        problems.refuse_unless_default("session", &session, &defaults.session);
         let notices = notices.0.are_sent(&broadcast);
         Policy {
             heartbeat: heartbeat
@@ -189,6 +188,7 @@ impl RawPolicy {
             delivery: problems.within("delivery", |problems| delivery.validate(problems)),
             breaker: breaker.map(|breaker| problems.within("breaker", |problems| breaker.validate(problems))),
             broadcast,
+            session: problems.within("session", |problems| session.validate(problems)),
             redial: problems.within("redial", |problems| redial.validate(problems)),
             notices,
             history: problems.within("history", |problems| history.validate(problems)),

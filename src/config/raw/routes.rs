@@ -11,15 +11,16 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::error::{Problem, quoted};
-use crate::config::model::{self, KeyPart, OnStall, PathPattern, Policy, Route, Segment, Upstream};
+use crate::config::error::quoted;
+use crate::config::model::{KeyPart, Mode, OnStall, PathPattern, Policy, Route, Segment, Upstream};
 use crate::config::problems::Problems;
 use crate::config::raw::policy::RawPolicy;
 use crate::config::raw::upstream::RawUpstream;
 use crate::config::raw::values::list::List;
-use crate::config::raw::values::scalar::{Scalar, words};
+use crate::config::raw::values::scalar::{Scalar, ScalarValue, words};
 #[cfg(test)]
 use crate::config::raw::values::schema;
+use crate::config::raw::values::units::Span;
 use crate::config::raw::values::url;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,14 +53,7 @@ impl Default for RawRoute {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Tunnel,
-    Session,
-    Broadcast,
-}
-
-words!(Mode { Tunnel = "tunnel", Broadcast = "broadcast" } unsupported { Session = "session" });
+words!(Mode { Tunnel = "tunnel", Session = "session", Broadcast = "broadcast" });
 
 /// Keys of `policy` or `upstream` as they were written. They are read after they were merged with the global ones.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -155,9 +149,6 @@ impl RawRoute {
     ) -> Option<Route> {
         // The overrides were merged and read already: the result is in the arguments `upstream` and `policy`.
         let Self { name, path, hosts, mode, upstream: _, strip_prefix, policy: _ } = self;
-        if mode.0 == Mode::Session {
-            problems.add("mode", Problem::Unsupported { accepted: "tunnel or broadcast".into() });
-        }
         let Some(Scalar(path)) = path else {
             if !problems.has("path") {
                 problems.refuse("path", "nothing", "a path pattern, such as /ws/{*rest}");
@@ -182,13 +173,12 @@ impl RawRoute {
             problems.refuse("strip_prefix", quoted(prefix), accepted);
         }
         let hosts = url::hosts("hosts", hosts, problems);
-        let mode = if mode.0 == Mode::Broadcast {
-            check_broadcast(&pattern, &policy, problems);
-            model::Mode::Broadcast
-        } else {
-            model::Mode::Tunnel
-        };
-        Some(Route { name, path: pattern, hosts, mode, strip_prefix, upstream, policy })
+        match mode.0 {
+            Mode::Tunnel => {}
+            Mode::Session => check_session(&policy, problems),
+            Mode::Broadcast => check_broadcast(&pattern, &policy, problems),
+        }
+        Some(Route { name, path: pattern, hosts, mode: mode.0, strip_prefix, upstream, policy })
     }
 }
 
@@ -212,6 +202,45 @@ fn check_broadcast(pattern: &PathPattern, policy: &Policy, problems: &mut Proble
         let accepted = "auto or isolate on a route of mode broadcast: a feed that is shared waits for nobody";
         let at = own_key_or("policy.delivery.on_stall", "mode", problems);
         problems.refuse(at, "on_stall: backpressure", accepted);
+    }
+}
+
+/// A session is whole or it is over: nothing of what its server says may be left out.
+fn check_session(policy: &Policy, problems: &mut Problems) {
+    const AGE: &str = "policy.history.age";
+    const WINDOW: &str = "policy.session.resume_window";
+    let delivery = &policy.delivery;
+    // Those that have a value in any case count only where the route itself gives them one.
+    let own = |key: &str| problems.is_own(&format!("policy.delivery.{key}"));
+    let settings = [
+        ("cool_down", own("cool_down")),
+        ("max_trips", own("max_trips")),
+        ("resume_from", own("resume_from")),
+        ("throttle", delivery.throttle.is_some()),
+        ("channel_breaker", own("channel_breaker") && delivery.channel_breaker.is_some()),
+    ];
+    for (key, is_given) in settings {
+        if is_given {
+            let how = if key == "throttle" { " (null, where it is inherited)" } else { "" };
+            let accepted = format!(
+                "no delivery.{key}{how} on a route of mode session: its client gets each message, or its session ends"
+            );
+            let found = format!("delivery.{key}, and mode session");
+            let key = format!("policy.delivery.{key}");
+            problems.refuse(own_key_or(&key, "mode", problems), found, accepted);
+        }
+    }
+    let age = policy.history.age;
+    if let Some(window) = policy.session.resume_window.filter(|window| age < *window)
+        && !problems.has(AGE)
+        && !problems.has(WINDOW)
+    {
+        let found =
+            format!("history.age {}, and session.resume_window {}", Span(age).write(), Span(window).write());
+        let accepted = "a history.age that is not below session.resume_window: what a client missed has to be there when it \
+                        comes back";
+        let at = own_key_or(AGE, own_key_or(WINDOW, "mode", problems), problems);
+        problems.refuse(at, found, accepted);
     }
 }
 

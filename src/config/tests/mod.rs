@@ -6,6 +6,7 @@ mod feeds;
 mod fixtures;
 mod routes;
 mod schema;
+mod sessions;
 mod sources;
 mod yaml;
 

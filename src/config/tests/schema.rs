@@ -321,13 +321,12 @@ fn what_is_not_built_is_valid_as_its_default_only() {
     for (text, is_valid) in [
         ("telemetry: { enabled: false, path: /.outrigger/telemetry }", true),
         ("telemetry: { enabled: true }", false),
-        ("policy: { session: { queue: { messages: 100, replay: unsent } } }", true),
-        ("policy: { session: { queue: { messages: 101 } } }", false),
+        ("policy: { session: { identity: null } }", true),
+        ("policy: { session: { identity: { discriminator: 'query:tab' } } }", false),
         ("policy: { fallback: { prefix: '' } }", true),
         ("policy: { history: { store: disk } }", false),
         ("store: { redis: null }", true),
         ("store: { redis: { url: 'redis://a' } }", false),
-        ("routes: [{ path: /a, mode: session }]", false),
     ] {
         assert_eq!(validator.is_valid(&as_json(text)), is_valid, "{text}");
         assert_eq!(Config::from_yaml(text).is_ok(), is_valid, "{text}");
@@ -386,13 +385,17 @@ fn a_key_at_a_wrong_place_is_told_where_it_belongs() {
 #[test]
 fn what_is_told_as_accepted_is_what_is_built() {
     for (text, accepted) in [
-        ("routes: [{ path: /a, mode: bogus }]", "accepted: tunnel | broadcast\n"),
+        ("routes: [{ path: /a, mode: bogus }]", "accepted: tunnel | session | broadcast\n"),
         (
             "bogus: {}",
             "accepted: listen, upstream, admin, trusted_proxies, log, metrics, memory, drain, policy, routes\n",
         ),
-        ("policy: { session: { bogus: 1 } }", "accepted: nothing yet\n"),
-        ("routes: [{ path: /a, policy: { session: { bogus: 1 } } }]", "accepted: nothing yet\n"),
+        ("policy: { fallback: { bogus: 1 } }", "accepted: nothing yet\n"),
+        ("routes: [{ path: /a, policy: { fallback: { bogus: 1 } } }]", "accepted: nothing yet\n"),
+        (
+            "routes: [{ path: /a, policy: { session: { bogus: 1 } } }]",
+            "accepted: resume_window, max_detached, receipts, greeting, queue, token_key_file\n",
+        ),
         ("policy: { history: { bogus: 1 } }", "accepted: messages, bytes, age, critical, on_join\n"),
     ] {
         let told = format!("{}\n", told(Config::from_yaml(text)));

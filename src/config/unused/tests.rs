@@ -38,6 +38,16 @@ fn each_setting_is_told_where_nothing_reads_it_and_not_where_something_does() {
             &["policy.history.messages"],
         ),
         ("routes: [{ path: /a, policy: { history: { messages: 5 } } }, { path: /b, mode: broadcast }]".into(), &["routes[0].policy.history.messages"]),
+        // What only sessions read, and what they do not.
+        ("policy: { session: { receipts: false, queue: { age: 1s } } }".into(), &["policy.session.queue.age", "policy.session.receipts"]),
+        ("policy: { session: { receipts: false } }\nroutes: [{ path: /a, mode: session }]".into(), &[]),
+        ("routes: [{ path: /a, mode: broadcast, policy: { session: { greeting: { first: 1 } } } }]".into(), &["routes[0].policy.session.greeting"]),
+        ("routes: [{ path: /a, mode: session, policy: { broadcast: { linger: 0s }, history: { on_join: all } } }]".into(), &["routes[0].policy.broadcast.linger", "routes[0].policy.history.on_join"]),
+        ("routes: [{ path: /a, mode: session, policy: { compression: deflate, notices: true, redial: { cap: 9s }, history: { messages: 5 }, delivery: { max_lag: { messages: 9 } }, close_codes: { unauthorized: 4000 } } }]".into(), &[]),
+        (
+            format!("routes: [{{ path: /a, mode: session, policy: {{ history: {{ bytes: 1KiB }}, session: {{ resume_window: 0s, max_detached: 5, token_key_file: '{KEYS}token_keys' }} }} }}]"),
+            &["routes[0].policy.history.bytes", "routes[0].policy.session.max_detached", "routes[0].policy.session.token_key_file"],
+        ),
         // The default, written out, and what is inherited.
         ("policy: { history: { messages: 1000 }, compression: off, delivery: { throttle: null } }".into(), &[]),
         ("routes: [{ path: /a, policy: { delivery: { throttle: null } } }]".into(), &[]),

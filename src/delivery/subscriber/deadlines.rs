@@ -1,4 +1,5 @@
-//! The deadlines of one client: what it waits for, and what happens when a deadline has come.
+//! The deadlines of one client: what it waits for, and what happens when a deadline has come. Those of its link stand in
+//! [`crate::delivery::websocket`].
 //!
 //! # Invariants
 //! 1. [`Subscriber::deadline`] is the one place that knows a deadline; which is next and which has come both ask it.
@@ -10,36 +11,26 @@ use tokio::time::Instant;
 use super::{PollContext, Subscriber};
 use crate::config::Policy;
 use crate::delivery::close::CloseCause;
-use crate::frame::CloseCode;
-use crate::resilience::{Date, Standstill};
-use crate::telemetry::Reason;
+use crate::resilience::Standstill;
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
-    /// A pause in reading ends, which the next poll sees to.
-    Read,
     /// Its life, its credentials or a drain's schedule end.
     Date,
     /// Its feed closes it.
     FeedClose,
-    /// An end that has begun has to be over.
-    Closing,
     /// It is tried again after a trip.
     Retry,
     /// It has taken nothing for `stall_timeout`.
     Stall,
-    /// Nothing has happened for `idle_timeout`.
-    Idle,
-    /// A ping is to be sent, or was not answered.
-    Ping,
 }
 
 /// What does not depend on what the client does.
 const DATES: [Due; 2] = [Due::Date, Due::FeedClose];
-/// Judgements of what the client does, in the order in which they are made. They are deferred after the process stood
-/// still.
-const JUDGEMENTS: [Due; 5] = [Due::Closing, Due::Retry, Due::Stall, Due::Idle, Due::Ping];
+/// Judgements of what the client does, in the order in which they are made; those of its link follow. They are deferred after
+/// the process stood still.
+const JUDGEMENTS: [Due; 2] = [Due::Retry, Due::Stall];
 
 impl Subscriber {
     /// When it is to be looked at, whatever else happens.
@@ -49,8 +40,8 @@ impl Subscriber {
         standstill: Standstill,
     ) -> Option<Instant> {
         let at = |due: Due| self.deadline(due, policy);
-        let judgements = JUDGEMENTS.into_iter().filter_map(at).min();
-        let others = DATES.into_iter().chain([Due::Read]).filter_map(at).min();
+        let judgements = JUDGEMENTS.into_iter().filter_map(at).chain(self.socket.next_deadline(policy)).min();
+        let others = DATES.into_iter().filter_map(at).chain(self.socket.paused_until()).min();
         [judgements.map(|deadline| standstill.defer(deadline)), others].into_iter().flatten().min()
     }
 
@@ -67,12 +58,11 @@ impl Subscriber {
                 self.on_due(due, cx);
             }
         }
+        self.socket.on_deadlines(cx.policy(), cx.now);
     }
 
     fn deadline(&self, due: Due, policy: &Policy) -> Option<Instant> {
         match due {
-            Due::Read => self.socket.paused_until(),
-            Due::Closing => self.socket.closing_deadline(),
             // Whoever is being closed has no other deadline than that.
             _ if !self.socket.is_open() => None,
             Due::Date => self.dates.next(),
@@ -80,31 +70,16 @@ impl Subscriber {
             Due::Retry => self.consumer.retry_at(),
             Due::Stall if self.consumer.is_skipped() => None,
             Due::Stall => Some(self.socket.stalled_since()? + policy.delivery.stall_timeout?),
-            Due::Idle => self.socket.idle_deadline(policy),
-            Due::Ping => self.socket.ping_deadline(),
         }
     }
 
     fn on_due(&mut self, due: Due, cx: &PollContext<'_>) {
         match due {
-            Due::Read => {}
             Due::Date | Due::FeedClose => self.on_close_date(cx),
-            Due::Closing => self.socket.on_closing_deadline(),
             Due::Retry => self.try_again(cx),
             Due::Stall => {
                 if !self.socket.try_write_now(cx.now) {
                     self.trip(cx);
-                }
-            }
-            Due::Idle => {
-                let code = cx.policy().close_codes.idle;
-                self.close(&CloseCause::ours(Reason::IdleTimeout, code, "idle timeout"), cx);
-            }
-            Due::Ping => {
-                if self.socket.on_ping_timer(cx.now) {
-                    let code = CloseCode::GOING_AWAY.0;
-                    let cause = CloseCause::ours(Reason::HeartbeatTimeout, code, "heartbeat timeout");
-                    self.socket.close_now(&cause, cx.now);
                 }
             }
         }
@@ -113,15 +88,7 @@ impl Subscriber {
     /// A Close with a date may be due.
     pub(super) fn on_close_date(&mut self, cx: &PollContext<'_>) {
         if let Some(date) = self.dates.due(cx.now, SystemTime::now) {
-            let cause = match date {
-                Date::Lifetime => CloseCause::ours(Reason::Lifetime, 1012, "maximum lifetime reached"),
-                Date::Expired => {
-                    let code = cx.policy().close_codes.expired;
-                    CloseCause::ours(Reason::Expired, code, "credentials expired")
-                }
-                Date::Drained(code) => CloseCause::ours(Reason::Drained, code, "server is restarting"),
-            };
-            self.close(&cause, cx);
+            self.close(&CloseCause::of_date(date, &cx.policy().close_codes), cx);
         }
         if let Some(close) = self.feed_close.take_if(|close| close.at <= cx.now) {
             self.close(&close.cause, cx);

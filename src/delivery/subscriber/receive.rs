@@ -99,14 +99,7 @@ impl Subscriber {
         if forwarded.has_filled {
             self.socket.limits().pause(cx.now + QUEUE_FULL_PAUSE, cx.now);
         }
-        self.on_controls(input.controls, cx);
-        if let Some(code) = input.close {
-            self.socket.on_close_received(code, cx.policy().close_timeout, cx.now);
-        }
-        if let Some(error) = input.error {
-            tracing::debug!(connection = self.socket.handle().id, fault = %error, "fault");
-            self.close(&CloseCause::protocol_error(error), cx);
-        }
+        self.socket.on_input(input, cx.policy().control_rate.in_feeds(), cx.policy(), cx.now);
     }
 
     /// So many messages came. Beyond their rate it is not read for a while.
@@ -122,18 +115,6 @@ impl Subscriber {
             FromClients::Forward(_) => {}
         }
         self.socket.limits().on_messages(messages, cx.now);
-    }
-
-    /// So many control frames came. Beyond their rate it is closed, since each may ask for an answer.
-    fn on_controls(&mut self, controls: u32, cx: &PollContext<'_>) {
-        let Some(rate) = cx.policy().control_rate.in_feeds() else { return };
-        if controls == 0
-            || !self.socket.is_open()
-            || self.socket.limits().allows_controls(controls, rate, cx.now)
-        {
-            return;
-        }
-        self.close(&CloseCause::ours(Reason::ControlRate, 1008, "too many control frames"), cx);
     }
 }
 

@@ -26,7 +26,7 @@ async fn a_feed_that_is_over_closes_its_clients_after_its_last_message() {
     let mut clients: Vec<_> = (0..100).map(|_| stage.come(false)).collect();
     stage.turn().await;
     stage.write("last");
-    let cause = CloseCause::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "match over");
+    let cause = CloseCause::new(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "match over");
     stage.shard_handle.close(&Arc::new(cause));
     stage.turn().await;
     for client in &mut clients {
@@ -49,7 +49,7 @@ async fn a_feed_that_is_over_closes_its_clients_after_its_last_message() {
 
 /// What a feed whose server is another one now closes its clients with.
 fn dismissal(over: Duration) -> Arc<Dismissal> {
-    let cause = CloseCause::of_feed(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
+    let cause = CloseCause::new(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
     Arc::new(Dismissal { cause: Arc::new(cause), from: Instant::now(), over })
 }
 
@@ -114,7 +114,7 @@ async fn a_dismissal_keeps_nobody_beyond_an_earlier_one_or_the_end_of_the_feed()
     let late = Arc::into_inner(dismissal(Duration::ZERO)).unwrap();
     stage.shard_handle.dismiss(&Arc::new(Dismissal { from: Instant::now() + secs(60), ..late }));
     stage.turn().await;
-    let over = CloseCause::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
+    let over = CloseCause::new(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
     stage.shard_handle.close(&Arc::new(over));
     stage.turn().await;
     assert_eq!(third.close_code(), Some(4001));
@@ -280,7 +280,7 @@ async fn a_drain_keeps_nobody_beyond_the_end_of_credentials_or_of_a_life_or_of_t
     let client = stage.come(true);
     stage.turn().await;
     stage.flood(30, 1000);
-    let cause = CloseCause::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
+    let cause = CloseCause::new(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
     stage.shard_handle.close(&Arc::new(cause));
     stage.turn().await;
     client.handle.send(Command::CloseAt { at: Instant::now() + secs(60), code: CloseCode(1012) });

@@ -227,7 +227,7 @@ async fn all_are_told_in_turns_that_the_feed_is_over_whoever_comes_meanwhile() {
     let mut stage = Stage::open("policy: {heartbeat: null, close_timeout: 60s}");
     let mut clients: Vec<_> = (0..500).map(|_| stage.come(false)).collect();
     stage.turn().await;
-    let over = CloseCause::of_feed(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
+    let over = CloseCause::new(Reason::UpstreamClose, By::Upstream, CloseCode(4001), "over");
     stage.shard_handle.close(&Arc::new(over));
     for _ in 0..3 {
         poll_once(&mut stage).await;
@@ -248,7 +248,7 @@ async fn all_are_dismissed_in_turns_and_nobody_who_comes_meanwhile() {
     // Places in the list that are free for whoever comes.
     clients.drain(..100);
     stage.turn().await;
-    let cause = CloseCause::of_feed(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
+    let cause = CloseCause::new(Reason::UpstreamLost, By::Proxy, CloseCode(1012), "upstream lost");
     let (cause, from) = (Arc::new(cause), Instant::now());
     stage.shard_handle.dismiss(&Arc::new(Dismissal { cause, from, over: Duration::ZERO }));
     let mut later = Vec::new();

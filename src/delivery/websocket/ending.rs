@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
@@ -15,8 +14,13 @@ use crate::frame::{CloseCode, ControlFrame};
 use crate::telemetry::{By, Reason};
 
 impl WebSocket {
-    /// Begins to close, unless an end has begun. It has to be over within `timeout`.
-    pub(in crate::delivery) fn close(&mut self, cause: &CloseCause, timeout: Duration, now: Instant) {
+    /// Begins to close, unless an end has begun. It has to be over within `timeout`, also if the client was not read: it is
+    /// from now on.
+    ///
+    /// What was written before leaves first, unless the cause has it dropped ([`CloseCause::replaces_unsent`]). Until the
+    /// client's own Close comes its messages are read and handed out as before, unless the cause ends that
+    /// ([`CloseCause::ends_reading`]): whether they still mean anything is up to whom they are handed to.
+    pub(crate) fn close(&mut self, cause: &CloseCause, timeout: Duration, now: Instant) {
         if !self.is_open() {
             return;
         }
@@ -29,25 +33,43 @@ impl WebSocket {
         } else {
             self.endpoint.start_closing(cause.code(), cause.text());
         }
-        self.ending = Some(Box::new(Ending { report: cause.report(), deadline: Some(now + timeout) }));
+        let report = cause.report();
+        self.ending = Some(Box::new(Ending { report, said: "".into(), deadline: Some(now + timeout) }));
+        // Its answer is behind what was not read.
+        self.limits.resume_reading(now);
     }
 
     /// The client answers no ping: it is closed, but not waited for.
-    pub(in crate::delivery) fn close_now(&mut self, cause: &CloseCause, now: Instant) {
+    pub(crate) fn close_now(&mut self, cause: &CloseCause, now: Instant) {
         // A client that answers no ping will not answer a Close either: it is sent if that can be done at once.
         self.close(cause, Duration::ZERO, now);
     }
 
     /// The client's Close came.
-    pub(in crate::delivery) fn on_close_received(
-        &mut self,
-        code: CloseCode,
-        timeout: Duration,
-        now: Instant,
-    ) {
+    pub(super) fn on_close_received(&mut self, code: CloseCode, said: &str, timeout: Duration, now: Instant) {
         let cause = CloseCause::received(code);
+        let is_first = self.is_open();
         self.close(&cause, timeout, now);
+        if let Some(ending) = self.ending.as_mut().filter(|_| is_first) {
+            ending.said = said.into();
+        }
         self.endpoint.on_close_received(cause.code());
+    }
+
+    /// The code of the client's Close, where it was that Close that began the end.
+    pub(crate) fn client_close(&self) -> Option<CloseCode> {
+        let (by, code) = self.ending.as_ref()?.report.close?;
+        (by == By::Client).then_some(code)
+    }
+
+    /// The reason in the client's Close; empty where there was none.
+    pub(crate) fn client_close_reason(&self) -> &str {
+        self.ending.as_ref().map_or("", |ending| &ending.said)
+    }
+
+    /// What the end that has begun is reported as.
+    pub(crate) fn end_reason(&self) -> Option<Reason> {
+        Some(self.ending.as_ref()?.report.reason)
     }
 
     /// The client's stream has ended.
@@ -66,18 +88,18 @@ impl WebSocket {
     }
 
     /// Ends now, whatever is unsent.
-    pub(in crate::delivery) fn reset(&mut self, reason: Reason) {
+    pub(crate) fn reset(&mut self, reason: Reason) {
         self.outbound.reset_on_drop();
         self.abort(reason);
     }
 
     /// When the end has to be over.
-    pub(in crate::delivery) fn closing_deadline(&self) -> Option<Instant> {
+    pub(super) fn closing_deadline(&self) -> Option<Instant> {
         self.ending.as_ref()?.deadline
     }
 
     /// The time for the end is over.
-    pub(in crate::delivery) fn on_closing_deadline(&mut self) {
+    pub(super) fn on_closing_deadline(&mut self) {
         if !(self.endpoint.state().close_sent() && self.outbound.is_flushed()) {
             self.outbound.reset_on_drop();
         }
@@ -91,7 +113,8 @@ impl WebSocket {
         let lost = self.outbound.abandon();
         self.handle().on_discarded(lost);
         self.ending.get_or_insert_with(|| {
-            Box::new(Ending { report: EndReport { reason, close: None, fault: None }, deadline: None })
+            let report = EndReport { reason, close: None, fault: None };
+            Box::new(Ending { report, said: "".into(), deadline: None })
         });
     }
 
@@ -110,17 +133,16 @@ impl WebSocket {
         false
     }
 
-    /// The client's shard has failed: a Close is sent if that can be done at once.
-    pub(in crate::delivery) fn fail(mut self) {
+    /// The task that serves the client has failed: a Close is sent if that can be done at once.
+    pub(crate) fn fail(mut self) {
         let mut report = EndReport { reason: Reason::InternalError, close: None, fault: None };
         if let Some(ending) = &self.ending {
             report = ending.report;
         } else if self.outbound.is_flushed() {
             let code = CloseCode(1011);
             let frame = ControlFrame::close(code, "internal error", None);
-            let frame = Bytes::copy_from_slice(frame.as_bytes());
             let mut cx = Context::from_waker(Waker::noop());
-            if self.outbound.write(&mut cx, &frame, Instant::now()) == WriteStatus::Flushed {
+            if self.outbound.write_slice(&mut cx, frame.as_bytes(), Instant::now()) == WriteStatus::Flushed {
                 report.close = Some((By::Proxy, code));
                 self.outbound.send_close_notify();
             }
@@ -132,7 +154,7 @@ impl WebSocket {
     }
 
     /// The client's place in the registry is given back, once an end has begun, and what it has not acknowledged is counted.
-    pub(in crate::delivery) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         let Some(ending) = &self.ending else { return };
         let report = ending.report;
         if let Some(acknowledged) = self.pings.as_ref().and_then(|pings| pings.acknowledged()) {

@@ -20,8 +20,8 @@ pub(super) enum ClientEvent<'a> {
     ShortText(&'a [u8]),
     /// A whole message, where such are wanted.
     Message(Kind, &'a [u8]),
-    /// A Close.
-    Close(CloseCode),
+    /// A Close, with the reason in it.
+    Close(CloseCode, &'a str),
 }
 
 /// What the bytes of one read came to.
@@ -116,7 +116,7 @@ impl InboundDecoder {
                         Opcode::Ping => on(ClientEvent::Ping(whole.payload)),
                         Opcode::Pong => on(ClientEvent::Pong(whole.payload)),
                         Opcode::Text => on(ClientEvent::ShortText(whole.payload)),
-                        Opcode::Close => on(ClientEvent::Close(CloseCode::from_payload(whole.payload))),
+                        Opcode::Close => on(close(whole.payload)),
                         _ => false,
                     };
                     if is_own { Verdict::Drop } else { Verdict::Pass }
@@ -151,9 +151,9 @@ impl InboundDecoder {
                         controls += 1;
                         on(ClientEvent::Pong(payload));
                     }
-                    Assembled::Close(code, _) => {
+                    Assembled::Close(_, payload) => {
                         controls += 1;
-                        on(ClientEvent::Close(code));
+                        on(close(payload));
                     }
                 });
                 let frames = *result.as_ref().unwrap_or(&0);
@@ -161,4 +161,10 @@ impl InboundDecoder {
             }
         }
     }
+}
+
+/// Whether a reason is UTF-8 was checked when the frame was read (RFC 6455 §5.5.1); one that is not counts as none.
+fn close(payload: &[u8]) -> ClientEvent<'_> {
+    let reason = payload.get(2..).and_then(|reason| std::str::from_utf8(reason).ok());
+    ClientEvent::Close(CloseCode::from_payload(payload), reason.unwrap_or_default())
 }

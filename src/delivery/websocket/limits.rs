@@ -1,4 +1,9 @@
 //! How much of a client is read: its rate of messages and of control frames, and pauses. Pure.
+//!
+//! # Invariants
+//! 1. While a client is not read its clocks stand still: whoever ends a pause is told how long it was.
+//! 2. A pause without a date ends through [`ReadLimits::end_pause`] like any other one, and has a date for that from then on:
+//!    whoever arms a timer with [`ReadLimits::paused_until`] reads on.
 
 use std::time::Duration;
 
@@ -7,9 +12,13 @@ use tokio::time::Instant;
 use crate::config::Rate;
 use crate::resilience::{ArrivalTime, Bucket, Gcra};
 
+/// How often a client that is not read is looked at, whether it is still there: the end of its stream stands behind bytes
+/// that are not taken. The same as in tunnels.
+const PRESENCE_CHECK: Duration = Duration::from_secs(1);
+
 /// What a client may still send.
 #[derive(Debug)]
-pub(in crate::delivery) struct ReadLimits {
+pub(crate) struct ReadLimits {
     /// There for a client whose rate of messages is limited, or that was not read for a while.
     messages: Option<Box<MessageLimit>>,
     controls: ArrivalTime,
@@ -19,8 +28,25 @@ pub(in crate::delivery) struct ReadLimits {
 struct MessageLimit {
     /// `limits.message_rate`, if there is one.
     bucket: Option<Bucket>,
-    /// Since when the client is not read, and until when.
-    pause: Option<(Instant, Instant)>,
+    pause: Option<Pause>,
+}
+
+/// A client is not read.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    since: Instant,
+    /// Until then at least.
+    until: Instant,
+    back_pressure: Option<BackPressure>,
+}
+
+/// Nobody takes what the client says: it is not read until that has changed.
+#[derive(Debug, Clone, Copy)]
+enum BackPressure {
+    /// The client was there when it was looked at, and is looked at again then.
+    CheckAt(Instant),
+    /// It has gone, which was seen then.
+    GoneSince(Instant),
 }
 
 impl ReadLimits {
@@ -30,7 +56,7 @@ impl ReadLimits {
     }
 
     /// So many messages came. Beyond their rate the client is not read for a while.
-    pub(in crate::delivery) fn on_messages(&mut self, messages: u32, now: Instant) {
+    pub(crate) fn on_messages(&mut self, messages: u32, now: Instant) {
         if messages == 0 {
             return;
         }
@@ -44,28 +70,90 @@ impl ReadLimits {
     }
 
     /// So many control frames came. Whether their rate allows that.
-    pub(in crate::delivery) fn allows_controls(&mut self, controls: u32, rate: Rate, now: Instant) -> bool {
+    pub(super) fn allows_controls(&mut self, controls: u32, rate: Rate, now: Instant) -> bool {
         self.controls.take_or_empty(controls, Gcra::new(rate), now)
     }
 
     /// The client is not read until then.
-    pub(in crate::delivery) fn pause(&mut self, until: Instant, now: Instant) {
+    pub(crate) fn pause(&mut self, until: Instant, now: Instant) {
         let pause = &mut self.messages.get_or_insert_default().pause;
-        *pause = Some((now, pause.map_or(until, |(_, known)| known.max(until))));
+        *pause = Some(match *pause {
+            Some(known) => Pause {
+                since: if known.back_pressure.is_some() { known.since } else { now },
+                until: known.until.max(until),
+                ..known
+            },
+            None => Pause { since: now, until, back_pressure: None },
+        });
     }
 
-    pub(in crate::delivery) fn is_paused(&self) -> bool {
-        self.paused_until().is_some()
+    /// The client is not read until [`ReadLimits::resume_reading`], and looked at now and then whether it is still there.
+    pub(crate) fn pause_reading(&mut self, now: Instant) {
+        let pause = &mut self.messages.get_or_insert_default().pause;
+        let pause = pause.get_or_insert(Pause { since: now, until: now, back_pressure: None });
+        pause.back_pressure.get_or_insert(BackPressure::CheckAt(now + PRESENCE_CHECK));
     }
 
+    /// Ends what [`ReadLimits::pause_reading`] has begun: the client may be read as soon as its rate allows that.
+    pub(crate) fn resume_reading(&mut self, now: Instant) {
+        if let Some(pause) = self.pause_mut()
+            && pause.back_pressure.take().is_some()
+        {
+            pause.until = pause.until.max(now);
+        }
+    }
+
+    /// Whether the client is not read now.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.known_pause().is_some()
+    }
+
+    /// When the pause ends by itself.
     pub(super) fn paused_until(&self) -> Option<Instant> {
-        self.messages.as_ref()?.pause.map(|(_, until)| until)
+        let pause = self.known_pause()?;
+        pause.back_pressure.is_none().then_some(pause.until)
     }
 
     /// Ends a pause that is over, and answers how long it was.
     pub(super) fn end_pause(&mut self, now: Instant) -> Option<Duration> {
         let pause = &mut self.messages.as_mut()?.pause;
-        pause.take_if(|(_, until)| *until <= now).map(|(since, _)| now - since)
+        let ended = pause.take_if(|pause| pause.back_pressure.is_none() && pause.until <= now)?;
+        Some(now - ended.since)
+    }
+
+    /// When the client is to be looked at, whether it is still there.
+    pub(super) fn presence_check_at(&self) -> Option<Instant> {
+        match self.known_pause()?.back_pressure? {
+            BackPressure::CheckAt(at) => Some(at),
+            BackPressure::GoneSince(_) => None,
+        }
+    }
+
+    /// The client was looked at.
+    pub(super) fn on_presence(&mut self, is_gone: bool, now: Instant) {
+        if let Some(back_pressure) = self.pause_mut().and_then(|pause| pause.back_pressure.as_mut()) {
+            *back_pressure = if is_gone {
+                BackPressure::GoneSince(now)
+            } else {
+                BackPressure::CheckAt(now + PRESENCE_CHECK)
+            };
+        }
+    }
+
+    /// Since when it is known that the client has gone, behind what is not read of it.
+    pub(super) fn gone_since(&self) -> Option<Instant> {
+        match self.known_pause()?.back_pressure? {
+            BackPressure::GoneSince(since) => Some(since),
+            BackPressure::CheckAt(_) => None,
+        }
+    }
+
+    fn known_pause(&self) -> Option<&Pause> {
+        self.messages.as_ref()?.pause.as_ref()
+    }
+
+    fn pause_mut(&mut self) -> Option<&mut Pause> {
+        self.messages.as_mut()?.pause.as_mut()
     }
 }
 
@@ -90,6 +178,7 @@ mod tests {
         assert!(limits.is_paused());
         assert_eq!(limits.end_pause(now + secs(6)), Some(secs(5)), "since it was asked for last");
         assert_eq!((limits.is_paused(), limits.end_pause(now + secs(6))), (false, None));
+        assert_eq!(limits.presence_check_at(), None);
     }
 
     #[test]
@@ -103,5 +192,45 @@ mod tests {
         let until = limits.paused_until().expect("it is paused");
         assert!(until > now && until <= now + secs(1), "{:?}", until - now);
         assert_eq!(limits.end_pause(until), Some(until - now));
+    }
+
+    #[test]
+    fn back_pressure_has_no_date_until_it_is_taken_back() {
+        let now = Instant::now();
+        let mut limits = ReadLimits::new(None, now);
+        limits.resume_reading(now);
+        assert!(!limits.is_paused(), "there was none");
+        limits.pause_reading(now);
+        limits.pause_reading(now + secs(1));
+        assert_eq!((limits.is_paused(), limits.paused_until()), (true, None));
+        assert_eq!(limits.end_pause(now + secs(100)), None);
+        // Its rate is used up as well, and for longer.
+        limits.pause(now + secs(8), now + secs(2));
+        assert_eq!(limits.paused_until(), None);
+        limits.resume_reading(now + secs(4));
+        assert_eq!((limits.paused_until(), limits.end_pause(now + secs(7))), (Some(now + secs(8)), None));
+        limits.resume_reading(now + secs(9));
+        assert_eq!(limits.end_pause(now + secs(9)), Some(secs(9)), "since it was not read");
+        limits.pause_reading(now + secs(10));
+        limits.resume_reading(now + secs(12));
+        assert_eq!(limits.paused_until(), Some(now + secs(12)), "at once");
+        assert_eq!(limits.end_pause(now + secs(12)), Some(secs(2)));
+    }
+
+    #[test]
+    fn who_is_under_back_pressure_is_looked_at_each_second_until_it_is_seen_to_have_gone() {
+        let now = Instant::now();
+        let mut limits = ReadLimits::new(None, now);
+        limits.on_presence(true, now);
+        assert_eq!((limits.presence_check_at(), limits.gone_since()), (None, None), "it is read");
+        limits.pause_reading(now);
+        limits.pause_reading(now + Duration::from_millis(900));
+        assert_eq!(limits.presence_check_at(), Some(now + secs(1)), "however often that is asked for");
+        limits.on_presence(false, now + secs(1));
+        assert_eq!((limits.presence_check_at(), limits.gone_since()), (Some(now + secs(2)), None));
+        limits.on_presence(true, now + secs(2));
+        assert_eq!((limits.presence_check_at(), limits.gone_since()), (None, Some(now + secs(2))));
+        limits.resume_reading(now + secs(3));
+        assert_eq!(limits.gone_since(), None, "what it has left is read");
     }
 }

@@ -1,19 +1,23 @@
 //! A client's WebSocket, which ends here: what it is sent, what it sends, and how it is closed.
 //!
 //! * [`Outbound`]: its socket, and the rest of what that has begun to take. [`InboundDecoder`]: what the client sends.
-//! * [`PingScheduler`]: its heartbeat. [`ReadLimits`]: how much of it is read.
+//! * [`PingScheduler`]: its heartbeat. [`ReadLimits`]: how much of it is read. [`deadlines`]: when it is judged, and for what.
 //! * [`Endpoint`] says what may still be sent and read.
+//!
+//! Both modes whose clients' WebSockets end here use it: [`super::subscriber`] for a client of a feed, [`crate::session`] for
+//! one whose server's link is its own.
 //!
 //! # Invariants
 //! 1. After [`WebSocket::poll_send`] and [`WebSocket::receive`] the socket has its waker for whatever is to go on, or there
-//!    is a deadline for it.
+//!    is a deadline for it: [`WebSocket::next_deadline`], or [`WebSocket::paused_until`].
 //! 2. The first cause of an end is the one that is reported.
 //! 3. A frame that was begun is finished, or the connection is reset.
 //!
 //! # Not here
 //! What is delivered, and when ([`super::consumer`], [`super::shard`]); what becomes of the client's messages
-//! ([`super::subscriber`]).
+//! ([`super::subscriber`], [`crate::session`]).
 
+mod deadlines;
 mod ending;
 mod inbound;
 mod limits;
@@ -27,19 +31,20 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::inbound::InboundDecoder;
-use self::limits::ReadLimits;
 use super::receipts::Position;
 use crate::config::{HeartbeatMode, Policy};
 use crate::connections::{ConnectionGuard, EndReport, Handle};
 use crate::frame::{CloseCode, ControlFrame, Endpoint, Kind, ProtocolError, Role};
 use crate::net::Transport;
 
-pub(super) use self::outbound::{Outbound, WriteStatus};
+pub(crate) use self::limits::ReadLimits;
+pub(super) use self::outbound::Outbound;
+pub(crate) use self::outbound::WriteStatus;
 pub(super) use self::pings::PingScheduler;
 
 /// The server's end of one client's WebSocket.
 #[derive(Debug)]
-pub(super) struct WebSocket {
+pub(crate) struct WebSocket {
     outbound: Outbound,
     inbound: InboundDecoder,
     endpoint: Endpoint,
@@ -58,13 +63,15 @@ pub(super) struct WebSocket {
 #[derive(Debug)]
 struct Ending {
     report: EndReport,
+    /// The reason in the client's own Close, where that began it.
+    said: Box<str>,
     /// When it has to be over.
     deadline: Option<Instant>,
 }
 
 /// How far sending has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SendStatus {
+pub(crate) enum SendStatus {
     /// Everything that was written has left: there may be more.
     Ready,
     /// The socket is full; the task is woken when it takes more.
@@ -73,9 +80,9 @@ pub(super) enum SendStatus {
     Closed,
 }
 
-/// Something that a client sent, for the subscriber.
+/// Something that a client sent, for whom it goes on to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received<'a> {
+pub(crate) enum Received<'a> {
     /// A whole message, where such are wanted.
     Message(Kind, &'a [u8]),
     /// The answer to a ping: so many messages are acknowledged that were not before.
@@ -84,7 +91,7 @@ pub(super) enum Received<'a> {
 
 /// What one read came to.
 #[derive(Debug)]
-pub(super) enum ReadStatus {
+pub(crate) enum ReadStatus {
     /// There is nothing; the task is woken when there is.
     Pending,
     /// Nothing more will come.
@@ -95,21 +102,22 @@ pub(super) enum ReadStatus {
 
 /// Everything that came with one read, but for what was handed out as [`Received`].
 #[derive(Debug, Default)]
-pub(super) struct Input {
+pub(crate) struct Input {
     /// What the read is charged with: bytes, or what they were inflated to if that is more, and frames.
-    pub(super) bytes: usize,
-    pub(super) frames: u32,
+    pub(crate) bytes: usize,
+    pub(crate) frames: u32,
     /// Messages that ended.
-    pub(super) messages: u32,
+    pub(crate) messages: u32,
     /// Control frames, and texts that belong to the heartbeat.
-    pub(super) controls: u32,
-    pub(super) close: Option<CloseCode>,
-    pub(super) error: Option<ProtocolError>,
+    pub(crate) controls: u32,
+    /// The client's Close, with the reason in it.
+    pub(crate) close: Option<(CloseCode, Box<str>)>,
+    pub(crate) error: Option<ProtocolError>,
 }
 
 impl WebSocket {
     /// `wants_messages`: whether the client's messages are handed out, or only counted.
-    pub(super) fn new(
+    pub(crate) fn new(
         transport: Transport,
         has_deflate: bool,
         policy: &Policy,
@@ -131,62 +139,66 @@ impl WebSocket {
         }
     }
 
-    pub(super) fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         self.connection.handle()
     }
 
     /// Whether no end has begun.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.endpoint.state().can_send()
     }
 
     /// Whether the kernel has all that was written.
-    pub(super) fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         self.outbound.is_flushed()
     }
 
     /// Since when the client has taken nothing, while there is something for it.
-    pub(super) fn stalled_since(&self) -> Option<Instant> {
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
         self.outbound.stalled_since()
     }
 
     /// Whether the client has taken anything since [`WebSocket::watch_progress`], or takes something now.
-    pub(super) fn makes_progress(&mut self, now: Instant) -> bool {
+    pub(in crate::delivery) fn makes_progress(&mut self, now: Instant) -> bool {
         self.outbound.has_moved() || self.outbound.is_flushed() || self.outbound.try_write_now(now)
     }
 
     /// From here on it is noted whether the client takes anything.
-    pub(super) fn watch_progress(&mut self) {
+    pub(in crate::delivery) fn watch_progress(&mut self) {
         self.outbound.watch_progress();
     }
 
     /// Whether the client takes anything at all: its socket is asked directly.
-    pub(super) fn try_write_now(&mut self, now: Instant) -> bool {
+    pub(crate) fn try_write_now(&mut self, now: Instant) -> bool {
         self.outbound.try_write_now(now)
     }
 
     /// The piece that the socket has begun to take, from its first frame on: others may have it too.
-    pub(super) fn unsent_piece(&self) -> &Bytes {
+    pub(in crate::delivery) fn unsent_piece(&self) -> &Bytes {
         self.outbound.piece()
     }
 
     /// Bytes held for the client alone or together with others.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.outbound.held() + self.inbound.held()
     }
 
     /// Bytes held for the client alone.
-    pub(super) fn held_alone(&self) -> usize {
+    pub(in crate::delivery) fn held_alone(&self) -> usize {
         self.outbound.held_by_stream() + self.inbound.held()
     }
 
     /// Whether the client takes compressed messages.
-    pub(super) fn has_deflate(&self) -> bool {
+    pub(crate) fn has_deflate(&self) -> bool {
         self.outbound.has_deflate()
     }
 
     /// Sends what is left, and control frames. `sequence`: how far the client was sent, for a ping to carry.
-    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, sequence: u64, now: Instant) -> SendStatus {
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, sequence: u64, now: Instant) -> SendStatus {
+        if self.limits.presence_check_at().is_some_and(|at| at <= now) {
+            let is_gone = self.outbound.is_peer_gone(cx);
+            self.limits.on_presence(is_gone, now);
+        }
         loop {
             if self.poll_done(cx) {
                 return SendStatus::Closed;
@@ -202,8 +214,7 @@ impl WebSocket {
                 }
             }
             let Some(frame) = self.next_control(sequence) else { return SendStatus::Ready };
-            let frame = Bytes::copy_from_slice(frame.as_bytes());
-            match self.outbound.write(cx, &frame, now) {
+            match self.outbound.write_slice(cx, frame.as_bytes(), now) {
                 WriteStatus::Flushed => self.on_flushed(now),
                 WriteStatus::Blocked => {}
                 WriteStatus::Broken => self.on_lost(),
@@ -211,17 +222,39 @@ impl WebSocket {
         }
     }
 
-    /// Writes whole frames with `messages` in them. Only to be called when nothing is left of what was written before.
-    pub(super) fn send(
+    /// Writes whole frames with `messages` in them, without a copy: what the socket does not take at once is kept as a part of
+    /// `frames`. Only to be called when nothing is left of what was written before.
+    pub(crate) fn send(
         &mut self,
         cx: &mut Context<'_>,
         frames: &Bytes,
         messages: u32,
         now: Instant,
     ) -> WriteStatus {
-        self.last_activity = now;
-        self.handle().on_out(messages, frames.len());
+        self.on_send(messages, frames.len(), now);
         let status = self.outbound.write(cx, frames, now);
+        self.after_write(status)
+    }
+
+    /// The same for frames that are only borrowed: what the socket does not take at once is copied.
+    pub(crate) fn send_slice(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &[u8],
+        messages: u32,
+        now: Instant,
+    ) -> WriteStatus {
+        self.on_send(messages, frames.len(), now);
+        let status = self.outbound.write_slice(cx, frames, now);
+        self.after_write(status)
+    }
+
+    fn on_send(&mut self, messages: u32, bytes: usize, now: Instant) {
+        self.last_activity = now;
+        self.handle().on_out(messages, bytes);
+    }
+
+    fn after_write(&mut self, status: WriteStatus) -> WriteStatus {
         if status == WriteStatus::Broken {
             self.on_lost();
         }
@@ -230,7 +263,7 @@ impl WebSocket {
 
     /// What the socket was blocked by may be kept together with others; `held` makes that the same bytes, counted until
     /// their last clone is dropped.
-    pub(super) fn share_unsent(&mut self, held: impl FnOnce() -> Bytes) {
+    pub(in crate::delivery) fn share_unsent(&mut self, held: impl FnOnce() -> Bytes) {
         // TLS may have taken all of it for itself.
         if self.outbound.has_rest() {
             self.outbound.share(held());
@@ -262,31 +295,12 @@ impl WebSocket {
     }
 
     /// How much of the client may be read, and when.
-    pub(super) fn limits(&mut self) -> &mut ReadLimits {
+    pub(crate) fn limits(&mut self) -> &mut ReadLimits {
         &mut self.limits
     }
 
     /// When the client is read again, where it is not read now.
-    pub(super) fn paused_until(&self) -> Option<Instant> {
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
         self.limits.paused_until()
-    }
-
-    /// When nothing will have happened for `idle_timeout`, unless something does. While the client is not read that clock
-    /// stands still.
-    pub(super) fn idle_deadline(&self, policy: &Policy) -> Option<Instant> {
-        let idle = policy.idle_timeout.filter(|_| !self.limits.is_paused())?;
-        Some(self.last_activity + idle)
-    }
-
-    /// When [`WebSocket::on_ping_timer`] is to be called.
-    pub(super) fn ping_deadline(&self) -> Option<Instant> {
-        self.pings.as_ref()?.deadline(self.limits.is_paused())
-    }
-
-    /// A ping is due, or one was not answered. True when the client is to be given up.
-    pub(super) fn on_ping_timer(&mut self, now: Instant) -> bool {
-        let is_paused = self.limits.is_paused();
-        let metrics = self.connection.metrics();
-        self.pings.as_mut().is_some_and(|pings| pings.on_timer(is_paused, now, metrics))
     }
 }

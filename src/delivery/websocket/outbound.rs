@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. The rest ends between two frames, and nothing is written past it: a frame that was begun is finished, or the
 //!    connection is reset.
-//! 2. The rest is a part of what others were sent too, and not a copy.
+//! 2. The rest is a part of what others were sent too, and not a copy, but where it was borrowed.
 
 use std::io;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::resilience::Stall;
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::delivery) enum WriteStatus {
+pub(crate) enum WriteStatus {
     /// The kernel has everything.
     Flushed,
     /// It has not; the task is woken when the socket takes more.
@@ -65,6 +65,31 @@ impl Outbound {
         frames: &Bytes,
         now: Instant,
     ) -> WriteStatus {
+        self.write_or_keep(cx, frames, now, |at| (frames.clone(), at))
+    }
+
+    /// The same for frames that are only borrowed: what is not taken at once is copied, from the beginning of the frame on
+    /// that was begun.
+    pub(in crate::delivery) fn write_slice(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &[u8],
+        now: Instant,
+    ) -> WriteStatus {
+        self.write_or_keep(cx, frames, now, |at| {
+            let start = edges(frames, at).map_or(0, |(before, _)| before);
+            (Bytes::copy_from_slice(&frames[start..]), at - start)
+        })
+    }
+
+    /// `keep` answers what is kept when `at` bytes were taken, and how much of that they are.
+    fn write_or_keep(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &[u8],
+        now: Instant,
+        keep: impl FnOnce(usize) -> (Bytes, usize),
+    ) -> WriteStatus {
         debug_assert!(self.rest.is_empty());
         let before = self.stream.sent();
         let mut at = 0;
@@ -73,8 +98,7 @@ impl Outbound {
                 Poll::Ready(Ok(n)) if n > 0 => at += n,
                 Poll::Ready(_) => return WriteStatus::Broken,
                 Poll::Pending => {
-                    self.rest = frames.clone();
-                    self.sent = at;
+                    (self.rest, self.sent) = keep(at);
                     self.note(before, at, now);
                     if self.stream.wants_flush() {
                         // Only a flush makes room; an error is reported by the next write.
@@ -152,14 +176,7 @@ impl Outbound {
 
     /// Drops whole frames of the rest that were not begun, and answers how many bytes they had.
     pub(in crate::delivery) fn cut_to_edge(&mut self) -> usize {
-        let mut edge = 0;
-        while edge < self.sent {
-            match Header::parse(&self.rest[edge..]) {
-                Ok(Some(header)) => edge += header.size + header.payload as usize,
-                // These frames were made here and are whole.
-                Ok(None) | Err(_) => return 0,
-            }
-        }
+        let Some((_, edge)) = edges(&self.rest, self.sent) else { return 0 };
         let lost = self.rest.len().saturating_sub(edge);
         self.rest.truncate(edge);
         if self.sent == self.rest.len() {
@@ -207,6 +224,11 @@ impl Outbound {
     /// Whether the client has taken anything since then.
     pub(in crate::delivery) fn has_moved(&self) -> bool {
         self.has_moved
+    }
+
+    /// Whether the client has ended its side, though what it sent before may not be read yet.
+    pub(super) fn is_peer_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        self.stream.is_read_closed(cx)
     }
 
     /// How many TLS records or HTTP/2 frames the last read came in.
@@ -266,4 +288,19 @@ impl Outbound {
             self.stall.clear();
         }
     }
+}
+
+/// The last place between two frames that is not behind `at`, and the first one that is not in front of it. `None` where
+/// there are no whole frames, which are never made here.
+fn edges(frames: &[u8], at: usize) -> Option<(usize, usize)> {
+    let mut edge = 0;
+    while edge < at {
+        let header = Header::parse(&frames[edge..]).ok()??;
+        let end = edge + header.size + header.payload as usize;
+        if at < end {
+            return Some((edge, end));
+        }
+        edge = end;
+    }
+    Some((edge, edge))
 }

@@ -6,9 +6,11 @@ use tokio::time::Instant;
 
 use super::inbound::ClientEvent;
 use super::{Input, ReadStatus, Received, WebSocket};
-use crate::config::IdleActivity;
+use crate::config::{IdleActivity, Policy, Rate};
+use crate::delivery::close::CloseCause;
 use crate::delivery::receipts::Position;
 use crate::net::scratch::{self, HELD_ROOM};
+use crate::telemetry::Reason;
 
 /// Bytes read at once. Less than the buffer: how many frames a read has is only known after it.
 const READ: usize = 16 * 1024;
@@ -17,7 +19,7 @@ const READ_DEFLATED: usize = 2 * 1024;
 
 impl WebSocket {
     /// Whether the client may be read now. What stood still while it was not read goes on where it was.
-    pub(in crate::delivery) fn poll_readable(&mut self, now: Instant) -> bool {
+    pub(crate) fn poll_readable(&mut self, now: Instant) -> bool {
         if self.endpoint.state().is_read_ended() {
             return false;
         }
@@ -31,7 +33,7 @@ impl WebSocket {
     }
 
     /// Reads once, and hands `on` what came. `sequence`: how far the client was sent, which is all that it can acknowledge.
-    pub(in crate::delivery) fn receive(
+    pub(crate) fn receive(
         &mut self,
         cx: &mut Context<'_>,
         idle_activity: IdleActivity,
@@ -59,6 +61,34 @@ impl WebSocket {
             input.frames = input.frames.max(records);
             ReadStatus::Read(input)
         })
+    }
+
+    /// Does what follows from a read for the link itself, but for its messages, whose rate is
+    /// [`ReadLimits::on_messages`](super::ReadLimits::on_messages): beyond the rate of its control frames the client is closed,
+    /// since each may ask for an answer; its Close is answered; and who broke a rule is read no more.
+    pub(crate) fn on_input(
+        &mut self,
+        input: &Input,
+        control_rate: Option<Rate>,
+        policy: &Policy,
+        now: Instant,
+    ) {
+        let timeout = policy.close_timeout;
+        if let Some(rate) = control_rate
+            && input.controls > 0
+            && self.is_open()
+            && !self.limits.allows_controls(input.controls, rate, now)
+        {
+            let cause = CloseCause::ours(Reason::ControlRate, 1008, "too many control frames");
+            self.close(&cause, timeout, now);
+        }
+        if let Some((code, reason)) = &input.close {
+            self.on_close_received(*code, reason, timeout, now);
+        }
+        if let Some(error) = input.error {
+            tracing::debug!(connection = self.handle().id, fault = %error, "fault");
+            self.close(&CloseCause::protocol_error(error), timeout, now);
+        }
     }
 
     /// Takes what was read together with the handshake.
@@ -110,7 +140,7 @@ impl WebSocket {
                     bytes += payload.len();
                     on(Received::Message(kind, payload));
                 }
-                ClientEvent::Close(code) => close = Some(code),
+                ClientEvent::Close(code, reason) => close = Some((code, reason.into())),
             }
             false
         });

@@ -3,6 +3,7 @@
 
 mod bound;
 mod cursors;
+mod private;
 mod threads;
 mod walk;
 

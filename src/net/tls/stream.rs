@@ -27,6 +27,9 @@ const MIN_READ: usize = 4 * 1024;
 /// The least that a record takes beside what it says: a header of five bytes, and a tag.
 const MIN_OVERHEAD: usize = 5 + 16;
 
+/// The most plaintext in a record (RFC 8446 §5.1), which is how rustls cuts what it encrypts.
+const MAX_RECORD: usize = 16 * 1024;
+
 /// What both sides agreed to speak (ALPN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -46,6 +49,10 @@ pub struct Tls {
     plain: ByteQueue,
     /// Encrypted bytes that the kernel took, ever.
     sent: u64,
+    /// The newest write: how long it was, how long its records are, and what `sent` is once the last of them has left.
+    newest_write: u32,
+    newest_records: u32,
+    newest_write_ends: u64,
     /// Records that came since this was last asked, estimated from what they take beside their plaintext: so those
     /// count as well that carry none, as those do that change keys.
     records_read: u32,
@@ -72,6 +79,9 @@ impl Tls {
             incoming: Vec::new(),
             plain: ByteQueue::default(),
             sent: 0,
+            newest_write: 0,
+            newest_records: 0,
+            newest_write_ends: 0,
             records_read: 0,
             first: None,
             has_sent_close_notify: false,
@@ -199,7 +209,11 @@ impl Tls {
             return Poll::Ready(Ok(0));
         }
         let n = bytes.len().min(MAX_PLAINTEXT);
+        let before = self.sent;
         self.send(Outgoing::Data(&bytes[..n]), push)?;
+        self.newest_write = n as u32;
+        self.newest_write_ends = self.sent + self.unsent() as u64;
+        self.newest_records = (self.newest_write_ends - before) as u32;
         Poll::Ready(Ok(n))
     }
 
@@ -224,6 +238,16 @@ impl Tls {
     /// Accepted and encrypted, but not with the kernel.
     pub fn unsent(&self) -> usize {
         self.records.unsent.len()
+    }
+
+    /// As [`Stream::unsent_data`]. A write is accepted only when all before it has left: this is the end of the newest one.
+    pub(in crate::net) fn unsent_data(&self) -> usize {
+        let left = self.newest_write_ends.saturating_sub(self.sent) as usize;
+        if left == 0 {
+            0
+        } else {
+            unsent_data(self.newest_write as usize, self.newest_records as usize, left)
+        }
     }
 
     /// Bytes that this stream holds, in either direction.
@@ -270,6 +294,19 @@ impl Tls {
 fn is_short(held: &[u8], n: usize) -> bool {
     let &[_, _, _, high, low, ..] = held else { return false };
     held.len() + n < 5 + usize::from(u16::from_be_bytes([high, low]))
+}
+
+/// How much of `data` bytes is in records of which not all has left: together these are `records` bytes long, the last `left`
+/// of which are still here. All records but the last are full, and each adds as much.
+fn unsent_data(data: usize, records: usize, left: usize) -> usize {
+    let count = data.div_ceil(MAX_RECORD).max(1);
+    let overhead = records.saturating_sub(data);
+    if !overhead.is_multiple_of(count) {
+        // Keys were changed in between: where is not known, so that all may be there.
+        return 0;
+    }
+    let whole = records.saturating_sub(left) / (MAX_RECORD + overhead / count);
+    data.saturating_sub(whole * MAX_RECORD)
 }
 
 fn broken(error: rustls::Error) -> io::Error {
@@ -324,5 +361,35 @@ impl AsyncWrite for Tls {
             ready!(this.poll_unsent(cx))?;
         }
         Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_into_a_record_is_there_with_the_last_byte_of_it() {
+        const FULL: usize = MAX_RECORD + 22;
+        // data, its records, how much of these is here, how much data that is
+        let cases = [
+            (1, 23, 23, 1),
+            (1, 23, 1, 1),
+            (MAX_RECORD, FULL, FULL, MAX_RECORD),
+            (MAX_RECORD, FULL, 1, MAX_RECORD),
+            (MAX_RECORD + 1, FULL + 23, FULL + 23, MAX_RECORD + 1),
+            (MAX_RECORD + 1, FULL + 23, 24, MAX_RECORD + 1),
+            (MAX_RECORD + 1, FULL + 23, 23, 1),
+            (MAX_RECORD + 1, FULL + 23, 1, 1),
+            (3 * MAX_RECORD, 3 * FULL, 2 * FULL + 1, 3 * MAX_RECORD),
+            (3 * MAX_RECORD, 3 * FULL, 2 * FULL, 2 * MAX_RECORD),
+            (3 * MAX_RECORD, 3 * FULL, FULL + 1, 2 * MAX_RECORD),
+            (3 * MAX_RECORD, 3 * FULL, 1, MAX_RECORD),
+            // Something else was encrypted along with it.
+            (MAX_RECORD + 1, FULL + 23 + 27, 100, 0),
+        ];
+        for (data, records, left, unsent) in cases {
+            assert_eq!(unsent_data(data, records, left), unsent, "{data} in {records}, {left} left");
+        }
     }
 }

@@ -12,12 +12,15 @@ use crate::config::{HandshakeRate, Http, HttpMode, HttpRate, Limits, Mode, Polic
 pub(crate) fn is_as_strict(route: &Route, other: &Route) -> bool {
     let (ours, theirs): (&Policy, &Policy) = (&route.policy, &other.policy);
     let mode = match (route.mode, other.mode) {
-        (Mode::Tunnel, Mode::Broadcast) => false,
+        (Mode::Tunnel | Mode::Session, Mode::Broadcast) => false,
         (Mode::Broadcast, Mode::Broadcast) => ours.broadcast == theirs.broadcast,
-        (Mode::Tunnel | Mode::Broadcast, Mode::Tunnel) => true,
+        // What a client says reaches the server in a session as it does in a tunnel, and on a link of its own.
+        (Mode::Tunnel | Mode::Session | Mode::Broadcast, Mode::Tunnel | Mode::Session) => true,
     };
-    // What `auto` means depends on the mode.
-    let controls = rate(control_rate(route), control_rate(other));
+    // What `auto` means depends on the mode. Where the proxy answers control frames it spares the proxy alone: a tunnel
+    // is not held to that.
+    let as_told = if route.mode == Mode::Tunnel { Mode::Tunnel } else { other.mode };
+    let controls = rate(control_rate(ours, route.mode), control_rate(theirs, as_told));
     mode && controls && (ours == theirs || is_as_strict_by(ours, theirs))
 }
 
@@ -45,6 +48,7 @@ fn is_as_strict_by(ours: &Policy, theirs: &Policy) -> bool {
         close_codes: _,
         breaker: _,
         delivery: _,
+        session: _,
         redial: _,
         notices: _,
         history: _,
@@ -61,10 +65,10 @@ fn is_as_strict_by(ours: &Policy, theirs: &Policy) -> bool {
 }
 
 /// Of control frames.
-fn control_rate(route: &Route) -> Option<Rate> {
-    match route.mode {
-        Mode::Tunnel => route.policy.control_rate.in_tunnels(),
-        Mode::Broadcast => route.policy.control_rate.in_feeds(),
+fn control_rate(policy: &Policy, mode: Mode) -> Option<Rate> {
+    match mode {
+        Mode::Tunnel => policy.control_rate.in_tunnels(),
+        Mode::Session | Mode::Broadcast => policy.control_rate.in_feeds(),
     }
 }
 

@@ -330,6 +330,11 @@ fn a_route_is_as_strict_as_one_that_asks_for_less() {
         ("policy: {max_frame: 1KiB}", ""),
         ("policy: {max_message: 1KiB, max_frame: 1KiB}", "policy: {max_frame: 1KiB}"),
         ("mode: broadcast", ""),
+        ("mode: broadcast", "mode: session"),
+        ("mode: session", "mode: session, policy: {limits: {control_rate: off}}"),
+        ("policy: {limits: {control_rate: {rate: 1/s, burst: 5}}}", "mode: session"),
+        ("mode: session, policy: {limits: {per_ip: 5}}", ""),
+        ("policy: {limits: {per_ip: 5}}", "mode: session"),
     ];
     for (strict, lax) in cases {
         let routes = routes(&[strict, lax]);
@@ -348,8 +353,18 @@ fn a_route_is_as_strict_as_one_that_asks_for_less() {
             "{one} {other}"
         );
     }
-    let routes = routes(&["", "policy: {idle_timeout: 1s, heartbeat: null}, upstream: {url: 'http://b'}"]);
-    assert!(is_as_strict(&routes[0], &routes[1]) && is_as_strict(&routes[1], &routes[0]));
+    for (one, other) in [
+        ("", "policy: {idle_timeout: 1s, heartbeat: null}, upstream: {url: 'http://b'}"),
+        ("", "mode: session"),
+        ("mode: session", "policy: {limits: {control_rate: {rate: 200/s, burst: 1000}}}"),
+        ("mode: session", "mode: session, policy: {session: {queue: {replay: unacknowledged}}}"),
+    ] {
+        let routes = routes(&[one, other]);
+        assert!(
+            is_as_strict(&routes[0], &routes[1]) && is_as_strict(&routes[1], &routes[0]),
+            "{one} {other}"
+        );
+    }
 }
 
 /// A path that fills the largest head, of whatever costs most, against as many routes as there may be.

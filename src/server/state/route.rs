@@ -121,7 +121,7 @@ impl<'a> RouteBuilder<'a> {
             auth: self.authenticator(&route)?,
         });
         let mode = match route.mode {
-            config::Mode::Tunnel => Mode::Tunnel {
+            config::Mode::Tunnel | config::Mode::Session => Mode::Tunnel {
                 settings: Arc::new(tunnel::Settings {
                     policy: Arc::clone(&route.policy),
                     upstream_stall: route.upstream.stall_timeout,

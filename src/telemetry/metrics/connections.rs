@@ -44,6 +44,10 @@ labels! {
         Expired = "expired",
         /// A newer connection of its user took its place.
         Replaced = "replaced",
+        /// Its session goes on over a newer connection of the same client.
+        TakenOver = "taken_over",
+        /// Each server that heard the same message of it died.
+        Poison = "poison",
         /// The proxy is being stopped.
         Drained = "drained",
         /// The task that served it has panicked.

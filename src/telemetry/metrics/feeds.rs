@@ -106,7 +106,7 @@ impl FeedFamilies {
             )?,
             missed: d.counters(
                 "messages_missed_total",
-                "Messages of feeds that a client will never get, for each client",
+                "Messages of servers that a client of a feed or of a session will never get, for each client",
                 &["route"],
             )?,
             conflated: d.counters(
@@ -132,6 +132,11 @@ impl FeedFamilies {
         })
     }
 
+    /// Messages that clients of a route will never get, which sessions count as well.
+    pub(super) fn missed(&self, route: &str) -> IntCounter {
+        self.missed.with_label_values(&[route])
+    }
+
     /// Resolves every label value of one route.
     pub(super) fn route(&self, route: &str) -> Arc<FeedMetrics> {
         let labels = &[route];
@@ -142,7 +147,7 @@ impl FeedFamilies {
             published: self.published.with_label_values(labels),
             uplink_dropped: self.uplink_dropped.with_label_values(labels),
             uplink_forwarded: self.uplink_forwarded.with_label_values(labels),
-            missed: self.missed.with_label_values(labels),
+            missed: self.missed(route),
             conflated: CounterBy::resolve(&self.conflated, |reason| vec![route, reason]),
             acknowledged: self.acknowledged.with_label_values(labels),
             dials: CounterBy::resolve(&self.dials, |outcome| vec![route, outcome]),

@@ -20,6 +20,7 @@ mod log;
 mod process;
 mod routes;
 mod server;
+mod sessions;
 mod upstream;
 
 use std::sync::Arc;
@@ -38,6 +39,9 @@ pub(crate) use self::log::Trim;
 pub(crate) use self::process::{CertificateKind, ReloadOutcome, TaskKind};
 pub(crate) use self::routes::{HandshakeOutcome, RefusalReason, RouteMetrics, StatusClass};
 pub(crate) use self::server::{ConnectionRefusal, DrainCut, IdleBound, ProxyFault, RequestError, TlsFailure};
+pub(crate) use self::sessions::{
+    MessageLoss, RecoverySide, RedialOutcome, ResumeOutcome, SessionEnd, SessionMetrics,
+};
 pub(crate) use self::upstream::UpstreamErrorKind;
 
 use self::admission::AdmissionMetrics;
@@ -49,6 +53,7 @@ use self::log::LogMetrics;
 use self::process::ProcessMetrics;
 use self::routes::RouteFamilies;
 use self::server::ServerMetrics;
+use self::sessions::{RecoveryMetrics, SessionFamilies};
 use self::upstream::UpstreamMetrics;
 
 /// The metrics of the process.
@@ -64,8 +69,12 @@ pub struct Metrics {
     pub log: LogMetrics,
     /// By why their client's connection ended.
     pub(crate) unacknowledged: CounterBy<Reason>,
+    pub(crate) session_recovery: RecoveryMetrics,
+    /// The longest queue of messages that a session's client said and no server has yet; set at a scrape.
+    pub(crate) session_queue_longest: IntGauge,
     routes: RouteFamilies,
     feeds: FeedFamilies,
+    sessions: SessionFamilies,
     breakers: BreakerFamilies,
 }
 
@@ -89,8 +98,14 @@ impl Metrics {
                 "Messages of feeds that their client had not acknowledged when its connection ended, by why it did",
                 "reason",
             )?,
+            session_recovery: RecoveryMetrics::declare(&d)?,
+            session_queue_longest: d.gauge(
+                "session_queue_longest_messages",
+                "Messages of the session whose client has said most that no server has yet",
+            )?,
             routes: RouteFamilies::declare(&d)?,
             feeds: FeedFamilies::declare(&d)?,
+            sessions: SessionFamilies::declare(&d)?,
             breakers: BreakerFamilies::declare(&d)?,
             registry: d.registry,
         }))
@@ -109,6 +124,11 @@ impl Metrics {
     /// What the feeds of one route count.
     pub(crate) fn feeds(&self, route: &str) -> Arc<FeedMetrics> {
         self.feeds.route(route)
+    }
+
+    /// What the sessions of one route count.
+    pub(crate) fn sessions(&self, route: &str) -> Arc<SessionMetrics> {
+        self.sessions.route(route, self.feeds.missed(route))
     }
 
     /// The breakers of one scope and route.

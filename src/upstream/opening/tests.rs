@@ -252,3 +252,107 @@ fn headers_of_the_first_client_keep_their_order() {
     assert_ne!(first.headers()["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==", "a fresh one");
     assert_ne!(first.headers()["sec-websocket-key"], again.headers()["sec-websocket-key"]);
 }
+
+/// A head that one client has alone.
+fn alone(target: &str, fields: &[(&'static str, &str)]) -> Opening {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(*name, value.parse().unwrap());
+    }
+    Opening::of_one_client(&target.parse().unwrap(), headers)
+}
+
+/// The names and values of a request, but for what each dial has of its own.
+fn fields(opening: &Opening) -> Vec<(String, String)> {
+    let (request, _) = opening.request(None);
+    let own = [X_REQUEST_ID, header::SEC_WEBSOCKET_KEY];
+    let fields = request.headers().iter().filter(|(name, _)| !own.contains(name));
+    fields.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+}
+
+fn answer(set: &[&'static str]) -> HeaderMap {
+    set.iter().map(|set| (header::SET_COOKIE, HeaderValue::from_static(set))).collect()
+}
+
+#[test]
+fn a_head_of_one_client_says_what_the_client_said() {
+    let opening = alone("/ws?token=1", ONE_CLIENT);
+    let (request, id) = opening.request(Some(&HeaderValue::from_static("a")));
+    assert_eq!(request.uri(), "/ws?token=1");
+    let headers = request.headers();
+    for (name, _) in ONE_CLIENT {
+        let sent: Vec<_> = headers.get_all(*name).iter().map(|value| value.to_str().unwrap()).collect();
+        let said: Vec<_> =
+            ONE_CLIENT.iter().filter(|(other, _)| other == name).map(|(_, value)| *value).collect();
+        match *name {
+            "sec-websocket-extensions" => assert!(sent.is_empty(), "nothing of ours is compressed"),
+            "sec-websocket-protocol" => assert_eq!(sent, ["a"]),
+            "x-request-id" => assert_eq!(sent, [&*id]),
+            "sec-websocket-key" => assert_ne!(sent, said),
+            _ => assert_eq!(sent, said, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn cookies_that_are_set_are_sent_at_the_next_dial_and_all_else_stays() {
+    let before =
+        [("host", "a"), ("cookie", "sid=old; a=1"), ("x-tenant", "blue"), ("cookie", "b=2"), ("origin", "o")];
+    let mut opening = alone("/ws?x=y", &before);
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    // An answer that sets nothing changes nothing.
+    let kept = opening.head.clone();
+    assert_eq!(opening.set_cookies(&answer(&[])), 0);
+    assert_eq!(opening.head, kept);
+    assert_eq!(opening.set_cookies(&answer(&["sid=new; Path=/", "c=3", "a=; Max-Age=0"])), 0);
+    let expected = [("host", "a"), ("cookie", "sid=new; b=2; c=3"), ("x-tenant", "blue"), ("origin", "o")];
+    assert_eq!(fields(&opening), pairs(&expected));
+    assert_eq!(opening.request(None).0.uri(), "/ws?x=y");
+    // A second crash: what was set by the redial is rotated once more.
+    assert_eq!(opening.set_cookies(&answer(&["sid=newest"])), 0);
+    assert_eq!(fields(&opening)[1].1, "sid=newest; b=2; c=3");
+    assert_eq!(opening.set_cookies(&answer(&["sid=; Max-Age=0", "b=; Max-Age=0", "c=; Max-Age=0"])), 0);
+    assert_eq!(fields(&opening), pairs(&[("host", "a"), ("x-tenant", "blue"), ("origin", "o")]));
+    // And where there was none.
+    assert_eq!(opening.set_cookies(&answer(&["sid=again"])), 0);
+    assert_eq!(fields(&opening).last().unwrap().1, "sid=again");
+    let mut bare = alone("/", &[]);
+    assert_eq!(bare.set_cookies(&answer(&["sid=1"])), 0);
+    assert_eq!((bare.request(None).0.uri().path(), fields(&bare)), ("/", pairs(&[("cookie", "sid=1")])));
+}
+
+#[test]
+fn cookies_for_which_there_is_no_room_are_told() {
+    let mut opening = alone("/", &[("cookie", "a=1")]);
+    let long = HeaderValue::try_from(format!("b={}", "x".repeat(16 * 1024))).unwrap();
+    let mut set = answer(&["c=3"]);
+    set.append(header::SET_COOKIE, long);
+    assert_eq!(opening.set_cookies(&set), 1);
+    assert_eq!(fields(&opening), [("cookie".to_owned(), "a=1; c=3".to_owned())]);
+    for n in 0..200 {
+        let set = HeaderValue::try_from(format!("n{n}=x")).unwrap();
+        opening.set_cookies(&HeaderMap::from_iter([(header::SET_COOKIE, set)]));
+    }
+    assert_eq!(fields(&opening)[0].1.split("; ").count(), 64);
+    assert!(opening.size() < 1024);
+}
+
+#[test]
+fn nothing_that_shows_a_head_shows_a_credential() {
+    let opening = alone("/ws?token=secret", ONE_CLIENT);
+    let shown = format!("{opening:?} {:#?}", opening.clone());
+    assert!(!shown.contains("secret") && shown.contains("/ws"), "{shown}");
+    let (request, _) = opening.request(None);
+    for name in [header::COOKIE, header::AUTHORIZATION] {
+        let shown = format!("{:?}", request.headers()[&name]);
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
+
+#[test]
+fn a_head_holds_what_it_says_and_no_more() {
+    let opening = alone("/ws", &[("host", "a"), ("cookie", "b=c")]);
+    assert_eq!(opening.size(), "/ws\nhost:a\ncookie:b=c".len());
+}

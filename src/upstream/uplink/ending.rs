@@ -12,7 +12,7 @@ impl Uplink {
         let now = Instant::now();
         self.begin(UplinkEnd::Done, now);
         self.endpoint.start_closing(code, reason);
-        self.send_close(now);
+        self.send_close();
         self.wake();
     }
 
@@ -20,14 +20,14 @@ impl Uplink {
     pub(super) fn on_close_received(&mut self, code: CloseCode, reason: String, now: Instant) {
         self.begin(UplinkEnd::Closed(code, reason), now);
         self.endpoint.on_close_received(code.answer());
-        self.send_close(now);
+        self.send_close();
     }
 
     /// The server broke a rule: its Close says which, and nothing of it is read any more but the end of its stream.
     pub(super) fn on_protocol_error(&mut self, error: ProtocolError, now: Instant) {
         self.begin(UplinkEnd::ProtocolError(error), now);
         self.endpoint.fail(error.close_code(), &error.to_string());
-        self.send_close(now);
+        self.send_close();
     }
 
     /// Begins to end, unless that has begun.
@@ -35,16 +35,17 @@ impl Uplink {
         if self.end.is_none() && self.stream.is_some() {
             self.end = Some(end);
             self.heartbeat = None;
+            self.paused_since = None;
             self.deadline = Some(now + self.rules.close_timeout);
         }
     }
 
     /// Queues our Close behind what waits, if it was not sent before; it takes the place of a pong that was to follow.
-    fn send_close(&mut self, now: Instant) {
+    fn send_close(&mut self) {
         if self.stream.is_some()
             && let Some(close) = self.endpoint.next_control()
         {
-            self.push(close.as_bytes(), now);
+            self.push(&close);
         }
     }
 

@@ -1,6 +1,8 @@
 //! The uplink, driven by hand ([`crate::stage`]): its server is a raw end.
 
 mod ending;
+mod pausing;
+mod receipts;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -18,6 +20,7 @@ const RULES: UplinkRules = UplinkRules {
     stall_timeout: None,
     close_timeout: secs(5),
     max_waiting: 1 << 20,
+    receipts: ReceiptMode::Off,
 };
 
 const BEAT: config::Heartbeat = config::Heartbeat { interval: secs(30), timeout: secs(10), max_missed: 2 };
@@ -73,6 +76,18 @@ impl Stage {
         };
         stage.turn().await;
         stage
+    }
+
+    /// As whoever has one message for the server.
+    fn send(&mut self, kind: Kind, payload: &[u8]) -> bool {
+        let is_queued = self.uplink.send(kind, payload);
+        self.flush();
+        is_queued
+    }
+
+    fn flush(&mut self) {
+        let waker = Waker::from(Arc::clone(&self.wakes));
+        self.uplink.flush(&mut Context::from_waker(&waker));
     }
 
     async fn pass_until(&mut self, at: Duration) {
@@ -166,7 +181,11 @@ async fn messages_go_masked_and_each_with_another_mask() {
     let mut stage = Stage::open(RULES).await;
     assert!(stage.uplink.send(Kind::Text, b"one"));
     assert!(stage.uplink.send(Kind::Binary, &[2; 300]));
+    assert!(!stage.uplink.is_flushed());
     stage.turn().await;
+    assert_eq!(stage.hear(), [], "nobody has asked for it");
+    stage.flush();
+    assert!(stage.uplink.is_flushed());
     let (raw, _) = stage.hear_all();
     assert_ne!(raw[2..6], raw[9 + 4..9 + 8]);
     assert_eq!(frames(&raw), [(0x81, b"one".to_vec()), (0x82, vec![2; 300])]);
@@ -187,7 +206,7 @@ async fn a_flood_of_pings_from_a_server_that_reads_nothing_is_bounded() {
     let mut stage = Stage::open(RULES).await;
     // Fill the way to it.
     while stage.uplink.waiting() == 0 {
-        assert!(stage.uplink.send(Kind::Binary, &[0; 10_000]));
+        assert!(stage.send(Kind::Binary, &[0; 10_000]));
         stage.turn().await;
     }
     let before = stage.uplink.waiting();
@@ -210,9 +229,9 @@ async fn a_flood_of_pings_from_a_server_that_reads_nothing_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_the_server_is_bounded() {
     let mut stage = Stage::open(UplinkRules { max_waiting: 20_000, ..RULES }).await;
-    assert!(!stage.uplink.send(Kind::Binary, &[0; 20_000]), "it would never fit");
+    assert!(!stage.send(Kind::Binary, &[0; 20_000]), "it would never fit");
     let mut sent = 0_u64;
-    while stage.uplink.send(Kind::Binary, &[1; 5000]) {
+    while stage.send(Kind::Binary, &[1; 5000]) {
         sent += 1;
         stage.turn().await;
         assert!(stage.uplink.waiting() <= 20_000);
@@ -224,7 +243,7 @@ async fn what_waits_for_the_server_is_bounded() {
         stage.turn().await;
     }
     assert_eq!(frames(&heard).len() as u64, sent);
-    assert!(stage.uplink.send(Kind::Binary, &[1; 5000]), "there is room again");
+    assert!(stage.send(Kind::Binary, &[1; 5000]), "there is room again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,7 +277,7 @@ async fn a_server_that_takes_nothing_is_given_up() {
     SockRef::from(stage.server.as_ref().unwrap()).set_recv_buffer_size(4096).unwrap();
     stage.pass_until(secs(100)).await;
     assert_eq!(stage.end, None, "nothing waits for it");
-    while stage.uplink.send(Kind::Binary, &[1; 10_000]) {
+    while stage.send(Kind::Binary, &[1; 10_000]) {
         stage.turn().await;
     }
     stage.pass_until(secs(110)).await;
@@ -278,11 +297,11 @@ async fn a_server_that_takes_its_time_to_hear_nothing_more_is_read_for_a_while()
     let mut stage = Stage::open(RULES).await;
     // Its ear is shut, its mouth is not.
     stage.server.as_ref().unwrap().shutdown(std::net::Shutdown::Read).unwrap();
-    stage.uplink.send(Kind::Text, b"into the void");
+    stage.send(Kind::Text, b"into the void");
     stage.turn().await;
     stage.say(&frame(0x81, b"still here")).await;
     assert_eq!((stage.texts(), &stage.end), (vec!["still here"], &None));
-    assert!(!stage.uplink.send(Kind::Text, b"no more"));
+    assert!(!stage.send(Kind::Text, b"no more"));
     stage.pass(secs(5)).await;
     assert_eq!(stage.end, Some(UplinkEnd::Lost));
 }

@@ -8,7 +8,6 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::{Uplink, UplinkEnd};
-use crate::frame::{ControlFrame, Opcode, Role};
 use crate::resilience::HeartbeatAction;
 
 /// What is due at a deadline.
@@ -20,6 +19,8 @@ enum Due {
     Stall,
     /// A ping, or the answer to one.
     Heartbeat,
+    /// A ping that asks what the server has taken, or what it is assumed to have.
+    Receipts,
 }
 
 impl Uplink {
@@ -27,11 +28,14 @@ impl Uplink {
     fn deadlines(&self) -> impl Iterator<Item = (Instant, Due)> + use<> {
         let is_open = self.deadline.is_none();
         let stall = self.stall.since().zip(self.rules.stall_timeout).map(|(since, timeout)| since + timeout);
-        let heartbeat = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.deadline(false));
+        let is_paused = self.is_paused();
+        let heartbeat = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.deadline(is_paused));
+        let receipts = self.receipts.as_ref().and_then(|receipts| receipts.deadline(is_paused));
         [
             self.deadline.map(|at| (at, Due::Ending)),
             stall.filter(|_| is_open).map(|at| (at, Due::Stall)),
             heartbeat.filter(|_| is_open).map(|at| (at, Due::Heartbeat)),
+            receipts.filter(|_| is_open).map(|at| (at, Due::Receipts)),
         ]
         .into_iter()
         .flatten()
@@ -48,6 +52,8 @@ impl Uplink {
                 Due::Ending => self.finish(UplinkEnd::Lost, true),
                 Due::Stall => self.on_stall(cx, now),
                 Due::Heartbeat => self.on_heartbeat(now),
+                // What it asks for is asked with the write that follows.
+                Due::Receipts => self.on_receipts(now),
             }
             if self.stream.is_none() {
                 return;
@@ -60,7 +66,15 @@ impl Uplink {
         if !self.egress.send_unready(cx, stream) {
             return self.finish(UplinkEnd::Stalled, true);
         }
+        self.note_left(now);
         self.stall.note(true, self.waiting() > 0, now);
+    }
+
+    fn on_receipts(&mut self, now: Instant) {
+        let is_paused = self.is_paused();
+        if let Some(receipts) = &mut self.receipts {
+            receipts.on_timer(is_paused, now);
+        }
     }
 
     fn on_heartbeat(&mut self, now: Instant) {
@@ -71,9 +85,11 @@ impl Uplink {
         }
         match action {
             Some(HeartbeatAction::SendPing(payload)) => {
-                let ping = ControlFrame::new(Opcode::Ping, &payload, Role::Client.masking_key());
-                self.push(ping.as_bytes(), now);
+                self.push_ping(&payload);
                 self.ping_leaves_at = Some(self.queued);
+                if let Some(receipts) = &mut self.receipts {
+                    receipts.on_heartbeat_ping(payload, self.queued);
+                }
             }
             Some(HeartbeatAction::GiveUp) => self.finish(UplinkEnd::Silent, true),
             None => {}

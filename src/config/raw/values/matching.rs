@@ -81,7 +81,7 @@ pub(crate) struct RawMatch {
     values: Option<List<String>>,
     /// Text messages that this matches anywhere, as Rust's regex reads it
     regex: Option<Scalar<String>>,
-    /// So many messages from the start of the log
+    /// So many messages from the start: of a log, or of what a session's client says
     first: Option<Scalar<u32>>,
 }
 
@@ -106,7 +106,7 @@ impl RawMatch {
             }
         }
         if let Some(Scalar(regex)) = regex {
-            return check_regex(regex, problems);
+            return check_regex(&regex, problems).map(|_| Match::Regex(regex));
         }
         if let Some(count) = first {
             check::at_least_one("first", count, problems);
@@ -125,20 +125,34 @@ impl RawMatch {
         };
         Some(Match::Pointer { pointer, values: values.into_iter().map(|value| value.0).collect() })
     }
+
+    /// As [`Self::validate`], where messages are not counted.
+    pub(crate) fn validate_by_contents(self, problems: &mut Problems) -> Option<Match> {
+        let first = self.first;
+        let rule = self.validate(problems);
+        if let Some(first) = first
+            && !problems.has("")
+        {
+            let accepted = "pointer (with values) or regex: here messages are not counted";
+            problems.refuse("first", check::shown(first), accepted);
+        }
+        rule
+    }
 }
 
-fn check_regex(regex: String, problems: &mut Problems) -> Option<Match> {
+/// The expression `regex` that stands below the key `regex`, compiled as it is when it is used.
+pub(crate) fn check_regex(regex: &str, problems: &mut Problems) -> Option<regex::Regex> {
     if regex.len() > MAX_REGEX_LEN {
         let accepted = format!("a regular expression of up to {MAX_REGEX_LEN} bytes");
-        problems.refuse("regex", quoted(&regex), accepted);
+        problems.refuse("regex", quoted(regex), accepted);
         return None;
     }
-    match Match::compile(&regex) {
-        Ok(_) => Some(Match::Regex(regex)),
+    match Match::compile(regex) {
+        Ok(compiled) => Some(compiled),
         Err(regex::Error::CompiledTooBig(_)) => {
             let accepted =
                 "a regular expression with fewer or smaller repetitions: this one takes too much memory";
-            problems.refuse("regex", quoted(&regex), accepted);
+            problems.refuse("regex", quoted(regex), accepted);
             None
         }
         Err(error) => {
@@ -147,7 +161,7 @@ fn check_regex(regex: String, problems: &mut Problems) -> Option<Match> {
             let what = told.lines().last().unwrap_or_default().trim_start_matches("error: ");
             let accepted =
                 "a regular expression as Rust's regex crate reads it (no look-around, no back-references)";
-            problems.refuse("regex", format!("{}: {what}", quoted(&regex)), accepted);
+            problems.refuse("regex", format!("{}: {what}", quoted(regex)), accepted);
             None
         }
     }

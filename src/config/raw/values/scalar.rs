@@ -93,11 +93,9 @@ impl<T: ScalarValue> Visitor<'_> for Word<T> {
     }
 }
 
-/// [`ScalarValue`] for an enum whose variants are words. Those that are `unsupported` are read, so that validation
-/// can say so, and are not named as accepted.
+/// [`ScalarValue`] for an enum whose variants are words.
 macro_rules! words {
-    ($type:ty { $($variant:ident = $word:literal),+ $(,)? }
-        $(unsupported { $($unsupported:ident = $unsupported_word:literal),+ $(,)? })?) => {
+    ($type:ty { $($variant:ident = $word:literal),+ $(,)? }) => {
         impl $crate::config::raw::values::scalar::ScalarValue for $type {
             fn accepted() -> String {
                 [$($word),+].join(" | ")
@@ -107,13 +105,12 @@ macro_rules! words {
                 // Helm and YAML 1.1 write `off` as `false`.
                 match if text == "false" { "off" } else { text } {
                     $($word => Some(Self::$variant),)+
-                    $($($unsupported_word => Some(Self::$unsupported),)+)?
                     _ => None,
                 }
             }
 
             fn write(&self) -> String {
-                match self { $(Self::$variant => $word,)+ $($(Self::$unsupported => $unsupported_word,)+)? }.to_owned()
+                match self { $(Self::$variant => $word,)+ }.to_owned()
             }
 
             #[cfg(test)]

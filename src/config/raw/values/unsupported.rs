@@ -188,11 +188,6 @@ macro_rules! keys {
 keys! {
     /// `policy.session.identity`
     Identity: &["discriminator"], &[];
-    /// Which messages a rule means.
-    Match: &["pointer", "values", "regex", "first"], &[];
-    /// `policy.session.greeting`: rules, or one rule's match.
-    Greeting: &["match", "reply", "forget", "key", "keep", "pointer", "values", "regex", "first"],
-        &[Match::KEYS, Match::KEYS, Match::KEYS];
     /// `store.disk`
     Disk: &["path"], &[];
     /// `store.redis`

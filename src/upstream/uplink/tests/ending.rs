@@ -10,7 +10,7 @@ async fn a_close_of_the_server_is_told_and_answered_at_once_and_its_end_awaited(
     assert_eq!(stage.texts(), ["last"]);
     assert_eq!(stage.hear(), [(0x88, 1001_u16.to_be_bytes().to_vec())]);
     assert_eq!(stage.end, Some(UplinkEnd::Closed(CloseCode(1001), "going".into())));
-    assert!(!stage.uplink.send(Kind::Text, b"too late"));
+    assert!(!stage.send(Kind::Text, b"too late"));
     assert!(!stage.is_over, "a server ends the TCP connection first");
     stage.leave().await;
     assert!(stage.is_over);
@@ -19,7 +19,7 @@ async fn a_close_of_the_server_is_told_and_answered_at_once_and_its_end_awaited(
 #[tokio::test(start_paused = true)]
 async fn a_server_that_closes_and_goes_at_once_has_closed() {
     let mut stage = Stage::open(RULES).await;
-    stage.uplink.send(Kind::Text, b"on its way");
+    stage.send(Kind::Text, b"on its way");
     stage.server.as_mut().unwrap().write_all(&close(1012, "restart")).unwrap();
     stage.leave().await;
     assert_eq!(stage.end, Some(UplinkEnd::Closed(CloseCode(1012), "restart".into())));
@@ -58,9 +58,9 @@ async fn a_server_that_does_not_end_after_its_close_is_left_after_close_timeout(
 #[tokio::test(start_paused = true)]
 async fn our_close_follows_what_was_sent_and_the_rest_is_heard_until_it_is_answered() {
     let mut stage = Stage::open(RULES).await;
-    stage.uplink.send(Kind::Text, b"before");
+    stage.send(Kind::Text, b"before");
     stage.uplink.close(CloseCode(1000), "nobody listens");
-    assert!(!stage.uplink.send(Kind::Text, b"after"));
+    assert!(!stage.send(Kind::Text, b"after"));
     stage.turn().await;
     let close_frame = (0x88, b"\x03\xe8nobody listens".to_vec());
     assert_eq!(stage.hear(), [(0x81, b"before".to_vec()), close_frame]);
@@ -77,7 +77,7 @@ async fn our_close_follows_what_was_sent_and_the_rest_is_heard_until_it_is_answe
 async fn what_still_waits_for_a_server_that_closes_goes_out_beside_what_follows() {
     let mut stage = Stage::open(RULES).await;
     SockRef::from(stage.server.as_ref().unwrap()).set_recv_buffer_size(4096).unwrap();
-    while stage.uplink.send(Kind::Binary, &[1; 10_000]) {
+    while stage.send(Kind::Binary, &[1; 10_000]) {
         stage.turn().await;
     }
     assert!(stage.uplink.buffered() > 0);
@@ -102,9 +102,9 @@ async fn a_greeting_goes_first_however_little_may_wait() {
     let mut stage = Stage::open(UplinkRules { max_waiting: 20, ..RULES }).await;
     stage.uplink.greet(Kind::Text, b"more than may wait of clients' words");
     stage.uplink.greet(Kind::Binary, b"");
-    assert!(!stage.uplink.send(Kind::Text, b"later"), "there is no room");
+    assert!(!stage.send(Kind::Text, b"later"), "there is no room");
     stage.turn().await;
-    assert!(stage.uplink.send(Kind::Text, b"now"));
+    assert!(stage.send(Kind::Text, b"now"));
     stage.turn().await;
     let greeting = (0x81, b"more than may wait of clients' words".to_vec());
     assert_eq!(stage.hear(), [greeting, (0x82, Vec::new()), (0x81, b"now".to_vec())]);
