@@ -61,7 +61,7 @@ async fn with_backpressure_the_server_waits_and_nothing_is_lost() {
     let taken = server.fill_until_blocked(&frame, Duration::from_millis(400), 64 << 20).await;
     let whole = taken.div_ceil(frame.encode(Role::Server).len());
     let held = session.proxy.metric("outrigger_buffered_bytes").await
-        + session.proxy.metrics().await.sum("outrigger_log_bytes");
+        + session.proxy.metrics().await.sum("outrigger_history_bytes");
     assert!(held < 1_000_000.0, "{held} bytes are held");
     session.client.resume_reading();
     let (client, server) = session.ends();
