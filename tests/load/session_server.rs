@@ -216,7 +216,7 @@ async fn talk(
         }
         let received = tokio::select! {
             received = link.receive_within(next - Instant::now()) => received,
-            _ = ended.wait_for(|ended| *ended) => {
+            () = async { drop(ended.wait_for(|ended| *ended).await) } => {
                 link.try_send_frame(&Frame::close(1001, "")).await.ok()?;
                 link.closed().await;
                 return None;
