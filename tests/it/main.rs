@@ -61,6 +61,7 @@ mod requests {
     mod heads;
     mod http2;
     mod idle;
+    mod own_protocols;
     mod plain_http;
     mod plain_http_faults;
     mod request_errors;
