@@ -160,9 +160,8 @@ fn every_row_of_the_document_names_its_test() {
     let root = env!("CARGO_MANIFEST_DIR");
     let document = std::fs::read_to_string(format!("{root}/{DOCUMENT}")).unwrap();
     let mut named: Vec<&str> = document
-        .lines()
-        .filter(|line| line.starts_with('|'))
-        .flat_map(|line| line.split("`servers::").skip(1))
+        .split("`servers::")
+        .skip(1)
         .filter_map(|rest| rest.split('`').next())
         .collect();
     let tests = include_str!("servers.rs").split("#[tokio::test]\nasync fn ").skip(1);
