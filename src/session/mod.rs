@@ -12,4 +12,6 @@ mod registry;
 mod ticket;
 
 pub(crate) use handle::{Ask, Attach, EndRequest, Handle, Identity, NotResumed, Request};
+pub use ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};
+
 pub(crate) use registry::{Gate, SessionGuard, Sessions};
