@@ -243,7 +243,7 @@ fn a_short_life_does_not_set_the_time_to_give_up_back_and_a_long_one_does() {
 fn whoever_does_not_come_back_in_time_has_no_session_any_more() {
     let now = Instant::now();
     for (state, expected) in
-        [("live", "live gone (window)"), ("greeting", "greeting gone (window)"), ("waiting", "over gone (window)")]
+        [("live", "live gone (window)"), ("greeting", "over gone (window)"), ("waiting", "over gone (window)")]
     {
         let mut machine = at(state, now);
         apply(&mut machine, "client lost", now);
