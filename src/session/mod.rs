@@ -38,3 +38,6 @@ mod ticket;
 pub(crate) use plan::Plan;
 pub(crate) use sessions::Sessions;
 pub(crate) use task::Opened;
+
+#[cfg(test)]
+mod tests;

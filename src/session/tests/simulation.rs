@@ -96,15 +96,32 @@ const EVENTS: &[(u32, Event)] = &[
 struct Trace {
     seed: u64,
     steps: u32,
-    last: VecDeque<(u32, Event, Server, Client)>,
+    /// With what it met, and when.
+    last: VecDeque<(u32, Event, Server, Client, Instant)>,
 }
 
 impl Drop for Trace {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("seed {}, step {}; what came before:", self.seed, self.steps);
-            for (step, event, server, client) in &self.last {
-                eprintln!("  {step:6} {event:?} → {server:?} {client:?}");
+            let start = self.last.front().map(|(.., now)| *now);
+            for (step, event, server, client, now) in &self.last {
+                let since = start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
+                // Moments are told apart by how far they are ahead.
+                let server = match server {
+                    Server::Waiting { not_before } => {
+                        format!("Waiting for {:?}", not_before.saturating_duration_since(*now))
+                    }
+                    Server::Greeting { reply_by } => {
+                        format!("Greeting for {:?}", reply_by.saturating_duration_since(*now))
+                    }
+                    other => format!("{other:?}"),
+                };
+                let client = match client {
+                    Client::Away { until } => format!("Away for {:?}", until.saturating_duration_since(*now)),
+                    other => format!("{other:?}"),
+                };
+                eprintln!("  {step:6} at {since:?}: {event:?} in {server}, {client}");
             }
         }
     }
@@ -423,7 +440,7 @@ fn run(seed: u64, steps: u32) {
                 trace.last.pop_front();
             }
             let machine = &world.proxy.machine;
-            trace.last.push_back((trace.steps, event, machine.server(), machine.client()));
+            trace.last.push_back((trace.steps, event, machine.server(), machine.client(), world.now));
             world.step(event);
         }
         world.heal();

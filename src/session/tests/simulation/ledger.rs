@@ -86,11 +86,12 @@ impl Ledger {
         assert!(newest.is_none_or(|newest| newest < message.number), "{} after {newest:?}", message.number);
     }
 
+    /// The server has answered for all of these. What it was greeted with may be said again all the same, when it is no
+    /// greeting any more: the client's own message was uncertain then.
     pub(super) fn on_proven(&mut self, messages: &[Carried]) {
-        for message in messages.iter().rev() {
-            let fate = self.fate(message.number);
-            if std::mem::replace(&mut fate.is_proven, true) && !message.is_greeting {
-                // All before it were marked with it.
+        for message in messages.iter().rev().filter(|message| !message.is_greeting) {
+            if std::mem::replace(&mut self.fate(message.number).is_proven, true) {
+                // So were all before it.
                 return;
             }
         }
