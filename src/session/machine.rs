@@ -279,6 +279,8 @@ impl Machine {
         self.client = Client::Attached;
         if self.server == Server::Asleep {
             self.server = Server::Waiting { not_before: now };
+            // The client may be away for longer than a server is waited for, and nobody has asked for it meanwhile.
+            self.backoff.on_wanted(now);
         }
     }
 
