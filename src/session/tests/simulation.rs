@@ -9,7 +9,7 @@ mod ledger;
 mod link;
 mod proxy;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -22,6 +22,8 @@ use crate::config::{GreetingRule, Match, MessageKey, Replay, SessionQueue};
 use crate::frame::CloseCode;
 use crate::session::cause::{Cause, ServerEnd};
 use crate::session::machine::{Client, DialEnd, Server};
+use crate::session::ticket::Generations;
+use crate::telemetry::Label;
 
 /// How many events a failure prints.
 const TOLD: usize = 50;
@@ -59,6 +61,8 @@ enum Event {
     ClientDrops,
     ClientAttaches,
     LifetimeEnds,
+    Evicted,
+    LogHasHole,
     Drains,
     DrainDate,
 }
@@ -88,6 +92,8 @@ const EVENTS: &[(u32, Event)] = &[
     (8, Event::ClientDrops),
     (16, Event::ClientAttaches),
     (1, Event::LifetimeEnds),
+    (1, Event::Evicted),
+    (1, Event::LogHasHole),
     (1, Event::Drains),
     (4, Event::DrainDate),
 ];
@@ -141,6 +147,11 @@ struct World {
     heard: usize,
     proxy_pipe: VecDeque<usize>,
     links: u32,
+    /// Since when nothing goes wrong any more.
+    healed_at: Option<Instant>,
+    /// The ticket that the client has, by its number.
+    ticket: u32,
+    tickets: Generations,
     proxy: Proxy,
     ledger: Ledger,
 }
@@ -171,6 +182,8 @@ impl World {
         let queue = SessionQueue { replay, skip: Some(Match::Regex("^beat".into())), ..QUEUE };
         let now = Instant::now();
         let link = Link::new(0, false, &mut random);
+        let mut tickets = Generations::default();
+        let ticket = tickets.issue().unwrap();
         Self {
             random,
             now,
@@ -181,8 +194,11 @@ impl World {
             heard: 0,
             proxy_pipe: VecDeque::new(),
             links: 1,
+            healed_at: None,
+            ticket,
+            tickets,
             proxy: Proxy::new(&rules, &queue, is_held, link, now),
-            ledger: Ledger::new(replay, !rules.is_empty()),
+            ledger: Ledger::new(replay, is_held, !rules.is_empty()),
         }
     }
 
@@ -236,6 +252,14 @@ impl World {
                 self.attach()
             }
             Event::LifetimeEnds if is_attached => self.proxy.machine.leave(Cause::Lifetime),
+            Event::Evicted if matches!(self.proxy.machine.client(), Client::Away { .. }) => {
+                if random.u8(..4) == 0 {
+                    self.proxy.machine.end(Cause::Evicted);
+                }
+            }
+            Event::LogHasHole if is_attached && random.u8(..20) == 0 => {
+                self.proxy.machine.leave(Cause::Memory)
+            }
             Event::Drains if random.u8(..4) == 0 => self.proxy.machine.on_drain(),
             Event::DrainDate if is_attached && self.proxy.machine.is_draining() => {
                 self.proxy.machine.leave(Cause::Drain(CloseCode(1012)));
@@ -282,7 +306,7 @@ impl World {
                 3 => format!("leave r{} {n}", random.u8(..5)),
                 4 => format!("topic {}", random.u8(..4)),
                 5 => format!("beat {n}"),
-                6 => format!("say {n} {}", "x".repeat(random.usize(..900))),
+                6 => format!("say {n} {}", "x".repeat(random.usize(..1800))),
                 _ => format!("say {n}"),
             });
         }
@@ -309,7 +333,7 @@ impl World {
 
     fn dialled(&mut self) {
         let random = &mut self.random;
-        if self.is_server_up && random.u8(..20) != 0 {
+        if self.is_server_up && (self.healed_at.is_some() || random.u8(..20) != 0) {
             let link = Link::new(self.links, true, random);
             self.links += 1;
             self.proxy.on_linked(link, self.now, &mut self.ledger);
@@ -338,12 +362,18 @@ impl World {
     /// The client comes back: each side says how much it has, and the other goes on from there.
     fn attach(&mut self) {
         self.unlink();
+        assert!(self.tickets.prove(self.ticket), "a hello that is lost locks nobody out");
+        for used in 0..self.ticket {
+            assert!(!self.tickets.is_valid(used), "a ticket that was replaced is worth nothing");
+        }
+        let ticket = self.tickets.issue().unwrap();
         self.proxy.machine.attach(self.now);
         self.proxy.next = self.heard;
         // The hello may be lost, so that the client knows no more than before.
         if self.random.u8(..6) == 0 {
             self.proxy.machine.on_client_end(Cause::ClientLost, self.now);
         } else {
+            self.ticket = ticket;
             self.client_sent = self.proxy.outbox.received();
         }
     }
@@ -351,17 +381,24 @@ impl World {
     /// Everything is well again, for long enough: nothing is left over that was not told.
     fn heal(&mut self) {
         self.is_server_up = true;
+        self.healed_at = Some(self.now);
         self.proxy.with_link(Link::heal);
         for _ in 0..1000 {
             if self.is_over() || self.proxy.machine.is_draining() || self.is_whole() {
                 break;
             }
             match self.proxy.machine.client() {
-                Client::Away { .. } => {
+                Client::Away { until } => {
                     if self.proxy.machine.server() == Server::Asleep {
+                        // It may come as late as it may, which is later than a server is waited for.
+                        let left = until.saturating_duration_since(self.now);
+                        self.now += left.mul_f64(self.random.f64());
                         self.ledger.on_comeback();
                     }
                     self.attach();
+                    self.healed_at = Some(self.now);
+                    // No gate gives a turn at once.
+                    self.pass(100);
                 }
                 _ => self.pass(200),
             }
@@ -377,6 +414,9 @@ impl World {
                 self.step(event);
             }
         }
+        let well_for = self.healed_at.map_or(Duration::ZERO, |at| self.now - at);
+        let is_given_up = self.proxy.machine.cause() == Some(&Cause::UpstreamLost);
+        assert!(!is_given_up || well_for < Duration::from_secs(15), "a server that is well was given up");
         let is_left_alone = self.is_over() || self.proxy.machine.is_draining();
         assert!(is_left_alone || self.is_whole(), "all is well, and still something waits");
         if !is_left_alone {
@@ -414,8 +454,9 @@ impl World {
     }
 }
 
-/// So many steps, which are several lives where one ends.
-fn run(seed: u64, steps: u32) {
+/// So many steps, which are several lives where one ends. Answers how sessions have ended.
+fn run(seed: u64, steps: u32) -> BTreeSet<&'static str> {
+    let mut ends = BTreeSet::new();
     let mut trace = Trace { seed, steps: 0, last: VecDeque::new() };
     let mut random = Rng::with_seed(seed);
     let total: u32 = EVENTS.iter().map(|(weight, _)| weight).sum();
@@ -445,7 +486,9 @@ fn run(seed: u64, steps: u32) {
         }
         world.heal();
         world.leave();
+        ends.extend(world.proxy.machine.cause().map(|cause| cause.session_end().as_str()));
     }
+    ends
 }
 
 fn from_environment(name: &str, default: u32) -> u32 {
@@ -456,9 +499,20 @@ fn from_environment(name: &str, default: u32) -> u32 {
 
 #[test]
 fn a_thousand_lives_lose_nothing_in_silence() {
-    for seed in 0..1000 {
-        run(seed, STEPS);
-    }
+    let ends: BTreeSet<&str> = (0..1000).flat_map(|seed| run(seed, STEPS)).collect();
+    let known = [
+        "client",
+        "drain",
+        "evicted",
+        "lifetime",
+        "memory",
+        "poison",
+        "server",
+        "unauthorized",
+        "upstream_lost",
+        "window",
+    ];
+    assert!(ends.iter().eq(&known), "what never happens is not tried: {ends:?}");
 }
 
 /// `OUTRIGGER_SEEDS` lives of `OUTRIGGER_STEPS` steps each, from the seed `OUTRIGGER_SEED` on.

@@ -13,6 +13,8 @@ struct Fate {
     heard: Vec<u32>,
     is_greeted: bool,
     is_proven: bool,
+    /// How often its server died while it was the oldest uncertain message.
+    deaths: u32,
     /// The client can know that it may be lost.
     is_told: bool,
     /// It is the greeting's to say, as long as that is kept.
@@ -30,6 +32,7 @@ struct Kept {
 
 pub(super) struct Ledger {
     says_again: bool,
+    is_held: bool,
     has_rules: bool,
     fates: HashMap<u64, Fate>,
     dropped: u64,
@@ -39,6 +42,8 @@ pub(super) struct Ledger {
     /// The newest message of the client's own that each link has carried to its server.
     newest: HashMap<u32, u64>,
     has_dialled: bool,
+    /// What is said again is said alone.
+    is_careful: bool,
     is_poisoned: bool,
 }
 
@@ -54,9 +59,10 @@ fn thing(text: &str) -> Option<((u8, String), usize)> {
 }
 
 impl Ledger {
-    pub(super) fn new(replay: Replay, has_rules: bool) -> Self {
+    pub(super) fn new(replay: Replay, is_held: bool, has_rules: bool) -> Self {
         Self {
             says_again: replay == Replay::Unacknowledged,
+            is_held,
             has_rules,
             fates: HashMap::new(),
             dropped: 0,
@@ -64,6 +70,7 @@ impl Ledger {
             greeted: 0,
             newest: HashMap::new(),
             has_dialled: true,
+            is_careful: false,
             is_poisoned: false,
         }
     }
@@ -97,9 +104,18 @@ impl Ledger {
         }
     }
 
+    /// A message goes on as it comes.
+    pub(super) fn on_sent(&mut self) {
+        self.is_careful = false;
+    }
+
     /// The session says something again, or for the first time now that it can.
-    pub(super) fn on_said(&mut self, number: u64, is_replay: bool, text: &str) {
+    pub(super) fn on_said(&mut self, number: u64, is_replay: bool, text: &str, link: &Link) {
         let says_again = self.says_again;
+        assert!(!self.store.iter().any(|kept| kept.number == number), "{text} is said by the greeting");
+        let mut before = link.carried[link.proven as usize..].iter();
+        assert!(!self.is_careful || before.all(|message| message.is_greeting), "{text} is not said alone");
+        self.is_careful &= is_replay;
         let fate = self.fate(number);
         assert!(!fate.is_proven, "{text} was taken");
         assert!(!is_replay || says_again, "{text} is said again");
@@ -116,6 +132,7 @@ impl Ledger {
     }
 
     pub(super) fn on_dropped(&mut self, messages: u64) {
+        assert!(messages == 0 || !self.is_held, "the client was told that it is received");
         self.dropped += messages;
     }
 
@@ -134,6 +151,12 @@ impl Ledger {
         let told = lost.as_ref().map(|lost| (*lost.numbers.start(), *lost.numbers.end(), lost.messages));
         if self.says_again {
             assert_eq!(told, None, "it is said again");
+            let carried = left.iter().find(|message| !message.is_greeting);
+            if let Some(oldest) = carried {
+                let fate = self.fate(oldest.number);
+                fate.deaths += 1;
+                self.is_careful |= fate.deaths >= 2;
+            }
             return;
         }
         let expected = uncertain.first().zip(uncertain.last());

@@ -99,6 +99,7 @@ impl Proxy {
             if let Some(link) = self.link.as_mut().filter(|_| is_live) {
                 let text = texts[number as usize - 1].clone();
                 link.carried.push(Carried { number, text, is_greeting: false });
+                ledger.on_sent();
                 if is_flushing {
                     link.left = link.sent();
                     let (sent, left, proven) = (link.sent(), link.left, link.proven);
@@ -260,7 +261,7 @@ impl Proxy {
                 return;
             }
             let text = String::from_utf8_lossy(saying.payload).into_owned();
-            ledger.on_said(saying.number, saying.is_replay, &text);
+            ledger.on_said(saying.number, saying.is_replay, &text, link);
             link.carried.push(Carried { number: saying.number, text, is_greeting: false });
             let sent = link.sent();
             self.outbox.on_said(sent, false);
