@@ -236,6 +236,7 @@ impl Machine {
         if matches!(self.server, Server::Greeting { .. }) {
             self.server = Server::Live;
             self.live_since = Some(now);
+            // Not before: a server that never replies is to be given up, however long it is waited for.
             self.backoff.on_up(now);
         }
     }
@@ -278,6 +279,8 @@ impl Machine {
         self.client = Client::Attached;
         if self.server == Server::Asleep {
             self.server = Server::Waiting { not_before: now };
+            // The client may be away for longer than a server is waited for, and nobody has asked for it meanwhile.
+            self.backoff.on_wanted(now);
         }
     }
 

@@ -39,3 +39,6 @@ pub(crate) use plan::Plan;
 pub(crate) use sessions::Sessions;
 pub(crate) use task::Opened;
 pub use ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};
+
+#[cfg(test)]
+mod tests;
