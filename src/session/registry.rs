@@ -29,7 +29,7 @@ use crate::telemetry::{Label, ResumeOutcome, SessionEnd, SessionMetrics};
 const SHARDS: usize = 16;
 
 #[derive(Debug)]
-pub(crate) struct Sessions {
+pub(crate) struct Registry {
     shards: [Mutex<HashMap<SessionId, Arc<Handle>>>; SHARDS],
     graves: Mutex<Graves>,
     /// By route, for as long as one of its sessions is there.
@@ -39,7 +39,7 @@ pub(crate) struct Sessions {
     keys: Arc<TicketKeys>,
 }
 
-impl Sessions {
+impl Registry {
     /// Empty, as a process that nobody knows.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
@@ -116,7 +116,7 @@ impl Sessions {
 #[derive(Debug)]
 pub(crate) struct SessionGuard {
     handle: Arc<Handle>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<Registry>,
     /// Of its route.
     detached: Arc<Detached>,
     /// While its client is away.
@@ -168,7 +168,7 @@ impl Drop for SessionGuard {
 /// Gives and verifies the tickets of one route.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    sessions: Arc<Sessions>,
+    sessions: Arc<Registry>,
     route: Box<str>,
     keys: Arc<TicketKeys>,
     metrics: Arc<SessionMetrics>,

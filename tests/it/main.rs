@@ -68,13 +68,31 @@ mod requests {
     mod tls;
 }
 
+/// Mode session: what passes through, servers that are lost and come back, queues, greetings, endings, drain.
+mod sessions {
+    mod client_ends;
+    mod drain;
+    mod final_words;
+    mod greeting;
+    mod limits;
+    mod losses;
+    mod passing;
+    mod publish;
+    mod queue;
+    mod redials;
+    mod replay;
+    mod servers;
+    mod slow;
+    mod transports;
+}
+
 /// What is given to users beside the program: manifests, recipes, packages, the image; peers of other languages.
 mod shipped {
     mod image;
     mod inject;
     mod install;
     mod interop;
-    mod recipes;
+    pub(crate) mod recipes;
 }
 
 /// What is exposed, and what single lines of the log say.

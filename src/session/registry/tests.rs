@@ -21,12 +21,12 @@ impl Wake for Wakes {
 
 struct World {
     metrics: Arc<Metrics>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<Registry>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { metrics: Metrics::new("outrigger").unwrap(), sessions: Sessions::new() }
+        Self { metrics: Metrics::new("outrigger").unwrap(), sessions: Registry::new() }
     }
 
     fn gate(&self, route: &str) -> Arc<Gate> {
