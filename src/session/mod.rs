@@ -4,9 +4,7 @@
 //! * [`machine`]: where a session stands on both sides (pure); [`cause`]: what its end means to each of them.
 //! * [`outbox`]: what the client said, and what the server has surely taken of it (pure); [`greeting`]: what a new server
 //!   has to hear first (pure).
-//! * [`sessions`]: all of the process. [`registry`]: those that can be resumed, with the gate that verifies tickets
-//!   ([`ticket`]); [`handle`]: how others reach one; [`detached`]: those without their clients; [`graves`]: what is remembered
-//!   of those that are over.
+//! * [`sessions`]: all of the process.
 //!
 //! # What is promised
 //! A server that is lost is dialled again while the client's link stays; it is greeted by the route's rules, is said what the one
@@ -37,9 +35,7 @@ mod sessions;
 mod task;
 mod ticket;
 
-pub(crate) use handle::{Ask, Attach, EndRequest, Handle, Identity, NotResumed, Request};
 pub(crate) use plan::Plan;
-pub(crate) use registry::{Gate, Registry, SessionGuard};
 pub(crate) use sessions::Sessions;
 pub(crate) use task::Opened;
 pub use ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};

@@ -86,7 +86,6 @@ impl Task {
         let sequence = *next - 1;
         let status = client.receive(cx, policy.idle_activity, sequence, now, |received| match received {
             Received::Receipt(messages) => said.acknowledged += messages,
-            // The link has not been told to speak control.
             Received::Control(_) => {}
             Received::Message(_, payload) if !is_taken => said.discarded += payload.len(),
             Received::Message(kind, payload) => {
