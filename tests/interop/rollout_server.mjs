@@ -18,5 +18,5 @@ process.on("SIGTERM", () => {
   http.closeAllConnections();
 });
 
-http.listen(0, "127.0.0.1", () => console.log(`listening ${http.address().port}`));
+http.listen(Number(process.argv[2] ?? 0), "127.0.0.1", () => console.log(`listening ${http.address().port}`));
 process.stdin.on("end", () => process.exit(0)).resume();

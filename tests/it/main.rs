@@ -61,15 +61,29 @@ mod requests {
     mod heads;
     mod http2;
     mod idle;
+    mod own_protocols;
     mod plain_http;
     mod plain_http_faults;
     mod request_errors;
     mod tls;
 }
 
-/// Mode session: servers and clients that nobody here wrote, and a server that is killed between them.
+/// Mode session: what passes through, servers that are lost and come back, queues, greetings, endings, drain.
 mod sessions {
+    mod client_ends;
+    mod drain;
+    mod final_words;
+    mod greeting;
+    mod limits;
+    mod losses;
+    mod passing;
+    mod publish;
+    mod queue;
+    mod redials;
+    mod replay;
     mod servers;
+    mod slow;
+    mod transports;
 }
 
 /// What is given to users beside the program: manifests, recipes, packages, the image; peers of other languages.

@@ -42,6 +42,7 @@ pub(crate) enum Sidecar {
 /// A pod that runs.
 pub(crate) struct Pod {
     app: Peer,
+    script: String,
     pub sidecar: Running,
 }
 
@@ -68,7 +69,15 @@ impl Pod {
         let app = Peer::start(script).await;
         let sidecar = Binary::run(&app.url(), settings).await;
         eventually(DEADLINE, || async { sidecar.admin_get("/readyz").await.status() == 200 }).await;
-        Self { app, sidecar }
+        Self { app, script: script.to_owned(), sidecar }
+    }
+
+    /// Ends the application by this signal, and starts it again where it was, beside the sidecar that lives on.
+    pub(crate) async fn restart_app(&mut self, name: &str) {
+        let port = self.app.port();
+        signal(&self.app, name).await;
+        self.app.exited_within(DEADLINE).await.expect("it ends by the signal");
+        self.app = Peer::start_at(&self.script, Some(port)).await;
     }
 
     /// Stops it. `app_sleep` is the application's preStop hook, `grace` its terminationGracePeriodSeconds.
@@ -78,7 +87,7 @@ impl Pod {
         app_sleep: Option<Duration>,
         grace: Duration,
     ) -> (Ended, Told) {
-        let Self { mut app, mut sidecar } = self;
+        let Self { mut app, mut sidecar, .. } = self;
         let until = Instant::now() + grace;
         let left = || until.saturating_duration_since(Instant::now());
         let admin = sidecar.admin_url();

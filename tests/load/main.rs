@@ -9,6 +9,12 @@ mod kubelet;
 mod leaks;
 mod noise;
 mod rollout;
+mod session_churn;
+mod session_crashes;
+mod session_herd;
+mod session_restart;
+mod session_server;
+mod session_slow;
 mod storm;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "`tests/it` uses all of it")]

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod pair;
 pub mod peer;
 pub mod proxy;
+pub mod session;
 pub mod socket;
 pub mod tls;
 pub mod token;
