@@ -6,8 +6,9 @@
 # usage: bench.sh [options]
 #   -r N, --rounds N       rounds; every round runs every workload through every proxy (default 9)
 #   -o DIR, --out DIR      where configurations, logs and results go (default: bench/target/results/TIME)
-#   -p LIST, --proxies LIST     any of: direct forward nginx haproxy envoy outrigger guarded bare nchan pushpin
-#                          (guarded: outrigger with every layer of admission on; in handshakes alone.
+#   -p LIST, --proxies LIST     any of: direct forward nginx haproxy envoy outrigger outrigger-session guarded bare nchan
+#                          pushpin (outrigger-session: outrigger in mode session; in the echoes, handshakes and idle.
+#                          guarded: outrigger with every layer of admission on; in handshakes alone.
 #                          bare, nchan and pushpin: in the fan-outs alone, where outrigger broadcasts)
 #   -w LIST, --workloads LIST   any of: echo-64x16 echo-64x1K echo-64x64K echo-1x16 handshakes idle stalled
 #                          fanout-1000x20x256 fanout-100 fanout-5000 fanout-burst fanout-stalled
@@ -29,7 +30,7 @@ die() {
   exit 2
 }
 
-all_proxies="direct forward nginx haproxy envoy outrigger guarded bare nchan pushpin"
+all_proxies="direct forward nginx haproxy envoy outrigger outrigger-session guarded bare nchan pushpin"
 fanouts="fanout-1000x20x256 fanout-100 fanout-5000 fanout-burst fanout-stalled"
 all_workloads="echo-64x16 echo-64x1K echo-64x64K echo-1x16 handshakes idle stalled $fanouts"
 rounds='' out='' hold='' proxies=$all_proxies workloads=$all_workloads quick='' build=yes
@@ -161,6 +162,8 @@ takes_part() { # PROXY WORKLOAD
     pushpin:fanout-5000 | pushpin:fanout-stalled) return 1 ;;
     outrigger:* | bare:fanout-* | nchan:fanout-* | pushpin:fanout-* | guarded:handshakes) return 0 ;;
     *:fanout-* | bare:* | nchan:* | pushpin:* | guarded:*) return 1 ;;
+    # It closes a client that is so far behind, as a broadcast would: there is nothing to compare.
+    outrigger-session:stalled) return 1 ;;
     # Without a proxy there is nothing to be charged for memory.
     direct:idle | direct:stalled) return 1 ;;
   esac
@@ -259,7 +262,7 @@ if [ -n "$build" ]; then
   cargo build --release --quiet --target-dir "$here/target" --manifest-path "$here/Cargo.toml" || exit 1
 fi
 install_peers # drops from $proxies what cannot be had
-if [[ " $proxies " =~ \ (outrigger|guarded)\  ]]; then
+if [[ " $proxies " =~ \ (outrigger|outrigger-session|guarded)\  ]]; then
   if [ -n "$build" ]; then
     cargo build --release --quiet --manifest-path "$root/Cargo.toml" || exit 1
   fi

@@ -177,7 +177,7 @@ static_resources:
       cluster_name: upstream
       endpoints: [ { lb_endpoints: [ { endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: $upstream_port } } } } ] } ]
 EOF
-  [[ " $proxies " =~ \ (outrigger|guarded)\  ]] && write_outrigger_configs
+  [[ " $proxies " =~ \ (outrigger|outrigger-session|guarded)\  ]] && write_outrigger_configs
   [[ " $proxies " == *" nchan "* ]] && write_nchan_config
   [[ " $proxies " == *" pushpin "* ]] && write_pushpin_config
   return 0
@@ -266,6 +266,12 @@ EOF
   # For the handshakes alone: the default limit of 500 a second would be all that is measured.
   cp "$out/outrigger.yaml" "$out/outrigger-handshakes.yaml"
   echo 'policy: { handshake_rate: { global: null } }' >>"$out/outrigger-handshakes.yaml"
+  # The same two, with a connection to the server that may drop without the client's.
+  local name
+  for name in '' -handshakes; do
+    cp "$out/outrigger$name.yaml" "$out/outrigger-session$name.yaml"
+    echo 'routes: [{ name: session, path: "/{*rest}", mode: session }]' >>"$out/outrigger-session$name.yaml"
+  done
   # One connection to the feed for all who want it, and they come faster than 500 a second.
   cp "$out/outrigger.yaml" "$out/outrigger-fanout.yaml"
   echo 'routes: [{ name: feed, path: /feed, mode: broadcast, policy: { handshake_rate: { global: null } } }]' \
@@ -285,7 +291,6 @@ policy:
   auth: { jwt: { secret_file: "$out/secret", algorithms: [HS256] } }
 EOF
   # What the caller's environment says must not change what is measured.
-  local name
   for name in "${!OUTRIGGER__@}"; do unset "$name"; done
 }
 
@@ -302,10 +307,10 @@ token() {
 # --- starting them -------------------------------------------------------------------------------------
 
 start_proxy() { # starts $proxy on its core; sets proxy_port and proxy_pid
-  local log=$out/$proxy.log command config=$out/outrigger.yaml
+  local log=$out/$proxy.log command config=''
   case $workload in
-    handshakes) config=$out/outrigger-handshakes.yaml ;;
-    fanout-*) config=$out/outrigger-fanout.yaml ;;
+    handshakes) config=-handshakes ;;
+    fanout-*) config=-fanout ;;
   esac
   case $proxy in
     forward)
@@ -342,7 +347,11 @@ start_proxy() { # starts $proxy on its core; sets proxy_port and proxy_pid
       ;;
     outrigger)
       proxy_port=$outrigger_port
-      command=("$outrigger" run --config "$config")
+      command=("$outrigger" run --config "$out/outrigger$config.yaml")
+      ;;
+    outrigger-session)
+      proxy_port=$outrigger_port
+      command=("$outrigger" run --config "$out/outrigger-session$config.yaml")
       ;;
   esac
   taskset -c "$proxy_cpu" "${command[@]}" >>"$log" 2>&1 &
@@ -369,7 +378,7 @@ describe_machine() {
       envoy) "$envoy" --version | sed -n 's/.*version:/envoy/p' ;;
       nchan) echo "nchan $(dpkg-query -W -f '${Version}' libnginx-mod-nchan 2>/dev/null) in $(nginx -v 2>&1)" ;;
       pushpin) pushpin --version ;;
-      outrigger | guarded) "$outrigger" --version ;;
+      outrigger | outrigger-session | guarded) "$outrigger" --version ;;
     esac
   done
   echo "$rounds rounds of: $workloads"

@@ -113,6 +113,13 @@ fn set_limits(metrics: &Metrics, route: &str, policy: Option<&Arc<Policy>>, mode
                 .filter(|_| mode == Some(Mode::Broadcast))
                 .map(|policy| policy.broadcast.max_channels as f64),
         ),
+        (
+            "sessions_away",
+            policy
+                .map(|policy| &policy.session)
+                .filter(|session| mode == Some(Mode::Session) && session.resume_window.is_some())
+                .map(|session| session.max_detached as f64),
+        ),
         ("rate_keys", rates.map(|rates| rates.max_keys as f64)),
         ("http_rate", http.and_then(|rates| Some(rates.global?.per_second))),
         ("http_rate_per_ip", http.and_then(|rates| Some(rates.per_ip?.per_second))),

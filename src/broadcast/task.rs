@@ -22,7 +22,6 @@
 //! ([`super::channel`]); dials, and the waits between them ([`crate::upstream::redial`]); log lines about it
 //! ([`super::lines`]).
 
-mod closing;
 mod inbox;
 mod presence;
 
@@ -35,7 +34,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use self::closing::Closing;
 pub(super) use self::inbox::Inbox;
 use self::presence::Presence;
 use super::channel::{Channel, FirstDial};
@@ -50,7 +48,7 @@ use crate::net::Transport;
 use crate::resilience::Caller;
 use crate::telemetry::{By, Label, Reason};
 use crate::upstream::redial::{DialFailure, Redialed, Redialer};
-use crate::upstream::{Uplink, UplinkEnd};
+use crate::upstream::{Closing, Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
 const RESTORED: &[u8] = br#"{"type":"outrigger","event":"upstream_restored"}"#;

@@ -45,7 +45,7 @@ impl Matcher {
             Match::Pointer { pointer, values } => {
                 Rule::Pointer { pointer: pointer.clone(), values: values.clone() }
             }
-            Match::Regex(expression) => Regex::new(expression).map_or(Rule::Nothing, Rule::Regex),
+            Match::Regex(expression) => Match::compile(expression).map_or(Rule::Nothing, Rule::Regex),
             Match::First(messages) => Rule::First(*messages),
         };
         Self { rule }

@@ -57,6 +57,7 @@ use crate::connections::lifecycle::{self, Lifecycle};
 use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net;
+use crate::session::Sessions;
 use crate::telemetry::logging::Dropped;
 use crate::telemetry::panics::{catch_panic, restart_on_panic};
 use crate::telemetry::{Metrics, TaskKind};
@@ -141,8 +142,9 @@ impl Server {
         let budget = Arc::new(Budget::new(config.max_buffered));
         let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
         let workers = config.listen.workers;
+        let sessions = Sessions::new(Arc::clone(&logs), Arc::clone(&budget), Arc::clone(&metrics));
         let hubs = Hubs::new(logs, Arc::clone(&budget), Arc::clone(&metrics), workers, Lifecycle::new());
-        Snapshot::new(config, None, &metrics, &budget, &hubs).map_err(ConfigErrors::from)?;
+        Snapshot::new(config, None, &metrics, &budget, (&hubs, &sessions)).map_err(ConfigErrors::from)?;
         Ok(())
     }
 
@@ -252,6 +254,7 @@ async fn housekeeping(state: &State) {
         state.snapshot().counts.sweep(&state.metrics);
         state.logs.expire();
         state.hubs.enforce_budget();
+        state.sessions.log_left_out();
         state.lines.log_left_out();
     }
 }

@@ -1,5 +1,5 @@
 //! The hop to the unmodified server: dialling, the WebSocket handshake, plain HTTP, and a link that ends here
-//! ([`Uplink`]), with the way back to the server that it has lost ([`redial`]).
+//! ([`Uplink`]), with the way back to the server that it has lost ([`redial`], [`revival`]).
 //!
 //! # Not here
 //! What is answered to a client when this fails ([`crate::server`]); what happens to frames
@@ -8,12 +8,14 @@
 mod body;
 mod breaker;
 mod classify;
+mod closing;
 mod dial;
 mod error;
 pub(crate) mod headers;
 mod http;
 pub(crate) mod opening;
 pub(crate) mod redial;
+pub(crate) mod revival;
 mod uplink;
 pub(crate) mod verify;
 mod websocket;
@@ -32,6 +34,7 @@ use crate::telemetry::Metrics;
 
 pub(crate) use breaker::{Permit, UpstreamBreaker};
 pub(crate) use classify::Verdict;
+pub(crate) use closing::Closing;
 pub(crate) use dial::{DialError, Dialer};
 pub(crate) use error::UpstreamError;
 pub(crate) use uplink::{ReceiptMode, Uplink, UplinkEnd, UplinkRules};

@@ -15,42 +15,38 @@
 //!    to insist would be an attack on it.
 //! 4. A link that is up again has the subprotocol that it had at first, since clients were given that one.
 //!
+//! [`Redialer`] is for links of which there are few, each with waits of its own, behind the breaker of its route. A link that
+//! one client has alone is dialled by [`redial_once`], each time that the gate of its route lets it ([`super::revival`]).
+//!
 //! # Not here
 //! Frames ([`super::Uplink`]); the waits ([`crate::resilience::Backoff`]); what is done meanwhile, and what clients are
-//! told of it ([`crate::broadcast`]).
+//! told of it ([`crate::broadcast`], [`crate::session`]).
 
+mod failure;
+
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderValue, Response, StatusCode, header};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http_body_util::Empty;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::breaker::UpstreamBreaker;
 use super::classify::Verdict;
 use super::error::UpstreamError;
 use super::opening::Opening;
-use super::verify::Offer;
+use super::verify::{BadUpgrade, Offer};
 use super::websocket::Upgrade;
 use super::{Upgraded, Upstream};
 use crate::config::Redial;
 use crate::net::Transport;
 use crate::resilience::{Backoff, Caller};
 
-/// Why a dial brought no link.
-#[derive(Debug)]
-pub(crate) enum DialFailure<B = Incoming> {
-    /// The breaker is open, and will be for this time.
-    BreakerOpen(Duration),
-    /// The server cannot be reached, or its answer is not valid.
-    Failed(UpstreamError),
-    /// It answered with something else than a 101.
-    Declined(Response<B>),
-    /// It has chosen another subprotocol than before.
-    OtherProtocol,
-}
+pub(crate) use self::failure::DialFailure;
 
 /// How attempts to get a link back have ended.
 #[derive(Debug)]
@@ -83,6 +79,20 @@ pub(crate) trait Observer: Send + Sync + 'static {
     fn on_dialed(&self, dialed: &Dialed<'_>);
 }
 
+/// What a dial has brought.
+pub(crate) struct Relinked {
+    /// The socket.
+    pub transport: Transport,
+    /// Of the 101, without those of its hop. They may set cookies.
+    pub headers: HeaderMap,
+}
+
+impl fmt::Debug for Relinked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relinked").finish_non_exhaustive()
+    }
+}
+
 /// Where a link leads, and how it is asked for.
 #[derive(Debug)]
 pub(crate) struct LinkTarget {
@@ -107,7 +117,7 @@ pub(crate) struct Redialer<O> {
     breaker_wait: Duration,
 }
 
-type DialResult = Result<Link, DialFailure>;
+type DialResult = Result<Relinked, DialFailure>;
 
 /// The subprotocol that comes with a socket.
 type Link = (Transport, Option<HeaderValue>);
@@ -130,10 +140,10 @@ impl<O: Observer> Redialer<O> {
     /// # Errors
     /// There is no link.
     pub(crate) async fn open(&mut self, caller: Caller) -> Result<Link, DialFailure> {
-        let (transport, protocol) = self.dial(caller, None).await?;
-        self.protocol.clone_from(&protocol);
+        let Relinked { transport, headers } = self.dial(caller, None).await?;
+        self.protocol = protocol_of(&headers);
         self.backoff.on_up(Instant::now());
-        Ok((transport, protocol))
+        Ok((transport, self.protocol.clone()))
     }
 
     /// After the link was lost: waits and dials until it is back, or is not to be had any more. What is under way goes
@@ -152,7 +162,7 @@ impl<O: Observer> Redialer<O> {
             match ended {
                 // The backoff says what that means.
                 None => {}
-                Some(Ok((transport, _))) => {
+                Some(Ok(Relinked { transport, .. })) => {
                     self.breaker_wait = Duration::ZERO;
                     self.backoff.on_up(Instant::now());
                     return Poll::Ready(Redialed::Up(transport));
@@ -210,7 +220,7 @@ async fn dial(
     target: &LinkTarget,
     observer: &impl Observer,
     caller: Caller,
-    request: http::Request<http_body_util::Empty<bytes::Bytes>>,
+    request: Request<Empty<Bytes>>,
     before: Option<Option<HeaderValue>>,
 ) -> DialResult {
     let mut permit = match &target.breaker {
@@ -221,8 +231,7 @@ async fn dial(
         }
         None => None,
     };
-    let offer = Offer::of(request.headers());
-    let call = target.upstream.upgrade(request, &offer);
+    let call = handshake(&target.upstream, request);
     let result = match &mut permit {
         Some(permit) => permit.watch(call).await,
         None => call.await,
@@ -230,16 +239,49 @@ async fn dial(
     if let Some(permit) = permit {
         permit.settle(Verdict::of(&result, observer.is_in_use()));
     }
+    link_of(result, before.as_ref())
+}
+
+/// One dial of a link that had been up with the subprotocol `protocol`, if any. No breaker is asked, and none is told.
+/// Dropped, it leaves nothing behind.
+///
+/// # Errors
+/// There is no link; [`DialFailure::blame`] tells whose fault that is.
+pub(crate) async fn redial_once(
+    upstream: &Upstream,
+    request: Request<Empty<Bytes>>,
+    protocol: Option<HeaderValue>,
+) -> Result<Relinked, DialFailure> {
+    let result = handshake(upstream, request).await;
+    // Only what was agreed upon before is offered: whatever else is chosen, offered or not, is another one.
+    if let Err(UpstreamError::BadUpgrade(BadUpgrade::Protocol)) = result {
+        return Err(DialFailure::OtherProtocol);
+    }
+    link_of(result, Some(&protocol))
+}
+
+async fn handshake(upstream: &Upstream, request: Request<Empty<Bytes>>) -> Result<Upgrade, UpstreamError> {
+    let offer = Offer::of(request.headers());
+    upstream.upgrade(request, &offer).await
+}
+
+/// The link that came of a handshake. `before`: the subprotocol that it had, if it was up before.
+fn link_of(result: Result<Upgrade, UpstreamError>, before: Option<&Option<HeaderValue>>) -> DialResult {
     let Upgraded { response, transport, .. } = match result {
         Ok(Upgrade::Accepted(upgraded)) => upgraded,
         Ok(Upgrade::Declined(response)) => return Err(DialFailure::Declined(response)),
         Err(error) => return Err(DialFailure::Failed(error)),
     };
-    let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
-    if before.is_some_and(|before| before != protocol) {
+    let (head, ()) = response.into_parts();
+    if before.is_some_and(|before| *before != protocol_of(&head.headers)) {
         return Err(DialFailure::OtherProtocol);
     }
-    Ok((transport, protocol))
+    Ok(Relinked { transport, headers: head.headers })
+}
+
+/// The subprotocol that an answer has chosen.
+fn protocol_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(header::SEC_WEBSOCKET_PROTOCOL).cloned()
 }
 
 /// What follows a dial that failed, once the link had been up.

@@ -67,7 +67,8 @@ mod requests {
     mod tls;
 }
 
-/// Mode session: what passes through, servers that are lost and come back, queues, greetings, endings, drain.
+/// Mode session: what passes through, servers that are lost and come back, queues, greetings, endings, drain;
+/// servers and clients that nobody here wrote.
 mod sessions {
     mod client_ends;
     mod drain;
@@ -80,6 +81,7 @@ mod sessions {
     mod queue;
     mod redials;
     mod replay;
+    mod servers;
     mod slow;
     mod transports;
 }
@@ -90,7 +92,7 @@ mod shipped {
     mod inject;
     mod install;
     mod interop;
-    mod recipes;
+    pub(crate) mod recipes;
 }
 
 /// What is exposed, and what single lines of the log say.

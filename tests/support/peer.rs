@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::{DEADLINE, wanted};
+use super::{DEADLINE, binary, wanted};
 
 /// Whether tests with peers are left out here.
 pub fn skipped() -> bool {
@@ -76,6 +76,18 @@ impl Peer {
     /// Ends it in the middle of whatever it does.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it is running");
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it is running")
+    }
+
+    /// Asks it to end, as supervisors do, and waits until it has.
+    pub async fn terminate(mut self) {
+        binary::signal(self.id(), "TERM").await;
+        let status = self.exited_within(DEADLINE).await;
+        assert!(status.is_some(), "{} is still running after SIGTERM", self.script);
     }
 
     /// Waits for its end; `None` if it is still running then.

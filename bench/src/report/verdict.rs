@@ -14,6 +14,8 @@ enum Rule {
     ToBest(f64),
     /// Median of our figure divided, round by round, by this peer's.
     To(&'static str, f64),
+    /// Median of what this variant of ours takes, divided, round by round, by our own figure.
+    Costs(&'static str, f64),
     /// Median of what this variant of ours takes more, round by round.
     Adds(&'static str, f64),
     /// Median of our figure divided, round by round, by our own of this workload: at most so far from 1.
@@ -40,6 +42,9 @@ const fn target(workload: &'static str, key: &'static str, what: &'static str, r
 /// The fan-out that the others are held against.
 const FANOUT: &str = "fanout-1000x20x256";
 
+/// Ours in mode session, whose cost is held against that of a tunnel.
+const SESSION: &str = "outrigger-session";
+
 /// In the order of the table.
 const TARGETS: &[Target] = &[
     target("echo-64x16", "cpu_us_per_message", "CPU per message", Rule::ToBest(1.05)),
@@ -48,7 +53,10 @@ const TARGETS: &[Target] = &[
     target("echo-1x16", "cpu_us_per_message", "CPU per message", Rule::To("nginx", 1.05)),
     target("handshakes", "cpu_us_per_handshake", "CPU per handshake", Rule::To("nginx", 1.2)),
     target("handshakes", "cpu_us_per_handshake", "CPU µs that admission adds", Rule::Adds("guarded", 25.0)),
+    target("echo-64x16", "cpu_us_per_message", "CPU per message of a session", Rule::Costs(SESSION, 1.6)),
+    target("echo-64x64K", "cpu_us_per_message", "CPU per message of a session", Rule::Costs(SESSION, 2.0)),
     target("idle", "pss_bytes_per_conn", "PSS bytes per connection", Rule::AtMost(2048.0)),
+    target("idle", "pss_bytes_per_conn", "PSS bytes that a session adds", Rule::Adds(SESSION, 4096.0)),
     target("idle", "given_back_pct", "% of it given back on close", Rule::AtLeast(90.0)),
     // max_lag, 1 MiB by default, and 512 KiB.
     target("stalled", "stalled_cost_kb", "KiB for a client that does not read", Rule::NeverAbove(1536.0)),
@@ -123,8 +131,11 @@ fn outcome(results: &Results, target: &Target) -> Option<Outcome> {
             (stats::ratios(&ours, &best), format!("≤ {limit} × best"))
         }
         Rule::To(peer, limit) => (stats::ratios(&ours, &series(peer)), format!("≤ {limit} × {peer}")),
+        Rule::Costs(variant, limit) => {
+            (stats::ratios(&series(variant), &ours), format!("≤ {limit} × {OURS}"))
+        }
         Rule::Adds(variant, limit) => {
-            (stats::differences(&series(variant), &ours), format!("≤ {} µs", number(limit)))
+            (stats::differences(&series(variant), &ours), format!("≤ {}", number(limit)))
         }
         Rule::Flat(workload, by) => {
             let to_there =
@@ -142,9 +153,11 @@ fn outcome(results: &Results, target: &Target) -> Option<Outcome> {
     };
     let measured = stats::summary(values)?;
     let met = match target.rule {
-        Rule::ToBest(limit) | Rule::To(_, limit) | Rule::Adds(_, limit) | Rule::AtMost(limit) => {
-            measured.median <= limit
-        }
+        Rule::ToBest(limit)
+        | Rule::To(_, limit)
+        | Rule::Costs(_, limit)
+        | Rule::Adds(_, limit)
+        | Rule::AtMost(limit) => measured.median <= limit,
         Rule::Flat(_, by) => (measured.median - 1.0).abs() <= by,
         Rule::NeverAbove(limit) => measured.max <= limit,
         Rule::AtLeast(limit) => measured.median >= limit,
@@ -228,6 +241,22 @@ mod tests {
             );
         }
         assert!(row(3.3).contains("**missed**") && row(4.7).contains("**missed**"));
+    }
+
+    #[test]
+    fn a_session_is_held_against_the_tunnel_of_the_same_round() {
+        let row = |session: [f64; 2]| {
+            let lines = [
+                cpu(OURS, 1, 1.0),
+                cpu(SESSION, 1, session[0]),
+                cpu(OURS, 2, 2.0),
+                cpu(SESSION, 2, session[1]),
+            ];
+            let text = verdicts(&lines);
+            text.lines().find(|line| line.contains("of a session")).unwrap().to_owned()
+        };
+        assert!(row([1.5, 3.2]).contains("1.55 (1.5..1.6) | ≤ 1.6 × outrigger | met"), "{}", row([1.5, 3.2]));
+        assert!(row([1.7, 3.4]).contains("**missed**"), "{}", row([1.7, 3.4]));
     }
 
     #[test]

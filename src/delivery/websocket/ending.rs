@@ -67,9 +67,9 @@ impl WebSocket {
         self.ending.as_ref().map_or("", |ending| &ending.said)
     }
 
-    /// What the end that has begun is reported as.
-    pub(crate) fn end_reason(&self) -> Option<Reason> {
-        Some(self.ending.as_ref()?.report.reason)
+    /// What is reported of the end that has begun.
+    pub(crate) fn end_report(&self) -> Option<EndReport> {
+        Some(self.ending.as_ref()?.report)
     }
 
     /// The client's stream has ended.

@@ -3,7 +3,7 @@
 use super::closing;
 use crate::connections::{Admitted, Connection};
 use crate::net::Transport;
-use crate::server::http::upgrade::{PendingSubscription, PendingTunnel, PendingUpgrade};
+use crate::server::http::upgrade::{PendingSession, PendingSubscription, PendingTunnel, PendingUpgrade};
 use crate::server::state::State;
 use crate::tunnel;
 
@@ -13,6 +13,10 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
         PendingUpgrade::Tunnel(pending) => {
             let PendingTunnel { admitted, upstream, extensions, settings } = pending;
             tunnel::spawn(client, upstream, extensions, &settings, open(state, admitted));
+        }
+        PendingUpgrade::Session(pending) => {
+            let PendingSession { admitted, plan, opened, has_deflate } = *pending;
+            plan.spawn(client, has_deflate, opened, open(state, admitted));
         }
         PendingUpgrade::Broadcast(pending) => {
             let PendingSubscription { mut admitted, reservation, has_deflate } = *pending;

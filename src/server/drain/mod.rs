@@ -101,6 +101,7 @@ fn is_empty(state: &State) -> bool {
         && state.registry.is_empty()
         && !state.drain.is_held()
         && state.hubs.is_idle()
+        && state.sessions.is_idle()
 }
 
 /// Cuts whatever is left, and waits until it has ended.
@@ -115,6 +116,7 @@ async fn cut_remaining(state: &State, why: &'static str) {
     }
     // Servers of feeds that do not answer their Close.
     state.hubs.cut();
+    state.sessions.cut();
     if !cut_until_empty(state).await {
         // This should not happen, since each was sent a cut; but the drain must not wait for ever.
         warn!(

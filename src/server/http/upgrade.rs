@@ -8,6 +8,7 @@ use crate::connections::Admitted;
 use crate::frame::{CloseCode, Extensions};
 use crate::net::Transport;
 use crate::server::limits::refusals::RefusalPermit;
+use crate::session::{self, Opened};
 use crate::tunnel;
 
 /// One variant for each mode, and one for refusals that are sent as a Close.
@@ -15,6 +16,7 @@ use crate::tunnel;
 pub(in crate::server) enum PendingUpgrade {
     Tunnel(PendingTunnel),
     /// Boxed: most connections are tunnels.
+    Session(Box<PendingSession>),
     Broadcast(Box<PendingSubscription>),
     Close(PendingClose),
 }
@@ -26,6 +28,16 @@ pub(in crate::server) struct PendingTunnel {
     pub(in crate::server) upstream: Transport,
     pub(in crate::server) extensions: Extensions,
     pub(in crate::server) settings: Arc<tunnel::Settings>,
+}
+
+/// A client of mode `session`, and the upstream that has agreed.
+#[derive(Debug)]
+pub(in crate::server) struct PendingSession {
+    pub(in crate::server) admitted: Admitted,
+    pub(in crate::server) plan: Arc<session::Plan>,
+    pub(in crate::server) opened: Opened,
+    /// Whether compressed messages were agreed upon.
+    pub(in crate::server) has_deflate: bool,
 }
 
 /// A client of mode `broadcast`, and its place on a channel.

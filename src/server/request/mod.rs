@@ -4,7 +4,7 @@
 //!
 //! * [`errors`]: requests that are refused before a route is looked for. [`handshake`]: what a handshake has to be;
 //!   [`target`]: what the upstream sees of a target.
-//! * [`tunnel`], [`broadcast`], [`plain`]: how a mode answers. [`record`]: what is recorded, whatever came of it.
+//! * [`tunnel`], [`session`], [`broadcast`], [`plain`]: how a mode answers. [`record`]: what is recorded, whatever came of it.
 //! * [`refusal_close`]: refusals that a browser can read.
 //!
 //! # Not here
@@ -18,6 +18,7 @@ mod plain;
 mod record;
 mod refusal_close;
 mod routed;
+mod session;
 mod target;
 mod tunnel;
 
@@ -138,6 +139,9 @@ pub(super) async fn serve(
             (Kind::Plain, _) => Box::pin(plain::answer(request, body)).await,
             (Kind::Handshake, Mode::Tunnel { settings, breaker }) => {
                 Box::pin(tunnel::answer(request, settings, breaker.as_ref())).await
+            }
+            (Kind::Handshake, Mode::Session { plan, breaker }) => {
+                Box::pin(session::answer(request, plan, breaker.as_ref())).await
             }
             (Kind::Handshake, Mode::Broadcast { hub }) => Box::pin(broadcast::answer(request, hub)).await,
         }

@@ -27,6 +27,7 @@ use crate::connections::Registry;
 use crate::connections::lifecycle::Lifecycle;
 use crate::log::Logs;
 use crate::memory::Budget;
+use crate::session::Sessions;
 use crate::telemetry::Metrics;
 
 /// What lives as long as the process.
@@ -45,6 +46,7 @@ pub(in crate::server) struct State {
     pub(in crate::server) budget: Arc<Budget>,
     pub(in crate::server) logs: Arc<Logs>,
     pub(in crate::server) hubs: Arc<Hubs>,
+    pub(in crate::server) sessions: Arc<Sessions>,
     /// Writes lines of the log about what clients did, so many a second at most.
     pub(in crate::server) lines: Lines,
 }
@@ -62,7 +64,8 @@ impl State {
             config.listen.workers,
             lifecycle.clone(),
         );
-        let snapshot = Snapshot::new(config, None, &metrics, &budget, &hubs)?;
+        let sessions = Sessions::new(Arc::clone(&logs), Arc::clone(&budget), Arc::clone(&metrics));
+        let snapshot = Snapshot::new(config, None, &metrics, &budget, (&hubs, &sessions))?;
         snapshot.report(None, &metrics);
         hubs.set_spread(snapshot.drain.spread);
         Ok(Arc::new(Self {
@@ -74,6 +77,7 @@ impl State {
             registry: Registry::new(Arc::clone(&metrics), connections),
             logs,
             hubs,
+            sessions,
             lifecycle,
             refusals: RefusalLimit::new(Arc::clone(&metrics)),
             snapshot: ArcSwap::from_pointee(snapshot),

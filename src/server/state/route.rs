@@ -9,6 +9,7 @@ use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, PathPattern, Policy, TrustedProxies};
 use crate::memory::Budget;
 use crate::server::router::{self, Candidate};
+use crate::session::{self, Sessions};
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tunnel;
 use crate::upstream::headers::ForwardingConfig;
@@ -33,6 +34,11 @@ pub(in crate::server) enum Mode {
         /// Asked before each handshake.
         breaker: Option<BreakerGuard>,
     },
+    Session {
+        plan: Arc<session::Plan>,
+        /// Asked before the first handshake of each session.
+        breaker: Option<BreakerGuard>,
+    },
     Broadcast {
         hub: Arc<Hub>,
     },
@@ -43,6 +49,9 @@ type BreakerKey = (String, Arc<config::Upstream>, config::Breaker);
 
 /// What a hub depends on: the route, what holds for its clients, and what its servers are asked.
 type HubKey = (String, Arc<Policy>, Arc<config::Upstream>, Option<String>);
+
+/// What a plan of sessions depends on: the route, what holds for its clients, and its server.
+type PlanKey = (String, Arc<Policy>, Arc<config::Upstream>);
 
 /// What routes share, and what the next snapshot takes over where its settings are equal.
 #[derive(Debug)]
@@ -55,6 +64,8 @@ pub(super) struct SharedParts {
     breakers: Reused<BreakerKey, Arc<UpstreamBreaker>>,
     /// A reload keeps those with equal settings, and their channels.
     hubs: Reused<HubKey, Arc<Hub>>,
+    /// A reload keeps those with equal settings: new sessions wait for a lost server with those that are there.
+    plans: Reused<PlanKey, Arc<session::Plan>>,
 }
 
 impl SharedParts {
@@ -68,19 +79,22 @@ pub(super) struct RouteBuilder<'a> {
     metrics: &'a Arc<Metrics>,
     budget: &'a Arc<Budget>,
     all_hubs: &'a Hubs,
+    sessions: &'a Sessions,
     trusted: &'a Arc<TrustedProxies>,
     counts: &'a Counts,
     upstreams: Reusing<'a, Arc<config::Upstream>, Arc<Upstream>>,
     authenticators: Reusing<'a, config::Auth, Arc<Authenticator>>,
     breakers: Reusing<'a, BreakerKey, Arc<UpstreamBreaker>>,
     hubs: Reusing<'a, HubKey, Arc<Hub>>,
+    plans: Reusing<'a, PlanKey, Arc<session::Plan>>,
 }
 
 impl<'a> RouteBuilder<'a> {
     /// `previous`: of the snapshot before.
     pub(super) fn new(
         previous: Option<&'a SharedParts>,
-        (metrics, budget, all_hubs): (&'a Arc<Metrics>, &'a Arc<Budget>, &'a Hubs),
+        (metrics, budget): (&'a Arc<Metrics>, &'a Arc<Budget>),
+        (all_hubs, sessions): (&'a Hubs, &'a Sessions),
         trusted: &'a Arc<TrustedProxies>,
         counts: &'a Counts,
     ) -> Self {
@@ -88,12 +102,14 @@ impl<'a> RouteBuilder<'a> {
             metrics,
             budget,
             all_hubs,
+            sessions,
             trusted,
             counts,
             upstreams: Reusing::after(previous.map(|previous| &previous.upstreams)),
             authenticators: Reusing::after(previous.map(|previous| &previous.authenticators)),
             breakers: Reusing::after(previous.map(|previous| &previous.breakers)),
             hubs: Reusing::after(previous.map(|previous| &previous.hubs)),
+            plans: Reusing::after(previous.map(|previous| &previous.plans)),
         }
     }
 
@@ -104,6 +120,7 @@ impl<'a> RouteBuilder<'a> {
             authenticators: self.authenticators.finish(),
             breakers: self.breakers.finish(),
             hubs: self.hubs.finish(),
+            plans: self.plans.finish(),
         }
     }
 
@@ -121,13 +138,17 @@ impl<'a> RouteBuilder<'a> {
             auth: self.authenticator(&route)?,
         });
         let mode = match route.mode {
-            config::Mode::Tunnel | config::Mode::Session => Mode::Tunnel {
+            config::Mode::Tunnel => Mode::Tunnel {
                 settings: Arc::new(tunnel::Settings {
                     policy: Arc::clone(&route.policy),
                     upstream_stall: route.upstream.stall_timeout,
                     upstream_heartbeat: route.upstream.heartbeat.in_tunnels(),
                     budget: Arc::clone(self.budget),
                 }),
+                breaker: breaker.map(|breaker| BreakerGuard::new(breaker, self.counts.quota(&route.name))),
+            },
+            config::Mode::Session => Mode::Session {
+                plan: self.plan(&route, &upstream),
                 breaker: breaker.map(|breaker| BreakerGuard::new(breaker, self.counts.quota(&route.name))),
             },
             config::Mode::Broadcast => Mode::Broadcast { hub: self.hub(&route, &upstream, breaker) },
@@ -149,6 +170,12 @@ impl<'a> RouteBuilder<'a> {
         let key = (route.name.clone(), Arc::clone(&route.upstream), settings.clone());
         let make = || UpstreamBreaker::new(settings, &route.upstream, &route.name, self.metrics);
         Some(self.breakers.get_or_insert(&key, make))
+    }
+
+    fn plan(&mut self, route: &config::Route, upstream: &Arc<Upstream>) -> Arc<session::Plan> {
+        let key = (route.name.clone(), Arc::clone(&route.policy), Arc::clone(&route.upstream));
+        let make = || self.sessions.plan(&route.name, Arc::clone(&route.policy), Arc::clone(upstream));
+        self.plans.get_or_insert(&key, make)
     }
 
     fn hub(

@@ -14,6 +14,7 @@ use crate::config::{self, Config, TrustedProxies};
 use crate::memory::Budget;
 use crate::net::tls::{Acceptor, Offer};
 use crate::server::router::Router;
+use crate::session::Sessions;
 use crate::telemetry::{CertificateKind, Metrics};
 use crate::upstream::Upstream;
 
@@ -48,7 +49,7 @@ impl Snapshot {
         previous: Option<&Self>,
         metrics: &Arc<Metrics>,
         budget: &Arc<Budget>,
-        hubs: &Hubs,
+        (hubs, sessions): (&Hubs, &Sessions),
     ) -> Result<Self, SnapshotError> {
         let offer = if config.listen.http2.is_some() { Offer::Http2 } else { Offer::Http1 };
         let earlier = previous.and_then(|previous| previous.tls.as_ref());
@@ -56,7 +57,7 @@ impl Snapshot {
         let counts = Counts::of(&config.routes, previous.map(|previous| &previous.counts), metrics);
         let trusted = Arc::new(config.trusted_proxies);
         let parts = previous.map(|previous| &previous.parts);
-        let mut builder = RouteBuilder::new(parts, (metrics, budget, hubs), &trusted, &counts);
+        let mut builder = RouteBuilder::new(parts, (metrics, budget), (hubs, sessions), &trusted, &counts);
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in config.routes {
             routes.push(Arc::new(builder.route(route)?));

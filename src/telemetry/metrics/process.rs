@@ -18,6 +18,8 @@ labels! {
         Connection = "connection",
         /// One connection of mode `tunnel`.
         Tunnel = "tunnel",
+        /// One session.
+        Session = "session",
         /// The link of a channel to its server.
         Channel = "channel",
         /// Some of the clients of a channel.

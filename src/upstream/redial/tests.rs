@@ -1,6 +1,6 @@
 use std::task::Waker;
 
-use http::{HeaderMap, Uri};
+use http::{Response, Uri};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

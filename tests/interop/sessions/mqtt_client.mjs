@@ -2,7 +2,7 @@
 import mqtt from "mqtt";
 import { Answers, failed, obey, tell } from "./client.mjs";
 
-const client = mqtt.connect(process.argv[2], { reconnectPeriod: 50 });
+const client = mqtt.connect(`${process.argv[2]}/mqtt`);
 const answers = new Answers();
 
 client.on("connect", () => client.subscribe("answers", (error) => (error ? failed(error) : tell("ready"))));

@@ -6,9 +6,9 @@ import { Answers, failed, obey, tell, Ticks } from "./client.mjs";
 
 const [url, library = "ws"] = process.argv.slice(2);
 const libraries = {
-  ws: () => new WebSocket(url),
-  partysocket: () => new PartySocket({ host: new URL(url).host, protocol: "ws", room: "lobby", WebSocket }),
-  "reconnecting-websocket": () => new ReconnectingWebSocket(url, [], { WebSocket }),
+  ws: () => new WebSocket(`${url}/ws/app`),
+  partysocket: () => new PartySocket({ host: new URL(url).host, basePath: "ws/app", protocol: "ws", WebSocket }),
+  "reconnecting-websocket": () => new ReconnectingWebSocket(`${url}/ws/app`, [], { WebSocket }),
 };
 
 const socket = libraries[library]();

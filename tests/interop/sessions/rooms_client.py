@@ -75,7 +75,7 @@ async def main():
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    async with connect(sys.argv[1], proxy=None) as socket:
+    async with connect(f"{sys.argv[1]}/ws/app", proxy=None) as socket:
         client = Client(socket)
 
         async def listen():

@@ -3,7 +3,7 @@ import { io } from "socket.io-client";
 import { obey, tell } from "./client.mjs";
 
 const url = process.argv[2].replace(/^ws/, "http");
-const socket = io(url, { transports: ["websocket"], reconnectionDelay: 50, reconnectionDelayMax: 50 });
+const socket = io(url, { transports: ["websocket"] });
 
 socket.on("connect", () => tell("ready", { server: socket.id }));
 socket.on("disconnect", (reason) => tell("closed", { reason }));

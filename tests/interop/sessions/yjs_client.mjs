@@ -9,7 +9,7 @@ const [url] = process.argv.slice(2);
 
 function open(name) {
   const doc = new Y.Doc();
-  const provider = new WebsocketProvider(url, "page", doc, { WebSocketPolyfill: WebSocket, disableBc: true });
+  const provider = new WebsocketProvider(`${url}/yjs`, "page", doc, { WebSocketPolyfill: WebSocket, disableBc: true });
   provider.awareness.setLocalState({ name });
   provider.on("connection-close", (event) => tell("closed", { code: event?.code, reason: event?.reason }));
   provider.on("connection-error", (error) => tell("error", { message: error?.message }));

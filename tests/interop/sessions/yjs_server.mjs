@@ -7,5 +7,5 @@ import { listen } from "./server.mjs";
 const http = createServer((request, response) => response.end("ok\n"));
 new WebSocketServer({ server: http }).on("connection", setupWSConnection);
 // What only this server can have said: clients see by it that they hear a new one.
-getYDoc("page").getMap("servers").set(String(process.pid), true);
+getYDoc("yjs/page").getMap("servers").set(String(process.pid), true);
 listen(http);

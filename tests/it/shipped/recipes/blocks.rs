@@ -121,7 +121,7 @@ pub(super) fn all() -> Vec<Block> {
 }
 
 /// The text of the one block of `document` with `part` in it.
-pub(super) fn one(document: &str, part: &str) -> String {
+pub(crate) fn one(document: &str, part: &str) -> String {
     let found = with(document, part);
     assert_eq!(found.len(), 1, "blocks of {document} with {part:?}");
     found.into_iter().next().unwrap()

@@ -1,7 +1,7 @@
 //! What the documents have users write is read out of them and run: every fenced block is of a kind that something
 //! checks, every configuration is one, every command is one, and what a recipe promises it keeps.
 
-mod blocks;
+pub(crate) mod blocks;
 mod shell;
 
 use crate::support::binary::{Binary, Builder, Running};

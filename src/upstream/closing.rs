@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::Uplink;
 use crate::memory::{Budget, Share};
-use crate::upstream::Uplink;
 
 /// The link before the present one, whose socket is not done with yet.
-#[derive(Default)]
-pub(super) struct Closing {
-    link: Option<Link>,
+#[derive(Debug, Default)]
+pub(crate) struct Closing {
+    /// Boxed: nearly always there is none.
+    link: Option<Box<Link>>,
 }
 
+#[derive(Debug)]
 struct Link {
     uplink: Uplink,
     /// What it holds of the memory of the process.
@@ -21,14 +23,14 @@ struct Link {
 impl Closing {
     /// No message will come over this link any more. An earlier link whose close handshake still runs is dropped, so that
     /// links do not pile up at a server that ends none of them.
-    pub(super) fn replace(&mut self, uplink: Uplink, budget: &Arc<Budget>) {
+    pub(crate) fn replace(&mut self, uplink: Uplink, budget: &Arc<Budget>) {
         let mut share = budget.share();
         share.set(uplink.buffered());
-        self.link = Some(Link { uplink, share });
+        self.link = Some(Box::new(Link { uplink, share }));
     }
 
     /// Ready when no such link is left.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(link) = &mut self.link {
             ready!(link.uplink.poll_rest(cx));
             link.share.set(0);

@@ -1,0 +1,389 @@
+//! What the client of a session has said, until its server has taken it. Pure.
+//!
+//! A message is in one of three classes by its place in the stream to the server. It *waits* until its last byte is with
+//! the kernel; from then on it is *uncertain*; it is *taken* once the server has answered something that was sent after it.
+//!
+//! # Invariants
+//! 1. Numbers are those of the client's messages over the life of the session, from 1, none left out. Positions count what one
+//!    link carries, so that they begin anew with each link, and also count what the greeting says.
+//! 2. What waits is said to the next server, in order. What is uncertain is said again with `unacknowledged` alone; else
+//!    nothing of it is kept but its numbers.
+//! 3. In the order of their numbers there stand first the messages that this link was handed, then those that some link
+//!    may have carried before, then those that no server has heard of.
+//! 4. A client that holds a ticket was told that its messages are received: none of them goes because there are too many. That
+//!    client is not read instead.
+//! 5. Once the server has died twice with the same message as the oldest uncertain one, what is said again is said alone:
+//!    each after the one before it was taken. Whoever dies of one message a third time died of that message.
+//!
+//! # What bounds it?
+//! While the server is away, `queue.messages` and `queue.bytes` bound what was never said. What may have to be said again is
+//! bounded by `queue.bytes` too: beyond it the next message goes only when the server has taken some, so that no more is
+//! uncertain than that and one message. While the server is there but slow the client is not read.
+//!
+//! # Not here
+//! Which messages make up a greeting ([`super::greeting`]); how a server proves what it took ([`crate::upstream`]).
+
+mod uncertain;
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+pub(super) use self::uncertain::Lost;
+use self::uncertain::Uncertain;
+use crate::config::{Replay, SessionQueue};
+use crate::frame::Kind;
+
+/// With so many deaths the oldest uncertain message is a suspect, and what follows is said one at a time.
+const SUSPECT_DEATHS: u8 = 2;
+
+/// With so many deaths, the last of them alone, it is the culprit.
+const POISON_DEATHS: u8 = 3;
+
+/// What the client has said.
+pub(super) struct Outbox {
+    rules: SessionQueue,
+    is_held: bool,
+    /// The number of the newest message.
+    received: u64,
+    /// How far the link has come, by position.
+    left: u64,
+    proven: u64,
+    /// Messages with their bytes, in the order of their numbers.
+    entries: VecDeque<Entry>,
+    /// The first so many of them were handed to this link.
+    said: usize,
+    /// The first so many of them may have been heard by a server before; each of them again by this one, if it was handed it.
+    repeated: usize,
+    /// What was handed to this link costs so much, and what it was not holds so many bytes of payload.
+    said_cost: usize,
+    fresh_bytes: usize,
+    /// What the entries cost together.
+    cost: usize,
+    /// With `unsent`: the numbers of what has left.
+    uncertain: Uncertain,
+    pace: Pace,
+}
+
+struct Entry {
+    number: u64,
+    kind: Kind,
+    payload: Box<[u8]>,
+    at: Instant,
+    /// Where it stands on this link, if the link was handed it.
+    position: u64,
+    /// How often the server died while this was the oldest uncertain message.
+    deaths: u8,
+}
+
+impl Entry {
+    fn cost(&self) -> usize {
+        size_of::<Self>() + self.payload.len()
+    }
+}
+
+/// How what is said again is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// All at once.
+    Free,
+    /// Each after the one before it was taken.
+    OneAtATime,
+    /// Not any more.
+    Poisoned,
+}
+
+/// A message for the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Saying<'a> {
+    pub(super) number: u64,
+    pub(super) kind: Kind,
+    pub(super) payload: &'a [u8],
+    /// A server before may have heard it.
+    pub(super) is_replay: bool,
+}
+
+impl Outbox {
+    /// `is_held`: the client has a ticket.
+    pub(super) fn new(rules: &SessionQueue, is_held: bool) -> Self {
+        Self {
+            rules: rules.clone(),
+            is_held,
+            received: 0,
+            left: 0,
+            proven: 0,
+            entries: VecDeque::new(),
+            said: 0,
+            repeated: 0,
+            said_cost: 0,
+            fresh_bytes: 0,
+            cost: 0,
+            uncertain: Uncertain::default(),
+            pace: Pace::Free,
+        }
+    }
+
+    /// The number of the client's newest message.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether the client's next message may be handed to the link: nothing is to be said before it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.said == self.entries.len() && self.pace == Pace::Free
+    }
+
+    /// Whether the client is not to be read: what it says next would be one message too many. A plain client's may be
+    /// dropped, so only a server that does not prove what it took fills the outbox of one.
+    pub(super) fn is_full(&self) -> bool {
+        let has_too_many = self.fresh() >= self.rules.messages || self.fresh_bytes >= self.rules.bytes;
+        (self.is_held && has_too_many) || self.is_window_full()
+    }
+
+    /// The client has said a message, and the link was handed it as its `position`-th. `has_left`: so far its last byte
+    /// has come. Only while the outbox is empty.
+    pub(super) fn on_sent(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        position: u64,
+        has_left: bool,
+        now: Instant,
+    ) {
+        debug_assert!(self.is_empty(), "it would overtake what waits");
+        self.received += 1;
+        if has_left {
+            self.on_left(position);
+            if !self.says_again() {
+                self.uncertain.add(self.received, position);
+                return;
+            }
+        }
+        self.push(kind, payload, now);
+        self.hand_over(position);
+    }
+
+    /// The client has said a message that cannot be sent now. Answers how many were dropped for it: a plain client's
+    /// oldest ones that no server has heard of, or the message itself if it alone is too much.
+    pub(super) fn queue(&mut self, kind: Kind, payload: &[u8], now: Instant) -> u64 {
+        self.received += 1;
+        let is_too_much = !self.is_held && payload.len() > self.rules.bytes;
+        if !is_too_much {
+            self.push(kind, payload, now);
+        }
+        let mut dropped = u64::from(is_too_much);
+        while !self.is_held && (self.fresh() > self.rules.messages || self.fresh_bytes > self.rules.bytes) {
+            self.take_out(self.said.max(self.repeated));
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// The client has said a message that no server is to hear, because it does not wait or because there will be no
+    /// other server. It is received, and nobody is told more of it.
+    pub(super) fn pass_over(&mut self) {
+        self.received += 1;
+    }
+
+    /// What is about to leave if the link has come as far as `left`: to be read before [`Outbox::advance`], which lets go of it.
+    pub(super) fn leaving(&self, left: u64) -> impl Iterator<Item = Saying<'_>> {
+        let entries = self.entries.iter().take(self.said).enumerate();
+        let leaves = move |entry: &Entry| entry.position > self.left && entry.position <= left;
+        entries.filter(move |(_, entry)| leaves(entry)).map(|(index, entry)| self.saying(index, entry))
+    }
+
+    /// The link has come so far: up to `left` the kernel has everything, up to `proven` the server.
+    pub(super) fn advance(&mut self, left: u64, proven: u64) {
+        debug_assert!(proven <= left, "what has not left cannot have been taken");
+        self.on_left(left);
+        self.proven = self.proven.max(proven);
+        self.uncertain.prove(self.proven);
+        if self.says_again() {
+            self.let_go_to(self.proven, |_, _, _| {});
+        }
+        self.relax();
+    }
+
+    /// The link is lost, and has come as far as the last [`Outbox::advance`] told. What waits is said again. Answers what
+    /// is uncertain and is not, other than what the greeting says: that has the numbers `greeted`.
+    pub(super) fn on_lost(&mut self, greeted: impl IntoIterator<Item = u64>) -> Option<Lost> {
+        let lost = std::mem::take(&mut self.uncertain).lost(greeted);
+        if self.says_again() {
+            self.judge();
+        }
+        self.said = 0;
+        self.said_cost = 0;
+        self.left = 0;
+        self.proven = 0;
+        self.fresh_bytes = self.entries.iter().skip(self.repeated).map(|entry| entry.payload.len()).sum();
+        lost
+    }
+
+    /// What the new link is to be handed next.
+    pub(super) fn next(&self) -> Option<Saying<'_>> {
+        let has_turn = match self.pace {
+            Pace::Free => !self.is_window_full(),
+            Pace::OneAtATime => self.said == 0,
+            Pace::Poisoned => false,
+        };
+        let entry = self.entries.get(self.said).filter(|_| has_turn)?;
+        Some(self.saying(self.said, entry))
+    }
+
+    /// The link was handed it as its `position`-th. `has_left`: so far its last byte has come.
+    pub(super) fn on_said(&mut self, position: u64, has_left: bool) {
+        debug_assert!(self.next().is_some(), "nothing was to be said");
+        self.hand_over(position);
+        if has_left {
+            self.on_left(position);
+        }
+    }
+
+    /// The greeting has said what would be next, or a newer version of it: it is left out.
+    pub(super) fn leave_out(&mut self) {
+        debug_assert!(self.next().is_some(), "nothing was to be said");
+        if self.said < self.entries.len() {
+            self.take_out(self.said);
+        }
+        self.relax();
+    }
+
+    /// Whether the server has died of a message.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.pace == Pace::Poisoned
+    }
+
+    /// Gives up what no link was handed and is too old.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Lost> {
+        let mut lost: Option<Lost> = None;
+        while self.next_expiry().is_some_and(|at| at <= now) {
+            let number = self.take_out(self.said);
+            lost = Some(match lost {
+                None => Lost { numbers: number..=number, messages: 1 },
+                Some(lost) => Lost { numbers: *lost.numbers.start()..=number, messages: lost.messages + 1 },
+            });
+        }
+        self.relax();
+        lost
+    }
+
+    /// When [`Outbox::expire`] has something to do.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.entries.get(self.said)?.at.checked_add(self.rules.age)
+    }
+
+    /// Messages that no link was handed, or not this one.
+    pub(super) fn waiting(&self) -> usize {
+        self.entries.len() - self.said
+    }
+
+    /// Bytes held.
+    pub(super) fn held(&self) -> usize {
+        self.cost + self.uncertain.held()
+    }
+
+    /// Whether what is uncertain is said again.
+    fn says_again(&self) -> bool {
+        self.rules.replay == Replay::Unacknowledged
+    }
+
+    /// Messages that no server has heard of and no link was handed.
+    fn fresh(&self) -> usize {
+        self.entries.len() - self.said.max(self.repeated)
+    }
+
+    /// Whether the server has to take something before it is said more. Nothing is in its way if nothing may be said again:
+    /// then what was handed over goes as soon as it has left.
+    fn is_window_full(&self) -> bool {
+        self.says_again() && self.said_cost >= self.rules.bytes
+    }
+
+    fn saying<'a>(&self, index: usize, entry: &'a Entry) -> Saying<'a> {
+        let is_replay = index < self.repeated;
+        Saying { number: entry.number, kind: entry.kind, payload: &entry.payload, is_replay }
+    }
+
+    fn push(&mut self, kind: Kind, payload: &[u8], now: Instant) {
+        let number = self.received;
+        let entry = Entry { number, kind, payload: payload.into(), at: now, position: 0, deaths: 0 };
+        self.cost += entry.cost();
+        self.fresh_bytes += payload.len();
+        self.entries.push_back(entry);
+    }
+
+    /// The link was handed the first one that it was not yet.
+    fn hand_over(&mut self, position: u64) {
+        let Some(entry) = self.entries.get_mut(self.said) else { return };
+        entry.position = position;
+        self.said_cost += entry.cost();
+        if self.said >= self.repeated {
+            self.fresh_bytes -= entry.payload.len();
+        }
+        self.said += 1;
+    }
+
+    /// Removes one that the link was not handed. Answers its number.
+    fn take_out(&mut self, index: usize) -> u64 {
+        debug_assert!(index >= self.said, "the link may still carry it");
+        let Some(entry) = self.entries.remove(index) else { return 0 };
+        self.cost -= entry.cost();
+        if index < self.repeated {
+            self.repeated -= 1;
+        } else {
+            self.fresh_bytes -= entry.payload.len();
+        }
+        self.release();
+        entry.number
+    }
+
+    fn on_left(&mut self, left: u64) {
+        self.left = self.left.max(left);
+        if !self.says_again() {
+            self.let_go_to(self.left, Uncertain::add);
+        }
+    }
+
+    /// Lets go of what stands up to this position, and has its number and its position noted.
+    fn let_go_to(&mut self, position: u64, note: impl Fn(&mut Uncertain, u64, u64)) {
+        while self.said > 0 && self.entries.front().is_some_and(|entry| entry.position <= position) {
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.said -= 1;
+            self.repeated = self.repeated.saturating_sub(1);
+            self.cost -= entry.cost();
+            self.said_cost -= entry.cost();
+            note(&mut self.uncertain, entry.number, entry.position);
+        }
+        self.release();
+    }
+
+    /// The server has died: what has left may have been heard, and the oldest of it may be the reason.
+    fn judge(&mut self) {
+        let uncertain =
+            self.entries.iter().take(self.said).take_while(|entry| entry.position <= self.left).count();
+        self.repeated = self.repeated.max(uncertain);
+        let Some(oldest) = self.entries.front_mut().filter(|_| uncertain > 0) else { return };
+        oldest.deaths = oldest.deaths.saturating_add(1);
+        if oldest.deaths >= POISON_DEATHS && uncertain == 1 {
+            self.pace = Pace::Poisoned;
+        } else if oldest.deaths >= SUSPECT_DEATHS && self.pace == Pace::Free {
+            self.pace = Pace::OneAtATime;
+        }
+    }
+
+    /// Caution ends with what is said again.
+    fn relax(&mut self) {
+        if self.pace == Pace::OneAtATime && self.repeated == 0 {
+            self.pace = Pace::Free;
+        }
+    }
+
+    /// An idle session owns no queue.
+    fn release(&mut self) {
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

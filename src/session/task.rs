@@ -1,0 +1,301 @@
+//! The task of a session: one future that owns both links, and the log between them.
+//!
+//! One poll, in this order: commands · the server's link, since an end that can be seen must not be written into · the way back
+//! to a server that is lost · what a server is to hear · the client's link · what the client is to get · deadlines, after the
+//! sockets were read · steps of an ending.
+//!
+//! # Invariants
+//! 1. An idle session owns no buffer.
+//! 2. What the client said is in the outbox until the server surely took it, or it is counted as lost or uncertain.
+//! 3. What the server said is in the log until the client was sent it, or the session is over.
+//! 4. Whenever `poll` answers Pending, each link that is to be read or written has registered the task's waker, and the timer
+//!    stands at the nearest deadline.
+//! 5. A session is counted once when it is over, whatever ends its task.
+//!
+//! # Not here
+//! Where the session stands ([`super::machine`]).
+
+mod client;
+mod deadlines;
+mod gauges;
+mod server;
+
+use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use http::HeaderValue;
+use tokio::time::{Instant, Sleep};
+
+use self::gauges::Gauges;
+use self::server::Way;
+use super::cause::Cause;
+use super::greeting::Greetings;
+use super::lines;
+use super::machine::{Client, Machine, Server};
+use super::outbox::Outbox;
+use super::plan::Plan;
+use crate::connections::{Command, Connection};
+use crate::delivery::WebSocket;
+use crate::frame::{CloseCode, Kind};
+use crate::log::{Log, Message, NewEntry, Writer};
+use crate::memory::Share;
+use crate::net::Transport;
+use crate::resilience::{Dates, Standstill};
+use crate::telemetry::{Injection, MessageLoss, Reason, SessionEnd};
+use crate::upstream::opening::Opening;
+use crate::upstream::{Closing, Uplink};
+
+/// The first byte of a final text frame (RFC 6455 §5.2).
+const TEXT: u8 = 0x81;
+
+/// What the first handshake with the server has brought.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub transport: Transport,
+    /// The subprotocol that the server chose.
+    pub protocol: Option<HeaderValue>,
+    /// What each further handshake begins with.
+    pub opening: Opening,
+}
+
+/// One session.
+pub(super) struct Task {
+    plan: Arc<Plan>,
+    machine: Machine,
+    /// The link to the server, while there is one.
+    uplink: Option<Box<Uplink>>,
+    /// The link before it, whose close handshake is under way.
+    closing: Closing,
+    /// The way back to a server that is lost.
+    way: Way,
+    opening: Opening,
+    protocol: Option<HeaderValue>,
+    /// When the server was lost, until it is live again.
+    lost_at: Option<Instant>,
+    outbox: Outbox,
+    greetings: Option<Box<Greetings>>,
+    writer: Writer,
+    /// The number of the next message that the client is sent.
+    next: u64,
+    client: Option<WebSocket>,
+    /// What the client gets before its Close: up to this message, and not later than that.
+    rest: Option<(u64, Instant)>,
+    dates: Dates,
+    /// Given back with the session.
+    _held: Option<Box<dyn Any + Send + Sync>>,
+    gauges: Gauges,
+    is_counted: bool,
+    standstill: Standstill,
+    timer: Option<Pin<Box<Sleep>>>,
+    armed: Option<Instant>,
+    waker: Option<Waker>,
+    /// What the session holds beside its log, for the budget of the process.
+    share: Share,
+}
+
+impl Task {
+    pub(super) fn new(
+        plan: &Arc<Plan>,
+        client: Transport,
+        has_deflate: bool,
+        opened: Opened,
+        connection: Connection,
+    ) -> Self {
+        let Opened { transport, protocol, opening } = opened;
+        let Connection { guard, expires, held } = connection;
+        let now = Instant::now();
+        let policy = &plan.policy;
+        let metrics = Arc::clone(&plan.shared.metrics);
+        let uplink = Uplink::new(transport, plan.uplink_rules(), metrics, now);
+        // A lifetime ends anywhere in its last tenth: sessions that began together must not end together.
+        let lifetime =
+            policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
+        guard.handle().accept_injections(policy.delivery.max_lag.bytes);
+        let greetings = (!plan.greeting.is_empty())
+            .then(|| Box::new(Greetings::new(Arc::clone(&plan.greeting), policy.session.queue.bytes)));
+        Self {
+            machine: Machine::new(policy.redial, None, now),
+            uplink: Some(Box::new(uplink)),
+            closing: Closing::default(),
+            way: Way::default(),
+            opening,
+            protocol,
+            lost_at: None,
+            outbox: Outbox::new(&policy.session.queue, false),
+            greetings,
+            writer: Log::private(&plan.shared.logs),
+            next: 1,
+            client: Some(WebSocket::new(client, has_deflate, policy, true, guard, now)),
+            rest: None,
+            dates: Dates::new(lifetime, expires, now),
+            _held: held,
+            gauges: Gauges::new(Arc::clone(&plan.metrics)),
+            is_counted: false,
+            standstill: Standstill::default(),
+            timer: None,
+            armed: None,
+            waker: None,
+            share: plan.shared.budget.share(),
+            plan: Arc::clone(plan),
+        }
+    }
+
+    /// The client's connection, for log lines.
+    fn connection(&self) -> Option<u64> {
+        self.client.as_ref().map(|client| client.handle().id)
+    }
+
+    /// Registers the task's waker with the client's handle, for commands.
+    fn register(&mut self, cx: &Context<'_>) {
+        if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            if let Some(client) = &self.client {
+                client.handle().wake_with(cx.waker());
+            }
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Takes what others have left in the client's mailbox.
+    fn take_pending(&mut self) {
+        let Some(client) = &self.client else { return };
+        let pending = client.handle().take_pending();
+        for command in pending.commands.into_iter().flatten() {
+            self.on_command(command);
+        }
+        if pending.has_injections {
+            self.take_injections();
+        }
+    }
+
+    /// What an operator publishes goes into the log, between two messages of the server.
+    fn take_injections(&mut self) {
+        let Some(client) = &self.client else { return };
+        while let Some(frame) = client.handle().next_injection() {
+            let kind = if frame.first() == Some(&TEXT) { Kind::Text } else { Kind::Binary };
+            let message = Message::from_frame(kind, frame);
+            self.writer.append(NewEntry { message, deflated: None, is_critical: false, key: None, to: None });
+            self.plan.shared.metrics.connections.injections.inc(Injection::Ok);
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::CloseAt { at, code } => {
+                self.dates.set_drain(at, code.0);
+                self.machine.on_drain();
+            }
+            Command::Replace => self.machine.leave(Cause::Replaced),
+            Command::Cut => {
+                let reason = if self.machine.is_draining() { Reason::Drained } else { Reason::Aborted };
+                if let Some(client) = &mut self.client {
+                    client.reset(reason);
+                }
+                self.machine.end(Cause::Cut);
+            }
+        }
+    }
+
+    /// Takes the next steps of whatever ends. True if there may be something to do at once.
+    fn settle(&mut self, now: Instant) -> bool {
+        let mut has_changed = self.on_link_end(now);
+        if self.machine.client() == Client::Attached && self.machine.server() == Server::Over {
+            if let Some(cause) = self.machine.cause().cloned() {
+                self.machine.leave(cause);
+            }
+        }
+        if let Client::Leaving { .. } = self.machine.client() {
+            has_changed |= self.poll_leave(now);
+        }
+        if self.machine.client() == Client::Gone {
+            self.on_gone();
+        }
+        self.drop_unwanted_link(now);
+        self.gauges.set(self.machine.client(), self.uplink.is_some());
+        has_changed
+    }
+
+    /// The session is over: counts it, and closes the server's link.
+    fn on_gone(&mut self) {
+        self.way = Way::default();
+        if let Some(mut uplink) = self.uplink.take() {
+            let (code, text) = self.machine.cause().map_or((CloseCode::GOING_AWAY, ""), Cause::to_server);
+            uplink.close(code, text);
+            self.closing.replace(*uplink, &self.plan.shared.budget);
+        }
+        if std::mem::replace(&mut self.is_counted, true) {
+            return;
+        }
+        let cause = self.machine.cause();
+        self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
+        let lost = self.outbox.waiting() as u64;
+        if lost > 0 {
+            self.plan.metrics.lost.inc_by(MessageLoss::Queue, lost);
+            lines::messages_lost(&self.plan, self.connection(), "queue", lost);
+        }
+        if let Some(cause) = cause.filter(|cause| cause.is_trouble()) {
+            lines::over(&self.plan, self.connection(), cause);
+        }
+    }
+
+    /// Accounts for what the session holds beside its log.
+    fn account(&mut self) {
+        let client = self.client.as_ref().map_or(0, WebSocket::held);
+        let uplink = self.uplink.as_ref().map_or(0, |uplink| uplink.buffered());
+        let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());
+        let held = client + uplink + greetings + self.outbox.held() + self.opening.size();
+        if held != self.share.held() {
+            self.share.set(held);
+            if let Some(client) = &self.client {
+                client.handle().set_buffered(held);
+            }
+        }
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let now = Instant::now();
+        this.register(cx);
+        this.take_pending();
+        let mut due = this.armed.filter(|armed| *armed <= now);
+        loop {
+            this.poll_server(cx, now);
+            this.poll_way(cx, now);
+            this.say(cx, now);
+            this.read_client(cx, now);
+            this.deliver(cx, now);
+            // After the sockets were read: what came before a deadline counts.
+            if let Some(due) = due.take() {
+                this.on_time(due, now);
+                this.settle(now);
+                continue;
+            }
+            // Each step of an ending happens once, so that this loop ends.
+            if !this.settle(now) {
+                break;
+            }
+        }
+        this.account();
+        let is_closed = this.closing.poll(cx).is_ready();
+        if this.machine.client() == Client::Gone && this.client.is_none() && is_closed {
+            return Poll::Ready(());
+        }
+        this.arm(cx);
+        Poll::Pending
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.is_counted {
+            let cause = self.machine.cause();
+            self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
+        }
+    }
+}

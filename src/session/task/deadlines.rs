@@ -1,0 +1,107 @@
+//! Every clock of a session behind one timer; the server's link has one of its own.
+//!
+//! # Invariants
+//! 1. A client is read before it is judged, also when the process stood still ([`crate::resilience::Standstill`]).
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use tokio::task::unconstrained;
+use tokio::time::Instant;
+
+use super::Task;
+use crate::delivery::WebSocket;
+use crate::frame::CloseCode;
+use crate::resilience::Date;
+use crate::session::cause::Cause;
+use crate::session::lines;
+use crate::session::machine::Client;
+use crate::telemetry::MessageLoss;
+
+impl Task {
+    /// Judgements of the client: those that wait until it was read.
+    fn judgement(&self) -> Option<Instant> {
+        let client = self.client.as_ref()?;
+        let policy = &self.plan.policy;
+        let stall = client.stalled_since().zip(policy.delivery.stall_timeout).map(|(since, timeout)| since + timeout);
+        [client.next_deadline(policy), stall.filter(|_| client.is_open())].into_iter().flatten().min()
+    }
+
+    /// When the task is to be woken.
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let judgement = self.judgement().map(|at| self.standstill.defer(at));
+        // The end of a pause in reading is no judgement.
+        let pause = self.client.as_ref().and_then(WebSocket::paused_until);
+        let dates = self.dates.next().filter(|_| self.machine.client() == Client::Attached);
+        let rest = self.rest.map(|(_, by)| by).filter(|_| self.client.as_ref().is_some_and(|client| client.is_open()));
+        let queue = self.outbox.next_expiry().filter(|_| !self.machine.is_live());
+        // A turn that is due is asked for in every poll.
+        let machine = self.machine.deadline().filter(|at| *at > now);
+        [judgement, pause, dates, rest, queue, machine].into_iter().flatten().min()
+    }
+
+    /// The timer, which was set to `due`, has fired: does what is due.
+    pub(super) fn on_time(&mut self, due: Instant, now: Instant) {
+        self.armed = None;
+        self.machine.on_time(fastrand::f64(), now);
+        self.on_date(now);
+        self.expire_outbox(now);
+        if self.standstill.must_read_first(due, now) {
+            return;
+        }
+        let Some(client) = &mut self.client else { return };
+        client.on_deadlines(&self.plan.policy, now);
+        let stall_timeout = self.plan.policy.delivery.stall_timeout;
+        let is_stalled = client.stalled_since().zip(stall_timeout).is_some_and(|(since, timeout)| since + timeout <= now);
+        if client.is_open() && is_stalled && !client.try_write_now(now) {
+            self.machine.leave(Cause::Slow);
+        }
+    }
+
+    /// The end of the client's life, of its credentials, or its place in a drain may have come.
+    fn on_date(&mut self, now: Instant) {
+        if self.machine.client() != Client::Attached {
+            return;
+        }
+        match self.dates.due(now, SystemTime::now) {
+            None => {}
+            Some(Date::Lifetime) => self.machine.leave(Cause::Lifetime),
+            Some(Date::Expired) => self.machine.leave(Cause::Expired),
+            Some(Date::Drained(code)) => self.machine.leave(Cause::Drain(CloseCode(code))),
+        }
+    }
+
+    /// What waits for a server too long is lost.
+    fn expire_outbox(&mut self, now: Instant) {
+        if self.machine.is_live() {
+            return;
+        }
+        if let Some(expired) = self.outbox.expire(now) {
+            let messages = expired.messages;
+            self.plan.metrics.lost.inc_by(MessageLoss::Age, messages);
+            lines::messages_lost(&self.plan, self.connection(), "age", messages);
+        }
+    }
+
+    /// Sets the timer to the nearest deadline, if that is earlier than the one it is set to.
+    pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
+        let Some(next) = self.next_deadline(Instant::now()) else { return };
+        if self.armed.is_some_and(|armed| armed <= next) {
+            return;
+        }
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                timer.as_mut().reset(next);
+                timer
+            }
+            None => self.timer.insert(Box::pin(tokio::time::sleep_until(next))),
+        };
+        self.armed = Some(next);
+        // Not under the runtime's budget for this task: when that is used up, a timer is Pending without keeping the waker.
+        if pin!(unconstrained(timer.as_mut())).poll(cx) == Poll::Ready(()) {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
