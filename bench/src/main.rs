@@ -101,6 +101,9 @@ enum Command {
         /// Payload bytes of a message
         #[arg(long, default_value_t = 16)]
         size: usize,
+        /// Seconds from one message of a connection to its next; 0: as soon as it came back
+        #[arg(long, default_value_t = 0.0)]
+        every: f64,
         #[arg(long, default_value_t = 5.0)]
         secs: f64,
         #[arg(long, default_value_t = 1.0)]
@@ -196,8 +199,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Command::Forward { listen, to, max_secs } => forward::run(sys::listen(listen)?, to, max_secs)?,
         Command::Bare { listen, feed, max_secs } => bare::run(&sys::listen(listen)?, feed, max_secs)?,
         Command::Report { file } => report::print(&file)?,
-        Command::Load { common, conns, size, secs, warmup } => {
-            let p = Load { conns, size, secs, warmup };
+        Command::Load { common, conns, size, every, secs, warmup } => {
+            let p = Load { conns, size, every, secs, warmup };
             common.tell(load::run(&common.target()?, p, common.watch())?)?;
         }
         Command::Idle { common, conns, rate, hold, after_close } => {

@@ -10,8 +10,9 @@ use http::request::Parts;
 
 use super::address::Client;
 use super::quota::QuotaPermit;
-use crate::connections::{Admitted, ConnectionInfo, ConnectionPermit};
+use crate::connections::{Admitted, ConnectionInfo, ConnectionPermit, EndedSession, ResumeGrant};
 use crate::net::Peer;
+use crate::net::own_protocols::OwnProtocols;
 use crate::resilience::{Caller, Expiry};
 use crate::telemetry::RouteMetrics;
 use crate::upstream::headers::{Forwarding, Requester};
@@ -34,9 +35,10 @@ pub(crate) struct RequestContext {
     /// Further headers of the authentication service, for the upstream. The client's own headers of these names were
     /// removed from `head`, whether there is any here or not.
     pub attested: HeaderMap,
-    /// The proxy's own subprotocol, if the client offered it. It is chosen where the server chooses none of the others:
-    /// clients fail when none of theirs is chosen.
-    pub own_protocol: Option<&'static str>,
+    /// The subprotocols that are the proxy's own, which were taken out of the head.
+    pub own_protocols: Option<Box<OwnProtocols>>,
+    /// Whether it is let in as a client that comes back to its session.
+    pub resume: ResumeDecision,
     /// Its permit of the quota, which the connection holds until it ends.
     pub quota_permit: Option<QuotaPermit>,
     /// What log lines about the request have, whatever its result.
@@ -44,9 +46,11 @@ pub(crate) struct RequestContext {
 }
 
 impl RequestContext {
-    /// A request of which only head and peer are known.
-    pub(crate) fn new(head: Parts, kind: Kind, peer: Arc<Peer>) -> Self {
+    /// A request of which only head and peer are known. The subprotocols that are ours leave its head here, whatever its
+    /// route is.
+    pub(crate) fn new(mut head: Parts, kind: Kind, peer: Arc<Peer>) -> Self {
         let client = Client { address: peer.address };
+        let own_protocols = OwnProtocols::take(&mut head.headers);
         Self {
             head,
             kind,
@@ -55,7 +59,8 @@ impl RequestContext {
             forwarding: None,
             user: None,
             attested: HeaderMap::new(),
-            own_protocol: None,
+            own_protocols,
+            resume: ResumeDecision::None,
             quota_permit: None,
             log_fields: Arc::default(),
         }
@@ -103,6 +108,11 @@ impl RequestContext {
         }
     }
 
+    /// Whether it is let in as a client that comes back.
+    pub(super) fn is_resumed(&self) -> bool {
+        matches!(self.resume, ResumeDecision::Granted(_))
+    }
+
     /// What its connection is and holds, once it was admitted.
     pub(crate) fn into_admitted(self, request_id: Box<str>, route: Arc<RouteMetrics>) -> Admitted {
         let (user, expires) = self.user.map_or((None, None), |User { name, expires }| (Some(name), expires));
@@ -124,6 +134,17 @@ impl RequestContext {
             None => keys.hash_one(("address", self.client.key())),
         })
     }
+}
+
+/// Whether a handshake is let in as a client that comes back to its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResumeDecision {
+    /// It does not ask to.
+    None,
+    /// It is: no connection to the server comes of it, and its session has a place in the quota already.
+    Granted(ResumeGrant),
+    /// It asks to and is not: it is a new client. What is known of the session that is over.
+    Refused(Option<EndedSession>),
 }
 
 /// What a request asks for.

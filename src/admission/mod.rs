@@ -7,9 +7,10 @@
 //! * [`identity`]: who is the client, behind trusted proxies?
 //! * [`rate`]: how fast, from this address, in total, by this user? ([`keyed`] and [`queue`] are its buckets,
 //!   [`counts`] hands them on to the next configuration).
+//! * [`resume`]: is it a client that comes back to its session?
 //! * [`origin`]: from which page? [`auth`]: by whom?
-//! * [`quota_check`]: is there room? A permit of the route's [`quota`] is held until the connection ends, whatever ends
-//!   it ([`users`]: which connection of a user is replaced).
+//! * [`quota_check`]: is there room? A permit of the route's [`quota`] is held until the connection or its session ends,
+//!   whatever ends it ([`users`]: which connection of a user is replaced).
 //! * [`breaker`]: does the upstream's breaker permit a handshake?
 //!
 //! # Invariants
@@ -36,13 +37,14 @@ mod quota;
 mod quota_check;
 mod rate;
 mod refused;
+mod resume;
 mod stack;
 mod users;
 
 pub(crate) use address::{AddressKey, Client};
 pub(crate) use auth::{AuthError, Authenticator};
 pub(crate) use breaker::BreakerGuard;
-pub(crate) use context::{Kind, LogFields, RequestContext, User};
+pub(crate) use context::{Kind, LogFields, RequestContext, ResumeDecision, User};
 pub(crate) use counts::Counts;
 pub(crate) use refused::{Bound, Refused};
-pub(crate) use stack::{Stack, StackDeps, stack};
+pub(crate) use stack::{Stack, StackDeps, afresh, stack};

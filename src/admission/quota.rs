@@ -23,7 +23,7 @@ use super::address::AddressKey;
 use super::refused::Bound;
 use super::users::{Users, shrink};
 use crate::config::{Limits, OnUserLimit};
-use crate::connections::{Command, ConnectionPermit, Handle};
+use crate::connections::{Command, ConnectionPermit, PermitHolder};
 
 /// The connections of one route, counted. Outlives the configuration that made it: connections do too.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ struct QuotaState {
     /// Of these: handshakes that have become connections.
     open: u32,
     by_address: HashMap<AddressKey, u32>,
-    by_user: Users<Arc<Handle>>,
+    by_user: Users<Arc<dyn PermitHolder>>,
     /// Whether the log has warned since the count was last well below the limit.
     is_warned: bool,
 }
@@ -112,7 +112,7 @@ impl QuotaState {
 /// Boxed, since requests carry it through the layers. Its drop takes it out of the counts.
 pub(crate) type QuotaPermit = Box<Permit>;
 
-/// One connection of the quota; held by the handshake, and then by the connection until it ends.
+/// One connection of the quota; held by the handshake, and then by the connection or the session until it ends.
 #[derive(Debug)]
 pub(crate) struct Permit {
     quota: Arc<ConnectionQuota>,
@@ -127,20 +127,20 @@ pub(crate) struct Permit {
 impl ConnectionPermit for Permit {
     /// If that is one more than its user may have, the user's oldest is closed for it
     /// (`policy.limits.on_user_limit: replace_oldest`).
-    fn on_open(&mut self, handle: &Arc<Handle>) {
+    fn on_open(&mut self, id: u64, holder: Arc<dyn PermitHolder>) {
         let mut state = self.quota.state.lock();
         let was_open = self.id.is_some();
-        self.id = NonZeroU64::new(handle.id);
+        self.id = NonZeroU64::new(id);
         state.open += u32::from(self.id.is_some() && !was_open);
         let Some(user) = &self.user else { return };
-        let displaced = state.by_user.open(user, handle.id, Arc::clone(handle), self.limit);
+        let displaced = state.by_user.open(user, id, holder, self.limit);
         drop(state);
         // Without the lock: the task that this wakes may be dropping its own permit.
         if let Some(oldest) = displaced.oldest {
-            oldest.send(Command::Replace);
+            oldest.command(Command::Replace);
         }
         if let Some(overdue) = displaced.overdue {
-            overdue.send(Command::Cut);
+            overdue.command(Command::Cut);
         }
     }
 }

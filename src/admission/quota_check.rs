@@ -23,7 +23,8 @@ impl QuotaCheck {
 
 impl Check for QuotaCheck {
     async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
-        if context.kind == Kind::Handshake {
+        // A session has its place for as long as it lives: its client does not need another one to come back.
+        if context.kind == Kind::Handshake && !context.is_resumed() {
             let user = context.user.as_ref().map(|user| Arc::clone(&user.name));
             let permit = self.quota.take(&self.limits, context.client.key(), user);
             context.quota_permit = Some(Box::new(permit.map_err(Refused::Capacity)?));

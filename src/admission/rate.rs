@@ -147,6 +147,8 @@ impl Check for RateCheck {
     async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
         match self {
             Self::PerAddress(rates) => rates.of(context.kind).take_per_ip(context.client.key()),
+            // Nothing is asked of the server for a client that comes back to its session.
+            Self::Global(_) | Self::PerUser(_) if context.is_resumed() => Ok(()),
             Self::Global(rates) => rates.of(context.kind).take().await,
             Self::PerUser(rates) => {
                 let user = context.user.as_ref().filter(|_| context.kind == Kind::Handshake);

@@ -1,6 +1,9 @@
 //! A client that was admitted: what identifies its connection and what the connection holds, made by admission and
 //! passed on as a whole to any mode.
 //!
+//! What it holds belongs to its connection, or to something that outlives this: a session, whose client may lose one
+//! connection and come back by another.
+//!
 //! # Not here
 //! Which clients are admitted (admission), and what a permit counts.
 
@@ -8,7 +11,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::handle::{ConnectionInfo, Handle};
+use super::handle::{Command, ConnectionInfo, Handle};
 use super::registry::{ConnectionGuard, Registry};
 use crate::resilience::Expiry;
 
@@ -22,10 +25,23 @@ pub(crate) struct Admitted {
     pub permit: Option<Box<dyn ConnectionPermit>>,
 }
 
-/// What a connection holds until it ends, whatever ends it.
+/// What a connection or a session holds until it ends, whatever ends it.
 pub(crate) trait ConnectionPermit: Any + Debug + Send + Sync {
-    /// The handshake has become this connection.
-    fn on_open(&mut self, handle: &Arc<Handle>);
+    /// The handshake has become `holder`, which may be commanded to give its place to a newer one. `id`: the number of its
+    /// first connection.
+    fn on_open(&mut self, id: u64, holder: Arc<dyn PermitHolder>);
+}
+
+/// Who holds a permit.
+pub(crate) trait PermitHolder: Debug + Send + Sync {
+    /// As a connection is commanded ([`Handle::send`]).
+    fn command(&self, command: Command);
+}
+
+impl PermitHolder for Handle {
+    fn command(&self, command: Command) {
+        self.send(command);
+    }
 }
 
 /// A client whose 101 was sent: what the task of its connection owns beside the sockets.
@@ -35,18 +51,41 @@ pub(crate) struct Connection {
     pub guard: ConnectionGuard,
     pub expires: Option<Expiry>,
     /// Dropped when the client is gone.
-    pub held: Option<Box<dyn Any + Send + Sync>>,
+    pub held: Option<Held>,
 }
+
+/// What is held, to be dropped when it is not any more.
+pub(crate) type Held = Box<dyn Any + Send + Sync>;
 
 impl Admitted {
     /// Enters the connection into `registry`. From here on its permit is given back with it.
     pub(crate) fn open(self, registry: &Arc<Registry>) -> Connection {
         let Self { info, expires, permit } = self;
         let guard = registry.enter(info);
-        let held = permit.map(|mut permit| {
-            permit.on_open(guard.handle());
-            permit as Box<dyn Any + Send + Sync>
-        });
+        let held =
+            permit.map(|permit| hold(permit, &guard, Arc::clone(guard.handle()) as Arc<dyn PermitHolder>));
         Connection { guard, expires, held }
     }
+
+    /// As [`Admitted::open`], for the first connection of something that outlives it, and holds what it was admitted
+    /// with: that is answered beside the connection.
+    pub(crate) fn open_for(
+        self,
+        holder: Arc<dyn PermitHolder>,
+        registry: &Arc<Registry>,
+    ) -> (Connection, Option<Held>) {
+        let Self { info, expires, permit } = self;
+        let guard = registry.enter(info);
+        let held = permit.map(|permit| hold(permit, &guard, holder));
+        (Connection { guard, expires, held: None }, held)
+    }
+}
+
+fn hold(
+    mut permit: Box<dyn ConnectionPermit>,
+    first: &ConnectionGuard,
+    holder: Arc<dyn PermitHolder>,
+) -> Held {
+    permit.on_open(first.handle().id, holder);
+    permit
 }

@@ -22,11 +22,15 @@
 #![allow(dead_code, reason = "tickets are not given yet")]
 
 mod cause;
+mod detached;
+mod graves;
 mod greeting;
+mod handle;
 mod lines;
 mod machine;
 mod outbox;
 mod plan;
+mod registry;
 mod sessions;
 mod task;
 mod ticket;

@@ -61,14 +61,14 @@ mod requests {
     mod heads;
     mod http2;
     mod idle;
+    mod own_protocols;
     mod plain_http;
     mod plain_http_faults;
     mod request_errors;
     mod tls;
 }
 
-/// Mode session: what passes through, servers that are lost and come back, queues, greetings, endings, drain;
-/// servers and clients that nobody here wrote.
+/// Mode session: what passes through, servers that are lost and come back, queues, greetings, endings, drain.
 mod sessions {
     mod client_ends;
     mod drain;

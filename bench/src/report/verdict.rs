@@ -55,6 +55,12 @@ const TARGETS: &[Target] = &[
     target("handshakes", "cpu_us_per_handshake", "CPU µs that admission adds", Rule::Adds("guarded", 25.0)),
     target("echo-64x16", "cpu_us_per_message", "CPU per message of a session", Rule::Costs(SESSION, 1.6)),
     target("echo-64x64K", "cpu_us_per_message", "CPU per message of a session", Rule::Costs(SESSION, 2.0)),
+    target(
+        "echo-1000x16-paced",
+        "cpu_us_per_message",
+        "CPU per message of a session",
+        Rule::Costs(SESSION, 2.5),
+    ),
     target("idle", "pss_bytes_per_conn", "PSS bytes per connection", Rule::AtMost(2048.0)),
     target("idle", "pss_bytes_per_conn", "PSS bytes that a session adds", Rule::Adds(SESSION, 4096.0)),
     target("idle", "given_back_pct", "% of it given back on close", Rule::AtLeast(90.0)),

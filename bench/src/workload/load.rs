@@ -1,8 +1,10 @@
-//! Echo round trips: each connection sends its next message when the last one came back.
+//! Echo round trips: each connection sends its next message when the last one came back, or at its next moment after.
 //!
 //! Messages of 16 bytes and more carry a number: one that comes back wrong, twice, or out of order is
 //! an error, and so is a connection that ends.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 
 use serde_json::json;
@@ -18,6 +20,8 @@ pub struct Load {
     pub conns: usize,
     /// Payload bytes of a message.
     pub size: usize,
+    /// From one message of a connection to its next, in seconds; 0: as soon as it came back.
+    pub every: f64,
     pub secs: f64,
     pub warmup: f64,
 }
@@ -28,6 +32,8 @@ const NUMBER: usize = 16;
 /// The one message a connection has under way.
 #[derive(Clone, Default)]
 struct Flow {
+    /// When its message was to be sent.
+    due: u64,
     sent_at: u64,
     number: u64,
     /// Payload so far of an answer that arrives in fragments (a proxy may cut it so).
@@ -90,15 +96,33 @@ pub fn run(to: &Target, p: Load, watch: Watch) -> io::Result<Figures> {
     let (mut completed, mut corrupt, mut lost) = (0u64, 0u64, 0u64);
     let start = now_ns() + nanos(p.warmup);
     let end = start + nanos(p.secs);
-    for (token, client) in opened.clients.iter_mut().enumerate().filter(|(_, c)| c.state == State::Open) {
-        message.send(&ep, client, token, &mut flows[token]);
+    // Spread over the time between two messages of one connection: never all at once.
+    let (pace, all) = (nanos(p.every), opened.clients.len().max(1) as u64);
+    let mut agenda = BinaryHeap::new();
+    let began = now_ns();
+    for (token, _) in opened.clients.iter().enumerate().filter(|(_, c)| c.state == State::Open) {
+        flows[token].due = began + pace * token as u64 / all;
+        agenda.push(Reverse((flows[token].due, token)));
     }
     let mut window = None;
     while now_ns() < end {
         if window.is_none() && now_ns() >= start {
             window = Some(Window::open(watch));
         }
-        for i in 0..ep.wait(10_000_000) {
+        let mut patience = 10_000_000;
+        while let Some(&Reverse((due, token))) = agenda.peek() {
+            let early = due.saturating_sub(now_ns());
+            if early > 0 {
+                patience = early.min(patience);
+                break;
+            }
+            agenda.pop();
+            let client = &mut opened.clients[token];
+            if client.state == State::Open {
+                message.send(&ep, client, token, &mut flows[token]);
+            }
+        }
+        for i in 0..ep.wait(patience) {
             let (token, flags) = ep.event(i);
             let (client, flow) = (&mut opened.clients[token], &mut flows[token]);
             if client.state == State::Dead {
@@ -115,7 +139,13 @@ pub fn run(to: &Target, p: Load, watch: Watch) -> io::Result<Figures> {
                     times.saturating_record(now_ns() - flow.sent_at);
                 }
                 flow.number += 1;
-                message.send(&ep, client, token, flow);
+                if pace == 0 {
+                    message.send(&ep, client, token, flow);
+                } else {
+                    flow.answered = false;
+                    flow.due += pace;
+                    agenda.push(Reverse((flow.due, token)));
+                }
             }
         }
     }
@@ -127,7 +157,7 @@ pub fn run(to: &Target, p: Load, watch: Watch) -> io::Result<Figures> {
     memory(&mut figures, watch, "after");
     // A connection that went quiet would not show in any percentile.
     let waiting = |(client, flow): (&Client, &Flow)| {
-        if client.state == State::Open { end.saturating_sub(flow.sent_at) } else { 0 }
+        if client.state == State::Open { end.saturating_sub(flow.sent_at.max(flow.due)) } else { 0 }
     };
     let oldest = opened.clients.iter().zip(&flows).map(waiting).max().unwrap_or(0);
     figures.insert("messages_per_s".into(), json!((completed as f64 / secs).round()));

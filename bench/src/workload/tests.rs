@@ -47,13 +47,24 @@ fn above_zero(figures: &Figures, key: &str) {
 fn messages_of_every_length_class_come_back_right() {
     let (target, _) = chain(None);
     for size in [1, 16, 125, 126, 65535, 70_000] {
-        let p = Load { conns: 4, size, secs: 0.2, warmup: 0.05 };
+        let p = Load { conns: 4, size, every: 0.0, secs: 0.2, warmup: 0.05 };
         let figures = load::run(&target, p, ourselves()).unwrap();
         assert_eq!(figures["errors"], 0, "size {size}: {figures:?}");
         for key in ["messages_per_s", "p50_us", "cpu_us_per_message", "pss_after_kb"] {
             above_zero(&figures, key);
         }
     }
+}
+
+#[test]
+fn messages_at_a_pace_are_as_many_as_there_is_time_for() {
+    let (target, _) = chain(None);
+    let p = Load { conns: 10, size: 16, every: 0.1, secs: 0.5, warmup: 0.1 };
+    let figures = load::run(&target, p, ourselves()).unwrap();
+    assert_eq!(figures["errors"], 0, "{figures:?}");
+    // Ten connections with ten messages a second each; a busy machine may have fewer, and none has more.
+    let rate = figures["messages_per_s"].as_f64().unwrap();
+    assert!((30.0..=130.0).contains(&rate), "{figures:?}");
 }
 
 #[test]
@@ -140,7 +151,7 @@ fn a_refused_connection_is_an_error() {
     let (listener, addr) = listen();
     drop(listener);
     let target = client::target(&format!("ws://{addr}/"), &[]).unwrap();
-    let p = Load { conns: 2, size: 16, secs: 0.05, warmup: 0.0 };
+    let p = Load { conns: 2, size: 16, every: 0.0, secs: 0.05, warmup: 0.0 };
     let figures = load::run(&target, p, Watch { proxy: None, upstream: None }).unwrap();
     assert_eq!(figures["errors"], 2);
 }

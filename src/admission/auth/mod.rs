@@ -8,7 +8,7 @@
 //!
 //! # Which credentials the upstream sees
 //! A token in the query or among the subprotocols is for the proxy: it is removed, and the upstream does not see it
-//! ([`tokens`]). `Authorization`, cookies and the header of an API key are passed on unchanged: the upstream may read
+//! ([`tokens`], [`crate::net::own_protocols`]). `Authorization`, cookies and the header of an API key are passed on unchanged: the upstream may read
 //! them as it did without a proxy.
 //!
 //! # Not here
@@ -117,8 +117,7 @@ impl Authenticator {
     async fn check(&self, context: &mut RequestContext) -> Result<Option<User>, (AuthFailure, Refused)> {
         match &self.method {
             AuthMethod::Jwt { sources, rules, keys } => {
-                let (token, own_protocol) = tokens::take(sources, &mut context.head);
-                context.own_protocol = own_protocol;
+                let token = tokens::take(sources, &mut context.head, context.own_protocols.as_deref());
                 if is_preflight(context) {
                     return Ok(context.user.take());
                 }

@@ -1,29 +1,27 @@
 //! Finds the token in a request, and removes it from the places where others would read it. Pure.
 //!
 //! # Invariants
-//! 1. Tokens in the query and in the subprotocols are removed, from every configured source and however often they
-//!    occur, whichever source wins and whatever the result.
+//! 1. Tokens in the query are removed, from every configured source and however often they occur, whichever source wins
+//!    and whatever the result.
 //! 2. Two different tokens in one place are an error: the server behind might read the other one.
-//! 3. The rest of a query or of the subprotocols stays as the client sent it, byte for byte; if nothing is left, the
-//!    query or the header is removed.
+//! 3. The rest of a query stays as the client sent it, byte for byte; if nothing is left, the query is removed.
 //!
 //! # Not here
-//! Whether a token is valid ([`super::jwt`]). `Authorization` and cookies stay: the server behind may
-//! want to read them, and no log does.
+//! Whether a token is valid ([`super::jwt`]). Those among the subprotocols, which are taken out of every request
+//! ([`crate::net::own_protocols`]). `Authorization` and cookies stay: the server behind may want to read them, and no log
+//! does.
 
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, Uri, header};
 
 use crate::config::TokenSource;
 use crate::net::http::{bearer, percent_decode};
+use crate::net::own_protocols::OwnProtocols;
 use crate::telemetry::AuthFailure;
-
-/// The entry of `Sec-WebSocket-Protocol` before a token.
-const BEARER_PROTOCOL: &str = "outrigger.bearer";
 
 /// Longest token: an order of magnitude above what issuers make, and well below `listen.max_header_bytes`.
 pub(super) const MAX_TOKEN: usize = 8192;
@@ -45,13 +43,13 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Looks in `sources`, in their order; the first that has a token wins. Answers the token, or why there is
-/// none, and the entry of ours that was among the subprotocols.
+/// Looks in `sources`, in their order; the first that has a token wins. Answers the token, or why there is none.
+/// `own`: the entries of ours that the head had.
 pub(super) fn take(
     sources: &[TokenSource],
     head: &mut Parts,
-) -> (Result<Token, AuthFailure>, Option<&'static str>) {
-    let mut own_protocol = None;
+    own: Option<&OwnProtocols>,
+) -> Result<Token, AuthFailure> {
     let mut found = TokensFound::Nothing;
     for source in sources {
         let here = match source {
@@ -64,23 +62,16 @@ pub(super) fn take(
                 }
                 here
             }
-            TokenSource::Subprotocol => {
-                let (here, was_found) = in_subprotocols(&mut head.headers);
-                if was_found {
-                    own_protocol = Some(BEARER_PROTOCOL);
-                }
-                here
-            }
+            TokenSource::Subprotocol => in_subprotocols(own),
         };
         found = found.or(here);
     }
-    let token = match found {
+    match found {
         TokensFound::Nothing => Err(AuthFailure::Missing),
         TokensFound::Several => Err(AuthFailure::Ambiguous),
         TokensFound::One(token) if token.len() > MAX_TOKEN => Err(AuthFailure::Malformed),
         TokensFound::One(token) => Ok(Token(token)),
-    };
-    (token, own_protocol)
+    }
 }
 
 /// The value of a header. Several equal ones count as one.
@@ -196,31 +187,12 @@ fn form_decode(text: &str) -> Vec<u8> {
     percent_decode(text.replace('+', " ").as_bytes()).into_owned()
 }
 
-/// What follows our entry, and whether that was there. Works on bytes: a line that is not text must not
-/// carry a token past us.
-fn in_subprotocols(headers: &mut HeaderMap) -> (TokensFound, bool) {
+fn in_subprotocols(own: Option<&OwnProtocols>) -> TokensFound {
     let mut found = TokensFound::Nothing;
-    let mut kept: Vec<&[u8]> = Vec::new();
-    let mut was_found = false;
-    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
-    let entries = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let mut entries = entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()).peekable();
-    while let Some(entry) = entries.next() {
-        if entry == BEARER_PROTOCOL.as_bytes() {
-            was_found = true;
-            found.add(entries.next_if(|token| *token != BEARER_PROTOCOL.as_bytes()).unwrap_or_default());
-        } else {
-            kept.push(entry);
-        }
+    for token in own.into_iter().flat_map(OwnProtocols::bearer_tokens) {
+        found.add(token);
     }
-    if was_found {
-        let rest = HeaderValue::from_bytes(&kept.join(&b", "[..]));
-        match rest {
-            Ok(rest) if !rest.is_empty() => headers.insert(header::SEC_WEBSOCKET_PROTOCOL, rest),
-            _ => headers.remove(header::SEC_WEBSOCKET_PROTOCOL),
-        };
-    }
-    (found, was_found)
+    found
 }
 
 #[cfg(test)]

@@ -64,7 +64,8 @@ pub(super) async fn answer(
     if let Some(extension) = extension {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(extension));
     }
-    handshake::choose_own_protocol(context, headers);
+    let own = context.own_protocols.as_ref().and_then(|own| own.answer_of_tunnel());
+    handshake::choose_own_protocol(own, headers);
     let admitted = request.into_admitted();
     let has_deflate = extension.is_some();
     let pending = PendingSubscription { admitted, reservation, has_deflate };

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 use tokio::time::Instant;
 
 use super::routed::RoutedRequest;
-use crate::admission::{Refused, RequestContext};
+use crate::admission::Refused;
 use crate::config::HeartbeatMode;
 use crate::net::http::tokens;
 
@@ -34,10 +34,10 @@ pub(super) fn prepare(request: &mut RoutedRequest<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Chooses the proxy's own subprotocol if the client offered it and the server chose none; answers whether it did.
-pub(super) fn choose_own_protocol(context: &RequestContext, answer: &mut HeaderMap) -> bool {
-    let Some(own) = context.own_protocol.filter(|_| !answer.contains_key(header::SEC_WEBSOCKET_PROTOCOL))
-    else {
+/// Answers an entry of ours if the client offered one and the server chose none of the others; answers whether it did.
+/// `own`: which one that is.
+pub(super) fn choose_own_protocol(own: Option<&'static str>, answer: &mut HeaderMap) -> bool {
+    let Some(own) = own.filter(|_| !answer.contains_key(header::SEC_WEBSOCKET_PROTOCOL)) else {
         return false;
     };
     answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(own));

@@ -88,13 +88,13 @@ pub(super) async fn serve(
     let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
     let request_id = request_id(&mut head.headers);
     let has_body = !body.is_end_stream();
-    // Asked for now: the layers may take the head apart.
-    let accept_then_close = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
-        .then(|| AcceptThenClose::of(&head, has_body))
-        .flatten();
     let (method, uri) = (head.method.clone(), head.uri.clone());
     let peer_address = peer.address;
     let context = RequestContext::new(head, kind, peer);
+    // Asked for now: the layers may take the head apart.
+    let accept_then_close = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
+        .then(|| AcceptThenClose::of(&context.head, has_body, context.own_protocols.as_deref()))
+        .flatten();
     let log_fields = Arc::clone(&context.log_fields);
     let access = match kind {
         Kind::Handshake => None,

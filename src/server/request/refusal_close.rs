@@ -20,6 +20,7 @@ use crate::admission::Refused;
 use crate::config::CloseCodes;
 use crate::frame::accept_for;
 use crate::net::http::{X_OUTRIGGER_REASON, switching_protocols, tokens};
+use crate::net::own_protocols::OwnProtocols;
 use crate::server::http::upgrade::PendingClose;
 use crate::server::limits::refusals::RefusalLimit;
 
@@ -32,12 +33,13 @@ pub(super) struct AcceptThenClose {
 
 impl AcceptThenClose {
     /// `None`: it is not well formed, so it does not come from a browser.
-    pub(super) fn of(head: &Parts, has_body: bool) -> Option<Self> {
+    /// `own`: the subprotocols of ours that were taken out of it.
+    pub(super) fn of(head: &Parts, has_body: bool, own: Option<&OwnProtocols>) -> Option<Self> {
         handshake::check(head, has_body).ok()?;
         let key = head.headers.get(header::SEC_WEBSOCKET_KEY)?;
         Some(Self {
             accept: HeaderValue::from_str(&accept_for(key.as_bytes())).ok()?,
-            protocol: first_protocol(&head.headers),
+            protocol: protocol(&head.headers, own),
         })
     }
 
@@ -62,9 +64,11 @@ impl AcceptThenClose {
     }
 }
 
-/// The first subprotocol that the client offers: browsers fail a handshake when none of theirs is chosen, and the page
+/// One of the subprotocols that the client offers: browsers fail a handshake when none of theirs is chosen, and the page
 /// would not see the Close.
-fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
-    let first = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).next()?;
-    HeaderValue::from_str(first).ok()
+fn protocol(headers: &HeaderMap, own: Option<&OwnProtocols>) -> Option<HeaderValue> {
+    let first = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).next();
+    first
+        .or(own.and_then(OwnProtocols::answer_of_tunnel))
+        .and_then(|protocol| HeaderValue::from_str(protocol).ok())
 }

@@ -65,7 +65,8 @@ async fn open(mut request: RoutedRequest<'_>, plan: &Arc<Plan>) -> Result<Respon
                 response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, extension);
                 added.push(header::SEC_WEBSOCKET_EXTENSIONS);
             }
-            if handshake::choose_own_protocol(context, response.headers_mut()) {
+            let own = context.own_protocols.as_ref().and_then(|own| own.answer_of_tunnel());
+            if handshake::choose_own_protocol(own, response.headers_mut()) {
                 added.push(header::SEC_WEBSOCKET_PROTOCOL);
             }
             let headers = response.headers().clone();

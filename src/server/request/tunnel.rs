@@ -50,7 +50,8 @@ async fn upgrade(
     match route.upstream.upgrade(upstream_request, &offer).await? {
         Upgrade::Accepted(upgraded) => {
             let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), connection));
-            if handshake::choose_own_protocol(context, response.headers_mut()) {
+            let own = context.own_protocols.as_ref().and_then(|own| own.answer_of_tunnel());
+            if handshake::choose_own_protocol(own, response.headers_mut()) {
                 let headers = response.headers().clone();
                 spelling::add(response.extensions_mut(), &headers, &header::SEC_WEBSOCKET_PROTOCOL);
             }

@@ -136,6 +136,7 @@ impl<'a> RouteBuilder<'a> {
             rates: self.counts.rates(&route.policy),
             quota: self.counts.quota(&route.name),
             auth: self.authenticator(&route)?,
+            resume: None,
         });
         let mode = match route.mode {
             config::Mode::Tunnel => Mode::Tunnel {

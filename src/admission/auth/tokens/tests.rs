@@ -12,7 +12,8 @@ fn head(target: &str, headers: &[(&str, &[u8])]) -> Parts {
 }
 
 fn taken(sources: &[TokenSource], head: &mut Parts) -> Result<String, AuthFailure> {
-    take(sources, head).0.map(|token| String::from_utf8(token.0).unwrap())
+    let own = OwnProtocols::take(&mut head.headers);
+    take(sources, head, own.as_deref()).map(|token| String::from_utf8(token.0).unwrap())
 }
 
 #[test]
@@ -112,6 +113,7 @@ fn a_subprotocol_entry_and_its_token_go_and_no_empty_header_stays() {
         (&[b"outrigger.bearer, abc, outrigger.bearer, abc"], Ok("abc"), true, None),
         (&[b"outrigger.bearer, abc, outrigger.bearer, abd, chat"], Err(Ambiguous), true, Some(b"chat")),
         (&[b"outrigger.bearer, outrigger.bearer, abc"], Ok("abc"), true, None),
+        (&[b"outrigger.bearer, outrigger.v1"], Err(Missing), true, None),
         (&[b"chat"], Err(Missing), false, Some(b"chat")),
         (&[b"Outrigger.Bearer, abc"], Err(Missing), false, Some(b"Outrigger.Bearer, abc")),
         (&[b"outrigger.bearer, abc, \xff"], Ok("abc"), true, Some(b"\xff")),
@@ -121,12 +123,13 @@ fn a_subprotocol_entry_and_its_token_go_and_no_empty_header_stays() {
     for (lines, expected, was_found, rest) in CASES {
         let lines: Vec<_> = lines.iter().map(|line| ("sec-websocket-protocol", *line)).collect();
         let mut head = head("/", &lines);
-        let (found, own) = take(&[TokenSource::Subprotocol], &mut head);
+        let own = OwnProtocols::take(&mut head.headers);
+        let found = take(&[TokenSource::Subprotocol], &mut head, own.as_deref());
         let found = found.map(|token| String::from_utf8(token.0).unwrap());
         assert_eq!(found.as_deref(), expected.as_ref().copied(), "{lines:?}");
-        assert_eq!(own.is_some(), *was_found, "{lines:?}");
+        assert_eq!(own.is_some_and(|own| own.answer_of_tunnel().is_some()), *was_found, "{lines:?}");
         let left: Vec<_> =
-            head.headers.get_all("sec-websocket-protocol").iter().map(HeaderValue::as_bytes).collect();
+            head.headers.get_all("sec-websocket-protocol").iter().map(http::HeaderValue::as_bytes).collect();
         assert_eq!(left, Vec::from_iter(*rest), "{lines:?}");
     }
 }
@@ -165,8 +168,8 @@ fn the_first_source_wins_and_all_are_cleaned() {
 fn a_token_has_a_longest_length_and_no_debug() {
     let with =
         |length: usize| head("/", &[("authorization", format!("Bearer {}", "x".repeat(length)).as_bytes())]);
-    assert!(take(&[TokenSource::Header], &mut with(MAX_TOKEN)).0.is_ok());
-    let long = take(&[TokenSource::Header], &mut with(MAX_TOKEN + 1)).0;
+    assert!(take(&[TokenSource::Header], &mut with(MAX_TOKEN), None).is_ok());
+    let long = take(&[TokenSource::Header], &mut with(MAX_TOKEN + 1), None);
     assert_eq!(long, Err(AuthFailure::Malformed));
     assert_eq!(format!("{:?}", Token(b"abc".to_vec())), "Token(***)");
 }
@@ -178,7 +181,7 @@ proptest! {
     ) {
         let target = format!("/ws?{before}&token=SECRET&{after}");
         let mut head = head(&target, &[]);
-        let _ = take(&[TokenSource::Query("token".into())], &mut head);
+        let _ = take(&[TokenSource::Query("token".into())], &mut head, None);
         prop_assert!(!head.uri.to_string().contains("SECRET"), "{target} became {}", head.uri);
     }
 }
