@@ -222,3 +222,25 @@ impl RecoveryMetrics {
         self.sides[side.index()].get_sample_count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::*;
+
+    #[test]
+    fn what_a_client_missed_is_one_family_for_feeds_and_sessions() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        metrics.sessions("chat").missed.inc_by(3);
+        assert_eq!(metrics.feeds("chat").missed.get(), 3);
+        assert_eq!(metrics.feeds("other").missed.get(), 0);
+    }
+
+    #[test]
+    fn the_time_away_is_told_by_side() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        metrics.session_recovery.observe(RecoverySide::Upstream, 0.2);
+        assert_eq!(metrics.session_recovery.count(RecoverySide::Upstream), 1);
+        assert_eq!(metrics.session_recovery.count(RecoverySide::Client), 0);
+    }
+}
