@@ -249,7 +249,7 @@ fn whoever_does_not_come_back_in_time_has_no_session_any_more() {
     let now = Instant::now();
     for (state, expected) in [
         ("live", "live gone (window)"),
-        ("greeting", "greeting gone (window)"),
+        ("greeting", "over gone (window)"),
         ("waiting", "over gone (window)"),
     ] {
         let mut machine = at(state, now);

@@ -87,6 +87,7 @@ impl Task {
         let sequence = *next - 1;
         let status = client.receive(cx, policy.idle_activity, sequence, now, |received| match received {
             Received::Receipt(messages) => said.acknowledged += messages,
+            Received::Control(_) => {}
             Received::Message(_, payload) if !is_taken => said.discarded += payload.len(),
             Received::Message(kind, payload) => {
                 said.messages += 1;
