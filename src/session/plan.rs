@@ -66,6 +66,6 @@ impl Plan {
 
     /// Whether the server is read on when the client is behind; if not, the client's link is closed beyond `max_lag`.
     pub(super) fn is_isolating(&self) -> bool {
-        self.policy.delivery.on_stall == OnStall::Isolate
+        self.policy.delivery.on_stall != OnStall::Backpressure
     }
 }

@@ -84,8 +84,9 @@ pub(super) struct Task {
     /// What the client gets before its Close: up to this message, and not later than that.
     rest: Option<(u64, Instant)>,
     dates: Dates,
-    /// Given back with the session.
-    _held: Option<Box<dyn Any + Send + Sync>>,
+    /// The client's place among the connections that may be: given back when the session is over, whatever its server
+    /// takes its time for.
+    place: Option<Box<dyn Any + Send + Sync>>,
     gauges: Gauges,
     is_counted: bool,
     standstill: Standstill,
@@ -131,7 +132,7 @@ impl Task {
             client: Some(WebSocket::new(client, has_deflate, policy, true, guard, now)),
             rest: None,
             dates: Dates::new(lifetime, expires, now),
-            _held: held,
+            place: held,
             gauges: Gauges::new(Arc::clone(&plan.metrics)),
             is_counted: false,
             standstill: Standstill::default(),
@@ -219,6 +220,7 @@ impl Task {
 
     /// The session is over: counts it, and closes the server's link.
     fn on_gone(&mut self) {
+        self.place = None;
         self.way = Way::default();
         if let Some(mut uplink) = self.uplink.take() {
             let (code, text) = self.machine.cause().map_or((CloseCode::GOING_AWAY, ""), Cause::to_server);
@@ -245,11 +247,13 @@ impl Task {
         let client = self.client.as_ref().map_or(0, WebSocket::held);
         let uplink = self.uplink.as_ref().map_or(0, |uplink| uplink.buffered());
         let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());
-        let held = client + uplink + greetings + self.outbox.held() + self.opening.size();
+        let waiting = client + uplink + self.outbox.held();
+        let held = waiting + greetings + self.opening.size();
         if held != self.share.held() {
             self.share.set(held);
+            // What is kept for a new server waits for nobody.
             if let Some(client) = &self.client {
-                client.handle().set_buffered(held);
+                client.handle().set_buffered(waiting);
             }
         }
     }

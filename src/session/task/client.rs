@@ -11,6 +11,7 @@ use crate::frame::CloseCode;
 use crate::log::Cursor;
 use crate::resilience::ReadBudget;
 use crate::session::cause::Cause;
+use crate::session::lines;
 use crate::session::machine::{Client, Server};
 use crate::telemetry::{MessageLoss, Reason};
 
@@ -145,9 +146,11 @@ impl Task {
         }
         if said.dropped > 0 {
             metrics.lost.inc_by(MessageLoss::Queue, said.dropped);
+            lines::messages_lost(plan, Some(handle.id), "queue", said.dropped);
         }
         if said.given_up > 0 {
             metrics.lost.inc_by(MessageLoss::Greeting, said.given_up);
+            lines::messages_lost(plan, Some(handle.id), "greeting", said.given_up);
         }
         client.limits().on_messages(input.messages, now);
         client.on_input(input, plan.policy.control_rate.in_feeds(), &plan.policy, now);
