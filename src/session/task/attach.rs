@@ -10,7 +10,7 @@
 //! Which tickets are valid ([`crate::session::handle`], [`crate::session::ticket`]).
 
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
@@ -63,6 +63,10 @@ impl Resumable {
 
     pub(super) fn into_guard(self) -> SessionGuard {
         self.guard
+    }
+
+    pub(super) fn wake_with(&self, waker: &Waker) {
+        self.guard.handle().wake_with(waker);
     }
 
     fn next_request(&self) -> Option<Request> {

@@ -190,6 +190,10 @@ impl Task {
         }
     }
 
+    pub(super) fn has_said_bye(&self) -> bool {
+        self.control.as_ref().is_some_and(|control| control.has_said_bye)
+    }
+
     /// Says the last words before a Close of ours, once; whether they are still to be sent.
     pub(super) fn say_bye(&mut self, cause: &Cause) -> bool {
         let (received, may_resume) = (self.outbox.received(), self.machine.client() == Client::Leaving { may_resume: true });

@@ -111,9 +111,7 @@ impl Task {
             let messages = uncertain.messages;
             self.plan.metrics.lost.inc_by(MessageLoss::Uncertain, messages);
             lines::messages_lost(&self.plan, self.connection(), "uncertain", messages);
-            self.notice(
-                format!(r#"{{"type":"outrigger","event":"uncertain","messages":{messages}}}"#).as_bytes(),
-            );
+            self.tell_lost(&uncertain, MessageLoss::Uncertain);
         }
     }
 
