@@ -153,6 +153,16 @@ impl Machine {
         matches!(self.server, Server::Waiting { not_before } if not_before <= now)
     }
 
+    /// How long a client that drops may be away, if it may come back.
+    pub(super) fn resume_window(&self) -> Option<Duration> {
+        self.resume_window
+    }
+
+    /// Whether the client is closed and will not be let in again.
+    pub(super) fn is_leaving_for_good(&self) -> bool {
+        self.client == Client::Leaving { may_resume: false }
+    }
+
     /// The nearest moment at which [`Machine::on_time`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let give_up = self.backoff.gives_up_at();
