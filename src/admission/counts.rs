@@ -203,4 +203,17 @@ mod tests {
         assert_eq!(limit(&metrics, "connections_per_ip", "a"), None);
         assert_eq!(limit(&metrics, "connections", "b"), None, "the route is gone");
     }
+
+    #[test]
+    fn absent_clients_have_a_limit_where_they_are_waited_for() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        let mut all = routes(&["tunnel", "session", "plain"]);
+        for route in &mut all[1..] {
+            route.mode = Mode::Session;
+        }
+        set(&mut all[2], |policy| policy.session.resume_window = None);
+        Counts::of(&all, None, &metrics).report_limits(all.iter(), None, &metrics);
+        let limit = |route| limit(&metrics, "sessions_away", route);
+        assert_eq!((limit("tunnel"), limit("session"), limit("plain")), (None, Some(1000.0), None));
+    }
 }

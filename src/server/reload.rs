@@ -217,15 +217,14 @@ fn read(job: &ReadJob, state: &State) -> Outcome {
         }
         let mut config = read.clone();
         let needs_restart = keep_fixed_settings(&mut config, initial);
-        let snapshot =
-            Snapshot::new(
-                config,
-                Some(&state.snapshot()),
-                &state.metrics,
-                &state.budget,
-                (&state.hubs, &state.sessions),
-            )
-                .map_err(ConfigErrors::from)?;
+        let snapshot = Snapshot::new(
+            config,
+            Some(&state.snapshot()),
+            &state.metrics,
+            &state.budget,
+            (&state.hubs, &state.sessions),
+        )
+        .map_err(ConfigErrors::from)?;
         Ok(Change::New { snapshot: Box::new(snapshot), read: Box::new(read), warnings, needs_restart })
     });
     if result.is_err() {

@@ -122,7 +122,12 @@ impl Cause {
     pub(super) fn is_trouble(&self) -> bool {
         matches!(
             self,
-            Self::UpstreamLost | Self::Unauthorized | Self::Poison | Self::ServerFault(_) | Self::Memory | Self::Overflow
+            Self::UpstreamLost
+                | Self::Unauthorized
+                | Self::Poison
+                | Self::ServerFault(_)
+                | Self::Memory
+                | Self::Overflow
         )
     }
 

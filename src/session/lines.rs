@@ -69,7 +69,9 @@ pub(super) fn no_reply(plan: &Plan, connection: Option<u64>) {
         let route = &*plan.route;
         warn!(
             route,
-            connection, left_out, "a session's server did not reply to the greeting (policy.session.greeting)"
+            connection,
+            left_out,
+            "a session's server did not reply to the greeting (policy.session.greeting)"
         );
     }
 }
@@ -78,7 +80,14 @@ pub(super) fn no_reply(plan: &Plan, connection: Option<u64>) {
 pub(super) fn messages_lost(plan: &Plan, connection: Option<u64>, why: &'static str, messages: u64) {
     if let Some(left_out) = allow(plan, why) {
         let route = &*plan.route;
-        warn!(route, connection, why, messages, left_out, "messages of a session's client did not surely reach its server");
+        warn!(
+            route,
+            connection,
+            why,
+            messages,
+            left_out,
+            "messages of a session's client did not surely reach its server"
+        );
     }
 }
 

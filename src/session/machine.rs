@@ -212,7 +212,6 @@ impl Machine {
         }
         if self.is_wanted() {
             self.server = Server::Greeting { reply_by: now + REPLY_TIMEOUT };
-            self.backoff.on_up(now);
             return true;
         }
         self.server = Server::Asleep;
@@ -237,6 +236,7 @@ impl Machine {
         if matches!(self.server, Server::Greeting { .. }) {
             self.server = Server::Live;
             self.live_since = Some(now);
+            self.backoff.on_up(now);
         }
     }
 
@@ -287,7 +287,7 @@ impl Machine {
             Client::Attached if cause.may_resume() => self.detach(cause, now),
             Client::Attached => self.end(cause),
             Client::Leaving { may_resume: true } => self.detach(cause, now),
-            Client::Leaving { may_resume: false } => self.client = Client::Gone,
+            Client::Leaving { may_resume: false } => self.end(cause),
             Client::Away { .. } | Client::Gone => {}
         }
     }

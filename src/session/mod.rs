@@ -38,3 +38,4 @@ mod ticket;
 pub(crate) use plan::Plan;
 pub(crate) use sessions::Sessions;
 pub(crate) use task::Opened;
+pub use ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};

@@ -29,7 +29,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(route: &str, policy: Arc<Policy>, upstream: Arc<Upstream>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        route: &str,
+        policy: Arc<Policy>,
+        upstream: Arc<Upstream>,
+        shared: Arc<Shared>,
+    ) -> Self {
         let session = &policy.session;
         Self {
             route: route.into(),
@@ -52,7 +57,9 @@ impl Plan {
             heartbeat: upstream.heartbeat.in_tunnels(),
             stall_timeout: upstream.stall_timeout,
             close_timeout: policy.close_timeout,
-            max_waiting: usize::try_from(policy.max_message).unwrap_or(usize::MAX).saturating_add(MAX_WAITING),
+            max_waiting: usize::try_from(policy.max_message)
+                .unwrap_or(usize::MAX)
+                .saturating_add(MAX_WAITING),
             receipts: if policy.session.receipts { ReceiptMode::Pings } else { ReceiptMode::Assumed },
         }
     }

@@ -47,7 +47,8 @@ pub(crate) struct Sessions {
 impl Sessions {
     pub(crate) fn new(logs: Arc<Logs>, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Arc<Self> {
         let lines = WarnThrottle::every(LINE_INTERVAL);
-        let shared = Shared { logs, budget, metrics, lines, running: AtomicUsize::new(0), cut: Arc::default() };
+        let shared =
+            Shared { logs, budget, metrics, lines, running: AtomicUsize::new(0), cut: Arc::default() };
         Arc::new(Self { shared: Arc::new(shared) })
     }
 
@@ -76,7 +77,13 @@ impl Sessions {
 
 impl Plan {
     /// Begins a session: the server has answered, and the client's 101 was sent.
-    pub(crate) fn spawn(self: &Arc<Self>, client: Transport, has_deflate: bool, opened: Opened, connection: Connection) {
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        client: Transport,
+        has_deflate: bool,
+        opened: Opened,
+        connection: Connection,
+    ) {
         let running = Running::new(&self.shared);
         let cut = Arc::clone(&self.shared.cut).notified_owned();
         let task = Task::new(self, client, has_deflate, opened, connection);

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::session_server::{Note, Orders, Server, read};
 use crate::support::DEADLINE;
-use crate::support::files::Folder;
 use crate::support::client::RawClient;
+use crate::support::files::Folder;
 use crate::support::link::Received;
 use crate::support::proxy::Proxy;
 use crate::support::wait::eventually;
@@ -134,7 +134,8 @@ async fn a_server_is_killed_twice_a_second_and_no_client_breaks() {
     }
     let notes = read(&orders.notes);
     streams_are_whole(&seen, &notes);
-    let told: u64 = seen.iter().filter(|(name, _)| name.starts_with("unsent-")).map(|(_, seen)| seen.uncertain).sum();
+    let told: u64 =
+        seen.iter().filter(|(name, _)| name.starts_with("unsent-")).map(|(_, seen)| seen.uncertain).sum();
     assert_eq!(told, lost("unsent", "uncertain"), "what is counted is told");
     assert_eq!(lost("unacknowledged", "uncertain"), 0);
     let (missing, twice) = words_are_kept(&seen, &notes);

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::session_server::{Orders, Server};
 use crate::support::DEADLINE;
-use crate::support::files::Folder;
 use crate::support::client::RawClient;
+use crate::support::files::Folder;
 use crate::support::link::Received;
 use crate::support::proxy::Proxy;
 use crate::support::wait::eventually;

@@ -83,15 +83,14 @@ async fn an_application_that_is_deployed_anew_beside_its_sidecar_is_a_pause_and_
     const CONNECTED: &str = "outrigger_sessions_connected{route=\"chat\"}";
     let mut restarts = 0.0;
     for signal in ["TERM", "KILL", "TERM", "KILL"] {
-        eventually(DEADLINE, || async {
-            pod.sidecar.metrics().await.get(CONNECTED) == Some(CLIENTS as f64)
-        })
-        .await;
+        eventually(DEADLINE, || async { pod.sidecar.metrics().await.get(CONNECTED) == Some(CLIENTS as f64) })
+            .await;
         sleep(Duration::from_millis(500)).await;
         pod.restart_app(signal).await;
         restarts += 1.0;
     }
-    eventually(DEADLINE, || async { pod.sidecar.metrics().await.get(CONNECTED) == Some(CLIENTS as f64) }).await;
+    eventually(DEADLINE, || async { pod.sidecar.metrics().await.get(CONNECTED) == Some(CLIENTS as f64) })
+        .await;
     let metrics = pod.sidecar.metrics().await;
     assert_eq!(metrics.sum("outrigger_disconnections_total"), 0.0, "no client noticed");
     assert_eq!(
@@ -103,7 +102,9 @@ async fn an_application_that_is_deployed_anew_beside_its_sidecar_is_a_pause_and_
     let lost: u64 = talks.iter().map(|talk| talk.said - talk.answered).sum();
     let said: u64 = talks.iter().map(|talk| talk.said).sum();
     let worst = talks.iter().map(|talk| talk.worst).max().unwrap_or_default();
-    eprintln!("{restarts} restarts: {lost} of {said} words were not answered, the longest pause was {worst:?}");
+    eprintln!(
+        "{restarts} restarts: {lost} of {said} words were not answered, the longest pause was {worst:?}"
+    );
     // One, or two on a bad day, that were with a server as it died.
     assert!(lost <= 3 * restarts as u64 * CLIENTS as u64, "{lost} of {said}");
     assert!(worst < Duration::from_secs(5), "{worst:?}");

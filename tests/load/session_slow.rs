@@ -24,7 +24,8 @@ async fn clients_that_never_read_are_bounded_and_closed_and_the_others_get_every
     let _alone = crate::alone().await;
     let upstream = Upstream::builder().on_text("go", [Act::Flood { messages: MESSAGES, size: SIZE }]);
     let upstream = upstream.spawn().await;
-    let proxy = session(&upstream, "delivery: {max_lag: {messages: 100000, bytes: 256KiB}}, close_timeout: 500ms");
+    let proxy =
+        session(&upstream, "delivery: {max_lag: {messages: 100000, bytes: 256KiB}}, close_timeout: 500ms");
     let proxy = proxy.spawn().await;
     let mut stalled = Vec::new();
     for _ in 0..STALLED {
@@ -62,7 +63,8 @@ async fn clients_that_never_read_are_bounded_and_closed_and_the_others_get_every
             Ok(stayed) => break stayed,
             Err(_) => {
                 let metrics = proxy.metrics().await;
-                most = most.max(metrics.sum("outrigger_buffered_bytes") + metrics.sum("outrigger_history_bytes"));
+                most = most
+                    .max(metrics.sum("outrigger_buffered_bytes") + metrics.sum("outrigger_history_bytes"));
             }
         }
     };

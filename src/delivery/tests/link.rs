@@ -187,7 +187,7 @@ async fn the_code_and_the_reason_of_a_close_are_those_of_the_client() {
         link.turn().await;
         let told = (link.socket.client_close(), link.socket.client_close_reason());
         assert_eq!(told, (Some(CloseCode(code)), reason));
-        assert_eq!(link.socket.end_reason(), Some(Reason::ClientClose));
+        assert_eq!(link.socket.end_report().map(|report| report.reason), Some(Reason::ClientClose));
         let mut heard = Vec::new();
         stage::read_all(&mut client, &mut heard);
         assert_eq!(stage::frames(&heard, Some(false)), [(0x88, answer.to_vec())]);

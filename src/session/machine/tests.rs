@@ -69,7 +69,8 @@ fn name(machine: &Machine, now: Instant) -> String {
         Client::Leaving { may_resume: false } => "leaving",
         Client::Gone => "gone",
     };
-    let cause = machine.cause().map(|cause| format!(" ({})", cause.session_end().as_str())).unwrap_or_default();
+    let cause =
+        machine.cause().map(|cause| format!(" ({})", cause.session_end().as_str())).unwrap_or_default();
     format!("{server} {client}{cause}")
 }
 
@@ -79,7 +80,9 @@ fn apply(machine: &mut Machine, event: &str, now: Instant) {
         "final Close" => machine.on_server_end(final_close(), 0.5, now),
         "1011" => machine.on_server_end(ServerEnd::Failed("oops".into()), 0.5, now),
         "lost" => machine.on_server_end(ServerEnd::Lost, 0.5, now),
-        "fault" => machine.on_server_end(ServerEnd::Fault(ProtocolError::MessageTooLarge { limit: 1 }), 0.5, now),
+        "fault" => {
+            machine.on_server_end(ServerEnd::Fault(ProtocolError::MessageTooLarge { limit: 1 }), 0.5, now)
+        }
         "turn" => machine.on_turn(),
         "101" => drop(machine.on_linked(now)),
         "401" => machine.on_dial_failed(DialEnd::Unauthorized, 0.5, now),
@@ -187,7 +190,9 @@ fn a_server_that_fails_on_what_the_client_says_is_believed_the_third_time() {
     // Not if it lived for a second, nor if it was lost in another way in between.
     for (event, later) in [("1011", secs(1)), ("lost", Duration::ZERO)] {
         let mut machine = Machine::new(REDIAL, None, now);
-        for (event, lived) in [("1011", Duration::ZERO), ("1011", Duration::ZERO), (event, later), ("1011", Duration::ZERO)] {
+        for (event, lived) in
+            [("1011", Duration::ZERO), ("1011", Duration::ZERO), (event, later), ("1011", Duration::ZERO)]
+        {
             apply(&mut machine, event, now + lived);
             relink(&mut machine, now);
         }
@@ -242,9 +247,11 @@ fn a_short_life_does_not_set_the_time_to_give_up_back_and_a_long_one_does() {
 #[test]
 fn whoever_does_not_come_back_in_time_has_no_session_any_more() {
     let now = Instant::now();
-    for (state, expected) in
-        [("live", "live gone (window)"), ("greeting", "greeting gone (window)"), ("waiting", "over gone (window)")]
-    {
+    for (state, expected) in [
+        ("live", "live gone (window)"),
+        ("greeting", "over gone (window)"),
+        ("waiting", "over gone (window)"),
+    ] {
         let mut machine = at(state, now);
         apply(&mut machine, "client lost", now);
         assert_eq!(machine.deadline().map(|at| at <= now + WINDOW), Some(true));
@@ -271,9 +278,27 @@ fn the_first_cause_stands() {
 #[test]
 fn no_order_of_events_breaks_an_invariant() {
     const EVENTS: [&str; 21] = [
-        "final Close", "1011", "lost", "fault", "turn", "101", "401", "other protocol", "server down", "declined",
-        "greeted", "attach", "drain", "client lost", "client Close", "client Close 1001", "slow", "idle", "drain date",
-        "poison", "window",
+        "final Close",
+        "1011",
+        "lost",
+        "fault",
+        "turn",
+        "101",
+        "401",
+        "other protocol",
+        "server down",
+        "declined",
+        "greeted",
+        "attach",
+        "drain",
+        "client lost",
+        "client Close",
+        "client Close 1001",
+        "slow",
+        "idle",
+        "drain date",
+        "poison",
+        "window",
     ];
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..20_000 {
@@ -297,7 +322,11 @@ fn no_order_of_events_breaks_an_invariant() {
             assert!(!dials || is_there, "{}", told());
             assert!(!dials || !machine.is_draining(), "{}", told());
             let has_link = is_there || matches!(machine.server(), Server::Live | Server::Greeting { .. });
-            assert!(has_link || machine.client() == Client::Gone || machine.deadline().is_some(), "{}", told());
+            assert!(
+                has_link || machine.client() == Client::Gone || machine.deadline().is_some(),
+                "{}",
+                told()
+            );
             assert!(machine.client() != Client::Gone || machine.cause().is_some(), "{}", told());
             assert!(window.is_some() || !matches!(machine.client(), Client::Away { .. }), "{}", told());
         }

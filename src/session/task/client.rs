@@ -70,7 +70,8 @@ impl Task {
     }
 
     fn read_once(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<ReadStatus> {
-        let Self { client: Some(client), uplink, machine, outbox, greetings, plan, next, waker, .. } = self else {
+        let Self { client: Some(client), uplink, machine, outbox, greetings, plan, next, waker, .. } = self
+        else {
             return None;
         };
         let mut said = Said::default();
@@ -85,6 +86,7 @@ impl Task {
         let sequence = *next - 1;
         let status = client.receive(cx, policy.idle_activity, sequence, now, |received| match received {
             Received::Receipt(messages) => said.acknowledged += messages,
+            Received::Control(_) => {}
             Received::Message(_, payload) if !is_taken => said.discarded += payload.len(),
             Received::Message(kind, payload) => {
                 said.messages += 1;
@@ -92,7 +94,11 @@ impl Task {
                 let link = uplink.as_mut().filter(|_| is_live && outbox.is_empty());
                 let is_sent = link.is_some_and(|link| link.send(kind, payload));
                 if !is_sent {
-                    if plan.skip.as_ref().is_some_and(|skip| skip.matches(kind, payload, outbox.received() + 1)) {
+                    if plan
+                        .skip
+                        .as_ref()
+                        .is_some_and(|skip| skip.matches(kind, payload, outbox.received() + 1))
+                    {
                         outbox.pass_over();
                     } else {
                         said.dropped += outbox.queue(kind, payload, now);
@@ -285,7 +291,9 @@ fn cause_of(client: &WebSocket) -> Cause {
         Reason::HeartbeatTimeout => Cause::ClientSilent,
         Reason::IdleTimeout => Cause::Idle,
         Reason::ControlRate => Cause::ControlRate,
-        Reason::ProtocolError | Reason::TooLarge => report.fault.map_or(Cause::ClientLost, Cause::ClientFault),
+        Reason::ProtocolError | Reason::TooLarge => {
+            report.fault.map_or(Cause::ClientLost, Cause::ClientFault)
+        }
         Reason::Aborted | Reason::Drained => Cause::Cut,
         // The others are Closes of ours, of which the machine knows.
         _ => Cause::ClientLost,

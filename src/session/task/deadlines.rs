@@ -25,7 +25,8 @@ impl Task {
     fn judgement(&self) -> Option<Instant> {
         let client = self.client.as_ref()?;
         let policy = &self.plan.policy;
-        let stall = client.stalled_since().zip(policy.delivery.stall_timeout).map(|(since, timeout)| since + timeout);
+        let stall =
+            client.stalled_since().zip(policy.delivery.stall_timeout).map(|(since, timeout)| since + timeout);
         [client.next_deadline(policy), stall.filter(|_| client.is_open())].into_iter().flatten().min()
     }
 
@@ -35,7 +36,10 @@ impl Task {
         // The end of a pause in reading is no judgement.
         let pause = self.client.as_ref().and_then(WebSocket::paused_until);
         let dates = self.dates.next().filter(|_| self.machine.client() == Client::Attached);
-        let rest = self.rest.map(|(_, by)| by).filter(|_| self.client.as_ref().is_some_and(|client| client.is_open()));
+        let rest = self
+            .rest
+            .map(|(_, by)| by)
+            .filter(|_| self.client.as_ref().is_some_and(|client| client.is_open()));
         let queue = self.outbox.next_expiry().filter(|_| !self.machine.is_live());
         // A turn that is due is asked for in every poll.
         let machine = self.machine.deadline().filter(|at| *at > now);
@@ -54,7 +58,8 @@ impl Task {
         let Some(client) = &mut self.client else { return };
         client.on_deadlines(&self.plan.policy, now);
         let stall_timeout = self.plan.policy.delivery.stall_timeout;
-        let is_stalled = client.stalled_since().zip(stall_timeout).is_some_and(|(since, timeout)| since + timeout <= now);
+        let is_stalled =
+            client.stalled_since().zip(stall_timeout).is_some_and(|(since, timeout)| since + timeout <= now);
         if client.is_open() && is_stalled && !client.try_write_now(now) {
             self.machine.leave(Cause::Slow);
         }

@@ -33,7 +33,10 @@ pub(super) enum Way {
     None,
     /// It is not this session's turn yet.
     Waiting(Waiting),
-    Dialling { turn: Turn, dial: Dial },
+    Dialling {
+        turn: Turn,
+        dial: Dial,
+    },
 }
 
 type Dial = Pin<Box<dyn Future<Output = Result<Relinked, DialFailure>> + Send>>;
@@ -105,7 +108,9 @@ impl Task {
             let messages = uncertain.messages;
             self.plan.metrics.lost.inc_by(MessageLoss::Uncertain, messages);
             lines::messages_lost(&self.plan, self.connection(), "uncertain", messages);
-            self.notice(format!(r#"{{"type":"outrigger","event":"uncertain","messages":{messages}}}"#).as_bytes());
+            self.notice(
+                format!(r#"{{"type":"outrigger","event":"uncertain","messages":{messages}}}"#).as_bytes(),
+            );
         }
     }
 
@@ -230,7 +235,8 @@ impl Task {
         let Self { uplink: Some(uplink), outbox, greetings, plan, .. } = self else { return };
         for _ in 0..MAX_SAID {
             let Some(saying) = outbox.next() else { return };
-            let is_greeted = |greetings: &Greetings| greetings.is_kept(saying.number, saying.kind, saying.payload);
+            let is_greeted =
+                |greetings: &Greetings| greetings.is_kept(saying.number, saying.kind, saying.payload);
             if greetings.as_deref().is_some_and(is_greeted) {
                 outbox.leave_out();
                 continue;
@@ -285,7 +291,9 @@ fn append(writer: &mut Writer, kind: Kind, payload: &[u8], has_deflate: bool) {
 fn dial_end(failure: &DialFailure, blame: Blame) -> DialEnd {
     match failure {
         DialFailure::OtherProtocol => DialEnd::OtherProtocol,
-        DialFailure::Declined(response) if matches!(response.status().as_u16(), 401 | 403) => DialEnd::Unauthorized,
+        DialFailure::Declined(response) if matches!(response.status().as_u16(), 401 | 403) => {
+            DialEnd::Unauthorized
+        }
         DialFailure::Declined(_) | DialFailure::Failed(_) | DialFailure::BreakerOpen(_) => match blame {
             Blame::Server | Blame::Nobody => DialEnd::ServerDown,
             Blame::Session => DialEnd::Declined,

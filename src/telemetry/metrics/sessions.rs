@@ -184,6 +184,11 @@ impl SessionFamilies {
         })
     }
 
+    /// How clients of one route came back.
+    pub(super) fn resumes(&self, route: &str) -> CounterBy<ResumeOutcome> {
+        CounterBy::resolve(&self.resumes, |outcome| vec![route, outcome])
+    }
+
     /// Resolves every label value of one route.
     pub(super) fn route(&self, route: &str, missed: IntCounter) -> Arc<SessionMetrics> {
         let state = |state: SessionState| self.sessions.with_label_values(&[route, state.as_str()]);
@@ -192,7 +197,7 @@ impl SessionFamilies {
             away: state(SessionState::Away),
             connected: self.connected.with_label_values(&[route]),
             ends: CounterBy::resolve(&self.ends, |why| vec![route, why]),
-            resumes: CounterBy::resolve(&self.resumes, |outcome| vec![route, outcome]),
+            resumes: self.resumes(route),
             redials: CounterBy::resolve(&self.redials, |outcome| vec![route, outcome]),
             replayed: self.replayed.with_label_values(&[route]),
             lost: CounterBy::resolve(&self.lost, |reason| vec![route, reason]),
@@ -220,5 +225,27 @@ impl RecoveryMetrics {
     #[cfg(test)]
     pub(crate) fn count(&self, side: RecoverySide) -> u64 {
         self.sides[side.index()].get_sample_count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::*;
+
+    #[test]
+    fn what_a_client_missed_is_one_family_for_feeds_and_sessions() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        metrics.sessions("chat").missed.inc_by(3);
+        assert_eq!(metrics.feeds("chat").missed.get(), 3);
+        assert_eq!(metrics.feeds("other").missed.get(), 0);
+    }
+
+    #[test]
+    fn the_time_away_is_told_by_side() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        metrics.session_recovery.observe(RecoverySide::Upstream, 0.2);
+        assert_eq!(metrics.session_recovery.count(RecoverySide::Upstream), 1);
+        assert_eq!(metrics.session_recovery.count(RecoverySide::Client), 0);
     }
 }

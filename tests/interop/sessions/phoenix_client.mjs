@@ -3,7 +3,7 @@ import { Socket } from "phoenix";
 import WebSocket from "ws";
 import { Answers, failed, obey, tell, Ticks } from "./client.mjs";
 
-const socket = new Socket(`${process.argv[2]}/socket`, { transport: WebSocket, heartbeatIntervalMs: 500 });
+const socket = new Socket(`${process.argv[2]}/socket`, { transport: WebSocket, heartbeatIntervalMs: 5000 });
 const ticks = new Ticks(1);
 const answers = new Answers();
 let opened = 0;

@@ -159,12 +159,8 @@ async fn in_a_tunnel_a_client_is_closed() {
 fn every_row_of_the_document_names_its_test() {
     let root = env!("CARGO_MANIFEST_DIR");
     let document = std::fs::read_to_string(format!("{root}/{DOCUMENT}")).unwrap();
-    let mut named: Vec<&str> = document
-        .lines()
-        .filter(|line| line.starts_with('|'))
-        .flat_map(|line| line.split("`servers::").skip(1))
-        .filter_map(|rest| rest.split('`').next())
-        .collect();
+    let mut named: Vec<&str> =
+        document.split("`servers::").skip(1).filter_map(|rest| rest.split('`').next()).collect();
     let tests = include_str!("servers.rs").split("#[tokio::test]\nasync fn ").skip(1);
     let mut tests: Vec<&str> = tests.filter_map(|rest| rest.split('(').next()).collect();
     for names in [&mut named, &mut tests] {
