@@ -30,7 +30,7 @@ async function ask(field) {
 }
 
 async function subscribe(room, heard) {
-  const query = "subscription ($room: String!) { ticks(room: $room) { server n asked } }";
+  const query = "subscription ($room: String!) { ticks(room: $room) { server n asked subscriptions } }";
   for await (const { data, errors } of client.iterate({ query, variables: { room } })) {
     if (errors) failed(JSON.stringify(errors));
     if (heard(data.ticks) === "enough") return;
@@ -40,6 +40,7 @@ async function subscribe(room, heard) {
 
 subscribe("lobby", (tick) => {
   ticks.heard(tick.server, tick.n);
+  if (ticks.servers > 1 && tick.subscriptions > 1) failed("a subscription that was completed is there again");
   onTick(tick);
 }).catch((error) => failed(error.stack ?? JSON.stringify(error)));
 // One that was completed must not come back.
