@@ -40,7 +40,9 @@ mod yaml;
 /// What benches, fuzz targets and tests of whole processes reach beside the program itself. Everything else is
 /// closed, so that the compiler finds what nobody uses.
 pub mod internals {
+    pub use crate::connections::SessionId;
     pub use crate::connections::lifecycle::Lifecycle;
+    pub use crate::delivery::control::{ControlError, FromClient, MAX_CONTROL_TEXT, Prefix};
     pub use crate::frame::{
         Assembled, Assembler, Extensions, Kind, MAX_CONTROL_PAYLOAD, MAX_HELD, Opcode, Outcome,
         ProtocolError, Role, Rules, Scanned, Scanner, Verdict, accept_for, encode,
@@ -48,8 +50,10 @@ pub mod internals {
     pub use crate::log::{Log, Logs, Message, NewEntry};
     pub use crate::memory::Budget;
     pub use crate::net::head::{RequestLine, check_answer, check_request};
+    pub use crate::net::own_protocols::{MAX_SAFE_INTEGER, OwnProtocols, Resume, TicketText};
     pub use crate::net::tls::{Acceptor, Connector, Offer as TlsOffer, Tls};
     pub use crate::net::{Stream, raise_descriptor_limit};
+    pub use crate::session::{Claims, InvalidTicket, ProcessId, TicketKeys};
     pub use crate::telemetry::{Label, Metrics, Reason};
     pub use crate::upstream::verify::Offer;
 }

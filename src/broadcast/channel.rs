@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::error::JoinError;
+use super::greeting::{self, Greeting, Joining};
 use super::key::Key;
-use crate::config::OnJoin;
 use crate::connections::Connection;
 use crate::delivery::{Arrival, Fanout};
 use crate::frame::Kind;
@@ -88,18 +88,19 @@ impl Channel {
 
     /// Adds a member, and answers where it begins to read. Only to be called under the hub's lock. The member gets what comes
     /// from here on: a server may greet as soon as it is connected, and clients take longer.
-    pub(super) fn enter(self: &Arc<Self>, user: Option<&Arc<str>>, on_join: OnJoin) -> (Member, Cursor) {
+    pub(super) fn enter(self: &Arc<Self>, joining: Joining<'_>) -> Entered {
+        let user = joining.user;
         let mut members = self.members();
         if members.all == 0 {
             self.fanout.on_reservation();
         }
-        let cursor = self.log.join(on_join);
+        let (cursor, greeting) = greeting::begin(&self.log, joining);
         members.all += 1;
         members.empty_since = None;
         if let Some(user) = user {
             *members.by_user.entry(Arc::clone(user)).or_default() += 1;
         }
-        (Member { channel: Arc::clone(self), user: user.cloned() }, cursor)
+        Entered { member: Member { channel: Arc::clone(self), user: user.cloned() }, cursor, greeting }
     }
 
     fn leave(&self, user: Option<Arc<str>>) {
@@ -182,6 +183,16 @@ impl Drop for Member {
     }
 }
 
+/// A client that has just become one.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) member: Member,
+    /// Where it begins to read.
+    pub(super) cursor: Cursor,
+    /// `None`: it is not to get a hello.
+    pub(super) greeting: Option<Box<Greeting>>,
+}
+
 /// A client's place on a channel: the feed runs, and keeps running while this exists.
 #[derive(Debug)]
 pub(crate) struct Reservation {
@@ -189,6 +200,8 @@ pub(crate) struct Reservation {
     /// Where it begins to read.
     pub(super) cursor: Cursor,
     pub(super) protocol: Option<HeaderValue>,
+    /// `None`: it is not to get a hello.
+    pub(super) greeting: Option<Box<Greeting>>,
 }
 
 impl Reservation {
@@ -205,9 +218,11 @@ impl Reservation {
     /// Joins the client, whose 101 was sent; `has_deflate`: compressed messages were agreed upon. The client gets what the
     /// log had for it when the reservation was made (`history.on_join`), and everything that came since.
     pub(crate) fn join(self, client: Transport, has_deflate: bool, connection: Connection) {
-        let fanout = Arc::clone(&self.member.channel.fanout);
+        let channel = &self.member.channel;
+        let hello = self.greeting.map(|greeting| greeting.hello(&channel.log, self.cursor));
+        let fanout = Arc::clone(&channel.fanout);
         let held = Some(Box::new((self.member, connection.held)) as _);
         let connection = Connection { held, ..connection };
-        fanout.join(Arrival { transport: client, has_deflate, connection }, self.cursor);
+        fanout.join(Arrival { transport: client, has_deflate, connection, hello }, self.cursor);
     }
 }

@@ -14,16 +14,18 @@ use std::sync::Arc;
 use http::{HeaderMap, Uri};
 use tokio::sync::{mpsc, watch};
 
-use super::channel::{Channel, Member, Reservation};
+use super::channel::{Channel, Entered, Reservation};
 use super::error::JoinError;
 use super::feed::Feed;
+use super::greeting::Joining;
 use super::key::{Key, KeySource};
 use super::lines::DialLines;
 use super::state::{HubState, TaskGuard};
 use super::task::{Inbox, Task};
 use crate::config::UplinkMode;
 use crate::delivery::{Fanout, FromClients};
-use crate::log::{Cursor, Log};
+use crate::log::Log;
+use crate::net::own_protocols::OwnProtocols;
 use crate::resilience::Caller;
 use crate::telemetry::{TaskKind, panics};
 use crate::upstream::UpstreamError;
@@ -51,6 +53,8 @@ pub(crate) struct JoinRequest<'a> {
     pub caller: Caller,
     /// Where it comes from.
     pub requester: Requester<'a>,
+    /// The subprotocols of ours that it offered.
+    pub own_protocols: Option<&'a OwnProtocols>,
 }
 
 /// The channels of one route.
@@ -69,7 +73,7 @@ impl Hub {
     /// # Errors
     /// Why there is none; the same for all who waited for the same dial.
     pub(crate) async fn reserve(&self, request: JoinRequest<'_>) -> Result<Reservation, JoinError> {
-        let (member, cursor) = self.enter(request)?;
+        let Entered { member, cursor, greeting } = self.enter(request)?;
         let mut first_dial = member.channel.first_dial.clone();
         let opened = match first_dial.wait_for(Option::is_some).await {
             Ok(opened) => opened.clone(),
@@ -77,7 +81,7 @@ impl Hub {
             Err(_) => None,
         };
         match opened {
-            Some(Ok(protocol)) => Ok(Reservation { member, cursor, protocol }),
+            Some(Ok(protocol)) => Ok(Reservation { member, cursor, protocol, greeting }),
             Some(Err(why)) => Err(why),
             None => {
                 let error = UpstreamError::Broken("its channel has ended".into());
@@ -86,7 +90,7 @@ impl Hub {
         }
     }
 
-    fn enter(&self, request: JoinRequest<'_>) -> Result<(Member, Cursor), JoinError> {
+    fn enter(&self, request: JoinRequest<'_>) -> Result<Entered, JoinError> {
         let hub = &self.state;
         let broadcast = &hub.plan.policy.broadcast;
         let config = hub.plan.upstream.config();
@@ -94,10 +98,15 @@ impl Hub {
         let source = KeySource { uri: request.uri, headers: request.headers, user };
         let key =
             Key::of(&broadcast.channel_key, config.host_header, source).ok_or(JoinError::NameTooLong)?;
-        let on_join = hub.plan.policy.history.on_join;
+        let joining = Joining {
+            user: request.user,
+            own: request.own_protocols,
+            policy: &hub.plan.policy,
+            metrics: &hub.metrics,
+        };
         let mut channels = hub.channels();
         if let Some(channel) = channels.by_key.get(&key) {
-            return Ok(channel.enter(request.user, on_join));
+            return Ok(channel.enter(joining));
         }
         if channels.running >= broadcast.max_channels {
             return Err(JoinError::Full);
@@ -128,7 +137,7 @@ impl Hub {
         let (opened, first_dial) = watch::channel(None);
         let (publish, publish_requests) = mpsc::channel(MAX_PUBLISH_REQUESTS);
         let channel = Channel::new(key.clone(), log, fanout, first_dial, publish);
-        let entered = channel.enter(request.user, on_join);
+        let entered = channel.enter(joining);
         channels.by_key.insert(key, Arc::clone(&channel));
         channels.running += 1;
         drop(channels);

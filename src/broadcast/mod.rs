@@ -49,6 +49,7 @@ mod channel;
 mod declined;
 mod error;
 mod feed;
+mod greeting;
 mod hub;
 mod hubs;
 mod key;

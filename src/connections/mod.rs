@@ -20,4 +20,5 @@ pub(crate) use admitted::{Admitted, Connection, ConnectionPermit, Held, PermitHo
 pub(crate) use handle::DeliveryStats;
 pub(crate) use handle::{Command, ConnectionInfo, EndReport, Handle};
 pub(crate) use registry::{ConnectionGuard, Registry};
-pub(crate) use resume::{EndedSession, ResumeGate, ResumeGrant, SessionId};
+pub use resume::SessionId;
+pub(crate) use resume::{EndedSession, ResumeGate, ResumeGrant};

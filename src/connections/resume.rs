@@ -10,7 +10,7 @@ use crate::net::own_protocols::TicketText;
 
 /// Names a session. Random: nobody can guess one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SessionId(pub [u8; 16]);
+pub struct SessionId(pub [u8; 16]);
 
 /// Not shown: it is a part of each of the session's tickets.
 impl fmt::Debug for SessionId {

@@ -75,6 +75,11 @@ impl CloseCause {
         Self { reason, by: By::Proxy, code, text: text.into(), error: Some(error) }
     }
 
+    /// The client broke the protocol among the messages: as if it had broken that of WebSockets.
+    pub(crate) fn control_error() -> Self {
+        Self::new(Reason::ProtocolError, By::Proxy, CloseCode::PROTOCOL_ERROR, "protocol error")
+    }
+
     /// The code in the Close that is sent.
     pub(super) fn code(&self) -> CloseCode {
         // A Close without a code cannot be sent as one (RFC 6455 section 7.1.5).
@@ -93,7 +98,7 @@ impl CloseCause {
 
     /// Whether nothing more of the client is read but the end of its stream.
     pub(super) fn ends_reading(&self) -> bool {
-        self.error.is_some() || self.reason == Reason::ControlRate
+        self.error.is_some() || matches!(self.reason, Reason::ControlRate | Reason::ProtocolError)
     }
 
     /// What is reported to operators.

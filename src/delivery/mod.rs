@@ -100,6 +100,19 @@ pub(crate) struct Arrival {
     pub has_deflate: bool,
     /// Its place in the registry, and what is held for it.
     pub connection: Connection,
+    /// What it is told before anything else, if it speaks the protocol among the messages.
+    pub hello: Option<Box<FeedHello>>,
+}
+
+/// The first message of a client that speaks the protocol among the messages.
+#[derive(Debug)]
+pub(crate) struct FeedHello {
+    /// Of its control frames, as the hello tells it.
+    pub prefix: control::Prefix,
+    /// The hello.
+    pub frame: Bytes,
+    /// The number before that of the next message, as the hello tells it.
+    pub sequence: u64,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! # Not here
 //! Whose turn it is ([`super::shard`]); what goes out together ([`super::batch`]).
 
+mod control;
 mod deadlines;
 mod receive;
 
@@ -19,9 +20,11 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use self::control::Control;
 use super::batch::{Batcher, View};
 use super::close::{CloseCause, ScheduledClose};
 use super::consumer::Consumer;
+use super::control::ControlError;
 use super::memory::{Account, Usage};
 use super::shared::FanoutShared;
 use super::wake_list::SubscriberWaker;
@@ -86,10 +89,19 @@ pub(super) struct Subscriber {
     feed_close: Option<Box<ScheduledClose>>,
     /// The moment at which its shard looks at it.
     armed: Option<Instant>,
-    /// What it alone holds.
-    share: Option<Box<Share>>,
+    /// What few clients have.
+    extras: Option<Box<Extras>>,
     /// Given back with the client.
     _held: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// What few clients have: most need no memory for it.
+#[derive(Debug, Default)]
+struct Extras {
+    /// What it alone holds.
+    share: Option<Share>,
+    /// `None`: it knows nothing of a protocol among the messages.
+    control: Option<Control>,
 }
 
 impl Subscriber {
@@ -100,8 +112,8 @@ impl Subscriber {
         shared: &FanoutShared,
         now: Instant,
     ) -> Self {
-        let Arrival { transport, has_deflate, connection: Connection { guard: connection, expires, held } } =
-            arrival;
+        let Arrival { transport, has_deflate, connection, hello } = arrival;
+        let Connection { guard: connection, expires, held } = connection;
         let policy = &shared.settings.policy;
         let wants_messages = matches!(shared.from_clients, FromClients::Forward(_));
         // A lifetime ends anywhere in its last tenth: clients that came together must not go together.
@@ -109,15 +121,19 @@ impl Subscriber {
             policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
         let waker = Waker::from(Arc::clone(&wake));
         connection.handle().wake_with(&waker);
+        let mut socket = WebSocket::new(transport, has_deflate, policy, wants_messages, connection, now);
+        if let Some(hello) = &hello {
+            socket.speak_control(policy, wants_messages, hello.prefix);
+        }
         Self {
-            socket: WebSocket::new(transport, has_deflate, policy, wants_messages, connection, now),
+            socket,
             consumer: Consumer::new(cursor),
             wake,
             waker,
             dates: Dates::new(lifetime, expires, now),
             feed_close: None,
             armed: None,
-            share: None,
+            extras: hello.map(|hello| Box::new(Extras { share: None, control: Some(Control::new(*hello)) })),
             _held: held,
         }
     }
@@ -149,7 +165,9 @@ impl Subscriber {
 
     /// Whether the next message can go out to it at once.
     pub(super) fn is_served(&self) -> bool {
-        self.socket.is_open() && self.socket.is_flushed() && !self.consumer.is_skipped()
+        let control = self.extras.as_ref().and_then(|extras| extras.control.as_ref());
+        let has_frame = control.is_some_and(Control::has_frame);
+        self.socket.is_open() && self.socket.is_flushed() && !self.consumer.is_skipped() && !has_frame
     }
 
     /// Everything that can be done for it now.
@@ -216,7 +234,17 @@ impl Subscriber {
                 }
                 SendStatus::Closed => return PollStatus::Closed,
             }
-            if !self.socket.is_open() || self.consumer.is_skipped() {
+            if !self.socket.is_open() {
+                return PollStatus::Open;
+            }
+            let control = self.extras.as_mut().and_then(|extras| extras.control.as_mut());
+            let frame = control.and_then(|control| control.next_frame(self.socket.prefix()));
+            if let Some(frame) = frame {
+                // Whatever becomes of it, the next turn of this finds out.
+                self.socket.send(&mut task, &frame, 0, cx.now);
+                continue;
+            }
+            if self.consumer.is_skipped() {
                 return PollStatus::Open;
             }
             let status = self.deliver(cx);
@@ -235,9 +263,15 @@ impl Subscriber {
                 return PollStatus::Open;
             }
             let user = self.socket.handle().info.user.as_ref();
-            let view = View { has_deflate: self.socket.has_deflate(), user };
+            let control = self.extras.as_mut().and_then(|extras| extras.control.as_mut());
+            let is_counting = control.is_some();
+            let view = View { has_deflate: self.socket.has_deflate(), user, is_counting };
             let (batch, missed) = self.consumer.next_batch(cx.batcher, view, metrics);
-            let notice = (missed > 0 && policy.notices).then(|| prepend_gap_notice(missed, &batch.bytes));
+            let notice = match control {
+                Some(control) => control.on_batch(batch, self.socket.prefix()),
+                None => (missed > 0 && policy.notices).then(|| gap_notice(missed)),
+            };
+            let notice = notice.map(|notice| Bytes::from([&notice[..], &batch.bytes[..]].concat()));
             let bytes = notice.as_ref().unwrap_or(&batch.bytes);
             let has_more = batch.has_more;
             if bytes.is_empty() {
@@ -329,6 +363,11 @@ impl Subscriber {
         }
     }
 
+    /// What it has said beside its messages and cannot be.
+    fn take_control_error(&mut self) -> Option<ControlError> {
+        self.extras.as_mut()?.control.as_mut()?.take_error()
+    }
+
     /// It is reset to make room in memory.
     pub(super) fn evict(&mut self) {
         self.socket.handle().info.route.memory_cuts.inc();
@@ -355,19 +394,18 @@ impl Subscriber {
     fn account(&mut self, account: &Account) {
         self.socket.handle().set_buffered(self.socket.held());
         let alone = self.socket.held_alone();
-        if alone > 0 && self.share.is_none() {
-            self.share = Some(Box::new(account.share()));
+        if alone > 0 {
+            self.extras.get_or_insert_default().share.get_or_insert_with(|| account.share());
         }
-        if let Some(share) = &mut self.share {
+        if let Some(share) = self.extras.as_mut().and_then(|extras| extras.share.as_mut()) {
             share.set(alone);
         }
         account.note(alone + self.socket.unsent_piece().len());
     }
 }
 
-/// A notice of a gap, and what follows it.
-fn prepend_gap_notice(missed: u64, next: &Bytes) -> Bytes {
+/// A notice of a gap.
+fn gap_notice(missed: u64) -> Bytes {
     let text = format!(r#"{{"type":"outrigger","event":"gap","missed":{missed}}}"#);
-    let notice = encode::message(Kind::Text, text.as_bytes());
-    [&notice[..], &next[..]].concat().into()
+    encode::message(Kind::Text, text.as_bytes())
 }

@@ -1,5 +1,6 @@
 //! A shard, driven by hand ([`crate::stage`]): raw clients, a log.
 
+mod control;
 mod delivering;
 mod ending;
 mod fairness;
@@ -10,6 +11,7 @@ mod slow;
 mod walk;
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
@@ -28,7 +30,7 @@ use tokio::time::Instant;
 
 use super::fanout::Fanout;
 use super::shard::{Shard, ShardHandle};
-use super::{Arrival, ClientMemory, FromClients, Settings};
+use super::{Arrival, ClientMemory, FeedHello, FromClients, Settings};
 use crate::config::{Config, LogConnections, Policy};
 use crate::connections::{Connection, ConnectionInfo, Handle, Registry};
 use crate::frame::Kind;
@@ -98,6 +100,8 @@ struct Stage {
     written: u64,
     /// When the credentials of clients end, counted from their coming.
     expires: Option<Duration>,
+    /// Of the next client.
+    hello: Cell<Option<FeedHello>>,
     /// For how long the machine is suspended then: the wall clock is ahead by so much.
     suspended: Duration,
 }
@@ -164,6 +168,7 @@ impl Stage {
             from_clients: receiver,
             written: 0,
             expires: None,
+            hello: Cell::default(),
             suspended: Duration::ZERO,
         }
     }
@@ -241,7 +246,8 @@ impl Stage {
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
         let connection = Connection { guard, expires, held: Some(held) };
-        Arrival { transport: Transport { stream, read_ahead: Bytes::new() }, has_deflate, connection }
+        let hello = self.hello.take().map(Box::new);
+        Arrival { transport: Transport { stream, read_ahead: Bytes::new() }, has_deflate, connection, hello }
     }
 
     /// Writes a text into the log.

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::logs::{Evict, Evictable, Logs};
 use super::readers::{ReaderSlot, Readers};
 use super::rings::{Evicted, Rings};
-use super::{Cursor, Entry, Lag, NewEntry, Progress};
+use super::{Continuation, Cursor, Entry, Lag, NewEntry, Progress};
 use crate::config::{History, OnJoin};
 
 /// The writer of a log. There is one.
@@ -97,6 +97,11 @@ impl Log {
     /// Where a reader begins that joins now.
     pub fn join(&self, on_join: OnJoin) -> Cursor {
         self.with_rings(|rings| rings.join(on_join))
+    }
+
+    /// Where a reader goes on that has had the messages up to `sequence`.
+    pub fn after(&self, sequence: u64) -> Continuation {
+        self.with_rings(|rings| rings.after(sequence))
     }
 
     /// Where a reader at `cursor` goes on that skips everything up to the next message but the critical ones. What it skips

@@ -37,6 +37,17 @@ pub use logs::Logs;
 pub use memory::Log;
 pub(crate) use memory::{Reader, Writer};
 
+/// Where a reader goes on that was there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuation {
+    /// Here, and it misses nothing.
+    At(Cursor),
+    /// Some of what it has not had is not kept any more.
+    Missed,
+    /// It claims to have had what there never was.
+    Ahead,
+}
+
 /// A place in a log: what is read next. In cursors that a log answers `all_from` is never below `next`, so that readers at
 /// the same place have equal cursors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::entry::Timestamp;
-use super::{Cursor, Entry, Lag, NewEntry, Progress};
+use super::{Continuation, Cursor, Entry, Lag, NewEntry, Progress};
 use crate::config::{History, OnJoin};
 use crate::telemetry::{Label, Trim};
 
@@ -314,6 +314,19 @@ impl Rings {
             OnJoin::Last(n) => latest.saturating_sub(n).max(self.first()),
         };
         Cursor { next: self.oldest_critical_or(all_from), all_from }
+    }
+
+    /// As [`super::Log::after`].
+    pub(super) fn after(&self, sequence: u64) -> Continuation {
+        if sequence > self.head {
+            return Continuation::Ahead;
+        }
+        let next = sequence + 1;
+        if next < self.first() {
+            Continuation::Missed
+        } else {
+            Continuation::At(Cursor { next, all_from: next })
+        }
     }
 
     pub(super) fn skip_to_latest(&self, cursor: Cursor) -> Cursor {

@@ -35,28 +35,31 @@ const CODE: usize = 16;
 
 /// Which process gave a ticket: replicas may share a key, and sessions live in one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ProcessId([u8; 8]);
+pub struct ProcessId([u8; 8]);
 
 impl ProcessId {
-    pub(crate) fn random() -> Self {
+    /// One that no other process has.
+    pub fn random() -> Self {
         Self(random_bytes())
     }
 }
 
 /// The keys that tickets are signed with: the first one signs, and all of them verify, so that a key can be replaced
 /// while there are tickets of the one before.
-pub(crate) struct TicketKeys(Vec<hmac::Key>);
+pub struct TicketKeys(Vec<hmac::Key>);
 
 /// What a verified ticket says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Claims {
+pub struct Claims {
+    /// Whose ticket it is.
     pub session: SessionId,
+    /// Which one of its tickets.
     pub generation: u32,
 }
 
 /// Why a ticket says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InvalidTicket {
+pub enum InvalidTicket {
     /// Not signed with any of the keys for this route, or of another version.
     Forged,
     /// Right, and of another process.
@@ -65,18 +68,18 @@ pub(crate) enum InvalidTicket {
 
 impl TicketKeys {
     /// `secrets`: at least one. Their length is the configuration's business.
-    pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let keys = secrets.into_iter().map(|secret| hmac::Key::new(HMAC_SHA256, secret)).collect();
         Self(keys)
     }
 
     /// One that nobody else has: tickets end with the process.
-    pub(crate) fn random() -> Self {
+    pub fn random() -> Self {
         Self::new([&random_bytes::<32>()[..]])
     }
 
     /// A ticket; `None` without a key.
-    pub(crate) fn issue(&self, process: ProcessId, route: &str, claims: Claims) -> Option<TicketText> {
+    pub fn issue(&self, process: ProcessId, route: &str, claims: Claims) -> Option<TicketText> {
         let mut ticket = [0; SIGNED + CODE];
         ticket[0] = VERSION;
         ticket[1..9].copy_from_slice(&process.0);
@@ -93,7 +96,7 @@ impl TicketKeys {
     ///
     /// # Errors
     /// It was not made by this process for this route.
-    pub(crate) fn read(
+    pub fn read(
         &self,
         process: ProcessId,
         route: &str,

@@ -33,6 +33,8 @@ pub(in crate::delivery) struct View<'a> {
     pub(in crate::delivery) has_deflate: bool,
     /// The client's user; messages for other users are left out.
     pub(in crate::delivery) user: Option<&'a Arc<str>>,
+    /// Whether it counts: then a batch ends where a message is left out, and it is told the number of the next one.
+    pub(in crate::delivery) is_counting: bool,
 }
 
 /// A segment of a log, as it goes out to WebSocket clients.
@@ -43,6 +45,8 @@ pub(in crate::delivery) struct Batch {
     pub(in crate::delivery) bytes: Bytes,
     /// Messages in it.
     pub(in crate::delivery) messages: u32,
+    /// The oldest sequence number in it (0: none is).
+    pub(in crate::delivery) oldest: u64,
     /// The newest sequence number in it (0: none is).
     pub(in crate::delivery) newest: u64,
     /// Where to go on after it.
@@ -65,6 +69,7 @@ impl Batch {
         Self {
             bytes: Bytes::new(),
             messages: 0,
+            oldest: 0,
             newest: 0,
             cursor,
             missed: 0,
@@ -122,6 +127,7 @@ pub(super) struct CachedBatch {
     at: Cursor,
     /// `None`: it is the same with and without compression.
     has_deflate: Option<bool>,
+    is_counting: bool,
     audience: Audience,
     pub(super) batch: Batch,
     /// Its bytes, counted once for all clients that keep them.
@@ -139,6 +145,7 @@ impl CachedBatch {
     /// Whether it is due to that client.
     pub(super) fn is_for(&self, cursor: Cursor, view: View<'_>) -> bool {
         self.at == cursor
+            && self.is_counting == view.is_counting
             && self.has_deflate.is_none_or(|has_deflate| has_deflate == view.has_deflate)
             && match &self.audience {
                 Audience::All => true,
@@ -206,47 +213,67 @@ impl Segment {
     pub(super) fn make(&mut self, cursor: Cursor, from: usize, view: View<'_>) -> CachedBatch {
         let Some(read) = &self.read else {
             let batch = Batch::nothing(cursor);
-            return CachedBatch { at: cursor, has_deflate: None, audience: Audience::All, batch, held: None };
+            let (has_deflate, audience) = (None, Audience::All);
+            let is_counting = view.is_counting;
+            return CachedBatch { at: cursor, has_deflate, is_counting, audience, batch, held: None };
         };
         let mut batch = Batch { has_more: read.progress.has_more, ..Batch::nothing(read.progress.cursor) };
         let mut bytes = 0;
         let (mut is_personal, mut has_two_forms) = (false, false);
         let mut others = Vec::new();
         let mut end = self.entries.len();
+        let mut stop_before = |batch: &mut Batch, place: usize, next: u64| {
+            batch.cursor = Cursor { next, all_from: cursor.all_from.max(next) };
+            batch.has_more = true;
+            end = place;
+        };
         for (place, entry) in self.entries.iter().enumerate().skip(from) {
+            // Who counts is told where it goes on before the first message that does not follow the one before it.
+            let must_follow = view.is_counting && !self.picked.is_empty();
             if let Some(user) = entry.to() {
                 if view.user != Some(user) {
-                    batch.others += 1;
+                    // Also where the batch only ends here: for its own user it does not.
                     if others.len() <= EXCEPTIONS && !others.contains(user) {
                         others.push(user.clone());
                     }
+                    if must_follow {
+                        stop_before(&mut batch, place, entry.sequence);
+                        break;
+                    }
+                    batch.others += 1;
                     continue;
                 }
                 is_personal = true;
             }
-            match self.dispositions.get(place) {
-                Some(Disposition::Conflated) => {
+            let disposition = self.dispositions.get(place).copied().unwrap_or(Disposition::Sent);
+            let follows = disposition == Disposition::Sent && entry.sequence == batch.newest + 1;
+            if must_follow && !follows {
+                stop_before(&mut batch, place, entry.sequence);
+                break;
+            }
+            match disposition {
+                Disposition::Conflated => {
                     batch.conflated += 1;
                     continue;
                 }
-                Some(Disposition::Shed) => {
+                Disposition::Shed => {
                     batch.shed += 1;
                     continue;
                 }
-                Some(Disposition::Sent) | None => {}
+                Disposition::Sent => {}
             }
             has_two_forms |= entry.deflated().is_some();
             let length = entry.frame_for(view.has_deflate).len();
             let is_full = self.picked.len() >= BATCH.messages || bytes + length > BATCH.bytes;
             if is_full && !self.picked.is_empty() {
-                let next = entry.sequence;
-                batch.cursor = Cursor { next, all_from: cursor.all_from.max(next) };
-                batch.has_more = true;
-                end = place;
+                stop_before(&mut batch, place, entry.sequence);
                 break;
             }
             bytes += length;
             batch.messages += 1;
+            if self.picked.is_empty() {
+                batch.oldest = entry.sequence;
+            }
             batch.newest = entry.sequence;
             self.picked.push(place);
         }
@@ -266,6 +293,7 @@ impl Segment {
         CachedBatch {
             at: cursor,
             has_deflate: has_two_forms.then_some(view.has_deflate),
+            is_counting: view.is_counting,
             audience,
             batch,
             held: None,

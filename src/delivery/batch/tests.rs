@@ -9,7 +9,7 @@ use crate::telemetry::Metrics;
 
 const EVERY: Duration = Duration::from_millis(100);
 const START: Cursor = Cursor { next: 1, all_from: 1 };
-const ANYBODY: View<'_> = View { has_deflate: false, user: None };
+const ANYBODY: View<'_> = View { has_deflate: false, user: None, is_counting: false };
 
 fn writer(messages: usize) -> Writer {
     let history = History {
@@ -96,7 +96,7 @@ fn what_goes_and_what_is_counted() {
         let mut batcher = batcher(&writer, is_throttled);
         batcher.begin(is_newest_only, Instant::now());
         let user = user.map(Arc::from);
-        let batch = batcher.due(START, View { has_deflate: false, user: user.as_ref() });
+        let batch = batcher.due(START, View { user: user.as_ref(), ..ANYBODY });
         assert_eq!(text(batch), goes, "{log}");
         assert_eq!((batch.conflated, batch.shed, batch.others), counts, "{log}");
         assert_eq!(batch.messages as usize, goes.split_whitespace().count(), "{log}");
@@ -169,7 +169,7 @@ fn a_single_message_is_sent_from_where_it_is_to_all_of_them() {
     for (n, user) in users.iter().enumerate() {
         // Late joiners that have arrived here are as everybody else.
         let cursor = Cursor { next: 2, all_from: n as u64 % 3 };
-        let batch = batcher.due(cursor, View { has_deflate: n % 2 == 0, user: Some(user) });
+        let batch = batcher.due(cursor, View { has_deflate: n % 2 == 0, user: Some(user), ..ANYBODY });
         assert_eq!(batch.bytes.as_ptr(), entries[0].frame().as_ptr());
     }
     assert_eq!(batcher.cached.len(), 1, "made once");
@@ -201,7 +201,7 @@ fn what_is_for_one_user_is_made_for_that_one_and_once_for_all_others() {
     let users: Vec<Arc<str>> = (0..500).map(|n| Arc::from(n.to_string())).collect();
     for user in users.iter().map(Some).chain([None]) {
         let is_meant = user.is_some_and(|user| &**user == "7");
-        let batch = batcher.due(START, View { has_deflate: false, user });
+        let batch = batcher.due(START, View { user, ..ANYBODY });
         assert_eq!(text(batch), if is_meant { "a b@7 c " } else { "a c " });
         assert_eq!(batch.others, u64::from(!is_meant));
     }
@@ -217,7 +217,7 @@ fn messages_for_very_many_users_reach_each_of_them_only() {
     batcher.begin(false, Instant::now());
     for n in (0..70).rev() {
         let user: Arc<str> = Arc::from(n.to_string());
-        let batch = batcher.due(START, View { has_deflate: false, user: Some(&user) });
+        let batch = batcher.due(START, View { user: Some(&user), ..ANYBODY });
         assert_eq!(text(batch), if n < 60 { format!("-@{n} ") } else { String::new() });
         assert_eq!(batch.others, if n < 60 { 59 } else { 60 });
     }
@@ -232,7 +232,7 @@ fn compressed_messages_go_to_those_who_take_them() {
     say(&mut writer, "- -+ -");
     batcher.begin(false, Instant::now());
     for (has_deflate, goes) in [(true, "- z - "), (false, "- -+ - "), (true, "- z - ")] {
-        assert_eq!(text(batcher.due(START, View { has_deflate, user: None })), goes);
+        assert_eq!(text(batcher.due(START, View { has_deflate, ..ANYBODY })), goes);
     }
     assert_eq!(batcher.cached.len(), 2);
 }

@@ -69,11 +69,16 @@ impl FromProxy {
 
     /// The whole frame, ready for the wire.
     pub(crate) fn frame(&self, prefix: &Prefix) -> Bytes {
+        encode::message(Kind::Text, &self.text(prefix))
+    }
+
+    /// What is in it.
+    pub(crate) fn text(&self, prefix: &Prefix) -> Vec<u8> {
         let mut text = Vec::with_capacity(64);
         text.extend_from_slice(prefix.as_str().as_bytes());
         // Numbers and words of our own: there is nothing that could fail.
         let _ = serde_json::to_writer(&mut text, self);
-        encode::message(Kind::Text, &text)
+        text
     }
 }
 

@@ -66,6 +66,7 @@ impl Subscriber {
     fn read_once(&mut self, task: &mut Context<'_>, cx: &PollContext<'_>) -> ReadStatus {
         let sequence = self.consumer.sequence();
         let mut forwarded = Forwarded::default();
+        let mut control = self.extras.as_mut().and_then(|extras| extras.control.as_mut());
         let status =
             self.socket.receive(
                 task,
@@ -74,6 +75,11 @@ impl Subscriber {
                 cx.now,
                 |received| match received {
                     Received::Receipt(messages) => forwarded.acknowledged += messages,
+                    Received::Control(frame) => {
+                        if let Some(control) = &mut control {
+                            control.on_frame(frame);
+                        }
+                    }
                     Received::Message(kind, payload) => {
                         if let FromClients::Forward(server) = &cx.shared.from_clients {
                             forward(server, kind, payload, &mut forwarded, cx);
@@ -98,6 +104,10 @@ impl Subscriber {
         self.on_messages(input.messages, cx);
         if forwarded.has_filled {
             self.socket.limits().pause(cx.now + QUEUE_FULL_PAUSE, cx.now);
+        }
+        if let Some(error) = self.take_control_error() {
+            tracing::debug!(connection = self.socket.handle().id, fault = %error, "fault");
+            self.close(&CloseCause::control_error(), cx);
         }
         self.socket.on_input(input, cx.policy().control_rate.in_feeds(), cx.policy(), cx.now);
     }

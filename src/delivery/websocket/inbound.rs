@@ -4,6 +4,7 @@
 //! server.
 
 use crate::config::Policy;
+use crate::delivery::control::{ControlError, FromClient, Prefix};
 use crate::frame::{
     Assembled, Assembler, CloseCode, Extensions, Kind, MAX_HELD, Opcode, Outcome, ProtocolError, Role, Rules,
     Scanned, Scanner, Verdict,
@@ -20,6 +21,8 @@ pub(super) enum ClientEvent<'a> {
     ShortText(&'a [u8]),
     /// A whole message, where such are wanted.
     Message(Kind, &'a [u8]),
+    /// A control frame of the protocol among the messages, where that is spoken.
+    Control(FromClient),
     /// A Close, with the reason in it.
     Close(CloseCode, &'a str),
 }
@@ -33,8 +36,12 @@ pub(super) struct Decoded {
     pub(super) frames: u32,
     /// Control frames among them, and texts that were a heartbeat's.
     pub(super) controls: u32,
+    /// Texts that were control frames of the protocol among the messages.
+    pub(super) control_texts: u32,
     /// The client broke a rule.
     pub(super) error: Option<ProtocolError>,
+    /// It broke one of the protocol among the messages: the first one.
+    pub(super) control_error: Option<ControlError>,
 }
 
 /// The beginning of a frame whose end has not come.
@@ -68,23 +75,49 @@ pub(super) enum InboundDecoder {
         /// The beginning of a frame that has to be whole before it is looked at.
         partial: Option<Box<Partial>>,
     },
-    /// Messages go on.
-    Assemble(Box<Assembler>),
+    /// Messages go on, or control frames are among them.
+    Assemble(Box<Assembling>),
+}
+
+/// Messages are put together here.
+#[derive(Debug)]
+pub(super) struct Assembling {
+    assembler: Assembler,
+    /// What control frames begin with; `None`: there are none.
+    prefix: Option<Prefix>,
+    /// Whether messages are handed out.
+    wants_messages: bool,
 }
 
 impl InboundDecoder {
     pub(super) fn new(policy: &Policy, has_deflate: bool, is_json: bool, wants_messages: bool) -> Self {
-        let rules = Rules {
-            sender: Role::Client,
-            extensions: if has_deflate { Extensions::Deflate } else { Extensions::None },
-            max_frame: policy.max_frame,
-            max_message: policy.max_message,
-            show_text: is_json,
-        };
+        let rules = rules(policy, has_deflate, is_json);
         if wants_messages {
-            Self::Assemble(Box::new(Assembler::new(rules)))
+            Self::assemble(Assembler::new(rules), None, true)
         } else {
             Self::Scan { scanner: Scanner::new(rules), partial: None }
+        }
+    }
+
+    /// The same for a client whose control frames begin with `prefix`.
+    pub(super) fn with_control(
+        policy: &Policy,
+        has_deflate: bool,
+        wants_messages: bool,
+        prefix: Prefix,
+    ) -> Self {
+        Self::assemble(Assembler::new(rules(policy, has_deflate, false)), Some(prefix), wants_messages)
+    }
+
+    fn assemble(assembler: Assembler, prefix: Option<Prefix>, wants_messages: bool) -> Self {
+        Self::Assemble(Box::new(Assembling { assembler, prefix, wants_messages }))
+    }
+
+    /// What the client's control frames begin with.
+    pub(super) fn prefix(&self) -> Option<&Prefix> {
+        match self {
+            Self::Scan { .. } => None,
+            Self::Assemble(assembling) => assembling.prefix.as_ref(),
         }
     }
 
@@ -92,13 +125,13 @@ impl InboundDecoder {
     pub(super) fn held(&self) -> usize {
         match self {
             Self::Scan { partial, .. } => partial.as_ref().map_or(0, |partial| partial.bytes().len()),
-            Self::Assemble(assembler) => assembler.held(),
+            Self::Assemble(assembling) => assembling.assembler.held(),
         }
     }
 
     /// Whether messages are inflated here: what was read may come to a thousand times as much.
     pub(super) fn inflates(&self) -> bool {
-        matches!(self, Self::Assemble(assembler) if assembler.inflates())
+        matches!(self, Self::Assemble(assembling) if assembling.assembler.inflates())
     }
 
     /// Decodes what was read into `buf[MAX_HELD..]`, and calls `on` for each event; `on` answers whether a
@@ -130,18 +163,40 @@ impl InboundDecoder {
                     Outcome::Invalid(error) => Some(error),
                 };
                 let Scanned { messages, frames, controls, .. } = scanned;
-                Decoded { messages, frames, controls, error }
+                Decoded { messages, frames, controls, control_texts: 0, error, control_error: None }
             }
-            Self::Assemble(assembler) => {
+            Self::Assemble(assembling) => {
+                let Assembling { assembler, prefix, wants_messages } = &mut **assembling;
                 let (mut messages, mut controls) = (0, 0);
+                let (mut control_texts, mut control_error) = (0, None);
                 let result = assembler.push(&buf[MAX_HELD..], |assembled| match assembled {
                     Assembled::Message(kind, payload) => {
-                        if kind == Kind::Text && payload.len() < 126 && on(ClientEvent::ShortText(payload)) {
-                            controls += 1;
-                            return;
+                        match prefix.as_ref().and_then(|prefix| FromClient::read(prefix, kind, payload)) {
+                            Some(control) => {
+                                control_texts += 1;
+                                match control {
+                                    // Nothing counts after what was broken.
+                                    Ok(control) if control_error.is_none() => {
+                                        on(ClientEvent::Control(control));
+                                    }
+                                    Ok(_) => {}
+                                    Err(error) => control_error = control_error.or(Some(error)),
+                                }
+                                return;
+                            }
+                            None => {
+                                let may_be_pong =
+                                    prefix.is_none() && kind == Kind::Text && payload.len() < 126;
+                                if may_be_pong && on(ClientEvent::ShortText(payload)) {
+                                    controls += 1;
+                                    return;
+                                }
+                            }
                         }
                         messages += 1;
-                        on(ClientEvent::Message(kind, payload));
+                        if *wants_messages {
+                            on(ClientEvent::Message(kind, payload));
+                        }
                     }
                     Assembled::Ping(payload) => {
                         controls += 1;
@@ -157,9 +212,19 @@ impl InboundDecoder {
                     }
                 });
                 let frames = *result.as_ref().unwrap_or(&0);
-                Decoded { messages, frames, controls, error: result.err() }
+                Decoded { messages, frames, controls, control_texts, error: result.err(), control_error }
             }
         }
+    }
+}
+
+fn rules(policy: &Policy, has_deflate: bool, show_text: bool) -> Rules {
+    Rules {
+        sender: Role::Client,
+        extensions: if has_deflate { Extensions::Deflate } else { Extensions::None },
+        max_frame: policy.max_frame,
+        max_message: policy.max_message,
+        show_text,
     }
 }
 

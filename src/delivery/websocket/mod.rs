@@ -31,6 +31,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::inbound::InboundDecoder;
+use super::control::{ControlError, FromClient, Prefix};
 use super::receipts::Position;
 use crate::config::{HeartbeatMode, Policy};
 use crate::connections::{ConnectionGuard, EndReport, Handle};
@@ -85,6 +86,9 @@ pub(crate) enum SendStatus {
 pub(crate) enum Received<'a> {
     /// A whole message, where such are wanted.
     Message(Kind, &'a [u8]),
+    /// A control frame, where the protocol among the messages is spoken ([`WebSocket::speak_control`]). A pong in it is dealt
+    /// with.
+    Control(FromClient),
     /// The answer to a ping: so many messages are acknowledged that were not before.
     Receipt(u64),
 }
@@ -110,9 +114,12 @@ pub(crate) struct Input {
     pub(crate) messages: u32,
     /// Control frames, and texts that belong to the heartbeat.
     pub(crate) controls: u32,
+    /// Texts that were control frames of the protocol among the messages.
+    pub(crate) control_texts: u32,
     /// The client's Close, with the reason in it.
     pub(crate) close: Option<(CloseCode, Box<str>)>,
     pub(crate) error: Option<ProtocolError>,
+    pub(crate) control_error: Option<ControlError>,
 }
 
 impl WebSocket {
@@ -137,6 +144,18 @@ impl WebSocket {
             last_activity: now,
             connection,
         }
+    }
+
+    /// From now on texts that begin with `prefix` are control frames ([`Received::Control`]), and the heartbeat is one where it
+    /// is a text. To be called before anything was read.
+    pub(crate) fn speak_control(&mut self, policy: &Policy, wants_messages: bool, prefix: Prefix) {
+        let has_deflate = self.outbound.has_deflate();
+        self.inbound = InboundDecoder::with_control(policy, has_deflate, wants_messages, prefix);
+    }
+
+    /// What control frames of this link begin with; `None`: it has none.
+    pub(crate) fn prefix(&self) -> Option<&Prefix> {
+        self.inbound.prefix()
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -250,7 +269,10 @@ impl WebSocket {
     }
 
     fn on_send(&mut self, messages: u32, bytes: usize, now: Instant) {
-        self.last_activity = now;
+        // What is ours alone is no activity of the server.
+        if messages > 0 {
+            self.last_activity = now;
+        }
         self.handle().on_out(messages, bytes);
     }
 
@@ -287,7 +309,7 @@ impl WebSocket {
         let handle = self.connection.handle();
         let sent = Position { sequence, messages: handle.sent() };
         let pings = self.pings.as_mut()?;
-        let ping = pings.next_ping(sent)?;
+        let ping = pings.next_ping(sent, self.inbound.prefix())?;
         if pings.acknowledged().is_some() {
             handle.on_asked(sent.messages);
         }

@@ -12,6 +12,7 @@
 use tokio::time::Instant;
 
 use crate::config::{ClientHeartbeat, HeartbeatMode};
+use crate::delivery::control::{FromProxy, Prefix};
 use crate::delivery::receipts::{Position, Receipts};
 use crate::frame::{ControlFrame, Opcode};
 use crate::resilience::{Heartbeat, HeartbeatAction, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
@@ -67,12 +68,18 @@ impl PingScheduler {
     }
 
     /// The ping that is due, if one is, for a place between two messages.
-    pub(super) fn next_ping(&mut self, sent: Position) -> Option<ControlFrame> {
+    /// `prefix`: of the client's control frames, where it has such: then a text that is a ping is one of them.
+    pub(super) fn next_ping(&mut self, sent: Position, prefix: Option<&Prefix>) -> Option<ControlFrame> {
         let nonce = self.due.take()?;
         self.is_in_flight = true;
-        Some(match self.mode {
-            HeartbeatMode::Json => ControlFrame::new(Opcode::Text, JSON_PING, None),
-            HeartbeatMode::Ping => {
+        Some(match (self.mode, prefix) {
+            (HeartbeatMode::Json, None) => ControlFrame::new(Opcode::Text, JSON_PING, None),
+            (HeartbeatMode::Json, Some(prefix)) => {
+                let [.., a, b, c, d] = nonce;
+                let number = u64::from(u32::from_be_bytes([a, b, c, d]));
+                ControlFrame::new(Opcode::Text, &FromProxy::Ping(number).text(prefix), None)
+            }
+            (HeartbeatMode::Ping, _) => {
                 let mut payload = [0; PAYLOAD];
                 payload[..PING_PAYLOAD].copy_from_slice(&nonce);
                 payload[PING_PAYLOAD..PING_PAYLOAD + 8].copy_from_slice(&sent.sequence.to_be_bytes());
@@ -116,13 +123,20 @@ impl PingScheduler {
 
     /// A short text came: whether it was the client's pong (JSON form).
     pub(super) fn on_text(&mut self, payload: &[u8], now: Instant, metrics: &Metrics) -> bool {
-        if self.mode != HeartbeatMode::Json || !is_json_pong(payload) {
-            return false;
+        let is_pong = self.mode == HeartbeatMode::Json && is_json_pong(payload);
+        if is_pong {
+            self.on_control_pong(now, metrics);
         }
-        if let PongKind::Ours(rtt) = self.heartbeat.on_plain_pong(now) {
+        is_pong
+    }
+
+    /// A pong came in a control frame of the protocol among the messages.
+    pub(super) fn on_control_pong(&mut self, now: Instant, metrics: &Metrics) {
+        if self.mode == HeartbeatMode::Json
+            && let PongKind::Ours(rtt) = self.heartbeat.on_plain_pong(now)
+        {
             observe(rtt, metrics);
         }
-        true
     }
 
     /// How far the client has acknowledged what it was sent; `None`: a JSON heartbeat does not tell.
@@ -160,7 +174,7 @@ mod tests {
     async fn ping(pings: &mut PingScheduler, sent: Position, metrics: &Metrics) -> Vec<u8> {
         tokio::time::advance(Duration::from_secs(30)).await;
         assert!(!pings.on_timer(false, Instant::now(), metrics));
-        let frame = pings.next_ping(sent).unwrap();
+        let frame = pings.next_ping(sent, None).unwrap();
         pings.on_flushed(Instant::now());
         frame.as_bytes()[2..].to_vec()
     }

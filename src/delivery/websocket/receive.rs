@@ -65,7 +65,8 @@ impl WebSocket {
 
     /// Does what follows from a read for the link itself, but for its messages, whose rate is
     /// [`ReadLimits::on_messages`](super::ReadLimits::on_messages): beyond the rate of its control frames the client is closed,
-    /// since each may ask for an answer; its Close is answered; and who broke a rule is read no more.
+    /// since each may ask for an answer; those of the protocol among the messages count as messages; its Close is answered; and
+    /// who broke a rule is read no more.
     pub(crate) fn on_input(
         &mut self,
         input: &Input,
@@ -81,6 +82,13 @@ impl WebSocket {
         {
             let cause = CloseCause::ours(Reason::ControlRate, 1008, "too many control frames");
             self.close(&cause, timeout, now);
+        }
+        if input.control_texts > 0 {
+            self.limits.on_messages(input.control_texts, now);
+        }
+        if let Some(error) = input.control_error {
+            tracing::debug!(connection = self.handle().id, fault = %error, "fault");
+            self.close(&CloseCause::control_error(), timeout, now);
         }
         if let Some((code, reason)) = &input.close {
             self.on_close_received(*code, reason, timeout, now);
@@ -140,6 +148,12 @@ impl WebSocket {
                     bytes += payload.len();
                     on(Received::Message(kind, payload));
                 }
+                ClientEvent::Control(control) => {
+                    if let Some(pings) = pings.as_mut().filter(|_| control.pong.is_some()) {
+                        pings.on_control_pong(now, metrics);
+                    }
+                    on(Received::Control(control));
+                }
                 ClientEvent::Close(code, reason) => close = Some((code, reason.into())),
             }
             false
@@ -152,8 +166,10 @@ impl WebSocket {
             frames: decoded.frames,
             messages: decoded.messages,
             controls: decoded.controls,
+            control_texts: decoded.control_texts,
             close,
             error: decoded.error,
+            control_error: decoded.control_error,
         }
     }
 }

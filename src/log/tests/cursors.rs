@@ -6,7 +6,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use super::*;
-use crate::log::Lag;
+use crate::log::{Continuation, Lag};
 
 #[test]
 fn numbers_begin_with_one_and_every_log_has_an_epoch_of_its_own() {
@@ -17,6 +17,19 @@ fn numbers_begin_with_one_and_every_log_has_an_epoch_of_its_own() {
     assert_eq!(writer.append(draft(1, false)), 2);
     assert_eq!(writer.log().head(), 2);
     assert_ne!(writer.log().epoch(), world.log(&history(10, 1000)).log().epoch());
+}
+
+#[test]
+fn whoever_comes_back_goes_on_where_it_was_or_is_told_that_it_cannot() {
+    use Continuation::{Ahead, At, Missed};
+    let at = |next| At(Cursor { next, all_from: next });
+    let world = World::roomy();
+    let mut writer = world.log(&history(4, 1000));
+    assert_eq!([0, 1].map(|seen| writer.log().after(seen)), [at(1), Ahead]);
+    // The critical one is kept for late joiners, and is no help to somebody who has to have them all.
+    say(&mut writer, "cmmmmm");
+    let places = [0, 1, 2, 3, 6, 7, u64::MAX].map(|seen| writer.log().after(seen));
+    assert_eq!(places, [Missed, Missed, at(3), at(4), at(7), Ahead, Ahead]);
 }
 
 #[test]

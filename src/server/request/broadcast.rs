@@ -43,6 +43,7 @@ pub(super) async fn answer(
         user: context.user.as_ref().map(|user| &user.name),
         caller: context.caller(),
         requester: context.requester(),
+        own_protocols: context.own_protocols.as_deref(),
     });
     let reservation = match joined.await {
         Ok(reservation) => reservation,
@@ -64,7 +65,7 @@ pub(super) async fn answer(
     if let Some(extension) = extension {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(extension));
     }
-    let own = context.own_protocols.as_ref().and_then(|own| own.answer_of_tunnel());
+    let own = context.own_protocols.as_ref().and_then(|own| own.answer_of_session());
     handshake::choose_own_protocol(own, headers);
     let admitted = request.into_admitted();
     let has_deflate = extension.is_some();

@@ -249,7 +249,7 @@ fn whoever_does_not_come_back_in_time_has_no_session_any_more() {
     let now = Instant::now();
     for (state, expected) in [
         ("live", "live gone (window)"),
-        ("greeting", "greeting gone (window)"),
+        ("greeting", "over gone (window)"),
         ("waiting", "over gone (window)"),
     ] {
         let mut machine = at(state, now);
@@ -261,6 +261,21 @@ fn whoever_does_not_come_back_in_time_has_no_session_any_more() {
         apply(&mut machine, "window", now);
         assert_eq!(name(&machine, now).replace("later", "over"), expected, "{state}");
     }
+}
+
+#[test]
+fn a_server_that_nobody_has_asked_for_meanwhile_is_given_the_whole_time() {
+    let now = Instant::now();
+    let mut machine = Machine::new(REDIAL, Some(secs(300)), now);
+    machine.on_client_end(Cause::ClientLost, now);
+    apply(&mut machine, "lost", now);
+    let back = now + secs(120);
+    machine.on_time(0.5, back);
+    machine.attach(back);
+    machine.on_time(0.5, back + secs(60) - Duration::from_nanos(1));
+    assert_eq!(machine.cause(), None);
+    machine.on_time(0.5, back + secs(60));
+    assert_eq!(machine.cause(), Some(&Cause::UpstreamLost));
 }
 
 #[test]

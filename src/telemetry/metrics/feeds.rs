@@ -6,6 +6,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::declare::{CounterBy, Declare, MetricsError};
 use super::label::labels;
+use super::sessions::ResumeOutcome;
 
 labels! {
     /// Why messages of a feed did not go to a client one by one (`outrigger_messages_conflated_total{reason}`).
@@ -65,6 +66,8 @@ pub(crate) struct FeedMetrics {
     pub(crate) acknowledged: IntCounter,
     pub(crate) dials: CounterBy<UplinkOutcome>,
     pub(crate) losses: CounterBy<UplinkLoss>,
+    /// Clients that came back, and what became of that; with sessions.
+    pub(crate) resumes: CounterBy<ResumeOutcome>,
 }
 
 /// The families behind [`FeedMetrics`].
@@ -138,7 +141,7 @@ impl FeedFamilies {
     }
 
     /// Resolves every label value of one route.
-    pub(super) fn route(&self, route: &str) -> Arc<FeedMetrics> {
+    pub(super) fn route(&self, route: &str, resumes: CounterBy<ResumeOutcome>) -> Arc<FeedMetrics> {
         let labels = &[route];
         Arc::new(FeedMetrics {
             channels: self.channels.with_label_values(labels),
@@ -152,6 +155,7 @@ impl FeedFamilies {
             acknowledged: self.acknowledged.with_label_values(labels),
             dials: CounterBy::resolve(&self.dials, |outcome| vec![route, outcome]),
             losses: CounterBy::resolve(&self.losses, |cause| vec![route, cause]),
+            resumes,
         })
     }
 }

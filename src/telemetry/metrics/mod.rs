@@ -123,7 +123,7 @@ impl Metrics {
 
     /// What the feeds of one route count.
     pub(crate) fn feeds(&self, route: &str) -> Arc<FeedMetrics> {
-        self.feeds.route(route)
+        self.feeds.route(route, self.sessions.resumes(route))
     }
 
     /// What the sessions of one route count.

@@ -184,6 +184,11 @@ impl SessionFamilies {
         })
     }
 
+    /// How clients of one route came back.
+    pub(super) fn resumes(&self, route: &str) -> CounterBy<ResumeOutcome> {
+        CounterBy::resolve(&self.resumes, |outcome| vec![route, outcome])
+    }
+
     /// Resolves every label value of one route.
     pub(super) fn route(&self, route: &str, missed: IntCounter) -> Arc<SessionMetrics> {
         let state = |state: SessionState| self.sessions.with_label_values(&[route, state.as_str()]);
@@ -192,7 +197,7 @@ impl SessionFamilies {
             away: state(SessionState::Away),
             connected: self.connected.with_label_values(&[route]),
             ends: CounterBy::resolve(&self.ends, |why| vec![route, why]),
-            resumes: CounterBy::resolve(&self.resumes, |outcome| vec![route, outcome]),
+            resumes: self.resumes(route),
             redials: CounterBy::resolve(&self.redials, |outcome| vec![route, outcome]),
             replayed: self.replayed.with_label_values(&[route]),
             lost: CounterBy::resolve(&self.lost, |reason| vec![route, reason]),

@@ -60,6 +60,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 struct Client {
     cursor: Cursor,
     has_deflate: bool,
+    is_counting: bool,
     user: Option<Arc<str>>,
     /// All that was said from here on was for it to read.
     joined_at: u64,
@@ -80,7 +81,15 @@ impl Client {
                 };
                 let user = USERS.get(n % 4).map(|user| Arc::from(*user));
                 let joined_at = cursor.all_from;
-                Self { cursor, has_deflate: n % 2 == 0, user, joined_at, had: 0, left_out: 0 }
+                Self {
+                    cursor,
+                    has_deflate: n % 2 == 0,
+                    is_counting: n % 3 == 0,
+                    user,
+                    joined_at,
+                    had: 0,
+                    left_out: 0,
+                }
             })
             .collect()
     }
@@ -153,14 +162,22 @@ impl World {
     /// One step of one client, looked at from all sides. Answers whether there is more.
     fn follow(&self, client: &mut Client, batcher: &mut Batcher) -> bool {
         let (until, is_newest_only) = (batcher.until, batcher.is_newest_only);
-        let view = View { has_deflate: client.has_deflate, user: client.user.as_ref() };
+        let view = View {
+            has_deflate: client.has_deflate,
+            user: client.user.as_ref(),
+            is_counting: client.is_counting,
+        };
         let batch = batcher.due(client.cursor, view);
         let old = std::mem::replace(&mut client.cursor, batch.cursor);
         let had = self.sequences(batch, client.has_deflate);
         assert_eq!(had.len(), batch.messages as usize);
         assert!(had.len() <= 64 && (had.len() == 1 || batch.bytes.len() <= 64 * 1024));
         assert!(had.is_sorted_by(|a, b| a < b), "in order, none twice: {had:?}");
-        assert_eq!(had.last().copied().unwrap_or(0), batch.newest);
+        let ends = (had.first().copied().unwrap_or(0), had.last().copied().unwrap_or(0));
+        assert_eq!(ends, (batch.oldest, batch.newest));
+        if client.is_counting {
+            assert!(had.is_sorted_by(|a, b| a + 1 == *b), "it can count them: {had:?}");
+        }
         if old.next > until {
             assert_eq!((batch.cursor.next, had.len(), batch.has_more), (old.next, 0, false));
             return false;
