@@ -230,7 +230,6 @@ impl Cause {
     pub(super) fn to_server(&self) -> (CloseCode, &str) {
         let away = |text| (CloseCode::GOING_AWAY, text);
         match self {
-            Self::Client(CloseCode::NONE, _) => (CloseCode(1000), ""),
             Self::Client(code, reason) => (code.answer(), reason),
             Self::ServerFault(error) => (error.close_code(), ""),
             // It has closed the link, or there is none.
