@@ -139,7 +139,8 @@ impl Task {
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
         let greetings = (!plan.greeting.is_empty())
             .then(|| Box::new(Greetings::new(Arc::clone(&plan.greeting), policy.session.queue.bytes)));
-        let resumable = session.zip(plan.gate.clone()).map(|(session, gate)| Box::new(Resumable::new(session, gate)));
+        let resumable =
+            session.zip(plan.gate.clone()).map(|(session, gate)| Box::new(Resumable::new(session, gate)));
         let window = policy.session.resume_window.filter(|_| resumable.is_some());
         let mut task = Self {
             machine: Machine::new(policy.redial, window, now),

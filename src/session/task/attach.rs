@@ -14,8 +14,8 @@ use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
-use super::control::{Greeted, bye_word};
 use super::Task;
+use super::control::{Greeted, bye_word};
 use crate::connections::Connection;
 use crate::delivery::control::{Bye, Confirmed, ControlError, FromProxy};
 use crate::delivery::{CloseCause, ReadStatus, SendStatus, WebSocket};
@@ -91,7 +91,9 @@ impl Task {
         match why {
             // It may have come back meanwhile.
             EndRequest::Evicted if is_away => self.machine.end(Cause::Evicted),
-            EndRequest::Drained if is_away => self.machine.end(Cause::Drain(crate::frame::CloseCode::GOING_AWAY)),
+            EndRequest::Drained if is_away => {
+                self.machine.end(Cause::Drain(crate::frame::CloseCode::GOING_AWAY))
+            }
             EndRequest::Evicted | EndRequest::Drained => {}
             EndRequest::Replaced if is_away => self.machine.end(Cause::Replaced),
             EndRequest::Replaced => self.machine.leave(Cause::Replaced),
@@ -102,7 +104,8 @@ impl Task {
     /// A handshake asks whether its client may come back.
     fn on_ask(&mut self, ask: Ask) {
         let Ask { generation, seen, answer } = ask;
-        let is_valid = self.resumable.as_ref().is_some_and(|resumable| resumable.guard.handle().is_valid(generation));
+        let is_valid =
+            self.resumable.as_ref().is_some_and(|resumable| resumable.guard.handle().is_valid(generation));
         let result = if self.machine.client() == Client::Gone {
             Err(NotResumed::Gone)
         } else if is_valid {
@@ -136,7 +139,8 @@ impl Task {
         let policy = Arc::clone(&self.plan.policy);
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
         let client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
-        let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.guard.handle().prove(generation));
+        let is_proven =
+            self.resumable.as_ref().is_some_and(|resumable| resumable.guard.handle().prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
         if !is_proven || is_over || self.continuation(seen).is_err() {
             // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
@@ -172,7 +176,8 @@ impl Task {
     /// The client has gone, and may come back.
     pub(super) fn on_away(&mut self, now: Instant) {
         let max = self.plan.policy.session.max_detached;
-        let Some(resumable) = self.resumable.as_mut().filter(|resumable| resumable.away_since.is_none()) else {
+        let Some(resumable) = self.resumable.as_mut().filter(|resumable| resumable.away_since.is_none())
+        else {
             return;
         };
         resumable.away_since = Some(now);
@@ -213,7 +218,10 @@ impl Task {
     fn part_with(&mut self, mut link: WebSocket, cause: &Cause, cx: &mut Context<'_>, now: Instant) {
         let policy = &self.plan.policy;
         // Best effort: a link that takes nothing, or whose client was told nothing yet, does without it.
-        if link.is_open() && link.is_flushed() && let Some(prefix) = link.prefix() {
+        if link.is_open()
+            && link.is_flushed()
+            && let Some(prefix) = link.prefix()
+        {
             let received = self.outbox.received();
             let bye = FromProxy::Bye(Bye { why: bye_word(cause), resume: false, after: None, ack: received });
             let bye = bye.frame(prefix);

@@ -73,16 +73,7 @@ impl Task {
 
     fn read_once(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<ReadStatus> {
         let Self {
-            client: Some(client),
-            control,
-            uplink,
-            machine,
-            outbox,
-            greetings,
-            plan,
-            next,
-            waker,
-            ..
+            client: Some(client), control, uplink, machine, outbox, greetings, plan, next, waker, ..
         } = self
         else {
             return None;
@@ -188,7 +179,8 @@ impl Task {
             if !client.is_open() {
                 return;
             }
-            if let Some(frame) = self.control.as_mut().and_then(|control| control.next_frame(client.prefix())) {
+            if let Some(frame) = self.control.as_mut().and_then(|control| control.next_frame(client.prefix()))
+            {
                 // Whatever becomes of it, the next round finds out.
                 client.send(cx, &frame, 0, now);
                 continue;

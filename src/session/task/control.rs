@@ -14,6 +14,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Task;
+use crate::connections::EndedSession;
+use crate::delivery::CloseCause;
 use crate::delivery::control::{
     Acknowledgements, Bye, FromClient, FromProxy, Hello, LossCause, Missed, Prefix,
 };
@@ -22,8 +24,6 @@ use crate::session::cause::Cause;
 use crate::session::machine::Client;
 use crate::session::outbox::Lost;
 use crate::telemetry::{Label, MessageLoss, Reason};
-use crate::connections::EndedSession;
-use crate::delivery::CloseCause;
 
 /// Frames that may wait for a client that takes nothing.
 const MAX_FRAMES: usize = 64;
@@ -186,7 +186,9 @@ impl Task {
         };
         if !self.tell(frame) && why == MessageLoss::Uncertain {
             let messages = lost.messages;
-            self.notice(format!(r#"{{"type":"outrigger","event":"uncertain","messages":{messages}}}"#).as_bytes());
+            self.notice(
+                format!(r#"{{"type":"outrigger","event":"uncertain","messages":{messages}}}"#).as_bytes(),
+            );
         }
     }
 
@@ -196,13 +198,15 @@ impl Task {
 
     /// Says the last words before a Close of ours, once; whether they are still to be sent.
     pub(super) fn say_bye(&mut self, cause: &Cause) -> bool {
-        let (received, may_resume) = (self.outbox.received(), self.machine.client() == Client::Leaving { may_resume: true });
+        let (received, may_resume) =
+            (self.outbox.received(), self.machine.client() == Client::Leaving { may_resume: true });
         match &mut self.control {
             None => false,
             Some(control) if control.has_said_bye => control.has_frames(),
             Some(control) => {
                 control.has_said_bye = true;
-                let after = matches!(cause, Cause::Drain(_)).then(|| COME_BACK_WITHIN.mul_f64(fastrand::f64()));
+                let after =
+                    matches!(cause, Cause::Drain(_)).then(|| COME_BACK_WITHIN.mul_f64(fastrand::f64()));
                 self.tell(FromProxy::Bye(Bye {
                     why: bye_word(cause),
                     resume: may_resume,
