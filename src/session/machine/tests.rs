@@ -81,7 +81,7 @@ fn apply(machine: &mut Machine, event: &str, now: Instant) {
         "1011" => machine.on_server_end(ServerEnd::Failed("oops".into()), 0.5, now),
         "lost" => machine.on_server_end(ServerEnd::Lost, 0.5, now),
         "fault" => {
-            machine.on_server_end(ServerEnd::Fault(ProtocolError::MessageTooLarge { limit: 1 }), 0.5, now)
+            machine.on_server_end(ServerEnd::Fault(ProtocolError::MessageTooLarge { limit: 1 }), 0.5, now);
         }
         "turn" => machine.on_turn(),
         "101" => drop(machine.on_linked(now)),
