@@ -123,7 +123,7 @@ fn every_event_in_every_state_of_the_server() {
         ("declined",          ["=",                          "=",                          "=",                    "later attached",        "=",                       "="]),
         ("greeted",           ["=",                          "live attached",              "=",                    "=",                     "=",                       "="]),
         ("attach",            ["=",                          "=",                          "=",                    "=",                     "waiting attached",        "="]),
-        ("drain",             ["=",                          "live attached",              "over attached",        "over attached",         "over away",               "="]),
+        ("drain",             ["=",                          "=",                          "over attached",        "over attached",         "over away",               "="]),
         ("client lost",       ["live away",                  "greeting away",              "asleep away",          "asleep away",           "=",                       "over away (server)"]),
         ("client Close",      ["live gone (client)",         "greeting gone (client)",     "over gone (client)",   "over gone (client)",    "=",                       "over gone (server)"]),
         ("client Close 1001", ["live away",                  "greeting away",              "asleep away",          "asleep away",           "=",                       "over away (server)"]),
