@@ -106,7 +106,9 @@ impl Cause {
             Self::Client(..) | Self::ClientLost | Self::ClientSilent | Self::TakenOver | Self::Cut => {
                 SessionEnd::Client
             }
-            Self::ServerFault(_) | Self::ClientFault(_) | Self::ControlRate | Self::Miscounted => SessionEnd::Fault,
+            Self::ServerFault(_) | Self::ClientFault(_) | Self::ControlRate | Self::Miscounted => {
+                SessionEnd::Fault
+            }
             Self::Slow => SessionEnd::Slow,
             Self::Idle => SessionEnd::Idle,
             Self::Lifetime => SessionEnd::Lifetime,
@@ -228,7 +230,6 @@ impl Cause {
     pub(super) fn to_server(&self) -> (CloseCode, &str) {
         let away = |text| (CloseCode::GOING_AWAY, text);
         match self {
-            Self::Client(CloseCode::NONE, _) => (CloseCode(1000), ""),
             Self::Client(code, reason) => (code.answer(), reason),
             Self::ServerFault(error) => (error.close_code(), ""),
             // It has closed the link, or there is none.
