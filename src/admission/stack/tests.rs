@@ -224,8 +224,7 @@ async fn a_ticket_that_is_not_taken_spares_nothing() {
 #[tokio::test(start_paused = true)]
 async fn tickets_are_verified_only_as_fast_as_an_address_may_ask() {
     let gate = Arc::new(OneSession::default());
-    let stack =
-        stack(&deps(|policy| policy.handshake_rate.per_ip = Some(NEVER_AGAIN), Some(gate.clone())));
+    let stack = stack(&deps(|policy| policy.handshake_rate.per_ip = Some(NEVER_AGAIN), Some(gate.clone())));
     for first in "ABABABAB".chars() {
         let _ = stack.clone().oneshot(with_ticket(66, "ann", "/ws", first)).await;
     }
