@@ -1,5 +1,6 @@
 //! `outrigger demo`: the server of [`crate::demo`], the proxy in front of it, and instructions for both.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,32 +34,51 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let app =
             TcpListener::bind(("127.0.0.1", 0)).await.context("cannot open a port for the demo server")?;
         let app_address = app.local_addr()?;
-        let yaml = format!(
-            "listen: {{address: '{}'}}\nadmin: {{address: '{}'}}\nupstream: {{url: 'http://{app_address}'}}\n\
-             log: {{format: text}}\ndrain: {{spread: 0s, timeout: 2s}}\n",
-            args.listen, args.admin
-        );
-        let config = Config::from_yaml(&yaml)?;
+        let config = Config::from_yaml(&configuration(args, app_address))?;
         let logging = logging::init(&config.log)?;
         let server = Server::bind(config).await?;
         let by_cargo = std::env::var_os("CARGO").is_some_and(|cargo| !cargo.is_empty());
         let own = command(by_cargo, std::env::current_exe().ok().as_deref(), is_on_path);
         let drain = drain_command(&own, server.admin_address());
-        let app = tokio::spawn(demo::serve(app, drain.clone(), std::future::pending::<()>()));
+        let app = tokio::spawn({
+            let served = demo::serve(app, drain.clone(), std::future::pending::<()>());
+            async move {
+                if let Err(error) = served.await {
+                    tracing::error!(%error, "the demo server cannot start anew on its port: start the demo again");
+                }
+            }
+        });
         let lifecycle = server.lifecycle();
         let serving = serve(server, &logging, |server| {
-            writeln!(
-                io::stdout(),
-                "An unmodified WebSocket server runs on {app_address}, outrigger before it.\n\n  \
-                 open     http://{}/\n  metrics  http://{}/metrics\n  drain    {drain}\n\nCtrl-C stops it.\n",
-                server.listening_on(),
-                server.admin_address()
-            )
+            let words = words(app_address, server.listening_on(), server.admin_address(), &drain);
+            io::stdout().write_all(words.as_bytes())
         });
         let (result, ()) = tokio::join!(serving, end_when_drained(&lifecycle, &own));
         app.abort();
         result
     })
+}
+
+/// One server, and two ways to it: all paths are tunnels, but for those of sessions.
+fn configuration(args: &DemoArgs, app: SocketAddr) -> String {
+    format!(
+        "listen: {{address: '{}'}}\nadmin: {{address: '{}'}}\nupstream: {{url: 'http://{app}'}}\n\
+         log: {{format: text}}\ndrain: {{spread: 0s, timeout: 2s}}\n\
+         routes: [{{name: session, path: '/session/{{*rest}}', mode: session, policy: {{notices: true}}}}]\n",
+        args.listen, args.admin
+    )
+}
+
+/// What to open, and what to try.
+fn words(app: SocketAddr, open: impl Display, admin: SocketAddr, drain: &str) -> String {
+    format!(
+        "An unmodified WebSocket server runs on {app}, outrigger before it.\n\n  \
+         open     http://{open}/\n  metrics  http://{admin}/metrics\n  drain    {drain}\n  \
+         kill     curl -X POST http://{open}/kill\n\n\
+         Press \"Kill the server\" on the page, or call that: the server dies as in a crash, and starts anew 3 seconds\n\
+         later. On the left a tunnel is cut and its page reconnects; on the right a session stays, and what is said\n\
+         meanwhile is answered by the next server.\n\nCtrl-C stops it.\n\n"
+    )
 }
 
 /// A proxy that was drained stays, since whoever supervises it is to end it. Nobody supervises a demo.

@@ -1,17 +1,17 @@
 //! The two WebSockets. Pings and Close frames are answered by tungstenite whenever the socket is read,
 //! so that both loops read until it ends.
 
-use std::time::Duration;
-
 use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::sleep_until;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
 use super::clock::unix_ms;
+use super::process::Process;
 
 /// Which of them a path leads to.
 #[derive(Debug, Clone, Copy)]
@@ -22,11 +22,11 @@ pub(super) enum Socket {
 
 impl Socket {
     /// Serves the WebSocket until either side ends it.
-    pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+    pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, process: &Process) {
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
         let (name, ended) = match self {
             Self::Echo => ("echo", echo(socket).await),
-            Self::Ticker => ("ticker", ticker(socket).await),
+            Self::Ticker => ("ticker", ticker(socket, process).await),
         };
         if let Err(error) = ended {
             tracing::debug!(%error, socket = name, "a demo WebSocket broke");
@@ -53,19 +53,28 @@ async fn echo<S: AsyncRead + AsyncWrite + Unpin>(
 
 async fn ticker<S: AsyncRead + AsyncWrite + Unpin>(
     mut socket: WebSocketStream<S>,
+    process: &Process,
 ) -> Result<(), tungstenite::Error> {
-    let mut ticks = interval_at(Instant::now() + TICK, TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut n: u64 = 0;
+    let generation = process.generation;
+    let mut n = process.ticks();
     loop {
         tokio::select! {
-            _ = ticks.tick() => {
-                n += 1;
-                let tick = format!("{{\"type\":\"tick\",\"n\":{n},\"unix_ms\":{}}}", unix_ms());
+            () = sleep_until(process.tick_at(n + 1)) => {
+                // Where the client took nothing for a while, the ticks meanwhile are left out.
+                n = process.ticks().max(n + 1);
+                let tick = format!(
+                    "{{\"type\":\"tick\",\"generation\":{generation},\"n\":{n},\"unix_ms\":{}}}",
+                    unix_ms()
+                );
                 socket.send(Message::text(tick)).await?;
             }
-            heard = socket.next() => if heard.transpose()?.is_none() {
-                return Ok(());
+            heard = socket.next() => match heard.transpose()? {
+                Some(Message::Text(words)) => {
+                    let heard = json!({ "type": "heard", "generation": generation, "text": words.as_str() });
+                    socket.send(Message::text(heard.to_string())).await?;
+                }
+                Some(_) => {}
+                None => return Ok(()),
             },
         }
     }
@@ -100,8 +109,6 @@ const CLOSE_USAGE: &str = "to be closed say /close CODE REASON, with a code such
                            and a reason of at most 123 bytes";
 /// A control frame's payload is at most 125 bytes, two of them the code (RFC 6455 §5.5.1).
 const MAX_REASON: usize = 123;
-/// From one tick to the next.
-const TICK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::*;
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(20);
 struct Demo {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    served: JoinHandle<()>,
+    served: JoinHandle<io::Result<()>>,
 }
 
 impl Demo {
@@ -39,12 +39,22 @@ impl Demo {
 
     /// Status line, headers and body as they came.
     async fn ask(&self, request: &str) -> String {
+        self.ask_with(request, "").await
+    }
+
+    async fn ask_with(&self, request: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("{request} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n");
+        let address = self.address;
+        let request = format!("{request} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
         answer
+    }
+
+    /// Whether somebody listens, without a moment in which a paused clock could go on.
+    fn is_up(&self) -> bool {
+        std::net::TcpStream::connect(self.address).is_ok()
     }
 }
 
@@ -64,7 +74,7 @@ async fn the_page_needs_nothing_from_elsewhere_and_follows_its_own_address() {
     for elsewhere in ["http://", "https://", "src=", "@import", "url("] {
         assert!(!page.contains(elsewhere), "the page loads something: {elsewhere}");
     }
-    for path in ["/echo", "/ticker", "/api/time"] {
+    for path in ["/echo", "/ticker", "/session/ticker", "/api/time", "/kill"] {
         assert!(page.contains(&format!("\"{path}\"")), "{path}");
     }
 }
@@ -84,7 +94,13 @@ async fn the_time_is_plain_json() {
 #[tokio::test]
 async fn what_is_no_request_for_anything_here_is_told_so() {
     let demo = Demo::start().await;
-    for (request, status) in [("GET /nothing", "404"), ("POST /", "405"), ("GET /echo", "400")] {
+    for (request, status) in [
+        ("GET /nothing", "404"),
+        ("POST /", "405"),
+        ("GET /kill", "405"),
+        ("GET /echo", "400"),
+        ("GET /session/ticker", "400"),
+    ] {
         let answer = demo.ask(request).await;
         assert_eq!(&answer["HTTP/1.1 ".len()..][..3], status, "{request}");
     }
@@ -121,7 +137,7 @@ async fn echo_closes_when_asked_with_the_code_and_reason_given() {
 #[tokio::test]
 async fn a_clients_close_is_answered() {
     let demo = Demo::start().await;
-    for path in ["/echo", "/ticker"] {
+    for path in ["/echo", "/ticker", "/session/ticker"] {
         let mut socket = demo.open(path).await;
         let frame = CloseFrame { code: CloseCode::Normal, reason: "done".into() };
         socket.close(Some(frame.clone())).await.unwrap();
@@ -130,22 +146,99 @@ async fn a_clients_close_is_answered() {
     }
 }
 
+/// The next one, as generation and number.
+async fn tick(socket: &mut WebSocketStream<TcpStream>) -> (u64, u64) {
+    let message = said(socket).await;
+    assert_eq!(message["type"], "tick");
+    assert!(message["unix_ms"].as_u64().unwrap() > 0);
+    (message["generation"].as_u64().unwrap(), message["n"].as_u64().unwrap())
+}
+
+async fn said(socket: &mut WebSocketStream<TcpStream>) -> serde_json::Value {
+    let Some(Message::Text(text)) = next(socket).await else { panic!("nothing was said") };
+    serde_json::from_str(&text).unwrap()
+}
+
 #[tokio::test(start_paused = true)]
-async fn the_ticker_ticks_each_second_and_answers_pings_meanwhile() {
+async fn the_ticker_ticks_each_second_for_all_alike_and_answers_meanwhile() {
     let demo = Demo::start().await;
     let mut socket = demo.open("/ticker").await;
     socket.send(Message::Ping(vec![9].into())).await.unwrap();
     assert_eq!(next(&mut socket).await, Some(Message::Pong(vec![9].into())));
     let began = tokio::time::Instant::now();
-    for n in 1..=5 {
-        let Some(Message::Text(tick)) = next(&mut socket).await else { panic!("no tick {n}") };
-        let tick: serde_json::Value = serde_json::from_str(&tick).unwrap();
-        assert_eq!((tick["type"].as_str(), tick["n"].as_u64()), (Some("tick"), Some(n)));
-        assert!(tick["unix_ms"].as_u64().unwrap() > 0);
+    let (_, first) = tick(&mut socket).await;
+    for n in first + 1..first + 5 {
+        assert_eq!(tick(&mut socket).await, (1, n));
     }
     let took = began.elapsed();
     // The first may have come at once; a paused clock may run one tick ahead of who reads.
     assert!(Duration::from_secs(4) <= took && took <= Duration::from_secs(6), "{took:?}");
+
+    let mut other = demo.open("/session/ticker").await;
+    let (_, n) = tick(&mut other).await;
+    assert!(n > first + 4, "who comes late hears no earlier tick: {n}");
+    while tick(&mut socket).await != (1, n) {}
+
+    other.send(Message::text("a \"word\"")).await.unwrap();
+    let heard = loop {
+        let message = said(&mut other).await;
+        if message["type"] == "heard" {
+            break message;
+        }
+    };
+    assert_eq!(heard, serde_json::json!({ "type": "heard", "generation": 1, "text": "a \"word\"" }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_resets_all_and_3_seconds_later_there_is_another_server() {
+    let demo = Demo::start().await;
+    let mut sockets = Vec::new();
+    for path in ["/echo", "/ticker", "/session/ticker"] {
+        sockets.push(demo.open(path).await);
+    }
+    let mut silent = TcpStream::connect(demo.address).await.unwrap();
+
+    let answer = demo.ask("POST /kill").await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    for socket in &mut sockets {
+        let end = loop {
+            match timeout(SOON, socket.next()).await.expect("the connection ended") {
+                Some(Ok(_)) => {}
+                end => break end,
+            }
+        };
+        let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+        assert!(matches!(&end, Some(Err(tungstenite::Error::Io(error))) if is_reset(error)), "{end:?}");
+    }
+    let end = timeout(SOON, silent.read_u8()).await.expect("the connection ended").unwrap_err();
+    assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+
+    let died = tokio::time::Instant::now();
+    while !demo.is_up() {
+        assert!(died.elapsed() < SOON, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let away = died.elapsed();
+    assert!(Duration::from_millis(2500) <= away && away <= Duration::from_millis(3500), "{away:?}");
+    let (generation, n) = tick(&mut demo.open("/ticker").await).await;
+    assert_eq!(generation, 2);
+    assert!(n < 3, "it counts from its own start: {n}");
+    assert!(demo.ask("POST /kill").await.starts_with("HTTP/1.1 202 "), "it can die again");
+}
+
+#[tokio::test]
+async fn only_its_own_page_can_kill_it_and_what_is_no_page() {
+    let demo = Demo::start().await;
+    let own = format!("Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\n", demo.address);
+    for foreign in
+        ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n", "Host: evil.example\r\n"]
+    {
+        let answer = demo.ask_with("POST /kill", foreign).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{foreign}: {answer}");
+    }
+    assert!(demo.ask("GET /api/time").await.starts_with("HTTP/1.1 200 "), "it is alive");
+    let answer = demo.ask_with("POST /kill", &own).await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
 }
 
 #[tokio::test]
@@ -154,7 +247,7 @@ async fn a_stop_ends_everything_without_a_goodbye() {
     let mut echo = demo.open("/echo").await;
     let mut ticker = demo.open("/ticker").await;
     demo.stop.send(()).unwrap();
-    timeout(SOON, demo.served).await.expect("serve returns").unwrap();
+    timeout(SOON, demo.served).await.expect("serve returns").unwrap().unwrap();
     for socket in [&mut echo, &mut ticker] {
         let ended = timeout(SOON, socket.next()).await.expect("the connection ended");
         assert!(matches!(ended, None | Some(Err(_))), "{ended:?}");
