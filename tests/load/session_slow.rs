@@ -53,7 +53,10 @@ async fn clients_that_never_read_are_bounded_and_closed_and_the_others_get_every
                 client.text("some").await;
                 for number in 0..MESSAGES as u64 {
                     let Message::Binary(bytes) = client.next_message().await else { panic!("bytes are due") };
-                    assert_eq!((bytes.len(), u64::from_be_bytes(*bytes.first_chunk().unwrap())), (SIZE, number));
+                    assert_eq!(
+                        (bytes.len(), u64::from_be_bytes(*bytes.first_chunk().unwrap())),
+                        (SIZE, number)
+                    );
                 }
             }
             client.text("still here").await;

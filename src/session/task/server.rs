@@ -35,7 +35,15 @@ impl Task {
         };
         let is_greeting = matches!(machine.server(), Server::Greeting { .. });
         let has_deflate = client.as_ref().is_some_and(|client| client.has_deflate());
+        // Nobody will be sent what comes after the last Close, and a server that streams says much until it is answered.
+        let is_in_vain = machine.is_leaving_for_good();
         let end = uplink.poll(cx, &mut |kind, payload| {
+            if is_in_vain {
+                if let Some(client) = client {
+                    client.handle().on_discarded(payload.len());
+                }
+                return;
+            }
             if let Some(greetings) = greetings {
                 if is_greeting && greetings.takes(kind, payload) {
                     return;
