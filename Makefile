@@ -11,8 +11,9 @@ demo: ## a demo server, the proxy before it, and what to open in a browser
 test: setup-tests ## every test, those with Node and Python peers included
 	OUTRIGGER_INTEROP=1 $(CARGO) test --locked $(TEST_ARGS)
 
-test-nightly: ## what takes minutes and proves no more than one of the tests at a larger size: a storm of 5,000
+test-nightly: ## what takes minutes and proves no more than tests at a larger size: a storm of 5,000, long lives of sessions
 	$(CARGO) test --locked --test load -- --ignored --nocapture five_thousand
+	$(CARGO) test --locked --lib -- --ignored --nocapture long_lives
 
 check: ## formatting, lints and documentation, without a warning
 	$(CARGO) fmt --check

@@ -80,10 +80,9 @@ impl CloseCause {
         Self::new(Reason::ProtocolError, By::Proxy, CloseCode::PROTOCOL_ERROR, "protocol error")
     }
 
-    /// The code in the Close that is sent.
+    /// The code in the Close that is sent. One without a code is answered, and passed on, without one (RFC 6455 §5.5.1).
     pub(super) fn code(&self) -> CloseCode {
-        // A Close without a code cannot be sent as one (RFC 6455 section 7.1.5).
-        if self.code == CloseCode::NONE { CloseCode(1000) } else { self.code.answer() }
+        self.code.answer()
     }
 
     /// The reason in the Close that is sent.
@@ -165,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_close_is_sent_with_a_code_that_may_stand_in_one() {
-        for (code, sent) in [(1005, 1000), (1000, 1000), (4001, 4001), (1006, 1002), (1015, 1002)] {
+        for (code, sent) in [(1005, 1005), (1000, 1000), (4001, 4001), (1006, 1002), (1015, 1002)] {
             let cause = CloseCause::received(CloseCode(code));
             assert_eq!((cause.code().0, cause.report().close), (sent, Some((By::Client, CloseCode(code)))));
         }

@@ -55,6 +55,11 @@ impl Backoff {
         self.lost_at?.checked_add(self.rules.give_up?)
     }
 
+    /// Nobody has wanted the link for some time, and somebody does from now on: giving up is counted from here.
+    pub(crate) fn on_wanted(&mut self, now: Instant) {
+        self.lost_at = self.lost_at.map(|_| now);
+    }
+
     /// The link is up. The waits begin anew only if it stays so for `reset_after`.
     pub(crate) fn on_up(&mut self, now: Instant) {
         self.up_at = Some(now);

@@ -91,6 +91,8 @@ pub(super) enum Cause {
     Window,
     /// Too many sessions of the route wait for their clients.
     Evicted,
+    /// The client says to have had what it was not sent, or less than before.
+    Miscounted,
 }
 
 impl Cause {
@@ -104,7 +106,7 @@ impl Cause {
             Self::Client(..) | Self::ClientLost | Self::ClientSilent | Self::TakenOver | Self::Cut => {
                 SessionEnd::Client
             }
-            Self::ServerFault(_) | Self::ClientFault(_) | Self::ControlRate => SessionEnd::Fault,
+            Self::ServerFault(_) | Self::ClientFault(_) | Self::ControlRate | Self::Miscounted => SessionEnd::Fault,
             Self::Slow => SessionEnd::Slow,
             Self::Idle => SessionEnd::Idle,
             Self::Lifetime => SessionEnd::Lifetime,
@@ -156,7 +158,8 @@ impl Cause {
             | Self::Memory
             | Self::Overflow
             | Self::Window
-            | Self::Evicted => false,
+            | Self::Evicted
+            | Self::Miscounted => false,
         }
     }
 
@@ -184,7 +187,8 @@ impl Cause {
             | Self::Memory
             | Self::Overflow
             | Self::Window
-            | Self::Evicted => false,
+            | Self::Evicted
+            | Self::Miscounted => false,
         }
     }
 
@@ -215,7 +219,8 @@ impl Cause {
             | Self::ControlRate
             | Self::Cut
             | Self::Window
-            | Self::Evicted => None,
+            | Self::Evicted
+            | Self::Miscounted => None,
         }
     }
 
@@ -223,7 +228,6 @@ impl Cause {
     pub(super) fn to_server(&self) -> (CloseCode, &str) {
         let away = |text| (CloseCode::GOING_AWAY, text);
         match self {
-            Self::Client(CloseCode::NONE, _) => (CloseCode(1000), ""),
             Self::Client(code, reason) => (code.answer(), reason),
             Self::ServerFault(error) => (error.close_code(), ""),
             // It has closed the link, or there is none.
@@ -233,6 +237,7 @@ impl Cause {
             Self::ClientSilent => away("client heartbeat timeout"),
             Self::ClientFault(error) => (error.close_code(), "protocol error"),
             Self::ControlRate => away("too many control frames"),
+            Self::Miscounted => (CloseCode::PROTOCOL_ERROR, "protocol error"),
             Self::Slow | Self::Memory | Self::Overflow => away("slow consumer"),
             Self::Idle => away("idle timeout"),
             Self::Lifetime => away("maximum lifetime reached"),

@@ -153,6 +153,16 @@ impl Machine {
         matches!(self.server, Server::Waiting { not_before } if not_before <= now)
     }
 
+    /// How long a client that drops may be away, if it may come back.
+    pub(super) fn resume_window(&self) -> Option<Duration> {
+        self.resume_window
+    }
+
+    /// Whether the client is closed and will not be let in again.
+    pub(super) fn is_leaving_for_good(&self) -> bool {
+        self.client == Client::Leaving { may_resume: false }
+    }
+
     /// The nearest moment at which [`Machine::on_time`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let give_up = self.backoff.gives_up_at();
@@ -236,6 +246,7 @@ impl Machine {
         if matches!(self.server, Server::Greeting { .. }) {
             self.server = Server::Live;
             self.live_since = Some(now);
+            // Not before: a server that never replies is to be given up, however long it is waited for.
             self.backoff.on_up(now);
         }
     }
@@ -278,6 +289,8 @@ impl Machine {
         self.client = Client::Attached;
         if self.server == Server::Asleep {
             self.server = Server::Waiting { not_before: now };
+            // The client may be away for longer than a server is waited for, and nobody has asked for it meanwhile.
+            self.backoff.on_wanted(now);
         }
     }
 

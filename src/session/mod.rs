@@ -19,8 +19,6 @@
 //! The links themselves ([`crate::delivery`] for the client's, [`crate::upstream`] for the server's); the messages that the
 //! client was not sent yet ([`crate::log`]).
 
-#![allow(dead_code, reason = "tickets are not given yet")]
-
 mod cause;
 mod detached;
 mod graves;
@@ -32,10 +30,15 @@ mod outbox;
 mod plan;
 mod registry;
 mod sessions;
+mod shared;
 mod task;
 mod ticket;
 
+pub(crate) use handle::{Attach, Handle, Identity, NotResumed};
 pub(crate) use plan::Plan;
 pub(crate) use sessions::Sessions;
-pub(crate) use task::Opened;
+pub(crate) use task::{Arrival, Greeted, Opened};
 pub use ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::greeting;
-use super::sessions::Shared;
+use super::registry::Gate;
+use super::shared::Shared;
 use crate::config::{OnStall, Policy};
+use crate::connections::ResumeGate;
 use crate::log::rules::Matcher;
 use crate::telemetry::SessionMetrics;
 use crate::upstream::revival::Revival;
@@ -25,6 +27,8 @@ pub(crate) struct Plan {
     /// Messages of clients that are not worth keeping while the server is away.
     pub(super) skip: Option<Matcher>,
     pub(super) metrics: Arc<SessionMetrics>,
+    /// Gives and verifies tickets; `None`: the route has none.
+    pub(super) gate: Option<Arc<Gate>>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -36,16 +40,30 @@ impl Plan {
         shared: Arc<Shared>,
     ) -> Self {
         let session = &policy.session;
+        let metrics = shared.metrics.sessions(route);
+        let keys = session.token_keys.as_deref();
+        let gate = session.resume_window.map(|_| shared.registry.gate(route, keys, Arc::clone(&metrics)));
         Self {
+            gate,
             route: route.into(),
             revival: Revival::new(policy.redial, upstream.config().max_dials),
             greeting: Arc::new(greeting::Rules::new(&session.greeting)),
             skip: session.queue.skip.as_ref().map(Matcher::new),
-            metrics: shared.metrics.sessions(route),
+            metrics,
             policy,
             upstream,
             shared,
         }
+    }
+
+    /// What admission asks about tickets.
+    pub(crate) fn resume_gate(&self) -> Option<Arc<dyn ResumeGate>> {
+        self.gate.clone().map(|gate| gate as Arc<dyn ResumeGate>)
+    }
+
+    /// What the sessions of its route count.
+    pub(crate) fn metrics(&self) -> &SessionMetrics {
+        &self.metrics
     }
 
     /// The rules for links to the server.
@@ -66,6 +84,6 @@ impl Plan {
 
     /// Whether the server is read on when the client is behind; if not, the client's link is closed beyond `max_lag`.
     pub(super) fn is_isolating(&self) -> bool {
-        self.policy.delivery.on_stall == OnStall::Isolate
+        self.policy.delivery.on_stall != OnStall::Backpressure
     }
 }

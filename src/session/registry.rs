@@ -7,7 +7,7 @@
 //! 3. Everything is bounded: sessions by the connections and by `max_detached`, graves by their number and age.
 //!
 //! # Not here
-//! Registry whose clients have no ticket: nobody can look for them.
+//! Sessions whose clients have no ticket: nobody can look for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

@@ -1,42 +1,26 @@
-//! All sessions of the process: what they share, and when a drain may end.
+//! All sessions of the process: how one begins, and when a drain may end.
 //!
 //! # Not here
-//! One session ([`super::task`]); what a route says about its sessions ([`super::plan`]).
+//! One session ([`super::task`]); what a route says about its sessions ([`super::plan`]); who comes back to which
+//! ([`super::registry`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::handle::{Handle, Identity};
 use super::lines;
 use super::plan::Plan;
-use super::task::{Opened, Task};
+use super::registry::SessionGuard;
+use super::shared::{Running, Shared};
+use super::task::{Arrival, Task};
 use crate::config::Policy;
-use crate::connections::Connection;
+use crate::connections::SessionId;
 use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net::Transport;
-use crate::telemetry::{Metrics, TaskKind, WarnThrottle, panics};
+use crate::telemetry::{Metrics, TaskKind, panics};
 use crate::upstream::Upstream;
-
-/// The time between two lines of one kind about the servers of a route's sessions.
-const LINE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What all sessions share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) logs: Arc<Logs>,
-    pub(super) budget: Arc<Budget>,
-    pub(super) metrics: Arc<Metrics>,
-    /// Throttles lines about servers, by route: all sessions lose a server at once.
-    pub(super) lines: WarnThrottle<(Box<str>, &'static str)>,
-    /// Tasks that have not ended.
-    running: AtomicUsize,
-    /// Notified when all are to end at once.
-    cut: Arc<Notify>,
-}
 
 /// All sessions of the process.
 #[derive(Debug)]
@@ -46,10 +30,7 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn new(logs: Arc<Logs>, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Arc<Self> {
-        let lines = WarnThrottle::every(LINE_INTERVAL);
-        let shared =
-            Shared { logs, budget, metrics, lines, running: AtomicUsize::new(0), cut: Arc::default() };
-        Arc::new(Self { shared: Arc::new(shared) })
+        Arc::new(Self { shared: Shared::new(logs, budget, metrics) })
     }
 
     /// What holds for the sessions of a route.
@@ -59,7 +40,12 @@ impl Sessions {
 
     /// Whether none has a task that has still to end.
     pub(crate) fn is_idle(&self) -> bool {
-        self.shared.running.load(Relaxed) == 0
+        self.shared.running() == 0
+    }
+
+    /// Ends those whose clients are away: in a drain, when clients begin to be closed.
+    pub(crate) fn end_detached(&self) {
+        self.shared.registry.end_detached();
     }
 
     /// Ends all at once, with what is still under way to their servers.
@@ -76,17 +62,23 @@ impl Sessions {
 }
 
 impl Plan {
+    /// Makes room for a session that its client can come back to. `None`: it cannot, since the route gives no tickets, or the
+    /// process has no memory to keep anything for those who are away.
+    pub(crate) fn enter(&self, identity: Identity) -> Option<SessionGuard> {
+        let may_resume = self.gate.is_some() && !self.shared.budget.is_over();
+        may_resume.then(|| self.shared.registry.enter(identity))
+    }
+
+    /// The session with this id, as long as it lives.
+    pub(crate) fn find(&self, session: &SessionId) -> Option<Arc<Handle>> {
+        self.shared.registry.find(session)
+    }
+
     /// Begins a session: the server has answered, and the client's 101 was sent.
-    pub(crate) fn spawn(
-        self: &Arc<Self>,
-        client: Transport,
-        has_deflate: bool,
-        opened: Opened,
-        connection: Connection,
-    ) {
+    pub(crate) fn spawn(self: &Arc<Self>, client: Transport, arrival: Arrival) {
         let running = Running::new(&self.shared);
         let cut = Arc::clone(&self.shared.cut).notified_owned();
-        let task = Task::new(self, client, has_deflate, opened, connection);
+        let task = Task::new(self, client, arrival);
         panics::spawn(TaskKind::Session, &self.shared.metrics, async move {
             tokio::select! {
                 () = task => {}
@@ -94,21 +86,5 @@ impl Plan {
             }
             drop(running);
         });
-    }
-}
-
-/// Counts a session's task until it has ended.
-struct Running(Arc<Shared>);
-
-impl Running {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.running.fetch_add(1, Relaxed);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Relaxed);
     }
 }

@@ -15,7 +15,9 @@
 //! # Not here
 //! Where the session stands ([`super::machine`]).
 
+mod attach;
 mod client;
+mod control;
 mod deadlines;
 mod gauges;
 mod server;
@@ -29,6 +31,9 @@ use std::task::{Context, Poll, Waker};
 use http::HeaderValue;
 use tokio::time::{Instant, Sleep};
 
+use self::attach::Resumable;
+use self::control::Control;
+pub(crate) use self::control::Greeted;
 use self::gauges::Gauges;
 use self::server::Way;
 use super::cause::Cause;
@@ -37,13 +42,14 @@ use super::lines;
 use super::machine::{Client, Machine, Server};
 use super::outbox::Outbox;
 use super::plan::Plan;
+use super::registry::SessionGuard;
 use crate::connections::{Command, Connection};
 use crate::delivery::WebSocket;
 use crate::frame::{CloseCode, Kind};
 use crate::log::{Log, Message, NewEntry, Writer};
 use crate::memory::Share;
 use crate::net::Transport;
-use crate::resilience::{Dates, Standstill};
+use crate::resilience::{Dates, Expiry, Standstill};
 use crate::telemetry::{Injection, MessageLoss, Reason, SessionEnd};
 use crate::upstream::opening::Opening;
 use crate::upstream::{Closing, Uplink};
@@ -59,6 +65,20 @@ pub(crate) struct Opened {
     pub protocol: Option<HeaderValue>,
     /// What each further handshake begins with.
     pub opening: Opening,
+}
+
+/// A client whose 101 was sent, and its server.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// Whether it may be sent compressed messages, and may send such.
+    pub has_deflate: bool,
+    pub opened: Opened,
+    /// Its place in the registry, and what is held for it.
+    pub connection: Connection,
+    /// What it hears first, if it speaks the protocol among the messages.
+    pub greeted: Option<Greeted>,
+    /// For a session that can be resumed.
+    pub guard: Option<SessionGuard>,
 }
 
 /// One session.
@@ -80,12 +100,23 @@ pub(super) struct Task {
     writer: Writer,
     /// The number of the next message that the client is sent.
     next: u64,
+    /// The number of the newest message that it was ever sent, over whichever link.
+    newest_sent: u64,
     client: Option<WebSocket>,
+    /// What a client that speaks the protocol is told over its link.
+    control: Option<Box<Control>>,
+    /// The link before, which is told that another one has the session.
+    parting: Option<Box<WebSocket>>,
+    /// For a client that was given a ticket.
+    resumable: Option<Box<Resumable>>,
     /// What the client gets before its Close: up to this message, and not later than that.
     rest: Option<(u64, Instant)>,
     dates: Dates,
-    /// Given back with the session.
-    _held: Option<Box<dyn Any + Send + Sync>>,
+    /// When the credentials end that its client has come with last.
+    expires: Option<Expiry>,
+    /// The client's place among the connections that may be: given back when the session is over, whatever its server
+    /// takes its time for.
+    place: Option<Box<dyn Any + Send + Sync>>,
     gauges: Gauges,
     is_counted: bool,
     standstill: Standstill,
@@ -97,41 +128,40 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(
-        plan: &Arc<Plan>,
-        client: Transport,
-        has_deflate: bool,
-        opened: Opened,
-        connection: Connection,
-    ) -> Self {
+    pub(super) fn new(plan: &Arc<Plan>, client: Transport, arrival: Arrival) -> Self {
+        let Arrival { has_deflate, opened, connection, greeted, guard: session } = arrival;
         let Opened { transport, protocol, opening } = opened;
         let Connection { guard, expires, held } = connection;
         let now = Instant::now();
         let policy = &plan.policy;
         let metrics = Arc::clone(&plan.shared.metrics);
         let uplink = Uplink::new(transport, plan.uplink_rules(), metrics, now);
-        // A lifetime ends anywhere in its last tenth: sessions that began together must not end together.
-        let lifetime =
-            policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
         let greetings = (!plan.greeting.is_empty())
             .then(|| Box::new(Greetings::new(Arc::clone(&plan.greeting), policy.session.queue.bytes)));
-        Self {
-            machine: Machine::new(policy.redial, None, now),
+        let resumable = session.zip(plan.gate.clone()).map(|(session, gate)| Box::new(Resumable::new(session, gate)));
+        let window = policy.session.resume_window.filter(|_| resumable.is_some());
+        let mut task = Self {
+            machine: Machine::new(policy.redial, window, now),
             uplink: Some(Box::new(uplink)),
             closing: Closing::default(),
             way: Way::default(),
             opening,
             protocol,
             lost_at: None,
-            outbox: Outbox::new(&policy.session.queue, false),
+            outbox: Outbox::new(&policy.session.queue, resumable.is_some()),
             greetings,
             writer: Log::private(&plan.shared.logs),
             next: 1,
+            newest_sent: 0,
+            control: None,
+            parting: None,
+            resumable,
             client: Some(WebSocket::new(client, has_deflate, policy, true, guard, now)),
             rest: None,
-            dates: Dates::new(lifetime, expires, now),
-            _held: held,
+            dates: Dates::default(),
+            expires,
+            place: held,
             gauges: Gauges::new(Arc::clone(&plan.metrics)),
             is_counted: false,
             standstill: Standstill::default(),
@@ -140,7 +170,18 @@ impl Task {
             waker: None,
             share: plan.shared.budget.share(),
             plan: Arc::clone(plan),
+        };
+        task.dates = Dates::new(task.lifetime_from(now), expires, now);
+        if let Some(greeted) = greeted {
+            task.greet_client(greeted, false, now);
         }
+        task
+    }
+
+    /// A lifetime ends anywhere in its last tenth: links that began together must not end together.
+    fn lifetime_from(&self, now: Instant) -> Option<Instant> {
+        let lifetime = self.plan.policy.max_lifetime?;
+        Some(now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()))
     }
 
     /// The client's connection, for log lines.
@@ -153,6 +194,9 @@ impl Task {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             if let Some(client) = &self.client {
                 client.handle().wake_with(cx.waker());
+            }
+            if let Some(resumable) = &self.resumable {
+                resumable.wake_with(cx.waker());
             }
             self.waker = Some(cx.waker().clone());
         }
@@ -188,14 +232,21 @@ impl Task {
                 self.machine.on_drain();
             }
             Command::Replace => self.machine.leave(Cause::Replaced),
-            Command::Cut => {
-                let reason = if self.machine.is_draining() { Reason::Drained } else { Reason::Aborted };
-                if let Some(client) = &mut self.client {
-                    client.reset(reason);
-                }
-                self.machine.end(Cause::Cut);
-            }
+            Command::Cut => self.cut(),
         }
+    }
+
+    /// Ends at once, without a word.
+    fn cut(&mut self) {
+        let reason = if self.machine.is_draining() { Reason::Drained } else { Reason::Aborted };
+        if let Some(client) = &mut self.client {
+            client.reset(reason);
+        }
+        if let Some(mut link) = self.parting.take() {
+            link.reset(reason);
+            link.leave();
+        }
+        self.machine.end(Cause::Cut);
     }
 
     /// Takes the next steps of whatever ends. True if there may be something to do at once.
@@ -209,8 +260,10 @@ impl Task {
         if let Client::Leaving { .. } = self.machine.client() {
             has_changed |= self.poll_leave(now);
         }
-        if self.machine.client() == Client::Gone {
-            self.on_gone();
+        match self.machine.client() {
+            Client::Gone => self.on_gone(),
+            Client::Away { .. } => self.on_away(now),
+            Client::Attached | Client::Leaving { .. } => {}
         }
         self.drop_unwanted_link(now);
         self.gauges.set(self.machine.client(), self.uplink.is_some());
@@ -219,6 +272,7 @@ impl Task {
 
     /// The session is over: counts it, and closes the server's link.
     fn on_gone(&mut self) {
+        self.place = None;
         self.way = Way::default();
         if let Some(mut uplink) = self.uplink.take() {
             let (code, text) = self.machine.cause().map_or((CloseCode::GOING_AWAY, ""), Cause::to_server);
@@ -230,6 +284,8 @@ impl Task {
         }
         let cause = self.machine.cause();
         self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
+        self.bury();
+        let cause = self.machine.cause();
         let lost = self.outbox.waiting() as u64;
         if lost > 0 {
             self.plan.metrics.lost.inc_by(MessageLoss::Queue, lost);
@@ -245,11 +301,13 @@ impl Task {
         let client = self.client.as_ref().map_or(0, WebSocket::held);
         let uplink = self.uplink.as_ref().map_or(0, |uplink| uplink.buffered());
         let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());
-        let held = client + uplink + greetings + self.outbox.held() + self.opening.size();
+        let waiting = client + uplink + self.outbox.held();
+        let held = waiting + greetings + self.opening.size();
         if held != self.share.held() {
             self.share.set(held);
+            // What is kept for a new server waits for nobody.
             if let Some(client) = &self.client {
-                client.handle().set_buffered(held);
+                client.handle().set_buffered(waiting);
             }
         }
     }
@@ -262,6 +320,8 @@ impl Future for Task {
         let this = self.get_mut();
         let now = Instant::now();
         this.register(cx);
+        // First, since a client that comes back has a mailbox of its own.
+        this.take_requests(cx, now);
         this.take_pending();
         let mut due = this.armed.filter(|armed| *armed <= now);
         loop {
@@ -269,6 +329,7 @@ impl Future for Task {
             this.poll_way(cx, now);
             this.say(cx, now);
             this.read_client(cx, now);
+            this.acknowledge(now);
             this.deliver(cx, now);
             // After the sockets were read: what came before a deadline counts.
             if let Some(due) = due.take() {
@@ -281,9 +342,11 @@ impl Future for Task {
                 break;
             }
         }
+        this.poll_parting(cx, now);
         this.account();
         let is_closed = this.closing.poll(cx).is_ready();
-        if this.machine.client() == Client::Gone && this.client.is_none() && is_closed {
+        let has_link = this.client.is_some() || this.parting.is_some();
+        if this.machine.client() == Client::Gone && !has_link && is_closed {
             return Poll::Ready(());
         }
         this.arm(cx);

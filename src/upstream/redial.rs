@@ -266,6 +266,7 @@ async fn handshake(upstream: &Upstream, request: Request<Empty<Bytes>>) -> Resul
 }
 
 /// The link that came of a handshake. `before`: the subprotocol that it had, if it was up before.
+#[expect(clippy::result_large_err, reason = "once a dial")]
 fn link_of(result: Result<Upgrade, UpstreamError>, before: Option<&Option<HeaderValue>>) -> DialResult {
     let Upgraded { response, transport, .. } = match result {
         Ok(Upgrade::Accepted(upgraded)) => upgraded,

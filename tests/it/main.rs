@@ -27,6 +27,7 @@ mod broadcast {
     mod channels;
     mod join;
     mod redial;
+    mod resume;
     mod tls;
 }
 

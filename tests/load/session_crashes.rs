@@ -40,7 +40,7 @@ struct Seen {
 }
 
 /// Talks until `is_over`, says one more, and listens until `may_go`.
-async fn live(mut link: RawClient, is_over: Arc<AtomicBool>, may_go: Arc<AtomicBool>) -> Seen {
+async fn live(mut link: RawClient, is_over: Arc<AtomicBool>, may_go: Arc<AtomicBool>) -> (Seen, RawClient) {
     let mut seen = Seen::default();
     // Not all of them in one beat.
     let mut next = Instant::now() + EVERY.mul_f64(fastrand::f64());
@@ -78,7 +78,7 @@ async fn live(mut link: RawClient, is_over: Arc<AtomicBool>, may_go: Arc<AtomicB
             }
         }
     }
-    seen
+    (seen, link)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,11 +120,12 @@ async fn a_server_is_killed_twice_a_second_and_no_client_breaks() {
     })
     .await;
     may_go.store(true, Relaxed);
-    let seen = BTreeMap::from_iter(clients.join_all().await);
+    let clients = clients.join_all().await;
 
     let metrics = proxy.metrics().await;
     assert_eq!(metrics.sum("outrigger_disconnections_total"), 0.0, "nobody was let go");
     assert_eq!(metrics.sum("outrigger_connections_total"), (ROUTES.len() * CLIENTS) as f64);
+    let seen = BTreeMap::from_iter(clients.into_iter().map(|(name, (seen, _))| (name, seen)));
     let lost = |route: &str, reason: &str| {
         let sample = format!("outrigger_messages_lost_total{{reason=\"{reason}\",route=\"{route}\"}}");
         metrics.get(&sample).unwrap() as u64

@@ -66,6 +66,19 @@ fn giving_up_counts_from_the_loss_and_not_from_the_try() {
 }
 
 #[test]
+fn giving_up_is_counted_anew_for_whoever_wants_the_link_later() {
+    let mut backoff = Backoff::new(Redial { give_up: Some(ms(10_000)), ..RULES });
+    let start = Instant::now();
+    backoff.on_wanted(start);
+    assert_eq!(backoff.gives_up_at(), None, "nothing was lost");
+    assert!(backoff.next(1.0, start).is_some());
+    backoff.on_wanted(start + ms(30_000));
+    assert_eq!(backoff.gives_up_at(), Some(start + ms(40_000)));
+    assert!(backoff.next(1.0, start + ms(39_999)).is_some());
+    assert_eq!(backoff.next(1.0, start + ms(40_000)), None);
+}
+
+#[test]
 fn a_link_that_comes_up_for_a_moment_does_not_set_the_clock_of_giving_up_back() {
     let rules = Redial { give_up: Some(ms(10_000)), ..RULES };
     let start = Instant::now();

@@ -78,6 +78,8 @@ async fn wait_until_empty(state: &State, plan: Plan, force_stop: impl Future) ->
             sleep_until(plan.closes_from).await;
         }
         while !is_empty(state) {
+            // Nobody comes back to them any more, also to those whose clients go now.
+            state.sessions.end_detached();
             sleep(POLL_INTERVAL).await;
         }
     };

@@ -8,7 +8,9 @@ use crate::connections::Admitted;
 use crate::frame::{CloseCode, Extensions};
 use crate::net::Transport;
 use crate::server::limits::refusals::RefusalPermit;
-use crate::session::{self, Opened};
+use crate::net::own_protocols::Nonce;
+use crate::session::{self, Greeted, Handle, Identity, Opened};
+use crate::upstream::opening::Opening;
 use crate::tunnel;
 
 /// One variant for each mode, and one for refusals that are sent as a Close.
@@ -17,6 +19,7 @@ pub(in crate::server) enum PendingUpgrade {
     Tunnel(PendingTunnel),
     /// Boxed: most connections are tunnels.
     Session(Box<PendingSession>),
+    Resume(Box<PendingResume>),
     Broadcast(Box<PendingSubscription>),
     Close(PendingClose),
 }
@@ -36,6 +39,25 @@ pub(in crate::server) struct PendingSession {
     pub(in crate::server) admitted: Admitted,
     pub(in crate::server) plan: Arc<session::Plan>,
     pub(in crate::server) opened: Opened,
+    /// What the session is, for a client that may come back to it.
+    pub(in crate::server) identity: Identity,
+    /// What it hears first, if it speaks the protocol among the messages.
+    pub(in crate::server) greeted: Option<Greeted>,
+    /// Whether compressed messages were agreed upon.
+    pub(in crate::server) has_deflate: bool,
+}
+
+/// A client that comes back to its session.
+#[derive(Debug)]
+pub(in crate::server) struct PendingResume {
+    pub(in crate::server) admitted: Admitted,
+    pub(in crate::server) handle: Arc<Handle>,
+    /// The number of its ticket, and that of the newest message that it has had.
+    pub(in crate::server) generation: u32,
+    pub(in crate::server) seen: u64,
+    pub(in crate::server) nonce: Option<Nonce>,
+    /// What the server is asked from now on.
+    pub(in crate::server) opening: Opening,
     /// Whether compressed messages were agreed upon.
     pub(in crate::server) has_deflate: bool,
 }

@@ -140,8 +140,9 @@ pub(super) async fn serve(
             (Kind::Handshake, Mode::Tunnel { settings, breaker }) => {
                 Box::pin(tunnel::answer(request, settings, breaker.as_ref())).await
             }
-            (Kind::Handshake, Mode::Session { plan, breaker }) => {
-                Box::pin(session::answer(request, plan, breaker.as_ref())).await
+            (Kind::Handshake, Mode::Session { plan, breaker, afresh }) => {
+                let route = session::SessionRoute { plan, breaker: breaker.as_ref(), afresh };
+                Box::pin(session::answer(request, route)).await
             }
             (Kind::Handshake, Mode::Broadcast { hub }) => Box::pin(broadcast::answer(request, hub)).await,
         }

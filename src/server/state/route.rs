@@ -38,6 +38,8 @@ pub(in crate::server) enum Mode {
         plan: Arc<session::Plan>,
         /// Asked before the first handshake of each session.
         breaker: Option<BreakerGuard>,
+        /// What a handshake passes whose ticket was good for nothing after all.
+        afresh: Stack,
     },
     Broadcast {
         hub: Arc<Hub>,
@@ -130,16 +132,23 @@ impl<'a> RouteBuilder<'a> {
         let make = || Upstream::new(Arc::clone(&route.upstream), Arc::clone(self.metrics));
         let upstream = self.upstreams.get_or_try_insert(&route.upstream, make)?;
         let breaker = self.breaker(&route);
-        let admission = admission::stack(&StackDeps {
+        let plan = (route.mode == config::Mode::Session).then(|| self.plan(&route, &upstream));
+        let deps = StackDeps {
             trusted: Arc::clone(self.trusted),
             policy: Arc::clone(&route.policy),
             rates: self.counts.rates(&route.policy),
             quota: self.counts.quota(&route.name),
             auth: self.authenticator(&route)?,
-            resume: None,
-        });
-        let mode = match route.mode {
-            config::Mode::Tunnel => Mode::Tunnel {
+            resume: plan.as_ref().and_then(|plan| plan.resume_gate()),
+        };
+        let admission = admission::stack(&deps);
+        let mode = match (route.mode, plan) {
+            (config::Mode::Session, Some(plan)) => Mode::Session {
+                plan,
+                breaker: breaker.map(|breaker| BreakerGuard::new(breaker, self.counts.quota(&route.name))),
+                afresh: admission::afresh(&deps),
+            },
+            (config::Mode::Tunnel | config::Mode::Session, _) => Mode::Tunnel {
                 settings: Arc::new(tunnel::Settings {
                     policy: Arc::clone(&route.policy),
                     upstream_stall: route.upstream.stall_timeout,
@@ -148,11 +157,7 @@ impl<'a> RouteBuilder<'a> {
                 }),
                 breaker: breaker.map(|breaker| BreakerGuard::new(breaker, self.counts.quota(&route.name))),
             },
-            config::Mode::Session => Mode::Session {
-                plan: self.plan(&route, &upstream),
-                breaker: breaker.map(|breaker| BreakerGuard::new(breaker, self.counts.quota(&route.name))),
-            },
-            config::Mode::Broadcast => Mode::Broadcast { hub: self.hub(&route, &upstream, breaker) },
+            (config::Mode::Broadcast, _) => Mode::Broadcast { hub: self.hub(&route, &upstream, breaker) },
         };
         Ok(Route { metrics: self.metrics.route(&route.name), upstream, admission, mode, config: route })
     }

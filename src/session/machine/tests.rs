@@ -264,6 +264,21 @@ fn whoever_does_not_come_back_in_time_has_no_session_any_more() {
 }
 
 #[test]
+fn a_server_that_nobody_has_asked_for_meanwhile_is_given_the_whole_time() {
+    let now = Instant::now();
+    let mut machine = Machine::new(REDIAL, Some(secs(300)), now);
+    machine.on_client_end(Cause::ClientLost, now);
+    apply(&mut machine, "lost", now);
+    let back = now + secs(120);
+    machine.on_time(0.5, back);
+    machine.attach(back);
+    machine.on_time(0.5, back + secs(60) - Duration::from_nanos(1));
+    assert_eq!(machine.cause(), None);
+    machine.on_time(0.5, back + secs(60));
+    assert_eq!(machine.cause(), Some(&Cause::UpstreamLost));
+}
+
+#[test]
 fn the_first_cause_stands() {
     let now = Instant::now();
     let mut machine = at("over", now);

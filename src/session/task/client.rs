@@ -6,11 +6,13 @@ use tokio::time::Instant;
 
 use super::Task;
 use super::server::advance;
+use crate::delivery::control::FromClient;
 use crate::delivery::{Input, ReadStatus, Received, SendStatus, WebSocket, WriteStatus};
 use crate::frame::CloseCode;
 use crate::log::Cursor;
 use crate::resilience::ReadBudget;
 use crate::session::cause::Cause;
+use crate::session::lines;
 use crate::session::machine::{Client, Server};
 use crate::telemetry::{MessageLoss, Reason};
 
@@ -70,7 +72,18 @@ impl Task {
     }
 
     fn read_once(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<ReadStatus> {
-        let Self { client: Some(client), uplink, machine, outbox, greetings, plan, next, waker, .. } = self
+        let Self {
+            client: Some(client),
+            control,
+            uplink,
+            machine,
+            outbox,
+            greetings,
+            plan,
+            next,
+            waker,
+            ..
+        } = self
         else {
             return None;
         };
@@ -86,11 +99,14 @@ impl Task {
         let sequence = *next - 1;
         let status = client.receive(cx, policy.idle_activity, sequence, now, |received| match received {
             Received::Receipt(messages) => said.acknowledged += messages,
-            Received::Control(_) => {}
+            Received::Control(frame) => said.controls.push(frame),
             Received::Message(_, payload) if !is_taken => said.discarded += payload.len(),
             Received::Message(kind, payload) => {
                 said.messages += 1;
                 said.bytes += payload.len();
+                if let Some(control) = control {
+                    control.on_message(payload.len());
+                }
                 let link = uplink.as_mut().filter(|_| is_live && outbox.is_empty());
                 let is_sent = link.is_some_and(|link| link.send(kind, payload));
                 if !is_sent {
@@ -125,8 +141,12 @@ impl Task {
             uplink.flush(cx);
             said.given_up += advance(uplink, outbox, greetings.as_deref_mut());
         }
+        let controls = std::mem::take(&mut said.controls);
         if let ReadStatus::Read(input) = &status {
             self.on_input(input, &said, now);
+        }
+        for frame in controls {
+            self.on_control(frame, now);
         }
         Some(status)
     }
@@ -145,9 +165,11 @@ impl Task {
         }
         if said.dropped > 0 {
             metrics.lost.inc_by(MessageLoss::Queue, said.dropped);
+            lines::messages_lost(plan, Some(handle.id), "queue", said.dropped);
         }
         if said.given_up > 0 {
             metrics.lost.inc_by(MessageLoss::Greeting, said.given_up);
+            lines::messages_lost(plan, Some(handle.id), "greeting", said.given_up);
         }
         client.limits().on_messages(input.messages, now);
         client.on_input(input, plan.policy.control_rate.in_feeds(), &plan.policy, now);
@@ -157,13 +179,21 @@ impl Task {
     pub(super) fn deliver(&mut self, cx: &mut Context<'_>, now: Instant) {
         for _ in 0..MAX_BATCHES {
             let (sequence, until) = (self.next - 1, self.sent_until());
-            let Some(client) = &mut self.client else { return };
+            let Some(client) = &mut self.client else { return self.check_lag(now) };
             match client.poll_send(cx, sequence, now) {
                 SendStatus::Ready => {}
                 SendStatus::Blocked => return self.check_lag(now),
                 SendStatus::Closed => return self.on_client_closed(now),
             }
-            if !client.is_open() || self.next > until {
+            if !client.is_open() {
+                return;
+            }
+            if let Some(frame) = self.control.as_mut().and_then(|control| control.next_frame(client.prefix())) {
+                // Whatever becomes of it, the next round finds out.
+                client.send(cx, &frame, 0, now);
+                continue;
+            }
+            if self.next > until {
                 return self.check_lag(now);
             }
             match self.send_batch(cx, until, now) {
@@ -204,23 +234,32 @@ impl Task {
             client.send(cx, &frames.into(), entries.len() as u32, now)
         };
         self.next = progress.cursor.next;
-        self.writer.let_go(self.next);
+        self.newest_sent = self.newest_sent.max(self.next - 1);
+        self.let_go_of_sent();
         status
     }
 
     /// How far the client is behind, and what follows.
     fn check_lag(&mut self, now: Instant) {
-        let Self { client: Some(client), writer, uplink, plan, next, .. } = self else { return };
+        let is_away = matches!(self.machine.client(), Client::Away { .. });
+        let Self { writer, uplink, plan, next, .. } = self;
         let head = writer.log().head();
         let behind = (head + 1).saturating_sub(*next);
-        let max_lag = &plan.policy.delivery.max_lag;
+        let (max_lag, history) = (&plan.policy.delivery.max_lag, &plan.policy.history);
+        let (messages, bytes) = match is_away {
+            false => (max_lag.messages, max_lag.bytes),
+            true => (history.messages as u64, history.bytes),
+        };
         let is_beyond = behind > 0 && {
             let lag = writer.log().lag(Cursor { next: *next, all_from: *next });
-            lag.messages > max_lag.messages || lag.bytes > max_lag.bytes as u64
+            lag.messages > messages || lag.bytes > bytes as u64
         };
         if plan.is_isolating() {
-            if is_beyond {
-                self.machine.leave(Cause::Slow);
+            match is_beyond {
+                // It could not be given all that it has missed.
+                true if is_away => self.machine.end(Cause::Overflow),
+                true => self.machine.leave(Cause::Slow),
+                false => {}
             }
         } else if let Some(uplink) = uplink {
             if is_beyond { uplink.pause(now) } else { uplink.resume(now) }
@@ -230,7 +269,7 @@ impl Task {
     /// The client's link is done with.
     fn on_client_closed(&mut self, now: Instant) {
         let Some(mut client) = self.client.take() else { return };
-        let cause = cause_of(&client);
+        let cause = self.cause_of(&client);
         client.leave();
         self.machine.on_client_end(cause, now);
     }
@@ -241,9 +280,20 @@ impl Task {
         if self.machine.client() != Client::Attached {
             return false;
         }
-        let cause = cause_of(client);
+        let cause = self.cause_of(client);
         self.machine.on_client_end(cause, now);
         true
+    }
+
+    /// Why the client's link has ended, or is ending. A client that has said that it will come back does so whatever its
+    /// Close says: a page cannot choose the code for that.
+    fn cause_of(&self, client: &WebSocket) -> Cause {
+        match cause_of(client) {
+            Cause::Client(..) if self.control.as_ref().is_some_and(|control| control.detaches()) => {
+                Cause::Client(CloseCode::GOING_AWAY, "".into())
+            }
+            cause => cause,
+        }
     }
 
     /// The client is to be sent a Close of ours: if its log goes before, when it was sent that. True if it was sent just now.
@@ -252,12 +302,22 @@ impl Task {
         let close_timeout = self.plan.policy.close_timeout;
         let head = self.writer.log().head();
         let Some(client) = self.client.as_mut().filter(|client| client.is_open()) else { return false };
+        let is_flushed = client.is_flushed();
         if cause.is_after_log() {
             let (until, by) = *self.rest.get_or_insert((head, now + close_timeout));
-            if now < by && (self.next <= until || !client.is_flushed()) {
+            if now < by && (self.next <= until || !is_flushed) {
                 return false;
             }
         }
+        // There is a place for the last words only behind what was begun.
+        if self.control.is_some() && (is_flushed || cause.is_after_log()) {
+            let has_said = self.has_said_bye();
+            let (_, by) = *self.rest.get_or_insert((self.next - 1, now + close_timeout));
+            if self.say_bye(&cause) && now < by {
+                return !has_said;
+            }
+        }
+        let Some(client) = self.client.as_mut() else { return false };
         match cause.to_client(&self.plan.policy.close_codes) {
             Some(close) => client.close(&close, close_timeout, now),
             None => client.reset(Reason::Aborted),
@@ -274,13 +334,15 @@ struct Said {
     /// Bytes that nobody takes any more.
     discarded: usize,
     acknowledged: u64,
+    /// What it said beside its messages.
+    controls: Vec<FromClient>,
     /// Messages that went for the bounds of the queue, and of the greeting.
     dropped: u64,
     given_up: u64,
     has_sent: bool,
 }
 
-/// Why a link of the client has ended, or is ending.
+/// Why a link has ended, or is ending.
 fn cause_of(client: &WebSocket) -> Cause {
     let Some(report) = client.end_report() else { return Cause::ClientLost };
     match report.reason {

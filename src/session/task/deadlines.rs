@@ -35,7 +35,9 @@ impl Task {
         let judgement = self.judgement().map(|at| self.standstill.defer(at));
         // The end of a pause in reading is no judgement.
         let pause = self.client.as_ref().and_then(WebSocket::paused_until);
-        let dates = self.dates.next().filter(|_| self.machine.client() == Client::Attached);
+        let dates = self.dates.next().filter(|_| matches!(self.machine.client(), Client::Attached | Client::Away { .. }));
+        let acknowledgement = self.control.as_ref().and_then(|control| control.next_due(self.outbox.received()));
+        let parting = self.parting.as_ref().and_then(|link| link.next_deadline(&self.plan.policy));
         let rest = self
             .rest
             .map(|(_, by)| by)
@@ -43,7 +45,7 @@ impl Task {
         let queue = self.outbox.next_expiry().filter(|_| !self.machine.is_live());
         // A turn that is due is asked for in every poll.
         let machine = self.machine.deadline().filter(|at| *at > now);
-        [judgement, pause, dates, rest, queue, machine].into_iter().flatten().min()
+        [judgement, pause, dates, acknowledgement, parting, rest, queue, machine].into_iter().flatten().min()
     }
 
     /// The timer, which was set to `due`, has fired: does what is due.
@@ -54,6 +56,9 @@ impl Task {
         self.expire_outbox(now);
         if self.standstill.must_read_first(due, now) {
             return;
+        }
+        if let Some(link) = &mut self.parting {
+            link.on_deadlines(&self.plan.policy, now);
         }
         let Some(client) = &mut self.client else { return };
         client.on_deadlines(&self.plan.policy, now);
@@ -67,11 +72,13 @@ impl Task {
 
     /// The end of the client's life, of its credentials, or its place in a drain may have come.
     fn on_date(&mut self, now: Instant) {
-        if self.machine.client() != Client::Attached {
+        let is_away = matches!(self.machine.client(), Client::Away { .. });
+        if !is_away && self.machine.client() != Client::Attached {
             return;
         }
         match self.dates.due(now, SystemTime::now) {
             None => {}
+            Some(Date::Expired) if is_away => self.machine.end(Cause::Expired),
             Some(Date::Lifetime) => self.machine.leave(Cause::Lifetime),
             Some(Date::Expired) => self.machine.leave(Cause::Expired),
             Some(Date::Drained(code)) => self.machine.leave(Cause::Drain(CloseCode(code))),
@@ -87,6 +94,7 @@ impl Task {
             let messages = expired.messages;
             self.plan.metrics.lost.inc_by(MessageLoss::Age, messages);
             lines::messages_lost(&self.plan, self.connection(), "age", messages);
+            self.tell_lost(&expired, MessageLoss::Age);
         }
     }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 use super::Task;
+use crate::delivery::control::FromProxy;
 use crate::frame::{CloseCode, Kind, deflate, encode};
 use crate::log::{Message, NewEntry, Writer};
 use crate::session::cause::{Cause, ServerEnd};
@@ -94,7 +95,9 @@ impl Task {
     fn on_lost(&mut self, now: Instant) {
         if self.lost_at.is_none() {
             self.lost_at = Some(now);
-            self.notice(LOST);
+            if !self.tell(FromProxy::SERVER_LOST) {
+                self.notice(LOST);
+            }
         }
     }
 
@@ -108,9 +111,7 @@ impl Task {
             let messages = uncertain.messages;
             self.plan.metrics.lost.inc_by(MessageLoss::Uncertain, messages);
             lines::messages_lost(&self.plan, self.connection(), "uncertain", messages);
-            self.notice(
-                format!(r#"{{"type":"outrigger","event":"uncertain","messages":{messages}}}"#).as_bytes(),
-            );
+            self.tell_lost(&uncertain, MessageLoss::Uncertain);
         }
     }
 
@@ -258,11 +259,13 @@ impl Task {
         let away = now.saturating_duration_since(lost_at);
         self.plan.shared.metrics.session_recovery.observe(RecoverySide::Upstream, away.as_secs_f64());
         lines::back(&self.plan, self.connection(), u64::try_from(away.as_millis()).unwrap_or(u64::MAX));
-        self.notice(RESTORED);
+        if !self.tell(FromProxy::SERVER_BACK) {
+            self.notice(RESTORED);
+        }
     }
 
     /// Adds a notice of our own, if the client is to get them.
-    fn notice(&mut self, text: &[u8]) {
+    pub(super) fn notice(&mut self, text: &[u8]) {
         if self.plan.policy.notices && self.machine.client() == Client::Attached {
             append(&mut self.writer, Kind::Text, text, false);
         }

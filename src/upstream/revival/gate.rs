@@ -172,6 +172,7 @@ impl Gate {
     }
 
     /// A turn is over.
+    #[expect(clippy::needless_pass_by_value, reason = "a pass is used up: each turn is settled once")]
     pub(super) fn settle(&mut self, pass: Pass, outcome: Outcome, random: f64, now: Instant) {
         let Pass { waiter, generation } = pass;
         self.in_flight -= 1;

@@ -11,8 +11,8 @@ let left = false;
 const client = new Client({
   webSocketFactory: () => new WebSocket(`${process.argv[2]}/stomp`, ["v12.stomp", "v11.stomp", "v10.stomp"]),
   reconnectDelay: 100,
-  heartbeatIncoming: 1000,
-  heartbeatOutgoing: 1000,
+  heartbeatIncoming: 4000,
+  heartbeatOutgoing: 4000,
   onStompError: (frame) => failed(`ERROR: ${frame.headers.message}`),
   onWebSocketClose: ({ code, reason }) => tell("closed", { code, reason }),
   onWebSocketError: (error) => tell("error", { message: error.message }),

@@ -4,7 +4,7 @@ import StompServer from "stomp-broker-js";
 import { listen } from "./server.mjs";
 
 const http = createServer((request, response) => response.end("ok\n"));
-const broker = new StompServer({ server: http, path: "/stomp", heartbeat: [1000, 1000] });
+const broker = new StompServer({ server: http, path: "/stomp", heartbeat: [4000, 4000] });
 let n = 0;
 
 broker.subscribe("/questions", (body) => broker.send("/answers", {}, body));

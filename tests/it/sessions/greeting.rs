@@ -296,7 +296,7 @@ async fn a_flooded_greeting_is_bounded_counted_and_costs_nobody_else() {
     session.proves_all().await;
     let given_up = session.proxy.messages_lost("greeting").await as usize;
     assert!((180..195).contains(&given_up), "{given_up} of 200 KB were given up for 20 kB");
-    assert!(session.proxy.metric("outrigger_buffered_bytes").await < 25_000.0, "and no more is held");
+    assert!(session.proxy.metric("outrigger_memory_buffered_bytes").await < 25_000.0, "and no more is held");
     session.die(Death::Reset).await;
     session.next_link().await;
     for n in given_up..200 {

@@ -160,7 +160,7 @@ async fn threat_a_flood_of_pings_is_bounded_and_costs_its_sender_alone() {
     let _ = session.client.try_send_bytes(&flood).await;
     let closed = session.server().closed().await;
     assert_eq!(closed.code, 1001, "{closed:?}");
-    assert!(session.proxy.metric("outrigger_buffered_bytes").await < 300_000.0);
+    assert!(session.proxy.metric("outrigger_memory_buffered_bytes").await < 300_000.0);
     other.text("hello").await;
     others_server.expect_text("hello").await;
 }

@@ -94,7 +94,11 @@ async fn a_client_that_takes_nothing_for_too_long_is_closed_in_either_mode() {
         let policy = format!("delivery: {{on_stall: {mode}, {lag}}}, close_timeout: 300ms");
         let mut session = unread(&policy).await;
         let frame = Frame::binary(vec![1; 16 * 1024]).encode(Role::Server);
-        while session.proxy.metric("outrigger_buffered_bytes").await == 0.0 {
+        let held = async |session: &Session| {
+            let metrics = session.proxy.metrics().await;
+            metrics.sum("outrigger_buffered_bytes") + metrics.sum("outrigger_history_bytes")
+        };
+        while held(&session).await < 100_000.0 {
             session.server().send_bytes(&frame).await;
         }
         let closed = session.server().closed().await;

@@ -88,6 +88,15 @@ const FURTHER: &[&str] = &[
     "history_bytes",
     "history_trimmed_total",
     "memory_buffered_bytes",
+    "sessions",
+    "sessions_connected",
+    "session_ends_total",
+    "resumes_total",
+    "redials_total",
+    "recovery_seconds",
+    "messages_replayed_total",
+    "messages_lost_total",
+    "session_queue_longest_messages",
 ];
 
 /// Types by name, out of the `# TYPE` lines.
@@ -110,9 +119,11 @@ fn labels<'a>(metrics: &'a Metrics, name: &str) -> BTreeSet<&'a str> {
 
 async fn after_one_connection(prefix: Option<&str>) -> (Upstream, Proxy) {
     let upstream = Upstream::echo().await;
-    // A feed that nobody asks for, or there would be none to tell of.
+    // A feed and a session that nobody asks for, or there would be none to tell of.
     let prefix_line = prefix.map(|prefix| format!("metrics: {{prefix: {prefix}}}\n")).unwrap_or_default();
-    let settings = format!("{prefix_line}routes: [{{name: feed, path: /feed, mode: broadcast}}]\n");
+    let settings = format!(
+        "{prefix_line}routes: [{{name: feed, path: /feed, mode: broadcast}}, {{name: kept, path: /kept, mode: session}}]\n"
+    );
     // Over TLS, or there would be no certificate to tell of.
     let proxy = Proxy::to(&upstream).yaml(&settings).tls(tls::listen()).spawn().await;
     let mut client = proxy.dial().tls(tls::client()).open().await;
@@ -180,8 +191,22 @@ async fn the_document_and_the_port_name_the_same_metrics() {
 #[tokio::test]
 async fn every_value_a_label_can_take_is_there_before_the_first_event() {
     let upstream = Upstream::echo().await;
-    let proxy = Proxy::to(&upstream).yaml("routes: [{name: chat, path: /chat}, {path: /feed}]").spawn().await;
+    let routes =
+        "routes: [{name: chat, path: /chat}, {path: /feed}, {name: kept, path: /kept, mode: session}]";
+    let proxy = Proxy::to(&upstream).yaml(routes).spawn().await;
     let metrics = proxy.metrics().await;
+    for sample in [
+        "outrigger_sessions{route=\"kept\",state=\"away\"}",
+        "outrigger_sessions_connected{route=\"kept\"}",
+        "outrigger_session_ends_total{route=\"kept\",why=\"upstream_lost\"}",
+        "outrigger_resumes_total{outcome=\"elsewhere\",route=\"kept\"}",
+        "outrigger_redials_total{outcome=\"failed\",route=\"kept\"}",
+        "outrigger_messages_lost_total{reason=\"uncertain\",route=\"kept\"}",
+        "outrigger_messages_missed_total{route=\"kept\"}",
+        "outrigger_recovery_seconds_count{side=\"upstream\"}",
+    ] {
+        assert_eq!(metrics.get(sample), Some(0.0), "{sample}: a rate() needs a zero to begin with");
+    }
     for route in ["chat", "/feed", "default"] {
         let zeros = [
             format!("outrigger_clients{{route=\"{route}\"}}"),

@@ -1,0 +1,252 @@
+//! A session that outlives the links of its client: its tickets, what is kept for a client that is away, and how it comes back.
+//!
+//! # Invariants
+//! 1. The newest link has the session, from the moment at which its socket arrives: one task decides, so that two that come at
+//!    once are in an order. The link before is told so, and nothing more of it is read.
+//! 2. What the client has not confirmed is kept, up to `history` of what it was sent. A client that comes back gets all that it
+//!    has not had, or the session is over: never a part.
+//!
+//! # Not here
+//! Which tickets are valid ([`crate::session::handle`], [`crate::session::ticket`]).
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use tokio::time::Instant;
+
+use super::control::{Greeted, bye_word};
+use super::Task;
+use crate::connections::Connection;
+use crate::delivery::control::{Bye, Confirmed, ControlError, FromProxy};
+use crate::delivery::{CloseCause, ReadStatus, SendStatus, WebSocket};
+use crate::log::Cursor;
+use crate::net::own_protocols::TicketText;
+use crate::resilience::Dates;
+use crate::session::cause::Cause;
+use crate::session::handle::{Ask, Attach, EndRequest, NotResumed, Request};
+use crate::session::machine::Client;
+use crate::session::registry::{Gate, SessionGuard};
+use crate::telemetry::{Reason, RecoverySide, ResumeOutcome};
+
+/// What a session has whose client was given a ticket.
+#[derive(Debug)]
+pub(super) struct Resumable {
+    guard: SessionGuard,
+    gate: Arc<Gate>,
+    confirmed: Confirmed,
+    /// The number of the oldest message that is kept.
+    kept_from: u64,
+    /// Since when its client is away.
+    away_since: Option<Instant>,
+}
+
+impl Resumable {
+    pub(super) fn new(guard: SessionGuard, gate: Arc<Gate>) -> Self {
+        Self { guard, gate, confirmed: Confirmed::default(), kept_from: 1, away_since: None }
+    }
+
+    /// The next ticket and its number.
+    pub(super) fn issue(&self) -> Option<(u32, TicketText)> {
+        self.gate.issue(self.guard.handle())
+    }
+
+    pub(super) fn prove(&self, generation: u32) {
+        self.guard.handle().prove(generation);
+    }
+
+    /// The client says to have had `seen` of what it was sent. Answers what is kept from now on.
+    pub(super) fn on_seen(&mut self, seen: u64, sent: u64) -> Result<u64, ControlError> {
+        self.confirmed.on_seen(seen, sent)?;
+        self.kept_from = self.kept_from.max(seen + 1);
+        Ok(self.kept_from)
+    }
+
+    pub(super) fn into_guard(self) -> SessionGuard {
+        self.guard
+    }
+
+    pub(super) fn wake_with(&self, waker: &Waker) {
+        self.guard.handle().wake_with(waker);
+    }
+
+    fn next_request(&self) -> Option<Request> {
+        self.guard.handle().next_request()
+    }
+}
+
+impl Task {
+    /// Does what others want of the session.
+    pub(super) fn take_requests(&mut self, cx: &mut Context<'_>, now: Instant) {
+        while let Some(request) = self.resumable.as_ref().and_then(|resumable| resumable.next_request()) {
+            match request {
+                Request::End(why) => self.on_end_request(why),
+                Request::Ask(ask) => self.on_ask(ask),
+                Request::Attach(attach) => self.on_attach(*attach, cx, now),
+            }
+        }
+    }
+
+    fn on_end_request(&mut self, why: EndRequest) {
+        let is_away = matches!(self.machine.client(), Client::Away { .. });
+        match why {
+            // It may have come back meanwhile.
+            EndRequest::Evicted if is_away => self.machine.end(Cause::Evicted),
+            EndRequest::Drained if is_away => self.machine.end(Cause::Drain(crate::frame::CloseCode::GOING_AWAY)),
+            EndRequest::Evicted | EndRequest::Drained => {}
+            EndRequest::Replaced if is_away => self.machine.end(Cause::Replaced),
+            EndRequest::Replaced => self.machine.leave(Cause::Replaced),
+            EndRequest::Cut => self.cut(),
+        }
+    }
+
+    /// A handshake asks whether its client may come back.
+    fn on_ask(&mut self, ask: Ask) {
+        let Ask { generation, seen, answer } = ask;
+        let is_valid = self.resumable.as_ref().is_some_and(|resumable| resumable.guard.handle().is_valid(generation));
+        let result = if self.machine.client() == Client::Gone {
+            Err(NotResumed::Gone)
+        } else if is_valid {
+            self.continuation(seen)
+        } else {
+            Err(NotResumed::Used)
+        };
+        // A handshake that is gone meanwhile does not mind.
+        let _ = answer.send(result);
+    }
+
+    /// Whether a client that has had `seen` gets all that comes after it. If not, the session is over.
+    fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
+        let Some(resumable) = &self.resumable else { return Err(NotResumed::Gone) };
+        if seen > self.newest_sent {
+            self.machine.end(Cause::Miscounted);
+            return Err(NotResumed::Ahead);
+        }
+        let missing = resumable.kept_from.saturating_sub(seen + 1);
+        if missing > 0 {
+            self.machine.end(Cause::Overflow);
+            return Err(NotResumed::Gap(missing));
+        }
+        Ok(())
+    }
+
+    /// A client comes back, and its link takes the place of the one before.
+    fn on_attach(&mut self, attach: Attach, cx: &mut Context<'_>, now: Instant) {
+        let Attach { generation, seen, transport, has_deflate, connection, nonce, opening } = attach;
+        let Connection { guard, expires, held: _ } = connection;
+        let policy = Arc::clone(&self.plan.policy);
+        guard.handle().accept_injections(policy.delivery.max_lag.bytes);
+        let client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
+        let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.guard.handle().prove(generation));
+        let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
+        if !is_proven || is_over || self.continuation(seen).is_err() {
+            // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
+            return self.part_with(client, &Cause::TakenOver, cx, now);
+        }
+        if let Some(before) = self.client.take() {
+            self.part_with(before, &Cause::TakenOver, cx, now);
+        }
+        client.handle().wake_with(cx.waker());
+        self.client = Some(client);
+        self.next = seen + 1;
+        self.rest = None;
+        self.opening = opening;
+        self.expires = expires;
+        self.dates = Dates::new(self.lifetime_from(now), expires, now);
+        if self.machine.is_draining() {
+            // Its close is scheduled with the connection, if it is not yet.
+            self.machine.on_drain();
+        }
+        self.machine.attach(now);
+        if let Some(resumable) = &mut self.resumable {
+            let _ = resumable.on_seen(seen, self.newest_sent);
+            resumable.guard.attach();
+            self.plan.metrics.resumes.inc(ResumeOutcome::Resumed);
+            if let Some(since) = resumable.away_since.take() {
+                let away = now.saturating_duration_since(since).as_secs_f64();
+                self.plan.shared.metrics.session_recovery.observe(RecoverySide::Client, away);
+            }
+        }
+        self.greet_client(Greeted { nonce, missed: Some(0), previous: None }, true, now);
+    }
+
+    /// The client has gone, and may come back.
+    pub(super) fn on_away(&mut self, now: Instant) {
+        let max = self.plan.policy.session.max_detached;
+        let Some(resumable) = self.resumable.as_mut().filter(|resumable| resumable.away_since.is_none()) else {
+            return;
+        };
+        resumable.away_since = Some(now);
+        resumable.guard.detach(max);
+        self.control = None;
+        // A lifetime is a link's; what the client may do ends with its credentials all the same.
+        self.dates = Dates::new(None, self.expires, now);
+    }
+
+    /// The client will not come back: whoever asks for the session finds out why.
+    pub(super) fn bury(&mut self) {
+        let Some(resumable) = self.resumable.take() else { return };
+        let cause = self.machine.cause();
+        if resumable.away_since.is_some() && !matches!(cause, Some(Cause::Drain(_))) {
+            self.plan.metrics.resumes.inc(ResumeOutcome::Expired);
+        }
+        let why = cause.map_or(crate::telemetry::SessionEnd::Internal, Cause::session_end);
+        resumable.into_guard().end(why, self.outbox.received());
+    }
+
+    /// What the client was sent is kept until it has confirmed it, or is beyond `history`.
+    pub(super) fn let_go_of_sent(&mut self) {
+        let Some(resumable) = &mut self.resumable else { return self.writer.let_go(self.next) };
+        let history = &self.plan.policy.history;
+        let log = self.writer.log();
+        let oldest = self.next.saturating_sub(history.messages as u64);
+        let mut kept_from = resumable.kept_from.max(oldest);
+        let bytes_from = |number| log.lag(Cursor { next: number, all_from: number }).bytes;
+        let unsent = bytes_from(self.next);
+        while kept_from < self.next && bytes_from(kept_from) - unsent > history.bytes as u64 {
+            kept_from += 1;
+        }
+        resumable.kept_from = kept_from;
+        self.writer.let_go(kept_from);
+    }
+
+    /// Closes a link that is not the session's any more.
+    fn part_with(&mut self, mut link: WebSocket, cause: &Cause, cx: &mut Context<'_>, now: Instant) {
+        let policy = &self.plan.policy;
+        // Best effort: a link that takes nothing, or whose client was told nothing yet, does without it.
+        if link.is_open() && link.is_flushed() && let Some(prefix) = link.prefix() {
+            let received = self.outbox.received();
+            let bye = FromProxy::Bye(Bye { why: bye_word(cause), resume: false, after: None, ack: received });
+            let bye = bye.frame(prefix);
+            link.send(cx, &bye, 0, now);
+        }
+        let close = cause.to_client(&policy.close_codes);
+        let close = close.unwrap_or_else(|| CloseCause::ours(Reason::TakenOver, 1008, "taken over"));
+        link.close(&close, policy.close_timeout, now);
+        if let Some(mut earlier) = self.parting.replace(Box::new(link)) {
+            earlier.reset(Reason::TakenOver);
+            earlier.leave();
+        }
+    }
+
+    /// Drives the link before the present one to its end. Whatever its client still says was never received.
+    pub(super) fn poll_parting(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(link) = &mut self.parting else { return };
+        let mut is_closed = link.poll_send(cx, 0, now) == SendStatus::Closed;
+        // As much as a client says at once; the rest is read in the next turn.
+        for _ in 0..16 {
+            if is_closed || !link.poll_readable(now) {
+                break;
+            }
+            match link.receive(cx, self.plan.policy.idle_activity, 0, now, |_| {}) {
+                ReadStatus::Read(input) => link.on_input(&input, None, &self.plan.policy, now),
+                ReadStatus::Pending => break,
+                ReadStatus::Ended => {}
+            }
+            is_closed = link.poll_send(cx, 0, now) == SendStatus::Closed;
+        }
+        if is_closed {
+            link.leave();
+            self.parting = None;
+        }
+    }
+}
