@@ -81,7 +81,7 @@ fn apply(machine: &mut Machine, event: &str, now: Instant) {
         "1011" => machine.on_server_end(ServerEnd::Failed("oops".into()), 0.5, now),
         "lost" => machine.on_server_end(ServerEnd::Lost, 0.5, now),
         "fault" => {
-            machine.on_server_end(ServerEnd::Fault(ProtocolError::MessageTooLarge { limit: 1 }), 0.5, now)
+            machine.on_server_end(ServerEnd::Fault(ProtocolError::MessageTooLarge { limit: 1 }), 0.5, now);
         }
         "turn" => machine.on_turn(),
         "101" => drop(machine.on_linked(now)),
@@ -123,7 +123,7 @@ fn every_event_in_every_state_of_the_server() {
         ("declined",          ["=",                          "=",                          "=",                    "later attached",        "=",                       "="]),
         ("greeted",           ["=",                          "live attached",              "=",                    "=",                     "=",                       "="]),
         ("attach",            ["=",                          "=",                          "=",                    "=",                     "waiting attached",        "="]),
-        ("drain",             ["=",                          "live attached",              "over attached",        "over attached",         "over away",               "="]),
+        ("drain",             ["=",                          "=",                          "over attached",        "over attached",         "over away",               "="]),
         ("client lost",       ["live away",                  "greeting away",              "asleep away",          "asleep away",           "=",                       "over away (server)"]),
         ("client Close",      ["live gone (client)",         "greeting gone (client)",     "over gone (client)",   "over gone (client)",    "=",                       "over gone (server)"]),
         ("client Close 1001", ["live away",                  "greeting away",              "asleep away",          "asleep away",           "=",                       "over away (server)"]),
@@ -219,6 +219,29 @@ fn a_server_that_does_not_come_back_is_given_up_wherever_the_session_stands() {
         let before = name(&machine, now);
         machine.on_time(0.5, now + secs(29));
         assert_eq!(name(&machine, now), before, "the window decides");
+    }
+}
+
+#[test]
+fn a_session_whose_links_end_at_once_asks_less_and_less() {
+    let start = Instant::now();
+    for (life, dials) in [
+        (Duration::ZERO, 6..=12),
+        (Duration::from_millis(99), 5..=12),
+        (Duration::from_millis(100), 90..=100),
+    ] {
+        let (mut machine, mut now, mut count) = (Machine::new(REDIAL, None, start), start, 0);
+        while now < start + secs(10) {
+            machine.on_server_end(ServerEnd::Lost, 0.5, now);
+            let Server::Waiting { not_before } = machine.server() else { panic!("{machine:?}") };
+            now = now.max(not_before);
+            machine.on_turn();
+            assert!(machine.on_linked(now));
+            machine.on_greeted(now);
+            now += life;
+            count += 1;
+        }
+        assert!(dials.contains(&count), "{life:?}: {count}");
     }
 }
 

@@ -1,12 +1,12 @@
 //! The server's side of a session: its link, the way back when it is lost, and what a new link has to hear.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::Task;
+use super::way::{Dial, Way};
+use super::{Outage, Task};
 use crate::delivery::control::FromProxy;
 use crate::frame::{CloseCode, Kind, deflate, encode};
 use crate::log::{Message, NewEntry, Writer};
@@ -15,9 +15,10 @@ use crate::session::greeting::{Greetings, Step};
 use crate::session::lines;
 use crate::session::machine::{Client, DialEnd, Server};
 use crate::session::outbox::Outbox;
+use crate::session::shared::QueueLength;
 use crate::telemetry::{MessageLoss, RecoverySide, RedialOutcome};
 use crate::upstream::redial::{DialFailure, Relinked, redial_once};
-use crate::upstream::revival::{Blame, Turn, Waiting};
+use crate::upstream::revival::{Blame, Turn};
 use crate::upstream::{Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
@@ -25,22 +26,6 @@ const RESTORED: &[u8] = br#"{"type":"outrigger","event":"upstream_restored"}"#;
 
 /// Messages that a new server is said before other tasks get their turn.
 const MAX_SAID: usize = 1024;
-
-/// How far the way back to a server has come.
-#[derive(Default)]
-pub(super) enum Way {
-    /// It is not gone.
-    #[default]
-    None,
-    /// It is not this session's turn yet.
-    Waiting(Waiting),
-    Dialling {
-        turn: Turn,
-        dial: Dial,
-    },
-}
-
-type Dial = Pin<Box<dyn Future<Output = Result<Relinked, DialFailure>> + Send>>;
 
 impl Task {
     /// Drives the link to the server: what it says goes into the log.
@@ -50,7 +35,15 @@ impl Task {
         };
         let is_greeting = matches!(machine.server(), Server::Greeting { .. });
         let has_deflate = client.as_ref().is_some_and(|client| client.has_deflate());
+        // Nobody will be sent what comes after the last Close, and a server that streams says much until it is answered.
+        let is_in_vain = machine.is_leaving_for_good();
         let end = uplink.poll(cx, &mut |kind, payload| {
+            if is_in_vain {
+                if let Some(client) = client {
+                    client.handle().on_discarded(payload.len());
+                }
+                return;
+            }
             if let Some(greetings) = greetings {
                 if is_greeting && greetings.takes(kind, payload) {
                     return;
@@ -93,8 +86,8 @@ impl Task {
 
     /// The server is lost: the client is told if it is to be, and the time runs.
     fn on_lost(&mut self, now: Instant) {
-        if self.lost_at.is_none() {
-            self.lost_at = Some(now);
+        if self.outage.is_none() {
+            self.outage = Some(Box::new(Outage { since: now, queue: QueueLength::new(&self.plan.shared) }));
             if !self.tell(FromProxy::SERVER_LOST) {
                 self.notice(LOST);
             }
@@ -209,7 +202,7 @@ impl Task {
             self.on_back(now);
         }
         if self.machine.is_live() && !self.outbox.is_empty() {
-            self.replay(cx);
+            self.replay(cx, now);
         }
         if let Some(uplink) = &mut self.uplink {
             uplink.flush(cx);
@@ -232,7 +225,7 @@ impl Task {
     }
 
     /// Says what waits in the outbox, as far as the link takes it.
-    fn replay(&mut self, cx: &mut Context<'_>) {
+    fn replay(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Self { uplink: Some(uplink), outbox, greetings, plan, .. } = self else { return };
         for _ in 0..MAX_SAID {
             let Some(saying) = outbox.next() else { return };
@@ -249,14 +242,18 @@ impl Task {
                 plan.metrics.replayed.inc();
             }
             outbox.on_said(uplink.sent(), false);
+            // At the pace of receipts that nobody waits for, a server that is killed again and again never hears all of it.
+            if outbox.is_careful() {
+                uplink.hasten_receipt(now);
+            }
         }
         cx.waker().wake_by_ref();
     }
 
     /// The server is there again, and was greeted.
     fn on_back(&mut self, now: Instant) {
-        let Some(lost_at) = self.lost_at.take() else { return };
-        let away = now.saturating_duration_since(lost_at);
+        let Some(outage) = self.outage.take() else { return };
+        let away = now.saturating_duration_since(outage.since);
         self.plan.shared.metrics.session_recovery.observe(RecoverySide::Upstream, away.as_secs_f64());
         lines::back(&self.plan, self.connection(), u64::try_from(away.as_millis()).unwrap_or(u64::MAX));
         if !self.tell(FromProxy::SERVER_BACK) {

@@ -9,26 +9,38 @@ import { listen } from "./server.mjs";
 const server = process.pid;
 const schema = buildSchema(`
   type Answer { text: String!, server: Int! }
-  type Tick { server: Int!, n: Int!, asked: Int! }
+  type Tick { server: Int!, n: Int!, asked: Int!, subscriptions: Int! }
   type Query { answer(text: String!): Answer!, slow(text: String!): Answer! }
   type Subscription { ticks(room: String!): Tick! }
 `);
 let asked = 0;
+let subscriptions = 0;
+let held = [];
 
 const roots = {
   query: {
-    answer: ({ text }) => ({ text, server }),
+    answer: ({ text }) => {
+      held.forEach((resolve) => resolve());
+      held = [];
+      return { text, server };
+    },
+    // Has no answer before somebody asks for one at once.
     slow: async ({ text }) => {
       asked++;
-      await sleep(500);
+      await new Promise((resolve) => held.push(resolve));
       return { text, server };
     },
   },
   subscription: {
     ticks: async function* () {
-      for (let n = 1; ; n++) {
-        await sleep(20);
-        yield { ticks: { server, n, asked } };
+      subscriptions++;
+      try {
+        for (let n = 1; ; n++) {
+          await sleep(20);
+          yield { ticks: { server, n, asked, subscriptions } };
+        }
+      } finally {
+        subscriptions--;
       }
     },
   },
