@@ -64,7 +64,7 @@ fn configuration(args: &DemoArgs, app: SocketAddr) -> String {
     format!(
         "listen: {{address: '{}'}}\nadmin: {{address: '{}'}}\nupstream: {{url: 'http://{app}'}}\n\
          log: {{format: text}}\ndrain: {{spread: 0s, timeout: 2s}}\n\
-         routes: [{{name: session, path: '/session/{{*rest}}', mode: session, policy: {{notices: true}}}}]\n",
+         routes: [{{name: session, path: '/session/{{*rest}}', mode: session, policy: {{notices: true, compression: deflate}}}}]\n",
         args.listen, args.admin
     )
 }

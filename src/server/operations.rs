@@ -32,6 +32,7 @@ impl Operations for State {
 
     fn metrics(&self) -> Vec<MetricFamily> {
         self.metrics.process.memory.set(i64::try_from(self.budget.used()).unwrap_or(i64::MAX));
+        self.sessions.report();
         self.registry.gather()
     }
 

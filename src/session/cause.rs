@@ -106,7 +106,9 @@ impl Cause {
             Self::Client(..) | Self::ClientLost | Self::ClientSilent | Self::TakenOver | Self::Cut => {
                 SessionEnd::Client
             }
-            Self::ServerFault(_) | Self::ClientFault(_) | Self::ControlRate | Self::Miscounted => SessionEnd::Fault,
+            Self::ServerFault(_) | Self::ClientFault(_) | Self::ControlRate | Self::Miscounted => {
+                SessionEnd::Fault
+            }
             Self::Slow => SessionEnd::Slow,
             Self::Idle => SessionEnd::Idle,
             Self::Lifetime => SessionEnd::Lifetime,

@@ -37,7 +37,9 @@ use crate::resilience::Backoff;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that says 1011 so soon after the greeting fails on what the client has said.
 const QUICK_FAILURE: Duration = Duration::from_secs(1);
-/// So many of them in a row are the server's word.
+/// A link that ended so soon after it was greeted, or before, has brought nothing.
+const SHORT_LIFE: Duration = Duration::from_millis(100);
+/// So many quick failures in a row are the server's word.
 const MAX_QUICK_FAILURES: u8 = 3;
 
 /// The server's side.
@@ -88,6 +90,7 @@ pub(super) enum DialEnd {
 pub(super) struct Machine {
     server: Server,
     client: Client,
+    redial: Redial,
     /// Its waits after failures of its own, and when it gives up.
     backoff: Backoff,
     /// How long a client with a ticket may be away; `None`: it has no ticket.
@@ -95,6 +98,8 @@ pub(super) struct Machine {
     /// Since when the present link is greeted.
     live_since: Option<Instant>,
     quick_failures: u8,
+    /// Links in a row that have brought nothing.
+    short_lives: u32,
     is_draining: bool,
     /// Why the session is over, or will be when the client was sent what there is.
     cause: Option<Cause>,
@@ -110,10 +115,12 @@ impl Machine {
         Self {
             server: Server::Live,
             client: Client::Attached,
+            redial,
             backoff,
             resume_window,
             live_since: Some(now),
             quick_failures: 0,
+            short_lives: 0,
             is_draining: false,
             cause: None,
             leaving: None,
@@ -189,12 +196,14 @@ impl Machine {
             return;
         }
         let lived = self.live_since.take().map(|since| now.saturating_duration_since(since));
+        let is_short = lived.is_none_or(|lived| lived < SHORT_LIFE);
+        self.short_lives = if is_short { self.short_lives.saturating_add(1) } else { 0 };
         match end {
             ServerEnd::Final(code, reason) => self.on_over(Cause::Server(code, reason)),
             ServerEnd::Fault(error) => self.on_over(Cause::ServerFault(error)),
             ServerEnd::Lost => {
                 self.quick_failures = 0;
-                self.on_lost(Duration::ZERO, random, now);
+                self.on_lost(random, now);
             }
             ServerEnd::Failed(reason) => {
                 let is_quick = lived.is_none_or(|lived| lived < QUICK_FAILURE);
@@ -202,7 +211,7 @@ impl Machine {
                 if self.quick_failures >= MAX_QUICK_FAILURES {
                     self.on_over(Cause::Server(CloseCode(1011), reason));
                 } else {
-                    self.on_lost(Duration::ZERO, random, now);
+                    self.on_lost(random, now);
                 }
             }
         }
@@ -357,9 +366,12 @@ impl Machine {
     }
 
     /// The link was lost: it is asked for again, unless nobody wants it.
-    fn on_lost(&mut self, wait: Duration, random: f64, now: Instant) {
-        // It is asked also for its side effect: from when on it is lost.
-        let gives_up = self.backoff.next(random, now).is_none();
+    fn on_lost(&mut self, random: f64, now: Instant) {
+        // It is asked also for its side effect: from when on it is lost. When the server is asked is the gate's matter, but
+        // for a session whose links end as soon as they are there: others may fare better, and are not asked for.
+        let wait = self.backoff.next(random, now);
+        let (gives_up, wait) =
+            (wait.is_none(), if self.short_lives < 2 { Duration::ZERO } else { self.short_wait(random) });
         if self.is_draining {
             self.server = Server::Over;
         } else if gives_up {
@@ -369,6 +381,15 @@ impl Machine {
         } else {
             self.server = Server::Asleep;
         }
+    }
+
+    /// How long to wait after several links that have brought nothing.
+    fn short_wait(&self, random: f64) -> Duration {
+        let Redial { base, factor, cap, .. } = self.redial;
+        let seconds = base.as_secs_f64() * factor.powf(f64::from(self.short_lives - 1));
+        // After many links this is infinite.
+        let longest = if seconds < cap.as_secs_f64() { Duration::from_secs_f64(seconds) } else { cap };
+        longest.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
     }
 
     /// The server is there, but of no use to this session now: it is asked again after a wait of its own.

@@ -43,6 +43,12 @@ impl Sessions {
         self.shared.running() == 0
     }
 
+    /// Sets the metrics that are worked out for a scrape.
+    pub(crate) fn report(&self) {
+        let longest = i64::try_from(self.shared.longest_queue()).unwrap_or(i64::MAX);
+        self.shared.metrics.session_queue_longest.set(longest);
+    }
+
     /// Ends those whose clients are away: in a drain, when clients begin to be closed.
     pub(crate) fn end_detached(&self) {
         self.shared.registry.end_detached();

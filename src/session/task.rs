@@ -20,7 +20,10 @@ mod client;
 mod control;
 mod deadlines;
 mod gauges;
+mod resumable;
 mod server;
+mod telling;
+mod way;
 
 use std::any::Any;
 use std::future::Future;
@@ -31,11 +34,11 @@ use std::task::{Context, Poll, Waker};
 use http::HeaderValue;
 use tokio::time::{Instant, Sleep};
 
-use self::attach::Resumable;
 use self::control::Control;
 pub(crate) use self::control::Greeted;
 use self::gauges::Gauges;
-use self::server::Way;
+use self::resumable::Resumable;
+use self::way::Way;
 use super::cause::Cause;
 use super::greeting::Greetings;
 use super::lines;
@@ -43,6 +46,7 @@ use super::machine::{Client, Machine, Server};
 use super::outbox::Outbox;
 use super::plan::Plan;
 use super::registry::SessionGuard;
+use super::shared::QueueLength;
 use crate::connections::{Command, Connection};
 use crate::delivery::WebSocket;
 use crate::frame::{CloseCode, Kind};
@@ -81,6 +85,13 @@ pub(crate) struct Arrival {
     pub guard: Option<SessionGuard>,
 }
 
+/// A server that is lost, until one is live again.
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    queue: QueueLength,
+}
+
 /// One session.
 pub(super) struct Task {
     plan: Arc<Plan>,
@@ -93,8 +104,8 @@ pub(super) struct Task {
     way: Way,
     opening: Opening,
     protocol: Option<HeaderValue>,
-    /// When the server was lost, until it is live again.
-    lost_at: Option<Instant>,
+    /// While the server is lost: since when, and how much waits for it.
+    outage: Option<Box<Outage>>,
     outbox: Outbox,
     greetings: Option<Box<Greetings>>,
     writer: Writer,
@@ -139,7 +150,8 @@ impl Task {
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
         let greetings = (!plan.greeting.is_empty())
             .then(|| Box::new(Greetings::new(Arc::clone(&plan.greeting), policy.session.queue.bytes)));
-        let resumable = session.zip(plan.gate.clone()).map(|(session, gate)| Box::new(Resumable::new(session, gate)));
+        let resumable =
+            session.zip(plan.gate.clone()).map(|(session, gate)| Box::new(Resumable::new(session, gate)));
         let window = policy.session.resume_window.filter(|_| resumable.is_some());
         let mut task = Self {
             machine: Machine::new(policy.redial, window, now),
@@ -148,7 +160,7 @@ impl Task {
             way: Way::default(),
             opening,
             protocol,
-            lost_at: None,
+            outage: None,
             outbox: Outbox::new(&policy.session.queue, resumable.is_some()),
             greetings,
             writer: Log::private(&plan.shared.logs),
@@ -273,6 +285,7 @@ impl Task {
     /// The session is over: counts it, and closes the server's link.
     fn on_gone(&mut self) {
         self.place = None;
+        self.outage = None;
         self.way = Way::default();
         if let Some(mut uplink) = self.uplink.take() {
             let (code, text) = self.machine.cause().map_or((CloseCode::GOING_AWAY, ""), Cause::to_server);
@@ -298,6 +311,9 @@ impl Task {
 
     /// Accounts for what the session holds beside its log.
     fn account(&mut self) {
+        if let Some(outage) = &self.outage {
+            outage.queue.set(self.outbox.waiting());
+        }
         let client = self.client.as_ref().map_or(0, WebSocket::held);
         let uplink = self.uplink.as_ref().map_or(0, |uplink| uplink.buffered());
         let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());

@@ -190,11 +190,11 @@ pub(super) fn close_actions(
             AfterPeer { frame: away("replaced by a newer connection"), instead: true },
         ),
         // Only a session has a second link for its client, or says a message to a second server; here for a total match.
-        Reason::TakenOver => {
-            let reason = "taken over by a newer connection";
-            (Close(frame(1008, reason)), Close(away(reason)))
+        Reason::TakenOver => (Close(frame(1008, "taken over")), Close(away("taken over"))),
+        Reason::Poison => {
+            let reason = "a message ends the server each time it is sent";
+            (Close(frame(1011, reason)), Close(away(reason)))
         }
-        Reason::Poison => (Close(frame(1011, "poison message")), Close(away("poison message"))),
         Reason::Drained => {
             let frame = CloseFrame { code: given, reason: "server is restarting" };
             (Close(frame), AfterPeer { frame: away("proxy is draining"), instead: true })

@@ -61,7 +61,9 @@ fn the_close_reasons_in_the_document_are_those_that_are_sent() {
     let feeds = files(&root().join("src/delivery"), "rs").into_iter().filter(of_code);
     let feeds: String = feeds.map(|path| read(&path)).collect();
     let failed = feeds.split("ControlFrame::close(").skip(1).filter_map(|rest| rest.split('"').nth(1));
-    let said = actions.split('"').skip(1).step_by(2).chain(failed);
+    let source = read("src/session/cause.rs".as_ref());
+    let sessions = ["fn to_client(", "fn to_server("].map(|function| between(&source, function, "\n    }"));
+    let said = quoted(actions).chain(failed).chain(sessions.into_iter().flat_map(quoted));
     let sent: BTreeSet<_> = said.filter(is_reason).map(str::to_owned).collect();
     assert!(sent.len() > 5, "{sent:?}");
     let section = between_headings("docs/close-codes.md", "## Closes by the proxy");

@@ -3,8 +3,8 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::*;
-use crate::connections::Command;
 use crate::connections::handle::Pending;
+use crate::connections::{Admitted, Command, ConnectionPermit, PermitHolder};
 use crate::frame::CloseCode;
 use crate::telemetry::RouteMetrics;
 
@@ -198,4 +198,62 @@ fn an_injection_wakes_the_connection_and_what_waits_at_its_end_is_counted() {
     let family = families.iter().find(|f| f.name() == "outrigger_injections_total").unwrap();
     let ended = family.get_metric().iter().find(|m| m.get_label()[0].value() == "ended").unwrap();
     assert_eq!(ended.get_counter().get_value(), 3.0);
+}
+
+#[derive(Debug, Default)]
+struct Holder(Mutex<Vec<Command>>);
+
+impl PermitHolder for Holder {
+    fn command(&self, command: Command) {
+        self.0.lock().push(command);
+    }
+}
+
+/// Has its holder replaced as soon as it is held, and tells which connection that was.
+#[derive(Debug)]
+struct Permit(Arc<AtomicU64>);
+
+impl ConnectionPermit for Permit {
+    fn on_open(&mut self, id: u64, holder: Arc<dyn PermitHolder>) {
+        self.0.store(id, Relaxed);
+        holder.command(Command::Replace);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.store(0, Relaxed);
+    }
+}
+
+#[test]
+fn a_permit_belongs_to_a_connection_or_to_what_outlives_it() {
+    let (registry, route) = registry();
+    let held_by = Arc::new(AtomicU64::new(0));
+    let admitted = || {
+        let info = ConnectionInfo {
+            client: None,
+            user: None,
+            channel: None,
+            request_id: "x".into(),
+            route: Arc::clone(&route),
+        };
+        let permit = Some(Box::new(Permit(Arc::clone(&held_by))) as Box<dyn ConnectionPermit>);
+        Admitted { info, expires: None, permit }
+    };
+    let connection = admitted().open(&registry);
+    assert_eq!(held_by.load(Relaxed), connection.guard.handle().id);
+    assert_eq!(connection.guard.handle().take_commands()[0], Some(Command::Replace));
+    drop(connection);
+    assert_eq!(held_by.load(Relaxed), 0, "it is given back with its connection");
+
+    let holder = Arc::new(Holder::default());
+    let (connection, held) = admitted().open_for(holder.clone(), &registry);
+    assert_eq!(held_by.load(Relaxed), connection.guard.handle().id);
+    assert_eq!(connection.guard.handle().take_commands(), [None; 3]);
+    assert_eq!(*holder.0.lock(), [Command::Replace]);
+    drop(connection);
+    assert_ne!(held_by.load(Relaxed), 0, "the client may come back");
+    drop(held);
+    assert_eq!(held_by.load(Relaxed), 0);
 }

@@ -153,6 +153,13 @@ impl WebSocket {
         self.connection.leave(report);
     }
 
+    /// As [`WebSocket::leave`], of a client that another link of it goes on with: what this one has not acknowledged is not lost.
+    pub(crate) fn leave_for_another(&mut self) {
+        if let Some(ending) = &self.ending {
+            self.connection.leave(ending.report);
+        }
+    }
+
     /// The client's place in the registry is given back, once an end has begun, and what it has not acknowledged is counted.
     pub(crate) fn leave(&mut self) {
         let Some(ending) = &self.ending else { return };

@@ -7,11 +7,11 @@ use crate::broadcast::Reservation;
 use crate::connections::Admitted;
 use crate::frame::{CloseCode, Extensions};
 use crate::net::Transport;
-use crate::server::limits::refusals::RefusalPermit;
 use crate::net::own_protocols::Nonce;
+use crate::server::limits::refusals::RefusalPermit;
 use crate::session::{self, Greeted, Handle, Identity, Opened};
-use crate::upstream::opening::Opening;
 use crate::tunnel;
+use crate::upstream::opening::Opening;
 
 /// One variant for each mode, and one for refusals that are sent as a Close.
 #[derive(Debug)]

@@ -223,6 +223,29 @@ fn a_server_that_does_not_come_back_is_given_up_wherever_the_session_stands() {
 }
 
 #[test]
+fn a_session_whose_links_end_at_once_asks_less_and_less() {
+    let start = Instant::now();
+    for (life, dials) in [
+        (Duration::ZERO, 6..=12),
+        (Duration::from_millis(99), 5..=12),
+        (Duration::from_millis(100), 90..=100),
+    ] {
+        let (mut machine, mut now, mut count) = (Machine::new(REDIAL, None, start), start, 0);
+        while now < start + secs(10) {
+            machine.on_server_end(ServerEnd::Lost, 0.5, now);
+            let Server::Waiting { not_before } = machine.server() else { panic!("{machine:?}") };
+            now = now.max(not_before);
+            machine.on_turn();
+            assert!(machine.on_linked(now));
+            machine.on_greeted(now);
+            now += life;
+            count += 1;
+        }
+        assert!(dials.contains(&count), "{life:?}: {count}");
+    }
+}
+
+#[test]
 fn a_short_life_does_not_set_the_time_to_give_up_back_and_a_long_one_does() {
     let start = Instant::now();
     for (life, is_given_up) in [(secs(1), true), (secs(9), true), (secs(10), false)] {

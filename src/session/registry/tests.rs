@@ -1,14 +1,19 @@
+use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 
 use http::HeaderMap;
 
-use super::super::handle::{NotResumed, Request};
+use super::super::handle::{Attach, NotResumed, Request};
 use super::*;
-use crate::connections::{Command, PermitHolder};
+use crate::config::LogConnections;
+use crate::connections::{self, Command, Connection, ConnectionInfo, PermitHolder};
+use crate::net::{Stream, Transport};
 use crate::stage::secs;
 use crate::telemetry::Metrics;
+use crate::upstream::opening::Opening;
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -255,4 +260,58 @@ async fn a_grave_is_forgotten_after_two_minutes() {
     assert_eq!(gate.check(&ticket), Err(Some(EndedSession { received: 3, why: "evicted" })));
     tokio::time::advance(secs(1)).await;
     assert_eq!(gate.check(&ticket), Err(None));
+}
+
+impl World {
+    /// A client that comes back with its first ticket, having seen so much; and the other end of its socket.
+    fn client(&self, seen: u64) -> (Box<Attach>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
+        let connections = connections::Registry::new(Arc::clone(&self.metrics), LogConnections::Off);
+        let guard = connections.enter(ConnectionInfo {
+            client: None,
+            user: None,
+            channel: None,
+            request_id: "x".into(),
+            route: self.metrics.route("r"),
+        });
+        let attach = Attach {
+            generation: 1,
+            seen,
+            transport: Transport { stream, read_ahead: bytes::Bytes::new() },
+            has_deflate: false,
+            connection: Connection { guard, expires: None, held: None },
+            nonce: None,
+            opening: Opening::of_one_client(&"/ws".parse().unwrap(), HeaderMap::new()),
+        };
+        (Box::new(attach), theirs)
+    }
+}
+
+#[tokio::test]
+async fn of_clients_that_attach_at_the_same_moment_each_has_its_place_and_none_is_left_hanging() {
+    let world = World::new();
+    let session = world.enter("r");
+    let handle = Arc::clone(session.handle());
+    let mut sockets = Vec::new();
+    for seen in 0..16 {
+        let (attach, socket) = world.client(seen);
+        handle.attach(attach).unwrap();
+        sockets.push(socket);
+    }
+    let (attach, _socket) = world.client(16);
+    let Err((back, why)) = handle.attach(attach) else { panic!("there is no room") };
+    assert_eq!((back.seen, why), (16, NotResumed::Busy), "it is handed back, to be closed with a word");
+    for seen in 0..3 {
+        let Some(Request::Attach(attach)) = next(&handle) else { panic!() };
+        assert_eq!(attach.seen, seen);
+    }
+    session.end(SessionEnd::Client, 0);
+    let (attach, _socket) = world.client(17);
+    assert!(matches!(handle.attach(attach), Err((_, NotResumed::Gone))));
+    // The sockets of those that waited are closed with the session.
+    for socket in &mut sockets[3..] {
+        assert_eq!(socket.read(&mut [0; 1]).unwrap_or(0), 0);
+    }
 }

@@ -10,69 +10,23 @@
 //! Which tickets are valid ([`crate::session::handle`], [`crate::session::ticket`]).
 
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::Context;
 
 use tokio::time::Instant;
 
-use super::control::{Greeted, bye_word};
 use super::Task;
+use super::control::Greeted;
+use super::telling::bye_word;
 use crate::connections::Connection;
-use crate::delivery::control::{Bye, Confirmed, ControlError, FromProxy};
+use crate::delivery::control::{Bye, FromProxy};
 use crate::delivery::{CloseCause, ReadStatus, SendStatus, WebSocket};
+use crate::frame::CloseCode;
 use crate::log::Cursor;
-use crate::net::own_protocols::TicketText;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
 use crate::session::handle::{Ask, Attach, EndRequest, NotResumed, Request};
 use crate::session::machine::Client;
-use crate::session::registry::{Gate, SessionGuard};
-use crate::telemetry::{Reason, RecoverySide, ResumeOutcome};
-
-/// What a session has whose client was given a ticket.
-#[derive(Debug)]
-pub(super) struct Resumable {
-    guard: SessionGuard,
-    gate: Arc<Gate>,
-    confirmed: Confirmed,
-    /// The number of the oldest message that is kept.
-    kept_from: u64,
-    /// Since when its client is away.
-    away_since: Option<Instant>,
-}
-
-impl Resumable {
-    pub(super) fn new(guard: SessionGuard, gate: Arc<Gate>) -> Self {
-        Self { guard, gate, confirmed: Confirmed::default(), kept_from: 1, away_since: None }
-    }
-
-    /// The next ticket and its number.
-    pub(super) fn issue(&self) -> Option<(u32, TicketText)> {
-        self.gate.issue(self.guard.handle())
-    }
-
-    pub(super) fn prove(&self, generation: u32) {
-        self.guard.handle().prove(generation);
-    }
-
-    /// The client says to have had `seen` of what it was sent. Answers what is kept from now on.
-    pub(super) fn on_seen(&mut self, seen: u64, sent: u64) -> Result<u64, ControlError> {
-        self.confirmed.on_seen(seen, sent)?;
-        self.kept_from = self.kept_from.max(seen + 1);
-        Ok(self.kept_from)
-    }
-
-    pub(super) fn into_guard(self) -> SessionGuard {
-        self.guard
-    }
-
-    pub(super) fn wake_with(&self, waker: &Waker) {
-        self.guard.handle().wake_with(waker);
-    }
-
-    fn next_request(&self) -> Option<Request> {
-        self.guard.handle().next_request()
-    }
-}
+use crate::telemetry::{Reason, RecoverySide, ResumeOutcome, SessionEnd};
 
 impl Task {
     /// Does what others want of the session.
@@ -91,7 +45,7 @@ impl Task {
         match why {
             // It may have come back meanwhile.
             EndRequest::Evicted if is_away => self.machine.end(Cause::Evicted),
-            EndRequest::Drained if is_away => self.machine.end(Cause::Drain(crate::frame::CloseCode::GOING_AWAY)),
+            EndRequest::Drained if is_away => self.machine.end(Cause::Drain(CloseCode::GOING_AWAY)),
             EndRequest::Evicted | EndRequest::Drained => {}
             EndRequest::Replaced if is_away => self.machine.end(Cause::Replaced),
             EndRequest::Replaced => self.machine.leave(Cause::Replaced),
@@ -102,7 +56,7 @@ impl Task {
     /// A handshake asks whether its client may come back.
     fn on_ask(&mut self, ask: Ask) {
         let Ask { generation, seen, answer } = ask;
-        let is_valid = self.resumable.as_ref().is_some_and(|resumable| resumable.guard.handle().is_valid(generation));
+        let is_valid = self.resumable.as_ref().is_some_and(|resumable| resumable.is_valid(generation));
         let result = if self.machine.client() == Client::Gone {
             Err(NotResumed::Gone)
         } else if is_valid {
@@ -121,7 +75,7 @@ impl Task {
             self.machine.end(Cause::Miscounted);
             return Err(NotResumed::Ahead);
         }
-        let missing = resumable.kept_from.saturating_sub(seen + 1);
+        let missing = resumable.missing_after(seen);
         if missing > 0 {
             self.machine.end(Cause::Overflow);
             return Err(NotResumed::Gap(missing));
@@ -136,7 +90,7 @@ impl Task {
         let policy = Arc::clone(&self.plan.policy);
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
         let client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
-        let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.guard.handle().prove(generation));
+        let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
         if !is_proven || is_over || self.continuation(seen).is_err() {
             // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
@@ -159,9 +113,8 @@ impl Task {
         self.machine.attach(now);
         if let Some(resumable) = &mut self.resumable {
             let _ = resumable.on_seen(seen, self.newest_sent);
-            resumable.guard.attach();
             self.plan.metrics.resumes.inc(ResumeOutcome::Resumed);
-            if let Some(since) = resumable.away_since.take() {
+            if let Some(since) = resumable.attach() {
                 let away = now.saturating_duration_since(since).as_secs_f64();
                 self.plan.shared.metrics.session_recovery.observe(RecoverySide::Client, away);
             }
@@ -172,11 +125,9 @@ impl Task {
     /// The client has gone, and may come back.
     pub(super) fn on_away(&mut self, now: Instant) {
         let max = self.plan.policy.session.max_detached;
-        let Some(resumable) = self.resumable.as_mut().filter(|resumable| resumable.away_since.is_none()) else {
+        if !self.resumable.as_mut().is_some_and(|resumable| resumable.detach(max, now)) {
             return;
-        };
-        resumable.away_since = Some(now);
-        resumable.guard.detach(max);
+        }
         self.control = None;
         // A lifetime is a link's; what the client may do ends with its credentials all the same.
         self.dates = Dates::new(None, self.expires, now);
@@ -186,10 +137,10 @@ impl Task {
     pub(super) fn bury(&mut self) {
         let Some(resumable) = self.resumable.take() else { return };
         let cause = self.machine.cause();
-        if resumable.away_since.is_some() && !matches!(cause, Some(Cause::Drain(_))) {
+        if resumable.is_away() && !matches!(cause, Some(Cause::Drain(_))) {
             self.plan.metrics.resumes.inc(ResumeOutcome::Expired);
         }
-        let why = cause.map_or(crate::telemetry::SessionEnd::Internal, Cause::session_end);
+        let why = cause.map_or(SessionEnd::Internal, Cause::session_end);
         resumable.into_guard().end(why, self.outbox.received());
     }
 
@@ -199,13 +150,13 @@ impl Task {
         let history = &self.plan.policy.history;
         let log = self.writer.log();
         let oldest = self.next.saturating_sub(history.messages as u64);
-        let mut kept_from = resumable.kept_from.max(oldest);
+        let mut kept_from = resumable.kept_from().max(oldest);
         let bytes_from = |number| log.lag(Cursor { next: number, all_from: number }).bytes;
         let unsent = bytes_from(self.next);
         while kept_from < self.next && bytes_from(kept_from) - unsent > history.bytes as u64 {
             kept_from += 1;
         }
-        resumable.kept_from = kept_from;
+        resumable.keep_from(kept_from);
         self.writer.let_go(kept_from);
     }
 
@@ -213,7 +164,10 @@ impl Task {
     fn part_with(&mut self, mut link: WebSocket, cause: &Cause, cx: &mut Context<'_>, now: Instant) {
         let policy = &self.plan.policy;
         // Best effort: a link that takes nothing, or whose client was told nothing yet, does without it.
-        if link.is_open() && link.is_flushed() && let Some(prefix) = link.prefix() {
+        if link.is_open()
+            && link.is_flushed()
+            && let Some(prefix) = link.prefix()
+        {
             let received = self.outbox.received();
             let bye = FromProxy::Bye(Bye { why: bye_word(cause), resume: false, after: None, ack: received });
             let bye = bye.frame(prefix);
@@ -224,7 +178,7 @@ impl Task {
         link.close(&close, policy.close_timeout, now);
         if let Some(mut earlier) = self.parting.replace(Box::new(link)) {
             earlier.reset(Reason::TakenOver);
-            earlier.leave();
+            earlier.leave_for_another();
         }
     }
 
@@ -245,7 +199,7 @@ impl Task {
             is_closed = link.poll_send(cx, 0, now) == SendStatus::Closed;
         }
         if is_closed {
-            link.leave();
+            link.leave_for_another();
             self.parting = None;
         }
     }

@@ -73,16 +73,7 @@ impl Task {
 
     fn read_once(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<ReadStatus> {
         let Self {
-            client: Some(client),
-            control,
-            uplink,
-            machine,
-            outbox,
-            greetings,
-            plan,
-            next,
-            waker,
-            ..
+            client: Some(client), control, uplink, machine, outbox, greetings, plan, next, waker, ..
         } = self
         else {
             return None;
@@ -188,7 +179,8 @@ impl Task {
             if !client.is_open() {
                 return;
             }
-            if let Some(frame) = self.control.as_mut().and_then(|control| control.next_frame(client.prefix())) {
+            if let Some(frame) = self.control.as_mut().and_then(|control| control.next_frame(client.prefix()))
+            {
                 // Whatever becomes of it, the next round finds out.
                 client.send(cx, &frame, 0, now);
                 continue;
@@ -270,8 +262,11 @@ impl Task {
     fn on_client_closed(&mut self, now: Instant) {
         let Some(mut client) = self.client.take() else { return };
         let cause = self.cause_of(&client);
-        client.leave();
         self.machine.on_client_end(cause, now);
+        match self.machine.client() {
+            Client::Away { .. } => client.leave_for_another(),
+            _ => client.leave(),
+        }
     }
 
     /// The client's link has begun to end by itself: the session follows. True if that is new.
@@ -311,10 +306,11 @@ impl Task {
         }
         // There is a place for the last words only behind what was begun.
         if self.control.is_some() && (is_flushed || cause.is_after_log()) {
-            let has_said = self.has_said_bye();
+            let had_frames = self.control.as_ref().is_some_and(|control| control.has_frames());
             let (_, by) = *self.rest.get_or_insert((self.next - 1, now + close_timeout));
             if self.say_bye(&cause) && now < by {
-                return !has_said;
+                // Just now: they can go out at once.
+                return !had_frames;
             }
         }
         let Some(client) = self.client.as_mut() else { return false };

@@ -35,8 +35,12 @@ impl Task {
         let judgement = self.judgement().map(|at| self.standstill.defer(at));
         // The end of a pause in reading is no judgement.
         let pause = self.client.as_ref().and_then(WebSocket::paused_until);
-        let dates = self.dates.next().filter(|_| matches!(self.machine.client(), Client::Attached | Client::Away { .. }));
-        let acknowledgement = self.control.as_ref().and_then(|control| control.next_due(self.outbox.received()));
+        let dates = self
+            .dates
+            .next()
+            .filter(|_| matches!(self.machine.client(), Client::Attached | Client::Away { .. }));
+        let acknowledgement =
+            self.control.as_ref().and_then(|control| control.next_due(self.outbox.received()));
         let parting = self.parting.as_ref().and_then(|link| link.next_deadline(&self.plan.policy));
         let rest = self
             .rest

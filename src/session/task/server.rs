@@ -1,12 +1,12 @@
 //! The server's side of a session: its link, the way back when it is lost, and what a new link has to hear.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::Task;
+use super::way::{Dial, Way};
+use super::{Outage, Task};
 use crate::delivery::control::FromProxy;
 use crate::frame::{CloseCode, Kind, deflate, encode};
 use crate::log::{Message, NewEntry, Writer};
@@ -15,9 +15,10 @@ use crate::session::greeting::{Greetings, Step};
 use crate::session::lines;
 use crate::session::machine::{Client, DialEnd, Server};
 use crate::session::outbox::Outbox;
+use crate::session::shared::QueueLength;
 use crate::telemetry::{MessageLoss, RecoverySide, RedialOutcome};
 use crate::upstream::redial::{DialFailure, Relinked, redial_once};
-use crate::upstream::revival::{Blame, Turn, Waiting};
+use crate::upstream::revival::{Blame, Turn};
 use crate::upstream::{Uplink, UplinkEnd};
 
 const LOST: &[u8] = br#"{"type":"outrigger","event":"upstream_lost"}"#;
@@ -25,22 +26,6 @@ const RESTORED: &[u8] = br#"{"type":"outrigger","event":"upstream_restored"}"#;
 
 /// Messages that a new server is said before other tasks get their turn.
 const MAX_SAID: usize = 1024;
-
-/// How far the way back to a server has come.
-#[derive(Default)]
-pub(super) enum Way {
-    /// It is not gone.
-    #[default]
-    None,
-    /// It is not this session's turn yet.
-    Waiting(Waiting),
-    Dialling {
-        turn: Turn,
-        dial: Dial,
-    },
-}
-
-type Dial = Pin<Box<dyn Future<Output = Result<Relinked, DialFailure>> + Send>>;
 
 impl Task {
     /// Drives the link to the server: what it says goes into the log.
@@ -93,8 +78,8 @@ impl Task {
 
     /// The server is lost: the client is told if it is to be, and the time runs.
     fn on_lost(&mut self, now: Instant) {
-        if self.lost_at.is_none() {
-            self.lost_at = Some(now);
+        if self.outage.is_none() {
+            self.outage = Some(Box::new(Outage { since: now, queue: QueueLength::new(&self.plan.shared) }));
             if !self.tell(FromProxy::SERVER_LOST) {
                 self.notice(LOST);
             }
@@ -255,8 +240,8 @@ impl Task {
 
     /// The server is there again, and was greeted.
     fn on_back(&mut self, now: Instant) {
-        let Some(lost_at) = self.lost_at.take() else { return };
-        let away = now.saturating_duration_since(lost_at);
+        let Some(outage) = self.outage.take() else { return };
+        let away = now.saturating_duration_since(outage.since);
         self.plan.shared.metrics.session_recovery.observe(RecoverySide::Upstream, away.as_secs_f64());
         lines::back(&self.plan, self.connection(), u64::try_from(away.as_millis()).unwrap_or(u64::MAX));
         if !self.tell(FromProxy::SERVER_BACK) {

@@ -40,6 +40,11 @@ export class Ticks {
     return this.#server;
   }
 
+  /** How many it has heard. */
+  get servers() {
+    return this.#servers.size;
+  }
+
   heard(server, number) {
     if (server !== this.#server) {
       if (this.#servers.has(server)) failed(`tick ${number} of a server that is gone`);

@@ -13,6 +13,7 @@ const client = createClient({
 const ticks = new Ticks(1);
 let connected = 0;
 let asked = 0;
+let begun = 0;
 let onTick = () => {};
 
 client.on("connected", () => ++connected > 1 && tell("opened again"));
@@ -30,7 +31,7 @@ async function ask(field) {
 }
 
 async function subscribe(room, heard) {
-  const query = "subscription ($room: String!) { ticks(room: $room) { server n asked } }";
+  const query = "subscription ($room: String!) { ticks(room: $room) { server n asked subscriptions } }";
   for await (const { data, errors } of client.iterate({ query, variables: { room } })) {
     if (errors) failed(JSON.stringify(errors));
     if (heard(data.ticks) === "enough") return;
@@ -40,6 +41,8 @@ async function subscribe(room, heard) {
 
 subscribe("lobby", (tick) => {
   ticks.heard(tick.server, tick.n);
+  if (ticks.servers > 1 && tick.subscriptions > 1) failed("a subscription that was completed is there again");
+  begun = tick.asked;
   onTick(tick);
 }).catch((error) => failed(error.stack ?? JSON.stringify(error)));
 // One that was completed must not come back.
@@ -50,9 +53,9 @@ obey({
   /** A query that the server has begun to work on, and does not get done. */
   "be in flight": () =>
     new Promise((resolve) => {
-      const before = ticks.server;
-      ask("slow").then((server) => tell("landed", { moved: server !== before }), failed);
-      onTick = ({ asked }) => asked > 0 && resolve();
+      const [server, before] = [ticks.server, begun];
+      ask("slow").then((answered) => tell("landed", { moved: answered !== server }), failed);
+      onTick = ({ asked }) => asked > before && resolve();
     }),
   end: () => client.dispose(),
 });

@@ -9,11 +9,12 @@ import { listen } from "./server.mjs";
 const server = process.pid;
 const schema = buildSchema(`
   type Answer { text: String!, server: Int! }
-  type Tick { server: Int!, n: Int!, asked: Int! }
+  type Tick { server: Int!, n: Int!, asked: Int!, subscriptions: Int! }
   type Query { answer(text: String!): Answer!, slow(text: String!): Answer! }
   type Subscription { ticks(room: String!): Tick! }
 `);
 let asked = 0;
+let subscriptions = 0;
 
 const roots = {
   query: {
@@ -26,9 +27,14 @@ const roots = {
   },
   subscription: {
     ticks: async function* () {
-      for (let n = 1; ; n++) {
-        await sleep(20);
-        yield { ticks: { server, n, asked } };
+      subscriptions++;
+      try {
+        for (let n = 1; ; n++) {
+          await sleep(20);
+          yield { ticks: { server, n, asked, subscriptions } };
+        }
+      } finally {
+        subscriptions--;
       }
     },
   },

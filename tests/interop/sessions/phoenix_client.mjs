@@ -8,10 +8,21 @@ const ticks = new Ticks(1);
 const answers = new Answers();
 let opened = 0;
 let left = false;
+let replies = 0;
 
 socket.onOpen(() => ++opened > 1 && tell("opened again"));
 socket.onClose(({ code, reason }) => tell("closed", { code, reason }));
 socket.onError((error) => tell("error", { message: error.message }));
+socket.onMessage(({ topic, event, ref, join_ref: joinRef }) => {
+  if (topic === "room:elsewhere" && left) failed(`a channel that was left: ${event}`);
+  if (topic === "room:elsewhere" && event === "phx_close") {
+    left = true;
+    tell("ready");
+  }
+  if (topic === "room:lobby" && event === "phx_reply" && ref === joinRef && ++replies > 1) {
+    failed("the join is answered again");
+  }
+});
 socket.connect();
 
 const joined = (channel) =>
@@ -22,16 +33,7 @@ const lobby = socket.channel("room:lobby");
 const elsewhere = socket.channel("room:elsewhere");
 lobby.on("tick", ({ server, n }) => ticks.heard(server, n));
 lobby.onError((why) => tell("error", { message: `the channel: ${JSON.stringify(why)}` }));
-elsewhere.onMessage = (event, payload) => {
-  if (left) failed(`a channel that was left: ${event}`);
-  return payload;
-};
-Promise.all([joined(lobby), joined(elsewhere)])
-  .then(() => new Promise((resolve) => elsewhere.leave().receive("ok", resolve)))
-  .then(() => {
-    left = true;
-    tell("ready");
-  }, failed);
+Promise.all([joined(lobby), joined(elsewhere)]).then(() => elsewhere.leave(), failed);
 
 obey({
   exchange: () =>

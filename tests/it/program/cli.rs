@@ -339,6 +339,50 @@ async fn the_demo_names_a_drain_that_works_as_it_stands_says_what_to_do_after_it
 }
 
 #[tokio::test]
+async fn when_the_demos_server_is_killed_its_tunnel_is_cut_and_its_session_goes_on_with_the_next_one() {
+    let mut demo = Builder::new(&["demo"]).args(&PORTS).spawn();
+    let line = demo.line_with("  kill  ").await;
+    let address = address_after(&line, "curl -X POST http://");
+    assert!(line.ends_with(&format!("http://{address}/kill")), "{line}");
+    let kill = RawClient::plain(address).method("POST").path("/kill").header("Host", &address.to_string());
+    let foreign = kill.clone().header("Origin", "http://evil.example").answer().await.response;
+    assert_eq!(foreign.status(), 403, "{}", foreign.text());
+
+    let mut tunnel = RawClient::connect(address, "/ticker").await;
+    let mut session = RawClient::connect(address, "/session/ticker").await;
+    for client in [&mut tunnel, &mut session] {
+        client.text("before").await;
+        let said = until(client, |said| said["text"] == "before").await;
+        assert_eq!(said.last().expect("it is the last")["generation"], 1);
+    }
+    assert_eq!(kill.answer().await.response.status(), 202);
+
+    assert_eq!(tunnel.closed().await.code, 1012);
+    until(&mut session, |said| said["event"] == "upstream_lost").await;
+    session.text("meanwhile").await;
+    until(&mut session, |said| said["event"] == "upstream_restored").await;
+    session.text("after").await;
+    let said = until(&mut session, |said| said["text"] == "after").await;
+    let heard = said.iter().filter(|said| said["type"] == "heard");
+    let heard: Vec<_> = heard.map(|said| (said["text"].as_str(), said["generation"].as_u64())).collect();
+    assert_eq!(heard, [(Some("meanwhile"), Some(2)), (Some("after"), Some(2))], "{said:?}");
+}
+
+/// What this client is told up to such a message.
+async fn until(client: &mut RawClient, is_it: impl Fn(&serde_json::Value) -> bool) -> Vec<serde_json::Value> {
+    let mut told = Vec::new();
+    loop {
+        let Message::Text(text) = client.next_message().await else { panic!("all of it is text: {told:?}") };
+        let said: serde_json::Value = serde_json::from_str(&text).expect("and JSON");
+        let is_last = is_it(&said);
+        told.push(said);
+        if is_last {
+            return told;
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_line_that_it_is_ready_names_configuration_upstreams_and_tls() {
     let upstream = Upstream::echo().await;
     let url = upstream.url();

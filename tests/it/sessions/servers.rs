@@ -31,18 +31,27 @@ struct Row {
     client: &'static [&'static str],
     /// The client's connections.
     links: u32,
-    /// Whether something that the server works on is to be lost with it, each time.
-    has_work_in_flight: bool,
+    in_flight: InFlight,
 }
 
 impl Row {
     const fn new(route: &'static str, server: &'static str, client: &'static [&'static str]) -> Self {
-        Self { route, server, client, links: 1, has_work_in_flight: false }
+        Self { route, server, client, links: 1, in_flight: InFlight::Nothing }
     }
 
     const fn rooms(server: &'static str) -> Self {
         Self::new("app", server, &["sessions/rooms_client.mjs"])
     }
+}
+
+/// What the server works on each time that it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InFlight {
+    Nothing,
+    /// The next server is asked for it again.
+    Repeated,
+    /// Nobody is.
+    Lost,
 }
 
 /// How a server ends.
@@ -108,7 +117,13 @@ async fn a_client_on_reconnecting_websocket() {
 #[tokio::test]
 async fn graphql_ws() {
     let row = Row::new("graphql", "sessions/graphql_server.mjs", &["sessions/graphql_client.mjs"]);
-    survives(&Row { has_work_in_flight: true, ..row }).await;
+    survives(&Row { in_flight: InFlight::Repeated, ..row }).await;
+}
+
+#[tokio::test]
+async fn graphql_ws_whose_subscriptions_alone_are_said_again() {
+    let row = Row::new("subscriptions", "sessions/graphql_server.mjs", &["sessions/graphql_client.mjs"]);
+    survives(&Row { in_flight: InFlight::Lost, ..row }).await;
 }
 
 #[tokio::test]
@@ -185,7 +200,7 @@ async fn survives(row: &Row) {
 
     let ends = [End::Killed, End::Terminated, End::Killed, End::Terminated];
     for end in ends {
-        if row.has_work_in_flight {
+        if row.in_flight != InFlight::Nothing {
             client.does("be in flight").await;
         }
         end.come_to(server).await;
@@ -195,9 +210,14 @@ async fn survives(row: &Row) {
         server = Peer::start_at(row.server, Some(port)).await;
         client.hears(&server).await;
         client.until("done").await;
-        if row.has_work_in_flight {
+        if row.in_flight == InFlight::Lost {
+            // Behind it, if it had been said again.
+            client.does("be in flight").await;
+        }
+        if row.in_flight != InFlight::Nothing {
             let landed = client.until("landed").await;
-            assert_eq!(landed["moved"], true, "{end:?}: the server that was lost has answered: {landed}");
+            let is_repeated = row.in_flight == InFlight::Repeated;
+            assert_eq!(landed["moved"], is_repeated, "{end:?}: {:?}", row.in_flight);
         }
         client.does("exchange").await;
     }

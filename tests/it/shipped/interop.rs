@@ -65,6 +65,18 @@ async fn socket_io_over_websocket_and_over_long_polling() {
     series("socketio_server.mjs", "socketio_client.mjs", &[]).await;
 }
 
+#[tokio::test]
+async fn clients_of_node_that_offer_what_is_the_proxys_own() {
+    if skipped() {
+        return;
+    }
+    let server = Peer::start("node_ws_bare_server.mjs").await;
+    let proxy = Proxy::to_url(server.url()).spawn().await;
+    run_client("node_ws_protocols.mjs", proxy.address().port(), &[]).await;
+    proxy.stop().await;
+    server.stop().await;
+}
+
 /// `config/examples/`, each with the server that it is for.
 #[tokio::test]
 async fn the_example_for_node_ws() {

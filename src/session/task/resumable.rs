@@ -1,0 +1,99 @@
+//! What a session has whose client was given a ticket.
+//!
+//! # Not here
+//! How a client comes back ([`super::attach`]).
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::time::Instant;
+
+use crate::delivery::control::{Confirmed, ControlError};
+use crate::net::own_protocols::TicketText;
+use crate::session::handle::Request;
+use crate::session::registry::{Gate, SessionGuard};
+
+#[derive(Debug)]
+pub(super) struct Resumable {
+    guard: SessionGuard,
+    gate: Arc<Gate>,
+    confirmed: Confirmed,
+    /// The number of the oldest message that is kept.
+    kept_from: u64,
+    /// Since when its client is away.
+    away_since: Option<Instant>,
+}
+
+impl Resumable {
+    pub(super) fn new(guard: SessionGuard, gate: Arc<Gate>) -> Self {
+        Self { guard, gate, confirmed: Confirmed::default(), kept_from: 1, away_since: None }
+    }
+
+    /// The next ticket and its number.
+    pub(super) fn issue(&self) -> Option<(u32, TicketText)> {
+        self.gate.issue(self.guard.handle())
+    }
+
+    /// The client has shown that it has the ticket of this number. False: that is worth nothing any more.
+    pub(super) fn prove(&self, generation: u32) -> bool {
+        self.guard.handle().prove(generation)
+    }
+
+    /// Whether the ticket of this number opens the session now.
+    pub(super) fn is_valid(&self, generation: u32) -> bool {
+        self.guard.handle().is_valid(generation)
+    }
+
+    /// How many messages are not there any more for a client that has had `seen`.
+    pub(super) fn missing_after(&self, seen: u64) -> u64 {
+        self.kept_from.saturating_sub(seen + 1)
+    }
+
+    pub(super) fn kept_from(&self) -> u64 {
+        self.kept_from
+    }
+
+    /// What is older than this is given up, whether or not the client has had it.
+    pub(super) fn keep_from(&mut self, number: u64) {
+        self.kept_from = self.kept_from.max(number);
+    }
+
+    /// The client is away. True if it was not before. Beyond `max` of the route, the one that is away for longest ends.
+    pub(super) fn detach(&mut self, max: usize, now: Instant) -> bool {
+        if self.away_since.is_some() {
+            return false;
+        }
+        self.away_since = Some(now);
+        self.guard.detach(max);
+        true
+    }
+
+    /// The client is there again, having been away since then.
+    pub(super) fn attach(&mut self) -> Option<Instant> {
+        self.guard.attach();
+        self.away_since.take()
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.away_since.is_some()
+    }
+
+    /// The client says to have had `seen` of what it was sent. Answers what is kept from now on.
+    pub(super) fn on_seen(&mut self, seen: u64, sent: u64) -> Result<u64, ControlError> {
+        self.confirmed.on_seen(seen, sent)?;
+        self.kept_from = self.kept_from.max(seen + 1);
+        Ok(self.kept_from)
+    }
+
+    pub(super) fn into_guard(self) -> SessionGuard {
+        self.guard
+    }
+
+    pub(super) fn wake_with(&self, waker: &Waker) {
+        self.guard.handle().wake_with(waker);
+    }
+
+    pub(super) fn next_request(&self) -> Option<Request> {
+        self.guard.handle().next_request()
+    }
+}

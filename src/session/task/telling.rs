@@ -1,0 +1,149 @@
+//! What a session tells a client that speaks the protocol among the messages, and what it hears from it beside these.
+//!
+//! # Invariants
+//! 1. The bye is the last thing before a Close of ours, where there is a place for it.
+//! 2. A client that takes nothing of what it is told is too slow.
+//!
+//! # Not here
+//! The frames ([`crate::delivery::control`]), and what waits of them ([`super::control`]); when a client comes back
+//! ([`super::attach`]).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Task;
+use super::control::{Control, Greeted};
+use crate::delivery::CloseCause;
+use crate::delivery::control::{Bye, FromClient, FromProxy, Hello, LossCause, Missed, Prefix};
+use crate::session::cause::Cause;
+use crate::session::machine::Client;
+use crate::session::outbox::Lost;
+use crate::telemetry::{Label, MessageLoss, Reason};
+
+/// Clients of a drain come back spread over this.
+const COME_BACK_WITHIN: Duration = Duration::from_secs(1);
+
+impl Task {
+    /// Begins to speak the protocol over the client's present link.
+    pub(super) fn greet_client(&mut self, greeted: Greeted, is_resumed: bool, now: Instant) {
+        let ticket = self.resumable.as_ref().and_then(|resumable| resumable.issue());
+        let received = self.outbox.received();
+        let Some(client) = &mut self.client else { return };
+        let policy = &self.plan.policy;
+        let prefix = Prefix::random();
+        client.speak_control(policy, true, prefix);
+        let log = self.writer.log();
+        let hello = Hello {
+            nonce: greeted.nonce.as_ref(),
+            ticket: ticket.as_ref().map(|(_, ticket)| ticket),
+            is_resumed,
+            epoch: log.epoch(),
+            sequence: self.next - 1,
+            head: log.head(),
+            received,
+            missed: greeted.missed.map_or(Missed::Unknown, Missed::Known),
+            prefix: &prefix,
+            window: self.machine.resume_window().unwrap_or_default(),
+            heartbeat: policy.heartbeat.map(|heartbeat| heartbeat.timing),
+            max_message: policy.max_message,
+            previous: greeted.previous,
+        };
+        let generation = ticket.as_ref().map(|(generation, _)| *generation);
+        self.control = Some(Box::new(Control::new(hello.frame(), generation, received, now)));
+    }
+
+    /// The client says something beside its messages.
+    pub(super) fn on_control(&mut self, frame: FromClient, now: Instant) {
+        let Some(control) = &mut self.control else { return };
+        if let Some(resumable) = &mut self.resumable {
+            // Whoever has read the hello of this link has the ticket in it.
+            if let Some(generation) = control.prove() {
+                resumable.prove(generation);
+            }
+            if let Some(seen) = frame.seen {
+                match resumable.on_seen(seen, self.newest_sent) {
+                    Ok(kept_from) => self.writer.let_go(kept_from.min(self.next)),
+                    Err(error) => {
+                        tracing::debug!(connection = self.connection(), fault = %error, "fault");
+                        return self.on_miscounted(now);
+                    }
+                }
+            }
+        }
+        let Some(control) = &mut self.control else { return };
+        if let Some(number) = frame.ping {
+            control.on_ping(number);
+        }
+        if frame.detach {
+            control.on_detach();
+        }
+    }
+
+    /// Client and proxy do not count the same: nothing of the session can be relied on.
+    fn on_miscounted(&mut self, now: Instant) {
+        if let Some(client) = &mut self.client {
+            client.close(&CloseCause::control_error(), self.plan.policy.close_timeout, now);
+        }
+        self.machine.end(Cause::Miscounted);
+    }
+
+    /// Tells the client this, if it speaks the protocol. Answers whether it does.
+    pub(super) fn tell(&mut self, frame: FromProxy) -> bool {
+        let (Some(control), Some(prefix)) =
+            (&mut self.control, self.client.as_ref().and_then(|client| client.prefix()))
+        else {
+            return false;
+        };
+        if !control.push(frame.frame(prefix)) {
+            self.machine.leave(Cause::Slow);
+        }
+        true
+    }
+
+    /// Tells the client what was received of it, where that is due.
+    pub(super) fn acknowledge(&mut self, now: Instant) {
+        let received = self.outbox.received();
+        if let Some(control) = &mut self.control
+            && let Some(due) = control.take_due(received, now)
+        {
+            self.tell(FromProxy::Ack(due));
+        }
+    }
+
+    /// Messages of the client are lost, or may be: it is told, where it wants to hear of it.
+    pub(super) fn tell_lost(&mut self, lost: &Lost, why: MessageLoss) {
+        let (from, to) = (*lost.numbers.start(), *lost.numbers.end());
+        let frame = match why {
+            MessageLoss::Uncertain => FromProxy::Uncertain { from, to },
+            MessageLoss::Age => FromProxy::Lost { from, to, why: LossCause::Age },
+            MessageLoss::Queue | MessageLoss::Greeting => FromProxy::Lost { from, to, why: LossCause::Queue },
+        };
+        if !self.tell(frame) && why == MessageLoss::Uncertain {
+            let messages = lost.messages;
+            self.notice(
+                format!(r#"{{"type":"outrigger","event":"uncertain","messages":{messages}}}"#).as_bytes(),
+            );
+        }
+    }
+
+    /// Says the last words before a Close of ours, once. Answers whether something of them is still to be sent.
+    pub(super) fn say_bye(&mut self, cause: &Cause) -> bool {
+        let ack = self.outbox.received();
+        let resume = self.machine.client() == Client::Leaving { may_resume: true };
+        let Some(control) = &mut self.control else { return false };
+        if control.begin_bye() {
+            let after = matches!(cause, Cause::Drain(_)).then(|| COME_BACK_WITHIN.mul_f64(fastrand::f64()));
+            self.tell(FromProxy::Bye(Bye { why: bye_word(cause), resume, after, ack }));
+        }
+        self.control.as_ref().is_some_and(|control| control.has_frames())
+    }
+}
+
+/// What a client is told of the cause, as sessions count it; but a link may end for what ends no session.
+pub(super) fn bye_word(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::TakenOver => Reason::TakenOver.as_str(),
+        cause => cause.session_end().as_str(),
+    }
+}
