@@ -76,6 +76,8 @@ pub struct TicketClient {
     pub said: u64,
     /// Those of them that the proxy is not known to have, the oldest first.
     sent: VecDeque<(u64, Frame)>,
+    /// What the session before this one had not received when it ended: the application may say it again.
+    pub unsaid: Vec<Frame>,
     pub prefix: Option<String>,
     /// The last words of the last link.
     pub bye: Option<Value>,
@@ -102,6 +104,7 @@ impl TicketClient {
             seen: 0,
             said: 0,
             sent: VecDeque::new(),
+            unsaid: Vec::new(),
             prefix: None,
             bye: None,
             first: None,
@@ -235,7 +238,7 @@ impl TicketClient {
             // The application begins anew, and says what it has to say.
             let received = hello["previous"]["received"].as_u64().unwrap_or_default();
             self.forget(received);
-            self.sent.clear();
+            self.unsaid = self.sent.drain(..).map(|(_, frame)| frame).collect();
             self.said = 0;
             self.seen = hello["sequence"].as_u64().unwrap();
         }
@@ -439,11 +442,6 @@ impl TicketClient {
                 self.silent.push(link);
             }
         }
-    }
-
-    /// Links that went silent are gone for good.
-    pub fn forget_silent(&mut self) {
-        self.silent.clear();
     }
 }
 
