@@ -281,9 +281,8 @@ impl Machine {
         self.is_draining = true;
         match self.server {
             Server::Waiting { .. } | Server::Dialling | Server::Asleep => self.server = Server::Over,
-            // The link is up; what it was to hear does not matter any more.
-            Server::Greeting { .. } => self.server = Server::Live,
-            Server::Live | Server::Over => {}
+            // A link that is up serves the client until its time comes; it is greeted as ever.
+            Server::Live | Server::Greeting { .. } | Server::Over => {}
         }
     }
 
@@ -396,6 +395,7 @@ impl Machine {
     fn try_later(&mut self, random: f64, now: Instant) {
         self.live_since = None;
         match self.backoff.next(random, now) {
+            _ if self.is_draining => self.server = Server::Over,
             None => self.on_over(Cause::UpstreamLost),
             Some(wait) if self.is_wanted() => self.server = Server::Waiting { not_before: now + wait },
             Some(_) => self.server = Server::Asleep,

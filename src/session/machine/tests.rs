@@ -81,7 +81,7 @@ fn apply(machine: &mut Machine, event: &str, now: Instant) {
         "1011" => machine.on_server_end(ServerEnd::Failed("oops".into()), 0.5, now),
         "lost" => machine.on_server_end(ServerEnd::Lost, 0.5, now),
         "fault" => {
-            machine.on_server_end(ServerEnd::Fault(ProtocolError::MessageTooLarge { limit: 1 }), 0.5, now)
+            machine.on_server_end(ServerEnd::Fault(ProtocolError::MessageTooLarge { limit: 1 }), 0.5, now);
         }
         "turn" => machine.on_turn(),
         "101" => drop(machine.on_linked(now)),
@@ -123,7 +123,7 @@ fn every_event_in_every_state_of_the_server() {
         ("declined",          ["=",                          "=",                          "=",                    "later attached",        "=",                       "="]),
         ("greeted",           ["=",                          "live attached",              "=",                    "=",                     "=",                       "="]),
         ("attach",            ["=",                          "=",                          "=",                    "=",                     "waiting attached",        "="]),
-        ("drain",             ["=",                          "live attached",              "over attached",        "over attached",         "over away",               "="]),
+        ("drain",             ["=",                          "=",                          "over attached",        "over attached",         "over away",               "="]),
         ("client lost",       ["live away",                  "greeting away",              "asleep away",          "asleep away",           "=",                       "over away (server)"]),
         ("client Close",      ["live gone (client)",         "greeting gone (client)",     "over gone (client)",   "over gone (client)",    "=",                       "over gone (server)"]),
         ("client Close 1001", ["live away",                  "greeting away",              "asleep away",          "asleep away",           "=",                       "over away (server)"]),

@@ -61,7 +61,9 @@ impl Task {
     fn may_read(&self) -> bool {
         match self.machine.server() {
             Server::Live => {
-                self.outbox.is_empty() && self.uplink.as_ref().is_none_or(|uplink| uplink.is_flushed())
+                let is_flushed = self.uplink.as_ref().is_none_or(|uplink| uplink.is_flushed());
+                // What the server has not proven to have taken is kept for the next one, and that has a bound.
+                self.outbox.is_empty() && is_flushed && !self.outbox.is_full()
             }
             Server::Greeting { .. } | Server::Waiting { .. } | Server::Dialling | Server::Asleep => {
                 !self.outbox.is_full()

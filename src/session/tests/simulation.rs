@@ -245,20 +245,20 @@ impl World {
                 self.proxy.machine.on_client_end(cause, now);
             }
             Event::ClientAttaches if matches!(self.proxy.machine.client(), Client::Away { .. }) => {
-                self.attach()
+                self.attach();
             }
             // It may also be back before the proxy has noticed that it was gone.
             Event::ClientAttaches if is_attached && self.proxy.machine.is_held() && random.u8(..8) == 0 => {
-                self.attach()
+                self.attach();
             }
             Event::LifetimeEnds if is_attached => self.proxy.machine.leave(Cause::Lifetime),
-            Event::Evicted if matches!(self.proxy.machine.client(), Client::Away { .. }) => {
-                if random.u8(..4) == 0 {
-                    self.proxy.machine.end(Cause::Evicted);
-                }
+            Event::Evicted
+                if matches!(self.proxy.machine.client(), Client::Away { .. }) && random.u8(..4) == 0 =>
+            {
+                self.proxy.machine.end(Cause::Evicted);
             }
             Event::LogHasHole if is_attached && random.u8(..20) == 0 => {
-                self.proxy.machine.leave(Cause::Memory)
+                self.proxy.machine.leave(Cause::Memory);
             }
             Event::Drains if random.u8(..4) == 0 => self.proxy.machine.on_drain(),
             Event::DrainDate if is_attached && self.proxy.machine.is_draining() => {

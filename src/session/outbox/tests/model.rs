@@ -126,8 +126,8 @@ impl Model {
     fn next(&self) -> Option<(u64, bool)> {
         let is_under_way = !self.said(0..=u64::MAX).is_empty();
         let (number, message) = *self.those(|message| message.state == State::Waiting).first()?;
-        let has_turn = !self.is_poisoned && !(self.is_careful && is_under_way) && !self.is_window_full();
-        has_turn.then_some((number, message.may_be_known))
+        let is_held_back = self.is_poisoned || (self.is_careful && is_under_way) || self.is_window_full();
+        (!is_held_back).then_some((number, message.may_be_known))
     }
 
     fn relax(&mut self) {

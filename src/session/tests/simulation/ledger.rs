@@ -144,11 +144,11 @@ impl Ledger {
     }
 
     /// What is told of a lost link is exactly what may have been heard and will not be said again.
-    pub(super) fn on_lost(&mut self, link: &Link, greeted: &[u64], lost: Option<Lost>) {
+    pub(super) fn on_lost(&mut self, link: &Link, greeted: &[u64], lost: Option<&Lost>) {
         let left = &link.carried[link.proven as usize..link.left as usize];
         let numbers = left.iter().filter(|message| !message.is_greeting).map(|message| message.number);
         let (greeted, uncertain): (Vec<u64>, Vec<u64>) = numbers.partition(|number| greeted.contains(number));
-        let told = lost.as_ref().map(|lost| (*lost.numbers.start(), *lost.numbers.end(), lost.messages));
+        let told = lost.map(|lost| (*lost.numbers.start(), *lost.numbers.end(), lost.messages));
         if self.says_again {
             assert_eq!(told, None, "it is said again");
             let carried = left.iter().find(|message| !message.is_greeting);

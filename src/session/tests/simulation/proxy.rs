@@ -220,7 +220,7 @@ impl Proxy {
         self.advance(link.left, link.proven, ledger);
         let greeted: Vec<u64> = self.greetings.iter().flat_map(|greetings| greetings.numbers()).collect();
         let lost = self.outbox.on_lost(greeted.iter().copied());
-        ledger.on_lost(&link, &greeted, lost);
+        ledger.on_lost(&link, &greeted, lost.as_ref());
     }
 
     /// A link that the machine does not count on any more.
