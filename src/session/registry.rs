@@ -82,11 +82,13 @@ impl Registry {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Whether there are none.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -210,9 +212,7 @@ impl ResumeGate for Gate {
         match self.sessions.find(&session) {
             Some(handle) if handle.is_valid(generation) => Ok(ResumeGrant { session, generation }),
             Some(_) => self.refuse(ResumeOutcome::Used, None),
-            None => {
-                self.refuse(ResumeOutcome::Gone, self.sessions.ended(&session))
-            }
+            None => self.refuse(ResumeOutcome::Gone, self.sessions.ended(&session)),
         }
     }
 
