@@ -29,7 +29,7 @@ const BEARER: &str = "outrigger.bearer";
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// The length of a ticket: 45 bytes in base64url.
-pub const TICKET_LENGTH: usize = 60;
+pub(crate) const TICKET_LENGTH: usize = 60;
 /// The length of a nonce: 16 bytes in base64url.
 const NONCE_LENGTH: usize = 22;
 

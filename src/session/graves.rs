@@ -43,8 +43,9 @@ impl Graves {
     }
 
     fn expire(&mut self, now: Instant) {
-        while let Some((_, id)) = self.dates.pop_front_if(|(at, _)| *at + KEPT <= now) {
-            self.by_id.remove(&id);
+        while let Some((_, id)) = self.dates.front().filter(|(at, _)| *at + KEPT <= now) {
+            self.by_id.remove(id);
+            self.dates.pop_front();
         }
     }
 }

@@ -253,6 +253,11 @@ impl Outbox {
         self.pace == Pace::Poisoned
     }
 
+    /// Whether what is said again is said one at a time, so that each receipt is waited for.
+    pub(super) fn is_careful(&self) -> bool {
+        self.pace == Pace::OneAtATime
+    }
+
     /// Gives up what no link was handed and is too old.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Lost> {
         let mut lost: Option<Lost> = None;

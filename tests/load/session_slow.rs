@@ -14,7 +14,9 @@ use crate::support::wait::eventually;
 
 const READING: usize = 20;
 const STALLED: usize = 20;
-const MESSAGES: usize = 2000;
+/// What a server says at a time, and how often those who read ask for that: they are never behind by more.
+const MESSAGES: usize = 20;
+const ROUNDS: usize = 100;
 const SIZE: usize = 4096;
 /// What one of them may cost: `delivery.max_lag.bytes`, a batch, and what is around it.
 const EACH: f64 = (256 + 128) as f64 * 1024.0;
@@ -22,7 +24,9 @@ const EACH: f64 = (256 + 128) as f64 * 1024.0;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_never_read_are_bounded_and_closed_and_the_others_get_everything() {
     let _alone = crate::alone().await;
-    let upstream = Upstream::builder().on_text("go", [Act::Flood { messages: MESSAGES, size: SIZE }]);
+    let upstream = Upstream::builder()
+        .on_text("some", [Act::Flood { messages: MESSAGES, size: SIZE }])
+        .on_text("a flood", [Act::Flood { messages: MESSAGES * ROUNDS, size: SIZE }]);
     let upstream = upstream.spawn().await;
     let proxy =
         session(&upstream, "delivery: {max_lag: {messages: 100000, bytes: 256KiB}}, close_timeout: 500ms");
@@ -39,17 +43,21 @@ async fn clients_that_never_read_are_bounded_and_closed_and_the_others_get_every
     }
     proxy.attached((READING + STALLED) as f64).await;
     for client in &mut stalled {
-        client.text("go").await;
+        client.text("a flood").await;
     }
-    // Each in its turn, so that none of those who read is behind for want of a processor.
     let since = Instant::now();
     let mut readers = JoinSet::new();
     for mut client in reading {
         readers.spawn(async move {
-            client.text("go").await;
-            for number in 0..MESSAGES as u64 {
-                let Message::Binary(bytes) = client.next_message().await else { panic!("bytes are due") };
-                assert_eq!((bytes.len(), u64::from_be_bytes(*bytes.first_chunk().unwrap())), (SIZE, number));
+            for _ in 0..ROUNDS {
+                client.text("some").await;
+                for number in 0..MESSAGES as u64 {
+                    let Message::Binary(bytes) = client.next_message().await else { panic!("bytes are due") };
+                    assert_eq!(
+                        (bytes.len(), u64::from_be_bytes(*bytes.first_chunk().unwrap())),
+                        (SIZE, number)
+                    );
+                }
             }
             client.text("still here").await;
             client.expect_text("still here").await;

@@ -175,7 +175,7 @@ fn one_place(policy: &mut Policy) {
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_to_its_session_meets_no_rate_of_all_and_no_limit_of_its_user() {
     let gate = Arc::new(OneSession::default());
-    let stack = super::stack(&deps(one_place, Some(gate.clone())));
+    let stack = stack(&deps(one_place, Some(gate.clone())));
     let place = ask(&stack, 1, Some("ann")).await.unwrap().unwrap();
     for _ in 0..10 {
         let context = stack.clone().oneshot(with_ticket(1, "ann", "/ws?token=new", 'A')).await.unwrap();
@@ -209,12 +209,12 @@ async fn a_ticket_that_is_not_taken_spares_nothing() {
     assert_eq!(gate.malformed.load(SeqCst), 2);
     // And where there is none: each limit holds for it as for anybody.
     for (user, path, first) in [("ann", "/ws", 'B'), ("bob", "/ws", 'A'), ("ann", "/other", 'A')] {
-        let stack = super::stack(&deps(one_place, Some(gate.clone())));
-        let _place = ask(&stack, 2, Some(user)).await.unwrap();
-        let refused = stack.clone().oneshot(with_ticket(1, user, path, first)).await;
+        let full = stack(&deps(one_place, Some(gate.clone())));
+        let _place = ask(&full, 2, Some(user)).await.unwrap();
+        let refused = full.clone().oneshot(with_ticket(1, user, path, first)).await;
         assert_eq!(bucket(refused), Bucket::Global);
         let limits = |policy: &mut Policy| policy.limits.per_user = Some(1);
-        let stack = super::stack(&deps(limits, Some(gate.clone())));
+        let stack = stack(&deps(limits, Some(gate.clone())));
         let _place = ask(&stack, 2, Some(user)).await.unwrap();
         let refused = stack.clone().oneshot(with_ticket(1, user, path, first)).await;
         assert!(matches!(refused, Err(Refused::Capacity(Bound::PerUser))));
@@ -224,8 +224,7 @@ async fn a_ticket_that_is_not_taken_spares_nothing() {
 #[tokio::test(start_paused = true)]
 async fn tickets_are_verified_only_as_fast_as_an_address_may_ask() {
     let gate = Arc::new(OneSession::default());
-    let stack =
-        super::stack(&deps(|policy| policy.handshake_rate.per_ip = Some(NEVER_AGAIN), Some(gate.clone())));
+    let stack = stack(&deps(|policy| policy.handshake_rate.per_ip = Some(NEVER_AGAIN), Some(gate.clone())));
     for first in "ABABABAB".chars() {
         let _ = stack.clone().oneshot(with_ticket(66, "ann", "/ws", first)).await;
     }
@@ -236,7 +235,7 @@ async fn tickets_are_verified_only_as_fast_as_an_address_may_ask() {
 async fn a_resume_that_comes_to_nothing_is_let_in_afresh_or_not_at_all() {
     let gate = Arc::new(OneSession::default());
     let deps = deps(one_place, Some(gate));
-    let (stack, afresh) = (super::stack(&deps), super::afresh(&deps));
+    let (stack, afresh) = (stack(&deps), afresh(&deps));
     let context = |stack: &Stack| stack.clone().oneshot(with_ticket(1, "ann", "/ws", 'A'));
     let context_one = context(&stack).await.unwrap();
     let fresh = afresh.clone().oneshot(context_one).await.unwrap();

@@ -102,7 +102,7 @@ fn keys_of_tickets_are_read_with_the_configuration_and_make_it_another_one() {
         std::fs::write(&path, contents).unwrap();
         let Loaded { config, files, .. } =
             read(&from_env(&[("OUTRIGGER__POLICY__SESSION__TOKEN_KEY_FILE", &file)]));
-        assert_eq!(files, [path.clone()], "it is watched");
+        assert_eq!(files, std::slice::from_ref(&path), "it is watched");
         config.unwrap()
     };
     let (one, two) = ("A".repeat(43), "B".repeat(44));

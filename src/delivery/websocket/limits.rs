@@ -62,6 +62,8 @@ impl ReadLimits {
         }
         let bucket = self.messages.as_deref_mut().and_then(|limit| limit.bucket.as_mut());
         let Some(bucket) = bucket else { return };
+        // Time that has passed fills it up to its burst, and no further.
+        bucket.available(now);
         bucket.take(messages);
         if bucket.available(now) == 0 {
             let until = bucket.next_token_at();
@@ -192,6 +194,17 @@ mod tests {
         let until = limits.paused_until().expect("it is paused");
         assert!(until > now && until <= now + secs(1), "{:?}", until - now);
         assert_eq!(limits.end_pause(until), Some(until - now));
+    }
+
+    #[test]
+    fn who_was_silent_for_long_may_say_as_much_at_once_as_the_burst_and_no_more() {
+        let begun = Instant::now();
+        let rate = Rate { per_second: 2.0, burst: 3 };
+        let mut limits = ReadLimits::new(Some(rate), begun);
+        let now = begun + secs(3600);
+        limits.on_messages(3 + 10, now);
+        // What was said beyond it is waited for: five seconds, and the half that a token takes.
+        assert_eq!(limits.paused_until(), Some(now + Duration::from_millis(5500)));
     }
 
     #[test]

@@ -31,7 +31,8 @@ fn each_entry_of_ours_goes_and_the_others_stay_in_order() {
         "a, b, outrigger.plain, outrigger.v1, outrigger.nonce.{NONCE}, {resume}, outrigger.bearer, TOKEN, c"
     );
     // what is offered, whether something of it is ours, what is left
-    let cases: &[(&[&[u8]], bool, Option<&[u8]>)] = &[
+    type Case<'a> = (&'a [&'a [u8]], bool, Option<&'a [u8]>);
+    let cases: &[Case<'_>] = &[
         (&[all.as_bytes()], true, Some(b"a, b, c")),
         (&[b"outrigger.v1"], true, None),
         (&[b"outrigger.v1", b"chat", b"outrigger.plain,soap"], true, Some(b"chat, soap")),

@@ -10,7 +10,8 @@
 //!
 //! # Invariants
 //! 1. `proven ≤ left ≤ sent`, and none of them falls.
-//! 2. One ping at most is under way, and one is asked for at most each [`INTERVAL`]; none while all is proven.
+//! 2. One ping at most is under way, and one is asked for at most each [`INTERVAL`], unless something waits for it
+//!    ([`Receipts::hasten`]); none while all is proven.
 //! 3. Pongs are cumulative (RFC 6455 §5.5.3): a server may answer the newest ping alone, whoever sent it. What was not asked
 //!    yet, or was answered before, proves nothing.
 //! 4. A server that does not answer is not asked again on this link. There, what left [`ASSUMED_AFTER`] ago counts as
@@ -184,6 +185,11 @@ impl Receipts {
         self.next_at = now + INTERVAL;
         self.state = State::Queued { covers: self.sent(), end: queued + PING_FRAME };
         Some(self.payload(self.number))
+    }
+
+    /// Something waits for the next receipt: it is asked for as soon as no other one is.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        self.next_at = self.next_at.min(now);
     }
 
     fn wants_ping(&self) -> bool {

@@ -84,6 +84,13 @@ impl Uplink {
         self.receipts.as_ref().map_or(0, |receipts| receipts.proven())
     }
 
+    /// Something waits for what was sent last to be taken: a receipt is asked for at once, and not after its usual time.
+    pub(crate) fn hasten_receipt(&mut self, now: Instant) {
+        if let Some(receipts) = &mut self.receipts {
+            receipts.hasten(now);
+        }
+    }
+
     /// Bytes that the server was sent and the kernel has not.
     pub(super) fn waiting(&self) -> usize {
         self.egress.len() + self.stream.as_ref().map_or(0, Stream::unsent)

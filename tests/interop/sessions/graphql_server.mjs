@@ -15,13 +15,19 @@ const schema = buildSchema(`
 `);
 let asked = 0;
 let subscriptions = 0;
+let held = [];
 
 const roots = {
   query: {
-    answer: ({ text }) => ({ text, server }),
+    answer: ({ text }) => {
+      held.forEach((resolve) => resolve());
+      held = [];
+      return { text, server };
+    },
+    // Has no answer before somebody asks for one at once.
     slow: async ({ text }) => {
       asked++;
-      await sleep(500);
+      await new Promise((resolve) => held.push(resolve));
       return { text, server };
     },
   },

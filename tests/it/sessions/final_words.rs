@@ -37,14 +37,13 @@ async fn a_code_that_is_the_servers_word_reaches_the_client_with_its_reason_and_
 }
 
 #[tokio::test]
-async fn a_close_without_a_code_is_the_servers_word_too() {
+async fn a_close_without_a_code_is_the_servers_word_too_and_passed_on_as_it_is() {
     let mut session = Session::open("").await;
     session.server().text("last words").await;
     session.server().send_frame(&Frame::empty_close()).await;
     session.client.expect_text("last words").await;
     let (client, server) = session.closed().await;
-    // One that goes on after a log says a code, as in broadcasts.
-    assert_eq!(said(&client), (1000, "", End::Eof));
+    assert_eq!(said(&client), (1005, "", End::Eof));
     assert!(matches!(server.code, 1000 | 1005), "{server:?}");
     session.is_over("server", "upstream_close").await;
     assert_eq!(session.upstream.accepted(), 1);

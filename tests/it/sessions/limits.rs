@@ -77,12 +77,10 @@ async fn messages_beyond_the_rate_wait_and_none_is_lost() {
         session.client.text(text).await;
     }
     hears(session.server(), &Vec::from_iter(texts.iter().map(String::as_str))).await;
-    assert!(
-        since.elapsed() >= Duration::from_millis(450),
-        "25 messages beyond the burst in {:?}",
-        since.elapsed()
-    );
+    // What comes in one read goes on together; the next one waits for all of it.
     session.works().await;
+    let took = since.elapsed();
+    assert!(took >= Duration::from_millis(450), "25 messages beyond the burst in {took:?}");
     assert_eq!(session.proxy.metrics().await.sum("outrigger_messages_lost_total"), 0.0);
 }
 

@@ -238,29 +238,26 @@ async fn a_message_that_ends_server_after_server_is_said_alone_and_then_not_any_
 }
 
 #[tokio::test]
-async fn a_message_that_was_suspected_and_is_taken_after_all_lets_the_others_go_on() {
+async fn a_message_that_was_suspected_and_is_taken_after_all_lets_the_others_go_on_and_soon() {
     let mut session = Session::open(AGAIN).await;
-    session.client.text("suspect").await;
-    session.client.text("second").await;
+    let texts = Vec::from_iter((0..40).map(|n| n.to_string()));
+    let texts = Vec::from_iter(texts.iter().map(String::as_str));
+    for text in &texts {
+        session.client.text(text).await;
+    }
     for _ in 0..2 {
-        hears_without_receipts(&mut session, &["suspect", "second"]).await;
+        hears_without_receipts(&mut session, &texts).await;
         session.die(Death::Reset).await;
         session.next_link().await;
     }
-    session.client.text("third").await;
-    session.server().expect_text("suspect").await;
-    // This answers pings.
-    session.server().expect_text("second").await;
-    session.server().expect_text("third").await;
-    session.proves_soon().await;
+    session.client.text("of this link").await;
+    let since = tokio::time::Instant::now();
+    // This answers pings: each message is said when the one before it was taken.
+    hears(session.server(), &texts).await;
+    session.server().expect_text("of this link").await;
+    // At four receipts a second it would take ten.
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     session.works().await;
-}
-
-impl Session {
-    /// The receipts that are still asked for are given.
-    async fn proves_soon(&mut self) {
-        self.server().answer_pings_for(Duration::from_millis(300)).await;
-    }
 }
 
 #[tokio::test]

@@ -211,15 +211,15 @@ async fn survives(row: &Row) {
         client.hears(&server).await;
         client.until("done").await;
         if row.in_flight == InFlight::Lost {
-            // Behind it, if it had been said again.
+            // The next one that is answered, unless the lost one was said again.
             client.does("be in flight").await;
         }
+        client.does("exchange").await;
         if row.in_flight != InFlight::Nothing {
             let landed = client.until("landed").await;
             let is_repeated = row.in_flight == InFlight::Repeated;
             assert_eq!(landed["moved"], is_repeated, "{end:?}: {:?}", row.in_flight);
         }
-        client.does("exchange").await;
     }
 
     let metrics = place.running.metrics().await;
@@ -239,8 +239,8 @@ async fn survives(row: &Row) {
         assert_eq!(metrics.get(&lost).unwrap_or_default(), 0.0, "{}: {reason}", row.server);
     }
     let redials = format!(r#"outrigger_redials_total{{route="{}",outcome="ok"}}"#, row.route);
-    let redialled = f64::from(row.links) * ends.len() as f64;
-    assert_eq!(metrics.get(&redials), Some(redialled), "{}", metrics.0);
+    let needed = f64::from(row.links) * ends.len() as f64;
+    assert!(metrics.get(&redials).is_some_and(|there| there >= needed), "{}", metrics.0);
     client.leaves().await;
     place.has("sessions_connected", row, 0).await;
     server.stop().await;

@@ -128,6 +128,7 @@ async fn a_slow_client_that_reads_on_in_time_gets_everything_across_the_death_of
         assert_eq!(u32::from_be_bytes(*bytes.first_chunk().unwrap()), n);
     }
     session.works().await;
+    session.proves().await;
     eventually(DEADLINE, || async {
         let metrics = session.proxy.metrics().await;
         metrics.get("outrigger_buffered_bytes") == Some(0.0)

@@ -231,6 +231,33 @@ fn a_pong_before_its_ping_has_left_is_forged() {
 }
 
 #[test]
+fn a_receipt_that_something_waits_for_is_asked_for_at_once_behind_the_one_under_way() {
+    let mut link = Link::new(ReceiptMode::Pings);
+    link.send(1);
+    assert_eq!(link.ping(0), Some(1));
+    link.leave(0);
+    link.send(1);
+    let now = link.at(5);
+    link.receipts.hasten(now);
+    assert_eq!(link.ping(5), None, "one is under way");
+    link.pong(1);
+    assert_eq!(link.ping(5), Some(2));
+    link.leave(5);
+    link.pong(2);
+    link.send(1);
+    assert_eq!(link.ping(6), None, "nothing waits for this one");
+    let now = link.at(7);
+    link.receipts.hasten(now);
+    assert_eq!(link.ping(7), Some(3));
+    // It hastens nothing where there is nothing to ask for, and holds nothing up.
+    let now = link.at(600);
+    link.receipts.hasten(now);
+    link.leave(600);
+    link.pong(3);
+    assert_eq!(link.look(), "quiet 3/3/3 -");
+}
+
+#[test]
 fn a_ping_of_the_heartbeat_before_ours_does_not_answer_it() {
     let mut link = Link::new(ReceiptMode::Pings);
     link.send(1);
