@@ -103,10 +103,12 @@ impl Task {
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
         if !is_proven || is_over || self.continuation(seen, cx, now).is_err() {
             // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
-            return self.part_with(client, &Cause::TakenOver, cx, now);
+            return self.part_with(client, false, cx, now);
         }
         if let Some(before) = self.client.take() {
-            self.part_with(before, &Cause::TakenOver, cx, now);
+            // To a client that has had no hello a bye would be a message like any other.
+            let is_greeted = self.control.as_ref().is_some_and(|control| control.is_greeted());
+            self.part_with(before, is_greeted, cx, now);
         }
         client.handle().wake_with(cx.waker());
         self.client = Some(client);
@@ -172,10 +174,12 @@ impl Task {
     }
 
     /// Closes a link that is not the session's any more.
-    fn part_with(&mut self, mut link: WebSocket, cause: &Cause, cx: &mut Context<'_>, now: Instant) {
+    fn part_with(&mut self, mut link: WebSocket, is_greeted: bool, cx: &mut Context<'_>, now: Instant) {
+        let cause = &Cause::TakenOver;
         let policy = &self.plan.policy;
-        // Best effort: a link that takes nothing, or whose client was told nothing yet, does without it.
-        if link.is_open()
+        // Best effort: a link that takes nothing does without it.
+        if is_greeted
+            && link.is_open()
             && link.is_flushed()
             && let Some(prefix) = link.prefix()
         {
