@@ -76,6 +76,11 @@ impl Registry {
         self.shard(id).lock().get(id).map(Arc::clone)
     }
 
+    /// What is known of the session of this id, which is over.
+    pub(crate) fn find_ended(&self, id: &SessionId) -> Option<EndedSession> {
+        self.graves.lock().find(id, Instant::now())
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
@@ -205,10 +210,7 @@ impl ResumeGate for Gate {
         match self.sessions.find(&session) {
             Some(handle) if handle.is_valid(generation) => Ok(ResumeGrant { session, generation }),
             Some(_) => self.refuse(ResumeOutcome::Used, None),
-            None => {
-                let ended = self.sessions.graves.lock().find(&session, Instant::now());
-                self.refuse(ResumeOutcome::Gone, ended)
-            }
+            None => self.refuse(ResumeOutcome::Gone, self.sessions.find_ended(&session)),
         }
     }
 

@@ -15,6 +15,7 @@ use std::task::Context;
 use tokio::time::Instant;
 
 use super::Task;
+use super::client::READ_BUDGET;
 use super::control::Greeted;
 use super::telling::bye_word;
 use crate::connections::Connection;
@@ -57,13 +58,18 @@ impl Task {
     fn on_ask(&mut self, ask: Ask) {
         let Ask { generation, seen, answer } = ask;
         let is_valid = self.resumable.as_ref().is_some_and(|resumable| resumable.is_valid(generation));
-        let result = if self.machine.client() == Client::Gone {
+        // One that is over for its client too, and only closes its links: that client gets another one.
+        let result = if self.machine.client() == Client::Gone || self.machine.is_leaving_for_good() {
             Err(NotResumed::Gone)
         } else if is_valid {
             self.continuation(seen)
         } else {
             Err(NotResumed::Used)
         };
+        if self.machine.client() == Client::Gone {
+            // Before the answer: whoever gets it asks what had become of the session.
+            self.bury();
+        }
         // A handshake that is gone meanwhile does not mind.
         let _ = answer.send(result);
     }
@@ -72,7 +78,7 @@ impl Task {
     fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
         let Some(resumable) = &self.resumable else { return Err(NotResumed::Gone) };
         if seen > self.newest_sent {
-            self.machine.end(Cause::Miscounted);
+            self.machine.end(Cause::ControlFault);
             return Err(NotResumed::Ahead);
         }
         let missing = resumable.missing_after(seen);
@@ -119,6 +125,7 @@ impl Task {
                 self.plan.shared.metrics.session_recovery.observe(RecoverySide::Client, away);
             }
         }
+        self.let_go_of_sent();
         self.greet_client(Greeted { nonce, missed: Some(0), previous: None }, true, now);
     }
 
@@ -186,13 +193,17 @@ impl Task {
     pub(super) fn poll_parting(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(link) = &mut self.parting else { return };
         let mut is_closed = link.poll_send(cx, 0, now) == SendStatus::Closed;
-        // As much as a client says at once; the rest is read in the next turn.
-        for _ in 0..16 {
-            if is_closed || !link.poll_readable(now) {
+        let mut budget = READ_BUDGET;
+        while !is_closed && link.poll_readable(now) {
+            if budget.is_spent() {
+                cx.waker().wake_by_ref();
                 break;
             }
             match link.receive(cx, self.plan.policy.idle_activity, 0, now, |_| {}) {
-                ReadStatus::Read(input) => link.on_input(&input, None, &self.plan.policy, now),
+                ReadStatus::Read(input) => {
+                    budget.take(input.bytes, input.frames);
+                    link.on_input(&input, None, &self.plan.policy, now);
+                }
                 ReadStatus::Pending => break,
                 ReadStatus::Ended => {}
             }
