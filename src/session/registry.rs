@@ -76,8 +76,8 @@ impl Registry {
         self.shard(id).lock().get(id).map(Arc::clone)
     }
 
-    /// What is known of the session of this id, which is over.
-    pub(crate) fn find_ended(&self, id: &SessionId) -> Option<EndedSession> {
+    /// What is remembered of a session that is over.
+    pub(crate) fn ended(&self, id: &SessionId) -> Option<EndedSession> {
         self.graves.lock().find(id, Instant::now())
     }
 
@@ -210,7 +210,7 @@ impl ResumeGate for Gate {
         match self.sessions.find(&session) {
             Some(handle) if handle.is_valid(generation) => Ok(ResumeGrant { session, generation }),
             Some(_) => self.refuse(ResumeOutcome::Used, None),
-            None => self.refuse(ResumeOutcome::Gone, self.sessions.find_ended(&session)),
+            None => self.refuse(ResumeOutcome::Gone, self.sessions.ended(&session)),
         }
     }
 

@@ -80,9 +80,9 @@ impl Plan {
         self.shared.registry.find(session)
     }
 
-    /// What is known of the session with this id, which is over.
-    pub(crate) fn find_ended(&self, session: &SessionId) -> Option<EndedSession> {
-        self.shared.registry.find_ended(session)
+    /// What is remembered of a session that is over.
+    pub(crate) fn ended(&self, session: &SessionId) -> Option<EndedSession> {
+        self.shared.registry.ended(session)
     }
 
     /// Begins a session: the server has answered, and the client's 101 was sent.

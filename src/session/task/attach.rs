@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 use std::task::Context;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ use super::Task;
 use super::client::READ_BUDGET;
 use super::control::Greeted;
 use super::telling::bye_word;
-use crate::connections::Connection;
+use crate::connections::{Connection, EndedSession};
 use crate::delivery::control::{Bye, FromProxy};
 use crate::delivery::{CloseCause, ReadStatus, SendStatus, WebSocket};
 use crate::frame::CloseCode;
@@ -27,7 +28,7 @@ use crate::resilience::Dates;
 use crate::session::cause::Cause;
 use crate::session::handle::{Ask, Attach, EndRequest, NotResumed, Request};
 use crate::session::machine::Client;
-use crate::telemetry::{Reason, RecoverySide, ResumeOutcome, SessionEnd};
+use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome, SessionEnd};
 
 impl Task {
     /// Does what others want of the session.
@@ -35,7 +36,7 @@ impl Task {
         while let Some(request) = self.resumable.as_ref().and_then(|resumable| resumable.next_request()) {
             match request {
                 Request::End(why) => self.on_end_request(why),
-                Request::Ask(ask) => self.on_ask(ask),
+                Request::Ask(ask) => self.on_ask(ask, cx, now),
                 Request::Attach(attach) => self.on_attach(*attach, cx, now),
             }
         }
@@ -48,45 +49,54 @@ impl Task {
             EndRequest::Evicted if is_away => self.machine.end(Cause::Evicted),
             EndRequest::Drained if is_away => self.machine.end(Cause::Drain(CloseCode::GOING_AWAY)),
             EndRequest::Evicted | EndRequest::Drained => {}
-            EndRequest::Replaced if is_away => self.machine.end(Cause::Replaced),
-            EndRequest::Replaced => self.machine.leave(Cause::Replaced),
+            EndRequest::Replaced => match self.machine.client() {
+                Client::Attached => self.machine.leave(Cause::Replaced),
+                Client::Leaving { may_resume: false } | Client::Gone => {}
+                Client::Leaving { may_resume: true } | Client::Away { .. } => {
+                    self.machine.end(Cause::Replaced)
+                }
+            },
             EndRequest::Cut => self.cut(),
         }
     }
 
     /// A handshake asks whether its client may come back.
-    fn on_ask(&mut self, ask: Ask) {
+    fn on_ask(&mut self, ask: Ask, cx: &mut Context<'_>, now: Instant) {
         let Ask { generation, seen, answer } = ask;
         let is_valid = self.resumable.as_ref().is_some_and(|resumable| resumable.is_valid(generation));
         // One that is over for its client too, and only closes its links: that client gets another one.
         let result = if self.machine.client() == Client::Gone || self.machine.is_leaving_for_good() {
             Err(NotResumed::Gone)
         } else if is_valid {
-            self.continuation(seen)
+            self.continuation(seen, cx, now)
         } else {
             Err(NotResumed::Used)
         };
-        if self.machine.client() == Client::Gone {
-            // Before the answer: whoever gets it asks what had become of the session.
-            self.bury();
-        }
         // A handshake that is gone meanwhile does not mind.
         let _ = answer.send(result);
     }
 
     /// Whether a client that has had `seen` gets all that comes after it. If not, the session is over.
-    fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
+    fn continuation(&mut self, seen: u64, cx: &mut Context<'_>, now: Instant) -> Result<(), NotResumed> {
         let Some(resumable) = &self.resumable else { return Err(NotResumed::Gone) };
-        if seen > self.newest_sent {
-            self.machine.end(Cause::ControlFault);
-            return Err(NotResumed::Ahead);
-        }
         let missing = resumable.missing_after(seen);
+        if seen > self.newest_sent {
+            return Err(NotResumed::Ahead(self.end_for_all(Cause::ControlFault, cx, now)));
+        }
         if missing > 0 {
-            self.machine.end(Cause::Overflow);
-            return Err(NotResumed::Gap(missing));
+            return Err(NotResumed::Gap(missing, self.end_for_all(Cause::Overflow, cx, now)));
         }
         Ok(())
+    }
+
+    /// Ends the session, also for a link that it still has.
+    fn end_for_all(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) -> EndedSession {
+        let ended = EndedSession { received: self.outbox.received(), why: cause.session_end().as_str() };
+        if let Some(link) = self.client.take() {
+            self.part_with(link, &cause, cx, now);
+        }
+        self.machine.end(cause);
+        ended
     }
 
     /// A client comes back, and its link takes the place of the one before.
@@ -98,7 +108,7 @@ impl Task {
         let client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
         let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
-        if !is_proven || is_over || self.continuation(seen).is_err() {
+        if !is_proven || is_over || self.continuation(seen, cx, now).is_err() {
             // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
             return self.part_with(client, &Cause::TakenOver, cx, now);
         }
@@ -136,8 +146,10 @@ impl Task {
             return;
         }
         self.control = None;
-        // A lifetime is a link's; what the client may do ends with its credentials all the same.
-        self.dates = Dates::new(None, self.expires, now);
+        // A lifetime is a link's. Credentials that end while it is away end the session; if it was closed for that, it may come
+        // back with others.
+        let expires = self.expires.filter(|expiry| !expiry.has_ended(now, SystemTime::now()));
+        self.dates = Dates::new(None, expires, now);
     }
 
     /// The client will not come back: whoever asks for the session finds out why.

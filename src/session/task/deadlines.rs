@@ -91,11 +91,7 @@ impl Task {
             None => {}
             Some(Date::Expired) if is_away => self.machine.end(Cause::Expired),
             Some(Date::Lifetime) => self.machine.leave(Cause::Lifetime),
-            Some(Date::Expired) => {
-                // Who comes back does so with others.
-                self.expires = None;
-                self.machine.leave(Cause::Expired);
-            }
+            Some(Date::Expired) => self.machine.leave(Cause::Expired),
             Some(Date::Drained(code)) => self.machine.leave(Cause::Drain(CloseCode(code))),
         }
     }
