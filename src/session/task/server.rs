@@ -110,8 +110,11 @@ impl Task {
 
     /// A link that the machine does not count on any more is closed: there was no reply, or the server's time is over.
     pub(super) fn drop_unwanted_link(&mut self, now: Instant) {
-        if matches!(self.machine.server(), Server::Live | Server::Greeting { .. }) {
-            return;
+        match self.machine.server() {
+            Server::Live | Server::Greeting { .. } => return,
+            Server::Waiting { .. } | Server::Dialling => {}
+            // Others may have the turn.
+            Server::Asleep | Server::Over => self.way = Way::None,
         }
         let Some(uplink) = &mut self.uplink else { return };
         let is_over = self.machine.server() == Server::Over;
@@ -145,12 +148,9 @@ impl Task {
                     let Way::Dialling { turn, .. } = std::mem::take(&mut self.way) else { return };
                     self.on_dialled(turn, result, now);
                 }
-                (Server::Waiting { .. }, Way::None) => return,
-                // Nobody wants the server back any more.
-                (_, way) => {
-                    *way = Way::None;
-                    return;
-                }
+                (_, Way::None) => return,
+                // What is under way is of no use any more.
+                (_, way) => *way = Way::None,
             }
         }
     }
