@@ -36,7 +36,7 @@ impl Task {
         while let Some(request) = self.resumable.as_ref().and_then(|resumable| resumable.next_request()) {
             match request {
                 Request::End(why) => self.on_end_request(why),
-                Request::Ask(ask) => self.on_ask(ask, cx, now),
+                Request::Ask(ask) => self.on_ask(ask),
                 Request::Attach(attach) => self.on_attach(*attach, cx, now),
             }
         }
@@ -61,14 +61,14 @@ impl Task {
     }
 
     /// A handshake asks whether its client may come back.
-    fn on_ask(&mut self, ask: Ask, cx: &mut Context<'_>, now: Instant) {
+    fn on_ask(&mut self, ask: Ask) {
         let Ask { generation, seen, answer } = ask;
         let is_valid = self.resumable.as_ref().is_some_and(|resumable| resumable.is_valid(generation));
         // One that is over for its client too, and only closes its links: that client gets another one.
         let result = if self.machine.client() == Client::Gone || self.machine.is_leaving_for_good() {
             Err(NotResumed::Gone)
         } else if is_valid {
-            self.continuation(seen, cx, now)
+            self.continuation(seen)
         } else {
             Err(NotResumed::Used)
         };
@@ -77,24 +77,21 @@ impl Task {
     }
 
     /// Whether a client that has had `seen` gets all that comes after it. If not, the session is over.
-    fn continuation(&mut self, seen: u64, cx: &mut Context<'_>, now: Instant) -> Result<(), NotResumed> {
+    fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
         let Some(resumable) = &self.resumable else { return Err(NotResumed::Gone) };
         let missing = resumable.missing_after(seen);
         if seen > self.newest_sent {
-            return Err(NotResumed::Ahead(self.end_for_all(Cause::ControlFault, cx, now)));
+            return Err(NotResumed::Ahead(self.end_for_all(Cause::ControlFault)));
         }
         if missing > 0 {
-            return Err(NotResumed::Gap(missing, self.end_for_all(Cause::Overflow, cx, now)));
+            return Err(NotResumed::Gap(missing, self.end_for_all(Cause::Overflow)));
         }
         Ok(())
     }
 
-    /// Ends the session, also for a link that it still has.
-    fn end_for_all(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) -> EndedSession {
+    /// Ends the session, and with it a link that it still has.
+    fn end_for_all(&mut self, cause: Cause) -> EndedSession {
         let ended = EndedSession { received: self.outbox.received(), why: cause.session_end().as_str() };
-        if let Some(link) = self.client.take() {
-            self.part_with(link, &cause, cx, now);
-        }
         self.machine.end(cause);
         ended
     }
@@ -108,12 +105,14 @@ impl Task {
         let client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
         let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
-        if !is_proven || is_over || self.continuation(seen, cx, now).is_err() {
+        if !is_proven || is_over || self.continuation(seen).is_err() {
             // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
-            return self.part_with(client, &Cause::TakenOver, cx, now);
+            return self.part_with(client, false, cx, now);
         }
         if let Some(before) = self.client.take() {
-            self.part_with(before, &Cause::TakenOver, cx, now);
+            // To a client that has had no hello a bye would be a message like any other.
+            let is_greeted = self.control.as_ref().is_some_and(|control| control.is_greeted());
+            self.part_with(before, is_greeted, cx, now);
         }
         client.handle().wake_with(cx.waker());
         self.client = Some(client);
@@ -180,10 +179,12 @@ impl Task {
     }
 
     /// Closes a link that is not the session's any more.
-    fn part_with(&mut self, mut link: WebSocket, cause: &Cause, cx: &mut Context<'_>, now: Instant) {
+    fn part_with(&mut self, mut link: WebSocket, is_greeted: bool, cx: &mut Context<'_>, now: Instant) {
+        let cause = &Cause::TakenOver;
         let policy = &self.plan.policy;
-        // Best effort: a link that takes nothing, or whose client was told nothing yet, does without it.
-        if link.is_open()
+        // Best effort: a link that takes nothing does without it.
+        if is_greeted
+            && link.is_open()
             && link.is_flushed()
             && let Some(prefix) = link.prefix()
         {

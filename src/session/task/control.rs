@@ -37,9 +37,12 @@ pub(super) struct Control {
     /// The number of the ticket that it was given on this link, until it has shown that it has it.
     unproven: Option<u32>,
     acknowledgements: Acknowledgements,
+    /// Until it goes out.
+    hello: Option<Bytes>,
     frames: VecDeque<Bytes>,
-    /// What it is to be told of its messages, and what it asked for last: the newest of each, however long it takes nothing.
-    ack: Option<u64>,
+    /// Whether it is to be told how many of its messages were received: the newest number, however long it takes nothing.
+    has_ack: bool,
+    /// What it asked for last, not answered yet.
     pong: Option<u64>,
     /// Whether a Close of its means that it comes back.
     detaches: bool,
@@ -52,8 +55,9 @@ impl Control {
         Self {
             unproven: generation,
             acknowledgements: Acknowledgements::new(received, now),
-            frames: VecDeque::from([hello]),
-            ack: None,
+            hello: Some(hello),
+            frames: VecDeque::new(),
+            has_ack: false,
             pong: None,
             detaches: false,
             has_said_bye: false,
@@ -62,11 +66,12 @@ impl Control {
 
     /// What goes out before the next message.
     pub(super) fn next_frame(&mut self, prefix: Option<&Prefix>) -> Option<Bytes> {
-        self.frames.pop_front().or_else(|| {
+        self.hello.take().or_else(|| self.frames.pop_front()).or_else(|| {
             if self.has_said_bye {
                 return None;
             }
-            let ack = self.ack.take().map(FromProxy::Ack);
+            let has_ack = std::mem::take(&mut self.has_ack);
+            let ack = has_ack.then(|| FromProxy::Ack(self.acknowledgements.told()));
             let next = ack.or_else(|| self.pong.take().map(FromProxy::Pong))?;
             prefix.map(|prefix| next.frame(prefix))
         })
@@ -74,7 +79,12 @@ impl Control {
 
     /// Whether something waits that is told once.
     pub(super) fn has_frames(&self) -> bool {
-        !self.frames.is_empty()
+        self.hello.is_some() || !self.frames.is_empty()
+    }
+
+    /// Whether the hello was handed to the link.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.hello.is_none()
     }
 
     /// Adds a frame. False: the client takes nothing, and as many wait as may.
@@ -115,7 +125,7 @@ impl Control {
     /// Tells the client what was received of it, where that is due.
     pub(super) fn acknowledge(&mut self, received: u64, now: Instant) {
         if !self.has_said_bye {
-            self.ack = self.acknowledgements.take_due(received, now).or(self.ack);
+            self.has_ack |= self.acknowledgements.take_due(received, now).is_some();
         }
     }
 
@@ -151,7 +161,7 @@ mod tests {
 
     fn control(now: Instant) -> Control {
         let mut control = Control::new(Bytes::new(), None, 0, now);
-        control.frames.clear();
+        control.hello = None;
         control
     }
 
