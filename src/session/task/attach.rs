@@ -53,7 +53,7 @@ impl Task {
                 Client::Attached => self.machine.leave(Cause::Replaced),
                 Client::Leaving { may_resume: false } | Client::Gone => {}
                 Client::Leaving { may_resume: true } | Client::Away { .. } => {
-                    self.machine.end(Cause::Replaced)
+                    self.machine.end(Cause::Replaced);
                 }
             },
             EndRequest::Cut => self.cut(),
