@@ -53,7 +53,7 @@ impl Task {
                 Client::Attached => self.machine.leave(Cause::Replaced),
                 Client::Leaving { may_resume: false } | Client::Gone => {}
                 Client::Leaving { may_resume: true } | Client::Away { .. } => {
-                    self.machine.end(Cause::Replaced)
+                    self.machine.end(Cause::Replaced);
                 }
             },
             EndRequest::Cut => self.cut(),
@@ -89,10 +89,9 @@ impl Task {
         Ok(())
     }
 
-    /// Ends the session, also for a link that it still has.
+    /// Ends the session, and with it a link that it still has.
     fn end_for_all(&mut self, cause: Cause) -> EndedSession {
         let ended = EndedSession { received: self.outbox.received(), why: cause.session_end().as_str() };
-        // A link that it still has is closed with it.
         self.machine.end(cause);
         ended
     }

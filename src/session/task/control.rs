@@ -40,8 +40,9 @@ pub(super) struct Control {
     /// Until it goes out.
     hello: Option<Bytes>,
     frames: VecDeque<Bytes>,
-    /// What it is to be told of its messages, and what it asked for last: the newest of each, however long it takes nothing.
-    ack: Option<u64>,
+    /// Whether it is to be told how many of its messages were received: the newest number, however long it takes nothing.
+    has_ack: bool,
+    /// What it asked for last, not answered yet.
     pong: Option<u64>,
     /// Whether a Close of its means that it comes back.
     detaches: bool,
@@ -56,7 +57,7 @@ impl Control {
             acknowledgements: Acknowledgements::new(received, now),
             hello: Some(hello),
             frames: VecDeque::new(),
-            ack: None,
+            has_ack: false,
             pong: None,
             detaches: false,
             has_said_bye: false,
@@ -69,7 +70,8 @@ impl Control {
             if self.has_said_bye {
                 return None;
             }
-            let ack = self.ack.take().map(FromProxy::Ack);
+            let has_ack = std::mem::take(&mut self.has_ack);
+            let ack = has_ack.then(|| FromProxy::Ack(self.acknowledgements.told()));
             let next = ack.or_else(|| self.pong.take().map(FromProxy::Pong))?;
             prefix.map(|prefix| next.frame(prefix))
         })
@@ -123,7 +125,7 @@ impl Control {
     /// Tells the client what was received of it, where that is due.
     pub(super) fn acknowledge(&mut self, received: u64, now: Instant) {
         if !self.has_said_bye {
-            self.ack = self.acknowledgements.take_due(received, now).or(self.ack);
+            self.has_ack |= self.acknowledgements.take_due(received, now).is_some();
         }
     }
 
@@ -159,7 +161,7 @@ mod tests {
 
     fn control(now: Instant) -> Control {
         let mut control = Control::new(Bytes::new(), None, 0, now);
-        control.frames.clear();
+        control.hello = None;
         control
     }
 

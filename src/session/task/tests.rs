@@ -5,6 +5,7 @@
 //! [`Stage::settle`]: polled once more without a reason, the task has nothing to do. Whatever could go on had woken it.
 
 mod cuts;
+mod endings;
 mod link;
 mod memory;
 mod plain;

@@ -52,7 +52,7 @@ impl Hello {
 }
 
 /// A session whose client has read its hello.
-async fn held(policy: &str) -> (Stage, Peer, Peer, Hello) {
+pub(super) async fn held(policy: &str) -> (Stage, Peer, Peer, Hello) {
     let (stage, mut client, server) = Stage::open(policy, true, WIDE).await;
     let heard = client.hear();
     assert_eq!(heard.len(), 1);
@@ -61,12 +61,12 @@ async fn held(policy: &str) -> (Stage, Peer, Peer, Hello) {
     (stage, client, server, hello)
 }
 
-fn is_away(stage: &Stage) -> bool {
+pub(super) fn is_away(stage: &Stage) -> bool {
     matches!(stage.task().machine.client(), Client::Away { .. })
 }
 
 /// The next link of the client, whose hello it has read, and what came after that.
-async fn resume(stage: &mut Stage, hello: &Hello, seen: u64) -> (Peer, Hello, Vec<(u8, Vec<u8>)>) {
+pub(super) async fn resume(stage: &mut Stage, hello: &Hello, seen: u64) -> (Peer, Hello, Vec<(u8, Vec<u8>)>) {
     let mut client = stage.come_back(&hello.ticket, seen, ROOM).expect("the ticket is valid");
     stage.settle().await;
     let mut heard = client.hear();

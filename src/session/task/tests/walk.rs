@@ -344,9 +344,9 @@ impl Walk {
             _ => self.stage.turn().await,
         }
         if self.random.u8(..4) == 0 {
-            self.stage.settle().await
+            self.stage.settle().await;
         } else {
-            self.stage.turn().await
+            self.stage.turn().await;
         }
         self.answer_dial().await;
         self.check();
