@@ -210,9 +210,7 @@ impl ResumeGate for Gate {
         match self.sessions.find(&session) {
             Some(handle) if handle.is_valid(generation) => Ok(ResumeGrant { session, generation }),
             Some(_) => self.refuse(ResumeOutcome::Used, None),
-            None => {
-                self.refuse(ResumeOutcome::Gone, self.sessions.ended(&session))
-            }
+            None => self.refuse(ResumeOutcome::Gone, self.sessions.ended(&session)),
         }
     }
 

@@ -163,7 +163,11 @@ async fn keys_of_tickets_are_rotated_by_a_reload_and_a_key_that_is_still_there_v
     client.begin_anew().await;
     let mut server = upstream.accept().await;
     // The new one signs, the old one verifies; then the old one goes.
-    for (round, list) in [(1.0, format!("{SECOND}\n{FIRST}\n")), (2.0, format!("{SECOND}\n")), (3.0, format!("{THIRD}\n{SECOND}\n"))] {
+    for (round, list) in [
+        (1.0, format!("{SECOND}\n{FIRST}\n")),
+        (2.0, format!("{SECOND}\n")),
+        (3.0, format!("{THIRD}\n{SECOND}\n")),
+    ] {
         client.cut(Cut::Reset).await;
         folder.write("keys", &list);
         reload(&running, round).await;

@@ -31,11 +31,25 @@ async fn a_ping_is_answered_by_the_proxy_and_no_control_frame_reaches_the_server
 async fn what_breaks_the_rules_of_control_frames_ends_link_and_session() {
     let long = format!("{{\"seen\":0{}}}", " ".repeat(512));
     let cases = [
-        "", "{", "null", "[]", "7", "text", "{\"seen\":-1}", "{\"seen\":1.5}", "{\"seen\":\"1\"}", "{\"seen\":[1]}",
-        "{\"seen\":9007199254740992}", "{\"seen\":18446744073709551616}", "{\"seen\":0}{\"seen\":0}",
-        "{\"ping\":-1}", "{\"detach\":\"yes\"}", &long,
+        "",
+        "{",
+        "null",
+        "[]",
+        "7",
+        "text",
+        "{\"seen\":-1}",
+        "{\"seen\":1.5}",
+        "{\"seen\":\"1\"}",
+        "{\"seen\":[1]}",
+        "{\"seen\":9007199254740992}",
+        "{\"seen\":18446744073709551616}",
+        "{\"seen\":0}{\"seen\":0}",
+        "{\"ping\":-1}",
+        "{\"detach\":\"yes\"}",
+        &long,
         // More than was sent, and less than before.
-        "{\"seen\":3}", "{\"seen\":1}",
+        "{\"seen\":3}",
+        "{\"seen\":1}",
     ];
     for case in cases {
         let mut session = Ticketed::open("").await;
@@ -50,7 +64,11 @@ async fn what_breaks_the_rules_of_control_frames_ends_link_and_session() {
         assert_eq!(code, 1002, "{case}");
         session.server().expect_text("before").await;
         let closed = session.server().closed().await;
-        assert_eq!((closed.code, closed.before.iter().filter(|frame| !frame.is_control()).count()), (1002, 0), "{case}: {closed:?}");
+        assert_eq!(
+            (closed.code, closed.before.iter().filter(|frame| !frame.is_control()).count()),
+            (1002, 0),
+            "{case}: {closed:?}"
+        );
         session.proxy.ends_sessions("fault", 1.0).await;
         let hello = session.client.begin_anew().await;
         assert_eq!(hello["previous"]["why"], "fault", "{case}: {hello}");
@@ -206,7 +224,9 @@ async fn a_heartbeat_in_json_and_notices_are_control_frames_and_do_not_count() {
     let mut told = Vec::new();
     while told.len() < 2 {
         match session.client.next().await {
-            Event::Control(control) if control.get("server").is_some() => told.push(control["server"].clone()),
+            Event::Control(control) if control.get("server").is_some() => {
+                told.push(control["server"].clone())
+            }
             Event::Control(control) => {
                 session.client.control(&json!({"pong": control["ping"]}).to_string()).await;
             }

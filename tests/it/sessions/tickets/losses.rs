@@ -25,7 +25,9 @@ async fn a_session_is_held_for_its_window_and_no_longer() {
     session.proxy.ends_sessions("window", 1.0).await;
     assert_eq!(session.proxy.resumes("expired").await, 1.0);
     let metrics = session.proxy.metrics().await;
-    for left in ["outrigger_sessions", "outrigger_sessions_connected", "outrigger_history_bytes", "outrigger_clients"] {
+    for left in
+        ["outrigger_sessions", "outrigger_sessions_connected", "outrigger_history_bytes", "outrigger_clients"]
+    {
         assert_eq!(metrics.sum(left), 0.0, "{left}");
     }
     // Each absence has a window of its own.
