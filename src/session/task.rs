@@ -264,10 +264,11 @@ impl Task {
     /// Takes the next steps of whatever ends. True if there may be something to do at once.
     fn settle(&mut self, now: Instant) -> bool {
         let mut has_changed = self.on_link_end(now);
-        if self.machine.client() == Client::Attached && self.machine.server() == Server::Over {
-            if let Some(cause) = self.machine.cause().cloned() {
-                self.machine.leave(cause);
-            }
+        if self.machine.client() == Client::Attached
+            && self.machine.server() == Server::Over
+            && let Some(cause) = self.machine.cause().cloned()
+        {
+            self.machine.leave(cause);
         }
         if let Client::Leaving { .. } = self.machine.client() {
             has_changed |= self.poll_leave(now);
