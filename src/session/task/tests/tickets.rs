@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::*;
 use crate::session::handle::NotResumed;
-use crate::session::machine;
 
 const QUIET: &str = "{heartbeat: null, session: {resume_window: 1m}, redial: {base: 20ms, cap: 200ms}}";
 
@@ -64,7 +63,7 @@ async fn held(policy: &str) -> (Stage, Peer, Peer, Hello) {
 }
 
 fn is_away(stage: &Stage) -> bool {
-    matches!(stage.task().machine.client(), machine::Client::Away { .. })
+    matches!(stage.task().machine.client(), Client::Away { .. })
 }
 
 /// The next link of the client, whose hello it has read, and what came after that.
@@ -360,7 +359,7 @@ async fn a_server_that_waits_for_a_client_goes_on_when_that_one_is_away() {
     assert_eq!((at, stage.task().writer.log().head()), (said.len(), 100));
     server.cut();
     stage.settle().await;
-    assert_eq!(stage.task().machine.server(), machine::Server::Asleep, "its end is seen at once");
+    assert_eq!(stage.task().machine.server(), Server::Asleep, "its end is seen at once");
     let (_, hello, heard) = resume(&mut stage, &hello, 0).await;
     assert_eq!(texts(&hello.sort(heard).0).len(), 100);
 }
