@@ -107,12 +107,10 @@ impl Task {
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
         if !is_proven || is_over || self.continuation(seen).is_err() {
             // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
-            return self.part_with(client, false, cx, now);
+            return self.part_with(client, &Cause::TakenOver, false, cx, now);
         }
         if let Some(before) = self.client.take() {
-            // To a client that has had no hello a bye would be a message like any other.
-            let is_greeted = self.control.as_ref().is_some_and(|control| control.is_greeted());
-            self.part_with(before, is_greeted, cx, now);
+            self.part_with(before, &Cause::TakenOver, self.is_greeted(), cx, now);
         }
         client.handle().wake_with(cx.waker());
         self.client = Some(client);
@@ -178,9 +176,21 @@ impl Task {
         self.writer.let_go(kept_from);
     }
 
-    /// Closes a link that is not the session's any more.
-    fn part_with(&mut self, mut link: WebSocket, is_greeted: bool, cx: &mut Context<'_>, now: Instant) {
-        let cause = &Cause::TakenOver;
+    /// Whether the present link was handed its hello.
+    fn is_greeted(&self) -> bool {
+        self.control.as_ref().is_some_and(|control| control.is_greeted())
+    }
+
+    /// Closes a link that is not the session's any more. With a bye only if it was greeted: to a client that has had no hello it
+    /// would be a message like any other.
+    fn part_with(
+        &mut self,
+        mut link: WebSocket,
+        cause: &Cause,
+        is_greeted: bool,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
         let policy = &self.plan.policy;
         // Best effort: a link that takes nothing does without it.
         if is_greeted
