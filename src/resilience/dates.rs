@@ -32,7 +32,7 @@ impl Expiry {
     }
 
     /// Whether they have ended by either clock.
-    fn has_ended(&self, now: Instant, wall: SystemTime) -> bool {
+    pub(crate) fn has_ended(&self, now: Instant, wall: SystemTime) -> bool {
         self.at <= now || self.wall <= wall
     }
 }

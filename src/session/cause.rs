@@ -207,6 +207,7 @@ impl Cause {
             Self::Poison => ours(Reason::Poison, 1011, "a message ends the server each time it is sent"),
             Self::Slow => ours(Reason::SlowConsumer, codes.slow_consumer, "slow consumer"),
             Self::Memory | Self::Overflow => ours(Reason::SlowConsumer, 1013, "out of memory"),
+            Self::Miscounted => Some(CloseCause::control_error()),
             Self::TakenOver => ours(Reason::TakenOver, 1008, "taken over"),
             Self::Idle => ours(Reason::IdleTimeout, codes.idle, "idle timeout"),
             Self::Lifetime => ours(Reason::Lifetime, 1012, "maximum lifetime reached"),
@@ -221,8 +222,7 @@ impl Cause {
             | Self::ControlRate
             | Self::Cut
             | Self::Window
-            | Self::Evicted
-            | Self::Miscounted => None,
+            | Self::Evicted => None,
         }
     }
 

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::ticket::Generations;
-use crate::connections::{Command, Connection, PermitHolder, SessionId};
+use crate::connections::{Command, Connection, EndedSession, PermitHolder, SessionId};
 use crate::net::Transport;
 use crate::net::http::tokens;
 use crate::net::own_protocols::Nonce;
@@ -106,9 +106,9 @@ pub(crate) enum NotResumed {
     /// The ticket was replaced by a newer one.
     Used,
     /// The client has had what was never sent. The session is over.
-    Ahead,
+    Ahead(EndedSession),
     /// So many messages that the client has not had are not there any more. The session is over.
-    Gap(u64),
+    Gap(u64, EndedSession),
     /// There is no session any more.
     Gone,
     /// Too many want something of it at the same moment.

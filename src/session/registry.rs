@@ -76,12 +76,19 @@ impl Registry {
         self.shard(id).lock().get(id).map(Arc::clone)
     }
 
+    /// What is remembered of a session that is over.
+    pub(crate) fn ended(&self, id: &SessionId) -> Option<EndedSession> {
+        self.graves.lock().find(id, Instant::now())
+    }
+
     /// How many there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Whether there are none.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -205,10 +212,7 @@ impl ResumeGate for Gate {
         match self.sessions.find(&session) {
             Some(handle) if handle.is_valid(generation) => Ok(ResumeGrant { session, generation }),
             Some(_) => self.refuse(ResumeOutcome::Used, None),
-            None => {
-                let ended = self.sessions.graves.lock().find(&session, Instant::now());
-                self.refuse(ResumeOutcome::Gone, ended)
-            }
+            None => self.refuse(ResumeOutcome::Gone, self.sessions.ended(&session)),
         }
     }
 

@@ -15,7 +15,7 @@ use super::registry::SessionGuard;
 use super::shared::{Running, Shared};
 use super::task::{Arrival, Task};
 use crate::config::Policy;
-use crate::connections::SessionId;
+use crate::connections::{EndedSession, SessionId};
 use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net::Transport;
@@ -78,6 +78,11 @@ impl Plan {
     /// The session with this id, as long as it lives.
     pub(crate) fn find(&self, session: &SessionId) -> Option<Arc<Handle>> {
         self.shared.registry.find(session)
+    }
+
+    /// What is remembered of a session that is over.
+    pub(crate) fn ended(&self, session: &SessionId) -> Option<EndedSession> {
+        self.shared.registry.ended(session)
     }
 
     /// Begins a session: the server has answered, and the client's 101 was sent.

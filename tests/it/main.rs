@@ -85,6 +85,22 @@ mod sessions {
     mod servers;
     mod slow;
     mod transports;
+
+    /// Clients that lose their network and come back.
+    mod tickets {
+        mod access;
+        mod bad_tickets;
+        mod closes;
+        mod control;
+        mod drain;
+        mod hello;
+        mod losses;
+        mod resume;
+        mod secrets;
+        mod servers;
+        mod takeover;
+        mod transports;
+    }
 }
 
 /// What is given to users beside the program: manifests, recipes, packages, the image; peers of other languages.

@@ -11,10 +11,12 @@ mod noise;
 mod rollout;
 mod session_churn;
 mod session_crashes;
+mod session_drain;
 mod session_herd;
 mod session_restart;
 mod session_server;
 mod session_slow;
+mod session_tickets;
 mod storm;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "`tests/it` uses all of it")]

@@ -58,6 +58,11 @@ impl RawClient {
         }
     }
 
+    /// A link whose request was answered with this.
+    pub fn of(link: Link, response: Response) -> Self {
+        Self { link, response }
+    }
+
     /// An open WebSocket at this path; panics unless the handshake succeeds.
     #[track_caller]
     pub fn connect(to: impl Into<Address>, path: &str) -> impl Future<Output = Self> {

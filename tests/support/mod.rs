@@ -24,6 +24,8 @@ pub mod peer;
 pub mod proxy;
 pub mod session;
 pub mod socket;
+pub mod ticket_client;
+pub mod ticketed;
 pub mod tls;
 pub mod token;
 pub mod upstream;

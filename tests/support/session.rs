@@ -276,7 +276,7 @@ impl Proxy {
 
     /// Waits until a sample is this; tells where from.
     #[track_caller]
-    fn becomes_soon(&self, sample: impl Into<String>, expected: f64) -> impl Future<Output = ()> {
+    pub fn becomes_soon(&self, sample: impl Into<String>, expected: f64) -> impl Future<Output = ()> {
         let sample = sample.into();
         eventually(DEADLINE, move || {
             let sample = sample.clone();

@@ -95,25 +95,27 @@ async fn find(
     plan: &Plan,
     grant: ResumeGrant,
 ) -> Result<(Arc<Handle>, u64), (Option<u64>, Option<EndedSession>)> {
-    let refuse = |outcome, missed| {
+    let refuse = |outcome, missed, ended| {
         plan.metrics().resumes.inc(outcome);
-        Err((missed, None))
+        Err((missed, ended))
     };
+    // It may have ended since its ticket was looked at.
+    let gone = || refuse(ResumeOutcome::Gone, None, plan.ended(&grant.session));
     let own = request.context.own_protocols.as_deref();
     let (Some(handle), Some(Resume::Session { seen, .. })) =
         (plan.find(&grant.session), own.and_then(OwnProtocols::resume))
     else {
-        return refuse(ResumeOutcome::Gone, None);
+        return gone();
     };
     if !handle.is_offered_by(&request.context.head.headers) {
-        return refuse(ResumeOutcome::Foreign, None);
+        return refuse(ResumeOutcome::Foreign, None, None);
     }
     match handle.ask(grant.generation, seen).await {
         Ok(()) => Ok((handle, seen)),
-        Err(NotResumed::Used | NotResumed::Busy) => refuse(ResumeOutcome::Used, None),
-        Err(NotResumed::Gone) => refuse(ResumeOutcome::Gone, None),
-        Err(NotResumed::Ahead) => refuse(ResumeOutcome::Ahead, None),
-        Err(NotResumed::Gap(missed)) => refuse(ResumeOutcome::Gap, Some(missed)),
+        Err(NotResumed::Used | NotResumed::Busy) => refuse(ResumeOutcome::Used, None, None),
+        Err(NotResumed::Gone) => gone(),
+        Err(NotResumed::Ahead(ended)) => refuse(ResumeOutcome::Ahead, None, Some(ended)),
+        Err(NotResumed::Gap(missed, ended)) => refuse(ResumeOutcome::Gap, Some(missed), Some(ended)),
     }
 }
 

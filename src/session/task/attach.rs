@@ -11,13 +11,14 @@
 
 use std::sync::Arc;
 use std::task::Context;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::Task;
 use super::control::Greeted;
 use super::telling::bye_word;
-use crate::connections::Connection;
+use crate::connections::{Connection, EndedSession};
 use crate::delivery::control::{Bye, FromProxy};
 use crate::delivery::{CloseCause, ReadStatus, SendStatus, WebSocket};
 use crate::frame::CloseCode;
@@ -26,7 +27,7 @@ use crate::resilience::Dates;
 use crate::session::cause::Cause;
 use crate::session::handle::{Ask, Attach, EndRequest, NotResumed, Request};
 use crate::session::machine::Client;
-use crate::telemetry::{Reason, RecoverySide, ResumeOutcome, SessionEnd};
+use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome, SessionEnd};
 
 impl Task {
     /// Does what others want of the session.
@@ -34,7 +35,7 @@ impl Task {
         while let Some(request) = self.resumable.as_ref().and_then(|resumable| resumable.next_request()) {
             match request {
                 Request::End(why) => self.on_end_request(why),
-                Request::Ask(ask) => self.on_ask(ask),
+                Request::Ask(ask) => self.on_ask(ask, cx, now),
                 Request::Attach(attach) => self.on_attach(*attach, cx, now),
             }
         }
@@ -54,13 +55,13 @@ impl Task {
     }
 
     /// A handshake asks whether its client may come back.
-    fn on_ask(&mut self, ask: Ask) {
+    fn on_ask(&mut self, ask: Ask, cx: &mut Context<'_>, now: Instant) {
         let Ask { generation, seen, answer } = ask;
         let is_valid = self.resumable.as_ref().is_some_and(|resumable| resumable.is_valid(generation));
         let result = if self.machine.client() == Client::Gone {
             Err(NotResumed::Gone)
         } else if is_valid {
-            self.continuation(seen)
+            self.continuation(seen, cx, now)
         } else {
             Err(NotResumed::Used)
         };
@@ -69,18 +70,26 @@ impl Task {
     }
 
     /// Whether a client that has had `seen` gets all that comes after it. If not, the session is over.
-    fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
+    fn continuation(&mut self, seen: u64, cx: &mut Context<'_>, now: Instant) -> Result<(), NotResumed> {
         let Some(resumable) = &self.resumable else { return Err(NotResumed::Gone) };
-        if seen > self.newest_sent {
-            self.machine.end(Cause::Miscounted);
-            return Err(NotResumed::Ahead);
-        }
         let missing = resumable.missing_after(seen);
+        if seen > self.newest_sent {
+            return Err(NotResumed::Ahead(self.end_for_all(Cause::Miscounted, cx, now)));
+        }
         if missing > 0 {
-            self.machine.end(Cause::Overflow);
-            return Err(NotResumed::Gap(missing));
+            return Err(NotResumed::Gap(missing, self.end_for_all(Cause::Overflow, cx, now)));
         }
         Ok(())
+    }
+
+    /// Ends the session, also for a link that it still has.
+    fn end_for_all(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) -> EndedSession {
+        let ended = EndedSession { received: self.outbox.received(), why: cause.session_end().as_str() };
+        if let Some(link) = self.client.take() {
+            self.part_with(link, &cause, cx, now);
+        }
+        self.machine.end(cause);
+        ended
     }
 
     /// A client comes back, and its link takes the place of the one before.
@@ -92,12 +101,14 @@ impl Task {
         let client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
         let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
-        if !is_proven || is_over || self.continuation(seen).is_err() {
+        if !is_proven || is_over || self.continuation(seen, cx, now).is_err() {
             // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
-            return self.part_with(client, &Cause::TakenOver, cx, now);
+            return self.part_with(client, false, cx, now);
         }
         if let Some(before) = self.client.take() {
-            self.part_with(before, &Cause::TakenOver, cx, now);
+            // To a client that has had no hello a bye would be a message like any other.
+            let is_greeted = self.control.as_ref().is_some_and(|control| control.is_greeted());
+            self.part_with(before, is_greeted, cx, now);
         }
         client.handle().wake_with(cx.waker());
         self.client = Some(client);
@@ -129,8 +140,10 @@ impl Task {
             return;
         }
         self.control = None;
-        // A lifetime is a link's; what the client may do ends with its credentials all the same.
-        self.dates = Dates::new(None, self.expires, now);
+        // A lifetime is a link's. Credentials that end while it is away end the session; if it was closed for that, it may come
+        // back with others.
+        let expires = self.expires.filter(|expiry| !expiry.has_ended(now, SystemTime::now()));
+        self.dates = Dates::new(None, expires, now);
     }
 
     /// The client will not come back: whoever asks for the session finds out why.
@@ -161,10 +174,12 @@ impl Task {
     }
 
     /// Closes a link that is not the session's any more.
-    fn part_with(&mut self, mut link: WebSocket, cause: &Cause, cx: &mut Context<'_>, now: Instant) {
+    fn part_with(&mut self, mut link: WebSocket, is_greeted: bool, cx: &mut Context<'_>, now: Instant) {
+        let cause = &Cause::TakenOver;
         let policy = &self.plan.policy;
-        // Best effort: a link that takes nothing, or whose client was told nothing yet, does without it.
-        if link.is_open()
+        // Best effort: a link that takes nothing does without it.
+        if is_greeted
+            && link.is_open()
             && link.is_flushed()
             && let Some(prefix) = link.prefix()
         {
