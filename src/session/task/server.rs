@@ -147,6 +147,8 @@ impl Task {
                     let Poll::Ready(result) = dial.as_mut().poll(cx) else { return };
                     let Way::Dialling { turn, .. } = std::mem::take(&mut self.way) else { return };
                     self.on_dialled(turn, result, now);
+                    // A new link has to be read before it wakes the task by itself.
+                    cx.waker().wake_by_ref();
                 }
                 (_, Way::None) => return,
                 // What is under way is of no use any more.
