@@ -91,7 +91,7 @@ pub(super) enum Cause {
     Window,
     /// Too many sessions of the route wait for their clients.
     Evicted,
-    /// The client says to have had what it was not sent, or less than before.
+    /// The client broke the rules of control frames, or says to have had what it was not sent, or less than before.
     Miscounted,
 }
 

@@ -57,11 +57,16 @@ async fn live(first: SocketAddr, second: SocketAddr, is_over: Arc<AtomicBool>) -
         }
         match client.next_within(next - Instant::now()).await {
             None | Some(Event::Control(_)) => {}
-            Some(Event::Message(Message::Text(text))) => *life.echoes.entry(text.parse().unwrap()).or_default() += 1,
+            Some(Event::Message(Message::Text(text))) => {
+                *life.echoes.entry(text.parse().unwrap()).or_default() += 1
+            }
             Some(Event::Close(code, _)) => {
                 assert!(!has_moved, "the second pod lets nobody go");
                 let bye = client.bye.clone().expect("there are last words");
-                assert_eq!((code, bye["why"].as_str(), bye["resume"].as_bool()), (1012, Some("drain"), Some(false)));
+                assert_eq!(
+                    (code, bye["why"].as_str(), bye["resume"].as_bool()),
+                    (1012, Some("drain"), Some(false))
+                );
                 let wait = bye["after"].as_u64().expect("it is told when to come back");
                 sleep(Duration::from_millis(wait)).await;
                 client.redial(RawClient::dial(second));
@@ -121,7 +126,9 @@ async fn a_pod_that_is_replaced_tells_each_client_what_it_received_and_nothing_o
         let said: u64 = lives.iter().map(|life| life.said).sum();
         let again: u64 = lives.iter().map(|life| life.again).sum();
         let heard: usize = lives.iter().map(|life| life.echoes.len()).sum();
-        eprintln!("{kind:?}: gone after {took:?}; of {said} messages {again} were said again, {heard} came back");
+        eprintln!(
+            "{kind:?}: gone after {took:?}; of {said} messages {again} were said again, {heard} came back"
+        );
         for life in &lives {
             let twice = Vec::from_iter(life.echoes.iter().filter(|(_, times)| **times > 1));
             assert!(twice.is_empty(), "{kind:?}: heard twice: {twice:?}");

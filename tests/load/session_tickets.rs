@@ -160,7 +160,8 @@ async fn storm(length: Duration, kills: bool) {
     // The last of what each of them says tells that all before it was decided upon.
     eventually(DEADLINE * 2, || async {
         let notes = read(&orders.notes);
-        let ends = notes.iter().filter(|note| matches!(note, Note::Heard { text, .. } if text == "end")).count();
+        let ends =
+            notes.iter().filter(|note| matches!(note, Note::Heard { text, .. } if text == "end")).count();
         if ends >= CLIENTS { Ok(()) } else { Err(ends) }
     })
     .await;

@@ -161,7 +161,11 @@ impl TicketClient {
             let (seen, said) = (self.seen, self.said);
             let hello = self.connect().await;
             assert_eq!(hello["resumed"], true, "{caller}: {hello}");
-            assert_eq!((hello["sequence"].as_u64(), &hello["lost"]), (Some(seen), &json!(0)), "{caller}: {hello}");
+            assert_eq!(
+                (hello["sequence"].as_u64(), &hello["lost"]),
+                (Some(seen), &json!(0)),
+                "{caller}: {hello}"
+            );
             assert!(hello["received"].as_u64() <= Some(said), "{caller}: {hello}, {said} were said");
             hello
         }
@@ -342,7 +346,8 @@ impl TicketClient {
         }
         // Counted, and then handed on.
         self.seen += 1;
-        let is_due = self.seen - self.confirmed >= UNCONFIRMED || self.confirmed_at.elapsed() >= CONFIRM_AFTER;
+        let is_due =
+            self.seen - self.confirmed >= UNCONFIRMED || self.confirmed_at.elapsed() >= CONFIRM_AFTER;
         if self.prefix.is_some() && !self.holds_seen && is_due {
             self.confirm().await;
         }
@@ -374,7 +379,11 @@ impl TicketClient {
                 loop {
                     match self.next().await {
                         Event::Message(heard) => {
-                            assert_eq!(heard, Message::Text(text.clone()), "{caller}: number {at} of {texts:?}");
+                            assert_eq!(
+                                heard,
+                                Message::Text(text.clone()),
+                                "{caller}: number {at} of {texts:?}"
+                            );
                             break;
                         }
                         Event::Control(_) => {}
@@ -392,7 +401,9 @@ impl TicketClient {
         async move {
             loop {
                 match self.next().await {
-                    Event::Control(control) if control.get(&member).is_some() => return control[&member].clone(),
+                    Event::Control(control) if control.get(&member).is_some() => {
+                        return control[&member].clone();
+                    }
                     Event::Control(_) => {}
                     other => panic!("{caller}: {member} was due, but: {other:?}"),
                 }

@@ -106,7 +106,9 @@ impl Ticketed {
     /// All that the client said was received, and it knows.
     pub async fn all_received(&mut self) {
         while self.client.unacknowledged() > 0 {
-            let Event::Control(_) = self.client.next().await else { panic!("only an acknowledgement is due") };
+            let Event::Control(_) = self.client.next().await else {
+                panic!("only an acknowledgement is due")
+            };
         }
     }
 }

@@ -236,16 +236,19 @@ impl Task {
     /// How far the client is behind, and what follows.
     fn check_lag(&mut self, now: Instant) {
         let is_away = matches!(self.machine.client(), Client::Away { .. });
-        let Self { writer, uplink, plan, next, .. } = self;
+        let Self { writer, uplink, plan, next, resumable, .. } = self;
         let head = writer.log().head();
-        let behind = (head + 1).saturating_sub(*next);
+        // What was there when the client came back is its to catch up with: only what came since makes it slow.
+        let backlog = resumable.as_ref().filter(|_| !is_away).map_or(0, |resumable| resumable.backlog());
+        let from = (*next).max(backlog + 1);
+        let behind = (head + 1).saturating_sub(from);
         let (max_lag, history) = (&plan.policy.delivery.max_lag, &plan.policy.history);
         let (messages, bytes) = match is_away {
             false => (max_lag.messages, max_lag.bytes),
             true => (history.messages as u64, history.bytes),
         };
         let is_beyond = behind > 0 && {
-            let lag = writer.log().lag(Cursor { next: *next, all_from: *next });
+            let lag = writer.log().lag(Cursor { next: from, all_from: from });
             lag.messages > messages || lag.bytes > bytes as u64
         };
         if plan.is_isolating() {
@@ -352,7 +355,8 @@ fn cause_of(client: &WebSocket) -> Cause {
         Reason::IdleTimeout => Cause::Idle,
         Reason::ControlRate => Cause::ControlRate,
         Reason::ProtocolError | Reason::TooLarge => {
-            report.fault.map_or(Cause::ClientLost, Cause::ClientFault)
+            // Without a fault of RFC 6455 it was one of the protocol among the messages.
+            report.fault.map_or(Cause::Miscounted, Cause::ClientFault)
         }
         Reason::Aborted | Reason::Drained => Cause::Cut,
         // The others are Closes of ours, of which the machine knows.

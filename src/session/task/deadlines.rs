@@ -65,6 +65,13 @@ impl Task {
             link.on_deadlines(&self.plan.policy, now);
         }
         let Some(client) = &mut self.client else { return };
+        if self.control.is_some()
+            && self.machine.client() == Client::Attached
+            && client.is_idle(&self.plan.policy, now)
+        {
+            // Its last words go before its Close. Where there is no place for them, it is closed the next time.
+            return self.machine.leave(Cause::Idle);
+        }
         client.on_deadlines(&self.plan.policy, now);
         let stall_timeout = self.plan.policy.delivery.stall_timeout;
         let is_stalled =

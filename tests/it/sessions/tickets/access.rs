@@ -163,7 +163,11 @@ async fn keys_of_tickets_are_rotated_by_a_reload_and_a_key_that_is_still_there_v
     client.begin_anew().await;
     let mut server = upstream.accept().await;
     // The new one signs, the old one verifies; then the old one goes.
-    for (round, list) in [(1.0, format!("{SECOND}\n{FIRST}\n")), (2.0, format!("{SECOND}\n")), (3.0, format!("{THIRD}\n{SECOND}\n"))] {
+    for (round, list) in [
+        (1.0, format!("{SECOND}\n{FIRST}\n")),
+        (2.0, format!("{SECOND}\n")),
+        (3.0, format!("{THIRD}\n{SECOND}\n")),
+    ] {
         client.cut(Cut::Reset).await;
         folder.write("keys", &list);
         reload(&running, round).await;
@@ -217,7 +221,7 @@ async fn a_session_outlives_a_reload_while_its_client_is_away_and_keeps_what_it_
     tunnelled.text("a tunnel").await;
     let mut link = connected;
     link.expect_text("a tunnel").await;
-    server.expect_silence(Duration::from_millis(100)).await;
+    server.answer_pings_for(Duration::from_millis(100)).await;
     // And back again.
     folder.write("outrigger.yaml", &yaml(&new, "resume_window: 5s", ""));
     reload(&running, 3.0).await;

@@ -240,5 +240,8 @@ async fn who_has_missed_what_is_not_kept_any_more_begins_anew_and_is_told_how_mu
     session.lose_client(Cut::Reset).await;
     session.client.seen = 21;
     session.client.resume().await;
-    session.client.hears(&Vec::from_iter((21..31).map(|n| n.to_string())).iter().map(|n| &**n).collect::<Vec<_>>()).await;
+    session
+        .client
+        .hears(&Vec::from_iter((21..31).map(|n| n.to_string())).iter().map(|n| &**n).collect::<Vec<_>>())
+        .await;
 }

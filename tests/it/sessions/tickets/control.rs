@@ -31,11 +31,22 @@ async fn a_ping_is_answered_by_the_proxy_and_no_control_frame_reaches_the_server
 async fn what_breaks_the_rules_of_control_frames_ends_link_and_session() {
     let long = format!("{{\"seen\":0{}}}", " ".repeat(512));
     let cases = [
-        "", "{", "null", "[]", "7", "text", "{\"seen\":-1}", "{\"seen\":1.5}", "{\"seen\":\"1\"}", "{\"seen\":[1]}",
-        "{\"seen\":9007199254740992}", "{\"seen\":18446744073709551616}", "{\"seen\":0}{\"seen\":0}",
-        "{\"ping\":-1}", "{\"detach\":\"yes\"}", &long,
-        // More than was sent, and less than before.
-        "{\"seen\":3}", "{\"seen\":1}",
+        "",
+        "{",
+        "null",
+        "[]",
+        "7",
+        "text",
+        "{\"seen\":-1}",
+        "{\"seen\":1.5}",
+        "{\"seen\":\"1\"}",
+        "{\"seen\":[1]}",
+        "{\"seen\":9007199254740992}",
+        "{\"seen\":18446744073709551616}",
+        "{\"seen\":0}{\"seen\":0}",
+        "{\"ping\":-1}",
+        "{\"detach\":\"yes\"}",
+        &long,
     ];
     for case in cases {
         let mut session = Ticketed::open("").await;
@@ -50,10 +61,32 @@ async fn what_breaks_the_rules_of_control_frames_ends_link_and_session() {
         assert_eq!(code, 1002, "{case}");
         session.server().expect_text("before").await;
         let closed = session.server().closed().await;
-        assert_eq!((closed.code, closed.before.iter().filter(|frame| !frame.is_control()).count()), (1002, 0), "{case}: {closed:?}");
+        assert_eq!(
+            (closed.code, closed.before.iter().filter(|frame| !frame.is_control()).count()),
+            (1002, 0),
+            "{case}: {closed:?}"
+        );
         session.proxy.ends_sessions("fault", 1.0).await;
         let hello = session.client.begin_anew().await;
         assert_eq!(hello["previous"]["why"], "fault", "{case}: {hello}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_counts_otherwise_than_the_proxy_ends_link_and_session() {
+    // More than was sent, and less than before.
+    for seen in [3, 1] {
+        let mut session = Ticketed::open("").await;
+        session.works().await;
+        session.server().text("two").await;
+        session.client.hears(&["two"]).await;
+        session.confirm().await;
+        session.client.control(&json!({"seen": seen}).to_string()).await;
+        let (code, _, _) = session.client.let_go().await;
+        assert_eq!(code, 1002, "{seen}");
+        assert_eq!(session.server().closed().await.code, 1002, "{seen}");
+        let hello = session.client.begin_anew().await;
+        assert_eq!(hello["previous"], json!({"received": 2, "why": "fault"}), "{seen}: {hello}");
     }
 }
 
@@ -167,7 +200,7 @@ async fn threat_a_flood_of_control_frames_is_bounded_by_the_rate_of_messages_and
     assert!(read < most, "{read} bytes were read of {}", flood.len());
     let held = session.proxy.metric("outrigger_memory_buffered_bytes").await;
     assert!(held < 300_000.0, "{held} bytes are held");
-    session.server().expect_silence(Duration::from_millis(50)).await;
+    session.server().answer_pings_for(Duration::from_millis(50)).await;
 }
 
 #[tokio::test]
@@ -206,7 +239,9 @@ async fn a_heartbeat_in_json_and_notices_are_control_frames_and_do_not_count() {
     let mut told = Vec::new();
     while told.len() < 2 {
         match session.client.next().await {
-            Event::Control(control) if control.get("server").is_some() => told.push(control["server"].clone()),
+            Event::Control(control) if control.get("server").is_some() => {
+                told.push(control["server"].clone())
+            }
             Event::Control(control) => {
                 session.client.control(&json!({"pong": control["ping"]}).to_string()).await;
             }

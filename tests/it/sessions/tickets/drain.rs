@@ -37,7 +37,11 @@ async fn a_client_is_told_what_was_received_of_it_after_all_that_its_server_said
     let (code, reason, bye) = session.client.let_go().await;
     assert_eq!((code, &*reason), (4013, "server is restarting"));
     let bye = bye.unwrap();
-    assert_eq!((&bye["why"], &bye["resume"], &bye["ack"]), (&json!("drain"), &json!(false), &json!(3)), "{bye}");
+    assert_eq!(
+        (&bye["why"], &bye["resume"], &bye["ack"]),
+        (&json!("drain"), &json!(false), &json!(3)),
+        "{bye}"
+    );
     assert!(bye["after"].as_u64().is_some_and(|after| after <= 1000), "{bye}");
     assert_eq!(session.client.unacknowledged(), 0);
     assert_eq!(session.server().closed().await.code, 1001);

@@ -44,7 +44,11 @@ async fn a_hello_comes_before_anything_the_server_says_and_has_all_its_members()
     session.lose_client(Cut::Reset).await;
     let next = session.client.resume().await;
     assert_eq!(next["epoch"], hello["epoch"], "numbers mean the same");
-    assert_eq!((&next["sequence"], &next["head"], &next["received"]), (&json!(2), &json!(3), &json!(2)), "{next}");
+    assert_eq!(
+        (&next["sequence"], &next["head"], &next["received"]),
+        (&json!(2), &json!(3), &json!(2)),
+        "{next}"
+    );
     assert_eq!(text(&next, "nonce"), session.client.nonces[1]);
     for member in ["nonce", "session", "control"] {
         assert_ne!(next[member], hello[member], "{member}");
@@ -161,7 +165,8 @@ async fn without_a_window_there_is_a_hello_and_no_ticket() {
 #[tokio::test]
 async fn with_no_memory_left_there_is_no_ticket_and_the_session_goes_as_a_plain_one() {
     let upstream = Upstream::by_hand().await;
-    let proxy = session(&upstream, "history: {bytes: 1MiB}").yaml("memory: {max_buffered: 1MiB}").spawn().await;
+    let proxy =
+        session(&upstream, "history: {bytes: 1MiB}").yaml("memory: {max_buffered: 1MiB}").spawn().await;
     // What nobody has had yet fills it.
     let mut hogs = Vec::new();
     for _ in 0..3 {
@@ -177,6 +182,7 @@ async fn with_no_memory_left_there_is_no_ticket_and_the_session_goes_as_a_plain_
     let mut client = TicketClient::new(proxy.dial());
     let mut tries = 0;
     loop {
+        client.ticket = None;
         let hello = client.begin_anew().await;
         let mut server = upstream.accept().await;
         if hello["session"] == Value::Null {
@@ -188,7 +194,11 @@ async fn with_no_memory_left_there_is_no_ticket_and_the_session_goes_as_a_plain_
         }
         client.cut(Cut::Reset).await;
         tries += 1;
-        assert!(tries < 5, "the process has memory: {}", proxy.metric("outrigger_memory_buffered_bytes").await);
+        assert!(
+            tries < 5,
+            "the process has memory: {}",
+            proxy.metric("outrigger_memory_buffered_bytes").await
+        );
     }
 }
 

@@ -25,7 +25,9 @@ async fn a_session_is_held_for_its_window_and_no_longer() {
     session.proxy.ends_sessions("window", 1.0).await;
     assert_eq!(session.proxy.resumes("expired").await, 1.0);
     let metrics = session.proxy.metrics().await;
-    for left in ["outrigger_sessions", "outrigger_sessions_connected", "outrigger_history_bytes", "outrigger_clients"] {
+    for left in
+        ["outrigger_sessions", "outrigger_sessions_connected", "outrigger_history_bytes", "outrigger_clients"]
+    {
         assert_eq!(metrics.sum(left), 0.0, "{left}");
     }
     // Each absence has a window of its own.
@@ -161,7 +163,8 @@ async fn a_client_that_comes_and_never_reads_is_let_go_and_gets_all_of_it_when_i
 
 #[tokio::test]
 async fn a_client_that_is_too_far_behind_is_told_why_and_that_it_may_come_back() {
-    let policy = "delivery: {max_lag: {messages: 5, bytes: 64MiB}}, close_timeout: 5s";
+    let policy =
+        "delivery: {max_lag: {messages: 5, bytes: 64MiB}}, history: {bytes: 64MiB}, close_timeout: 5s";
     let mut session = Ticketed::open(policy).await;
     session.works().await;
     // In one burst, so that more than that waits before it is looked at.
@@ -172,6 +175,7 @@ async fn a_client_that_is_too_far_behind_is_told_why_and_that_it_may_come_back()
     }
     let slow = "outrigger_disconnections_total{reason=\"slow_consumer\",route=\"chat\"}";
     session.proxy.becomes_soon(slow, 0.0).await;
+    session.client.holds_seen = true;
     session.client.link.as_mut().unwrap().resume_reading();
     let mut heard = 0;
     let (code, bye) = loop {

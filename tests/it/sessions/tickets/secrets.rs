@@ -31,15 +31,13 @@ async fn threat_tickets_nonces_and_prefixes_are_in_no_log_no_metric_and_no_answe
     session.next_server().await;
     session.works().await;
     let mut shown = Vec::new();
-    for path in ["/metrics", "/api/admin/connections", "/api/admin/routes", "/api/admin/stats", "/status", "/readyz"] {
+    for path in
+        ["/metrics", "/api/admin/connections", "/api/admin/routes", "/api/admin/stats", "/status", "/readyz"]
+    {
         shown.push((path, session.proxy.admin_get(path).await.text()));
     }
-    let seen_by_server: Vec<String> = session
-        .upstream
-        .handshakes()
-        .iter()
-        .map(|request| format!("{:?}", request.head))
-        .collect();
+    let seen_by_server: Vec<String> =
+        session.upstream.handshakes().iter().map(|request| format!("{:?}", request.head)).collect();
     shown.push(("the server", seen_by_server.join("\n")));
     shown.push(("the log", logged.text()));
     assert!(logged.text().lines().count() > 5, "something was logged: {}", logged.text());

@@ -66,7 +66,11 @@ async fn a_client_comes_back_over_http2_on_another_stream_and_another_connection
         server.text("missed").await;
         let ticket = hello["session"].as_str().unwrap().to_owned();
         (socket, hello) = stream(&http2, Some((&ticket, 2 * round + 1))).await;
-        assert_eq!((&hello["resumed"], hello["received"].as_u64()), (&true.into(), Some(round + 1)), "{hello}");
+        assert_eq!(
+            (&hello["resumed"], hello["received"].as_u64()),
+            (&true.into(), Some(round + 1)),
+            "{hello}"
+        );
         socket.expect_text("missed").await;
     }
     assert_eq!(upstream.handshakes().len(), 1);
