@@ -37,9 +37,11 @@ mod tests {
 
     const OWN: &str = "127.0.0.1:8080";
 
+    type Values = &'static [&'static str];
+
     #[test]
     fn a_page_of_another_origin_is_told_from_the_own_one_and_from_what_is_no_page() {
-        let cases: [(&[&str], &[&str], &[&str], bool); 19] = [
+        let cases: [(Values, Values, Values, bool); 19] = [
             // No browser.
             (&[OWN], &[], &[], true),
             (&["localhost:8080"], &[], &[], true),

@@ -27,6 +27,9 @@ pub enum Stream {
     Http2(Box<Http2>),
     /// TLS over one of them.
     Tls(Box<Tls>),
+    /// In memory: a test says how much it takes at once, down to one byte, which a kernel's buffers do not let it.
+    #[cfg(test)]
+    Scripted(tokio::io::DuplexStream),
 }
 
 /// What one hop of a connection is carried by once its handshake is over.
@@ -50,6 +53,8 @@ impl Stream {
             Self::Tls(tls) => tls.write_now(buf),
             // It has no kernel to ask: its task is woken for each byte that the peer has room for.
             Self::Http2(_) => Err(io::ErrorKind::WouldBlock.into()),
+            #[cfg(test)]
+            Self::Scripted(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -63,6 +68,8 @@ impl Stream {
     pub fn unsent(&self) -> usize {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => 0,
+            #[cfg(test)]
+            Self::Scripted(_) => 0,
             Self::Tls(tls) => tls.unsent(),
         }
     }
@@ -72,6 +79,8 @@ impl Stream {
     pub(crate) fn unsent_data(&self) -> usize {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => 0,
+            #[cfg(test)]
+            Self::Scripted(_) => 0,
             Self::Tls(tls) => tls.unsent_data(),
         }
     }
@@ -80,6 +89,8 @@ impl Stream {
     pub fn held(&self) -> usize {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => 0,
+            #[cfg(test)]
+            Self::Scripted(_) => 0,
             Self::Tls(tls) => tls.held(),
         }
     }
@@ -88,6 +99,8 @@ impl Stream {
     pub fn sent(&self) -> Option<u64> {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => None,
+            #[cfg(test)]
+            Self::Scripted(_) => None,
             Self::Tls(tls) => Some(tls.sent()),
         }
     }
@@ -97,6 +110,8 @@ impl Stream {
     pub fn take_records(&mut self) -> u32 {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => 0,
+            #[cfg(test)]
+            Self::Scripted(_) => 0,
             Self::Tls(tls) => tls.take_records(),
         }
     }
@@ -105,6 +120,8 @@ impl Stream {
     pub fn send_close_notify(&mut self) {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Http2(_) => {}
+            #[cfg(test)]
+            Self::Scripted(_) => {}
             Self::Tls(tls) => tls.send_close_notify(),
         }
     }
@@ -116,6 +133,8 @@ impl Stream {
             Self::Tls(tls) => tls.has_peer_ended() || tls.socket().is_socket_closed(),
             Self::Http2(stream) => stream.is_reset(task),
             Self::Tcp(_) | Self::Unix(_) => self.is_socket_closed(),
+            #[cfg(test)]
+            Self::Scripted(_) => false,
         }
     }
 
@@ -126,6 +145,8 @@ impl Stream {
             Self::Tcp(tcp) => pin!(tcp.ready(Interest::READABLE)).poll(&mut cx),
             Self::Unix(unix) => pin!(unix.ready(Interest::READABLE)).poll(&mut cx),
             Self::Tls(_) | Self::Http2(_) => return false,
+            #[cfg(test)]
+            Self::Scripted(_) => return false,
         };
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
@@ -137,6 +158,8 @@ impl Stream {
             // If the socket is already gone there is nothing left to reset.
             Self::Tcp(tcp) => drop(SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO))),
             Self::Unix(_) => {}
+            #[cfg(test)]
+            Self::Scripted(_) => {}
             Self::Http2(stream) => stream.reset_on_drop(),
             Self::Tls(tls) => tls.socket().reset_on_drop(),
         }
@@ -150,6 +173,8 @@ impl AsyncRead for Stream {
             Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
             Self::Http2(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
+            #[cfg(test)]
+            Self::Scripted(pipe) => Pin::new(pipe).poll_read(cx, buf),
         }
     }
 }
@@ -161,6 +186,8 @@ impl AsyncWrite for Stream {
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
             Self::Http2(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_write(cx, buf),
+            #[cfg(test)]
+            Self::Scripted(pipe) => Pin::new(pipe).poll_write(cx, buf),
         }
     }
 
@@ -174,6 +201,8 @@ impl AsyncWrite for Stream {
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
             Self::Http2(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
+            #[cfg(test)]
+            Self::Scripted(pipe) => Pin::new(pipe).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -183,6 +212,8 @@ impl AsyncWrite for Stream {
             Self::Tcp(_) | Self::Unix(_) => true,
             Self::Tls(_) => false,
             Self::Http2(stream) => stream.is_write_vectored(),
+            #[cfg(test)]
+            Self::Scripted(pipe) => pipe.is_write_vectored(),
         }
     }
 
@@ -192,6 +223,8 @@ impl AsyncWrite for Stream {
             Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
             Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
+            #[cfg(test)]
+            Self::Scripted(pipe) => Pin::new(pipe).poll_flush(cx),
         }
     }
 
@@ -201,6 +234,8 @@ impl AsyncWrite for Stream {
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
             Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
+            #[cfg(test)]
+            Self::Scripted(pipe) => Pin::new(pipe).poll_shutdown(cx),
         }
     }
 }

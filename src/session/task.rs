@@ -48,7 +48,7 @@ use super::plan::Plan;
 use super::registry::SessionGuard;
 use super::shared::QueueLength;
 use crate::connections::{Command, Connection};
-use crate::delivery::WebSocket;
+use crate::delivery::{CloseCause, WebSocket};
 use crate::frame::{CloseCode, Kind};
 use crate::log::{Log, Message, NewEntry, Writer};
 use crate::memory::Share;
@@ -264,22 +264,35 @@ impl Task {
     /// Takes the next steps of whatever ends. True if there may be something to do at once.
     fn settle(&mut self, now: Instant) -> bool {
         let mut has_changed = self.on_link_end(now);
-        if self.machine.client() == Client::Attached && self.machine.server() == Server::Over {
-            if let Some(cause) = self.machine.cause().cloned() {
-                self.machine.leave(cause);
-            }
+        if self.machine.client() == Client::Attached
+            && self.machine.server() == Server::Over
+            && let Some(cause) = self.machine.cause().cloned()
+        {
+            self.machine.leave(cause);
         }
         if let Client::Leaving { .. } = self.machine.client() {
             has_changed |= self.poll_leave(now);
         }
         match self.machine.client() {
-            Client::Gone => self.on_gone(),
+            Client::Gone => {
+                has_changed |= self.close_last_link(now);
+                self.on_gone();
+            }
             Client::Away { .. } => self.on_away(now),
             Client::Attached | Client::Leaving { .. } => {}
         }
         self.drop_unwanted_link(now);
         self.gauges.set(self.machine.client(), self.uplink.is_some());
         has_changed
+    }
+
+    /// Nobody has ended the client's link with the session: what ended that came over another one. True if it is closed just now.
+    fn close_last_link(&mut self, now: Instant) -> bool {
+        let Some(client) = self.client.as_mut().filter(|client| client.is_open()) else { return false };
+        let policy = &self.plan.policy;
+        let close = self.machine.cause().and_then(|cause| cause.to_client(&policy.close_codes));
+        client.close(&close.unwrap_or_else(CloseCause::control_error), policy.close_timeout, now);
+        true
     }
 
     /// The session is over: counts it, and closes the server's link.
@@ -378,3 +391,6 @@ impl Drop for Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,6 +187,8 @@ impl Uplink {
     pub(crate) fn pause(&mut self, now: Instant) {
         if self.end.is_none() {
             self.paused_since.get_or_insert(now);
+            // What a server has said that takes nothing any more is still to be read, however long nobody has room for it.
+            self.deadline = None;
         }
     }
 
@@ -199,6 +201,9 @@ impl Uplink {
         }
         if let Some(receipts) = &mut self.receipts {
             receipts.shift(pause, now);
+        }
+        if self.endpoint.state().is_broken() {
+            self.deadline.get_or_insert(now + self.rules.close_timeout);
         }
         self.wake();
     }

@@ -66,6 +66,7 @@ impl Confirmed {
     }
 
     /// The number of the newest message that it has had.
+    #[cfg(test)]
     pub(crate) fn sequence(self) -> u64 {
         self.0
     }

@@ -174,11 +174,12 @@ impl Task {
     /// Closes a link that is not the session's any more.
     fn part_with(&mut self, mut link: WebSocket, cause: &Cause, cx: &mut Context<'_>, now: Instant) {
         let policy = &self.plan.policy;
-        // Best effort: a link that takes nothing, or whose client was not sent its hello yet, does without it.
-        let is_behind = self.control.as_ref().is_some_and(|control| control.has_frames());
-        if link.is_open()
+        // Best effort: a link that takes nothing does without it. To a client that has had no hello it would be a message like
+        // any other. One that is turned away has no prefix.
+        let is_greeted = self.control.as_ref().is_some_and(|control| control.is_greeted());
+        if is_greeted
+            && link.is_open()
             && link.is_flushed()
-            && !is_behind
             && let Some(prefix) = link.prefix()
         {
             let received = self.outbox.received();

@@ -176,7 +176,11 @@ impl Task {
             match client.poll_send(cx, sequence, now) {
                 SendStatus::Ready => {}
                 SendStatus::Blocked => return self.check_lag(now),
-                SendStatus::Closed => return self.on_client_closed(now),
+                SendStatus::Closed => {
+                    self.on_client_closed(now);
+                    // More may wait for a client that is away: a server that was not read for its sake is read again.
+                    return self.check_lag(now);
+                }
             }
             if !client.is_open() {
                 return;

@@ -36,6 +36,8 @@ pub(super) struct Control {
     /// The number of the ticket that it was given on this link, until it has shown that it has it.
     unproven: Option<u32>,
     acknowledgements: Acknowledgements,
+    /// Until it goes out.
+    hello: Option<Bytes>,
     frames: VecDeque<Bytes>,
     /// What it asked for last, not answered yet.
     pong: Option<u64>,
@@ -50,7 +52,8 @@ impl Control {
         Self {
             unproven: generation,
             acknowledgements: Acknowledgements::new(received, now),
-            frames: VecDeque::from([hello]),
+            hello: Some(hello),
+            frames: VecDeque::new(),
             pong: None,
             detaches: false,
             has_said_bye: false,
@@ -59,7 +62,7 @@ impl Control {
 
     /// What goes out before the next message.
     pub(super) fn next_frame(&mut self, prefix: Option<&Prefix>) -> Option<Bytes> {
-        self.frames.pop_front().or_else(|| {
+        self.hello.take().or_else(|| self.frames.pop_front()).or_else(|| {
             let pong = self.pong.take()?;
             prefix.map(|prefix| FromProxy::Pong(pong).frame(prefix))
         })
@@ -67,7 +70,12 @@ impl Control {
 
     /// Whether something waits that is told once.
     pub(super) fn has_frames(&self) -> bool {
-        !self.frames.is_empty()
+        self.hello.is_some() || !self.frames.is_empty()
+    }
+
+    /// Whether the hello was handed to the link.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.hello.is_none()
     }
 
     /// Adds a frame. False: the client takes nothing, and as many wait as may.

@@ -56,7 +56,7 @@ impl Task {
         });
         self.advance();
         if let Poll::Ready(end) = end {
-            self.on_server_end(end, now);
+            self.on_server_end(&end, now);
         }
     }
 
@@ -70,7 +70,7 @@ impl Task {
     }
 
     /// The link to the server has ended.
-    fn on_server_end(&mut self, end: UplinkEnd, now: Instant) {
+    fn on_server_end(&mut self, end: &UplinkEnd, now: Instant) {
         let was_final = !matches!(ServerEnd::from(end.clone()), ServerEnd::Lost | ServerEnd::Failed(_));
         self.drop_link();
         self.machine.on_server_end(end.clone().into(), fastrand::f64(), now);
@@ -81,7 +81,7 @@ impl Task {
             return;
         }
         self.on_lost(now);
-        lines::lost(&self.plan, self.connection(), &end);
+        lines::lost(&self.plan, self.connection(), end);
     }
 
     /// The server is lost: the client is told if it is to be, and the time runs.

@@ -81,6 +81,7 @@ async fn serve(plays: Vec<Play>) -> SocketAddr {
                     open.push(socket.into_inner());
                 }
                 Play::AcceptWith(more) => {
+                    #[expect(clippy::result_large_err, reason = "the library's callback has it so")]
                     let with = |_: &Asked, mut answer: Answered| {
                         for (name, value) in more {
                             answer.headers_mut().append(*name, HeaderValue::from_static(value));

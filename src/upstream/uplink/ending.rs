@@ -49,13 +49,16 @@ impl Uplink {
         }
     }
 
-    /// Nothing can be sent any more; what the server sent before that is still read, until the deadline.
+    /// Nothing can be sent any more; what the server sent before that is still read, until a deadline that does not come while
+    /// the server is not read.
     pub(super) fn on_broken(&mut self, now: Instant) {
         self.endpoint.on_broken();
         self.heartbeat = None;
         self.egress.clear();
         self.stall.clear();
-        self.deadline.get_or_insert(now + self.rules.close_timeout);
+        if !self.is_paused() {
+            self.deadline.get_or_insert(now + self.rules.close_timeout);
+        }
     }
 
     /// Drops the socket, whatever is still under way.

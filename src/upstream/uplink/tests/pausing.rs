@@ -98,3 +98,27 @@ async fn a_paused_server_that_is_gone_is_lost_by_the_next_message() {
     stage.pass(secs(5)).await;
     assert_eq!((&stage.end, stage.is_over), (&Some(UplinkEnd::Lost), true));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_said_before_it_died_is_heard_however_long_it_was_not_read() {
+    for is_paused_first in [true, false] {
+        let rules = UplinkRules { receipts: ReceiptMode::Pings, ..RULES };
+        let mut stage = Stage::open(rules).await;
+        if is_paused_first {
+            stage.uplink.pause(Instant::now());
+        }
+        let server = stage.server.as_mut().unwrap();
+        server.write_all(&frame(0x81, b"last words")).unwrap();
+        stage.server = None;
+        // Nobody takes it any more.
+        stage.send(Kind::Text, b"lost");
+        if !is_paused_first {
+            stage.uplink.pause(Instant::now());
+        }
+        stage.pass(secs(60)).await;
+        assert_eq!((stage.texts().len(), &stage.end), (0, &None));
+        stage.uplink.resume(Instant::now());
+        stage.turn().await;
+        assert_eq!((stage.texts(), &stage.end), (vec!["last words"], &Some(UplinkEnd::Lost)));
+    }
+}
