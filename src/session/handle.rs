@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::ticket::Generations;
+use super::ticket::{Generations, TicketKeys};
 use crate::connections::{Command, Connection, EndedSession, PermitHolder, SessionId};
 use crate::net::Transport;
 use crate::net::http::tokens;
@@ -130,6 +130,8 @@ pub(crate) struct Attach {
     pub nonce: Option<Nonce>,
     /// What the server is dialled with from now on: this handshake has the newest credentials.
     pub opening: Opening,
+    /// What the session's tickets are signed with from now on: keys may have been replaced since it began.
+    pub keys: Arc<TicketKeys>,
 }
 
 impl Handle {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::greeting;
 use super::registry::Gate;
 use super::shared::Shared;
+use super::ticket::TicketKeys;
 use crate::config::{OnStall, Policy};
 use crate::connections::ResumeGate;
 use crate::log::rules::Matcher;
@@ -54,6 +55,11 @@ impl Plan {
             upstream,
             shared,
         }
+    }
+
+    /// What tickets are signed with; `None`: the route has none.
+    pub(crate) fn ticket_keys(&self) -> Option<Arc<TicketKeys>> {
+        self.gate.as_ref().map(|gate| Arc::clone(gate.keys()))
     }
 
     /// What admission asks about tickets.

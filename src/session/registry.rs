@@ -191,6 +191,18 @@ impl Gate {
         Some((generation, ticket))
     }
 
+    /// What tickets are signed and verified with.
+    pub(super) fn keys(&self) -> &Arc<TicketKeys> {
+        &self.keys
+    }
+
+    /// The same with other keys: they were replaced by a reload.
+    pub(super) fn with_keys(&self, keys: Arc<TicketKeys>) -> Arc<Self> {
+        let Self { sessions, route, metrics, .. } = self;
+        let (sessions, route, metrics) = (Arc::clone(sessions), route.clone(), Arc::clone(metrics));
+        Arc::new(Self { sessions, route, keys, metrics })
+    }
+
     fn refuse<T>(
         &self,
         outcome: ResumeOutcome,

@@ -129,6 +129,8 @@ pub(super) struct Task {
     /// takes its time for.
     place: Option<Box<dyn Any + Send + Sync>>,
     gauges: Gauges,
+    /// Whether more waits for the client than may (`delivery.max_lag`).
+    is_beyond_lag: bool,
     is_counted: bool,
     standstill: Standstill,
     timer: Option<Pin<Box<Sleep>>>,
@@ -175,6 +177,7 @@ impl Task {
             expires,
             place: held,
             gauges: Gauges::new(Arc::clone(&plan.metrics)),
+            is_beyond_lag: false,
             is_counted: false,
             standstill: Standstill::default(),
             timer: None,
@@ -297,6 +300,8 @@ impl Task {
         if std::mem::replace(&mut self.is_counted, true) {
             return was_open;
         }
+        // Nobody gets what it holds, however long the links take to end.
+        self.writer = Log::private(&self.plan.shared.logs);
         let cause = self.machine.cause();
         self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
         self.bury();

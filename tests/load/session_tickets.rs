@@ -239,7 +239,10 @@ fn down(name: &str, seen: &Seen, said: &BTreeMap<(&str, usize), u64>, last_life:
     }
     for ((_, life), said) in said.range((name, 0)..(name, last_life)) {
         let heard = lives.get(life);
-        assert!(heard >= Some(said), "{name}: {said} was said in life {life}, {heard:?} was heard");
+        // A dial that its client did not wait for is dropped, and with it what a server says before anybody has it.
+        let is_of_no_session = heard.is_none() && *said <= 2;
+        let is_whole = heard >= Some(said) || is_of_no_session;
+        assert!(is_whole, "{name}: {said} was said in life {life}, {heard:?} was heard");
     }
 }
 
@@ -319,8 +322,9 @@ async fn ten_thousand_abandoned_sessions_end_with_their_window_and_leave_nothing
         upstream.forget();
         at
     };
-    // What a process gets once and keeps: threads, tables, a connection for the operator.
-    abandon(proxy.address(), ABANDONED / 5).await;
+    // What a process gets once and keeps: threads, what is remembered of the last of those that are over, and what an
+    // allocator does not give back of the most that it ever had.
+    abandon(proxy.address(), ABANDONED).await;
     gone().await;
     // What the allocator gives back it gives back later.
     sleep(DEADLINE).await;
@@ -340,7 +344,7 @@ async fn ten_thousand_abandoned_sessions_end_with_their_window_and_leave_nothing
     assert!(ended < WINDOW + Duration::from_secs(2), "{ended:?}");
     let metrics = proxy.metrics().await;
     let windows = metrics.get("outrigger_session_ends_total{route=\"chat\",why=\"window\"}");
-    assert_eq!(windows, Some((ABANDONED + ABANDONED / 5) as f64), "nobody was let go before");
+    assert_eq!(windows, Some((2 * ABANDONED) as f64), "nobody was let go before");
     for left in ["outrigger_buffered_bytes", "outrigger_history_bytes", "outrigger_sessions_connected"] {
         assert_eq!(metrics.sum(left), 0.0, "{left}");
     }

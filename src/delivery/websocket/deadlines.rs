@@ -50,6 +50,11 @@ impl WebSocket {
         }
     }
 
+    /// Whether it is to be closed since nothing happens on it.
+    pub(crate) fn is_idle(&self, policy: &Policy, now: Instant) -> bool {
+        self.deadline(Due::Idle, policy).is_some_and(|deadline| deadline <= now)
+    }
+
     fn deadline(&self, due: Due, policy: &Policy) -> Option<Instant> {
         match due {
             Due::Closing => self.closing_deadline(),

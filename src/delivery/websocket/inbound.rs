@@ -184,6 +184,7 @@ impl InboundDecoder {
                                 }
                                 return;
                             }
+                            None if control_error.is_some() => return,
                             None => {
                                 let may_be_pong =
                                     prefix.is_none() && kind == Kind::Text && payload.len() < 126;

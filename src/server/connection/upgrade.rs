@@ -36,10 +36,11 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
             plan.spawn(client, Arrival { has_deflate, opened, connection, greeted, guard });
         }
         PendingUpgrade::Resume(pending) => {
-            let PendingResume { admitted, handle, generation, seen, nonce, opening, has_deflate } = *pending;
+            let PendingResume { admitted, handle, generation, seen, nonce, opening, keys, has_deflate } =
+                *pending;
             let connection = open(state, admitted);
             let attach =
-                Attach { generation, seen, transport: client, has_deflate, connection, nonce, opening };
+                Attach { generation, seen, transport: client, has_deflate, connection, nonce, opening, keys };
             // A session that has ended meanwhile takes nothing: the client asks again, and gets another one.
             drop(handle.attach(Box::new(attach)));
         }

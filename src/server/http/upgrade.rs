@@ -9,7 +9,7 @@ use crate::frame::{CloseCode, Extensions};
 use crate::net::Transport;
 use crate::net::own_protocols::Nonce;
 use crate::server::limits::refusals::RefusalPermit;
-use crate::session::{self, Greeted, Handle, Identity, Opened};
+use crate::session::{self, Greeted, Handle, Identity, Opened, TicketKeys};
 use crate::tunnel;
 use crate::upstream::opening::Opening;
 
@@ -58,6 +58,8 @@ pub(in crate::server) struct PendingResume {
     pub(in crate::server) nonce: Option<Nonce>,
     /// What the server is asked from now on.
     pub(in crate::server) opening: Opening,
+    /// What its tickets are signed with from now on.
+    pub(in crate::server) keys: Arc<TicketKeys>,
     /// Whether compressed messages were agreed upon.
     pub(in crate::server) has_deflate: bool,
 }

@@ -25,7 +25,7 @@ use crate::net::http::{X_REQUEST_ID, switching_protocols};
 use crate::net::own_protocols::{OwnProtocols, Resume};
 use crate::server::http::body::AnswerBody;
 use crate::server::http::upgrade::{PendingResume, PendingSession, PendingUpgrade};
-use crate::session::{Greeted, Handle, Identity, NotResumed, Opened, Plan};
+use crate::session::{Greeted, Handle, Identity, NotResumed, Opened, Plan, TicketKeys};
 use crate::telemetry::ResumeOutcome;
 use crate::upstream::opening::Opening;
 use crate::upstream::verify::Offer;
@@ -38,6 +38,14 @@ pub(super) struct SessionRoute<'a> {
     pub(super) breaker: Option<&'a BreakerGuard>,
     /// What a handshake passes whose ticket was good for nothing after all.
     pub(super) afresh: &'a Stack,
+}
+
+/// The session that a client comes back to.
+struct Found {
+    handle: Arc<Handle>,
+    /// The number of the newest message that the client has had.
+    seen: u64,
+    keys: Arc<TicketKeys>,
 }
 
 /// What is agreed upon with the client, beside its subprotocol.
@@ -62,7 +70,7 @@ pub(super) async fn answer(
         ResumeDecision::Refused(ended) => previous = ended,
         ResumeDecision::Granted(grant) => {
             match find(&request, route.plan, grant).await {
-                Ok((handle, seen)) => return resume(request, handle, grant.generation, seen, agreed),
+                Ok(found) => return resume(request, found, grant.generation, agreed),
                 Err(not_resumed) => (missed, previous) = not_resumed,
             }
             request.context = route.afresh.clone().oneshot(request.context).await?;
@@ -96,7 +104,7 @@ async fn find(
     request: &RoutedRequest<'_>,
     plan: &Plan,
     grant: ResumeGrant,
-) -> Result<(Arc<Handle>, u64), (Option<u64>, Option<EndedSession>)> {
+) -> Result<Found, (Option<u64>, Option<EndedSession>)> {
     let refuse = |outcome, missed, ended| {
         plan.metrics().resumes.inc(outcome);
         Err((missed, ended))
@@ -104,8 +112,8 @@ async fn find(
     // It may have ended since its ticket was looked at.
     let gone = || refuse(ResumeOutcome::Gone, None, plan.ended(&grant.session));
     let own = request.context.own_protocols.as_deref();
-    let (Some(handle), Some(Resume::Session { seen, .. })) =
-        (plan.find(&grant.session), own.and_then(OwnProtocols::resume))
+    let (Some(handle), Some(keys), Some(Resume::Session { seen, .. })) =
+        (plan.find(&grant.session), plan.ticket_keys(), own.and_then(OwnProtocols::resume))
     else {
         return gone();
     };
@@ -113,7 +121,7 @@ async fn find(
         return refuse(ResumeOutcome::Foreign, None, None);
     }
     match handle.ask(grant.generation, seen).await {
-        Ok(()) => Ok((handle, seen)),
+        Ok(()) => Ok(Found { handle, seen, keys }),
         Err(NotResumed::Used | NotResumed::Busy) => refuse(ResumeOutcome::Used, None, None),
         Err(NotResumed::Gone) => gone(),
         Err(NotResumed::Ahead(ended)) => refuse(ResumeOutcome::Ahead, None, Some(ended)),
@@ -124,11 +132,11 @@ async fn find(
 /// Answers a client that comes back.
 fn resume(
     mut request: RoutedRequest<'_>,
-    handle: Arc<Handle>,
+    found: Found,
     generation: u32,
-    seen: u64,
     agreed: Agreed,
 ) -> Result<Response<AnswerBody>, Refused> {
+    let Found { handle, seen, keys } = found;
     let connection = request.connection;
     let opening = opening_of(&mut request)?;
     let own = request.context.own_protocols.as_deref();
@@ -149,6 +157,7 @@ fn resume(
         seen,
         nonce,
         opening,
+        keys,
         has_deflate: agreed.extension.is_some(),
     };
     connection.set_upgrade(PendingUpgrade::Resume(Box::new(pending)));

@@ -286,6 +286,7 @@ impl World {
             connection: Connection { guard, expires: None, held: None },
             nonce: None,
             opening: Opening::of_one_client(&"/ws".parse().unwrap(), HeaderMap::new()),
+            keys: Arc::new(TicketKeys::random()),
         };
         (Box::new(attach), theirs)
     }

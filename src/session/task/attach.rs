@@ -98,7 +98,7 @@ impl Task {
 
     /// A client comes back, and its link takes the place of the one before.
     fn on_attach(&mut self, attach: Attach, cx: &mut Context<'_>, now: Instant) {
-        let Attach { generation, seen, transport, has_deflate, connection, nonce, opening } = attach;
+        let Attach { generation, seen, transport, has_deflate, connection, nonce, opening, keys } = attach;
         let Connection { guard, expires, held: _ } = connection;
         let policy = Arc::clone(&self.plan.policy);
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
@@ -127,7 +127,7 @@ impl Task {
         if let Some(resumable) = &mut self.resumable {
             let _ = resumable.on_seen(seen, self.newest_sent);
             self.plan.metrics.resumes.inc(ResumeOutcome::Resumed);
-            if let Some(since) = resumable.attach() {
+            if let Some(since) = resumable.attach(keys, self.writer.log().head()) {
                 let away = now.saturating_duration_since(since).as_secs_f64();
                 self.plan.shared.metrics.session_recovery.observe(RecoverySide::Client, away);
             }

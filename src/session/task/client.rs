@@ -70,8 +70,10 @@ impl Task {
                 // What the server has not proven to have taken is kept for the next one, and that has a bound.
                 self.outbox.is_empty() && is_flushed && !self.outbox.is_full()
             }
+            // Where the process holds too much, who has something waiting waits itself.
             Server::Greeting { .. } | Server::Waiting { .. } | Server::Dialling | Server::Asleep => {
-                !self.outbox.is_full()
+                let has_room = !self.plan.shared.budget.is_over() || self.outbox.waiting() == 0;
+                has_room && !self.outbox.is_full()
             }
             // What it says is discarded.
             Server::Over => true,
@@ -246,27 +248,30 @@ impl Task {
     /// How far the client is behind, and what follows.
     fn check_lag(&mut self, now: Instant) {
         let is_away = matches!(self.machine.client(), Client::Away { .. });
-        let Self { writer, uplink, plan, next, .. } = self;
+        let Self { writer, uplink, plan, next, resumable, .. } = self;
         let head = writer.log().head();
-        let behind = (head + 1).saturating_sub(*next);
+        // What was there when the client came back is its to catch up with: only what came since makes it slow.
+        let backlog = resumable.as_ref().filter(|_| !is_away).map_or(0, |resumable| resumable.backlog());
+        let from = (*next).max(backlog + 1);
+        let behind = (head + 1).saturating_sub(from);
         let (max_lag, history) = (&plan.policy.delivery.max_lag, &plan.policy.history);
         let (messages, bytes) = match is_away {
             false => (max_lag.messages, max_lag.bytes),
             true => (history.messages as u64, history.bytes),
         };
         let is_beyond = behind > 0 && {
-            let lag = writer.log().lag(Cursor { next: *next, all_from: *next });
+            let lag = writer.log().lag(Cursor { next: from, all_from: from });
             lag.messages > messages || lag.bytes > bytes as u64
         };
-        if plan.is_isolating() {
-            match is_beyond {
-                // It could not be given all that it has missed.
-                true if is_away => self.machine.end(Cause::Overflow),
-                true => self.machine.leave(Cause::Slow),
-                false => {}
-            }
-        } else if let Some(uplink) = uplink {
-            if is_beyond { uplink.pause(now) } else { uplink.resume(now) }
+        let is_given_up = is_away && plan.is_isolating();
+        if let Some(uplink) = uplink {
+            // A client that takes what it can is no slower than its line: its server waits, as it would without us.
+            if is_beyond && !is_given_up { uplink.pause(now) } else { uplink.resume(now) }
+        }
+        self.is_beyond_lag = is_beyond;
+        if is_beyond && is_given_up {
+            // It could not be given all that it has missed.
+            self.machine.end(Cause::Overflow);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::delivery::control::{Confirmed, ControlError};
 use crate::net::own_protocols::TicketText;
 use crate::session::handle::Request;
 use crate::session::registry::{Gate, SessionGuard};
+use crate::session::ticket::TicketKeys;
 
 #[derive(Debug)]
 pub(super) struct Resumable {
@@ -20,13 +21,15 @@ pub(super) struct Resumable {
     confirmed: Confirmed,
     /// The number of the oldest message that is kept.
     kept_from: u64,
+    /// The number of the newest message that was there when the client came back last.
+    backlog: u64,
     /// Since when its client is away.
     away_since: Option<Instant>,
 }
 
 impl Resumable {
     pub(super) fn new(guard: SessionGuard, gate: Arc<Gate>) -> Self {
-        Self { guard, gate, confirmed: Confirmed::default(), kept_from: 1, away_since: None }
+        Self { guard, gate, confirmed: Confirmed::default(), kept_from: 1, backlog: 0, away_since: None }
     }
 
     /// The next ticket and its number.
@@ -68,9 +71,19 @@ impl Resumable {
         true
     }
 
-    /// The client is there again, having been away since then.
-    pub(super) fn attach(&mut self) -> Option<Instant> {
+    /// The number of the newest message that was there when the client came back last.
+    pub(super) fn backlog(&self) -> u64 {
+        self.backlog
+    }
+
+    /// The client is there again, having been away since then, and `head` is the newest message there is. Its next
+    /// tickets are signed with the keys that its handshake was judged with.
+    pub(super) fn attach(&mut self, keys: Arc<TicketKeys>, head: u64) -> Option<Instant> {
         self.guard.attach();
+        self.backlog = head;
+        if !Arc::ptr_eq(self.gate.keys(), &keys) {
+            self.gate = self.gate.with_keys(keys);
+        }
         self.away_since.take()
     }
 

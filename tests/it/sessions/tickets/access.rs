@@ -221,7 +221,7 @@ async fn a_session_outlives_a_reload_while_its_client_is_away_and_keeps_what_it_
     tunnelled.text("a tunnel").await;
     let mut link = connected;
     link.expect_text("a tunnel").await;
-    server.expect_silence(Duration::from_millis(100)).await;
+    server.answer_pings_for(Duration::from_millis(100)).await;
     // And back again.
     folder.write("outrigger.yaml", &yaml(&new, "resume_window: 5s", ""));
     reload(&running, 3.0).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::DEADLINE;
 use crate::support::feed::FEED;
 use crate::support::link::Message;
 use crate::support::proxy::Proxy;
@@ -11,6 +12,7 @@ use crate::support::session::session;
 use crate::support::ticket_client::{Cut, TicketClient};
 use crate::support::ticketed::Ticketed;
 use crate::support::upstream::{Act, Upstream};
+use crate::support::wait::eventually;
 use crate::support::wire::Frame;
 
 fn text<'a>(hello: &'a Value, member: &str) -> &'a str {
@@ -165,40 +167,36 @@ async fn without_a_window_there_is_a_hello_and_no_ticket() {
 #[tokio::test]
 async fn with_no_memory_left_there_is_no_ticket_and_the_session_goes_as_a_plain_one() {
     let upstream = Upstream::by_hand().await;
-    let proxy =
-        session(&upstream, "history: {bytes: 1MiB}").yaml("memory: {max_buffered: 1MiB}").spawn().await;
-    // What nobody has had yet fills it.
-    let mut hogs = Vec::new();
-    for _ in 0..3 {
-        let mut hog = TicketClient::new(proxy.dial());
-        hog.begin_anew().await;
-        let mut server = upstream.accept().await;
-        hog.link.as_mut().unwrap().stop_reading();
-        for _ in 0..40 {
-            let _ = server.try_send_frame(&Frame::binary(vec![1; 64 << 10])).await;
-        }
-        hogs.push((hog, server));
+    let mut away = Upstream::by_hand().await;
+    let routes = format!(
+        "routes: [{{name: chat, path: /chat, mode: session}}, {{name: hog, path: /hog, mode: session, \
+         upstream: {{url: '{}'}}, policy: {{session: {{queue: {{bytes: 16MiB}}}}}}}}]",
+        away.url()
+    );
+    let proxy = Proxy::to(&upstream).yaml(&routes).yaml("memory: {max_buffered: 1MiB}").spawn().await;
+    let mut hog = TicketClient::new(proxy.dial().path("/hog"));
+    hog.begin_anew().await;
+    let server = away.accept().await;
+    away.stop().await;
+    server.reset();
+    assert_eq!(hog.is_told("server").await, "lost");
+    // What waits for a server fills it: nobody's delivery makes room of that.
+    for _ in 0..40 {
+        hog.say_frame(Frame::binary(vec![1; 64 << 10])).await;
     }
-    let mut client = TicketClient::new(proxy.dial());
-    let mut tries = 0;
-    loop {
-        let hello = client.begin_anew().await;
-        let mut server = upstream.accept().await;
-        if hello["session"] == Value::Null {
-            server.text("hello").await;
-            client.hears(&["hello"]).await;
-            client.cut(Cut::Reset).await;
-            assert_eq!(server.closed().await.code, 1001);
-            break;
-        }
-        client.cut(Cut::Reset).await;
-        tries += 1;
-        assert!(
-            tries < 5,
-            "the process has memory: {}",
-            proxy.metric("outrigger_memory_buffered_bytes").await
-        );
-    }
+    eventually(DEADLINE, || async {
+        let held = proxy.metric("outrigger_memory_buffered_bytes").await;
+        if held > 1_048_576.0 { Ok(()) } else { Err(held) }
+    })
+    .await;
+    let mut client = TicketClient::new(proxy.dial().path("/chat"));
+    let hello = client.begin_anew().await;
+    assert_eq!(hello["session"], Value::Null, "{hello}");
+    let mut server = upstream.accept().await;
+    server.text("hello").await;
+    client.hears(&["hello"]).await;
+    client.cut(Cut::Reset).await;
+    assert_eq!(server.closed().await.code, 1001, "nobody can come back");
 }
 
 /// Threat: the server, or a member of a chat through it, says a hello of its own on a route where there is none.

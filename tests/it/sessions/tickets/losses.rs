@@ -163,7 +163,8 @@ async fn a_client_that_comes_and_never_reads_is_let_go_and_gets_all_of_it_when_i
 
 #[tokio::test]
 async fn a_client_that_is_too_far_behind_is_told_why_and_that_it_may_come_back() {
-    let policy = "delivery: {max_lag: {messages: 5, bytes: 64MiB}}, close_timeout: 5s";
+    let policy =
+        "delivery: {max_lag: {messages: 5, bytes: 64MiB}}, history: {bytes: 64MiB}, close_timeout: 5s";
     let mut session = Ticketed::open(policy).await;
     session.works().await;
     // In one burst, so that more than that waits before it is looked at.
@@ -174,6 +175,7 @@ async fn a_client_that_is_too_far_behind_is_told_why_and_that_it_may_come_back()
     }
     let slow = "outrigger_disconnections_total{reason=\"slow_consumer\",route=\"chat\"}";
     session.proxy.becomes_soon(slow, 0.0).await;
+    session.client.holds_seen = true;
     session.client.link.as_mut().unwrap().resume_reading();
     let mut heard = 0;
     let (code, bye) = loop {

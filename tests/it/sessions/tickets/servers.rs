@@ -102,9 +102,10 @@ async fn the_client_is_told_of_its_own_messages_that_may_be_lost_by_their_number
     session.take_server().reset();
     session.next_server().await;
     let uncertain = session.client.is_told("uncertain").await;
-    assert_eq!(uncertain, json!({"from": 1, "to": 4}));
+    // What was asked for when the first was said, the server has answered.
+    assert_eq!(uncertain, json!({"from": 2, "to": 4}));
     session.works().await;
-    assert_eq!(session.proxy.messages_lost("uncertain").await, 4.0);
+    assert_eq!(session.proxy.messages_lost("uncertain").await, 3.0);
 }
 
 #[tokio::test]

@@ -45,7 +45,10 @@ async fn the_link_before_is_told_and_what_it_says_then_is_not_received() {
 
 #[tokio::test]
 async fn a_link_whose_client_reads_nothing_is_taken_over_all_the_same() {
-    let mut session = Ticketed::open("close_timeout: 300ms").await;
+    // Neither of them is ever too far behind.
+    let lag = "max_lag: {messages: 100000, bytes: 64MiB}";
+    let policy = format!("close_timeout: 300ms, history: {{bytes: 64MiB}}, delivery: {{{lag}}}");
+    let mut session = Ticketed::open(&policy).await;
     session.works().await;
     let mut newer = duplicate(&session);
     session.client.cut(Cut::Silence).await;
