@@ -58,6 +58,9 @@ use crate::telemetry::{Injection, MessageLoss, Reason, SessionEnd};
 use crate::upstream::opening::Opening;
 use crate::upstream::{Closing, Uplink};
 
+/// A session that holds no more than this in its buffers is not ended for the memory of the process.
+const SMALL: usize = 64 * 1024;
+
 /// The first byte of a final text frame (RFC 6455 §5.2).
 const TEXT: u8 = 0x81;
 
@@ -336,7 +339,7 @@ impl Task {
     }
 
     /// Accounts for what the session holds beside its log.
-    fn account(&mut self) {
+    fn account(&mut self, cx: &Context<'_>) {
         if let Some(outage) = &self.outage {
             outage.queue.set(self.outbox.waiting());
         }
@@ -345,12 +348,22 @@ impl Task {
         let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());
         let waiting = client + uplink + self.outbox.held();
         let held = waiting + greetings + self.opening.size();
-        if held != self.share.held() {
-            self.share.set(held);
-            // What is kept for a new server waits for nobody.
+        if held == self.share.held() {
+            return;
+        }
+        let has_grown = held > self.share.held();
+        self.share.set(held);
+        // What is kept for a new server waits for nobody.
+        if let Some(client) = &self.client {
+            client.handle().set_buffered(waiting);
+        }
+        // The session that comes to hold more while the process holds too much is the one that ends.
+        if has_grown && waiting > SMALL && self.plan.shared.budget.is_over() {
             if let Some(client) = &self.client {
-                client.handle().set_buffered(waiting);
+                client.handle().info.route.memory_cuts.inc();
             }
+            self.machine.leave(Cause::Memory);
+            cx.waker().wake_by_ref();
         }
     }
 }
@@ -385,7 +398,7 @@ impl Future for Task {
             }
         }
         this.poll_parting(cx, now);
-        this.account();
+        this.account(cx);
         let is_closed = this.closing.poll(cx).is_ready();
         let has_link = this.client.is_some() || this.parting.is_some();
         if this.machine.client() == Client::Gone && !has_link && is_closed {
