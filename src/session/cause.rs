@@ -9,7 +9,7 @@
 //! | one message ended three of its links | the same, closed 1011 | closed 1001 | no |
 //! | the client said Close | answered with its code | closed with the client's code | no |
 //! | the client said Close with 1001, its connection broke, or it answered no ping | gone | closed 1001, if nobody may resume | yes |
-//! | the client broke RFC 6455, a bound or the rate of control frames | closed 1002, 1007, 1008 or 1009 | closed 1001 | no |
+//! | the client broke RFC 6455, the protocol among the messages, a bound or the rate of control frames | closed 1002, 1007, 1008 or 1009 | closed 1001 | no |
 //! | it takes nothing, or is too far behind | closed (`close_codes.slow_consumer`) in place of what it has not begun to take | closed 1001, if nobody may resume | yes |
 //! | lifetime | closed 1012 | closed 1001, if nobody may resume | yes |
 //! | credentials expired | closed (`close_codes.expired`) | closed 1001, if nobody may resume | yes |
@@ -91,8 +91,9 @@ pub(super) enum Cause {
     Window,
     /// Too many sessions of the route wait for their clients.
     Evicted,
-    /// The client broke the rules of control frames, or says to have had what it was not sent, or less than before.
-    Miscounted,
+    /// The client broke the protocol among the messages: it said what cannot be read, or to have had what it was not sent, or
+    /// less than before.
+    ControlFault,
 }
 
 impl Cause {
@@ -106,7 +107,7 @@ impl Cause {
             Self::Client(..) | Self::ClientLost | Self::ClientSilent | Self::TakenOver | Self::Cut => {
                 SessionEnd::Client
             }
-            Self::ServerFault(_) | Self::ClientFault(_) | Self::ControlRate | Self::Miscounted => {
+            Self::ServerFault(_) | Self::ClientFault(_) | Self::ControlRate | Self::ControlFault => {
                 SessionEnd::Fault
             }
             Self::Slow => SessionEnd::Slow,
@@ -161,7 +162,7 @@ impl Cause {
             | Self::Overflow
             | Self::Window
             | Self::Evicted
-            | Self::Miscounted => false,
+            | Self::ControlFault => false,
         }
     }
 
@@ -190,7 +191,7 @@ impl Cause {
             | Self::Overflow
             | Self::Window
             | Self::Evicted
-            | Self::Miscounted => false,
+            | Self::ControlFault => false,
         }
     }
 
@@ -207,13 +208,13 @@ impl Cause {
             Self::Poison => ours(Reason::Poison, 1011, "a message ends the server each time it is sent"),
             Self::Slow => ours(Reason::SlowConsumer, codes.slow_consumer, "slow consumer"),
             Self::Memory | Self::Overflow => ours(Reason::SlowConsumer, 1013, "out of memory"),
-            Self::Miscounted => Some(CloseCause::control_error()),
             Self::TakenOver => ours(Reason::TakenOver, 1008, "taken over"),
             Self::Idle => ours(Reason::IdleTimeout, codes.idle, "idle timeout"),
             Self::Lifetime => ours(Reason::Lifetime, 1012, "maximum lifetime reached"),
             Self::Expired => ours(Reason::Expired, codes.expired, "credentials expired"),
             Self::Replaced => ours(Reason::Replaced, 1008, "replaced by a newer connection"),
             Self::Drain(code) => ours(Reason::Drained, code.0, "server is restarting"),
+            Self::ControlFault => Some(CloseCause::control_error()),
             // The link itself has begun these ends.
             Self::Client(..)
             | Self::ClientLost
@@ -239,7 +240,7 @@ impl Cause {
             Self::ClientSilent => away("client heartbeat timeout"),
             Self::ClientFault(error) => (error.close_code(), "protocol error"),
             Self::ControlRate => away("too many control frames"),
-            Self::Miscounted => (CloseCode::PROTOCOL_ERROR, "protocol error"),
+            Self::ControlFault => (CloseCode::PROTOCOL_ERROR, "protocol error"),
             Self::Slow | Self::Memory | Self::Overflow => away("slow consumer"),
             Self::Idle => away("idle timeout"),
             Self::Lifetime => away("maximum lifetime reached"),

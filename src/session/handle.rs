@@ -76,15 +76,15 @@ pub(crate) enum Request {
     Attach(Box<Attach>),
 }
 
-/// Why somebody else ends a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why somebody else ends a session. The strongest one last: the first two do not concern a client that is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EndRequest {
     /// Too many sessions are without their clients, and this one for longest.
     Evicted,
-    /// A newer connection of its user takes its place.
-    Replaced,
     /// The process is being drained, and its client is away.
     Drained,
+    /// A newer connection of its user takes its place.
+    Replaced,
     /// At once, without a word.
     Cut,
 }
@@ -186,12 +186,10 @@ impl Handle {
     /// Has the session ended. The strongest cause counts if there are several.
     pub(crate) fn end(&self, why: EndRequest) {
         let mut inbox = self.inbox.lock();
-        if inbox.is_closed || inbox.end == Some(EndRequest::Cut) {
+        if inbox.is_closed {
             return;
         }
-        if inbox.end.is_none() || why == EndRequest::Cut {
-            inbox.end = Some(why);
-        }
+        inbox.end = inbox.end.max(Some(why));
         self.wake(&inbox);
     }
 

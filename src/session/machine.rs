@@ -155,9 +155,17 @@ impl Machine {
         self.resume_window.is_some()
     }
 
+    /// When a turn to dial is to be asked for. That is no event: it only needs somebody who is awake.
+    pub(super) fn turn_at(&self) -> Option<Instant> {
+        match self.server {
+            Server::Waiting { not_before } => Some(not_before),
+            _ => None,
+        }
+    }
+
     /// Whether a turn to dial is to be asked for now.
     pub(super) fn wants_turn(&self, now: Instant) -> bool {
-        matches!(self.server, Server::Waiting { not_before } if not_before <= now)
+        self.turn_at().is_some_and(|at| at <= now)
     }
 
     /// How long a client that drops may be away, if it may come back.
@@ -178,16 +186,11 @@ impl Machine {
             Server::Waiting { .. } | Server::Dialling => give_up,
             Server::Live | Server::Asleep | Server::Over => None,
         };
-        // The turn is asked for at that moment, which needs a wake-up and no event.
-        let turn = match self.server {
-            Server::Waiting { not_before } => Some(not_before),
-            _ => None,
-        };
         let client = match self.client {
             Client::Away { until } => Some(until),
             Client::Attached | Client::Leaving { .. } | Client::Gone => None,
         };
-        [server, turn, client].into_iter().flatten().min()
+        [server, client].into_iter().flatten().min()
     }
 
     /// The link to the server has ended.

@@ -48,7 +48,7 @@ use super::plan::Plan;
 use super::registry::SessionGuard;
 use super::shared::QueueLength;
 use crate::connections::{Command, Connection};
-use crate::delivery::{CloseCause, WebSocket};
+use crate::delivery::WebSocket;
 use crate::frame::{CloseCode, Kind};
 use crate::log::{Log, Message, NewEntry, Writer};
 use crate::memory::Share;
@@ -274,10 +274,7 @@ impl Task {
             has_changed |= self.poll_leave(now);
         }
         match self.machine.client() {
-            Client::Gone => {
-                has_changed |= self.close_last_link(now);
-                self.on_gone();
-            }
+            Client::Gone => has_changed |= self.on_gone(now),
             Client::Away { .. } => self.on_away(now),
             Client::Attached | Client::Leaving { .. } => {}
         }
@@ -286,17 +283,9 @@ impl Task {
         has_changed
     }
 
-    /// Nobody has ended the client's link with the session: what ended that came over another one. True if it is closed just now.
-    fn close_last_link(&mut self, now: Instant) -> bool {
-        let Some(client) = self.client.as_mut().filter(|client| client.is_open()) else { return false };
-        let policy = &self.plan.policy;
-        let close = self.machine.cause().and_then(|cause| cause.to_client(&policy.close_codes));
-        client.close(&close.unwrap_or_else(CloseCause::control_error), policy.close_timeout, now);
-        true
-    }
-
-    /// The session is over: counts it, and closes the server's link.
-    fn on_gone(&mut self) {
+    /// The session is over: counts it, and closes both links. True if the client's was open.
+    fn on_gone(&mut self, now: Instant) -> bool {
+        let was_open = self.close_client(now);
         self.place = None;
         self.outage = None;
         self.way = Way::default();
@@ -306,7 +295,7 @@ impl Task {
             self.closing.replace(*uplink, &self.plan.shared.budget);
         }
         if std::mem::replace(&mut self.is_counted, true) {
-            return;
+            return was_open;
         }
         let cause = self.machine.cause();
         self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
@@ -320,6 +309,25 @@ impl Task {
         if let Some(cause) = cause.filter(|cause| cause.is_trouble()) {
             lines::over(&self.plan, self.connection(), cause);
         }
+        was_open
+    }
+
+    /// Closes the link of a client that will not be sent anything more. True if it was open: somebody else has ended the
+    /// session, as whoever asks for one that cannot go on.
+    fn close_client(&mut self, now: Instant) -> bool {
+        let cause = self.machine.cause().cloned();
+        cause.is_some_and(|cause| self.close_client_for(&cause, now))
+    }
+
+    /// Closes the client's link for this, or cuts it where there is no Close for it. False: it is not open.
+    fn close_client_for(&mut self, cause: &Cause, now: Instant) -> bool {
+        let Some(client) = self.client.as_mut().filter(|client| client.is_open()) else { return false };
+        let policy = &self.plan.policy;
+        match cause.to_client(&policy.close_codes) {
+            Some(close) => client.close(&close, policy.close_timeout, now),
+            None => client.reset(Reason::Aborted),
+        }
+        true
     }
 
     /// Accounts for what the session holds beside its log.
@@ -386,8 +394,9 @@ impl Future for Task {
 impl Drop for Task {
     fn drop(&mut self) {
         if !self.is_counted {
-            let cause = self.machine.cause();
-            self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
+            // Without a panic it was cut, or the runtime ends.
+            let by_itself = if std::thread::panicking() { SessionEnd::Internal } else { SessionEnd::Client };
+            self.plan.metrics.ends.inc(self.machine.cause().map_or(by_itself, Cause::session_end));
         }
     }
 }

@@ -185,10 +185,8 @@ impl Uplink {
     /// Stops reading the server, whose heartbeat's clock stands still from now on; writing goes on, and so does the clock of
     /// a server that takes nothing. A link that ends is read again: else it could not end in order.
     pub(crate) fn pause(&mut self, now: Instant) {
-        if self.end.is_none() {
+        if self.end.is_none() && !self.endpoint.state().is_broken() {
             self.paused_since.get_or_insert(now);
-            // What a server has said that takes nothing any more is still to be read, however long nobody has room for it.
-            self.deadline = None;
         }
     }
 
@@ -201,9 +199,6 @@ impl Uplink {
         }
         if let Some(receipts) = &mut self.receipts {
             receipts.shift(pause, now);
-        }
-        if self.endpoint.state().is_broken() {
-            self.deadline.get_or_insert(now + self.rules.close_timeout);
         }
         self.wake();
     }

@@ -28,6 +28,11 @@ impl Acknowledgements {
         Self { told: received, told_at: now, bytes: 0 }
     }
 
+    /// What the client is told, or was told last.
+    pub(crate) fn told(&self) -> u64 {
+        self.told
+    }
+
     /// A message was received.
     pub(crate) fn on_message(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes as u64);

@@ -61,11 +61,13 @@ pub(super) async fn answer(
 ) -> Result<Response<AnswerBody>, Refused> {
     handshake::prepare(&mut request)?;
     let agreed = agree(&request)?;
-    let mut missed = Some(0);
+    let asks = request.context.own_protocols.as_deref().is_some_and(|own| own.resume().is_some());
+    let mut missed = (!asks).then_some(0);
     let mut previous = None;
     match request.context.resume {
+        // It may have asked all the same, where there are no tickets.
         ResumeDecision::None => {}
-        ResumeDecision::Refused(ended) => (missed, previous) = (None, ended),
+        ResumeDecision::Refused(ended) => previous = ended,
         ResumeDecision::Granted(grant) => {
             match find(&request, route.plan, grant).await {
                 Ok(found) => return resume(request, found, grant.generation, agreed),

@@ -211,10 +211,12 @@ fn requests_are_taken_in_order_and_an_end_before_all_of_them() {
     let mut cx = Context::from_waker(Waker::noop());
     let (mut first, mut second) = (pin!(handle.ask(1, 5)), pin!(handle.ask(1, 6)));
     assert!(first.as_mut().poll(&mut cx).is_pending() && second.as_mut().poll(&mut cx).is_pending());
-    handle.command(Command::Replace);
     handle.end(EndRequest::Evicted);
-    assert_eq!(wakes.0.load(SeqCst), 4);
-    assert!(matches!(next(handle), Some(Request::End(EndRequest::Replaced))), "the first cause is the one");
+    handle.command(Command::Replace);
+    handle.end(EndRequest::Drained);
+    assert_eq!(wakes.0.load(SeqCst), 5);
+    let taken = next(handle);
+    assert!(matches!(taken, Some(Request::End(EndRequest::Replaced))), "what concerns it wherever it is");
     let Some(Request::Ask(ask)) = next(handle) else { panic!() };
     assert_eq!(ask.seen, 5);
     ask.answer.send(Ok(())).unwrap();

@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use super::Task;
+use super::client::READ_BUDGET;
 use super::control::Greeted;
 use super::telling::bye_word;
 use crate::connections::{Connection, EndedSession};
@@ -35,7 +36,7 @@ impl Task {
         while let Some(request) = self.resumable.as_ref().and_then(|resumable| resumable.next_request()) {
             match request {
                 Request::End(why) => self.on_end_request(why),
-                Request::Ask(ask) => self.on_ask(ask, cx, now),
+                Request::Ask(ask) => self.on_ask(ask),
                 Request::Attach(attach) => self.on_attach(*attach, cx, now),
             }
         }
@@ -48,20 +49,26 @@ impl Task {
             EndRequest::Evicted if is_away => self.machine.end(Cause::Evicted),
             EndRequest::Drained if is_away => self.machine.end(Cause::Drain(CloseCode::GOING_AWAY)),
             EndRequest::Evicted | EndRequest::Drained => {}
-            EndRequest::Replaced if is_away => self.machine.end(Cause::Replaced),
-            EndRequest::Replaced => self.machine.leave(Cause::Replaced),
+            EndRequest::Replaced => match self.machine.client() {
+                Client::Attached => self.machine.leave(Cause::Replaced),
+                Client::Leaving { may_resume: false } | Client::Gone => {}
+                Client::Leaving { may_resume: true } | Client::Away { .. } => {
+                    self.machine.end(Cause::Replaced);
+                }
+            },
             EndRequest::Cut => self.cut(),
         }
     }
 
     /// A handshake asks whether its client may come back.
-    fn on_ask(&mut self, ask: Ask, cx: &mut Context<'_>, now: Instant) {
+    fn on_ask(&mut self, ask: Ask) {
         let Ask { generation, seen, answer } = ask;
         let is_valid = self.resumable.as_ref().is_some_and(|resumable| resumable.is_valid(generation));
-        let result = if self.machine.client() == Client::Gone {
+        // One that is over for its client too, and only closes its links: that client gets another one.
+        let result = if self.machine.client() == Client::Gone || self.machine.is_leaving_for_good() {
             Err(NotResumed::Gone)
         } else if is_valid {
-            self.continuation(seen, cx, now)
+            self.continuation(seen)
         } else {
             Err(NotResumed::Used)
         };
@@ -70,24 +77,21 @@ impl Task {
     }
 
     /// Whether a client that has had `seen` gets all that comes after it. If not, the session is over.
-    fn continuation(&mut self, seen: u64, cx: &mut Context<'_>, now: Instant) -> Result<(), NotResumed> {
+    fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
         let Some(resumable) = &self.resumable else { return Err(NotResumed::Gone) };
         let missing = resumable.missing_after(seen);
         if seen > self.newest_sent {
-            return Err(NotResumed::Ahead(self.end_for_all(Cause::Miscounted, cx, now)));
+            return Err(NotResumed::Ahead(self.end_for_all(Cause::ControlFault)));
         }
         if missing > 0 {
-            return Err(NotResumed::Gap(missing, self.end_for_all(Cause::Overflow, cx, now)));
+            return Err(NotResumed::Gap(missing, self.end_for_all(Cause::Overflow)));
         }
         Ok(())
     }
 
-    /// Ends the session, also for a link that it still has.
-    fn end_for_all(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) -> EndedSession {
+    /// Ends the session, and with it a link that it still has.
+    fn end_for_all(&mut self, cause: Cause) -> EndedSession {
         let ended = EndedSession { received: self.outbox.received(), why: cause.session_end().as_str() };
-        if let Some(link) = self.client.take() {
-            self.part_with(link, &cause, cx, now);
-        }
         self.machine.end(cause);
         ended
     }
@@ -101,12 +105,12 @@ impl Task {
         let client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
         let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
-        if !is_proven || is_over || self.continuation(seen, cx, now).is_err() {
+        if !is_proven || is_over || self.continuation(seen).is_err() {
             // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
-            return self.part_with(client, &Cause::TakenOver, cx, now);
+            return self.part_with(client, &Cause::TakenOver, false, cx, now);
         }
         if let Some(before) = self.client.take() {
-            self.part_with(before, &Cause::TakenOver, cx, now);
+            self.part_with(before, &Cause::TakenOver, self.is_greeted(), cx, now);
         }
         client.handle().wake_with(cx.waker());
         self.client = Some(client);
@@ -128,6 +132,7 @@ impl Task {
                 self.plan.shared.metrics.session_recovery.observe(RecoverySide::Client, away);
             }
         }
+        self.let_go_of_sent();
         self.greet_client(Greeted { nonce, missed: Some(0), previous: None }, true, now);
     }
 
@@ -171,12 +176,23 @@ impl Task {
         self.writer.let_go(kept_from);
     }
 
-    /// Closes a link that is not the session's any more.
-    fn part_with(&mut self, mut link: WebSocket, cause: &Cause, cx: &mut Context<'_>, now: Instant) {
+    /// Whether the present link was handed its hello.
+    fn is_greeted(&self) -> bool {
+        self.control.as_ref().is_some_and(|control| control.is_greeted())
+    }
+
+    /// Closes a link that is not the session's any more. With a bye only if it was greeted: to a client that has had no hello it
+    /// would be a message like any other.
+    fn part_with(
+        &mut self,
+        mut link: WebSocket,
+        cause: &Cause,
+        is_greeted: bool,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
         let policy = &self.plan.policy;
-        // Best effort: a link that takes nothing does without it. To a client that has had no hello it would be a message like
-        // any other. One that is turned away has no prefix.
-        let is_greeted = self.control.as_ref().is_some_and(|control| control.is_greeted());
+        // Best effort: a link that takes nothing does without it.
         if is_greeted
             && link.is_open()
             && link.is_flushed()
@@ -200,13 +216,17 @@ impl Task {
     pub(super) fn poll_parting(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(link) = &mut self.parting else { return };
         let mut is_closed = link.poll_send(cx, 0, now) == SendStatus::Closed;
-        // As much as a client says at once; the rest is read in the next turn.
-        for _ in 0..16 {
-            if is_closed || !link.poll_readable(now) {
+        let mut budget = READ_BUDGET;
+        while !is_closed && link.poll_readable(now) {
+            if budget.is_spent() {
+                cx.waker().wake_by_ref();
                 break;
             }
             match link.receive(cx, self.plan.policy.idle_activity, 0, now, |_| {}) {
-                ReadStatus::Read(input) => link.on_input(&input, None, &self.plan.policy, now),
+                ReadStatus::Read(input) => {
+                    budget.take(input.bytes, input.frames);
+                    link.on_input(&input, None, &self.plan.policy, now);
+                }
                 ReadStatus::Pending => break,
                 ReadStatus::Ended => {}
             }

@@ -17,14 +17,15 @@ use crate::session::machine::{Client, Server};
 use crate::telemetry::{MessageLoss, Reason};
 
 /// What is read of a client before other tasks get their turn; and one read beyond it.
-const READ_BUDGET: ReadBudget = ReadBudget::new(64 * 1024, 1024);
+pub(super) const READ_BUDGET: ReadBudget = ReadBudget::new(64 * 1024, 1024);
 
 /// Messages that go out together, and their bytes.
-const BATCH: usize = 64;
+const BATCH: usize = 1024;
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Batches that a client is sent before other tasks get their turn.
-const MAX_BATCHES: usize = 4;
+/// Batches that a client is sent before other tasks get their turn: at least as much as is read of a server in one, so that
+/// a client that takes all it is sent never falls behind.
+const MAX_BATCHES: usize = 8;
 
 /// A longer message is written at once, so that it need not be kept beside the bytes that wait for the socket.
 const WRITE_AT_ONCE: usize = 16 * 1024;
@@ -59,6 +60,10 @@ impl Task {
 
     /// Whether a message of the client could go somewhere. Where it could not, the client waits, as it would without us.
     fn may_read(&self) -> bool {
+        // Its own Close, or the answer to ours, may stand behind what it says.
+        if self.client.as_ref().is_some_and(|client| !client.is_open()) {
+            return true;
+        }
         match self.machine.server() {
             Server::Live => {
                 let is_flushed = self.uplink.as_ref().is_none_or(|uplink| uplink.is_flushed());
@@ -81,10 +86,10 @@ impl Task {
             return None;
         };
         let mut said = Said::default();
-        // Who has a ticket was told what was received: it says again whatever comes after that.
+        // Who was told what was received says again whatever comes after that.
         let is_taken = match machine.client() {
             Client::Gone => false,
-            Client::Leaving { .. } => !machine.is_held(),
+            Client::Leaving { .. } => control.is_none(),
             Client::Attached | Client::Away { .. } => true,
         } && machine.server() != Server::Over;
         let is_live = machine.is_live();
@@ -139,7 +144,7 @@ impl Task {
             self.on_input(input, &said, now);
         }
         for frame in controls {
-            self.on_control(frame, now);
+            self.on_control(frame);
         }
         Some(status)
     }
@@ -211,7 +216,8 @@ impl Task {
     }
 
     fn send_batch(&mut self, cx: &mut Context<'_>, until: u64, now: Instant) -> WriteStatus {
-        let mut entries = Vec::with_capacity(1);
+        let due = usize::try_from(until + 1 - self.next).unwrap_or(BATCH);
+        let mut entries = Vec::with_capacity(due.min(BATCH));
         let cursor = Cursor { next: self.next, all_from: self.next };
         let progress = self.writer.log().read(cursor, until, BATCH, BATCH_BYTES, &mut entries);
         if progress.missed > 0 {
@@ -305,7 +311,7 @@ impl Task {
         let Some(cause) = self.machine.leaving().cloned() else { return false };
         let close_timeout = self.plan.policy.close_timeout;
         let head = self.writer.log().head();
-        let Some(client) = self.client.as_mut().filter(|client| client.is_open()) else { return false };
+        let Some(client) = self.client.as_ref().filter(|client| client.is_open()) else { return false };
         let is_flushed = client.is_flushed();
         if cause.is_after_log() {
             let (until, by) = *self.rest.get_or_insert((head, now + close_timeout));
@@ -322,12 +328,7 @@ impl Task {
                 return !had_frames;
             }
         }
-        let Some(client) = self.client.as_mut() else { return false };
-        match cause.to_client(&self.plan.policy.close_codes) {
-            Some(close) => client.close(&close, close_timeout, now),
-            None => client.reset(Reason::Aborted),
-        }
-        true
+        self.close_client_for(&cause, now)
     }
 }
 
@@ -358,9 +359,9 @@ fn cause_of(client: &WebSocket) -> Cause {
         Reason::HeartbeatTimeout => Cause::ClientSilent,
         Reason::IdleTimeout => Cause::Idle,
         Reason::ControlRate => Cause::ControlRate,
+        // Without a fault of RFC 6455 it is one of the protocol among the messages.
         Reason::ProtocolError | Reason::TooLarge => {
-            // Without a fault of RFC 6455 it was one of the protocol among the messages.
-            report.fault.map_or(Cause::Miscounted, Cause::ClientFault)
+            report.fault.map_or(Cause::ControlFault, Cause::ClientFault)
         }
         Reason::Aborted | Reason::Drained => Cause::Cut,
         // The others are Closes of ours, of which the machine knows.

@@ -3,6 +3,7 @@
 //! # Invariants
 //! 1. The hello is the first frame of a link.
 //! 2. What waits to be told is bounded ([`MAX_FRAMES`]).
+//! 3. Nothing follows the bye, which tells what was received.
 //!
 //! # Not here
 //! What a session tells when ([`super::telling`]).
@@ -39,6 +40,8 @@ pub(super) struct Control {
     /// Until it goes out.
     hello: Option<Bytes>,
     frames: VecDeque<Bytes>,
+    /// Whether it is to be told how many of its messages were received: the newest number, however long it takes nothing.
+    has_ack: bool,
     /// What it asked for last, not answered yet.
     pong: Option<u64>,
     /// Whether a Close of its means that it comes back.
@@ -54,6 +57,7 @@ impl Control {
             acknowledgements: Acknowledgements::new(received, now),
             hello: Some(hello),
             frames: VecDeque::new(),
+            has_ack: false,
             pong: None,
             detaches: false,
             has_said_bye: false,
@@ -63,8 +67,13 @@ impl Control {
     /// What goes out before the next message.
     pub(super) fn next_frame(&mut self, prefix: Option<&Prefix>) -> Option<Bytes> {
         self.hello.take().or_else(|| self.frames.pop_front()).or_else(|| {
-            let pong = self.pong.take()?;
-            prefix.map(|prefix| FromProxy::Pong(pong).frame(prefix))
+            if self.has_said_bye {
+                return None;
+            }
+            let has_ack = std::mem::take(&mut self.has_ack);
+            let ack = has_ack.then(|| FromProxy::Ack(self.acknowledgements.told()));
+            let next = ack.or_else(|| self.pong.take().map(FromProxy::Pong))?;
+            prefix.map(|prefix| next.frame(prefix))
         })
     }
 
@@ -113,18 +122,76 @@ impl Control {
         self.detaches
     }
 
-    /// What the client is to be told of `received` messages now.
-    pub(super) fn take_due(&mut self, received: u64, now: Instant) -> Option<u64> {
-        self.acknowledgements.take_due(received, now)
+    /// Tells the client what was received of it, where that is due.
+    pub(super) fn acknowledge(&mut self, received: u64, now: Instant) {
+        if !self.has_said_bye {
+            self.has_ack |= self.acknowledgements.take_due(received, now).is_some();
+        }
     }
 
     /// When that is to be asked if nothing more comes.
     pub(super) fn next_due(&self, received: u64) -> Option<Instant> {
-        self.acknowledgements.next_due(received)
+        self.acknowledgements.next_due(received).filter(|_| !self.has_said_bye)
     }
 
-    /// The last words are said now. False: they were before.
+    /// The last words are said now, and tell what was received. False: they were before.
     pub(super) fn begin_bye(&mut self) -> bool {
         !std::mem::replace(&mut self.has_said_bye, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::frame::Header;
+
+    fn prefix() -> Prefix {
+        Prefix::new(*b"~AAAAAAAAAAAAAA:").unwrap()
+    }
+
+    /// What is told next, without the prefix.
+    fn next(control: &mut Control) -> Option<String> {
+        let frame = control.next_frame(Some(&prefix()))?;
+        let header = Header::parse(&frame).unwrap().unwrap();
+        let text = String::from_utf8(frame[header.size..].to_vec()).unwrap();
+        Some(text.trim_start_matches(prefix().as_str()).to_owned())
+    }
+
+    fn control(now: Instant) -> Control {
+        let mut control = Control::new(Bytes::new(), None, 0, now);
+        control.hello = None;
+        control
+    }
+
+    #[test]
+    fn who_says_much_and_takes_nothing_is_told_the_newest_number_alone() {
+        let start = Instant::now();
+        let mut control = control(start);
+        for received in 1..=1000 * MAX_FRAMES as u64 {
+            control.on_message(10);
+            control.acknowledge(received, start);
+            control.on_ping(received);
+        }
+        assert!(!control.has_frames(), "nobody is too slow for that");
+        assert_eq!(next(&mut control).as_deref(), Some(r#"{"ack":64000}"#));
+        assert_eq!(next(&mut control).as_deref(), Some(r#"{"pong":64000}"#));
+        assert_eq!(next(&mut control), None);
+    }
+
+    #[test]
+    fn nothing_follows_the_bye() {
+        let start = Instant::now();
+        let mut control = control(start);
+        control.on_message(10);
+        assert_eq!(control.next_due(1), Some(start + Duration::from_secs(1)));
+        assert!(control.begin_bye() && !control.begin_bye());
+        assert!(control.push(FromProxy::SERVER_BACK.frame(&prefix())));
+        control.on_ping(7);
+        let later = start + Duration::from_secs(2);
+        control.acknowledge(1, later);
+        assert_eq!(next(&mut control).as_deref(), Some(r#"{"server":"back"}"#));
+        assert_eq!((next(&mut control), control.next_due(1)), (None, None));
     }
 }

@@ -12,6 +12,7 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::Task;
+use super::way::Way;
 use crate::delivery::WebSocket;
 use crate::frame::CloseCode;
 use crate::resilience::Date;
@@ -23,15 +24,20 @@ use crate::telemetry::MessageLoss;
 impl Task {
     /// Judgements of the client: those that wait until it was read.
     fn judgement(&self) -> Option<Instant> {
-        let client = self.client.as_ref()?;
-        let policy = &self.plan.policy;
-        let stall =
-            client.stalled_since().zip(policy.delivery.stall_timeout).map(|(since, timeout)| since + timeout);
-        [client.next_deadline(policy), stall.filter(|_| client.is_open())].into_iter().flatten().min()
+        let of = |link: Option<&WebSocket>| link?.next_deadline(&self.plan.policy);
+        let links = [of(self.client.as_ref()), of(self.parting.as_deref()), self.stalls_at()];
+        links.into_iter().flatten().min()
+    }
+
+    /// When the client is too slow if it takes nothing until then. One that is leaving has a deadline for that.
+    fn stalls_at(&self) -> Option<Instant> {
+        let client = self.client.as_ref().filter(|client| client.is_open())?;
+        let since = client.stalled_since().filter(|_| self.machine.client() == Client::Attached)?;
+        Some(since + self.plan.policy.delivery.stall_timeout?)
     }
 
     /// When the task is to be woken.
-    fn next_deadline(&self, now: Instant) -> Option<Instant> {
+    fn next_deadline(&self) -> Option<Instant> {
         let judgement = self.judgement().map(|at| self.standstill.defer(at));
         // The end of a pause in reading is no judgement.
         let pause = self.client.as_ref().and_then(WebSocket::paused_until);
@@ -41,15 +47,15 @@ impl Task {
             .filter(|_| matches!(self.machine.client(), Client::Attached | Client::Away { .. }));
         let acknowledgement =
             self.control.as_ref().and_then(|control| control.next_due(self.outbox.received()));
-        let parting = self.parting.as_ref().and_then(|link| link.next_deadline(&self.plan.policy));
         let rest = self
             .rest
             .map(|(_, by)| by)
             .filter(|_| self.client.as_ref().is_some_and(|client| client.is_open()));
         let queue = self.outbox.next_expiry().filter(|_| !self.machine.is_live());
-        // A turn that is due is asked for in every poll.
-        let machine = self.machine.deadline().filter(|at| *at > now);
-        [judgement, pause, dates, acknowledgement, parting, rest, queue, machine].into_iter().flatten().min()
+        // Who waits for a turn is woken for it.
+        let turn = self.machine.turn_at().filter(|_| matches!(self.way, Way::None));
+        let machine = self.machine.deadline();
+        [judgement, pause, dates, acknowledgement, rest, queue, turn, machine].into_iter().flatten().min()
     }
 
     /// The timer, which was set to `due`, has fired: does what is due.
@@ -64,19 +70,18 @@ impl Task {
         if let Some(link) = &mut self.parting {
             link.on_deadlines(&self.plan.policy, now);
         }
-        let Some(client) = &mut self.client else { return };
-        if self.control.is_some()
-            && self.machine.client() == Client::Attached
-            && client.is_idle(&self.plan.policy, now)
-        {
-            // Its last words go before its Close. Where there is no place for them, it is closed the next time.
-            return self.machine.leave(Cause::Idle);
+        if let Some(client) = &mut self.client {
+            let is_idle = self.control.is_some() && client.is_idle(&self.plan.policy, now);
+            if is_idle && self.machine.client() == Client::Attached {
+                // Its last words go before its Close. Where there is no place for them, it is closed the next time.
+                return self.machine.leave(Cause::Idle);
+            }
+            client.on_deadlines(&self.plan.policy, now);
         }
-        client.on_deadlines(&self.plan.policy, now);
-        let stall_timeout = self.plan.policy.delivery.stall_timeout;
-        let is_stalled =
-            client.stalled_since().zip(stall_timeout).is_some_and(|(since, timeout)| since + timeout <= now);
-        if client.is_open() && is_stalled && !client.try_write_now(now) {
+        if self.stalls_at().is_some_and(|at| at <= now)
+            && let Some(client) = &mut self.client
+            && !client.try_write_now(now)
+        {
             self.machine.leave(Cause::Slow);
         }
     }
@@ -111,7 +116,7 @@ impl Task {
 
     /// Sets the timer to the nearest deadline, if that is earlier than the one it is set to.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
-        let Some(next) = self.next_deadline(Instant::now()) else { return };
+        let Some(next) = self.next_deadline() else { return };
         if self.armed.is_some_and(|armed| armed <= next) {
             return;
         }

@@ -110,8 +110,11 @@ impl Task {
 
     /// A link that the machine does not count on any more is closed: there was no reply, or the server's time is over.
     pub(super) fn drop_unwanted_link(&mut self, now: Instant) {
-        if matches!(self.machine.server(), Server::Live | Server::Greeting { .. }) {
-            return;
+        match self.machine.server() {
+            Server::Live | Server::Greeting { .. } => return,
+            Server::Waiting { .. } | Server::Dialling => {}
+            // Others may have the turn.
+            Server::Asleep | Server::Over => self.way = Way::None,
         }
         let Some(uplink) = &mut self.uplink else { return };
         let is_over = self.machine.server() == Server::Over;
@@ -144,13 +147,12 @@ impl Task {
                     let Poll::Ready(result) = dial.as_mut().poll(cx) else { return };
                     let Way::Dialling { turn, .. } = std::mem::take(&mut self.way) else { return };
                     self.on_dialled(turn, result, now);
+                    // A new link has to be read before it wakes the task by itself.
+                    cx.waker().wake_by_ref();
                 }
-                (Server::Waiting { .. }, Way::None) => return,
-                // Nobody wants the server back any more.
-                (_, way) => {
-                    *way = Way::None;
-                    return;
-                }
+                (_, Way::None) => return,
+                // What is under way is of no use any more.
+                (_, way) => *way = Way::None,
             }
         }
     }

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::Task;
 use super::control::{Control, Greeted};
-use crate::delivery::CloseCause;
 use crate::delivery::control::{Bye, FromClient, FromProxy, Hello, LossCause, Missed, Prefix};
 use crate::session::cause::Cause;
 use crate::session::machine::Client;
@@ -54,7 +53,7 @@ impl Task {
     }
 
     /// The client says something beside its messages.
-    pub(super) fn on_control(&mut self, frame: FromClient, now: Instant) {
+    pub(super) fn on_control(&mut self, frame: FromClient) {
         let Some(control) = &mut self.control else { return };
         if let Some(resumable) = &mut self.resumable {
             // Whoever has read the hello of this link has the ticket in it.
@@ -66,7 +65,8 @@ impl Task {
                     Ok(kept_from) => self.writer.let_go(kept_from.min(self.next)),
                     Err(error) => {
                         tracing::debug!(connection = self.connection(), fault = %error, "fault");
-                        return self.on_miscounted(now);
+                        // Nothing of the session can be relied on.
+                        return self.machine.end(Cause::ControlFault);
                     }
                 }
             }
@@ -78,14 +78,6 @@ impl Task {
         if frame.detach {
             control.on_detach();
         }
-    }
-
-    /// Client and proxy do not count the same: nothing of the session can be relied on.
-    fn on_miscounted(&mut self, now: Instant) {
-        if let Some(client) = &mut self.client {
-            client.close(&CloseCause::control_error(), self.plan.policy.close_timeout, now);
-        }
-        self.machine.end(Cause::Miscounted);
     }
 
     /// Tells the client this, if it speaks the protocol. Answers whether it does.
@@ -104,10 +96,8 @@ impl Task {
     /// Tells the client what was received of it, where that is due.
     pub(super) fn acknowledge(&mut self, now: Instant) {
         let received = self.outbox.received();
-        if let Some(control) = &mut self.control
-            && let Some(due) = control.take_due(received, now)
-        {
-            self.tell(FromProxy::Ack(due));
+        if let Some(control) = &mut self.control {
+            control.acknowledge(received, now);
         }
     }
 

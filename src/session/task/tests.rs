@@ -5,6 +5,7 @@
 //! [`Stage::settle`]: polled once more without a reason, the task has nothing to do. Whatever could go on had woken it.
 
 mod cuts;
+mod endings;
 mod link;
 mod memory;
 mod plain;
@@ -151,6 +152,7 @@ impl Stage {
             connection: self.connection(),
             nonce: None,
             opening: opening(),
+            keys: self.plan.ticket_keys().unwrap(),
         };
         handle.attach(Box::new(attach)).ok().map(|()| client)
     }

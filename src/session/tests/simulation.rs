@@ -290,7 +290,7 @@ impl World {
             self.proxy.machine.on_client_end(leaving, self.now);
         }
         self.proxy.drop_unwanted_link(&mut self.ledger);
-        self.proxy.check(self.now);
+        self.proxy.check();
     }
 
     fn say(&mut self) {
@@ -450,7 +450,7 @@ impl World {
         // A link that was being greeted is closed by then.
         let is_greeting = matches!(self.proxy.machine.server(), Server::Greeting { .. });
         assert!(is_greeting || self.proxy.machine.deadline().is_none(), "nothing is left to wake for");
-        assert!(!self.proxy.machine.wants_turn(self.now), "nobody is left to dial for");
+        assert_eq!(self.proxy.machine.turn_at(), None, "nobody is left to dial for");
     }
 }
 

@@ -49,16 +49,15 @@ impl Uplink {
         }
     }
 
-    /// Nothing can be sent any more; what the server sent before that is still read, until a deadline that does not come while
-    /// the server is not read.
+    /// Nothing can be sent any more; what the server sent before that is still read, until the deadline. Also where nobody has
+    /// room for it: it would be lost with the socket, and a server that is gone says no more than the kernel holds of it.
     pub(super) fn on_broken(&mut self, now: Instant) {
         self.endpoint.on_broken();
         self.heartbeat = None;
         self.egress.clear();
         self.stall.clear();
-        if !self.is_paused() {
-            self.deadline.get_or_insert(now + self.rules.close_timeout);
-        }
+        self.resume(now);
+        self.deadline.get_or_insert(now + self.rules.close_timeout);
     }
 
     /// Drops the socket, whatever is still under way.

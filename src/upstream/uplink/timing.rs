@@ -26,7 +26,7 @@ enum Due {
 impl Uplink {
     /// All deadlines, in the order in which they are judged. One that everything ends with leaves no others.
     fn deadlines(&self) -> impl Iterator<Item = (Instant, Due)> + use<> {
-        let is_open = self.deadline.is_none() && !self.endpoint.state().is_broken();
+        let is_open = self.deadline.is_none();
         let stall = self.stall.since().zip(self.rules.stall_timeout).map(|(since, timeout)| since + timeout);
         let is_paused = self.is_paused();
         let heartbeat = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.deadline(is_paused));

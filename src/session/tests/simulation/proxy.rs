@@ -299,12 +299,12 @@ impl Proxy {
     }
 
     /// What holds after each event.
-    pub(super) fn check(&self, now: Instant) {
+    pub(super) fn check(&self) {
         let (server, client) = (self.machine.server(), self.machine.client());
         let is_linked = matches!(server, Server::Live | Server::Greeting { .. });
         assert_eq!(self.link.is_some(), is_linked, "{server:?}");
         let is_attached = client == Client::Attached;
-        let has_deadline = self.machine.deadline().is_some() || self.machine.wants_turn(now);
+        let has_deadline = self.machine.deadline().or(self.machine.turn_at()).is_some();
         // A gate that gives a turn and a dial wake by themselves.
         let is_waited_for = is_linked || is_attached && matches!(server, Server::Dialling);
         assert!(
