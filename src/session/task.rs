@@ -58,6 +58,9 @@ use crate::telemetry::{Injection, MessageLoss, Reason, SessionEnd};
 use crate::upstream::opening::Opening;
 use crate::upstream::{Closing, Uplink};
 
+/// A session that holds no more than this in its buffers is not ended for the memory of the process.
+const SMALL: usize = 64 * 1024;
+
 /// The first byte of a final text frame (RFC 6455 §5.2).
 const TEXT: u8 = 0x81;
 
@@ -129,6 +132,8 @@ pub(super) struct Task {
     /// takes its time for.
     place: Option<Box<dyn Any + Send + Sync>>,
     gauges: Gauges,
+    /// Whether more waits for the client than may (`delivery.max_lag`).
+    is_beyond_lag: bool,
     is_counted: bool,
     standstill: Standstill,
     timer: Option<Pin<Box<Sleep>>>,
@@ -175,6 +180,7 @@ impl Task {
             expires,
             place: held,
             gauges: Gauges::new(Arc::clone(&plan.metrics)),
+            is_beyond_lag: false,
             is_counted: false,
             standstill: Standstill::default(),
             timer: None,
@@ -297,6 +303,8 @@ impl Task {
         if std::mem::replace(&mut self.is_counted, true) {
             return was_open;
         }
+        // Nobody gets what it holds, however long the links take to end.
+        self.writer = Log::private(&self.plan.shared.logs);
         let cause = self.machine.cause();
         self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
         self.bury();
@@ -331,7 +339,7 @@ impl Task {
     }
 
     /// Accounts for what the session holds beside its log.
-    fn account(&mut self) {
+    fn account(&mut self, cx: &Context<'_>) {
         if let Some(outage) = &self.outage {
             outage.queue.set(self.outbox.waiting());
         }
@@ -340,12 +348,22 @@ impl Task {
         let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());
         let waiting = client + uplink + self.outbox.held();
         let held = waiting + greetings + self.opening.size();
-        if held != self.share.held() {
-            self.share.set(held);
-            // What is kept for a new server waits for nobody.
+        if held == self.share.held() {
+            return;
+        }
+        let has_grown = held > self.share.held();
+        self.share.set(held);
+        // What is kept for a new server waits for nobody.
+        if let Some(client) = &self.client {
+            client.handle().set_buffered(waiting);
+        }
+        // The session that comes to hold more while the process holds too much is the one that ends.
+        if has_grown && waiting > SMALL && self.plan.shared.budget.is_over() {
             if let Some(client) = &self.client {
-                client.handle().set_buffered(waiting);
+                client.handle().info.route.memory_cuts.inc();
             }
+            self.machine.leave(Cause::Memory);
+            cx.waker().wake_by_ref();
         }
     }
 }
@@ -380,7 +398,7 @@ impl Future for Task {
             }
         }
         this.poll_parting(cx, now);
-        this.account();
+        this.account(cx);
         let is_closed = this.closing.poll(cx).is_ready();
         let has_link = this.client.is_some() || this.parting.is_some();
         if this.machine.client() == Client::Gone && !has_link && is_closed {

@@ -70,8 +70,10 @@ impl Task {
                 // What the server has not proven to have taken is kept for the next one, and that has a bound.
                 self.outbox.is_empty() && is_flushed && !self.outbox.is_full()
             }
+            // Where the process holds too much, who has something waiting waits itself.
             Server::Greeting { .. } | Server::Waiting { .. } | Server::Dialling | Server::Asleep => {
-                !self.outbox.is_full()
+                let has_room = !self.plan.shared.budget.is_over() || self.outbox.waiting() == 0;
+                has_room && !self.outbox.is_full()
             }
             // What it says is discarded.
             Server::Over => true,
@@ -261,15 +263,15 @@ impl Task {
             let lag = writer.log().lag(Cursor { next: from, all_from: from });
             lag.messages > messages || lag.bytes > bytes as u64
         };
-        if plan.is_isolating() {
-            match is_beyond {
-                // It could not be given all that it has missed.
-                true if is_away => self.machine.end(Cause::Overflow),
-                true => self.machine.leave(Cause::Slow),
-                false => {}
-            }
-        } else if let Some(uplink) = uplink {
-            if is_beyond { uplink.pause(now) } else { uplink.resume(now) }
+        let is_given_up = is_away && plan.is_isolating();
+        if let Some(uplink) = uplink {
+            // A client that takes what it can is no slower than its line: its server waits, as it would without us.
+            if is_beyond && !is_given_up { uplink.pause(now) } else { uplink.resume(now) }
+        }
+        self.is_beyond_lag = is_beyond;
+        if is_beyond && is_given_up {
+            // It could not be given all that it has missed.
+            self.machine.end(Cause::Overflow);
         }
     }
 

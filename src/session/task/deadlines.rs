@@ -33,7 +33,15 @@ impl Task {
     fn stalls_at(&self) -> Option<Instant> {
         let client = self.client.as_ref().filter(|client| client.is_open())?;
         let since = client.stalled_since().filter(|_| self.machine.client() == Client::Attached)?;
-        Some(since + self.plan.policy.delivery.stall_timeout?)
+        let policy = &self.plan.policy;
+        // Its server waits for it meanwhile, which is not to be so for long.
+        let is_waited_for = self.is_beyond_lag && self.plan.is_isolating();
+        let timeout = match policy.delivery.stall_timeout {
+            Some(timeout) if is_waited_for => timeout.min(policy.close_timeout),
+            None if is_waited_for => policy.close_timeout,
+            timeout => timeout?,
+        };
+        Some(since + timeout)
     }
 
     /// When the task is to be woken.
@@ -71,8 +79,10 @@ impl Task {
             link.on_deadlines(&self.plan.policy, now);
         }
         if let Some(client) = &mut self.client {
-            let is_idle = self.control.is_some() && client.is_idle(&self.plan.policy, now);
-            if is_idle && self.machine.client() == Client::Attached {
+            if self.control.is_some()
+                && self.machine.client() == Client::Attached
+                && client.is_idle(&self.plan.policy, now)
+            {
                 // Its last words go before its Close. Where there is no place for them, it is closed the next time.
                 return self.machine.leave(Cause::Idle);
             }

@@ -152,7 +152,7 @@ impl Stage {
             connection: self.connection(),
             nonce: None,
             opening: opening(),
-            keys: self.plan.ticket_keys().unwrap(),
+            keys: Arc::clone(self.plan.gate.as_ref().unwrap().keys()),
         };
         handle.attach(Box::new(attach)).ok().map(|()| client)
     }

@@ -19,7 +19,7 @@ async fn unread(policy: &str) -> Session {
 }
 
 #[tokio::test]
-async fn by_default_a_client_that_is_too_far_behind_is_closed_and_the_server_never_waits() {
+async fn by_default_a_client_that_takes_nothing_is_closed_soon_and_what_is_kept_for_it_is_bounded() {
     let mut session = unread(&format!("delivery: {{{SMALL}}}, close_timeout: 300ms")).await;
     let (mut other, mut others_server) =
         (session.proxy.connect("/other").await, session.upstream.accept().await);
