@@ -21,15 +21,30 @@ pub(super) struct Resumable {
     confirmed: Confirmed,
     /// The number of the oldest message that is kept.
     kept_from: u64,
-    /// The number of the newest message that was there when the client came back last.
-    backlog: u64,
-    /// Since when its client is away.
-    away_since: Option<Instant>,
+    presence: Presence,
+}
+
+/// Whether its client is there.
+#[derive(Debug, Clone, Copy)]
+enum Presence {
+    /// `backlog`: the number of the newest message that was there when it came back.
+    There {
+        backlog: u64,
+    },
+    Away {
+        since: Instant,
+    },
 }
 
 impl Resumable {
     pub(super) fn new(guard: SessionGuard, gate: Arc<Gate>) -> Self {
-        Self { guard, gate, confirmed: Confirmed::default(), kept_from: 1, backlog: 0, away_since: None }
+        Self {
+            guard,
+            gate,
+            confirmed: Confirmed::default(),
+            kept_from: 1,
+            presence: Presence::There { backlog: 0 },
+        }
     }
 
     /// The next ticket and its number.
@@ -63,32 +78,37 @@ impl Resumable {
 
     /// The client is away. True if it was not before. Beyond `max` of the route, the one that is away for longest ends.
     pub(super) fn detach(&mut self, max: usize, now: Instant) -> bool {
-        if self.away_since.is_some() {
+        if self.is_away() {
             return false;
         }
-        self.away_since = Some(now);
+        self.presence = Presence::Away { since: now };
         self.guard.detach(max);
         true
     }
 
     /// The number of the newest message that was there when the client came back last.
     pub(super) fn backlog(&self) -> u64 {
-        self.backlog
+        match self.presence {
+            Presence::There { backlog } => backlog,
+            Presence::Away { .. } => 0,
+        }
     }
 
-    /// The client is there again, having been away since then, and `head` is the newest message there is. Its next
-    /// tickets are signed with the keys that its handshake was judged with.
+    /// The client is there again, having been away since then, and `head` is the newest message there is. Its next tickets are
+    /// signed with the keys that its handshake was judged with.
     pub(super) fn attach(&mut self, keys: Arc<TicketKeys>, head: u64) -> Option<Instant> {
         self.guard.attach();
-        self.backlog = head;
         if !Arc::ptr_eq(self.gate.keys(), &keys) {
             self.gate = self.gate.with_keys(keys);
         }
-        self.away_since.take()
+        match std::mem::replace(&mut self.presence, Presence::There { backlog: head }) {
+            Presence::There { .. } => None,
+            Presence::Away { since } => Some(since),
+        }
     }
 
     pub(super) fn is_away(&self) -> bool {
-        self.away_since.is_some()
+        matches!(self.presence, Presence::Away { .. })
     }
 
     /// The client says to have had `seen` of what it was sent. Answers what is kept from now on.
