@@ -129,6 +129,7 @@ impl Seen {
 }
 
 /// All of it: for how long, and whether the server is killed too. Clients of the route `unsent`.
+#[expect(clippy::print_stderr, reason = "what was measured is told, as by the tests beside it")]
 async fn storm(length: Duration, kills: bool) {
     let _alone = crate::alone().await;
     let folder = Folder::new("tickets");
