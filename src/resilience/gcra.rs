@@ -93,7 +93,7 @@ impl ArrivalTime {
 }
 
 /// A token bucket for one owner.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Bucket {
     gcra: Gcra,
     /// Never before the last moment at which it was asked.

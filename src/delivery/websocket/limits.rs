@@ -24,6 +24,13 @@ pub(crate) struct ReadLimits {
     controls: ArrivalTime,
 }
 
+/// What a client has used up of its rates, for another link of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpentRates {
+    messages: Option<Bucket>,
+    controls: ArrivalTime,
+}
+
 #[derive(Debug, Default)]
 struct MessageLimit {
     /// `limits.message_rate`, if there is one.
@@ -53,6 +60,28 @@ impl ReadLimits {
     pub(super) fn new(message_rate: Option<Rate>, now: Instant) -> Self {
         let limit = |rate| MessageLimit { bucket: Some(Bucket::new(rate, now)), pause: None };
         Self { messages: message_rate.map(|rate| Box::new(limit(rate))), controls: ArrivalTime::default() }
+    }
+
+    /// What the client has used up.
+    pub(crate) fn spent(&self) -> SpentRates {
+        SpentRates {
+            messages: self.messages.as_ref().and_then(|limit| limit.bucket),
+            controls: self.controls,
+        }
+    }
+
+    /// The client has used up so much over a link before: coming back gives it nothing anew.
+    pub(crate) fn go_on_from(&mut self, spent: SpentRates, now: Instant) {
+        self.controls = spent.controls;
+        let Some(bucket) = self.messages.as_deref_mut().and_then(|limit| limit.bucket.as_mut()) else {
+            return;
+        };
+        let Some(before) = spent.messages else { return };
+        *bucket = before;
+        if bucket.available(now) == 0 {
+            let until = bucket.next_token_at();
+            self.pause(until, now);
+        }
     }
 
     /// So many messages came. Beyond their rate the client is not read for a while.
@@ -181,6 +210,25 @@ mod tests {
         assert_eq!(limits.end_pause(now + secs(6)), Some(secs(5)), "since it was asked for last");
         assert_eq!((limits.is_paused(), limits.end_pause(now + secs(6))), (false, None));
         assert_eq!(limits.presence_check_at(), None);
+    }
+
+    #[test]
+    fn who_comes_back_has_used_up_what_it_had_used_up() {
+        let now = Instant::now();
+        let rate = Rate { per_second: 2.0, burst: 3 };
+        let mut before = ReadLimits::new(Some(rate), now);
+        before.on_messages(7, now);
+        let mut after = ReadLimits::new(Some(rate), now);
+        after.go_on_from(before.spent(), now);
+        assert_eq!(after.paused_until(), before.paused_until());
+        assert!(after.is_paused());
+        // A link without a rate of messages has none afterwards, and one that was not used up is read at once.
+        let mut free = ReadLimits::new(None, now);
+        free.go_on_from(before.spent(), now);
+        assert!(!free.is_paused());
+        let mut fresh = ReadLimits::new(Some(rate), now);
+        fresh.go_on_from(ReadLimits::new(Some(rate), now).spent(), now);
+        assert!(!fresh.is_paused());
     }
 
     #[test]

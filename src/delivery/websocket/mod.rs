@@ -38,7 +38,7 @@ use crate::connections::{ConnectionGuard, EndReport, Handle};
 use crate::frame::{CloseCode, ControlFrame, Endpoint, Kind, ProtocolError, Role};
 use crate::net::Transport;
 
-pub(crate) use self::limits::ReadLimits;
+pub(crate) use self::limits::{ReadLimits, SpentRates};
 pub(super) use self::outbound::Outbound;
 pub(crate) use self::outbound::WriteStatus;
 pub(super) use self::pings::PingScheduler;

@@ -102,15 +102,20 @@ impl Task {
         let Connection { guard, expires, held: _ } = connection;
         let policy = Arc::clone(&self.plan.policy);
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
-        let client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
+        let mut client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
         let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
         if !is_proven || is_over || self.continuation(seen).is_err() {
             // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
             return self.part_with(client, &Cause::TakenOver, false, cx, now);
         }
-        if let Some(before) = self.client.take() {
+        let mut spent = self.resumable.as_mut().and_then(|resumable| resumable.take_spent());
+        if let Some(mut before) = self.client.take() {
+            spent = Some(before.limits().spent());
             self.part_with(before, &Cause::TakenOver, self.is_greeted(), cx, now);
+        }
+        if let Some(spent) = spent {
+            client.limits().go_on_from(spent, now);
         }
         client.handle().wake_with(cx.waker());
         self.client = Some(client);

@@ -281,7 +281,12 @@ impl Task {
         let cause = self.cause_of(&client);
         self.machine.on_client_end(cause, now);
         match self.machine.client() {
-            Client::Away { .. } => client.leave_for_another(),
+            Client::Away { .. } => {
+                if let Some(resumable) = &mut self.resumable {
+                    resumable.set_spent(client.limits().spent());
+                }
+                client.leave_for_another();
+            }
             _ => client.leave(),
         }
     }

@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use tokio::time::Instant;
 
+use crate::delivery::SpentRates;
 use crate::delivery::control::{Confirmed, ControlError};
 use crate::net::own_protocols::TicketText;
 use crate::session::handle::Request;
@@ -22,6 +23,8 @@ pub(super) struct Resumable {
     /// The number of the oldest message that is kept.
     kept_from: u64,
     presence: Presence,
+    /// What its client has used up of its rates, while it is away.
+    spent: Option<Box<SpentRates>>,
 }
 
 /// Whether its client is there.
@@ -43,6 +46,7 @@ impl Resumable {
             gate,
             confirmed: Confirmed::default(),
             kept_from: 1,
+            spent: None,
             presence: Presence::There { backlog: 0 },
         }
     }
@@ -50,6 +54,16 @@ impl Resumable {
     /// The next ticket and its number.
     pub(super) fn issue(&self) -> Option<(u32, TicketText)> {
         self.gate.issue(self.guard.handle())
+    }
+
+    /// The client is away, having used up so much of its rates.
+    pub(super) fn set_spent(&mut self, spent: SpentRates) {
+        self.spent = Some(Box::new(spent));
+    }
+
+    /// What its client had used up when it went away.
+    pub(super) fn take_spent(&mut self) -> Option<SpentRates> {
+        self.spent.take().map(|spent| *spent)
     }
 
     /// The client has shown that it has the ticket of this number. False: that is worth nothing any more.
