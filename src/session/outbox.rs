@@ -253,9 +253,10 @@ impl Outbox {
         self.pace == Pace::Poisoned
     }
 
-    /// Whether what is said again is said one at a time, so that each receipt is waited for.
-    pub(super) fn is_careful(&self) -> bool {
-        self.pace == Pace::OneAtATime
+    /// Whether receipts are waited for: what is said again is said one at a time, or what may have to be said again is half of
+    /// what may be kept for that.
+    pub(super) fn waits_for_receipts(&self) -> bool {
+        self.pace == Pace::OneAtATime || (self.says_again() && self.said_cost >= self.rules.bytes / 2)
     }
 
     /// Gives up what no link was handed and is too old.

@@ -138,6 +138,9 @@ impl Task {
         if said.has_sent
             && let Some(uplink) = uplink
         {
+            if outbox.waits_for_receipts() {
+                uplink.hasten_receipt(now);
+            }
             uplink.flush(cx);
             said.given_up += advance(uplink, outbox, greetings.as_deref_mut());
         }

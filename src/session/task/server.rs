@@ -253,7 +253,7 @@ impl Task {
             }
             outbox.on_said(uplink.sent(), false);
             // At the pace of receipts that nobody waits for, a server that is killed again and again never hears all of it.
-            if outbox.is_careful() {
+            if outbox.waits_for_receipts() {
                 uplink.hasten_receipt(now);
             }
         }
