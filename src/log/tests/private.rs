@@ -223,7 +223,9 @@ fn threads_that_make_room_take_nothing_that_is_not_told() {
         });
         let missed: u64 = owners.into_iter().map(|owner| owner.join().unwrap()).sum();
         is_over.store(true, SeqCst);
-        assert_eq!(missed, world.trimmed(Trim::Laggard));
+        // What was read, and not let go of yet, is trimmed and missed by nobody.
+        let trimmed = world.trimmed(Trim::Laggard);
+        assert!((1..=trimmed).contains(&missed), "{missed} of {trimmed}");
     });
     assert_eq!((world.held(), world.budget.used()), ((0, 0), 0));
 }

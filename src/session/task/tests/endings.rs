@@ -157,7 +157,7 @@ async fn a_session_that_cannot_go_on_is_known_to_whoever_has_asked_and_closes_th
     stage.settle().await;
     let ended = EndedSession { received: 1, why: "overflow" };
     assert_eq!(asked.await.unwrap(), Err(NotResumed::Gap(2, ended)));
-    assert_eq!(client.hear().last(), Some(&close(1013, "out of memory")));
+    assert_eq!(client.hear().last(), Some(&close(1013, "too much was missed")));
     client.cut();
     server.cut();
     stage.settle().await;

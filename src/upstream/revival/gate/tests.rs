@@ -321,7 +321,7 @@ fn whatever_happens_somebody_is_about_to_ask_while_anybody_waits() {
             let mut looks = Vec::new();
             match rng.u8(0..7) {
                 0 | 1 => {
-                    let id = gate.join(rng.u32(0..3), rng.f64(), now);
+                    let id = gate.join(0, rng.f64(), now);
                     waiting.insert(id, Known::default());
                     looks.push(id);
                 }
