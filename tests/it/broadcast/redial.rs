@@ -69,7 +69,7 @@ async fn codes_that_final_codes_holds_are_the_servers_word_and_no_others() {
     tokio::join!(
         ends(Frame::close(1000, "over"), (1000, "over")),
         // A Close without a code cannot be sent on as one that has this code.
-        ends(Frame::empty_close(), (1000, "")),
+        ends(Frame::empty_close(), (1005, "")),
         ends(Frame::close(4001, "first"), (4001, "first")),
         ends(Frame::close(4003, "last"), (4003, "last")),
     );
