@@ -58,7 +58,7 @@ async fn live(first: SocketAddr, second: SocketAddr, is_over: Arc<AtomicBool>) -
         match client.next_within(next - Instant::now()).await {
             None | Some(Event::Control(_)) => {}
             Some(Event::Message(Message::Text(text))) => {
-                *life.echoes.entry(text.parse().unwrap()).or_default() += 1
+                *life.echoes.entry(text.parse().unwrap()).or_default() += 1;
             }
             Some(Event::Close(code, _)) => {
                 assert!(!has_moved, "the second pod lets nobody go");

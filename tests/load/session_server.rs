@@ -172,7 +172,8 @@ async fn serve(orders: Orders) -> ! {
     let notes = OpenOptions::new().create(true).append(true).open(&orders.notes).unwrap();
     let (notes, orders) = (Arc::new(notes), Arc::new(orders));
     let listener = TcpListener::bind(("127.0.0.1", orders.port)).await.unwrap();
-    writeln!(std::io::stderr(), "listening {}", listener.local_addr().unwrap()).unwrap();
+    let listening = format!("listening {}\n", listener.local_addr().unwrap());
+    std::io::stderr().write_all(listening.as_bytes()).unwrap();
     let (end, told) = watch::channel(false);
     loop {
         tokio::select! {

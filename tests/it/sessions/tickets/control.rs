@@ -240,7 +240,7 @@ async fn a_heartbeat_in_json_and_notices_are_control_frames_and_do_not_count() {
     while told.len() < 2 {
         match session.client.next().await {
             Event::Control(control) if control.get("server").is_some() => {
-                told.push(control["server"].clone())
+                told.push(control["server"].clone());
             }
             Event::Control(control) => {
                 session.client.control(&json!({"pong": control["ping"]}).to_string()).await;
