@@ -92,6 +92,8 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 struct Outage {
     since: Instant,
+    /// Dials that have failed since then.
+    failed_dials: u32,
     queue: QueueLength,
 }
 

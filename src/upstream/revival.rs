@@ -78,9 +78,10 @@ impl Revival {
         Arc::new(Self(Mutex::new(State { gate: Gate::new(rules, max_dials), wakers: BTreeMap::new() })))
     }
 
-    /// For one who has lost the server. Its place in the queue is that of its first poll.
-    pub(crate) fn wait(self: &Arc<Self>) -> Waiting {
-        Waiting { revival: Arc::clone(self), id: None, timer: None }
+    /// For one who has lost the server, and so many of whose dials have failed since then. Its place in the queue is that of its
+    /// first poll.
+    pub(crate) fn wait(self: &Arc<Self>, failures: u32) -> Waiting {
+        Waiting { revival: Arc::clone(self), failures, id: None, timer: None }
     }
 
     /// Lets something happen, and wakes those whom it concerns.
@@ -105,6 +106,8 @@ impl Revival {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     revival: Arc<Revival>,
+    /// Dials of it that have failed since it lost the server.
+    failures: u32,
     /// Its place in the queue.
     id: Option<WaiterId>,
     /// While it is the first.
@@ -115,10 +118,10 @@ impl Waiting {
     /// Ready: this one may dial now. Polled again after that, it waits anew, behind all others.
     pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         loop {
-            let id = &mut self.id;
+            let (id, failures) = (&mut self.id, self.failures);
             let (look, _replaced) = self.revival.update(|state| {
                 let now = Instant::now();
-                let id = *id.get_or_insert_with(|| state.gate.join(fastrand::f64(), now));
+                let id = *id.get_or_insert_with(|| state.gate.join(failures, fastrand::f64(), now));
                 let look = state.gate.look(id, now);
                 let replaced = match look {
                     Look::Go(_) => state.wakers.remove(&id),

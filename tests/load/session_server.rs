@@ -172,8 +172,10 @@ async fn serve(orders: Orders) -> ! {
     let notes = OpenOptions::new().create(true).append(true).open(&orders.notes).unwrap();
     let (notes, orders) = (Arc::new(notes), Arc::new(orders));
     let listener = TcpListener::bind(("127.0.0.1", orders.port)).await.unwrap();
-    let listening = format!("listening {}\n", listener.local_addr().unwrap());
-    std::io::stderr().write_all(listening.as_bytes()).unwrap();
+    #[expect(clippy::print_stderr, reason = "who has started it reads that")]
+    {
+        eprintln!("listening {}", listener.local_addr().unwrap());
+    }
     let (end, told) = watch::channel(false);
     loop {
         tokio::select! {

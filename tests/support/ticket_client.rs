@@ -56,6 +56,7 @@ pub enum Event {
 /// Why there is no link.
 #[derive(Debug)]
 pub enum NoLink {
+    #[allow(dead_code, reason = "shown by Debug where a test fails")]
     Io(io::Error),
     /// It ended before its answer or its first message.
     Ended,
@@ -237,14 +238,14 @@ impl TicketClient {
         self.prefix = hello["control"].as_str().map(str::to_owned);
         self.prefixes.extend(self.prefix.clone());
         if hello["resumed"] == true {
-            self.forget(hello["received"].as_u64().unwrap());
+            self.forget(hello["received"].as_u64().expect("a number"));
         } else {
             // The application begins anew, and says what it has to say.
             let received = hello["previous"]["received"].as_u64().unwrap_or_default();
             self.forget(received);
             self.unsaid = self.sent.drain(..).map(|(_, frame)| frame).collect();
             self.said = 0;
-            self.seen = hello["sequence"].as_u64().unwrap();
+            self.seen = hello["sequence"].as_u64().expect("a number");
         }
         self.confirmed = self.seen;
         self.confirmed_at = Instant::now();

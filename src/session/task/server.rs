@@ -87,7 +87,11 @@ impl Task {
     /// The server is lost: the client is told if it is to be, and the time runs.
     fn on_lost(&mut self, now: Instant) {
         if self.outage.is_none() {
-            self.outage = Some(Box::new(Outage { since: now, queue: QueueLength::new(&self.plan.shared) }));
+            self.outage = Some(Box::new(Outage {
+                since: now,
+                failed_dials: 0,
+                queue: QueueLength::new(&self.plan.shared),
+            }));
             if !self.tell(FromProxy::SERVER_LOST) {
                 self.notice(LOST);
             }
@@ -136,7 +140,8 @@ impl Task {
         loop {
             match (self.machine.server(), &mut self.way) {
                 (Server::Waiting { .. }, Way::None) if self.machine.wants_turn(now) => {
-                    self.way = Way::Waiting(self.plan.revival.wait());
+                    let failures = self.outage.as_ref().map_or(0, |outage| outage.failed_dials);
+                    self.way = Way::Waiting(self.plan.revival.wait(failures));
                 }
                 (Server::Waiting { .. }, Way::Waiting(waiting)) => {
                     let Poll::Ready(turn) = waiting.poll_turn(cx) else { return };
@@ -184,6 +189,9 @@ impl Task {
             }
             Err(failure) => {
                 let blame = failure.blame();
+                if let Some(outage) = &mut self.outage {
+                    outage.failed_dials = outage.failed_dials.saturating_add(1);
+                }
                 turn.failed(blame);
                 lines::failed(&self.plan, self.connection(), &failure);
                 redials.inc(match &failure {

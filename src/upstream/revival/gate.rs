@@ -13,7 +13,9 @@
 //! 1. Of turns that were given and did not end there are at most `max_dials`.
 //! 2. While somebody waits, either all turns that there may be are given, or there is a date at which the first who waits gets
 //!    one; and it was told to look at that date ([`Gate::take_woken`]) since it has changed.
-//! 3. Turns are given in the order in which waiters came. One that is not used goes to the next.
+//! 3. Turns are given first to those whose dials have failed least since they lost the server, and among them in the order in
+//!    which they came: some that the server fails every time must not stand before all others. A turn that is not used goes to
+//!    the next.
 //! 4. What turns come to that were given before the gate was shut says nothing about the server since then: of many that fail
 //!    together only the first one counts.
 //! 5. Each event costs the logarithm of how many wait, and wakes at most `max_dials`.
@@ -35,9 +37,12 @@ use crate::resilience::Backoff;
 /// them for the whole of `connect_timeout` and `handshake_timeout`.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// One who waits. A later one has a greater number.
+/// One who waits. Who has failed more often is greater, and of several a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct WaiterId(u64);
+pub(super) struct WaiterId {
+    failures: u32,
+    number: u64,
+}
 
 /// A turn that was given: it has to be settled.
 #[derive(Debug, PartialEq, Eq)]
@@ -123,9 +128,10 @@ impl Gate {
         }
     }
 
-    /// Somebody waits from now on, and looks at once. `random` is 0 to 1.
-    pub(super) fn join(&mut self, random: f64, now: Instant) -> WaiterId {
-        let id = WaiterId(self.next_id);
+    /// Somebody waits from now on, and looks at once. So many of its dials have failed since it lost the server. `random` is 0
+    /// to 1.
+    pub(super) fn join(&mut self, failures: u32, random: f64, now: Instant) -> WaiterId {
+        let id = WaiterId { failures, number: self.next_id };
         self.next_id += 1;
         match self.phase {
             Phase::Idle => self.shut(random, now),

@@ -61,7 +61,7 @@ impl Server {
     async fn relink(&self) -> Duration {
         let lost_at = Instant::now();
         loop {
-            let mut waiting = self.revival.wait();
+            let mut waiting = self.revival.wait(0);
             let turn = poll_fn(|cx| waiting.poll_turn(cx)).await;
             self.most.fetch_max(self.turns.fetch_add(1, SeqCst) + 1, SeqCst);
             let is_up = self.dial().await;
@@ -160,7 +160,7 @@ async fn sessions_that_the_server_refuses_keep_nobody_back() {
     for _ in 0..1000 {
         let server = Arc::clone(&server);
         refused.spawn(async move {
-            let mut waiting = server.revival.wait();
+            let mut waiting = server.revival.wait(0);
             let turn = poll_fn(|cx| waiting.poll_turn(cx)).await;
             sleep(server.handshake).await;
             turn.failed(Blame::Session);
@@ -205,7 +205,7 @@ impl Crowd {
 
     fn join(&mut self) {
         let flag = Arc::new(Flag(AtomicBool::new(true)));
-        self.waiters.insert(self.came, Waiter { waiting: self.revival.wait(), flag });
+        self.waiters.insert(self.came, Waiter { waiting: self.revival.wait(0), flag });
         self.came += 1;
     }
 
@@ -290,7 +290,7 @@ async fn no_turn_and_no_waker_is_lost_whoever_leaves_and_whatever_comes_of_it() 
 async fn one_that_waits_anew_with_the_same_handle_waits_behind_the_others() {
     let revival = Revival::new(RULES, 1);
     let mut cx = Context::from_waker(Waker::noop());
-    let (mut one, mut other) = (revival.wait(), revival.wait());
+    let (mut one, mut other) = (revival.wait(0), revival.wait(0));
     assert!(one.poll_turn(&mut cx).is_pending() && other.poll_turn(&mut cx).is_pending());
     advance(millis(101)).await;
     let Poll::Ready(turn) = one.poll_turn(&mut cx) else { panic!("it is the first") };
@@ -313,11 +313,11 @@ impl Wake for Owner {
 #[tokio::test(start_paused = true)]
 async fn wakers_that_own_waiters_lock_nothing_twice() {
     let revival = Revival::new(RULES, 1);
-    let mut waiting: Vec<_> = (0..3).map(|_| revival.wait()).collect();
+    let mut waiting: Vec<_> = (0..3).map(|_| revival.wait(0)).collect();
     for waiter in &mut waiting {
         // Each poll drops the waker of the one before, and with it a waiter.
         for _ in 0..3 {
-            let mut owned = revival.wait();
+            let mut owned = revival.wait(0);
             assert!(owned.poll_turn(&mut Context::from_waker(Waker::noop())).is_pending());
             let waker = Waker::from(Arc::new(Owner { _waiting: owned }));
             assert!(waiter.poll_turn(&mut Context::from_waker(&waker)).is_pending());

@@ -25,7 +25,7 @@ impl Scene {
     }
 
     fn join(&mut self, millis: u64) -> WaiterId {
-        self.gate.join(1.0, self.at(millis))
+        self.gate.join(0, 1.0, self.at(millis))
     }
 
     /// The date that a waiter is told, in milliseconds from the begin.
@@ -72,7 +72,7 @@ impl Scene {
 fn the_first_who_waits_asks_for_all_after_a_short_wait() {
     for (random, wait) in [(0.0, 10), (0.5, 50), (1.0, 100)] {
         let mut scene = Scene::new();
-        let first = scene.gate.join(random, scene.begin);
+        let first = scene.gate.join(0, random, scene.begin);
         let (second, third) = (scene.join(1), scene.join(2));
         assert_eq!(scene.date(first, 3), Some(wait), "{random}");
         assert_eq!((scene.date(second, 3), scene.date(third, 3)), (None, None));
@@ -133,16 +133,16 @@ fn settings_beyond_a_second_are_cut_to_it() {
     for (random, wait) in [(0.0, 100), (1.0, 1000)] {
         let mut gate = Gate::new(rules, 2);
         let now = Instant::now();
-        let id = gate.join(random, now);
+        let id = gate.join(0, random, now);
         assert_eq!(gate.look(id, now), Look::Wait { until: Some(now + ms(wait)) });
     }
     let rules = Redial { cap: ms(150), ..RULES };
     let mut gate = Gate::new(rules, 0);
     let now = Instant::now();
-    let id = gate.join(1.0, now);
+    let id = gate.join(0, 1.0, now);
     let Look::Go(pass) = gate.look(id, now + ms(100)) else { panic!("at least one may dial") };
     gate.settle(pass, Outcome::Failed, 1.0, now);
-    let id = gate.join(1.0, now);
+    let id = gate.join(0, 1.0, now);
     assert_eq!(gate.look(id, now), Look::Wait { until: Some(now + ms(150)) });
 }
 
@@ -321,7 +321,7 @@ fn whatever_happens_somebody_is_about_to_ask_while_anybody_waits() {
             let mut looks = Vec::new();
             match rng.u8(0..7) {
                 0 | 1 => {
-                    let id = gate.join(rng.f64(), now);
+                    let id = gate.join(rng.u32(0..3), rng.f64(), now);
                     waiting.insert(id, Known::default());
                     looks.push(id);
                 }
@@ -388,4 +388,17 @@ fn whatever_happens_somebody_is_about_to_ask_while_anybody_waits() {
         }
         assert_eq!((gate.in_flight, gate.queue.len(), gate.called.len()), (0, 0, 0), "seed {seed}");
     }
+}
+
+#[test]
+fn who_has_failed_stands_behind_those_who_have_not_asked() {
+    let mut scene = Scene::new();
+    let now = scene.begin;
+    let failed: Vec<_> = (0..2).map(|n| scene.gate.join(1 + n, 1.0, now)).collect();
+    let fresh = scene.gate.join(0, 1.0, now);
+    let next = scene.at(10_000);
+    assert_eq!(scene.gate.look(failed[0], next), Look::Wait { until: None }, "another one is first");
+    let Look::Go(pass) = scene.gate.look(fresh, next) else { panic!("it may ask") };
+    scene.gate.settle(pass, Outcome::Answered, 1.0, next);
+    assert!(failed.iter().all(|id| matches!(scene.gate.look(*id, next), Look::Go(_))), "and opens for all");
 }
