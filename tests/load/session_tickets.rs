@@ -128,9 +128,8 @@ impl Seen {
     }
 }
 
-/// All of it: for how long, and whether the server is killed too. Clients of the route `unsent`.
-#[expect(clippy::print_stderr, reason = "what was measured is told, as by the tests beside it")]
-async fn storm(length: Duration, kills: bool) {
+/// All of it: for how long, and whether the server is killed too. Answers what came of it.
+async fn storm(length: Duration, kills: bool) -> String {
     let _alone = crate::alone().await;
     let folder = Folder::new("tickets");
     let mut orders = Orders { port: 0, life: 0, every: EVERY, notes: folder.path("notes") };
@@ -216,7 +215,7 @@ async fn storm(length: Duration, kills: bool) {
     assert!(missing_all <= uncertain, "{missing_all} missing, {uncertain} told");
     let mut resumes = Vec::from_iter(clients.values().flat_map(|seen| seen.resumes.iter().copied()));
     resumes.sort_unstable();
-    eprintln!(
+    let came_of_it = format!(
         "{cuts} cuts, {} servers: {heard_all} messages down; up {missing_all} missing, {uncertain} uncertain, {} of \
          them told at the clients; a resume took p50 {:?}, p99 {:?}",
         orders.life + 1,
@@ -225,6 +224,7 @@ async fn storm(length: Duration, kills: bool) {
         resumes[resumes.len() * 99 / 100],
     );
     assert!(cuts as usize > CLIENTS * (length.as_secs() as usize), "{cuts}");
+    came_of_it
 }
 
 /// A client has heard each server from its first word, without a gap and once, up to what that surely said before its death.
@@ -249,18 +249,18 @@ fn down(name: &str, seen: &Seen, said: &BTreeMap<(&str, usize), u64>, last_life:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_lose_their_network_twice_a_second_and_their_server_does_not_notice() {
-    storm(STORM, false).await;
+    eprintln!("{}", storm(STORM, false).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_and_their_server_lose_each_other_all_the_time() {
-    storm(STORM, true).await;
+    eprintln!("{}", storm(STORM, true).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute: `make test-nightly`"]
 async fn clients_and_their_server_lose_each_other_for_a_minute() {
-    storm(Duration::from_secs(60), true).await;
+    eprintln!("{}", storm(Duration::from_secs(60), true).await);
 }
 
 /// Open files of a process.

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use crate::support::link::Message;
 use crate::support::session::session;
-use crate::support::ticket_client::{Cut, Event, TicketClient};
+use crate::support::ticket_client::{Cut, TicketClient};
 use crate::support::ticketed::Ticketed;
 use crate::support::upstream::Upstream;
-use crate::support::wire::{Frame, Role};
+use crate::support::wire::Frame;
 
 #[tokio::test]
 async fn a_session_is_held_for_its_window_and_no_longer() {
@@ -159,44 +159,6 @@ async fn a_client_that_comes_and_never_reads_is_let_go_and_gets_all_of_it_when_i
     }
     session.works().await;
     assert_eq!(session.upstream.handshakes().len(), 1);
-}
-
-#[tokio::test]
-async fn a_client_that_is_too_far_behind_is_told_why_and_that_it_may_come_back() {
-    let policy =
-        "delivery: {max_lag: {messages: 5, bytes: 64MiB}}, history: {bytes: 64MiB}, close_timeout: 5s";
-    let mut session = Ticketed::open(policy).await;
-    session.works().await;
-    // In one burst, so that more than that waits before it is looked at.
-    session.client.link.as_mut().unwrap().stop_reading();
-    let burst = Frame::binary(vec![0; 1 << 20]).encode(Role::Server);
-    for _ in 0..12 {
-        session.server().send_bytes(&burst).await;
-    }
-    let slow = "outrigger_disconnections_total{reason=\"slow_consumer\",route=\"chat\"}";
-    session.proxy.becomes_soon(slow, 0.0).await;
-    session.client.holds_seen = true;
-    session.client.link.as_mut().unwrap().resume_reading();
-    let mut heard = 0;
-    let (code, bye) = loop {
-        match session.client.next().await {
-            Event::Message(_) => heard += 1,
-            Event::Control(_) => {}
-            Event::Close(code, _) => break (code, session.client.bye.clone()),
-            Event::End(end) => panic!("{end:?} after {heard}"),
-        }
-    };
-    assert_eq!(code, 1013);
-    if let Some(bye) = bye {
-        assert_eq!((&bye["why"], &bye["resume"]), (&json!("slow"), &json!(true)), "{bye}");
-    }
-    session.proxy.away(1.0).await;
-    session.client.resume().await;
-    while heard < 12 {
-        session.client.next_message().await;
-        heard += 1;
-    }
-    session.works().await;
 }
 
 /// Threat: a client that connects and drops as fast as it can.
