@@ -20,7 +20,7 @@ COPY .cargo/ .cargo/
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches \
     && touch src/lib.rs \
-    && echo 'fn main() {}' | tee src/main.rs > benches/scanner.rs \
+    && echo 'fn main() {}' | tee src/main.rs benches/scanner.rs > benches/log.rs \
     # Kernels for arm64 come with pages of up to 64 KiB, and jemalloc has to know the largest.
     && export JEMALLOC_SYS_WITH_LG_PAGE="$([ "$(uname -m)" = aarch64 ] && echo 16 || echo 12)" \
     && cargo build --release --locked --bin outrigger

@@ -29,7 +29,7 @@ for (const Socket of [WS, globalThis.WebSocket].filter(Boolean)) {
     assert.equal(answer.replaceAll(" ", ""), seen, `the server of ${offered}`);
     assert.equal(socket.protocol, chosen, `${offered}`);
     socket.close();
-    console.log(`${Socket === WS ? "ws" : "built in"}: ${offered.length} offered, ${chosen || "nothing"} chosen`);
+    console.log(`ok: ${Socket === WS ? "ws" : "built in"}: ${offered.length} offered, ${chosen || "nothing"} chosen`);
   }
 }
 process.exit(0);
