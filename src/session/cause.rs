@@ -10,7 +10,7 @@
 //! | the client said Close | answered with its code | closed with the client's code | no |
 //! | the client said Close with 1001, its connection broke, or it answered no ping | gone | closed 1001, if nobody may resume | yes |
 //! | the client broke RFC 6455, the protocol among the messages, a bound or the rate of control frames | closed 1002, 1007, 1008 or 1009 | closed 1001 | no |
-//! | it takes nothing, or is too far behind | closed (`close_codes.slow_consumer`) in place of what it has not begun to take | closed 1001, if nobody may resume | yes |
+//! | it takes nothing, for less long if it is beyond `max_lag` | closed (`close_codes.slow_consumer`) in place of what it has not begun to take | closed 1001, if nobody may resume | yes |
 //! | lifetime | closed 1012 | closed 1001, if nobody may resume | yes |
 //! | credentials expired | closed (`close_codes.expired`) | closed 1001, if nobody may resume | yes |
 //! | idle, replaced, drain | as in a tunnel ([`crate::tunnel`]) | closed 1001 | no |
