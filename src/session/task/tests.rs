@@ -10,6 +10,7 @@ mod link;
 mod memory;
 mod plain;
 mod tickets;
+mod untold;
 mod walk;
 
 use std::io;
