@@ -49,7 +49,7 @@ use super::machine::{Client, Machine};
 use super::outbox::Outbox;
 use super::plan::Plan;
 use super::registry::SessionGuard;
-use super::shared::QueueLength;
+use super::shared::{QueueLength, Running};
 use crate::connections::Connection;
 use crate::delivery::WebSocket;
 use crate::log::{Log, Writer};
@@ -142,6 +142,7 @@ pub(super) struct Task {
     waker: Option<Waker>,
     /// What the session holds beside its log, for the budget of the process.
     share: Share,
+    running: Running,
 }
 
 impl Task {
@@ -188,6 +189,7 @@ impl Task {
             armed: None,
             waker: None,
             share: plan.shared.budget.share(),
+            running: Running::new(&plan.shared),
             plan: Arc::clone(plan),
         };
         task.dates = Dates::new(task.lifetime_from(now), expires, now);
@@ -195,6 +197,11 @@ impl Task {
             task.greet_client(greeted, false, now);
         }
         task
+    }
+
+    /// What counts the task among those that run.
+    pub(super) fn running(&self) -> &Running {
+        &self.running
     }
 
     /// A lifetime ends anywhere in its last tenth: links that began together must not end together.
