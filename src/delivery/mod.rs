@@ -5,7 +5,7 @@
 //! * [`subscriber`]: one client, made of what reads the log ([`consumer`]) and what its messages go out by ([`websocket`], which
 //!   sessions use as well).
 //! * [`batch`]: what goes out together. [`channel_breaker`]: when all are sent the newest message only. [`close`]: why
-//!   clients are closed. [`receipts`]: what they have acknowledged.
+//!   clients are closed. [`receipts`]: what they have acknowledged. [`events`]: a message as JSON. [`poll`]: clients that ask.
 //! * [`control`]: the protocol that clients may speak with this proxy among their messages.
 //! * [`ClientMemory`]: what waits for clients, in the whole process, and which of them hold most of it.
 //!
@@ -42,6 +42,7 @@ mod fanout;
 mod link;
 mod memory;
 mod outbound;
+pub(crate) mod poll;
 mod receipts;
 mod shard;
 mod shared;
