@@ -104,7 +104,8 @@ impl Task {
 
     /// A client comes back, and its link takes the place of the one before.
     fn on_attach(&mut self, attach: Attach, cx: &mut Context<'_>, now: Instant) {
-        let Attach { generation, seen, transport, has_deflate, connection, nonce, opening, keys } = attach;
+        let Attach { generation, seen, transport, has_deflate, connection, nonce, mut opening, keys } =
+            attach;
         let Connection { guard, expires, held: _ } = connection;
         let policy = Arc::clone(&self.plan.policy);
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
@@ -132,6 +133,7 @@ impl Task {
         self.client = Some(client);
         self.next = seen + 1;
         self.rest = None;
+        opening.carry_cookies_from(&self.opening);
         self.opening = opening;
         self.expires = expires;
         self.dates = Dates::new(self.lifetime_from(now), expires, now);
