@@ -11,7 +11,7 @@
 #                          guarded: outrigger with every layer of admission on; in handshakes alone.
 #                          bare, nchan and pushpin: in the fan-outs alone, where outrigger broadcasts)
 #   -w LIST, --workloads LIST   any of: echo-64x16 echo-64x1K echo-64x64K echo-1x16 echo-1000x16-paced
-#                          handshakes idle stalled
+#                          spread-100 spread-5000 handshakes idle stalled
 #                          fanout-1000x20x256 fanout-100 fanout-5000 fanout-burst fanout-stalled
 #                          (fanout: these five)
 #   --hold SECONDS         how long connections are watched in idle (default 3: the first heartbeat is
@@ -33,7 +33,7 @@ die() {
 
 all_proxies="direct forward nginx haproxy envoy outrigger outrigger-session guarded bare nchan pushpin"
 fanouts="fanout-1000x20x256 fanout-100 fanout-5000 fanout-burst fanout-stalled"
-all_workloads="echo-64x16 echo-64x1K echo-64x64K echo-1x16 echo-1000x16-paced handshakes idle stalled $fanouts"
+all_workloads="echo-64x16 echo-64x1K echo-64x64K echo-1x16 echo-1000x16-paced spread-100 spread-5000 handshakes idle stalled $fanouts"
 rounds='' out='' hold='' proxies=$all_proxies workloads=$all_workloads quick='' build=yes
 while [ $# -gt 0 ]; do
   case $1 in
@@ -217,6 +217,9 @@ run_workload() {
     echo-1x16) measure load --conns 1 --size 16 "${time[@]}" ;;
     # One message a second on each: what a wake-up costs that brings one message.
     echo-1000x16-paced) measure load --conns 1000 --size 16 --every 1 "${time[@]}" ;;
+    # The same number of messages a second over few connections and over many.
+    spread-100) measure load --conns 100 --size 16 --every 0.02 "${time[@]}" ;;
+    spread-5000) measure load --conns 5000 --size 16 --every 1 "${time[@]}" ;;
     # Every proxy gets the headers that guarded asks for: they cost all of them alike.
     handshakes)
       measure handshakes --concurrency 32 "${time[@]}" \

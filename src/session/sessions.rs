@@ -12,7 +12,7 @@ use super::handle::{Handle, Identity};
 use super::lines;
 use super::plan::Plan;
 use super::registry::SessionGuard;
-use super::shared::{Running, Shared};
+use super::shared::Shared;
 use super::task::{Arrival, Task};
 use crate::config::Policy;
 use crate::connections::{EndedSession, SessionId};
@@ -56,7 +56,7 @@ impl Sessions {
 
     /// Ends all at once, with what is still under way to their servers.
     pub(crate) fn cut(&self) {
-        self.shared.cut.notify_waiters();
+        self.shared.cut();
     }
 
     /// Writes into the log about lines that were left out and that none has told of. To be called now and then.
@@ -87,15 +87,9 @@ impl Plan {
 
     /// Begins a session: the server has answered, and the client's 101 was sent.
     pub(crate) fn spawn(self: &Arc<Self>, client: Transport, arrival: Arrival) {
-        let running = Running::new(&self.shared);
-        let cut = Arc::clone(&self.shared.cut).notified_owned();
         let task = Task::new(self, client, arrival);
-        panics::spawn(TaskKind::Session, &self.shared.metrics, async move {
-            tokio::select! {
-                () = task => {}
-                () = cut => {}
-            }
-            drop(running);
-        });
+        let number = task.running().number();
+        let abort = panics::spawn(TaskKind::Session, &self.shared.metrics, task);
+        self.shared.on_spawned(number, abort);
     }
 }

@@ -1,12 +1,13 @@
 //! What all sessions of the process share.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use slab::Slab;
-use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::registry::Registry;
 use crate::log::Logs;
@@ -27,10 +28,7 @@ pub(super) struct Shared {
     pub(super) lines: WarnThrottle<(Box<str>, &'static str)>,
     /// What waits in sessions whose server is away.
     queues: Mutex<Slab<Arc<AtomicUsize>>>,
-    /// Tasks that have not ended.
-    running: AtomicUsize,
-    /// Notified when all are to end at once.
-    pub(super) cut: Arc<Notify>,
+    running: Mutex<RunningTasks>,
 }
 
 impl Shared {
@@ -42,8 +40,7 @@ impl Shared {
             registry: Registry::new(),
             lines: WarnThrottle::every(LINE_INTERVAL),
             queues: Mutex::default(),
-            running: AtomicUsize::new(0),
-            cut: Arc::default(),
+            running: Mutex::default(),
         })
     }
 
@@ -54,7 +51,12 @@ impl Shared {
 
     /// Tasks that have not ended.
     pub(super) fn running(&self) -> usize {
-        self.running.load(Relaxed)
+        self.running.lock().tasks.len()
+    }
+
+    /// Ends all tasks at once.
+    pub(super) fn cut(&self) {
+        self.running.lock().tasks.values().flatten().for_each(AbortHandle::abort);
     }
 }
 
@@ -89,18 +91,51 @@ impl Drop for QueueLength {
     }
 }
 
-/// Counts a session's task until it has ended.
-pub(super) struct Running(Arc<Shared>);
+/// The tasks that have not ended, each with what ends it at once. That stands here and not in the tasks: each of them would
+/// have to ask with each message whether all are to end.
+#[derive(Debug, Default)]
+struct RunningTasks {
+    next: u64,
+    /// By a number that is never used again. `None`: it is about to be spawned.
+    tasks: HashMap<u64, Option<AbortHandle>>,
+}
+
+/// Counts a session's task until it is dropped.
+pub(super) struct Running {
+    shared: Arc<Shared>,
+    number: u64,
+}
 
 impl Running {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        shared.running.fetch_add(1, Relaxed);
-        Self(Arc::clone(shared))
+        let mut running = shared.running.lock();
+        let number = running.next;
+        running.next += 1;
+        running.tasks.insert(number, None);
+        Self { shared: Arc::clone(shared), number }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Shared {
+    /// The task with this number can be ended by `abort`, unless it has ended already.
+    pub(super) fn on_spawned(&self, number: u64, abort: AbortHandle) {
+        if let Some(task) = self.running.lock().tasks.get_mut(&number) {
+            *task = Some(abort);
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Relaxed);
+        let mut running = self.shared.running.lock();
+        running.tasks.remove(&self.number);
+        // A crowd of sessions leaves no room behind.
+        if running.tasks.is_empty() {
+            running.tasks.shrink_to_fit();
+        }
     }
 }

@@ -7,13 +7,16 @@
 //! # Not here
 //! The panic's message: the runtime writes that to standard error, with its location.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::error;
 
@@ -38,37 +41,52 @@ impl Metrics {
     }
 }
 
+pin_project! {
+    /// A future whose panic is counted, and ends it alone. A type of its own, since an async block would hold `work` twice: as
+    /// what it was given, and as what it polls.
+    struct CatchPanic<M, F> {
+        task: TaskKind,
+        metrics: M,
+        #[pin]
+        work: F,
+    }
+}
+
+impl<M: Deref<Target = Metrics>, F: Future> Future for CatchPanic<M, F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        // After a panic `work` is not polled again, only dropped.
+        match catch_unwind(AssertUnwindSafe(|| this.work.poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => {
+                this.metrics.on_panic(*this.task);
+                Poll::Ready(Err(Panicked))
+            }
+        }
+    }
+}
+
 /// Runs `work` to its end; a panic ends it alone.
 ///
 /// # Errors
 /// It has panicked.
-pub(crate) async fn catch_panic<F: Future>(
+pub(crate) fn catch_panic<F: Future>(
     task: TaskKind,
     metrics: &Metrics,
     work: F,
-) -> Result<F::Output, Panicked> {
-    let mut work = pin!(work);
-    // After a panic `work` is not polled again, only dropped.
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(_) => {
-            metrics.on_panic(task);
-            Poll::Ready(Err(Panicked))
-        }
-    })
-    .await
+) -> impl Future<Output = Result<F::Output, Panicked>> {
+    CatchPanic { task, metrics, work }
 }
 
-/// Spawns `work`, whose output nobody waits for.
-pub(crate) fn spawn<F>(task: TaskKind, metrics: &Arc<Metrics>, work: F)
+/// Spawns `work`, whose output nobody waits for. What is returned ends it at once.
+pub(crate) fn spawn<F>(task: TaskKind, metrics: &Arc<Metrics>, work: F) -> AbortHandle
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let metrics = Arc::clone(metrics);
-    tokio::spawn(async move {
-        // The panic was counted; nobody waits for this task.
-        let _ = catch_panic(task, &metrics, work).await;
-    });
+    // A panic is counted; nobody waits for this task.
+    tokio::spawn(CatchPanic { task, metrics: Arc::clone(metrics), work }).abort_handle()
 }
 
 /// Runs the future of `make` until it completes; after a panic, `make` is called again, [`PAUSE`] later.
@@ -108,6 +126,16 @@ mod tests {
         assert_eq!((counted(TaskKind::Channel), counted(TaskKind::Shard)), (1, 0));
         assert_eq!(catch_panic(TaskKind::Shard, &metrics, async { 7 }).await, Ok(7));
         assert_eq!(counted(TaskKind::Shard), 0);
+    }
+
+    #[test]
+    fn what_catches_a_panic_holds_its_work_once() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        let held = [0_u8; 1000];
+        let work = std::future::poll_fn(move |_| Poll::Ready(held.len()));
+        let size = size_of_val(&work);
+        let caught = size_of_val(&catch_panic(TaskKind::Session, &metrics, work));
+        assert!(caught <= size + 16, "{caught} for {size}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,8 +24,8 @@
 //!
 //! # Not here
 //! Dials ([`super::redial`]); metrics of them, and what is done meanwhile ([`crate::session`]). `upstream.max_dials` bounds
-//! here how many are between the begin of the dial and its 101; connects are bounded by it once more, together
-//! with those of new handshakes ([`super::Dialer`]).
+//! here how many are between the begin of the dial and its 101, but for those that hang; connects are bounded by it once more,
+//! together with those of new handshakes ([`super::Dialer`]).
 
 mod gate;
 
@@ -37,7 +37,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use self::gate::{Gate, Look, Outcome, Pass, WaiterId};
+use self::gate::{Draw, Gate, Look, Outcome, Pass, WaiterId};
 use crate::config;
 
 /// Whose fault it is that a dial brought no link.
@@ -78,8 +78,7 @@ impl Revival {
         Arc::new(Self(Mutex::new(State { gate: Gate::new(rules, max_dials), wakers: BTreeMap::new() })))
     }
 
-    /// For one who has lost the server, and so many of whose dials have failed since then. Its place in the queue is that of its
-    /// first poll.
+    /// For one who has lost the server, and so many of whose dials have failed since then. It waits from its first poll on.
     pub(crate) fn wait(self: &Arc<Self>, failures: u32) -> Waiting {
         Waiting { revival: Arc::clone(self), failures, id: None, timer: None }
     }
@@ -102,6 +101,10 @@ impl Revival {
     }
 }
 
+fn draw() -> Draw {
+    Draw { wait: fastrand::f64(), place: fastrand::u32(..) }
+}
+
 /// One who waits for a turn. Dropped, it waits no more, and a turn that it had goes to the next.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -115,13 +118,13 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Ready: this one may dial now. Polled again after that, it waits anew, behind all others.
+    /// Ready: this one may dial now. Polled again after that, it waits anew.
     pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         loop {
             let (id, failures) = (&mut self.id, self.failures);
             let (look, _replaced) = self.revival.update(|state| {
                 let now = Instant::now();
-                let id = *id.get_or_insert_with(|| state.gate.join(failures, fastrand::f64(), now));
+                let id = *id.get_or_insert_with(|| state.gate.join(failures, draw(), now));
                 let look = state.gate.look(id, now);
                 let replaced = match look {
                     Look::Go(_) => state.wakers.remove(&id),

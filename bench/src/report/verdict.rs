@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::stats::{self, Series, Summary};
+use super::stats::{self, Summary};
 use super::{OURS, Results, number, spread};
 
 /// The peers among which the best of a round is looked for.
@@ -18,8 +18,8 @@ enum Rule {
     Costs(&'static str, f64),
     /// Median of what this variant of ours takes more, round by round.
     Adds(&'static str, f64),
-    /// Median of our figure divided, round by round, by our own of this workload: at most so far from 1.
-    Flat(&'static str, f64),
+    /// Median of the figure of this variant of ours divided, round by round, by its own of this workload: at most so far from 1.
+    Flat(&'static str, &'static str, f64),
     /// Median of our figure.
     AtMost(f64),
     /// Our worst round.
@@ -61,6 +61,12 @@ const TARGETS: &[Target] = &[
         "CPU per message of a session",
         Rule::Costs(SESSION, 2.5),
     ),
+    target(
+        "spread-5000",
+        "cpu_us_per_message",
+        "CPU per message of a session, flat",
+        Rule::Flat(SESSION, "spread-100", 0.1),
+    ),
     target("idle", "pss_bytes_per_conn", "PSS bytes per connection", Rule::AtMost(2048.0)),
     target("idle", "pss_bytes_per_conn", "PSS bytes that a session adds", Rule::Adds(SESSION, 4096.0)),
     target("idle", "given_back_pct", "% of it given back on close", Rule::AtLeast(90.0)),
@@ -73,8 +79,8 @@ const TARGETS: &[Target] = &[
     target(FANOUT, "p99_us", "p99 of a delivery", Rule::To("nchan", 1.0)),
     target(FANOUT, "pss_bytes_per_subscriber", "PSS bytes per idle subscriber", Rule::AtMost(2048.0)),
     target(FANOUT, "feed_links", "connections to the server", Rule::NeverAbove(1.0)),
-    target("fanout-100", "cpu_us_per_delivery", "CPU per delivery, flat", Rule::Flat(FANOUT, 0.15)),
-    target("fanout-5000", "cpu_us_per_delivery", "CPU per delivery, flat", Rule::Flat(FANOUT, 0.15)),
+    target("fanout-100", "cpu_us_per_delivery", "CPU per delivery, flat", Rule::Flat(OURS, FANOUT, 0.15)),
+    target("fanout-5000", "cpu_us_per_delivery", "CPU per delivery, flat", Rule::Flat(OURS, FANOUT, 0.15)),
     target(
         "fanout-stalled",
         "p99_beyond_a_tenth_us",
@@ -143,14 +149,15 @@ fn outcome(results: &Results, target: &Target) -> Option<Outcome> {
         Rule::Adds(variant, limit) => {
             (stats::differences(&series(variant), &ours), format!("≤ {}", number(limit)))
         }
-        Rule::Flat(workload, by) => {
+        Rule::Flat(variant, workload, by) => {
             let to_there =
-                |proxy, here: &Series| stats::ratios(here, &results.series(workload, proxy, target.key));
+                |proxy| stats::ratios(&series(proxy), &results.series(workload, proxy, target.key));
             // The kernel's own work for a socket that is not in the caches grows too.
-            if let Some(yardstick) = stats::summary(to_there("bare", &series("bare"))) {
-                note = format!("; bare: {}", spread(yardstick));
+            let yardstick = if variant == OURS { "bare" } else { OURS };
+            if let Some(grown) = stats::summary(to_there(yardstick)) {
+                note = format!("; {yardstick}: {}", spread(grown));
             }
-            (to_there(OURS, &ours), format!("{}..{} × {workload}", number(1.0 - by), number(1.0 + by)))
+            (to_there(variant), format!("{}..{} × {workload}", number(1.0 - by), number(1.0 + by)))
         }
         Rule::AtMost(limit) | Rule::NeverAbove(limit) => {
             (ours.into_values().collect(), format!("≤ {}", number(limit)))
@@ -164,7 +171,7 @@ fn outcome(results: &Results, target: &Target) -> Option<Outcome> {
         | Rule::Costs(_, limit)
         | Rule::Adds(_, limit)
         | Rule::AtMost(limit) => measured.median <= limit,
-        Rule::Flat(_, by) => (measured.median - 1.0).abs() <= by,
+        Rule::Flat(_, _, by) => (measured.median - 1.0).abs() <= by,
         Rule::NeverAbove(limit) => measured.max <= limit,
         Rule::AtLeast(limit) => measured.median >= limit,
     };

@@ -10,18 +10,22 @@
 //! ```
 //!
 //! # Invariants
-//! 1. Of turns that were given and did not end there are at most `max_dials`.
+//! 1. Of turns that were given and did not end there are at most `max_dials`, beside those that hang ([`Turns`]).
 //! 2. While somebody waits, either all turns that there may be are given, or there is a date at which the first who waits gets
 //!    one; and it was told to look at that date ([`Gate::take_woken`]) since it has changed.
-//! 3. Turns are given first to those whose dials have failed least since they lost the server, and among them in the order in
-//!    which they came: some that the server fails every time must not stand before all others. A turn that is not used goes to
-//!    the next.
+//! 3. Turns are given first to those whose dials have failed least since they lost the server: some that the server fails every
+//!    time must not stand before all others. Among them the order is drawn: at the first loss nobody has failed, and some
+//!    whose dials hang would hold up all that came later if they had come first. A turn that is not used goes to the next.
 //! 4. What turns come to that were given before the gate was shut says nothing about the server since then: of many that fail
 //!    together only the first one counts.
-//! 5. Each event costs the logarithm of how many wait, and wakes at most `max_dials`.
+//! 5. While the gate is shut, one that hangs has others ask beside it, at growing intervals: one dial that hangs says little
+//!    of the server, several that do so say more.
+//! 6. Each event costs the logarithm of how many wait, and wakes at most `max_dials` and the first who waits.
 //!
 //! # Not here
 //! Wakers and timers ([`super`]); how a wait is drawn ([`Backoff`]).
+
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -29,26 +33,41 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::turns::Turns;
 use crate::config::Redial;
 use crate::resilience::Backoff;
 
-/// The longest wait between two questions: a server that is back has its first client within this. It is also the time
-/// for which one dial that hangs keeps others from asking, so that an address that swallows packets does not hold all of
-/// them for the whole of `connect_timeout` and `handshake_timeout`.
+/// The longest wait between two questions: a server that is back has its first client within this.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// For so long one dial that hangs keeps others from asking: an address that swallows packets must not hold all of them for the
+/// whole of `connect_timeout` and `handshake_timeout`. It is far more than a dial takes that is answered.
+const FIRST_PATIENCE: Duration = Duration::from_millis(250);
+/// The same when others hang already: a server that answers nobody is asked twice a second.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(500);
 
-/// One who waits. Who has failed more often is greater, and of several a later one.
+/// One who waits. Who has failed more often is greater, and of several the one who drew the greater place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WaiterId {
     failures: u32,
+    place: u32,
     number: u64,
 }
 
+/// What a waiter draws when it comes. Tests say what was drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draw {
+    /// 0 to 1: of a wait that begins now.
+    pub(super) wait: f64,
+    /// Its place among those who have failed as often.
+    pub(super) place: u32,
+}
+
 /// A turn that was given: it has to be settled.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pass {
     waiter: WaiterId,
     generation: u64,
+    turn: u64,
 }
 
 /// What a turn came to, as far as the server is concerned.
@@ -90,16 +109,15 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Gate {
     backoff: Backoff,
-    max_dials: usize,
     phase: Phase,
     /// One more whenever what was known of the server does not hold any more.
     generation: u64,
     next_id: u64,
     queue: BTreeSet<WaiterId>,
-    /// Those who have a turn and did not look yet, with its generation.
-    called: BTreeMap<WaiterId, u64>,
+    /// Those who have a turn and did not look yet.
+    called: BTreeMap<WaiterId, Pass>,
     /// Turns that were given and did not end, those of `called` too.
-    in_flight: usize,
+    turns: Turns,
     woken: Vec<WaiterId>,
 }
 
@@ -117,30 +135,28 @@ impl Gate {
         };
         Self {
             backoff: Backoff::new(rules),
-            max_dials: max_dials.max(1),
             phase: Phase::Idle,
             generation: 0,
             next_id: 0,
             queue: BTreeSet::new(),
             called: BTreeMap::new(),
-            in_flight: 0,
+            turns: Turns::new(max_dials),
             woken: Vec::new(),
         }
     }
 
-    /// Somebody waits from now on, and looks at once. So many of its dials have failed since it lost the server. `random` is 0
-    /// to 1.
-    pub(super) fn join(&mut self, failures: u32, random: f64, now: Instant) -> WaiterId {
-        let id = WaiterId { failures, number: self.next_id };
+    /// Somebody waits from now on, and looks at once. So many of its dials have failed since it lost the server.
+    pub(super) fn join(&mut self, failures: u32, draw: Draw, now: Instant) -> WaiterId {
+        let id = WaiterId { failures, place: draw.place, number: self.next_id };
         self.next_id += 1;
         match self.phase {
-            Phase::Idle => self.shut(random, now),
+            Phase::Idle => self.shut(draw.wait, now),
             // A server that nobody has asked for so long may well be back.
             Phase::Shut { next_at, asker: None }
                 if self.queue.is_empty() && now.saturating_duration_since(next_at) >= LONGEST_WAIT =>
             {
                 self.backoff.on_up(now);
-                self.shut(random, now);
+                self.shut(draw.wait, now);
             }
             Phase::Shut { .. } | Phase::Open => {}
         }
@@ -150,38 +166,40 @@ impl Gate {
 
     /// Whether a waiter has its turn, and if not, when it has to look again.
     pub(super) fn look(&mut self, id: WaiterId, now: Instant) -> Look {
-        if let Some(generation) = self.called.remove(&id) {
-            return Look::Go(Pass { waiter: id, generation });
+        self.turns.age(now);
+        self.call(now);
+        if let Some(pass) = self.called.remove(&id) {
+            return Look::Go(pass);
         }
         let until = self.date_of(id);
         if until.is_none_or(|date| date > now) {
             return Look::Wait { until };
         }
-        self.queue.pop_first();
-        self.in_flight += 1;
-        self.phase = Phase::Shut { next_at: now + LONGEST_WAIT, asker: Some(id) };
+        let hanging = self.turns.len();
+        let Some(pass) = self.give_turn(now) else { return Look::Wait { until: None } };
+        let patience = if hanging == 0 { FIRST_PATIENCE } else { LONGEST_PATIENCE };
+        self.phase = Phase::Shut { next_at: now + patience, asker: Some(id) };
         self.wake_first();
-        Look::Go(Pass { waiter: id, generation: self.generation })
+        Look::Go(pass)
     }
 
     /// A waiter is gone, without a pass.
     pub(super) fn leave(&mut self, id: WaiterId, random: f64, now: Instant) {
-        if let Some(generation) = self.called.remove(&id) {
-            self.settle(Pass { waiter: id, generation }, Outcome::NotAsked, random, now);
+        if let Some(pass) = self.called.remove(&id) {
+            self.settle(pass, Outcome::NotAsked, random, now);
             return;
         }
         let was_first = self.queue.first() == Some(&id);
         self.queue.remove(&id);
         if was_first {
-            self.go_on();
+            self.go_on(now);
         }
     }
 
     /// A turn is over.
-    #[expect(clippy::needless_pass_by_value, reason = "a pass is used up: each turn is settled once")]
     pub(super) fn settle(&mut self, pass: Pass, outcome: Outcome, random: f64, now: Instant) {
-        let Pass { waiter, generation } = pass;
-        self.in_flight -= 1;
+        let Pass { waiter, generation, turn } = pass;
+        self.turns.end(turn);
         match (self.phase, outcome) {
             _ if generation != self.generation => {}
             (Phase::Shut { .. }, Outcome::Answered) => {
@@ -201,7 +219,7 @@ impl Gate {
             }
             (Phase::Idle | Phase::Shut { .. } | Phase::Open, _) => {}
         }
-        self.go_on();
+        self.go_on(now);
     }
 
     /// Those who have to look again since this was asked last.
@@ -212,16 +230,19 @@ impl Gate {
     /// Whether nobody waits and no turn is under way.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
-        self.queue.is_empty() && self.called.is_empty() && self.in_flight == 0
+        self.queue.is_empty() && self.called.is_empty() && self.turns.len() == 0
     }
 
-    /// When this one may ask; `None`: it is not the first, or as many turns are given as may be.
+    /// When this one has to look by itself; `None`: it is not the first, or as many turns are given as ever may be.
     fn date_of(&self, id: WaiterId) -> Option<Instant> {
+        if self.queue.first() != Some(&id) {
+            return None;
+        }
         match self.phase {
-            Phase::Shut { next_at, .. } => {
-                (self.queue.first() == Some(&id) && self.in_flight < self.max_dials).then_some(next_at)
-            }
-            Phase::Idle | Phase::Open => None,
+            Phase::Shut { next_at, .. } if self.turns.has_room() => Some(next_at),
+            Phase::Shut { next_at, .. } => Some(next_at.max(self.turns.room_at()?)),
+            Phase::Open => self.turns.room_at(),
+            Phase::Idle => None,
         }
     }
 
@@ -232,30 +253,45 @@ impl Gate {
         self.phase = Phase::Shut { next_at: now + wait, asker: None };
     }
 
-    /// Gives the turns that may be given, or has the first who waits look at its date.
-    fn go_on(&mut self) {
-        if self.phase == Phase::Open {
-            while self.in_flight < self.max_dials
-                && let Some(id) = self.queue.pop_first()
-            {
-                self.in_flight += 1;
-                self.called.insert(id, self.generation);
-                self.woken.push(id);
-            }
-            // Who loses the server after this has lost it anew.
-            if self.queue.is_empty() {
-                self.phase = Phase::Idle;
-                self.generation += 1;
-            }
-        } else {
+    /// Gives the turns that may be given, and has the first who waits look at its date.
+    fn go_on(&mut self, now: Instant) {
+        self.turns.age(now);
+        // Its date may have changed also if nobody is called.
+        self.wake_first();
+        self.call(now);
+    }
+
+    /// While the gate is open: gives the turns that may be given.
+    fn call(&mut self, now: Instant) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let mut has_called = false;
+        while self.turns.has_room()
+            && let Some(pass) = self.give_turn(now)
+        {
+            self.called.insert(pass.waiter, pass);
+            self.woken.push(pass.waiter);
+            has_called = true;
+        }
+        if has_called {
             self.wake_first();
+        }
+        // Who loses the server after this has lost it anew.
+        if self.queue.is_empty() {
+            self.phase = Phase::Idle;
+            self.generation += 1;
         }
     }
 
+    /// To the first who waits.
+    fn give_turn(&mut self, now: Instant) -> Option<Pass> {
+        let waiter = self.queue.pop_first()?;
+        Some(Pass { waiter, generation: self.generation, turn: self.turns.begin(now) })
+    }
+
     fn wake_first(&mut self) {
-        if let Phase::Shut { .. } = self.phase {
-            self.woken.extend(self.queue.first());
-        }
+        self.woken.extend(self.queue.first());
     }
 }
 

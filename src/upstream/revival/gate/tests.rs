@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -9,15 +9,22 @@ const fn ms(millis: u64) -> Duration {
 const RULES: Redial =
     Redial { base: ms(100), factor: 2.0, cap: ms(5000), give_up: Some(ms(1)), reset_after: ms(10_000) };
 
+/// Who draws this stands before those of a [`Scene`].
+fn first(wait: f64) -> Draw {
+    Draw { wait, place: 0 }
+}
+
 /// A gate for at most two turns whose waits are the longest there may be, from a moment on.
+/// Places are drawn in the order in which waiters come.
 struct Scene {
     gate: Gate,
     begin: Instant,
+    came: u32,
 }
 
 impl Scene {
     fn new() -> Self {
-        Self { gate: Gate::new(RULES, 2), begin: Instant::now() }
+        Self { gate: Gate::new(RULES, 2), begin: Instant::now(), came: 0 }
     }
 
     fn at(&self, millis: u64) -> Instant {
@@ -25,7 +32,8 @@ impl Scene {
     }
 
     fn join(&mut self, millis: u64) -> WaiterId {
-        self.gate.join(0, 1.0, self.at(millis))
+        self.came += 1;
+        self.gate.join(0, Draw { wait: 1.0, place: self.came }, self.at(millis))
     }
 
     /// The date that a waiter is told, in milliseconds from the begin.
@@ -41,6 +49,11 @@ impl Scene {
             Look::Go(pass) => pass,
             Look::Wait { until } => panic!("it has no turn until {until:?}"),
         }
+    }
+
+    /// Who was woken, each once.
+    fn take_woken(&mut self) -> BTreeSet<WaiterId> {
+        self.gate.take_woken().into_iter().collect()
     }
 
     fn settle(&mut self, pass: Pass, outcome: Outcome, millis: u64) {
@@ -61,8 +74,12 @@ impl Scene {
         let pass = scene.go(first, 100);
         scene.gate.take_woken();
         scene.settle(pass, Outcome::Answered, 100);
-        let called = scene.gate.take_woken();
-        assert_eq!(called, rest[..n.min(2)]);
+        let called = rest[..n.min(2)].to_vec();
+        assert_eq!(
+            scene.take_woken(),
+            BTreeSet::from_iter(rest[..n.min(3)].iter().copied()),
+            "the first one that waits has a new date"
+        );
         let passes = called.into_iter().map(|id| scene.go(id, 100)).collect();
         (scene, passes, rest[n.min(2)..].to_vec())
     }
@@ -72,14 +89,14 @@ impl Scene {
 fn the_first_who_waits_asks_for_all_after_a_short_wait() {
     for (random, wait) in [(0.0, 10), (0.5, 50), (1.0, 100)] {
         let mut scene = Scene::new();
-        let first = scene.gate.join(0, random, scene.begin);
+        let first = scene.gate.join(0, first(random), scene.begin);
         let (second, third) = (scene.join(1), scene.join(2));
         assert_eq!(scene.date(first, 3), Some(wait), "{random}");
         assert_eq!((scene.date(second, 3), scene.date(third, 3)), (None, None));
         assert_eq!(scene.date(second, 500), None, "it is not the first");
         let _asker = scene.go(first, 200);
         assert_eq!(scene.gate.take_woken(), [second], "it has to look when the asker is late");
-        assert_eq!((scene.date(second, 200), scene.date(third, 200)), (Some(1200), None));
+        assert_eq!((scene.date(second, 200), scene.date(third, 200)), (Some(450), None));
     }
 }
 
@@ -133,16 +150,16 @@ fn settings_beyond_a_second_are_cut_to_it() {
     for (random, wait) in [(0.0, 100), (1.0, 1000)] {
         let mut gate = Gate::new(rules, 2);
         let now = Instant::now();
-        let id = gate.join(0, random, now);
+        let id = gate.join(0, first(random), now);
         assert_eq!(gate.look(id, now), Look::Wait { until: Some(now + ms(wait)) });
     }
     let rules = Redial { cap: ms(150), ..RULES };
     let mut gate = Gate::new(rules, 0);
     let now = Instant::now();
-    let id = gate.join(0, 1.0, now);
+    let id = gate.join(0, first(1.0), now);
     let Look::Go(pass) = gate.look(id, now + ms(100)) else { panic!("at least one may dial") };
     gate.settle(pass, Outcome::Failed, 1.0, now);
-    let id = gate.join(0, 1.0, now);
+    let id = gate.join(0, first(1.0), now);
     assert_eq!(gate.look(id, now), Look::Wait { until: Some(now + ms(150)) });
 }
 
@@ -152,20 +169,20 @@ fn an_answer_lets_all_go_in_their_order_as_many_at_a_time_as_may() {
         let (mut scene, mut passes, rest) = Scene::opened(5);
         assert_eq!(rest.len(), 3);
         for id in rest {
-            assert_eq!(scene.date(id, 100), None);
+            assert!(scene.date(id, 100) >= Some(1100), "not before one of them hangs");
             let pass = passes.remove(0);
             scene.settle(pass, outcome, 110);
-            assert_eq!(scene.gate.take_woken(), [id]);
+            assert_eq!(scene.take_woken().first(), Some(&id));
             passes.push(scene.go(id, 110));
         }
         // Who comes after the last one has lost the server anew, and asks first, with the shortest wait.
         let late = scene.join(120);
         assert_eq!(scene.gate.phase, Phase::Shut { next_at: scene.at(220), asker: None });
-        assert_eq!(scene.date(late, 120), None, "as many dial as may");
+        assert_eq!(scene.date(late, 120), Some(1110), "as many dial as may");
         for pass in passes {
             scene.settle(pass, Outcome::Answered, 130);
         }
-        assert_eq!(scene.gate.take_woken(), [late, late]);
+        assert_eq!(scene.take_woken(), BTreeSet::from([late]));
         assert_eq!(
             scene.date(late, 130),
             Some(220),
@@ -184,18 +201,13 @@ fn a_failure_shuts_the_gate_once() {
     assert_eq!((scene.date(rest[0], 150), scene.date(rest[1], 150)), (Some(250), None));
     // What was given before neither shuts it for longer nor opens it.
     for outcome in [Outcome::Failed, Outcome::Answered, Outcome::NotAsked] {
-        let pass = Pass { ..copy(&other) };
-        let mut scene = Scene { gate: copy_gate(&scene.gate), begin: scene.begin };
-        scene.settle(pass, outcome, 160);
+        let mut scene = Scene { gate: copy_gate(&scene.gate), ..scene };
+        scene.settle(other, outcome, 160);
         assert_eq!(scene.date(rest[0], 160), Some(250), "{outcome:?}");
-        assert_eq!(scene.gate.in_flight, 0);
+        assert_eq!(scene.gate.turns.len(), 0);
         let _asker = scene.go(rest[0], 250);
-        assert_eq!(scene.date(rest[1], 250), Some(1250));
+        assert_eq!(scene.date(rest[1], 250), Some(500));
     }
-}
-
-fn copy(pass: &Pass) -> Pass {
-    Pass { waiter: pass.waiter, generation: pass.generation }
 }
 
 /// Of a gate whose server has been answering until now.
@@ -203,13 +215,12 @@ fn copy_gate(gate: &Gate) -> Gate {
     let backoff = Backoff::new(Redial { reset_after: Duration::ZERO, give_up: None, ..RULES });
     Gate {
         backoff,
-        max_dials: gate.max_dials,
         phase: gate.phase,
         generation: gate.generation,
         next_id: gate.next_id,
         queue: gate.queue.clone(),
         called: gate.called.clone(),
-        in_flight: gate.in_flight,
+        turns: gate.turns.clone(),
         woken: gate.woken.clone(),
     }
 }
@@ -237,7 +248,7 @@ fn what_an_asker_comes_to_decides_for_the_next_one() {
             Look::Go(_) => assert_eq!(outcome, Outcome::Answered),
             Look::Wait { until } => {
                 assert_ne!(outcome, Outcome::Answered);
-                let expected = (outcome == Outcome::NotAsked).then(|| scene.at(1150));
+                let expected = (outcome == Outcome::NotAsked).then(|| scene.at(400));
                 assert_eq!(until, expected);
             }
         }
@@ -245,25 +256,25 @@ fn what_an_asker_comes_to_decides_for_the_next_one() {
 }
 
 #[test]
-fn one_that_hangs_keeps_others_from_asking_for_a_second() {
+fn one_that_hangs_keeps_others_from_asking_for_a_moment() {
     let mut scene = Scene::new();
     let (first, second, third) = (scene.join(0), scene.join(0), scene.join(0));
     let hanging = scene.go(first, 100);
-    assert_eq!(scene.date(second, 1099), Some(1100));
-    let other = scene.go(second, 1100);
-    assert_eq!(scene.date(third, 5000), None, "as many ask as may dial");
+    assert_eq!(scene.date(second, 349), Some(350));
+    let other = scene.go(second, 350);
+    assert_eq!(scene.date(third, 350), Some(1100), "as many ask as may dial, until one of them hangs");
     // The first one comes back without an answer: the date is the other one's matter.
     scene.gate.take_woken();
-    scene.settle(hanging, Outcome::Failed, 1200);
+    scene.settle(hanging, Outcome::Failed, 400);
     assert_eq!(scene.gate.take_woken(), [third], "there is room for it");
-    assert_eq!(scene.date(third, 1200), Some(2100));
-    scene.settle(other, Outcome::Failed, 1300);
-    assert_eq!(scene.date(third, 1300), Some(1500));
+    assert_eq!(scene.date(third, 400), Some(850), "two have hung");
+    scene.settle(other, Outcome::Failed, 500);
+    assert_eq!(scene.date(third, 500), Some(700));
     // An answer counts, however late it is.
     let mut scene = Scene::new();
     let (first, second, third) = (scene.join(0), scene.join(0), scene.join(0));
     let hanging = scene.go(first, 100);
-    let _other = scene.go(second, 1100);
+    let _other = scene.go(second, 350);
     scene.settle(hanging, Outcome::Answered, 1200);
     let _pass = scene.go(third, 1200);
 }
@@ -288,7 +299,7 @@ fn one_that_leaves_is_replaced_by_the_next() {
     scene.settle(pass, Outcome::Answered, 100);
     scene.gate.take_woken();
     scene.leave(rest[0], 101);
-    assert_eq!(scene.gate.take_woken(), [rest[2]]);
+    assert_eq!(scene.take_woken(), BTreeSet::from([rest[2]]));
     let _pass = scene.go(rest[2], 101);
     // The last ones who wait.
     let (mut scene, passes, rest) = Scene::opened(4);
@@ -315,13 +326,14 @@ fn whatever_happens_somebody_is_about_to_ask_while_anybody_waits() {
         let mut now = Instant::now();
         let mut waiting = BTreeMap::<WaiterId, Known>::new();
         let mut passes = Vec::new();
-        let mut last = None;
+        let (mut last, mut came) = (None, 0);
         for step in 0..80 {
             let at = |what: &str| format!("seed {seed}, step {step}: {what}");
             let mut looks = Vec::new();
             match rng.u8(0..7) {
                 0 | 1 => {
-                    let id = gate.join(0, rng.f64(), now);
+                    came += 1;
+                    let id = gate.join(0, Draw { wait: rng.f64(), place: came }, now);
                     waiting.insert(id, Known::default());
                     looks.push(id);
                 }
@@ -365,19 +377,24 @@ fn whatever_happens_somebody_is_about_to_ask_while_anybody_waits() {
                 at("nobody is passed over")
             );
 
-            assert!(gate.in_flight <= max_dials, "{}", at("too many turns"));
-            assert_eq!(gate.in_flight, passes.len() + gate.called.len(), "{}", at("a turn is lost"));
+            assert!(gate.turns.len() <= 4 * max_dials, "{}", at("too many turns"));
+            assert_eq!(gate.turns.len(), passes.len() + gate.called.len(), "{}", at("a turn is lost"));
             assert_eq!(gate.queue.len() + gate.called.len(), waiting.len(), "{}", at("a waiter is lost"));
             for id in gate.called.keys() {
                 assert!(waiting[id].is_woken, "{}", at("one that is called was not woken"));
             }
             assert!(gate.phase != Phase::Idle || gate.queue.is_empty(), "{}", at("idle"));
             let Some(first) = gate.queue.first().copied() else { continue };
-            if gate.in_flight < max_dials {
+            if gate.turns.len() < 4 * max_dials {
                 let date = gate.date_of(first);
                 assert!(date.is_some_and(|date| date <= now + LONGEST_WAIT), "{}", at("nobody will ask"));
                 let known = &waiting[&first];
-                assert!(known.is_woken || known.until == date, "{}", at("the first does not know its date"));
+                let is_due = known.until.is_some_and(|until| until <= now);
+                assert!(
+                    known.is_woken || known.until == date || is_due,
+                    "{}",
+                    at("the first does not know its date")
+                );
             }
         }
         for (id, _) in waiting {
@@ -386,7 +403,7 @@ fn whatever_happens_somebody_is_about_to_ask_while_anybody_waits() {
         for pass in passes {
             gate.settle(pass, Outcome::NotAsked, rng.f64(), now);
         }
-        assert_eq!((gate.in_flight, gate.queue.len(), gate.called.len()), (0, 0, 0), "seed {seed}");
+        assert_eq!((gate.turns.len(), gate.queue.len(), gate.called.len()), (0, 0, 0), "seed {seed}");
     }
 }
 
@@ -394,11 +411,37 @@ fn whatever_happens_somebody_is_about_to_ask_while_anybody_waits() {
 fn who_has_failed_stands_behind_those_who_have_not_asked() {
     let mut scene = Scene::new();
     let now = scene.begin;
-    let failed: Vec<_> = (0..2).map(|n| scene.gate.join(1 + n, 1.0, now)).collect();
-    let fresh = scene.gate.join(0, 1.0, now);
+    let failed: Vec<_> = (0..2).map(|n| scene.gate.join(1 + n, first(1.0), now)).collect();
+    let fresh = scene.gate.join(0, first(1.0), now);
     let next = scene.at(10_000);
     assert_eq!(scene.gate.look(failed[0], next), Look::Wait { until: None }, "another one is first");
     let Look::Go(pass) = scene.gate.look(fresh, next) else { panic!("it may ask") };
     scene.gate.settle(pass, Outcome::Answered, 1.0, next);
     assert!(failed.iter().all(|id| matches!(scene.gate.look(*id, next), Look::Go(_))), "and opens for all");
+}
+
+#[test]
+fn turns_that_hang_do_not_keep_others_from_theirs_once_the_gate_is_open() {
+    let (mut scene, mut passes, rest) = Scene::opened(4);
+    assert_eq!((scene.date(rest[0], 1099), scene.date(rest[1], 1099)), (Some(1100), None));
+    passes.push(scene.go(rest[0], 1100));
+    passes.push(scene.go(rest[1], 1100));
+    let late = scene.join(1200);
+    assert_eq!(scene.date(late, 1200), Some(2100));
+    assert_eq!(scene.gate.turns.len(), 4);
+    scene.settle(passes.pop().unwrap(), Outcome::Answered, 1300);
+    let _pass = scene.go(late, 1300);
+}
+
+#[test]
+fn among_those_who_have_failed_as_often_the_order_is_drawn() {
+    let mut scene = Scene::new();
+    let now = scene.begin;
+    let places = [5, 1, 4, 2, 3];
+    let ids = places.map(|place| scene.gate.join(0, Draw { wait: 1.0, place }, now));
+    for expected in [1, 3, 4, 2, 0] {
+        scene.gate.take_woken();
+        let pass = scene.go(ids[expected], 100);
+        scene.settle(pass, Outcome::NotAsked, 100);
+    }
 }
