@@ -26,6 +26,7 @@ mod reading;
 mod resumable;
 mod server;
 mod telling;
+mod untold;
 mod way;
 
 use std::any::Any;
@@ -234,7 +235,8 @@ impl Task {
         let uplink = self.uplink.as_ref().map_or(0, |uplink| uplink.buffered());
         let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());
         let waiting = client + uplink + self.outbox.held();
-        let held = waiting + greetings + self.opening.size();
+        let untold = self.resumable.as_ref().map_or(0, |resumable| resumable.held());
+        let held = waiting + greetings + untold + self.opening.size();
         if held == self.share.held() {
             return;
         }

@@ -9,6 +9,7 @@
 use tokio::time::Instant;
 
 use super::Task;
+use super::untold::Fate;
 use super::way::Way;
 use crate::delivery::WebSocket;
 use crate::frame::CloseCode;
@@ -16,7 +17,7 @@ use crate::log::Log;
 use crate::session::cause::Cause;
 use crate::session::lines;
 use crate::session::machine::{Client, Server};
-use crate::telemetry::{MessageLoss, Reason, SessionEnd};
+use crate::telemetry::{Reason, SessionEnd};
 
 impl Task {
     /// Takes the next steps of whatever ends. True if there may be something to do at once.
@@ -60,12 +61,10 @@ impl Task {
         let cause = self.machine.cause();
         self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
         self.bury();
-        let cause = self.machine.cause();
-        let lost = self.outbox.waiting() as u64;
-        if lost > 0 {
-            self.plan.metrics.lost.inc_by(MessageLoss::Queue, lost);
-            lines::messages_lost(&self.plan, self.connection(), "queue", lost);
+        for (fate, given_up) in Fate::of_each(self.outbox.unsaid(), Fate::Unsaid) {
+            self.count_fate(fate, given_up.messages);
         }
+        let cause = self.machine.cause();
         if let Some(cause) = cause.filter(|cause| cause.is_trouble()) {
             lines::over(&self.plan, self.connection(), cause);
         }

@@ -11,6 +11,7 @@ mod memory;
 mod plain;
 mod receipts;
 mod tickets;
+mod untold;
 mod walk;
 
 use std::io;
