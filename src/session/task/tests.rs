@@ -9,6 +9,7 @@ mod endings;
 mod link;
 mod memory;
 mod plain;
+mod receipts;
 mod returns;
 mod tickets;
 mod untold;
@@ -288,7 +289,7 @@ impl Driven for Stage {
 
     fn armed(&self) -> Option<Instant> {
         let step = Instant::now() + STEP;
-        self.task.as_ref().map(|task| task.armed.map_or(step, |armed| armed.min(step)))
+        self.task.as_ref().map(|task| task.alarm.at().map_or(step, |armed| armed.min(step)))
     }
 }
 
