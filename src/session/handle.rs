@@ -3,12 +3,12 @@
 //! The task owns both links and all that is known of the session, so whoever wants something of it leaves a [`Request`].
 //! It registers its waker once ([`Handle::wake_with`]) and takes requests at the beginning of each poll until there are
 //! none ([`Handle::next_request`]: one load if there are none). When it ends it drops its
-//! [`SessionGuard`](super::registry::SessionGuard): what waits then is dropped, and nothing is taken any more.
+//! [`SessionGuard`](super::registry::SessionGuard): what waits then is given back, and nothing is taken any more.
 //!
 //! # Invariants
 //! 1. The inbox is bounded. Requests are taken in the order in which they came, so that of two clients which attach at the
 //!    same moment one is the later one, and that one stays.
-//! 2. Who leaves a request hears of it in any case: by the answer, or by what is dropped with it.
+//! 2. Who leaves a request hears of it in any case: by the answer, or by what is dropped or given back with it.
 //! 3. Tickets are numbered here, under one lock: the door sees at once which of them are worth nothing any more.
 //!
 //! # Not here
@@ -72,8 +72,9 @@ pub(crate) enum Request {
     /// A handshake asks before its 101 whether it may attach. That changes nothing, but for a client which has missed what
     /// cannot be made up for: it is the session's, so that the session is over.
     Ask(Ask),
-    /// A client's socket has arrived, and takes the place of the one before. Boxed: it is large.
-    Attach(Box<Attach>),
+    /// A client's socket has arrived, and takes the place of the one before. Boxed: it is large. If it is not taken it goes back:
+    /// its client has had a 101, and is owed a Close.
+    Attach(Box<Attach>, oneshot::Sender<Box<Attach>>),
 }
 
 /// Why somebody else ends a session. The strongest one last: the first two do not concern a client that is back.
@@ -134,6 +135,27 @@ pub(crate) struct Attach {
     pub keys: Arc<TicketKeys>,
 }
 
+impl Request {
+    /// It is not done.
+    pub(super) fn give_back(self) {
+        if let Self::Attach(attach, back) = self {
+            // Nobody waits for it where the process ends.
+            let _ = back.send(attach);
+        }
+    }
+}
+
+/// A client that comes back, and that the task has still to take.
+#[derive(Debug)]
+pub(crate) struct Attaching(oneshot::Receiver<Box<Attach>>);
+
+impl Attaching {
+    /// Waits until the task has taken it, or answers what it has not.
+    pub(crate) async fn returned(self) -> Option<Box<Attach>> {
+        self.0.await.ok()
+    }
+}
+
 impl Handle {
     pub(super) fn new(id: SessionId, identity: Identity) -> Self {
         Self { id, identity, has_requests: AtomicBool::new(false), inbox: Mutex::default() }
@@ -173,14 +195,12 @@ impl Handle {
     }
 
     /// Hands the socket of a client that comes back to the task.
-    ///
-    /// # Errors
-    /// It was not taken.
-    pub(crate) fn attach(&self, attach: Box<Attach>) -> Result<(), (Box<Attach>, NotResumed)> {
-        self.leave(Request::Attach(attach)).map_err(|(request, why)| match request {
-            Request::Attach(attach) => (attach, why),
-            Request::Ask(_) | Request::End(_) => unreachable!("it is handed back as it came"),
-        })
+    pub(crate) fn attach(&self, attach: Box<Attach>) -> Attaching {
+        let (back, returned) = oneshot::channel();
+        if let Err((request, _)) = self.leave(Request::Attach(attach, back)) {
+            request.give_back();
+        }
+        Attaching(returned)
     }
 
     /// Has the session ended. The strongest cause counts if there are several.

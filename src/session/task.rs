@@ -93,6 +93,8 @@ struct Outage {
     since: Instant,
     /// Dials that have failed since then.
     failed_dials: u32,
+    /// Whether there is a link that is not greeted yet: what becomes of that is the outcome of its dial.
+    is_greeting: bool,
     queue: QueueLength,
 }
 

@@ -162,7 +162,7 @@ fn a_hello_has_all_its_members() {
         head: 50,
         received: 7,
         missed: Missed::Known(0),
-        prefix: &PREFIX,
+        prefix: Some(&PREFIX),
         window: secs(30),
         heartbeat: Some(Heartbeat { interval: secs(30), timeout: secs(10), max_missed: 3 }),
         max_message: 1024,
