@@ -17,12 +17,16 @@
 
 mod attach;
 mod client;
+mod commands;
 mod control;
 mod deadlines;
+mod ending;
 mod gauges;
+mod reading;
 mod resumable;
 mod server;
 mod telling;
+mod untold;
 mod way;
 
 use std::any::Any;
@@ -41,28 +45,23 @@ use self::resumable::Resumable;
 use self::way::Way;
 use super::cause::Cause;
 use super::greeting::Greetings;
-use super::lines;
-use super::machine::{Client, Machine, Server};
+use super::machine::{Client, Machine};
 use super::outbox::Outbox;
 use super::plan::Plan;
 use super::registry::SessionGuard;
 use super::shared::{QueueLength, Running};
-use crate::connections::{Command, Connection};
+use crate::connections::Connection;
 use crate::delivery::WebSocket;
-use crate::frame::{CloseCode, Kind};
-use crate::log::{Log, Message, NewEntry, Writer};
+use crate::log::{Log, Writer};
 use crate::memory::Share;
 use crate::net::Transport;
 use crate::resilience::{Dates, Expiry, Standstill};
-use crate::telemetry::{Injection, MessageLoss, Reason, SessionEnd};
+use crate::telemetry::SessionEnd;
 use crate::upstream::opening::Opening;
 use crate::upstream::{Closing, Uplink};
 
 /// A session that holds no more than this in its buffers is not ended for the memory of the process.
 const SMALL: usize = 64 * 1024;
-
-/// The first byte of a final text frame (RFC 6455 §5.2).
-const TEXT: u8 = 0x81;
 
 /// What the first handshake with the server has brought.
 #[derive(Debug)]
@@ -229,124 +228,6 @@ impl Task {
         }
     }
 
-    /// Takes what others have left in the client's mailbox.
-    fn take_pending(&mut self) {
-        let Some(client) = &self.client else { return };
-        let pending = client.handle().take_pending();
-        for command in pending.commands.into_iter().flatten() {
-            self.on_command(command);
-        }
-        if pending.has_injections {
-            self.take_injections();
-        }
-    }
-
-    /// What an operator publishes goes into the log, between two messages of the server.
-    fn take_injections(&mut self) {
-        let Some(client) = &self.client else { return };
-        while let Some(frame) = client.handle().next_injection() {
-            let kind = if frame.first() == Some(&TEXT) { Kind::Text } else { Kind::Binary };
-            let message = Message::from_frame(kind, frame);
-            self.writer.append(NewEntry { message, deflated: None, is_critical: false, key: None, to: None });
-            self.plan.shared.metrics.connections.injections.inc(Injection::Ok);
-        }
-    }
-
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::CloseAt { at, code } => {
-                self.dates.set_drain(at, code.0);
-                self.machine.on_drain();
-            }
-            Command::Replace => self.machine.leave(Cause::Replaced),
-            Command::Cut => self.cut(),
-        }
-    }
-
-    /// Ends at once, without a word.
-    fn cut(&mut self) {
-        let reason = if self.machine.is_draining() { Reason::Drained } else { Reason::Aborted };
-        if let Some(client) = &mut self.client {
-            client.reset(reason);
-        }
-        if let Some(mut link) = self.parting.take() {
-            link.reset(reason);
-            link.leave();
-        }
-        self.machine.end(Cause::Cut);
-    }
-
-    /// Takes the next steps of whatever ends. True if there may be something to do at once.
-    fn settle(&mut self, now: Instant) -> bool {
-        let mut has_changed = self.on_link_end(now);
-        if self.machine.client() == Client::Attached
-            && self.machine.server() == Server::Over
-            && let Some(cause) = self.machine.cause().cloned()
-        {
-            self.machine.leave(cause);
-        }
-        if let Client::Leaving { .. } = self.machine.client() {
-            has_changed |= self.poll_leave(now);
-        }
-        match self.machine.client() {
-            Client::Gone => has_changed |= self.on_gone(now),
-            Client::Away { .. } => self.on_away(now),
-            Client::Attached | Client::Leaving { .. } => {}
-        }
-        self.drop_unwanted_link(now);
-        self.gauges.set(self.machine.client(), self.uplink.is_some());
-        has_changed
-    }
-
-    /// The session is over: counts it, and closes both links. True if the client's was open.
-    fn on_gone(&mut self, now: Instant) -> bool {
-        let was_open = self.close_client(now);
-        self.place = None;
-        self.outage = None;
-        self.way = Way::default();
-        if let Some(mut uplink) = self.uplink.take() {
-            let (code, text) = self.machine.cause().map_or((CloseCode::GOING_AWAY, ""), Cause::to_server);
-            uplink.close(code, text);
-            self.closing.replace(*uplink, &self.plan.shared.budget);
-        }
-        if std::mem::replace(&mut self.is_counted, true) {
-            return was_open;
-        }
-        // Nobody gets what it holds, however long the links take to end.
-        self.writer = Log::private(&self.plan.shared.logs);
-        let cause = self.machine.cause();
-        self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
-        self.bury();
-        let cause = self.machine.cause();
-        let lost = self.outbox.waiting() as u64;
-        if lost > 0 {
-            self.plan.metrics.lost.inc_by(MessageLoss::Queue, lost);
-            lines::messages_lost(&self.plan, self.connection(), "queue", lost);
-        }
-        if let Some(cause) = cause.filter(|cause| cause.is_trouble()) {
-            lines::over(&self.plan, self.connection(), cause);
-        }
-        was_open
-    }
-
-    /// Closes the link of a client that will not be sent anything more. True if it was open: somebody else has ended the
-    /// session, as whoever asks for one that cannot go on.
-    fn close_client(&mut self, now: Instant) -> bool {
-        let cause = self.machine.cause().cloned();
-        cause.is_some_and(|cause| self.close_client_for(&cause, now))
-    }
-
-    /// Closes the client's link for this, or cuts it where there is no Close for it. False: it is not open.
-    fn close_client_for(&mut self, cause: &Cause, now: Instant) -> bool {
-        let Some(client) = self.client.as_mut().filter(|client| client.is_open()) else { return false };
-        let policy = &self.plan.policy;
-        match cause.to_client(&policy.close_codes) {
-            Some(close) => client.close(&close, policy.close_timeout, now),
-            None => client.reset(Reason::Aborted),
-        }
-        true
-    }
-
     /// Accounts for what the session holds beside its log.
     fn account(&mut self, cx: &Context<'_>) {
         if let Some(outage) = &self.outage {
@@ -356,7 +237,8 @@ impl Task {
         let uplink = self.uplink.as_ref().map_or(0, |uplink| uplink.buffered());
         let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());
         let waiting = client + uplink + self.outbox.held();
-        let held = waiting + greetings + self.opening.size();
+        let untold = self.resumable.as_ref().map_or(0, |resumable| resumable.held());
+        let held = waiting + greetings + untold + self.opening.size();
         if held == self.share.held() {
             return;
         }

@@ -16,8 +16,8 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use super::Task;
-use super::client::READ_BUDGET;
 use super::control::Greeted;
+use super::reading::READ_BUDGET;
 use super::telling::bye_word;
 use crate::connections::{Connection, EndedSession};
 use crate::delivery::control::{Bye, FromProxy};

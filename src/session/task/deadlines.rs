@@ -12,14 +12,13 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::Task;
+use super::untold::Fate;
 use super::way::Way;
 use crate::delivery::WebSocket;
 use crate::frame::CloseCode;
 use crate::resilience::Date;
 use crate::session::cause::Cause;
-use crate::session::lines;
 use crate::session::machine::Client;
-use crate::telemetry::MessageLoss;
 
 impl Task {
     /// Judgements of the client: those that wait until it was read.
@@ -116,11 +115,8 @@ impl Task {
         if self.machine.is_live() {
             return;
         }
-        if let Some(expired) = self.outbox.expire(now) {
-            let messages = expired.messages;
-            self.plan.metrics.lost.inc_by(MessageLoss::Age, messages);
-            lines::messages_lost(&self.plan, self.connection(), "age", messages);
-            self.tell_lost(&expired, MessageLoss::Age);
+        for (fate, given_up) in Fate::of_each(self.outbox.expire(now), Fate::Expired) {
+            self.on_fate(fate, &given_up);
         }
     }
 

@@ -3,13 +3,15 @@
 //! # Not here
 //! How a client comes back ([`super::attach`]).
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::task::Waker;
 
 use tokio::time::Instant;
 
+use super::untold::{Fate, Untold};
 use crate::delivery::SpentRates;
-use crate::delivery::control::{Confirmed, ControlError};
+use crate::delivery::control::{Confirmed, ControlError, FromProxy};
 use crate::net::own_protocols::TicketText;
 use crate::session::handle::Request;
 use crate::session::registry::{Gate, SessionGuard};
@@ -25,6 +27,8 @@ pub(super) struct Resumable {
     presence: Presence,
     /// What its client has used up of its rates, while it is away.
     spent: Option<Box<SpentRates>>,
+    /// What the client may not have been told of its own messages.
+    untold: Option<Box<Untold>>,
 }
 
 /// Whether its client is there.
@@ -47,6 +51,7 @@ impl Resumable {
             confirmed: Confirmed::default(),
             kept_from: 1,
             spent: None,
+            untold: None,
             presence: Presence::There { backlog: 0 },
         }
     }
@@ -129,7 +134,35 @@ impl Resumable {
     pub(super) fn on_seen(&mut self, seen: u64, sent: u64) -> Result<u64, ControlError> {
         self.confirmed.on_seen(seen, sent)?;
         self.kept_from = self.kept_from.max(seen + 1);
+        self.untold.take_if(|untold| untold.is_proven_by_seen(seen));
         Ok(self.kept_from)
+    }
+
+    /// The client has answered this question.
+    pub(super) fn on_pong(&mut self, number: u64) {
+        self.untold.take_if(|untold| untold.is_proven_by_pong(number));
+    }
+
+    /// The client has to be told what became of these of its messages.
+    pub(super) fn owe(&mut self, fate: Fate, numbers: &RangeInclusive<u64>) {
+        self.untold.get_or_insert_default().add(fate, numbers);
+    }
+
+    /// What a new link has to be told.
+    pub(super) fn owed(&self) -> Vec<FromProxy> {
+        self.untold.iter().flat_map(|untold| untold.frames()).collect()
+    }
+
+    /// All that was owed was told over the present link, before the message with the number `next` and this question.
+    pub(super) fn on_told(&mut self, next: u64, question: u64) {
+        if let Some(untold) = &mut self.untold {
+            untold.on_told(next, question);
+        }
+    }
+
+    /// Bytes held.
+    pub(super) fn held(&self) -> usize {
+        self.untold.as_ref().map_or(0, |untold| untold.held())
     }
 
     pub(super) fn into_guard(self) -> SessionGuard {

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
+use super::untold::Fate;
 use super::way::{Dial, Way};
 use super::{Outage, Task};
 use crate::delivery::control::FromProxy;
@@ -105,10 +106,7 @@ impl Task {
         self.closing.replace(*uplink, &self.plan.shared.budget);
         let greeted = self.greetings.iter().flat_map(|greetings| greetings.numbers());
         if let Some(uncertain) = self.outbox.on_lost(greeted) {
-            let messages = uncertain.messages;
-            self.plan.metrics.lost.inc_by(MessageLoss::Uncertain, messages);
-            lines::messages_lost(&self.plan, self.connection(), "uncertain", messages);
-            self.tell_lost(&uncertain, MessageLoss::Uncertain);
+            self.on_fate(Fate::Uncertain, &uncertain);
         }
     }
 

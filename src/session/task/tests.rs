@@ -10,6 +10,7 @@ mod link;
 mod memory;
 mod plain;
 mod tickets;
+mod untold;
 mod walk;
 
 use std::io;
@@ -26,15 +27,17 @@ use tokio::task::unconstrained;
 use self::link::{Asked, Peer};
 use super::*;
 use crate::config::{Config, LogConnections, Mode};
-use crate::connections::{self, ConnectionInfo, ResumeGate};
+use crate::connections::{self, Command, ConnectionInfo, ResumeGate};
+use crate::frame::CloseCode;
 use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net::Stream;
 use crate::net::own_protocols::TicketText;
 use crate::session::handle::{Attach, Handle, Identity};
+use crate::session::machine::Server;
 use crate::session::sessions::Sessions;
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
-use crate::telemetry::{Metrics, RedialOutcome};
+use crate::telemetry::{MessageLoss, Metrics, RedialOutcome};
 use crate::upstream::Upstream;
 
 /// What an end has room for, where it does not matter.
