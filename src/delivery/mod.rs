@@ -59,7 +59,7 @@ use crate::telemetry::{BreakerMetrics, FeedMetrics, Metrics};
 pub(crate) use close::CloseCause;
 pub(crate) use fanout::Fanout;
 pub(crate) use memory::ClientMemory;
-pub(crate) use websocket::{Input, ReadStatus, Received, SendStatus, SpentRates, WebSocket, WriteStatus};
+pub(crate) use websocket::{Input, ReadStatus, ReadLimits, Received, SendStatus, SpentRates, WebSocket, WriteStatus};
 
 /// What holds for all feeds of a route, worked out once.
 #[derive(Debug)]

@@ -57,7 +57,7 @@ enum BackPressure {
 }
 
 impl ReadLimits {
-    pub(super) fn new(message_rate: Option<Rate>, now: Instant) -> Self {
+    pub(crate) fn new(message_rate: Option<Rate>, now: Instant) -> Self {
         let limit = |rate| MessageLimit { bucket: Some(Bucket::new(rate, now)), pause: None };
         Self { messages: message_rate.map(|rate| Box::new(limit(rate))), controls: ArrivalTime::default() }
     }
@@ -140,7 +140,7 @@ impl ReadLimits {
     }
 
     /// When the pause ends by itself.
-    pub(super) fn paused_until(&self) -> Option<Instant> {
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
         let pause = self.known_pause()?;
         pause.back_pressure.is_none().then_some(pause.until)
     }
