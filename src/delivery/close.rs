@@ -85,6 +85,11 @@ impl CloseCause {
         self.code.answer()
     }
 
+    /// The code and the reason of the server's own Close, if it is one.
+    pub(super) fn said_by_server(&self) -> Option<(u16, &str)> {
+        (self.by == By::Upstream).then(|| (self.code().0, self.text()))
+    }
+
     /// The reason in the Close that is sent.
     pub(crate) fn text(&self) -> &str {
         &self.text

@@ -3,12 +3,12 @@
 //! The task owns both links and all that is known of the session, so whoever wants something of it leaves a [`Request`].
 //! It registers its waker once ([`Handle::wake_with`]) and takes requests at the beginning of each poll until there are
 //! none ([`Handle::next_request`]: one load if there are none). When it ends it drops its
-//! [`SessionGuard`](super::registry::SessionGuard): what waits then is dropped, and nothing is taken any more.
+//! [`SessionGuard`](super::registry::SessionGuard): what waits then is given back, and nothing is taken any more.
 //!
 //! # Invariants
 //! 1. The inbox is bounded. Requests are taken in the order in which they came, so that of two clients which attach at the
 //!    same moment one is the later one, and that one stays.
-//! 2. Who leaves a request hears of it in any case: by the answer, or by what is dropped with it.
+//! 2. Who leaves a request hears of it in any case: by the answer, or by what is dropped or given back with it.
 //! 3. Tickets are numbered here, under one lock: the door sees at once which of them are worth nothing any more.
 //!
 //! # Not here
@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::request::{
-    Ask, Asked, Attach, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent,
+    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent,
 };
 use super::ticket::Generations;
 use crate::connections::{Command, PermitHolder, SessionId};
@@ -103,16 +103,12 @@ impl Handle {
     }
 
     /// Hands the socket of a client that comes back to the task.
-    ///
-    /// # Errors
-    /// It was not taken.
-    pub(crate) fn attach(&self, attach: Box<Attach>) -> Result<(), (Box<Attach>, NotResumed)> {
-        self.leave(Request::Attach(attach)).map_err(|(request, why)| match request {
-            Request::Attach(attach) => (attach, why),
-            Request::Ask(_) | Request::End(_) | Request::Poll(_) | Request::Send(_) => {
-                unreachable!("it is handed back as it came")
-            }
-        })
+    pub(crate) fn attach(&self, attach: Box<Attach>) -> Attaching {
+        let (back, attaching) = Attaching::new();
+        if let Err((request, _)) = self.leave(Request::Attach(attach, back)) {
+            request.give_back();
+        }
+        attaching
     }
 
     /// Asks the task for what the server has said. The answer may take as long as the poll says.

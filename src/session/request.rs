@@ -27,12 +27,40 @@ pub(crate) enum Request {
     /// A handshake asks before its 101 whether it may attach. That changes nothing, but for a client which has missed what
     /// cannot be made up for: it is the session's, so that the session is over.
     Ask(Ask),
-    /// A client's socket has arrived, and takes the place of the one before. Boxed: it is large.
-    Attach(Box<Attach>),
+    /// A client's socket has arrived, and takes the place of the one before. Boxed: it is large. If it is not taken it goes back:
+    /// its client has had a 101, and is owed a Close.
+    Attach(Box<Attach>, oneshot::Sender<Box<Attach>>),
     /// A client asks over HTTP for what the server has said.
     Poll(Box<Asked<Poll, Polled>>),
     /// A client says something over HTTP.
     Send(Box<Asked<Send, Sent>>),
+}
+
+impl Request {
+    /// It is not done.
+    pub(super) fn give_back(self) {
+        if let Self::Attach(attach, back) = self {
+            // Nobody waits for it where the process ends.
+            let _ = back.send(attach);
+        }
+    }
+}
+
+/// A client that comes back, and that the task has still to take.
+#[derive(Debug)]
+pub(crate) struct Attaching(oneshot::Receiver<Box<Attach>>);
+
+impl Attaching {
+    /// What gives it back, if it is not taken.
+    pub(super) fn new() -> (oneshot::Sender<Box<Attach>>, Self) {
+        let (back, returned) = oneshot::channel();
+        (back, Self(returned))
+    }
+
+    /// Waits until the task has taken it, or answers what it has not.
+    pub(crate) async fn returned(self) -> Option<Box<Attach>> {
+        self.0.await.ok()
+    }
 }
 
 /// What a client asks over HTTP, with what takes the answer. A client that is gone meanwhile does not mind.

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use http::HeaderValue;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use self::control::Control;
 pub(crate) use self::control::Greeted;
@@ -57,7 +57,7 @@ use crate::connections::{self, Connection, Held};
 use crate::delivery::WebSocket;
 use crate::log::{Log, Writer};
 use crate::memory::Share;
-use crate::net::Transport;
+use crate::net::{Alarm, Transport};
 use crate::resilience::{Dates, Expiry, Standstill};
 use crate::telemetry::SessionEnd;
 use crate::upstream::opening::Opening;
@@ -96,6 +96,8 @@ struct Outage {
     since: Instant,
     /// Dials that have failed since then.
     failed_dials: u32,
+    /// Whether there is a link that is not greeted yet: what becomes of that is the outcome of its dial.
+    is_greeting: bool,
     queue: QueueLength,
 }
 
@@ -142,8 +144,7 @@ pub(super) struct Task {
     is_beyond_lag: bool,
     is_counted: bool,
     standstill: Standstill,
-    timer: Option<Pin<Box<Sleep>>>,
-    armed: Option<Instant>,
+    alarm: Alarm,
     waker: Option<Waker>,
     /// What the session holds beside its log, for the budget of the process.
     share: Share,
@@ -224,8 +225,7 @@ impl Task {
             is_beyond_lag: false,
             is_counted: false,
             standstill: Standstill::default(),
-            timer: None,
-            armed: None,
+            alarm: Alarm::default(),
             waker: None,
             share: plan.shared.budget.share(),
             running: Running::new(&plan.shared),
@@ -309,7 +309,7 @@ impl Future for Task {
         // First, since a client that comes back has a mailbox of its own.
         this.take_requests(cx, now);
         this.take_pending();
-        let mut due = this.armed.filter(|armed| *armed <= now);
+        let mut due = this.alarm.due(now);
         loop {
             this.poll_server(cx, now);
             this.poll_way(cx, now);

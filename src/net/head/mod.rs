@@ -1,5 +1,6 @@
 //! What the head of an HTTP message means to the next reader: whom a request is for ([`host`]), where a
-//! message ends ([`framing`]), what may stand in a target ([`target`]), and how names are spelled ([`spelling`]). Pure.
+//! message ends ([`framing`]), what may stand in a target ([`target`]), how names are spelled ([`spelling`]), and the
+//! head of an answer that ends with its connection ([`until_close`]). Pure.
 //!
 //! Two readers that take one head for two different messages are what request smuggling and a host's confusion are made
 //! of (RFC 9112 §11.1, §11.2). So a head says one thing, or it is refused; what is safe to mend is mended in place.
@@ -23,6 +24,7 @@ mod framing;
 mod host;
 pub(crate) mod spelling;
 mod target;
+pub(crate) mod until_close;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;

@@ -22,7 +22,7 @@ use std::task::{Context, Waker};
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::Empty;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -69,7 +69,7 @@ fn written(headers: &HeaderMap, noted: Extensions, but: &HeaderName) -> String {
     for (name, _) in headers.iter().filter(|(name, _)| *name != but && *name != header::CONTENT_LENGTH) {
         named.append(name, HeaderValue::from_static("x"));
     }
-    let mut answer = Response::new(Empty::new());
+    let mut answer = Response::new(Empty::<Bytes>::new());
     *answer.headers_mut() = named;
     *answer.extensions_mut() = noted;
     let (_, bytes) = exchange(b"GET / HTTP/1.0\r\n\r\n", answer);
@@ -80,11 +80,14 @@ fn written(headers: &HeaderMap, noted: Extensions, but: &HeaderName) -> String {
 
 /// What hyper notes of the spelling of these lines.
 fn noted(lines: &str) -> Extensions {
-    exchange(format!("GET / HTTP/1.0\r\n{lines}\r\n").as_bytes(), Response::new(Empty::new())).0
+    exchange(format!("GET / HTTP/1.0\r\n{lines}\r\n").as_bytes(), Response::new(Empty::<Bytes>::new())).0
 }
 
 /// One request and its answer, in memory: what was noted of the one, and the bytes of the other. It never waits.
-fn exchange(request: &[u8], answer: Response<Empty<Bytes>>) -> (Extensions, Vec<u8>) {
+pub(super) fn exchange<B>(request: &[u8], answer: Response<B>) -> (Extensions, Vec<u8>)
+where
+    B: Body<Data = Bytes, Error = Infallible> + Default + 'static,
+{
     let noted = RefCell::new((Extensions::new(), Some(answer)));
     let service = service_fn(|request: Request<Incoming>| {
         let (seen, answer) = &mut *noted.borrow_mut();

@@ -1,22 +1,35 @@
-//! A connection of HTTP/1.1 while hyper serves requests on it: how long it may last, and what its end means.
+//! A connection of HTTP/1.1: requests are served on it, by hyper or while they wait without it ([`super::in_service`]);
+//! how long it may last, and what its end means.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::in_service::{InService, Serving, Taken, WaitingRequest};
 use super::linger::{self, LINGER};
 use super::upgrade;
+use super::waiting::{Waited, Waiting};
 use crate::admission::Refused;
-use crate::net::head::{Character, HeadFault};
+use crate::net::head::{Character, HeadFault, MAX_HEADERS};
 use crate::net::{Peer, Transport};
+use crate::server::http::client_io::ClientIo;
 use crate::server::http::connection::HttpConnection;
 use crate::server::request::errors;
 use crate::server::state::State;
 
+/// hyper takes no smaller buffer.
+const MIN_BUFFER: usize = 8192;
+
 /// How the HTTP part of a connection ended.
 pub(super) enum End {
-    /// hyper has ended it: in order, or with an error that the client caused.
+    /// hyper has ended it, in order or with an error that the client caused; or its socket is to be handed over.
     Done(Option<hyper::Error>),
     /// The client has sent the preface of HTTP/2, which hyper does not answer.
     Http2Preface,
@@ -28,48 +41,136 @@ pub(super) enum End {
     Cut,
 }
 
-/// Runs `hyper` until it ends, its time runs out (first at `deadline`), it is `evicted`, or a drain `cut`s it.
-pub(super) async fn drive(
-    mut hyper: impl FnMut(&mut Context<'_>) -> Poll<hyper::Result<()>>,
-    connection: &HttpConnection,
-    mut evicted: Pin<&mut impl Future<Output = ()>>,
-    mut cut: Pin<&mut impl Future<Output = ()>>,
-    deadline: Instant,
-) -> End {
-    let mut alarm = std::pin::pin!(sleep_until(deadline));
-    let mut survives_cut = false;
-    std::future::poll_fn(|cx| {
-        match hyper(cx) {
-            Poll::Ready(Err(error)) if error.is_parse_version_h2() => {
-                return Poll::Ready(End::Http2Preface);
-            }
-            Poll::Ready(result) => return Poll::Ready(End::Done(result.err())),
-            Poll::Pending => {}
-        }
-        // Polled after hyper: a request that came meanwhile is served.
-        if evicted.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(End::Evicted);
-        }
-        if !survives_cut && cut.as_mut().poll(cx).is_ready() {
-            // The drain does not wait for an idle connection: it may go on.
-            survives_cut = connection.timeouts().is_idle();
-            if !survives_cut {
-                return Poll::Ready(End::Cut);
-            }
-        }
+/// Drives one connection of HTTP/1.1 for as long as it is one.
+pub(super) struct Driver<'a, E, C> {
+    pub(super) connection: &'a Arc<HttpConnection>,
+    /// Completes when the connection is evicted.
+    pub(super) evicted: Pin<&'a mut E>,
+    /// Completes when a drain cuts it.
+    pub(super) cut: Cut<'a, C>,
+    /// When its first head has to have come.
+    pub(super) deadline: Instant,
+    pub(super) max_header_bytes: usize,
+}
+
+/// A cut that may come, and that an idle connection survives.
+pub(super) struct Cut<'a, C> {
+    cut: Pin<&'a mut C>,
+    is_survived: bool,
+}
+
+impl<'a, C> Cut<'a, C> {
+    pub(super) fn new(cut: Pin<&'a mut C>) -> Self {
+        Self { cut, is_survived: false }
+    }
+}
+
+/// What hyper's part of a connection came to.
+enum UnderHyper {
+    Over(End),
+    Waits(WaitingRequest),
+}
+
+impl<E: Future<Output = ()>, C: Future<Output = ()>> Driver<'_, E, C> {
+    /// Serves requests with `serve`, until the connection is over for this driver. Answers how it ended, its socket, and
+    /// the character that the last target must not have had.
+    pub(super) async fn serve(
+        &mut self,
+        mut client: Transport,
+        serve: impl Fn(Request<Incoming>) -> Serving,
+    ) -> (End, Transport, Option<Character>) {
+        let in_service = Arc::new(InService::default());
         loop {
-            // Not a `while let`: its lock would be held through the loop.
-            let Some(deadline) = connection.timeouts().deadline() else { return Poll::Pending };
-            if alarm.deadline() != deadline {
-                alarm.as_mut().reset(deadline);
-            }
-            ready!(alarm.as_mut().poll(cx));
-            if connection.timeouts().deadline() == Some(deadline) {
-                return Poll::Ready(End::TimedOut);
+            // On the heap, so that nothing of it is left while a request waits.
+            let under_hyper = Box::pin(self.serve_under_hyper(client, &in_service, &serve));
+            let (result, character);
+            (result, client, character) = under_hyper.await;
+            let request = match result {
+                UnderHyper::Over(end) => return (end, client, character),
+                UnderHyper::Waits(request) => request,
+            };
+            let mut waiting = Waiting::new(request, client);
+            match self.drive(|cx| waiting.poll(cx)).await {
+                Ok(Waited::Answered(answer)) => {
+                    in_service.set_answer(answer);
+                    client = waiting.into_client_again();
+                }
+                Ok(Waited::Stream | Waited::Gone) => return (End::Done(None), waiting.into_client(), None),
+                Err(end) => return (end, waiting.into_client(), None),
             }
         }
-    })
-    .await
+    }
+
+    async fn serve_under_hyper(
+        &mut self,
+        client: Transport,
+        in_service: &Arc<InService>,
+        serve: &impl Fn(Request<Incoming>) -> Serving,
+    ) -> (UnderHyper, Transport, Option<Character>) {
+        let io = TokioIo::new(ClientIo::new(client, Arc::clone(self.connection)));
+        let service = service_fn(|request| in_service.begin(request, serve));
+        let mut hyper = http1::Builder::new()
+            .preserve_header_case(true)
+            .title_case_headers(true)
+            .max_header_size(self.max_header_bytes)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(self.max_header_bytes.max(MIN_BUFFER))
+            // `HttpTimeouts` has the timeout of a head, which does not run while the connection is idle.
+            .header_read_timeout(None)
+            .serve_connection(io, service);
+        let connection = self.connection;
+        let poll = |cx: &mut Context<'_>| match hyper.poll_without_shutdown(cx) {
+            Poll::Ready(Err(error)) if error.is_parse_version_h2() => {
+                Poll::Ready(UnderHyper::Over(End::Http2Preface))
+            }
+            Poll::Ready(result) => Poll::Ready(UnderHyper::Over(End::Done(result.err()))),
+            Poll::Pending => match in_service.try_take(connection) {
+                Some(Taken::Stream) => Poll::Ready(UnderHyper::Over(End::Done(None))),
+                Some(Taken::Waiting(request)) => Poll::Ready(UnderHyper::Waits(request)),
+                None => Poll::Pending,
+            },
+        };
+        let result = self.drive(poll).await.unwrap_or_else(UnderHyper::Over);
+        let parts = hyper.into_parts();
+        let (client, character) = parts.io.into_inner().into_parts(parts.read_buf);
+        (result, client, character)
+    }
+
+    /// Polls `step` until it is over, unless the connection's time runs out, it is evicted, or a drain cuts it: that is an
+    /// error.
+    async fn drive<T>(&mut self, mut step: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, End> {
+        let connection = self.connection;
+        let mut alarm = std::pin::pin!(sleep_until(self.deadline));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(result) = step(cx) {
+                return Poll::Ready(Ok(result));
+            }
+            // Polled after it: a request that came meanwhile is served.
+            if self.evicted.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(End::Evicted));
+            }
+            let Cut { cut, is_survived } = &mut self.cut;
+            if !*is_survived && cut.as_mut().poll(cx).is_ready() {
+                // The drain does not wait for an idle connection: it may go on.
+                *is_survived = connection.timeouts().is_idle();
+                if !*is_survived {
+                    return Poll::Ready(Err(End::Cut));
+                }
+            }
+            loop {
+                // Not a `while let`: its lock would be held through the loop.
+                let Some(deadline) = connection.timeouts().deadline() else { return Poll::Pending };
+                if alarm.deadline() != deadline {
+                    alarm.as_mut().reset(deadline);
+                }
+                ready!(alarm.as_mut().poll(cx));
+                if connection.timeouts().deadline() == Some(deadline) {
+                    return Poll::Ready(Err(End::TimedOut));
+                }
+            }
+        })
+        .await
+    }
 }
 
 /// The connection preface of HTTP/2 (RFC 9113 §3.4).

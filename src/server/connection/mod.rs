@@ -1,7 +1,8 @@
 //! Drives one client's connection: PROXY header and TLS, then HTTP, until it ends, runs out of time, or becomes a
 //! WebSocket.
 //!
-//! * [`proxy_header`], [`tls`]: before the first request. [`http1`], [`http2`]: while it is HTTP.
+//! * [`proxy_header`], [`tls`]: before the first request. [`http1`], [`http2`]: while it is HTTP; [`in_service`] and
+//!   [`waiting`]: requests that are taken from hyper.
 //! * [`upgrade`]: what becomes of its socket after a 101; [`closing`]: a refusal that is sent as a Close; [`linger`]:
 //!   an end that lets the last answer arrive.
 //!
@@ -11,22 +12,20 @@
 mod closing;
 mod http1;
 mod http2;
+mod in_service;
 pub(super) mod linger;
 mod proxy_header;
 mod tls;
 mod upgrade;
+mod waiting;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Context;
 
 use bytes::Bytes;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use self::http1::End;
-use super::http::client_io::ClientIo;
 use super::http::connection::HttpConnection;
 use super::http::idle_slot::IdleSlot;
 use super::http::timeouts::HttpTimeouts;
@@ -34,11 +33,7 @@ use super::limits::gauge::GaugeGuard;
 use super::limits::handshakes::HandshakePermit;
 use super::request;
 use super::state::{Snapshot, State};
-use crate::net::head::MAX_HEADERS;
 use crate::net::{Peer, Stream, Transport};
-
-/// hyper takes no smaller buffer.
-const MIN_BUFFER: usize = 8192;
 
 /// Serves `stream` for as long as it is an HTTP connection. Its time runs from the accept, whatever comes before the
 /// first request.
@@ -72,9 +67,17 @@ pub(super) async fn serve(
         return Box::pin(http2::serve(&state, &peer, settings, stream, Bytes::new(), deadline, connection))
             .await;
     }
-    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&connection)));
-    // Boxed, since hyper hands the socket back only from a connection whose futures can move.
-    let service = service_fn(|request| {
+    // On the heap, so that it can be dropped before the connection is handed on.
+    let mut evicted = Box::pin(connection.is_evicted());
+    let mut driver = http1::Driver {
+        connection: &connection,
+        evicted: evicted.as_mut(),
+        cut: http1::Cut::new(cut.as_mut()),
+        deadline,
+        max_header_bytes,
+    };
+    let client = Transport { stream, read_ahead: Bytes::new() };
+    let serving = driver.serve(client, |request| {
         Box::pin(request::serve_http1(
             Arc::clone(&state),
             Arc::clone(&connection),
@@ -82,38 +85,21 @@ pub(super) async fn serve(
             request,
         ))
     });
-    let mut hyper = hyper::server::conn::http1::Builder::new()
-        .preserve_header_case(true)
-        .title_case_headers(true)
-        .max_header_size(max_header_bytes)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(max_header_bytes.max(MIN_BUFFER))
-        // `HttpTimeouts` has the timeout of a head, which does not run while the connection is idle.
-        .header_read_timeout(None)
-        .serve_connection(io, service);
-    // On the heap, so that it can be dropped before the connection is handed on.
-    let mut evicted = Box::pin(connection.is_evicted());
-    let poll = |cx: &mut Context<'_>| hyper.poll_without_shutdown(cx);
-    let end = http1::drive(poll, &connection, evicted.as_mut(), cut.as_mut(), deadline).await;
-    let (io, read_ahead) = {
-        let parts = hyper.into_parts();
-        (parts.io, parts.read_buf)
-    };
-    let (stream, character) = io.into_inner().into_parts();
+    let (end, client, character) = serving.await;
     drop(counted);
     let is_http2 = matches!(end, End::Http2Preface)
-        || connection.hyper_status().is_some() && http1::is_preface(&read_ahead);
+        || connection.hyper_status().is_some() && http1::is_preface(&client.read_ahead);
     if is_http2
         && connection.is_first_head()
         && let Some(settings) = http2
     {
         drop(evicted);
+        let Transport { stream, read_ahead } = client;
         // Boxed, so that connections of HTTP/1.1 do not pay for its size.
         return Box::pin(http2::serve(&state, &peer, settings, stream, read_ahead, deadline, connection))
             .await;
     }
-    let client = (Transport { stream, read_ahead }, character);
-    http1::finish(&state, &peer, end, client, &connection, evicted.as_mut()).await;
+    http1::finish(&state, &peer, end, (client, character), &connection, evicted.as_mut()).await;
 }
 
 /// Reads what comes before the first request; also answers whether HTTP/2 was negotiated. `None` if the connection has

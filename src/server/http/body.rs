@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::connection::HttpConnection;
+use crate::net::head::until_close;
 use crate::server::access::Access;
 use crate::server::limits::gauge::GaugeGuard;
 
@@ -26,24 +28,41 @@ pub(in crate::server) struct AnswerBody {
 enum Inner {
     Own(Full<Bytes>),
     Upstream(Incoming),
+    /// Written by who takes the socket. Whoever drives the connection finds it, and never gives it to hyper.
+    Stream,
 }
 
 impl AnswerBody {
     pub(in crate::server) fn own(body: Full<Bytes>, connection: &Arc<HttpConnection>) -> Self {
-        Self { inner: Inner::Own(body), connection: Arc::clone(connection), in_flight: None, access: None }
+        Self::of(Inner::Own(body), connection)
     }
 
     pub(in crate::server) fn upstream(body: Incoming, connection: &Arc<HttpConnection>) -> Self {
-        Self {
-            inner: Inner::Upstream(body),
-            connection: Arc::clone(connection),
-            in_flight: None,
-            access: None,
-        }
+        Self::of(Inner::Upstream(body), connection)
+    }
+
+    fn of(inner: Inner, connection: &Arc<HttpConnection>) -> Self {
+        Self { inner, connection: Arc::clone(connection), in_flight: None, access: None }
     }
 }
 
+/// A 200 whose body is written by whoever takes the socket of the request, which has to be a GET: the
+/// [`PendingUpgrade`](super::upgrade::PendingUpgrade) that is set beside it. Also answers what that is to write first:
+/// over HTTP/1.1 the head, over HTTP/2 nothing. A body that the request has is not read as one.
+pub(in crate::server) fn stream_answer(
+    connection: &Arc<HttpConnection>,
+    head: Response<()>,
+) -> (Response<AnswerBody>, Bytes) {
+    let written = if connection.is_http2_stream() { Bytes::new() } else { until_close::head(&head) };
+    (head.map(|()| AnswerBody::of(Inner::Stream, connection)), written)
+}
+
 impl AnswerBody {
+    /// Whether the socket is to be handed over in place of a body.
+    pub(in crate::server) fn is_stream(&self) -> bool {
+        matches!(self.inner, Inner::Stream)
+    }
+
     /// Counts the request as in flight until the last byte of its answer was handed over.
     pub(in crate::server) fn hold_in_flight(&mut self, in_flight: GaugeGuard) {
         self.in_flight = Some(in_flight);
@@ -69,6 +88,7 @@ impl Body for AnswerBody {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|e| match e {})))
             }
             Inner::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Inner::Stream => Poll::Ready(None),
         };
         if let (Some(access), Poll::Ready(Some(frame))) = (&mut this.access, &polled) {
             match frame {
@@ -83,6 +103,7 @@ impl Body for AnswerBody {
         match &self.inner {
             Inner::Own(body) => body.is_end_stream(),
             Inner::Upstream(body) => body.is_end_stream(),
+            Inner::Stream => false,
         }
     }
 
@@ -90,6 +111,7 @@ impl Body for AnswerBody {
         match &self.inner {
             Inner::Own(body) => body.size_hint(),
             Inner::Upstream(body) => body.size_hint(),
+            Inner::Stream => SizeHint::default(),
         }
     }
 }

@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::connection::HttpConnection;
-use crate::net::Stream;
 use crate::net::head::{Character, RequestLine};
+use crate::net::{Stream, Transport};
 
 /// The client's socket under hyper. It drives the timeouts, and it suppresses the answers that hyper itself gives to
 /// unreadable requests, because these do not say that the proxy refused them. It also looks at the first line of each
@@ -18,6 +19,8 @@ use crate::net::head::{Character, RequestLine};
 #[derive(Debug)]
 pub(in crate::server) struct ClientIo {
     stream: Stream,
+    /// What was read before, and is read again first.
+    read_ahead: Bytes,
     connection: Arc<HttpConnection>,
     /// The request line of the head that is being read. That of a head that came together with bytes before it
     /// (pipelined, or behind a body) is not seen.
@@ -25,13 +28,31 @@ pub(in crate::server) struct ClientIo {
 }
 
 impl ClientIo {
-    pub(in crate::server) fn new(stream: Stream, connection: Arc<HttpConnection>) -> Self {
-        Self { stream, connection, line: RequestLine::default() }
+    pub(in crate::server) fn new(client: Transport, connection: Arc<HttpConnection>) -> Self {
+        let Transport { stream, read_ahead } = client;
+        Self { stream, read_ahead, connection, line: RequestLine::default() }
     }
 
-    /// The socket, and the character that the last target must not have had.
-    pub(in crate::server) fn into_parts(self) -> (Stream, Option<Character>) {
-        (self.stream, self.line.found())
+    /// The socket, with what hyper has `read` and not used, and the character that the last target must not have had.
+    pub(in crate::server) fn into_parts(self, read: Bytes) -> (Transport, Option<Character>) {
+        let read_ahead = match (read.is_empty(), self.read_ahead.is_empty()) {
+            (_, true) => read,
+            (true, false) => self.read_ahead,
+            (false, false) => [read, self.read_ahead].concat().into(),
+        };
+        (Transport { stream: self.stream, read_ahead }, self.line.found())
+    }
+
+    fn poll_read_any(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read_ahead.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        buf.put_slice(&self.read_ahead.split_to(self.read_ahead.len().min(buf.remaining())));
+        if self.read_ahead.is_empty() {
+            // This frees its memory too.
+            self.read_ahead = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -39,7 +60,7 @@ impl AsyncRead for ClientIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let result = this.poll_read_any(cx, buf);
         if buf.filled().len() > before {
             let (was_idle, is_in_head) = {
                 let mut timeouts = this.connection.timeouts();

@@ -82,6 +82,20 @@ impl HttpConnection {
         RequestBodyGuard(Arc::clone(self))
     }
 
+    /// Waits for what a request is about, however long that takes: the connection is not on its way to something
+    /// meanwhile, and does not count as such (`listen.max_handshakes`).
+    pub(in crate::server) async fn wait<T>(&self, waited: impl Future<Output = T>) -> T {
+        self.timeouts().on_wait();
+        self.handshake_permit.pause();
+        let _waiting = WaitGuard(self);
+        waited.await
+    }
+
+    /// Whether this is one stream of HTTP/2, and no connection by itself.
+    pub(super) fn is_http2_stream(&self) -> bool {
+        self.idle.is_none()
+    }
+
     /// The connection is not idle any more.
     pub(super) fn resume(&self) {
         self.handshake_permit.resume();
@@ -106,6 +120,16 @@ impl HttpConnection {
     /// The status that hyper answered an unreadable request with, if it did.
     pub(in crate::server) fn hyper_status(&self) -> Option<u16> {
         Some(self.hyper_status.load(Relaxed)).filter(|status| *status != 0)
+    }
+}
+
+/// Held while a request waits.
+struct WaitGuard<'a>(&'a HttpConnection);
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        self.0.timeouts().on_wait_end();
+        self.0.handshake_permit.resume();
     }
 }
 

@@ -17,6 +17,8 @@ enum Phase {
     Head { until: Instant },
     /// The answer: making it has timeouts of its own.
     Serving,
+    /// Something that the answer is about, for as long as whoever answers wants to.
+    Waiting,
     /// The last bytes of the answer to be written.
     Flushing,
     /// The rest of the body of a request that was answered before.
@@ -37,6 +39,8 @@ pub(in crate::server) struct HttpTimeouts {
     bodies: usize,
     /// Since when the client has taken no byte of an answer.
     stalled_since: Option<Instant>,
+    /// Whether something was written that was not flushed yet.
+    is_unsent: bool,
 }
 
 impl HttpTimeouts {
@@ -55,6 +59,7 @@ impl HttpTimeouts {
             is_first: true,
             bodies: 0,
             stalled_since: None,
+            is_unsent: false,
         }
     }
 
@@ -62,7 +67,7 @@ impl HttpTimeouts {
     pub(in crate::server) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Head { until } | Phase::Body { until } | Phase::Idle { until } => Some(until),
-            Phase::Serving | Phase::Flushing => {
+            Phase::Serving | Phase::Waiting | Phase::Flushing => {
                 self.stalled_since.zip(self.stall).map(|(since, stall)| since + stall)
             }
         }
@@ -85,11 +90,18 @@ impl HttpTimeouts {
 
     /// Whether what is written now answers a request. If not, it is hyper's own answer to one that it could not read.
     pub(in crate::server) fn is_answering(&self) -> bool {
-        matches!(self.phase, Phase::Serving | Phase::Flushing)
+        matches!(self.phase, Phase::Serving | Phase::Waiting | Phase::Flushing)
+    }
+
+    /// Whether the request that is served waits, and all that went before it is over: earlier answers were flushed, and
+    /// no body is being read.
+    pub(in crate::server) fn is_only_waiting(&self) -> bool {
+        self.phase == Phase::Waiting && !self.is_unsent && self.bodies == 0
     }
 
     /// The client took something (`true`), or nothing.
     pub(in crate::server) fn on_write(&mut self, took: bool, now: Instant) {
+        self.is_unsent = true;
         if took {
             self.stalled_since = None;
         } else {
@@ -115,6 +127,20 @@ impl HttpTimeouts {
         self.is_first = false;
     }
 
+    /// The request waits. Serving => Waiting.
+    pub(in crate::server) fn on_wait(&mut self) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Waiting;
+        }
+    }
+
+    /// It does not wait any more. Waiting => Serving.
+    pub(in crate::server) fn on_wait_end(&mut self) {
+        if self.phase == Phase::Waiting {
+            self.phase = Phase::Serving;
+        }
+    }
+
     /// The last byte of an answer was handed over. Serving => Flushing.
     pub(in crate::server) fn on_answered(&mut self) {
         if self.phase == Phase::Serving {
@@ -124,6 +150,7 @@ impl HttpTimeouts {
 
     /// The answer was flushed. Flushing => Idle, or Body; answers whether it is idle now.
     pub(in crate::server) fn on_flushed(&mut self, now: Instant) -> bool {
+        self.is_unsent = false;
         if self.phase != Phase::Flushing {
             return false;
         }
@@ -187,6 +214,38 @@ mod tests {
         assert_eq!((timeouts.deadline(), timeouts.is_in_head()), (Some(at(110)), true));
         assert!(!timeouts.on_bytes(at(109)));
         assert_eq!(timeouts.deadline(), Some(at(110)), "a byte each second does not help");
+    }
+
+    #[test]
+    fn a_request_that_waits_has_no_timeout_and_the_one_before_it_has() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let stall = Some(Duration::from_secs(60));
+        let mut timeouts = HttpTimeouts::new(Duration::from_secs(10), Duration::from_secs(75), stall, start);
+        timeouts.on_wait();
+        assert!(!timeouts.is_only_waiting() && timeouts.is_in_head(), "nothing was asked yet");
+        timeouts.on_request();
+        timeouts.on_wait();
+        assert_eq!(timeouts.deadline(), None);
+        assert!(timeouts.is_only_waiting() && timeouts.is_answering() && !timeouts.is_idle());
+        // The answer to the request before it is not taken.
+        timeouts.on_write(false, at(1));
+        assert!(!timeouts.is_only_waiting());
+        assert_eq!(timeouts.deadline(), Some(at(61)));
+        timeouts.on_write(true, at(2));
+        assert!(!timeouts.is_only_waiting(), "some may be left");
+        assert!(!timeouts.on_flushed(at(3)), "nor is it idle then");
+        assert!(timeouts.is_only_waiting());
+        timeouts.on_body();
+        assert!(!timeouts.is_only_waiting(), "a body is being read");
+        timeouts.on_body_end(at(4));
+        assert!(!timeouts.on_bytes(at(5)), "what comes behind it is no head yet");
+        assert!(timeouts.is_only_waiting());
+        timeouts.on_wait_end();
+        assert!(!timeouts.is_only_waiting());
+        timeouts.on_wait_end();
+        timeouts.on_answered();
+        assert!(timeouts.on_flushed(at(6)) && timeouts.is_idle());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::reading::READ_BUDGET;
 use super::telling::bye_word;
 use crate::connections::{Connection, EndedSession};
 use crate::delivery::control::{Bye, FromProxy};
-use crate::delivery::{CloseCause, ReadStatus, SendStatus, WebSocket};
+use crate::delivery::{ReadStatus, SendStatus, WebSocket};
 use crate::frame::CloseCode;
 use crate::log::Cursor;
 use crate::resilience::Dates;
@@ -38,7 +38,7 @@ impl Task {
             match request {
                 Request::End(why) => self.on_end_request(why),
                 Request::Ask(ask) => self.on_ask(ask),
-                Request::Attach(attach) => self.on_attach(*attach, cx, now),
+                Request::Attach(attach, _) => self.on_attach(*attach, cx, now),
                 Request::Poll(asked) => self.on_poll(*asked, cx, now),
                 Request::Send(asked) => self.on_send(*asked, cx, now),
             }
@@ -76,7 +76,13 @@ impl Task {
             Err(NotResumed::Used)
         };
         // A handshake that is gone meanwhile does not mind.
-        let _ = answer.send(result);
+        let is_heard = answer.send(result).is_ok();
+        if is_heard
+            && let Err(NotResumed::Ahead(_) | NotResumed::Gap(..)) = result
+            && let Some(resumable) = &mut self.resumable
+        {
+            resumable.on_refused();
+        }
     }
 
     /// Whether a client that has had `seen` gets all that comes after it. If not, the session is over.
@@ -108,8 +114,13 @@ impl Task {
         let mut client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
         let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
-        if !is_proven || is_over || self.continuation(seen).is_err() {
-            // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
+        if is_over || (is_proven && self.continuation(seen).is_err()) {
+            // The session has ended since its handshake was answered.
+            let cause = self.machine.cause().cloned().unwrap_or(Cause::UpstreamLost);
+            return self.part_with(client, &cause, false, cx, now);
+        }
+        if !is_proven {
+            // Another link has taken it since then.
             return self.part_with(client, &Cause::TakenOver, false, cx, now);
         }
         let mut spent = self.resumable.as_mut().and_then(|resumable| resumable.take_spent());
@@ -217,9 +228,11 @@ impl Task {
             let bye = bye.frame(prefix);
             link.send(cx, &bye, 0, now);
         }
-        let close = cause.to_client(&policy.close_codes);
-        let close = close.unwrap_or_else(|| CloseCause::ours(Reason::TakenOver, 1008, "taken over"));
-        link.close(&close, policy.close_timeout, now);
+        // Where a session has ended for what ends its client's link too, that was not this one: its server is gone, no more.
+        let codes = &policy.close_codes;
+        if let Some(close) = cause.to_client(codes).or_else(|| Cause::UpstreamLost.to_client(codes)) {
+            link.close(&close, policy.close_timeout, now);
+        }
         if let Some(mut earlier) = self.parting.replace(Box::new(link)) {
             earlier.reset(Reason::TakenOver);
             earlier.leave_for_another();

@@ -3,12 +3,9 @@
 //! # Invariants
 //! 1. A client is read before it is judged, also when the process stood still ([`crate::resilience::Standstill`]).
 
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::SystemTime;
 
-use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::Task;
@@ -68,7 +65,7 @@ impl Task {
 
     /// The timer, which was set to `due`, has fired: does what is due.
     pub(super) fn on_time(&mut self, due: Instant, now: Instant) {
-        self.armed = None;
+        self.alarm.clear();
         self.machine.on_time(fastrand::f64(), now);
         self.on_date(now);
         self.expire_outbox(now);
@@ -124,21 +121,7 @@ impl Task {
 
     /// Sets the timer to the nearest deadline, if that is earlier than the one it is set to.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
-        let Some(next) = self.next_deadline() else { return };
-        if self.armed.is_some_and(|armed| armed <= next) {
-            return;
-        }
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                timer.as_mut().reset(next);
-                timer
-            }
-            None => self.timer.insert(Box::pin(tokio::time::sleep_until(next))),
-        };
-        self.armed = Some(next);
-        // Not under the runtime's budget for this task: when that is used up, a timer is Pending without keeping the waker.
-        if pin!(unconstrained(timer.as_mut())).poll(cx) == Poll::Ready(()) {
-            cx.waker().wake_by_ref();
-        }
+        let next = self.next_deadline();
+        self.alarm.arm(next, cx);
     }
 }

@@ -17,7 +17,7 @@ use crate::log::Log;
 use crate::session::cause::Cause;
 use crate::session::lines;
 use crate::session::machine::{Client, Server};
-use crate::telemetry::{Reason, SessionEnd};
+use crate::telemetry::{Reason, RedialOutcome, SessionEnd};
 
 impl Task {
     /// Takes the next steps of whatever ends. True if there may be something to do at once.
@@ -54,6 +54,8 @@ impl Task {
         let was_open = self.close_client(now);
         self.end_polls();
         self.place = None;
+        // The server was there; that it was not greeted is not its fault.
+        self.count_redial(RedialOutcome::Ok);
         self.outage = None;
         self.way = Way::default();
         if let Some(mut uplink) = self.uplink.take() {

@@ -145,6 +145,11 @@ impl Resumable {
         }
     }
 
+    /// The client has come back, and cannot go on: how its absence ended is counted by whoever has asked.
+    pub(super) fn on_refused(&mut self) {
+        self.presence = Presence::There { backlog: 0 };
+    }
+
     pub(super) fn is_away(&self) -> bool {
         matches!(self.presence, Presence::Away { .. } | Presence::BetweenRequests)
     }

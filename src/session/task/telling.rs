@@ -48,7 +48,7 @@ impl Task {
             head: log.head(),
             received,
             missed: greeted.missed.map_or(Missed::Unknown, Missed::Known),
-            prefix: &prefix,
+            prefix: Some(&prefix),
             window: self.machine.resume_window().unwrap_or_default(),
             heartbeat: policy.heartbeat.map(|heartbeat| heartbeat.timing),
             max_message: policy.max_message,
