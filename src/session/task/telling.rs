@@ -24,7 +24,7 @@ use crate::session::outbox::Lost;
 use crate::telemetry::{Label, Reason};
 
 /// Questions have numbers from here on: those of a heartbeat are below.
-const QUESTIONS: u64 = 1 << 52;
+pub(super) const QUESTIONS: u64 = 1 << 52;
 
 /// Clients of a drain come back spread over this.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(1);
