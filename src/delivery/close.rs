@@ -81,7 +81,7 @@ impl CloseCause {
     }
 
     /// The code in the Close that is sent. One without a code is answered, and passed on, without one (RFC 6455 §5.5.1).
-    pub(super) fn code(&self) -> CloseCode {
+    pub(crate) fn code(&self) -> CloseCode {
         self.code.answer()
     }
 
@@ -91,7 +91,7 @@ impl CloseCause {
     }
 
     /// The reason in the Close that is sent.
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
@@ -106,7 +106,7 @@ impl CloseCause {
     }
 
     /// What is reported to operators.
-    pub(super) fn report(&self) -> EndReport {
+    pub(crate) fn report(&self) -> EndReport {
         EndReport { reason: self.reason, close: Some((self.by, self.code)), fault: self.error }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) use fanout::Fanout;
 pub(crate) use link::Link;
 pub(crate) use memory::ClientMemory;
 pub(crate) use status::{Input, ReadStatus, Received, SendStatus, WriteStatus};
-pub(crate) use websocket::{SpentRates, WebSocket};
+pub(crate) use websocket::{ReadLimits, SpentRates, WebSocket};
 
 /// What holds for all feeds of a route, worked out once.
 #[derive(Debug)]

@@ -23,12 +23,12 @@ use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::ticket::{Generations, TicketKeys};
-use crate::connections::{Command, Connection, EndedSession, PermitHolder, SessionId};
-use crate::net::Transport;
+use super::request::{
+    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent,
+};
+use super::ticket::Generations;
+use crate::connections::{Command, PermitHolder, SessionId};
 use crate::net::http::tokens;
-use crate::net::own_protocols::Nonce;
-use crate::upstream::opening::Opening;
 
 /// How many requests may wait: more than come between two polls of a task.
 const MAX_REQUESTS: usize = 16;
@@ -62,98 +62,6 @@ struct Inbox {
     end: Option<EndRequest>,
     tickets: Generations,
     waker: Option<Waker>,
-}
-
-/// What is wanted of a session.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// Somebody else ends it.
-    End(EndRequest),
-    /// A handshake asks before its 101 whether it may attach. That changes nothing, but for a client which has missed what
-    /// cannot be made up for: it is the session's, so that the session is over.
-    Ask(Ask),
-    /// A client's socket has arrived, and takes the place of the one before. Boxed: it is large. If it is not taken it goes back:
-    /// its client has had a 101, and is owed a Close.
-    Attach(Box<Attach>, oneshot::Sender<Box<Attach>>),
-}
-
-/// Why somebody else ends a session. The strongest one last: the first two do not concern a client that is back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum EndRequest {
-    /// Too many sessions are without their clients, and this one for longest.
-    Evicted,
-    /// The process is being drained, and its client is away.
-    Drained,
-    /// A newer connection of its user takes its place.
-    Replaced,
-    /// At once, without a word.
-    Cut,
-}
-
-/// A question of a handshake.
-#[derive(Debug)]
-pub(crate) struct Ask {
-    /// The number of the client's ticket.
-    pub generation: u32,
-    /// The number of the newest message that it has had.
-    pub seen: u64,
-    /// Takes the answer; a handshake that is gone meanwhile does not mind.
-    pub answer: oneshot::Sender<Result<(), NotResumed>>,
-}
-
-/// Why a session does not go on with a client that has a ticket of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotResumed {
-    /// The ticket was replaced by a newer one.
-    Used,
-    /// The client has had what was never sent. The session is over.
-    Ahead(EndedSession),
-    /// So many messages that the client has not had are not there any more. The session is over.
-    Gap(u64, EndedSession),
-    /// There is no session any more.
-    Gone,
-    /// Too many want something of it at the same moment.
-    Busy,
-}
-
-/// A client that comes back.
-#[derive(Debug)]
-pub(crate) struct Attach {
-    pub generation: u32,
-    /// The number of the newest message that it has had.
-    pub seen: u64,
-    pub transport: Transport,
-    /// Whether compressed messages were agreed upon.
-    pub has_deflate: bool,
-    /// Its place in the registry of connections, and when its credentials end.
-    pub connection: Connection,
-    /// What its hello repeats.
-    pub nonce: Option<Nonce>,
-    /// What the server is dialled with from now on: this handshake has the newest credentials.
-    pub opening: Opening,
-    /// What the session's tickets are signed with from now on: keys may have been replaced since it began.
-    pub keys: Arc<TicketKeys>,
-}
-
-impl Request {
-    /// It is not done.
-    pub(super) fn give_back(self) {
-        if let Self::Attach(attach, back) = self {
-            // Nobody waits for it where the process ends.
-            let _ = back.send(attach);
-        }
-    }
-}
-
-/// A client that comes back, and that the task has still to take.
-#[derive(Debug)]
-pub(crate) struct Attaching(oneshot::Receiver<Box<Attach>>);
-
-impl Attaching {
-    /// Waits until the task has taken it, or answers what it has not.
-    pub(crate) async fn returned(self) -> Option<Box<Attach>> {
-        self.0.await.ok()
-    }
 }
 
 impl Handle {
@@ -196,11 +104,49 @@ impl Handle {
 
     /// Hands the socket of a client that comes back to the task.
     pub(crate) fn attach(&self, attach: Box<Attach>) -> Attaching {
-        let (back, returned) = oneshot::channel();
+        let (back, attaching) = Attaching::new();
         if let Err((request, _)) = self.leave(Request::Attach(attach, back)) {
             request.give_back();
         }
-        Attaching(returned)
+        attaching
+    }
+
+    /// Asks the task for what the server has said. The answer may take as long as the poll says.
+    ///
+    /// # Errors
+    /// Nothing comes of it. What is known of a session that is over may be known to its registry alone.
+    pub(crate) fn poll(&self, poll: Poll) -> impl Future<Output = Result<Polled, Refusal>> + use<> {
+        self.request(poll, Request::Poll)
+    }
+
+    /// Says something for the client.
+    ///
+    /// # Errors
+    /// As [`Handle::poll`].
+    pub(crate) fn send(&self, send: Send) -> impl Future<Output = Result<Sent, Refusal>> + use<> {
+        self.request(send, Request::Send)
+    }
+
+    /// Not an async function: who waits for the answer does not need the room for the question.
+    fn request<W, A>(
+        &self,
+        what: W,
+        request: fn(Box<Asked<W, A>>) -> Request,
+    ) -> impl Future<Output = Result<A, Refusal>> + use<W, A> {
+        let (answer, answered) = oneshot::channel();
+        let left = self.leave(request(Box::new(Asked { what, answer })));
+        let refused = left.err().map(|(_, why)| match why {
+            NotResumed::Busy => Refusal::Polls,
+            NotResumed::Used | NotResumed::Ahead(_) | NotResumed::Gap(..) | NotResumed::Gone => {
+                Refusal::Gone(None, None)
+            }
+        });
+        async move {
+            match refused {
+                Some(refused) => Err(refused),
+                None => answered.await.unwrap_or(Err(Refusal::Gone(None, None))),
+            }
+        }
     }
 
     /// Has the session ended. The strongest cause counts if there are several.

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::detached::{Detached, DetachedPlace};
 use super::graves::Graves;
-use super::handle::{EndRequest, Handle, Identity, Request};
+use super::handle::{Handle, Identity};
+use super::request::{EndRequest, Request};
 use super::ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};
 use crate::config::TokenKeys;
 use crate::connections::{EndedSession, ResumeGate, ResumeGrant, SessionId};

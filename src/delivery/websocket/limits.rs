@@ -62,7 +62,7 @@ enum Presence {
 }
 
 impl ReadLimits {
-    pub(super) fn new(message_rate: Option<Rate>, now: Instant) -> Self {
+    pub(crate) fn new(message_rate: Option<Rate>, now: Instant) -> Self {
         let limit = |rate| MessageLimit { bucket: Some(Bucket::new(rate, now)), ..MessageLimit::default() };
         Self { messages: message_rate.map(|rate| Box::new(limit(rate))), controls: ArrivalTime::default() }
     }
@@ -149,7 +149,7 @@ impl ReadLimits {
     }
 
     /// When the pause ends by itself.
-    pub(super) fn paused_until(&self) -> Option<Instant> {
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
         let pause = self.known_pause()?;
         (!pause.is_back_pressure).then_some(pause.until)
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use http::HeaderMap;
 
-use super::super::handle::{Attach, NotResumed, Request};
+use super::super::request::{Attach, NotResumed, Request};
 use super::*;
 use crate::config::LogConnections;
 use crate::connections::{self, Command, Connection, ConnectionInfo, PermitHolder};

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::Task;
 use super::control::Greeted;
+use super::resumable::Departure;
 use super::reading::READ_BUDGET;
 use super::telling::bye_word;
 use crate::connections::{Connection, EndedSession};
@@ -26,7 +27,7 @@ use crate::frame::CloseCode;
 use crate::log::Cursor;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
-use crate::session::handle::{Ask, Attach, EndRequest, NotResumed, Request};
+use crate::session::request::{Ask, Attach, EndRequest, NotResumed, Request};
 use crate::session::machine::Client;
 use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome, SessionEnd};
 
@@ -38,6 +39,8 @@ impl Task {
                 Request::End(why) => self.on_end_request(why),
                 Request::Ask(ask) => self.on_ask(ask),
                 Request::Attach(attach, _) => self.on_attach(*attach, cx, now),
+                Request::Poll(asked) => self.on_poll(*asked, cx, now),
+                Request::Send(asked) => self.on_send(*asked, cx, now),
             }
         }
     }
@@ -83,7 +86,7 @@ impl Task {
     }
 
     /// Whether a client that has had `seen` gets all that comes after it. If not, the session is over.
-    fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
+    pub(super) fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
         let Some(resumable) = &self.resumable else { return Err(NotResumed::Gone) };
         let missing = resumable.missing_after(seen);
         if seen > self.newest_sent {
@@ -104,7 +107,8 @@ impl Task {
 
     /// A client comes back, and its link takes the place of the one before.
     fn on_attach(&mut self, attach: Attach, cx: &mut Context<'_>, now: Instant) {
-        let Attach { generation, seen, transport, has_deflate, connection, nonce, opening, keys } = attach;
+        let Attach { generation, seen, transport, has_deflate, connection, nonce, mut opening, keys } =
+            attach;
         let Connection { guard, expires, held: _ } = connection;
         let policy = Arc::clone(&self.plan.policy);
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
@@ -128,16 +132,21 @@ impl Task {
         if let Some(spent) = spent {
             client.limits().go_on_from(spent, now);
         }
+        self.leave_polls_for_link();
         client.handle().wake_with(cx.waker());
         self.client = Some(client);
         self.next = seen + 1;
         self.rest = None;
+        opening.carry_cookies_from(&self.opening);
         self.opening = opening;
         self.expires = expires;
         self.dates = Dates::new(self.lifetime_from(now), expires, now);
         if self.machine.is_draining() {
             // Its close is scheduled with the connection, if it is not yet.
             self.machine.on_drain();
+        }
+        if let Some(window) = self.plan.policy.session.resume_window {
+            self.machine.set_resume_window(window);
         }
         self.machine.attach(now);
         if let Some(resumable) = &mut self.resumable {
@@ -155,7 +164,9 @@ impl Task {
     /// The client has gone, and may come back.
     pub(super) fn on_away(&mut self, now: Instant) {
         let max = self.plan.policy.session.max_detached;
-        if !self.resumable.as_mut().is_some_and(|resumable| resumable.detach(max, now)) {
+        let asks = self.polls.as_ref().is_some_and(|polls| polls.has_place());
+        let departure = if asks { Departure::Answered } else { Departure::Lost };
+        if !self.resumable.as_mut().is_some_and(|resumable| resumable.detach(departure, max, now)) {
             return;
         }
         self.control = None;
@@ -193,13 +204,13 @@ impl Task {
     }
 
     /// Whether the present link was handed its hello.
-    fn is_greeted(&self) -> bool {
+    pub(super) fn is_greeted(&self) -> bool {
         self.control.as_ref().is_some_and(|control| control.is_greeted())
     }
 
     /// Closes a link that is not the session's any more. With a bye only if it was greeted: to a client that has had no hello it
     /// would be a message like any other.
-    fn part_with(
+    pub(super) fn part_with(
         &mut self,
         mut link: WebSocket,
         cause: &Cause,

@@ -112,6 +112,11 @@ impl Control {
         self.unproven.take()
     }
 
+    /// Whether it has still to show that.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.unproven.is_some()
+    }
+
     /// The client asked. Only the newest question is answered.
     pub(super) fn on_ping(&mut self, number: u64) {
         self.pong = Some(number);

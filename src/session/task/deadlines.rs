@@ -59,7 +59,8 @@ impl Task {
         // Who waits for a turn is woken for it.
         let turn = self.machine.turn_at().filter(|_| matches!(self.way, Way::None));
         let machine = self.machine.deadline();
-        [judgement, pause, dates, acknowledgement, rest, queue, turn, machine].into_iter().flatten().min()
+        let polls = self.polls.as_ref().and_then(|polls| polls.next_deadline());
+        [judgement, pause, polls, dates, acknowledgement, rest, queue, turn, machine].into_iter().flatten().min()
     }
 
     /// The timer, which was set to `due`, has fired: does what is due.
@@ -101,6 +102,7 @@ impl Task {
         match self.dates.due(now, SystemTime::now) {
             None => {}
             Some(Date::Expired) if is_away => self.machine.end(Cause::Expired),
+            Some(Date::Drained(code)) if is_away => self.machine.end(Cause::Drain(CloseCode(code))),
             Some(Date::Lifetime) => self.machine.leave(Cause::Lifetime),
             Some(Date::Expired) => self.machine.leave(Cause::Expired),
             Some(Date::Drained(code)) => self.machine.leave(Cause::Drain(CloseCode(code))),

@@ -24,13 +24,20 @@ impl Task {
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         let mut has_changed = self.on_link_end(now);
         if self.machine.client() == Client::Attached
+            && self.client.is_some()
             && self.machine.server() == Server::Over
             && let Some(cause) = self.machine.cause().cloned()
         {
             self.machine.leave(cause);
         }
         if let Client::Leaving { .. } = self.machine.client() {
-            has_changed |= self.poll_leave(now);
+            has_changed |= match (&self.client, self.machine.leaving().cloned()) {
+                (None, Some(cause)) => {
+                    self.leave_polls(&cause, now);
+                    true
+                }
+                _ => self.poll_leave(now),
+            };
         }
         match self.machine.client() {
             Client::Gone => has_changed |= self.on_gone(now),
@@ -38,13 +45,14 @@ impl Task {
             Client::Attached | Client::Leaving { .. } => {}
         }
         self.drop_unwanted_link(now);
-        self.gauges.set(self.machine.client(), self.uplink.is_some());
+        self.gauges.set(self.machine.client(), self.polls.is_some(), self.uplink.is_some());
         has_changed
     }
 
     /// The session is over: counts it, and closes both links. True if the client's was open.
     fn on_gone(&mut self, now: Instant) -> bool {
         let was_open = self.close_client(now);
+        self.end_polls();
         self.place = None;
         // The server was there; that it was not greeted is not its fault.
         self.count_redial(RedialOutcome::Ok);

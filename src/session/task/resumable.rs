@@ -13,7 +13,7 @@ use super::untold::{Fate, Untold};
 use crate::delivery::SpentRates;
 use crate::delivery::control::{Confirmed, ControlError, FromProxy};
 use crate::net::own_protocols::TicketText;
-use crate::session::handle::Request;
+use crate::session::request::Request;
 use crate::session::registry::{Gate, SessionGuard};
 use crate::session::ticket::TicketKeys;
 
@@ -41,6 +41,17 @@ enum Presence {
     Away {
         since: Instant,
     },
+    /// It asks over HTTP, and is away between its requests.
+    BetweenRequests,
+}
+
+/// How a client goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// Its link is gone.
+    Lost,
+    /// Its request over HTTP was answered.
+    Answered,
 }
 
 impl Resumable {
@@ -96,11 +107,14 @@ impl Resumable {
     }
 
     /// The client is away. True if it was not before. Beyond `max` of the route, the one that is away for longest ends.
-    pub(super) fn detach(&mut self, max: usize, now: Instant) -> bool {
+    pub(super) fn detach(&mut self, departure: Departure, max: usize, now: Instant) -> bool {
         if self.is_away() {
             return false;
         }
-        self.presence = Presence::Away { since: now };
+        self.presence = match departure {
+            Departure::Lost => Presence::Away { since: now },
+            Departure::Answered => Presence::BetweenRequests,
+        };
         self.guard.detach(max);
         true
     }
@@ -109,19 +123,24 @@ impl Resumable {
     pub(super) fn backlog(&self) -> u64 {
         match self.presence {
             Presence::There { backlog } => backlog,
-            Presence::Away { .. } => 0,
+            Presence::Away { .. } | Presence::BetweenRequests => 0,
         }
     }
 
     /// The client is there again, having been away since then, and `head` is the newest message there is. Its next tickets are
     /// signed with the keys that its handshake was judged with.
     pub(super) fn attach(&mut self, keys: Arc<TicketKeys>, head: u64) -> Option<Instant> {
-        self.guard.attach();
         if !Arc::ptr_eq(self.gate.keys(), &keys) {
             self.gate = self.gate.with_keys(keys);
         }
+        self.visit(head)
+    }
+
+    /// The same for a client that is given no ticket: it asks over HTTP.
+    pub(super) fn visit(&mut self, head: u64) -> Option<Instant> {
+        self.guard.attach();
         match std::mem::replace(&mut self.presence, Presence::There { backlog: head }) {
-            Presence::There { .. } => None,
+            Presence::There { .. } | Presence::BetweenRequests => None,
             Presence::Away { since } => Some(since),
         }
     }
@@ -132,7 +151,7 @@ impl Resumable {
     }
 
     pub(super) fn is_away(&self) -> bool {
-        matches!(self.presence, Presence::Away { .. })
+        matches!(self.presence, Presence::Away { .. } | Presence::BetweenRequests)
     }
 
     /// The client says to have had `seen` of what it was sent. Answers what is kept from now on.
@@ -156,6 +175,18 @@ impl Resumable {
     /// What a new link has to be told.
     pub(super) fn owed(&self) -> Vec<FromProxy> {
         self.untold.iter().flat_map(|untold| untold.frames()).collect()
+    }
+
+    /// Whether something is owed that was not told over the present link.
+    pub(super) fn has_news(&self) -> bool {
+        self.untold.as_ref().is_some_and(|untold| !untold.is_told())
+    }
+
+    /// What was told over the link before has to be told again.
+    pub(super) fn on_other_link(&mut self) {
+        if let Some(untold) = &mut self.untold {
+            untold.on_other_link();
+        }
     }
 
     /// All that was owed was told over the present link, before the message with the number `next` and this question.

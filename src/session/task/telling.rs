@@ -24,7 +24,7 @@ use crate::session::outbox::Lost;
 use crate::telemetry::{Label, Reason};
 
 /// Questions have numbers from here on: those of a heartbeat are below.
-const QUESTIONS: u64 = 1 << 52;
+pub(super) const QUESTIONS: u64 = 1 << 52;
 
 /// Clients of a drain come back spread over this.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ impl Task {
         }
     }
 
-    /// Tells the client this, if it speaks the protocol. Answers whether it may be told anything.
+    /// Tells the client this, if it speaks the protocol. Answers whether it will be told.
     pub(super) fn tell(&mut self, frame: FromProxy) -> bool {
         let (Some(control), Some(prefix)) =
             (&mut self.control, self.client.as_ref().and_then(|client| client.prefix()))
@@ -106,10 +106,11 @@ impl Task {
         if control.has_said_bye() {
             return false;
         }
-        if !control.push(frame.frame(prefix)) {
+        let is_told = control.push(frame.frame(prefix));
+        if !is_told {
             self.machine.leave(Cause::Slow);
         }
-        true
+        is_told
     }
 
     /// Tells the client what was received of it, where that is due.
@@ -136,6 +137,7 @@ impl Task {
         }
     }
 
+    /// So many messages of the client came to this.
     pub(super) fn count_fate(&self, fate: Fate, messages: u64) {
         let reason = fate.reason();
         self.plan.metrics.lost.inc_by(reason, messages);

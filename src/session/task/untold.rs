@@ -104,6 +104,16 @@ impl Untold {
         self.told = Some(Told { next, question });
     }
 
+    /// The link that it was told over is gone, or it is to be told over another one.
+    pub(super) fn on_other_link(&mut self) {
+        self.told = None;
+    }
+
+    /// Whether all of it was told over the present link.
+    pub(super) fn is_told(&self) -> bool {
+        self.told.is_some()
+    }
+
     /// Whether a client that has had this message knows.
     pub(super) fn is_proven_by_seen(&self, seen: u64) -> bool {
         self.told.is_some_and(|told| seen >= told.next)

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::tickets::{held, is_away, resume};
 use super::*;
 use crate::connections::EndedSession;
-use crate::session::handle::NotResumed;
+use crate::session::request::NotResumed;
 
 const HELD: &str = "{heartbeat: null, session: {resume_window: 1m}, redial: {base: 20ms, cap: 200ms}}";
 

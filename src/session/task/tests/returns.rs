@@ -2,7 +2,7 @@
 
 use super::tickets::{held, is_away};
 use super::*;
-use crate::session::handle::{EndRequest, NotResumed};
+use crate::session::request::{EndRequest, NotResumed};
 use crate::telemetry::ResumeOutcome;
 
 const QUIET: &str = "{heartbeat: null, history: {messages: 2}, session: {resume_window: 1m}, redial: {base: 20ms, cap: 200ms}}";
