@@ -50,6 +50,8 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
             reservation.join(client, has_deflate, open(state, admitted));
         }
         PendingUpgrade::Close(pending) => closing::close(client, pending).await,
+        #[cfg(test)]
+        PendingUpgrade::Taken(taken) => drop(taken.send(client)),
     }
 }
 
