@@ -125,7 +125,7 @@ mod tests {
         let settings = config::Drain {
             delay: seconds(5),
             spread: seconds(20),
-            ..config::Config::from_yaml("routes: [{ upstream: http://x }]").unwrap().drain
+            ..config::Config::from_yaml("upstream: { url: http://x }").unwrap().drain
         };
         let drain = Arc::new(Drain::default());
         let wait = |drain: &Arc<Drain>| {

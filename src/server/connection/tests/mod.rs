@@ -93,7 +93,7 @@ struct Proxy {
 
 impl Proxy {
     fn new() -> Self {
-        let config = Config::from_yaml("routes: [{ upstream: http://127.0.0.1:1 }]").unwrap();
+        let config = Config::from_yaml("upstream: { url: http://127.0.0.1:1 }").unwrap();
         let state = State::new(config, Metrics::new("outrigger").unwrap()).unwrap();
         let (ask, asked) = mpsc::unbounded_channel();
         Self { state, asked, script: Script(ask) }
