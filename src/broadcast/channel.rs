@@ -27,7 +27,7 @@ use super::error::JoinError;
 use super::greeting::{self, Greeting, Joining};
 use super::key::Key;
 use crate::connections::Connection;
-use crate::delivery::{Arrival, Fanout};
+use crate::delivery::{Arrival, Fanout, Wire};
 use crate::frame::Kind;
 use crate::log::{Cursor, Log};
 use crate::net::Transport;
@@ -223,6 +223,7 @@ impl Reservation {
         let fanout = Arc::clone(&channel.fanout);
         let held = Some(Box::new((self.member, connection.held)) as _);
         let connection = Connection { held, ..connection };
-        fanout.join(Arrival { transport: client, has_deflate, connection, hello }, self.cursor);
+        let wire = Wire::WebSocket { has_deflate, hello };
+        fanout.join(Arrival { transport: client, wire, connection }, self.cursor);
     }
 }

@@ -77,7 +77,7 @@ impl Greeting {
             head: log.head(),
             received: 0,
             missed: self.missed,
-            prefix: &prefix,
+            prefix: Some(&prefix),
             window: std::time::Duration::ZERO,
             heartbeat: self.policy.heartbeat.map(|heartbeat| heartbeat.timing),
             max_message: self.policy.max_message,

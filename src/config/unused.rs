@@ -77,6 +77,18 @@ const RULES: &[Rule] = &[
         instead: "set mode: session or broadcast on a route, or leave it out",
     },
     Rule {
+        keys: &["fallback.sse", "fallback.poll", "fallback.replay"],
+        is_read: |route| route.mode != Mode::Tunnel,
+        why: "routes of mode tunnel keep no messages",
+        instead: "set mode: broadcast on a route, or leave it out",
+    },
+    Rule {
+        keys: &["fallback.prefix"],
+        is_read: |route| route.mode != Mode::Tunnel && route.policy.fallback.is_on(),
+        why: "there is no endpoint behind it",
+        instead: "set fallback.sse, poll or replay on a route that is no tunnel, or leave it out",
+    },
+    Rule {
         keys: &["session"],
         is_read: |route| route.mode == Mode::Session,
         why: "only routes of mode session read it",

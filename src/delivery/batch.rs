@@ -1,7 +1,7 @@
-//! What is due at a cursor, as one piece for WebSocket clients, made once for all clients that are there.
+//! What is due at a cursor, as one piece, made once for all clients that are there and are sent messages the same way.
 //!
 //! # Invariants
-//! 1. A batch ends between two frames.
+//! 1. A batch ends between two frames, or two events.
 //! 2. What it leaves out (messages for others, conflated ones) it counts, each message once; critical messages and
 //!    those for one user are never conflated.
 //! 3. A client that follows the cursors gets each message in order, or finds it counted; of each key it gets the newest.
@@ -14,7 +14,7 @@
 //!
 //! # Why are batches put together by copying?
 //! One write of one piece, shared by all clients there, costs less than a list of pieces for each. A message alone is
-//! not copied: its bytes are the log's own.
+//! not copied: its bytes are the log's own. Events are not in the log, and made for each batch.
 //!
 //! # Not here
 //! Which messages of a segment are sent ([`segment`]); writing them.
@@ -27,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::events::stream::epoch_prefix;
 use crate::config::Throttle;
 use crate::log::{Cursor, Log};
 use crate::memory::Budget;
@@ -55,11 +56,14 @@ pub(super) struct Batcher {
     /// The index in `cached` that is used next.
     next_slot: usize,
     nothing: Batch,
+    /// What ids of events begin with.
+    id_prefix: Box<str>,
 }
 
 impl Batcher {
     /// `throttle`: `delivery.throttle`.
     pub(super) fn new(log: Arc<Log>, throttle: Option<&Throttle>) -> Self {
+        let id_prefix = epoch_prefix(log.epoch()).into();
         Self {
             log,
             every: throttle.map(|throttle| throttle.every),
@@ -71,6 +75,7 @@ impl Batcher {
             last: 0,
             next_slot: 0,
             nothing: Batch::nothing(Cursor { next: 1, all_from: 1 }),
+            id_prefix,
         }
     }
 
@@ -137,7 +142,7 @@ impl Batcher {
                 0
             }
         };
-        let made = self.segment.make(cursor, from, view);
+        let made = self.segment.make(cursor, from, view, &self.id_prefix);
         debug_assert!(made.batch.cursor.next > cursor.next, "a batch leads on");
         let place = self.next_slot;
         self.next_slot = (self.next_slot + 1) % CACHED;

@@ -81,12 +81,17 @@ impl CloseCause {
     }
 
     /// The code in the Close that is sent. One without a code is answered, and passed on, without one (RFC 6455 §5.5.1).
-    pub(super) fn code(&self) -> CloseCode {
+    pub(crate) fn code(&self) -> CloseCode {
         self.code.answer()
     }
 
+    /// The code and the reason of the server's own Close, if it is one.
+    pub(super) fn said_by_server(&self) -> Option<(u16, &str)> {
+        (self.by == By::Upstream).then(|| (self.code().0, self.text()))
+    }
+
     /// The reason in the Close that is sent.
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
@@ -101,7 +106,7 @@ impl CloseCause {
     }
 
     /// What is reported to operators.
-    pub(super) fn report(&self) -> EndReport {
+    pub(crate) fn report(&self) -> EndReport {
         EndReport { reason: self.reason, close: Some((self.by, self.code)), fault: self.error }
     }
 }

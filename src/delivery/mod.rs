@@ -35,11 +35,17 @@ mod channel_breaker;
 mod close;
 mod consumer;
 pub(crate) mod control;
+mod encoding;
+mod event_stream;
+pub(crate) mod events;
 mod fanout;
+mod link;
 mod memory;
+mod outbound;
 mod receipts;
 mod shard;
 mod shared;
+mod status;
 mod subscriber;
 mod timer_heap;
 mod wake_list;
@@ -57,9 +63,12 @@ use crate::net::Transport;
 use crate::telemetry::{BreakerMetrics, FeedMetrics, Metrics};
 
 pub(crate) use close::CloseCause;
+pub(crate) use event_stream::{EventStream, EventsWire};
 pub(crate) use fanout::Fanout;
+pub(crate) use link::Link;
 pub(crate) use memory::ClientMemory;
-pub(crate) use websocket::{Input, ReadStatus, Received, SendStatus, SpentRates, WebSocket, WriteStatus};
+pub(crate) use status::{Input, ReadStatus, Received, SendStatus, WriteStatus};
+pub(crate) use websocket::{ReadLimits, SpentRates, WebSocket};
 
 /// What holds for all feeds of a route, worked out once.
 #[derive(Debug)]
@@ -91,17 +100,27 @@ pub(crate) enum FromClients {
     Forward(mpsc::Sender<(Kind, Bytes)>),
 }
 
-/// A client whose 101 was sent.
+/// A client whose 101 was sent, or whose answer is an event stream.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     /// Its socket.
     pub transport: Transport,
-    /// Whether it may be sent compressed messages, and may send such.
-    pub has_deflate: bool,
+    /// How it is spoken to.
+    pub wire: Wire,
     /// Its place in the registry, and what is held for it.
     pub connection: Connection,
-    /// What it is told before anything else, if it speaks the protocol among the messages.
-    pub hello: Option<Box<FeedHello>>,
+}
+
+/// How a client is spoken to.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    WebSocket {
+        /// Whether it may be sent compressed messages, and may send such.
+        has_deflate: bool,
+        /// What it is told before anything else, if it speaks the protocol among the messages.
+        hello: Option<Box<FeedHello>>,
+    },
+    Events(Box<EventsWire>),
 }
 
 /// The first message of a client that speaks the protocol among the messages.

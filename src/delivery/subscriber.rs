@@ -1,4 +1,4 @@
-//! One client of a feed: a [`Consumer`] of its log, and the [`WebSocket`] that its messages go out by.
+//! One client of a feed: a [`Consumer`] of its log, and the [`Link`] that its messages go out by.
 //!
 //! # Invariants
 //! 1. After every call that answers [`PollStatus::Open`] the socket has its waker for whatever is to go on, or there is a
@@ -25,11 +25,16 @@ use super::batch::{Batcher, View};
 use super::close::{CloseCause, ScheduledClose};
 use super::consumer::Consumer;
 use super::control::ControlError;
+use super::encoding::Encoding;
+use super::event_stream::EventStream;
+use super::events::stream;
+use super::link::Link;
 use super::memory::{Account, Usage};
 use super::shared::FanoutShared;
+use super::status::{SendStatus, WriteStatus};
 use super::wake_list::SubscriberWaker;
-use super::websocket::{SendStatus, WebSocket, WriteStatus};
-use super::{Arrival, FromClients};
+use super::websocket::WebSocket;
+use super::{Arrival, FromClients, Wire};
 use crate::config::Policy;
 use crate::connections::{Command, Connection};
 use crate::frame::{Kind, encode};
@@ -79,7 +84,7 @@ pub(super) enum PollStatus {
 /// One client.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    socket: WebSocket,
+    link: Link,
     consumer: Consumer,
     wake: Arc<SubscriberWaker>,
     waker: Waker,
@@ -112,7 +117,7 @@ impl Subscriber {
         shared: &FanoutShared,
         now: Instant,
     ) -> Self {
-        let Arrival { transport, has_deflate, connection, hello } = arrival;
+        let Arrival { transport, wire, connection } = arrival;
         let Connection { guard: connection, expires, held } = connection;
         let policy = &shared.settings.policy;
         let wants_messages = matches!(shared.from_clients, FromClients::Forward(_));
@@ -121,19 +126,28 @@ impl Subscriber {
             policy.max_lifetime.map(|lifetime| now + lifetime.mul_f64(1.0 - 0.1 * fastrand::f64()));
         let waker = Waker::from(Arc::clone(&wake));
         connection.handle().wake_with(&waker);
-        let mut socket = WebSocket::new(transport, has_deflate, policy, wants_messages, connection, now);
-        if let Some(hello) = &hello {
-            socket.speak_control(policy, wants_messages, hello.prefix);
-        }
+        let (link, control) = match wire {
+            Wire::WebSocket { has_deflate, hello } => {
+                let mut socket =
+                    WebSocket::new(transport, has_deflate, policy, wants_messages, connection, now);
+                if let Some(hello) = &hello {
+                    socket.speak_control(policy, wants_messages, hello.prefix);
+                }
+                (Link::WebSocket(socket), hello.map(|hello| Control::new(*hello)))
+            }
+            Wire::Events(wire) => {
+                (Link::Events(Box::new(EventStream::new(transport, *wire, connection, now))), None)
+            }
+        };
         Self {
-            socket,
+            link,
             consumer: Consumer::new(cursor),
             wake,
             waker,
             dates: Dates::new(lifetime, expires, now),
             feed_close: None,
             armed: None,
-            extras: hello.map(|hello| Box::new(Extras { share: None, control: Some(Control::new(*hello)) })),
+            extras: control.map(|control| Box::new(Extras { share: None, control: Some(control) })),
             _held: held,
         }
     }
@@ -167,12 +181,12 @@ impl Subscriber {
     pub(super) fn is_served(&self) -> bool {
         let control = self.extras.as_ref().and_then(|extras| extras.control.as_ref());
         let has_frame = control.is_some_and(Control::has_frame);
-        self.socket.is_open() && self.socket.is_flushed() && !self.consumer.is_skipped() && !has_frame
+        self.link.is_open() && self.link.is_flushed() && !self.consumer.is_skipped() && !has_frame
     }
 
     /// Everything that can be done for it now.
     pub(super) fn poll(&mut self, cx: &mut PollContext<'_>) -> PollStatus {
-        for command in self.socket.handle().take_commands().into_iter().flatten() {
+        for command in self.link.handle().take_commands().into_iter().flatten() {
             self.on_command(command, cx);
         }
         let mut status = self.write(cx);
@@ -184,14 +198,14 @@ impl Subscriber {
         }
         self.account(cx.account);
         if status == PollStatus::Closed {
-            self.socket.leave();
+            self.link.leave();
         }
         status
     }
 
     /// Does what follows if it has to be closed now.
     pub(super) fn poll_if_closing(&mut self, cx: &mut PollContext<'_>) -> PollStatus {
-        if self.socket.is_open() { PollStatus::Open } else { self.poll(cx) }
+        if self.link.is_open() { PollStatus::Open } else { self.poll(cx) }
     }
 
     /// A command came through the handle.
@@ -207,14 +221,14 @@ impl Subscriber {
             }
             Command::Cut => {
                 let is_draining = self.dates.is_draining();
-                self.socket.reset(if is_draining { Reason::Drained } else { Reason::Aborted });
+                self.link.reset(if is_draining { Reason::Drained } else { Reason::Aborted });
             }
         }
     }
 
     /// Begins to close it, unless an end has begun.
     fn close(&mut self, cause: &CloseCause, cx: &PollContext<'_>) {
-        self.socket.close(cause, cx.policy().close_timeout, cx.now);
+        self.link.close(cause, cx.policy().close_timeout, cx.now);
     }
 
     /// Sends what is left, control frames, and what is due.
@@ -222,33 +236,33 @@ impl Subscriber {
         let waker = self.waker.clone();
         let mut task = Context::from_waker(&waker);
         loop {
-            match self.socket.poll_send(&mut task, self.consumer.sequence(), cx.now) {
+            match self.link.poll_send(&mut task, self.consumer.sequence(), cx.now) {
                 SendStatus::Ready => {}
                 SendStatus::Blocked => {
                     self.check_lag(cx);
                     // It may have been closed for that, and what it did not take dropped up to where its Close can go.
-                    if self.socket.is_flushed() && !self.socket.is_open() {
+                    if self.link.is_flushed() && !self.link.is_open() {
                         continue;
                     }
                     return PollStatus::Open;
                 }
                 SendStatus::Closed => return PollStatus::Closed,
             }
-            if !self.socket.is_open() {
+            if !self.link.is_open() {
                 return PollStatus::Open;
             }
             let control = self.extras.as_mut().and_then(|extras| extras.control.as_mut());
-            let frame = control.and_then(|control| control.next_frame(self.socket.prefix()));
+            let frame = control.and_then(|control| control.next_frame(self.link.prefix()));
             if let Some(frame) = frame {
                 // Whatever becomes of it, the next turn of this finds out.
-                self.socket.send(&mut task, &frame, 0, cx.now);
+                self.link.send(&mut task, &frame, 0, cx.now);
                 continue;
             }
             if self.consumer.is_skipped() {
                 return PollStatus::Open;
             }
             let status = self.deliver(cx);
-            if self.socket.is_open() || status != PollStatus::Open {
+            if self.link.is_open() || status != PollStatus::Open {
                 return status;
             }
         }
@@ -262,14 +276,16 @@ impl Subscriber {
                 self.on_caught_up(cx);
                 return PollStatus::Open;
             }
-            let user = self.socket.handle().info.user.as_ref();
+            let user = self.link.handle().info.user.as_ref();
             let control = self.extras.as_mut().and_then(|extras| extras.control.as_mut());
             let is_counting = control.is_some();
-            let view = View { has_deflate: self.socket.has_deflate(), user, is_counting };
+            let view = View { encoding: self.link.encoding(), user, is_counting };
             let (batch, missed) = self.consumer.next_batch(cx.batcher, view, metrics);
-            let notice = match control {
-                Some(control) => control.on_batch(batch, self.socket.prefix()),
-                None => (missed > 0 && policy.notices).then(|| gap_notice(missed)),
+            let notice = match (control, view.encoding) {
+                (Some(control), _) => control.on_batch(batch, self.link.prefix()),
+                // The page's own handlers do not see it.
+                (None, Encoding::Events(_)) => (missed > 0).then(|| stream::gap(batch.before(), missed)),
+                (None, _) => (missed > 0 && policy.notices).then(|| gap_notice(missed)),
             };
             let notice = notice.map(|notice| Bytes::from([&notice[..], &batch.bytes[..]].concat()));
             let bytes = notice.as_ref().unwrap_or(&batch.bytes);
@@ -283,11 +299,11 @@ impl Subscriber {
             }
             // Without a copy of the waker: this is once a delivery.
             let mut task = Context::from_waker(&self.waker);
-            match self.socket.send(&mut task, bytes, batch.messages, cx.now) {
+            match self.link.send(&mut task, bytes, batch.messages, cx.now) {
                 WriteStatus::Flushed => {}
                 WriteStatus::Blocked => {
                     let budget = cx.shared.settings.client_memory.budget();
-                    self.socket.share_unsent(|| match notice {
+                    self.link.share_unsent(|| match notice {
                         Some(notice) => budget.hold(notice),
                         None => cx.batcher.held(budget),
                     });
@@ -306,7 +322,7 @@ impl Subscriber {
 
     /// It was sent everything that may go out now.
     fn on_caught_up(&mut self, cx: &PollContext<'_>) {
-        self.socket.handle().set_lag(0);
+        self.link.handle().set_lag(0);
         self.consumer.on_caught_up(cx.now);
         // The log may be ahead of what may go out now: the Close at the end of the feed waits for that too.
         if self.consumer.next() > cx.log.head()
@@ -318,8 +334,8 @@ impl Subscriber {
 
     /// It takes nothing at the moment: is it too far behind?
     pub(super) fn check_lag(&mut self, cx: &PollContext<'_>) {
-        self.socket.handle().set_lag(self.consumer.lag(cx.log.head()));
-        if self.socket.is_open()
+        self.link.handle().set_lag(self.consumer.lag(cx.log.head()));
+        if self.link.is_open()
             && !self.consumer.is_skipped()
             && self.consumer.is_beyond(&cx.policy().delivery.max_lag, cx.log)
         {
@@ -329,7 +345,7 @@ impl Subscriber {
 
     /// It is skipped for a while, or closed if it has been too often.
     fn trip(&mut self, cx: &PollContext<'_>) {
-        self.socket.watch_progress();
+        self.link.watch_progress();
         if self.consumer.trip(cx.shared, cx.now) {
             let code = cx.policy().close_codes.slow_consumer;
             self.close(&CloseCause::ours(Reason::SlowConsumer, code, "slow consumer"), cx);
@@ -342,7 +358,7 @@ impl Subscriber {
             return;
         }
         // If it has not taken a byte in all that time there is no use in trying.
-        if !self.socket.makes_progress(cx.now) {
+        if !self.link.makes_progress(cx.now) {
             return self.trip(cx);
         }
         self.consumer.resume(cx.policy().delivery.resume_from, cx.log, cx.metrics());
@@ -370,37 +386,37 @@ impl Subscriber {
 
     /// It is reset to make room in memory.
     pub(super) fn evict(&mut self) {
-        self.socket.handle().info.route.memory_cuts.inc();
-        self.socket.reset(Reason::SlowConsumer);
+        self.link.handle().info.route.memory_cuts.inc();
+        self.link.reset(Reason::SlowConsumer);
     }
 
     /// Its shard has panicked.
     pub(super) fn fail(self) {
-        self.socket.fail();
+        self.link.fail();
     }
 
     /// What it holds of the memory of the process.
     pub(super) fn usage(&self, index: u32, now: Instant) -> Usage {
-        let piece = self.socket.unsent_piece();
+        let piece = self.link.unsent_piece();
         Usage {
             index,
             piece: (!piece.is_empty()).then(|| (piece.as_ptr().addr(), piece.len())),
-            alone: self.socket.held_alone(),
-            since: self.socket.stalled_since().unwrap_or(now),
+            alone: self.link.held_alone(),
+            since: self.link.stalled_since().unwrap_or(now),
         }
     }
 
     /// Accounts for what it holds: a piece that it shares with others is counted by itself.
     fn account(&mut self, account: &Account) {
-        self.socket.handle().set_buffered(self.socket.held());
-        let alone = self.socket.held_alone();
+        self.link.handle().set_buffered(self.link.held());
+        let alone = self.link.held_alone();
         if alone > 0 {
             self.extras.get_or_insert_default().share.get_or_insert_with(|| account.share());
         }
         if let Some(share) = self.extras.as_mut().and_then(|extras| extras.share.as_mut()) {
             share.set(alone);
         }
-        account.note(alone + self.socket.unsent_piece().len());
+        account.note(alone + self.link.unsent_piece().len());
     }
 }
 

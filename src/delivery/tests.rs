@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use super::fanout::Fanout;
 use super::shard::{Shard, ShardHandle};
-use super::{Arrival, ClientMemory, FeedHello, FromClients, Settings};
+use super::{Arrival, ClientMemory, EventsWire, FeedHello, FromClients, Settings, Wire};
 use crate::config::{Config, LogConnections, Policy};
 use crate::connections::{Connection, ConnectionInfo, Handle, Registry};
 use crate::frame::Kind;
@@ -102,6 +102,8 @@ struct Stage {
     expires: Option<Duration>,
     /// Of the next client.
     hello: Cell<Option<FeedHello>>,
+    /// The next client is sent an event stream.
+    events: Cell<Option<EventsWire>>,
     /// For how long the machine is suspended then: the wall clock is ahead by so much.
     suspended: Duration,
 }
@@ -169,6 +171,7 @@ impl Stage {
             written: 0,
             expires: None,
             hello: Cell::default(),
+            events: Cell::default(),
             suspended: Duration::ZERO,
         }
     }
@@ -246,8 +249,11 @@ impl Stage {
             .expires
             .and_then(|left| Expiry::after(left, Instant::now(), SystemTime::now() - self.suspended));
         let connection = Connection { guard, expires, held: Some(held) };
-        let hello = self.hello.take().map(Box::new);
-        Arrival { transport: Transport { stream, read_ahead: Bytes::new() }, has_deflate, connection, hello }
+        let wire = match self.events.take() {
+            Some(wire) => Wire::Events(Box::new(wire)),
+            None => Wire::WebSocket { has_deflate, hello: self.hello.take().map(Box::new) },
+        };
+        Arrival { transport: Transport { stream, read_ahead: Bytes::new() }, wire, connection }
     }
 
     /// Writes a text into the log.

@@ -15,6 +15,8 @@ use super::head::spelling;
 
 /// On answers of the proxy itself: why it did not ask the server.
 pub(crate) const X_OUTRIGGER_REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
+/// The ticket of a session, for this proxy alone.
+pub(crate) const X_OUTRIGGER_SESSION: HeaderName = HeaderName::from_static("x-outrigger-session");
 /// The user that authentication found; never believed from a client.
 pub(crate) const X_OUTRIGGER_USER: HeaderName = HeaderName::from_static("x-outrigger-user");
 /// Ties the log lines of one request together.

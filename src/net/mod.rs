@@ -1,10 +1,11 @@
-//! Sockets: one stream type for every kind of hop, and what is set on it; what a head of HTTP over one means
+//! Sockets: one stream type for every kind of hop, and what is set on it; the timer beside one ([`Alarm`]); what a head of HTTP over one means
 //! ([`head`]), the words of HTTP that several rooms share ([`mod@http`]), and the subprotocols that are this proxy's own
 //! ([`own_protocols`]).
 //!
 //! # Not here
 //! Who is accepted and what is said ([`crate::server`], [`crate::upstream`]).
 
+mod alarm;
 mod broken;
 mod connect;
 mod fetch;
@@ -22,6 +23,7 @@ mod stream;
 pub(crate) mod tls;
 mod write_buffer;
 
+pub(crate) use alarm::Alarm;
 pub(crate) use broken::{Broken, HeadLimit, describe_io};
 pub(crate) use connect::TcpConnector;
 pub(crate) use fetch::{Fetch, FetchError};

@@ -8,7 +8,10 @@
 //! 2. A path cannot dodge its route by being written in another way: it is matched as most servers would
 //!    read it ([`path`]), and compared with how else they may ([`readings`]). What goes upstream is unchanged.
 //! 3. Where all routes are equally strict, other readings are not looked at.
+//! 4. A request to an endpoint of a route ([`endpoints`]) is for a WebSocket of that route: whatever keeps a handshake for its
+//!    path from the route keeps it out too.
 
+mod endpoints;
 mod path;
 mod pattern;
 mod readings;
@@ -19,12 +22,13 @@ mod tests;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub(super) use endpoints::EndpointMatch;
 pub(super) use path::without_prefix;
 pub(super) use strictness::is_as_strict;
 
 use self::pattern::{Fit, Pattern};
 use self::readings::Readings;
-use crate::config::{AmbiguousPaths, Host, PathPattern, without_port};
+use crate::config::{AmbiguousPaths, Endpoint, Host, PathPattern, without_port};
 use crate::net::http::percent_decode;
 
 /// A route, as far as the router looks at it.
@@ -33,6 +37,10 @@ pub(super) trait Candidate {
     fn path(&self) -> &PathPattern;
     /// Which hosts it takes; empty is any.
     fn hosts(&self) -> &[String];
+    /// What stands between its path and the name of an endpoint.
+    fn endpoint_prefix(&self) -> &str;
+    /// Whether it has this endpoint.
+    fn has_endpoint(&self, endpoint: Endpoint) -> bool;
     /// Whether whoever may take this route might take `other` as well.
     fn is_as_strict_as(&self, other: &Self) -> bool;
 }
@@ -42,6 +50,8 @@ pub(super) trait Candidate {
 pub(super) struct Router<R> {
     entries: Vec<Entry<R>>,
     fallback: Arc<R>,
+    /// What may stand before the name of an endpoint on some route that has one.
+    endpoint_prefixes: Vec<String>,
     /// How many parts the longest pattern has.
     max_parts: usize,
     /// Whether some route is stricter than another, so that other readings of a request matter.
@@ -57,11 +67,15 @@ struct Entry<R> {
 
 /// The route of a request.
 #[derive(Debug)]
-pub(super) struct RouteMatch<'a, R> {
+pub(super) struct RouteMatch<'a, 'p, R> {
     pub(super) route: &'a Arc<R>,
+    /// The endpoint of the route that it is for.
+    pub(super) endpoint: Option<EndpointMatch<'p>>,
     /// A route that another reading leads to and that is stricter than `route`, and why the request can be read so.
     pub(super) stricter: Option<(&'a Arc<R>, &'static str)>,
 }
+
+const ENDPOINTS: [Endpoint; 4] = [Endpoint::Poll, Endpoint::Send, Endpoint::Events, Endpoint::Replay];
 
 /// The host of a request, as this proxy and other servers may read it.
 struct RequestHost {
@@ -84,9 +98,17 @@ impl<R: Candidate> Router<R> {
         // To be as strict as another is transitive.
         let is_alike = |route: &Arc<R>| route.is_as_strict_as(&fallback) && fallback.is_as_strict_as(route);
         let is_uniform = entries.iter().all(|entry| is_alike(&entry.route));
+        let has_endpoint =
+            |route: &Arc<R>| ENDPOINTS.into_iter().any(|endpoint| route.has_endpoint(endpoint));
+        let with_endpoints = entries.iter().map(|entry| &entry.route).filter(|route| has_endpoint(route));
+        let mut endpoint_prefixes: Vec<_> =
+            with_endpoints.map(|route| route.endpoint_prefix().to_owned()).collect();
+        endpoint_prefixes.sort();
+        endpoint_prefixes.dedup();
         let max_parts = entries.iter().map(|entry| entry.pattern.len()).max().unwrap_or(0);
         Self {
             compares_readings: ambiguous == AmbiguousPaths::Refuse && !is_uniform,
+            endpoint_prefixes,
             max_parts,
             entries,
             fallback,
@@ -98,17 +120,60 @@ impl<R: Candidate> Router<R> {
         self.entries.iter().map(|entry| &entry.route).chain([&self.fallback])
     }
 
-    /// The route of a request for `path` at `host` (with or without a port).
-    pub(super) fn pick(&self, host: &str, path: &str) -> RouteMatch<'_, R> {
+    /// The route of a handshake for `path` at `host` (with or without a port).
+    pub(super) fn pick<'p>(&self, host: &str, path: &'p str) -> RouteMatch<'_, 'p, R> {
         let request_host = RequestHost::new(host);
         let segments = path::segments(path);
-        let is_its = |entry: &&Entry<R>| {
-            entry.takes_host(&request_host.host) && entry.pattern.fit(&segments) == Fit::Yes
+        let index = self.first(&request_host.host, &segments);
+        self.picked(index, None, &request_host, path, &segments)
+    }
+
+    /// The route of a request that is no handshake, which may be for an endpoint of the route.
+    pub(super) fn pick_request<'p>(&self, host: &str, path: &'p str) -> RouteMatch<'_, 'p, R> {
+        let request_host = RequestHost::new(host);
+        let segments = path::segments(path);
+        let index = self.first(&request_host.host, &segments);
+        match self.first_endpoint(&request_host.host, path) {
+            // In file order: a route before that one takes the path as it stands.
+            Some((owner, endpoint)) if owner <= index => {
+                let segments = path::segments(endpoint.path);
+                self.picked(owner, Some(endpoint), &request_host, endpoint.path, &segments)
+            }
+            _ => self.picked(index, None, &request_host, path, &segments),
+        }
+    }
+
+    /// The endpoint that `path` is of, with its route's place: the route that a handshake for that WebSocket would take.
+    fn first_endpoint<'p>(&self, host: &Host, path: &'p str) -> Option<(usize, EndpointMatch<'p>)> {
+        let (endpoint, before) = endpoints::named(path).filter(|_| !self.endpoint_prefixes.is_empty())?;
+        let of_prefix = |prefix: &String| {
+            let path = endpoints::base(before, prefix)?;
+            let index = self.first(host, &path::segments(path));
+            let owner = &self.entries.get(index)?.route;
+            let has_it = owner.endpoint_prefix() == *prefix && owner.has_endpoint(endpoint);
+            has_it.then_some((index, EndpointMatch { endpoint, path }))
         };
-        let route = self.entries.iter().find(is_its).map_or(&self.fallback, |entry| &entry.route);
+        self.endpoint_prefixes.iter().filter_map(of_prefix).min_by_key(|(index, _)| *index)
+    }
+
+    /// The place of the first route that matches, behind all others if it is the fallback.
+    fn first(&self, host: &Host, segments: &[Cow<'_, [u8]>]) -> usize {
+        let is_its = |entry: &Entry<R>| entry.takes_host(host) && entry.pattern.fit(segments) == Fit::Yes;
+        self.entries.iter().position(is_its).unwrap_or(self.entries.len())
+    }
+
+    fn picked<'p>(
+        &self,
+        index: usize,
+        endpoint: Option<EndpointMatch<'p>>,
+        request_host: &RequestHost,
+        path: &str,
+        segments: &[Cow<'_, [u8]>],
+    ) -> RouteMatch<'_, 'p, R> {
+        let route = self.entries.get(index).map_or(&self.fallback, |entry| &entry.route);
         let stricter =
-            self.compares_readings.then(|| self.stricter(route, &request_host, path, &segments)).flatten();
-        RouteMatch { route, stricter }
+            self.compares_readings.then(|| self.stricter(route, request_host, path, segments)).flatten();
+        RouteMatch { route, endpoint, stricter }
     }
 
     /// A route that the request may be read to be for, and that is stricter than `than`.

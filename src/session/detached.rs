@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::handle::{EndRequest, Handle};
+use super::handle::Handle;
+use super::request::EndRequest;
 
 #[derive(Debug, Default)]
 pub(super) struct Detached {

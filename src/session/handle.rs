@@ -3,12 +3,12 @@
 //! The task owns both links and all that is known of the session, so whoever wants something of it leaves a [`Request`].
 //! It registers its waker once ([`Handle::wake_with`]) and takes requests at the beginning of each poll until there are
 //! none ([`Handle::next_request`]: one load if there are none). When it ends it drops its
-//! [`SessionGuard`](super::registry::SessionGuard): what waits then is dropped, and nothing is taken any more.
+//! [`SessionGuard`](super::registry::SessionGuard): what waits then is given back, and nothing is taken any more.
 //!
 //! # Invariants
 //! 1. The inbox is bounded. Requests are taken in the order in which they came, so that of two clients which attach at the
 //!    same moment one is the later one, and that one stays.
-//! 2. Who leaves a request hears of it in any case: by the answer, or by what is dropped with it.
+//! 2. Who leaves a request hears of it in any case: by the answer, or by what is dropped or given back with it.
 //! 3. Tickets are numbered here, under one lock: the door sees at once which of them are worth nothing any more.
 //!
 //! # Not here
@@ -23,12 +23,12 @@ use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::ticket::{Generations, TicketKeys};
-use crate::connections::{Command, Connection, EndedSession, PermitHolder, SessionId};
-use crate::net::Transport;
+use super::request::{
+    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent,
+};
+use super::ticket::Generations;
+use crate::connections::{Command, PermitHolder, SessionId};
 use crate::net::http::tokens;
-use crate::net::own_protocols::Nonce;
-use crate::upstream::opening::Opening;
 
 /// How many requests may wait: more than come between two polls of a task.
 const MAX_REQUESTS: usize = 16;
@@ -62,76 +62,6 @@ struct Inbox {
     end: Option<EndRequest>,
     tickets: Generations,
     waker: Option<Waker>,
-}
-
-/// What is wanted of a session.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// Somebody else ends it.
-    End(EndRequest),
-    /// A handshake asks before its 101 whether it may attach. That changes nothing, but for a client which has missed what
-    /// cannot be made up for: it is the session's, so that the session is over.
-    Ask(Ask),
-    /// A client's socket has arrived, and takes the place of the one before. Boxed: it is large.
-    Attach(Box<Attach>),
-}
-
-/// Why somebody else ends a session. The strongest one last: the first two do not concern a client that is back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum EndRequest {
-    /// Too many sessions are without their clients, and this one for longest.
-    Evicted,
-    /// The process is being drained, and its client is away.
-    Drained,
-    /// A newer connection of its user takes its place.
-    Replaced,
-    /// At once, without a word.
-    Cut,
-}
-
-/// A question of a handshake.
-#[derive(Debug)]
-pub(crate) struct Ask {
-    /// The number of the client's ticket.
-    pub generation: u32,
-    /// The number of the newest message that it has had.
-    pub seen: u64,
-    /// Takes the answer; a handshake that is gone meanwhile does not mind.
-    pub answer: oneshot::Sender<Result<(), NotResumed>>,
-}
-
-/// Why a session does not go on with a client that has a ticket of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotResumed {
-    /// The ticket was replaced by a newer one.
-    Used,
-    /// The client has had what was never sent. The session is over.
-    Ahead(EndedSession),
-    /// So many messages that the client has not had are not there any more. The session is over.
-    Gap(u64, EndedSession),
-    /// There is no session any more.
-    Gone,
-    /// Too many want something of it at the same moment.
-    Busy,
-}
-
-/// A client that comes back.
-#[derive(Debug)]
-pub(crate) struct Attach {
-    pub generation: u32,
-    /// The number of the newest message that it has had.
-    pub seen: u64,
-    pub transport: Transport,
-    /// Whether compressed messages were agreed upon.
-    pub has_deflate: bool,
-    /// Its place in the registry of connections, and when its credentials end.
-    pub connection: Connection,
-    /// What its hello repeats.
-    pub nonce: Option<Nonce>,
-    /// What the server is dialled with from now on: this handshake has the newest credentials.
-    pub opening: Opening,
-    /// What the session's tickets are signed with from now on: keys may have been replaced since it began.
-    pub keys: Arc<TicketKeys>,
 }
 
 impl Handle {
@@ -173,14 +103,50 @@ impl Handle {
     }
 
     /// Hands the socket of a client that comes back to the task.
+    pub(crate) fn attach(&self, attach: Box<Attach>) -> Attaching {
+        let (back, attaching) = Attaching::new();
+        if let Err((request, _)) = self.leave(Request::Attach(attach, back)) {
+            request.give_back();
+        }
+        attaching
+    }
+
+    /// Asks the task for what the server has said. The answer may take as long as the poll says.
     ///
     /// # Errors
-    /// It was not taken.
-    pub(crate) fn attach(&self, attach: Box<Attach>) -> Result<(), (Box<Attach>, NotResumed)> {
-        self.leave(Request::Attach(attach)).map_err(|(request, why)| match request {
-            Request::Attach(attach) => (attach, why),
-            Request::Ask(_) | Request::End(_) => unreachable!("it is handed back as it came"),
-        })
+    /// Nothing comes of it. What is known of a session that is over may be known to its registry alone.
+    pub(crate) fn poll(&self, poll: Poll) -> impl Future<Output = Result<Polled, Refusal>> + use<> {
+        self.request(poll, Request::Poll)
+    }
+
+    /// Says something for the client.
+    ///
+    /// # Errors
+    /// As [`Handle::poll`].
+    pub(crate) fn send(&self, send: Send) -> impl Future<Output = Result<Sent, Refusal>> + use<> {
+        self.request(send, Request::Send)
+    }
+
+    /// Not an async function: who waits for the answer does not need the room for the question.
+    fn request<W, A>(
+        &self,
+        what: W,
+        request: fn(Box<Asked<W, A>>) -> Request,
+    ) -> impl Future<Output = Result<A, Refusal>> + use<W, A> {
+        let (answer, answered) = oneshot::channel();
+        let left = self.leave(request(Box::new(Asked { what, answer })));
+        let refused = left.err().map(|(_, why)| match why {
+            NotResumed::Busy => Refusal::Polls,
+            NotResumed::Used | NotResumed::Ahead(_) | NotResumed::Gap(..) | NotResumed::Gone => {
+                Refusal::Gone(None, None)
+            }
+        });
+        async move {
+            match refused {
+                Some(refused) => Err(refused),
+                None => answered.await.unwrap_or(Err(Refusal::Gone(None, None))),
+            }
+        }
     }
 
     /// Has the session ended. The strongest cause counts if there are several.

@@ -173,6 +173,14 @@ impl Machine {
         self.resume_window
     }
 
+    /// The client may be away for so long, from now on: each way of being there has a time of its own. Without a ticket it
+    /// has none.
+    pub(super) fn set_resume_window(&mut self, window: Duration) {
+        if let Some(known) = &mut self.resume_window {
+            *known = window;
+        }
+    }
+
     /// Whether the client is closed and will not be let in again.
     pub(super) fn is_leaving_for_good(&self) -> bool {
         self.client == Client::Leaving { may_resume: false }

@@ -29,13 +29,15 @@ mod machine;
 mod outbox;
 mod plan;
 mod registry;
+mod request;
 mod sessions;
 mod shared;
 mod task;
 mod ticket;
 
-pub(crate) use handle::{Attach, Handle, Identity, NotResumed};
+pub(crate) use handle::{Handle, Identity};
 pub(crate) use plan::Plan;
+pub(crate) use request::{Attach, NotResumed, Poll, Polled, Refusal, Send, Sent, Visitor};
 pub(crate) use sessions::Sessions;
 pub(crate) use task::{Arrival, Greeted, Opened};
 pub use ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};

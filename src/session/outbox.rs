@@ -29,8 +29,8 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-pub(super) use self::uncertain::Lost;
 use self::uncertain::Uncertain;
+pub(super) use self::uncertain::{GivenUp, Lost};
 use crate::config::{Replay, SessionQueue};
 use crate::frame::Kind;
 
@@ -259,18 +259,24 @@ impl Outbox {
         self.pace == Pace::OneAtATime || (self.says_again() && self.said_cost >= self.rules.bytes / 2)
     }
 
-    /// Gives up what no link was handed and is too old.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<Lost> {
-        let mut lost: Option<Lost> = None;
+    /// Gives up what this link was not handed and is too old.
+    pub(super) fn expire(&mut self, now: Instant) -> GivenUp {
+        let mut given_up = GivenUp::default();
         while self.next_expiry().is_some_and(|at| at <= now) {
-            let number = self.take_out(self.said);
-            lost = Some(match lost {
-                None => Lost { numbers: number..=number, messages: 1 },
-                Some(lost) => Lost { numbers: *lost.numbers.start()..=number, messages: lost.messages + 1 },
-            });
+            let may_be_known = self.said < self.repeated;
+            given_up.push(self.take_out(self.said), may_be_known);
         }
         self.relax();
-        lost
+        given_up
+    }
+
+    /// What is given up if no other link is handed anything.
+    pub(super) fn unsaid(&self) -> GivenUp {
+        let mut given_up = GivenUp::default();
+        for (index, entry) in self.entries.iter().enumerate().skip(self.said) {
+            given_up.push(entry.number, index < self.repeated);
+        }
+        given_up
     }
 
     /// When [`Outbox::expire`] has something to do.

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::detached::{Detached, DetachedPlace};
 use super::graves::Graves;
-use super::handle::{EndRequest, Handle, Identity};
+use super::handle::{Handle, Identity};
+use super::request::{EndRequest, Request};
 use super::ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};
 use crate::config::TokenKeys;
 use crate::connections::{EndedSession, ResumeGate, ResumeGrant, SessionId};
@@ -168,7 +169,7 @@ impl Drop for SessionGuard {
             }
         }
         // Afterwards: whoever has found it until now is told that it is gone, and not that its ticket was used.
-        drop(self.handle.close());
+        self.handle.close().into_iter().for_each(Request::give_back);
     }
 }
 

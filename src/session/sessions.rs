@@ -13,12 +13,13 @@ use super::lines;
 use super::plan::Plan;
 use super::registry::SessionGuard;
 use super::shared::Shared;
-use super::task::{Arrival, Task};
+use super::task::{Arrival, Opened, Task};
 use crate::config::Policy;
-use crate::connections::{EndedSession, SessionId};
+use crate::connections::{Connection, EndedSession, SessionId};
 use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net::Transport;
+use crate::net::own_protocols::TicketText;
 use crate::telemetry::{Metrics, TaskKind, panics};
 use crate::upstream::Upstream;
 
@@ -85,9 +86,27 @@ impl Plan {
         self.shared.registry.ended(session)
     }
 
+    /// The first ticket of a session that was entered, and its number. `None`: its client cannot come back.
+    pub(crate) fn issue(&self, session: &SessionGuard) -> Option<(u32, TicketText)> {
+        self.gate.as_ref()?.issue(session.handle())
+    }
+
     /// Begins a session: the server has answered, and the client's 101 was sent.
     pub(crate) fn spawn(self: &Arc<Self>, client: Transport, arrival: Arrival) {
-        let task = Task::new(self, client, arrival);
+        self.run(Task::new(self, client, arrival));
+    }
+
+    /// The same for a client that asks over HTTP: its first request waits in the session's handle.
+    pub(crate) fn spawn_over_http(
+        self: &Arc<Self>,
+        opened: Opened,
+        session: SessionGuard,
+        connection: Connection,
+    ) {
+        self.run(Task::over_http(self, opened, session, connection));
+    }
+
+    fn run(&self, task: Task) {
         let number = task.running().number();
         let abort = panics::spawn(TaskKind::Session, &self.shared.metrics, task);
         self.shared.on_spawned(number, abort);

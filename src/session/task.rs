@@ -22,24 +22,28 @@ mod control;
 mod deadlines;
 mod ending;
 mod gauges;
+mod polls;
+mod polling;
+mod posting;
 mod reading;
 mod resumable;
 mod server;
 mod telling;
+mod untold;
 mod way;
 
-use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use http::HeaderValue;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use self::control::Control;
 pub(crate) use self::control::Greeted;
 use self::gauges::Gauges;
+use self::polls::Polls;
 use self::resumable::Resumable;
 use self::way::Way;
 use super::cause::Cause;
@@ -49,13 +53,13 @@ use super::outbox::Outbox;
 use super::plan::Plan;
 use super::registry::SessionGuard;
 use super::shared::{QueueLength, Running};
-use crate::connections::Connection;
+use crate::connections::{self, Connection, Held};
 use crate::delivery::WebSocket;
 use crate::log::{Log, Writer};
 use crate::memory::Share;
-use crate::net::Transport;
+use crate::net::{Alarm, Transport};
 use crate::resilience::{Dates, Expiry, Standstill};
-use crate::telemetry::SessionEnd;
+use crate::telemetry::{Reason, SessionEnd};
 use crate::upstream::opening::Opening;
 use crate::upstream::{Closing, Uplink};
 
@@ -92,6 +96,8 @@ struct Outage {
     since: Instant,
     /// Dials that have failed since then.
     failed_dials: u32,
+    /// Whether there is a link that is not greeted yet: what becomes of that is the outcome of its dial.
+    is_greeting: bool,
     queue: QueueLength,
 }
 
@@ -117,6 +123,8 @@ pub(super) struct Task {
     /// The number of the newest message that it was ever sent, over whichever link.
     newest_sent: u64,
     client: Option<WebSocket>,
+    /// What there is of a client that asks over HTTP.
+    polls: Option<Box<Polls>>,
     /// What a client that speaks the protocol is told over its link.
     control: Option<Box<Control>>,
     /// The link before, which is told that another one has the session.
@@ -130,14 +138,13 @@ pub(super) struct Task {
     expires: Option<Expiry>,
     /// The client's place among the connections that may be: given back when the session is over, whatever its server
     /// takes its time for.
-    place: Option<Box<dyn Any + Send + Sync>>,
+    place: Option<Held>,
     gauges: Gauges,
     /// Whether more waits for the client than may (`delivery.max_lag`).
     is_beyond_lag: bool,
     is_counted: bool,
     standstill: Standstill,
-    timer: Option<Pin<Box<Sleep>>>,
-    armed: Option<Instant>,
+    alarm: Alarm,
     waker: Option<Waker>,
     /// What the session holds beside its log, for the budget of the process.
     share: Share,
@@ -145,21 +152,54 @@ pub(super) struct Task {
 }
 
 impl Task {
+    /// A client whose 101 was sent.
     pub(super) fn new(plan: &Arc<Plan>, client: Transport, arrival: Arrival) -> Self {
         let Arrival { has_deflate, opened, connection, greeted, guard: session } = arrival;
-        let Opened { transport, protocol, opening } = opened;
         let Connection { guard, expires, held } = connection;
         let now = Instant::now();
+        let mut task = Self::begin(plan, opened, session, (expires, held), now);
+        guard.handle().accept_injections(plan.policy.delivery.max_lag.bytes);
+        task.client = Some(WebSocket::new(client, has_deflate, &plan.policy, true, guard, now));
+        task.dates = Dates::new(task.lifetime_from(now), expires, now);
+        if let Some(greeted) = greeted {
+            task.greet_client(greeted, false, now);
+        }
+        task
+    }
+
+    /// A client that asks over HTTP: what it asks waits in the session's handle.
+    pub(super) fn over_http(
+        plan: &Arc<Plan>,
+        opened: Opened,
+        session: SessionGuard,
+        connection: Connection,
+    ) -> Self {
+        let Connection { guard, expires, held } = connection;
+        let now = Instant::now();
+        let mut task = Self::begin(plan, opened, Some(session), (expires, held), now);
+        guard.handle().accept_injections(plan.policy.delivery.max_lag.bytes);
+        task.polls.get_or_insert_default().set_place(guard);
+        task.dates = Dates::new(None, expires, now);
+        task
+    }
+
+    fn begin(
+        plan: &Arc<Plan>,
+        opened: Opened,
+        session: Option<SessionGuard>,
+        (expires, place): (Option<Expiry>, Option<Held>),
+        now: Instant,
+    ) -> Self {
+        let Opened { transport, protocol, opening } = opened;
         let policy = &plan.policy;
         let metrics = Arc::clone(&plan.shared.metrics);
         let uplink = Uplink::new(transport, plan.uplink_rules(), metrics, now);
-        guard.handle().accept_injections(policy.delivery.max_lag.bytes);
         let greetings = (!plan.greeting.is_empty())
             .then(|| Box::new(Greetings::new(Arc::clone(&plan.greeting), policy.session.queue.bytes)));
         let resumable =
             session.zip(plan.gate.clone()).map(|(session, gate)| Box::new(Resumable::new(session, gate)));
         let window = policy.session.resume_window.filter(|_| resumable.is_some());
-        let mut task = Self {
+        Self {
             machine: Machine::new(policy.redial, window, now),
             uplink: Some(Box::new(uplink)),
             closing: Closing::default(),
@@ -172,30 +212,25 @@ impl Task {
             writer: Log::private(&plan.shared.logs),
             next: 1,
             newest_sent: 0,
+            client: None,
+            polls: None,
             control: None,
             parting: None,
             resumable,
-            client: Some(WebSocket::new(client, has_deflate, policy, true, guard, now)),
             rest: None,
             dates: Dates::default(),
             expires,
-            place: held,
+            place,
             gauges: Gauges::new(Arc::clone(&plan.metrics)),
             is_beyond_lag: false,
             is_counted: false,
             standstill: Standstill::default(),
-            timer: None,
-            armed: None,
+            alarm: Alarm::default(),
             waker: None,
             share: plan.shared.budget.share(),
             running: Running::new(&plan.shared),
             plan: Arc::clone(plan),
-        };
-        task.dates = Dates::new(task.lifetime_from(now), expires, now);
-        if let Some(greeted) = greeted {
-            task.greet_client(greeted, false, now);
         }
-        task
     }
 
     /// What counts the task among those that run.
@@ -211,14 +246,20 @@ impl Task {
 
     /// The client's connection, for log lines.
     fn connection(&self) -> Option<u64> {
-        self.client.as_ref().map(|client| client.handle().id)
+        self.handle().map(|handle| handle.id)
+    }
+
+    /// How others reach its client, whichever way that is there.
+    fn handle(&self) -> Option<&connections::Handle> {
+        let link = self.client.as_ref().map(|client| client.handle());
+        link.or_else(|| self.polls.as_ref()?.handle())
     }
 
     /// Registers the task's waker with the client's handle, for commands.
     fn register(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            if let Some(client) = &self.client {
-                client.handle().wake_with(cx.waker());
+            if let Some(handle) = self.handle() {
+                handle.wake_with(cx.waker());
             }
             if let Some(resumable) = &self.resumable {
                 resumable.wake_with(cx.waker());
@@ -236,24 +277,43 @@ impl Task {
         let uplink = self.uplink.as_ref().map_or(0, |uplink| uplink.buffered());
         let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());
         let waiting = client + uplink + self.outbox.held();
-        let held = waiting + greetings + self.opening.size();
+        let untold = self.resumable.as_ref().map_or(0, |resumable| resumable.held());
+        let held = waiting + greetings + untold + self.opening.size();
         if held == self.share.held() {
             return;
         }
-        let has_grown = held > self.share.held();
+        let grown = held.saturating_sub(self.share.held());
         self.share.set(held);
         // What is kept for a new server waits for nobody.
-        if let Some(client) = &self.client {
-            client.handle().set_buffered(waiting);
+        if let Some(handle) = self.handle() {
+            handle.set_buffered(waiting);
         }
         // The session that comes to hold more while the process holds too much is the one that ends.
-        if has_grown && waiting > SMALL && self.plan.shared.budget.is_over() {
-            if let Some(client) = &self.client {
-                client.handle().info.route.memory_cuts.inc();
-            }
-            self.machine.leave(Cause::Memory);
+        if grown > 0 && waiting > SMALL && self.plan.shared.budget.is_over() && self.end_for_memory(grown) {
             cx.waker().wake_by_ref();
         }
+    }
+
+    /// The process holds too much, and the session has come to hold so much more. False: it was ending already.
+    fn end_for_memory(&mut self, grown: usize) -> bool {
+        match self.machine.client() {
+            Client::Attached => {
+                if let Some(handle) = self.handle() {
+                    handle.info.route.memory_cuts.inc();
+                }
+                self.machine.leave(Cause::Memory);
+            }
+            Client::Away { .. } => self.machine.end(Cause::Memory),
+            // What is read until a Close is answered may be one message that does not end.
+            Client::Leaving { .. } | Client::Gone if grown > SMALL => {
+                if let Some(client) = &mut self.client {
+                    client.reset(Reason::SlowConsumer);
+                }
+                self.machine.end(Cause::Memory);
+            }
+            Client::Leaving { .. } | Client::Gone => return false,
+        }
+        true
     }
 }
 
@@ -267,7 +327,7 @@ impl Future for Task {
         // First, since a client that comes back has a mailbox of its own.
         this.take_requests(cx, now);
         this.take_pending();
-        let mut due = this.armed.filter(|armed| *armed <= now);
+        let mut due = this.alarm.due(now);
         loop {
             this.poll_server(cx, now);
             this.poll_way(cx, now);
@@ -275,6 +335,7 @@ impl Future for Task {
             this.read_client(cx, now);
             this.acknowledge(now);
             this.deliver(cx, now);
+            this.answer_polls(cx, now);
             // After the sockets were read: what came before a deadline counts.
             if let Some(due) = due.take() {
                 this.on_time(due, now);

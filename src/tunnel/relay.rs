@@ -33,7 +33,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::ending::Ending;
 use super::link::{Link, Side};
@@ -44,8 +44,7 @@ use crate::config::HeartbeatMode;
 use crate::connections::{Connection, ConnectionGuard};
 use crate::frame::{Extensions, Role, Rules, Scanner};
 use crate::memory::Share;
-use crate::net::Transport;
-use crate::net::scratch;
+use crate::net::{Alarm, Transport, scratch};
 use crate::resilience::{Dates, ReadBudget, Standstill};
 use crate::telemetry::{Injection, TaskKind};
 
@@ -74,8 +73,7 @@ pub(super) struct Relay {
     pub(super) dates: Dates,
     pub(super) standstill: Standstill,
     pub(super) ending: Option<Box<Ending>>,
-    pub(super) sleep: Option<Pin<Box<Sleep>>>,
-    pub(super) armed: Option<Instant>,
+    pub(super) alarm: Alarm,
     waker: Option<Waker>,
     /// Messages wait in the mailbox for their place.
     pub(super) has_injections: bool,
@@ -137,8 +135,7 @@ impl Relay {
             dates: Dates::new(lifetime, expires, now),
             standstill: Standstill::default(),
             ending: None,
-            sleep: None,
-            armed: None,
+            alarm: Alarm::default(),
             waker: None,
             has_injections: false,
             share: settings.budget.share(),
@@ -235,7 +232,7 @@ impl Future for Relay {
         for command in pending.commands.into_iter().flatten() {
             this.on_command(command, now);
         }
-        let mut due = this.armed.filter(|armed| *armed <= now);
+        let mut due = this.alarm.due(now);
         // For each direction one, over all rounds of the loop.
         let [mut up_budget, mut down_budget] = [ReadBudget::new(POLL_BUDGET, POLL_FRAMES); 2];
         let busy = scratch::with(|scratch| {

@@ -339,7 +339,7 @@ impl Driven for Stage {
     }
 
     fn armed(&self) -> Option<Instant> {
-        self.relay.as_ref().and_then(|relay| relay.armed)
+        self.relay.as_ref().and_then(|relay| relay.alarm.at())
     }
 }
 

@@ -6,13 +6,10 @@
 //! # Invariants
 //! 1. A peer is read before it is judged, also when the process stood still ([`crate::resilience::Standstill`]).
 
-use std::future::Future;
 use std::ops::ControlFlow;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
-use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::ending::CloseAction;
@@ -86,7 +83,7 @@ impl Relay {
 
     /// The timer, which was set to `due`, has fired: does what is due.
     pub(super) fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
-        self.armed = None;
+        self.alarm.clear();
         self.on_date(now);
         if self.standstill.must_read_first(due, now) {
             return;
@@ -156,22 +153,7 @@ impl Relay {
 
     /// Sets the timer to the nearest deadline, if that is earlier than the one it is set to.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let Some(next) = self.next_deadline(now) else { return };
-        if self.armed.is_some_and(|armed| armed <= next) {
-            return;
-        }
-        let sleep = match &mut self.sleep {
-            Some(sleep) => {
-                sleep.as_mut().reset(next);
-                sleep
-            }
-            None => self.sleep.insert(Box::pin(tokio::time::sleep_until(next))),
-        };
-        self.armed = Some(next);
-        // Not under the runtime's budget for this task: when that is used up a timer is Pending without
-        // keeping the waker, and would not be asked again.
-        if pin!(unconstrained(sleep.as_mut())).poll(cx) == Poll::Ready(()) {
-            cx.waker().wake_by_ref();
-        }
+        let next = self.next_deadline(now);
+        self.alarm.arm(next, cx);
     }
 }

@@ -7,7 +7,8 @@
 //!    are replaced.
 //! 3. What the authentication service says of a request is forwarded whatever `Connection` names, and replaces whatever
 //!    others have put under those names.
-//! 4. An upgrade is forwarded only if it is a WebSocket handshake.
+//! 4. What is between a client and this proxy, such as the ticket of a session, goes no further.
+//! 5. An upgrade is forwarded only if it is a WebSocket handshake.
 
 mod forwarded;
 
@@ -17,7 +18,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use self::forwarded::is_forwarding;
 pub(crate) use self::forwarded::{Forwarding, ForwardingConfig, Requester};
 use crate::config::{Forwarded, HostHeader, Target};
-use crate::net::http::{X_FORWARDED_PREFIX, X_OUTRIGGER_USER, X_REQUEST_ID, plain_name, set_upgrade, tokens};
+use crate::net::http::{
+    X_FORWARDED_PREFIX, X_OUTRIGGER_SESSION, X_OUTRIGGER_USER, X_REQUEST_ID, plain_name, set_upgrade, tokens,
+};
 
 /// Hop-by-hop headers.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -49,12 +52,17 @@ fn is_protected(name: &HeaderName) -> bool {
         || ["x-outrigger-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
+/// Whether a client that says this says it to us, or in our name.
+fn is_ours(name: &str) -> bool {
+    name == X_OUTRIGGER_USER.as_str() || name == X_OUTRIGGER_SESSION.as_str()
+}
+
 /// Whether a server that makes variables of headers would take this one for a header of ours ([`plain_name`]).
 fn is_look_alike(name: &HeaderName) -> bool {
     let text = name.as_str();
     let is_separator = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
     let plain = || plain_name(text);
-    text.bytes().any(is_separator) && (is_forwarding(&plain()) || plain() == X_OUTRIGGER_USER.as_str())
+    text.bytes().any(is_separator) && (is_forwarding(&plain()) || is_ours(&plain()))
 }
 
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.
@@ -68,6 +76,7 @@ pub(crate) fn for_upstream(
     // The proxy answers it as soon as the body is read; the upstream need not ask again.
     headers.remove(header::EXPECT);
     headers.remove(X_OUTRIGGER_USER);
+    headers.remove(X_OUTRIGGER_SESSION);
     if let Some(user) = requester.user.and_then(|user| HeaderValue::from_str(user).ok()) {
         headers.insert(X_OUTRIGGER_USER, user);
     }
@@ -94,7 +103,7 @@ pub(crate) fn for_upstream(
 pub(crate) fn remove_forged(headers: &mut HeaderMap, forwarding: Option<&Forwarding>) {
     let is_forged = |name: &HeaderName| {
         let is_believed = forwarding.is_some_and(|forwarding| forwarding.is_believed(name));
-        *name == X_OUTRIGGER_USER || is_look_alike(name) || is_forwarding(name.as_str()) && !is_believed
+        is_ours(name.as_str()) || is_look_alike(name) || is_forwarding(name.as_str()) && !is_believed
     };
     let forged: Vec<HeaderName> = headers.keys().filter(|name| is_forged(name)).cloned().collect();
     for name in forged {

@@ -30,11 +30,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::config;
 use crate::frame::{Assembled, Assembler, Endpoint, Extensions, Kind, Role, Rules};
-use crate::net::{Stream, Transport, WriteBuffer, scratch};
+use crate::net::{Alarm, Stream, Transport, WriteBuffer, scratch};
 use crate::resilience::{Heartbeat, PongKind, ReadBudget, Stall, Standstill};
 use crate::telemetry::Metrics;
 
@@ -102,8 +102,7 @@ pub(crate) struct Uplink {
     end: Option<UplinkEnd>,
     /// When the socket is dropped at the latest, once an end has begun or nothing can be sent any more.
     deadline: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-    armed: Option<Instant>,
+    alarm: Alarm,
     standstill: Standstill,
     /// The polling task's, woken when something is queued outside of a poll.
     waker: Option<Waker>,
@@ -132,8 +131,7 @@ impl Uplink {
             has_short_frames: false,
             end: None,
             deadline: None,
-            timer: None,
-            armed: None,
+            alarm: Alarm::default(),
             standstill: Standstill::default(),
             waker: None,
         }
@@ -169,7 +167,7 @@ impl Uplink {
             self.finish(UplinkEnd::Lost, false);
         }
         // After the socket was read: what came before a deadline counts.
-        if let Some(due) = self.armed.filter(|armed| *armed <= now) {
+        if let Some(due) = self.alarm.due(now) {
             self.on_time(cx, due, now);
             self.write(cx, now);
         }

@@ -5,6 +5,7 @@ mod breaker;
 mod broadcast;
 mod close_codes;
 mod delivery;
+mod fallback;
 mod handshake_rate;
 mod heartbeat;
 mod history;
@@ -21,6 +22,7 @@ pub use breaker::*;
 pub use broadcast::*;
 pub use close_codes::*;
 pub use delivery::*;
+pub use fallback::*;
 pub use handshake_rate::*;
 pub use heartbeat::*;
 pub use history::*;
@@ -83,6 +85,8 @@ pub struct Policy {
     pub notices: bool,
     /// The log.
     pub history: History,
+    /// Endpoints for clients that cannot have a WebSocket.
+    pub fallback: Fallback,
     /// `compression: deflate`, towards clients of a log.
     pub compression: bool,
 }

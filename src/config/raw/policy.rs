@@ -113,7 +113,6 @@ words!(Compression { Off = "off", Deflate = "deflate" });
 
 impl RawPolicy {
     pub(crate) fn validate(self, problems: &mut Problems) -> Policy {
-        let defaults = Self::default();
         let Self {
             heartbeat,
             idle_timeout,
@@ -139,8 +138,6 @@ impl RawPolicy {
             fallback,
             compression,
         } = self;
-        problems.refuse_unless_default("fallback", &fallback, &defaults.fallback);
-
         check::positive("close_timeout", close_timeout, problems);
         check::not_empty("max_frame", max_frame, problems);
         check::not_empty("max_message", max_message, problems);
@@ -192,6 +189,7 @@ impl RawPolicy {
             redial: problems.within("redial", |problems| redial.validate(problems)),
             notices,
             history: problems.within("history", |problems| history.validate(problems)),
+            fallback: fallback.validate(),
             compression: compression.0 == Compression::Deflate,
         }
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::error::quoted;
-use crate::config::model::{KeyPart, Mode, OnStall, PathPattern, Policy, Route, Segment, Upstream};
+use crate::config::model::{Fallback, KeyPart, Mode, OnStall, PathPattern, Policy, Route, Segment, Upstream};
 use crate::config::problems::Problems;
 use crate::config::raw::policy::RawPolicy;
 use crate::config::raw::upstream::RawUpstream;
@@ -174,11 +174,28 @@ impl RawRoute {
         }
         let hosts = url::hosts("hosts", hosts, problems);
         match mode.0 {
-            Mode::Tunnel => {}
+            Mode::Tunnel => check_tunnel(&policy, problems),
             Mode::Session => check_session(&policy, problems),
             Mode::Broadcast => check_broadcast(&pattern, &policy, problems),
         }
         Some(Route { name, path: pattern, hosts, mode: mode.0, strip_prefix, upstream, policy })
+    }
+}
+
+/// Endpoints of a route, and whether each is on.
+fn endpoints(fallback: &Fallback) -> [(&'static str, bool); 3] {
+    [("sse", fallback.sse), ("poll", fallback.poll), ("replay", fallback.replay)]
+}
+
+/// Nothing of a tunnel is kept that could be had in another way. What is inherited was meant for other routes.
+fn check_tunnel(policy: &Policy, problems: &mut Problems) {
+    for (name, is_on) in endpoints(&policy.fallback) {
+        let key = format!("policy.fallback.{name}");
+        if is_on && problems.is_own(&key) {
+            let accepted = "mode: broadcast on this route, or no fallback: a tunnel keeps no messages that could be \
+                            had without a WebSocket";
+            problems.refuse(&key, format!("fallback.{name}, and mode tunnel"), accepted);
+        }
     }
 }
 
@@ -209,6 +226,14 @@ fn check_broadcast(pattern: &PathPattern, policy: &Policy, problems: &mut Proble
 fn check_session(policy: &Policy, problems: &mut Problems) {
     const AGE: &str = "policy.history.age";
     const WINDOW: &str = "policy.session.resume_window";
+    for (name, is_on) in endpoints(&policy.fallback) {
+        if is_on {
+            let key = format!("policy.fallback.{name}");
+            let accepted = "no fallback on a route of mode session: it has none yet";
+            let found = format!("fallback.{name}, and mode session");
+            problems.refuse(own_key_or(&key, "mode", problems), found, accepted);
+        }
+    }
     let delivery = &policy.delivery;
     // Those that have a value in any case count only where the route itself gives them one.
     let own = |key: &str| problems.is_own(&format!("policy.delivery.{key}"));

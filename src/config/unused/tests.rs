@@ -48,6 +48,10 @@ fn each_setting_is_told_where_nothing_reads_it_and_not_where_something_does() {
             format!("routes: [{{ path: /a, mode: session, policy: {{ history: {{ bytes: 1KiB }}, session: {{ resume_window: 0s, max_detached: 5, token_key_file: '{KEYS}token_keys' }} }} }}]"),
             &["routes[0].policy.history.bytes", "routes[0].policy.session.max_detached", "routes[0].policy.session.token_key_file"],
         ),
+        // Endpoints for clients without WebSockets.
+        ("policy: { fallback: { poll: true, prefix: /x } }".into(), &["policy.fallback.poll", "policy.fallback.prefix"]),
+        ("policy: { fallback: { poll: true, prefix: /x } }\nroutes: [{ path: /a, mode: broadcast }]".into(), &[]),
+        ("routes: [{ path: /a, mode: broadcast, policy: { fallback: { prefix: /x } } }]".into(), &["routes[0].policy.fallback.prefix"]),
         // The default, written out, and what is inherited.
         ("policy: { history: { messages: 1000 }, compression: off, delivery: { throttle: null } }".into(), &[]),
         ("routes: [{ path: /a, policy: { delivery: { throttle: null } } }]".into(), &[]),
@@ -86,7 +90,7 @@ fn each_setting_is_told_where_nothing_reads_it_and_not_where_something_does() {
 /// A setting that is added has to be thought of: is it read in every mode, and whatever else is set?
 #[test]
 fn every_setting_of_a_policy_has_a_rule_or_is_always_read() {
-    const ALWAYS: [&str; 20] = [
+    const ALWAYS: [&str; 19] = [
         "auth",
         "breaker",
         "close_codes.slow_consumer",
@@ -95,7 +99,6 @@ fn every_setting_of_a_policy_has_a_rule_or_is_always_read() {
         "delivery.max_lag.bytes",
         "delivery.on_stall",
         "delivery.stall_timeout",
-        "fallback",
         "handshake_rate.global",
         "handshake_rate.per_ip",
         "handshake_rate.per_user",

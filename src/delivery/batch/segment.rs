@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::delivery::encoding::Encoding;
+use crate::delivery::events::stream::push_message;
+use crate::delivery::events::{DataForm, max_len};
 use crate::log::{Cursor, Entry, Log, Progress};
 
 /// The most that one batch has: enough for one system call, and not enough to keep others waiting. A single message is
@@ -29,19 +32,19 @@ struct Bounds {
 /// What a client sees of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::delivery) struct View<'a> {
-    /// Whether it takes compressed messages.
-    pub(in crate::delivery) has_deflate: bool,
+    /// How it is sent messages.
+    pub(in crate::delivery) encoding: Encoding,
     /// The client's user; messages for other users are left out.
     pub(in crate::delivery) user: Option<&'a Arc<str>>,
     /// Whether it counts: then a batch ends where a message is left out, and it is told the number of the next one.
     pub(in crate::delivery) is_counting: bool,
 }
 
-/// A segment of a log, as it goes out to WebSocket clients.
+/// A segment of a log, as it goes out to clients.
 #[derive(Debug, Clone)]
 pub(in crate::delivery) struct Batch {
-    /// Whole frames: one message's own bytes, or several messages put together. Empty if all of the segment is
-    /// left out: there may be more after it.
+    /// Whole frames: one message's own bytes, or several messages put together; or whole events. Empty if all of the
+    /// segment is left out: there may be more after it.
     pub(in crate::delivery) bytes: Bytes,
     /// Messages in it.
     pub(in crate::delivery) messages: u32,
@@ -64,6 +67,12 @@ pub(in crate::delivery) struct Batch {
 }
 
 impl Batch {
+    /// The number that the next message has at least, less one.
+    pub(in crate::delivery) fn before(&self) -> u64 {
+        let next = if self.messages > 0 { self.oldest } else { self.cursor.next };
+        next.saturating_sub(1)
+    }
+
     /// Nothing is due at `cursor`.
     pub(in crate::delivery) fn nothing(cursor: Cursor) -> Self {
         Self {
@@ -125,13 +134,20 @@ struct Read {
 #[derive(Debug)]
 pub(super) struct CachedBatch {
     at: Cursor,
-    /// `None`: it is the same with and without compression.
-    has_deflate: Option<bool>,
+    encodings: Encodings,
     is_counting: bool,
     audience: Audience,
     pub(super) batch: Batch,
     /// Its bytes, counted once for all clients that keep them.
     pub(super) held: Option<Bytes>,
+}
+
+/// For whom it is encoded.
+#[derive(Debug)]
+enum Encodings {
+    /// Frames that are the same with and without compression.
+    AnyFrames,
+    Only(Encoding),
 }
 
 #[derive(Debug)]
@@ -146,7 +162,10 @@ impl CachedBatch {
     pub(super) fn is_for(&self, cursor: Cursor, view: View<'_>) -> bool {
         self.at == cursor
             && self.is_counting == view.is_counting
-            && self.has_deflate.is_none_or(|has_deflate| has_deflate == view.has_deflate)
+            && match self.encodings {
+                Encodings::AnyFrames => !matches!(view.encoding, Encoding::Events(_)),
+                Encodings::Only(encoding) => encoding == view.encoding,
+            }
             && match &self.audience {
                 Audience::All => true,
                 Audience::AllBut(users) => view.user.is_none_or(|user| !users.contains(user)),
@@ -210,12 +229,19 @@ impl Segment {
     }
 
     /// What is due to a client at `cursor`, which is at index `from` in the segment.
-    pub(super) fn make(&mut self, cursor: Cursor, from: usize, view: View<'_>) -> CachedBatch {
+    /// `id_prefix`: what ids of events begin with.
+    pub(super) fn make(
+        &mut self,
+        cursor: Cursor,
+        from: usize,
+        view: View<'_>,
+        id_prefix: &str,
+    ) -> CachedBatch {
         let Some(read) = &self.read else {
             let batch = Batch::nothing(cursor);
-            let (has_deflate, audience) = (None, Audience::All);
+            let (encodings, audience) = (Encodings::Only(view.encoding), Audience::All);
             let is_counting = view.is_counting;
-            return CachedBatch { at: cursor, has_deflate, is_counting, audience, batch, held: None };
+            return CachedBatch { at: cursor, encodings, is_counting, audience, batch, held: None };
         };
         let mut batch = Batch { has_more: read.progress.has_more, ..Batch::nothing(read.progress.cursor) };
         let mut bytes = 0;
@@ -263,7 +289,10 @@ impl Segment {
                 Disposition::Sent => {}
             }
             has_two_forms |= entry.deflated().is_some();
-            let length = entry.frame_for(view.has_deflate).len();
+            let length = match view.encoding {
+                Encoding::Events(_) => max_len(entry),
+                frames => entry.frame_for(frames.has_deflate()).len(),
+            };
             let is_full = self.picked.len() >= BATCH.messages || bytes + length > BATCH.bytes;
             if is_full && !self.picked.is_empty() {
                 stop_before(&mut batch, place, entry.sequence);
@@ -281,7 +310,10 @@ impl Segment {
         let done = self.entries.get(from..end).unwrap_or_default();
         let found = done.len() - done.partition_point(|entry| entry.sequence < cursor.all_from);
         batch.missed = batch.cursor.next.saturating_sub(cursor.all_from).saturating_sub(found as u64);
-        batch.bytes = join(&self.entries, &self.picked, view.has_deflate, bytes);
+        batch.bytes = match view.encoding {
+            Encoding::Events(form) => events(&self.entries, &self.picked, form, id_prefix, bytes),
+            frames => join(&self.entries, &self.picked, frames.has_deflate(), bytes),
+        };
         self.picked.clear();
         let audience = if is_personal || others.len() > EXCEPTIONS {
             Audience::Only(view.user.cloned())
@@ -292,7 +324,10 @@ impl Segment {
         };
         CachedBatch {
             at: cursor,
-            has_deflate: has_two_forms.then_some(view.has_deflate),
+            encodings: match view.encoding {
+                Encoding::Frames | Encoding::DeflatedFrames if !has_two_forms => Encodings::AnyFrames,
+                encoding => Encodings::Only(encoding),
+            },
             is_counting: view.is_counting,
             audience,
             batch,
@@ -311,4 +346,14 @@ fn join(entries: &[Arc<Entry>], picked: &[usize], has_deflate: bool, length: usi
         joined.extend_from_slice(entries[place].frame_for(has_deflate));
     }
     joined.freeze()
+}
+
+/// The events of the entries that were picked; `length`: how long they are at most.
+fn events(entries: &[Arc<Entry>], picked: &[usize], form: DataForm, id_prefix: &str, length: usize) -> Bytes {
+    let mut events = Vec::with_capacity(length);
+    for &place in picked {
+        push_message(&entries[place], id_prefix, form, &mut events);
+    }
+    // Without the rest of what was reserved: many clients may keep it.
+    events.into_boxed_slice().into()
 }

@@ -2,6 +2,7 @@ mod walk;
 
 use super::*;
 use crate::config::{History, OnJoin, Pointer};
+use crate::delivery::encoding::Encoding;
 use crate::frame::Kind;
 use crate::log::{Logs, Message, NewEntry, Writer};
 use crate::memory::Budget;
@@ -9,7 +10,7 @@ use crate::telemetry::Metrics;
 
 const EVERY: Duration = Duration::from_millis(100);
 const START: Cursor = Cursor { next: 1, all_from: 1 };
-const ANYBODY: View<'_> = View { has_deflate: false, user: None, is_counting: false };
+const ANYBODY: View<'_> = View { encoding: Encoding::Frames, user: None, is_counting: false };
 
 fn writer(messages: usize) -> Writer {
     let history = History {
@@ -169,7 +170,8 @@ fn a_single_message_is_sent_from_where_it_is_to_all_of_them() {
     for (n, user) in users.iter().enumerate() {
         // Late joiners that have arrived here are as everybody else.
         let cursor = Cursor { next: 2, all_from: n as u64 % 3 };
-        let batch = batcher.due(cursor, View { has_deflate: n % 2 == 0, user: Some(user), ..ANYBODY });
+        let batch = batcher
+            .due(cursor, View { encoding: Encoding::of_frames(n % 2 == 0), user: Some(user), ..ANYBODY });
         assert_eq!(batch.bytes.as_ptr(), entries[0].frame().as_ptr());
     }
     assert_eq!(batcher.cached.len(), 1, "made once");
@@ -232,7 +234,8 @@ fn compressed_messages_go_to_those_who_take_them() {
     say(&mut writer, "- -+ -");
     batcher.begin(false, Instant::now());
     for (has_deflate, goes) in [(true, "- z - "), (false, "- -+ - "), (true, "- z - ")] {
-        assert_eq!(text(batcher.due(START, View { has_deflate, ..ANYBODY })), goes);
+        let encoding = Encoding::of_frames(has_deflate);
+        assert_eq!(text(batcher.due(START, View { encoding, ..ANYBODY })), goes);
     }
     assert_eq!(batcher.cached.len(), 2);
 }

@@ -40,14 +40,9 @@ impl Acknowledgements {
 
     /// What the client is to be told now, of `received` messages.
     pub(crate) fn take_due(&mut self, received: u64, now: Instant) -> Option<u64> {
-        let is_much = received.saturating_sub(self.told) >= MESSAGES || self.bytes >= BYTES;
-        let is_due = is_much || self.next_due(received).is_some_and(|at| at <= now);
-        if is_due { self.take_rest(received, now) } else { None }
-    }
-
-    /// The same, whether it is time or not: before a Close.
-    pub(crate) fn take_rest(&mut self, received: u64, now: Instant) -> Option<u64> {
-        if received <= self.told {
+        let due = self.next_due(received)?;
+        let is_much = received - self.told >= MESSAGES || self.bytes >= BYTES;
+        if !is_much && now < due {
             return None;
         }
         *self = Self::new(received, now);

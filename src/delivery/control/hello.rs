@@ -30,7 +30,8 @@ pub(crate) struct Hello<'a> {
     pub received: u64,
     /// How many messages a client that is not resumed will never get.
     pub missed: Missed,
-    pub prefix: &'a Prefix,
+    /// `None`: over HTTP nothing is said among the messages.
+    pub prefix: Option<&'a Prefix>,
     /// How long the session is held without its client.
     pub window: Duration,
     /// Of the client.
@@ -67,7 +68,8 @@ struct Members<'a> {
     head: u64,
     received: u64,
     lost: Option<u64>,
-    control: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<&'a str>,
     window: u64,
     heartbeat: Option<HeartbeatMembers>,
     max_message: u64,
@@ -91,7 +93,16 @@ struct PreviousMembers {
 impl Hello<'_> {
     /// The whole frame, ready for the wire.
     pub(crate) fn frame(&self) -> Bytes {
-        let outrigger = Members {
+        encode::message(Kind::Text, &to_json(&Envelope { outrigger: self.as_members() }))
+    }
+
+    /// What it says, as one line of JSON.
+    pub(crate) fn members(&self) -> Vec<u8> {
+        to_json(&self.as_members())
+    }
+
+    fn as_members(&self) -> Members<'_> {
+        Members {
             v: 1,
             nonce: self.nonce.map(Nonce::as_str),
             session: self.ticket.map(TicketText::as_str),
@@ -104,7 +115,7 @@ impl Hello<'_> {
                 Missed::Known(messages) => Some(messages),
                 Missed::Unknown => None,
             },
-            control: self.prefix.as_str(),
+            control: self.prefix.map(Prefix::as_str),
             window: millis(self.window),
             heartbeat: self.heartbeat.map(|heartbeat| HeartbeatMembers {
                 interval: millis(heartbeat.interval),
@@ -113,11 +124,13 @@ impl Hello<'_> {
             }),
             max_message: self.max_message,
             previous: self.previous.map(|EndedSession { received, why }| PreviousMembers { received, why }),
-        };
-        // Numbers, and texts that are ASCII: there is nothing that could fail.
-        let text = serde_json::to_vec(&Envelope { outrigger }).unwrap_or_default();
-        encode::message(Kind::Text, &text)
+        }
     }
+}
+
+/// Numbers, and texts that are ASCII: there is nothing that could fail.
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

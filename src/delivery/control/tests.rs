@@ -162,7 +162,7 @@ fn a_hello_has_all_its_members() {
         head: 50,
         received: 7,
         missed: Missed::Known(0),
-        prefix: &PREFIX,
+        prefix: Some(&PREFIX),
         window: secs(30),
         heartbeat: Some(Heartbeat { interval: secs(30), timeout: secs(10), max_missed: 3 }),
         max_message: 1024,
@@ -223,8 +223,8 @@ fn an_acknowledgement_comes_once_a_second_or_when_there_is_much() {
     assert_eq!(acks.take_due(109, at(5200)), Some(109), "64 KiB");
     acks.on_message(1);
     assert_eq!(acks.take_due(110, at(5300)), None, "the bytes were counted once");
-    assert_eq!(acks.take_rest(110, at(5300)), Some(110), "before a Close");
-    assert_eq!(acks.take_rest(110, at(5300)), None, "it is told already");
+    assert_eq!(acks.take_due(110, at(6200)), Some(110));
+    assert_eq!(acks.take_due(110, at(9000)), None, "it is told already");
 }
 
 #[test]

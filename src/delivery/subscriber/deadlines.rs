@@ -1,5 +1,5 @@
 //! The deadlines of one client: what it waits for, and what happens when a deadline has come. Those of its link stand in
-//! [`crate::delivery::websocket`].
+//! [`crate::delivery::link`].
 //!
 //! # Invariants
 //! 1. [`Subscriber::deadline`] is the one place that knows a deadline; which is next and which has come both ask it.
@@ -40,8 +40,8 @@ impl Subscriber {
         standstill: Standstill,
     ) -> Option<Instant> {
         let at = |due: Due| self.deadline(due, policy);
-        let judgements = JUDGEMENTS.into_iter().filter_map(at).chain(self.socket.next_deadline(policy)).min();
-        let others = DATES.into_iter().filter_map(at).chain(self.socket.paused_until()).min();
+        let judgements = JUDGEMENTS.into_iter().filter_map(at).chain(self.link.next_deadline(policy)).min();
+        let others = DATES.into_iter().filter_map(at).chain(self.link.paused_until()).min();
         [judgements.map(|deadline| standstill.defer(deadline)), others].into_iter().flatten().min()
     }
 
@@ -58,18 +58,18 @@ impl Subscriber {
                 self.on_due(due, cx);
             }
         }
-        self.socket.on_deadlines(cx.policy(), cx.now);
+        self.link.on_deadlines(cx.policy(), cx.now);
     }
 
     fn deadline(&self, due: Due, policy: &Policy) -> Option<Instant> {
         match due {
             // Whoever is being closed has no other deadline than that.
-            _ if !self.socket.is_open() => None,
+            _ if !self.link.is_open() => None,
             Due::Date => self.dates.next(),
             Due::FeedClose => self.feed_close.as_ref().map(|close| close.at),
             Due::Retry => self.consumer.retry_at(),
             Due::Stall if self.consumer.is_skipped() => None,
-            Due::Stall => Some(self.socket.stalled_since()? + policy.delivery.stall_timeout?),
+            Due::Stall => Some(self.link.stalled_since()? + policy.delivery.stall_timeout?),
         }
     }
 
@@ -78,7 +78,7 @@ impl Subscriber {
             Due::Date | Due::FeedClose => self.on_close_date(cx),
             Due::Retry => self.try_again(cx),
             Due::Stall => {
-                if !self.socket.try_write_now(cx.now) {
+                if !self.link.try_write_now(cx.now) {
                     self.trip(cx);
                 }
             }

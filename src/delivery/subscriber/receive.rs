@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::{PollContext, Subscriber};
 use crate::delivery::FromClients;
 use crate::delivery::close::CloseCause;
-use crate::delivery::websocket::{Input, ReadStatus, Received};
+use crate::delivery::status::{Input, ReadStatus, Received};
 use crate::frame::Kind;
 use crate::resilience::ReadBudget;
 use crate::telemetry::Reason;
@@ -36,7 +36,7 @@ struct Forwarded {
 impl Subscriber {
     /// Reads what it sends. True if there may be something to write now.
     pub(super) fn read(&mut self, cx: &mut PollContext<'_>) -> bool {
-        if !self.socket.poll_readable(cx.now) {
+        if !self.link.poll_readable(cx.now) {
             return false;
         }
         let waker = self.waker.clone();
@@ -54,7 +54,7 @@ impl Subscriber {
                     has_read = true;
                 }
             }
-            if self.socket.limits().is_paused() {
+            if self.link.limits().is_some_and(|limits| limits.is_paused()) {
                 return true;
             }
         }
@@ -68,25 +68,19 @@ impl Subscriber {
         let mut forwarded = Forwarded::default();
         let mut control = self.extras.as_mut().and_then(|extras| extras.control.as_mut());
         let status =
-            self.socket.receive(
-                task,
-                cx.policy().idle_activity,
-                sequence,
-                cx.now,
-                |received| match received {
-                    Received::Receipt(messages) => forwarded.acknowledged += messages,
-                    Received::Control(frame) => {
-                        if let Some(control) = &mut control {
-                            control.on_frame(frame);
-                        }
+            self.link.receive(task, cx.policy().idle_activity, sequence, cx.now, |received| match received {
+                Received::Receipt(messages) => forwarded.acknowledged += messages,
+                Received::Control(frame) => {
+                    if let Some(control) = &mut control {
+                        control.on_frame(frame);
                     }
-                    Received::Message(kind, payload) => {
-                        if let FromClients::Forward(server) = &cx.shared.from_clients {
-                            forward(server, kind, payload, &mut forwarded, cx);
-                        }
+                }
+                Received::Message(kind, payload) => {
+                    if let FromClients::Forward(server) = &cx.shared.from_clients {
+                        forward(server, kind, payload, &mut forwarded, cx);
                     }
-                },
-            );
+                }
+            });
         if let ReadStatus::Read(input) = &status {
             self.on_input(input, &forwarded, cx);
         }
@@ -95,21 +89,21 @@ impl Subscriber {
 
     fn on_input(&mut self, input: &Input, forwarded: &Forwarded, cx: &PollContext<'_>) {
         if forwarded.messages > 0 {
-            self.socket.handle().on_in(forwarded.messages, forwarded.bytes);
+            self.link.handle().on_in(forwarded.messages, forwarded.bytes);
         }
         if forwarded.acknowledged > 0 {
             cx.metrics().acknowledged.inc_by(forwarded.acknowledged);
-            self.socket.handle().on_acknowledged(forwarded.acknowledged);
+            self.link.handle().on_acknowledged(forwarded.acknowledged);
         }
         self.on_messages(input.messages, cx);
-        if forwarded.has_filled {
-            self.socket.limits().pause(cx.now + QUEUE_FULL_PAUSE, cx.now);
+        if let Some(limits) = self.link.limits().filter(|_| forwarded.has_filled) {
+            limits.pause(cx.now + QUEUE_FULL_PAUSE, cx.now);
         }
         if let Some(error) = self.take_control_error() {
-            tracing::debug!(connection = self.socket.handle().id, fault = %error, "fault");
+            tracing::debug!(connection = self.link.handle().id, fault = %error, "fault");
             self.close(&CloseCause::control_error(), cx);
         }
-        self.socket.on_input(input, cx.policy().control_rate.in_feeds(), cx.policy(), cx.now);
+        self.link.on_input(input, cx.policy().control_rate.in_feeds(), cx.policy(), cx.now);
     }
 
     /// So many messages came. Beyond their rate it is not read for a while.
@@ -124,7 +118,9 @@ impl Subscriber {
             }
             FromClients::Forward(_) => {}
         }
-        self.socket.limits().on_messages(messages, cx.now);
+        if let Some(limits) = self.link.limits() {
+            limits.on_messages(messages, cx.now);
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use tokio::time::Sleep;
 
 use super::*;
 use crate::delivery::close::CloseCause;
-use crate::delivery::websocket::{ReadStatus, Received, SendStatus, WebSocket, WriteStatus};
+use crate::delivery::websocket::WebSocket;
+use crate::delivery::{ReadStatus, Received, SendStatus, WriteStatus};
 use crate::frame::CloseCode;
 use crate::telemetry::{By, Reason};
 

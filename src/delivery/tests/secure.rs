@@ -1,13 +1,15 @@
 //! The way out to a client over TLS, and when it counts as stalled.
 
-use super::super::websocket::{Outbound, WriteStatus};
+use super::super::encoding::Encoding;
+use super::super::outbound::Outbound;
+use super::super::status::WriteStatus;
 use super::*;
 use crate::net::tls::testing;
 
 /// A way out that owes its client what TLS has sealed, since `now`; the client then makes room for it.
 async fn owing(now: Instant) -> (Outbound, testing::Far) {
     let (stream, mut far) = testing::narrow().await;
-    let mut outbound = Outbound::new(stream, false);
+    let mut outbound = Outbound::new(stream, Encoding::Frames, Bytes::new());
     let frames: Bytes = frame(0x82, &[7; 60_000], false).into();
     assert_eq!(outbound.write(&mut Context::from_waker(Waker::noop()), &frames, now), WriteStatus::Blocked);
     assert!(!outbound.has_rest() && !outbound.is_flushed(), "sealed, and not sent");

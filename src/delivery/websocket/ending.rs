@@ -1,15 +1,14 @@
 //! How a client's WebSocket ends: a Close, its answer, the end of the stream; all of that within a deadline.
 
-use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::{Ending, WebSocket, WriteStatus};
+use super::{Ending, WebSocket};
 use crate::connections::EndReport;
 use crate::delivery::close::CloseCause;
+use crate::delivery::status::WriteStatus;
 use crate::frame::{CloseCode, ControlFrame};
 use crate::telemetry::{By, Reason};
 
@@ -127,7 +126,7 @@ impl WebSocket {
             }
             return true;
         }
-        if state.needs_fin(is_flushed) && Pin::new(&mut self.outbound.stream).poll_shutdown(cx).is_ready() {
+        if state.needs_fin(is_flushed) && self.outbound.poll_shutdown(cx).is_ready() {
             self.endpoint.on_fin_sent();
         }
         false

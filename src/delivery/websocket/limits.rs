@@ -2,7 +2,9 @@
 //!
 //! # Invariants
 //! 1. While a client is not read its clocks stand still: whoever ends a pause is told how long it was.
-//! 2. A pause without a date ends through [`ReadLimits::end_pause`] like any other one, and has a date for that from then on:
+//! 2. A client that is not read is looked at each second, whatever it is not read for; one that has gone stays gone, also if
+//!    what it has left is read in between, a little at a time.
+//! 3. A pause without a date ends through [`ReadLimits::end_pause`] like any other one, and has a date for that from then on:
 //!    whoever arms a timer with [`ReadLimits::paused_until`] reads on.
 
 use std::time::Duration;
@@ -36,6 +38,8 @@ struct MessageLimit {
     /// `limits.message_rate`, if there is one.
     bucket: Option<Bucket>,
     pause: Option<Pause>,
+    /// What is known since the first of several pauses.
+    presence: Option<Presence>,
 }
 
 /// A client is not read.
@@ -44,21 +48,22 @@ struct Pause {
     since: Instant,
     /// Until then at least.
     until: Instant,
-    back_pressure: Option<BackPressure>,
+    /// Nobody takes what the client says: it is not read until that has changed.
+    is_back_pressure: bool,
 }
 
-/// Nobody takes what the client says: it is not read until that has changed.
+/// Whether a client that is not read is still there.
 #[derive(Debug, Clone, Copy)]
-enum BackPressure {
-    /// The client was there when it was looked at, and is looked at again then.
+enum Presence {
+    /// It was there when it was looked at, and is looked at again then.
     CheckAt(Instant),
     /// It has gone, which was seen then.
     GoneSince(Instant),
 }
 
 impl ReadLimits {
-    pub(super) fn new(message_rate: Option<Rate>, now: Instant) -> Self {
-        let limit = |rate| MessageLimit { bucket: Some(Bucket::new(rate, now)), pause: None };
+    pub(crate) fn new(message_rate: Option<Rate>, now: Instant) -> Self {
+        let limit = |rate| MessageLimit { bucket: Some(Bucket::new(rate, now)), ..MessageLimit::default() };
         Self { messages: message_rate.map(|rate| Box::new(limit(rate))), controls: ArrivalTime::default() }
     }
 
@@ -107,30 +112,34 @@ impl ReadLimits {
 
     /// The client is not read until then.
     pub(crate) fn pause(&mut self, until: Instant, now: Instant) {
-        let pause = &mut self.messages.get_or_insert_default().pause;
-        *pause = Some(match *pause {
+        let limit = self.messages.get_or_insert_default();
+        limit.pause = Some(match limit.pause {
             Some(known) => Pause {
-                since: if known.back_pressure.is_some() { known.since } else { now },
+                since: if known.is_back_pressure { known.since } else { now },
                 until: known.until.max(until),
                 ..known
             },
-            None => Pause { since: now, until, back_pressure: None },
+            None => Pause { since: now, until, is_back_pressure: false },
         });
+        limit.presence.get_or_insert(Presence::CheckAt(now + PRESENCE_CHECK));
     }
 
-    /// The client is not read until [`ReadLimits::resume_reading`], and looked at now and then whether it is still there.
+    /// The client is not read until [`ReadLimits::resume_reading`].
     pub(crate) fn pause_reading(&mut self, now: Instant) {
-        let pause = &mut self.messages.get_or_insert_default().pause;
-        let pause = pause.get_or_insert(Pause { since: now, until: now, back_pressure: None });
-        pause.back_pressure.get_or_insert(BackPressure::CheckAt(now + PRESENCE_CHECK));
+        let limit = self.messages.get_or_insert_default();
+        let pause = limit.pause.get_or_insert(Pause { since: now, until: now, is_back_pressure: true });
+        pause.is_back_pressure = true;
+        limit.presence.get_or_insert(Presence::CheckAt(now + PRESENCE_CHECK));
     }
 
     /// Ends what [`ReadLimits::pause_reading`] has begun: the client may be read as soon as its rate allows that.
     pub(crate) fn resume_reading(&mut self, now: Instant) {
-        if let Some(pause) = self.pause_mut()
-            && pause.back_pressure.take().is_some()
-        {
+        let Some(limit) = self.messages.as_deref_mut() else { return };
+        if let Some(pause) = limit.pause.as_mut().filter(|pause| pause.is_back_pressure) {
+            pause.is_back_pressure = false;
             pause.until = pause.until.max(now);
+            // All that it has left may be read now.
+            limit.presence = Some(Presence::CheckAt(now + PRESENCE_CHECK));
         }
     }
 
@@ -140,51 +149,49 @@ impl ReadLimits {
     }
 
     /// When the pause ends by itself.
-    pub(super) fn paused_until(&self) -> Option<Instant> {
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
         let pause = self.known_pause()?;
-        pause.back_pressure.is_none().then_some(pause.until)
+        (!pause.is_back_pressure).then_some(pause.until)
     }
 
     /// Ends a pause that is over, and answers how long it was.
     pub(super) fn end_pause(&mut self, now: Instant) -> Option<Duration> {
         let pause = &mut self.messages.as_mut()?.pause;
-        let ended = pause.take_if(|pause| pause.back_pressure.is_none() && pause.until <= now)?;
+        let ended = pause.take_if(|pause| !pause.is_back_pressure && pause.until <= now)?;
         Some(now - ended.since)
     }
 
     /// When the client is to be looked at, whether it is still there.
     pub(super) fn presence_check_at(&self) -> Option<Instant> {
-        match self.known_pause()?.back_pressure? {
-            BackPressure::CheckAt(at) => Some(at),
-            BackPressure::GoneSince(_) => None,
+        match self.presence()? {
+            Presence::CheckAt(at) => Some(at),
+            Presence::GoneSince(_) => None,
         }
     }
 
     /// The client was looked at.
     pub(super) fn on_presence(&mut self, is_gone: bool, now: Instant) {
-        if let Some(back_pressure) = self.pause_mut().and_then(|pause| pause.back_pressure.as_mut()) {
-            *back_pressure = if is_gone {
-                BackPressure::GoneSince(now)
-            } else {
-                BackPressure::CheckAt(now + PRESENCE_CHECK)
-            };
+        if let Some(presence) = self.messages.as_mut().and_then(|limit| limit.presence.as_mut()) {
+            *presence =
+                if is_gone { Presence::GoneSince(now) } else { Presence::CheckAt(now + PRESENCE_CHECK) };
         }
     }
 
     /// Since when it is known that the client has gone, behind what is not read of it.
     pub(super) fn gone_since(&self) -> Option<Instant> {
-        match self.known_pause()?.back_pressure? {
-            BackPressure::GoneSince(since) => Some(since),
-            BackPressure::CheckAt(_) => None,
+        match self.presence()? {
+            Presence::GoneSince(since) => Some(since),
+            Presence::CheckAt(_) => None,
         }
+    }
+
+    /// Of a client that is not read.
+    fn presence(&self) -> Option<Presence> {
+        self.messages.as_ref().filter(|limit| limit.pause.is_some())?.presence
     }
 
     fn known_pause(&self) -> Option<&Pause> {
         self.messages.as_ref()?.pause.as_ref()
-    }
-
-    fn pause_mut(&mut self) -> Option<&mut Pause> {
-        self.messages.as_mut()?.pause.as_mut()
     }
 }
 
@@ -293,5 +300,27 @@ mod tests {
         assert_eq!((limits.presence_check_at(), limits.gone_since()), (None, Some(now + secs(2))));
         limits.resume_reading(now + secs(3));
         assert_eq!(limits.gone_since(), None, "what it has left is read");
+    }
+
+    #[test]
+    fn who_is_not_read_for_its_rate_is_looked_at_too_and_stays_gone_through_several_pauses() {
+        let now = Instant::now();
+        let rate = Rate { per_second: 2.0, burst: 1 };
+        let mut limits = ReadLimits::new(Some(rate), now);
+        limits.on_messages(1, now);
+        let until = limits.paused_until().unwrap();
+        assert_eq!(limits.presence_check_at(), Some(now + secs(1)));
+        // Its pause is shorter than that, and so is the next one.
+        limits.end_pause(until);
+        assert_eq!(limits.presence_check_at(), None, "it is read");
+        limits.on_messages(1, until);
+        assert_eq!(limits.presence_check_at(), Some(now + secs(1)));
+        limits.end_pause(now + secs(1));
+        limits.on_messages(1, now + secs(1));
+        limits.on_presence(true, now + secs(1));
+        assert_eq!(limits.gone_since(), Some(now + secs(1)));
+        limits.end_pause(now + secs(2));
+        limits.on_messages(9, now + secs(2));
+        assert_eq!((limits.gone_since(), limits.presence_check_at()), (Some(now + secs(1)), None));
     }
 }

@@ -1,6 +1,6 @@
 //! A client's WebSocket, which ends here: what it is sent, what it sends, and how it is closed.
 //!
-//! * [`Outbound`]: its socket, and the rest of what that has begun to take. [`InboundDecoder`]: what the client sends.
+//! * [`InboundDecoder`]: what the client sends. What it is sent goes out by an [`Outbound`].
 //! * [`PingScheduler`]: its heartbeat. [`ReadLimits`]: how much of it is read. [`deadlines`]: when it is judged, and for what.
 //! * [`Endpoint`] says what may still be sent and read.
 //!
@@ -21,7 +21,6 @@ mod deadlines;
 mod ending;
 mod inbound;
 mod limits;
-mod outbound;
 mod pings;
 mod receive;
 
@@ -31,16 +30,17 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::inbound::InboundDecoder;
-use super::control::{ControlError, FromClient, Prefix};
+use super::control::Prefix;
+use super::encoding::Encoding;
+use super::outbound::Outbound;
 use super::receipts::Position;
+use super::status::{SendStatus, WriteStatus};
 use crate::config::{HeartbeatMode, Policy};
 use crate::connections::{ConnectionGuard, EndReport, Handle};
-use crate::frame::{CloseCode, ControlFrame, Endpoint, Kind, ProtocolError, Role};
+use crate::frame::{ControlFrame, Endpoint, Role};
 use crate::net::Transport;
 
 pub(crate) use self::limits::{ReadLimits, SpentRates};
-pub(super) use self::outbound::Outbound;
-pub(crate) use self::outbound::WriteStatus;
 pub(super) use self::pings::PingScheduler;
 
 /// The server's end of one client's WebSocket.
@@ -70,58 +70,6 @@ struct Ending {
     deadline: Option<Instant>,
 }
 
-/// How far sending has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SendStatus {
-    /// Everything that was written has left: there may be more.
-    Ready,
-    /// The socket is full; the task is woken when it takes more.
-    Blocked,
-    /// Nothing is left to be done, and the client is to be dropped.
-    Closed,
-}
-
-/// Something that a client sent, for whom it goes on to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Received<'a> {
-    /// A whole message, where such are wanted.
-    Message(Kind, &'a [u8]),
-    /// A control frame, where the protocol among the messages is spoken ([`WebSocket::speak_control`]). A pong in it is dealt
-    /// with.
-    Control(FromClient),
-    /// The answer to a ping: so many messages are acknowledged that were not before.
-    Receipt(u64),
-}
-
-/// What one read came to.
-#[derive(Debug)]
-pub(crate) enum ReadStatus {
-    /// There is nothing; the task is woken when there is.
-    Pending,
-    /// Nothing more will come.
-    Ended,
-    /// Something came.
-    Read(Input),
-}
-
-/// Everything that came with one read, but for what was handed out as [`Received`].
-#[derive(Debug, Default)]
-pub(crate) struct Input {
-    /// What the read is charged with: bytes, or what they were inflated to if that is more, and frames.
-    pub(crate) bytes: usize,
-    pub(crate) frames: u32,
-    /// Messages that ended.
-    pub(crate) messages: u32,
-    /// Control frames, and texts that belong to the heartbeat.
-    pub(crate) controls: u32,
-    /// Texts that were control frames of the protocol among the messages.
-    pub(crate) control_texts: u32,
-    /// The client's Close, with the reason in it.
-    pub(crate) close: Option<(CloseCode, Box<str>)>,
-    pub(crate) error: Option<ProtocolError>,
-    pub(crate) control_error: Option<ControlError>,
-}
-
 impl WebSocket {
     /// `wants_messages`: whether the client's messages are handed out, or only counted.
     pub(crate) fn new(
@@ -134,7 +82,7 @@ impl WebSocket {
     ) -> Self {
         let is_json = policy.heartbeat.is_some_and(|heartbeat| heartbeat.mode == HeartbeatMode::Json);
         Self {
-            outbound: Outbound::new(transport.stream, has_deflate),
+            outbound: Outbound::new(transport.stream, Encoding::of_frames(has_deflate), Bytes::new()),
             inbound: InboundDecoder::new(policy, has_deflate, is_json, wants_messages),
             endpoint: Endpoint::new(Role::Server),
             pings: policy.heartbeat.map(|heartbeat| Box::new(PingScheduler::new(heartbeat, now))),
@@ -149,13 +97,21 @@ impl WebSocket {
     /// From now on texts that begin with `prefix` are control frames ([`Received::Control`]), and the heartbeat is one where it
     /// is a text. To be called before anything was read.
     pub(crate) fn speak_control(&mut self, policy: &Policy, wants_messages: bool, prefix: Prefix) {
-        let has_deflate = self.outbound.has_deflate();
+        let has_deflate = self.has_deflate();
         self.inbound = InboundDecoder::with_control(policy, has_deflate, wants_messages, prefix);
     }
 
     /// What control frames of this link begin with; `None`: it has none.
     pub(crate) fn prefix(&self) -> Option<&Prefix> {
         self.inbound.prefix()
+    }
+
+    pub(super) fn outbound(&self) -> &Outbound {
+        &self.outbound
+    }
+
+    pub(super) fn outbound_mut(&mut self) -> &mut Outbound {
+        &mut self.outbound
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -177,24 +133,9 @@ impl WebSocket {
         self.outbound.stalled_since()
     }
 
-    /// Whether the client has taken anything since [`WebSocket::watch_progress`], or takes something now.
-    pub(in crate::delivery) fn makes_progress(&mut self, now: Instant) -> bool {
-        self.outbound.has_moved() || self.outbound.is_flushed() || self.outbound.try_write_now(now)
-    }
-
-    /// From here on it is noted whether the client takes anything.
-    pub(in crate::delivery) fn watch_progress(&mut self) {
-        self.outbound.watch_progress();
-    }
-
     /// Whether the client takes anything at all: its socket is asked directly.
     pub(crate) fn try_write_now(&mut self, now: Instant) -> bool {
         self.outbound.try_write_now(now)
-    }
-
-    /// The piece that the socket has begun to take, from its first frame on: others may have it too.
-    pub(in crate::delivery) fn unsent_piece(&self) -> &Bytes {
-        self.outbound.piece()
     }
 
     /// Bytes held for the client alone or together with others.
@@ -207,9 +148,14 @@ impl WebSocket {
         self.outbound.held_by_stream() + self.inbound.held()
     }
 
+    /// How the client is sent messages.
+    pub(in crate::delivery) fn encoding(&self) -> Encoding {
+        self.outbound.encoding()
+    }
+
     /// Whether the client takes compressed messages.
     pub(crate) fn has_deflate(&self) -> bool {
-        self.outbound.has_deflate()
+        self.encoding().has_deflate()
     }
 
     /// Sends what is left, and control frames. `sequence`: how far the client was sent, for a ping to carry.
@@ -281,15 +227,6 @@ impl WebSocket {
             self.on_lost();
         }
         status
-    }
-
-    /// What the socket was blocked by may be kept together with others; `held` makes that the same bytes, counted until
-    /// their last clone is dropped.
-    pub(in crate::delivery) fn share_unsent(&mut self, held: impl FnOnce() -> Bytes) {
-        // TLS may have taken all of it for itself.
-        if self.outbound.has_rest() {
-            self.outbound.share(held());
-        }
     }
 
     fn on_flushed(&mut self, now: Instant) {

@@ -4,11 +4,12 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
+use super::WebSocket;
 use super::inbound::ClientEvent;
-use super::{Input, ReadStatus, Received, WebSocket};
 use crate::config::{IdleActivity, Policy, Rate};
 use crate::delivery::close::CloseCause;
 use crate::delivery::receipts::Position;
+use crate::delivery::status::{Input, ReadStatus, Received};
 use crate::net::scratch::{self, HELD_ROOM};
 use crate::telemetry::Reason;
 

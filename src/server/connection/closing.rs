@@ -1,25 +1,23 @@
-//! A refusal that is sent as a Close: writes the Close after the 101, and waits until it has arrived.
+//! A Close in place of a connection: writes it after the 101, and waits until it has arrived.
 //!
 //! # Not here
-//! Which refusals are sent so, and the 101 (`request::refusal_close`).
+//! Which refusals are sent so, and the 101 (`request::refusal_close`); which clients find no session ([`super::upgrade`]).
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::frame::{ControlFrame, Header, Opcode};
+use crate::frame::{CloseCode, ControlFrame, Header, Opcode};
 use crate::net::Transport;
-use crate::server::http::upgrade::PendingClose;
 
 /// How long a client may take to answer the Close, and how many bytes it may send before it does.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_READ: usize = 8 << 10;
 
 /// Sends the Close, and waits until the client answers it or ends the connection, or a bound is met.
-pub(super) async fn close(client: Transport, pending: PendingClose) {
+pub(super) async fn close(client: Transport, code: CloseCode, reason: &str) {
     let Transport { mut stream, read_ahead } = client;
-    let PendingClose { code, reason, permit } = pending;
     let closing = async {
         stream.write_all(ControlFrame::close(code, reason, None).as_bytes()).await?;
         stream.flush().await?;
@@ -33,7 +31,6 @@ pub(super) async fn close(client: Transport, pending: PendingClose) {
     };
     // A client that does not read the Close in time does not get it.
     let _ = timeout(CLOSE_TIMEOUT, Box::pin(closing)).await;
-    drop(permit);
 }
 
 /// Whether there is a Close among these frames, or something that is not a frame: no Close can follow that.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::closing;
-use crate::connections::{Admitted, Connection};
+use crate::connections::{Admitted, Connection, EndReport};
+use crate::frame::CloseCode;
 use crate::net::Transport;
 use crate::server::http::upgrade::{
-    PendingResume, PendingSession, PendingSubscription, PendingTunnel, PendingUpgrade,
+    PendingClose, PendingResume, PendingSession, PendingSubscription, PendingTunnel, PendingUpgrade,
 };
 use crate::server::state::State;
 use crate::session::{Arrival, Attach};
+use crate::telemetry::{By, Reason};
 use crate::tunnel;
 
 /// Hands the client's socket to the mode that waits for it. Nothing of HTTP stays alive.
@@ -36,20 +38,25 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
             plan.spawn(client, Arrival { has_deflate, opened, connection, greeted, guard });
         }
         PendingUpgrade::Resume(pending) => {
-            let PendingResume { admitted, handle, generation, seen, nonce, opening, keys, has_deflate } =
+            let PendingResume { admitted, handle, generation, seen, nonce, opening, keys, over, has_deflate } =
                 *pending;
             let connection = open(state, admitted);
             let attach =
                 Attach { generation, seen, transport: client, has_deflate, connection, nonce, opening, keys };
-            // A session that has ended meanwhile takes nothing: the client asks again, and gets another one.
-            drop(handle.attach(Box::new(attach)));
+            if let Some(returned) = handle.attach(Box::new(attach)).returned().await {
+                close_resume(*returned, over).await;
+            }
         }
         PendingUpgrade::Broadcast(pending) => {
             let PendingSubscription { mut admitted, reservation, has_deflate } = *pending;
             admitted.info.channel = Some(reservation.channel());
             reservation.join(client, has_deflate, open(state, admitted));
         }
-        PendingUpgrade::Close(pending) => closing::close(client, pending).await,
+        PendingUpgrade::Close(pending) => {
+            let PendingClose { code, reason, permit } = pending;
+            closing::close(client, code, reason).await;
+            drop(permit);
+        }
         #[cfg(test)]
         PendingUpgrade::Taken(taken) => drop(taken.send(client)),
     }
@@ -60,4 +67,59 @@ fn open(state: &State, admitted: Admitted) -> Connection {
     let connection = admitted.open(&state.registry);
     state.drain.schedule(connection.guard.handle());
     connection
+}
+
+/// The session has ended between the answer to the client's handshake and the arrival of its socket: it is told to ask again.
+async fn close_resume(attach: Attach, code: CloseCode) {
+    let Attach { transport, mut connection, .. } = attach;
+    closing::close(transport, code, "upstream lost").await;
+    let close = Some((By::Proxy, code));
+    connection.guard.leave(EndReport { reason: Reason::UpstreamLost, close, fault: None });
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, Uri};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::config::LogConnections;
+    use crate::connections::{ConnectionInfo, Registry};
+    use crate::net::Stream;
+    use crate::session::TicketKeys;
+    use crate::telemetry::Metrics;
+    use crate::upstream::opening::Opening;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_whose_session_has_ended_meanwhile_gets_a_close() {
+        let metrics = Metrics::new("outrigger").unwrap();
+        let registry = Registry::new(Arc::clone(&metrics), LogConnections::Off);
+        let guard = registry.enter(ConnectionInfo {
+            client: None,
+            user: None,
+            channel: None,
+            request_id: "".into(),
+            route: metrics.route("r"),
+        });
+        let (ours, mut client) = tokio::io::duplex(1024);
+        let attach = Attach {
+            generation: 1,
+            seen: 0,
+            transport: Transport { stream: Stream::Scripted(ours), read_ahead: Bytes::new() },
+            has_deflate: false,
+            connection: Connection { guard, expires: None, held: None },
+            nonce: None,
+            opening: Opening::of_one_client(&Uri::from_static("/"), HeaderMap::new()),
+            keys: Arc::new(TicketKeys::random()),
+        };
+        let closing = tokio::spawn(close_resume(attach, CloseCode(1012)));
+        let mut close = [0; 17];
+        client.read_exact(&mut close).await.unwrap();
+        assert_eq!(&close, b"\x88\x0f\x03\xf4upstream lost");
+        assert_eq!(registry.len(), 1, "it is there until it is closed");
+        client.write_all(b"\x88\x82\0\0\0\0\x03\xf4").await.unwrap();
+        closing.await.unwrap();
+        assert_eq!((client.read(&mut close).await.unwrap(), registry.len()), (0, 0));
+    }
 }

@@ -63,6 +63,8 @@ pub(in crate::server) struct PendingResume {
     pub(in crate::server) opening: Opening,
     /// What its tickets are signed with from now on.
     pub(in crate::server) keys: Arc<TicketKeys>,
+    /// What it is closed with if its session ends before its socket arrives.
+    pub(in crate::server) over: CloseCode,
     /// Whether compressed messages were agreed upon.
     pub(in crate::server) has_deflate: bool,
 }

@@ -19,7 +19,7 @@ use super::routed::RoutedRequest;
 use super::target;
 use crate::admission::{BreakerGuard, Refused, ResumeDecision, Stack};
 use crate::connections::{EndedSession, ResumeGrant};
-use crate::frame::{accept_for, deflate};
+use crate::frame::{CloseCode, accept_for, deflate};
 use crate::net::head::{HeadFault, spelling};
 use crate::net::http::{X_REQUEST_ID, switching_protocols};
 use crate::net::own_protocols::{OwnProtocols, Resume};
@@ -138,6 +138,7 @@ fn resume(
 ) -> Result<Response<AnswerBody>, Refused> {
     let Found { handle, seen, keys } = found;
     let connection = request.connection;
+    let over = CloseCode(request.route.config.policy.close_codes.upstream_lost);
     let opening = opening_of(&mut request)?;
     let own = request.context.own_protocols.as_deref();
     let nonce = own.and_then(OwnProtocols::nonce).copied();
@@ -158,6 +159,7 @@ fn resume(
         nonce,
         opening,
         keys,
+        over,
         has_deflate: agreed.extension.is_some(),
     };
     connection.set_upgrade(PendingUpgrade::Resume(Box::new(pending)));

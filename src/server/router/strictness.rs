@@ -52,6 +52,8 @@ fn is_as_strict_by(ours: &Policy, theirs: &Policy) -> bool {
         redial: _,
         notices: _,
         history: _,
+        // Whoever is let in by an endpoint may join the channel, and nothing of an endpoint goes to the server.
+        fallback: _,
         compression: _,
     } = ours;
     is_same_or_off(auth, &theirs.auth)

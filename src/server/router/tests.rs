@@ -1,6 +1,7 @@
 //! Routes and readings. [`servers`] says how servers read, each written from what that server documents and
 //! apart from the code under test.
 
+mod endpoints;
 mod servers;
 
 use std::sync::LazyLock;
@@ -19,6 +20,12 @@ impl Candidate for Entry {
     }
     fn hosts(&self) -> &[String] {
         &self.0.hosts
+    }
+    fn endpoint_prefix(&self) -> &str {
+        &self.0.policy.fallback.prefix
+    }
+    fn has_endpoint(&self, endpoint: Endpoint) -> bool {
+        self.0.policy.fallback.has(endpoint, self.0.mode)
     }
     fn is_as_strict_as(&self, other: &Self) -> bool {
         is_as_strict(&self.0, &other.0)

@@ -227,6 +227,14 @@ impl Candidate for Route {
         &self.config.hosts
     }
 
+    fn endpoint_prefix(&self) -> &str {
+        &self.config.policy.fallback.prefix
+    }
+
+    fn has_endpoint(&self, endpoint: config::Endpoint) -> bool {
+        self.config.policy.fallback.has(endpoint, self.config.mode)
+    }
+
     fn is_as_strict_as(&self, other: &Self) -> bool {
         router::is_as_strict(&self.config, &other.config)
     }

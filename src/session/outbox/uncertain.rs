@@ -19,6 +19,35 @@ pub(in crate::session) struct Lost {
     pub(in crate::session) messages: u64,
 }
 
+impl Lost {
+    /// Adds the next number to what is lost.
+    fn push(lost: &mut Option<Self>, number: u64) {
+        match lost {
+            None => *lost = Some(Self { numbers: number..=number, messages: 1 }),
+            Some(lost) => {
+                lost.numbers = *lost.numbers.start()..=number;
+                lost.messages += 1;
+            }
+        }
+    }
+}
+
+/// Messages that are not said any more.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(in crate::session) struct GivenUp {
+    /// A server that is gone may have taken them.
+    pub(in crate::session) uncertain: Option<Lost>,
+    /// No server has heard of them.
+    pub(in crate::session) lost: Option<Lost>,
+}
+
+impl GivenUp {
+    /// The message with this number too, which stands behind those before.
+    pub(super) fn push(&mut self, number: u64, may_be_known: bool) {
+        Lost::push(if may_be_known { &mut self.uncertain } else { &mut self.lost }, number);
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Uncertain {
     /// In the order of their numbers and of their positions, which do not overlap.

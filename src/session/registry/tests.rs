@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use http::HeaderMap;
 
-use super::super::handle::{Attach, NotResumed, Request};
+use super::super::request::{Attach, NotResumed, Request};
 use super::*;
 use crate::config::LogConnections;
 use crate::connections::{self, Command, Connection, ConnectionInfo, PermitHolder};
@@ -297,24 +297,30 @@ async fn of_clients_that_attach_at_the_same_moment_each_has_its_place_and_none_i
     let world = World::new();
     let session = world.enter("r");
     let handle = Arc::clone(session.handle());
-    let mut sockets = Vec::new();
+    let (mut attaching, mut sockets) = (Vec::new(), Vec::new());
     for seen in 0..16 {
         let (attach, socket) = world.client(seen);
-        handle.attach(attach).unwrap();
+        attaching.push(handle.attach(attach));
         sockets.push(socket);
     }
     let (attach, _socket) = world.client(16);
-    let Err((back, why)) = handle.attach(attach) else { panic!("there is no room") };
-    assert_eq!((back.seen, why), (16, NotResumed::Busy), "it is handed back, to be closed with a word");
+    let back = handle.attach(attach).returned().await;
+    assert_eq!(back.expect("there is no room").seen, 16, "it is handed back, to be closed with a word");
     for seen in 0..3 {
-        let Some(Request::Attach(attach)) = next(&handle) else { panic!() };
+        let Some(Request::Attach(attach, _)) = next(&handle) else { panic!() };
         assert_eq!(attach.seen, seen);
     }
     session.end(SessionEnd::Client, 0);
-    let (attach, _socket) = world.client(17);
-    assert!(matches!(handle.attach(attach), Err((_, NotResumed::Gone))));
-    // The sockets of those that waited are closed with the session.
-    for socket in &mut sockets[3..] {
+    let (attach, socket) = world.client(17);
+    attaching.push(handle.attach(attach));
+    sockets.push(socket);
+    // Those that waited are handed back when the session ends, and so is who comes later.
+    for (nth, attaching) in attaching.into_iter().enumerate() {
+        let back = attaching.returned().await.map(|attach| attach.seen);
+        let expected = if nth == 16 { 17 } else { nth as u64 };
+        assert_eq!(back, (nth >= 3).then_some(expected));
+    }
+    for socket in &mut sockets {
         assert_eq!(socket.read(&mut [0; 1]).unwrap_or(0), 0);
     }
 }

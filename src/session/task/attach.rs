@@ -17,16 +17,17 @@ use tokio::time::Instant;
 
 use super::Task;
 use super::control::Greeted;
+use super::resumable::Departure;
 use super::reading::READ_BUDGET;
 use super::telling::bye_word;
 use crate::connections::{Connection, EndedSession};
 use crate::delivery::control::{Bye, FromProxy};
-use crate::delivery::{CloseCause, ReadStatus, SendStatus, WebSocket};
+use crate::delivery::{ReadStatus, SendStatus, WebSocket};
 use crate::frame::CloseCode;
 use crate::log::Cursor;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
-use crate::session::handle::{Ask, Attach, EndRequest, NotResumed, Request};
+use crate::session::request::{Ask, Attach, EndRequest, NotResumed, Request};
 use crate::session::machine::Client;
 use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome, SessionEnd};
 
@@ -37,7 +38,9 @@ impl Task {
             match request {
                 Request::End(why) => self.on_end_request(why),
                 Request::Ask(ask) => self.on_ask(ask),
-                Request::Attach(attach) => self.on_attach(*attach, cx, now),
+                Request::Attach(attach, _) => self.on_attach(*attach, cx, now),
+                Request::Poll(asked) => self.on_poll(*asked, cx, now),
+                Request::Send(asked) => self.on_send(*asked, cx, now),
             }
         }
     }
@@ -73,11 +76,17 @@ impl Task {
             Err(NotResumed::Used)
         };
         // A handshake that is gone meanwhile does not mind.
-        let _ = answer.send(result);
+        let is_heard = answer.send(result).is_ok();
+        if is_heard
+            && let Err(NotResumed::Ahead(_) | NotResumed::Gap(..)) = result
+            && let Some(resumable) = &mut self.resumable
+        {
+            resumable.on_refused();
+        }
     }
 
     /// Whether a client that has had `seen` gets all that comes after it. If not, the session is over.
-    fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
+    pub(super) fn continuation(&mut self, seen: u64) -> Result<(), NotResumed> {
         let Some(resumable) = &self.resumable else { return Err(NotResumed::Gone) };
         let missing = resumable.missing_after(seen);
         if seen > self.newest_sent {
@@ -98,15 +107,21 @@ impl Task {
 
     /// A client comes back, and its link takes the place of the one before.
     fn on_attach(&mut self, attach: Attach, cx: &mut Context<'_>, now: Instant) {
-        let Attach { generation, seen, transport, has_deflate, connection, nonce, opening, keys } = attach;
+        let Attach { generation, seen, transport, has_deflate, connection, nonce, mut opening, keys } =
+            attach;
         let Connection { guard, expires, held: _ } = connection;
         let policy = Arc::clone(&self.plan.policy);
         guard.handle().accept_injections(policy.delivery.max_lag.bytes);
         let mut client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
         let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
-        if !is_proven || is_over || self.continuation(seen).is_err() {
-            // Between the answer to its handshake and its arrival the session has ended, or another link has taken it.
+        if is_over || (is_proven && self.continuation(seen).is_err()) {
+            // The session has ended since its handshake was answered.
+            let cause = self.machine.cause().cloned().unwrap_or(Cause::UpstreamLost);
+            return self.part_with(client, &cause, false, cx, now);
+        }
+        if !is_proven {
+            // Another link has taken it since then.
             return self.part_with(client, &Cause::TakenOver, false, cx, now);
         }
         let mut spent = self.resumable.as_mut().and_then(|resumable| resumable.take_spent());
@@ -117,16 +132,21 @@ impl Task {
         if let Some(spent) = spent {
             client.limits().go_on_from(spent, now);
         }
+        self.leave_polls_for_link();
         client.handle().wake_with(cx.waker());
         self.client = Some(client);
         self.next = seen + 1;
         self.rest = None;
+        opening.carry_cookies_from(&self.opening);
         self.opening = opening;
         self.expires = expires;
         self.dates = Dates::new(self.lifetime_from(now), expires, now);
         if self.machine.is_draining() {
             // Its close is scheduled with the connection, if it is not yet.
             self.machine.on_drain();
+        }
+        if let Some(window) = self.plan.policy.session.resume_window {
+            self.machine.set_resume_window(window);
         }
         self.machine.attach(now);
         if let Some(resumable) = &mut self.resumable {
@@ -144,7 +164,9 @@ impl Task {
     /// The client has gone, and may come back.
     pub(super) fn on_away(&mut self, now: Instant) {
         let max = self.plan.policy.session.max_detached;
-        if !self.resumable.as_mut().is_some_and(|resumable| resumable.detach(max, now)) {
+        let asks = self.polls.as_ref().is_some_and(|polls| polls.has_place());
+        let departure = if asks { Departure::Answered } else { Departure::Lost };
+        if !self.resumable.as_mut().is_some_and(|resumable| resumable.detach(departure, max, now)) {
             return;
         }
         self.control = None;
@@ -182,13 +204,13 @@ impl Task {
     }
 
     /// Whether the present link was handed its hello.
-    fn is_greeted(&self) -> bool {
+    pub(super) fn is_greeted(&self) -> bool {
         self.control.as_ref().is_some_and(|control| control.is_greeted())
     }
 
     /// Closes a link that is not the session's any more. With a bye only if it was greeted: to a client that has had no hello it
     /// would be a message like any other.
-    fn part_with(
+    pub(super) fn part_with(
         &mut self,
         mut link: WebSocket,
         cause: &Cause,
@@ -208,9 +230,11 @@ impl Task {
             let bye = bye.frame(prefix);
             link.send(cx, &bye, 0, now);
         }
-        let close = cause.to_client(&policy.close_codes);
-        let close = close.unwrap_or_else(|| CloseCause::ours(Reason::TakenOver, 1008, "taken over"));
-        link.close(&close, policy.close_timeout, now);
+        // Where a session has ended for what ends its client's link too, that was not this one: its server is gone, no more.
+        let codes = &policy.close_codes;
+        if let Some(close) = cause.to_client(codes).or_else(|| Cause::UpstreamLost.to_client(codes)) {
+            link.close(&close, policy.close_timeout, now);
+        }
         if let Some(mut earlier) = self.parting.replace(Box::new(link)) {
             earlier.reset(Reason::TakenOver);
             earlier.leave_for_another();

@@ -17,8 +17,8 @@ const TEXT: u8 = 0x81;
 impl Task {
     /// Takes what others have left in the client's mailbox.
     pub(super) fn take_pending(&mut self) {
-        let Some(client) = &self.client else { return };
-        let pending = client.handle().take_pending();
+        let Some(handle) = self.handle() else { return };
+        let pending = handle.take_pending();
         for command in pending.commands.into_iter().flatten() {
             self.on_command(command);
         }
@@ -29,8 +29,7 @@ impl Task {
 
     /// What an operator publishes goes into the log, between two messages of the server.
     fn take_injections(&mut self) {
-        let Some(client) = &self.client else { return };
-        while let Some(frame) = client.handle().next_injection() {
+        while let Some(frame) = self.handle().and_then(|handle| handle.next_injection()) {
             let kind = if frame.first() == Some(&TEXT) { Kind::Text } else { Kind::Binary };
             let message = Message::from_frame(kind, frame);
             self.writer.append(NewEntry { message, deflated: None, is_critical: false, key: None, to: None });
@@ -38,7 +37,7 @@ impl Task {
         }
     }
 
-    fn on_command(&mut self, command: Command) {
+    pub(super) fn on_command(&mut self, command: Command) {
         match command {
             Command::CloseAt { at, code } => {
                 self.dates.set_drain(at, code.0);

@@ -87,6 +87,11 @@ impl Control {
         self.hello.is_none()
     }
 
+    /// Whether the last words were said: nothing may follow them.
+    pub(super) fn has_said_bye(&self) -> bool {
+        self.has_said_bye
+    }
+
     /// Adds a frame. False: the client takes nothing, and as many wait as may.
     pub(super) fn push(&mut self, frame: Bytes) -> bool {
         let has_room = self.frames.len() < MAX_FRAMES;
@@ -105,6 +110,11 @@ impl Control {
     /// that, the first time.
     pub(super) fn prove(&mut self) -> Option<u32> {
         self.unproven.take()
+    }
+
+    /// Whether it has still to show that.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.unproven.is_some()
     }
 
     /// The client asked. Only the newest question is answered.
@@ -134,9 +144,10 @@ impl Control {
         self.acknowledgements.next_due(received).filter(|_| !self.has_said_bye)
     }
 
-    /// The last words are said now, and tell what was received. False: they were before.
-    pub(super) fn begin_bye(&mut self) -> bool {
-        !std::mem::replace(&mut self.has_said_bye, true)
+    /// Adds the last words, which tell what was received.
+    pub(super) fn say_bye(&mut self, frame: Bytes) {
+        self.has_said_bye = true;
+        self.frames.push_back(frame);
     }
 }
 
@@ -186,12 +197,14 @@ mod tests {
         let mut control = control(start);
         control.on_message(10);
         assert_eq!(control.next_due(1), Some(start + Duration::from_secs(1)));
-        assert!(control.begin_bye() && !control.begin_bye());
-        assert!(control.push(FromProxy::SERVER_BACK.frame(&prefix())));
+        assert!(control.push(FromProxy::SERVER_BACK.frame(&prefix())) && !control.has_said_bye());
+        control.say_bye(FromProxy::SERVER_LOST.frame(&prefix()));
+        assert!(control.has_said_bye());
         control.on_ping(7);
         let later = start + Duration::from_secs(2);
         control.acknowledge(1, later);
         assert_eq!(next(&mut control).as_deref(), Some(r#"{"server":"back"}"#));
+        assert_eq!(next(&mut control).as_deref(), Some(r#"{"server":"lost"}"#));
         assert_eq!((next(&mut control), control.next_due(1)), (None, None));
     }
 }

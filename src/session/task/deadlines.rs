@@ -3,23 +3,19 @@
 //! # Invariants
 //! 1. A client is read before it is judged, also when the process stood still ([`crate::resilience::Standstill`]).
 
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::SystemTime;
 
-use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::Task;
+use super::untold::Fate;
 use super::way::Way;
 use crate::delivery::WebSocket;
 use crate::frame::CloseCode;
 use crate::resilience::Date;
 use crate::session::cause::Cause;
-use crate::session::lines;
 use crate::session::machine::Client;
-use crate::telemetry::MessageLoss;
 
 impl Task {
     /// Judgements of the client: those that wait until it was read.
@@ -63,12 +59,13 @@ impl Task {
         // Who waits for a turn is woken for it.
         let turn = self.machine.turn_at().filter(|_| matches!(self.way, Way::None));
         let machine = self.machine.deadline();
-        [judgement, pause, dates, acknowledgement, rest, queue, turn, machine].into_iter().flatten().min()
+        let polls = self.polls.as_ref().and_then(|polls| polls.next_deadline());
+        [judgement, pause, polls, dates, acknowledgement, rest, queue, turn, machine].into_iter().flatten().min()
     }
 
     /// The timer, which was set to `due`, has fired: does what is due.
     pub(super) fn on_time(&mut self, due: Instant, now: Instant) {
-        self.armed = None;
+        self.alarm.clear();
         self.machine.on_time(fastrand::f64(), now);
         self.on_date(now);
         self.expire_outbox(now);
@@ -105,6 +102,7 @@ impl Task {
         match self.dates.due(now, SystemTime::now) {
             None => {}
             Some(Date::Expired) if is_away => self.machine.end(Cause::Expired),
+            Some(Date::Drained(code)) if is_away => self.machine.end(Cause::Drain(CloseCode(code))),
             Some(Date::Lifetime) => self.machine.leave(Cause::Lifetime),
             Some(Date::Expired) => self.machine.leave(Cause::Expired),
             Some(Date::Drained(code)) => self.machine.leave(Cause::Drain(CloseCode(code))),
@@ -116,31 +114,14 @@ impl Task {
         if self.machine.is_live() {
             return;
         }
-        if let Some(expired) = self.outbox.expire(now) {
-            let messages = expired.messages;
-            self.plan.metrics.lost.inc_by(MessageLoss::Age, messages);
-            lines::messages_lost(&self.plan, self.connection(), "age", messages);
-            self.tell_lost(&expired, MessageLoss::Age);
+        for (fate, given_up) in Fate::of_each(self.outbox.expire(now), Fate::Expired) {
+            self.on_fate(fate, &given_up);
         }
     }
 
     /// Sets the timer to the nearest deadline, if that is earlier than the one it is set to.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
-        let Some(next) = self.next_deadline() else { return };
-        if self.armed.is_some_and(|armed| armed <= next) {
-            return;
-        }
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                timer.as_mut().reset(next);
-                timer
-            }
-            None => self.timer.insert(Box::pin(tokio::time::sleep_until(next))),
-        };
-        self.armed = Some(next);
-        // Not under the runtime's budget for this task: when that is used up, a timer is Pending without keeping the waker.
-        if pin!(unconstrained(timer.as_mut())).poll(cx) == Poll::Ready(()) {
-            cx.waker().wake_by_ref();
-        }
+        let next = self.next_deadline();
+        self.alarm.arm(next, cx);
     }
 }

@@ -9,6 +9,7 @@
 use tokio::time::Instant;
 
 use super::Task;
+use super::untold::Fate;
 use super::way::Way;
 use crate::delivery::WebSocket;
 use crate::frame::CloseCode;
@@ -16,20 +17,27 @@ use crate::log::Log;
 use crate::session::cause::Cause;
 use crate::session::lines;
 use crate::session::machine::{Client, Server};
-use crate::telemetry::{MessageLoss, Reason, SessionEnd};
+use crate::telemetry::{Reason, RedialOutcome, SessionEnd};
 
 impl Task {
     /// Takes the next steps of whatever ends. True if there may be something to do at once.
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         let mut has_changed = self.on_link_end(now);
         if self.machine.client() == Client::Attached
+            && self.client.is_some()
             && self.machine.server() == Server::Over
             && let Some(cause) = self.machine.cause().cloned()
         {
             self.machine.leave(cause);
         }
         if let Client::Leaving { .. } = self.machine.client() {
-            has_changed |= self.poll_leave(now);
+            has_changed |= match (&self.client, self.machine.leaving().cloned()) {
+                (None, Some(cause)) => {
+                    self.leave_polls(&cause, now);
+                    true
+                }
+                _ => self.poll_leave(now),
+            };
         }
         match self.machine.client() {
             Client::Gone => has_changed |= self.on_gone(now),
@@ -37,14 +45,17 @@ impl Task {
             Client::Attached | Client::Leaving { .. } => {}
         }
         self.drop_unwanted_link(now);
-        self.gauges.set(self.machine.client(), self.uplink.is_some());
+        self.gauges.set(self.machine.client(), self.polls.is_some(), self.uplink.is_some());
         has_changed
     }
 
     /// The session is over: counts it, and closes both links. True if the client's was open.
     fn on_gone(&mut self, now: Instant) -> bool {
         let was_open = self.close_client(now);
+        self.end_polls();
         self.place = None;
+        // The server was there; that it was not greeted is not its fault.
+        self.count_redial(RedialOutcome::Ok);
         self.outage = None;
         self.way = Way::default();
         if let Some(mut uplink) = self.uplink.take() {
@@ -60,12 +71,10 @@ impl Task {
         let cause = self.machine.cause();
         self.plan.metrics.ends.inc(cause.map_or(SessionEnd::Internal, Cause::session_end));
         self.bury();
-        let cause = self.machine.cause();
-        let lost = self.outbox.waiting() as u64;
-        if lost > 0 {
-            self.plan.metrics.lost.inc_by(MessageLoss::Queue, lost);
-            lines::messages_lost(&self.plan, self.connection(), "queue", lost);
+        for (fate, given_up) in Fate::of_each(self.outbox.unsaid(), Fate::Unsaid) {
+            self.count_fate(fate, given_up.messages);
         }
+        let cause = self.machine.cause();
         if let Some(cause) = cause.filter(|cause| cause.is_trouble()) {
             lines::over(&self.plan, self.connection(), cause);
         }

@@ -15,6 +15,7 @@ pub(super) struct Gauges {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Attached,
+    Http,
     Away,
     None,
 }
@@ -27,8 +28,9 @@ impl Gauges {
         Self { metrics, place: Place::Attached, is_connected: true }
     }
 
-    pub(super) fn set(&mut self, client: Client, is_connected: bool) {
+    pub(super) fn set(&mut self, client: Client, is_http: bool, is_connected: bool) {
         let place = match client {
+            Client::Attached | Client::Leaving { .. } if is_http => Place::Http,
             Client::Attached | Client::Leaving { .. } => Place::Attached,
             Client::Away { .. } => Place::Away,
             Client::Gone => Place::None,
@@ -47,6 +49,7 @@ impl Gauges {
     fn count(&self, by: i64) {
         match self.place {
             Place::Attached => self.metrics.attached.add(by),
+            Place::Http => self.metrics.http.add(by),
             Place::Away => self.metrics.away.add(by),
             Place::None => {}
         }
@@ -55,6 +58,6 @@ impl Gauges {
 
 impl Drop for Gauges {
     fn drop(&mut self) {
-        self.set(Client::Gone, false);
+        self.set(Client::Gone, false, false);
     }
 }

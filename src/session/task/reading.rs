@@ -14,14 +14,14 @@ use super::Task;
 use super::control::Control;
 use super::server::advance;
 use crate::delivery::control::FromClient;
-use crate::delivery::{Input, ReadStatus, Received};
+use crate::delivery::{Input, ReadStatus, Received, WebSocket};
 use crate::frame::Kind;
-use crate::log::rules::Matcher;
 use crate::resilience::ReadBudget;
 use crate::session::greeting::Greetings;
 use crate::session::lines;
 use crate::session::machine::{Client, Server};
 use crate::session::outbox::Outbox;
+use crate::session::plan::Plan;
 use crate::telemetry::MessageLoss;
 use crate::upstream::Uplink;
 
@@ -65,16 +65,14 @@ impl Task {
         if self.client.as_ref().is_some_and(|client| !client.is_open()) {
             return true;
         }
+        let is_live = self.machine.is_live();
         match self.machine.server() {
             Server::Live => {
                 let is_flushed = self.uplink.as_ref().is_none_or(|uplink| uplink.is_flushed());
-                // What the server has not proven to have taken is kept for the next one, and that has a bound.
-                self.outbox.is_empty() && is_flushed && !self.outbox.is_full()
+                self.outbox.is_empty() && is_flushed && has_room(&self.outbox, is_live, &self.plan)
             }
-            // Where the process holds too much, who has something waiting waits itself.
             Server::Greeting { .. } | Server::Waiting { .. } | Server::Dialling | Server::Asleep => {
-                let has_room = !self.plan.shared.budget.is_over() || self.outbox.waiting() == 0;
-                has_room && !self.outbox.is_full()
+                has_room(&self.outbox, is_live, &self.plan)
             }
             // What it says is discarded.
             Server::Over => true,
@@ -83,24 +81,9 @@ impl Task {
 
     fn read_once(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<ReadStatus> {
         let is_taken = self.is_taken();
-        let Self {
-            client: Some(client), control, uplink, machine, outbox, greetings, plan, next, waker, ..
-        } = self
-        else {
-            return None;
-        };
-        let (idle_activity, sequence) = (plan.policy.idle_activity, *next - 1);
-        let mut intake = Intake {
-            control: control.as_deref_mut(),
-            uplink: uplink.as_deref_mut(),
-            is_live: machine.is_live(),
-            outbox,
-            greetings: greetings.as_deref_mut(),
-            skip: plan.skip.as_ref(),
-            waker: waker.as_ref(),
-            now,
-            said: Said::default(),
-        };
+        let (idle_activity, sequence) = (self.plan.policy.idle_activity, self.next - 1);
+        let (client, mut intake) = self.intake(now);
+        let client = client?;
         let status = client.receive(cx, idle_activity, sequence, now, |received| match received {
             Received::Receipt(messages) => intake.said.acknowledged += messages,
             Received::Control(frame) => intake.said.controls.push(frame),
@@ -118,6 +101,23 @@ impl Task {
         Some(status)
     }
 
+    /// Takes what the client says, by its link or by whatever else.
+    pub(super) fn intake(&mut self, now: Instant) -> (Option<&mut WebSocket>, Intake<'_>) {
+        let Self { client, control, uplink, machine, outbox, greetings, plan, waker, .. } = self;
+        let intake = Intake {
+            control: control.as_deref_mut(),
+            uplink: uplink.as_deref_mut(),
+            is_live: machine.is_live(),
+            outbox,
+            greetings: greetings.as_deref_mut(),
+            plan,
+            waker: waker.as_ref(),
+            now,
+            said: Said::default(),
+        };
+        (client.as_mut(), intake)
+    }
+
     /// Whether a message of the client is for somebody. Who was told what was received says again whatever comes after that.
     fn is_taken(&self) -> bool {
         let is_heard = match self.machine.client() {
@@ -128,46 +128,65 @@ impl Task {
         is_heard && self.machine.server() != Server::Over
     }
 
-    fn on_input(&mut self, input: &Input, said: &Said, now: Instant) {
-        let Self { client: Some(client), plan, .. } = self else { return };
-        let (handle, metrics) = (client.handle(), &plan.metrics);
-        if said.messages > 0 {
-            handle.on_in(said.messages, said.bytes);
-        }
-        if said.discarded > 0 {
-            handle.on_discarded(said.discarded);
-        }
-        if said.acknowledged > 0 {
-            handle.on_acknowledged(said.acknowledged);
+    /// Counts what came of messages of the client.
+    pub(super) fn count_said(&self, said: &Said) {
+        let Self { plan, .. } = self;
+        if let Some(handle) = self.handle() {
+            if said.messages > 0 {
+                handle.on_in(said.messages, said.bytes);
+            }
+            if said.discarded > 0 {
+                handle.on_discarded(said.discarded);
+            }
+            if said.acknowledged > 0 {
+                handle.on_acknowledged(said.acknowledged);
+            }
         }
         if said.dropped > 0 {
-            metrics.lost.inc_by(MessageLoss::Queue, said.dropped);
-            lines::messages_lost(plan, Some(handle.id), "queue", said.dropped);
+            plan.metrics.lost.inc_by(MessageLoss::Queue, said.dropped);
+            lines::messages_lost(plan, self.connection(), "queue", said.dropped);
         }
         if said.given_up > 0 {
-            metrics.lost.inc_by(MessageLoss::Greeting, said.given_up);
-            lines::messages_lost(plan, Some(handle.id), "greeting", said.given_up);
+            plan.metrics.lost.inc_by(MessageLoss::Greeting, said.given_up);
+            lines::messages_lost(plan, self.connection(), "greeting", said.given_up);
         }
+    }
+
+    fn on_input(&mut self, input: &Input, said: &Said, now: Instant) {
+        self.count_said(said);
+        let Self { client: Some(client), plan, .. } = self else { return };
         client.limits().on_messages(input.messages, now);
         client.on_input(input, plan.policy.control_rate.in_feeds(), &plan.policy, now);
     }
 }
 
-/// Where the messages of one read go.
-struct Intake<'a> {
+/// Whether one more message of the client has room, if it has to be kept. What a server that is there has not proven to have
+/// taken is kept for the next one, and that has a bound. Where the process holds too much, who has something waiting waits
+/// itself.
+fn has_room(outbox: &Outbox, is_live: bool, plan: &Plan) -> bool {
+    !outbox.is_full() && (is_live || outbox.waiting() == 0 || !plan.shared.budget.is_over())
+}
+
+/// Where messages of the client go.
+pub(super) struct Intake<'a> {
     control: Option<&'a mut Control>,
     uplink: Option<&'a mut Uplink>,
     is_live: bool,
     outbox: &'a mut Outbox,
     greetings: Option<&'a mut Greetings>,
-    skip: Option<&'a Matcher>,
+    plan: &'a Plan,
     waker: Option<&'a Waker>,
     now: Instant,
     said: Said,
 }
 
 impl Intake<'_> {
-    fn take(&mut self, kind: Kind, payload: &[u8]) {
+    /// Whether one more message can be taken.
+    pub(super) fn has_room(&self) -> bool {
+        has_room(self.outbox, self.is_live, self.plan)
+    }
+
+    pub(super) fn take(&mut self, kind: Kind, payload: &[u8]) {
         self.said.messages += 1;
         self.said.bytes += payload.len();
         if let Some(control) = &mut self.control {
@@ -187,7 +206,7 @@ impl Intake<'_> {
     /// Whether a message that has to wait is not worth it.
     fn is_skipped(&self, kind: Kind, payload: &[u8]) -> bool {
         let number = self.outbox.received() + 1;
-        self.skip.is_some_and(|skip| skip.matches(kind, payload, number))
+        self.plan.skip.as_ref().is_some_and(|skip| skip.matches(kind, payload, number))
     }
 
     /// The link to the server was handed it.
@@ -207,7 +226,7 @@ impl Intake<'_> {
     }
 
     /// Writes what the link was handed, as far as it takes it.
-    fn finish(self, cx: &mut Context<'_>) -> Said {
+    pub(super) fn finish(self, cx: &mut Context<'_>) -> Said {
         let Self { uplink, outbox, greetings, now, mut said, .. } = self;
         if let Some(uplink) = uplink.filter(|_| said.has_sent) {
             if outbox.waits_for_receipts() {
@@ -220,9 +239,9 @@ impl Intake<'_> {
     }
 }
 
-/// What came of one read.
+/// What came of it.
 #[derive(Debug, Default)]
-struct Said {
+pub(super) struct Said {
     messages: u32,
     bytes: usize,
     /// Bytes that nobody takes any more.

@@ -3,15 +3,17 @@
 //! # Not here
 //! How a client comes back ([`super::attach`]).
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::task::Waker;
 
 use tokio::time::Instant;
 
+use super::untold::{Fate, Untold};
 use crate::delivery::SpentRates;
-use crate::delivery::control::{Confirmed, ControlError};
+use crate::delivery::control::{Confirmed, ControlError, FromProxy};
 use crate::net::own_protocols::TicketText;
-use crate::session::handle::Request;
+use crate::session::request::Request;
 use crate::session::registry::{Gate, SessionGuard};
 use crate::session::ticket::TicketKeys;
 
@@ -25,6 +27,8 @@ pub(super) struct Resumable {
     presence: Presence,
     /// What its client has used up of its rates, while it is away.
     spent: Option<Box<SpentRates>>,
+    /// What the client may not have been told of its own messages.
+    untold: Option<Box<Untold>>,
 }
 
 /// Whether its client is there.
@@ -37,6 +41,17 @@ enum Presence {
     Away {
         since: Instant,
     },
+    /// It asks over HTTP, and is away between its requests.
+    BetweenRequests,
+}
+
+/// How a client goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// Its link is gone.
+    Lost,
+    /// Its request over HTTP was answered.
+    Answered,
 }
 
 impl Resumable {
@@ -47,6 +62,7 @@ impl Resumable {
             confirmed: Confirmed::default(),
             kept_from: 1,
             spent: None,
+            untold: None,
             presence: Presence::There { backlog: 0 },
         }
     }
@@ -91,11 +107,14 @@ impl Resumable {
     }
 
     /// The client is away. True if it was not before. Beyond `max` of the route, the one that is away for longest ends.
-    pub(super) fn detach(&mut self, max: usize, now: Instant) -> bool {
+    pub(super) fn detach(&mut self, departure: Departure, max: usize, now: Instant) -> bool {
         if self.is_away() {
             return false;
         }
-        self.presence = Presence::Away { since: now };
+        self.presence = match departure {
+            Departure::Lost => Presence::Away { since: now },
+            Departure::Answered => Presence::BetweenRequests,
+        };
         self.guard.detach(max);
         true
     }
@@ -104,32 +123,82 @@ impl Resumable {
     pub(super) fn backlog(&self) -> u64 {
         match self.presence {
             Presence::There { backlog } => backlog,
-            Presence::Away { .. } => 0,
+            Presence::Away { .. } | Presence::BetweenRequests => 0,
         }
     }
 
     /// The client is there again, having been away since then, and `head` is the newest message there is. Its next tickets are
     /// signed with the keys that its handshake was judged with.
     pub(super) fn attach(&mut self, keys: Arc<TicketKeys>, head: u64) -> Option<Instant> {
-        self.guard.attach();
         if !Arc::ptr_eq(self.gate.keys(), &keys) {
             self.gate = self.gate.with_keys(keys);
         }
+        self.visit(head)
+    }
+
+    /// The same for a client that is given no ticket: it asks over HTTP.
+    pub(super) fn visit(&mut self, head: u64) -> Option<Instant> {
+        self.guard.attach();
         match std::mem::replace(&mut self.presence, Presence::There { backlog: head }) {
-            Presence::There { .. } => None,
+            Presence::There { .. } | Presence::BetweenRequests => None,
             Presence::Away { since } => Some(since),
         }
     }
 
+    /// The client has come back, and cannot go on: how its absence ended is counted by whoever has asked.
+    pub(super) fn on_refused(&mut self) {
+        self.presence = Presence::There { backlog: 0 };
+    }
+
     pub(super) fn is_away(&self) -> bool {
-        matches!(self.presence, Presence::Away { .. })
+        matches!(self.presence, Presence::Away { .. } | Presence::BetweenRequests)
     }
 
     /// The client says to have had `seen` of what it was sent. Answers what is kept from now on.
     pub(super) fn on_seen(&mut self, seen: u64, sent: u64) -> Result<u64, ControlError> {
         self.confirmed.on_seen(seen, sent)?;
         self.kept_from = self.kept_from.max(seen + 1);
+        self.untold.take_if(|untold| untold.is_proven_by_seen(seen));
         Ok(self.kept_from)
+    }
+
+    /// The client has answered this question.
+    pub(super) fn on_pong(&mut self, number: u64) {
+        self.untold.take_if(|untold| untold.is_proven_by_pong(number));
+    }
+
+    /// The client has to be told what became of these of its messages.
+    pub(super) fn owe(&mut self, fate: Fate, numbers: &RangeInclusive<u64>) {
+        self.untold.get_or_insert_default().add(fate, numbers);
+    }
+
+    /// What a new link has to be told.
+    pub(super) fn owed(&self) -> Vec<FromProxy> {
+        self.untold.iter().flat_map(|untold| untold.frames()).collect()
+    }
+
+    /// Whether something is owed that was not told over the present link.
+    pub(super) fn has_news(&self) -> bool {
+        self.untold.as_ref().is_some_and(|untold| !untold.is_told())
+    }
+
+    /// What was told over the link before has to be told again.
+    pub(super) fn on_other_link(&mut self) {
+        if let Some(untold) = &mut self.untold {
+            untold.on_other_link();
+        }
+    }
+
+    /// All that was owed was told over the present link, before the message with the number `next` and this question.
+    pub(super) fn on_told(&mut self, next: u64, question: u64) {
+        if let Some(untold) = &mut self.untold {
+            untold.on_told(next, question);
+        }
+    }
+
+    /// Bytes held.
+    pub(super) fn held(&self) -> usize {
+        self.untold.as_ref().map_or(0, |untold| untold.held())
     }
 
     pub(super) fn into_guard(self) -> SessionGuard {

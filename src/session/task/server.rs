@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
+use super::untold::Fate;
 use super::way::{Dial, Way};
 use super::{Outage, Task};
 use crate::delivery::control::FromProxy;
@@ -71,6 +72,7 @@ impl Task {
 
     /// The link to the server has ended.
     fn on_server_end(&mut self, end: &UplinkEnd, now: Instant) {
+        self.count_redial(RedialOutcome::Failed);
         let was_final = !matches!(ServerEnd::from(end.clone()), ServerEnd::Lost | ServerEnd::Failed(_));
         self.drop_link();
         self.machine.on_server_end(end.clone().into(), fastrand::f64(), now);
@@ -90,6 +92,7 @@ impl Task {
             self.outage = Some(Box::new(Outage {
                 since: now,
                 failed_dials: 0,
+                is_greeting: false,
                 queue: QueueLength::new(&self.plan.shared),
             }));
             if !self.tell(FromProxy::SERVER_LOST) {
@@ -105,10 +108,7 @@ impl Task {
         self.closing.replace(*uplink, &self.plan.shared.budget);
         let greeted = self.greetings.iter().flat_map(|greetings| greetings.numbers());
         if let Some(uncertain) = self.outbox.on_lost(greeted) {
-            let messages = uncertain.messages;
-            self.plan.metrics.lost.inc_by(MessageLoss::Uncertain, messages);
-            lines::messages_lost(&self.plan, self.connection(), "uncertain", messages);
-            self.tell_lost(&uncertain, MessageLoss::Uncertain);
+            self.on_fate(Fate::Uncertain, &uncertain);
         }
     }
 
@@ -128,8 +128,8 @@ impl Task {
         };
         uplink.close(code, text);
         self.drop_link();
+        self.count_redial(RedialOutcome::Failed);
         if !is_over {
-            self.plan.metrics.redials.inc(RedialOutcome::Failed);
             lines::no_reply(&self.plan, self.connection());
             self.on_lost(now);
         }
@@ -173,16 +173,19 @@ impl Task {
         match result {
             Ok(Relinked { transport, headers }) => {
                 turn.succeeded();
-                redials.inc(RedialOutcome::Ok);
                 self.opening.set_cookies(&headers);
                 let metrics = Arc::clone(&self.plan.shared.metrics);
                 let mut uplink = Uplink::new(transport, self.plan.uplink_rules(), metrics, now);
                 if self.machine.on_linked(now) {
                     self.uplink = Some(Box::new(uplink));
+                    if let Some(outage) = &mut self.outage {
+                        outage.is_greeting = true;
+                    }
                     if let Some(greetings) = &mut self.greetings {
                         greetings.begin();
                     }
                 } else {
+                    redials.inc(RedialOutcome::Ok);
                     uplink.close(CloseCode::GOING_AWAY, "no client");
                     self.closing.replace(uplink, &self.plan.shared.budget);
                 }
@@ -202,6 +205,13 @@ impl Task {
                 });
                 self.machine.on_dial_failed(dial_end(&failure, blame), fastrand::f64(), now);
             }
+        }
+    }
+
+    /// A link that was dialled has been greeted, or will not be. Does nothing if there is none.
+    pub(super) fn count_redial(&mut self, outcome: RedialOutcome) {
+        if self.outage.as_mut().is_some_and(|outage| std::mem::take(&mut outage.is_greeting)) {
+            self.plan.metrics.redials.inc(outcome);
         }
     }
 
@@ -262,6 +272,7 @@ impl Task {
 
     /// The server is there again, and was greeted.
     fn on_back(&mut self, now: Instant) {
+        self.count_redial(RedialOutcome::Ok);
         let Some(outage) = self.outage.take() else { return };
         let away = now.saturating_duration_since(outage.since);
         self.plan.shared.metrics.session_recovery.observe(RecoverySide::Upstream, away.as_secs_f64());

@@ -3,6 +3,7 @@
 //! # Invariants
 //! 1. The bye is the last thing before a Close of ours, where there is a place for it.
 //! 2. A client that takes nothing of what it is told is too slow.
+//! 3. What became of its messages is told again over each link, until it knows ([`super::untold`]).
 //!
 //! # Not here
 //! The frames ([`crate::delivery::control`]), and what waits of them ([`super::control`]); when a client comes back
@@ -14,11 +15,16 @@ use tokio::time::Instant;
 
 use super::Task;
 use super::control::{Control, Greeted};
-use crate::delivery::control::{Bye, FromClient, FromProxy, Hello, LossCause, Missed, Prefix};
+use super::untold::Fate;
+use crate::delivery::control::{Bye, FromClient, FromProxy, Hello, Missed, Prefix};
 use crate::session::cause::Cause;
-use crate::session::machine::Client;
+use crate::session::lines;
+use crate::session::machine::{Client, Server};
 use crate::session::outbox::Lost;
-use crate::telemetry::{Label, MessageLoss, Reason};
+use crate::telemetry::{Label, Reason};
+
+/// Questions have numbers from here on: those of a heartbeat are below.
+pub(super) const QUESTIONS: u64 = 1 << 52;
 
 /// Clients of a drain come back spread over this.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(1);
@@ -42,7 +48,7 @@ impl Task {
             head: log.head(),
             received,
             missed: greeted.missed.map_or(Missed::Unknown, Missed::Known),
-            prefix: &prefix,
+            prefix: Some(&prefix),
             window: self.machine.resume_window().unwrap_or_default(),
             heartbeat: policy.heartbeat.map(|heartbeat| heartbeat.timing),
             max_message: policy.max_message,
@@ -50,6 +56,13 @@ impl Task {
         };
         let generation = ticket.as_ref().map(|(generation, _)| *generation);
         self.control = Some(Box::new(Control::new(hello.frame(), generation, received, now)));
+        let owed = self.resumable.as_ref().map(|resumable| resumable.owed()).unwrap_or_default();
+        if !owed.is_empty() {
+            for frame in owed {
+                self.tell(frame);
+            }
+            self.ask_whether_told();
+        }
     }
 
     /// The client says something beside its messages.
@@ -71,6 +84,9 @@ impl Task {
                 }
             }
         }
+        if let (Some(resumable), Some(number)) = (&mut self.resumable, frame.pong) {
+            resumable.on_pong(number);
+        }
         let Some(control) = &mut self.control else { return };
         if let Some(number) = frame.ping {
             control.on_ping(number);
@@ -80,17 +96,21 @@ impl Task {
         }
     }
 
-    /// Tells the client this, if it speaks the protocol. Answers whether it does.
+    /// Tells the client this, if it speaks the protocol. Answers whether it will be told.
     pub(super) fn tell(&mut self, frame: FromProxy) -> bool {
         let (Some(control), Some(prefix)) =
             (&mut self.control, self.client.as_ref().and_then(|client| client.prefix()))
         else {
             return false;
         };
-        if !control.push(frame.frame(prefix)) {
+        if control.has_said_bye() {
+            return false;
+        }
+        let is_told = control.push(frame.frame(prefix));
+        if !is_told {
             self.machine.leave(Cause::Slow);
         }
-        true
+        is_told
     }
 
     /// Tells the client what was received of it, where that is due.
@@ -101,19 +121,47 @@ impl Task {
         }
     }
 
-    /// Messages of the client are lost, or may be: it is told, where it wants to hear of it.
-    pub(super) fn tell_lost(&mut self, lost: &Lost, why: MessageLoss) {
-        let (from, to) = (*lost.numbers.start(), *lost.numbers.end());
-        let frame = match why {
-            MessageLoss::Uncertain => FromProxy::Uncertain { from, to },
-            MessageLoss::Age => FromProxy::Lost { from, to, why: LossCause::Age },
-            MessageLoss::Queue | MessageLoss::Greeting => FromProxy::Lost { from, to, why: LossCause::Queue },
-        };
-        if !self.tell(frame) && why == MessageLoss::Uncertain {
-            let messages = lost.messages;
+    /// This became of messages of the client. It is told, where it wants to hear of it.
+    pub(super) fn on_fate(&mut self, fate: Fate, lost: &Lost) {
+        let messages = lost.messages;
+        self.count_fate(fate, messages);
+        if let Some(resumable) = &mut self.resumable {
+            resumable.owe(fate, &lost.numbers);
+        }
+        if self.tell(fate.frame(&lost.numbers)) {
+            self.ask_whether_told();
+        } else if self.control.is_none() && fate == Fate::Uncertain {
             self.notice(
                 format!(r#"{{"type":"outrigger","event":"uncertain","messages":{messages}}}"#).as_bytes(),
             );
+        }
+    }
+
+    /// So many messages of the client came to this.
+    pub(super) fn count_fate(&self, fate: Fate, messages: u64) {
+        let reason = fate.reason();
+        self.plan.metrics.lost.inc_by(reason, messages);
+        lines::messages_lost(&self.plan, self.connection(), reason.as_str(), messages);
+    }
+
+    /// The last words tell what was received: so what nobody will hear of it is told before them.
+    fn tell_unsaid(&mut self) {
+        if matches!(self.machine.server(), Server::Live | Server::Greeting { .. }) {
+            return;
+        }
+        for (fate, given_up) in Fate::of_each(self.outbox.unsaid(), Fate::Unsaid) {
+            self.tell(fate.frame(&given_up.numbers));
+        }
+    }
+
+    /// Asks the client, behind what it was told, so that its answer proves that it has read that.
+    fn ask_whether_told(&mut self) {
+        let question = QUESTIONS | u64::from(fastrand::u32(..));
+        if self.resumable.is_some() && self.tell(FromProxy::Ping(question)) {
+            let next = self.next;
+            if let Some(resumable) = &mut self.resumable {
+                resumable.on_told(next, question);
+            }
         }
     }
 
@@ -121,12 +169,16 @@ impl Task {
     pub(super) fn say_bye(&mut self, cause: &Cause) -> bool {
         let ack = self.outbox.received();
         let resume = self.machine.client() == Client::Leaving { may_resume: true };
-        let Some(control) = &mut self.control else { return false };
-        if control.begin_bye() {
-            let after = matches!(cause, Cause::Drain(_)).then(|| COME_BACK_WITHIN.mul_f64(fastrand::f64()));
-            self.tell(FromProxy::Bye(Bye { why: bye_word(cause), resume, after, ack }));
+        if !resume && self.control.as_ref().is_some_and(|control| !control.has_said_bye()) {
+            self.tell_unsaid();
         }
-        self.control.as_ref().is_some_and(|control| control.has_frames())
+        let prefix = self.client.as_ref().and_then(|client| client.prefix());
+        let (Some(control), Some(prefix)) = (&mut self.control, prefix) else { return false };
+        if !control.has_said_bye() {
+            let after = matches!(cause, Cause::Drain(_)).then(|| COME_BACK_WITHIN.mul_f64(fastrand::f64()));
+            control.say_bye(FromProxy::Bye(Bye { why: bye_word(cause), resume, after, ack }).frame(prefix));
+        }
+        control.has_frames()
     }
 }
 

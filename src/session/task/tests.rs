@@ -9,7 +9,10 @@ mod endings;
 mod link;
 mod memory;
 mod plain;
+mod receipts;
+mod returns;
 mod tickets;
+mod untold;
 mod walk;
 
 use std::io;
@@ -32,7 +35,8 @@ use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net::Stream;
 use crate::net::own_protocols::TicketText;
-use crate::session::handle::{Attach, Handle, Identity};
+use crate::session::handle::{Handle, Identity};
+use crate::session::request::Attach;
 use crate::session::machine::Server;
 use crate::session::sessions::Sessions;
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
@@ -156,7 +160,9 @@ impl Stage {
             opening: opening(),
             keys: Arc::clone(self.plan.gate.as_ref().unwrap().keys()),
         };
-        handle.attach(Box::new(attach)).ok().map(|()| client)
+        // What is not taken is closed by whoever has sent it, which is nobody here.
+        drop(handle.attach(Box::new(attach)));
+        Some(client)
     }
 
     fn find(&self, ticket: &str) -> Option<(u32, Arc<Handle>)> {
@@ -284,7 +290,7 @@ impl Driven for Stage {
 
     fn armed(&self) -> Option<Instant> {
         let step = Instant::now() + STEP;
-        self.task.as_ref().map(|task| task.armed.map_or(step, |armed| armed.min(step)))
+        self.task.as_ref().map(|task| task.alarm.at().map_or(step, |armed| armed.min(step)))
     }
 }
 

@@ -107,6 +107,7 @@ labels! {
     /// `state` of `outrigger_sessions`.
     enum SessionState {
         Attached = "attached",
+        Http = "http",
         Away = "away",
     }
 }
@@ -119,6 +120,8 @@ const RECOVERY_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5
 pub(crate) struct SessionMetrics {
     /// Sessions whose client is connected.
     pub(crate) attached: IntGauge,
+    /// Those whose client is connected over HTTP.
+    pub(crate) http: IntGauge,
     /// Those whose client may come back.
     pub(crate) away: IntGauge,
     /// Those whose server is connected.
@@ -194,6 +197,7 @@ impl SessionFamilies {
         let state = |state: SessionState| self.sessions.with_label_values(&[route, state.as_str()]);
         Arc::new(SessionMetrics {
             attached: state(SessionState::Attached),
+            http: state(SessionState::Http),
             away: state(SessionState::Away),
             connected: self.connected.with_label_values(&[route]),
             ends: CounterBy::resolve(&self.ends, |why| vec![route, why]),

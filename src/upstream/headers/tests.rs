@@ -83,6 +83,8 @@ fn what_a_client_says_of_itself_is_replaced() {
         ("x-real-ip", "10.0.0.1"),
         ("forwarded", "for=10.0.0.1"),
         ("x-outrigger-user", "root"),
+        ("x-outrigger-session", "ticket"),
+        ("x_outrigger_session", "ticket"),
         ("x-forwarded-user", "root"),
         ("x-forwarded-email", "root@a.example"),
         ("x-forwarded-groups", "wheel"),
@@ -136,6 +138,7 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
         ("forwarded", "for=203.0.113.7;proto=https"),
         ("x-outrigger-user", "root"),
         ("x_forwarded_for", "10.0.0.1"),
+        ("x-outrigger-session", "ticket"),
     ];
     let headers = forwarded_headers(&sent, requester, Forwarded::Both, false);
     assert_eq!(all(&headers, "x-forwarded-for"), ["198.51.100.9, 203.0.113.7, 2001:db8::7"]);
@@ -145,8 +148,8 @@ fn what_a_trusted_proxy_says_is_kept_and_its_own_address_appended() {
     for (name, value) in &sent[3..9] {
         assert_eq!(all(&headers, name), [*value], "{name}");
     }
-    for gone in ["x-outrigger-user", "x_forwarded_for"] {
-        assert!(!headers.contains_key(gone), "{gone}: only we say this");
+    for gone in ["x-outrigger-user", "x_forwarded_for", "x-outrigger-session"] {
+        assert!(!headers.contains_key(gone), "{gone}: only we say this, or are told it");
     }
     // The kind that the upstream does not want is not sent; who the user is does not belong to either.
     let headers = forwarded_headers(&sent, requester, Forwarded::XForwarded, false);

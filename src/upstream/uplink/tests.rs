@@ -152,7 +152,7 @@ impl Driven for Stage {
     }
 
     fn armed(&self) -> Option<Instant> {
-        self.uplink.armed.filter(|_| !self.is_over)
+        self.uplink.alarm.at().filter(|_| !self.is_over)
     }
 }
 

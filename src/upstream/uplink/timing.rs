@@ -1,10 +1,7 @@
 //! The deadlines of an uplink: which is next, and what happens when one has passed.
 
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 
-use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::{Uplink, UplinkEnd};
@@ -43,7 +40,7 @@ impl Uplink {
 
     /// The timer, which was set to `due`, has fired: does what is due.
     pub(super) fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
-        self.armed = None;
+        self.alarm.clear();
         if self.standstill.must_read_first(due, now) {
             return;
         }
@@ -98,23 +95,7 @@ impl Uplink {
 
     /// Sets the timer to the nearest deadline, if that is earlier than the one it is set to.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
-        let Some(next) = self.deadlines().map(|(at, _)| at).min() else { return };
-        let next = self.standstill.defer(next);
-        if self.armed.is_some_and(|armed| armed <= next) {
-            return;
-        }
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                timer.as_mut().reset(next);
-                timer
-            }
-            None => self.timer.insert(Box::pin(tokio::time::sleep_until(next))),
-        };
-        self.armed = Some(next);
-        // Not under the runtime's budget for this task: when that is used up, a timer is Pending without keeping
-        // the waker.
-        if pin!(unconstrained(timer.as_mut())).poll(cx) == Poll::Ready(()) {
-            cx.waker().wake_by_ref();
-        }
+        let next = self.deadlines().map(|(at, _)| at).min().map(|next| self.standstill.defer(next));
+        self.alarm.arm(next, cx);
     }
 }

@@ -112,6 +112,29 @@ async fn no_server_sees_an_entry_of_ours_whatever_the_route() {
 }
 
 #[tokio::test]
+async fn no_server_sees_a_ticket_in_a_header_whatever_the_route() {
+    const ROUTES: &str = "routes: [{name: chat, path: '/chat/{*r}', mode: session}, {name: feed, path: '/feed/{*r}', \
+                          mode: broadcast, policy: {broadcast: {key: [path, 'header:x-outrigger-session']}}}]";
+    let upstream = Upstream::builder().on_request(Plain::fixed(200, &[], "")).spawn().await;
+    let proxy = Proxy::to(&upstream).yaml(ROUTES).spawn().await;
+    for name in ["X-Outrigger-Session", "x-outrigger-session", "X_Outrigger_Session"] {
+        for path in ["/tunnel", "/chat/a", "/feed/a"] {
+            // Naming it in Connection takes nothing out, and puts nothing back.
+            let dial = proxy.dial().path(path).header("X-App", "1").header(name, TICKET);
+            drop(dial.header("Connection", "Upgrade, X-Outrigger-Session").open().await);
+        }
+        let request = proxy.plain().path("/plain").header("X-App", "1").header(name, TICKET);
+        assert_eq!(request.answer().await.response.status(), 200);
+    }
+    let heads = upstream.handshakes().into_iter().map(|handshake| handshake.head);
+    let heads: Vec<_> = heads.chain(upstream.requests().into_iter().map(|request| request.head)).collect();
+    assert!(heads.len() >= 10, "a feed is asked for once: {}", heads.len());
+    for head in heads {
+        assert!(!format!("{head:?}").contains(TICKET), "{head:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_found_among_the_others_and_one_that_nobody_asks_for_reaches_nobody() {
     let upstream = Upstream::echo().await;
     let auth = by_secret(&[TokenSource::Subprotocol]);

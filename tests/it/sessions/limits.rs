@@ -45,6 +45,26 @@ async fn a_client_that_breaks_a_rule_while_its_server_is_away_is_told_too() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_behind_its_rate_is_seen_to_have_gone_long_before_that_is_over() {
+    // A debt of a quarter of an hour, of which the client is not read for the first minutes at the least.
+    let policy = "limits: {message_rate: {rate: 1/s, burst: 1}}, close_timeout: 500ms";
+    for is_reset in [false, true] {
+        let mut session = Session::open(policy).await;
+        let flood = Frame::text("x").encode(wire::Role::Client).repeat(1000);
+        session.client.send_bytes(&flood).await;
+        session.server().expect_text("x").await;
+        let since = Instant::now();
+        if is_reset {
+            session.client.reset();
+        } else {
+            session.client.finish_writing().await;
+        }
+        session.proxy.is_over("client", "client_lost").await;
+        eprintln!("reset: {is_reset}, seen after {:?}", since.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn too_many_control_frames_end_it_and_never_reach_the_server() {
     let mut session = Session::open("").await;
     session.works().await;

@@ -163,7 +163,7 @@ impl World {
     fn follow(&self, client: &mut Client, batcher: &mut Batcher) -> bool {
         let (until, is_newest_only) = (batcher.until, batcher.is_newest_only);
         let view = View {
-            has_deflate: client.has_deflate,
+            encoding: Encoding::of_frames(client.has_deflate),
             user: client.user.as_ref(),
             is_counting: client.is_counting,
         };

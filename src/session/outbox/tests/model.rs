@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Desk, ENTRY, told};
+use super::{Desk, ENTRY, GivenUp, told};
 use crate::config::Replay;
 use crate::frame::Kind;
 
@@ -175,7 +175,10 @@ impl Model {
                 let (now, age) = (self.now, Duration::from_secs(60));
                 let late = self.numbers(|message| message.state == State::Waiting && message.at + age <= now);
                 self.set(&late, State::Settled);
-                assert_eq!(told(self.desk.outbox.expire(self.desk.now)), span(&late));
+                let (known, fresh): (Vec<u64>, Vec<u64>) =
+                    late.into_iter().partition(|number| self.message(*number).may_be_known);
+                let GivenUp { uncertain, lost } = self.desk.outbox.expire(self.desk.now);
+                assert_eq!((told(uncertain), told(lost)), (span(&known), span(&fresh)));
                 self.relax();
             }
             _ => {}
@@ -244,6 +247,11 @@ impl Model {
         assert_eq!(outbox.received(), self.messages.len() as u64);
         assert_eq!(outbox.next().map(|saying| (saying.number, saying.is_replay)), self.next());
         assert_eq!(outbox.waiting(), waiting.len());
+        let is_fresh = |message: &Message| message.state == State::Waiting && !message.may_be_known;
+        let is_known = |message: &Message| message.state == State::Waiting && message.may_be_known;
+        let GivenUp { uncertain, lost } = outbox.unsaid();
+        let unsaid = (span(&self.numbers(is_known)), span(&self.numbers(is_fresh)));
+        assert_eq!((told(uncertain), told(lost)), unsaid);
         assert_eq!(outbox.is_empty(), waiting.is_empty() && !self.is_careful && !self.is_poisoned);
         assert_eq!(outbox.is_poisoned(), self.is_poisoned);
         let (fresh, bytes) = self.fresh();

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::tickets::{held, is_away, resume};
 use super::*;
 use crate::connections::EndedSession;
-use crate::session::handle::NotResumed;
+use crate::session::request::NotResumed;
 
 const HELD: &str = "{heartbeat: null, session: {resume_window: 1m}, redial: {base: 20ms, cap: 200ms}}";
 
@@ -35,10 +35,10 @@ async fn a_turn_is_asked_for_however_close_to_it_the_task_was_polled() {
     let turn_at = task.machine.turn_at().unwrap();
     assert!(turn_at > now);
     // So much later is it by the time at which the timer is set.
-    task.armed = None;
+    task.alarm.clear();
     tokio::time::advance(turn_at - now + millis(1)).await;
     task.arm(&mut Context::from_waker(Waker::noop()));
-    assert_eq!(task.armed, Some(turn_at));
+    assert_eq!(task.alarm.at(), Some(turn_at));
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,7 +48,7 @@ async fn credentials_that_end_end_a_link_and_the_session_waits_for_others() {
     let task = stage.task.as_mut().unwrap();
     task.expires = Expiry::after(secs(3), now, wall);
     task.dates = Dates::new(None, task.expires, now);
-    task.armed = None;
+    task.alarm.clear();
     stage.wake();
     stage.pass(secs(4)).await;
     let (heard, controls) = hello.sort(client.hear());

@@ -262,7 +262,7 @@ async fn a_client_may_go_on_behind_each_message_that_it_was_sent_and_no_other() 
     let (generation, handle) = stage.find(&hello.ticket).unwrap();
     let asked = tokio::spawn(async move { handle.ask(generation, 11).await });
     stage.settle().await;
-    assert!(matches!(asked.await.unwrap(), Err(crate::session::handle::NotResumed::Ahead(_))));
+    assert!(matches!(asked.await.unwrap(), Err(crate::session::request::NotResumed::Ahead(_))));
     assert_eq!(
         client.hear().last(),
         Some(&close(1002, "protocol error")),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::link::{Carried, Link, Spoken};
 use crate::config::Replay;
 use crate::session::cause::Cause;
-use crate::session::outbox::Lost;
+use crate::session::outbox::{GivenUp, Lost};
 
 #[derive(Debug, Default)]
 struct Fate {
@@ -136,10 +136,16 @@ impl Ledger {
         self.dropped += messages;
     }
 
-    pub(super) fn on_expired(&mut self, lost: Lost) {
-        assert!(lost.messages <= lost.numbers.end() - lost.numbers.start() + 1);
-        for number in lost.numbers {
-            self.fate(number).is_told = true;
+    pub(super) fn on_expired(&mut self, GivenUp { uncertain, lost }: GivenUp) {
+        assert!(self.says_again || uncertain.is_none(), "what may have been heard does not wait");
+        for number in lost.iter().flat_map(|lost| lost.numbers.clone()) {
+            assert!(self.fate(number).heard.is_empty(), "{number} is told lost, and was heard");
+        }
+        for given_up in [uncertain, lost].into_iter().flatten() {
+            assert!(given_up.messages <= given_up.numbers.end() - given_up.numbers.start() + 1);
+            for number in given_up.numbers {
+                self.fate(number).is_told = true;
+            }
         }
     }
 

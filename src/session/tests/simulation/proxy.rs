@@ -291,10 +291,8 @@ impl Proxy {
 
     pub(super) fn on_time(&mut self, random: f64, now: Instant, ledger: &mut Ledger) {
         self.machine.on_time(random, now);
-        if !self.machine.is_live()
-            && let Some(lost) = self.outbox.expire(now)
-        {
-            ledger.on_expired(lost);
+        if !self.machine.is_live() {
+            ledger.on_expired(self.outbox.expire(now));
         }
     }
 

@@ -24,7 +24,7 @@ impl Stage {
 #[tokio::test(start_paused = true)]
 async fn a_burst_leaves_together_with_the_ping_whose_pong_proves_it() {
     let mut stage = Stage::open(ASKING).await;
-    assert_eq!(stage.uplink.armed, None);
+    assert_eq!(stage.uplink.alarm.at(), None);
     stage.uplink.greet(Kind::Text, b"hello");
     for _ in 0..3 {
         assert!(stage.uplink.send(Kind::Text, b"a message"));
@@ -37,7 +37,7 @@ async fn a_burst_leaves_together_with_the_ping_whose_pong_proves_it() {
     assert_eq!(stage.counts(), (4, 4, 4));
     // Its timer may fire once more; then there is none, and nothing is said.
     stage.pass(secs(11)).await;
-    assert_eq!((stage.uplink.armed, stage.hear().len(), stage.uplink.buffered()), (None, 0, 0));
+    assert_eq!((stage.uplink.alarm.at(), stage.hear().len(), stage.uplink.buffered()), (None, 0, 0));
     // Idle for long: the next message brings its ping along.
     stage.send(Kind::Text, b"later");
     assert_ne!(stage.hear_ping(1), ping);
@@ -203,7 +203,7 @@ async fn a_server_that_answers_no_ping_is_asked_once_and_then_time_proves() {
     stage.pass_until(secs(65)).await;
     assert_eq!(stage.counts(), (3, 3, 3));
     assert_eq!(stage.hear().len(), 2, "no ping any more");
-    assert_eq!((&stage.end, stage.uplink.armed, stage.uplink.buffered()), (&None, None, 0));
+    assert_eq!((&stage.end, stage.uplink.alarm.at(), stage.uplink.buffered()), (&None, None, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,10 +214,10 @@ async fn without_pings_what_left_five_seconds_ago_is_taken_and_with_none_at_all_
     assert_eq!(stage.counts(), (1, 1, 0));
     stage.pass_until(secs(5)).await;
     assert_eq!(stage.counts(), (1, 1, 1));
-    assert_eq!((stage.hear().len(), stage.uplink.armed), (1, None));
+    assert_eq!((stage.hear().len(), stage.uplink.alarm.at()), (1, None));
     let mut stage = Stage::open(RULES).await;
     stage.send(Kind::Text, b"first");
-    assert_eq!((stage.counts(), stage.uplink.armed, stage.hear().len()), ((0, 0, 0), None, 1));
+    assert_eq!((stage.counts(), stage.uplink.alarm.at(), stage.hear().len()), ((0, 0, 0), None, 1));
     assert!(stage.uplink.receipts.is_none());
 }
 

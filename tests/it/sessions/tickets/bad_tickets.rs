@@ -187,6 +187,7 @@ async fn a_client_that_has_had_what_was_never_sent_ends_its_session_whoever_is_t
         assert_eq!(hello["lost"], Value::Null, "{hello}");
         assert_eq!(hello["previous"]["received"], 2, "so that nothing is said twice: {hello}");
         assert_eq!(session.proxy.resumes("ahead").await, 1.0);
+        assert_eq!(session.proxy.resumes("expired").await, 0.0, "it is counted once");
         let closed = session.server().closed().await;
         assert_eq!(closed.code, 1002, "{closed:?}");
         session.proxy.ends_sessions("fault", 1.0).await;
@@ -224,6 +225,7 @@ async fn who_has_missed_what_is_not_kept_any_more_begins_anew_and_is_told_how_mu
         assert_eq!(hello["lost"], 2, "{hello}");
         assert_eq!(hello["previous"]["received"], 2, "{hello}");
         assert_eq!(session.proxy.resumes("gap").await, 1.0);
+        assert_eq!(session.proxy.resumes("expired").await, 0.0, "it is counted once");
         assert_eq!(session.server().closed().await.code, 1001);
         session.proxy.ends_sessions("overflow", 1.0).await;
         if is_there {

@@ -174,6 +174,9 @@ impl Client {
         if let Some(received) = control["ack"].as_u64() {
             self.on_received(received);
         }
+        if let Some(number) = control["ping"].as_u64() {
+            self.control(&format!(r#"{{"pong":{number}}}"#));
+        }
         for word in ["uncertain", "lost"] {
             let lost = &control[word];
             if let (Some(from), Some(to)) = (lost["from"].as_u64(), lost["to"].as_u64()) {

@@ -1,8 +1,8 @@
 //! The way out to one client: its socket, and the rest of what the socket has begun to take.
 //!
 //! # Invariants
-//! 1. The rest ends between two frames, and nothing is written past it: a frame that was begun is finished, or the
-//!    connection is reset.
+//! 1. The rest ends between two pieces (frames, or events), and nothing is written past it: a piece that was begun is
+//!    finished, or the connection is reset.
 //! 2. The rest is a part of what others were sent too, and not a copy, but where it was borrowed.
 
 use std::io;
@@ -13,25 +13,15 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::frame::Header;
+use super::encoding::Encoding;
+use super::status::WriteStatus;
 use crate::net::Stream;
 use crate::resilience::Stall;
 
-/// What became of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WriteStatus {
-    /// The kernel has everything.
-    Flushed,
-    /// It has not; the task is woken when the socket takes more.
-    Blocked,
-    /// Nothing can be written any more.
-    Broken,
-}
-
 /// The way out.
 #[derive(Debug)]
-pub(in crate::delivery) struct Outbound {
-    pub(super) stream: Stream,
+pub(super) struct Outbound {
+    stream: Stream,
     /// What was begun, from its first frame on.
     rest: Bytes,
     /// `rest[..sent]` was taken.
@@ -40,44 +30,36 @@ pub(in crate::delivery) struct Outbound {
     stall: Stall,
     /// Whether the client has taken anything since its progress is watched.
     has_moved: bool,
-    has_deflate: bool,
+    encoding: Encoding,
 }
 
 impl Outbound {
-    pub(in crate::delivery) fn new(stream: Stream, has_deflate: bool) -> Self {
-        Self { stream, rest: Bytes::new(), sent: 0, stall: Stall::default(), has_moved: false, has_deflate }
+    /// `first`: what goes out before anything else.
+    pub(super) fn new(stream: Stream, encoding: Encoding, first: Bytes) -> Self {
+        Self { stream, rest: first, sent: 0, stall: Stall::default(), has_moved: false, encoding }
     }
 
-    /// Whether the client takes compressed messages.
-    pub(super) fn has_deflate(&self) -> bool {
-        self.has_deflate
+    /// How the client is sent messages.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// Whether the kernel has all that was written.
-    pub(in crate::delivery) fn is_flushed(&self) -> bool {
+    pub(super) fn is_flushed(&self) -> bool {
         self.rest.is_empty() && self.stream.unsent() == 0
     }
 
     /// Writes whole frames. Only to be called when nothing is left of the write before.
-    pub(in crate::delivery) fn write(
-        &mut self,
-        cx: &mut Context<'_>,
-        frames: &Bytes,
-        now: Instant,
-    ) -> WriteStatus {
+    pub(super) fn write(&mut self, cx: &mut Context<'_>, frames: &Bytes, now: Instant) -> WriteStatus {
         self.write_or_keep(cx, frames, now, |at| (frames.clone(), at))
     }
 
     /// The same for frames that are only borrowed: what is not taken at once is copied, from the beginning of the frame on
     /// that was begun.
-    pub(in crate::delivery) fn write_slice(
-        &mut self,
-        cx: &mut Context<'_>,
-        frames: &[u8],
-        now: Instant,
-    ) -> WriteStatus {
+    pub(super) fn write_slice(&mut self, cx: &mut Context<'_>, frames: &[u8], now: Instant) -> WriteStatus {
+        let encoding = self.encoding;
         self.write_or_keep(cx, frames, now, |at| {
-            let start = edges(frames, at).map_or(0, |(before, _)| before);
+            let start = encoding.edges(frames, at).map_or(0, |(before, _)| before);
             (Bytes::copy_from_slice(&frames[start..]), at - start)
         })
     }
@@ -116,18 +98,18 @@ impl Outbound {
     }
 
     /// Whether something was begun and is not written yet.
-    pub(in crate::delivery) fn has_rest(&self) -> bool {
+    pub(super) fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
     /// Replaces what it was blocked by with the same bytes, which are counted until their last clone is dropped.
-    pub(in crate::delivery) fn share(&mut self, held: Bytes) {
+    pub(super) fn share(&mut self, held: Bytes) {
         debug_assert_eq!(self.rest, held);
         self.rest = held;
     }
 
     /// Writes what is left.
-    pub(in crate::delivery) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> WriteStatus {
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> WriteStatus {
         let before = self.stream.sent();
         let mut took = 0;
         while self.sent < self.rest.len() {
@@ -163,7 +145,7 @@ impl Outbound {
 
     /// Whether the client takes anything at all. A socket counts as writable again only when a good part of its
     /// queue has left; here it is asked directly.
-    pub(in crate::delivery) fn try_write_now(&mut self, now: Instant) -> bool {
+    pub(super) fn try_write_now(&mut self, now: Instant) -> bool {
         let before = self.stream.sent();
         let n = self.stream.write_now(&self.rest[self.sent..]).unwrap_or(0);
         self.sent += n;
@@ -175,8 +157,8 @@ impl Outbound {
     }
 
     /// Drops whole frames of the rest that were not begun, and answers how many bytes they had.
-    pub(in crate::delivery) fn cut_to_edge(&mut self) -> usize {
-        let Some((_, edge)) = edges(&self.rest, self.sent) else { return 0 };
+    pub(super) fn cut_to_edge(&mut self) -> usize {
+        let Some((_, edge)) = self.encoding.edges(&self.rest, self.sent) else { return 0 };
         let lost = self.rest.len().saturating_sub(edge);
         self.rest.truncate(edge);
         if self.sent == self.rest.len() {
@@ -188,7 +170,7 @@ impl Outbound {
     }
 
     /// Drops the rest, and answers how many bytes of it the client will not get.
-    pub(in crate::delivery) fn abandon(&mut self) -> usize {
+    pub(super) fn abandon(&mut self) -> usize {
         let lost = self.rest.len() - self.sent;
         self.rest = Bytes::new();
         self.sent = 0;
@@ -197,32 +179,32 @@ impl Outbound {
     }
 
     /// The piece that the socket has begun to take, from its first frame on: others may have it too.
-    pub(in crate::delivery) fn piece(&self) -> &Bytes {
+    pub(super) fn piece(&self) -> &Bytes {
         &self.rest
     }
 
     /// Bytes held for the client.
-    pub(in crate::delivery) fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.rest.len() - self.sent + self.stream.held()
     }
 
     /// Those of them that the stream holds, which are not shared.
-    pub(in crate::delivery) fn held_by_stream(&self) -> usize {
+    pub(super) fn held_by_stream(&self) -> usize {
         self.stream.held()
     }
 
     /// Whether there is nothing to flush.
-    pub(in crate::delivery) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.is_flushed() && !self.stream.wants_flush()
     }
 
     /// From here on it is noted whether the client takes anything.
-    pub(in crate::delivery) fn watch_progress(&mut self) {
+    pub(super) fn watch_progress(&mut self) {
         self.has_moved = false;
     }
 
     /// Whether the client has taken anything since then.
-    pub(in crate::delivery) fn has_moved(&self) -> bool {
+    pub(super) fn has_moved(&self) -> bool {
         self.has_moved
     }
 
@@ -241,12 +223,17 @@ impl Outbound {
         self.stream.send_close_notify();
     }
 
+    /// Ends the stream to the client: nothing more is written.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
     /// Makes the end of the connection a reset.
     pub(super) fn reset_on_drop(&mut self) {
         self.stream.reset_on_drop();
     }
 
-    pub(in crate::delivery) fn read(
+    pub(super) fn read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut [u8],
@@ -269,7 +256,7 @@ impl Outbound {
     }
 
     /// Since when the client has taken nothing, while there is something for it.
-    pub(in crate::delivery) fn stalled_since(&self) -> Option<Instant> {
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
         self.stall.since()
     }
 
@@ -288,19 +275,4 @@ impl Outbound {
             self.stall.clear();
         }
     }
-}
-
-/// The last place between two frames that is not behind `at`, and the first one that is not in front of it. `None` where
-/// there are no whole frames, which are never made here.
-fn edges(frames: &[u8], at: usize) -> Option<(usize, usize)> {
-    let mut edge = 0;
-    while edge < at {
-        let header = Header::parse(&frames[edge..]).ok()??;
-        let end = edge + header.size + header.payload as usize;
-        if at < end {
-            return Some((edge, end));
-        }
-        edge = end;
-    }
-    Some((edge, edge))
 }

@@ -1,0 +1,304 @@
+//! A client that asks over HTTP for what the server has said.
+//!
+//! # Invariants
+//! 1. Who polls has the session, as who attaches does: a WebSocket before it is told so. One that has just come, and has not
+//!    shown yet that it has its ticket, is left alone for a while: else a client that tries both ways at once would have neither.
+//! 2. What a poll is answered is kept until another one confirms it: an answer may get lost.
+//! 3. The end of the session is told behind all messages, in an answer without any: so that none gets lost with it.
+//!
+//! # Not here
+//! What waits ([`super::polls`]); what a client says ([`super::posting`]).
+
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Task;
+use super::polls::Waiting;
+use super::telling::QUESTIONS;
+use crate::connections::EndedSession;
+use crate::log::Cursor;
+use crate::resilience::Dates;
+use crate::session::cause::Cause;
+use crate::session::machine::{Client, Server};
+use crate::session::request::{Asked, NotResumed, Poll, Polled, Refusal, Visitor};
+use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome};
+
+/// Bytes of frames that are answered at once, and one message at the least.
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// How long a WebSocket that has not shown its ticket is left alone.
+const YOUNG: Duration = Duration::from_secs(5);
+
+/// How soon a client asks again whose link is just being closed.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// A client that polls is waited for so long at the least, whatever the route says: it is away after each answer.
+const MIN_WINDOW: Duration = Duration::from_secs(30);
+
+impl Task {
+    pub(super) fn on_poll(&mut self, asked: Asked<Poll, Polled>, cx: &mut Context<'_>, now: Instant) {
+        let Asked { what: Poll { visitor, after, limit, until, opening }, answer } = asked;
+        if let Some(polls) = &mut self.polls {
+            polls.drop_gone(cx);
+        }
+        let begun = match self.check_visitor(&visitor, now) {
+            Ok(()) => self.begin_after(after),
+            Err(refusal) => Err(refusal),
+        };
+        let after = match begun {
+            Ok(after) => after,
+            Err(refusal) => {
+                let _ = answer.send(Err(refusal));
+                return;
+            }
+        };
+        self.let_in(visitor, cx, now);
+        if let Some(opening) = opening {
+            self.opening = opening;
+        }
+        if let Some(resumable) = &mut self.resumable {
+            let _ = resumable.on_seen(after, self.newest_sent);
+        }
+        self.let_go_of_sent();
+        let polls = self.polls.get_or_insert_default();
+        polls.wait(Waiting { after, limit, until, answer });
+    }
+
+    /// Whether the session is this client's, and can be had over HTTP now.
+    pub(super) fn check_visitor(&self, visitor: &Visitor, now: Instant) -> Result<(), Refusal> {
+        let Some(resumable) = &self.resumable else { return Err(self.gone()) };
+        match self.machine.client() {
+            Client::Attached | Client::Away { .. } => {}
+            Client::Leaving { .. } => return Err(Refusal::Attached(CLOSING)),
+            Client::Gone => return Err(self.gone()),
+        }
+        if !resumable.is_valid(visitor.generation) {
+            let ended = EndedSession { received: self.outbox.received(), why: ResumeOutcome::Used.as_str() };
+            return Err(Refusal::Gone(Some(ended), None));
+        }
+        let is_young = self.client.as_ref().is_some_and(|client| now < client.handle().since + YOUNG);
+        if is_young && self.control.as_ref().is_some_and(|control| control.is_unproven()) {
+            return Err(Refusal::Attached(YOUNG));
+        }
+        Ok(())
+    }
+
+    /// The number of the newest message that a poll goes on behind.
+    fn begin_after(&mut self, after: Option<u64>) -> Result<u64, Refusal> {
+        if self.polls.as_ref().is_some_and(|http| !http.has_room()) {
+            return Err(Refusal::Polls);
+        }
+        let kept_from = self.resumable.as_ref().map_or(1, |resumable| resumable.kept_from());
+        let after = after.unwrap_or(kept_from - 1);
+        if after > self.newest_sent {
+            // A question changes nothing.
+            return Err(Refusal::Ahead(self.newest_sent));
+        }
+        match self.continuation(after) {
+            Ok(()) => Ok(after),
+            Err(NotResumed::Gap(missed, ended)) => {
+                self.plan.metrics.resumes.inc(ResumeOutcome::Gap);
+                Err(Refusal::Gone(Some(ended), Some(missed)))
+            }
+            Err(_) => Err(self.gone()),
+        }
+    }
+
+    /// What is known of the session that is over.
+    pub(super) fn gone(&self) -> Refusal {
+        let ended = self.machine.cause().map(|cause| EndedSession {
+            received: self.outbox.received(),
+            why: cause.session_end().as_str(),
+        });
+        Refusal::Gone(ended, None)
+    }
+
+    /// A client of which this was checked has the session from now on.
+    pub(super) fn let_in(&mut self, visitor: Visitor, cx: &mut Context<'_>, now: Instant) {
+        let Visitor { generation, admitted, registry, close_at } = visitor;
+        let mut is_back = false;
+        if let Some(mut before) = self.client.take() {
+            if let Some(resumable) = &mut self.resumable {
+                resumable.set_spent(before.limits().spent());
+            }
+            self.part_with(before, &Cause::TakenOver, self.is_greeted(), cx, now);
+            self.control = None;
+            self.rest = None;
+            is_back = true;
+        }
+        self.expires = admitted.expires;
+        if self.client.is_none() {
+            // A lifetime is a link's.
+            self.dates = Dates::new(None, admitted.expires, now);
+            let polls = self.polls.get_or_insert_default();
+            if !polls.has_place() {
+                let place = admitted.open(&registry).guard;
+                place.handle().accept_injections(self.plan.policy.delivery.max_lag.bytes);
+                place.handle().wake_with(cx.waker());
+                polls.set_place(place);
+                if let Some(resumable) = &mut self.resumable {
+                    resumable.on_other_link();
+                }
+            }
+        }
+        if let Some(close_at) = close_at {
+            self.on_command(close_at);
+        }
+        let window = self.plan.policy.session.resume_window.unwrap_or_default().max(MIN_WINDOW);
+        self.machine.set_resume_window(window);
+        self.machine.attach(now);
+        if let Some(resumable) = &mut self.resumable {
+            resumable.prove(generation);
+            if let Some(since) = resumable.visit(self.writer.log().head()) {
+                is_back = true;
+                let away = now.saturating_duration_since(since).as_secs_f64();
+                self.plan.shared.metrics.session_recovery.observe(RecoverySide::Client, away);
+            }
+        }
+        if is_back {
+            self.plan.metrics.resumes.inc(ResumeOutcome::Resumed);
+        }
+    }
+
+    /// Answers polls that wait, as far as there is something for them, and lets the client go when that was the last one.
+    pub(super) fn answer_polls(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(polls) = &mut self.polls else { return };
+        polls.drop_gone(cx);
+        while let Some(poll) = self.next_due_poll(now) {
+            self.answer_poll(poll);
+        }
+        self.leave_if_answered(now);
+    }
+
+    /// A client that only asks is away once it was answered.
+    pub(super) fn leave_if_answered(&mut self, now: Instant) {
+        let is_waiting = self.polls.as_ref().is_some_and(|polls| polls.is_waiting());
+        if !is_waiting && self.client.is_none() && self.machine.client() == Client::Attached {
+            self.machine.on_client_end(Cause::ClientLost, now);
+        }
+    }
+
+    fn next_due_poll(&mut self, now: Instant) -> Option<Waiting> {
+        let (head, is_over) = (self.writer.log().head(), self.is_over());
+        let has_news = self.resumable.as_ref().is_some_and(|resumable| resumable.has_news());
+        let is_due = |poll: &Waiting| poll.after < head || poll.until <= now || is_over || has_news;
+        self.polls.as_mut()?.take_due(is_due)
+    }
+
+    /// Whether the server will say nothing more, and the client is to hear why.
+    fn is_over(&self) -> bool {
+        self.machine.server() == Server::Over && self.machine.cause().is_some()
+    }
+
+    fn answer_poll(&mut self, poll: Waiting) {
+        let Waiting { after, limit, answer, .. } = poll;
+        let mut entries = Vec::new();
+        let log = self.writer.log();
+        let head = log.head();
+        let mut next = after;
+        if after < head {
+            let cursor = Cursor { next: after + 1, all_from: after + 1 };
+            let progress = log.read(cursor, head, limit, ANSWER_BYTES, &mut entries);
+            if progress.missed > 0 {
+                self.plan.metrics.missed.inc_by(progress.missed);
+                self.machine.end(Cause::Memory);
+                let _ = answer.send(Err(self.gone()));
+                return;
+            }
+            next = progress.cursor.next - 1;
+        }
+        let closed = if next == after && next == head && self.is_over() { self.closed() } else { None };
+        let polled = Polled {
+            epoch: log.epoch(),
+            received: self.outbox.received(),
+            next,
+            expires_in: self.machine.resume_window().unwrap_or_default(),
+            told: self.resumable.as_ref().map(|resumable| resumable.owed()).unwrap_or_default(),
+            is_draining: false,
+            closed,
+            entries,
+        };
+        self.on_polled(&polled);
+        let is_last = polled.closed.is_some();
+        // One that has gone does not mind: what it was to get is kept.
+        let _ = answer.send(Ok(polled));
+        if is_last && let Some(cause) = self.machine.cause().cloned() {
+            self.machine.end(cause);
+        }
+    }
+
+    /// The code and the reason that a WebSocket would be closed with.
+    fn closed(&self) -> Option<(u16, Box<str>)> {
+        let cause = self.machine.cause()?.to_client(&self.plan.policy.close_codes)?;
+        Some((cause.code().0, cause.text().into()))
+    }
+
+    /// A client is about to get this.
+    fn on_polled(&mut self, polled: &Polled) {
+        self.newest_sent = self.newest_sent.max(polled.next);
+        if self.client.is_none() {
+            self.next = self.next.max(polled.next + 1);
+        }
+        if let Some(resumable) = self.resumable.as_mut().filter(|_| !polled.told.is_empty()) {
+            resumable.on_told(polled.next + 1, QUESTIONS | u64::from(fastrand::u32(..)));
+        }
+        if let Some(handle) = self.handle() {
+            let bytes = polled.entries.iter().map(|entry| entry.frame().len()).sum();
+            handle.on_out(polled.entries.len() as u32, bytes);
+        }
+        self.let_go_of_sent();
+    }
+
+    /// The client is to be left for this, and has no link to hear it by: its polls are answered.
+    pub(super) fn leave_polls(&mut self, cause: &Cause, now: Instant) {
+        if let Cause::Drain(_) = cause {
+            self.answer_in_drain();
+        } else if cause.may_resume() {
+            // As when there is nothing for it.
+            while let Some(poll) = self.polls.as_mut().and_then(|polls| polls.take_due(|_| true)) {
+                self.answer_poll(poll);
+            }
+        }
+        self.machine.on_client_end(cause.clone(), now);
+    }
+
+    fn answer_in_drain(&mut self) {
+        while let Some(poll) = self.polls.as_mut().and_then(|polls| polls.take_due(|_| true)) {
+            let polled = Polled {
+                epoch: self.writer.log().epoch(),
+                received: self.outbox.received(),
+                entries: Vec::new(),
+                next: poll.after,
+                expires_in: Duration::ZERO,
+                told: Vec::new(),
+                closed: None,
+                is_draining: true,
+            };
+            let _ = poll.answer.send(Ok(polled));
+        }
+    }
+
+    /// Another link has the session.
+    pub(super) fn leave_polls_for_link(&mut self) {
+        if let Some(mut polls) = self.polls.take() {
+            polls.refuse_all(Refusal::Attached(YOUNG));
+            polls.leave(Reason::TakenOver);
+        }
+    }
+
+    /// The session is over.
+    pub(super) fn end_polls(&mut self) {
+        let Some(mut polls) = self.polls.take() else { return };
+        polls.refuse_all(self.gone());
+        let close = self.machine.cause().and_then(|cause| cause.to_client(&self.plan.policy.close_codes));
+        let reason = match (close, self.machine.cause()) {
+            (Some(close), _) => close.report().reason,
+            (None, Some(Cause::Cut)) if self.machine.is_draining() => Reason::Drained,
+            (None, Some(Cause::Cut)) => Reason::Aborted,
+            (None, _) => Reason::ClientLost,
+        };
+        polls.leave(reason);
+    }
+}
