@@ -62,12 +62,15 @@ impl Desk {
     }
 }
 
-fn told(lost: Option<Lost>) -> Option<(u64, u64, u64)> {
+/// First and last number, and how many.
+type Told = Option<(u64, u64, u64)>;
+
+fn told(lost: Option<Lost>) -> Told {
     lost.map(|lost| (*lost.numbers.start(), *lost.numbers.end(), lost.messages))
 }
 
 /// What is uncertain, and what is lost.
-fn expired(outbox: &mut Outbox, now: Instant) -> (Option<(u64, u64, u64)>, Option<(u64, u64, u64)>) {
+fn expired(outbox: &mut Outbox, now: Instant) -> (Told, Told) {
     let GivenUp { uncertain, lost } = outbox.expire(now);
     (told(uncertain), told(lost))
 }
