@@ -36,7 +36,7 @@ use crate::memory::Budget;
 use crate::net::Stream;
 use crate::net::own_protocols::TicketText;
 use crate::session::handle::{Handle, Identity};
-use crate::session::request::Attach;
+use crate::session::request::{Attach, Wire};
 use crate::session::machine::Server;
 use crate::session::sessions::Sessions;
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
@@ -123,7 +123,7 @@ impl Stage {
         connection.held = Some(Box::new(slot));
         let identity = Identity { route: "r".into(), user: None, path: "/ws".into(), protocol: None };
         let arrival = Arrival {
-            has_deflate: false,
+            wire: Wire::WebSocket { has_deflate: false },
             opened: Opened { transport: upstream, protocol: None, opening: opening() },
             connection,
             greeted: has_ticket.then(Greeted::default),
@@ -154,7 +154,7 @@ impl Stage {
             generation,
             seen,
             transport,
-            has_deflate: false,
+            wire: Wire::WebSocket { has_deflate: false },
             connection: self.connection(),
             nonce: None,
             opening: opening(),

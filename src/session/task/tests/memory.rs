@@ -13,7 +13,7 @@ fn what_a_session_at_rest_is_made_of_stays_small() {
         ("task", size_of::<Task>(), 1192),
         ("uplink", size_of::<Uplink>(), 528),
         ("log", size_of::<Log>() + reference_counts, 80),
-        ("client's WebSocket, in the task", size_of::<WebSocket>(), 280),
+        ("client's link, in the task", size_of::<Option<Link>>(), 280),
         ("outbox, in the task", size_of::<Outbox>(), 224),
         ("with a ticket: control", size_of::<Control>(), 128),
         ("with a ticket: resumable", size_of::<Resumable>(), 96),
