@@ -60,7 +60,7 @@ use crate::log::{Log, Writer};
 use crate::memory::Share;
 use crate::net::{Alarm, Transport};
 use crate::resilience::{Dates, Expiry, Standstill};
-use crate::telemetry::SessionEnd;
+use crate::telemetry::{Reason, SessionEnd};
 use crate::upstream::opening::Opening;
 use crate::upstream::{Closing, Uplink};
 
@@ -287,20 +287,38 @@ impl Task {
         if held == self.share.held() {
             return;
         }
-        let has_grown = held > self.share.held();
+        let grown = held.saturating_sub(self.share.held());
         self.share.set(held);
         // What is kept for a new server waits for nobody.
         if let Some(handle) = self.handle() {
             handle.set_buffered(waiting);
         }
         // The session that comes to hold more while the process holds too much is the one that ends.
-        if has_grown && waiting > SMALL && self.plan.shared.budget.is_over() {
-            if let Some(handle) = self.handle() {
-                handle.info.route.memory_cuts.inc();
-            }
-            self.machine.leave(Cause::Memory);
+        if grown > 0 && waiting > SMALL && self.plan.shared.budget.is_over() && self.end_for_memory(grown) {
             cx.waker().wake_by_ref();
         }
+    }
+
+    /// The process holds too much, and the session has come to hold so much more. False: it was ending already.
+    fn end_for_memory(&mut self, grown: usize) -> bool {
+        match self.machine.client() {
+            Client::Attached => {
+                if let Some(handle) = self.handle() {
+                    handle.info.route.memory_cuts.inc();
+                }
+                self.machine.leave(Cause::Memory);
+            }
+            Client::Away { .. } => self.machine.end(Cause::Memory),
+            // What is read until a Close is answered may be one message that does not end.
+            Client::Leaving { .. } | Client::Gone if grown > SMALL => {
+                if let Some(client) = &mut self.client {
+                    client.reset(Reason::SlowConsumer);
+                }
+                self.machine.end(Cause::Memory);
+            }
+            Client::Leaving { .. } | Client::Gone => return false,
+        }
+        true
     }
 }
 

@@ -35,6 +35,10 @@ use crate::telemetry::redact::redact_path;
 /// How the line of the cookies begins in a kept head.
 const COOKIE: &[u8] = b"cookie:";
 
+/// How the line begins that has the cookies as the client sent them, once a server has changed them: it has no name, so that it is
+/// in no request.
+const SENT: &[u8] = b":";
+
 /// A client's handshake, as a head is made from it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientHandshake<'a> {
@@ -106,17 +110,41 @@ impl Opening {
         }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
-        let kept = self.head.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(COOKIE));
-        let mut cookies = Cookies::of_lines(kept);
+        let mut cookies = Cookies::of_lines(self.lines_of(COOKIE));
+        let sent = cookies.to_line();
         let refused = set.filter(|line| !cookies.set(line.as_bytes(), now)).count();
         let line = cookies.to_line();
-        self.replace_cookie(&line);
+        self.replace_cookie(&line, &sent);
         refused
     }
 
-    /// Puts `line` where the first `Cookie` stands, or last if there is none; empty: there is none any more.
-    fn replace_cookie(&mut self, line: &[u8]) {
-        let mut head = Vec::with_capacity(self.head.len() + COOKIE.len() + line.len() + 1);
+    /// Takes over the cookies that servers have set in `before`, which was made of an earlier handshake of the same client: it was
+    /// told none of them. Where it says something else now than it said then, that is newer.
+    pub(crate) fn carry_cookies_from(&mut self, before: &Self) {
+        let Some(sent) = before.lines_of(SENT).next() else { return };
+        let (sent, kept) =
+            (Cookies::of_lines([sent].into_iter()), Cookies::of_lines(before.lines_of(COOKIE)));
+        let mut cookies = Cookies::of_lines(self.lines_of(COOKIE));
+        let own = cookies.to_line();
+        cookies.carry_over(&sent, &kept);
+        let line = cookies.to_line();
+        if line != own {
+            self.replace_cookie(&line, &own);
+        }
+    }
+
+    /// What stands in the lines that begin so.
+    fn lines_of(&self, begin: &'static [u8]) -> impl Iterator<Item = &[u8]> {
+        self.head.split(|byte| *byte == b'\n').filter_map(move |line| line.strip_prefix(begin))
+    }
+
+    /// Puts `line` where the first `Cookie` stands, or last if there is none; empty: there is none any more. `sent`: what the
+    /// client said, unless that is kept already.
+    fn replace_cookie(&mut self, line: &[u8], sent: &[u8]) {
+        let is_kept = line == sent || self.lines_of(SENT).next().is_some();
+        let sent = (!is_kept).then_some(sent);
+        let more = COOKIE.len() + line.len() + SENT.len() + sent.map_or(0, <[u8]>::len) + 2;
+        let mut head = Vec::with_capacity(self.head.len() + more);
         let mut line = Some(line).filter(|line| !line.is_empty());
         let mut push_cookie = |head: &mut Vec<u8>| {
             if let Some(line) = line.take() {
@@ -136,6 +164,11 @@ impl Opening {
             head.extend_from_slice(kept);
         }
         push_cookie(&mut head);
+        if let Some(sent) = sent {
+            head.push(b'\n');
+            head.extend_from_slice(SENT);
+            head.extend_from_slice(sent);
+        }
         self.head = head.into();
     }
 
@@ -153,7 +186,7 @@ impl Opening {
         let target = lines.next().and_then(|target| PathAndQuery::try_from(target).ok());
         *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
         let headers = request.headers_mut();
-        for line in lines {
+        for line in lines.filter(|line| !line.starts_with(SENT)) {
             let mut halves = line.splitn(2, |byte| *byte == b':');
             if let (Some(name), Some(value)) = (halves.next(), halves.next())
                 && let (Ok(name), Ok(mut value)) =

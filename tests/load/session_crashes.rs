@@ -14,10 +14,9 @@ use crate::session_server::{Note, Orders, Server, read};
 use crate::support::DEADLINE;
 use crate::support::client::RawClient;
 use crate::support::files::Folder;
-use crate::support::link::Received;
 use crate::support::proxy::Proxy;
 use crate::support::wait::eventually;
-use crate::support::wire::{self, Frame};
+use crate::support::wire::Frame;
 
 /// Of each route.
 const CLIENTS: usize = 50;
@@ -56,26 +55,16 @@ async fn live(mut link: RawClient, is_over: Arc<AtomicBool>, may_go: Arc<AtomicB
             }
             continue;
         }
-        match link.receive_within(next - Instant::now()).await {
-            None => {}
-            Some(Received::End(end)) => panic!("a client was let go: {end:?}"),
-            Some(Received::Frame(frame)) if frame.opcode == wire::PING => {
-                link.try_send_frame(&Frame::pong(frame.payload)).await.expect("the client stays");
-            }
-            Some(Received::Frame(frame)) => {
-                assert_eq!(frame.opcode, wire::TEXT, "{frame:?}");
-                let text = frame.as_text();
-                if let Some((life, number)) = text.split_once(' ') {
-                    seen.heard.push((Instant::now(), life.parse().unwrap(), number.parse().unwrap()));
-                    continue;
-                }
-                let told: Value = serde_json::from_str(text).unwrap();
-                match told["event"].as_str() {
-                    Some("uncertain") => seen.uncertain += told["messages"].as_u64().unwrap(),
-                    Some("upstream_lost" | "upstream_restored") => {}
-                    _ => panic!("{text}"),
-                }
-            }
+        let Some(text) = link.text_within(next - Instant::now()).await else { continue };
+        if let Some((life, number)) = text.split_once(' ') {
+            seen.heard.push((Instant::now(), life.parse().unwrap(), number.parse().unwrap()));
+            continue;
+        }
+        let told: Value = serde_json::from_str(&text).unwrap();
+        match told["event"].as_str() {
+            Some("uncertain") => seen.uncertain += told["messages"].as_u64().unwrap(),
+            Some("upstream_lost" | "upstream_restored") => {}
+            _ => panic!("{text}"),
         }
     }
     (seen, link)

@@ -12,10 +12,8 @@ use crate::session_server::{Orders, Server};
 use crate::support::DEADLINE;
 use crate::support::client::RawClient;
 use crate::support::files::Folder;
-use crate::support::link::Received;
 use crate::support::proxy::Proxy;
 use crate::support::wait::eventually;
-use crate::support::wire::{self, Frame};
 
 const CLIENTS: usize = 2000;
 const AWAY: Duration = Duration::from_secs(20);
@@ -23,17 +21,12 @@ const AWAY: Duration = Duration::from_secs(20);
 /// Waits for the first word of the next server. Answers when that came.
 async fn wait_for(mut link: RawClient, is_over: Arc<AtomicBool>) -> Option<(Instant, RawClient)> {
     while !is_over.load(Relaxed) {
-        match link.receive_within(Duration::from_secs(1)).await {
-            None => {}
-            Some(Received::Frame(frame)) if frame.opcode == wire::PING => {
-                link.try_send_frame(&Frame::pong(frame.payload)).await.expect("the client stays");
-            }
-            Some(Received::Frame(frame)) if frame.as_text() == "0 0" => {}
-            Some(Received::Frame(frame)) => {
-                assert_eq!(frame.as_text(), "1 0");
+        match link.text_within(Duration::from_secs(1)).await.as_deref() {
+            None | Some("0 0") => {}
+            Some(text) => {
+                assert_eq!(text, "1 0");
                 return Some((Instant::now(), link));
             }
-            Some(Received::End(end)) => panic!("a client was let go: {end:?}"),
         }
     }
     None

@@ -13,10 +13,9 @@ use tokio::time::{Instant, sleep};
 use crate::kubelet::Pod;
 use crate::support::DEADLINE;
 use crate::support::client::RawClient;
-use crate::support::link::Received;
 use crate::support::peer::skipped;
 use crate::support::wait::eventually;
-use crate::support::wire::{self, Frame};
+use crate::support::wire::Frame;
 
 const CLIENTS: usize = 50;
 /// Each client says something this often, and its server says it back.
@@ -43,22 +42,13 @@ async fn live(mut link: RawClient, is_over: Arc<AtomicBool>) -> Talk {
             talk.said += 1;
             continue;
         }
-        match link.receive_within(next - Instant::now()).await {
-            None => {}
-            Some(Received::End(end)) => panic!("a client was let go: {end:?}"),
-            Some(Received::Frame(frame)) if frame.opcode == wire::PING => {
-                link.try_send_frame(&Frame::pong(frame.payload)).await.expect("the client stays");
-            }
-            Some(Received::Frame(frame)) => {
-                assert_eq!(frame.opcode, wire::TEXT, "{frame:?}");
-                let number = frame.as_text().parse::<u64>().unwrap();
-                assert!(newest.is_none_or(|newest| number > newest), "{number} after {newest:?}");
-                newest = Some(number);
-                talk.answered += 1;
-                talk.worst = talk.worst.max(heard_at.elapsed());
-                heard_at = Instant::now();
-            }
-        }
+        let Some(text) = link.text_within(next - Instant::now()).await else { continue };
+        let number = text.parse::<u64>().unwrap();
+        assert!(newest.is_none_or(|newest| number > newest), "{number} after {newest:?}");
+        newest = Some(number);
+        talk.answered += 1;
+        talk.worst = talk.worst.max(heard_at.elapsed());
+        heard_at = Instant::now();
     }
     link.close(1000, "").await;
     link.closed().await;

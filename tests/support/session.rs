@@ -125,17 +125,8 @@ impl Session {
     #[track_caller]
     pub fn works(&mut self) -> impl Future<Output = ()> {
         let caller = Location::caller();
-        async move {
-            let (client, server) = self.ends();
-            for text in ["up", "and again up"] {
-                client.text(text).await;
-                let heard = server.next_message().await;
-                assert_eq!(heard, Message::Text(text.to_owned()), "{caller}: at the server");
-            }
-            server.text("down").await;
-            let heard = client.next_message().await;
-            assert_eq!(heard, Message::Text("down".to_owned()), "{caller}: at the client");
-        }
+        let (client, server) = self.ends();
+        works(client, server, caller)
     }
 
     /// The client says these while its server is away: returns when the proxy has them.
@@ -192,6 +183,34 @@ impl Session {
     pub fn is_over(&self, why: &str, reason: &str) -> impl Future<Output = ()> {
         self.proxy.is_over(why, reason)
     }
+}
+
+/// Who talks with a server: plain, or with a ticket.
+pub trait Talks {
+    async fn says(&mut self, text: &str);
+    async fn hears(&mut self) -> Message;
+}
+
+impl Talks for RawClient {
+    async fn says(&mut self, text: &str) {
+        self.text(text).await;
+    }
+
+    async fn hears(&mut self) -> Message {
+        self.next_message().await
+    }
+}
+
+/// A text each way must arrive, and nothing before it.
+pub async fn works(client: &mut impl Talks, server: &mut ServerConn, caller: &Location<'_>) {
+    for text in ["up", "and again up"] {
+        client.says(text).await;
+        let heard = server.next_message().await;
+        assert_eq!(heard, Message::Text(text.to_owned()), "{caller}: at the server");
+    }
+    server.text("down").await;
+    let heard = client.hears().await;
+    assert_eq!(heard, Message::Text("down".to_owned()), "{caller}: at the client");
 }
 
 /// Ends a server's link so.

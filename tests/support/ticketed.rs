@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client::Dial;
 use super::link::Message;
 use super::proxy::{Builder, Proxy};
-use super::session::session;
+use super::session::{Talks, session, works};
 use super::ticket_client::{Cut, Event, TicketClient};
 use super::upstream::{self, ServerConn, Upstream};
 
@@ -75,17 +75,8 @@ impl Ticketed {
     #[track_caller]
     pub fn works(&mut self) -> impl Future<Output = ()> {
         let caller = Location::caller();
-        async move {
-            let server = self.server.as_mut().expect("the server is there");
-            for text in ["up", "and again up"] {
-                self.client.say(text).await;
-                let heard = server.next_message().await;
-                assert_eq!(heard, Message::Text(text.to_owned()), "{caller}: at the server");
-            }
-            server.text("down").await;
-            let heard = self.client.next_message().await;
-            assert_eq!(heard, Message::Text("down".to_owned()), "{caller}: at the client");
-        }
+        let (client, server) = self.ends();
+        works(client, server, caller)
     }
 
     /// The client's network goes, and the proxy knows. Silence it cannot know.
@@ -110,6 +101,16 @@ impl Ticketed {
                 panic!("only an acknowledgement is due")
             };
         }
+    }
+}
+
+impl Talks for TicketClient {
+    async fn says(&mut self, text: &str) {
+        self.say(text).await;
+    }
+
+    async fn hears(&mut self) -> Message {
+        self.next_message().await
     }
 }
 

@@ -111,7 +111,7 @@ impl Task {
 
     /// A client comes back, and its link takes the place of the one before.
     fn on_attach(&mut self, attach: Attach, cx: &mut Context<'_>, now: Instant) {
-        let Attach { generation, seen, transport, wire, connection, nonce, opening, keys } = attach;
+        let Attach { generation, seen, transport, wire, connection, nonce, mut opening, keys } = attach;
         let Connection { guard, expires, held: _ } = connection;
         let (mut client, ticket) = self.link(transport, wire, guard, now);
         let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
@@ -139,6 +139,7 @@ impl Task {
         self.client = Some(client);
         self.next = seen + 1;
         self.rest = None;
+        opening.carry_cookies_from(&self.opening);
         self.opening = opening;
         self.expires = expires;
         self.dates = Dates::new(self.lifetime_from(now), expires, now);

@@ -52,7 +52,8 @@ impl Task {
             }
         };
         self.let_in(visitor, cx, now);
-        if let Some(opening) = opening {
+        if let Some(mut opening) = opening {
+            opening.carry_cookies_from(&self.opening);
             self.opening = opening;
         }
         if let Some(resumable) = &mut self.resumable {

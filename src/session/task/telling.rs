@@ -136,17 +136,18 @@ impl Task {
         }
     }
 
-    /// Tells the client this, if it speaks the protocol. Answers whether it may be told anything.
+    /// Tells the client this, if it speaks the protocol. Answers whether it will be told.
     pub(super) fn tell(&mut self, frame: FromProxy) -> bool {
         let piece = self.client.as_ref().and_then(|client| client.control_piece(&frame));
         let (Some(control), Some(piece)) = (&mut self.control, piece) else { return false };
         if control.has_said_bye() {
             return false;
         }
-        if !control.push(piece) {
+        let is_told = control.push(piece);
+        if !is_told {
             self.machine.leave(Cause::Slow);
         }
-        true
+        is_told
     }
 
     /// Tells the client what was received of it, where that is due.
@@ -173,6 +174,7 @@ impl Task {
         }
     }
 
+    /// So many messages of the client came to this.
     pub(super) fn count_fate(&self, fate: Fate, messages: u64) {
         let reason = fate.reason();
         self.plan.metrics.lost.inc_by(reason, messages);

@@ -72,6 +72,41 @@ impl<'a> Cookies<'a> {
         true
     }
 
+    /// Takes over what made `kept` of `sent`, as far as the client says the same as it did in `sent`: where it says something
+    /// else, that is newer. What finds no room is left as the client says it.
+    pub(super) fn carry_over(&mut self, sent: &Self, kept: &Self) {
+        let own = self.clone();
+        let mut done: Vec<Vec<u8>> = Vec::new();
+        for name in kept.pairs.iter().chain(&sent.pairs).map(|pair| name_of(pair)) {
+            let is_new = !done.iter().any(|other| other == name);
+            if is_new && !kept.of(name).eq(sent.of(name)) && own.of(name).eq(sent.of(name)) {
+                self.replace(name, kept.of(name).cloned().collect());
+            }
+            if is_new {
+                done.push(name.to_vec());
+            }
+        }
+    }
+
+    /// Those of this name.
+    fn of(&self, name: &[u8]) -> impl Iterator<Item = &Cow<'a, [u8]>> {
+        self.pairs.iter().filter(move |pair| name_of(pair) == name)
+    }
+
+    /// Puts these in the place of those with the same name.
+    fn replace(&mut self, name: &[u8], by: Vec<Cow<'a, [u8]>>) {
+        let mut pairs = self.pairs.clone();
+        let at = pairs.iter().position(|pair| name_of(pair) == name).unwrap_or(pairs.len());
+        pairs.retain(|pair| name_of(pair) != name);
+        pairs.splice(at..at, by);
+        let replaced = Self { pairs };
+        let is_more = replaced.pairs.len() > self.pairs.len() && replaced.pairs.len() > MAX_COOKIES;
+        let is_longer = replaced.len() > self.len() && replaced.len() > MAX_BYTES;
+        if !is_more && !is_longer {
+            *self = replaced;
+        }
+    }
+
     /// The line to send, without its name; empty: none.
     pub(super) fn to_line(&self) -> Vec<u8> {
         self.pairs.join(SEPARATOR)

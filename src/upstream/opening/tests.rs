@@ -356,3 +356,61 @@ fn a_head_holds_what_it_says_and_no_more() {
     let opening = alone("/ws", &[("host", "a"), ("cookie", "b=c")]);
     assert_eq!(opening.size(), "/ws\nhost:a\ncookie:b=c".len());
 }
+
+#[test]
+fn what_a_server_has_set_is_carried_over_unless_the_client_says_something_new() {
+    let with = |cookies: &str| {
+        let mut headers = HeaderMap::new();
+        if !cookies.is_empty() {
+            headers.insert(header::COOKIE, HeaderValue::from_str(cookies).unwrap());
+        }
+        Opening::of_one_client(&Uri::from_static("/ws"), headers)
+    };
+    let answer = |set: &[&'static str]| {
+        HeaderMap::from_iter(set.iter().map(|set| (header::SET_COOKIE, HeaderValue::from_static(set))))
+    };
+    let said = |opening: &Opening| {
+        let (request, _) = opening.request(None);
+        let line = request.headers().get(header::COOKIE).map(|line| line.to_str().unwrap().to_owned());
+        assert!(request.headers().iter().all(|(name, _)| !name.as_str().is_empty()));
+        line.unwrap_or_default()
+    };
+    // What the client said, what redials have set, what it says when it is back; what is said of both.
+    for (first, set, next, expected) in [
+        ("sid=0; theme=dark", &["sid=1", "csrf=a"][..], "sid=0; theme=light", "sid=1; theme=light; csrf=a"),
+        ("sid=0; theme=dark", &["sid=1", "csrf=a"], "theme=dark; sid=9", "theme=dark; sid=9; csrf=a"),
+        // It was logged out meanwhile.
+        ("sid=0", &["sid=1", "csrf=a"], "", "csrf=a"),
+        ("sid=0", &["sid=; Max-Age=0"], "sid=0; theme=dark", "theme=dark"),
+        ("sid=0", &["sid=; Max-Age=0"], "sid=9", "sid=9"),
+        ("a=1; a=2; b=1", &["a=3"], "a=1; a=2; b=1", "a=3; b=1"),
+        ("a=1; a=2; b=1", &["a=3"], "a=1; b=1", "a=1; b=1"),
+        ("", &["sid=1"], "", "sid=1"),
+        ("", &["sid=1"], "sid=2", "sid=2"),
+        ("sid=0", &["sid=0"], "sid=0", "sid=0"),
+        ("sid=0", &[], "sid=0", "sid=0"),
+    ] {
+        let mut opening = with(first);
+        opening.set_cookies(&answer(set));
+        // However often it comes back.
+        for _ in 0..3 {
+            let mut back = with(next);
+            back.carry_cookies_from(&opening);
+            assert_eq!(said(&back), expected, "{first:?} {set:?} {next:?}");
+            opening = back;
+        }
+        // What it said is the same also for what comes later.
+        opening.set_cookies(&answer(&["later=1"]));
+        let mut back = with(next);
+        back.carry_cookies_from(&opening);
+        let all = [expected, "later=1"].into_iter().filter(|one| !one.is_empty()).collect::<Vec<_>>();
+        assert_eq!(said(&back), all.join("; "), "{first:?} {set:?} {next:?}");
+    }
+    // What is beyond the bounds is left as the client says it.
+    let mut opening = with("");
+    opening.set_cookies(&answer(&["sid=1"]));
+    let many: Vec<String> = (0..64).map(|n| format!("c{n}={n}")).collect();
+    let mut back = with(&many.join("; "));
+    back.carry_cookies_from(&opening);
+    assert_eq!(said(&back), many.join("; "));
+}

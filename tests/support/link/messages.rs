@@ -54,6 +54,28 @@ impl Link {
         async move { self.assemble(caller).await }
     }
 
+    /// The next text within this time, of a connection that is to stay and on which nobody says bytes. Answers pings.
+    #[track_caller]
+    pub fn text_within(&mut self, patience: Duration) -> impl Future<Output = Option<String>> {
+        let caller = Location::caller();
+        let until = Instant::now() + patience;
+        async move {
+            loop {
+                match self.receive_within(until - Instant::now()).await? {
+                    Received::End(end) => panic!("{caller}: it was let go: {end:?}"),
+                    Received::Frame(frame) if frame.opcode == wire::PING => {
+                        let sent = self.try_send_frame(&Frame::pong(frame.payload)).await;
+                        sent.unwrap_or_else(|error| panic!("{caller}: it was let go: {error}"));
+                    }
+                    Received::Frame(frame) => {
+                        assert_eq!(frame.opcode, wire::TEXT, "{caller}: {frame:?}");
+                        return Some(frame.as_text().to_owned());
+                    }
+                }
+            }
+        }
+    }
+
     /// The next data message must be this text. Answers pings, skips pongs.
     #[track_caller]
     pub fn expect_text(&mut self, expected: &str) -> impl Future<Output = ()> {

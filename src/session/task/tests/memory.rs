@@ -25,6 +25,41 @@ fn what_a_session_at_rest_is_made_of_stays_small() {
     }
 }
 
+/// Either end begins a message and does not end it. Nobody answers a Close.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_does_not_end_is_no_way_around_the_memory_of_the_process() {
+    for is_client in [true, false] {
+        let (mut stage, mut client, mut server) = Stage::plain("{heartbeat: null}").await;
+        let budget = Arc::clone(&stage.budget);
+        let mut others = budget.share();
+        let kept = budget.used();
+        let (mut rest, mut most) = (8 << 20, 0);
+        let end = if is_client { &mut client } else { &mut server };
+        let first = end.frame(0x02, &vec![b'x'; rest]);
+        let mut sent = 0;
+        while rest > 0 && stage.task.is_some() {
+            let count = end.write(&first[sent..first.len().min(sent + 100_000)]);
+            sent += count;
+            rest = rest.saturating_sub(count.max(1));
+            stage.turn().await;
+            if sent > 500_000 {
+                others.set(budget.limit());
+            }
+            most = most.max(budget.used() - others.held());
+            if count == 0 {
+                break;
+            }
+        }
+        assert!(most < 4 << 20, "{most}");
+        stage.pass(millis(50)).await;
+        assert!(budget.used() - others.held() <= kept, "{} is held: {}", budget.used(), stage.state());
+        assert_eq!(stage.ends(SessionEnd::Memory), (1, 0), "client: {is_client}");
+        stage.pass(secs(6)).await;
+        drop(others);
+        stage.is_over();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_session_owns_no_buffer() {
     let policy = "{heartbeat: null, session: {resume_window: 1m, greeting: [{match: {first: 1}}]}}";
