@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Task;
 use super::untold::Fate;
 use super::way::Way;
-use crate::delivery::WebSocket;
+use crate::delivery::Link;
 use crate::frame::CloseCode;
 use crate::resilience::Date;
 use crate::session::cause::Cause;
@@ -20,7 +20,7 @@ use crate::session::machine::Client;
 impl Task {
     /// Judgements of the client: those that wait until it was read.
     fn judgement(&self) -> Option<Instant> {
-        let of = |link: Option<&WebSocket>| link?.next_deadline(&self.plan.policy);
+        let of = |link: Option<&Link>| link?.next_deadline(&self.plan.policy);
         let links = [of(self.client.as_ref()), of(self.parting.as_deref()), self.stalls_at()];
         links.into_iter().flatten().min()
     }
@@ -44,7 +44,7 @@ impl Task {
     fn next_deadline(&self) -> Option<Instant> {
         let judgement = self.judgement().map(|at| self.standstill.defer(at));
         // The end of a pause in reading is no judgement.
-        let pause = self.client.as_ref().and_then(WebSocket::paused_until);
+        let pause = self.client.as_ref().and_then(Link::paused_until);
         let dates = self
             .dates
             .next()
