@@ -37,7 +37,9 @@ mod ticket;
 
 pub(crate) use handle::{Handle, Identity};
 pub(crate) use plan::Plan;
-pub(crate) use request::{Attach, NotResumed, Poll, Polled, Refusal, Send, Sent, Visitor};
+pub(crate) use request::{
+    Attach, EventsStart, NotResumed, Poll, Polled, Refusal, Send, Sent, Stream, Visitor, Wire,
+};
 pub(crate) use sessions::Sessions;
 pub(crate) use task::{Arrival, Greeted, Opened};
 pub use ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};

@@ -12,11 +12,12 @@ use tokio::time::Instant;
 
 use super::ticket::TicketKeys;
 use crate::connections::{Admitted, Command, Connection, EndedSession, Registry};
+use crate::delivery::EventsWire;
 use crate::delivery::control::FromProxy;
 use crate::frame::Kind;
 use crate::log::Entry;
 use crate::net::Transport;
-use crate::net::own_protocols::Nonce;
+use crate::net::own_protocols::{Nonce, TicketText};
 use crate::upstream::opening::Opening;
 
 /// What is wanted of a session.
@@ -30,6 +31,8 @@ pub(crate) enum Request {
     /// A client's socket has arrived, and takes the place of the one before. Boxed: it is large. If it is not taken it goes back:
     /// its client has had a 101, and is owed a Close.
     Attach(Box<Attach>, oneshot::Sender<Box<Attach>>),
+    /// A client asks whether it may have an event stream: the number of the newest message that it goes on behind.
+    Stream(Box<Asked<Stream, u64>>),
     /// A client asks over HTTP for what the server has said.
     Poll(Box<Asked<Poll, Polled>>),
     /// A client says something over HTTP.
@@ -109,6 +112,24 @@ pub(crate) enum NotResumed {
     Busy,
 }
 
+/// How a client is spoken to.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    WebSocket {
+        /// Whether compressed messages were agreed upon.
+        has_deflate: bool,
+    },
+    Events(Box<EventsStart>),
+}
+
+/// What an event stream begins with.
+#[derive(Debug)]
+pub(crate) struct EventsStart {
+    pub wire: EventsWire,
+    /// The ticket that its client comes back with: that is a part of the ids of its messages.
+    pub ticket: TicketText,
+}
+
 /// A client that comes back.
 #[derive(Debug)]
 pub(crate) struct Attach {
@@ -116,8 +137,7 @@ pub(crate) struct Attach {
     /// The number of the newest message that it has had.
     pub seen: u64,
     pub transport: Transport,
-    /// Whether compressed messages were agreed upon.
-    pub has_deflate: bool,
+    pub wire: Wire,
     /// Its place in the registry of connections, and when its credentials end.
     pub connection: Connection,
     /// What its hello repeats.
@@ -138,6 +158,15 @@ pub(crate) struct Visitor {
     pub registry: Arc<Registry>,
     /// When it is closed, in a drain.
     pub close_at: Option<Command>,
+}
+
+/// A question before an event stream, which changes nothing but as [`Ask`] says.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// The number of the client's ticket.
+    pub generation: u32,
+    /// The number of the newest message that the client has had. `None`: it wants all that it has not confirmed.
+    pub after: Option<u64>,
 }
 
 /// A poll.

@@ -106,6 +106,7 @@ mod sessions {
         mod servers;
         mod takeover;
         mod transports;
+        mod untold;
     }
 }
 

@@ -11,7 +11,7 @@ use crate::server::http::upgrade::{
     PendingUpgrade,
 };
 use crate::server::state::State;
-use crate::session::{Arrival, Attach};
+use crate::session::{Arrival, Attach, Wire};
 use crate::telemetry::{By, Reason};
 use crate::tunnel;
 
@@ -36,14 +36,16 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
                     connection
                 }
             };
-            plan.spawn(client, Arrival { has_deflate, opened, connection, greeted, guard });
+            let wire = Wire::WebSocket { has_deflate };
+            plan.spawn(client, Arrival { wire, opened, connection, greeted, guard });
         }
         PendingUpgrade::Resume(pending) => {
             let PendingResume { admitted, handle, generation, seen, nonce, opening, keys, over, has_deflate } =
                 *pending;
             let connection = open(state, admitted);
+            let wire = Wire::WebSocket { has_deflate };
             let attach =
-                Attach { generation, seen, transport: client, has_deflate, connection, nonce, opening, keys };
+                Attach { generation, seen, transport: client, wire, connection, nonce, opening, keys };
             if let Some(returned) = handle.attach(Box::new(attach)).returned().await {
                 close_resume(*returned, over).await;
             }
@@ -65,6 +67,8 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
             closing::close(client, code, reason).await;
             drop(permit);
         }
+        #[cfg(test)]
+        PendingUpgrade::Taken(taken) => drop(taken.send(client)),
     }
 }
 
@@ -113,7 +117,7 @@ mod tests {
             generation: 1,
             seen: 0,
             transport: Transport { stream: Stream::Scripted(ours), read_ahead: Bytes::new() },
-            has_deflate: false,
+            wire: Wire::WebSocket { has_deflate: false },
             connection: Connection { guard, expires: None, held: None },
             nonce: None,
             opening: Opening::of_one_client(&Uri::from_static("/"), HeaderMap::new()),

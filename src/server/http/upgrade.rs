@@ -26,6 +26,9 @@ pub(in crate::server) enum PendingUpgrade {
     Broadcast(Box<PendingSubscription>),
     Events(Box<PendingEvents>),
     Close(PendingClose),
+    /// A test takes the socket.
+    #[cfg(test)]
+    Taken(tokio::sync::oneshot::Sender<Transport>),
 }
 
 /// A client of mode `tunnel`, and the upstream that has agreed.

@@ -186,7 +186,7 @@ async fn open(
 ) -> Result<Response<AnswerBody>, Refused> {
     let (route, connection) = (request.route, request.connection);
     let path = request.context.head.uri.path().into();
-    let opening = opening_of(&mut request)?;
+    let mut opening = opening_of(&mut request)?;
     let (mut upstream_request, _) = opening.request(None);
     if let Ok(id) = HeaderValue::from_str(request.request_id) {
         upstream_request.headers_mut().insert(X_REQUEST_ID, id);
@@ -195,6 +195,8 @@ async fn open(
     match route.upstream.upgrade(upstream_request, &offer).await? {
         Upgrade::Accepted(upgraded) => {
             let protocol = upgraded.response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
+            // The client hears of them as well, but its server's next connection begins without it.
+            opening.set_cookies(upgraded.response.headers());
             let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), connection));
             response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, agreed.accept);
             let mut added = Vec::new();

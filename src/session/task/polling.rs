@@ -18,11 +18,12 @@ use super::Task;
 use super::polls::Waiting;
 use super::telling::QUESTIONS;
 use crate::connections::{EndedSession, Via};
+use crate::delivery::Link;
 use crate::log::Cursor;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
 use crate::session::machine::{Client, Server};
-use crate::session::request::{Asked, NotResumed, Poll, Polled, Refusal, Visitor};
+use crate::session::request::{Asked, NotResumed, Poll, Polled, Refusal, Stream, Visitor};
 use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome};
 
 /// Bytes of frames that are answered at once, and one message at the least.
@@ -43,11 +44,7 @@ impl Task {
         if let Some(polls) = &mut self.polls {
             polls.drop_gone(cx);
         }
-        let begun = match self.check_visitor(&visitor, now) {
-            Ok(()) => self.begin_after(after),
-            Err(refusal) => Err(refusal),
-        };
-        let after = match begun {
+        let after = match self.begins(visitor.generation, after, now) {
             Ok(after) => after,
             Err(refusal) => {
                 let _ = answer.send(Err(refusal));
@@ -55,7 +52,8 @@ impl Task {
             }
         };
         self.let_in(visitor, cx, now);
-        if let Some(opening) = opening {
+        if let Some(mut opening) = opening {
+            opening.carry_cookies_from(&self.opening);
             self.opening = opening;
         }
         if let Some(resumable) = &mut self.resumable {
@@ -66,15 +64,27 @@ impl Task {
         polls.wait(Waiting { after, limit, until, answer });
     }
 
+    /// A client asks whether it may have an event stream.
+    pub(super) fn on_stream(&mut self, asked: Asked<Stream, u64>, now: Instant) {
+        let Asked { what: Stream { generation, after }, answer } = asked;
+        let _ = answer.send(self.begins(generation, after, now));
+    }
+
+    /// Whether the client may have what it asks for, and the number of the newest message that it goes on behind.
+    fn begins(&mut self, generation: u32, after: Option<u64>, now: Instant) -> Result<u64, Refusal> {
+        self.check_visitor(generation, now)?;
+        self.begin_after(after)
+    }
+
     /// Whether the session is this client's, and can be had over HTTP now.
-    pub(super) fn check_visitor(&self, visitor: &Visitor, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn check_visitor(&self, generation: u32, now: Instant) -> Result<(), Refusal> {
         let Some(resumable) = &self.resumable else { return Err(self.gone()) };
         match self.machine.client() {
             Client::Attached | Client::Away { .. } => {}
             Client::Leaving { .. } => return Err(Refusal::Attached(CLOSING)),
             Client::Gone => return Err(self.gone()),
         }
-        if !resumable.is_valid(visitor.generation) {
+        if !resumable.is_valid(generation) {
             let ended = EndedSession { received: self.outbox.received(), why: ResumeOutcome::Used.as_str() };
             return Err(Refusal::Gone(Some(ended), None));
         }
@@ -119,10 +129,9 @@ impl Task {
     pub(super) fn let_in(&mut self, visitor: Visitor, cx: &mut Context<'_>, now: Instant) {
         let Visitor { generation, admitted, registry, close_at } = visitor;
         let mut is_back = false;
-        if let Some(mut before) = self.client.take() {
-            if let Some(resumable) = &mut self.resumable {
-                resumable.set_spent(before.limits().spent());
-            }
+        // An event stream goes on beside.
+        if let Some(mut before) = self.client.take_if(|client| matches!(client, Link::WebSocket(_))) {
+            self.note_spent(&mut before);
             self.part_with(before, &Cause::TakenOver, self.is_greeted(), cx, now);
             self.control = None;
             self.rest = None;
@@ -146,8 +155,7 @@ impl Task {
         if let Some(close_at) = close_at {
             self.on_command(close_at);
         }
-        let window = self.plan.policy.session.resume_window.unwrap_or_default().max(MIN_WINDOW);
-        self.machine.set_resume_window(window);
+        self.machine.set_resume_window(self.window_over_http());
         self.machine.attach(now);
         if let Some(resumable) = &mut self.resumable {
             resumable.prove(generation);
@@ -160,6 +168,11 @@ impl Task {
         if is_back {
             self.plan.metrics.resumes.inc(ResumeOutcome::Resumed);
         }
+    }
+
+    /// How long a client that came over HTTP may be away.
+    pub(super) fn window_over_http(&self) -> Duration {
+        self.plan.policy.session.resume_window.unwrap_or_default().max(MIN_WINDOW)
     }
 
     /// Answers polls that wait, as far as there is something for them, and lets the client go when that was the last one.
@@ -280,11 +293,13 @@ impl Task {
         }
     }
 
-    /// Another link has the session.
-    pub(super) fn leave_polls_for_link(&mut self) {
-        if let Some(mut polls) = self.polls.take() {
-            polls.refuse_all(Refusal::Attached(YOUNG));
-            polls.leave(Reason::TakenOver);
+    /// The client has this link now. Polls that wait go on beside an event stream.
+    pub(super) fn leave_polls_for(&mut self, link: &Link) {
+        let Some(mut polls) = self.polls.take() else { return };
+        polls.leave(Reason::TakenOver);
+        match link {
+            Link::WebSocket(_) => polls.refuse_all(Refusal::Attached(YOUNG)),
+            Link::Events(_) => self.polls = Some(polls),
         }
     }
 
