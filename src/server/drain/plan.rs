@@ -85,6 +85,11 @@ impl Drain {
         Arc::clone(&self.cut).notified_owned()
     }
 
+    /// When a connection that is opened now is closed, and how, if a drain has begun.
+    pub(in crate::server) fn close_at(&self) -> Option<Command> {
+        self.plan.get().map(|plan| plan.close_at(0, 1))
+    }
+
     /// Schedules the close of a connection that was just opened, if a drain has begun.
     pub(in crate::server) fn schedule(&self, handle: &Handle) {
         if let Some(plan) = self.plan.get() {
@@ -96,7 +101,11 @@ impl Drain {
 impl Plan {
     /// Schedules the close of one of `count` connections within the window.
     pub(super) fn schedule(&self, handle: &Handle, index: usize, count: usize) {
+        handle.send(self.close_at(index, count));
+    }
+
+    fn close_at(&self, index: usize, count: usize) -> Command {
         let at = self.closes_from + spread_evenly(index, count, self.settings.spread, fastrand::f64());
-        handle.send(Command::CloseAt { at, code: CloseCode(self.settings.close_code) });
+        Command::CloseAt { at, code: CloseCode(self.settings.close_code) }
     }
 }
