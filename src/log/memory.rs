@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use super::logs::{Evict, Evictable, Logs};
 use super::readers::{ReaderSlot, Readers};
 use super::rings::{Evicted, Rings};
+use super::waiters::{Appended, Waiters};
 use super::{Continuation, Cursor, Entry, Lag, NewEntry, Progress};
 use crate::config::{History, OnJoin};
 
@@ -138,6 +139,20 @@ impl Log {
     /// is only known that there are at least those of the newest one.
     pub fn lag(&self, cursor: Cursor) -> Lag {
         self.with_rings(|rings| rings.lag(cursor))
+    }
+
+    /// Ready as soon as there is a message that is newer than `after`. It keeps nothing from being evicted.
+    pub(crate) fn appended(&self, after: u64) -> Appended<'_> {
+        Appended::new(self, after)
+    }
+
+    pub(super) fn waiters(&self) -> &Waiters {
+        self.readers().waiters()
+    }
+
+    /// The oldest number from which on every message is kept; one above the newest, if none is.
+    pub fn first(&self) -> u64 {
+        self.with_rings(Rings::first)
     }
 
     /// A new reader. It keeps nothing from being evicted until its place is set ([`Reader::set_oldest_needed`],

@@ -1,4 +1,4 @@
-//! The HTTP/2 stream of one WebSocket, as a byte stream.
+//! The HTTP/2 stream of one WebSocket, or of one answer that is written over time, as a byte stream.
 //!
 //! hyper gives such a stream in two pieces: an [`Upgraded`] to read and write, whose writes go into a short queue, and
 //! a future (the *pump*) that moves them from the queue into the connection, by the peer's flow control. hyper would
@@ -10,14 +10,19 @@
 //! * if it ends before END_STREAM was to be sent, the peer has reset the stream or the connection is gone, while
 //!   hyper's reads show a CANCEL as an orderly end.
 //!
+//! For the body of an answer the pump is hyper's whole future of the stream. What is written lies in a [`body`] until the
+//! pump takes it. Nothing can be read, and the end of the pump is the end of the stream.
+//!
 //! # Invariants
 //! 1. The owner of the stream polls it, at least by a flush, whenever its task is woken: the pump has no
 //!    other task.
-//! 2. At most five times [`MAX_WRITE`] bytes are unsent: two in hyper's queue, one in the pump, two in the connection
-//!    (`max_send_buf_size` and the last write beyond it).
+//! 2. At most five times [`MAX_WRITE`] bytes are unsent: two in hyper's queue (of a body: one), one in the pump, two in the
+//!    connection (`max_send_buf_size` and the last write beyond it).
 //!
 //! # Not here
 //! How a request becomes such a stream, and the connection's timeouts ([`crate::server`]).
+
+mod body;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -28,6 +33,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub(crate) use self::body::{BodyReader, BodyWriter, body};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -50,7 +56,7 @@ pub(crate) type InUse = Box<dyn Any + Send>;
 
 /// The stream.
 pub struct Http2 {
-    io: TokioIo<Upgraded>,
+    io: Io,
     /// `None`: END_STREAM was sent, or the peer takes nothing any more.
     pump: Option<Pump>,
     /// Whether END_STREAM was sent, or is to be as soon as the pump gets there.
@@ -59,16 +65,26 @@ pub struct Http2 {
     in_use: Option<InUse>,
 }
 
+enum Io {
+    /// Both directions of a stream that is a WebSocket.
+    Upgraded(TokioIo<Upgraded>),
+    /// The body of an answer.
+    Body(BodyWriter),
+}
+
 impl Http2 {
-    /// From the two pieces that hyper gives.
+    /// From the two pieces that hyper gives of a CONNECT.
     pub fn new(upgraded: Upgraded, pump: Pump, in_use: InUse) -> Self {
-        Self {
-            io: TokioIo::new(upgraded),
-            pump: Some(pump),
-            is_ended: false,
-            resets_on_drop: Cell::new(false),
-            in_use: Some(in_use),
-        }
+        Self::of(Io::Upgraded(TokioIo::new(upgraded)), pump, in_use)
+    }
+
+    /// The body of an answer, which `pump` sends: hyper's future of the stream. Nothing can be read.
+    pub(crate) fn body(body: BodyWriter, pump: Pump, in_use: InUse) -> Self {
+        Self::of(Io::Body(body), pump, in_use)
+    }
+
+    fn of(io: Io, pump: Pump, in_use: InUse) -> Self {
+        Self { io, pump: Some(pump), is_ended: false, resets_on_drop: Cell::new(false), in_use: Some(in_use) }
     }
 
     /// Makes the coming drop send RST_STREAM.
@@ -102,7 +118,16 @@ impl AsyncRead for Http2 {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let result = std::task::ready!(Pin::new(&mut this.io).poll_read(cx, buf));
+        let result = match &mut this.io {
+            Io::Upgraded(io) => std::task::ready!(Pin::new(io).poll_read(cx, buf)),
+            Io::Body(_) => {
+                this.pump(cx);
+                if this.pump.is_some() {
+                    return Poll::Pending;
+                }
+                Ok(())
+            }
+        };
         let is_end = result.is_ok() && buf.filled().len() == before && buf.remaining() > 0;
         if is_end && this.is_reset(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
@@ -120,7 +145,10 @@ impl AsyncWrite for Http2 {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let buf = &buf[..buf.len().min(MAX_WRITE)];
-        let result = Pin::new(&mut this.io).poll_write(cx, buf);
+        let result = match &mut this.io {
+            Io::Upgraded(io) => Pin::new(io).poll_write(cx, buf),
+            Io::Body(body) => body.poll_write(buf).map(Ok),
+        };
         if result.is_ready() {
             this.pump(cx);
         }
@@ -138,12 +166,17 @@ impl AsyncWrite for Http2 {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         this.is_ended = true;
-        // Closes the queue; this completes once the pump has ended, with its result.
-        let _ = Pin::new(&mut this.io).poll_shutdown(cx);
+        match &mut this.io {
+            // Closes the queue; this completes once the pump has ended, with its result.
+            Io::Upgraded(io) => drop(Pin::new(io).poll_shutdown(cx)),
+            Io::Body(body) => body.end(),
+        }
         this.pump(cx);
-        match this.pump {
-            None => Pin::new(&mut this.io).poll_shutdown(cx),
-            Some(_) => Poll::Pending,
+        match (&this.pump, &mut this.io) {
+            (Some(_), _) => Poll::Pending,
+            (None, Io::Upgraded(io)) => Pin::new(io).poll_shutdown(cx),
+            (None, Io::Body(body)) if body.is_taken() => Poll::Ready(Ok(())),
+            (None, Io::Body(_)) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 }

@@ -100,6 +100,7 @@ mod sessions {
         mod servers;
         mod takeover;
         mod transports;
+        mod untold;
     }
 }
 

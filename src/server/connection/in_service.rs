@@ -19,12 +19,25 @@ use http::{Method, Request, Response, Version, header};
 use hyper::body::{Body, Incoming};
 use parking_lot::Mutex;
 
+use crate::net::Peer;
 use crate::net::http::tokens;
 use crate::server::http::body::AnswerBody;
 use crate::server::http::connection::HttpConnection;
+use crate::server::state::State;
 
 /// Answers one request.
 pub(super) type Serving = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
+
+/// Makes a future that answers a request.
+pub(super) trait Serve:
+    Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving + Clone + Send + 'static
+{
+}
+
+impl<S> Serve for S where
+    S: Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving + Clone + Send + 'static
+{
+}
 
 /// The request in service.
 #[derive(Default)]

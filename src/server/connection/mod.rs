@@ -19,13 +19,19 @@ mod tls;
 mod upgrade;
 mod waiting;
 
+#[cfg(test)]
+mod tests;
+
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Request;
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::http1::End;
+use self::in_service::{Serve, Serving};
 use super::http::connection::HttpConnection;
 use super::http::idle_slot::IdleSlot;
 use super::http::timeouts::HttpTimeouts;
@@ -35,13 +41,26 @@ use super::request;
 use super::state::{Snapshot, State};
 use crate::net::{Peer, Stream, Transport};
 
+/// [`Serve`], as the product does it.
+type ServeFn = fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving;
+
 /// Serves `stream` for as long as it is an HTTP connection. Its time runs from the accept, whatever comes before the
 /// first request.
-pub(super) async fn serve(
+pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer, handshake_permit: HandshakePermit) {
+    let http1: ServeFn =
+        |state, connection, peer, request| Box::pin(request::serve_http1(state, connection, peer, request));
+    let http2: ServeFn =
+        |state, connection, peer, request| Box::pin(request::serve(state, connection, peer, request));
+    serve_with(state, stream, peer, handshake_permit, (http1, http2)).await;
+}
+
+/// As [`serve`], with what answers the requests of either protocol.
+async fn serve_with<S: Serve>(
     state: Arc<State>,
     stream: Stream,
     mut peer: Peer,
     handshake_permit: HandshakePermit,
+    (serve_http1, serve_http2): (S, S),
 ) {
     let counted = GaugeGuard::new(&state.metrics.server.http_connections);
     let mut cut = pin!(state.drain.cuts());
@@ -64,8 +83,9 @@ pub(super) async fn serve(
     let connection = HttpConnection::new(timeouts, handshake_permit, Some(IdleSlot::new(&state, &peer)));
     if let Some(settings) = http2.filter(|_| is_http2) {
         drop(counted);
-        return Box::pin(http2::serve(&state, &peer, settings, stream, Bytes::new(), deadline, connection))
-            .await;
+        let client = Transport { stream, read_ahead: Bytes::new() };
+        let serving = http2::serve(&state, &peer, settings, client, deadline, connection, serve_http2);
+        return Box::pin(serving).await;
     }
     // On the heap, so that it can be dropped before the connection is handed on.
     let mut evicted = Box::pin(connection.is_evicted());
@@ -78,12 +98,7 @@ pub(super) async fn serve(
     };
     let client = Transport { stream, read_ahead: Bytes::new() };
     let serving = driver.serve(client, |request| {
-        Box::pin(request::serve_http1(
-            Arc::clone(&state),
-            Arc::clone(&connection),
-            Arc::clone(&peer),
-            request,
-        ))
+        serve_http1(Arc::clone(&state), Arc::clone(&connection), Arc::clone(&peer), request)
     });
     let (end, client, character) = serving.await;
     drop(counted);
@@ -94,10 +109,9 @@ pub(super) async fn serve(
         && let Some(settings) = http2
     {
         drop(evicted);
-        let Transport { stream, read_ahead } = client;
         // Boxed, so that connections of HTTP/1.1 do not pay for its size.
-        return Box::pin(http2::serve(&state, &peer, settings, stream, read_ahead, deadline, connection))
-            .await;
+        let serving = http2::serve(&state, &peer, settings, client, deadline, connection, serve_http2);
+        return Box::pin(serving).await;
     }
     http1::finish(&state, &peer, end, (client, character), &connection, evicted.as_mut()).await;
 }

@@ -59,6 +59,8 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
             closing::close(client, code, reason).await;
             drop(permit);
         }
+        #[cfg(test)]
+        PendingUpgrade::Taken(taken) => drop(taken.send(client)),
     }
 }
 

@@ -53,20 +53,18 @@ impl Waiting {
             let is_stream = answer.body().is_stream();
             return Poll::Ready(if is_stream { Waited::Stream } else { Waited::Answered(answer) });
         }
-        loop {
+        while self.client.read_ahead.len() <= MAX_BEHIND {
             let mut room = [std::mem::MaybeUninit::uninit(); READ];
             let mut read = ReadBuf::uninit(&mut room);
             match std::task::ready!(Pin::new(&mut self.client.stream).poll_read(cx, &mut read)) {
                 Ok(()) if !read.filled().is_empty() => {}
                 _ => return Poll::Ready(Waited::Gone),
             }
-            if self.client.read_ahead.len() + read.filled().len() > MAX_BEHIND {
-                return Poll::Ready(Waited::Gone);
-            }
             let mut behind = BytesMut::from(std::mem::take(&mut self.client.read_ahead));
             behind.extend_from_slice(read.filled());
             self.client.read_ahead = behind.freeze();
         }
+        Poll::Ready(Waited::Gone)
     }
 
     /// The client, as it is to be handed over.

@@ -1,13 +1,13 @@
 //! The drain of a process, once it has begun: whether new connections are refused, when closes begin, when what is left
 //! is cut, and what the end of the drain waits for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
-use tokio::time::Instant;
+use tokio::sync::{Notify, SetOnce};
+use tokio::time::{Instant, sleep_until};
 
 use crate::config;
 use crate::connections::{Command, Handle};
@@ -17,7 +17,7 @@ use crate::resilience::spread_evenly;
 /// The drain of a process, once it has begun.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Drain {
-    plan: OnceLock<Plan>,
+    plan: SetOnce<Plan>,
     /// How many connections are held: their last frames may not have been sent when their last client is gone.
     held: AtomicUsize,
     /// Notified when what is left is cut.
@@ -49,11 +49,13 @@ impl Drain {
     /// Begins the drain, unless one has begun. Answers the plan that holds.
     pub(super) fn begin(&self, settings: config::Drain, now: Instant) -> Plan {
         let plan = Plan { settings, closes_from: now + settings.delay, deadline: now + settings.timeout };
-        *self.plan.get_or_init(|| plan)
+        // Fails where one has begun, whose plan holds.
+        let _ = self.plan.set(plan);
+        *self.plan.get().unwrap_or(&plan)
     }
 
     /// Cuts what is left.
-    pub(super) fn cut(&self) {
+    pub(in crate::server) fn cut(&self) {
         self.cut.notify_waiters();
     }
 
@@ -90,6 +92,13 @@ impl Drain {
         self.plan.get().map(|plan| plan.close_at(0, 1))
     }
 
+    /// Completes when a request that waits is to be answered because of a drain: at a moment of the window, by chance and
+    /// for each caller its own, so that clients do not come back all at once.
+    pub(in crate::server) async fn answer_by(&self) {
+        let plan = *self.plan.wait().await;
+        sleep_until(plan.any_moment(0, 1)).await;
+    }
+
     /// Schedules the close of a connection that was just opened, if a drain has begun.
     pub(in crate::server) fn schedule(&self, handle: &Handle) {
         if let Some(plan) = self.plan.get() {
@@ -105,7 +114,50 @@ impl Plan {
     }
 
     fn close_at(&self, index: usize, count: usize) -> Command {
-        let at = self.closes_from + spread_evenly(index, count, self.settings.spread, fastrand::f64());
+        let at = self.any_moment(index, count);
         Command::CloseAt { at, code: CloseCode(self.settings.close_code) }
+    }
+
+    /// A moment of the window: of one of `count` parts of it.
+    fn any_moment(&self, index: usize, count: usize) -> Instant {
+        self.closes_from + spread_evenly(index, count, self.settings.spread, fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_wait_are_answered_all_over_the_window_also_those_that_come_late() {
+        let seconds = Duration::from_secs;
+        let settings = config::Drain {
+            delay: seconds(5),
+            spread: seconds(20),
+            ..config::Config::from_yaml("upstream: { url: http://x }").unwrap().drain
+        };
+        let drain = Arc::new(Drain::default());
+        let wait = |drain: &Arc<Drain>| {
+            let drain = Arc::clone(drain);
+            tokio::spawn(async move {
+                drain.answer_by().await;
+                Instant::now()
+            })
+        };
+        let mut waiting: Vec<_> = (0..100).map(|_| wait(&drain)).collect();
+        tokio::time::sleep(seconds(3600)).await;
+        assert!(waiting.iter().all(|waiting| !waiting.is_finished()), "nothing drains");
+        let begun = Instant::now();
+        drain.begin(settings, begun);
+        drain.begin(config::Drain { delay: seconds(0), ..settings }, begun);
+        tokio::time::sleep(seconds(1)).await;
+        waiting.extend((0..100).map(|_| wait(&drain)));
+        let mut per_quarter = [0; 4];
+        for waiting in waiting {
+            let after = waiting.await.unwrap() - begun;
+            assert!((seconds(5)..=seconds(25) + Duration::from_millis(1)).contains(&after), "{after:?}");
+            per_quarter[((after - seconds(5)).as_secs() / 5).min(3) as usize] += 1;
+        }
+        assert!(per_quarter.iter().all(|count| (20..=80).contains(count)), "{per_quarter:?}");
     }
 }

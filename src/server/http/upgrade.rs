@@ -22,6 +22,9 @@ pub(in crate::server) enum PendingUpgrade {
     Resume(Box<PendingResume>),
     Broadcast(Box<PendingSubscription>),
     Close(PendingClose),
+    /// A test takes the socket.
+    #[cfg(test)]
+    Taken(tokio::sync::oneshot::Sender<Transport>),
 }
 
 /// A client of mode `tunnel`, and the upstream that has agreed.

@@ -194,7 +194,7 @@ pub(super) struct Accepted {
 /// Asks the server for a connection. The head of what it says is as the client is to get it.
 pub(super) async fn ask_server(request: &mut RoutedRequest<'_>) -> Result<Response<Answered>, Refused> {
     let path = request.context.head.uri.path().into();
-    let opening = opening_of(request)?;
+    let mut opening = opening_of(request)?;
     let (mut upstream_request, _) = opening.request(None);
     if let Ok(id) = HeaderValue::from_str(request.request_id) {
         upstream_request.headers_mut().insert(X_REQUEST_ID, id);
@@ -203,6 +203,8 @@ pub(super) async fn ask_server(request: &mut RoutedRequest<'_>) -> Result<Respon
     match request.route.upstream.upgrade(upstream_request, &offer).await? {
         Upgrade::Accepted(upgraded) => {
             let protocol = upgraded.response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
+            // The client hears of them as well, but its server's next connection begins without it.
+            opening.set_cookies(upgraded.response.headers());
             let identity = Identity {
                 route: Arc::from(&*request.route.config.name),
                 user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),

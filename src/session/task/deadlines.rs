@@ -55,7 +55,8 @@ impl Task {
             .rest
             .map(|(_, by)| by)
             .filter(|_| self.client.as_ref().is_some_and(|client| client.is_open()));
-        let queue = self.outbox.next_expiry().filter(|_| !self.machine.is_live());
+        let is_live = self.machine.is_live();
+        let queue = if is_live { self.outbox.trial_ends() } else { self.outbox.next_expiry() };
         // Who waits for a turn is woken for it.
         let turn = self.machine.turn_at().filter(|_| matches!(self.way, Way::None));
         let machine = self.machine.deadline();
@@ -112,10 +113,10 @@ impl Task {
         }
     }
 
-    /// What waits for a server too long is lost.
+    /// What waits for a server too long is lost; what waits for a server to have lived for a moment is due.
     fn expire_outbox(&mut self, now: Instant) {
         if self.machine.is_live() {
-            return;
+            return self.outbox.end_trial(now);
         }
         for (fate, given_up) in Fate::of_each(self.outbox.expire(now), Fate::Expired) {
             self.on_fate(fate, &given_up);

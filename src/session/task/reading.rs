@@ -200,6 +200,8 @@ impl Intake<'_> {
         let link = self.uplink.as_mut().filter(|_| may_send);
         if link.is_some_and(|link| link.send(kind, payload)) {
             self.on_sent(kind, payload);
+        } else if self.is_live {
+            self.outbox.hold_back(kind, payload, self.now);
         } else if self.is_skipped(kind, payload) {
             self.outbox.pass_over();
         } else {

@@ -220,6 +220,7 @@ impl Task {
     pub(super) fn say(&mut self, cx: &mut Context<'_>, now: Instant) {
         if matches!(self.machine.server(), Server::Greeting { .. }) && self.greet() {
             self.machine.on_greeted(now);
+            self.outbox.on_greeted(fastrand::f64(), now);
             self.on_back(now);
         }
         if self.machine.is_live() && !self.outbox.is_empty() {

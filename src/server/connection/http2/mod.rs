@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,11 +33,12 @@ use tracing::debug;
 use self::rewind::Rewind;
 use self::streams::Streams;
 use self::task::{Shared, StreamExecutor, answer};
+use super::in_service::Serve;
 use super::linger::LINGER;
 use crate::config;
 use crate::connections::lifecycle;
 use crate::net::http2::MAX_WRITE;
-use crate::net::{Peer, Stream};
+use crate::net::{Peer, Transport};
 use crate::server::http::connection::HttpConnection;
 use crate::server::http::idle_slot::IdleSlot;
 use crate::server::limits::gauge::GaugeGuard;
@@ -70,16 +70,16 @@ const PING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection that a drain cuts may take to send the ends of its streams.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves `stream`, whose first bytes may have been read already. The first request has to come by `first_deadline`; as
+/// Has `serve` answer the requests of a client. The first request has to come by `first_deadline`; as
 /// long as none has, `first_request` counts the connection among the handshakes.
 pub(super) async fn serve(
     state: &Arc<State>,
     peer: &Arc<Peer>,
     settings: config::Http2,
-    stream: Stream,
-    read_ahead: Bytes,
+    client: Transport,
     first_deadline: Instant,
     first_request: Arc<HttpConnection>,
+    serve: impl Serve,
 ) {
     let _counted = GaugeGuard::new(&state.metrics.server.http_connections);
     let mut cut = pin!(state.drain.cuts());
@@ -93,7 +93,7 @@ pub(super) async fn serve(
         stall: snapshot.stall_timeout,
     });
     let window = settings.max_streams.saturating_mul(2 * STREAM_WINDOW).clamp(MIN_WINDOW, MAX_WINDOW);
-    let stream = Rewind::new(read_ahead, stream);
+    let stream = Rewind::new(client);
     let is_write_shut = stream.is_write_shut();
     let connection = http2::Builder::new(executor)
         .timer(TokioTimer::new())
@@ -107,7 +107,7 @@ pub(super) async fn serve(
         .max_local_error_reset_streams(RESET_BY_US)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service_fn(answer));
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| answer(serve.clone(), request)));
     drop(snapshot);
     let mut connection = pin!(connection);
     let mut drained = pin!(until_drained(state));

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::Stream;
+use crate::net::{Stream, Transport};
 
 /// Bytes read before the task yields: 3600 empty frames are a few hundred microseconds' work.
 const TURN: usize = 32 * 1024;
@@ -29,7 +29,8 @@ pub(super) struct Rewind {
 }
 
 impl Rewind {
-    pub(super) fn new(read_ahead: Bytes, stream: Stream) -> Self {
+    pub(super) fn new(client: Transport) -> Self {
+        let Transport { stream, read_ahead } = client;
         Self { read_ahead, stream, turn: TURN, is_write_shut: Arc::default() }
     }
 
@@ -117,7 +118,7 @@ mod tests {
         SockRef::from(&far.socket).set_send_buffer_size(1 << 20).unwrap();
         far.peer.say_each(&mut far.socket, &[7; SAID]);
         tokio::task::yield_now().await;
-        let mut rewind = Rewind::new(Bytes::new(), stream);
+        let mut rewind = Rewind::new(Transport { stream, read_ahead: Bytes::new() });
         let mut cx = Context::from_waker(Waker::noop());
         let (mut heard, mut most) = (0, 0);
         for _ in 0..1000 {

@@ -10,7 +10,7 @@ use crate::session::task::resumable::Resumable;
 fn what_a_session_at_rest_is_made_of_stays_small() {
     let reference_counts = 2 * size_of::<usize>();
     let sizes = [
-        ("task", size_of::<Task>(), 1192),
+        ("task", size_of::<Task>(), 1240),
         ("uplink", size_of::<Uplink>(), 528),
         ("log", size_of::<Log>() + reference_counts, 80),
         ("client's link, in the task", size_of::<Option<Link>>(), 280),
