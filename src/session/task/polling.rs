@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Task;
 use super::polls::Waiting;
 use super::telling::QUESTIONS;
-use crate::connections::EndedSession;
+use crate::connections::{EndedSession, Via};
 use crate::delivery::Link;
 use crate::log::Cursor;
 use crate::resilience::Dates;
@@ -171,7 +171,7 @@ impl Task {
             self.dates = Dates::new(None, admitted.expires, now);
             let polls = self.polls.get_or_insert_default();
             if !polls.has_place() {
-                let place = admitted.open(&registry).guard;
+                let place = admitted.open_via(&registry, Via::Polls).guard;
                 place.handle().accept_injections(self.plan.policy.delivery.max_lag.bytes);
                 place.handle().wake_with(cx.waker());
                 polls.set_place(place);
