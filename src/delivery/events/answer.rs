@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::data::{DataForm, max_len, push, push_events, push_string};
 use super::stream::epoch_prefix;
+use crate::delivery::control::FromProxy;
 use crate::log::Entry;
 
 /// More than is written beside the events.
@@ -35,6 +36,11 @@ pub(crate) struct PollAnswer<'a> {
 impl PollAnswer<'_> {
     /// The answer's body.
     pub(crate) fn to_json(&self, form: DataForm) -> Bytes {
+        self.to_json_with(&[], form)
+    }
+
+    /// The same with what a WebSocket would be told in control frames.
+    pub(crate) fn to_json_with(&self, control: &[FromProxy], form: DataForm) -> Bytes {
         let mut out = Vec::with_capacity(capacity(self.entries));
         out.extend_from_slice(br#"{"session":"#);
         match self.session {
@@ -63,6 +69,11 @@ impl PollAnswer<'_> {
             push(&mut out, format_args!(r#","closed":{{"code":{code},"reason":"#));
             push_string(reason, &mut out);
             out.push(b'}');
+        }
+        if !control.is_empty() {
+            out.extend_from_slice(br#","control":"#);
+            // Numbers and words of our own: there is nothing that could fail.
+            let _ = serde_json::to_writer(&mut out, control);
         }
         if self.is_draining {
             out.extend_from_slice(br#","draining":true"#);

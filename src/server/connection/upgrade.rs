@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::closing;
-use crate::connections::{Admitted, Connection, EndReport};
+use crate::connections::{Admitted, Connection, EndReport, Via};
 use crate::frame::CloseCode;
 use crate::net::Transport;
 use crate::server::http::upgrade::{
-    PendingClose, PendingResume, PendingSession, PendingSubscription, PendingTunnel, PendingUpgrade,
+    PendingClose, PendingEvents, PendingResume, PendingSession, PendingSubscription, PendingTunnel,
+    PendingUpgrade,
 };
 use crate::server::state::State;
 use crate::session::{Arrival, Attach, Wire};
@@ -53,6 +54,13 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
             let PendingSubscription { mut admitted, reservation, has_deflate } = *pending;
             admitted.info.channel = Some(reservation.channel());
             reservation.join(client, has_deflate, open(state, admitted));
+        }
+        PendingUpgrade::Events(pending) => {
+            let PendingEvents { mut admitted, reservation, form, head } = *pending;
+            admitted.info.channel = Some(reservation.channel());
+            let connection = admitted.open_via(&state.registry, Via::Events);
+            state.drain.schedule(connection.guard.handle());
+            reservation.join_events(client, form, &head, connection);
         }
         PendingUpgrade::Close(pending) => {
             let PendingClose { code, reason, permit } = pending;
