@@ -14,7 +14,7 @@ use crate::log::Entry;
 const AROUND: usize = 512;
 
 /// The answer to a poll. What is `None` is null, but for `closed`, which is left out then.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct PollAnswer<'a> {
     /// The ticket; `None` on feeds, where numbers are told together with their epoch.
     pub session: Option<&'a str>,
@@ -84,7 +84,7 @@ impl PollAnswer<'_> {
 }
 
 /// The answer to a replay.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct ReplayAnswer<'a> {
     pub epoch: u64,
     pub entries: &'a [Arc<Entry>],
