@@ -24,8 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::request::{
-    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent,
-    Stream,
+    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent, Stream,
 };
 use super::ticket::Generations;
 use crate::connections::{Command, PermitHolder, SessionId};
@@ -124,7 +123,10 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::poll`].
-    pub(crate) fn ask_for_stream(&self, stream: Stream) -> impl Future<Output = Result<u64, Refusal>> + use<> {
+    pub(crate) fn ask_for_stream(
+        &self,
+        stream: Stream,
+    ) -> impl Future<Output = Result<u64, Refusal>> + use<> {
         self.request(stream, Request::Stream)
     }
 

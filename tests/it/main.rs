@@ -35,6 +35,7 @@ mod broadcast {
 mod fallback {
     mod door;
     mod feeds;
+    mod recipes;
 }
 
 /// The binary: what it prints, signals and exit codes, files that change under it, commands that ask it.

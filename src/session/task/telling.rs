@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use super::Task;
 use super::control::{Control, Greeted};
 use super::untold::Fate;
-use crate::delivery::events::stream;
 use crate::delivery::Link;
 use crate::delivery::control::{Bye, FromClient, FromProxy, Hello, Missed, Prefix};
+use crate::delivery::events::stream;
 use crate::net::own_protocols::TicketText;
 use crate::session::cause::Cause;
 use crate::session::lines;
@@ -89,7 +89,12 @@ impl Task {
             previous: greeted.previous,
         };
         let mut piece = Vec::new();
-        stream::push_hello(polls.id_prefix().unwrap_or_default(), self.next - 1, &hello.members(), &mut piece);
+        stream::push_hello(
+            polls.id_prefix().unwrap_or_default(),
+            self.next - 1,
+            &hello.members(),
+            &mut piece,
+        );
         self.control = Some(Box::new(Control::new(piece.into(), None, received, now)));
         self.tell_owed();
     }
