@@ -36,6 +36,7 @@ mod fallback {
     mod door;
     mod feeds;
     mod http_client;
+    mod recipes;
     mod sessions;
     mod switching;
 }
