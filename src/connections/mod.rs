@@ -15,7 +15,7 @@ pub(crate) mod lifecycle;
 mod registry;
 mod resume;
 
-pub(crate) use admitted::{Held, Admitted, Connection, ConnectionPermit, PermitHolder};
+pub(crate) use admitted::{Admitted, Connection, ConnectionPermit, Held, PermitHolder};
 #[cfg(test)]
 pub(crate) use handle::DeliveryStats;
 pub(crate) use handle::{Command, ConnectionInfo, EndReport, Handle};

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::Task;
 use super::control::Greeted;
-use super::resumable::Departure;
 use super::reading::READ_BUDGET;
+use super::resumable::Departure;
 use super::telling::bye_word;
 use crate::connections::{Connection, EndedSession};
 use crate::delivery::control::{Bye, FromProxy};
@@ -27,8 +27,8 @@ use crate::frame::CloseCode;
 use crate::log::Cursor;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
-use crate::session::request::{Ask, Attach, EndRequest, NotResumed, Request};
 use crate::session::machine::Client;
+use crate::session::request::{Ask, Attach, EndRequest, NotResumed, Request};
 use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome, SessionEnd};
 
 impl Task {

@@ -60,7 +60,10 @@ impl Task {
         let turn = self.machine.turn_at().filter(|_| matches!(self.way, Way::None));
         let machine = self.machine.deadline();
         let polls = self.polls.as_ref().and_then(|polls| polls.next_deadline());
-        [judgement, pause, polls, dates, acknowledgement, rest, queue, turn, machine].into_iter().flatten().min()
+        [judgement, pause, polls, dates, acknowledgement, rest, queue, turn, machine]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The timer, which was set to `due`, has fired: does what is due.

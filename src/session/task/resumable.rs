@@ -13,8 +13,8 @@ use super::untold::{Fate, Untold};
 use crate::delivery::SpentRates;
 use crate::delivery::control::{Confirmed, ControlError, FromProxy};
 use crate::net::own_protocols::TicketText;
-use crate::session::request::Request;
 use crate::session::registry::{Gate, SessionGuard};
+use crate::session::request::Request;
 use crate::session::ticket::TicketKeys;
 
 #[derive(Debug)]
