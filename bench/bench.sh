@@ -12,8 +12,8 @@
 #                          bare, nchan and pushpin: in the fan-outs alone, where outrigger broadcasts)
 #   -w LIST, --workloads LIST   any of: echo-64x16 echo-64x1K echo-64x64K echo-1x16 echo-1000x16-paced
 #                          spread-100 spread-5000 handshakes idle stalled
-#                          fanout-1000x20x256 fanout-100 fanout-5000 fanout-burst fanout-stalled
-#                          (fanout: these five)
+#                          fanout-1000x20x256 fanout-events fanout-100 fanout-5000 fanout-burst fanout-stalled
+#                          (fanout: these six)
 #   --hold SECONDS         how long connections are watched in idle (default 3: the first heartbeat is
 #                          not due yet; 40 sees one on every connection)
 #   --quick                one short round of everything: says whether all of it works, not how fast
@@ -32,7 +32,7 @@ die() {
 }
 
 all_proxies="direct forward nginx haproxy envoy outrigger outrigger-session guarded bare nchan pushpin"
-fanouts="fanout-1000x20x256 fanout-100 fanout-5000 fanout-burst fanout-stalled"
+fanouts="fanout-1000x20x256 fanout-events fanout-100 fanout-5000 fanout-burst fanout-stalled"
 all_workloads="echo-64x16 echo-64x1K echo-64x64K echo-1x16 echo-1000x16-paced spread-100 spread-5000 handshakes idle stalled $fanouts"
 rounds='' out='' hold='' proxies=$all_proxies workloads=$all_workloads quick='' build=yes
 while [ $# -gt 0 ]; do
@@ -161,6 +161,8 @@ takes_part() { # PROXY WORKLOAD
   case $1:$2 in
     # It refuses some of 5,000 subscribers, and takes minutes to fill the buffers of those that stall.
     pushpin:fanout-5000 | pushpin:fanout-stalled) return 1 ;;
+    # Neither has event streams here.
+    bare:fanout-events | pushpin:fanout-events) return 1 ;;
     outrigger:* | bare:fanout-* | nchan:fanout-* | pushpin:fanout-* | guarded:handshakes) return 0 ;;
     *:fanout-* | bare:* | nchan:* | pushpin:* | guarded:*) return 1 ;;
     # It closes a client that is so far behind, as a broadcast would: there is nothing to compare.
@@ -172,11 +174,14 @@ takes_part() { # PROXY WORKLOAD
 
 # The feed is in the generator: it stamps the messages, and knows how many there were.
 run_fanout() {
-  local path=feed feed=(--feed "127.0.0.1:$upstream_port" --secs "$fanout_secs" --warmup "$warmup")
+  local path=feed events_path=feed/events feed=(--feed "127.0.0.1:$upstream_port" --secs "$fanout_secs" --warmup "$warmup")
   start_proxy || return 1
   await_port "$proxy_port" "$proxy_pid" || return 1
   case $proxy in
-    nchan) feed+=(--publish "ws://127.0.0.1:$nchan_port/publish") ;;
+    nchan)
+      events_path=events
+      feed+=(--publish "ws://127.0.0.1:$nchan_port/publish")
+      ;;
     pushpin)
       feed+=(--grip "127.0.0.1:$pushpin_publish_port" --connects 300)
       await_port "$pushpin_publish_port" "$proxy_pid" || return 1
@@ -185,6 +190,7 @@ run_fanout() {
   # The same number of deliveries a second in each.
   case $workload in
     fanout-1000x20x256) measure fanout "${feed[@]}" --conns 1000 --rate 20 ;;
+    fanout-events) path=$events_path && measure fanout "${feed[@]}" --events --conns 1000 --rate 20 ;;
     fanout-100) measure fanout "${feed[@]}" --conns 100 --rate 200 ;;
     fanout-5000) measure fanout "${feed[@]}" --conns 5000 --rate 4 ;;
     fanout-burst) measure fanout "${feed[@]}" --conns 1000 --rate 20 --burst 16 ;;

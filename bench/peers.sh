@@ -206,6 +206,12 @@ http {
       nchan_channel_id feed;
       nchan_subscriber_first_message newest;
     }
+    location = /events {
+      nchan_subscriber eventsource;
+      nchan_channel_id feed;
+      nchan_subscriber_first_message newest;
+      chunked_transfer_encoding off;
+    }
     location = /publish {
       nchan_publisher websocket;
       nchan_channel_id feed;
@@ -276,6 +282,7 @@ EOF
   cp "$out/outrigger.yaml" "$out/outrigger-fanout.yaml"
   echo 'routes: [{ name: feed, path: /feed, mode: broadcast, policy: { handshake_rate: { global: null } } }]' \
     >>"$out/outrigger-fanout.yaml"
+  sed 's/handshake_rate:/fallback: { sse: true }, &/' "$out/outrigger-fanout.yaml" >"$out/outrigger-fanout-events.yaml"
   # Every layer of admission, with limits that nothing meets.
   cp "$out/outrigger.yaml" "$out/guarded.yaml"
   printf %s "$secret" >"$out/secret"
@@ -310,6 +317,7 @@ start_proxy() { # starts $proxy on its core; sets proxy_port and proxy_pid
   local log=$out/$proxy.log command config=''
   case $workload in
     handshakes) config=-handshakes ;;
+    fanout-events) config=-fanout-events ;;
     fanout-*) config=-fanout ;;
   esac
   case $proxy in

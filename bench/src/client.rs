@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 use hdrhistogram::Histogram;
 use rustix::event::epoll::EventFlags;
 
+use crate::events;
 use crate::sys::{self, Epoll, IN, NOTHING, OUT, SEC, now_ns};
 use crate::ws::{self, Inbox, Outbox};
 
@@ -20,10 +21,32 @@ const NARROW: usize = 4096;
 pub struct Target {
     pub addr: SocketAddrV4,
     pub request: Vec<u8>,
+    pub kind: Kind,
+}
+
+/// What a client is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    WebSocket,
+    /// One that only listens, to an event stream.
+    Events,
 }
 
 /// Accepts `ws://IPV4:PORT[/PATH]`, on loopback only. `headers` go with each request.
 pub fn target(url: &str, headers: &[String]) -> Result<Target, String> {
+    let handshake = format!(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\n",
+        ws::KEY
+    );
+    asking(Kind::WebSocket, url, &handshake, headers)
+}
+
+/// The same for a client that asks for an event stream; the URL begins with `ws://` all the same.
+pub fn events_target(url: &str, headers: &[String]) -> Result<Target, String> {
+    asking(Kind::Events, url, "Accept: text/event-stream\r\n", headers)
+}
+
+fn asking(kind: Kind, url: &str, own: &str, headers: &[String]) -> Result<Target, String> {
     let rest = url.strip_prefix("ws://").ok_or("the URL must begin with ws://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let addr: SocketAddrV4 = host.parse().map_err(|e| format!("{host}: {e}"))?;
@@ -31,12 +54,10 @@ pub fn target(url: &str, headers: &[String]) -> Result<Target, String> {
         return Err(format!("{host}: only loopback addresses are allowed"));
     }
     let request = format!(
-        "GET /{path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\n{}\r\n",
-        ws::KEY,
+        "GET /{path} HTTP/1.1\r\nHost: {host}\r\n{own}{}\r\n",
         headers.iter().map(|header| format!("{header}\r\n")).collect::<String>()
     );
-    Ok(Target { addr, request: request.into_bytes() })
+    Ok(Target { addr, request: request.into_bytes(), kind })
 }
 
 #[derive(PartialEq, Clone, Copy, Debug)]
@@ -56,6 +77,7 @@ pub struct Client {
     pub inbox: Inbox,
     pub out: Outbox,
     pub started: u64,
+    kind: Kind,
     interest: EventFlags,
 }
 
@@ -77,7 +99,7 @@ impl Client {
         let sock = sys::connect(to.addr, source, receive_buffer)?;
         ep.add(&sock, token, OUT)?;
         let (inbox, out) = Default::default();
-        Ok(Self { sock, state: State::Connecting, inbox, out, started, interest: OUT })
+        Ok(Self { sock, state: State::Connecting, inbox, out, started, kind: to.kind, interest: OUT })
     }
 
     pub fn set_interest(&mut self, ep: &Epoll, token: usize, want: EventFlags) {
@@ -119,8 +141,18 @@ impl Client {
             return if n == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) };
         };
         let head = String::from_utf8_lossy(&self.inbox.left[..end]);
-        let accepted = ws::header(&head, "sec-websocket-accept") == Some(ws::ACCEPT);
-        if !head.starts_with("HTTP/1.1 101") || !accepted {
+        let is_accepted = match self.kind {
+            Kind::WebSocket => {
+                let accept = ws::header(&head, "sec-websocket-accept");
+                head.starts_with("HTTP/1.1 101") && accept == Some(ws::ACCEPT)
+            }
+            Kind::Events => {
+                let media_type = ws::header(&head, "content-type").unwrap_or_default();
+                let is_plain = ws::header(&head, "transfer-encoding").is_none();
+                head.starts_with("HTTP/1.1 200") && media_type.starts_with("text/event-stream") && is_plain
+            }
+        };
+        if !is_accepted {
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.inbox.left.drain(..end);
@@ -151,13 +183,28 @@ impl Client {
                 ws::PING => pongs.extend_from_slice(&ws::client_frame(ws::PONG, payload)),
                 _ => on_frame(head, payload),
             };
-            alive = self.inbox.read_frames(&self.sock, scratch, reply).unwrap_or(false);
+            let read = match self.kind {
+                Kind::WebSocket => self.inbox.read_frames(&self.sock, scratch, reply),
+                Kind::Events => self.inbox.read_events(&self.sock, scratch, reply),
+            };
+            alive = read.unwrap_or(false);
         }
         if !alive {
             self.kill(ep);
             return false;
         }
         pongs.is_empty() || self.send(ep, token, &pongs)
+    }
+
+    /// Throws away what came together with the answer.
+    fn parse_left(&mut self) {
+        match self.kind {
+            Kind::WebSocket => self.inbox.parse_left(|_, _| {}),
+            Kind::Events => {
+                let used = events::in_stream(&self.inbox.left, &mut |_, _| {});
+                self.inbox.left.drain(..used);
+            }
+        }
     }
 
     pub fn send(&mut self, ep: &Epoll, token: usize, data: &[u8]) -> bool {
@@ -241,7 +288,7 @@ pub fn open_all(ep: &mut Epoll, to: &Target, how: Opening) -> Opened {
                         last = now_ns();
                         done += 1;
                         latency.saturating_record(last - client.started);
-                        client.inbox.parse_left(|_, _| {});
+                        client.parse_left();
                     } else if client.state == State::Dead {
                         failures += 1;
                     }

@@ -5,6 +5,7 @@
 
 mod bare;
 mod client;
+mod events;
 mod feed;
 mod forward;
 mod report;
@@ -163,6 +164,9 @@ enum Command {
         /// The proxy is published to by ZeroMQ at this address, as pushpin has it
         #[arg(long, conflicts_with = "publish")]
         grip: Option<SocketAddrV4>,
+        /// Subscribers have event streams in place of WebSockets
+        #[arg(long)]
+        events: bool,
         #[arg(long, default_value_t = 1000)]
         conns: usize,
         /// New connections per second, at most
@@ -220,6 +224,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             feed,
             publish,
             grip,
+            events,
             conns,
             connects,
             rate,
@@ -235,7 +240,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 (None, None) => Way::Serve(sys::listen(feed)?),
             };
             let p = Fanout { conns, connects, rate, burst, size, secs, warmup, stalled };
-            common.tell(fanout::run(&common.target()?, p, way, common.watch())?)?;
+            let to = if events { common.events_target()? } else { common.target()? };
+            common.tell(fanout::run(&to, p, way, common.watch())?)?;
         }
     }
     Ok(())
@@ -244,6 +250,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 impl Common {
     fn target(&self) -> Result<client::Target, String> {
         client::target(&self.url, &self.header)
+    }
+
+    fn events_target(&self) -> Result<client::Target, String> {
+        client::events_target(&self.url, &self.header)
     }
 
     fn watch(&self) -> Watch {

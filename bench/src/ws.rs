@@ -10,6 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
+use crate::events;
+
 pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
@@ -165,6 +167,30 @@ impl Inbox {
                 self.left.extend_from_slice(&scratch[used..n]);
             }
             Ok(_) => self.parse_left(on_frame),
+            Err(e) if would_block(&e) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(true)
+    }
+
+    /// The same for an event stream, whose messages are shown as if they came in frames.
+    pub fn read_events(
+        &mut self,
+        mut sock: &TcpStream,
+        scratch: &mut [u8],
+        mut on_message: impl FnMut(&Head, &[u8]),
+    ) -> io::Result<bool> {
+        match sock.read(scratch) {
+            Ok(0) => return Ok(false),
+            Ok(n) if self.left.is_empty() => {
+                let used = events::in_stream(&scratch[..n], &mut on_message);
+                self.left.extend_from_slice(&scratch[used..n]);
+            }
+            Ok(n) => {
+                self.left.extend_from_slice(&scratch[..n]);
+                let used = events::in_stream(&self.left, &mut on_message);
+                self.left.drain(..used);
+            }
             Err(e) if would_block(&e) => {}
             Err(e) => return Err(e),
         }

@@ -184,7 +184,7 @@ impl Refused {
     }
 
     /// The text for clients: addresses of upstreams and names of routes are for operators only.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::AmbiguousPath { because, .. } => format!(
                 "servers may read the path or host of this request in another way than this proxy does, because of \

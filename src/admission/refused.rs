@@ -103,7 +103,8 @@ pub enum OriginError {
     Missing,
     /// None, and the browser says that another site's page asks (`Sec-Fetch-Site`).
     #[error(
-        "no Origin was sent, and another site's page asks (Sec-Fetch-Site: cross-site): policy.origins has to name it"
+        "no Origin was sent, and another site's page asks (Sec-Fetch-Site: cross-site or same-site): policy.origins has to \
+         name it"
     )]
     CrossSite,
 }

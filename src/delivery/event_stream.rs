@@ -150,8 +150,11 @@ impl EventStream {
                 return SendStatus::Closed;
             }
             if !self.outbound.is_idle() {
+                // Some streams are flushed each time, whether anything waits or not.
+                let is_waiting = !self.outbound.is_flushed();
                 match self.outbound.flush(cx, now) {
-                    WriteStatus::Flushed => self.last_write = now,
+                    WriteStatus::Flushed if is_waiting => self.last_write = now,
+                    WriteStatus::Flushed => {}
                     WriteStatus::Blocked => return SendStatus::Blocked,
                     WriteStatus::Broken => {
                         self.on_lost();

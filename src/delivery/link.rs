@@ -9,18 +9,22 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::close::CloseCause;
-use super::control::Prefix;
+use super::control::{FromProxy, Prefix};
 use super::encoding::Encoding;
 use super::event_stream::EventStream;
+use super::events::stream;
 use super::outbound::Outbound;
 use super::status::{Input, ReadStatus, Received, SendStatus, WriteStatus};
 use super::websocket::{ReadLimits, WebSocket};
 use crate::config::{IdleActivity, Policy, Rate};
-use crate::connections::Handle;
+use crate::connections::{EndReport, Handle};
+use crate::frame::CloseCode;
+use crate::log::Entry;
 use crate::telemetry::Reason;
 
 /// The server's end of one client's link.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a WebSocket stands where it would stand by itself")]
 pub(crate) enum Link {
     WebSocket(WebSocket),
     /// Boxed: most clients have a WebSocket, which is not to be larger for it.
@@ -188,6 +192,69 @@ impl Link {
         match self {
             Self::WebSocket(socket) => socket.paused_until(),
             Self::Events(_) => None,
+        }
+    }
+
+    /// Puts a message behind `out` as the client is sent it. `id_prefix`: of its id, in an event stream.
+    pub(crate) fn push_message(&self, entry: &Entry, id_prefix: &str, out: &mut Vec<u8>) {
+        match self.encoding() {
+            Encoding::Frames | Encoding::DeflatedFrames => out.extend_from_slice(self.frame_of(entry)),
+            Encoding::Events(form) => stream::push_message(entry, id_prefix, form, out),
+        }
+    }
+
+    /// A message as a frame, compressed if the client takes that.
+    pub(crate) fn frame_of<'a>(&self, entry: &'a Entry) -> &'a [u8] {
+        entry.frame_for(self.encoding().has_deflate())
+    }
+
+    /// Whether messages are worth compressing for it.
+    pub(crate) fn has_deflate(&self) -> bool {
+        self.encoding().has_deflate()
+    }
+
+    /// What is said beside the messages, as this link says it. `None`: nothing is.
+    pub(crate) fn control_piece(&self, frame: &FromProxy) -> Option<Bytes> {
+        match self {
+            Self::WebSocket(socket) => socket.prefix().map(|prefix| frame.frame(prefix)),
+            Self::Events(_) => Some(stream::control(frame)),
+        }
+    }
+
+    /// [`Link::send`] for pieces that are only borrowed: what the socket does not take at once is copied.
+    pub(crate) fn send_slice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[u8],
+        messages: u32,
+        now: Instant,
+    ) -> WriteStatus {
+        each!(self, link => link.send_slice(cx, pieces, messages, now))
+    }
+
+    /// Whether it is to be closed since nothing happens on it.
+    pub(crate) fn is_idle(&self, policy: &Policy, now: Instant) -> bool {
+        matches!(self, Self::WebSocket(socket) if socket.is_idle(policy, now))
+    }
+
+    /// What is reported of the end that has begun.
+    pub(crate) fn end_report(&self) -> Option<EndReport> {
+        each!(self, link => link.end_report())
+    }
+
+    /// The code and the reason of the client's Close, where it was that Close that began the end. An event stream has none.
+    pub(crate) fn client_close(&self) -> Option<(CloseCode, &str)> {
+        match self {
+            Self::WebSocket(socket) => Some((socket.client_close()?, socket.client_close_reason())),
+            Self::Events(_) => None,
+        }
+    }
+
+    /// As [`Link::leave`], of a client that another link of it goes on with.
+    pub(crate) fn leave_for_another(&mut self) {
+        match self {
+            Self::WebSocket(socket) => socket.leave_for_another(),
+            Self::Events(stream) => stream.leave(),
         }
     }
 

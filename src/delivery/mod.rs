@@ -2,10 +2,10 @@
 //!
 //! * [`Fanout`]: all clients of a feed, and what its tasks share ([`shared`]). [`shard`]: one task that serves a part of
 //!   them; [`wake_list`] and [`timer_heap`]: which of them were woken or are due.
-//! * [`subscriber`]: one client, made of what reads the log ([`consumer`]) and what its messages go out by ([`websocket`], which
-//!   sessions use as well).
+//! * [`subscriber`]: one client, made of what reads the log ([`consumer`]) and its [`link`]: what its messages go out by. That is a
+//!   [`websocket`], which sessions use as well, or an [`event_stream`]; [`encoding`] is how they stand there.
 //! * [`batch`]: what goes out together. [`channel_breaker`]: when all are sent the newest message only. [`close`]: why
-//!   clients are closed. [`receipts`]: what they have acknowledged.
+//!   clients are closed. [`receipts`]: what they have acknowledged. [`events`]: a message as JSON. [`poll`]: clients that ask.
 //! * [`control`]: the protocol that clients may speak with this proxy among their messages.
 //! * [`ClientMemory`]: what waits for clients, in the whole process, and which of them hold most of it.
 //!
@@ -14,6 +14,7 @@
 //! | what happens | who is woken |
 //! | --- | --- |
 //! | the server sent something; something was published; a notice | every shard of the channel (its [`Reader`](crate::log::Reader)), for a pass over its clients |
+//! | the server sent something, and a request waits for it | the request ([`poll`]), through the log |
 //! | a client's socket can be read or written; its handle has a command | the client's `SubscriberWaker` puts its number on the shard's [`wake_list`] once, and wakes the task if the list was empty |
 //! | a deadline of a client has passed | the shard, by its one timer; [`timer_heap`] knows whose deadline it is |
 //! | a client joins; the feed is over, or its clients are dismissed; nobody can join any more | the shard, through its `ShardHandle` |
@@ -42,6 +43,7 @@ mod fanout;
 mod link;
 mod memory;
 mod outbound;
+pub(crate) mod poll;
 mod receipts;
 mod shard;
 mod shared;

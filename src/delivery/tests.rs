@@ -3,6 +3,7 @@
 mod control;
 mod delivering;
 mod ending;
+mod events;
 mod fairness;
 mod link;
 mod memory;

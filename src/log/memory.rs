@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use super::logs::{Evict, Evictable, Logs};
 use super::readers::{ReaderSlot, Readers};
 use super::rings::{Evicted, Rings};
+use super::waiters::{Appended, Waiters};
 use super::{Continuation, Cursor, Entry, Lag, NewEntry, Progress};
 use crate::config::{History, OnJoin};
 
@@ -94,6 +95,11 @@ impl Log {
         self.head.load(Ordering::Acquire)
     }
 
+    /// The number of the oldest message that is kept; of the next one, if there is none.
+    pub(crate) fn first(&self) -> u64 {
+        self.with_rings(Rings::first)
+    }
+
     /// Where a reader begins that joins now.
     pub fn join(&self, on_join: OnJoin) -> Cursor {
         self.with_rings(|rings| rings.join(on_join))
@@ -133,6 +139,15 @@ impl Log {
     /// is only known that there are at least those of the newest one.
     pub fn lag(&self, cursor: Cursor) -> Lag {
         self.with_rings(|rings| rings.lag(cursor))
+    }
+
+    /// Ready as soon as there is a message that is newer than `after`. It keeps nothing from being evicted.
+    pub(crate) fn appended(&self, after: u64) -> Appended<'_> {
+        Appended::new(self, after)
+    }
+
+    pub(super) fn waiters(&self) -> &Waiters {
+        self.readers().waiters()
     }
 
     /// A new reader. It keeps nothing from being evicted until its place is set ([`Reader::set_oldest_needed`],

@@ -1,7 +1,7 @@
 //! The log: the messages of an upstream in order, each encoded once. Everything that reads it has a [`Cursor`].
 //!
 //! * [`rings`]: what is kept, and what a cursor reads of it (pure); [`memory`]: the same behind a lock, with its
-//!   writer and its [`readers`]; [`Logs`]: all of them under one bound.
+//!   writer, its [`readers`] and [`waiters`]; [`Logs`]: all of them under one bound.
 //! * [`Entry`]: one message, and what it costs; [`rules`]: which messages a setting means.
 //!
 //! # Invariants
@@ -30,6 +30,7 @@ mod memory;
 mod readers;
 mod rings;
 pub(crate) mod rules;
+mod waiters;
 
 pub(crate) use entry::Entry;
 pub use entry::{Message, NewEntry};

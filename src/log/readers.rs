@@ -13,6 +13,8 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use super::waiters::Waiters;
+
 /// The readers of one log.
 #[derive(Debug)]
 pub(super) struct Readers {
@@ -21,6 +23,8 @@ pub(super) struct Readers {
     delivered_up_to: AtomicU64,
     /// The writer, when it waits for room.
     writer: Mutex<Option<Waker>>,
+    /// Those who wait for the next message alone.
+    waiters: Waiters,
 }
 
 /// One reader's place.
@@ -37,6 +41,7 @@ impl Readers {
             slots: Mutex::new(Vec::new()),
             delivered_up_to: AtomicU64::new(u64::MAX),
             writer: Mutex::new(None),
+            waiters: Waiters::default(),
         }
     }
 
@@ -76,13 +81,19 @@ impl Readers {
         delivered
     }
 
-    /// Wakes each of them once.
+    /// Those who wait for the next message alone.
+    pub(super) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// Wakes each of them once, and those who wait.
     pub(super) fn wake(&self) {
         for slot in self.slots.lock().iter() {
             if let Some(waker) = &*slot.waker.lock() {
                 waker.wake_by_ref();
             }
         }
+        self.waiters.wake();
     }
 
     /// The writer waits for room.

@@ -291,7 +291,7 @@ impl Rings {
     }
 
     /// The oldest message from which on all are kept.
-    fn first(&self) -> u64 {
+    pub(super) fn first(&self) -> u64 {
         self.head + 1 - self.all.len() as u64
     }
 

@@ -24,7 +24,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::request::{
-    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent,
+    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Replay, Replayed, Request,
+    Send, Sent, Stream,
 };
 use super::ticket::Generations;
 use crate::connections::{Command, PermitHolder, SessionId};
@@ -117,6 +118,25 @@ impl Handle {
     /// Nothing comes of it. What is known of a session that is over may be known to its registry alone.
     pub(crate) fn poll(&self, poll: Poll) -> impl Future<Output = Result<Polled, Refusal>> + use<> {
         self.request(poll, Request::Poll)
+    }
+
+    /// Asks the task whether the client may have an event stream, and where that goes on.
+    ///
+    /// # Errors
+    /// As [`Handle::poll`].
+    pub(crate) fn ask_for_stream(
+        &self,
+        stream: Stream,
+    ) -> impl Future<Output = Result<u64, Refusal>> + use<> {
+        self.request(stream, Request::Stream)
+    }
+
+    /// Asks the task for what is kept.
+    ///
+    /// # Errors
+    /// As [`Handle::poll`].
+    pub(crate) fn replay(&self, replay: Replay) -> impl Future<Output = Result<Replayed, Refusal>> + use<> {
+        self.request(replay, Request::Replay)
     }
 
     /// Says something for the client.

@@ -37,7 +37,10 @@ mod ticket;
 
 pub(crate) use handle::{Handle, Identity};
 pub(crate) use plan::Plan;
-pub(crate) use request::{Attach, NotResumed, Poll, Polled, Refusal, Send, Sent, Visitor};
+pub(crate) use request::{
+    Attach, EventsStart, Newcomer, NotResumed, Poll, Polled, Refusal, Replay, Replayed, Send, Sent, Stream,
+    Visitor, Wire,
+};
 pub(crate) use sessions::Sessions;
 pub(crate) use task::{Arrival, Greeted, Opened};
 pub use ticket::{Claims, InvalidTicket, ProcessId, TicketKeys};

@@ -13,7 +13,8 @@
 //! 4. A client that holds a ticket was told that its messages are received: none of them goes because there are too many. That
 //!    client is not read instead.
 //! 5. Once the server has died twice with the same message as the oldest uncertain one, what is said again is said alone:
-//!    each after the one before it was taken. Whoever dies of one message a third time died of that message.
+//!    each after the one before it was taken, and only once the new server has lived for a moment: one that dies before did
+//!    not die of it. Whoever dies of one message a third time died of that message.
 //!
 //! # What bounds it?
 //! While the server is away, `queue.messages` and `queue.bytes` bound what was never said. What may have to be said again is
@@ -26,6 +27,7 @@
 mod uncertain;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -39,6 +41,10 @@ const SUSPECT_DEATHS: u8 = 2;
 
 /// With so many deaths, the last of them alone, it is the culprit.
 const POISON_DEATHS: u8 = 3;
+
+/// A new server has lived at least so long, and at most so much longer, before it hears a suspect.
+const TRIAL: Duration = Duration::from_millis(100);
+const TRIAL_SPREAD: Duration = Duration::from_millis(500);
 
 /// What the client has said.
 pub(super) struct Outbox {
@@ -87,8 +93,8 @@ impl Entry {
 enum Pace {
     /// All at once.
     Free,
-    /// Each after the one before it was taken.
-    OneAtATime,
+    /// Each after the one before it was taken. The first one waits until then on a new link, if that is set.
+    OneAtATime { from: Option<Instant> },
     /// Not any more.
     Poisoned,
 }
@@ -179,6 +185,13 @@ impl Outbox {
         dropped
     }
 
+    /// The client has said a message that the link has no room for at the moment. Nothing of it is dropped: a client whose server
+    /// is there is read again when all of that has gone on, so that it is bounded by what one read brings.
+    pub(super) fn hold_back(&mut self, kind: Kind, payload: &[u8], now: Instant) {
+        self.received += 1;
+        self.push(kind, payload, now);
+    }
+
     /// The client has said a message that no server is to hear, because it does not wait or because there will be no
     /// other server. It is received, and nobody is told more of it.
     pub(super) fn pass_over(&mut self) {
@@ -223,7 +236,7 @@ impl Outbox {
     pub(super) fn next(&self) -> Option<Saying<'_>> {
         let has_turn = match self.pace {
             Pace::Free => !self.is_window_full(),
-            Pace::OneAtATime => self.said == 0,
+            Pace::OneAtATime { from } => self.said == 0 && from.is_none(),
             Pace::Poisoned => false,
         };
         let entry = self.entries.get(self.said).filter(|_| has_turn)?;
@@ -248,6 +261,30 @@ impl Outbox {
         self.relax();
     }
 
+    /// A new server was greeted. What is said one at a time begins when that has lived for a while, with `random` from 0 to 1:
+    /// a server that dies before that did not die of it. Drawn, since many sessions may have a suspect at the same time, and
+    /// one of them may be right.
+    pub(super) fn on_greeted(&mut self, random: f64, now: Instant) {
+        if let Pace::OneAtATime { from } = &mut self.pace {
+            *from = Some(now + TRIAL + TRIAL_SPREAD.mul_f64(random.clamp(0.0, 1.0)));
+        }
+    }
+
+    /// Until when a new server hears nothing that servers before may have died of.
+    pub(super) fn trial_ends(&self) -> Option<Instant> {
+        match self.pace {
+            Pace::OneAtATime { from } => from,
+            Pace::Free | Pace::Poisoned => None,
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn end_trial(&mut self, now: Instant) {
+        if let Pace::OneAtATime { from } = &mut self.pace {
+            *from = from.filter(|from| *from > now);
+        }
+    }
+
     /// Whether the server has died of a message.
     pub(super) fn is_poisoned(&self) -> bool {
         self.pace == Pace::Poisoned
@@ -256,7 +293,7 @@ impl Outbox {
     /// Whether receipts are waited for: what is said again is said one at a time, or what may have to be said again is half of
     /// what may be kept for that.
     pub(super) fn waits_for_receipts(&self) -> bool {
-        self.pace == Pace::OneAtATime || (self.says_again() && self.said_cost >= self.rules.bytes / 2)
+        self.is_cautious() || (self.says_again() && self.said_cost >= self.rules.bytes / 2)
     }
 
     /// Gives up what this link was not handed and is too old.
@@ -292,6 +329,11 @@ impl Outbox {
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
         self.cost + self.uncertain.held()
+    }
+
+    /// Whether what is said again is said one at a time.
+    fn is_cautious(&self) -> bool {
+        matches!(self.pace, Pace::OneAtATime { .. })
     }
 
     /// Whether what is uncertain is said again.
@@ -378,13 +420,13 @@ impl Outbox {
         if oldest.deaths >= POISON_DEATHS && uncertain == 1 {
             self.pace = Pace::Poisoned;
         } else if oldest.deaths >= SUSPECT_DEATHS && self.pace == Pace::Free {
-            self.pace = Pace::OneAtATime;
+            self.pace = Pace::OneAtATime { from: None };
         }
     }
 
     /// Caution ends with what is said again.
     fn relax(&mut self) {
-        if self.pace == Pace::OneAtATime && self.repeated == 0 {
+        if self.is_cautious() && self.repeated == 0 {
             self.pace = Pace::Free;
         }
     }

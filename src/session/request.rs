@@ -12,11 +12,12 @@ use tokio::time::Instant;
 
 use super::ticket::TicketKeys;
 use crate::connections::{Admitted, Command, Connection, EndedSession, Registry};
+use crate::delivery::EventsWire;
 use crate::delivery::control::FromProxy;
 use crate::frame::Kind;
 use crate::log::Entry;
 use crate::net::Transport;
-use crate::net::own_protocols::Nonce;
+use crate::net::own_protocols::{Nonce, TicketText};
 use crate::upstream::opening::Opening;
 
 /// What is wanted of a session.
@@ -30,8 +31,12 @@ pub(crate) enum Request {
     /// A client's socket has arrived, and takes the place of the one before. Boxed: it is large. If it is not taken it goes back:
     /// its client has had a 101, and is owed a Close.
     Attach(Box<Attach>, oneshot::Sender<Box<Attach>>),
+    /// A client asks whether it may have an event stream: the number of the newest message that it goes on behind.
+    Stream(Box<Asked<Stream, u64>>),
     /// A client asks over HTTP for what the server has said.
     Poll(Box<Asked<Poll, Polled>>),
+    /// A client asks over HTTP for what is kept.
+    Replay(Box<Asked<Replay, Replayed>>),
     /// A client says something over HTTP.
     Send(Box<Asked<Send, Sent>>),
 }
@@ -109,6 +114,24 @@ pub(crate) enum NotResumed {
     Busy,
 }
 
+/// How a client is spoken to.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    WebSocket {
+        /// Whether compressed messages were agreed upon.
+        has_deflate: bool,
+    },
+    Events(Box<EventsStart>),
+}
+
+/// What an event stream begins with.
+#[derive(Debug)]
+pub(crate) struct EventsStart {
+    pub wire: EventsWire,
+    /// The ticket that its client comes back with: that is a part of the ids of its messages.
+    pub ticket: TicketText,
+}
+
 /// A client that comes back.
 #[derive(Debug)]
 pub(crate) struct Attach {
@@ -116,8 +139,7 @@ pub(crate) struct Attach {
     /// The number of the newest message that it has had.
     pub seen: u64,
     pub transport: Transport,
-    /// Whether compressed messages were agreed upon.
-    pub has_deflate: bool,
+    pub wire: Wire,
     /// Its place in the registry of connections, and when its credentials end.
     pub connection: Connection,
     /// What its hello repeats.
@@ -133,11 +155,27 @@ pub(crate) struct Attach {
 pub(crate) struct Visitor {
     /// The number of its ticket.
     pub generation: u32,
+    /// `None`: it has begun the session just now, and is there already.
+    pub newcomer: Option<Newcomer>,
+}
+
+/// What such a client needs to be there.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
     /// Its place among the connections, if the session has none for it yet.
     pub admitted: Admitted,
     pub registry: Arc<Registry>,
     /// When it is closed, in a drain.
     pub close_at: Option<Command>,
+}
+
+/// A question before an event stream, which changes nothing but as [`Ask`] says.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// The number of the client's ticket.
+    pub generation: u32,
+    /// The number of the newest message that the client has had. `None`: it wants all that it has not confirmed.
+    pub after: Option<u64>,
 }
 
 /// A poll.
@@ -171,6 +209,28 @@ pub(crate) struct Polled {
     pub closed: Option<(u16, Box<str>)>,
     /// The session ends here, since the process is about to.
     pub is_draining: bool,
+}
+
+/// A question for what is kept.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// The number of the client's ticket.
+    pub generation: u32,
+    /// The number of the first message that is wanted; the oldest one that is kept, if that is newer.
+    pub from: u64,
+    /// Messages that the client takes at once.
+    pub limit: usize,
+}
+
+/// What is kept.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub epoch: u64,
+    pub entries: Vec<Arc<Entry>>,
+    /// How many there are, those included that there was no room for.
+    pub total: u64,
+    /// The number of the oldest one that is kept.
+    pub first: u64,
 }
 
 /// Messages of a client.

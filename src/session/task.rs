@@ -26,6 +26,7 @@ mod polling;
 mod polls;
 mod posting;
 mod reading;
+mod replaying;
 mod resumable;
 mod server;
 mod telling;
@@ -52,9 +53,10 @@ use super::machine::{Client, Machine};
 use super::outbox::Outbox;
 use super::plan::Plan;
 use super::registry::SessionGuard;
+use super::request::Wire;
 use super::shared::{QueueLength, Running};
 use crate::connections::{self, Connection, Held};
-use crate::delivery::WebSocket;
+use crate::delivery::Link;
 use crate::log::{Log, Writer};
 use crate::memory::Share;
 use crate::net::{Alarm, Transport};
@@ -76,11 +78,10 @@ pub(crate) struct Opened {
     pub opening: Opening,
 }
 
-/// A client whose 101 was sent, and its server.
+/// A client whose 101 was sent, or whose answer is an event stream, and its server.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    /// Whether it may be sent compressed messages, and may send such.
-    pub has_deflate: bool,
+    pub wire: Wire,
     pub opened: Opened,
     /// Its place in the registry, and what is held for it.
     pub connection: Connection,
@@ -122,13 +123,13 @@ pub(super) struct Task {
     next: u64,
     /// The number of the newest message that it was ever sent, over whichever link.
     newest_sent: u64,
-    client: Option<WebSocket>,
-    /// What there is of a client that asks over HTTP.
+    client: Option<Link>,
+    /// What there is of a client that comes over HTTP.
     polls: Option<Box<Polls>>,
     /// What a client that speaks the protocol is told over its link.
     control: Option<Box<Control>>,
     /// The link before, which is told that another one has the session.
-    parting: Option<Box<WebSocket>>,
+    parting: Option<Box<Link>>,
     /// For a client that was given a ticket.
     resumable: Option<Box<Resumable>>,
     /// What the client gets before its Close: up to this message, and not later than that.
@@ -154,15 +155,20 @@ pub(super) struct Task {
 impl Task {
     /// A client whose 101 was sent.
     pub(super) fn new(plan: &Arc<Plan>, client: Transport, arrival: Arrival) -> Self {
-        let Arrival { has_deflate, opened, connection, greeted, guard: session } = arrival;
+        let Arrival { wire, opened, connection, greeted, guard: session } = arrival;
         let Connection { guard, expires, held } = connection;
         let now = Instant::now();
         let mut task = Self::begin(plan, opened, session, (expires, held), now);
-        guard.handle().accept_injections(plan.policy.delivery.max_lag.bytes);
-        task.client = Some(WebSocket::new(client, has_deflate, &plan.policy, true, guard, now));
+        let (client, ticket) = task.link(client, wire, guard, now);
+        task.client = Some(client);
         task.dates = Dates::new(task.lifetime_from(now), expires, now);
-        if let Some(greeted) = greeted {
-            task.greet_client(greeted, false, now);
+        match (greeted, ticket) {
+            (None, _) => {}
+            (Some(greeted), None) => task.greet_client(greeted, false, now),
+            (Some(greeted), Some(ticket)) => {
+                task.machine.set_resume_window(task.window_over_http());
+                task.greet_stream(greeted, &ticket, false, now);
+            }
         }
         task
     }
@@ -273,7 +279,7 @@ impl Task {
         if let Some(outage) = &self.outage {
             outage.queue.set(self.outbox.waiting());
         }
-        let client = self.client.as_ref().map_or(0, WebSocket::held);
+        let client = self.client.as_ref().map_or(0, Link::held);
         let uplink = self.uplink.as_ref().map_or(0, |uplink| uplink.buffered());
         let greetings = self.greetings.as_ref().map_or(0, |greetings| greetings.held());
         let waiting = client + uplink + self.outbox.held();

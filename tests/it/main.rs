@@ -31,6 +31,12 @@ mod broadcast {
     mod tls;
 }
 
+/// Clients without a WebSocket: polls, event streams and replays, who is let in to them, and what others are answered.
+mod fallback {
+    mod door;
+    mod feeds;
+}
+
 /// The binary: what it prints, signals and exit codes, files that change under it, commands that ask it.
 mod program {
     mod cli;
@@ -100,6 +106,7 @@ mod sessions {
         mod servers;
         mod takeover;
         mod transports;
+        mod untold;
     }
 }
 

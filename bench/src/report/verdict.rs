@@ -20,6 +20,8 @@ enum Rule {
     Adds(&'static str, f64),
     /// Median of the figure of this variant of ours divided, round by round, by its own of this workload: at most so far from 1.
     Flat(&'static str, &'static str, f64),
+    /// Median of our figure divided, round by round, by our own of this workload.
+    ToOwn(&'static str, f64),
     /// Median of our figure.
     AtMost(f64),
     /// Our worst round.
@@ -41,6 +43,9 @@ const fn target(workload: &'static str, key: &'static str, what: &'static str, r
 
 /// The fan-out that the others are held against.
 const FANOUT: &str = "fanout-1000x20x256";
+
+/// The same to clients with event streams.
+const EVENTS: &str = "fanout-events";
 
 /// Ours in mode session, whose cost is held against that of a tunnel.
 const SESSION: &str = "outrigger-session";
@@ -79,6 +84,8 @@ const TARGETS: &[Target] = &[
     target(FANOUT, "p99_us", "p99 of a delivery", Rule::To("nchan", 1.0)),
     target(FANOUT, "pss_bytes_per_subscriber", "PSS bytes per idle subscriber", Rule::AtMost(2048.0)),
     target(FANOUT, "feed_links", "connections to the server", Rule::NeverAbove(1.0)),
+    target(EVENTS, "cpu_us_per_delivery", "CPU per event, to a frame's", Rule::ToOwn(FANOUT, 1.2)),
+    target(EVENTS, "pss_bytes_per_subscriber", "PSS bytes per idle event stream", Rule::AtMost(3072.0)),
     target("fanout-100", "cpu_us_per_delivery", "CPU per delivery, flat", Rule::Flat(OURS, FANOUT, 0.15)),
     target("fanout-5000", "cpu_us_per_delivery", "CPU per delivery, flat", Rule::Flat(OURS, FANOUT, 0.15)),
     target(
@@ -159,6 +166,10 @@ fn outcome(results: &Results, target: &Target) -> Option<Outcome> {
             }
             (to_there(variant), format!("{}..{} × {workload}", number(1.0 - by), number(1.0 + by)))
         }
+        Rule::ToOwn(workload, limit) => {
+            let there = results.series(workload, OURS, target.key);
+            (stats::ratios(&ours, &there), format!("≤ {limit} × {workload}"))
+        }
         Rule::AtMost(limit) | Rule::NeverAbove(limit) => {
             (ours.into_values().collect(), format!("≤ {}", number(limit)))
         }
@@ -170,6 +181,7 @@ fn outcome(results: &Results, target: &Target) -> Option<Outcome> {
         | Rule::To(_, limit)
         | Rule::Costs(_, limit)
         | Rule::Adds(_, limit)
+        | Rule::ToOwn(_, limit)
         | Rule::AtMost(limit) => measured.median <= limit,
         Rule::Flat(_, _, by) => (measured.median - 1.0).abs() <= by,
         Rule::NeverAbove(limit) => measured.max <= limit,
@@ -275,5 +287,20 @@ mod tests {
     #[test]
     fn without_runs_of_ours_there_is_no_verdict() {
         assert_eq!(verdicts(&[cpu("nginx", 1, 1.0)]), "");
+    }
+
+    #[test]
+    fn events_are_held_against_the_frames_of_the_same_round() {
+        let cpu = |workload: &str, round: u64, cpu: f64| {
+            format!(
+                r#"{{"workload":"{workload}","proxy":"outrigger","round":{round},"cpu_us_per_delivery":{cpu},"errors":0}}"#
+            )
+        };
+        for (events, verdict) in [(6.0, "met"), (6.1, "**missed**")] {
+            let lines = [cpu(FANOUT, 1, 5.0), cpu(EVENTS, 1, events)];
+            let text = verdicts(&lines);
+            let row = text.lines().find(|l| l.starts_with("| fanout-events | CPU per event")).unwrap();
+            assert!(row.ends_with(&format!("| ≤ 1.2 × fanout-1000x20x256 | {verdict} |")), "{row}");
+        }
     }
 }

@@ -3,6 +3,7 @@ mod walk;
 use super::*;
 use crate::config::{History, OnJoin, Pointer};
 use crate::delivery::encoding::Encoding;
+use crate::delivery::events::DataForm;
 use crate::frame::Kind;
 use crate::log::{Logs, Message, NewEntry, Writer};
 use crate::memory::Budget;
@@ -361,4 +362,26 @@ fn critical_messages_that_go_before_their_batch_are_counted_as_missed() {
     batcher.begin(false, Instant::now());
     let second = batcher.due(first.cursor, ANYBODY);
     assert_eq!((text(second), second.missed), ("-! -! -! ", 5));
+}
+
+#[test]
+fn events_are_made_once_for_all_who_are_there_and_want_the_same() {
+    let mut writer = writer(100);
+    say(&mut writer, "a+ b c@x d");
+    let mut batcher = batcher(&writer, false);
+    batcher.begin(false, Instant::now());
+    let view = |form| View { encoding: Encoding::Events(form), ..ANYBODY };
+    let frames = batcher.due(START, ANYBODY).bytes.clone();
+    let [value, string] = [DataForm::Value, DataForm::Text].map(|form| {
+        let batch = batcher.due(START, view(form));
+        assert_eq!((batch.messages, batch.others, batch.oldest, batch.newest), (3, 1, 1, 4));
+        batch.bytes.clone()
+    });
+    let user = Arc::from("x");
+    let personal = batcher.due(START, View { user: Some(&user), ..view(DataForm::Text) });
+    assert_eq!((personal.messages, personal.others), (4, 0));
+    for (view, bytes) in [(ANYBODY, frames), (view(DataForm::Value), value), (view(DataForm::Text), string)] {
+        let again = &batcher.due(START, view).bytes;
+        assert_eq!((again.as_ptr(), again.len()), (bytes.as_ptr(), bytes.len()), "{view:?}");
+    }
 }

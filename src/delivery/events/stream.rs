@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::data::{DataForm, push, push_event, push_string};
+use crate::delivery::control::FromProxy;
 use crate::log::Entry;
 
 /// What ends a piece.
@@ -56,6 +57,16 @@ pub(crate) fn refusal(reason: &str) -> Bytes {
     out.extend_from_slice(b"event: outrigger\ndata: {\"error\":");
     push_string(reason, &mut out);
     out.extend_from_slice(b"}\n\n");
+    out.into()
+}
+
+/// What is said beside the messages: what a WebSocket would be said in a control frame.
+pub(crate) fn control(frame: &FromProxy) -> Bytes {
+    let mut out = Vec::with_capacity(96);
+    out.extend_from_slice(b"event: outrigger\ndata: ");
+    // Numbers and words of our own: there is nothing that could fail.
+    let _ = serde_json::to_writer(&mut out, frame);
+    out.extend_from_slice(END);
     out.into()
 }
 

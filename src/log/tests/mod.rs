@@ -5,6 +5,7 @@ mod bound;
 mod cursors;
 mod private;
 mod threads;
+mod waiting;
 mod walk;
 
 use std::sync::Arc;

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::closing;
-use crate::connections::{Admitted, Connection, EndReport};
+use crate::connections::{Admitted, Connection, EndReport, Via};
 use crate::frame::CloseCode;
 use crate::net::Transport;
 use crate::server::http::upgrade::{
-    PendingClose, PendingResume, PendingSession, PendingSubscription, PendingTunnel, PendingUpgrade,
+    PendingClose, PendingEvents, PendingResume, PendingSession, PendingSubscription, PendingTunnel,
+    PendingUpgrade,
 };
 use crate::server::state::State;
-use crate::session::{Arrival, Attach};
+use crate::session::{Arrival, Attach, Wire};
 use crate::telemetry::{By, Reason};
 use crate::tunnel;
 
@@ -35,14 +36,16 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
                     connection
                 }
             };
-            plan.spawn(client, Arrival { has_deflate, opened, connection, greeted, guard });
+            let wire = Wire::WebSocket { has_deflate };
+            plan.spawn(client, Arrival { wire, opened, connection, greeted, guard });
         }
         PendingUpgrade::Resume(pending) => {
             let PendingResume { admitted, handle, generation, seen, nonce, opening, keys, over, has_deflate } =
                 *pending;
             let connection = open(state, admitted);
+            let wire = Wire::WebSocket { has_deflate };
             let attach =
-                Attach { generation, seen, transport: client, has_deflate, connection, nonce, opening, keys };
+                Attach { generation, seen, transport: client, wire, connection, nonce, opening, keys };
             if let Some(returned) = handle.attach(Box::new(attach)).returned().await {
                 close_resume(*returned, over).await;
             }
@@ -51,6 +54,13 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
             let PendingSubscription { mut admitted, reservation, has_deflate } = *pending;
             admitted.info.channel = Some(reservation.channel());
             reservation.join(client, has_deflate, open(state, admitted));
+        }
+        PendingUpgrade::Events(pending) => {
+            let PendingEvents { mut admitted, reservation, form, head } = *pending;
+            admitted.info.channel = Some(reservation.channel());
+            let connection = admitted.open_via(&state.registry, Via::Events);
+            state.drain.schedule(connection.guard.handle());
+            reservation.join_events(client, form, &head, connection);
         }
         PendingUpgrade::Close(pending) => {
             let PendingClose { code, reason, permit } = pending;
@@ -107,7 +117,7 @@ mod tests {
             generation: 1,
             seen: 0,
             transport: Transport { stream: Stream::Scripted(ours), read_ahead: Bytes::new() },
-            has_deflate: false,
+            wire: Wire::WebSocket { has_deflate: false },
             connection: Connection { guard, expires: None, held: None },
             nonce: None,
             opening: Opening::of_one_client(&Uri::from_static("/"), HeaderMap::new()),

@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::broadcast::Reservation;
 use crate::connections::Admitted;
+use crate::delivery::events::DataForm;
 use crate::frame::{CloseCode, Extensions};
 use crate::net::Transport;
 use crate::net::own_protocols::Nonce;
@@ -21,6 +24,7 @@ pub(in crate::server) enum PendingUpgrade {
     Session(Box<PendingSession>),
     Resume(Box<PendingResume>),
     Broadcast(Box<PendingSubscription>),
+    Events(Box<PendingEvents>),
     Close(PendingClose),
     /// A test takes the socket.
     #[cfg(test)]
@@ -76,6 +80,17 @@ pub(in crate::server) struct PendingSubscription {
     pub(in crate::server) reservation: Reservation,
     /// Whether compressed messages were agreed upon.
     pub(in crate::server) has_deflate: bool,
+}
+
+/// A client of mode `broadcast` whose answer is an event stream, and its place on a channel.
+#[derive(Debug)]
+pub(in crate::server) struct PendingEvents {
+    pub(in crate::server) admitted: Admitted,
+    pub(in crate::server) reservation: Reservation,
+    /// How texts stand in it.
+    pub(in crate::server) form: DataForm,
+    /// What is written first.
+    pub(in crate::server) head: Bytes,
 }
 
 /// A client that is refused by a Close: no connection comes of it.

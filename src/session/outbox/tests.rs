@@ -62,12 +62,15 @@ impl Desk {
     }
 }
 
-fn told(lost: Option<Lost>) -> Option<(u64, u64, u64)> {
+/// First and last number, and how many.
+type Told = Option<(u64, u64, u64)>;
+
+fn told(lost: Option<Lost>) -> Told {
     lost.map(|lost| (*lost.numbers.start(), *lost.numbers.end(), lost.messages))
 }
 
 /// What is uncertain, and what is lost.
-fn expired(outbox: &mut Outbox, now: Instant) -> (Option<(u64, u64, u64)>, Option<(u64, u64, u64)>) {
+fn expired(outbox: &mut Outbox, now: Instant) -> (Told, Told) {
     let GivenUp { uncertain, lost } = outbox.expire(now);
     (told(uncertain), told(lost))
 }
@@ -326,6 +329,41 @@ fn the_third_death_of_the_same_message_is_poison() {
     }
     assert!(desk.outbox.is_poisoned());
     assert!(!desk.outbox.is_empty() && desk.outbox.next().is_none());
+}
+
+#[test]
+fn a_server_that_dies_by_itself_is_said_no_suspect_and_condemns_none() {
+    let mut desk = Desk::new(Replay::Unacknowledged, true);
+    desk.send(true);
+    for said in ["1r", ""] {
+        desk.lose();
+        desk.outbox.on_greeted(0.5, desk.now);
+        assert_eq!(desk.say(true), said, "a suspect from the second death on");
+    }
+    let trial_ends = desk.outbox.trial_ends().unwrap();
+    assert_eq!(trial_ends, desk.now + TRIAL + TRIAL_SPREAD / 2);
+    for _ in 0..5 {
+        desk.outbox.end_trial(trial_ends - Duration::from_millis(1));
+        assert_eq!(desk.say(true), "");
+        desk.lose();
+        desk.outbox.on_greeted(0.5, desk.now);
+    }
+    assert!(!desk.outbox.is_poisoned());
+    desk.outbox.end_trial(trial_ends);
+    assert_eq!((desk.outbox.trial_ends(), desk.say(true).as_str()), (None, "1r"));
+    desk.lose();
+    assert!(desk.outbox.is_poisoned(), "this one had lived, and heard nothing else");
+}
+
+#[test]
+fn what_is_held_back_for_a_server_that_is_there_is_never_dropped() {
+    let mut desk = Desk::new(Replay::Unsent, false);
+    let many = desk.outbox.rules.messages as u64 + 10;
+    for number in 1..=many {
+        desk.outbox.hold_back(Kind::Text, number.to_string().as_bytes(), desk.now);
+    }
+    let all = Vec::from_iter((1..=many).map(|number| number.to_string()));
+    assert_eq!(desk.say(true), all.join(" "));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use http::HeaderMap;
 
-use super::super::request::{Attach, NotResumed, Request};
+use super::super::request::{Attach, NotResumed, Request, Wire};
 use super::*;
 use crate::config::LogConnections;
 use crate::connections::{self, Command, Connection, ConnectionInfo, PermitHolder};
@@ -282,7 +282,7 @@ impl World {
             generation: 1,
             seen,
             transport: Transport { stream, read_ahead: bytes::Bytes::new() },
-            has_deflate: false,
+            wire: Wire::WebSocket { has_deflate: false },
             connection: Connection { guard, expires: None, held: None },
             nonce: None,
             opening: Opening::of_one_client(&"/ws".parse().unwrap(), HeaderMap::new()),

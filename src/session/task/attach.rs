@@ -9,7 +9,6 @@
 //! # Not here
 //! Which tickets are valid ([`crate::session::handle`], [`crate::session::ticket`]).
 
-use std::sync::Arc;
 use std::task::Context;
 use std::time::SystemTime;
 
@@ -20,15 +19,21 @@ use super::control::Greeted;
 use super::reading::READ_BUDGET;
 use super::resumable::Departure;
 use super::telling::bye_word;
-use crate::connections::{Connection, EndedSession};
+use crate::connections::{Connection, ConnectionGuard, EndedSession};
 use crate::delivery::control::{Bye, FromProxy};
-use crate::delivery::{ReadStatus, SendStatus, WebSocket};
+use crate::delivery::{EventStream, Link, ReadStatus, SendStatus, WebSocket};
 use crate::frame::CloseCode;
 use crate::log::Cursor;
+use crate::net::Transport;
+use crate::net::own_protocols::TicketText;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
 use crate::session::machine::Client;
+<<<<<<< HEAD
 use crate::session::request::{Ask, Attach, EndRequest, NotResumed, Request};
+=======
+use crate::session::request::{Ask, Attach, EndRequest, EventsStart, NotResumed, Request, Wire};
+>>>>>>> main
 use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome, SessionEnd};
 
 impl Task {
@@ -39,7 +44,9 @@ impl Task {
                 Request::End(why) => self.on_end_request(why),
                 Request::Ask(ask) => self.on_ask(ask),
                 Request::Attach(attach, _) => self.on_attach(*attach, cx, now),
+                Request::Stream(asked) => self.on_stream(*asked, now),
                 Request::Poll(asked) => self.on_poll(*asked, cx, now),
+                Request::Replay(asked) => self.on_replay(*asked),
                 Request::Send(asked) => self.on_send(*asked, cx, now),
             }
         }
@@ -107,12 +114,9 @@ impl Task {
 
     /// A client comes back, and its link takes the place of the one before.
     fn on_attach(&mut self, attach: Attach, cx: &mut Context<'_>, now: Instant) {
-        let Attach { generation, seen, transport, has_deflate, connection, nonce, mut opening, keys } =
-            attach;
+        let Attach { generation, seen, transport, wire, connection, nonce, mut opening, keys } = attach;
         let Connection { guard, expires, held: _ } = connection;
-        let policy = Arc::clone(&self.plan.policy);
-        guard.handle().accept_injections(policy.delivery.max_lag.bytes);
-        let mut client = WebSocket::new(transport, has_deflate, &policy, true, guard, now);
+        let (mut client, ticket) = self.link(transport, wire, guard, now);
         let is_proven = self.resumable.as_ref().is_some_and(|resumable| resumable.prove(generation));
         let is_over = self.machine.client() == Client::Gone || self.machine.is_leaving_for_good();
         if is_over || (is_proven && self.continuation(seen).is_err()) {
@@ -124,15 +128,16 @@ impl Task {
             // Another link has taken it since then.
             return self.part_with(client, &Cause::TakenOver, false, cx, now);
         }
-        let mut spent = self.resumable.as_mut().and_then(|resumable| resumable.take_spent());
         if let Some(mut before) = self.client.take() {
-            spent = Some(before.limits().spent());
+            self.note_spent(&mut before);
             self.part_with(before, &Cause::TakenOver, self.is_greeted(), cx, now);
         }
-        if let Some(spent) = spent {
-            client.limits().go_on_from(spent, now);
+        if let (Some(limits), Some(resumable)) = (client.limits(), &mut self.resumable)
+            && let Some(spent) = resumable.take_spent()
+        {
+            limits.go_on_from(spent, now);
         }
-        self.leave_polls_for_link();
+        self.leave_polls_for(&client);
         client.handle().wake_with(cx.waker());
         self.client = Some(client);
         self.next = seen + 1;
@@ -145,9 +150,10 @@ impl Task {
             // Its close is scheduled with the connection, if it is not yet.
             self.machine.on_drain();
         }
-        if let Some(window) = self.plan.policy.session.resume_window {
-            self.machine.set_resume_window(window);
-        }
+        self.machine.set_resume_window(match ticket {
+            None => self.plan.policy.session.resume_window.unwrap_or_default(),
+            Some(_) => self.window_over_http(),
+        });
         self.machine.attach(now);
         if let Some(resumable) = &mut self.resumable {
             let _ = resumable.on_seen(seen, self.newest_sent);
@@ -158,7 +164,39 @@ impl Task {
             }
         }
         self.let_go_of_sent();
-        self.greet_client(Greeted { nonce, missed: Some(0), previous: None }, true, now);
+        let greeted = Greeted { nonce, missed: Some(0), previous: None };
+        match ticket {
+            None => self.greet_client(greeted, true, now),
+            Some(ticket) => self.greet_stream(greeted, &ticket, true, now),
+        }
+    }
+
+    /// The link of a client that has arrived, and the ticket that stands in its ids, if it is an event stream.
+    pub(super) fn link(
+        &self,
+        transport: Transport,
+        wire: Wire,
+        guard: ConnectionGuard,
+        now: Instant,
+    ) -> (Link, Option<TicketText>) {
+        let policy = &self.plan.policy;
+        guard.handle().accept_injections(policy.delivery.max_lag.bytes);
+        match wire {
+            Wire::WebSocket { has_deflate } => {
+                (Link::WebSocket(WebSocket::new(transport, has_deflate, policy, true, guard, now)), None)
+            }
+            Wire::Events(start) => {
+                let EventsStart { wire, ticket } = *start;
+                (Link::Events(Box::new(EventStream::new(transport, wire, guard, now))), Some(ticket))
+            }
+        }
+    }
+
+    /// What the client may say is bounded over all of its links.
+    pub(super) fn note_spent(&mut self, link: &mut Link) {
+        if let (Some(limits), Some(resumable)) = (link.limits(), &mut self.resumable) {
+            resumable.set_spent(limits.spent());
+        }
     }
 
     /// The client has gone, and may come back.
@@ -189,7 +227,7 @@ impl Task {
 
     /// What the client was sent is kept until it has confirmed it, or is beyond `history`.
     pub(super) fn let_go_of_sent(&mut self) {
-        let Some(resumable) = &mut self.resumable else { return self.writer.let_go(self.next) };
+        let Some(resumable) = &mut self.resumable else { return self.let_go(self.next) };
         let history = &self.plan.policy.history;
         let log = self.writer.log();
         let oldest = self.next.saturating_sub(history.messages as u64);
@@ -200,7 +238,7 @@ impl Task {
             kept_from += 1;
         }
         resumable.keep_from(kept_from);
-        self.writer.let_go(kept_from);
+        self.let_go(kept_from);
     }
 
     /// Whether the present link was handed its hello.
@@ -212,7 +250,7 @@ impl Task {
     /// would be a message like any other.
     pub(super) fn part_with(
         &mut self,
-        mut link: WebSocket,
+        mut link: Link,
         cause: &Cause,
         is_greeted: bool,
         cx: &mut Context<'_>,
@@ -220,15 +258,12 @@ impl Task {
     ) {
         let policy = &self.plan.policy;
         // Best effort: a link that takes nothing does without it.
-        if is_greeted
-            && link.is_open()
-            && link.is_flushed()
-            && let Some(prefix) = link.prefix()
-        {
+        if is_greeted && link.is_open() && link.is_flushed() {
             let received = self.outbox.received();
             let bye = FromProxy::Bye(Bye { why: bye_word(cause), resume: false, after: None, ack: received });
-            let bye = bye.frame(prefix);
-            link.send(cx, &bye, 0, now);
+            if let Some(bye) = link.control_piece(&bye) {
+                link.send(cx, &bye, 0, now);
+            }
         }
         // Where a session has ended for what ends its client's link too, that was not this one: its server is gone, no more.
         let codes = &policy.close_codes;

@@ -39,7 +39,10 @@ impl Task {
             if !client.is_open() {
                 return;
             }
-            if let Some(frame) = self.control.as_mut().and_then(|control| control.next_frame(client.prefix()))
+            if let Some(frame) = self
+                .control
+                .as_mut()
+                .and_then(|control| control.next_frame(|frame| client.control_piece(frame)))
             {
                 // Whatever becomes of it, the next round finds out.
                 client.send(cx, &frame, 0, now);
@@ -75,14 +78,14 @@ impl Task {
             return WriteStatus::Flushed;
         }
         let Some(client) = &mut self.client else { return WriteStatus::Broken };
-        let has_deflate = client.has_deflate();
-        let status = if let [entry] = &entries[..] {
-            client.send_slice(cx, entry.frame_for(has_deflate), 1, now)
+        let id_prefix = self.polls.as_ref().and_then(|polls| polls.id_prefix());
+        let status = if let ([entry], None) = (&entries[..], id_prefix) {
+            client.send_slice(cx, client.frame_of(entry), 1, now)
         } else {
-            let size = entries.iter().map(|entry| entry.frame_for(has_deflate).len()).sum();
+            let size = entries.iter().map(|entry| client.frame_of(entry).len()).sum();
             let mut frames = Vec::with_capacity(size);
             for entry in &entries {
-                frames.extend_from_slice(entry.frame_for(has_deflate));
+                client.push_message(entry, id_prefix.unwrap_or_default(), &mut frames);
             }
             client.send(cx, &frames.into(), entries.len() as u32, now)
         };

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::connections::EndedSession;
-use crate::delivery::control::{Acknowledgements, FromProxy, Prefix};
+use crate::delivery::control::{Acknowledgements, FromProxy};
 use crate::net::own_protocols::Nonce;
 
 /// Frames that may wait for a client that takes nothing.
@@ -65,7 +65,7 @@ impl Control {
     }
 
     /// What goes out before the next message.
-    pub(super) fn next_frame(&mut self, prefix: Option<&Prefix>) -> Option<Bytes> {
+    pub(super) fn next_frame(&mut self, encode: impl Fn(&FromProxy) -> Option<Bytes>) -> Option<Bytes> {
         self.hello.take().or_else(|| self.frames.pop_front()).or_else(|| {
             if self.has_said_bye {
                 return None;
@@ -73,7 +73,7 @@ impl Control {
             let has_ack = std::mem::take(&mut self.has_ack);
             let ack = has_ack.then(|| FromProxy::Ack(self.acknowledgements.told()));
             let next = ack.or_else(|| self.pong.take().map(FromProxy::Pong))?;
-            prefix.map(|prefix| next.frame(prefix))
+            encode(&next)
         })
     }
 
@@ -156,6 +156,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::delivery::control::Prefix;
     use crate::frame::Header;
 
     fn prefix() -> Prefix {
@@ -164,7 +165,7 @@ mod tests {
 
     /// What is told next, without the prefix.
     fn next(control: &mut Control) -> Option<String> {
-        let frame = control.next_frame(Some(&prefix()))?;
+        let frame = control.next_frame(|frame| Some(frame.frame(&prefix())))?;
         let header = Header::parse(&frame).unwrap().unwrap();
         let text = String::from_utf8(frame[header.size..].to_vec()).unwrap();
         Some(text.trim_start_matches(prefix().as_str()).to_owned())

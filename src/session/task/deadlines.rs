@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Task;
 use super::untold::Fate;
 use super::way::Way;
-use crate::delivery::WebSocket;
+use crate::delivery::Link;
 use crate::frame::CloseCode;
 use crate::resilience::Date;
 use crate::session::cause::Cause;
@@ -20,7 +20,7 @@ use crate::session::machine::Client;
 impl Task {
     /// Judgements of the client: those that wait until it was read.
     fn judgement(&self) -> Option<Instant> {
-        let of = |link: Option<&WebSocket>| link?.next_deadline(&self.plan.policy);
+        let of = |link: Option<&Link>| link?.next_deadline(&self.plan.policy);
         let links = [of(self.client.as_ref()), of(self.parting.as_deref()), self.stalls_at()];
         links.into_iter().flatten().min()
     }
@@ -44,7 +44,7 @@ impl Task {
     fn next_deadline(&self) -> Option<Instant> {
         let judgement = self.judgement().map(|at| self.standstill.defer(at));
         // The end of a pause in reading is no judgement.
-        let pause = self.client.as_ref().and_then(WebSocket::paused_until);
+        let pause = self.client.as_ref().and_then(Link::paused_until);
         let dates = self
             .dates
             .next()
@@ -55,7 +55,8 @@ impl Task {
             .rest
             .map(|(_, by)| by)
             .filter(|_| self.client.as_ref().is_some_and(|client| client.is_open()));
-        let queue = self.outbox.next_expiry().filter(|_| !self.machine.is_live());
+        let is_live = self.machine.is_live();
+        let queue = if is_live { self.outbox.trial_ends() } else { self.outbox.next_expiry() };
         // Who waits for a turn is woken for it.
         let turn = self.machine.turn_at().filter(|_| matches!(self.way, Way::None));
         let machine = self.machine.deadline();
@@ -112,10 +113,10 @@ impl Task {
         }
     }
 
-    /// What waits for a server too long is lost.
+    /// What waits for a server too long is lost; what waits for a server to have lived for a moment is due.
     fn expire_outbox(&mut self, now: Instant) {
         if self.machine.is_live() {
-            return;
+            return self.outbox.end_trial(now);
         }
         for (fate, given_up) in Fate::of_each(self.outbox.expire(now), Fate::Expired) {
             self.on_fate(fate, &given_up);

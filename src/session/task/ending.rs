@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Task;
 use super::untold::Fate;
 use super::way::Way;
-use crate::delivery::WebSocket;
+use crate::delivery::Link;
 use crate::frame::CloseCode;
 use crate::log::Log;
 use crate::session::cause::Cause;
@@ -106,9 +106,7 @@ impl Task {
         self.machine.on_client_end(cause, now);
         match self.machine.client() {
             Client::Away { .. } => {
-                if let Some(resumable) = &mut self.resumable {
-                    resumable.set_spent(client.limits().spent());
-                }
+                self.note_spent(&mut client);
                 client.leave_for_another();
             }
             _ => client.leave(),
@@ -128,7 +126,7 @@ impl Task {
 
     /// Why the client's link has ended, or is ending. A client that has said that it will come back does so whatever its
     /// Close says: a page cannot choose the code for that.
-    fn cause_of(&self, client: &WebSocket) -> Cause {
+    fn cause_of(&self, client: &Link) -> Cause {
         match cause_of(client) {
             Cause::Client(..) if self.control.as_ref().is_some_and(|control| control.detaches()) => {
                 Cause::Client(CloseCode::GOING_AWAY, "".into())
@@ -164,13 +162,14 @@ impl Task {
 }
 
 /// Why a link has ended, or is ending.
-fn cause_of(client: &WebSocket) -> Cause {
+fn cause_of(client: &Link) -> Cause {
     let Some(report) = client.end_report() else { return Cause::ClientLost };
     match report.reason {
-        Reason::ClientClose => {
-            let code = client.client_close().unwrap_or(CloseCode::NONE);
-            Cause::Client(code, client.client_close_reason().into())
-        }
+        Reason::ClientClose => match client.client_close() {
+            Some((code, reason)) => Cause::Client(code, reason.into()),
+            // An event stream has no Close: whether its client comes back is not known.
+            None => Cause::ClientLost,
+        },
         Reason::HeartbeatTimeout => Cause::ClientSilent,
         Reason::IdleTimeout => Cause::Idle,
         Reason::ControlRate => Cause::ControlRate,

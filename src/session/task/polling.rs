@@ -17,12 +17,13 @@ use tokio::time::Instant;
 use super::Task;
 use super::polls::Waiting;
 use super::telling::QUESTIONS;
-use crate::connections::EndedSession;
+use crate::connections::{EndedSession, Via};
+use crate::delivery::Link;
 use crate::log::Cursor;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
 use crate::session::machine::{Client, Server};
-use crate::session::request::{Asked, NotResumed, Poll, Polled, Refusal, Visitor};
+use crate::session::request::{Asked, Newcomer, NotResumed, Poll, Polled, Refusal, Stream, Visitor};
 use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome};
 
 /// Bytes of frames that are answered at once, and one message at the least.
@@ -43,11 +44,9 @@ impl Task {
         if let Some(polls) = &mut self.polls {
             polls.drop_gone(cx);
         }
-        let begun = match self.check_visitor(&visitor, now) {
-            Ok(()) => self.begin_after(after),
-            Err(refusal) => Err(refusal),
-        };
-        let after = match begun {
+        let has_room = self.polls.as_ref().is_none_or(|polls| polls.has_room());
+        let begun = self.begins(visitor.generation, after, now);
+        let after = match begun.and_then(|after| if has_room { Ok(after) } else { Err(Refusal::Polls) }) {
             Ok(after) => after,
             Err(refusal) => {
                 let _ = answer.send(Err(refusal));
@@ -55,7 +54,8 @@ impl Task {
             }
         };
         self.let_in(visitor, cx, now);
-        if let Some(opening) = opening {
+        if let Some(mut opening) = opening {
+            opening.carry_cookies_from(&self.opening);
             self.opening = opening;
         }
         if let Some(resumable) = &mut self.resumable {
@@ -66,18 +66,26 @@ impl Task {
         polls.wait(Waiting { after, limit, until, answer });
     }
 
+    /// A client asks whether it may have an event stream.
+    pub(super) fn on_stream(&mut self, asked: Asked<Stream, u64>, now: Instant) {
+        let Asked { what: Stream { generation, after }, answer } = asked;
+        let _ = answer.send(self.begins(generation, after, now));
+    }
+
+    /// Whether the client may have what it asks for, and the number of the newest message that it goes on behind.
+    fn begins(&mut self, generation: u32, after: Option<u64>, now: Instant) -> Result<u64, Refusal> {
+        self.check_visitor(generation, now)?;
+        self.begin_after(after)
+    }
+
     /// Whether the session is this client's, and can be had over HTTP now.
-    pub(super) fn check_visitor(&self, visitor: &Visitor, now: Instant) -> Result<(), Refusal> {
-        let Some(resumable) = &self.resumable else { return Err(self.gone()) };
+    pub(super) fn check_visitor(&self, generation: u32, now: Instant) -> Result<(), Refusal> {
         match self.machine.client() {
             Client::Attached | Client::Away { .. } => {}
             Client::Leaving { .. } => return Err(Refusal::Attached(CLOSING)),
             Client::Gone => return Err(self.gone()),
         }
-        if !resumable.is_valid(visitor.generation) {
-            let ended = EndedSession { received: self.outbox.received(), why: ResumeOutcome::Used.as_str() };
-            return Err(Refusal::Gone(Some(ended), None));
-        }
+        self.check_ticket(generation)?;
         let is_young = self.client.as_ref().is_some_and(|client| now < client.handle().since + YOUNG);
         if is_young && self.control.as_ref().is_some_and(|control| control.is_unproven()) {
             return Err(Refusal::Attached(YOUNG));
@@ -85,11 +93,20 @@ impl Task {
         Ok(())
     }
 
+    /// Whether the ticket of this number opens the session.
+    pub(super) fn check_ticket(&self, generation: u32) -> Result<(), Refusal> {
+        match &self.resumable {
+            None => Err(self.gone()),
+            Some(resumable) if resumable.is_valid(generation) => Ok(()),
+            Some(_) => {
+                let (received, why) = (self.outbox.received(), ResumeOutcome::Used.as_str());
+                Err(Refusal::Gone(Some(EndedSession { received, why }), None))
+            }
+        }
+    }
+
     /// The number of the newest message that a poll goes on behind.
     fn begin_after(&mut self, after: Option<u64>) -> Result<u64, Refusal> {
-        if self.polls.as_ref().is_some_and(|http| !http.has_room()) {
-            return Err(Refusal::Polls);
-        }
         let kept_from = self.resumable.as_ref().map_or(1, |resumable| resumable.kept_from());
         let after = after.unwrap_or(kept_from - 1);
         if after > self.newest_sent {
@@ -117,37 +134,20 @@ impl Task {
 
     /// A client of which this was checked has the session from now on.
     pub(super) fn let_in(&mut self, visitor: Visitor, cx: &mut Context<'_>, now: Instant) {
-        let Visitor { generation, admitted, registry, close_at } = visitor;
+        let Visitor { generation, newcomer } = visitor;
         let mut is_back = false;
-        if let Some(mut before) = self.client.take() {
-            if let Some(resumable) = &mut self.resumable {
-                resumable.set_spent(before.limits().spent());
-            }
+        // An event stream goes on beside.
+        if let Some(mut before) = self.client.take_if(|client| matches!(client, Link::WebSocket(_))) {
+            self.note_spent(&mut before);
             self.part_with(before, &Cause::TakenOver, self.is_greeted(), cx, now);
             self.control = None;
             self.rest = None;
             is_back = true;
         }
-        self.expires = admitted.expires;
-        if self.client.is_none() {
-            // A lifetime is a link's.
-            self.dates = Dates::new(None, admitted.expires, now);
-            let polls = self.polls.get_or_insert_default();
-            if !polls.has_place() {
-                let place = admitted.open(&registry).guard;
-                place.handle().accept_injections(self.plan.policy.delivery.max_lag.bytes);
-                place.handle().wake_with(cx.waker());
-                polls.set_place(place);
-                if let Some(resumable) = &mut self.resumable {
-                    resumable.on_other_link();
-                }
-            }
+        if let Some(newcomer) = newcomer {
+            self.renew_place(newcomer, cx, now);
         }
-        if let Some(close_at) = close_at {
-            self.on_command(close_at);
-        }
-        let window = self.plan.policy.session.resume_window.unwrap_or_default().max(MIN_WINDOW);
-        self.machine.set_resume_window(window);
+        self.machine.set_resume_window(self.window_over_http());
         self.machine.attach(now);
         if let Some(resumable) = &mut self.resumable {
             resumable.prove(generation);
@@ -160,6 +160,34 @@ impl Task {
         if is_back {
             self.plan.metrics.resumes.inc(ResumeOutcome::Resumed);
         }
+    }
+
+    /// The client has a place among the connections, and these credentials.
+    fn renew_place(&mut self, newcomer: Newcomer, cx: &mut Context<'_>, now: Instant) {
+        let Newcomer { admitted, registry, close_at } = newcomer;
+        self.expires = admitted.expires;
+        if self.client.is_none() {
+            // A lifetime is a link's.
+            self.dates = Dates::new(None, admitted.expires, now);
+            let polls = self.polls.get_or_insert_default();
+            if !polls.has_place() {
+                let place = admitted.open_via(&registry, Via::Polls).guard;
+                place.handle().accept_injections(self.plan.policy.delivery.max_lag.bytes);
+                place.handle().wake_with(cx.waker());
+                polls.set_place(place);
+                if let Some(resumable) = &mut self.resumable {
+                    resumable.on_other_link();
+                }
+            }
+        }
+        if let Some(close_at) = close_at {
+            self.on_command(close_at);
+        }
+    }
+
+    /// How long a client that came over HTTP may be away.
+    pub(super) fn window_over_http(&self) -> Duration {
+        self.plan.policy.session.resume_window.unwrap_or_default().max(MIN_WINDOW)
     }
 
     /// Answers polls that wait, as far as there is something for them, and lets the client go when that was the last one.
@@ -241,7 +269,8 @@ impl Task {
         if self.client.is_none() {
             self.next = self.next.max(polled.next + 1);
         }
-        if let Some(resumable) = self.resumable.as_mut().filter(|_| !polled.told.is_empty()) {
+        // What came first behind it proves it: it was a part of each answer since then.
+        if let Some(resumable) = self.resumable.as_mut().filter(|resumable| resumable.has_news()) {
             resumable.on_told(polled.next + 1, QUESTIONS | u64::from(fastrand::u32(..)));
         }
         if let Some(handle) = self.handle() {
@@ -280,11 +309,13 @@ impl Task {
         }
     }
 
-    /// Another link has the session.
-    pub(super) fn leave_polls_for_link(&mut self) {
-        if let Some(mut polls) = self.polls.take() {
-            polls.refuse_all(Refusal::Attached(YOUNG));
-            polls.leave(Reason::TakenOver);
+    /// The client has this link now. Polls that wait go on beside an event stream.
+    pub(super) fn leave_polls_for(&mut self, link: &Link) {
+        let Some(mut polls) = self.polls.take() else { return };
+        polls.leave(Reason::TakenOver);
+        match link {
+            Link::WebSocket(_) => polls.refuse_all(Refusal::Attached(YOUNG)),
+            Link::Events(_) => self.polls = Some(polls),
         }
     }
 

@@ -1,4 +1,5 @@
-//! What a session has of a client that asks over HTTP: its place among the connections, and polls that wait.
+//! What a session has of a client that comes over HTTP: its place among the connections, polls that wait, and the ids of its
+//! event stream.
 //!
 //! # Invariants
 //! 1. At most [`MAX_WAITING`] polls wait. One whose client has gone makes room for others.
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::connections::{ConnectionGuard, EndReport, Handle};
+use crate::net::own_protocols::TicketText;
 use crate::session::request::{Polled, Refusal};
 use crate::telemetry::Reason;
 
@@ -24,6 +26,8 @@ const MAX_WAITING: usize = 4;
 pub(super) struct Polls {
     place: Option<ConnectionGuard>,
     waiting: Vec<Waiting>,
+    /// What the ids of messages begin with in the client's event stream: its ticket, and a dot.
+    id_prefix: Option<Box<str>>,
 }
 
 /// A poll that waits.
@@ -39,6 +43,16 @@ pub(super) struct Waiting {
 }
 
 impl Polls {
+    /// The client has an event stream with such ids.
+    pub(super) fn set_id_prefix(&mut self, ticket: &TicketText) {
+        self.id_prefix = Some(format!("{}.", ticket.as_str()).into());
+    }
+
+    /// What the ids of messages begin with in its event stream.
+    pub(super) fn id_prefix(&self) -> Option<&str> {
+        self.id_prefix.as_deref()
+    }
+
     /// How others reach the client, while this is its place among the connections.
     pub(super) fn handle(&self) -> Option<&Handle> {
         self.place.as_ref().map(|place| &**place.handle())

@@ -24,7 +24,7 @@ use crate::telemetry::{Label, SessionEnd};
 impl Task {
     pub(super) fn on_send(&mut self, asked: Asked<Send, Sent>, cx: &mut Context<'_>, now: Instant) {
         let Asked { what: Send { visitor, first, messages }, answer } = asked;
-        let sent = match self.check_visitor(&visitor, now) {
+        let sent = match self.check_visitor(visitor.generation, now) {
             Err(refusal) => Err(refusal),
             Ok(()) => {
                 self.let_in(visitor, cx, now);

@@ -14,7 +14,7 @@ use super::Task;
 use super::control::Control;
 use super::server::advance;
 use crate::delivery::control::FromClient;
-use crate::delivery::{Input, ReadStatus, Received, WebSocket};
+use crate::delivery::{Input, Link, ReadStatus, Received};
 use crate::frame::Kind;
 use crate::resilience::ReadBudget;
 use crate::session::greeting::Greetings;
@@ -38,11 +38,13 @@ impl Task {
         loop {
             let may_read = self.may_read();
             let Some(client) = &mut self.client else { return };
-            if !may_read {
-                client.limits().pause_reading(now);
-                return;
+            if let Some(limits) = client.limits() {
+                if !may_read {
+                    limits.pause_reading(now);
+                    return;
+                }
+                limits.resume_reading(now);
             }
-            client.limits().resume_reading(now);
             if !client.poll_readable(now) {
                 return;
             }
@@ -102,7 +104,7 @@ impl Task {
     }
 
     /// Takes what the client says, by its link or by whatever else.
-    pub(super) fn intake(&mut self, now: Instant) -> (Option<&mut WebSocket>, Intake<'_>) {
+    pub(super) fn intake(&mut self, now: Instant) -> (Option<&mut Link>, Intake<'_>) {
         let Self { client, control, uplink, machine, outbox, greetings, plan, waker, .. } = self;
         let intake = Intake {
             control: control.as_deref_mut(),
@@ -155,7 +157,9 @@ impl Task {
     fn on_input(&mut self, input: &Input, said: &Said, now: Instant) {
         self.count_said(said);
         let Self { client: Some(client), plan, .. } = self else { return };
-        client.limits().on_messages(input.messages, now);
+        if let Some(limits) = client.limits() {
+            limits.on_messages(input.messages, now);
+        }
         client.on_input(input, plan.policy.control_rate.in_feeds(), &plan.policy, now);
     }
 }
@@ -196,6 +200,8 @@ impl Intake<'_> {
         let link = self.uplink.as_mut().filter(|_| may_send);
         if link.is_some_and(|link| link.send(kind, payload)) {
             self.on_sent(kind, payload);
+        } else if self.is_live {
+            self.outbox.hold_back(kind, payload, self.now);
         } else if self.is_skipped(kind, payload) {
             self.outbox.pass_over();
         } else {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::untold::Fate;
 use super::way::{Dial, Way};
 use super::{Outage, Task};
+use crate::delivery::Link;
 use crate::delivery::control::FromProxy;
 use crate::frame::{CloseCode, Kind, deflate, encode};
 use crate::log::{Message, NewEntry, Writer};
@@ -35,7 +36,7 @@ impl Task {
             return;
         };
         let is_greeting = matches!(machine.server(), Server::Greeting { .. });
-        let has_deflate = client.as_ref().is_some_and(|client| client.has_deflate());
+        let has_deflate = client.as_ref().is_some_and(Link::has_deflate);
         // Nobody will be sent what comes after the last Close, and a server that streams says much until it is answered.
         let is_in_vain = machine.is_leaving_for_good();
         let end = uplink.poll(cx, &mut |kind, payload| {
@@ -219,6 +220,7 @@ impl Task {
     pub(super) fn say(&mut self, cx: &mut Context<'_>, now: Instant) {
         if matches!(self.machine.server(), Server::Greeting { .. }) && self.greet() {
             self.machine.on_greeted(now);
+            self.outbox.on_greeted(fastrand::f64(), now);
             self.on_back(now);
         }
         if self.machine.is_live() && !self.outbox.is_empty() {

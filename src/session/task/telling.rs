@@ -16,7 +16,10 @@ use tokio::time::Instant;
 use super::Task;
 use super::control::{Control, Greeted};
 use super::untold::Fate;
+use crate::delivery::Link;
 use crate::delivery::control::{Bye, FromClient, FromProxy, Hello, Missed, Prefix};
+use crate::delivery::events::stream;
+use crate::net::own_protocols::TicketText;
 use crate::session::cause::Cause;
 use crate::session::lines;
 use crate::session::machine::{Client, Server};
@@ -34,7 +37,7 @@ impl Task {
     pub(super) fn greet_client(&mut self, greeted: Greeted, is_resumed: bool, now: Instant) {
         let ticket = self.resumable.as_ref().and_then(|resumable| resumable.issue());
         let received = self.outbox.received();
-        let Some(client) = &mut self.client else { return };
+        let Some(Link::WebSocket(client)) = &mut self.client else { return };
         let policy = &self.plan.policy;
         let prefix = Prefix::random();
         client.speak_control(policy, true, prefix);
@@ -56,6 +59,48 @@ impl Task {
         };
         let generation = ticket.as_ref().map(|(generation, _)| *generation);
         self.control = Some(Box::new(Control::new(hello.frame(), generation, received, now)));
+        self.tell_owed();
+    }
+
+    /// The same for an event stream, whose client comes back with the ticket that it came with.
+    pub(super) fn greet_stream(
+        &mut self,
+        greeted: Greeted,
+        ticket: &TicketText,
+        is_resumed: bool,
+        now: Instant,
+    ) {
+        let polls = self.polls.get_or_insert_default();
+        polls.set_id_prefix(ticket);
+        let (log, received) = (self.writer.log(), self.outbox.received());
+        let hello = Hello {
+            nonce: greeted.nonce.as_ref(),
+            ticket: Some(ticket),
+            is_resumed,
+            epoch: log.epoch(),
+            sequence: self.next - 1,
+            head: log.head(),
+            received,
+            missed: greeted.missed.map_or(Missed::Unknown, Missed::Known),
+            prefix: None,
+            window: self.machine.resume_window().unwrap_or_default(),
+            heartbeat: None,
+            max_message: self.plan.policy.max_message,
+            previous: greeted.previous,
+        };
+        let mut piece = Vec::new();
+        stream::push_hello(
+            polls.id_prefix().unwrap_or_default(),
+            self.next - 1,
+            &hello.members(),
+            &mut piece,
+        );
+        self.control = Some(Box::new(Control::new(piece.into(), None, received, now)));
+        self.tell_owed();
+    }
+
+    /// What the client may not know of its messages is told again.
+    fn tell_owed(&mut self) {
         let owed = self.resumable.as_ref().map(|resumable| resumable.owed()).unwrap_or_default();
         if !owed.is_empty() {
             for frame in owed {
@@ -75,7 +120,10 @@ impl Task {
             }
             if let Some(seen) = frame.seen {
                 match resumable.on_seen(seen, self.newest_sent) {
-                    Ok(kept_from) => self.writer.let_go(kept_from.min(self.next)),
+                    Ok(kept_from) => {
+                        let kept_from = kept_from.min(self.next);
+                        self.let_go(kept_from);
+                    }
                     Err(error) => {
                         tracing::debug!(connection = self.connection(), fault = %error, "fault");
                         // Nothing of the session can be relied on.
@@ -98,15 +146,12 @@ impl Task {
 
     /// Tells the client this, if it speaks the protocol. Answers whether it will be told.
     pub(super) fn tell(&mut self, frame: FromProxy) -> bool {
-        let (Some(control), Some(prefix)) =
-            (&mut self.control, self.client.as_ref().and_then(|client| client.prefix()))
-        else {
-            return false;
-        };
+        let piece = self.client.as_ref().and_then(|client| client.control_piece(&frame));
+        let (Some(control), Some(piece)) = (&mut self.control, piece) else { return false };
         if control.has_said_bye() {
             return false;
         }
-        let is_told = control.push(frame.frame(prefix));
+        let is_told = control.push(piece);
         if !is_told {
             self.machine.leave(Cause::Slow);
         }

@@ -9,6 +9,7 @@ mod endings;
 mod link;
 mod memory;
 mod plain;
+mod polls;
 mod receipts;
 mod returns;
 mod tickets;
@@ -37,7 +38,7 @@ use crate::net::Stream;
 use crate::net::own_protocols::TicketText;
 use crate::session::handle::{Handle, Identity};
 use crate::session::machine::Server;
-use crate::session::request::Attach;
+use crate::session::request::{Attach, Wire};
 use crate::session::sessions::Sessions;
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
 use crate::telemetry::{MessageLoss, Metrics, RedialOutcome};
@@ -123,7 +124,7 @@ impl Stage {
         connection.held = Some(Box::new(slot));
         let identity = Identity { route: "r".into(), user: None, path: "/ws".into(), protocol: None };
         let arrival = Arrival {
-            has_deflate: false,
+            wire: Wire::WebSocket { has_deflate: false },
             opened: Opened { transport: upstream, protocol: None, opening: opening() },
             connection,
             greeted: has_ticket.then(Greeted::default),
@@ -154,7 +155,7 @@ impl Stage {
             generation,
             seen,
             transport,
-            has_deflate: false,
+            wire: Wire::WebSocket { has_deflate: false },
             connection: self.connection(),
             nonce: None,
             opening: opening(),
@@ -169,6 +170,22 @@ impl Stage {
         let ticket = TicketText::read(ticket.as_bytes()).expect("the form of a ticket");
         let grant = self.plan.gate.as_ref().unwrap().check(&ticket).ok()?;
         Some((grant.generation, self.plan.find(&grant.session)?))
+    }
+
+    /// A session that a client has begun over HTTP: its ticket, and its server.
+    async fn open_over_http(policy: &str) -> (Self, String, Peer) {
+        let (mut stage, _client, _server) = Self::plain(policy).await;
+        stage.task = None;
+        let (upstream, server) = Peer::pipe(ROOM, false);
+        let identity = Identity { route: "r".into(), user: None, path: "/ws".into(), protocol: None };
+        let guard = stage.plan.enter(identity).expect("there is memory");
+        let (_, ticket) = stage.plan.issue(&guard).expect("there are numbers");
+        let opened = Opened { transport: upstream, protocol: None, opening: opening() };
+        let slot = Arc::new(());
+        stage.place = Arc::downgrade(&slot);
+        let connection = Connection { held: Some(Box::new(slot)), ..stage.connection() };
+        stage.task = Some(Box::pin(Task::over_http(&stage.plan, opened, guard, connection)));
+        (stage, ticket.as_str().to_owned(), server)
     }
 
     fn task(&self) -> &Task {

@@ -113,8 +113,8 @@ async fn no_server_sees_an_entry_of_ours_whatever_the_route() {
 
 #[tokio::test]
 async fn no_server_sees_a_ticket_in_a_header_whatever_the_route() {
-    const ROUTES: &str = "routes: [{name: chat, path: '/chat/{*r}', mode: session}, {name: feed, path: '/feed/{*r}', \
-                          mode: broadcast, policy: {broadcast: {key: [path, 'header:x-outrigger-session']}}}]";
+    const ROUTES: &str = "routes: [{name: chat, path: '/chat/{*r}', mode: session}, \
+                          {name: feed, path: '/feed/{*r}', mode: broadcast}]";
     let upstream = Upstream::builder().on_request(Plain::fixed(200, &[], "")).spawn().await;
     let proxy = Proxy::to(&upstream).yaml(ROUTES).spawn().await;
     for name in ["X-Outrigger-Session", "x-outrigger-session", "X_Outrigger_Session"] {

@@ -181,6 +181,8 @@ async fn keys_of_tickets_are_rotated_by_a_reload_and_a_key_that_is_still_there_v
     reload(&running, 4.0).await;
     client.begin_anew().await;
     assert_eq!(upstream.handshakes().len(), 2);
+    let forged = "outrigger_resumes_total{outcome=\"forged\",route=\"chat\"}";
+    assert_eq!(running.metrics().await.get(forged), Some(1.0), "no key verifies it");
     let said = running.binary.said();
     for key in [FIRST, SECOND, THIRD] {
         assert!(!said.contains(key), "{said}");

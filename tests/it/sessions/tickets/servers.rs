@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::support::client::Dial;
 use crate::support::session::{Death, die};
 use crate::support::ticket_client::Cut;
 use crate::support::ticketed::Ticketed;
@@ -65,6 +66,33 @@ async fn a_redial_shows_what_the_client_showed_last() {
         (Some("id=2"), Some("yes"), "/a?q=2")
     );
     assert_eq!(head.header("Sec-WebSocket-Protocol"), None, "nothing of ours");
+    session.works().await;
+}
+
+#[tokio::test]
+async fn a_cookie_that_a_redial_was_given_outlives_a_client_that_could_not_be_told() {
+    let dial = |dial: Dial| dial.header("Cookie", "id=1; theme=dark");
+    let mut session = Ticketed::shaped("", dial, |proxy| proxy).await;
+    session.works().await;
+    let rotates = Answer::accept_with(&[("Set-Cookie", "id=rotated; HttpOnly")]);
+    session.upstream.change(Upstream::builder().answering(rotates).by_hand());
+    session.take_server().reset();
+    session.next_server().await;
+    session.upstream.change(Upstream::builder().by_hand());
+    // What it shows when it is back, and what the next server is shown.
+    for (shown, expected) in [
+        ("id=1; theme=light", "id=rotated; theme=light"),
+        ("id=1; theme=dark", "id=rotated; theme=dark"),
+        ("id=2; theme=dark", "id=2; theme=dark"),
+    ] {
+        session.lose_client(Cut::Reset).await;
+        let dial = session.proxy.dial().header("Cookie", shown);
+        session.client.redial(dial);
+        session.client.resume().await;
+        session.take_server().reset();
+        session.next_server().await;
+        assert_eq!(session.server().request.head.header("Cookie"), Some(expected));
+    }
     session.works().await;
 }
 
