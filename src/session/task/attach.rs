@@ -29,11 +29,7 @@ use crate::net::own_protocols::TicketText;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
 use crate::session::machine::Client;
-<<<<<<< HEAD
-use crate::session::request::{Ask, Attach, EndRequest, NotResumed, Request};
-=======
 use crate::session::request::{Ask, Attach, EndRequest, EventsStart, NotResumed, Request, Wire};
->>>>>>> main
 use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome, SessionEnd};
 
 impl Task {
