@@ -6,6 +6,7 @@
 //! What a request says, and the form of answers ([`crate::server::fallback`]); messages as events
 //! ([`crate::delivery::events`]).
 
+mod failure;
 mod feed;
 
 use bytes::Bytes;
@@ -13,45 +14,16 @@ use http::{HeaderValue, Method, Response, header};
 use http_body_util::Full;
 use tokio::time::Instant;
 
-use super::feeds::NotJoined;
+use self::failure::Failure;
 use super::routed::RoutedRequest;
 use crate::admission::Refused;
 use crate::config::Endpoint;
 use crate::server::fallback::{
-    Asked, Cors, EndpointError, method_error, options, passes, refused_stream, stream_head,
+    Asked, Cors, EndpointError, NO_STORE, method_error, options, passes, refused_stream, stream_head,
 };
 use crate::server::http::body::AnswerBody;
 use crate::server::state::Mode;
 use crate::upstream::headers;
-
-/// Why a request has no answer of its endpoint.
-pub(super) enum Failure {
-    Refused(Refused),
-    Endpoint(EndpointError),
-    /// The server's own answer to the handshake.
-    Declined(Response<Bytes>),
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<NotJoined> for Failure {
-    fn from(why: NotJoined) -> Self {
-        match why {
-            NotJoined::Refused(refused) => Self::Refused(refused),
-            NotJoined::Declined(answer) => Self::Declined(answer),
-        }
-    }
-}
-
-impl From<EndpointError> for Failure {
-    fn from(error: EndpointError) -> Self {
-        Self::Endpoint(error)
-    }
-}
 
 /// Answers a request that was admitted. `cors`: who may read the answer.
 pub(super) async fn answer(
@@ -83,7 +55,7 @@ pub(super) async fn answer(
     let answered = match (&route.mode, endpoint) {
         (Mode::Broadcast { hub, left_out }, Endpoint::Poll) => {
             let feed = feed::Feed { hub, left_out };
-            feed::poll(request, feed, asked.position, parameters).await.map(|body| own(body))
+            feed::poll(request, feed, asked.position, parameters).await.map(&own)
         }
         (Mode::Broadcast { hub, left_out }, Endpoint::Events) => {
             let feed = feed::Feed { hub, left_out };
@@ -91,10 +63,8 @@ pub(super) async fn answer(
             cors.set(policy, head.headers_mut());
             feed::events(request, feed, asked.position, parameters.form, head).await
         }
-        (Mode::Broadcast { hub, .. }, Endpoint::Replay) => {
-            feed::replay(request, hub, &parameters).map(|body| own(body))
-        }
-        // No route has another one ([`crate::config::Fallback::has`]).
+        (Mode::Broadcast { hub, .. }, Endpoint::Replay) => feed::replay(request, hub, &parameters).map(&own),
+        // No route has another one ([`crate::config::Route::has_endpoint`]).
         _ => Err(Refused::NoHttp.into()),
     };
     match answered {
@@ -104,7 +74,10 @@ pub(super) async fn answer(
         Err(Failure::Declined(answer)) if endpoint == Endpoint::Events && passes(answer.status()) => {
             Ok(own(refused_stream("upstream_refused", None)))
         }
-        Err(Failure::Declined(answer)) => Ok(own(answer.map(Full::from))),
+        Err(Failure::Declined(mut answer)) => {
+            answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+            Ok(own(answer.map(Full::from)))
+        }
     }
 }
 
