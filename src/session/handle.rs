@@ -24,12 +24,12 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::request::{
-    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent,
-    Stream,
+    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent, Stream,
 };
 use super::ticket::Generations;
 use crate::connections::{Command, PermitHolder, SessionId};
 use crate::net::http::tokens;
+use crate::resilience::Caller;
 
 /// How many requests may wait: more than come between two polls of a task.
 const MAX_REQUESTS: usize = 16;
@@ -40,6 +40,8 @@ pub(crate) struct Identity {
     /// The name of its route.
     pub route: Arc<str>,
     pub user: Option<Arc<str>>,
+    /// Who has begun it, as the breaker of its server tells callers apart.
+    pub caller: Caller,
     /// As its client wrote it, without the query.
     pub path: Box<str>,
     /// The subprotocol that the server chose.
@@ -124,7 +126,10 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::poll`].
-    pub(crate) fn ask_for_stream(&self, stream: Stream) -> impl Future<Output = Result<u64, Refusal>> + use<> {
+    pub(crate) fn ask_for_stream(
+        &self,
+        stream: Stream,
+    ) -> impl Future<Output = Result<u64, Refusal>> + use<> {
         self.request(stream, Request::Stream)
     }
 

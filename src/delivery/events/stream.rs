@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::delivery::control::FromProxy;
 use super::data::{DataForm, push, push_event, push_string};
+use crate::delivery::control::FromProxy;
 use crate::log::Entry;
 
 /// What ends a piece.

@@ -216,6 +216,7 @@ async fn open(
             let identity = Identity {
                 route: Arc::from(&*route.config.name),
                 user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),
+                caller: request.context.caller(),
                 path,
                 protocol: protocol.clone(),
             };

@@ -253,10 +253,7 @@ impl Task {
     ) {
         let policy = &self.plan.policy;
         // Best effort: a link that takes nothing does without it.
-        if is_greeted
-            && link.is_open()
-            && link.is_flushed()
-        {
+        if is_greeted && link.is_open() && link.is_flushed() {
             let received = self.outbox.received();
             let bye = FromProxy::Bye(Bye { why: bye_word(cause), resume: false, after: None, ack: received });
             if let Some(bye) = link.control_piece(&bye) {

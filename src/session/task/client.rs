@@ -39,7 +39,10 @@ impl Task {
             if !client.is_open() {
                 return;
             }
-            if let Some(frame) = self.control.as_mut().and_then(|control| control.next_frame(|frame| client.control_piece(frame)))
+            if let Some(frame) = self
+                .control
+                .as_mut()
+                .and_then(|control| control.next_frame(|frame| client.control_piece(frame)))
             {
                 // Whatever becomes of it, the next round finds out.
                 client.send(cx, &frame, 0, now);

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use super::Task;
 use super::control::{Control, Greeted};
 use super::untold::Fate;
-use crate::delivery::events::stream;
 use crate::delivery::Link;
 use crate::delivery::control::{Bye, FromClient, FromProxy, Hello, Missed, Prefix};
+use crate::delivery::events::stream;
 use crate::net::own_protocols::TicketText;
 use crate::session::cause::Cause;
 use crate::session::lines;
@@ -59,7 +59,7 @@ impl Task {
         };
         let generation = ticket.as_ref().map(|(generation, _)| *generation);
         self.control = Some(Box::new(Control::new(hello.frame(), generation, received, now)));
-        self.tell_owed();
+        self.tell_state();
     }
 
     /// The same for an event stream, whose client comes back with the ticket that it came with.
@@ -89,8 +89,21 @@ impl Task {
             previous: greeted.previous,
         };
         let mut piece = Vec::new();
-        stream::push_hello(polls.id_prefix().unwrap_or_default(), self.next - 1, &hello.members(), &mut piece);
+        stream::push_hello(
+            polls.id_prefix().unwrap_or_default(),
+            self.next - 1,
+            &hello.members(),
+            &mut piece,
+        );
         self.control = Some(Box::new(Control::new(piece.into(), None, received, now)));
+        self.tell_state();
+    }
+
+    /// Tells a client behind its hello where the session stands: it may have missed all that was told before.
+    fn tell_state(&mut self) {
+        if self.outage.is_some() {
+            self.tell(FromProxy::SERVER_LOST);
+        }
         self.tell_owed();
     }
 

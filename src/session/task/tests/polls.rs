@@ -166,7 +166,8 @@ async fn a_numbered_message_is_taken_once_and_never_before_the_one_in_front_of_i
 
 #[tokio::test(start_paused = true)]
 async fn what_is_said_while_the_server_is_away_waits_for_the_next_one_up_to_the_bound() {
-    let policy = "{heartbeat: null, session: {resume_window: 1m, queue: {messages: 2}}, redial: {base: 20ms}}";
+    let policy =
+        "{heartbeat: null, session: {resume_window: 1m, queue: {messages: 2}}, redial: {base: 20ms}}";
     let (mut stage, ticket, server) = Stage::open_over_http(policy).await;
     let mut poll = stage.poll(&ticket, None);
     stage.settle().await;
@@ -187,7 +188,8 @@ async fn what_is_said_while_the_server_is_away_waits_for_the_next_one_up_to_the_
 
 #[tokio::test(start_paused = true)]
 async fn more_messages_than_the_rate_allows_are_not_taken_over_whatever_link() {
-    let policy = "{heartbeat: null, session: {resume_window: 1m}, limits: {message_rate: {per_second: 1, burst: 2}}}";
+    let policy =
+        "{heartbeat: null, session: {resume_window: 1m}, limits: {message_rate: {per_second: 1, burst: 2}}}";
     let (mut stage, mut client, mut server, hello) = held(policy).await;
     client.text("1");
     client.text("2");
