@@ -95,6 +95,8 @@ pub(crate) struct Subscriber {
     pub channel: String,
     /// Who it is, where it was authenticated.
     pub user: Option<String>,
+    /// What it has: `websocket` or `sse`.
+    pub transport: String,
     /// Seconds since it was opened.
     pub age_seconds: u64,
     /// Messages that it was sent.
@@ -119,6 +121,7 @@ impl Subscriber {
             route: handle.info.route.name.to_string(),
             channel: handle.info.channel.as_deref().unwrap_or_default().to_owned(),
             user: handle.info.user.as_deref().map(str::to_owned),
+            transport: handle.via.as_str().to_owned(),
             age_seconds: now.saturating_duration_since(handle.since).as_secs(),
             sent: stats.sent,
             acknowledged: stats.acknowledged,

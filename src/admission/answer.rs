@@ -184,7 +184,7 @@ impl Refused {
     }
 
     /// The text for clients: addresses of upstreams and names of routes are for operators only.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::AmbiguousPath { because, .. } => format!(
                 "servers may read the path or host of this request in another way than this proxy does, because of \
@@ -253,6 +253,7 @@ impl Bound {
             Self::PerIp => "capacity_per_ip",
             Self::PerUser => "capacity_per_user",
             Self::Channels => "capacity_channels",
+            Self::Memory => "capacity_memory",
         }
     }
 }

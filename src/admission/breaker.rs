@@ -120,7 +120,7 @@ mod tests {
         let context = RequestContext::new(head, kind, Arc::default());
         let answer = match kind {
             Kind::Handshake => guard.guard(context.caller(), mode).await,
-            Kind::Plain => mode.await,
+            Kind::Plain | Kind::Fallback(_) => mode.await,
         };
         answer.map(|response| response.status())
     }

@@ -12,7 +12,7 @@ use super::address::Client;
 use super::quota::QuotaPermit;
 use crate::connections::{Admitted, ConnectionInfo, ConnectionPermit, EndedSession, ResumeGrant};
 use crate::net::Peer;
-use crate::net::own_protocols::OwnProtocols;
+use crate::net::own_protocols::{OwnProtocols, TicketText};
 use crate::resilience::{Caller, Expiry};
 use crate::telemetry::RouteMetrics;
 use crate::upstream::headers::{Forwarding, Requester};
@@ -37,8 +37,14 @@ pub(crate) struct RequestContext {
     pub attested: HeaderMap,
     /// The subprotocols that are the proxy's own, which were taken out of the head.
     pub own_protocols: Option<Box<OwnProtocols>>,
+    /// The ticket that it has, if it came to an endpoint of the fallback.
+    pub ticket: Ticket,
+    /// The log that it says it has read, if it came to such an endpoint.
+    pub epoch: Option<u64>,
     /// Whether it is let in as a client that comes back to its session.
     pub resume: ResumeDecision,
+    /// Whether it goes on reading a log that is there, and so asks nothing of a server.
+    pub is_continued: bool,
     /// Its permit of the quota, which the connection holds until it ends.
     pub quota_permit: Option<QuotaPermit>,
     /// What log lines about the request have, whatever its result.
@@ -60,7 +66,10 @@ impl RequestContext {
             user: None,
             attested: HeaderMap::new(),
             own_protocols,
+            ticket: Ticket::Missing,
+            epoch: None,
             resume: ResumeDecision::None,
+            is_continued: false,
             quota_permit: None,
             log_fields: Arc::default(),
         }
@@ -152,8 +161,38 @@ pub(crate) enum ResumeDecision {
 pub(crate) enum Kind {
     /// A WebSocket.
     Handshake,
-    /// An HTTP response.
+    /// An HTTP response of the server.
     Plain,
+    /// What a WebSocket would bring, without one (`policy.fallback`).
+    Fallback(FallbackUse),
+}
+
+/// What a request to an endpoint of the fallback takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FallbackUse {
+    /// A place among the clients, for as long as it lasts.
+    Place,
+    /// An answer at once.
+    Answer,
+    /// Only the word that it may be asked: a CORS preflight, which browsers send without credentials.
+    Preflight,
+}
+
+/// The ticket of a session that a request to an endpoint has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ticket {
+    Missing,
+    /// It has the form of one.
+    Read(TicketText),
+    /// It has not, or there are several.
+    Malformed,
+}
+
+impl Kind {
+    /// Whether it asks for a place among the clients.
+    pub(super) fn takes_place(self) -> bool {
+        matches!(self, Self::Handshake | Self::Fallback(FallbackUse::Place))
+    }
 }
 
 /// An authenticated user.

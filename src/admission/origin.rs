@@ -6,7 +6,8 @@
 //! 1. An `Origin` that is not valid in full is refused: one with a path behind the port, or several of them. So is
 //!    `null`, unless it is listed: pages without an origin of any site send it.
 //! 2. Plain requests of a guarded route without `Origin` are checked by `Sec-Fetch-Site`: those of another site are
-//!    refused.
+//!    refused. The same holds for endpoints of the fallback, which are asked for as a WebSocket is: there the page's own are
+//!    let in, and those of any other are refused, whatever `origins.missing` says.
 //! 3. Scheme, host and port have to match, all three, with the default ports filled in.
 //!
 //! # Not here
@@ -36,7 +37,7 @@ impl OriginCheck {
 
 impl Check for OriginCheck {
     async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
-        let is_asked = context.kind == Kind::Handshake || self.policy.http.mode == HttpMode::Guard;
+        let is_asked = context.kind != Kind::Plain || self.policy.http.mode == HttpMode::Guard;
         let Some(origins) = self.policy.origins.as_ref().filter(|_| is_asked) else { return Ok(()) };
         let headers = &context.head.headers;
         let mut values = headers.get_all(header::ORIGIN).into_iter();
@@ -44,6 +45,7 @@ impl Check for OriginCheck {
             (None, _) if context.kind == Kind::Plain => {
                 without_origin(origins, &context.head.method, headers)
             }
+            (None, _) if context.kind != Kind::Handshake => without_origin_to_endpoint(origins, headers),
             (None, _) => origins.missing.then_some(()).ok_or(OriginError::Missing),
             (Some(_), Some(_)) => Err(OriginError::Several),
             (Some(origin), None) => named(origins, origin),
@@ -52,14 +54,19 @@ impl Check for OriginCheck {
     }
 }
 
-fn named(origins: &Origins, origin: &HeaderValue) -> Result<(), OriginError> {
+/// Whether `policy.origins` names the page's origin.
+pub(crate) fn is_origin_allowed(origins: &Origins, origin: &HeaderValue) -> bool {
     let text = origin.to_str().unwrap_or_default();
     let parsed = Origin::parse(text);
     let is_allowed = |pattern: &OriginPattern| match parsed {
         None => *pattern == OriginPattern::Null && text == "null",
         Some(origin) => origin.fits(pattern),
     };
-    if origins.allow.iter().any(is_allowed) {
+    origins.allow.iter().any(is_allowed)
+}
+
+fn named(origins: &Origins, origin: &HeaderValue) -> Result<(), OriginError> {
+    if is_origin_allowed(origins, origin) {
         return Ok(());
     }
     let shown = redact_origin(&String::from_utf8_lossy(origin.as_bytes())).to_string();
@@ -79,6 +86,16 @@ fn without_origin(origins: &Origins, method: &Method, headers: &HeaderMap) -> Re
     }
     let is_own_page = says(&SEC_FETCH_SITE, "same-origin") || says(&SEC_FETCH_SITE, "none");
     (origins.missing || is_own_page).then_some(()).ok_or(OriginError::Missing)
+}
+
+/// A request to an endpoint without `Origin`. An image or a script of another page could ask as well: what it opens takes a
+/// place, and costs the user's own page one.
+fn without_origin_to_endpoint(origins: &Origins, headers: &HeaderMap) -> Result<(), OriginError> {
+    let says = |value: &str| headers.get_all(SEC_FETCH_SITE).iter().any(|said| said == value);
+    if says("cross-site") || says("same-site") {
+        return Err(OriginError::CrossSite);
+    }
+    (origins.missing || says("same-origin")).then_some(()).ok_or(OriginError::Missing)
 }
 
 /// The site of the page: `same-origin`, `same-site`, `cross-site`; `none`: the user typed the address.

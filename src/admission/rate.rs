@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::address::AddressKey;
 use super::check::Check;
-use super::context::{Kind, RequestContext};
+use super::context::{FallbackUse, Kind, RequestContext};
 use super::keyed::{KeyLimit, KeyedBuckets};
 use super::queue::Queue;
 use super::refused::{Bucket, Refused};
@@ -124,7 +124,7 @@ impl RatesByKind {
     /// The buckets of requests of this kind.
     fn of(&self, kind: Kind) -> &Rates {
         match kind {
-            Kind::Handshake => &self.handshakes,
+            Kind::Handshake | Kind::Fallback(_) => &self.handshakes,
             Kind::Plain => &self.requests,
         }
     }
@@ -147,11 +147,12 @@ impl Check for RateCheck {
     async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
         match self {
             Self::PerAddress(rates) => rates.of(context.kind).take_per_ip(context.client.key()),
-            // Nothing is asked of the server for a client that comes back to its session.
-            Self::Global(_) | Self::PerUser(_) if context.is_resumed() => Ok(()),
+            // Nothing is asked of the server for a client that comes back to its session, or goes on reading a log.
+            Self::Global(_) | Self::PerUser(_) if context.is_resumed() || context.is_continued => Ok(()),
+            Self::Global(_) if context.kind == Kind::Fallback(FallbackUse::Preflight) => Ok(()),
             Self::Global(rates) => rates.of(context.kind).take().await,
             Self::PerUser(rates) => {
-                let user = context.user.as_ref().filter(|_| context.kind == Kind::Handshake);
+                let user = context.user.as_ref().filter(|_| context.kind != Kind::Plain);
                 user.map_or(Ok(()), |user| rates.take_per_user(&user.name))
             }
         }

@@ -103,7 +103,8 @@ pub enum OriginError {
     Missing,
     /// None, and the browser says that another site's page asks (`Sec-Fetch-Site`).
     #[error(
-        "no Origin was sent, and another site's page asks (Sec-Fetch-Site: cross-site): policy.origins has to name it"
+        "no Origin was sent, and another site's page asks (Sec-Fetch-Site: cross-site or same-site): policy.origins has to \
+         name it"
     )]
     CrossSite,
 }
@@ -156,6 +157,8 @@ pub enum Bound {
     PerUser,
     /// `broadcast.max_channels`
     Channels,
+    /// `memory.max_buffered`: nothing could be kept for it.
+    Memory,
 }
 
 impl std::fmt::Display for Bound {
@@ -165,6 +168,7 @@ impl std::fmt::Display for Bound {
             Self::PerIp => "from this address",
             Self::PerUser => "of this user",
             Self::Channels => "to anything that nobody is connected to yet",
+            Self::Memory => "without a WebSocket: this proxy holds too much for others",
         })
     }
 }
@@ -189,6 +193,7 @@ impl Refused {
             Self::Capacity(Bound::PerIp) => Reason::CapacityPerIp,
             Self::Capacity(Bound::PerUser) => Reason::CapacityPerUser,
             Self::Capacity(Bound::Channels) => Reason::CapacityChannels,
+            Self::Capacity(Bound::Memory) => Reason::CapacityMemory,
             Self::Origin(_) => Reason::Origin,
             Self::Unauthorized(_) => Reason::Unauthorized,
             Self::Forwarded(_) => Reason::UnauthorizedByService,

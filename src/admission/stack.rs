@@ -16,9 +16,9 @@ use super::quota::ConnectionQuota;
 use super::quota_check::QuotaCheck;
 use super::rate::{RateCheck, RatesByKind};
 use super::refused::Refused;
-use super::resume::{OwnerCheck, TicketCheck};
+use super::resume::{LogCheck, OwnerCheck, TicketCheck};
 use crate::config::{Policy, TrustedProxies};
-use crate::connections::ResumeGate;
+use crate::connections::{LogGate, ResumeGate};
 
 /// What every request of a route passes before its mode. It answers with the request, and what is known of it by then.
 pub(crate) type Stack = BoxCloneSyncService<RequestContext, RequestContext, Refused>;
@@ -38,6 +38,8 @@ pub(crate) struct StackDeps {
     pub auth: Option<Arc<Authenticator>>,
     /// Asked about tickets; `None`: the route has none.
     pub resume: Option<Arc<dyn ResumeGate>>,
+    /// Asked about channels; `None`: the route has none.
+    pub logs: Option<Arc<dyn LogGate>>,
 }
 
 /// The stack of a route.
@@ -48,6 +50,7 @@ pub(crate) fn stack(deps: &StackDeps) -> Stack {
             .layer(CheckLayer::new(Identity::new(Arc::clone(&deps.trusted))))
             .layer(CheckLayer::new(RateCheck::PerAddress(deps.rates.clone())))
             .layer(CheckLayer::new(TicketCheck::new(deps.resume.clone())))
+            .layer(CheckLayer::new(LogCheck::new(deps.logs.clone())))
             .layer(CheckLayer::new(global()))
             .layer(CheckLayer::new(OriginCheck::new(Arc::clone(&deps.policy))))
             .layer(CheckLayer::new(Authentication::new(deps.auth.clone(), deps.policy.http.mode)))
@@ -73,6 +76,21 @@ pub(crate) fn afresh(deps: &StackDeps) -> Stack {
             .layer(CheckLayer::new(RateCheck::Global(deps.rates.clone())))
             .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
             .layer(CheckLayer::new(QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits)))
+            .service(service_fn(|context: RequestContext| ready(Ok(context)))),
+    )
+}
+
+/// What a request passes that was let in to go on reading a log, when its channel has another one: what was left out for it.
+pub(crate) fn left_out(deps: &StackDeps) -> Stack {
+    let revoke = |mut context: RequestContext| {
+        context.is_continued = false;
+        context
+    };
+    BoxCloneSyncService::new(
+        ServiceBuilder::new()
+            .map_request(revoke)
+            .layer(CheckLayer::new(RateCheck::Global(deps.rates.clone())))
+            .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
             .service(service_fn(|context: RequestContext| ready(Ok(context)))),
     )
 }

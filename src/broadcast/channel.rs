@@ -24,14 +24,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::error::JoinError;
-use super::greeting::{self, Greeting, Joining};
+use super::greeting::{self, Beginning, Joiner, Joining};
 use super::key::Key;
 use crate::connections::Connection;
-use crate::delivery::{Arrival, Fanout, Wire};
-use crate::frame::Kind;
+use crate::delivery::control::Missed;
+use crate::delivery::events::DataForm;
+use crate::delivery::{Arrival, EventsWire, Fanout, Wire};
+use crate::frame::{CloseCode, Kind};
 use crate::log::{Cursor, Log};
 use crate::net::Transport;
 use crate::telemetry::redact::redact_path;
+use crate::telemetry::{By, Reason};
 
 /// The result of the first dial, once there is one. `Ok`: the subprotocol that holds for all clients.
 pub(super) type FirstDial = Option<Result<Option<HeaderValue>, JoinError>>;
@@ -58,13 +61,24 @@ pub(super) struct Channel {
     pub(super) fanout: Arc<Fanout>,
     pub(super) first_dial: watch::Receiver<FirstDial>,
     pub(super) publish: mpsc::Sender<PublishRequest>,
+    /// Set when its feed is over, for those who wait for messages without being its clients.
+    over: watch::Sender<Option<Over>>,
     is_connected: AtomicBool,
     members: Mutex<Members>,
+}
+
+/// How a feed ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Over {
+    /// The code and the reason of its server's Close, if that was it.
+    pub said: Option<(u16, Arc<str>)>,
 }
 
 #[derive(Debug)]
 struct Members {
     all: u64,
+    /// Those of them that become clients of the fanout, and are none yet or are ones.
+    joining: u64,
     by_user: HashMap<Arc<str>, u64>,
     /// Since when there are none.
     empty_since: Option<Instant>,
@@ -81,9 +95,11 @@ impl Channel {
         publish: mpsc::Sender<PublishRequest>,
     ) -> Arc<Self> {
         let empty_since = Some(Instant::now());
-        let members = Members { all: 0, by_user: HashMap::new(), empty_since, waker: None };
+        let members = Members { all: 0, joining: 0, by_user: HashMap::new(), empty_since, waker: None };
         let is_connected = AtomicBool::new(false);
-        Arc::new(Self { key, log, fanout, first_dial, publish, is_connected, members: Mutex::new(members) })
+        let (over, _) = watch::channel(None);
+        let members = Mutex::new(members);
+        Arc::new(Self { key, log, fanout, first_dial, publish, over, is_connected, members })
     }
 
     /// Adds a member, and answers where it begins to read. Only to be called under the hub's lock. The member gets what comes
@@ -91,21 +107,28 @@ impl Channel {
     pub(super) fn enter(self: &Arc<Self>, joining: Joining<'_>) -> Entered {
         let user = joining.user;
         let mut members = self.members();
-        if members.all == 0 {
+        // The log waits for who joins. One that polls holds nothing up: it may be away for as long as it likes.
+        let joins = !matches!(joining.by, Joiner::Poll(_));
+        if joins && members.joining == 0 {
             self.fanout.on_reservation();
         }
-        let (cursor, greeting) = greeting::begin(&self.log, joining);
+        let beginning = greeting::begin(&self.log, joining);
         members.all += 1;
+        members.joining += u64::from(joins);
         members.empty_since = None;
         if let Some(user) = user {
             *members.by_user.entry(Arc::clone(user)).or_default() += 1;
         }
-        Entered { member: Member { channel: Arc::clone(self), user: user.cloned() }, cursor, greeting }
+        Entered { member: Member { channel: Arc::clone(self), user: user.cloned(), joins }, beginning }
     }
 
-    fn leave(&self, user: Option<Arc<str>>) {
+    fn leave(&self, user: Option<Arc<str>>, joins: bool) {
         let mut members = self.members();
         members.all -= 1;
+        members.joining -= u64::from(joins);
+        if joins && members.joining == 0 {
+            self.fanout.on_no_reservations();
+        }
         if let Some(user) = user
             && let Entry::Occupied(mut count) = members.by_user.entry(user)
         {
@@ -117,7 +140,6 @@ impl Channel {
         if members.all == 0 {
             members.empty_since = Some(Instant::now());
             members.by_user = HashMap::new();
-            self.fanout.on_no_reservations();
             if let Some(waker) = &members.waker {
                 waker.wake_by_ref();
             }
@@ -149,6 +171,13 @@ impl Channel {
         matches!(&*self.first_dial.borrow(), Some(Ok(_)))
     }
 
+    /// Its feed is over: every client is closed, after what it is still to get.
+    pub(super) fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
+        self.fanout.close(cause, by, code, reason);
+        let said = (by == By::Upstream).then(|| (code.0, Arc::from(reason)));
+        self.over.send_replace(Some(Over { said }));
+    }
+
     /// Its name for log lines: its path.
     pub(super) fn log_name(&self) -> impl std::fmt::Display + '_ {
         let name = self.key.name.split(' ').next().unwrap_or_default();
@@ -175,11 +204,13 @@ impl Channel {
 pub(super) struct Member {
     pub(super) channel: Arc<Channel>,
     user: Option<Arc<str>>,
+    /// Whether it is, or becomes, a client of the fanout.
+    joins: bool,
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.channel.leave(self.user.take());
+        self.channel.leave(self.user.take(), self.joins);
     }
 }
 
@@ -187,21 +218,15 @@ impl Drop for Member {
 #[derive(Debug)]
 pub(super) struct Entered {
     pub(super) member: Member,
-    /// Where it begins to read.
-    pub(super) cursor: Cursor,
-    /// `None`: it is not to get a hello.
-    pub(super) greeting: Option<Box<Greeting>>,
+    pub(super) beginning: Beginning,
 }
 
 /// A client's place on a channel: the feed runs, and keeps running while this exists.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     pub(super) member: Member,
-    /// Where it begins to read.
-    pub(super) cursor: Cursor,
     pub(super) protocol: Option<HeaderValue>,
-    /// `None`: it is not to get a hello.
-    pub(super) greeting: Option<Box<Greeting>>,
+    pub(super) beginning: Beginning,
 }
 
 impl Reservation {
@@ -219,11 +244,56 @@ impl Reservation {
     /// log had for it when the reservation was made (`history.on_join`), and everything that came since.
     pub(crate) fn join(self, client: Transport, has_deflate: bool, connection: Connection) {
         let channel = &self.member.channel;
-        let hello = self.greeting.map(|greeting| greeting.hello(&channel.log, self.cursor));
-        let fanout = Arc::clone(&channel.fanout);
-        let held = Some(Box::new((self.member, connection.held)) as _);
-        let connection = Connection { held, ..connection };
+        let Beginning { cursor, greeting, .. } = self.beginning;
+        let hello = greeting.map(|greeting| greeting.hello(&channel.log, cursor));
         let wire = Wire::WebSocket { has_deflate, hello };
-        fanout.join(Arrival { transport: client, wire, connection }, self.cursor);
+        join(self.member, client, wire, cursor, connection);
     }
+
+    /// Joins the client as an event stream, whose `head` is written first.
+    pub(crate) fn join_events(self, client: Transport, form: DataForm, head: &[u8], connection: Connection) {
+        let Beginning { cursor, greeting, .. } = self.beginning;
+        let mut preface = head.to_vec();
+        if let Some(greeting) = greeting {
+            greeting.push_event(&self.member.channel.log, cursor, &mut preface);
+        }
+        let wire = EventsWire { form, preface: preface.into() };
+        join(self.member, client, Wire::Events(Box::new(wire)), cursor, connection);
+    }
+
+    /// The messages, and those that come.
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        &self.member.channel.log
+    }
+
+    /// Where the client begins to read.
+    pub(crate) fn cursor(&self) -> Cursor {
+        self.beginning.cursor
+    }
+
+    /// How many messages it will not get of those that came after what it has had; `None`: that is not known.
+    pub(crate) fn missed(&self) -> Option<u64> {
+        match self.beginning.missed {
+            Missed::Known(missed) => Some(missed),
+            Missed::Unknown => None,
+        }
+    }
+
+    /// The newest number, if the client claims to have had a later one.
+    pub(crate) fn ahead_of(&self) -> Option<u64> {
+        self.beginning.ahead_of
+    }
+
+    /// Holds how the feed ended, once it is over.
+    pub(crate) fn over(&self) -> watch::Receiver<Option<Over>> {
+        self.member.channel.over.subscribe()
+    }
+}
+
+/// Its place is held with what its connection holds, and given back when the client has gone.
+fn join(member: Member, transport: Transport, wire: Wire, cursor: Cursor, connection: Connection) {
+    let fanout = Arc::clone(&member.channel.fanout);
+    let held = Some(Box::new((member, connection.held)) as _);
+    let connection = Connection { held, ..connection };
+    fanout.join(Arrival { transport, wire, connection }, cursor);
 }

@@ -17,15 +17,15 @@ use tokio::sync::{mpsc, watch};
 use super::channel::{Channel, Entered, Reservation};
 use super::error::JoinError;
 use super::feed::Feed;
-use super::greeting::Joining;
+use super::greeting::{Joiner, Joining};
 use super::key::{Key, KeySource};
 use super::lines::DialLines;
 use super::state::{HubState, TaskGuard};
 use super::task::{Inbox, Task};
 use crate::config::UplinkMode;
+use crate::connections::LogGate;
 use crate::delivery::{Fanout, FromClients};
 use crate::log::Log;
-use crate::net::own_protocols::OwnProtocols;
 use crate::resilience::Caller;
 use crate::telemetry::{TaskKind, panics};
 use crate::upstream::UpstreamError;
@@ -53,8 +53,8 @@ pub(crate) struct JoinRequest<'a> {
     pub caller: Caller,
     /// Where it comes from.
     pub requester: Requester<'a>,
-    /// The subprotocols of ours that it offered.
-    pub own_protocols: Option<&'a OwnProtocols>,
+    /// How it comes, and what it has had.
+    pub by: Joiner<'a>,
 }
 
 /// The channels of one route.
@@ -73,7 +73,7 @@ impl Hub {
     /// # Errors
     /// Why there is none; the same for all who waited for the same dial.
     pub(crate) async fn reserve(&self, request: JoinRequest<'_>) -> Result<Reservation, JoinError> {
-        let Entered { member, cursor, greeting } = self.enter(request)?;
+        let Entered { member, beginning } = self.enter(request)?;
         let mut first_dial = member.channel.first_dial.clone();
         let opened = match first_dial.wait_for(Option::is_some).await {
             Ok(opened) => opened.clone(),
@@ -81,7 +81,7 @@ impl Hub {
             Err(_) => None,
         };
         match opened {
-            Some(Ok(protocol)) => Ok(Reservation { member, cursor, protocol, greeting }),
+            Some(Ok(protocol)) => Ok(Reservation { member, protocol, beginning }),
             Some(Err(why)) => Err(why),
             None => {
                 let error = UpstreamError::Broken("its channel has ended".into());
@@ -90,20 +90,31 @@ impl Hub {
         }
     }
 
+    /// Counts messages that a client which polls will never get.
+    pub(crate) fn count_missed(&self, messages: u64) {
+        self.state.metrics.missed.inc_by(messages);
+    }
+
+    /// The log of the channel that a request with these properties would join, if that runs.
+    pub(crate) fn log_of(&self, uri: &Uri, headers: &HeaderMap, user: Option<&Arc<str>>) -> Option<Arc<Log>> {
+        let key = self.key(uri, headers, user)?;
+        let channels = self.state.channels();
+        channels.by_key.get(&key).filter(|channel| channel.is_open()).map(|channel| Arc::clone(&channel.log))
+    }
+
+    fn key(&self, uri: &Uri, headers: &HeaderMap, user: Option<&Arc<str>>) -> Option<Key> {
+        let plan = &self.state.plan;
+        let source = KeySource { uri, headers, user: user.map(|user| &**user) };
+        Key::of(&plan.policy.broadcast.channel_key, plan.upstream.config().host_header, source)
+    }
+
     fn enter(&self, request: JoinRequest<'_>) -> Result<Entered, JoinError> {
         let hub = &self.state;
         let broadcast = &hub.plan.policy.broadcast;
         let config = hub.plan.upstream.config();
-        let user = request.user.map(|user| &**user);
-        let source = KeySource { uri: request.uri, headers: request.headers, user };
-        let key =
-            Key::of(&broadcast.channel_key, config.host_header, source).ok_or(JoinError::NameTooLong)?;
-        let joining = Joining {
-            user: request.user,
-            own: request.own_protocols,
-            policy: &hub.plan.policy,
-            metrics: &hub.metrics,
-        };
+        let key = self.key(request.uri, request.headers, request.user).ok_or(JoinError::NameTooLong)?;
+        let joining =
+            Joining { user: request.user, by: request.by, policy: &hub.plan.policy, metrics: &hub.metrics };
         let mut channels = hub.channels();
         if let Some(channel) = channels.by_key.get(&key) {
             return Ok(channel.enter(joining));
@@ -139,6 +150,7 @@ impl Hub {
         let channel = Channel::new(key.clone(), log, fanout, first_dial, publish);
         let entered = channel.enter(joining);
         channels.by_key.insert(key, Arc::clone(&channel));
+        channels.epochs.insert(channel.log.epoch());
         channels.running += 1;
         drop(channels);
         hub.metrics.channels.inc();
@@ -161,5 +173,11 @@ impl Hub {
         };
         panics::spawn(TaskKind::Channel, &hub.shared.metrics, running);
         Ok(entered)
+    }
+}
+
+impl LogGate for Hub {
+    fn has_log(&self, epoch: u64) -> bool {
+        self.state.channels().epochs.contains(&epoch)
     }
 }

@@ -57,8 +57,9 @@ mod lines;
 mod state;
 mod task;
 
-pub(crate) use self::channel::Reservation;
+pub(crate) use self::channel::{Over, Reservation};
 pub(crate) use self::error::JoinError;
+pub(crate) use self::greeting::Joiner;
 pub(crate) use self::hub::{Hub, JoinRequest};
 pub(crate) use self::hubs::{ChannelInfo, Hubs, Published};
 pub(crate) use self::state::Plan;

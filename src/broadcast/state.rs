@@ -8,7 +8,7 @@
 //! # Not here
 //! Who opens a channel ([`super::hub`]), and what its task does ([`super::task`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -85,6 +85,8 @@ pub(super) struct HubState {
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     pub(super) by_key: HashMap<Key, Arc<Channel>>,
+    /// Epochs of the logs of these.
+    pub(super) epochs: HashSet<u64>,
     /// Running tasks, including those of channels that are not in the map any more.
     pub(super) running: usize,
 }
@@ -117,6 +119,7 @@ impl HubState {
         let mut channels = self.channels();
         if channels.by_key.get(&channel.key).is_some_and(|known| Arc::ptr_eq(known, channel)) {
             channels.by_key.remove(&channel.key);
+            channels.epochs.remove(&channel.log.epoch());
         }
     }
 
@@ -127,6 +130,7 @@ impl HubState {
             return false;
         }
         channels.by_key.remove(&channel.key);
+        channels.epochs.remove(&channel.log.epoch());
         true
     }
 
@@ -200,7 +204,7 @@ impl Drop for TaskGuard {
         if !self.is_disarmed {
             // It has panicked, or was cut: nothing would ever be sent to its clients again.
             let code = CloseCode(self.hub.plan.policy.close_codes.upstream_lost);
-            self.channel.fanout.close(Reason::UpstreamLost, By::Proxy, code, "upstream lost");
+            self.channel.close(Reason::UpstreamLost, By::Proxy, code, "upstream lost");
         }
         self.hub.channels().running -= 1;
         self.hub.metrics.channels.dec();

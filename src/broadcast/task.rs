@@ -137,7 +137,7 @@ impl Task {
         let channel = self.guard.channel.log_name().to_string();
         info!(route = self.route(), %channel, cause = cause.as_str(), code = code.0, "the feed is over");
         self.guard.hub.forget(&self.guard.channel);
-        self.guard.channel.fanout.close(cause, by, code, &reason);
+        self.guard.channel.close(cause, by, code, &reason);
         self.guard.disarm();
         self.inbox.close();
         poll_fn(|cx| self.closing.poll(cx)).await;

@@ -72,7 +72,7 @@ impl World {
             user: None,
             caller: Caller::UNKNOWN,
             requester,
-            own_protocols: None,
+            by: Joiner::WebSocket(None),
         };
         timeout(DEADLINE, self.hub.reserve(request)).await.expect("an answer").expect("a seat")
     }

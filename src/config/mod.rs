@@ -41,6 +41,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub(crate) use host::{Host, without_port};
 
 pub use model::*;
+pub(crate) use raw::read_duration;
 pub(crate) use schema::schema;
 pub use secret::Secret;
 pub use sources::Sources;

@@ -11,7 +11,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::handle::{Command, ConnectionInfo, Handle};
+use super::handle::{Command, ConnectionInfo, Handle, Via};
 use super::registry::{ConnectionGuard, Registry};
 use crate::resilience::Expiry;
 
@@ -60,8 +60,13 @@ pub(crate) type Held = Box<dyn Any + Send + Sync>;
 impl Admitted {
     /// Enters the connection into `registry`. From here on its permit is given back with it.
     pub(crate) fn open(self, registry: &Arc<Registry>) -> Connection {
+        self.open_via(registry, Via::WebSocket)
+    }
+
+    /// As [`Admitted::open`], for a client that may have something else than a WebSocket.
+    pub(crate) fn open_via(self, registry: &Arc<Registry>, via: Via) -> Connection {
         let Self { info, expires, permit } = self;
-        let guard = registry.enter(info);
+        let guard = registry.enter_via(info, via);
         let held =
             permit.map(|permit| hold(permit, &guard, Arc::clone(guard.handle()) as Arc<dyn PermitHolder>));
         Connection { guard, expires, held }
@@ -73,9 +78,10 @@ impl Admitted {
         self,
         holder: Arc<dyn PermitHolder>,
         registry: &Arc<Registry>,
+        via: Via,
     ) -> (Connection, Option<Held>) {
         let Self { info, expires, permit } = self;
-        let guard = registry.enter(info);
+        let guard = registry.enter_via(info, via);
         let held = permit.map(|permit| hold(permit, &guard, holder));
         (Connection { guard, expires, held: None }, held)
     }

@@ -37,6 +37,27 @@ pub(crate) struct ConnectionInfo {
     pub route: Arc<RouteMetrics>,
 }
 
+/// What a client has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    WebSocket,
+    /// An event stream: `text/event-stream`.
+    Events,
+    /// Requests that wait for their answers, one after the other.
+    Polls,
+}
+
+impl Via {
+    /// As operators read it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Events => "sse",
+            Self::Polls => "poll",
+        }
+    }
+}
+
 /// What a running connection can be commanded to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -85,6 +106,8 @@ pub(crate) struct Handle {
     lag: AtomicU64,
     buffered: AtomicU64,
     has_pending: AtomicBool,
+    /// Here, and not in `info`, where it would make the handle larger.
+    pub via: Via,
     /// Boxed: it is only looked at if `has_pending`, and without it the handle fits a smaller size class of the
     /// allocator.
     mailbox: Box<Mutex<Mailbox>>,
@@ -132,9 +155,10 @@ pub(crate) struct Pending {
 }
 
 impl Handle {
-    pub(super) fn new(id: u64, info: ConnectionInfo) -> Self {
+    pub(super) fn new(id: u64, info: ConnectionInfo, via: Via) -> Self {
         Self {
             id,
+            via,
             info,
             since: Instant::now(),
             messages_in: AtomicU64::new(0),

@@ -18,7 +18,7 @@ mod resume;
 pub(crate) use admitted::{Admitted, Connection, ConnectionPermit, Held, PermitHolder};
 #[cfg(test)]
 pub(crate) use handle::DeliveryStats;
-pub(crate) use handle::{Command, ConnectionInfo, EndReport, Handle};
+pub(crate) use handle::{Command, ConnectionInfo, EndReport, Handle, Via};
 pub(crate) use registry::{ConnectionGuard, Registry};
 pub use resume::SessionId;
-pub(crate) use resume::{EndedSession, ResumeGate, ResumeGrant};
+pub(crate) use resume::{EndedSession, LogGate, ResumeGate, ResumeGrant};

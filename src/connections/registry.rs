@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prometheus::IntGauge;
 use tracing::info;
 
-use super::handle::{ConnectionInfo, EndReport, Handle, Totals};
+use super::handle::{ConnectionInfo, EndReport, Handle, Totals, Via};
 use crate::config::LogConnections;
 use crate::telemetry::logging::Dropped;
 use crate::telemetry::{Injection, Label, Metrics, Reason, client_address};
@@ -36,6 +37,21 @@ const INJECTED_AT_ONCE: usize = 256;
 struct Shard {
     live: HashMap<u64, Arc<Handle>>,
     ended: Totals,
+}
+
+/// What lines say of what a client has; nothing of a WebSocket, which nearly all have.
+fn transport_told(handle: &Handle) -> Option<&'static str> {
+    (handle.via != Via::WebSocket).then(|| handle.via.as_str())
+}
+
+/// Where a client counts while it is connected.
+fn clients_of(handle: &Handle) -> &IntGauge {
+    let route = &handle.info.route;
+    match handle.via {
+        Via::WebSocket => &route.clients,
+        Via::Events => &route.event_streams,
+        Via::Polls => &route.polls,
+    }
 }
 
 /// Every open connection.
@@ -66,11 +82,16 @@ impl Registry {
         })
     }
 
-    /// Enters a connection that was just opened.
+    /// Enters a WebSocket that was just opened.
     pub(crate) fn enter(self: &Arc<Self>, info: ConnectionInfo) -> ConnectionGuard {
-        let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), info));
+        self.enter_via(info, Via::WebSocket)
+    }
+
+    /// Enters a connection that was just opened.
+    pub(crate) fn enter_via(self: &Arc<Self>, info: ConnectionInfo, via: Via) -> ConnectionGuard {
+        let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), info, via));
         self.clients.fetch_add(1, Relaxed);
-        handle.info.route.clients.inc();
+        clients_of(&handle).inc();
         handle.info.route.connections.inc();
         if self.log == LogConnections::All {
             info!(
@@ -78,6 +99,7 @@ impl Registry {
                 connection = handle.id,
                 request_id = &*handle.info.request_id,
                 route = &*handle.info.route.name,
+                transport = transport_told(&handle),
                 client = handle.info.client.map(client_address),
                 user = handle.info.user.as_deref(),
                 "connected"
@@ -173,7 +195,7 @@ impl Registry {
     /// The client of a connection is gone.
     fn on_client_gone(&self, handle: &Handle) {
         self.clients.fetch_sub(1, Relaxed);
-        handle.info.route.clients.dec();
+        clients_of(handle).dec();
     }
 
     /// It is known why a connection ended; answers how long its client was there.
@@ -220,6 +242,7 @@ impl Registry {
                 connection = handle.id,
                 request_id = &*handle.info.request_id,
                 route = &*handle.info.route.name,
+                transport = transport_told(handle),
                 client = handle.info.client.map(client_address),
                 user = handle.info.user.as_deref(),
                 reason = ended.reason.as_str(),

@@ -37,6 +37,12 @@ pub(crate) struct EndedSession {
     pub why: &'static str,
 }
 
+/// Asked about the channels of one route.
+pub(crate) trait LogGate: fmt::Debug + Send + Sync {
+    /// Whether one of them has the log with this epoch.
+    fn has_log(&self, epoch: u64) -> bool;
+}
+
 /// Asked about the tickets of one route.
 pub(crate) trait ResumeGate: fmt::Debug + Send + Sync {
     /// Whether `ticket` opens a session of this route. A ticket that is none is counted; what is looked up of it was

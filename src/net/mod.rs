@@ -15,6 +15,7 @@ pub(crate) mod http2;
 pub(crate) mod own_protocols;
 mod peer;
 pub(crate) mod pool;
+pub(crate) mod position;
 pub(crate) mod proxy_protocol;
 mod random;
 pub(crate) mod scratch;

@@ -189,23 +189,23 @@ impl Resume {
     /// What follows `outrigger.resume.`
     fn read(text: &[u8]) -> Option<Self> {
         let dot = text.iter().position(|byte| *byte == b'.')?;
-        let (what, seen) = (&text[..dot], number(&text[dot + 1..])?);
+        let (what, seen) = (&text[..dot], read_number(&text[dot + 1..])?);
         match what {
-            [b'-', epoch @ ..] => Some(Self::Feed { epoch: hexadecimal(epoch)?, seen }),
+            [b'-', epoch @ ..] => Some(Self::Feed { epoch: read_epoch(epoch)?, seen }),
             ticket => Some(Self::Session { ticket: TicketText::read(ticket)?, seen }),
         }
     }
 }
 
 /// Decimal digits without a leading zero, of a number that JavaScript has.
-fn number(text: &[u8]) -> Option<u64> {
+pub(crate) fn read_number(text: &[u8]) -> Option<u64> {
     let is_one = matches!(text, [b'0'] | [b'1'..=b'9', ..]) && text.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(text).ok().filter(|_| is_one)?.parse().ok()?;
     (number <= MAX_SAFE_INTEGER).then_some(number)
 }
 
 /// The epoch of a log, as it is shown everywhere: 16 digits.
-fn hexadecimal(text: &[u8]) -> Option<u64> {
+pub(crate) fn read_epoch(text: &[u8]) -> Option<u64> {
     let is_one = text.len() == 16 && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let text = std::str::from_utf8(text).ok().filter(|_| is_one)?;
     u64::from_str_radix(text, 16).ok()

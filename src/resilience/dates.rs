@@ -35,6 +35,11 @@ impl Expiry {
     pub(crate) fn has_ended(&self, now: Instant, wall: SystemTime) -> bool {
         self.at <= now || self.wall <= wall
     }
+
+    /// How long they hold still, by the clock that is further.
+    pub(crate) fn left(&self, now: Instant, wall: SystemTime) -> Duration {
+        self.at.saturating_duration_since(now).min(self.wall.duration_since(wall).unwrap_or_default())
+    }
 }
 
 /// A date that has come.

@@ -109,7 +109,9 @@ impl Lines {
         let path = context.path.map(|path| tracing::field::display(redact_path(path)));
         match what {
             Kind::Handshake => warn!(route, request_id, path, kind, left_out, %error, "handshake failed"),
-            Kind::Plain => warn!(route, request_id, path, kind, left_out, %error, "request failed"),
+            Kind::Plain | Kind::Fallback(_) => {
+                warn!(route, request_id, path, kind, left_out, %error, "request failed")
+            }
         }
     }
 
@@ -120,7 +122,7 @@ impl Lines {
             let route = &*route;
             match what {
                 Kind::Handshake => warn!(route, kind, left_out, "more handshakes failed"),
-                Kind::Plain => warn!(route, kind, left_out, "more requests failed"),
+                Kind::Plain | Kind::Fallback(_) => warn!(route, kind, left_out, "more requests failed"),
             }
         }
         for (reason, left_out) in self.refusals.overdue(now) {

@@ -22,6 +22,7 @@ mod access;
 mod connection;
 mod drain;
 mod error;
+mod fallback;
 mod http;
 mod limits;
 mod lines;

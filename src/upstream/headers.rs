@@ -16,7 +16,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use self::forwarded::is_forwarding;
-pub(crate) use self::forwarded::{Forwarding, ForwardingConfig, Requester};
+pub(crate) use self::forwarded::{Forwarding, ForwardingConfig, Requester, own_origin};
 use crate::config::{Forwarded, HostHeader, Target};
 use crate::net::http::{
     X_FORWARDED_PREFIX, X_OUTRIGGER_SESSION, X_OUTRIGGER_USER, X_REQUEST_ID, plain_name, set_upgrade, tokens,

@@ -31,6 +31,16 @@ mod broadcast {
     mod tls;
 }
 
+/// Clients without a WebSocket: polls, event streams and replays, who is let in to them, and what others are answered.
+mod fallback {
+    mod door;
+    mod feeds;
+    mod http_client;
+    mod recipes;
+    mod sessions;
+    mod switching;
+}
+
 /// The binary: what it prints, signals and exit codes, files that change under it, commands that ask it.
 mod program {
     mod cli;

@@ -159,7 +159,7 @@ async fn those_furthest_behind_are_listed_first() {
     assert_eq!(body["total"], 3);
     let listed = body["subscribers"].as_array().unwrap();
     assert_eq!(listed.iter().map(|one| one["lag"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 1]);
-    let first = r#"{"acknowledged":3,"age_seconds":9,"buffered_bytes":5,"channel":"000000","connection":2,"delivery_rate":0.75,"lag":2,"route":"feed","sent":4,"user":"ann"}"#;
+    let first = r#"{"acknowledged":3,"age_seconds":9,"buffered_bytes":5,"channel":"000000","connection":2,"delivery_rate":0.75,"lag":2,"route":"feed","sent":4,"transport":"websocket","user":"ann"}"#;
     assert_eq!(listed[0].to_string(), first);
     let line = port.ask_with("GET /api/admin/subscribers", "Host: evil.example\r\n").await;
     assert_ne!(line.status, 200, "names of users are for operators only");
@@ -170,6 +170,7 @@ pub(super) fn subscriber(n: u64) -> Subscriber {
         connection: n,
         route: "feed".into(),
         channel: format!("{:06}", n % 2),
+        transport: "websocket".into(),
         user: Some("ann".into()),
         age_seconds: 9,
         sent: 4,

@@ -217,7 +217,7 @@ impl Forward {
         }
         // Over HTTP/2 a handshake is a CONNECT; rules of the service are to see one method for both.
         let method = match context.kind {
-            Kind::Handshake => &Method::GET,
+            Kind::Handshake | Kind::Fallback(_) => &Method::GET,
             Kind::Plain => &context.head.method,
         };
         if let Ok(method) = HeaderValue::from_str(method.as_str()) {

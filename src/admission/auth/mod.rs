@@ -40,7 +40,7 @@ use self::jwks::{Jwks, Source};
 use self::jwt::Rules;
 use self::keys::KeySet;
 use super::check::Check;
-use super::context::{Kind, RequestContext, User};
+use super::context::{FallbackUse, Kind, RequestContext, User};
 use super::refused::Refused;
 use crate::config::{self, Auth, HttpMode, JwtKeys, TokenSource};
 use crate::telemetry::{AuthFailure, Metrics};
@@ -185,10 +185,11 @@ fn refused(failure: AuthFailure) -> (AuthFailure, Refused) {
 /// Whether it is a CORS preflight, which browsers send without credentials.
 fn is_preflight(context: &RequestContext) -> bool {
     let headers = &context.head.headers;
-    context.kind == Kind::Plain
+    let is_plain = context.kind == Kind::Plain
         && context.head.method == Method::OPTIONS
         && headers.contains_key(header::ORIGIN)
-        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    is_plain || context.kind == Kind::Fallback(FallbackUse::Preflight)
 }
 
 /// The check that runs the route's [`Authenticator`], if there is one.

@@ -31,6 +31,7 @@ fn deps(change: impl FnOnce(&mut Policy), resume: Option<Arc<dyn ResumeGate>>) -
     let metrics = Metrics::new("outrigger").unwrap();
     let rates = |settings| Arc::new(Rates::new(settings, &metrics));
     StackDeps {
+        logs: None,
         trusted: Arc::default(),
         rates: RatesByKind {
             handshakes: rates(RateSettings::Handshakes(route.policy.handshake_rate)),

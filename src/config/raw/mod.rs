@@ -37,6 +37,8 @@ pub(crate) use policy::RawPolicy;
 pub(crate) use routes::RawRoute;
 pub(crate) use upstream::RawUpstream;
 
+use std::time::Duration;
+
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,6 +52,8 @@ use self::metrics::RawMetrics;
 use self::store::RawStore;
 use self::telemetry::RawTelemetry;
 use self::values::list::List;
+use self::values::scalar::ScalarValue;
+use self::values::units::Span;
 use super::model::Config;
 use super::problems::Problems;
 
@@ -112,4 +116,9 @@ impl RawConfig {
             trusted_proxies,
         }
     }
+}
+
+/// A duration as it is written in a file, for what is written so elsewhere.
+pub(crate) fn read_duration(text: &str) -> Option<Duration> {
+    Span::read(text).map(|Span(duration)| duration)
 }

@@ -4,7 +4,8 @@
 //!
 //! * [`errors`]: requests that are refused before a route is looked for. [`handshake`]: what a handshake has to be;
 //!   [`target`]: what the upstream sees of a target.
-//! * [`tunnel`], [`session`], [`broadcast`], [`plain`]: how a mode answers. [`record`]: what is recorded, whatever came of it.
+//! * [`tunnel`], [`session`], [`broadcast`], [`plain`]: how a mode answers. [`fallback`]: the same for a client without a
+//!   WebSocket; [`feeds`]: how either gets its place on a channel. [`record`]: what is recorded, whatever came of it.
 //! * [`refusal_close`]: refusals that a browser can read.
 //!
 //! # Not here
@@ -13,6 +14,8 @@
 
 mod broadcast;
 pub(super) mod errors;
+mod fallback;
+mod feeds;
 mod handshake;
 mod plain;
 mod record;
@@ -34,6 +37,7 @@ use self::record::{HandshakeRecorder, RequestRecord};
 use self::refusal_close::AcceptThenClose;
 use self::routed::RoutedRequest;
 use super::access::Access;
+use super::fallback::{Asked, Cors};
 use super::http::body::AnswerBody;
 use super::http::connection::HttpConnection;
 use super::limits::gauge::GaugeGuard;
@@ -77,7 +81,14 @@ pub(super) async fn serve(
     // Route.
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let snapshot = state.snapshot();
-    let route_match = snapshot.router.pick(host, request.uri().path());
+    let is_handshake = handshake::is_handshake(request.headers());
+    let path = request.uri().path();
+    let route_match = if is_handshake {
+        snapshot.router.pick(host, path)
+    } else {
+        snapshot.router.pick_request(host, path)
+    };
+    let endpoint = route_match.endpoint.map(|found| (found.endpoint, found.path.to_owned()));
     let route = Arc::clone(route_match.route);
     let ambiguous = route_match.stricter.map(|(stricter, why)| {
         state.metrics.server.ambiguous_paths.inc();
@@ -85,12 +96,24 @@ pub(super) async fn serve(
     });
 
     let (mut head, body) = request.into_parts();
-    let kind = if handshake::is_handshake(&head.headers) { Kind::Handshake } else { Kind::Plain };
     let request_id = request_id(&mut head.headers);
     let has_body = !body.is_end_stream();
     let (method, uri) = (head.method.clone(), head.uri.clone());
     let peer_address = peer.address;
-    let context = RequestContext::new(head, kind, peer);
+    let asked = endpoint.map(|(endpoint, path)| {
+        let cors = Cors::of(&route.config.policy, &head.headers);
+        (Box::new(Asked::take(&mut head, endpoint, &path)), cors)
+    });
+    let kind = match &asked {
+        Some((asked, _)) => Kind::Fallback(asked.takes),
+        None if is_handshake => Kind::Handshake,
+        None => Kind::Plain,
+    };
+    let mut context = RequestContext::new(head, kind, peer);
+    if let Some((asked, _)) = &asked {
+        context.ticket = asked.ticket;
+        context.epoch = asked.epoch();
+    }
     // Asked for now: the layers may take the head apart.
     let accept_then_close = (kind == Kind::Handshake && route.config.policy.on_refuse == OnRefuse::Close)
         .then(|| AcceptThenClose::of(&context.head, has_body, context.own_protocols.as_deref()))
@@ -98,7 +121,7 @@ pub(super) async fn serve(
     let log_fields = Arc::clone(&context.log_fields);
     let access = match kind {
         Kind::Handshake => None,
-        Kind::Plain => {
+        Kind::Plain | Kind::Fallback(_) => {
             Access::new(state.lines.requests, &route.metrics, &log_fields, (&method, &uri, &request_id))
         }
     };
@@ -113,6 +136,7 @@ pub(super) async fn serve(
         log_fields,
         access,
         accept_then_close,
+        endpoint: asked.as_ref().map(|(asked, cors)| (asked.endpoint, cors.clone())),
         recorder: HandshakeRecorder::new(&route.metrics, kind),
         in_flight,
     };
@@ -135,8 +159,11 @@ pub(super) async fn serve(
             context,
             has_body,
         };
+        if let Some((asked, cors)) = asked {
+            return Box::pin(fallback::answer(request, *asked, &cors, body)).await;
+        }
         match (kind, &route.mode) {
-            (Kind::Plain, _) => Box::pin(plain::answer(request, body)).await,
+            (Kind::Plain | Kind::Fallback(_), _) => Box::pin(plain::answer(request, body)).await,
             (Kind::Handshake, Mode::Tunnel { settings, breaker }) => {
                 Box::pin(tunnel::answer(request, settings, breaker.as_ref())).await
             }
@@ -144,7 +171,7 @@ pub(super) async fn serve(
                 let route = session::SessionRoute { plan, breaker: breaker.as_ref(), afresh };
                 Box::pin(session::answer(request, route)).await
             }
-            (Kind::Handshake, Mode::Broadcast { hub }) => Box::pin(broadcast::answer(request, hub)).await,
+            (Kind::Handshake, Mode::Broadcast { hub, .. }) => Box::pin(broadcast::answer(request, hub)).await,
         }
     };
     let result = result.await;

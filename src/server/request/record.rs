@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::refusal_close::AcceptThenClose;
 use crate::admission::{Kind, LogFields, Refused};
+use crate::config::Endpoint;
 use crate::net::http::set_close;
 use crate::server::access::Access;
+use crate::server::fallback::{self, AnswerReason, Cors};
 use crate::server::http::body::AnswerBody;
 use crate::server::http::connection::HttpConnection;
 use crate::server::http::upgrade::PendingUpgrade;
@@ -52,6 +54,8 @@ pub(super) struct RequestRecord<'a> {
     pub(super) log_fields: Arc<LogFields>,
     pub(super) access: Option<Box<Access>>,
     pub(super) accept_then_close: Option<AcceptThenClose>,
+    /// The endpoint of the fallback that it came to, and who may read its answer.
+    pub(super) endpoint: Option<(Endpoint, Cors)>,
     pub(super) recorder: HandshakeRecorder<'a>,
     pub(super) in_flight: GaugeGuard,
 }
@@ -68,8 +72,11 @@ impl RequestRecord<'_> {
             self.recorder.outcome =
                 if is_upgraded { HandshakeOutcome::Accepted } else { HandshakeOutcome::Refused };
         }
-        if self.kind == Kind::Plain {
+        if self.kind != Kind::Handshake {
             self.route.metrics.http_requests.inc(StatusClass::of(response.status()));
+        }
+        if let (Some(access), Some(AnswerReason(reason))) = (&mut self.access, response.extensions().get()) {
+            access.refused(reason);
         }
         if let Some(access) = &mut self.access {
             access.answered(response.status());
@@ -78,7 +85,7 @@ impl RequestRecord<'_> {
         // Bytes after a handshake were meant for a WebSocket: they must not be read as a request.
         let is_last = match self.kind {
             Kind::Handshake => !is_upgraded,
-            Kind::Plain => self.state.drain.refuses_new(Instant::now()),
+            Kind::Plain | Kind::Fallback(_) => self.state.drain.refuses_new(Instant::now()),
         };
         if is_last {
             set_close(response.headers_mut());
@@ -115,6 +122,12 @@ impl RequestRecord<'_> {
         let closed = self.accept_then_close.take().and_then(|accept_then_close| {
             accept_then_close.accept(refused, &route.config.policy.close_codes, &state.refusals, max)
         });
+        if let Some((endpoint, cors)) = &self.endpoint {
+            let mut response =
+                fallback::refusal(refused, *endpoint).map(|body| AnswerBody::own(body, connection));
+            cors.set(&route.config.policy, response.headers_mut());
+            return response;
+        }
         let Some((response, pending)) = closed else {
             return refused.response().map(|body| AnswerBody::own(body, connection));
         };

@@ -7,6 +7,7 @@ use super::reload_reuse::{Reused, Reusing};
 use crate::admission::{self, Authenticator, BreakerGuard, Counts, Stack, StackDeps};
 use crate::broadcast::{Hub, Hubs, Plan};
 use crate::config::{self, PathPattern, Policy, TrustedProxies};
+use crate::connections::LogGate;
 use crate::memory::Budget;
 use crate::server::router::{self, Candidate};
 use crate::session::{self, Sessions};
@@ -43,6 +44,8 @@ pub(in crate::server) enum Mode {
     },
     Broadcast {
         hub: Arc<Hub>,
+        /// What a request passes that was let in to go on reading a log, if its channel has another one.
+        left_out: Stack,
     },
 }
 
@@ -133,6 +136,8 @@ impl<'a> RouteBuilder<'a> {
         let upstream = self.upstreams.get_or_try_insert(&route.upstream, make)?;
         let breaker = self.breaker(&route);
         let plan = (route.mode == config::Mode::Session).then(|| self.plan(&route, &upstream));
+        let hub =
+            (route.mode == config::Mode::Broadcast).then(|| self.hub(&route, &upstream, breaker.clone()));
         let deps = StackDeps {
             trusted: Arc::clone(self.trusted),
             policy: Arc::clone(&route.policy),
@@ -140,15 +145,17 @@ impl<'a> RouteBuilder<'a> {
             quota: self.counts.quota(&route.name),
             auth: self.authenticator(&route)?,
             resume: plan.as_ref().and_then(|plan| plan.resume_gate()),
+            logs: hub.as_ref().map(|hub| Arc::clone(hub) as Arc<dyn LogGate>),
         };
         let admission = admission::stack(&deps);
-        let mode = match (route.mode, plan) {
-            (config::Mode::Session, Some(plan)) => Mode::Session {
+        let mode = match (plan, hub) {
+            (Some(plan), _) => Mode::Session {
                 plan,
                 breaker: breaker.map(|breaker| BreakerGuard::new(breaker, self.counts.quota(&route.name))),
                 afresh: admission::afresh(&deps),
             },
-            (config::Mode::Tunnel | config::Mode::Session, _) => Mode::Tunnel {
+            (None, Some(hub)) => Mode::Broadcast { hub, left_out: admission::left_out(&deps) },
+            (None, None) => Mode::Tunnel {
                 settings: Arc::new(tunnel::Settings {
                     policy: Arc::clone(&route.policy),
                     upstream_stall: route.upstream.stall_timeout,
@@ -157,7 +164,6 @@ impl<'a> RouteBuilder<'a> {
                 }),
                 breaker: breaker.map(|breaker| BreakerGuard::new(breaker, self.counts.quota(&route.name))),
             },
-            (config::Mode::Broadcast, _) => Mode::Broadcast { hub: self.hub(&route, &upstream, breaker) },
         };
         Ok(Route { metrics: self.metrics.route(&route.name), upstream, admission, mode, config: route })
     }

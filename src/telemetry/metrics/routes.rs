@@ -64,6 +64,8 @@ labels! {
         CapacityPerUser = "capacity_per_user",
         /// `broadcast.max_channels`
         CapacityChannels = "capacity_channels",
+        /// `memory.max_buffered`
+        CapacityMemory = "capacity_memory",
         /// `policy.origins`
         Origin = "origin",
         /// `policy.auth`: no credentials, or wrong ones.
@@ -118,6 +120,9 @@ pub(crate) struct RouteMetrics {
     pub(crate) http_requests: CounterBy<StatusClass>,
     /// WebSocket clients that are connected now.
     pub(crate) clients: IntGauge,
+    /// Clients without a WebSocket: event streams, and polls that wait.
+    pub(crate) event_streams: IntGauge,
+    pub(crate) polls: IntGauge,
     pub(crate) connections: IntCounter,
     /// How long WebSocket clients were connected.
     pub(crate) duration: Histogram,
@@ -132,6 +137,7 @@ pub(super) struct RouteFamilies {
     refusals: IntCounterVec,
     http_requests: IntCounterVec,
     clients: IntGaugeVec,
+    fallback_clients: IntGaugeVec,
     connections: IntCounterVec,
     duration: HistogramVec,
     disconnections: IntCounterVec,
@@ -157,6 +163,11 @@ impl RouteFamilies {
                 &["route", "class"],
             )?,
             clients: d.gauges("clients", "WebSocket connections open now", &["route"])?,
+            fallback_clients: d.gauges(
+                "fallback_clients",
+                "Clients without a WebSocket that are there now, by what they have in its place",
+                &["route", "transport"],
+            )?,
             connections: d.counters("connections_total", "WebSocket connections opened", &["route"])?,
             duration: d.histograms(
                 "connection_duration_seconds",
@@ -185,6 +196,8 @@ impl RouteFamilies {
             refusals: CounterBy::resolve(&self.refusals, |reason| vec![name, reason]),
             http_requests: CounterBy::resolve(&self.http_requests, |class| vec![name, class]),
             clients: self.clients.with_label_values(&[name]),
+            event_streams: self.fallback_clients.with_label_values(&[name, "sse"]),
+            polls: self.fallback_clients.with_label_values(&[name, "poll"]),
             connections: self.connections.with_label_values(&[name]),
             duration: self.duration.with_label_values(&[name]),
             disconnections: CounterBy::resolve(&self.disconnections, |reason| vec![name, reason]),

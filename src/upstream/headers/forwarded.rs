@@ -257,6 +257,23 @@ fn append(headers: &mut HeaderMap, name: HeaderName, last: &str) {
     }
 }
 
+/// The origin of pages of the very site that a request came to (RFC 6454 §6.2); `host` is its `Host`.
+pub(crate) fn own_origin(requester: Requester<'_>, host: Option<&HeaderValue>) -> Option<HeaderValue> {
+    let claimed = requester.forwarding;
+    let claimed_scheme = claimed.and_then(|claimed| claimed.scheme.as_ref());
+    let scheme = match claimed_scheme.map(HeaderValue::as_bytes) {
+        None => scheme(requester),
+        Some(b"https" | b"wss") => "https",
+        Some(b"http" | b"ws") => "http",
+        Some(_) => return None,
+    };
+    let authority = match claimed.and_then(Forwarding::authority) {
+        Some(authority) => authority,
+        None => host?.to_str().ok()?.to_owned(),
+    };
+    HeaderValue::try_from(format!("{scheme}://{}", authority.to_ascii_lowercase())).ok()
+}
+
 fn scheme(requester: Requester<'_>) -> &'static str {
     if requester.peer.is_tls { "https" } else { "http" }
 }

@@ -1,0 +1,197 @@
+//! Mode `broadcast` without a WebSocket: whoever polls has a place on the channel for as long as the poll takes, reads the
+//! channel's log where it says that it is, and waits there for the next message.
+//!
+//! # Invariants
+//! 1. Nothing is opened for a replay, and nobody is a client for it.
+//! 2. Who was let in to go on reading a log passes what was left out for that, before a channel with another log is opened.
+//!
+//! # Not here
+//! What a channel is ([`crate::broadcast`]); how much an answer has ([`crate::delivery::poll`]).
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use super::Failure;
+use crate::admission::Stack;
+use crate::broadcast::{Hub, Joiner, Over, Reservation};
+use crate::config::OnJoin;
+use crate::delivery::events::{DataForm, PollAnswer, ReplayAnswer};
+use crate::delivery::poll;
+use crate::log::{Cursor, Log};
+use crate::net::position::Position;
+use crate::server::fallback::{EndpointError, Parameters, json};
+use crate::server::http::body::{AnswerBody, stream_answer};
+use crate::server::http::upgrade::{PendingEvents, PendingUpgrade};
+use crate::server::limits::gauge::GaugeGuard;
+use crate::server::request::feeds;
+use crate::server::request::routed::RoutedRequest;
+
+/// What the mode has of a route.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Feed<'a> {
+    pub(super) hub: &'a Arc<Hub>,
+    /// What a request passes that goes on reading a log, if its channel has another one.
+    pub(super) left_out: &'a Stack,
+}
+
+/// What one poll reads, and where.
+struct Poll {
+    reservation: Reservation,
+    user: Option<Arc<str>>,
+    cursor: Cursor,
+    limit: usize,
+    until: Instant,
+}
+
+/// Answers with what came after what the client has had, as soon as there is something.
+pub(super) async fn poll(
+    request: RoutedRequest<'_>,
+    feed: Feed<'_>,
+    position: Option<Position>,
+    parameters: Parameters,
+) -> Result<Response<Full<Bytes>>, Failure> {
+    let (connection, route) = (request.connection, request.route);
+    // On the heap: what it takes to get a place is not needed while the poll waits.
+    let (request, reservation) = Box::pin(reserve(request, feed, Joiner::Poll(position))).await?;
+    let lost = reservation.missed();
+    let now = Instant::now();
+    let expiry = request.context.user.as_ref().and_then(|user| user.expires);
+    let until = expiry.map_or(now + parameters.timeout, |expiry| {
+        (now + parameters.timeout).min(now + expiry.left(now, SystemTime::now()))
+    });
+    let poll = Poll {
+        user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),
+        cursor: reservation.cursor(),
+        limit: parameters.limit,
+        until,
+        reservation,
+    };
+    // Its place in the quota is all that is held of the request.
+    let permit = request.context.quota_permit;
+    let counted = GaugeGuard::new(&route.metrics.polls);
+    let (page, over) = connection.wait(poll.page(request.state.drain.answer_by())).await;
+    drop((permit, counted));
+    let lost = lost.map(|lost| lost + page.missed);
+    feed.hub.count_missed(lost.unwrap_or(page.missed));
+    let log = poll.reservation.log();
+    let closed = over.filter(|_| !page.has_more).and_then(|over| over.said);
+    let answer = PollAnswer {
+        session: None,
+        epoch: log.epoch(),
+        received: None,
+        entries: &page.entries,
+        next: page.sequence(),
+        lost,
+        expires_in: None,
+        closed: closed.as_ref().map(|(code, reason)| (*code, &**reason)),
+        is_draining: request.state.drain.refuses_new(Instant::now()),
+    };
+    Ok(json(answer.to_json(parameters.form)))
+}
+
+/// Answers with a stream of what came after what the client has had, and of what comes.
+pub(super) async fn events(
+    request: RoutedRequest<'_>,
+    feed: Feed<'_>,
+    position: Option<Position>,
+    form: DataForm,
+    head: Response<()>,
+) -> Result<Response<AnswerBody>, Failure> {
+    let connection = request.connection;
+    let (request, reservation) = reserve(request, feed, Joiner::Events(position)).await?;
+    let (answer, head) = stream_answer(connection, head);
+    let pending = PendingEvents { admitted: request.into_admitted(), reservation, form, head };
+    connection.set_upgrade(PendingUpgrade::Events(Box::new(pending)));
+    Ok(answer)
+}
+
+impl Poll {
+    /// What there is, once there is something or no more is to be waited for; and how the feed ended, if it is over. `drain`: a
+    /// drain wants the answer.
+    async fn page(&self, drain: impl Future<Output = ()>) -> (poll::Page, Option<Over>) {
+        let mut drain = pin!(drain);
+        let log = self.reservation.log();
+        let mut ending = self.reservation.over();
+        let (mut cursor, mut is_drained) = (self.cursor, false);
+        loop {
+            // Looked at before the log is read: what the server said last is in there by then.
+            let over = ending.borrow_and_update().clone();
+            let page = poll::read(log, cursor, self.user.as_ref(), self.limit);
+            let is_due = is_drained || Instant::now() >= self.until;
+            if !page.entries.is_empty() || page.missed > 0 || over.is_some() || is_due {
+                return (page, over);
+            }
+            cursor = page.cursor;
+            tokio::select! {
+                _ = poll::wait_for(log, page.sequence(), self.until) => {}
+                _ = ending.changed() => {}
+                () = &mut drain => is_drained = true,
+            }
+        }
+    }
+}
+
+/// A place on the channel, once whatever was left out on the way to it is made up for.
+async fn reserve<'a>(
+    mut request: RoutedRequest<'a>,
+    feed: Feed<'_>,
+    by: Joiner<'_>,
+) -> Result<(RoutedRequest<'a>, Reservation), Failure> {
+    feeds::prepare(&mut request.context);
+    if request.context.is_continued {
+        let log = log_of(&request, feed.hub);
+        if log.map(|log| log.epoch()) != request.context.epoch {
+            request.context = feed.left_out.clone().oneshot(request.context).await?;
+        }
+    }
+    let reservation = feeds::reserve(&request, feed.hub, by).await?;
+    match reservation.ahead_of() {
+        Some(head) => Err(EndpointError::Ahead { head }.into()),
+        None => Ok((request, reservation)),
+    }
+}
+
+/// The log of the channel that the request is for, if that runs.
+fn log_of(request: &RoutedRequest<'_>, hub: &Hub) -> Option<Arc<Log>> {
+    let context = &request.context;
+    let user = context.user.as_ref().map(|user| &user.name);
+    hub.log_of(&context.head.uri, &context.head.headers, user)
+}
+
+/// Answers with what is kept, from a number on.
+pub(super) fn replay(
+    mut request: RoutedRequest<'_>,
+    hub: &Hub,
+    parameters: &Parameters,
+) -> Result<Response<Full<Bytes>>, Failure> {
+    feeds::prepare(&mut request.context);
+    let log = log_of(&request, hub).ok_or(EndpointError::NoChannel)?;
+    let from = match parameters.from {
+        Some(Position::Number(from)) => from,
+        Some(Position::Of { epoch, sequence }) if epoch == log.epoch() => sequence,
+        // Numbers of another log say nothing here.
+        None | Some(Position::Of { .. } | Position::Unknown) => 0,
+    };
+    let head = log.head();
+    if from > head + 1 {
+        return Err(EndpointError::Ahead { head }.into());
+    }
+    let kept = log.join(OnJoin::All);
+    let cursor = Cursor { next: kept.next.max(from), all_from: kept.all_from.max(from) };
+    let user = request.context.user.as_ref().map(|user| &user.name);
+    let page = poll::read(&log, cursor, user, parameters.limit);
+    let answer = ReplayAnswer {
+        epoch: log.epoch(),
+        entries: &page.entries,
+        total: log.lag(cursor).messages,
+        first: kept.next,
+    };
+    Ok(json(answer.to_json(parameters.form)))
+}
