@@ -24,12 +24,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::request::{
-<<<<<<< HEAD
-    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent, Stream,
-=======
     Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Replay, Replayed, Request,
     Send, Sent, Stream,
->>>>>>> main
 };
 use super::ticket::Generations;
 use crate::connections::{Command, PermitHolder, SessionId};

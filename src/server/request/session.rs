@@ -208,6 +208,7 @@ pub(super) async fn ask_server(request: &mut RoutedRequest<'_>) -> Result<Respon
             let identity = Identity {
                 route: Arc::from(&*request.route.config.name),
                 user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),
+                caller: request.context.caller(),
                 path,
                 protocol: protocol.clone(),
             };
@@ -250,17 +251,6 @@ async fn open(
             for name in &added {
                 spelling::add(response.extensions_mut(), &headers, name);
             }
-<<<<<<< HEAD
-            let identity = Identity {
-                route: Arc::from(&*route.config.name),
-                user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),
-                caller: request.context.caller(),
-                path,
-                protocol: protocol.clone(),
-            };
-            let opened = Opened { transport: upgraded.transport, protocol, opening };
-=======
->>>>>>> main
             let pending = PendingSession {
                 admitted: request.into_admitted(),
                 plan: Arc::clone(plan),
