@@ -95,11 +95,6 @@ impl Log {
         self.head.load(Ordering::Acquire)
     }
 
-    /// The number of the oldest message that is kept; of the next one, if there is none.
-    pub(crate) fn first(&self) -> u64 {
-        self.with_rings(Rings::first)
-    }
-
     /// Where a reader begins that joins now.
     pub fn join(&self, on_join: OnJoin) -> Cursor {
         self.with_rings(|rings| rings.join(on_join))

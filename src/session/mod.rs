@@ -37,6 +37,7 @@ mod ticket;
 
 pub(crate) use handle::{Handle, Identity};
 pub(crate) use plan::Plan;
+pub(crate) use registry::SessionGuard;
 pub(crate) use request::{
     Attach, EventsStart, Newcomer, NotResumed, Poll, Polled, Refusal, Replay, Replayed, Send, Sent, Stream,
     Visitor, Wire,
