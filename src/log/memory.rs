@@ -138,7 +138,7 @@ impl Log {
 
     /// Ready as soon as there is a message that is newer than `after`. It keeps nothing from being evicted.
     pub(crate) fn appended(&self, after: u64) -> Appended<'_> {
-        Appended::new(self, after)
+        Appended::new(&self.head, self.waiters(), after)
     }
 
     pub(super) fn waiters(&self) -> &Waiters {
