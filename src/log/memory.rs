@@ -95,6 +95,11 @@ impl Log {
         self.head.load(Ordering::Acquire)
     }
 
+    /// The oldest number from which on every message is kept; one above the newest, if none is.
+    pub fn first(&self) -> u64 {
+        self.with_rings(Rings::first)
+    }
+
     /// Where a reader begins that joins now.
     pub fn join(&self, on_join: OnJoin) -> Cursor {
         self.with_rings(|rings| rings.join(on_join))
@@ -138,7 +143,7 @@ impl Log {
 
     /// Ready as soon as there is a message that is newer than `after`. It keeps nothing from being evicted.
     pub(crate) fn appended(&self, after: u64) -> Appended<'_> {
-        Appended::new(self, after)
+        Appended::new(&self.head, self.waiters(), after)
     }
 
     pub(super) fn waiters(&self) -> &Waiters {
