@@ -5,6 +5,7 @@
 //! see the same as of a client that has one.
 //!
 //! * [`asked`]: the handshake that a request stands for, and what else it says. [`parameters`]: its query.
+//! * [`messages`]: the body of a `POST`.
 //! * [`cors`]: which pages may read an answer. [`answers`]: errors, refusals and the heads of answers.
 //!
 //! # Invariants
@@ -18,11 +19,15 @@
 mod answers;
 mod asked;
 mod cors;
+mod messages;
+mod methods;
 mod parameters;
 
 pub(in crate::server) use self::answers::{
-    AnswerReason, EndpointError, json, options, passes, refusal, refused_stream, stream_head,
+    AnswerReason, EndpointError, NO_STORE, json, method_error, options, passes, refusal, refused_stream,
+    stream_head,
 };
-pub(in crate::server) use self::asked::{Asked, method_error};
+pub(in crate::server) use self::asked::Asked;
 pub(in crate::server) use self::cors::Cors;
-pub(in crate::server) use self::parameters::Parameters;
+pub(in crate::server) use self::messages::Messages;
+pub(in crate::server) use self::parameters::{BadParameter, Parameters};

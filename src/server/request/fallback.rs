@@ -1,63 +1,39 @@
 //! How a request to an endpoint is answered, for a client that has no WebSocket.
 //!
-//! * [`feed`]: of a route of mode broadcast.
+//! * [`feed`]: of a route of mode broadcast. [`session`]: of one of mode session.
 //!
 //! # Not here
 //! What a request says, and the form of answers ([`crate::server::fallback`]); messages as events
 //! ([`crate::delivery::events`]).
 
+mod failure;
 mod feed;
+mod session;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::feeds::NotJoined;
+use self::failure::Failure;
 use super::routed::RoutedRequest;
+use super::session::SessionRoute;
 use crate::admission::Refused;
 use crate::config::Endpoint;
 use crate::server::fallback::{
-    Asked, Cors, EndpointError, method_error, options, passes, refused_stream, stream_head,
+    Asked, Cors, EndpointError, NO_STORE, method_error, options, passes, refused_stream, stream_head,
 };
 use crate::server::http::body::AnswerBody;
 use crate::server::state::Mode;
 use crate::upstream::headers;
-
-/// Why a request has no answer of its endpoint.
-pub(super) enum Failure {
-    Refused(Refused),
-    Endpoint(EndpointError),
-    /// The server's own answer to the handshake.
-    Declined(Response<Bytes>),
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<NotJoined> for Failure {
-    fn from(why: NotJoined) -> Self {
-        match why {
-            NotJoined::Refused(refused) => Self::Refused(refused),
-            NotJoined::Declined(answer) => Self::Declined(answer),
-        }
-    }
-}
-
-impl From<EndpointError> for Failure {
-    fn from(error: EndpointError) -> Self {
-        Self::Endpoint(error)
-    }
-}
 
 /// Answers a request that was admitted. `cors`: who may read the answer.
 pub(super) async fn answer(
     mut request: RoutedRequest<'_>,
     asked: Asked,
     cors: &Cors,
+    body: Incoming,
 ) -> Result<Response<AnswerBody>, Refused> {
     let (endpoint, connection, route) = (asked.endpoint, request.connection, request.route);
     let policy = &route.config.policy;
@@ -83,7 +59,7 @@ pub(super) async fn answer(
     let answered = match (&route.mode, endpoint) {
         (Mode::Broadcast { hub, left_out }, Endpoint::Poll) => {
             let feed = feed::Feed { hub, left_out };
-            feed::poll(request, feed, asked.position, parameters).await.map(|body| own(body))
+            feed::poll(request, feed, asked.position, parameters).await.map(&own)
         }
         (Mode::Broadcast { hub, left_out }, Endpoint::Events) => {
             let feed = feed::Feed { hub, left_out };
@@ -91,10 +67,30 @@ pub(super) async fn answer(
             cors.set(policy, head.headers_mut());
             feed::events(request, feed, asked.position, parameters.form, head).await
         }
-        (Mode::Broadcast { hub, .. }, Endpoint::Replay) => {
-            feed::replay(request, hub, &parameters).map(|body| own(body))
+        (Mode::Broadcast { hub, .. }, Endpoint::Replay) => feed::replay(request, hub, &parameters).map(&own),
+        (Mode::Session { plan, breaker, afresh }, endpoint) => {
+            let route = SessionRoute { plan, breaker: breaker.as_ref(), afresh };
+            let answered = match endpoint {
+                Endpoint::Poll => session::poll(request, route, asked.position, parameters).await,
+                Endpoint::Events => {
+                    let mut head = stream_head();
+                    cors.set(policy, head.headers_mut());
+                    session::events(request, route, asked.position, parameters.form, head).await
+                }
+                Endpoint::Send => {
+                    let brought = session::Brought { body, content_type: asked.content_type };
+                    session::send(request, route, brought, parameters.number).await
+                }
+                Endpoint::Replay => session::replay(request, route, parameters).await,
+            };
+            answered.map(|mut answer| {
+                if !answer.body().is_stream() {
+                    cors.set(policy, answer.headers_mut());
+                }
+                answer
+            })
         }
-        // No route has another one ([`crate::config::Fallback::has`]).
+        // No route has another one ([`crate::config::Route::has_endpoint`]).
         _ => Err(Refused::NoHttp.into()),
     };
     match answered {
@@ -104,7 +100,10 @@ pub(super) async fn answer(
         Err(Failure::Declined(answer)) if endpoint == Endpoint::Events && passes(answer.status()) => {
             Ok(own(refused_stream("upstream_refused", None)))
         }
-        Err(Failure::Declined(answer)) => Ok(own(answer.map(Full::from))),
+        Err(Failure::Declined(mut answer)) => {
+            answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+            Ok(own(answer.map(Full::from)))
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::net::http::{X_REQUEST_ID, switching_protocols};
 use crate::net::own_protocols::{OwnProtocols, Resume};
 use crate::server::http::body::AnswerBody;
 use crate::server::http::upgrade::{PendingResume, PendingSession, PendingUpgrade};
-use crate::session::{Greeted, Handle, Identity, NotResumed, Opened, Plan, TicketKeys};
+use crate::session::{Greeted, Handle, Identity, NotResumed, Opened, Plan, TicketKeys, Wire};
 use crate::telemetry::ResumeOutcome;
 use crate::upstream::opening::Opening;
 use crate::upstream::verify::Offer;
@@ -161,7 +161,7 @@ fn resume(
         opening,
         keys,
         over,
-        has_deflate: agreed.extension.is_some(),
+        wire: Wire::WebSocket { has_deflate: agreed.extension.is_some() },
     };
     connection.set_upgrade(PendingUpgrade::Resume(Box::new(pending)));
     Ok(response)
@@ -208,6 +208,7 @@ pub(super) async fn ask_server(request: &mut RoutedRequest<'_>) -> Result<Respon
             let identity = Identity {
                 route: Arc::from(&*request.route.config.name),
                 user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),
+                caller: request.context.caller(),
                 path,
                 protocol: protocol.clone(),
             };

@@ -321,3 +321,37 @@ async fn a_poll_that_finds_nothing_is_answered_after_its_timeout() {
     assert!(asked.elapsed() >= Duration::from_millis(300));
     assert_eq!(events(&answer).len(), 0);
 }
+
+#[tokio::test]
+async fn a_drain_has_waiting_polls_answered_and_streams_ended() {
+    let upstream = Upstream::by_hand().await;
+    let proxy = feed(&upstream, FALLBACK).yaml("drain: {spread: 300ms, timeout: 20s}").spawn().await;
+    let mut polls = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        polls.push(proxy.plain().path("/feed/a/poll?timeout=55s").send().await);
+        streams.push(proxy.plain().path("/feed/a/events").send().await);
+    }
+    let _server = upstream.accept().await;
+    proxy.becomes("outrigger_fallback_clients{route=\"feed\",transport=\"poll\"}", 10.0).await;
+    proxy.becomes("outrigger_fallback_clients{route=\"feed\",transport=\"sse\"}", 10.0).await;
+    let begun = std::time::Instant::now();
+    proxy.drain();
+    for poll in &mut polls {
+        let response = poll.read_response("GET").await;
+        assert_eq!(response.status(), 200);
+        let answer: Value = serde_json::from_str(&response.text()).unwrap();
+        assert_eq!((&answer["draining"], events(&answer).len()), (&true.into(), 0));
+    }
+    for stream in &mut streams {
+        stream.read_head().await;
+        let mut last = Vec::new();
+        while let Ok(piece) = stream.read_to("\n\n").await {
+            last = piece;
+        }
+        let last = String::from_utf8(last).unwrap();
+        assert!(last.starts_with("retry: "), "{last}");
+    }
+    proxy.ended_within(Duration::from_secs(10)).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "nobody holds it until its timeout");
+}

@@ -8,6 +8,7 @@
 //! # Not here
 //! What a channel is ([`crate::broadcast`]); how much an answer has ([`crate::delivery::poll`]).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,7 +18,7 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::admission::Stack;
 use crate::broadcast::{Hub, Joiner, Over, Reservation};
 use crate::config::OnJoin;
@@ -75,7 +76,7 @@ pub(super) async fn poll(
     // Its place in the quota is all that is held of the request.
     let permit = request.context.quota_permit;
     let counted = GaugeGuard::new(&route.metrics.polls);
-    let (page, over) = connection.wait(poll.page()).await;
+    let (page, over) = connection.wait(poll.page(request.state.drain.answer_by())).await;
     drop((permit, counted));
     let lost = lost.map(|lost| lost + page.missed);
     feed.hub.count_missed(lost.unwrap_or(page.missed));
@@ -112,16 +113,18 @@ pub(super) async fn events(
 }
 
 impl Poll {
-    /// What there is, once there is something or no more is to be waited for; and how the feed ended, if it is over.
-    async fn page(&self) -> (poll::Page, Option<Over>) {
+    /// What there is, once there is something or no more is to be waited for; and how the feed ended, if it is over. `drain`: a
+    /// drain wants the answer.
+    async fn page(&self, drain: impl Future<Output = ()>) -> (poll::Page, Option<Over>) {
+        let mut drain = pin!(drain);
         let log = self.reservation.log();
         let mut ending = self.reservation.over();
-        let mut cursor = self.cursor;
+        let (mut cursor, mut is_drained) = (self.cursor, false);
         loop {
             // Looked at before the log is read: what the server said last is in there by then.
             let over = ending.borrow_and_update().clone();
             let page = poll::read(log, cursor, self.user.as_ref(), self.limit);
-            let is_due = Instant::now() >= self.until;
+            let is_due = is_drained || Instant::now() >= self.until;
             if !page.entries.is_empty() || page.missed > 0 || over.is_some() || is_due {
                 return (page, over);
             }
@@ -129,6 +132,7 @@ impl Poll {
             tokio::select! {
                 _ = poll::wait_for(log, page.sequence(), self.until) => {}
                 _ = ending.changed() => {}
+                () = &mut drain => is_drained = true,
             }
         }
     }
