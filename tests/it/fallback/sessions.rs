@@ -171,6 +171,7 @@ async fn each_refusal_of_a_session_has_its_status() {
     is_error(&without.answer().await.response, 400, "bad_request");
     // Four wait, the fifth is one too many.
     let waiting: Vec<_> = (0..4).map(|_| client.polling()).collect();
+    proxy.becomes_soon("outrigger_http_requests_in_flight", 4.0).await;
     let fifth = loop {
         let response = client.get("poll?afterSequence=0&timeout=0").await;
         if response.status() != 200 {

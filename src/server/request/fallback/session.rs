@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::admission::{Bound, Refused, ResumeDecision, Ticket};
 use crate::connections::{EndedSession, ResumeGrant, Via};
 use crate::delivery::EventsWire;
