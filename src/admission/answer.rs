@@ -253,6 +253,7 @@ impl Bound {
             Self::PerIp => "capacity_per_ip",
             Self::PerUser => "capacity_per_user",
             Self::Channels => "capacity_channels",
+            Self::Memory => "capacity_memory",
         }
     }
 }

@@ -157,6 +157,8 @@ pub enum Bound {
     PerUser,
     /// `broadcast.max_channels`
     Channels,
+    /// `memory.max_buffered`: nothing could be kept for it.
+    Memory,
 }
 
 impl std::fmt::Display for Bound {
@@ -166,6 +168,7 @@ impl std::fmt::Display for Bound {
             Self::PerIp => "from this address",
             Self::PerUser => "of this user",
             Self::Channels => "to anything that nobody is connected to yet",
+            Self::Memory => "without a WebSocket: this proxy holds too much for others",
         })
     }
 }
@@ -190,6 +193,7 @@ impl Refused {
             Self::Capacity(Bound::PerIp) => Reason::CapacityPerIp,
             Self::Capacity(Bound::PerUser) => Reason::CapacityPerUser,
             Self::Capacity(Bound::Channels) => Reason::CapacityChannels,
+            Self::Capacity(Bound::Memory) => Reason::CapacityMemory,
             Self::Origin(_) => Reason::Origin,
             Self::Unauthorized(_) => Reason::Unauthorized,
             Self::Forwarded(_) => Reason::UnauthorizedByService,

@@ -78,9 +78,10 @@ impl Admitted {
         self,
         holder: Arc<dyn PermitHolder>,
         registry: &Arc<Registry>,
+        via: Via,
     ) -> (Connection, Option<Held>) {
         let Self { info, expires, permit } = self;
-        let guard = registry.enter(info);
+        let guard = registry.enter_via(info, via);
         let held = permit.map(|permit| hold(permit, &guard, holder));
         (Connection { guard, expires, held: None }, held)
     }

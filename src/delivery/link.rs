@@ -24,6 +24,7 @@ use crate::telemetry::Reason;
 
 /// The server's end of one client's link.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a WebSocket stands where it would stand by itself")]
 pub(crate) enum Link {
     WebSocket(WebSocket),
     /// Boxed: most clients have a WebSocket, which is not to be larger for it.

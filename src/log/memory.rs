@@ -95,6 +95,11 @@ impl Log {
         self.head.load(Ordering::Acquire)
     }
 
+    /// The number of the oldest message that is kept; of the next one, if there is none.
+    pub(crate) fn first(&self) -> u64 {
+        self.with_rings(Rings::first)
+    }
+
     /// Where a reader begins that joins now.
     pub fn join(&self, on_join: OnJoin) -> Cursor {
         self.with_rings(|rings| rings.join(on_join))
@@ -138,16 +143,11 @@ impl Log {
 
     /// Ready as soon as there is a message that is newer than `after`. It keeps nothing from being evicted.
     pub(crate) fn appended(&self, after: u64) -> Appended<'_> {
-        Appended::new(self, after)
+        Appended::new(&self.head, self.waiters(), after)
     }
 
     pub(super) fn waiters(&self) -> &Waiters {
         self.readers().waiters()
-    }
-
-    /// The oldest number from which on every message is kept; one above the newest, if none is.
-    pub fn first(&self) -> u64 {
-        self.with_rings(Rings::first)
     }
 
     /// A new reader. It keeps nothing from being evicted until its place is set ([`Reader::set_oldest_needed`],

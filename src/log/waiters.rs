@@ -7,12 +7,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use slab::Slab;
-
-use super::Log;
 
 /// Those who wait.
 #[derive(Debug, Default)]
@@ -90,18 +89,24 @@ impl Waiters {
     }
 }
 
-/// Ready as soon as a log has a message that is newer than that one ([`Log::appended`]).
+/// Ready as soon as a log has a message that is newer than that one ([`super::Log::appended`]).
 #[derive(Debug)]
 #[must_use = "nobody waits by itself"]
 pub(crate) struct Appended<'a> {
-    log: &'a Log,
+    head: &'a AtomicU64,
+    waiters: &'a Waiters,
     after: u64,
     place: Option<Place>,
 }
 
 impl<'a> Appended<'a> {
-    pub(super) fn new(log: &'a Log, after: u64) -> Self {
-        Self { log, after, place: None }
+    /// `head`: the number of the log's newest message.
+    pub(super) fn new(head: &'a AtomicU64, waiters: &'a Waiters, after: u64) -> Self {
+        Self { head, waiters, after, place: None }
+    }
+
+    fn is_there(&self) -> bool {
+        self.head.load(Ordering::Acquire) > self.after
     }
 }
 
@@ -110,19 +115,19 @@ impl Future for Appended<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if this.log.head() > this.after {
+        if this.is_there() {
             return Poll::Ready(());
         }
-        this.place = Some(this.log.waiters().wait(this.place, cx.waker()));
+        this.place = Some(this.waiters.wait(this.place, cx.waker()));
         // It may have been appended before it could be seen that somebody waits.
-        if this.log.head() > this.after { Poll::Ready(()) } else { Poll::Pending }
+        if this.is_there() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Drop for Appended<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.log.waiters().remove(place);
+            self.waiters.remove(place);
         }
     }
 }

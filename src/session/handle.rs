@@ -24,7 +24,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::request::{
-    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Request, Send, Sent, Stream,
+    Ask, Asked, Attach, Attaching, EndRequest, NotResumed, Poll, Polled, Refusal, Replay, Replayed, Request,
+    Send, Sent, Stream,
 };
 use super::ticket::Generations;
 use crate::connections::{Command, PermitHolder, SessionId};
@@ -128,6 +129,14 @@ impl Handle {
         stream: Stream,
     ) -> impl Future<Output = Result<u64, Refusal>> + use<> {
         self.request(stream, Request::Stream)
+    }
+
+    /// Asks the task for what is kept.
+    ///
+    /// # Errors
+    /// As [`Handle::poll`].
+    pub(crate) fn replay(&self, replay: Replay) -> impl Future<Output = Result<Replayed, Refusal>> + use<> {
+        self.request(replay, Request::Replay)
     }
 
     /// Says something for the client.

@@ -37,8 +37,10 @@ mod ticket;
 
 pub(crate) use handle::{Handle, Identity};
 pub(crate) use plan::Plan;
+pub(crate) use registry::SessionGuard;
 pub(crate) use request::{
-    Attach, EventsStart, NotResumed, Poll, Polled, Refusal, Send, Sent, Stream, Visitor, Wire,
+    Attach, EventsStart, Newcomer, NotResumed, Poll, Polled, Refusal, Replay, Replayed, Send, Sent, Stream,
+    Visitor, Wire,
 };
 pub(crate) use sessions::Sessions;
 pub(crate) use task::{Arrival, Greeted, Opened};

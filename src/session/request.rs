@@ -35,6 +35,8 @@ pub(crate) enum Request {
     Stream(Box<Asked<Stream, u64>>),
     /// A client asks over HTTP for what the server has said.
     Poll(Box<Asked<Poll, Polled>>),
+    /// A client asks over HTTP for what is kept.
+    Replay(Box<Asked<Replay, Replayed>>),
     /// A client says something over HTTP.
     Send(Box<Asked<Send, Sent>>),
 }
@@ -153,6 +155,13 @@ pub(crate) struct Attach {
 pub(crate) struct Visitor {
     /// The number of its ticket.
     pub generation: u32,
+    /// `None`: it has begun the session just now, and is there already.
+    pub newcomer: Option<Newcomer>,
+}
+
+/// What such a client needs to be there.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
     /// Its place among the connections, if the session has none for it yet.
     pub admitted: Admitted,
     pub registry: Arc<Registry>,
@@ -200,6 +209,28 @@ pub(crate) struct Polled {
     pub closed: Option<(u16, Box<str>)>,
     /// The session ends here, since the process is about to.
     pub is_draining: bool,
+}
+
+/// A question for what is kept.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// The number of the client's ticket.
+    pub generation: u32,
+    /// The number of the first message that is wanted; the oldest one that is kept, if that is newer.
+    pub from: u64,
+    /// Messages that the client takes at once.
+    pub limit: usize,
+}
+
+/// What is kept.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub epoch: u64,
+    pub entries: Vec<Arc<Entry>>,
+    /// How many there are, those included that there was no room for.
+    pub total: u64,
+    /// The number of the oldest one that is kept.
+    pub first: u64,
 }
 
 /// Messages of a client.

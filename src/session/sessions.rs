@@ -72,8 +72,7 @@ impl Plan {
     /// Makes room for a session that its client can come back to. `None`: it cannot, since the route gives no tickets, or the
     /// process has no memory to keep anything for those who are away.
     pub(crate) fn enter(&self, identity: Identity) -> Option<SessionGuard> {
-        let may_resume = self.gate.is_some() && !self.shared.budget.is_over();
-        may_resume.then(|| self.shared.registry.enter(identity))
+        self.gives_tickets().then(|| self.shared.registry.enter(identity))
     }
 
     /// The session with this id, as long as it lives.
@@ -84,6 +83,11 @@ impl Plan {
     /// What is remembered of a session that is over.
     pub(crate) fn ended(&self, session: &SessionId) -> Option<EndedSession> {
         self.shared.registry.ended(session)
+    }
+
+    /// Whether a session could begin now that its client can come back to.
+    pub(crate) fn gives_tickets(&self) -> bool {
+        self.gate.is_some() && !self.shared.budget.is_over()
     }
 
     /// The first ticket of a session that was entered, and its number. `None`: its client cannot come back.

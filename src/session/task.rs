@@ -26,6 +26,7 @@ mod polling;
 mod polls;
 mod posting;
 mod reading;
+mod replaying;
 mod resumable;
 mod server;
 mod telling;

@@ -35,7 +35,10 @@ mod broadcast {
 mod fallback {
     mod door;
     mod feeds;
+    mod http_client;
     mod recipes;
+    mod sessions;
+    mod switching;
 }
 
 /// The binary: what it prints, signals and exit codes, files that change under it, commands that ask it.

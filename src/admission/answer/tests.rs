@@ -40,6 +40,7 @@ fn all() -> Vec<Refused> {
         Refused::Capacity(Bound::PerIp),
         Refused::Capacity(Bound::PerUser),
         Refused::Capacity(Bound::Channels),
+        Refused::Capacity(Bound::Memory),
         Refused::Origin(OriginError::Named("https://evil.test".into())),
         Refused::Origin(OriginError::Missing),
         Refused::Unauthorized(AuthFailure::Signature),
@@ -76,7 +77,9 @@ fn all() -> Vec<Refused> {
             | Refused::TooManyHandshakes
             | Refused::Rate(Bucket::Global | Bucket::PerIp | Bucket::PerUser, _)
             | Refused::Rate(Bucket::HttpGlobal | Bucket::HttpPerIp, _)
-            | Refused::Capacity(Bound::Route | Bound::PerIp | Bound::PerUser | Bound::Channels)
+            | Refused::Capacity(
+                Bound::Route | Bound::PerIp | Bound::PerUser | Bound::Channels | Bound::Memory,
+            )
             | Refused::Origin(_)
             | Refused::Unauthorized(_)
             | Refused::Forwarded(_)

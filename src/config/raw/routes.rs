@@ -227,10 +227,11 @@ fn check_session(policy: &Policy, problems: &mut Problems) {
     const AGE: &str = "policy.history.age";
     const WINDOW: &str = "policy.session.resume_window";
     for (name, is_on) in endpoints(&policy.fallback) {
-        if is_on {
+        if is_on && policy.session.resume_window.is_none() {
             let key = format!("policy.fallback.{name}");
-            let accepted = "no fallback on a route of mode session: it has none yet";
-            let found = format!("fallback.{name}, and mode session");
+            let accepted = "a session.resume_window, or no fallback, on a route of mode session: without a WebSocket a \
+                            client comes back with each request";
+            let found = format!("fallback.{name}, and resume_window: 0s");
             problems.refuse(own_key_or(&key, "mode", problems), found, accepted);
         }
     }

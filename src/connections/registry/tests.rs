@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::connections::handle::Pending;
-use crate::connections::{Admitted, Command, ConnectionPermit, PermitHolder};
+use crate::connections::{Admitted, Command, ConnectionPermit, PermitHolder, Via};
 use crate::frame::CloseCode;
 use crate::telemetry::RouteMetrics;
 
@@ -248,7 +248,7 @@ fn a_permit_belongs_to_a_connection_or_to_what_outlives_it() {
     assert_eq!(held_by.load(Relaxed), 0, "it is given back with its connection");
 
     let holder = Arc::new(Holder::default());
-    let (connection, held) = admitted().open_for(holder.clone(), &registry);
+    let (connection, held) = admitted().open_for(holder.clone(), &registry, Via::WebSocket);
     assert_eq!(held_by.load(Relaxed), connection.guard.handle().id);
     assert_eq!(connection.guard.handle().take_commands(), [None; 3]);
     assert_eq!(*holder.0.lock(), [Command::Replace]);

@@ -7,13 +7,14 @@ use bytes::Bytes;
 
 use super::data::{DataForm, max_len, push, push_events, push_string};
 use super::stream::epoch_prefix;
+use crate::delivery::control::FromProxy;
 use crate::log::Entry;
 
 /// More than is written beside the events.
 const AROUND: usize = 512;
 
 /// The answer to a poll. What is `None` is null, but for `closed`, which is left out then.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct PollAnswer<'a> {
     /// The ticket; `None` on feeds, where numbers are told together with their epoch.
     pub session: Option<&'a str>,
@@ -35,6 +36,11 @@ pub(crate) struct PollAnswer<'a> {
 impl PollAnswer<'_> {
     /// The answer's body.
     pub(crate) fn to_json(&self, form: DataForm) -> Bytes {
+        self.to_json_with(&[], form)
+    }
+
+    /// The same with what a WebSocket would be told in control frames.
+    pub(crate) fn to_json_with(&self, control: &[FromProxy], form: DataForm) -> Bytes {
         let mut out = Vec::with_capacity(capacity(self.entries));
         out.extend_from_slice(br#"{"session":"#);
         match self.session {
@@ -64,6 +70,11 @@ impl PollAnswer<'_> {
             push_string(reason, &mut out);
             out.push(b'}');
         }
+        if !control.is_empty() {
+            out.extend_from_slice(br#","control":"#);
+            // Numbers and words of our own: there is nothing that could fail.
+            let _ = serde_json::to_writer(&mut out, control);
+        }
         if self.is_draining {
             out.extend_from_slice(br#","draining":true"#);
         }
@@ -73,7 +84,7 @@ impl PollAnswer<'_> {
 }
 
 /// The answer to a replay.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct ReplayAnswer<'a> {
     pub epoch: u64,
     pub entries: &'a [Arc<Entry>],

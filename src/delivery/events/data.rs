@@ -72,7 +72,7 @@ fn push_data(entry: &Entry, form: DataForm, out: &mut Vec<u8>) {
     match json_of(text).filter(|_| form == DataForm::Value) {
         // Between tokens a line may end anywhere, and within strings only as an escape.
         Some(json) => {
-            out.extend(json.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }))
+            out.extend(json.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
         }
         None => push_string(text, out),
     }

@@ -33,6 +33,17 @@ pub(super) async fn close(client: Transport, code: CloseCode, reason: &str) {
     let _ = timeout(CLOSE_TIMEOUT, Box::pin(closing)).await;
 }
 
+/// Writes the beginning of an event stream, and ends it there.
+pub(super) async fn end_stream(client: Transport, preface: &[u8]) {
+    let Transport { mut stream, .. } = client;
+    let ending = async {
+        stream.write_all(preface).await?;
+        stream.flush().await?;
+        stream.shutdown().await
+    };
+    let _ = timeout(CLOSE_TIMEOUT, Box::pin(ending)).await;
+}
+
 /// Whether there is a Close among these frames, or something that is not a frame: no Close can follow that.
 fn has_close(mut received: &[u8]) -> bool {
     loop {

@@ -7,8 +7,8 @@ use crate::connections::{Admitted, Connection, EndReport, Via};
 use crate::frame::CloseCode;
 use crate::net::Transport;
 use crate::server::http::upgrade::{
-    PendingClose, PendingEvents, PendingResume, PendingSession, PendingSubscription, PendingTunnel,
-    PendingUpgrade,
+    PendingClose, PendingEvents, PendingResume, PendingSession, PendingSessionEvents, PendingSubscription,
+    PendingTunnel, PendingUpgrade,
 };
 use crate::server::state::State;
 use crate::session::{Arrival, Attach, Wire};
@@ -30,7 +30,7 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
                 // Its place is the session's, which outlives the connection.
                 Some(guard) => {
                     let holder = Arc::clone(guard.handle());
-                    let (mut connection, held) = admitted.open_for(holder, &state.registry);
+                    let (mut connection, held) = admitted.open_for(holder, &state.registry, Via::WebSocket);
                     state.drain.schedule(connection.guard.handle());
                     connection.held = held;
                     connection
@@ -40,15 +40,28 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
             plan.spawn(client, Arrival { wire, opened, connection, greeted, guard });
         }
         PendingUpgrade::Resume(pending) => {
-            let PendingResume { admitted, handle, generation, seen, nonce, opening, keys, over, has_deflate } =
+            let PendingResume { admitted, handle, generation, seen, nonce, opening, keys, over, wire } =
                 *pending;
-            let connection = open(state, admitted);
-            let wire = Wire::WebSocket { has_deflate };
+            let via = match wire {
+                Wire::WebSocket { .. } => Via::WebSocket,
+                Wire::Events(_) => Via::Events,
+            };
+            let connection = open_via(state, admitted, via);
             let attach =
                 Attach { generation, seen, transport: client, wire, connection, nonce, opening, keys };
             if let Some(returned) = handle.attach(Box::new(attach)).returned().await {
                 close_resume(*returned, over).await;
             }
+        }
+        PendingUpgrade::SessionEvents(pending) => {
+            let PendingSessionEvents { admitted, plan, opened, guard, greeted, start } = *pending;
+            let holder = Arc::clone(guard.handle());
+            let (mut connection, held) = admitted.open_for(holder, &state.registry, Via::Events);
+            state.drain.schedule(connection.guard.handle());
+            connection.held = held;
+            let wire = Wire::Events(Box::new(start));
+            let arrival = Arrival { wire, opened, connection, greeted: Some(greeted), guard: Some(guard) };
+            plan.spawn(client, arrival);
         }
         PendingUpgrade::Broadcast(pending) => {
             let PendingSubscription { mut admitted, reservation, has_deflate } = *pending;
@@ -58,8 +71,7 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
         PendingUpgrade::Events(pending) => {
             let PendingEvents { mut admitted, reservation, form, head } = *pending;
             admitted.info.channel = Some(reservation.channel());
-            let connection = admitted.open_via(&state.registry, Via::Events);
-            state.drain.schedule(connection.guard.handle());
+            let connection = open_via(state, admitted, Via::Events);
             reservation.join_events(client, form, &head, connection);
         }
         PendingUpgrade::Close(pending) => {
@@ -74,16 +86,29 @@ pub(super) async fn start(state: &State, client: Transport, pending: PendingUpgr
 
 /// Enters the connection into the registry, and schedules its close if a drain has begun.
 fn open(state: &State, admitted: Admitted) -> Connection {
-    let connection = admitted.open(&state.registry);
+    open_via(state, admitted, Via::WebSocket)
+}
+
+fn open_via(state: &State, admitted: Admitted, via: Via) -> Connection {
+    let connection = admitted.open_via(&state.registry, via);
     state.drain.schedule(connection.guard.handle());
     connection
 }
 
 /// The session has ended between the answer to the client's handshake and the arrival of its socket: it is told to ask again.
 async fn close_resume(attach: Attach, code: CloseCode) {
-    let Attach { transport, mut connection, .. } = attach;
-    closing::close(transport, code, "upstream lost").await;
-    let close = Some((By::Proxy, code));
+    let Attach { transport, wire, mut connection, .. } = attach;
+    let close = match wire {
+        Wire::WebSocket { .. } => {
+            closing::close(transport, code, "upstream lost").await;
+            Some((By::Proxy, code))
+        }
+        // It asks again, as after any end.
+        Wire::Events(start) => {
+            closing::end_stream(transport, &start.wire.preface).await;
+            None
+        }
+    };
     connection.guard.leave(EndReport { reason: Reason::UpstreamLost, close, fault: None });
 }
 

@@ -87,6 +87,11 @@ impl Drain {
         Arc::clone(&self.cut).notified_owned()
     }
 
+    /// When a connection that is opened now is closed, and how, if a drain has begun.
+    pub(in crate::server) fn close_at(&self) -> Option<Command> {
+        self.plan.get().map(|plan| plan.close_at(0, 1))
+    }
+
     /// Completes when a request that waits is to be answered because of a drain: at a moment of the window, by chance and
     /// for each caller its own, so that clients do not come back all at once.
     pub(in crate::server) async fn answer_by(&self) {
@@ -105,8 +110,12 @@ impl Drain {
 impl Plan {
     /// Schedules the close of one of `count` connections within the window.
     pub(super) fn schedule(&self, handle: &Handle, index: usize, count: usize) {
+        handle.send(self.close_at(index, count));
+    }
+
+    fn close_at(&self, index: usize, count: usize) -> Command {
         let at = self.any_moment(index, count);
-        handle.send(Command::CloseAt { at, code: CloseCode(self.settings.close_code) });
+        Command::CloseAt { at, code: CloseCode(self.settings.close_code) }
     }
 
     /// A moment of the window: of one of `count` parts of it.

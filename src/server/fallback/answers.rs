@@ -30,9 +30,6 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// `Retry-After` of a condition that is temporary.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How long another link of a session may take to prove itself.
-const ATTACHED: Duration = Duration::from_secs(5);
-
 /// The longest time that an event stream's client waits unless it is told another one.
 const USUAL_RETRY: Duration = Duration::from_secs(4);
 
@@ -63,9 +60,14 @@ pub(in crate::server) enum EndpointError {
         /// How many were received.
         received: u64,
     },
-    /// Another link of the session is younger.
+    /// Another link of the session is younger: when to come back.
     #[error("a WebSocket has this session")]
-    Attached,
+    Attached(Duration),
+    /// Nobody's session.
+    #[error(
+        "this endpoint takes the ticket of a session, in X-Outrigger-Session or as ?session=; a poll begins one"
+    )]
+    NoTicket,
     /// The session is over, or its ticket is not good any more.
     #[error("this session is over; a request without its ticket begins another one")]
     Gone {
@@ -73,6 +75,8 @@ pub(in crate::server) enum EndpointError {
         why: Option<&'static str>,
         /// How many of the client's messages it had received, if that is known.
         received: Option<u64>,
+        /// How many of the server's messages the client has missed, if that is known.
+        lost: Option<u64>,
     },
     /// Above `policy.max_message`.
     #[error("the message is longer than one may be (policy.max_message)")]
@@ -84,8 +88,13 @@ pub(in crate::server) enum EndpointError {
     #[error("too many polls of this session are waiting")]
     Polls,
     /// The server is away, and as much waits for it as may.
-    #[error("the server is away, and no more can wait for it; nothing was taken")]
-    QueueFull(Duration),
+    #[error("the server is away, and no more can wait for it: what is beyond {received} was not taken")]
+    QueueFull {
+        /// When to come back.
+        wait: Duration,
+        /// How many messages were received.
+        received: u64,
+    },
 }
 
 /// Why a request was answered so, for its line in the log: kept beside the answer.
@@ -95,41 +104,41 @@ pub(in crate::server) struct AnswerReason(pub(in crate::server) &'static str);
 impl EndpointError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::BadParameter(_) | Self::BadBody(_) => StatusCode::BAD_REQUEST,
+            Self::BadParameter(_) | Self::BadBody(_) | Self::NoTicket => StatusCode::BAD_REQUEST,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoChannel => StatusCode::NOT_FOUND,
-            Self::Ahead { .. } | Self::Gap { .. } | Self::Attached => StatusCode::CONFLICT,
+            Self::Ahead { .. } | Self::Gap { .. } | Self::Attached(_) => StatusCode::CONFLICT,
             Self::Gone { .. } => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MessageRate(_) | Self::Polls => StatusCode::TOO_MANY_REQUESTS,
-            Self::QueueFull(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QueueFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// `X-Outrigger-Reason`
     fn reason(&self) -> &'static str {
         match self {
-            Self::BadParameter(_) | Self::BadBody(_) => "bad_request",
+            Self::BadParameter(_) | Self::BadBody(_) | Self::NoTicket => "bad_request",
             Self::Method(_) => "method",
             Self::NoChannel => "no_channel",
             Self::Ahead { .. } => "ahead",
             Self::Gap { .. } => "gap",
-            Self::Attached => "attached",
+            Self::Attached(_) => "attached",
             Self::Gone { .. } => "gone",
             Self::TooLarge => "too_large",
             Self::MessageRate(_) => "message_rate",
             Self::Polls => "polls",
-            Self::QueueFull(_) => "queue_full",
+            Self::QueueFull { .. } => "queue_full",
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Attached => Some(ATTACHED),
-            Self::MessageRate(wait) | Self::QueueFull(wait) => Some(*wait),
+            Self::Attached(wait) | Self::MessageRate(wait) | Self::QueueFull { wait, .. } => Some(*wait),
             Self::Polls => Some(SOON),
             Self::BadParameter(_)
             | Self::BadBody(_)
+            | Self::NoTicket
             | Self::Method(_)
             | Self::NoChannel
             | Self::Ahead { .. }
@@ -144,8 +153,13 @@ impl EndpointError {
         let mut members = Map::new();
         match self {
             Self::Ahead { head } => drop(members.insert("head".into(), (*head).into())),
-            Self::Gap { received } => drop(members.insert("received".into(), (*received).into())),
-            Self::Gone { why, received } => {
+            Self::QueueFull { received, .. } | Self::Gap { received } => {
+                drop(members.insert("received".into(), (*received).into()))
+            }
+            Self::Gone { why, received, lost } => {
+                if let Some(lost) = lost {
+                    members.insert("lost".into(), (*lost).into());
+                }
                 members.insert("why".into(), (*why).into());
                 members.insert("received".into(), (*received).into());
             }

@@ -5,6 +5,7 @@
 //! see the same as of a client that has one.
 //!
 //! * [`asked`]: the handshake that a request stands for, and what else it says. [`parameters`]: its query.
+//! * [`messages`]: the body of a `POST`.
 //! * [`cors`]: which pages may read an answer. [`answers`]: errors, refusals and the heads of answers.
 //!
 //! # Invariants
@@ -18,6 +19,7 @@
 mod answers;
 mod asked;
 mod cors;
+mod messages;
 mod methods;
 mod parameters;
 
@@ -27,4 +29,5 @@ pub(in crate::server) use self::answers::{
 };
 pub(in crate::server) use self::asked::Asked;
 pub(in crate::server) use self::cors::Cors;
-pub(in crate::server) use self::parameters::Parameters;
+pub(in crate::server) use self::messages::Messages;
+pub(in crate::server) use self::parameters::{BadParameter, Parameters};

@@ -12,7 +12,7 @@ use crate::frame::{CloseCode, Extensions};
 use crate::net::Transport;
 use crate::net::own_protocols::Nonce;
 use crate::server::limits::refusals::RefusalPermit;
-use crate::session::{self, Greeted, Handle, Identity, Opened, TicketKeys};
+use crate::session::{self, EventsStart, Greeted, Handle, Identity, Opened, SessionGuard, TicketKeys, Wire};
 use crate::tunnel;
 use crate::upstream::opening::Opening;
 
@@ -23,6 +23,7 @@ pub(in crate::server) enum PendingUpgrade {
     /// Boxed: most connections are tunnels.
     Session(Box<PendingSession>),
     Resume(Box<PendingResume>),
+    SessionEvents(Box<PendingSessionEvents>),
     Broadcast(Box<PendingSubscription>),
     Events(Box<PendingEvents>),
     Close(PendingClose),
@@ -54,6 +55,18 @@ pub(in crate::server) struct PendingSession {
     pub(in crate::server) has_deflate: bool,
 }
 
+/// A client that begins a session with an event stream, and the upstream that has agreed.
+#[derive(Debug)]
+pub(in crate::server) struct PendingSessionEvents {
+    pub(in crate::server) admitted: Admitted,
+    pub(in crate::server) plan: Arc<session::Plan>,
+    pub(in crate::server) opened: Opened,
+    /// The session, which has a ticket already.
+    pub(in crate::server) guard: SessionGuard,
+    pub(in crate::server) greeted: Greeted,
+    pub(in crate::server) start: EventsStart,
+}
+
 /// A client that comes back to its session.
 #[derive(Debug)]
 pub(in crate::server) struct PendingResume {
@@ -69,8 +82,7 @@ pub(in crate::server) struct PendingResume {
     pub(in crate::server) keys: Arc<TicketKeys>,
     /// What it is closed with if its session ends before its socket arrives.
     pub(in crate::server) over: CloseCode,
-    /// Whether compressed messages were agreed upon.
-    pub(in crate::server) has_deflate: bool,
+    pub(in crate::server) wire: Wire,
 }
 
 /// A client of mode `broadcast`, and its place on a channel.

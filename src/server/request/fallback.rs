@@ -1,6 +1,6 @@
 //! How a request to an endpoint is answered, for a client that has no WebSocket.
 //!
-//! * [`feed`]: of a route of mode broadcast.
+//! * [`feed`]: of a route of mode broadcast. [`session`]: of one of mode session.
 //!
 //! # Not here
 //! What a request says, and the form of answers ([`crate::server::fallback`]); messages as events
@@ -8,18 +8,22 @@
 
 mod failure;
 mod feed;
+mod session;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::failure::Failure;
 use super::routed::RoutedRequest;
+use super::session::SessionRoute;
 use crate::admission::Refused;
 use crate::config::Endpoint;
 use crate::server::fallback::{
-    Asked, Cors, EndpointError, NO_STORE, method_error, options, passes, refused_stream, stream_head,
+    Asked, Cors, EndpointError, Messages, NO_STORE, method_error, options, passes, refused_stream,
+    stream_head,
 };
 use crate::server::http::body::AnswerBody;
 use crate::server::state::Mode;
@@ -30,6 +34,7 @@ pub(super) async fn answer(
     mut request: RoutedRequest<'_>,
     asked: Asked,
     cors: &Cors,
+    body: Incoming,
 ) -> Result<Response<AnswerBody>, Refused> {
     let (endpoint, connection, route) = (asked.endpoint, request.connection, request.route);
     let policy = &route.config.policy;
@@ -64,6 +69,33 @@ pub(super) async fn answer(
             feed::events(request, feed, asked.position, parameters.form, head).await
         }
         (Mode::Broadcast { hub, .. }, Endpoint::Replay) => feed::replay(request, hub, &parameters).map(&own),
+        (Mode::Session { plan, breaker, afresh }, endpoint) => {
+            let route = SessionRoute { plan, breaker: breaker.as_ref(), afresh };
+            let answered = match endpoint {
+                Endpoint::Poll => session::poll(request, route, asked.position, parameters).await,
+                Endpoint::Events => {
+                    let mut head = stream_head();
+                    cors.set(policy, head.headers_mut());
+                    session::events(request, route, asked.position, parameters.form, head).await
+                }
+                Endpoint::Send => {
+                    let max = policy.max_message;
+                    let content_type = asked.content_type.as_ref();
+                    let messages = Messages::read(body, content_type, parameters.number, max).await;
+                    match messages {
+                        Ok(messages) => session::send(request, route, messages).await,
+                        Err(error) => Err(error.into()),
+                    }
+                }
+                Endpoint::Replay => session::replay(request, route, parameters).await,
+            };
+            answered.map(|mut answer| {
+                if !answer.body().is_stream() {
+                    cors.set(policy, answer.headers_mut());
+                }
+                answer
+            })
+        }
         // No route has another one ([`crate::config::Route::has_endpoint`]).
         _ => Err(Refused::NoHttp.into()),
     };

@@ -160,7 +160,7 @@ pub(super) async fn serve(
             has_body,
         };
         if let Some((asked, cors)) = asked {
-            return Box::pin(fallback::answer(request, *asked, &cors)).await;
+            return Box::pin(fallback::answer(request, *asked, &cors, body)).await;
         }
         match (kind, &route.mode) {
             (Kind::Plain | Kind::Fallback(_), _) => Box::pin(plain::answer(request, body)).await,

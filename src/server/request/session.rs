@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::handshake;
@@ -25,7 +26,7 @@ use crate::net::http::{X_REQUEST_ID, switching_protocols};
 use crate::net::own_protocols::{OwnProtocols, Resume};
 use crate::server::http::body::AnswerBody;
 use crate::server::http::upgrade::{PendingResume, PendingSession, PendingUpgrade};
-use crate::session::{Greeted, Handle, Identity, NotResumed, Opened, Plan, TicketKeys};
+use crate::session::{Greeted, Handle, Identity, NotResumed, Opened, Plan, TicketKeys, Wire};
 use crate::telemetry::ResumeOutcome;
 use crate::upstream::opening::Opening;
 use crate::upstream::verify::Offer;
@@ -160,14 +161,14 @@ fn resume(
         opening,
         keys,
         over,
-        has_deflate: agreed.extension.is_some(),
+        wire: Wire::WebSocket { has_deflate: agreed.extension.is_some() },
     };
     connection.set_upgrade(PendingUpgrade::Resume(Box::new(pending)));
     Ok(response)
 }
 
 /// What the server is asked for the client, whenever it is.
-fn opening_of(request: &mut RoutedRequest<'_>) -> Result<Opening, Refused> {
+pub(super) fn opening_of(request: &mut RoutedRequest<'_>) -> Result<Opening, Refused> {
     let context = &mut request.context;
     let target = target::for_upstream(request.route, &context.head.uri)?;
     let mut asked: HeaderMap = std::mem::take(&mut context.head.headers);
@@ -177,6 +178,50 @@ fn opening_of(request: &mut RoutedRequest<'_>) -> Result<Opening, Refused> {
     Ok(Opening::of_one_client(&target, asked))
 }
 
+/// What the server says to a handshake.
+pub(super) enum Answered {
+    Accepted(Box<Accepted>),
+    Declined(Incoming),
+}
+
+/// The server has accepted.
+pub(super) struct Accepted {
+    pub(super) opened: Opened,
+    /// What the session is.
+    pub(super) identity: Identity,
+}
+
+/// Asks the server for a connection. The head of what it says is as the client is to get it.
+pub(super) async fn ask_server(request: &mut RoutedRequest<'_>) -> Result<Response<Answered>, Refused> {
+    let path = request.context.head.uri.path().into();
+    let mut opening = opening_of(request)?;
+    let (mut upstream_request, _) = opening.request(None);
+    if let Ok(id) = HeaderValue::from_str(request.request_id) {
+        upstream_request.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    let offer = Offer::of(upstream_request.headers());
+    match request.route.upstream.upgrade(upstream_request, &offer).await? {
+        Upgrade::Accepted(upgraded) => {
+            let protocol = upgraded.response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
+            // The client hears of them as well, but its server's next connection begins without it.
+            opening.set_cookies(upgraded.response.headers());
+            let identity = Identity {
+                route: Arc::from(&*request.route.config.name),
+                user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),
+                path,
+                protocol: protocol.clone(),
+            };
+            let opened = Opened { transport: upgraded.transport, protocol, opening };
+            let accepted = Answered::Accepted(Box::new(Accepted { opened, identity }));
+            Ok(upgraded.response.map(|()| accepted))
+        }
+        Upgrade::Declined(mut declined) => {
+            headers::for_client(declined.status(), declined.headers_mut());
+            Ok(declined.map(Answered::Declined))
+        }
+    }
+}
+
 /// Asks the server for a connection, and answers what it answers.
 async fn open(
     mut request: RoutedRequest<'_>,
@@ -184,20 +229,12 @@ async fn open(
     agreed: Agreed,
     greeted: Option<Greeted>,
 ) -> Result<Response<AnswerBody>, Refused> {
-    let (route, connection) = (request.route, request.connection);
-    let path = request.context.head.uri.path().into();
-    let mut opening = opening_of(&mut request)?;
-    let (mut upstream_request, _) = opening.request(None);
-    if let Ok(id) = HeaderValue::from_str(request.request_id) {
-        upstream_request.headers_mut().insert(X_REQUEST_ID, id);
-    }
-    let offer = Offer::of(upstream_request.headers());
-    match route.upstream.upgrade(upstream_request, &offer).await? {
-        Upgrade::Accepted(upgraded) => {
-            let protocol = upgraded.response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
-            // The client hears of them as well, but its server's next connection begins without it.
-            opening.set_cookies(upgraded.response.headers());
-            let mut response = upgraded.response.map(|()| AnswerBody::own(Full::default(), connection));
+    let connection = request.connection;
+    let (head, answered) = ask_server(&mut request).await?.into_parts();
+    match answered {
+        Answered::Accepted(accepted) => {
+            let Accepted { opened, identity } = *accepted;
+            let mut response = Response::from_parts(head, AnswerBody::own(Full::default(), connection));
             response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, agreed.accept);
             let mut added = Vec::new();
             if let Some(extension) = agreed.extension {
@@ -213,13 +250,6 @@ async fn open(
             for name in &added {
                 spelling::add(response.extensions_mut(), &headers, name);
             }
-            let identity = Identity {
-                route: Arc::from(&*route.config.name),
-                user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),
-                path,
-                protocol: protocol.clone(),
-            };
-            let opened = Opened { transport: upgraded.transport, protocol, opening };
             let pending = PendingSession {
                 admitted: request.into_admitted(),
                 plan: Arc::clone(plan),
@@ -231,9 +261,6 @@ async fn open(
             connection.set_upgrade(PendingUpgrade::Session(Box::new(pending)));
             Ok(response)
         }
-        Upgrade::Declined(mut declined) => {
-            headers::for_client(declined.status(), declined.headers_mut());
-            Ok(declined.map(|body| AnswerBody::upstream(body, connection)))
-        }
+        Answered::Declined(body) => Ok(Response::from_parts(head, AnswerBody::upstream(body, connection))),
     }
 }

@@ -42,6 +42,7 @@ impl Task {
                 Request::Attach(attach, _) => self.on_attach(*attach, cx, now),
                 Request::Stream(asked) => self.on_stream(*asked, now),
                 Request::Poll(asked) => self.on_poll(*asked, cx, now),
+                Request::Replay(asked) => self.on_replay(*asked),
                 Request::Send(asked) => self.on_send(*asked, cx, now),
             }
         }
@@ -222,7 +223,7 @@ impl Task {
 
     /// What the client was sent is kept until it has confirmed it, or is beyond `history`.
     pub(super) fn let_go_of_sent(&mut self) {
-        let Some(resumable) = &mut self.resumable else { return self.writer.let_go(self.next) };
+        let Some(resumable) = &mut self.resumable else { return self.let_go(self.next) };
         let history = &self.plan.policy.history;
         let log = self.writer.log();
         let oldest = self.next.saturating_sub(history.messages as u64);
@@ -233,7 +234,7 @@ impl Task {
             kept_from += 1;
         }
         resumable.keep_from(kept_from);
-        self.writer.let_go(kept_from);
+        self.let_go(kept_from);
     }
 
     /// Whether the present link was handed its hello.

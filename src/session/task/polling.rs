@@ -23,7 +23,7 @@ use crate::log::Cursor;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
 use crate::session::machine::{Client, Server};
-use crate::session::request::{Asked, NotResumed, Poll, Polled, Refusal, Stream, Visitor};
+use crate::session::request::{Asked, Newcomer, NotResumed, Poll, Polled, Refusal, Stream, Visitor};
 use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome};
 
 /// Bytes of frames that are answered at once, and one message at the least.
@@ -44,7 +44,9 @@ impl Task {
         if let Some(polls) = &mut self.polls {
             polls.drop_gone(cx);
         }
-        let after = match self.begins(visitor.generation, after, now) {
+        let has_room = self.polls.as_ref().is_none_or(|polls| polls.has_room());
+        let begun = self.begins(visitor.generation, after, now);
+        let after = match begun.and_then(|after| if has_room { Ok(after) } else { Err(Refusal::Polls) }) {
             Ok(after) => after,
             Err(refusal) => {
                 let _ = answer.send(Err(refusal));
@@ -78,16 +80,12 @@ impl Task {
 
     /// Whether the session is this client's, and can be had over HTTP now.
     pub(super) fn check_visitor(&self, generation: u32, now: Instant) -> Result<(), Refusal> {
-        let Some(resumable) = &self.resumable else { return Err(self.gone()) };
         match self.machine.client() {
             Client::Attached | Client::Away { .. } => {}
             Client::Leaving { .. } => return Err(Refusal::Attached(CLOSING)),
             Client::Gone => return Err(self.gone()),
         }
-        if !resumable.is_valid(generation) {
-            let ended = EndedSession { received: self.outbox.received(), why: ResumeOutcome::Used.as_str() };
-            return Err(Refusal::Gone(Some(ended), None));
-        }
+        self.check_ticket(generation)?;
         let is_young = self.client.as_ref().is_some_and(|client| now < client.handle().since + YOUNG);
         if is_young && self.control.as_ref().is_some_and(|control| control.is_unproven()) {
             return Err(Refusal::Attached(YOUNG));
@@ -95,11 +93,20 @@ impl Task {
         Ok(())
     }
 
+    /// Whether the ticket of this number opens the session.
+    pub(super) fn check_ticket(&self, generation: u32) -> Result<(), Refusal> {
+        match &self.resumable {
+            None => Err(self.gone()),
+            Some(resumable) if resumable.is_valid(generation) => Ok(()),
+            Some(_) => {
+                let (received, why) = (self.outbox.received(), ResumeOutcome::Used.as_str());
+                Err(Refusal::Gone(Some(EndedSession { received, why }), None))
+            }
+        }
+    }
+
     /// The number of the newest message that a poll goes on behind.
     fn begin_after(&mut self, after: Option<u64>) -> Result<u64, Refusal> {
-        if self.polls.as_ref().is_some_and(|http| !http.has_room()) {
-            return Err(Refusal::Polls);
-        }
         let kept_from = self.resumable.as_ref().map_or(1, |resumable| resumable.kept_from());
         let after = after.unwrap_or(kept_from - 1);
         if after > self.newest_sent {
@@ -127,7 +134,7 @@ impl Task {
 
     /// A client of which this was checked has the session from now on.
     pub(super) fn let_in(&mut self, visitor: Visitor, cx: &mut Context<'_>, now: Instant) {
-        let Visitor { generation, admitted, registry, close_at } = visitor;
+        let Visitor { generation, newcomer } = visitor;
         let mut is_back = false;
         // An event stream goes on beside.
         if let Some(mut before) = self.client.take_if(|client| matches!(client, Link::WebSocket(_))) {
@@ -137,6 +144,27 @@ impl Task {
             self.rest = None;
             is_back = true;
         }
+        if let Some(newcomer) = newcomer {
+            self.renew_place(newcomer, cx, now);
+        }
+        self.machine.set_resume_window(self.window_over_http());
+        self.machine.attach(now);
+        if let Some(resumable) = &mut self.resumable {
+            resumable.prove(generation);
+            if let Some(since) = resumable.visit(self.writer.log().head()) {
+                is_back = true;
+                let away = now.saturating_duration_since(since).as_secs_f64();
+                self.plan.shared.metrics.session_recovery.observe(RecoverySide::Client, away);
+            }
+        }
+        if is_back {
+            self.plan.metrics.resumes.inc(ResumeOutcome::Resumed);
+        }
+    }
+
+    /// The client has a place among the connections, and these credentials.
+    fn renew_place(&mut self, newcomer: Newcomer, cx: &mut Context<'_>, now: Instant) {
+        let Newcomer { admitted, registry, close_at } = newcomer;
         self.expires = admitted.expires;
         if self.client.is_none() {
             // A lifetime is a link's.
@@ -154,19 +182,6 @@ impl Task {
         }
         if let Some(close_at) = close_at {
             self.on_command(close_at);
-        }
-        self.machine.set_resume_window(self.window_over_http());
-        self.machine.attach(now);
-        if let Some(resumable) = &mut self.resumable {
-            resumable.prove(generation);
-            if let Some(since) = resumable.visit(self.writer.log().head()) {
-                is_back = true;
-                let away = now.saturating_duration_since(since).as_secs_f64();
-                self.plan.shared.metrics.session_recovery.observe(RecoverySide::Client, away);
-            }
-        }
-        if is_back {
-            self.plan.metrics.resumes.inc(ResumeOutcome::Resumed);
         }
     }
 
@@ -254,7 +269,8 @@ impl Task {
         if self.client.is_none() {
             self.next = self.next.max(polled.next + 1);
         }
-        if let Some(resumable) = self.resumable.as_mut().filter(|_| !polled.told.is_empty()) {
+        // What came first behind it proves it: it was a part of each answer since then.
+        if let Some(resumable) = self.resumable.as_mut().filter(|resumable| resumable.has_news()) {
             resumable.on_told(polled.next + 1, QUESTIONS | u64::from(fastrand::u32(..)));
         }
         if let Some(handle) = self.handle() {

@@ -120,7 +120,10 @@ impl Task {
             }
             if let Some(seen) = frame.seen {
                 match resumable.on_seen(seen, self.newest_sent) {
-                    Ok(kept_from) => self.writer.let_go(kept_from.min(self.next)),
+                    Ok(kept_from) => {
+                        let kept_from = kept_from.min(self.next);
+                        self.let_go(kept_from);
+                    }
                     Err(error) => {
                         tracing::debug!(connection = self.connection(), fault = %error, "fault");
                         // Nothing of the session can be relied on.

@@ -64,6 +64,8 @@ labels! {
         CapacityPerUser = "capacity_per_user",
         /// `broadcast.max_channels`
         CapacityChannels = "capacity_channels",
+        /// `memory.max_buffered`
+        CapacityMemory = "capacity_memory",
         /// `policy.origins`
         Origin = "origin",
         /// `policy.auth`: no credentials, or wrong ones.

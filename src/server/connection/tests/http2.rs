@@ -31,6 +31,18 @@ async fn expect(body: &mut RecvStream, expected: &[u8]) {
     assert!(heard == expected, "{} bytes", heard.len());
 }
 
+/// Writes all of `bytes`, and goes on as an owner of the stream does, which polls it whenever it is woken, `until` then.
+async fn write_while(stream: &mut Stream, bytes: &[u8], until: impl Future<Output = ()>) {
+    let writing = async {
+        stream.write_all(bytes).await.unwrap();
+        stream.read(&mut [0]).await
+    };
+    tokio::select! {
+        () = until => {}
+        ended = writing => panic!("{ended:?}"),
+    }
+}
+
 /// The next thing that comes is END_STREAM, with an empty frame or without one.
 async fn expect_end(body: &mut RecvStream) {
     while let Some(piece) = timeout(DEADLINE, body.data()).await.expect("it comes") {
@@ -52,8 +64,7 @@ async fn an_answer_is_written_over_time_and_ends_in_order() {
     assert_eq!(proxy.counts().2, 0, "no request is in flight");
     let mut body = answer.into_body();
     for event in [&b"data: 1\n\n"[..], b":\n\n", &[b'x'; 100_000]] {
-        let (written, ()) = tokio::join!(taken.stream.write_all(event), expect(&mut body, event));
-        written.unwrap();
+        write_while(&mut taken.stream, event, expect(&mut body, event)).await;
     }
     assert!(!body.is_end_stream());
     timeout(DEADLINE, taken.stream.shutdown()).await.expect("it ends").unwrap();
@@ -91,10 +102,7 @@ async fn a_client_that_does_not_read_is_sent_so_much_and_no_more() {
     assert!((65_535..=most).contains(&sent), "{sent}");
     // What is read makes room for more, and nothing was lost.
     let expected = vec![b'x'; sent];
-    let reading = expect(&mut body, &expected);
-    tokio::join!(reading, async { taken.stream.write_all(&piece).await.unwrap() });
-    taken.stream.flush().await.unwrap();
-    expect(&mut body, &piece).await;
+    write_while(&mut taken.stream, &piece, expect(&mut body, &[expected, piece.to_vec()].concat())).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! routes.
 
 mod http2;
+mod memory;
 mod stream;
 mod waiting;
 

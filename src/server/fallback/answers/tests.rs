@@ -22,25 +22,19 @@ fn each_error_has_the_status_and_the_members_that_are_promised() {
         (EndpointError::Method(Endpoint::Poll), 405, "method", None, ""),
         (EndpointError::Ahead { head: 41 }, 409, "ahead", None, r#""head":41"#),
         (EndpointError::Gap { received: 7 }, 409, "gap", None, r#""received":7"#),
-        (EndpointError::Attached, 409, "attached", Some("5"), ""),
+        (EndpointError::Attached(Duration::from_secs(5)), 409, "attached", Some("5"), ""),
         (
-            EndpointError::Gone { why: Some("window"), received: Some(3) },
+            EndpointError::Gone { why: Some("window"), received: Some(3), lost: None },
             410,
             "gone",
             None,
             r#""received":3,"why":"window""#,
         ),
-        (
-            EndpointError::Gone { why: None, received: None },
-            410,
-            "gone",
-            None,
-            r#""received":null,"why":null"#,
-        ),
+        (EndpointError::Gone { why: None, received: None, lost: Some(4) }, 410, "gone", None, r#""lost":4"#),
         (EndpointError::TooLarge, 413, "too_large", None, ""),
         (EndpointError::MessageRate(wait), 429, "message_rate", Some("2"), ""),
         (EndpointError::Polls, 429, "polls", Some("1"), ""),
-        (EndpointError::QueueFull(wait), 503, "queue_full", Some("2"), ""),
+        (EndpointError::QueueFull { wait, received: 5 }, 503, "queue_full", Some("2"), r#""received":5"#),
     ] {
         let response = error.response(Endpoint::Poll);
         assert_eq!(response.status().as_u16(), status, "{error}");

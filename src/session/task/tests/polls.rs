@@ -6,7 +6,7 @@ use super::tickets::{Hello, held, is_away, resume};
 use super::*;
 use crate::connections::{Admitted, EndedSession};
 use crate::frame::Kind;
-use crate::session::request::{Poll, Polled, Refusal, Send, Sent, Visitor};
+use crate::session::request::{Newcomer, Poll, Polled, Refusal, Send, Sent, Visitor};
 
 const POLICY: &str = "{heartbeat: null, session: {resume_window: 1m}, redial: {base: 20ms, cap: 200ms}}";
 
@@ -23,7 +23,8 @@ impl Stage {
             route: self.metrics.route("r"),
         };
         let admitted = Admitted { info, expires: None, permit: None };
-        Visitor { generation, admitted, registry: Arc::clone(&self.connections), close_at: None }
+        let newcomer = Newcomer { admitted, registry: Arc::clone(&self.connections), close_at: None };
+        Visitor { generation, newcomer: Some(newcomer) }
     }
 
     /// A poll that waits for ten seconds.
@@ -110,7 +111,7 @@ async fn nobody_comes_back_within_the_window_that_a_poll_was_told() {
     assert!(is_away(&stage));
     stage.pass(millis(200)).await;
     assert_eq!(server.hear().last(), Some(&close(1001, "client did not come back")));
-    server.say(0x88, &1001_u16.to_be_bytes());
+    server.cut();
     stage.settle().await;
     stage.is_over();
     assert_eq!(stage.ends(SessionEnd::Window), (1, 1));
@@ -189,7 +190,7 @@ async fn what_is_said_while_the_server_is_away_waits_for_the_next_one_up_to_the_
 #[tokio::test(start_paused = true)]
 async fn more_messages_than_the_rate_allows_are_not_taken_over_whatever_link() {
     let policy =
-        "{heartbeat: null, session: {resume_window: 1m}, limits: {message_rate: {per_second: 1, burst: 2}}}";
+        "{heartbeat: null, session: {resume_window: 1m}, limits: {message_rate: {rate: 1/s, burst: 4}}}";
     let (mut stage, mut client, mut server, hello) = held(policy).await;
     client.text("1");
     client.text("2");
@@ -199,14 +200,17 @@ async fn more_messages_than_the_rate_allows_are_not_taken_over_whatever_link() {
     client.cut();
     stage.settle().await;
     assert!(is_away(&stage));
-    let post = stage.post(&hello.ticket, None, &["3"]);
+    // It has said two messages and a control frame: one is left, and is enough for a batch.
+    let post = stage.post(&hello.ticket, None, &["3", "4"]);
+    assert_eq!(stage.at_once(post).await, sent(4, 2));
+    let post = stage.post(&hello.ticket, None, &["5"]);
     let refusal = stage.at_once(post).await.unwrap_err();
     let Refusal::Rate(wait) = refusal else { panic!("{refusal:?}") };
     assert!(wait > Duration::ZERO && wait <= secs(3), "{wait:?}");
     stage.pass(wait).await;
-    let post = stage.post(&hello.ticket, None, &["3"]);
-    assert_eq!(stage.at_once(post).await, sent(3, 1));
-    assert_eq!(texts(&server.hear()), ["1", "2", "3"]);
+    let post = stage.post(&hello.ticket, None, &["5"]);
+    assert_eq!(stage.at_once(post).await, sent(5, 1));
+    assert_eq!(texts(&server.hear()), ["1", "2", "3", "4", "5"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,6 +275,7 @@ async fn the_servers_close_comes_behind_all_messages_and_in_an_answer_of_its_own
     let poll = stage.poll(&ticket, Some(1));
     let polled = stage.at_once(poll).await.unwrap();
     assert_eq!((said(&polled), polled.closed), (vec![], Some((4000, "done".into()))));
+    server.cut();
     stage.settle().await;
     stage.is_over();
     assert_eq!(stage.ends(SessionEnd::Server), (1, 1));
@@ -291,7 +296,7 @@ async fn polls_are_answered_at_their_date_in_a_drain_and_the_session_is_over() {
     let polled = now_of(&mut poll).unwrap().unwrap();
     assert!(polled.is_draining && polled.entries.is_empty());
     assert_eq!(server.hear().last(), Some(&close(1001, "proxy is draining")));
-    server.say(0x88, &1001_u16.to_be_bytes());
+    server.cut();
     stage.settle().await;
     stage.is_over();
 }
@@ -306,7 +311,7 @@ async fn a_client_between_two_polls_ends_with_its_date_too() {
         handle.send(Command::CloseAt { at: Instant::now() + secs(1), code: CloseCode(1012) });
     }
     stage.pass(millis(1_100)).await;
-    server.say(0x88, &1001_u16.to_be_bytes());
+    server.cut();
     stage.settle().await;
     stage.is_over();
     assert_eq!(stage.ends(SessionEnd::Drain), (1, 1));
