@@ -95,8 +95,8 @@ impl Log {
         self.head.load(Ordering::Acquire)
     }
 
-    /// The number of the oldest message that is kept; of the next one, if there is none.
-    pub(crate) fn first(&self) -> u64 {
+    /// The oldest number from which on every message is kept; one above the newest, if none is.
+    pub fn first(&self) -> u64 {
         self.with_rings(Rings::first)
     }
 

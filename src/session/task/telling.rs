@@ -59,7 +59,7 @@ impl Task {
         };
         let generation = ticket.as_ref().map(|(generation, _)| *generation);
         self.control = Some(Box::new(Control::new(hello.frame(), generation, received, now)));
-        self.tell_owed();
+        self.tell_state();
     }
 
     /// The same for an event stream, whose client comes back with the ticket that it came with.
@@ -96,6 +96,14 @@ impl Task {
             &mut piece,
         );
         self.control = Some(Box::new(Control::new(piece.into(), None, received, now)));
+        self.tell_state();
+    }
+
+    /// Tells a client behind its hello where the session stands: it may have missed all that was told before.
+    fn tell_state(&mut self) {
+        if self.outage.is_some() {
+            self.tell(FromProxy::SERVER_LOST);
+        }
         self.tell_owed();
     }
 
