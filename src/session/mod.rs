@@ -39,8 +39,8 @@ pub(crate) use handle::{Handle, Identity};
 pub(crate) use plan::Plan;
 pub(crate) use registry::SessionGuard;
 pub(crate) use request::{
-    Attach, EventsStart, Newcomer, NotResumed, Poll, Polled, Refusal, Replay, Replayed, Send, Sent, Stream,
-    Visitor, Wire,
+    Attach, EventsStart, Newcomer, NotResumed, Poll, Polled, Refusal, Replay, Send, Sent, Stream, Visitor,
+    Wire,
 };
 pub(crate) use sessions::Sessions;
 pub(crate) use task::{Arrival, Greeted, Opened};

@@ -22,8 +22,7 @@ use super::session::SessionRoute;
 use crate::admission::Refused;
 use crate::config::Endpoint;
 use crate::server::fallback::{
-    Asked, Cors, EndpointError, Messages, NO_STORE, method_error, options, passes, refused_stream,
-    stream_head,
+    Asked, Cors, EndpointError, NO_STORE, method_error, options, passes, refused_stream, stream_head,
 };
 use crate::server::http::body::AnswerBody;
 use crate::server::state::Mode;
@@ -79,13 +78,8 @@ pub(super) async fn answer(
                     session::events(request, route, asked.position, parameters.form, head).await
                 }
                 Endpoint::Send => {
-                    let max = policy.max_message;
-                    let content_type = asked.content_type.as_ref();
-                    let messages = Messages::read(body, content_type, parameters.number, max).await;
-                    match messages {
-                        Ok(messages) => session::send(request, route, messages).await,
-                        Err(error) => Err(error.into()),
-                    }
+                    let brought = session::Brought { body, content_type: asked.content_type };
+                    session::send(request, route, brought, parameters.number).await
                 }
                 Endpoint::Replay => session::replay(request, route, parameters).await,
             };

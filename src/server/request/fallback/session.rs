@@ -9,7 +9,7 @@
 //!    ever; one whose server has said Close is told to stop.
 //!
 //! # Not here
-//! What becomes of a session ([`crate::session`]); what a `POST` says ([`crate::server::fallback::messages`]).
+//! What becomes of a session ([`crate::session`]); what a `POST` says ([`Messages`]).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use tokio::time::Instant;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
 use super::failure::Failure;
@@ -43,6 +44,9 @@ use crate::telemetry::{Label, SessionEnd};
 
 /// When a client comes back whose server is away, and as much waits for it as may.
 const SERVER_AWAY: Duration = Duration::from_secs(1);
+
+/// How long the body of a `POST` may take: a message that takes longer is better said over something that lasts.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an event stream whose session ends before it has begun is reported as.
 const GOING_AWAY: CloseCode = CloseCode::GOING_AWAY;
@@ -233,11 +237,19 @@ async fn begin_with_events(
     Ok(answer)
 }
 
-/// Takes messages of the client.
+/// What a `POST` has beside its head.
+pub(super) struct Brought {
+    pub(super) body: Incoming,
+    pub(super) content_type: Option<HeaderValue>,
+}
+
+/// Takes messages of the client. `number`: of the first one, if the query says that. Nothing is read for a client that has no
+/// session.
 pub(super) async fn send(
     request: RoutedRequest<'_>,
     route: SessionRoute<'_>,
-    messages: Messages,
+    brought: Brought,
+    number: Option<u64>,
 ) -> Result<Response<AnswerBody>, Failure> {
     let connection = request.connection;
     let grant = match request.context.resume {
@@ -246,8 +258,14 @@ pub(super) async fn send(
         ResumeDecision::Granted(grant) => grant,
     };
     let (handle, _) = find(&request, route, grant)?;
+    let Brought { body, content_type } = brought;
+    let max = request.route.config.policy.max_message;
+    let read = Messages::read(body, content_type.as_ref(), number, max);
+    let Ok(read) = timeout(BODY_TIMEOUT, read).await else {
+        return Err(EndpointError::BadBody("the body has not come in full").into());
+    };
+    let Messages { first, messages } = read?;
     let visitor = visitor(request, grant.generation);
-    let Messages { first, messages } = messages;
     let sent = handle.send(Send { visitor, first, messages }).await;
     let Sent { received, taken } = sent.map_err(|refusal| error_of(refusal, route, grant))?;
     let mut answer = json(format!(r#"{{"received":{received}}}"#).into());
