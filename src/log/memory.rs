@@ -150,11 +150,6 @@ impl Log {
         self.readers().waiters()
     }
 
-    /// The oldest number from which on every message is kept; one above the newest, if none is.
-    pub fn first(&self) -> u64 {
-        self.with_rings(Rings::first)
-    }
-
     /// A new reader. It keeps nothing from being evicted until its place is set ([`Reader::set_oldest_needed`],
     /// [`Reader::set_delivered`]).
     pub fn reader(self: &Arc<Self>) -> Reader {
