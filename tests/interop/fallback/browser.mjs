@@ -5,6 +5,7 @@ import puppeteer from "puppeteer-core";
 import { obey } from "./orders.mjs";
 
 const files = {
+  "/asking.html": "text/html",
   "/listening.html": "text/html",
   "/listening.mjs": "text/javascript",
   "/session.html": "text/html",

@@ -2,8 +2,8 @@
 // `?detach`: it detaches when it is left, in place of the browser's own Close.
 const query = new URLSearchParams(location.search);
 const confirm = Number(query.get("confirm") ?? 50);
-const none = { ticket: null, seen: 0, said: [], m: 0, last: null };
-const kept = { ...none, told: [], messages: 0, heard: 0, wrong: [], ...JSON.parse(sessionStorage.kept ?? "{}") };
+const none = () => ({ ticket: null, seen: 0, said: [], m: 0, last: null });
+const kept = { ...none(), told: [], messages: 0, heard: 0, wrong: [], ...JSON.parse(sessionStorage.kept ?? "{}") };
 const keep = () => (sessionStorage.kept = JSON.stringify(kept));
 window.look = () => kept;
 let say = () => {};
@@ -12,11 +12,13 @@ let leave = () => {};
 function hello(data, nonce) {
   const { outrigger } = JSON.parse(data);
   if (outrigger.nonce !== nonce) kept.wrong.push(`the hello is not for us: ${data}`);
-  if (!outrigger.resumed) Object.assign(kept, { ...none, seen: outrigger.sequence });
+  if (!outrigger.resumed) Object.assign(kept, { ...none(), seen: outrigger.sequence });
   if (outrigger.sequence !== kept.seen) kept.wrong.push(`${outrigger.sequence} follows ${kept.seen}`);
   kept.ticket = outrigger.session;
   kept.told.push(outrigger.resumed ? "resumed" : "anew");
   kept.said = kept.said.filter((m) => m > outrigger.received);
+  // The tab that this is a copy of may have said more.
+  kept.m = Math.max(kept.m, outrigger.received);
   return outrigger.control;
 }
 
