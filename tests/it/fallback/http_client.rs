@@ -128,6 +128,11 @@ impl Stream {
             Some(id) => dial.header("Last-Event-ID", id),
             None => dial,
         };
+        Self::of(dial).await
+    }
+
+    /// The answer to this request.
+    pub async fn of(dial: Dial) -> Result<Self, u16> {
         let mut link = dial.send().await;
         let head = link.read_head().await;
         if head.status() != 200 {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::http_client::{HttpClient, Stream, events, json_of};
 use crate::support::http::Response;
+use crate::support::http2::Client as Http2;
 use crate::support::proxy::Proxy;
 use crate::support::session::{Death, die, session};
 use crate::support::ticket_client::TicketClient;
@@ -381,4 +382,125 @@ async fn a_websocket_that_comes_back_ends_polls_and_streams_and_is_left_alone_wh
     assert_eq!(socket.let_go().await.0, 1008);
     server.text("two").await;
     assert_eq!(events(&poll.await.unwrap()), [(2, json!("two"))]);
+}
+
+#[tokio::test]
+async fn what_is_kept_is_shown_again_and_confirms_nothing() {
+    let upstream = Upstream::by_hand().await;
+    let policy =
+        format!("{FALLBACK}, history: {{messages: 3}}").replace("poll: true", "poll: true, replay: true");
+    let proxy = session(&upstream, &policy).spawn().await;
+    let mut client = HttpClient::new(&proxy, "/room");
+    client.begin().await;
+    let mut server = upstream.accept().await;
+    for n in 1..=5 {
+        server.text(&n.to_string()).await;
+        let told = client.poll().await;
+        assert_eq!(events(&told), [(n, json!(n))]);
+        client.had(&told);
+    }
+    let replayed = json_of(&client.get("replay?limit=2").await);
+    assert_eq!(
+        events(&replayed),
+        [(3, json!(3)), (4, json!(4))],
+        "as many as history says, confirmed or not"
+    );
+    assert_eq!((&replayed["totalEvents"], &replayed["firstSequence"]), (&3.into(), &3.into()));
+    let replayed = json_of(&client.get("replay?fromSequence=5").await);
+    assert_eq!((events(&replayed), &replayed["totalEvents"]), (vec![(5, json!(5))], &1.into()));
+    assert_eq!(is_error(&client.get("replay?fromSequence=7").await, 409, "ahead")["head"], 5);
+    // A poll goes on where it was, and a replay has nobody attached.
+    server.text("6").await;
+    proxy.away(1.0).await;
+    let told = client.poll().await;
+    assert_eq!(events(&told), [(5, json!(5)), (6, json!(6))].split_at(1).1);
+    is_error(&proxy.plain().path("/room/replay").answer().await.response, 400, "bad_request");
+}
+
+#[tokio::test]
+async fn an_event_stream_that_is_not_read_is_bounded_as_a_websocket_is_and_may_come_back() {
+    let upstream = Upstream::by_hand().await;
+    let lag =
+        "delivery: {max_lag: {messages: 50, bytes: 64KiB}}, close_timeout: 300ms, history: {bytes: 64MiB}";
+    let proxy = session(&upstream, &format!("{FALLBACK}, {lag}")).spawn().await;
+    let dial = proxy.plain().path("/room/events?data=text").receive_buffer(4096);
+    let mut stream = Stream::of(dial).await.unwrap();
+    let ticket = stream.hello().await["session"].as_str().unwrap().to_owned();
+    let mut server = upstream.accept().await;
+    let text = "x".repeat(16 * 1024);
+    let mut said = 0;
+    // Until its link is closed: what is kept then is history's.
+    while proxy.find_metric("outrigger_sessions{route=\"chat\",state=\"away\"}").await != Some(1.0) {
+        assert!(said < 4_000, "{said} messages are kept for a client that reads nothing");
+        server.text(&text).await;
+        said += 1;
+    }
+    let slow = "outrigger_disconnections_total{reason=\"slow_consumer\",route=\"chat\"}";
+    assert_eq!(proxy.metric(slow).await, 1.0);
+    let mut stream = Stream::open(&proxy, "/room/events", Some(&format!("{ticket}.0"))).await;
+    assert_eq!(stream.hello().await["resumed"], true);
+    for number in 1..=said {
+        assert_eq!(stream.message().await.0, number, "all of it, in order");
+    }
+}
+
+/// Of two that come at the same moment one has the session, and none of them is left without an answer.
+#[tokio::test]
+async fn a_poll_and_a_websocket_at_the_same_moment_end_in_an_order() {
+    let upstream = Upstream::by_hand().await;
+    let proxy = proxy_to(&upstream).await;
+    let mut client = HttpClient::new(&proxy, "/room");
+    client.begin().await;
+    let mut server = upstream.accept().await;
+    for round in 1..=30 {
+        let poll = client.asking(&format!("poll?afterSequence={}&timeout=50ms", client.seen));
+        let mut socket = TicketClient::new(proxy.dial().path("/room"));
+        (socket.ticket, socket.seen) = (Some(client.ticket().to_owned()), client.seen);
+        socket.resume().await;
+        server.text(&round.to_string()).await;
+        let response = poll.await.unwrap();
+        match response.status() {
+            409 => is_error(&response, 409, "attached"),
+            200 => json_of(&response),
+            _ => panic!("{}", response.text()),
+        };
+        // Whoever has it, the message is there for the one that asks.
+        client.set_ticket(socket.ticket.as_deref().unwrap());
+        drop(socket);
+        loop {
+            let response = client.get(&format!("poll?afterSequence={}", client.seen)).await;
+            if response.status() == 200 {
+                let told = json_of(&response);
+                assert_eq!(events(&told), [(round, json!(round))]);
+                client.had(&told);
+                break;
+            }
+            is_error(&response, 409, "attached");
+        }
+    }
+    assert_eq!(upstream.accepted(), 1);
+}
+
+#[tokio::test]
+async fn the_same_holds_over_http2() {
+    let upstream = Upstream::by_hand().await;
+    let proxy = proxy_to(&upstream).await;
+    let http2 = Http2::connect(proxy.address()).await;
+    let ask = |method: &str, path: &str, ticket: Option<&str>| {
+        let request =
+            http::Request::builder().method(method).uri(format!("http://{}{path}", proxy.address()));
+        let request =
+            ticket.into_iter().fold(request, |request, ticket| request.header("x-outrigger-session", ticket));
+        request.body(()).unwrap()
+    };
+    let begun = http2.plain(ask("GET", "/room/poll", None), b"").await.unwrap();
+    let begun: Value = serde_json::from_slice(&begun.body).unwrap();
+    let ticket = begun["session"].as_str().unwrap();
+    let mut server = upstream.accept().await;
+    let sent = http2.plain(ask("POST", "/room/send?n=1", Some(ticket)), b"hi").await.unwrap();
+    assert_eq!((sent.status, &*sent.body), (202, &br#"{"received":1}"#[..]));
+    server.expect_text("hi").await;
+    server.text("there").await;
+    let told = http2.plain(ask("GET", "/room/poll?afterSequence=0", Some(ticket)), b"").await.unwrap();
+    assert_eq!(events(&serde_json::from_slice(&told.body).unwrap()), [(1, json!("there"))]);
 }
