@@ -96,7 +96,7 @@ impl Log {
     }
 
     /// The oldest number from which on every message is kept; one above the newest, if none is.
-    pub(crate) fn first(&self) -> u64 {
+    pub fn first(&self) -> u64 {
         self.with_rings(Rings::first)
     }
 

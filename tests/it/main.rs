@@ -35,9 +35,13 @@ mod broadcast {
 mod fallback {
     mod attacks;
     mod door;
+    mod event_source;
     mod feeds;
     mod http_client;
+    mod network;
+    mod pages;
     mod recipes;
+    mod script;
     mod sessions;
     mod switching;
 }

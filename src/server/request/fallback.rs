@@ -6,6 +6,7 @@
 //! What a request says, and the form of answers ([`crate::server::fallback`]); messages as events
 //! ([`crate::delivery::events`]).
 
+mod failure;
 mod feed;
 mod session;
 
@@ -15,46 +16,17 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::feeds::NotJoined;
+use self::failure::Failure;
 use super::routed::RoutedRequest;
 use super::session::SessionRoute;
 use crate::admission::Refused;
 use crate::config::Endpoint;
 use crate::server::fallback::{
-    Asked, Cors, EndpointError, Messages, method_error, options, passes, refused_stream, stream_head,
+    Asked, Cors, EndpointError, NO_STORE, method_error, options, passes, refused_stream, stream_head,
 };
 use crate::server::http::body::AnswerBody;
 use crate::server::state::Mode;
 use crate::upstream::headers;
-
-/// Why a request has no answer of its endpoint.
-pub(super) enum Failure {
-    Refused(Refused),
-    Endpoint(EndpointError),
-    /// The server's own answer to the handshake.
-    Declined(Response<Bytes>),
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<NotJoined> for Failure {
-    fn from(why: NotJoined) -> Self {
-        match why {
-            NotJoined::Refused(refused) => Self::Refused(refused),
-            NotJoined::Declined(answer) => Self::Declined(answer),
-        }
-    }
-}
-
-impl From<EndpointError> for Failure {
-    fn from(error: EndpointError) -> Self {
-        Self::Endpoint(error)
-    }
-}
 
 /// Answers a request that was admitted. `cors`: who may read the answer.
 pub(super) async fn answer(
@@ -87,7 +59,7 @@ pub(super) async fn answer(
     let answered = match (&route.mode, endpoint) {
         (Mode::Broadcast { hub, left_out }, Endpoint::Poll) => {
             let feed = feed::Feed { hub, left_out };
-            feed::poll(request, feed, asked.position, parameters).await.map(|body| own(body))
+            feed::poll(request, feed, asked.position, parameters).await.map(&own)
         }
         (Mode::Broadcast { hub, left_out }, Endpoint::Events) => {
             let feed = feed::Feed { hub, left_out };
@@ -95,9 +67,7 @@ pub(super) async fn answer(
             cors.set(policy, head.headers_mut());
             feed::events(request, feed, asked.position, parameters.form, head).await
         }
-        (Mode::Broadcast { hub, .. }, Endpoint::Replay) => {
-            feed::replay(request, hub, &parameters).map(|body| own(body))
-        }
+        (Mode::Broadcast { hub, .. }, Endpoint::Replay) => feed::replay(request, hub, &parameters).map(&own),
         (Mode::Session { plan, breaker, afresh }, endpoint) => {
             let route = SessionRoute { plan, breaker: breaker.as_ref(), afresh };
             let answered = match endpoint {
@@ -108,13 +78,8 @@ pub(super) async fn answer(
                     session::events(request, route, asked.position, parameters.form, head).await
                 }
                 Endpoint::Send => {
-                    let max = policy.max_message;
-                    let content_type = asked.content_type.as_ref();
-                    let messages = Messages::read(body, content_type, parameters.number, max).await;
-                    match messages {
-                        Ok(messages) => session::send(request, route, messages).await,
-                        Err(error) => Err(error.into()),
-                    }
+                    let brought = session::Brought { body, content_type: asked.content_type };
+                    session::send(request, route, brought, parameters.number).await
                 }
                 Endpoint::Replay => session::replay(request, route, parameters).await,
             };
@@ -125,7 +90,7 @@ pub(super) async fn answer(
                 answer
             })
         }
-        // No route has another one ([`crate::config::Fallback::has`]).
+        // No route has another one ([`crate::config::Route::has_endpoint`]).
         _ => Err(Refused::NoHttp.into()),
     };
     match answered {
@@ -135,7 +100,10 @@ pub(super) async fn answer(
         Err(Failure::Declined(answer)) if endpoint == Endpoint::Events && passes(answer.status()) => {
             Ok(own(refused_stream("upstream_refused", None)))
         }
-        Err(Failure::Declined(answer)) => Ok(own(answer.map(Full::from))),
+        Err(Failure::Declined(mut answer)) => {
+            answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+            Ok(own(answer.map(Full::from)))
+        }
     }
 }
 
