@@ -33,6 +33,7 @@ mod broadcast {
 
 /// Clients without a WebSocket: polls, event streams and replays, who is let in to them, and what others are answered.
 mod fallback {
+    mod attacks;
     mod door;
     mod event_source;
     mod feeds;
