@@ -154,7 +154,7 @@ impl EndpointError {
         match self {
             Self::Ahead { head } => drop(members.insert("head".into(), (*head).into())),
             Self::QueueFull { received, .. } | Self::Gap { received } => {
-                drop(members.insert("received".into(), (*received).into()))
+                drop(members.insert("received".into(), (*received).into()));
             }
             Self::Gone { why, received, lost } => {
                 if let Some(lost) = lost {

@@ -59,7 +59,7 @@ pub(super) async fn poll(
     parameters: Parameters,
 ) -> Result<Response<AnswerBody>, Failure> {
     let (connection, metrics) = (request.connection, &request.route.metrics);
-    let own = |body| AnswerBody::own(Full::from(body), connection);
+    let own = |body| AnswerBody::own(body, connection);
     let after = number(position, "afterSequence")?;
     let grant = match request.context.resume {
         ResumeDecision::None => {
