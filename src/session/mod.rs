@@ -4,7 +4,7 @@
 //! * [`machine`]: where a session stands on both sides (pure); [`cause`]: what its end means to each of them.
 //! * [`outbox`]: what the client said, and what the server has surely taken of it (pure); [`greeting`]: what a new server
 //!   has to hear first (pure).
-//! * [`sessions`]: all of the process.
+//! * [`sessions`]: all of the process; [`request`]: what others want of one, as a client that has no WebSocket does.
 //!
 //! # What is promised
 //! A server that is lost is dialled again while the client's link stays; it is greeted by the route's rules, is said what the one

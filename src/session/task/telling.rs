@@ -210,7 +210,12 @@ impl Task {
     /// Asks the client, behind what it was told, so that its answer proves that it has read that.
     fn ask_whether_told(&mut self) {
         let question = QUESTIONS | u64::from(fastrand::u32(..));
-        if self.resumable.is_some() && self.tell(FromProxy::Ping(question)) {
+        // An event stream answers nothing.
+        let is_asked = match &self.client {
+            Some(Link::Events(_)) => self.control.is_some(),
+            _ => self.resumable.is_some() && self.tell(FromProxy::Ping(question)),
+        };
+        if is_asked {
             let next = self.next;
             if let Some(resumable) = &mut self.resumable {
                 resumable.on_told(next, question);
@@ -225,11 +230,12 @@ impl Task {
         if !resume && self.control.as_ref().is_some_and(|control| !control.has_said_bye()) {
             self.tell_unsaid();
         }
-        let prefix = self.client.as_ref().and_then(|client| client.prefix());
-        let (Some(control), Some(prefix)) = (&mut self.control, prefix) else { return false };
+        let (Some(control), Some(client)) = (&mut self.control, &self.client) else { return false };
         if !control.has_said_bye() {
             let after = matches!(cause, Cause::Drain(_)).then(|| COME_BACK_WITHIN.mul_f64(fastrand::f64()));
-            control.say_bye(FromProxy::Bye(Bye { why: bye_word(cause), resume, after, ack }).frame(prefix));
+            let bye = FromProxy::Bye(Bye { why: bye_word(cause), resume, after, ack });
+            let Some(bye) = client.control_piece(&bye) else { return false };
+            control.say_bye(bye);
         }
         control.has_frames()
     }

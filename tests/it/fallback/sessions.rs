@@ -90,12 +90,16 @@ async fn polls_and_posts_carry_a_session_over_servers_that_die() {
     let told = poll.await.unwrap();
     assert_eq!(events(&told), [(1, json!({"hello": 1}))]);
     client.had(&told);
-    // It dies while a poll waits: the poll waits on, or hears what is uncertain and asks again.
+    // It dies while a poll waits, which hears of what is uncertain, and asks again.
     let poll = client.polling();
     proxy.becomes_soon("outrigger_sessions{route=\"chat\",state=\"http\"}", 1.0).await;
     upstream.stop().await;
     die(server, Death::Reset).await;
     proxy.connected(0.0).await;
+    let told = poll.await.unwrap();
+    assert_eq!((events(&told), &told["control"]), (vec![], &json!([{"uncertain": {"from": 1, "to": 1}}])));
+    let poll = client.polling();
+    proxy.becomes_soon("outrigger_sessions{route=\"chat\",state=\"http\"}", 1.0).await;
     assert_eq!(client.post("two").await.status(), 202);
     upstream.start().await;
     let mut server = upstream.accept().await;
@@ -146,7 +150,9 @@ async fn a_numbered_post_is_taken_once_and_a_batch_from_where_it_is_new() {
 #[tokio::test]
 async fn each_refusal_of_a_session_has_its_status() {
     let upstream = Upstream::by_hand().await;
-    let policy = format!("{FALLBACK}, max_message: 1KiB, limits: {{message_rate: {{rate: 1/h, burst: 3}}}}");
+    let policy = format!(
+        "{FALLBACK}, max_frame: 1KiB, max_message: 1KiB, limits: {{message_rate: {{rate: 1/h, burst: 3}}}}"
+    );
     let proxy = session(&upstream, &policy).spawn().await;
     let mut client = HttpClient::new(&proxy, "/room");
     client.begin().await;
@@ -165,8 +171,13 @@ async fn each_refusal_of_a_session_has_its_status() {
     is_error(&without.answer().await.response, 400, "bad_request");
     // Four wait, the fifth is one too many.
     let waiting: Vec<_> = (0..4).map(|_| client.polling()).collect();
-    proxy.becomes_soon("outrigger_fallback_clients{route=\"chat\",transport=\"poll\"}", 4.0).await;
-    let fifth = client.get("poll?afterSequence=0").await;
+    proxy.becomes_soon("outrigger_http_requests_in_flight", 4.0).await;
+    let fifth = loop {
+        let response = client.get("poll?afterSequence=0&timeout=0").await;
+        if response.status() != 200 {
+            break response;
+        }
+    };
     assert_eq!(fifth.header("Retry-After"), Some("1"));
     is_error(&fifth, 429, "polls");
     server.text("hello").await;
@@ -260,6 +271,7 @@ async fn an_event_stream_begins_a_session_and_goes_on_with_it_by_the_last_id() {
     assert_eq!(stream.message().await, (4, json!("four")));
     upstream.stop().await;
     die(server, Death::Reset).await;
+    assert_eq!(stream.control().await, json!({"uncertain": {"from": 1, "to": 1}}), "it gave no receipt");
     assert_eq!(stream.control().await, json!({"server": "lost"}));
     upstream.start().await;
     let mut server = upstream.accept().await;
@@ -308,7 +320,8 @@ async fn a_client_that_goes_while_its_poll_waits_is_away_at_once() {
     proxy.becomes_soon("outrigger_sessions{route=\"chat\",state=\"http\"}", 1.0).await;
     link.reset();
     proxy.away(1.0).await;
-    proxy.becomes_soon("outrigger_fallback_clients{route=\"chat\",transport=\"poll\"}", 0.0).await;
+    let polls = "outrigger_fallback_clients{route=\"chat\",transport=\"poll\"}";
+    assert_eq!(proxy.metric(polls).await, 1.0, "it is expected to poll again");
 }
 
 #[tokio::test]
@@ -354,5 +367,18 @@ async fn a_websocket_that_comes_back_ends_polls_and_streams_and_is_left_alone_wh
     socket.hears(&["one"]).await;
     socket.confirm().await;
     // Now the ticket before is worth nothing any more, and the new one takes over.
-    proxy.becomes_soon("outrigger_messages_out_total", 2.0).await;
+    loop {
+        let response = client.get("poll?afterSequence=1").await;
+        if response.status() == 410 {
+            assert_eq!(json_of(&response)["received"], Value::Null);
+            break;
+        }
+        is_error(&response, 409, "attached");
+    }
+    client.set_ticket(socket.ticket.as_deref().unwrap());
+    client.seen = 1;
+    let poll = client.polling();
+    assert_eq!(socket.let_go().await.0, 1008);
+    server.text("two").await;
+    assert_eq!(events(&poll.await.unwrap()), [(2, json!("two"))]);
 }

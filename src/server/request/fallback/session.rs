@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -30,11 +31,11 @@ use crate::frame::CloseCode;
 use crate::net::own_protocols::TicketText;
 use crate::net::position::Position;
 use crate::server::fallback::{
-    BadParameter, EndpointError, Messages, Parameters, json, passes, refused_stream,
+    BadParameter, EndpointError, Messages, NO_STORE, Parameters, json, passes, refused_stream,
 };
 use crate::server::http::body::{AnswerBody, stream_answer};
+use crate::server::http::connection::HttpConnection;
 use crate::server::http::upgrade::{PendingResume, PendingSessionEvents, PendingUpgrade};
-use crate::server::limits::gauge::GaugeGuard;
 use crate::server::request::routed::RoutedRequest;
 use crate::server::request::session::{Accepted, Answered, SessionRoute, ask_server, opening_of};
 use crate::session::{
@@ -58,8 +59,8 @@ pub(super) async fn poll(
     position: Option<Position>,
     parameters: Parameters,
 ) -> Result<Response<AnswerBody>, Failure> {
-    let (connection, metrics) = (request.connection, &request.route.metrics);
-    let own = |body| AnswerBody::own(body, connection);
+    let connection = request.connection;
+    let own = |body| AnswerBody::own(Full::from(body), connection);
     let after = number(position, "afterSequence")?;
     let grant = match request.context.resume {
         ResumeDecision::None => {
@@ -70,10 +71,7 @@ pub(super) async fn poll(
     };
     let (handle, ticket) = find(&request, route, grant)?;
     let answer = ask(request, &handle, grant, after, &parameters)?;
-    let counted = GaugeGuard::new(&metrics.polls);
-    let polled = connection.wait(answer).await;
-    drop(counted);
-    let polled = polled.map_err(|refusal| error_of(refusal, route, grant))?;
+    let polled = connection.wait(answer).await.map_err(|refusal| error_of(refusal, route, grant))?;
     Ok(json(body_of(&polled, &ticket, parameters.form)).map(own))
 }
 
@@ -105,9 +103,7 @@ async fn begin_with_poll(
     let (said, answered) = open(&mut request, route).await?.into_parts();
     let Accepted { opened, identity } = match answered {
         Answered::Accepted(accepted) => *accepted,
-        Answered::Declined(body) => {
-            return Ok(Response::from_parts(said, AnswerBody::upstream(body, connection)));
-        }
+        Answered::Declined(body) => return Ok(declined(said, body, connection)),
     };
     let guard = route.plan.enter(identity).ok_or(Refused::Capacity(Bound::Memory))?;
     let (generation, ticket) = route.plan.issue(&guard).ok_or(Refused::Capacity(Bound::Memory))?;
@@ -217,9 +213,7 @@ async fn begin_with_events(
             let refused = refused_stream("upstream_refused", None);
             return Ok(refused.map(|body| AnswerBody::own(body, connection)));
         }
-        Answered::Declined(body) => {
-            return Ok(Response::from_parts(said, AnswerBody::upstream(body, connection)));
-        }
+        Answered::Declined(body) => return Ok(declined(said, body, connection)),
     };
     let guard = route.plan.enter(identity).ok_or(Refused::Capacity(Bound::Memory))?;
     let (_, ticket) = route.plan.issue(&guard).ok_or(Refused::Capacity(Bound::Memory))?;
@@ -364,6 +358,12 @@ fn body_of(polled: &Polled, ticket: &TicketText, form: DataForm) -> Bytes {
     answer.to_json_with(&polled.told, form)
 }
 
+/// The server's own answer to the handshake.
+fn declined(mut said: Parts, body: Incoming, connection: &Arc<HttpConnection>) -> Response<AnswerBody> {
+    said.headers.insert(header::CACHE_CONTROL, NO_STORE);
+    Response::from_parts(said, AnswerBody::upstream(body, connection))
+}
+
 /// What the server sets when it accepts is the client's.
 fn pass_cookies(from: &HeaderMap, to: &mut HeaderMap) {
     for cookie in from.get_all(header::SET_COOKIE) {
@@ -375,7 +375,7 @@ fn pass_cookies(from: &HeaderMap, to: &mut HeaderMap) {
 fn no_content() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 
