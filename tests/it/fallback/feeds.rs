@@ -316,7 +316,7 @@ async fn an_event_source_is_told_by_a_stream_that_it_may_come_back() {
 async fn a_poll_that_finds_nothing_is_answered_after_its_timeout() {
     let upstream = Upstream::by_hand().await;
     let proxy = feed(&upstream, FALLBACK).spawn().await;
-    let asked = std::time::Instant::now();
+    let asked = tokio::time::Instant::now();
     let answer = told(&proxy, "/feed/a/poll?timeout=300ms").await;
     assert!(asked.elapsed() >= Duration::from_millis(300));
     assert_eq!(events(&answer).len(), 0);
@@ -335,7 +335,7 @@ async fn a_drain_has_waiting_polls_answered_and_streams_ended() {
     let _server = upstream.accept().await;
     proxy.becomes("outrigger_fallback_clients{route=\"feed\",transport=\"poll\"}", 10.0).await;
     proxy.becomes("outrigger_fallback_clients{route=\"feed\",transport=\"sse\"}", 10.0).await;
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     proxy.drain();
     for poll in &mut polls {
         let response = poll.read_response("GET").await;

@@ -10,39 +10,39 @@ use crate::support::proxy::Proxy;
 
 /// A body as JSON.
 #[track_caller]
-pub fn json_of(response: &Response) -> Value {
+pub(super) fn json_of(response: &Response) -> Value {
     serde_json::from_str(&response.text()).unwrap_or_else(|_| panic!("{}", response.text()))
 }
 
 /// The messages of an answer, and their numbers.
-pub fn events(answer: &Value) -> Vec<(u64, Value)> {
+pub(super) fn events(answer: &Value) -> Vec<(u64, Value)> {
     let events = answer["events"].as_array().unwrap_or_else(|| panic!("{answer}")).iter();
     events.map(|event| (event["sequenceNumber"].as_u64().unwrap(), event["data"].clone())).collect()
 }
 
-pub struct HttpClient<'a> {
+pub(super) struct HttpClient<'a> {
     proxy: &'a Proxy,
     path: &'static str,
     ticket: Option<String>,
     /// The number of the newest message that it has had.
-    pub seen: u64,
+    pub(super) seen: u64,
 }
 
 impl<'a> HttpClient<'a> {
-    pub fn new(proxy: &'a Proxy, path: &'static str) -> Self {
+    pub(super) fn new(proxy: &'a Proxy, path: &'static str) -> Self {
         Self { proxy, path, ticket: None, seen: 0 }
     }
 
-    pub fn ticket(&self) -> &str {
+    pub(super) fn ticket(&self) -> &str {
         self.ticket.as_deref().expect("it has a session")
     }
 
-    pub fn set_ticket(&mut self, ticket: &str) {
+    pub(super) fn set_ticket(&mut self, ticket: &str) {
         self.ticket = Some(ticket.to_owned());
     }
 
     /// A request to an endpoint, with its query.
-    pub fn dial(&self, endpoint: &str) -> Dial {
+    pub(super) fn dial(&self, endpoint: &str) -> Dial {
         let dial = self.proxy.plain().path(&format!("{}/{endpoint}", self.path));
         match &self.ticket {
             Some(ticket) => dial.header("X-Outrigger-Session", ticket),
@@ -51,7 +51,7 @@ impl<'a> HttpClient<'a> {
     }
 
     /// Begins a session.
-    pub async fn begin(&mut self) -> Value {
+    pub(super) async fn begin(&mut self) -> Value {
         let response = self.dial("poll").answer().await.response;
         assert_eq!(response.status(), 200, "{}", response.text());
         let told = json_of(&response);
@@ -59,18 +59,18 @@ impl<'a> HttpClient<'a> {
         told
     }
 
-    pub async fn get(&self, endpoint: &str) -> Response {
+    pub(super) async fn get(&self, endpoint: &str) -> Response {
         self.dial(endpoint).answer().await.response
     }
 
     /// A request that may wait.
-    pub fn asking(&self, endpoint: &str) -> JoinHandle<Response> {
+    pub(super) fn asking(&self, endpoint: &str) -> JoinHandle<Response> {
         let dial = self.dial(endpoint);
         tokio::spawn(async move { dial.answer().await.response })
     }
 
     /// A poll that may wait.
-    pub fn polling(&self) -> JoinHandle<Value> {
+    pub(super) fn polling(&self) -> JoinHandle<Value> {
         let dial = self.dial(&format!("poll?afterSequence={}", self.seen));
         tokio::spawn(async move {
             let response = dial.answer().await.response;
@@ -79,42 +79,42 @@ impl<'a> HttpClient<'a> {
         })
     }
 
-    pub async fn poll(&self) -> Value {
+    pub(super) async fn poll(&self) -> Value {
         self.polling().await.unwrap()
     }
 
     /// It has had what it was told.
-    pub fn had(&mut self, told: &Value) {
+    pub(super) fn had(&mut self, told: &Value) {
         self.seen = told["nextSequence"].as_u64().unwrap();
     }
 
-    pub async fn post(&self, text: &str) -> Response {
+    pub(super) async fn post(&self, text: &str) -> Response {
         self.post_as("send", "text/plain", text).await
     }
 
-    pub async fn post_as(&self, endpoint: &str, content_type: &str, body: &str) -> Response {
+    pub(super) async fn post_as(&self, endpoint: &str, content_type: &str, body: &str) -> Response {
         self.post_bytes(endpoint, content_type, body.as_bytes()).await
     }
 
-    pub async fn post_bytes(&self, endpoint: &str, content_type: &str, body: &[u8]) -> Response {
+    pub(super) async fn post_bytes(&self, endpoint: &str, content_type: &str, body: &[u8]) -> Response {
         let dial = self.dial(endpoint).method("POST").header("Content-Type", content_type);
         dial.header("Content-Length", &body.len().to_string()).body(body).answer().await.response
     }
 }
 
 /// An event stream.
-pub struct Stream {
-    pub head: Head,
+pub(super) struct Stream {
+    pub(super) head: Head,
     link: Link,
     /// As an `EventSource` would send it.
-    pub last_id: String,
+    pub(super) last_id: String,
 }
 
 /// An event: its name, and its data.
 type Event = (String, Value);
 
 impl Stream {
-    pub async fn open(proxy: &Proxy, path: &str, last_id: Option<&str>) -> Self {
+    pub(super) async fn open(proxy: &Proxy, path: &str, last_id: Option<&str>) -> Self {
         match Self::try_open(proxy, path, last_id).await {
             Ok(stream) => stream,
             Err(status) => panic!("{path}: {status}"),
@@ -122,7 +122,7 @@ impl Stream {
     }
 
     /// Answers the status of a refusal.
-    pub async fn try_open(proxy: &Proxy, path: &str, last_id: Option<&str>) -> Result<Self, u16> {
+    pub(super) async fn try_open(proxy: &Proxy, path: &str, last_id: Option<&str>) -> Result<Self, u16> {
         let dial = proxy.plain().path(path);
         let dial = match last_id {
             Some(id) => dial.header("Last-Event-ID", id),
@@ -132,7 +132,7 @@ impl Stream {
     }
 
     /// The answer to this request.
-    pub async fn of(dial: Dial) -> Result<Self, u16> {
+    pub(super) async fn of(dial: Dial) -> Result<Self, u16> {
         let mut link = dial.send().await;
         let head = link.read_head().await;
         if head.status() != 200 {
@@ -142,7 +142,7 @@ impl Stream {
     }
 
     /// The next event, whatever stands between.
-    pub async fn named(&mut self) -> Event {
+    pub(super) async fn named(&mut self) -> Event {
         loop {
             let piece = self.link.read_to("\n\n").await.expect("the stream goes on");
             let text = String::from_utf8(piece).unwrap();
@@ -167,20 +167,20 @@ impl Stream {
     }
 
     /// What the proxy says itself.
-    pub async fn control(&mut self) -> Value {
+    pub(super) async fn control(&mut self) -> Value {
         let (name, data) = self.named().await;
         assert_eq!(name, "outrigger", "{data}");
         data
     }
 
-    pub async fn hello(&mut self) -> Value {
+    pub(super) async fn hello(&mut self) -> Value {
         let hello = self.control().await;
         assert_eq!((&hello["v"], hello.get("control")), (&1.into(), None), "{hello}");
         hello
     }
 
     /// The next message and its number.
-    pub async fn message(&mut self) -> (u64, Value) {
+    pub(super) async fn message(&mut self) -> (u64, Value) {
         let (name, event) = self.named().await;
         assert_eq!(name, "message", "{event}");
         let number = event["sequenceNumber"].as_u64().unwrap();
@@ -189,14 +189,14 @@ impl Stream {
     }
 
     /// Nothing more comes but the time after which it comes back.
-    pub async fn ends(&mut self) {
+    pub(super) async fn ends(&mut self) {
         while let Ok(piece) = self.link.read_to("\n\n").await {
             let text = String::from_utf8(piece).unwrap();
             assert!(text.starts_with("retry: "), "{text}");
         }
     }
 
-    pub fn reset(self) {
+    pub(super) fn reset(self) {
         self.link.reset();
     }
 }

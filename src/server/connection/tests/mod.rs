@@ -46,7 +46,7 @@ enum Asked {
 /// Answers `/events`, `/poll` (both where the query is `then=events`: first one, then the other), `/big`, and all else
 /// with its path.
 #[derive(Clone)]
-struct Script(mpsc::UnboundedSender<Asked>);
+struct Script(mpsc::Sender<Asked>);
 
 impl Script {
     async fn answer(
@@ -60,7 +60,7 @@ impl Script {
         match path.as_str() {
             "/poll" => {
                 let (said, heard) = oneshot::channel();
-                self.0.send(Asked::Poll(said)).unwrap();
+                self.0.try_send(Asked::Poll(said)).unwrap();
                 let heard = connection.wait(heard).await.unwrap_or("nothing");
                 if then.is_some() { self.events(connection) } else { own(heard.into()) }
             }
@@ -77,7 +77,7 @@ impl Script {
         let (answer, first) = stream_answer(connection, head);
         let (taken, socket) = oneshot::channel();
         connection.set_upgrade(PendingUpgrade::Taken(taken));
-        self.0.send(Asked::Events(first, socket)).unwrap();
+        self.0.try_send(Asked::Events(first, socket)).unwrap();
         answer
     }
 }
@@ -88,7 +88,7 @@ const BIG: usize = 8 << 20;
 /// A proxy whose requests a script answers.
 struct Proxy {
     state: Arc<State>,
-    asked: mpsc::UnboundedReceiver<Asked>,
+    asked: mpsc::Receiver<Asked>,
     script: Script,
 }
 
@@ -96,7 +96,7 @@ impl Proxy {
     fn new() -> Self {
         let config = Config::from_yaml("upstream: { url: http://127.0.0.1:1 }").unwrap();
         let state = State::new(config, Metrics::new("outrigger").unwrap()).unwrap();
-        let (ask, asked) = mpsc::unbounded_channel();
+        let (ask, asked) = mpsc::channel(64);
         Self { state, asked, script: Script(ask) }
     }
 

@@ -40,11 +40,8 @@ async fn a_client_that_was_away_or_is_cut_right_after_hears_which_of_its_message
         session.lose_client(Cut::Reset).await;
         session.client.resume().await;
         session.server().text("all that comes").await;
-        loop {
-            match session.client.next().await {
-                Event::Control(control) => assert!(control.get("uncertain").is_none(), "{control}"),
-                _ => break,
-            }
+        while let Event::Control(control) = session.client.next().await {
+            assert!(control.get("uncertain").is_none(), "{control}");
         }
         assert_eq!(session.client.seen, 1);
         assert_eq!(session.proxy.messages_lost("uncertain").await, 1.0, "counted once");
