@@ -2,7 +2,7 @@
 # Installs what the tests need beyond Rust: the interop peers' packages, into tests/interop/node_modules and
 # tests/interop/.venv, Helm's engine, into tests/helm/.venv, and what reads services and workflows as systemd, Compose and
 # GitHub do, into tests/install/.venv, at the versions pinned there. Commands that are missing (node, npm, python3 with
-# venv, systemd-analyze, a C compiler and make for jemalloc) come from apt-get, nothing else on the system is touched.
+# venv, chromium, systemd-analyze, a C compiler and make for jemalloc) come from apt-get, nothing else on the system is touched.
 # Quick when all is done; safe to run again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,6 +20,7 @@ has node || packages+=(nodejs)
 has npm || packages+=(npm)
 has_venv || packages+=(python3 python3-venv)
 has systemd-analyze || packages+=(systemd)
+has chromium || packages+=(chromium)
 if ((${#packages[@]})); then
     has apt-get || fail "missing, and there is no apt-get to install them: ${packages[*]}"
     as_root=()

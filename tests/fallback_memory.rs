@@ -36,7 +36,8 @@ fn pss(pid: u32) -> usize {
 async fn proxy() {
     let Ok(url) = std::env::var("MEASURED_UPSTREAM") else { return };
     outrigger::internals::raise_descriptor_limit();
-    let proxy = Proxy::to_url(url).yaml(FEED).yaml("policy: {fallback: {poll: true, sse: true}}").spawn().await;
+    let proxy =
+        Proxy::to_url(url).yaml(FEED).yaml("policy: {fallback: {poll: true, sse: true}}").spawn().await;
     println!("\nlistening on {}", proxy.address());
     let _ = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await;
 }

@@ -58,12 +58,13 @@ pub(crate) struct Connection {
 pub(crate) type Held = Box<dyn Any + Send + Sync>;
 
 impl Admitted {
-    /// Enters the connection into `registry`. From here on its permit is given back with it.
+    /// As [`Admitted::open_via`], for a WebSocket.
+    #[cfg(test)]
     pub(crate) fn open(self, registry: &Arc<Registry>) -> Connection {
         self.open_via(registry, Via::WebSocket)
     }
 
-    /// As [`Admitted::open`], for a client that may have something else than a WebSocket.
+    /// Enters the connection into `registry`. From here on its permit is given back with it.
     pub(crate) fn open_via(self, registry: &Arc<Registry>, via: Via) -> Connection {
         let Self { info, expires, permit } = self;
         let guard = registry.enter_via(info, via);
@@ -72,7 +73,7 @@ impl Admitted {
         Connection { guard, expires, held }
     }
 
-    /// As [`Admitted::open`], for the first connection of something that outlives it, and holds what it was admitted
+    /// As [`Admitted::open_via`], for the first connection of something that outlives it, and holds what it was admitted
     /// with: that is answered beside the connection.
     pub(crate) fn open_for(
         self,

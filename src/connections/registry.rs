@@ -83,6 +83,7 @@ impl Registry {
     }
 
     /// Enters a WebSocket that was just opened.
+    #[cfg(test)]
     pub(crate) fn enter(self: &Arc<Self>, info: ConnectionInfo) -> ConnectionGuard {
         self.enter_via(info, Via::WebSocket)
     }

@@ -95,6 +95,11 @@ impl Log {
         self.head.load(Ordering::Acquire)
     }
 
+    /// The oldest number from which on every message is kept; one above the newest, if none is.
+    pub fn first(&self) -> u64 {
+        self.with_rings(Rings::first)
+    }
+
     /// Where a reader begins that joins now.
     pub fn join(&self, on_join: OnJoin) -> Cursor {
         self.with_rings(|rings| rings.join(on_join))

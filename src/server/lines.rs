@@ -110,7 +110,7 @@ impl Lines {
         match what {
             Kind::Handshake => warn!(route, request_id, path, kind, left_out, %error, "handshake failed"),
             Kind::Plain | Kind::Fallback(_) => {
-                warn!(route, request_id, path, kind, left_out, %error, "request failed")
+                warn!(route, request_id, path, kind, left_out, %error, "request failed");
             }
         }
     }

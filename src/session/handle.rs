@@ -30,6 +30,7 @@ use super::request::{
 use super::ticket::Generations;
 use crate::connections::{Command, PermitHolder, SessionId};
 use crate::net::http::tokens;
+use crate::resilience::Caller;
 
 /// How many requests may wait: more than come between two polls of a task.
 const MAX_REQUESTS: usize = 16;
@@ -40,6 +41,8 @@ pub(crate) struct Identity {
     /// The name of its route.
     pub route: Arc<str>,
     pub user: Option<Arc<str>>,
+    /// Who has begun it, as the breaker of its server tells callers apart.
+    pub caller: Caller,
     /// As its client wrote it, without the query.
     pub path: Box<str>,
     /// The subprotocol that the server chose.

@@ -24,10 +24,15 @@
 //! Messages ([`super::outbox`], [`super::greeting`], [`crate::log`]); when a session may dial ([`crate::upstream::revival`]);
 //! what is sent when something ends ([`super::cause`]).
 
+mod lives;
+mod states;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::lives::Lives;
+pub(super) use self::states::{Client, DialEnd, Server};
 use super::cause::{Cause, ServerEnd};
 use crate::config::Redial;
 use crate::frame::CloseCode;
@@ -35,55 +40,6 @@ use crate::resilience::Backoff;
 
 /// How long the reply to a greeting is waited for.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server that says 1011 so soon after the greeting fails on what the client has said.
-const QUICK_FAILURE: Duration = Duration::from_secs(1);
-/// A link that ended so soon after it was greeted, or before, has brought nothing.
-const SHORT_LIFE: Duration = Duration::from_millis(100);
-/// So many quick failures in a row are the server's word.
-const MAX_QUICK_FAILURES: u8 = 3;
-
-/// The server's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Server {
-    /// Connected and greeted.
-    Live,
-    /// Connected; it is said what it has to hear first, and has to reply until then.
-    Greeting { reply_by: Instant },
-    /// Lost. It may be asked from then on, when it is this session's turn.
-    Waiting { not_before: Instant },
-    /// A dial is under way.
-    Dialling,
-    /// Lost, and not dialled as no client is attached.
-    Asleep,
-    /// It is not dialled any more.
-    Over,
-}
-
-/// The client's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Client {
-    /// It has a link.
-    Attached,
-    /// It has none, and may come back until then.
-    Away { until: Instant },
-    /// It was sent, or is about to be sent, a Close of ours. Then it may come back, or not.
-    Leaving { may_resume: bool },
-    /// Nobody will come back.
-    Gone,
-}
-
-/// How a dial went that brought no link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DialEnd {
-    /// The server is not there: the gate knows when it is asked again.
-    ServerDown,
-    /// It does not answer this session as it did: it is asked again later.
-    Declined,
-    /// 401 or 403.
-    Unauthorized,
-    /// Another subprotocol than the client was told.
-    OtherProtocol,
-}
 
 /// One session.
 #[derive(Debug)]
@@ -97,9 +53,8 @@ pub(super) struct Machine {
     resume_window: Option<Duration>,
     /// Since when the present link is greeted.
     live_since: Option<Instant>,
-    quick_failures: u8,
-    /// Links in a row that have brought nothing.
-    short_lives: u32,
+    /// Of the links before it.
+    lives: Lives,
     is_draining: bool,
     /// Why the session is over, or will be when the client was sent what there is.
     cause: Option<Cause>,
@@ -119,8 +74,7 @@ impl Machine {
             backoff,
             resume_window,
             live_since: Some(now),
-            quick_failures: 0,
-            short_lives: 0,
+            lives: Lives::default(),
             is_draining: false,
             cause: None,
             leaving: None,
@@ -206,25 +160,14 @@ impl Machine {
         if !matches!(self.server, Server::Live | Server::Greeting { .. }) {
             return;
         }
+        let is_failure = matches!(end, ServerEnd::Failed(_));
         let lived = self.live_since.take().map(|since| now.saturating_duration_since(since));
-        let is_short = lived.is_none_or(|lived| lived < SHORT_LIFE);
-        self.short_lives = if is_short { self.short_lives.saturating_add(1) } else { 0 };
+        let is_its_word = self.lives.on_end(lived, is_failure);
         match end {
             ServerEnd::Final(code, reason) => self.on_over(Cause::Server(code, reason)),
             ServerEnd::Fault(error) => self.on_over(Cause::ServerFault(error)),
-            ServerEnd::Lost => {
-                self.quick_failures = 0;
-                self.on_lost(random, now);
-            }
-            ServerEnd::Failed(reason) => {
-                let is_quick = lived.is_none_or(|lived| lived < QUICK_FAILURE);
-                self.quick_failures = if is_quick { self.quick_failures + 1 } else { 0 };
-                if self.quick_failures >= MAX_QUICK_FAILURES {
-                    self.on_over(Cause::Server(CloseCode(1011), reason));
-                } else {
-                    self.on_lost(random, now);
-                }
-            }
+            ServerEnd::Failed(reason) if is_its_word => self.on_over(Cause::Server(CloseCode(1011), reason)),
+            ServerEnd::Failed(_) | ServerEnd::Lost => self.on_lost(random, now),
         }
     }
 
@@ -379,9 +322,8 @@ impl Machine {
     fn on_lost(&mut self, random: f64, now: Instant) {
         // It is asked also for its side effect: from when on it is lost. When the server is asked is the gate's matter, but
         // for a session whose links end as soon as they are there: others may fare better, and are not asked for.
-        let wait = self.backoff.next(random, now);
-        let (gives_up, wait) =
-            (wait.is_none(), if self.short_lives < 2 { Duration::ZERO } else { self.short_wait(random) });
+        let gives_up = self.backoff.next(random, now).is_none();
+        let wait = self.lives.wait(&self.redial, random);
         if self.is_draining {
             self.server = Server::Over;
         } else if gives_up {
@@ -391,15 +333,6 @@ impl Machine {
         } else {
             self.server = Server::Asleep;
         }
-    }
-
-    /// How long to wait after several links that have brought nothing.
-    fn short_wait(&self, random: f64) -> Duration {
-        let Redial { base, factor, cap, .. } = self.redial;
-        let seconds = base.as_secs_f64() * factor.powf(f64::from(self.short_lives - 1));
-        // After many links this is infinite.
-        let longest = if seconds < cap.as_secs_f64() { Duration::from_secs_f64(seconds) } else { cap };
-        longest.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
     }
 
     /// The server is there, but of no use to this session now: it is asked again after a wait of its own.

@@ -4,7 +4,7 @@
 //! * [`machine`]: where a session stands on both sides (pure); [`cause`]: what its end means to each of them.
 //! * [`outbox`]: what the client said, and what the server has surely taken of it (pure); [`greeting`]: what a new server
 //!   has to hear first (pure).
-//! * [`sessions`]: all of the process.
+//! * [`sessions`]: all of the process; [`request`]: what others want of one, as a client that has no WebSocket does.
 //!
 //! # What is promised
 //! A server that is lost is dialled again while the client's link stays; it is greeted by the route's rules, is said what the one
@@ -39,8 +39,8 @@ pub(crate) use handle::{Handle, Identity};
 pub(crate) use plan::Plan;
 pub(crate) use registry::SessionGuard;
 pub(crate) use request::{
-    Attach, EventsStart, Newcomer, NotResumed, Poll, Polled, Refusal, Replay, Replayed, Send, Sent, Stream,
-    Visitor, Wire,
+    Attach, EventsStart, Newcomer, NotResumed, Poll, Polled, Refusal, Replay, Send, Sent, Stream, Visitor,
+    Wire,
 };
 pub(crate) use sessions::Sessions;
 pub(crate) use task::{Arrival, Greeted, Opened};

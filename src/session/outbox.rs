@@ -24,27 +24,21 @@
 //! # Not here
 //! Which messages make up a greeting ([`super::greeting`]); how a server proves what it took ([`crate::upstream`]).
 
+mod entry;
+mod pace;
 mod uncertain;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::entry::Entry;
+pub(super) use self::entry::Saying;
+use self::pace::Pace;
 use self::uncertain::Uncertain;
 pub(super) use self::uncertain::{GivenUp, Lost};
 use crate::config::{Replay, SessionQueue};
 use crate::frame::Kind;
-
-/// With so many deaths the oldest uncertain message is a suspect, and what follows is said one at a time.
-const SUSPECT_DEATHS: u8 = 2;
-
-/// With so many deaths, the last of them alone, it is the culprit.
-const POISON_DEATHS: u8 = 3;
-
-/// A new server has lived at least so long, and at most so much longer, before it hears a suspect.
-const TRIAL: Duration = Duration::from_millis(100);
-const TRIAL_SPREAD: Duration = Duration::from_millis(500);
 
 /// What the client has said.
 pub(super) struct Outbox {
@@ -69,44 +63,6 @@ pub(super) struct Outbox {
     /// With `unsent`: the numbers of what has left.
     uncertain: Uncertain,
     pace: Pace,
-}
-
-struct Entry {
-    number: u64,
-    kind: Kind,
-    payload: Box<[u8]>,
-    at: Instant,
-    /// Where it stands on this link, if the link was handed it.
-    position: u64,
-    /// How often the server died while this was the oldest uncertain message.
-    deaths: u8,
-}
-
-impl Entry {
-    fn cost(&self) -> usize {
-        size_of::<Self>() + self.payload.len()
-    }
-}
-
-/// How what is said again is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pace {
-    /// All at once.
-    Free,
-    /// Each after the one before it was taken. The first one waits until then on a new link, if that is set.
-    OneAtATime { from: Option<Instant> },
-    /// Not any more.
-    Poisoned,
-}
-
-/// A message for the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Saying<'a> {
-    pub(super) number: u64,
-    pub(super) kind: Kind,
-    pub(super) payload: &'a [u8],
-    /// A server before may have heard it.
-    pub(super) is_replay: bool,
 }
 
 impl Outbox {
@@ -201,7 +157,7 @@ impl Outbox {
     /// What is about to leave if the link has come as far as `left`: to be read before [`Outbox::advance`], which lets go of it.
     pub(super) fn leaving(&self, left: u64) -> impl Iterator<Item = Saying<'_>> {
         let entries = self.entries.iter().take(self.said).enumerate();
-        let leaves = move |entry: &Entry| entry.position > self.left && entry.position <= left;
+        let leaves = move |entry: &Entry| entry.position() > self.left && entry.position() <= left;
         entries.filter(move |(_, entry)| leaves(entry)).map(|(index, entry)| self.saying(index, entry))
     }
 
@@ -228,7 +184,7 @@ impl Outbox {
         self.said_cost = 0;
         self.left = 0;
         self.proven = 0;
-        self.fresh_bytes = self.entries.iter().skip(self.repeated).map(|entry| entry.payload.len()).sum();
+        self.fresh_bytes = self.entries.iter().skip(self.repeated).map(|entry| entry.bytes()).sum();
         lost
     }
 
@@ -265,24 +221,17 @@ impl Outbox {
     /// a server that dies before that did not die of it. Drawn, since many sessions may have a suspect at the same time, and
     /// one of them may be right.
     pub(super) fn on_greeted(&mut self, random: f64, now: Instant) {
-        if let Pace::OneAtATime { from } = &mut self.pace {
-            *from = Some(now + TRIAL + TRIAL_SPREAD.mul_f64(random.clamp(0.0, 1.0)));
-        }
+        self.pace.begin_trial(random, now);
     }
 
     /// Until when a new server hears nothing that servers before may have died of.
     pub(super) fn trial_ends(&self) -> Option<Instant> {
-        match self.pace {
-            Pace::OneAtATime { from } => from,
-            Pace::Free | Pace::Poisoned => None,
-        }
+        self.pace.trial_ends()
     }
 
     /// Time has passed.
     pub(super) fn end_trial(&mut self, now: Instant) {
-        if let Pace::OneAtATime { from } = &mut self.pace {
-            *from = from.filter(|from| *from > now);
-        }
+        self.pace.end_trial(now);
     }
 
     /// Whether the server has died of a message.
@@ -293,7 +242,7 @@ impl Outbox {
     /// Whether receipts are waited for: what is said again is said one at a time, or what may have to be said again is half of
     /// what may be kept for that.
     pub(super) fn waits_for_receipts(&self) -> bool {
-        self.is_cautious() || (self.says_again() && self.said_cost >= self.rules.bytes / 2)
+        self.pace.is_cautious() || (self.says_again() && self.said_cost >= self.rules.bytes / 2)
     }
 
     /// Gives up what this link was not handed and is too old.
@@ -311,14 +260,14 @@ impl Outbox {
     pub(super) fn unsaid(&self) -> GivenUp {
         let mut given_up = GivenUp::default();
         for (index, entry) in self.entries.iter().enumerate().skip(self.said) {
-            given_up.push(entry.number, index < self.repeated);
+            given_up.push(entry.number(), index < self.repeated);
         }
         given_up
     }
 
     /// When [`Outbox::expire`] has something to do.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.entries.get(self.said)?.at.checked_add(self.rules.age)
+        self.entries.get(self.said)?.at().checked_add(self.rules.age)
     }
 
     /// Messages that no link was handed, or not this one.
@@ -329,11 +278,6 @@ impl Outbox {
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
         self.cost + self.uncertain.held()
-    }
-
-    /// Whether what is said again is said one at a time.
-    fn is_cautious(&self) -> bool {
-        matches!(self.pace, Pace::OneAtATime { .. })
     }
 
     /// Whether what is uncertain is said again.
@@ -353,13 +297,11 @@ impl Outbox {
     }
 
     fn saying<'a>(&self, index: usize, entry: &'a Entry) -> Saying<'a> {
-        let is_replay = index < self.repeated;
-        Saying { number: entry.number, kind: entry.kind, payload: &entry.payload, is_replay }
+        entry.saying(index < self.repeated)
     }
 
     fn push(&mut self, kind: Kind, payload: &[u8], now: Instant) {
-        let number = self.received;
-        let entry = Entry { number, kind, payload: payload.into(), at: now, position: 0, deaths: 0 };
+        let entry = Entry::new(self.received, kind, payload, now);
         self.cost += entry.cost();
         self.fresh_bytes += payload.len();
         self.entries.push_back(entry);
@@ -368,10 +310,10 @@ impl Outbox {
     /// The link was handed the first one that it was not yet.
     fn hand_over(&mut self, position: u64) {
         let Some(entry) = self.entries.get_mut(self.said) else { return };
-        entry.position = position;
+        entry.hand_over(position);
         self.said_cost += entry.cost();
         if self.said >= self.repeated {
-            self.fresh_bytes -= entry.payload.len();
+            self.fresh_bytes -= entry.bytes();
         }
         self.said += 1;
     }
@@ -384,10 +326,10 @@ impl Outbox {
         if index < self.repeated {
             self.repeated -= 1;
         } else {
-            self.fresh_bytes -= entry.payload.len();
+            self.fresh_bytes -= entry.bytes();
         }
         self.release();
-        entry.number
+        entry.number()
     }
 
     fn on_left(&mut self, left: u64) {
@@ -399,13 +341,13 @@ impl Outbox {
 
     /// Lets go of what stands up to this position, and has its number and its position noted.
     fn let_go_to(&mut self, position: u64, note: impl Fn(&mut Uncertain, u64, u64)) {
-        while self.said > 0 && self.entries.front().is_some_and(|entry| entry.position <= position) {
+        while self.said > 0 && self.entries.front().is_some_and(|entry| entry.position() <= position) {
             let Some(entry) = self.entries.pop_front() else { break };
             self.said -= 1;
             self.repeated = self.repeated.saturating_sub(1);
             self.cost -= entry.cost();
             self.said_cost -= entry.cost();
-            note(&mut self.uncertain, entry.number, entry.position);
+            note(&mut self.uncertain, entry.number(), entry.position());
         }
         self.release();
     }
@@ -413,21 +355,17 @@ impl Outbox {
     /// The server has died: what has left may have been heard, and the oldest of it may be the reason.
     fn judge(&mut self) {
         let uncertain =
-            self.entries.iter().take(self.said).take_while(|entry| entry.position <= self.left).count();
+            self.entries.iter().take(self.said).take_while(|entry| entry.position() <= self.left).count();
         self.repeated = self.repeated.max(uncertain);
         let Some(oldest) = self.entries.front_mut().filter(|_| uncertain > 0) else { return };
-        oldest.deaths = oldest.deaths.saturating_add(1);
-        if oldest.deaths >= POISON_DEATHS && uncertain == 1 {
-            self.pace = Pace::Poisoned;
-        } else if oldest.deaths >= SUSPECT_DEATHS && self.pace == Pace::Free {
-            self.pace = Pace::OneAtATime { from: None };
-        }
+        let deaths = oldest.count_death();
+        self.pace.on_death(deaths, uncertain == 1);
     }
 
     /// Caution ends with what is said again.
     fn relax(&mut self) {
-        if self.is_cautious() && self.repeated == 0 {
-            self.pace = Pace::Free;
+        if self.repeated == 0 {
+            self.pace.relax();
         }
     }
 

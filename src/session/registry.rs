@@ -137,8 +137,7 @@ impl SessionGuard {
         &self.handle
     }
 
-    /// Its client is away. Beyond `max` of its route, the one that is without its client for longest is asked to end, which
-    /// may be this one.
+    /// Its client is away. Beyond `max` of its route one is asked to end, as [`super::detached`] says.
     pub(crate) fn detach(&mut self, max: usize) {
         if self.place.is_none() {
             self.place = Some(self.detached.enter(&self.handle, max));

@@ -33,10 +33,15 @@ mod broadcast {
 
 /// Clients without a WebSocket: polls, event streams and replays, who is let in to them, and what others are answered.
 mod fallback {
+    mod attacks;
     mod door;
+    mod event_source;
     mod feeds;
     mod http_client;
+    mod network;
+    mod pages;
     mod recipes;
+    mod script;
     mod sessions;
     mod switching;
 }

@@ -5,6 +5,10 @@
 
 mod broadcast_restart;
 mod broadcast_slow;
+mod fallback_client;
+mod fallback_costs;
+mod fallback_drain;
+mod fallback_switches;
 mod kubelet;
 mod leaks;
 mod noise;

@@ -81,7 +81,9 @@ impl Builder {
 
     /// Starts it.
     pub fn spawn(self) -> Binary {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        // What is measured is another build than what is tested.
+        let program = std::env::var_os("OUTRIGGER_TEST_BINARY");
+        let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_outrigger").into()));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("OUTRIGGER_") {
                 command.env_remove(name);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::model::policy::Policy;
+use crate::config::model::policy::{Endpoint, Policy};
 use crate::config::model::upstream::Upstream;
 
 /// A path pattern, its mode and everything that holds for its connections.
@@ -39,6 +39,20 @@ impl Route {
             upstream,
             policy,
         }
+    }
+}
+
+impl Route {
+    /// Whether it has this endpoint.
+    pub fn has_endpoint(&self, endpoint: Endpoint) -> bool {
+        let fallback = &self.policy.fallback;
+        let is_on = match endpoint {
+            Endpoint::Poll => fallback.poll,
+            Endpoint::Send => fallback.poll && self.mode == Mode::Session,
+            Endpoint::Events => fallback.sse,
+            Endpoint::Replay => fallback.replay,
+        };
+        is_on && self.mode != Mode::Tunnel
     }
 }
 

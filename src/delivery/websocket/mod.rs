@@ -123,21 +123,6 @@ impl WebSocket {
         self.endpoint.state().can_send()
     }
 
-    /// Whether the kernel has all that was written.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.outbound.is_flushed()
-    }
-
-    /// Since when the client has taken nothing, while there is something for it.
-    pub(crate) fn stalled_since(&self) -> Option<Instant> {
-        self.outbound.stalled_since()
-    }
-
-    /// Whether the client takes anything at all: its socket is asked directly.
-    pub(crate) fn try_write_now(&mut self, now: Instant) -> bool {
-        self.outbound.try_write_now(now)
-    }
-
     /// Bytes held for the client alone or together with others.
     pub(crate) fn held(&self) -> usize {
         self.outbound.held() + self.inbound.held()

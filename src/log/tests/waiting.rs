@@ -106,7 +106,7 @@ fn with_real_threads_nobody_waits_for_what_is_there() {
                 while had < MESSAGES {
                     let mut waiting = pin!(log.appended(had));
                     while waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-                        let begun = std::time::Instant::now();
+                        let begun = tokio::time::Instant::now();
                         thread::park_timeout(Duration::from_secs(30));
                         assert!(begun.elapsed() < Duration::from_secs(30), "a wake-up was missed");
                     }

@@ -31,7 +31,7 @@ pub(crate) enum CallOutcome {
 }
 
 /// Who makes a call, as far as callers can be told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Caller(pub u64);
 
 impl Caller {

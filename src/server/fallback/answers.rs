@@ -11,12 +11,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Map, Value};
 
-use super::asked::allowed_methods;
 use super::cors;
+use super::methods;
 use super::parameters::BadParameter;
 use crate::admission::Refused;
 use crate::config::{Endpoint, Policy};
@@ -43,7 +43,7 @@ pub(in crate::server) enum EndpointError {
     #[error("{0}")]
     BadBody(&'static str),
     /// Another method than the endpoint's.
-    #[error("this endpoint takes another method: {}", allowed_methods(*.0))]
+    #[error("this endpoint takes another method: {}", methods::allowed(*.0))]
     Method(Endpoint),
     /// There is nothing to replay.
     #[error("no channel of this URL runs, so that nothing of it is kept")]
@@ -154,7 +154,7 @@ impl EndpointError {
         match self {
             Self::Ahead { head } => drop(members.insert("head".into(), (*head).into())),
             Self::QueueFull { received, .. } | Self::Gap { received } => {
-                drop(members.insert("received".into(), (*received).into()))
+                drop(members.insert("received".into(), (*received).into()));
             }
             Self::Gone { why, received, lost } => {
                 if let Some(lost) = lost {
@@ -177,11 +177,16 @@ impl EndpointError {
         let body = error_body(reason, &self.to_string(), self.members());
         let mut response = error(status, reason, retry_after, body);
         if let Self::Method(endpoint) = self {
-            let allowed = HeaderValue::from_static(allowed_methods(*endpoint));
+            let allowed = HeaderValue::from_static(methods::allowed(*endpoint));
             response.headers_mut().insert(header::ALLOW, allowed);
         }
         response
     }
+}
+
+/// Why a request with this method is not answered; `OPTIONS` is, but not here.
+pub(in crate::server) fn method_error(endpoint: Endpoint, method: &Method) -> Option<EndpointError> {
+    (!methods::is_allowed(endpoint, method)).then_some(EndpointError::Method(endpoint))
 }
 
 /// The answer of an endpoint to a request that was refused.
@@ -214,7 +219,7 @@ pub(in crate::server) fn passes(status: StatusCode) -> bool {
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+pub(in crate::server) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// What a client said may stand in it: it is not to be taken for a page or a script.
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
@@ -246,7 +251,7 @@ pub(in crate::server) fn options(policy: &Policy, endpoint: Endpoint) -> Respons
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    headers.insert(header::ALLOW, HeaderValue::from_static(allowed_methods(endpoint)));
+    headers.insert(header::ALLOW, HeaderValue::from_static(methods::allowed(endpoint)));
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     cors::set_preflight(policy, endpoint, headers);
     response.extensions_mut().extend(spelling::own());

@@ -7,7 +7,6 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
-use super::answers::EndpointError;
 use super::parameters::{self, BadParameter, Parameters};
 use crate::admission::{FallbackUse, Ticket};
 use crate::config::Endpoint;
@@ -87,20 +86,6 @@ impl Asked {
             Position::Number(_) | Position::Unknown => None,
         })
     }
-}
-
-/// The methods of an endpoint, as `Allow` has them.
-pub(super) fn allowed_methods(endpoint: Endpoint) -> &'static str {
-    match endpoint {
-        Endpoint::Poll | Endpoint::Events | Endpoint::Replay => "GET, OPTIONS",
-        Endpoint::Send => "POST, OPTIONS",
-    }
-}
-
-/// Why a request with this method is not answered; `OPTIONS` is, but not here.
-pub(in crate::server) fn method_error(endpoint: Endpoint, method: &Method) -> Option<EndpointError> {
-    let wanted = if endpoint == Endpoint::Send { Method::POST } else { Method::GET };
-    (*method != wanted).then_some(EndpointError::Method(endpoint))
 }
 
 /// The same place, with this path and query.

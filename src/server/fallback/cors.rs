@@ -5,10 +5,9 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::asked::allowed_methods;
+use super::methods;
 use crate::admission::is_origin_allowed;
 use crate::config::{Auth, Endpoint, Policy};
-use crate::net::http::X_OUTRIGGER_REASON;
 
 /// Headers of an answer that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static("X-Outrigger-Reason, Retry-After");
@@ -67,7 +66,6 @@ impl Cors {
         };
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-        debug_assert_eq!(X_OUTRIGGER_REASON.as_str(), "x-outrigger-reason");
     }
 }
 
@@ -80,7 +78,7 @@ pub(super) fn set_preflight(policy: &Policy, endpoint: Endpoint, headers: &mut H
     if let Ok(allowed) = allowed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     }
-    let methods = HeaderValue::from_static(allowed_methods(endpoint));
+    let methods = HeaderValue::from_static(methods::allowed(endpoint));
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
 }

@@ -74,7 +74,7 @@ impl Messages {
     ) -> Result<Self, EndpointError>
     where
         B: Body<Data = Bytes>,
-        B::Error: Into<Box<dyn std::error::Error + std::marker::Send + Sync>>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let form = form_of(content_type);
         let most = match form {

@@ -20,12 +20,14 @@ mod answers;
 mod asked;
 mod cors;
 mod messages;
+mod methods;
 mod parameters;
 
 pub(in crate::server) use self::answers::{
-    AnswerReason, EndpointError, json, options, passes, refusal, refused_stream, stream_head,
+    AnswerReason, EndpointError, NO_STORE, json, method_error, options, passes, refusal, refused_stream,
+    stream_head,
 };
-pub(in crate::server) use self::asked::{Asked, method_error};
+pub(in crate::server) use self::asked::Asked;
 pub(in crate::server) use self::cors::Cors;
 pub(in crate::server) use self::messages::Messages;
 pub(in crate::server) use self::parameters::{BadParameter, Parameters};

@@ -6,6 +6,7 @@
 //! What a request says, and the form of answers ([`crate::server::fallback`]); messages as events
 //! ([`crate::delivery::events`]).
 
+mod failure;
 mod feed;
 mod session;
 
@@ -17,47 +18,18 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::feeds::NotJoined;
+use self::failure::Failure;
 use super::routed::{Answering, RoutedRequest};
 use super::session::SessionRoute;
 use crate::admission::Refused;
 use crate::config::{Endpoint, Policy};
 use crate::server::fallback::{
-    Asked, Cors, EndpointError, Messages, method_error, options, passes, refused_stream, stream_head,
+    Asked, Cors, EndpointError, NO_STORE, method_error, options, passes, refused_stream, stream_head,
 };
 use crate::server::http::body::AnswerBody;
 use crate::server::http::connection::HttpConnection;
 use crate::server::state::Mode;
 use crate::upstream::headers;
-
-/// Why a request has no answer of its endpoint.
-pub(super) enum Failure {
-    Refused(Refused),
-    Endpoint(EndpointError),
-    /// The server's own answer to the handshake.
-    Declined(Response<Bytes>),
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<NotJoined> for Failure {
-    fn from(why: NotJoined) -> Self {
-        match why {
-            NotJoined::Refused(refused) => Self::Refused(refused),
-            NotJoined::Declined(answer) => Self::Declined(answer),
-        }
-    }
-}
-
-impl From<EndpointError> for Failure {
-    fn from(error: EndpointError) -> Self {
-        Self::Endpoint(error)
-    }
-}
 
 /// Answers a request that was admitted. `cors`: who may read the answer.
 pub(super) async fn answer<'a>(
@@ -110,19 +82,14 @@ pub(super) async fn answer<'a>(
                     session::events(request, route, asked.position, parameters.form, head).await
                 }
                 Endpoint::Send => {
-                    let max = policy.max_message;
-                    let content_type = asked.content_type.as_ref();
-                    let messages = Messages::read(body, content_type, parameters.number, max).await;
-                    match messages {
-                        Ok(messages) => session::send(request, route, messages).await,
-                        Err(error) => Err(error.into()),
-                    }
+                    let brought = session::Brought { body, content_type: asked.content_type };
+                    session::send(request, route, brought, parameters.number).await
                 }
                 Endpoint::Replay => session::replay(request, route, parameters).await,
             };
             answered.map(Answering::Now)
         }
-        // No route has another one ([`crate::config::Fallback::has`]).
+        // No route has another one ([`crate::config::Route::has_endpoint`]).
         _ => Err(Refused::NoHttp.into()),
     };
     conclude.begun(answered)
@@ -150,7 +117,10 @@ impl<'a> Conclusion<'a> {
     }
 
     /// What the endpoint has begun, with the head that all answers have.
-    fn begun(self, answered: Result<Answering<'a, Failure>, Failure>) -> Result<Answering<'a, Refused>, Refused> {
+    fn begun(
+        self,
+        answered: Result<Answering<'a, Failure>, Failure>,
+    ) -> Result<Answering<'a, Refused>, Refused> {
         match answered {
             Ok(Answering::Later(later)) => {
                 Ok(Answering::Later(Box::pin(async move { self.concluded(later.await) })))
@@ -160,7 +130,10 @@ impl<'a> Conclusion<'a> {
         }
     }
 
-    fn concluded(&self, answered: Result<Response<AnswerBody>, Failure>) -> Result<Response<AnswerBody>, Refused> {
+    fn concluded(
+        &self,
+        answered: Result<Response<AnswerBody>, Failure>,
+    ) -> Result<Response<AnswerBody>, Refused> {
         let endpoint = self.endpoint;
         match answered {
             Ok(mut answer) => {
@@ -175,7 +148,10 @@ impl<'a> Conclusion<'a> {
             Err(Failure::Declined(answer)) if endpoint == Endpoint::Events && passes(answer.status()) => {
                 Ok(self.own(refused_stream("upstream_refused", None)))
             }
-            Err(Failure::Declined(answer)) => Ok(self.own(answer.map(Full::from))),
+            Err(Failure::Declined(mut answer)) => {
+                answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+                Ok(self.own(answer.map(Full::from)))
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::upstream::headers;
 pub(super) enum NotJoined {
     Refused(Refused),
     /// The server's own answer, to all who asked for the channel.
-    Declined(Response<Bytes>),
+    Declined(Box<Response<Bytes>>),
 }
 
 impl From<Refused> for NotJoined {
@@ -56,6 +56,6 @@ pub(super) async fn reserve(
         JoinError::Full => Refused::Capacity(Bound::Channels).into(),
         JoinError::BreakerOpen(wait) => Refused::Breaker(wait).into(),
         JoinError::Upstream(error) => Refused::Upstream(error).into(),
-        JoinError::Declined(answer) => NotJoined::Declined(*answer),
+        JoinError::Declined(answer) => NotJoined::Declined(answer),
     })
 }

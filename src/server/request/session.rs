@@ -208,6 +208,7 @@ pub(super) async fn ask_server(request: &mut RoutedRequest<'_>) -> Result<Respon
             let identity = Identity {
                 route: Arc::from(&*request.route.config.name),
                 user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),
+                caller: request.context.caller(),
                 path,
                 protocol: protocol.clone(),
             };

@@ -25,7 +25,7 @@ impl Candidate for Entry {
         &self.0.policy.fallback.prefix
     }
     fn has_endpoint(&self, endpoint: Endpoint) -> bool {
-        self.0.policy.fallback.has(endpoint, self.0.mode)
+        self.0.has_endpoint(endpoint)
     }
     fn is_as_strict_as(&self, other: &Self) -> bool {
         is_as_strict(&self.0, &other.0)

@@ -238,7 +238,7 @@ impl Candidate for Route {
     }
 
     fn has_endpoint(&self, endpoint: config::Endpoint) -> bool {
-        self.config.policy.fallback.has(endpoint, self.config.mode)
+        self.config.has_endpoint(endpoint)
     }
 
     fn is_as_strict_as(&self, other: &Self) -> bool {

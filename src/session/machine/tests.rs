@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::lives::SHORT_LIFE;
 use super::*;
 use crate::frame::ProtocolError;
 use crate::telemetry::{Label, SessionEnd};

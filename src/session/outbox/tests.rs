@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::pace::{TRIAL, TRIAL_SPREAD};
 use super::*;
 
 mod model;

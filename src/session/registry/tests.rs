@@ -11,6 +11,7 @@ use super::*;
 use crate::config::LogConnections;
 use crate::connections::{self, Command, Connection, ConnectionInfo, PermitHolder};
 use crate::net::{Stream, Transport};
+use crate::resilience::Caller;
 use crate::stage::secs;
 use crate::telemetry::Metrics;
 use crate::upstream::opening::Opening;
@@ -43,9 +44,13 @@ impl World {
     }
 
     fn enter(&self, route: &str) -> SessionGuard {
+        self.enter_of(Caller(1), route)
+    }
+
+    fn enter_of(&self, caller: Caller, route: &str) -> SessionGuard {
         let protocol = Some(http::HeaderValue::from_static("chat"));
         let user = Some(Arc::from("ann"));
-        self.sessions.enter(Identity { route: route.into(), user, path: "/ws".into(), protocol })
+        self.sessions.enter(Identity { route: route.into(), user, caller, path: "/ws".into(), protocol })
     }
 }
 
@@ -151,6 +156,20 @@ fn a_session_is_its_users_on_its_path_with_its_subprotocol() {
     };
     assert!(offers("soap, chat") && !offers("soap") && !offers("Chat"));
     assert!(!session.handle().is_offered_by(&HeaderMap::new()));
+}
+
+#[test]
+fn who_goes_away_often_ends_sessions_of_its_own() {
+    let world = World::new();
+    let mut victim = world.enter_of(Caller(1), "r");
+    victim.detach(3);
+    let mut sessions: Vec<SessionGuard> = (0..9).map(|_| world.enter_of(Caller(2), "r")).collect();
+    for session in &mut sessions {
+        session.detach(3);
+    }
+    assert_eq!(ended(victim.handle()), None);
+    let stay = sessions.iter().filter(|session| ended(session.handle()).is_none()).count();
+    assert_eq!((stay, victim.detached.len()), (2, 3));
 }
 
 #[test]

@@ -198,6 +198,16 @@ impl Task {
             self.answer_poll(poll);
         }
         self.leave_if_answered(now);
+        if self.polls.as_ref().is_some_and(|polls| polls.is_waiting())
+            && matches!(self.machine.client(), Client::Away { .. })
+        {
+            // Its event stream is gone, and it asks on.
+            self.machine.attach(now);
+            let head = self.writer.log().head();
+            if let Some(resumable) = &mut self.resumable {
+                resumable.visit(head);
+            }
+        }
     }
 
     /// A client that only asks is away once it was answered.

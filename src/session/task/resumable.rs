@@ -106,7 +106,7 @@ impl Resumable {
         self.kept_from = self.kept_from.max(number);
     }
 
-    /// The client is away. True if it was not before. Beyond `max` of the route, the one that is away for longest ends.
+    /// The client is away. True if it was not before. Beyond `max` of the route one of those that are away ends.
     pub(super) fn detach(&mut self, departure: Departure, max: usize, now: Instant) -> bool {
         if self.is_away() {
             return false;

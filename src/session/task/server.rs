@@ -286,7 +286,9 @@ impl Task {
 
     /// Adds a notice of our own, if the client is to get them.
     pub(super) fn notice(&mut self, text: &[u8]) {
-        if self.plan.policy.notices && self.machine.client() == Client::Attached {
+        // Who comes over HTTP counts messages, and is told beside them.
+        let is_plain = self.polls.is_none() && self.machine.client() == Client::Attached;
+        if self.plan.policy.notices && is_plain {
             append(&mut self.writer, Kind::Text, text, false);
         }
     }

@@ -59,7 +59,7 @@ impl Task {
         };
         let generation = ticket.as_ref().map(|(generation, _)| *generation);
         self.control = Some(Box::new(Control::new(hello.frame(), generation, received, now)));
-        self.tell_owed();
+        self.tell_state();
     }
 
     /// The same for an event stream, whose client comes back with the ticket that it came with.
@@ -96,6 +96,14 @@ impl Task {
             &mut piece,
         );
         self.control = Some(Box::new(Control::new(piece.into(), None, received, now)));
+        self.tell_state();
+    }
+
+    /// Tells a client behind its hello where the session stands: it may have missed all that was told before.
+    fn tell_state(&mut self) {
+        if self.outage.is_some() {
+            self.tell(FromProxy::SERVER_LOST);
+        }
         self.tell_owed();
     }
 
@@ -202,7 +210,12 @@ impl Task {
     /// Asks the client, behind what it was told, so that its answer proves that it has read that.
     fn ask_whether_told(&mut self) {
         let question = QUESTIONS | u64::from(fastrand::u32(..));
-        if self.resumable.is_some() && self.tell(FromProxy::Ping(question)) {
+        // An event stream answers nothing.
+        let is_asked = match &self.client {
+            Some(Link::Events(_)) => self.control.is_some(),
+            _ => self.resumable.is_some() && self.tell(FromProxy::Ping(question)),
+        };
+        if is_asked {
             let next = self.next;
             if let Some(resumable) = &mut self.resumable {
                 resumable.on_told(next, question);
@@ -217,11 +230,12 @@ impl Task {
         if !resume && self.control.as_ref().is_some_and(|control| !control.has_said_bye()) {
             self.tell_unsaid();
         }
-        let prefix = self.client.as_ref().and_then(|client| client.prefix());
-        let (Some(control), Some(prefix)) = (&mut self.control, prefix) else { return false };
+        let (Some(control), Some(client)) = (&mut self.control, &self.client) else { return false };
         if !control.has_said_bye() {
             let after = matches!(cause, Cause::Drain(_)).then(|| COME_BACK_WITHIN.mul_f64(fastrand::f64()));
-            control.say_bye(FromProxy::Bye(Bye { why: bye_word(cause), resume, after, ack }).frame(prefix));
+            let bye = FromProxy::Bye(Bye { why: bye_word(cause), resume, after, ack });
+            let Some(bye) = client.control_piece(&bye) else { return false };
+            control.say_bye(bye);
         }
         control.has_frames()
     }

@@ -36,6 +36,7 @@ use crate::log::Logs;
 use crate::memory::Budget;
 use crate::net::Stream;
 use crate::net::own_protocols::TicketText;
+use crate::resilience::Caller;
 use crate::session::handle::{Handle, Identity};
 use crate::session::machine::Server;
 use crate::session::request::{Attach, Wire};
@@ -122,7 +123,13 @@ impl Stage {
         let (upstream, server) = Peer::pipe(rooms.server, false);
         let mut connection = stage.connection();
         connection.held = Some(Box::new(slot));
-        let identity = Identity { route: "r".into(), user: None, path: "/ws".into(), protocol: None };
+        let identity = Identity {
+            route: "r".into(),
+            user: None,
+            caller: Caller::UNKNOWN,
+            path: "/ws".into(),
+            protocol: None,
+        };
         let arrival = Arrival {
             wire: Wire::WebSocket { has_deflate: false },
             opened: Opened { transport: upstream, protocol: None, opening: opening() },
@@ -177,7 +184,13 @@ impl Stage {
         let (mut stage, _client, _server) = Self::plain(policy).await;
         stage.task = None;
         let (upstream, server) = Peer::pipe(ROOM, false);
-        let identity = Identity { route: "r".into(), user: None, path: "/ws".into(), protocol: None };
+        let identity = Identity {
+            route: "r".into(),
+            user: None,
+            caller: Caller::UNKNOWN,
+            path: "/ws".into(),
+            protocol: None,
+        };
         let guard = stage.plan.enter(identity).expect("there is memory");
         let (_, ticket) = stage.plan.issue(&guard).expect("there are numbers");
         let opened = Opened { transport: upstream, protocol: None, opening: opening() };

@@ -128,6 +128,11 @@ impl Stream {
             Some(id) => dial.header("Last-Event-ID", id),
             None => dial,
         };
+        Self::of(dial).await
+    }
+
+    /// The answer to this request.
+    pub async fn of(dial: Dial) -> Result<Self, u16> {
         let mut link = dial.send().await;
         let head = link.read_head().await;
         if head.status() != 200 {
@@ -141,6 +146,8 @@ impl Stream {
         loop {
             let piece = self.link.read_to("\n\n").await.expect("the stream goes on");
             let text = String::from_utf8(piece).unwrap();
+            // That ends a line too.
+            assert!(!text.contains('\r'), "{text:?}");
             let (mut name, mut data) = ("message".to_owned(), None);
             for line in text.lines() {
                 let (field, value) = line.split_once(':').unwrap_or((line, ""));

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::http_client::{HttpClient, Stream, events, json_of};
 use crate::support::http::Response;
+use crate::support::http2::Client as Http2;
 use crate::support::proxy::Proxy;
 use crate::support::session::{Death, die, session};
 use crate::support::ticket_client::TicketClient;
@@ -90,12 +91,16 @@ async fn polls_and_posts_carry_a_session_over_servers_that_die() {
     let told = poll.await.unwrap();
     assert_eq!(events(&told), [(1, json!({"hello": 1}))]);
     client.had(&told);
-    // It dies while a poll waits: the poll waits on, or hears what is uncertain and asks again.
+    // It dies while a poll waits, which hears of what is uncertain, and asks again.
     let poll = client.polling();
     proxy.becomes_soon("outrigger_sessions{route=\"chat\",state=\"http\"}", 1.0).await;
     upstream.stop().await;
     die(server, Death::Reset).await;
     proxy.connected(0.0).await;
+    let told = poll.await.unwrap();
+    assert_eq!((events(&told), &told["control"]), (vec![], &json!([{"uncertain": {"from": 1, "to": 1}}])));
+    let poll = client.polling();
+    proxy.becomes_soon("outrigger_sessions{route=\"chat\",state=\"http\"}", 1.0).await;
     assert_eq!(client.post("two").await.status(), 202);
     upstream.start().await;
     let mut server = upstream.accept().await;
@@ -146,7 +151,9 @@ async fn a_numbered_post_is_taken_once_and_a_batch_from_where_it_is_new() {
 #[tokio::test]
 async fn each_refusal_of_a_session_has_its_status() {
     let upstream = Upstream::by_hand().await;
-    let policy = format!("{FALLBACK}, max_message: 1KiB, limits: {{message_rate: {{rate: 1/h, burst: 3}}}}");
+    let policy = format!(
+        "{FALLBACK}, max_frame: 1KiB, max_message: 1KiB, limits: {{message_rate: {{rate: 1/h, burst: 3}}}}"
+    );
     let proxy = session(&upstream, &policy).spawn().await;
     let mut client = HttpClient::new(&proxy, "/room");
     client.begin().await;
@@ -165,8 +172,13 @@ async fn each_refusal_of_a_session_has_its_status() {
     is_error(&without.answer().await.response, 400, "bad_request");
     // Four wait, the fifth is one too many.
     let waiting: Vec<_> = (0..4).map(|_| client.polling()).collect();
-    proxy.becomes_soon("outrigger_fallback_clients{route=\"chat\",transport=\"poll\"}", 4.0).await;
-    let fifth = client.get("poll?afterSequence=0").await;
+    proxy.becomes_soon("outrigger_http_requests_in_flight", 4.0).await;
+    let fifth = loop {
+        let response = client.get("poll?afterSequence=0&timeout=0").await;
+        if response.status() != 200 {
+            break response;
+        }
+    };
     assert_eq!(fifth.header("Retry-After"), Some("1"));
     is_error(&fifth, 429, "polls");
     server.text("hello").await;
@@ -260,6 +272,7 @@ async fn an_event_stream_begins_a_session_and_goes_on_with_it_by_the_last_id() {
     assert_eq!(stream.message().await, (4, json!("four")));
     upstream.stop().await;
     die(server, Death::Reset).await;
+    assert_eq!(stream.control().await, json!({"uncertain": {"from": 1, "to": 1}}), "it gave no receipt");
     assert_eq!(stream.control().await, json!({"server": "lost"}));
     upstream.start().await;
     let mut server = upstream.accept().await;
@@ -308,7 +321,8 @@ async fn a_client_that_goes_while_its_poll_waits_is_away_at_once() {
     proxy.becomes_soon("outrigger_sessions{route=\"chat\",state=\"http\"}", 1.0).await;
     link.reset();
     proxy.away(1.0).await;
-    proxy.becomes_soon("outrigger_fallback_clients{route=\"chat\",transport=\"poll\"}", 0.0).await;
+    let polls = "outrigger_fallback_clients{route=\"chat\",transport=\"poll\"}";
+    assert_eq!(proxy.metric(polls).await, 1.0, "it is expected to poll again");
 }
 
 #[tokio::test]
@@ -354,5 +368,139 @@ async fn a_websocket_that_comes_back_ends_polls_and_streams_and_is_left_alone_wh
     socket.hears(&["one"]).await;
     socket.confirm().await;
     // Now the ticket before is worth nothing any more, and the new one takes over.
-    proxy.becomes_soon("outrigger_messages_out_total", 2.0).await;
+    loop {
+        let response = client.get("poll?afterSequence=1").await;
+        if response.status() == 410 {
+            assert_eq!(json_of(&response)["received"], Value::Null);
+            break;
+        }
+        is_error(&response, 409, "attached");
+    }
+    client.set_ticket(socket.ticket.as_deref().unwrap());
+    client.seen = 1;
+    let poll = client.polling();
+    assert_eq!(socket.let_go().await.0, 1008);
+    server.text("two").await;
+    assert_eq!(events(&poll.await.unwrap()), [(2, json!("two"))]);
+}
+
+#[tokio::test]
+async fn what_is_kept_is_shown_again_and_confirms_nothing() {
+    let upstream = Upstream::by_hand().await;
+    let policy =
+        format!("{FALLBACK}, history: {{messages: 3}}").replace("poll: true", "poll: true, replay: true");
+    let proxy = session(&upstream, &policy).spawn().await;
+    let mut client = HttpClient::new(&proxy, "/room");
+    client.begin().await;
+    let mut server = upstream.accept().await;
+    for n in 1..=5 {
+        server.text(&n.to_string()).await;
+        let told = client.poll().await;
+        assert_eq!(events(&told), [(n, json!(n))]);
+        client.had(&told);
+    }
+    let replayed = json_of(&client.get("replay?limit=2").await);
+    assert_eq!(
+        events(&replayed),
+        [(3, json!(3)), (4, json!(4))],
+        "as many as history says, confirmed or not"
+    );
+    assert_eq!((&replayed["totalEvents"], &replayed["firstSequence"]), (&3.into(), &3.into()));
+    let replayed = json_of(&client.get("replay?fromSequence=5").await);
+    assert_eq!((events(&replayed), &replayed["totalEvents"]), (vec![(5, json!(5))], &1.into()));
+    assert_eq!(is_error(&client.get("replay?fromSequence=7").await, 409, "ahead")["head"], 5);
+    // A poll goes on where it was, and a replay has nobody attached.
+    server.text("6").await;
+    proxy.away(1.0).await;
+    let told = client.poll().await;
+    assert_eq!(events(&told), [(5, json!(5)), (6, json!(6))].split_at(1).1);
+    is_error(&proxy.plain().path("/room/replay").answer().await.response, 400, "bad_request");
+}
+
+#[tokio::test]
+async fn an_event_stream_that_is_not_read_is_bounded_as_a_websocket_is_and_may_come_back() {
+    let upstream = Upstream::by_hand().await;
+    let lag =
+        "delivery: {max_lag: {messages: 50, bytes: 64KiB}}, close_timeout: 300ms, history: {bytes: 64MiB}";
+    let proxy = session(&upstream, &format!("{FALLBACK}, {lag}")).spawn().await;
+    let dial = proxy.plain().path("/room/events?data=text").receive_buffer(4096);
+    let mut stream = Stream::of(dial).await.unwrap();
+    let ticket = stream.hello().await["session"].as_str().unwrap().to_owned();
+    let mut server = upstream.accept().await;
+    let text = "x".repeat(16 * 1024);
+    let mut said = 0;
+    // Until its link is closed: what is kept then is history's.
+    while proxy.find_metric("outrigger_sessions{route=\"chat\",state=\"away\"}").await != Some(1.0) {
+        assert!(said < 4_000, "{said} messages are kept for a client that reads nothing");
+        server.text(&text).await;
+        said += 1;
+    }
+    let slow = "outrigger_disconnections_total{reason=\"slow_consumer\",route=\"chat\"}";
+    assert_eq!(proxy.metric(slow).await, 1.0);
+    let mut stream = Stream::open(&proxy, "/room/events", Some(&format!("{ticket}.0"))).await;
+    assert_eq!(stream.hello().await["resumed"], true);
+    for number in 1..=said {
+        assert_eq!(stream.message().await.0, number, "all of it, in order");
+    }
+}
+
+/// Of two that come at the same moment one has the session, and none of them is left without an answer.
+#[tokio::test]
+async fn a_poll_and_a_websocket_at_the_same_moment_end_in_an_order() {
+    let upstream = Upstream::by_hand().await;
+    let proxy = proxy_to(&upstream).await;
+    let mut client = HttpClient::new(&proxy, "/room");
+    client.begin().await;
+    let mut server = upstream.accept().await;
+    for round in 1..=30 {
+        let poll = client.asking(&format!("poll?afterSequence={}&timeout=50ms", client.seen));
+        let mut socket = TicketClient::new(proxy.dial().path("/room"));
+        (socket.ticket, socket.seen) = (Some(client.ticket().to_owned()), client.seen);
+        socket.resume().await;
+        server.text(&round.to_string()).await;
+        let response = poll.await.unwrap();
+        match response.status() {
+            409 => is_error(&response, 409, "attached"),
+            200 => json_of(&response),
+            _ => panic!("{}", response.text()),
+        };
+        // Whoever has it, the message is there for the one that asks.
+        client.set_ticket(socket.ticket.as_deref().unwrap());
+        drop(socket);
+        loop {
+            let response = client.get(&format!("poll?afterSequence={}", client.seen)).await;
+            if response.status() == 200 {
+                let told = json_of(&response);
+                assert_eq!(events(&told), [(round, json!(round))]);
+                client.had(&told);
+                break;
+            }
+            is_error(&response, 409, "attached");
+        }
+    }
+    assert_eq!(upstream.accepted(), 1);
+}
+
+#[tokio::test]
+async fn the_same_holds_over_http2() {
+    let upstream = Upstream::by_hand().await;
+    let proxy = proxy_to(&upstream).await;
+    let http2 = Http2::connect(proxy.address()).await;
+    let ask = |method: &str, path: &str, ticket: Option<&str>| {
+        let request =
+            http::Request::builder().method(method).uri(format!("http://{}{path}", proxy.address()));
+        let request =
+            ticket.into_iter().fold(request, |request, ticket| request.header("x-outrigger-session", ticket));
+        request.body(()).unwrap()
+    };
+    let begun = http2.plain(ask("GET", "/room/poll", None), b"").await.unwrap();
+    let begun: Value = serde_json::from_slice(&begun.body).unwrap();
+    let ticket = begun["session"].as_str().unwrap();
+    let mut server = upstream.accept().await;
+    let sent = http2.plain(ask("POST", "/room/send?n=1", Some(ticket)), b"hi").await.unwrap();
+    assert_eq!((sent.status, &*sent.body), (202, &br#"{"received":1}"#[..]));
+    server.expect_text("hi").await;
+    server.text("there").await;
+    let told = http2.plain(ask("GET", "/room/poll?afterSequence=0", Some(ticket)), b"").await.unwrap();
+    assert_eq!(events(&serde_json::from_slice(&told.body).unwrap()), [(1, json!("there"))]);
 }

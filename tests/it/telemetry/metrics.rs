@@ -15,6 +15,7 @@ use crate::support::wire::Frame;
 /// Every metric, with its type and the names of its labels.
 const PROMISED: &[(&str, &str, &[&str])] = &[
     ("clients", "gauge", &["route"]),
+    ("fallback_clients", "gauge", &["route", "transport"]),
     ("connections_total", "counter", &["route"]),
     ("disconnections_total", "counter", &["route", "reason"]),
     ("closes_total", "counter", &["by", "code"]),

@@ -1,7 +1,5 @@
 //! Other ways to reach a client than a WebSocket.
 
-use crate::config::model::route::Mode;
-
 /// `policy.fallback`: which endpoints a route has for clients that cannot have a WebSocket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fallback {
@@ -32,16 +30,5 @@ impl Fallback {
     /// Whether there is any endpoint.
     pub fn is_on(&self) -> bool {
         self.sse || self.poll || self.replay
-    }
-
-    /// Whether a route of this mode has this endpoint.
-    pub fn has(&self, endpoint: Endpoint, mode: Mode) -> bool {
-        let is_on = match endpoint {
-            Endpoint::Poll => self.poll,
-            Endpoint::Send => self.poll && mode == Mode::Session,
-            Endpoint::Events => self.sse,
-            Endpoint::Replay => self.replay,
-        };
-        is_on && mode != Mode::Tunnel
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 
@@ -15,6 +17,7 @@ const ALL: [Endpoint; 4] = [Endpoint::Poll, Endpoint::Send, Endpoint::Events, En
 #[test]
 fn each_error_has_the_status_and_the_members_that_are_promised() {
     let wait = Duration::from_millis(1200);
+    let mut told = BTreeSet::from([(200, "upstream_refused".to_owned())]);
     for (error, status, reason, retry_after, members) in [
         (EndpointError::from(BadParameter::Twice("limit")), 400, "bad_request", None, ""),
         (EndpointError::BadBody("no text"), 400, "bad_request", None, ""),
@@ -48,7 +51,20 @@ fn each_error_has_the_status_and_the_members_that_are_promised() {
         let read: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((&read["error"], &read["message"]), (&reason.into(), &error.to_string().into()));
         assert!(body.contains(members), "{body}");
+        told.insert((status, reason.to_owned()));
     }
+    let document = include_str!("../../../../docs/fallback.md");
+    let (_, section) = document.split_once("## Answers").unwrap();
+    let rows = section.lines().filter_map(|row| {
+        let mut cells = row.split('|').map(str::trim).skip(1);
+        Some((cells.next()?.parse::<u16>().ok()?, cells.next()?))
+    });
+    // Every second piece stands between two backticks; the reason of what goes to the server is not an endpoint's.
+    let reasons = rows.flat_map(|(status, reasons)| {
+        reasons.split('`').skip(1).step_by(2).map(move |reason| (status, reason.to_owned()))
+    });
+    let documented: BTreeSet<_> = reasons.filter(|(_, reason)| reason != "http_refused").collect();
+    assert_eq!(documented, told, "left: the document, right: the code");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::admission::Stack;
 use crate::broadcast::{Hub, Joiner, Over, Reservation};
 use crate::config::OnJoin;

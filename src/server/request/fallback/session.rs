@@ -9,18 +9,20 @@
 //!    ever; one whose server has said Close is told to stop.
 //!
 //! # Not here
-//! What becomes of a session ([`crate::session`]); what a `POST` says ([`crate::server::fallback::messages`]).
+//! What becomes of a session ([`crate::session`]); what a `POST` says ([`Messages`]).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use tokio::time::Instant;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::admission::{Bound, Refused, ResumeDecision, Ticket};
 use crate::connections::{EndedSession, ResumeGrant, Via};
 use crate::delivery::EventsWire;
@@ -29,11 +31,11 @@ use crate::frame::CloseCode;
 use crate::net::own_protocols::TicketText;
 use crate::net::position::Position;
 use crate::server::fallback::{
-    BadParameter, EndpointError, Messages, Parameters, json, passes, refused_stream,
+    BadParameter, EndpointError, Messages, NO_STORE, Parameters, json, passes, refused_stream,
 };
 use crate::server::http::body::{AnswerBody, stream_answer};
+use crate::server::http::connection::HttpConnection;
 use crate::server::http::upgrade::{PendingResume, PendingSessionEvents, PendingUpgrade};
-use crate::server::limits::gauge::GaugeGuard;
 use crate::server::request::routed::{Answering, RoutedRequest};
 use crate::server::request::session::{Accepted, Answered, SessionRoute, ask_server, opening_of};
 use crate::session::{
@@ -43,6 +45,9 @@ use crate::telemetry::{Label, SessionEnd};
 
 /// When a client comes back whose server is away, and as much waits for it as may.
 const SERVER_AWAY: Duration = Duration::from_secs(1);
+
+/// How long the body of a `POST` may take: a message that takes longer is better said over something that lasts.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an event stream whose session ends before it has begun is reported as.
 const GOING_AWAY: CloseCode = CloseCode::GOING_AWAY;
@@ -54,7 +59,7 @@ pub(super) async fn poll<'a>(
     position: Option<Position>,
     parameters: Parameters,
 ) -> Result<Answering<'a, Failure>, Failure> {
-    let (connection, metrics) = (request.connection, &request.route.metrics);
+    let connection = request.connection;
     let after = number(position, "afterSequence")?;
     let grant = match request.context.resume {
         ResumeDecision::None => {
@@ -65,12 +70,9 @@ pub(super) async fn poll<'a>(
     };
     let (handle, ticket) = find(&request, route, grant)?;
     let answer = ask(request, &handle, grant, after, &parameters)?;
-    let counted = GaugeGuard::new(&metrics.polls);
     let form = parameters.form;
     Ok(Answering::Later(Box::pin(async move {
-        let polled = connection.wait(answer).await;
-        drop(counted);
-        let polled = polled.map_err(|refusal| error_of(refusal, route, grant))?;
+        let polled = connection.wait(answer).await.map_err(|refusal| error_of(refusal, route, grant))?;
         Ok(json(body_of(&polled, &ticket, form)).map(|body| AnswerBody::own(body, connection)))
     })))
 }
@@ -103,9 +105,7 @@ async fn begin_with_poll(
     let (said, answered) = open(&mut request, route).await?.into_parts();
     let Accepted { opened, identity } = match answered {
         Answered::Accepted(accepted) => *accepted,
-        Answered::Declined(body) => {
-            return Ok(Response::from_parts(said, AnswerBody::upstream(body, connection)));
-        }
+        Answered::Declined(body) => return Ok(declined(said, body, connection)),
     };
     let guard = route.plan.enter(identity).ok_or(Refused::Capacity(Bound::Memory))?;
     let (generation, ticket) = route.plan.issue(&guard).ok_or(Refused::Capacity(Bound::Memory))?;
@@ -215,9 +215,7 @@ async fn begin_with_events(
             let refused = refused_stream("upstream_refused", None);
             return Ok(refused.map(|body| AnswerBody::own(body, connection)));
         }
-        Answered::Declined(body) => {
-            return Ok(Response::from_parts(said, AnswerBody::upstream(body, connection)));
-        }
+        Answered::Declined(body) => return Ok(declined(said, body, connection)),
     };
     let guard = route.plan.enter(identity).ok_or(Refused::Capacity(Bound::Memory))?;
     let (_, ticket) = route.plan.issue(&guard).ok_or(Refused::Capacity(Bound::Memory))?;
@@ -235,11 +233,19 @@ async fn begin_with_events(
     Ok(answer)
 }
 
-/// Takes messages of the client.
+/// What a `POST` has beside its head.
+pub(super) struct Brought {
+    pub(super) body: Incoming,
+    pub(super) content_type: Option<HeaderValue>,
+}
+
+/// Takes messages of the client. `number`: of the first one, if the query says that. Nothing is read for a client that has no
+/// session.
 pub(super) async fn send(
     request: RoutedRequest<'_>,
     route: SessionRoute<'_>,
-    messages: Messages,
+    brought: Brought,
+    number: Option<u64>,
 ) -> Result<Response<AnswerBody>, Failure> {
     let connection = request.connection;
     let grant = match request.context.resume {
@@ -248,8 +254,14 @@ pub(super) async fn send(
         ResumeDecision::Granted(grant) => grant,
     };
     let (handle, _) = find(&request, route, grant)?;
+    let Brought { body, content_type } = brought;
+    let max = request.route.config.policy.max_message;
+    let read = Messages::read(body, content_type.as_ref(), number, max);
+    let Ok(read) = timeout(BODY_TIMEOUT, read).await else {
+        return Err(EndpointError::BadBody("the body has not come in full").into());
+    };
+    let Messages { first, messages } = read?;
     let visitor = visitor(request, grant.generation);
-    let Messages { first, messages } = messages;
     let sent = handle.send(Send { visitor, first, messages }).await;
     let Sent { received, taken } = sent.map_err(|refusal| error_of(refusal, route, grant))?;
     let mut answer = json(format!(r#"{{"received":{received}}}"#).into());
@@ -348,6 +360,12 @@ fn body_of(polled: &Polled, ticket: &TicketText, form: DataForm) -> Bytes {
     answer.to_json_with(&polled.told, form)
 }
 
+/// The server's own answer to the handshake.
+fn declined(mut said: Parts, body: Incoming, connection: &Arc<HttpConnection>) -> Response<AnswerBody> {
+    said.headers.insert(header::CACHE_CONTROL, NO_STORE);
+    Response::from_parts(said, AnswerBody::upstream(body, connection))
+}
+
 /// What the server sets when it accepts is the client's.
 fn pass_cookies(from: &HeaderMap, to: &mut HeaderMap) {
     for cookie in from.get_all(header::SET_COOKIE) {
@@ -359,7 +377,7 @@ fn pass_cookies(from: &HeaderMap, to: &mut HeaderMap) {
 fn no_content() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 

@@ -42,7 +42,8 @@ async fn a_client_that_was_away_hears_what_became_of_its_messages_behind_its_hel
     assert!(messages.is_empty());
     let (fates, question) = told(&controls);
     assert_eq!(fates, [uncertain(1, 1)]);
-    assert_eq!(controls[0], fates[0], "before anything else");
+    let lost = json!({"server": "lost"});
+    assert_eq!(controls[..2], [lost, fates[0].clone()], "in this order, before anything else");
     client.say(0x81, &hello.control(&json!({"pong": question.unwrap()}).to_string()));
     stage.settle().await;
     // Over no other link again, and the server that comes next is of no interest to it.

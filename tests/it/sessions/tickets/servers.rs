@@ -22,8 +22,10 @@ async fn a_server_that_is_lost_while_its_client_is_away_is_dialled_when_the_clie
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(session.upstream.handshakes().len(), 1, "{death:?}: nobody is there to be dialled for");
         session.client.resume().await;
+        assert_eq!(session.client.is_told("server").await, "lost", "{death:?}");
         session.client.hears(&["last words"]).await;
         session.next_server().await;
+        assert_eq!(session.client.is_told("server").await, "back", "{death:?}");
         session.works().await;
         assert_eq!(session.upstream.handshakes().len(), 2, "{death:?}");
     }
