@@ -46,12 +46,17 @@ type ServeFn = fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>)
 
 /// Serves `stream` for as long as it is an HTTP connection. Its time runs from the accept, whatever comes before the
 /// first request.
-pub(super) async fn serve(state: Arc<State>, stream: Stream, peer: Peer, handshake_permit: HandshakePermit) {
+pub(super) fn serve(
+    state: Arc<State>,
+    stream: Stream,
+    peer: Peer,
+    handshake_permit: HandshakePermit,
+) -> impl Future<Output = ()> + Send {
     let http1: ServeFn =
         |state, connection, peer, request| Box::pin(request::serve_http1(state, connection, peer, request));
     let http2: ServeFn =
         |state, connection, peer, request| Box::pin(request::serve(state, connection, peer, request));
-    serve_with(state, stream, peer, handshake_permit, (http1, http2)).await;
+    serve_with(state, stream, peer, handshake_permit, (http1, http2))
 }
 
 /// As [`serve`], with what answers the requests of either protocol.
@@ -69,7 +74,8 @@ async fn serve_with<S: Serve>(
     let stall = snapshot.stall_timeout;
     let deadline = handshake_permit.since() + listen.handshake_timeout;
     let begun = tokio::select! {
-        begun = begin(&state, &snapshot, stream, &mut peer, deadline) => begun,
+        // Boxed, so that what comes later does not pay for its size.
+        begun = Box::pin(begin(&state, &snapshot, stream, &mut peer, deadline)) => begun,
         () = cut.as_mut() => return,
     };
     let Some((stream, is_http2)) = begun else { return };

@@ -39,7 +39,9 @@ impl Cors {
             Some(origins) if is_origin_allowed(origins, origin) => {
                 // Any page can have a frame whose origin is null.
                 let with_credentials = origin != "null";
-                Self::Origin { origin: origin.clone(), with_credentials }
+                // A copy: it may be kept for longer than the head.
+                let origin = HeaderValue::from_bytes(origin.as_bytes()).unwrap_or_else(|_| origin.clone());
+                Self::Origin { origin, with_credentials }
             }
             Some(_) => Self::SameOrigin,
         }

@@ -10,6 +10,8 @@ mod failure;
 mod feed;
 mod session;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 use http_body_util::Full;
@@ -17,40 +19,38 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::failure::Failure;
-use super::routed::RoutedRequest;
+use super::routed::{Answering, RoutedRequest};
 use super::session::SessionRoute;
 use crate::admission::Refused;
-use crate::config::Endpoint;
+use crate::config::{Endpoint, Policy};
 use crate::server::fallback::{
     Asked, Cors, EndpointError, NO_STORE, method_error, options, passes, refused_stream, stream_head,
 };
 use crate::server::http::body::AnswerBody;
+use crate::server::http::connection::HttpConnection;
 use crate::server::state::Mode;
 use crate::upstream::headers;
 
 /// Answers a request that was admitted. `cors`: who may read the answer.
-pub(super) async fn answer(
-    mut request: RoutedRequest<'_>,
+pub(super) async fn answer<'a>(
+    mut request: RoutedRequest<'a>,
     asked: Asked,
-    cors: &Cors,
+    cors: Cors,
     body: Incoming,
-) -> Result<Response<AnswerBody>, Refused> {
+) -> Result<Answering<'a, Refused>, Refused> {
     let (endpoint, connection, route) = (asked.endpoint, request.connection, request.route);
     let policy = &route.config.policy;
-    let own = |response: Response<Full<Bytes>>| {
-        let mut response = response.map(|body| AnswerBody::own(body, connection));
-        cors.set(policy, response.headers_mut());
-        response
-    };
+    let conclude = Conclusion { endpoint, connection, policy, cors };
+    let own = |response: Response<Full<Bytes>>| Ok(Answering::Now(conclude.own(response)));
     if asked.method == Method::OPTIONS {
-        return Ok(own(options(policy, endpoint)));
+        return own(options(policy, endpoint));
     }
     if let Some(error) = method_error(endpoint, &asked.method) {
-        return Ok(own(error.response(endpoint)));
+        return own(error.response(endpoint));
     }
     let parameters = match asked.parameters {
         Ok(parameters) => parameters,
-        Err(bad) => return Ok(own(EndpointError::from(bad).response(endpoint))),
+        Err(bad) => return own(EndpointError::from(bad).response(endpoint)),
     };
     if request.state.drain.refuses_new(Instant::now()) {
         return Err(Refused::Draining);
@@ -59,22 +59,26 @@ pub(super) async fn answer(
     let answered = match (&route.mode, endpoint) {
         (Mode::Broadcast { hub, left_out }, Endpoint::Poll) => {
             let feed = feed::Feed { hub, left_out };
-            feed::poll(request, feed, asked.position, parameters).await.map(&own)
+            feed::poll(request, feed, asked.position, parameters).await.map(Answering::Later)
         }
         (Mode::Broadcast { hub, left_out }, Endpoint::Events) => {
             let feed = feed::Feed { hub, left_out };
-            let mut head = stream_head();
-            cors.set(policy, head.headers_mut());
-            feed::events(request, feed, asked.position, parameters.form, head).await
+            let head = conclude.stream_head();
+            feed::events(request, feed, asked.position, parameters.form, head).await.map(Answering::Now)
         }
-        (Mode::Broadcast { hub, .. }, Endpoint::Replay) => feed::replay(request, hub, &parameters).map(&own),
+        (Mode::Broadcast { hub, .. }, Endpoint::Replay) => {
+            let own = |body| AnswerBody::own(body, connection);
+            feed::replay(request, hub, &parameters).map(|answer| Answering::Now(answer.map(own)))
+        }
         (Mode::Session { plan, breaker, afresh }, endpoint) => {
             let route = SessionRoute { plan, breaker: breaker.as_ref(), afresh };
             let answered = match endpoint {
-                Endpoint::Poll => session::poll(request, route, asked.position, parameters).await,
+                Endpoint::Poll => {
+                    let polled = session::poll(request, route, asked.position, parameters).await;
+                    return conclude.begun(polled);
+                }
                 Endpoint::Events => {
-                    let mut head = stream_head();
-                    cors.set(policy, head.headers_mut());
+                    let head = conclude.stream_head();
                     session::events(request, route, asked.position, parameters.form, head).await
                 }
                 Endpoint::Send => {
@@ -83,26 +87,71 @@ pub(super) async fn answer(
                 }
                 Endpoint::Replay => session::replay(request, route, parameters).await,
             };
-            answered.map(|mut answer| {
-                if !answer.body().is_stream() {
-                    cors.set(policy, answer.headers_mut());
-                }
-                answer
-            })
+            answered.map(Answering::Now)
         }
         // No route has another one ([`crate::config::Route::has_endpoint`]).
         _ => Err(Refused::NoHttp.into()),
     };
-    match answered {
-        Ok(answer) => Ok(answer),
-        Err(Failure::Refused(refused)) => Err(refused),
-        Err(Failure::Endpoint(error)) => Ok(own(error.response(endpoint))),
-        Err(Failure::Declined(answer)) if endpoint == Endpoint::Events && passes(answer.status()) => {
-            Ok(own(refused_stream("upstream_refused", None)))
+    conclude.begun(answered)
+}
+
+/// What an answer is made of, whatever the endpoint says.
+struct Conclusion<'a> {
+    endpoint: Endpoint,
+    connection: &'a Arc<HttpConnection>,
+    policy: &'a Policy,
+    cors: Cors,
+}
+
+impl<'a> Conclusion<'a> {
+    fn own(&self, response: Response<Full<Bytes>>) -> Response<AnswerBody> {
+        let mut response = response.map(|body| AnswerBody::own(body, self.connection));
+        self.cors.set(self.policy, response.headers_mut());
+        response
+    }
+
+    fn stream_head(&self) -> Response<()> {
+        let mut head = stream_head();
+        self.cors.set(self.policy, head.headers_mut());
+        head
+    }
+
+    /// What the endpoint has begun, with the head that all answers have.
+    fn begun(
+        self,
+        answered: Result<Answering<'a, Failure>, Failure>,
+    ) -> Result<Answering<'a, Refused>, Refused> {
+        match answered {
+            Ok(Answering::Later(later)) => {
+                Ok(Answering::Later(Box::pin(async move { self.concluded(later.await) })))
+            }
+            Ok(Answering::Now(answer)) => self.concluded(Ok(answer)).map(Answering::Now),
+            Err(failure) => self.concluded(Err(failure)).map(Answering::Now),
         }
-        Err(Failure::Declined(mut answer)) => {
-            answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-            Ok(own(answer.map(Full::from)))
+    }
+
+    fn concluded(
+        &self,
+        answered: Result<Response<AnswerBody>, Failure>,
+    ) -> Result<Response<AnswerBody>, Refused> {
+        let endpoint = self.endpoint;
+        match answered {
+            Ok(mut answer) => {
+                // The head of a stream was written before.
+                if !answer.body().is_stream() {
+                    self.cors.set(self.policy, answer.headers_mut());
+                }
+                Ok(answer)
+            }
+            Err(Failure::Refused(refused)) => Err(refused),
+            Err(Failure::Endpoint(error)) => Ok(self.own(error.response(endpoint))),
+            Err(Failure::Declined(answer)) if endpoint == Endpoint::Events && passes(answer.status()) => {
+                Ok(self.own(refused_stream("upstream_refused", None)))
+            }
+            Err(Failure::Declined(mut answer)) => {
+                answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+                Ok(self.own(answer.map(Full::from)))
+            }
         }
     }
 }

@@ -26,54 +26,96 @@ mod target;
 mod tunnel;
 
 use std::convert::Infallible;
+use std::future::ready;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Request, Response, header};
+use futures_util::future::Either;
+use http::{Request, Response, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use self::record::{HandshakeRecorder, RequestRecord};
 use self::refusal_close::AcceptThenClose;
-use self::routed::RoutedRequest;
+use self::routed::{Answering, RoutedRequest};
 use super::access::Access;
 use super::fallback::{Asked, Cors};
 use super::http::body::AnswerBody;
 use super::http::connection::HttpConnection;
 use super::limits::gauge::GaugeGuard;
-use super::state::{Mode, State};
-use crate::admission::{Kind, Refused, RequestContext};
-use crate::config::OnRefuse;
+use super::state::{Mode, Route, State};
+use crate::admission::{Kind, LogFields, Refused, RequestContext};
+use crate::config::{Endpoint, OnRefuse};
 use crate::net::Peer;
 use crate::net::http::{request_id, set_close};
 
 /// Answers one request of HTTP/1, if its head says one thing. If not, nothing that follows it can be told from its
 /// body: the connection ends with the answer (RFC 9112 §6.3).
-pub(super) async fn serve_http1(
+pub(super) fn serve_http1(
     state: Arc<State>,
     connection: Arc<HttpConnection>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
-) -> Result<Response<AnswerBody>, Infallible> {
+) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send {
     connection.on_request();
     match errors::check(&state, &peer, request) {
-        Ok(request) => serve(state, connection, peer, request).await,
+        Ok(request) => Either::Left(serve(state, connection, peer, request)),
         Err(refused) => {
             let mut response = refused.response().map(|body| AnswerBody::own(body, &connection));
             set_close(response.headers_mut());
             response.body_mut().hold_in_flight(GaugeGuard::new(&state.metrics.server.http_in_flight));
-            Ok(response)
+            Either::Right(ready(Ok(response)))
         }
     }
 }
 
 /// Answers one request, whose head was found to say one thing. Never fails: a failure is an answer too.
-pub(super) async fn serve(
+///
+/// Not an async function, since that would hold the request for as long as its answer takes.
+pub(super) fn serve(
     state: Arc<State>,
     connection: Arc<HttpConnection>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
-) -> Result<Response<AnswerBody>, Infallible> {
+) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send {
+    let received = receive(&state, &connection, peer, request);
+    answer(state, connection, received)
+}
+
+/// A request that was received and has a route.
+struct Received {
+    route: Arc<Route>,
+    kind: Kind,
+    request_id: Box<str>,
+    /// Of an endpoint this is a copy of its path, which alone is logged: it may be kept for long.
+    uri: Uri,
+    peer: Option<SocketAddr>,
+    log_fields: Arc<LogFields>,
+    access: Option<Box<Access>>,
+    accept_then_close: Option<AcceptThenClose>,
+    endpoint: Option<(Endpoint, Cors)>,
+    in_flight: GaugeGuard,
+    asks: Box<Asks>,
+}
+
+/// What is needed of a request until its answer is known, or all that it takes to wait for that.
+struct Asks {
+    ambiguous: Option<Refused>,
+    context: RequestContext,
+    body: Incoming,
+    has_body: bool,
+    /// What it asks an endpoint.
+    asked: Option<Asked>,
+}
+
+/// Receives a request, and finds its route.
+fn receive(
+    state: &State,
+    connection: &HttpConnection,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Received {
     // Receive: from here on a drain waits for it.
     connection.on_request();
     let in_flight = GaugeGuard::new(&state.metrics.server.http_in_flight);
@@ -99,10 +141,11 @@ pub(super) async fn serve(
     let request_id = request_id(&mut head.headers);
     let has_body = !body.is_end_stream();
     let (method, uri) = (head.method.clone(), head.uri.clone());
+    let uri = if endpoint.is_some() { uri.path().parse().unwrap_or_default() } else { uri };
     let peer_address = peer.address;
     let asked = endpoint.map(|(endpoint, path)| {
         let cors = Cors::of(&route.config.policy, &head.headers);
-        (Box::new(Asked::take(&mut head, endpoint, &path)), cors)
+        (Asked::take(&mut head, endpoint, &path), cors)
     });
     let kind = match &asked {
         Some((asked, _)) => Kind::Fallback(asked.takes),
@@ -125,57 +168,97 @@ pub(super) async fn serve(
             Access::new(state.lines.requests, &route.metrics, &log_fields, (&method, &uri, &request_id))
         }
     };
+    let (asked, endpoint) = match asked {
+        Some((asked, cors)) => {
+            let endpoint = asked.endpoint;
+            (Some(asked), Some((endpoint, cors)))
+        }
+        None => (None, None),
+    };
+    Received {
+        route,
+        kind,
+        request_id,
+        uri,
+        peer: peer_address,
+        log_fields,
+        access,
+        accept_then_close,
+        endpoint,
+        in_flight,
+        asks: Box::new(Asks { ambiguous, context, body, has_body, asked }),
+    }
+}
+
+/// Answers a request that was received.
+async fn answer(
+    state: Arc<State>,
+    connection: Arc<HttpConnection>,
+    received: Received,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let Received { route, request_id, kind, asks, .. } = received;
+    let cors = received.endpoint.as_ref().map(|(_, cors)| cors.clone());
     let record = RequestRecord {
         state: &state,
         connection: &connection,
         route: &route,
         kind,
-        uri,
+        uri: received.uri,
         request_id: &request_id,
-        peer: peer_address,
-        log_fields,
-        access,
-        accept_then_close,
-        endpoint: asked.as_ref().map(|(asked, cors)| (asked.endpoint, cors.clone())),
+        peer: received.peer,
+        log_fields: received.log_fields,
+        access: received.access,
+        accept_then_close: received.accept_then_close,
+        endpoint: received.endpoint,
         recorder: HandshakeRecorder::new(&route.metrics, kind),
-        in_flight,
+        in_flight: received.in_flight,
     };
-
-    let result = async {
-        if let Some(refused) = ambiguous {
-            return Err(refused);
-        }
-        // Admit.
-        let context = route.admission.clone().oneshot(context).await?;
-        if let Some(user) = &context.user {
-            context.log_fields.set_user(user);
-        }
-        // Answer. On the heap: a request that waits to be admitted does not need the space yet.
-        let request = RoutedRequest {
-            state: &state,
-            connection: &connection,
-            route: &route,
-            request_id: &request_id,
-            context,
-            has_body,
-        };
-        if let Some((asked, cors)) = asked {
-            return Box::pin(fallback::answer(request, *asked, &cors, body)).await;
-        }
-        match (kind, &route.mode) {
-            (Kind::Plain | Kind::Fallback(_), _) => Box::pin(plain::answer(request, body)).await,
-            (Kind::Handshake, Mode::Tunnel { settings, breaker }) => {
-                Box::pin(tunnel::answer(request, settings, breaker.as_ref())).await
-            }
-            (Kind::Handshake, Mode::Session { plan, breaker, afresh }) => {
-                let route = session::SessionRoute { plan, breaker: breaker.as_ref(), afresh };
-                Box::pin(session::answer(request, route)).await
-            }
-            (Kind::Handshake, Mode::Broadcast { hub, .. }) => Box::pin(broadcast::answer(request, hub)).await,
-        }
+    // On the heap: what it takes to be admitted is not needed while an answer is waited for.
+    let begun = Box::pin(begin(&state, &connection, &route, &request_id, *asks, cors)).await;
+    let result = match begun {
+        Ok(Answering::Now(answer)) => Ok(answer),
+        Ok(Answering::Later(later)) => later.await,
+        Err(refused) => Err(refused),
     };
-    let result = result.await;
 
     // Conclude.
     Ok(record.conclude(result))
+}
+
+/// Admits a request, and answers it by its route's mode as far as that needs the request.
+async fn begin<'a>(
+    state: &'a State,
+    connection: &'a Arc<HttpConnection>,
+    route: &'a Route,
+    request_id: &'a str,
+    asks: Asks,
+    cors: Option<Cors>,
+) -> Result<Answering<'a, Refused>, Refused> {
+    let Asks { ambiguous, context, body, has_body, asked } = asks;
+    if let Some(refused) = ambiguous {
+        return Err(refused);
+    }
+    let kind = context.kind;
+    // Admit.
+    let context = route.admission.clone().oneshot(context).await?;
+    if let Some(user) = &context.user {
+        context.log_fields.set_user(user);
+    }
+    // Answer. On the heap: a request that waits to be admitted does not need the space yet.
+    let request = RoutedRequest { state, connection, route, request_id, context, has_body };
+    if let (Some(asked), Some(cors)) = (asked, cors) {
+        return Box::pin(fallback::answer(request, asked, cors, body)).await;
+    }
+    let answer = match (kind, &route.mode) {
+        (Kind::Plain | Kind::Fallback(_), _) => Box::pin(plain::answer(request, body)).await,
+        (Kind::Handshake, Mode::Tunnel { settings, breaker }) => {
+            Box::pin(tunnel::answer(request, settings, breaker.as_ref())).await
+        }
+        (Kind::Handshake, Mode::Session { plan, breaker, afresh }) => {
+            let route = session::SessionRoute { plan, breaker: breaker.as_ref(), afresh };
+            Box::pin(session::answer(request, route)).await
+        }
+        (Kind::Handshake, Mode::Broadcast { hub, .. }) => Box::pin(broadcast::answer(request, hub)).await,
+    };
+    answer.map(Answering::Now)
 }

@@ -1,9 +1,13 @@
-//! A request whose route is known.
+//! A request whose route is known, and what comes of it.
 
+use std::pin::Pin;
 use std::sync::Arc;
+
+use http::Response;
 
 use crate::admission::RequestContext;
 use crate::connections::Admitted;
+use crate::server::http::body::AnswerBody;
 use crate::server::http::connection::HttpConnection;
 use crate::server::state::{Route, State};
 
@@ -24,3 +28,12 @@ impl RoutedRequest<'_> {
         self.context.into_admitted(self.request_id.into(), Arc::clone(&self.route.metrics))
     }
 }
+
+/// An answer, or what waits for one.
+pub(super) enum Answering<'a, E> {
+    Now(Response<AnswerBody>),
+    Later(Later<'a, E>),
+}
+
+/// Waits for an answer. It holds what that takes, and nothing of the way there: thousands of requests may wait.
+pub(super) type Later<'a, E> = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, E>> + Send + 'a>>;

@@ -2,7 +2,6 @@
 //! routes.
 
 mod http2;
-mod memory;
 mod stream;
 mod waiting;
 

@@ -31,7 +31,7 @@ use crate::server::http::body::{AnswerBody, stream_answer};
 use crate::server::http::upgrade::{PendingEvents, PendingUpgrade};
 use crate::server::limits::gauge::GaugeGuard;
 use crate::server::request::feeds;
-use crate::server::request::routed::RoutedRequest;
+use crate::server::request::routed::{Later, RoutedRequest};
 
 /// What the mode has of a route.
 #[derive(Debug, Clone, Copy)]
@@ -51,15 +51,14 @@ struct Poll {
 }
 
 /// Answers with what came after what the client has had, as soon as there is something.
-pub(super) async fn poll(
-    request: RoutedRequest<'_>,
-    feed: Feed<'_>,
+pub(super) async fn poll<'a>(
+    request: RoutedRequest<'a>,
+    feed: Feed<'a>,
     position: Option<Position>,
     parameters: Parameters,
-) -> Result<Response<Full<Bytes>>, Failure> {
-    let (connection, route) = (request.connection, request.route);
-    // On the heap: what it takes to get a place is not needed while the poll waits.
-    let (request, reservation) = Box::pin(reserve(request, feed, Joiner::Poll(position))).await?;
+) -> Result<Later<'a, Failure>, Failure> {
+    let (state, connection, route) = (request.state, request.connection, request.route);
+    let (request, reservation) = reserve(request, feed, Joiner::Poll(position)).await?;
     let lost = reservation.missed();
     let now = Instant::now();
     let expiry = request.context.user.as_ref().and_then(|user| user.expires);
@@ -76,24 +75,27 @@ pub(super) async fn poll(
     // Its place in the quota is all that is held of the request.
     let permit = request.context.quota_permit;
     let counted = GaugeGuard::new(&route.metrics.polls);
-    let (page, over) = connection.wait(poll.page(request.state.drain.answer_by())).await;
-    drop((permit, counted));
-    let lost = lost.map(|lost| lost + page.missed);
-    feed.hub.count_missed(lost.unwrap_or(page.missed));
-    let log = poll.reservation.log();
-    let closed = over.filter(|_| !page.has_more).and_then(|over| over.said);
-    let answer = PollAnswer {
-        session: None,
-        epoch: log.epoch(),
-        received: None,
-        entries: &page.entries,
-        next: page.sequence(),
-        lost,
-        expires_in: None,
-        closed: closed.as_ref().map(|(code, reason)| (*code, &**reason)),
-        is_draining: request.state.drain.refuses_new(Instant::now()),
-    };
-    Ok(json(answer.to_json(parameters.form)))
+    let form = parameters.form;
+    Ok(Box::pin(async move {
+        let (page, over) = connection.wait(poll.page(state.drain.answer_by())).await;
+        drop((permit, counted));
+        let lost = lost.map(|lost| lost + page.missed);
+        feed.hub.count_missed(lost.unwrap_or(page.missed));
+        let log = poll.reservation.log();
+        let closed = over.filter(|_| !page.has_more).and_then(|over| over.said);
+        let answer = PollAnswer {
+            session: None,
+            epoch: log.epoch(),
+            received: None,
+            entries: &page.entries,
+            next: page.sequence(),
+            lost,
+            expires_in: None,
+            closed: closed.as_ref().map(|(code, reason)| (*code, &**reason)),
+            is_draining: state.drain.refuses_new(Instant::now()),
+        };
+        Ok(json(answer.to_json(form)).map(|body| AnswerBody::own(body, connection)))
+    }))
 }
 
 /// Answers with a stream of what came after what the client has had, and of what comes.

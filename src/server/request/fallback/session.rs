@@ -36,7 +36,7 @@ use crate::server::fallback::{
 use crate::server::http::body::{AnswerBody, stream_answer};
 use crate::server::http::connection::HttpConnection;
 use crate::server::http::upgrade::{PendingResume, PendingSessionEvents, PendingUpgrade};
-use crate::server::request::routed::RoutedRequest;
+use crate::server::request::routed::{Answering, RoutedRequest};
 use crate::server::request::session::{Accepted, Answered, SessionRoute, ask_server, opening_of};
 use crate::session::{
     EventsStart, Greeted, Handle, Newcomer, Poll, Polled, Refusal, Replay, Send, Sent, Stream, Visitor, Wire,
@@ -53,26 +53,28 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const GOING_AWAY: CloseCode = CloseCode::GOING_AWAY;
 
 /// Answers a poll: of the session whose ticket it has, or of a new one.
-pub(super) async fn poll(
-    request: RoutedRequest<'_>,
-    route: SessionRoute<'_>,
+pub(super) async fn poll<'a>(
+    request: RoutedRequest<'a>,
+    route: SessionRoute<'a>,
     position: Option<Position>,
     parameters: Parameters,
-) -> Result<Response<AnswerBody>, Failure> {
+) -> Result<Answering<'a, Failure>, Failure> {
     let connection = request.connection;
-    let own = |body| AnswerBody::own(body, connection);
     let after = number(position, "afterSequence")?;
     let grant = match request.context.resume {
         ResumeDecision::None => {
-            return Box::pin(begin_with_poll(request, route, parameters)).await;
+            return Box::pin(begin_with_poll(request, route, parameters)).await.map(Answering::Now);
         }
         ResumeDecision::Refused(ended) => return Err(gone(ended, None).into()),
         ResumeDecision::Granted(grant) => grant,
     };
     let (handle, ticket) = find(&request, route, grant)?;
     let answer = ask(request, &handle, grant, after, &parameters)?;
-    let polled = connection.wait(answer).await.map_err(|refusal| error_of(refusal, route, grant))?;
-    Ok(json(body_of(&polled, &ticket, parameters.form)).map(own))
+    let form = parameters.form;
+    Ok(Answering::Later(Box::pin(async move {
+        let polled = connection.wait(answer).await.map_err(|refusal| error_of(refusal, route, grant))?;
+        Ok(json(body_of(&polled, &ticket, form)).map(|body| AnswerBody::own(body, connection)))
+    })))
 }
 
 /// Leaves the poll with its session. Not an async function: who waits for the answer does not need the request any more.
