@@ -197,8 +197,7 @@ pub(super) async fn finish(
         End::Http2Preface => linger::refuse_and_log(state, peer, stream, &HeadFault::Http2.into()).await,
         End::Done(error) => {
             if let Some(pending) = connection.take_upgrade() {
-                // On the heap, like the rest of what few connections need and for a short time.
-                Box::pin(upgrade::start(state, Transport { stream, read_ahead }, pending)).await;
+                upgrade::start(state, Transport { stream, read_ahead }, pending).await;
             } else if let Some(status) = connection.hyper_status() {
                 let refused = errors::explain(status, error.as_ref(), character);
                 linger::refuse_and_log(state, peer, stream, &refused).await;

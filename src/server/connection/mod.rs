@@ -119,7 +119,8 @@ async fn serve_with<S: Serve>(
         let serving = http2::serve(&state, &peer, settings, client, deadline, connection, serve_http2);
         return Box::pin(serving).await;
     }
-    http1::finish(&state, &peer, end, (client, character), &connection, evicted.as_mut()).await;
+    // Boxed: it needs more than all that comes before, and for a short time.
+    Box::pin(http1::finish(&state, &peer, end, (client, character), &connection, evicted.as_mut())).await;
 }
 
 /// Reads what comes before the first request; also answers whether HTTP/2 was negotiated. `None` if the connection has

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
+use futures_util::FutureExt;
 use parking_lot::{Mutex, MutexGuard};
-
 use tokio::time::Instant;
 
 use super::idle_slot::IdleSlot;
@@ -17,7 +17,8 @@ use crate::server::limits::handshakes::HandshakePermit;
 pub(in crate::server) struct HttpConnection {
     timeouts: Mutex<HttpTimeouts>,
     /// What becomes of its socket once the answer to the handshake was sent.
-    upgrade: Mutex<Option<PendingUpgrade>>,
+    /// Boxed: few have one, and for a short time.
+    upgrade: Mutex<Option<Box<PendingUpgrade>>>,
     handshake_permit: HandshakePermit,
     /// `None` for a stream: its connection is idle when no stream is left.
     idle: Option<IdleSlot>,
@@ -46,11 +47,11 @@ impl HttpConnection {
 
     /// Has the driver hand over the client's socket once the answer was sent.
     pub(in crate::server) fn set_upgrade(&self, upgrade: PendingUpgrade) {
-        *self.upgrade.lock() = Some(upgrade);
+        *self.upgrade.lock() = Some(Box::new(upgrade));
     }
 
     pub(in crate::server) fn take_upgrade(&self) -> Option<PendingUpgrade> {
-        self.upgrade.lock().take()
+        self.upgrade.lock().take().map(|upgrade| *upgrade)
     }
 
     /// Whether no request has come yet.
@@ -82,13 +83,21 @@ impl HttpConnection {
         RequestBodyGuard(Arc::clone(self))
     }
 
-    /// Waits for what a request is about, however long that takes: the connection is not on its way to something
-    /// meanwhile, and does not count as such (`listen.max_handshakes`).
-    pub(in crate::server) async fn wait<T>(&self, waited: impl Future<Output = T>) -> T {
+    /// Waits for what a request is about, from now on and however long that takes: the connection is not on its way to
+    /// something meanwhile, and does not count as such (`listen.max_handshakes`).
+    ///
+    /// Not an async function: that would be as large as two of what is waited for.
+    pub(in crate::server) fn wait<F: Future>(
+        &self,
+        waited: F,
+    ) -> impl Future<Output = F::Output> + use<'_, F> {
         self.timeouts().on_wait();
         self.handshake_permit.pause();
-        let _waiting = WaitGuard(self);
-        waited.await
+        let waiting = WaitGuard(self);
+        waited.map(move |output| {
+            drop(waiting);
+            output
+        })
     }
 
     /// Whether this is one stream of HTTP/2, and no connection by itself.

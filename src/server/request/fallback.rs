@@ -35,7 +35,7 @@ use crate::upstream::headers;
 pub(super) async fn answer<'a>(
     mut request: RoutedRequest<'a>,
     asked: Asked,
-    cors: Cors,
+    cors: &'a Cors,
     body: Incoming,
 ) -> Result<Answering<'a, Refused>, Refused> {
     let (endpoint, connection, route) = (asked.endpoint, request.connection, request.route);
@@ -100,7 +100,7 @@ struct Conclusion<'a> {
     endpoint: Endpoint,
     connection: &'a Arc<HttpConnection>,
     policy: &'a Policy,
-    cors: Cors,
+    cors: &'a Cors,
 }
 
 impl<'a> Conclusion<'a> {

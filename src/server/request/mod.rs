@@ -27,11 +27,10 @@ mod tunnel;
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::Either;
-use http::{Request, Response, Uri, header};
+use http::{Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -44,9 +43,9 @@ use super::fallback::{Asked, Cors};
 use super::http::body::AnswerBody;
 use super::http::connection::HttpConnection;
 use super::limits::gauge::GaugeGuard;
-use super::state::{Mode, Route, State};
-use crate::admission::{Kind, LogFields, Refused, RequestContext};
-use crate::config::{Endpoint, OnRefuse};
+use super::state::{Mode, State};
+use crate::admission::{Kind, Refused, RequestContext};
+use crate::config::OnRefuse;
 use crate::net::Peer;
 use crate::net::http::{request_id, set_close};
 
@@ -79,24 +78,8 @@ pub(super) fn serve(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send {
-    let received = receive(&state, &connection, peer, request);
-    answer(state, connection, received)
-}
-
-/// A request that was received and has a route.
-struct Received {
-    route: Arc<Route>,
-    kind: Kind,
-    request_id: Box<str>,
-    /// Of an endpoint this is a copy of its path, which alone is logged: it may be kept for long.
-    uri: Uri,
-    peer: Option<SocketAddr>,
-    log_fields: Arc<LogFields>,
-    access: Option<Box<Access>>,
-    accept_then_close: Option<AcceptThenClose>,
-    endpoint: Option<(Endpoint, Cors)>,
-    in_flight: GaugeGuard,
-    asks: Box<Asks>,
+    let (record, asks) = receive(state, connection, peer, request);
+    answer(record, asks)
 }
 
 /// What is needed of a request until its answer is known, or all that it takes to wait for that.
@@ -111,11 +94,11 @@ struct Asks {
 
 /// Receives a request, and finds its route.
 fn receive(
-    state: &State,
-    connection: &HttpConnection,
+    state: Arc<State>,
+    connection: Arc<HttpConnection>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
-) -> Received {
+) -> (Box<RequestRecord>, Box<Asks>) {
     // Receive: from here on a drain waits for it.
     connection.on_request();
     let in_flight = GaugeGuard::new(&state.metrics.server.http_in_flight);
@@ -175,50 +158,34 @@ fn receive(
         }
         None => (None, None),
     };
-    Received {
+    let record = RequestRecord {
+        recorder: HandshakeRecorder::new(&route.metrics, kind),
+        state,
+        connection,
         route,
         kind,
-        request_id,
         uri,
+        request_id,
         peer: peer_address,
         log_fields,
         access,
         accept_then_close,
         endpoint,
         in_flight,
-        asks: Box::new(Asks { ambiguous, context, body, has_body, asked }),
-    }
+    };
+    (Box::new(record), Box::new(Asks { ambiguous, context, body, has_body, asked }))
 }
 
 /// Answers a request that was received.
-async fn answer(
-    state: Arc<State>,
-    connection: Arc<HttpConnection>,
-    received: Received,
-) -> Result<Response<AnswerBody>, Infallible> {
-    let Received { route, request_id, kind, asks, .. } = received;
-    let cors = received.endpoint.as_ref().map(|(_, cors)| cors.clone());
-    let record = RequestRecord {
-        state: &state,
-        connection: &connection,
-        route: &route,
-        kind,
-        uri: received.uri,
-        request_id: &request_id,
-        peer: received.peer,
-        log_fields: received.log_fields,
-        access: received.access,
-        accept_then_close: received.accept_then_close,
-        endpoint: received.endpoint,
-        recorder: HandshakeRecorder::new(&route.metrics, kind),
-        in_flight: received.in_flight,
-    };
-    // On the heap: what it takes to be admitted is not needed while an answer is waited for.
-    let begun = Box::pin(begin(&state, &connection, &route, &request_id, *asks, cors)).await;
-    let result = match begun {
-        Ok(Answering::Now(answer)) => Ok(answer),
-        Ok(Answering::Later(later)) => later.await,
-        Err(refused) => Err(refused),
+async fn answer(record: Box<RequestRecord>, asks: Box<Asks>) -> Result<Response<AnswerBody>, Infallible> {
+    let result = {
+        // On the heap: what it takes to be admitted is not needed while an answer is waited for.
+        let begun = Box::pin(begin(&record, asks)).await;
+        match begun {
+            Ok(Answering::Now(answer)) => Ok(answer),
+            Ok(Answering::Later(later)) => later.await,
+            Err(refused) => Err(refused),
+        }
     };
 
     // Conclude.
@@ -226,19 +193,12 @@ async fn answer(
 }
 
 /// Admits a request, and answers it by its route's mode as far as that needs the request.
-async fn begin<'a>(
-    state: &'a State,
-    connection: &'a Arc<HttpConnection>,
-    route: &'a Route,
-    request_id: &'a str,
-    asks: Asks,
-    cors: Option<Cors>,
-) -> Result<Answering<'a, Refused>, Refused> {
-    let Asks { ambiguous, context, body, has_body, asked } = asks;
+async fn begin(record: &RequestRecord, asks: Box<Asks>) -> Result<Answering<'_, Refused>, Refused> {
+    let RequestRecord { state, connection, route, request_id, kind, .. } = record;
+    let Asks { ambiguous, context, body, has_body, asked } = *asks;
     if let Some(refused) = ambiguous {
         return Err(refused);
     }
-    let kind = context.kind;
     // Admit.
     let context = route.admission.clone().oneshot(context).await?;
     if let Some(user) = &context.user {
@@ -246,7 +206,7 @@ async fn begin<'a>(
     }
     // Answer. On the heap: a request that waits to be admitted does not need the space yet.
     let request = RoutedRequest { state, connection, route, request_id, context, has_body };
-    if let (Some(asked), Some(cors)) = (asked, cors) {
+    if let (Some(asked), Some((_, cors))) = (asked, &record.endpoint) {
         return Box::pin(fallback::answer(request, asked, cors, body)).await;
     }
     let answer = match (kind, &route.mode) {

@@ -22,19 +22,19 @@ use crate::server::state::{Route, State};
 use crate::telemetry::{HandshakeOutcome, RouteMetrics, StatusClass};
 
 /// Counts a handshake when it is over, also if that is because the client went away.
-pub(super) struct HandshakeRecorder<'a> {
-    route: &'a RouteMetrics,
+pub(super) struct HandshakeRecorder {
+    route: Arc<RouteMetrics>,
     kind: Kind,
     outcome: HandshakeOutcome,
 }
 
-impl<'a> HandshakeRecorder<'a> {
-    pub(super) fn new(route: &'a RouteMetrics, kind: Kind) -> Self {
-        Self { route, kind, outcome: HandshakeOutcome::Abandoned }
+impl HandshakeRecorder {
+    pub(super) fn new(route: &Arc<RouteMetrics>, kind: Kind) -> Self {
+        Self { route: Arc::clone(route), kind, outcome: HandshakeOutcome::Abandoned }
     }
 }
 
-impl Drop for HandshakeRecorder<'_> {
+impl Drop for HandshakeRecorder {
     fn drop(&mut self) {
         if self.kind == Kind::Handshake {
             self.route.handshakes.inc(self.outcome);
@@ -43,24 +43,25 @@ impl Drop for HandshakeRecorder<'_> {
 }
 
 /// What is kept of a request for its record, while admission and the mode take its head apart.
-pub(super) struct RequestRecord<'a> {
-    pub(super) state: &'a State,
-    pub(super) connection: &'a Arc<HttpConnection>,
-    pub(super) route: &'a Route,
+pub(super) struct RequestRecord {
+    pub(super) state: Arc<State>,
+    pub(super) connection: Arc<HttpConnection>,
+    pub(super) route: Arc<Route>,
     pub(super) kind: Kind,
+    /// Of an endpoint this is a copy of its path, which alone is logged: it may be kept for longer than the head.
     pub(super) uri: Uri,
-    pub(super) request_id: &'a str,
+    pub(super) request_id: Box<str>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) log_fields: Arc<LogFields>,
     pub(super) access: Option<Box<Access>>,
     pub(super) accept_then_close: Option<AcceptThenClose>,
     /// The endpoint of the fallback that it came to, and who may read its answer.
     pub(super) endpoint: Option<(Endpoint, Cors)>,
-    pub(super) recorder: HandshakeRecorder<'a>,
+    pub(super) recorder: HandshakeRecorder,
     pub(super) in_flight: GaugeGuard,
 }
 
-impl RequestRecord<'_> {
+impl RequestRecord {
     /// Makes the answer from the result of the request, and records it.
     pub(super) fn conclude(mut self, result: Result<Response<AnswerBody>, Refused>) -> Response<AnswerBody> {
         let mut response = match result {
@@ -96,7 +97,7 @@ impl RequestRecord<'_> {
 
     /// Counts and logs a refusal, and answers with its status, or with a 101 and a Close.
     fn refuse(&mut self, refused: &Refused) -> Response<AnswerBody> {
-        let Self { state, connection, route, .. } = *self;
+        let (state, connection, route) = (&self.state, &self.connection, &self.route);
         self.recorder.outcome = refused.answer().outcome;
         if let Some(access) = &mut self.access {
             access.refused(refused.answer().reason);
@@ -107,7 +108,7 @@ impl RequestRecord<'_> {
         let log_context = LogContext {
             route: Some(&route.metrics.name),
             client: self.log_fields.client().or(self.peer),
-            request_id: Some(self.request_id),
+            request_id: Some(&self.request_id),
             path: Some(self.uri.path()),
         };
         // Errors without a kind are the client's (its request body), and not failures of the server.

@@ -8,7 +8,7 @@
 //! # Not here
 //! What a channel is ([`crate::broadcast`]); how much an answer has ([`crate::delivery::poll`]).
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -77,7 +77,8 @@ pub(super) async fn poll<'a>(
     let counted = GaugeGuard::new(&route.metrics.polls);
     let form = parameters.form;
     Ok(Box::pin(async move {
-        let (page, over) = connection.wait(poll.page(state.drain.answer_by())).await;
+        let drain = pin!(state.drain.answer_by());
+        let (page, over) = connection.wait(poll.page(drain)).await;
         drop((permit, counted));
         let lost = lost.map(|lost| lost + page.missed);
         feed.hub.count_missed(lost.unwrap_or(page.missed));
@@ -117,8 +118,7 @@ pub(super) async fn events(
 impl Poll {
     /// What there is, once there is something or no more is to be waited for; and how the feed ended, if it is over. `drain`: a
     /// drain wants the answer.
-    async fn page(&self, drain: impl Future<Output = ()>) -> (poll::Page, Option<Over>) {
-        let mut drain = pin!(drain);
+    async fn page(&self, mut drain: Pin<&mut impl Future<Output = ()>>) -> (poll::Page, Option<Over>) {
         let log = self.reservation.log();
         let mut ending = self.reservation.over();
         let (mut cursor, mut is_drained) = (self.cursor, false);
