@@ -30,12 +30,16 @@ pub(super) type Serving = Pin<Box<dyn Future<Output = Result<Response<AnswerBody
 
 /// Makes a future that answers a request.
 pub(super) trait Serve:
-    Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving + Clone + Send + 'static
+    Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving + Clone + Send + Sync + 'static
 {
 }
 
 impl<S> Serve for S where
-    S: Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving + Clone + Send + 'static
+    S: Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving
+        + Clone
+        + Send
+        + Sync
+        + 'static
 {
 }
 

@@ -22,12 +22,13 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use self::http1::End;
@@ -39,6 +40,7 @@ use super::limits::gauge::GaugeGuard;
 use super::limits::handshakes::HandshakePermit;
 use super::request;
 use super::state::{Snapshot, State};
+use crate::config;
 use crate::net::{Peer, Stream, Transport};
 
 /// [`Serve`], as the product does it.
@@ -60,72 +62,110 @@ pub(super) fn serve(
 }
 
 /// As [`serve`], with what answers the requests of either protocol.
-async fn serve_with<S: Serve>(
+///
+/// Not an async function: what it is called with would be part of the connection for as long as that lives.
+fn serve_with<S: Serve>(
+    state: Arc<State>,
+    stream: Stream,
+    peer: Peer,
+    handshake_permit: HandshakePermit,
+    (serve_http1, serve_http2): (S, S),
+) -> impl Future<Output = ()> + Send {
+    // Boxed, so that what comes later does not pay for its size.
+    let beginning = Box::pin(begin(Arc::clone(&state), stream, peer, handshake_permit));
+    async move {
+        let Some((mut begun, client)) = beginning.await else { return };
+        let (connection, peer) = (&begun.connection, &begun.peer);
+        // On the heap, so that it can be dropped before the connection is handed on.
+        let mut evicted = Box::pin(connection.is_evicted());
+        let (end, client, character) = if begun.is_http2 {
+            (End::Http2Preface, client, None)
+        } else {
+            let mut driver = http1::Driver {
+                connection,
+                evicted: evicted.as_mut(),
+                cut: http1::Cut::new(begun.cut.as_mut()),
+                deadline: begun.deadline,
+                max_header_bytes: begun.max_header_bytes,
+            };
+            let serving = driver.serve(client, |request| {
+                serve_http1(Arc::clone(&state), Arc::clone(connection), Arc::clone(peer), request)
+            });
+            serving.await
+        };
+        begun.counted = None;
+        let is_http2 = matches!(end, End::Http2Preface)
+            || connection.hyper_status().is_some() && http1::is_preface(&client.read_ahead);
+        if is_http2
+            && connection.is_first_head()
+            && let Some(settings) = begun.http2
+        {
+            drop(evicted);
+            let (deadline, connection) = (begun.deadline, Arc::clone(connection));
+            // Boxed, so that connections of HTTP/1.1 do not pay for its size.
+            let serving = http2::serve(&state, peer, settings, client, deadline, connection, serve_http2);
+            return Box::pin(serving).await;
+        }
+        // Boxed: it needs more than all that comes before, and for a short time.
+        let finishing = http1::finish(&state, peer, end, (client, character), connection, evicted.as_mut());
+        Box::pin(finishing).await;
+    }
+}
+
+/// A connection whose first request may come.
+struct Begun {
+    connection: Arc<HttpConnection>,
+    peer: Arc<Peer>,
+    /// Completes when a drain cuts the connection.
+    cut: Pin<Box<OwnedNotified>>,
+    counted: Option<GaugeGuard>,
+    /// When the first head has to have come.
+    deadline: Instant,
+    max_header_bytes: usize,
+    /// What HTTP/2 may take, if it is spoken here.
+    http2: Option<config::Http2>,
+    /// Whether it was negotiated.
+    is_http2: bool,
+}
+
+/// Reads what comes before the first request. `None` if the connection has ended.
+async fn begin(
     state: Arc<State>,
     stream: Stream,
     mut peer: Peer,
     handshake_permit: HandshakePermit,
-    (serve_http1, serve_http2): (S, S),
-) {
+) -> Option<(Begun, Transport)> {
     let counted = GaugeGuard::new(&state.metrics.server.http_connections);
-    let mut cut = pin!(state.drain.cuts());
-    let snapshot = state.snapshot();
-    let listen = &snapshot.listen;
-    let stall = snapshot.stall_timeout;
-    let deadline = handshake_permit.since() + listen.handshake_timeout;
-    let begun = tokio::select! {
-        // Boxed, so that what comes later does not pay for its size.
-        begun = Box::pin(begin(&state, &snapshot, stream, &mut peer, deadline)) => begun,
-        () = cut.as_mut() => return,
-    };
-    let Some((stream, is_http2)) = begun else { return };
-    let peer = Arc::new(peer);
-    let timeouts =
-        HttpTimeouts::new(listen.handshake_timeout, listen.keep_alive, stall, handshake_permit.since());
-    let (http2, max_header_bytes) = (listen.http2, listen.max_header_bytes);
+    let mut cut = Box::pin(state.drain.cuts());
     // The connection may live for days. It loads the snapshot anew for each request, and keeps none from before a
     // reload.
-    drop(snapshot);
-    let connection = HttpConnection::new(timeouts, handshake_permit, Some(IdleSlot::new(&state, &peer)));
-    if let Some(settings) = http2.filter(|_| is_http2) {
-        drop(counted);
-        let client = Transport { stream, read_ahead: Bytes::new() };
-        let serving = http2::serve(&state, &peer, settings, client, deadline, connection, serve_http2);
-        return Box::pin(serving).await;
-    }
-    // On the heap, so that it can be dropped before the connection is handed on.
-    let mut evicted = Box::pin(connection.is_evicted());
-    let mut driver = http1::Driver {
-        connection: &connection,
-        evicted: evicted.as_mut(),
-        cut: http1::Cut::new(cut.as_mut()),
-        deadline,
-        max_header_bytes,
+    let snapshot = state.snapshot();
+    let listen = &snapshot.listen;
+    let since = handshake_permit.since();
+    let deadline = since + listen.handshake_timeout;
+    let (stream, is_http2) = tokio::select! {
+        read = read_ahead_of_http(&state, &snapshot, stream, &mut peer, deadline) => read?,
+        () = cut.as_mut() => return None,
     };
-    let client = Transport { stream, read_ahead: Bytes::new() };
-    let serving = driver.serve(client, |request| {
-        serve_http1(Arc::clone(&state), Arc::clone(&connection), Arc::clone(&peer), request)
-    });
-    let (end, client, character) = serving.await;
-    drop(counted);
-    let is_http2 = matches!(end, End::Http2Preface)
-        || connection.hyper_status().is_some() && http1::is_preface(&client.read_ahead);
-    if is_http2
-        && connection.is_first_head()
-        && let Some(settings) = http2
-    {
-        drop(evicted);
-        // Boxed, so that connections of HTTP/1.1 do not pay for its size.
-        let serving = http2::serve(&state, &peer, settings, client, deadline, connection, serve_http2);
-        return Box::pin(serving).await;
-    }
-    // Boxed: it needs more than all that comes before, and for a short time.
-    Box::pin(http1::finish(&state, &peer, end, (client, character), &connection, evicted.as_mut())).await;
+    let peer = Arc::new(peer);
+    let stall = snapshot.stall_timeout;
+    let timeouts = HttpTimeouts::new(listen.handshake_timeout, listen.keep_alive, stall, since);
+    let idle = IdleSlot::new(&state, &peer);
+    let begun = Begun {
+        connection: HttpConnection::new(timeouts, handshake_permit, Some(idle)),
+        peer,
+        cut,
+        counted: Some(counted),
+        deadline,
+        max_header_bytes: listen.max_header_bytes,
+        http2: listen.http2,
+        is_http2: is_http2 && listen.http2.is_some(),
+    };
+    Some((begun, Transport { stream, read_ahead: Bytes::new() }))
 }
 
-/// Reads what comes before the first request; also answers whether HTTP/2 was negotiated. `None` if the connection has
-/// ended.
-async fn begin(
+/// Reads PROXY header and TLS handshake; also answers whether HTTP/2 was negotiated. `None` if the connection has ended.
+async fn read_ahead_of_http(
     state: &State,
     snapshot: &Snapshot,
     mut stream: Stream,
