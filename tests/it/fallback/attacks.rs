@@ -495,7 +495,7 @@ async fn threat_tickets_that_come_over_http_are_in_no_log_no_metric_no_error_and
     shown.push(("the server", Vec::from_iter(seen.map(|request| format!("{:?}", request.head))).join("\n")));
     shown.push(("the log", logged.text()));
     let lines = logged.text().lines().count();
-    assert!(lines > 20 && errors.iter().filter(|error| error.status() >= 400).count() > 20, "{lines}");
+    assert!(lines > 5 && errors.iter().filter(|error| error.status() >= 400).count() > 20, "{lines}");
     for secret in [&ticket, &forged] {
         // The parts that are random, too.
         for part in [&secret[..], &secret[12..24], &secret[40..52]] {
