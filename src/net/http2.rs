@@ -10,7 +10,7 @@
 //! * if it ends before END_STREAM was to be sent, the peer has reset the stream or the connection is gone, while
 //!   hyper's reads show a CANCEL as an orderly end.
 //!
-//! For the body of an answer the pump is hyper's whole future of the stream. What is written lies in a [`body`] until the
+//! For the body of an answer the pump is hyper's whole future of the stream. What is written lies in a [`body`](mod@body) until the
 //! pump takes it. Nothing can be read, and the end of the pump is the end of the stream.
 //!
 //! # Invariants

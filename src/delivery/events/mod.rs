@@ -1,5 +1,5 @@
 //! A message of a log as JSON: in an event stream, and in the answers to a poll and a replay. Pure, but for the random time
-//! in [`stream::retry`].
+//! in [`stream::push_retry`].
 //!
 //! * [`data`]: a message as a value of JSON, and its event. [`stream`]: what stands in a `text/event-stream` (WHATWG HTML
 //!   §9.2). [`answer`]: whole answers.

@@ -72,6 +72,13 @@ fn an_event_has_its_members_and_the_text_stands_as_the_json_that_it_is_or_as_a_s
         ("\u{feff}1", "\"\u{feff}1\"", "\"\u{feff}1\""),
         ("[\"a\nb\"]", r#""[\"a\nb\"]""#, r#""[\"a\nb\"]""#),
         ("NaN", r#""NaN""#, r#""NaN""#),
+        ("-1.5e300", "-1.5e300", r#""-1.5e300""#),
+        // By the grammar these are JSON, and have no value.
+        ("1e999", r#""1e999""#, r#""1e999""#),
+        (r#"[{"a":-1e999}]"#, r#""[{\"a\":-1e999}]""#, r#""[{\"a\":-1e999}]""#),
+        (r#""\ud800""#, r#""\"\\ud800\"""#, r#""\"\\ud800\"""#),
+        (r#"{"\udc00":1}"#, r#""{\"\\udc00\":1}""#, r#""{\"\\udc00\":1}""#),
+        (r#""\ud83d\ude00""#, r#""\ud83d\ude00""#, r#""\"\\ud83d\\ude00\"""#),
         (
             "a\r\nb\u{0}\u{85}\u{7f}\té",
             r#""a\r\nb\u0000\u0085\u007f\té""#,

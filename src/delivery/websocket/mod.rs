@@ -94,7 +94,8 @@ impl WebSocket {
         }
     }
 
-    /// From now on texts that begin with `prefix` are control frames ([`Received::Control`]), and the heartbeat is one where it
+    /// From now on texts that begin with `prefix` are control frames ([`Received::Control`](crate::delivery::Received::Control)),
+    /// and the heartbeat is one where it
     /// is a text. To be called before anything was read.
     pub(crate) fn speak_control(&mut self, policy: &Policy, wants_messages: bool, prefix: Prefix) {
         let has_deflate = self.has_deflate();

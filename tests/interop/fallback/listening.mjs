@@ -1,7 +1,7 @@
 // An EventSource and what it hears; runs in a page and in Node. Whatever must not be is in `wrong`.
 export function listen(EventSource, url, options) {
   const source = new EventSource(url, options);
-  const heard = { opened: 0, refusals: [], server: [], hellos: [], connections: [], messages: 0, closes: [], wrong: [] };
+  const heard = { opened: 0, refusals: [], told: [], hellos: [], connections: [], messages: 0, closes: [], wrong: [] };
   // Where its last message stands in the log, and what the server has numbered it.
   let at;
   let last;
@@ -19,7 +19,7 @@ export function listen(EventSource, url, options) {
   source.addEventListener("outrigger", ({ data, lastEventId }) => {
     const said = JSON.parse(data);
     if (said.error) return heard.refusals.push(said.error);
-    if (said.server) return heard.server.push(said.server);
+    if (!("resumed" in said)) return heard.told.push(said);
     const now = numbered(lastEventId);
     if (said.sequence !== now.sequence) heard.wrong.push(`${data} has the id ${lastEventId}`);
     if (said.resumed && now.sequence !== at?.sequence) heard.wrong.push(`${lastEventId} resumes what was at ${at?.sequence}`);

@@ -23,7 +23,7 @@ use crate::support::wire::{Frame, Role};
 
 const ALL: &str = "fallback: {sse: true, poll: true, replay: true}";
 const NO_RATE: &str = "handshake_rate: {global: null, per_ip: null}";
-const WAITING: &str = "outrigger_fallback_clients{route=\"chat\",transport=\"poll\"}";
+const POLLING: &str = "outrigger_sessions{route=\"chat\",state=\"http\"}";
 
 #[track_caller]
 fn assert_error(response: &Response, status: u16, reason: &str, asked: &str) -> Value {
@@ -52,34 +52,33 @@ async fn threat_a_thousand_polls_on_one_session_four_wait_and_nothing_grows() {
         .map(|name| metrics.sum(name))
     };
     let before = held().await;
-    let mut waiting: Vec<_> = (0..4).map(|_| client.polling()).collect();
-    proxy.becomes_soon(WAITING, 4.0).await;
-    for _ in 0..12 {
-        let mut refused = JoinSet::new();
-        for _ in 0..83 {
+    let mut asking = JoinSet::new();
+    let mut refused = 0;
+    for _ in 0..10 {
+        for _ in 0..100 {
             let dial = client.dial("poll?afterSequence=0");
-            refused.spawn(async move { dial.answer().await.response });
+            asking.spawn(async move { dial.answer().await.response });
         }
-        for response in refused.join_all().await {
+        while asking.len() > 4 {
+            let response = asking.join_next().await.unwrap().unwrap();
             assert_error(&response, 429, "polls", "one too many");
             assert_eq!(response.header("Retry-After"), Some("1"));
+            refused += 1;
         }
     }
-    assert_eq!((proxy.metric(WAITING).await, held().await), (4.0, before));
+    assert_eq!((refused, held().await), (996, before));
     server.text("one").await;
-    for poll in waiting.drain(..) {
-        let told = poll.await.unwrap();
-        assert_eq!(events(&told), [(1, json!("one"))]);
-        client.seen = 1;
+    for response in asking.join_all().await {
+        assert_eq!(events(&json_of(&response)), [(1, json!("one"))]);
     }
+    client.seen = 1;
     // Those that do not wait for their answer give their place back at once, whatever became of it.
     for _ in 0..200 {
         client.dial("poll?afterSequence=1").send().await.reset();
     }
-    proxy.becomes_soon(WAITING, 0.0).await;
     proxy.away(1.0).await;
     let poll = client.polling();
-    proxy.becomes_soon(WAITING, 1.0).await;
+    proxy.becomes_soon(POLLING, 1.0).await;
     server.text("two").await;
     assert_eq!(events(&poll.await.unwrap()), [(2, json!("two"))]);
     assert_eq!(upstream.accepted(), 1);
@@ -426,7 +425,7 @@ async fn threat_tickets_that_come_over_http_are_in_no_log_no_metric_no_error_and
  {
     let (logged, _guard) = Logged::down_to(Level::TRACE);
     let upstream = Upstream::by_hand().await;
-    let policy = format!("{ALL}, {NO_RATE}, close_timeout: 300ms, max_message: 1KiB");
+    let policy = format!("{ALL}, {NO_RATE}, close_timeout: 300ms");
     let proxy = session(&upstream, &policy).spawn().await;
     let mut client = HttpClient::new(&proxy, "/room");
     client.begin().await;
@@ -469,7 +468,7 @@ async fn threat_tickets_that_come_over_http_are_in_no_log_no_metric_no_error_and
         }
     }
     client.set_ticket(&ticket);
-    errors.push(client.post_as("send", "text/plain", &"x".repeat(2000)).await);
+    errors.push(client.post_bytes("send", "text/plain", b"\xff").await);
     assert_eq!(client.post("hi").await.status(), 202);
     server.expect_text("hi").await;
     let mut stream = Stream::open(&proxy, "/room/events", Some(&format!("{ticket}.0"))).await;
@@ -496,7 +495,7 @@ async fn threat_tickets_that_come_over_http_are_in_no_log_no_metric_no_error_and
     shown.push(("the server", Vec::from_iter(seen.map(|request| format!("{:?}", request.head))).join("\n")));
     shown.push(("the log", logged.text()));
     let lines = logged.text().lines().count();
-    assert!(lines > 20 && errors.iter().filter(|error| error.status() >= 400).count() > 20, "{lines}");
+    assert!(lines > 5 && errors.iter().filter(|error| error.status() >= 400).count() > 20, "{lines}");
     for secret in [&ticket, &forged] {
         // The parts that are random, too.
         for part in [&secret[..], &secret[12..24], &secret[40..52]] {
