@@ -101,9 +101,10 @@ fn serve_with<S: Serve>(
             && let Some(settings) = begun.http2
         {
             drop(evicted);
-            let (deadline, connection) = (begun.deadline, Arc::clone(connection));
+            // As a whole: the permit of the handshake ends with the first stream.
+            let Begun { connection, peer, deadline, .. } = begun;
             // Boxed, so that connections of HTTP/1.1 do not pay for its size.
-            let serving = http2::serve(&state, peer, settings, client, deadline, connection, serve_http2);
+            let serving = http2::serve(&state, &peer, settings, client, deadline, connection, serve_http2);
             return Box::pin(serving).await;
         }
         // Boxed: it needs more than all that comes before, and for a short time.
