@@ -98,7 +98,6 @@ async fn fifty_streams_and_fifty_polls_do_not_hold_a_drain_and_go_one_after_the_
     .await;
     let since = Instant::now();
     proxy.drain();
-    eprintln!("all are there");
     proxy.ended_within(TIMEOUT).await;
     let took = since.elapsed();
     let mut told = clients.join_all().await;
