@@ -24,8 +24,8 @@ const ROUNDS: usize = 5;
 const REQUESTS: usize = 2000;
 const STREAMS: usize = 2000;
 const POLLS: usize = 10_000;
-/// What is open at once while requests are counted.
-const TOGETHER: usize = 8;
+/// What is open at once while requests are counted: no more than polls of one session may wait.
+const TOGETHER: usize = 4;
 
 async fn start(upstream: &Upstream) -> Running {
     outrigger::internals::raise_descriptor_limit();
