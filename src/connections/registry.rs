@@ -88,9 +88,14 @@ impl Registry {
         self.enter_via(info, Via::WebSocket)
     }
 
+    /// A number as connections have: the higher, the younger.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed)
+    }
+
     /// Enters a connection that was just opened.
     pub(crate) fn enter_via(self: &Arc<Self>, info: ConnectionInfo, via: Via) -> ConnectionGuard {
-        let handle = Arc::new(Handle::new(self.next_id.fetch_add(1, Relaxed), info, via));
+        let handle = Arc::new(Handle::new(self.next_number(), info, via));
         self.clients.fetch_add(1, Relaxed);
         clients_of(&handle).inc();
         handle.info.route.connections.inc();

@@ -2,8 +2,8 @@
 //! which a client comes back.
 //!
 //! # Why is a client of an event stream refused with a 200?
-//! An `EventSource` gives up for good on any other status (WHATWG HTML §9.2.3). So what passes (`429`, `502`, `503`, `504`) is a
-//! stream that says why and when to come back, and ends. What does not pass has its status.
+//! An `EventSource` gives up for good on any other status (WHATWG HTML §9.2.3). So what passes (`429`, `502`, `503`, `504`, and a
+//! WebSocket that has the session) is a stream that says why and when to come back, and ends. What does not pass has its status.
 //!
 //! # Not here
 //! Events ([`crate::delivery::events`]); why a request is refused ([`crate::admission::Refused`]).
@@ -63,6 +63,9 @@ pub(in crate::server) enum EndpointError {
     /// Another link of the session is younger: when to come back.
     #[error("a WebSocket has this session")]
     Attached(Duration),
+    /// `policy.limits.on_user_limit: replace_oldest`
+    #[error("a newer connection of this user has the place of this one")]
+    Replaced,
     /// Nobody's session.
     #[error(
         "this endpoint takes the ticket of a session, in X-Outrigger-Session or as ?session=; a poll begins one"
@@ -107,7 +110,9 @@ impl EndpointError {
             Self::BadParameter(_) | Self::BadBody(_) | Self::NoTicket => StatusCode::BAD_REQUEST,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoChannel => StatusCode::NOT_FOUND,
-            Self::Ahead { .. } | Self::Gap { .. } | Self::Attached(_) => StatusCode::CONFLICT,
+            Self::Ahead { .. } | Self::Gap { .. } | Self::Attached(_) | Self::Replaced => {
+                StatusCode::CONFLICT
+            }
             Self::Gone { .. } => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MessageRate(_) | Self::Polls => StatusCode::TOO_MANY_REQUESTS,
@@ -124,6 +129,7 @@ impl EndpointError {
             Self::Ahead { .. } => "ahead",
             Self::Gap { .. } => "gap",
             Self::Attached(_) => "attached",
+            Self::Replaced => "replaced",
             Self::Gone { .. } => "gone",
             Self::TooLarge => "too_large",
             Self::MessageRate(_) => "message_rate",
@@ -143,6 +149,7 @@ impl EndpointError {
             | Self::NoChannel
             | Self::Ahead { .. }
             | Self::Gap { .. }
+            | Self::Replaced
             | Self::Gone { .. }
             | Self::TooLarge => None,
         }
@@ -171,7 +178,9 @@ impl EndpointError {
     /// The answer of this endpoint.
     pub(in crate::server) fn response(&self, endpoint: Endpoint) -> Response<Full<Bytes>> {
         let (status, reason, retry_after) = (self.status(), self.reason(), self.retry_after());
-        if endpoint == Endpoint::Events && passes(status) {
+        // It will not be young for long.
+        let passes = passes(status) || matches!(self, Self::Attached(_));
+        if endpoint == Endpoint::Events && passes {
             return refused_stream(reason, retry_after);
         }
         let body = error_body(reason, &self.to_string(), self.members());

@@ -39,6 +39,10 @@ impl Task {
             match request {
                 Request::End(why) => self.on_end_request(why),
                 Request::Ask(ask) => self.on_ask(ask),
+                // It asks again after a while, as after any end of its stream.
+                Request::Attach(attach, back) if self.is_in_the_way_of(&attach, now) => {
+                    drop(back.send(attach))
+                }
                 Request::Attach(attach, _) => self.on_attach(*attach, cx, now),
                 Request::Stream(asked) => self.on_stream(*asked, now),
                 Request::Poll(asked) => self.on_poll(*asked, cx, now),

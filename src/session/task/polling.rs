@@ -23,7 +23,9 @@ use crate::log::Cursor;
 use crate::resilience::Dates;
 use crate::session::cause::Cause;
 use crate::session::machine::{Client, Server};
-use crate::session::request::{Asked, Newcomer, NotResumed, Poll, Polled, Refusal, Stream, Visitor};
+use crate::session::request::{
+    Asked, Attach, Newcomer, NotResumed, Poll, Polled, Refusal, Stream, Visitor, Wire,
+};
 use crate::telemetry::{Label, Reason, RecoverySide, ResumeOutcome};
 
 /// Bytes of frames that are answered at once, and one message at the least.
@@ -44,6 +46,8 @@ impl Task {
         if let Some(polls) = &mut self.polls {
             polls.drop_gone(cx);
         }
+        // Those that need not wait are in nobody's way.
+        self.answer_due_polls(now);
         let has_room = self.polls.as_ref().is_none_or(|polls| polls.has_room());
         let begun = self.begins(visitor.generation, after, now);
         let after = match begun.and_then(|after| if has_room { Ok(after) } else { Err(Refusal::Polls) }) {
@@ -103,6 +107,12 @@ impl Task {
                 Err(Refusal::Gone(Some(EndedSession { received, why }), None))
             }
         }
+    }
+
+    /// Whether a WebSocket has come, since this event stream was let in, that is left alone for a while.
+    pub(super) fn is_in_the_way_of(&self, attach: &Attach, now: Instant) -> bool {
+        let is_stream = matches!(attach.wire, Wire::Events(_));
+        is_stream && matches!(self.check_visitor(attach.generation, now), Err(Refusal::Attached(_)))
     }
 
     /// The number of the newest message that a poll goes on behind.
@@ -194,9 +204,7 @@ impl Task {
     pub(super) fn answer_polls(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(polls) = &mut self.polls else { return };
         polls.drop_gone(cx);
-        while let Some(poll) = self.next_due_poll(now) {
-            self.answer_poll(poll);
-        }
+        self.answer_due_polls(now);
         self.leave_if_answered(now);
         if self.polls.as_ref().is_some_and(|polls| polls.is_waiting())
             && matches!(self.machine.client(), Client::Away { .. })
@@ -215,6 +223,12 @@ impl Task {
         let is_waiting = self.polls.as_ref().is_some_and(|polls| polls.is_waiting());
         if !is_waiting && self.client.is_none() && self.machine.client() == Client::Attached {
             self.machine.on_client_end(Cause::ClientLost, now);
+        }
+    }
+
+    fn answer_due_polls(&mut self, now: Instant) {
+        while let Some(poll) = self.next_due_poll(now) {
+            self.answer_poll(poll);
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use outrigger::config::{ApiKeys, Auth, OnUserLimit};
 use serde_json::Value;
 
 use crate::support::feed::feed;
 use crate::support::http::Response;
 use crate::support::link::Link;
 use crate::support::proxy::Proxy;
+use crate::support::token;
 use crate::support::upstream::Upstream;
 
 const FALLBACK: &str = "fallback: {sse: true, poll: true, replay: true}";
@@ -354,4 +356,43 @@ async fn a_drain_has_waiting_polls_answered_and_streams_ended() {
     }
     proxy.ended_within(Duration::from_secs(10)).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "nobody holds it until its timeout");
+}
+
+#[track_caller]
+fn is_replaced(response: &Response) {
+    assert_eq!((response.status(), response.header("X-Outrigger-Reason")), (409, Some("replaced")));
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_gives_its_place_to_its_users_next_connection_and_takes_that_of_the_last_one() {
+    let upstream = Upstream::by_hand().await;
+    let keys = format!("ann:{}\n", token::sha256_hex("key-ann"));
+    let proxy = feed(&upstream, FALLBACK).policy(move |policy| {
+        policy.auth = Some(Auth::ApiKeys(ApiKeys {
+            file: token::file("keys", keys.clone()),
+            header: "x-api-key".into(),
+        }));
+        policy.limits.per_user = Some(1);
+        policy.limits.on_user_limit = OnUserLimit::ReplaceOldest;
+    });
+    let proxy = proxy.spawn().await;
+    let poll = || {
+        let dial = proxy.plain().path("/feed/a/poll?timeout=30s").header("X-Api-Key", "key-ann");
+        tokio::spawn(async move { dial.answer().await.response })
+    };
+    let polls = |count| proxy.becomes("outrigger_fallback_clients{route=\"feed\",transport=\"poll\"}", count);
+    let first = poll();
+    let _server = upstream.accept().await;
+    polls(1.0).await;
+    // Each of them comes in at once, and takes the place of the one before.
+    let mut socket = proxy.dial().path("/feed/a").header("X-Api-Key", "key-ann").open().await;
+    is_replaced(&first.await.unwrap());
+    let second = poll();
+    let closed = socket.closed().await;
+    assert_eq!((closed.code, closed.reason.as_str()), (1008, "replaced by a newer connection"));
+    polls(1.0).await;
+    let third = poll();
+    is_replaced(&second.await.unwrap());
+    third.abort();
+    polls(0.0).await;
 }

@@ -27,6 +27,19 @@ fn is_error(response: &Response, status: u16, reason: &str) -> Value {
 }
 
 #[tokio::test]
+async fn polls_that_need_not_wait_are_in_nobodys_way() {
+    let upstream = Upstream::by_hand().await;
+    let proxy = proxy_to(&upstream).await;
+    let mut client = HttpClient::new(&proxy, "/room");
+    client.begin().await;
+    let polls = Vec::from_iter((0..12).map(|_| client.asking("poll?afterSequence=0&timeout=0")));
+    for poll in polls {
+        let response = poll.await.unwrap();
+        assert_eq!(response.status(), 200, "{}", response.text());
+    }
+}
+
+#[tokio::test]
 async fn a_poll_begins_a_session_as_the_clients_handshake_would() {
     let upstream = Upstream::builder().answering(Answer::accept_with(&[("Set-Cookie", "seen=1")]));
     let upstream = upstream.by_hand().spawn().await;
@@ -364,6 +377,11 @@ async fn a_websocket_that_comes_back_ends_polls_and_streams_and_is_left_alone_wh
     let refused = client.get("poll?afterSequence=0").await;
     assert_eq!(refused.header("Retry-After"), Some("5"));
     is_error(&refused, 409, "attached");
+    // An `EventSource` would give up for good on that status.
+    let stream = client.get("events?afterSequence=0").await;
+    assert_eq!((stream.status(), stream.header("X-Outrigger-Reason")), (200, Some("attached")));
+    let text = stream.text();
+    assert!(text.contains("retry: 5000\n") && text.contains(r#"data: {"error":"attached"}"#), "{text}");
     server.text("one").await;
     socket.hears(&["one"]).await;
     socket.confirm().await;

@@ -8,9 +8,9 @@
 //! # Not here
 //! What a channel is ([`crate::broadcast`]); how much an answer has ([`crate::delivery::poll`]).
 
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Response;
@@ -19,9 +19,12 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::failure::Failure;
+use super::place::Place;
+use super::poll_until;
 use crate::admission::Stack;
 use crate::broadcast::{Hub, Joiner, Over, Reservation};
 use crate::config::OnJoin;
+use crate::connections::ConnectionPermit;
 use crate::delivery::events::{DataForm, PollAnswer, ReplayAnswer};
 use crate::delivery::poll;
 use crate::log::{Cursor, Log};
@@ -48,6 +51,7 @@ struct Poll {
     cursor: Cursor,
     limit: usize,
     until: Instant,
+    place: Place,
 }
 
 /// Answers with what came after what the client has had, as soon as there is something.
@@ -60,26 +64,19 @@ pub(super) async fn poll<'a>(
     let (state, connection, route) = (request.state, request.connection, request.route);
     let (request, reservation) = reserve(request, feed, Joiner::Poll(position)).await?;
     let lost = reservation.missed();
-    let now = Instant::now();
-    let expiry = request.context.user.as_ref().and_then(|user| user.expires);
-    let until = expiry.map_or(now + parameters.timeout, |expiry| {
-        (now + parameters.timeout).min(now + expiry.left(now, SystemTime::now()))
-    });
-    let poll = Poll {
-        user: request.context.user.as_ref().map(|user| Arc::clone(&user.name)),
-        cursor: reservation.cursor(),
-        limit: parameters.limit,
-        until,
-        reservation,
-    };
-    // Its place in the quota is all that is held of the request.
-    let permit = request.context.quota_permit;
+    let until = poll_until(&request, parameters.timeout);
+    let user = request.context.user.as_ref().map(|user| Arc::clone(&user.name));
+    // Its place is all that is held of the request.
+    let permit = request.context.quota_permit.map(|permit| permit as Box<dyn ConnectionPermit>);
+    let place = Place::take(permit, user.is_some(), state.registry.next_number());
+    let poll =
+        Poll { user, cursor: reservation.cursor(), limit: parameters.limit, until, reservation, place };
     let counted = GaugeGuard::new(&route.metrics.polls);
     let form = parameters.form;
     Ok(Box::pin(async move {
         let drain = pin!(state.drain.answer_by());
-        let (page, over) = connection.wait(poll.page(drain)).await;
-        drop((permit, counted));
+        let (page, over) = connection.wait(poll.page(drain)).await?;
+        drop(counted);
         let lost = lost.map(|lost| lost + page.missed);
         feed.hub.count_missed(lost.unwrap_or(page.missed));
         let log = poll.reservation.log();
@@ -118,7 +115,13 @@ pub(super) async fn events(
 impl Poll {
     /// What there is, once there is something or no more is to be waited for; and how the feed ended, if it is over. `drain`: a
     /// drain wants the answer.
-    async fn page(&self, mut drain: Pin<&mut impl Future<Output = ()>>) -> (poll::Page, Option<Over>) {
+    ///
+    /// # Errors
+    /// A newer connection of the user has taken its place.
+    async fn page(
+        &self,
+        mut drain: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(poll::Page, Option<Over>), EndpointError> {
         let log = self.reservation.log();
         let mut ending = self.reservation.over();
         let (mut cursor, mut is_drained) = (self.cursor, false);
@@ -128,13 +131,14 @@ impl Poll {
             let page = poll::read(log, cursor, self.user.as_ref(), self.limit);
             let is_due = is_drained || Instant::now() >= self.until;
             if !page.entries.is_empty() || page.missed > 0 || over.is_some() || is_due {
-                return (page, over);
+                return Ok((page, over));
             }
             cursor = page.cursor;
             tokio::select! {
                 _ = poll::wait_for(log, page.sequence(), self.until) => {}
                 _ = ending.changed() => {}
                 () = &mut drain => is_drained = true,
+                () = poll_fn(|cx| self.place.poll_taken(cx)) => return Err(EndpointError::Replaced),
             }
         }
     }

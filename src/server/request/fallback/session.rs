@@ -12,7 +12,7 @@
 //! What becomes of a session ([`crate::session`]); what a `POST` says ([`Messages`]).
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Parts;
@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
 use super::failure::Failure;
+use super::poll_until;
 use crate::admission::{Bound, Refused, ResumeDecision, Ticket};
 use crate::connections::{EndedSession, ResumeGrant, Via};
 use crate::delivery::EventsWire;
@@ -86,11 +87,7 @@ fn ask(
     parameters: &Parameters,
 ) -> Result<impl Future<Output = Result<Polled, Refusal>> + use<>, Refused> {
     let opening = opening_of(&mut request)?;
-    let now = Instant::now();
-    let expiry = request.context.user.as_ref().and_then(|user| user.expires);
-    let until = expiry.map_or(now + parameters.timeout, |expiry| {
-        (now + parameters.timeout).min(now + expiry.left(now, SystemTime::now()))
-    });
+    let until = poll_until(&request, parameters.timeout);
     let visitor = visitor(request, grant.generation);
     Ok(handle.poll(Poll { visitor, after, limit: parameters.limit, until, opening: Some(opening) }))
 }
