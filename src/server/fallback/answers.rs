@@ -84,6 +84,9 @@ pub(in crate::server) enum EndpointError {
     /// Above `policy.max_message`.
     #[error("the message is longer than one may be (policy.max_message)")]
     TooLarge,
+    /// `memory.max_buffered`
+    #[error("this proxy holds too much for others to take so much at once")]
+    Memory,
     /// `policy.limits.message_rate`; when to come back.
     #[error("too many messages; try again later")]
     MessageRate(Duration),
@@ -116,7 +119,7 @@ impl EndpointError {
             Self::Gone { .. } => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MessageRate(_) | Self::Polls => StatusCode::TOO_MANY_REQUESTS,
-            Self::QueueFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Memory | Self::QueueFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -132,6 +135,7 @@ impl EndpointError {
             Self::Replaced => "replaced",
             Self::Gone { .. } => "gone",
             Self::TooLarge => "too_large",
+            Self::Memory => "capacity_memory",
             Self::MessageRate(_) => "message_rate",
             Self::Polls => "polls",
             Self::QueueFull { .. } => "queue_full",
@@ -141,7 +145,7 @@ impl EndpointError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Attached(wait) | Self::MessageRate(wait) | Self::QueueFull { wait, .. } => Some(*wait),
-            Self::Polls => Some(SOON),
+            Self::Polls | Self::Memory => Some(SOON),
             Self::BadParameter(_)
             | Self::BadBody(_)
             | Self::NoTicket

@@ -2,20 +2,25 @@
 //!
 //! # Invariants
 //! 1. No more of a body is kept than its bound, and what is longer is refused.
+//! 2. What has come of a body counts as held by the process, from its first byte until its messages were taken: bodies that do
+//!    not end are refused like everything else where the process holds too much.
 //!
 //! # Not here
 //! What becomes of messages ([`crate::session`]).
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 
 use super::answers::EndpointError;
 use crate::frame::Kind;
+use crate::memory::{Budget, Share};
 
 /// The type of a body with several messages.
 const BATCH: &str = "application/vnd.outrigger.messages+json";
@@ -25,6 +30,9 @@ const BINARY: &str = "application/octet-stream";
 /// How many messages a body has at most, and its bytes.
 const MAX_MESSAGES: usize = 100;
 const MAX_BATCH: u64 = 256 * 1024;
+
+/// A body that is no longer than this is read whatever the process holds.
+const SMALL: usize = 64 * 1024;
 
 /// Messages of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,36 +70,55 @@ enum Encoding {
 }
 
 impl Messages {
-    /// Reads a body of this type. `number`: of the query. `max`: the bytes of one message.
+    /// Reads a body of this type. `number`: of the query. `max`: the bytes of one message. Also answers what counts its bytes in
+    /// `budget`.
     ///
     /// # Errors
-    /// It cannot be read, or is too long.
+    /// It cannot be read, is too long, or the process holds too much.
     pub(in crate::server) async fn read<B>(
         body: B,
         content_type: Option<&HeaderValue>,
         number: Option<u64>,
         max: u64,
-    ) -> Result<Self, EndpointError>
+        budget: &Arc<Budget>,
+    ) -> Result<(Self, Share), EndpointError>
     where
-        B: Body<Data = Bytes>,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: Body<Data = Bytes> + Unpin,
     {
         let form = form_of(content_type);
         let most = match form {
             Form::One(_) => max,
             Form::Batch => MAX_BATCH,
         };
-        let read = Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX)).collect().await;
-        let bytes = match read {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(EndpointError::TooLarge),
-            Err(_) => return Err(EndpointError::BadBody("the body has not come in full")),
+        let (bytes, share) = collect(body, usize::try_from(most).unwrap_or(usize::MAX), budget).await?;
+        let messages = match form {
+            Form::One(kind) => Self { first: number, messages: vec![message(kind, bytes, max)?] },
+            Form::Batch => batch(&bytes, number, max)?,
         };
-        match form {
-            Form::One(kind) => Ok(Self { first: number, messages: vec![message(kind, bytes, max)?] }),
-            Form::Batch => batch(&bytes, number, max),
+        Ok((messages, share))
+    }
+}
+
+/// The whole of a body that is no longer than `most`.
+async fn collect<B: Body<Data = Bytes> + Unpin>(
+    mut body: B,
+    most: usize,
+    budget: &Arc<Budget>,
+) -> Result<(Bytes, Share), EndpointError> {
+    let (mut read, mut share) = (BytesMut::new(), budget.share());
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Err(EndpointError::BadBody("the body has not come in full")) };
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > most - read.len() {
+            return Err(EndpointError::TooLarge);
+        }
+        read.extend_from_slice(&data);
+        share.set(read.capacity());
+        if read.len() > SMALL && budget.is_over() {
+            return Err(EndpointError::Memory);
         }
     }
+    Ok((read.freeze(), share))
 }
 
 /// Its parameters say nothing about it.
@@ -157,7 +184,18 @@ mod tests {
         body: &[u8],
     ) -> Result<Messages, EndpointError> {
         let content_type = HeaderValue::from_static(content_type);
-        Messages::read(Full::new(Bytes::copy_from_slice(body)), Some(&content_type), number, 10).await
+        read_from(Full::new(Bytes::copy_from_slice(body)), Some(&content_type), number).await
+    }
+
+    async fn read_from(
+        body: Full<Bytes>,
+        content_type: Option<&HeaderValue>,
+        number: Option<u64>,
+    ) -> Result<Messages, EndpointError> {
+        let budget = Arc::new(Budget::new(1000));
+        let (messages, share) = Messages::read(body, content_type, number, 10, &budget).await?;
+        assert_eq!(share.held(), budget.used());
+        Ok(messages)
     }
 
     fn of(first: Option<u64>, messages: &[(Kind, &'static [u8])]) -> Result<Messages, EndpointError> {
@@ -176,7 +214,7 @@ mod tests {
         assert!(matches!(read("text/plain", None, b"\xff").await, Err(EndpointError::BadBody(_))));
         assert_eq!(read("text/plain", None, b"0123456789").await, of(None, &[(text, b"0123456789")]));
         assert_eq!(read("text/plain", None, b"0123456789a").await, Err(EndpointError::TooLarge));
-        assert_eq!(Messages::read(Full::default(), None, None, 10).await, of(None, &[(text, b"")]));
+        assert_eq!(read_from(Full::default(), None, None).await, of(None, &[(text, b"")]));
     }
 
     #[tokio::test]
@@ -216,5 +254,19 @@ mod tests {
         assert!(matches!(read(BATCH, None, many(101).as_bytes()).await, Err(EndpointError::BadBody(_))));
         let long = format!(r#"{{"messages":[{{"data":"a"}}]}}{}"#, " ".repeat(256 * 1024));
         assert_eq!(read(BATCH, None, long.as_bytes()).await, Err(EndpointError::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn a_body_counts_while_it_comes_and_is_refused_where_the_process_holds_too_much() {
+        let budget = Arc::new(Budget::new(2 * SMALL));
+        let body = |length: usize| Full::new(Bytes::from(vec![b'x'; length]));
+        let max = 10 * SMALL as u64;
+        let (messages, share) = Messages::read(body(SMALL + 1), None, None, max, &budget).await.unwrap();
+        assert!(budget.used() > SMALL && share.held() == budget.used(), "until it was taken");
+        let more = Messages::read(body(SMALL + 1), None, None, max, &budget).await;
+        assert_eq!(more.err(), Some(EndpointError::Memory));
+        assert!(Messages::read(body(SMALL), None, None, max, &budget).await.is_ok(), "short ones pass");
+        drop((messages, share));
+        assert_eq!(budget.used(), 0);
     }
 }

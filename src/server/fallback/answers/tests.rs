@@ -26,6 +26,7 @@ fn each_error_has_the_status_and_the_members_that_are_promised() {
         (EndpointError::Ahead { head: 41 }, 409, "ahead", None, r#""head":41"#),
         (EndpointError::Gap { received: 7 }, 409, "gap", None, r#""received":7"#),
         (EndpointError::Attached(Duration::from_secs(5)), 409, "attached", Some("5"), ""),
+        (EndpointError::Replaced, 409, "replaced", None, ""),
         (
             EndpointError::Gone { why: Some("window"), received: Some(3), lost: None },
             410,
@@ -35,6 +36,7 @@ fn each_error_has_the_status_and_the_members_that_are_promised() {
         ),
         (EndpointError::Gone { why: None, received: None, lost: Some(4) }, 410, "gone", None, r#""lost":4"#),
         (EndpointError::TooLarge, 413, "too_large", None, ""),
+        (EndpointError::Memory, 503, "capacity_memory", Some("1"), ""),
         (EndpointError::MessageRate(wait), 429, "message_rate", Some("2"), ""),
         (EndpointError::Polls, 429, "polls", Some("1"), ""),
         (EndpointError::QueueFull { wait, received: 5 }, 503, "queue_full", Some("2"), r#""received":5"#),

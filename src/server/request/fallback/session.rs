@@ -253,11 +253,12 @@ pub(super) async fn send(
     let (handle, _) = find(&request, route, grant)?;
     let Brought { body, content_type } = brought;
     let max = request.route.config.policy.max_message;
-    let read = Messages::read(body, content_type.as_ref(), number, max);
+    let read = Messages::read(body, content_type.as_ref(), number, max, route.plan.budget());
     let Ok(read) = timeout(BODY_TIMEOUT, read).await else {
         return Err(EndpointError::BadBody("the body has not come in full").into());
     };
-    let Messages { first, messages } = read?;
+    // Counted until they were taken.
+    let (Messages { first, messages }, _share) = read?;
     let visitor = visitor(request, grant.generation);
     let sent = handle.send(Send { visitor, first, messages }).await;
     let Sent { received, taken } = sent.map_err(|refusal| error_of(refusal, route, grant))?;
