@@ -41,7 +41,7 @@ impl Task {
                 Request::Ask(ask) => self.on_ask(ask),
                 // It asks again after a while, as after any end of its stream.
                 Request::Attach(attach, back) if self.is_in_the_way_of(&attach, now) => {
-                    drop(back.send(attach))
+                    drop(back.send(attach));
                 }
                 Request::Attach(attach, _) => self.on_attach(*attach, cx, now),
                 Request::Stream(asked) => self.on_stream(*asked, now),
