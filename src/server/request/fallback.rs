@@ -12,7 +12,6 @@ mod place;
 mod session;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
@@ -156,14 +155,6 @@ impl<'a> Conclusion<'a> {
             }
         }
     }
-}
-
-/// Until when a poll waits: not beyond the end of its credentials.
-fn poll_until(request: &RoutedRequest<'_>, timeout: Duration) -> Instant {
-    let now = Instant::now();
-    let expiry = request.context.user.as_ref().and_then(|user| user.expires);
-    let left = expiry.map(|expiry| expiry.left(now, SystemTime::now()));
-    now + left.map_or(timeout, |left| timeout.min(left))
 }
 
 /// A browser names the page's origin in every handshake, and leaves it out of a GET of the page's own site. What the page

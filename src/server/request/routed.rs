@@ -2,8 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http::Response;
+use tokio::time::Instant;
 
 use crate::admission::RequestContext;
 use crate::connections::Admitted;
@@ -23,6 +25,14 @@ pub(super) struct RoutedRequest<'a> {
 }
 
 impl RoutedRequest<'_> {
+    /// When a wait of this length ends: not beyond the end of the client's credentials.
+    pub(super) fn waits_until(&self, timeout: Duration) -> Instant {
+        let now = Instant::now();
+        let expiry = self.context.user.as_ref().and_then(|user| user.expires);
+        let left = expiry.map(|expiry| expiry.left(now, SystemTime::now()));
+        now + left.map_or(timeout, |left| timeout.min(left))
+    }
+
     /// Its client, whose handshake has succeeded.
     pub(super) fn into_admitted(self) -> Admitted {
         self.context.into_admitted(self.request_id.into(), Arc::clone(&self.route.metrics))

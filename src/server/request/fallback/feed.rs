@@ -20,7 +20,6 @@ use tower::ServiceExt;
 
 use super::failure::Failure;
 use super::place::Place;
-use super::poll_until;
 use crate::admission::Stack;
 use crate::broadcast::{Hub, Joiner, Over, Reservation};
 use crate::config::OnJoin;
@@ -64,7 +63,7 @@ pub(super) async fn poll<'a>(
     let (state, connection, route) = (request.state, request.connection, request.route);
     let (request, reservation) = reserve(request, feed, Joiner::Poll(position)).await?;
     let lost = reservation.missed();
-    let until = poll_until(&request, parameters.timeout);
+    let until = request.waits_until(parameters.timeout);
     let user = request.context.user.as_ref().map(|user| Arc::clone(&user.name));
     // Its place is all that is held of the request.
     let permit = request.context.quota_permit.map(|permit| permit as Box<dyn ConnectionPermit>);

@@ -23,7 +23,6 @@ use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
 use super::failure::Failure;
-use super::poll_until;
 use crate::admission::{Bound, Refused, ResumeDecision, Ticket};
 use crate::connections::{EndedSession, ResumeGrant, Via};
 use crate::delivery::EventsWire;
@@ -87,7 +86,7 @@ fn ask(
     parameters: &Parameters,
 ) -> Result<impl Future<Output = Result<Polled, Refusal>> + use<>, Refused> {
     let opening = opening_of(&mut request)?;
-    let until = poll_until(&request, parameters.timeout);
+    let until = request.waits_until(parameters.timeout);
     let visitor = visitor(request, grant.generation);
     Ok(handle.poll(Poll { visitor, after, limit: parameters.limit, until, opening: Some(opening) }))
 }
