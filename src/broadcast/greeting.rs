@@ -172,6 +172,7 @@ impl Greeting {
             window: std::time::Duration::ZERO,
             heartbeat: self.policy.heartbeat.map(|heartbeat| heartbeat.timing),
             max_message: self.policy.max_message,
+            fallback: &self.policy.fallback,
             previous: None,
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::Prefix;
-use crate::config::Heartbeat;
+use crate::config::{Fallback, Heartbeat};
 use crate::connections::EndedSession;
 use crate::frame::{Kind, encode};
 use crate::net::own_protocols::{Nonce, TicketText};
@@ -38,6 +38,8 @@ pub(crate) struct Hello<'a> {
     pub heartbeat: Option<Heartbeat>,
     /// The longest message that is taken from the client.
     pub max_message: u64,
+    /// By what else the client may come, should its network let no WebSocket through.
+    pub fallback: &'a Fallback,
     /// The session that the client has asked for, and that is over.
     pub previous: Option<EndedSession>,
 }
@@ -73,6 +75,10 @@ struct Members<'a> {
     window: u64,
     heartbeat: Option<HeartbeatMembers>,
     max_message: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fallback: Vec<&'static str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    prefix: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<PreviousMembers>,
 }
@@ -123,9 +129,18 @@ impl Hello<'_> {
                 misses: heartbeat.max_missed,
             }),
             max_message: self.max_message,
+            fallback: fallback_names(self.fallback),
+            prefix: &self.fallback.prefix,
             previous: self.previous.map(|EndedSession { received, why }| PreviousMembers { received, why }),
         }
     }
+}
+
+/// What is on, by the names of the settings.
+fn fallback_names(fallback: &Fallback) -> Vec<&'static str> {
+    let Fallback { sse, poll, replay, prefix: _ } = fallback;
+    let all = [("sse", *sse), ("poll", *poll), ("replay", *replay)];
+    all.into_iter().filter_map(|(name, is_on)| is_on.then_some(name)).collect()
 }
 
 /// Numbers, and texts that are ASCII: there is nothing that could fail.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::Heartbeat;
+use crate::config::{Fallback, Heartbeat};
 use crate::connections::EndedSession;
 use crate::frame::{Kind, encode};
 use crate::net::own_protocols::{MAX_SAFE_INTEGER, OwnProtocols, TicketText};
@@ -166,6 +166,7 @@ fn a_hello_has_all_its_members() {
         window: secs(30),
         heartbeat: Some(Heartbeat { interval: secs(30), timeout: secs(10), max_missed: 3 }),
         max_message: 1024,
+        fallback: &Fallback { sse: true, poll: true, replay: false, prefix: "/.outrigger".into() },
         previous: None,
     };
     let value = |hello: &Hello<'_>| serde_json::from_str::<Value>(&text_of(&hello.frame())).unwrap();
@@ -174,6 +175,7 @@ fn a_hello_has_all_its_members() {
         "epoch": "00000000000000ff", "sequence": 41, "head": 50, "received": 7, "lost": 0,
         "control": PREFIX.as_str(), "window": 30000, "maxMessage": 1024,
         "heartbeat": {"interval": 30000, "timeout": 10000, "misses": 3},
+        "fallback": ["sse", "poll"], "prefix": "/.outrigger",
     }});
     assert_eq!(value(&hello), full);
     let bare = Hello {
@@ -183,11 +185,14 @@ fn a_hello_has_all_its_members() {
         missed: Missed::Unknown,
         window: Duration::ZERO,
         heartbeat: None,
+        fallback: &Fallback::default(),
         previous: Some(EndedSession { received: 12, why: "window" }),
         ..hello
     };
     let bare = &value(&bare)["outrigger"];
-    assert!(bare.get("nonce").is_none(), "{bare}");
+    for member in ["nonce", "fallback", "prefix"] {
+        assert!(bare.get(member).is_none(), "{bare}");
+    }
     for (member, expected) in [
         ("session", Value::Null),
         ("resumed", json!(false)),

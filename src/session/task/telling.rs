@@ -55,6 +55,7 @@ impl Task {
             window: self.machine.resume_window().unwrap_or_default(),
             heartbeat: policy.heartbeat.map(|heartbeat| heartbeat.timing),
             max_message: policy.max_message,
+            fallback: &policy.fallback,
             previous: greeted.previous,
         };
         let generation = ticket.as_ref().map(|(generation, _)| *generation);
@@ -86,6 +87,7 @@ impl Task {
             window: self.machine.resume_window().unwrap_or_default(),
             heartbeat: None,
             max_message: self.plan.policy.max_message,
+            fallback: &self.plan.policy.fallback,
             previous: greeted.previous,
         };
         let mut piece = Vec::new();
