@@ -37,7 +37,8 @@ pub(in crate::server) struct Asked {
     pub(in crate::server) takes: FallbackUse,
     /// `Err`: it is answered so, once it was admitted.
     pub(in crate::server) parameters: Result<Parameters, BadParameter>,
-    /// The ticket of its session: of the header, else of the query, else of `Last-Event-ID`.
+    /// The ticket of its session: of `Last-Event-ID`, which is the newest that an `EventSource` was given, though its URL
+    /// and its headers stay as they were; else of the header or the query.
     pub(in crate::server) ticket: Ticket,
     /// Where the body of an event stream goes on: after `Last-Event-ID`, else after `afterSequence`.
     pub(in crate::server) position: Option<Position>,
@@ -60,13 +61,13 @@ impl Asked {
         };
         let last_event_id = last_event_id(&mut head.headers).filter(|_| endpoint == Endpoint::Events);
         let read = parameters.as_ref().ok();
-        let ticket = match (ticket_header(&mut head.headers), read.and_then(|read| read.ticket)) {
-            (Ticket::Missing, Some(ticket)) => Ticket::Read(ticket),
-            (Ticket::Missing, None) => match last_event_id {
-                Some(LastEventId { ticket: Some(ticket), .. }) => Ticket::Read(ticket),
-                _ => Ticket::Missing,
-            },
-            (ticket, _) => ticket,
+        let header = ticket_header(&mut head.headers);
+        let ticket = match (last_event_id.and_then(|id| id.ticket), header, read.and_then(|read| read.ticket))
+        {
+            (_, Ticket::Malformed, _) => Ticket::Malformed,
+            (_, Ticket::Read(ticket), Some(other)) if ticket != other => Ticket::Malformed,
+            (Some(ticket), ..) | (None, Ticket::Missing, Some(ticket)) => Ticket::Read(ticket),
+            (None, header, _) => header,
         };
         let position = last_event_id.map(|id| id.position).or_else(|| read.and_then(|read| read.after));
         let content_type = head.headers.get(header::CONTENT_TYPE).cloned();

@@ -61,20 +61,27 @@ fn the_head_becomes_that_of_a_handshake_for_the_websocket() {
 }
 
 #[test]
-fn a_ticket_is_of_the_header_else_of_the_query_else_of_the_last_event() {
+fn a_ticket_is_of_the_last_event_else_of_the_header_or_the_query() {
     let ticket = |text: &str| Ticket::Read(TicketText::read(text.as_bytes()).unwrap());
     let (query, id) = (format!("session={TICKET}"), format!("{OTHER}.7"));
     for endpoint in [Endpoint::Poll, Endpoint::Send, Endpoint::Events] {
         assert_eq!(ticket_of(endpoint, "", &[]), Ticket::Missing);
         assert_eq!(ticket_of(endpoint, &query, &[]), ticket(TICKET));
-        assert_eq!(ticket_of(endpoint, &query, &[("x-outrigger-session", OTHER)]), ticket(OTHER));
+        assert_eq!(ticket_of(endpoint, "", &[("x-outrigger-session", TICKET)]), ticket(TICKET));
+        assert_eq!(ticket_of(endpoint, &query, &[("x-outrigger-session", TICKET)]), ticket(TICKET));
+        assert_eq!(ticket_of(endpoint, &query, &[("x-outrigger-session", OTHER)]), Ticket::Malformed);
         assert_eq!(ticket_of(endpoint, "session=mine", &[]), Ticket::Missing);
         assert_eq!(ticket_of(endpoint, &query, &[("x-outrigger-session", "short")]), Ticket::Malformed);
         let twice = [("x-outrigger-session", OTHER), ("x-outrigger-session", OTHER)];
         assert_eq!(ticket_of(endpoint, "", &twice), Ticket::Malformed);
     }
     assert_eq!(ticket_of(Endpoint::Events, "", &[("last-event-id", &id)]), ticket(OTHER));
-    assert_eq!(ticket_of(Endpoint::Events, &query, &[("last-event-id", &id)]), ticket(TICKET));
+    // Whatever its first request said, an EventSource says it again with each.
+    assert_eq!(ticket_of(Endpoint::Events, &query, &[("last-event-id", &id)]), ticket(OTHER));
+    let header = ("x-outrigger-session", TICKET);
+    assert_eq!(ticket_of(Endpoint::Events, &query, &[("last-event-id", &id), header]), ticket(OTHER));
+    let short = ("x-outrigger-session", "short");
+    assert_eq!(ticket_of(Endpoint::Events, "", &[("last-event-id", &id), short]), Ticket::Malformed);
     assert_eq!(ticket_of(Endpoint::Poll, "", &[("last-event-id", &id)]), Ticket::Missing);
 }
 
