@@ -14,7 +14,7 @@
 //! ```
 //!
 //! # Invariants
-//! 1. Nobody dials while no client is attached, or while the process drains.
+//! 1. Nobody dials while no client is attached or expected, or while the process drains.
 //! 2. The first cause of the session's end stands.
 //! 3. Every pair of states has a link that is alive, or a deadline.
 //! 4. A server that is lost again soon after it was greeted does not set the time to give up back
@@ -56,6 +56,8 @@ pub(super) struct Machine {
     /// Of the links before it.
     lives: Lives,
     is_draining: bool,
+    /// Of a client that is away: it comes over HTTP, was answered, and asks again.
+    is_expected: bool,
     /// Why the session is over, or will be when the client was sent what there is.
     cause: Option<Cause>,
     /// Why the client is leaving.
@@ -76,6 +78,7 @@ impl Machine {
             live_since: Some(now),
             lives: Lives::default(),
             is_draining: false,
+            is_expected: false,
             cause: None,
             leaving: None,
         }
@@ -240,6 +243,11 @@ impl Machine {
         }
     }
 
+    /// Whether the client is away, and asks again.
+    fn is_expected(&self) -> bool {
+        self.is_expected && matches!(self.client, Client::Away { .. })
+    }
+
     /// Whether the process drains.
     pub(super) fn is_draining(&self) -> bool {
         self.is_draining
@@ -259,11 +267,19 @@ impl Machine {
     /// The client's link has ended, or is ending, of its own.
     pub(super) fn on_client_end(&mut self, cause: Cause, now: Instant) {
         match self.client {
-            Client::Attached if cause.may_resume() => self.detach(cause, now),
+            Client::Attached if cause.may_resume() => self.detach(cause, false, now),
             Client::Attached => self.end(cause),
-            Client::Leaving { may_resume: true } => self.detach(cause, now),
+            Client::Leaving { may_resume: true } => self.detach(cause, false, now),
             Client::Leaving { may_resume: false } => self.end(cause),
             Client::Away { .. } | Client::Gone => {}
+        }
+    }
+
+    /// A client that only asks was answered. It asks again: what it has said is to reach the server meanwhile, and one that
+    /// never waits is never attached for longer than this.
+    pub(super) fn on_answered(&mut self, now: Instant) {
+        if self.client == Client::Attached {
+            self.detach(Cause::ClientLost, true, now);
         }
     }
 
@@ -297,12 +313,13 @@ impl Machine {
         self.cause.get_or_insert(cause);
     }
 
-    fn detach(&mut self, cause: Cause, now: Instant) {
+    fn detach(&mut self, cause: Cause, is_expected: bool, now: Instant) {
         match self.resume_window.filter(|_| self.can_be_resumed()) {
             None => self.end(cause),
             Some(window) => {
                 self.client = Client::Away { until: now + window };
-                if matches!(self.server, Server::Waiting { .. } | Server::Dialling) {
+                self.is_expected = is_expected;
+                if !is_expected && matches!(self.server, Server::Waiting { .. } | Server::Dialling) {
                     self.server = Server::Asleep;
                 }
             }
@@ -315,7 +332,7 @@ impl Machine {
     }
 
     fn is_wanted(&self) -> bool {
-        self.client == Client::Attached && !self.is_draining
+        (self.client == Client::Attached || self.is_expected()) && !self.is_draining
     }
 
     /// The link was lost: it is asked for again, unless nobody wants it.

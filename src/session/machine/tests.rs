@@ -65,6 +65,7 @@ fn name(machine: &Machine, now: Instant) -> String {
     };
     let client = match machine.client() {
         Client::Attached => "attached",
+        Client::Away { .. } if machine.is_expected() => "expected",
         Client::Away { .. } => "away",
         Client::Leaving { may_resume: true } => "leaving, may resume",
         Client::Leaving { may_resume: false } => "leaving",
@@ -94,6 +95,7 @@ fn apply(machine: &mut Machine, event: &str, now: Instant) {
         "attach" => machine.attach(now),
         "drain" => machine.on_drain(),
         "client lost" => machine.on_client_end(Cause::ClientLost, now),
+        "answered" => machine.on_answered(now),
         "client Close" => machine.on_client_end(Cause::Client(CloseCode(1000), "".into()), now),
         "client Close 1001" => machine.on_client_end(Cause::Client(CloseCode::GOING_AWAY, "".into()), now),
         "slow" => machine.leave(Cause::Slow),
@@ -110,7 +112,7 @@ fn every_event_in_every_state_of_the_server() {
     let now = Instant::now();
     // `=`: nothing changes.
     #[rustfmt::skip]
-    let table: [(&str, [&str; 6]); 19] = [
+    let table: [(&str, [&str; 6]); 20] = [
         // event               live                          greeting                      waiting                 dialling                 asleep                     over
         ("final Close",       ["over attached (server)",     "over attached (server)",     "=",                    "=",                     "=",                       "="]),
         ("1011",              ["waiting attached",           "waiting attached",           "=",                    "=",                     "=",                       "="]),
@@ -126,6 +128,7 @@ fn every_event_in_every_state_of_the_server() {
         ("attach",            ["=",                          "=",                          "=",                    "=",                     "waiting attached",        "="]),
         ("drain",             ["=",                          "=",                          "over attached",        "over attached",         "over away",               "="]),
         ("client lost",       ["live away",                  "greeting away",              "asleep away",          "asleep away",           "=",                       "over away (server)"]),
+        ("answered",          ["live expected",              "greeting expected",          "waiting expected",     "dialling expected",     "=",                       "over expected (server)"]),
         ("client Close",      ["live gone (client)",         "greeting gone (client)",     "over gone (client)",   "over gone (client)",    "=",                       "over gone (server)"]),
         ("client Close 1001", ["live away",                  "greeting away",              "asleep away",          "asleep away",           "=",                       "over away (server)"]),
         ("slow",              ["live leaving, may resume",   "greeting leaving, may resume", "waiting leaving, may resume", "dialling leaving, may resume", "=",          "over leaving, may resume (server)"]),
@@ -288,6 +291,26 @@ fn whoever_does_not_come_back_in_time_has_no_session_any_more() {
 }
 
 #[test]
+fn the_server_of_a_client_that_asks_again_is_dialled_meanwhile() {
+    let now = Instant::now();
+    let mut machine = at("live", now);
+    for (event, expected) in [
+        ("answered", "live expected"),
+        ("lost", "waiting expected"),
+        ("attach", "waiting attached"),
+        ("turn", "dialling attached"),
+        ("answered", "dialling expected"),
+        ("101", "greeting expected"),
+        ("greeted", "live expected"),
+        ("lost", "waiting expected"),
+        ("window", "over gone (window)"),
+    ] {
+        apply(&mut machine, event, now);
+        assert_eq!(name(&machine, now), expected, "{event}");
+    }
+}
+
+#[test]
 fn a_server_that_nobody_has_asked_for_meanwhile_is_given_the_whole_time() {
     let now = Instant::now();
     let mut machine = Machine::new(REDIAL, Some(secs(300)), now);
@@ -312,11 +335,11 @@ fn the_first_cause_stands() {
     assert_eq!(machine.cause().map(Cause::session_end), Some(SessionEnd::Server));
 }
 
-/// Whatever happens in whatever order: no dial while nobody is attached or while draining, and each state that is not the last
+/// Whatever happens in whatever order: no dial while nobody is attached or expected, or while draining, and each state that is not the last
 /// has a link that is alive, or a deadline.
 #[test]
 fn no_order_of_events_breaks_an_invariant() {
-    const EVENTS: [&str; 21] = [
+    const EVENTS: [&str; 22] = [
         "final Close",
         "1011",
         "lost",
@@ -331,6 +354,7 @@ fn no_order_of_events_breaks_an_invariant() {
         "attach",
         "drain",
         "client lost",
+        "answered",
         "client Close",
         "client Close 1001",
         "slow",
@@ -358,7 +382,7 @@ fn no_order_of_events_breaks_an_invariant() {
             let told = || format!("{story:?}: {machine:?}");
             let dials = matches!(machine.server(), Server::Waiting { .. } | Server::Dialling);
             let is_there = matches!(machine.client(), Client::Attached | Client::Leaving { .. });
-            assert!(!dials || is_there, "{}", told());
+            assert!(!dials || is_there || machine.is_expected(), "{}", told());
             assert!(!dials || !machine.is_draining(), "{}", told());
             let has_link = is_there || matches!(machine.server(), Server::Live | Server::Greeting { .. });
             assert!(

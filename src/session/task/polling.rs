@@ -221,8 +221,8 @@ impl Task {
     /// A client that only asks is away once it was answered.
     pub(super) fn leave_if_answered(&mut self, now: Instant) {
         let is_waiting = self.polls.as_ref().is_some_and(|polls| polls.is_waiting());
-        if !is_waiting && self.client.is_none() && self.machine.client() == Client::Attached {
-            self.machine.on_client_end(Cause::ClientLost, now);
+        if !is_waiting && self.client.is_none() {
+            self.machine.on_answered(now);
         }
     }
 

@@ -188,6 +188,25 @@ async fn what_is_said_while_the_server_is_away_waits_for_the_next_one_up_to_the_
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_server_of_a_client_that_never_waits_is_dialled_for_what_it_says() {
+    let (mut stage, ticket, mut server) = Stage::open_over_http(POLICY).await;
+    let poll = stage.poll(&ticket, None);
+    server.text("one");
+    stage.at_once(poll).await.unwrap();
+    drop(server);
+    // Before and after it has noticed.
+    let post = stage.post(&ticket, Some(1), &["1"]);
+    assert_eq!(stage.at_once(post).await, sent(1, 1));
+    let dial = stage.dial().await;
+    let post = stage.post(&ticket, Some(2), &["2"]);
+    assert_eq!(stage.at_once(post).await, sent(2, 1));
+    let mut server = dial.accept(b"");
+    stage.settle().await;
+    assert_eq!(texts(&server.hear()), ["1", "2"]);
+    assert!(is_away(&stage));
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_messages_than_the_rate_allows_are_not_taken_over_whatever_link() {
     let policy =
         "{heartbeat: null, session: {resume_window: 1m}, limits: {message_rate: {rate: 1/s, burst: 4}}}";
