@@ -17,6 +17,8 @@
 //! Hiding secrets ([`super::redact`]: a line shows what it is given), and spans: an event carries its
 //! own fields, which in JSON stand beside `timestamp`, `level`, `target` and `message`.
 
+mod json;
+
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -29,6 +31,7 @@ use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
+use self::json::JsonLines;
 use super::redact::{needs_escape, write_escaped};
 use crate::config::{Log, LogFormat};
 
@@ -136,9 +139,7 @@ where
 
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue).with_ansi(false);
     let dispatch = match log.format {
-        LogFormat::Json => Dispatch::new(
-            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
-        ),
+        LogFormat::Json => Dispatch::new(lines.event_format(JsonLines(SystemTime)).finish()),
         LogFormat::Text => Dispatch::new(lines.finish()),
     };
     Ok((dispatch, Logging { guard: Some(guard), dropped }))

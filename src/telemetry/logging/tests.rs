@@ -103,6 +103,40 @@ fn a_json_line_is_one_flat_object() {
     assert_eq!(line.as_object().unwrap().len(), 6, "{line}");
 }
 
+/// A clock that stands still.
+struct Noon;
+
+impl FormatTime for Noon {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        writer.write_str("12:00")
+    }
+}
+
+#[test]
+fn a_json_line_has_each_kind_of_value_as_json_has_it() {
+    let written = Written::default();
+    let lines = {
+        let written = written.clone();
+        tracing_subscriber::fmt().with_writer(move || written.clone()).event_format(JsonLines(Noon)).finish()
+    };
+    let all: String = (0..0x100_u32).filter_map(char::from_u32).chain(['\u{2028}', '🚣']).collect();
+    tracing::subscriber::with_default(lines, || {
+        let nothing: Option<u64> = None;
+        tracing::warn!(
+            target: "a\"target",
+            small = -1_i64, large = u64::MAX, yes = true, no = false, half = 0.5, whole = 1.0, none = f64::NAN,
+            wide = u128::MAX, missing = nothing, there = Some("x"), text = &*all, shown = %all, debugged = ?all,
+            "odd" = "name", "message {}", 1
+        );
+    });
+    let text = serde_json::to_string(&all).unwrap();
+    let debugged = serde_json::to_string(&format!("{all:?}")).unwrap();
+    let expected = format!(
+        r#"{{"timestamp":"12:00","level":"WARN","message":"message 1","small":-1,"large":18446744073709551615,"yes":true,"no":false,"half":0.5,"whole":1.0,"none":null,"wide":"340282366920938463463374607431768211455","there":"x","text":{text},"shown":{text},"debugged":{debugged},"odd":"name","target":"a\"target"}}"#
+    );
+    assert_eq!(written.lines(), [expected]);
+}
+
 #[test]
 fn no_value_breaks_a_json_line() {
     let lines = written("info", LogFormat::Json, || {
