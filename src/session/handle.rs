@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::task::Waker;
 
 use http::{HeaderMap, HeaderValue, header};
@@ -34,6 +34,9 @@ use crate::resilience::Caller;
 
 /// How many requests may wait: more than come between two polls of a task.
 const MAX_REQUESTS: usize = 16;
+
+/// How many bodies with messages of the client may be on their way at once.
+const MAX_POSTS: u16 = 8;
 
 /// What a session is for as long as it lives.
 #[derive(Debug)]
@@ -55,7 +58,19 @@ pub(crate) struct Handle {
     id: SessionId,
     identity: Identity,
     has_requests: AtomicBool,
+    /// Bodies with messages that are being read.
+    posts: AtomicU16,
     inbox: Mutex<Inbox>,
+}
+
+/// A body with messages of a session's client is being read.
+#[derive(Debug)]
+pub(crate) struct PostPermit(Arc<Handle>);
+
+impl Drop for PostPermit {
+    fn drop(&mut self) {
+        self.0.posts.fetch_sub(1, Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +85,15 @@ struct Inbox {
 
 impl Handle {
     pub(super) fn new(id: SessionId, identity: Identity) -> Self {
-        Self { id, identity, has_requests: AtomicBool::new(false), inbox: Mutex::default() }
+        let (has_requests, posts) = (AtomicBool::new(false), AtomicU16::new(0));
+        Self { id, identity, has_requests, posts, inbox: Mutex::default() }
+    }
+
+    /// One more body may be read, unless as many are as may be.
+    pub(crate) fn begin_post(self: &Arc<Self>) -> Option<PostPermit> {
+        let begun = self.posts.fetch_add(1, Relaxed);
+        let permit = PostPermit(Arc::clone(self));
+        (begun < MAX_POSTS).then_some(permit)
     }
 
     pub(crate) fn id(&self) -> SessionId {

@@ -9,7 +9,6 @@ use super::ticket::TicketKeys;
 use crate::config::{OnStall, Policy};
 use crate::connections::ResumeGate;
 use crate::log::rules::Matcher;
-use crate::memory::Budget;
 use crate::telemetry::SessionMetrics;
 use crate::upstream::revival::Revival;
 use crate::upstream::{ReceiptMode, UplinkRules, Upstream};
@@ -66,11 +65,6 @@ impl Plan {
     /// What admission asks about tickets.
     pub(crate) fn resume_gate(&self) -> Option<Arc<dyn ResumeGate>> {
         self.gate.clone().map(|gate| gate as Arc<dyn ResumeGate>)
-    }
-
-    /// The memory of the process.
-    pub(crate) fn budget(&self) -> &Arc<Budget> {
-        &self.shared.budget
     }
 
     /// What the sessions of its route count.

@@ -22,6 +22,9 @@ pub(crate) struct RequestBody {
     progress: Arc<watch::Sender<Progress>>,
     /// Dropped when the body has ended, or with it.
     taken: Option<Box<dyn Any + Send>>,
+    /// Whether its end has to be seen. hyper ends the body of an HTTP/2 stream that was reset with `NO_ERROR` or `CANCEL` as
+    /// one that is whole.
+    is_of_http2: bool,
 }
 
 /// How far a request's body has come.
@@ -50,7 +53,7 @@ pub(super) struct Stalled(pub(super) Duration);
 /// The body ended before it was whole, or broke the framing.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body did not come whole")]
-pub(super) struct BrokenOff(#[source] hyper::Error);
+pub(super) struct BrokenOff(#[source] Option<hyper::Error>);
 
 /// Bounds how long a client may send nothing of a body while it is waited for. Time in which the upstream takes
 /// nothing does not count, since the client is not waited for then.
@@ -91,8 +94,10 @@ impl RequestBody {
         stall_timeout: Option<Duration>,
         progress: Arc<watch::Sender<Progress>>,
         taken: Option<Box<dyn Any + Send>>,
+        is_of_http2: bool,
     ) -> Self {
-        Self { body, left: limit, body_timeout: BodyTimeout::new(stall_timeout), progress, taken }
+        let body_timeout = BodyTimeout::new(stall_timeout);
+        Self { body, left: limit, body_timeout, progress, taken, is_of_http2 }
     }
 }
 
@@ -113,12 +118,15 @@ impl Body for RequestBody {
         };
         this.body_timeout.end();
         match frame {
+            None if this.is_of_http2 && !this.body.is_end_stream() => {
+                Poll::Ready(Some(Err(BrokenOff(None).into())))
+            }
             None => {
                 this.progress.send_replace(Progress::Sent);
                 this.taken = None;
                 Poll::Ready(None)
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(BrokenOff(error).into()))),
+            Some(Err(error)) => Poll::Ready(Some(Err(BrokenOff(Some(error)).into()))),
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if let Some(left) = &mut this.left {

@@ -55,13 +55,15 @@ impl Upstream {
         let progress = Arc::new(watch::Sender::new(begin));
         let (sent, asked) = (progress.subscribe(), progress.subscribe());
         let (mut head, body) = request.into_parts();
-        head.version = http::Version::HTTP_11;
+        let is_of_http2 =
+            std::mem::replace(&mut head.version, http::Version::HTTP_11) == http::Version::HTTP_2;
         head.headers.remove(header::TRANSFER_ENCODING);
         if !is_sent && !head.headers.contains_key(header::CONTENT_LENGTH) {
             // hyper takes a GET or a HEAD that announces no body for one that has none.
             head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let body = RequestBody::new(body, policy.max_body, delivery.stall_timeout, progress, taken);
+        let body =
+            RequestBody::new(body, policy.max_body, delivery.stall_timeout, progress, taken, is_of_http2);
         let request = Request::from_parts(head, body);
         let repeated = || self.metrics.upstream.retries.inc();
         let answer = tokio::select! {

@@ -31,7 +31,7 @@ use crate::net::http::X_OUTRIGGER_REASON;
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// An answer with no more bytes of messages is given whatever else is held.
-const SHORT: usize = 64 * 1024;
+const SHORT: usize = 4 * 1024;
 
 /// `Retry-After` of a condition that is temporary.
 const SOON: Duration = Duration::from_secs(1);
@@ -99,6 +99,9 @@ pub(in crate::server) enum EndpointError {
     /// As many polls of the session wait as may.
     #[error("too many polls of this session are waiting")]
     Polls,
+    /// As many bodies of the session are being read as may.
+    #[error("too many messages of this session are on their way")]
+    Posts,
     /// The server is away, and as much waits for it as may.
     #[error("the server is away, and no more can wait for it: what is beyond {received} was not taken")]
     QueueFull {
@@ -124,7 +127,7 @@ impl EndpointError {
             }
             Self::Gone { .. } => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::MessageRate(_) | Self::Polls => StatusCode::TOO_MANY_REQUESTS,
+            Self::MessageRate(_) | Self::Polls | Self::Posts => StatusCode::TOO_MANY_REQUESTS,
             Self::Memory | Self::QueueFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -144,6 +147,7 @@ impl EndpointError {
             Self::Memory => "capacity_memory",
             Self::MessageRate(_) => "message_rate",
             Self::Polls => "polls",
+            Self::Posts => "posts",
             Self::QueueFull { .. } => "queue_full",
         }
     }
@@ -151,7 +155,7 @@ impl EndpointError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Attached(wait) | Self::MessageRate(wait) | Self::QueueFull { wait, .. } => Some(*wait),
-            Self::Polls | Self::Memory => Some(SOON),
+            Self::Polls | Self::Posts | Self::Memory => Some(SOON),
             Self::BadParameter(_)
             | Self::BadBody(_)
             | Self::NoTicket

@@ -40,8 +40,10 @@ pub(in crate::server) struct Asked {
     /// The ticket of its session: of `Last-Event-ID`, which is the newest that an `EventSource` was given, though its URL
     /// and its headers stay as they were; else of the header or the query.
     pub(in crate::server) ticket: Ticket,
-    /// Where the body of an event stream goes on: after `Last-Event-ID`, else after `afterSequence`.
-    pub(in crate::server) position: Option<Position>,
+    /// `afterSequence`
+    after: Option<Position>,
+    /// `Last-Event-ID`, which comes before that.
+    last_event_id: Option<LastEventId>,
     /// Whether the body is one binary message, and other things that its type says.
     pub(in crate::server) content_type: Option<HeaderValue>,
 }
@@ -69,20 +71,43 @@ impl Asked {
             (Some(ticket), ..) | (None, Ticket::Missing, Some(ticket)) => Ticket::Read(ticket),
             (None, header, _) => header,
         };
-        let position = last_event_id.map(|id| id.position).or_else(|| read.and_then(|read| read.after));
+        let after = read.and_then(|read| read.after);
         let content_type = head.headers.get(header::CONTENT_TYPE).cloned();
         let protocols = read.and_then(|read| read.protocols.clone());
         let method = head.method.clone();
         as_handshake(&mut head.headers, protocols);
-        Self { endpoint, method, takes, parameters, ticket, position, content_type }
+        let parameters = if matches!(ticket, Ticket::Malformed) {
+            Err(parameters.err().unwrap_or(BadParameter::Ticket))
+        } else {
+            parameters
+        };
+        Self { endpoint, method, takes, parameters, ticket, after, last_event_id, content_type }
     }
 }
 
 impl Asked {
+    /// Where the client goes on in a feed's log. An id of a session's is a number of another log.
+    pub(in crate::server) fn position_in_feed(&self) -> Option<Position> {
+        match self.last_event_id {
+            Some(LastEventId { ticket: Some(_), .. }) => Some(Position::Unknown),
+            Some(LastEventId { ticket: None, position }) => Some(position),
+            None => self.after,
+        }
+    }
+
+    /// The same in a session's.
+    pub(in crate::server) fn position_in_session(&self) -> Option<Position> {
+        match self.last_event_id {
+            Some(LastEventId { ticket: Some(_), position }) => Some(position),
+            Some(LastEventId { ticket: None, .. }) => Some(Position::Unknown),
+            None => self.after,
+        }
+    }
+
     /// The log that the client says it has read, of a feed.
     pub(in crate::server) fn epoch(&self) -> Option<u64> {
         let from = self.parameters.as_ref().ok().and_then(|read| read.from);
-        [self.position, from].into_iter().flatten().find_map(|position| match position {
+        [self.position_in_feed(), from].into_iter().flatten().find_map(|position| match position {
             Position::Of { epoch, .. } => Some(epoch),
             Position::Number(_) | Position::Unknown => None,
         })

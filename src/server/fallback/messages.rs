@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! 1. No more of a body is kept than its bound, and what is longer is refused.
-//! 2. What has come of a body counts as held by the process, from its first byte until its messages were taken: bodies that do
-//!    not end are refused like everything else where the process holds too much.
+//! 2. What has come of a body counts as held by the process, from its first byte until its messages were taken. All bodies
+//!    together have a part of what it may hold: those that do not end take nothing from what others keep.
+//! 3. A body that was cut is no message, whatever its end looked like.
 //!
 //! # Not here
 //! What becomes of messages ([`crate::session`]).
@@ -30,9 +31,6 @@ const BINARY: &str = "application/octet-stream";
 /// How many messages a body has at most, and its bytes.
 const MAX_MESSAGES: usize = 100;
 const MAX_BATCH: u64 = 256 * 1024;
-
-/// A body that is no longer than this is read whatever the process holds.
-const SMALL: usize = 64 * 1024;
 
 /// Messages of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,13 +68,13 @@ enum Encoding {
 }
 
 impl Messages {
-    /// Reads a body of this type. `number`: of the query. `max`: the bytes of one message. Also answers what counts its bytes in
-    /// `budget`.
+    /// Reads a body of this type. With it comes whether it is of HTTP/2. `number`: of the query. `max`: the bytes of one message. `budget`: what bodies may hold. Also
+    /// answers what counts its bytes there.
     ///
     /// # Errors
     /// It cannot be read, is too long, or the process holds too much.
     pub(in crate::server) async fn read<B>(
-        body: B,
+        body: (B, bool),
         content_type: Option<&HeaderValue>,
         number: Option<u64>,
         max: u64,
@@ -85,12 +83,14 @@ impl Messages {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let (body, is_of_http2) = body;
         let form = form_of(content_type);
         let most = match form {
             Form::One(_) => max,
             Form::Batch => MAX_BATCH,
         };
-        let (bytes, share) = collect(body, usize::try_from(most).unwrap_or(usize::MAX), budget).await?;
+        let (bytes, share) =
+            collect(body, is_of_http2, usize::try_from(most).unwrap_or(usize::MAX), budget).await?;
         let messages = match form {
             Form::One(kind) => Self { first: number, messages: vec![message(kind, bytes, max)?] },
             Form::Batch => batch(&bytes, number, max)?,
@@ -99,27 +99,40 @@ impl Messages {
     }
 }
 
-/// The whole of a body that is no longer than `most`.
+/// The whole of a body that is no longer than `most`. Over HTTP/2 its end has to be seen: hyper ends a body whose stream was
+/// reset with `NO_ERROR` or `CANCEL` as one that is whole.
 async fn collect<B: Body<Data = Bytes> + Unpin>(
     mut body: B,
+    is_of_http2: bool,
     most: usize,
     budget: &Arc<Budget>,
 ) -> Result<(Bytes, Share), EndpointError> {
+    // Before the client is told to go on (`100 Continue`).
+    let announced = body.size_hint().exact();
+    if body.size_hint().lower() > most as u64 {
+        return Err(EndpointError::TooLarge);
+    }
     let (mut read, mut share) = (BytesMut::new(), budget.share());
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(EndpointError::BadBody("the body has not come in full")) };
+        let Ok(frame) = frame else { return Err(CUT) };
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > most - read.len() {
             return Err(EndpointError::TooLarge);
         }
         read.extend_from_slice(&data);
         share.set(read.capacity());
-        if read.len() > SMALL && budget.is_over() {
+        if budget.is_over() {
             return Err(EndpointError::Memory);
         }
     }
+    let is_whole = announced.is_none_or(|length| length == read.len() as u64);
+    if !is_whole || is_of_http2 && !body.is_end_stream() {
+        return Err(CUT);
+    }
     Ok((read.freeze(), share))
 }
+
+const CUT: EndpointError = EndpointError::BadBody("the body has not come in full");
 
 /// Its parameters say nothing about it.
 fn form_of(content_type: Option<&HeaderValue>) -> Form {
@@ -174,6 +187,11 @@ fn batch(bytes: &[u8], number: Option<u64>, max: u64) -> Result<Messages, Endpoi
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::task::{Context, Poll};
+
+    use http_body::{Frame, SizeHint};
     use http_body_util::Full;
 
     use super::*;
@@ -192,8 +210,8 @@ mod tests {
         content_type: Option<&HeaderValue>,
         number: Option<u64>,
     ) -> Result<Messages, EndpointError> {
-        let budget = Arc::new(Budget::new(1000));
-        let (messages, share) = Messages::read(body, content_type, number, 10, &budget).await?;
+        let budget = Arc::new(Budget::new(1024 * 1024));
+        let (messages, share) = Messages::read((body, false), content_type, number, 10, &budget).await?;
         assert_eq!(share.held(), budget.used());
         Ok(messages)
     }
@@ -257,16 +275,67 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_counts_while_it_comes_and_is_refused_where_the_process_holds_too_much() {
-        let budget = Arc::new(Budget::new(2 * SMALL));
-        let body = |length: usize| Full::new(Bytes::from(vec![b'x'; length]));
-        let max = 10 * SMALL as u64;
-        let (messages, share) = Messages::read(body(SMALL + 1), None, None, max, &budget).await.unwrap();
-        assert!(budget.used() > SMALL && share.held() == budget.used(), "until it was taken");
-        let more = Messages::read(body(SMALL + 1), None, None, max, &budget).await;
+    async fn a_body_counts_while_it_comes_and_is_refused_where_bodies_hold_too_much() {
+        let budget = Arc::new(Budget::new(100));
+        let body = |length: usize| (Full::new(Bytes::from(vec![b'x'; length])), false);
+        let (messages, share) = Messages::read(body(60), None, None, 1000, &budget).await.unwrap();
+        assert!(budget.used() >= 60 && share.held() == budget.used(), "until it was taken");
+        let more = Messages::read(body(60), None, None, 1000, &budget).await;
         assert_eq!(more.err(), Some(EndpointError::Memory));
-        assert!(Messages::read(body(SMALL), None, None, max, &budget).await.is_ok(), "short ones pass");
         drop((messages, share));
         assert_eq!(budget.used(), 0);
+    }
+
+    /// A body with an end of its own choice.
+    struct Cut {
+        pieces: Vec<&'static [u8]>,
+        announced: SizeHint,
+        is_whole: bool,
+        polled: Arc<AtomicBool>,
+    }
+
+    impl Body for Cut {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.polled.store(true, Relaxed);
+            Poll::Ready(self.pieces.pop().map(|piece| Ok(Frame::data(Bytes::from_static(piece)))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.is_whole && self.pieces.is_empty()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.announced.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_cut_is_no_message_and_one_that_says_to_be_too_long_is_not_asked_for() {
+        let budget = Arc::new(Budget::new(1000));
+        let any = SizeHint::new;
+        for (announced, is_whole, is_of_http2, is_taken, is_polled) in [
+            (any(), true, false, true, true),
+            // What ends a body of HTTP/1.1 too early is an error there.
+            (any(), false, false, true, true),
+            (any(), true, true, true, true),
+            (any(), false, true, false, true),
+            (SizeHint::with_exact(4), true, true, true, true),
+            (SizeHint::with_exact(5), true, true, false, true),
+            (SizeHint::with_exact(5), true, false, false, true),
+            (SizeHint::with_exact(11), true, false, false, false),
+        ] {
+            let polled = Arc::new(AtomicBool::new(false));
+            let pieces = vec![&b"cd"[..], b"ab"];
+            let body = Cut { pieces, announced, is_whole, polled: Arc::clone(&polled) };
+            let read = Messages::read((body, is_of_http2), None, None, 10, &budget).await;
+            let case = (is_whole, is_of_http2, is_taken);
+            assert_eq!((read.is_ok(), polled.load(Relaxed)), (is_taken, is_polled), "{case:?}");
+        }
     }
 }

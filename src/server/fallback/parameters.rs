@@ -89,6 +89,9 @@ pub(in crate::server) enum BadParameter {
     Unreadable(&'static str, &'static str),
     #[error("the parameter {0} stands there more than once")]
     Twice(&'static str),
+    /// Of whichever session it is.
+    #[error("the ticket of the session cannot be read, or stands there more than once")]
+    Ticket,
 }
 
 /// Whether the endpoint reads it.

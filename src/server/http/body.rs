@@ -63,6 +63,15 @@ impl AnswerBody {
         matches!(self.inner, Inner::Stream)
     }
 
+    /// Has an answer of our own to a HEAD over HTTP/2 end with its head; answers the length that the body would have. Over
+    /// HTTP/1.1 hyper does it.
+    pub(in crate::server) fn leave_out(&mut self) -> Option<u64> {
+        let Inner::Own(body) = &mut self.inner else { return None };
+        let length = body.size_hint().exact();
+        *body = Full::default();
+        length
+    }
+
     /// Counts the request as in flight until the last byte of its answer was handed over.
     pub(in crate::server) fn hold_in_flight(&mut self, in_flight: GaugeGuard) {
         self.in_flight = Some(in_flight);

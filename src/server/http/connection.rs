@@ -101,7 +101,7 @@ impl HttpConnection {
     }
 
     /// Whether this is one stream of HTTP/2, and no connection by itself.
-    pub(super) fn is_http2_stream(&self) -> bool {
+    pub(in crate::server) fn is_http2_stream(&self) -> bool {
         self.idle.is_none()
     }
 

@@ -49,6 +49,7 @@ pub(super) async fn answer<'a>(
     if let Some(error) = method_error(endpoint, &asked.method) {
         return own(error.response(endpoint));
     }
+    let (in_feed, in_session) = (asked.position_in_feed(), asked.position_in_session());
     let parameters = match asked.parameters {
         Ok(parameters) => parameters,
         Err(bad) => return own(EndpointError::from(bad).response(endpoint)),
@@ -60,12 +61,12 @@ pub(super) async fn answer<'a>(
     let answered = match (&route.mode, endpoint) {
         (Mode::Broadcast { hub, left_out }, Endpoint::Poll) => {
             let feed = feed::Feed { hub, left_out };
-            feed::poll(request, feed, asked.position, parameters).await.map(Answering::Later)
+            feed::poll(request, feed, in_feed, parameters).await.map(Answering::Later)
         }
         (Mode::Broadcast { hub, left_out }, Endpoint::Events) => {
             let feed = feed::Feed { hub, left_out };
             let head = conclude.stream_head();
-            feed::events(request, feed, asked.position, parameters.form, head).await.map(Answering::Now)
+            feed::events(request, feed, in_feed, parameters.form, head).await.map(Answering::Now)
         }
         (Mode::Broadcast { hub, .. }, Endpoint::Replay) => {
             let own = |body| AnswerBody::own(body, connection);
@@ -75,12 +76,12 @@ pub(super) async fn answer<'a>(
             let route = SessionRoute { plan, breaker: breaker.as_ref(), afresh };
             let answered = match endpoint {
                 Endpoint::Poll => {
-                    let polled = session::poll(request, route, asked.position, parameters).await;
+                    let polled = session::poll(request, route, in_session, parameters).await;
                     return conclude.begun(polled);
                 }
                 Endpoint::Events => {
                     let head = conclude.stream_head();
-                    session::events(request, route, asked.position, parameters.form, head).await
+                    session::events(request, route, in_session, parameters.form, head).await
                 }
                 Endpoint::Send => {
                     let brought = session::Brought { body, content_type: asked.content_type };

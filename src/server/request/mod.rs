@@ -30,7 +30,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::future::Either;
-use http::{Request, Response, header};
+use http::{Method, Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -124,6 +124,7 @@ fn receive(
     let request_id = request_id(&mut head.headers);
     let has_body = !body.is_end_stream();
     let (method, uri) = (head.method.clone(), head.uri.clone());
+    let is_bodiless = method == Method::HEAD && connection.is_http2_stream();
     let uri = if endpoint.is_some() { uri.path().parse().unwrap_or_default() } else { uri };
     let peer_address = peer.address;
     let asked = endpoint.map(|(endpoint, path)| {
@@ -164,6 +165,7 @@ fn receive(
         connection,
         route,
         kind,
+        is_bodiless,
         uri,
         request_id,
         peer: peer_address,

@@ -29,6 +29,7 @@ pub(super) async fn answer(
     *upstream_request.headers_mut() = context.head.headers.clone();
     headers::for_upstream(upstream_request.headers_mut(), context.requester(), route.forwarding(), false);
     *upstream_request.method_mut() = context.head.method;
+    *upstream_request.version_mut() = context.head.version;
     *upstream_request.extensions_mut() = context.head.extensions;
     let body_guard = (!body.is_end_stream()).then(|| connection.hold_request_body());
     let mut response = route.upstream.request(upstream_request.map(|()| body), body_guard, policy).await?;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Response, StatusCode, Uri};
+use http::{Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use tokio::time::Instant;
 
@@ -48,6 +48,8 @@ pub(super) struct RequestRecord {
     pub(super) connection: Arc<HttpConnection>,
     pub(super) route: Arc<Route>,
     pub(super) kind: Kind,
+    /// Whether an answer of our own has to have no body, and nobody else sees to it.
+    pub(super) is_bodiless: bool,
     /// Of an endpoint this is a copy of its path, which alone is logged: it may be kept for longer than the head.
     pub(super) uri: Uri,
     pub(super) request_id: Box<str>,
@@ -81,6 +83,11 @@ impl RequestRecord {
         }
         if let Some(access) = &mut self.access {
             access.answered(response.status());
+        }
+        if self.is_bodiless
+            && let Some(length) = response.body_mut().leave_out()
+        {
+            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         }
         response.body_mut().set_access(self.access);
         // Bytes after a handshake were meant for a WebSocket: they must not be read as a request.

@@ -47,6 +47,8 @@ pub(in crate::server) struct State {
     /// Bytes of answers with messages that were not handed over yet: half of that, so that clients who do not read theirs
     /// leave room for the others.
     pub(in crate::server) answers: Arc<Budget>,
+    /// Bytes of what clients are saying by `POST`: half of that again.
+    pub(in crate::server) posts: Arc<Budget>,
     pub(in crate::server) logs: Arc<Logs>,
     pub(in crate::server) hubs: Arc<Hubs>,
     pub(in crate::server) sessions: Arc<Sessions>,
@@ -58,6 +60,7 @@ impl State {
     pub(in crate::server) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, SnapshotError> {
         let (connections, requests) = (config.log.connections, config.log.requests);
         let budget = Arc::new(Budget::new(config.max_buffered));
+        let answers = Arc::new(Budget::half_of(&budget));
         let lifecycle = Lifecycle::new();
         let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
         let hubs = Hubs::new(
@@ -75,7 +78,8 @@ impl State {
             drain: Drain::default(),
             handshakes: HandshakeLimit::new(),
             idle: IdleLimit::new(Arc::clone(&metrics)),
-            answers: Arc::new(Budget::half_of(&budget)),
+            posts: Arc::new(Budget::half_of(&answers)),
+            answers,
             budget,
             lines: Lines::new(requests),
             registry: Registry::new(Arc::clone(&metrics), connections),

@@ -10,7 +10,7 @@
 //! What waits ([`super::polls`]); what a client says ([`super::posting`]).
 
 use std::task::Context;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -228,7 +228,7 @@ impl Task {
 
     fn answer_due_polls(&mut self, now: Instant) {
         while let Some(poll) = self.next_due_poll(now) {
-            self.answer_poll(poll);
+            self.answer_poll(poll, now);
         }
     }
 
@@ -244,7 +244,7 @@ impl Task {
         self.machine.server() == Server::Over && self.machine.cause().is_some()
     }
 
-    fn answer_poll(&mut self, poll: Waiting) {
+    fn answer_poll(&mut self, poll: Waiting, now: Instant) {
         let Waiting { after, limit, answer, .. } = poll;
         let mut entries = Vec::new();
         let log = self.writer.log();
@@ -266,7 +266,7 @@ impl Task {
             epoch: log.epoch(),
             received: self.outbox.received(),
             next,
-            expires_in: self.machine.resume_window().unwrap_or_default(),
+            expires_in: self.expires_in(now),
             told: self.resumable.as_ref().map(|resumable| resumable.owed()).unwrap_or_default(),
             is_draining: false,
             closed,
@@ -279,6 +279,12 @@ impl Task {
         if is_last && let Some(cause) = self.machine.cause().cloned() {
             self.machine.end(cause);
         }
+    }
+
+    /// How long the session waits for the client's next question: no longer than its credentials hold, where it ends with them.
+    fn expires_in(&self, now: Instant) -> Duration {
+        let window = self.machine.resume_window().unwrap_or_default();
+        self.expires.as_ref().map_or(window, |expiry| window.min(expiry.left(now, SystemTime::now())))
     }
 
     /// The code and the reason that a WebSocket would be closed with.
@@ -311,7 +317,7 @@ impl Task {
         } else if cause.may_resume() {
             // As when there is nothing for it.
             while let Some(poll) = self.polls.as_mut().and_then(|polls| polls.take_due(|_| true)) {
-                self.answer_poll(poll);
+                self.answer_poll(poll, now);
             }
         }
         self.machine.on_client_end(cause.clone(), now);

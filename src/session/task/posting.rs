@@ -24,8 +24,11 @@ use crate::telemetry::{Label, SessionEnd};
 impl Task {
     pub(super) fn on_send(&mut self, asked: Asked<Send, Sent>, cx: &mut Context<'_>, now: Instant) {
         let Asked { what: Send { visitor, first, messages }, answer } = asked;
+        let received = self.outbox.received();
         let sent = match self.check_visitor(visitor.generation, now) {
             Err(refusal) => Err(refusal),
+            // A question changes nothing.
+            Ok(()) if first.is_some_and(|first| first > received + 1) => Err(Refusal::Gap(received)),
             Ok(()) => {
                 self.let_in(visitor, cx, now);
                 let sent = self.take_messages(first, &messages, cx, now);
@@ -45,10 +48,8 @@ impl Task {
         now: Instant,
     ) -> Result<Sent, Refusal> {
         let received = self.outbox.received();
-        let known = match first.unwrap_or(received + 1) {
-            first if first > received + 1 => return Err(Refusal::Gap(received)),
-            first => usize::try_from(received + 1 - first).unwrap_or(usize::MAX),
-        };
+        let next = received + 1;
+        let known = usize::try_from(next.saturating_sub(first.unwrap_or(next))).unwrap_or(usize::MAX);
         let fresh = messages.get(known..).unwrap_or_default();
         if fresh.is_empty() {
             return Ok(Sent { received, taken: 0 });

@@ -204,12 +204,18 @@ async fn each_refusal_of_a_session_has_its_status() {
     let rate = client.post_as("send", "text/plain", "4").await;
     assert!(rate.header("Retry-After").is_some());
     is_error(&rate, 429, "message_rate");
-    // Nobody's ticket, a ticket that was cut, and a ticket of another path.
+    // Nobody's ticket, a ticket of another path, a ticket that was cut, and two that differ.
     let forged = "A".repeat(60);
-    for ticket in [&forged[..], "short", client.ticket()] {
-        let path = if ticket == client.ticket() { "/other/poll" } else { "/room/poll" };
+    let two = format!("/room/poll?session={forged}");
+    for (path, ticket, status, reason) in [
+        ("/room/poll", &forged[..], 410, "gone"),
+        ("/other/poll", client.ticket(), 410, "gone"),
+        ("/room/poll", "short", 400, "bad_request"),
+        ("/room/replay", "short", 400, "bad_request"),
+        (&two, client.ticket(), 400, "bad_request"),
+    ] {
         let response = proxy.plain().path(path).header("X-Outrigger-Session", ticket).answer().await.response;
-        is_error(&response, 410, "gone");
+        is_error(&response, status, reason);
     }
     assert_eq!(upstream.accepted(), 1, "nothing was opened for any of them");
 }

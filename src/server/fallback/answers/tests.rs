@@ -37,6 +37,7 @@ fn each_error_has_the_status_and_the_members_that_are_promised() {
         (EndpointError::Gone { why: None, received: None, lost: Some(4) }, 410, "gone", None, r#""lost":4"#),
         (EndpointError::TooLarge, 413, "too_large", None, ""),
         (EndpointError::Memory, 503, "capacity_memory", Some("1"), ""),
+        (EndpointError::Posts, 429, "posts", Some("1"), ""),
         (EndpointError::MessageRate(wait), 429, "message_rate", Some("2"), ""),
         (EndpointError::Polls, 429, "polls", Some("1"), ""),
         (EndpointError::QueueFull { wait, received: 5 }, 503, "queue_full", Some("2"), r#""received":5"#),

@@ -38,7 +38,7 @@ fn the_head_becomes_that_of_a_handshake_for_the_websocket() {
             ("cookie", "a=b"),
         ],
     );
-    assert_eq!(asked.position, Some(Position::Number(7)));
+    assert_eq!(asked.position_in_session(), Some(Position::Number(7)));
     assert_eq!(head.uri, "/ws/a?room=1");
     let mut left: Vec<String> =
         head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
@@ -80,6 +80,8 @@ fn a_ticket_is_of_the_last_event_else_of_the_header_or_the_query() {
     assert_eq!(ticket_of(Endpoint::Events, &query, &[("last-event-id", &id)]), ticket(OTHER));
     let header = ("x-outrigger-session", TICKET);
     assert_eq!(ticket_of(Endpoint::Events, &query, &[("last-event-id", &id), header]), ticket(OTHER));
+    let (asked, _) = take(Endpoint::Poll, &format!("/ws/a/poll?session={OTHER}&limit=5"), &[header]);
+    assert_eq!(asked.parameters, Err(BadParameter::Ticket), "whatever else it asks");
     let short = ("x-outrigger-session", "short");
     assert_eq!(ticket_of(Endpoint::Events, "", &[("last-event-id", &id), short]), Ticket::Malformed);
     assert_eq!(ticket_of(Endpoint::Poll, "", &[("last-event-id", &id)]), Ticket::Missing);
@@ -89,23 +91,25 @@ fn a_ticket_is_of_the_last_event_else_of_the_header_or_the_query() {
 fn the_last_event_says_where_a_stream_goes_on() {
     let (session, feed) = (format!("{TICKET}.7"), "00000000000000ff.9");
     for (query, id, expected) in [
-        ("", None, None),
-        ("afterSequence=3", None, Some(Position::Number(3))),
-        ("afterSequence=3", Some(&*session), Some(Position::Number(7))),
-        ("", Some(feed), Some(Position::Of { epoch: 255, sequence: 9 })),
+        // In a session, in a feed.
+        ("", None, [None; 2]),
+        ("afterSequence=3", None, [Some(Position::Number(3)); 2]),
+        ("afterSequence=3", Some(&*session), [Some(Position::Number(7)), Some(Position::Unknown)]),
+        ("", Some(feed), [Some(Position::Unknown), Some(Position::Of { epoch: 255, sequence: 9 })]),
         // An id that is none of ours: it had something.
-        ("", Some("7"), Some(Position::Unknown)),
-        ("", Some("abc"), Some(Position::Unknown)),
-        ("afterSequence=3", Some("abc.7"), Some(Position::Unknown)),
-        ("afterSequence=3", Some(""), Some(Position::Number(3))),
+        ("", Some("7"), [Some(Position::Unknown); 2]),
+        ("", Some("abc"), [Some(Position::Unknown); 2]),
+        ("afterSequence=3", Some("abc.7"), [Some(Position::Unknown); 2]),
+        ("afterSequence=3", Some(""), [Some(Position::Number(3)); 2]),
     ] {
         let headers: Vec<_> = id.iter().map(|id| ("last-event-id", *id)).collect();
         let (asked, head) = take(Endpoint::Events, &format!("/ws/a/events?{query}"), &headers);
-        assert_eq!(asked.position, expected, "{query} {id:?}");
+        let found = [asked.position_in_session(), asked.position_in_feed()];
+        assert_eq!(found, expected, "{query} {id:?}");
         assert!(!head.headers.contains_key("last-event-id"));
     }
     let (asked, _) = take(Endpoint::Poll, "/ws/a/poll", &[("last-event-id", feed)]);
-    assert_eq!(asked.position, None, "a poll says it in its query");
+    assert_eq!(asked.position_in_feed(), None, "a poll says it in its query");
 }
 
 #[test]

@@ -252,9 +252,11 @@ pub(super) async fn send(
         ResumeDecision::Granted(grant) => grant,
     };
     let (handle, _) = find(&request, route, grant)?;
+    let _permit = handle.begin_post().ok_or(EndpointError::Posts)?;
     let Brought { body, content_type } = brought;
     let max = request.route.config.policy.max_message;
-    let read = Messages::read(body, content_type.as_ref(), number, max, route.plan.budget());
+    let body = (body, connection.is_http2_stream());
+    let read = Messages::read(body, content_type.as_ref(), number, max, &request.state.posts);
     let Ok(read) = timeout(BODY_TIMEOUT, read).await else {
         return Err(EndpointError::BadBody("the body has not come in full").into());
     };
