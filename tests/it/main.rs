@@ -37,6 +37,7 @@ mod fallback {
     mod door;
     mod event_source;
     mod feeds;
+    mod http2;
     mod http_client;
     mod network;
     mod pages;

@@ -33,6 +33,13 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+/// The body of an answer that goes on.
+pub struct Body {
+    send: SendStream<Bytes>,
+    recv: RecvStream,
+    buffer: Vec<u8>,
+}
+
 /// A WebSocket over one stream.
 pub struct Socket {
     pub head: Response<()>,
@@ -134,6 +141,15 @@ impl Client {
         Ok(answer(Response::from_parts(head, ()), recv).await)
     }
 
+    /// A request without a body, whose answer is not read to its end.
+    pub async fn ask(&self, request: Request<()>) -> (Response<()>, Body) {
+        let mut ready = self.send.clone().ready().await.expect("it takes streams");
+        let (response, send) = ready.send_request(request, true).expect("a request");
+        let response = timeout(DEADLINE, response).await.expect("no answer").expect("an answer");
+        let (head, recv) = response.into_parts();
+        (Response::from_parts(head, ()), Body { send, recv, buffer: Vec::new() })
+    }
+
     /// How the connection ends.
     pub async fn ended(mut self) -> Result<(), h2::Error> {
         timeout(DEADLINE, &mut self.driver).await.expect("the connection stays").expect("it does not panic")
@@ -162,6 +178,41 @@ async fn answer(head: Response<()>, mut recv: RecvStream) -> Answer {
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("a text"))
+    }
+}
+
+impl Body {
+    /// Everything up to this text, which is taken off too, or how the stream ended.
+    pub async fn read_to(&mut self, delimiter: &str) -> Result<Vec<u8>, Came> {
+        let delimiter = delimiter.as_bytes();
+        loop {
+            let found = self.buffer.windows(delimiter.len()).position(|bytes| bytes == delimiter);
+            if let Some(at) = found {
+                let rest = self.buffer.split_off(at + delimiter.len());
+                let mut before = std::mem::replace(&mut self.buffer, rest);
+                before.truncate(at);
+                return Ok(before);
+            }
+            let data = next_data(&mut self.recv).await?;
+            self.recv.flow_control().release_capacity(data.len()).expect("it was taken");
+            self.buffer.extend_from_slice(&data);
+        }
+    }
+
+    pub fn reset(mut self, reason: Reason) {
+        self.send.send_reset(reason);
+    }
+}
+
+/// What comes next of a body, or how its stream ended.
+async fn next_data(recv: &mut RecvStream) -> Result<Bytes, Came> {
+    match recv.data().await {
+        None => Err(Came::End),
+        Some(Ok(data)) => Ok(data),
+        Some(Err(error)) => Err(match error.reason() {
+            Some(reason) if error.is_reset() => Came::Reset(reason),
+            _ => Came::Lost,
+        }),
     }
 }
 
@@ -217,15 +268,9 @@ impl Socket {
             if let Some(frame) = self.decoder.take() {
                 return Came::Frame(frame);
             }
-            match timeout(DEADLINE, self.recv.data()).await.expect("nothing comes") {
-                None => return Came::End,
-                Some(Err(error)) => {
-                    return match error.reason() {
-                        Some(reason) if error.is_reset() => Came::Reset(reason),
-                        _ => Came::Lost,
-                    };
-                }
-                Some(Ok(data)) => {
+            match timeout(DEADLINE, next_data(&mut self.recv)).await.expect("nothing comes") {
+                Err(ended) => return ended,
+                Ok(data) => {
                     if self.releases {
                         self.recv.flow_control().release_capacity(data.len()).expect("it was taken");
                     }

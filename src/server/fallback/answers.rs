@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use super::cors;
 use super::methods;
 use super::parameters::BadParameter;
+use super::passed_on::{NO_STORE, set_passed_on};
 use crate::admission::Refused;
 use crate::config::{Endpoint, Policy};
 use crate::delivery::events::stream;
@@ -218,9 +219,10 @@ pub(in crate::server) fn refusal(refused: &Refused, endpoint: Endpoint) -> Respo
     if endpoint == Endpoint::Events && passes(answer.status) {
         return refused_stream(answer.reason, answer.retry_after);
     }
-    let response = refused.response();
+    let mut response = refused.response();
     if matches!(refused, Refused::Forwarded(_)) {
         // Somebody else's words.
+        set_passed_on(response.headers_mut());
         return response;
     }
     let body = error_body(answer.reason, refused.text().trim_end(), Map::new());
@@ -242,7 +244,6 @@ pub(in crate::server) fn passes(status: StatusCode) -> bool {
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-pub(in crate::server) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// What a client said may stand in it: it is not to be taken for a page or a script.
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 

@@ -18,11 +18,14 @@ use crate::net::position::Position;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Headers of a request for an answer, which no handshake has: what is told of the one must not be told of the other.
-const NOT_OF_HANDSHAKES: [HeaderName; 7] = [
+const NOT_OF_HANDSHAKES: [HeaderName; 10] = [
     header::ACCEPT,
     header::CONTENT_TYPE,
+    header::IF_MATCH,
     header::IF_MODIFIED_SINCE,
     header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
     header::RANGE,
     header::SEC_WEBSOCKET_EXTENSIONS,
     header::SEC_WEBSOCKET_KEY,

@@ -6,7 +6,8 @@
 //!
 //! * [`asked`]: the handshake that a request stands for, and what else it says. [`parameters`]: its query.
 //! * [`messages`]: the body of a `POST`.
-//! * [`cors`]: which pages may read an answer. [`answers`]: errors, refusals and the heads of answers.
+//! * [`cors`]: which pages may read an answer. [`answers`]: errors, refusals and the heads of answers. [`passed_on`]: what others
+//!   have answered.
 //!
 //! # Invariants
 //! 1. One input, one meaning: what may stand there once and stands there twice is refused, and so is what cannot be read.
@@ -22,12 +23,14 @@ mod cors;
 mod messages;
 mod methods;
 mod parameters;
+mod passed_on;
 
 pub(in crate::server) use self::answers::{
-    AnswerReason, EndpointError, NO_STORE, json, messages, method_error, options, passes, refusal,
-    refused_stream, stream_head,
+    AnswerReason, EndpointError, json, messages, method_error, options, passes, refusal, refused_stream,
+    stream_head,
 };
 pub(in crate::server) use self::asked::Asked;
 pub(in crate::server) use self::cors::Cors;
 pub(in crate::server) use self::messages::Messages;
 pub(in crate::server) use self::parameters::{BadParameter, Parameters};
+pub(in crate::server) use self::passed_on::{NO_STORE, set_passed_on};

@@ -25,7 +25,7 @@ use super::session::SessionRoute;
 use crate::admission::Refused;
 use crate::config::{Endpoint, Policy};
 use crate::server::fallback::{
-    Asked, Cors, EndpointError, NO_STORE, method_error, options, passes, refused_stream, stream_head,
+    Asked, Cors, EndpointError, method_error, options, passes, refused_stream, set_passed_on, stream_head,
 };
 use crate::server::http::body::AnswerBody;
 use crate::server::http::connection::HttpConnection;
@@ -151,7 +151,7 @@ impl<'a> Conclusion<'a> {
                 Ok(self.own(refused_stream("upstream_refused", None)))
             }
             Err(Failure::Declined(mut answer)) => {
-                answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+                set_passed_on(answer.headers_mut());
                 Ok(self.own(answer.map(Full::from)))
             }
         }

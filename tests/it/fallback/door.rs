@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::support::feed::feed;
 use crate::support::http::Response;
 use crate::support::proxy::Proxy;
-use crate::support::upstream::Upstream;
+use crate::support::session::session;
+use crate::support::upstream::{Answer, Upstream};
 
 const FALLBACK: &str = "fallback: {sse: true, poll: true, replay: true}";
 const APP: &str = "https://app.example.com";
@@ -195,4 +196,60 @@ async fn refusals_are_told_by_their_status_where_websockets_are_told_by_a_close(
     let proxy = feed(&upstream, &policy).spawn().await;
     let response = proxy.plain().path("/feed/a/poll").header("Origin", "https://evil.example");
     assert_error(&response.answer().await.response, 403, "origin");
+}
+
+#[tokio::test]
+async fn what_the_server_declines_is_passed_on_but_who_may_keep_and_read_it_is_ours_to_say() {
+    let theirs = [
+        ("X-Why", "no"),
+        ("Set-Cookie", "seen=1"),
+        ("Cache-Control", "public, max-age=60"),
+        ("ETag", "\"v1\""),
+        ("Last-Modified", "Tue, 01 Dec 2026 00:00:00 GMT"),
+        ("X-Accel-Expires", "60"),
+        ("Access-Control-Allow-Origin", "https://evil.example"),
+        ("Access-Control-Allow-Credentials", "true"),
+        ("Access-Control-Allow-Methods", "DELETE"),
+        ("Vary", "Accept-Language"),
+    ];
+    let upstream = Upstream::builder().answering(Answer::refuse(403, &theirs, "go away")).spawn().await;
+    let listed = format!("origins: ['{APP}']");
+    // A page of its own site, any page, and one that is listed.
+    for (origins, origin, readable, with_credentials) in [
+        ("", None, None, None),
+        ("", Some(APP), Some("*"), None),
+        (&*listed, Some(APP), Some(APP), Some("true")),
+    ] {
+        let policy = format!("fallback: {{sse: true, poll: true}}, {origins}");
+        let (feeds, sessions) =
+            (feed(&upstream, &policy).spawn().await, session(&upstream, &policy).spawn().await);
+        for (proxy, path) in [
+            (&feeds, "/feed/a/poll"),
+            (&feeds, "/feed/a/events"),
+            (&sessions, "/room/poll"),
+            (&sessions, "/room/events"),
+        ] {
+            let who = format!("{path} of {origin:?}, {origins}");
+            let dial = proxy.plain().path(path);
+            let dial = origin.into_iter().fold(dial, |dial, origin| dial.header("Origin", origin));
+            let response = dial.answer().await.response;
+            assert_eq!((response.status(), response.header("X-Why")), (403, Some("no")), "{who}");
+            assert_eq!(response.text(), "go away", "{who}");
+            let all = |name: &str| response.head.headers.all(name);
+            assert_eq!(all("Cache-Control"), ["no-store"], "{who}");
+            for gone in ["ETag", "Last-Modified", "X-Accel-Expires", "Access-Control-Allow-Methods"] {
+                assert_eq!(all(gone), [""; 0], "{who}: {gone}");
+            }
+            assert_eq!(all("Access-Control-Allow-Origin"), Vec::from_iter(readable), "{who}");
+            assert_eq!(all("Access-Control-Allow-Credentials"), Vec::from_iter(with_credentials), "{who}");
+            let vary: &[&str] =
+                if origins.is_empty() { &["Accept-Language"] } else { &["Accept-Language", "Origin"] };
+            assert_eq!(all("Vary"), vary, "{who}");
+            // Whoever shares a feed's connection shares no cookie.
+            let is_own = path.starts_with("/room");
+            assert_eq!(all("Set-Cookie"), Vec::from_iter(is_own.then_some("seen=1")), "{who}");
+        }
+        assert_eq!(sessions.metrics().await.sum("outrigger_sessions"), 0.0, "no session is begun");
+        assert_eq!(feeds.feed("channels").await, 0.0);
+    }
 }

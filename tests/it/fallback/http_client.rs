@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+use crate::support::DEADLINE;
 use crate::support::client::Dial;
-use crate::support::http::{Head, Response};
+use crate::support::http::{Head, Headers, Response};
+use crate::support::http2::{Body, Client as Http2};
 use crate::support::link::Link;
 use crate::support::proxy::Proxy;
 
@@ -102,10 +105,29 @@ impl<'a> HttpClient<'a> {
     }
 }
 
+/// What an event stream comes over.
+enum Carrier {
+    Http1(Box<Link>),
+    Http2(Body),
+}
+
+impl Carrier {
+    /// The next piece, or how it ended.
+    async fn piece(&mut self) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Http1(link) => link.read_to("\n\n").await.map_err(|end| format!("{end:?}")),
+            Self::Http2(body) => {
+                let piece = timeout(DEADLINE, body.read_to("\n\n")).await.expect("nothing comes");
+                piece.map_err(|came| format!("{came:?}"))
+            }
+        }
+    }
+}
+
 /// An event stream.
 pub(super) struct Stream {
     pub(super) head: Head,
-    link: Link,
+    carrier: Carrier,
     /// As an `EventSource` would send it.
     pub(super) last_id: String,
 }
@@ -138,13 +160,29 @@ impl Stream {
         if head.status() != 200 {
             return Err(head.status());
         }
-        Ok(Self { head, link, last_id: String::new() })
+        Ok(Self { head, carrier: Carrier::Http1(Box::new(link)), last_id: String::new() })
+    }
+
+    /// One stream of a connection that has others, or the status of a refusal.
+    pub(super) async fn over_http2(http2: &Http2, path: &str, last_id: Option<&str>) -> Result<Self, u16> {
+        let request = http::Request::get(format!("http://h2.example{path}"));
+        let request = last_id.into_iter().fold(request, |request, id| request.header("last-event-id", id));
+        let (head, body) = http2.ask(request.body(()).unwrap()).await;
+        if head.status() != 200 {
+            return Err(head.status().as_u16());
+        }
+        let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            (name.to_string(), value.to_str().unwrap().to_owned())
+        };
+        let headers = Headers(head.headers().iter().map(line).collect());
+        let head = Head { first_line: "HTTP/2 200".to_owned(), headers };
+        Ok(Self { head, carrier: Carrier::Http2(body), last_id: String::new() })
     }
 
     /// The next event, whatever stands between.
     pub(super) async fn named(&mut self) -> Event {
         loop {
-            let piece = self.link.read_to("\n\n").await.expect("the stream goes on");
+            let piece = self.carrier.piece().await.expect("the stream goes on");
             let text = String::from_utf8(piece).unwrap();
             // That ends a line too.
             assert!(!text.contains('\r'), "{text:?}");
@@ -188,15 +226,23 @@ impl Stream {
         (number, event["data"].clone())
     }
 
-    /// Nothing more comes but the time after which it comes back.
-    pub(super) async fn ends(&mut self) {
-        while let Ok(piece) = self.link.read_to("\n\n").await {
-            let text = String::from_utf8(piece).unwrap();
-            assert!(text.starts_with("retry: "), "{text}");
+    /// Nothing more comes but the time after which it comes back. Answers how it ended.
+    pub(super) async fn ends(&mut self) -> String {
+        loop {
+            match self.carrier.piece().await {
+                Ok(piece) => {
+                    let text = String::from_utf8(piece).unwrap();
+                    assert!(text.starts_with("retry: "), "{text}");
+                }
+                Err(end) => return end,
+            }
         }
     }
 
     pub(super) fn reset(self) {
-        self.link.reset();
+        match self.carrier {
+            Carrier::Http1(link) => link.reset(),
+            Carrier::Http2(body) => body.reset(h2::Reason::CANCEL),
+        }
     }
 }

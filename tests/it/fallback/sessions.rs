@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::http_client::{HttpClient, Stream, events, json_of};
 use crate::support::http::Response;
-use crate::support::http2::Client as Http2;
 use crate::support::proxy::Proxy;
 use crate::support::session::{Death, die, session};
 use crate::support::ticket_client::TicketClient;
@@ -74,19 +73,6 @@ async fn a_poll_begins_a_session_as_the_clients_handshake_would() {
     );
     assert!(first["session"].as_str().is_some_and(|ticket| ticket.len() == 60), "{first}");
     proxy.becomes_soon("outrigger_sessions{route=\"chat\",state=\"away\"}", 1.0).await;
-}
-
-#[tokio::test]
-async fn what_the_server_declines_is_passed_on_and_no_session_is_begun() {
-    let upstream = Upstream::builder().answering(Answer::refuse(403, &[("X-Why", "no")], "go away"));
-    let upstream = upstream.spawn().await;
-    let proxy = proxy_to(&upstream).await;
-    for path in ["/room/poll", "/room/events"] {
-        let response = proxy.plain().path(path).answer().await.response;
-        assert_eq!((response.status(), response.header("X-Why")), (403, Some("no")), "{path}");
-        assert_eq!(response.text(), "go away");
-    }
-    assert_eq!(proxy.metrics().await.sum("outrigger_sessions"), 0.0);
 }
 
 #[tokio::test]
@@ -211,7 +197,6 @@ async fn each_refusal_of_a_session_has_its_status() {
         ("/room/poll", &forged[..], 410, "gone"),
         ("/other/poll", client.ticket(), 410, "gone"),
         ("/room/poll", "short", 400, "bad_request"),
-        ("/room/replay", "short", 400, "bad_request"),
         (&two, client.ticket(), 400, "bad_request"),
     ] {
         let response = proxy.plain().path(path).header("X-Outrigger-Session", ticket).answer().await.response;
@@ -503,28 +488,4 @@ async fn a_poll_and_a_websocket_at_the_same_moment_end_in_an_order() {
         }
     }
     assert_eq!(upstream.accepted(), 1);
-}
-
-#[tokio::test]
-async fn the_same_holds_over_http2() {
-    let upstream = Upstream::by_hand().await;
-    let proxy = proxy_to(&upstream).await;
-    let http2 = Http2::connect(proxy.address()).await;
-    let ask = |method: &str, path: &str, ticket: Option<&str>| {
-        let request =
-            http::Request::builder().method(method).uri(format!("http://{}{path}", proxy.address()));
-        let request =
-            ticket.into_iter().fold(request, |request, ticket| request.header("x-outrigger-session", ticket));
-        request.body(()).unwrap()
-    };
-    let begun = http2.plain(ask("GET", "/room/poll", None), b"").await.unwrap();
-    let begun: Value = serde_json::from_slice(&begun.body).unwrap();
-    let ticket = begun["session"].as_str().unwrap();
-    let mut server = upstream.accept().await;
-    let sent = http2.plain(ask("POST", "/room/send?n=1", Some(ticket)), b"hi").await.unwrap();
-    assert_eq!((sent.status, &*sent.body), (202, &br#"{"received":1}"#[..]));
-    server.expect_text("hi").await;
-    server.text("there").await;
-    let told = http2.plain(ask("GET", "/room/poll?afterSequence=0", Some(ticket)), b"").await.unwrap();
-    assert_eq!(events(&serde_json::from_slice(&told.body).unwrap()), [(1, json!("there"))]);
 }

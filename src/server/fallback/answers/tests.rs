@@ -112,8 +112,15 @@ fn an_event_source_that_may_come_back_is_told_so_by_a_stream_that_ends() {
 fn the_words_of_an_authentication_service_are_passed_on() {
     let mut theirs = Response::new(Bytes::from_static(b"go away"));
     *theirs.status_mut() = StatusCode::PAYMENT_REQUIRED;
+    theirs.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    theirs.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
+    theirs.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"x\""));
     let response = refusal(&Refused::Forwarded(Box::new(theirs)), Endpoint::Events);
     assert_eq!(response.status(), StatusCode::PAYMENT_REQUIRED);
+    let mut kept: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["cache-control", "www-authenticate", "x-outrigger-reason"]);
+    assert_eq!(response.headers()["cache-control"], NO_STORE, "who may keep it is not theirs to say");
     assert_eq!(text(response), "go away");
 }
 

@@ -32,6 +32,7 @@ use crate::net::own_protocols::TicketText;
 use crate::net::position::Position;
 use crate::server::fallback::{
     BadParameter, EndpointError, Messages, NO_STORE, Parameters, json, messages, passes, refused_stream,
+    set_passed_on,
 };
 use crate::server::http::body::{AnswerBody, stream_answer};
 use crate::server::http::connection::HttpConnection;
@@ -364,7 +365,7 @@ fn body_of(polled: &Polled, ticket: &TicketText, form: DataForm) -> Bytes {
 
 /// The server's own answer to the handshake.
 fn declined(mut said: Parts, body: Incoming, connection: &Arc<HttpConnection>) -> Response<AnswerBody> {
-    said.headers.insert(header::CACHE_CONTROL, NO_STORE);
+    set_passed_on(&mut said.headers);
     Response::from_parts(said, AnswerBody::upstream(body, connection))
 }
 
