@@ -32,7 +32,7 @@ use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use self::json::JsonLines;
+pub use self::json::JsonLines;
 use self::timestamp::Clock;
 use super::redact::{needs_escape, write_escaped};
 use super::text::all_bytes;

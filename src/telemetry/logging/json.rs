@@ -19,7 +19,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::telemetry::text::{Decimal, all_bytes};
 
 /// Formats each event as one line, stamped by this clock.
-pub(super) struct JsonLines<T>(pub(super) T);
+#[derive(Debug)]
+pub struct JsonLines<T>(pub T);
 
 impl<S, N, T> FormatEvent<S, N> for JsonLines<T>
 where
