@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt};
 
 use super::context::RequestContext;
 use super::refused::Refused;
@@ -40,45 +40,47 @@ impl<C, S> Layer<S> for CheckLayer<C> {
     type Service = CheckService<C, S>;
 
     fn layer(&self, inner: S) -> CheckService<C, S> {
-        CheckService { check: Arc::clone(&self.0), inner }
+        CheckService(Arc::new(Checked { check: Arc::clone(&self.0), inner }))
     }
 }
 
 /// A service behind a check.
 #[derive(Debug)]
-pub(crate) struct CheckService<C, S> {
+pub(crate) struct CheckService<C, S>(Arc<Checked<C, S>>);
+
+/// Shared by the clones of a service: each request has one of its own, which costs a count whatever stands behind it.
+#[derive(Debug)]
+struct Checked<C, S> {
     check: Arc<C>,
     inner: S,
 }
 
-impl<C, S: Clone> Clone for CheckService<C, S> {
+impl<C, S> Clone for CheckService<C, S> {
     fn clone(&self) -> Self {
-        Self { check: Arc::clone(&self.check), inner: self.inner.clone() }
+        Self(Arc::clone(&self.0))
     }
 }
 
-impl<C, S> Service<RequestContext> for CheckService<C, S>
+impl<C, S> Service<Box<RequestContext>> for CheckService<C, S>
 where
     C: Check,
-    S: Service<RequestContext, Error = Refused> + Clone + Send + 'static,
+    S: Service<Box<RequestContext>, Error = Refused> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     type Response = S::Response;
     type Error = Refused;
     type Future = Pin<Box<dyn Future<Output = Result<S::Response, Refused>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
-        self.inner.poll_ready(cx)
+    /// A check is always ready; what stands behind it is asked when it has passed.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut context: RequestContext) -> Self::Future {
-        let check = Arc::clone(&self.check);
-        // The service that was polled ready is used; a clone takes its place.
-        let fresh = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
+    fn call(&mut self, mut context: Box<RequestContext>) -> Self::Future {
+        let checked = Arc::clone(&self.0);
         Box::pin(async move {
-            check.check(&mut context).await?;
-            inner.call(context).await
+            checked.check.check(&mut context).await?;
+            checked.inner.clone().oneshot(context).await
         })
     }
 }

@@ -20,8 +20,9 @@ use super::resume::{LogCheck, OwnerCheck, TicketCheck};
 use crate::config::{Policy, TrustedProxies};
 use crate::connections::{LogGate, ResumeGate};
 
-/// What every request of a route passes before its mode. It answers with the request, and what is known of it by then.
-pub(crate) type Stack = BoxCloneSyncService<RequestContext, RequestContext, Refused>;
+/// What every request of a route passes before its mode. It answers with the request, and what is known of it by then: in a box,
+/// as it goes through as many futures as there are layers.
+pub(crate) type Stack = BoxCloneSyncService<Box<RequestContext>, Box<RequestContext>, Refused>;
 
 /// What the layers of one route ask.
 #[derive(Debug)]
@@ -57,14 +58,14 @@ pub(crate) fn stack(deps: &StackDeps) -> Stack {
             .layer(CheckLayer::new(OwnerCheck::new(deps.resume.clone(), global())))
             .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
             .layer(CheckLayer::new(QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits)))
-            .service(service_fn(|context: RequestContext| ready(Ok(context)))),
+            .service(service_fn(|context: Box<RequestContext>| ready(Ok(context)))),
     )
 }
 
 /// What a handshake passes that was let in for its ticket ([`ResumeDecision::Granted`]) when nothing comes of that after
 /// all: what was left out for it.
 pub(crate) fn afresh(deps: &StackDeps) -> Stack {
-    let revoke = |mut context: RequestContext| {
+    let revoke = |mut context: Box<RequestContext>| {
         if context.is_resumed() {
             context.resume = ResumeDecision::Refused(None);
         }
@@ -76,13 +77,13 @@ pub(crate) fn afresh(deps: &StackDeps) -> Stack {
             .layer(CheckLayer::new(RateCheck::Global(deps.rates.clone())))
             .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
             .layer(CheckLayer::new(QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits)))
-            .service(service_fn(|context: RequestContext| ready(Ok(context)))),
+            .service(service_fn(|context: Box<RequestContext>| ready(Ok(context)))),
     )
 }
 
 /// What a request passes that was let in to go on reading a log, when its channel has another one: what was left out for it.
 pub(crate) fn left_out(deps: &StackDeps) -> Stack {
-    let revoke = |mut context: RequestContext| {
+    let revoke = |mut context: Box<RequestContext>| {
         context.is_continued = false;
         context
     };
@@ -91,7 +92,7 @@ pub(crate) fn left_out(deps: &StackDeps) -> Stack {
             .map_request(revoke)
             .layer(CheckLayer::new(RateCheck::Global(deps.rates.clone())))
             .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
-            .service(service_fn(|context: RequestContext| ready(Ok(context)))),
+            .service(service_fn(|context: Box<RequestContext>| ready(Ok(context)))),
     )
 }
 

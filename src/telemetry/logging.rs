@@ -18,6 +18,7 @@
 //! own fields, which in JSON stand beside `timestamp`, `level`, `target` and `message`.
 
 mod json;
+mod timestamp;
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,10 +30,12 @@ use tracing::Dispatch;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::time::FormatTime;
 
 pub use self::json::JsonLines;
+use self::timestamp::Clock;
 use super::redact::{needs_escape, write_escaped};
+use super::text::all_bytes;
 use crate::config::{Log, LogFormat};
 
 /// Makes `log` what every event of this process goes through, and starts the thread that writes.
@@ -139,8 +142,8 @@ where
 
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue).with_ansi(false);
     let dispatch = match log.format {
-        LogFormat::Json => Dispatch::new(lines.event_format(JsonLines(SystemTime)).finish()),
-        LogFormat::Text => Dispatch::new(lines.finish()),
+        LogFormat::Json => Dispatch::new(lines.event_format(JsonLines(Clock)).finish()),
+        LogFormat::Text => Dispatch::new(lines.with_timer(Clock).finish()),
     };
     Ok((dispatch, Logging { guard: Some(guard), dropped }))
 }
@@ -185,8 +188,11 @@ impl<W: Write> LineWriter<W> {
             result = write_all_blocking(&mut self.to, &mut rest).and_then(|()| self.to.flush());
             let written = &self.batch[..self.batch.len() - rest.len()];
             self.broken = written.last().map_or(self.broken, |last| *last != b'\n');
-            let out = written.iter().filter(|byte| **byte == b'\n').count();
-            self.lines = self.lines.saturating_sub(out as u64);
+            let out = match rest {
+                [] => self.lines,
+                _ => written.iter().filter(|byte| **byte == b'\n').count() as u64,
+            };
+            self.lines = self.lines.saturating_sub(out);
         }
         self.dropped.0.unwritten.fetch_add(self.lines, Ordering::Relaxed);
         self.batch.clear();
@@ -250,7 +256,7 @@ fn write_all_blocking(to: &mut impl Write, bytes: &mut &[u8]) -> io::Result<()> 
 fn push_line(batch: &mut Vec<u8>, line: &[u8]) {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     // Nearly every line is plain ASCII: one pass over its bytes, not one over its characters.
-    if line.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+    if all_bytes(line, |byte| matches!(byte, b' '..=b'~')) {
         batch.extend_from_slice(line);
         batch.push(b'\n');
         return;
@@ -282,7 +288,7 @@ fn push_line(batch: &mut Vec<u8>, line: &[u8]) {
 fn loss_line(format: LogFormat, dropped: u64, total: u64) -> String {
     let mut now = String::new();
     // Fails only where a String fails.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut now));
+    let _ = Clock.format_time(&mut Writer::new(&mut now));
     let target = module_path!();
     let message = "log lines were dropped: standard output did not take them";
     match format {

@@ -44,7 +44,7 @@ fn deps(change: impl FnOnce(&mut Policy), resume: Option<Arc<dyn ResumeGate>>) -
     }
 }
 
-fn context(from: u8, user: Option<&str>, kind: Kind) -> RequestContext {
+fn context(from: u8, user: Option<&str>, kind: Kind) -> Box<RequestContext> {
     let address = Some(SocketAddr::from(([10, 0, 0, from], 1)));
     // Until authentication says otherwise, a client is whom its certificate names.
     let peer = Peer { address, subject: user.map(Arc::from), ..Peer::default() };
@@ -52,7 +52,7 @@ fn context(from: u8, user: Option<&str>, kind: Kind) -> RequestContext {
     if let Some(user) = user.filter(|user| user.starts_with("https:")) {
         head.headers.insert("origin", user.parse().unwrap());
     }
-    RequestContext::new(head, kind, Arc::new(peer))
+    Box::new(RequestContext::new(head, kind, Arc::new(peer)))
 }
 
 async fn ask(stack: &Stack, from: u8, user: Option<&str>) -> Result<Option<QuotaPermit>, Refused> {
@@ -153,16 +153,16 @@ impl ResumeGate for OneSession {
 }
 
 /// A handshake with a ticket that begins so.
-fn with_ticket(from: u8, user: &str, path: &str, first: char) -> RequestContext {
+fn with_ticket(from: u8, user: &str, path: &str, first: char) -> Box<RequestContext> {
     with_resume(from, user, path, &format!("{first}{}.7", "x".repeat(59)))
 }
 
-fn with_resume(from: u8, user: &str, path: &str, resume: &str) -> RequestContext {
-    let RequestContext { mut head, peer, .. } = context(from, Some(user), Kind::Handshake);
+fn with_resume(from: u8, user: &str, path: &str, resume: &str) -> Box<RequestContext> {
+    let RequestContext { mut head, peer, .. } = *context(from, Some(user), Kind::Handshake);
     head.uri = path.parse().unwrap();
     let offer = format!("chat, outrigger.v1, outrigger.resume.{resume}");
     head.headers.insert("sec-websocket-protocol", offer.parse().unwrap());
-    RequestContext::new(head, Kind::Handshake, peer)
+    Box::new(RequestContext::new(head, Kind::Handshake, peer))
 }
 
 /// Every limit lets one in, but for that of addresses.

@@ -85,7 +85,7 @@ pub(super) fn serve(
 /// What is needed of a request until its answer is known, or all that it takes to wait for that.
 struct Asks {
     ambiguous: Option<Refused>,
-    context: RequestContext,
+    context: Box<RequestContext>,
     body: Incoming,
     has_body: bool,
     /// What it asks an endpoint.
@@ -136,7 +136,7 @@ fn receive(
         None if is_handshake => Kind::Handshake,
         None => Kind::Plain,
     };
-    let mut context = RequestContext::new(head, kind, peer);
+    let mut context = Box::new(RequestContext::new(head, kind, peer));
     if let Some((asked, _)) = &asked {
         context.ticket = asked.ticket;
         context.epoch = asked.epoch();

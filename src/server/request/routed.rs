@@ -20,7 +20,7 @@ pub(super) struct RoutedRequest<'a> {
     pub(super) route: &'a Route,
     pub(super) request_id: &'a str,
     /// Its head, and what the layers of admission have found out about it.
-    pub(super) context: RequestContext,
+    pub(super) context: Box<RequestContext>,
     pub(super) has_body: bool,
 }
 

@@ -16,6 +16,8 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::telemetry::text::{Decimal, all_bytes};
+
 /// Formats each event as one line, stamped by this clock.
 #[derive(Debug)]
 pub struct JsonLines<T>(pub T);
@@ -32,113 +34,125 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        writer.write_str("{\"timestamp\":\"")?;
-        self.0.format_time(&mut writer)?;
-        writer.write_str("\",\"level\":\"")?;
-        writer.write_str(event.metadata().level().as_str())?;
-        writer.write_char('"')?;
-        let mut fields = Fields { writer: &mut writer, written: Ok(()) };
+        let mut line = String::with_capacity(USUAL_BYTES);
+        line.push_str("{\"timestamp\":\"");
+        self.0.format_time(&mut Writer::new(&mut line))?;
+        line.push_str("\",\"level\":\"");
+        line.push_str(event.metadata().level().as_str());
+        line.push('"');
+        let mut fields = Fields { line: &mut line, written: Ok(()) };
         event.record(&mut fields);
         fields.written?;
-        writer.write_str(",\"target\":\"")?;
-        write_within_string(&mut writer, event.metadata().target())?;
-        writer.write_str("\"}\n")
+        line.push_str(",\"target\":\"");
+        push_within_string(&mut line, event.metadata().target());
+        line.push_str("\"}\n");
+        writer.write_str(&line)
     }
 }
 
+/// Room for the longest line that a connection usually has. A line grows in a string of its own: each piece that goes through
+/// [`Writer`] costs a call that nothing is known of before it is made.
+const USUAL_BYTES: usize = 512;
+
 /// Writes the fields of an event as members of an object that has some already.
-struct Fields<'a, 'w> {
-    writer: &'a mut Writer<'w>,
-    /// Nothing is written behind a failure.
+struct Fields<'a> {
+    line: &'a mut String,
+    /// Whether each value could say what it is.
     written: fmt::Result,
 }
 
-impl<'w> Fields<'_, 'w> {
-    fn member(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'w>) -> fmt::Result) {
-        if self.written.is_ok() {
-            self.written = self.try_member(field, value);
-        }
-    }
-
-    fn try_member(
-        &mut self,
-        field: &Field,
-        value: impl FnOnce(&mut Writer<'w>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.writer.write_str(",\"")?;
-        write_within_string(self.writer, field.name())?;
-        self.writer.write_str("\":")?;
-        value(self.writer)
+impl Fields<'_> {
+    /// Begins a member; its value follows.
+    fn name(&mut self, field: &Field) -> &mut String {
+        self.line.push_str(",\"");
+        push_within_string(self.line, field.name());
+        self.line.push_str("\":");
+        self.line
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.member(field, |writer| {
-            writer.write_char('"')?;
-            write_within_string(writer, value)?;
-            writer.write_char('"')
-        });
+        let line = self.name(field);
+        line.push('"');
+        push_within_string(line, value);
+        line.push('"');
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.member(field, |writer| write!(writer, "{value}"));
+        self.name(field).push_str(Decimal::of(value).as_str());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.member(field, |writer| write!(writer, "{value}"));
+        let line = self.name(field);
+        if value < 0 {
+            line.push('-');
+        }
+        line.push_str(Decimal::of(value.unsigned_abs()).as_str());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.member(field, |writer| writer.write_str(if value { "true" } else { "false" }));
+        self.name(field).push_str(if value { "true" } else { "false" });
     }
 
     /// JSON has no number for what is not finite.
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.member(field, |writer| match serde_json::Number::from_f64(value) {
-            Some(number) => write!(writer, "{number}"),
-            None => writer.write_str("null"),
-        });
+        let line = self.name(field);
+        match serde_json::Number::from_f64(value) {
+            Some(number) => line.push_str(&number.to_string()),
+            None => line.push_str("null"),
+        }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.member(field, |writer| {
-            writer.write_char('"')?;
-            write!(WithinString(writer), "{value:?}")?;
-            writer.write_char('"')
-        });
+        let line = self.name(field);
+        line.push('"');
+        let written = write!(WithinString(line), "{value:?}");
+        line.push('"');
+        self.written = self.written.and(written);
     }
 }
 
 /// Takes text as what stands within a string.
-struct WithinString<'a, 'w>(&'a mut Writer<'w>);
+struct WithinString<'a>(&'a mut String);
 
-impl Write for WithinString<'_, '_> {
+impl Write for WithinString<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        write_within_string(self.0, text)
+        push_within_string(self.0, text);
+        Ok(())
     }
 }
 
-/// Writes `text` as it stands within a string (RFC 8259 §7).
-fn write_within_string(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
-    let is_escaped = |c: char| matches!(c, '"' | '\\' | '\0'..='\x1f');
-    let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| is_escaped(char::from(byte))) {
-        // These are ASCII, so that both parts are text.
-        let (plain, from) = rest.split_at(at);
-        writer.write_str(plain)?;
-        let (escaped, behind) = from.split_at(1);
-        match escaped {
-            "\"" => writer.write_str("\\\"")?,
-            "\\" => writer.write_str("\\\\")?,
-            "\n" => writer.write_str("\\n")?,
-            "\r" => writer.write_str("\\r")?,
-            "\t" => writer.write_str("\\t")?,
-            "\x08" => writer.write_str("\\b")?,
-            "\x0c" => writer.write_str("\\f")?,
-            control => write!(writer, "\\u{:04x}", control.as_bytes()[0])?,
-        }
-        rest = behind;
+/// Whether a character (of ASCII) cannot stand in a string as it is.
+fn is_escaped(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | b'\0'..=b'\x1f')
+}
+
+/// Appends `text` as it stands within a string (RFC 8259 §7).
+fn push_within_string(line: &mut String, text: &str) {
+    if all_bytes(text.as_bytes(), |byte| !is_escaped(byte)) {
+        line.push_str(text);
+    } else {
+        push_escaped(line, text);
     }
-    writer.write_str(rest)
+}
+
+#[cold]
+fn push_escaped(line: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' => line.push_str("\\\""),
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            '\x08' => line.push_str("\\b"),
+            '\x0c' => line.push_str("\\f"),
+            '\0'..='\x1f' => {
+                // Fails only where a String fails.
+                let _ = write!(line, "\\u{:04x}", u32::from(c));
+            }
+            _ => line.push(c),
+        }
+    }
 }

@@ -165,13 +165,14 @@ pub(super) fn set_forwarding(
         for name in forged {
             headers.remove(name);
         }
-    }
-    // Read already, and set anew.
-    for name in [X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO] {
-        headers.remove(name);
-    }
-    if !claimed.is_rfc7239 || !is_readable(headers) {
-        headers.remove(header::FORWARDED);
+    } else {
+        // Read already, and set anew.
+        for name in [X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO] {
+            headers.remove(name);
+        }
+        if !claimed.is_rfc7239 || !is_readable(headers) {
+            headers.remove(header::FORWARDED);
+        }
     }
     let peer = requester.peer.address.map(|peer| peer.ip().to_canonical());
     // Whom a trusted peer named.

@@ -439,3 +439,22 @@ fn what_the_authentication_service_says_goes_on_whatever_the_client_names_as_its
         assert_eq!(all(&headers, "x-kept"), ["1"]);
     }
 }
+
+#[test]
+fn what_is_sent_on_stands_where_it_stood_if_each_hop_by_hop_header_left_by_itself() {
+    let names: Vec<&HeaderName> =
+        HOP_BY_HOP.iter().chain([&header::HOST, &header::ORIGIN, &header::COOKIE]).collect();
+    for set in 0..1_u32 << names.len() {
+        let mut headers = HeaderMap::new();
+        // From the last to the first, so that they do not stand in the order in which they leave.
+        for (at, name) in names.iter().enumerate().rev().filter(|(at, _)| set >> at & 1 == 1) {
+            headers.append(*name, HeaderValue::from(at));
+        }
+        let mut expected = headers.clone();
+        for name in &HOP_BY_HOP {
+            expected.remove(name);
+        }
+        drop_hop_by_hop(&mut headers);
+        assert!(headers.iter().eq(expected.iter()), "{headers:?}, not {expected:?}");
+    }
+}
