@@ -7,6 +7,7 @@ use crate::support::client::RawClient;
 use crate::support::link::Message;
 use crate::support::proxy::Proxy;
 use crate::support::upstream::Upstream;
+use crate::support::wanted::cannot_run;
 
 const DOCUMENT: &str = include_str!("../../../docs/fallback.md");
 /// What the document's answers have in place of a feed's own.
@@ -41,7 +42,7 @@ fn yaml(number: usize) -> &'static str {
 async fn has_curl() -> bool {
     let is_there = Command::new("curl").arg("--version").output().await.is_ok();
     if !is_there {
-        eprintln!("SKIPPED: there is no curl");
+        cannot_run("there is no curl");
     }
     is_there
 }
