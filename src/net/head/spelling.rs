@@ -7,8 +7,8 @@
 //! of any other name with a capital, if it is told to. That is right for all names but those in [`ODD`]. What it notes
 //! is a type of its own, which nobody else can make. So it is given a head with those names to read, once.
 //!
-//! What hyper has noted cannot be read either. Whether there is anything in it that we would not write by ourselves is told
-//! by [`Standard`]: a head that carries it, and has no body, can be written without hyper.
+//! What hyper has noted cannot be read either. [`Standard`] tells that there is nothing in it that we would not write by
+//! ourselves: a head that carries it, and has no body, can be written without hyper.
 //!
 //! # Why not write all heads without hyper?
 //! That would be a second place that decides where a message ends.
@@ -57,14 +57,20 @@ pub(crate) fn is_standard_head(head: &[u8]) -> bool {
     lines.find(|line| !is_field(line)) == Some(b"\r\n") && lines.next().is_none()
 }
 
-/// Whether we would spell the name so.
+/// Whether we would spell the name so. No name holds the end of a line.
 pub(crate) fn is_standard(name: &[u8]) -> bool {
-    match odd(name) {
-        Some(spelled) => name == spelled.as_bytes(),
-        None => {
-            !name.is_empty() && name.iter().zip(before(name)).all(|(byte, before)| is_in_place(*byte, before))
-        }
+    if let Some(spelled) = odd(name) {
+        return name == spelled.as_bytes();
     }
+    let mut before = b'-';
+    for byte in name {
+        let is_first = before == b'-';
+        if *byte == b'\r' || (if is_first { byte.is_ascii_lowercase() } else { byte.is_ascii_uppercase() }) {
+            return false;
+        }
+        before = *byte;
+    }
+    !name.is_empty()
 }
 
 /// Whether this name is among those that are not spelled word by word.
@@ -75,31 +81,22 @@ pub(crate) fn is_odd(name: &HeaderName) -> bool {
 /// Writes the name as we spell it.
 pub(crate) fn write(name: &HeaderName, into: &mut Vec<u8>) {
     let name = name.as_str().as_bytes();
-    match odd(name) {
-        Some(spelled) => into.extend_from_slice(spelled.as_bytes()),
-        None => into.extend(name.iter().zip(before(name)).map(|(byte, before)| match before {
-            b'-' => byte.to_ascii_uppercase(),
-            _ => *byte,
-        })),
+    if let Some(spelled) = odd(name) {
+        return into.extend_from_slice(spelled.as_bytes());
+    }
+    let begin = into.len();
+    into.extend_from_slice(name);
+    let mut before = b'-';
+    for byte in &mut into[begin..] {
+        if before == b'-' {
+            byte.make_ascii_uppercase();
+        }
+        before = *byte;
     }
 }
 
 fn odd(name: &[u8]) -> Option<&'static str> {
-    // All of them are longer than most names are.
-    if name.len() < header::WWW_AUTHENTICATE.as_str().len() {
-        return None;
-    }
     ODD.iter().map(|(_, spelled)| *spelled).find(|spelled| name.eq_ignore_ascii_case(spelled.as_bytes()))
-}
-
-/// What stands before each byte of a name; a word begins with it, too.
-fn before(name: &[u8]) -> impl Iterator<Item = u8> {
-    std::iter::once(b'-').chain(name.iter().copied())
-}
-
-fn is_in_place(byte: u8, before: u8) -> bool {
-    let is_first = before == b'-';
-    byte != b'\r' && !(if is_first { byte.is_ascii_lowercase() } else { byte.is_ascii_uppercase() })
 }
 
 /// What a message of our own carries so that its names are spelled as their RFCs spell them. Each of them is there
@@ -227,7 +224,7 @@ mod tests {
         for name in
             ["host", "HOST", "Sec-Websocket-Key", "sec-websocket-key", "DNT", "X-a", "X-AB", "X_Ab", ""]
         {
-            assert_eq!(is_standard(name.as_bytes()), false, "{name}");
+            assert!(!is_standard(name.as_bytes()), "{name}");
             let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{name}: x\r\n\r\n");
             assert!(!is_standard_head(head.as_bytes()), "{name}");
         }
