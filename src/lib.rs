@@ -54,6 +54,7 @@ pub mod internals {
     pub use crate::net::tls::{Acceptor, Connector, Offer as TlsOffer, Tls};
     pub use crate::net::{Stream, raise_descriptor_limit};
     pub use crate::session::{Claims, InvalidTicket, ProcessId, TicketKeys};
+    pub use crate::telemetry::logging::JsonLines;
     pub use crate::telemetry::{Label, Metrics, Reason};
     pub use crate::upstream::verify::Offer;
 }

@@ -90,6 +90,11 @@ impl CloseCause {
         (self.by == By::Upstream).then(|| (self.code().0, self.text()))
     }
 
+    /// Whether a newer connection of the user is the cause: whoever came back would replace that one.
+    pub(super) fn is_replacement(&self) -> bool {
+        self.reason == Reason::Replaced
+    }
+
     /// The reason in the Close that is sent.
     pub(crate) fn text(&self) -> &str {
         &self.text

@@ -267,7 +267,9 @@ impl EventStream {
             let lost = self.outbound.cut_to_edge();
             self.handle().on_discarded(lost);
         }
-        self.state = State::Closing(stream::last(cause.said_by_server()));
+        let last =
+            if cause.is_replacement() { stream::replaced() } else { stream::last(cause.said_by_server()) };
+        self.state = State::Closing(last);
         self.ending = Some(Ending { report: cause.report(), deadline: Some(now + timeout) });
     }
 

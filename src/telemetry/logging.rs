@@ -31,7 +31,7 @@ use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use self::json::JsonLines;
+pub use self::json::JsonLines;
 use super::redact::{needs_escape, write_escaped};
 use crate::config::{Log, LogFormat};
 

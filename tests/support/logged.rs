@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::sync::{Arc, LazyLock};
 
+use outrigger::internals::JsonLines;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing::{Dispatch, Level};
+use tracing_subscriber::fmt::time::SystemTime;
 
 /// What was logged, line by line.
 #[derive(Clone, Default)]
@@ -26,7 +28,7 @@ impl Logged {
         LazyLock::force(&ANOTHER);
         let logged = Self::default();
         let to = logged.clone();
-        let lines = tracing_subscriber::fmt().json().flatten_event(true).with_max_level(level);
+        let lines = tracing_subscriber::fmt().event_format(JsonLines(SystemTime)).with_max_level(level);
         let lines = lines.with_writer(move || to.clone()).finish();
         (logged, tracing::subscriber::set_default(lines))
     }

@@ -22,6 +22,8 @@ pub(in crate::delivery) const COMMENT: &[u8] = b":\n\n";
 const RETRY: Duration = Duration::from_secs(2);
 /// And within so much more, so that clients that went together do not come back together.
 const RETRY_SPREAD: Duration = Duration::from_secs(2);
+/// After so long where a newer connection has its place.
+const REPLACED_RETRY: Duration = Duration::from_secs(60);
 
 /// What ids of messages of this epoch begin with, where there is no session.
 pub(crate) fn epoch_prefix(epoch: u64) -> String {
@@ -54,10 +56,23 @@ pub(crate) fn push_hello(id_prefix: &str, sequence: u64, members: &[u8], out: &m
 pub(crate) fn refusal(reason: &str) -> Bytes {
     let mut out = Vec::with_capacity(96);
     push_retry(&mut out);
-    out.extend_from_slice(b"event: outrigger\ndata: {\"error\":");
-    push_string(reason, &mut out);
-    out.extend_from_slice(b"}\n\n");
+    push_error(reason, &mut out);
     out.into()
+}
+
+/// The last piece of a stream whose place a newer connection of the client's user has taken. An `EventSource` comes back to
+/// take it again, unless its page closes it: so it is to wait, or two of them would do nothing else.
+pub(in crate::delivery) fn replaced() -> Bytes {
+    let mut out = Vec::with_capacity(96);
+    push(&mut out, format_args!("retry: {}\n\n", REPLACED_RETRY.as_millis()));
+    push_error("replaced", &mut out);
+    out.into()
+}
+
+fn push_error(reason: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"event: outrigger\ndata: {\"error\":");
+    push_string(reason, out);
+    out.extend_from_slice(b"}\n\n");
 }
 
 /// What is said beside the messages: what a WebSocket would be said in a control frame.

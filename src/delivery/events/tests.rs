@@ -233,6 +233,9 @@ fn what_the_proxy_says_has_a_name_and_does_not_move_the_place_where_a_client_goe
     }
     assert!(bare.events.is_empty());
     assert_eq!((refused.events.len(), &*refused.events[0].data), (1, r#"{"error":"polls"}"#));
+    // Two that take each other's place are to do that seldom.
+    let replaced = EventSource::read(&stream::replaced());
+    assert_eq!((replaced.retry, &*replaced.events[0].data), (Some(60_000), r#"{"error":"replaced"}"#));
 }
 
 /// Texts that are made of what could break a line, a string or a value.

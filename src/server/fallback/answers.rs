@@ -8,6 +8,7 @@
 //! # Not here
 //! Events ([`crate::delivery::events`]); why a request is refused ([`crate::admission::Refused`]).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,11 +22,16 @@ use super::parameters::BadParameter;
 use crate::admission::Refused;
 use crate::config::{Endpoint, Policy};
 use crate::delivery::events::stream;
+use crate::log::Entry;
+use crate::memory::Budget;
 use crate::net::head::spelling;
 use crate::net::http::X_OUTRIGGER_REASON;
 
 /// Tells nginx not to keep back what belongs to a stream.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// An answer with no more bytes of messages is given whatever else is held.
+const SHORT: usize = 64 * 1024;
 
 /// `Retry-After` of a condition that is temporary.
 const SOON: Duration = Duration::from_secs(1);
@@ -245,6 +251,24 @@ pub(in crate::server) fn json(body: Bytes) -> Response<Full<Bytes>> {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     response.extensions_mut().extend(spelling::own());
     response
+}
+
+/// A 200 with these messages, which `write` puts into its body. It counts in `budget` until it was handed over: whoever asks and
+/// does not read holds no more than there is room for.
+///
+/// # Errors
+/// The budget is used up, and this is no short answer.
+pub(in crate::server) fn messages(
+    entries: &[Arc<Entry>],
+    budget: &Arc<Budget>,
+    write: impl FnOnce() -> Bytes,
+) -> Result<Response<Full<Bytes>>, EndpointError> {
+    let size: usize = entries.iter().map(|entry| entry.payload().len()).sum();
+    // Before it is written: that is a copy, and a longer one.
+    if size > SHORT && budget.is_over() {
+        return Err(EndpointError::Memory);
+    }
+    Ok(json(budget.hold(write())))
 }
 
 /// The head of an event stream.

@@ -24,8 +24,8 @@ mod methods;
 mod parameters;
 
 pub(in crate::server) use self::answers::{
-    AnswerReason, EndpointError, NO_STORE, json, method_error, options, passes, refusal, refused_stream,
-    stream_head,
+    AnswerReason, EndpointError, NO_STORE, json, messages, method_error, options, passes, refusal,
+    refused_stream, stream_head,
 };
 pub(in crate::server) use self::asked::Asked;
 pub(in crate::server) use self::cors::Cors;

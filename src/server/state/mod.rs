@@ -44,6 +44,9 @@ pub(in crate::server) struct State {
     pub(in crate::server) idle: IdleLimit,
     /// Bytes of all overflow and logs together (`memory.max_buffered`).
     pub(in crate::server) budget: Arc<Budget>,
+    /// Bytes of answers with messages that were not handed over yet: half of that, so that clients who do not read theirs
+    /// leave room for the others.
+    pub(in crate::server) answers: Arc<Budget>,
     pub(in crate::server) logs: Arc<Logs>,
     pub(in crate::server) hubs: Arc<Hubs>,
     pub(in crate::server) sessions: Arc<Sessions>,
@@ -72,6 +75,7 @@ impl State {
             drain: Drain::default(),
             handshakes: HandshakeLimit::new(),
             idle: IdleLimit::new(Arc::clone(&metrics)),
+            answers: Arc::new(Budget::half_of(&budget)),
             budget,
             lines: Lines::new(requests),
             registry: Registry::new(Arc::clone(&metrics), connections),

@@ -17,7 +17,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Formats each event as one line, stamped by this clock.
-pub(super) struct JsonLines<T>(pub(super) T);
+#[derive(Debug)]
+pub struct JsonLines<T>(pub T);
 
 impl<S, N, T> FormatEvent<S, N> for JsonLines<T>
 where

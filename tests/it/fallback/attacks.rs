@@ -178,6 +178,38 @@ async fn threat_an_event_stream_of_a_session_that_never_reads_holds_no_more_than
     assert!(most[1] <= 1.5 * most[0] + 256.0 * 1024.0, "a stream, a WebSocket: {most:?}");
 }
 
+/// Threat: somebody asks for what is kept again and again and reads no answer: each is a copy of its own.
+#[tokio::test]
+async fn threat_answers_that_are_not_read_hold_no_more_than_there_is_room_for() {
+    let upstream = Upstream::by_hand().await;
+    let proxy = feed(&upstream, ALL).yaml("memory: {max_buffered: 16MiB}").spawn().await;
+    let mut client = proxy.connect("/feed/a").await;
+    let mut server = upstream.accept().await;
+    // More than two sockets take.
+    let long = "x".repeat(6 << 20);
+    server.text(&long).await;
+    client.expect_text(&long).await;
+    let in_use = "outrigger_memory_buffered_bytes";
+    let before = proxy.metric(in_use).await;
+    let replay = || proxy.plain().path("/feed/a/replay?limit=1").receive_buffer(4096);
+    let mut unread = Vec::new();
+    for number in [1.0, 2.0] {
+        let mut stuck = replay().send().await;
+        stuck.read_head().await;
+        stuck.stop_reading();
+        unread.push(stuck);
+        assert!(proxy.metric(in_use).await >= before + number * f64::from(6 << 20));
+    }
+    for path in ["/feed/a/replay", "/feed/a/poll?afterSequence=0"] {
+        let refused = proxy.plain().path(path).answer().await.response;
+        assert_error(&refused, 503, "capacity_memory", path);
+        assert_eq!(refused.header("Retry-After"), Some("1"), "{path}");
+    }
+    drop(unread);
+    proxy.becomes(in_use, before).await;
+    assert_eq!(replay().answer().await.response.status(), 200);
+}
+
 /// Threat: what a client says of its subprotocols ends a header line, and begins another one of its own.
 #[tokio::test]
 async fn threat_line_ends_in_protocol_reach_no_head() {

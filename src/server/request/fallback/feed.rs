@@ -28,7 +28,7 @@ use crate::delivery::events::{DataForm, PollAnswer, ReplayAnswer};
 use crate::delivery::poll;
 use crate::log::{Cursor, Log};
 use crate::net::position::Position;
-use crate::server::fallback::{EndpointError, Parameters, json};
+use crate::server::fallback::{EndpointError, Parameters, messages};
 use crate::server::http::body::{AnswerBody, stream_answer};
 use crate::server::http::upgrade::{PendingEvents, PendingUpgrade};
 use crate::server::limits::gauge::GaugeGuard;
@@ -77,7 +77,6 @@ pub(super) async fn poll<'a>(
         let (page, over) = connection.wait(poll.page(drain)).await?;
         drop(counted);
         let lost = lost.map(|lost| lost + page.missed);
-        feed.hub.count_missed(lost.unwrap_or(page.missed));
         let log = poll.reservation.log();
         let closed = over.filter(|_| !page.has_more).and_then(|over| over.said);
         let answer = PollAnswer {
@@ -91,7 +90,9 @@ pub(super) async fn poll<'a>(
             closed: closed.as_ref().map(|(code, reason)| (*code, &**reason)),
             is_draining: state.drain.refuses_new(Instant::now()),
         };
-        Ok(json(answer.to_json(form)).map(|body| AnswerBody::own(body, connection)))
+        let answer = messages(&page.entries, &state.answers, || answer.to_json(form))?;
+        feed.hub.count_missed(lost.unwrap_or(page.missed));
+        Ok(answer.map(|body| AnswerBody::own(body, connection)))
     }))
 }
 
@@ -198,5 +199,6 @@ pub(super) fn replay(
         total: log.lag(cursor).messages,
         first: kept.next,
     };
-    Ok(json(answer.to_json(parameters.form)))
+    let answers = &request.state.answers;
+    Ok(messages(&page.entries, answers, || answer.to_json(parameters.form))?)
 }

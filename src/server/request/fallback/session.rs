@@ -31,7 +31,7 @@ use crate::frame::CloseCode;
 use crate::net::own_protocols::TicketText;
 use crate::net::position::Position;
 use crate::server::fallback::{
-    BadParameter, EndpointError, Messages, NO_STORE, Parameters, json, passes, refused_stream,
+    BadParameter, EndpointError, Messages, NO_STORE, Parameters, json, messages, passes, refused_stream,
 };
 use crate::server::http::body::{AnswerBody, stream_answer};
 use crate::server::http::connection::HttpConnection;
@@ -59,7 +59,7 @@ pub(super) async fn poll<'a>(
     position: Option<Position>,
     parameters: Parameters,
 ) -> Result<Answering<'a, Failure>, Failure> {
-    let connection = request.connection;
+    let (state, connection) = (request.state, request.connection);
     let after = number(position, "afterSequence")?;
     let grant = match request.context.resume {
         ResumeDecision::None => {
@@ -73,7 +73,8 @@ pub(super) async fn poll<'a>(
     let form = parameters.form;
     Ok(Answering::Later(Box::pin(async move {
         let polled = connection.wait(answer).await.map_err(|refusal| error_of(refusal, route, grant))?;
-        Ok(json(body_of(&polled, &ticket, form)).map(|body| AnswerBody::own(body, connection)))
+        let answer = messages(&polled.entries, &state.answers, || body_of(&polled, &ticket, form))?;
+        Ok(answer.map(|body| AnswerBody::own(body, connection)))
     })))
 }
 
@@ -113,7 +114,8 @@ async fn begin_with_poll(
     connected.held = held;
     route.plan.spawn_over_http(opened, guard, connected);
     let polled = answer.await.map_err(|refusal| endpoint_error(refusal, None))?;
-    let mut answer = json(body_of(&polled, &ticket, parameters.form));
+    // Never refused: its client would not know that it has a session.
+    let mut answer = json(state.answers.hold(body_of(&polled, &ticket, parameters.form)));
     pass_cookies(&said.headers, answer.headers_mut());
     Ok(answer.map(|body| AnswerBody::own(body, connection)))
 }
@@ -274,7 +276,7 @@ pub(super) async fn replay(
     route: SessionRoute<'_>,
     parameters: Parameters,
 ) -> Result<Response<AnswerBody>, Failure> {
-    let connection = request.connection;
+    let (state, connection) = (request.state, request.connection);
     let grant = match request.context.resume {
         ResumeDecision::None => return Err(EndpointError::NoTicket.into()),
         ResumeDecision::Refused(ended) => return Err(gone(ended, None).into()),
@@ -290,7 +292,8 @@ pub(super) async fn replay(
         total: replayed.total,
         first: replayed.first,
     };
-    Ok(json(answer.to_json(parameters.form)).map(|body| AnswerBody::own(body, connection)))
+    let answer = messages(&replayed.entries, &state.answers, || answer.to_json(parameters.form))?;
+    Ok(answer.map(|body| AnswerBody::own(body, connection)))
 }
 
 /// Asks the server, if its breaker is closed. A client that could not come back is refused before that: it would have nothing.
