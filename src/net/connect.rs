@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 use self::schedule::{Schedule, sort_addresses};
-use super::upstream_socket;
+use super::connect_tcp;
 
 /// How long an address that did not answer is tried last. Trying it first again costs the dials of that moment a
 /// quarter of a second, and gives a node that is back its share of the connections.
@@ -81,7 +81,7 @@ impl TcpConnector {
     /// it if that was reachable at all.
     pub(crate) async fn connect(&self, deadline: Instant) -> io::Result<TcpStream> {
         match self.host.parse::<IpAddr>() {
-            Ok(ip) => attempt(SocketAddr::new(ip, self.port)).await,
+            Ok(ip) => connect_tcp(SocketAddr::new(ip, self.port)).await,
             Err(_) => {
                 let (host, port) = (self.host.clone(), self.port);
                 let lookup = async move { Ok(tokio::net::lookup_host((&*host, port)).await?.collect()) };
@@ -100,9 +100,9 @@ impl TcpConnector {
         });
         match addresses[..] {
             [] => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
-            [only] => attempt(only).await,
+            [only] => connect_tcp(only).await,
             _ => {
-                let winner = race(&addresses, deadline, attempt).await?;
+                let winner = race(&addresses, deadline, connect_tcp).await?;
                 self.remember(
                     addresses[winner.index],
                     winner.unresponsive.iter().map(|index| addresses[*index]),
@@ -142,10 +142,6 @@ async fn look_up(
         lookup.await
     });
     task.await.map_err(io::Error::other)?
-}
-
-async fn attempt(address: SocketAddr) -> io::Result<TcpStream> {
-    upstream_socket(address)?.connect(address).await
 }
 
 /// The attempt that connected.

@@ -32,7 +32,7 @@ pub(crate) use http2::Http2;
 pub(crate) use peer::Peer;
 pub(crate) use random::random_bytes;
 pub use socket::raise_descriptor_limit;
-pub(crate) use socket::{listen, upstream_socket};
+pub(crate) use socket::{connect_tcp, connect_unix, listen};
 pub use stream::Stream;
 pub(crate) use stream::Transport;
 pub(crate) use write_buffer::WriteBuffer;

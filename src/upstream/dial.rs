@@ -12,13 +12,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, Target};
 use crate::net::tls::{Connector, HandshakeError, TlsError};
-use crate::net::{Stream, TcpConnector};
+use crate::net::{Stream, TcpConnector, connect_unix};
 use crate::telemetry::Metrics;
 
 /// Why there is no connection.
@@ -144,7 +143,7 @@ impl Dialer {
 
     async fn open(&self, deadline: Instant) -> io::Result<Stream> {
         match &self.connect {
-            Connect::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Connect::Unix(path) => connect_unix(path).map(Stream::Unix),
             Connect::Tcp(tcp) => tcp.connect(deadline).await.map(Stream::Tcp),
         }
     }

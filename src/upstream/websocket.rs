@@ -4,25 +4,39 @@
 //! 1. Nothing but the request's head is sent before the upstream's 101 was verified: early frames of a
 //!    client wait until [`Upgraded`] exists.
 //! 2. After it nothing of HTTP is left but the socket and the bytes that came with the 101.
+//!
+//! # Why two roads?
+//! Most handshakes are one head sent and one plain 101 read, for which hyper's client would build a connection with
+//! channels and buffers: a tenth of what a handshake costs in all. Everything else is its business still: a head with names in
+//! a spelling that it alone knows ([`request`]), and an answer that is not plain ([`answer`]), which it reads from the first
+//! byte ([`replay`]). So what is an error, and what is passed on, does not depend on the road.
+
+mod answer;
+mod replay;
+mod request;
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
+use self::answer::{MAX_HEAD, Parsed};
+use self::replay::Replay;
 use super::headers;
 use super::verify::Offer;
 use super::{Upstream, UpstreamError};
 use crate::frame::Extensions;
 use crate::net::http::set_upgrade;
-use crate::net::{Stream, Transport, head};
+use crate::net::{Broken, Stream, Transport, describe_io, head};
 
 /// The upstream has agreed to a handshake.
 #[derive(Debug)]
@@ -82,36 +96,120 @@ impl Upstream {
     ) -> Result<Upgrade, UpstreamError> {
         let stream = self.dialer.dial().await?;
         let after = self.config.handshake_timeout;
-        let exchange = timeout(after, exchange(&self.http, stream, request));
-        let (mut response, connection) = exchange
-            .await
-            .map_err(|_| UpstreamError::Timeout(after))?
-            .map_err(|error| self.broken(&error))?;
+        let exchange = timeout(after, self.exchange(stream, request));
+        let (mut response, connection) = match exchange.await.map_err(|_| UpstreamError::Timeout(after))?? {
+            Answer::Switching(response, transport) => {
+                let extensions = offer.verify(&response)?;
+                return Ok(Upgrade::Accepted(Upgraded {
+                    response: for_client(response),
+                    transport,
+                    extensions,
+                }));
+            }
+            Answer::OfHyper(response, connection) => (response, connection),
+        };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (status, version) = (response.status(), response.version());
             // The connection is for this one answer: what may be left on it is not read.
             head::check_answer(status, version, response.headers_mut())?;
             // It has to be driven while its body is passed on; it ends with it, or with its reader.
-            tokio::spawn(connection);
+            tokio::spawn(*connection);
             return Ok(Upgrade::Declined(response));
         }
         let extensions = offer.verify(&response)?;
         let parts = connection.without_shutdown().await.map_err(|error| self.broken(&error))?;
-        let (mut head, _) = response.into_parts();
-        headers::for_client(head.status, &mut head.headers);
-        set_upgrade(&mut head.headers);
-        let transport = Transport { stream: parts.io.into_inner(), read_ahead: parts.read_buf };
-        Ok(Upgrade::Accepted(Upgraded { response: Response::from_parts(head, ()), transport, extensions }))
+        let transport = parts.io.into_inner().into_transport(parts.read_buf);
+        let response = for_client(response.map(drop));
+        Ok(Upgrade::Accepted(Upgraded { response, transport, extensions }))
+    }
+
+    /// The request and the head of its answer.
+    async fn exchange(
+        &self,
+        mut stream: Stream,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Answer, UpstreamError> {
+        let replay = match request::head(&request) {
+            Some(head) => {
+                let failed = |error| UpstreamError::Broken(Broken::Io(describe_io(&error)).into());
+                send(&mut stream, &head).await.map_err(failed)?;
+                let read = read_answer(&mut stream, self.config.max_header_bytes).await.map_err(failed)?;
+                match read {
+                    Read::Switching(response, read_ahead) => {
+                        return Ok(Answer::Switching(response, Transport { stream, read_ahead }));
+                    }
+                    Read::Unusual(read) => Replay::sent(stream, read),
+                }
+            }
+            None => Replay::unsent(stream),
+        };
+        // On the heap, so that the plain road has no room for it.
+        let exchange = Box::pin(exchange_by_hyper(&self.http, replay, request));
+        let (response, connection) = exchange.await.map_err(|error| self.broken(&error))?;
+        Ok(Answer::OfHyper(response, Box::new(connection)))
     }
 }
 
-type Connection = http1::Connection<TokioIo<Stream>, Empty<Bytes>>;
+/// The head of an answer that has come.
+enum Answer {
+    /// A plain 101.
+    Switching(Response<()>, Transport),
+    /// Any, as hyper has read it.
+    OfHyper(Response<Incoming>, Box<Connection>),
+}
+
+/// A 101 as the client is to get it.
+fn for_client(response: Response<()>) -> Response<()> {
+    let (mut head, ()) = response.into_parts();
+    headers::for_client(head.status, &mut head.headers);
+    set_upgrade(&mut head.headers);
+    Response::from_parts(head, ())
+}
+
+/// Sends the head of a request. A socket that has just been connected takes it at once, whether it was heard to be ready or not.
+async fn send(stream: &mut Stream, head: &[u8]) -> io::Result<()> {
+    let sent = match stream.write_now(head) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        sent => sent?,
+    };
+    stream.write_all(&head[sent..]).await?;
+    stream.flush().await
+}
+
+/// What was read of an answer.
+enum Read {
+    /// A plain 101, and what came behind it.
+    Switching(Response<()>, Bytes),
+    /// Something that hyper is to read again.
+    Unusual(Bytes),
+}
+
+async fn read_answer(stream: &mut Stream, max_head: usize) -> io::Result<Read> {
+    let mut read = BytesMut::with_capacity(MAX_HEAD);
+    loop {
+        if stream.read_buf(&mut read).await? == 0 {
+            return Ok(Read::Unusual(read.freeze()));
+        }
+        match answer::parse(&read, max_head) {
+            Parsed::Partial => {}
+            Parsed::Unusual => return Ok(Read::Unusual(read.freeze())),
+            Parsed::Switching(response, length) => {
+                read.advance(length);
+                // Empty, it would keep the buffer.
+                let read_ahead = if read.is_empty() { Bytes::new() } else { read.freeze() };
+                return Ok(Read::Switching(response, read_ahead));
+            }
+        }
+    }
+}
+
+type Connection = http1::Connection<TokioIo<Replay>, Empty<Bytes>>;
 
 /// One request and the head of its answer, the connection driven in this very task: a handshake is no
 /// reason to spawn one.
-async fn exchange(
+async fn exchange_by_hyper(
     http: &http1::Builder,
-    stream: Stream,
+    stream: Replay,
     request: Request<Empty<Bytes>>,
 ) -> hyper::Result<(Response<Incoming>, Connection)> {
     let (mut sender, mut connection) = http.handshake(TokioIo::new(stream)).await?;
@@ -134,3 +232,6 @@ async fn exchange(
     .await?;
     Ok((response, connection))
 }
+
+#[cfg(test)]
+mod tests;

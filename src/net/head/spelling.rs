@@ -7,7 +7,10 @@
 //! of any other name with a capital, if it is told to. That is right for all names but those in [`ODD`]. What it notes
 //! is a type of its own, which nobody else can make. So it is given a head with those names to read, once.
 //!
-//! # Why not write heads without hyper?
+//! What hyper has noted cannot be read either. [`Standard`] tells that there is nothing in it that we would not write by
+//! ourselves: a head that carries it, and has no body, can be written without hyper.
+//!
+//! # Why not write all heads without hyper?
 //! That would be a second place that decides where a message ends.
 //!
 //! # Not here
@@ -42,12 +45,68 @@ const ODD: [(HeaderName, &str); 6] = [
 /// Times that hyper is asked to go on: it stops by itself after each few steps.
 const TURNS: usize = 8;
 
+/// Carried by a message whose names are all spelled as this proxy spells them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standard;
+
+/// Whether these bytes are one whole head, and all names in it are [`Standard`].
+pub(crate) fn is_standard_head(head: &[u8]) -> bool {
+    let mut lines = head.split_inclusive(|byte| *byte == b'\n').skip(1);
+    let is_field = |line: &[u8]| line.split(|byte| *byte == b':').next().is_some_and(is_standard);
+    // The first line that is no field is the empty one, and the last of all.
+    lines.find(|line| !is_field(line)) == Some(b"\r\n") && lines.next().is_none()
+}
+
+/// Whether we would spell the name so. No name holds the end of a line.
+pub(crate) fn is_standard(name: &[u8]) -> bool {
+    if let Some(spelled) = odd(name) {
+        return name == spelled.as_bytes();
+    }
+    let mut before = b'-';
+    for byte in name {
+        let is_first = before == b'-';
+        if *byte == b'\r' || (if is_first { byte.is_ascii_lowercase() } else { byte.is_ascii_uppercase() }) {
+            return false;
+        }
+        before = *byte;
+    }
+    !name.is_empty()
+}
+
+/// Whether this name is among those that are not spelled word by word.
+pub(crate) fn is_odd(name: &HeaderName) -> bool {
+    odd(name.as_str().as_bytes()).is_some()
+}
+
+/// Writes the name as we spell it.
+pub(crate) fn write(name: &HeaderName, into: &mut Vec<u8>) {
+    let name = name.as_str().as_bytes();
+    if let Some(spelled) = odd(name) {
+        return into.extend_from_slice(spelled.as_bytes());
+    }
+    let begin = into.len();
+    into.extend_from_slice(name);
+    let mut before = b'-';
+    for byte in &mut into[begin..] {
+        if before == b'-' {
+            byte.make_ascii_uppercase();
+        }
+        before = *byte;
+    }
+}
+
+fn odd(name: &[u8]) -> Option<&'static str> {
+    ODD.iter().map(|(_, spelled)| *spelled).find(|spelled| name.eq_ignore_ascii_case(spelled.as_bytes()))
+}
+
 /// What a message of our own carries so that its names are spelled as their RFCs spell them. Each of them is there
 /// once: of a name that stands in a head twice the second is left to hyper.
 pub(crate) fn own() -> Extensions {
     static OWN: LazyLock<Extensions> = LazyLock::new(|| {
         let lines: String = ODD.iter().map(|(_, name)| format!("{name}: x\r\n")).collect();
-        noted(&lines)
+        let mut own = noted(&lines);
+        own.insert(Standard);
+        own
     });
     OWN.clone()
 }
@@ -113,6 +172,16 @@ where
     (noted.into_inner().0, bytes)
 }
 
+/// What a client's request carries that has these lines, as hyper has read it.
+#[cfg(test)]
+pub(crate) fn of_client(lines: &str) -> Extensions {
+    let mut noted = noted(lines);
+    if is_standard_head(format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes()) {
+        noted.insert(Standard);
+    }
+    noted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +210,43 @@ mod tests {
         let written = lines(&others, own());
         for name in ["Upgrade", "X-Forwarded-For", "X-Outrigger-Reason"] {
             assert!(written.contains(&name.to_owned()), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_standard_if_it_is_whole_and_no_name_in_it_is_spelled_otherwise() {
+        let good = "GET /a:b HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: sec\r\nX-1a-B: \r\n\r\n";
+        assert!(is_standard_head(good.as_bytes()));
+        assert!(is_standard_head(b"GET / HTTP/1.1\r\n\r\n"));
+        for cut in 0..good.len() {
+            assert!(!is_standard_head(&good.as_bytes()[..cut]), "cut at {cut}");
+        }
+        for name in
+            ["host", "HOST", "Sec-Websocket-Key", "sec-websocket-key", "DNT", "X-a", "X-AB", "X_Ab", ""]
+        {
+            assert!(!is_standard(name.as_bytes()), "{name}");
+            let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{name}: x\r\n\r\n");
+            assert!(!is_standard_head(head.as_bytes()), "{name}");
+        }
+        for more in ["\r\n", "x", "GET / HTTP/1.1\r\n\r\n"] {
+            assert!(!is_standard_head(format!("{good}{more}").as_bytes()), "{more:?} behind it");
+        }
+    }
+
+    #[test]
+    fn names_are_written_as_hyper_writes_them() {
+        for name in
+            ["host", "sec-websocket-key", "sec-websocket-version", "www-authenticate", "x-1a--b_c", "-"]
+        {
+            let mut headers = HeaderMap::new();
+            let name = HeaderName::from_static(name);
+            headers.insert(&name, HeaderValue::from_static("x"));
+            let mut ours = Vec::new();
+            write(&name, &mut ours);
+            let text = written(&headers, own(), &header::DATE);
+            let ours = String::from_utf8(ours).unwrap();
+            assert!(text.contains(&format!("{ours}: x\r\n")), "{ours}: {text}");
+            assert!(is_standard(ours.as_bytes()), "{ours}");
         }
     }
 

@@ -17,6 +17,7 @@ use super::linger::{self, LINGER};
 use super::upgrade;
 use super::waiting::{Waited, Waiting};
 use crate::admission::Refused;
+use crate::net::head::spelling::Standard;
 use crate::net::head::{Character, HeadFault, MAX_HEADERS};
 use crate::net::{Peer, Transport};
 use crate::server::http::client_io::ClientIo;
@@ -108,7 +109,12 @@ impl<E: Future<Output = ()>, C: Future<Output = ()>> Driver<'_, E, C> {
         serve: &impl Fn(Request<Incoming>) -> Serving,
     ) -> (UnderHyper, Transport, Option<Character>) {
         let io = TokioIo::new(ClientIo::new(client, Arc::clone(self.connection)));
-        let service = service_fn(|request| in_service.begin(request, serve));
+        let service = service_fn(|mut request| {
+            if self.connection.take_standard() {
+                request.extensions_mut().insert(Standard);
+            }
+            in_service.begin(request, serve)
+        });
         let mut hyper = http1::Builder::new()
             .preserve_header_case(true)
             .title_case_headers(true)

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::connection::HttpConnection;
+use crate::net::head::spelling::is_standard_head;
 use crate::net::head::{Character, RequestLine};
 use crate::net::{Stream, Transport};
 
@@ -25,12 +26,14 @@ pub(in crate::server) struct ClientIo {
     /// The request line of the head that is being read. That of a head that came together with bytes before it
     /// (pipelined, or behind a body) is not seen.
     line: RequestLine,
+    /// Whether nothing of that head was read before.
+    is_head_new: bool,
 }
 
 impl ClientIo {
     pub(in crate::server) fn new(client: Transport, connection: Arc<HttpConnection>) -> Self {
         let Transport { stream, read_ahead } = client;
-        Self { stream, read_ahead, connection, line: RequestLine::default() }
+        Self { stream, read_ahead, connection, line: RequestLine::default(), is_head_new: true }
     }
 
     /// The socket, with what hyper has `read` and not used, and the character that the last target must not have had.
@@ -69,7 +72,11 @@ impl AsyncRead for ClientIo {
             if was_idle {
                 this.connection.resume();
                 this.line = RequestLine::default();
+                this.is_head_new = true;
             }
+            // One that comes in pieces is left to hyper, however it is spelled.
+            let is_whole = is_in_head && std::mem::take(&mut this.is_head_new);
+            this.connection.set_standard(is_whole && is_standard_head(&buf.filled()[before..]));
             if is_in_head {
                 this.line.read(&buf.filled()[before..]);
             }

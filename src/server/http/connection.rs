@@ -1,7 +1,7 @@
 //! The state that the driver, the socket and the requests of one HTTP connection share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 
 use futures_util::FutureExt;
 use parking_lot::{Mutex, MutexGuard};
@@ -24,6 +24,8 @@ pub(in crate::server) struct HttpConnection {
     idle: Option<IdleSlot>,
     /// Status of hyper's own answer to a request that it could not read; 0: there was none.
     hyper_status: AtomicU16,
+    /// Whether the head that was read last, and is not a request yet, spells all names as this proxy does.
+    is_standard: AtomicBool,
 }
 
 impl HttpConnection {
@@ -38,6 +40,7 @@ impl HttpConnection {
             handshake_permit,
             idle,
             hyper_status: AtomicU16::new(0),
+            is_standard: AtomicBool::new(false),
         })
     }
 
@@ -119,6 +122,16 @@ impl HttpConnection {
             Some(idle) => idle.is_evicted().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Notes whether a head was read that is spelled as this proxy spells.
+    pub(super) fn set_standard(&self, is_standard: bool) {
+        self.is_standard.store(is_standard, Relaxed);
+    }
+
+    /// Whether the request that has just been made of a head was spelled so. That is told of each head once.
+    pub(in crate::server) fn take_standard(&self) -> bool {
+        self.is_standard.swap(false, Relaxed)
     }
 
     /// Notes the status that hyper answered an unreadable request with.
