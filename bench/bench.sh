@@ -237,7 +237,7 @@ run_workload() {
     # Slower than outrigger's default limit of 500 handshakes a second, for every proxy alike.
     idle)
       measure idle --conns "$idle_conns" --rate 450 --hold "$hold" --after-close "$after_close" \
-        ${binary_mb:+--tag "binary_mb=$binary_mb"}
+        ${binary_bytes:+--tag "binary_bytes=$binary_bytes"}
       ;;
     stalled) measure stalled --upstream "127.0.0.1:$upstream_port" --readers 10 "${time[@]}" ;;
   esac
@@ -290,9 +290,9 @@ for port in $all_ports; do
   answers "$port" && die "port $port of 127.0.0.1 is in use: that process would be measured"
 done
 # What is shipped has no debug information: the size of that.
-binary_mb=''
+binary_bytes=''
 if [[ " $proxies " == *" outrigger "* ]] && strip -g -o "$out/stripped" "$outrigger" 2>>"$out/outrigger.log"; then
-  binary_mb=$(stat -c %s "$out/stripped" | awk '{ printf "%.2f", $1 / 1e6 }')
+  binary_bytes=$(stat -c %s "$out/stripped")
   rm -f "$out/stripped"
 fi
 write_configs

@@ -87,7 +87,7 @@ const TARGETS: &[Target] = &[
     target("idle", "pss_bytes_per_conn", "PSS bytes per connection", Rule::AtMost(1500.0)),
     target("idle", "pss_bytes_per_conn", "PSS bytes that a session adds", Rule::Adds(SESSION, 4096.0)),
     target("idle", "given_back_pct", "% of it given back on close", Rule::AtLeast(95.0)),
-    target("idle", "binary_mb", "MB of the stripped binary", Rule::AtMost(14.0)),
+    target("idle", "binary_bytes", "bytes of the stripped binary", Rule::AtMost(14e6)),
     // max_lag, 1 MiB by default, and 512 KiB.
     target("stalled", "stalled_cost_kb", "KiB for a client that does not read", Rule::NeverAbove(1536.0)),
     target("stalled", "p99_with_to_without", "the others' p99, with ÷ without it", Rule::AtMost(1.25)),
