@@ -16,6 +16,8 @@
 #                          (fanout: these six)
 #   --hold SECONDS         how long connections are watched in idle (default 3: the first heartbeat is
 #                          not due yet; 40 sees one on every connection)
+#   --syscalls             runs each proxy under strace, which counts its system calls (NAME.WORKLOAD.strace in
+#                          the results' folder); its times say nothing then
 #   --quick                one short round of everything: says whether all of it works, not how fast
 #   --no-build             take the binaries as they are
 #   -h, --help             this text
@@ -34,7 +36,7 @@ die() {
 all_proxies="direct forward nginx haproxy envoy outrigger outrigger-session guarded bare nchan pushpin"
 fanouts="fanout-1000x20x256 fanout-events fanout-100 fanout-5000 fanout-burst fanout-stalled"
 all_workloads="echo-64x16 echo-64x1K echo-64x64K echo-1x16 echo-1000x16-paced spread-100 spread-5000 handshakes idle stalled $fanouts"
-rounds='' out='' hold='' proxies=$all_proxies workloads=$all_workloads quick='' build=yes
+rounds='' out='' hold='' proxies=$all_proxies workloads=$all_workloads quick='' build=yes syscalls=''
 while [ $# -gt 0 ]; do
   case $1 in
     -r | --rounds | -o | --out | -p | --proxies | -w | --workloads | --hold)
@@ -49,6 +51,7 @@ while [ $# -gt 0 ]; do
       shift 2
       ;;
     --quick) quick=yes && shift ;;
+    --syscalls) syscalls=yes && shift ;;
     --no-build) build='' && shift ;;
     -h | --help) usage && exit 0 ;;
     *) die "unknown option $1 (try --help)" ;;
@@ -232,7 +235,10 @@ run_workload() {
         --header "Origin: https://app.example.com" --header "Authorization: Bearer $(token)"
       ;;
     # Slower than outrigger's default limit of 500 handshakes a second, for every proxy alike.
-    idle) measure idle --conns "$idle_conns" --rate 450 --hold "$hold" --after-close "$after_close" ;;
+    idle)
+      measure idle --conns "$idle_conns" --rate 450 --hold "$hold" --after-close "$after_close" \
+        ${binary_bytes:+--tag "binary_bytes=$binary_bytes"}
+      ;;
     stalled) measure stalled --upstream "127.0.0.1:$upstream_port" --readers 10 "${time[@]}" ;;
   esac
 }
@@ -283,6 +289,12 @@ fi
 for port in $all_ports; do
   answers "$port" && die "port $port of 127.0.0.1 is in use: that process would be measured"
 done
+# What is shipped has no debug information: the size of that.
+binary_bytes=''
+if [[ " $proxies " == *" outrigger "* ]] && strip -g -o "$out/stripped" "$outrigger" 2>>"$out/outrigger.log"; then
+  binary_bytes=$(stat -c %s "$out/stripped")
+  rm -f "$out/stripped"
+fi
 write_configs
 describe_machine | tee "$out/machine.txt"
 echo "results: $results"

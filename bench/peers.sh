@@ -362,6 +362,7 @@ start_proxy() { # starts $proxy on its core; sets proxy_port and proxy_pid
       command=("$outrigger" run --config "$out/outrigger-session$config.yaml")
       ;;
   esac
+  [ -n "$syscalls" ] && command=(strace -f -c -o "$out/$proxy.$workload.strace" "${command[@]}")
   taskset -c "$proxy_cpu" "${command[@]}" >>"$log" 2>&1 &
   proxy_pid=$!
 }

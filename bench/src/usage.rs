@@ -1,7 +1,8 @@
 //! What a process and all its descendants use: CPU, memory, wake-ups, from /proc.
 //!
 //! CPU time comes from `/proc/PID/task/TID/schedstat`, in nanoseconds; a kernel that keeps no such
-//! statistics (`CONFIG_SCHED_INFO`) leaves the 10 ms ticks of `/proc/PID/stat`.
+//! statistics (`CONFIG_SCHED_INFO`) leaves the 10 ms ticks of `/proc/PID/stat`. How much of it was user time is told in ticks
+//! only, by what ran when the clock ticked: of 5 busy seconds that share is good to 2 points or so.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,15 +25,25 @@ struct Time {
     waited: u64,
 }
 
-/// CPU time so far of every thread in a process tree.
+/// CPU time so far of every thread in a process tree, and the ticks of its processes.
 #[derive(Default)]
-pub struct CpuSample(HashMap<u32, Time>);
+pub struct CpuSample {
+    threads: HashMap<u32, Time>,
+    user_ticks: u64,
+    ticks: u64,
+}
 
 impl CpuSample {
     /// `None` samples nothing and is worth 0.
     pub fn of(root: Option<u32>) -> Self {
-        let mut threads = HashMap::new();
+        let mut sample = Self::default();
         for pid in root.map(tree).unwrap_or_default() {
+            let threads = &mut sample.threads;
+            let stat = stat(pid);
+            if let Some(stat) = &stat {
+                sample.user_ticks += stat.user_ticks;
+                sample.ticks += stat.ticks;
+            }
             if *PRECISE {
                 for tid in numeric_entries(&format!("/proc/{pid}/task")) {
                     let path = format!("/proc/{pid}/task/{tid}/schedstat");
@@ -41,12 +52,12 @@ impl CpuSample {
                         threads.insert(tid, Time { ran: first_number(&text), waited });
                     }
                 }
-            } else if let Some(stat) = stat(pid) {
+            } else if let Some(stat) = stat {
                 let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
                 threads.insert(pid, Time { ran: stat.ticks * tick, waited: 0 });
             }
         }
-        Self(threads)
+        sample
     }
 
     /// Nanoseconds run from `earlier` to this sample. A thread that ended in between is not counted:
@@ -60,14 +71,21 @@ impl CpuSample {
         self.sum_since(earlier, |time| time.waited)
     }
 
+    /// The share of user time in what was run from `earlier` to this sample; `None` if that was not a tick.
+    pub fn user_share_since(&self, earlier: &Self) -> Option<f64> {
+        let ticks = self.ticks.saturating_sub(earlier.ticks);
+        let user = self.user_ticks.saturating_sub(earlier.user_ticks);
+        (ticks > 0).then(|| user as f64 / ticks as f64)
+    }
+
     fn sum_since(&self, earlier: &Self, part: impl Fn(&Time) -> u64) -> u64 {
-        let before = |tid| earlier.0.get(tid).map_or(0, &part);
-        self.0.iter().map(|(tid, time)| part(time).saturating_sub(before(tid))).sum()
+        let before = |tid| earlier.threads.get(tid).map_or(0, &part);
+        self.threads.iter().map(|(tid, time)| part(time).saturating_sub(before(tid))).sum()
     }
 
     /// Threads of `earlier` that are no longer there.
     pub fn gone_since(&self, earlier: &Self) -> usize {
-        earlier.0.keys().filter(|tid| !self.0.contains_key(tid)).count()
+        earlier.threads.keys().filter(|tid| !self.threads.contains_key(tid)).count()
     }
 }
 
@@ -90,6 +108,7 @@ pub fn sleeps(root: Option<u32>) -> u64 {
 
 struct Stat {
     parent: u32,
+    user_ticks: u64,
     /// User and system time.
     ticks: u64,
 }
@@ -99,7 +118,8 @@ fn stat(pid: u32) -> Option<Stat> {
     // The name, in brackets, may hold spaces and brackets of its own.
     let fields: Vec<&str> = text[text.rfind(')')?..].split(' ').collect();
     let number = |i: usize| fields.get(i)?.parse::<u64>().ok();
-    Some(Stat { parent: number(2)? as u32, ticks: number(12)? + number(13)? })
+    let user_ticks = number(12)?;
+    Some(Stat { parent: number(2)? as u32, user_ticks, ticks: user_ticks + number(13)? })
 }
 
 /// `root` and every process descended from it.
@@ -139,7 +159,15 @@ mod tests {
     use crate::sys::{SEC, now_ns};
 
     fn sample(threads: &[(u32, u64)]) -> CpuSample {
-        CpuSample(threads.iter().map(|&(tid, ran)| (tid, Time { ran, waited: 2 * ran })).collect())
+        let threads = threads.iter().map(|&(tid, ran)| (tid, Time { ran, waited: 2 * ran })).collect();
+        CpuSample { threads, ..CpuSample::default() }
+    }
+
+    #[test]
+    fn the_share_of_user_time_is_that_of_the_window() {
+        let at = |user_ticks, ticks| CpuSample { user_ticks, ticks, ..CpuSample::default() };
+        assert_eq!(at(130, 500).user_share_since(&at(100, 100)), Some(0.075));
+        assert_eq!(at(100, 100).user_share_since(&at(100, 100)), None);
     }
 
     #[test]
@@ -154,6 +182,7 @@ mod tests {
     fn our_own_cpu_time_grows_as_we_work() {
         let own = Some(std::process::id());
         let start = CpuSample::of(own);
+        assert!(start.user_ticks <= start.ticks);
         let limit = now_ns() + 20 * SEC; // generous: a busy machine gives us little of it
         while CpuSample::of(own).since(&start) < 20_000_000 {
             assert!(now_ns() < limit, "20 s of work, and not 20 ms of CPU time seen");

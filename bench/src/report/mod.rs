@@ -37,6 +37,8 @@ const TABLES: &[(&str, &[Column])] = &[
         "echo",
         &[
             paired("cpu_us_per_message", "CPU µs/message"),
+            alone("user_us_per_message", "user"),
+            alone("kernel_us_per_message", "kernel"),
             paired("p50_us", "p50 µs"),
             paired("p99_us", "p99 µs"),
             alone("messages_per_s", "messages/s"),
@@ -65,6 +67,8 @@ const TABLES: &[(&str, &[Column])] = &[
         "handshakes",
         &[
             paired("cpu_us_per_handshake", "CPU µs/handshake"),
+            alone("user_us_per_handshake", "user"),
+            alone("kernel_us_per_handshake", "kernel"),
             paired("p50_us", "p50 µs"),
             paired("p99_us", "p99 µs"),
             alone("handshakes_per_s", "per s"),
@@ -260,7 +264,7 @@ mod tests {
         assert!(row("nginx").starts_with("| nginx | 10 | 0.9 (0.9..0.9) |"), "{table}");
         assert!(row("nginx").ends_with("| 2 | 1 |"), "{table}");
         assert!(row("outrigger").starts_with("| outrigger | 9 | – |"), "{table}");
-        assert!(row("direct").starts_with("| direct | – | – | 12.35 | – |"), "{table}");
+        assert!(row("direct").starts_with("| direct | – | – | – | – | 12.35 | – |"), "{table}");
     }
 
     #[test]

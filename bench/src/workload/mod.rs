@@ -62,8 +62,12 @@ impl Window {
             figures.insert("proxy_waited_pct".into(), json!(round(waited / secs / 1e7, 1)));
             figures.insert("proxy_threads_gone".into(), json!(end[0].gone_since(&self.start[0])));
             if count > 0 {
-                let each = round(spent(0) / 1e3 / count as f64, 3);
-                figures.insert(format!("cpu_us_per_{unit}"), json!(each));
+                let each = spent(0) / 1e3 / count as f64;
+                figures.insert(format!("cpu_us_per_{unit}"), json!(round(each, 3)));
+                if let Some(user) = end[0].user_share_since(&self.start[0]) {
+                    figures.insert(format!("user_us_per_{unit}"), json!(round(each * user, 3)));
+                    figures.insert(format!("kernel_us_per_{unit}"), json!(round(each * (1.0 - user), 3)));
+                }
             }
         }
         secs
