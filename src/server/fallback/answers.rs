@@ -263,7 +263,7 @@ pub(in crate::server) fn json(body: Bytes) -> Response<Full<Bytes>> {
 ///
 /// # Errors
 /// The budget is used up, and this is no short answer.
-pub(in crate::server) fn messages(
+pub(in crate::server) fn with_messages(
     entries: &[Arc<Entry>],
     budget: &Arc<Budget>,
     write: impl FnOnce() -> Bytes,

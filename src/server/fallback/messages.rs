@@ -311,7 +311,7 @@ mod tests {
         }
 
         fn size_hint(&self) -> SizeHint {
-            self.announced.clone()
+            self.announced
         }
     }
 

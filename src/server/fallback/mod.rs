@@ -26,8 +26,8 @@ mod parameters;
 mod passed_on;
 
 pub(in crate::server) use self::answers::{
-    AnswerReason, EndpointError, json, messages, method_error, options, passes, refusal, refused_stream,
-    stream_head,
+    AnswerReason, EndpointError, json, method_error, options, passes, refusal, refused_stream, stream_head,
+    with_messages,
 };
 pub(in crate::server) use self::asked::Asked;
 pub(in crate::server) use self::cors::Cors;

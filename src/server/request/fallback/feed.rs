@@ -28,7 +28,7 @@ use crate::delivery::events::{DataForm, PollAnswer, ReplayAnswer};
 use crate::delivery::poll;
 use crate::log::{Cursor, Log};
 use crate::net::position::Position;
-use crate::server::fallback::{EndpointError, Parameters, messages};
+use crate::server::fallback::{EndpointError, Parameters, with_messages};
 use crate::server::http::body::{AnswerBody, stream_answer};
 use crate::server::http::upgrade::{PendingEvents, PendingUpgrade};
 use crate::server::limits::gauge::GaugeGuard;
@@ -90,7 +90,7 @@ pub(super) async fn poll<'a>(
             closed: closed.as_ref().map(|(code, reason)| (*code, &**reason)),
             is_draining: state.drain.refuses_new(Instant::now()),
         };
-        let answer = messages(&page.entries, &state.answers, || answer.to_json(form))?;
+        let answer = with_messages(&page.entries, &state.answers, || answer.to_json(form))?;
         feed.hub.count_missed(lost.unwrap_or(page.missed));
         Ok(answer.map(|body| AnswerBody::own(body, connection)))
     }))
@@ -200,5 +200,5 @@ pub(super) fn replay(
         first: kept.next,
     };
     let answers = &request.state.answers;
-    Ok(messages(&page.entries, answers, || answer.to_json(parameters.form))?)
+    Ok(with_messages(&page.entries, answers, || answer.to_json(parameters.form))?)
 }

@@ -31,8 +31,8 @@ use crate::frame::CloseCode;
 use crate::net::own_protocols::TicketText;
 use crate::net::position::Position;
 use crate::server::fallback::{
-    BadParameter, EndpointError, Messages, NO_STORE, Parameters, json, messages, passes, refused_stream,
-    set_passed_on,
+    BadParameter, EndpointError, Messages, NO_STORE, Parameters, json, passes, refused_stream, set_passed_on,
+    with_messages,
 };
 use crate::server::http::body::{AnswerBody, stream_answer};
 use crate::server::http::connection::HttpConnection;
@@ -74,7 +74,7 @@ pub(super) async fn poll<'a>(
     let form = parameters.form;
     Ok(Answering::Later(Box::pin(async move {
         let polled = connection.wait(answer).await.map_err(|refusal| error_of(refusal, route, grant))?;
-        let answer = messages(&polled.entries, &state.answers, || body_of(&polled, &ticket, form))?;
+        let answer = with_messages(&polled.entries, &state.answers, || body_of(&polled, &ticket, form))?;
         Ok(answer.map(|body| AnswerBody::own(body, connection)))
     })))
 }
@@ -295,7 +295,7 @@ pub(super) async fn replay(
         total: replayed.total,
         first: replayed.first,
     };
-    let answer = messages(&replayed.entries, &state.answers, || answer.to_json(parameters.form))?;
+    let answer = with_messages(&replayed.entries, &state.answers, || answer.to_json(parameters.form))?;
     Ok(answer.map(|body| AnswerBody::own(body, connection)))
 }
 
