@@ -2,6 +2,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use tracing::field::debug;
 
 use super::*;
 use crate::config::{LogConnections, LogRequests};
@@ -125,7 +126,7 @@ fn a_json_line_has_each_kind_of_value_as_json_has_it() {
         tracing::warn!(
             target: "a\"target",
             small = -1_i64, large = u64::MAX, yes = true, no = false, half = 0.5, whole = 1.0, none = f64::NAN,
-            wide = u128::MAX, missing = nothing, there = Some("x"), text = &*all, shown = %all, debugged = ?all,
+            wide = u128::MAX, missing = nothing, there = Some("x"), text = &*all, shown = %all, debugged = debug(&all),
             "odd" = "name", "message {}", 1
         );
     });
