@@ -2,7 +2,6 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tracing::field::debug;
 
 use super::*;
 use crate::config::{LogConnections, LogRequests};
