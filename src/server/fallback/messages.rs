@@ -68,8 +68,8 @@ enum Encoding {
 }
 
 impl Messages {
-    /// Reads a body of this type. With it comes whether it is of HTTP/2. `number`: of the query. `max`: the bytes of one message. `budget`: what bodies may hold. Also
-    /// answers what counts its bytes there.
+    /// Reads a body of this type. With it comes whether it is of HTTP/2. `number`: of the query. `max`: the bytes of one message.
+    /// `budget`: what bodies may hold. Also answers what counts its bytes there.
     ///
     /// # Errors
     /// It cannot be read, is too long, or the process holds too much.
