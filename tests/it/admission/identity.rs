@@ -333,15 +333,16 @@ async fn slow_loris_in_a_body() {
     }
     eventually(DEADLINE, || async { upstream.open() == 0 }).await;
 
-    // Slow is not silent, and waiting for the server is neither.
+    // Slow is not silent, and waiting for the server is neither. The bound is far above what a busy machine may stand still.
+    let proxy = Proxy::to(&upstream).yaml("policy: {delivery: {stall_timeout: 2s}}").spawn().await;
     let mut link = proxy.plain().connect().await;
     link.send_bytes(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n").await;
     for byte in b"0123456789" {
-        assert_eq!(link.peek_for(Duration::from_millis(100)).await, b"");
+        assert_eq!(link.peek_for(Duration::from_millis(250)).await, b"");
         link.send_bytes(&[*byte]).await;
     }
     assert_eq!(link.read_response("POST").await.status(), 200);
-    upstream.change(Upstream::builder().after(Duration::from_millis(1200)));
+    upstream.change(Upstream::builder().after(Duration::from_millis(2500)));
     let answer = proxy.plain().method("POST").body("all of it").answer().await;
     assert_eq!(answer.response.status(), 200);
 }

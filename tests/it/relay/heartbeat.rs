@@ -352,14 +352,14 @@ async fn a_server_is_pinged_too_where_that_is_asked_for_and_its_client_sees_noth
 
 #[tokio::test]
 async fn answered_heartbeats_keep_an_idle_client_unless_only_messages_count() {
-    let mut pair = Pair::open("policy: {heartbeat: {interval: 100ms, timeout: 5s}, idle_timeout: 1s}").await;
-    let pings = pair.client.answer_pings_for(Duration::from_millis(2200)).await;
+    let mut pair = Pair::open("policy: {heartbeat: {interval: 100ms, timeout: 5s}, idle_timeout: 2s}").await;
+    let pings = pair.client.answer_pings_for(Duration::from_millis(3500)).await;
     assert!(pings >= 3, "{pings}");
     pair.server.text("still here").await;
     pair.client.expect_text("still here").await;
 
     let yaml =
-        "policy: {heartbeat: {interval: 50ms, timeout: 5s}, idle_timeout: 400ms, idle_activity: messages}";
+        "policy: {heartbeat: {interval: 50ms, timeout: 5s}, idle_timeout: 2s, idle_activity: messages}";
     let mut pair = Pair::open(yaml).await;
     let until = Instant::now() + DEADLINE;
     let mut answered = 0;
@@ -383,10 +383,10 @@ async fn answered_heartbeats_keep_an_idle_client_unless_only_messages_count() {
 
 #[tokio::test]
 async fn messages_of_either_side_keep_a_connection_where_only_they_count() {
-    let yaml = "policy: {idle_timeout: 800ms, idle_activity: messages}";
+    let yaml = "policy: {idle_timeout: 2s, idle_activity: messages}";
     let mut pair = Pair::open(yaml).await;
     let since = Instant::now();
-    while since.elapsed() < Duration::from_millis(1500) {
+    while since.elapsed() < Duration::from_millis(3500) {
         pair.client.text("up").await;
         pair.server.expect_text("up").await;
         pair.client.expect_silence(Duration::from_millis(200)).await;
