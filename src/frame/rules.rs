@@ -5,6 +5,8 @@
 //! What is wrong with a header by itself ([`Header::parse`]); what stands inside a message
 //! ([`super::Assembler`]).
 
+use std::num::NonZeroU64;
+
 use super::header::{Header, Opcode, ProtocolError};
 use super::role::Role;
 
@@ -39,8 +41,9 @@ pub struct Rules {
 #[derive(Debug)]
 pub(super) struct FrameSequence {
     rules: Rules,
-    /// Payload bytes so far of a fragmented message that is not finished.
-    open_message: Option<u64>,
+    /// One more than the payload bytes so far of a fragmented message that is not finished: each direction of a connection
+    /// has one of these, and an `Option<u64>` takes twice as much.
+    open_message: Option<NonZeroU64>,
 }
 
 impl FrameSequence {
@@ -95,7 +98,7 @@ impl FrameSequence {
     fn check_data(&self, header: &Header) -> Result<(), ProtocolError> {
         let before = match (header.opcode, self.open_message) {
             (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
-            (Opcode::Continuation, Some(before)) => before,
+            (Opcode::Continuation, Some(before)) => before.get() - 1,
             (_, Some(_)) => return Err(ProtocolError::ExpectedContinuation),
             (_, None) => 0,
         };
@@ -113,7 +116,8 @@ impl FrameSequence {
         self.open_message = if header.fin {
             None
         } else {
-            Some(self.open_message.unwrap_or(0).saturating_add(header.payload))
+            let before = self.open_message.unwrap_or(NonZeroU64::MIN);
+            Some(before.saturating_add(header.payload))
         };
     }
 }

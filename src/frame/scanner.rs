@@ -90,14 +90,12 @@ pub struct Scanner {
     sequence: FrameSequence,
     /// Payload bytes of the present frame that have not come yet.
     payload_left: u64,
-    /// Whether the present frame ends a message.
-    ends_message: bool,
 }
 
 impl Scanner {
     /// At the first byte after the handshake.
     pub fn new(rules: Rules) -> Self {
-        Self { sequence: FrameSequence::new(rules), payload_left: 0, ends_message: false }
+        Self { sequence: FrameSequence::new(rules), payload_left: 0 }
     }
 
     /// What may be inserted between what was forwarded so far and what comes next.
@@ -123,6 +121,19 @@ impl Scanner {
         max_messages: u32,
         mut on_frame: impl FnMut(WholeFrame<'_>) -> Verdict,
     ) -> Scanned {
+        // As most reads are.
+        if max_messages > 1 && self.is_one_message(buf) {
+            let all = buf.len();
+            return Scanned {
+                forward: all,
+                edge: Some(all),
+                held: all..all,
+                messages: 1,
+                frames: 1,
+                controls: 0,
+                outcome: Outcome::Open,
+            };
+        }
         // `buf[..forward]` is forwarded, `buf[at..]` is unread; between them lie the frames that were dropped.
         let (mut forward, mut at, mut messages) = (0, 0, 0);
         let (mut frames, mut controls) = (0, 0);
@@ -139,7 +150,7 @@ impl Scanner {
                 if self.payload_left > 0 {
                     break Outcome::Open;
                 }
-                messages += u32::from(self.ends_message);
+                messages += u32::from(self.ends_message());
                 edge = Some(forward);
             }
             if messages >= max_messages {
@@ -180,12 +191,27 @@ impl Scanner {
                 self.start_frame(&header);
                 pass(buf, &mut forward, &mut at, header.size);
                 if self.payload_left == 0 {
-                    messages += u32::from(self.ends_message);
+                    messages += u32::from(self.ends_message());
                     edge = Some(forward);
                 }
             }
         };
         Scanned { forward, edge, held: at..buf.len(), messages, frames, controls, outcome }
+    }
+
+    /// Whether the present frame ends a message.
+    fn ends_message(&self) -> bool {
+        !self.sequence.is_inside_message()
+    }
+
+    /// Whether `buf` is one message in one frame that nobody wants to see.
+    fn is_one_message(&self, buf: &[u8]) -> bool {
+        self.at_frame_edge()
+            && matches!(self.sequence.read_header(buf), Ok(Some(header))
+                if header.fin
+                    && header.opcode != Opcode::Continuation
+                    && !self.is_intercepted(&header)
+                    && header.payload == (buf.len() - header.size) as u64)
     }
 
     fn is_intercepted(&self, header: &Header) -> bool {
@@ -199,7 +225,6 @@ impl Scanner {
     /// A data frame begins.
     fn start_frame(&mut self, header: &Header) {
         self.payload_left = header.payload;
-        self.ends_message = header.fin;
         self.sequence.start_frame(header);
     }
 }

@@ -49,28 +49,37 @@ pub(crate) enum PongKind {
     OtherSide,
 }
 
-/// The heartbeat of one link.
+/// The heartbeat of one link. Its moments are nanoseconds since it began: each idle client has one of these, and an
+/// `Instant` takes twice as much memory.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    timing: config::Heartbeat,
+    began: Instant,
+    interval: u64,
+    timeout: u64,
     nonce: u64,
+    /// When the newest pings left, by their number; [`NEVER`] for those that were answered.
+    sent: [u64; REMEMBERED],
+    phase: Phase,
+    /// Until when the other side's ping holds ours back; [`NEVER`]: none of its pings is unanswered.
+    other_side_ping_until: u64,
     /// Number of the newest ping; 0: none yet.
     newest: u32,
-    sent: [Option<Instant>; REMEMBERED],
-    phase: Phase,
-    last_activity: Instant,
+    max_missed: u32,
     missed: u32,
-    other_side_ping_until: Option<Instant>,
+    /// Whether anything came from the peer since the newest ping left.
+    is_active: bool,
 }
+
+const NEVER: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing is due until `ping_at`.
-    Quiet { ping_at: Instant },
+    Quiet { ping_at: u64 },
     /// A ping is queued behind what the peer has not taken yet.
     Queued,
-    /// Flushed; the pong is due.
-    Waiting { since: Instant, due: Instant },
+    /// It has left, at the time that `sent` has of it; the pong is due.
+    Waiting { due: u64 },
     /// Terminal.
     Gone,
 }
@@ -78,29 +87,43 @@ enum Phase {
 impl Heartbeat {
     /// `nonce` sets this connection's pings apart; it need not be secret.
     pub(crate) fn new(timing: config::Heartbeat, nonce: u64, now: Instant) -> Self {
+        let interval = nanos(timing.interval);
         Self {
-            timing,
+            began: now,
+            interval,
+            timeout: nanos(timing.timeout),
             nonce,
+            sent: [NEVER; REMEMBERED],
+            phase: Phase::Quiet { ping_at: interval },
+            other_side_ping_until: NEVER,
             newest: 0,
-            sent: [None; REMEMBERED],
-            phase: Phase::Quiet { ping_at: now + timing.interval },
-            last_activity: now,
+            max_missed: timing.max_missed,
             missed: 0,
-            other_side_ping_until: None,
+            is_active: false,
         }
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.began))
+    }
+
+    /// When the newest ping left, as long as its pong is awaited.
+    fn newest_sent(&self) -> u64 {
+        self.sent[self.newest as usize % REMEMBERED]
     }
 
     /// When [`Heartbeat::on_timer`] wants to be called next; never earlier than needed. While the peer is not read
     /// (`is_paused`) no pong can come, so that none is waited for.
     pub(crate) fn deadline(&self, is_paused: bool) -> Option<Instant> {
-        match self.phase {
-            Phase::Quiet { ping_at } => Some(match self.other_side_ping_until {
-                Some(until) => until.clamp(ping_at, ping_at + self.timing.timeout),
-                None => ping_at,
-            }),
-            Phase::Waiting { due, .. } => (!is_paused).then_some(due),
-            Phase::Queued | Phase::Gone => None,
-        }
+        let at = match self.phase {
+            Phase::Quiet { ping_at } if self.other_side_ping_until == NEVER => ping_at,
+            Phase::Quiet { ping_at } => {
+                self.other_side_ping_until.clamp(ping_at, ping_at.saturating_add(self.timeout))
+            }
+            Phase::Waiting { due } if !is_paused => due,
+            Phase::Waiting { .. } | Phase::Queued | Phase::Gone => return None,
+        };
+        Some(self.began + Duration::from_nanos(at))
     }
 
     /// Quiet => Queued + ping. Waiting => Quiet (the peer was active), Queued + ping, or Gone. An early call
@@ -109,16 +132,17 @@ impl Heartbeat {
         if self.deadline(false).is_none_or(|deadline| now < deadline) {
             return (None, false);
         }
-        self.other_side_ping_until = None;
+        self.other_side_ping_until = NEVER;
         match self.phase {
             Phase::Quiet { .. } => (Some(self.ping()), false),
-            Phase::Waiting { since, .. } if self.last_activity >= since => {
-                self.phase = Phase::Quiet { ping_at: (since + self.timing.interval).max(now) };
+            Phase::Waiting { .. } if self.is_active => {
+                let ping_at = self.newest_sent().saturating_add(self.interval);
+                self.phase = Phase::Quiet { ping_at: ping_at.max(self.at(now)) };
                 (None, false)
             }
             Phase::Waiting { .. } => {
                 self.missed += 1;
-                if self.missed >= self.timing.max_missed {
+                if self.missed >= self.max_missed {
                     self.phase = Phase::Gone;
                     return (Some(HeartbeatAction::GiveUp), true);
                 }
@@ -130,30 +154,38 @@ impl Heartbeat {
 
     fn ping(&mut self) -> HeartbeatAction {
         self.newest = self.newest.wrapping_add(1);
+        self.sent[self.newest as usize % REMEMBERED] = NEVER;
         self.phase = Phase::Queued;
+        HeartbeatAction::SendPing(self.payload())
+    }
+
+    /// The payload of the newest ping.
+    pub(crate) fn payload(&self) -> [u8; PING_PAYLOAD] {
         let mut payload = [0; PING_PAYLOAD];
         payload[..8].copy_from_slice(&self.nonce.to_be_bytes());
         payload[8..].copy_from_slice(&self.newest.to_be_bytes());
-        HeartbeatAction::SendPing(payload)
+        payload
     }
 
     /// The newest ping has left: the pong clock starts.
     pub(crate) fn on_flushed(&mut self, now: Instant) {
         if self.phase == Phase::Queued {
-            self.phase = Phase::Waiting { since: now, due: now + self.timing.timeout };
-            self.sent[self.newest as usize % REMEMBERED] = Some(now);
+            let now = self.at(now);
+            self.phase = Phase::Waiting { due: now.saturating_add(self.timeout) };
+            self.sent[self.newest as usize % REMEMBERED] = now;
+            self.is_active = false;
         }
     }
 
     /// Anything came from the peer.
-    pub(crate) fn on_activity(&mut self, now: Instant) {
-        self.last_activity = now;
+    pub(crate) fn on_activity(&mut self) {
+        self.is_active = true;
         self.missed = 0;
     }
 
     /// The other side's ping went to this peer.
     pub(crate) fn on_other_side_ping(&mut self, now: Instant) {
-        self.other_side_ping_until = Some(now + self.timing.timeout);
+        self.other_side_ping_until = self.at(now).saturating_add(self.timeout);
     }
 
     /// A pong came with this payload (RFC 6455 §5.5.3).
@@ -166,7 +198,7 @@ impl Heartbeat {
         match ours {
             Some(number) => self.on_answer(number, now),
             None => {
-                self.other_side_ping_until = None;
+                self.other_side_ping_until = NEVER;
                 PongKind::OtherSide
             }
         }
@@ -178,32 +210,43 @@ impl Heartbeat {
     }
 
     fn on_answer(&mut self, number: u32, now: Instant) -> PongKind {
+        let now = self.at(now);
         let is_remembered = self.newest - number < REMEMBERED as u32;
-        let sent = if is_remembered { self.sent[number as usize % REMEMBERED].take() } else { None };
+        let sent =
+            if is_remembered { &mut self.sent[number as usize % REMEMBERED] } else { &mut { NEVER } };
+        let sent = std::mem::replace(sent, NEVER);
         if number == self.newest {
             match self.phase {
-                Phase::Waiting { since, .. } => {
-                    self.phase = Phase::Quiet { ping_at: since + self.timing.interval };
+                Phase::Waiting { .. } => {
+                    self.phase = Phase::Quiet { ping_at: sent.saturating_add(self.interval) };
                 }
                 // The ping has left, though what is queued behind it has not.
-                Phase::Queued => self.phase = Phase::Quiet { ping_at: now + self.timing.interval },
+                Phase::Queued => {
+                    self.phase = Phase::Quiet { ping_at: now.saturating_add(self.interval) };
+                }
                 Phase::Quiet { .. } | Phase::Gone => {}
             }
         }
-        PongKind::Ours(sent.map(|sent| now.saturating_duration_since(sent)))
+        PongKind::Ours((sent != NEVER).then(|| Duration::from_nanos(now.saturating_sub(sent))))
     }
 
     /// For `pause` until `now` the clocks stood still: reading from this peer was not possible.
     pub(crate) fn shift(&mut self, pause: Duration, now: Instant) {
+        let (pause, now, sent) = (nanos(pause), self.at(now), self.newest_sent());
         match &mut self.phase {
             Phase::Quiet { .. } | Phase::Queued | Phase::Gone => {}
             // A ping that left meanwhile has a clock that only stood since then.
-            Phase::Waiting { since, due } => *due += pause.min(now.saturating_duration_since(*since)),
+            Phase::Waiting { due } => *due = due.saturating_add(pause.min(now.saturating_sub(sent))),
         }
-        if let Some(until) = &mut self.other_side_ping_until {
-            *until += pause;
+        if self.other_side_ping_until != NEVER {
+            self.other_side_ping_until = self.other_side_ping_until.saturating_add(pause);
         }
     }
+}
+
+/// 584 years at the most.
+fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -42,9 +42,10 @@ use crate::frame::CloseCode;
 use crate::telemetry::Reason;
 
 /// How one hop is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum CloseAction {
     /// Nothing is to be done: a Close of the other side has passed to it, or will.
+    #[default]
     Nothing,
     /// A Close is sent at the next frame edge.
     Close(CloseFrame),

@@ -29,6 +29,11 @@ pub(super) enum Side {
 }
 
 impl Side {
+    /// For what is compiled once for each side, since it runs for each message.
+    pub(super) const fn of(is_client: bool) -> Self {
+        if is_client { Self::Client } else { Self::Upstream }
+    }
+
     /// As log lines have it.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -44,20 +49,35 @@ pub(super) struct Link {
     stream: Option<Stream>,
     /// Walks the frames that the peer sends.
     pub(super) scanner: Scanner,
-    /// The beginning of a frame that has to be whole first, or (`has_backlog`) frames not looked at yet.
-    held: Vec<u8>,
-    /// Whether `held` is to be scanned before more is read.
-    has_backlog: bool,
+    /// What came and was not scanned to its end. `None`: nothing is held.
+    held: Option<Box<Held>>,
     /// What the peer did not take.
     pub(super) egress: WriteBuffer,
+    /// What may still be sent to the peer, and is still read of it. Our role is the opposite of the peer's.
+    state: ConnectionState,
+    /// What is not so while frames simply pass. `None`: nothing of it ever was. Once it was, the memory stays: a peer that
+    /// is slow is slow again.
+    cold: Option<Box<Cold>>,
+}
+
+/// What came of the peer and was not scanned to its end.
+#[derive(Debug, Default)]
+struct Held {
+    /// The beginning of a frame that has to be whole first, or (`is_backlog`) frames not looked at yet.
+    bytes: Vec<u8>,
+    /// Whether `bytes` are to be scanned before more is read.
+    is_backlog: bool,
+}
+
+/// Why frames do not simply pass. Behind a pointer: a link is there twice for each connection, and most are idle.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Cold {
     /// Updated after every call on the stream.
     stall: Stall,
     /// Since when nothing can be sent to the peer, or it is known to be gone, though it was not read to its end.
     broken_since: Option<Instant>,
     /// Since when it is not read, because the other side does not take what it sends.
     paused_since: Option<Instant>,
-    /// What may still be sent to the peer, and is still read of it. Our role is the opposite of the peer's.
-    state: ConnectionState,
     /// What is still to be done for the end of this hop.
     close_action: CloseAction,
 }
@@ -68,15 +88,24 @@ impl Link {
         Self {
             stream: Some(stream),
             scanner,
-            held: read_ahead.to_vec(),
-            has_backlog: !read_ahead.is_empty(),
+            held: (!read_ahead.is_empty())
+                .then(|| Box::new(Held { bytes: read_ahead.to_vec(), is_backlog: true })),
             egress: WriteBuffer::default(),
-            stall: Stall::default(),
-            broken_since: None,
-            paused_since: None,
             state: ConnectionState::new(role),
-            close_action: CloseAction::Nothing,
+            cold: None,
         }
+    }
+
+    /// Whether frames pass both ways and nothing of this hop waits for anything: all that can be done for it is to read it.
+    pub(super) fn is_flowing(&self) -> bool {
+        self.stream.is_some()
+            && self.state.is_open()
+            && self.is_flushed()
+            && self.cold.as_ref().is_none_or(|cold| **cold == Cold::default())
+    }
+
+    fn cold(&mut self) -> &mut Cold {
+        self.cold.get_or_insert_default()
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -116,26 +145,29 @@ impl Link {
     /// The peer's stream has ended. Answers how many bytes were lost, if that was by an error.
     pub(super) fn on_read_end(&mut self, is_error: bool) -> usize {
         self.state.on_read_end();
-        self.held = Vec::new();
+        self.held = None;
         if is_error { self.on_broken() } else { 0 }
     }
 
     /// Takes what came and was not scanned yet.
     pub(super) fn take_backlog(&mut self) -> Option<Vec<u8>> {
-        std::mem::take(&mut self.has_backlog).then(|| std::mem::take(&mut self.held))
+        self.held.take_if(|held| held.is_backlog).map(|held| held.bytes)
     }
 
     /// Keeps the beginning of a frame until more of it has come, or, as a backlog, frames that are not to be scanned now.
     pub(super) fn hold(&mut self, rest: &[u8], is_backlog: bool) {
-        self.held.extend_from_slice(rest);
-        self.has_backlog = is_backlog && !rest.is_empty();
+        if !rest.is_empty() {
+            let held = self.held.get_or_insert_default();
+            held.bytes.extend_from_slice(rest);
+            held.is_backlog = is_backlog;
+        }
     }
 
     /// Puts what was held in front of what was read into `buf[at..]`, as on the wire. Answers where it begins.
     pub(super) fn prepend_held(&mut self, buf: &mut [u8], at: usize) -> usize {
-        let start = at - self.held.len();
-        buf[start..at].copy_from_slice(&self.held);
-        self.held.clear();
+        let Some(held) = self.held.take() else { return at };
+        let start = at - held.bytes.len();
+        buf[start..at].copy_from_slice(&held.bytes);
         start
     }
 
@@ -191,7 +223,7 @@ impl Link {
             self.egress.push(&bytes[at..], edge.and_then(|edge| edge.checked_sub(at)));
         }
         let has_moved = if before.is_some() { stream.sent() != before } else { at > 0 };
-        self.stall.note(has_moved, !self.is_flushed(), now);
+        self.note_stall(has_moved, now);
         0
     }
 
@@ -200,18 +232,29 @@ impl Link {
         if let Some(stream) = &self.stream
             && before.is_some()
         {
-            self.stall.note(stream.sent() != before, !self.is_flushed(), now);
+            self.note_stall(stream.sent() != before, now);
+        }
+    }
+
+    /// A call on the stream is over; `has_moved`: the kernel took something.
+    fn note_stall(&mut self, has_moved: bool, now: Instant) {
+        let is_waiting = !self.is_flushed();
+        if is_waiting {
+            self.cold();
+        }
+        if let Some(cold) = &mut self.cold {
+            cold.stall.note(has_moved, is_waiting, now);
         }
     }
 
     /// Since when the peer takes nothing, while there is something for it.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
-        self.stall.since()
+        self.cold.as_ref()?.stall.since()
     }
 
     /// Whether the kernel has all that the peer was sent.
     pub(super) fn is_flushed(&self) -> bool {
-        self.waiting() == 0
+        self.egress.is_empty() && self.stream.as_ref().is_none_or(|stream| stream.unsent() == 0)
     }
 
     /// Bytes that the peer was sent and the kernel has not.
@@ -221,7 +264,8 @@ impl Link {
 
     /// Bytes that this hop holds, in either direction.
     pub(super) fn buffered(&self) -> usize {
-        self.egress.len() + self.held.len() + self.stream.as_ref().map_or(0, Stream::held)
+        let held = self.held.as_ref().map_or(0, |held| held.bytes.len());
+        self.egress.len() + held + self.stream.as_ref().map_or(0, Stream::held)
     }
 
     /// Sends what is left over. Answers how many bytes were lost because the peer is gone.
@@ -240,7 +284,7 @@ impl Link {
         if let Poll::Ready(Err(_)) = sent {
             return self.on_broken();
         }
-        self.stall.note(has_moved, !self.is_flushed(), now);
+        self.note_stall(has_moved, now);
         0
     }
 
@@ -248,7 +292,7 @@ impl Link {
     pub(super) fn has_taken_some(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let has_moved = self.egress.send_unready(cx, stream);
-        self.stall.note(has_moved, !self.is_flushed(), now);
+        self.note_stall(has_moved, now);
         has_moved
     }
 
@@ -261,7 +305,7 @@ impl Link {
     fn push_frame(&mut self, frame: &ControlFrame, now: Instant) {
         let bytes = frame.as_bytes();
         self.egress.push(bytes, Some(bytes.len()));
-        self.stall.note(false, true, now);
+        self.cold().stall.note(false, true, now);
     }
 
     /// Any mask will do: these payloads are ours, no attacker chose them (RFC 6455 §10.3).
@@ -272,7 +316,9 @@ impl Link {
     /// A write failed, or nothing is to be sent any more. Answers how many bytes were lost.
     fn on_broken(&mut self) -> usize {
         self.state.on_broken();
-        self.stall.clear();
+        if let Some(cold) = &mut self.cold {
+            cold.stall.clear();
+        }
         self.egress.clear()
     }
 
@@ -285,17 +331,19 @@ impl Link {
 
     /// The peer is known to be gone, though its stream was not read to its end.
     pub(super) fn on_peer_gone(&mut self, now: Instant) {
-        self.broken_since.get_or_insert(now);
+        self.cold().broken_since.get_or_insert(now);
     }
 
     /// Since when nothing can be sent, or the peer is known to be gone.
     pub(super) fn broken_since(&self) -> Option<Instant> {
-        self.broken_since
+        self.cold.as_ref()?.broken_since
     }
 
     /// The time that a broken hop had to end has passed.
     pub(super) fn clear_broken(&mut self) {
-        self.broken_since = None;
+        if let Some(cold) = &mut self.cold {
+            cold.broken_since = None;
+        }
     }
 
     /// Ends the hop in an orderly way. Answers how many bytes were lost.
@@ -311,7 +359,7 @@ impl Link {
     fn end(&mut self) -> usize {
         self.stream = None;
         self.state.on_read_end();
-        self.broken_since = None;
+        self.clear_broken();
         self.on_broken()
     }
 
@@ -330,16 +378,17 @@ impl Link {
 
     /// Stops reading the peer.
     pub(super) fn pause(&mut self, now: Instant) {
-        self.paused_since.get_or_insert(now);
+        self.cold().paused_since.get_or_insert(now);
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused_since.is_some()
+        self.cold.as_ref().is_some_and(|cold| cold.paused_since.is_some())
     }
 
     /// Goes on reading; answers for how long it was not.
     pub(super) fn resume(&mut self, now: Instant) -> Option<Duration> {
-        self.paused_since.take().map(|since| now.saturating_duration_since(since))
+        let since = self.cold.as_mut()?.paused_since.take()?;
+        Some(now.saturating_duration_since(since))
     }
 
     /// Whether the peer has ended or reset its side, though what it sent before may not be read yet.
@@ -350,6 +399,6 @@ impl Link {
     /// Memory that it holds for what was not scanned yet.
     #[cfg(test)]
     pub(super) fn held_capacity(&self) -> usize {
-        self.held.capacity()
+        self.held.as_ref().map_or(0, |held| held.bytes.capacity())
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::link::Link;
 use crate::config::{self, HeartbeatMode};
 use crate::frame::{Edge, Opcode, Verdict};
-use crate::resilience::{Heartbeat, HeartbeatAction, JSON_PING, PING_PAYLOAD, PongKind, is_json_pong};
+use crate::resilience::{Heartbeat, HeartbeatAction, JSON_PING, PongKind, is_json_pong};
 use crate::telemetry::Metrics;
 
 /// One link's heartbeat.
@@ -27,7 +27,7 @@ enum PingState {
     /// None is to be sent: it was answered, or its pong is awaited, or none is due.
     Idle,
     /// It waits for a frame edge.
-    Due([u8; PING_PAYLOAD]),
+    Due,
     /// It is among the bytes that the peer has not taken.
     Queued,
 }
@@ -50,7 +50,7 @@ impl PingScheduler {
             metrics.connections.heartbeat_missed.inc();
         }
         match action {
-            Some(HeartbeatAction::SendPing(payload)) => self.state = PingState::Due(payload),
+            Some(HeartbeatAction::SendPing(_)) => self.state = PingState::Due,
             Some(HeartbeatAction::GiveUp) => return true,
             None => {}
         }
@@ -64,11 +64,11 @@ impl PingScheduler {
 
     /// Sends a ping that is due between the frames that go to `link`, if these are at an `edge` where it may stand.
     pub(super) fn send_due(&mut self, link: &mut Link, edge: Edge, now: Instant) {
-        if let PingState::Due(payload) = self.state
-            && link.can_send()
-        {
+        if self.state == PingState::Due && link.can_send() {
             match self.mode {
-                HeartbeatMode::Ping if edge != Edge::Inside => link.push(Opcode::Ping, &payload, now),
+                HeartbeatMode::Ping if edge != Edge::Inside => {
+                    link.push(Opcode::Ping, &self.heartbeat.payload(), now);
+                }
                 HeartbeatMode::Json if edge == Edge::Message => link.push(Opcode::Text, JSON_PING, now),
                 HeartbeatMode::Ping | HeartbeatMode::Json => return,
             }
@@ -85,8 +85,8 @@ impl PingScheduler {
     }
 
     /// Anything came from the peer.
-    pub(super) fn on_activity(&mut self, now: Instant) {
-        self.heartbeat.on_activity(now);
+    pub(super) fn on_activity(&mut self) {
+        self.heartbeat.on_activity();
     }
 
     /// The other side's ping goes to this peer.

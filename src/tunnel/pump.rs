@@ -18,15 +18,15 @@ use crate::resilience::ReadBudget;
 use crate::telemetry::Reason;
 
 impl Relay {
-    /// Moves the frames of `side` to the other one.
-    pub(super) fn pump(
+    /// Moves the frames of one side to the other one.
+    pub(super) fn pump<const OF_CLIENT: bool>(
         &mut self,
         cx: &mut Context<'_>,
-        side: Side,
         read_budget: &mut ReadBudget,
         scratch: &mut [u8],
         now: Instant,
     ) -> Pumped {
+        let side = const { Side::of(OF_CLIENT) };
         loop {
             if side == Side::Upstream && self.has_injections {
                 let injected = self.inject(cx, read_budget.bytes(), now);
@@ -37,7 +37,7 @@ impl Relay {
                     return Pumped::Busy;
                 }
             }
-            let most = match self.may_read(side, now) {
+            let most = match self.may_read::<OF_CLIENT>(now) {
                 Some(most) => most,
                 None => return Pumped::Waiting,
             };
@@ -46,7 +46,7 @@ impl Relay {
             }
             let from = self.link_mut(side);
             if let Some(mut backlog) = from.take_backlog() {
-                let frames = self.forward(cx, side, &mut backlog, most, now);
+                let frames = self.forward::<OF_CLIENT>(cx, &mut backlog, most, now);
                 read_budget.take(backlog.len(), frames);
                 continue;
             }
@@ -60,13 +60,14 @@ impl Relay {
             };
             let start = from.prepend_held(scratch, HELD_ROOM);
             let records = from.take_records();
-            let frames = self.forward(cx, side, &mut scratch[start..HELD_ROOM + n], most, now);
+            let frames = self.forward::<OF_CLIENT>(cx, &mut scratch[start..HELD_ROOM + n], most, now);
             read_budget.take(n, frames.max(records));
         }
     }
 
-    /// Whether `side` is to be read now, and how many messages of it may go on.
-    fn may_read(&mut self, side: Side, now: Instant) -> Option<u32> {
+    /// Whether the side is to be read now, and how many messages of it may go on.
+    fn may_read<const OF_CLIENT: bool>(&mut self, now: Instant) -> Option<u32> {
+        let side = const { Side::of(OF_CLIENT) };
         if side == Side::Client {
             // Set again below while the rate holds the client back; a stale moment would wake the task for ever.
             self.next_token_at = None;
@@ -114,18 +115,27 @@ impl Relay {
                 pings.shift(pause, now);
             }
             self.last_activity = (self.last_activity + pause).min(now);
+            // Clocks go on that stood still.
+            self.must_arm = true;
         }
         Some(most)
     }
 
-    /// Scans `buf`, which `side` sent, and sends on what may go on; answers how many frames began.
-    fn forward(&mut self, cx: &mut Context<'_>, side: Side, buf: &mut [u8], most: u32, now: Instant) -> u32 {
+    /// Scans `buf`, which the side sent, and sends on what may go on; answers how many frames began.
+    fn forward<const OF_CLIENT: bool>(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        most: u32,
+        now: Instant,
+    ) -> u32 {
+        let side = const { Side::of(OF_CLIENT) };
         self.on_bytes(side, now);
         if !self.link(side).state().can_read() {
             self.connection.handle().on_discarded(buf.len());
             return 0;
         }
-        let (scanned, close) = self.scan(side, buf, most, now);
+        let (scanned, close) = self.scan::<OF_CLIENT>(buf, most, now);
         let (from, to) = match side {
             Side::Client => (&mut self.client, &mut self.upstream),
             Side::Upstream => (&mut self.upstream, &mut self.client),
@@ -145,6 +155,8 @@ impl Relay {
         } else {
             handle.on_discarded(scanned.forward);
         }
+        // A ping or a pong may bring the deadline of a heartbeat nearer.
+        self.must_arm |= scanned.controls > 0;
         if scanned.messages > 0 || !from.scanner.at_frame_edge() {
             self.last_activity = now;
         }
@@ -202,13 +214,13 @@ impl Relay {
     }
 
     /// Walks the frames in `buf`; answers also the Close among them and what becomes of it.
-    fn scan(
+    fn scan<const OF_CLIENT: bool>(
         &mut self,
-        side: Side,
         buf: &mut [u8],
         most: u32,
         now: Instant,
     ) -> (Scanned, Option<(CloseCode, Verdict)>) {
+        let side = const { Side::of(OF_CLIENT) };
         let replaces_close = match side {
             Side::Client => self.upstream.replaces_close(),
             Side::Upstream => self.client.replaces_close(),
@@ -249,7 +261,7 @@ impl Relay {
     /// `side` has sent something.
     fn on_bytes(&mut self, side: Side, now: Instant) {
         if let Some(pings) = self.pings_mut(side) {
-            pings.on_activity(now);
+            pings.on_activity();
         }
         if self.settings.policy.idle_activity == IdleActivity::Any {
             self.last_activity = now;

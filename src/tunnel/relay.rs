@@ -77,6 +77,8 @@ pub(super) struct Relay {
     waker: Option<Waker>,
     /// Messages wait in the mailbox for their place.
     pub(super) has_injections: bool,
+    /// Whether a deadline may have come nearer than the alarm since that was set, though frames simply pass.
+    pub(super) must_arm: bool,
     /// What both hops hold, for the budget.
     share: Share,
 }
@@ -138,6 +140,7 @@ impl Relay {
             alarm: Alarm::default(),
             waker: None,
             has_injections: false,
+            must_arm: true,
             share: settings.budget.share(),
             settings: Arc::clone(settings),
             connection,
@@ -171,6 +174,15 @@ impl Relay {
             Side::Client => self.client_pings.as_deref_mut(),
             Side::Upstream => self.upstream_pings.as_deref_mut(),
         }
+    }
+
+    /// Whether frames simply pass: nothing is due but what comes by the alarm, and no step of an ending can be taken.
+    fn is_flowing(&self) -> bool {
+        self.ending.is_none()
+            && self.client.is_flowing()
+            && self.upstream.is_flowing()
+            && !self.client_pings.as_ref().is_some_and(|pings| pings.is_pending())
+            && !self.upstream_pings.as_ref().is_some_and(|pings| pings.is_pending())
     }
 
     /// Sends pings that are due, and what is queued.
@@ -230,19 +242,24 @@ impl Future for Relay {
         let pending = this.connection.handle().take_pending();
         this.has_injections |= pending.has_injections;
         for command in pending.commands.into_iter().flatten() {
+            this.must_arm = true;
             this.on_command(command, now);
         }
         let mut due = this.alarm.due(now);
         // For each direction one, over all rounds of the loop.
         let [mut up_budget, mut down_budget] = [ReadBudget::new(POLL_BUDGET, POLL_FRAMES); 2];
-        let busy = scratch::with(|scratch| {
+        let (is_busy, is_flowing) = scratch::with(|scratch| {
             loop {
                 let had_upstream = this.upstream.is_open();
                 let lost = this.client.flush(cx, now) + this.upstream.flush(cx, now);
-                let up = this.pump(cx, Side::Client, &mut up_budget, scratch, now);
-                let down = this.pump(cx, Side::Upstream, &mut down_budget, scratch, now);
+                let up = this.pump::<true>(cx, &mut up_budget, scratch, now);
+                let down = this.pump::<false>(cx, &mut down_budget, scratch, now);
                 this.connection.handle().on_discarded(lost);
                 let is_busy = up == Pumped::Busy || down == Pumped::Busy;
+                // Nearly always.
+                if due.is_none() && this.is_flowing() {
+                    break (is_busy, true);
+                }
                 // After the sockets were read: what came before a deadline counts, whichever is looked at first.
                 if let Some(due) = due.take() {
                     this.on_time(cx, due, now);
@@ -255,20 +272,26 @@ impl Future for Relay {
                 // Each step of an ending happens once, so that this loop ends. A client that waited for an
                 // upstream that is gone now has to be read again.
                 if !this.settle(cx, now) && this.upstream.is_open() == had_upstream {
-                    break is_busy;
+                    break (is_busy, false);
                 }
             }
         });
         this.report_buffered();
+        if is_busy {
+            cx.waker().wake_by_ref();
+        }
+        if is_flowing {
+            if this.must_arm {
+                this.arm(cx, now);
+            }
+            return Poll::Pending;
+        }
         if this.client.state().is_read_ended() {
             this.on_client_gone();
         }
         if !this.client.is_open() && !this.upstream.is_open() {
             this.finish();
             return Poll::Ready(());
-        }
-        if busy {
-            cx.waker().wake_by_ref();
         }
         this.arm(cx, now);
         Poll::Pending

@@ -84,6 +84,7 @@ impl Relay {
     /// The timer, which was set to `due`, has fired: does what is due.
     pub(super) fn on_time(&mut self, cx: &mut Context<'_>, due: Instant, now: Instant) {
         self.alarm.clear();
+        self.must_arm = true;
         self.on_date(now);
         if self.standstill.must_read_first(due, now) {
             return;
@@ -155,5 +156,6 @@ impl Relay {
     pub(super) fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
         let next = self.next_deadline(now);
         self.alarm.arm(next, cx);
+        self.must_arm = false;
     }
 }

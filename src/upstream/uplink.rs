@@ -264,7 +264,7 @@ impl Uplink {
     fn on_bytes(&mut self, bytes: &[u8], on: &mut dyn FnMut(Kind, &[u8]), now: Instant) -> u32 {
         let Self { assembler, endpoint, heartbeat, receipts, metrics, .. } = self;
         if let Some(heartbeat) = heartbeat {
-            heartbeat.on_activity(now);
+            heartbeat.on_activity();
         }
         if !endpoint.state().can_read() {
             return 0;

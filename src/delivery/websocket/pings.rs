@@ -26,7 +26,8 @@ const PAYLOAD: usize = PING_PAYLOAD + 16;
 pub(in crate::delivery) struct PingScheduler {
     heartbeat: Heartbeat,
     mode: HeartbeatMode,
-    due: Option<[u8; PING_PAYLOAD]>,
+    /// Whether one is to be written.
+    is_due: bool,
     /// Whether a ping was written and may not have left.
     is_in_flight: bool,
     /// Here and not with the cursor: a client without pings has none, and each byte there is paid for by every client.
@@ -38,7 +39,7 @@ impl PingScheduler {
         Self {
             heartbeat: Heartbeat::new(settings.timing, fastrand::u64(..), now),
             mode: settings.mode,
-            due: None,
+            is_due: false,
             is_in_flight: false,
             receipts: Receipts::default(),
         }
@@ -60,7 +61,7 @@ impl PingScheduler {
             metrics.connections.heartbeat_missed.inc();
         }
         match action {
-            Some(HeartbeatAction::SendPing(payload)) => self.due = Some(payload),
+            Some(HeartbeatAction::SendPing(_)) => self.is_due = true,
             Some(HeartbeatAction::GiveUp) => return true,
             None => {}
         }
@@ -70,8 +71,11 @@ impl PingScheduler {
     /// The ping that is due, if one is, for a place between two messages.
     /// `prefix`: of the client's control frames, where it has such: then a text that is a ping is one of them.
     pub(super) fn next_ping(&mut self, sent: Position, prefix: Option<&Prefix>) -> Option<ControlFrame> {
-        let nonce = self.due.take()?;
+        if !std::mem::take(&mut self.is_due) {
+            return None;
+        }
         self.is_in_flight = true;
+        let nonce = self.heartbeat.payload();
         Some(match (self.mode, prefix) {
             (HeartbeatMode::Json, None) => ControlFrame::new(Opcode::Text, JSON_PING, None),
             (HeartbeatMode::Json, Some(prefix)) => {
@@ -97,8 +101,8 @@ impl PingScheduler {
     }
 
     /// Anything came from the client.
-    pub(super) fn on_activity(&mut self, now: Instant) {
-        self.heartbeat.on_activity(now);
+    pub(super) fn on_activity(&mut self) {
+        self.heartbeat.on_activity();
     }
 
     /// The client was not read for so long, until now.

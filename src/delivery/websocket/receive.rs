@@ -121,7 +121,7 @@ impl WebSocket {
         mut on: impl FnMut(Received<'_>),
     ) -> Input {
         if let Some(pings) = &mut self.pings {
-            pings.on_activity(now);
+            pings.on_activity();
         }
         if idle_activity == IdleActivity::Any {
             self.last_activity = now;

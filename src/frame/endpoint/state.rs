@@ -103,6 +103,11 @@ impl ConnectionState {
         self.write = Write::Broken;
     }
 
+    /// Whether frames may be sent and are read: no end has begun.
+    pub(crate) fn is_open(self) -> bool {
+        self.can_send() && self.can_read()
+    }
+
     /// Whether frames may still be sent.
     pub(crate) fn can_send(self) -> bool {
         self.write == Write::Frames

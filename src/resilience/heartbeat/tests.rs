@@ -89,7 +89,7 @@ fn foreign_pongs_are_told_apart() {
 fn any_traffic_counts_as_life() {
     let (mut heartbeat, _) = heartbeat();
     let (at, _) = ping(&mut heartbeat);
-    heartbeat.on_activity(at + Duration::from_secs(1));
+    heartbeat.on_activity();
     assert_eq!(step(&mut heartbeat), (at + TIMEOUT, None, false), "no miss");
     assert_eq!(ping(&mut heartbeat).0, at + INTERVAL);
 }
@@ -171,6 +171,11 @@ fn a_pong_without_a_payload_answers_the_newest() {
     assert_eq!(heartbeat.deadline(false), Some(at + INTERVAL));
 }
 
+#[test]
+fn it_fits_a_small_class_of_the_allocator() {
+    assert!(size_of::<Heartbeat>() <= 112, "{}", size_of::<Heartbeat>());
+}
+
 proptest! {
     /// A peer that says anything within every timeout is never given up; one that is silent always is,
     /// within the documented worst case.
@@ -193,7 +198,7 @@ proptest! {
                 None => {}
             }
             if lives {
-                heartbeat.on_activity(at + timing.timeout / 2);
+                heartbeat.on_activity();
             }
         }
         prop_assert_eq!(gone, if lives { None } else { Some(worst) });

@@ -28,35 +28,45 @@ pub(in crate::tunnel) struct Step {
 impl Link {
     /// Begins what `action` asks for, whatever was to be done before.
     pub(in crate::tunnel) fn begin_close(&mut self, action: CloseAction) {
-        self.close_action = action;
+        self.set_close_action(action);
+    }
+
+    fn close_action(&self) -> CloseAction {
+        self.cold.as_ref().map_or(CloseAction::Nothing, |cold| cold.close_action)
+    }
+
+    fn set_close_action(&mut self, action: CloseAction) {
+        if self.close_action() != action {
+            self.cold().close_action = action;
+        }
     }
 
     /// Whether anything is still to be done.
     pub(in crate::tunnel) fn has_close_action(&self) -> bool {
-        self.close_action != CloseAction::Nothing
+        self.close_action() != CloseAction::Nothing
     }
 
     /// Whether the peer gets a Close of ours at the next frame edge.
     pub(in crate::tunnel) fn waits_for_edge(&self) -> bool {
-        matches!(self.close_action, CloseAction::Close(_))
+        matches!(self.close_action(), CloseAction::Close(_))
     }
 
     /// Whether the peer gets a Close of ours in place of one of the other side.
     pub(in crate::tunnel) fn replaces_close(&self) -> bool {
-        matches!(self.close_action, CloseAction::AfterPeer { instead: true, .. } | CloseAction::Close(_))
+        matches!(self.close_action(), CloseAction::AfterPeer { instead: true, .. } | CloseAction::Close(_))
     }
 
     /// Whether the peer waits for a Close until the other side has ended, and can still get one.
     pub(in crate::tunnel) fn waits_for_other(&self) -> bool {
-        self.can_send() && matches!(self.close_action, CloseAction::AfterPeer { .. })
+        self.can_send() && matches!(self.close_action(), CloseAction::AfterPeer { .. })
     }
 
     /// Waits no longer for the other side: our Close is next. False if it was not waited for.
     pub(in crate::tunnel) fn stop_waiting(&mut self) -> bool {
         if self.waits_for_other()
-            && let CloseAction::AfterPeer { frame, .. } = self.close_action
+            && let CloseAction::AfterPeer { frame, .. } = self.close_action()
         {
-            self.close_action = CloseAction::Close(frame);
+            self.set_close_action(CloseAction::Close(frame));
             return true;
         }
         false
@@ -73,16 +83,16 @@ impl Link {
         if !self.is_open() {
             return Step { changed: false, lost: 0 };
         }
-        let before = (self.close_action, self.state);
+        let before = (self.close_action(), self.state);
         let mut lost = 0;
-        match self.close_action {
+        match self.close_action() {
             CloseAction::Nothing => {}
             CloseAction::AfterPeer { .. } | CloseAction::Close(_) if !self.can_send() => {
-                self.close_action = CloseAction::Nothing;
+                self.set_close_action(CloseAction::Nothing);
             }
             CloseAction::AfterPeer { frame, .. } => {
                 if !other.can_read() {
-                    self.close_action = CloseAction::Close(frame);
+                    self.set_close_action(CloseAction::Close(frame));
                 }
             }
             CloseAction::Close(frame) => {
@@ -90,15 +100,15 @@ impl Link {
                 if dropped.is_some() || other.scanner.at_frame_edge() {
                     lost += dropped.unwrap_or(0);
                     self.send_close(frame, now);
-                    self.close_action = CloseAction::Nothing;
+                    self.set_close_action(CloseAction::Nothing);
                 } else if is_slow || !other.can_read() {
-                    self.close_action = CloseAction::Fin;
+                    self.set_close_action(CloseAction::Fin);
                 }
             }
             CloseAction::Fin => {
                 let is_sent = self.state.fin_sent() || self.state.is_broken();
                 if is_sent || self.is_flushed() && self.send_fin(cx, now) {
-                    self.close_action = CloseAction::Nothing;
+                    self.set_close_action(CloseAction::Nothing);
                 }
             }
             CloseAction::Reset(frame) => {
@@ -123,7 +133,7 @@ impl Link {
         if self.state.needs_fin(self.is_flushed()) {
             self.send_fin(cx, now);
         }
-        Step { changed: before != (self.close_action, self.state), lost }
+        Step { changed: before != (self.close_action(), self.state), lost }
     }
 
     fn send_close(&mut self, frame: CloseFrame, now: Instant) {
