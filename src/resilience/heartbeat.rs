@@ -59,13 +59,15 @@ pub(crate) struct Heartbeat {
     nonce: u64,
     /// When the newest pings left, by their number; [`NEVER`] for those that were answered.
     sent: [u64; REMEMBERED],
-    phase: Phase,
+    /// When a ping is due, or the pong ([`Phase`]).
+    due: u64,
     /// Until when the other side's ping holds ours back; [`NEVER`]: none of its pings is unanswered.
     other_side_ping_until: u64,
     /// Number of the newest ping; 0: none yet.
     newest: u32,
     max_missed: u32,
     missed: u32,
+    phase: Phase,
     /// Whether anything came from the peer since the newest ping left.
     is_active: bool,
 }
@@ -74,12 +76,12 @@ const NEVER: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing is due until `ping_at`.
-    Quiet { ping_at: u64 },
+    /// Nothing before the next ping.
+    Quiet,
     /// A ping is queued behind what the peer has not taken yet.
     Queued,
-    /// It has left, at the time that `sent` has of it; the pong is due.
-    Waiting { due: u64 },
+    /// It has left, at the time that `sent` has of it, and its pong is awaited.
+    Waiting,
     /// Terminal.
     Gone,
 }
@@ -94,11 +96,12 @@ impl Heartbeat {
             timeout: nanos(timing.timeout),
             nonce,
             sent: [NEVER; REMEMBERED],
-            phase: Phase::Quiet { ping_at: interval },
+            due: interval,
             other_side_ping_until: NEVER,
             newest: 0,
             max_missed: timing.max_missed,
             missed: 0,
+            phase: Phase::Quiet,
             is_active: false,
         }
     }
@@ -116,12 +119,10 @@ impl Heartbeat {
     /// (`is_paused`) no pong can come, so that none is waited for.
     pub(crate) fn deadline(&self, is_paused: bool) -> Option<Instant> {
         let at = match self.phase {
-            Phase::Quiet { ping_at } if self.other_side_ping_until == NEVER => ping_at,
-            Phase::Quiet { ping_at } => {
-                self.other_side_ping_until.clamp(ping_at, ping_at.saturating_add(self.timeout))
-            }
-            Phase::Waiting { due } if !is_paused => due,
-            Phase::Waiting { .. } | Phase::Queued | Phase::Gone => return None,
+            Phase::Quiet if self.other_side_ping_until == NEVER => self.due,
+            Phase::Quiet => self.other_side_ping_until.clamp(self.due, self.due.saturating_add(self.timeout)),
+            Phase::Waiting if !is_paused => self.due,
+            Phase::Waiting | Phase::Queued | Phase::Gone => return None,
         };
         Some(self.began + Duration::from_nanos(at))
     }
@@ -134,13 +135,13 @@ impl Heartbeat {
         }
         self.other_side_ping_until = NEVER;
         match self.phase {
-            Phase::Quiet { .. } => (Some(self.ping()), false),
-            Phase::Waiting { .. } if self.is_active => {
-                let ping_at = self.newest_sent().saturating_add(self.interval);
-                self.phase = Phase::Quiet { ping_at: ping_at.max(self.at(now)) };
+            Phase::Quiet => (Some(self.ping()), false),
+            Phase::Waiting if self.is_active => {
+                self.be_quiet(self.newest_sent());
+                self.due = self.due.max(self.at(now));
                 (None, false)
             }
-            Phase::Waiting { .. } => {
+            Phase::Waiting => {
                 self.missed += 1;
                 if self.missed >= self.max_missed {
                     self.phase = Phase::Gone;
@@ -159,6 +160,11 @@ impl Heartbeat {
         HeartbeatAction::SendPing(self.payload())
     }
 
+    /// The next ping is due an interval after `ping`.
+    fn be_quiet(&mut self, ping: u64) {
+        (self.phase, self.due) = (Phase::Quiet, ping.saturating_add(self.interval));
+    }
+
     /// The payload of the newest ping.
     pub(crate) fn payload(&self) -> [u8; PING_PAYLOAD] {
         let mut payload = [0; PING_PAYLOAD];
@@ -171,7 +177,7 @@ impl Heartbeat {
     pub(crate) fn on_flushed(&mut self, now: Instant) {
         if self.phase == Phase::Queued {
             let now = self.at(now);
-            self.phase = Phase::Waiting { due: now.saturating_add(self.timeout) };
+            (self.phase, self.due) = (Phase::Waiting, now.saturating_add(self.timeout));
             self.sent[self.newest as usize % REMEMBERED] = now;
             self.is_active = false;
         }
@@ -217,14 +223,10 @@ impl Heartbeat {
         let sent = std::mem::replace(sent, NEVER);
         if number == self.newest {
             match self.phase {
-                Phase::Waiting { .. } => {
-                    self.phase = Phase::Quiet { ping_at: sent.saturating_add(self.interval) };
-                }
+                Phase::Waiting => self.be_quiet(sent),
                 // The ping has left, though what is queued behind it has not.
-                Phase::Queued => {
-                    self.phase = Phase::Quiet { ping_at: now.saturating_add(self.interval) };
-                }
-                Phase::Quiet { .. } | Phase::Gone => {}
+                Phase::Queued => self.be_quiet(now),
+                Phase::Quiet | Phase::Gone => {}
             }
         }
         PongKind::Ours((sent != NEVER).then(|| Duration::from_nanos(now.saturating_sub(sent))))
@@ -232,11 +234,11 @@ impl Heartbeat {
 
     /// For `pause` until `now` the clocks stood still: reading from this peer was not possible.
     pub(crate) fn shift(&mut self, pause: Duration, now: Instant) {
-        let (pause, now, sent) = (nanos(pause), self.at(now), self.newest_sent());
-        match &mut self.phase {
-            Phase::Quiet { .. } | Phase::Queued | Phase::Gone => {}
+        let pause = nanos(pause);
+        if self.phase == Phase::Waiting {
             // A ping that left meanwhile has a clock that only stood since then.
-            Phase::Waiting { due } => *due = due.saturating_add(pause.min(now.saturating_sub(sent))),
+            let stood = pause.min(self.at(now).saturating_sub(self.newest_sent()));
+            self.due = self.due.saturating_add(stood);
         }
         if self.other_side_ping_until != NEVER {
             self.other_side_ping_until = self.other_side_ping_until.saturating_add(pause);

@@ -68,9 +68,11 @@ impl Relay {
     /// Whether the side is to be read now, and how many messages of it may go on.
     fn may_read<const OF_CLIENT: bool>(&mut self, now: Instant) -> Option<u32> {
         let side = const { Side::of(OF_CLIENT) };
-        if side == Side::Client {
+        if side == Side::Client
+            && let Some(rates) = &mut self.rates
+        {
             // Set again below while the rate holds the client back; a stale moment would wake the task for ever.
-            self.next_token_at = None;
+            rates.next_token_at = None;
         }
         let delivery = &self.settings.policy.delivery;
         let is_isolated = delivery.on_stall == OnStall::Isolate;
@@ -89,9 +91,8 @@ impl Relay {
                 from.pause(now);
                 return None;
             }
-            if let (Side::Client, Some(bucket)) = (side, messages(&mut self.rates)) {
-                most = bucket.available(now);
-                self.next_token_at = (most == 0).then(|| bucket.next_token_at());
+            if let (Side::Client, Some(rates)) = (side, &mut self.rates) {
+                most = rates.available(now);
                 if most == 0 {
                     from.pause(now);
                     return None;

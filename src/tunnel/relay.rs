@@ -66,8 +66,6 @@ pub(super) struct Relay {
     pub(super) upstream_pings: Option<Box<PingScheduler>>,
     /// What the client may still send.
     pub(super) rates: Option<Box<Rates>>,
-    /// When it may send the next one, while it may not.
-    pub(super) next_token_at: Option<Instant>,
     pub(super) last_activity: Instant,
     /// When it is closed in any case: the end of its life or of credentials, a drain's schedule.
     pub(super) dates: Dates,
@@ -132,7 +130,6 @@ impl Relay {
                 .upstream_heartbeat
                 .map(|timing| Box::new(PingScheduler::new(timing, HeartbeatMode::Ping, now))),
             rates: Rates::new(policy, now),
-            next_token_at: None,
             last_activity: now,
             dates: Dates::new(lifetime, expires, now),
             standstill: Standstill::default(),
@@ -160,6 +157,11 @@ impl Relay {
             Side::Client => &mut self.client,
             Side::Upstream => &mut self.upstream,
         }
+    }
+
+    /// When the client may send its next message, while its rate holds it back.
+    pub(super) fn next_token_at(&self) -> Option<Instant> {
+        self.rates.as_ref()?.next_token_at
     }
 
     pub(super) fn pings(&self, side: Side) -> Option<&PingScheduler> {

@@ -56,7 +56,7 @@ impl Relay {
                 let deadline = self.pings(side)?.deadline(self.link(side).is_paused())?;
                 Some((deadline, Due::Heartbeat(side)))
             };
-            let is_held_back = self.upstream.stalled_since().is_some() || self.next_token_at.is_some();
+            let is_held_back = self.upstream.stalled_since().is_some() || self.next_token_at().is_some();
             let check = now + PRESENCE_CHECK.min(policy.close_timeout);
             let idle = policy.idle_timeout.filter(|_| !is_paused);
             all = [
@@ -78,7 +78,7 @@ impl Relay {
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let dates = self.dates.next().filter(|_| self.ending.is_none());
         let judgement = self.deadlines(now).map(|(at, _)| at).min().map(|at| self.standstill.defer(at));
-        [judgement, dates, self.next_token_at].into_iter().flatten().min()
+        [judgement, dates, self.next_token_at()].into_iter().flatten().min()
     }
 
     /// The timer, which was set to `due`, has fired: does what is due.
@@ -139,7 +139,7 @@ impl Relay {
         self.on_client_gone();
         // A client that is gone behind bytes that its rate holds back has close_timeout for them, however many these are:
         // as long as there are some, its stream is not read to its end.
-        if self.next_token_at.is_some() {
+        if self.next_token_at().is_some() {
             self.client.on_peer_gone(now);
         }
         // If the upstream does not take the bytes of a client that is gone, it has close_timeout for them.

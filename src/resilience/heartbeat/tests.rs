@@ -173,7 +173,7 @@ fn a_pong_without_a_payload_answers_the_newest() {
 
 #[test]
 fn it_fits_a_small_class_of_the_allocator() {
-    assert!(size_of::<Heartbeat>() <= 112, "{}", size_of::<Heartbeat>());
+    assert!(size_of::<Heartbeat>() <= 104, "{}", size_of::<Heartbeat>());
 }
 
 proptest! {
