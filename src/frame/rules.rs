@@ -95,6 +95,27 @@ impl FrameSequence {
         Ok(Some(header))
     }
 
+    /// The size of the frame at the front if it is a whole message without an extension and of at most 64 KiB, as nearly all
+    /// are, and may come here. `None` says nothing: [`FrameSequence::read_header`] knows.
+    pub(super) fn size_of_plain_message(&self, bytes: &[u8]) -> Option<usize> {
+        const FINAL_TEXT: u8 = 0x81;
+        const FINAL_BINARY: u8 = 0x82;
+        let [FINAL_TEXT | FINAL_BINARY, second, ..] = *bytes else { return None };
+        let is_masked = second & 0x80 != 0;
+        if is_masked != (self.rules.sender == Role::Client) || self.is_inside_message() {
+            return None;
+        }
+        let (payload, size) = match (second & 0x7f, bytes) {
+            (short @ 0..=125, _) => (usize::from(short), 2),
+            (126, &[_, _, high, low, ..]) => (usize::from(u16::from_be_bytes([high, low])), 4),
+            _ => return None,
+        };
+        let is_shortest = size == 2 || payload > 125;
+        let limit = self.rules.max_frame.min(self.rules.max_message);
+        let size = size + payload + if is_masked { 4 } else { 0 };
+        (is_shortest && payload as u64 <= limit).then_some(size)
+    }
+
     fn check_data(&self, header: &Header) -> Result<(), ProtocolError> {
         let before = match (header.opcode, self.open_message) {
             (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),

@@ -207,11 +207,8 @@ impl Scanner {
     /// Whether `buf` is one message in one frame that nobody wants to see.
     fn is_one_message(&self, buf: &[u8]) -> bool {
         self.at_frame_edge()
-            && matches!(self.sequence.read_header(buf), Ok(Some(header))
-                if header.fin
-                    && header.opcode != Opcode::Continuation
-                    && !self.is_intercepted(&header)
-                    && header.payload == (buf.len() - header.size) as u64)
+            && !self.sequence.rules().show_text
+            && self.sequence.size_of_plain_message(buf) == Some(buf.len())
     }
 
     fn is_intercepted(&self, header: &Header) -> bool {

@@ -58,6 +58,18 @@ impl Stream {
         }
     }
 
+    /// Whether the runtime has heard that there is something to read, or an end; of a stream that cannot tell, that there
+    /// may be. Costs one load, and registers nobody.
+    pub(crate) fn may_be_readable(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Unix(unix) => unix.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Http2(_) | Self::Tls(_) => true,
+            #[cfg(test)]
+            Self::Scripted(_) => true,
+        }
+    }
+
     /// Whether what was written may still wait inside the stream: it is to be flushed then each time the
     /// task is woken, also without anything more to write.
     pub fn wants_flush(&self) -> bool {

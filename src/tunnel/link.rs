@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
 use super::ending::CloseAction;
@@ -53,6 +54,9 @@ pub(super) struct Link {
     held: Option<Box<Held>>,
     /// What the peer did not take.
     pub(super) egress: WriteBuffer,
+    /// Whether the last read found nothing and the task is registered to be woken for more: it stays so until the runtime
+    /// hears of more. A task that is woken for its other side need not register here again.
+    is_awaited: bool,
     /// What may still be sent to the peer, and is still read of it. Our role is the opposite of the peer's.
     state: ConnectionState,
     /// What is not so while frames simply pass. `None`: nothing of it ever was. Once it was, the memory stays: a peer that
@@ -91,6 +95,7 @@ impl Link {
             held: (!read_ahead.is_empty())
                 .then(|| Box::new(Held { bytes: read_ahead.to_vec(), is_backlog: true })),
             egress: WriteBuffer::default(),
+            is_awaited: false,
             state: ConnectionState::new(role),
             cold: None,
         }
@@ -178,9 +183,14 @@ impl Link {
         now: Instant,
     ) -> Poll<io::Result<usize>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
+        if self.is_awaited && !stream.may_be_readable() {
+            return Poll::Pending;
+        }
         let mut buf = ReadBuf::new(buf);
         let before = stream.sent();
         let read = Pin::new(stream).poll_read(cx, &mut buf);
+        // A task whose turn is over is sent away without being registered.
+        self.is_awaited = read.is_pending() && has_budget_remaining();
         // TLS sends what it has sealed with a read as well.
         self.note_sent(before, now);
         match read {
@@ -191,6 +201,11 @@ impl Link {
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
+    }
+
+    /// The task is woken by another waker from now on.
+    pub(super) fn on_new_waker(&mut self) {
+        self.is_awaited = false;
     }
 
     /// As [`Stream::take_records`].

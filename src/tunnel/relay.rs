@@ -216,9 +216,11 @@ impl Relay {
         }
     }
 
-    /// Registers the task's waker with the handle, for commands.
+    /// Registers the task's waker with the handle, for commands, and has each side ask for it anew if it is another one.
     fn register(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            self.client.on_new_waker();
+            self.upstream.on_new_waker();
             self.connection.handle().wake_with(cx.waker());
             self.waker = Some(cx.waker().clone());
         }

@@ -213,7 +213,65 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// A header with any first byte, in any form of length, also a longer one than is needed.
+fn any_header_and_payload() -> impl Strategy<Value = Vec<u8>> {
+    let lengths = prop_oneof![0..130_usize, 250..260_usize, 65_530..65_540_usize];
+    (any::<u8>(), lengths, any::<bool>(), 0..3_u8).prop_map(|(first, payload, masked, form)| {
+        let bit = if masked { 0x80 } else { 0 };
+        let mut bytes = vec![first];
+        match form {
+            0 if payload < 126 => bytes.push(bit | payload as u8),
+            0 | 1 if payload <= 0xffff => {
+                bytes.push(bit | 126);
+                bytes.extend_from_slice(&(payload as u16).to_be_bytes());
+            }
+            _ => {
+                bytes.push(bit | 127);
+                bytes.extend_from_slice(&(payload as u64).to_be_bytes());
+            }
+        }
+        if masked {
+            bytes.extend_from_slice(&MASK);
+        }
+        bytes.resize(bytes.len() + payload, 7);
+        bytes
+    })
+}
+
 proptest! {
+    /// One message that comes whole is answered without a walk: it has to be the answer of the walk, which a message that
+    /// comes in two reads always takes.
+    #[test]
+    fn a_whole_message_is_judged_as_one_that_comes_in_pieces(
+        first in prop_oneof![3 => Just(0x81_u8), 3 => Just(0x82), 1 => any::<u8>()],
+        mut frame in any_header_and_payload(),
+        sender in prop_oneof![Just(Role::Client), Just(Role::Server)],
+        extensions in prop_oneof![Just(Extensions::None), Just(Extensions::Deflate), Just(Extensions::Unknown)],
+        limits in (prop_oneof![Just(100_u64), Just(255), Just(65_535)], prop_oneof![Just(120_u64), Just(1 << 20)]),
+        show_text: bool,
+        is_inside_message: bool,
+        extra in 0..3_usize,
+        cut in 1..20_usize,
+    ) {
+        frame[0] = first;
+        frame.resize(frame.len() + extra, 0);
+        let (max_frame, max_message) = limits;
+        let open = || {
+            let mut scanner = Scanner::new(Rules { sender, extensions, max_frame, max_message, show_text });
+            if is_inside_message {
+                let begun = self::frame(0x01, 1, sender == Role::Client);
+                run(&mut scanner, [&begun[..]], |_| Verdict::Pass);
+            }
+            scanner
+        };
+        let (mut whole, mut split) = (open(), open());
+        let (head, tail) = frame.split_at(cut.min(frame.len()));
+        let at_once = run(&mut whole, [&frame[..]], |_| Verdict::Pass);
+        let in_pieces = run(&mut split, [head, tail], |_| Verdict::Pass);
+        prop_assert!(at_once == in_pieces);
+        prop_assert_eq!(whole.edge(), split.edge());
+    }
+
     /// Invariant 2: every split of every stream comes out byte for byte, minus what is lifted out.
     #[test]
     fn any_split_forwards_the_same_bytes(

@@ -5,6 +5,7 @@ use tokio::task::coop::consume_budget;
 use super::*;
 use crate::frame::CloseCode;
 use crate::net::scratch::READ;
+use crate::tunnel::pings::PingScheduler;
 use crate::tunnel::relay::{POLL_BUDGET, POLL_FRAMES};
 
 const BARE: &str = "policy: { heartbeat: null, idle_timeout: 0s }";
@@ -162,4 +163,48 @@ async fn a_rate_limit_that_has_no_say_any_more_does_not_keep_it_awake() {
     assert_eq!(close_code(&stage.client.hear()), 1012);
     stage.pass(secs(4)).await;
     assert!(stage.relay.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_the_turn_of_the_task_ends_it_is_woken_for_what_comes_next() {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut spend = || std::pin::pin!(consume_budget()).poll(&mut cx).is_ready();
+    tokio::task::yield_now().await;
+    let whole = (0..).take_while(|_| spend()).count();
+    for left in 0..12 {
+        let mut stage = Stage::open(BARE).await;
+        stage.turn().await;
+        for (from, masked) in [(Which::Client, true), (Which::Upstream, false)] {
+            let message = frame(0x81, b"x", masked);
+            let say = |stage: &mut Stage| match from {
+                Which::Client => stage.client.say(&message),
+                Which::Upstream => stage.upstream.say(&message),
+            };
+            say(&mut stage);
+            tokio::task::yield_now().await;
+            // One of the calls on the sockets finds nothing left, the last read that finds nothing among them.
+            for _ in 0..whole - left {
+                assert!(spend());
+            }
+            stage.poll();
+            stage.turn().await;
+            say(&mut stage);
+            stage.turn().await;
+            let heard = match from {
+                Which::Client => stage.upstream.hear(),
+                Which::Upstream => stage.client.hear(),
+            };
+            assert_eq!(heard, message.repeat(2), "{left} of {whole} left");
+        }
+    }
+}
+
+#[test]
+fn an_idle_tunnel_fits_small_classes_of_the_allocator() {
+    // The runtime adds 104 bytes to a task, which is 512 then. mio adds a word to each socket where it debugs.
+    let debugs = if cfg!(debug_assertions) { 16 } else { 0 };
+    let sizes = [("relay", size_of::<Relay>() - debugs, 408), ("pings", size_of::<PingScheduler>(), 112)];
+    for (what, size, most) in sizes {
+        assert!(size <= most, "{what}: {size}");
+    }
 }
