@@ -118,9 +118,9 @@ impl Subscriber {
         let stats = handle.delivery_stats()?;
         Some(Self {
             connection: handle.id,
-            route: handle.info.route.name.to_string(),
-            channel: handle.info.channel.as_deref().unwrap_or_default().to_owned(),
-            user: handle.info.user.as_deref().map(str::to_owned),
+            route: handle.route.name.to_string(),
+            channel: handle.channel().unwrap_or_default().to_owned(),
+            user: handle.user.as_deref().map(str::to_owned),
             transport: handle.via.as_str().to_owned(),
             age_seconds: now.saturating_duration_since(handle.since).as_secs(),
             sent: stats.sent,

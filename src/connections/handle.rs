@@ -4,12 +4,14 @@
 //! 1. The counters of a handle have one writer, its connection: plain loads and stores, no locked
 //!    instruction on the path of a message. A scrape adds them up.
 //! 2. The mailbox is bounded: one command of each kind, and the injections of [`super::injections`].
+//! 3. What few connections need stands behind a pointer: a handle is a part of what an idle client costs, in steps of the
+//!    allocator.
 //!
 //! # Not here
 //! Which connections there are ([`super::registry`]); what a command does, and between which frames an injection goes
 //! ([`crate::tunnel`]).
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
@@ -91,8 +93,13 @@ pub(crate) struct EndReport {
 pub(crate) struct Handle {
     /// Unique in this process.
     pub id: u64,
-    /// What identifies it.
-    pub info: ConnectionInfo,
+    client: ClientAddress,
+    /// As [`ConnectionInfo::user`].
+    pub user: Option<Arc<str>>,
+    /// As [`ConnectionInfo::request_id`].
+    pub request_id: Box<str>,
+    /// As [`ConnectionInfo::route`].
+    pub route: Arc<RouteMetrics>,
     /// When it was opened.
     pub since: Instant,
     messages_in: AtomicU64,
@@ -100,21 +107,31 @@ pub(crate) struct Handle {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     discarded: AtomicU64,
-    acknowledged: AtomicU64,
-    asked: AtomicU64,
-    /// [`NO_LOG`] for those that read no log.
-    lag: AtomicU64,
     buffered: AtomicU64,
+    acknowledged: AtomicU64,
+    /// Of those in mode `broadcast`.
+    reader: Option<Box<Reader>>,
     has_pending: AtomicBool,
-    /// Here, and not in `info`, where it would make the handle larger.
+    /// What its client has.
     pub via: Via,
-    /// Boxed: it is only looked at if `has_pending`, and without it the handle fits a smaller size class of the
-    /// allocator.
-    mailbox: Box<Mutex<Mailbox>>,
+    mailbox: Mutex<Mailbox>,
 }
 
-/// More messages than any log has.
-const NO_LOG: u64 = u64::MAX;
+/// A client of a channel, which reads its log.
+#[derive(Debug)]
+struct Reader {
+    channel: Arc<str>,
+    asked: AtomicU64,
+    lag: AtomicU64,
+}
+
+/// [`ConnectionInfo::client`] in half the room for IPv4.
+#[derive(Debug)]
+enum ClientAddress {
+    Unix,
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
+}
 
 /// How far a client of a feed has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,15 +151,28 @@ pub(crate) struct DeliveryStats {
 /// Commands and injections for a connection, and the waker of its task.
 #[derive(Debug, Default)]
 struct Mailbox {
-    /// Whether a newer connection takes its place, a Close with a date that was not taken yet, and whether it is
-    /// to be cut: none hides another.
-    is_replaced: bool,
-    /// Most connections never get one.
-    close_at: Option<Box<Command>>,
-    is_cut: bool,
+    /// Those that were not taken yet. Most connections never get one.
+    commands: Option<Box<Commands>>,
     injections: Injections,
     /// Stays when it was used: the task registers it once, not with every poll.
     waker: Option<Waker>,
+}
+
+/// Whether a newer connection takes its place, a Close with a date, and whether it is to be cut: none hides another.
+#[derive(Debug, Default)]
+struct Commands {
+    is_replaced: bool,
+    close_at: Option<Command>,
+    is_cut: bool,
+}
+
+impl Commands {
+    /// In the order in which they are to be executed.
+    fn in_order(self) -> [Option<Command>; 3] {
+        // Before `CloseAt`: a client that is replaced must not reconnect, as clients do after the code of a restart.
+        let replace = self.is_replaced.then_some(Command::Replace);
+        [replace, self.close_at, self.is_cut.then_some(Command::Cut)]
+    }
 }
 
 /// What was in the mailbox.
@@ -156,33 +186,53 @@ pub(crate) struct Pending {
 
 impl Handle {
     pub(super) fn new(id: u64, info: ConnectionInfo, via: Via) -> Self {
+        let ConnectionInfo { client, user, channel, request_id, route } = info;
         Self {
             id,
-            via,
-            info,
+            client: client.into(),
+            user,
+            request_id,
+            route,
             since: Instant::now(),
             messages_in: AtomicU64::new(0),
             messages_out: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
-            acknowledged: AtomicU64::new(0),
-            asked: AtomicU64::new(0),
-            lag: AtomicU64::new(NO_LOG),
             buffered: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            reader: channel.map(|channel| {
+                Box::new(Reader { channel, asked: AtomicU64::new(0), lag: AtomicU64::new(0) })
+            }),
             has_pending: AtomicBool::new(false),
-            mailbox: Box::default(),
+            via,
+            mailbox: Mutex::default(),
         }
+    }
+
+    /// As [`ConnectionInfo::client`].
+    pub(crate) fn client(&self) -> Option<SocketAddr> {
+        match &self.client {
+            ClientAddress::Unix => None,
+            ClientAddress::V4(address) => Some(SocketAddr::V4(*address)),
+            ClientAddress::V6(address) => Some(SocketAddr::V6(**address)),
+        }
+    }
+
+    /// As [`ConnectionInfo::channel`].
+    pub(crate) fn channel(&self) -> Option<&str> {
+        self.reader.as_ref().map(|reader| &*reader.channel)
     }
 
     /// Leaves a command, in place of one of its kind that was not taken yet, and wakes the connection. None
     /// hides one of another kind.
     pub(crate) fn send(&self, command: Command) {
         let mut mailbox = self.mailbox.lock();
+        let commands = mailbox.commands.get_or_insert_default();
         match command {
-            Command::CloseAt { .. } => mailbox.close_at = Some(Box::new(command)),
-            Command::Replace => mailbox.is_replaced = true,
-            Command::Cut => mailbox.is_cut = true,
+            Command::CloseAt { .. } => commands.close_at = Some(command),
+            Command::Replace => commands.is_replaced = true,
+            Command::Cut => commands.is_cut = true,
         }
         self.wake(&mailbox);
     }
@@ -219,11 +269,8 @@ impl Handle {
         }
         let mut mailbox = self.mailbox.lock();
         self.has_pending.store(false, Relaxed);
-        // Before `CloseAt`: a client that is replaced must not reconnect, as clients do after the code of a restart.
-        let replace = std::mem::take(&mut mailbox.is_replaced).then_some(Command::Replace);
-        let cut = std::mem::take(&mut mailbox.is_cut).then_some(Command::Cut);
         Pending {
-            commands: [replace, mailbox.close_at.take().map(|command| *command), cut],
+            commands: mailbox.commands.take().map(|commands| commands.in_order()).unwrap_or_default(),
             has_injections: mailbox.injections.is_waiting(),
         }
     }
@@ -277,22 +324,25 @@ impl Handle {
 
     /// A ping was sent after the first `messages`.
     pub(crate) fn on_asked(&self, messages: u64) {
-        self.asked.store(messages, Relaxed);
+        if let Some(reader) = &self.reader {
+            reader.asked.store(messages, Relaxed);
+        }
     }
 
     /// Sets how many messages of its log the client was not sent yet.
     pub(crate) fn set_lag(&self, messages: u64) {
-        self.lag.store(messages, Relaxed);
+        if let Some(reader) = &self.reader {
+            reader.lag.store(messages, Relaxed);
+        }
     }
 
-    /// How far the client has got; `None` for connections that read no log.
+    /// How far the client has got; `None` for connections of no channel.
     pub(crate) fn delivery_stats(&self) -> Option<DeliveryStats> {
-        let lag = self.lag.load(Relaxed);
-        (lag != NO_LOG).then(|| DeliveryStats {
+        self.reader.as_ref().map(|reader| DeliveryStats {
             sent: self.messages_out.load(Relaxed),
-            asked: self.asked.load(Relaxed),
+            asked: reader.asked.load(Relaxed),
             acknowledged: self.acknowledged.load(Relaxed),
-            lag,
+            lag: reader.lag.load(Relaxed),
             buffered: self.buffered.load(Relaxed),
         })
     }
@@ -317,6 +367,16 @@ impl Handle {
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             discarded: self.discarded.load(Relaxed),
+        }
+    }
+}
+
+impl From<Option<SocketAddr>> for ClientAddress {
+    fn from(address: Option<SocketAddr>) -> Self {
+        match address {
+            None => Self::Unix,
+            Some(SocketAddr::V4(address)) => Self::V4(address),
+            Some(SocketAddr::V6(address)) => Self::V6(Box::new(address)),
         }
     }
 }

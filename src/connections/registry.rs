@@ -46,7 +46,7 @@ fn transport_told(handle: &Handle) -> Option<&'static str> {
 
 /// Where a client counts while it is connected.
 fn clients_of(handle: &Handle) -> &IntGauge {
-    let route = &handle.info.route;
+    let route = &handle.route;
     match handle.via {
         Via::WebSocket => &route.clients,
         Via::Events => &route.event_streams,
@@ -98,16 +98,16 @@ impl Registry {
         let handle = Arc::new(Handle::new(self.next_number(), info, via));
         self.clients.fetch_add(1, Relaxed);
         clients_of(&handle).inc();
-        handle.info.route.connections.inc();
+        handle.route.connections.inc();
         if self.log == LogConnections::All {
             info!(
                 target: TARGET,
                 connection = handle.id,
-                request_id = &*handle.info.request_id,
-                route = &*handle.info.route.name,
+                request_id = &*handle.request_id,
+                route = &*handle.route.name,
                 transport = transport_told(&handle),
-                client = handle.info.client.map(client_address),
-                user = handle.info.user.as_deref(),
+                client = handle.client().map(client_address),
+                user = handle.user.as_deref(),
                 "connected"
             );
         }
@@ -144,12 +144,12 @@ impl Registry {
     /// Puts `frame` into the mailboxes of the clients of `route`, or of those of `user` among them. Answers how many
     /// will get it.
     pub(crate) async fn inject(&self, route: &str, user: Option<&str>, frame: &Bytes) -> u64 {
-        let is_recipient = |info: &ConnectionInfo| {
-            *info.route.name == *route && user.is_none_or(|user| info.user.as_deref() == Some(user))
+        let is_recipient = |handle: &Handle| {
+            *handle.route.name == *route && user.is_none_or(|user| handle.user.as_deref() == Some(user))
         };
         let mut recipients = 0;
         for handles in self.all().chunks(INJECTED_AT_ONCE) {
-            for handle in handles.iter().filter(|handle| is_recipient(&handle.info)) {
+            for handle in handles.iter().filter(|handle| is_recipient(handle)) {
                 match handle.inject(frame) {
                     // The connection counts it, once it was sent or dropped.
                     Ok(()) => recipients += 1,
@@ -206,7 +206,7 @@ impl Registry {
 
     /// It is known why a connection ended; answers how long its client was there.
     fn on_ended(&self, handle: &Handle, ended: EndReport) -> Duration {
-        let route = &handle.info.route;
+        let route = &handle.route;
         let duration = handle.since.elapsed();
         route.disconnections.inc(ended.reason);
         route.duration.observe(duration.as_secs_f64());
@@ -246,11 +246,11 @@ impl Registry {
             info!(
                 target: TARGET,
                 connection = handle.id,
-                request_id = &*handle.info.request_id,
-                route = &*handle.info.route.name,
+                request_id = &*handle.request_id,
+                route = &*handle.route.name,
                 transport = transport_told(handle),
-                client = handle.info.client.map(client_address),
-                user = handle.info.user.as_deref(),
+                client = handle.client().map(client_address),
+                user = handle.user.as_deref(),
                 reason = ended.reason.as_str(),
                 code = ended.close.map(|(_, code)| code.0),
                 by = ended.close.map(|(by, _)| by.as_str()),

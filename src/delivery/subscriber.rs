@@ -276,7 +276,7 @@ impl Subscriber {
                 self.on_caught_up(cx);
                 return PollStatus::Open;
             }
-            let user = self.link.handle().info.user.as_ref();
+            let user = self.link.handle().user.as_ref();
             let control = self.extras.as_mut().and_then(|extras| extras.control.as_mut());
             let is_counting = control.is_some();
             let view = View { encoding: self.link.encoding(), user, is_counting };
@@ -386,7 +386,7 @@ impl Subscriber {
 
     /// It is reset to make room in memory.
     pub(super) fn evict(&mut self) {
-        self.link.handle().info.route.memory_cuts.inc();
+        self.link.handle().route.memory_cuts.inc();
         self.link.reset(Reason::SlowConsumer);
     }
 

@@ -240,7 +240,7 @@ impl Stage {
         let about = ConnectionInfo {
             client: None,
             user: user.map(Arc::from),
-            channel: None,
+            channel: Some("c".into()),
             request_id: "".into(),
             route: self.metrics.route("r"),
         };

@@ -305,7 +305,7 @@ impl Task {
         match self.machine.client() {
             Client::Attached => {
                 if let Some(handle) = self.handle() {
-                    handle.info.route.memory_cuts.inc();
+                    handle.route.memory_cuts.inc();
                 }
                 self.machine.leave(Cause::Memory);
             }

@@ -193,7 +193,7 @@ impl Relay {
             // The connection whose egress grows while the budget of the process is exceeded is the one that ends.
             let is_over_budget = !is_beyond_lag && has_grown && self.settings.budget.is_over();
             if is_over_budget {
-                self.connection.handle().info.route.memory_cuts.inc();
+                self.connection.handle().route.memory_cuts.inc();
             }
             if is_over_budget && self.ending.is_some() {
                 // The first cause stands; what the server still sends for the client is not kept.
