@@ -218,9 +218,11 @@ impl Heartbeat {
     fn on_answer(&mut self, number: u32, now: Instant) -> PongKind {
         let now = self.at(now);
         let is_remembered = self.newest - number < REMEMBERED as u32;
-        let sent =
-            if is_remembered { &mut self.sent[number as usize % REMEMBERED] } else { &mut { NEVER } };
-        let sent = std::mem::replace(sent, NEVER);
+        let sent = if is_remembered {
+            std::mem::replace(&mut self.sent[number as usize % REMEMBERED], NEVER)
+        } else {
+            NEVER
+        };
         if number == self.newest {
             match self.phase {
                 Phase::Waiting => self.be_quiet(sent),

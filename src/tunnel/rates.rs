@@ -22,16 +22,10 @@ impl Rates {
     pub(super) fn new(policy: &Policy, now: Instant) -> Option<Box<Self>> {
         let bucket = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, now));
         let (messages, controls) = (bucket(policy.message_rate), bucket(policy.control_rate.in_tunnels()));
-        (messages.is_some() || controls.is_some()).then(|| Box::new(Self { messages, controls, next_token_at: None }))
+        let is_limited = messages.is_some() || controls.is_some();
+        is_limited.then(|| Box::new(Self { messages, controls, next_token_at: None }))
     }
-}
 
-/// The bucket for messages, if their rate is limited.
-pub(super) fn messages(rates: &mut Option<Box<Rates>>) -> Option<&mut Bucket> {
-    rates.as_mut()?.messages.as_mut()
-}
-
-impl Rates {
     /// How many messages the client may send now; of none, notes when it may send the next one.
     pub(super) fn available(&mut self, now: Instant) -> u32 {
         let Some(bucket) = &mut self.messages else { return u32::MAX };
@@ -39,4 +33,9 @@ impl Rates {
         self.next_token_at = (most == 0).then(|| bucket.next_token_at());
         most
     }
+}
+
+/// The bucket for messages, if their rate is limited.
+pub(super) fn messages(rates: &mut Option<Box<Rates>>) -> Option<&mut Bucket> {
+    rates.as_mut()?.messages.as_mut()
 }
