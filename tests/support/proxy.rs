@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use outrigger::config::{Config, ListenTls, Policy, UpstreamTls};
 use outrigger::internals::Lifecycle;
-use outrigger::server::{Server, StartError};
+use outrigger::server::{Server, StartError, Workers};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -37,6 +37,7 @@ pub struct Builder {
     url: String,
     yaml: String,
     changes: Vec<Change>,
+    workers: Workers,
 }
 
 type Change = Box<dyn FnOnce(&mut Config) + Send>;
@@ -49,7 +50,7 @@ impl Proxy {
 
     /// In front of whatever is at this address, as `upstream.url` has it.
     pub fn to_url(url: impl Into<String>) -> Builder {
-        Builder { url: url.into(), yaml: String::new(), changes: Vec::new() }
+        Builder { url: url.into(), yaml: String::new(), changes: Vec::new(), workers: Workers::default() }
     }
 
     /// The port of clients.
@@ -192,6 +193,13 @@ impl Builder {
         })
     }
 
+    /// Connections live on these, and not on the runtime of the test.
+    #[must_use]
+    pub fn workers(mut self, workers: Workers) -> Self {
+        self.workers = workers;
+        self
+    }
+
     /// Clients come over TLS.
     #[must_use]
     pub fn tls(self, tls: ListenTls) -> Self {
@@ -234,7 +242,7 @@ impl Builder {
         for change in self.changes {
             change(&mut config);
         }
-        let server = Server::bind(config).await?;
+        let server = Server::bind_on(config, self.workers).await?;
         Ok(Proxy {
             address: server.address().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             admin: server.admin_address(),
