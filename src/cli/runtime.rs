@@ -75,7 +75,7 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let (ending, ended) = mpsc::channel();
-        thread::Builder::new().name("outrigger-worker".into()).spawn(move || {
+        thread::Builder::new().name("worker".into()).spawn(move || {
             let running = || run_on(runtime, tick_until(stopped));
             // A panic of a task ends that task alone; this one is of the runtime. Nothing would serve what this worker has, and
             // it would seem to be the one with the least to do.

@@ -248,9 +248,10 @@ impl Server {
     }
 }
 
-/// Does what the process has to do now and then, and thereby keeps a timer in the runtime that is due soon: tokio wakes
+/// Does what the process has to do now and then, and thereby keeps a timer in this runtime that is due soon: tokio wakes
 /// its driver by a system call for every new timer that is due before all others, even from the thread that would wait
 /// in it. With this timer there, those of handshakes and heartbeats, all of a second or more, are never the first.
+/// Workers that are threads have such a timer each (`cli::runtime`).
 async fn housekeeping(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
     // After a standstill, missed ticks are not made up for.

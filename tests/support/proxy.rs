@@ -22,6 +22,7 @@ use super::metrics::Metrics;
 use super::socket::Address;
 use super::upstream::Upstream;
 use super::wait::eventually;
+use super::workers::Threads;
 use super::yaml;
 
 /// A running proxy. Cut short when it is dropped; [`Proxy::stop`] lets it drain.
@@ -30,6 +31,8 @@ pub struct Proxy {
     admin: SocketAddr,
     lifecycle: Lifecycle,
     running: JoinHandle<()>,
+    /// Where connections live, if `OUTRIGGER_WORKERS` says that all proxies of these tests have such threads.
+    _threads: Option<Threads>,
 }
 
 /// A proxy that is not started yet.
@@ -37,7 +40,7 @@ pub struct Builder {
     url: String,
     yaml: String,
     changes: Vec<Change>,
-    workers: Workers,
+    workers: Option<Workers>,
 }
 
 type Change = Box<dyn FnOnce(&mut Config) + Send>;
@@ -50,7 +53,7 @@ impl Proxy {
 
     /// In front of whatever is at this address, as `upstream.url` has it.
     pub fn to_url(url: impl Into<String>) -> Builder {
-        Builder { url: url.into(), yaml: String::new(), changes: Vec::new(), workers: Workers::default() }
+        Builder { url: url.into(), yaml: String::new(), changes: Vec::new(), workers: None }
     }
 
     /// The port of clients.
@@ -196,7 +199,7 @@ impl Builder {
     /// Connections live on these, and not on the runtime of the test.
     #[must_use]
     pub fn workers(mut self, workers: Workers) -> Self {
-        self.workers = workers;
+        self.workers = Some(workers);
         self
     }
 
@@ -242,11 +245,19 @@ impl Builder {
         for change in self.changes {
             change(&mut config);
         }
-        let server = Server::bind_on(config, self.workers).await?;
+        let threads = match self.workers {
+            None => std::env::var("OUTRIGGER_WORKERS")
+                .ok()
+                .map(|count| Threads::start(count.parse().expect("OUTRIGGER_WORKERS is a number"))),
+            Some(_) => None,
+        };
+        let workers = self.workers.or_else(|| threads.as_ref().map(Threads::workers));
+        let server = Server::bind_on(config, workers.unwrap_or_default()).await?;
         Ok(Proxy {
             address: server.address().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             admin: server.admin_address(),
             lifecycle: server.lifecycle(),
+            _threads: threads,
             running: tokio::spawn(async move {
                 let _ended = server.run().await;
             }),
