@@ -122,10 +122,12 @@ async fn the_clients_of_a_feed_are_served_by_all_workers_and_hear_all_that_is_sa
     })
     .await;
     server.text("hello").await;
+    for client in &mut clients {
+        client.expect_text("hello").await;
+    }
     let published = proxy.publish(&json!({ "route": "feed", "text": "and more" })).await;
     assert_eq!(published["recipients"], CLIENTS);
     for client in &mut clients {
-        client.expect_text("hello").await;
         client.expect_text("and more").await;
     }
     proxy.drain();
