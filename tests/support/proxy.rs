@@ -221,7 +221,8 @@ impl Builder {
 
     /// Binds and starts; returns once it listens.
     pub async fn spawn(self) -> Proxy {
-        match self.try_spawn().await {
+        // Boxed: every test would hold all that it takes to start a proxy.
+        match Box::pin(self.try_spawn()).await {
             Ok(proxy) => proxy,
             Err(error) => panic!("the proxy does not start: {error}"),
         }
