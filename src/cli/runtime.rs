@@ -6,8 +6,9 @@
 //! # Why not one runtime with many threads?
 //! Any of its threads may run any task: whichever is asleep is woken to look for work, one at a time waits for all sockets and
 //! hands what came to the others, and a connection's next message finds it on another core. At few messages a second for each
-//! connection that was a seventh of what a message costs, and half of it where other processes want the cores too. What is lost: a thread with nothing to do takes no connections from
-//! one that has too much. They are spread evenly as they come ([`Workers`]), and a relay yields to the others after its turn.
+//! connection that was a seventh of what a message costs, and half of it where other processes want the cores too. What is
+//! lost: a thread with nothing to do takes no connections from one that has too much. They are spread evenly as they come
+//! ([`Workers`]), and a relay yields to the others after its turn.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
