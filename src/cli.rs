@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::configuration::{config_file, start_error};
 use self::output::{print, warn};
-use self::runtime::{run_on, runtime};
+use self::runtime::{run_on_workers, runtime};
 use self::serving::serve;
 use crate::admin::client::ClientError;
 use crate::config::{self, ConfigErrors, Loaded, Sources};
@@ -166,11 +166,11 @@ fn run(sources: Sources) -> anyhow::Result<()> {
     for warning in &reading.warnings {
         tracing::warn!("{warning}");
     }
-    run_on(runtime(config.listen.workers)?, async {
+    run_on_workers(config.listen.workers, async |workers| {
         let reload = Reload::default();
         let hangups = on_hangups(reload.clone())?;
         let configuration = sources.to_string();
-        let server = Server::bind_reloading(config, sources, reload).await.map_err(start_error)?;
+        let server = Server::bind_reloading(config, sources, reload, workers).await.map_err(start_error)?;
         let serving = serve(server, &logging, |server| {
             let Overview { upstreams, tls } = server.overview();
             tracing::info!(
@@ -195,7 +195,7 @@ fn run(sources: Sources) -> anyhow::Result<()> {
             result = serving => result,
             () = hangups => Ok(()),
         }
-    })
+    })?
 }
 
 /// Above what `check` prints without a file: that is where a new one begins.
@@ -209,7 +209,7 @@ fn check(CheckArgs { settings, quiet }: CheckArgs) -> anyhow::Result<()> {
     let Loaded { config, warnings, .. } = config::read(&sources);
     let config = config?;
     let exposure_warnings = config.exposure_warnings();
-    runtime(1)?.block_on(Server::check(config)).map_err(start_error)?;
+    runtime()?.block_on(Server::check(config)).map_err(start_error)?;
     warn(&warnings);
     warn(&exposure_warnings);
     if quiet {
@@ -222,7 +222,7 @@ fn check(CheckArgs { settings, quiet }: CheckArgs) -> anyhow::Result<()> {
 /// SIGHUP would end the process until somebody listens for it. Whoever has listened once has changed that for
 /// good, and what is read from now on is new anyway.
 fn ignore_hangups() -> anyhow::Result<()> {
-    let listening = runtime(1)?.block_on(async { signal(SignalKind::hangup()) });
+    let listening = runtime()?.block_on(async { signal(SignalKind::hangup()) });
     listening.map(drop).context("cannot wait for SIGHUP")
 }
 

@@ -21,6 +21,7 @@ use crate::delivery::ClientMemory;
 use crate::frame::{Kind, deflate, encode};
 use crate::log::Logs;
 use crate::memory::Budget;
+use crate::net::Workers;
 use crate::telemetry::{Metrics, WarnThrottle};
 
 /// All hubs of the process, including those that a reload has replaced and that still have clients.
@@ -60,13 +61,13 @@ pub(crate) struct ChannelInfo {
 }
 
 impl Hubs {
-    /// No hubs yet. `shards`: tasks that share the clients of a channel. While `lifecycle` drains, no upstream that
+    /// No hubs yet. `shards`: tasks that share the clients of a channel, and the workers they live on. While `lifecycle` drains, no upstream that
     /// was lost is dialled again.
     pub(crate) fn new(
         logs: Arc<Logs>,
         budget: Arc<Budget>,
         metrics: Arc<Metrics>,
-        shards: usize,
+        (shards, workers): (usize, Workers),
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
         let client_memory = ClientMemory::new(Budget::half_of(&budget));
@@ -80,6 +81,7 @@ impl Hubs {
             lifecycle,
             cut: Arc::default(),
             shards,
+            workers,
             spread,
         });
         Arc::new(Self { shared, hubs: Mutex::default() })

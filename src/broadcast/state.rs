@@ -25,6 +25,7 @@ use crate::frame::CloseCode;
 use crate::log::Logs;
 use crate::log::rules::Matcher;
 use crate::memory::Budget;
+use crate::net::Workers;
 use crate::telemetry::{BreakerScope, By, FeedMetrics, Metrics, Reason, WarnThrottle};
 use crate::upstream::{ReceiptMode, UplinkRules, Upstream, UpstreamBreaker};
 
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     pub(super) cut: Arc<Notify>,
     /// Tasks that share the clients of a channel.
     pub(super) shards: usize,
+    /// Where they live.
+    pub(super) workers: Workers,
     /// Milliseconds that the Closes of many clients are spread over.
     pub(super) spread: AtomicU64,
 }
@@ -102,6 +105,7 @@ impl HubState {
             client_memory: Arc::clone(&shared.client_memory),
             process: Arc::clone(&shared.metrics),
             shards: shared.shards,
+            workers: shared.workers.clone(),
         };
         Arc::new(Self {
             critical: plan.policy.history.critical.as_ref().map(Matcher::new),

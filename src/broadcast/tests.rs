@@ -16,7 +16,7 @@ use crate::connections::lifecycle::Lifecycle;
 use crate::frame::{Kind, encode};
 use crate::log::Logs;
 use crate::memory::Budget;
-use crate::net::Peer;
+use crate::net::{Peer, Workers};
 use crate::resilience::Caller;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
@@ -50,7 +50,7 @@ impl World {
         let metrics = Metrics::new("outrigger").unwrap();
         let budget = Arc::new(Budget::new(config.max_buffered));
         let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
-        let hubs = Hubs::new(logs, budget, Arc::clone(&metrics), 1, Lifecycle::new());
+        let hubs = Hubs::new(logs, budget, Arc::clone(&metrics), (1, Workers::default()), Lifecycle::new());
         let route = config.routes.iter().find(|route| route.name == "feed").unwrap();
         let hub = hubs.hub(Plan {
             route: route.name.clone(),

@@ -124,7 +124,7 @@ pub(super) struct PublishArgs {
 
 pub(super) fn drain(args: &DrainArgs) -> anyhow::Result<()> {
     let client = args.admin.client()?;
-    print(match run_on(runtime(1)?, client.drain(args.wait))? {
+    print(match run_on(runtime()?, client.drain(args.wait))? {
         Drain::Accepted { clients } => format!("draining, {clients} clients are connected\n"),
         Drain::Done => "drained\n".to_owned(),
     })
@@ -133,7 +133,7 @@ pub(super) fn drain(args: &DrainArgs) -> anyhow::Result<()> {
 pub(super) fn channels(args: ChannelsArgs) -> anyhow::Result<()> {
     let client = args.admin.client()?;
     let filter = ListFilter { route: args.route, channel: None, limit: args.limit };
-    let listing = run_on(runtime(1)?, client.channels(&filter))?;
+    let listing = run_on(runtime()?, client.channels(&filter))?;
     if args.json {
         return print_json(&listing.json);
     }
@@ -151,7 +151,7 @@ pub(super) fn channels(args: ChannelsArgs) -> anyhow::Result<()> {
 pub(super) fn subscribers(args: SubscribersArgs) -> anyhow::Result<()> {
     let client = args.admin.client()?;
     let filter = ListFilter { route: args.route, channel: args.channel, limit: args.limit };
-    let listing = run_on(runtime(1)?, client.subscribers(&filter))?;
+    let listing = run_on(runtime()?, client.subscribers(&filter))?;
     if args.json {
         return print_json(&listing.json);
     }
@@ -180,7 +180,7 @@ pub(super) fn publish(args: PublishArgs) -> anyhow::Result<()> {
         Payload::Text(text(bytes, &what, "; --binary sends bytes as they are")?)
     };
     let message = Message { route: args.route, channel: args.channel, user: args.user, payload };
-    let (published, json) = run_on(runtime(1)?, client.publish(&message))?;
+    let (published, json) = run_on(runtime()?, client.publish(&message))?;
     if args.json {
         return print_json(&json);
     }

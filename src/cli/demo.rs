@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::runtime::{run_on, runtime};
+use super::runtime::run_on_workers;
 use super::serving::serve;
 use crate::admin::client::DEFAULT_ADMIN_URL;
 use crate::config::Config;
@@ -30,13 +30,13 @@ pub(super) struct DemoArgs {
 
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    run_on(runtime(workers)?, async {
+    run_on_workers(workers, async |workers| {
         let app =
             TcpListener::bind(("127.0.0.1", 0)).await.context("cannot open a port for the demo server")?;
         let app_address = app.local_addr()?;
         let config = Config::from_yaml(&configuration(args, app_address))?;
         let logging = logging::init(&config.log)?;
-        let server = Server::bind(config).await?;
+        let server = Server::bind_on(config, workers).await?;
         let by_cargo = std::env::var_os("CARGO").is_some_and(|cargo| !cargo.is_empty());
         let own = command(by_cargo, std::env::current_exe().ok().as_deref(), is_on_path);
         let drain = drain_command(&own, server.admin_address());
@@ -56,7 +56,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let (result, ()) = tokio::join!(serving, end_when_drained(&lifecycle, &own));
         app.abort();
         result
-    })
+    })?
 }
 
 /// One server, and two ways to it: all paths are tunnels, but for those of sessions.

@@ -22,6 +22,6 @@ pub(super) fn health(args: &HealthArgs) -> anyhow::Result<()> {
         true => (Probe::Readiness, "ready"),
         false => (Probe::Health, "ok"),
     };
-    run_on(runtime(1)?, Client::new(&args.admin, None)?.health(probe))?;
+    run_on(runtime()?, Client::new(&args.admin, None)?.health(probe))?;
     Ok(writeln!(io::stdout(), "{word}")?)
 }

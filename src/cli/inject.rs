@@ -125,7 +125,7 @@ fn checked(path: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration {}", path.display()))?;
     match config::load(Sources { file: Some(path.to_owned()), ..Sources::default() }) {
-        Ok(config) => runtime(1)?.block_on(Server::check(config)).map_err(start_error)?,
+        Ok(config) => runtime()?.block_on(Server::check(config)).map_err(start_error)?,
         Err(errors) if errors.iter().all(config::ConfigError::is_file_problem) => {
             for error in errors.iter() {
                 warn(&[format!("not checked here, since the pod has to have it:\n{error}")]);

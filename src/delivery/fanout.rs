@@ -33,8 +33,15 @@ struct Inner {
     /// While the first client is awaited, the log keeps what that client is to get, which may be a greeting longer than
     /// the log.
     kept_for_first: Option<Reader>,
-    shards: Vec<Arc<ShardHandle>>,
+    shards: Vec<Placed>,
     closed: Option<Arc<CloseCause>>,
+}
+
+/// A shard, and the worker it lives on.
+#[derive(Debug)]
+struct Placed {
+    shard: Arc<ShardHandle>,
+    worker: usize,
 }
 
 impl Fanout {
@@ -76,32 +83,32 @@ impl Fanout {
         let mut inner = self.inner.lock();
         let (mut arrival, mut cursor) = (arrival, cursor);
         loop {
-            let least = inner.shards.iter().min_by_key(|shard| shard.clients());
+            let least = inner.shards.iter().map(|placed| &placed.shard).min_by_key(|shard| shard.clients());
+            let max = self.shared.settings.shards.max(1);
             let has_room = least.is_some_and(|shard| shard.clients() < WORTH_A_SHARD);
             let (handle, task) = match least {
-                Some(handle) if has_room || inner.shards.len() >= self.shared.settings.shards.max(1) => {
-                    (Arc::clone(handle), None)
-                }
+                Some(handle) if has_room || inner.shards.len() >= max => (Arc::clone(handle), None),
                 _ => {
                     let handle = ShardHandle::new(inner.closed.clone());
                     let (shared, reader) = (Arc::clone(&self.shared), self.log.reader());
                     let task = Shard::new(Arc::clone(&handle), shared, reader, cursor.all_from);
-                    inner.shards.push(Arc::clone(&handle));
+                    let worker = inner.next_worker(self.shared.settings.workers.here(), max);
+                    inner.shards.push(Placed { shard: Arc::clone(&handle), worker });
                     // Not before the shard holds what its first client is to get.
                     inner.kept_for_first = None;
-                    (handle, Some(task))
+                    (handle, Some((task, self.shared.settings.workers.nth(worker))))
                 }
             };
             let joined = handle.join(arrival, cursor);
-            if let Some(task) = task {
-                tokio::spawn(unconstrained(serve(task, Arc::clone(&self.shared.settings.process))));
+            if let Some((task, worker)) = task {
+                worker.spawn(unconstrained(serve(task, Arc::clone(&self.shared.settings.process))));
             }
             match joined {
                 Ok(()) => return,
                 // Its shard has panicked: another one takes its place.
                 Err(back) => (arrival, cursor) = *back,
             }
-            inner.shards.retain(|known| !Arc::ptr_eq(known, &handle));
+            inner.shards.retain(|known| !Arc::ptr_eq(&known.shard, &handle));
         }
     }
 
@@ -109,7 +116,7 @@ impl Fanout {
     pub(crate) fn dismiss(&self, cause: Reason, by: By, code: CloseCode, reason: &str, over: Duration) {
         let cause = Arc::new(CloseCause::new(cause, by, code, reason));
         let dismissal = Arc::new(Dismissal { cause, from: Instant::now(), over });
-        for shard in &self.inner.lock().shards {
+        for Placed { shard, .. } in &self.inner.lock().shards {
             shard.dismiss(&dismissal);
         }
     }
@@ -118,10 +125,18 @@ impl Fanout {
     pub(crate) fn close(&self, cause: Reason, by: By, code: CloseCode, reason: &str) {
         let cause = Arc::new(CloseCause::new(cause, by, code, reason));
         let mut inner = self.inner.lock();
-        for shard in &inner.shards {
+        for Placed { shard, .. } in &inner.shards {
             shard.close(&cause);
         }
         inner.closed = Some(cause);
+    }
+}
+
+impl Inner {
+    /// The worker of the next shard, one of `count`: that of the client it is made for, or the first after it that has none.
+    fn next_worker(&self, here: usize, count: usize) -> usize {
+        let mut in_turn = (here..here + count).map(|at| at % count);
+        in_turn.find(|at| self.shards.iter().all(|placed| placed.worker != *at)).unwrap_or(here)
     }
 }
 
@@ -134,7 +149,7 @@ async fn serve(mut shard: Shard, process: Arc<Metrics>) {
 
 impl Drop for Fanout {
     fn drop(&mut self) {
-        for shard in &self.inner.lock().shards {
+        for Placed { shard, .. } in &self.inner.lock().shards {
             shard.shut();
         }
     }

@@ -61,7 +61,7 @@ use tokio::sync::mpsc;
 use crate::config::Policy;
 use crate::connections::Connection;
 use crate::frame::Kind;
-use crate::net::Transport;
+use crate::net::{Transport, Workers};
 use crate::telemetry::{BreakerMetrics, FeedMetrics, Metrics};
 
 pub(crate) use close::CloseCause;
@@ -89,6 +89,8 @@ pub(crate) struct Settings {
     pub process: Arc<Metrics>,
     /// Tasks that share the clients of a channel.
     pub shards: usize,
+    /// Where they live: each on another one.
+    pub workers: Workers,
 }
 
 /// What becomes of messages from the clients of one feed.

@@ -37,7 +37,7 @@ use crate::connections::{Connection, ConnectionInfo, Handle, Registry};
 use crate::frame::Kind;
 use crate::log::{Log, Logs, Message, NewEntry, Writer};
 use crate::memory::Budget;
-use crate::net::{Stream, Transport};
+use crate::net::{Stream, Transport, Workers};
 use crate::resilience::Expiry;
 use crate::stage::{self, Driven, Wakes, frame, millis, secs};
 use crate::telemetry::{BreakerScope, Metrics};
@@ -150,6 +150,7 @@ impl Stage {
             client_memory: Arc::clone(&client_memory),
             process: Arc::clone(&metrics),
             shards: 1,
+            workers: Workers::default(),
         });
         let mut receiver = None;
         let fanout = Fanout::new(Arc::clone(&log), from_clients(&mut receiver), settings);

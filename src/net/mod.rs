@@ -22,6 +22,7 @@ pub(crate) mod scratch;
 mod socket;
 mod stream;
 pub(crate) mod tls;
+mod workers;
 mod write_buffer;
 
 pub(crate) use alarm::Alarm;
@@ -35,4 +36,5 @@ pub use socket::raise_descriptor_limit;
 pub(crate) use socket::{connect_tcp, connect_unix, listen};
 pub use stream::Stream;
 pub(crate) use stream::Transport;
+pub use workers::Workers;
 pub(crate) use write_buffer::WriteBuffer;

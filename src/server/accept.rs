@@ -1,9 +1,16 @@
-//! The accept loop: accepts connections and never waits for any of them.
+//! The accept loop: accepts connections, hands each to a worker, and never waits for any of them.
+//!
+//! # Why one loop, and not one for each worker?
+//! A connection would wake all of them, and the first one would take a burst for itself. Here it goes where there is least to do,
+//! `listen.max_handshakes` is held to exactly, and a worker that is busy does not keep others from new connections. What it
+//! costs is one wake of another thread for each connection.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
@@ -13,7 +20,7 @@ use super::listener::Listener;
 use super::state::State;
 use crate::admission::Refused;
 use crate::config::Listen;
-use crate::net::{Peer, Stream};
+use crate::net::{Peer, Stream, Workers};
 use crate::telemetry::{ConnectionRefusal, TaskKind, nonzero, panics};
 
 /// The delay after an accept that failed for want of descriptors or memory: other connections have to end first.
@@ -22,8 +29,8 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Accepts connections for ever.
 pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
     loop {
-        match accept(listener).await {
-            Ok((stream, peer)) => {
+        match accept(listener, &state.workers).await {
+            Ok((stream, peer, worker)) => {
                 let snapshot = state.snapshot();
                 match HandshakePermit::enter(
                     &state.metrics.server.handshaking,
@@ -32,9 +39,9 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
                 ) {
                     Some(handshake_permit) => {
                         let serving = connection::serve(Arc::clone(state), stream, peer, handshake_permit);
-                        panics::spawn(TaskKind::Connection, &state.metrics, serving);
+                        panics::spawn_on(&worker, TaskKind::Connection, &state.metrics, serving);
                     }
-                    None => turn_away(state, &snapshot.listen, stream),
+                    None => turn_away(state, &snapshot.listen, &worker, stream),
                 }
             }
             Err(error) => {
@@ -50,22 +57,27 @@ pub(super) async fn run(listener: &Listener, state: &Arc<State>) {
     }
 }
 
-async fn accept(listener: &Listener) -> io::Result<(Stream, Peer)> {
-    match listener {
-        Listener::Tcp(tcp, port) => {
-            let (stream, client) = tcp.accept().await?;
-            let peer = Peer { address: Some(client), port: Some(*port), ..Peer::default() };
-            Ok((Stream::Tcp(stream), peer))
-        }
-        Listener::Unix(unix, _) => {
-            let (stream, _) = unix.accept().await?;
-            Ok((Stream::Unix(stream), Peer::default()))
-        }
-    }
+/// The next connection, registered with the worker that is to serve it.
+async fn accept(listener: &Listener, workers: &Workers) -> io::Result<(Stream, Peer, Handle)> {
+    poll_fn(|cx| {
+        let worker = workers.least_busy();
+        // A socket is registered with the runtime that is entered when it is accepted.
+        let _entered = worker.enter();
+        let accepted = match listener {
+            Listener::Tcp(tcp, port) => tcp.poll_accept(cx).map_ok(|(stream, client)| {
+                (Stream::Tcp(stream), Peer { address: Some(client), port: Some(*port), ..Peer::default() })
+            }),
+            Listener::Unix(unix, _) => {
+                unix.poll_accept(cx).map_ok(|(stream, _)| (Stream::Unix(stream), Peer::default()))
+            }
+        };
+        accepted.map_ok(|(stream, peer)| (stream, peer, worker.clone()))
+    })
+    .await
 }
 
 /// Ends a connection beyond the limit, with an answer that says why unless TLS is spoken.
-fn turn_away(state: &State, listen: &Listen, stream: Stream) {
+fn turn_away(state: &State, listen: &Listen, worker: &Handle, stream: Stream) {
     state.metrics.server.connections_refused.inc(ConnectionRefusal::TooManyHandshakes);
     if let Some(left_out) = state.lines.warnings.allow("too_many_handshakes", Instant::now()) {
         warn!(
@@ -81,7 +93,7 @@ fn turn_away(state: &State, listen: &Listen, stream: Stream) {
     if listen.tls.is_none()
         && let Some(refusing) = state.handshakes.try_refuse()
     {
-        panics::spawn(TaskKind::Connection, &state.metrics, async move {
+        panics::spawn_on(worker, TaskKind::Connection, &state.metrics, async move {
             linger::refuse(stream, &Refused::TooManyHandshakes).await;
             drop(refusing);
         });

@@ -57,7 +57,8 @@ use crate::config::{self, Config, ConfigErrors, ListenAddress, Sources};
 use crate::connections::lifecycle::{self, Lifecycle};
 use crate::log::Logs;
 use crate::memory::Budget;
-use crate::net;
+pub use crate::net::Workers;
+use crate::net::raise_descriptor_limit;
 use crate::session::Sessions;
 use crate::telemetry::logging::Dropped;
 use crate::telemetry::panics::{catch_panic, restart_on_panic};
@@ -86,15 +87,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the ports. Nothing is served until [`Server::run`].
+    /// Opens the ports. Nothing is served until [`Server::run`], and all of it on the runtime of that.
     ///
     /// # Errors
     /// A port is taken or not allowed.
-    #[expect(clippy::unused_async, reason = "sockets are registered with the runtime this is awaited in")]
     pub async fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_on(config, Workers::default()).await
+    }
+
+    /// As [`Server::bind`]; connections and the shards of feeds live on `workers`, and the ports on the runtime of
+    /// [`Server::run`]: a worker that is busy keeps nobody from connecting, and operators from nothing.
+    ///
+    /// # Errors
+    /// As of [`Server::bind`].
+    #[expect(clippy::unused_async, reason = "sockets are registered with the runtime this is awaited in")]
+    pub async fn bind_on(config: Config, workers: Workers) -> Result<Self, StartError> {
         let metrics = Metrics::new(&config.metrics_prefix)?;
         reload::warn_exposed(&config);
-        metrics.process.set_limit("descriptors", net::raise_descriptor_limit());
+        metrics.process.set_limit("descriptors", raise_descriptor_limit());
         reload::show_limits(&config, &metrics);
         metrics.process.on_config_accepted();
         let (listener, address) = match &config.listen.address {
@@ -114,12 +124,12 @@ impl Server {
             admin_address,
             probes: probes.map(|(listener, _)| listener),
             admin_config: config.admin.clone(),
-            state: State::new(config, metrics).map_err(ConfigErrors::from)?,
+            state: State::new(config, metrics, workers).map_err(ConfigErrors::from)?,
             reloader: None,
         })
     }
 
-    /// As [`Server::bind`], for a configuration that was read from `sources`: they are read again whenever
+    /// As [`Server::bind_on`], for a configuration that was read from `sources`: they are read again whenever
     /// one of their files changes, or `reload` asks for it.
     ///
     /// # Errors
@@ -128,9 +138,10 @@ impl Server {
         config: Config,
         sources: Sources,
         reload: Reload,
+        workers: Workers,
     ) -> Result<Self, StartError> {
         let reloader = Some(Reloader::new(sources, config.clone(), reload));
-        Ok(Self { reloader, ..Self::bind(config).await? })
+        Ok(Self { reloader, ..Self::bind_on(config, workers).await? })
     }
 
     /// Makes all that `config` needs, without opening a port.
@@ -142,9 +153,9 @@ impl Server {
         let metrics = Metrics::new(&config.metrics_prefix)?;
         let budget = Arc::new(Budget::new(config.max_buffered));
         let logs = Logs::new(Arc::clone(&budget), Arc::clone(&metrics));
-        let workers = config.listen.workers;
+        let shards = (config.listen.workers, Workers::default());
         let sessions = Sessions::new(Arc::clone(&logs), Arc::clone(&budget), Arc::clone(&metrics));
-        let hubs = Hubs::new(logs, Arc::clone(&budget), Arc::clone(&metrics), workers, Lifecycle::new());
+        let hubs = Hubs::new(logs, Arc::clone(&budget), Arc::clone(&metrics), shards, Lifecycle::new());
         Snapshot::new(config, None, &metrics, &budget, (&hubs, &sessions)).map_err(ConfigErrors::from)?;
         Ok(())
     }
@@ -237,9 +248,10 @@ impl Server {
     }
 }
 
-/// Does what the process has to do now and then, and thereby keeps a timer in the runtime that is due soon: tokio wakes
+/// Does what the process has to do now and then, and thereby keeps a timer in this runtime that is due soon: tokio wakes
 /// its driver by a system call for every new timer that is due before all others, even from the thread that would wait
 /// in it. With this timer there, those of handshakes and heartbeats, all of a second or more, are never the first.
+/// Workers that are threads have such a timer each (`cli::runtime`).
 async fn housekeeping(state: &State) {
     let mut ticks = tokio::time::interval(TICK);
     // After a standstill, missed ticks are not made up for.

@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::error;
@@ -85,8 +86,16 @@ pub(crate) fn spawn<F>(task: TaskKind, metrics: &Arc<Metrics>, work: F) -> Abort
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    spawn_on(&Handle::current(), task, metrics, work)
+}
+
+/// As [`spawn`], on a runtime that need not be the one this is called in.
+pub(crate) fn spawn_on<F>(runtime: &Handle, task: TaskKind, metrics: &Arc<Metrics>, work: F) -> AbortHandle
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     // A panic is counted; nobody waits for this task.
-    tokio::spawn(CatchPanic { task, metrics: Arc::clone(metrics), work }).abort_handle()
+    runtime.spawn(CatchPanic { task, metrics: Arc::clone(metrics), work }).abort_handle()
 }
 
 /// Runs the future of `make` until it completes; after a panic, `make` is called again, [`PAUSE`] later.

@@ -10,6 +10,8 @@
 mod selftest;
 #[path = "../support/mod.rs"]
 mod support;
+/// Several workers: who is served by which, and what one does to another.
+mod workers;
 
 /// Who comes in, how fast and how many; who goes for whom; the breaker around a server.
 mod admission {

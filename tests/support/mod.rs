@@ -32,6 +32,7 @@ pub mod upstream;
 pub mod wait;
 pub mod wanted;
 pub mod wire;
+pub mod workers;
 pub mod yaml;
 
 use std::time::Duration;

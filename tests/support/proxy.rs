@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use outrigger::config::{Config, ListenTls, Policy, UpstreamTls};
 use outrigger::internals::Lifecycle;
-use outrigger::server::{Server, StartError};
+use outrigger::server::{Server, StartError, Workers};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use super::metrics::Metrics;
 use super::socket::Address;
 use super::upstream::Upstream;
 use super::wait::eventually;
+use super::workers::Threads;
 use super::yaml;
 
 /// A running proxy. Cut short when it is dropped; [`Proxy::stop`] lets it drain.
@@ -30,6 +31,8 @@ pub struct Proxy {
     admin: SocketAddr,
     lifecycle: Lifecycle,
     running: JoinHandle<()>,
+    /// Where connections live, if `OUTRIGGER_WORKERS` says that all proxies of these tests have such threads.
+    _threads: Option<Threads>,
 }
 
 /// A proxy that is not started yet.
@@ -37,6 +40,7 @@ pub struct Builder {
     url: String,
     yaml: String,
     changes: Vec<Change>,
+    workers: Option<Workers>,
 }
 
 type Change = Box<dyn FnOnce(&mut Config) + Send>;
@@ -49,7 +53,7 @@ impl Proxy {
 
     /// In front of whatever is at this address, as `upstream.url` has it.
     pub fn to_url(url: impl Into<String>) -> Builder {
-        Builder { url: url.into(), yaml: String::new(), changes: Vec::new() }
+        Builder { url: url.into(), yaml: String::new(), changes: Vec::new(), workers: None }
     }
 
     /// The port of clients.
@@ -192,6 +196,13 @@ impl Builder {
         })
     }
 
+    /// Connections live on these, and not on the runtime of the test.
+    #[must_use]
+    pub fn workers(mut self, workers: Workers) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
     /// Clients come over TLS.
     #[must_use]
     pub fn tls(self, tls: ListenTls) -> Self {
@@ -210,7 +221,8 @@ impl Builder {
 
     /// Binds and starts; returns once it listens.
     pub async fn spawn(self) -> Proxy {
-        match self.try_spawn().await {
+        // Boxed: every test would hold all that it takes to start a proxy.
+        match Box::pin(self.try_spawn()).await {
             Ok(proxy) => proxy,
             Err(error) => panic!("the proxy does not start: {error}"),
         }
@@ -234,11 +246,19 @@ impl Builder {
         for change in self.changes {
             change(&mut config);
         }
-        let server = Server::bind(config).await?;
+        let threads = match self.workers {
+            None => std::env::var("OUTRIGGER_WORKERS")
+                .ok()
+                .map(|count| Threads::start(count.parse().expect("OUTRIGGER_WORKERS is a number"))),
+            Some(_) => None,
+        };
+        let workers = self.workers.or_else(|| threads.as_ref().map(Threads::workers));
+        let server = Server::bind_on(config, workers.unwrap_or_default()).await?;
         Ok(Proxy {
             address: server.address().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             admin: server.admin_address(),
             lifecycle: server.lifecycle(),
+            _threads: threads,
             running: tokio::spawn(async move {
                 let _ended = server.run().await;
             }),

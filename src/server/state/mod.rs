@@ -27,6 +27,7 @@ use crate::connections::Registry;
 use crate::connections::lifecycle::Lifecycle;
 use crate::log::Logs;
 use crate::memory::Budget;
+use crate::net::Workers;
 use crate::session::Sessions;
 use crate::telemetry::Metrics;
 
@@ -35,6 +36,8 @@ use crate::telemetry::Metrics;
 pub(in crate::server) struct State {
     snapshot: ArcSwap<Snapshot>,
     pub(in crate::server) metrics: Arc<Metrics>,
+    /// Where connections live.
+    pub(in crate::server) workers: Workers,
     pub(in crate::server) registry: Arc<Registry>,
     pub(in crate::server) lifecycle: Lifecycle,
     pub(in crate::server) drain: Drain,
@@ -57,7 +60,11 @@ pub(in crate::server) struct State {
 }
 
 impl State {
-    pub(in crate::server) fn new(config: Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, SnapshotError> {
+    pub(in crate::server) fn new(
+        config: Config,
+        metrics: Arc<Metrics>,
+        workers: Workers,
+    ) -> Result<Arc<Self>, SnapshotError> {
         let (connections, requests) = (config.log.connections, config.log.requests);
         let budget = Arc::new(Budget::new(config.max_buffered));
         let answers = Arc::new(Budget::half_of(&budget));
@@ -67,7 +74,7 @@ impl State {
             Arc::clone(&logs),
             Arc::clone(&budget),
             Arc::clone(&metrics),
-            config.listen.workers,
+            (config.listen.workers, workers.clone()),
             lifecycle.clone(),
         );
         let sessions = Sessions::new(Arc::clone(&logs), Arc::clone(&budget), Arc::clone(&metrics));
@@ -90,6 +97,7 @@ impl State {
             refusals: RefusalLimit::new(Arc::clone(&metrics)),
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
+            workers,
         }))
     }
 

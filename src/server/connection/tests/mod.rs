@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use super::in_service::Serving;
 use super::serve_with;
 use crate::config::Config;
-use crate::net::{Peer, Stream, Transport};
+use crate::net::{Peer, Stream, Transport, Workers};
 use crate::server::http::body::{AnswerBody, stream_answer};
 use crate::server::http::connection::HttpConnection;
 use crate::server::http::upgrade::PendingUpgrade;
@@ -94,7 +94,7 @@ struct Proxy {
 impl Proxy {
     fn new() -> Self {
         let config = Config::from_yaml("upstream: { url: http://127.0.0.1:1 }").unwrap();
-        let state = State::new(config, Metrics::new("outrigger").unwrap()).unwrap();
+        let state = State::new(config, Metrics::new("outrigger").unwrap(), Workers::default()).unwrap();
         let (ask, asked) = mpsc::channel(64);
         Self { state, asked, script: Script(ask) }
     }
