@@ -135,7 +135,7 @@ pub(crate) fn websocket_key() -> HeaderValue {
 pub(crate) fn switching_protocols(accept: HeaderValue) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.extensions_mut() = spelling::own();
+    *response.extensions_mut() = spelling::standard();
     set_upgrade(response.headers_mut());
     response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     response

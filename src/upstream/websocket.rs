@@ -35,8 +35,9 @@ use super::headers;
 use super::verify::Offer;
 use super::{Upstream, UpstreamError};
 use crate::frame::Extensions;
+use crate::net::head::{self, spelling};
 use crate::net::http::set_upgrade;
-use crate::net::{Broken, Stream, Transport, describe_io, head};
+use crate::net::{Broken, Stream, Transport, describe_io};
 
 /// The upstream has agreed to a handshake.
 #[derive(Debug)]
@@ -210,8 +211,9 @@ type Connection = http1::Connection<TokioIo<Replay>, Empty<Bytes>>;
 async fn exchange_by_hyper(
     http: &http1::Builder,
     stream: Replay,
-    request: Request<Empty<Bytes>>,
+    mut request: Request<Empty<Bytes>>,
 ) -> hyper::Result<(Response<Incoming>, Connection)> {
+    spelling::note(request.extensions_mut());
     let (mut sender, mut connection) = http.handshake(TokioIo::new(stream)).await?;
     let mut response = pin!(sender.send_request(request));
     let response = poll_fn(|cx| {

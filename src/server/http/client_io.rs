@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::connection::HttpConnection;
 use crate::net::head::spelling::is_standard_head;
 use crate::net::head::{Character, RequestLine};
-use crate::net::{Stream, Transport};
+use crate::net::{Stream, Transport, scratch};
 
 /// The client's socket under hyper. It drives the timeouts, and it suppresses the answers that hyper itself gives to
 /// unreadable requests, because these do not say that the proxy refused them. It also looks at the first line of each
@@ -44,6 +44,43 @@ impl ClientIo {
             (false, false) => [read, self.read_ahead].concat().into(),
         };
         (Transport { stream: self.stream, read_ahead }, self.line.found())
+    }
+
+    /// Reads, up to `max` bytes of the socket, for who is not hyper. It is an error that there are no more.
+    pub(in crate::server) fn poll_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<io::Result<Bytes>> {
+        if !self.read_ahead.is_empty() {
+            return Poll::Ready(Ok(std::mem::take(&mut self.read_ahead)));
+        }
+        let read = scratch::with(|scratch| {
+            let max = max.min(scratch.len());
+            let mut buf = ReadBuf::new(&mut scratch[..max]);
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
+            read.map_ok(|()| Bytes::copy_from_slice(buf.filled()))
+        });
+        if read.is_pending() && self.stream.sent().is_some() {
+            // What TLS has to say by itself does not wait for an answer.
+            if let Poll::Ready(Err(error)) = Pin::new(&mut *self).poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        read.map(|read| {
+            read.and_then(
+                |read| if read.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) },
+            )
+        })
+    }
+
+    /// Has hyper read these bytes first.
+    pub(in crate::server) fn unread(&mut self, bytes: Bytes) {
+        self.read_ahead = if self.read_ahead.is_empty() {
+            bytes
+        } else {
+            [bytes, std::mem::take(&mut self.read_ahead)].concat().into()
+        };
     }
 
     fn poll_read_any(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
