@@ -161,7 +161,11 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     // Most heads have one or two of them: a look at each name costs less than a search for each of these. They leave in
     // this order, which says where others stand that are sent on.
     let mut is_there = [false; HOP_BY_HOP.len()];
-    for name in headers.keys() {
+    // None of them begins otherwise.
+    let may_be = |name: &&HeaderName| {
+        matches!(name.as_str().as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u'))
+    };
+    for name in headers.keys().filter(may_be) {
         if let Some(at) = HOP_BY_HOP.iter().position(|hop_by_hop| hop_by_hop == name) {
             is_there[at] = true;
         }

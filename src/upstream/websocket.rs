@@ -20,13 +20,13 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use self::answer::{MAX_HEAD, Parsed};
@@ -186,18 +186,20 @@ enum Read {
 }
 
 async fn read_answer(stream: &mut Stream, max_head: usize) -> io::Result<Read> {
-    let mut read = BytesMut::with_capacity(MAX_HEAD);
+    let mut read = Bytes::new();
     loop {
-        if stream.read_buf(&mut read).await? == 0 {
-            return Ok(Read::Unusual(read.freeze()));
+        let left = MAX_HEAD.saturating_sub(read.len());
+        let more = poll_fn(|cx| stream.poll_read_bytes(cx, left)).await?;
+        if more.is_empty() {
+            return Ok(Read::Unusual(read));
         }
+        read = if read.is_empty() { more } else { [read, more].concat().into() };
         match answer::parse(&read, max_head) {
             Parsed::Partial => {}
-            Parsed::Unusual => return Ok(Read::Unusual(read.freeze())),
+            Parsed::Unusual => return Ok(Read::Unusual(read)),
             Parsed::Switching(response, length) => {
-                read.advance(length);
                 // Empty, it would keep the buffer.
-                let read_ahead = if read.is_empty() { Bytes::new() } else { read.freeze() };
+                let read_ahead = if read.len() == length { Bytes::new() } else { read.slice(length..) };
                 return Ok(Read::Switching(response, read_ahead));
             }
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::connection::HttpConnection;
 use crate::net::head::spelling::is_standard_head;
 use crate::net::head::{Character, RequestLine};
-use crate::net::{Stream, Transport, scratch};
+use crate::net::{Stream, Transport};
 
 /// The client's socket under hyper. It drives the timeouts, and it suppresses the answers that hyper itself gives to
 /// unreadable requests, because these do not say that the proxy refused them. It also looks at the first line of each
@@ -55,12 +55,7 @@ impl ClientIo {
         if !self.read_ahead.is_empty() {
             return Poll::Ready(Ok(std::mem::take(&mut self.read_ahead)));
         }
-        let read = scratch::with(|scratch| {
-            let max = max.min(scratch.len());
-            let mut buf = ReadBuf::new(&mut scratch[..max]);
-            let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
-            read.map_ok(|()| Bytes::copy_from_slice(buf.filled()))
-        });
+        let read = self.stream.poll_read_bytes(cx, max);
         if read.is_pending() && self.stream.sent().is_some() {
             // What TLS has to say by itself does not wait for an answer.
             if let Poll::Ready(Err(error)) = Pin::new(&mut *self).poll_flush(cx) {
@@ -136,7 +131,7 @@ impl ClientIo {
     }
 
     fn on_written(&self, result: &Poll<io::Result<usize>>) {
-        self.connection.timeouts().on_write(result.is_ready(), Instant::now());
+        self.connection.timeouts().on_write(result.is_ready(), Instant::now);
     }
 }
 
@@ -173,7 +168,7 @@ impl AsyncWrite for ClientIo {
         if before.is_some() {
             // Bytes of earlier writes may have been sent by this flush.
             let took = result.is_ready() || self.stream.sent() != before;
-            self.connection.timeouts().on_write(took, Instant::now());
+            self.connection.timeouts().on_write(took, Instant::now);
         }
         if result.is_ready() {
             let now = Instant::now();

@@ -54,7 +54,7 @@ pub(super) async fn answer<'a>(
         Ok(parameters) => parameters,
         Err(bad) => return own(EndpointError::from(bad).response(endpoint)),
     };
-    if request.state.drain.refuses_new(Instant::now()) {
+    if request.state.drain.refuses_new(Instant::now) {
         return Err(Refused::Draining);
     }
     fill_in_origin(&mut request);

@@ -3,7 +3,7 @@ use std::sync::{Arc, LazyLock};
 use http::{Extensions, HeaderName, HeaderValue, Version};
 use http_body_util::BodyExt;
 use proptest::prelude::*;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::runtime::Runtime;
 
 use super::*;

@@ -244,7 +244,7 @@ impl Body for StreamBody {
             Self::Answer { answer, connection } => {
                 let frame = Pin::new(answer).poll_frame(cx);
                 let waits_for_client = matches!(frame, Poll::Ready(Some(Ok(_))));
-                connection.timeouts().on_write(!waits_for_client, Instant::now());
+                connection.timeouts().on_write(!waits_for_client, Instant::now);
                 frame
             }
             Self::Written(body) => Pin::new(body)
