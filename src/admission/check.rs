@@ -19,6 +19,25 @@ pub(crate) trait Check: Send + Sync + 'static {
     fn check(&self, context: &mut RequestContext) -> impl Future<Output = Result<(), Refused>> + Send;
 }
 
+/// Several checks are one, which asks them in their order until one refuses: so a layer of them takes one future, however
+/// many they are.
+macro_rules! in_order {
+    ($($check:ident),+) => {
+        impl<$($check: Check),+> Check for ($($check,)+) {
+            #[allow(non_snake_case, reason = "each check is named as its type is")]
+            async fn check(&self, context: &mut RequestContext) -> Result<(), Refused> {
+                let ($($check,)+) = self;
+                $($check.check(context).await?;)+
+                Ok(())
+            }
+        }
+    };
+}
+
+in_order!(A, B);
+in_order!(A, B, C);
+in_order!(A, B, C, D, E, F, G, H, I, J);
+
 /// The layer of a check.
 #[derive(Debug)]
 pub(crate) struct CheckLayer<C>(Arc<C>);

@@ -21,7 +21,7 @@ use crate::config::{Policy, TrustedProxies};
 use crate::connections::{LogGate, ResumeGate};
 
 /// What every request of a route passes before its mode. It answers with the request, and what is known of it by then: in a box,
-/// as it goes through as many futures as there are layers.
+/// as it goes through several futures.
 pub(crate) type Stack = BoxCloneSyncService<Box<RequestContext>, Box<RequestContext>, Refused>;
 
 /// What the layers of one route ask.
@@ -48,16 +48,18 @@ pub(crate) fn stack(deps: &StackDeps) -> Stack {
     let global = || RateCheck::Global(deps.rates.clone());
     BoxCloneSyncService::new(
         ServiceBuilder::new()
-            .layer(CheckLayer::new(Identity::new(Arc::clone(&deps.trusted))))
-            .layer(CheckLayer::new(RateCheck::PerAddress(deps.rates.clone())))
-            .layer(CheckLayer::new(TicketCheck::new(deps.resume.clone())))
-            .layer(CheckLayer::new(LogCheck::new(deps.logs.clone())))
-            .layer(CheckLayer::new(global()))
-            .layer(CheckLayer::new(OriginCheck::new(Arc::clone(&deps.policy))))
-            .layer(CheckLayer::new(Authentication::new(deps.auth.clone(), deps.policy.http.mode)))
-            .layer(CheckLayer::new(OwnerCheck::new(deps.resume.clone(), global())))
-            .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
-            .layer(CheckLayer::new(QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits)))
+            .layer(CheckLayer::new((
+                Identity::new(Arc::clone(&deps.trusted)),
+                RateCheck::PerAddress(deps.rates.clone()),
+                TicketCheck::new(deps.resume.clone()),
+                LogCheck::new(deps.logs.clone()),
+                global(),
+                OriginCheck::new(Arc::clone(&deps.policy)),
+                Authentication::new(deps.auth.clone(), deps.policy.http.mode),
+                OwnerCheck::new(deps.resume.clone(), global()),
+                RateCheck::PerUser(Arc::clone(&deps.rates.handshakes)),
+                QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits),
+            )))
             .service(service_fn(|context: Box<RequestContext>| ready(Ok(context)))),
     )
 }
@@ -74,9 +76,11 @@ pub(crate) fn afresh(deps: &StackDeps) -> Stack {
     BoxCloneSyncService::new(
         ServiceBuilder::new()
             .map_request(revoke)
-            .layer(CheckLayer::new(RateCheck::Global(deps.rates.clone())))
-            .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
-            .layer(CheckLayer::new(QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits)))
+            .layer(CheckLayer::new((
+                RateCheck::Global(deps.rates.clone()),
+                RateCheck::PerUser(Arc::clone(&deps.rates.handshakes)),
+                QuotaCheck::new(Arc::clone(&deps.quota), deps.policy.limits),
+            )))
             .service(service_fn(|context: Box<RequestContext>| ready(Ok(context)))),
     )
 }
@@ -90,8 +94,10 @@ pub(crate) fn left_out(deps: &StackDeps) -> Stack {
     BoxCloneSyncService::new(
         ServiceBuilder::new()
             .map_request(revoke)
-            .layer(CheckLayer::new(RateCheck::Global(deps.rates.clone())))
-            .layer(CheckLayer::new(RateCheck::PerUser(Arc::clone(&deps.rates.handshakes))))
+            .layer(CheckLayer::new((
+                RateCheck::Global(deps.rates.clone()),
+                RateCheck::PerUser(Arc::clone(&deps.rates.handshakes)),
+            )))
             .service(service_fn(|context: Box<RequestContext>| ready(Ok(context)))),
     )
 }

@@ -61,8 +61,8 @@ pub(crate) struct ChannelInfo {
 }
 
 impl Hubs {
-    /// No hubs yet. `shards`: tasks that share the clients of a channel, and the workers they live on. While `lifecycle` drains, no upstream that
-    /// was lost is dialled again.
+    /// No hubs yet. `shards`: tasks that share the clients of a channel, and the workers they live on. While `lifecycle`
+    /// drains, no upstream that was lost is dialled again.
     pub(crate) fn new(
         logs: Arc<Logs>,
         budget: Arc<Budget>,

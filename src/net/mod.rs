@@ -7,6 +7,7 @@
 
 mod alarm;
 mod broken;
+mod client_body;
 mod connect;
 mod fetch;
 pub(crate) mod head;
@@ -27,6 +28,7 @@ mod write_buffer;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use broken::{Broken, HeadLimit, describe_io};
+pub(crate) use client_body::ClientBody;
 pub(crate) use connect::TcpConnector;
 pub(crate) use fetch::{Fetch, FetchError};
 pub(crate) use http2::Http2;

@@ -9,11 +9,13 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::http2::Http2;
+use super::scratch;
 use super::tls::Tls;
 
 /// What a link runs over. An enum and no trait object: the relay calls it for every read and write.
@@ -38,10 +40,21 @@ pub(crate) struct Transport {
     /// The socket.
     pub stream: Stream,
     /// What came right after the handshake and was read with it.
-    pub read_ahead: bytes::Bytes,
+    pub read_ahead: Bytes,
 }
 
 impl Stream {
+    /// Reads up to `max` bytes through the thread's buffer, so that they take as much memory as they are. None: the stream has
+    /// ended.
+    pub(crate) fn poll_read_bytes(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<Bytes>> {
+        scratch::with(|scratch| {
+            let max = max.min(scratch.len());
+            let mut buf = ReadBuf::new(&mut scratch[..max]);
+            let read = Pin::new(self).poll_read(cx, &mut buf);
+            read.map_ok(|()| Bytes::copy_from_slice(buf.filled()))
+        })
+    }
+
     /// Writes what the kernel takes at this moment, whatever was said about readiness.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tracing::field::{DisplayValue, display};
 
-use super::text::Decimal;
+use super::text::{Decimal, DottedQuad};
 
 /// An address, without its port where that is not known (0).
 pub(crate) fn client_address(address: SocketAddr) -> DisplayValue<ClientAddress> {
@@ -24,17 +24,14 @@ impl Display for ClientAddress {
             SocketAddr::V6(address) => return Display::fmt(&address, f),
         };
         // Every line of a connection has one; `std` would write it in eight pieces.
+        let quad = DottedQuad::of(ip);
+        if port == 0 {
+            return f.pad(quad.as_str());
+        }
         let mut text = String::with_capacity("255.255.255.255:65535".len());
-        for (at, octet) in ip.octets().into_iter().enumerate() {
-            if at > 0 {
-                text.push('.');
-            }
-            text.push_str(Decimal::of(octet.into()).as_str());
-        }
-        if port != 0 {
-            text.push(':');
-            text.push_str(Decimal::of(port.into()).as_str());
-        }
+        text.push_str(quad.as_str());
+        text.push(':');
+        text.push_str(Decimal::of(port.into()).as_str());
         f.pad(&text)
     }
 }

@@ -5,7 +5,7 @@ pub(crate) mod logging;
 mod metrics;
 pub(crate) mod panics;
 pub(crate) mod redact;
-mod text;
+pub(crate) mod text;
 mod warn_throttle;
 
 pub(crate) use fields::{client_address, nonzero};

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::net::ClientBody;
 
 /// A client's request body on its way: bounded in length and in the time that it is waited for, with its progress shown.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
-    body: Incoming,
+    body: ClientBody,
     left: Option<u64>,
     body_timeout: BodyTimeout,
     progress: Arc<watch::Sender<Progress>>,
@@ -89,7 +90,7 @@ impl BodyTimeout {
 impl RequestBody {
     /// Of at most `limit` bytes, with `stall_timeout` for each part of it. `taken` is dropped at its end, or with it.
     pub(super) fn new(
-        body: Incoming,
+        body: ClientBody,
         limit: Option<u64>,
         stall_timeout: Option<Duration>,
         progress: Arc<watch::Sender<Progress>>,

@@ -21,6 +21,7 @@ use crate::config::{Forwarded, HostHeader, Target};
 use crate::net::http::{
     X_FORWARDED_PREFIX, X_OUTRIGGER_SESSION, X_OUTRIGGER_USER, X_REQUEST_ID, plain_name, set_upgrade, tokens,
 };
+use crate::telemetry::text::all_bytes;
 
 /// Hop-by-hop headers.
 static HOP_BY_HOP: [HeaderName; 9] = [
@@ -60,9 +61,10 @@ fn is_ours(name: &str) -> bool {
 /// Whether a server that makes variables of headers would take this one for a header of ours ([`plain_name`]).
 fn is_look_alike(name: &HeaderName) -> bool {
     let text = name.as_str();
-    let is_separator = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
+    // A name is in lower case.
+    let is_separator = |byte: u8| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     let plain = || plain_name(text);
-    text.bytes().any(is_separator) && (is_forwarding(&plain()) || is_ours(&plain()))
+    !all_bytes(text.as_bytes(), |byte| !is_separator(byte)) && (is_forwarding(&plain()) || is_ours(&plain()))
 }
 
 /// Turns a client's request headers into what the upstream is sent. `is_websocket` keeps the upgrade.
@@ -80,7 +82,7 @@ pub(crate) fn for_upstream(
     if let Some(user) = requester.user.and_then(|user| HeaderValue::from_str(user).ok()) {
         headers.insert(X_OUTRIGGER_USER, user);
     }
-    if let Some(attested) = requester.attested {
+    if let Some(attested) = requester.attested.filter(|attested| !attested.is_empty()) {
         attest(headers, attested);
     }
     let look_alikes: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();
@@ -159,7 +161,11 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     // Most heads have one or two of them: a look at each name costs less than a search for each of these. They leave in
     // this order, which says where others stand that are sent on.
     let mut is_there = [false; HOP_BY_HOP.len()];
-    for name in headers.keys() {
+    // None of them begins otherwise.
+    let may_be = |name: &&HeaderName| {
+        matches!(name.as_str().as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u'))
+    };
+    for name in headers.keys().filter(may_be) {
         if let Some(at) = HOP_BY_HOP.iter().position(|hop_by_hop| hop_by_hop == name) {
             is_there[at] = true;
         }

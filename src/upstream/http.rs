@@ -19,8 +19,8 @@ use tokio::time::{sleep, timeout};
 use super::body::{BrokenOff, Progress, RequestBody, Stalled, TooLong};
 use super::{DialError, Upstream, UpstreamError};
 use crate::config;
-use crate::net::head;
 use crate::net::pool::SendError;
+use crate::net::{ClientBody, head};
 
 impl Upstream {
     /// Passes a plain request on; its headers are already what the upstream is to see, and `uri` is in
@@ -30,7 +30,7 @@ impl Upstream {
     /// There was no answer, the body was longer than `http.max_body`, or its rest did not come or was none.
     pub(crate) async fn request(
         &self,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
         taken: Option<impl Any + Send>,
         policy: &config::Policy,
     ) -> Result<Response<Incoming>, UpstreamError> {
@@ -41,7 +41,7 @@ impl Upstream {
 
     async fn try_request(
         &self,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
         taken: Option<Box<dyn Any + Send>>,
         config::Policy { http: policy, delivery, .. }: &config::Policy,
     ) -> Result<Response<Incoming>, UpstreamError> {

@@ -20,13 +20,13 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use self::answer::{MAX_HEAD, Parsed};
@@ -35,8 +35,9 @@ use super::headers;
 use super::verify::Offer;
 use super::{Upstream, UpstreamError};
 use crate::frame::Extensions;
+use crate::net::head::{self, spelling};
 use crate::net::http::set_upgrade;
-use crate::net::{Broken, Stream, Transport, describe_io, head};
+use crate::net::{Broken, Stream, Transport, describe_io};
 
 /// The upstream has agreed to a handshake.
 #[derive(Debug)]
@@ -185,18 +186,20 @@ enum Read {
 }
 
 async fn read_answer(stream: &mut Stream, max_head: usize) -> io::Result<Read> {
-    let mut read = BytesMut::with_capacity(MAX_HEAD);
+    let mut read = Bytes::new();
     loop {
-        if stream.read_buf(&mut read).await? == 0 {
-            return Ok(Read::Unusual(read.freeze()));
+        let left = MAX_HEAD.saturating_sub(read.len());
+        let more = poll_fn(|cx| stream.poll_read_bytes(cx, left)).await?;
+        if more.is_empty() {
+            return Ok(Read::Unusual(read));
         }
+        read = if read.is_empty() { more } else { [read, more].concat().into() };
         match answer::parse(&read, max_head) {
             Parsed::Partial => {}
-            Parsed::Unusual => return Ok(Read::Unusual(read.freeze())),
+            Parsed::Unusual => return Ok(Read::Unusual(read)),
             Parsed::Switching(response, length) => {
-                read.advance(length);
                 // Empty, it would keep the buffer.
-                let read_ahead = if read.is_empty() { Bytes::new() } else { read.freeze() };
+                let read_ahead = if read.len() == length { Bytes::new() } else { read.slice(length..) };
                 return Ok(Read::Switching(response, read_ahead));
             }
         }
@@ -210,8 +213,9 @@ type Connection = http1::Connection<TokioIo<Replay>, Empty<Bytes>>;
 async fn exchange_by_hyper(
     http: &http1::Builder,
     stream: Replay,
-    request: Request<Empty<Bytes>>,
+    mut request: Request<Empty<Bytes>>,
 ) -> hyper::Result<(Response<Incoming>, Connection)> {
+    spelling::note(request.extensions_mut());
     let (mut sender, mut connection) = http.handshake(TokioIo::new(stream)).await?;
     let mut response = pin!(sender.send_request(request));
     let response = poll_fn(|cx| {

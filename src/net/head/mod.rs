@@ -16,12 +16,14 @@
 //! Somebody else on the road reads them in another way, and one request becomes two.
 //!
 //! # Not here
-//! How bytes become a head: hyper does it, and refuses what is no HTTP/1.1 before anybody here is asked. What is
+//! How bytes become a head: hyper does it, and refuses what is no HTTP/1.1 before anybody here is asked; but a plain handshake is
+//! read, and its 101 written, in [`plain`]. What is
 //! answered, counted and logged ([`crate::server`], [`crate::admission::Refused`]).
 
 mod fault;
 mod framing;
 mod host;
+pub(crate) mod plain;
 pub(crate) mod spelling;
 mod target;
 pub(crate) mod until_close;

@@ -8,7 +8,8 @@
 //! is a type of its own, which nobody else can make. So it is given a head with those names to read, once.
 //!
 //! What hyper has noted cannot be read either. [`Standard`] tells that there is nothing in it that we would not write by
-//! ourselves: a head that carries it, and has no body, can be written without hyper.
+//! ourselves: a head that carries it, and has no body, can be written without hyper. A message that most likely will be carries
+//! that alone ([`standard`]), and gets hyper's notes when hyper has to write it after all ([`note`]).
 //!
 //! # Why not write all heads without hyper?
 //! That would be a second place that decides where a message ends.
@@ -47,7 +48,30 @@ const TURNS: usize = 8;
 
 /// Carried by a message whose names are all spelled as this proxy spells them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standard;
+pub(crate) struct Standard {
+    /// Whether hyper finds beside it how they are spelled. If not, [`note`] has to be called before it is given the message.
+    is_noted: bool,
+}
+
+impl Standard {
+    /// Of a head that hyper has read.
+    pub(crate) const NOTED: Self = Self { is_noted: true };
+}
+
+/// What a message carries that is likely to be written without hyper. hyper's own notes would take longer to copy than its
+/// head takes to read.
+pub(crate) fn standard() -> Extensions {
+    let mut extensions = Extensions::new();
+    extensions.insert(Standard { is_noted: false });
+    extensions
+}
+
+/// Has hyper spell the names of this message as we do, if it carries [`standard`].
+pub(crate) fn note(message: &mut Extensions) {
+    if message.get().is_some_and(|standard: &Standard| !standard.is_noted) {
+        message.extend(own());
+    }
+}
 
 /// Whether these bytes are one whole head, and all names in it are [`Standard`].
 pub(crate) fn is_standard_head(head: &[u8]) -> bool {
@@ -96,6 +120,9 @@ pub(crate) fn write(name: &HeaderName, into: &mut Vec<u8>) {
 }
 
 fn odd(name: &[u8]) -> Option<&'static str> {
+    if !matches!(name.first(), Some(b's' | b'S' | b'w' | b'W')) {
+        return None;
+    }
     ODD.iter().map(|(_, spelled)| *spelled).find(|spelled| name.eq_ignore_ascii_case(spelled.as_bytes()))
 }
 
@@ -105,7 +132,7 @@ pub(crate) fn own() -> Extensions {
     static OWN: LazyLock<Extensions> = LazyLock::new(|| {
         let lines: String = ODD.iter().map(|(_, name)| format!("{name}: x\r\n")).collect();
         let mut own = noted(&lines);
-        own.insert(Standard);
+        own.insert(Standard::NOTED);
         own
     });
     OWN.clone()
@@ -115,6 +142,7 @@ pub(crate) fn own() -> Extensions {
 /// not write that one.
 pub(crate) fn add(answer: &mut Extensions, headers: &HeaderMap, added: &HeaderName) {
     let Some((_, spelled)) = ODD.iter().find(|(odd, _)| odd == added) else { return };
+    note(answer);
     let mut lines = written(headers, answer.clone(), added);
     lines.push_str(spelled);
     lines.push_str(": x\r\n");
@@ -177,7 +205,7 @@ where
 pub(crate) fn of_client(lines: &str) -> Extensions {
     let mut noted = noted(lines);
     if is_standard_head(format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes()) {
-        noted.insert(Standard);
+        noted.insert(Standard::NOTED);
     }
     noted
 }

@@ -1,10 +1,12 @@
-//! A connection of HTTP/1.1: requests are served on it, by hyper or while they wait without it ([`super::in_service`]);
+//! A connection of HTTP/1.1: requests are served on it, by hyper, before it ([`super::first`]) or while they wait without it
+//! ([`super::in_service`]);
 //! how long it may last, and what its end means.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -12,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::first::{self, First};
 use super::in_service::{InService, Serving, Taken, WaitingRequest};
 use super::linger::{self, LINGER};
 use super::upgrade;
@@ -19,7 +22,7 @@ use super::waiting::{Waited, Waiting};
 use crate::admission::Refused;
 use crate::net::head::spelling::Standard;
 use crate::net::head::{Character, HeadFault, MAX_HEADERS};
-use crate::net::{Peer, Transport};
+use crate::net::{ClientBody, Peer, Transport};
 use crate::server::http::client_io::ClientIo;
 use crate::server::http::connection::HttpConnection;
 use crate::server::request::errors;
@@ -78,17 +81,34 @@ impl<E: Future<Output = ()>, C: Future<Output = ()>> Driver<'_, E, C> {
     pub(super) async fn serve(
         &mut self,
         mut client: Transport,
-        serve: impl Fn(Request<Incoming>) -> Serving,
+        serve: impl Fn(Request<ClientBody>) -> Serving,
     ) -> (End, Transport, Option<Character>) {
+        let (first, io) = self.serve_first(client, &serve).await;
+        client = io;
         let in_service = Arc::new(InService::default());
+        let mut waits = match first {
+            Ok(First::Over) => return (End::Done(None), client, None),
+            Err(end) => return (end, client, None),
+            Ok(First::OfHyper) => None,
+            Ok(First::Answered(answer)) => {
+                in_service.set_answer(*answer);
+                None
+            }
+            Ok(First::Waits(request)) => Some(request),
+        };
         loop {
-            // On the heap, so that nothing of it is left while a request waits.
-            let under_hyper = Box::pin(self.serve_under_hyper(client, &in_service, &serve));
-            let (result, character);
-            (result, client, character) = under_hyper.await;
-            let request = match result {
-                UnderHyper::Over(end) => return (end, client, character),
-                UnderHyper::Waits(request) => request,
+            let request = match waits.take() {
+                Some(request) => request,
+                None => {
+                    // On the heap, so that nothing of it is left while a request waits.
+                    let under_hyper = Box::pin(self.serve_under_hyper(client, &in_service, &serve));
+                    let (result, character);
+                    (result, client, character) = under_hyper.await;
+                    match result {
+                        UnderHyper::Over(end) => return (end, client, character),
+                        UnderHyper::Waits(request) => request,
+                    }
+                }
             };
             let mut waiting = Waiting::new(request, client);
             match self.drive(|cx| waiting.poll(cx)).await {
@@ -102,18 +122,33 @@ impl<E: Future<Output = ()>, C: Future<Output = ()>> Driver<'_, E, C> {
         }
     }
 
+    /// Serves the first request as far as hyper is not needed for it.
+    async fn serve_first(
+        &mut self,
+        client: Transport,
+        serve: &impl Fn(Request<ClientBody>) -> Serving,
+    ) -> (Result<First, End>, Transport) {
+        let connection = self.connection;
+        let mut io = ClientIo::new(client, Arc::clone(connection));
+        let first = {
+            let mut serving = Box::pin(first::serve(&mut io, connection, self.max_header_bytes, serve));
+            self.drive(|cx| serving.as_mut().poll(cx)).await
+        };
+        (first, io.into_parts(Bytes::new()).0)
+    }
+
     async fn serve_under_hyper(
         &mut self,
         client: Transport,
         in_service: &Arc<InService>,
-        serve: &impl Fn(Request<Incoming>) -> Serving,
+        serve: &impl Fn(Request<ClientBody>) -> Serving,
     ) -> (UnderHyper, Transport, Option<Character>) {
         let io = TokioIo::new(ClientIo::new(client, Arc::clone(self.connection)));
-        let service = service_fn(|mut request| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             if self.connection.take_standard() {
-                request.extensions_mut().insert(Standard);
+                request.extensions_mut().insert(Standard::NOTED);
             }
-            in_service.begin(request, serve)
+            in_service.begin(request.map(ClientBody::from), serve)
         });
         let mut hyper = http1::Builder::new()
             .preserve_header_case(true)

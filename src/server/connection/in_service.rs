@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Method, Request, Response, Version, header};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use parking_lot::Mutex;
 
-use crate::net::Peer;
+use crate::net::head::spelling;
 use crate::net::http::tokens;
+use crate::net::{ClientBody, Peer};
 use crate::server::http::body::AnswerBody;
 use crate::server::http::connection::HttpConnection;
 use crate::server::state::State;
@@ -30,12 +31,12 @@ pub(super) type Serving = Pin<Box<dyn Future<Output = Result<Response<AnswerBody
 
 /// Makes a future that answers a request.
 pub(super) trait Serve:
-    Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving + Clone + Send + Sync + 'static
+    Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<ClientBody>) -> Serving + Clone + Send + Sync + 'static
 {
 }
 
 impl<S> Serve for S where
-    S: Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving
+    S: Fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<ClientBody>) -> Serving
         + Clone
         + Send
         + Sync
@@ -78,8 +79,8 @@ impl InService {
     /// is there already, it is the one to this request.
     pub(super) fn begin(
         self: &Arc<Self>,
-        request: Request<Incoming>,
-        serve: impl FnOnce(Request<Incoming>) -> Serving,
+        request: Request<ClientBody>,
+        serve: impl FnOnce(Request<ClientBody>) -> Serving,
     ) -> ServingUnderHyper {
         let mut stage = self.0.lock();
         if !matches!(*stage, Stage::Answered(_)) {
@@ -116,15 +117,16 @@ impl InService {
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Response<AnswerBody>, Infallible>> {
         let mut stage = self.0.lock();
-        let Ok(answer) = match &mut *stage {
+        let Ok(mut answer) = match &mut *stage {
             Stage::Serving { serving, .. } => std::task::ready!(serving.as_mut().poll(cx)),
             Stage::Answered(_) => match std::mem::take(&mut *stage) {
-                Stage::Answered(answer) => return Poll::Ready(Ok(*answer)),
+                Stage::Answered(answer) => Ok(*answer),
                 _ => return Poll::Pending,
             },
             Stage::Nothing | Stage::Stream => return Poll::Pending,
         };
         let is_stream = answer.body().is_stream();
+        spelling::note(answer.extensions_mut());
         *stage = if is_stream { Stage::Stream } else { Stage::Nothing };
         // The answer of a stream is dropped: with it the request is no longer in flight. hyper waits on, until the driver
         // takes the socket.
@@ -143,6 +145,9 @@ impl Future for ServingUnderHyper {
     }
 }
 
+/// The head of a plain request of HTTP/1.1.
+pub(super) const AGAIN: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
 /// The head of a request to which hyper would write the same answer, and go on or end as after this one.
 fn again<B: Body>(request: &Request<B>) -> Option<&'static [u8]> {
     if *request.method() != Method::GET || !request.body().is_end_stream() {
@@ -153,7 +158,7 @@ fn again<B: Body>(request: &Request<B>) -> Option<&'static [u8]> {
     };
     let head: &[u8] = match request.version() {
         Version::HTTP_11 if asks("close") => b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
-        Version::HTTP_11 => b"GET / HTTP/1.1\r\n\r\n",
+        Version::HTTP_11 => AGAIN,
         Version::HTTP_10 if asks("keep-alive") && !asks("close") => {
             b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
         }

@@ -1,8 +1,8 @@
 //! Drives one client's connection: PROXY header and TLS, then HTTP, until it ends, runs out of time, or becomes a
 //! WebSocket.
 //!
-//! * [`proxy_header`], [`tls`]: before the first request. [`http1`], [`http2`]: while it is HTTP; [`in_service`] and
-//!   [`waiting`]: requests that are taken from hyper.
+//! * [`proxy_header`], [`tls`]: before the first request. [`first`]: that one, if it is a plain handshake. [`http1`], [`http2`]:
+//!   while it is HTTP; [`in_service`] and [`waiting`]: requests that are taken from hyper.
 //! * [`upgrade`]: what becomes of its socket after a 101; [`closing`]: a refusal that is sent as a Close; [`linger`]:
 //!   an end that lets the last answer arrive.
 //!
@@ -10,6 +10,7 @@
 //! What a request is answered ([`super::request`]); how long it may take ([`super::http::timeouts`]).
 
 mod closing;
+mod first;
 mod http1;
 mod http2;
 mod in_service;
@@ -27,7 +28,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use hyper::body::Incoming;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
@@ -41,10 +41,10 @@ use super::limits::handshakes::HandshakePermit;
 use super::request;
 use super::state::{Snapshot, State};
 use crate::config;
-use crate::net::{Peer, Stream, Transport};
+use crate::net::{ClientBody, Peer, Stream, Transport};
 
 /// [`Serve`], as the product does it.
-type ServeFn = fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<Incoming>) -> Serving;
+type ServeFn = fn(Arc<State>, Arc<HttpConnection>, Arc<Peer>, Request<ClientBody>) -> Serving;
 
 /// Serves `stream` for as long as it is an HTTP connection. Its time runs from the accept, whatever comes before the
 /// first request.

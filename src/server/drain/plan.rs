@@ -64,9 +64,10 @@ impl Drain {
         self.held.load(Relaxed) > 0
     }
 
-    /// Whether new connections are turned away: a drain has begun and its delay has passed.
-    pub(in crate::server) fn refuses_new(&self, now: Instant) -> bool {
-        self.plan.get().is_some_and(|plan| plan.closes_from <= now)
+    /// Whether new connections are turned away: a drain has begun and its delay has passed. The clock is asked during a drain
+    /// only.
+    pub(in crate::server) fn refuses_new(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.plan.get().is_some_and(|plan| plan.closes_from <= now())
     }
 
     /// When closes begin; a drain that was asked for and has no plan yet begins `now`.

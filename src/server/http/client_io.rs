@@ -46,6 +46,38 @@ impl ClientIo {
         (Transport { stream: self.stream, read_ahead }, self.line.found())
     }
 
+    /// Reads, up to `max` bytes of the socket, for who is not hyper. It is an error that there are no more.
+    pub(in crate::server) fn poll_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<io::Result<Bytes>> {
+        if !self.read_ahead.is_empty() {
+            return Poll::Ready(Ok(std::mem::take(&mut self.read_ahead)));
+        }
+        let read = self.stream.poll_read_bytes(cx, max);
+        if read.is_pending() && self.stream.sent().is_some() {
+            // What TLS has to say by itself does not wait for an answer.
+            if let Poll::Ready(Err(error)) = Pin::new(&mut *self).poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        read.map(|read| {
+            read.and_then(
+                |read| if read.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) },
+            )
+        })
+    }
+
+    /// Has hyper read these bytes first.
+    pub(in crate::server) fn unread(&mut self, bytes: Bytes) {
+        self.read_ahead = if self.read_ahead.is_empty() {
+            bytes
+        } else {
+            [bytes, std::mem::take(&mut self.read_ahead)].concat().into()
+        };
+    }
+
     fn poll_read_any(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.read_ahead.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -99,7 +131,7 @@ impl ClientIo {
     }
 
     fn on_written(&self, result: &Poll<io::Result<usize>>) {
-        self.connection.timeouts().on_write(result.is_ready(), Instant::now());
+        self.connection.timeouts().on_write(result.is_ready(), Instant::now);
     }
 }
 
@@ -136,7 +168,7 @@ impl AsyncWrite for ClientIo {
         if before.is_some() {
             // Bytes of earlier writes may have been sent by this flush.
             let took = result.is_ready() || self.stream.sent() != before;
-            self.connection.timeouts().on_write(took, Instant::now());
+            self.connection.timeouts().on_write(took, Instant::now);
         }
         if result.is_ready() {
             let now = Instant::now();

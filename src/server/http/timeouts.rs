@@ -99,13 +99,13 @@ impl HttpTimeouts {
         self.phase == Phase::Waiting && !self.is_unsent && self.bodies == 0
     }
 
-    /// The client took something (`true`), or nothing.
-    pub(in crate::server) fn on_write(&mut self, took: bool, now: Instant) {
+    /// The client took something (`true`), or nothing: then the clock is asked.
+    pub(in crate::server) fn on_write(&mut self, took: bool, now: impl FnOnce() -> Instant) {
         self.is_unsent = true;
         if took {
             self.stalled_since = None;
         } else {
-            self.stalled_since.get_or_insert(now);
+            self.stalled_since.get_or_insert_with(now);
         }
     }
 
@@ -201,10 +201,10 @@ mod tests {
         assert_eq!(timeouts.deadline(), None, "a body is no head");
         assert!(!timeouts.on_flushed(at(31)));
         assert_eq!(timeouts.deadline(), None, "there may be more to answer");
-        timeouts.on_write(false, at(32));
-        timeouts.on_write(false, at(33));
+        timeouts.on_write(false, || at(32));
+        timeouts.on_write(false, || at(33));
         assert_eq!(timeouts.deadline(), Some(at(92)), "the client takes nothing");
-        timeouts.on_write(true, at(39));
+        timeouts.on_write(true, || at(39));
         timeouts.on_answered();
         assert!(timeouts.is_answering());
         assert!(timeouts.on_flushed(at(40)), "idle now");
@@ -229,10 +229,10 @@ mod tests {
         assert_eq!(timeouts.deadline(), None);
         assert!(timeouts.is_only_waiting() && timeouts.is_answering() && !timeouts.is_idle());
         // The answer to the request before it is not taken.
-        timeouts.on_write(false, at(1));
+        timeouts.on_write(false, || at(1));
         assert!(!timeouts.is_only_waiting());
         assert_eq!(timeouts.deadline(), Some(at(61)));
-        timeouts.on_write(true, at(2));
+        timeouts.on_write(true, || at(2));
         assert!(!timeouts.is_only_waiting(), "some may be left");
         assert!(!timeouts.on_flushed(at(3)), "nor is it idle then");
         assert!(timeouts.is_only_waiting());

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::failure::Failure;
@@ -24,6 +23,7 @@ use super::routed::{Answering, RoutedRequest};
 use super::session::SessionRoute;
 use crate::admission::Refused;
 use crate::config::{Endpoint, Policy};
+use crate::net::ClientBody;
 use crate::server::fallback::{
     Asked, Cors, EndpointError, method_error, options, passes, refused_stream, set_passed_on, stream_head,
 };
@@ -37,7 +37,7 @@ pub(super) async fn answer<'a>(
     mut request: RoutedRequest<'a>,
     asked: Asked,
     cors: &'a Cors,
-    body: Incoming,
+    body: ClientBody,
 ) -> Result<Answering<'a, Refused>, Refused> {
     let (endpoint, connection, route) = (asked.endpoint, request.connection, request.route);
     let policy = &route.config.policy;
@@ -54,7 +54,7 @@ pub(super) async fn answer<'a>(
         Ok(parameters) => parameters,
         Err(bad) => return own(EndpointError::from(bad).response(endpoint)),
     };
-    if request.state.drain.refuses_new(Instant::now()) {
+    if request.state.drain.refuses_new(Instant::now) {
         return Err(Refused::Draining);
     }
     fill_in_origin(&mut request);

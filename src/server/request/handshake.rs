@@ -23,7 +23,7 @@ pub(super) fn is_handshake(headers: &HeaderMap) -> bool {
 /// The checks of every mode before it does anything for a handshake.
 pub(super) fn prepare(request: &mut RoutedRequest<'_>) -> Result<(), Refused> {
     check(&request.context.head, request.has_body)?;
-    if request.state.drain.refuses_new(Instant::now()) {
+    if request.state.drain.refuses_new(Instant::now) {
         return Err(Refused::Draining);
     }
     let heartbeat = request.route.config.policy.heartbeat;

@@ -32,7 +32,6 @@ use std::sync::Arc;
 use futures_util::future::Either;
 use http::{Method, Request, Response, header};
 use http_body::Body;
-use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use self::record::{HandshakeRecorder, RequestRecord};
@@ -46,8 +45,8 @@ use super::limits::gauge::GaugeGuard;
 use super::state::{Mode, State};
 use crate::admission::{Kind, Refused, RequestContext};
 use crate::config::OnRefuse;
-use crate::net::Peer;
 use crate::net::http::{request_id, set_close};
+use crate::net::{ClientBody, Peer};
 
 /// Answers one request of HTTP/1, if its head says one thing. If not, nothing that follows it can be told from its
 /// body: the connection ends with the answer (RFC 9112 §6.3).
@@ -55,7 +54,7 @@ pub(super) fn serve_http1(
     state: Arc<State>,
     connection: Arc<HttpConnection>,
     peer: Arc<Peer>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send {
     connection.on_request();
     match errors::check(&state, &peer, request) {
@@ -76,7 +75,7 @@ pub(super) fn serve(
     state: Arc<State>,
     connection: Arc<HttpConnection>,
     peer: Arc<Peer>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send {
     let (record, asks) = receive(state, connection, peer, request);
     answer(record, asks)
@@ -86,7 +85,7 @@ pub(super) fn serve(
 struct Asks {
     ambiguous: Option<Refused>,
     context: Box<RequestContext>,
-    body: Incoming,
+    body: ClientBody,
     has_body: bool,
     /// What it asks an endpoint.
     asked: Option<Asked>,
@@ -97,7 +96,7 @@ fn receive(
     state: Arc<State>,
     connection: Arc<HttpConnection>,
     peer: Arc<Peer>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> (Box<RequestRecord>, Box<Asks>) {
     // Receive: from here on a drain waits for it.
     connection.on_request();

@@ -93,7 +93,7 @@ impl RequestRecord {
         // Bytes after a handshake were meant for a WebSocket: they must not be read as a request.
         let is_last = match self.kind {
             Kind::Handshake => !is_upgraded,
-            Kind::Plain | Kind::Fallback(_) => self.state.drain.refuses_new(Instant::now()),
+            Kind::Plain | Kind::Fallback(_) => self.state.drain.refuses_new(Instant::now),
         };
         if is_last {
             set_close(response.headers_mut());

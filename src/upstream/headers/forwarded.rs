@@ -33,6 +33,7 @@ use crate::net::Peer;
 use crate::net::http::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_FORWARDED_PROTO,
 };
+use crate::telemetry::text::DottedQuad;
 
 /// Where a request came in, and from whom.
 #[derive(Debug, Clone, Copy)]
@@ -181,8 +182,14 @@ pub(super) fn set_forwarding(
     let form = config.forwarded;
     if matches!(form, Forwarded::XForwarded | Forwarded::Both) {
         let begins = named.filter(|_| !headers.contains_key(X_FORWARDED_FOR));
-        let list: Vec<_> = [begins, peer].into_iter().flatten().map(|ip| ip.to_string()).collect();
-        append(headers, X_FORWARDED_FOR, &list.join(", "));
+        let mut list = String::new();
+        for ip in [begins, peer].into_iter().flatten() {
+            if !list.is_empty() {
+                list.push_str(", ");
+            }
+            push_ip(&mut list, ip);
+        }
+        append(headers, X_FORWARDED_FOR, &list);
         // A port belongs to the scheme and host that it came with: our port with their host would be a wrong URL.
         let is_own = claimed.scheme.is_none() && claimed.host.is_none();
         if let Some(port) = claimed.port().or(requester.peer.port.filter(|_| is_own)) {
@@ -277,6 +284,14 @@ pub(crate) fn own_origin(requester: Requester<'_>, host: Option<&HeaderValue>) -
 
 fn scheme(requester: Requester<'_>) -> &'static str {
     if requester.peer.is_tls { "https" } else { "http" }
+}
+
+fn push_ip(text: &mut String, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => text.push_str(DottedQuad::of(ip).as_str()),
+        // Writing to a string cannot fail.
+        IpAddr::V6(ip) => drop(write!(text, "{ip}")),
+    }
 }
 
 /// An element of `Forwarded` (RFC 7239 §4). Hosts with a port have to be quoted.

@@ -50,7 +50,7 @@ pub(super) fn parse(read: &[u8], max_head: usize) -> Parsed {
 fn response(fields: &[httparse::Header<'_>]) -> Option<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.extensions_mut() = spelling::own();
+    *response.extensions_mut() = spelling::standard();
     let headers = response.headers_mut();
     headers.reserve(fields.len());
     for field in fields {

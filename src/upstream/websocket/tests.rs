@@ -3,7 +3,7 @@ use std::sync::{Arc, LazyLock};
 use http::{Extensions, HeaderName, HeaderValue, Version};
 use http_body_util::BodyExt;
 use proptest::prelude::*;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::runtime::Runtime;
 
 use super::*;
@@ -99,6 +99,7 @@ fn told(mut response: Response<()>) -> String {
     for name in ["content-length", "transfer-encoding", "connection"] {
         response.headers_mut().remove(name);
     }
+    spelling::note(response.extensions_mut());
     let written = String::from_utf8_lossy(&until_close::head(&response)).into_owned();
     let names: Vec<&str> =
         written.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
@@ -294,7 +295,7 @@ proptest! {
         let added = added.into_iter().filter(|(name, _)| !spelling::is_odd(&HeaderName::from_bytes(name.as_bytes()).unwrap()));
         // hyper reads no head with a length that is none.
         let is_readable = !lines.contains("Content-Length") && !lines.contains("Transfer-Encoding");
-        let extensions = if is_own || !is_readable { spelling::own() } else { spelling::of_client(&lines) };
+        let extensions = if is_own || !is_readable { spelling::standard() } else { spelling::of_client(&lines) };
         let request = || {
             let mut request = Request::new(Empty::<Bytes>::new());
             *request.uri_mut() = target.parse().unwrap();

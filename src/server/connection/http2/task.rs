@@ -25,7 +25,7 @@ use super::super::upgrade;
 use super::streams::{StreamGuard, Streams};
 use super::translate;
 use crate::net::http2::{self, BodyReader, BodyWriter, Pump};
-use crate::net::{Http2, Peer, Stream, Transport};
+use crate::net::{ClientBody, Http2, Peer, Stream, Transport};
 use crate::server::http::body::AnswerBody;
 use crate::server::http::connection::HttpConnection;
 use crate::server::http::timeouts::HttpTimeouts;
@@ -168,7 +168,8 @@ pub(super) async fn answer(
                 task.upgrade().io = Some(io);
             }
             let state = Arc::clone(&shared.state);
-            let Ok(response) = serve(state, connection, Arc::clone(&shared.peer), request).await;
+            let Ok(response) =
+                serve(state, connection, Arc::clone(&shared.peer), request.map(ClientBody::from)).await;
             translate::answer(response, is_handshake)
         }
     };
@@ -243,7 +244,7 @@ impl Body for StreamBody {
             Self::Answer { answer, connection } => {
                 let frame = Pin::new(answer).poll_frame(cx);
                 let waits_for_client = matches!(frame, Poll::Ready(Some(Ok(_))));
-                connection.timeouts().on_write(!waits_for_client, Instant::now());
+                connection.timeouts().on_write(!waits_for_client, Instant::now);
                 frame
             }
             Self::Written(body) => Pin::new(body)

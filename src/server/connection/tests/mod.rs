@@ -1,6 +1,7 @@
 //! Requests that are taken from hyper, over real sockets: what is asked for is answered by a [`Script`] in place of
 //! routes.
 
+mod first;
 mod http2;
 mod stream;
 mod waiting;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use super::in_service::Serving;
 use super::serve_with;
 use crate::config::Config;
-use crate::net::{Peer, Stream, Transport, Workers};
+use crate::net::{ClientBody, Peer, Stream, Transport, Workers};
 use crate::server::http::body::{AnswerBody, stream_answer};
 use crate::server::http::connection::HttpConnection;
 use crate::server::http::upgrade::PendingUpgrade;
@@ -51,7 +51,7 @@ impl Script {
     async fn answer(
         self,
         connection: &Arc<HttpConnection>,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
     ) -> Response<AnswerBody> {
         let (path, then) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
         drop(request);

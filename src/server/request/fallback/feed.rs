@@ -88,7 +88,7 @@ pub(super) async fn poll<'a>(
             lost,
             expires_in: None,
             closed: closed.as_ref().map(|(code, reason)| (*code, &**reason)),
-            is_draining: state.drain.refuses_new(Instant::now()),
+            is_draining: state.drain.refuses_new(Instant::now),
         };
         let answer = with_messages(&page.entries, &state.answers, || answer.to_json(form))?;
         feed.hub.count_missed(lost.unwrap_or(page.missed));

@@ -28,6 +28,7 @@ use crate::connections::{EndedSession, ResumeGrant, Via};
 use crate::delivery::EventsWire;
 use crate::delivery::events::{DataForm, PollAnswer, ReplayAnswer, stream};
 use crate::frame::CloseCode;
+use crate::net::ClientBody;
 use crate::net::own_protocols::TicketText;
 use crate::net::position::Position;
 use crate::server::fallback::{
@@ -234,7 +235,7 @@ async fn begin_with_events(
 
 /// What a `POST` has beside its head.
 pub(super) struct Brought {
-    pub(super) body: Incoming,
+    pub(super) body: ClientBody,
     pub(super) content_type: Option<HeaderValue>,
 }
 
