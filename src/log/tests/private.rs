@@ -211,9 +211,15 @@ fn walk(seed: u64, limit: usize, metrics: &Arc<Metrics>) -> u64 {
 
 #[test]
 fn threads_that_make_room_take_nothing_that_is_not_told() {
+    // Threads that do not run at the same time leave each other room: then once more.
+    let missed = (0..50).map(|_| missed_by_two_who_share_a_budget()).find(|missed| *missed > 0);
+    assert!(missed.is_some(), "none of them had to make room");
+}
+
+fn missed_by_two_who_share_a_budget() -> u64 {
     let world = World::new(20 * PLAIN);
     let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
+    let missed = thread::scope(|scope| {
         let owners: Vec<_> = (0..2).map(|_| scope.spawn(|| own(&world, 20_000))).collect();
         scope.spawn(|| {
             while !is_over.load(SeqCst) {
@@ -225,9 +231,11 @@ fn threads_that_make_room_take_nothing_that_is_not_told() {
         is_over.store(true, SeqCst);
         // What was read, and not let go of yet, is trimmed and missed by nobody.
         let trimmed = world.trimmed(Trim::Laggard);
-        assert!((1..=trimmed).contains(&missed), "{missed} of {trimmed}");
+        assert!(missed <= trimmed, "{missed} of {trimmed}");
+        missed
     });
     assert_eq!((world.held(), world.budget.used()), ((0, 0), 0));
+    missed
 }
 
 /// Says so many messages, reads each, and lets go of them in bursts. Answers how many it has missed.
