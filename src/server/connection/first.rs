@@ -55,16 +55,18 @@ pub(super) async fn serve(
     let mut serving = serve(request.map(|()| ClientBody::none()));
     let mut is_watched = true;
     let answered = poll_fn(|cx| {
+        // Before its client is looked at: one that has ended its side at once is answered what can be answered at once.
+        match serving.as_mut().poll(cx) {
+            Poll::Ready(Ok(answer)) => return Poll::Ready(Some(Some(answer))),
+            Poll::Pending if connection.timeouts().is_only_waiting() => return Poll::Ready(Some(None)),
+            Poll::Pending => {}
+        }
         if is_watched && let Poll::Ready(behind) = io.poll_ahead(cx, READ) {
             let Ok(behind) = behind else { return Poll::Ready(None) };
             io.unread(behind);
             is_watched = false;
         }
-        match serving.as_mut().poll(cx) {
-            Poll::Ready(Ok(answer)) => Poll::Ready(Some(Some(answer))),
-            Poll::Pending if connection.timeouts().is_only_waiting() => Poll::Ready(Some(None)),
-            Poll::Pending => Poll::Pending,
-        }
+        Poll::Pending
     });
     let answer = match answered.await {
         Some(Some(answer)) => answer,
