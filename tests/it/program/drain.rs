@@ -97,11 +97,13 @@ async fn sigterm_takes_readiness_away_at_once_clients_after_the_delay_and_the_pr
 
     slow.close(1012, "").await;
     assert_eq!(running.binary.exited().await.code(), Some(0), "{}", running.binary.said());
-    eventually(DEADLINE, || async { upstream.open() == 0 }).await;
+    let tunnels = 2 + usize::from(is_in);
+    eventually(DEADLINE, || async { upstream.endings().len() == tunnels }).await;
     for ending in upstream.endings() {
         assert_eq!(said(&ending), (1001, "proxy is draining"), "not the client's answer to our Close");
     }
-    assert_eq!(upstream.endings().len(), 2 + usize::from(is_in));
+    eventually(DEADLINE, || async { upstream.open() == 0 }).await;
+    assert_eq!(upstream.endings().len(), tunnels);
 }
 
 #[tokio::test]
